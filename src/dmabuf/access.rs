@@ -1,0 +1,163 @@
+//! CPU access: begun and ended so that caches and devices agree, waited for with a deadline, counted in bytes.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+
+use super::{DmaBuf, MemoryKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
+use crate::sys::map::Mapping;
+
+/// How long an access waits for a device's fences when its user has no better figure.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+
+static READ: AtomicU64 = AtomicU64::new(0);
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+static SOURCE: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of shared pixels that the CPU has touched through this crate since the process began.
+///
+/// "Zero-copy" as a figure: a camera, its publisher and its encoder leave `read` and `written` at 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CpuBytes {
+    /// Copied out of buffers by [`CpuRead`].
+    pub read: u64,
+    /// Copied into buffers by [`CpuWrite`].
+    pub written: u64,
+    /// Written by a software source ([`TestPattern`](crate::dmabuf)), which stands for a camera's DMA.
+    pub source: u64,
+}
+
+/// The process's [`CpuBytes`] until now.
+pub fn cpu_bytes() -> CpuBytes {
+    CpuBytes {
+        read: READ.load(Ordering::Relaxed),
+        written: WRITTEN.load(Ordering::Relaxed),
+        source: SOURCE.load(Ordering::Relaxed),
+    }
+}
+
+/// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START now, END on drop.
+#[derive(Debug)]
+struct Bracket<'a> {
+    buffer: &'a DmaBuf,
+    mapping: &'a Mapping,
+    flags: u64,
+}
+
+impl<'a> Bracket<'a> {
+    fn begin(buffer: &'a DmaBuf, flags: u64, wait: Duration) -> Result<Self> {
+        let mapping = buffer.mapping()?;
+        if flags & SYNC_WRITE != 0 && !mapping.is_writable() {
+            return Err(Error::new(ErrorKind::PermissionDenied, "mmap", "the buffer is shared read-only"));
+        }
+        if buffer.kind() == MemoryKind::DmaBuf {
+            wait_for_fences(buffer, flags, wait)?;
+            sys::dma_buf::sync(buffer.as_fd(), flags).map_err(|e| Error::os("DMA_BUF_IOCTL_SYNC", e))?;
+        }
+        Ok(Self { buffer, mapping, flags })
+    }
+}
+
+/// SYNC itself waits for fences without a limit, and whoever holds a descriptor can attach one: poll first.
+fn wait_for_fences(buffer: &DmaBuf, flags: u64, wait: Duration) -> Result<()> {
+    let events = if flags & SYNC_WRITE != 0 { PollFlags::POLLOUT } else { PollFlags::POLLIN };
+    let ready =
+        sys::wait::until(buffer.as_fd(), events, sys::wait::deadline(wait)).map_err(|e| Error::os("poll", e))?;
+    if ready.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Timeout,
+            "poll",
+            format!("a device still works on the buffer after {wait:?}"),
+        ));
+    }
+    Ok(())
+}
+
+impl Drop for Bracket<'_> {
+    fn drop(&mut self) {
+        if self.buffer.kind() == MemoryKind::DmaBuf {
+            // Nothing can be done about a failure here; the next START reports the same cause.
+            let _ = sys::dma_buf::sync(self.buffer.as_fd(), self.flags | SYNC_END);
+        }
+    }
+}
+
+/// Read access to a buffer by the CPU, until dropped. Bytes are copied out: a device or a peer may write at any time,
+/// so no reference to them can be lent.
+#[derive(Debug)]
+pub struct CpuRead<'a>(Bracket<'a>);
+
+/// Write access to a buffer by the CPU, until dropped.
+#[derive(Debug)]
+pub struct CpuWrite<'a>(Bracket<'a>);
+
+impl DmaBuf {
+    /// Begins reading by the CPU. Waits at most `wait` for devices that still write.
+    ///
+    /// Maps the buffer at the first call (kept until the last handle is gone), then two system calls to begin and one
+    /// to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN; none on a memfd.
+    ///
+    /// # Errors
+    /// `Timeout` if a fence does not signal in time, or what `mmap` and the ioctl report.
+    #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
+    pub fn read(&self, wait: Duration) -> Result<CpuRead<'_>> {
+        Bracket::begin(self, SYNC_READ, wait).map(CpuRead)
+    }
+
+    /// Begins writing by the CPU. Waits at most `wait` for devices that still use the buffer.
+    ///
+    /// # Errors
+    /// As [`DmaBuf::read`]; `PermissionDenied` on a read-only descriptor or a sealed memfd of another process.
+    #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
+    pub fn write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
+    }
+}
+
+impl CpuRead<'_> {
+    /// Copies bytes from `offset_bytes` on into `to`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range leaves the buffer; nothing is copied then.
+    pub fn copy_to(&self, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
+        if !self.0.mapping.copy_out(offset_bytes, to) {
+            return Err(outside(offset_bytes, to.len(), self.0.mapping));
+        }
+        READ.fetch_add(to.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl CpuWrite<'_> {
+    /// Copies `from` to `offset_bytes`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range leaves the buffer; nothing is copied then.
+    pub fn copy_from(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
+        if !self.0.mapping.copy_in(offset_bytes, from) {
+            return Err(outside(offset_bytes, from.len(), self.0.mapping));
+        }
+        WRITTEN.fetch_add(from.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// [`CpuWrite::copy_from`] by a software source, whose bytes are counted apart.
+    pub(crate) fn copy_from_source(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
+        if !self.0.mapping.copy_in(offset_bytes, from) {
+            return Err(outside(offset_bytes, from.len(), self.0.mapping));
+        }
+        SOURCE.fetch_add(from.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn outside(offset: usize, len: usize, mapping: &Mapping) -> Error {
+    let text = format!("{len} bytes at {offset} leave the buffer of {} bytes", mapping.len());
+    Error::new(ErrorKind::InvalidArgument, "copy", text)
+}

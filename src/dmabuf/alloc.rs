@@ -1,0 +1,184 @@
+//! Where buffers that no device brings come from.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, open, FcntlArg, OFlag, SealFlag};
+use nix::sys::memfd::{memfd_create, MFdFlags};
+use nix::sys::stat::Mode;
+use nix::unistd::ftruncate;
+
+use super::DmaBuf;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+
+const UDMABUF: &str = "/dev/udmabuf";
+const HEAPS: &str = "/dev/dma_heap";
+
+/// A source of shared memory.
+///
+/// The buffers of a heap and of udmabuf are dma-bufs that every holder may write: their descriptors cannot be made
+/// read-only. A memfd can, and is, but no device imports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Allocator {
+    /// A dma-heap by its path: `/dev/dma_heap/system`, `/dev/dma_heap/linux,cma`. Linux 5.6.
+    Heap(PathBuf),
+    /// `/dev/udmabuf`: a dma-buf over the pages of a memfd. Linux 4.20; 64 MiB a buffer unless the module's limit is
+    /// raised.
+    Udmabuf,
+    /// A memfd, sealed against resizing and against writable mappings of others. Linux 5.1.
+    Memfd,
+}
+
+impl Allocator {
+    /// What this machine offers for memory that the CPU fills and peers read: udmabuf where it can be opened, else a
+    /// sealed memfd.
+    pub fn for_cpu_source() -> Self {
+        if open_device(Path::new(UDMABUF)).is_ok() {
+            Self::Udmabuf
+        } else {
+            Self::Memfd
+        }
+    }
+
+    /// The dma-heaps that this machine has, by name.
+    pub fn heaps() -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(HEAPS) else { return Vec::new() };
+        let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+        paths.sort();
+        paths.into_iter().map(Self::Heap).collect()
+    }
+
+    /// Allocates a buffer of at least `size_bytes` (rounded up to whole pages), named `name` for debugfs.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a size of 0, `NotFound` or `PermissionDenied` if the device cannot be opened,
+    /// `Exhausted` without memory, and what else the kernel reports, naming device and size.
+    #[doc(alias = "DMA_HEAP_IOCTL_ALLOC")]
+    #[doc(alias = "UDMABUF_CREATE")]
+    pub fn allocate(&self, size_bytes: usize, name: &str) -> Result<DmaBuf> {
+        let page = page_size();
+        let size = size_bytes.checked_next_multiple_of(page).filter(|&s| s > 0 && s <= isize::MAX as usize);
+        let Some(size) = size else {
+            let text = format!("{size_bytes} bytes cannot be allocated");
+            return Err(Error::new(ErrorKind::InvalidArgument, "allocate", text).on(self));
+        };
+        let failed = |op| move |e: Errno| Error::os(op, e).on(self).detail(format!("{}; {size} bytes asked", e.desc()));
+        match self {
+            Self::Heap(path) => {
+                let heap = open_device(path)?;
+                let fd = sys::dma_buf::heap_alloc(heap.as_fd(), size as u64).map_err(failed("DMA_HEAP_IOCTL_ALLOC"))?;
+                named(fd, name)
+            }
+            Self::Udmabuf => {
+                let device = open_device(Path::new(UDMABUF))?;
+                // The kernel demands SHRINK and refuses WRITE.
+                let memfd = memory_file(size, name, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+                let fd = sys::dma_buf::udmabuf_create(device.as_fd(), memfd.as_fd(), size as u64)
+                    .map_err(failed("UDMABUF_CREATE"))?;
+                named(fd, name)
+            }
+            Self::Memfd => {
+                let fd = memory_file(size, name, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
+                let buffer = DmaBuf::from_fd(fd)?;
+                // Our own mapping first: the seal forbids every later writable one, ours too.
+                buffer.mapping()?;
+                fcntl(&buffer, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE)).map_err(failed("F_ADD_SEALS"))?;
+                Ok(buffer)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Allocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Heap(path) => write!(f, "{}", path.display()),
+            Self::Udmabuf => f.write_str(UDMABUF),
+            Self::Memfd => f.write_str("memfd"),
+        }
+    }
+}
+
+fn open_device(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| Error::os("open", e).on(path.display()))
+}
+
+fn memory_file(size: usize, name: &str, seals: SealFlag) -> Result<OwnedFd> {
+    let name = CString::new(name.replace('\0', " ")).unwrap_or_default();
+    let fd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+        .map_err(|e| Error::os("memfd_create", e))?;
+    ftruncate(&fd, size as libc::off_t).map_err(|e| Error::os("ftruncate", e).detail(format!("{size} bytes")))?;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| Error::os("F_ADD_SEALS", e))?;
+    Ok(fd)
+}
+
+fn named(fd: OwnedFd, name: &str) -> Result<DmaBuf> {
+    let buffer = DmaBuf::from_fd(fd)?;
+    // A name is a courtesy to whoever reads debugfs.
+    let _ = buffer.set_name(name);
+    Ok(buffer)
+}
+
+fn page_size() -> usize {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{cpu_bytes, MemoryKind, DEFAULT_WAIT};
+    use super::*;
+
+    #[test]
+    fn a_memfd_is_sealed_and_says_what_it_is() {
+        let ours = Allocator::Memfd.allocate(5000, "test").unwrap();
+        assert_eq!((ours.kind(), ours.size_bytes()), (MemoryKind::Memfd, 8192));
+        let theirs = DmaBuf::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!(ours, theirs);
+        ours.write(DEFAULT_WAIT).unwrap().copy_from(4990, b"pixels").unwrap();
+        let mut got = [0; 6];
+        let before = cpu_bytes().read;
+        theirs.read(DEFAULT_WAIT).unwrap().copy_to(4990, &mut got).unwrap();
+        assert_eq!(&got, b"pixels");
+        assert!(cpu_bytes().read >= before + 6);
+        // A peer's CPU can neither write it, nor resize it under us, nor lift the seals.
+        assert_eq!(theirs.write(DEFAULT_WAIT).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert!(ftruncate(&theirs, 100).is_err());
+        let e = theirs.set_name("x").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn ranges_outside_are_refused() {
+        let b = Allocator::Memfd.allocate(4096, "test").unwrap();
+        let read = b.read(DEFAULT_WAIT).unwrap();
+        for offset in [4093, 4097, usize::MAX] {
+            assert_eq!(read.copy_to(offset, &mut [0; 4]).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+        assert!(read.copy_to(4092, &mut [0; 4]).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_buffer_is_refused() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(DmaBuf::from_fd(null.into()).unwrap_err().kind(), ErrorKind::WrongFile);
+        let loose = memory_file(4096, "loose", SealFlag::empty()).unwrap();
+        assert_eq!(DmaBuf::from_fd(loose).unwrap_err().kind(), ErrorKind::WrongFile);
+        for (allocator, size, kind) in [
+            (Allocator::Memfd, 0, ErrorKind::InvalidArgument),
+            (Allocator::Memfd, usize::MAX, ErrorKind::InvalidArgument),
+            (Allocator::Heap("/dev/dma_heap/none".into()), 4096, ErrorKind::NotFound),
+            (Allocator::Heap("/dev/null".into()), 4096, ErrorKind::Unsupported),
+        ] {
+            assert_eq!(allocator.allocate(size, "x").unwrap_err().kind(), kind, "{allocator} {size}");
+        }
+    }
+}

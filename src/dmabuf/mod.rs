@@ -1,0 +1,184 @@
+//! Shared buffers as file descriptors: identity, size, CPU access, fences, allocation.
+//!
+//! A [`DmaBuf`] is what V4L2 exports (`VIDIOC_EXPBUF`), a dma-heap or udmabuf allocates, and importers and peers take.
+//! A sealed memfd can stand in where the kernel offers no dma-buf; [`DmaBuf::kind`] says which it is.
+
+mod access;
+mod alloc;
+mod fence;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg, OFlag, SealFlag};
+use nix::unistd::{lseek, Whence};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+use crate::sys::map::Mapping;
+
+pub use access::{cpu_bytes, CpuBytes, CpuRead, CpuWrite, DEFAULT_WAIT};
+pub use alloc::Allocator;
+pub use fence::{Access, SyncFile};
+
+/// What a file descriptor of shared pixels really is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryKind {
+    /// A dma-buf: devices can import it.
+    DmaBuf,
+    /// A memfd sealed against shrinking: processes can map it, devices cannot import it.
+    Memfd,
+}
+
+/// The kernel's identity of a buffer: equal for two descriptors exactly if they name the same memory.
+///
+/// Descriptor numbers are reused; this is not, while a descriptor of the buffer is open (`fstat`, `st_dev` and
+/// `st_ino`, unique per dma-buf since Linux 5.3). Import caches are keyed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId {
+    dev: u64,
+    ino: u64,
+}
+
+/// A counted handle to one shared buffer. Clones share the descriptor and its mapping.
+///
+/// The memory lives until the last handle, lease, import and mapping in any process is gone.
+#[derive(Clone)]
+pub struct DmaBuf(Arc<Inner>);
+
+struct Inner {
+    fd: OwnedFd,
+    id: BufferId,
+    kind: MemoryKind,
+    size_bytes: usize,
+    read_only: bool,
+    mapping: OnceLock<Mapping>,
+}
+
+impl DmaBuf {
+    /// Takes a descriptor from elsewhere (an export, a peer, another library) after checking what it is.
+    ///
+    /// Costs five system calls, none per frame afterwards.
+    ///
+    /// # Errors
+    /// `WrongFile` if it is neither a dma-buf nor a memfd that is sealed against shrinking (whose memory could vanish
+    /// under a reader), or if its size cannot be told.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let os = |op| move |e| Error::os(op, e);
+        let stat = nix::sys::stat::fstat(&fd).map_err(os("fstat"))?;
+        sys::calls::tick();
+        let kind = if sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(os("fstatfs"))? {
+            MemoryKind::DmaBuf
+        } else {
+            check_seals(&fd)?;
+            MemoryKind::Memfd
+        };
+        let size = lseek(&fd, 0, Whence::SeekEnd).map_err(os("lseek"))?;
+        let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(os("fcntl"))?;
+        sys::calls::tick();
+        sys::calls::tick();
+        let read_only = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDONLY;
+        let size_bytes = usize::try_from(size).unwrap_or(0);
+        if size_bytes == 0 {
+            return Err(Error::new(ErrorKind::WrongFile, "lseek", "the buffer has no size"));
+        }
+        // st_dev and st_ino differ in width between targets.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        let id = BufferId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 };
+        Ok(Self(Arc::new(Inner { fd, id, kind, size_bytes, read_only, mapping: OnceLock::new() })))
+    }
+
+    /// The kernel's identity of this memory.
+    pub fn id(&self) -> BufferId {
+        self.0.id
+    }
+
+    /// Bytes of memory, a multiple of the page size for dma-bufs.
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes
+    }
+
+    /// Dma-buf or memfd.
+    pub fn kind(&self) -> MemoryKind {
+        self.0.kind
+    }
+
+    /// `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any descriptor.
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// Names the buffer for `/sys/kernel/debug/dma_buf/bufinfo`: at most 31 bytes. Ioctl: `DMA_BUF_SET_NAME`.
+    ///
+    /// # Errors
+    /// `Unsupported` on a memfd (which has the name that it was created with) or before Linux 5.3, `Busy` while a
+    /// device has it attached (before Linux 5.15).
+    #[doc(alias = "DMA_BUF_SET_NAME")]
+    pub fn set_name(&self, name: &str) -> Result<()> {
+        self.dma_buf_only("DMA_BUF_SET_NAME")?;
+        sys::dma_buf::set_name(self.as_fd(), name).map_err(|e| Error::os("DMA_BUF_SET_NAME", e))
+    }
+
+    fn dma_buf_only(&self, op: &'static str) -> Result<()> {
+        match self.0.kind {
+            MemoryKind::DmaBuf => Ok(()),
+            MemoryKind::Memfd => Err(Error::new(ErrorKind::Unsupported, op, "a memfd is not a dma-buf")),
+        }
+    }
+
+    /// The mapping of the whole buffer, made at first use and kept: writable if the descriptor is.
+    fn mapping(&self) -> Result<&Mapping> {
+        if let Some(mapping) = self.0.mapping.get() {
+            return Ok(mapping);
+        }
+        let map = |writable| Mapping::new(self.as_fd(), self.0.size_bytes, writable);
+        let mapping = match map(!self.0.read_only) {
+            // A memfd with F_SEAL_FUTURE_WRITE has a writable descriptor and refuses writable mappings.
+            Err(e) if !self.0.read_only && e.raw_os_error() == Some(libc::EPERM) => map(false),
+            done => done,
+        }
+        .map_err(|e| Error::io("mmap", &e).detail(format!("{} bytes of a {:?}", self.0.size_bytes, self.0.kind)))?;
+        // If another thread was faster, its mapping stays and ours is unmapped.
+        let _ = self.0.mapping.set(mapping);
+        self.0.mapping.get().ok_or_else(|| Error::new(ErrorKind::Os, "mmap", "the mapping was lost"))
+    }
+}
+
+fn check_seals(fd: &OwnedFd) -> Result<()> {
+    sys::calls::tick();
+    let seals = match fcntl(fd, FcntlArg::F_GET_SEALS) {
+        Ok(bits) => SealFlag::from_bits_truncate(bits),
+        Err(Errno::EINVAL) => {
+            return Err(Error::new(ErrorKind::WrongFile, "fstatfs", "the descriptor is neither a dma-buf nor a memfd"))
+        }
+        Err(e) => return Err(Error::os("F_GET_SEALS", e)),
+    };
+    if seals.contains(SealFlag::F_SEAL_SHRINK) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::WrongFile, "F_GET_SEALS", "the memfd is not sealed against shrinking"))
+}
+
+impl AsFd for DmaBuf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+/// Equal if they name the same memory.
+impl PartialEq for DmaBuf {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for DmaBuf {}
+
+impl fmt::Debug for DmaBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.0.read_only { "read-only" } else { "read-write" };
+        write!(f, "{:?}({} bytes, inode {}, {mode})", self.0.kind, self.0.size_bytes, self.0.id.ino)
+    }
+}

@@ -1,0 +1,238 @@
+//! One error type. [`Error::kind`] decides, `Display` explains.
+//!
+//! "Would block", "end of stream" and "no free slot" are values, not errors: see the return types of the calls.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+/// The result of every fallible call in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, for a `match`. Details are in the error's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The path, device, driver or socket does not exist.
+    NotFound,
+    /// The file exists but is not what the call needs: not a video node, not a dma-buf, not an unshrinkable memfd.
+    WrongFile,
+    /// The kernel or a publisher denies access to this user.
+    PermissionDenied,
+    /// Another user streams from the device, or buffers are still queued.
+    Busy,
+    /// The device, kernel or build does not offer what was asked.
+    Unsupported,
+    /// The caller's argument cannot be right: a size of zero, a rectangle outside the picture.
+    InvalidArgument,
+    /// A buffer is smaller than its layout, or two geometries do not fit.
+    Mismatch,
+    /// Links or formats along the media pipeline do not match (EPIPE or ENOLINK at STREAMON).
+    Pipeline,
+    /// The device was unplugged or its driver gave up (ENODEV, EIO on a queue). Open it again.
+    DeviceLost,
+    /// The peer or publisher closed the connection or died.
+    Disconnected,
+    /// The publisher turned the connection down or ended it, and said why.
+    Refused,
+    /// The peer broke the protocol of `docs/protocol.md`.
+    Protocol,
+    /// The call's own deadline passed. What it waited for may still come.
+    Timeout,
+    /// No memory, file descriptors or buffer slots are left.
+    Exhausted,
+    /// The frame's lease ended while it was in use: its pixels may have changed.
+    Revoked,
+    /// The call is out of order: streaming before allocation, a frame of a queue that was freed.
+    State,
+    /// Anything else that the kernel reported; see [`Error::errno`].
+    Os,
+}
+
+impl ErrorKind {
+    fn of(errno: Errno) -> Self {
+        match errno {
+            Errno::ENOENT => Self::NotFound,
+            Errno::EACCES | Errno::EPERM => Self::PermissionDenied,
+            Errno::EBUSY => Self::Busy,
+            Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::ENOSYS => Self::Unsupported,
+            Errno::EINVAL | Errno::ERANGE | Errno::EDOM => Self::InvalidArgument,
+            Errno::ENODEV | Errno::ENXIO | Errno::EIO => Self::DeviceLost,
+            Errno::ECONNRESET | Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE => Self::Disconnected,
+            Errno::ETIMEDOUT => Self::Timeout,
+            Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC | Errno::ETOOMANYREFS => Self::Exhausted,
+            Errno::EBADF | Errno::ENOTDIR | Errno::EISDIR => Self::WrongFile,
+            _ => Self::Os,
+        }
+    }
+}
+
+/// The call that failed, by the name that its documentation uses: `VIDIOC_S_FMT`, `mmap`, `HELLO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Op(pub &'static str);
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// An error of this crate: a kind, the failed call, the device or peer, and what was asked and offered.
+///
+/// Printed as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    op: Op,
+    errno: Option<Errno>,
+    on: String,
+    detail: String,
+}
+
+impl Error {
+    /// An error that no system call reported.
+    pub(crate) fn new(kind: ErrorKind, op: &'static str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, op: Op(op), errno: None, on: String::new(), detail: detail.into() }))
+    }
+
+    /// An error that the kernel reported; the kind follows from the number.
+    pub(crate) fn os(op: &'static str, errno: Errno) -> Self {
+        Self(Box::new(Inner {
+            kind: ErrorKind::of(errno),
+            op: Op(op),
+            errno: Some(errno),
+            on: String::new(),
+            detail: String::new(),
+        }))
+    }
+
+    /// An I/O error of the standard library.
+    pub(crate) fn io(op: &'static str, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self::os(op, Errno::from_raw(errno)),
+            None => Self::new(ErrorKind::Os, op, error.to_string()),
+        }
+    }
+
+    /// Names the device, path or peer.
+    pub(crate) fn on(mut self, subject: impl fmt::Display) -> Self {
+        self.0.on = subject.to_string();
+        self
+    }
+
+    /// Says what was asked and what was offered.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = detail.into();
+        self
+    }
+
+    /// Overrides the kind that the error number suggests.
+    pub(crate) fn kind_is(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// What to match on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The call that failed.
+    pub fn op(&self) -> Op {
+        self.0.op
+    }
+
+    /// The kernel's error number, if a system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        self.0.errno.map(|e| e as i32)
+    }
+
+    /// `true` for one errno; saves the callers in this crate the conversion.
+    pub(crate) fn is(&self, errno: Errno) -> bool {
+        self.0.errno == Some(errno)
+    }
+}
+
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, op, errno, on, detail } = &*self.0;
+        write!(f, "{op}")?;
+        if !on.is_empty() {
+            write!(f, " on {on}")?;
+        }
+        match errno {
+            Some(e) => write!(f, ": {e:?}: {}", if detail.is_empty() { e.desc() } else { detail }),
+            None if detail.is_empty() => write!(f, ": {kind:?}"),
+            None => write!(f, ": {detail}"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        let kind =
+            error.0.errno.map_or(std::io::ErrorKind::Other, |e| std::io::Error::from_raw_os_error(e as i32).kind());
+        Self::new(kind, error)
+    }
+}
+
+/// A consuming call that failed gives its item back.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct Rejected<T> {
+    /// Why it was rejected.
+    pub error: Error,
+    /// The item that was passed in, untouched.
+    pub item: T,
+}
+
+impl<T> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.error)
+    }
+}
+
+impl<T> From<Rejected<T>> for Error {
+    fn from(rejected: Rejected<T>) -> Self {
+        rejected.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_names_call_device_number_and_offer() {
+        let e = Error::os("VIDIOC_S_FMT", Errno::EINVAL)
+            .on("/dev/video2 (mxc-isi)")
+            .detail("asked NV12 1920x1080; the device offers YUYV 640x480");
+        assert_eq!(
+            e.to_string(),
+            "VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 1920x1080; the device offers YUYV 640x480"
+        );
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+        assert_eq!(e.errno(), Some(22));
+    }
+
+    #[test]
+    fn one_word() {
+        assert_eq!(std::mem::size_of::<Error>(), std::mem::size_of::<usize>());
+    }
+}

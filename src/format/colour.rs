@@ -1,0 +1,118 @@
+//! Colorimetry as V4L2 describes it (`colorspaces-defs.rst`): numbers of the UAPI, names of the standards.
+
+macro_rules! codes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vm:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name {
+            /// The default of the colour space, or unknown.
+            #[default]
+            Default,
+            $($(#[$vm])* $variant,)*
+        }
+
+        impl $name {
+            /// From the UAPI's number; an unknown one is `Default`.
+            pub const fn from_v4l2(code: u32) -> Self {
+                match code { $($value => Self::$variant,)* _ => Self::Default }
+            }
+
+            /// The UAPI's number.
+            pub const fn to_v4l2(self) -> u32 {
+                match self { Self::Default => 0, $(Self::$variant => $value,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// `enum v4l2_colorspace`: primaries and the defaults of the other three.
+    ColorSpace {
+        /// SMPTE 170M: NTSC, PAL.
+        Smpte170m = 1,
+        /// SMPTE 240M.
+        Smpte240m = 2,
+        /// Rec. ITU-R BT.709: HDTV.
+        Rec709 = 3,
+        /// ITU-R BT.601, 525 lines (M/NTSC).
+        System470M = 5,
+        /// ITU-R BT.601, 625 lines (B/G PAL).
+        System470Bg = 6,
+        /// JPEG: sRGB primaries, BT.601 matrix, full range.
+        Jpeg = 7,
+        /// IEC 61966-2-1: webcams, graphics.
+        Srgb = 8,
+        /// opRGB (Adobe RGB).
+        OpRgb = 9,
+        /// ITU-R BT.2020: UHDTV.
+        Bt2020 = 10,
+        /// Raw sensor data.
+        Raw = 11,
+        /// DCI-P3.
+        DciP3 = 12,
+    }
+}
+
+codes! {
+    /// `enum v4l2_ycbcr_encoding`: the matrix.
+    Encoding {
+        /// ITU-R BT.601.
+        Bt601 = 1,
+        /// ITU-R BT.709.
+        Bt709 = 2,
+        /// xvYCC with the BT.601 matrix.
+        XvYcc601 = 3,
+        /// xvYCC with the BT.709 matrix.
+        XvYcc709 = 4,
+        /// ITU-R BT.2020, non-constant luminance.
+        Bt2020 = 6,
+        /// ITU-R BT.2020, constant luminance.
+        Bt2020ConstantLuminance = 7,
+        /// SMPTE 240M.
+        Smpte240m = 8,
+    }
+}
+
+codes! {
+    /// `enum v4l2_quantization`.
+    Range {
+        /// 0 to 255.
+        Full = 1,
+        /// 16 to 235 (luma and RGB), 16 to 240 (chroma).
+        Limited = 2,
+    }
+}
+
+codes! {
+    /// `enum v4l2_xfer_func`: the transfer function.
+    Transfer {
+        /// ITU-R BT.709, BT.601, BT.2020.
+        Rec709 = 1,
+        /// IEC 61966-2-1.
+        Srgb = 2,
+        /// opRGB.
+        OpRgb = 3,
+        /// SMPTE 240M.
+        Smpte240m = 4,
+        /// Linear.
+        Linear = 5,
+        /// DCI-P3.
+        DciP3 = 6,
+        /// SMPTE ST 2084: HDR.
+        St2084 = 7,
+    }
+}
+
+/// What the numbers in a picture mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Colorimetry {
+    /// Primaries.
+    pub space: ColorSpace,
+    /// The YCbCr matrix.
+    pub encoding: Encoding,
+    /// Which values black and white have.
+    pub range: Range,
+    /// The curve between light and value.
+    pub transfer: Transfer,
+}

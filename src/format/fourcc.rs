@@ -1,0 +1,257 @@
+//! Pixel and bitstream formats: one table for the names that V4L2, DRM and libg2d use.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
+///
+/// Any code can be held, known or not; [`FourCc::info`] tells what this crate knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FourCc(pub u32);
+
+impl FourCc {
+    /// From the four characters.
+    pub const fn new(code: &[u8; 4]) -> Self {
+        Self(u32::from_le_bytes(*code))
+    }
+
+    /// What is known of this format.
+    pub fn info(self) -> Option<&'static FormatInfo> {
+        FORMATS.iter().find(|info| info.fourcc == self)
+    }
+
+    /// The DRM format code (`drm_fourcc.h`) with the same bytes in memory, if there is one.
+    pub fn drm(self) -> Option<u32> {
+        self.info()?.drm.map(u32::from_le_bytes)
+    }
+
+    /// The V4L2 format with the same bytes in memory as a DRM format, all colour planes in one memory plane.
+    pub fn from_drm(drm: u32) -> Option<Self> {
+        FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
+    }
+
+    /// The number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
+    pub fn g2d(self) -> Option<u32> {
+        self.info()?.g2d
+    }
+}
+
+impl fmt::Display for FourCc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.to_le_bytes();
+        if !bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
+            return write!(f, "{:#010x}", self.0);
+        }
+        let text: String = bytes.iter().map(|&b| char::from(b)).collect();
+        f.pad(text.trim_end())
+    }
+}
+
+impl fmt::Debug for FourCc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FourCc({self})")
+    }
+}
+
+/// A four-character V4L2 code (`NM12`, any case) or the name of the constant behind `V4L2_PIX_FMT_` (`NV12M`).
+impl FromStr for FourCc {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let upper = s.to_ascii_uppercase();
+        if let Some(info) =
+            FORMATS.iter().find(|i| i.name == upper || i.fourcc.to_string().eq_ignore_ascii_case(&upper))
+        {
+            return Ok(info.fourcc);
+        }
+        match <[u8; 4]>::try_from(s.as_bytes()) {
+            Ok(code) if code.iter().all(|b| (0x20..0x7f).contains(b)) => Ok(Self::new(&code)),
+            _ => Err(format!("'{s}' is neither a V4L2 format code nor a known format name")),
+        }
+    }
+}
+
+/// How one colour plane is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneInfo {
+    /// Bytes of one sample group of this plane.
+    pub bytes: u32,
+    /// Luma pixels across that one sample group covers.
+    pub horizontal: u32,
+    /// Luma rows that one row of this plane covers.
+    pub vertical: u32,
+}
+
+/// What the bytes of a format are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormatKind {
+    /// Luma and chroma.
+    Yuv,
+    /// Red, green, blue, perhaps alpha.
+    Rgb,
+    /// A coded bitstream.
+    Compressed,
+}
+
+/// One row of the format table.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct FormatInfo {
+    /// The V4L2 code.
+    pub fourcc: FourCc,
+    /// The name behind `V4L2_PIX_FMT_`.
+    pub name: &'static str,
+    /// The DRM code with the same bytes in memory.
+    pub drm: Option<[u8; 4]>,
+    /// The number in libg2d's `enum g2d_format`.
+    pub g2d: Option<u32>,
+    /// What it is.
+    pub kind: FormatKind,
+    /// Memory planes that V4L2 uses for it: 1, or one per colour plane for the `M` formats.
+    pub memory_planes: usize,
+    /// Colour planes, in memory order. Empty for a bitstream.
+    pub planes: &'static [PlaneInfo],
+    /// `true` if the planes after the first have half the first one's stride (planar 4:2:0 in V4L2).
+    pub half_chroma_stride: bool,
+}
+
+const fn plane(bytes: u32, horizontal: u32, vertical: u32) -> PlaneInfo {
+    PlaneInfo { bytes, horizontal, vertical }
+}
+
+const SEMI_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 2)];
+const SEMI_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 1)];
+const PLANAR_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 2), plane(1, 2, 2)];
+const PACKED_422: &[PlaneInfo] = &[plane(4, 2, 1)];
+
+const fn yuv(
+    v4l2: &[u8; 4],
+    name: &'static str,
+    drm: &[u8; 4],
+    g2d: Option<u32>,
+    memory_planes: usize,
+    planes: &'static [PlaneInfo],
+) -> FormatInfo {
+    FormatInfo {
+        fourcc: FourCc::new(v4l2),
+        name,
+        drm: Some(*drm),
+        g2d,
+        kind: FormatKind::Yuv,
+        memory_planes,
+        planes,
+        half_chroma_stride: planes.len() == 3,
+    }
+}
+
+const fn rgb(
+    v4l2: &[u8; 4],
+    name: &'static str,
+    drm: &[u8; 4],
+    g2d: Option<u32>,
+    planes: &'static [PlaneInfo],
+) -> FormatInfo {
+    FormatInfo {
+        fourcc: FourCc::new(v4l2),
+        name,
+        drm: Some(*drm),
+        g2d,
+        kind: FormatKind::Rgb,
+        memory_planes: 1,
+        planes,
+        half_chroma_stride: false,
+    }
+}
+
+const fn coded(v4l2: &[u8; 4], name: &'static str) -> FormatInfo {
+    FormatInfo {
+        fourcc: FourCc::new(v4l2),
+        name,
+        drm: None,
+        g2d: None,
+        kind: FormatKind::Compressed,
+        memory_planes: 1,
+        planes: &[],
+        half_chroma_stride: false,
+    }
+}
+
+const BYTE: &[PlaneInfo] = &[plane(1, 1, 1)];
+const RGB16: &[PlaneInfo] = &[plane(2, 1, 1)];
+const RGB24: &[PlaneInfo] = &[plane(3, 1, 1)];
+const RGB32: &[PlaneInfo] = &[plane(4, 1, 1)];
+
+/// Every format that this crate can lay out, and the bitstreams that it can carry.
+///
+/// Sources: `videodev2.h`, `drm_fourcc.h`; the libg2d numbers from the i.MX G2D API. V4L2 and libg2d name RGB
+/// formats by the order of bytes in memory, DRM by the bits of a little-endian word. `RGB565` in G2D is not settled:
+/// headers disagree about its bit order, a board must tell (docs/boards.md).
+pub const FORMATS: &[FormatInfo] = &[
+    yuv(b"NV12", "NV12", b"NV12", Some(20), 1, SEMI_420),
+    yuv(b"NV21", "NV21", b"NV21", Some(23), 1, SEMI_420),
+    yuv(b"NM12", "NV12M", b"NV12", Some(20), 2, SEMI_420),
+    yuv(b"NM21", "NV21M", b"NV21", Some(23), 2, SEMI_420),
+    yuv(b"NV16", "NV16", b"NV16", Some(28), 1, SEMI_422),
+    yuv(b"NV61", "NV61", b"NV61", Some(29), 1, SEMI_422),
+    yuv(b"NM16", "NV16M", b"NV16", Some(28), 2, SEMI_422),
+    yuv(b"NM61", "NV61M", b"NV61", Some(29), 2, SEMI_422),
+    yuv(b"YU12", "YUV420", b"YU12", Some(21), 1, PLANAR_420),
+    yuv(b"YV12", "YVU420", b"YV12", Some(22), 1, PLANAR_420),
+    yuv(b"YM12", "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
+    yuv(b"YM21", "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
+    yuv(b"YUYV", "YUYV", b"YUYV", Some(24), 1, PACKED_422),
+    yuv(b"YVYU", "YVYU", b"YVYU", Some(25), 1, PACKED_422),
+    yuv(b"UYVY", "UYVY", b"UYVY", Some(26), 1, PACKED_422),
+    yuv(b"VYUY", "VYUY", b"VYUY", Some(27), 1, PACKED_422),
+    yuv(b"GREY", "GREY", b"R8  ", Some(19), 1, BYTE),
+    rgb(b"RGBP", "RGB565", b"RG16", Some(0), RGB16),
+    rgb(b"RGB3", "RGB24", b"BG24", Some(10), RGB24),
+    rgb(b"BGR3", "BGR24", b"RG24", Some(11), RGB24),
+    rgb(b"AB24", "RGBA32", b"AB24", Some(1), RGB32),
+    rgb(b"XB24", "RGBX32", b"XB24", Some(2), RGB32),
+    rgb(b"AR24", "ABGR32", b"AR24", Some(3), RGB32),
+    rgb(b"XR24", "XBGR32", b"XR24", Some(4), RGB32),
+    rgb(b"BA24", "ARGB32", b"BA24", Some(6), RGB32),
+    rgb(b"RA24", "BGRA32", b"RA24", Some(7), RGB32),
+    rgb(b"BX24", "XRGB32", b"BX24", Some(8), RGB32),
+    rgb(b"RX24", "BGRX32", b"RX24", Some(9), RGB32),
+    coded(b"H264", "H264"),
+    coded(b"HEVC", "HEVC"),
+    coded(b"VP80", "VP8"),
+    coded(b"MJPG", "MJPEG"),
+    coded(b"JPEG", "JPEG"),
+    coded(b"FWHT", "FWHT"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_are_unique_and_parse_back() {
+        for (i, a) in FORMATS.iter().enumerate() {
+            assert_eq!(a.name.parse::<FourCc>(), Ok(a.fourcc));
+            assert_eq!(a.fourcc.to_string().to_lowercase().parse::<FourCc>(), Ok(a.fourcc));
+            for b in &FORMATS[i + 1..] {
+                assert_ne!(a.fourcc, b.fourcc);
+                assert_ne!(a.name, b.name);
+            }
+        }
+    }
+
+    #[test]
+    fn drm_names_keep_the_bytes() {
+        // V4L2 BGR24 has bytes B, G, R; DRM names the little-endian word: RGB888.
+        assert_eq!(FourCc::new(b"BGR3").drm(), Some(u32::from_le_bytes(*b"RG24")));
+        assert_eq!(FourCc::from_drm(u32::from_le_bytes(*b"NV12")), Some(FourCc::new(b"NV12")));
+        assert_eq!(FourCc::new(b"H264").drm(), None);
+    }
+
+    #[test]
+    fn unknown_codes_are_kept_or_refused() {
+        assert_eq!("Y16 ".parse::<FourCc>().map(|f| f.to_string()), Ok("Y16".into()));
+        assert!("nonsense".parse::<FourCc>().is_err());
+        assert_eq!(FourCc(0x8000_0001).to_string(), "0x80000001");
+    }
+}

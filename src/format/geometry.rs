@@ -1,0 +1,109 @@
+//! Sizes, rectangles, rotations and frame intervals.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A picture's width and height in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size {
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+impl Size {
+    /// `width` x `height` pixels.
+    pub const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// `1920x1080`.
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let parse = || {
+            let (w, h) = s.split_once(['x', 'X'])?;
+            Some(Self::new(w.parse().ok()?, h.parse().ok()?))
+        };
+        parse().ok_or_else(|| format!("'{s}' is not a size such as 1920x1080"))
+    }
+}
+
+/// A rectangle in pixels. The origin may be negative where a device composes beyond its picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// Distance of the left edge from the picture's.
+    pub left: i32,
+    /// Distance of the top edge from the picture's.
+    pub top: i32,
+    /// Extent.
+    pub size: Size,
+}
+
+impl fmt::Display for Rect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{},{}", self.size, self.left, self.top)
+    }
+}
+
+/// A clockwise rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rotation {
+    /// Upright.
+    #[default]
+    None,
+    /// A quarter turn clockwise.
+    Clockwise90,
+    /// Upside down.
+    Half,
+    /// A quarter turn counter-clockwise.
+    Clockwise270,
+}
+
+/// The time between two frames as the fraction of a second that V4L2 calls `timeperframe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameInterval {
+    /// Seconds.
+    pub numerator: u32,
+    /// Frames in that many seconds.
+    pub denominator: u32,
+}
+
+impl FrameInterval {
+    /// `fps` frames a second.
+    pub const fn from_fps(fps: u32) -> Self {
+        Self { numerator: 1, denominator: fps }
+    }
+
+    /// Frames a second; 0 if the interval is not known.
+    pub fn fps(self) -> f64 {
+        if self.numerator == 0 {
+            return 0.0;
+        }
+        f64::from(self.denominator) / f64::from(self.numerator)
+    }
+
+    /// The interval as time; `None` if a part is 0.
+    pub fn duration(self) -> Option<Duration> {
+        if self.numerator == 0 || self.denominator == 0 {
+            return None;
+        }
+        Some(Duration::from_nanos(u64::from(self.numerator) * 1_000_000_000 / u64::from(self.denominator)))
+    }
+}
+
+impl fmt::Display for FrameInterval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} s", self.numerator, self.denominator)
+    }
+}

@@ -1,0 +1,350 @@
+//! Where the pixels of a picture lie: memory planes (what a file descriptor names) are not colour planes.
+
+use std::fmt;
+
+use super::{Colorimetry, FormatKind, FourCc, Size};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The most planes of either kind that a layout has.
+pub const MAX_PLANES: usize = 4;
+
+/// The largest width or height that is taken for a picture: V4L2 and DRM devices stop well below.
+pub const MAX_SIDE: u32 = 32_768;
+
+/// One colour plane: where its rows begin and how far apart they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Plane {
+    /// The memory plane that holds it.
+    pub memory: u32,
+    /// Bytes from the start of that memory plane's payload (behind V4L2's `data_offset`).
+    pub offset_bytes: u32,
+    /// Bytes from one row to the next.
+    pub stride_bytes: u32,
+}
+
+/// The exact layout of one picture, as negotiated with a driver or chosen by an allocator.
+///
+/// For a bitstream there is one memory plane, its size is the most that one buffer can hold, and no colour plane.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    fourcc: FourCc,
+    size: Size,
+    colorimetry: Colorimetry,
+    memory: [u32; MAX_PLANES],
+    memory_count: usize,
+    planes: [Plane; MAX_PLANES],
+    plane_count: usize,
+}
+
+impl Layout {
+    /// The tightest layout: no padding between rows or planes.
+    ///
+    /// # Errors
+    /// `Unsupported` for a format that is not in the table or is a bitstream, `InvalidArgument` for a side that is
+    /// 0, too large, or not a multiple of the chroma subsampling.
+    pub fn packed(fourcc: FourCc, size: Size) -> Result<Self> {
+        Self::aligned(fourcc, size, 1)
+    }
+
+    /// Rows that begin at multiples of `stride_align` bytes, in every plane.
+    ///
+    /// # Errors
+    /// As [`Layout::packed`].
+    pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
+        let info = fourcc.info().filter(|i| i.kind != FormatKind::Compressed).ok_or_else(|| unknown(fourcc))?;
+        check_size(fourcc, size)?;
+        let align = stride_align.max(1);
+        let first = &info.planes[0];
+        // The chroma strides follow from the first plane's, as V4L2 has it; align so that all of them come out even.
+        let unit = if info.half_chroma_stride { align.saturating_mul(2) } else { align };
+        let stride = round_up(row_bytes(first.bytes, first.horizontal, size.width), unit);
+        let strides: Vec<u32> = (0..info.memory_planes)
+            .map(|i| if i > 0 && info.half_chroma_stride { stride / 2 } else { stride })
+            .collect();
+        Self::from_strides(fourcc, size, &strides, &[])
+    }
+
+    /// The layout that V4L2 means by a format: one stride (`bytesperline`) and size (`sizeimage`) per memory plane,
+    /// further colour planes directly behind the first at `bytesperline` x height (`pixfmt-yuv-planar.rst`).
+    ///
+    /// A size of 0, or a missing one, means the smallest that holds the rows.
+    ///
+    /// # Errors
+    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if a stride is
+    /// shorter than a row or a memory plane smaller than its rows.
+    pub fn from_strides(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
+        let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
+        check_size(fourcc, size)?;
+        let mut layout = Self {
+            fourcc,
+            size,
+            colorimetry: Colorimetry::default(),
+            memory: [0; MAX_PLANES],
+            memory_count: info.memory_planes,
+            planes: [Plane::default(); MAX_PLANES],
+            plane_count: info.planes.len(),
+        };
+        let mut fill = [0u64; MAX_PLANES];
+        for (i, plane) in info.planes.iter().enumerate() {
+            let memory = if info.memory_planes == 1 { 0 } else { i };
+            let mut stride = strides.get(memory).copied().unwrap_or(0);
+            if memory == 0 && i > 0 && info.half_chroma_stride {
+                stride /= 2;
+            }
+            let row = row_bytes(plane.bytes, plane.horizontal, size.width);
+            if stride < row {
+                return Err(mismatch(
+                    fourcc,
+                    size,
+                    format!("plane {i}: stride {stride} is shorter than a row, {row} bytes"),
+                ));
+            }
+            let rows = size.height.div_ceil(plane.vertical);
+            layout.planes[i] = Plane {
+                memory: memory as u32,
+                offset_bytes: u32::try_from(fill[memory]).map_err(|_| too_large(fourcc, size))?,
+                stride_bytes: stride,
+            };
+            fill[memory] += u64::from(stride) * u64::from(rows);
+        }
+        for i in 0..info.memory_planes {
+            let given = sizes.get(i).copied().unwrap_or(0);
+            let needed = u32::try_from(fill[i]).map_err(|_| too_large(fourcc, size))?;
+            if given != 0 && given < needed {
+                let text = format!("memory plane {i}: {given} bytes offered, its rows need {needed}");
+                return Err(mismatch(fourcc, size, text));
+            }
+            layout.memory[i] = if given == 0 { needed } else { given };
+        }
+        Ok(layout)
+    }
+
+    /// A layout from its parts, as another process or a user describes it.
+    ///
+    /// # Errors
+    /// As [`Layout::from_strides`], and `Mismatch` if a plane lies outside its memory plane.
+    pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
+        let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
+        check_size(fourcc, size)?;
+        if planes.len() != info.planes.len() || memory_bytes.is_empty() || memory_bytes.len() > MAX_PLANES {
+            let text = format!("{} planes in {} memory planes cannot be {fourcc}", planes.len(), memory_bytes.len());
+            return Err(mismatch(fourcc, size, text));
+        }
+        let mut layout = Self {
+            fourcc,
+            size,
+            colorimetry: Colorimetry::default(),
+            memory: [0; MAX_PLANES],
+            memory_count: memory_bytes.len(),
+            planes: [Plane::default(); MAX_PLANES],
+            plane_count: planes.len(),
+        };
+        layout.memory[..memory_bytes.len()].copy_from_slice(memory_bytes);
+        layout.planes[..planes.len()].copy_from_slice(planes);
+        for (i, plane) in planes.iter().enumerate() {
+            let room = memory_bytes.get(plane.memory as usize).copied().unwrap_or(0);
+            let end = layout.plane_end(i);
+            if plane.stride_bytes < layout.row_bytes(i) || end > u64::from(room) {
+                let text =
+                    format!("plane {i} (stride {}, ends at {end}) does not fit its {room} bytes", plane.stride_bytes);
+                return Err(mismatch(fourcc, size, text));
+            }
+        }
+        Ok(layout)
+    }
+
+    /// The same layout with its colours named.
+    pub fn with_colorimetry(mut self, colorimetry: Colorimetry) -> Self {
+        self.colorimetry = colorimetry;
+        self
+    }
+
+    /// The pixel or bitstream format.
+    pub fn fourcc(&self) -> FourCc {
+        self.fourcc
+    }
+
+    /// Width and height in pixels, as the driver counts them: chroma begins below the last of these rows.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// What the numbers mean.
+    pub fn colorimetry(&self) -> Colorimetry {
+        self.colorimetry
+    }
+
+    /// Bytes of each memory plane's payload.
+    pub fn memory_bytes(&self) -> &[u32] {
+        &self.memory[..self.memory_count]
+    }
+
+    /// The colour planes; empty for a bitstream.
+    pub fn planes(&self) -> &[Plane] {
+        &self.planes[..self.plane_count]
+    }
+
+    /// `true` if the content is a bitstream rather than pixels.
+    pub fn is_compressed(&self) -> bool {
+        self.plane_count == 0
+    }
+
+    /// Bytes of pixels in a row of colour plane `i`, without padding. 0 if there is no such plane.
+    pub fn row_bytes(&self, i: usize) -> u32 {
+        self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
+    }
+
+    /// Rows of colour plane `i`. 0 if there is no such plane.
+    pub fn rows(&self, i: usize) -> u32 {
+        self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
+    }
+
+    /// Bytes of all pixels, without any padding.
+    pub fn pixel_bytes(&self) -> u64 {
+        (0..self.plane_count).map(|i| u64::from(self.row_bytes(i)) * u64::from(self.rows(i))).sum()
+    }
+
+    fn plane_info(&self, i: usize) -> Option<&'static super::PlaneInfo> {
+        self.fourcc.info()?.planes.get(i)
+    }
+
+    /// One past the last pixel byte of plane `i` in its memory plane.
+    fn plane_end(&self, i: usize) -> u64 {
+        let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));
+        u64::from(plane.offset_bytes)
+            + u64::from(plane.stride_bytes) * rows.saturating_sub(1)
+            + u64::from(self.row_bytes(i))
+    }
+}
+
+/// `NV12 1920x1088 stride 2048`: geometry as error texts and listings show it.
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.fourcc, self.size)?;
+        match self.planes().first() {
+            Some(first) => write!(f, " stride {}", first.stride_bytes),
+            None => write!(f, " up to {} bytes", self.memory[0]),
+        }
+    }
+}
+
+impl fmt::Debug for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layout")
+            .field("fourcc", &self.fourcc)
+            .field("size", &self.size)
+            .field("memory_bytes", &self.memory_bytes())
+            .field("planes", &self.planes())
+            .field("colorimetry", &self.colorimetry)
+            .finish()
+    }
+}
+
+fn row_bytes(bytes: u32, horizontal: u32, width: u32) -> u32 {
+    width.div_ceil(horizontal) * bytes
+}
+
+fn round_up(value: u32, unit: u32) -> u32 {
+    value.div_ceil(unit).saturating_mul(unit)
+}
+
+fn check_size(fourcc: FourCc, size: Size) -> Result<()> {
+    let range = 1..=MAX_SIDE;
+    if range.contains(&size.width) && range.contains(&size.height) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        "layout",
+        format!("{fourcc} {size}: each side must be 1 to {MAX_SIDE} pixels"),
+    ))
+}
+
+fn unknown(fourcc: FourCc) -> Error {
+    Error::new(ErrorKind::Unsupported, "layout", format!("{fourcc} is not a pixel format this crate can lay out"))
+}
+
+fn mismatch(fourcc: FourCc, size: Size, text: String) -> Error {
+    Error::new(ErrorKind::Mismatch, "layout", format!("{fourcc} {size}: {text}"))
+}
+
+fn too_large(fourcc: FourCc, size: Size) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "layout", format!("{fourcc} {size}: a plane is larger than 4 GiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NV12: FourCc = FourCc::new(b"NV12");
+
+    #[test]
+    fn nv12_chroma_begins_below_the_driver_s_last_row() {
+        let l = Layout::from_strides(NV12, Size::new(1920, 1088), &[2048], &[3_342_336]).unwrap();
+        assert_eq!(l.planes()[1], Plane { memory: 0, offset_bytes: 2048 * 1088, stride_bytes: 2048 });
+        assert_eq!(l.memory_bytes(), &[3_342_336]);
+        assert_eq!(l.to_string(), "NV12 1920x1088 stride 2048");
+    }
+
+    #[test]
+    fn multi_planar_formats_have_a_memory_plane_per_colour_plane() {
+        let l = Layout::packed("NV12M".parse().unwrap(), Size::new(640, 360)).unwrap();
+        assert_eq!(l.memory_bytes(), &[640 * 360, 640 * 180]);
+        assert_eq!(l.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 640 });
+        let l = Layout::packed("YUV420M".parse().unwrap(), Size::new(640, 360)).unwrap();
+        assert_eq!(l.memory_bytes(), &[640 * 360, 320 * 180, 320 * 180]);
+    }
+
+    #[test]
+    fn planar_420_halves_the_stride() {
+        let l = Layout::aligned("YU12".parse().unwrap(), Size::new(642, 362), 16).unwrap();
+        let strides: Vec<u32> = l.planes().iter().map(|p| p.stride_bytes).collect();
+        assert_eq!(strides, [672, 336, 336]);
+        assert_eq!(l.planes()[2].offset_bytes, 672 * 362 + 336 * 181);
+    }
+
+    #[test]
+    fn odd_sizes_round_chroma_up() {
+        let l = Layout::packed(NV12, Size::new(3, 3));
+        // A row of two chroma pairs is four bytes and does not fit a luma stride of three.
+        assert_eq!(l.map_err(|e| e.kind()), Err(ErrorKind::Mismatch));
+        let l = Layout::aligned(NV12, Size::new(3, 3), 4).unwrap();
+        assert_eq!((l.row_bytes(1), l.rows(1), l.pixel_bytes()), (4, 2, 9 + 8));
+    }
+
+    #[test]
+    fn impossible_geometry_is_refused() {
+        for (size, strides, sizes, kind) in [
+            (Size::new(0, 1080), &[0][..], &[][..], ErrorKind::InvalidArgument),
+            (Size::new(u32::MAX, 2), &[u32::MAX], &[], ErrorKind::InvalidArgument),
+            (Size::new(640, 360), &[320], &[], ErrorKind::Mismatch),
+            (Size::new(640, 360), &[640], &[640 * 360], ErrorKind::Mismatch),
+            (Size::new(640, 32768), &[u32::MAX], &[], ErrorKind::InvalidArgument),
+            (Size::new(640, 360), &[], &[], ErrorKind::Mismatch),
+        ] {
+            let e = Layout::from_strides(NV12, size, strides, sizes).unwrap_err();
+            assert_eq!(e.kind(), kind, "{e}");
+        }
+        let e = Layout::packed(FourCc::new(b"H264"), Size::new(640, 360)).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+
+    proptest! {
+        #[test]
+        fn no_plane_leaves_its_memory(
+            format in 0..super::super::FORMATS.len(),
+            width in 0u32..40_000, height in 0u32..40_000,
+            strides in proptest::collection::vec(any::<u32>(), 0..5),
+            sizes in proptest::collection::vec(any::<u32>(), 0..5),
+        ) {
+            let fourcc = super::super::FORMATS[format].fourcc;
+            if let Ok(l) = Layout::from_strides(fourcc, Size::new(width, height), &strides, &sizes) {
+                for (i, p) in l.planes().iter().enumerate() {
+                    prop_assert!(l.plane_end(i) <= u64::from(l.memory_bytes()[p.memory as usize]));
+                }
+                prop_assert_eq!(Layout::from_planes(fourcc, l.size(), l.memory_bytes(), l.planes()).unwrap(), l);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The buffers of one pool generation, and where their slots go when the last lease ends.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::slots::Slots;
+use super::FrameMut;
+use crate::dmabuf::DmaBuf;
+use crate::format::Layout;
+
+/// Names one generation of buffers in this process. Never reused: a reconfigured queue gets a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(u64);
+
+/// How fast the CPU reads the pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CpuReads {
+    /// Through the cache.
+    Cached,
+    /// Past the cache: many times slower. Let a device read, or ask for cached buffers.
+    Uncached,
+    /// The driver does not say.
+    #[default]
+    Unknown,
+}
+
+/// Where a slot goes when its last lease ends. Called from any thread, at most once per lease of the slot.
+///
+/// Must not panic and must not block on a peer; an error is kept for the producer's next call.
+pub(crate) trait Home: Send + Sync {
+    /// The slot is free again.
+    fn take_back(&self, slot: usize);
+
+    /// `false` once the producer has taken the slot's lease away from under its holder.
+    fn is_valid(&self, _slot: usize) -> bool {
+        true
+    }
+}
+
+pub(super) struct Shared {
+    id: PoolId,
+    layout: Layout,
+    cpu_reads: CpuReads,
+    pub(super) slots: Slots,
+    memory: Box<[Box<[DmaBuf]>]>,
+    pub(super) home: Box<dyn Home>,
+}
+
+/// The buffers of one pool generation: a counted handle.
+///
+/// Importers and publishers take it to import or announce every slot once. Holding it keeps the memory, not a lease.
+#[derive(Clone)]
+pub struct BufferSet(pub(super) Arc<Shared>);
+
+impl BufferSet {
+    /// A new generation: `memory[slot][memory plane]`. Every slot begins at home.
+    pub(crate) fn new(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>, home: Box<dyn Home>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = PoolId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let slots = Slots::new(memory.len());
+        let memory = memory.into_iter().map(Vec::into_boxed_slice).collect();
+        Self(Arc::new(Shared { id, layout, cpu_reads, slots, memory, home }))
+    }
+
+    /// Begins the lease of a slot that its producer has just got back. `None` if it is lent already.
+    pub(crate) fn lend(&self, slot: usize) -> Option<FrameMut> {
+        self.0.slots.lend(slot).then(|| FrameMut::new(self.clone(), slot))
+    }
+
+    /// The generation.
+    pub fn id(&self) -> PoolId {
+        self.0.id
+    }
+
+    /// The layout that every slot has.
+    pub fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    /// How fast the CPU reads these buffers.
+    pub fn cpu_reads(&self) -> CpuReads {
+        self.0.cpu_reads
+    }
+
+    /// Slots in the pool.
+    pub fn slots(&self) -> usize {
+        self.0.slots.len()
+    }
+
+    /// Slots that somebody leases.
+    pub fn held(&self) -> usize {
+        self.0.slots.held()
+    }
+
+    /// The buffers of a slot, one per memory plane. Empty if there is no such slot.
+    pub fn memory(&self, slot: usize) -> &[DmaBuf] {
+        self.0.memory.get(slot).map_or(&[], |planes| planes)
+    }
+}
+
+impl fmt::Debug for BufferSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BufferSet({}, {} slots, {} held: {})", self.0.id.0, self.slots(), self.held(), self.layout())
+    }
+}

@@ -1,0 +1,157 @@
+//! Leases: a [`Frame`] is a counted lease on one slot of one pool.
+//!
+//! Clone it as often as needed; when the last clone is dropped, on whatever thread, the slot returns to its producer:
+//! QBUF for a camera, the free list for a [`Pool`], RELEASE to the publisher for a frame from a peer. A [`FrameMut`]
+//! is the only writable form. Memory never dies under a lease: a producer that is dropped or reconfigured leaves its
+//! old buffers to their holders.
+
+mod buffers;
+mod meta;
+mod pixels;
+mod pool;
+mod slots;
+mod stats;
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+
+use crate::dmabuf::DmaBuf;
+use crate::format::Layout;
+
+pub(crate) use buffers::Home;
+pub use buffers::{BufferSet, CpuReads, PoolId};
+pub use meta::{FrameFlags, FrameMeta, Payload};
+pub use pixels::{FrameRead, FrameWrite};
+pub use pool::Pool;
+pub use stats::{syscalls, Histogram};
+
+/// One lease on one slot.
+struct Lease {
+    buffers: BufferSet,
+    slot: usize,
+}
+
+impl Lease {
+    fn memory(&self) -> &[DmaBuf] {
+        self.buffers.memory(self.slot)
+    }
+}
+
+impl Clone for Lease {
+    fn clone(&self) -> Self {
+        self.buffers.0.slots.share(self.slot);
+        Self { buffers: self.buffers.clone(), slot: self.slot }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let shared = &self.buffers.0;
+        if shared.slots.give_back(self.slot) {
+            shared.home.take_back(self.slot);
+        }
+    }
+}
+
+/// A shared lease on a picture or bitstream buffer. Cloning counts; the drop of the last clone returns the slot.
+///
+/// Costs: a clone is two atomic additions, a drop two subtractions and, for the last, the producer's return call.
+#[derive(Clone)]
+pub struct Frame {
+    lease: Lease,
+    meta: FrameMeta,
+}
+
+impl Frame {
+    /// The exact layout of the pixels.
+    pub fn layout(&self) -> &Layout {
+        self.lease.buffers.layout()
+    }
+
+    /// Sequence, time, payload.
+    pub fn meta(&self) -> &FrameMeta {
+        &self.meta
+    }
+
+    /// The buffers, one per memory plane, for importers. Valid beyond the lease, but the pixels are not.
+    pub fn memory(&self) -> &[DmaBuf] {
+        self.lease.memory()
+    }
+
+    /// The pool generation that the slot belongs to, with all of its buffers.
+    pub fn buffers(&self) -> &BufferSet {
+        &self.lease.buffers
+    }
+
+    /// The slot's number in its pool: the same number always means the same memory.
+    pub fn slot(&self) -> usize {
+        self.lease.slot
+    }
+
+    /// `false` once a publisher has revoked the lease: what was read since then may be another frame's.
+    pub fn is_valid(&self) -> bool {
+        self.lease.buffers.0.home.is_valid(self.lease.slot)
+    }
+
+    /// The same lease with other particulars, for a stage that renumbers or re-times frames.
+    pub fn with_meta(mut self, meta: FrameMeta) -> Self {
+        self.meta = meta;
+        self
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({} #{}, slot {})", self.layout(), self.meta.sequence, self.lease.slot)
+    }
+}
+
+/// The unique, writable lease on a slot. Becomes a [`Frame`] by [`FrameMut::freeze`]; dropped, the slot returns.
+pub struct FrameMut {
+    lease: Lease,
+}
+
+impl FrameMut {
+    fn new(buffers: BufferSet, slot: usize) -> Self {
+        Self { lease: Lease { buffers, slot } }
+    }
+
+    /// The exact layout of the pixels.
+    pub fn layout(&self) -> &Layout {
+        self.lease.buffers.layout()
+    }
+
+    /// The buffers, one per memory plane, for importers.
+    pub fn memory(&self) -> &[DmaBuf] {
+        self.lease.memory()
+    }
+
+    /// The pool generation that the slot belongs to.
+    pub fn buffers(&self) -> &BufferSet {
+        &self.lease.buffers
+    }
+
+    /// The slot's number in its pool.
+    pub fn slot(&self) -> usize {
+        self.lease.slot
+    }
+
+    /// Ends writing: from here on the pixels are shared.
+    pub fn freeze(self, meta: FrameMeta) -> Frame {
+        Frame { lease: self.lease, meta }
+    }
+
+    /// Forgets the lease without the producer's return call: for a producer that takes its own slot back.
+    #[allow(dead_code)]
+    pub(crate) fn reclaim(self) -> usize {
+        let lease = ManuallyDrop::new(self.lease);
+        lease.buffers.0.slots.give_back(lease.slot);
+        lease.slot
+    }
+}
+
+impl fmt::Debug for FrameMut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameMut({}, slot {})", self.layout(), self.lease.slot)
+    }
+}

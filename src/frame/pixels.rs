@@ -1,0 +1,197 @@
+//! CPU access to a frame by rows of colour planes: the brackets of all its buffers begun and ended together.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::{Frame, FrameMeta, FrameMut, Payload};
+use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Layout, MAX_PLANES};
+
+/// Read access to all pixels of a frame, until dropped.
+#[derive(Debug)]
+pub struct FrameRead<'a> {
+    frame: &'a Frame,
+    memory: [Option<CpuRead<'a>>; MAX_PLANES],
+}
+
+/// Write access to all pixels of a frame, until dropped.
+#[derive(Debug)]
+pub struct FrameWrite<'a> {
+    layout: &'a Layout,
+    memory: [Option<CpuWrite<'a>>; MAX_PLANES],
+}
+
+impl Frame {
+    /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes.
+    ///
+    /// See [`DmaBuf::read`] for what it costs. Where the frame came from a publisher, check [`Frame::is_valid`] after
+    /// the last byte was read.
+    ///
+    /// # Errors
+    /// As [`DmaBuf::read`].
+    pub fn read(&self, wait: Duration) -> Result<FrameRead<'_>> {
+        let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
+        for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
+            *guard = Some(buffer.read(wait)?);
+        }
+        Ok(FrameRead { frame: self, memory })
+    }
+}
+
+impl FrameMut {
+    /// Begins writing the pixels by the CPU. Waits at most `wait` for a device that still uses the buffer.
+    ///
+    /// # Errors
+    /// As [`DmaBuf::write`].
+    pub fn write(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
+        let mut memory: [Option<CpuWrite<'_>>; MAX_PLANES] = Default::default();
+        for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
+            *guard = Some(DmaBuf::write(buffer, wait)?);
+        }
+        Ok(FrameWrite { layout: self.layout(), memory })
+    }
+
+    /// The payload of a full picture: every memory plane from its start to the end of its rows.
+    pub fn full_payload(&self) -> [Payload; MAX_PLANES] {
+        let mut payload = [Payload::default(); MAX_PLANES];
+        for (p, &bytes) in payload.iter_mut().zip(self.layout().memory_bytes()) {
+            p.bytes = bytes;
+        }
+        payload
+    }
+
+    /// [`FrameMut::freeze`] for a picture that fills its buffers.
+    pub fn freeze_full(self, sequence: u64, timestamp_ns: u64) -> Frame {
+        let payload = self.full_payload();
+        let flags = super::FrameFlags::MONOTONIC;
+        self.freeze(FrameMeta { sequence, timestamp_ns, flags, payload, ..FrameMeta::default() })
+    }
+}
+
+impl FrameRead<'_> {
+    /// Copies the pixels of one row of a colour plane, without padding, into the front of `to`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no such row or `to` is too short, `Mismatch` if the row is not within the data
+    /// that the frame brought.
+    pub fn copy_row(&self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
+        let layout = self.frame.layout();
+        let (memory, offset, len) = row_range(layout, plane, row)?;
+        let short = to.len();
+        let to = to.get_mut(..len).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes into {short}"))
+        })?;
+        let payload = self.frame.meta().payload[memory];
+        if offset + len > payload.bytes as usize {
+            let text = format!("row {row} of plane {plane} ends at {}, the frame has {}", offset + len, payload.bytes);
+            return Err(Error::new(ErrorKind::Mismatch, "copy", text));
+        }
+        self.guard(memory)?.copy_to(payload.offset_bytes as usize + offset, to)
+    }
+
+    /// Copies raw bytes of a memory plane's payload, padding and all, from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the range leaves the payload.
+    pub fn copy_payload(&self, memory: usize, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
+        let payload = self.frame.meta().payload.get(memory).copied().unwrap_or_default();
+        if offset_bytes.checked_add(to.len()).map_or(true, |end| end > payload.bytes as usize) {
+            let text = format!("{} bytes at {offset_bytes} leave the payload of {} bytes", to.len(), payload.bytes);
+            return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
+        }
+        self.guard(memory)?.copy_to(payload.offset_bytes as usize + offset_bytes, to)
+    }
+
+    /// Hands every pixel byte to `sink` in order: planes one after the other, rows without padding; a bitstream as it
+    /// is. `scratch` holds what is copied at a time; at least a row, or it grows to one.
+    ///
+    /// # Errors
+    /// As [`FrameRead::copy_row`].
+    pub fn for_each_row(&self, scratch: &mut Vec<u8>, mut sink: impl FnMut(&[u8])) -> Result<()> {
+        let layout = self.frame.layout();
+        if layout.is_compressed() {
+            let bytes = self.frame.meta().payload[0].bytes as usize;
+            scratch.resize(scratch.len().max(4096), 0);
+            let step = scratch.len();
+            for at in (0..bytes).step_by(step) {
+                let part = &mut scratch[..step.min(bytes - at)];
+                self.copy_payload(0, at, part)?;
+                sink(part);
+            }
+        }
+        for plane in 0..layout.planes().len() {
+            let len = layout.row_bytes(plane) as usize;
+            scratch.resize(scratch.len().max(len), 0);
+            for row in 0..layout.rows(plane) {
+                self.copy_row(plane, row, &mut scratch[..len])?;
+                sink(&scratch[..len]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes every pixel byte, in the order of [`FrameRead::for_each_row`]: what `v4l2-ctl --stream-to` calls a raw
+    /// frame where the layout has no padding.
+    ///
+    /// # Errors
+    /// As [`FrameRead::copy_row`], as an I/O error, and what `out` reports.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut result = Ok(());
+        self.for_each_row(&mut vec![0; 65_536], |bytes| {
+            if result.is_ok() {
+                result = out.write_all(bytes);
+            }
+        })?;
+        result
+    }
+
+    fn guard(&self, memory: usize) -> Result<&CpuRead<'_>> {
+        self.memory.get(memory).and_then(Option::as_ref).ok_or_else(|| no_memory(memory))
+    }
+}
+
+impl<'a> FrameWrite<'a> {
+    /// Copies `from` to the front of one row of a colour plane.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if there is no such row or `from` is longer than it.
+    pub fn copy_row(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
+        let (guard, offset) = self.row(plane, row, from.len())?;
+        guard.copy_from(offset, from)
+    }
+
+    /// [`FrameWrite::copy_row`] by a software source, whose bytes are counted apart.
+    pub(crate) fn copy_row_from_source(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
+        let (guard, offset) = self.row(plane, row, from.len())?;
+        guard.copy_from_source(offset, from)
+    }
+
+    fn row(&mut self, plane: usize, row: u32, len: usize) -> Result<(&mut CpuWrite<'a>, usize)> {
+        let (memory, offset, row_len) = row_range(self.layout, plane, row)?;
+        if len > row_len {
+            let text = format!("{len} bytes into a row of {row_len}");
+            return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
+        }
+        let guard = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;
+        Ok((guard, offset))
+    }
+}
+
+fn no_memory(memory: usize) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "copy", format!("there is no memory plane {memory}"))
+}
+
+/// Memory plane, offset and length of the pixels of one row.
+fn row_range(layout: &Layout, plane: usize, row: u32) -> Result<(usize, usize, usize)> {
+    match layout.planes().get(plane) {
+        Some(p) if row < layout.rows(plane) => {
+            let offset = p.offset_bytes as usize + row as usize * p.stride_bytes as usize;
+            Ok((p.memory as usize, offset, layout.row_bytes(plane) as usize))
+        }
+        _ => {
+            let text = format!("{layout} has no row {row} in plane {plane}");
+            Err(Error::new(ErrorKind::InvalidArgument, "copy", text))
+        }
+    }
+}

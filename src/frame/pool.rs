@@ -1,0 +1,184 @@
+//! A pool of allocated buffers: for software sources, converters, and cameras that import.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{BufferSet, CpuReads, FrameMut, Home};
+use crate::dmabuf::Allocator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Layout;
+
+/// The most slots of a pool: V4L2 queues have no more.
+const MAX_SLOTS: usize = 64;
+
+/// A fixed number of equal buffers from one allocator.
+///
+/// Dropping the pool leaves the buffers to whoever leases them.
+#[derive(Debug)]
+pub struct Pool {
+    buffers: BufferSet,
+    free: Arc<FreeList>,
+}
+
+#[derive(Debug, Default)]
+struct FreeList {
+    // In order of return, so that memory rotates and a late reader of a freed slot is found out early.
+    slots: Mutex<VecDeque<usize>>,
+    returned: Condvar,
+}
+
+impl FreeList {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<usize>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct FreeListHome(Arc<FreeList>);
+
+impl Home for FreeListHome {
+    fn take_back(&self, slot: usize) {
+        self.0.lock().push_back(slot);
+        self.0.returned.notify_one();
+    }
+}
+
+impl Pool {
+    /// Allocates `count` buffers of `layout`, one allocation per memory plane.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a count of 0 or above 64, and as [`Allocator::allocate`]: then nothing stays allocated.
+    pub fn new(allocator: &Allocator, layout: Layout, count: usize) -> Result<Self> {
+        if !(1..=MAX_SLOTS).contains(&count) {
+            let text = format!("a pool of {count} buffers; 1 to {MAX_SLOTS} are possible");
+            return Err(Error::new(ErrorKind::InvalidArgument, "allocate", text));
+        }
+        let name = format!("framelease {}", layout.fourcc());
+        let allocate = |&bytes: &u32| allocator.allocate(bytes as usize, &name);
+        let memory = (0..count)
+            .map(|_| layout.memory_bytes().iter().map(allocate).collect())
+            .collect::<Result<Vec<Vec<_>>>>()?;
+        let free = Arc::new(FreeList { slots: Mutex::new((0..count).collect()), returned: Condvar::new() });
+        // All three allocate from the page cache, which the CPU reads through its cache; a vendor's heap may not.
+        let cpu_reads = match allocator {
+            Allocator::Heap(path) if !path.ends_with("system") => CpuReads::Unknown,
+            _ => CpuReads::Cached,
+        };
+        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListHome(Arc::clone(&free))));
+        Ok(Self { buffers, free })
+    }
+
+    /// The buffers, to announce or import them before the first frame.
+    pub fn buffers(&self) -> &BufferSet {
+        &self.buffers
+    }
+
+    /// Leases a free slot; `None` if all are leased. No system call, no allocation.
+    pub fn try_acquire(&self) -> Option<FrameMut> {
+        let slot = self.free.lock().pop_front()?;
+        self.buffers.lend(slot)
+    }
+
+    /// Leases a free slot, waiting at most `timeout` for one; `None` if none came back in time.
+    pub fn acquire(&self, timeout: Duration) -> Option<FrameMut> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut free = self.free.lock();
+        loop {
+            if let Some(slot) = free.pop_front() {
+                drop(free);
+                return self.buffers.lend(slot);
+            }
+            let left = deadline.map_or(timeout, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return None;
+            }
+            free = self.free.returned.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dmabuf::{cpu_bytes, DEFAULT_WAIT};
+    use crate::format::Size;
+
+    fn pool(count: usize) -> Pool {
+        let layout = Layout::aligned("NV12".parse().unwrap(), Size::new(6, 4), 16).unwrap();
+        Pool::new(&Allocator::Memfd, layout, count).unwrap()
+    }
+
+    #[test]
+    fn the_last_clone_returns_the_slot_from_any_thread() {
+        let pool = pool(2);
+        let a = pool.try_acquire().unwrap().freeze_full(1, 0);
+        let b = pool.try_acquire().unwrap();
+        assert!(pool.try_acquire().is_none());
+        assert_eq!(pool.buffers().held(), 2);
+        let clone = a.clone();
+        drop(a);
+        assert!(pool.try_acquire().is_none());
+        std::thread::spawn(move || drop(clone)).join().unwrap();
+        assert_eq!(pool.try_acquire().unwrap().slot(), 0);
+        drop(b);
+        assert_eq!(pool.buffers().held(), 0);
+    }
+
+    #[test]
+    fn waiting_ends_with_a_return_or_the_timeout() {
+        let pool = pool(1);
+        let frame = pool.try_acquire().unwrap();
+        assert!(pool.acquire(Duration::from_millis(5)).is_none());
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| pool.acquire(Duration::from_secs(60)).map(|f| f.slot()));
+            drop(frame);
+            assert_eq!(waiter.join().unwrap(), Some(0));
+        });
+    }
+
+    #[test]
+    fn frames_outlive_their_pool() {
+        let mut frame = pool(1).try_acquire().unwrap();
+        frame.write(DEFAULT_WAIT).unwrap().copy_row(1, 1, b"chroma").unwrap();
+        let frame = frame.freeze_full(7, 0);
+        let mut row = [0; 6];
+        frame.read(DEFAULT_WAIT).unwrap().copy_row(1, 1, &mut row).unwrap();
+        assert_eq!(&row, b"chroma");
+        assert!(frame.is_valid());
+    }
+
+    #[test]
+    fn rows_outside_are_refused_and_pixels_come_without_padding() {
+        let pool = pool(1);
+        let mut frame = pool.try_acquire().unwrap();
+        {
+            let mut w = frame.write(DEFAULT_WAIT).unwrap();
+            assert!(w.copy_row(0, 4, b"").is_err());
+            assert!(w.copy_row(2, 0, b"").is_err());
+            assert!(w.copy_row(0, 0, b"seven b").is_err());
+            for row in 0..4 {
+                w.copy_row(0, row, b"luma..").unwrap();
+            }
+        }
+        let frame = frame.freeze_full(0, 0);
+        let mut out = Vec::new();
+        frame.read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
+        assert_eq!(out.len() as u64, frame.layout().pixel_bytes());
+        assert!(out.starts_with(b"luma..luma.."));
+        // A frame that brought less data than its layout has is not read beyond it.
+        let mut short = *frame.meta();
+        short.payload[0].bytes = 20;
+        let frame = frame.with_meta(short);
+        let e = frame.read(DEFAULT_WAIT).unwrap().copy_row(0, 1, &mut [0; 6]).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Mismatch);
+        assert!(cpu_bytes().written > 0);
+    }
+
+    #[test]
+    fn absurd_counts_are_refused() {
+        for count in [0, 65, usize::MAX] {
+            let layout = *pool(1).buffers().layout();
+            assert_eq!(Pool::new(&Allocator::Memfd, layout, count).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+    }
+}

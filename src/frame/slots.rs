@@ -1,0 +1,84 @@
+//! How many leases each slot of a pool has. Atomics only: no descriptor, no memory, no lock.
+
+use std::sync::atomic::{fence, AtomicU32, Ordering};
+
+/// The lease count of each slot. 0: at home, with the driver, the allocator or the publisher.
+#[derive(Debug)]
+pub(crate) struct Slots(Box<[AtomicU32]>);
+
+impl Slots {
+    /// `count` slots at home.
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Begins the first lease. `false` if the slot does not exist or is not at home.
+    pub(crate) fn lend(&self, slot: usize) -> bool {
+        // Acquire: what the last holder did to the pixels happens before what the next one does.
+        self.0.get(slot).is_some_and(|n| n.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok())
+    }
+
+    /// Adds a lease to a slot that the caller already leases.
+    pub(crate) fn share(&self, slot: usize) {
+        // Relaxed: the new lease is made from one that keeps the slot away from home, as in `Arc::clone`.
+        let before = self.0[slot].fetch_add(1, Ordering::Relaxed);
+        debug_assert_ne!(before, 0, "a lease was cloned that did not exist");
+    }
+
+    /// Ends a lease. `true` if it was the last: the caller must take the slot home.
+    pub(crate) fn give_back(&self, slot: usize) -> bool {
+        // Release: this holder's accesses happen before the slot is lent again.
+        if self.0[slot].fetch_sub(1, Ordering::Release) != 1 {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        true
+    }
+
+    /// Slots that are not at home.
+    pub(crate) fn held(&self) -> usize {
+        self.0.iter().filter(|n| n.load(Ordering::Relaxed) != 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_slot_goes_home_with_its_last_lease() {
+        let slots = Slots::new(2);
+        assert!(slots.lend(0));
+        assert!(!slots.lend(0), "lent twice");
+        assert!(!slots.lend(2), "no such slot");
+        slots.share(0);
+        assert_eq!(slots.held(), 1);
+        assert!(!slots.give_back(0));
+        assert!(slots.give_back(0));
+        assert_eq!(slots.held(), 0);
+        assert!(slots.lend(0));
+    }
+
+    #[test]
+    fn exactly_one_thread_sees_the_last_lease() {
+        let slots = Arc::new(Slots::new(1));
+        for _ in 0..if cfg!(miri) { 5 } else { 500 } {
+            assert!(slots.lend(0));
+            for _ in 0..3 {
+                slots.share(0);
+            }
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let slots = Arc::clone(&slots);
+                    std::thread::spawn(move || usize::from(slots.give_back(0)))
+                })
+                .collect();
+            assert_eq!(threads.into_iter().map(|t| t.join().unwrap()).sum::<usize>(), 1);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `linux/dma-buf.h`, `linux/dma-heap.h`, `linux/udmabuf.h`: structs, numbers and calls.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::calls::{retry, tick};
+
+/// `f_type` of a dma-buf in `fstatfs(2)` (`linux/magic.h`).
+const DMA_BUF_MAGIC: u64 = 0x444d_4142;
+
+/// `DMA_BUF_SYNC_READ`, also the sync_file ioctls' "fences that a reader waits for".
+pub(crate) const SYNC_READ: u64 = 1;
+/// `DMA_BUF_SYNC_WRITE`.
+pub(crate) const SYNC_WRITE: u64 = 2;
+/// `DMA_BUF_SYNC_END`; START is its absence.
+pub(crate) const SYNC_END: u64 = 4;
+
+#[repr(C)]
+struct SyncFlags {
+    flags: u64,
+}
+
+#[repr(C)]
+struct SyncFile {
+    flags: u32,
+    fd: i32,
+}
+
+#[repr(C)]
+struct HeapAllocation {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+#[repr(C)]
+struct UdmabufCreate {
+    memfd: u32,
+    flags: u32,
+    offset: u64,
+    size: u64,
+}
+
+const UDMABUF_FLAGS_CLOEXEC: u32 = 1;
+
+const _: () = {
+    assert!(std::mem::size_of::<SyncFlags>() == 8);
+    assert!(std::mem::size_of::<SyncFile>() == 8);
+    assert!(std::mem::size_of::<HeapAllocation>() == 24);
+    assert!(std::mem::size_of::<UdmabufCreate>() == 24);
+};
+
+mod raw {
+    use super::{HeapAllocation, SyncFile, SyncFlags, UdmabufCreate};
+    nix::ioctl_write_ptr!(sync, b'b', 0, SyncFlags);
+    // The kernel takes both the 32-bit and the 64-bit form of this number; 64 bits are right on every target.
+    nix::ioctl_write_ptr!(set_name, b'b', 1, u64);
+    nix::ioctl_readwrite!(export_sync_file, b'b', 2, SyncFile);
+    nix::ioctl_write_ptr!(import_sync_file, b'b', 3, SyncFile);
+    nix::ioctl_readwrite!(heap_alloc, b'H', 0, HeapAllocation);
+    nix::ioctl_write_ptr!(udmabuf_create, b'u', 0x42, UdmabufCreate);
+}
+
+/// Whether the file is a dma-buf.
+pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    tick();
+    let stat = nix::sys::statfs::fstatfs(fd)?;
+    // The field's width and sign differ between targets.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(stat.filesystem_type().0 as u64 & 0xffff_ffff == DMA_BUF_MAGIC)
+}
+
+/// `DMA_BUF_IOCTL_SYNC`, restarted as the kernel's documentation demands.
+pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
+    let arg = SyncFlags { flags };
+    loop {
+        // SAFETY: `arg` is a live `struct dma_buf_sync`, which the kernel only reads; `fd` is open for the whole call.
+        match retry(|| unsafe { raw::sync(fd.as_raw_fd(), &arg) }) {
+            Err(Errno::EAGAIN) => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// `DMA_BUF_SET_NAME`: at most 31 bytes, shown in `/sys/kernel/debug/dma_buf/bufinfo`.
+pub(crate) fn set_name(fd: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    let mut bytes = [0u8; 32];
+    for (to, from) in bytes[..31].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    // SAFETY: the kernel reads at most 32 bytes (DMA_BUF_NAME_LEN) up to the NUL that `bytes` always ends with; the
+    // pointer's declared type only makes the ioctl number.
+    retry(|| unsafe { raw::set_name(fd.as_raw_fd(), bytes.as_ptr().cast()) }).map(drop)
+}
+
+/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE` (Linux 6.0): the fences that an access of this kind must wait for.
+pub(crate) fn export_sync_file(fd: BorrowedFd<'_>, access: u64) -> Result<OwnedFd, Errno> {
+    let mut arg = SyncFile { flags: access as u32, fd: -1 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct dma_buf_export_sync_file`.
+    retry(|| unsafe { raw::export_sync_file(fd.as_raw_fd(), &mut arg) })?;
+    own(arg.fd)
+}
+
+/// `DMA_BUF_IOCTL_IMPORT_SYNC_FILE` (Linux 6.0): adds a fence that later accesses wait for.
+pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, fence: BorrowedFd<'_>, access: u64) -> Result<(), Errno> {
+    let arg = SyncFile { flags: access as u32, fd: fence.as_raw_fd() };
+    // SAFETY: `arg` is a live `struct dma_buf_import_sync_file`, which the kernel only reads; both fds are open.
+    retry(|| unsafe { raw::import_sync_file(fd.as_raw_fd(), &arg) }).map(drop)
+}
+
+/// `DMA_HEAP_IOCTL_ALLOC` on an open heap: a new dma-buf, readable and writable.
+pub(crate) fn heap_alloc(heap: BorrowedFd<'_>, len: u64) -> Result<OwnedFd, Errno> {
+    let fd_flags = (libc::O_RDWR | libc::O_CLOEXEC) as u32;
+    let mut arg = HeapAllocation { len, fd: 0, fd_flags, heap_flags: 0 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct dma_heap_allocation_data`.
+    retry(|| unsafe { raw::heap_alloc(heap.as_raw_fd(), &mut arg) })?;
+    own(arg.fd as i32)
+}
+
+/// `UDMABUF_CREATE`: a dma-buf over the pages of a memfd that is sealed against shrinking.
+pub(crate) fn udmabuf_create(device: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size: u64) -> Result<OwnedFd, Errno> {
+    let arg = UdmabufCreate { memfd: memfd.as_raw_fd() as u32, flags: UDMABUF_FLAGS_CLOEXEC, offset: 0, size };
+    // SAFETY: `arg` is a live `struct udmabuf_create`, which the kernel only reads; both fds are open.
+    own(retry(|| unsafe { raw::udmabuf_create(device.as_raw_fd(), &arg) })?)
+}
+
+fn own(fd: i32) -> Result<OwnedFd, Errno> {
+    if fd < 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_the_uapi_s() {
+        assert_eq!(nix::request_code_write!(b'b', 0, 8), 0x4008_6200);
+        assert_eq!(nix::request_code_readwrite!(b'b', 2, 8), 0xc008_6202);
+        assert_eq!(nix::request_code_write!(b'b', 3, 8), 0x4008_6203);
+        assert_eq!(nix::request_code_readwrite!(b'H', 0, 24), 0xc018_4800);
+        assert_eq!(nix::request_code_write!(b'u', 0x42, 24), 0x4018_7542);
+    }
+}

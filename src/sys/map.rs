@@ -1,0 +1,57 @@
+//! Mappings of shared buffers. Their bytes may change at any time, so they are never lent as slices: bytes are copied
+//! in and out through raw pointers.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+/// A shared mapping of a whole buffer, for the life of the buffer's handle.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    raw: MmapRaw,
+    writable: bool,
+}
+
+impl Mapping {
+    /// Maps `len` bytes. The length is given because a dma-buf's `st_size` is not to be relied on.
+    pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> std::io::Result<Self> {
+        let mut options = MmapOptions::new();
+        options.len(len);
+        super::calls::tick();
+        let raw =
+            if writable { options.map_raw(fd.as_raw_fd())? } else { options.map_raw_read_only(fd.as_raw_fd())? };
+        Ok(Self { raw, writable })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Copies bytes out. `false`, and nothing is copied, if the range leaves the mapping.
+    pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> bool {
+        if offset.checked_add(to.len()).map_or(true, |end| end > self.len()) {
+            return false;
+        }
+        // SAFETY: memory: the range was just checked against the mapping, which lives as long as `self` and whose
+        // file cannot shrink (dma-bufs have a fixed size, memfds are only taken with F_SEAL_SHRINK). `to` is private
+        // memory, so the ranges do not overlap. Contract: a device or another process may write meanwhile; no
+        // reference to the mapped bytes exists, and any bit pattern is a valid `u8`, so a torn copy is all that follows.
+        unsafe { std::ptr::copy_nonoverlapping(self.raw.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
+        true
+    }
+
+    /// Copies bytes in. `false`, and nothing is copied, if the range leaves the mapping or it is read-only.
+    pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> bool {
+        if !self.writable || offset.checked_add(from.len()).map_or(true, |end| end > self.len()) {
+            return false;
+        }
+        // SAFETY: as in `copy_out`; the mapping was made PROT_WRITE, and concurrent writers are other holders of the
+        // shared file, to whom no Rust reference exists.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.raw.as_mut_ptr().add(offset), from.len()) };
+        true
+    }
+}

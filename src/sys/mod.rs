@@ -1,0 +1,13 @@
+//! The only unsafe code: system calls, mappings and foreign structs behind safe functions.
+//!
+//! Functions return the bare [`Errno`](nix::errno::Errno); the layer that knows the device and the question makes an
+//! [`Error`](crate::Error) of it.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod calls;
+pub(crate) mod clock;
+pub(crate) mod dma_buf;
+pub(crate) mod map;
+pub(crate) mod socket;
+pub(crate) mod wait;

@@ -1,0 +1,389 @@
+//! `AF_UNIX` SOCK_SEQPACKET sockets with descriptors as ancillary data, without allocation.
+
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::calls::{retry, tick};
+
+/// The most descriptors that one message carries.
+pub(crate) const MAX_FDS: usize = 4;
+
+/// Room for more descriptors than are expected, so that a surplus is seen and closed by us.
+const CONTROL_FDS: usize = 8;
+
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + CONTROL_FDS * size_of::<RawFd>());
+
+/// Who is at the other end, as the kernel saw it at `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// What a receive brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// One message of this many bytes.
+    Message(usize),
+    /// A message that was longer than the buffer, or whose descriptors did not all arrive.
+    Truncated,
+    /// Nothing within the time allowed.
+    WouldBlock,
+    /// The peer hung up (or sent an empty message, which this protocol has not).
+    Closed,
+}
+
+fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
+    Errno::result(result)
+}
+
+fn socket() -> Result<OwnedFd, Errno> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; a new descriptor belongs to the caller alone.
+    let fd = retry(|| check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }))?;
+    // SAFETY: just created, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: sockaddr_un is plain old data, all zeroes is valid.
+    let mut addr: libc::sockaddr_un = unsafe { zeroed() };
+    if bytes.is_empty() || bytes[0] == 0 || bytes.contains(&0) || bytes.len() >= addr.sun_path.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    addr.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, &from) in addr.sun_path.iter_mut().zip(bytes) {
+        *to = from as libc::c_char;
+    }
+    let len = size_of::<libc::sa_family_t>() + bytes.len() + 1;
+    Ok((addr, len as libc::socklen_t))
+}
+
+/// Binds and listens. The socket file gets `mode` less the umask.
+pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
+    let (addr, len) = address(path)?;
+    let fd = socket()?;
+    set_nonblocking(&fd)?;
+    // SAFETY: plain descriptor calls; `addr` is an initialised sockaddr_un of which `len` bytes are valid.
+    unsafe {
+        check(libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t))?;
+        check(libc::bind(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len))?;
+        check(libc::listen(fd.as_raw_fd(), backlog))?;
+    }
+    Ok(fd)
+}
+
+/// Connects; blocks at most while the listener's backlog is full and `timeout` lasts.
+pub(crate) fn connect(path: &Path, timeout: Duration) -> Result<OwnedFd, Errno> {
+    let (addr, len) = address(path)?;
+    let fd = socket()?;
+    // For AF_UNIX, SO_SNDTIMEO bounds connect().
+    set_timeout(fd.as_fd(), libc::SO_SNDTIMEO, timeout)?;
+    // SAFETY: `addr` is an initialised sockaddr_un of which `len` bytes are valid.
+    retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len) }))?;
+    Ok(fd)
+}
+
+/// Accepts one connection, if there is one. The new socket blocks unless a call asks otherwise.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
+    // SAFETY: null address pointers are allowed: the peer's address is not wanted.
+    let accept =
+        || unsafe { libc::accept4(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    match retry(|| check(accept())) {
+        // SAFETY: accept4 just created it for us.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        // ECONNABORTED: it was there and is gone.
+        Err(Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: the peer's
+/// queue is full and nothing was sent.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
+    let mut control = Control([0; 64]);
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: msghdr is plain old data, all zeroes is valid.
+    let mut msg: libc::msghdr = unsafe { zeroed() };
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    if fds.len() > MAX_FDS {
+        return Err(Errno::EINVAL);
+    }
+    if !fds.is_empty() {
+        let payload = (fds.len() * size_of::<RawFd>()) as u32;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
+        // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
+        unsafe {
+            msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
+            let header = libc::CMSG_FIRSTHDR(&msg);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
+            for (i, f) in fds.iter().enumerate() {
+                ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
+            }
+        }
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `msg` points at `iov`, `bytes` and `control`, all alive for the call; sendmsg only reads them.
+    match retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a receive may wait (for as long as [`set_receive_timeout`] allows).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    Wait,
+    DontWait,
+}
+
+/// Receives one message without room for descriptors: whatever a peer attaches never reaches our table, and shows as
+/// [`Received::Truncated`].
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], block: Block) -> Result<Received, Errno> {
+    receive_message(fd, buffer, block, None)
+}
+
+/// Receives one message and its descriptors, close-on-exec. On [`Received::Truncated`] none are kept.
+pub(crate) fn receive_with_fds(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    block: Block,
+    fds: &mut FdInbox,
+) -> Result<Received, Errno> {
+    fds.clear();
+    receive_message(fd, buffer, block, Some(fds))
+}
+
+/// The descriptors of one message, in order. Those nobody takes are closed.
+#[derive(Debug, Default)]
+pub(crate) struct FdInbox {
+    fds: [Option<OwnedFd>; CONTROL_FDS],
+    count: usize,
+}
+
+impl FdInbox {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Takes the `i`th descriptor.
+    pub(crate) fn take(&mut self, i: usize) -> Option<OwnedFd> {
+        self.fds.get_mut(i)?.take()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.fds = Default::default();
+        self.count = 0;
+    }
+
+    fn push(&mut self, fd: OwnedFd) {
+        if let Some(free) = self.fds.get_mut(self.count) {
+            *free = Some(fd);
+            self.count += 1;
+        }
+    }
+}
+
+fn receive_message(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    block: Block,
+    mut fds: Option<&mut FdInbox>,
+) -> Result<Received, Errno> {
+    let mut control = Control([0; 64]);
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: msghdr is plain old data, all zeroes is valid.
+    let mut msg: libc::msghdr = unsafe { zeroed() };
+    msg.msg_iov = &mut iov;
+    msg.msg_iovlen = 1;
+    if fds.is_some() {
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = size_of::<Control>() as _;
+    }
+    let wait = if block == Block::DontWait { libc::MSG_DONTWAIT } else { 0 };
+    tick();
+    // SAFETY: `msg` points at `iov`, `buffer` and `control`, all alive and exclusively ours for the call. A signal
+    // is reported as "nothing yet": the caller knows its deadline.
+    let result = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut msg, wait | libc::MSG_CMSG_CLOEXEC) };
+    let len = match Errno::result(result) {
+        Ok(len) => len as usize,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::WouldBlock),
+        Err(e) => return Err(e),
+    };
+    if let Some(inbox) = fds.as_deref_mut() {
+        // SAFETY: `msg` was filled by recvmsg: the headers between CMSG_FIRSTHDR and CMSG_NXTHDR lie in `control`, and
+        // `cmsg_len` tells how much data each has. Each descriptor was installed for us alone by this call.
+        unsafe {
+            let mut header = libc::CMSG_FIRSTHDR(&msg);
+            while !header.is_null() {
+                if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                    let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                    for i in 0..bytes / size_of::<RawFd>() {
+                        let raw = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i));
+                        inbox.push(OwnedFd::from_raw_fd(raw));
+                    }
+                }
+                header = libc::CMSG_NXTHDR(&msg, header);
+            }
+        }
+    }
+    if msg.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+        if let Some(inbox) = fds {
+            inbox.clear();
+        }
+        return Ok(Received::Truncated);
+    }
+    Ok(if len == 0 { Received::Closed } else { Received::Message(len) })
+}
+
+/// `SO_RCVTIMEO`: how long a receive with [`Block::Wait`] waits. Zero means "without limit" to the kernel, so it is
+/// rounded up to a microsecond.
+pub(crate) fn set_receive_timeout(fd: BorrowedFd<'_>, timeout: Duration) -> Result<(), Errno> {
+    set_timeout(fd, libc::SO_RCVTIMEO, timeout)
+}
+
+fn set_timeout(fd: BorrowedFd<'_>, option: libc::c_int, timeout: Duration) -> Result<(), Errno> {
+    let timeout = timeout.clamp(Duration::from_micros(1), Duration::from_secs(86_400));
+    let value = libc::timeval { tv_sec: timeout.as_secs() as _, tv_usec: timeout.subsec_micros() as _ };
+    set_option(fd, libc::SOL_SOCKET, option, &value)
+}
+
+fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> Result<(), Errno> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is a live T of `len` bytes, which the kernel only reads.
+    retry(|| check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (value as *const T).cast(), len) }))
+        .map(drop)
+}
+
+/// `F_SETFL O_NONBLOCK`.
+fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
+    tick();
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
+}
+
+/// `SO_PEERCRED`: fixed when the peer called `connect`.
+pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials, Errno> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `cred` and `len` are live, exclusively borrowed and of the sizes stated.
+    retry(|| {
+        check(unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                ptr::addr_of_mut!(cred).cast(),
+                &mut len,
+            )
+        })
+    })?;
+    Ok(Credentials { pid: cred.pid, uid: cred.uid, gid: cred.gid })
+}
+
+/// A descriptor that becomes readable when the peer's process is gone: `SO_PEERPIDFD` (Linux 6.5), else `pidfd_open`
+/// (5.3) on the pid of `SO_PEERCRED`. `None` where neither is to be had, or the peer is in another pid namespace.
+pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut pidfd: RawFd = -1;
+    let mut len = size_of::<RawFd>() as libc::socklen_t;
+    let out = ptr::addr_of_mut!(pidfd).cast();
+    // SAFETY: `pidfd` and `len` are live, exclusively borrowed and of the sizes stated.
+    let got =
+        retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, out, &mut len) }));
+    if got.is_err() {
+        if pid <= 0 {
+            return None;
+        }
+        tick();
+        // SAFETY: no pointers. The pid may have been reused since `connect`: the caller also watches for the hang-up,
+        // and a pidfd of a stranger can only delay, never fake, that.
+        pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
+    }
+    // SAFETY: one of the calls above installed it for us alone.
+    (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let mut fds = [0; 2];
+        // SAFETY: `fds` has room for two descriptors, which become ours.
+        unsafe {
+            let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+            check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr())).unwrap();
+            (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))
+        }
+    }
+
+    fn open_fds() -> usize {
+        std::fs::read_dir("/proc/self/fd").unwrap().count()
+    }
+
+    #[test]
+    fn descriptors_arrive_close_on_exec_and_unwanted_ones_are_closed() {
+        let (a, b) = pair();
+        let null = File::open("/dev/null").unwrap();
+        assert!(send(a.as_fd(), b"two", &[null.as_fd(), null.as_fd()]).unwrap());
+        assert!(send(a.as_fd(), b"two", &[null.as_fd(), null.as_fd()]).unwrap());
+        let mut inbox = FdInbox::default();
+        let mut buffer = [0; 16];
+        let got = receive_with_fds(b.as_fd(), &mut buffer, Block::DontWait, &mut inbox).unwrap();
+        assert_eq!((got, inbox.len()), (Received::Message(3), 2));
+        let first = inbox.take(0).unwrap();
+        // SAFETY: no pointers.
+        assert_eq!(unsafe { libc::fcntl(first.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
+        // Without room for descriptors none is installed, and the message says so.
+        assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::Truncated));
+        drop(a);
+        assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::Closed));
+    }
+
+    #[test]
+    fn a_long_message_is_seen_as_truncated() {
+        let (a, b) = pair();
+        assert!(send(a.as_fd(), &[7; 64], &[]).unwrap());
+        assert_eq!(receive(b.as_fd(), &mut [0; 16], Block::DontWait), Ok(Received::Truncated));
+        assert_eq!(receive(b.as_fd(), &mut [0; 16], Block::DontWait), Ok(Received::WouldBlock));
+    }
+
+    #[test]
+    fn surplus_descriptors_do_not_leak() {
+        let (a, b) = pair();
+        let null = File::open("/dev/null").unwrap();
+        let before = open_fds();
+        for _ in 0..10 {
+            assert!(send(a.as_fd(), b"x", &[null.as_fd(); 4]).unwrap());
+            let mut inbox = FdInbox::default();
+            receive_with_fds(b.as_fd(), &mut [0; 4], Block::DontWait, &mut inbox).unwrap();
+        }
+        // Other tests of this process open files too: allow for them, not for forty.
+        assert!(open_fds() < before + 30);
+    }
+
+    #[test]
+    fn a_full_queue_is_not_an_error() {
+        let (a, _b) = pair();
+        let sent = (0..100_000).take_while(|_| send(a.as_fd(), &[0; 16], &[]).unwrap()).count();
+        assert!(sent > 1 && sent < 100_000);
+    }
+}
