@@ -1,7 +1,10 @@
 //! framelease
+pub mod capture;
 pub mod dmabuf;
 pub mod error;
 pub mod format;
 pub mod frame;
+mod log;
+pub mod share;
 mod sys;
 pub use error::{Error, ErrorKind, Result};

@@ -29,7 +29,7 @@ pub struct CpuBytes {
     pub read: u64,
     /// Copied into buffers by [`CpuWrite`].
     pub written: u64,
-    /// Written by a software source ([`TestPattern`](crate::dmabuf)), which stands for a camera's DMA.
+    /// Written by a software source ([`TestPattern`](crate::capture::TestPattern)), which stands for a camera's DMA.
     pub source: u64,
 }
 
