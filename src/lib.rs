@@ -1,4 +1,6 @@
 //! framelease
+#![deny(missing_docs, missing_debug_implementations)]
+
 pub mod capture;
 pub mod dmabuf;
 pub mod error;

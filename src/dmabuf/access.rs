@@ -147,6 +147,25 @@ impl CpuWrite<'_> {
         Ok(())
     }
 
+    /// Copies `len` bytes from another buffer, in one pass: the copy that sharing by descriptor avoids.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if a range leaves its buffer or both handles are one; nothing is copied then.
+    pub fn copy_from_buffer(
+        &mut self,
+        offset_bytes: usize,
+        from: &CpuRead<'_>,
+        from_bytes: usize,
+        len: usize,
+    ) -> Result<()> {
+        if !self.0.mapping.copy_across(offset_bytes, from.0.mapping, from_bytes, len) {
+            return Err(outside(offset_bytes.max(from_bytes), len, self.0.mapping));
+        }
+        READ.fetch_add(len as u64, Ordering::Relaxed);
+        WRITTEN.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// [`CpuWrite::copy_from`] by a software source, whose bytes are counted apart.
     pub(crate) fn copy_from_source(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
         if !self.0.mapping.copy_in(offset_bytes, from) {
