@@ -102,7 +102,7 @@ impl Arch {
     /// Kernel parameters that only this machine needs.
     pub fn kernel_parameters(self) -> &'static str {
         match self {
-            Arch::X86_64 => "console=ttyS0 reboot=t tsc=unstable",
+            Arch::X86_64 => "console=ttyS0 reboot=t",
             Arch::Aarch64 => "console=ttyAMA0",
         }
     }

@@ -1,31 +1,20 @@
 //! The guest's file system: one archive that never changes, one per job.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use crate::arch::Arch;
 use crate::cache::{hash, Cache};
 use crate::cpio::Cpio;
 use crate::kernel::Kernel;
+use crate::kmods::{collect_modules, modules_dep, DEBIAN_MODULES};
 use crate::say;
 use crate::{userland, Res};
 
-/// Modules of Debian's kernel in the guest, beside what these and our own depend on. The last
-/// three make a UVC camera out of nothing.
-const DEBIAN_MODULES: [&str; 7] = [
-    "9p",
-    "9pnet_virtio",
-    "vivid",
-    "vgem",
-    "uvcvideo",
-    "usb_f_uvc",
-    "dummy_hcd",
-];
-
 const INIT: &str = include_str!("../guest/init");
+const MODPROBE: &str = include_str!("../guest/modprobe");
 
 /// What a single start of a guest brings along.
 #[derive(Default)]
@@ -42,11 +31,12 @@ pub struct Job {
 /// The archive with Debian's programs and all modules.
 pub fn base(cache: &Cache, arch: Arch, kernel: &Kernel, root: &Path) -> Res<PathBuf> {
     let key = format!(
-        "{} {} {} {}",
+        "{} {} {} {} {}",
         root.display(),
         kernel.built_modules.display(),
         DEBIAN_MODULES.join(" "),
         hash(include_bytes!("initramfs.rs")),
+        MODPROBE,
     );
     let dir = cache.step(&format!("initramfs-{arch}"), &key, |dir| {
         say!("packing the guest's file system ({arch})");
@@ -63,12 +53,13 @@ fn pack_base(path: &Path, arch: Arch, kernel: &Kernel, root: &Path) -> Res<()> {
         files.push((name, data));
     }
     let modules = format!("usr/lib/modules/{}", kernel.release);
-    for (name, data) in collect_modules(kernel)? {
+    let packed = collect_modules(kernel)?;
+    files.push((
+        format!("{modules}/modules.dep"),
+        modules_dep(&packed).into_bytes(),
+    ));
+    for (name, data) in packed {
         files.push((format!("{modules}/{name}.ko"), data));
-    }
-    // depmod wants to see these, and does without their contents.
-    for name in ["modules.order", "modules.builtin"] {
-        files.push((format!("{modules}/{name}"), Vec::new()));
     }
     let pack = || -> io::Result<()> {
         let mut cpio = Cpio::new(BufWriter::new(File::create(path)?));
@@ -89,8 +80,11 @@ fn pack_base(path: &Path, arch: Arch, kernel: &Kernel, root: &Path) -> Res<()> {
         }
         for (name, data) in &files {
             make_dirs(&mut cpio, &mut made, name)?;
-            cpio.file(name, !name.ends_with(".ko"), data)?;
+            cpio.file(name, !name.starts_with(&modules), data)?;
         }
+        // busybox's own shell runs its applets even where PATH has something else of that name.
+        cpio.symlink("usr/bin/sh", "dash")?;
+        cpio.file("usr/bin/modprobe", true, MODPROBE.as_bytes())?;
         cpio.finish().map(drop)
     };
     pack().map_err(|e| format!("{}: {e}", path.display()))
@@ -108,74 +102,6 @@ fn make_dirs<W: Write>(
         }
     }
     Ok(())
-}
-
-/// The modules to pack, uncompressed: what is built, [`DEBIAN_MODULES`], and all they depend on.
-fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {
-    let mut known = BTreeMap::new();
-    list_modules(&kernel.debian_modules, &mut known);
-    let mut wanted: Vec<String> = DEBIAN_MODULES.map(str::to_string).to_vec();
-    let mut built = BTreeMap::new();
-    list_modules(&kernel.built_modules, &mut built);
-    wanted.extend(built.keys().cloned());
-    known.extend(built);
-    let mut packed = BTreeMap::new();
-    while let Some(name) = wanted.pop() {
-        let Some(path) = known.get(&name) else {
-            return Err(format!(
-                "the kernel {} has no module {name}",
-                kernel.release
-            ));
-        };
-        if packed.contains_key(&name) {
-            continue;
-        }
-        let data = read_module(path)?;
-        wanted.extend(depends(&data));
-        packed.insert(name, data);
-    }
-    Ok(packed)
-}
-
-fn list_modules(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            list_modules(&path, known);
-        } else if let Some((name, _)) = entry.file_name().to_string_lossy().split_once(".ko") {
-            known.insert(name.replace('-', "_"), path);
-        }
-    }
-}
-
-fn read_module(path: &Path) -> Res<Vec<u8>> {
-    let fail = |e: io::Error| format!("{}: {e}", path.display());
-    if path.extension().is_some_and(|e| e == "ko") {
-        return fs::read(path).map_err(fail);
-    }
-    let xz = Command::new("xz")
-        .arg("-dc")
-        .arg(path)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(fail)?;
-    if !xz.status.success() {
-        return Err(format!("xz cannot unpack {}", path.display()));
-    }
-    Ok(xz.stdout)
-}
-
-/// What a module itself says that it needs: `depends=a,b` among its NUL-separated facts.
-fn depends(module: &[u8]) -> Vec<String> {
-    module
-        .split(|b| *b == 0)
-        .find_map(|fact| fact.strip_prefix(b"depends="))
-        .map(|names| String::from_utf8_lossy(names).into_owned())
-        .unwrap_or_default()
-        .split(',')
-        .filter(|n| !n.is_empty())
-        .map(|n| n.replace('-', "_"))
-        .collect()
 }
 
 /// Writes the whole initramfs for one start: the base, then the job's own archive.
@@ -224,13 +150,6 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn depends_are_read_from_the_module() {
-        let module = b"\x7fELF\0license=GPL\0depends=videodev,v4l2-mem2mem\0name=vim2m\0";
-        assert_eq!(depends(module), ["videodev", "v4l2_mem2mem"]);
-        assert!(depends(b"\0depends=\0").is_empty());
-    }
 
     #[test]
     fn words_are_quoted_for_the_shell() {

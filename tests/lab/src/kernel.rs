@@ -240,6 +240,10 @@ fn build(
         {
             let path = entry.path();
             if path.extension().is_some_and(|e| e == "ko") {
+                // Debug information is most of its size, and is loaded at every start.
+                run(Command::new(format!("{}-strip", arch.gnu()))
+                    .arg("--strip-debug")
+                    .arg(&path))?;
                 fs::rename(&path, dir.join(entry.file_name())).map_err(|e| e.to_string())?;
             }
         }

@@ -12,6 +12,7 @@ mod exec;
 mod guest;
 mod initramfs;
 mod kernel;
+mod kmods;
 mod libtest;
 mod modules;
 mod prepare;

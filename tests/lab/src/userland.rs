@@ -15,8 +15,14 @@ use crate::exec::output;
 use crate::Res;
 
 const SUITE: &str = "trixie";
-const PACKAGES: [&str; 4] = ["busybox-static", "v4l-utils", "libgcc-s1", "libc6"];
-const PROGRAMS: [&str; 4] = ["busybox", "v4l2-ctl", "v4l2-compliance", "media-ctl"];
+const PACKAGES: [&str; 5] = ["busybox-static", "dash", "v4l-utils", "libgcc-s1", "libc6"];
+const PROGRAMS: [&str; 5] = [
+    "busybox",
+    "dash",
+    "v4l2-ctl",
+    "v4l2-compliance",
+    "media-ctl",
+];
 /// What Rust programs are linked with.
 const LIBRARIES: [&str; 6] = [
     "libc.so.6",
