@@ -94,7 +94,7 @@ mod tests {
         let bytes = cpio.finish().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(
-            text.starts_with("0707010000000100081"),
+            text.starts_with("07070100000001000081"),
             "inode 1, a regular file"
         );
         assert_eq!(&text[14..22], "000081ed", "mode 100755");

@@ -70,7 +70,11 @@ pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
         End::Interrupted => 130,
         end => {
             report(&machine, &end, &outcome.console.tail(40));
-            124
+            if end == End::TimedOut {
+                124
+            } else {
+                125
+            }
         }
     })
 }

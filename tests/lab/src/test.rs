@@ -16,7 +16,7 @@ use crate::initramfs::Job;
 use crate::libtest::Tally;
 use crate::prepare::{prepare, Machine};
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, say, Res};
+use crate::{modules, say, signals, Res};
 
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
@@ -27,42 +27,76 @@ struct Verdict {
     well: bool,
 }
 
-pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration) -> Res<i32> {
-    let mut total = Verdict {
-        tally: Tally::default(),
-        well: true,
-    };
-    let mut notes = Vec::new();
-    if where_.host {
-        println!("==== host");
-        total.add(host(workspace, filter)?);
-    }
-    for arch in &where_.archs {
-        match cargo::toolchain(*arch) {
-            Ok(()) => total.add(guest(workspace, *arch, filter, limit)?),
-            Err(why) if where_.named => return Err(why),
-            // A part of the toolchain that cannot be had must not fail everything else.
-            Err(why) => notes.push(format!("no tests ran on {arch}: {why}")),
-        }
-    }
-    for note in notes {
-        say!("{note}");
-        println!("SKIPPED {note}");
-        total.tally.skipped += 1;
-    }
-    println!("{}", total.tally);
-    Ok(if total.well && total.tally.failed == 0 {
-        0
-    } else {
-        1
-    })
-}
-
 impl Verdict {
     fn add(&mut self, other: Verdict) {
         self.tally += other.tally;
         self.well &= other.well;
     }
+
+    /// Something other than a single test went wrong.
+    fn fail(&mut self, why: &str) {
+        say!("{why}");
+        self.well = false;
+    }
+}
+
+pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration) -> Res<i32> {
+    let mut total = Verdict {
+        tally: Tally::default(),
+        well: true,
+    };
+    let mut archs = Vec::new();
+    let mut without = Vec::new();
+    for arch in &where_.archs {
+        match cargo::toolchain(*arch) {
+            Ok(()) => archs.push(*arch),
+            Err(why) if where_.named => return Err(why),
+            // A part of the toolchain that cannot be had must not fail everything else.
+            Err(why) => without.push(format!("SKIPPED tests on {arch}: {why}")),
+        }
+    }
+    // Fetching waits for the network while building waits for the processor: both at once. But no
+    // two test runs at once, nor one beside a build, because kernel tests look at the clock.
+    let machines = thread::scope(|scope| {
+        let fetch = scope.spawn(|| {
+            let prepare = |arch: &Arch| (*arch, prepare(*arch, workspace));
+            archs.iter().map(prepare).collect::<Vec<_>>()
+        });
+        if where_.host {
+            println!("==== host");
+            match host(workspace, filter) {
+                Ok(verdict) => total.add(verdict),
+                Err(why) => total.fail(&why),
+            }
+        }
+        let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
+        let machines = fetch
+            .join()
+            .map_err(|_| "preparing the guests panicked".to_string());
+        machines.map(|machines| machines.into_iter().zip(builds).collect::<Vec<_>>())
+    })?;
+    for ((arch, machine), built) in machines {
+        println!("==== {arch}");
+        let verdict = machine
+            .and_then(|machine| Ok((machine, built?)))
+            .and_then(|(machine, built)| guest(&machine, built, filter, limit));
+        match verdict {
+            Ok(verdict) => total.add(verdict),
+            Err(why) => total.fail(&format!("no tests on {arch}: {why}")),
+        }
+        if signals::interrupts() > 0 {
+            return Err("interrupted".into());
+        }
+    }
+    for note in without {
+        println!("{note}");
+        total.tally.skips += 1;
+    }
+    if !total.well && total.tally.failed == 0 {
+        total.tally.failed = 1; // the run as a whole
+    }
+    println!("{}", total.tally);
+    Ok(i32::from(total.tally.failed > 0))
 }
 
 /// Everything but the kernel tests, which would only skip here.
@@ -142,7 +176,13 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
     })
 }
 
-fn guest(workspace: &Path, arch: Arch, filter: Option<&str>, limit: Duration) -> Res<Verdict> {
+/// What runs in one guest.
+struct Built {
+    tests: Artifact,
+    examples: Vec<Artifact>,
+}
+
+fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let mut words = vec![
         "test",
         "--package",
@@ -163,60 +203,58 @@ fn guest(workspace: &Path, arch: Arch, filter: Option<&str>, limit: Duration) ->
         "--examples",
     ];
     let examples = cargo::build(workspace, arch, "example", &words)?;
-    let machine = prepare(arch, workspace)?;
-    println!("==== {arch}");
-    let job = job(&machine, tests, examples, filter);
+    Ok(Built { tests, examples })
+}
+
+fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration) -> Res<Verdict> {
+    let arch = machine.arch;
+    let job = job(machine, built, filter);
     let mut results = Results::default();
     let limits = Limits {
         time: Some(limit),
         pass_interrupt: false,
     };
-    let outcome = guest::run(&machine, &job, &limits, &mut results)?;
+    let outcome = guest::run(machine, &job, &limits, &mut results)?;
     results.flush().map_err(|e| format!("cannot print: {e}"))?;
+    let mut verdict = Verdict {
+        tally: results.tally,
+        well: true,
+    };
     let trouble = outcome.console.trouble();
     for line in &trouble {
         println!("{arch} kernel: {line}");
     }
-    let mut well = trouble.is_empty();
-    if !well {
-        say!(
-            "the {arch} kernel is not well; all of it is in {}",
-            machine.console_log.display()
-        );
+    if !trouble.is_empty() {
+        let log = machine.console_log.display();
+        verdict.fail(&format!(
+            "the {arch} kernel is not well; all of it is in {log}"
+        ));
     }
     match outcome.end {
+        End::Exited(0) if results.finished => {}
+        End::Exited(_) if results.finished => verdict.well = false,
         End::Exited(status) => {
-            well &= status == 0;
-            if status != 0 && results.tally.failed == 0 {
-                say!("the {arch} tests ended with status {status} before their result");
-            }
-            if status == 0 && !results.finished {
-                say!("the {arch} tests gave no result");
-                well = false;
-            }
+            verdict.fail(&format!(
+                "the {arch} tests ended with status {status}, without a result"
+            ));
         }
-        End::Interrupted => return Err("interrupted".into()),
+        End::Interrupted => verdict.fail("interrupted"),
         end => {
-            report(&machine, &end, &outcome.console.tail(60));
-            well = false;
+            report(machine, &end, &outcome.console.tail(60));
+            verdict.well = false;
         }
     }
-    if !well && results.tally.failed == 0 {
-        results.tally.failed = 1; // the run as a whole
-    }
-    Ok(Verdict {
-        tally: results.tally,
-        well,
-    })
+    Ok(verdict)
 }
 
-fn job(machine: &Machine, tests: Artifact, examples: Vec<Artifact>, filter: Option<&str>) -> Job {
+fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
     let place = |a: &Artifact| format!("{}/{}", &EXAMPLES[1..], a.name);
-    let mut programs: Vec<_> = examples
+    let mut programs: Vec<_> = built
+        .examples
         .into_iter()
         .map(|a| (place(&a), a.executable))
         .collect();
-    programs.push((KERNEL_TEST_PLACE[1..].to_string(), tests.executable));
+    programs.push((KERNEL_TEST_PLACE[1..].to_string(), built.tests.executable));
     // --show-output: what a passed test said, such as that it skipped, counts.
     let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"]
         .map(String::from)
