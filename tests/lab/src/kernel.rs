@@ -39,6 +39,8 @@ const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
+const SOURCE_STEP: &str = "source";
+
 pub struct Kernel {
     /// As in `uname -r`, for instance `6.12.95+deb12-amd64`.
     pub release: String,
@@ -53,14 +55,31 @@ pub struct Kernel {
 
 pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     let suite = suite()?;
-    let version = cache.note(&format!("kernel-version.{suite}"), || {
-        newest(&Apt::open(cache, suite, &["amd64", "arm64"])?)
-    })?;
-    let release = format!("{version}-{}", arch.debian());
-    let open = || Apt::open(cache, suite, &["amd64", "arm64"]);
-    let source = cache.step("source", &version, |dir| unpack_source(&open()?, dir))?;
-    let debian = cache.step(&format!("kernel-{arch}"), &release, |dir| {
-        unpack_kernel(&open()?, &version, arch, dir)
+    let note = format!("kernel-version.{suite}");
+    let kernel_step = format!("kernel-{arch}");
+    let release_of = |version: &str| format!("{version}-{}", arch.debian());
+    // What is here is used. Once anything must be fetched, the newest version is: mirrors do not
+    // keep old ones.
+    let complete = |version: &String| {
+        cache.has(SOURCE_STEP, version) && cache.has(&kernel_step, &release_of(version))
+    };
+    let (version, apt) = match cache.note(&note).filter(complete) {
+        Some(version) => (version, None),
+        None => {
+            let apt = Apt::open(cache, suite, &["amd64", "arm64"])?;
+            let version = newest(&apt)?;
+            cache.set_note(&note, &version)?;
+            (version, Some(apt))
+        }
+    };
+    let apt = || {
+        apt.as_ref()
+            .ok_or("the cache changed under our hands; try again".to_string())
+    };
+    let release = release_of(&version);
+    let source = cache.step(SOURCE_STEP, &version, |dir| unpack_source(apt()?, dir))?;
+    let debian = cache.step(&kernel_step, &release, |dir| {
+        unpack_kernel(apt()?, &version, arch, dir)
     })?;
     let own = own_modules(&lab.join("modules"))?;
     let mut key = format!("{release} {}", debian.display());

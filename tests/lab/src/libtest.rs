@@ -8,10 +8,11 @@ use std::ops::AddAssign;
 pub struct Tally {
     passed: usize,
     pub failed: usize,
-    ignored: usize,
+    /// Did not run at all.
+    pub ignored: usize,
     /// A test that misses an unpromised device says so in one line and returns: the harness counts
     /// it as passed, we as skipped.
-    pub skips: usize,
+    skips: usize,
 }
 
 impl Tally {

@@ -68,5 +68,5 @@ fn terminal_size() -> Option<(String, String)> {
     let mut stty = std::process::Command::new("stty");
     let text = output(stty.args(["-F", "/dev/tty", "size"])).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
-    Some((rows.to_string(), columns.to_string()))
+    (rows != "0").then(|| (rows.to_string(), columns.to_string()))
 }
