@@ -7,6 +7,8 @@ pub mod error;
 pub mod format;
 pub mod frame;
 mod log;
+#[cfg(feature = "tokio")]
+pub mod reactor;
 pub mod share;
 mod sys;
 pub use error::{Error, ErrorKind, Result};
