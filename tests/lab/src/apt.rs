@@ -98,6 +98,13 @@ impl Apt {
     }
 }
 
+impl Drop for Apt {
+    /// Lists are large and out of date the next time.
+    fn drop(&mut self) {
+        let _ = remove_dir(&self.root);
+    }
+}
+
 /// The Debian mirror that this machine uses, else the public one.
 fn mirror() -> String {
     let asked = output(Command::new("apt-get").env("LC_ALL", "C").args([

@@ -28,9 +28,9 @@ impl Console {
         &self.path
     }
 
-    /// Takes in what is new.
-    pub fn read(&mut self) {
-        let _ = self.file.read_to_end(&mut self.text);
+    /// Takes in what is new; whether there was anything.
+    pub fn read(&mut self) -> bool {
+        self.file.read_to_end(&mut self.text).is_ok_and(|n| n > 0)
     }
 
     pub fn text(&self) -> String {

@@ -17,7 +17,7 @@ use crate::prepare::Machine;
 use crate::qemu::escape;
 use crate::{signals, Res};
 
-/// A guest that says nothing for so long after its start will not say anything any more.
+/// A guest that boots and says nothing for so long will not say anything any more.
 const BOOT: Duration = Duration::from_secs(60);
 /// How long output may keep coming after the guest has reported its end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -193,6 +193,7 @@ fn watch(
         }
     };
     let mut ready = false;
+    let mut alive = start;
     let mut exit: Option<(Exit, Instant)> = None;
     let mut received = 0;
     let mut interrupts = 0;
@@ -248,7 +249,9 @@ fn watch(
         } else if gone {
             return Ok(End::Died);
         }
-        console.read();
+        if console.read() {
+            alive = Instant::now();
+        }
         let pressed = signals::interrupts();
         if pressed > interrupts {
             if pressed > 1 || !ready || !limits.pass_interrupt {
@@ -257,7 +260,7 @@ fn watch(
             interrupts = pressed;
             tell(&mut control, "INT");
         }
-        if !ready && start.elapsed() > BOOT {
+        if !ready && alive.elapsed() > BOOT {
             return Ok(End::NoBoot);
         }
         if exit.is_none() && limits.time.is_some_and(|limit| start.elapsed() > limit) {

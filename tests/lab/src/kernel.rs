@@ -68,7 +68,7 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
         cache.step(&format!("modules-{arch}"), &key, |dir| build(arch, &release, &debian, &source, &own, dir))?;
     Ok(Kernel {
         image: debian.join("boot").join(format!("vmlinuz-{release}")),
-        debian_modules: debian.join("lib/modules").join(&release).join("kernel"),
+        debian_modules: modules_folder(&debian, &release),
         built_modules: built,
         own: own.into_iter().map(|(name, _)| name).collect(),
         release,
@@ -142,6 +142,16 @@ fn unpack_kernel(apt: &Apt, version: &str, arch: Arch, dir: &Path) -> Res<()> {
         format!("linux-kbuild-{version}:{}", host.debian()),
     ];
     apt.unpack(&packages, dir)
+}
+
+/// Debian 12 has them in /lib, Debian 13 in /usr/lib.
+fn modules_folder(debian: &Path, release: &str) -> PathBuf {
+    let [old, new] = ["lib/modules", "usr/lib/modules"].map(|f| debian.join(f).join(release));
+    if old.is_dir() {
+        old
+    } else {
+        new
+    }
 }
 
 /// The folders of `modules/`, by name.

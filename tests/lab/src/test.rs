@@ -22,6 +22,15 @@ use crate::{modules, say, signals, Res};
 const KERNEL_TEST: &str = "kernel";
 const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
 
+const EXAMPLES_BUILD: [&str; 6] = [
+    "build",
+    "--package",
+    "framelease",
+    "--features",
+    TEST_FEATURES,
+    "--examples",
+];
+
 struct Verdict {
     tally: Tally,
     well: bool,
@@ -96,7 +105,11 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
 
 /// Everything but the kernel tests, which would only skip here.
 fn host(workspace: &Path, filter: Option<&str>) -> Res<Verdict> {
-    let mut words = vec!["--lib".to_string(), "--bins".into(), "--examples".into()];
+    // Built as plain `cargo test` would: tests may start them.
+    if let Some(arch) = Arch::host() {
+        cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+    }
+    let mut words = vec!["--lib".to_string(), "--bins".into()];
     for name in integration_tests(&workspace.join("tests"))? {
         words.extend(["--test".into(), name]);
     }
@@ -158,9 +171,16 @@ struct Built {
 fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
     words.extend(["--no-run", "--test", KERNEL_TEST]);
+<<<<<<< HEAD
     let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
     let words = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
     let examples = cargo::build(workspace, arch, "example", &words)?;
+=======
+    let tests = cargo::build(workspace, arch, "test", &words)?
+        .pop()
+        .ok_or("cargo built no kernel tests")?;
+    let examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+>>>>>>> lab
     Ok(Built { tests, examples })
 }
 
