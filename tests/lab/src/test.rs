@@ -22,14 +22,7 @@ use crate::{modules, say, signals, Res};
 const KERNEL_TEST: &str = "kernel";
 const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
 
-const EXAMPLES_BUILD: [&str; 6] = [
-    "build",
-    "--package",
-    "framelease",
-    "--features",
-    TEST_FEATURES,
-    "--examples",
-];
+const EXAMPLES_BUILD: [&str; 6] = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
 
 struct Verdict {
     tally: Tally,
@@ -171,16 +164,8 @@ struct Built {
 fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
     words.extend(["--no-run", "--test", KERNEL_TEST]);
-<<<<<<< HEAD
     let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
-    let words = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
-    let examples = cargo::build(workspace, arch, "example", &words)?;
-=======
-    let tests = cargo::build(workspace, arch, "test", &words)?
-        .pop()
-        .ok_or("cargo built no kernel tests")?;
     let examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
->>>>>>> lab
     Ok(Built { tests, examples })
 }
 
