@@ -1,0 +1,100 @@
+//! What the examples share: arguments, Ctrl-C, a progress line, JSON strings.
+
+#![allow(dead_code)] // No example uses all of it.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lexopt::ValueExt;
+
+/// An example's result: any error with a text.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Runs the example and prints its error as one line.
+pub fn exit(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The value of an option, parsed; the error names the option.
+pub fn value<T: FromStr>(parser: &mut lexopt::Parser, option: &str) -> Result<T>
+where
+    T::Err: Display,
+{
+    let text = parser.value()?.string()?;
+    text.parse().map_err(|e| format!("--{option} {text}: {e}").into())
+}
+
+/// A flag that Ctrl-C and SIGTERM set. The second Ctrl-C ends the process.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Whether Ctrl-C was pressed.
+pub fn stopped(stop: &AtomicBool) -> bool {
+    stop.load(Ordering::Relaxed)
+}
+
+/// One line on standard error, rewritten on a terminal, every two seconds elsewhere.
+pub struct Progress {
+    last: Option<Instant>,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Self { last: None, terminal: std::io::stderr().is_terminal(), shown: false }
+    }
+
+    /// Shows the text that `line` makes, if it is time.
+    pub fn show(&mut self, line: impl FnOnce() -> String) {
+        let pause = Duration::from_millis(if self.terminal { 100 } else { 2000 });
+        let now = Instant::now();
+        // Elsewhere than on a terminal, a short run needs no progress.
+        let last = *self.last.get_or_insert(if self.terminal { now - pause } else { now });
+        if now.duration_since(last) < pause {
+            return;
+        }
+        self.last = Some(now);
+        self.shown = true;
+        let (start, end) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        eprint!("{start}{}{end}", line());
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Leaves the terminal's line to what follows.
+    pub fn done(&mut self) {
+        if self.terminal && self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// A JSON string.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}

@@ -1,0 +1,5 @@
+//! Sources of frames: cameras.
+
+mod camera;
+
+pub use camera::{Camera, CameraBuilder, CameraStats, Captured, Fit};
