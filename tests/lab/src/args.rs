@@ -1,0 +1,316 @@
+//! The command line.
+
+use std::time::Duration;
+
+use crate::arch::Arch;
+
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    Test {
+        where_: Where,
+        filter: Option<String>,
+        timeout: Duration,
+    },
+    Run(Run),
+    Shell {
+        arch: Arch,
+        modules: Vec<String>,
+    },
+    Fetch {
+        archs: Vec<Arch>,
+    },
+    Help(&'static str),
+}
+
+/// Where tests run.
+#[derive(Debug, PartialEq)]
+pub struct Where {
+    pub host: bool,
+    pub archs: Vec<Arch>,
+    /// Named by the user, so that doing without is an error.
+    pub named: bool,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Run {
+    pub arch: Arch,
+    pub modules: Vec<String>,
+    pub timeout: Option<Duration>,
+    pub example: String,
+    pub args: Vec<String>,
+}
+
+pub const USAGE: &str = "\
+Runs framelease's tests and examples on a real kernel with video test drivers, in QEMU.
+
+usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
+       cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
+       cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
+       cargo lab fetch [--arch x86_64|aarch64|all]
+
+cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
+
+const TEST: &str = "\
+cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
+
+Runs the tests that need no device on this machine, then those on kernel drivers (tests/kernel) in
+one guest per architecture. Fails if a test fails, if a guest's kernel warns or dies, or if a run
+takes too long. The last line is the total.
+
+  --arch      host: only this machine; x86_64, aarch64: only that guest; all: the default
+  --timeout   seconds for each guest's tests, default 1200
+  FILTER      only tests whose name contains it";
+
+const RUN: &str = "\
+cargo lab run [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
+
+Builds an example and runs it in a guest with all drivers loaded. Its standard output is the only
+standard output, its exit status the exit status; what it writes to /out is in target/lab/out.
+Ctrl-C reaches the example as SIGINT, a second one ends the guest.
+
+  --arch      x86_64 (default) or aarch64
+  --modules   load a driver with these parameters, for instance \"vivid multiplanar=2\"; several with
+              ';' or by repeating the option
+  --timeout   end the guest after so many seconds, default: never";
+
+const SHELL: &str = "\
+cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
+
+An interactive shell in a guest with the drivers loaded; v4l2-ctl, v4l2-compliance and media-ctl
+are there, examples that are built already are in $FRAMELEASE_EXAMPLES_DIR, /out is target/lab/out.
+`exit` ends it, Ctrl-A x kills it.
+
+  --arch      x86_64 (default) or aarch64
+  --modules   as for cargo lab run";
+
+const FETCH: &str = "\
+cargo lab fetch [--arch x86_64|aarch64|all]
+
+Fetches and builds everything that guests need, so that later starts take seconds. The other
+commands do this by themselves.";
+
+/// 20 minutes.
+const TEST_LIMIT: Duration = Duration::from_secs(1200);
+
+/// The options that commands share.
+#[derive(Default)]
+struct Options {
+    arch: Option<String>,
+    modules: Vec<String>,
+    timeout: Option<Duration>,
+    rest: Vec<String>,
+}
+
+pub fn parse(args: &[String]) -> Result<Command, String> {
+    let Some((command, args)) = args.split_first() else {
+        return Err(format!("which command?\n\n{USAGE}"));
+    };
+    let (help, takes): (&'static str, &[&str]) = match command.as_str() {
+        "test" => (TEST, &["--arch", "--timeout"]),
+        "run" => (RUN, &["--arch", "--modules", "--timeout"]),
+        "shell" => (SHELL, &["--arch", "--modules"]),
+        "fetch" => (FETCH, &["--arch"]),
+        "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
+        other => return Err(format!("no command \"{other}\": test, run, shell or fetch")),
+    };
+    let Some(options) = options(command, args, takes)? else {
+        return Ok(Command::Help(help));
+    };
+    match command.as_str() {
+        "test" => test(options),
+        "run" => run(options),
+        "shell" => {
+            none_left(&options.rest)?;
+            Ok(Command::Shell {
+                arch: guest(&options.arch)?,
+                modules: options.modules,
+            })
+        }
+        _ => {
+            none_left(&options.rest)?;
+            let name = options.arch.as_deref().unwrap_or("all");
+            Ok(Command::Fetch {
+                archs: guests(name)?,
+            })
+        }
+    }
+}
+
+/// Options up to the first other word; `None` if help is wanted.
+fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Options>, String> {
+    let mut found = Options::default();
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        if word == "--help" || word == "-h" {
+            return Ok(None);
+        }
+        if word == "--" {
+            found.rest.extend(words.cloned());
+            break;
+        }
+        if !word.starts_with('-') {
+            found.rest.push(word.clone());
+            if command == "run" {
+                found.rest.extend(words.cloned()); // all the example's
+                break;
+            }
+            continue;
+        }
+        let (name, inline) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_string())),
+            None => (word.as_str(), None),
+        };
+        if !takes.contains(&name) {
+            let known = takes.join(", ");
+            return Err(format!(
+                "cargo lab {command} has no option {name}, only {known}, --help"
+            ));
+        }
+        let value = inline
+            .or_else(|| words.next().cloned())
+            .ok_or_else(|| format!("{name} needs a value"))?;
+        match name {
+            "--arch" => found.arch = Some(value),
+            "--modules" => found.modules.push(value),
+            _ => {
+                let seconds = value.parse().ok().filter(|s| *s > 0);
+                let seconds =
+                    seconds.ok_or_else(|| format!("--timeout {value}: not a number of seconds"))?;
+                found.timeout = Some(Duration::from_secs(seconds));
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
+fn test(mut options: Options) -> Result<Command, String> {
+    let name = options.arch.as_deref().unwrap_or("all");
+    let where_ = match name {
+        "host" => Where {
+            host: true,
+            archs: Vec::new(),
+            named: true,
+        },
+        _ => Where {
+            host: name == "all",
+            archs: guests(name)?,
+            named: options.arch.is_some(),
+        },
+    };
+    let filter = (!options.rest.is_empty()).then(|| options.rest.remove(0));
+    none_left(&options.rest)?;
+    Ok(Command::Test {
+        where_,
+        filter,
+        timeout: options.timeout.unwrap_or(TEST_LIMIT),
+    })
+}
+
+fn run(mut options: Options) -> Result<Command, String> {
+    if options.rest.is_empty() {
+        return Err("which example? cargo lab run -- EXAMPLE [ARGUMENTS]".into());
+    }
+    let example = options.rest.remove(0);
+    Ok(Command::Run(Run {
+        arch: guest(&options.arch)?,
+        modules: options.modules,
+        timeout: options.timeout,
+        example,
+        args: options.rest,
+    }))
+}
+
+fn guest(name: &Option<String>) -> Result<Arch, String> {
+    let name = name.as_deref().unwrap_or("x86_64");
+    Arch::parse(name).ok_or_else(|| format!("--arch {name}: there are x86_64 and aarch64"))
+}
+
+fn guests(name: &str) -> Result<Vec<Arch>, String> {
+    if name == "all" {
+        return Ok(crate::arch::ALL.to_vec());
+    }
+    let arch = Arch::parse(name).ok_or_else(|| {
+        format!("--arch {name}: there are x86_64, aarch64, all and (for test) host")
+    })?;
+    Ok(vec![arch])
+}
+
+fn none_left(rest: &[String]) -> Result<(), String> {
+    match rest.first() {
+        Some(word) => Err(format!("\"{word}\" is one word too many")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_string).collect()
+    }
+
+    #[test]
+    fn test_defaults_to_everything() {
+        let Ok(Command::Test {
+            where_,
+            filter,
+            timeout,
+        }) = parse(&words("test"))
+        else {
+            panic!()
+        };
+        assert!(where_.host && where_.archs.len() == 2 && !where_.named);
+        assert_eq!((filter, timeout), (None, TEST_LIMIT));
+    }
+
+    #[test]
+    fn test_takes_arch_and_filter() {
+        let parsed = parse(&words("test --arch=aarch64 --timeout 5 export"));
+        let Ok(Command::Test {
+            where_,
+            filter,
+            timeout,
+        }) = parsed
+        else {
+            panic!()
+        };
+        assert!(!where_.host && where_.named);
+        assert_eq!(where_.archs, [Arch::Aarch64]);
+        assert_eq!(filter.as_deref(), Some("export"));
+        assert_eq!(timeout, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn all_behind_the_example_is_the_examples() {
+        for line in [
+            "run --modules vivid -- cam --arch x --help",
+            "run --modules vivid cam --arch x --help",
+        ] {
+            let Ok(Command::Run(run)) = parse(&words(line)) else {
+                panic!()
+            };
+            assert_eq!((run.arch, run.example.as_str()), (Arch::X86_64, "cam"));
+            assert_eq!(run.args, ["--arch", "x", "--help"]);
+            assert_eq!(run.modules, ["vivid"]);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, part) in [
+            ("tset", "tset"),
+            ("run", "which example"),
+            ("run --arch arm -- x", "--arch arm"),
+            ("test --fast", "--fast"),
+            ("test --timeout soon", "soon"),
+            ("test a b", "\"b\""),
+            ("shell --arch", "needs a value"),
+            ("shell now", "\"now\""),
+        ] {
+            let error = parse(&words(line)).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+        assert_eq!(parse(&words("run --help")), Ok(Command::Help(RUN)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Building what runs in the guests.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::arch::Arch;
+use crate::exec::{ensure, output, run, Need};
+use crate::say;
+use crate::Res;
+
+/// Features of the library in tests, and in examples alone. Never `v4l`, which needs libclang.
+pub const TEST_FEATURES: &str = "framelease/drm,framelease/log,framelease/tokio";
+pub const RUN_FEATURES: &str = "framelease/g2d,framelease/drm";
+
+#[derive(Debug, PartialEq)]
+pub struct Artifact {
+    pub name: String,
+    pub executable: PathBuf,
+}
+
+pub fn cargo(workspace: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(workspace).stdin(Stdio::null());
+    // Set by the cargo that runs us, for us; builds inside must not see them change.
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Makes sure that Rust programs for `arch` can be built here.
+pub fn toolchain(arch: Arch) -> Res<()> {
+    if Arch::host() == Some(arch) {
+        return Ok(());
+    }
+    let gcc = format!("{}-gcc", arch.gnu());
+    let start_file = format!("/usr/{}/lib/crt1.o", arch.gnu());
+    ensure(&[
+        Need(&gcc, arch.cross_gcc_package()),
+        Need(&start_file, arch.cross_libc_package()),
+    ])?;
+    let target = arch.rust_target();
+    if has_std(target) {
+        return Ok(());
+    }
+    say!("adding the Rust target {target}");
+    let advice = format!("Rust's target {target} is missing; run: rustup target add {target}");
+    run(Command::new("rustup").args(["target", "add", target]))
+        .map_err(|e| format!("{advice}\n  {e}"))?;
+    if has_std(target) {
+        Ok(())
+    } else {
+        Err(advice)
+    }
+}
+
+fn has_std(target: &str) -> bool {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
+    let asked = output(Command::new(rustc).args(["--print", "target-libdir", "--target", target]));
+    let folder = asked.unwrap_or_default();
+    let entries = std::fs::read_dir(folder.trim())
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .into_iter()
+        .any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
+}
+
+/// Builds with `cargo COMMAND…` for `arch` and returns the executables of kind `kind`
+/// (`test`, `example`).
+pub fn build(workspace: &Path, arch: Arch, kind: &str, words: &[&str]) -> Res<Vec<Artifact>> {
+    let mut command = cargo(workspace);
+    command
+        .args(words)
+        .args(["--release", "--message-format=json-render-diagnostics"]);
+    // For the host itself no target is named: so its artifacts are shared with the host's tests.
+    if Arch::host() != Some(arch) {
+        command.args(["--target", arch.rust_target()]);
+        let linker = format!("CARGO_TARGET_{}_LINKER", env_name(arch.rust_target()));
+        command.env(linker, format!("{}-gcc", arch.gnu()));
+    }
+    let result = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    if !result.status.success() {
+        return Err(format!("cargo {} failed for {arch}", words.join(" ")));
+    }
+    Ok(artifacts(&String::from_utf8_lossy(&result.stdout), kind))
+}
+
+fn env_name(target: &str) -> String {
+    target.to_ascii_uppercase().replace('-', "_")
+}
+
+/// Picks the executables out of cargo's messages: one JSON object a line, in a fixed form.
+fn artifacts(messages: &str, kind: &str) -> Vec<Artifact> {
+    let of_kind = format!("\"target\":{{\"kind\":[\"{kind}\"]");
+    messages
+        .lines()
+        .filter(|l| l.contains("\"reason\":\"compiler-artifact\"") && l.contains(&of_kind))
+        .filter_map(|l| {
+            let target = l.split_once(&of_kind)?.1;
+            Some(Artifact {
+                name: text(target, "name")?,
+                executable: text(l, "executable")?.into(),
+            })
+        })
+        .collect()
+}
+
+/// The first value of `key` that is a string. Paths with quotes or backslashes are unescaped.
+fn text(json: &str, key: &str) -> Option<String> {
+    let rest = json.split_once(&format!("\"{key}\":\""))?.1;
+    let mut value = String::new();
+    let mut chars = rest.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some(value),
+            '\\' => value.push(chars.next()?),
+            c => value.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_in_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","package_id":"p","manifest_path":"/m","target":{"kind":["lib"],"crate_types":["lib"],"name":"framelease","src_path":"/s"},"executable":null,"fresh":true}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","package_id":"p","manifest_path":"/m","target":{"kind":["test"],"crate_types":["bin"],"name":"kernel","src_path":"/s"},"executable":"/t/a \"b\"/kernel-1","fresh":true}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        let found = artifacts(messages, "test");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].name, "kernel");
+        assert_eq!(found[0].executable, Path::new("/t/a \"b\"/kernel-1"));
+        assert!(artifacts(messages, "example").is_empty());
+    }
+}

@@ -1,0 +1,36 @@
+//! What a guest of each architecture is sure to have.
+//!
+//! A kernel test that misses something promised must fail; one that misses something else says
+//! `SKIPPED <what>: <why>`. This table is the only place that decides which it is.
+
+use crate::arch::Arch;
+
+const EVERYWHERE: [&str; 7] = [
+    "vivid", "vicodec", "vim2m", "vkms", "vgem", "udmabuf", "v4l2-ctl",
+];
+
+/// Debian's arm64 kernel is built without dma-heaps. `v4l2-compliance` is in both guests; it is a
+/// slow judge of the drivers, not of us, so one architecture is enough.
+const X86_64_ONLY: [&str; 2] = ["dma-heap", "v4l2-compliance"];
+
+pub fn promises(arch: Arch) -> Vec<&'static str> {
+    let mut all = EVERYWHERE.to_vec();
+    if arch == Arch::X86_64 {
+        all.extend(X86_64_ONLY);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arm_promises_less() {
+        let arm = promises(Arch::Aarch64);
+        let x86 = promises(Arch::X86_64);
+        assert!(arm.contains(&"vivid") && !arm.contains(&"dma-heap"));
+        assert!(x86.contains(&"dma-heap") && x86.contains(&"v4l2-compliance"));
+        assert!(arm.iter().all(|p| x86.contains(p)));
+    }
+}

@@ -1,0 +1,321 @@
+//! `cargo lab test`: host tests, then kernel tests in the guests.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use crate::arch::Arch;
+use crate::args::Where;
+use crate::cargo::{self, Artifact, TEST_FEATURES};
+use crate::guest::{self, End, Limits, Sink};
+use crate::initramfs::Job;
+use crate::libtest::Tally;
+use crate::prepare::{prepare, Machine};
+use crate::run::{environment, report, EXAMPLES};
+use crate::{modules, say, signals, Res};
+
+/// The integration test that runs in guests only.
+const KERNEL_TEST: &str = "kernel";
+const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
+
+struct Verdict {
+    tally: Tally,
+    well: bool,
+}
+
+impl Verdict {
+    fn add(&mut self, other: Verdict) {
+        self.tally += other.tally;
+        self.well &= other.well;
+    }
+
+    /// Something other than a single test went wrong.
+    fn fail(&mut self, why: &str) {
+        say!("{why}");
+        self.well = false;
+    }
+}
+
+pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration) -> Res<i32> {
+    let mut total = Verdict {
+        tally: Tally::default(),
+        well: true,
+    };
+    let mut archs = Vec::new();
+    let mut without = Vec::new();
+    for arch in &where_.archs {
+        match cargo::toolchain(*arch) {
+            Ok(()) => archs.push(*arch),
+            Err(why) if where_.named => return Err(why),
+            // A part of the toolchain that cannot be had must not fail everything else.
+            Err(why) => without.push(format!("SKIPPED tests on {arch}: {why}")),
+        }
+    }
+    // Fetching waits for the network while building waits for the processor: both at once. But no
+    // two test runs at once, nor one beside a build, because kernel tests look at the clock.
+    let machines = thread::scope(|scope| {
+        let fetch = scope.spawn(|| {
+            let prepare = |arch: &Arch| (*arch, prepare(*arch, workspace));
+            archs.iter().map(prepare).collect::<Vec<_>>()
+        });
+        if where_.host {
+            println!("==== host");
+            match host(workspace, filter) {
+                Ok(verdict) => total.add(verdict),
+                Err(why) => total.fail(&why),
+            }
+        }
+        let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
+        let machines = fetch
+            .join()
+            .map_err(|_| "preparing the guests panicked".to_string());
+        machines.map(|machines| machines.into_iter().zip(builds).collect::<Vec<_>>())
+    })?;
+    for ((arch, machine), built) in machines {
+        println!("==== {arch}");
+        let verdict = machine
+            .and_then(|machine| Ok((machine, built?)))
+            .and_then(|(machine, built)| guest(&machine, built, filter, limit));
+        match verdict {
+            Ok(verdict) => total.add(verdict),
+            Err(why) => total.fail(&format!("no tests on {arch}: {why}")),
+        }
+        if signals::interrupts() > 0 {
+            return Err("interrupted".into());
+        }
+    }
+    for note in without {
+        println!("{note}");
+        total.tally.skips += 1;
+    }
+    if !total.well && total.tally.failed == 0 {
+        total.tally.failed = 1; // the run as a whole
+    }
+    println!("{}", total.tally);
+    Ok(i32::from(total.tally.failed > 0))
+}
+
+/// Everything but the kernel tests, which would only skip here.
+fn host(workspace: &Path, filter: Option<&str>) -> Res<Verdict> {
+    let mut words = vec!["--lib".to_string(), "--bins".into(), "--examples".into()];
+    for name in integration_tests(&workspace.join("tests"))? {
+        words.extend(["--test".into(), name]);
+    }
+    let mut verdict = cargo_test(workspace, &words, filter)?;
+    verdict.add(cargo_test(workspace, &["--doc".into()], filter)?);
+    Ok(verdict)
+}
+
+/// `tests/NAME.rs` and `tests/NAME/main.rs`, as cargo finds them.
+fn integration_tests(folder: &Path) -> Res<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)
+        .map_err(|e| format!("{}: {e}", folder.display()))?
+        .flatten()
+    {
+        let path = entry.path();
+        let is_test = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").is_file();
+        if let Some(name) = path.file_stem().filter(|_| is_test) {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.retain(|n| n != KERNEL_TEST);
+    names.sort();
+    Ok(names)
+}
+
+fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<Verdict> {
+    let mut command = cargo::cargo(workspace);
+    command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
+    command
+        .args(["--features", TEST_FEATURES])
+        .args(words)
+        .args(filter);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    let (send, lines) = channel();
+    let out = child
+        .stdout
+        .take()
+        .map(|s| Box::new(s) as Box<dyn Read + Send>);
+    let err = child
+        .stderr
+        .take()
+        .map(|s| Box::new(s) as Box<dyn Read + Send>);
+    for (is_out, stream) in [(true, out), (false, err)] {
+        let send = send.clone();
+        let stream = BufReader::new(stream.unwrap_or_else(|| Box::new(io::empty())));
+        thread::spawn(move || {
+            for line in stream.split(b'\n').map_while(Result::ok) {
+                let _ = send.send((is_out, line));
+            }
+        });
+    }
+    drop(send);
+    let mut results = Results::default();
+    for (is_out, mut line) in lines {
+        line.push(b'\n');
+        let done = if is_out {
+            results.out(&line)
+        } else {
+            results.err(&line)
+        };
+        done.map_err(|e| format!("cannot print: {e}"))?;
+    }
+    let status = child.wait().map_err(|e| format!("cargo test: {e}"))?;
+    Ok(Verdict {
+        tally: results.tally,
+        well: status.success(),
+    })
+}
+
+/// What runs in one guest.
+struct Built {
+    tests: Artifact,
+    examples: Vec<Artifact>,
+}
+
+fn build(workspace: &Path, arch: Arch) -> Res<Built> {
+    let mut words = vec![
+        "test",
+        "--package",
+        "framelease",
+        "--features",
+        TEST_FEATURES,
+    ];
+    words.extend(["--no-run", "--test", KERNEL_TEST]);
+    let tests = cargo::build(workspace, arch, "test", &words)?
+        .pop()
+        .ok_or("cargo built no kernel tests")?;
+    let words = [
+        "build",
+        "--package",
+        "framelease",
+        "--features",
+        TEST_FEATURES,
+        "--examples",
+    ];
+    let examples = cargo::build(workspace, arch, "example", &words)?;
+    Ok(Built { tests, examples })
+}
+
+fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration) -> Res<Verdict> {
+    let arch = machine.arch;
+    let job = job(machine, built, filter);
+    let mut results = Results::default();
+    let limits = Limits {
+        time: Some(limit),
+        pass_interrupt: false,
+    };
+    let outcome = guest::run(machine, &job, &limits, &mut results)?;
+    results.flush().map_err(|e| format!("cannot print: {e}"))?;
+    let mut verdict = Verdict {
+        tally: results.tally,
+        well: true,
+    };
+    let trouble = outcome.console.trouble();
+    for line in &trouble {
+        println!("{arch} kernel: {line}");
+    }
+    if !trouble.is_empty() {
+        let log = machine.console_log.display();
+        verdict.fail(&format!(
+            "the {arch} kernel is not well; all of it is in {log}"
+        ));
+    }
+    match outcome.end {
+        End::Exited(0) if results.finished => {}
+        End::Exited(_) if results.finished => verdict.well = false,
+        End::Exited(status) => {
+            verdict.fail(&format!(
+                "the {arch} tests ended with status {status}, without a result"
+            ));
+        }
+        End::Interrupted => verdict.fail("interrupted"),
+        end => {
+            report(machine, &end, &outcome.console.tail(60));
+            verdict.well = false;
+        }
+    }
+    Ok(verdict)
+}
+
+fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
+    let place = |a: &Artifact| format!("{}/{}", &EXAMPLES[1..], a.name);
+    let mut programs: Vec<_> = built
+        .examples
+        .into_iter()
+        .map(|a| (place(&a), a.executable))
+        .collect();
+    programs.push((KERNEL_TEST_PLACE[1..].to_string(), built.tests.executable));
+    // --show-output: what a passed test said, such as that it skipped, counts.
+    let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"]
+        .map(String::from)
+        .to_vec();
+    command.extend(filter.map(String::from));
+    Job {
+        modules: modules::load_lines(&machine.own_modules, &[]),
+        env: environment(machine.arch),
+        command,
+        programs,
+    }
+}
+
+/// Prints whole lines as they come and counts what they say.
+#[derive(Default)]
+struct Results {
+    tally: Tally,
+    finished: bool,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Results {
+    fn lines(&mut self, is_out: bool) -> io::Result<()> {
+        let pending = if is_out { &mut self.out } else { &mut self.err };
+        while let Some(end) = pending.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end();
+            self.tally.line(text);
+            self.finished |= crate::libtest::result(text).is_some();
+            if is_out {
+                io::stdout().lock().write_all(&line)?;
+            } else {
+                io::stderr().lock().write_all(&line)?;
+            }
+        }
+        io::stdout().lock().flush()
+    }
+
+    /// What has no line end at the end.
+    fn flush(&mut self) -> io::Result<()> {
+        for is_out in [true, false] {
+            let pending = if is_out { &mut self.out } else { &mut self.err };
+            if !pending.is_empty() {
+                pending.push(b'\n');
+                self.lines(is_out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Results {
+    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.extend(bytes);
+        self.lines(true)
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.err.extend(bytes);
+        self.lines(false)
+    }
+}
