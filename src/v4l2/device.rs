@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_queue_type_follows_from_the_capabilities() {
-        let info = |bits| DeviceInfo {
+        let info = |bits: u32| DeviceInfo {
             path: "/dev/video0".into(),
             driver: String::new(),
             card: String::new(),
