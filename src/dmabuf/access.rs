@@ -29,7 +29,7 @@ pub struct CpuBytes {
     pub read: u64,
     /// Copied into buffers by [`CpuWrite`].
     pub written: u64,
-    /// Written by a software source ([`TestPattern`](crate::dmabuf)), which stands for a camera's DMA.
+    /// Written by a software source ([`TestPattern`](crate::capture::TestPattern)), which stands for a camera's DMA.
     pub source: u64,
 }
 
@@ -144,6 +144,25 @@ impl CpuWrite<'_> {
             return Err(outside(offset_bytes, from.len(), self.0.mapping));
         }
         WRITTEN.fetch_add(from.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies `len` bytes from another buffer, in one pass: the copy that sharing by descriptor avoids.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if a range leaves its buffer or both handles are one; nothing is copied then.
+    pub fn copy_from_buffer(
+        &mut self,
+        offset_bytes: usize,
+        from: &CpuRead<'_>,
+        from_bytes: usize,
+        len: usize,
+    ) -> Result<()> {
+        if !self.0.mapping.copy_across(offset_bytes, from.0.mapping, from_bytes, len) {
+            return Err(outside(offset_bytes.max(from_bytes), len, self.0.mapping));
+        }
+        READ.fetch_add(len as u64, Ordering::Relaxed);
+        WRITTEN.fetch_add(len as u64, Ordering::Relaxed);
         Ok(())
     }
 

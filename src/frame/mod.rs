@@ -23,7 +23,7 @@ pub use buffers::{BufferSet, CpuReads, PoolId};
 pub use meta::{FrameFlags, FrameMeta, Payload};
 pub use pixels::{FrameRead, FrameWrite};
 pub use pool::Pool;
-pub use stats::{syscalls, Histogram};
+pub use stats::{process_cpu_time, syscalls, Histogram};
 
 /// One lease on one slot.
 struct Lease {

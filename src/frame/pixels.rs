@@ -161,6 +161,23 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from(offset, from)
     }
 
+    /// Copies all data of a frame with the same layout, one pass per memory plane. The payload becomes what `from` has.
+    ///
+    /// # Errors
+    /// `Mismatch` if the layouts differ, `InvalidArgument` if the data do not fit.
+    pub fn copy_frame(&mut self, from: &FrameRead<'_>) -> Result<()> {
+        if from.frame.layout() != self.layout {
+            let text = format!("{} into {}", from.frame.layout(), self.layout);
+            return Err(Error::new(ErrorKind::Mismatch, "copy", text));
+        }
+        for (i, payload) in from.frame.meta().payload.iter().enumerate().take(self.layout.memory_bytes().len()) {
+            let to = self.memory[i].as_mut().ok_or_else(|| no_memory(i))?;
+            let offset = payload.offset_bytes as usize;
+            to.copy_from_buffer(offset, from.guard(i)?, offset, payload.bytes as usize)?;
+        }
+        Ok(())
+    }
+
     /// [`FrameWrite::copy_row`] by a software source, whose bytes are counted apart.
     pub(crate) fn copy_row_from_source(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;

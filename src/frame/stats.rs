@@ -5,6 +5,11 @@ pub fn syscalls() -> u64 {
     crate::sys::calls::total()
 }
 
+/// CPU time of this process until now, user and system, all threads. One system call.
+pub fn process_cpu_time() -> std::time::Duration {
+    std::time::Duration::from_nanos(crate::sys::clock::process_cpu_ns())
+}
+
 /// Buckets per doubling: a quantile is off by at most one part in 16.
 const STEPS: u64 = 16;
 const BUCKETS: usize = (64 - 4 + 1) * STEPS as usize;

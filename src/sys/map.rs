@@ -54,4 +54,21 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.raw.as_mut_ptr().add(offset), from.len()) };
         true
     }
+
+    /// Copies `len` bytes from another mapping in one pass. `false`, and nothing is copied, if a range leaves its
+    /// mapping, this one is read-only, or both are the same memory.
+    pub(crate) fn copy_across(&self, offset: usize, from: &Self, from_offset: usize, len: usize) -> bool {
+        let inside = |m: &Self, at: usize| at.checked_add(len).is_some_and(|end| end <= m.len());
+        if !self.writable || !inside(self, offset) || !inside(from, from_offset) || std::ptr::eq(self, from) {
+            return false;
+        }
+        // SAFETY: memory: both ranges were just checked against mappings that live as long as the borrows. They are
+        // different mappings, so the addresses do not overlap, even if both show the same file. Contract: as in
+        // `copy_out` and `copy_in`.
+        unsafe {
+            let source = from.raw.as_ptr().add(from_offset);
+            std::ptr::copy_nonoverlapping(source, self.raw.as_mut_ptr().add(offset), len);
+        }
+        true
+    }
 }

@@ -35,7 +35,9 @@ pub(crate) struct Credentials {
 pub(crate) enum Received {
     /// One message of this many bytes.
     Message(usize),
-    /// A message that was longer than the buffer, or whose descriptors did not all arrive.
+    /// One message of this many bytes with descriptors that did not all arrive: none is kept.
+    FdsLost(usize),
+    /// A message that was longer than the buffer.
     Truncated,
     /// Nothing within the time allowed.
     WouldBlock,
@@ -109,8 +111,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno>
     }
 }
 
-/// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: the peer's
-/// queue is full and nothing was sent.
+/// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: nothing
+/// was sent, the peer's queue is full or (ETOOMANYREFS) this user has too many descriptors under way.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -141,7 +143,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
     // SAFETY: `msg` points at `iov`, `bytes` and `control`, all alive for the call; sendmsg only reads them.
     match retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })) {
         Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(false),
+        Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => Ok(false),
         Err(e) => Err(e),
     }
 }
@@ -154,12 +156,12 @@ pub(crate) enum Block {
 }
 
 /// Receives one message without room for descriptors: whatever a peer attaches never reaches our table, and shows as
-/// [`Received::Truncated`].
+/// [`Received::FdsLost`].
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], block: Block) -> Result<Received, Errno> {
     receive_message(fd, buffer, block, None)
 }
 
-/// Receives one message and its descriptors, close-on-exec. On [`Received::Truncated`] none are kept.
+/// Receives one message and its descriptors, close-on-exec. None are kept of a truncated one.
 pub(crate) fn receive_with_fds(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -247,7 +249,8 @@ fn receive_message(
         if let Some(inbox) = fds {
             inbox.clear();
         }
-        return Ok(Received::Truncated);
+        let truncated = msg.msg_flags & libc::MSG_TRUNC != 0;
+        return Ok(if truncated { Received::Truncated } else { Received::FdsLost(len) });
     }
     Ok(if len == 0 { Received::Closed } else { Received::Message(len) })
 }
@@ -353,7 +356,7 @@ mod tests {
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::fcntl(first.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
         // Without room for descriptors none is installed, and the message says so.
-        assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::Truncated));
+        assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::FdsLost(3)));
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::Closed));
     }

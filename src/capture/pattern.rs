@@ -1,0 +1,358 @@
+//! A source that needs no hardware: moving colour bars, written by the CPU into shared memory.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::dmabuf::{Allocator, DEFAULT_WAIT};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ColorSpace, Colorimetry, FourCc, FrameInterval, Layout, Size};
+use crate::frame::{BufferSet, Frame, Pool};
+use crate::sys;
+use crate::sys::clock::monotonic_ns;
+
+/// How far the bars move from frame to frame, in pixels. Even, so that chroma moves with luma.
+const STEP: u32 = 4;
+const BARS: u32 = 8;
+
+/// Settings of a [`TestPattern`].
+#[derive(Clone, Debug)]
+pub struct TestPatternBuilder {
+    fourcc: FourCc,
+    size: Size,
+    interval: Option<FrameInterval>,
+    buffers: usize,
+    allocator: Option<Allocator>,
+}
+
+impl TestPatternBuilder {
+    /// The pixel format. Default NV12.
+    pub fn fourcc(mut self, fourcc: FourCc) -> Self {
+        self.fourcc = fourcc;
+        self
+    }
+
+    /// The time between frames. Default 1/30 s.
+    pub fn interval(mut self, interval: FrameInterval) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// Frames as fast as they are taken.
+    pub fn unpaced(mut self) -> Self {
+        self.interval = None;
+        self
+    }
+
+    /// Buffers in the pool. Default 8.
+    pub fn buffers(mut self, count: usize) -> Self {
+        self.buffers = count;
+        self
+    }
+
+    /// Where the memory comes from. Default [`Allocator::for_cpu_source`].
+    pub fn allocator(mut self, allocator: Allocator) -> Self {
+        self.allocator = Some(allocator);
+        self
+    }
+
+    /// Allocates the buffers and starts the clock.
+    ///
+    /// # Errors
+    /// `Unsupported` for a format whose pixels this source cannot write, and as [`Layout::packed`] and [`Pool::new`].
+    pub fn start(self) -> Result<TestPattern> {
+        let colours = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
+        // The tightest layout that has whole chroma groups in each row.
+        let layout = Layout::aligned(self.fourcc, self.size, 2)?.with_colorimetry(colours);
+        let allocator = self.allocator.unwrap_or_else(Allocator::for_cpu_source);
+        let pool = Pool::new(&allocator, layout, self.buffers)?;
+        let rows = pattern_rows(&layout)?;
+        let clock = |e| Error::os("timerfd", e);
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
+            .map_err(clock)?;
+        let expiration = match self.interval {
+            Some(interval) => {
+                let period = interval.duration().filter(|d| !d.is_zero()).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidArgument, "test pattern", format!("a frame interval of {interval}"))
+                })?;
+                Expiration::IntervalDelayed(Duration::from_nanos(1).into(), period.into())
+            }
+            None => Expiration::OneShot(Duration::from_nanos(1).into()),
+        };
+        timer.set(expiration, TimerSetTimeFlags::empty()).map_err(clock)?;
+        Ok(TestPattern { pool, rows, timer, paced: self.interval.is_some(), sequence: 0, lost: 0 })
+    }
+}
+
+/// Moving colour bars: the source for machines without a camera.
+///
+/// It writes into udmabufs where the machine has them, else into sealed memfds. Its bytes are counted as
+/// [`CpuBytes::source`](crate::dmabuf::CpuBytes::source): they stand for a camera's DMA.
+#[derive(Debug)]
+pub struct TestPattern {
+    pool: Pool,
+    /// For each colour plane a row of the pattern, one period longer than the picture is wide.
+    rows: Vec<Vec<u8>>,
+    timer: TimerFd,
+    paced: bool,
+    sequence: u64,
+    lost: u32,
+}
+
+impl TestPattern {
+    /// A pattern of `size` pixels.
+    pub fn builder(size: Size) -> TestPatternBuilder {
+        let interval = Some(FrameInterval::from_fps(30));
+        TestPatternBuilder { fourcc: FourCc::new(b"NV12"), size, interval, buffers: 8, allocator: None }
+    }
+
+    /// The buffers, to announce or import them before the first frame.
+    pub fn buffers(&self) -> &BufferSet {
+        self.pool.buffers()
+    }
+
+    /// The next frame if it is due and a buffer is free. A frame that is due while every buffer is leased is lost, and
+    /// the next one says so, as a camera's would.
+    ///
+    /// # Errors
+    /// What the CPU access to the buffer reports.
+    pub fn try_next(&mut self) -> Result<Option<Frame>> {
+        if self.paced {
+            let due = self.expirations()?;
+            if due == 0 {
+                return Ok(None);
+            }
+            self.skip(due - 1);
+        }
+        let Some(mut frame) = self.pool.try_acquire() else {
+            if self.paced {
+                self.skip(1);
+            }
+            return Ok(None);
+        };
+        let layout = *frame.layout();
+        let shift = (self.sequence as u32).wrapping_mul(STEP);
+        {
+            let mut pixels = frame.write(DEFAULT_WAIT)?;
+            for (plane, pattern) in self.rows.iter().enumerate() {
+                let len = layout.row_bytes(plane) as usize;
+                let period = pattern.len() - len;
+                for row in 0..layout.rows(plane) {
+                    // Both are whole sample groups: `period` is BARS bars of an even number of pixels.
+                    let pixels_right = u64::from(shift) + u64::from(row / 16 * STEP);
+                    let at = (pixels_right * period as u64 / u64::from(period_pixels(layout.size().width))) as usize;
+                    let group = group_bytes(layout.fourcc(), plane);
+                    let at = at % period / group * group;
+                    pixels.copy_row_from_source(plane, row, &pattern[at..at + len])?;
+                }
+            }
+        }
+        let frame = frame.freeze_full(self.sequence, monotonic_ns());
+        let mut meta = *frame.meta();
+        meta.lost = std::mem::take(&mut self.lost);
+        self.sequence += 1;
+        Ok(Some(frame.with_meta(meta)))
+    }
+
+    /// The next frame, waiting at most `timeout`; `None` if none was due or no buffer came back in time.
+    ///
+    /// # Errors
+    /// As [`TestPattern::try_next`].
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Frame>> {
+        let deadline = sys::wait::deadline(timeout);
+        loop {
+            if let Some(frame) = self.try_next()? {
+                return Ok(Some(frame));
+            }
+            if !self.paced {
+                // The clock is always due: wait for a buffer instead.
+                let left = deadline.saturating_duration_since(std::time::Instant::now());
+                return match self.pool.acquire(left) {
+                    Some(free) => {
+                        drop(free);
+                        self.try_next()
+                    }
+                    None => Ok(None),
+                };
+            }
+            let ready = sys::wait::until(self.timer.as_fd(), PollFlags::POLLIN, deadline)
+                .map_err(|e| Error::os("poll", e).on("test pattern"))?;
+            if ready.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn skip(&mut self, frames: u64) {
+        self.sequence += frames;
+        self.lost = self.lost.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
+    }
+
+    /// Frame times that have passed since the last call.
+    fn expirations(&self) -> Result<u64> {
+        let mut count = [0; 8];
+        sys::calls::tick();
+        match nix::unistd::read(&self.timer, &mut count) {
+            Ok(_) => Ok(u64::from_ne_bytes(count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+            Err(e) => Err(Error::os("read", e).on("timerfd")),
+        }
+    }
+}
+
+impl AsFd for TestPattern {
+    /// Readable when the next frame is due.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
+/// Pixels after which the bars repeat: at least the width, in bars of an even number of pixels.
+fn period_pixels(width: u32) -> u32 {
+    width.div_ceil(2 * BARS) * 2 * BARS
+}
+
+fn group_bytes(fourcc: FourCc, plane: usize) -> usize {
+    fourcc.info().and_then(|i| i.planes.get(plane)).map_or(1, |p| p.bytes as usize)
+}
+
+/// A row of each plane: the picture's width and one period.
+fn pattern_rows(layout: &Layout) -> Result<Vec<Vec<u8>>> {
+    let planes = layout.fourcc().info().map_or(&[][..], |i| i.planes);
+    let (width, period) = (layout.size().width, period_pixels(layout.size().width));
+    let mut rows = Vec::with_capacity(planes.len());
+    for (plane, info) in planes.iter().enumerate() {
+        let groups = width.div_ceil(info.horizontal) + period / info.horizontal;
+        let mut row = Vec::with_capacity((groups * info.bytes) as usize);
+        for group in 0..groups {
+            let bar = (group * info.horizontal) % period / (period / BARS);
+            let (bytes, len) =
+                pixels(layout.fourcc(), plane, &COLOURS[bar as usize % COLOURS.len()]).ok_or_else(|| {
+                    let text = format!("the test pattern cannot write {}", layout.fourcc());
+                    Error::new(ErrorKind::Unsupported, "test pattern", text)
+                })?;
+            row.extend_from_slice(&bytes[..len]);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// One bar: R'G'B' and, by the BT.601 matrix in limited range, Y'CbCr.
+struct Colour {
+    rgb: [u8; 3],
+    yuv: [u8; 3],
+}
+
+/// EBU bars at 100 %.
+const COLOURS: [Colour; BARS as usize] = [
+    Colour { rgb: [255, 255, 255], yuv: [235, 128, 128] },
+    Colour { rgb: [255, 255, 0], yuv: [210, 16, 146] },
+    Colour { rgb: [0, 255, 255], yuv: [170, 166, 16] },
+    Colour { rgb: [0, 255, 0], yuv: [145, 54, 34] },
+    Colour { rgb: [255, 0, 255], yuv: [106, 202, 222] },
+    Colour { rgb: [255, 0, 0], yuv: [81, 90, 240] },
+    Colour { rgb: [0, 0, 255], yuv: [41, 240, 110] },
+    Colour { rgb: [0, 0, 0], yuv: [16, 128, 128] },
+];
+
+/// The bytes of one sample group of a plane in one colour.
+fn pixels(fourcc: FourCc, plane: usize, c: &Colour) -> Option<([u8; 4], usize)> {
+    let ([r, g, b], [y, u, v]) = (c.rgb, c.yuv);
+    let name = fourcc.info()?.name;
+    Some(match (name, plane) {
+        ("NV12" | "NV21" | "NV12M" | "NV21M" | "NV16" | "NV61" | "NV16M" | "NV61M", 0) => ([y, 0, 0, 0], 1),
+        ("YUV420" | "YVU420" | "YUV420M" | "YVU420M" | "GREY", 0) => ([y, 0, 0, 0], 1),
+        ("NV12" | "NV12M" | "NV16" | "NV16M", 1) => ([u, v, 0, 0], 2),
+        ("NV21" | "NV21M" | "NV61" | "NV61M", 1) => ([v, u, 0, 0], 2),
+        ("YUV420" | "YUV420M", 1) | ("YVU420" | "YVU420M", 2) => ([u, 0, 0, 0], 1),
+        ("YUV420" | "YUV420M", 2) | ("YVU420" | "YVU420M", 1) => ([v, 0, 0, 0], 1),
+        ("YUYV", 0) => ([y, u, y, v], 4),
+        ("YVYU", 0) => ([y, v, y, u], 4),
+        ("UYVY", 0) => ([u, y, v, y], 4),
+        ("VYUY", 0) => ([v, y, u, y], 4),
+        ("RGB565", 0) => {
+            let word = u16::from(r >> 3) << 11 | u16::from(g >> 2) << 5 | u16::from(b >> 3);
+            let [low, high] = word.to_le_bytes();
+            ([low, high, 0, 0], 2)
+        }
+        ("RGB24", 0) => ([r, g, b, 0], 3),
+        ("BGR24", 0) => ([b, g, r, 0], 3),
+        ("RGBA32" | "RGBX32", 0) => ([r, g, b, 255], 4),
+        ("ABGR32" | "XBGR32", 0) => ([b, g, r, 255], 4),
+        ("ARGB32" | "XRGB32", 0) => ([255, r, g, b], 4),
+        ("BGRA32" | "BGRX32", 0) => ([255, b, g, r], 4),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dmabuf::cpu_bytes;
+    use crate::format::{FormatKind, FORMATS};
+
+    fn picture(frame: &Frame) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame.read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn every_pixel_format_has_moving_bars() {
+        for info in FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed) {
+            let builder = TestPattern::builder(Size::new(160, 32)).fourcc(info.fourcc).buffers(2).unpaced();
+            let mut source = builder.allocator(Allocator::Memfd).start().unwrap();
+            let before = cpu_bytes().source;
+            let a = source.try_next().unwrap().unwrap();
+            assert!(cpu_bytes().source - before >= a.layout().pixel_bytes());
+            let b = source.try_next().unwrap().unwrap();
+            assert_ne!(picture(&a), picture(&b), "{} stands still", info.name);
+            assert!(source.try_next().unwrap().is_none(), "both buffers are leased");
+            // White is the first bar, black the last.
+            let first = &picture(&a)[..4];
+            let (white, len) = pixels(info.fourcc, 0, &COLOURS[0]).unwrap();
+            assert_eq!(first[..len], white[..len], "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn odd_sizes_work() {
+        for name in ["NV12", "YUYV", "YU12", "RGB24", "NV12M"] {
+            let builder = TestPattern::builder(Size::new(37, 21)).fourcc(name.parse().unwrap()).unpaced();
+            let frame = builder.start().unwrap().try_next().unwrap().unwrap();
+            assert_eq!(picture(&frame).len() as u64, frame.layout().pixel_bytes(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_missed_frame_is_reported() {
+        let builder = TestPattern::builder(Size::new(16, 16)).buffers(1).interval(FrameInterval::from_fps(1000));
+        let mut source = builder.start().unwrap();
+        let first = source.next(Duration::from_secs(5)).unwrap().unwrap();
+        let taken = first.meta().sequence;
+        assert!(source.next(Duration::from_millis(20)).unwrap().is_none());
+        drop(first);
+        let next = source.next(Duration::from_secs(5)).unwrap().unwrap();
+        assert!(next.meta().lost > 0);
+        assert_eq!(next.meta().sequence, taken + 1 + u64::from(next.meta().lost));
+    }
+
+    #[test]
+    fn absurd_settings_are_refused() {
+        let b = || TestPattern::builder(Size::new(16, 16));
+        for (builder, kind) in [
+            (TestPattern::builder(Size::new(0, 16)), ErrorKind::InvalidArgument),
+            (TestPattern::builder(Size::new(16, 1_000_000)), ErrorKind::InvalidArgument),
+            (b().fourcc(FourCc::new(b"H264")), ErrorKind::Unsupported),
+            (b().interval(FrameInterval { numerator: 0, denominator: 30 }), ErrorKind::InvalidArgument),
+            (b().interval(FrameInterval::from_fps(0)), ErrorKind::InvalidArgument),
+            (b().buffers(0), ErrorKind::InvalidArgument),
+        ] {
+            assert_eq!(builder.start().unwrap_err().kind(), kind);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Rare events (peers that come and go, revocations, lost devices) for the `log` facade; nothing per frame.
+
+/// Logs at `info` level with feature `log`; otherwise only type-checks its arguments.
+macro_rules! event {
+    ($($arg:tt)+) => {{
+        #[cfg(feature = "log")]
+        ::log::info!($($arg)+);
+        #[cfg(not(feature = "log"))]
+        let _ = format_args!($($arg)+);
+    }};
+}
+pub(crate) use event;

@@ -1,0 +1,187 @@
+//! One connection of a publisher: its socket, how far the handshake is, which buffers the peer acknowledged.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
+
+use super::wire::{Format, LeaseId, Reason, SlotId, ToPublisher, ToSubscriber, MAX_MESSAGE, MAX_SLOTS};
+use crate::dmabuf::MemoryKind;
+use crate::frame::BufferSet;
+use crate::sys::socket::{self, Block, Credentials, Received};
+
+/// Who is at the other end of a connection, as the kernel saw it at `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Process id, in the publisher's pid namespace; 0 if it has none there.
+    pub pid: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// HELLO is awaited, until this time.
+    Greeting { deadline_ns: u64 },
+    /// Admitted; waits for a pool, or for its buffers to be sent and acknowledged.
+    Announcing,
+    /// Takes frames.
+    Active,
+    /// Told to go; stays until its leases are back.
+    Expelled,
+}
+
+/// A pool as the peers know it.
+#[derive(Debug)]
+pub(super) struct SharedPool {
+    pub(super) number: u32,
+    pub(super) buffers: BufferSet,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: OwnedFd,
+    /// Readable when the peer's process is gone, also while a forked child keeps the socket open.
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) info: PeerInfo,
+    pub(super) stage: Stage,
+    /// The peer's number in the ledger, once admitted.
+    pub(super) peer: Option<usize>,
+    pub(super) interest: EpollFlags,
+    /// The pool whose FORMAT was sent, and how many of its BUFFERs.
+    known: Option<u32>,
+    announced: usize,
+    acknowledged: u64,
+    failed: u64,
+}
+
+/// What the peer did that ends its connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It hung up, or its socket broke.
+    Gone,
+    /// It broke the protocol.
+    Protocol(String),
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, credentials: Credentials, deadline_ns: u64) -> Self {
+        let Credentials { pid, uid, gid } = credentials;
+        Self {
+            pidfd: socket::peer_pidfd(socket.as_fd(), pid),
+            socket,
+            info: PeerInfo { pid, uid, gid },
+            stage: Stage::Greeting { deadline_ns },
+            peer: None,
+            interest: EpollFlags::empty(),
+            known: None,
+            announced: 0,
+            acknowledged: 0,
+            failed: 0,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Sends a message without descriptors. `Ok(false)`: the peer's queue is full.
+    pub(super) fn send(&self, message: &ToSubscriber) -> Result<bool, Fault> {
+        socket::send(self.socket.as_fd(), message.encode().as_bytes(), &[]).map_err(|_| Fault::Gone)
+    }
+
+    /// Reads one message. `None`: nothing there.
+    pub(super) fn receive(&self) -> Result<Option<ToPublisher>, Fault> {
+        let mut buffer = [0; MAX_MESSAGE];
+        loop {
+            let len = match socket::receive(self.socket.as_fd(), &mut buffer, Block::DontWait) {
+                Ok(Received::Message(len)) => len,
+                Ok(Received::WouldBlock) => return Ok(None),
+                Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),
+                Ok(Received::Truncated) => return Err(Fault::Protocol("a message is too long".into())),
+                Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a subscriber sends no descriptors".into())),
+            };
+            match ToPublisher::decode(&buffer[..len]) {
+                Ok(Some(message)) => return Ok(Some(message)),
+                Ok(None) => {}
+                Err(e) => return Err(Fault::Protocol(e.to_string())),
+            }
+        }
+    }
+
+    /// Tells the peer about the current pool as far as its queue has room: RETIRE of the old one, FORMAT, every
+    /// BUFFER. `Ok(true)` when all is said.
+    pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<bool, Fault> {
+        if let Some(old) = self.known.filter(|&old| old != pool.number) {
+            if !self.send(&ToSubscriber::Retire { pool: old })? {
+                return Ok(false);
+            }
+            self.known = None;
+        }
+        if self.known.is_none() {
+            if !self.send(&ToSubscriber::Format(format(pool)))? {
+                return Ok(false);
+            }
+            self.known = Some(pool.number);
+            (self.announced, self.acknowledged, self.failed) = (0, 0, 0);
+        }
+        while self.announced < pool.buffers.slots() {
+            let memory = pool.buffers.memory(self.announced);
+            let mut fds = [self.socket.as_fd(); socket::MAX_FDS];
+            for (fd, buffer) in fds.iter_mut().zip(memory) {
+                *fd = buffer.as_fd();
+            }
+            let id = SlotId { pool: pool.number, slot: self.announced as u32 };
+            let fds = &fds[..memory.len().min(socket::MAX_FDS)];
+            match socket::send(self.socket.as_fd(), ToSubscriber::Buffer(id).encode().as_bytes(), fds) {
+                Ok(true) => self.announced += 1,
+                Ok(false) => return Ok(false),
+                // EPERM: the peer refuses descriptors (SO_PASSRIGHTS). It cannot be served.
+                Err(Errno::EPERM) => return Err(Fault::Protocol("the peer accepts no descriptors".into())),
+                Err(_) => return Err(Fault::Gone),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes the answer to a BUFFER. `Ok(true)` when every slot of the current pool is answered.
+    pub(super) fn answered(&mut self, id: SlotId, ok: bool, pool: &SharedPool) -> Result<bool, Fault> {
+        if Some(id.pool) != self.known || id.pool != pool.number {
+            // An answer about a pool that was replaced meanwhile.
+            return Ok(false);
+        }
+        let bit = 1u64 << (id.slot as usize % MAX_SLOTS);
+        if id.slot as usize >= self.announced || (self.acknowledged | self.failed) & bit != 0 {
+            return Err(Fault::Protocol(format!("slot {} is answered out of turn", id.slot)));
+        }
+        *(if ok { &mut self.acknowledged } else { &mut self.failed }) |= bit;
+        Ok((self.acknowledged | self.failed).count_ones() as usize == pool.buffers.slots())
+    }
+
+    /// Whether the peer has the buffer that a frame is in.
+    pub(super) fn has_buffer(&self, id: LeaseId) -> bool {
+        Some(id.pool) == self.known && self.acknowledged & (1 << (id.slot as usize % MAX_SLOTS)) != 0
+    }
+
+    /// Says why, if the queue has room. The caller drops the connection or lets its leases come in.
+    pub(super) fn say_bye(&self, reason: Reason) {
+        let _ = self.send(&ToSubscriber::Bye(reason));
+    }
+}
+
+fn format(pool: &SharedPool) -> Format {
+    let buffers = &pool.buffers;
+    // A memfd that this crate allocates is sealed against writing by others.
+    let writable = buffers.memory(0).iter().any(|b| b.kind() == MemoryKind::DmaBuf && !b.is_read_only());
+    Format {
+        pool: pool.number,
+        slots: buffers.slots() as u16,
+        cpu_reads: buffers.cpu_reads(),
+        writable,
+        layout: *buffers.layout(),
+    }
+}

@@ -1,0 +1,120 @@
+//! What a subscriber owes: the return of each lease to the publisher, from any thread.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
+use crate::frame::Home;
+use crate::sys::socket;
+
+/// A connection to a publisher, shared by the subscriber and the homes of its frames.
+pub(super) struct Link {
+    socket: OwnedFd,
+    /// Releases that the socket had no room for. Bounded by the quota; room for it is made at the start.
+    unsent: Mutex<Vec<LeaseId>>,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> Arc<Self> {
+        Arc::new(Self { socket, unsent: Mutex::new(Vec::with_capacity(256)) })
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// `false`: no room, or the publisher is gone.
+    pub(super) fn send(&self, message: &ToPublisher) -> bool {
+        socket::send(self.socket.as_fd(), message.encode().as_bytes(), &[]).unwrap_or(false)
+    }
+
+    fn release(&self, id: LeaseId) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
+            return;
+        }
+        unsent.push(id);
+    }
+
+    /// Sends what could not be sent before, several to a message. Nothing to do costs no system call.
+    pub(super) fn flush(&self) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        while !unsent.is_empty() {
+            let first = unsent.len().min(MAX_RELEASES);
+            if !self.send(&ToPublisher::Release(Releases::of(&unsent[..first]))) {
+                return;
+            }
+            unsent.drain(..first);
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({:?})", self.socket)
+    }
+}
+
+/// The leases of one pool of the publisher's.
+#[derive(Debug)]
+pub(super) struct RemotePool {
+    link: Arc<Link>,
+    number: u32,
+    slots: Box<[RemoteSlot]>,
+}
+
+#[derive(Debug, Default)]
+struct RemoteSlot {
+    generation: AtomicU64,
+    revoked: AtomicBool,
+}
+
+impl RemotePool {
+    pub(super) fn new(link: &Arc<Link>, number: u32, slots: usize) -> Arc<Self> {
+        let slots = (0..slots).map(|_| RemoteSlot::default()).collect();
+        Arc::new(Self { link: Arc::clone(link), number, slots })
+    }
+
+    /// A new lease of a slot that is at home.
+    pub(super) fn leased(&self, id: LeaseId) {
+        if let Some(slot) = self.slots.get(id.slot as usize) {
+            slot.revoked.store(false, Ordering::Relaxed);
+            slot.generation.store(id.generation, Ordering::Release);
+        }
+    }
+
+    /// The publisher takes a lease away.
+    pub(super) fn revoke(&self, id: LeaseId) {
+        if let Some(slot) = self.slots.get(id.slot as usize) {
+            if slot.generation.load(Ordering::Acquire) == id.generation {
+                slot.revoked.store(true, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// What the frames of a remote pool call when their last clone is dropped.
+pub(super) struct RemoteHome(pub(super) Arc<RemotePool>);
+
+impl Home for RemoteHome {
+    fn take_back(&self, slot: usize) {
+        if let Some(s) = self.0.slots.get(slot) {
+            let generation = s.generation.load(Ordering::Acquire);
+            self.0.link.release(LeaseId { pool: self.0.number, slot: slot as u32, generation });
+        }
+    }
+
+    fn is_valid(&self, slot: usize) -> bool {
+        self.0.slots.get(slot).is_some_and(|s| !s.revoked.load(Ordering::Acquire))
+    }
+}
+
+/// The last frame and the subscriber have let the pool go: nothing of it is mapped any more.
+impl Drop for RemoteHome {
+    fn drop(&mut self) {
+        self.0.link.flush();
+        self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
+    }
+}
