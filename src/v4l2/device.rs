@@ -210,12 +210,6 @@ impl Device {
     pub(crate) fn failed(&self, op: &'static str, errno: Errno) -> Error {
         Error::os(op, errno).on(self)
     }
-
-    /// `true` if both are the same open file: events and queues are per open file.
-    #[cfg(test)]
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
 }
 
 impl AsFd for Device {

@@ -21,14 +21,12 @@ pub struct Cache {
 impl Cache {
     pub fn open() -> Res<Cache> {
         let root = location()?;
-        fs::create_dir_all(&root)
-            .map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
+        fs::create_dir_all(&root).map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
         let lock = File::create(root.join("lock"))
             .map_err(|e| format!("cannot write to the cache folder {}: {e}", root.display()))?;
         if lock.try_lock().is_err() {
             say!("waiting for another lab that is filling the cache");
-            lock.lock()
-                .map_err(|e| format!("cannot lock the cache: {e}"))?;
+            lock.lock().map_err(|e| format!("cannot lock the cache: {e}"))?;
         }
         Ok(Cache { root, _lock: lock })
     }
@@ -67,11 +65,7 @@ impl Cache {
 }
 
 pub fn location() -> Res<PathBuf> {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = match set("FRAMELEASE_LAB_CACHE") {
         Some(own) => own,
         None => set("XDG_CACHE_HOME")
@@ -84,9 +78,7 @@ pub fn location() -> Res<PathBuf> {
 
 pub fn remove_dir(path: &Path) -> Res<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {e}", path.display()))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
         _ => Ok(()),
     }
 }
