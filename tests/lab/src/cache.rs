@@ -8,9 +8,13 @@ use std::env;
 use std::fs::{self, File};
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::say;
 use crate::Res;
+
+/// 14 days.
+const KEEP_UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 
 pub struct Cache {
     root: PathBuf,
@@ -21,12 +25,14 @@ pub struct Cache {
 impl Cache {
     pub fn open() -> Res<Cache> {
         let root = location()?;
-        fs::create_dir_all(&root).map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
+        fs::create_dir_all(&root)
+            .map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
         let lock = File::create(root.join("lock"))
             .map_err(|e| format!("cannot write to the cache folder {}: {e}", root.display()))?;
         if lock.try_lock().is_err() {
             say!("waiting for another lab that is filling the cache");
-            lock.lock().map_err(|e| format!("cannot lock the cache: {e}"))?;
+            lock.lock()
+                .map_err(|e| format!("cannot lock the cache: {e}"))?;
         }
         Ok(Cache { root, _lock: lock })
     }
@@ -35,10 +41,20 @@ impl Cache {
         &self.root
     }
 
+    fn place(&self, name: &str, key: &str) -> PathBuf {
+        self.root.join(format!("{name}-{}", hash(key.as_bytes())))
+    }
+
+    pub fn has(&self, name: &str, key: &str) -> bool {
+        self.place(name, key).is_dir()
+    }
+
     /// The folder made by `make` from the inputs named in `key`, made now if it is not there.
     pub fn step(&self, name: &str, key: &str, make: impl FnOnce(&Path) -> Res<()>) -> Res<PathBuf> {
-        let done = self.root.join(format!("{name}-{}", hash(key.as_bytes())));
+        let done = self.place(name, key);
         if done.is_dir() {
+            // Shows `prune` that it is in use.
+            let _ = File::open(&done).and_then(|f| f.set_modified(SystemTime::now()));
             return Ok(done);
         }
         let building = self.root.join(format!("{name}.building"));
@@ -46,26 +62,50 @@ impl Cache {
         fs::create_dir_all(&building).map_err(|e| format!("{}: {e}", building.display()))?;
         make(&building)?;
         fs::rename(&building, &done).map_err(|e| format!("{}: {e}", done.display()))?;
+        self.prune(name, &done);
         Ok(done)
     }
 
-    /// A short text found out once, such as a version.
-    pub fn note(&self, name: &str, find: impl FnOnce() -> Res<String>) -> Res<String> {
-        let path = self.root.join(name);
-        if let Ok(text) = fs::read_to_string(&path) {
-            return Ok(text);
+    /// Removes other results of the same step that nobody has used for long. Not at once: another
+    /// working copy, or a guest that runs now, may use them.
+    fn prune(&self, name: &str, keep: &Path) {
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let file = entry.file_name().to_string_lossy().into_owned();
+            let sibling = file
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('-'));
+            let is_result = sibling.is_some_and(|h| h.len() == 16 && !h.contains('-'));
+            let used = entry.metadata().and_then(|m| m.modified()).ok();
+            let old = used
+                .and_then(|t| t.elapsed().ok())
+                .is_some_and(|age| age > KEEP_UNUSED);
+            if is_result && old && path != keep {
+                let _ = fs::remove_dir_all(path);
+            }
         }
-        let text = find()?;
+    }
+
+    /// A short text to remember.
+    pub fn note(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(name)).ok()
+    }
+
+    pub fn set_note(&self, name: &str, text: &str) -> Res<()> {
+        let path = self.root.join(name);
         let building = self.root.join(format!("{name}.building"));
-        fs::write(&building, &text)
+        fs::write(&building, text)
             .and_then(|()| fs::rename(&building, &path))
-            .map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(text)
+            .map_err(|e| format!("{}: {e}", path.display()))
     }
 }
 
 pub fn location() -> Res<PathBuf> {
-    let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let base = match set("FRAMELEASE_LAB_CACHE") {
         Some(own) => own,
         None => set("XDG_CACHE_HOME")
@@ -78,7 +118,9 @@ pub fn location() -> Res<PathBuf> {
 
 pub fn remove_dir(path: &Path) -> Res<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {e}", path.display()))
+        }
         _ => Ok(()),
     }
 }

@@ -21,7 +21,11 @@ impl Console {
         // QEMU truncates and then writes this same file.
         File::create(path).map_err(fail)?;
         let file = File::open(path).map_err(fail)?;
-        Ok(Console { path: path.to_path_buf(), file, text: Vec::new() })
+        Ok(Console {
+            path: path.to_path_buf(),
+            file,
+            text: Vec::new(),
+        })
     }
 
     pub fn path(&self) -> &Path {

@@ -8,10 +8,11 @@ use std::ops::AddAssign;
 pub struct Tally {
     passed: usize,
     pub failed: usize,
-    ignored: usize,
+    /// Did not run at all.
+    pub ignored: usize,
     /// A test that misses an unpromised device says so in one line and returns: the harness counts
     /// it as passed, we as skipped.
-    pub skips: usize,
+    skips: usize,
 }
 
 impl Tally {
@@ -40,13 +41,18 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = self.passed.saturating_sub(self.skips);
         let skipped = self.ignored + self.skips;
-        write!(f, "{passed} passed, {} failed, {skipped} skipped", self.failed)
+        write!(
+            f,
+            "{passed} passed, {} failed, {skipped} skipped",
+            self.failed
+        )
     }
 }
 
 /// `SKIPPED <what>: <why>`
 fn is_skip(line: &str) -> bool {
-    line.strip_prefix("SKIPPED ").is_some_and(|rest| rest.contains(": "))
+    line.strip_prefix("SKIPPED ")
+        .is_some_and(|rest| rest.contains(": "))
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`

@@ -17,7 +17,10 @@ pub fn shell(workspace: &Path, arch: Arch, wishes: &[String]) -> Res<i32> {
     let temp = TempDir::new(arch)?;
     let initrd = temp.path().join("initrd");
     let mut env = environment(arch);
-    env.push(("TERM".into(), std::env::var("TERM").unwrap_or_else(|_| "vt100".into())));
+    env.push((
+        "TERM".into(),
+        std::env::var("TERM").unwrap_or_else(|_| "vt100".into()),
+    ));
     if let Some((rows, columns)) = terminal_size() {
         env.push(("LAB_ROWS".into(), rows));
         env.push(("LAB_COLUMNS".into(), columns));
@@ -35,7 +38,9 @@ pub fn shell(workspace: &Path, arch: Arch, wishes: &[String]) -> Res<i32> {
     command.stdin(Stdio::inherit());
     signals::die_with_parent(&mut command);
     signals::catch(); // the terminal's Ctrl-C is the guest shell's
-    let status = command.status().map_err(|e| format!("cannot start {}: {e}", arch.qemu()))?;
+    let status = command
+        .status()
+        .map_err(|e| format!("cannot start {}: {e}", arch.qemu()))?;
     Ok(status.code().unwrap_or(1))
 }
 
@@ -63,5 +68,5 @@ fn terminal_size() -> Option<(String, String)> {
     let mut stty = std::process::Command::new("stty");
     let text = output(stty.args(["-F", "/dev/tty", "size"])).ok()?;
     let (rows, columns) = text.trim().split_once(' ')?;
-    Some((rows.to_string(), columns.to_string()))
+    (rows != "0").then(|| (rows.to_string(), columns.to_string()))
 }
