@@ -65,7 +65,12 @@ impl Graph {
     /// disabled one.
     fn hops(&self, major: u32, minor: u32) -> Vec<Hop<'_>> {
         let mut hops: Vec<Hop<'_>> = Vec::new();
-        let mut at = self.entities.iter().find(|e| e.node == Some((major, minor))).map(|e| e.id);
+        // A mem-to-mem device has two entities behind one node: the picture arrives at the one with a link into it.
+        let arrives = |e: &&Entity| {
+            e.node == Some((major, minor))
+                && self.links.iter().any(|l| self.pad(l.sink).is_some_and(|(to, _)| to.id == e.id))
+        };
+        let mut at = self.entities.iter().find(arrives).map(|e| e.id);
         while let Some(entity) = at.take() {
             let mut into: Vec<Hop<'_>> = self
                 .links
