@@ -72,8 +72,8 @@ fn run() -> Result<()> {
         builder = builder.lease_deadline(lease, lease * 2);
     }
     let mut publisher = builder.bind()?;
-    publisher.announce(source.buffers())?;
-    eprintln!("{} from {} at {}", source.buffers().layout(), source.name(), socket.display());
+    publisher.announce(source.buffers()?)?;
+    eprintln!("{} from {} at {}", source.buffers()?.layout(), source.name(), socket.display());
 
     let mut progress = Progress::new();
     let (start, mut lost) = (Instant::now(), 0);
@@ -81,11 +81,11 @@ fn run() -> Result<()> {
     while publisher.stats().published < frames && !stopped(&stop) {
         let timeout = publisher.next_timeout().unwrap_or(Duration::MAX).min(Duration::from_millis(500));
         {
-            // While a subscriber blocks, only its release matters; the camera's frames wait in the driver.
-            let source_events = if pending.is_none() { PollFlags::POLLIN } else { PollFlags::empty() };
             let mut fds =
-                [PollFd::new(source.as_fd(), source_events), PollFd::new(publisher.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::try_from(timeout.as_millis() + 1)?) {
+                [PollFd::new(publisher.as_fd(), PollFlags::POLLIN), PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+            // While a subscriber blocks, only its release matters; the camera's frames wait in the driver.
+            let watched = if pending.is_none() && source.is_pollable() { 2 } else { 1 };
+            match poll(&mut fds[..watched], PollTimeout::try_from(timeout.as_millis() + 1)?) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -106,7 +106,7 @@ fn run() -> Result<()> {
         }
         progress.show(|| {
             let dropped: u64 = publisher.subscribers().map(|s| s.dropped).sum();
-            let held = source.buffers().held();
+            let held = source.buffers().map_or(0, |b| b.held());
             format!(
                 "{} frames, {} subscribers, {dropped} dropped by policy, {lost} lost by the source, {held} buffers held",
                 publisher.stats().published,

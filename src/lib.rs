@@ -32,5 +32,6 @@ mod log;
 pub mod reactor;
 pub mod share;
 mod sys;
+pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Op, Rejected, Result};

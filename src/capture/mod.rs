@@ -1,5 +1,7 @@
 //! Sources of frames: the camera, and a test pattern that needs none.
 
+mod camera;
 mod pattern;
 
+pub use camera::{Camera, CameraBuilder, CameraStats, Captured, Fit};
 pub use pattern::{TestPattern, TestPatternBuilder};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::slots::Slots;
 use super::FrameMut;
-use crate::dmabuf::DmaBuf;
+use crate::dmabuf::{Allocator, DmaBuf};
 use crate::format::Layout;
 
 /// Names one generation of buffers in this process. Never reused: a reconfigured queue gets a new one.
@@ -23,6 +23,17 @@ pub enum CpuReads {
     /// The driver does not say.
     #[default]
     Unknown,
+}
+
+impl CpuReads {
+    /// Of an allocator's buffers: all from the page cache, which the CPU reads through its cache; a vendor's heap may
+    /// be otherwise.
+    pub(crate) fn of(allocator: &Allocator) -> Self {
+        match allocator {
+            Allocator::Heap(path) if !path.ends_with("system") => Self::Unknown,
+            _ => Self::Cached,
+        }
+    }
 }
 
 /// Where a slot goes when its last lease ends. Called from any thread, at most once per lease of the slot.

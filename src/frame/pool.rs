@@ -59,12 +59,8 @@ impl Pool {
             .map(|_| layout.memory_bytes().iter().map(allocate).collect())
             .collect::<Result<Vec<Vec<_>>>>()?;
         let free = Arc::new(FreeList { slots: Mutex::new((0..count).collect()), returned: Condvar::new() });
-        // All three allocate from the page cache, which the CPU reads through its cache; a vendor's heap may not.
-        let cpu_reads = match allocator {
-            Allocator::Heap(path) if !path.ends_with("system") => CpuReads::Unknown,
-            _ => CpuReads::Cached,
-        };
-        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListHome(Arc::clone(&free))));
+        let buffers =
+            BufferSet::new(layout, CpuReads::of(allocator), memory, Box::new(FreeListHome(Arc::clone(&free))));
         Ok(Self { buffers, free })
     }
 

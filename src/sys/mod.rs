@@ -9,5 +9,8 @@ pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
 pub(crate) mod map;
+pub(crate) mod media;
 pub(crate) mod socket;
+pub(crate) mod v4l2;
+pub(crate) mod v4l2_calls;
 pub(crate) mod wait;

@@ -1,1 +1,15 @@
-//! Tests on real kernel drivers. `cargo lab test` runs them in a guest; plain `cargo test` uses what the machine has.
+//! Tests on real kernel drivers. `cargo lab test` runs them in a guest, as root and one at a time; plain `cargo test`
+//! uses what the machine has, and says what it skips.
+
+#[path = "../../examples/common/mod.rs"]
+mod common;
+#[path = "../../examples/common/picture.rs"]
+mod picture;
+
+mod allocations;
+mod camera;
+mod compliance;
+mod controls;
+mod devices;
+mod faults;
+mod imports;

@@ -1,0 +1,188 @@
+//! Captures frames: to a file as raw pixels, one as a PNG, or only counting.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use framelease::capture::{Camera, Captured, Fit};
+use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
+use framelease::error::ErrorKind;
+use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::frame::{syscalls, Frame};
+use framelease::v4l2::CacheWish;
+
+#[path = "common/picture.rs"]
+mod picture;
+
+const HELP: &str = "\
+Captures frames of a camera.
+
+usage: capture [OPTIONS]
+
+  --device auto|PATH   the camera (auto: the first)
+  --size WxH           the picture's size; another one is refused
+  --fourcc C[,C]       acceptable formats, best first: NV12, YUYV, NV12M, …
+  --fps F              wished frame rate
+  --input N            the device's input
+  --frames N           stop after N frames (300; 0: go on until Ctrl-C)
+  --buffers N          buffers to ask for (6)
+  --cached             ask the driver for memory that the CPU reads through its cache
+  --heap PATH|udmabuf  let the driver fill buffers of a dma-heap or of udmabuf
+  --output FILE        write the pixels of every frame, without padding ('-': standard output)
+  --png FILE           write the last frame as a PNG
+  --json               print figures as one JSON object
+";
+
+#[derive(Default)]
+struct Options {
+    builder: framelease::capture::CameraBuilder,
+    frames: Option<u64>,
+    output: Option<String>,
+    png: Option<String>,
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    common::exit(run())
+}
+
+fn parse() -> common::Result<Option<Options>> {
+    use lexopt::prelude::*;
+    let mut parser = lexopt::Parser::from_env();
+    let mut o = Options::default();
+    while let Some(arg) = parser.next()? {
+        let builder = std::mem::take(&mut o.builder);
+        o.builder = match arg {
+            Long("device") => match common::value::<String>(&mut parser, "device")?.as_str() {
+                "auto" => builder,
+                path => builder.path(path),
+            },
+            Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
+            Long("fourcc") => {
+                let text: String = common::value(&mut parser, "fourcc")?;
+                let all = text.split(',').map(str::parse::<FourCc>).collect::<Result<Vec<_>, _>>();
+                builder.formats(all.map_err(|e| format!("--fourcc: {e}"))?)
+            }
+            Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
+            Long("input") => builder.input(common::value(&mut parser, "input")?),
+            Long("buffers") => builder.buffers(common::value(&mut parser, "buffers")?),
+            Long("cached") => builder.cache(CacheWish::Cached),
+            Long("heap") => builder.allocator(match common::value::<String>(&mut parser, "heap")?.as_str() {
+                "udmabuf" => Allocator::Udmabuf,
+                path => Allocator::Heap(path.into()),
+            }),
+            other => {
+                match other {
+                    Long("frames") => o.frames = Some(common::value(&mut parser, "frames")?),
+                    Long("output") => o.output = Some(common::value(&mut parser, "output")?),
+                    Long("png") => o.png = Some(common::value(&mut parser, "png")?),
+                    Long("json") => o.json = true,
+                    Short('h') | Long("help") => {
+                        print!("{HELP}");
+                        return Ok(None);
+                    }
+                    other => return Err(other.unexpected().into()),
+                }
+                builder
+            }
+        };
+    }
+    Ok(Some(o))
+}
+
+fn run() -> common::Result<()> {
+    let Some(o) = parse()? else { return Ok(()) };
+    let stop = common::stop_flag()?;
+    let wanted = o.frames.unwrap_or(300);
+    let mut out: Option<Box<dyn Write>> = match o.output.as_deref() {
+        None => None,
+        Some("-") => Some(Box::new(BufWriter::new(std::io::stdout()))),
+        Some(path) => Some(Box::new(BufWriter::new(File::create(path).map_err(|e| format!("{path}: {e}"))?))),
+    };
+    let mut camera = o.builder.open()?;
+    let layout = *camera.layout()?;
+    let mut progress = common::Progress::new();
+    let (start, mut calls, mut first) = (Instant::now(), syscalls(), None);
+    let mut last: Option<Frame> = None;
+    while !common::stopped(&stop) && (wanted == 0 || camera.stats().frames < wanted) {
+        match camera.next(Duration::from_millis(200)) {
+            Ok(Some(Captured::Frame(frame))) => {
+                if let Some(out) = &mut out {
+                    frame.read(DEFAULT_WAIT)?.write_to(out)?;
+                }
+                if first.is_none() {
+                    (first, calls) = (Some(Instant::now()), syscalls());
+                }
+                last = o.png.is_some().then_some(frame);
+            }
+            Ok(Some(Captured::SourceChanged)) => {
+                eprintln!("the source changed; capturing on in {layout}");
+            }
+            Ok(Some(_)) => break,
+            Ok(None) if start.elapsed() > Duration::from_secs(5) && first.is_none() => {
+                return Err(format!("no frame in 5 s from {}", camera.device().info()).into());
+            }
+            Ok(None) => {}
+            Err(e) if e.kind() == ErrorKind::DeviceLost && camera.stats().frames > 0 => {
+                eprintln!("the stream ended: {e}");
+                break;
+            }
+            Err(e) => return Err(e.into()),
+        }
+        let stats = camera.stats();
+        progress.show(|| format!("{layout}: {} frames, {} lost, {} in error", stats.frames, stats.lost, stats.errors));
+    }
+    progress.done();
+    let calls = syscalls() - calls;
+    if let Some(mut out) = out {
+        out.flush()?;
+    }
+    if let (Some(path), Some(frame)) = (&o.png, &last) {
+        let (size, file) = (layout.size(), File::create(path).map_err(|e| format!("{path}: {e}"))?);
+        picture::write_png(BufWriter::new(file), size.width, size.height, &picture::rgb(frame)?)?;
+    }
+    // Pixels and figures do not mix.
+    if o.output.as_deref() == Some("-") {
+        return Ok(());
+    }
+    report(&camera, o.json, first, calls)
+}
+
+fn report(camera: &Camera, json: bool, first: Option<Instant>, calls: u64) -> common::Result<()> {
+    let (stats, layout, info) = (camera.stats(), camera.layout()?, camera.device().info());
+    let seconds = first.map_or(0.0, |t| t.elapsed().as_secs_f64());
+    let steady = stats.frames.saturating_sub(1).max(1) as f64;
+    let (fps, calls) = (if seconds > 0.0 { steady / seconds } else { 0.0 }, calls as f64 / steady);
+    let read = cpu_bytes().read;
+    let (fourcc, size) = (layout.fourcc(), layout.size());
+    if json {
+        println!(
+            "{{\"device\":{},\"driver\":{},\"width\":{},\"height\":{},\"fourcc\":{},\"stride_bytes\":{},\"buffers\":{},\
+             \"frames\":{},\"lost\":{},\"errors\":{},\"fps\":{fps:.2},\"syscalls_per_frame\":{calls:.2},\
+             \"cpu_bytes_read\":{read}}}",
+            common::quoted(&info.path.display().to_string()),
+            common::quoted(&info.driver),
+            size.width,
+            size.height,
+            common::quoted(&fourcc.to_string()),
+            layout.planes().first().map_or(0, |p| p.stride_bytes),
+            camera.buffers()?.slots(),
+            stats.frames,
+            stats.lost,
+            stats.errors,
+        );
+    } else {
+        println!(
+            "{info}: {layout} in {} buffers, CPU reads {:?}",
+            camera.buffers()?.slots(),
+            camera.buffers()?.cpu_reads()
+        );
+        println!("{} frames at {fps:.1} fps, {} lost, {} in error", stats.frames, stats.lost, stats.errors);
+        println!("{calls:.2} system calls a frame, {read} pixel bytes read by the CPU");
+    }
+    Ok(())
+}

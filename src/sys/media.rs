@@ -1,0 +1,149 @@
+//! `linux/media.h`: the topology of a media device.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::calls::retry;
+use super::v4l2::Plain;
+
+/// `struct media_v2_entity`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Entity {
+    pub(crate) id: u32,
+    pub(crate) name: [u8; 64],
+    pub(crate) function: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u32; 5],
+}
+
+/// `struct media_v2_interface`; a device node's numbers are the first two of `body`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Interface {
+    pub(crate) id: u32,
+    pub(crate) kind: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u32; 9],
+    pub(crate) body: [u32; 16],
+}
+
+/// `struct media_v2_pad`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Pad {
+    pub(crate) id: u32,
+    pub(crate) entity_id: u32,
+    pub(crate) flags: u32,
+    pub(crate) index: u32,
+    pub(crate) reserved: [u32; 4],
+}
+
+/// `struct media_v2_link`: from pad to pad, or from interface to entity.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Link {
+    pub(crate) id: u32,
+    pub(crate) source_id: u32,
+    pub(crate) sink_id: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u32; 6],
+}
+
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Array {
+    count: u32,
+    reserved: u32,
+    pointer: u64,
+}
+
+/// `struct media_v2_topology`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct RawTopology {
+    version: u64,
+    entities: Array,
+    interfaces: Array,
+    pads: Array,
+    links: Array,
+}
+
+const _: () = {
+    assert!(std::mem::size_of::<Entity>() == 96);
+    assert!(std::mem::size_of::<Interface>() == 112);
+    assert!(std::mem::size_of::<Pad>() == 32);
+    assert!(std::mem::size_of::<Link>() == 40);
+    assert!(std::mem::size_of::<RawTopology>() == 72);
+};
+
+// SAFETY: integers and arrays of them.
+unsafe impl Plain for Entity {}
+// SAFETY: as above.
+unsafe impl Plain for Interface {}
+// SAFETY: as above.
+unsafe impl Plain for Pad {}
+// SAFETY: as above.
+unsafe impl Plain for Link {}
+
+nix::ioctl_readwrite!(g_topology, b'|', 4, RawTopology);
+
+/// All of a media device's graph.
+#[derive(Default)]
+pub(crate) struct Topology {
+    pub(crate) entities: Vec<Entity>,
+    pub(crate) interfaces: Vec<Interface>,
+    pub(crate) pads: Vec<Pad>,
+    pub(crate) links: Vec<Link>,
+}
+
+/// More of one kind than any media device has; a driver that claims more is not believed.
+const MOST: u32 = 4096;
+
+fn room<T: Plain>(array: &mut Array) -> Result<Vec<T>, Errno> {
+    if array.count > MOST {
+        return Err(Errno::EOVERFLOW);
+    }
+    let mut items = vec![T::zeroed(); array.count as usize];
+    array.pointer = items.as_mut_ptr() as usize as u64;
+    Ok(items)
+}
+
+/// `MEDIA_IOC_G_TOPOLOGY` (Linux 4.19), once for the counts and once for the graph.
+pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
+    for _ in 0..8 {
+        let mut arg = RawTopology::default();
+        // SAFETY: `arg` is live and exclusively borrowed; without pointers the kernel only fills in the counts.
+        retry(|| unsafe { g_topology(fd.as_raw_fd(), &mut arg) })?;
+        let mut graph = Topology {
+            entities: room(&mut arg.entities)?,
+            interfaces: room(&mut arg.interfaces)?,
+            pads: room(&mut arg.pads)?,
+            links: room(&mut arg.links)?,
+        };
+        // SAFETY: each pointer is to a vector of exactly `count` items, which live in `graph` and are not otherwise
+        // touched during the call; the kernel answers ENOSPC rather than write more than `count`.
+        match retry(|| unsafe { g_topology(fd.as_raw_fd(), &mut arg) }) {
+            // The graph grew between the calls.
+            Err(Errno::ENOSPC) => {}
+            Err(e) => return Err(e),
+            Ok(_) => {
+                graph.entities.truncate(arg.entities.count as usize);
+                graph.interfaces.truncate(arg.interfaces.count as usize);
+                graph.pads.truncate(arg.pads.count as usize);
+                graph.links.truncate(arg.links.count as usize);
+                return Ok(graph);
+            }
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn number_is_the_uapi_s() {
+        assert_eq!(nix::request_code_readwrite!(b'|', 4, 72) as u32, 0xc048_7c04);
+    }
+}

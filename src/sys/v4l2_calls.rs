@@ -1,0 +1,347 @@
+//! The V4L2 ioctls behind safe functions: single- and multi-planar buffers take one path.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::calls::retry;
+use super::v4l2::*;
+
+/// `enum v4l2_buf_type`, as far as this crate goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum BufType {
+    Capture = 1,
+    Output = 2,
+    CaptureMplane = 9,
+    OutputMplane = 10,
+}
+
+impl BufType {
+    pub(crate) fn is_multi_planar(self) -> bool {
+        matches!(self, Self::CaptureMplane | Self::OutputMplane)
+    }
+
+    pub(crate) fn is_output(self) -> bool {
+        matches!(self, Self::Output | Self::OutputMplane)
+    }
+}
+
+mod raw {
+    use super::super::v4l2::*;
+    use libc::c_int;
+    nix::ioctl_read!(querycap, b'V', 0, Capability);
+    nix::ioctl_readwrite!(enum_fmt, b'V', 2, FmtDesc);
+    nix::ioctl_readwrite!(g_fmt, b'V', 4, Format);
+    nix::ioctl_readwrite!(s_fmt, b'V', 5, Format);
+    nix::ioctl_readwrite!(reqbufs, b'V', 8, RequestBuffers);
+    nix::ioctl_readwrite!(qbuf, b'V', 15, RawBuffer);
+    nix::ioctl_readwrite!(expbuf, b'V', 16, ExportBuffer);
+    nix::ioctl_readwrite!(dqbuf, b'V', 17, RawBuffer);
+    nix::ioctl_write_ptr!(streamon, b'V', 18, c_int);
+    nix::ioctl_write_ptr!(streamoff, b'V', 19, c_int);
+    nix::ioctl_readwrite!(g_parm, b'V', 21, StreamParm);
+    nix::ioctl_readwrite!(s_parm, b'V', 22, StreamParm);
+    nix::ioctl_readwrite!(enuminput, b'V', 26, Input);
+    nix::ioctl_readwrite!(querymenu, b'V', 37, QueryMenu);
+    nix::ioctl_read!(g_input, b'V', 38, c_int);
+    nix::ioctl_readwrite!(s_input, b'V', 39, c_int);
+    nix::ioctl_readwrite!(try_fmt, b'V', 64, Format);
+    nix::ioctl_readwrite!(g_ext_ctrls, b'V', 71, RawControls);
+    nix::ioctl_readwrite!(s_ext_ctrls, b'V', 72, RawControls);
+    nix::ioctl_readwrite!(enum_framesizes, b'V', 74, FrmSizeEnum);
+    nix::ioctl_readwrite!(enum_frameintervals, b'V', 75, FrmIvalEnum);
+    nix::ioctl_readwrite!(s_dv_timings, b'V', 87, DvTimings);
+    nix::ioctl_read!(dqevent, b'V', 89, Event);
+    nix::ioctl_write_ptr!(subscribe_event, b'V', 90, EventSubscription);
+    nix::ioctl_write_ptr!(unsubscribe_event, b'V', 91, EventSubscription);
+    nix::ioctl_readwrite!(create_bufs, b'V', 92, CreateBuffers);
+    nix::ioctl_readwrite!(g_selection, b'V', 94, Selection);
+    nix::ioctl_readwrite!(s_selection, b'V', 95, Selection);
+    nix::ioctl_read!(query_dv_timings, b'V', 99, DvTimings);
+    nix::ioctl_readwrite!(query_ext_ctrl, b'V', 103, QueryExtCtrl);
+    nix::ioctl_readwrite!(remove_bufs, b'V', 104, RemoveBuffers);
+    nix::ioctl_readwrite!(subdev_g_fmt, b'V', 4, SubdevFormat);
+}
+
+/// Safe functions of the ioctls whose argument is integers only.
+macro_rules! plain_calls {
+    ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {$(
+        $(#[$meta])*
+        pub(crate) fn $name(fd: BorrowedFd<'_>, arg: &mut $type) -> Result<(), Errno> {
+            // SAFETY: memory: `arg` is exclusively borrowed for the call and exactly as large as the ioctl's number
+            // says. Contract: it is a `Plain` struct without pointers (`Format` keeps its kind to the four that have
+            // none), so whatever the driver reads or writes stays inside it, and every result is a valid value.
+            retry(|| unsafe { raw::$name(fd.as_raw_fd(), arg) }).map(drop)
+        }
+    )*};
+}
+
+plain_calls! {
+    querycap(Capability);
+    enum_fmt(FmtDesc);
+    g_fmt(Format);
+    s_fmt(Format);
+    try_fmt(Format);
+    reqbufs(RequestBuffers);
+    create_bufs(CreateBuffers);
+    remove_bufs(RemoveBuffers);
+    g_parm(StreamParm);
+    s_parm(StreamParm);
+    enuminput(Input);
+    g_input(i32);
+    s_input(i32);
+    querymenu(QueryMenu);
+    query_ext_ctrl(QueryExtCtrl);
+    enum_framesizes(FrmSizeEnum);
+    enum_frameintervals(FrmIvalEnum);
+    g_selection(Selection);
+    s_selection(Selection);
+    query_dv_timings(DvTimings);
+    s_dv_timings(DvTimings);
+    dqevent(Event);
+    subscribe_event(EventSubscription);
+    unsubscribe_event(EventSubscription);
+    /// On `/dev/v4l-subdevN`.
+    subdev_g_fmt(SubdevFormat);
+}
+
+/// `VIDIOC_STREAMON`.
+pub(crate) fn streamon(fd: BorrowedFd<'_>, kind: BufType) -> Result<(), Errno> {
+    let kind = kind as i32;
+    // SAFETY: the kernel reads one `int`, which lives for the call.
+    retry(|| unsafe { raw::streamon(fd.as_raw_fd(), &kind) }).map(drop)
+}
+
+/// `VIDIOC_STREAMOFF`.
+pub(crate) fn streamoff(fd: BorrowedFd<'_>, kind: BufType) -> Result<(), Errno> {
+    let kind = kind as i32;
+    // SAFETY: the kernel reads one `int`, which lives for the call.
+    retry(|| unsafe { raw::streamoff(fd.as_raw_fd(), &kind) }).map(drop)
+}
+
+/// `VIDIOC_EXPBUF`, read-only and close-on-exec: a new dma-buf object at every call.
+pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) -> Result<OwnedFd, Errno> {
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u32;
+    let mut arg = ExportBuffer { kind: kind as u32, index, plane, flags, fd: -1, ..ExportBuffer::zeroed() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct v4l2_exportbuffer` without pointers.
+    retry(|| unsafe { raw::expbuf(fd.as_raw_fd(), &mut arg) })?;
+    if arg.fd < 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+}
+
+/// One memory plane of a buffer as QBUF and DQBUF have it. `bytesused` counts from the buffer's start, the offset
+/// included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BufferPlane {
+    pub(crate) length: u32,
+    pub(crate) bytesused: u32,
+    pub(crate) data_offset: u32,
+}
+
+/// The argument of QBUF and DQBUF: a buffer and its planes, whichever of the two APIs the queue speaks.
+pub(crate) struct Buffer {
+    raw: RawBuffer,
+    planes: [RawPlane; 8],
+}
+
+impl Buffer {
+    /// For QBUF of a buffer with `planes` memory planes; DQBUF takes any number up to 8.
+    pub(crate) fn new(kind: BufType, memory: u32, index: u32, planes: usize) -> Self {
+        let mut raw = RawBuffer::zeroed();
+        (raw.kind, raw.memory, raw.index) = (kind as u32, memory, index);
+        if kind.is_multi_planar() {
+            raw.length = planes.min(8) as u32;
+        }
+        raw.field = FIELD_NONE;
+        Self { raw, planes: [RawPlane::zeroed(); 8] }
+    }
+
+    fn is_multi_planar(&self) -> bool {
+        self.raw.kind == BufType::CaptureMplane as u32 || self.raw.kind == BufType::OutputMplane as u32
+    }
+
+    /// Describes a memory plane; with a descriptor for `MEMORY_DMABUF`. The single-planar API has one plane and no
+    /// offset.
+    pub(crate) fn set_plane(&mut self, i: usize, plane: BufferPlane, fd: Option<BorrowedFd<'_>>) {
+        let m = fd.map(|fd| Place { fd: fd.as_raw_fd() });
+        if !self.is_multi_planar() {
+            (self.raw.length, self.raw.bytesused) = (plane.length, plane.bytesused);
+            self.raw.m = m.unwrap_or(self.raw.m);
+        } else if let Some(raw) = self.planes.get_mut(i) {
+            (raw.length, raw.bytesused, raw.data_offset) = (plane.length, plane.bytesused, plane.data_offset);
+            raw.m = m.unwrap_or(raw.m);
+        }
+    }
+
+    /// What the driver says of a memory plane.
+    pub(crate) fn plane(&self, i: usize) -> BufferPlane {
+        if !self.is_multi_planar() {
+            return BufferPlane { length: self.raw.length, bytesused: self.raw.bytesused, data_offset: 0 };
+        }
+        self.planes.get(i).map_or_else(BufferPlane::default, |p| BufferPlane {
+            length: p.length,
+            bytesused: p.bytesused,
+            data_offset: p.data_offset,
+        })
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.raw.index as usize
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        self.raw.flags
+    }
+
+    pub(crate) fn sequence(&self) -> u32 {
+        self.raw.sequence
+    }
+
+    pub(crate) fn timestamp_ns(&self) -> u64 {
+        let part = |n: i64| u64::try_from(n).unwrap_or(0);
+        part(self.raw.seconds).saturating_mul(1_000_000_000).saturating_add(part(self.raw.microseconds) * 1000)
+    }
+
+    /// Sets the time that a mem-to-mem device copies to what it makes of the buffer.
+    pub(crate) fn set_timestamp_ns(&mut self, ns: u64) {
+        self.raw.seconds = (ns / 1_000_000_000) as i64;
+        self.raw.microseconds = (ns % 1_000_000_000 / 1000) as i64;
+    }
+
+    /// Runs `call` with the plane array attached where the queue is multi-planar.
+    fn with(
+        &mut self,
+        call: unsafe fn(i32, *mut RawBuffer) -> nix::Result<i32>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<(), Errno> {
+        retry(|| {
+            let mut arg = self.raw;
+            if self.is_multi_planar() {
+                arg.m = Place { planes: self.planes.as_mut_ptr() };
+            }
+            // SAFETY: memory: `arg` lives on this stack frame; a multi-planar kind makes `m` point to the eight planes
+            // of `self`, exclusively borrowed for the call, and `length` is at most 8 (`new`); the kernel writes back
+            // no more entries than that. A single-planar kind has no pointer: memory is MMAP or DMABUF, never USERPTR.
+            // Contract: `call` is QBUF or DQBUF, which take this struct; descriptors in it are only looked up.
+            let done = unsafe { call(fd.as_raw_fd(), &mut arg) };
+            if done.is_ok() {
+                // The pointer must not outlive this frame, nor the kernel's count of planes our array.
+                if self.is_multi_planar() {
+                    (arg.m, arg.length) = (self.raw.m, arg.length.min(8));
+                }
+                self.raw = arg;
+            }
+            done
+        })
+        .map(drop)
+    }
+}
+
+/// `VIDIOC_QBUF`.
+pub(crate) fn qbuf(fd: BorrowedFd<'_>, buffer: &mut Buffer) -> Result<(), Errno> {
+    buffer.with(raw::qbuf, fd)
+}
+
+/// `VIDIOC_DQBUF`.
+pub(crate) fn dqbuf(fd: BorrowedFd<'_>, kind: BufType, memory: u32) -> Result<Buffer, Errno> {
+    let mut buffer = Buffer::new(kind, memory, 0, 8);
+    buffer.with(raw::dqbuf, fd)?;
+    Ok(buffer)
+}
+
+/// Reading or writing a control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ControlCall {
+    Get,
+    Set,
+}
+
+/// `VIDIOC_G_EXT_CTRLS` or `VIDIOC_S_EXT_CTRLS` of one number; native-endian, 32-bit values in the first four bytes.
+pub(crate) fn control_number(fd: BorrowedFd<'_>, call: ControlCall, id: u32, value: &mut [u8; 8]) -> Result<(), Errno> {
+    let mut control = RawControl { id, size: 0, reserved2: 0, value: *value };
+    one_control(fd, call, &mut control)?;
+    *value = control.value;
+    Ok(())
+}
+
+/// `VIDIOC_G_EXT_CTRLS` or `VIDIOC_S_EXT_CTRLS` of one control whose value is bytes behind a pointer.
+pub(crate) fn control_bytes(fd: BorrowedFd<'_>, call: ControlCall, id: u32, bytes: &mut [u8]) -> Result<(), Errno> {
+    let size = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
+    let mut value = [0; 8];
+    let address = (bytes.as_mut_ptr() as usize).to_ne_bytes();
+    value[..address.len()].copy_from_slice(&address);
+    let mut control = RawControl { id, size, reserved2: 0, value };
+    // The kernel copies at most `size` bytes from or to `bytes`, which is exclusively borrowed until this returns.
+    one_control(fd, call, &mut control)
+}
+
+fn one_control(fd: BorrowedFd<'_>, call: ControlCall, control: &mut RawControl) -> Result<(), Errno> {
+    let mut arg = RawControls { which: 0, count: 1, error_idx: 0, request_fd: 0, reserved: 0, controls: control };
+    retry(|| {
+        // SAFETY: memory: `arg` is live and points to one live `struct v4l2_ext_control`, exclusively borrowed. Its
+        // callers set `size` to the length of the bytes that it points to, or to 0 for a number. Contract: a control
+        // with a payload and size 0 or too small is answered with ENOSPC or EFAULT, a number's control ignores size.
+        unsafe {
+            match call {
+                ControlCall::Get => raw::g_ext_ctrls(fd.as_raw_fd(), &mut arg),
+                ControlCall::Set => raw::s_ext_ctrls(fd.as_raw_fd(), &mut arg),
+            }
+        }
+    })
+    .map(drop)
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use std::mem::size_of;
+
+    #[test]
+    fn numbers_are_the_uapi_s() {
+        macro_rules! number {
+            ($n:literal, $type:ty) => {
+                nix::request_code_readwrite!(b'V', $n, size_of::<$type>()) as u32
+            };
+        }
+        assert_eq!(nix::request_code_read!(b'V', 0, size_of::<Capability>()), 0x8068_5600);
+        assert_eq!(number!(2, FmtDesc), 0xc040_5602);
+        assert_eq!(number!(5, Format), 0xc0d0_5605);
+        assert_eq!(number!(8, RequestBuffers), 0xc014_5608);
+        assert_eq!(number!(15, RawBuffer), 0xc058_560f);
+        assert_eq!(number!(16, ExportBuffer), 0xc040_5610);
+        assert_eq!(number!(17, RawBuffer), 0xc058_5611);
+        assert_eq!(nix::request_code_write!(b'V', 18, size_of::<i32>()), 0x4004_5612);
+        assert_eq!(number!(22, StreamParm), 0xc0cc_5616);
+        assert_eq!(number!(26, Input), 0xc050_561a);
+        assert_eq!(number!(37, QueryMenu), 0xc02c_5625);
+        assert_eq!(number!(72, RawControls), 0xc020_5648);
+        assert_eq!(number!(74, FrmSizeEnum), 0xc02c_564a);
+        assert_eq!(number!(75, FrmIvalEnum), 0xc034_564b);
+        assert_eq!(number!(87, DvTimings), 0xc084_5657);
+        assert_eq!(nix::request_code_read!(b'V', 89, size_of::<Event>()), 0x8088_5659);
+        assert_eq!(nix::request_code_write!(b'V', 90, size_of::<EventSubscription>()), 0x4020_565a);
+        assert_eq!(number!(92, CreateBuffers), 0xc100_565c);
+        assert_eq!(number!(95, Selection), 0xc040_565f);
+        assert_eq!(number!(103, QueryExtCtrl), 0xc0e8_5667);
+        assert_eq!(number!(104, RemoveBuffers), 0xc040_5668);
+        assert_eq!(number!(4, SubdevFormat), 0xc058_5604);
+    }
+
+    #[test]
+    fn one_path_for_both_plane_models() {
+        let plane = BufferPlane { length: 4096, bytesused: 300, data_offset: 128 };
+        let mut single = Buffer::new(BufType::Output, MEMORY_DMABUF, 1, 1);
+        single.set_plane(0, plane, None);
+        assert_eq!(single.plane(0), BufferPlane { data_offset: 0, ..plane });
+        let mut multi = Buffer::new(BufType::OutputMplane, MEMORY_DMABUF, 1, 2);
+        multi.set_plane(1, plane, None);
+        multi.set_plane(8, plane, None);
+        assert_eq!((multi.plane(1), multi.plane(8)), (plane, BufferPlane::default()));
+        multi.set_timestamp_ns(3_000_001_999);
+        assert_eq!(multi.timestamp_ns(), 3_000_001_000);
+    }
+}

@@ -1,0 +1,430 @@
+//! Controls: enumerated with ranges and menus, read and written by their type.
+
+use std::fmt;
+use std::os::fd::AsFd;
+
+use bitflags::bitflags;
+use nix::errno::Errno;
+
+use super::device::text;
+use super::Device;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::v4l2::{Plain, QueryExtCtrl, QueryMenu};
+use crate::sys::v4l2_calls::{self as calls, ControlCall};
+
+/// `V4L2_CTRL_FLAG_NEXT_CTRL` and `_NEXT_COMPOUND`.
+const NEXT: u32 = 0xc000_0000;
+
+/// More bytes than the payload of any control of a sane driver.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras mostly have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ControlId(pub u32);
+
+impl ControlId {
+    /// `V4L2_CID_BRIGHTNESS`
+    pub const BRIGHTNESS: Self = Self(0x0098_0900);
+    /// `V4L2_CID_CONTRAST`
+    pub const CONTRAST: Self = Self(0x0098_0901);
+    /// `V4L2_CID_HFLIP`
+    pub const HORIZONTAL_FLIP: Self = Self(0x0098_0914);
+    /// `V4L2_CID_VFLIP`
+    pub const VERTICAL_FLIP: Self = Self(0x0098_0915);
+    /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`
+    pub const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
+    /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`
+    pub const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
+    /// `V4L2_CID_EXPOSURE_AUTO`
+    pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
+    /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs
+    pub const EXPOSURE_ABSOLUTE: Self = Self(0x009a_0902);
+    /// `V4L2_CID_TEST_PATTERN`
+    pub const TEST_PATTERN: Self = Self(0x009f_0903);
+}
+
+impl fmt::Display for ControlId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
+/// What a control's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ControlKind {
+    /// A number of 32 bits.
+    Integer,
+    /// Off or on.
+    Boolean,
+    /// One of a list of names.
+    Menu,
+    /// One of a list of numbers.
+    IntegerMenu,
+    /// Writing it does something; it has no value.
+    Button,
+    /// A number of 64 bits.
+    Integer64,
+    /// Bits of a 32-bit number.
+    Bitmask,
+    /// Text.
+    Text,
+    /// An array or struct, as its bytes.
+    Compound,
+    /// A type that this crate does not know, by its `V4L2_CTRL_TYPE_*` number.
+    Other(u32),
+}
+
+bitflags! {
+    /// `V4L2_CTRL_FLAG_*`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct ControlFlags: u32 {
+        /// For ever off.
+        const DISABLED = 1;
+        /// Another user holds it.
+        const GRABBED = 2;
+        /// Cannot be written.
+        const READ_ONLY = 4;
+        /// A change may change others.
+        const UPDATE = 8;
+        /// Without effect now.
+        const INACTIVE = 0x10;
+        /// Cannot be read.
+        const WRITE_ONLY = 0x40;
+        /// Changes by itself.
+        const VOLATILE = 0x80;
+        const _ = !0;
+    }
+}
+
+/// An entry of a menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MenuItem {
+    /// The control's value that selects it.
+    pub index: u32,
+    /// Its name, or its number for an integer menu.
+    pub name: String,
+}
+
+/// A control as its driver describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Control {
+    /// The id.
+    pub id: ControlId,
+    /// The driver's name for it.
+    pub name: String,
+    /// What its value is.
+    pub kind: ControlKind,
+    /// The smallest value, or the shortest text.
+    pub minimum: i64,
+    /// The largest value, or the longest text.
+    pub maximum: i64,
+    /// The distance of two values.
+    pub step: u64,
+    /// The value that the driver starts with.
+    pub default: i64,
+    /// Properties.
+    pub flags: ControlFlags,
+    /// Bytes of a text's or compound's payload.
+    pub payload_bytes: usize,
+    /// The entries of a menu; empty for others.
+    pub menu: Vec<MenuItem>,
+}
+
+/// A control's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlValue {
+    /// Of an integer, boolean (0 or 1), menu (the entry's index), bitmask.
+    Number(i64),
+    /// Of a text.
+    Text(String),
+    /// Of a compound, native-endian as the kernel has it.
+    Bytes(Vec<u8>),
+    /// Presses a button.
+    Press,
+}
+
+impl From<i32> for ControlValue {
+    fn from(value: i32) -> Self {
+        Self::Number(value.into())
+    }
+}
+
+impl From<i64> for ControlValue {
+    fn from(value: i64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<bool> for ControlValue {
+    fn from(value: bool) -> Self {
+        Self::Number(value.into())
+    }
+}
+
+impl From<&str> for ControlValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<Vec<u8>> for ControlValue {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl fmt::Display for ControlValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Text(text) => write!(f, "'{text}'"),
+            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Press => f.write_str("a press"),
+        }
+    }
+}
+
+/// `'Brightness' takes 0 to 255 in steps of 1, by default 128`: what an error says of a control.
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, minimum, maximum, step, default, .. } = self;
+        write!(f, "'{name}' takes ")?;
+        match self.kind {
+            ControlKind::Button => f.write_str("a press"),
+            ControlKind::Text => write!(f, "text of {minimum} to {maximum} bytes"),
+            ControlKind::Compound | ControlKind::Other(_) => write!(f, "{} bytes", self.payload_bytes),
+            ControlKind::Menu | ControlKind::IntegerMenu => {
+                let items: Vec<String> = self.menu.iter().map(|m| format!("{} ({})", m.index, m.name)).collect();
+                write!(f, "{}, by default {default}", items.join(", "))
+            }
+            _ => write!(f, "{minimum} to {maximum} in steps of {step}, by default {default}"),
+        }
+    }
+}
+
+impl Control {
+    fn from_raw(raw: &QueryExtCtrl) -> Self {
+        use ControlKind as K;
+        let payload = raw.flags & 0x100 != 0;
+        let kind = match raw.kind {
+            7 => K::Text,
+            _ if payload => K::Compound,
+            1 => K::Integer,
+            2 => K::Boolean,
+            3 => K::Menu,
+            4 => K::Button,
+            5 => K::Integer64,
+            8 => K::Bitmask,
+            9 => K::IntegerMenu,
+            other => K::Other(other),
+        };
+        Self {
+            id: ControlId(raw.id),
+            name: text(&raw.name),
+            kind,
+            minimum: raw.minimum,
+            maximum: raw.maximum,
+            step: raw.step,
+            default: raw.default_value,
+            flags: ControlFlags::from_bits_retain(raw.flags),
+            payload_bytes: if payload { (raw.elem_size as usize).saturating_mul(raw.elems as usize) } else { 0 },
+            menu: Vec::new(),
+        }
+    }
+
+    /// Why a value cannot be this control's, if so. Steps are left to the driver, which rounds.
+    fn refuses(&self, value: &ControlValue) -> bool {
+        use ControlKind as K;
+        match (self.kind, value) {
+            (K::Button, ControlValue::Press) => false,
+            (K::Text, ControlValue::Text(t)) => t.len() as i64 > self.maximum || t.contains('\0'),
+            (K::Compound, ControlValue::Bytes(b)) => b.len() != self.payload_bytes,
+            (K::Menu | K::IntegerMenu, ControlValue::Number(n)) => !self.menu.iter().any(|m| i64::from(m.index) == *n),
+            (K::Bitmask, ControlValue::Number(n)) => n & !self.maximum != 0,
+            (K::Integer | K::Boolean | K::Integer64, ControlValue::Number(n)) => {
+                !(self.minimum..=self.maximum).contains(n)
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Device {
+    /// Every control that is not disabled, menus included. Ioctls: `VIDIOC_QUERY_EXT_CTRL` (Linux 3.17),
+    /// `VIDIOC_QUERYMENU`.
+    ///
+    /// # Errors
+    /// What the driver reports; a device without controls has none.
+    #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
+    #[doc(alias = "VIDIOC_QUERYMENU")]
+    pub fn controls(&self) -> Result<Vec<Control>> {
+        let mut controls = Vec::new();
+        let mut last = 0;
+        loop {
+            let mut raw = QueryExtCtrl { id: last | NEXT, ..QueryExtCtrl::zeroed() };
+            match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
+                Ok(()) => {}
+                Err(Errno::EINVAL | Errno::ENOTTY) => return Ok(controls),
+                Err(e) => return Err(self.failed("VIDIOC_QUERY_EXT_CTRL", e)),
+            }
+            if raw.id <= last {
+                // A driver that does not go forward.
+                return Ok(controls);
+            }
+            last = raw.id;
+            // 6 is a class: a heading.
+            if raw.kind != 6 && raw.flags & ControlFlags::DISABLED.bits() == 0 {
+                controls.push(self.with_menu(Control::from_raw(&raw)));
+            }
+        }
+    }
+
+    /// One control's description. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device has no such control.
+    #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
+    pub fn control(&self, id: ControlId) -> Result<Control> {
+        const OP: &str = "VIDIOC_QUERY_EXT_CTRL";
+        let mut raw = QueryExtCtrl { id: id.0 & !NEXT, ..QueryExtCtrl::zeroed() };
+        match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
+            Ok(()) => Ok(self.with_menu(Control::from_raw(&raw))),
+            Err(e @ (Errno::EINVAL | Errno::ENOTTY)) => {
+                let text = format!("the device has no control {id}");
+                Err(self.failed(OP, e).kind_is(ErrorKind::Unsupported).detail(text))
+            }
+            Err(e) => Err(self.failed(OP, e)),
+        }
+    }
+
+    fn with_menu(&self, mut control: Control) -> Control {
+        if !matches!(control.kind, ControlKind::Menu | ControlKind::IntegerMenu) {
+            return control;
+        }
+        let (first, last) = (control.minimum.clamp(0, 1024), control.maximum.clamp(0, 1024));
+        for index in first as u32..=last as u32 {
+            let mut raw = QueryMenu { id: control.id.0, index, ..QueryMenu::zeroed() };
+            // Menus have holes: EINVAL.
+            if calls::querymenu(self.as_fd(), &mut raw).is_err() {
+                continue;
+            }
+            let [a, b, c, d, e, f, g, h, ..] = raw.body;
+            let name = match control.kind {
+                ControlKind::IntegerMenu => i64::from_ne_bytes([a, b, c, d, e, f, g, h]).to_string(),
+                _ => text(&{ raw.body }),
+            };
+            control.menu.push(MenuItem { index, name });
+        }
+        control
+    }
+
+    /// A control's value. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_G_EXT_CTRLS`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device has no such control or it cannot be read.
+    #[doc(alias = "VIDIOC_G_EXT_CTRLS")]
+    pub fn control_value(&self, id: ControlId) -> Result<ControlValue> {
+        let control = self.control(id)?;
+        self.exchange(&control, ControlCall::Get, &ControlValue::Number(0))
+    }
+
+    /// Sets a control and returns the value that the driver took, which may be rounded to a step. Ioctls:
+    /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a value of the wrong type or out of range, with the range or menu; `Unsupported` if the
+    /// device has no such control; `Busy` while another user or the stream holds it; `PermissionDenied` if read-only.
+    #[doc(alias = "VIDIOC_S_EXT_CTRLS")]
+    pub fn set_control(&self, id: ControlId, value: impl Into<ControlValue>) -> Result<ControlValue> {
+        let (control, value) = (self.control(id)?, value.into());
+        if control.refuses(&value) {
+            let text = format!("asked {value}; {control}");
+            return Err(Error::new(ErrorKind::InvalidArgument, "VIDIOC_S_EXT_CTRLS", text).on(self));
+        }
+        self.exchange(&control, ControlCall::Set, &value)
+    }
+
+    fn exchange(&self, control: &Control, call: ControlCall, value: &ControlValue) -> Result<ControlValue> {
+        let op = match call {
+            ControlCall::Get => "VIDIOC_G_EXT_CTRLS",
+            ControlCall::Set => "VIDIOC_S_EXT_CTRLS",
+        };
+        let failed = |e: Errno| {
+            let text = match call {
+                ControlCall::Get => format!("{}; control '{}'", e.desc(), control.name),
+                ControlCall::Set => format!("{}; asked {value}; {control}", e.desc()),
+            };
+            self.failed(op, e).detail(text)
+        };
+        if matches!(control.kind, ControlKind::Text | ControlKind::Compound) {
+            if control.payload_bytes > MOST_BYTES {
+                return Err(failed(Errno::E2BIG));
+            }
+            let mut bytes = vec![0; control.payload_bytes];
+            let from = match value {
+                ControlValue::Text(t) => t.as_bytes(),
+                ControlValue::Bytes(b) => b,
+                _ => &[],
+            };
+            bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+            calls::control_bytes(self.as_fd(), call, control.id.0, &mut bytes).map_err(failed)?;
+            return Ok(match control.kind {
+                ControlKind::Text => ControlValue::Text(text(&bytes)),
+                _ => ControlValue::Bytes(bytes),
+            });
+        }
+        let wide = control.kind == ControlKind::Integer64;
+        let mut raw = [0; 8];
+        if let ControlValue::Number(n) = value {
+            match wide {
+                true => raw = n.to_ne_bytes(),
+                false => raw[..4].copy_from_slice(&(*n as u32).to_ne_bytes()),
+            }
+        }
+        calls::control_number(self.as_fd(), call, control.id.0, &mut raw).map_err(failed)?;
+        let [a, b, c, d, ..] = raw;
+        Ok(match control.kind {
+            ControlKind::Button => ControlValue::Press,
+            ControlKind::Integer64 => ControlValue::Number(i64::from_ne_bytes(raw)),
+            ControlKind::Bitmask => ControlValue::Number(u32::from_ne_bytes([a, b, c, d]).into()),
+            _ => ControlValue::Number(i32::from_ne_bytes([a, b, c, d]).into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(kind: u32, minimum: i64, maximum: i64) -> QueryExtCtrl {
+        let mut name = [0; 32];
+        name[..4].copy_from_slice(b"Gain");
+        QueryExtCtrl { id: 9, kind, name, minimum, maximum, step: 1, elems: 1, ..QueryExtCtrl::zeroed() }
+    }
+
+    #[test]
+    fn values_are_checked_against_type_and_range() {
+        let gain = Control::from_raw(&raw(1, -5, 10));
+        assert!(!gain.refuses(&(-5).into()) && gain.refuses(&11.into()) && gain.refuses(&"11".into()));
+        assert_eq!(gain.to_string(), "'Gain' takes -5 to 10 in steps of 1, by default 0");
+        let mut menu = Control::from_raw(&raw(3, 0, 3));
+        menu.menu = vec![MenuItem { index: 2, name: "two".into() }];
+        assert!(menu.refuses(&1.into()) && !menu.refuses(&2.into()));
+        let mask = Control::from_raw(&raw(8, 0, 0x8000_0001));
+        assert!(!mask.refuses(&0x8000_0000i64.into()) && mask.refuses(&2.into()));
+        let button = Control::from_raw(&raw(4, 0, 0));
+        assert!(!button.refuses(&ControlValue::Press) && button.refuses(&1.into()));
+        let text = Control::from_raw(&QueryExtCtrl { flags: 0x100, elem_size: 4, ..raw(7, 0, 3) });
+        assert!(!text.refuses(&"abc".into()) && text.refuses(&"abcd".into()));
+        let array = Control::from_raw(&QueryExtCtrl { flags: 0x100, elem_size: 2, elems: 3, ..raw(0x101, 0, 3) });
+        assert_eq!((array.kind, array.payload_bytes), (ControlKind::Compound, 6));
+        assert!(array.refuses(&vec![0u8; 5].into()) && !array.refuses(&vec![0u8; 6].into()));
+        let odd = Control::from_raw(&raw(77, 0, 0));
+        assert_eq!(odd.kind, ControlKind::Other(77));
+        assert!(odd.refuses(&0.into()));
+    }
+}

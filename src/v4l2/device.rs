@@ -1,0 +1,300 @@
+//! Opening and finding devices.
+
+use std::fmt;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bitflags::bitflags;
+use nix::errno::Errno;
+use nix::fcntl::{open, OFlag};
+use nix::sys::stat::{major, Mode};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+use crate::sys::v4l2::{Capability, Plain};
+use crate::sys::v4l2_calls::BufType;
+
+/// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
+const V4L2_MAJOR: u64 = 81;
+
+bitflags! {
+    /// What a device node can do: `device_caps` of `VIDIOC_QUERYCAP`, this node's own and not its whole device's.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Capabilities: u32 {
+        /// Captures video, single-planar API.
+        const VIDEO_CAPTURE = 1;
+        /// Captures video, multi-planar API.
+        const VIDEO_CAPTURE_MPLANE = 0x1000;
+        /// Takes video, single-planar API.
+        const VIDEO_OUTPUT = 2;
+        /// Takes video, multi-planar API.
+        const VIDEO_OUTPUT_MPLANE = 0x2000;
+        /// Mem-to-mem, multi-planar API.
+        const VIDEO_M2M_MPLANE = 0x4000;
+        /// Mem-to-mem, single-planar API.
+        const VIDEO_M2M = 0x8000;
+        /// Captures metadata.
+        const META_CAPTURE = 0x80_0000;
+        /// `read` and `write` work.
+        const READ_WRITE = 0x100_0000;
+        /// Buffers can be queued.
+        const STREAMING = 0x400_0000;
+        /// Inputs and outputs are routed in the media graph, not by this node.
+        const IO_MC = 0x2000_0000;
+        const _ = !0;
+    }
+}
+
+/// Which of a device's queues: capture is what it fills, output what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The device fills buffers.
+    Capture,
+    /// The device takes buffers.
+    Output,
+}
+
+/// What `VIDIOC_QUERYCAP` says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// The node: `/dev/video0`.
+    pub path: PathBuf,
+    /// The driver's name: `mxc-isi`.
+    pub driver: String,
+    /// The device's name: `vivid`.
+    pub card: String,
+    /// Where it sits: `platform:vivid-000`.
+    pub bus: String,
+    /// What the node can do.
+    pub capabilities: Capabilities,
+}
+
+impl DeviceInfo {
+    /// A camera or grabber: captures video into buffers and is no mem-to-mem device.
+    pub fn is_capture(&self) -> bool {
+        self.capabilities.contains(Capabilities::STREAMING)
+            && self.buf_type(Direction::Capture).is_some()
+            && !self.is_m2m()
+    }
+
+    /// Takes video from buffers and is no mem-to-mem device.
+    pub fn is_output(&self) -> bool {
+        self.capabilities.contains(Capabilities::STREAMING)
+            && self.buf_type(Direction::Output).is_some()
+            && !self.is_m2m()
+    }
+
+    /// An encoder, decoder, scaler or converter.
+    pub fn is_m2m(&self) -> bool {
+        self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
+    }
+
+    /// Speaks the multi-planar API.
+    pub fn is_multi_planar(&self) -> bool {
+        use Capabilities as C;
+        self.capabilities.intersects(C::VIDEO_CAPTURE_MPLANE | C::VIDEO_OUTPUT_MPLANE | C::VIDEO_M2M_MPLANE)
+    }
+
+    pub(crate) fn buf_type(&self, direction: Direction) -> Option<BufType> {
+        use Capabilities as C;
+        let (multi, single, types) = match direction {
+            Direction::Capture => {
+                (C::VIDEO_CAPTURE_MPLANE, C::VIDEO_CAPTURE, (BufType::CaptureMplane, BufType::Capture))
+            }
+            Direction::Output => (C::VIDEO_OUTPUT_MPLANE, C::VIDEO_OUTPUT, (BufType::OutputMplane, BufType::Output)),
+        };
+        if self.capabilities.intersects(multi | C::VIDEO_M2M_MPLANE) {
+            Some(types.0)
+        } else if self.capabilities.intersects(single | C::VIDEO_M2M) {
+            Some(types.1)
+        } else {
+            None
+        }
+    }
+}
+
+/// `/dev/video2 (mxc-isi)`: as errors name a device.
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.path.display(), self.driver)
+    }
+}
+
+/// An open V4L2 node: a counted handle. The node closes with its last clone and queue.
+#[derive(Clone)]
+pub struct Device(Arc<Inner>);
+
+struct Inner {
+    fd: OwnedFd,
+    info: DeviceInfo,
+}
+
+impl Device {
+    /// Opens a node, without blocking in later calls, and asks what it is. Ioctl: `VIDIOC_QUERYCAP`.
+    ///
+    /// # Errors
+    /// `NotFound`, `PermissionDenied` and `Busy` as `open` reports them, `WrongFile` if it is no V4L2 video node.
+    #[doc(alias = "VIDIOC_QUERYCAP")]
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let not_video = |why: &str| {
+            Error::new(ErrorKind::WrongFile, "open", format!("not a video device: {why}")).on(path.display())
+        };
+        // Opening is not harmless on every node (watchdogs, tapes): look first.
+        let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
+        if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != V4L2_MAJOR {
+            return Err(not_video("the file is not a node of the V4L2 subsystem"));
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = sys::calls::retry(|| open(path, flags, Mode::empty()))
+            .map_err(|e| Error::os("open", e).on(path.display()))?;
+        let mut cap = Capability::zeroed();
+        match sys::v4l2_calls::querycap(fd.as_fd(), &mut cap) {
+            Ok(()) => {}
+            Err(Errno::ENODEV) => return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display())),
+            Err(e) => return Err(not_video(&format!("VIDIOC_QUERYCAP: {}", e.desc()))),
+        }
+        let bits = if cap.capabilities & 0x8000_0000 != 0 { cap.device_caps } else { cap.capabilities };
+        let info = DeviceInfo {
+            path: path.to_owned(),
+            driver: text(&cap.driver),
+            card: text(&cap.card),
+            bus: text(&cap.bus_info),
+            capabilities: Capabilities::from_bits_retain(bits),
+        };
+        Ok(Self(Arc::new(Inner { fd, info })))
+    }
+
+    /// Opens the first node, by number, for which `wanted` holds.
+    ///
+    /// ```no_run
+    /// let camera = framelease::v4l2::Device::find(|d| d.is_capture() && d.driver == "mxc-isi")?;
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound`, with what there is instead and which nodes could not be opened.
+    pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
+        let mut seen = Vec::new();
+        for path in nodes() {
+            match Self::open(&path) {
+                Ok(device) if wanted(device.info()) => return Ok(device),
+                Ok(device) => seen.push(format!("{} is {}", device.info(), role(device.info()))),
+                Err(e) => seen.push(e.to_string()),
+            }
+        }
+        let text = match seen.len() {
+            0 => "there is no /dev/video* node".into(),
+            _ => format!("no device fits; {}", seen.join("; ")),
+        };
+        Err(Error::new(ErrorKind::NotFound, "find", text))
+    }
+
+    /// What the node is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.0.info
+    }
+
+    pub(crate) fn buf_type(&self, direction: Direction, op: &'static str) -> Result<BufType> {
+        self.info().buf_type(direction).ok_or_else(|| {
+            let text = format!("it has no {direction:?} queue; it is {}", role(self.info()));
+            Error::new(ErrorKind::Unsupported, op, text.to_lowercase()).on(self)
+        })
+    }
+
+    /// An error of an ioctl on this device.
+    pub(crate) fn failed(&self, op: &'static str, errno: Errno) -> Error {
+        Error::os(op, errno).on(self)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.info.fmt(f)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({self})")
+    }
+}
+
+/// Every V4L2 video node that can be opened, by number. One that vanishes meanwhile, or denies access, is left out.
+pub fn devices() -> Vec<DeviceInfo> {
+    nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
+}
+
+fn nodes() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/dev") else { return Vec::new() };
+    let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("video")?.parse::<u32>().ok();
+    let mut found: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.file_name())?, e.path()))).collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+fn role(info: &DeviceInfo) -> &'static str {
+    if info.is_m2m() {
+        "a mem-to-mem device"
+    } else if info.is_capture() {
+        "a capture device"
+    } else if info.is_output() {
+        "an output device"
+    } else {
+        "neither a video capture nor output device"
+    }
+}
+
+/// The text in a fixed array of the kernel's.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_video_node_is_named() {
+        for (path, kind) in [
+            ("/dev/null", ErrorKind::WrongFile),
+            ("/", ErrorKind::WrongFile),
+            ("/dev/video-none", ErrorKind::NotFound),
+            ("/dev/null/video0", ErrorKind::WrongFile),
+        ] {
+            let e = Device::open(path).unwrap_err();
+            assert_eq!(e.kind(), kind, "{e}");
+            assert!(e.to_string().contains(path), "{e}");
+        }
+    }
+
+    #[test]
+    fn the_queue_type_follows_from_the_capabilities() {
+        let info = |bits: u32| DeviceInfo {
+            path: "/dev/video0".into(),
+            driver: String::new(),
+            card: String::new(),
+            bus: String::new(),
+            capabilities: Capabilities::from_bits_retain(bits | 0x400_0000),
+        };
+        assert_eq!(info(1).buf_type(Direction::Capture), Some(BufType::Capture));
+        assert_eq!(info(1).buf_type(Direction::Output), None);
+        assert_eq!(info(0x2000).buf_type(Direction::Output), Some(BufType::OutputMplane));
+        assert_eq!(info(0x8000).buf_type(Direction::Output), Some(BufType::Output));
+        assert_eq!(info(0x4000).buf_type(Direction::Capture), Some(BufType::CaptureMplane));
+        assert!(info(0x1000).is_capture() && !info(0x4000).is_capture() && !info(0x80_0000).is_capture());
+        assert_eq!(text(b"abc\0def"), "abc");
+        assert_eq!(text(b"full"), "full");
+    }
+}

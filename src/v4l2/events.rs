@@ -1,0 +1,170 @@
+//! Events of a device: what it tells beside its buffers.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+
+use super::{ControlId, Device};
+use crate::error::Result;
+use crate::sys::v4l2::{self as uapi, EventSubscription, Plain};
+use crate::sys::{v4l2_calls as calls, wait};
+
+/// What can be subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The vertical sync of an output.
+    VerticalSync,
+    /// The end of a stream. Deprecated by the kernel: [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) tells it.
+    EndOfStream,
+    /// A control's value or range changed.
+    Control(ControlId),
+    /// A frame begins.
+    FrameSync,
+    /// The resolution or format at an input, or in a bitstream, changed.
+    SourceChange,
+}
+
+impl EventKind {
+    fn subscription(self) -> EventSubscription {
+        let (kind, id) = match self {
+            Self::VerticalSync => (1, 0),
+            Self::EndOfStream => (2, 0),
+            Self::Control(ControlId(id)) => (3, id),
+            Self::FrameSync => (4, 0),
+            Self::SourceChange => (5, 0),
+        };
+        EventSubscription { kind, id, ..EventSubscription::zeroed() }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The vertical sync of an output.
+    VerticalSync,
+    /// The end of a stream.
+    EndOfStream,
+    /// A control changed.
+    Control {
+        /// Which.
+        id: ControlId,
+        /// Its value now; 0 for one that is no number.
+        value: i64,
+        /// The smallest and largest value now.
+        range: (i64, i64),
+    },
+    /// A frame begins.
+    FrameSync {
+        /// The number that the frame will have.
+        sequence: u32,
+    },
+    /// The source changed: read the format (or timings) again, and reconfigure.
+    SourceChange {
+        /// `V4L2_EVENT_SRC_CH_*`: bit 0 is the resolution.
+        changes: u32,
+    },
+    /// An event that this crate does not know, by its `V4L2_EVENT_*` number.
+    Other(u32),
+}
+
+fn decode(raw: &uapi::Event) -> Event {
+    let mut data = [0u8; 64];
+    for (to, word) in data.chunks_exact_mut(8).zip(raw.data) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    let word = |i: usize| u32::from_ne_bytes([data[i], data[i + 1], data[i + 2], data[i + 3]]);
+    let signed = |i: usize| i64::from(word(i) as i32);
+    match raw.kind {
+        1 => Event::VerticalSync,
+        2 => Event::EndOfStream,
+        3 => {
+            // changes, type, value (64 bits for an integer64), flags, minimum, maximum
+            let value = if word(4) == 5 { raw.data[1] as i64 } else { signed(8) };
+            Event::Control { id: ControlId(raw.id), value, range: (signed(20), signed(24)) }
+        }
+        4 => Event::FrameSync { sequence: word(0) },
+        5 => Event::SourceChange { changes: word(0) },
+        other => Event::Other(other),
+    }
+}
+
+impl Device {
+    /// Subscribes to a kind of event. Events are per open file: all clones of a `Device` share them. Ioctl:
+    /// `VIDIOC_SUBSCRIBE_EVENT`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` or `Unsupported` if the driver has no such event.
+    #[doc(alias = "VIDIOC_SUBSCRIBE_EVENT")]
+    pub fn subscribe(&self, kind: EventKind) -> Result<()> {
+        calls::subscribe_event(self.as_fd(), &mut kind.subscription())
+            .map_err(|e| self.failed("VIDIOC_SUBSCRIBE_EVENT", e).detail(format!("{}; {kind:?}", e.desc())))
+    }
+
+    /// Ends a subscription. Ioctl: `VIDIOC_UNSUBSCRIBE_EVENT`.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[doc(alias = "VIDIOC_UNSUBSCRIBE_EVENT")]
+    pub fn unsubscribe(&self, kind: EventKind) -> Result<()> {
+        calls::unsubscribe_event(self.as_fd(), &mut kind.subscription())
+            .map_err(|e| self.failed("VIDIOC_UNSUBSCRIBE_EVENT", e))
+    }
+
+    /// The next pending event, `None` if there is none. POLLPRI on the device announces one. Ioctl: `VIDIOC_DQEVENT`.
+    ///
+    /// # Errors
+    /// `DeviceLost` after an unplug.
+    #[doc(alias = "VIDIOC_DQEVENT")]
+    pub fn try_event(&self) -> Result<Option<Event>> {
+        let mut raw = uapi::Event::zeroed();
+        match calls::dqevent(self.as_fd(), &mut raw) {
+            Ok(()) => Ok(Some(decode(&raw))),
+            Err(Errno::ENOENT | Errno::EAGAIN) => Ok(None),
+            Err(e) => Err(self.failed("VIDIOC_DQEVENT", e)),
+        }
+    }
+
+    /// Waits at most `timeout` for an event; `None` if it passed.
+    ///
+    /// # Errors
+    /// As [`Device::try_event`].
+    pub fn event(&self, timeout: Duration) -> Result<Option<Event>> {
+        wait::until(self.as_fd(), PollFlags::POLLPRI, wait::deadline(timeout)).map_err(|e| self.failed("poll", e))?;
+        self.try_event()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(kind: u32, words: &[u32]) -> uapi::Event {
+        let mut event = uapi::Event { kind, id: 7, ..uapi::Event::zeroed() };
+        for (i, pair) in words.chunks(2).enumerate() {
+            let mut bytes = [0; 8];
+            for (to, word) in bytes.chunks_exact_mut(4).zip(pair) {
+                to.copy_from_slice(&word.to_ne_bytes());
+            }
+            event.data[i] = u64::from_ne_bytes(bytes);
+        }
+        event
+    }
+
+    #[test]
+    fn events_decode() {
+        assert_eq!(decode(&raw(4, &[42])), Event::FrameSync { sequence: 42 });
+        assert_eq!(decode(&raw(5, &[1])), Event::SourceChange { changes: 1 });
+        assert_eq!(decode(&raw(2, &[])), Event::EndOfStream);
+        assert_eq!(decode(&raw(1, &[1])), Event::VerticalSync);
+        assert_eq!(decode(&raw(99, &[1])), Event::Other(99));
+        let control = raw(3, &[1, 1, -5i32 as u32, 0, 0, -10i32 as u32, 10]);
+        assert_eq!(decode(&control), Event::Control { id: ControlId(7), value: -5, range: (-10, 10) });
+        let mut wide = raw(3, &[1, 5]);
+        wide.data[1] = 1 << 40;
+        assert_eq!(decode(&wide), Event::Control { id: ControlId(7), value: 1 << 40, range: (0, 0) });
+    }
+}

@@ -1,0 +1,419 @@
+//! What a device offers, and agreeing on one exact layout.
+
+use std::fmt;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::device::text;
+use super::{Device, Direction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    ColorSpace, Colorimetry, Encoding, FourCc, FrameInterval, Layout, Range, Size, Transfer, MAX_PLANES,
+};
+use crate::sys::v4l2::{
+    FmtDesc, Format, FrmIvalEnum, FrmSizeEnum, Picture, Plain, FIELD_NONE, FLAG_SET_CSC, FMT_COMPRESSED, FMT_EMULATED,
+};
+use crate::sys::v4l2_calls as calls;
+
+/// More entries than a driver lists; ends an enumeration that never does.
+const MOST: u32 = 256;
+
+/// A format that a device lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FormatOffer {
+    /// The code.
+    pub fourcc: FourCc,
+    /// The driver's or kernel's words for it.
+    pub description: String,
+    /// `true` for a bitstream.
+    pub compressed: bool,
+    /// `true` if libv4l makes it on the CPU.
+    pub emulated: bool,
+}
+
+/// The picture sizes that a device lists for a format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Sizes {
+    /// These.
+    Discrete(Vec<Size>),
+    /// Every size from `min` to `max` in steps.
+    Stepwise {
+        /// The smallest.
+        min: Size,
+        /// The largest.
+        max: Size,
+        /// The distance between two.
+        step: Size,
+    },
+    /// The driver does not say.
+    Unknown,
+}
+
+/// The frame intervals that a device lists for a format and size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Intervals {
+    /// These.
+    Discrete(Vec<FrameInterval>),
+    /// From the shortest to the longest.
+    Stepwise {
+        /// The shortest.
+        min: FrameInterval,
+        /// The longest.
+        max: FrameInterval,
+    },
+    /// The driver does not say.
+    Unknown,
+}
+
+/// What is asked of a driver. Zeros leave the choice to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FormatRequest {
+    /// The pixel or bitstream format.
+    pub fourcc: FourCc,
+    /// The picture's size.
+    pub size: Size,
+    /// Bytes from row to row, per memory plane.
+    pub stride_bytes: [u32; MAX_PLANES],
+    /// Bytes of a buffer, per memory plane; for a bitstream the most that one buffer can hold.
+    pub memory_bytes: [u32; MAX_PLANES],
+    /// The colours, on an output queue what they are, on a capture queue what to convert to if the device can.
+    pub colorimetry: Colorimetry,
+}
+
+impl FormatRequest {
+    /// A format and size; the rest is the driver's choice.
+    pub fn new(fourcc: FourCc, size: Size) -> Self {
+        let zero = [0; MAX_PLANES];
+        Self { fourcc, size, stride_bytes: zero, memory_bytes: zero, colorimetry: Colorimetry::default() }
+    }
+
+    /// Everything as another device has it.
+    pub fn like(layout: &Layout) -> Self {
+        let mut request = Self::new(layout.fourcc(), layout.size());
+        for plane in layout.planes().iter().rev() {
+            // In reverse: where several colour planes share a memory plane, the first one's stride is the asked one.
+            request.stride_bytes[plane.memory as usize % MAX_PLANES] = plane.stride_bytes;
+        }
+        request.memory_bytes[..layout.memory_bytes().len()].copy_from_slice(layout.memory_bytes());
+        request.colorimetry = layout.colorimetry();
+        request
+    }
+
+    fn picture(&self) -> Picture {
+        let c = self.colorimetry;
+        let mut picture = Picture {
+            width: self.size.width,
+            height: self.size.height,
+            fourcc: self.fourcc.0,
+            field: FIELD_NONE,
+            planes: self.fourcc.info().map_or(1, |i| i.memory_planes),
+            colour: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
+            ..Picture::default()
+        };
+        picture.strides[..MAX_PLANES].copy_from_slice(&self.stride_bytes);
+        picture.sizes[..MAX_PLANES].copy_from_slice(&self.memory_bytes);
+        if c != Colorimetry::default() {
+            picture.flags = FLAG_SET_CSC;
+        }
+        picture
+    }
+}
+
+impl fmt::Display for FormatRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.fourcc, self.size)?;
+        match self.stride_bytes[0] {
+            0 => Ok(()),
+            stride => write!(f, " stride {stride}"),
+        }
+    }
+}
+
+/// The layout that a driver means.
+fn layout(picture: &Picture) -> Result<Layout> {
+    let [space, encoding, range, transfer] = picture.colour;
+    let planes = picture.planes;
+    let layout = Layout::from_strides(
+        FourCc(picture.fourcc),
+        Size::new(picture.width, picture.height),
+        &picture.strides[..planes],
+        &picture.sizes[..planes],
+    )?;
+    if layout.memory_bytes().len() != planes {
+        let text = format!("the driver puts {layout} into {planes} memory planes");
+        return Err(Error::new(ErrorKind::Mismatch, "layout", text));
+    }
+    Ok(layout.with_colorimetry(Colorimetry {
+        space: ColorSpace::from_v4l2(space),
+        encoding: Encoding::from_v4l2(encoding),
+        range: Range::from_v4l2(range),
+        transfer: Transfer::from_v4l2(transfer),
+    }))
+}
+
+impl Device {
+    /// The formats that a queue lists. Ioctl: `VIDIOC_ENUM_FMT`, one call each.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device has no such queue.
+    #[doc(alias = "VIDIOC_ENUM_FMT")]
+    pub fn formats(&self, direction: Direction) -> Result<Vec<FormatOffer>> {
+        const OP: &str = "VIDIOC_ENUM_FMT";
+        let kind = self.buf_type(direction, OP)?;
+        let mut offers = Vec::new();
+        for index in 0..MOST {
+            let mut desc = FmtDesc { index, kind: kind as u32, ..FmtDesc::zeroed() };
+            match calls::enum_fmt(self.as_fd(), &mut desc) {
+                Ok(()) => offers.push(FormatOffer {
+                    fourcc: FourCc(desc.pixelformat),
+                    description: text(&desc.description),
+                    compressed: desc.flags & FMT_COMPRESSED != 0,
+                    emulated: desc.flags & FMT_EMULATED != 0,
+                }),
+                Err(Errno::EINVAL) => break,
+                Err(e) => return Err(self.failed(OP, e)),
+            }
+        }
+        Ok(offers)
+    }
+
+    /// The sizes that the device lists for a format. Ioctl: `VIDIOC_ENUM_FRAMESIZES`.
+    ///
+    /// # Errors
+    /// What the driver reports; one that lists nothing is `Sizes::Unknown`.
+    #[doc(alias = "VIDIOC_ENUM_FRAMESIZES")]
+    pub fn sizes(&self, fourcc: FourCc) -> Result<Sizes> {
+        let mut discrete = Vec::new();
+        for index in 0..MOST {
+            let mut arg = FrmSizeEnum { index, pixel_format: fourcc.0, ..FrmSizeEnum::zeroed() };
+            match calls::enum_framesizes(self.as_fd(), &mut arg) {
+                Ok(()) => {}
+                Err(Errno::EINVAL | Errno::ENOTTY) => break,
+                Err(e) => return Err(self.failed("VIDIOC_ENUM_FRAMESIZES", e)),
+            }
+            let [a, b, c, d, e, f] = arg.body;
+            if arg.kind != 1 {
+                return Ok(Sizes::Stepwise { min: Size::new(a, d), max: Size::new(b, e), step: Size::new(c, f) });
+            }
+            discrete.push(Size::new(a, b));
+        }
+        Ok(if discrete.is_empty() { Sizes::Unknown } else { Sizes::Discrete(discrete) })
+    }
+
+    /// The frame intervals that the device lists for a format and size. Ioctl: `VIDIOC_ENUM_FRAMEINTERVALS`.
+    ///
+    /// # Errors
+    /// What the driver reports; one that lists nothing is `Intervals::Unknown`.
+    #[doc(alias = "VIDIOC_ENUM_FRAMEINTERVALS")]
+    pub fn intervals(&self, fourcc: FourCc, size: Size) -> Result<Intervals> {
+        let mut discrete = Vec::new();
+        for index in 0..MOST {
+            let (width, height) = (size.width, size.height);
+            let mut arg = FrmIvalEnum { index, pixel_format: fourcc.0, width, height, ..FrmIvalEnum::zeroed() };
+            match calls::enum_frameintervals(self.as_fd(), &mut arg) {
+                Ok(()) => {}
+                Err(Errno::EINVAL | Errno::ENOTTY) => break,
+                Err(e) => return Err(self.failed("VIDIOC_ENUM_FRAMEINTERVALS", e)),
+            }
+            let at = |i: usize| FrameInterval { numerator: arg.body[i], denominator: arg.body[i + 1] };
+            if arg.kind != 1 {
+                return Ok(Intervals::Stepwise { min: at(0), max: at(2) });
+            }
+            discrete.push(at(0));
+        }
+        Ok(if discrete.is_empty() { Intervals::Unknown } else { Intervals::Discrete(discrete) })
+    }
+
+    /// The layout that a queue has now. Ioctl: `VIDIOC_G_FMT`.
+    ///
+    /// # Errors
+    /// `Unsupported` for a format that this crate cannot lay out.
+    #[doc(alias = "VIDIOC_G_FMT")]
+    pub fn format(&self, direction: Direction) -> Result<Layout> {
+        const OP: &str = "VIDIOC_G_FMT";
+        let mut arg = Format::new(self.buf_type(direction, OP)?, &Picture::default());
+        calls::g_fmt(self.as_fd(), &mut arg).map_err(|e| self.failed(OP, e))?;
+        layout(&arg.picture()).map_err(|e| self.unusable(OP, e))
+    }
+
+    /// What [`Device::set_format`] would give, without any change. Ioctl: `VIDIOC_TRY_FMT`.
+    ///
+    /// # Errors
+    /// As [`Device::set_format`].
+    #[doc(alias = "VIDIOC_TRY_FMT")]
+    pub fn try_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
+        self.negotiate("VIDIOC_TRY_FMT", calls::try_fmt, direction, request)
+    }
+
+    /// Asks for a layout and returns the one that the driver gives: it may align the size and stride, or take the
+    /// nearest size that it has, but it keeps the format. Ioctl: `VIDIOC_S_FMT`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the format is not offered, with what is; `InvalidArgument` for a size of 0; `Busy` while
+    /// buffers are allocated, here or by another user.
+    #[doc(alias = "VIDIOC_S_FMT")]
+    pub fn set_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
+        self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)
+    }
+
+    /// Asks for a layout and takes no other: what buffers of another device have. Buffers may be larger than the
+    /// driver's own. Ioctl: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
+    ///
+    /// # Errors
+    /// As [`Device::set_format`]; `Mismatch`, and nothing is changed, if the driver would give another geometry.
+    #[doc(alias = "VIDIOC_S_FMT")]
+    pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {
+        let request = FormatRequest::like(wanted);
+        let would = self.try_format(direction, &request)?;
+        if !holds(wanted, &would) {
+            return Err(self.mismatch("VIDIOC_TRY_FMT", wanted, &would));
+        }
+        let given = self.set_format(direction, &request)?;
+        if !holds(wanted, &given) {
+            return Err(self.mismatch("VIDIOC_S_FMT", wanted, &given));
+        }
+        Ok(given)
+    }
+
+    fn negotiate(
+        &self,
+        op: &'static str,
+        call: fn(std::os::fd::BorrowedFd<'_>, &mut Format) -> std::result::Result<(), Errno>,
+        direction: Direction,
+        request: &FormatRequest,
+    ) -> Result<Layout> {
+        let kind = self.buf_type(direction, op)?;
+        let asked = |e: Error, why: &str| {
+            let offer = self.offer(direction, request.fourcc);
+            e.on(self).detail(format!("{why}asked {request}; the device offers {offer}"))
+        };
+        if request.size.width == 0 || request.size.height == 0 {
+            return Err(asked(Error::new(ErrorKind::InvalidArgument, op, ""), "a side is 0: "));
+        }
+        let mut arg = Format::new(kind, &request.picture());
+        call(self.as_fd(), &mut arg).map_err(|e| match e {
+            Errno::EBUSY => self.failed(op, e).detail(format!(
+                "asked {request}; buffers are allocated, by this handle or another user of the device"
+            )),
+            e => asked(Error::os(op, e), ""),
+        })?;
+        let picture = arg.picture();
+        if picture.fourcc != request.fourcc.0 {
+            let why = format!("the driver gives {} instead: ", FourCc(picture.fourcc));
+            return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
+        }
+        layout(&picture).map_err(|e| self.unusable(op, e))
+    }
+
+    fn unusable(&self, op: &'static str, e: Error) -> Error {
+        Error::new(e.kind(), op, format!("the driver's format cannot be used: {e}")).on(self)
+    }
+
+    pub(super) fn mismatch(&self, op: &'static str, wanted: &Layout, given: &Layout) -> Error {
+        let text = format!("asked {}; the device gives {}", geometry(wanted), geometry(given));
+        Error::new(ErrorKind::Mismatch, op, text).on(self)
+    }
+
+    /// Formats and sizes in a line, the asked format first.
+    fn offer(&self, direction: Direction, asked: FourCc) -> String {
+        let mut formats: Vec<FourCc> = self.formats(direction).unwrap_or_default().iter().map(|o| o.fourcc).collect();
+        if let Some(at) = formats.iter().position(|&f| f == asked) {
+            formats.remove(at);
+            let rest: Vec<String> = formats.iter().map(FourCc::to_string).collect();
+            let sizes = self.sizes(asked).unwrap_or(Sizes::Unknown);
+            return format!("{asked} {sizes}, {}", rest.join(", "));
+        }
+        formats.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format and width, every
+/// colour plane at the same place. A queue may have more rows below where that moves no plane.
+pub(super) fn holds(picture: &Layout, queue: &Layout) -> bool {
+    picture.fourcc() == queue.fourcc()
+        && picture.memory_bytes().len() == queue.memory_bytes().len()
+        && picture.planes() == queue.planes()
+        && (picture.is_compressed()
+            || (picture.size().width == queue.size().width && picture.size().height <= queue.size().height))
+}
+
+/// A layout with every plane's place.
+pub(super) fn geometry(layout: &Layout) -> String {
+    let planes: Vec<String> =
+        layout.planes().iter().map(|p| format!("{}+{}/{}", p.memory, p.offset_bytes, p.stride_bytes)).collect();
+    format!("{layout} (planes memory+offset/stride {}; {:?} bytes)", planes.join(" "), layout.memory_bytes())
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discrete(sizes) => {
+                let sizes: Vec<String> = sizes.iter().map(Size::to_string).collect();
+                f.write_str(&sizes.join(" "))
+            }
+            Self::Stepwise { min, max, step } => write!(f, "{min} to {max} in steps of {step}"),
+            Self::Unknown => f.write_str("in sizes that it does not list"),
+        }
+    }
+}
+
+impl fmt::Display for Intervals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discrete(all) => {
+                let all: Vec<String> = all.iter().map(|i| format!("{:.3}", i.fps())).collect();
+                write!(f, "{} fps", all.join(" "))
+            }
+            Self::Stepwise { min, max } => write!(f, "{:.3} to {:.3} fps", max.fps(), min.fps()),
+            Self::Unknown => f.write_str("any rate"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nv12(height: u32, stride: u32) -> Layout {
+        Layout::from_strides(FourCc::new(b"NV12"), Size::new(1920, height), &[stride], &[]).unwrap()
+    }
+
+    #[test]
+    fn a_request_like_a_layout_asks_for_all_of_it() {
+        let l = Layout::aligned("YUV420M".parse().unwrap(), Size::new(640, 360), 64).unwrap();
+        let r = FormatRequest::like(&l);
+        assert_eq!(r.stride_bytes, [640, 320, 320, 0]);
+        assert_eq!(r.memory_bytes[..3], *l.memory_bytes());
+        let mut picture = r.picture();
+        picture.planes = 3;
+        assert_eq!(layout(&picture).unwrap(), l);
+        let planar = Layout::packed("YU12".parse().unwrap(), Size::new(640, 360)).unwrap();
+        assert_eq!(FormatRequest::like(&planar).stride_bytes[0], 640);
+    }
+
+    #[test]
+    fn rows_below_fit_only_where_no_plane_moves() {
+        assert!(holds(&nv12(1080, 1920), &nv12(1080, 1920)));
+        assert!(!holds(&nv12(1080, 1920), &nv12(1088, 1920)), "chroma would lie elsewhere");
+        assert!(!holds(&nv12(1080, 1920), &nv12(1080, 2048)));
+        let yuyv = |h| Layout::packed(FourCc::new(b"YUYV"), Size::new(1920, h)).unwrap();
+        assert!(holds(&yuyv(1080), &yuyv(1088)));
+        assert!(!holds(&yuyv(1088), &yuyv(1080)));
+    }
+
+    #[test]
+    fn a_driver_s_nonsense_is_an_error() {
+        let p = Picture { width: 640, height: 360, fourcc: FourCc::new(b"NM12").0, ..Picture::default() };
+        for planes in 0..=8 {
+            assert!(layout(&Picture { planes, ..p }).is_err());
+        }
+        let one = Picture { planes: 1, strides: [640; 8], sizes: [1 << 20; 8], ..p };
+        assert!(layout(&one).is_err(), "two memory planes in one");
+        assert!(layout(&Picture { planes: 2, ..one }).is_ok());
+    }
+}

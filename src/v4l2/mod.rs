@@ -1,0 +1,28 @@
+//! V4L2 devices: discovery, negotiation, and queues whose buffers are exported and imported as dma-bufs.
+//!
+//! Single- and multi-planar devices take one path: a [`Layout`](crate::format::Layout) tells memory planes from colour
+//! planes, and [`Queue`] speaks whichever of the two APIs the driver has.
+//!
+//! The kernel has no `VIDIOC_EXPBUFDMABUF` and no `VIDIOC_IMPBUFDMABUF`, although blog posts name them: export is
+//! `VIDIOC_EXPBUF`, import is `VIDIOC_QBUF` with `V4L2_MEMORY_DMABUF`. [`Queue::allocate`] does the one,
+//! [`Queue::import`] the other.
+
+mod controls;
+mod device;
+mod events;
+mod formats;
+mod graph;
+mod imports;
+mod media;
+mod queue;
+mod ring;
+mod sequence;
+mod source;
+
+pub use controls::{Control, ControlFlags, ControlId, ControlKind, ControlValue, MenuItem};
+pub use device::{devices, Capabilities, Device, DeviceInfo, Direction};
+pub use events::{Event, EventKind};
+pub use formats::{FormatOffer, FormatRequest, Intervals, Sizes};
+pub use media::media_path;
+pub use queue::{CacheWish, Dequeued, MemoryCapabilities, Queue};
+pub use source::{Input, Region, SelectionTarget, Timings};

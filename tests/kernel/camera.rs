@@ -1,0 +1,264 @@
+//! Capture on vivid: formats, bytes, leases, costs.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use framelease::capture::{Camera, Captured, Fit};
+use framelease::dmabuf::cpu_bytes;
+use framelease::error::ErrorKind;
+use framelease::format::{FrameInterval, Size};
+use framelease::frame::{syscalls, CpuReads, FrameFlags};
+use framelease::v4l2::{CacheWish, Direction};
+
+use crate::allocations;
+use crate::devices::*;
+use crate::picture;
+
+fn captures(planar: Planar, formats: &[&str]) {
+    let Some(device) = vivid(planar) else { return };
+    leaving_nothing(|| {
+        for &format in formats {
+            let mut camera = camera(&device, format).buffers(4).open().unwrap();
+            let layout = *camera.layout().unwrap();
+            assert_eq!((layout.fourcc(), layout.size()), (fourcc(format), SMALL));
+            let mut last = None;
+            for _ in 0..8 {
+                let frame = frame(&mut camera);
+                let meta = frame.meta();
+                assert!(meta.flags.contains(FrameFlags::MONOTONIC) && !meta.flags.contains(FrameFlags::ERROR));
+                assert!(meta.timestamp_ns > 0);
+                assert_eq!(frame.memory().len(), layout.memory_bytes().len());
+                assert!(frame.memory().iter().all(|m| m.is_read_only()));
+                if let Some((sequence, time)) = last.replace((meta.sequence, meta.timestamp_ns)) {
+                    assert_eq!(meta.sequence, sequence + 1 + u64::from(meta.lost));
+                    assert!(meta.timestamp_ns > time);
+                }
+                let bytes = pixels(&frame);
+                // 75 % colour bars begin with light grey and end with black.
+                let row = layout.row_bytes(0) as usize * 200;
+                assert!(bytes[row] != bytes[row + layout.row_bytes(0) as usize - 2], "{format}: no picture");
+            }
+            assert_eq!(camera.stats().held, 0);
+        }
+    });
+}
+
+#[test]
+fn captures_every_format_single_planar() {
+    captures(Planar::Single, &["NV12", "YUYV", "UYVY", "YU12", "NV16", "RGB24", "XBGR32", "RGB565"]);
+}
+
+#[test]
+fn captures_every_format_multi_planar() {
+    captures(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
+}
+
+#[test]
+fn a_data_offset_is_in_the_payload() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    let mut camera = camera(&device, "NV16M").open().unwrap();
+    let frame = frame(&mut camera);
+    let (first, second) = (frame.meta().payload[0], frame.meta().payload[1]);
+    assert_eq!((first.offset_bytes, first.bytes), (128, 640 * 360));
+    assert_eq!(second.bytes, 640 * 360);
+}
+
+/// Our bytes against those of another program.
+fn equals_v4l2_ctl(planar: Planar, formats: &[&str]) {
+    let Some(device) = vivid(planar) else { return };
+    if program("v4l2-ctl").is_none() {
+        return;
+    }
+    freeze_pattern(&device);
+    for &format in formats {
+        let ours = pixels(&frame(&mut camera(&device, format).open().unwrap()));
+        let file = std::env::temp_dir().join("framelease-v4l2-ctl.raw");
+        let (path, file) = (device.info().path.display().to_string(), file.display().to_string());
+        let code = fourcc(format);
+        run(
+            "v4l2-ctl",
+            &[
+                "-d",
+                &path,
+                &format!("--set-fmt-video=width=640,height=360,pixelformat={code}"),
+                "--stream-mmap=3",
+                "--stream-count=2",
+                &format!("--stream-to={file}"),
+            ],
+        );
+        let theirs = fs::read(&file).unwrap();
+        let _ = fs::remove_file(&file);
+        assert_eq!(theirs.len(), 2 * ours.len(), "{format}");
+        assert!(theirs[..ours.len()] == ours[..], "{format}: the bytes differ");
+        assert!(ours.iter().any(|&b| b != ours[0]), "{format}: no picture");
+    }
+}
+
+#[test]
+fn our_bytes_equal_those_of_v4l2_ctl_single_planar() {
+    equals_v4l2_ctl(Planar::Single, &["NV12", "YUYV", "YU12", "BGR24"]);
+}
+
+#[test]
+fn our_bytes_equal_those_of_v4l2_ctl_multi_planar() {
+    equals_v4l2_ctl(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
+}
+
+#[test]
+fn a_png_shows_the_colour_bars() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    freeze_pattern(&device);
+    for format in ["NV12", "YUYV", "YU12", "UYVY", "RGB24", "BGRX32", "NV16"] {
+        let frame = frame(&mut camera(&device, format).open().unwrap());
+        let mut png = Vec::new();
+        picture::write_png(&mut png, 640, 360, &picture::rgb(&frame).unwrap()).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+        let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut rgb).unwrap();
+        // White, yellow, cyan, green, magenta, red, blue, black, at 75 %.
+        for (bar, on) in [[1, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0]]
+            .into_iter()
+            .enumerate()
+        {
+            let at = (180 * 640 + bar * 80 + 40) * 3;
+            for (channel, on) in on.into_iter().enumerate() {
+                let (got, wanted) = (i32::from(rgb[at + channel]), 191 * on);
+                assert!((got - wanted).abs() <= 12, "{format} bar {bar}: {:?}", &rgb[at..at + 3]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    leaving_nothing(|| {
+        set(&device, "Test Pattern", 21); // noise: every frame differs
+        let mut camera = camera(&device, "NV12").buffers(4).open().unwrap();
+        let old = frame(&mut camera);
+        let (bytes, generation) = (pixels(&old), camera.buffers().unwrap().id());
+        camera.reconfigure(fourcc("YUYV"), Size::new(320, 180)).unwrap();
+        assert_ne!(camera.buffers().unwrap().id(), generation);
+        let next = frame(&mut camera);
+        assert_eq!((next.layout().fourcc(), next.layout().size()), (fourcc("YUYV"), Size::new(320, 180)));
+        (0..10).for_each(|_| drop(frame(&mut camera)));
+        assert!(pixels(&old) == bytes, "after a reconfiguration");
+        let other = pixels(&next);
+        drop(camera);
+        let mut again = Camera::builder().device(device.clone()).open().unwrap();
+        (0..10).for_each(|_| drop(frame(&mut again)));
+        assert!(pixels(&old) == bytes && pixels(&next) == other, "after the drop");
+        // A late return is nobody's business.
+        drop((old, next));
+        (0..10).for_each(|_| drop(frame(&mut again)));
+        assert_eq!(again.stats().queued, again.buffers().unwrap().slots());
+    });
+}
+
+#[test]
+fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    set(&device, "Test Pattern", 21);
+    let mut camera = camera(&device, "NV12M").buffers(3).open().unwrap();
+    let slots = camera.buffers().unwrap().slots();
+    let frames: Vec<_> = (0..slots).map(|_| frame(&mut camera)).collect();
+    let bytes: Vec<_> = frames.iter().map(pixels).collect();
+    assert!(!camera.is_pollable());
+    assert!(camera.try_next().unwrap().is_none());
+    assert!(camera.next(Duration::from_millis(100)).unwrap().is_none(), "no buffer, no frame");
+    assert!(frames.iter().map(pixels).eq(bytes), "a held frame changed");
+    let clone = frames[0].clone();
+    drop(frames);
+    assert_eq!(camera.stats().held, 1);
+    std::thread::spawn(move || drop(clone)).join().unwrap();
+    assert_eq!((camera.stats().held, camera.stats().queued), (0, slots));
+    frame(&mut camera);
+
+    // The last buffer comes back while the camera waits for one.
+    let frames: Vec<_> = (0..slots).map(|_| frame(&mut camera)).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(frames);
+        });
+        frame(&mut camera);
+    });
+}
+
+#[test]
+fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let size = Size::new(320, 180);
+    let fast = camera(&device, "NV12").size(size).interval(FrameInterval::from_fps(120));
+    let mut camera = fast.open().unwrap();
+    assert_eq!(camera.layout().unwrap().size(), size);
+    (0..20).for_each(|_| drop(frame(&mut camera)));
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let mappings = || fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let before = (descriptors(), mappings(), cpu_bytes());
+    let (calls, heap) = (syscalls(), allocations::of_this_thread());
+    let (mut frames, mut slots) = (0, 0u64);
+    while frames < 1000 {
+        if let Some(Captured::Frame(frame)) = camera.next(Duration::from_secs(5)).unwrap() {
+            frames += 1;
+            slots |= 1 << frame.slot();
+        }
+    }
+    let (calls, heap) = (syscalls() - calls, allocations::of_this_thread() - heap);
+    assert_eq!((descriptors(), mappings(), cpu_bytes()), before);
+    assert_eq!(heap, 0, "allocations");
+    // poll, DQBUF, QBUF
+    assert!(calls <= 3 * 1000, "{calls} system calls in 1000 frames");
+    assert_eq!(slots.count_ones() as usize, camera.buffers().unwrap().slots(), "every buffer takes part");
+
+    // In an event loop: DQBUF and QBUF alone, the poll is the loop's.
+    let (calls, mut got) = (syscalls(), 0);
+    while got < 50 {
+        wait_readable(&camera);
+        if let Some(Captured::Frame(_)) = camera.try_next().unwrap() {
+            got += 1;
+        }
+    }
+    assert!(syscalls() - calls <= 2 * 50 + 2);
+}
+
+fn wait_readable(camera: &Camera) {
+    assert!(camera.is_pollable());
+    let events = nix::poll::PollFlags::POLLIN | nix::poll::PollFlags::POLLPRI;
+    let mut fds = [nix::poll::PollFd::new(camera.as_fd(), events)];
+    assert_eq!(nix::poll::poll(&mut fds, 5000u16).unwrap(), 1);
+}
+
+#[test]
+fn cached_buffers_are_told_apart() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    for (wish, reads) in [(CacheWish::Driver, CpuReads::Unknown), (CacheWish::Cached, CpuReads::Cached)] {
+        let mut camera = camera(&device, "NV12").cache(wish).open().unwrap();
+        assert_eq!(camera.buffers().unwrap().cpu_reads(), reads);
+        pixels(&frame(&mut camera));
+    }
+}
+
+#[test]
+fn a_camera_takes_what_is_there_unless_told_otherwise() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let now = device.format(Direction::Capture).unwrap();
+    let camera = Camera::builder().device(device.clone()).open().unwrap();
+    assert_eq!(*camera.layout().unwrap(), now);
+    drop(camera);
+    // The first format that is offered wins; a size that is not offered becomes the nearest.
+    let near = Camera::builder().device(device.clone()).formats([fourcc("H264"), fourcc("NV16"), fourcc("NV12")]);
+    let camera = near.clone().size(Size::new(650, 370)).open().unwrap();
+    assert_eq!((camera.layout().unwrap().fourcc(), camera.layout().unwrap().size()), (fourcc("NV16"), SMALL));
+    drop(camera);
+    let e = near.size(Size::new(650, 370)).fit(Fit::Exact).open().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Mismatch);
+    assert!(e.to_string().contains("1920x1080"), "{e}");
+    let slow = camera_interval(&device, FrameInterval { numerator: 1, denominator: 26 });
+    assert_eq!(slow.map(|i| i.denominator / i.numerator), Some(25), "the nearest rate");
+}
+
+fn camera_interval(device: &framelease::v4l2::Device, wish: FrameInterval) -> Option<FrameInterval> {
+    camera(device, "NV12").interval(wish).open().unwrap().interval()
+}

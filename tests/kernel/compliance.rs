@@ -1,0 +1,48 @@
+//! `v4l2-compliance` judges the test bed: what it fails beyond the explained list is a change to look at.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use framelease::v4l2;
+
+use crate::devices::*;
+
+/// `NAME OF THE NODE: NAME OF THE TEST`, each explained above it.
+const EXPECTED: &str = include_str!("compliance-expected.txt");
+
+#[test]
+fn the_drivers_fail_nothing_but_what_is_explained() {
+    let promised = std::env::var("FRAMELEASE_LAB_PROMISES").unwrap_or_default();
+    if !promised.contains("v4l2-compliance") {
+        needed::<()>("v4l2-compliance", Err("it judges drivers, not us: once, in the x86_64 guest, is enough".into()));
+        return;
+    }
+    let Some(()) = program("v4l2-compliance") else { return };
+    // Injected errors are no part of a driver's contract.
+    reload_vivid("n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1 no_error_inj=1");
+    let mut failed = BTreeSet::new();
+    let mut judged = 0;
+    for info in v4l2::devices() {
+        if !["vivid", "vicodec", "vim2m"].contains(&info.driver.as_str()) {
+            continue;
+        }
+        let node = info.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let name = fs::read_to_string(format!("/sys/class/video4linux/{node}/name")).unwrap();
+        let out = Command::new("v4l2-compliance").arg("-d").arg(&info.path).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(text.contains("Total for "), "{}: {text}", name.trim());
+        judged += 1;
+        for line in text.lines() {
+            if let Some(test) = line.trim().strip_prefix("test ").and_then(|l| l.strip_suffix(": FAIL")) {
+                failed.insert(format!("{}: {test}", name.trim()));
+            }
+        }
+    }
+    reload_vivid(crate::devices::VIVID);
+    assert!(judged >= 4, "{judged} nodes");
+    let expected: BTreeSet<String> =
+        EXPECTED.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect();
+    let new: Vec<_> = failed.difference(&expected).collect();
+    assert!(new.is_empty(), "failures that the list does not explain: {new:#?}");
+}

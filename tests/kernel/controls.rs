@@ -1,0 +1,169 @@
+//! Controls, events, inputs, regions, discovery.
+
+use std::time::Duration;
+
+use framelease::capture::{Camera, Captured};
+use framelease::error::ErrorKind;
+use framelease::format::{Rect, Size};
+use framelease::v4l2::{
+    self, ControlId, ControlKind, ControlValue, Device, Direction, Event, EventKind, Intervals, MemoryCapabilities,
+    SelectionTarget, Sizes,
+};
+
+use crate::devices::*;
+
+#[test]
+fn controls_of_every_type_are_read_and_written() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let all = device.controls().unwrap();
+    assert!(all.len() > 40, "{}", all.len());
+    for (name, kind, value) in [
+        ("Integer 32 Bits", ControlKind::Integer, ControlValue::from(-77)),
+        ("Integer 64 Bits", ControlKind::Integer64, ControlValue::from(-1i64 << 40)),
+        ("Boolean", ControlKind::Boolean, ControlValue::from(false)),
+        ("Menu", ControlKind::Menu, ControlValue::from(4)),
+        ("Integer Menu", ControlKind::IntegerMenu, ControlValue::from(7)),
+        ("String", ControlKind::Text, ControlValue::from("abc")),
+        ("Bitmask", ControlKind::Bitmask, ControlValue::from(0x8000_2000i64)),
+        ("U16 8x16 Matrix", ControlKind::Compound, ControlValue::from(vec![0x14u8; 256])),
+    ] {
+        let control = control(&device, name);
+        assert_eq!(control.kind, kind, "{name}");
+        assert_eq!(device.set_control(control.id, value.clone()).unwrap(), value, "{name}");
+        assert_eq!(device.control_value(control.id).unwrap(), value, "{name}");
+    }
+    press(&device, "Button");
+    let menu = control(&device, "Menu");
+    assert_eq!(menu.menu.iter().map(|m| m.index).collect::<Vec<_>>(), [1, 3, 4], "a menu with holes");
+    assert_eq!(control(&device, "Integer Menu").menu[3].name, "8");
+    for (name, value, word) in [
+        ("Brightness", ControlValue::from(256), "0 to 255"),
+        ("Menu", ControlValue::from(2), "3 (Menu Item 3)"),
+        ("String", ControlValue::from("too long"), "2 to 4 bytes"),
+        ("Boolean", ControlValue::from("yes"), "0 to 1"),
+        ("U16 8x16 Matrix", ControlValue::from(vec![0u8; 8]), "256 bytes"),
+    ] {
+        let e = device.set_control(control(&device, name).id, value).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+        assert!(e.to_string().contains(word) && e.to_string().contains(name), "{e}");
+    }
+    let e = device.set_control(control(&device, "Read-Only Integer 32 Bits").id, 5).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    let e = device.set_control(ControlId(0x0098_0001), 1).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    // Every control can be described and, if it may be, read.
+    for control in all {
+        assert!(!control.to_string().is_empty());
+        if !control.flags.contains(v4l2::ControlFlags::WRITE_ONLY) {
+            device.control_value(control.id).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_control_s_change_is_an_event() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let other = Device::open(&device.info().path).unwrap();
+    device.subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
+    assert_eq!(device.try_event().unwrap(), None);
+    other.set_control(ControlId::CONTRAST, 42).unwrap();
+    let event = device.event(Duration::from_secs(2)).unwrap();
+    assert_eq!(event, Some(Event::Control { id: ControlId::CONTRAST, value: 42, range: (0, 255) }));
+    device.unsubscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
+    other.set_control(ControlId::CONTRAST, 43).unwrap();
+    assert_eq!(device.event(Duration::from_millis(20)).unwrap(), None);
+    let e = device.subscribe(EventKind::FrameSync).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+}
+
+#[test]
+fn a_source_that_changes_is_followed() {
+    for planar in [Planar::Single, Planar::Multi] {
+        let Some(device) = vivid(planar) else { return };
+        let hdmi = device.inputs().unwrap().into_iter().find(|i| i.name.starts_with("HDMI")).unwrap();
+        assert!(hdmi.has_timings && hdmi.has_signal);
+        let builder = Camera::builder().device(device.clone()).input(hdmi.index).formats([fourcc("YUYV")]);
+        leaving_nothing(|| {
+            let mut camera = builder.open().unwrap();
+            assert_eq!(device.input().unwrap(), hdmi.index);
+            let before = frame(&mut camera);
+            let bytes = pixels(&before);
+            set(&device, "DV Timings", 0); // 640x480p59
+            set(&device, "DV Timings Signal Mode", 4);
+            changed(&mut camera);
+            assert_eq!(device.detect_timings().unwrap().unwrap().size(), Size::new(640, 480));
+            camera.follow_source().unwrap();
+            assert_eq!(camera.layout().unwrap().size(), Size::new(640, 480));
+            assert_eq!(frame(&mut camera).layout().size(), Size::new(640, 480));
+            assert!(pixels(&before) == bytes);
+            set(&device, "DV Timings Signal Mode", 1); // no signal
+            changed(&mut camera);
+            assert!(device.detect_timings().unwrap().is_none());
+            let e = camera.follow_source().unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
+            assert_eq!(camera.next(Duration::ZERO).unwrap_err().kind(), ErrorKind::State);
+            set(&device, "DV Timings Signal Mode", 4);
+            camera.follow_source().unwrap();
+            frame(&mut camera);
+        });
+        let e = device.set_input(77).unwrap_err();
+        assert!(e.to_string().contains("3 (HDMI"), "{e}");
+    }
+}
+
+fn changed(camera: &mut Camera) {
+    for _ in 0..200 {
+        if let Some(Captured::SourceChanged) = camera.next(Duration::from_secs(5)).unwrap() {
+            return;
+        }
+    }
+    panic!("no source change");
+}
+
+#[test]
+fn crop_and_compose_are_set_within_bounds() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    // Cropping and scaling are of the grabber inputs.
+    device.set_input(3).unwrap();
+    let region = device.region(Direction::Capture, SelectionTarget::Crop).unwrap();
+    assert_eq!(region.active, region.default);
+    assert!(region.bounds.size.width >= 640);
+    let wanted = Rect { left: 64, top: 32, size: Size::new(320, 240) };
+    assert_eq!(device.set_region(Direction::Capture, SelectionTarget::Crop, wanted).unwrap(), wanted);
+    let region = device.region(Direction::Capture, SelectionTarget::Crop).unwrap();
+    assert_eq!(region.active, wanted);
+    let far = Rect { left: -5000, top: 1 << 30, size: Size::new(u32::MAX, 1) };
+    if let Ok(given) = device.set_region(Direction::Capture, SelectionTarget::Crop, far) {
+        assert!(given.left >= 0 && given.size.width <= region.bounds.size.width, "{given}");
+    }
+    let compose = device.region(Direction::Capture, SelectionTarget::Compose).unwrap();
+    assert!(compose.active.size.width > 0);
+    device.set_input(0).unwrap();
+    let e = device.set_region(Direction::Capture, SelectionTarget::Compose, wanted).unwrap_err();
+    assert!(e.to_string().contains("320x240@64,32"), "{e}");
+}
+
+#[test]
+fn devices_are_found_and_described() {
+    let Some(single) = vivid(Planar::Single) else { return };
+    let info = single.info();
+    assert_eq!((info.driver.as_str(), info.card.as_str()), ("vivid", "vivid"));
+    assert!(info.bus.starts_with("platform:vivid-"), "{}", info.bus);
+    assert!(v4l2::devices().contains(info));
+    assert!(Device::find(|d| d.is_capture()).is_ok());
+    let (memory, most) = single.memory_capabilities(Direction::Capture).unwrap();
+    use MemoryCapabilities as M;
+    assert!(memory.contains(M::MMAP | M::DMABUF | M::ORPHANED_BUFFERS | M::CACHE_HINTS), "{memory:?}");
+    assert_eq!(most, Some(64));
+    assert!(matches!(single.sizes(fourcc("NV12")).unwrap(), Sizes::Discrete(s) if s.contains(&SMALL)));
+    assert!(matches!(single.intervals(fourcc("NV12"), SMALL).unwrap(), Intervals::Discrete(i) if i.len() > 5));
+    assert_eq!(single.sizes(fourcc("H264")).unwrap(), Sizes::Unknown);
+    let found = Device::find(|d| d.driver == "vim2m").map_err(|e| e.to_string());
+    if let Some(m2m) = needed("vim2m", found) {
+        assert!(m2m.info().is_m2m() && !m2m.info().is_capture());
+        assert!(matches!(m2m.sizes(fourcc("RGB565")).unwrap(), Sizes::Stepwise { .. }));
+        // The graph of a mem-to-mem device is a line.
+        let path = v4l2::media_path(&m2m).expect("vim2m has a media device");
+        assert!(path.contains("->") && path.contains("proc"), "{path}");
+    }
+}

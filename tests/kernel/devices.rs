@@ -1,0 +1,158 @@
+//! The devices that tests need, fresh; and the rule for those that are missing.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use framelease::capture::{Camera, CameraBuilder, Captured};
+use framelease::format::{FourCc, FrameInterval, Layout, Size};
+use framelease::frame::Frame;
+use framelease::v4l2::{Control, ControlValue, Device};
+
+/// What the lab loads; tests that change a device load it anew.
+pub const VIVID: &str = "n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1";
+
+pub const SMALL: Size = Size::new(640, 360);
+
+/// A device that a test needs. If it is missing: a failure where the lab promises it, else a visible skip.
+pub fn needed<T>(what: &str, found: Result<T, String>) -> Option<T> {
+    let why = match found {
+        Ok(device) => return Some(device),
+        Err(why) => why,
+    };
+    let promised = std::env::var("FRAMELEASE_LAB_PROMISES").unwrap_or_default();
+    assert!(!promised.split_whitespace().any(|p| p == what), "the lab promises {what}: {why}");
+    // Not `eprintln!`, which the test harness keeps to itself.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
+    None
+}
+
+/// A file that must be there for a test.
+pub fn needed_path(what: &str, path: &str) -> Option<()> {
+    needed(what, Path::new(path).exists().then_some(()).ok_or_else(|| format!("there is no {path}")))
+}
+
+/// A program's standard output; its failure fails the test.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{program} {args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+/// Whether a program is there.
+pub fn program(name: &str) -> Option<()> {
+    let found = Command::new(name).arg("--help").output().map(drop);
+    needed(name, found.map_err(|e| e.to_string()))
+}
+
+/// Which of the two API's nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planar {
+    Single,
+    Multi,
+}
+
+/// Loads vivid anew in the lab, so that no test sees another's settings.
+pub fn reload_vivid(parameters: &str) {
+    if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
+        return;
+    }
+    run("modprobe", &["-r", "vivid"]);
+    let words: Vec<&str> = std::iter::once("vivid").chain(parameters.split(' ')).collect();
+    run("modprobe", &words);
+}
+
+/// vivid's capture node of one API, with default settings.
+pub fn vivid(planar: Planar) -> Option<Device> {
+    reload_vivid(VIVID);
+    vivid_as_is(planar)
+}
+
+pub fn vivid_as_is(planar: Planar) -> Option<Device> {
+    let found =
+        Device::find(|d| d.driver == "vivid" && d.is_capture() && d.is_multi_planar() == (planar == Planar::Multi));
+    needed("vivid", found.map_err(|e| e.to_string()))
+}
+
+/// vivid's output node of one API.
+pub fn vivid_output(planar: Planar) -> Option<Device> {
+    reload_vivid(VIVID);
+    let found =
+        Device::find(|d| d.driver == "vivid" && d.is_output() && d.is_multi_planar() == (planar == Planar::Multi));
+    needed("vivid", found.map_err(|e| e.to_string()))
+}
+
+/// A control by its driver's name for it.
+pub fn control(device: &Device, name: &str) -> Control {
+    let all = device.controls().unwrap();
+    all.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no control '{name}'"))
+}
+
+pub fn set(device: &Device, name: &str, value: impl Into<ControlValue>) {
+    device.set_control(control(device, name).id, value).unwrap();
+}
+
+pub fn press(device: &Device, name: &str) {
+    set(device, name, ControlValue::Press);
+}
+
+/// A pattern that does not change from frame to frame.
+pub fn freeze_pattern(device: &Device) {
+    set(device, "OSD Text Mode", 2);
+}
+
+pub fn fourcc(name: &str) -> FourCc {
+    name.parse().unwrap()
+}
+
+/// A small, quick camera.
+pub fn camera(device: &Device, format: &str) -> CameraBuilder {
+    Camera::builder().device(device.clone()).formats([fourcc(format)]).size(SMALL).interval(FrameInterval::from_fps(60))
+}
+
+/// The next frame; anything else fails the test.
+pub fn frame(camera: &mut Camera) -> Frame {
+    match camera.next(Duration::from_secs(5)) {
+        Ok(Some(Captured::Frame(frame))) => frame,
+        other => panic!("no frame but {other:?}"),
+    }
+}
+
+/// The pixels of a frame.
+pub fn pixels(frame: &Frame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.read(Duration::from_secs(1)).unwrap().write_to(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, frame.layout().pixel_bytes());
+    bytes
+}
+
+/// Layouts as one writes them.
+pub fn packed(format: &str, size: Size) -> Layout {
+    Layout::packed(fourcc(format), size).unwrap()
+}
+
+/// Dma-bufs in the whole machine.
+pub fn dma_bufs() -> Option<u64> {
+    let text = std::fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").ok()?;
+    let total = text.lines().rev().find_map(|l| l.strip_prefix("Total "))?;
+    total.split(' ').next()?.parse().ok()
+}
+
+/// Runs a test and fails it if a dma-buf is left behind.
+pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {
+    let before = dma_bufs();
+    let result = test();
+    let mut after = dma_bufs();
+    for _ in 0..50 {
+        if after <= before {
+            break;
+        }
+        // The kernel closes files a moment after the last descriptor.
+        std::thread::sleep(Duration::from_millis(20));
+        after = dma_bufs();
+    }
+    assert!(after <= before, "dma-bufs before {before:?}, after {after:?}");
+    result
+}

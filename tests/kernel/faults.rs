@@ -1,0 +1,270 @@
+//! What goes wrong, on purpose.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use framelease::capture::{Camera, Captured};
+use framelease::error::ErrorKind;
+use framelease::format::Size;
+use framelease::frame::FrameFlags;
+use framelease::v4l2::{Device, Direction, FormatRequest, Queue};
+
+use crate::devices::*;
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    for (path, kind) in [
+        ("/dev/video999", ErrorKind::NotFound),
+        ("/dev/null", ErrorKind::WrongFile),
+        ("/dev", ErrorKind::WrongFile),
+        ("/proc/self/exe", ErrorKind::WrongFile),
+    ] {
+        let e = Camera::builder().path(path).open().unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(path), "{e}");
+    }
+    if vivid(Planar::Single).is_some() {
+        let e = Device::find(|d| d.driver == "no such driver").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert!(e.to_string().contains("(vivid) is a capture device"), "{e}");
+    }
+}
+
+#[test]
+fn without_permission() {
+    const CHILD: &str = "FRAMELEASE_TEST_WITHOUT_RIGHTS";
+    if let Ok(path) = std::env::var(CHILD) {
+        let e = Device::open(path).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+        return;
+    }
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut child = Command::new("/proc/self/exe");
+    child.args(["--exact", "faults::without_permission"]).env(CHILD, &device.info().path).uid(65534).gid(65534);
+    let out = match child.output() {
+        Ok(out) => out,
+        // Not root, or a test binary that nobody else may read.
+        Err(e) => {
+            needed::<()>("privileges", Err(format!("cannot run as another user: {e}")));
+            return;
+        }
+    };
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+}
+
+#[test]
+fn busy() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut first = camera(&device, "NV12").open().unwrap();
+    let second = Device::open(&device.info().path).unwrap();
+    let e = camera(&second, "YUYV").open().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
+    // The same format is taken; the buffers are not to be had.
+    let mut queue = Queue::new(&second, Direction::Capture).unwrap();
+    let e = queue.allocate(2, Default::default()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
+    frame(&mut first);
+}
+
+#[test]
+fn formats_and_sizes_that_cannot_be() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let before = device.format(Direction::Capture).unwrap();
+    for (format, size, kind) in [
+        ("H264", SMALL, ErrorKind::Unsupported),
+        ("NV12M", SMALL, ErrorKind::Unsupported),
+        ("NV12", Size::new(0, 360), ErrorKind::InvalidArgument),
+        ("NV12", Size::new(640, 0), ErrorKind::InvalidArgument),
+    ] {
+        let e = device.set_format(Direction::Capture, &FormatRequest::new(fourcc(format), size)).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().starts_with("VIDIOC_S_FMT on /dev/video"), "{e}");
+        for word in [format!("asked {} {size}", fourcc(format)), "(vivid)".into(), "YUYV".into(), "NV12".into()] {
+            assert!(e.to_string().contains(&word), "{word} in {e}");
+        }
+    }
+    let e = camera(&device, "H264").open().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("asked H264 640x360; the device offers YUYV"), "{e}");
+    let e = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), SMALL)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    // Absurd sizes become sizes that the device has.
+    for size in [Size::new(1, 1), Size::new(u32::MAX, u32::MAX), Size::new(1 << 31, 7)] {
+        let got = device.try_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), size)).unwrap();
+        assert!(got.size().width <= 3840 && got.size().width >= 320, "{got}");
+    }
+    let mut queue = Queue::new(&device, Direction::Capture).unwrap();
+    for count in [0, 65, usize::MAX] {
+        assert_eq!(queue.allocate(count, Default::default()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+    assert_eq!(queue.start().unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(queue.try_dequeue().unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(queue.dequeue(Duration::ZERO).unwrap_err().kind(), ErrorKind::State);
+    let _ = before;
+}
+
+#[test]
+fn a_driver_that_aligns() {
+    let found = Device::find(|d| d.driver == "vicodec" && d.is_m2m()).map_err(|e| e.to_string());
+    let Some(encoder) = needed("vicodec", found) else { return };
+    let Some(camera) = vivid(Planar::Single) else { return };
+    let picture = camera.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL)).unwrap();
+    let request = FormatRequest::new(fourcc("NV12"), SMALL);
+    let given = encoder.set_format(Direction::Output, &request).unwrap();
+    assert_eq!(given.size(), Size::new(640, 368), "vicodec's macroblocks");
+    let e = encoder.set_format_exact(Direction::Output, &picture).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Mismatch);
+    for word in ["640x360", "640x368", "230400/640", "235520/640"] {
+        assert!(e.to_string().contains(word), "{word} in {e}");
+    }
+    // The other way round the two agree.
+    let given = camera.set_format_exact(Direction::Capture, &packed("NV12", Size::new(1280, 720))).unwrap();
+    assert_eq!(encoder.set_format_exact(Direction::Output, &given).unwrap().planes(), given.planes());
+    // A stride that the user asks for is honoured or told.
+    let mut wide = FormatRequest::new(fourcc("YUYV"), SMALL);
+    wide.stride_bytes[0] = 1536;
+    let given = camera.set_format(Direction::Capture, &wide).unwrap();
+    assert_eq!(given.planes()[0].stride_bytes, 1536);
+}
+
+#[test]
+fn padded_rows_are_left_out_of_the_pixels() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    freeze_pattern(&device);
+    let tight = pixels(&frame(&mut camera(&device, "YUYV").open().unwrap()));
+    let mut wide = FormatRequest::new(fourcc("YUYV"), SMALL);
+    wide.stride_bytes[0] = 1536;
+    device.set_format(Direction::Capture, &wide).unwrap();
+    let mut queue = Queue::new(&device, Direction::Capture).unwrap();
+    queue.allocate(3, Default::default()).unwrap();
+    queue.start().unwrap();
+    match queue.dequeue(Duration::from_secs(5)).unwrap() {
+        Some(framelease::v4l2::Dequeued::Frame(frame)) => {
+            assert_eq!(frame.layout().planes()[0].stride_bytes, 1536);
+            assert!(pixels(&frame) == tight);
+        }
+        other => panic!("{other:?}"),
+    };
+}
+
+#[test]
+fn injected_errors_are_typed_and_pass() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    leaving_nothing(|| {
+        for (button, op) in [
+            ("Inject VIDIOC_REQBUFS Error", "VIDIOC_REQBUFS"),
+            ("Inject VIDIOC_QBUF Error", "VIDIOC_QBUF"),
+            ("Inject VIDIOC_STREAMON Error", "VIDIOC_STREAMON"),
+        ] {
+            press(&device, button);
+            let e = camera(&device, "NV12").open().unwrap_err();
+            assert_eq!((e.op().0, e.kind()), (op, ErrorKind::InvalidArgument), "{e}");
+            // Nothing is left of the failure: neither buffers nor state.
+            frame(&mut camera(&device, "YUYV").open().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_failed_return_is_told_once_and_tried_again() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").buffers(4).open().unwrap();
+    let frame_held = frame(&mut camera);
+    press(&device, "Inject VIDIOC_QBUF Error");
+    std::thread::spawn(move || drop(frame_held)).join().unwrap();
+    let e = camera.next(Duration::from_secs(1)).unwrap_err();
+    assert_eq!((e.op().0, e.kind()), ("VIDIOC_QBUF", ErrorKind::InvalidArgument), "{e}");
+    (0..8).for_each(|_| drop(frame(&mut camera)));
+    assert_eq!(camera.stats().queued, camera.buffers().unwrap().slots(), "no buffer is lost");
+}
+
+#[test]
+fn damaged_and_lost_frames_do_not_end_the_stream() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    let mut camera = camera(&device, "NV12M").open().unwrap();
+    frame(&mut camera);
+    press(&device, "Inject V4L2_BUF_FLAG_ERROR");
+    let damaged = (0..20).filter(|_| frame(&mut camera).meta().flags.contains(FrameFlags::ERROR)).count();
+    assert_eq!((damaged, camera.stats().errors), (1, 1));
+    let lost = camera.stats().lost;
+    set(&device, "Percentage of Dropped Buffers", 60);
+    let told: u64 = (0..30).map(|_| u64::from(frame(&mut camera).meta().lost)).sum();
+    assert!(told > 10, "{told} lost of about 75");
+    assert_eq!(camera.stats().lost - lost, told);
+}
+
+#[test]
+fn a_sequence_that_wraps_goes_on() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    set(&device, "Wrap Sequence Number", true);
+    let mut camera = camera(&device, "NV12").open().unwrap();
+    let mut last = frame(&mut camera).meta().sequence;
+    assert!(last > 0xffff_0000, "{last:#x}");
+    while last < 1 << 32 {
+        let meta = *frame(&mut camera).meta();
+        assert_eq!(meta.sequence, last + 1 + u64::from(meta.lost));
+        last = meta.sequence;
+    }
+    camera.restart().unwrap();
+    assert_eq!(frame(&mut camera).meta().sequence, last + 1, "counts on over a restart");
+}
+
+#[test]
+fn a_fatal_error_ends_clearly_and_a_restart_helps() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    leaving_nothing(|| {
+        let mut camera = camera(&device, "NV12").open().unwrap();
+        let held = frame(&mut camera);
+        let bytes = pixels(&held);
+        press(&device, "Inject Fatal Streaming Error");
+        lost(&mut camera);
+        assert!(pixels(&held) == bytes);
+        camera.restart().unwrap();
+        drop(held);
+        (0..10).for_each(|_| drop(frame(&mut camera)));
+        assert_eq!(camera.stats().queued, camera.buffers().unwrap().slots());
+    });
+}
+
+#[test]
+fn an_unplug_ends_clearly_and_leases_stay() {
+    for planar in [Planar::Single, Planar::Multi] {
+        let Some(device) = vivid(planar) else { return };
+        leaving_nothing(|| {
+            let mut camera = camera(&device, "NV12").open().unwrap();
+            let held = frame(&mut camera);
+            let bytes = pixels(&held);
+            press(&device, "Disconnect");
+            lost(&mut camera);
+            assert!(!bytes.is_empty() && pixels(&held) == bytes);
+            assert!(camera.restart().is_err());
+            assert_eq!(camera.reconfigure(fourcc("YUYV"), SMALL).unwrap_err().kind(), ErrorKind::DeviceLost);
+            assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::State);
+            drop(camera);
+            assert!(pixels(&held) == bytes);
+        });
+    }
+}
+
+/// The stream ends within a second, and every later call says so without waiting.
+fn lost(camera: &mut Camera) {
+    let start = Instant::now();
+    let error = loop {
+        assert!(start.elapsed() < Duration::from_secs(2), "no end");
+        match camera.next(Duration::from_secs(1)) {
+            // What was captured before.
+            Ok(Some(Captured::Frame(_))) => {}
+            // The return of such a frame may be the first to fail.
+            Err(e) => break e,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
+    let start = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(camera.next(Duration::from_secs(5)).unwrap_err().kind(), ErrorKind::DeviceLost);
+        assert_eq!(camera.try_next().unwrap_err().kind(), ErrorKind::DeviceLost);
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "a lost device is waited for");
+}

@@ -1,0 +1,247 @@
+//! DMABUF import on capture and output queues, and the driver's own buffers on an output queue.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use framelease::dmabuf::Allocator;
+use framelease::error::ErrorKind;
+use framelease::format::Size;
+use framelease::frame::{CpuReads, Frame, FrameFlags, Pool};
+use framelease::v4l2::{Dequeued, Device, Direction, FormatRequest, MemoryCapabilities, Queue};
+
+use crate::devices::*;
+
+const WAIT: Duration = Duration::from_secs(5);
+
+fn dequeued(queue: &mut Queue) -> Frame {
+    match queue.dequeue(WAIT) {
+        Ok(Some(Dequeued::Frame(frame))) => frame,
+        other => panic!("no frame but {other:?}"),
+    }
+}
+
+/// What the machine allocates and devices import.
+fn allocators() -> Vec<Allocator> {
+    let mut all = Vec::new();
+    if needed_path("udmabuf", "/dev/udmabuf").is_some() {
+        all.push(Allocator::Udmabuf);
+    }
+    if needed_path("dma-heap", "/dev/dma_heap/system").is_some() {
+        all.push(Allocator::Heap("/dev/dma_heap/system".into()));
+    }
+    all
+}
+
+#[test]
+fn a_camera_fills_buffers_of_an_allocator() {
+    for (planar, format) in [(Planar::Single, "NV12"), (Planar::Multi, "NV12M")] {
+        let Some(device) = vivid(planar) else { return };
+        freeze_pattern(&device);
+        let own = pixels(&frame(&mut camera(&device, format).open().unwrap()));
+        for allocator in allocators() {
+            leaving_nothing(|| {
+                let mut camera = camera(&device, format).allocator(allocator.clone()).buffers(4).open().unwrap();
+                assert_eq!(camera.buffers().unwrap().cpu_reads(), CpuReads::Cached);
+                for _ in 0..10 {
+                    let frame = frame(&mut camera);
+                    assert!(pixels(&frame) == own, "{allocator} {format}");
+                    assert!(!frame.memory()[0].is_read_only(), "of our own making");
+                }
+                // A frame outlives the camera here as well.
+                let held = frame(&mut camera);
+                drop(camera);
+                assert!(pixels(&held) == own);
+            });
+        }
+        let e = camera(&device, format).allocator(Allocator::Memfd).open().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+        frame(&mut camera(&device, format).open().unwrap());
+    }
+}
+
+#[test]
+fn a_capture_queue_fills_a_pool_of_others() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    leaving_nothing(|| {
+        let layout = device.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12M"), SMALL)).unwrap();
+        let pool = Pool::new(&Allocator::Udmabuf, layout, 4).unwrap();
+        let mut queue = Queue::new(&device, Direction::Capture).unwrap();
+        queue.import(3).unwrap();
+        for _ in 0..3 {
+            queue.queue_empty(pool.try_acquire().unwrap()).unwrap();
+        }
+        let full = queue.queue_empty(pool.try_acquire().unwrap()).unwrap_err();
+        assert_eq!((full.error.kind(), queue.room()), (ErrorKind::Exhausted, 0));
+        drop(full);
+        queue.start().unwrap();
+        for _ in 0..20 {
+            let frame = dequeued(&mut queue);
+            assert!(pixels(&frame).iter().any(|&b| b > 16));
+            drop(frame);
+            queue.queue_empty(pool.try_acquire().unwrap()).unwrap();
+        }
+        assert_eq!((queue.queued(), pool.buffers().held()), (3, 3));
+        // A frame is not for a capture queue.
+        let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
+        assert_eq!(queue.queue(frame).unwrap_err().error.kind(), ErrorKind::State);
+        queue.stop().unwrap();
+        assert_eq!((queue.queued(), pool.buffers().held()), (0, 0), "the leases are given up");
+    });
+}
+
+/// Frames of a camera shown by an output node, by the same memory.
+fn show(planar: Planar, format: &str) {
+    let Some(output) = vivid_output(planar) else { return };
+    let Some(device) = vivid_as_is(planar) else { return };
+    leaving_nothing(|| {
+        let mut camera = camera(&device, format).buffers(5).open().unwrap();
+        let layout = *camera.layout().unwrap();
+        let mut queue = Queue::new(&output, Direction::Output).unwrap();
+        output.set_format_exact(Direction::Output, &layout).unwrap();
+        queue.import(3).unwrap();
+        let room = queue.room();
+        (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
+        assert_eq!(camera.stats().held, 2, "the queue holds the leases");
+        queue.start().unwrap();
+        let mut shown = HashSet::new();
+        for _ in 0..25 {
+            queue.queue(frame(&mut camera)).unwrap();
+            let back = dequeued(&mut queue);
+            assert!(!back.meta().flags.contains(FrameFlags::ERROR));
+            shown.insert(back.slot());
+        }
+        assert!(shown.len() >= 3, "{shown:?}");
+        assert_eq!((queue.queued(), queue.room()), (2, room - 2));
+        queue.free();
+        assert_eq!(camera.stats().held, 0);
+        frame(&mut camera);
+    });
+}
+
+#[test]
+fn an_output_queue_shows_a_camera_s_frames_single_planar() {
+    ["NV12", "YUYV"].into_iter().for_each(|f| show(Planar::Single, f));
+}
+
+#[test]
+fn an_output_queue_shows_a_camera_s_frames_multi_planar() {
+    // NV16M has a data offset on this driver.
+    ["NV12", "NV12M", "NV16M"].into_iter().for_each(|f| show(Planar::Multi, f));
+}
+
+fn yuyv_output() -> Option<(Device, Queue)> {
+    let output = vivid_output(Planar::Single)?;
+    output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
+    let queue = Queue::new(&output, Direction::Output).unwrap();
+    Some((output, queue))
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
+    let Some((_, mut queue)) = yuyv_output() else { return };
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    leaving_nothing(|| {
+        queue.import(2).unwrap();
+        for (layout, kind) in [
+            (packed("YUYV", Size::new(640, 352)), ErrorKind::Mismatch), // fits the picture, too few bytes
+            (packed("YUYV", Size::new(320, 180)), ErrorKind::Mismatch),
+            (packed("UYVY", SMALL), ErrorKind::Mismatch),
+            (packed("NV12M", SMALL), ErrorKind::Mismatch),
+        ] {
+            let pool = Pool::new(&Allocator::Udmabuf, layout, 1).unwrap();
+            let rejected = queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap_err();
+            assert_eq!(rejected.error.kind(), kind, "{}", rejected.error);
+            assert_eq!(rejected.item.layout(), &layout);
+        }
+        let pool = Pool::new(&Allocator::Memfd, packed("YUYV", SMALL), 1).unwrap();
+        let rejected = queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::WrongFile, "{}", rejected.error);
+        // Data that is not there, and an offset that the API has not.
+        let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 1).unwrap();
+        for (offset_bytes, bytes) in [(0, 0), (0, u32::MAX), (u32::MAX, 2), (64, 1000)] {
+            let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
+            let mut meta = *frame.meta();
+            (meta.payload[0].offset_bytes, meta.payload[0].bytes) = (offset_bytes, bytes);
+            let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
+        }
+        // What the driver itself refuses (too little data) comes back, too.
+        let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
+        let mut meta = *frame.meta();
+        meta.payload[0].bytes = 100;
+        let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
+        assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
+        drop(rejected);
+        queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap();
+        drop(queue);
+    });
+}
+
+#[test]
+fn a_queue_of_imports_grows_and_shrinks() {
+    let Some((output, mut queue)) = yuyv_output() else { return };
+    let (capabilities, most) = output.memory_capabilities(Direction::Output).unwrap();
+    assert!(capabilities.contains(MemoryCapabilities::MMAP | MemoryCapabilities::DMABUF));
+    assert!(most.unwrap() >= 32);
+    assert_eq!(queue.grow(1).unwrap_err().kind(), ErrorKind::State);
+    queue.import(2).unwrap();
+    let first = queue.room();
+    queue.grow(3).unwrap();
+    assert_eq!(queue.room(), first + 3);
+    if capabilities.contains(MemoryCapabilities::REMOVE_BUFFERS) {
+        assert_eq!(queue.shrink(2).unwrap(), 2);
+        assert_eq!(queue.room(), first + 1);
+        queue.grow(1).unwrap();
+    }
+    assert!(queue.import(2).unwrap_err().kind() == ErrorKind::State);
+}
+
+#[test]
+fn the_same_buffer_is_attached_once() {
+    let Some(output) = vivid_output(Planar::Single) else { return };
+    let Some(device) = vivid_as_is(Planar::Single) else { return };
+    let attached = || -> Option<u32> {
+        let text = std::fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").ok()?;
+        let counts = text.lines().filter_map(|l| l.strip_prefix("Total ")?.strip_suffix(" devices attached"));
+        Some(counts.filter_map(|n| n.parse::<u32>().ok()).sum())
+    };
+    let Some(before) = needed("debugfs", attached().ok_or_else(|| "no bufinfo".to_string())) else { return };
+    let mut camera = camera(&device, "YUYV").buffers(4).open().unwrap();
+    output.set_format_exact(Direction::Output, camera.layout().unwrap()).unwrap();
+    let mut queue = Queue::new(&output, Direction::Output).unwrap();
+    queue.import(camera.buffers().unwrap().slots()).unwrap();
+    (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
+    queue.start().unwrap();
+    for _ in 0..20 {
+        queue.queue(frame(&mut camera)).unwrap();
+        dequeued(&mut queue);
+    }
+    let attached = attached().unwrap() - before;
+    assert!(attached as usize <= camera.buffers().unwrap().slots(), "{attached} attachments");
+}
+
+#[test]
+fn an_output_queue_s_own_buffers_are_filled_and_shown() {
+    let Some((_, mut queue)) = yuyv_output() else { return };
+    leaving_nothing(|| {
+        let slots = queue.allocate(3, Default::default()).unwrap().slots();
+        let empty: Vec<_> = (0..slots).map(|_| queue.try_acquire().unwrap()).collect();
+        assert!(queue.try_acquire().is_none());
+        for (i, frame) in empty.into_iter().enumerate() {
+            // Exported read-only: the CPU cannot write them, a device can.
+            queue.queue(frame.freeze_full(i as u64, 0)).unwrap();
+        }
+        assert_eq!(queue.queued(), slots);
+        queue.start().unwrap();
+        for _ in 0..10 {
+            let back = dequeued(&mut queue);
+            drop(back);
+            let next = queue.try_acquire().unwrap();
+            queue.queue(next.freeze_full(0, 0)).unwrap();
+        }
+        queue.stop().unwrap();
+        assert_eq!(queue.queued(), 0);
+        assert!(queue.try_acquire().is_some(), "at home after the stop");
+    });
+}
