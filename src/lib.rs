@@ -35,3 +35,12 @@ mod sys;
 pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Op, Rejected, Result};
+
+/// The programs in the README and in docs/embedding.md compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+}
