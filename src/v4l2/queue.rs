@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::formats::{geometry, holds};
-use super::imports::{key, Imports};
+use super::imports::{ids, Imports};
 use super::ring::{Ring, RingHome};
 use super::sequence::Sequence;
 use super::{media, Device, Direction};
@@ -565,7 +565,7 @@ impl Queue {
         let planes = planes(own, sizes, data.map(|d| d.0), self.kind.is_multi_planar())
             .map_err(|text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device))?;
         let index = match (&mut self.memory, slot) {
-            (Memory::Imports { imports, .. }, _) => imports.take(&key(memory)),
+            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory), planes),
             (_, slot) => slot.filter(|&s| matches!(self.held.get(s), Some(None))),
         };
         let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
@@ -580,7 +580,7 @@ impl Queue {
         }
         if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
             if let Memory::Imports { imports, .. } = &mut self.memory {
-                imports.forget(index);
+                imports.give_back(index);
             }
             let text = format!("{}; index {index}, {planes:?}", e.desc());
             return Err(self.device.failed(OP, e).detail(text));
