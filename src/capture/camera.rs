@@ -371,6 +371,8 @@ impl Camera {
     pub fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();
+        // What was told until now is followed hereby.
+        while self.try_event()?.is_some() {}
         match device.detect_timings() {
             Ok(Some(timings)) => device.set_timings(&timings)?,
             Ok(None) => {
