@@ -133,7 +133,9 @@ impl CameraBuilder {
             device.set_input(index)?;
         }
         let queue = Queue::new(&device, Direction::Capture)?;
-        let events = device.subscribe(EventKind::SourceChange).is_ok();
+        // The event is of one input; drivers without inputs have number 0.
+        let input = device.input().unwrap_or(0);
+        let events = device.subscribe(EventKind::SourceChange(input)).is_ok();
         let interval = None;
         let mut camera = Camera { queue, wishes: self, events, interval, buffers: None, stats: CameraStats::default() };
         camera.set_up()?;
@@ -369,6 +371,8 @@ impl Camera {
     pub fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();
+        // What was told until now is followed hereby.
+        while self.try_event()?.is_some() {}
         match device.detect_timings() {
             Ok(Some(timings)) => device.set_timings(&timings)?,
             Ok(None) => {

@@ -23,8 +23,8 @@ pub enum EventKind {
     Control(ControlId),
     /// A frame begins.
     FrameSync,
-    /// The resolution or format at an input, or in a bitstream, changed.
-    SourceChange,
+    /// The resolution or format at the input of this number, or in a decoder's bitstream (0), changed.
+    SourceChange(u32),
 }
 
 impl EventKind {
@@ -34,7 +34,7 @@ impl EventKind {
             Self::EndOfStream => (2, 0),
             Self::Control(ControlId(id)) => (3, id),
             Self::FrameSync => (4, 0),
-            Self::SourceChange => (5, 0),
+            Self::SourceChange(input) => (5, input),
         };
         EventSubscription { kind, id, ..EventSubscription::zeroed() }
     }
@@ -64,6 +64,8 @@ pub enum Event {
     },
     /// The source changed: read the format (or timings) again, and reconfigure.
     SourceChange {
+        /// The number of the input.
+        input: u32,
         /// `V4L2_EVENT_SRC_CH_*`: bit 0 is the resolution.
         changes: u32,
     },
@@ -87,7 +89,7 @@ fn decode(raw: &uapi::Event) -> Event {
             Event::Control { id: ControlId(raw.id), value, range: (signed(20), signed(24)) }
         }
         4 => Event::FrameSync { sequence: word(0) },
-        5 => Event::SourceChange { changes: word(0) },
+        5 => Event::SourceChange { input: raw.id, changes: word(0) },
         other => Event::Other(other),
     }
 }
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn events_decode() {
         assert_eq!(decode(&raw(4, &[42])), Event::FrameSync { sequence: 42 });
-        assert_eq!(decode(&raw(5, &[1])), Event::SourceChange { changes: 1 });
+        assert_eq!(decode(&raw(5, &[1])), Event::SourceChange { input: 7, changes: 1 });
         assert_eq!(decode(&raw(2, &[])), Event::EndOfStream);
         assert_eq!(decode(&raw(1, &[1])), Event::VerticalSync);
         assert_eq!(decode(&raw(99, &[1])), Event::Other(99));

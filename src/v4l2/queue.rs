@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::formats::{geometry, holds};
-use super::imports::{key, Imports};
+use super::imports::{ids, Imports};
 use super::ring::{Ring, RingHome};
 use super::sequence::Sequence;
 use super::{media, Device, Direction};
@@ -273,10 +273,13 @@ impl Queue {
         let mut arg = RequestBuffers { count: count as u32, kind, memory, flags, ..RequestBuffers::zeroed() };
         calls::reqbufs(self.device.as_fd(), &mut arg).map_err(|e| {
             let (offered, _) = self.device.memory_capabilities(self.direction).unwrap_or_default();
-            let what = if memory == MEMORY_DMABUF { "imports" } else { "buffers of its own" };
+            let (bit, what) = match memory {
+                MEMORY_DMABUF => (MemoryCapabilities::DMABUF, "imports"),
+                _ => (MemoryCapabilities::MMAP, "buffers of its own"),
+            };
+            let refused = e == Errno::EINVAL && !offered.is_empty() && !offered.contains(bit);
             let error = self.device.failed(OP, e);
-            let unknown = offered.is_empty() || offered.bits() & if memory == MEMORY_DMABUF { 4 } else { 1 } != 0;
-            let error = if e == Errno::EINVAL && !unknown { error.kind_is(ErrorKind::Unsupported) } else { error };
+            let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
             error.detail(format!("{}; asked {count} {what}; the device offers {offered:?}", e.desc()))
         })?;
         match arg.count {
@@ -307,8 +310,8 @@ impl Queue {
 
     /// REQBUFS(0). Its failure leaves the buffers to the close of the device.
     fn release(&self) {
-        let memory = if matches!(self.memory, Memory::Imports { .. }) { MEMORY_DMABUF } else { self.memory_type() };
-        let mut arg = RequestBuffers { kind: self.kind as u32, memory, ..RequestBuffers::zeroed() };
+        let (kind, memory) = (self.kind as u32, self.memory_type());
+        let mut arg = RequestBuffers { kind, memory, ..RequestBuffers::zeroed() };
         let _ = calls::reqbufs(self.device.as_fd(), &mut arg);
     }
 
@@ -471,13 +474,21 @@ impl Queue {
         if !self.streaming {
             return Err(state("poll", "the queue is not started").on(&self.device));
         }
-        let events = match (&self.memory, self.direction) {
-            (Memory::Ring { ring, .. }, Direction::Capture) if !ring.wait_queued(deadline) => {
-                return Ok(PollFlags::empty())
+        if let (Memory::Ring { ring, .. }, Direction::Capture) = (&self.memory, self.direction) {
+            // Polling a queue without buffers is useless, or worse: wait for the end of a lease, or its error.
+            ring.settle()?;
+            while ring.queued() == 0 {
+                if !ring.wait_returned(deadline) {
+                    return Ok(PollFlags::empty());
+                }
+                ring.settle()?;
             }
-            _ if self.queued() == 0 => return Ok(PollFlags::empty()),
-            (_, Direction::Capture) => PollFlags::POLLIN,
-            (_, Direction::Output) => PollFlags::POLLOUT,
+        } else if self.queued() == 0 {
+            return Ok(PollFlags::empty());
+        }
+        let events = match self.direction {
+            Direction::Capture => PollFlags::POLLIN,
+            Direction::Output => PollFlags::POLLOUT,
         };
         wait::until(self.device.as_fd(), events | more, deadline).map_err(|e| self.device.failed("poll", e))
     }
@@ -565,7 +576,7 @@ impl Queue {
         let planes = planes(own, sizes, data.map(|d| d.0), self.kind.is_multi_planar())
             .map_err(|text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device))?;
         let index = match (&mut self.memory, slot) {
-            (Memory::Imports { imports, .. }, _) => imports.take(&key(memory)),
+            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory), planes),
             (_, slot) => slot.filter(|&s| matches!(self.held.get(s), Some(None))),
         };
         let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
@@ -580,7 +591,7 @@ impl Queue {
         }
         if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
             if let Memory::Imports { imports, .. } = &mut self.memory {
-                imports.forget(index);
+                imports.give_back(index);
             }
             let text = format!("{}; index {index}, {planes:?}", e.desc());
             return Err(self.device.failed(OP, e).detail(text));

@@ -148,8 +148,8 @@ impl Ring {
         self.lock().queued
     }
 
-    /// Waits until the driver has a buffer to fill. `false` if the deadline passed. No system call if it has.
-    pub(super) fn wait_queued(&self, deadline: Instant) -> bool {
+    /// Waits until the driver has a buffer to fill or a return failed. `false` if the deadline passed.
+    pub(super) fn wait_returned(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
         while state.queued == 0 && state.error.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());

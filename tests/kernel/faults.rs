@@ -176,7 +176,23 @@ fn a_failed_return_is_told_once_and_tried_again() {
     let e = camera.next(Duration::from_secs(1)).unwrap_err();
     assert_eq!((e.op().0, e.kind()), ("VIDIOC_QBUF", ErrorKind::InvalidArgument), "{e}");
     (0..8).for_each(|_| drop(frame(&mut camera)));
-    assert_eq!(camera.stats().queued, camera.buffers().unwrap().slots(), "no buffer is lost");
+    let slots = camera.buffers().unwrap().slots();
+    assert_eq!(camera.stats().queued, slots, "no buffer is lost");
+
+    // The same while the driver has none: the wait ends with the error and not with its timeout.
+    let mut frames: Vec<_> = (0..slots).map(|_| frame(&mut camera)).collect();
+    press(&device, "Inject VIDIOC_QBUF Error");
+    let last = frames.pop();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(last);
+        });
+        assert_eq!(camera.next(Duration::from_secs(20)).unwrap_err().op().0, "VIDIOC_QBUF");
+    });
+    assert!(start.elapsed() < Duration::from_secs(10));
+    frame(&mut camera);
 }
 
 #[test]
