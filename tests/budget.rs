@@ -1,9 +1,8 @@
 //! The budgets of the share path as counts: system calls, allocations, descriptors, mappings, bytes, memory.
 
-#![allow(unsafe_code)] // A counting allocator cannot be had without.
+#[path = "kernel/allocations.rs"]
+mod allocations;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use framelease::capture::TestPattern;
@@ -11,34 +10,6 @@ use framelease::dmabuf::{cpu_bytes, Allocator};
 use framelease::format::Size;
 use framelease::frame::{syscalls, Pool};
 use framelease::share::{Event, Publisher, Subscriber};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a plain thread-local that allocates
-// nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise about `memory` and `layout` is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations() -> u64 {
-    ALLOCATIONS.with(Cell::get)
-}
 
 fn lines(path: &str) -> usize {
     std::fs::read_to_string(path).unwrap().lines().count()
@@ -121,7 +92,7 @@ fn a_frame_costs_what_the_design_allows() {
         }
         let (fds, maps) = (descriptors(), lines("/proc/self/maps"));
         let (bytes, memory) = (cpu_bytes(), resident_kib());
-        let allocated = allocations();
+        let allocated = allocations::of_this_thread();
         let (mut publisher_calls, mut subscriber_calls) = (0, 0);
         for _ in 0..FRAMES {
             let (publisher, subscribers) = round();
@@ -129,7 +100,7 @@ fn a_frame_costs_what_the_design_allows() {
             subscriber_calls += subscribers;
         }
         // First of all: what looks at the rest allocates itself.
-        let allocated = allocations() - allocated;
+        let allocated = allocations::of_this_thread() - allocated;
         let c = consumers as u64;
         let (publisher_calls, subscriber_calls) =
             (publisher_calls as f64 / FRAMES as f64, subscriber_calls as f64 / (FRAMES * c) as f64);

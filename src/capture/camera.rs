@@ -343,14 +343,16 @@ impl Camera {
     }
 
     fn try_event(&mut self) -> Result<Option<Captured>> {
-        while self.events {
+        if !self.events {
+            return Ok(None);
+        }
+        loop {
             match self.queue.device().try_event()? {
                 Some(Event::SourceChange { .. }) => return Ok(Some(Captured::SourceChanged)),
                 Some(_) => {}
-                None => break,
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged as
