@@ -65,7 +65,7 @@ impl Scene {
 
     /// A peer process of the example `subscriber`, active.
     fn peer(&mut self, args: &[&str]) -> Option<Child> {
-        let Some(program) = example("subscriber") else { return None };
+        let program = example("subscriber")?;
         let active = self.publisher.active();
         let child = Command::new(program)
             .arg("--socket")
@@ -156,7 +156,9 @@ fn a_shared_frame_costs_what_the_design_allows() {
             subscribers.iter_mut().for_each(|a| drop(received(a)));
             (published - before, syscalls() - published)
         };
-        (0..20).for_each(|_| drop(turn()));
+        for _ in 0..20 {
+            turn();
+        }
         let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
         let (before, bytes) = ((fds(), maps()), cpu_bytes());

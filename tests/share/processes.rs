@@ -99,6 +99,8 @@ fn peer_process() {
         for fd in fd {
             nix::fcntl::fcntl(borrow(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         }
+        // Left behind on purpose: it outlives this process, and the test ends it.
+        #[allow(clippy::zombie_processes)]
         let child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         say(&child.id().to_string());
     }
