@@ -118,7 +118,7 @@ fn run() -> Result<()> {
     let stats = publisher.stats();
     let bytes = cpu_bytes();
     let touched = bytes.read + bytes.written;
-    publisher.end_stream();
+    publisher.end_stream(Duration::from_secs(1))?;
     if json {
         println!(
             "{{\"published\": {}, \"seconds\": {:.3}, \"lost\": {lost}, \"admitted\": {}, \"refused\": {}, \

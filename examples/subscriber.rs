@@ -78,7 +78,15 @@ fn run() -> Result<()> {
     let mut progress = Progress::new();
     let start = Instant::now();
     while subscriber.stats().received < frames && !stopped(&stop) {
-        match subscriber.next(Duration::from_millis(200))? {
+        let event = match subscriber.next(Duration::from_millis(200)) {
+            // It tries again by itself.
+            Err(e) if reconnect == Reconnect::Always => {
+                eprintln!("{e}");
+                continue;
+            }
+            other => other?,
+        };
+        match event {
             Some(Event::Frame(frame)) => {
                 if let Some(file) = &mut file {
                     frame.read(DEFAULT_WAIT)?.write_to(file)?;

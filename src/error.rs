@@ -54,7 +54,7 @@ impl ErrorKind {
         match errno {
             Errno::ENOENT => Self::NotFound,
             Errno::EACCES | Errno::EPERM => Self::PermissionDenied,
-            Errno::EBUSY => Self::Busy,
+            Errno::EBUSY | Errno::EADDRINUSE => Self::Busy,
             Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::ENOSYS => Self::Unsupported,
             Errno::EINVAL | Errno::ERANGE | Errno::EDOM => Self::InvalidArgument,
             Errno::ENODEV | Errno::ENXIO | Errno::EIO => Self::DeviceLost,

@@ -77,9 +77,13 @@ impl Ready<Publisher> {
     /// As [`Publisher::dispatch`].
     pub async fn serve(&mut self) -> Result<()> {
         let mut guard = self.readiness.readable().await.map_err(|e| Error::io("epoll_wait", &e))?;
-        // The reactor tells of changes only: leave nothing behind.
-        while self.station.dispatch()? {}
-        guard.clear_ready();
+        // The reactor tells of changes only: leave nothing behind, or come back at once.
+        for _ in 0..8 {
+            if !self.station.dispatch()? {
+                guard.clear_ready();
+                break;
+            }
+        }
         Ok(())
     }
 }

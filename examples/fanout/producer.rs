@@ -168,7 +168,9 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
     run.source_bytes_written = bytes.source - bytes_before.source;
     run.bytes_touched = bytes.read + bytes.written - bytes_before.read - bytes_before.written - run.verify_bytes_read;
 
-    publisher.end_stream();
+    if !publisher.end_stream(Duration::from_secs(5))? {
+        return Err("a consumer does not take the rest of the stream".into());
+    }
     for child in &mut consumers.0 {
         let mut text = String::new();
         child.stdout.take().ok_or("a consumer has no output")?.read_to_string(&mut text)?;

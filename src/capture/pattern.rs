@@ -130,6 +130,11 @@ impl TestPattern {
         let Some(mut frame) = self.pool.try_acquire() else {
             if self.paced {
                 self.skip(1);
+            } else {
+                // Readable again in a moment, so that a poll loop neither spins nor sleeps for ever.
+                self.timer
+                    .set(Expiration::OneShot(Duration::from_millis(1).into()), TimerSetTimeFlags::empty())
+                    .map_err(|e| Error::os("timerfd", e))?;
             }
             return Ok(None);
         };
@@ -204,7 +209,7 @@ impl TestPattern {
 }
 
 impl AsFd for TestPattern {
-    /// Readable when the next frame is due.
+    /// Readable when the next frame is due. Unpaced: while a buffer is free, and once a millisecond while none is.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }

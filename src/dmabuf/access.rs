@@ -1,7 +1,7 @@
 //! CPU access: begun and ended so that caches and devices agree, waited for with a deadline, counted in bytes.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -42,6 +42,30 @@ pub fn cpu_bytes() -> CpuBytes {
     }
 }
 
+/// Who of this process accesses a buffer through its mapping: so many readers, or one writer (-1). Two threads that
+/// copied in and out at the same time would race, which other processes and devices cannot do to Rust's memory model.
+#[derive(Debug, Default)]
+pub(super) struct Users(AtomicI32);
+
+impl Users {
+    fn enter(&self, flags: u64) -> Result<()> {
+        let join = |n: i32| match flags & SYNC_WRITE {
+            0 => (n >= 0).then(|| n.saturating_add(1)),
+            _ => (n == 0).then_some(-1),
+        };
+        // Acquire: after what the previous user did. Release of the same pair: in `leave`.
+        match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, join) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::new(ErrorKind::Busy, "access", "another part of this process accesses the buffer")),
+        }
+    }
+
+    fn leave(&self, flags: u64) {
+        let left = if flags & SYNC_WRITE != 0 { 1 } else { -1 };
+        self.0.fetch_add(left, Ordering::Release);
+    }
+}
+
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START now, END on drop.
 #[derive(Debug)]
 struct Bracket<'a> {
@@ -56,11 +80,20 @@ impl<'a> Bracket<'a> {
         if flags & SYNC_WRITE != 0 && !mapping.is_writable() {
             return Err(Error::new(ErrorKind::PermissionDenied, "mmap", "the buffer is shared read-only"));
         }
-        if buffer.kind() == MemoryKind::DmaBuf {
-            wait_for_fences(buffer, flags, wait)?;
-            sys::dma_buf::sync(buffer.as_fd(), flags).map_err(|e| Error::os("DMA_BUF_IOCTL_SYNC", e))?;
+        buffer.0.users.enter(flags)?;
+        let begun = match buffer.kind() {
+            MemoryKind::DmaBuf => wait_for_fences(buffer, flags, wait).and_then(|()| {
+                sys::dma_buf::sync(buffer.as_fd(), flags).map_err(|e| Error::os("DMA_BUF_IOCTL_SYNC", e))
+            }),
+            MemoryKind::Memfd => Ok(()),
+        };
+        match begun {
+            Ok(()) => Ok(Self { buffer, mapping, flags }),
+            Err(e) => {
+                buffer.0.users.leave(flags);
+                Err(e)
+            }
         }
-        Ok(Self { buffer, mapping, flags })
     }
 }
 
@@ -85,6 +118,7 @@ impl Drop for Bracket<'_> {
             // Nothing can be done about a failure here; the next START reports the same cause.
             let _ = sys::dma_buf::sync(self.buffer.as_fd(), self.flags | SYNC_END);
         }
+        self.buffer.0.users.leave(self.flags);
     }
 }
 
@@ -104,18 +138,25 @@ impl DmaBuf {
     /// to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN; none on a memfd.
     ///
     /// # Errors
-    /// `Timeout` if a fence does not signal in time, or what `mmap` and the ioctl report.
+    /// `Timeout` if a fence does not signal in time, `Busy` while this process writes it through another handle, or
+    /// what `mmap` and the ioctl report. A fence that ended with an error counts as signalled.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn read(&self, wait: Duration) -> Result<CpuRead<'_>> {
         Bracket::begin(self, SYNC_READ, wait).map(CpuRead)
     }
 
-    /// Begins writing by the CPU. Waits at most `wait` for devices that still use the buffer.
+    /// Begins writing by the CPU. Waits at most `wait` for devices that still use the buffer. For a buffer of one's
+    /// own; the pixels of a pool are written through [`FrameMut::write`](crate::frame::FrameMut::write).
     ///
     /// # Errors
-    /// As [`DmaBuf::read`]; `PermissionDenied` on a read-only descriptor or a sealed memfd of another process.
+    /// As [`DmaBuf::read`]; `Busy` while this process reads it; `PermissionDenied` on a read-only descriptor or a sealed memfd of another process.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
-    pub fn write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
+    pub fn write(&mut self, wait: Duration) -> Result<CpuWrite<'_>> {
+        self.begin_write(wait)
+    }
+
+    /// [`DmaBuf::write`] for the unique holder of a lease.
+    pub(crate) fn begin_write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
         Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
     }
 }

@@ -139,9 +139,9 @@ mod tests {
 
     #[test]
     fn a_memfd_is_sealed_and_says_what_it_is() {
-        let ours = Allocator::Memfd.allocate(5000, "test").unwrap();
+        let mut ours = Allocator::Memfd.allocate(5000, "test").unwrap();
         assert_eq!((ours.kind(), ours.size_bytes()), (MemoryKind::Memfd, 8192));
-        let theirs = DmaBuf::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        let mut theirs = DmaBuf::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!(ours, theirs);
         ours.write(DEFAULT_WAIT).unwrap().copy_from(4990, b"pixels").unwrap();
         let mut got = [0; 6];
@@ -154,6 +154,24 @@ mod tests {
         assert!(ftruncate(&theirs, 100).is_err());
         let e = theirs.set_name("x").unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn one_writer_or_many_readers() {
+        let mut a = Allocator::Memfd.allocate(4096, "test").unwrap();
+        let mut b = a.clone();
+        let busy = |e: Error| e.kind() == ErrorKind::Busy;
+        {
+            let _first = a.read(DEFAULT_WAIT).unwrap();
+            let _second = a.read(DEFAULT_WAIT).unwrap();
+            assert!(b.write(DEFAULT_WAIT).is_err_and(busy));
+        }
+        {
+            let _writer = a.write(DEFAULT_WAIT).unwrap();
+            assert!(b.read(DEFAULT_WAIT).is_err_and(busy));
+            assert!(b.write(DEFAULT_WAIT).is_err_and(busy));
+        }
+        assert!(b.write(DEFAULT_WAIT).is_ok());
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use fence::{Access, SyncFile};
 
 /// What a file descriptor of shared pixels really is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MemoryKind {
     /// A dma-buf: devices can import it.
     DmaBuf,
@@ -59,6 +60,7 @@ struct Inner {
     size_bytes: usize,
     read_only: bool,
     mapping: OnceLock<Mapping>,
+    users: access::Users,
 }
 
 impl DmaBuf {
@@ -91,7 +93,15 @@ impl DmaBuf {
         // st_dev and st_ino differ in width between targets.
         #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
         let id = BufferId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 };
-        Ok(Self(Arc::new(Inner { fd, id, kind, size_bytes, read_only, mapping: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner {
+            fd,
+            id,
+            kind,
+            size_bytes,
+            read_only,
+            mapping: OnceLock::new(),
+            users: access::Users::default(),
+        })))
     }
 
     /// The kernel's identity of this memory.
@@ -112,6 +122,20 @@ impl DmaBuf {
     /// `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any descriptor.
     pub fn is_read_only(&self) -> bool {
         self.0.read_only
+    }
+
+    /// `true` if another process that gets this descriptor can map it for writing: neither a read-only descriptor nor
+    /// a memfd sealed against it.
+    pub fn is_writable_by_others(&self) -> bool {
+        let sealed = || {
+            sys::calls::tick();
+            let seals = fcntl(self, FcntlArg::F_GET_SEALS).map_or(SealFlag::empty(), SealFlag::from_bits_truncate);
+            seals.intersects(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_WRITE)
+        };
+        match self.0.kind {
+            MemoryKind::DmaBuf => !self.0.read_only,
+            MemoryKind::Memfd => !self.0.read_only && !sealed(),
+        }
     }
 
     /// Names the buffer for `/sys/kernel/debug/dma_buf/bufinfo`: at most 31 bytes. Ioctl: `DMA_BUF_SET_NAME`.

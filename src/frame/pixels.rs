@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Frame, FrameMeta, FrameMut, Payload};
-use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
+use crate::dmabuf::{CpuRead, CpuWrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
 
@@ -25,11 +25,11 @@ pub struct FrameWrite<'a> {
 impl Frame {
     /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes.
     ///
-    /// See [`DmaBuf::read`] for what it costs. Where the frame came from a publisher, check [`Frame::is_valid`] after
+    /// See [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for what it costs. Where the frame came from a publisher, check [`Frame::is_valid`] after
     /// the last byte was read.
     ///
     /// # Errors
-    /// As [`DmaBuf::read`].
+    /// As [`DmaBuf::read`](crate::dmabuf::DmaBuf::read).
     pub fn read(&self, wait: Duration) -> Result<FrameRead<'_>> {
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
@@ -43,11 +43,11 @@ impl FrameMut {
     /// Begins writing the pixels by the CPU. Waits at most `wait` for a device that still uses the buffer.
     ///
     /// # Errors
-    /// As [`DmaBuf::write`].
+    /// As [`DmaBuf::write`](crate::dmabuf::DmaBuf::write).
     pub fn write(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
         let mut memory: [Option<CpuWrite<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
-            *guard = Some(DmaBuf::write(buffer, wait)?);
+            *guard = Some(buffer.begin_write(wait)?);
         }
         Ok(FrameWrite { layout: self.layout(), memory })
     }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::wire::{Format, LeaseId, Reason, SlotId, ToPublisher, ToSubscriber, MAX_MESSAGE, MAX_SLOTS};
-use crate::dmabuf::MemoryKind;
+use crate::dmabuf::DmaBuf;
 use crate::frame::BufferSet;
 use crate::sys::socket::{self, Block, Credentials, Received};
 
@@ -27,8 +27,9 @@ pub struct PeerInfo {
 pub(super) enum Stage {
     /// HELLO is awaited, until this time.
     Greeting { deadline_ns: u64 },
-    /// Admitted; waits for a pool, or for its buffers to be sent and acknowledged.
-    Announcing,
+    /// Admitted; waits for a pool, or for its buffers to be sent and acknowledged. The first time it must answer
+    /// within a time.
+    Announcing { deadline_ns: Option<u64> },
     /// Takes frames.
     Active,
     /// Told to go; stays until its leases are back.
@@ -52,11 +53,42 @@ pub(super) struct Connection {
     /// The peer's number in the ledger, once admitted.
     pub(super) peer: Option<usize>,
     pub(super) interest: EpollFlags,
+    /// END is to be said when nothing waits for the peer any more; until the next frame, releases wake us.
+    pub(super) ending: Ending,
     /// The pool whose FORMAT was sent, and how many of its BUFFERs.
     known: Option<u32>,
     announced: usize,
     acknowledged: u64,
     failed: u64,
+    /// FORMATs sent less RETIREDs received: a peer cannot retire more than it was given.
+    unretired: u32,
+}
+
+/// How far the end of the stream is told to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    No,
+    Due,
+    Told,
+}
+
+/// How far [`Connection::announce`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// All is said.
+    All,
+    /// The peer's queue is full: try again later.
+    Full,
+    /// The peer has not answered what it was told before. A stopped one must not pile up descriptors in its queue.
+    Unanswered,
+}
+
+/// What [`Connection::receive`] found.
+pub(super) enum Incoming {
+    Nothing,
+    /// A message of a later version, to be skipped.
+    Skipped,
+    Message(ToPublisher),
 }
 
 /// What the peer did that ends its connection.
@@ -78,6 +110,8 @@ impl Connection {
             stage: Stage::Greeting { deadline_ns },
             peer: None,
             interest: EpollFlags::empty(),
+            ending: Ending::No,
+            unretired: 0,
             known: None,
             announced: 0,
             acknowledged: 0,
@@ -94,39 +128,41 @@ impl Connection {
         socket::send(self.socket.as_fd(), message.encode().as_bytes(), &[]).map_err(|_| Fault::Gone)
     }
 
-    /// Reads one message. `None`: nothing there.
-    pub(super) fn receive(&self) -> Result<Option<ToPublisher>, Fault> {
+    /// Reads one message.
+    pub(super) fn receive(&self) -> Result<Incoming, Fault> {
         let mut buffer = [0; MAX_MESSAGE];
-        loop {
-            let len = match socket::receive(self.socket.as_fd(), &mut buffer, Block::DontWait) {
-                Ok(Received::Message(len)) => len,
-                Ok(Received::WouldBlock) => return Ok(None),
-                Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),
-                Ok(Received::Truncated) => return Err(Fault::Protocol("a message is too long".into())),
-                Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a subscriber sends no descriptors".into())),
-            };
-            match ToPublisher::decode(&buffer[..len]) {
-                Ok(Some(message)) => return Ok(Some(message)),
-                Ok(None) => {}
-                Err(e) => return Err(Fault::Protocol(e.to_string())),
-            }
+        let len = match socket::receive(self.socket.as_fd(), &mut buffer, Block::DontWait) {
+            Ok(Received::Message(len)) => len,
+            Ok(Received::WouldBlock) => return Ok(Incoming::Nothing),
+            Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),
+            Ok(Received::Truncated) => return Err(Fault::Protocol("a message is too long".into())),
+            Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a subscriber sends no descriptors".into())),
+        };
+        match ToPublisher::decode(&buffer[..len]) {
+            Ok(Some(message)) => Ok(Incoming::Message(message)),
+            Ok(None) => Ok(Incoming::Skipped),
+            Err(e) => Err(Fault::Protocol(e.to_string())),
         }
     }
 
     /// Tells the peer about the current pool as far as its queue has room: RETIRE of the old one, FORMAT, every
-    /// BUFFER. `Ok(true)` when all is said.
-    pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<bool, Fault> {
+    /// BUFFER. At most one announcement is unanswered at a time.
+    pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<Announced, Fault> {
         if let Some(old) = self.known.filter(|&old| old != pool.number) {
+            if !self.is_answered() {
+                return Ok(Announced::Unanswered);
+            }
             if !self.send(&ToSubscriber::Retire { pool: old })? {
-                return Ok(false);
+                return Ok(Announced::Full);
             }
             self.known = None;
         }
         if self.known.is_none() {
             if !self.send(&ToSubscriber::Format(format(pool)))? {
-                return Ok(false);
+                return Ok(Announced::Full);
             }
             self.known = Some(pool.number);
+            self.unretired += 1;
             (self.announced, self.acknowledged, self.failed) = (0, 0, 0);
         }
         while self.announced < pool.buffers.slots() {
@@ -139,27 +175,41 @@ impl Connection {
             let fds = &fds[..memory.len().min(socket::MAX_FDS)];
             match socket::send(self.socket.as_fd(), ToSubscriber::Buffer(id).encode().as_bytes(), fds) {
                 Ok(true) => self.announced += 1,
-                Ok(false) => return Ok(false),
+                Ok(false) => return Ok(Announced::Full),
                 // EPERM: the peer refuses descriptors (SO_PASSRIGHTS). It cannot be served.
                 Err(Errno::EPERM) => return Err(Fault::Protocol("the peer accepts no descriptors".into())),
                 Err(_) => return Err(Fault::Gone),
             }
         }
-        Ok(true)
+        Ok(Announced::All)
     }
 
-    /// Notes the answer to a BUFFER. `Ok(true)` when every slot of the current pool is answered.
-    pub(super) fn answered(&mut self, id: SlotId, ok: bool, pool: &SharedPool) -> Result<bool, Fault> {
-        if Some(id.pool) != self.known || id.pool != pool.number {
-            // An answer about a pool that was replaced meanwhile.
-            return Ok(false);
-        }
+    /// Every BUFFER that was sent is answered.
+    fn is_answered(&self) -> bool {
+        (self.acknowledged | self.failed).count_ones() as usize == self.announced
+    }
+
+    /// Every BUFFER of the pool is sent and answered.
+    pub(super) fn is_ready_for(&self, pool: &SharedPool) -> bool {
+        self.known == Some(pool.number) && self.announced == pool.buffers.slots() && self.is_answered()
+    }
+
+    /// Notes the answer to a BUFFER. `Ok(true)` when none is owed any more.
+    pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
         let bit = 1u64 << (id.slot as usize % MAX_SLOTS);
-        if id.slot as usize >= self.announced || (self.acknowledged | self.failed) & bit != 0 {
+        let asked = Some(id.pool) == self.known && (id.slot as usize) < self.announced;
+        if !asked || (self.acknowledged | self.failed) & bit != 0 {
             return Err(Fault::Protocol(format!("slot {} is answered out of turn", id.slot)));
         }
         *(if ok { &mut self.acknowledged } else { &mut self.failed }) |= bit;
-        Ok((self.acknowledged | self.failed).count_ones() as usize == pool.buffers.slots())
+        Ok(self.is_answered())
+    }
+
+    /// Notes a RETIRED.
+    pub(super) fn retired(&mut self) -> Result<(), Fault> {
+        self.unretired =
+            self.unretired.checked_sub(1).ok_or_else(|| Fault::Protocol("a pool is retired twice".into()))?;
+        Ok(())
     }
 
     /// Whether the peer has the buffer that a frame is in.
@@ -175,8 +225,7 @@ impl Connection {
 
 fn format(pool: &SharedPool) -> Format {
     let buffers = &pool.buffers;
-    // A memfd that this crate allocates is sealed against writing by others.
-    let writable = buffers.memory(0).iter().any(|b| b.kind() == MemoryKind::DmaBuf && !b.is_read_only());
+    let writable = buffers.memory(0).iter().any(DmaBuf::is_writable_by_others);
     Format {
         pool: pool.number,
         slots: buffers.slots() as u16,

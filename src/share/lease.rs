@@ -14,15 +14,21 @@ pub(super) struct Link {
     socket: OwnedFd,
     /// Releases that the socket had no room for. Bounded by the quota; room for it is made at the start.
     unsent: Mutex<Vec<LeaseId>>,
+    /// The connection is gone, and with it every lease: the source may fill the buffers again.
+    closed: AtomicBool,
 }
 
 impl Link {
     pub(super) fn new(socket: OwnedFd) -> Arc<Self> {
-        Arc::new(Self { socket, unsent: Mutex::new(Vec::with_capacity(256)) })
+        Arc::new(Self { socket, unsent: Mutex::new(Vec::with_capacity(256)), closed: AtomicBool::new(false) })
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// `false`: no room, or the publisher is gone.
@@ -38,16 +44,18 @@ impl Link {
         unsent.push(id);
     }
 
-    /// Sends what could not be sent before, several to a message. Nothing to do costs no system call.
-    pub(super) fn flush(&self) {
+    /// Sends what could not be sent before, several to a message. `true` when nothing is left; nothing to do costs no
+    /// system call.
+    pub(super) fn flush(&self) -> bool {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         while !unsent.is_empty() {
             let first = unsent.len().min(MAX_RELEASES);
             if !self.send(&ToPublisher::Release(Releases::of(&unsent[..first]))) {
-                return;
+                return false;
             }
             unsent.drain(..first);
         }
+        true
     }
 }
 
@@ -107,7 +115,8 @@ impl Home for RemoteHome {
     }
 
     fn is_valid(&self, slot: usize) -> bool {
-        self.0.slots.get(slot).is_some_and(|s| !s.revoked.load(Ordering::Acquire))
+        let revoked = |s: &RemoteSlot| s.revoked.load(Ordering::Acquire);
+        !self.0.link.closed.load(Ordering::Acquire) && !self.0.slots.get(slot).map_or(true, revoked)
     }
 }
 

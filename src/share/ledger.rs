@@ -53,6 +53,8 @@ struct Peer {
     joined: u64,
     /// Frames go to it: it has acknowledged the pool's buffers.
     active: bool,
+    /// It was active before: with policy `Block` the source waits until it is again.
+    was_active: bool,
     /// It gets no frame any more and is only here for the leases that it has not given back.
     expelled: bool,
     leases: Vec<Lease>,
@@ -135,7 +137,7 @@ impl<T> Ledger<T> {
     /// must fit it, and every peer must be activated anew. Peers that no longer fit, last come first, are returned:
     /// the caller must expel them.
     pub(crate) fn set_pool(&mut self, pool: u32, slots: usize, reserve: usize) -> Vec<usize> {
-        let room = slots.saturating_sub(reserve + 1) as u32;
+        let room = slots.saturating_sub(reserve.saturating_add(1)) as u32;
         self.room = Some((pool, room));
         self.newest = None;
         let mut evicted = Vec::new();
@@ -181,6 +183,7 @@ impl<T> Ledger<T> {
             terms,
             joined: self.admitted,
             active: false,
+            was_active: false,
             expelled: false,
             leases: Vec::with_capacity(terms.hold as usize),
             waiting: VecDeque::with_capacity(terms.policy.depth() as usize + 1),
@@ -195,6 +198,7 @@ impl<T> Ledger<T> {
     /// The peer can take frames from now on. Under `Latest` the newest one waits for it at once.
     pub(crate) fn activate(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        p.was_active = true;
         if p.expelled || std::mem::replace(&mut p.active, true) || p.terms.policy != Policy::Latest {
             return;
         }
@@ -237,9 +241,10 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// `true` if a peer whose policy is `Block` has no room for another frame.
+    /// `true` if a peer whose policy is `Block` has no room for another frame, or does not know the new pool yet.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.peers.iter().flatten().any(|p| p.active && p.terms.policy == Policy::Block && !p.waiting.is_empty())
+        let blocks = |p: &Peer| p.terms.policy == Policy::Block && p.was_active && !p.expelled;
+        self.peers.iter().flatten().any(|p| blocks(p) && (!p.active || !p.waiting.is_empty()))
     }
 
     /// A new frame: it waits for every peer that wants it, in place of older ones where the policy says so.
@@ -249,11 +254,11 @@ impl<T> Ledger<T> {
         let mut lent = Lent { id: LeaseId { pool, slot, generation }, timestamp_ns, item, holders: 0, waiting: 0 };
         for (i, p) in self.peers.iter_mut().enumerate() {
             let Some(p) = p else { continue };
-            if !p.active {
-                p.dropped += 1;
+            if p.expelled || !p.wants(timestamp_ns) {
                 continue;
             }
-            if !p.wants(timestamp_ns) {
+            if !p.active {
+                p.dropped += 1;
                 continue;
             }
             if p.waiting.len() >= p.terms.policy.depth() as usize {
@@ -349,6 +354,11 @@ impl<T> Ledger<T> {
     /// Frames sent and not released.
     pub(crate) fn held_by(&self, peer: usize) -> usize {
         self.peers.get(peer).and_then(Option::as_ref).map_or(0, |p| p.leases.len())
+    }
+
+    /// Whether the peer has ever taken frames.
+    pub(crate) fn was_active(&self, peer: usize) -> bool {
+        self.peers.get(peer).and_then(Option::as_ref).is_some_and(|p| p.was_active)
     }
 
     /// Whether frames wait for the peer's next release.

@@ -8,10 +8,13 @@ mod connection;
 mod lease;
 mod ledger;
 mod publisher;
+mod serve;
+mod settings;
 mod subscriber;
 mod wire;
 
 pub use connection::PeerInfo;
-pub use publisher::{Offer, Publisher, PublisherBuilder, PublisherStats, SubscriberStats};
+pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
+pub use settings::PublisherBuilder;
 pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
 pub use wire::{Policy, Rate, Reason};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -27,6 +28,8 @@ use crate::sys::socket::{self, Block, FdInbox, Received};
 /// The first pause before a reconnect; each further one is twice as long, up to [`RECONNECT_MAX`].
 const RECONNECT_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
+const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 /// What to do when the publisher goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,40 +97,39 @@ impl SubscriberBuilder {
             settings: self,
             epoll,
             timer,
-            state: State::Down { pause: RECONNECT_MIN, next: Instant::now() },
+            state: State::Down { next: Instant::now() },
+            pause: RECONNECT_MIN,
             receive_timeout: Duration::ZERO,
+            owes_releases: false,
             inbox: FdInbox::default(),
             counts: ReceiverStats::default(),
             latency: Histogram::default(),
             epoch: None,
         };
         loop {
-            if let State::Down { next, .. } = subscriber.state {
-                let error = match subscriber.open() {
-                    Ok(()) => continue,
-                    Err(error) => error,
-                };
-                let pause = next.max(Instant::now() + RECONNECT_MIN);
-                if subscriber.settings.reconnect == Reconnect::Never || pause >= deadline {
+            if let State::Up(Connected { welcome: Some(_), .. }) = subscriber.state {
+                return Ok(subscriber);
+            }
+            let error = match subscriber.state {
+                State::Up(_) => match subscriber.step(deadline)? {
+                    Some(Event::Ended) => {
+                        Some(subscriber.error(ErrorKind::Disconnected, "connect", "the publisher hung up".into()))
+                    }
+                    _ => None,
+                },
+                _ => subscriber.open().err(),
+            };
+            if let Some(error) = error {
+                // EAGAIN: somebody listens, and has many to accept before us.
+                let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
+                if !wait || Instant::now() + RECONNECT_MIN >= deadline {
                     return Err(error);
                 }
-                std::thread::sleep(RECONNECT_MIN.max(pause.saturating_duration_since(Instant::now())));
-                continue;
-            }
-            if let State::Up(c) = &subscriber.state {
-                if c.welcome.is_some() {
-                    return Ok(subscriber);
-                }
+                std::thread::sleep(RECONNECT_MIN);
             }
             if Instant::now() >= deadline {
                 let text = format!("no answer to HELLO for {timeout:?}");
                 return Err(subscriber.error(ErrorKind::Timeout, "connect", text));
-            }
-            match subscriber.step(Block::Wait, deadline)? {
-                Some(Event::Ended) => {
-                    return Err(subscriber.error(ErrorKind::Disconnected, "connect", "the publisher hung up".into()))
-                }
-                _ => continue,
             }
         }
     }
@@ -141,9 +143,9 @@ pub enum Event {
     Frame(Frame),
     /// The frames that follow have this layout and lie in new buffers. Old frames stay as they are.
     Format(Layout),
-    /// The connection was lost and is up again, to a new start of the publisher: sequence numbers begin anew.
+    /// The connection was lost and is up again, perhaps to another publisher: sequence numbers may begin anew.
     Reconnected,
-    /// The connection was lost; it is being retried.
+    /// The connection was lost; it is being retried. Frames that are still held have lost their leases.
     Lost,
     /// The stream is over: the publisher said so, or it is gone and no reconnect was asked for.
     Ended,
@@ -186,7 +188,7 @@ struct Connected {
 #[derive(Debug)]
 enum State {
     Up(Connected),
-    Down { pause: Duration, next: Instant },
+    Down { next: Instant },
     Over,
 }
 
@@ -199,7 +201,11 @@ pub struct Subscriber {
     epoll: Epoll,
     timer: TimerFd,
     state: State,
+    /// Before the next attempt to connect. Grows until a publisher has admitted us.
+    pause: Duration,
     receive_timeout: Duration,
+    /// Releases wait for room in the socket: the timer wakes us to try again.
+    owes_releases: bool,
     inbox: FdInbox,
     counts: ReceiverStats,
     latency: Histogram,
@@ -227,7 +233,7 @@ impl Subscriber {
         loop {
             match &self.state {
                 State::Over => return Ok(Some(Event::Ended)),
-                State::Down { next, .. } if Instant::now() < *next => return Ok(None),
+                State::Down { next } if Instant::now() < *next => return Ok(None),
                 State::Down { .. } => drop(self.open()),
                 State::Up(_) => match self.step_once(Block::DontWait)? {
                     Step::Event(event) => return Ok(Some(event)),
@@ -245,7 +251,7 @@ impl Subscriber {
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Event>> {
         let deadline = sys::wait::deadline(timeout);
         loop {
-            if let Some(event) = self.step(Block::Wait, deadline)? {
+            if let Some(event) = self.step(deadline)? {
                 return Ok(Some(event));
             }
             if Instant::now() >= deadline {
@@ -305,11 +311,9 @@ impl Subscriber {
 
     /// Connects and says HELLO. While it fails, the pauses grow.
     fn open(&mut self) -> Result<()> {
-        let opened = socket::connect(&self.settings.path, Duration::from_millis(1));
-        if let State::Down { pause, next } = &mut self.state {
-            *next = Instant::now() + *pause;
-            *pause = (*pause * 2).min(RECONNECT_MAX);
-        }
+        let opened = socket::connect(&self.settings.path);
+        self.state = State::Down { next: Instant::now() + self.pause };
+        self.pause = (self.pause * 2).min(RECONNECT_MAX);
         let link = match opened {
             Ok(socket) => Link::new(socket),
             Err(e) => {
@@ -340,67 +344,79 @@ impl Subscriber {
 
     /// The epoll descriptor becomes readable when it is time to reconnect.
     fn arm_timer(&self) {
-        if let State::Down { next, .. } = &self.state {
+        if let State::Down { next } = &self.state {
             let pause = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
         }
     }
 
     /// Handles one message or waits for one until the deadline.
-    fn step(&mut self, block: Block, deadline: Instant) -> Result<Option<Event>> {
+    fn step(&mut self, deadline: Instant) -> Result<Option<Event>> {
         match &self.state {
             State::Over => return Ok(Some(Event::Ended)),
-            State::Down { next, .. } => {
+            State::Down { next } => {
                 let next = *next;
-                if next > deadline {
-                    std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-                    return Ok(None);
+                std::thread::sleep(next.min(deadline).saturating_duration_since(Instant::now()));
+                if next <= deadline {
+                    let _ = self.open();
                 }
-                std::thread::sleep(next.saturating_duration_since(Instant::now()));
-                let _ = self.open();
                 return Ok(None);
             }
             State::Up(_) => {}
         }
-        if block == Block::Wait {
-            self.set_timeout(deadline)?;
-        }
+        let block = self.prepare_wait(deadline)?;
         match self.step_once(block)? {
             Step::Event(event) => Ok(Some(event)),
             Step::Handled | Step::Nothing => Ok(None),
         }
     }
 
-    /// SO_RCVTIMEO is set only when it is off by more than a little: a loop with one timeout sets it once.
-    fn set_timeout(&mut self, deadline: Instant) -> Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(100));
-        if left <= self.receive_timeout && self.receive_timeout < left + left / 8 + Duration::from_millis(1) {
-            return Ok(());
+    /// Makes the next receive wait no longer than until the deadline. SO_RCVTIMEO is set only when it is off by more
+    /// than a little: a loop with one timeout sets it once. It counts in the kernel's ticks, so the last milliseconds
+    /// are waited by poll.
+    fn prepare_wait(&mut self, deadline: Instant) -> Result<Block> {
+        let State::Up(c) = &self.state else { return Ok(Block::DontWait) };
+        let failed = |op| {
+            let path = self.settings.path.display().to_string();
+            move |e| Error::os(op, e).on(path)
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left < SHORT_WAIT {
+            sys::wait::until(c.link.socket().as_fd(), PollFlags::POLLIN, deadline).map_err(failed("poll"))?;
+            return Ok(Block::DontWait);
         }
-        if let State::Up(c) = &self.state {
-            socket::set_receive_timeout(c.link.socket().as_fd(), left)
-                .map_err(|e| Error::os("SO_RCVTIMEO", e).on(self.settings.path.display()))?;
-            self.receive_timeout = left;
+        let slack = (left / 8).min(SHORT_WAIT);
+        if !(left..left + slack).contains(&self.receive_timeout) {
+            let timeout = left + slack / 2;
+            socket::set_receive_timeout(c.link.socket().as_fd(), timeout).map_err(failed("SO_RCVTIMEO"))?;
+            self.receive_timeout = timeout;
         }
-        Ok(())
+        Ok(Block::Wait)
     }
 
     fn step_once(&mut self, block: Block) -> Result<Step> {
         let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        c.link.flush();
+        let owes = !c.link.flush();
+        if owes || self.owes_releases {
+            self.owes_releases = owes;
+            let _ = match owes {
+                true => self.timer.set(Expiration::OneShot(RECONNECT_MIN.into()), TimerSetTimeFlags::empty()),
+                false => self.timer.unset(),
+            };
+        }
         let mut bytes = [0; MAX_MESSAGE];
         let received = socket::receive_with_fds(c.link.socket().as_fd(), &mut bytes, block, &mut self.inbox);
         let (len, complete) = match received {
             Ok(Received::Message(len)) => (len, true),
             Ok(Received::FdsLost(len)) => (len, false),
             Ok(Received::WouldBlock) => return Ok(Step::Nothing),
-            Ok(Received::Closed) => return Ok(self.lost(None)),
+            Ok(Received::Closed) => return Ok(self.lost()),
             // Reported once when the peer closed without reading all; what it sent before is still to be read.
             Err(Errno::ECONNRESET) => return Ok(Step::Handled),
             Ok(Received::Truncated) => return self.violated("a message is too long"),
             Err(e) => {
                 let error = Error::os("recvmsg", e).on(self.settings.path.display());
-                self.lost(None);
+                self.lost();
                 return Err(error);
             }
         };
@@ -411,9 +427,9 @@ impl Subscriber {
         };
         let greeted = c.welcome.is_some();
         match message {
-            ToSubscriber::Welcome(welcome) if !greeted => Ok(self.welcomed(welcome)),
+            ToSubscriber::Welcome(welcome) if !greeted && welcome.version == VERSION => Ok(self.welcomed(welcome)),
             ToSubscriber::Bye(reason) => self.bye(reason),
-            _ if !greeted => self.violated("the first message must be WELCOME"),
+            _ if !greeted => self.violated("the first message must be WELCOME, of our version"),
             ToSubscriber::Welcome(_) => self.violated("a second WELCOME"),
             ToSubscriber::Format(format) => Ok(self.format(format)),
             ToSubscriber::Buffer(id) => self.buffer(id, complete),
@@ -442,6 +458,7 @@ impl Subscriber {
         if let State::Up(c) = &mut self.state {
             c.welcome = Some(welcome);
         }
+        self.pause = RECONNECT_MIN;
         event!("{}: admitted, quota {}", self.settings.path.display(), welcome.quota);
         if self.epoch.replace(welcome.epoch).is_none() {
             return Step::Handled;
@@ -453,11 +470,12 @@ impl Subscriber {
     fn bye(&mut self, reason: Reason) -> Result<Step> {
         match reason {
             // An ordinary end.
-            Reason::Closing => Ok(self.lost(None)),
+            Reason::Closing => Ok(self.lost()),
             reason => {
                 let error = self.error(ErrorKind::Refused, "subscribe", reason.to_string());
                 // Another try may fare better when a neighbour has left or the publisher was replaced.
-                self.lost(Some(RECONNECT_MAX));
+                self.pause = RECONNECT_MAX;
+                self.lost();
                 Err(error)
             }
         }
@@ -465,14 +483,18 @@ impl Subscriber {
 
     fn violated<T>(&mut self, what: &str) -> Result<T> {
         let error = self.error(ErrorKind::Protocol, "receive", format!("the publisher broke the protocol: {what}"));
-        self.lost(Some(RECONNECT_MAX));
+        self.pause = RECONNECT_MAX;
+        self.lost();
         Err(error)
     }
 
-    /// The connection is gone. Frames that are still held stay readable.
-    fn lost(&mut self, pause: Option<Duration>) -> Step {
+    /// The connection is gone. Frames that are still held stay mapped, but are not leased any more.
+    fn lost(&mut self) -> Step {
         let old = std::mem::replace(&mut self.state, State::Over);
+        let mut was_up = false;
         if let State::Up(c) = old {
+            c.link.close();
+            was_up = c.welcome.is_some();
             self.counts.dropped += c.dropped;
             let _ = self.epoll.delete(c.link.socket());
         }
@@ -480,10 +502,13 @@ impl Subscriber {
         if self.settings.reconnect == Reconnect::Never {
             return Step::Event(Event::Ended);
         }
-        let pause = pause.unwrap_or(RECONNECT_MIN);
-        self.state = State::Down { pause, next: Instant::now() + pause };
+        self.state = State::Down { next: Instant::now() + self.pause };
         self.arm_timer();
-        Step::Event(Event::Lost)
+        if was_up {
+            Step::Event(Event::Lost)
+        } else {
+            Step::Handled
+        }
     }
 
     fn format(&mut self, format: Format) -> Step {
@@ -537,12 +562,13 @@ impl Subscriber {
             if none {
                 let text = "no file descriptor is left for the publisher's buffers".into();
                 let error = self.error(ErrorKind::Exhausted, "BUFFER", text);
-                self.lost(Some(RECONNECT_MAX));
+                self.pause = RECONNECT_MAX;
+                self.lost();
                 return Err(error);
             }
         }
         if !sent {
-            return Ok(self.lost(None));
+            return Ok(self.lost());
         }
         Ok(Step::Handled)
     }

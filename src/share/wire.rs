@@ -123,7 +123,8 @@ pub enum Policy {
     Latest,
     /// Up to so many wait in order (1 to 32); further ones are dropped.
     Fifo(u16),
-    /// The publisher is told "not ready" until this subscriber has room. A stopped one stops the stream.
+    /// The publisher is told "not ready" until this subscriber has room, also at a format change. A stopped one stops
+    /// the stream.
     Block,
 }
 

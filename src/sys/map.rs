@@ -40,6 +40,7 @@ impl Mapping {
         // file cannot shrink (dma-bufs have a fixed size, memfds are only taken with F_SEAL_SHRINK). `to` is private
         // memory, so the ranges do not overlap. Contract: a device or another process may write meanwhile; no
         // reference to the mapped bytes exists, and any bit pattern is a valid `u8`, so a torn copy is all that follows.
+        // Other threads of this process that write through this mapping are kept out by `dmabuf::access::Users`.
         unsafe { std::ptr::copy_nonoverlapping(self.raw.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
         true
     }

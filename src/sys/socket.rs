@@ -1,7 +1,7 @@
 //! `AF_UNIX` SOCK_SEQPACKET sockets with descriptors as ancillary data, without allocation.
 
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
@@ -76,7 +76,7 @@ fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
 pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket()?;
-    set_nonblocking(&fd)?;
+    set_flags(&fd, libc::O_NONBLOCK)?;
     // SAFETY: plain descriptor calls; `addr` is an initialised sockaddr_un of which `len` bytes are valid.
     unsafe {
         check(libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t))?;
@@ -86,14 +86,15 @@ pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Er
     Ok(fd)
 }
 
-/// Connects; blocks at most while the listener's backlog is full and `timeout` lasts.
-pub(crate) fn connect(path: &Path, timeout: Duration) -> Result<OwnedFd, Errno> {
+/// Connects without waiting. EAGAIN: the listener's backlog is full. The socket then blocks unless a call asks
+/// otherwise.
+pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket()?;
-    // For AF_UNIX, SO_SNDTIMEO bounds connect().
-    set_timeout(fd.as_fd(), libc::SO_SNDTIMEO, timeout)?;
+    set_flags(&fd, libc::O_NONBLOCK)?;
     // SAFETY: `addr` is an initialised sockaddr_un of which `len` bytes are valid.
     retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len) }))?;
+    set_flags(&fd, 0)?;
     Ok(fd)
 }
 
@@ -258,13 +259,9 @@ fn receive_message(
 /// `SO_RCVTIMEO`: how long a receive with [`Block::Wait`] waits. Zero means "without limit" to the kernel, so it is
 /// rounded up to a microsecond.
 pub(crate) fn set_receive_timeout(fd: BorrowedFd<'_>, timeout: Duration) -> Result<(), Errno> {
-    set_timeout(fd, libc::SO_RCVTIMEO, timeout)
-}
-
-fn set_timeout(fd: BorrowedFd<'_>, option: libc::c_int, timeout: Duration) -> Result<(), Errno> {
     let timeout = timeout.clamp(Duration::from_micros(1), Duration::from_secs(86_400));
     let value = libc::timeval { tv_sec: timeout.as_secs() as _, tv_usec: timeout.subsec_micros() as _ };
-    set_option(fd, libc::SOL_SOCKET, option, &value)
+    set_option(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)
 }
 
 fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> Result<(), Errno> {
@@ -274,11 +271,11 @@ fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, va
         .map(drop)
 }
 
-/// `F_SETFL O_NONBLOCK`.
-fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
+/// `F_SETFL`: O_NONBLOCK or nothing.
+fn set_flags(fd: &OwnedFd, flags: libc::c_int) -> Result<(), Errno> {
     tick();
     // SAFETY: no pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
 /// `SO_PEERCRED`: fixed when the peer called `connect`.
@@ -306,8 +303,8 @@ pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
             return None;
         }
         tick();
-        // SAFETY: no pointers. The pid may have been reused since `connect`: the caller also watches for the hang-up,
-        // and a pidfd of a stranger can only delay, never fake, that.
+        // SAFETY: no pointers. Called right after accept: should the peer be dead and its pid reused already, the
+        // hang-up is pending and ends the connection first.
         pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
     }
     // SAFETY: one of the calls above installed it for us alone.
@@ -318,6 +315,7 @@ pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
 mod tests {
     use super::*;
     use std::fs::File;
+    use std::os::fd::AsFd;
 
     fn pair() -> (OwnedFd, OwnedFd) {
         let mut fds = [0; 2];

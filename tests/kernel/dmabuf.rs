@@ -23,7 +23,7 @@ fn allocators() -> Vec<Allocator> {
 fn allocated_buffers_are_what_they_say() {
     leaving_nothing(|| {
         for allocator in allocators() {
-            let a = allocator.allocate(5000, "framelease test").unwrap();
+            let mut a = allocator.allocate(5000, "framelease test").unwrap();
             let b = allocator.allocate(5000, "framelease test").unwrap();
             assert_eq!((a.kind(), a.size_bytes(), a.is_read_only()), (MemoryKind::DmaBuf, 8192, false), "{allocator}");
             assert_ne!(a.id(), b.id());
@@ -48,7 +48,7 @@ fn sync_files_go_out_and_in() {
     leaving_nothing(|| {
         for allocator in allocators() {
             let a = allocator.allocate(4096, "fences").unwrap();
-            let b = allocator.allocate(4096, "fences").unwrap();
+            let mut b = allocator.allocate(4096, "fences").unwrap();
             for access in [Access::Read, Access::Write] {
                 let fence = a.export_sync_file(access).unwrap();
                 // Nobody works on it.
@@ -82,7 +82,7 @@ fn an_attachment_lives_and_goes() {
             return;
         }
         for allocator in allocators() {
-            let a = allocator.allocate(4096, "attached").unwrap();
+            let mut a = allocator.allocate(4096, "attached").unwrap();
             let first = a.attach("/dev/dri/renderD128").unwrap();
             let second = a.attach("/dev/dri/renderD128").unwrap();
             drop(first);

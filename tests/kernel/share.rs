@@ -128,7 +128,10 @@ fn shares(planar: Planar, format: &str) {
                 assert_eq!((got.meta().sequence, got.meta().timestamp_ns), (meta.sequence, meta.timestamp_ns));
                 assert_eq!(got.meta().payload, meta.payload);
                 // A peer's CPU cannot write the picture.
-                assert_eq!(got.memory()[0].write(DEFAULT_WAIT).unwrap_err().kind(), ErrorKind::PermissionDenied);
+                assert_eq!(
+                    got.memory()[0].clone().write(DEFAULT_WAIT).unwrap_err().kind(),
+                    ErrorKind::PermissionDenied
+                );
             }
         }
         assert!(!a.is_writable());

@@ -5,4 +5,5 @@ mod basics;
 mod hostile;
 mod processes;
 mod raw;
+mod regressions;
 mod support;

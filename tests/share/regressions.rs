@@ -1,0 +1,297 @@
+//! Defects that a review found, each with the test that would have.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use framelease::capture::TestPattern;
+use framelease::dmabuf::Allocator;
+use framelease::format::Size;
+use framelease::frame::syscalls;
+use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reconnect, Subscriber};
+use framelease::ErrorKind;
+
+use crate::hostile::admitted;
+use crate::raw::{self, hello, message, Raw};
+use crate::support::{frame, pixels, Folder, Stage, SOON};
+
+fn wider() -> TestPattern {
+    TestPattern::builder(Size::new(128, 32)).allocator(Allocator::Memfd).unpaced().buffers(8).start().unwrap()
+}
+
+fn dropped(s: &Stage) -> Vec<u64> {
+    s.publisher.subscribers().map(|f| f.dropped).collect()
+}
+
+#[test]
+fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber().policy(Policy::Block));
+    s.publish();
+    s.publish();
+    // The RELEASE is in the socket when the next publish begins.
+    drop(frame(&mut a));
+    let third = s.source.next(SOON).unwrap().unwrap();
+    s.publisher.publish(third, Duration::from_secs(3)).unwrap();
+    assert_eq!(frame(&mut a).meta().sequence, 1);
+    s.publisher.dispatch().unwrap();
+    assert_eq!(frame(&mut a).meta().sequence, 2);
+}
+
+#[test]
+fn a_flood_of_legal_messages_does_not_hold_publish() {
+    let mut optional = message(99, &[1]);
+    optional[2] = 0;
+    for (what, flood) in [("RETIRED", message(raw::RETIRED, &[999])), ("an optional message", optional)] {
+        let mut s = Stage::new(8);
+        let mut sibling = s.join(s.subscriber());
+        let peer = admitted(&mut s, 1);
+        s.publish();
+        drop(frame(&mut sibling));
+        let stop = Arc::new(AtomicBool::new(false));
+        let flooder = {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    peer.send(&flood);
+                }
+            })
+        };
+        for _ in 0..20 {
+            let next = s.source.next(SOON).unwrap().unwrap();
+            let before = syscalls();
+            s.publisher.publish(next, SOON).unwrap();
+            let calls = syscalls() - before;
+            assert!(calls < 100, "{what}: {calls} system calls in one publish");
+            drop(frame(&mut sibling));
+        }
+        stop.store(true, Ordering::Relaxed);
+        s.until("the flood ends", |_| flooder.is_finished());
+        assert_eq!(sibling.stats().dropped, 0);
+    }
+}
+
+#[test]
+fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
+    let mut s = Stage::new(6);
+    let mut a = s.join(s.subscriber());
+    s.publish();
+    let held = frame(&mut a);
+    let Stage { publisher, mut source, folder } = s;
+    drop(publisher);
+    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+    // The source lives on and may fill the buffer again.
+    let mut publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    for _ in 0..12 {
+        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+    }
+    assert!(!held.is_valid());
+    assert!(!pixels(&held).is_empty(), "it stays mapped");
+}
+
+#[test]
+fn the_end_comes_behind_the_frames_that_wait() {
+    let mut s = Stage::new(12);
+    let a = s.join(s.subscriber().policy(Policy::Block));
+    let b = s.join(s.subscriber().policy(Policy::Fifo(3)));
+    s.publish();
+    s.publish();
+    assert!(!s.publisher.end_stream(Duration::ZERO).unwrap(), "a frame waits for each");
+    let readers: Vec<_> = [a, b]
+        .into_iter()
+        .map(|mut x| {
+            std::thread::spawn(move || {
+                let got: Vec<_> = (0..2).map(|_| frame(&mut x).meta().sequence).collect();
+                assert!(matches!(x.next(SOON).unwrap(), Some(Event::Ended)));
+                got
+            })
+        })
+        .collect();
+    assert!(s.publisher.end_stream(SOON).unwrap());
+    // Now that there is no next publish, releases are read as they come.
+    s.until("all is returned", |p| p.subscribers().all(|f| f.held == 0));
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), [0, 1]);
+    }
+}
+
+#[test]
+fn block_loses_nothing_at_a_format_change() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber().policy(Policy::Block));
+    s.publish();
+    s.publish();
+    s.source = wider();
+    let first = s.source.next(SOON).unwrap().unwrap();
+    let Offer::NotReady(first) = s.publisher.try_publish(first).unwrap() else { panic!("an old frame waits") };
+    let reader = std::thread::spawn(move || {
+        let mut got = Vec::new();
+        while got.len() < 5 {
+            if let Some(Event::Frame(f)) = a.next(SOON).unwrap() {
+                assert_eq!(f.meta().dropped, 0);
+                got.push((f.layout().size().width, f.meta().sequence));
+            }
+        }
+        got
+    });
+    s.publisher.publish(first, SOON).unwrap();
+    s.publish();
+    s.publish();
+    s.until("it has all", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap(), [(64, 0), (64, 1), (128, 0), (128, 1), (128, 2)]);
+}
+
+#[test]
+fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber().rate(Rate::EveryNth(10)));
+    s.source = wider();
+    for _ in 0..30 {
+        s.publish();
+    }
+    s.until("the new pool is acknowledged", |p| {
+        while a.try_next().unwrap().is_some() {}
+        p.active() == 1
+    });
+    assert_eq!(dropped(&s), [3]);
+}
+
+#[test]
+fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let connections = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        let first = listener.accept();
+        first.receive();
+        first.send(&message(raw::WELCOME, &[1 | 2 << 16, 0, 7, 7]));
+        drop(first);
+        loop {
+            drop(listener.accept());
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
+    let mut a = builder.connect(SOON).unwrap();
+    let (start, mut lost) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(1) {
+        if let Ok(Some(Event::Lost)) = a.next(Duration::from_millis(100)) {
+            lost += 1;
+        }
+    }
+    // 10, 20, 40 … 500 ms: seven or so.
+    let connections = connections.load(Ordering::Relaxed);
+    assert!(connections <= 10, "{connections} connections in a second");
+    assert_eq!(lost, 1, "lost once, however often it is tried again");
+}
+
+#[test]
+fn a_busy_latest_consumer_stays_in_the_budget() {
+    const FRAMES: u64 = 200;
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber());
+    s.publish();
+    let mut held = frame(&mut a);
+    let before = syscalls();
+    let mut own = 0;
+    for _ in 0..FRAMES {
+        // A frame comes while it works on the last, then it is done and takes the one that waits.
+        s.publish();
+        let start = syscalls();
+        drop(held);
+        own += syscalls() - start;
+        s.publisher.dispatch().unwrap();
+        let start = syscalls();
+        held = frame(&mut a);
+        own += syscalls() - start;
+    }
+    let calls = (syscalls() - before - own) as f64 / FRAMES as f64;
+    assert!(calls <= 4.05, "{calls} system calls of the publisher for each frame, budget 2 C + 2");
+    assert_eq!(dropped(&s), [0]);
+}
+
+#[test]
+fn waits_end_when_they_should() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber());
+    for (asked, most) in [(4, 60), (0, 40), (150, 260), (130, 240), (40, 140)] {
+        let start = Instant::now();
+        assert!(a.next(Duration::from_millis(asked)).unwrap().is_none());
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(asked), "{asked} ms took {took:?}");
+        // Generous for a loaded machine; an eighth of a long timeout too late, as once, would still show.
+        assert!(took < Duration::from_millis(most + 500), "{asked} ms took {took:?}");
+    }
+}
+
+#[test]
+fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
+    use nix::poll::{poll, PollFd, PollFlags};
+    use std::os::fd::AsFd;
+    let mut source = wider();
+    let mut held: Vec<_> = std::iter::from_fn(|| source.try_next().unwrap()).collect();
+    let (start, mut woken) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(100) {
+        let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, 100u8).unwrap();
+        woken += 1;
+        assert!(source.try_next().unwrap().is_none());
+    }
+    assert!((1..200).contains(&woken), "woken {woken} times in 100 ms");
+    held.pop();
+    let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, 1000u16), Ok(1));
+    assert!(source.try_next().unwrap().is_some());
+}
+
+#[test]
+fn a_mute_peer_does_not_keep_its_quota() {
+    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(20)));
+    let mute = Raw::connect(&s.folder.socket());
+    mute.send(&hello(1, 1, 4));
+    s.until("it is in", |p| p.subscribers().count() == 1);
+    assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
+    s.until("it is out", |p| p.subscribers().count() == 0);
+    assert!(s.connect(s.subscriber()).is_ok());
+}
+
+#[test]
+fn one_subscriber_cannot_ask_for_everything() {
+    let mut s = Stage::with(64, |b| b.max_hold(2));
+    assert_eq!(s.connect(s.subscriber().hold(3)).unwrap_err().kind(), ErrorKind::Refused);
+    assert!(s.connect(s.subscriber().hold(2)).is_ok());
+}
+
+#[test]
+fn a_welcome_of_another_version_is_refused() {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let publisher = std::thread::spawn(move || {
+        let peer = listener.accept();
+        peer.receive();
+        peer.send(&message(raw::WELCOME, &[9 | 2 << 16, 0, 7, 7]));
+        while !peer.receive().is_empty() {}
+    });
+    let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Protocol);
+    publisher.join().unwrap();
+}
+
+#[test]
+fn retiring_more_than_was_given_ends_the_connection() {
+    let mut s = Stage::new(8);
+    let mut sibling = s.join(s.subscriber());
+    let peer = admitted(&mut s, 1);
+    s.publish();
+    drop(frame(&mut sibling));
+    for _ in 0..2 {
+        peer.send(&message(raw::RETIRED, &[1]));
+    }
+    // The first ends its lease; the second is read when it has another.
+    for _ in 0..2 {
+        s.publish();
+        drop(frame(&mut sibling));
+    }
+    assert_eq!((s.publisher.stats().violations, dropped(&s)), (1, vec![0]));
+}
