@@ -6,16 +6,19 @@ mod common;
 use std::process::ExitCode;
 
 use common::quoted;
+use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Size};
 use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, Sizes};
 
 const HELP: &str = "\
 Lists the V4L2 devices and what they offer.
 
-usage: list [--json] [--controls] [PATH]…
+Usage: list [OPTIONS] [PATH]…
 
-  --json       one JSON object
+  --intervals  every frame interval of every size, and each format's description
   --controls   controls with their ranges and values, too
+  --json       one JSON object on standard output
+  --help       this text
 ";
 
 fn main() -> ExitCode {
@@ -25,11 +28,12 @@ fn main() -> ExitCode {
 fn run() -> common::Result<()> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
-    let (mut json, mut controls, mut paths) = (false, false, Vec::new());
+    let (mut json, mut controls, mut all_intervals, mut paths) = (false, false, false, Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Long("json") => json = true,
             Long("controls") => controls = true,
+            Long("intervals") => all_intervals = true,
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -45,15 +49,20 @@ fn run() -> common::Result<()> {
     };
     if json {
         let all: Vec<String> = devices.iter().map(|d| as_json(d, controls)).collect();
-        println!("{{\"devices\":[{}]}}", all.join(","));
+        let heaps: Vec<String> = Allocator::heaps().iter().map(|h| quoted(&h.to_string())).collect();
+        let (source, heaps) = (quoted(&Allocator::for_cpu_source().to_string()), heaps.join(","));
+        println!("{{\"devices\":[{}],\"cpu_source\":{source},\"dma_heaps\":[{heaps}]}}", all.join(","));
         return Ok(());
     }
     if devices.is_empty() {
         println!("no /dev/video* node can be opened");
     }
     for device in &devices {
-        as_text(device, controls);
+        as_text(device, controls, all_intervals);
     }
+    let heaps: Vec<String> = Allocator::heaps().iter().map(Allocator::to_string).collect();
+    let heaps = if heaps.is_empty() { "no dma-heap".into() } else { heaps.join(", ") };
+    println!("shared memory without a device: {}; {heaps}", Allocator::for_cpu_source());
     Ok(())
 }
 
@@ -77,11 +86,11 @@ fn intervals(device: &Device, fourcc: FourCc, size: Size) -> Intervals {
     device.intervals(fourcc, size).unwrap_or(Intervals::Unknown)
 }
 
-fn as_text(device: &Device, controls: bool) {
+fn as_text(device: &Device, controls: bool, all_intervals: bool) {
     let info = device.info();
     let planar = if info.is_multi_planar() { "multi-planar" } else { "single-planar" };
     println!("{}: {} (driver {}, {}), {planar}", info.path.display(), info.card, info.driver, info.bus);
-    println!("  can: {:?}", info.capabilities);
+    println!("  can: {}", names(info.capabilities.iter_names().map(|(name, _)| name)));
     if let Ok(inputs) = device.inputs() {
         let now = device.input().ok();
         for input in inputs {
@@ -96,20 +105,16 @@ fn as_text(device: &Device, controls: bool) {
         }
         match device.memory_capabilities(direction) {
             Ok((memory, most)) => {
-                let most = most.map_or(String::new(), |n| format!(", at most {n} buffers"));
-                println!("  {name}, memory {memory:?}{most}:");
+                let most = most.map_or(String::new(), |n| format!("; at most {n} buffers"));
+                println!("  {name} memory: {}{most}", names(memory.iter_names().map(|(name, _)| name)));
             }
-            Err(e) => println!("  {name} ({e}):"),
+            Err(e) => println!("  {name} memory: {e}"),
         }
-        for offer in offers {
-            let fourcc = offer.fourcc;
-            let sizes = device.sizes(fourcc).unwrap_or(Sizes::Unknown);
-            println!("    {fourcc} ({}): {sizes}", offer.description);
-            if direction == Direction::Capture && !info.is_m2m() {
-                for size in shown(&sizes) {
-                    println!("      {size}: {}", intervals(device, fourcc, size));
-                }
-            }
+        let timed = direction == Direction::Capture && !info.is_m2m();
+        if all_intervals {
+            offers.iter().for_each(|offer| every_interval(device, offer, timed));
+        } else {
+            grouped(device, name, &offers, timed);
         }
     }
     if let Some(path) = v4l2::media_path(device) {
@@ -118,6 +123,60 @@ fn as_text(device: &Device, controls: bool) {
     for control in if controls { device.controls().unwrap_or_default() } else { Vec::new() } {
         let value = device.control_value(control.id).map_or("-".into(), |v| v.to_string());
         println!("  control {} {control}: {value}", control.id);
+    }
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    all.map(str::to_lowercase).collect::<Vec<_>>().join(", ")
+}
+
+/// Formats that come in the same sizes and rates share one line; those that this library cannot lay out are counted.
+fn grouped(device: &Device, direction: &str, offers: &[FormatOffer], timed: bool) {
+    let mut groups: Vec<(String, Vec<&FormatOffer>)> = Vec::new();
+    for offer in offers {
+        let sizes = geometry(device, offer.fourcc, timed);
+        match groups.iter_mut().find(|(other, _)| *other == sizes) {
+            Some((_, members)) => members.push(offer),
+            None => groups.push((sizes, vec![offer])),
+        }
+    }
+    for (sizes, members) in groups {
+        let (known, other): (Vec<&FormatOffer>, Vec<&FormatOffer>) =
+            members.into_iter().partition(|o| o.fourcc.info().is_some());
+        let codes: Vec<String> = known.iter().map(|o| o.fourcc.to_string()).collect();
+        let what = match (codes.join(" "), other.len()) {
+            (known, 0) => known,
+            (known, n) if known.is_empty() => format!("{n} formats that this library does not lay out"),
+            (known, n) => format!("{known} and {n} that this library does not lay out"),
+        };
+        println!("  {direction} {what}: {sizes}");
+    }
+}
+
+/// Sizes, each with the range of its frame rates.
+fn geometry(device: &Device, fourcc: FourCc, timed: bool) -> String {
+    let sizes = device.sizes(fourcc).unwrap_or(Sizes::Unknown);
+    if !timed || !matches!(sizes, Sizes::Discrete(_)) {
+        return sizes.to_string();
+    }
+    let each = shown(&sizes).into_iter().map(|size| match intervals(device, fourcc, size) {
+        Intervals::Discrete(all) => {
+            let fps = all.iter().map(|i| i.fps());
+            let (low, high) = fps.fold((f64::MAX, 0.0), |(low, high): (f64, f64), f| (low.min(f), high.max(f)));
+            format!("{size} ({low} to {high} fps)")
+        }
+        other => format!("{size} ({other})"),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn every_interval(device: &Device, offer: &FormatOffer, timed: bool) {
+    let sizes = device.sizes(offer.fourcc).unwrap_or(Sizes::Unknown);
+    println!("    {} ({}): {sizes}", offer.fourcc, offer.description);
+    if timed {
+        for size in shown(&sizes) {
+            println!("      {size}: {}", intervals(device, offer.fourcc, size));
+        }
     }
 }
 

@@ -80,6 +80,7 @@ impl fmt::Display for Op {
 /// An error of this crate: a kind, the failed call, the device or peer, and what was asked and offered.
 ///
 /// Printed as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
 #[derive(Clone)]
@@ -147,17 +148,6 @@ impl Error {
     /// The kernel's error number, if a system call failed.
     pub fn errno(&self) -> Option<i32> {
         self.0.errno.map(|e| e as i32)
-    }
-
-    /// `true` for one errno; saves the callers in this crate the conversion.
-    pub(crate) fn is(&self, errno: Errno) -> bool {
-        self.0.errno == Some(errno)
-    }
-}
-
-impl Clone for Error {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
     }
 }
 

@@ -1,4 +1,25 @@
-//! framelease
+//! Zero-copy video on Linux: capture once, share by file descriptor, let the CPU touch no pixel.
+//!
+//! ```text
+//! /dev/videoN ─► capture::Camera ─► Frame ──┬─► share::Publisher ══ fds once, then slots ══► share::Subscriber ─► Frame
+//!    ▲           capture::TestPattern (a lease)                                              (in another process)
+//!    └── VIDIOC_QBUF ◄── drop of the last clone: any thread, any peer, or a peer's death
+//! ```
+//!
+//! A [`frame::Frame`] is a counted lease on one buffer of a driver, an allocator or a publisher in another process.
+//! Stations ([`capture`], [`share`]) meet in it and know nothing of each other. `docs/architecture.md` has the whole
+//! picture, `docs/embedding.md` the event loop, `docs/protocol.md` the bytes between processes.
+//!
+//! What this crate does:
+//! - V4L2 devices, formats, queues, controls and events, single- and multi-planar through one path ([`v4l2`]);
+//!   buffers exported with `VIDIOC_EXPBUF`, or dma-bufs imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. (There
+//!   is no `VIDIOC_EXPBUFDMABUF` and no `VIDIOC_IMPBUFDMABUF`, whatever a blog says.)
+//! - dma-bufs: identity, CPU access, fences, allocation from dma-heaps, udmabuf and memfd ([`dmabuf`]).
+//! - Fan-out to other processes with quotas, policies and deadlines ([`share`]).
+//!
+//! What it does not do: start a thread, block without a timeout, panic over what a kernel, a peer or a file says,
+//! lend `&[u8]` over memory that a device may write, or copy a pixel that nobody asked it to copy.
+
 #![deny(missing_docs, missing_debug_implementations)]
 
 pub mod capture;
@@ -7,7 +28,19 @@ pub mod error;
 pub mod format;
 pub mod frame;
 mod log;
+#[cfg(feature = "tokio")]
+pub mod reactor;
 pub mod share;
 mod sys;
 pub mod v4l2;
-pub use error::{Error, ErrorKind, Result};
+
+pub use error::{Error, ErrorKind, Op, Rejected, Result};
+
+/// The programs in the README and in docs/embedding.md compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+}

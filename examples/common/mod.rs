@@ -98,3 +98,9 @@ pub fn quoted(text: &str) -> String {
     }
     out + "\""
 }
+
+/// Where `publisher` listens and `subscriber` connects if nothing else is said: the user's runtime folder.
+pub fn default_socket() -> std::path::PathBuf {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, Into::into);
+    folder.join("framelease.socket")
+}

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use framelease::capture::TestPattern;
+use framelease::capture::{Camera, Captured, Fit, TestPattern};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::{BufferSet, Frame};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
 pub struct Wish {
+    /// A path, or `auto` for the first camera. None: the test pattern.
     pub device: Option<String>,
     pub size: Size,
     pub fourcc: FourCc,
@@ -19,25 +20,42 @@ pub struct Wish {
 /// Where frames come from.
 pub enum Source {
     Pattern(TestPattern),
+    Camera(Box<Camera>),
 }
 
 impl Source {
     pub fn open(wish: &Wish) -> super::common::Result<Self> {
-        let builder = TestPattern::builder(wish.size).fourcc(wish.fourcc).buffers(wish.buffers);
-        let builder =
-            if wish.fps == 0 { builder.unpaced() } else { builder.interval(FrameInterval::from_fps(wish.fps)) };
-        Ok(Self::Pattern(builder.start()?))
+        let interval = (wish.fps > 0).then(|| FrameInterval::from_fps(wish.fps));
+        let Some(device) = &wish.device else {
+            let builder = TestPattern::builder(wish.size).fourcc(wish.fourcc).buffers(wish.buffers);
+            let builder = match interval {
+                Some(interval) => builder.interval(interval),
+                None => builder.unpaced(),
+            };
+            return Ok(Self::Pattern(builder.start()?));
+        };
+        let mut builder =
+            Camera::builder().formats([wish.fourcc]).size(wish.size).fit(Fit::Exact).buffers(wish.buffers);
+        if device != "auto" {
+            builder = builder.path(device);
+        }
+        if let Some(interval) = interval {
+            builder = builder.interval(interval);
+        }
+        Ok(Self::Camera(Box::new(builder.open()?)))
     }
 
     pub fn name(&self) -> &'static str {
         match self {
             Self::Pattern(_) => "testpattern",
+            Self::Camera(_) => "camera",
         }
     }
 
-    pub fn buffers(&self) -> &BufferSet {
+    pub fn buffers(&self) -> super::common::Result<&BufferSet> {
         match self {
-            Self::Pattern(p) => p.buffers(),
+            Self::Pattern(p) => Ok(p.buffers()),
+            Self::Camera(c) => Ok(c.buffers()?),
         }
     }
 
@@ -45,6 +63,23 @@ impl Source {
     pub fn try_next(&mut self) -> super::common::Result<Option<Frame>> {
         match self {
             Self::Pattern(p) => Ok(p.try_next()?),
+            Self::Camera(c) => match c.try_next()? {
+                Some(Captured::Frame(frame)) => Ok(Some(frame)),
+                Some(Captured::SourceChanged) => {
+                    c.follow_source()?;
+                    Ok(None)
+                }
+                Some(_) => Err("the camera's stream has ended".into()),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// A V4L2 descriptor without a queued buffer reports an error condition for ever: do not poll it then.
+    pub fn is_pollable(&self) -> bool {
+        match self {
+            Self::Pattern(_) => true,
+            Self::Camera(c) => c.is_pollable(),
         }
     }
 }
@@ -53,6 +88,7 @@ impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Pattern(p) => p.as_fd(),
+            Self::Camera(c) => c.as_fd(),
         }
     }
 }

@@ -86,9 +86,12 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
     let mut source = Source::open(&Wish { device: options.device.clone(), size, fourcc, fps, buffers })?;
     let copies = match mode {
         Mode::ZeroCopy => None,
-        _ => Some(Pool::new(&Allocator::Memfd, *source.buffers().layout(), pool_size)?),
+        _ => Some(Pool::new(&Allocator::Memfd, *source.buffers()?.layout(), pool_size)?),
     };
-    let shared = copies.as_ref().map_or_else(|| source.buffers(), Pool::buffers).clone();
+    let shared = match &copies {
+        Some(pool) => pool.buffers().clone(),
+        None => source.buffers()?.clone(),
+    };
 
     let folder = SocketFolder::new(mode)?;
     let socket = folder.0.join("socket");
@@ -198,13 +201,14 @@ fn attach(publisher: &mut Publisher, consumers: &mut Consumers, stop: &AtomicBoo
 /// Waits for the source or the publisher, and serves the publisher.
 fn wait(publisher: &mut Publisher, source: &Source) -> Result<()> {
     let timeout = publisher.next_timeout().unwrap_or(Duration::from_millis(500)).min(Duration::from_millis(500));
-    let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN), PollFd::new(publisher.as_fd(), PollFlags::POLLIN)];
+    let mut fds = [PollFd::new(publisher.as_fd(), PollFlags::POLLIN), PollFd::new(source.as_fd(), PollFlags::POLLIN)];
     let millis = PollTimeout::try_from(timeout.as_millis() + 1)?;
-    match poll(&mut fds, millis) {
+    let watched = if source.is_pollable() { 2 } else { 1 };
+    match poll(&mut fds[..watched], millis) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(e) => return Err(e.into()),
     }
-    if fds[1].any().unwrap_or(true) {
+    if fds[0].any().unwrap_or(true) {
         publisher.dispatch()?;
     }
     Ok(())

@@ -5,6 +5,8 @@
 
 mod access;
 mod alloc;
+#[cfg(feature = "drm")]
+mod attachment;
 mod fence;
 
 use std::fmt;
@@ -21,6 +23,8 @@ use crate::sys::map::Mapping;
 
 pub use access::{cpu_bytes, CpuBytes, CpuRead, CpuWrite, DEFAULT_WAIT};
 pub use alloc::Allocator;
+#[cfg(feature = "drm")]
+pub use attachment::Attachment;
 pub use fence::{Access, SyncFile};
 
 /// What a file descriptor of shared pixels really is.

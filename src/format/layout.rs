@@ -107,9 +107,9 @@ impl Layout {
             };
             fill[memory] += u64::from(stride) * u64::from(rows);
         }
-        for i in 0..info.memory_planes {
+        for (i, &rows) in fill.iter().enumerate().take(info.memory_planes) {
             let given = sizes.get(i).copied().unwrap_or(0);
-            let needed = u32::try_from(fill[i]).map_err(|_| too_large(fourcc, size))?;
+            let needed = u32::try_from(rows).map_err(|_| too_large(fourcc, size))?;
             if given != 0 && given < needed {
                 let text = format!("memory plane {i}: {given} bytes offered, its rows need {needed}");
                 return Err(mismatch(fourcc, size, text));

@@ -1,6 +1,6 @@
 //! Figures without allocation: a log-bucketed histogram and the count of system calls.
 
-/// System calls that this crate has made in this process, waits and CPU-access brackets included.
+/// System calls that this crate has made in this thread, waits and CPU-access brackets included.
 pub fn syscalls() -> u64 {
     crate::sys::calls::total()
 }

@@ -1,4 +1,9 @@
-//! share
+//! Frames for other processes: descriptors once, then slot numbers; quotas, policies, deadlines.
+//!
+//! A [`Publisher`] lends the frames of one source; each [`Subscriber`], in its own process, gets them as the same type
+//! [`Frame`](crate::frame::Frame) and may map them, hand them to its own devices, or share them on. Ownership lives in
+//! the publisher alone (`docs/protocol.md`).
+
 mod connection;
 mod lease;
 mod ledger;

@@ -298,11 +298,12 @@ impl Publisher {
         }
     }
 
-    /// Handles what is pending: new connections, handshakes, hang-ups, deadlines. Never blocks.
+    /// Handles what is pending: new connections, handshakes, hang-ups, deadlines. Never blocks. `true` if there was
+    /// something: there may be more.
     ///
     /// # Errors
     /// What `epoll_wait` reports; a peer's doings are never an error here.
-    pub fn dispatch(&mut self) -> Result<()> {
+    pub fn dispatch(&mut self) -> Result<bool> {
         let mut events = [EpollEvent::empty(); 32];
         sys::calls::tick();
         let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
@@ -323,7 +324,7 @@ impl Publisher {
             self.accept();
         }
         self.meet_deadlines();
-        Ok(())
+        Ok(count > 0)
     }
 
     /// Waits at most `timeout` for something to do, and does it.
@@ -334,7 +335,7 @@ impl Publisher {
         let timeout = self.next_timeout().map_or(timeout, |own| own.min(timeout));
         sys::wait::until(self.epoll.0.as_fd(), PollFlags::POLLIN, sys::wait::deadline(timeout))
             .map_err(|e| Error::os("poll", e).on(self.settings.path.display()))?;
-        self.dispatch()
+        self.dispatch().map(drop)
     }
 
     /// When [`Publisher::dispatch`] must be called even if the descriptor is not readable. `None`: no deadline runs.

@@ -325,10 +325,12 @@ impl Subscriber {
             rate: self.settings.rate,
         };
         let registered = self.epoll.add(link.socket(), EpollEvent::new(EpollFlags::EPOLLIN, 1));
-        if registered.is_err() || !link.send(&ToPublisher::Hello(hello)) {
+        if let Err(e) = registered {
             self.arm_timer();
-            return Err(self.error(ErrorKind::Disconnected, "HELLO", "the publisher does not take it".into()));
+            return Err(Error::os("epoll_ctl", e).on(self.settings.path.display()));
         }
+        // A publisher that hung up at once has said why: the first receive brings it.
+        link.send(&ToPublisher::Hello(hello));
         // Disarmed, it is not readable any more.
         let _ = self.timer.unset();
         self.receive_timeout = Duration::ZERO;
@@ -392,7 +394,9 @@ impl Subscriber {
             Ok(Received::Message(len)) => (len, true),
             Ok(Received::FdsLost(len)) => (len, false),
             Ok(Received::WouldBlock) => return Ok(Step::Nothing),
-            Ok(Received::Closed) | Err(Errno::ECONNRESET) => return Ok(self.lost(None)),
+            Ok(Received::Closed) => return Ok(self.lost(None)),
+            // Reported once when the peer closed without reading all; what it sent before is still to be read.
+            Err(Errno::ECONNRESET) => return Ok(Step::Handled),
             Ok(Received::Truncated) => return self.violated("a message is too long"),
             Err(e) => {
                 let error = Error::os("recvmsg", e).on(self.settings.path.display());

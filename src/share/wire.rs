@@ -18,7 +18,6 @@ pub(crate) const MAX_RELEASES: usize = 8;
 pub(crate) const MAX_SLOTS: usize = 64;
 /// A receiver that does not know the type of a message with this flag must end the connection.
 const CRITICAL: u16 = 1;
-const HEADER: usize = 8;
 
 /// Message types. Below 16: subscriber to publisher.
 mod kind {
@@ -594,7 +593,8 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
     Ok(Format { pool, slots, cpu_reads, writable, layout })
 }
 
-const _: () = assert!(HEADER + 20 + 24 + 16 + 4 + MAX_PLANES * 16 <= MAX_MESSAGE);
+// FORMAT and a full RELEASE, the longest messages, fit.
+const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 16 <= MAX_MESSAGE);
 
 #[cfg(test)]
 mod tests {

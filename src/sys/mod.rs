@@ -8,6 +8,8 @@
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
+#[cfg(feature = "v4l")]
+pub(crate) mod dup;
 pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod socket;

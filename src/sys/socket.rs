@@ -285,18 +285,9 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
 pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let out = ptr::addr_of_mut!(cred).cast();
     // SAFETY: `cred` and `len` are live, exclusively borrowed and of the sizes stated.
-    retry(|| {
-        check(unsafe {
-            libc::getsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERCRED,
-                ptr::addr_of_mut!(cred).cast(),
-                &mut len,
-            )
-        })
-    })?;
+    retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len) }))?;
     Ok(Credentials { pid: cred.pid, uid: cred.uid, gid: cred.gid })
 }
 

@@ -141,22 +141,24 @@ impl Device {
     #[doc(alias = "VIDIOC_QUERYCAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let not_video = |why: &str| {
-            Error::new(ErrorKind::WrongFile, "open", format!("not a video device: {why}")).on(path.display())
-        };
         // Opening is not harmless on every node (watchdogs, tapes): look first.
         let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
         if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != V4L2_MAJOR {
-            return Err(not_video("the file is not a node of the V4L2 subsystem"));
+            return Err(not_video(path, "the file is not a node of the V4L2 subsystem"));
         }
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = sys::calls::retry(|| open(path, flags, Mode::empty()))
             .map_err(|e| Error::os("open", e).on(path.display()))?;
+        Self::from_fd(fd, path)
+    }
+
+    /// Takes an open, non-blocking node; `path` is for error texts.
+    pub(crate) fn from_fd(fd: OwnedFd, path: &Path) -> Result<Self> {
         let mut cap = Capability::zeroed();
         match sys::v4l2_calls::querycap(fd.as_fd(), &mut cap) {
             Ok(()) => {}
             Err(Errno::ENODEV) => return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display())),
-            Err(e) => return Err(not_video(&format!("VIDIOC_QUERYCAP: {}", e.desc()))),
+            Err(e) => return Err(not_video(path, &format!("VIDIOC_QUERYCAP: {}", e.desc()))),
         }
         let bits = if cap.capabilities & 0x8000_0000 != 0 { cap.device_caps } else { cap.capabilities };
         let info = DeviceInfo {
@@ -210,6 +212,10 @@ impl Device {
     pub(crate) fn failed(&self, op: &'static str, errno: Errno) -> Error {
         Error::os(op, errno).on(self)
     }
+}
+
+fn not_video(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::WrongFile, "open", format!("not a video device: {why}")).on(path.display())
 }
 
 impl AsFd for Device {

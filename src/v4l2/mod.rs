@@ -20,6 +20,8 @@ mod queue;
 mod ring;
 mod sequence;
 mod source;
+#[cfg(feature = "v4l")]
+mod v4l;
 
 pub use controls::{Control, ControlFlags, ControlId, ControlKind, ControlValue, MenuItem};
 pub use device::{devices, Capabilities, Device, DeviceInfo, Direction};

@@ -11,5 +11,7 @@ mod camera;
 mod compliance;
 mod controls;
 mod devices;
+mod dmabuf;
 mod faults;
 mod imports;
+mod share;

@@ -27,34 +27,20 @@ impl Apt {
         if output(Command::new("apt-get").arg("--version")).is_err() {
             return Err("no apt-get here: the lab needs a Debian machine (12 or 13)".into());
         }
-        let root = cache
-            .root()
-            .join(format!("apt/{suite}-{}", archs.join("+")));
+        let root = cache.root().join(format!("apt/{suite}-{}", archs.join("+")));
         remove_dir(&root)?;
         for folder in ["lists/partial", "archives/partial", "none"] {
-            fs::create_dir_all(root.join(folder))
-                .map_err(|e| format!("{}: {e}", root.display()))?;
+            fs::create_dir_all(root.join(folder)).map_err(|e| format!("{}: {e}", root.display()))?;
         }
-        let write = |name: &str, text: String| {
-            fs::write(root.join(name), text).map_err(|e| format!("{}: {e}", root.display()))
-        };
+        let write =
+            |name: &str, text: String| fs::write(root.join(name), text).map_err(|e| format!("{}: {e}", root.display()));
         write("status", String::new())?;
-        write(
-            "sources.list",
-            format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()),
-        )?;
+        write("sources.list", format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()))?;
         write("conf", configuration(&root, archs))?;
         let apt = Apt { root };
         say!("reading the package list of {suite} ({})", archs.join(", "));
-        run(apt
-            .command("apt-get")
-            .args(["update", "-qq", "--error-on=any"]))
-        .map_err(|e| {
-            format!(
-                "cannot read Debian's package list of {suite} from {}: {e}",
-                mirror()
-            )
-        })?;
+        run(apt.command("apt-get").args(["update", "-qq", "--error-on=any"]))
+            .map_err(|e| format!("cannot read Debian's package list of {suite} from {}: {e}", mirror()))?;
         Ok(apt)
     }
 
@@ -74,9 +60,7 @@ impl Apt {
 
     pub fn version(&self, package: &str) -> Res<Option<String>> {
         let text = output(self.command("apt-cache").args(["policy", package]))?;
-        let found = text
-            .lines()
-            .find_map(|l| l.trim().strip_prefix("Candidate: "));
+        let found = text.lines().find_map(|l| l.trim().strip_prefix("Candidate: "));
         Ok(found.filter(|v| *v != "(none)").map(str::to_string))
     }
 
@@ -84,10 +68,7 @@ impl Apt {
     pub fn unpack(&self, packages: &[String], into: &Path) -> Res<()> {
         say!("fetching {}", packages.join(", "));
         self.empty_archives()?;
-        run(self
-            .command("apt-get")
-            .args(["download", "-qq"])
-            .args(packages))?;
+        run(self.command("apt-get").args(["download", "-qq"]).args(packages))?;
         self.unpack_archives(into)
     }
 
@@ -95,10 +76,7 @@ impl Apt {
     pub fn unpack_closure(&self, packages: &[&str], into: &Path) -> Res<()> {
         say!("fetching {} with all it needs", packages.join(", "));
         self.empty_archives()?;
-        run(self
-            .command("apt-get")
-            .args(["install", "-qq", "--download-only", "--yes"])
-            .args(packages))?;
+        run(self.command("apt-get").args(["install", "-qq", "--download-only", "--yes"]).args(packages))?;
         self.unpack_archives(into)
     }
 
@@ -120,6 +98,13 @@ impl Apt {
     }
 }
 
+impl Drop for Apt {
+    /// Lists are large and out of date the next time.
+    fn drop(&mut self) {
+        let _ = remove_dir(&self.root);
+    }
+}
+
 /// The Debian mirror that this machine uses, else the public one.
 fn mirror() -> String {
     let asked = output(Command::new("apt-get").env("LC_ALL", "C").args([
@@ -129,27 +114,21 @@ fn mirror() -> String {
         "Created-By: Packages",
     ]));
     let wanted = [codename(), "stable".into(), "oldstable".into()];
-    pick_mirror(&asked.unwrap_or_default(), &wanted)
-        .unwrap_or_else(|| "http://deb.debian.org/debian".into())
+    pick_mirror(&asked.unwrap_or_default(), &wanted).unwrap_or_else(|| "http://deb.debian.org/debian".into())
 }
 
 fn pick_mirror(targets: &str, suites: &[String]) -> Option<String> {
     targets.lines().find_map(|line| {
         let mut words = line.split(' ');
         let (uri, suite, component) = (words.next()?, words.next()?, words.next()?);
-        (suites.iter().any(|s| s == suite) && component == "main")
-            .then(|| uri.trim_end_matches('/').to_string())
+        (suites.iter().any(|s| s == suite) && component == "main").then(|| uri.trim_end_matches('/').to_string())
     })
 }
 
 /// This machine's Debian release by name, "" if it has none.
 pub fn codename() -> String {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    text.lines()
-        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
-        .unwrap_or("")
-        .trim_matches('"')
-        .to_string()
+    text.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME=")).unwrap_or("").trim_matches('"').to_string()
 }
 
 fn configuration(root: &Path, archs: &[&str]) -> String {
@@ -170,10 +149,7 @@ fn configuration(root: &Path, archs: &[&str]) -> String {
     );
     // The machine's proxy settings, in the notation that apt itself prints them.
     let dump = output(Command::new("apt-config").args(["dump", "Acquire"])).unwrap_or_default();
-    for line in dump
-        .lines()
-        .filter(|l| l.to_ascii_lowercase().contains("proxy"))
-    {
+    for line in dump.lines().filter(|l| l.to_ascii_lowercase().contains("proxy")) {
         text.push_str(line);
         text.push('\n');
     }

@@ -6,19 +6,10 @@ use crate::arch::Arch;
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Test {
-        where_: Where,
-        filter: Option<String>,
-        timeout: Duration,
-    },
+    Test { where_: Where, filter: Option<String>, timeout: Duration },
     Run(Run),
-    Shell {
-        arch: Arch,
-        modules: Vec<String>,
-    },
-    Fetch {
-        archs: Vec<Arch>,
-    },
+    Shell { arch: Arch, modules: Vec<String> },
+    Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
 
@@ -121,17 +112,12 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "run" => run(options),
         "shell" => {
             none_left(&options.rest)?;
-            Ok(Command::Shell {
-                arch: guest(&options.arch)?,
-                modules: options.modules,
-            })
+            Ok(Command::Shell { arch: guest(&options.arch)?, modules: options.modules })
         }
         _ => {
             none_left(&options.rest)?;
             let name = options.arch.as_deref().unwrap_or("all");
-            Ok(Command::Fetch {
-                archs: guests(name)?,
-            })
+            Ok(Command::Fetch { archs: guests(name)? })
         }
     }
 }
@@ -162,20 +148,15 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
         };
         if !takes.contains(&name) {
             let known = takes.join(", ");
-            return Err(format!(
-                "cargo lab {command} has no option {name}, only {known}, --help"
-            ));
+            return Err(format!("cargo lab {command} has no option {name}, only {known}, --help"));
         }
-        let value = inline
-            .or_else(|| words.next().cloned())
-            .ok_or_else(|| format!("{name} needs a value"))?;
+        let value = inline.or_else(|| words.next().cloned()).ok_or_else(|| format!("{name} needs a value"))?;
         match name {
             "--arch" => found.arch = Some(value),
             "--modules" => found.modules.push(value),
             _ => {
                 let seconds = value.parse().ok().filter(|s| *s > 0);
-                let seconds =
-                    seconds.ok_or_else(|| format!("--timeout {value}: not a number of seconds"))?;
+                let seconds = seconds.ok_or_else(|| format!("--timeout {value}: not a number of seconds"))?;
                 found.timeout = Some(Duration::from_secs(seconds));
             }
         }
@@ -186,24 +167,12 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
 fn test(mut options: Options) -> Result<Command, String> {
     let name = options.arch.as_deref().unwrap_or("all");
     let where_ = match name {
-        "host" => Where {
-            host: true,
-            archs: Vec::new(),
-            named: true,
-        },
-        _ => Where {
-            host: name == "all",
-            archs: guests(name)?,
-            named: options.arch.is_some(),
-        },
+        "host" => Where { host: true, archs: Vec::new(), named: true },
+        _ => Where { host: name == "all", archs: guests(name)?, named: options.arch.is_some() },
     };
     let filter = (!options.rest.is_empty()).then(|| options.rest.remove(0));
     none_left(&options.rest)?;
-    Ok(Command::Test {
-        where_,
-        filter,
-        timeout: options.timeout.unwrap_or(TEST_LIMIT),
-    })
+    Ok(Command::Test { where_, filter, timeout: options.timeout.unwrap_or(TEST_LIMIT) })
 }
 
 fn run(mut options: Options) -> Result<Command, String> {
@@ -229,9 +198,8 @@ fn guests(name: &str) -> Result<Vec<Arch>, String> {
     if name == "all" {
         return Ok(crate::arch::ALL.to_vec());
     }
-    let arch = Arch::parse(name).ok_or_else(|| {
-        format!("--arch {name}: there are x86_64, aarch64, all and (for test) host")
-    })?;
+    let arch = Arch::parse(name)
+        .ok_or_else(|| format!("--arch {name}: there are x86_64, aarch64, all and (for test) host"))?;
     Ok(vec![arch])
 }
 
@@ -252,14 +220,7 @@ mod tests {
 
     #[test]
     fn test_defaults_to_everything() {
-        let Ok(Command::Test {
-            where_,
-            filter,
-            timeout,
-        }) = parse(&words("test"))
-        else {
-            panic!()
-        };
+        let Ok(Command::Test { where_, filter, timeout }) = parse(&words("test")) else { panic!() };
         assert!(where_.host && where_.archs.len() == 2 && !where_.named);
         assert_eq!((filter, timeout), (None, TEST_LIMIT));
     }
@@ -267,14 +228,7 @@ mod tests {
     #[test]
     fn test_takes_arch_and_filter() {
         let parsed = parse(&words("test --arch=aarch64 --timeout 5 export"));
-        let Ok(Command::Test {
-            where_,
-            filter,
-            timeout,
-        }) = parsed
-        else {
-            panic!()
-        };
+        let Ok(Command::Test { where_, filter, timeout }) = parsed else { panic!() };
         assert!(!where_.host && where_.named);
         assert_eq!(where_.archs, [Arch::Aarch64]);
         assert_eq!(filter.as_deref(), Some("export"));
@@ -283,13 +237,8 @@ mod tests {
 
     #[test]
     fn all_behind_the_example_is_the_examples() {
-        for line in [
-            "run --modules vivid -- cam --arch x --help",
-            "run --modules vivid cam --arch x --help",
-        ] {
-            let Ok(Command::Run(run)) = parse(&words(line)) else {
-                panic!()
-            };
+        for line in ["run --modules vivid -- cam --arch x --help", "run --modules vivid cam --arch x --help"] {
+            let Ok(Command::Run(run)) = parse(&words(line)) else { panic!() };
             assert_eq!((run.arch, run.example.as_str()), (Arch::X86_64, "cam"));
             assert_eq!(run.args, ["--arch", "x", "--help"]);
             assert_eq!(run.modules, ["vivid"]);

@@ -25,14 +25,12 @@ pub struct Cache {
 impl Cache {
     pub fn open() -> Res<Cache> {
         let root = location()?;
-        fs::create_dir_all(&root)
-            .map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
+        fs::create_dir_all(&root).map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
         let lock = File::create(root.join("lock"))
             .map_err(|e| format!("cannot write to the cache folder {}: {e}", root.display()))?;
         if lock.try_lock().is_err() {
             say!("waiting for another lab that is filling the cache");
-            lock.lock()
-                .map_err(|e| format!("cannot lock the cache: {e}"))?;
+            lock.lock().map_err(|e| format!("cannot lock the cache: {e}"))?;
         }
         Ok(Cache { root, _lock: lock })
     }
@@ -72,14 +70,10 @@ impl Cache {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             let path = entry.path();
             let file = entry.file_name().to_string_lossy().into_owned();
-            let sibling = file
-                .strip_prefix(name)
-                .and_then(|rest| rest.strip_prefix('-'));
+            let sibling = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
             let is_result = sibling.is_some_and(|h| h.len() == 16 && !h.contains('-'));
             let used = entry.metadata().and_then(|m| m.modified()).ok();
-            let old = used
-                .and_then(|t| t.elapsed().ok())
-                .is_some_and(|age| age > KEEP_UNUSED);
+            let old = used.and_then(|t| t.elapsed().ok()).is_some_and(|age| age > KEEP_UNUSED);
             if is_result && old && path != keep {
                 let _ = fs::remove_dir_all(path);
             }
@@ -101,11 +95,7 @@ impl Cache {
 }
 
 pub fn location() -> Res<PathBuf> {
-    let set = |name| {
-        env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = match set("FRAMELEASE_LAB_CACHE") {
         Some(own) => own,
         None => set("XDG_CACHE_HOME")
@@ -118,9 +108,7 @@ pub fn location() -> Res<PathBuf> {
 
 pub fn remove_dir(path: &Path) -> Res<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(format!("cannot remove {}: {e}", path.display()))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(format!("cannot remove {}: {e}", path.display())),
         _ => Ok(()),
     }
 }

@@ -39,18 +39,14 @@ pub fn toolchain(arch: Arch) -> Res<()> {
     }
     let gcc = format!("{}-gcc", arch.gnu());
     let start_file = format!("/usr/{}/lib/crt1.o", arch.gnu());
-    ensure(&[
-        Need(&gcc, arch.cross_gcc_package()),
-        Need(&start_file, arch.cross_libc_package()),
-    ])?;
+    ensure(&[Need(&gcc, arch.cross_gcc_package()), Need(&start_file, arch.cross_libc_package())])?;
     let target = arch.rust_target();
     if has_std(target) {
         return Ok(());
     }
     say!("adding the Rust target {target}");
     let advice = format!("Rust's target {target} is missing; run: rustup target add {target}");
-    run(Command::new("rustup").args(["target", "add", target]))
-        .map_err(|e| format!("{advice}\n  {e}"))?;
+    run(Command::new("rustup").args(["target", "add", target])).map_err(|e| format!("{advice}\n  {e}"))?;
     if has_std(target) {
         Ok(())
     } else {
@@ -62,32 +58,22 @@ fn has_std(target: &str) -> bool {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
     let asked = output(Command::new(rustc).args(["--print", "target-libdir", "--target", target]));
     let folder = asked.unwrap_or_default();
-    let entries = std::fs::read_dir(folder.trim())
-        .into_iter()
-        .flatten()
-        .flatten();
-    entries
-        .into_iter()
-        .any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
+    let entries = std::fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    entries.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
 /// Builds with `cargo COMMAND…` for `arch` and returns the executables of kind `kind`
 /// (`test`, `example`).
 pub fn build(workspace: &Path, arch: Arch, kind: &str, words: &[&str]) -> Res<Vec<Artifact>> {
     let mut command = cargo(workspace);
-    command
-        .args(words)
-        .args(["--release", "--message-format=json-render-diagnostics"]);
+    command.args(words).args(["--release", "--message-format=json-render-diagnostics"]);
     // For the host itself no target is named: so its artifacts are shared with the host's tests.
     if Arch::host() != Some(arch) {
         command.args(["--target", arch.rust_target()]);
         let linker = format!("CARGO_TARGET_{}_LINKER", env_name(arch.rust_target()));
         command.env(linker, format!("{}-gcc", arch.gnu()));
     }
-    let result = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    let result = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot run cargo: {e}"))?;
     if !result.status.success() {
         return Err(format!("cargo {} failed for {arch}", words.join(" ")));
     }
@@ -106,10 +92,7 @@ fn artifacts(messages: &str, kind: &str) -> Vec<Artifact> {
         .filter(|l| l.contains("\"reason\":\"compiler-artifact\"") && l.contains(&of_kind))
         .filter_map(|l| {
             let target = l.split_once(&of_kind)?.1;
-            Some(Artifact {
-                name: text(target, "name")?,
-                executable: text(l, "executable")?.into(),
-            })
+            Some(Artifact { name: text(target, "name")?, executable: text(l, "executable")?.into() })
         })
         .collect()
 }

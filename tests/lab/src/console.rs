@@ -21,20 +21,16 @@ impl Console {
         // QEMU truncates and then writes this same file.
         File::create(path).map_err(fail)?;
         let file = File::open(path).map_err(fail)?;
-        Ok(Console {
-            path: path.to_path_buf(),
-            file,
-            text: Vec::new(),
-        })
+        Ok(Console { path: path.to_path_buf(), file, text: Vec::new() })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes in what is new.
-    pub fn read(&mut self) {
-        let _ = self.file.read_to_end(&mut self.text);
+    /// Takes in what is new; whether there was anything.
+    pub fn read(&mut self) -> bool {
+        self.file.read_to_end(&mut self.text).is_ok_and(|n| n > 0)
     }
 
     pub fn text(&self) -> String {

@@ -18,11 +18,7 @@ pub struct Cpio<W: Write> {
 
 impl<W: Write> Cpio<W> {
     pub fn new(out: W) -> Self {
-        Cpio {
-            out,
-            at: 0,
-            inode: 0,
-        }
+        Cpio { out, at: 0, inode: 0 }
     }
 
     pub fn dir(&mut self, name: &str) -> io::Result<()> {
@@ -52,14 +48,12 @@ impl<W: Write> Cpio<W> {
     }
 
     fn entry(&mut self, name: &str, mode: u32, dev: (u32, u32), data: &[u8]) -> io::Result<()> {
-        let size = u32::try_from(data.len())
-            .map_err(|_| io::Error::other(format!("{name} is too large for an initramfs")))?;
+        let size =
+            u32::try_from(data.len()).map_err(|_| io::Error::other(format!("{name} is too large for an initramfs")))?;
         self.inode = self.inode.wrapping_add(1);
         let name_size = name.len() as u32 + 1;
         // ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check
-        let fields = [
-            self.inode, mode, 0, 0, 1, 0, size, 0, 0, dev.0, dev.1, name_size, 0,
-        ];
+        let fields = [self.inode, mode, 0, 0, 1, 0, size, 0, 0, dev.0, dev.1, name_size, 0];
         let mut header = String::from("070701");
         for field in fields {
             header.push_str(&format!("{field:08x}"));
@@ -93,17 +87,10 @@ mod tests {
         cpio.file("init", true, b"hello").unwrap();
         let bytes = cpio.finish().unwrap();
         let text = String::from_utf8_lossy(&bytes);
-        assert!(
-            text.starts_with("07070100000001000081"),
-            "inode 1, a regular file"
-        );
+        assert!(text.starts_with("07070100000001000081"), "inode 1, a regular file");
         assert_eq!(&text[14..22], "000081ed", "mode 100755");
         assert_eq!(&text[54..62], "00000005", "size");
-        assert_eq!(
-            &text[94..102],
-            "00000005",
-            "length of the name with its NUL"
-        );
+        assert_eq!(&text[94..102], "00000005", "length of the name with its NUL");
         assert_eq!(&bytes[110..115], b"init\0");
         assert_eq!(&bytes[116..121], b"hello", "data starts at a multiple of 4");
         assert_eq!(&bytes[124..130], b"070701", "so does the next header");

@@ -10,10 +10,7 @@ use crate::Res;
 
 /// Runs a program whose output only matters when it fails: then its last lines are in the error.
 pub fn run(command: &mut Command) -> Res<()> {
-    let result = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("cannot run {}: {e}", name(command)))?;
+    let result = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot run {}: {e}", name(command)))?;
     if result.status.success() {
         return Ok(());
     }
@@ -21,11 +18,7 @@ pub fn run(command: &mut Command) -> Res<()> {
     text.push_str(&String::from_utf8_lossy(&result.stderr));
     let lines: Vec<&str> = text.trim().lines().collect();
     let tail = lines[lines.len().saturating_sub(20)..].join("\n  ");
-    Err(format!(
-        "{} failed ({}):\n  {tail}",
-        name(command),
-        result.status
-    ))
+    Err(format!("{} failed ({}):\n  {tail}", name(command), result.status))
 }
 
 /// The standard output of a program that must succeed.
@@ -49,9 +42,7 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
-        .find(|file| {
-            fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-        })
+        .find(|file| fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
 }
 
 /// Something of the host that the lab needs: a program on PATH or an absolute file, and the Debian

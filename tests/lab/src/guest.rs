@@ -17,7 +17,7 @@ use crate::prepare::Machine;
 use crate::qemu::escape;
 use crate::{signals, Res};
 
-/// A guest that says nothing for so long after its start will not say anything any more.
+/// A guest that boots and says nothing for so long will not say anything any more.
 const BOOT: Duration = Duration::from_secs(60);
 /// How long output may keep coming after the guest has reported its end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -116,30 +116,19 @@ fn start(machine: &Machine, job: &Job, temp: &TempDir, console: &Console) -> Res
     let initrd = temp.path().join("initrd");
     initramfs::for_job(&machine.base, job, &initrd)?;
     let mut command = machine.command(&initrd, "loglevel=5");
-    command
-        .arg("-serial")
-        .arg(format!("file:{}", escape(console.path())));
+    command.arg("-serial").arg(format!("file:{}", escape(console.path())));
     command.args(["-device", "virtio-serial-pci"]);
     for port in ["control", "stdout", "stderr"] {
         let path = escape(&temp.path().join(port));
-        command
-            .arg("-chardev")
-            .arg(format!("socket,id={port},path={path}"));
-        command
-            .arg("-device")
-            .arg(format!("virtserialport,chardev={port},name={port}"));
+        command.arg("-chardev").arg(format!("socket,id={port},path={path}"));
+        command.arg("-device").arg(format!("virtserialport,chardev={port},name={port}"));
     }
     let log = machine.console_log.with_extension("qemu.log");
     let stderr = fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     command.process_group(0); // the terminal's Ctrl-C is ours to handle
     signals::die_with_parent(&mut command);
-    let child = command
-        .spawn()
-        .map_err(|e| format!("cannot start {}: {e}", machine.arch.qemu()))?;
+    let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", machine.arch.qemu()))?;
     Ok(Emulator(child))
 }
 
@@ -163,11 +152,7 @@ fn serve(port: &str, listener: &UnixListener, send: &SyncSender<Event>) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(n @ 1..) = stream.read(&mut buffer) {
         let bytes = buffer[..n].to_vec();
-        let event = if port == "stdout" {
-            Event::Out(bytes)
-        } else {
-            Event::Err(bytes)
-        };
+        let event = if port == "stdout" { Event::Out(bytes) } else { Event::Err(bytes) };
         if send.send(event).is_err() {
             return;
         }
@@ -208,6 +193,7 @@ fn watch(
         }
     };
     let mut ready = false;
+    let mut alive = start;
     let mut exit: Option<(Exit, Instant)> = None;
     let mut received = 0;
     let mut interrupts = 0;
@@ -263,7 +249,9 @@ fn watch(
         } else if gone {
             return Ok(End::Died);
         }
-        console.read();
+        if console.read() {
+            alive = Instant::now();
+        }
         let pressed = signals::interrupts();
         if pressed > interrupts {
             if pressed > 1 || !ready || !limits.pass_interrupt {
@@ -272,7 +260,7 @@ fn watch(
             interrupts = pressed;
             tell(&mut control, "INT");
         }
-        if !ready && start.elapsed() > BOOT {
+        if !ready && alive.elapsed() > BOOT {
             return Ok(End::NoBoot);
         }
         if exit.is_none() && limits.time.is_some_and(|limit| start.elapsed() > limit) {
@@ -301,18 +289,9 @@ mod tests {
 
     #[test]
     fn exit_words() {
-        let both = Exit {
-            status: 101,
-            bytes: Some(12),
-        };
+        let both = Exit { status: 101, bytes: Some(12) };
         assert_eq!(parse_exit("exit 101 5 7"), Some(both));
-        assert_eq!(
-            parse_exit("exit 0  "),
-            Some(Exit {
-                status: 0,
-                bytes: None
-            })
-        );
+        assert_eq!(parse_exit("exit 0  "), Some(Exit { status: 0, bytes: None }));
         assert_eq!(parse_exit("ready"), None);
     }
 }

@@ -54,19 +54,14 @@ fn pack_base(path: &Path, arch: Arch, kernel: &Kernel, root: &Path) -> Res<()> {
     }
     let modules = format!("usr/lib/modules/{}", kernel.release);
     let packed = collect_modules(kernel)?;
-    files.push((
-        format!("{modules}/modules.dep"),
-        modules_dep(&packed).into_bytes(),
-    ));
+    files.push((format!("{modules}/modules.dep"), modules_dep(&packed).into_bytes()));
     for (name, data) in packed {
         files.push((format!("{modules}/{name}.ko"), data));
     }
     let pack = || -> io::Result<()> {
         let mut cpio = Cpio::new(BufWriter::new(File::create(path)?));
         let mut made = BTreeSet::new();
-        for folder in [
-            "dev", "proc", "sys", "run", "tmp", "root", "etc", "out", "lab", "var",
-        ] {
+        for folder in ["dev", "proc", "sys", "run", "tmp", "root", "etc", "out", "lab", "var"] {
             make_dirs(&mut cpio, &mut made, &format!("{folder}/x"))?;
         }
         cpio.char_device("dev/console", 5, 1)?;
@@ -91,11 +86,7 @@ fn pack_base(path: &Path, arch: Arch, kernel: &Kernel, root: &Path) -> Res<()> {
 }
 
 /// Adds the folders above `file` that are not there yet.
-fn make_dirs<W: Write>(
-    cpio: &mut Cpio<W>,
-    made: &mut BTreeSet<String>,
-    file: &str,
-) -> io::Result<()> {
+fn make_dirs<W: Write>(cpio: &mut Cpio<W>, made: &mut BTreeSet<String>, file: &str) -> io::Result<()> {
     for (at, _) in file.match_indices('/') {
         if made.insert(file[..at].to_string()) {
             cpio.dir(&file[..at])?;
@@ -112,29 +103,16 @@ pub fn for_job(base: &Path, job: &Job, path: &Path) -> Res<()> {
         let mut cpio = Cpio::new(out);
         let mut made = BTreeSet::from(["lab".to_string()]);
         cpio.file("init", true, INIT.as_bytes())?;
-        cpio.file(
-            "lab/modules",
-            false,
-            (job.modules.join("\n") + "\n").as_bytes(),
-        )?;
-        let env: String = job
-            .env
-            .iter()
-            .map(|(k, v)| format!("export {k}={}\n", quote(v)))
-            .collect();
+        cpio.file("lab/modules", false, (job.modules.join("\n") + "\n").as_bytes())?;
+        let env: String = job.env.iter().map(|(k, v)| format!("export {k}={}\n", quote(v))).collect();
         cpio.file("lab/env", false, env.as_bytes())?;
         if !job.command.is_empty() {
             let words: Vec<String> = job.command.iter().map(|w| quote(w)).collect();
-            cpio.file(
-                "lab/command",
-                false,
-                format!("exec {}\n", words.join(" ")).as_bytes(),
-            )?;
+            cpio.file("lab/command", false, format!("exec {}\n", words.join(" ")).as_bytes())?;
         }
         for (name, from) in &job.programs {
             make_dirs(&mut cpio, &mut made, name)?;
-            let data = fs::read(from)
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", from.display())))?;
+            let data = fs::read(from).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", from.display())))?;
             cpio.file(name, true, &data)?;
         }
         cpio.finish().map(drop)

@@ -18,24 +18,9 @@ use crate::Res;
 /// (name and folder in the build tree, Kconfig symbol, place in the kernel's source, own Kbuild
 /// file for places that hold more than the one driver)
 const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
-    (
-        "v4l2-mem2mem",
-        "CONFIG_V4L2_MEM2MEM_DEV",
-        "drivers/media/v4l2-core/v4l2-mem2mem.c",
-        "obj-m += v4l2-mem2mem.o\n",
-    ),
-    (
-        "vim2m",
-        "CONFIG_VIDEO_VIM2M",
-        "drivers/media/test-drivers/vim2m.c",
-        "obj-m += vim2m.o\n",
-    ),
-    (
-        "vicodec",
-        "CONFIG_VIDEO_VICODEC",
-        "drivers/media/test-drivers/vicodec",
-        "",
-    ),
+    ("v4l2-mem2mem", "CONFIG_V4L2_MEM2MEM_DEV", "drivers/media/v4l2-core/v4l2-mem2mem.c", "obj-m += v4l2-mem2mem.o\n"),
+    ("vim2m", "CONFIG_VIDEO_VIM2M", "drivers/media/test-drivers/vim2m.c", "obj-m += vim2m.o\n"),
+    ("vicodec", "CONFIG_VIDEO_VICODEC", "drivers/media/test-drivers/vicodec", ""),
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
@@ -60,9 +45,7 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     let release_of = |version: &str| format!("{version}-{}", arch.debian());
     // What is here is used. Once anything must be fetched, the newest version is: mirrors do not
     // keep old ones.
-    let complete = |version: &String| {
-        cache.has(SOURCE_STEP, version) && cache.has(&kernel_step, &release_of(version))
-    };
+    let complete = |version: &String| cache.has(SOURCE_STEP, version) && cache.has(&kernel_step, &release_of(version));
     let (version, apt) = match cache.note(&note).filter(complete) {
         Some(version) => (version, None),
         None => {
@@ -72,26 +55,20 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
             (version, Some(apt))
         }
     };
-    let apt = || {
-        apt.as_ref()
-            .ok_or("the cache changed under our hands; try again".to_string())
-    };
+    let apt = || apt.as_ref().ok_or("the cache changed under our hands; try again".to_string());
     let release = release_of(&version);
     let source = cache.step(SOURCE_STEP, &version, |dir| unpack_source(apt()?, dir))?;
-    let debian = cache.step(&kernel_step, &release, |dir| {
-        unpack_kernel(apt()?, &version, arch, dir)
-    })?;
+    let debian = cache.step(&kernel_step, &release, |dir| unpack_kernel(apt()?, &version, arch, dir))?;
     let own = own_modules(&lab.join("modules"))?;
     let mut key = format!("{release} {}", debian.display());
     for (name, folder) in &own {
         key.push_str(&format!("\n{name} {}", hash_folder(folder)?));
     }
-    let built = cache.step(&format!("modules-{arch}"), &key, |dir| {
-        build(arch, &release, &debian, &source, &own, dir)
-    })?;
+    let built =
+        cache.step(&format!("modules-{arch}"), &key, |dir| build(arch, &release, &debian, &source, &own, dir))?;
     Ok(Kernel {
         image: debian.join("boot").join(format!("vmlinuz-{release}")),
-        debian_modules: debian.join("lib/modules").join(&release).join("kernel"),
+        debian_modules: modules_folder(&debian, &release),
         built_modules: built,
         own: own.into_iter().map(|(name, _)| name).collect(),
         release,
@@ -105,9 +82,7 @@ fn suite() -> Res<&'static str> {
         "bookworm" => Ok("bookworm-backports"),
         "trixie" => Ok("trixie"),
         "" => Err("this is not a Debian machine: the lab needs Debian 12 or 13".into()),
-        other => Err(format!(
-            "the lab needs Debian 12 or 13, this is \"{other}\""
-        )),
+        other => Err(format!("the lab needs Debian 12 or 13, this is \"{other}\"")),
     }
 }
 
@@ -131,9 +106,7 @@ fn newest(apt: &Apt) -> Res<String> {
         .filter(complete)
         .collect();
     versions.sort_by_key(|v| numbers(v));
-    let newest = versions
-        .last()
-        .ok_or("Debian's mirror has no complete set of Linux 6.12 packages")?;
+    let newest = versions.last().ok_or("Debian's mirror has no complete set of Linux 6.12 packages")?;
     let kbuild = apt.version(&format!("linux-kbuild-{newest}"))?;
     let source = apt.version("linux-source-6.12")?;
     if kbuild != source {
@@ -144,10 +117,7 @@ fn newest(apt: &Apt) -> Res<String> {
 
 /// `6.12.95+deb12` as [6, 12, 95, 12], so that 6.12.100 sorts behind 6.12.95.
 fn numbers(version: &str) -> Vec<u32> {
-    version
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|n| n.parse().ok())
-        .collect()
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
 }
 
 fn unpack_source(apt: &Apt, dir: &Path) -> Res<()> {
@@ -174,15 +144,22 @@ fn unpack_kernel(apt: &Apt, version: &str, arch: Arch, dir: &Path) -> Res<()> {
     apt.unpack(&packages, dir)
 }
 
+/// Debian 12 has them in /lib, Debian 13 in /usr/lib.
+fn modules_folder(debian: &Path, release: &str) -> PathBuf {
+    let [old, new] = ["lib/modules", "usr/lib/modules"].map(|f| debian.join(f).join(release));
+    if old.is_dir() {
+        old
+    } else {
+        new
+    }
+}
+
 /// The folders of `modules/`, by name.
 fn own_modules(modules: &Path) -> Res<Vec<(String, PathBuf)>> {
     let mut own = Vec::new();
     for entry in fs::read_dir(modules).into_iter().flatten().flatten() {
         if entry.path().join("Kbuild").is_file() {
-            own.push((
-                entry.file_name().to_string_lossy().into_owned(),
-                entry.path(),
-            ));
+            own.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
         }
     }
     own.sort();
@@ -205,21 +182,11 @@ fn hash_folder(folder: &Path) -> Res<String> {
     Ok(hash(&all))
 }
 
-fn build(
-    arch: Arch,
-    release: &str,
-    debian: &Path,
-    source: &Path,
-    own: &[(String, PathBuf)],
-    dir: &Path,
-) -> Res<()> {
+fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String, PathBuf)], dir: &Path) -> Res<()> {
     let compiler = compiler(arch)?;
-    let headers = debian
-        .join("usr/src")
-        .join(format!("linux-headers-{release}"));
+    let headers = debian.join("usr/src").join(format!("linux-headers-{release}"));
     relocate(&headers, debian)?;
-    let config = fs::read_to_string(headers.join(".config"))
-        .map_err(|e| format!("{}: {e}", headers.display()))?;
+    let config = fs::read_to_string(headers.join(".config")).map_err(|e| format!("{}: {e}", headers.display()))?;
     let tree = dir.join("build");
     let mut folders = Vec::new();
     let mut options = Vec::new();
@@ -253,16 +220,11 @@ fn build(
         .args(&options)
         .arg("modules"))?;
     for folder in &folders {
-        for entry in fs::read_dir(tree.join(folder))
-            .map_err(|e| e.to_string())?
-            .flatten()
-        {
+        for entry in fs::read_dir(tree.join(folder)).map_err(|e| e.to_string())?.flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|e| e == "ko") {
                 // Debug information is most of its size, and is loaded at every start.
-                run(Command::new(format!("{}-strip", arch.gnu()))
-                    .arg("--strip-debug")
-                    .arg(&path))?;
+                run(Command::new(format!("{}-strip", arch.gnu())).arg("--strip-debug").arg(&path))?;
                 fs::rename(&path, dir.join(entry.file_name())).map_err(|e| e.to_string())?;
             }
         }
@@ -273,15 +235,8 @@ fn build(
 /// The C compiler for modules of `arch`; whatever the build needs is there after this.
 fn compiler(arch: Arch) -> Res<String> {
     let compiler = format!("{}-gcc", arch.gnu());
-    let package = if Arch::host() == Some(arch) {
-        "gcc"
-    } else {
-        arch.cross_gcc_package()
-    };
-    let libelf = format!(
-        "/usr/lib/{}/libelf.so.1",
-        Arch::host().unwrap_or(arch).gnu()
-    );
+    let package = if Arch::host() == Some(arch) { "gcc" } else { arch.cross_gcc_package() };
+    let libelf = format!("/usr/lib/{}/libelf.so.1", Arch::host().unwrap_or(arch).gnu());
     ensure(&[
         Need("make", "make"),
         Need(&compiler, package),
@@ -296,10 +251,7 @@ fn compiler(arch: Arch) -> Res<String> {
 fn relocate(headers: &Path, root: &Path) -> Res<()> {
     let makefile = headers.join("Makefile");
     let text = fs::read_to_string(&makefile).map_err(|e| format!("{}: {e}", makefile.display()))?;
-    let moved = text.replace(
-        "include /usr/src/",
-        &format!("include {}/usr/src/", root.display()),
-    );
+    let moved = text.replace("include /usr/src/", &format!("include {}/usr/src/", root.display()));
     write(&makefile, &moved)
 }
 
@@ -329,12 +281,7 @@ mod tests {
 
     #[test]
     fn versions_sort_by_number() {
-        let mut all = [
-            "6.12.95+deb12",
-            "6.12.100+deb12",
-            "6.12.90+deb12.1",
-            "6.12.90+deb12",
-        ];
+        let mut all = ["6.12.95+deb12", "6.12.100+deb12", "6.12.90+deb12.1", "6.12.90+deb12"];
         all.sort_by_key(|v| numbers(v));
         assert_eq!(all[0], "6.12.90+deb12");
         assert_eq!(all[1], "6.12.90+deb12.1");

@@ -11,15 +11,7 @@ use crate::Res;
 
 /// Modules of Debian's kernel in the guest, beside what these and our own depend on. The last
 /// three make a UVC camera out of nothing.
-pub const DEBIAN_MODULES: [&str; 7] = [
-    "9p",
-    "9pnet_virtio",
-    "vivid",
-    "vgem",
-    "uvcvideo",
-    "usb_f_uvc",
-    "dummy_hcd",
-];
+pub const DEBIAN_MODULES: [&str; 7] = ["9p", "9pnet_virtio", "vivid", "vgem", "uvcvideo", "usb_f_uvc", "dummy_hcd"];
 
 /// The modules to pack, uncompressed: what is built, [`DEBIAN_MODULES`], and all they depend on.
 pub fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {
@@ -33,10 +25,7 @@ pub fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {
     let mut packed = BTreeMap::new();
     while let Some(name) = wanted.pop() {
         let Some(path) = known.get(&name) else {
-            return Err(format!(
-                "the kernel {} has no module {name}",
-                kernel.release
-            ));
+            return Err(format!("the kernel {} has no module {name}", kernel.release));
         };
         if packed.contains_key(&name) {
             continue;
@@ -64,12 +53,7 @@ fn read_module(path: &Path) -> Res<Vec<u8>> {
     if path.extension().is_some_and(|e| e == "ko") {
         return fs::read(path).map_err(fail);
     }
-    let xz = Command::new("xz")
-        .arg("-dc")
-        .arg(path)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(fail)?;
+    let xz = Command::new("xz").arg("-dc").arg(path).stderr(Stdio::inherit()).output().map_err(fail)?;
     if !xz.status.success() {
         return Err(format!("xz cannot unpack {}", path.display()));
     }
@@ -92,10 +76,8 @@ fn depends(module: &[u8]) -> Vec<String> {
 /// The file in which `modprobe` looks up what to load first. depmod would need five times as long
 /// as the whole rest of the boot, in every guest.
 pub fn modules_dep(packed: &BTreeMap<String, Vec<u8>>) -> String {
-    let direct: BTreeMap<&str, Vec<String>> = packed
-        .iter()
-        .map(|(name, data)| (name.as_str(), depends(data)))
-        .collect();
+    let direct: BTreeMap<&str, Vec<String>> =
+        packed.iter().map(|(name, data)| (name.as_str(), depends(data))).collect();
     let mut text = String::new();
     for name in direct.keys() {
         let mut order = Vec::new();
@@ -143,10 +125,7 @@ mod tests {
             ("tpg".to_string(), module("")),
         ]);
         let text = modules_dep(&packed);
-        assert!(
-            text.contains("vivid.ko: tpg.ko videodev.ko mc.ko\n"),
-            "{text}"
-        );
+        assert!(text.contains("vivid.ko: tpg.ko videodev.ko mc.ko\n"), "{text}");
         assert!(text.contains("mc.ko:\n"));
     }
 }

@@ -41,18 +41,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = self.passed.saturating_sub(self.skips);
         let skipped = self.ignored + self.skips;
-        write!(
-            f,
-            "{passed} passed, {} failed, {skipped} skipped",
-            self.failed
-        )
+        write!(f, "{passed} passed, {} failed, {skipped} skipped", self.failed)
     }
 }
 
 /// `SKIPPED <what>: <why>`
 fn is_skip(line: &str) -> bool {
-    line.strip_prefix("SKIPPED ")
-        .is_some_and(|rest| rest.contains(": "))
+    line.strip_prefix("SKIPPED ").is_some_and(|rest| rest.contains(": "))
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`

@@ -51,17 +51,12 @@ fn main() {
             println!("{text}");
             Ok(0)
         }
-        Command::Test {
-            where_,
-            filter,
-            timeout,
-        } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
+        Command::Test { where_, filter, timeout } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
-        Command::Fetch { archs } => archs
-            .into_iter()
-            .try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop))
-            .map(|()| 0),
+        Command::Fetch { archs } => {
+            archs.into_iter().try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop)).map(|()| 0)
+        }
     };
     exit(done.unwrap_or_else(|error| {
         say!("{error}");
@@ -71,8 +66,8 @@ fn main() {
 
 /// The folder of the workspace: two above this package.
 fn workspace() -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     match package.ancestors().nth(2) {
         Some(workspace) => workspace.to_path_buf(),
         None => package,

@@ -2,13 +2,8 @@
 
 /// Two capture and output pairs: the first single-planar, the second multi-planar. `cache_hints`
 /// lets buffers ask to be left uncached-synchronised (V4L2_MEMORY_FLAG_NON_COHERENT).
-const DEFAULTS: [&str; 5] = [
-    "vivid n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1",
-    "vim2m",
-    "vicodec",
-    "vkms",
-    "vgem",
-];
+const DEFAULTS: [&str; 5] =
+    ["vivid n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1", "vim2m", "vicodec", "vkms", "vgem"];
 
 /// The `modprobe` lines for the guest: the defaults, then `own` modules by name, where each of
 /// `overrides` ("name parameters…", several with `;`) replaces the line of the same module or
@@ -39,10 +34,7 @@ mod tests {
 
     #[test]
     fn overrides_replace_and_add() {
-        let lines = load_lines(
-            &["fakecodec".into()],
-            &["vivid  multiplanar=2; vimc".into(), "vgem".into()],
-        );
+        let lines = load_lines(&["fakecodec".into()], &["vivid  multiplanar=2; vimc".into(), "vgem".into()]);
         assert_eq!(lines[0], "vivid multiplanar=2");
         assert_eq!(lines.iter().filter(|l| name(l) == "vgem").count(), 1);
         assert!(lines.contains(&"fakecodec".to_string()));

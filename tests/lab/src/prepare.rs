@@ -24,12 +24,7 @@ pub struct Machine {
 
 pub fn prepare(arch: Arch, workspace: &Path) -> Res<Machine> {
     let cache = Cache::open()?;
-    ensure(&[
-        Need("dpkg-deb", "dpkg"),
-        Need("tar", "tar"),
-        Need("readelf", "binutils"),
-        Need("xz", "xz-utils"),
-    ])?;
+    ensure(&[Need("dpkg-deb", "dpkg"), Need("tar", "tar"), Need("readelf", "binutils"), Need("xz", "xz-utils")])?;
     let qemu = qemu::find(&cache, arch)?;
     let root = userland::prepare(&cache, arch)?;
     let kernel = kernel::prepare(&cache, arch, &workspace.join("tests/lab"))?;
@@ -52,20 +47,12 @@ impl Machine {
     /// QEMU with kernel and shared folder, still without console and ports.
     pub fn command(&self, initrd: &Path, parameters: &str) -> Command {
         let mut command = self.qemu.command(self.arch);
-        command
-            .arg("-kernel")
-            .arg(&self.image)
-            .arg("-initrd")
-            .arg(initrd);
+        command.arg("-kernel").arg(&self.image).arg("-initrd").arg(initrd);
         // panic=-1: a panic restarts at once, and with -no-reboot that ends QEMU.
         let own = self.arch.kernel_parameters();
-        command
-            .arg("-append")
-            .arg(format!("{own} panic=-1 {parameters}"));
+        command.arg("-append").arg(format!("{own} panic=-1 {parameters}"));
         let out = escape(&self.out);
-        command
-            .arg("-fsdev")
-            .arg(format!("local,id=out,path={out},security_model=none"));
+        command.arg("-fsdev").arg(format!("local,id=out,path={out},security_model=none"));
         command.args(["-device", "virtio-9p-pci,fsdev=out,mount_tag=out"]);
         command
     }

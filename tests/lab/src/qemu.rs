@@ -56,13 +56,7 @@ impl Qemu {
         command.args(arch.machine());
         // TCG, never KVM: where KVM is broken the guest dies in early boot.
         command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048"]);
-        command.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-        ]);
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         command
     }
 }

@@ -34,15 +34,7 @@ impl Sink for PassOn {
 pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
     cargo::toolchain(wish.arch)?;
     let name = &wish.example;
-    let words = [
-        "build",
-        "--package",
-        "framelease",
-        "--features",
-        RUN_FEATURES,
-        "--example",
-        name,
-    ];
+    let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", name];
     let program = cargo::build(workspace, wish.arch, "example", &words)?
         .pop()
         .ok_or_else(|| format!("cargo built no example {name}"))?;
@@ -57,10 +49,7 @@ pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
         command,
         programs: vec![(place[1..].to_string(), program.executable)],
     };
-    let limits = Limits {
-        time: wish.timeout,
-        pass_interrupt: true,
-    };
+    let limits = Limits { time: wish.timeout, pass_interrupt: true };
     let outcome = guest::run(&machine, &job, &limits, &mut PassOn)?;
     for line in outcome.console.trouble() {
         say!("{} kernel: {line}", wish.arch);

@@ -17,10 +17,7 @@ pub fn shell(workspace: &Path, arch: Arch, wishes: &[String]) -> Res<i32> {
     let temp = TempDir::new(arch)?;
     let initrd = temp.path().join("initrd");
     let mut env = environment(arch);
-    env.push((
-        "TERM".into(),
-        std::env::var("TERM").unwrap_or_else(|_| "vt100".into()),
-    ));
+    env.push(("TERM".into(), std::env::var("TERM").unwrap_or_else(|_| "vt100".into())));
     if let Some((rows, columns)) = terminal_size() {
         env.push(("LAB_ROWS".into(), rows));
         env.push(("LAB_COLUMNS".into(), columns));
@@ -38,9 +35,7 @@ pub fn shell(workspace: &Path, arch: Arch, wishes: &[String]) -> Res<i32> {
     command.stdin(Stdio::inherit());
     signals::die_with_parent(&mut command);
     signals::catch(); // the terminal's Ctrl-C is the guest shell's
-    let status = command
-        .status()
-        .map_err(|e| format!("cannot start {}: {e}", arch.qemu()))?;
+    let status = command.status().map_err(|e| format!("cannot start {}: {e}", arch.qemu()))?;
     Ok(status.code().unwrap_or(1))
 }
 

@@ -22,6 +22,8 @@ use crate::{modules, say, signals, Res};
 const KERNEL_TEST: &str = "kernel";
 const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
 
+const EXAMPLES_BUILD: [&str; 6] = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
+
 struct Verdict {
     tally: Tally,
     well: bool,
@@ -41,10 +43,7 @@ impl Verdict {
 }
 
 pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration) -> Res<i32> {
-    let mut total = Verdict {
-        tally: Tally::default(),
-        well: true,
-    };
+    let mut total = Verdict { tally: Tally::default(), well: true };
     let mut archs = Vec::new();
     let mut without = Vec::new();
     for arch in &where_.archs {
@@ -70,9 +69,7 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
             }
         }
         let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
-        let machines = fetch
-            .join()
-            .map_err(|_| "preparing the guests panicked".to_string());
+        let machines = fetch.join().map_err(|_| "preparing the guests panicked".to_string());
         machines.map(|machines| machines.into_iter().zip(builds).collect::<Vec<_>>())
     })?;
     for ((arch, machine), built) in machines {
@@ -101,7 +98,11 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
 
 /// Everything but the kernel tests, which would only skip here.
 fn host(workspace: &Path, filter: Option<&str>) -> Res<Verdict> {
-    let mut words = vec!["--lib".to_string(), "--bins".into(), "--examples".into()];
+    // Built as plain `cargo test` would: tests may start them.
+    if let Some(arch) = Arch::host() {
+        cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+    }
+    let mut words = vec!["--lib".to_string(), "--bins".into()];
     for name in integration_tests(&workspace.join("tests"))? {
         words.extend(["--test".into(), name]);
     }
@@ -113,10 +114,7 @@ fn host(workspace: &Path, filter: Option<&str>) -> Res<Verdict> {
 /// `tests/NAME.rs` and `tests/NAME/main.rs`, as cargo finds them.
 fn integration_tests(folder: &Path) -> Res<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder)
-        .map_err(|e| format!("{}: {e}", folder.display()))?
-        .flatten()
-    {
+    for entry in fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?.flatten() {
         let path = entry.path();
         let is_test = path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").is_file();
         if let Some(name) = path.file_stem().filter(|_| is_test) {
@@ -131,24 +129,12 @@ fn integration_tests(folder: &Path) -> Res<Vec<String>> {
 fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<Verdict> {
     let mut command = cargo::cargo(workspace);
     command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
-    command
-        .args(["--features", TEST_FEATURES])
-        .args(words)
-        .args(filter);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("cannot run cargo: {e}"))?;
+    command.args(["--features", TEST_FEATURES]).args(words).args(filter);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(|e| format!("cannot run cargo: {e}"))?;
     let (send, lines) = channel();
-    let out = child
-        .stdout
-        .take()
-        .map(|s| Box::new(s) as Box<dyn Read + Send>);
-    let err = child
-        .stderr
-        .take()
-        .map(|s| Box::new(s) as Box<dyn Read + Send>);
+    let out = child.stdout.take().map(|s| Box::new(s) as Box<dyn Read + Send>);
+    let err = child.stderr.take().map(|s| Box::new(s) as Box<dyn Read + Send>);
     for (is_out, stream) in [(true, out), (false, err)] {
         let send = send.clone();
         let stream = BufReader::new(stream.unwrap_or_else(|| Box::new(io::empty())));
@@ -162,18 +148,11 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
     let mut results = Results::default();
     for (is_out, mut line) in lines {
         line.push(b'\n');
-        let done = if is_out {
-            results.out(&line)
-        } else {
-            results.err(&line)
-        };
+        let done = if is_out { results.out(&line) } else { results.err(&line) };
         done.map_err(|e| format!("cannot print: {e}"))?;
     }
     let status = child.wait().map_err(|e| format!("cargo test: {e}"))?;
-    Ok(Verdict {
-        tally: results.tally,
-        well: status.success(),
-    })
+    Ok(Verdict { tally: results.tally, well: status.success() })
 }
 
 /// What runs in one guest.
@@ -183,26 +162,10 @@ struct Built {
 }
 
 fn build(workspace: &Path, arch: Arch) -> Res<Built> {
-    let mut words = vec![
-        "test",
-        "--package",
-        "framelease",
-        "--features",
-        TEST_FEATURES,
-    ];
+    let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
     words.extend(["--no-run", "--test", KERNEL_TEST]);
-    let tests = cargo::build(workspace, arch, "test", &words)?
-        .pop()
-        .ok_or("cargo built no kernel tests")?;
-    let words = [
-        "build",
-        "--package",
-        "framelease",
-        "--features",
-        TEST_FEATURES,
-        "--examples",
-    ];
-    let examples = cargo::build(workspace, arch, "example", &words)?;
+    let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
+    let examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
     Ok(Built { tests, examples })
 }
 
@@ -210,33 +173,23 @@ fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration)
     let arch = machine.arch;
     let job = job(machine, built, filter);
     let mut results = Results::default();
-    let limits = Limits {
-        time: Some(limit),
-        pass_interrupt: false,
-    };
+    let limits = Limits { time: Some(limit), pass_interrupt: false };
     let outcome = guest::run(machine, &job, &limits, &mut results)?;
     results.flush().map_err(|e| format!("cannot print: {e}"))?;
-    let mut verdict = Verdict {
-        tally: results.tally,
-        well: true,
-    };
+    let mut verdict = Verdict { tally: results.tally, well: true };
     let trouble = outcome.console.trouble();
     for line in &trouble {
         println!("{arch} kernel: {line}");
     }
     if !trouble.is_empty() {
         let log = machine.console_log.display();
-        verdict.fail(&format!(
-            "the {arch} kernel is not well; all of it is in {log}"
-        ));
+        verdict.fail(&format!("the {arch} kernel is not well; all of it is in {log}"));
     }
     match outcome.end {
         End::Exited(0) if results.finished => {}
         End::Exited(_) if results.finished => verdict.well = false,
         End::Exited(status) => {
-            verdict.fail(&format!(
-                "the {arch} tests ended with status {status}, without a result"
-            ));
+            verdict.fail(&format!("the {arch} tests ended with status {status}, without a result"));
         }
         End::Interrupted => verdict.fail("interrupted"),
         end => {
@@ -249,23 +202,12 @@ fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration)
 
 fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
     let place = |a: &Artifact| format!("{}/{}", &EXAMPLES[1..], a.name);
-    let mut programs: Vec<_> = built
-        .examples
-        .into_iter()
-        .map(|a| (place(&a), a.executable))
-        .collect();
+    let mut programs: Vec<_> = built.examples.into_iter().map(|a| (place(&a), a.executable)).collect();
     programs.push((KERNEL_TEST_PLACE[1..].to_string(), built.tests.executable));
     // --show-output: what a passed test said, such as that it skipped, counts.
-    let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"]
-        .map(String::from)
-        .to_vec();
+    let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"].map(String::from).to_vec();
     command.extend(filter.map(String::from));
-    Job {
-        modules: modules::load_lines(&machine.own_modules, &[]),
-        env: environment(machine.arch),
-        command,
-        programs,
-    }
+    Job { modules: modules::load_lines(&machine.own_modules, &[]), env: environment(machine.arch), command, programs }
 }
 
 /// Prints whole lines as they come and counts what they say.

@@ -16,22 +16,9 @@ use crate::Res;
 
 const SUITE: &str = "trixie";
 const PACKAGES: [&str; 5] = ["busybox-static", "dash", "v4l-utils", "libgcc-s1", "libc6"];
-const PROGRAMS: [&str; 5] = [
-    "busybox",
-    "dash",
-    "v4l2-ctl",
-    "v4l2-compliance",
-    "media-ctl",
-];
+const PROGRAMS: [&str; 5] = ["busybox", "dash", "v4l2-ctl", "v4l2-compliance", "media-ctl"];
 /// What Rust programs are linked with.
-const LIBRARIES: [&str; 6] = [
-    "libc.so.6",
-    "libm.so.6",
-    "libgcc_s.so.1",
-    "libdl.so.2",
-    "libpthread.so.0",
-    "librt.so.1",
-];
+const LIBRARIES: [&str; 6] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0", "librt.so.1"];
 
 pub fn prepare(cache: &Cache, arch: Arch) -> Res<PathBuf> {
     let key = PACKAGES.join(" ");
@@ -82,21 +69,13 @@ pub fn files(root: &Path, arch: Arch) -> Res<BTreeMap<String, PathBuf>> {
         }
     }
     let loader = Path::new(arch.loader()).file_name().unwrap_or_default();
-    files.insert(
-        format!("usr/{}", arch.loader()),
-        root.join(&libraries).join(loader),
-    );
+    files.insert(format!("usr/{}", arch.loader()), root.join(&libraries).join(loader));
     Ok(files)
 }
 
 /// The libraries that a program or library is linked with.
 fn needed(file: &Path) -> Res<Vec<String>> {
-    let text = output(
-        Command::new("readelf")
-            .env("LC_ALL", "C")
-            .arg("-d")
-            .arg(file),
-    )?;
+    let text = output(Command::new("readelf").env("LC_ALL", "C").arg("-d").arg(file))?;
     Ok(parse_needed(&text))
 }
 

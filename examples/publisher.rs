@@ -1,0 +1,144 @@
+//! Shares a camera, or the test pattern, with any number of `subscriber` processes until Ctrl-C.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/source.rs"]
+mod source;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use framelease::dmabuf::cpu_bytes;
+use framelease::format::{FourCc, Size};
+use framelease::share::{Offer, Publisher};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use common::{stopped, value, Progress, Result};
+use source::{Source, Wish};
+
+const HELP: &str = "\
+Shares a camera, or the test pattern, with other processes until Ctrl-C.
+
+Usage: publisher [OPTIONS]
+
+  --socket PATH       where to listen (default: framelease.socket in XDG_RUNTIME_DIR or the temporary folder)
+  --device PATH       a V4L2 camera, or 'auto' for the first one (default: test pattern)
+  --size WxH          picture size (default 1280x720)
+  --fourcc C          pixel format, V4L2 code or name (default NV12)
+  --fps F             frames a second; 0: as fast as possible (default 30)
+  --buffers N         buffers in the pool (default 16)
+  --frames N          stop after so many frames (default: on Ctrl-C)
+  --lease-ms N        revoke leases that are held longer, and end the connection after twice that time
+  --json              the figures as one JSON object on standard output
+  --help              this text
+";
+
+fn main() -> ExitCode {
+    common::exit(run())
+}
+
+fn run() -> Result<()> {
+    let mut wish =
+        Wish { device: None, size: Size::new(1280, 720), fourcc: FourCc::new(b"NV12"), fps: 30, buffers: 16 };
+    let mut socket: PathBuf = common::default_socket();
+    let (mut frames, mut lease_ms, mut json) = (u64::MAX, 0, false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        use lexopt::prelude::*;
+        match arg {
+            Long("socket") => socket = parser.value()?.into(),
+            Long("device") => wish.device = Some(parser.value()?.string()?),
+            Long("size") => wish.size = value(&mut parser, "size")?,
+            Long("fourcc") => wish.fourcc = value(&mut parser, "fourcc")?,
+            Long("fps") => wish.fps = value(&mut parser, "fps")?,
+            Long("buffers") => wish.buffers = value(&mut parser, "buffers")?,
+            Long("frames") => frames = value(&mut parser, "frames")?,
+            Long("lease-ms") => lease_ms = value(&mut parser, "lease-ms")?,
+            Long("json") => json = true,
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let stop = common::stop_flag()?;
+    let mut source = Source::open(&wish)?;
+    let mut builder = Publisher::builder(&socket);
+    if lease_ms > 0 {
+        let lease = Duration::from_millis(lease_ms);
+        builder = builder.lease_deadline(lease, lease * 2);
+    }
+    let mut publisher = builder.bind()?;
+    publisher.announce(source.buffers()?)?;
+    eprintln!("{} from {} at {}", source.buffers()?.layout(), source.name(), socket.display());
+
+    let mut progress = Progress::new();
+    let (start, mut lost) = (Instant::now(), 0);
+    let mut pending = None;
+    while publisher.stats().published < frames && !stopped(&stop) {
+        let timeout = publisher.next_timeout().unwrap_or(Duration::MAX).min(Duration::from_millis(500));
+        {
+            let mut fds =
+                [PollFd::new(publisher.as_fd(), PollFlags::POLLIN), PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+            // While a subscriber blocks, only its release matters; the camera's frames wait in the driver.
+            let watched = if pending.is_none() && source.is_pollable() { 2 } else { 1 };
+            match poll(&mut fds[..watched], PollTimeout::try_from(timeout.as_millis() + 1)?) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        publisher.dispatch()?;
+        let frame = match pending.take() {
+            Some(frame) => Some(frame),
+            None => {
+                let frame = source.try_next()?;
+                lost += frame.as_ref().map_or(0, |f| u64::from(f.meta().lost));
+                frame
+            }
+        };
+        if let Some(frame) = frame {
+            if let Offer::NotReady(frame) = publisher.try_publish(frame)? {
+                pending = Some(frame);
+            }
+        }
+        progress.show(|| {
+            let dropped: u64 = publisher.subscribers().map(|s| s.dropped).sum();
+            let held = source.buffers().map_or(0, |b| b.held());
+            format!(
+                "{} frames, {} subscribers, {dropped} dropped by policy, {lost} lost by the source, {held} buffers held",
+                publisher.stats().published,
+                publisher.active()
+            )
+        });
+    }
+    progress.done();
+    let stats = publisher.stats();
+    let bytes = cpu_bytes();
+    let touched = bytes.read + bytes.written;
+    publisher.end_stream();
+    if json {
+        println!(
+            "{{\"published\": {}, \"seconds\": {:.3}, \"lost\": {lost}, \"admitted\": {}, \"refused\": {}, \
+             \"violations\": {}, \"revoked\": {}, \"cpu_bytes_touched\": {touched}}}",
+            stats.published,
+            start.elapsed().as_secs_f64(),
+            stats.admitted,
+            stats.refused,
+            stats.violations,
+            stats.revoked
+        );
+    } else {
+        println!(
+            "{} frames in {:.1} s, {lost} lost by the source; {} subscribers came, {} were refused; \
+             {touched} bytes touched by the CPU",
+            stats.published,
+            start.elapsed().as_secs_f64(),
+            stats.admitted,
+            stats.refused
+        );
+    }
+    Ok(())
+}

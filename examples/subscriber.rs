@@ -1,0 +1,146 @@
+//! Receives the frames of a `publisher`, shows rate, latency and drops, and may write frames to a file.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use framelease::dmabuf::{cpu_bytes, DEFAULT_WAIT};
+use framelease::share::{Event, Policy, Rate, Reconnect, Subscriber};
+
+use common::{stopped, value, Progress, Result};
+
+const HELP: &str = "\
+Receives the frames of a publisher until Ctrl-C or the end of the stream.
+
+Usage: subscriber [OPTIONS]
+
+  --socket PATH       where the publisher listens (default: as for publisher)
+  --policy P          latest, fifo:N or block (default latest)
+  --hold N            frames to lease at a time (default 1)
+  --every N           take every n-th frame only
+  --max-fps F         take at most so many frames a second
+  --work-ms N         hold each frame for so long, as a slow consumer would
+  --frames N          stop after so many frames
+  --output FILE       write the pixels of every frame, without padding
+  --reconnect         come back by itself when the publisher was gone
+  --json              the figures as one JSON object on standard output
+  --help              this text
+";
+
+fn main() -> ExitCode {
+    common::exit(run())
+}
+
+fn run() -> Result<()> {
+    let mut socket: PathBuf = common::default_socket();
+    let (mut policy, mut rate, mut hold, mut reconnect) = (Policy::Latest, Rate::All, 1, Reconnect::Never);
+    let (mut work, mut frames, mut json) = (Duration::ZERO, u64::MAX, false);
+    let mut output = None;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        use lexopt::prelude::*;
+        match arg {
+            Long("socket") => socket = parser.value()?.into(),
+            Long("policy") => policy = value(&mut parser, "policy")?,
+            Long("hold") => hold = value(&mut parser, "hold")?,
+            Long("every") => rate = Rate::EveryNth(value(&mut parser, "every")?),
+            Long("max-fps") => rate = Rate::MilliFps((value::<f64>(&mut parser, "max-fps")? * 1000.0) as u32),
+            Long("work-ms") => work = Duration::from_millis(value(&mut parser, "work-ms")?),
+            Long("frames") => frames = value(&mut parser, "frames")?,
+            Long("output") => output = Some(PathBuf::from(parser.value()?)),
+            Long("reconnect") => reconnect = Reconnect::Always,
+            Long("json") => json = true,
+            Long("help") | Short('h') => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if matches!(rate, Rate::EveryNth(0) | Rate::MilliFps(0)) {
+        return Err("--every and --max-fps must be more than 0".into());
+    }
+    let stop = common::stop_flag()?;
+    let mut file = match &output {
+        Some(path) => {
+            let file = File::create(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            Some(BufWriter::with_capacity(1 << 20, file))
+        }
+        None => None,
+    };
+    let builder = Subscriber::builder(&socket).policy(policy).rate(rate).hold(hold).reconnect(reconnect);
+    let mut subscriber = builder.connect(Duration::from_secs(5))?;
+    let mut progress = Progress::new();
+    let start = Instant::now();
+    while subscriber.stats().received < frames && !stopped(&stop) {
+        match subscriber.next(Duration::from_millis(200))? {
+            Some(Event::Frame(frame)) => {
+                if let Some(file) = &mut file {
+                    frame.read(DEFAULT_WAIT)?.write_to(file)?;
+                }
+                if !work.is_zero() {
+                    std::thread::sleep(work);
+                }
+                if !frame.is_valid() {
+                    eprintln!("frame {} was revoked while it was in use", frame.meta().sequence);
+                }
+            }
+            Some(Event::Format(layout)) => {
+                let writable = if subscriber.is_writable() { ", writable by every subscriber" } else { "" };
+                eprintln!("{layout}{writable}");
+            }
+            Some(Event::Lost) => eprintln!("the publisher is gone; trying again"),
+            Some(Event::Reconnected) => eprintln!("connected again"),
+            Some(Event::Ended) if reconnect == Reconnect::Never => break,
+            Some(Event::Ended) => eprintln!("the stream has ended; waiting for the next"),
+            _ => {}
+        }
+        progress.show(|| {
+            let (stats, latency) = (subscriber.stats(), subscriber.latency());
+            format!(
+                "{} frames, {:.1} a second, {} dropped, {} lost; latency p50 {:.0} µs, p99 {:.0} µs",
+                stats.received,
+                stats.received as f64 / start.elapsed().as_secs_f64(),
+                stats.dropped,
+                stats.lost,
+                latency.quantile(0.5) as f64 / 1e3,
+                latency.quantile(0.99) as f64 / 1e3
+            )
+        });
+    }
+    progress.done();
+    if let Some(mut file) = file {
+        file.flush()?;
+    }
+    let (stats, latency, bytes) = (subscriber.stats(), subscriber.latency(), cpu_bytes());
+    let (p50, p99) = (latency.quantile(0.5) as f64 / 1e3, latency.quantile(0.99) as f64 / 1e3);
+    let touched = bytes.read + bytes.written;
+    if json {
+        println!(
+            "{{\"received\": {}, \"seconds\": {:.3}, \"dropped\": {}, \"lost\": {}, \"revoked\": {}, \
+             \"reconnects\": {}, \"latency_us_p50\": {p50:.1}, \"latency_us_p99\": {p99:.1}, \
+             \"cpu_bytes_touched\": {touched}}}",
+            stats.received,
+            start.elapsed().as_secs_f64(),
+            stats.dropped,
+            stats.lost,
+            stats.revoked,
+            stats.reconnects
+        );
+    } else {
+        println!(
+            "{} frames in {:.1} s, {} dropped, {} lost by the source; latency p50 {p50:.0} µs, p99 {p99:.0} µs; \
+             {touched} bytes touched by the CPU",
+            stats.received,
+            start.elapsed().as_secs_f64(),
+            stats.dropped,
+            stats.lost
+        );
+    }
+    Ok(())
+}

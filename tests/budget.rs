@@ -1,0 +1,135 @@
+//! The budgets of the share path as counts: system calls, allocations, descriptors, mappings, bytes, memory.
+
+#[path = "kernel/allocations.rs"]
+mod allocations;
+
+use std::time::Duration;
+
+use framelease::capture::TestPattern;
+use framelease::dmabuf::{cpu_bytes, Allocator};
+use framelease::format::Size;
+use framelease::frame::{syscalls, Pool};
+use framelease::share::{Event, Publisher, Subscriber};
+
+fn lines(path: &str) -> usize {
+    std::fs::read_to_string(path).unwrap().lines().count()
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+struct Scene {
+    publisher: Publisher,
+    subscribers: Vec<Subscriber>,
+    folder: std::path::PathBuf,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
+    let folder = std::env::temp_dir().join(format!("framelease-budget-{}-{consumers}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("socket");
+    let mut publisher = Publisher::builder(&path).bind().unwrap();
+    publisher.announce(pool).unwrap();
+    let mut subscribers = Vec::new();
+    for i in 0..consumers {
+        let path = path.clone();
+        let thread = std::thread::spawn(move || Subscriber::builder(path).connect(Duration::from_secs(10)).unwrap());
+        while !thread.is_finished() {
+            publisher.wait(Duration::from_millis(1)).unwrap();
+        }
+        let mut subscriber = thread.join().unwrap();
+        while publisher.active() == i {
+            subscriber.try_next().unwrap();
+            publisher.wait(Duration::from_millis(1)).unwrap();
+        }
+        subscribers.push(subscriber);
+    }
+    Scene { publisher, subscribers, folder }
+}
+
+/// One test: the process's descriptors and memory are looked at, so nothing else may run beside it.
+#[test]
+fn a_frame_costs_what_the_design_allows() {
+    const FRAMES: u64 = 1_000;
+    for consumers in [1usize, 3, 8] {
+        let layout = framelease::format::Layout::packed("NV12".parse().unwrap(), Size::new(64, 48)).unwrap();
+        let pool = Pool::new(&Allocator::Memfd, layout, consumers * 2 + 4).unwrap();
+        let mut s = scene(pool.buffers(), consumers);
+        let timeout = Duration::from_secs(10);
+        // One frame in lock-step: the calls of the publisher's loop and of all subscribers.
+        let mut sequence = 0;
+        let mut round = || {
+            let frame = pool.try_acquire().expect("a buffer is free").freeze_full(sequence, sequence);
+            let start = syscalls();
+            s.publisher.publish(frame, timeout).unwrap();
+            // A loop that also looks after connections.
+            s.publisher.dispatch().unwrap();
+            let middle = syscalls();
+            for subscriber in &mut s.subscribers {
+                match subscriber.next(timeout).unwrap() {
+                    Some(Event::Frame(f)) => assert_eq!(f.meta().sequence, sequence),
+                    other => panic!("{other:?}"),
+                }
+            }
+            sequence += 1;
+            (middle - start, syscalls() - middle)
+        };
+        for _ in 0..50 {
+            round();
+        }
+        let (fds, maps) = (descriptors(), lines("/proc/self/maps"));
+        let (bytes, memory) = (cpu_bytes(), resident_kib());
+        let allocated = allocations::of_this_thread();
+        let (mut publisher_calls, mut subscriber_calls) = (0, 0);
+        for _ in 0..FRAMES {
+            let (publisher, subscribers) = round();
+            publisher_calls += publisher;
+            subscriber_calls += subscribers;
+        }
+        // First of all: what looks at the rest allocates itself.
+        let allocated = allocations::of_this_thread() - allocated;
+        let c = consumers as u64;
+        let (publisher_calls, subscriber_calls) =
+            (publisher_calls as f64 / FRAMES as f64, subscriber_calls as f64 / (FRAMES * c) as f64);
+        println!(
+            "{c} consumers: publisher {publisher_calls:.2}, subscriber {subscriber_calls:.2} system calls a frame"
+        );
+        assert!(publisher_calls <= (2 * c + 2) as f64, "publisher: {publisher_calls} > 2C + 2");
+        assert!(subscriber_calls <= 2.05, "subscriber: {subscriber_calls} > 2");
+        assert_eq!(allocated, 0, "allocations in {FRAMES} frames");
+        assert_eq!((descriptors(), lines("/proc/self/maps")), (fds, maps), "descriptors, mappings");
+        assert_eq!(cpu_bytes(), bytes, "the CPU touched pixels");
+        for _ in 0..9_000 {
+            round();
+        }
+        assert!(resident_kib() <= memory + 64, "{memory} KiB resident, {} after 10,000 frames", resident_kib());
+    }
+    // An event loop: poll, receive, release.
+    let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().allocator(Allocator::Memfd).start().unwrap();
+    let mut s = scene(source.buffers(), 1);
+    let mut calls = 0;
+    for _ in 0..FRAMES {
+        s.publisher.publish(source.try_next().unwrap().unwrap(), Duration::ZERO).unwrap();
+        let before = syscalls();
+        let mut fds =
+            [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&s.subscribers[0]), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(nix::poll::poll(&mut fds, 1000u16), Ok(1));
+        assert!(matches!(s.subscribers[0].try_next().unwrap(), Some(Event::Frame(_))));
+        // The poll is the test's own.
+        calls += syscalls() - before + 1;
+    }
+    assert!(calls <= 3 * FRAMES, "{calls} calls for {FRAMES} frames in an event loop");
+}

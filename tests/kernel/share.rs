@@ -1,0 +1,378 @@
+//! A camera's own buffers in other hands: published from vivid, received by subscribers and peer processes.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use framelease::capture::{Camera, TestPattern};
+use framelease::dmabuf::{cpu_bytes, MemoryKind, DEFAULT_WAIT};
+use framelease::error::ErrorKind;
+use framelease::format::Size;
+use framelease::frame::{syscalls, Frame};
+use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::v4l2::{Direction, FormatRequest, Queue};
+
+use crate::allocations;
+use crate::devices::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Scene {
+    camera: Camera,
+    publisher: Publisher,
+    folder: PathBuf,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Scene {
+    fn new(planar: Planar, format: &str, buffers: usize) -> Option<Self> {
+        let device = vivid(planar)?;
+        let camera = camera(&device, format).buffers(buffers).open().unwrap();
+        let folder = std::env::temp_dir().join(format!("framelease-kernel-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut publisher = Publisher::builder(folder.join("socket")).reserve(3).bind().unwrap();
+        publisher.announce(camera.buffers().unwrap()).unwrap();
+        Some(Self { camera, publisher, folder })
+    }
+
+    /// A subscriber in this process, active.
+    fn join(&mut self, policy: Policy) -> Subscriber {
+        self.join_holding(policy, 1)
+    }
+
+    fn join_holding(&mut self, policy: Policy, hold: u16) -> Subscriber {
+        let (path, active) = (self.folder.join("socket"), self.publisher.active());
+        let thread =
+            std::thread::spawn(move || Subscriber::builder(path).policy(policy).hold(hold).connect(SOON).unwrap());
+        while !thread.is_finished() {
+            self.publisher.wait(Duration::from_millis(1)).unwrap();
+        }
+        let mut subscriber = thread.join().unwrap();
+        let start = Instant::now();
+        while self.publisher.active() == active {
+            assert!(start.elapsed() < SOON);
+            subscriber.try_next().unwrap();
+            self.publisher.wait(Duration::from_millis(1)).unwrap();
+        }
+        subscriber
+    }
+
+    /// A peer process of the example `subscriber`, active.
+    fn peer(&mut self, args: &[&str]) -> Option<Child> {
+        let program = example("subscriber")?;
+        let active = self.publisher.active();
+        let child = Command::new(program)
+            .arg("--socket")
+            .arg(self.folder.join("socket"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while self.publisher.active() == active {
+            assert!(start.elapsed() < SOON, "the peer does not attach");
+            self.publisher.wait(Duration::from_millis(5)).unwrap();
+        }
+        Some(child)
+    }
+
+    fn publish(&mut self) -> u64 {
+        let frame = frame(&mut self.camera);
+        let sequence = frame.meta().sequence;
+        self.publisher.publish(frame, SOON).unwrap();
+        self.publisher.dispatch().unwrap();
+        sequence
+    }
+}
+
+/// Where an example is: the lab says it; a plain `cargo test` has built it beside this program.
+fn example(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os("FRAMELEASE_EXAMPLES_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => std::env::current_exe().ok()?.parent()?.parent()?.join("examples"),
+    };
+    let path = folder.join(name);
+    needed("examples", path.exists().then_some(path).ok_or_else(|| format!("the example {name} is not built")))
+}
+
+fn received(subscriber: &mut Subscriber) -> Frame {
+    loop {
+        match subscriber.next(SOON).unwrap() {
+            Some(Event::Frame(frame)) => return frame,
+            Some(Event::Format(_)) => {}
+            other => panic!("{other:?} instead of a frame"),
+        }
+    }
+}
+
+fn shares(planar: Planar, format: &str) {
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(planar, format, 10) else { return };
+        let mut a = s.join(Policy::Latest);
+        let mut b = s.join(Policy::Fifo(2));
+        for _ in 0..10 {
+            let published = frame(&mut s.camera);
+            let (want, memory, meta) = (pixels(&published), published.memory().to_vec(), *published.meta());
+            s.publisher.publish(published, SOON).unwrap();
+            for subscriber in [&mut a, &mut b] {
+                let got = received(subscriber);
+                assert_eq!(pixels(&got), want, "{format}");
+                assert_eq!(got.memory(), memory, "the driver's own buffers");
+                assert!(got.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf && m.is_read_only()));
+                assert_eq!((got.meta().sequence, got.meta().timestamp_ns), (meta.sequence, meta.timestamp_ns));
+                assert_eq!(got.meta().payload, meta.payload);
+                // A peer's CPU cannot write the picture.
+                assert_eq!(got.memory()[0].write(DEFAULT_WAIT).unwrap_err().kind(), ErrorKind::PermissionDenied);
+            }
+        }
+        assert!(!a.is_writable());
+    });
+}
+
+#[test]
+fn peers_read_the_driver_s_own_buffers() {
+    shares(Planar::Single, "NV12");
+    shares(Planar::Single, "YUYV");
+    shares(Planar::Multi, "NV12M");
+    shares(Planar::Multi, "NV16M");
+}
+
+#[test]
+fn a_shared_frame_costs_what_the_design_allows() {
+    const FRAMES: u64 = 300;
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(Planar::Single, "NV12", 12) else { return };
+        let mut subscribers: Vec<_> = (0..3).map(|_| s.join(Policy::Latest)).collect();
+        let mut turn = || {
+            let before = syscalls();
+            s.publish();
+            let published = syscalls();
+            subscribers.iter_mut().for_each(|a| drop(received(a)));
+            (published - before, syscalls() - published)
+        };
+        for _ in 0..20 {
+            turn();
+        }
+        let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+        let (before, bytes) = ((fds(), maps()), cpu_bytes());
+        let allocated = allocations::of_this_thread();
+        let (mut publisher, mut consumers) = (0, 0);
+        for _ in 0..FRAMES {
+            let (p, c) = turn();
+            publisher += p;
+            consumers += c;
+        }
+        let allocated = allocations::of_this_thread() - allocated;
+        assert_eq!(allocated, 0, "allocations in {FRAMES} frames");
+        assert_eq!((fds(), maps()), before, "descriptors, mappings");
+        assert_eq!(cpu_bytes(), bytes, "the CPU touched pixels");
+        // 2 C + 4, with the wait for the camera, DQBUF and QBUF.
+        let (publisher, consumers) = (publisher as f64 / FRAMES as f64, consumers as f64 / (3 * FRAMES) as f64);
+        assert!(publisher <= 10.1 && consumers <= 2.1, "publisher {publisher}, subscriber {consumers} calls a frame");
+    });
+}
+
+#[test]
+fn the_camera_waits_for_the_last_holder_only() {
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(Planar::Single, "YUYV", 8) else { return };
+        let mut a = s.join(Policy::Latest);
+        s.publish();
+        let held = received(&mut a);
+        let (slot, want) = (held.slot(), pixels(&held));
+        let mut seen = HashSet::new();
+        for _ in 0..30 {
+            s.publish();
+            let all = s.camera.buffers().unwrap();
+            seen.insert(all.held());
+        }
+        assert_eq!(pixels(&held), want, "overwritten under its holder");
+        // Its lease and the frame that waits for it, which is the newest.
+        assert_eq!(seen.into_iter().max(), Some(2));
+        drop(held);
+        let mut slots = HashSet::new();
+        for _ in 0..16 {
+            s.publish();
+            slots.insert(received(&mut a).slot());
+        }
+        assert!(slots.contains(&slot), "the buffer is in use again");
+    });
+}
+
+#[test]
+fn the_camera_may_go_while_peers_hold_its_frames() {
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(Planar::Single, "NV12", 8) else { return };
+        let mut a = s.join(Policy::Latest);
+        s.publish();
+        let held = received(&mut a);
+        let want = pixels(&held);
+        // A new format first: the old pool is orphaned, the subscriber gets the new one.
+        s.camera.reconfigure(fourcc("YUYV"), Size::new(640, 480)).unwrap();
+        s.publish();
+        let start = Instant::now();
+        while s.publisher.active() == 0 {
+            assert!(start.elapsed() < SOON);
+            s.publisher.wait(Duration::from_millis(1)).unwrap();
+            let _ = a.try_next().unwrap();
+        }
+        s.publish();
+        assert_eq!(pixels(&held), want);
+        // Then the whole source goes.
+        drop(s);
+        assert_eq!(pixels(&held), want);
+        drop(held);
+        drop(a);
+    });
+}
+
+#[test]
+fn a_peer_can_hand_the_frame_to_its_own_device() {
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(Planar::Single, "YUYV", 8) else { return };
+        let found = framelease::v4l2::Device::find(|d| d.driver == "vivid" && d.is_output() && !d.is_multi_planar());
+        let Some(sink) = needed("vivid", found.map_err(|e| e.to_string())) else { return };
+        let mut a = s.join_holding(Policy::Latest, 3);
+        let layout = *s.camera.layout().unwrap();
+        sink.set_format(Direction::Output, &FormatRequest::like(&layout)).unwrap();
+        let mut queue = Queue::new(&sink, Direction::Output).unwrap();
+        queue.import(4).unwrap();
+        queue.start().unwrap();
+        for i in 0..6 {
+            s.publish();
+            queue.queue(received(&mut a)).unwrap();
+            // vivid shows a frame until there is a next one.
+            if i > 0 {
+                // The lease goes home when the device is done.
+                queue.dequeue(SOON).unwrap().expect("the output consumes the frame");
+            }
+        }
+        queue.stop().unwrap();
+        s.publish();
+        assert!(s.camera.buffers().unwrap().held() <= 2, "the stopped output has given its frame back");
+    });
+}
+
+#[test]
+fn processes_come_stop_and_die_and_the_camera_loses_nothing() {
+    leaving_nothing(|| {
+        let Some(mut s) = Scene::new(Planar::Single, "NV12", 14) else { return };
+        let mut sibling = s.join(Policy::Latest);
+        let Some(stopped) = s.peer(&[]) else { return };
+        let Some(mut killed) = s.peer(&["--work-ms", "100000"]) else { return };
+        run("kill", &["-STOP", &stopped.id().to_string()]);
+        let mut stopped = Reaper(stopped);
+        for i in 0..60 {
+            if i == 20 {
+                killed.kill().unwrap();
+                killed.wait().unwrap();
+            }
+            let sequence = s.publish();
+            assert_eq!(received(&mut sibling).meta().sequence, sequence);
+            // Whether the emulated camera is in time is its own affair; that it has buffers is ours.
+            assert!(s.camera.stats().queued >= 3, "the driver's reserve was lent");
+        }
+        assert_eq!(s.publisher.subscribers().count(), 2, "the killed one is gone");
+        assert_eq!(sibling.stats().dropped, 0);
+        stopped.0.kill().unwrap();
+        stopped.0.wait().unwrap();
+    });
+}
+
+struct Reaper(Child);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The number behind `"key": ` at its first place after `from`.
+fn number(json: &str, from: &str, key: &str) -> f64 {
+    let rest = &json[json.find(from).unwrap_or_else(|| panic!("no {from} in {json}"))..];
+    let key = format!("\"{key}\": ");
+    let rest = &rest[rest.find(&key).unwrap_or_else(|| panic!("no {key} in {rest}")) + key.len()..];
+    rest.split([',', '}']).next().unwrap().parse().unwrap()
+}
+
+fn fanout(args: &[&str]) -> Option<String> {
+    let program = example("fanout")?;
+    Some(run(program.to_str().unwrap(), args))
+}
+
+#[test]
+fn the_main_job_on_a_camera() {
+    if vivid(Planar::Single).is_none() {
+        return;
+    }
+    leaving_nothing(|| {
+        let args = ["--device", "auto", "--verify", "--json", "--frames", "40", "--size", "640x360", "--fps", "30"];
+        let Some(json) = fanout(&args) else { return };
+        assert!(json.contains("\"source\": \"camera\"") && json.contains("\"memory\": \"dmabuf\""), "{json}");
+        let zero = "\"zero-copy\"";
+        assert_eq!(number(&json, zero, "cpu_bytes_touched"), 0.0);
+        assert_eq!(number(&json, zero, "corrupt"), 0.0);
+        assert!(number(&json, zero, "received") >= 30.0, "{json}");
+        assert_eq!(number(&json, "{", "source_bytes_written"), 0.0);
+        // The copying path copies each frame once; to feed devices, once more for each consumer.
+        let picture = 640.0 * 360.0 * 1.5;
+        assert_eq!(number(&json, "\"copy\"", "bytes_copied"), 0.0, "consumers read in place");
+        let total = &json[json.find("\"copy\"").unwrap()..json.find("\"copy-to-device\"").unwrap()];
+        let total = total.rsplit("\"bytes_copied\": ").next().unwrap();
+        assert_eq!(total.split('}').next().unwrap().parse::<f64>().unwrap(), 40.0 * picture);
+    });
+}
+
+#[test]
+fn the_main_job_on_the_test_pattern_in_udmabufs() {
+    if needed_path("udmabuf", "/dev/udmabuf").is_none() {
+        return;
+    }
+    leaving_nothing(|| {
+        let args = ["--verify", "--json", "--frames", "30", "--size", "640x360", "--mode", "zero-copy"];
+        let Some(json) = fanout(&args) else { return };
+        assert!(json.contains("\"source\": \"testpattern\"") && json.contains("\"memory\": \"dmabuf\""), "{json}");
+        assert_eq!(number(&json, "\"zero-copy\"", "corrupt"), 0.0);
+        assert!(number(&json, "{", "source_bytes_written") >= 30.0 * 640.0 * 360.0 * 1.5);
+        assert!(!json.contains("\"copy\""), "a mode that was not run is absent");
+    });
+}
+
+#[test]
+fn udmabufs_say_that_peers_can_write_them() {
+    if needed_path("udmabuf", "/dev/udmabuf").is_none() {
+        return;
+    }
+    leaving_nothing(|| {
+        let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().start().unwrap();
+        assert_eq!(source.buffers().memory(0)[0].kind(), MemoryKind::DmaBuf);
+        let folder = std::env::temp_dir().join(format!("framelease-udmabuf-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let mut publisher = Publisher::builder(&path).bind().unwrap();
+        publisher.announce(source.buffers()).unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut a = Subscriber::builder(path).connect(SOON).unwrap();
+            let frame = received(&mut a);
+            (a.is_writable(), frame.memory()[0].is_read_only())
+        });
+        while !thread.is_finished() {
+            publisher.wait(Duration::from_millis(1)).unwrap();
+            if publisher.active() > 0 {
+                if let Some(frame) = source.try_next().unwrap() {
+                    publisher.publish(frame, SOON).unwrap();
+                }
+            }
+        }
+        assert_eq!(thread.join().unwrap(), (true, false));
+        let _ = std::fs::remove_dir_all(folder);
+    });
+}

@@ -1,0 +1,74 @@
+//! Imports point down: a module that uses a higher one, or a station that uses another, fails here.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Lowest first; modules of one row do not see each other, except those of the first.
+const LAYERS: &[&[&str]] =
+    &[&["error", "format", "log"], &["sys"], &["dmabuf"], &["frame"], &["v4l2"], &["capture", "share"], &["reactor"]];
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|row| row.contains(&module))
+}
+
+/// The crate's modules that a source file names in its code, tests and comments left out.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .split("#[cfg(test)]\nmod tests")
+        .take(1)
+        .flat_map(str::lines)
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let name = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        match rest.strip_prefix('{') {
+            // `use crate::{error::Error, format::Size}`
+            Some(list) => found.extend(list.split('}').next().unwrap_or("").split(',').map(|part| name(part.trim()))),
+            None => drop(found.insert(name(rest))),
+        }
+    }
+    found
+}
+
+fn check(folder: &Path, module: Option<&str>, wrong: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            check(&path, Some(module.unwrap_or(&stem)), wrong);
+            continue;
+        }
+        let module = module.unwrap_or(&stem);
+        if module == "lib" {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            wrong.push(format!("{} belongs to no layer: add it to LAYERS", path.display()));
+            continue;
+        };
+        for used in imports(&std::fs::read_to_string(&path).unwrap()) {
+            // What lib.rs re-exports, macros and other names are not modules.
+            let Some(theirs) = layer(&used) else { continue };
+            if used != module && (theirs > own || theirs == own && own > 0) {
+                wrong.push(format!("{}: {module} uses {used}", path.display()));
+            }
+        }
+    }
+}
+
+#[test]
+fn imports_point_down() {
+    let mut wrong = Vec::new();
+    check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut wrong);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_check_sees_what_it_must() {
+    let used = imports("use crate::{error::Error, frame::Frame};\n// crate::share\nfn f() { crate::sys::x() }\n#[cfg(test)]\nmod tests { use crate::v4l2; }");
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), ["error", "frame", "sys"]);
+    assert!(layer("share") > layer("frame") && layer("share") == layer("capture"));
+}

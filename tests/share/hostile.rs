@@ -1,0 +1,540 @@
+//! Peers that break the protocol: each loses its own connection, nobody loses a frame, nothing leaks.
+
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use framelease::share::{Event, Policy, Subscriber};
+use framelease::ErrorKind;
+
+use crate::raw::{self, hello, kind, message, word, Raw};
+use crate::support::{frame, nothing, pixels, Folder, Stage, SOON};
+
+/// Open descriptors of this process whose file has such a name: other tests run beside this one.
+fn fds_of(name: &str) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| std::fs::read_link(e.path()).ok());
+    links.filter(|l| l.to_string_lossy().contains(name)).count()
+}
+
+/// A raw peer that has done the handshake right and acknowledged every buffer.
+fn admitted(s: &mut Stage, hold: u16) -> Raw {
+    let peer = Raw::connect(&s.folder.socket());
+    peer.send(&hello(1, 1, hold));
+    let active = s.publisher.active();
+    let start = Instant::now();
+    while s.publisher.active() == active {
+        assert!(start.elapsed() < SOON);
+        s.publisher.wait(Duration::from_millis(1)).unwrap();
+        while let Some((m, fds)) = peer.try_receive() {
+            if kind(&m) == raw::BUFFER {
+                assert_eq!(fds.len(), 1);
+                peer.send(&message(raw::BUFFER_OK, &[word(&m, 0), word(&m, 1)]));
+            }
+        }
+    }
+    peer
+}
+
+/// The next FRAME: pool, slot, generation.
+fn leased(peer: &Raw) -> [u32; 4] {
+    let m = peer.receive();
+    assert_eq!((kind(&m), m.len()), (raw::FRAME, 96));
+    [0, 1, 2, 3].map(|i| word(&m, i))
+}
+
+/// The sibling gets every frame while `rogue` does what it does.
+fn sibling_is_served(s: &mut Stage, sibling: &mut Subscriber) {
+    for _ in 0..10 {
+        let sequence = s.publish();
+        assert_eq!(frame(sibling).meta().sequence, sequence);
+        s.publisher.dispatch().unwrap();
+    }
+    assert_eq!(sibling.stats().dropped, 0);
+}
+
+#[test]
+fn bytes_that_are_no_message_cost_only_their_sender() {
+    let mut garbage: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("noise", vec![vec![0xff; 64]]),
+        ("half a HELLO", vec![hello(1, 1, 1)[..20].to_vec()]),
+        ("one byte", vec![vec![1]]),
+        ("wrong magic", vec![message(raw::HELLO, &[7, 0x0001_0001, 1, 1, 1, 0])]),
+        ("versions upside down", vec![hello(2, 1, 1)]),
+        ("hold nothing", vec![hello(1, 1, 0)]),
+        ("hold everything", vec![hello(1, 1, 65)]),
+        ("too long", vec![vec![0; 300]]),
+        ("something before HELLO", vec![message(raw::RELEASE, &[1, 0, 1, 0])]),
+        ("two HELLOs", vec![hello(1, 1, 1), hello(1, 1, 1)]),
+        ("an unknown critical message", vec![hello(1, 1, 1), message(99, &[])]),
+        ("a publisher's message", vec![hello(1, 1, 1), message(raw::FRAME, &[0; 22])]),
+        ("an acknowledgement out of turn", vec![hello(1, 1, 1), message(raw::BUFFER_OK, &[1, 63])]),
+        ("a release of nothing", vec![hello(1, 1, 1), message(raw::RELEASE, &[])]),
+        ("a release of what it never had", vec![hello(1, 1, 1), message(raw::RELEASE, &[1, 0, 1, 0])]),
+    ];
+    // Random bytes with a plausible head.
+    let mut seed = 1u64;
+    for _ in 0..200 {
+        let mut m = Vec::new();
+        for _ in 0..seed % 60 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            m.push((seed >> 56) as u8);
+        }
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        m.splice(..m.len().min(4), [(seed >> 60) as u8, 0, 1, 0]);
+        garbage.push(("random", vec![hello(1, 1, 1), m]));
+    }
+    let mut s = Stage::new(20);
+    let mut sibling = s.join(s.subscriber());
+    for (what, messages) in garbage {
+        let before = s.publisher.stats().violations;
+        let peer = Raw::connect(&s.folder.socket());
+        messages.iter().for_each(|m| peer.send(m));
+        if what == "random" {
+            s.publisher.dispatch().unwrap();
+        } else {
+            s.until(what, |p| p.stats().violations == before + 1);
+            let mut last = peer.receive();
+            while kind(&last) != raw::BYE && !last.is_empty() {
+                last = peer.receive();
+            }
+            assert_eq!((kind(&last), word(&last, 0)), (raw::BYE, 4), "{what}");
+        }
+        drop(peer);
+        sibling_is_served(&mut s, &mut sibling);
+    }
+    s.until("only the sibling is left", |p| p.subscribers().count() == 1);
+}
+
+#[test]
+fn an_unknown_optional_message_is_skipped() {
+    let mut s = Stage::new(8);
+    let peer = admitted(&mut s, 1);
+    let mut optional = message(99, &[1, 2, 3]);
+    optional[2] = 0;
+    peer.send(&optional);
+    s.publish();
+    let [pool, slot, low, high] = leased(&peer);
+    peer.send(&message(raw::RELEASE, &[pool, slot, low, high]));
+    s.publish();
+    leased(&peer);
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn the_wrong_version_is_told_so() {
+    let mut s = Stage::new(8);
+    let peer = Raw::connect(&s.folder.socket());
+    peer.send(&hello(2, 9, 1));
+    s.until("it is refused", |p| p.stats().refused == 1);
+    let m = peer.receive();
+    assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 1));
+    // One that also speaks ours is welcome.
+    let peer = Raw::connect(&s.folder.socket());
+    peer.send(&hello(1, 9, 1));
+    s.until("it is admitted", |p| p.stats().admitted == 1);
+    assert_eq!(kind(&peer.receive()), raw::WELCOME);
+}
+
+#[test]
+fn double_stale_and_foreign_releases_end_the_connection() {
+    for case in ["double", "stale", "foreign"] {
+        let mut s = Stage::new(12);
+        let mut sibling = s.join(s.subscriber());
+        let peer = admitted(&mut s, 2);
+        s.publish();
+        let [pool, slot, low, high] = leased(&peer);
+        let held = frame(&mut sibling);
+        let want = pixels(&held);
+        let release = |slot, low| peer.send(&message(raw::RELEASE, &[pool, slot, low, high]));
+        match case {
+            "double" => {
+                release(slot, low);
+                release(slot, low);
+            }
+            "stale" => release(slot, low + 1000),
+            _ => release(slot + 1, low),
+        }
+        // Releases are read at the next publish: the rogue's second, illegal one with the first.
+        for _ in 0..2 {
+            s.publish();
+        }
+        s.until(case, |p| {
+            let _ = peer.try_receive();
+            p.stats().violations == 1
+        });
+        assert_eq!(pixels(&held), want, "{case}: the sibling's frame was touched");
+        drop(held);
+        assert_eq!(s.publisher.subscribers().count(), 1);
+    }
+}
+
+#[test]
+fn descriptors_sent_to_the_publisher_never_arrive() {
+    let mut s = Stage::new(8);
+    let file = std::fs::File::create(s.folder.socket().with_extension("rights")).unwrap();
+    for _ in 0..5 {
+        let peer = Raw::connect(&s.folder.socket());
+        peer.send_with_fds(&hello(1, 1, 1), &[file.as_raw_fd(); 5]);
+        let seen = s.publisher.stats().violations;
+        s.until("it is found out", |p| p.stats().violations == seen + 1);
+    }
+    assert_eq!(fds_of("socket.rights"), 1, "only the one that is ours");
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
+    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(50)));
+    let mut sibling = s.join(s.subscriber());
+    let silent: Vec<Raw> = (0..10).map(|_| Raw::connect(&s.folder.socket())).collect();
+    s.publisher.dispatch().unwrap();
+    sibling_is_served(&mut s, &mut sibling);
+    s.until("they are dropped", |p| p.stats().refused == 10);
+    for peer in silent {
+        let m = peer.receive();
+        assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 7));
+        assert!(peer.receive().is_empty());
+    }
+}
+
+#[test]
+fn a_peer_that_acknowledges_nothing_gets_no_frame_and_costs_nobody() {
+    let mut s = Stage::new(8);
+    let mut sibling = s.join(s.subscriber());
+    let mute = Raw::connect(&s.folder.socket());
+    mute.send(&hello(1, 1, 1));
+    s.until("it is admitted", |p| p.subscribers().count() == 2);
+    for _ in 0..5 {
+        sibling_is_served(&mut s, &mut sibling);
+    }
+    while let Some((m, _)) = mute.try_receive() {
+        assert_ne!(kind(&m), raw::FRAME);
+    }
+    let dropped: Vec<_> = s.publisher.subscribers().map(|f| f.dropped).collect();
+    assert_eq!(dropped, [0, 50]);
+}
+
+#[test]
+fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::with(12, |b| b.lease_deadline(ms(40), ms(80)));
+    let mut sibling = s.join(s.subscriber());
+    let hog = admitted(&mut s, 2);
+    s.publish();
+    let lease = leased(&hog);
+    drop(frame(&mut sibling));
+    s.publish();
+    drop(frame(&mut sibling));
+    leased(&hog);
+    s.until("both leases are revoked", |p| p.stats().revoked == 2);
+    assert_eq!(kind(&hog.receive()), raw::REVOKE);
+    assert_eq!(kind(&hog.receive()), raw::REVOKE);
+    s.until("the hog is expelled", |p| p.active() == 1);
+    let m = hog.receive();
+    assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 5));
+    // Quarantine: its two slots, one of them the newest until now, stay out while the pool turns.
+    for _ in 0..30 {
+        s.publish();
+        let f = frame(&mut sibling);
+        assert_ne!(f.slot() as u32, lease[1], "a slot was reused under its reader");
+        s.publisher.dispatch().unwrap();
+    }
+    assert!(s.publisher.subscribers().any(|f| f.held == 2));
+    assert!(hog.try_receive().is_none(), "no frame after BYE");
+    // It may still give them back; with the last the connection ends.
+    hog.send(&message(raw::RETIRED, &[lease[0]]));
+    s.until("it is gone", |p| p.subscribers().count() == 1);
+    let mut slots = std::collections::HashSet::new();
+    for _ in 0..30 {
+        s.publish();
+        slots.insert(frame(&mut sibling).slot());
+    }
+    assert!(slots.contains(&(lease[1] as usize)), "the slot is in use again");
+}
+
+#[test]
+fn a_subscriber_sees_that_its_lease_was_revoked() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::with(12, |b| b.lease_deadline(ms(30), ms(5000)));
+    let mut a = s.join(s.subscriber());
+    s.publish();
+    let held = frame(&mut a);
+    assert!(held.is_valid());
+    s.until("it is revoked", |p| p.stats().revoked == 1);
+    assert!(a.try_next().unwrap().is_none());
+    assert!(!held.is_valid());
+    assert_eq!(a.stats().revoked, 1);
+    drop(held);
+    // The release of a revoked lease is legal, and the next lease is good.
+    s.publish();
+    assert!(frame(&mut a).is_valid());
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber());
+    s.publish();
+    let held = frame(&mut a);
+    let want = pixels(&held);
+    for _ in 0..500 {
+        s.publish();
+    }
+    assert_eq!(pixels(&held), want);
+    assert!(held.is_valid());
+}
+
+#[test]
+fn a_publisher_without_descriptors_does_not_spin() {
+    let mut s = Stage::new(8);
+    let mut sibling = s.join(s.subscriber());
+    // In a process of its own this would be RLIMIT_NOFILE; what matters is that a readable listener that cannot be
+    // accepted from does not make dispatch return at once for ever, which the peers test shows with a real limit.
+    let peers: Vec<Raw> = (0..40).map(|_| Raw::connect(&s.folder.socket())).collect();
+    sibling_is_served(&mut s, &mut sibling);
+    drop(peers);
+    s.until("they are gone", |p| p.subscribers().count() == 1);
+}
+
+/// A publisher made of bytes, and a subscriber's answer to it.
+fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Option<Event>> {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(move || {
+            let peer = listener.accept();
+            assert_eq!(kind(&peer.receive()), raw::HELLO);
+            script(&peer);
+            // Stay until the subscriber hangs up, reading what it says.
+            while !peer.receive().is_empty() {}
+        });
+        let result = (|| {
+            let mut subscriber = Subscriber::builder(folder.socket()).policy(Policy::Latest).connect(SOON)?;
+            loop {
+                match subscriber.next(Duration::from_millis(500))? {
+                    Some(Event::Format(_)) => {}
+                    other => return Ok(other),
+                }
+            }
+        })();
+        publisher.join().unwrap();
+        result
+    })
+}
+
+fn welcome() -> Vec<u8> {
+    message(raw::WELCOME, &[1 | 2 << 16, 0, 7, 7])
+}
+
+/// FORMAT of a GREY picture in one memory plane.
+fn grey(slots: u32, width: u32, height: u32, bytes: u32, stride: u32) -> Vec<u8> {
+    let mut words = vec![5, slots, u32::from_le_bytes(*b"GREY"), width, height, 0, 0, 0, 0, 0, 0, 1 | 1 << 16];
+    words.extend([bytes, 0, 0, 0]);
+    words.extend([0, 0, stride]);
+    words.extend([0; 9]);
+    message(raw::FORMAT, &words)
+}
+
+#[test]
+fn a_lying_publisher_gets_a_typed_error() {
+    let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "lying-publisher").unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let loose = nix::sys::memfd::memfd_create("loose", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+    let null = null.as_raw_fd();
+    let loose = loose.as_raw_fd();
+    let buffer = |slot| message(raw::BUFFER, &[5, slot]);
+    let frame_of = |bytes: u32, slot: u32| {
+        let mut words = vec![5, slot, 1, 0];
+        words.extend([0; 10]);
+        words.extend([0, bytes, 0, 0, 0, 0, 0, 0]);
+        message(raw::FRAME, &words)
+    };
+    type Script<'a> = Box<dyn FnOnce(&Raw) + Send + 'a>;
+    let scripts: Vec<(&str, Script<'_>)> = vec![
+        ("no WELCOME", Box::new(|p: &Raw| p.send(&frame_of(0, 0)))),
+        ("noise", Box::new(|p: &Raw| p.send(&[0xff; 40]))),
+        ("a message that is too long", Box::new(|p: &Raw| p.send(&[0; 400]))),
+        (
+            "a stride shorter than a row",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 32));
+            }),
+        ),
+        (
+            "a picture larger than its memory",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 65, 4096, 64));
+            }),
+        ),
+        (
+            "a gigantic picture",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, u32::MAX, u32::MAX, u32::MAX, u32::MAX));
+            }),
+        ),
+        (
+            "no slots",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(0, 64, 64, 4096, 64));
+            }),
+        ),
+        (
+            "a layout larger than the descriptor's memory",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 128, 8192, 64));
+                p.send_with_fds(&buffer(0), &[fd]);
+            }),
+        ),
+        (
+            "a descriptor of something else",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send_with_fds(&buffer(0), &[null]);
+            }),
+        ),
+        (
+            "a memfd that can be truncated",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send_with_fds(&buffer(0), &[loose]);
+            }),
+        ),
+        (
+            "no descriptor",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send(&buffer(0));
+            }),
+        ),
+        (
+            "too many descriptors",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send_with_fds(&buffer(0), &[fd; 3]);
+            }),
+        ),
+        (
+            "a buffer without a format",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send_with_fds(&buffer(0), &[fd]);
+            }),
+        ),
+        (
+            "a frame before its buffer",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send(&frame_of(4096, 0));
+            }),
+        ),
+        (
+            "a frame larger than its buffer",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send_with_fds(&buffer(0), &[fd]);
+                p.send(&frame_of(5000, 0));
+            }),
+        ),
+        (
+            "a frame in a slot that is not there",
+            Box::new(|p: &Raw| {
+                p.send(&welcome());
+                p.send(&grey(1, 64, 64, 4096, 64));
+                p.send_with_fds(&buffer(0), &[fd]);
+                p.send(&frame_of(4096, 1));
+            }),
+        ),
+    ];
+    for (what, script) in scripts {
+        match against(script) {
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Protocol, "{what}: {e}"),
+            Ok(event) => panic!("{what}: {event:?}"),
+        }
+    }
+    assert_eq!(fds_of("lying-publisher"), 1, "only the one that is ours");
+    // The same script without the lie works.
+    let event = against(|p| {
+        p.send(&welcome());
+        p.send(&grey(1, 64, 64, 4096, 64));
+        p.send_with_fds(&buffer(0), &[fd]);
+        p.send(&frame_of(4096, 0));
+    });
+    assert!(matches!(event, Ok(Some(Event::Frame(_)))), "{event:?}");
+}
+
+#[test]
+fn the_same_slot_twice_is_a_lie_too() {
+    let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let publisher = std::thread::spawn(move || {
+        let p = listener.accept();
+        p.send(&welcome());
+        p.send(&grey(1, 64, 64, 4096, 64));
+        p.send_with_fds(&message(raw::BUFFER, &[5, 0]), &[fd]);
+        for _ in 0..2 {
+            p.send(&message(raw::FRAME, &[5, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0]));
+        }
+        while !p.receive().is_empty() {}
+    });
+    let mut subscriber = Subscriber::builder(folder.socket()).connect(SOON).unwrap();
+    let held = frame(&mut subscriber);
+    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+    drop(held);
+    drop(subscriber);
+    publisher.join().unwrap();
+    drop(memory);
+}
+
+#[test]
+fn end_and_silence_of_a_publisher_are_values() {
+    let event = against(|p| {
+        p.send(&welcome());
+        p.send(&message(raw::END, &[]));
+    });
+    assert!(matches!(event, Ok(Some(Event::Ended))), "{event:?}");
+    let event = against(|p| p.send(&welcome()));
+    assert!(matches!(event, Ok(None)), "{event:?}");
+    // No WELCOME at all: connect itself ends in time.
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let e = Subscriber::builder(folder.socket()).connect(Duration::from_millis(100)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+    drop(listener);
+}
+
+#[test]
+fn waiting_for_releases_does_not_make_the_publisher_readable() {
+    use nix::poll::{poll, PollFd, PollFlags};
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber());
+    let readable = |s: &Stage| {
+        let fd = std::os::fd::AsFd::as_fd(&s.publisher);
+        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], 0u8).unwrap() == 1
+    };
+    s.publish();
+    drop(frame(&mut a));
+    assert!(!readable(&s), "a release woke the publisher although nothing waits for it");
+    s.publish();
+    let held = frame(&mut a);
+    s.publish();
+    assert!(!readable(&s));
+    drop(held);
+    assert!(readable(&s), "the frame that waits must go out");
+    s.publisher.dispatch().unwrap();
+    assert_eq!(frame(&mut a).meta().sequence, 2);
+    assert!(!readable(&s));
+    nothing(&mut a);
+}

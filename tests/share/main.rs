@@ -1,0 +1,8 @@
+//! Publisher and subscribers over real sockets, with peers that misbehave: as raw bytes and as stopped, starved and
+//! killed processes. No device needed.
+
+mod basics;
+mod hostile;
+mod processes;
+mod raw;
+mod support;

@@ -1,0 +1,290 @@
+//! Subscribers in processes of their own: stopped, killed, starved of descriptors, forked.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use framelease::share::{Event, Policy, Subscriber};
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::raw::{hello, Raw};
+use crate::support::{frame, pixels, Stage, SOON};
+
+const ROLE: &str = "FRAMELEASE_TEST_PEER";
+
+/// A subscriber process that does as it is told, one word a line.
+struct Peer {
+    child: Child,
+    orders: ChildStdin,
+    answers: mpsc::Receiver<String>,
+}
+
+impl Peer {
+    /// Starts this very test binary again, as a peer.
+    fn spawn(s: &Stage, role: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes::peer_process", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(ROLE, format!("{role} {}", s.folder.socket().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let orders = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (send, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The test harness of the peer talks too.
+                if let Some(answer) = line.split_once("PEER ").map(|(_, a)| a.to_owned()) {
+                    let _ = send.send(answer);
+                }
+            }
+        });
+        Self { child, orders, answers }
+    }
+
+    /// Starts a peer and serves the publisher until frames go to it.
+    fn join(s: &mut Stage, role: &str) -> Self {
+        let active = s.publisher.active();
+        let peer = Self::spawn(s, role);
+        s.until("the peer is active", |p| p.active() == active + 1);
+        peer
+    }
+
+    fn order(&mut self, order: &str) {
+        writeln!(self.orders, "{order}").unwrap();
+    }
+
+    fn answer(&self) -> String {
+        self.answers.recv_timeout(SOON).expect("the peer answers")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a test: what a peer process runs.
+#[test]
+#[ignore = "run by the other tests as a peer process"]
+fn peer_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let (role, path) = role.split_once(' ').unwrap();
+    let say = |text: &str| println!("PEER {text}");
+    if role == "no-descriptors" {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        // Enough to connect, too few for the pool: `open` counts the directory itself.
+        setrlimit(Resource::RLIMIT_NOFILE, open - 1 + 3 + 2, hard).unwrap();
+    }
+    let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).connect(SOON).unwrap();
+    if role == "fork" {
+        // A child that keeps the socket open: the hang-up will not be seen.
+        let fd = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| {
+            let link = std::fs::read_link(e.path()).ok()?;
+            let fd: i32 = e.file_name().to_str()?.parse().ok()?;
+            (link.to_string_lossy().starts_with("socket:") && fd > 2).then_some(fd)
+        });
+        for fd in fd {
+            nix::fcntl::fcntl(borrow(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+        }
+        // Left behind on purpose: it outlives this process, and the test ends it.
+        #[allow(clippy::zombie_processes)]
+        let child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        say(&child.id().to_string());
+    }
+    let mut held = Vec::new();
+    let mut orders = BufReader::new(std::io::stdin()).lines().map_while(Result::ok);
+    loop {
+        match subscriber.next(Duration::from_millis(20)) {
+            Ok(Some(Event::Frame(f))) => {
+                say(&format!("frame {}", f.meta().sequence));
+                held.push(f);
+            }
+            Ok(Some(Event::Ended)) => return say("ended"),
+            Ok(_) => continue,
+            Err(e) => return say(&format!("error {:?}", e.kind())),
+        }
+        match orders.next().as_deref() {
+            Some("release") => held.clear(),
+            Some("hold") => {}
+            _ => return,
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn borrow(fd: i32) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: the descriptor is the subscriber's socket, open until the process ends.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+#[test]
+fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
+    let mut s = Stage::new(12);
+    let mut sibling = s.join(s.subscriber());
+    let stopped = Peer::join(&mut s, "plain");
+    stopped.signal(Signal::SIGSTOP);
+    for _ in 0..2_000 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+    }
+    assert_eq!(sibling.stats().dropped, 0);
+    let figures: Vec<_> = s.publisher.subscribers().collect();
+    assert_eq!((figures[1].held, figures[1].quota), (1, 2));
+    assert_eq!(figures[1].dropped, 2_000 - 2);
+    // Its lease, the frame that waits for it (the newest) and nothing else is out.
+    assert_eq!(s.source.buffers().held(), 2);
+    // It goes on where the stream is now, and is told what it missed.
+    stopped.signal(Signal::SIGCONT);
+    assert_eq!(stopped.answer(), "frame 0");
+}
+
+#[test]
+fn a_killed_peer_gives_back_what_it_held() {
+    let mut s = Stage::new(12);
+    let mut sibling = s.join(s.subscriber());
+    for round in 0..5 {
+        let mut peer = Peer::join(&mut s, "plain");
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+        // The newest at the time it joined.
+        assert!(peer.answer().starts_with("frame "));
+        peer.order("hold");
+        s.publish();
+        drop(frame(&mut sibling));
+        assert!(s.source.buffers().held() >= 2, "round {round}");
+        peer.signal(Signal::SIGKILL);
+        let start = Instant::now();
+        s.until("it is gone", |p| p.subscribers().count() == 1);
+        assert!(start.elapsed() < Duration::from_secs(2), "reclaimed after {:?}", start.elapsed());
+        s.publish();
+        drop(frame(&mut sibling));
+        s.publish();
+        // Only the newest and the sibling's are out: nothing of the dead peer's.
+        assert!(s.source.buffers().held() <= 2, "{:?}", s.source.buffers());
+        drop(frame(&mut sibling));
+    }
+    assert_eq!(sibling.stats().dropped, 0);
+}
+
+#[test]
+fn death_is_seen_although_a_forked_child_keeps_the_socket() {
+    let mut s = Stage::new(12);
+    let peer = Peer::join(&mut s, "fork");
+    let child: i32 = peer.answer().parse().unwrap();
+    peer.signal(Signal::SIGKILL);
+    s.until("it is gone", |p| p.subscribers().count() == 0);
+    kill(Pid::from_raw(child), None).expect("the child still lives, and with it the socket");
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_peer_without_descriptors_takes_the_buffers_it_can() {
+    let mut s = Stage::new(12);
+    let mut sibling = s.join(s.subscriber());
+    let mut peer = Peer::join(&mut s, "no-descriptors");
+    // Some slots it has, some it has not: those frames are counted drops, and nobody else notices.
+    let mut received = 0;
+    for _ in 0..24 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+        s.publisher.dispatch().unwrap();
+        while let Ok(answer) = peer.answers.recv_timeout(Duration::from_millis(20)) {
+            assert!(answer.starts_with("frame "), "{answer}");
+            received += 1;
+            peer.order("release");
+        }
+    }
+    let figures: Vec<_> = s.publisher.subscribers().collect();
+    assert!(received > 0 && figures[1].dropped > 0, "{received} received, {} dropped", figures[1].dropped);
+    assert_eq!(sibling.stats().dropped, 0);
+}
+
+#[test]
+fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
+    // The limit is the process's: do it in a process of its own.
+    const NAME: &str = "FRAMELEASE_TEST_LIMIT";
+    if std::env::var_os(NAME).is_none() {
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "processes::a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers"])
+            .env(NAME, "1")
+            .stdout(Stdio::null())
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let mut s = Stage::new(12);
+    let mut sibling = s.join(s.subscriber());
+    let path = s.folder.socket();
+    let mut peers: Vec<Raw> = (0..10).map(|_| Raw::connect(&path)).collect();
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let highest = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let highest = highest.filter_map(|e| e.file_name().to_str()?.parse::<u64>().ok()).max().unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, highest + 1, hard).unwrap();
+    let (start, calls) = (Instant::now(), framelease::frame::syscalls());
+    while start.elapsed() < Duration::from_millis(500) {
+        s.publisher.wait(Duration::from_millis(500)).unwrap();
+    }
+    let calls = framelease::frame::syscalls() - calls;
+    assert!(calls < 200, "{calls} system calls in half a second without descriptors");
+    let sequence = s.publish();
+    assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard).unwrap();
+    peers.iter().for_each(|p| p.send(&hello(1, 1, 1)));
+    s.until("those that fit are admitted", |p| p.stats().admitted >= 3);
+    peers.clear();
+    s.until("they are gone", |p| p.subscribers().count() == 1);
+}
+
+#[test]
+fn stopped_peers_at_the_in_flight_limit_cut_nobody_off() {
+    // Descriptors are sent once: at any time later none is under way, so no limit of this user's can be reached.
+    let mut s = Stage::new(64);
+    let mut sibling = s.join(s.subscriber());
+    let stopped: Vec<_> = (0..8).map(|_| Peer::join(&mut s, "plain")).collect();
+    stopped.iter().for_each(|p| p.signal(Signal::SIGSTOP));
+    let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    for _ in 0..500 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+    }
+    let after = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(after <= before + 20, "{before} descriptors, then {after}");
+    assert!(s.source.buffers().held() <= 8 * 2 + 1, "pinned beyond the quotas");
+    assert_eq!(sibling.stats().dropped, 0);
+}
+
+#[test]
+fn hashes_agree_across_processes_and_memory_is_the_same() {
+    // The example does this with three processes; here one frame is looked at byte by byte through /proc.
+    let mut s = Stage::new(8);
+    let peer = Peer::join(&mut s, "plain");
+    let published = s.source.next(SOON).unwrap().unwrap();
+    let want = pixels(&published);
+    let inode = nix::sys::stat::fstat(&published.memory()[0]).unwrap().st_ino;
+    let own = published.memory()[0].clone();
+    s.publisher.publish(published, SOON).unwrap();
+    assert_eq!(peer.answer(), "frame 0");
+    let folder = format!("/proc/{}/fd", peer.child.id());
+    let theirs = std::fs::read_dir(&folder).unwrap().flatten().find(|e| {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(e.path()).is_ok_and(|m| m.ino() == inode)
+    });
+    let mut got = vec![0; want.len()];
+    let mut file = std::fs::File::open(theirs.expect("the peer has the same memory open").path()).unwrap();
+    std::io::Read::read_exact(&mut file, &mut got).unwrap();
+    assert_eq!(got, want);
+    assert!(std::os::fd::AsFd::as_fd(&own).as_raw_fd() >= 0);
+}

@@ -1,0 +1,140 @@
+//! A publisher in a folder of its own, frames to publish, subscribers in lock-step.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use framelease::capture::TestPattern;
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::format::Size;
+use framelease::frame::Frame;
+use framelease::share::{Event, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
+
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A folder that is removed with all it holds.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("framelease-test-{}-{n}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An unpaced test pattern in memfds.
+pub fn source(buffers: usize) -> TestPattern {
+    let builder = TestPattern::builder(Size::new(64, 48)).buffers(buffers).unpaced();
+    builder.allocator(Allocator::Memfd).start().unwrap()
+}
+
+/// Publisher, its source and its folder.
+pub struct Stage {
+    pub publisher: Publisher,
+    pub source: TestPattern,
+    pub folder: Folder,
+}
+
+impl Stage {
+    pub fn new(buffers: usize) -> Self {
+        Self::with(buffers, |b| b)
+    }
+
+    pub fn with(buffers: usize, settings: impl FnOnce(PublisherBuilder) -> PublisherBuilder) -> Self {
+        let folder = Folder::new();
+        let source = source(buffers);
+        let mut publisher = settings(Publisher::builder(folder.socket())).bind().unwrap();
+        publisher.announce(source.buffers()).unwrap();
+        Self { publisher, source, folder }
+    }
+
+    pub fn subscriber(&self) -> SubscriberBuilder {
+        Subscriber::builder(self.folder.socket())
+    }
+
+    /// Connects a subscriber while the publisher is served from this thread, until frames go to it.
+    pub fn join(&mut self, builder: SubscriberBuilder) -> Subscriber {
+        let (subscriber, frame) = self.join_late(builder);
+        assert!(frame.is_none(), "{frame:?} before anything was published");
+        subscriber
+    }
+
+    /// [`Stage::join`], and the frame that a late subscriber gets at once.
+    pub fn join_late(&mut self, builder: SubscriberBuilder) -> (Subscriber, Option<Frame>) {
+        let active = self.publisher.active();
+        let mut subscriber = self.connect(builder).unwrap();
+        let start = Instant::now();
+        let mut first = None;
+        while self.publisher.active() == active || first.is_none() && start.elapsed() < Duration::from_millis(20) {
+            assert!(start.elapsed() < SOON, "the subscriber does not become active");
+            self.publisher.wait(Duration::from_millis(1)).unwrap();
+            match subscriber.try_next().unwrap() {
+                None | Some(Event::Format(_)) => {}
+                Some(Event::Frame(frame)) => first = Some(frame),
+                other => panic!("{other:?} before the subscriber is active"),
+            }
+        }
+        (subscriber, first)
+    }
+
+    pub fn connect(&mut self, builder: SubscriberBuilder) -> framelease::Result<Subscriber> {
+        let thread = std::thread::spawn(move || builder.connect(SOON));
+        while !thread.is_finished() {
+            self.publisher.wait(Duration::from_millis(1)).unwrap();
+        }
+        thread.join().unwrap()
+    }
+
+    /// Publishes one frame; its sequence number.
+    pub fn publish(&mut self) -> u64 {
+        let frame = self.source.next(SOON).unwrap().expect("the source has a free buffer");
+        let sequence = frame.meta().sequence;
+        self.publisher.publish(frame, SOON).unwrap();
+        sequence
+    }
+
+    /// Serves the publisher until something is so.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&Publisher) -> bool) {
+        let start = Instant::now();
+        while !done(&self.publisher) {
+            assert!(start.elapsed() < SOON, "not within {SOON:?}: {what}");
+            self.publisher.wait(Duration::from_millis(5)).unwrap();
+        }
+    }
+}
+
+/// The next frame, which must come.
+pub fn frame(subscriber: &mut Subscriber) -> Frame {
+    loop {
+        match subscriber.next(SOON).unwrap() {
+            Some(Event::Frame(frame)) => return frame,
+            Some(Event::Format(_)) => {}
+            other => panic!("{other:?} instead of a frame"),
+        }
+    }
+}
+
+/// No event is there.
+pub fn nothing(subscriber: &mut Subscriber) {
+    let event = subscriber.try_next().unwrap();
+    assert!(event.is_none(), "{event:?}");
+}
+
+pub fn pixels(frame: &Frame) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame.read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
+    out
+}
