@@ -27,7 +27,7 @@ use crate::sys::wait;
 pub enum Dequeued {
     /// A captured frame; from an output queue the frame that was queued, which the device is done with.
     Frame(Frame),
-    /// The frame flagged [`FrameFlags::LAST`] was dequeued before: nothing comes until the queue is restarted.
+    /// The frame flagged [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) was dequeued before: nothing comes until the queue is restarted.
     Ended,
 }
 
@@ -69,9 +69,10 @@ impl Queue {
     /// The capture or output queue of a device, without buffers. No ioctl.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such queue.
+    /// `Unsupported` if the device has no such queue, `Busy` if this handle's queue of that direction is in use.
     pub fn new(device: &Device, direction: Direction) -> Result<Self> {
         let kind = device.buf_type(direction, "queue")?;
+        device.take_queue(direction)?;
         Ok(Self {
             device: device.clone(),
             direction,
@@ -391,6 +392,7 @@ pub(super) fn state(op: &'static str, text: &str) -> Error {
 impl Drop for Queue {
     fn drop(&mut self) {
         self.free();
+        self.device.leave_queue(self.direction);
     }
 }
 
