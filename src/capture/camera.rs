@@ -346,13 +346,12 @@ impl Camera {
         if !self.events {
             return Ok(None);
         }
-        loop {
-            match self.queue.device().try_event()? {
-                Some(Event::SourceChange { .. }) => return Ok(Some(Captured::SourceChanged)),
-                Some(_) => {}
-                None => return Ok(None),
+        while let Some(event) = self.queue.device().try_event()? {
+            if matches!(event, Event::SourceChange { .. }) {
+                return Ok(Some(Captured::SourceChanged));
             }
         }
+        Ok(None)
     }
 
     /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged as
@@ -373,17 +372,22 @@ impl Camera {
     pub fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();
-        // What was told until now is followed hereby.
-        while self.try_event()?.is_some() {}
-        match device.detect_timings() {
-            Ok(Some(timings)) => device.set_timings(&timings)?,
-            Ok(None) => {
-                let text = "the input has no stable signal";
-                return Err(Error::new(ErrorKind::NotFound, "VIDIOC_QUERY_DV_TIMINGS", text).on(&device));
+        // Drivers tell of the change that setting the timings makes, too: look again until nothing is told.
+        for _ in 0..4 {
+            while self.try_event()?.is_some() {}
+            match device.detect_timings() {
+                Ok(Some(timings)) => device.set_timings(&timings)?,
+                Ok(None) => {
+                    let text = "the input has no stable signal";
+                    return Err(Error::new(ErrorKind::NotFound, "VIDIOC_QUERY_DV_TIMINGS", text).on(&device));
+                }
+                // No timings on this kind of input.
+                Err(e) if e.kind() == ErrorKind::Unsupported => {}
+                Err(e) => return Err(e),
             }
-            // No timings on this kind of input.
-            Err(e) if e.kind() == ErrorKind::Unsupported => {}
-            Err(e) => return Err(e),
+            if self.try_event()?.is_none() {
+                break;
+            }
         }
         self.wishes.size = None;
         self.set_up()

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use bitflags::bitflags;
@@ -131,6 +132,9 @@ pub struct Device(Arc<Inner>);
 struct Inner {
     fd: OwnedFd,
     info: DeviceInfo,
+    /// Whether a [`Queue`](super::Queue) of this open file exists, capture and output: a second one would free or
+    /// replace the first one's buffers.
+    queues: [AtomicBool; 2],
 }
 
 impl Device {
@@ -168,7 +172,7 @@ impl Device {
             bus: text(&cap.bus_info),
             capabilities: Capabilities::from_bits_retain(bits),
         };
-        Ok(Self(Arc::new(Inner { fd, info })))
+        Ok(Self(Arc::new(Inner { fd, info, queues: Default::default() })))
     }
 
     /// Opens the first node, by number, for which `wanted` holds.
@@ -203,9 +207,22 @@ impl Device {
 
     pub(crate) fn buf_type(&self, direction: Direction, op: &'static str) -> Result<BufType> {
         self.info().buf_type(direction).ok_or_else(|| {
-            let text = format!("it has no {direction:?} queue; it is {}", role(self.info()));
-            Error::new(ErrorKind::Unsupported, op, text.to_lowercase()).on(self)
+            let text = format!("it has no {} queue; it is {}", name(direction), role(self.info()));
+            Error::new(ErrorKind::Unsupported, op, text).on(self)
         })
+    }
+
+    /// Makes the caller the one user of a queue, until [`Device::leave_queue`].
+    pub(super) fn take_queue(&self, direction: Direction) -> Result<()> {
+        if self.0.queues[direction as usize].swap(true, Ordering::Acquire) {
+            let text = format!("the {} queue is in use by this handle or a clone of it", name(direction));
+            return Err(Error::new(ErrorKind::Busy, "queue", text).on(self));
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave_queue(&self, direction: Direction) {
+        self.0.queues[direction as usize].store(false, Ordering::Release);
     }
 
     /// An error of an ioctl on this device.
@@ -247,6 +264,13 @@ fn nodes() -> Vec<PathBuf> {
     let mut found: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.file_name())?, e.path()))).collect();
     found.sort();
     found.into_iter().map(|(_, path)| path).collect()
+}
+
+fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Capture => "capture",
+        Direction::Output => "output",
+    }
 }
 
 fn role(info: &DeviceInfo) -> &'static str {

@@ -1,0 +1,104 @@
+//! What QBUF is told of a buffer's data, checked, and what DQBUF tells.
+
+use super::formats::geometry;
+use super::sequence::Sequence;
+use crate::dmabuf::DmaBuf;
+use crate::format::{Layout, MAX_PLANES};
+use crate::frame::{Frame, FrameFlags, FrameMeta, Payload};
+use crate::sys::v4l2::flag;
+use crate::sys::v4l2_calls::{Buffer, BufferPlane};
+
+/// The planes of a QBUF, checked as the kernel should: `bytesused` counts the offset, `length` is the whole dma-buf.
+/// `data` is absent for a capture queue.
+pub(super) fn planes(
+    queue: &Layout,
+    sizes: impl ExactSizeIterator<Item = usize>,
+    data: Option<&[Payload; MAX_PLANES]>,
+    multi_planar: bool,
+) -> std::result::Result<[BufferPlane; MAX_PLANES], String> {
+    let needed = queue.memory_bytes();
+    if sizes.len() != needed.len() {
+        return Err(format!("{} memory planes; the queue's {queue} has {}", sizes.len(), needed.len()));
+    }
+    let mut planes = [BufferPlane::default(); MAX_PLANES];
+    for (i, (size, &needed)) in sizes.zip(needed).enumerate() {
+        if size < needed as usize {
+            let at = geometry(queue);
+            return Err(format!("memory plane {i} is a buffer of {size} bytes; {at} needs {needed}"));
+        }
+        planes[i].length = u32::try_from(size).unwrap_or(u32::MAX);
+        let Some(data) = data else { continue };
+        let Payload { offset_bytes, bytes } = data[i];
+        if offset_bytes != 0 && !multi_planar {
+            return Err(format!("data at offset {offset_bytes}; the device's single-planar API has no offset"));
+        }
+        planes[i].data_offset = offset_bytes;
+        planes[i].bytesused = match offset_bytes.checked_add(bytes) {
+            Some(end) if bytes > 0 && end as usize <= size => end,
+            _ => return Err(format!("memory plane {i}: {bytes} bytes at {offset_bytes} of a buffer of {size}")),
+        };
+    }
+    Ok(planes)
+}
+
+/// What the driver says of a filled buffer. Numbers that cannot be right make it a frame in error, without data.
+pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
+    let (count, lost) = sequence.next(buffer.sequence());
+    let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
+    meta.flags = flags(buffer);
+    for (i, (payload, memory)) in meta.payload.iter_mut().zip(memory).enumerate() {
+        let plane = buffer.plane(i);
+        match plane.bytesused.checked_sub(plane.data_offset) {
+            Some(bytes) if plane.bytesused as usize <= memory.size_bytes() => {
+                *payload = Payload { offset_bytes: plane.data_offset, bytes };
+            }
+            _ => meta.flags |= FrameFlags::ERROR,
+        }
+    }
+    meta
+}
+
+/// A frame that an output queue is done with: flagged if the device could not use it.
+pub(super) fn returned(frame: Frame, buffer: &Buffer) -> Frame {
+    let mut meta = *frame.meta();
+    meta.flags |= flags(buffer) & FrameFlags::ERROR;
+    frame.with_meta(meta)
+}
+
+fn flags(buffer: &Buffer) -> FrameFlags {
+    let bits = buffer.flags();
+    let mut flags = FrameFlags::empty();
+    flags.set(FrameFlags::ERROR, bits & flag::ERROR != 0);
+    flags.set(FrameFlags::KEY, bits & flag::KEYFRAME != 0);
+    flags.set(FrameFlags::LAST, bits & flag::LAST != 0);
+    flags.set(FrameFlags::MONOTONIC, bits & flag::TIMESTAMP_MASK == flag::TIMESTAMP_MONOTONIC);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Size;
+
+    #[test]
+    fn planes_are_checked_before_the_kernel_sees_them() {
+        let layout = Layout::packed("NV12M".parse().unwrap(), Size::new(64, 32)).unwrap();
+        let at = |offset_bytes, bytes| Payload { offset_bytes, bytes };
+        let data = [at(128, 2048), at(0, 1024), Payload::default(), Payload::default()];
+        let good = planes(&layout, [4096, 4096].into_iter(), Some(&data), true).unwrap();
+        assert_eq!(good[0], BufferPlane { length: 4096, bytesused: 2176, data_offset: 128 });
+        assert_eq!(good[1], BufferPlane { length: 4096, bytesused: 1024, data_offset: 0 });
+        for (sizes, data, multi) in [
+            (vec![4096, 1000], data, true),
+            (vec![4096], data, true),
+            (vec![4096, 4096], data, false),
+            (vec![4096, 4096], [at(4000, 200), data[1], data[2], data[3]], true),
+            (vec![4096, 4096], [at(u32::MAX, 2), data[1], data[2], data[3]], true),
+            (vec![4096, 4096], [at(0, 0), data[1], data[2], data[3]], true),
+        ] {
+            assert!(planes(&layout, sizes.into_iter(), Some(&data), multi).is_err());
+        }
+        let empty = planes(&layout, [4096, 4096].into_iter(), None, true).unwrap();
+        assert_eq!(empty[1], BufferPlane { length: 4096, bytesused: 0, data_offset: 0 });
+    }
+}
