@@ -116,8 +116,8 @@ fn run() -> Result<()> {
                 stats.received as f64 / start.elapsed().as_secs_f64(),
                 stats.dropped,
                 stats.lost,
-                latency.quantile(0.5) as f64 / 1e3,
-                latency.quantile(0.99) as f64 / 1e3
+                latency.quantile_ns(0.5) as f64 / 1e3,
+                latency.quantile_ns(0.99) as f64 / 1e3
             )
         });
     }
@@ -126,7 +126,7 @@ fn run() -> Result<()> {
         file.flush()?;
     }
     let (stats, latency, bytes) = (subscriber.stats(), subscriber.latency(), cpu_bytes());
-    let (p50, p99) = (latency.quantile(0.5) as f64 / 1e3, latency.quantile(0.99) as f64 / 1e3);
+    let (p50, p99) = (latency.quantile_ns(0.5) as f64 / 1e3, latency.quantile_ns(0.99) as f64 / 1e3);
     let touched = bytes.read + bytes.written;
     if json {
         println!(

@@ -89,8 +89,8 @@ pub fn run(job: &Job) -> Result<()> {
         figures.syscalls_per_frame = (syscalls() - calls) as f64 / frames;
     }
     figures.dropped = subscriber.stats().dropped;
-    figures.latency_us_p50 = subscriber.latency().quantile(0.5) as f64 / 1e3;
-    figures.latency_us_p99 = subscriber.latency().quantile(0.99) as f64 / 1e3;
+    figures.latency_us_p50 = subscriber.latency().quantile_ns(0.5) as f64 / 1e3;
+    figures.latency_us_p99 = subscriber.latency().quantile_ns(0.99) as f64 / 1e3;
     let bytes = cpu_bytes();
     figures.bytes_touched = bytes.read + bytes.written - figures.verify_bytes_read;
     print!("{}", figures.to_lines());

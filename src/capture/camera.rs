@@ -32,6 +32,7 @@ pub enum Captured {
 
 /// What to do with a size that the driver does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fit {
     /// Take the driver's choice; [`Camera::layout`] tells it.
     #[default]

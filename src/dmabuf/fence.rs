@@ -11,6 +11,7 @@ use crate::sys;
 
 /// What somebody is about to do to a buffer, or a fence stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Reading: waits for writers.
     Read,

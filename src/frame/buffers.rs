@@ -15,6 +15,7 @@ pub struct PoolId(u64);
 
 /// How fast the CPU reads the pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CpuReads {
     /// Through the cache.
     Cached,

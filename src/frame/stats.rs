@@ -30,7 +30,7 @@ impl Default for Histogram {
 
 impl Histogram {
     /// Adds one value.
-    pub fn record(&mut self, ns: u64) {
+    pub fn record_ns(&mut self, ns: u64) {
         let count = &mut self.counts[bucket(ns)];
         *count = count.saturating_add(1);
         self.total += 1;
@@ -43,12 +43,12 @@ impl Histogram {
     }
 
     /// The largest value.
-    pub fn max(&self) -> u64 {
+    pub fn max_ns(&self) -> u64 {
         self.max
     }
 
     /// The value that a share `q` (0 to 1) of all values does not exceed; 0 without values.
-    pub fn quantile(&self, q: f64) -> u64 {
+    pub fn quantile_ns(&self, q: f64) -> u64 {
         let rank = ((self.total as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
         for (i, &count) in self.counts.iter().enumerate() {
@@ -63,7 +63,7 @@ impl Histogram {
 
 impl std::fmt::Debug for Histogram {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Histogram({} values, p50 {}, p99 {})", self.total, self.quantile(0.5), self.quantile(0.99))
+        write!(f, "Histogram({} values, p50 {}, p99 {})", self.total, self.quantile_ns(0.5), self.quantile_ns(0.99))
     }
 }
 
@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn quantiles_of_known_values() {
         let mut h = Histogram::default();
-        assert_eq!(h.quantile(0.5), 0);
-        (1..=1000).for_each(|i| h.record(i * 1000));
+        assert_eq!(h.quantile_ns(0.5), 0);
+        (1..=1000).for_each(|i| h.record_ns(i * 1000));
         for (q, exact) in [(0.5, 500_000.0), (0.99, 990_000.0), (1.0, 1_000_000.0)] {
-            let off = h.quantile(q) as f64 / exact;
+            let off = h.quantile_ns(q) as f64 / exact;
             assert!((1.0..1.07).contains(&off), "{q}: {off}");
         }
-        assert_eq!((h.count(), h.max()), (1000, 1_000_000));
+        assert_eq!((h.count(), h.max_ns()), (1000, 1_000_000));
     }
 
     proptest! {

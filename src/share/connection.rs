@@ -43,6 +43,12 @@ pub(super) struct SharedPool {
     pub(super) buffers: BufferSet,
 }
 
+impl SharedPool {
+    pub(super) fn is_writable(&self) -> bool {
+        self.buffers.memory(0).iter().any(DmaBuf::is_writable_by_others)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
@@ -225,12 +231,11 @@ impl Connection {
 
 fn format(pool: &SharedPool) -> Format {
     let buffers = &pool.buffers;
-    let writable = buffers.memory(0).iter().any(DmaBuf::is_writable_by_others);
     Format {
         pool: pool.number,
         slots: buffers.slots() as u16,
         cpu_reads: buffers.cpu_reads(),
-        writable,
+        writable: pool.is_writable(),
         layout: *buffers.layout(),
     }
 }

@@ -51,6 +51,8 @@ pub struct PublisherStats {
     pub violations: u64,
     /// Leases that were revoked.
     pub revoked: u64,
+    /// Peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made read-only.
+    pub writable_by_peers: bool,
 }
 
 /// One subscriber's figures.
@@ -318,7 +320,7 @@ impl Publisher {
 
     /// Totals.
     pub fn stats(&self) -> PublisherStats {
-        self.counts
+        PublisherStats { writable_by_peers: self.pool.as_ref().is_some_and(SharedPool::is_writable), ..self.counts }
     }
 
     /// Figures of each subscriber.

@@ -591,7 +591,7 @@ impl Subscriber {
         c.dropped = meta.dropped;
         self.counts.received += 1;
         self.counts.lost += u64::from(meta.lost);
-        self.latency.record(monotonic_ns().saturating_sub(meta.published_ns));
+        self.latency.record_ns(monotonic_ns().saturating_sub(meta.published_ns));
         Ok(Step::Event(Event::Frame(frame.freeze(meta))))
     }
 }

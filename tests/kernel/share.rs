@@ -134,7 +134,7 @@ fn shares(planar: Planar, format: &str) {
                 );
             }
         }
-        assert!(!a.is_writable());
+        assert!(!a.is_writable() && !s.publisher.stats().writable_by_peers);
     });
 }
 
@@ -335,6 +335,35 @@ fn the_main_job_on_a_camera() {
 }
 
 #[test]
+fn list_and_capture_do_what_they_say() {
+    if vivid(Planar::Single).is_none() {
+        return;
+    }
+    leaving_nothing(|| {
+        let (Some(list), Some(capture)) = (example("list"), example("capture")) else { return };
+        let (list, capture) = (list.to_str().unwrap(), capture.to_str().unwrap());
+        let text = run(list, &[]);
+        assert!(text.contains("(driver vivid, ") && text.contains("NV12") && text.contains("640x360"), "{text}");
+        let json = run(list, &["--json"]);
+        assert!(json.contains("\"driver\":\"vivid\"") && json.contains("\"fourcc\":\"NV12\""), "{json}");
+        let folder = std::env::temp_dir().join(format!("framelease-capture-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (raw, png) = (folder.join("frames.yuv"), folder.join("frame.png"));
+        let common = ["--size", "640x360", "--fourcc", "YUYV", "--fps", "30", "--frames", "5", "--json"];
+        let files = ["--output", raw.to_str().unwrap(), "--png", png.to_str().unwrap()];
+        let json = run(capture, &[&common[..], &files[..]].concat());
+        assert!(json.contains("\"driver\":\"vivid\""), "{json}");
+        assert_eq!(std::fs::metadata(&raw).unwrap().len(), 5 * 640 * 360 * 2);
+        assert!(std::fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+        // A full disk is an error that names the file, not a crash.
+        let full = Command::new(capture).args(common).args(["--output", "/dev/full"]).output().unwrap();
+        assert!(!full.status.success());
+        assert!(String::from_utf8_lossy(&full.stderr).contains("error: "), "{full:?}");
+        let _ = std::fs::remove_dir_all(folder);
+    });
+}
+
+#[test]
 fn the_main_job_on_the_test_pattern_in_udmabufs() {
     if needed_path("udmabuf", "/dev/udmabuf").is_none() {
         return;
@@ -375,6 +404,7 @@ fn udmabufs_say_that_peers_can_write_them() {
                 }
             }
         }
+        assert!(publisher.stats().writable_by_peers);
         assert_eq!(thread.join().unwrap(), (true, false));
         let _ = std::fs::remove_dir_all(folder);
     });
