@@ -8,6 +8,7 @@ mod connection;
 mod lease;
 mod ledger;
 mod publisher;
+mod receive;
 mod serve;
 mod settings;
 mod subscriber;

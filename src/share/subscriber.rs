@@ -6,28 +6,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::lease::{Link, RemoteHome, RemotePool};
-use super::wire::{
-    Format, Hello, LeaseId, Policy, Rate, Reason, SlotId, ToPublisher, ToSubscriber, Welcome, MAX_MESSAGE, MAX_SLOTS,
-    VERSION,
-};
+use super::lease::{Link, RemotePool};
+use super::receive::Step;
+use super::wire::{Format, Hello, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
-use crate::frame::{BufferSet, Frame, FrameMeta, Histogram};
-use crate::log::event;
+use crate::frame::{BufferSet, Frame, Histogram};
 use crate::sys;
-use crate::sys::clock::monotonic_ns;
-use crate::sys::socket::{self, Block, FdInbox, Received};
+use crate::sys::socket::{self, Block, FdInbox};
 
 /// The first pause before a reconnect; each further one is twice as long, up to [`RECONNECT_MAX`].
-const RECONNECT_MIN: Duration = Duration::from_millis(10);
-const RECONNECT_MAX: Duration = Duration::from_millis(500);
+pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(10);
+pub(super) const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
@@ -45,11 +40,11 @@ pub enum Reconnect {
 /// Settings of a [`Subscriber`].
 #[derive(Clone, Debug)]
 pub struct SubscriberBuilder {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     hold: u16,
     policy: Policy,
     rate: Rate,
-    reconnect: Reconnect,
+    pub(super) reconnect: Reconnect,
 }
 
 impl SubscriberBuilder {
@@ -169,24 +164,24 @@ pub struct ReceiverStats {
 
 /// A publisher's pool as announced so far.
 #[derive(Debug)]
-struct Incoming {
-    format: Format,
-    memory: Vec<Vec<DmaBuf>>,
-    answered: usize,
-    remote: Arc<RemotePool>,
-    buffers: Option<BufferSet>,
+pub(super) struct Incoming {
+    pub(super) format: Format,
+    pub(super) memory: Vec<Vec<DmaBuf>>,
+    pub(super) answered: usize,
+    pub(super) remote: Arc<RemotePool>,
+    pub(super) buffers: Option<BufferSet>,
 }
 
 #[derive(Debug)]
-struct Connected {
-    link: Arc<Link>,
-    welcome: Option<Welcome>,
-    pool: Option<Incoming>,
-    dropped: u64,
+pub(super) struct Connected {
+    pub(super) link: Arc<Link>,
+    pub(super) welcome: Option<Welcome>,
+    pub(super) pool: Option<Incoming>,
+    pub(super) dropped: u64,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     Up(Connected),
     Down { next: Instant },
     Over,
@@ -197,19 +192,19 @@ enum State {
 /// Poll the descriptor ([`AsFd`]) and call [`try_next`](Self::try_next), or block in [`next`](Self::next). A frame
 /// costs one receive and, when its last clone is dropped, one send; no allocation, no mapping, no descriptor.
 pub struct Subscriber {
-    settings: SubscriberBuilder,
-    epoll: Epoll,
-    timer: TimerFd,
-    state: State,
+    pub(super) settings: SubscriberBuilder,
+    pub(super) epoll: Epoll,
+    pub(super) timer: TimerFd,
+    pub(super) state: State,
     /// Before the next attempt to connect. Grows until a publisher has admitted us.
-    pause: Duration,
-    receive_timeout: Duration,
+    pub(super) pause: Duration,
+    pub(super) receive_timeout: Duration,
     /// Releases wait for room in the socket: the timer wakes us to try again.
-    owes_releases: bool,
-    inbox: FdInbox,
-    counts: ReceiverStats,
-    latency: Histogram,
-    epoch: Option<u64>,
+    pub(super) owes_releases: bool,
+    pub(super) inbox: FdInbox,
+    pub(super) counts: ReceiverStats,
+    pub(super) latency: Histogram,
+    pub(super) epoch: Option<u64>,
 }
 
 impl Subscriber {
@@ -298,14 +293,14 @@ impl Subscriber {
         &self.latency
     }
 
-    fn incoming(&self) -> Option<&Incoming> {
+    pub(super) fn incoming(&self) -> Option<&Incoming> {
         match &self.state {
             State::Up(c) => c.pool.as_ref(),
             _ => None,
         }
     }
 
-    fn error(&self, kind: ErrorKind, op: &'static str, text: String) -> Error {
+    pub(super) fn error(&self, kind: ErrorKind, op: &'static str, text: String) -> Error {
         Error::new(kind, op, text).on(self.settings.path.display())
     }
 
@@ -343,7 +338,7 @@ impl Subscriber {
     }
 
     /// The epoll descriptor becomes readable when it is time to reconnect.
-    fn arm_timer(&self) {
+    pub(super) fn arm_timer(&self) {
         if let State::Down { next } = &self.state {
             let pause = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
@@ -393,213 +388,6 @@ impl Subscriber {
         }
         Ok(Block::Wait)
     }
-
-    fn step_once(&mut self, block: Block) -> Result<Step> {
-        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        let owes = !c.link.flush();
-        if owes || self.owes_releases {
-            self.owes_releases = owes;
-            let _ = match owes {
-                true => self.timer.set(Expiration::OneShot(RECONNECT_MIN.into()), TimerSetTimeFlags::empty()),
-                false => self.timer.unset(),
-            };
-        }
-        let mut bytes = [0; MAX_MESSAGE];
-        let received = socket::receive_with_fds(c.link.socket().as_fd(), &mut bytes, block, &mut self.inbox);
-        let (len, complete) = match received {
-            Ok(Received::Message(len)) => (len, true),
-            Ok(Received::FdsLost(len)) => (len, false),
-            Ok(Received::WouldBlock) => return Ok(Step::Nothing),
-            Ok(Received::Closed) => return Ok(self.lost()),
-            // Reported once when the peer closed without reading all; what it sent before is still to be read.
-            Err(Errno::ECONNRESET) => return Ok(Step::Handled),
-            Ok(Received::Truncated) => return self.violated("a message is too long"),
-            Err(e) => {
-                let error = Error::os("recvmsg", e).on(self.settings.path.display());
-                self.lost();
-                return Err(error);
-            }
-        };
-        let message = match ToSubscriber::decode(&bytes[..len]) {
-            Ok(Some(message)) => message,
-            Ok(None) => return Ok(Step::Handled),
-            Err(e) => return self.violated(&e.to_string()),
-        };
-        let greeted = c.welcome.is_some();
-        match message {
-            ToSubscriber::Welcome(welcome) if !greeted && welcome.version == VERSION => Ok(self.welcomed(welcome)),
-            ToSubscriber::Bye(reason) => self.bye(reason),
-            _ if !greeted => self.violated("the first message must be WELCOME, of our version"),
-            ToSubscriber::Welcome(_) => self.violated("a second WELCOME"),
-            ToSubscriber::Format(format) => Ok(self.format(format)),
-            ToSubscriber::Buffer(id) => self.buffer(id, complete),
-            ToSubscriber::Frame(id, meta) => self.frame(id, meta),
-            ToSubscriber::Revoke(id) => {
-                self.counts.revoked += 1;
-                if let Some(pool) = self.incoming().filter(|p| p.format.pool == id.pool) {
-                    pool.remote.revoke(id);
-                }
-                Ok(Step::Handled)
-            }
-            ToSubscriber::Retire { pool } => {
-                if let State::Up(c) = &mut self.state {
-                    // RETIRED goes out when the last frame of the pool does.
-                    if c.pool.as_ref().is_some_and(|p| p.format.pool == pool) {
-                        c.pool = None;
-                    }
-                }
-                Ok(Step::Handled)
-            }
-            ToSubscriber::End => Ok(Step::Event(Event::Ended)),
-        }
-    }
-
-    fn welcomed(&mut self, welcome: Welcome) -> Step {
-        if let State::Up(c) = &mut self.state {
-            c.welcome = Some(welcome);
-        }
-        self.pause = RECONNECT_MIN;
-        event!("{}: admitted, quota {}", self.settings.path.display(), welcome.quota);
-        if self.epoch.replace(welcome.epoch).is_none() {
-            return Step::Handled;
-        }
-        self.counts.reconnects += 1;
-        Step::Event(Event::Reconnected)
-    }
-
-    fn bye(&mut self, reason: Reason) -> Result<Step> {
-        match reason {
-            // An ordinary end.
-            Reason::Closing => Ok(self.lost()),
-            reason => {
-                let error = self.error(ErrorKind::Refused, "subscribe", reason.to_string());
-                // Another try may fare better when a neighbour has left or the publisher was replaced.
-                self.pause = RECONNECT_MAX;
-                self.lost();
-                Err(error)
-            }
-        }
-    }
-
-    fn violated<T>(&mut self, what: &str) -> Result<T> {
-        let error = self.error(ErrorKind::Protocol, "receive", format!("the publisher broke the protocol: {what}"));
-        self.pause = RECONNECT_MAX;
-        self.lost();
-        Err(error)
-    }
-
-    /// The connection is gone. Frames that are still held stay mapped, but are not leased any more.
-    fn lost(&mut self) -> Step {
-        let old = std::mem::replace(&mut self.state, State::Over);
-        let mut was_up = false;
-        if let State::Up(c) = old {
-            c.link.close();
-            was_up = c.welcome.is_some();
-            self.counts.dropped += c.dropped;
-            let _ = self.epoll.delete(c.link.socket());
-        }
-        event!("{}: the connection is gone", self.settings.path.display());
-        if self.settings.reconnect == Reconnect::Never {
-            return Step::Event(Event::Ended);
-        }
-        self.state = State::Down { next: Instant::now() + self.pause };
-        self.arm_timer();
-        if was_up {
-            Step::Event(Event::Lost)
-        } else {
-            Step::Handled
-        }
-    }
-
-    fn format(&mut self, format: Format) -> Step {
-        let State::Up(c) = &mut self.state else { return Step::Nothing };
-        let slots = usize::from(format.slots);
-        let remote = RemotePool::new(&c.link, format.pool, slots);
-        c.pool = Some(Incoming { format, memory: vec![Vec::new(); slots], answered: 0, remote, buffers: None });
-        Step::Event(Event::Format(format.layout))
-    }
-
-    /// Takes a slot's descriptors, after checking what they are, and answers.
-    fn buffer(&mut self, id: SlotId, complete: bool) -> Result<Step> {
-        let State::Up(Connected { link, pool: Some(pool), .. }) = &mut self.state else {
-            return self.violated("BUFFER without FORMAT");
-        };
-        let layout = &pool.format.layout;
-        let planes = layout.memory_bytes().len();
-        let expected =
-            pool.format.pool == id.pool && pool.answered == id.slot as usize && pool.answered < pool.memory.len();
-        if !expected || (complete && self.inbox.len() != planes) {
-            return self.violated("BUFFER out of turn or with a wrong number of descriptors");
-        }
-        let mut memory = Vec::with_capacity(planes);
-        if complete {
-            for (i, &needed) in layout.memory_bytes().iter().enumerate() {
-                let Some(fd) = self.inbox.take(i) else { break };
-                match DmaBuf::from_fd(fd) {
-                    Ok(buffer) if buffer.size_bytes() >= needed as usize => memory.push(buffer),
-                    Ok(buffer) => {
-                        let text =
-                            format!("slot {}: {} bytes, its layout needs {needed}", id.slot, buffer.size_bytes());
-                        return self.violated(&text);
-                    }
-                    Err(e) => {
-                        let text = format!("slot {}: {e}", id.slot);
-                        return self.violated(&text);
-                    }
-                }
-            }
-        }
-        let ok = memory.len() == planes;
-        let answer = if ok { ToPublisher::BufferOk(id) } else { ToPublisher::BufferFailed(id) };
-        pool.memory[id.slot as usize] = memory;
-        pool.answered += 1;
-        let sent = link.send(&answer);
-        if pool.answered == pool.memory.len() {
-            let memory = std::mem::take(&mut pool.memory);
-            let none = memory.iter().all(Vec::is_empty);
-            let home = Box::new(RemoteHome(Arc::clone(&pool.remote)));
-            pool.buffers = Some(BufferSet::new(*layout, pool.format.cpu_reads, memory, home));
-            if none {
-                let text = "no file descriptor is left for the publisher's buffers".into();
-                let error = self.error(ErrorKind::Exhausted, "BUFFER", text);
-                self.pause = RECONNECT_MAX;
-                self.lost();
-                return Err(error);
-            }
-        }
-        if !sent {
-            return Ok(self.lost());
-        }
-        Ok(Step::Handled)
-    }
-
-    fn frame(&mut self, id: LeaseId, meta: FrameMeta) -> Result<Step> {
-        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        let set = c.pool.as_ref().filter(|p| p.format.pool == id.pool).and_then(|p| Some((p, p.buffers.as_ref()?)));
-        let Some((pool, buffers)) = set else { return self.violated("FRAME of an unknown pool") };
-        let memory = buffers.memory(id.slot as usize);
-        let fits = memory.iter().zip(&meta.payload).all(|(buffer, p)| {
-            p.offset_bytes.checked_add(p.bytes).is_some_and(|end| end as usize <= buffer.size_bytes())
-        });
-        if memory.is_empty() || !fits {
-            return self.violated("FRAME in a slot we do not have, or larger than its buffer");
-        }
-        let Some(frame) = buffers.lend(id.slot as usize) else {
-            return self.violated("FRAME in a slot that we still hold");
-        };
-        pool.remote.leased(id);
-        c.dropped = meta.dropped;
-        self.counts.received += 1;
-        self.counts.lost += u64::from(meta.lost);
-        self.latency.record_ns(monotonic_ns().saturating_sub(meta.published_ns));
-        Ok(Step::Event(Event::Frame(frame.freeze(meta))))
-    }
-}
-
-enum Step {
-    Event(Event),
-    Handled,
-    Nothing,
 }
 
 impl AsFd for Subscriber {
