@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 use framelease::capture::TestPattern;
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::share::{Event, Policy, Subscriber};
+use framelease::share::{Event, Policy, Publisher, Reconnect, Subscriber};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::hostile::admitted;
 use crate::raw::{hello, Raw};
-use crate::support::{frame, pixels, Stage, SOON};
+use crate::support::{frame, pixels, source, Folder, Stage, SOON};
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
 
@@ -29,10 +30,10 @@ struct Peer {
 
 impl Peer {
     /// Starts this very test binary again, as a peer.
-    fn spawn(s: &Stage, role: &str) -> Self {
+    fn spawn(socket: &Path, role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::peer_process", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(ROLE, format!("{role} {}", s.folder.socket().display()))
+            .env(ROLE, format!("{role} {}", socket.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -54,7 +55,7 @@ impl Peer {
     /// Starts a peer and serves the publisher until frames go to it.
     fn join(s: &mut Stage, role: &str) -> Self {
         let active = s.publisher.active();
-        let peer = Self::spawn(s, role);
+        let peer = Self::spawn(&s.folder.socket(), role);
         s.until("the peer is active", |p| p.active() == active + 1);
         peer
     }
@@ -86,6 +87,14 @@ fn peer_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (role, path) = role.split_once(' ').unwrap();
     let say = |text: &str| println!("PEER {text}");
+    if role == "publisher" {
+        return publish_until_killed(path, say);
+    }
+    if role == "nobody" {
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
+        let result = Subscriber::builder(path).connect(SOON);
+        return say(&format!("{:?}", result.map(drop).map_err(|e| e.kind())));
+    }
     if role == "no-descriptors" {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
@@ -125,6 +134,17 @@ fn peer_process() {
             Some("hold") => {}
             _ => return,
         }
+    }
+}
+
+fn publish_until_killed(path: &str, say: impl Fn(&str)) {
+    let mut source = source(8);
+    let mut publisher = Publisher::builder(path).bind().unwrap();
+    publisher.announce(source.buffers()).unwrap();
+    say("ready");
+    loop {
+        publisher.wait(Duration::from_millis(5)).unwrap();
+        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
     }
 }
 
@@ -325,4 +345,45 @@ fn hashes_agree_across_processes_and_memory_is_the_same() {
     std::io::Read::read_exact(&mut file, &mut got).unwrap();
     assert_eq!(got, want);
     assert!(std::os::fd::AsFd::as_fd(&own).as_raw_fd() >= 0);
+}
+
+#[test]
+fn a_killed_publisher_is_replaced_and_found_again() {
+    let folder = Folder::new();
+    let mut publisher = Peer::spawn(&folder.socket(), "publisher");
+    assert_eq!(publisher.answer(), "ready");
+    let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
+    let mut a = builder.connect(SOON).unwrap();
+    let held = frame(&mut a);
+    let want = pixels(&held);
+    publisher.signal(Signal::SIGKILL);
+    publisher.child.wait().unwrap();
+    assert!(folder.socket().exists(), "nobody has cleaned up");
+    loop {
+        match a.next(SOON).unwrap() {
+            Some(Event::Lost) => break,
+            Some(Event::Frame(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    publisher = Peer::spawn(&folder.socket(), "publisher");
+    assert_eq!(publisher.answer(), "ready");
+    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Reconnected)));
+    for _ in 0..10 {
+        frame(&mut a);
+    }
+    assert_eq!(a.stats().reconnects, 1);
+    // The dead publisher's memory is still ours, only nobody vouches for it.
+    assert_eq!((pixels(&held), held.is_valid()), (want, false));
+}
+
+#[test]
+fn the_socket_s_permissions_keep_others_out() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED root: another user cannot be impersonated");
+        return;
+    }
+    let s = Stage::with(8, |b| b.mode(0o600));
+    let peer = Peer::spawn(&s.folder.socket(), "nobody");
+    assert_eq!(peer.answer(), "Err(PermissionDenied)");
 }
