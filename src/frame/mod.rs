@@ -13,7 +13,6 @@ mod slots;
 mod stats;
 
 use std::fmt;
-use std::mem::ManuallyDrop;
 
 use crate::dmabuf::DmaBuf;
 use crate::format::Layout;
@@ -139,14 +138,6 @@ impl FrameMut {
     /// Ends writing: from here on the pixels are shared.
     pub fn freeze(self, meta: FrameMeta) -> Frame {
         Frame { lease: self.lease, meta }
-    }
-
-    /// Forgets the lease without the producer's return call: for a producer that takes its own slot back.
-    #[allow(dead_code)]
-    pub(crate) fn reclaim(self) -> usize {
-        let lease = ManuallyDrop::new(self.lease);
-        lease.buffers.0.slots.give_back(lease.slot);
-        lease.slot
     }
 }
 
