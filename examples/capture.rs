@@ -12,7 +12,7 @@ use framelease::capture::{Camera, Captured, Fit};
 use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{FourCc, FrameInterval, Size};
-use framelease::frame::{syscalls, Frame};
+use framelease::frame::{syscalls, Frame, FrameFlags};
 use framelease::v4l2::CacheWish;
 
 #[path = "common/picture.rs"]
@@ -112,7 +112,10 @@ fn run() -> common::Result<()> {
         match camera.next(Duration::from_millis(200)) {
             Ok(Some(Captured::Frame(frame))) => {
                 if let Some(out) = &mut out {
-                    frame.read(DEFAULT_WAIT)?.write_to(out)?;
+                    // A damaged frame may have less data than its layout; it is counted, not written.
+                    if !frame.meta().flags.contains(FrameFlags::ERROR) {
+                        frame.read(DEFAULT_WAIT)?.write_to(out)?;
+                    }
                 }
                 if first.is_none() {
                     (first, calls) = (Some(Instant::now()), syscalls());

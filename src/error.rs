@@ -57,7 +57,7 @@ impl ErrorKind {
             Errno::EBUSY | Errno::EADDRINUSE => Self::Busy,
             Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::ENOSYS => Self::Unsupported,
             Errno::EINVAL | Errno::ERANGE | Errno::EDOM => Self::InvalidArgument,
-            Errno::ENODEV | Errno::ENXIO | Errno::EIO => Self::DeviceLost,
+            Errno::ENODEV | Errno::ENXIO => Self::DeviceLost,
             Errno::ECONNRESET | Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE => Self::Disconnected,
             Errno::ETIMEDOUT => Self::Timeout,
             Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC | Errno::ETOOMANYREFS => Self::Exhausted,

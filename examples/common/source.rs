@@ -65,12 +65,13 @@ impl Source {
             Self::Pattern(p) => Ok(p.try_next()?),
             Self::Camera(c) => match c.try_next()? {
                 Some(Captured::Frame(frame)) => Ok(Some(frame)),
-                Some(Captured::SourceChanged) => {
-                    c.follow_source()?;
-                    Ok(None)
-                }
-                Some(_) => Err("the camera's stream has ended".into()),
-                None => Ok(None),
+                Some(Captured::SourceChanged) => match c.follow_source() {
+                    // The signal is gone; its return is the next change.
+                    Err(e) if e.kind() == framelease::ErrorKind::NotFound => Ok(None),
+                    done => done.map(|()| None).map_err(Into::into),
+                },
+                Some(Captured::Ended) => Err("the camera's stream has ended".into()),
+                _ => Ok(None),
             },
         }
     }

@@ -26,6 +26,8 @@ pub enum Captured {
     /// The source's resolution or format changed. Frames of the old format may follow; call
     /// [`Camera::follow_source`] or [`Camera::reconfigure`] to take the new one.
     SourceChanged,
+    /// An event that the camera's user subscribed to on [`Camera::device`].
+    Event(Event),
     /// The driver says that the stream is over. Cameras hardly do. An unplug is `ErrorKind::DeviceLost` instead.
     Ended,
 }
@@ -136,9 +138,10 @@ impl CameraBuilder {
         let queue = Queue::new(&device, Direction::Capture)?;
         // The event is of one input; drivers without inputs have number 0.
         let input = device.input().unwrap_or(0);
-        let events = device.subscribe(EventKind::SourceChange(input)).is_ok();
+        // Not every driver has sources that change.
+        let _ = device.subscribe(EventKind::SourceChange(input));
         let interval = None;
-        let mut camera = Camera { queue, wishes: self, events, interval, buffers: None, stats: CameraStats::default() };
+        let mut camera = Camera { queue, wishes: self, interval, buffers: None, stats: CameraStats::default() };
         camera.set_up()?;
         Ok(camera)
     }
@@ -188,8 +191,6 @@ pub struct CameraStats {
 pub struct Camera {
     queue: Queue,
     wishes: CameraBuilder,
-    /// Subscribed to source changes.
-    events: bool,
     interval: Option<FrameInterval>,
     /// The present generation; `None` after a reconfiguration failed.
     buffers: Option<BufferSet>,
@@ -214,7 +215,7 @@ impl Camera {
         self.interval = match self.wishes.interval {
             // A wish: sensors whose rate is set elsewhere go at that rate.
             Some(wish) => match device.set_frame_interval(Direction::Capture, wish) {
-                Err(e) if e.kind() == ErrorKind::Unsupported => None,
+                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => None,
                 done => Some(done?),
             },
             None => device.frame_interval(Direction::Capture).unwrap_or(None),
@@ -225,7 +226,11 @@ impl Camera {
             None => self.queue.allocate(count, self.wishes.cache)?,
         };
         self.buffers = Some(buffers.clone());
-        self.queue.start()
+        let started = self.queue.start();
+        if started.is_err() {
+            self.tear_down();
+        }
+        started
     }
 
     /// The best acceptable format, and the size to ask for.
@@ -284,7 +289,8 @@ impl Camera {
     }
 
     /// `true` while the driver has a buffer to fill, so that polling makes sense. `false` while all are leased: the
-    /// drop of a frame, on whatever thread, makes it `true` again.
+    /// drop of a frame, on whatever thread, makes it `true` again. While it is `false`, poll for POLLPRI alone and call
+    /// [`Camera::try_next`] at every wake-up nevertheless: a buffer whose return failed is told and retried there.
     pub fn is_pollable(&self) -> bool {
         self.queue.is_pollable()
     }
@@ -298,9 +304,13 @@ impl Camera {
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Captured>> {
         let deadline = wait::deadline(timeout);
-        let more = if self.events { PollFlags::POLLPRI } else { PollFlags::empty() };
         loop {
-            let ready = self.queue.wait(more, deadline)?;
+            let ready = match self.buffers {
+                Some(_) => self.queue.wait(PollFlags::POLLPRI, deadline)?,
+                // After a reconfiguration that failed, a change of the source is what can come.
+                None => wait::until(self.as_fd(), PollFlags::POLLPRI, deadline)
+                    .map_err(|e| self.queue.device().failed("poll", e))?,
+            };
             if ready.is_empty() {
                 return Ok(None);
             }
@@ -311,6 +321,9 @@ impl Camera {
             }
             if let Some(got) = self.try_frame()? {
                 return Ok(Some(got));
+            }
+            if self.buffers.is_none() && ready.contains(PollFlags::POLLPRI) {
+                continue;
             }
             if ready.contains(PollFlags::POLLERR) {
                 let text = "the device reports an error condition and has no frame";
@@ -332,6 +345,9 @@ impl Camera {
     }
 
     fn try_frame(&mut self) -> Result<Option<Captured>> {
+        if self.buffers.is_none() {
+            return Ok(None);
+        }
         Ok(self.queue.try_dequeue()?.map(|got| match got {
             Dequeued::Frame(frame) => {
                 self.stats.frames += 1;
@@ -344,15 +360,10 @@ impl Camera {
     }
 
     fn try_event(&mut self) -> Result<Option<Captured>> {
-        if !self.events {
-            return Ok(None);
-        }
-        while let Some(event) = self.queue.device().try_event()? {
-            if matches!(event, Event::SourceChange { .. }) {
-                return Ok(Some(Captured::SourceChanged));
-            }
-        }
-        Ok(None)
+        Ok(self.queue.device().try_event()?.map(|event| match event {
+            Event::SourceChange { .. } => Captured::SourceChanged,
+            event => Captured::Event(event),
+        }))
     }
 
     /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged as
@@ -369,7 +380,8 @@ impl Camera {
     /// Reconfigures to what the source is now: detected timings (HDMI, SDI), else the format that the driver has.
     ///
     /// # Errors
-    /// `NotFound` without a stable signal, else as [`Camera::reconfigure`].
+    /// `NotFound` without a stable signal, else as [`Camera::reconfigure`]. The camera then has no buffers, and
+    /// [`Camera::next`] (in an event loop: POLLPRI alone, then [`Camera::try_next`]) tells of the next change.
     pub fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();

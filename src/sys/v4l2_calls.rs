@@ -203,7 +203,9 @@ impl Buffer {
 
     pub(crate) fn timestamp_ns(&self) -> u64 {
         let part = |n: i64| u64::try_from(n).unwrap_or(0);
-        part(self.raw.seconds).saturating_mul(1_000_000_000).saturating_add(part(self.raw.microseconds) * 1000)
+        part(self.raw.seconds)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(part(self.raw.microseconds).saturating_mul(1000))
     }
 
     /// Sets the time that a mem-to-mem device copies to what it makes of the buffer.

@@ -264,7 +264,8 @@ impl Device {
     pub fn controls(&self) -> Result<Vec<Control>> {
         let mut controls = Vec::new();
         let mut last = 0;
-        loop {
+        // No device has more; a driver that makes them up is not followed for ever.
+        for _ in 0..4096 {
             let mut raw = QueryExtCtrl { id: last | NEXT, ..QueryExtCtrl::zeroed() };
             match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
                 Ok(()) => {}
@@ -281,6 +282,7 @@ impl Device {
                 controls.push(self.with_menu(Control::from_raw(&raw)));
             }
         }
+        Ok(controls)
     }
 
     /// One control's description. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.

@@ -227,7 +227,12 @@ impl Device {
 
     /// An error of an ioctl on this device.
     pub(crate) fn failed(&self, op: &'static str, errno: Errno) -> Error {
-        Error::os(op, errno).on(self)
+        let error = Error::os(op, errno).on(self);
+        match (errno, op) {
+            // On a queue, EIO is the driver giving up; elsewhere it may be one I2C transfer.
+            (Errno::EIO, "VIDIOC_DQBUF" | "VIDIOC_QBUF" | "poll") => error.kind_is(ErrorKind::DeviceLost),
+            _ => error,
+        }
     }
 }
 

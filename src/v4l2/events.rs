@@ -125,7 +125,8 @@ impl Device {
         let mut raw = uapi::Event::zeroed();
         match calls::dqevent(self.as_fd(), &mut raw) {
             Ok(()) => Ok(Some(decode(&raw))),
-            Err(Errno::ENOENT | Errno::EAGAIN) => Ok(None),
+            // ENOTTY: a driver without events.
+            Err(Errno::ENOENT | Errno::EAGAIN | Errno::ENOTTY) => Ok(None),
             Err(e) => Err(self.failed("VIDIOC_DQEVENT", e)),
         }
     }

@@ -265,7 +265,8 @@ impl Device {
     /// driver's own. Ioctl: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
     ///
     /// # Errors
-    /// As [`Device::set_format`]; `Mismatch`, and nothing is changed, if the driver would give another geometry.
+    /// As [`Device::set_format`]; `Mismatch` if the driver would give another geometry. Where it says so at once
+    /// (`VIDIOC_TRY_FMT`), nothing is changed.
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {
         let request = FormatRequest::like(wanted);
@@ -305,6 +306,12 @@ impl Device {
         let picture = arg.picture();
         if picture.fourcc != request.fourcc.0 {
             let why = format!("the driver gives {} instead: ", FourCc(picture.fourcc));
+            return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
+        }
+        // 0 any, 1 progressive, 4 both fields of a frame, interleaved: whole frames. The rest are single fields, or
+        // fields one after the other, which no layout here describes.
+        if !matches!(picture.field, 0 | 1 | 4) {
+            let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
         layout(&picture).map_err(|e| self.unusable(op, e))

@@ -107,15 +107,21 @@ impl Queue {
     pub fn allocate_from(&mut self, allocator: &Allocator, count: usize) -> Result<&BufferSet> {
         let layout = self.begin(count)?;
         let name = format!("framelease {}", layout.fourcc());
-        let allocate = |_| layout.memory_bytes().iter().map(|&b| allocator.allocate(b as usize, &name)).collect();
-        let memory = (0..count).map(allocate).collect::<Result<Vec<Vec<DmaBuf>>>>()?;
-        if memory.iter().flatten().any(|m| m.kind() != MemoryKind::DmaBuf) {
-            let text = format!("{allocator} makes no dma-bufs, and the device imports nothing else");
-            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_REQBUFS", text).on(&self.device));
-        }
+        let allocate = |_| -> Result<Vec<DmaBuf>> {
+            let one = |&bytes: &u32| {
+                let buffer = allocator.allocate(bytes as usize, &name)?;
+                if buffer.kind() == MemoryKind::DmaBuf {
+                    return Ok(buffer);
+                }
+                let text = format!("{allocator} makes no dma-bufs, and the device imports nothing else");
+                Err(Error::new(ErrorKind::Unsupported, "VIDIOC_REQBUFS", text).on(&self.device))
+            };
+            layout.memory_bytes().iter().map(one).collect()
+        };
+        // The driver first: it may want more than was asked.
         let (given, _) = self.request(MEMORY_DMABUF, count, 0)?;
-        let memory = memory.into_iter().take(given).collect();
-        self.install(Ok(memory), layout, MEMORY_DMABUF, CpuReads::of(allocator))
+        let memory = (0..given).map(allocate).collect();
+        self.install(memory, layout, MEMORY_DMABUF, CpuReads::of(allocator))
     }
 
     /// Prepares `count` indices for buffers of others: frames for an output queue ([`Queue::queue`]), writable ones

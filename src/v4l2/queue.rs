@@ -129,14 +129,17 @@ impl Queue {
     /// What the driver reports (`DeviceLost` after an unplug).
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn stop(&mut self) -> Result<()> {
-        self.streaming = false;
-        self.sequence.restart();
         let done = match &mut self.memory {
             Memory::None => Ok(()),
             Memory::Ring { ring, .. } => ring.stop(),
             Memory::Imports { .. } => calls::streamoff(self.device.as_fd(), self.kind),
         };
-        done.map_err(|e| self.device.failed("VIDIOC_STREAMOFF", e))?;
+        // A device that is gone has given everything up.
+        if let Err(e) = done.or_else(|e| if e == Errno::ENODEV { Ok(()) } else { Err(e) }) {
+            return Err(self.device.failed("VIDIOC_STREAMOFF", e));
+        }
+        self.streaming = false;
+        self.sequence.restart();
         let leases: Vec<Held> = self.held.iter_mut().filter_map(Option::take).collect();
         if let Memory::Imports { imports, .. } = &mut self.memory {
             (0..imports.len()).for_each(|i| imports.give_back(i));
@@ -151,6 +154,7 @@ impl Queue {
     pub fn free(&mut self) {
         // An unplugged device fails to stop; all of this must happen anyway.
         let _ = self.stop();
+        self.streaming = false;
         if let Memory::Ring { ring, .. } = &self.memory {
             ring.orphan();
         }
@@ -170,7 +174,8 @@ impl Queue {
     }
 
     /// `true` while an event loop may poll the device for this queue: it streams and the driver has a buffer. Without
-    /// one, mem-to-mem devices report POLLERR at once and for ever. Readable is a capture queue, writable an output
+    /// one, mem-to-mem devices report POLLERR at once and for ever. While it is `false`, call
+    /// [`Queue::try_dequeue`] at every wake-up nevertheless: a buffer whose return failed is told and retried there. Readable is a capture queue, writable an output
     /// queue.
     pub fn is_pollable(&self) -> bool {
         self.streaming && self.queued() > 0
@@ -252,13 +257,19 @@ impl Queue {
             // Polling a queue without buffers is useless, or worse: wait for the end of a lease, or its error.
             ring.settle()?;
             while ring.queued() == 0 {
-                if !ring.wait_returned(deadline) {
-                    return Ok(PollFlags::empty());
+                // In slices: an unplug and events are told by the device, not by the end of a lease.
+                let slice = wait::deadline(Duration::from_millis(200)).min(deadline);
+                if !ring.wait_returned(slice) {
+                    let now = wait::until(self.device.as_fd(), more, Instant::now())
+                        .map_err(|e| self.device.failed("poll", e))?;
+                    if !now.is_empty() || slice == deadline {
+                        return Ok(now);
+                    }
                 }
                 ring.settle()?;
             }
         } else if self.queued() == 0 {
-            return Ok(PollFlags::empty());
+            return Err(state("poll", "nothing is queued, so nothing can come").on(&self.device));
         }
         let events = match self.direction {
             Direction::Capture => PollFlags::POLLIN,
@@ -275,7 +286,7 @@ impl Queue {
         }
     }
 
-    /// Free indices of a queue of imports: how many frames it takes now.
+    /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
     pub fn room(&self) -> usize {
         match &self.memory {
             Memory::Imports { imports, .. } => imports.free(),
@@ -353,7 +364,16 @@ impl Queue {
             (Memory::Imports { imports, .. }, _) => imports.take(ids(memory), planes),
             (_, slot) => slot.filter(|&s| matches!(self.held.get(s), Some(None))),
         };
-        let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
+        let full = || {
+            let text = match &self.memory {
+                Memory::Imports { imports, .. } if imports.free() > 0 => {
+                    "every free index holds this buffer with another payload, which the kernel would process instead: \
+                     take more indices or more buffers"
+                }
+                _ => "every index is with the driver",
+            };
+            Error::new(ErrorKind::Exhausted, OP, text).on(&self.device)
+        };
         let index = index.ok_or_else(full)?;
         let count = own_planes(&self.memory);
         let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, count);

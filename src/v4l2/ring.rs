@@ -171,6 +171,8 @@ impl Ring {
             let place = if self.kind.is_output() { Place::Lent } else { Place::Home };
             state.slots.iter_mut().filter(|p| **p == Place::Driver).for_each(|p| *p = place);
             state.queued = 0;
+            // A return that failed before is made good by the next start.
+            state.error = None;
         }
         done
     }

@@ -14,4 +14,5 @@ mod devices;
 mod dmabuf;
 mod faults;
 mod imports;
+mod regressions;
 mod share;

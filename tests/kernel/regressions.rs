@@ -1,0 +1,204 @@
+//! Defects that a review found, each with the test that would have.
+
+use std::sync::{mpsc, Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use framelease::capture::{Camera, Captured};
+use framelease::dmabuf::Allocator;
+use framelease::error::ErrorKind;
+use framelease::format::FrameInterval;
+use framelease::frame::Frame;
+use framelease::v4l2::{ControlId, Device, Direction, Event, EventKind, FormatRequest, Queue};
+
+use crate::devices::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The camera until it reports the loss of its device.
+fn until_lost(camera: &mut Camera) {
+    for _ in 0..100 {
+        if let Err(e) = camera.next(SECOND) {
+            assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
+            return;
+        }
+    }
+    panic!("the device is not lost");
+}
+
+/// Every buffer of a camera.
+fn all_leased(camera: &mut Camera) -> Vec<Frame> {
+    (0..camera.buffers().unwrap().slots()).map(|_| frame(camera)).collect()
+}
+
+/// vivid's HDMI input.
+fn hdmi(device: &Device) -> u32 {
+    let inputs = device.inputs().unwrap();
+    inputs.iter().find(|i| i.name.starts_with("HDMI")).expect("vivid has an HDMI input").index
+}
+
+#[test]
+fn a_restart_forgets_the_errors_before_it() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").open().unwrap();
+    let held = frame(&mut camera);
+    press(&device, "Inject Fatal Streaming Error");
+    until_lost(&mut camera);
+    // Its return fails, too.
+    drop(held);
+    camera.restart().unwrap();
+    frame(&mut camera);
+}
+
+#[test]
+fn an_unplug_is_told_while_every_buffer_is_leased() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
+    let held = all_leased(&mut camera);
+    press(&device, "Disconnect");
+    let e = camera.next(Duration::from_secs(5)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
+    // A restart fails, and the answer stays the same.
+    let e = camera.restart().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
+    assert!(held.iter().all(|f| !pixels(f).is_empty()));
+    drop(held);
+}
+
+#[test]
+fn the_user_s_own_events_reach_him() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").open().unwrap();
+    frame(&mut camera);
+    camera.device().subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
+    // Of another handle: one's own changes are not told.
+    let other = Device::open(&device.info().path).unwrap();
+    other.set_control(ControlId::CONTRAST, 42).unwrap();
+    for _ in 0..20 {
+        if let Some(Captured::Event(Event::Control { id, .. })) = camera.next(SECOND).unwrap() {
+            assert_eq!(id, ControlId::CONTRAST);
+            return;
+        }
+    }
+    panic!("the event does not come");
+}
+
+#[test]
+fn a_reconfiguration_that_cannot_start_leaves_nothing_behind() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").open().unwrap();
+    frame(&mut camera);
+    press(&device, "Inject VIDIOC_STREAMON Error");
+    camera.reconfigure(fourcc("YUYV"), SMALL).unwrap_err();
+    assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::State);
+    let other = Device::open(&device.info().path).unwrap();
+    other.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL)).expect("nobody has buffers");
+    // And it can be tried again.
+    camera.reconfigure(fourcc("YUYV"), SMALL).unwrap();
+    frame(&mut camera);
+}
+
+#[test]
+fn an_allocator_gives_as_many_buffers_as_the_driver_wants() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let slots = |builder: framelease::capture::CameraBuilder| builder.open().unwrap().buffers().unwrap().slots();
+    let own = slots(camera(&device, "NV12").buffers(1));
+    assert_eq!(slots(camera(&device, "NV12").buffers(1).allocator(Allocator::Udmabuf)), own);
+}
+
+#[test]
+fn waiting_for_what_cannot_come_is_an_error() {
+    let Some(output) = vivid_output(Planar::Single) else { return };
+    output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
+    let mut queue = Queue::new(&output, Direction::Output).unwrap();
+    queue.import(3).unwrap();
+    queue.start().unwrap();
+    assert_eq!(queue.dequeue(SECOND).unwrap_err().kind(), ErrorKind::State);
+}
+
+#[test]
+fn a_signal_that_goes_and_comes_back_is_told() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
+    let mut camera = builder.open().unwrap();
+    frame(&mut camera);
+    let changed = |camera: &mut Camera| {
+        let told = (0..50).any(|_| matches!(camera.next(SECOND), Ok(Some(Captured::SourceChanged))));
+        assert!(told, "the change is not told");
+    };
+    set(&device, "DV Timings Signal Mode", 1);
+    changed(&mut camera);
+    assert_eq!(camera.follow_source().unwrap_err().kind(), ErrorKind::NotFound);
+    set(&device, "DV Timings Signal Mode", 0);
+    changed(&mut camera);
+    camera.follow_source().unwrap();
+    frame(&mut camera);
+}
+
+#[test]
+fn fields_are_not_passed_off_as_frames() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
+    let mut camera = builder.open().unwrap();
+    frame(&mut camera);
+    let timings = control(&device, "DV Timings");
+    let interlaced = timings.menu.iter().find(|m| m.name.contains("1920x1080i")).expect("an interlaced timing");
+    set(&device, "DV Timings", i64::from(interlaced.index));
+    set(&device, "DV Timings Signal Mode", 4);
+    let e = camera.follow_source().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    assert!(e.to_string().contains("interlaced"), "{e}");
+}
+
+#[test]
+fn a_failed_return_is_made_good_by_the_next_call() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
+    let mut held = all_leased(&mut camera);
+    press(&device, "Inject VIDIOC_QBUF Error");
+    held.pop();
+    assert!(!camera.is_pollable(), "the driver refused the buffer");
+    // As documented: called at every wake-up while the camera is not pollable.
+    camera.try_next().unwrap_err();
+    let _ = camera.try_next().unwrap();
+    assert!(camera.is_pollable(), "the return was tried again");
+    frame(&mut camera);
+}
+
+#[test]
+fn leases_may_end_on_any_thread_while_the_camera_is_turned_inside_out() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    leaving_nothing(|| {
+        let builder = camera(&device, "NV12").buffers(6).interval(FrameInterval::from_fps(120));
+        let mut camera = builder.open().unwrap();
+        let (give, take) = mpsc::channel::<Frame>();
+        let take = Arc::new(Mutex::new(take));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let take = Arc::clone(&take);
+                std::thread::spawn(move || loop {
+                    let got = take.lock().unwrap().recv();
+                    if got.is_err() {
+                        return;
+                    }
+                })
+            })
+            .collect();
+        let (start, mut round) = (Instant::now(), 0u32);
+        while start.elapsed() < Duration::from_secs(5) {
+            for _ in 0..5 {
+                let frame = frame(&mut camera);
+                give.send(frame.clone()).unwrap();
+                give.send(frame).unwrap();
+            }
+            round += 1;
+            match round % 3 {
+                0 => camera.reconfigure(fourcc(if round % 2 == 0 { "NV12" } else { "YUYV" }), SMALL).unwrap(),
+                _ => camera.restart().unwrap(),
+            }
+        }
+        drop(give);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        drop(frame(&mut camera));
+        assert_eq!((camera.stats().queued, camera.stats().held), (6, 0));
+    });
+}
