@@ -5,7 +5,7 @@ pub fn syscalls() -> u64 {
     crate::sys::calls::total()
 }
 
-/// CPU time of this process until now, user and system, all threads. One system call.
+/// CPU time of this process until now, user and system, all threads. One system call, which [`syscalls`] does not count.
 pub fn process_cpu_time() -> std::time::Duration {
     std::time::Duration::from_nanos(crate::sys::clock::process_cpu_ns())
 }

@@ -385,7 +385,8 @@ impl Queue {
         }
         if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
             if let Memory::Imports { imports, .. } = &mut self.memory {
-                imports.give_back(index);
+                // EINVAL: the checks before the attachment.
+                imports.refused(index, e == Errno::EINVAL);
             }
             let text = format!("{}; index {index}, {planes:?}", e.desc());
             return Err(self.device.failed(OP, e).detail(text));
