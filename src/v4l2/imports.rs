@@ -23,9 +23,8 @@ pub(super) struct Imports {
 
 #[derive(Clone, Debug, Default)]
 struct Slot {
-    /// What the kernel may have attached at this index, and what it had before.
+    /// What the kernel may have attached at this index.
     attached: Option<(Ids, Planes)>,
-    before: Option<(Ids, Planes)>,
     used: u64,
     busy: bool,
 }
@@ -69,21 +68,11 @@ impl Imports {
             })
             .map(|(i, _)| i)?;
         self.clock += 1;
-        let before = self.slots[index].attached;
-        self.slots[index] = Slot { attached: Some((ids, planes)), before, used: self.clock, busy: true };
+        self.slots[index] = Slot { attached: Some((ids, planes)), used: self.clock, busy: true };
         Some(index)
     }
 
-    /// QBUF failed. Before the kernel attached the buffer (it `kept` what it had), or in attaching it, for which it let
-    /// go of the one before.
-    pub(super) fn refused(&mut self, index: usize, kept: bool) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.attached = if kept { slot.before } else { None };
-            slot.busy = false;
-        }
-    }
-
-    /// The index came back from the driver. What it attached stays attached.
+    /// The index came back from the driver, or the driver did not take it. What it attached may stay attached.
     pub(super) fn give_back(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.busy = false;
@@ -105,23 +94,6 @@ mod tests {
 
     fn data(bytesused: u32) -> Planes {
         [BufferPlane { bytesused, ..BufferPlane::default() }; MAX_PLANES]
-    }
-
-    #[test]
-    fn a_refused_buffer_is_not_taken_for_attached() {
-        let k = some_ids(2);
-        let mut imports = Imports::default();
-        imports.resize(1);
-        assert_eq!(imports.take(k[0], data(7)), Some(0));
-        imports.give_back(0);
-        // Refused before the attachment: the kernel still has the first, and with its old payload.
-        assert_eq!(imports.take(k[1], data(7)), Some(0));
-        imports.refused(0, true);
-        assert_eq!(imports.take(k[0], data(8)), None);
-        // Refused in attaching: it has none.
-        assert_eq!(imports.take(k[1], data(7)), Some(0));
-        imports.refused(0, false);
-        assert_eq!(imports.take(k[0], data(8)), Some(0));
     }
 
     #[test]

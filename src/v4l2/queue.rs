@@ -385,8 +385,7 @@ impl Queue {
         }
         if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
             if let Memory::Imports { imports, .. } = &mut self.memory {
-                // EINVAL: the checks before the attachment.
-                imports.refused(index, e == Errno::EINVAL);
+                imports.give_back(index);
             }
             let text = format!("{}; index {index}, {planes:?}", e.desc());
             return Err(self.device.failed(OP, e).detail(text));
