@@ -56,12 +56,42 @@ pub enum Planar {
 
 /// Loads vivid anew in the lab, so that no test sees another's settings.
 pub fn reload_vivid(parameters: &str) {
+    reload("vivid", parameters);
+}
+
+/// Loads a driver anew in the lab.
+pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
     }
-    run("modprobe", &["-r", "vivid"]);
-    let words: Vec<&str> = std::iter::once("vivid").chain(parameters.split(' ')).collect();
+    run("modprobe", &["-r", driver]);
+    let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
     run("modprobe", &words);
+}
+
+/// vim2m: every open file has settings of its own.
+pub fn vim2m() -> Option<Device> {
+    let device = Device::find(|d| d.driver == "vim2m").map_err(|e| e.to_string());
+    let device = needed("vim2m", device)?;
+    // The default of 40 ms is for the eye.
+    set(&device, "Transaction Time (msec)", 1);
+    Some(device)
+}
+
+/// Takes vim2m's device from its driver, as if it were pulled out, while `test` runs.
+pub fn unplugging_vim2m(test: impl FnOnce()) {
+    let driver = Path::new("/sys/bus/platform/drivers/vim2m");
+    let device = "vim2m.0";
+    std::fs::write(driver.join("unbind"), device).unwrap();
+    test();
+    std::fs::write(driver.join("bind"), device).unwrap();
+}
+
+/// vicodec's nodes, loaded for one of the two APIs.
+pub fn vicodec(planar: Planar) -> Option<()> {
+    reload("vicodec", if planar == Planar::Multi { "multiplanar=1" } else { "" });
+    let found = Device::find(|d| d.driver == "vicodec" && d.is_multi_planar() == (planar == Planar::Multi));
+    needed("vicodec", found.map(drop).map_err(|e| e.to_string()))
 }
 
 /// vivid's capture node of one API, with default settings.

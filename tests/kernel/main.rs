@@ -14,5 +14,6 @@ mod devices;
 mod dmabuf;
 mod faults;
 mod imports;
+mod mem2mem;
 mod regressions;
 mod share;
