@@ -12,6 +12,8 @@
 //! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! (`M2m`), the CPU ([`Cpu`]).
 
+mod cpu;
+mod finished;
 mod plan;
 mod request;
 
@@ -27,6 +29,7 @@ use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::sys;
 
+pub use cpu::{Cpu, CpuStats};
 pub use plan::{Draw, Fill, Plan, Step};
 pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
 
