@@ -106,8 +106,7 @@ pub fn frame(allocator: &Allocator, layout: &Layout, which: usize, premultiplied
 pub fn psnr(expected: &[u8], got: &[u8], count: impl Fn(usize) -> bool) -> f64 {
     assert_eq!(expected.len(), got.len());
     let (mut sum, mut n) = (0.0, 0);
-    for (i, (a, b)) in expected.iter().zip(got).enumerate().filter(|(i, _)| count(i / 3)) {
-        let _ = i;
+    for (_, (a, b)) in expected.iter().zip(got).enumerate().filter(|(i, _)| count(i / 3)) {
         sum += (f64::from(*a) - f64::from(*b)).powi(2);
         n += 1;
     }

@@ -26,7 +26,7 @@ const MIN_ROWS_TURNED: usize = 32;
 #[derive(Debug)]
 struct Part {
     group: Group,
-    /// Pixels per sample after the rotation.
+    /// Pixels of the place per sample, after rotation and scaling.
     across: usize,
     down: usize,
     columns: Taps,
@@ -128,7 +128,7 @@ impl Prepared {
                     let reduced = (upright.height / draw.place.size.height).max(1) as usize;
                     let fit = BAND_SAMPLES / (upright.width as usize * reduced).max(1);
                     rows = rows.min(fit.max(least) / 2 * 2);
-                    work.push(Work::Draw(Layer::new(draw, &plan.sources()[draw.source], space)?));
+                    work.push(Work::Draw(Layer::new(draw, &plan.sources()[draw.source], target)?));
                 }
             }
         }
@@ -287,25 +287,19 @@ impl Prepared {
 }
 
 impl Layer {
-    fn new(draw: Draw, source: &Layout, target: Space) -> Result<Self> {
-        let (crop, place) = (draw.crop.size, draw.place.size);
+    fn new(draw: Draw, source: &Layout, target: &Layout) -> Result<Self> {
+        let place = draw.place.size;
+        let of_target = target.fourcc().info().map_or((1, 1), |info| info.subsampling());
+        let upright = draw.upright();
         let parts = known_groups(source)?.into_iter().map(|group| {
-            let columns = (crop.width as usize).div_ceil(group.across);
-            let rows = (crop.height as usize).div_ceil(group.down);
             let turn = |a, b| if draw.rotation.is_quarter() { (b, a) } else { (a, b) };
-            let ((columns, rows), (across, down)) = (turn(columns, rows), turn(group.across, group.down));
-            Part {
-                group,
-                across,
-                down,
-                columns: Taps::new(columns, (place.width as usize).div_ceil(across)),
-                rows: Taps::new(rows, (place.height as usize).div_ceil(down)),
-            }
+            let (own_across, own_down) = turn(group.across, group.down);
+            let (across, columns) = axis(upright.width, own_across, place.width, of_target.0);
+            let (down, rows) = axis(upright.height, own_down, place.height, of_target.1);
+            Part { group, across, down, columns, rows }
         });
         let has_alpha = source.fourcc().info().is_some_and(|info| info.has_alpha());
-        let space = Space::of(source);
-        // Both grey: nothing to convert either.
-        let conversion = Conversion::between(space, target);
+        let conversion = Conversion::between(Space::of(source), Space::of(target));
         Ok(Self { draw, parts: parts.collect(), conversion, has_alpha })
     }
 
@@ -356,6 +350,15 @@ impl Layer {
             conversion.row([y, u, v], [a.row_mut(row), b.row_mut(row), c.row_mut(row)]);
         }
     }
+}
+
+/// One axis of a component with `own` pixels per sample: pixels of the place per sample, and how it is scaled.
+fn axis(crop: u32, own: usize, place: u32, of_target: u32) -> (usize, Taps) {
+    let samples = (crop as usize).div_ceil(own);
+    // Subsampled chroma of a picture that is reduced may serve the target's every pixel.
+    let placed = if of_target == 1 && samples >= place as usize { 1 } else { own };
+    let scale = (f64::from(crop) / own as f64) / (f64::from(place) / placed as f64);
+    (placed, Taps::new(samples, (place as usize).div_ceil(placed), scale))
 }
 
 /// Repeats each sample for the pixels that it stands for.

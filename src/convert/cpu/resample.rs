@@ -14,12 +14,13 @@ pub(super) struct Taps {
     /// Per output: `count` weights, summing to [`ONE`].
     weights: Vec<i16>,
     count: usize,
-    input: usize,
+    identity: bool,
 }
 
 impl Taps {
-    pub(super) fn new(input: usize, output: usize) -> Self {
-        let scale = input as f64 / output as f64;
+    /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
+    /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
+    pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
         let support = scale.max(1.0);
         let count = ((2.0 * support).ceil() as usize + 1).min(input);
         let (mut first, mut weights) = (Vec::with_capacity(output), Vec::with_capacity(output * count));
@@ -28,7 +29,7 @@ impl Taps {
             let begin = ((center - support).floor() as i64 + 1).clamp(0, (input - count) as i64) as usize;
             let raw: Vec<f64> =
                 (0..count).map(|k| (1.0 - ((begin + k) as f64 - center).abs() / support).max(0.0)).collect();
-            let sum: f64 = raw.iter().sum();
+            let sum: f64 = raw.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let at = weights.len();
             weights.extend(raw.iter().map(|w| (w / sum * f64::from(ONE)).round() as i16));
             // Rounding must neither lighten nor darken: the largest weight takes the rest.
@@ -38,11 +39,11 @@ impl Taps {
             }
             first.push(begin);
         }
-        Self { first, weights, count, input }
+        Self { first, weights, count, identity: scale == 1.0 && input == output }
     }
 
     pub(super) fn is_identity(&self) -> bool {
-        self.first.len() == self.input
+        self.identity
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -112,14 +113,14 @@ mod tests {
         from.reshape(4, 1);
         from.data.copy_from_slice(&[0, 100, 200, 200]);
         let mut to = Samples::default();
-        horizontal(&from, &Taps::new(4, 8), &mut to);
+        horizontal(&from, &Taps::new(4, 8, 0.5), &mut to);
         assert_eq!(to.data, [0, 25, 75, 125, 175, 200, 200, 200]);
     }
 
     proptest! {
         #[test]
         fn flat_pictures_stay_flat(input in 1usize..400, output in 1usize..400, value: u8) {
-            let taps = Taps::new(input, output);
+            let taps = Taps::new(input, output, input as f64 / output as f64);
             let (a, b) = taps.inputs(0, output);
             prop_assert!(b <= input && a == 0);
             let mut from = Samples::default();
