@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bitflags::bitflags;
 use nix::errno::Errno;
 
-use super::imports::{Imports, Taken};
+use super::imports::Imports;
 use super::queue::{state, Memory};
 use super::ring::{Ring, RingHome};
 use super::{Device, Direction, Queue};
@@ -181,29 +181,28 @@ impl Queue {
         Ok(count)
     }
 
-    /// Removes an index whose attachment has another payload than is to be queued, and creates it again, as the kernel
-    /// has no other way to forget one. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux 6.10), `VIDIOC_CREATE_BUFS`.
-    pub(super) fn renew(&mut self, taken: &Taken) -> Result<()> {
-        let (index, kind) = (taken.index as u32, self.kind as u32);
+    /// Removes an index that takes no buffer any more, and creates it again. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux 6.10),
+    /// `VIDIOC_CREATE_BUFS`.
+    pub(super) fn renew(&mut self, index: usize) -> Result<()> {
+        let kind = self.kind as u32;
         let Memory::Imports { imports, .. } = &mut self.memory else { return Ok(()) };
         let mut create = self.device.create_arg(self.kind, MEMORY_DMABUF, 1)?;
-        let mut remove = RemoveBuffers { index, count: 1, kind, ..RemoveBuffers::zeroed() };
+        let mut remove = RemoveBuffers { index: index as u32, count: 1, kind, ..RemoveBuffers::zeroed() };
         calls::remove_bufs(self.device.as_fd(), &mut remove).map_err(|e| {
             let error = self.device.failed("VIDIOC_REMOVE_BUFS", e);
             if error.kind() == ErrorKind::DeviceLost {
                 return error;
             }
-            let text = "every free index holds this buffer with another payload, which the kernel would process \
-                        instead: take more indices, more buffers, or buffers larger than the format needs";
+            let text = "the kernel takes no buffer at an index that refused one, and the driver cannot remove it: \
+                        free the queue and import anew";
             error.kind_is(ErrorKind::Exhausted).detail(text)
         })?;
         // The lowest free index is the one that was just removed.
         let created = calls::create_bufs(self.device.as_fd(), &mut create);
-        if created.is_ok() && (create.index, create.count) == (index, 1) {
-            imports.renewed(taken);
+        if created.is_ok() && (create.index as usize, create.count) == (index, 1) {
             return Ok(());
         }
-        imports.lose(taken.index);
+        imports.lose(index);
         const OP: &str = "VIDIOC_CREATE_BUFS";
         created.map_err(|e| self.device.failed(OP, e))?;
         let text = format!("index {} and not {index}, which was removed", create.index);

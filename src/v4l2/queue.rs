@@ -385,7 +385,7 @@ impl Queue {
     }
 }
 
-pub(super) fn own_planes(memory: &Memory) -> usize {
+fn own_planes(memory: &Memory) -> usize {
     match memory {
         Memory::Ring { buffers, .. } => buffers.layout().memory_bytes().len(),
         Memory::Imports { layout, .. } => layout.memory_bytes().len(),

@@ -5,13 +5,13 @@ use std::os::fd::AsFd;
 use super::formats::holds;
 use super::imports::{ids, Taken};
 use super::payload::planes;
-use super::queue::{own_planes, state, Held, Lease, Memory};
+use super::queue::{state, Held, Lease, Memory};
 use super::{Direction, Queue};
 use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{Layout, MAX_PLANES};
 use crate::frame::{Frame, FrameMut, Payload};
-use crate::sys::v4l2_calls::{self as calls, Buffer};
+use crate::sys::v4l2_calls::{self as calls, BufType, Buffer};
 
 impl Queue {
     /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled; `None` if there is none.
@@ -57,10 +57,13 @@ impl Queue {
         }
     }
 
-    /// The driver did not take an index.
-    fn give_back(&mut self, index: usize) {
+    /// The driver did not take what was queued at an index.
+    fn spoil(&mut self, index: usize) {
         if let Memory::Imports { imports, .. } = &mut self.memory {
-            imports.give_back(index);
+            match self.kind {
+                BufType::Output => imports.spoil(index),
+                _ => imports.give_back(index),
+            }
         }
     }
 
@@ -114,25 +117,20 @@ impl Queue {
         let sizes = memory.iter().map(DmaBuf::size_bytes);
         let planes = planes(&own, sizes, data.map(|d| d.0), self.kind.is_multi_planar())
             .map_err(|text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device))?;
-        let needed = own.memory_bytes();
         let taken = match (&mut self.memory, slot) {
-            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory), planes, needed),
-            (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => {
-                Some(Taken { index: slot, planes, stale: false })
-            }
+            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory)),
+            (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => Some(Taken { index: slot, spoiled: false }),
             _ => None,
         };
-        let taken = taken
-            .ok_or_else(|| Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device))?;
-        if taken.stale {
-            self.renew(&taken).map_err(|e| {
-                self.give_back(taken.index);
+        let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
+        let Taken { index, spoiled } = taken.ok_or_else(full)?;
+        if spoiled {
+            self.renew(index).map_err(|e| {
+                self.spoil(index);
                 e
             })?;
         }
-        let Taken { index, planes, .. } = taken;
-        let count = own_planes(&self.memory);
-        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, count);
+        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, own.memory_bytes().len());
         for (i, (plane, memory)) in planes.iter().zip(memory).enumerate() {
             buffer.set_plane(i, *plane, slot.is_none().then(|| memory.as_fd()));
         }
@@ -140,7 +138,7 @@ impl Queue {
             buffer.set_timestamp_ns(timestamp_ns);
         }
         if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
-            self.give_back(index);
+            self.spoil(index);
             let text = format!("{}; index {index}, {planes:?}", e.desc());
             return Err(self.device.failed(OP, e).detail(text));
         }
