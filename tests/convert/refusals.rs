@@ -41,7 +41,7 @@ fn other_layouts() {
     assert_eq!(other.layout(), s.source.layout());
     refused(&s.plan, &[strided], s.pool.try_acquire().unwrap(), ErrorKind::Mismatch, "source 0");
     let small = Pool::new(&Allocator::Memfd, layout("RGB24", 32, 24, 4), 1).unwrap();
-    refused(&s.plan, &[s.source.clone()], small.try_acquire().unwrap(), ErrorKind::Mismatch, "RGB3 32x24");
+    refused(&s.plan, std::slice::from_ref(&s.source), small.try_acquire().unwrap(), ErrorKind::Mismatch, "RGB3 32x24");
     refused(&s.plan, &[], s.pool.try_acquire().unwrap(), ErrorKind::InvalidArgument, "0 frames");
 }
 
@@ -51,7 +51,7 @@ fn another_generation() {
     let bound = Arc::new((*s.plan).clone().bound_to(s.pool.buffers()).unwrap());
     let again = Pool::new(&Allocator::Memfd, *s.plan.target(), 1).unwrap();
     let text = "another pool generation";
-    refused(&bound, &[s.source.clone()], again.try_acquire().unwrap(), ErrorKind::Mismatch, text);
+    refused(&bound, std::slice::from_ref(&s.source), again.try_acquire().unwrap(), ErrorKind::Mismatch, text);
     let other = Pool::new(&Allocator::Memfd, layout("RGB24", 32, 24, 4), 1).unwrap();
     assert_eq!((*s.plan).clone().bound_to(other.buffers()).unwrap_err().kind(), ErrorKind::Mismatch);
     Cpu::new().unwrap().submit(&bound, &[s.source], s.pool.try_acquire().unwrap()).unwrap();
@@ -90,9 +90,9 @@ fn too_many_finished_frames() {
     let pool = Pool::new(&Allocator::Memfd, *s.plan.target(), 64).unwrap();
     let mut cpu = Cpu::new().unwrap();
     while let Some(target) = pool.try_acquire() {
-        cpu.submit(&s.plan, &[s.source.clone()], target).unwrap();
+        cpu.submit(&s.plan, std::slice::from_ref(&s.source), target).unwrap();
     }
-    let e = cpu.submit(&s.plan, &[s.source.clone()], s.pool.try_acquire().unwrap()).unwrap_err();
+    let e = cpu.submit(&s.plan, std::slice::from_ref(&s.source), s.pool.try_acquire().unwrap()).unwrap_err();
     assert_eq!(e.error.kind(), ErrorKind::Exhausted);
     assert_eq!(cpu.in_flight(), 64);
     for _ in 0..64 {
