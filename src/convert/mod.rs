@@ -12,7 +12,9 @@
 //! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! (`M2m`), the CPU ([`Cpu`]).
 
+mod auto;
 mod cpu;
+mod decimate;
 mod finished;
 mod plan;
 mod request;
@@ -29,7 +31,9 @@ use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::sys;
 
+pub use auto::{auto, candidates, first_of, Candidate, Choice, Refusal};
 pub use cpu::{Cpu, CpuStats};
+pub use decimate::{Decimated, Decimator};
 pub use plan::{Draw, Fill, Plan, Step};
 pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
 
