@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::{Converter, Cpu, Plan};
+use super::{m2m, Converter, Cpu, Plan};
 
 /// A backend that will not do, and why.
 #[derive(Clone, Debug)]
@@ -37,7 +37,8 @@ pub fn auto(plan: &Plan) -> Result<Choice> {
 
 /// Every backend of this machine, in the order of [`auto`].
 pub fn candidates() -> impl Iterator<Item = Candidate> {
-    std::iter::once_with(|| opened("cpu", Cpu::new()))
+    let devices = std::iter::once_with(m2m::candidates).flatten();
+    devices.chain(std::iter::once_with(|| opened("cpu", Cpu::new())))
 }
 
 /// Picks the first of `candidates` that can carry `plan` out. Later ones are not opened.

@@ -16,6 +16,7 @@ mod auto;
 mod cpu;
 mod decimate;
 mod finished;
+mod m2m;
 mod plan;
 mod request;
 
@@ -34,6 +35,7 @@ use crate::sys;
 pub use auto::{auto, candidates, first_of, Candidate, Choice, Refusal};
 pub use cpu::{Cpu, CpuStats};
 pub use decimate::{Decimated, Decimator};
+pub use m2m::M2m;
 pub use plan::{Draw, Fill, Plan, Step};
 pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
 

@@ -321,6 +321,37 @@ impl MemToMem {
         got
     }
 
+    /// The next result or the end of a drain, if there is one. One system call. Ioctl: `VIDIOC_DQBUF`.
+    ///
+    /// # Errors
+    /// As [`MemToMem::try_next`], but for `State`: a queue that is not started has nothing.
+    #[doc(alias = "VIDIOC_DQBUF")]
+    pub fn try_result(&mut self) -> Result<Option<Processed>> {
+        if let Some(early) = self.early.take() {
+            return Ok(Some(self.result(early)));
+        }
+        if !self.capture.is_streaming() || self.capture.has_ended() {
+            return Ok(None);
+        }
+        Ok(self.capture.try_dequeue()?.map(|got| self.result(got)))
+    }
+
+    /// The next source frame that the device is done with, if there is one. One system call, none if nothing is queued.
+    /// Ioctl: `VIDIOC_DQBUF`.
+    ///
+    /// # Errors
+    /// As [`MemToMem::try_result`].
+    #[doc(alias = "VIDIOC_DQBUF")]
+    pub fn try_source(&mut self) -> Result<Option<Frame>> {
+        if !self.output.is_pollable() {
+            return Ok(None);
+        }
+        Ok(self.output.try_dequeue()?.and_then(|got| match got {
+            Dequeued::Frame(frame) => Some(frame),
+            Dequeued::Ended => None,
+        }))
+    }
+
     /// [`MemToMem::try_next`], waiting at most `timeout`; `None` if it passed.
     ///
     /// # Errors
@@ -354,32 +385,26 @@ impl MemToMem {
 
     /// One thing of what `ready` announces. Each queue is asked once per poll.
     fn take_ready(&mut self) -> Result<Option<Processed>> {
-        if let Some(early) = self.early.take() {
-            return Ok(Some(self.result(early)));
-        }
-        if self.ready.contains(PollFlags::POLLIN) {
-            self.ready.remove(PollFlags::POLLIN);
-            if self.capture.is_streaming() && !self.capture.has_ended() {
-                if let Some(got) = self.capture.try_dequeue()? {
-                    return Ok(Some(self.result(got)));
-                }
+        if self.early.is_some() || self.take_readiness(PollFlags::POLLIN) {
+            if let Some(got) = self.try_result()? {
+                return Ok(Some(got));
             }
         }
-        if self.ready.contains(PollFlags::POLLOUT) {
-            self.ready.remove(PollFlags::POLLOUT);
-            if self.output.is_pollable() {
-                if let Some(Dequeued::Frame(frame)) = self.output.try_dequeue()? {
-                    return Ok(Some(Processed::Source(frame)));
-                }
+        if self.take_readiness(PollFlags::POLLOUT) {
+            if let Some(frame) = self.try_source()? {
+                return Ok(Some(Processed::Source(frame)));
             }
         }
-        if self.ready.contains(PollFlags::POLLPRI) {
-            self.ready.remove(PollFlags::POLLPRI);
-            if self.subscribed {
-                return Ok(self.device().try_event()?.map(Processed::Event));
-            }
+        if self.take_readiness(PollFlags::POLLPRI) && self.subscribed {
+            return Ok(self.device().try_event()?.map(Processed::Event));
         }
         Ok(None)
+    }
+
+    fn take_readiness(&mut self, of: PollFlags) -> bool {
+        let was = self.ready.contains(of);
+        self.ready.remove(of);
+        was
     }
 
     fn result(&self, got: Dequeued) -> Processed {

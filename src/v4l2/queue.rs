@@ -194,6 +194,11 @@ impl Queue {
         if let Err(e) = done.or_else(|e| if e == Errno::ENODEV { Ok(()) } else { Err(e) }) {
             return Err(self.device.failed("VIDIOC_STREAMOFF", e));
         }
+        Ok(self.halted())
+    }
+
+    /// Marks everything as given up by the driver, and takes the leases that it had.
+    fn halted(&mut self) -> Reclaimed {
         (self.streaming, self.end) = (false, End::No);
         self.sequence.restart();
         if let Memory::Imports { imports, .. } = &mut self.memory {
@@ -209,7 +214,7 @@ impl Queue {
                 Lease::Unique(frame) => reclaimed.empty.push(frame),
             }
         }
-        Ok(reclaimed)
+        reclaimed
     }
 
     /// Stops and frees: the queue can take another format. Frames that are out keep their memory; their return does
@@ -220,9 +225,8 @@ impl Queue {
 
     /// [`Queue::free`], with the leases that the driver had.
     pub(super) fn free_and_reclaim(&mut self) -> Reclaimed {
-        // An unplugged device fails to stop; all of this must happen anyway.
-        let reclaimed = self.reclaim().unwrap_or_default();
-        (self.streaming, self.end) = (false, End::No);
+        // A device that fails to stop: all of this must happen anyway.
+        let reclaimed = self.reclaim().unwrap_or_else(|_| self.halted());
         if let Memory::Ring { ring, .. } = &self.memory {
             ring.orphan();
         }

@@ -31,13 +31,18 @@ fn lists(offers: &[FormatOffer], fourcc: FourCc) -> bool {
 }
 
 impl MemToMemInfo {
-    /// `None` for a device that is no mem-to-mem device.
-    fn of(device: &Device) -> Result<Option<Self>> {
+    /// What a device lists now. Ioctl: `VIDIOC_ENUM_FMT`.
+    ///
+    /// # Errors
+    /// `Unsupported` for a device that is no mem-to-mem device.
+    #[doc(alias = "VIDIOC_ENUM_FMT")]
+    pub fn of(device: &Device) -> Result<Self> {
         if !device.info().is_m2m() {
-            return Ok(None);
+            let text = "it is no mem-to-mem device";
+            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(device));
         }
         let (takes, gives) = (device.formats(Direction::Output)?, device.formats(Direction::Capture)?);
-        Ok(Some(Self { device: device.info().clone(), takes, gives }))
+        Ok(Self { device: device.info().clone(), takes, gives })
     }
 
     /// Encodes pictures to `coded`.
@@ -77,7 +82,7 @@ impl fmt::Display for MemToMemInfo {
 /// Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
 pub fn mem_to_mem_devices() -> Vec<MemToMemInfo> {
     let opened = nodes().into_iter().filter_map(|path| Device::open(path).ok());
-    opened.filter_map(|device| MemToMemInfo::of(&device).ok().flatten()).collect()
+    opened.filter_map(|device| MemToMemInfo::of(&device).ok()).collect()
 }
 
 impl Device {
@@ -95,10 +100,13 @@ impl Device {
     pub fn find_mem_to_mem(wanted: impl Fn(&MemToMemInfo) -> bool) -> Result<Self> {
         let mut seen = Vec::new();
         for path in nodes() {
-            match Self::open(&path).and_then(|device| Ok((MemToMemInfo::of(&device)?, device))) {
-                Ok((Some(info), device)) if wanted(&info) => return Ok(device),
-                Ok((Some(info), _)) => seen.push(info.to_string()),
-                Ok((None, _)) => {}
+            match Self::open(&path) {
+                Ok(device) if !device.info().is_m2m() => {}
+                Ok(device) => match MemToMemInfo::of(&device) {
+                    Ok(info) if wanted(&info) => return Ok(device),
+                    Ok(info) => seen.push(info.to_string()),
+                    Err(e) => seen.push(e.to_string()),
+                },
                 Err(e) => seen.push(e.to_string()),
             }
         }

@@ -170,6 +170,25 @@ pub fn dma_bufs() -> Option<u64> {
     total.split(' ').next()?.parse().ok()
 }
 
+/// How often the kernel calls a function while `test` runs. Importers in kernel memory, as all drivers here are, attach
+/// nothing that `bufinfo` would list.
+pub fn calls_of(function: &str, test: impl FnOnce()) -> Option<u64> {
+    let file = |name: &str| format!("/sys/kernel/debug/tracing/{name}");
+    let probe = |line: &str| std::fs::write(file("kprobe_events"), line).map_err(|e| format!("{function}: {e}"));
+    needed("kprobes", probe(&format!("p:framelease/calls {function}")))?;
+    std::fs::write(file("events/framelease/calls/enable"), "1").unwrap();
+    test();
+    let profile = std::fs::read_to_string(file("kprobe_profile")).unwrap();
+    std::fs::write(file("events/framelease/calls/enable"), "0").unwrap();
+    // Opening it to write removes what it has.
+    probe("").unwrap();
+    let line = profile.lines().find(|l| l.trim_start().starts_with("calls ")).expect("the probe's line");
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What attaches an imported dma-buf for vivid, vim2m and vicodec.
+pub const ATTACH: &str = "vb2_vmalloc_attach_dmabuf";
+
 /// Runs a test and fails it if a dma-buf is left behind.
 pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {
     let before = dma_bufs();

@@ -3,6 +3,8 @@
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
+#[path = "../conformance/mod.rs"]
+mod conformance;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
 
@@ -14,6 +16,7 @@ mod devices;
 mod dmabuf;
 mod faults;
 mod imports;
+mod m2m;
 mod mem2mem;
 mod regressions;
 mod share;

@@ -540,14 +540,6 @@ fn traced(test: impl FnOnce()) -> Option<Vec<u32>> {
     Some(text.lines().filter_map(used).collect())
 }
 
-/// A picture that fills its dma-buf to the last byte, of which `bytes` are told to be data.
-fn shortened(pool: &Pool, bytes: u32) -> Frame {
-    let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
-    let mut meta = *frame.meta();
-    meta.payload[0].bytes = bytes;
-    frame.with_meta(meta)
-}
-
 #[test]
 fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
     let Some(()) = vicodec(Planar::Single) else { return };
