@@ -17,6 +17,7 @@ mod dmabuf;
 mod faults;
 mod imports;
 mod m2m;
+mod m2m_scaler;
 mod mem2mem;
 mod regressions;
 mod share;

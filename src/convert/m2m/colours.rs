@@ -45,7 +45,12 @@ pub(super) fn asked(source: &Layout, target: &Layout) -> (Colorimetry, Colorimet
         FormatKind::Yuv => Some(source.colorimetry().matrix()),
         _ => needed,
     };
-    (named(source, of_source), named(target, needed))
+    let mut of_target = named(target, needed);
+    if kind(target) == FormatKind::Yuv {
+        // A driver that does not convert primaries keeps the source's space, and its default is another one.
+        of_target.encoding = target.colorimetry().matrix();
+    }
+    (named(source, of_source), of_target)
 }
 
 /// Whether a driver means what `wanted` means. Primaries and transfer functions are left as they are by everybody.
@@ -99,6 +104,9 @@ mod tests {
         let (source, target) = asked(&from, &to);
         assert_eq!((source.matrix(), target.matrix()), (Encoding::Bt601, Encoding::Bt709));
         assert!(check(&to, &derived(source, &to)).is_err());
+        // A driver that takes another matrix on its capture side, but not another space.
+        let (_, target) = asked(&from, &layout("YUYV", ColorSpace::Rec709, Encoding::Default, Range::Default));
+        assert_eq!(target.encoding, Encoding::Bt709);
     }
 
     #[test]
