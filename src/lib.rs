@@ -23,6 +23,7 @@
 #![deny(missing_docs, missing_debug_implementations)]
 
 pub mod capture;
+pub mod convert;
 pub mod dmabuf;
 pub mod error;
 pub mod format;

@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Lowest first; modules of one row do not see each other, except those of the first.
-const LAYERS: &[&[&str]] =
-    &[&["error", "format", "log"], &["sys"], &["dmabuf"], &["frame"], &["v4l2"], &["capture", "share"], &["reactor"]];
+const LAYERS: &[&[&str]] = &[
+    &["error", "format", "log"],
+    &["sys"],
+    &["dmabuf"],
+    &["frame"],
+    &["v4l2"],
+    &["capture", "convert", "share"],
+    &["reactor"],
+];
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|row| row.contains(&module))

@@ -1,5 +1,7 @@
 //! Colorimetry as V4L2 describes it (`colorspaces-defs.rst`): numbers of the UAPI, names of the standards.
 
+use super::FormatKind;
+
 macro_rules! codes {
     ($(#[$meta:meta])* $name:ident { $($(#[$vm:meta])* $variant:ident = $value:literal,)* }) => {
         $(#[$meta])*
@@ -115,4 +117,39 @@ pub struct Colorimetry {
     pub range: Range,
     /// The curve between light and value.
     pub transfer: Transfer,
+}
+
+impl Colorimetry {
+    /// The matrix with the default of the colour space filled in (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
+    pub const fn matrix(self) -> Encoding {
+        match (self.encoding, self.space) {
+            (Encoding::Default, ColorSpace::Rec709 | ColorSpace::DciP3) => Encoding::Bt709,
+            (Encoding::Default, ColorSpace::Bt2020) => Encoding::Bt2020,
+            (Encoding::Default, ColorSpace::Smpte240m) => Encoding::Smpte240m,
+            (Encoding::Default, _) => Encoding::Bt601,
+            (named, _) => named,
+        }
+    }
+
+    /// The quantisation range with the default filled in (`V4L2_MAP_QUANTIZATION_DEFAULT`): full for RGB and JPEG,
+    /// else limited.
+    pub const fn quantization(self, kind: FormatKind) -> Range {
+        match (self.range, kind, self.space) {
+            (Range::Default, FormatKind::Rgb, _) | (Range::Default, _, ColorSpace::Jpeg) => Range::Full,
+            (Range::Default, ..) => Range::Limited,
+            (named, ..) => named,
+        }
+    }
+}
+
+impl Encoding {
+    /// The weights of red and blue in luma, K_R and K_B (ITU-R BT.601, BT.709, BT.2020, SMPTE 240M).
+    pub const fn luma_weights(self) -> (f32, f32) {
+        match self {
+            Self::Bt709 | Self::XvYcc709 => (0.2126, 0.0722),
+            Self::Bt2020 | Self::Bt2020ConstantLuminance => (0.2627, 0.0593),
+            Self::Smpte240m => (0.212, 0.087),
+            Self::Default | Self::Bt601 | Self::XvYcc601 => (0.299, 0.114),
+        }
+    }
 }

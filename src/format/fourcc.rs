@@ -116,6 +116,19 @@ pub struct FormatInfo {
     pub half_chroma_stride: bool,
 }
 
+impl FormatInfo {
+    /// Pixels that share one chroma sample, across and down: 2 and 2 for 4:2:0, 1 and 1 for RGB.
+    pub fn subsampling(&self) -> (u32, u32) {
+        let most = |f: fn(&PlaneInfo) -> u32| self.planes.iter().map(f).max().unwrap_or(1);
+        (most(|p| p.horizontal), most(|p| p.vertical))
+    }
+
+    /// `true` if the pixels have an alpha component.
+    pub fn has_alpha(&self) -> bool {
+        self.kind == FormatKind::Rgb && self.name.contains('A')
+    }
+}
+
 const fn plane(bytes: u32, horizontal: u32, vertical: u32) -> PlaneInfo {
     PlaneInfo { bytes, horizontal, vertical }
 }

@@ -50,9 +50,46 @@ pub struct Rect {
     pub size: Size,
 }
 
+impl Rect {
+    /// A rectangle by its left upper corner and its size.
+    pub const fn new(left: i32, top: i32, size: Size) -> Self {
+        Self { left, top, size }
+    }
+
+    /// The whole of a picture.
+    pub const fn of(size: Size) -> Self {
+        Self { left: 0, top: 0, size }
+    }
+
+    /// The first column to the right of it and the first row below it.
+    pub fn end(&self) -> (i64, i64) {
+        (i64::from(self.left) + i64::from(self.size.width), i64::from(self.top) + i64::from(self.size.height))
+    }
+
+    /// `true` if `other` lies within it.
+    pub fn contains(&self, other: &Self) -> bool {
+        let (right, bottom) = self.end();
+        let (other_right, other_bottom) = other.end();
+        other.left >= self.left && other.top >= self.top && other_right <= right && other_bottom <= bottom
+    }
+}
+
 impl fmt::Display for Rect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{},{}", self.size, self.left, self.top)
+    }
+}
+
+impl FromStr for Rect {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let parse = || {
+            let (size, corner) = s.split_once(['@', '+'])?;
+            let (left, top) = corner.split_once([',', '+'])?;
+            Some(Self::new(left.parse().ok()?, top.parse().ok()?, size.parse().ok()?))
+        };
+        parse().ok_or_else(|| format!("'{s}' is not a rectangle such as 640x360@100,50"))
     }
 }
 
@@ -68,6 +105,63 @@ pub enum Rotation {
     Half,
     /// A quarter turn counter-clockwise.
     Clockwise270,
+}
+
+impl Rotation {
+    /// `true` if width and height change places.
+    pub const fn is_quarter(self) -> bool {
+        matches!(self, Self::Clockwise90 | Self::Clockwise270)
+    }
+}
+
+impl fmt::Display for Rotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "0",
+            Self::Clockwise90 => "90",
+            Self::Half => "180",
+            Self::Clockwise270 => "270",
+        })
+    }
+}
+
+impl FromStr for Rotation {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "0" => Ok(Self::None),
+            "90" => Ok(Self::Clockwise90),
+            "180" => Ok(Self::Half),
+            "270" => Ok(Self::Clockwise270),
+            _ => Err(format!("'{s}' is not a clockwise rotation: 0, 90, 180 or 270")),
+        }
+    }
+}
+
+/// A reflection, done before any rotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Flip {
+    /// As it is.
+    #[default]
+    None,
+    /// Left and right change places.
+    Horizontal,
+    /// Top and bottom change places.
+    Vertical,
+}
+
+impl FromStr for Flip {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "none" => Ok(Self::None),
+            "h" | "horizontal" => Ok(Self::Horizontal),
+            "v" | "vertical" => Ok(Self::Vertical),
+            _ => Err(format!("'{s}' is not a flip: h or v")),
+        }
+    }
 }
 
 /// The time between two frames as the fraction of a second that V4L2 calls `timeperframe`.

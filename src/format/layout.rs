@@ -208,8 +208,8 @@ impl Layout {
         self.fourcc.info()?.planes.get(i)
     }
 
-    /// One past the last pixel byte of plane `i` in its memory plane.
-    fn plane_end(&self, i: usize) -> u64 {
+    /// The first byte behind the pixels of colour plane `i`, in its memory plane.
+    pub(crate) fn plane_end(&self, i: usize) -> u64 {
         let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));
         u64::from(plane.offset_bytes)
             + u64::from(plane.stride_bytes) * rows.saturating_sub(1)

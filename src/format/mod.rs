@@ -7,5 +7,5 @@ mod layout;
 
 pub use colour::{ColorSpace, Colorimetry, Encoding, Range, Transfer};
 pub use fourcc::{FormatInfo, FormatKind, FourCc, PlaneInfo, FORMATS};
-pub use geometry::{FrameInterval, Rect, Rotation, Size};
+pub use geometry::{Flip, FrameInterval, Rect, Rotation, Size};
 pub use layout::{Layout, Plane, MAX_PLANES, MAX_SIDE};

@@ -1,0 +1,460 @@
+//! A request resolved for given layouts: which rectangle of which source goes where, in which order. Numbers only.
+
+use crate::dmabuf::MemoryKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Flip, FormatInfo, FormatKind, Layout, Rect, Rotation, Size};
+use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
+
+use super::request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
+
+/// More rectangles of background than this, and the whole target is filled instead.
+const MAX_BACKGROUND_RECTS: usize = 8;
+
+/// A rectangle of the target that takes a colour, alpha included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Where.
+    pub rect: Rect,
+    /// The colour; it replaces what was there.
+    pub color: Color,
+}
+
+/// A rectangle of a source that is drawn into a rectangle of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Draw {
+    /// Which of the sources.
+    pub source: usize,
+    /// The part of the source.
+    pub crop: Rect,
+    /// Reflection, before the rotation.
+    pub flip: Flip,
+    /// Rotation.
+    pub rotation: Rotation,
+    /// Where it lies in the target, after the rotation.
+    pub place: Rect,
+    /// Opacity.
+    pub alpha: u8,
+    /// How it covers what is below; [`Blend::Replace`] if the source has no alpha component.
+    pub blend: Blend,
+}
+
+impl Draw {
+    /// `true` if nothing shines through.
+    pub fn is_opaque(&self) -> bool {
+        self.alpha == 255 && self.blend == Blend::Replace
+    }
+
+    /// The size of the crop after the rotation, before scaling.
+    pub fn upright(&self) -> Size {
+        upright(self.crop.size, self.rotation)
+    }
+
+    /// `true` if the place has another size than the upright crop.
+    pub fn is_scaled(&self) -> bool {
+        self.upright() != self.place.size
+    }
+}
+
+/// One operation on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A colour.
+    Fill(Fill),
+    /// A source.
+    Draw(Draw),
+}
+
+/// A [`Request`] resolved for the layouts of its sources and its target.
+///
+/// Made once and used for every frame. What no pixel of the target shows is left out: layers below an opaque one, the
+/// background where an opaque layer covers it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    sources: Vec<Layout>,
+    target: Layout,
+    steps: Vec<Step>,
+    memory: MemoryKind,
+    pool: Option<PoolId>,
+}
+
+impl Plan {
+    /// Resolves `request`: its first layer draws a frame of the first layout of `sources`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming the layer: no layer or more than [`MAX_LAYERS`], another number of sources, a
+    /// rectangle that is empty, leaves its picture, or begins or ends between the pixels of one chroma sample.
+    /// `Unsupported` for a format that has no pixels.
+    pub fn new(request: &Request, sources: &[Layout], target: &Layout) -> Result<Self> {
+        if !(1..=MAX_LAYERS).contains(&request.layers.len()) {
+            return Err(invalid(format!("{} layers; 1 to {MAX_LAYERS} are possible", request.layers.len())));
+        }
+        if request.layers.len() != sources.len() {
+            return Err(invalid(format!("{} layers for {} sources", request.layers.len(), sources.len())));
+        }
+        let target_info = pixels(target)?;
+        let mut order: Vec<usize> = (0..sources.len()).collect();
+        order.sort_by_key(|&i| request.layers[i].z_order);
+        let mut steps = Vec::with_capacity(sources.len());
+        for i in order {
+            let layer = |e: Error| e.on(format!("layer {i}"));
+            let source_info = pixels(&sources[i]).map_err(layer)?;
+            draw(i, &request.layers[i], (&sources[i], source_info), (target, target_info), &mut steps)
+                .map_err(layer)?;
+        }
+        drop_hidden(&mut steps);
+        if let Some(color) = request.background {
+            let fills = uncovered(target.size(), &steps);
+            steps.splice(0..0, fills.into_iter().map(|rect| Step::Fill(Fill { rect, color })));
+        }
+        let (memory, pool) = (MemoryKind::DmaBuf, None);
+        Ok(Self { sources: sources.to_vec(), target: *target, steps, memory, pool })
+    }
+
+    /// Says what memory the frames are in, if it is not dma-bufs: devices cannot import a memfd.
+    pub fn memory(mut self, memory: MemoryKind) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Takes targets of one pool generation only.
+    ///
+    /// # Errors
+    /// `Mismatch` if the pool has another layout than the plan's target.
+    pub fn bound_to(mut self, pool: &BufferSet) -> Result<Self> {
+        self.check_target(pool.layout())?;
+        self.pool = Some(pool.id());
+        Ok(self)
+    }
+
+    /// The layouts of the sources.
+    pub fn sources(&self) -> &[Layout] {
+        &self.sources
+    }
+
+    /// The layout of the target.
+    pub fn target(&self) -> &Layout {
+        &self.target
+    }
+
+    /// What is done to the target, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What memory the frames are in.
+    pub fn memory_kind(&self) -> MemoryKind {
+        self.memory
+    }
+
+    /// Checks that frames are the plan's: how many, of which layouts, complete, of which pool, and that the target is
+    /// no source. Every [`Converter`](super::Converter) does so first.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `Mismatch` or `Revoked`, naming the source.
+    pub fn check_frames(&self, sources: &[Frame], target: &FrameMut) -> Result<()> {
+        if sources.len() != self.sources.len() {
+            return Err(invalid(format!("{} frames for a plan of {} sources", sources.len(), self.sources.len())));
+        }
+        self.check_target(target.layout())?;
+        if self.pool.is_some_and(|id| id != target.buffers().id()) {
+            let text = "the target is of another pool generation than the plan is bound to";
+            return Err(Error::new(ErrorKind::Mismatch, "convert", text));
+        }
+        for (i, (frame, layout)) in sources.iter().zip(&self.sources).enumerate() {
+            check_source(frame, layout, target).map_err(|e| e.on(format!("source {i}")))?;
+        }
+        Ok(())
+    }
+
+    fn check_target(&self, layout: &Layout) -> Result<()> {
+        if *layout == self.target {
+            return Ok(());
+        }
+        let text =
+            format!("the target is {layout}, the plan is for {}: {layout:?} against {:?}", self.target, self.target);
+        Err(Error::new(ErrorKind::Mismatch, "convert", text))
+    }
+}
+
+/// The particulars of a finished target: the time and number of its first source.
+#[allow(dead_code)] // Until the first backend.
+pub(super) fn meta(first: &FrameMeta, target: &FrameMut) -> FrameMeta {
+    let flags = first.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC);
+    FrameMeta { flags, payload: target.full_payload(), published_ns: 0, ..*first }
+}
+
+fn check_source(frame: &Frame, layout: &Layout, target: &FrameMut) -> Result<()> {
+    let mismatch = |text: String| Err(Error::new(ErrorKind::Mismatch, "convert", text));
+    if frame.layout() != layout {
+        return mismatch(format!("the frame is {}, the plan is for {layout}", frame.layout()));
+    }
+    if !frame.is_valid() {
+        return Err(Error::new(ErrorKind::Revoked, "convert", "the frame's lease has ended"));
+    }
+    for (i, plane) in layout.planes().iter().enumerate() {
+        let (has, needs) = (frame.meta().payload[plane.memory as usize].bytes, layout.plane_end(i));
+        if u64::from(has) < needs {
+            return mismatch(format!("plane {i} ends at byte {needs}, the frame brought {has}"));
+        }
+    }
+    if frame.memory().iter().any(|m| target.memory().iter().any(|t| t.id() == m.id())) {
+        return Err(invalid("the target overlaps the source: they are the same buffer".into()));
+    }
+    Ok(())
+}
+
+fn draw(
+    index: usize,
+    layer: &Layer,
+    (source, source_info): (&Layout, &FormatInfo),
+    (target, target_info): (&Layout, &FormatInfo),
+    steps: &mut Vec<Step>,
+) -> Result<()> {
+    let crop = layer.crop.unwrap_or(Rect::of(source.size()));
+    let area = layer.place.unwrap_or(Rect::of(target.size()));
+    check_rect("crop", crop, source, source_info)?;
+    check_rect("place", area, target, target_info)?;
+    let place = match layer.fit {
+        Fit::Stretch => area,
+        Fit::Keep => keep_ratio(upright(crop.size, layer.rotation), area, target_info.subsampling()),
+    };
+    if let Some(color) = layer.margin {
+        steps.extend(subtract(area, place).map(|rect| Step::Fill(Fill { rect, color })));
+    }
+    let blend = if source_info.has_alpha() { layer.blend } else { Blend::Replace };
+    if layer.alpha > 0 {
+        let (flip, rotation, alpha) = (layer.flip, layer.rotation, layer.alpha);
+        steps.push(Step::Draw(Draw { source: index, crop, flip, rotation, place, alpha, blend }));
+    }
+    Ok(())
+}
+
+/// Inside its picture, not empty, and on the grid of chroma samples.
+fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Result<()> {
+    let size = layout.size();
+    if rect.size.width == 0 || rect.size.height == 0 {
+        return Err(invalid(format!("{what} {rect} is empty")));
+    }
+    if !Rect::of(size).contains(&rect) {
+        return Err(invalid(format!("{what} {rect} leaves the picture of {size}")));
+    }
+    let (across, down) = info.subsampling();
+    let (right, bottom) = rect.end();
+    let on_grid = |begin: i32, end: i64, side: u32, unit: u32| {
+        begin as u32 % unit == 0 && (end % i64::from(unit) == 0 || end == i64::from(side))
+    };
+    if on_grid(rect.left, right, size.width, across) && on_grid(rect.top, bottom, size.height, down) {
+        return Ok(());
+    }
+    let text = format!("{what} {rect} is odd: one chroma sample of {} has {across}x{down} pixels", layout.fourcc());
+    Err(invalid(text))
+}
+
+/// The largest rectangle of the shape of `upright` in `area`, centred, on the grid of chroma samples.
+fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) -> Rect {
+    let (w, h) = (u64::from(upright.width), u64::from(upright.height));
+    let (room_w, room_h) = (u64::from(area.size.width), u64::from(area.size.height));
+    let scale = |side: u64, by: u64, over: u64| (side * by + over / 2) / over;
+    let (fit_w, fit_h) =
+        if w * room_h >= h * room_w { (room_w, scale(room_w, h, w)) } else { (scale(room_h, w, h), room_h) };
+    let snap = |fit: u64, room: u64, unit: u32| {
+        let unit = u64::from(unit);
+        let fit = if fit >= room { room } else { (fit / unit * unit).clamp(unit.min(room), room) };
+        (fit as u32, ((room - fit) / 2 / unit * unit) as i32)
+    };
+    let ((width, left), (height, top)) = (snap(fit_w, room_w, across), snap(fit_h, room_h, down));
+    Rect::new(area.left + left, area.top + top, Size::new(width, height))
+}
+
+/// What of `area` lies outside `hole`, which is within it: at most four rectangles.
+fn subtract(area: Rect, hole: Rect) -> impl Iterator<Item = Rect> {
+    let ((right, bottom), (hole_right, hole_bottom)) = (area.end(), hole.end());
+    let rect = |left: i64, top: i64, right: i64, bottom: i64| {
+        Rect::new(left as i32, top as i32, Size::new((right - left) as u32, (bottom - top) as u32))
+    };
+    let (left, top) = (i64::from(area.left), i64::from(area.top));
+    let (hole_left, hole_top) = (i64::from(hole.left), i64::from(hole.top));
+    [
+        rect(left, top, right, hole_top),
+        rect(left, hole_bottom, right, bottom),
+        rect(left, hole_top, hole_left, hole_bottom),
+        rect(hole_right, hole_top, right, hole_bottom),
+    ]
+    .into_iter()
+    .filter(|r| r.size.width > 0 && r.size.height > 0)
+}
+
+/// Drops what a later opaque layer covers.
+fn drop_hidden(steps: &mut Vec<Step>) {
+    let opaque = |step: &Step| match step {
+        Step::Draw(draw) if draw.is_opaque() => Some(draw.place),
+        Step::Fill(fill) => Some(fill.rect),
+        Step::Draw(_) => None,
+    };
+    let area = |step: &Step| match step {
+        Step::Draw(draw) => draw.place,
+        Step::Fill(fill) => fill.rect,
+    };
+    for i in (0..steps.len()).rev() {
+        let hidden = area(&steps[i]);
+        if steps[i + 1..].iter().filter_map(opaque).any(|cover| cover.contains(&hidden)) {
+            steps.remove(i);
+        }
+    }
+}
+
+/// What of the target no opaque layer covers.
+fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
+    let mut open = vec![Rect::of(size)];
+    for step in steps {
+        let cover = match step {
+            Step::Draw(draw) if draw.is_opaque() => draw.place,
+            Step::Fill(fill) => fill.rect,
+            Step::Draw(_) => continue,
+        };
+        open = open
+            .into_iter()
+            .flat_map(|rect| match intersect(rect, cover) {
+                Some(hole) => subtract(rect, hole).collect(),
+                None => vec![rect],
+            })
+            .collect();
+    }
+    if open.len() > MAX_BACKGROUND_RECTS {
+        return vec![Rect::of(size)];
+    }
+    open
+}
+
+fn intersect(a: Rect, b: Rect) -> Option<Rect> {
+    let ((a_right, a_bottom), (b_right, b_bottom)) = (a.end(), b.end());
+    let (left, top) = (a.left.max(b.left), a.top.max(b.top));
+    let width = a_right.min(b_right) - i64::from(left);
+    let height = a_bottom.min(b_bottom) - i64::from(top);
+    (width > 0 && height > 0).then(|| Rect::new(left, top, Size::new(width as u32, height as u32)))
+}
+
+fn upright(size: Size, rotation: Rotation) -> Size {
+    if rotation.is_quarter() {
+        Size::new(size.height, size.width)
+    } else {
+        size
+    }
+}
+
+fn pixels(layout: &Layout) -> Result<&'static FormatInfo> {
+    layout.fourcc().info().filter(|info| info.kind != FormatKind::Compressed).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "convert", format!("{} has no pixels to convert", layout.fourcc()))
+    })
+}
+
+fn invalid(text: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, "convert", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layout(fourcc: &str, width: u32, height: u32) -> Layout {
+        Layout::aligned(fourcc.parse().unwrap(), Size::new(width, height), 4).unwrap()
+    }
+
+    fn rect(left: i32, top: i32, width: u32, height: u32) -> Rect {
+        Rect::new(left, top, Size::new(width, height))
+    }
+
+    fn draws(plan: &Plan) -> Vec<Draw> {
+        plan.steps().iter().filter_map(|s| if let Step::Draw(d) = s { Some(*d) } else { None }).collect()
+    }
+
+    fn fills(plan: &Plan) -> Vec<Rect> {
+        plan.steps().iter().filter_map(|s| if let Step::Fill(f) = s { Some(f.rect) } else { None }).collect()
+    }
+
+    #[test]
+    fn letterbox_is_centred_on_the_chroma_grid_and_only_the_margins_are_filled() {
+        let request = Request::convert(Layer::default().fit(Fit::Keep));
+        let plan = Plan::new(&request, &[layout("NV12", 1920, 1080)], &layout("NV12", 640, 640)).unwrap();
+        assert_eq!(draws(&plan)[0].place, rect(0, 140, 640, 360));
+        assert_eq!(fills(&plan), [rect(0, 0, 640, 140), rect(0, 500, 640, 140)]);
+        let turned = Request::convert(Layer::default().fit(Fit::Keep).rotation(Rotation::Clockwise90));
+        let plan = Plan::new(&turned, &[layout("NV12", 1920, 1080)], &layout("RGB24", 640, 640)).unwrap();
+        assert_eq!(draws(&plan)[0].place, rect(140, 0, 360, 640));
+    }
+
+    #[test]
+    fn what_nobody_sees_is_not_drawn() {
+        let quarter = |x, y| Layer::default().place(rect(x, y, 32, 32));
+        let request = Request::compose([quarter(0, 0), quarter(32, 0), quarter(0, 32), quarter(32, 32)]);
+        let plan = Plan::new(&request, &[layout("NV12", 64, 64); 4], &layout("NV12", 64, 64)).unwrap();
+        assert!(fills(&plan).is_empty() && draws(&plan).len() == 4, "{plan:?}");
+        let request =
+            Request::compose([quarter(0, 0).z_order(1), Layer::default().z_order(2), quarter(0, 0).z_order(3)]);
+        let plan = Plan::new(&request, &[layout("NV12", 64, 64); 3], &layout("NV12", 64, 64)).unwrap();
+        assert_eq!(draws(&plan).iter().map(|d| d.source).collect::<Vec<_>>(), [1, 2]);
+        // A translucent layer hides nothing, an invisible one is not drawn.
+        let request = Request::compose([quarter(0, 0), Layer::default().alpha(200), quarter(0, 0).alpha(0)]);
+        let plan = Plan::new(&request, &[layout("NV12", 64, 64); 3], &layout("NV12", 64, 64)).unwrap();
+        assert_eq!(draws(&plan).len(), 2);
+        assert_eq!(fills(&plan).len(), 2);
+    }
+
+    #[test]
+    fn impossible_requests_name_the_layer_and_the_rule() {
+        let (source, target) = (layout("NV12", 64, 48), layout("YUYV", 64, 48));
+        let one = |layer| Plan::new(&Request::convert(layer), &[source], &target).unwrap_err();
+        for (layer, text) in [
+            (Layer::default().crop(rect(0, 0, 0, 16)), "crop 0x16@0,0 is empty"),
+            (Layer::default().crop(rect(32, 0, 34, 16)), "leaves the picture of 64x48"),
+            (Layer::default().crop(rect(-2, 0, 32, 16)), "leaves"),
+            (Layer::default().crop(rect(i32::MAX, 0, u32::MAX, 16)), "leaves"),
+            (Layer::default().crop(rect(0, 1, 32, 16)), "crop 32x16@0,1 is odd"),
+            (Layer::default().place(rect(1, 0, 32, 16)), "place 32x16@1,0 is odd"),
+        ] {
+            let e = one(layer);
+            assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+            assert!(e.to_string().starts_with("convert on layer 0: ") && e.to_string().contains(text), "{e}");
+        }
+        let e = Plan::new(&Request::compose(vec![Layer::default(); 100]), &[source; 100], &target).unwrap_err();
+        assert_eq!(e.to_string(), "convert: 100 layers; 1 to 16 are possible");
+        for (layers, sources) in [(0, 0), (1, 2), (2, 1)] {
+            let request = Request::compose(vec![Layer::default(); layers]);
+            assert!(Plan::new(&request, &vec![source; sources], &target).is_err());
+        }
+        let coded = Layout::from_strides("H264".parse().unwrap(), Size::new(64, 48), &[], &[4096]).unwrap();
+        let e = Plan::new(&Request::convert(Layer::default()), &[coded], &target).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn an_odd_edge_of_the_picture_is_on_the_grid() {
+        let (source, target) = (layout("NV12", 63, 47), layout("NV12", 33, 35));
+        let layer = Layer::default().crop(rect(2, 2, 61, 45)).fit(Fit::Keep);
+        assert!(Plan::new(&Request::convert(layer), &[source], &target).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn steps_stay_inside_and_on_the_grid(
+            (w, h) in (1u32..300, 1u32..300), (tw, th) in (1u32..300, 1u32..300),
+            quarter: bool, formats in prop::sample::select(vec![("NV12", "RGB24"), ("RGB24", "NV12"), ("YUYV", "NV16")]),
+        ) {
+            let rotation = if quarter { Rotation::Clockwise270 } else { Rotation::None };
+            let request = Request::convert(Layer::default().fit(Fit::Keep).rotation(rotation).margin(Color::BLACK));
+            let target = layout(formats.1, tw, th);
+            let plan = Plan::new(&request, &[layout(formats.0, w, h)], &target).unwrap();
+            let mut area = 0;
+            for step in plan.steps() {
+                let rect = match step { Step::Fill(f) => f.rect, Step::Draw(d) => d.place };
+                prop_assert!(check_rect("step", rect, &target, target.fourcc().info().unwrap()).is_ok(), "{}", rect);
+                area += u64::from(rect.size.width) * u64::from(rect.size.height);
+            }
+            // Together they cover every pixel once.
+            prop_assert_eq!(area, u64::from(tw) * u64::from(th));
+        }
+    }
+}
