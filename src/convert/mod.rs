@@ -12,6 +12,8 @@
 //! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! (`M2m`), the CPU ([`Cpu`]).
 
+#[cfg(feature = "g2d")]
+pub mod g2d;
 mod plan;
 mod request;
 
@@ -27,6 +29,8 @@ use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::sys;
 
+#[cfg(feature = "g2d")]
+pub use g2d::G2d;
 pub use plan::{Draw, Fill, Plan, Step};
 pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
 

@@ -227,6 +227,14 @@ impl Handle {
         self.symbols().multi_blit.is_some()
     }
 
+    pub(crate) fn has_clear(&self) -> bool {
+        self.symbols().clear.is_some()
+    }
+
+    pub(crate) fn has_warp(&self) -> bool {
+        self.symbols().set_warp_coordinates.is_some()
+    }
+
     /// `g2d_set_warp_coordinates`, for the next blit with the cap WARPING. `Missing` before header 2.1.
     pub(crate) fn set_warp(&self, abi: Abi, warp: &Warp) -> Status {
         match abi {
@@ -279,6 +287,17 @@ impl Handle {
 
     pub(crate) fn has_buf_from_fd(&self) -> bool {
         self.symbols().buf_from_fd.is_some()
+    }
+
+    /// `g2d_buf_export_fd` of a buffer of [`Handle::alloc`], duplicated: the number is the library's own.
+    pub(crate) fn export(&self, buffer: &Buffer) -> Option<OwnedFd> {
+        // SAFETY: contract: a live buffer of this library.
+        let fd = unsafe { self.symbols().buf_export_fd?(buffer.0.as_ptr()) };
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: the library keeps this descriptor open while the buffer lives, which is beyond this call.
+        unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().ok()
     }
 
     /// `g2d_free`; nothing if the library has none.

@@ -67,6 +67,7 @@ symbols! {
         query_hardware = "g2d_query_hardware": Query,
         query_feature = "g2d_query_feature": Query,
         buf_from_fd = "g2d_buf_from_fd": FromFd,
+        buf_export_fd = "g2d_buf_export_fd": OnBuf,
         create_fence_fd = "g2d_create_fence_fd": OnHandle,
         set_warp_coordinates = "g2d_set_warp_coordinates": OnStruct,
         blit_dmabuf = "g2d_blit_dmabuf": TwoStructs,
@@ -78,7 +79,6 @@ symbols! {
         blit_ex = "g2d_blitEx": *const c_void,
         set_clipping = "g2d_set_clipping": *const c_void,
         set_csc_matrix = "g2d_set_csc_matrix": *const c_void,
-        buf_export_fd = "g2d_buf_export_fd": *const c_void,
         buf_from_virt_addr = "g2d_buf_from_virt_addr": *const c_void,
         version = "_G2D_VERSION": *const *const c_char,
     }
@@ -130,8 +130,7 @@ impl Library {
     pub(crate) fn load(name: &OsStr) -> Result<&'static Self, LoadError> {
         // SAFETY: contract: running this file's initialisers is what its user asked for by its name; libg2d's are
         // made to be run by any process. Lifetime: the library is leaked below, so nothing of it dangles.
-        let library =
-            unsafe { libloading::Library::new(name) }.map_err(|e| LoadError::NotLoaded(describe(&e)))?;
+        let library = unsafe { libloading::Library::new(name) }.map_err(|e| LoadError::NotLoaded(describe(&e)))?;
         // Before the symbols: also what turns out to be no libg2d must not be unloaded by us, threads and all.
         let library: &'static libloading::Library = Box::leak(Box::new(library));
         let symbols = Symbols::find(library)?;

@@ -7,7 +7,16 @@ mod handle;
 mod library;
 
 pub(crate) use handle::{Buffer, Handle, Warp, MAX_PAIRS};
-pub(crate) use library::{Library, LoadError, Symbol};
+pub(crate) use library::{Library, LoadError};
+
+/// Names the calling thread as `top -H` shows it; cut to 15 bytes.
+pub(crate) fn name_thread(name: &str) {
+    let bytes: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
+    if let Ok(name) = std::ffi::CString::new(bytes) {
+        // SAFETY: a live C string of at most 16 bytes with its NUL, of which the kernel reads no more.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+}
 
 /// Which layout the library's structs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,8 +108,16 @@ pub(crate) mod cap {
     pub(crate) const BT_709_FULL: u32 = 8;
     pub(crate) const WARPING: u32 = 9;
     pub(crate) const NAMES: [&str; 10] = [
-        "BLEND", "DITHER", "GLOBAL_ALPHA", "BLEND_DIM", "BLUR", "YUV_BT_601", "YUV_BT_709", "YUV_BT_601FR",
-        "YUV_BT_709FR", "WARPING",
+        "BLEND",
+        "DITHER",
+        "GLOBAL_ALPHA",
+        "BLEND_DIM",
+        "BLUR",
+        "YUV_BT_601",
+        "YUV_BT_709",
+        "YUV_BT_601FR",
+        "YUV_BT_709FR",
+        "WARPING",
     ];
 }
 
