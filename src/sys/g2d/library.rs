@@ -165,12 +165,23 @@ impl Library {
         if text.is_null() {
             return None;
         }
-        // SAFETY: a C string by the same convention; no more than MOST bytes are looked at to find its end.
-        let bytes = unsafe {
-            let len = libc::strnlen(text, MOST);
-            std::slice::from_raw_parts(text.cast::<u8>(), len)
-        };
-        Some(String::from_utf8_lossy(bytes).into_owned())
+        let mut bytes = Vec::new();
+        for i in 0..MOST {
+            // SAFETY: a C string by the same convention, read up to its NUL. The GPU's library begins its text with an
+            // empty line and a NUL and goes on behind it: there the bytes are read as long as they are "$VERSION$",
+            // then up to the next NUL.
+            let byte = unsafe { text.cast::<u8>().add(i).read() };
+            let marker = i.checked_sub(2).and_then(|i| b"$VERSION$".get(i));
+            match byte {
+                0 if i == 1 && bytes == b"\n" => continue,
+                0 => break,
+                _ if bytes.first() == Some(&b'\n') && bytes.len() == i - 1 && marker.is_some_and(|m| *m != byte) => {
+                    break
+                }
+                _ => bytes.push(byte),
+            }
+        }
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Whether two libraries are the same file's.

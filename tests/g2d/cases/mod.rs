@@ -1,0 +1,7 @@
+mod abi;
+mod drawing;
+mod faults;
+mod importing;
+mod opening;
+mod refusing;
+mod support;
