@@ -199,7 +199,7 @@ impl G2dBuilder {
         }
         let library = load(self.library.as_ref())?;
         let path = library.path().display();
-        let shared = Arc::new(Shared::new(self.depth)?);
+        let shared = Arc::new(Shared::new(self.depth, self.wait)?);
         let assignment = Assignment {
             shared: Arc::clone(&shared),
             abi: self.abi.or_else(probe::from_environment),

@@ -4,10 +4,12 @@
 //! and serves the next one that opens the same library.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -67,20 +69,25 @@ pub(super) struct Shared {
     /// For whoever waits for `opened` or `surveyed`.
     answer: Condvar,
     event: EventFd,
+    /// For a worker that waits for a fence: there is a new job.
+    kick: Option<EventFd>,
+}
+
+fn eventfd() -> Result<EventFd> {
+    calls::tick();
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| Error::os("eventfd", e))
 }
 
 impl Shared {
-    pub(super) fn new(depth: usize) -> Result<Self> {
-        calls::tick();
-        let event =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| Error::os("eventfd", e))?;
+    pub(super) fn new(depth: usize, wait: Wait) -> Result<Self> {
         let state = State {
             queue: VecDeque::with_capacity(depth),
             done: VecDeque::with_capacity(depth),
             spare: (0..depth).map(|_| Vec::with_capacity(crate::convert::MAX_LAYERS)).collect(),
             ..State::default()
         };
-        Ok(Self { state: Mutex::new(state), work: Condvar::new(), answer: Condvar::new(), event })
+        let (event, kick) = (eventfd()?, (wait == Wait::Fence).then(eventfd).transpose()?);
+        Ok(Self { state: Mutex::new(state), work: Condvar::new(), answer: Condvar::new(), event, kick })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,6 +100,11 @@ impl Shared {
 
     pub(super) fn wake(&self) {
         self.work.notify_one();
+        if let Some(kick) = &self.kick {
+            calls::tick();
+            // Full, it is readable, too.
+            let _ = kick.write(1);
+        }
     }
 
     /// Ends it: what has not begun is given up with its frames, what has begun is finished by the worker first.
@@ -231,7 +243,14 @@ struct Server<'a> {
     engine: Engine,
     wait: Wait,
     /// Submitted, with their fences, oldest first.
-    pending: VecDeque<(Job, std::os::fd::OwnedFd)>,
+    pending: VecDeque<(Job, OwnedFd)>,
+}
+
+/// Whether another job may be submitted while a fence is awaited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    ForMore,
+    None,
 }
 
 enum Next {
@@ -257,7 +276,8 @@ impl Server<'_> {
                     Ok(())
                 }
                 Next::Job(job) => self.begin(job),
-                Next::Fence => self.oldest(),
+                Next::Fence if self.pending.len() < PIPELINE => self.oldest(Room::ForMore),
+                Next::Fence => self.oldest(Room::None),
             };
             if let Err(lost) = done {
                 self.lose(lost);
@@ -266,7 +286,7 @@ impl Server<'_> {
         }
         // What the hardware still does must end before its frames go.
         while !self.pending.is_empty() {
-            if let Err(lost) = self.oldest() {
+            if let Err(lost) = self.oldest(Room::None) {
                 self.lose(lost);
                 return None;
             }
@@ -310,7 +330,7 @@ impl Server<'_> {
         }
         // Jobs end in order.
         while !self.pending.is_empty() {
-            if let Err(lost) = self.oldest() {
+            if let Err(lost) = self.oldest(Room::None) {
                 self.give_back(job, Err(lost.clone()));
                 return Err(lost);
             }
@@ -322,19 +342,36 @@ impl Server<'_> {
         lost
     }
 
-    /// Waits for the oldest fence, however long it takes: until then its frames cannot be given back.
-    fn oldest(&mut self) -> Result<()> {
-        let Some((job, fence)) = self.pending.pop_front() else { return Ok(()) };
+    /// Waits for the oldest fence, however long it takes: until then its frames cannot be given back. A new job that
+    /// can be submitted meanwhile interrupts it.
+    fn oldest(&mut self, room: Room) -> Result<()> {
+        let Some((_, fence)) = self.pending.front() else { return Ok(()) };
         let waited = loop {
-            let deadline = sys::wait::deadline(Duration::from_secs(3600));
-            match sys::wait::until(std::os::fd::AsFd::as_fd(&fence), PollFlags::POLLIN, deadline) {
-                Ok(ready) if ready.is_empty() => {}
-                Ok(ready) if ready.contains(PollFlags::POLLIN) => break Ok(()),
-                // What is no fence cannot be waited for: the blocking call must do.
-                Ok(_) | Err(_) => break self.engine.finish(),
+            let kick = self.shared.kick.as_ref().filter(|_| room == Room::ForMore);
+            let second = kick.map_or(fence.as_fd(), |kick| kick.as_fd());
+            let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
+            calls::tick();
+            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => break self.engine.finish(),
+            }
+            let state = fds[0].revents().unwrap_or(PollFlags::empty());
+            if state.contains(PollFlags::POLLIN) {
+                break Ok(());
+            }
+            // What is no fence cannot be waited for: the blocking call must do.
+            if !state.is_empty() {
+                break self.engine.finish();
+            }
+            if let Some(kick) = kick.filter(|_| fds[1].any() == Some(true)) {
+                calls::tick();
+                let _ = kick.read();
+                return Ok(());
             }
         };
-        self.give_back(job, waited.clone());
+        if let Some((job, _)) = self.pending.pop_front() {
+            self.give_back(job, waited.clone());
+        }
         waited
     }
 

@@ -223,18 +223,6 @@ impl Handle {
         self.symbols().blit_dmabuf.is_some()
     }
 
-    pub(crate) fn has_multi_blit(&self) -> bool {
-        self.symbols().multi_blit.is_some()
-    }
-
-    pub(crate) fn has_clear(&self) -> bool {
-        self.symbols().clear.is_some()
-    }
-
-    pub(crate) fn has_warp(&self) -> bool {
-        self.symbols().set_warp_coordinates.is_some()
-    }
-
     /// `g2d_set_warp_coordinates`, for the next blit with the cap WARPING. `Missing` before header 2.1.
     pub(crate) fn set_warp(&self, abi: Abi, warp: &Warp) -> Status {
         match abi {

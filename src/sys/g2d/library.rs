@@ -40,8 +40,8 @@ macro_rules! symbols {
 
             fn list(&self) -> Vec<Symbol> {
                 vec![
-                    $(Symbol { name: $core_name, core: true, present: true },)*
-                    $(Symbol { name: $symbol, core: false, present: self.$name.is_some() },)*
+                    $(Symbol { name: $core_name, present: true },)*
+                    $(Symbol { name: $symbol, present: self.$name.is_some() },)*
                 ]
             }
         }
@@ -99,7 +99,6 @@ fn find<T: std::marker::Copy>(library: &libloading::Library, name: &str) -> Opti
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Symbol {
     pub(crate) name: &'static str,
-    pub(crate) core: bool,
     pub(crate) present: bool,
 }
 

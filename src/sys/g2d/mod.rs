@@ -123,8 +123,6 @@ pub(crate) mod cap {
 
 /// `enum g2d_feature`.
 pub(crate) mod feature {
-    pub(crate) const DST_YUV: u32 = 3;
-    pub(crate) const MULTI_SOURCE: u32 = 4;
     pub(crate) const NAMES: [&str; 7] =
         ["SCALING", "ROTATION", "SRC_YUV", "DST_YUV", "MULTI_SOURCE_BLT", "FAST_CLEAR", "WARP_DEWARP"];
 }

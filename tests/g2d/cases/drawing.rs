@@ -290,7 +290,7 @@ fn fences_are_waited_for_while_the_next_job_begins() {
         for _ in 0..3 {
             g2d.submit(&p, std::slice::from_ref(&frame), pool.try_acquire().unwrap()).unwrap();
         }
-        std::thread::sleep(std::time::Duration::from_millis(300)); eprintln!("F {} {} {} {:?}", fake.get("fences"), fake.get("finishes"), fake.get("dmabuf_blits"), g2d.in_flight()); eprintln!("{:?}", g2d.done(std::time::Duration::from_millis(100)));
+        eventually(|| fake.get("fences") == 2);
         assert!(g2d.try_done().unwrap().is_none());
         fake.set("fence_signals", 1);
         for _ in 0..3 {
