@@ -13,6 +13,9 @@ mod controls;
 mod devices;
 mod dmabuf;
 mod faults;
+#[cfg(feature = "g2d")]
+#[path = "../g2d/cases/mod.rs"]
+mod g2d;
 mod imports;
 mod regressions;
 mod share;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::format::{FourCc, Layout, Rect, Size};
-use crate::sys::g2d::{feature, hardware, Buffer, Handle, Status, Surface};
+use crate::sys::g2d::{cap, feature, hardware, Buffer, Handle, Status, Surface};
 
 use super::report::{Abi, Answer, Report, Variant, Vote};
 use super::rules;
@@ -144,6 +144,11 @@ pub(super) struct Trial<'a> {
 impl<'a> Trial<'a> {
     /// `None` without `g2d_alloc`.
     pub(super) fn new(handle: &'a Handle, abi: Abi) -> Option<Self> {
+        // As for every operation: one matrix.
+        for cap in [cap::BLEND, cap::BT_709, cap::BT_601_FULL, cap::BT_709_FULL] {
+            let _ = handle.disable(cap);
+        }
+        let _ = handle.enable(cap::BT_601);
         let first = handle.alloc(TRIAL_BYTES)?;
         match handle.alloc(TRIAL_BYTES) {
             Some(second) => Some(Self { handle, abi, buffers: Some((first, second)) }),

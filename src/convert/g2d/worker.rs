@@ -369,7 +369,8 @@ impl Server<'_> {
                 return Ok(());
             }
         };
-        if let Some((job, _)) = self.pending.pop_front() {
+        if let Some((job, fence)) = self.pending.pop_front() {
+            drop(fence);
             self.give_back(job, waited.clone());
         }
         waited

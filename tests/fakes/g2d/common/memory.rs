@@ -51,7 +51,8 @@ impl Region {
         if base != libc::MAP_FAILED {
             return Self::new(base, len);
         }
-        let existing = writable_mapping(fd)?;
+        // The list is not read in one piece: what other threads map meanwhile can hide a line.
+        let existing = (0..20).find_map(|_| writable_mapping(fd))?;
         // SAFETY: an old size of 0 doubles a shared mapping and leaves the old one as it is; `existing` is one of this
         // process, which its owner keeps while the caller leases the buffer.
         let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
