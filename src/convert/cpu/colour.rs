@@ -44,7 +44,7 @@ impl Space {
     }
 
     /// Signal from R'G'B' in 0 to 1, without offsets.
-    fn from_rgb(&self) -> Matrix3 {
+    fn from_rgb(self) -> Matrix3 {
         let Some((kr, kb)) = self.yuv else { return [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] };
         let (kr, kb) = (f64::from(kr), f64::from(kb));
         let kg = 1.0 - kr - kb;

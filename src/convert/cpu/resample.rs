@@ -1,5 +1,4 @@
-//! Separable scaling with a triangle filter: bilinear where it enlarges, an average over what a pixel covers where it
-//! reduces.
+//! Separable scaling: bilinear where it enlarges, the mean of what a pixel covers where it reduces.
 
 use super::samples::Samples;
 
@@ -15,20 +14,28 @@ pub(super) struct Taps {
     weights: Vec<i16>,
     count: usize,
     identity: bool,
+    half: bool,
 }
 
 impl Taps {
     /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
     /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
     pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
-        let support = scale.max(1.0);
-        let count = ((2.0 * support).ceil() as usize + 1).min(input);
+        let reach = if scale > 1.0 { scale.ceil() as usize + 1 } else { 2 };
+        let count = reach.min(input);
         let (mut first, mut weights) = (Vec::with_capacity(output), Vec::with_capacity(output * count));
         for i in 0..output {
-            let center = (i as f64 + 0.5) * scale - 0.5;
-            let begin = ((center - support).floor() as i64 + 1).clamp(0, (input - count) as i64) as usize;
-            let raw: Vec<f64> =
-                (0..count).map(|k| (1.0 - ((begin + k) as f64 - center).abs() / support).max(0.0)).collect();
+            let (from, center) = (i as f64 * scale, (i as f64 + 0.5) * scale - 0.5);
+            let begin = if scale > 1.0 { from } else { center }.floor().clamp(0.0, (input - count) as f64) as usize;
+            let weight = |sample: usize| {
+                let at = sample as f64;
+                if scale > 1.0 {
+                    (at + 1.0).min(from + scale) - at.max(from)
+                } else {
+                    1.0 - (at - center).abs()
+                }
+            };
+            let raw: Vec<f64> = (begin..begin + count).map(|sample| weight(sample).max(0.0)).collect();
             let sum: f64 = raw.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let at = weights.len();
             weights.extend(raw.iter().map(|w| (w / sum * f64::from(ONE)).round() as i16));
@@ -39,11 +46,22 @@ impl Taps {
             }
             first.push(begin);
         }
-        Self { first, weights, count, identity: scale == 1.0 && input == output }
+        Self {
+            first,
+            weights,
+            count,
+            identity: scale == 1.0 && input == output,
+            half: scale == 2.0 && input == 2 * output,
+        }
     }
 
     pub(super) fn is_identity(&self) -> bool {
         self.identity
+    }
+
+    /// `true` if each output is the mean of two inputs of its own.
+    pub(super) fn is_half(&self) -> bool {
+        self.half
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -52,8 +70,11 @@ impl Taps {
 
     /// The inputs that outputs `from..to` need.
     pub(super) fn inputs(&self, from: usize, to: usize) -> (usize, usize) {
-        if self.is_identity() {
+        if self.identity {
             return (from, to);
+        }
+        if self.half {
+            return (2 * from, 2 * to);
         }
         (self.first[from], self.first[to - 1] + self.count)
     }
@@ -98,6 +119,14 @@ pub(super) fn vertical(
     }
 }
 
+/// Halves both sides of a picture: one output row from two of the input's, of one byte a sample.
+pub(super) fn halve(above: &[u8], below: &[u8], to: &mut [u8]) {
+    for ((a, b), to) in above.chunks_exact(2).zip(below.chunks_exact(2)).zip(to) {
+        let (a, b) = (u16::from_le_bytes([a[0], a[1]]), u16::from_le_bytes([b[0], b[1]]));
+        *to = (((a & 255) + (a >> 8) + (b & 255) + (b >> 8) + 2) >> 2) as u8;
+    }
+}
+
 fn round(sum: i32) -> u8 {
     ((sum + ONE / 2) >> 14).clamp(0, 255) as u8
 }
@@ -115,6 +144,14 @@ mod tests {
         let mut to = Samples::default();
         horizontal(&from, &Taps::new(4, 8, 0.5), &mut to);
         assert_eq!(to.data, [0, 25, 75, 125, 175, 200, 200, 200]);
+        horizontal(&from, &Taps::new(4, 2, 2.0), &mut to);
+        assert_eq!(to.data, [50, 200]);
+        // A pixel that covers one sample and a third of the next.
+        horizontal(&from, &Taps::new(4, 3, 4.0 / 3.0), &mut to);
+        assert_eq!(to.data, [25, 150, 200]);
+        let mut half = [0; 2];
+        halve(&[0, 100, 200, 201], &[50, 50, 200, 201], &mut half);
+        assert_eq!(half, [50, 201]);
     }
 
     proptest! {
