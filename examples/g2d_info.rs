@@ -90,7 +90,7 @@ fn as_text(out: &mut impl Write, report: &Report, survey: Option<&Survey>) -> st
     let forced = if report.abi_forced { ", as asked for" } else { "" };
     match report.abi {
         Some(abi) => writeln!(out, "layout: {abi}{forced}")?,
-        None => writeln!(out, "layout: NOT KNOWN, the probes disagree or say nothing; --abi decides"),
+        None => writeln!(out, "layout: NOT KNOWN, the probes disagree or say nothing; --abi decides")?,
     }
     for vote in &report.votes {
         writeln!(out, "  {vote}")?;

@@ -145,9 +145,10 @@ impl TestPattern {
             for (plane, pattern) in self.rows.iter().enumerate() {
                 let len = layout.row_bytes(plane) as usize;
                 let period = pattern.len() - len;
+                let down = layout.fourcc().info().map_or(1, |info| info.planes[plane].vertical);
                 for row in 0..layout.rows(plane) {
                     // Both are whole sample groups: `period` is BARS bars of an even number of pixels.
-                    let pixels_right = u64::from(shift) + u64::from(row / 16 * STEP);
+                    let pixels_right = u64::from(shift) + u64::from(row * down / 16 * STEP);
                     let at = (pixels_right * period as u64 / u64::from(period_pixels(layout.size().width))) as usize;
                     let group = group_bytes(layout.fourcc(), plane);
                     let at = at % period / group * group;

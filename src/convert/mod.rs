@@ -12,6 +12,10 @@
 //! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
 //! (`M2m`), the CPU ([`Cpu`]).
 
+mod auto;
+mod cpu;
+mod decimate;
+mod finished;
 #[cfg(feature = "g2d")]
 pub mod g2d;
 mod plan;
@@ -29,6 +33,9 @@ use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::sys;
 
+pub use auto::{auto, candidates, first_of, Candidate, Choice, Refusal};
+pub use cpu::{Cpu, CpuStats};
+pub use decimate::{Decimated, Decimator};
 #[cfg(feature = "g2d")]
 pub use g2d::G2d;
 pub use plan::{Draw, Fill, Plan, Step};

@@ -75,6 +75,7 @@ pub struct Plan {
     sources: Vec<Layout>,
     target: Layout,
     steps: Vec<Step>,
+    keeps_old: bool,
     memory: MemoryKind,
     pool: Option<PoolId>,
 }
@@ -104,12 +105,13 @@ impl Plan {
                 .map_err(layer)?;
         }
         drop_hidden(&mut steps);
+        let open = uncovered(target.size(), &steps);
+        let keeps_old = !open.is_empty() && request.background.is_none();
         if let Some(color) = request.background {
-            let fills = uncovered(target.size(), &steps);
-            steps.splice(0..0, fills.into_iter().map(|rect| Step::Fill(Fill { rect, color })));
+            steps.splice(0..0, open.into_iter().map(|rect| Step::Fill(Fill { rect, color })));
         }
         let (memory, pool) = (MemoryKind::DmaBuf, None);
-        Ok(Self { sources: sources.to_vec(), target: *target, steps, memory, pool })
+        Ok(Self { sources: sources.to_vec(), target: *target, steps, keeps_old, memory, pool })
     }
 
     /// Says what memory the frames are in, if it is not dma-bufs: devices cannot import a memfd.
@@ -141,6 +143,11 @@ impl Plan {
     /// What is done to the target, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// `true` if something of what the target held before shows in the result.
+    pub fn keeps_old(&self) -> bool {
+        self.keeps_old
     }
 
     /// What memory the frames are in.
@@ -179,7 +186,6 @@ impl Plan {
 }
 
 /// The particulars of a finished target: the time and number of its first source.
-#[allow(dead_code)] // Until the first backend.
 pub(super) fn meta(first: &FrameMeta, target: &FrameMut) -> FrameMeta {
     let flags = first.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC);
     FrameMeta { flags, payload: target.full_payload(), published_ns: 0, ..*first }

@@ -159,6 +159,11 @@ impl DmaBuf {
     pub(crate) fn begin_write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
         Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
     }
+
+    /// [`DmaBuf::begin_write`] for one who also reads what is there.
+    pub(crate) fn begin_update(&self, wait: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_READ | SYNC_WRITE, wait).map(CpuWrite)
+    }
 }
 
 impl CpuRead<'_> {
@@ -204,6 +209,15 @@ impl CpuWrite<'_> {
         }
         READ.fetch_add(len as u64, Ordering::Relaxed);
         WRITTEN.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Copies bytes from `offset_bytes` on into `to`; for [`DmaBuf::begin_update`].
+    pub(crate) fn copy_to(&self, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
+        if !self.0.mapping.copy_out(offset_bytes, to) {
+            return Err(outside(offset_bytes, to.len(), self.0.mapping));
+        }
+        READ.fetch_add(to.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Frame, FrameMeta, FrameMut, Payload};
-use crate::dmabuf::{CpuRead, CpuWrite};
+use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
 
@@ -45,9 +45,18 @@ impl FrameMut {
     /// # Errors
     /// As [`DmaBuf::write`](crate::dmabuf::DmaBuf::write).
     pub fn write(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
+        self.begin(|buffer| buffer.begin_write(wait))
+    }
+
+    /// [`FrameMut::write`] for one who also reads what is there.
+    pub(crate) fn write_over(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
+        self.begin(|buffer| buffer.begin_update(wait))
+    }
+
+    fn begin<'a>(&'a mut self, access: impl Fn(&'a DmaBuf) -> Result<CpuWrite<'a>>) -> Result<FrameWrite<'a>> {
         let mut memory: [Option<CpuWrite<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
-            *guard = Some(buffer.begin_write(wait)?);
+            *guard = Some(access(buffer)?);
         }
         Ok(FrameWrite { layout: self.layout(), memory })
     }
@@ -76,12 +85,26 @@ impl FrameRead<'_> {
     /// `InvalidArgument` if there is no such row or `to` is too short, `Mismatch` if the row is not within the data
     /// that the frame brought.
     pub fn copy_row(&self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
-        let layout = self.frame.layout();
-        let (memory, offset, len) = row_range(layout, plane, row)?;
+        let (_, _, len) = row_range(self.frame.layout(), plane, row)?;
         let short = to.len();
         let to = to.get_mut(..len).ok_or_else(|| {
             Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes into {short}"))
         })?;
+        self.copy_span(plane, row, 0, to)
+    }
+
+    /// Copies a part of a row of a colour plane, from its byte `first_byte` on, to fill `to`.
+    ///
+    /// # Errors
+    /// As [`FrameRead::copy_row`]; `InvalidArgument` if the row ends before `to` is full.
+    pub fn copy_span(&self, plane: usize, row: u32, first_byte: usize, to: &mut [u8]) -> Result<()> {
+        let (memory, offset, row_len) = row_range(self.frame.layout(), plane, row)?;
+        let len = to.len();
+        if first_byte.checked_add(len).map_or(true, |end| end > row_len) {
+            let text = format!("{len} bytes at {first_byte} leave a row of {row_len}");
+            return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
+        }
+        let offset = offset + first_byte;
         let payload = self.frame.meta().payload[memory];
         if offset + len > payload.bytes as usize {
             let text = format!("row {row} of plane {plane} ends at {}, the frame has {}", offset + len, payload.bytes);
@@ -182,6 +205,12 @@ impl<'a> FrameWrite<'a> {
     pub(crate) fn copy_row_from_source(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;
         guard.copy_from_source(offset, from)
+    }
+
+    /// Copies out what one row of a colour plane holds; for [`FrameMut::write_over`].
+    pub(crate) fn copy_row_out(&mut self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
+        let (guard, offset) = self.row(plane, row, to.len())?;
+        guard.copy_to(offset, to)
     }
 
     fn row(&mut self, plane: usize, row: u32, len: usize) -> Result<(&mut CpuWrite<'a>, usize)> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{BufferSet, CpuReads, FrameMut, Home};
-use crate::dmabuf::Allocator;
+use crate::dmabuf::{Allocator, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 
@@ -49,19 +49,38 @@ impl Pool {
     /// # Errors
     /// `InvalidArgument` for a count of 0 or above 64, and as [`Allocator::allocate`]: then nothing stays allocated.
     pub fn new(allocator: &Allocator, layout: Layout, count: usize) -> Result<Self> {
-        if !(1..=MAX_SLOTS).contains(&count) {
-            let text = format!("a pool of {count} buffers; 1 to {MAX_SLOTS} are possible");
-            return Err(Error::new(ErrorKind::InvalidArgument, "allocate", text));
-        }
+        check_count(count)?;
         let name = format!("framelease {}", layout.fourcc());
         let allocate = |&bytes: &u32| allocator.allocate(bytes as usize, &name);
         let memory = (0..count)
             .map(|_| layout.memory_bytes().iter().map(allocate).collect())
             .collect::<Result<Vec<Vec<_>>>>()?;
-        let free = Arc::new(FreeList { slots: Mutex::new((0..count).collect()), returned: Condvar::new() });
-        let buffers =
-            BufferSet::new(layout, CpuReads::of(allocator), memory, Box::new(FreeListHome(Arc::clone(&free))));
-        Ok(Self { buffers, free })
+        Ok(Self::of(layout, CpuReads::of(allocator), memory))
+    }
+
+    /// A pool over buffers from elsewhere, `memory[slot][memory plane]`: another library's allocator, a graphics
+    /// driver's buffers. The caller lets nobody else write them while a frame of the pool is leased.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no buffers or more than 64, `Mismatch` if a slot has not the layout's memory planes or
+    /// one of them is too small.
+    pub fn from_memory(layout: Layout, memory: Vec<Vec<DmaBuf>>) -> Result<Self> {
+        check_count(memory.len())?;
+        for (slot, planes) in memory.iter().enumerate() {
+            let has: Vec<usize> = planes.iter().map(DmaBuf::size_bytes).collect();
+            let fits = |(&has, &needs): (&usize, &u32)| has >= needs as usize;
+            if has.len() != layout.memory_bytes().len() || !has.iter().zip(layout.memory_bytes()).all(fits) {
+                let text = format!("slot {slot} has {has:?} bytes, {layout} needs {:?}", layout.memory_bytes());
+                return Err(Error::new(ErrorKind::Mismatch, "pool", text));
+            }
+        }
+        Ok(Self::of(layout, CpuReads::Unknown, memory))
+    }
+
+    fn of(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>) -> Self {
+        let free = Arc::new(FreeList { slots: Mutex::new((0..memory.len()).collect()), returned: Condvar::new() });
+        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListHome(Arc::clone(&free))));
+        Self { buffers, free }
     }
 
     /// The buffers, to announce or import them before the first frame.
@@ -91,6 +110,14 @@ impl Pool {
             free = self.free.returned.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
+}
+
+fn check_count(count: usize) -> Result<()> {
+    if (1..=MAX_SLOTS).contains(&count) {
+        return Ok(());
+    }
+    let text = format!("a pool of {count} buffers; 1 to {MAX_SLOTS} are possible");
+    Err(Error::new(ErrorKind::InvalidArgument, "pool", text))
 }
 
 #[cfg(test)]
@@ -168,6 +195,22 @@ mod tests {
         let e = frame.read(DEFAULT_WAIT).unwrap().copy_row(0, 1, &mut [0; 6]).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Mismatch);
         assert!(cpu_bytes().written > 0);
+    }
+
+    #[test]
+    fn buffers_from_elsewhere_are_checked() {
+        let layout = *pool(1).buffers().layout();
+        let buffer = |bytes| Allocator::Memfd.allocate(bytes, "test").unwrap();
+        assert!(Pool::from_memory(layout, vec![vec![buffer(4096)]]).unwrap().try_acquire().is_some());
+        let large = Layout::packed("NV12".parse().unwrap(), Size::new(640, 480)).unwrap();
+        for (layout, memory, kind) in [
+            (layout, vec![], ErrorKind::InvalidArgument),
+            (layout, vec![vec![buffer(4096)], vec![]], ErrorKind::Mismatch),
+            (layout, vec![vec![buffer(4096), buffer(4096)]], ErrorKind::Mismatch),
+            (large, vec![vec![buffer(4096)]], ErrorKind::Mismatch),
+        ] {
+            assert_eq!(Pool::from_memory(layout, memory).unwrap_err().kind(), kind);
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ mod picture;
 mod allocations;
 mod camera;
 mod compliance;
+#[cfg(feature = "g2d")]
+#[path = "../conformance/mod.rs"]
+mod conformance;
 mod controls;
 mod devices;
 mod dmabuf;

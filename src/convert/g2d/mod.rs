@@ -61,8 +61,8 @@ pub enum Contiguity {
     /// buffers of V4L2 are refused, everything else is taken.
     #[default]
     ByExporter,
-    /// Every buffer is, because an IOMMU gathers its pages or the user knows. Wrong, and the engine draws over memory
-    /// that is not the buffer's.
+    /// Every buffer is, memfds too if the library takes them, because an IOMMU gathers the pages or the user knows.
+    /// Wrong, and the engine draws over memory that is not the buffer's.
     Assume,
 }
 
@@ -221,6 +221,7 @@ impl G2dBuilder {
                     in_flight: 0,
                     programs: Vec::new(),
                     warp: None,
+                    contiguity: self.contiguity,
                 })
             }
             None => {
@@ -264,6 +265,7 @@ pub struct G2d {
     in_flight: usize,
     programs: Vec<Arc<Program>>,
     warp: Option<Arc<WarpMap>>,
+    contiguity: Contiguity,
 }
 
 impl G2d {
@@ -387,8 +389,8 @@ impl Converter for G2d {
     }
 
     fn check(&self, plan: &Plan) -> Result<()> {
-        if plan.memory_kind() == MemoryKind::Memfd {
-            let text = "the frames are in memfds, which no device imports";
+        if plan.memory_kind() == MemoryKind::Memfd && self.contiguity == Contiguity::ByExporter {
+            let text = "the frames are in memfds: scattered memory, which no device imports";
             return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
         }
         rules::compile(plan, &self.profile).map(drop).map_err(|e| self.named(e))

@@ -1,4 +1,5 @@
 mod abi;
+mod conforming;
 mod drawing;
 mod faults;
 mod importing;

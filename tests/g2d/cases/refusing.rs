@@ -161,6 +161,11 @@ fn frames_that_are_not_the_plan_s_come_back() {
     let rejected = g2d.submit(&std::sync::Arc::new(bound), std::slice::from_ref(&frame), rejected.item).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
     assert!(rejected.error.to_string().contains("generation"), "{}", rejected.error);
+    // Source and target in one buffer.
+    let buffer = pool.buffers().memory(frame.slot()).to_vec();
+    let twin = framelease::frame::Pool::from_memory(l, vec![buffer]).unwrap();
+    let same = g2d.submit(&p, std::slice::from_ref(&frame), twin.try_acquire().unwrap()).unwrap_err();
+    assert!(same.error.to_string().contains("the target overlaps the source"), "{}", same.error);
     // Data that begin between two aligned addresses.
     let mut meta = *frame.meta();
     meta.payload[0].offset_bytes = 8;

@@ -1,0 +1,188 @@
+//! The CPU as a converter: plain and correct, for boards without a 2D engine and as the measure of the others.
+//!
+//! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels.
+//! Scaling is bilinear where it enlarges and averages what a pixel covers where it reduces; a chroma sample stands for
+//! the middle of its pixels. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
+//! left as they are.
+
+mod bands;
+mod blend;
+mod colour;
+mod fetch;
+mod resample;
+mod samples;
+#[cfg(feature = "simd")]
+mod simd;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use crate::dmabuf::DEFAULT_WAIT;
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{FourCc, Layout, Size};
+use crate::frame::{Frame, FrameMut};
+
+use super::finished::Finished;
+use super::plan::meta;
+use super::{Converter, Done, Plan, Step};
+
+/// The most by which one side is enlarged or reduced.
+const MAX_SCALE: u32 = 64;
+
+/// What the CPU did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CpuStats {
+    /// Frames finished.
+    pub frames: u64,
+    /// Bytes copied out of sources (and of targets that keep what they held).
+    pub bytes_read: u64,
+    /// Bytes copied into targets.
+    pub bytes_written: u64,
+}
+
+/// The CPU backend. [`Converter::submit`] does the work before it returns, in the caller's thread; it waits at most
+/// [`DEFAULT_WAIT`] for a device that still uses one of the buffers.
+#[derive(Debug)]
+pub struct Cpu {
+    finished: Finished,
+    scratch: bands::Scratch,
+    #[cfg(feature = "simd")]
+    simd_scratch: simd::Scratch,
+    prepared: Option<(Arc<Plan>, Way)>,
+    stats: CpuStats,
+}
+
+/// How a plan is carried out.
+#[derive(Debug)]
+enum Way {
+    Plain(bands::Prepared),
+    #[cfg(feature = "simd")]
+    Simd(simd::Prepared),
+}
+
+impl Way {
+    fn of(plan: &Arc<Plan>) -> Result<Self> {
+        #[cfg(feature = "simd")]
+        if let Some(prepared) = simd::Prepared::new(plan) {
+            return Ok(Self::Simd(prepared));
+        }
+        bands::Prepared::new(plan).map(Self::Plain)
+    }
+}
+
+impl Cpu {
+    /// A converter with one file descriptor and no thread.
+    ///
+    /// # Errors
+    /// What `eventfd` reports.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            finished: Finished::new()?,
+            scratch: bands::Scratch::default(),
+            #[cfg(feature = "simd")]
+            simd_scratch: simd::Scratch::default(),
+            prepared: None,
+            stats: CpuStats::default(),
+        })
+    }
+
+    /// Frames and bytes until now.
+    pub fn stats(&self) -> CpuStats {
+        self.stats
+    }
+
+    fn draw(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: &mut FrameMut) -> Result<()> {
+        plan.check_frames(sources, target)?;
+        self.check(plan)?;
+        if self.finished.is_full() {
+            return Err(Error::new(ErrorKind::Exhausted, "convert", "too many finished frames wait to be taken"));
+        }
+        let way = match &mut self.prepared {
+            Some((last, way)) if Arc::ptr_eq(last, plan) => way,
+            other => &mut other.insert((Arc::clone(plan), Way::of(plan)?)).1,
+        };
+        let reads = sources.iter().map(|s| s.read(DEFAULT_WAIT)).collect::<Result<Vec<_>>>()?;
+        let mut write = if plan.keeps_old() { target.write_over(DEFAULT_WAIT)? } else { target.write(DEFAULT_WAIT)? };
+        let height = plan.target().size().height as usize;
+        let bands = |rows: usize| (0..height).step_by(rows).map(move |top| (top, (top + rows).min(height)));
+        let (read, written) = match way {
+            Way::Plain(prepared) => {
+                let scratch = &mut self.scratch;
+                for band in bands(prepared.rows_per_band()) {
+                    prepared.band(scratch, &reads, &mut write, band)?;
+                }
+                (&mut scratch.read, &mut scratch.written)
+            }
+            #[cfg(feature = "simd")]
+            Way::Simd(prepared) => {
+                let scratch = &mut self.simd_scratch;
+                for band in bands(prepared.rows_per_band()) {
+                    prepared.band(scratch, &reads, &mut write, band)?;
+                }
+                (&mut scratch.read, &mut scratch.written)
+            }
+        };
+        self.stats.frames += 1;
+        self.stats.bytes_read += std::mem::take(read);
+        self.stats.bytes_written += std::mem::take(written);
+        Ok(())
+    }
+}
+
+impl Converter for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn check(&self, plan: &Plan) -> Result<()> {
+        let unsupported = |text: String| Err(Error::new(ErrorKind::Unsupported, "convert", text).on("cpu"));
+        for layout in plan.sources().iter().chain([plan.target()]) {
+            if samples::groups(layout).is_none() {
+                return unsupported(format!("{} is not a format of this backend", layout.fourcc()));
+            }
+        }
+        for step in plan.steps() {
+            let Step::Draw(draw) = step else { continue };
+            let (from, to) = (draw.upright(), draw.place.size);
+            let far = |a: u32, b: u32| a.max(b) > a.min(b).saturating_mul(MAX_SCALE);
+            if far(from.width, to.width) || far(from.height, to.height) {
+                return unsupported(format!("{from} to {to}: a side is scaled by more than {MAX_SCALE}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
+        // Even for the chroma rows of odd widths.
+        Layout::aligned(fourcc, size, 4)
+    }
+
+    fn submit(
+        &mut self,
+        plan: &Arc<Plan>,
+        sources: &[Frame],
+        mut target: FrameMut,
+    ) -> std::result::Result<(), Rejected<FrameMut>> {
+        if let Err(error) = self.draw(plan, sources, &mut target) {
+            return Err(Rejected { error, item: target });
+        }
+        let meta = meta(sources[0].meta(), &target);
+        self.finished.push(target.freeze(meta));
+        Ok(())
+    }
+
+    fn try_done(&mut self) -> Done {
+        Ok(self.finished.pop())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.finished.len()
+    }
+}
+
+impl AsFd for Cpu {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.finished.as_fd()
+    }
+}

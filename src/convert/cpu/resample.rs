@@ -1,0 +1,176 @@
+//! Separable scaling: bilinear where it enlarges, the mean of what a pixel covers where it reduces.
+
+use super::samples::Samples;
+
+/// Fixed point of the weights.
+const ONE: i32 = 1 << 14;
+
+/// Which input samples make each output sample along one axis.
+#[derive(Debug, Default)]
+pub(super) struct Taps {
+    /// Per output: the first input.
+    first: Vec<usize>,
+    /// Per output: `count` weights, summing to [`ONE`].
+    weights: Vec<i16>,
+    count: usize,
+    identity: bool,
+    half: bool,
+}
+
+impl Taps {
+    /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
+    /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
+    pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
+        let reach = if scale > 1.0 { scale.ceil() as usize + 1 } else { 2 };
+        let count = reach.min(input);
+        let (mut first, mut weights) = (Vec::with_capacity(output), Vec::with_capacity(output * count));
+        for i in 0..output {
+            let (from, center) = (i as f64 * scale, (i as f64 + 0.5) * scale - 0.5);
+            let begin = if scale > 1.0 { from } else { center }.floor().clamp(0.0, (input - count) as f64) as usize;
+            let weight = |sample: usize| {
+                let at = sample as f64;
+                if scale > 1.0 {
+                    (at + 1.0).min(from + scale) - at.max(from)
+                } else {
+                    1.0 - (at - center).abs()
+                }
+            };
+            let raw: Vec<f64> = (begin..begin + count).map(|sample| weight(sample).max(0.0)).collect();
+            let sum: f64 = raw.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            let at = weights.len();
+            weights.extend(raw.iter().map(|w| (w / sum * f64::from(ONE)).round() as i16));
+            // Rounding must neither lighten nor darken: the largest weight takes the rest.
+            let total: i32 = weights[at..].iter().map(|&w| i32::from(w)).sum();
+            if let Some(largest) = weights[at..].iter_mut().max_by_key(|w| **w) {
+                *largest = (i32::from(*largest) + ONE - total) as i16;
+            }
+            first.push(begin);
+        }
+        Self {
+            first,
+            weights,
+            count,
+            identity: scale == 1.0 && input == output,
+            half: scale == 2.0 && input == 2 * output,
+        }
+    }
+
+    pub(super) fn is_identity(&self) -> bool {
+        self.identity
+    }
+
+    /// `true` if each output is the mean of two inputs of its own.
+    pub(super) fn is_half(&self) -> bool {
+        self.half
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.first.len()
+    }
+
+    /// The inputs that outputs `from..to` need.
+    pub(super) fn inputs(&self, from: usize, to: usize) -> (usize, usize) {
+        if self.identity {
+            return (from, to);
+        }
+        if self.half {
+            return (2 * from, 2 * to);
+        }
+        (self.first[from], self.first[to - 1] + self.count)
+    }
+
+    fn of(&self, output: usize) -> (usize, &[i16]) {
+        (self.first[output], &self.weights[output * self.count..][..self.count])
+    }
+}
+
+/// Scales all columns of `from` to `to`, which gets `across.outputs()` of them.
+pub(super) fn horizontal(from: &Samples, across: &Taps, to: &mut Samples) {
+    to.reshape(across.outputs(), from.height);
+    for y in 0..from.height {
+        let row = from.row(y);
+        for (x, out) in to.row_mut(y).iter_mut().enumerate() {
+            let (first, weights) = across.of(x);
+            let sum: i32 = weights.iter().zip(&row[first..]).map(|(&w, &s)| i32::from(w) * i32::from(s)).sum();
+            *out = round(sum);
+        }
+    }
+}
+
+/// Scales rows: `from` begins with the input row `first_input`; outputs `begin..end` go to `to`.
+pub(super) fn vertical(
+    from: &Samples,
+    first_input: usize,
+    down: &Taps,
+    (begin, end): (usize, usize),
+    sums: &mut Vec<i32>,
+    to: &mut Samples,
+) {
+    to.reshape(from.width, end - begin);
+    for y in begin..end {
+        let (first, weights) = down.of(y);
+        sums.clear();
+        sums.resize(from.width, 0);
+        for (k, &weight) in weights.iter().enumerate().filter(|(_, &w)| w != 0) {
+            let row = from.row(first - first_input + k);
+            sums.iter_mut().zip(row).for_each(|(sum, &s)| *sum += i32::from(weight) * i32::from(s));
+        }
+        to.row_mut(y - begin).iter_mut().zip(&*sums).for_each(|(out, &sum)| *out = round(sum));
+    }
+}
+
+/// Halves both sides of a picture: one output row from two of the input's, of one byte a sample.
+pub(super) fn halve(above: &[u8], below: &[u8], to: &mut [u8]) {
+    for ((a, b), to) in above.chunks_exact(2).zip(below.chunks_exact(2)).zip(to) {
+        let (a, b) = (u16::from_le_bytes([a[0], a[1]]), u16::from_le_bytes([b[0], b[1]]));
+        *to = (((a & 255) + (a >> 8) + (b & 255) + (b >> 8) + 2) >> 2) as u8;
+    }
+}
+
+fn round(sum: i32) -> u8 {
+    ((sum + ONE / 2) >> 14).clamp(0, 255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn halving_averages_and_doubling_interpolates() {
+        let mut from = Samples::default();
+        from.reshape(4, 1);
+        from.data.copy_from_slice(&[0, 100, 200, 200]);
+        let mut to = Samples::default();
+        horizontal(&from, &Taps::new(4, 8, 0.5), &mut to);
+        assert_eq!(to.data, [0, 25, 75, 125, 175, 200, 200, 200]);
+        horizontal(&from, &Taps::new(4, 2, 2.0), &mut to);
+        assert_eq!(to.data, [50, 200]);
+        // A pixel that covers one sample and a third of the next.
+        horizontal(&from, &Taps::new(4, 3, 4.0 / 3.0), &mut to);
+        assert_eq!(to.data, [25, 150, 200]);
+        let mut half = [0; 2];
+        halve(&[0, 100, 200, 201], &[50, 50, 200, 201], &mut half);
+        assert_eq!(half, [50, 201]);
+    }
+
+    proptest! {
+        #[test]
+        fn flat_pictures_stay_flat(input in 1usize..400, output in 1usize..400, value: u8) {
+            let taps = Taps::new(input, output, input as f64 / output as f64);
+            let (a, b) = taps.inputs(0, output);
+            prop_assert!(b <= input && a == 0);
+            let mut from = Samples::default();
+            from.reshape(input, 1);
+            from.data.fill(value);
+            let mut to = Samples::default();
+            horizontal(&from, &taps, &mut to);
+            prop_assert!(to.data.iter().all(|&v| v == value));
+            let mut column = Samples::default();
+            column.reshape(1, input);
+            column.data.fill(value);
+            vertical(&column, 0, &taps, (0, output), &mut Vec::new(), &mut to);
+            prop_assert!(to.data.iter().all(|&v| v == value));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Pictures that are known at every point: smooth functions, so what scales them does not matter, only where it puts
+//! what. Written into frames and compared with them by code of the tests' own.
+
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::format::{FormatKind, Layout, Range};
+use framelease::frame::{Frame, Pool};
+
+/// Red, green, blue and straight alpha, 0 to 1.
+pub type Rgba = [f64; 4];
+
+/// Picture number `which` at a point of the unit square. Neither symmetric nor periodic in any orientation.
+pub fn point(which: usize, u: f64, v: f64) -> Rgba {
+    let wave = |x: f64| 0.5 + 0.4 * (x * std::f64::consts::TAU).sin();
+    match which % 3 {
+        0 => [0.1 + 0.8 * u, 0.9 - 0.8 * v, wave(0.7 * u + 0.4 * v), 0.3 + 0.6 * u],
+        1 => [wave(0.6 * v + 0.2), 0.2 + 0.6 * (u * 0.7 + v * 0.3), 0.9 - 0.7 * u, 0.9 - 0.5 * v],
+        _ => [0.8 - 0.6 * v, wave(0.5 * u - 0.3 * v), 0.15 + 0.7 * v, 0.5 + 0.3 * v],
+    }
+}
+
+/// Y, U, V codes in the layout's colour space, not rounded.
+fn yuv(layout: &Layout, [r, g, b, _]: Rgba) -> [f64; 3] {
+    let colour = layout.colorimetry();
+    let (kr, kb) = colour.matrix().luma_weights();
+    let (kr, kb) = (f64::from(kr), f64::from(kb));
+    let y = kr * r + (1.0 - kr - kb) * g + kb * b;
+    let (u, v) = ((b - y) / (2.0 * (1.0 - kb)), (r - y) / (2.0 * (1.0 - kr)));
+    match colour.quantization(FormatKind::Yuv) {
+        Range::Full => [255.0 * y, 128.0 + 255.0 * u, 128.0 + 255.0 * v],
+        _ => [16.0 + 219.0 * y, 128.0 + 224.0 * u, 128.0 + 224.0 * v],
+    }
+}
+
+fn byte(value: f64) -> u8 {
+    value.round().clamp(0.0, 255.0) as u8
+}
+
+/// The bytes of one row of a colour plane of picture `which`. `premultiplied` multiplies colours by alpha.
+fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32) -> Vec<u8> {
+    let info = layout.fourcc().info().unwrap();
+    let (width, height) = (f64::from(layout.size().width), f64::from(layout.size().height));
+    let at = |x: f64, y: f64| {
+        let [r, g, b, a] = point(which, x / width, y / height);
+        if premultiplied {
+            [r * a, g * a, b * a, a]
+        } else {
+            [r, g, b, a]
+        }
+    };
+    // The middle of `across` x `down` pixels, within the picture.
+    let middle = |x: u32, across: u32, down: u32| {
+        let mid = |i: u32, n: u32, side: f64| (f64::from(i * n) + f64::from((i + 1) * n).min(side)) / 2.0;
+        at(mid(x, across, width), mid(y, down, height))
+    };
+    let name = info.name.trim_end_matches('M');
+    let (across, down) = (info.planes[plane].horizontal, info.planes[plane].vertical);
+    let count = layout.size().width.div_ceil(across);
+    let mut out = Vec::new();
+    for x in 0..count {
+        let pixel = middle(x, across, down);
+        let [_, u, v] = yuv(layout, pixel).map(byte);
+        let luma = |x: u32| byte(yuv(layout, middle(x, 1, 1))[0]);
+        let [r, g, b, a] = pixel.map(|c| byte(c * 255.0));
+        match (name, plane) {
+            ("YUYV", _) => out.extend([luma(2 * x), u, luma(2 * x + 1), v]),
+            ("YVYU", _) => out.extend([luma(2 * x), v, luma(2 * x + 1), u]),
+            ("UYVY", _) => out.extend([u, luma(2 * x), v, luma(2 * x + 1)]),
+            ("VYUY", _) => out.extend([v, luma(2 * x), u, luma(2 * x + 1)]),
+            ("GREY", _) | ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420", 0) => out.push(luma(x)),
+            ("NV12" | "NV16", _) => out.extend([u, v]),
+            ("NV21" | "NV61", _) => out.extend([v, u]),
+            ("YUV420", 1) | ("YVU420", 2) => out.push(u),
+            ("YUV420" | "YVU420", _) => out.push(v),
+            ("RGB565", _) => {
+                let part = |c: f64, most: f64| (c * most).round() as u16;
+                let word = part(pixel[0], 31.0) << 11 | part(pixel[1], 63.0) << 5 | part(pixel[2], 31.0);
+                out.extend(word.to_le_bytes());
+            }
+            ("RGB24", _) => out.extend([r, g, b]),
+            ("BGR24", _) => out.extend([b, g, r]),
+            ("RGBA32" | "RGBX32", _) => out.extend([r, g, b, a]),
+            ("ABGR32" | "XBGR32", _) => out.extend([b, g, r, a]),
+            ("ARGB32" | "XRGB32", _) => out.extend([a, r, g, b]),
+            ("BGRA32" | "BGRX32", _) => out.extend([a, b, g, r]),
+            (name, _) => panic!("no test picture for {name}"),
+        }
+    }
+    out
+}
+
+/// A frame that shows picture `which`, from a pool of its own.
+pub fn frame(allocator: &Allocator, layout: &Layout, which: usize, premultiplied: bool) -> Frame {
+    let mut frame = Pool::new(allocator, *layout, 1).unwrap().try_acquire().unwrap();
+    {
+        let mut write = frame.write(DEFAULT_WAIT).unwrap();
+        for plane in 0..layout.planes().len() {
+            for y in 0..layout.rows(plane) {
+                write.copy_row(plane, y, &row(layout, which, premultiplied, plane, y)).unwrap();
+            }
+        }
+    }
+    frame.freeze_full(which as u64 + 7, 1_000_000 * which as u64)
+}
+
+/// Peak signal-to-noise ratio in dB over the pixels that `count` accepts; both as RGB, three bytes a pixel.
+pub fn psnr(expected: &[u8], got: &[u8], count: impl Fn(usize) -> bool) -> f64 {
+    assert_eq!(expected.len(), got.len());
+    let (mut sum, mut n) = (0.0, 0);
+    for (_, (a, b)) in expected.iter().zip(got).enumerate().filter(|(i, _)| count(i / 3)) {
+        sum += (f64::from(*a) - f64::from(*b)).powi(2);
+        n += 1;
+    }
+    assert!(n > 0, "nothing to compare");
+    if sum == 0.0 {
+        99.0
+    } else {
+        10.0 * (255.0f64.powi(2) * f64::from(n) / sum).log10()
+    }
+}

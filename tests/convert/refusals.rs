@@ -1,0 +1,102 @@
+//! Frames that are not the plan's: refused with a reason, and the target comes back.
+
+use super::*;
+use framelease::convert::MAX_LAYERS;
+use framelease::frame::{FrameMut, Payload};
+use framelease::ErrorKind;
+
+struct Setup {
+    plan: Arc<Plan>,
+    source: Frame,
+    pool: Pool,
+}
+
+fn setup() -> Setup {
+    let source = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 4), 0, false);
+    let target = layout("RGB24", 64, 48, 4);
+    let plan = Arc::new(Plan::new(&Request::convert(Layer::default()), &[*source.layout()], &target).unwrap());
+    Setup { plan, source, pool: Pool::new(&Allocator::Memfd, target, 1).unwrap() }
+}
+
+/// Submits; the frames must come back and the error be of `kind` and contain `text`.
+fn refused(plan: &Arc<Plan>, sources: &[Frame], target: FrameMut, kind: ErrorKind, text: &str) {
+    let (slot, buffers) = (target.slot(), target.buffers().clone());
+    let held: Vec<usize> = sources.iter().map(|s| s.buffers().held()).collect();
+    let mut cpu = Cpu::new().unwrap();
+    let rejected = cpu.submit(plan, sources, target).unwrap_err();
+    assert_eq!(rejected.error.kind(), kind, "{rejected}");
+    assert!(rejected.to_string().contains(text), "{rejected}");
+    assert_eq!((rejected.item.slot(), rejected.item.buffers().id()), (slot, buffers.id()));
+    assert_eq!(sources.iter().map(|s| s.buffers().held()).collect::<Vec<_>>(), held);
+    assert_eq!(cpu.in_flight(), 0);
+    let e = cpu.done(WAIT).unwrap_err();
+    assert!(e.error.kind() == ErrorKind::State && e.item.is_none());
+}
+
+#[test]
+fn other_layouts() {
+    let s = setup();
+    let other = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 64), 0, false);
+    let strided = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 128), 0, false);
+    assert_eq!(other.layout(), s.source.layout());
+    refused(&s.plan, &[strided], s.pool.try_acquire().unwrap(), ErrorKind::Mismatch, "source 0");
+    let small = Pool::new(&Allocator::Memfd, layout("RGB24", 32, 24, 4), 1).unwrap();
+    refused(&s.plan, std::slice::from_ref(&s.source), small.try_acquire().unwrap(), ErrorKind::Mismatch, "RGB3 32x24");
+    refused(&s.plan, &[], s.pool.try_acquire().unwrap(), ErrorKind::InvalidArgument, "0 frames");
+}
+
+#[test]
+fn another_generation() {
+    let s = setup();
+    let bound = Arc::new((*s.plan).clone().bound_to(s.pool.buffers()).unwrap());
+    let again = Pool::new(&Allocator::Memfd, *s.plan.target(), 1).unwrap();
+    let text = "another pool generation";
+    refused(&bound, std::slice::from_ref(&s.source), again.try_acquire().unwrap(), ErrorKind::Mismatch, text);
+    let other = Pool::new(&Allocator::Memfd, layout("RGB24", 32, 24, 4), 1).unwrap();
+    assert_eq!((*s.plan).clone().bound_to(other.buffers()).unwrap_err().kind(), ErrorKind::Mismatch);
+    Cpu::new().unwrap().submit(&bound, &[s.source], s.pool.try_acquire().unwrap()).unwrap();
+}
+
+#[test]
+fn a_frame_that_brought_less_than_its_layout() {
+    let s = setup();
+    let mut meta = *s.source.meta();
+    meta.payload[0] = Payload { offset_bytes: 0, bytes: 64 * 48 };
+    let short = s.source.with_meta(meta);
+    refused(&s.plan, &[short], s.pool.try_acquire().unwrap(), ErrorKind::Mismatch, "the frame brought 3072");
+}
+
+#[test]
+fn a_target_that_is_its_own_source() {
+    let rgb = layout("RGB24", 64, 48, 4);
+    let plan = Arc::new(Plan::new(&Request::convert(Layer::default()), &[rgb], &rgb).unwrap());
+    let buffer = Allocator::Memfd.allocate(64 * 48 * 3, "one").unwrap();
+    let pool = || Pool::from_memory(rgb, vec![vec![buffer.clone()]]).unwrap();
+    let source = pool().try_acquire().unwrap().freeze_full(0, 0);
+    let target = pool().try_acquire().unwrap();
+    refused(&plan, &[source], target, ErrorKind::InvalidArgument, "the target overlaps the source");
+}
+
+#[test]
+fn a_hundred_layers() {
+    let s = setup();
+    let e = Plan::new(&Request::compose(vec![Layer::default(); 100]), &[*s.source.layout(); 100], s.plan.target());
+    assert!(e.unwrap_err().to_string().contains(&format!("1 to {MAX_LAYERS}")));
+}
+
+#[test]
+fn too_many_finished_frames() {
+    let s = setup();
+    let pool = Pool::new(&Allocator::Memfd, *s.plan.target(), 64).unwrap();
+    let mut cpu = Cpu::new().unwrap();
+    while let Some(target) = pool.try_acquire() {
+        cpu.submit(&s.plan, std::slice::from_ref(&s.source), target).unwrap();
+    }
+    let e = cpu.submit(&s.plan, std::slice::from_ref(&s.source), s.pool.try_acquire().unwrap()).unwrap_err();
+    assert_eq!(e.error.kind(), ErrorKind::Exhausted);
+    assert_eq!(cpu.in_flight(), 64);
+    for _ in 0..64 {
+        assert!(cpu.try_done().unwrap().is_some());
+    }
+    assert!(cpu.try_done().unwrap().is_none());
+}
