@@ -1,6 +1,9 @@
 //! Tests on real kernel drivers. `cargo lab test` runs them in a guest, as root and one at a time; plain `cargo test`
 //! uses what the machine has, and says what it skips.
 
+// The suite brings its own copies of what the examples share.
+#![allow(clippy::duplicate_mod)]
+
 #[path = "../../examples/common/mod.rs"]
 mod common;
 #[path = "../../examples/common/picture.rs"]

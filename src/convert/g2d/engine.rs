@@ -173,7 +173,7 @@ impl Engine {
         if target.memory().is_empty() || sources.iter().any(|s| s.memory().is_empty()) {
             return false;
         }
-        if program.has_fill && !self.swatch_file() {
+        if program.has_copy || program.has_fill && !self.swatch_file() {
             return false;
         }
         let (imports, handle) = (&mut self.imports, &self.handle);
@@ -202,6 +202,8 @@ impl Engine {
             let blits: &[Blit] = match op {
                 Op::Blit(blit) => std::slice::from_ref(blit),
                 Op::Multi(blits) => blits,
+                // Not begun by files.
+                Op::Copy => &[],
                 Op::Fill { color, to, caps, .. } => match self.fill_by_file(*color, to, caps, (to_offsets, to_fds)) {
                     Ok(()) => {
                         begun = true;
@@ -252,6 +254,7 @@ impl Engine {
         };
         for op in &program.ops {
             match op {
+                Op::Copy => self.copy(sources, target, abi)?,
                 Op::Fill { color, to, clear, caps } => {
                     self.fill_by_address(*color, &with_planes(to, to_planes), *clear, caps, abi)?;
                 }
@@ -293,6 +296,30 @@ impl Engine {
             Status::Ok => Ok(()),
             status => Err(self.call_error("g2d_blit", status, sources[blit.source].layout(), target.layout())),
         }
+    }
+
+    fn copy(&mut self, sources: &[Frame], target: &FrameMut, abi: Abi) -> Result<()> {
+        let Some(source) = sources.first() else { return Ok(()) };
+        let pairs = source.memory().iter().zip(target.memory()).zip(target.layout().memory_bytes());
+        for (((from, to), &bytes), payload) in pairs.zip(&source.meta().payload) {
+            let refused = |text: String| Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(&self.name);
+            if payload.offset_bytes != 0 {
+                return Err(refused(format!("the data begin at byte {}, it copies from 0", payload.offset_bytes)));
+            }
+            let Ok(bytes) = i32::try_from(bytes) else {
+                return Err(refused(format!("{bytes} bytes, it takes an int")));
+            };
+            self.imports.hold(from, &self.handle, abi.raw())?;
+            self.imports.hold(to, &self.handle, abi.raw())?;
+            let status = match (self.imports.held(from), self.imports.held(to)) {
+                (Some(from), Some(to)) => self.handle.copy(to, from, bytes),
+                _ => Status::Missing,
+            };
+            if !status.is_ok() {
+                return Err(self.call_error("g2d_copy", status, source.layout(), target.layout()));
+            }
+        }
+        Ok(())
     }
 
     /// `false` if the library will not: then the layers are drawn one by one, now and from now on.
@@ -512,6 +539,7 @@ fn profile(report: &Report, alloc: bool) -> Profile {
         multi_blit: report.has("g2d_multi_blit") && report.feature("MULTI_SOURCE_BLT") == Answer::Yes,
         clear: report.has("g2d_clear"),
         alloc: alloc && report.has("g2d_clear"),
+        copy: report.has("g2d_copy") && report.has("g2d_buf_from_fd") && report.has("g2d_free"),
         warp: report.has("g2d_set_warp_coordinates") && report.feature("WARP_DEWARP") == Answer::Yes,
     }
 }

@@ -107,6 +107,27 @@ impl Imports {
     }
 }
 
+impl Imports {
+    /// Makes sure that there is a `g2d_buf` for the buffer.
+    pub(super) fn hold(&mut self, buffer: &DmaBuf, handle: &Handle, abi: Abi) -> Result<()> {
+        self.address(buffer, handle, abi)?;
+        let entry = self.entry(buffer, handle);
+        if entry.held.is_none() {
+            let descriptor = buffer.as_fd().try_clone_to_owned().map_err(|e| Error::io("dup", &e))?;
+            let Some(imported) = handle.buf_from_fd(descriptor.as_fd()) else {
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_buf_from_fd", format!("{buffer:?}: NULL")));
+            };
+            entry.held = Some((imported, descriptor));
+        }
+        Ok(())
+    }
+
+    /// What [`Imports::hold`] has made.
+    pub(super) fn held(&self, buffer: &DmaBuf) -> Option<&Buffer> {
+        self.entries.iter().find(|e| e.id == buffer.id()).and_then(|e| e.held.as_ref()).map(|(buffer, _)| buffer)
+    }
+}
+
 fn release(entry: Entry, handle: &Handle) {
     if let Some((buffer, descriptor)) = entry.held {
         handle.free(buffer);

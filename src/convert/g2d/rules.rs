@@ -33,6 +33,8 @@ pub(super) struct Profile {
     pub(super) multi_blit: bool,
     pub(super) clear: bool,
     pub(super) alloc: bool,
+    /// `g2d_copy`, and `g2d_buf_from_fd` for what it takes.
+    pub(super) copy: bool,
     pub(super) warp: bool,
 }
 
@@ -60,6 +62,8 @@ pub(super) enum Op {
     Blit(Blit),
     /// Layers that `g2d_multi_blit` takes in one pass; blits one by one if it does not.
     Multi(Vec<Blit>),
+    /// The only source as it is, byte by byte: `g2d_copy`, which knows no formats.
+    Copy,
     /// A colour: `g2d_clear` where the target has no alpha component and the call its addresses, else a blit from a
     /// square of that colour.
     Fill {
@@ -76,18 +80,27 @@ pub(super) struct Program {
     pub(super) plan: Arc<Plan>,
     pub(super) ops: Vec<Op>,
     pub(super) has_fill: bool,
+    /// `g2d_copy` takes buffers of the library's own making, no files.
+    pub(super) has_copy: bool,
 }
 
 impl Program {
     pub(super) fn new(plan: &Arc<Plan>, profile: &Profile) -> Result<Self> {
         let ops = compile(plan, profile)?;
         let has_fill = ops.iter().any(|op| matches!(op, Op::Fill { .. }));
-        Ok(Self { plan: Arc::clone(plan), ops, has_fill })
+        let has_copy = ops.iter().any(|op| matches!(op, Op::Copy));
+        Ok(Self { plan: Arc::clone(plan), ops, has_fill, has_copy })
     }
 }
 
 pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
     let target = plan.target();
+    if is_copy(plan)
+        && profile.copy
+        && takes(profile, Role::Target, info(target)?.g2d.unwrap_or(u32::MAX)) == Some(false)
+    {
+        return Ok(vec![Op::Copy]);
+    }
     check_picture(target, profile, Role::Target).map_err(|e| e.on("the target"))?;
     let mut ops: Vec<Op> = Vec::with_capacity(plan.steps().len());
     for step in plan.steps() {
@@ -105,6 +118,16 @@ pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
         }
     }
     Ok(ops)
+}
+
+/// Whether nothing becomes of the one source but that it is there again.
+fn is_copy(plan: &Plan) -> bool {
+    let [Step::Draw(draw)] = plan.steps() else { return false };
+    let whole = Rect::of(plan.target().size());
+    plan.sources() == [*plan.target()]
+        && draw.is_opaque()
+        && (draw.crop, draw.place) == (whole, whole)
+        && (draw.flip, draw.rotation) == (Flip::None, Rotation::None)
 }
 
 /// Adds a blit, into one multi-blit with those before it where the call can take them all: same place in source and

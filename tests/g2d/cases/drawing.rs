@@ -41,6 +41,35 @@ fn same_size_keeps_every_byte_in_both_layouts() {
 }
 
 #[test]
+fn what_cannot_be_drawn_can_be_copied() {
+    for abi in ABIS {
+        let fake = Fake::new(abi);
+        let mut g2d = fake.open();
+        for format in ["NV12", "NV12M", "YUV420", "VYUY"] {
+            let pool = pool(layout(format, 64, 48), 2);
+            let l = pool.buffers().layout();
+            let frame = source(&pool, noise);
+            let p = simple(Layer::default(), l, l);
+            let done = run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
+            for plane in 0..l.planes().len() {
+                assert_eq!(rows(&done, plane), rows(&frame, plane), "{format} plane {plane}");
+            }
+            assert!(g2d.check(&simple(Layer::default().flip(Flip::Vertical), l, l)).is_err());
+        }
+        assert_eq!(fake.get("copies"), 5);
+        // It does not go around an offset of the data.
+        let pool = pool(layout("NV12", 64, 48), 2);
+        let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
+        let frame = source(&pool, noise);
+        let mut meta = *frame.meta();
+        meta.payload[0].offset_bytes = 64;
+        g2d.submit(&p, &[frame.with_meta(meta)], pool.try_acquire().unwrap()).unwrap();
+        assert!(g2d.done(TIMEOUT).unwrap_err().error.to_string().contains("begin at byte 64"));
+        fake.lawful();
+    }
+}
+
+#[test]
 fn all_eight_orientations_are_one_pass() {
     let turned = |flip: Flip, rotation: Rotation, from: &[Vec<[u8; 4]>]| {
         let mut p = from.to_vec();
