@@ -6,10 +6,14 @@ mod common;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
 
+#[path = "../conformance/mod.rs"]
+mod conformance;
+
 mod allocations;
 mod camera;
 mod compliance;
 mod controls;
+mod convert;
 mod devices;
 mod dmabuf;
 mod faults;
