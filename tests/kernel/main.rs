@@ -9,13 +9,14 @@ mod common;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
 
+#[path = "../conformance/mod.rs"]
+mod conformance;
+
 mod allocations;
 mod camera;
 mod compliance;
-#[cfg(feature = "g2d")]
-#[path = "../conformance/mod.rs"]
-mod conformance;
 mod controls;
+mod convert;
 mod devices;
 mod dmabuf;
 mod faults;

@@ -291,7 +291,7 @@ impl Layer {
                 if part.columns.is_half() && part.rows.is_half() {
                     placed.reshape(part.columns.outputs(), outputs.1 - outputs.0);
                     for row in 0..placed.height {
-                        halve(fetched.row(2 * row), fetched.row(2 * row + 1), placed.row_mut(row));
+                        halve::<1>(fetched.row(2 * row), fetched.row(2 * row + 1), placed.row_mut(row));
                     }
                     continue;
                 }

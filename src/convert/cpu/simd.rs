@@ -201,9 +201,9 @@ impl Scratch {
             for (pair, out) in pairs.zip(self.scaled[to].chunks_exact_mut(width * bytes)) {
                 let (above, below) = pair.split_at(columns * bytes);
                 if bytes == 1 {
-                    halve(above, below, out)
+                    halve::<1>(above, below, out)
                 } else {
-                    halve_pairs(above, below, out)
+                    halve::<2>(above, below, out)
                 }
             }
             return Ok(());
@@ -232,18 +232,6 @@ impl Scratch {
             .use_alpha(false)
             .crop(0.0, begin as f64 * scale - from as f64, columns as f64, (end - begin) as f64 * scale);
         self.resizer.resize(&source, &mut target, Some(&options)).map_err(|e| resize(&e))
-    }
-}
-
-/// [`halve`] for samples of two bytes: the words of a pair of chroma samples are summed as two 16-bit lanes.
-fn halve_pairs(above: &[u8], below: &[u8], to: &mut [u8]) {
-    const LANES: u32 = 0x00ff_00ff;
-    let word = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    for ((a, b), to) in above.chunks_exact(4).zip(below.chunks_exact(4)).zip(to.chunks_exact_mut(2)) {
-        let (a, b) = (word(a), word(b));
-        let (first, second) = ((a & LANES) + (b & LANES), (a >> 8 & LANES) + (b >> 8 & LANES));
-        let mean = |sums: u32| (((sums & 0xffff) + (sums >> 16) + 2) >> 2) as u8;
-        to.copy_from_slice(&[mean(first), mean(second)]);
     }
 }
 
