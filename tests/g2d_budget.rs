@@ -30,7 +30,7 @@ fn a_job_allocates_nothing_and_opens_nothing() {
         let request = Request::convert(Layer::default().fit(Fit::Keep));
         let p = plan(&request, &[*sources.buffers().layout()], targets.buffers().layout());
         let frames = [source(&sources, |_, _, _| 0), source(&sources, |_, _, _| 0)];
-        let mut jobs = |count: usize| {
+        let jobs = |g2d: &mut framelease::convert::G2d, count: usize| {
             let (mut begun, mut ended) = (0, 0);
             while ended < count {
                 while begun < count && g2d.in_flight() < 8 {
@@ -42,11 +42,11 @@ fn a_job_allocates_nothing_and_opens_nothing() {
                 ended += 1;
             }
         };
-        jobs(50);
+        jobs(&mut g2d, 50);
         let (fds, allocated) = (descriptors(), allocations::of_all_threads());
         let before = (allocations::of_all_threads(), syscalls(), process_cpu_time());
         assert!(before.0 >= allocated);
-        jobs(JOBS);
+        jobs(&mut g2d, JOBS);
         let after = (allocations::of_all_threads(), syscalls(), process_cpu_time());
         let calls = fake.get("blits") + fake.get("dmabuf_blits") + fake.get("clears");
         assert!(calls >= 3 * JOBS as i64, "margins and picture");
@@ -61,5 +61,14 @@ fn a_job_allocates_nothing_and_opens_nothing() {
         let most = if wait == Wait::Fence { 3.05 } else { 2.05 };
         assert!(polls <= most, "{polls} calls of the caller a job");
         fake.lawful();
+        // A parked worker keeps its thread and handle, and nothing of its last user's.
+        let before = descriptors();
+        drop(g2d);
+        eventually(|| descriptors() < before);
+        let parked = descriptors();
+        for _ in 0..5 {
+            drop(fake.open());
+        }
+        eventually(|| descriptors() == parked);
     }
 }

@@ -88,10 +88,6 @@ impl Engine {
         self.caps_known
     }
 
-    pub(super) fn imports(&self) -> usize {
-        self.imports.len()
-    }
-
     /// Forgets buffers that are gone.
     pub(super) fn sweep(&mut self) {
         self.imports.sweep(&self.handle);

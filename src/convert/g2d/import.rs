@@ -82,10 +82,6 @@ impl Imports {
         self.entries.drain(..).for_each(|e| release(e, handle));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(super) fn by_file(&mut self, buffer: &DmaBuf, handle: &Handle) -> ByFile {
         self.entry(buffer, handle).by_file
     }

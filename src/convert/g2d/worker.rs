@@ -219,10 +219,16 @@ fn live(library: &'static Library, first: Assignment) {
         let (engine, report) = Engine::new(handle, assignment.abi, assignment.contiguity);
         assignment.shared.lock().opened = Some(Ok((Arc::new(report), engine.profile())));
         assignment.shared.answer.notify_all();
-        let _guard = Guard(Arc::clone(&assignment.shared));
-        let served = Server { shared: &assignment.shared, engine, wait: assignment.wait, pending: VecDeque::new() };
-        let Some(kept) = served.run() else { return };
-        handle = kept;
+        handle = {
+            let _guard = Guard(Arc::clone(&assignment.shared));
+            let (shared, wait) = (&*assignment.shared, assignment.wait);
+            let server = Server { shared, engine, wait, pending: VecDeque::new(), swept: true };
+            match server.run() {
+                Some(handle) => handle,
+                None => return,
+            }
+        };
+        // A parked worker holds nothing of its last user's.
         drop(assignment);
         let parking = Arc::new(Parked { library, next: Mutex::new(None), claimed: Condvar::new() });
         parked().push(Arc::clone(&parking));
@@ -244,6 +250,8 @@ struct Server<'a> {
     wait: Wait,
     /// Submitted, with their fences, oldest first.
     pending: VecDeque<(Job, OwnedFd)>,
+    /// No job has brought buffers since imports were last looked through.
+    swept: bool,
 }
 
 /// Whether another job may be submitted while a fence is awaited.
@@ -311,8 +319,13 @@ impl Server<'_> {
             if !self.pending.is_empty() {
                 return Next::Fence;
             }
-            if self.engine.imports() > 0 {
+            if !self.swept {
+                // Calls libg2d: not under the lock, which the user's thread takes.
+                drop(state);
                 self.engine.sweep();
+                self.swept = true;
+                state = self.shared.lock();
+                continue;
             }
             state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -321,6 +334,7 @@ impl Server<'_> {
     /// # Errors
     /// The device is lost.
     fn begin(&mut self, job: Job) -> Result<()> {
+        self.swept = false;
         let drawn = self.engine.draw(&job.program, &job.sources, &job.target, job.warp.as_ref());
         if drawn.is_ok() && self.wait == Wait::Fence {
             if let Some(fence) = self.engine.fence() {

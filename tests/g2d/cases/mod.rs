@@ -3,6 +3,7 @@ mod conforming;
 mod drawing;
 mod faults;
 mod importing;
+mod info;
 mod opening;
 mod refusing;
 mod support;
