@@ -17,7 +17,8 @@
 //! - dma-bufs: identity, CPU access, fences, allocation from dma-heaps, udmabuf and memfd ([`dmabuf`]).
 //! - Fan-out to other processes with quotas, policies and deadlines ([`share`]).
 //!
-//! What it does not do: start a thread, block without a timeout, panic over what a kernel, a peer or a file says,
+//! What it does not do: start a thread (but the one of `convert::G2d`, which its user names), block without a timeout,
+//! panic over what a kernel, a peer or a file says,
 //! lend `&[u8]` over memory that a device may write, or copy a pixel that nobody asked it to copy.
 
 #![deny(missing_docs, missing_debug_implementations)]

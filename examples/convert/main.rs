@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::convert::{candidates, first_of, Choice, Layer, Plan, Request};
+use framelease::convert::{candidates, Layer, Plan, Request};
 use framelease::dmabuf::{cpu_bytes, CpuBytes};
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{process_cpu_time, Frame, Pool};
@@ -38,31 +38,29 @@ fn run() -> common::Result<()> {
     let target_size = o.size.unwrap_or_else(|| default_size(&o, &layouts));
     let request = request(&o, &layouts, target_size);
 
-    // The layout that a target should have is the backend's to say, and the plan is for one layout.
-    let mut refused = Vec::new();
-    let mut found = None;
+    // The layout that a target should have is the backend's to say, and a plan is for one layout.
+    let (mut refused, mut found) = (Vec::new(), None);
     for candidate in candidates().filter(|c| o.accepts(c)) {
         let converter = match candidate {
             Ok(converter) => converter,
             Err(refusal) => {
-                refused.push((refusal.backend, refusal.error.to_string()));
+                refused.push((refusal.backend, refusal.error));
                 continue;
             }
         };
         let target = converter.target_layout(o.to, target_size)?.with_colorimetry(o.colorimetry(&layouts[0]));
         let plan = Plan::new(&request, &layouts, &target)?.memory(memory);
-        match first_of(&plan, [Ok(converter)]) {
-            Ok(Choice { converter, .. }) => {
+        match converter.check(&plan) {
+            Ok(()) => {
                 found = Some((converter, plan));
                 break;
             }
-            Err(e) => refused.push((String::new(), e.to_string())),
+            Err(e) => refused.push((converter.name().to_owned(), e)),
         }
     }
-    let Some((mut converter, plan)) = found else {
-        let said: Vec<String> = refused.into_iter().map(|(_, text)| text).collect();
-        return Err(format!("no backend converts this: {}", said.join("; ")).into());
-    };
+    let refused: Vec<String> = refused.into_iter().map(|(name, e)| format!("{name}: {e}")).collect();
+    let (mut converter, plan) =
+        found.ok_or_else(|| format!("no backend converts this:\n  {}", refused.join("\n  ")))?;
     let plan = Arc::new(plan);
     let pool = Pool::new(&allocator, *plan.target(), 3)?;
 
@@ -94,7 +92,7 @@ fn run() -> common::Result<()> {
     let each = frames.max(1);
     if o.json {
         let quoted = |text: &String| common::quoted(text);
-        let refused: Vec<String> = refused.iter().map(|(_, text)| quoted(text)).collect();
+        let refused: Vec<String> = refused.iter().map(quoted).collect();
         println!(
             "{{\"backend\":{},\"refused\":[{}],\"from\":[{}],\"to\":{},\"width\":{},\"height\":{},\"memory\":\"{memory:?}\",\
              \"frames\":{frames},\"us_per_frame\":{:.0},\"cpu_us_per_frame\":{:.0},\"cpu_bytes_read_per_frame\":{},\
@@ -112,9 +110,7 @@ fn run() -> common::Result<()> {
         );
         return Ok(());
     }
-    for (backend, why) in &refused {
-        println!("not {backend}{}{why}", if backend.is_empty() { "" } else { ": " });
-    }
+    refused.iter().for_each(|why| println!("not {why}"));
     let from: Vec<String> = layouts.iter().map(Layout::to_string).collect();
     println!("{name}: {} to {}, {memory:?} memory", from.join(" + "), plan.target());
     println!("{frames} frames, {:.0} us each, {:.0} us of them CPU", per(taken.0), per(taken.1));

@@ -37,8 +37,11 @@ pub fn auto(plan: &Plan) -> Result<Choice> {
 
 /// Every backend of this machine, in the order of [`auto`].
 pub fn candidates() -> impl Iterator<Item = Candidate> {
-    let devices = std::iter::once_with(m2m::candidates).flatten();
-    devices.chain(std::iter::once_with(|| opened("cpu", Cpu::new())))
+    let cpu = std::iter::once_with(|| opened("cpu", Cpu::new()));
+    let rest = std::iter::once_with(m2m::candidates).flatten().chain(cpu);
+    #[cfg(feature = "g2d")]
+    let rest = std::iter::once_with(|| opened("g2d", super::G2d::open())).chain(rest);
+    rest
 }
 
 /// Picks the first of `candidates` that can carry `plan` out. Later ones are not opened.

@@ -53,6 +53,19 @@ pub struct BufferId {
 #[derive(Clone)]
 pub struct DmaBuf(Arc<Inner>);
 
+/// See [`DmaBuf::downgrade`].
+#[cfg(feature = "g2d")]
+#[derive(Clone, Debug)]
+pub(crate) struct WeakDmaBuf(std::sync::Weak<Inner>);
+
+#[cfg(feature = "g2d")]
+impl WeakDmaBuf {
+    /// `true` while the handle that it came from, or a clone of that, lives: until then its identity names no other.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
 struct Inner {
     fd: OwnedFd,
     id: BufferId,
@@ -149,6 +162,22 @@ impl DmaBuf {
         sys::dma_buf::set_name(self.as_fd(), name).map_err(|e| Error::os("DMA_BUF_SET_NAME", e))
     }
 
+    /// A handle that keeps neither the memory nor the descriptor.
+    #[cfg(feature = "g2d")]
+    pub(crate) fn downgrade(&self) -> WeakDmaBuf {
+        WeakDmaBuf(Arc::downgrade(&self.0))
+    }
+
+    /// The driver that made the dma-buf, such as `system`, `linux,cma`, `udmabuf`, `videobuf2_dma_contig`: `exp_name`
+    /// of its fdinfo, Linux 5.3 on. Three system calls.
+    #[cfg(feature = "g2d")]
+    pub(crate) fn exporter(&self) -> Option<String> {
+        use std::os::fd::AsRawFd;
+        (0..3).for_each(|_| sys::calls::tick());
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.as_fd().as_raw_fd())).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("exp_name:")).map(|name| name.trim().to_owned())
+    }
+
     fn dma_buf_only(&self, op: &'static str) -> Result<()> {
         match self.0.kind {
             MemoryKind::DmaBuf => Ok(()),
@@ -203,6 +232,13 @@ impl PartialEq for DmaBuf {
 }
 
 impl Eq for DmaBuf {}
+
+#[cfg(feature = "g2d")]
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inner(inode {})", self.id.ino)
+    }
+}
 
 impl fmt::Debug for DmaBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,6 +59,13 @@ mod raw {
     nix::ioctl_write_ptr!(set_name, b'b', 1, u64);
     nix::ioctl_readwrite!(export_sync_file, b'b', 2, SyncFile);
     nix::ioctl_write_ptr!(import_sync_file, b'b', 3, SyncFile);
+    // Declared "write" in NXP's header, but the kernel writes to it.
+    #[cfg(feature = "g2d")]
+    nix::ioctl_readwrite_bad!(
+        phys,
+        nix::request_code_write!(b'b', 10, std::mem::size_of::<std::ffi::c_ulong>()),
+        std::ffi::c_ulong
+    );
     nix::ioctl_readwrite!(heap_alloc, b'H', 0, HeapAllocation);
     nix::ioctl_write_ptr!(udmabuf_create, b'u', 0x42, UdmabufCreate);
 }
@@ -110,6 +117,16 @@ pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, fence: BorrowedFd<'_>, access
     retry(|| unsafe { raw::import_sync_file(fd.as_raw_fd(), &arg) }).map(drop)
 }
 
+/// `DMA_BUF_IOCTL_PHYS` of NXP's kernels: the address of the first segment. ENOTTY on others.
+#[cfg(feature = "g2d")]
+pub(crate) fn phys(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let mut address: std::ffi::c_ulong = 0;
+    // SAFETY: `address` is a live, exclusively borrowed `unsigned long`, all of NXP's struct.
+    retry(|| unsafe { raw::phys(fd.as_raw_fd(), &mut address) })?;
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    Ok(address as u64)
+}
+
 /// `DMA_HEAP_IOCTL_ALLOC` on an open heap: a new dma-buf, readable and writable.
 pub(crate) fn heap_alloc(heap: BorrowedFd<'_>, len: u64) -> Result<OwnedFd, Errno> {
     let fd_flags = (libc::O_RDWR | libc::O_CLOEXEC) as u32;
@@ -143,5 +160,7 @@ mod tests {
         assert_eq!(nix::request_code_write!(b'b', 3, 8), 0x4008_6203);
         assert_eq!(nix::request_code_readwrite!(b'H', 0, 24), 0xc018_4800);
         assert_eq!(nix::request_code_write!(b'u', 0x42, 24), 0x4018_7542);
+        let phys = nix::request_code_write!(b'b', 10, std::mem::size_of::<std::ffi::c_ulong>());
+        assert_eq!(phys, if cfg!(target_pointer_width = "64") { 0x4008_620a } else { 0x4004_620a });
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod clock;
 pub(crate) mod dma_buf;
 #[cfg(feature = "v4l")]
 pub(crate) mod dup;
+#[cfg(feature = "g2d")]
+pub(crate) mod g2d;
 pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod socket;

@@ -204,10 +204,12 @@ pub fn compare(case: &Case, done: &Frame) -> f64 {
     db
 }
 
+type Known = Rc<(Vec<u8>, Vec<bool>)>;
+
 /// What the case must give as RGB, seen `(dx, dy)` pixels aside; and which pixels are clear of all edges. The same for
 /// all formats but those without alpha or colour, so it is kept.
-fn expected(case: &Case, dx: f64, dy: f64) -> Rc<(Vec<u8>, Vec<bool>)> {
-    thread_local!(static KNOWN: RefCell<HashMap<String, Rc<(Vec<u8>, Vec<bool>)>>> = RefCell::default());
+fn expected(case: &Case, dx: f64, dy: f64) -> Known {
+    thread_local!(static KNOWN: RefCell<HashMap<String, Known>> = RefCell::default());
     let size = case.target.size();
     let grey = [&case.target, &case.sources[0]].iter().any(|l| l.fourcc() == FourCc::new(b"GREY"));
     let sources: Vec<_> = case.sources.iter().map(|l| (l.size(), l.fourcc().info().unwrap().has_alpha())).collect();

@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 struct Counting;
 
@@ -11,7 +12,10 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
+static ALL: AtomicU64 = AtomicU64::new(0);
+
 fn count() {
+    ALL.fetch_add(1, Ordering::Relaxed);
     // A thread that is ending has no counter any more.
     let _ = COUNT.try_with(|c| c.set(c.get() + 1));
 }
@@ -40,6 +44,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations that this thread has made.
+#[allow(dead_code)] // Not by every test.
 pub fn of_this_thread() -> u64 {
     COUNT.with(Cell::get)
+}
+
+/// Allocations that all threads have made.
+#[allow(dead_code)] // Not by every test.
+pub fn of_all_threads() -> u64 {
+    ALL.load(Ordering::Relaxed)
 }

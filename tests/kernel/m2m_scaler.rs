@@ -11,6 +11,7 @@ use framelease::frame::{Frame, Pool};
 use framelease::v4l2::Device;
 
 use crate::conformance::{self, picture, rgb};
+use crate::convert::camera_to_convert_to_share;
 use crate::devices::*;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -321,4 +322,19 @@ fn the_driver_says_which_strides_it_takes() {
         assert_eq!(e.kind(), ErrorKind::Unsupported);
         assert!(e.to_string().contains(rule), "{e}");
     }
+}
+
+#[test]
+fn a_camera_s_frames_are_turned_and_shared_and_the_cpu_touches_no_pixel() {
+    leaving_nothing(|| {
+        for (from, to, rotation) in [
+            ("NV12", "RGBA32", Rotation::None),
+            ("NV12M", "NV12", Rotation::Clockwise90),
+            ("YUYV", "NV12M", Rotation::Half),
+        ] {
+            let Some(mut m2m) = scaler() else { return };
+            let Some(touched) = camera_to_convert_to_share(&mut m2m, from, to, rotation) else { return };
+            assert_eq!(touched, 0, "{from} to {to}");
+        }
+    });
 }

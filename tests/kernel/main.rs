@@ -1,6 +1,9 @@
 //! Tests on real kernel drivers. `cargo lab test` runs them in a guest, as root and one at a time; plain `cargo test`
 //! uses what the machine has, and says what it skips.
 
+// The suite brings its own copies of what the examples share.
+#![allow(clippy::duplicate_mod)]
+
 #[path = "../../examples/common/mod.rs"]
 mod common;
 #[path = "../conformance/mod.rs"]
@@ -12,9 +15,13 @@ mod allocations;
 mod camera;
 mod compliance;
 mod controls;
+mod convert;
 mod devices;
 mod dmabuf;
 mod faults;
+#[cfg(feature = "g2d")]
+#[path = "../g2d/cases/mod.rs"]
+mod g2d;
 mod imports;
 mod m2m;
 mod m2m_scaler;

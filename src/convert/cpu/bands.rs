@@ -1,17 +1,16 @@
 //! A plan carried out band by band: each band of the target is composed in private memory and written once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::convert::{Draw, Fill, Plan, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, Rect};
-use crate::frame::{Frame, FrameMut, FrameRead, FrameWrite};
+use crate::frame::{FrameRead, FrameWrite};
 
 use super::blend::Mix;
 use super::colour::{codes, Conversion, Space};
 use super::fetch::fetch;
-use super::resample::{horizontal, vertical, Taps};
+use super::resample::{halve, horizontal, vertical, Taps};
 use super::samples::{groups, Group, Samples, COMPONENTS};
 
 /// Samples of one component that a band's sources may have: with four of them, what a second-level cache holds.
@@ -49,7 +48,7 @@ enum Work {
 
 /// A plan, prepared.
 #[derive(Debug)]
-struct Prepared {
+pub(super) struct Prepared {
     plan: Arc<Plan>,
     work: Vec<Work>,
     target: Vec<Group>,
@@ -59,15 +58,9 @@ struct Prepared {
     rows: usize,
 }
 
-/// The private memory of a conversion, kept from one to the next.
+/// Private memory of a band, kept from one conversion to the next.
 #[derive(Debug, Default)]
-pub(super) struct Bands {
-    prepared: Option<Prepared>,
-    scratch: Scratch,
-}
-
-#[derive(Debug, Default)]
-struct Scratch {
+pub(super) struct Scratch {
     /// The target's components of one band, each with its own subsampling.
     band: [Samples; COMPONENTS],
     bytes: Vec<u8>,
@@ -82,36 +75,12 @@ struct Scratch {
     /// One component with the target's subsampling.
     ready: Samples,
     alphas: Samples,
-    read: u64,
-    written: u64,
-}
-
-impl Bands {
-    /// Draws the sources into the target; says how many bytes were read and written.
-    pub(super) fn draw(
-        &mut self,
-        plan: &Arc<Plan>,
-        sources: &[Frame],
-        target: &mut FrameMut,
-        wait: Duration,
-    ) -> Result<(u64, u64)> {
-        let prepared = match &mut self.prepared {
-            Some(p) if Arc::ptr_eq(&p.plan, plan) => p,
-            other => other.insert(Prepared::new(plan)?),
-        };
-        let reads = sources.iter().map(|s| s.read(wait)).collect::<Result<Vec<_>>>()?;
-        let mut write = if plan.keeps_old() { target.write_over(wait)? } else { target.write(wait)? };
-        let height = plan.target().size().height as usize;
-        for top in (0..height).step_by(prepared.rows) {
-            let rows = (top, (top + prepared.rows).min(height));
-            prepared.band(&mut self.scratch, &reads, &mut write, rows)?;
-        }
-        Ok((std::mem::take(&mut self.scratch.read), std::mem::take(&mut self.scratch.written)))
-    }
+    pub(super) read: u64,
+    pub(super) written: u64,
 }
 
 impl Prepared {
-    fn new(plan: &Arc<Plan>) -> Result<Self> {
+    pub(super) fn new(plan: &Arc<Plan>) -> Result<Self> {
         let target = plan.target();
         let space = Space::of(target);
         let has_alpha = target.fourcc().info().is_some_and(|info| info.has_alpha());
@@ -136,8 +105,12 @@ impl Prepared {
         Ok(Self { plan: Arc::clone(plan), work, target, zero, has_alpha, rows })
     }
 
+    pub(super) fn rows_per_band(&self) -> usize {
+        self.rows
+    }
+
     /// Composes and writes the target's rows `top..bottom`.
-    fn band(
+    pub(super) fn band(
         &self,
         scratch: &mut Scratch,
         reads: &[FrameRead<'_>],
@@ -315,6 +288,13 @@ impl Layer {
             scratch.read += fetch(read, &self.draw, &part.group, inputs, &mut scratch.bytes, &mut scratch.fetched)?;
             for (which, component) in part.group.components().iter().enumerate() {
                 let (fetched, placed) = (&mut scratch.fetched[which], &mut scratch.placed[component.index]);
+                if part.columns.is_half() && part.rows.is_half() {
+                    placed.reshape(part.columns.outputs(), outputs.1 - outputs.0);
+                    for row in 0..placed.height {
+                        halve::<1>(fetched.row(2 * row), fetched.row(2 * row + 1), placed.row_mut(row));
+                    }
+                    continue;
+                }
                 match (part.columns.is_identity(), part.rows.is_identity()) {
                     (true, true) => std::mem::swap(fetched, placed),
                     (false, true) => horizontal(fetched, &part.columns, placed),

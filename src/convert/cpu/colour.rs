@@ -44,7 +44,7 @@ impl Space {
     }
 
     /// Signal from R'G'B' in 0 to 1, without offsets.
-    fn from_rgb(&self) -> Matrix3 {
+    fn signal_from_rgb(self) -> Matrix3 {
         let Some((kr, kb)) = self.yuv else { return [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] };
         let (kr, kb) = (f64::from(kr), f64::from(kb));
         let kg = 1.0 - kr - kb;
@@ -52,8 +52,8 @@ impl Space {
         [[kr, kg, kb], [-kr * u, -kg * u, (1.0 - kb) * u], [(1.0 - kr) * v, -kg * v, -kb * v]]
     }
 
-    fn to_rgb(self) -> Matrix3 {
-        let Some((kr, kb)) = self.yuv else { return self.from_rgb() };
+    fn signal_to_rgb(self) -> Matrix3 {
+        let Some((kr, kb)) = self.yuv else { return self.signal_from_rgb() };
         let (kr, kb) = (f64::from(kr), f64::from(kb));
         let kg = 1.0 - kr - kb;
         let (b, r) = (2.0 * (1.0 - kb), 2.0 * (1.0 - kr));
@@ -77,7 +77,7 @@ impl Conversion {
         if from == to {
             return None;
         }
-        let (a, b, from_scale, to_scale) = (to.from_rgb(), from.to_rgb(), from.scales(), to.scales());
+        let (a, b, from_scale, to_scale) = (to.signal_from_rgb(), from.signal_to_rgb(), from.scales(), to.scales());
         let (from_zero, to_zero) = (from.zero(), to.zero());
         let mut conversion = Self { factors: [[0; 3]; 3], offsets: [0; 3] };
         for i in 0..3 {

@@ -11,6 +11,8 @@ mod colour;
 mod fetch;
 mod resample;
 mod samples;
+#[cfg(feature = "simd")]
+mod simd;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -44,8 +46,29 @@ pub struct CpuStats {
 #[derive(Debug)]
 pub struct Cpu {
     finished: Finished,
-    bands: bands::Bands,
+    scratch: bands::Scratch,
+    #[cfg(feature = "simd")]
+    simd_scratch: simd::Scratch,
+    prepared: Option<(Arc<Plan>, Way)>,
     stats: CpuStats,
+}
+
+/// How a plan is carried out.
+#[derive(Debug)]
+enum Way {
+    Plain(bands::Prepared),
+    #[cfg(feature = "simd")]
+    Simd(simd::Prepared),
+}
+
+impl Way {
+    fn of(plan: &Arc<Plan>) -> Result<Self> {
+        #[cfg(feature = "simd")]
+        if let Some(prepared) = simd::Prepared::new(plan) {
+            return Ok(Self::Simd(prepared));
+        }
+        bands::Prepared::new(plan).map(Self::Plain)
+    }
 }
 
 impl Cpu {
@@ -54,7 +77,14 @@ impl Cpu {
     /// # Errors
     /// What `eventfd` reports.
     pub fn new() -> Result<Self> {
-        Ok(Self { finished: Finished::new()?, bands: bands::Bands::default(), stats: CpuStats::default() })
+        Ok(Self {
+            finished: Finished::new()?,
+            scratch: bands::Scratch::default(),
+            #[cfg(feature = "simd")]
+            simd_scratch: simd::Scratch::default(),
+            prepared: None,
+            stats: CpuStats::default(),
+        })
     }
 
     /// Frames and bytes until now.
@@ -68,10 +98,34 @@ impl Cpu {
         if self.finished.is_full() {
             return Err(Error::new(ErrorKind::Exhausted, "convert", "too many finished frames wait to be taken"));
         }
-        let (read, written) = self.bands.draw(plan, sources, target, DEFAULT_WAIT)?;
+        let way = match &mut self.prepared {
+            Some((last, way)) if Arc::ptr_eq(last, plan) => way,
+            other => &mut other.insert((Arc::clone(plan), Way::of(plan)?)).1,
+        };
+        let reads = sources.iter().map(|s| s.read(DEFAULT_WAIT)).collect::<Result<Vec<_>>>()?;
+        let mut write = if plan.keeps_old() { target.write_over(DEFAULT_WAIT)? } else { target.write(DEFAULT_WAIT)? };
+        let height = plan.target().size().height as usize;
+        let bands = |rows: usize| (0..height).step_by(rows).map(move |top| (top, (top + rows).min(height)));
+        let (read, written) = match way {
+            Way::Plain(prepared) => {
+                let scratch = &mut self.scratch;
+                for band in bands(prepared.rows_per_band()) {
+                    prepared.band(scratch, &reads, &mut write, band)?;
+                }
+                (&mut scratch.read, &mut scratch.written)
+            }
+            #[cfg(feature = "simd")]
+            Way::Simd(prepared) => {
+                let scratch = &mut self.simd_scratch;
+                for band in bands(prepared.rows_per_band()) {
+                    prepared.band(scratch, &reads, &mut write, band)?;
+                }
+                (&mut scratch.read, &mut scratch.written)
+            }
+        };
         self.stats.frames += 1;
-        self.stats.bytes_read += read;
-        self.stats.bytes_written += written;
+        self.stats.bytes_read += std::mem::take(read);
+        self.stats.bytes_written += std::mem::take(written);
         Ok(())
     }
 }

@@ -1,5 +1,4 @@
-//! Separable scaling with a triangle filter: bilinear where it enlarges, an average over what a pixel covers where it
-//! reduces.
+//! Separable scaling: bilinear where it enlarges, the mean of what a pixel covers where it reduces.
 
 use super::samples::Samples;
 
@@ -15,20 +14,28 @@ pub(super) struct Taps {
     weights: Vec<i16>,
     count: usize,
     identity: bool,
+    half: bool,
 }
 
 impl Taps {
     /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
     /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
     pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
-        let support = scale.max(1.0);
-        let count = ((2.0 * support).ceil() as usize + 1).min(input);
+        let reach = if scale > 1.0 { scale.ceil() as usize + 1 } else { 2 };
+        let count = reach.min(input);
         let (mut first, mut weights) = (Vec::with_capacity(output), Vec::with_capacity(output * count));
         for i in 0..output {
-            let center = (i as f64 + 0.5) * scale - 0.5;
-            let begin = ((center - support).floor() as i64 + 1).clamp(0, (input - count) as i64) as usize;
-            let raw: Vec<f64> =
-                (0..count).map(|k| (1.0 - ((begin + k) as f64 - center).abs() / support).max(0.0)).collect();
+            let (from, center) = (i as f64 * scale, (i as f64 + 0.5) * scale - 0.5);
+            let begin = if scale > 1.0 { from } else { center }.floor().clamp(0.0, (input - count) as f64) as usize;
+            let weight = |sample: usize| {
+                let at = sample as f64;
+                if scale > 1.0 {
+                    (at + 1.0).min(from + scale) - at.max(from)
+                } else {
+                    1.0 - (at - center).abs()
+                }
+            };
+            let raw: Vec<f64> = (begin..begin + count).map(|sample| weight(sample).max(0.0)).collect();
             let sum: f64 = raw.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let at = weights.len();
             weights.extend(raw.iter().map(|w| (w / sum * f64::from(ONE)).round() as i16));
@@ -39,11 +46,22 @@ impl Taps {
             }
             first.push(begin);
         }
-        Self { first, weights, count, identity: scale == 1.0 && input == output }
+        Self {
+            first,
+            weights,
+            count,
+            identity: scale == 1.0 && input == output,
+            half: scale == 2.0 && input == 2 * output,
+        }
     }
 
     pub(super) fn is_identity(&self) -> bool {
         self.identity
+    }
+
+    /// `true` if each output is the mean of two inputs of its own.
+    pub(super) fn is_half(&self) -> bool {
+        self.half
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -52,8 +70,11 @@ impl Taps {
 
     /// The inputs that outputs `from..to` need.
     pub(super) fn inputs(&self, from: usize, to: usize) -> (usize, usize) {
-        if self.is_identity() {
+        if self.identity {
             return (from, to);
+        }
+        if self.half {
+            return (2 * from, 2 * to);
         }
         (self.first[from], self.first[to - 1] + self.count)
     }
@@ -98,6 +119,31 @@ pub(super) fn vertical(
     }
 }
 
+/// Halves both sides of a picture: one output row from two of the input's, of samples of `BYTES` (1 or 2) components.
+///
+/// In blocks of a fixed size, which compilers turn into vector instructions.
+pub(super) fn halve<const BYTES: usize>(above: &[u8], below: &[u8], to: &mut [u8]) {
+    const BLOCK: usize = 32;
+    let rest = to.len() / BLOCK * BLOCK;
+    let blocks = above.chunks_exact(2 * BLOCK).zip(below.chunks_exact(2 * BLOCK));
+    for ((a, b), to) in blocks.zip(to.chunks_exact_mut(BLOCK)) {
+        let mut sums = [0u16; 2 * BLOCK];
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum = u16::from(a) + u16::from(b);
+        }
+        for (to, pair) in to.chunks_exact_mut(BYTES).zip(sums.chunks_exact(2 * BYTES)) {
+            for i in 0..BYTES {
+                to[i] = ((pair[i] + pair[i + BYTES] + 2) >> 2) as u8;
+            }
+        }
+    }
+    for (i, to) in to.iter_mut().enumerate().skip(rest) {
+        let first = i / BYTES * 2 * BYTES + i % BYTES;
+        let sum: u16 = [above, below].iter().map(|row| u16::from(row[first]) + u16::from(row[first + BYTES])).sum();
+        *to = ((sum + 2) >> 2) as u8;
+    }
+}
+
 fn round(sum: i32) -> u8 {
     ((sum + ONE / 2) >> 14).clamp(0, 255) as u8
 }
@@ -115,9 +161,35 @@ mod tests {
         let mut to = Samples::default();
         horizontal(&from, &Taps::new(4, 8, 0.5), &mut to);
         assert_eq!(to.data, [0, 25, 75, 125, 175, 200, 200, 200]);
+        horizontal(&from, &Taps::new(4, 2, 2.0), &mut to);
+        assert_eq!(to.data, [50, 200]);
+        // A pixel that covers one sample and a third of the next.
+        horizontal(&from, &Taps::new(4, 3, 4.0 / 3.0), &mut to);
+        assert_eq!(to.data, [25, 150, 200]);
+        let mut half = [0; 2];
+        halve::<1>(&[0, 100, 200, 201], &[50, 50, 200, 201], &mut half);
+        assert_eq!(half, [50, 201]);
+        halve::<2>(&[0, 100, 200, 201], &[50, 50, 200, 201], &mut half);
+        assert_eq!(half, [113, 138]);
     }
 
     proptest! {
+        #[test]
+        fn blocks_and_the_rest_of_a_row_are_halved_alike(rows in prop::collection::vec(any::<[u8; 2]>(), 4..400)) {
+            let (above, below): (Vec<u8>, Vec<u8>) = rows.iter().map(|&[a, b]| (a, b)).unzip();
+            let mean = |at: [usize; 2]| (at.iter().map(|&i| u32::from(above[i]) + u32::from(below[i])).sum::<u32>() + 2) / 4;
+            let (mut one, mut two) = (vec![0; rows.len() / 2], vec![0; rows.len() / 4 * 2]);
+            halve::<1>(&above, &below, &mut one);
+            halve::<2>(&above, &below, &mut two);
+            for (i, &got) in one.iter().enumerate() {
+                prop_assert_eq!(u32::from(got), mean([2 * i, 2 * i + 1]));
+            }
+            for (i, &got) in two.iter().enumerate() {
+                let first = i / 2 * 4 + i % 2;
+                prop_assert_eq!(u32::from(got), mean([first, first + 2]));
+            }
+        }
+
         #[test]
         fn flat_pictures_stay_flat(input in 1usize..400, output in 1usize..400, value: u8) {
             let taps = Taps::new(input, output, input as f64 / output as f64);

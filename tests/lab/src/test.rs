@@ -21,6 +21,8 @@ use crate::{modules, say, signals, Res};
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
 const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
+/// Software libg2d's, which cargo builds with the tests.
+const FAKES: [&str; 2] = ["libfake_g2d_legacy.so", "libfake_g2d_modern.so"];
 
 const EXAMPLES_BUILD: [&str; 6] = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
 
@@ -203,6 +205,11 @@ fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration)
 fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
     let place = |a: &Artifact| format!("{}/{}", &EXAMPLES[1..], a.name);
     let mut programs: Vec<_> = built.examples.into_iter().map(|a| (place(&a), a.executable)).collect();
+    // Shared objects that tests load lie beside them, here and there.
+    if let (Some(from), Some(to)) = (built.tests.executable.parent(), Path::new(KERNEL_TEST_PLACE).parent()) {
+        let fakes = FAKES.iter().map(|name| (to.join(name), from.join(name)));
+        programs.extend(fakes.map(|(to, from)| (to.display().to_string()[1..].to_string(), from)));
+    }
     programs.push((KERNEL_TEST_PLACE[1..].to_string(), built.tests.executable));
     // --show-output: what a passed test said, such as that it skipped, counts.
     let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"].map(String::from).to_vec();

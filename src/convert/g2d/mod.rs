@@ -1,0 +1,452 @@
+//! The i.MX 2D engines through libg2d, which is opened at run time (feature `g2d`).
+//!
+//! libg2d has one name and several natures: two layouts of its structs under one soname, three kinds of hardware, and
+//! symbols that come and go. [`G2dBuilder::open`] finds out which it is ([`G2d::report`] tells), the rules of the kind
+//! are checked before any call, and calls are made by one named thread per handle. What libg2d says is believed only
+//! where a trial confirms it.
+//!
+//! Not on every i.MX8: 8MN, 8MQ and 8DXL have no 2D engine, and [`G2dBuilder::open`] answers `NotFound` there.
+
+mod engine;
+mod import;
+mod probe;
+mod report;
+mod rules;
+mod warp;
+mod worker;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dmabuf::{DmaBuf, MemoryKind};
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{FourCc, Layout, Size};
+use crate::frame::{Frame, FrameMut};
+use crate::sys::g2d::{Library, LoadError};
+
+use super::{plan, Converter, Done, Plan};
+use rules::{Profile, Program};
+use worker::{Assignment, Finished, Job, Shared};
+
+pub use report::{Abi, Answer, FormatTrial, Report, Survey, Variant, Vote};
+pub use warp::{WarpFormat, WarpMap};
+
+/// The name that the dynamic loader looks up if nothing else is said.
+const LIBRARY: &str = "libg2d.so.2";
+/// Plans whose calls are kept; a fifth takes the place of the oldest.
+const PROGRAMS: usize = 4;
+const MAX_DEPTH: usize = 64;
+
+/// How the worker waits for the hardware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wait {
+    /// `g2d_finish` behind every job.
+    #[default]
+    Finish,
+    /// A fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is under way;
+    /// `g2d_finish` where the library gives none.
+    Fence,
+}
+
+/// How it is told whether a buffer without `g2d_blit_dmabuf` is contiguous: nothing asks the hardware.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Contiguity {
+    /// By the driver that made it (`exp_name` of its fdinfo): system heaps, udmabuf, vmalloc and scatter-gather
+    /// buffers of V4L2 are refused, everything else is taken.
+    #[default]
+    ByExporter,
+    /// Every buffer is, memfds too if the library takes them, because an IOMMU gathers the pages or the user knows.
+    /// Wrong, and the engine draws over memory that is not the buffer's.
+    Assume,
+}
+
+/// How a library is opened.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct G2dBuilder {
+    library: Option<PathBuf>,
+    abi: Option<Abi>,
+    thread_name: String,
+    depth: usize,
+    wait: Wait,
+    contiguity: Contiguity,
+    open_timeout: Duration,
+}
+
+impl Default for G2dBuilder {
+    fn default() -> Self {
+        Self {
+            library: None,
+            abi: None,
+            thread_name: "g2d".into(),
+            depth: 8,
+            wait: Wait::Finish,
+            contiguity: Contiguity::ByExporter,
+            open_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl G2dBuilder {
+    /// Opens this file. Default: `FRAMELEASE_G2D_LIBRARY` of the environment, else `libg2d.so.2` as the dynamic loader
+    /// finds it.
+    ///
+    /// The file's code runs in this process: name what you trust.
+    pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
+        self.library = Some(path.into());
+        self
+    }
+
+    /// Decides the layout of the library's structs, whatever the probes say. Default: `FRAMELEASE_G2D_ABI` (`legacy`
+    /// or `modern`) of the environment, else the probes.
+    ///
+    /// With the wrong one libg2d reads addresses where there are none.
+    pub fn abi(mut self, abi: Abi) -> Self {
+        self.abi = Some(abi);
+        self
+    }
+
+    /// Names the worker thread, as `ps -L` and `top -H` show it: 15 bytes. Default: `g2d`.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// Jobs that may be in flight. Default: 8.
+    pub fn depth(mut self, jobs: usize) -> Self {
+        self.depth = jobs;
+        self
+    }
+
+    /// How the worker waits for the hardware.
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How scattered buffers are told.
+    pub fn contiguity(mut self, contiguity: Contiguity) -> Self {
+        self.contiguity = contiguity;
+        self
+    }
+
+    /// How long opening may take: `g2d_open` sets up OpenCL on some boards. Default: 10 s.
+    pub fn open_timeout(mut self, timeout: Duration) -> Self {
+        self.open_timeout = timeout;
+        self
+    }
+
+    /// Opens the library, starts or takes over its worker thread, and lets it probe.
+    ///
+    /// The library is never closed and its handle kept: after the drop of the [`G2d`] the thread sleeps until the same
+    /// library is opened again.
+    ///
+    /// # Errors
+    /// `NotFound` without a library, `WrongFile` for one that lacks a core symbol, `Unsupported` if the probes of the
+    /// layout disagree or say nothing, `Timeout` if `g2d_open` does not return, `InvalidArgument` for a depth of 0 or
+    /// above 64 or a thread name with a NUL, and what `g2d_open` reports.
+    pub fn open(self) -> Result<G2d> {
+        let g2d = self.start()?;
+        let report = &g2d.report;
+        if report.abi.is_none() {
+            let votes: Vec<String> = report.votes.iter().map(Vote::to_string).collect();
+            let text = format!(
+                "the probes of the structs' layout do not agree: {}; FRAMELEASE_G2D_ABI or G2dBuilder::abi decides",
+                votes.join("; ")
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "g2d_open", text).on(report.path.display()));
+        }
+        Ok(g2d)
+    }
+
+    /// What the library is and can do, also if its probes disagree: then without the [`Survey`], which tries caps,
+    /// formats and (with `buffer`, of which nothing is drawn) imports, some hundred calls.
+    ///
+    /// libg2d may print to standard output while it refuses things.
+    ///
+    /// # Errors
+    /// As [`G2dBuilder::open`], but not for probes that disagree.
+    pub fn inspect(self, buffer: Option<&DmaBuf>) -> Result<(Arc<Report>, Option<Survey>)> {
+        let timeout = self.open_timeout;
+        let g2d = self.start()?;
+        if g2d.report.abi.is_none() {
+            return Ok((Arc::clone(&g2d.report), None));
+        }
+        g2d.shared.lock().survey = Some(buffer.cloned());
+        g2d.shared.wake();
+        match g2d.shared.await_answer(timeout, |s| s.surveyed.take()) {
+            Some(survey) => Ok((Arc::clone(&g2d.report), Some(survey?))),
+            None => {
+                let error = Error::new(ErrorKind::Timeout, "g2d", format!("no answer to trials after {timeout:?}"));
+                Err(error.on(g2d.report.path.display()))
+            }
+        }
+    }
+
+    fn start(self) -> Result<G2d> {
+        if !(1..=MAX_DEPTH).contains(&self.depth) {
+            let text = format!("{} jobs in flight; 1 to {MAX_DEPTH} are possible", self.depth);
+            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", text));
+        }
+        if self.thread_name.contains('\0') {
+            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "a thread's name contains no NUL"));
+        }
+        let library = load(self.library.as_ref())?;
+        let path = library.path().display();
+        let shared = Arc::new(Shared::new(self.depth, self.wait)?);
+        let assignment = Assignment {
+            shared: Arc::clone(&shared),
+            abi: self.abi.or_else(probe::from_environment),
+            wait: self.wait,
+            contiguity: self.contiguity,
+            name: self.thread_name,
+        };
+        worker::assign(library, assignment)?;
+        match shared.await_answer(self.open_timeout, |s| s.opened.take()) {
+            Some(opened) => {
+                let (report, profile) = opened?;
+                let name = format!("g2d ({path})");
+                Ok(G2d {
+                    shared,
+                    report,
+                    profile,
+                    name,
+                    depth: self.depth,
+                    in_flight: 0,
+                    programs: Vec::new(),
+                    warp: None,
+                    contiguity: self.contiguity,
+                })
+            }
+            None => {
+                // The worker finds it closed when it comes back, and parks.
+                shared.close();
+                let text = format!("no answer after {:?}", self.open_timeout);
+                Err(Error::new(ErrorKind::Timeout, "g2d_open", text).on(path))
+            }
+        }
+    }
+}
+
+fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
+    let name = match path {
+        Some(path) => path.as_os_str().to_owned(),
+        None => std::env::var_os("FRAMELEASE_G2D_LIBRARY").unwrap_or_else(|| OsString::from(LIBRARY)),
+    };
+    let shown = name.to_string_lossy().into_owned();
+    Library::load(&name).map_err(|e| match e {
+        LoadError::NotLoaded(words) => Error::new(ErrorKind::NotFound, "dlopen", words).on(shown),
+        LoadError::NoSymbol(symbol) => {
+            Error::new(ErrorKind::WrongFile, "dlsym", format!("no {symbol}: this is no libg2d")).on(shown)
+        }
+    })
+}
+
+/// An open libg2d as a [`Converter`].
+///
+/// All calls are made by one thread, so no call of its user waits for the hardware: [`Converter::submit`] puts the job
+/// into a bounded queue. A call of libg2d that never returns holds the frames of its job, and those behind it wait;
+/// [`Converter::done`] then ends with `Timeout`, and the drop of the `G2d` does not wait.
+///
+/// Costs per job in steady state: no allocation, no descriptor; the wake-up of the worker, an eventfd written and
+/// read, and what libg2d does.
+pub struct G2d {
+    shared: Arc<Shared>,
+    report: Arc<Report>,
+    profile: Profile,
+    name: String,
+    depth: usize,
+    in_flight: usize,
+    programs: Vec<Arc<Program>>,
+    warp: Option<Arc<WarpMap>>,
+    contiguity: Contiguity,
+}
+
+impl G2d {
+    /// Options, then [`G2dBuilder::open`].
+    pub fn builder() -> G2dBuilder {
+        G2dBuilder::default()
+    }
+
+    /// Opens `libg2d.so.2` with the defaults.
+    ///
+    /// # Errors
+    /// As [`G2dBuilder::open`].
+    pub fn open() -> Result<Self> {
+        G2dBuilder::default().open()
+    }
+
+    /// What the library is and can do.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Draws the jobs that are submitted from now on through a dewarping table; none to end that. The table's buffer
+    /// is held by the jobs.
+    ///
+    /// # Errors
+    /// `Unsupported` if the library does not offer it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
+    /// if the table is larger than its buffer.
+    pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
+        if let Some(map) = &map {
+            if !self.profile.warp {
+                let text = format!("WARP_DEWARP: {}", self.report.feature("WARP_DEWARP"));
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_set_warp_coordinates", text).on(&self.name));
+            }
+            if map.bytes() > map.table().size_bytes() as u64 {
+                let text = format!("a table of {} bytes in {:?}", map.bytes(), map.table());
+                return Err(Error::new(ErrorKind::Mismatch, "g2d_set_warp_coordinates", text).on(&self.name));
+            }
+        }
+        self.warp = map.map(Arc::new);
+        Ok(())
+    }
+
+    /// The calls for a plan: made at its first use, then kept.
+    fn program(&mut self, plan: &Arc<Plan>) -> Result<Arc<Program>> {
+        if let Some(known) = self.programs.iter().find(|p| Arc::ptr_eq(&p.plan, plan)) {
+            return Ok(Arc::clone(known));
+        }
+        let program = Arc::new(Program::new(plan, &self.profile).map_err(|e| self.named(e))?);
+        if self.programs.len() == PROGRAMS {
+            self.programs.remove(0);
+        }
+        self.programs.push(Arc::clone(&program));
+        Ok(program)
+    }
+
+    /// Names the library behind what the error names already.
+    fn named(&self, error: Error) -> Error {
+        let (kind, op) = (error.kind(), error.op().0);
+        let text = error.to_string();
+        let detail = text.strip_prefix(op).map_or(text.as_str(), |rest| rest.trim_start_matches([' ', ':']));
+        Error::new(kind, op, detail).on(&self.name)
+    }
+
+    fn begin(
+        &mut self,
+        plan: &Arc<Plan>,
+        sources: &[Frame],
+        target: FrameMut,
+    ) -> std::result::Result<(), Rejected<FrameMut>> {
+        let checked = plan.check_frames(sources, &target).and_then(|()| check_payload(sources)).and_then(|()| {
+            if self.in_flight >= self.depth {
+                let text = format!("{} jobs in flight, no more fit: take one", self.in_flight);
+                return Err(Error::new(ErrorKind::Exhausted, "convert", text).on(&self.name));
+            }
+            self.program(plan)
+        });
+        let program = match checked {
+            Ok(program) => program,
+            Err(error) => return Err(Rejected { error, item: target }),
+        };
+        let meta = match sources.first() {
+            Some(first) => plan::meta(first.meta(), &target),
+            None => {
+                return Err(Rejected {
+                    error: Error::new(ErrorKind::InvalidArgument, "convert", "no source"),
+                    item: target,
+                })
+            }
+        };
+        let warp = self.warp.clone();
+        let mut state = self.shared.lock();
+        if let Some(lost) = &state.lost {
+            return Err(Rejected { error: lost.clone(), item: target });
+        }
+        let mut held = state.spare.pop().unwrap_or_default();
+        held.extend(sources.iter().cloned());
+        state.queue.push_back(Job { program, sources: held, target, meta, warp });
+        drop(state);
+        self.shared.wake();
+        self.in_flight += 1;
+        Ok(())
+    }
+}
+
+/// `data_offset` moves every plane of a buffer, so it is held to the alignment of addresses.
+fn check_payload(sources: &[Frame]) -> Result<()> {
+    for (i, frame) in sources.iter().enumerate() {
+        let Some(info) = frame.layout().fourcc().info() else { continue };
+        let align = rules::address_align(info);
+        if let Some(payload) = frame.meta().payload.iter().find(|p| u64::from(p.offset_bytes) % align != 0) {
+            let text = format!("the data begin at byte {}, not at a multiple of {align}", payload.offset_bytes);
+            return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(format!("source {i}")));
+        }
+    }
+    Ok(())
+}
+
+impl Converter for G2d {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self, plan: &Plan) -> Result<()> {
+        if plan.memory_kind() == MemoryKind::Memfd && self.contiguity == Contiguity::ByExporter {
+            let text = "the frames are in memfds: scattered memory, which no device imports";
+            return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
+        }
+        rules::compile(plan, &self.profile).map(drop).map_err(|e| self.named(e))
+    }
+
+    fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
+        rules::target_layout(fourcc, size)
+    }
+
+    fn submit(
+        &mut self,
+        plan: &Arc<Plan>,
+        sources: &[Frame],
+        target: FrameMut,
+    ) -> std::result::Result<(), Rejected<FrameMut>> {
+        self.begin(plan, sources, target)
+    }
+
+    fn try_done(&mut self) -> Done {
+        let Some(Finished { target, meta, result }) = self.shared.take() else {
+            let state = self.shared.lock();
+            return match &state.lost {
+                // A worker that panicked has taken them along.
+                Some(lost) if state.ended && state.done.is_empty() && self.in_flight > 0 => {
+                    self.in_flight = 0;
+                    Err(Rejected { error: lost.clone(), item: None })
+                }
+                _ => Ok(None),
+            };
+        };
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match result {
+            Ok(()) => Ok(Some(target.freeze(meta))),
+            Err(error) => Err(Rejected { error, item: Some(target) }),
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
+
+impl AsFd for G2d {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.event().as_fd()
+    }
+}
+
+impl Drop for G2d {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for G2d {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "G2d({}, {} in flight)", self.name, self.in_flight)
+    }
+}

@@ -1,0 +1,469 @@
+//! What libg2d is known to do and refuse, as rules on numbers: a plan becomes calls, or an error that names the rule.
+//!
+//! Sources: the i.MX G2D API guide (alignments, sizes), measurements on 8MP boards (formats), the PXP's published
+//! library. docs/boards.md says which of them a board still has to confirm.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::convert::{Blend, Color, Draw, Fill, Plan, Step};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Encoding, Flip, FormatInfo, FormatKind, FourCc, Layout, Range, Rect, Rotation, Size};
+use crate::sys::g2d::{blend, cap, rotation, Surface, MAX_PAIRS};
+
+use super::report::{Answer, Variant};
+
+/// Pixels: a picture is no smaller.
+const MIN_SIDE: u32 = 4;
+/// The PXP decimates by up to 8 and scales by up to 2 behind that.
+const PXP_MAX_SHRINK: u32 = 16;
+/// No document gives the other cores' limits; far beyond use, so that no fixed-point factor overflows.
+const MAX_SCALE: u32 = 256;
+/// Side of the square that fills are drawn from.
+pub(super) const SWATCH: u32 = 64;
+/// `G2D_RGBX8888`: no alpha component, so that targets get an opaque one.
+pub(super) const SWATCH_FORMAT: u32 = 2;
+
+/// What of a handle the rules depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Profile {
+    pub(super) variant: Variant,
+    /// Whether NV12 can be written: query and trial together.
+    pub(super) nv12_target: Answer,
+    pub(super) multi_blit: bool,
+    pub(super) clear: bool,
+    pub(super) alloc: bool,
+    /// `g2d_copy`, and `g2d_buf_from_fd` for what it takes.
+    pub(super) copy: bool,
+    pub(super) warp: bool,
+}
+
+/// The caps of one operation. All others are off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caps {
+    pub(super) blend: bool,
+    pub(super) global_alpha: bool,
+    /// One of the four matrices: `g2d_enable` of exactly one.
+    pub(super) matrix: u32,
+}
+
+/// One source onto the target. Addresses are filled in for each job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blit {
+    pub(super) source: usize,
+    pub(super) from: Surface,
+    pub(super) to: Surface,
+    pub(super) caps: Caps,
+}
+
+/// One call, or what stands for one.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Blit(Blit),
+    /// Layers that `g2d_multi_blit` takes in one pass; blits one by one if it does not.
+    Multi(Vec<Blit>),
+    /// The only source as it is, byte by byte: `g2d_copy`, which knows no formats.
+    Copy,
+    /// A colour: `g2d_clear` where the target has no alpha component and the call its addresses, else a blit from a
+    /// square of that colour.
+    Fill {
+        color: [u8; 4],
+        to: Surface,
+        clear: bool,
+        caps: Caps,
+    },
+}
+
+/// A plan as calls.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) plan: Arc<Plan>,
+    pub(super) ops: Vec<Op>,
+    pub(super) has_fill: bool,
+    /// `g2d_copy` takes buffers of the library's own making, no files.
+    pub(super) has_copy: bool,
+}
+
+impl Program {
+    pub(super) fn new(plan: &Arc<Plan>, profile: &Profile) -> Result<Self> {
+        let ops = compile(plan, profile)?;
+        let has_fill = ops.iter().any(|op| matches!(op, Op::Fill { .. }));
+        let has_copy = ops.iter().any(|op| matches!(op, Op::Copy));
+        Ok(Self { plan: Arc::clone(plan), ops, has_fill, has_copy })
+    }
+}
+
+pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
+    let target = plan.target();
+    if is_copy(plan)
+        && profile.copy
+        && takes(profile, Role::Target, info(target)?.g2d.unwrap_or(u32::MAX)) == Some(false)
+    {
+        return Ok(vec![Op::Copy]);
+    }
+    check_picture(target, profile, Role::Target).map_err(|e| e.on("the target"))?;
+    let mut ops: Vec<Op> = Vec::with_capacity(plan.steps().len());
+    for step in plan.steps() {
+        match step {
+            Step::Fill(fill) => ops.push(compile_fill(fill, target, profile)?),
+            Step::Draw(draw) => {
+                let on = |e: Error| e.on(format!("source {}", draw.source));
+                let Some(source) = plan.sources().get(draw.source) else {
+                    return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "the plan draws no source of its own"));
+                };
+                check_picture(source, profile, Role::Source).map_err(on)?;
+                let blit = compile_draw(draw, source, target, profile).map_err(on)?;
+                join(&mut ops, blit, profile);
+            }
+        }
+    }
+    Ok(ops)
+}
+
+/// Whether nothing becomes of the one source but that it is there again.
+fn is_copy(plan: &Plan) -> bool {
+    let [Step::Draw(draw)] = plan.steps() else { return false };
+    let whole = Rect::of(plan.target().size());
+    plan.sources() == [*plan.target()]
+        && draw.is_opaque()
+        && (draw.crop, draw.place) == (whole, whole)
+        && (draw.flip, draw.rotation) == (Flip::None, Rotation::None)
+}
+
+/// Adds a blit, into one multi-blit with those before it where the call can take them all: same place in source and
+/// target, no rotation, the same caps.
+fn join(ops: &mut Vec<Op>, blit: Blit, profile: &Profile) {
+    let fits = |b: &Blit| {
+        let edges = |s: &Surface| (s.left, s.top, s.right, s.bottom);
+        edges(&b.from) == edges(&b.to) && b.from.rotation == 0 && b.to.rotation == 0
+    };
+    if profile.multi_blit && fits(&blit) {
+        match ops.last_mut() {
+            Some(Op::Multi(layers)) if layers.len() < MAX_PAIRS && layers[0].caps == blit.caps => {
+                return layers.push(blit);
+            }
+            Some(Op::Blit(one)) if fits(one) && one.caps == blit.caps => {
+                let layers = vec![*one, blit];
+                ops.pop();
+                return ops.push(Op::Multi(layers));
+            }
+            _ => {}
+        }
+    }
+    ops.push(Op::Blit(blit));
+}
+
+fn compile_fill(fill: &Fill, target: &Layout, profile: &Profile) -> Result<Op> {
+    let info = info(target)?;
+    let Color { red, green, blue, alpha } = fill.color;
+    if info.has_alpha() && alpha != 255 {
+        let text = format!("{} fill of {}: g2d_clear ignores alpha, only opaque fills are exact", fill.color, target);
+        return Err(rule(text));
+    }
+    // With an alpha component the result of g2d_clear would not be opaque; for YUV its colour space is not told.
+    let clear = profile.clear && info.kind == FormatKind::Rgb && !info.has_alpha() && info.planes[0].bytes != 3;
+    if !clear && !profile.alloc {
+        return Err(rule(format!("a fill of {target} needs g2d_alloc, which this library does not offer")));
+    }
+    check_scale(swatch_part(fill.rect.size), fill.rect.size, profile)?;
+    let caps = Caps { blend: false, global_alpha: false, matrix: matrix(target)? };
+    Ok(Op::Fill { color: [red, green, blue, alpha], to: surface(target, fill.rect)?, clear, caps })
+}
+
+/// The part of the square that a fill of this size is drawn from: not scaled if that can be.
+pub(super) fn swatch_part(fill: Size) -> Size {
+    Size::new(fill.width.min(SWATCH), fill.height.min(SWATCH))
+}
+
+fn compile_draw(draw: &Draw, source: &Layout, target: &Layout, profile: &Profile) -> Result<Blit> {
+    let (from_info, to_info) = (info(source)?, info(target)?);
+    check_scale(draw.upright(), draw.place.size, profile)?;
+    let mut from = surface(source, draw.crop)?;
+    let mut to = surface(target, draw.place)?;
+    let (flip, turn) = orientation(draw.flip, draw.rotation, profile)?;
+    from.rotation = flip;
+    to.rotation = turn;
+    let caps = Caps {
+        blend: !draw.is_opaque(),
+        global_alpha: draw.alpha < 255,
+        matrix: common_matrix((source, from_info), (target, to_info))?,
+    };
+    (from.blend, to.blend) = (blend::ONE, blend::ZERO);
+    if caps.blend {
+        if to_info.kind == FormatKind::Yuv {
+            return Err(rule(format!("blending reads the target, which cannot be {}", target.fourcc())));
+        }
+        to.blend = blend::ONE_MINUS_SRC_ALPHA;
+        match draw.blend {
+            Blend::Premultiplied if draw.alpha < 255 => {
+                let text = "premultiplied pixels with a layer alpha: no document says how the hardware scales them";
+                return Err(rule(text.into()));
+            }
+            Blend::Premultiplied => {}
+            Blend::Straight => from.blend = blend::ONE | blend::PRE_MULTIPLY,
+            Blend::Replace => {
+                from.blend = blend::ONE | blend::PRE_MULTIPLY;
+                // The layer's alpha alone: the pixels' own must not be looked at.
+                if from_info.has_alpha() {
+                    if to_info.has_alpha() {
+                        let (from, to) = (source.fourcc(), target.fourcc());
+                        let text = format!("{from} mixed into {to} by the layer alpha alone: no call leaves the pixels' alpha out and writes it");
+                        return Err(rule(text));
+                    }
+                    from.format = opaque_twin(from.format);
+                }
+            }
+        }
+        from.alpha = draw.alpha;
+    }
+    Ok(Blit { source: draw.source, from, to, caps })
+}
+
+/// RGBA, BGRA, ARGB, ABGR to the format of the same bytes whose alpha is not looked at.
+fn opaque_twin(format: u32) -> u32 {
+    match format {
+        1 => 2,
+        3 => 4,
+        6 => 8,
+        7 => 9,
+        other => other,
+    }
+}
+
+/// The flip for the source and the rotation for the target: so all eight orientations are one pass, except where one
+/// surface operation at a time is all that is safe.
+fn orientation(flip: Flip, turn: Rotation, profile: &Profile) -> Result<(u32, u32)> {
+    let flip_code = match flip {
+        Flip::None => 0,
+        Flip::Horizontal => rotation::FLIP_H,
+        Flip::Vertical => rotation::FLIP_V,
+    };
+    let turn_code = match turn {
+        Rotation::None => 0,
+        Rotation::Clockwise90 => 1,
+        Rotation::Half => 2,
+        Rotation::Clockwise270 => 3,
+    };
+    if profile.variant != Variant::Pxp {
+        return Ok((flip_code, turn_code));
+    }
+    match (flip, turn) {
+        (Flip::None, _) => Ok((0, turn_code)),
+        (_, Rotation::None) => Ok((0, flip_code)),
+        (Flip::Horizontal, Rotation::Half) => Ok((0, rotation::FLIP_V)),
+        (Flip::Vertical, Rotation::Half) => Ok((0, rotation::FLIP_H)),
+        _ => Err(rule("the PXP flips or rotates, not both in one pass".into())),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Source,
+    Target,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Source { "source" } else { "target" })
+    }
+}
+
+/// Formats by their numbers in `enum g2d_format`.
+const RGB16_AND_32: [u32; 9] = [0, 1, 2, 3, 4, 6, 7, 8, 9];
+const RGB888: u32 = 10;
+const BGR888: u32 = 11;
+const NV12: u32 = 20;
+const PLANAR: [u32; 3] = [20, 21, 22];
+const YUYV: u32 = 24;
+const UYVY: u32 = 26;
+const VYUY: u32 = 27;
+
+/// Whether a variant takes a format; `None` where nobody has written it down, and the library's own answer decides.
+fn takes(profile: &Profile, role: Role, format: u32) -> Option<bool> {
+    let yuv = (PLANAR[0]..=29).contains(&format);
+    match (role, profile.variant) {
+        (Role::Target, _) if format == NV12 => match profile.nv12_target {
+            Answer::Yes => Some(true),
+            Answer::No => Some(false),
+            Answer::Unknown => None,
+        },
+        (_, Variant::Unknown) => None,
+        (Role::Source, Variant::Gpu) if format == VYUY => Some(false),
+        (Role::Source, _) => Some(yuv || RGB16_AND_32.contains(&format) || format == RGB888 || format == BGR888),
+        (Role::Target, Variant::Gpu) => Some(RGB16_AND_32.contains(&format) || format == RGB888 || format == YUYV),
+        (Role::Target, Variant::Dpu) => {
+            Some(RGB16_AND_32.contains(&format) || format == RGB888 || format == YUYV || format == UYVY)
+        }
+        (Role::Target, Variant::Pxp) => Some(RGB16_AND_32.contains(&format)),
+    }
+}
+
+/// The formats of the table that a handle takes as source or as target, as far as the rules know.
+pub(super) fn format_allowed(profile: &Profile, fourcc: FourCc, target: bool) -> Option<bool> {
+    takes(profile, if target { Role::Target } else { Role::Source }, fourcc.g2d()?)
+}
+
+/// The rules that a picture must keep whatever is drawn of it.
+fn check_picture(layout: &Layout, profile: &Profile, role: Role) -> Result<()> {
+    let info = info(layout)?;
+    let Some(format) = info.g2d else {
+        return Err(rule(format!("{} is no format of libg2d", layout.fourcc())));
+    };
+    if takes(profile, role, format) == Some(false) {
+        let why = match (format, role) {
+            (NV12, Role::Target) => " (query and trial)",
+            _ => "",
+        };
+        return Err(rule(format!("{} is no {role} format of {}{why}", layout.fourcc(), profile.variant)));
+    }
+    let Size { width, height } = layout.size();
+    if width < MIN_SIDE || height < MIN_SIDE {
+        return Err(rule(format!("{}: a picture has at least {MIN_SIDE}x{MIN_SIDE} pixels", layout.size())));
+    }
+    let (across, _) = info.subsampling();
+    if width % across != 0 || height % 2 != 0 {
+        return Err(rule(format!("{}: width and rows of {} must be even", layout.size(), layout.fourcc())));
+    }
+    check_strides(layout, info)
+}
+
+fn check_strides(layout: &Layout, info: &FormatInfo) -> Result<()> {
+    let Some(first) = layout.planes().first() else { return Err(rule(format!("{layout} has no planes"))) };
+    let unit = stride_unit(info);
+    if first.stride_bytes % unit != 0 {
+        return Err(rule(format!("{layout}: the stride must be a multiple of {unit} bytes")));
+    }
+    for (i, plane) in layout.planes().iter().enumerate() {
+        let follows = first.stride_bytes / if i > 0 && info.half_chroma_stride { 2 } else { 1 };
+        if plane.stride_bytes != follows {
+            let text = format!(
+                "{layout}: libg2d has one stride for all planes; plane {i} has {}, not {follows}",
+                plane.stride_bytes
+            );
+            return Err(rule(text));
+        }
+        let align = address_align(info);
+        if u64::from(plane.offset_bytes) % align != 0 {
+            let text =
+                format!("{layout}: plane {i} begins at byte {}, not at a multiple of {align}", plane.offset_bytes);
+            return Err(rule(text));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that the first plane's stride must be a multiple of: 16 and whole pixels for RGB, 8 pixels for packed and 16
+/// bytes for semi-planar YUV, 32 pixels for planar YUV.
+fn stride_unit(info: &FormatInfo) -> u32 {
+    match (info.kind, info.planes) {
+        (FormatKind::Rgb, [one]) if one.bytes == 3 => 48,
+        (_, [_, _, _]) => 32,
+        _ => 16,
+    }
+}
+
+/// Bytes that the address of each plane must be a multiple of.
+pub(super) fn address_align(info: &FormatInfo) -> u64 {
+    if info.planes.len() > 1 {
+        64
+    } else {
+        16
+    }
+}
+
+/// The layout that every rule here agrees with.
+pub(super) fn target_layout(fourcc: FourCc, size: Size) -> Result<Layout> {
+    let three_bytes = fourcc.info().is_some_and(|i| i.planes.len() == 1 && i.planes[0].bytes == 3);
+    Layout::aligned(fourcc, size, if three_bytes { 48 } else { 64 })
+}
+
+fn check_scale(from: Size, to: Size, profile: &Profile) -> Result<()> {
+    let shrink = if profile.variant == Variant::Pxp { PXP_MAX_SHRINK } else { MAX_SCALE };
+    for (from, to) in [(from.width, to.width), (from.height, to.height)] {
+        let (from, to) = (u64::from(from), u64::from(to));
+        if from > to * u64::from(shrink) || to > from * u64::from(MAX_SCALE) {
+            let text = format!(
+                "{from} to {to} pixels: {} shrinks by {shrink} and enlarges by {MAX_SCALE} at most",
+                profile.variant
+            );
+            return Err(rule(text));
+        }
+    }
+    Ok(())
+}
+
+/// A surface of a layout, with a rectangle of it; no addresses, opaque, no blending.
+pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
+    let info = info(layout)?;
+    let (Some(format), Some(plane), Some(sample)) = (info.g2d, layout.planes().first(), info.planes.first()) else {
+        return Err(rule(format!("{layout} is no picture of libg2d")));
+    };
+    // A packed 4:2:2 sample has two pixels.
+    let stride = u64::from(plane.stride_bytes) * u64::from(sample.horizontal) / u64::from(sample.bytes);
+    let (right, bottom) = rect.end();
+    let int = |n: i64| i32::try_from(n).map_err(|_| rule(format!("{rect} of {layout} is out of range")));
+    Ok(Surface {
+        format,
+        planes: [0; 3],
+        left: rect.left,
+        top: rect.top,
+        right: int(right)?,
+        bottom: int(bottom)?,
+        stride: int(stride as i64)?,
+        width: int(i64::from(layout.size().width))?,
+        height: int(i64::from(layout.size().height))?,
+        blend: blend::ONE,
+        alpha: 255,
+        clear: [0; 4],
+        rotation: 0,
+    })
+}
+
+/// The cap for a picture's colours. RGB has none of its own and goes with the default.
+fn matrix(layout: &Layout) -> Result<u32> {
+    let (colour, kind) = (layout.colorimetry(), info(layout)?.kind);
+    let full = colour.quantization(kind) == Range::Full;
+    if kind == FormatKind::Rgb {
+        if !full {
+            return Err(rule(format!("{layout} in limited range: libg2d takes RGB as full range")));
+        }
+        return Ok(cap::BT_601);
+    }
+    let wide = match colour.matrix() {
+        Encoding::Bt601 | Encoding::XvYcc601 => false,
+        Encoding::Bt709 | Encoding::XvYcc709 => true,
+        other => return Err(rule(format!("{layout} in {other:?}: libg2d has the matrices of BT.601 and BT.709"))),
+    };
+    Ok(match (wide, full) {
+        (false, false) => cap::BT_601,
+        (true, false) => cap::BT_709,
+        (false, true) => cap::BT_601_FULL,
+        (true, true) => cap::BT_709_FULL,
+    })
+}
+
+/// One cap serves a blit in both directions.
+fn common_matrix((source, from): (&Layout, &FormatInfo), (target, to): (&Layout, &FormatInfo)) -> Result<u32> {
+    let (a, b) = (matrix(source)?, matrix(target)?);
+    match (from.kind, to.kind) {
+        (FormatKind::Yuv, FormatKind::Yuv) if a != b => {
+            let text = format!(
+                "{source} in {} to {target} in {}: libg2d has one matrix for both",
+                cap::NAMES[a as usize],
+                cap::NAMES[b as usize]
+            );
+            Err(rule(text))
+        }
+        (FormatKind::Yuv, _) => Ok(a),
+        _ => Ok(b),
+    }
+}
+
+fn info(layout: &Layout) -> Result<&'static FormatInfo> {
+    let info = layout.fourcc().info().filter(|i| i.kind != FormatKind::Compressed);
+    info.ok_or_else(|| rule(format!("{} has no pixels", layout.fourcc())))
+}
+
+fn rule(text: String) -> Error {
+    Error::new(ErrorKind::Unsupported, "libg2d's rules", text)
+}

@@ -1,0 +1,76 @@
+//! Dewarping tables for hardware that has them: the DPU of 8QM and 8QXP.
+
+use crate::dmabuf::DmaBuf;
+use crate::format::Size;
+use crate::sys::g2d::Warp as RawWarp;
+
+/// How a table gives source positions (`enum g2d_warp_map_format`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WarpFormat {
+    /// Positions.
+    Points,
+    /// Differences to the previous position.
+    Deltas,
+    /// Differences of differences.
+    DoubleDeltas,
+}
+
+/// A table that maps target pixels to source positions (`struct g2d_warp_coordinates`, header 2.1).
+///
+/// Its bytes are the hardware's: this crate hands them on and looks at none.
+#[derive(Clone, Debug)]
+pub struct WarpMap {
+    table: DmaBuf,
+    format: WarpFormat,
+    bits_per_point: u8,
+    size: Size,
+    start: [u32; 2],
+    delta: [u32; 4],
+}
+
+impl WarpMap {
+    /// A table of `size` points of `bits_per_point` bits in contiguous memory.
+    pub fn new(table: DmaBuf, format: WarpFormat, bits_per_point: u8, size: Size) -> Self {
+        Self { table, format, bits_per_point, size, start: [0; 2], delta: [0; 4] }
+    }
+
+    /// The first position, x and y, in 16.5 fixed point: for [`WarpFormat::Deltas`] and
+    /// [`WarpFormat::DoubleDeltas`].
+    pub fn start(mut self, x: u32, y: u32) -> Self {
+        self.start = [x, y];
+        self
+    }
+
+    /// The first differences xx, xy, yx, yy in 3.5 fixed point: for [`WarpFormat::DoubleDeltas`].
+    pub fn delta(mut self, delta: [u32; 4]) -> Self {
+        self.delta = delta;
+        self
+    }
+
+    /// The table's memory.
+    pub fn table(&self) -> &DmaBuf {
+        &self.table
+    }
+
+    /// Bytes that the points take.
+    pub(super) fn bytes(&self) -> u64 {
+        (u64::from(self.size.width) * u64::from(self.size.height) * u64::from(self.bits_per_point)).div_ceil(8)
+    }
+
+    pub(super) fn raw(&self, address: u64) -> RawWarp {
+        RawWarp {
+            address,
+            format: match self.format {
+                WarpFormat::Points => 0,
+                WarpFormat::Deltas => 1,
+                WarpFormat::DoubleDeltas => 2,
+            },
+            bits_per_point: i32::from(self.bits_per_point),
+            width: i32::try_from(self.size.width).unwrap_or(i32::MAX),
+            height: i32::try_from(self.size.height).unwrap_or(i32::MAX),
+            start: self.start,
+            delta: self.delta,
+        }
+    }
+}

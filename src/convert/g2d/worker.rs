@@ -1,0 +1,439 @@
+//! The one thread per handle: jobs go in by a bounded queue, come out by another, an eventfd tells of them.
+//!
+//! A thread outlives its [`G2d`](super::G2d): handles are never closed without need, so it is parked with its handle
+//! and serves the next one that opens the same library.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{Frame, FrameMeta, FrameMut};
+use crate::sys;
+use crate::sys::calls;
+use crate::sys::g2d::{Handle, Library};
+
+use super::engine::Engine;
+use super::report::{Abi, Report, Survey};
+use super::rules::{Profile, Program};
+use super::warp::WarpMap;
+use super::{Contiguity, Wait};
+use crate::dmabuf::DmaBuf;
+
+/// Jobs whose fences are awaited while the next is submitted.
+const PIPELINE: usize = 2;
+
+pub(super) struct Job {
+    pub(super) program: Arc<Program>,
+    pub(super) sources: Vec<Frame>,
+    pub(super) target: FrameMut,
+    pub(super) meta: FrameMeta,
+    pub(super) warp: Option<Arc<WarpMap>>,
+}
+
+pub(super) struct Finished {
+    pub(super) target: FrameMut,
+    pub(super) meta: FrameMeta,
+    pub(super) result: Result<()>,
+}
+
+/// What the worker tells of the library when it has opened it.
+pub(super) type Opened = Result<(Arc<Report>, Profile)>;
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) queue: VecDeque<Job>,
+    pub(super) done: VecDeque<Finished>,
+    /// Emptied source lists, to be filled again.
+    pub(super) spare: Vec<Vec<Frame>>,
+    pub(super) opened: Option<Opened>,
+    /// The device is lost: no job is taken any more.
+    pub(super) lost: Option<Error>,
+    /// ... and all jobs have come back.
+    pub(super) ended: bool,
+    pub(super) survey: Option<Option<DmaBuf>>,
+    pub(super) surveyed: Option<Result<Survey>>,
+    pub(super) closed: bool,
+}
+
+/// What a `G2d` and its worker have in common.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// For the worker: there is work, or no more will come.
+    work: Condvar,
+    /// For whoever waits for `opened` or `surveyed`.
+    answer: Condvar,
+    event: EventFd,
+    /// For a worker that waits for a fence: there is a new job.
+    kick: Option<EventFd>,
+}
+
+fn eventfd() -> Result<EventFd> {
+    calls::tick();
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| Error::os("eventfd", e))
+}
+
+impl Shared {
+    pub(super) fn new(depth: usize, wait: Wait) -> Result<Self> {
+        let state = State {
+            queue: VecDeque::with_capacity(depth),
+            done: VecDeque::with_capacity(depth),
+            spare: (0..depth).map(|_| Vec::with_capacity(crate::convert::MAX_LAYERS)).collect(),
+            ..State::default()
+        };
+        let (event, kick) = (eventfd()?, (wait == Wait::Fence).then(eventfd).transpose()?);
+        Ok(Self { state: Mutex::new(state), work: Condvar::new(), answer: Condvar::new(), event, kick })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    pub(super) fn wake(&self) {
+        self.work.notify_one();
+        if let Some(kick) = &self.kick {
+            calls::tick();
+            // Full, it is readable, too.
+            let _ = kick.write(1);
+        }
+    }
+
+    /// Ends it: what has not begun is given up with its frames, what has begun is finished by the worker first.
+    pub(super) fn close(&self) {
+        let (queue, done) = {
+            let mut state = self.lock();
+            state.closed = true;
+            (std::mem::take(&mut state.queue), std::mem::take(&mut state.done))
+        };
+        self.wake();
+        // Outside of the lock: the drop of a frame may call its driver.
+        drop((queue, done));
+    }
+
+    /// Waits for the worker to say something, at most until `timeout` has passed.
+    pub(super) fn await_answer<T>(
+        &self,
+        timeout: Duration,
+        mut take: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
+        let deadline = sys::wait::deadline(timeout);
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = take(&mut state) {
+                return Some(answer);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            state = self.answer.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Takes the oldest finished job. The descriptor stays readable while there is another.
+    pub(super) fn take(&self) -> Option<Finished> {
+        let mut state = self.lock();
+        let finished = state.done.pop_front()?;
+        if state.done.is_empty() {
+            calls::tick();
+            let _ = self.event.read();
+        }
+        Some(finished)
+    }
+
+    fn hand_out(&self, state: &mut State, finished: Finished) {
+        if state.closed {
+            return;
+        }
+        if state.done.is_empty() {
+            calls::tick();
+            // A counter that goes from 0 to 1 cannot be full.
+            let _ = self.event.write(1);
+        }
+        state.done.push_back(finished);
+    }
+}
+
+/// One user's claim on a worker.
+pub(super) struct Assignment {
+    pub(super) shared: Arc<Shared>,
+    pub(super) abi: Option<Abi>,
+    pub(super) wait: Wait,
+    pub(super) contiguity: Contiguity,
+    pub(super) name: String,
+}
+
+/// A worker without a user, with its handle open.
+struct Parked {
+    library: &'static Library,
+    next: Mutex<Option<Assignment>>,
+    claimed: Condvar,
+}
+
+static PARKED: Mutex<Vec<Arc<Parked>>> = Mutex::new(Vec::new());
+
+fn parked() -> MutexGuard<'static, Vec<Arc<Parked>>> {
+    PARKED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the claim to a parked worker of this library, or to a new thread.
+pub(super) fn assign(library: &'static Library, assignment: Assignment) -> Result<()> {
+    let idle = {
+        let mut all = parked();
+        let at = all.iter().position(|p| p.library.is(library));
+        at.map(|i| all.swap_remove(i))
+    };
+    if let Some(worker) = idle {
+        *worker.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(assignment);
+        worker.claimed.notify_one();
+        return Ok(());
+    }
+    let name = assignment.name.clone();
+    let thread = std::thread::Builder::new().name(name).spawn(move || live(library, assignment));
+    thread.map(drop).map_err(|e| Error::io("pthread_create", &e))
+}
+
+/// A worker's life: one handle, one user after the other. Ends when the handle's device is lost.
+fn live(library: &'static Library, first: Assignment) {
+    let mut handle = match Handle::open(library) {
+        Ok(handle) => handle,
+        Err(status) => {
+            let path = library.path().display();
+            let error = Error::new(ErrorKind::Os, "g2d_open", status.to_string()).on(path);
+            first.shared.lock().opened = Some(Err(error));
+            first.shared.answer.notify_all();
+            return;
+        }
+    };
+    let mut assignment = first;
+    loop {
+        let (engine, report) = Engine::new(handle, assignment.abi, assignment.contiguity);
+        assignment.shared.lock().opened = Some(Ok((Arc::new(report), engine.profile())));
+        assignment.shared.answer.notify_all();
+        handle = {
+            let _guard = Guard(Arc::clone(&assignment.shared));
+            let (shared, wait) = (&*assignment.shared, assignment.wait);
+            let server = Server { shared, engine, wait, pending: VecDeque::new(), swept: true };
+            match server.run() {
+                Some(handle) => handle,
+                None => return,
+            }
+        };
+        // A parked worker holds nothing of its last user's.
+        drop(assignment);
+        let parking = Arc::new(Parked { library, next: Mutex::new(None), claimed: Condvar::new() });
+        parked().push(Arc::clone(&parking));
+        let mut next = parking.next.lock().unwrap_or_else(PoisonError::into_inner);
+        assignment = loop {
+            match next.take() {
+                Some(claim) => break claim,
+                None => next = parking.claimed.wait(next).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        // The thread is named by whom it serves; Linux takes 15 bytes.
+        sys::g2d::name_thread(&assignment.name);
+    }
+}
+
+struct Server<'a> {
+    shared: &'a Shared,
+    engine: Engine,
+    wait: Wait,
+    /// Submitted, with their fences, oldest first.
+    pending: VecDeque<(Job, OwnedFd)>,
+    /// No job has brought buffers since imports were last looked through.
+    swept: bool,
+}
+
+/// Whether another job may be submitted while a fence is awaited.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    ForMore,
+    None,
+}
+
+enum Next {
+    Job(Job),
+    Survey(Option<DmaBuf>),
+    /// Nothing new, but fences are pending.
+    Fence,
+    End,
+}
+
+impl Server<'_> {
+    /// Serves until the user is gone (the handle comes back) or the device is lost (none does).
+    fn run(mut self) -> Option<Handle> {
+        self.pending.reserve(PIPELINE);
+        loop {
+            let next = self.next();
+            let done = match next {
+                Next::End => break,
+                Next::Survey(buffer) => {
+                    let survey = self.engine.survey(buffer.as_ref());
+                    self.shared.lock().surveyed = Some(survey);
+                    self.shared.answer.notify_all();
+                    Ok(())
+                }
+                Next::Job(job) => self.begin(job),
+                Next::Fence if self.pending.len() < PIPELINE => self.oldest(Room::ForMore),
+                Next::Fence => self.oldest(Room::None),
+            };
+            if let Err(lost) = done {
+                self.lose(lost);
+                return None;
+            }
+        }
+        // What the hardware still does must end before its frames go.
+        while !self.pending.is_empty() {
+            if let Err(lost) = self.oldest(Room::None) {
+                self.lose(lost);
+                return None;
+            }
+        }
+        Some(self.engine.into_handle())
+    }
+
+    fn next(&mut self) -> Next {
+        let mut state = self.shared.lock();
+        loop {
+            if state.closed {
+                return Next::End;
+            }
+            if let Some(buffer) = state.survey.take() {
+                return Next::Survey(buffer);
+            }
+            if self.pending.len() < PIPELINE {
+                if let Some(job) = state.queue.pop_front() {
+                    return Next::Job(job);
+                }
+            }
+            if !self.pending.is_empty() {
+                return Next::Fence;
+            }
+            if !self.swept {
+                // Calls libg2d: not under the lock, which the user's thread takes.
+                drop(state);
+                self.engine.sweep();
+                self.swept = true;
+                state = self.shared.lock();
+                continue;
+            }
+            state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// # Errors
+    /// The device is lost.
+    fn begin(&mut self, job: Job) -> Result<()> {
+        self.swept = false;
+        let drawn = self.engine.draw(&job.program, &job.sources, &job.target, job.warp.as_ref());
+        if drawn.is_ok() && self.wait == Wait::Fence {
+            if let Some(fence) = self.engine.fence() {
+                self.pending.push_back((job, fence));
+                return Ok(());
+            }
+        }
+        // Jobs end in order.
+        while !self.pending.is_empty() {
+            if let Err(lost) = self.oldest(Room::None) {
+                self.give_back(job, Err(lost.clone()));
+                return Err(lost);
+            }
+        }
+        // Also behind an error: an earlier call of the job may be under way.
+        let finished = self.engine.finish();
+        let lost = finished.clone();
+        self.give_back(job, finished.and(drawn));
+        lost
+    }
+
+    /// Waits for the oldest fence, however long it takes: until then its frames cannot be given back. A new job that
+    /// can be submitted meanwhile interrupts it.
+    fn oldest(&mut self, room: Room) -> Result<()> {
+        let Some((_, fence)) = self.pending.front() else { return Ok(()) };
+        let waited = loop {
+            let kick = self.shared.kick.as_ref().filter(|_| room == Room::ForMore);
+            let second = kick.map_or(fence.as_fd(), |kick| kick.as_fd());
+            let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
+            calls::tick();
+            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => break self.engine.finish(),
+            }
+            let state = fds[0].revents().unwrap_or(PollFlags::empty());
+            if state.contains(PollFlags::POLLIN) {
+                break Ok(());
+            }
+            // What is no fence cannot be waited for: the blocking call must do.
+            if !state.is_empty() {
+                break self.engine.finish();
+            }
+            if let Some(kick) = kick.filter(|_| fds[1].any() == Some(true)) {
+                calls::tick();
+                let _ = kick.read();
+                return Ok(());
+            }
+        };
+        if let Some((job, fence)) = self.pending.pop_front() {
+            drop(fence);
+            self.give_back(job, waited.clone());
+        }
+        waited
+    }
+
+    fn give_back(&mut self, job: Job, result: Result<()>) {
+        let Job { mut sources, target, meta, .. } = job;
+        // Outside of the lock: the drop of a frame may call its driver.
+        sources.clear();
+        let mut state = self.shared.lock();
+        state.spare.push(sources);
+        let finished = Finished { target, meta, result };
+        if state.closed {
+            drop(state);
+            return drop(finished);
+        }
+        self.shared.hand_out(&mut state, finished);
+    }
+
+    /// Everything comes back with the error, and the handle is closed: a new one may find the device again.
+    fn lose(mut self, error: Error) {
+        crate::log::event!("{error}");
+        while let Some((job, _)) = self.pending.pop_front() {
+            self.give_back(job, Err(error.clone()));
+        }
+        loop {
+            let mut state = self.shared.lock();
+            state.lost = Some(error.clone());
+            let Some(job) = state.queue.pop_front() else {
+                state.ended = true;
+                break;
+            };
+            drop(state);
+            self.give_back(job, Err(error.clone()));
+        }
+        let _ = self.engine.into_handle().close();
+    }
+}
+
+/// A panic of this thread, which would be a defect of this crate, must not leave a caller waiting.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut state = self.0.lock();
+            state.lost = Some(Error::new(ErrorKind::DeviceLost, "g2d", "the worker thread has panicked"));
+            state.ended = true;
+            let _ = self.0.event.write(1);
+        }
+    }
+}

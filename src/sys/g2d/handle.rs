@@ -1,0 +1,353 @@
+//! The calls. Every one gets fresh copies of its structs: libg2d writes to what it is given.
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{addr_of_mut, null_mut, NonNull};
+
+use super::abi::{self, LegacyAddress, ModernAddress};
+use super::library::{Library, RawHandle, Symbols};
+use super::{Abi, Status, Surface};
+
+/// An open handle. Neither Send nor Sync: libg2d wants all calls on a handle from one thread, and versions before 2.0
+/// from the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    library: &'static Library,
+    raw: RawHandle,
+}
+
+/// A `struct g2d_buf` of the library's, until [`Handle::free`]. Dropped without, it leaks.
+#[derive(Debug)]
+pub(crate) struct Buffer(NonNull<c_void>);
+
+/// The most layers of one multi-blit.
+pub(crate) const MAX_PAIRS: usize = 8;
+
+/// A call's surface in the layout of the library.
+enum Fresh {
+    Legacy(abi::Surface<LegacyAddress>),
+    Modern(abi::Surface<ModernAddress>),
+}
+
+impl Fresh {
+    /// `None` if an address does not fit the layout.
+    fn new(abi: Abi, s: &Surface) -> Option<Self> {
+        Some(match abi {
+            Abi::Legacy => Self::Legacy(legacy(s)?),
+            Abi::Modern => Self::Modern(modern(s)?),
+        })
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut c_void {
+        match self {
+            Self::Legacy(s) => addr_of_mut!(*s).cast(),
+            Self::Modern(s) => addr_of_mut!(*s).cast(),
+        }
+    }
+}
+
+fn legacy(s: &Surface) -> Option<abi::Surface<LegacyAddress>> {
+    let mut planes = [0; 3];
+    for (to, &from) in planes.iter_mut().zip(&s.planes) {
+        // `int` in the header, an unsigned number in fact.
+        *to = u32::try_from(from).ok()? as LegacyAddress;
+    }
+    Some(with_planes(s, planes))
+}
+
+fn modern(s: &Surface) -> Option<abi::Surface<ModernAddress>> {
+    let mut planes = [0; 3];
+    for (to, &from) in planes.iter_mut().zip(&s.planes) {
+        *to = ModernAddress::try_from(from).ok()?;
+    }
+    Some(with_planes(s, planes))
+}
+
+fn with_planes<P>(s: &Surface, planes: [P; 3]) -> abi::Surface<P> {
+    abi::Surface {
+        format: s.format,
+        planes,
+        left: s.left,
+        top: s.top,
+        right: s.right,
+        bottom: s.bottom,
+        stride: s.stride,
+        width: s.width,
+        height: s.height,
+        blendfunc: s.blend,
+        global_alpha: c_int::from(s.alpha),
+        clrcolor: c_int::from_le_bytes(s.clear),
+        rot: s.rotation,
+    }
+}
+
+impl Handle {
+    /// `g2d_open`. Slow: tens of milliseconds.
+    pub(crate) fn open(library: &'static Library) -> Result<Self, Status> {
+        let mut raw = null_mut();
+        // SAFETY: memory: `raw` is a live pointer variable. Contract: the first call of this handle.
+        let status = Status::of(unsafe { (library.symbols.open)(&mut raw) });
+        match status {
+            Status::Ok if raw.is_null() => Err(Status::Failed(0)),
+            Status::Ok => Ok(Self { library, raw }),
+            failed => Err(failed),
+        }
+    }
+
+    pub(crate) fn library(&self) -> &'static Library {
+        self.library
+    }
+
+    fn symbols(&self) -> &'static Symbols {
+        &self.library.symbols
+    }
+
+    /// `g2d_close`, for a handle whose device is lost. Others are kept.
+    pub(crate) fn close(self) -> Status {
+        // SAFETY: contract: an open handle, on its thread, and nobody has it afterwards.
+        Status::of(unsafe { (self.symbols().close)(self.raw) })
+    }
+
+    pub(crate) fn enable(&self, cap: u32) -> Status {
+        // SAFETY: contract: an open handle on its thread; no memory is passed.
+        Status::of(unsafe { (self.symbols().enable)(self.raw, cap) })
+    }
+
+    pub(crate) fn disable(&self, cap: u32) -> Status {
+        // SAFETY: as for `enable`.
+        Status::of(unsafe { (self.symbols().disable)(self.raw, cap) })
+    }
+
+    /// Submits and waits until the hardware is done, however long that takes.
+    pub(crate) fn finish(&self) -> Status {
+        // SAFETY: contract: an open handle on its thread; the surfaces of the pending calls are leased by the caller.
+        Status::of(unsafe { (self.symbols().finish)(self.raw) })
+    }
+
+    /// A descriptor that is readable once what was submitted until now is done; none if the library offers none.
+    pub(crate) fn fence(&self) -> Option<OwnedFd> {
+        let create = self.symbols().create_fence_fd?;
+        // SAFETY: as for `finish`.
+        let fd = unsafe { create(self.raw) };
+        // SAFETY: the header says that a number from 0 on is a sync descriptor, made for this call.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// `g2d_query_feature`; `None` if the library cannot say.
+    pub(crate) fn feature(&self, feature: u32) -> Option<bool> {
+        self.query(self.symbols().query_feature, feature)
+    }
+
+    /// `g2d_query_hardware`; `None` if the library cannot say.
+    pub(crate) fn hardware(&self, kind: u32) -> Option<bool> {
+        self.query(self.symbols().query_hardware, kind)
+    }
+
+    fn query(
+        &self,
+        call: Option<unsafe extern "C" fn(RawHandle, u32, *mut c_int) -> c_int>,
+        what: u32,
+    ) -> Option<bool> {
+        let mut answer: c_int = 0;
+        // SAFETY: memory: `answer` is a live `int`. Contract: an open handle on its thread.
+        let status = Status::of(unsafe { call?(self.raw, what, &mut answer) });
+        status.is_ok().then_some(answer != 0)
+    }
+
+    pub(crate) fn blit(&self, abi: Abi, source: &Surface, target: &Surface) -> Status {
+        let (Some(mut s), Some(mut d)) = (Fresh::new(abi, source), Fresh::new(abi, target)) else {
+            return Status::NotSupported;
+        };
+        // SAFETY: memory: two live structs of our own in the layout that the library was found to have, which it may
+        // write. The addresses in them are those of buffers that the caller leases until `finish`.
+        Status::of(unsafe { (self.symbols().blit)(self.raw, s.as_mut_ptr(), d.as_mut_ptr()) })
+    }
+
+    pub(crate) fn clear(&self, abi: Abi, area: &Surface) -> Status {
+        let Some(call) = self.symbols().clear else { return Status::Missing };
+        let Some(mut area) = Fresh::new(abi, area) else { return Status::NotSupported };
+        // SAFETY: as for `blit`.
+        Status::of(unsafe { call(self.raw, area.as_mut_ptr()) })
+    }
+
+    /// `g2d_multi_blit` of at most [`MAX_PAIRS`] layers onto one target.
+    pub(crate) fn multi_blit(&self, abi: Abi, pairs: &[(Surface, Surface)]) -> Status {
+        match abi {
+            Abi::Legacy => self.multi(pairs, legacy),
+            Abi::Modern => self.multi(pairs, modern),
+        }
+    }
+
+    fn multi<P: Copy>(
+        &self,
+        pairs: &[(Surface, Surface)],
+        layout: impl Fn(&Surface) -> Option<abi::Surface<P>>,
+    ) -> Status {
+        let Some(call) = self.symbols().multi_blit else { return Status::Missing };
+        let mut fresh: [Option<abi::SurfacePair<P>>; MAX_PAIRS] = [None; MAX_PAIRS];
+        let mut pointers: [*mut c_void; MAX_PAIRS] = [null_mut(); MAX_PAIRS];
+        if pairs.is_empty() || pairs.len() > MAX_PAIRS {
+            return Status::NotSupported;
+        }
+        for ((slot, pointer), (s, d)) in fresh.iter_mut().zip(&mut pointers).zip(pairs) {
+            let (Some(s), Some(d)) = (layout(s), layout(d)) else { return Status::NotSupported };
+            *pointer = addr_of_mut!(*slot.insert(abi::SurfacePair { s, d })).cast();
+        }
+        // SAFETY: memory: `pointers` holds as many pointers to live pairs as `pairs` has elements; all of it may be
+        // written. The addresses are those of buffers that the caller leases until `finish`.
+        Status::of(unsafe { call(self.raw, pointers.as_mut_ptr(), pairs.len() as c_int) })
+    }
+
+    /// `g2d_blit_dmabuf`: the planes of a surface are offsets into files.
+    pub(crate) fn blit_dmabuf(
+        &self,
+        source: (&Surface, [BorrowedFd<'_>; 3]),
+        target: (&Surface, [BorrowedFd<'_>; 3]),
+    ) -> Status {
+        let Some(call) = self.symbols().blit_dmabuf else { return Status::Missing };
+        let fresh = |(surface, fds): (&Surface, [BorrowedFd<'_>; 3])| {
+            let mut plane_offset = [0; 3];
+            for (to, &from) in plane_offset.iter_mut().zip(&surface.planes) {
+                *to = u32::try_from(from).ok()?;
+            }
+            let base = with_planes(surface, [0; 3]);
+            Some(abi::SurfaceDmabuf { base, plane_fd: fds.map(|fd| fd.as_raw_fd()), plane_offset })
+        };
+        let (Some(mut s), Some(mut d)) = (fresh(source), fresh(target)) else { return Status::NotSupported };
+        // SAFETY: memory: two live structs of our own, which the library may write. Contract: the symbol exists from
+        // header 2.5 on, whose layout these have; the descriptors stay open, and their buffers leased, until `finish`.
+        Status::of(unsafe { call(self.raw, addr_of_mut!(s).cast(), addr_of_mut!(d).cast()) })
+    }
+
+    pub(crate) fn has_blit_dmabuf(&self) -> bool {
+        self.symbols().blit_dmabuf.is_some()
+    }
+
+    /// `g2d_set_warp_coordinates`, for the next blit with the cap WARPING. `Missing` before header 2.1.
+    pub(crate) fn set_warp(&self, abi: Abi, warp: &Warp) -> Status {
+        match abi {
+            Abi::Legacy => match u32::try_from(warp.address) {
+                Ok(address) => self.warp(warp, address as LegacyAddress),
+                Err(_) => Status::NotSupported,
+            },
+            Abi::Modern => match ModernAddress::try_from(warp.address) {
+                Ok(address) => self.warp(warp, address),
+                Err(_) => Status::NotSupported,
+            },
+        }
+    }
+
+    fn warp<P>(&self, warp: &Warp, addr: P) -> Status {
+        let Some(call) = self.symbols().set_warp_coordinates else { return Status::Missing };
+        let [arb_start_x, arb_start_y] = warp.start;
+        let [arb_delta_xx, arb_delta_xy, arb_delta_yx, arb_delta_yy] = warp.delta;
+        let mut fresh = abi::WarpCoordinates {
+            addr,
+            format: warp.format,
+            bpp: warp.bits_per_point,
+            width: warp.width,
+            height: warp.height,
+            arb_start_x,
+            arb_start_y,
+            arb_delta_xx,
+            arb_delta_xy,
+            arb_delta_yx,
+            arb_delta_yy,
+        };
+        // SAFETY: memory: a live struct in the library's layout, which it may write; the table at its address is
+        // leased by the caller until `finish`.
+        Status::of(unsafe { call(self.raw, addr_of_mut!(fresh).cast()) })
+    }
+
+    /// `g2d_alloc`, uncached. `None` if it fails or is missing.
+    pub(crate) fn alloc(&self, bytes: i32) -> Option<Buffer> {
+        // Without g2d_free it could not be given back.
+        self.symbols().free?;
+        // SAFETY: contract: called between open and close, on the handle's thread; no memory is passed.
+        NonNull::new(unsafe { self.symbols().alloc?(bytes, 0) }).map(Buffer)
+    }
+
+    /// `g2d_buf_from_fd`. The descriptor is not duplicated: it must stay open until [`Handle::free`].
+    pub(crate) fn buf_from_fd(&self, fd: BorrowedFd<'_>) -> Option<Buffer> {
+        // SAFETY: contract: as for `alloc`; the descriptor is open.
+        NonNull::new(unsafe { self.symbols().buf_from_fd?(fd.as_raw_fd()) }).map(Buffer)
+    }
+
+    pub(crate) fn has_buf_from_fd(&self) -> bool {
+        self.symbols().buf_from_fd.is_some()
+    }
+
+    /// `g2d_buf_export_fd` of a buffer of [`Handle::alloc`], duplicated: the number is the library's own.
+    pub(crate) fn export(&self, buffer: &Buffer) -> Option<OwnedFd> {
+        // SAFETY: contract: a live buffer of this library.
+        let fd = unsafe { self.symbols().buf_export_fd?(buffer.0.as_ptr()) };
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: the library keeps this descriptor open while the buffer lives, which is beyond this call.
+        unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().ok()
+    }
+
+    /// `g2d_free`; nothing if the library has none.
+    pub(crate) fn free(&self, buffer: Buffer) {
+        if let Some(free) = self.symbols().free {
+            // SAFETY: contract: a buffer of this library, which nobody has afterwards.
+            unsafe { free(buffer.0.as_ptr()) };
+        }
+    }
+
+    /// `g2d_copy`: raw bytes from the start of one buffer to the start of another.
+    pub(crate) fn copy(&self, target: &Buffer, source: &Buffer, bytes: i32) -> Status {
+        let Some(call) = self.symbols().copy else { return Status::Missing };
+        // SAFETY: memory: two live `struct g2d_buf` of the library's own making. Contract: the memory behind them is
+        // leased by the caller until `finish`, and the caller has checked that both have so many bytes.
+        Status::of(unsafe { call(self.raw, target.0.as_ptr(), source.0.as_ptr(), bytes) })
+    }
+
+    /// What the `int` at [`abi::PROBE_OFFSET`] of a fresh `g2d_alloc(bytes, 0)` says of the layout. On 32-bit targets
+    /// there is but one layout.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn probe_alloc(&self, bytes: i32) -> Option<Abi> {
+        let buffer = self.alloc(bytes)?;
+        // SAFETY: memory: both layouts of `struct g2d_buf` have at least PROBE_OFFSET + 4 bytes (asserted in `abi`);
+        // the buffer is alive until `free` below. Any bit pattern is an `i32`.
+        let value = unsafe { buffer.0.as_ptr().cast::<u8>().add(abi::PROBE_OFFSET).cast::<i32>().read_unaligned() };
+        self.free(buffer);
+        Some(if value == bytes { Abi::Legacy } else { Abi::Modern })
+    }
+}
+
+impl Buffer {
+    /// `buf_paddr` as the library gave it, zero-extended where it is an `int`.
+    pub(crate) fn address(&self, abi: Abi) -> u64 {
+        // SAFETY: memory: a live `struct g2d_buf` in the library's layout; only this field of it is read, because
+        // libraries leave others unset.
+        unsafe {
+            match abi {
+                Abi::Legacy => {
+                    let buf: *const abi::Buf<LegacyAddress> = self.0.as_ptr().cast();
+                    u64::from(std::ptr::addr_of!((*buf).buf_paddr).read_unaligned() as u32)
+                }
+                Abi::Modern => {
+                    let buf: *const abi::Buf<ModernAddress> = self.0.as_ptr().cast();
+                    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+                    let address = std::ptr::addr_of!((*buf).buf_paddr).read_unaligned() as u64;
+                    address
+                }
+            }
+        }
+    }
+}
+
+/// What [`Handle::set_warp`] takes: `struct g2d_warp_coordinates` in no particular layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Warp {
+    pub(crate) address: u64,
+    /// `enum g2d_warp_map_format`.
+    pub(crate) format: u32,
+    pub(crate) bits_per_point: i32,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+    pub(crate) start: [u32; 2],
+    pub(crate) delta: [u32; 4],
+}

@@ -1,0 +1,138 @@
+//! The fake's address space: made-up physical addresses for memory of this process.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::control::setting;
+
+/// Writable memory of this process behind an address or a file.
+#[derive(Debug)]
+pub struct Region {
+    base: usize,
+    len: usize,
+}
+
+/// Regions that exist: the fake leaks nothing that its caller gave back.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+pub fn live() -> i64 {
+    LIVE.load(Ordering::Relaxed) as i64
+}
+
+impl Region {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.base as *mut u8
+    }
+
+    /// Memory of the fake's own, for `g2d_alloc`.
+    pub fn allocate(len: usize) -> Option<Arc<Self>> {
+        // SAFETY: an anonymous private mapping; no memory of Rust's is touched.
+        let base = unsafe {
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        Self::new(base, len)
+    }
+
+    /// The memory of a dma-buf or memfd. A memfd that is sealed against new writable mappings is found where its owner
+    /// in this process has mapped it, and that mapping is doubled.
+    pub fn of_file(fd: c_int) -> Option<Arc<Self>> {
+        // SAFETY: no memory is passed; the kernel checks the number.
+        let len = usize::try_from(unsafe { libc::lseek(fd, 0, libc::SEEK_END) }).ok().filter(|l| *l > 0)?;
+        // SAFETY: a new shared mapping of the file.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
+        };
+        if base != libc::MAP_FAILED {
+            return Self::new(base, len);
+        }
+        // The list is not read in one piece: what other threads map meanwhile can hide a line.
+        let existing = (0..20).find_map(|_| writable_mapping(fd))?;
+        // SAFETY: an old size of 0 doubles a shared mapping and leaves the old one as it is; `existing` is one of this
+        // process, which its owner keeps while the caller leases the buffer.
+        let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
+        Self::new(base, len)
+    }
+
+    fn new(base: *mut c_void, len: usize) -> Option<Arc<Self>> {
+        (base != libc::MAP_FAILED).then(|| {
+            LIVE.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Self { base: base as usize, len })
+        })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: the mapping was made for this region alone and nobody else has its address.
+        unsafe { libc::munmap(self.base as *mut c_void, self.len) };
+    }
+}
+
+/// Where this process has mapped the file shared and writable.
+fn writable_mapping(fd: c_int) -> Option<usize> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a live `struct stat`, which the kernel fills.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: fstat succeeded, and all zeroes are valid for it too.
+    let inode = unsafe { stat.assume_init() }.st_ino.to_string();
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (range, mode) = (words.next()?, words.next()?);
+        let (offset, found) = (words.next()?, words.nth(1)?);
+        if mode != "rw-s" || found != inode || offset.bytes().any(|b| b != b'0') {
+            return None;
+        }
+        usize::from_str_radix(range.split_once('-')?.0, 16).ok()
+    })
+}
+
+struct Range {
+    at: u64,
+    region: Arc<Region>,
+}
+
+struct Space {
+    ranges: Vec<Range>,
+    next: u64,
+}
+
+static SPACE: Mutex<Space> = Mutex::new(Space { ranges: Vec::new(), next: 0 });
+
+fn space() -> MutexGuard<'static, Space> {
+    SPACE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives a region an address. `base` moves the whole space: above 2, 3 or 4 GiB.
+pub fn place(region: &Arc<Region>) -> u64 {
+    let mut space = space();
+    let base = setting("base") as u64;
+    if space.next < base {
+        space.next = base;
+    }
+    let at = space.next;
+    // A gap that is nobody's, so that what runs over is noticed.
+    space.next = (at + region.len() as u64).next_multiple_of(0x1000) + 0x10000;
+    space.ranges.push(Range { at, region: Arc::clone(region) });
+    at
+}
+
+pub fn remove(at: u64) {
+    space().ranges.retain(|r| r.at != at);
+}
+
+/// The region of an address and the offset in it.
+pub fn find(address: u64) -> Option<(Arc<Region>, usize)> {
+    let space = space();
+    let range = space.ranges.iter().find(|r| (r.at..r.at + r.region.len() as u64).contains(&address))?;
+    Some((Arc::clone(&range.region), (address - range.at) as usize))
+}

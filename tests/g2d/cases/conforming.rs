@@ -1,0 +1,27 @@
+//! The suite that every converter must pass, on each kind of library in both layouts.
+
+use framelease::convert::g2d::Contiguity;
+
+use super::support::*;
+use crate::conformance::{allocator, suite};
+
+#[test]
+fn the_suite_is_drawn_right_or_refused_by_a_rule() {
+    // All strides whole pixels of every format, and of 64 bytes.
+    const ALIGN: u32 = 192;
+    let kinds = [(1, "libg2d-dpu.so", 300), (0, "libg2d-viv.so", 200), (2, "libg2d-pxp.so", 120)];
+    // An emulated processor is slow: there the kind that draws most stands for all.
+    let emulated = std::env::var_os("FRAMELEASE_LAB_ARCH").is_some();
+    for (variant, file, drawn) in kinds.into_iter().take(if emulated { 1 } else { 3 }) {
+        for abi in ABIS {
+            let fake = Fake::changed(abi, &Changes { file: Some(file), ..Changes::default() });
+            // As far as is known: NV12 out of the DPU only, dma-bufs by file not into the PXP.
+            fake.set("variant", variant).set("nv12_target", i64::from(variant == 1));
+            fake.set("blit_dmabuf", i64::from(variant == 2));
+            let mut g2d = fake.builder().contiguity(Contiguity::Assume).open().unwrap();
+            let report = suite(&mut g2d, &allocator().0, ALIGN, 30.0);
+            assert!(report.drawn.len() >= drawn, "{} drawn; refused: {:#?}", report.drawn.len(), report.refused);
+            fake.lawful();
+        }
+    }
+}

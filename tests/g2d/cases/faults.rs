@@ -1,0 +1,206 @@
+//! What goes wrong in the library: every frame comes back, nobody waits without end.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use framelease::convert::{Converter, G2d, Layer, Plan};
+use framelease::error::ErrorKind;
+use framelease::frame::{Frame, Pool};
+
+use super::support::*;
+
+struct Scene {
+    fake: Fake,
+    g2d: G2d,
+    pool: Pool,
+    plan: std::sync::Arc<Plan>,
+    frame: Frame,
+}
+
+fn scene(abi: framelease::convert::g2d::Abi, slots: usize) -> Scene {
+    let fake = Fake::new(abi);
+    let g2d = fake.open();
+    let pool = pool(layout("RGBA32", 16, 16), slots);
+    let plan = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
+    let frame = source(&pool, noise);
+    Scene { fake, g2d, pool, plan, frame }
+}
+
+impl Scene {
+    fn submit(&mut self) {
+        let target = self.pool.try_acquire().unwrap();
+        self.g2d.submit(&self.plan, std::slice::from_ref(&self.frame), target).unwrap();
+    }
+}
+
+fn is_readable(g2d: &G2d) -> bool {
+    let mut fds = [nix::poll::PollFd::new(g2d.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 0u8).unwrap() == 1
+}
+
+#[test]
+fn a_refused_blit_is_that_job_s_error_and_no_more() {
+    for abi in ABIS {
+        // Return 1 is "not supported", not success; so is anything else but 0.
+        for (result, kind) in [(-1, ErrorKind::Os), (1, ErrorKind::Unsupported), (7, ErrorKind::Os)] {
+            let mut s = scene(abi, 5);
+            s.submit();
+            s.g2d.done(TIMEOUT).unwrap();
+            s.fake.set("blit_result", result).set("blit_fails_at", 1);
+            s.submit();
+            let rejected = s.g2d.done(TIMEOUT).unwrap_err();
+            assert_eq!(rejected.error.kind(), kind, "{}", rejected.error);
+            let text = rejected.error.to_string();
+            assert!(
+                text.starts_with("g2d_blit") && text.contains("RGBA32 16x16") || text.contains("AB24 16x16"),
+                "{text}"
+            );
+            assert!(text.contains("libg2d-viv.so.2"), "{text}");
+            drop(rejected.item.expect("the target comes back"));
+            s.fake.set("blit_fails_at", 0);
+            s.submit();
+            assert_eq!(rows(&s.g2d.done(TIMEOUT).unwrap(), 0), rows(&s.frame, 0));
+            s.fake.lawful();
+        }
+    }
+}
+
+#[test]
+fn a_cap_that_is_refused_is_an_error_and_not_another_colour() {
+    for abi in ABIS {
+        let fake = Fake::new(abi);
+        let mut g2d = fake.set("no_cap", 6 + 1).open();
+        let pool = pool(layout("RGBA32", 16, 16), 3);
+        let wide = framelease::format::Colorimetry {
+            encoding: framelease::format::Encoding::Bt709,
+            ..framelease::format::Colorimetry::default()
+        };
+        let from = super::support::pool(layout("NV12", 16, 16).with_colorimetry(wide), 1);
+        let p = simple(Layer::default(), from.buffers().layout(), pool.buffers().layout());
+        g2d.submit(&p, &[source(&from, noise)], pool.try_acquire().unwrap()).unwrap();
+        let rejected = g2d.done(TIMEOUT).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::Unsupported);
+        assert!(rejected.error.to_string().contains("YUV_BT_709"), "{}", rejected.error);
+        fake.lawful();
+    }
+}
+
+#[test]
+fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
+    for abi in ABIS {
+        let mut s = scene(abi, 6);
+        s.submit();
+        s.g2d.done(TIMEOUT).unwrap();
+        s.fake.set("finish_hangs", 1);
+        for _ in 0..4 {
+            s.submit();
+        }
+        s.fake.set("lost_at_finish", 2).set("finish_hangs", 0);
+        assert!(s.g2d.done(TIMEOUT).is_ok());
+        for _ in 0..3 {
+            let rejected = s.g2d.done(TIMEOUT).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost);
+            assert!(rejected.error.to_string().starts_with("g2d_finish on "), "{}", rejected.error);
+            drop(rejected.item.expect("the target comes back"));
+        }
+        assert_eq!(s.g2d.in_flight(), 0);
+        let target = s.pool.try_acquire().unwrap();
+        let rejected = s.g2d.submit(&s.plan, std::slice::from_ref(&s.frame), target).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost);
+        drop(rejected.item);
+        assert!(s.g2d.try_done().unwrap().is_none());
+        let Scene { fake, pool, plan, frame, g2d } = s;
+        drop(g2d);
+        fake.set("lost_at_finish", 0);
+        let mut again = fake.open();
+        let done = run(&mut again, &plan, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
+        assert_eq!(rows(&done, 0), rows(&frame, 0));
+        assert_eq!((fake.get("opens"), fake.get("closes")), (2, 1));
+        drop((done, frame));
+        eventually(|| pool.buffers().held() == 0);
+    }
+}
+
+#[test]
+fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
+    for abi in ABIS {
+        let mut s = scene(abi, 4);
+        s.submit();
+        s.g2d.done(TIMEOUT).unwrap();
+        let finishes = s.fake.get("finishes");
+        s.fake.set("finish_hangs", 1);
+        s.submit();
+        s.submit();
+        eventually(|| s.fake.get("finishes") > finishes);
+        let rejected = s.g2d.done(Duration::from_millis(30)).unwrap_err();
+        assert_eq!((rejected.error.kind(), rejected.item.is_none()), (ErrorKind::Timeout, true));
+        assert_eq!((s.g2d.in_flight(), s.pool.buffers().held()), (2, 3));
+        // The drop does not wait. What has not begun comes back; what the hardware may still write does not.
+        let Scene { fake, g2d, pool, frame, .. } = s;
+        drop((g2d, frame));
+        eventually(|| pool.buffers().held() == 2);
+        assert_eq!(pool.buffers().held(), 2, "source and target of the job that hangs");
+        fake.set("finish_hangs", 0);
+        eventually(|| pool.buffers().held() == 0);
+        assert_eq!(fake.get("closes"), 0);
+        fake.lawful();
+    }
+}
+
+#[test]
+fn the_descriptor_is_readable_from_done_to_taken() {
+    let mut s = scene(framelease::convert::g2d::Abi::Modern, 4);
+    assert!(!is_readable(&s.g2d));
+    s.submit();
+    s.submit();
+    eventually(|| is_readable(&s.g2d));
+    s.g2d.done(TIMEOUT).unwrap();
+    eventually(|| is_readable(&s.g2d));
+    s.g2d.done(TIMEOUT).unwrap();
+    assert!(!is_readable(&s.g2d));
+    assert!(s.g2d.try_done().unwrap().is_none());
+    let e = s.g2d.done(TIMEOUT).unwrap_err();
+    assert_eq!(e.error.kind(), ErrorKind::State);
+}
+
+#[test]
+fn more_jobs_than_the_queue_has_are_turned_down() {
+    let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
+    let mut g2d = fake.builder().depth(2).open().unwrap();
+    let pool = pool(layout("RGBA32", 16, 16), 4);
+    let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
+    let frame = source(&pool, noise);
+    for _ in 0..2 {
+        g2d.submit(&p, std::slice::from_ref(&frame), pool.try_acquire().unwrap()).unwrap();
+    }
+    let target = pool.try_acquire().unwrap();
+    let slot = target.slot();
+    let rejected = g2d.submit(&p, std::slice::from_ref(&frame), target).unwrap_err();
+    assert_eq!((rejected.error.kind(), rejected.item.slot()), (ErrorKind::Exhausted, slot));
+    g2d.done(TIMEOUT).unwrap();
+    g2d.submit(&p, std::slice::from_ref(&frame), rejected.item).unwrap();
+    for _ in 0..2 {
+        g2d.done(TIMEOUT).unwrap();
+    }
+    fake.lawful();
+}
+
+#[test]
+fn jobs_of_many_threads_and_converters_at_once() {
+    let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut g2d = fake.open();
+                let pool = pool(layout("RGBA32", 16, 16), 2);
+                let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
+                let frame = source(&pool, noise);
+                for _ in 0..50 {
+                    let done = run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
+                    assert_eq!(rows(&done, 0), rows(&frame, 0));
+                }
+            });
+        }
+    });
+    fake.lawful();
+}

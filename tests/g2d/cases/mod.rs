@@ -1,0 +1,9 @@
+mod abi;
+mod conforming;
+mod drawing;
+mod faults;
+mod importing;
+mod info;
+mod opening;
+mod refusing;
+mod support;

@@ -1,0 +1,74 @@
+//! What a job costs beside the library's own work, as counts: allocations in any thread, descriptors.
+
+#[path = "kernel/allocations.rs"]
+mod allocations;
+#[path = "g2d/cases/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+use framelease::convert::g2d::Wait;
+use framelease::convert::{Converter, Fit, Layer, Request};
+use framelease::frame::{process_cpu_time, syscalls};
+
+use support::*;
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// One test: the whole process is looked at, so nothing else may run beside it.
+#[test]
+fn a_job_allocates_nothing_and_opens_nothing() {
+    const JOBS: usize = 1_000;
+    for (abi, wait, files) in
+        [(ABIS[0], Wait::Finish, 1), (ABIS[1], Wait::Finish, 1), (ABIS[1], Wait::Finish, 0), (ABIS[1], Wait::Fence, 1)]
+    {
+        let fake = Fake::new(abi);
+        fake.set("blit_dmabuf", files).set("no_raster", 1).set("fence", i64::from(wait == Wait::Fence));
+        let mut g2d = fake.builder().depth(8).wait(wait).open().unwrap();
+        let (sources, targets) = (pool(layout("NV12", 640, 360), 2), pool(layout("RGBX32", 320, 320), 8));
+        let request = Request::convert(Layer::default().fit(Fit::Keep));
+        let p = plan(&request, &[*sources.buffers().layout()], targets.buffers().layout());
+        let frames = [source(&sources, |_, _, _| 0), source(&sources, |_, _, _| 0)];
+        let jobs = |g2d: &mut framelease::convert::G2d, count: usize| {
+            let (mut begun, mut ended) = (0, 0);
+            while ended < count {
+                while begun < count && g2d.in_flight() < 8 {
+                    let target = targets.try_acquire().expect("a buffer is free");
+                    g2d.submit(&p, std::slice::from_ref(&frames[begun % 2]), target).unwrap();
+                    begun += 1;
+                }
+                drop(g2d.done(TIMEOUT).unwrap());
+                ended += 1;
+            }
+        };
+        jobs(&mut g2d, 50);
+        let (fds, allocated) = (descriptors(), allocations::of_all_threads());
+        let before = (allocations::of_all_threads(), syscalls(), process_cpu_time());
+        assert!(before.0 >= allocated);
+        jobs(&mut g2d, JOBS);
+        let after = (allocations::of_all_threads(), syscalls(), process_cpu_time());
+        let calls = fake.get("blits") + fake.get("dmabuf_blits") + fake.get("clears");
+        assert!(calls >= 3 * JOBS as i64, "margins and picture");
+        assert_eq!(after.0 - before.0, 0, "allocations in {JOBS} jobs, {abi}, {wait:?}");
+        assert_eq!(descriptors(), fds);
+        let each = (after.2 - before.2).as_nanos() as f64 / JOBS as f64 / 1000.0;
+        let polls = (after.1 - before.1) as f64 / JOBS as f64;
+        println!(
+            "{abi}, {wait:?}: {each:.1} µs CPU a job of both threads and the fake, {polls:.2} calls of the caller"
+        );
+        // The caller's: poll and read; with fences it also wakes a worker that polls one.
+        let most = if wait == Wait::Fence { 3.05 } else { 2.05 };
+        assert!(polls <= most, "{polls} calls of the caller a job");
+        fake.lawful();
+        // A parked worker keeps its thread and handle, and nothing of its last user's.
+        let before = descriptors();
+        drop(g2d);
+        eventually(|| descriptors() < before);
+        let parked = descriptors();
+        for _ in 0..5 {
+            drop(fake.open());
+        }
+        eventually(|| descriptors() == parked);
+    }
+}
