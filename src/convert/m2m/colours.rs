@@ -7,8 +7,7 @@ fn kind(layout: &Layout) -> FormatKind {
     layout.fourcc().info().map_or(FormatKind::Yuv, |i| i.kind)
 }
 
-/// The colour space whose default matrix this is. Drivers derive the matrix of their YUV side from the space of their
-/// RGB side, and take BT.709 for a space that is not named.
+/// The colour space whose default matrix this is.
 fn space_of(matrix: Encoding) -> ColorSpace {
     match matrix {
         Encoding::Bt709 | Encoding::XvYcc709 => ColorSpace::Rec709,
@@ -23,18 +22,27 @@ fn matrix(source: &Layout, target: &Layout) -> Option<Encoding> {
     [target, source].into_iter().find(|l| kind(l) == FormatKind::Yuv).map(|l| l.colorimetry().matrix())
 }
 
-/// Everything of a side that is not a default of what the side already says, named.
+/// A side with its colours named for every driver: rockchip-rga goes by the colour space alone, imx-pxp by the encoding
+/// of a YUV source and by the space of an RGB one, vim2m copies its output side's words to its capture side. None of
+/// them converts primaries, so the space may say the matrix.
 fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
-    let mut colours = layout.colorimetry();
-    let Some(matrix) = matrix else { return colours };
-    if colours.space == ColorSpace::Default {
+    let (kind, mut colours) = (kind(layout), layout.colorimetry());
+    let Some(matrix) = matrix else {
+        if colours.space == ColorSpace::Default {
+            colours.space = ColorSpace::Srgb;
+        }
+        return colours;
+    };
+    let implied = Colorimetry { encoding: Encoding::Default, ..colours }.matrix();
+    if colours.space == ColorSpace::Default || implied != matrix {
         colours.space = space_of(matrix);
     }
-    let by_default = Colorimetry { encoding: Encoding::Default, ..colours }.matrix();
-    colours.encoding = if by_default == matrix { Encoding::Default } else { matrix };
-    let range = layout.colorimetry().quantization(kind(layout));
-    let by_default = Colorimetry { range: Range::Default, ..colours }.quantization(kind(layout));
-    colours.range = if by_default == range { Range::Default } else { range };
+    colours.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
+    let range = layout.colorimetry().quantization(kind);
+    let implied = Colorimetry { range: Range::Default, ..colours }.quantization(kind);
+    // YUV that is not called full is limited to some drivers, whatever its space says.
+    let is_said = range == implied && (kind == FormatKind::Rgb || range == Range::Limited);
+    colours.range = if is_said { Range::Default } else { range };
     colours
 }
 
@@ -45,12 +53,7 @@ pub(super) fn asked(source: &Layout, target: &Layout) -> (Colorimetry, Colorimet
         FormatKind::Yuv => Some(source.colorimetry().matrix()),
         _ => needed,
     };
-    let mut of_target = named(target, needed);
-    if kind(target) == FormatKind::Yuv {
-        // A driver that does not convert primaries keeps the source's space, and its default is another one.
-        of_target.encoding = target.colorimetry().matrix();
-    }
-    (named(source, of_source), of_target)
+    (named(source, of_source), named(target, needed))
 }
 
 /// Whether a driver means what `wanted` means. Primaries and transfer functions are left as they are by everybody.
@@ -104,9 +107,24 @@ mod tests {
         let (source, target) = asked(&from, &to);
         assert_eq!((source.matrix(), target.matrix()), (Encoding::Bt601, Encoding::Bt709));
         assert!(check(&to, &derived(source, &to)).is_err());
-        // A driver that takes another matrix on its capture side, but not another space.
-        let (_, target) = asked(&from, &layout("YUYV", ColorSpace::Rec709, Encoding::Default, Range::Default));
-        assert_eq!(target.encoding, Encoding::Bt709);
+    }
+
+    #[test]
+    fn every_driver_hears_what_it_listens_to() {
+        // A space that contradicts the matrix, and one that implies full range.
+        let odd = layout("NV12", ColorSpace::Rec709, Encoding::Bt601, Range::Default);
+        let jpeg = layout("NV12", ColorSpace::Jpeg, Encoding::Default, Range::Default);
+        let (of_odd, of_rgb) = asked(&odd, &plain("RGB24"));
+        assert_eq!(
+            (of_odd.space, of_odd.encoding, of_odd.range),
+            (ColorSpace::Smpte170m, Encoding::Bt601, Range::Default)
+        );
+        assert_eq!((of_rgb.space, of_rgb.encoding), (ColorSpace::Smpte170m, Encoding::Default));
+        let (of_jpeg, _) = asked(&jpeg, &plain("RGB24"));
+        assert_eq!((of_jpeg.space, of_jpeg.encoding, of_jpeg.range), (ColorSpace::Jpeg, Encoding::Bt601, Range::Full));
+        let (of_rgb, of_odd) = asked(&plain("RGB24"), &odd);
+        assert_eq!((of_rgb.space, of_odd.space), (ColorSpace::Smpte170m, ColorSpace::Smpte170m));
+        assert_eq!(asked(&plain("RGB24"), &plain("BGR24")).0.space, ColorSpace::Srgb);
     }
 
     #[test]
@@ -136,6 +154,5 @@ mod tests {
         assert_eq!(check(&plain("RGB24"), &rec709("RGB24")), Ok(()), "RGB has no matrix");
         let full = layout("NV12", ColorSpace::Default, Encoding::Default, Range::Full);
         assert!(check(&plain("NV12"), &full).is_err());
-        assert_eq!(asked(&plain("RGB24"), &plain("BGR24")).0, Colorimetry::default(), "nothing to name");
     }
 }

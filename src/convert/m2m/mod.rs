@@ -20,6 +20,9 @@ use super::plan::meta;
 use super::{Converter, Done, Plan};
 use setup::{unsupported, Setup};
 
+/// Jobs that can be in flight also where the first pools are smaller. An index costs next to nothing.
+const LEAST_INDICES: usize = 4;
+
 /// A V4L2 mem-to-mem scaler, rotator or colour converter.
 ///
 /// It draws one source, whole or cropped, into one target: what plan it can carry out, its formats, sizes, controls and
@@ -31,8 +34,15 @@ use setup::{unsupported, Setup};
 /// flight are taken; then the device is set up anew and attaches the buffers anew. Streams of several plans that
 /// alternate want a converter each: every open of the node is a device of its own.
 ///
-/// In steady state a job costs QBUF twice and DQBUF twice. Each queue has as many indices as the pool of the first frame
-/// has slots, so that each dma-buf is attached once.
+/// In steady state a job costs QBUF twice and DQBUF twice. Each queue has as many indices as the pool of the plan's first
+/// frame has slots, and 4 at least: so many jobs can be in flight, and each dma-buf is attached once.
+///
+/// The lease of a source ends when its job is taken; only a driver that gives a source back after its result keeps it
+/// for a call longer. Dropping the converter waits for the picture that the device works on and ends all leases. The
+/// targets that a lost device ([`ErrorKind::DeviceLost`]) gives back may still be written by its driver, if that goes on
+/// working, until the last handle of the device is dropped.
+///
+/// Sources: `dev-mem2mem.rst`, `selection-api-targets.rst`, `colorspaces-details.rst` of the kernel.
 pub struct M2m {
     device: Device,
     name: String,
@@ -132,8 +142,8 @@ impl M2m {
         let started = self
             .pair
             .output_mut()
-            .import(sources)
-            .and_then(|()| self.pair.capture_mut().import(targets))
+            .import(sources.max(LEAST_INDICES))
+            .and_then(|()| self.pair.capture_mut().import(targets.max(LEAST_INDICES)))
             .and_then(|()| self.pair.start());
         if let Err(e) = started {
             drop(self.pair.free());
