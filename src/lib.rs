@@ -11,8 +11,8 @@
 //! picture, `docs/embedding.md` the event loop, `docs/protocol.md` the bytes between processes.
 //!
 //! What this crate does:
-//! - V4L2 devices, formats, queues, controls and events, single- and multi-planar through one path ([`v4l2`]);
-//!   buffers exported with `VIDIOC_EXPBUF`, or dma-bufs imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. (There
+//! - V4L2 devices, formats, queues, the queue pairs of mem-to-mem devices, controls and events, single- and
+//!   multi-planar through one path ([`v4l2`]); buffers exported with `VIDIOC_EXPBUF`, or dma-bufs imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. (There
 //!   is no `VIDIOC_EXPBUFDMABUF` and no `VIDIOC_IMPBUFDMABUF`, whatever a blog says.)
 //! - dma-bufs: identity, CPU access, fences, allocation from dma-heaps, udmabuf and memfd ([`dmabuf`]).
 //! - Fan-out to other processes with quotas, policies and deadlines ([`share`]).

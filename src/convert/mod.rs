@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
-//! (`M2m`), the CPU ([`Cpu`]).
+//! ([`M2m`]), the CPU ([`Cpu`]).
 
 mod auto;
 mod cpu;
