@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::{Converter, Cpu, Plan};
+use super::{m2m, Converter, Cpu, Plan};
 
 /// A backend that will not do, and why.
 #[derive(Clone, Debug)]
@@ -38,9 +38,10 @@ pub fn auto(plan: &Plan) -> Result<Choice> {
 /// Every backend of this machine, in the order of [`auto`].
 pub fn candidates() -> impl Iterator<Item = Candidate> {
     let cpu = std::iter::once_with(|| opened("cpu", Cpu::new()));
+    let rest = std::iter::once_with(m2m::candidates).flatten().chain(cpu);
     #[cfg(feature = "g2d")]
-    let cpu = std::iter::once_with(|| opened("g2d", super::G2d::open())).chain(cpu);
-    cpu
+    let rest = std::iter::once_with(|| opened("g2d", super::G2d::open())).chain(rest);
+    rest
 }
 
 /// Picks the first of `candidates` that can carry `plan` out. Later ones are not opened.

@@ -18,6 +18,7 @@ mod decimate;
 mod finished;
 #[cfg(feature = "g2d")]
 pub mod g2d;
+mod m2m;
 mod plan;
 mod request;
 
@@ -38,6 +39,7 @@ pub use cpu::{Cpu, CpuStats};
 pub use decimate::{Decimated, Decimator};
 #[cfg(feature = "g2d")]
 pub use g2d::G2d;
+pub use m2m::M2m;
 pub use plan::{Draw, Fill, Plan, Step};
 pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
 

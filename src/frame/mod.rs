@@ -92,6 +92,14 @@ impl Frame {
         self.lease.buffers.0.home.is_valid(self.lease.slot)
     }
 
+    /// The writable form again, if this is the only lease: of a frame that nobody else has seen.
+    pub(crate) fn into_unique(self) -> std::result::Result<FrameMut, Self> {
+        match self.lease.buffers.0.slots.is_sole(self.lease.slot) {
+            true => Ok(FrameMut { lease: self.lease }),
+            false => Err(self),
+        }
+    }
+
     /// The same lease with other particulars, for a stage that renumbers or re-times frames.
     pub fn with_meta(mut self, meta: FrameMeta) -> Self {
         self.meta = meta;

@@ -29,6 +29,12 @@ impl Slots {
         debug_assert_ne!(before, 0, "a lease was cloned that did not exist");
     }
 
+    /// `true` if the caller's lease is the only one: nobody can add one then.
+    pub(crate) fn is_sole(&self, slot: usize) -> bool {
+        // Acquire: what holders before did to the pixels happens before what the caller does.
+        self.0.get(slot).is_some_and(|n| n.load(Ordering::Acquire) == 1)
+    }
+
     /// Ends a lease. `true` if it was the last: the caller must take the slot home.
     pub(crate) fn give_back(&self, slot: usize) -> bool {
         // Release: this holder's accesses happen before the slot is lent again.
@@ -56,7 +62,9 @@ mod tests {
         assert!(slots.lend(0));
         assert!(!slots.lend(0), "lent twice");
         assert!(!slots.lend(2), "no such slot");
+        assert!(slots.is_sole(0));
         slots.share(0);
+        assert!(!slots.is_sole(0) && !slots.is_sole(1));
         assert_eq!(slots.held(), 1);
         assert!(!slots.give_back(0));
         assert!(slots.give_back(0));

@@ -232,6 +232,22 @@ plain! {
         reserved: [u32; 8],
     }
 
+    /// `struct v4l2_encoder_cmd`.
+    #[repr(C)]
+    struct EncoderCmd {
+        cmd: u32,
+        flags: u32,
+        raw: [u32; 8],
+    }
+
+    /// `struct v4l2_decoder_cmd`; `raw` is a time to stop at, or speed and format of a start.
+    #[repr(C)]
+    struct DecoderCmd {
+        cmd: u32,
+        flags: u32,
+        raw: [u32; 16],
+    }
+
     /// `struct v4l2_input`.
     #[repr(C)]
     struct Input {
@@ -516,6 +532,8 @@ sizes! {
     RawControls: 32, 24;
     EventSubscription: 32, 32;
     Event: 136, 136;
+    EncoderCmd: 40, 40;
+    DecoderCmd: 72, 72;
     Input: 80, 80;
     DvTimings: 132, 132;
     SubdevFormat: 88, 88;

@@ -51,6 +51,8 @@ mod raw {
     nix::ioctl_readwrite!(s_ext_ctrls, b'V', 72, RawControls);
     nix::ioctl_readwrite!(enum_framesizes, b'V', 74, FrmSizeEnum);
     nix::ioctl_readwrite!(enum_frameintervals, b'V', 75, FrmIvalEnum);
+    nix::ioctl_readwrite!(encoder_cmd, b'V', 77, EncoderCmd);
+    nix::ioctl_readwrite!(try_encoder_cmd, b'V', 78, EncoderCmd);
     nix::ioctl_readwrite!(s_dv_timings, b'V', 87, DvTimings);
     nix::ioctl_read!(dqevent, b'V', 89, Event);
     nix::ioctl_write_ptr!(subscribe_event, b'V', 90, EventSubscription);
@@ -58,6 +60,8 @@ mod raw {
     nix::ioctl_readwrite!(create_bufs, b'V', 92, CreateBuffers);
     nix::ioctl_readwrite!(g_selection, b'V', 94, Selection);
     nix::ioctl_readwrite!(s_selection, b'V', 95, Selection);
+    nix::ioctl_readwrite!(decoder_cmd, b'V', 96, DecoderCmd);
+    nix::ioctl_readwrite!(try_decoder_cmd, b'V', 97, DecoderCmd);
     nix::ioctl_read!(query_dv_timings, b'V', 99, DvTimings);
     nix::ioctl_readwrite!(query_ext_ctrl, b'V', 103, QueryExtCtrl);
     nix::ioctl_readwrite!(remove_bufs, b'V', 104, RemoveBuffers);
@@ -102,6 +106,10 @@ plain_calls! {
     dqevent(Event);
     subscribe_event(EventSubscription);
     unsubscribe_event(EventSubscription);
+    encoder_cmd(EncoderCmd);
+    try_encoder_cmd(EncoderCmd);
+    decoder_cmd(DecoderCmd);
+    try_decoder_cmd(DecoderCmd);
     /// On `/dev/v4l-subdevN`.
     subdev_g_fmt(SubdevFormat);
 }
@@ -120,9 +128,11 @@ pub(crate) fn streamoff(fd: BorrowedFd<'_>, kind: BufType) -> Result<(), Errno> 
     retry(|| unsafe { raw::streamoff(fd.as_raw_fd(), &kind) }).map(drop)
 }
 
-/// `VIDIOC_EXPBUF`, read-only and close-on-exec: a new dma-buf object at every call.
+/// `VIDIOC_EXPBUF`, close-on-exec: a new dma-buf object at every call. What a device fills cannot be written by the CPU
+/// through it, what a device reads can.
 pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) -> Result<OwnedFd, Errno> {
-    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u32;
+    let mode = if kind.is_output() { libc::O_RDWR } else { libc::O_RDONLY };
+    let flags = (mode | libc::O_CLOEXEC) as u32;
     let mut arg = ExportBuffer { kind: kind as u32, index, plane, flags, fd: -1, ..ExportBuffer::zeroed() };
     // SAFETY: `arg` is a live, exclusively borrowed `struct v4l2_exportbuffer` without pointers.
     retry(|| unsafe { raw::expbuf(fd.as_raw_fd(), &mut arg) })?;
@@ -323,11 +333,13 @@ mod tests {
         assert_eq!(number!(72, RawControls), 0xc020_5648);
         assert_eq!(number!(74, FrmSizeEnum), 0xc02c_564a);
         assert_eq!(number!(75, FrmIvalEnum), 0xc034_564b);
+        assert_eq!(number!(77, EncoderCmd), 0xc028_564d);
         assert_eq!(number!(87, DvTimings), 0xc084_5657);
         assert_eq!(nix::request_code_read!(b'V', 89, size_of::<Event>()), 0x8088_5659);
         assert_eq!(nix::request_code_write!(b'V', 90, size_of::<EventSubscription>()), 0x4020_565a);
         assert_eq!(number!(92, CreateBuffers), 0xc100_565c);
         assert_eq!(number!(95, Selection), 0xc040_565f);
+        assert_eq!(number!(96, DecoderCmd), 0xc048_5660);
         assert_eq!(number!(103, QueryExtCtrl), 0xc0e8_5667);
         assert_eq!(number!(104, RemoveBuffers), 0xc040_5668);
         assert_eq!(number!(4, SubdevFormat), 0xc058_5604);

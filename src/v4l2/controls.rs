@@ -18,7 +18,7 @@ const NEXT: u32 = 0xc000_0000;
 /// More bytes than the payload of any control of a sane driver.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras mostly have.
+/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras and converters mostly have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ControlId(pub u32);
 
@@ -31,10 +31,14 @@ impl ControlId {
     pub const HORIZONTAL_FLIP: Self = Self(0x0098_0914);
     /// `V4L2_CID_VFLIP`
     pub const VERTICAL_FLIP: Self = Self(0x0098_0915);
+    /// `V4L2_CID_ROTATE`, in degrees
+    pub const ROTATE: Self = Self(0x0098_0922);
     /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`
     pub const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
     /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`
     pub const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
+    /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel
+    pub const ALPHA_COMPONENT: Self = Self(0x0098_0929);
     /// `V4L2_CID_EXPOSURE_AUTO`
     pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
     /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs

@@ -263,7 +263,7 @@ pub fn devices() -> Vec<DeviceInfo> {
     nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
 }
 
-fn nodes() -> Vec<PathBuf> {
+pub(super) fn nodes() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/dev") else { return Vec::new() };
     let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("video")?.parse::<u32>().ok();
     let mut found: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.file_name())?, e.path()))).collect();

@@ -1,18 +1,14 @@
 //! Which queue index an imported buffer meets: the same dma-buf always the same one, so that the kernel's cached
-//! attachment is used again.
+//! attachment is used again, whatever the buffer holds now.
 //!
-//! One kernel bug makes the payload part of the question: Linux 6.12 takes `bytesused` and `data_offset` only when it
-//! attaches (`__prepare_dmabuf` in `videobuf2-core.c`), so a buffer that is queued again at its index with other
-//! values is processed with the old ones. It then goes to an index that holds another buffer.
+//! One kernel bug is worked around here (docs/adr/0001): on a single-planar output queue an index at which a buffer was
+//! refused takes no other buffer, until it is removed and created again.
 
 use crate::dmabuf::{BufferId, DmaBuf};
 use crate::format::MAX_PLANES;
-use crate::sys::v4l2_calls::BufferPlane;
 
 /// The buffers of one frame.
 type Ids = [Option<BufferId>; MAX_PLANES];
-/// Where their data is.
-type Planes = [BufferPlane; MAX_PLANES];
 
 /// The indices of an import queue. Knows no descriptor: a pure bookkeeper.
 #[derive(Debug, Default)]
@@ -21,12 +17,32 @@ pub(super) struct Imports {
     clock: u64,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Free,
+    /// With the driver.
+    Busy,
+    /// The kernel takes no buffer here.
+    Spoiled,
+    /// The kernel has no such index any more.
+    Lost,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Slot {
     /// What the kernel may have attached at this index.
-    attached: Option<(Ids, Planes)>,
+    attached: Option<Ids>,
     used: u64,
-    busy: bool,
+    state: State,
+}
+
+/// An index for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) index: usize,
+    /// The index must be removed and created again first.
+    pub(super) spoiled: bool,
 }
 
 pub(super) fn ids(memory: &[DmaBuf]) -> Ids {
@@ -47,36 +63,48 @@ impl Imports {
     }
 
     pub(super) fn free(&self) -> usize {
-        self.slots.iter().filter(|s| !s.busy).count()
+        self.slots.iter().filter(|s| matches!(s.state, State::Free | State::Spoiled)).count()
     }
 
     /// How many indices at the end are free and could be given back.
     pub(super) fn free_tail(&self) -> usize {
-        self.slots.iter().rev().take_while(|s| !s.busy).count()
+        self.slots.iter().rev().take_while(|s| matches!(s.state, State::Free | State::Spoiled)).count()
     }
 
-    /// Takes an index for these buffers: the one that they had last, else an unused one, else the longest unused.
-    /// `None` if every index is with the driver, or holds these buffers with other data.
-    pub(super) fn take(&mut self, ids: Ids, planes: Planes) -> Option<usize> {
-        let free = || self.slots.iter().enumerate().filter(|(_, s)| !s.busy);
-        let index = free()
-            .find(|(_, s)| s.attached == Some((ids, planes)))
-            .or_else(|| free().find(|(_, s)| s.attached.is_none()))
-            .or_else(|| {
-                let others = free().filter(|(_, s)| s.attached.map(|a| a.0) != Some(ids));
-                others.min_by_key(|(_, s)| s.used)
-            })
-            .map(|(i, _)| i)?;
+    /// Takes an index for these buffers: the one that they had last, else an unused one, else the longest unused, else
+    /// a spoiled one. `None` if every index is with the driver.
+    pub(super) fn take(&mut self, ids: Ids) -> Option<Taken> {
+        let all = |state| self.slots.iter().enumerate().filter(move |(_, s)| s.state == state);
+        let own = all(State::Free).find(|(_, s)| s.attached == Some(ids));
+        let (index, slot) = own
+            .or_else(|| all(State::Free).find(|(_, s)| s.attached.is_none()))
+            .or_else(|| all(State::Free).min_by_key(|(_, s)| s.used))
+            .or_else(|| all(State::Spoiled).next())?;
+        let taken = Taken { index, spoiled: slot.state == State::Spoiled };
         self.clock += 1;
-        self.slots[index] = Slot { attached: Some((ids, planes)), used: self.clock, busy: true };
-        Some(index)
+        self.slots[index] = Slot { attached: Some(ids), used: self.clock, state: State::Busy };
+        Some(taken)
+    }
+
+    fn set(&mut self, index: usize, state: State) {
+        if let Some(slot) = self.slots.get_mut(index).filter(|s| s.state == State::Busy) {
+            slot.state = state;
+        }
     }
 
     /// The index came back from the driver, or the driver did not take it. What it attached may stay attached.
     pub(super) fn give_back(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.busy = false;
-        }
+        self.set(index, State::Free);
+    }
+
+    /// The driver did not take it, and takes nothing here any more.
+    pub(super) fn spoil(&mut self, index: usize) {
+        self.set(index, State::Spoiled);
+    }
+
+    /// The index was removed and could not be created again.
+    pub(super) fn lose(&mut self, index: usize) {
+        self.set(index, State::Lost);
     }
 }
 
@@ -92,8 +120,8 @@ mod tests {
         buffers.iter().map(|b| ids(std::slice::from_ref(b))).collect()
     }
 
-    fn data(bytesused: u32) -> Planes {
-        [BufferPlane { bytesused, ..BufferPlane::default() }; MAX_PLANES]
+    fn index(taken: Option<Taken>) -> Option<usize> {
+        taken.map(|t| t.index)
     }
 
     #[test]
@@ -103,7 +131,7 @@ mod tests {
         imports.resize(2);
         let mut take = |i: usize, back: &[usize]| {
             back.iter().for_each(|&b| imports.give_back(b));
-            imports.take(k[i], data(7))
+            index(imports.take(k[i]))
         };
         assert_eq!((take(0, &[]), take(1, &[]), take(2, &[])), (Some(0), Some(1), None));
         assert_eq!(take(1, &[1, 0]), Some(1));
@@ -114,41 +142,48 @@ mod tests {
     }
 
     #[test]
-    fn other_data_in_the_same_buffer_is_attached_anew() {
+    fn a_spoiled_index_is_the_last_resort_and_a_lost_one_is_none() {
         let k = some_ids(2);
         let mut imports = Imports::default();
         imports.resize(2);
-        assert_eq!(imports.take(k[0], data(1)), Some(0));
+        let fresh = |index| Some(Taken { index, spoiled: false });
+        assert_eq!(imports.take(k[0]), fresh(0));
+        imports.spoil(0);
+        assert_eq!(imports.free(), 2);
+        assert_eq!(imports.take(k[0]), fresh(1), "not its own index, which takes nothing");
+        assert_eq!(imports.take(k[1]), Some(Taken { index: 0, spoiled: true }));
         imports.give_back(0);
-        assert_eq!(imports.take(k[1], data(1)), Some(1));
-        imports.give_back(1);
-        assert_eq!(imports.take(k[0], data(2)), Some(1), "not index 0, where the kernel would keep the old length");
-        assert_eq!(imports.take(k[0], data(3)), None);
-        assert_eq!(imports.take(k[0], data(1)), Some(0));
+        assert_eq!(imports.take(k[1]), fresh(0), "made anew");
+        imports.lose(0);
+        imports.give_back(0);
+        assert_eq!((imports.take(k[1]), imports.free()), (None, 0));
     }
 
     proptest! {
         #[test]
-        fn no_index_is_given_twice_and_none_is_stale(
-            ops in proptest::collection::vec((0usize..4, 0u32..3, any::<bool>()), 0..200),
-        ) {
+        fn no_index_is_given_twice(ops in proptest::collection::vec((0usize..4, 0u8..4), 0..200)) {
             let k = some_ids(4);
             let mut imports = Imports::default();
             imports.resize(3);
-            // What a kernel with the bug believes of each index.
-            let mut kernel: [Option<(Ids, u32)>; 3] = [None; 3];
-            let mut out = Vec::new();
-            for (i, bytes, take) in ops {
-                if take {
-                    let Some(index) = imports.take(k[i], data(bytes)) else { continue };
-                    prop_assert!(!out.contains(&index));
-                    out.push(index);
-                    match &kernel[index] {
-                        Some((ids, seen)) if *ids == k[i] => prop_assert_eq!(*seen, bytes),
-                        _ => kernel[index] = Some((k[i], bytes)),
+            let (mut out, mut spoiled) = (Vec::new(), Vec::new());
+            for (i, op) in ops {
+                if op == 0 {
+                    if let Some(index) = out.pop() {
+                        imports.give_back(index);
                     }
-                } else if let Some(index) = out.pop() {
-                    imports.give_back(index);
+                    continue;
+                }
+                let taken = imports.take(k[i]);
+                prop_assert_eq!(taken.is_none(), out.len() == 3);
+                let Some(Taken { index, spoiled: is_spoiled }) = taken else { continue };
+                prop_assert!(!out.contains(&index));
+                prop_assert_eq!(is_spoiled, spoiled.contains(&index));
+                spoiled.retain(|&s| s != index);
+                if op == 1 {
+                    imports.spoil(index);
+                    spoiled.push(index);
+                } else {
+                    out.push(index);
                 }
             }
             prop_assert_eq!(imports.free(), 3 - out.len());

@@ -57,7 +57,8 @@ pub enum CacheWish {
 }
 
 impl Queue {
-    /// Allocates buffers of the driver's for its present format and exports each memory plane once, read-only.
+    /// Allocates buffers of the driver's for its present format and exports each memory plane once: of a capture queue
+    /// read-only, of an output queue writable, since its user fills them.
     ///
     /// The driver may give more or fewer than `count`: see [`BufferSet::slots`]. Ioctls: `VIDIOC_G_FMT`,
     /// `VIDIOC_REQBUFS`, `VIDIOC_EXPBUF` per buffer and memory plane.
@@ -178,6 +179,34 @@ impl Queue {
         imports.resize(left);
         self.held.truncate(left);
         Ok(count)
+    }
+
+    /// Removes an index that takes no buffer any more, and creates it again. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux 6.10),
+    /// `VIDIOC_CREATE_BUFS`.
+    pub(super) fn renew(&mut self, index: usize) -> Result<()> {
+        let kind = self.kind as u32;
+        let Memory::Imports { imports, .. } = &mut self.memory else { return Ok(()) };
+        let mut create = self.device.create_arg(self.kind, MEMORY_DMABUF, 1)?;
+        let mut remove = RemoveBuffers { index: index as u32, count: 1, kind, ..RemoveBuffers::zeroed() };
+        calls::remove_bufs(self.device.as_fd(), &mut remove).map_err(|e| {
+            let error = self.device.failed("VIDIOC_REMOVE_BUFS", e);
+            if error.kind() == ErrorKind::DeviceLost {
+                return error;
+            }
+            let text = "the kernel takes no buffer at an index that refused one, and the driver cannot remove it: \
+                        free the queue and import anew";
+            error.kind_is(ErrorKind::Exhausted).detail(text)
+        })?;
+        // The lowest free index is the one that was just removed.
+        let created = calls::create_bufs(self.device.as_fd(), &mut create);
+        if created.is_ok() && (create.index as usize, create.count) == (index, 1) {
+            return Ok(());
+        }
+        imports.lose(index);
+        const OP: &str = "VIDIOC_CREATE_BUFS";
+        created.map_err(|e| self.device.failed(OP, e))?;
+        let text = format!("index {} and not {index}, which was removed", create.index);
+        Err(Error::new(ErrorKind::Os, OP, text).on(&self.device))
     }
 
     fn begin(&self, count: usize) -> Result<Layout> {

@@ -37,6 +37,13 @@ pub(super) fn planes(
             Some(end) if bytes > 0 && end as usize <= size => end,
             _ => return Err(format!("memory plane {i}: {bytes} bytes at {offset_bytes} of a buffer of {size}")),
         };
+        // The single-planar API refuses more than the queue's own buffers hold. Of a picture that is padding.
+        if !multi_planar && bytes > needed {
+            if queue.is_compressed() {
+                return Err(format!("{bytes} bytes of bitstream; the queue's {queue}"));
+            }
+            planes[i].bytesused = needed;
+        }
     }
     Ok(planes)
 }
@@ -98,6 +105,13 @@ mod tests {
         ] {
             assert!(planes(&layout, sizes.into_iter(), Some(&data), multi).is_err());
         }
+        // Padding below the picture, and a bitstream that is too long.
+        let yuyv = Layout::packed("YUYV".parse().unwrap(), Size::new(64, 32)).unwrap();
+        let long = [at(0, 5000), Payload::default(), Payload::default(), Payload::default()];
+        let used = |layout, multi| planes(layout, [8192].into_iter(), Some(&long), multi).map(|p| p[0].bytesused);
+        assert_eq!((used(&yuyv, false), used(&yuyv, true)), (Ok(4096), Ok(5000)));
+        let coded = Layout::from_strides("H264".parse().unwrap(), Size::new(64, 32), &[], &[4096]).unwrap();
+        assert!(used(&coded, false).is_err() && used(&coded, true).is_ok());
         let empty = planes(&layout, [4096, 4096].into_iter(), None, true).unwrap();
         assert_eq!(empty[1], BufferPlane { length: 4096, bytesused: 0, data_offset: 0 });
     }

@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::formats::holds;
-use super::imports::{ids, Imports};
-use super::payload::{meta, planes, returned};
+use super::imports::Imports;
+use super::payload::{meta, returned};
 use super::ring::Ring;
 use super::sequence::Sequence;
 use super::{media, Device, Direction};
-use crate::dmabuf::{DmaBuf, MemoryKind};
-use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::format::{Layout, MAX_PLANES};
-use crate::frame::{BufferSet, Frame, FrameMut, Payload};
-use crate::sys::v4l2_calls::{self as calls, BufType, Buffer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Layout;
+use crate::frame::{BufferSet, Frame, FrameMut};
+use crate::sys::v4l2::flag;
+use crate::sys::v4l2_calls::{self as calls, BufType};
 use crate::sys::wait;
 
 /// What comes back from a driver.
@@ -40,10 +39,23 @@ pub struct Queue {
     pub(super) direction: Direction,
     pub(super) kind: BufType,
     pub(super) memory: Memory,
-    /// Leases that the driver has, by index: of output queues, and of imports.
+    /// Leases that the driver has, by index: of output queues, and of imports. Declared behind the device: see `drop`.
     pub(super) held: Vec<Option<Held>>,
     sequence: Sequence,
     streaming: bool,
+    end: End,
+    /// Leases taken until now.
+    pub(super) taken: u64,
+}
+
+/// How near the end of a drained stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    No,
+    /// The last buffer was dequeued; the kernel will answer EPIPE.
+    Near,
+    /// EPIPE was seen. The kernel reports POLLIN for ever.
+    Told,
 }
 
 pub(super) enum Memory {
@@ -60,9 +72,25 @@ pub(super) enum Memory {
     },
 }
 
-pub(super) enum Held {
+/// A lease that the driver has, with its number in order of queueing.
+pub(super) struct Held {
+    pub(super) number: u64,
+    pub(super) lease: Lease,
+}
+
+pub(super) enum Lease {
     Shared(Frame),
     Unique(FrameMut),
+}
+
+/// The leases that a stopped queue had, in the order in which they were queued.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Reclaimed {
+    /// Of an output queue.
+    pub frames: Vec<Frame>,
+    /// Of a capture queue of imports: what the device wrote until now may be in them.
+    pub empty: Vec<FrameMut>,
 }
 
 impl Queue {
@@ -81,6 +109,8 @@ impl Queue {
             held: Vec::new(),
             sequence: Sequence::default(),
             streaming: false,
+            end: End::No,
+            taken: 0,
         })
     }
 
@@ -95,6 +125,20 @@ impl Queue {
             Memory::Ring { buffers, .. } => Some(buffers),
             _ => None,
         }
+    }
+
+    /// The layout of its buffers; `None` without buffers.
+    pub fn layout(&self) -> Option<&Layout> {
+        match &self.memory {
+            Memory::Ring { buffers, .. } => Some(buffers.layout()),
+            Memory::Imports { layout, .. } => Some(layout),
+            Memory::None => None,
+        }
+    }
+
+    /// `true` between [`Queue::start`] and [`Queue::stop`].
+    pub fn is_streaming(&self) -> bool {
+        self.streaming
     }
 
     /// Starts streaming; a capture queue first gets every buffer that nobody leases. Ioctls: `VIDIOC_QBUF`,
@@ -118,17 +162,29 @@ impl Queue {
             }
             e => self.device.failed(OP, e),
         })?;
-        self.streaming = true;
+        (self.streaming, self.end) = (true, End::No);
         Ok(())
     }
 
     /// Stops streaming. What the driver had comes back: its own buffers for the next start, leases are given up.
-    /// Ioctl: `VIDIOC_STREAMOFF`.
+    /// Waits for the picture that a mem-to-mem device works on. Ioctl: `VIDIOC_STREAMOFF`.
     ///
     /// # Errors
     /// What the driver reports (`DeviceLost` after an unplug).
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn stop(&mut self) -> Result<()> {
+        self.reclaim().map(drop)
+    }
+
+    /// [`Queue::stop`], with the leases that the driver had handed back. Ioctl: `VIDIOC_STREAMOFF`.
+    ///
+    /// From a device that is gone they come back, too, though its driver may write to them until the file is closed,
+    /// which is when the last clone of the [`Device`] and its queues are dropped.
+    ///
+    /// # Errors
+    /// As [`Queue::stop`]: the leases stay where they are.
+    #[doc(alias = "VIDIOC_STREAMOFF")]
+    pub fn reclaim(&mut self) -> Result<Reclaimed> {
         let done = match &mut self.memory {
             Memory::None => Ok(()),
             Memory::Ring { ring, .. } => ring.stop(),
@@ -138,23 +194,39 @@ impl Queue {
         if let Err(e) = done.or_else(|e| if e == Errno::ENODEV { Ok(()) } else { Err(e) }) {
             return Err(self.device.failed("VIDIOC_STREAMOFF", e));
         }
-        self.streaming = false;
+        Ok(self.halted())
+    }
+
+    /// Marks everything as given up by the driver, and takes the leases that it had.
+    fn halted(&mut self) -> Reclaimed {
+        (self.streaming, self.end) = (false, End::No);
         self.sequence.restart();
-        let leases: Vec<Held> = self.held.iter_mut().filter_map(Option::take).collect();
         if let Memory::Imports { imports, .. } = &mut self.memory {
             (0..imports.len()).for_each(|i| imports.give_back(i));
         }
         // After the marks: the end of a lease may call back into the ring.
-        drop(leases);
-        Ok(())
+        let mut held: Vec<Held> = self.held.iter_mut().filter_map(Option::take).collect();
+        held.sort_by_key(|h| h.number);
+        let mut reclaimed = Reclaimed::default();
+        for held in held {
+            match held.lease {
+                Lease::Shared(frame) => reclaimed.frames.push(frame),
+                Lease::Unique(frame) => reclaimed.empty.push(frame),
+            }
+        }
+        reclaimed
     }
 
     /// Stops and frees: the queue can take another format. Frames that are out keep their memory; their return does
     /// nothing. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` with 0.
     pub fn free(&mut self) {
-        // An unplugged device fails to stop; all of this must happen anyway.
-        let _ = self.stop();
-        self.streaming = false;
+        drop(self.free_and_reclaim());
+    }
+
+    /// [`Queue::free`], with the leases that the driver had.
+    pub(super) fn free_and_reclaim(&mut self) -> Reclaimed {
+        // A device that fails to stop: all of this must happen anyway.
+        let reclaimed = self.reclaim().unwrap_or_else(|_| self.halted());
         if let Memory::Ring { ring, .. } = &self.memory {
             ring.orphan();
         }
@@ -163,6 +235,7 @@ impl Queue {
         }
         self.memory = Memory::None;
         self.held.clear();
+        reclaimed
     }
 
     /// Buffers that the driver has.
@@ -178,7 +251,17 @@ impl Queue {
     /// [`Queue::try_dequeue`] at every wake-up nevertheless: a buffer whose return failed is told and retried there. Readable is a capture queue, writable an output
     /// queue.
     pub fn is_pollable(&self) -> bool {
-        self.streaming && self.queued() > 0
+        self.streaming && (self.end == End::Near || self.end == End::No && self.queued() > 0)
+    }
+
+    /// `true` once [`Dequeued::Ended`] was told, until the queue is started again.
+    pub fn has_ended(&self) -> bool {
+        self.end == End::Told
+    }
+
+    /// The driver goes on after a drain.
+    pub(super) fn go_on(&mut self) {
+        self.end = End::No;
     }
 
     /// Takes what the driver is done with; `None` if that is nothing yet. One system call. Ioctl: `VIDIOC_DQBUF`.
@@ -198,9 +281,15 @@ impl Queue {
         let buffer = match calls::dqbuf(self.device.as_fd(), self.kind, self.memory_type()) {
             Ok(buffer) => buffer,
             Err(Errno::EAGAIN) => return Ok(None),
-            Err(Errno::EPIPE) => return Ok(Some(Dequeued::Ended)),
+            Err(Errno::EPIPE) => {
+                self.end = End::Told;
+                return Ok(Some(Dequeued::Ended));
+            }
             Err(e) => return Err(self.device.failed(OP, e)),
         };
+        if buffer.flags() & flag::LAST != 0 {
+            self.end = End::Near;
+        }
         let index = buffer.index();
         let known = match &mut self.memory {
             Memory::Ring { ring, .. } => ring.mark_dequeued(index),
@@ -210,10 +299,10 @@ impl Queue {
             }
             Memory::None => false,
         };
-        let held = self.held.get_mut(index).and_then(Option::take);
+        let held = self.held.get_mut(index).and_then(Option::take).map(|h| h.lease);
         let frame = match (held, self.buffers()) {
-            (Some(Held::Shared(frame)), _) => Some(returned(frame, &buffer)),
-            (Some(Held::Unique(frame)), _) => {
+            (Some(Lease::Shared(frame)), _) => Some(returned(frame, &buffer)),
+            (Some(Lease::Unique(frame)), _) => {
                 let meta = meta(&mut self.sequence, &buffer, frame.memory());
                 Some(frame.freeze(meta))
             }
@@ -248,6 +337,27 @@ impl Queue {
         Ok(got)
     }
 
+    /// The kept error of a capture buffer's return, if any; else tries failed returns again.
+    pub(super) fn settle(&self) -> Result<()> {
+        match &self.memory {
+            Memory::Ring { ring, .. } => ring.settle(),
+            _ => Ok(()),
+        }
+    }
+
+    /// `true` while the driver has no buffer to fill because all of them are leased.
+    pub(super) fn waits_for_leases(&self) -> bool {
+        let of_capture = self.direction == Direction::Capture && self.streaming && self.end == End::No;
+        of_capture && matches!(&self.memory, Memory::Ring { ring, .. } if ring.queued() == 0)
+    }
+
+    /// Waits for the end of a lease, or its error.
+    pub(super) fn wait_for_lease(&self, deadline: Instant) {
+        if let Memory::Ring { ring, .. } = &self.memory {
+            ring.wait_returned(deadline);
+        }
+    }
+
     /// Waits for a buffer, or for one of the `more` events. Empty if the deadline passed.
     pub(crate) fn wait(&self, more: PollFlags, deadline: Instant) -> Result<PollFlags> {
         if !self.streaming {
@@ -277,124 +387,6 @@ impl Queue {
         };
         wait::until(self.device.as_fd(), events | more, deadline).map_err(|e| self.device.failed("poll", e))
     }
-
-    /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled; `None` if there is none.
-    pub fn try_acquire(&mut self) -> Option<FrameMut> {
-        match &self.memory {
-            Memory::Ring { ring, buffers } if self.direction == Direction::Output => buffers.lend(ring.take()?),
-            _ => None,
-        }
-    }
-
-    /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
-    pub fn room(&self) -> usize {
-        match &self.memory {
-            Memory::Imports { imports, .. } => imports.free(),
-            _ => 0,
-        }
-    }
-
-    /// Gives a frame to an output queue, which holds the lease until [`Queue::try_dequeue`] returns it. The same
-    /// dma-buf meets the same index, so the kernel attaches it once. Size, length and offset are checked first: the
-    /// kernel leaks a dma-buf that it refuses. Ioctl: `VIDIOC_QBUF`.
-    ///
-    /// # Errors
-    /// With the frame: `Mismatch` if its geometry is not the queue's or its buffers are too small, `WrongFile` for a
-    /// memfd, `Exhausted` if every index is taken (see [`Queue::room`]), `State` without imports.
-    #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
-        let payload = &frame.meta().payload;
-        let own = self.buffers().is_some_and(|b| b.id() == frame.buffers().id());
-        let slot = own.then(|| frame.slot());
-        match self.submit(frame.memory(), frame.layout(), Some((payload, frame.meta().timestamp_ns)), slot) {
-            Ok(index) => {
-                self.held[index] = Some(Held::Shared(frame));
-                Ok(())
-            }
-            Err(error) => Err(Rejected { error, item: frame }),
-        }
-    }
-
-    /// Gives a buffer to a capture queue of imports, to be filled. It comes back frozen by [`Queue::try_dequeue`].
-    /// Checks and costs as [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
-    ///
-    /// # Errors
-    /// As [`Queue::queue`], with the buffer.
-    #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue_empty(&mut self, frame: FrameMut) -> std::result::Result<(), Rejected<FrameMut>> {
-        match self.submit(frame.memory(), frame.layout(), None, None) {
-            Ok(index) => {
-                self.held[index] = Some(Held::Unique(frame));
-                Ok(())
-            }
-            Err(error) => Err(Rejected { error, item: frame }),
-        }
-    }
-
-    /// QBUF of somebody's memory, or of the ring's `slot`. The index is within `held`.
-    fn submit(
-        &mut self,
-        memory: &[DmaBuf],
-        layout: &Layout,
-        data: Option<(&[Payload; MAX_PLANES], u64)>,
-        slot: Option<usize>,
-    ) -> Result<usize> {
-        const OP: &str = "VIDIOC_QBUF";
-        let wants = if data.is_some() { Direction::Output } else { Direction::Capture };
-        if wants != self.direction {
-            return Err(
-                state(OP, "a frame goes to an output queue, an empty buffer to a capture queue").on(&self.device)
-            );
-        }
-        let own = match &self.memory {
-            Memory::Imports { layout, .. } => layout,
-            Memory::Ring { buffers, .. } if slot.is_some() => buffers.layout(),
-            _ => return Err(state(OP, "the queue has no imports").on(&self.device)),
-        };
-        if !holds(layout, own) {
-            return Err(self.device.mismatch(OP, layout, own));
-        }
-        if memory.iter().any(|m| m.kind() != MemoryKind::DmaBuf) {
-            return Err(Error::new(ErrorKind::WrongFile, OP, "a memfd cannot be imported").on(&self.device));
-        }
-        let sizes = memory.iter().map(DmaBuf::size_bytes);
-        let planes = planes(own, sizes, data.map(|d| d.0), self.kind.is_multi_planar())
-            .map_err(|text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device))?;
-        let index = match (&mut self.memory, slot) {
-            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory), planes),
-            (_, slot) => slot.filter(|&s| matches!(self.held.get(s), Some(None))),
-        };
-        let full = || {
-            let text = match &self.memory {
-                Memory::Imports { imports, .. } if imports.free() > 0 => {
-                    "every free index holds this buffer with another payload, which the kernel would process instead: \
-                     take more indices or more buffers"
-                }
-                _ => "every index is with the driver",
-            };
-            Error::new(ErrorKind::Exhausted, OP, text).on(&self.device)
-        };
-        let index = index.ok_or_else(full)?;
-        let count = own_planes(&self.memory);
-        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, count);
-        for (i, (plane, memory)) in planes.iter().zip(memory).enumerate() {
-            buffer.set_plane(i, *plane, slot.is_none().then(|| memory.as_fd()));
-        }
-        if let Some((_, timestamp_ns)) = data {
-            buffer.set_timestamp_ns(timestamp_ns);
-        }
-        if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
-            if let Memory::Imports { imports, .. } = &mut self.memory {
-                imports.give_back(index);
-            }
-            let text = format!("{}; index {index}, {planes:?}", e.desc());
-            return Err(self.device.failed(OP, e).detail(text));
-        }
-        if let Memory::Ring { ring, .. } = &self.memory {
-            ring.mark_queued(index);
-        }
-        Ok(index)
-    }
 }
 
 fn own_planes(memory: &Memory) -> usize {
@@ -411,8 +403,13 @@ pub(super) fn state(op: &'static str, text: &str) -> Error {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.free();
+        let leases = self.free_and_reclaim();
         self.device.leave_queue(self.direction);
+        // Fields drop in order: the device first, which closes the file if nobody else has it, then the leases. The
+        // driver of a device that is gone may write to them until then.
+        let shared = leases.frames.into_iter().map(Lease::Shared);
+        let unique = leases.empty.into_iter().map(Lease::Unique);
+        self.held = shared.chain(unique).map(|lease| Some(Held { number: 0, lease })).collect();
     }
 }
 

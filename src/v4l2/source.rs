@@ -62,6 +62,8 @@ pub struct Region {
     pub default: Rect,
     /// What encloses every possible rectangle.
     pub bounds: Rect,
+    /// What the device writes beside a compose rectangle; `None` if the driver does not say.
+    pub padded: Option<Rect>,
 }
 
 impl Device {
@@ -175,7 +177,7 @@ impl Device {
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, OP, "the device's frame interval cannot be set").on(self))
     }
 
-    /// Crop or compose with default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three times.
+    /// Crop or compose with default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three or four times.
     ///
     /// # Errors
     /// `Unsupported` or `InvalidArgument` if the device does not do this now.
@@ -188,7 +190,8 @@ impl Device {
             calls::g_selection(self.as_fd(), &mut raw).map_err(|e| self.failed(OP, e))?;
             Ok(rect(&raw))
         };
-        Ok(Region { active: get(0)?, default: get(1)?, bounds: get(2)? })
+        let padded = if target == SelectionTarget::Compose { get(3).ok() } else { None };
+        Ok(Region { active: get(0)?, default: get(1)?, bounds: get(2)?, padded })
     }
 
     /// Sets crop or compose and returns the rectangle that the driver took. Ioctl: `VIDIOC_S_SELECTION`.

@@ -56,12 +56,42 @@ pub enum Planar {
 
 /// Loads vivid anew in the lab, so that no test sees another's settings.
 pub fn reload_vivid(parameters: &str) {
+    reload("vivid", parameters);
+}
+
+/// Loads a driver anew in the lab.
+pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
     }
-    run("modprobe", &["-r", "vivid"]);
-    let words: Vec<&str> = std::iter::once("vivid").chain(parameters.split(' ')).collect();
+    run("modprobe", &["-r", driver]);
+    let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
     run("modprobe", &words);
+}
+
+/// vim2m: every open file has settings of its own.
+pub fn vim2m() -> Option<Device> {
+    let device = Device::find(|d| d.driver == "vim2m").map_err(|e| e.to_string());
+    let device = needed("vim2m", device)?;
+    // The default of 40 ms is for the eye.
+    set(&device, "Transaction Time (msec)", 1);
+    Some(device)
+}
+
+/// Takes vim2m's device from its driver, as if it were pulled out, while `test` runs.
+pub fn unplugging_vim2m(test: impl FnOnce()) {
+    let driver = Path::new("/sys/bus/platform/drivers/vim2m");
+    let device = "vim2m.0";
+    std::fs::write(driver.join("unbind"), device).unwrap();
+    test();
+    std::fs::write(driver.join("bind"), device).unwrap();
+}
+
+/// vicodec's nodes, loaded for one of the two APIs.
+pub fn vicodec(planar: Planar) -> Option<()> {
+    reload("vicodec", if planar == Planar::Multi { "multiplanar=1" } else { "" });
+    let found = Device::find(|d| d.driver == "vicodec" && d.is_multi_planar() == (planar == Planar::Multi));
+    needed("vicodec", found.map(drop).map_err(|e| e.to_string()))
 }
 
 /// vivid's capture node of one API, with default settings.
@@ -139,6 +169,25 @@ pub fn dma_bufs() -> Option<u64> {
     let total = text.lines().rev().find_map(|l| l.strip_prefix("Total "))?;
     total.split(' ').next()?.parse().ok()
 }
+
+/// How often the kernel calls a function while `test` runs. Importers in kernel memory, as all drivers here are, attach
+/// nothing that `bufinfo` would list.
+pub fn calls_of(function: &str, test: impl FnOnce()) -> Option<u64> {
+    let file = |name: &str| format!("/sys/kernel/debug/tracing/{name}");
+    let probe = |line: &str| std::fs::write(file("kprobe_events"), line).map_err(|e| format!("{function}: {e}"));
+    needed("kprobes", probe(&format!("p:framelease/calls {function}")))?;
+    std::fs::write(file("events/framelease/calls/enable"), "1").unwrap();
+    test();
+    let profile = std::fs::read_to_string(file("kprobe_profile")).unwrap();
+    std::fs::write(file("events/framelease/calls/enable"), "0").unwrap();
+    // Opening it to write removes what it has.
+    probe("").unwrap();
+    let line = profile.lines().find(|l| l.trim_start().starts_with("calls ")).expect("the probe's line");
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What attaches an imported dma-buf for vivid, vim2m and vicodec.
+pub const ATTACH: &str = "vb2_vmalloc_attach_dmabuf";
 
 /// Runs a test and fails it if a dma-buf is left behind.
 pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {

@@ -173,29 +173,41 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
         let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
         assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
         drop(rejected);
-        // Linux 6.12 would take the length of the try before; see `v4l2::imports`.
         queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap();
         drop(queue);
     });
 }
 
 #[test]
-fn a_buffer_s_new_length_reaches_the_driver() {
-    let Some((_, mut queue)) = yuyv_output() else { return };
-    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
-    queue.import(3).unwrap();
-    let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 1).unwrap();
-    let frame = |bytes| {
-        let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
-        let mut meta = *frame.meta();
-        meta.payload[0].bytes = bytes;
-        frame.with_meta(meta)
-    };
-    for _ in 0..2 {
-        queue.queue(frame(460_800)).unwrap();
-        queue.stop().unwrap();
-        // vivid refuses a picture that is not whole: it must see this length and not the one before.
-        assert_eq!(queue.queue(frame(460_799)).unwrap_err().error.kind(), ErrorKind::InvalidArgument);
+fn refused_buffers_do_not_use_the_queue_up() {
+    for planar in [Planar::Single, Planar::Multi] {
+        let Some(output) = vivid_output(planar) else { return };
+        let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+        leaving_nothing(|| {
+            output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
+            let mut queue = Queue::new(&output, Direction::Output).unwrap();
+            queue.import(2).unwrap();
+            let room = queue.room();
+            let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 1).unwrap();
+            let frame = |bytes| {
+                let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
+                let mut meta = *frame.meta();
+                meta.payload[0].bytes = bytes;
+                frame.with_meta(meta)
+            };
+            for _ in 0..2 {
+                queue.queue(frame(460_800)).unwrap();
+                queue.stop().unwrap();
+                // vivid refuses a picture that is not whole, and videobuf2 spoils the index for it.
+                for _ in 0..3 * room {
+                    let rejected = queue.queue(frame(460_799)).unwrap_err();
+                    assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument, "{}", rejected.error);
+                    assert_eq!(queue.room(), room);
+                }
+                queue.start().unwrap();
+            }
+            drop((queue, pool));
+        });
     }
 }
 
@@ -222,24 +234,23 @@ fn a_queue_of_imports_grows_and_shrinks() {
 fn the_same_buffer_is_attached_once() {
     let Some(output) = vivid_output(Planar::Single) else { return };
     let Some(device) = vivid_as_is(Planar::Single) else { return };
-    let attached = || -> Option<u32> {
-        let text = std::fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").ok()?;
-        let counts = text.lines().filter_map(|l| l.strip_prefix("Total ")?.strip_suffix(" devices attached"));
-        Some(counts.filter_map(|n| n.parse::<u32>().ok()).sum())
-    };
-    let Some(before) = needed("debugfs", attached().ok_or_else(|| "no bufinfo".to_string())) else { return };
     let mut camera = camera(&device, "YUYV").buffers(4).open().unwrap();
     output.set_format_exact(Direction::Output, camera.layout().unwrap()).unwrap();
     let mut queue = Queue::new(&output, Direction::Output).unwrap();
-    queue.import(camera.buffers().unwrap().slots()).unwrap();
-    (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
-    queue.start().unwrap();
-    for _ in 0..20 {
-        queue.queue(frame(&mut camera)).unwrap();
-        dequeued(&mut queue);
-    }
-    let attached = attached().unwrap() - before;
-    assert!(attached as usize <= camera.buffers().unwrap().slots(), "{attached} attachments");
+    let slots = camera.buffers().unwrap().slots();
+    queue.import(slots).unwrap();
+    let mut shown = HashSet::new();
+    let attached = calls_of(ATTACH, || {
+        (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
+        queue.start().unwrap();
+        for _ in 0..40 {
+            queue.queue(frame(&mut camera)).unwrap();
+            shown.insert(dequeued(&mut queue).slot());
+        }
+    });
+    let Some(attached) = attached else { return };
+    // Two more may be with the driver.
+    assert!((shown.len() as u64..=slots as u64).contains(&attached), "{attached} of {slots}");
 }
 
 #[test]

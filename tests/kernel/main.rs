@@ -6,11 +6,10 @@
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
-#[path = "../../examples/common/picture.rs"]
-mod picture;
-
 #[path = "../conformance/mod.rs"]
 mod conformance;
+#[path = "../../examples/common/picture.rs"]
+mod picture;
 
 mod allocations;
 mod camera;
@@ -24,5 +23,8 @@ mod faults;
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
 mod imports;
+mod m2m;
+mod m2m_scaler;
+mod mem2mem;
 mod regressions;
 mod share;

@@ -1,0 +1,158 @@
+//! The colours of both sides, as V4L2 formats name them (`colorspaces-details.rst`): what to ask of a driver, and whether
+//! what it answers is what a plan means.
+
+use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, Layout, Range};
+
+fn kind(layout: &Layout) -> FormatKind {
+    layout.fourcc().info().map_or(FormatKind::Yuv, |i| i.kind)
+}
+
+/// The colour space whose default matrix this is.
+fn space_of(matrix: Encoding) -> ColorSpace {
+    match matrix {
+        Encoding::Bt709 | Encoding::XvYcc709 => ColorSpace::Rec709,
+        Encoding::Bt2020 | Encoding::Bt2020ConstantLuminance => ColorSpace::Bt2020,
+        Encoding::Smpte240m => ColorSpace::Smpte240m,
+        Encoding::Default | Encoding::Bt601 | Encoding::XvYcc601 => ColorSpace::Smpte170m,
+    }
+}
+
+/// The matrix that the conversion needs: that of its YUV side, the target's if both are.
+fn matrix(source: &Layout, target: &Layout) -> Option<Encoding> {
+    [target, source].into_iter().find(|l| kind(l) == FormatKind::Yuv).map(|l| l.colorimetry().matrix())
+}
+
+/// A side with its colours named for every driver: rockchip-rga goes by the colour space alone, imx-pxp by the encoding
+/// of a YUV source and by the space of an RGB one, vim2m copies its output side's words to its capture side. None of
+/// them converts primaries, so the space may say the matrix.
+fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
+    let (kind, mut colours) = (kind(layout), layout.colorimetry());
+    let Some(matrix) = matrix else {
+        if colours.space == ColorSpace::Default {
+            colours.space = ColorSpace::Srgb;
+        }
+        return colours;
+    };
+    let implied = Colorimetry { encoding: Encoding::Default, ..colours }.matrix();
+    if colours.space == ColorSpace::Default || implied != matrix {
+        colours.space = space_of(matrix);
+    }
+    colours.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
+    let range = layout.colorimetry().quantization(kind);
+    let implied = Colorimetry { range: Range::Default, ..colours }.quantization(kind);
+    // YUV that is not called full is limited to some drivers, whatever its space says.
+    let is_said = range == implied && (kind == FormatKind::Rgb || range == Range::Limited);
+    colours.range = if is_said { Range::Default } else { range };
+    colours
+}
+
+/// What to ask of the output queue and of the capture queue.
+pub(super) fn asked(source: &Layout, target: &Layout) -> (Colorimetry, Colorimetry) {
+    let needed = matrix(source, target);
+    let of_source = match kind(source) {
+        FormatKind::Yuv => Some(source.colorimetry().matrix()),
+        _ => needed,
+    };
+    (named(source, of_source), named(target, needed))
+}
+
+/// Whether a driver means what `wanted` means. Primaries and transfer functions are left as they are by everybody.
+pub(super) fn check(wanted: &Layout, given: &Layout) -> Result<(), String> {
+    let kind = kind(wanted);
+    let of = |layout: &Layout| (layout.colorimetry().matrix(), layout.colorimetry().quantization(kind));
+    let ((matrix, range), (has_matrix, has_range)) = (of(wanted), of(given));
+    let same_matrix = kind == FormatKind::Rgb || matrix == has_matrix;
+    if same_matrix && range == has_range {
+        return Ok(());
+    }
+    Err(format!(
+        "{} with matrix {matrix:?} and range {range:?}; the device has {has_matrix:?} and {has_range:?}",
+        wanted.fourcc()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Size;
+
+    fn layout(fourcc: &str, space: ColorSpace, encoding: Encoding, range: Range) -> Layout {
+        let layout = Layout::packed(fourcc.parse().unwrap(), Size::new(64, 48)).unwrap();
+        layout.with_colorimetry(Colorimetry { space, encoding, range, ..Colorimetry::default() })
+    }
+
+    fn plain(fourcc: &str) -> Layout {
+        layout(fourcc, ColorSpace::Default, Encoding::Default, Range::Default)
+    }
+
+    /// A driver that, like imx-pxp and vim2m, derives its capture side from its output side's space.
+    fn derived(source: Colorimetry, target: &Layout) -> Layout {
+        target.with_colorimetry(Colorimetry { range: Range::Default, ..source })
+    }
+
+    #[test]
+    fn a_driver_that_derives_one_side_from_the_other_derives_what_is_meant() {
+        for target in [
+            plain("NV12"),
+            layout("NV12", ColorSpace::Rec709, Encoding::Default, Range::Default),
+            layout("NV12", ColorSpace::Default, Encoding::Bt709, Range::Default),
+            layout("NV12", ColorSpace::Default, Encoding::Bt2020, Range::Default),
+            layout("NV12", ColorSpace::Rec709, Encoding::Bt601, Range::Limited),
+        ] {
+            let (source, _) = asked(&plain("RGB24"), &target);
+            assert_eq!(check(&target, &derived(source, &target)), Ok(()), "{target:?}");
+        }
+        // Two YUV sides may differ: then the driver must do more than derive.
+        let (from, to) = (plain("NV12"), layout("YUYV", ColorSpace::Default, Encoding::Bt709, Range::Default));
+        let (source, target) = asked(&from, &to);
+        assert_eq!((source.matrix(), target.matrix()), (Encoding::Bt601, Encoding::Bt709));
+        assert!(check(&to, &derived(source, &to)).is_err());
+    }
+
+    #[test]
+    fn every_driver_hears_what_it_listens_to() {
+        // A space that contradicts the matrix, and one that implies full range.
+        let odd = layout("NV12", ColorSpace::Rec709, Encoding::Bt601, Range::Default);
+        let jpeg = layout("NV12", ColorSpace::Jpeg, Encoding::Default, Range::Default);
+        let (of_odd, of_rgb) = asked(&odd, &plain("RGB24"));
+        assert_eq!(
+            (of_odd.space, of_odd.encoding, of_odd.range),
+            (ColorSpace::Smpte170m, Encoding::Bt601, Range::Default)
+        );
+        assert_eq!((of_rgb.space, of_rgb.encoding), (ColorSpace::Smpte170m, Encoding::Default));
+        let (of_jpeg, _) = asked(&jpeg, &plain("RGB24"));
+        assert_eq!((of_jpeg.space, of_jpeg.encoding, of_jpeg.range), (ColorSpace::Jpeg, Encoding::Bt601, Range::Full));
+        let (of_rgb, of_odd) = asked(&plain("RGB24"), &odd);
+        assert_eq!((of_rgb.space, of_odd.space), (ColorSpace::Smpte170m, ColorSpace::Smpte170m));
+        assert_eq!(asked(&plain("RGB24"), &plain("BGR24")).0.space, ColorSpace::Srgb);
+    }
+
+    #[test]
+    fn what_is_meant_is_asked_for() {
+        let spaces = [ColorSpace::Default, ColorSpace::Rec709, ColorSpace::Jpeg, ColorSpace::Srgb, ColorSpace::Bt2020];
+        let matrices = [Encoding::Default, Encoding::Bt601, Encoding::Bt709, Encoding::Bt2020];
+        for space in spaces {
+            for encoding in matrices {
+                for range in [Range::Default, Range::Full, Range::Limited] {
+                    for (from, to) in [("NV12", "RGB24"), ("RGB24", "NV12"), ("YUYV", "NV12")] {
+                        let (from, to) = (layout(from, space, encoding, range), layout(to, space, encoding, range));
+                        let (source, target) = asked(&from, &to);
+                        for (layout, colours) in [(from, source), (to, target)] {
+                            assert_eq!(check(&layout, &layout.with_colorimetry(colours)), Ok(()), "{layout:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_matrices_and_ranges_are_told_apart_where_they_matter() {
+        let rec709 = |f| layout(f, ColorSpace::Rec709, Encoding::Default, Range::Default);
+        let e = check(&plain("NV12"), &rec709("NV12")).unwrap_err();
+        assert!(e.contains("Bt601") && e.contains("Bt709"), "{e}");
+        assert_eq!(check(&plain("RGB24"), &rec709("RGB24")), Ok(()), "RGB has no matrix");
+        let full = layout("NV12", ColorSpace::Default, Encoding::Default, Range::Full);
+        assert!(check(&plain("NV12"), &full).is_err());
+    }
+}

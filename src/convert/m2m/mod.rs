@@ -1,0 +1,324 @@
+//! V4L2 mem-to-mem converters: i.MX ISI and PXP, Rockchip RGA, vim2m. Dma-bufs on both queues, no copy.
+
+mod colours;
+mod setup;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::dmabuf::MemoryKind;
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{FourCc, Layout, Size};
+use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
+use crate::v4l2::{mem_to_mem_devices, Device, Direction, FormatRequest, MemToMem, MemToMemInfo, Processed};
+
+use super::auto::{opened, Candidate, Refusal};
+use super::plan::meta;
+use super::{Converter, Done, Plan};
+use setup::{unsupported, Setup};
+
+/// Jobs that can be in flight also where the first pools are smaller. An index costs next to nothing.
+const LEAST_INDICES: usize = 4;
+
+/// A V4L2 mem-to-mem scaler, rotator or colour converter.
+///
+/// It draws one source, whole or cropped, into one target: what plan it can carry out, its formats, sizes, controls and
+/// selections tell. Scaling needs other sizes on both queues, a crop `V4L2_SEL_TGT_CROP` on the output queue, a place
+/// within the target `V4L2_SEL_TGT_COMPOSE` on the capture queue, orientation the controls `V4L2_CID_HFLIP`,
+/// `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise). Everything else is refused by [`Converter::check`].
+///
+/// A converter is set up for one plan at a time, by its first job. A job of another plan is `Exhausted` until those in
+/// flight are taken; then the device is set up anew and attaches the buffers anew. Streams of several plans that
+/// alternate want a converter each: every open of the node is a device of its own.
+///
+/// In steady state a job costs QBUF twice and DQBUF twice. Each queue has as many indices as the pool of the plan's first
+/// frame has slots, and 4 at least: so many jobs can be in flight, and each dma-buf is attached once.
+///
+/// The lease of a source ends when its job is taken; only a driver that gives a source back after its result keeps it
+/// for a call longer. Dropping the converter waits for the picture that the device works on and ends all leases. The
+/// targets that a lost device ([`ErrorKind::DeviceLost`]) gives back may still be written by its driver, if that goes on
+/// working, until the last handle of the device is dropped.
+///
+/// Sources: `dev-mem2mem.rst`, `selection-api-targets.rst`, `colorspaces-details.rst` of the kernel.
+pub struct M2m {
+    device: Device,
+    name: String,
+    pair: MemToMem,
+    /// What the device is set up for; both queues have indices and stream then.
+    setup: Option<Setup>,
+    jobs: VecDeque<Job>,
+    /// A source was queued whose target was refused: it must not meet the next job's target.
+    orphan: bool,
+}
+
+/// A job that was not taken yet.
+struct Job {
+    /// Of its source.
+    meta: FrameMeta,
+    /// Where its target is from.
+    target: (PoolId, usize),
+    end: Option<End>,
+}
+
+enum End {
+    Done(Frame),
+    Failed(Error, Option<FrameMut>),
+}
+
+impl M2m {
+    /// Opens a node. Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
+    ///
+    /// # Errors
+    /// As [`Device::open`] and [`M2m::new`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::new(&Device::open(path)?)
+    }
+
+    /// Opens the first converter of the machine.
+    ///
+    /// # Errors
+    /// `NotFound`, with the mem-to-mem devices that there are.
+    pub fn find() -> Result<Self> {
+        Self::new(&Device::find_mem_to_mem(MemToMemInfo::converts)?)
+    }
+
+    /// Takes both queues of an open device.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is no mem-to-mem device, or one that encodes or decodes; `Busy` if a queue of this handle is
+    /// in use.
+    pub fn new(device: &Device) -> Result<Self> {
+        let info = MemToMemInfo::of(device)?;
+        if !info.converts() {
+            return Err(unsupported(format!("no converter: it takes and gives other things: {info}")).on(device));
+        }
+        let name = format!("m2m ({})", device.info().path.display());
+        let (device, pair) = (device.clone(), MemToMem::new(device)?);
+        Ok(Self { device, name, pair, setup: None, jobs: VecDeque::with_capacity(64), orphan: false })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Everything of a job that can be wrong before the device sees it; sets the device up for its plan.
+    fn prepare(&mut self, plan: &Plan, sources: &[Frame], target: &FrameMut) -> Result<()> {
+        plan.check_frames(sources, target)?;
+        let setup = Setup::of(plan)?;
+        let source = &sources[0];
+        if source.memory().iter().chain(target.memory()).any(|m| m.kind() != MemoryKind::DmaBuf) {
+            return Err(Error::new(ErrorKind::WrongFile, "convert", "a memfd cannot be imported"));
+        }
+        if source.meta().payload.iter().any(|p| p.offset_bytes != 0) {
+            // Most drivers ignore it and would read the wrong pixels.
+            return Err(unsupported("the source's data does not begin at the start of its buffer (data_offset)"));
+        }
+        let busy = |why: &str| Err(Error::new(ErrorKind::Exhausted, "convert", why));
+        if self.setup != Some(setup) {
+            if !self.jobs.is_empty() {
+                return busy("jobs of another plan are in flight: take them first");
+            }
+            self.set_up(setup, source.buffers().slots(), target.buffers().slots())?;
+        }
+        self.settle_orphan()?;
+        if self.orphan {
+            return busy("a buffer was refused behind jobs that are in flight: take them first");
+        }
+        if self.pair.output().room() == 0 || self.pair.capture().room() == 0 {
+            return busy("every index of a queue is in flight");
+        }
+        Ok(())
+    }
+
+    fn set_up(&mut self, setup: Setup, sources: usize, targets: usize) -> Result<()> {
+        self.setup = None;
+        drop(self.pair.free());
+        self.orphan = false;
+        setup.apply(&self.device)?;
+        let started = self
+            .pair
+            .output_mut()
+            .import(sources.max(LEAST_INDICES))
+            .and_then(|()| self.pair.capture_mut().import(targets.max(LEAST_INDICES)))
+            .and_then(|()| self.pair.start());
+        if let Err(e) = started {
+            drop(self.pair.free());
+            return Err(e);
+        }
+        self.setup = Some(setup);
+        Ok(())
+    }
+
+    /// Once nothing else is with the driver, the source without a target is taken back.
+    fn settle_orphan(&mut self) -> Result<()> {
+        if self.orphan && self.pair.capture().queued() == 0 {
+            self.pair.output_mut().stop()?;
+            self.pair.output_mut().start()?;
+            self.orphan = false;
+        }
+        Ok(())
+    }
+
+    fn named(&self, error: Error) -> Error {
+        error.on(&self.name)
+    }
+
+    /// A target came back filled.
+    fn finish(&mut self, frame: Frame) {
+        let target = (frame.buffers().id(), frame.slot());
+        let Some(job) = self.jobs.iter_mut().find(|j| j.target == target && j.end.is_none()) else { return };
+        let damaged = frame.meta().flags.contains(FrameFlags::ERROR);
+        job.end = Some(match frame.into_unique() {
+            Ok(frame) if damaged => {
+                let text = "the device flags the result as damaged (V4L2_BUF_FLAG_ERROR)";
+                let error = Error::new(ErrorKind::Os, "VIDIOC_DQBUF", text).on(&self.name);
+                End::Failed(error, Some(frame))
+            }
+            Ok(frame) => {
+                let meta = meta(&job.meta, &frame);
+                End::Done(frame.freeze(meta))
+            }
+            // It was in nobody's hands but the queue's.
+            Err(frame) => End::Done(frame),
+        });
+        // Its source is back at the same time: not a call more than one for each job.
+        while self.pair.output().queued() > self.pair.capture().queued() + usize::from(self.orphan) {
+            match self.pair.try_source() {
+                Ok(Some(_)) => {}
+                // An error is told by the next call on the capture queue.
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+
+    /// The device gave up: every job in flight ends, and the next one sets it up anew, if it is still there.
+    fn fail(&mut self, error: &Error) {
+        self.setup = None;
+        self.orphan = false;
+        for frame in self.pair.free().empty {
+            let target = (frame.buffers().id(), frame.slot());
+            if let Some(job) = self.jobs.iter_mut().find(|j| j.target == target && j.end.is_none()) {
+                job.end = Some(End::Failed(error.clone(), Some(frame)));
+            }
+        }
+        for job in self.jobs.iter_mut().filter(|j| j.end.is_none()) {
+            job.end = Some(End::Failed(error.clone(), None));
+        }
+    }
+}
+
+impl Converter for M2m {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the device itself: formats are set on it while it is not set up, else on another open of its node.
+    fn check(&self, plan: &Plan) -> Result<()> {
+        let setup = Setup::of(plan).map_err(|e| self.named(e))?;
+        match &self.setup {
+            Some(now) if *now == setup => Ok(()),
+            Some(_) => setup.apply(&Device::open(&self.device.info().path)?),
+            None => setup.apply(&self.device),
+        }
+    }
+
+    fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
+        // Of an open of its own: a capture side is limited by the output side.
+        let device = Device::open(&self.device.info().path)?;
+        let takes = device.formats(Direction::Output)?.into_iter().map(|o| o.fourcc);
+        for source in takes.filter(|f| Layout::packed(*f, size).is_ok()) {
+            if device.set_format(Direction::Output, &FormatRequest::new(source, size)).is_ok() {
+                break;
+            }
+        }
+        match device.try_format(Direction::Capture, &FormatRequest::new(fourcc, size)) {
+            Ok(given) if given.size() == size => Ok(given.with_colorimetry(Default::default())),
+            // What cannot be is refused by `check`, with the device's reason.
+            _ => Layout::packed(fourcc, size).or_else(|_| Layout::aligned(fourcc, size, 4)),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        plan: &Arc<Plan>,
+        sources: &[Frame],
+        target: FrameMut,
+    ) -> std::result::Result<(), Rejected<FrameMut>> {
+        if let Err(error) = self.prepare(plan, sources, &target) {
+            return Err(Rejected { error, item: target });
+        }
+        let meta = *sources[0].meta();
+        let place = (target.buffers().id(), target.slot());
+        if let Err(rejected) = self.pair.queue(sources[0].clone()) {
+            return Err(Rejected { error: rejected.error, item: target });
+        }
+        if let Err(rejected) = self.pair.queue_empty(target) {
+            self.orphan = true;
+            // If the queue cannot even be restarted, the next job reports why.
+            let _ = self.settle_orphan();
+            return Err(rejected);
+        }
+        self.jobs.push_back(Job { meta, target: place, end: None });
+        Ok(())
+    }
+
+    fn try_done(&mut self) -> Done {
+        loop {
+            match self.jobs.front() {
+                None => return Ok(None),
+                Some(job) if job.end.is_some() => {
+                    return match self.jobs.pop_front().and_then(|job| job.end) {
+                        Some(End::Done(frame)) => Ok(Some(frame)),
+                        Some(End::Failed(error, item)) => Err(Rejected { error, item }),
+                        None => Ok(None),
+                    }
+                }
+                Some(_) => {}
+            }
+            match self.pair.try_result() {
+                Ok(Some(Processed::Result { frame, .. })) => self.finish(frame),
+                Ok(None) => return Ok(None),
+                Ok(Some(_)) => {
+                    let text = "the device says that its stream has ended";
+                    self.fail(&Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name));
+                }
+                Err(e) if e.kind() == ErrorKind::DeviceLost => self.fail(&e),
+                Err(error) => return Err(Rejected { error, item: None }),
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.jobs.len()
+    }
+}
+
+impl AsFd for M2m {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+impl fmt::Debug for M2m {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "M2m({}, {:?}, {} jobs)", self.device, self.setup, self.jobs.len())
+    }
+}
+
+/// Every mem-to-mem converter of the machine, by number; or why there is none.
+pub(super) fn candidates() -> Vec<Candidate> {
+    let converters: Vec<_> = mem_to_mem_devices().into_iter().filter(MemToMemInfo::converts).collect();
+    if converters.is_empty() {
+        let error = Error::new(ErrorKind::NotFound, "find", "there is no mem-to-mem converter that can be opened");
+        return vec![Err(Refusal { backend: "m2m".to_owned(), error })];
+    }
+    let open = |info: MemToMemInfo| {
+        let path = info.device.path;
+        opened(&format!("m2m ({})", path.display()), M2m::open(&path))
+    };
+    converters.into_iter().map(open).collect()
+}
