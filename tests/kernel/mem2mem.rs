@@ -421,8 +421,14 @@ fn encodes_drains_and_resumes(planar: Planar) {
         let again = encoded(&mut pair, &pool, 0..8);
         assert_eq!(first, again, "a new stream begins with a key frame");
         assert_eq!(pool.buffers().held(), 0);
-        // Without anything in between: an empty last buffer.
+        // What is queued after the end waits, and nobody spins meanwhile: the kernel says "readable" for ever.
+        pair.queue(smooth(&pool, 5)).unwrap();
+        assert_eq!(pair.interest(), Interest::WRITABLE | Interest::EVENT);
+        assert!(polled(&pair, pair.interest()).is_empty() && pair.try_next().unwrap().is_none());
+        assert_eq!(polled(&pair, Interest::READABLE), PollFlags::POLLIN);
         pair.resume().unwrap();
+        assert_eq!(result(&mut pair).1.unwrap().sequence, 5);
+        // Without anything in between: an empty last buffer.
         assert!(encoded(&mut pair, &pool, 0..0).is_empty());
         pair.stop().unwrap();
         assert_eq!(pair.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
