@@ -230,7 +230,7 @@ fn averaged(target: &Layout, mut codes: Vec<Codes>) -> Vec<Codes> {
             let block: Vec<usize> = (top..(top + down).min(height))
                 .flat_map(|y| (left..(left + across).min(width)).map(move |x| (y * width + x) as usize))
                 .collect();
-            for k in 1..3 {
+            for k in [1, 2] {
                 let mean = block.iter().map(|&i| codes[i][k]).sum::<f64>() / block.len() as f64;
                 block.iter().for_each(|&i| codes[i][k] = mean);
             }
