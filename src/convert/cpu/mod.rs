@@ -2,7 +2,8 @@
 //!
 //! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels.
 //! Scaling is bilinear where it enlarges and averages what a pixel covers where it reduces; a chroma sample stands for
-//! the middle of its pixels. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
+//! the middle of its pixels, but for subsampled pictures of an odd side that are flipped or turned: there it lies by up
+//! to a pixel aside. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
 //! left as they are.
 
 mod bands;
