@@ -225,6 +225,7 @@ impl Scratch {
         // The box takes a pixel in or leaves it out: only with whole factors that is the mean of what is covered.
         let (crop, place) = (draw.crop.size, draw.place.size);
         let whole = crop.width % place.width == 0 && crop.height % place.height == 0;
+        let reduces = crop.width > place.width;
         let resize = |e: &dyn std::fmt::Display| failed("fast_image_resize", e);
         let source =
             ImageRef::new(columns as u32, (until - from) as u32, &self.fetched, kind).map_err(|e| resize(&e))?;
@@ -233,7 +234,13 @@ impl Scratch {
         let at = |row: usize| ((row as f64 * scale - from as f64) * 65_536.0).round() / 65_536.0;
         let (first, last) = (at(begin), at(end).min((until - from) as f64));
         let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(if whole { FilterType::Box } else { FilterType::Bilinear }))
+            .resize_alg(ResizeAlg::Convolution(if whole {
+                FilterType::Box
+            } else if reduces {
+                FilterType::Hamming
+            } else {
+                FilterType::Bilinear
+            }))
             .use_alpha(false)
             .crop(0.0, first, columns as f64, last - first);
         self.resizer.resize(&source, &mut target, Some(&options)).map_err(|e| resize(&e))
