@@ -1,4 +1,5 @@
-//! Three conversions by every backend of this machine, then by swscale and GStreamer in the same run.
+//! Three conversions by every backend of this machine, then by swscale and GStreamer in the same run; and what
+//! `convert::G2d` costs beside libg2d, measured on the software libg2d of tests/fakes with its drawing switched off.
 //!
 //! `docs/performance.md` says how to read it. Run it with `--features simd` too.
 
@@ -14,6 +15,9 @@ use framelease::format::{FourCc, Layout, Rect, Size};
 use framelease::frame::{process_cpu_time, Frame, Pool};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
+
+#[cfg(feature = "g2d")]
+mod g2d_overhead;
 
 const HD: Size = Size::new(1920, 1080);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -200,7 +204,15 @@ fn rivals() {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3)).sample_size(20);
-    targets = convert
+    targets = convert, g2d_overhead
+}
+
+#[cfg(not(feature = "g2d"))]
+fn g2d_overhead(_: &mut Criterion) {}
+
+#[cfg(feature = "g2d")]
+fn g2d_overhead(c: &mut Criterion) {
+    g2d_overhead::walls(c);
 }
 
 fn main() {
@@ -208,6 +220,8 @@ fn main() {
     Criterion::default().configure_from_args().final_summary();
     // Cargo runs benchmarks with `--bench`; a test of them (`--test`) compares nothing.
     if std::env::args().any(|a| a == "--bench") {
+        #[cfg(feature = "g2d")]
+        g2d_overhead::cpu();
         rivals();
     }
 }

@@ -66,7 +66,7 @@ impl Decimator {
             None => 0,
         };
         let of_last = if self.last.is_some() { due(now - self.gap_ns / 2).saturating_sub(points) } else { 0 };
-        let of_frame = due(now + self.gap_ns / 2).saturating_sub(points + of_last);
+        let of_frame = due(now.saturating_add(self.gap_ns / 2)).saturating_sub(points + of_last);
         self.grid = Some((start, points + of_last + of_frame));
         let first = (start, points, self.served);
         let due = if self.repeats { [of_last, of_frame] } else { [0, of_frame.min(1)] };
@@ -105,7 +105,8 @@ impl Iterator for Decimated {
         }
         let (start, point, sequence) = &mut self.first;
         let ns = u128::from(*point) * u128::from(self.interval.numerator) * 1_000_000_000;
-        let timestamp_ns = *start + (ns / u128::from(self.interval.denominator)) as u64;
+        // A source's time is anything; the half of a gap behind the last moment there is must not overflow.
+        let timestamp_ns = start.saturating_add((ns / u128::from(self.interval.denominator)) as u64);
         let meta = crate::frame::FrameMeta { timestamp_ns, sequence: *sequence, lost: 0, ..*frame.meta() };
         (*point, *sequence) = (*point + 1, *sequence + 1);
         Some(frame.with_meta(meta))
@@ -167,6 +168,17 @@ mod tests {
         let mut d = Decimator::new(FrameInterval::from_fps(10)).unwrap();
         assert_eq!(run(&mut d, [0, 50 * MS, 9_000 * MS, 9_100 * MS, 5 * MS, 105 * MS]), [0, 9000, 9100, 5, 105]);
         assert!(Decimator::new(FrameInterval { numerator: 0, denominator: 1 }).is_err());
+    }
+
+    #[test]
+    fn the_end_of_time_is_a_time() {
+        for repeats in [false, true] {
+            let mut d = Decimator::new(FrameInterval::from_fps(1000)).unwrap();
+            if repeats {
+                d = d.repeating();
+            }
+            assert!(!run(&mut d, [u64::MAX - 4 * MS, u64::MAX - 2 * MS, u64::MAX, u64::MAX]).is_empty());
+        }
     }
 
     #[test]

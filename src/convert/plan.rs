@@ -155,7 +155,7 @@ impl Plan {
         self.memory
     }
 
-    /// Checks that frames are the plan's: how many, of which layouts, complete, of which pool, and that the target is
+    /// Checks that frames are the plan's: how many, of which layouts, complete and within their buffers, of which pool, and that the target is
     /// no source. Every [`Converter`](super::Converter) does so first.
     ///
     /// # Errors
@@ -203,6 +203,12 @@ fn check_source(frame: &Frame, layout: &Layout, target: &FrameMut) -> Result<()>
         let (has, needs) = (frame.meta().payload[plane.memory as usize].bytes, layout.plane_end(i));
         if u64::from(has) < needs {
             return mismatch(format!("plane {i} ends at byte {needs}, the frame brought {has}"));
+        }
+    }
+    for (i, (payload, memory)) in frame.meta().payload.iter().zip(frame.memory()).enumerate() {
+        let (end, has) = (u64::from(payload.offset_bytes) + u64::from(payload.bytes), memory.size_bytes());
+        if end > has as u64 {
+            return mismatch(format!("the data of memory plane {i} end at byte {end} of a buffer of {has}"));
         }
     }
     if frame.memory().iter().any(|m| target.memory().iter().any(|t| t.id() == m.id())) {

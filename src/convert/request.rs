@@ -62,6 +62,8 @@ pub enum Fit {
 }
 
 /// How a layer covers what is below it.
+///
+/// Colours are mixed as if what is below were opaque or premultiplied; so are those of a target that keeps alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {

@@ -110,7 +110,7 @@ impl FrameRead<'_> {
             let text = format!("row {row} of plane {plane} ends at {}, the frame has {}", offset + len, payload.bytes);
             return Err(Error::new(ErrorKind::Mismatch, "copy", text));
         }
-        self.guard(memory)?.copy_to(payload.offset_bytes as usize + offset, to)
+        self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset), to)
     }
 
     /// Copies raw bytes of a memory plane's payload, padding and all, from `offset_bytes` on.
@@ -123,7 +123,7 @@ impl FrameRead<'_> {
             let text = format!("{} bytes at {offset_bytes} leave the payload of {} bytes", to.len(), payload.bytes);
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
-        self.guard(memory)?.copy_to(payload.offset_bytes as usize + offset_bytes, to)
+        self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
     /// Hands every pixel byte to `sink` in order: planes one after the other, rows without padding; a bitstream as it

@@ -26,8 +26,8 @@ pub enum Processed {
         /// The picture or bitstream. Flagged [`LAST`](FrameFlags::LAST), it ends a drain and may be empty; flagged
         /// [`ERROR`](FrameFlags::ERROR), it is damaged, and the stream goes on.
         frame: Frame,
-        /// The source frame that it was made of; `None` if the driver did not copy the timestamp, or if more than 128
-        /// frames were queued since.
+        /// The source frame that it was made of; `None` if the driver did not copy the timestamp, if more than 128
+        /// frames were queued since, or for an empty buffer.
         source: Option<FrameMeta>,
     },
     /// A source frame that the device has read: the lease of [`MemToMem::queue`]. Flagged
@@ -409,7 +409,9 @@ impl MemToMem {
 
     fn result(&self, got: Dequeued) -> Processed {
         let Dequeued::Frame(frame) = got else { return Processed::Ended };
-        let source = self.marks.find(frame.meta().timestamp_ns).copied();
+        // A buffer that only ends a drain has the timestamp of what it held before.
+        let is_empty = frame.meta().payload.iter().all(|p| p.bytes == 0);
+        let source = self.marks.find(frame.meta().timestamp_ns).filter(|_| !is_empty).copied();
         let mut meta = *frame.meta();
         if let Some(source) = source {
             meta.timestamp_ns = source.timestamp_ns;

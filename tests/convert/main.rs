@@ -4,6 +4,7 @@
 mod conformance;
 
 mod ffmpeg;
+mod random;
 mod refusals;
 
 use std::sync::Arc;

@@ -67,6 +67,23 @@ fn a_frame_that_brought_less_than_its_layout() {
 }
 
 #[test]
+fn data_that_leave_their_buffer() {
+    let s = setup();
+    for offset_bytes in [64 * 48 * 2, u32::MAX / 64 * 64] {
+        let mut meta = *s.source.meta();
+        meta.payload[0].offset_bytes = offset_bytes;
+        let beyond = s.source.clone().with_meta(meta);
+        refused(
+            &s.plan,
+            &[beyond],
+            s.pool.try_acquire().unwrap(),
+            ErrorKind::Mismatch,
+            "the data of memory plane 0 end",
+        );
+    }
+}
+
+#[test]
 fn a_target_that_is_its_own_source() {
     let rgb = layout("RGB24", 64, 48, 4);
     let plan = Arc::new(Plan::new(&Request::convert(Layer::default()), &[rgb], &rgb).unwrap());

@@ -22,6 +22,7 @@ mod faults;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
+mod h264;
 mod imports;
 mod m2m;
 mod m2m_scaler;

@@ -391,3 +391,42 @@ fn known_groups(layout: &Layout) -> Result<Vec<Group>> {
             .on("cpu")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{draw, frame, noise};
+    use super::super::{Cpu, Way};
+    use super::*;
+    use crate::convert::{Converter, Layer as Asked, Request};
+    use crate::format::{Flip, FormatKind, Rotation, Size, FORMATS};
+    use proptest::prelude::*;
+
+    fn format() -> impl Strategy<Value = &'static str> {
+        let raw = FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed);
+        prop::sample::select(raw.map(|i| i.name).collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+        #[test]
+        fn bands_meet(
+            from in format(), to in format(), (w, h) in (1u32..150, 1u32..150), (tw, th) in (1u32..150, 1u32..150),
+            rotation in prop::sample::select(vec![Rotation::None, Rotation::Clockwise90, Rotation::Half, Rotation::Clockwise270]),
+            flip in prop::sample::select(vec![Flip::None, Flip::Horizontal, Flip::Vertical]),
+            (left, top) in (0i32..5, 0i32..5), rows in 1usize..40,
+        ) {
+            let layout = |name: &str, w: u32, h: u32| Layout::aligned(name.parse().unwrap(), Size::new(w, h), 4).unwrap();
+            let (source, target) = (layout(from, w, h), layout(to, tw + 8, th + 8));
+            let (across, down) = target.fourcc().info().unwrap().subsampling();
+            let on = |n: i32, unit: u32| n / unit as i32 * unit as i32;
+            let (left, top) = (on(left, across), on(top, down));
+            let size = Size::new(tw.div_ceil(across) * across, th.div_ceil(down) * down);
+            let asked = Asked::default().rotation(rotation).flip(flip).place(Rect::new(left, top, size));
+            let plan = Arc::new(Plan::new(&Request::convert(asked), &[source], &target).unwrap());
+            prop_assume!(Cpu::new().unwrap().check(&plan).is_ok());
+            let way = |rows| Way::Plain(Prepared { rows, ..Prepared::new(&plan).unwrap() });
+            let source = frame(source, noise);
+            prop_assert!(draw(&plan, way(2 * rows), &source) == draw(&plan, way(1 << 20), &source));
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels.
 //! Scaling is bilinear where it enlarges and averages what a pixel covers where it reduces; a chroma sample stands for
-//! the middle of its pixels. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
+//! the middle of its pixels, but for subsampled pictures of an odd side that are flipped or turned: there it lies by up
+//! to a pixel aside. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
 //! left as they are.
 
 mod bands;
@@ -184,5 +185,41 @@ impl Converter for Cpu {
 impl AsFd for Cpu {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.finished.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dmabuf::Allocator;
+    use crate::frame::Pool;
+
+    pub(super) fn noise(plane: usize, row: u32, at: usize) -> u8 {
+        ((plane as u32 * 77 + row * 251 + at as u32 * 31).wrapping_mul(0x9e37_79b1) >> 24) as u8
+    }
+
+    pub(super) fn frame(layout: Layout, byte: impl Fn(usize, u32, usize) -> u8) -> Frame {
+        let mut frame = Pool::new(&Allocator::Memfd, layout, 1).unwrap().try_acquire().unwrap();
+        {
+            let mut write = frame.write(DEFAULT_WAIT).unwrap();
+            for plane in 0..layout.planes().len() {
+                for row in 0..layout.rows(plane) {
+                    let bytes: Vec<u8> = (0..layout.row_bytes(plane) as usize).map(|at| byte(plane, row, at)).collect();
+                    write.copy_row(plane, row, &bytes).unwrap();
+                }
+            }
+        }
+        frame.freeze_full(0, 0)
+    }
+
+    /// All rows of all planes, padding left out.
+    pub(super) fn draw(plan: &Arc<Plan>, way: Way, source: &Frame) -> Vec<u8> {
+        let mut cpu = Cpu::new().unwrap();
+        cpu.prepared = Some((Arc::clone(plan), way));
+        let target = Pool::new(&Allocator::Memfd, *plan.target(), 1).unwrap().try_acquire().unwrap();
+        cpu.submit(plan, std::slice::from_ref(source), target).unwrap();
+        let mut out = Vec::new();
+        cpu.try_done().unwrap().unwrap().read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
+        out
     }
 }

@@ -292,15 +292,16 @@ impl G2d {
     ///
     /// # Errors
     /// `Unsupported` if the library does not offer it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
-    /// if the table is larger than its buffer.
+    /// if the table is empty or larger than its buffer.
     pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
         if let Some(map) = &map {
             if !self.profile.warp {
                 let text = format!("WARP_DEWARP: {}", self.report.feature("WARP_DEWARP"));
                 return Err(Error::new(ErrorKind::Unsupported, "g2d_set_warp_coordinates", text).on(&self.name));
             }
-            if map.bytes() > map.table().size_bytes() as u64 {
-                let text = format!("a table of {} bytes in {:?}", map.bytes(), map.table());
+            let (bytes, room) = (map.bytes(), map.table().size_bytes());
+            if bytes == 0 || bytes > room as u128 {
+                let text = format!("a table of {bytes} bytes in {:?} of {room}", map.table());
                 return Err(Error::new(ErrorKind::Mismatch, "g2d_set_warp_coordinates", text).on(&self.name));
             }
         }
@@ -340,7 +341,12 @@ impl G2d {
                 let text = format!("{} jobs in flight, no more fit: take one", self.in_flight);
                 return Err(Error::new(ErrorKind::Exhausted, "convert", text).on(&self.name));
             }
-            self.program(plan)
+            let program = self.program(plan)?;
+            if program.has_copy && self.warp.is_some() {
+                let text = format!("{} is copied byte by byte here, which cannot dewarp", plan.target());
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(&self.name));
+            }
+            Ok(program)
         });
         let program = match checked {
             Ok(program) => program,

@@ -16,8 +16,12 @@ const PROBE_BYTES: i32 = 0x1_3000;
 pub(super) const TRIAL_SIDE: u32 = 64;
 const TRIAL_BYTES: i32 = 0x4000;
 
-/// The ladder's answer: what all probes that vote agree on.
-pub(super) fn decide(votes: &[Vote]) -> Option<Abi> {
+/// The ladder's answer: what all probes that vote agree on. Where pointers have 32 bits, so have addresses, and both
+/// layouts are one: an old library for such a target votes legacy, and nothing speaks against it.
+fn decide(votes: &[Vote], pointer_bits: u32) -> Option<Abi> {
+    if pointer_bits == 32 {
+        return Some(Abi::Legacy);
+    }
     let mut cast = votes.iter().filter_map(|v| v.abi);
     let first = cast.next()?;
     cast.all(|abi| abi == first).then_some(first)
@@ -75,7 +79,7 @@ fn by_alloc(handle: &Handle) -> Vote {
 #[cfg(not(target_pointer_width = "64"))]
 fn by_alloc(_: &Handle) -> Vote {
     let why = format!("addresses have 32 bits in both; {PROBE_BYTES} bytes need no probe");
-    Vote { probe: "g2d_alloc", abi: Some(Abi::Modern), why }
+    Vote { probe: "g2d_alloc", abi: None, why }
 }
 
 /// The choice of the environment: `FRAMELEASE_G2D_ABI` is `legacy` or `modern`.
@@ -98,7 +102,7 @@ pub(super) fn report(handle: &Handle, forced: Option<Abi>) -> Report {
     let symbols: Vec<_> = library.symbols().iter().map(|s| (s.name, s.present)).collect();
     Report {
         path: library.path().to_owned(),
-        abi: forced.or_else(|| decide(&votes)),
+        abi: forced.or_else(|| decide(&votes, usize::BITS)),
         votes,
         abi_forced: forced.is_some(),
         version: library.version_text(),
@@ -231,7 +235,8 @@ mod tests {
             (vec![old, None, new], None),
         ] {
             let votes: Vec<_> = votes.into_iter().map(vote).collect();
-            assert_eq!(decide(&votes), expected, "{votes:?}");
+            assert_eq!(decide(&votes, 64), expected, "{votes:?}");
+            assert_eq!(decide(&votes, 32), old, "{votes:?}");
         }
     }
 

@@ -53,9 +53,10 @@ impl WarpMap {
         &self.table
     }
 
-    /// Bytes that the points take.
-    pub(super) fn bytes(&self) -> u64 {
-        (u64::from(self.size.width) * u64::from(self.size.height) * u64::from(self.bits_per_point)).div_ceil(8)
+    /// Bytes that the points take; 0 for a table without any.
+    pub(super) fn bytes(&self) -> u128 {
+        let points = u64::from(self.size.width) * u64::from(self.size.height);
+        (u128::from(points) * u128::from(self.bits_per_point)).div_ceil(8)
     }
 
     pub(super) fn raw(&self, address: u64) -> RawWarp {
@@ -72,5 +73,19 @@ impl WarpMap {
             start: self.start,
             delta: self.delta,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dmabuf::Allocator;
+
+    #[test]
+    fn absurd_tables_have_a_size() {
+        let table = Allocator::Memfd.allocate(4096, "table").unwrap();
+        let map = |w, h, bits| WarpMap::new(table.clone(), WarpFormat::Points, bits, Size::new(w, h)).bytes();
+        assert_eq!([map(64, 64, 32), map(3, 1, 3), map(0, 9, 32)], [16_384, 2, 0]);
+        assert!(map(u32::MAX, u32::MAX, u8::MAX) > u128::from(u64::MAX));
     }
 }

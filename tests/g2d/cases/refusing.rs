@@ -141,7 +141,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
 fn frames_that_are_not_the_plan_s_come_back() {
     let fake = Fake::new(Abi::Modern);
     let mut g2d = fake.open();
-    let (pool, small) = (pool(layout("RGBA32", 32, 32), 3), pool(layout("RGBA32", 16, 16), 2));
+    let (pool, small) = (pool(layout("RGBA32", 48, 32), 3), pool(layout("RGBA32", 16, 16), 2));
     let l = *pool.buffers().layout();
     let p = simple(Layer::default(), &l, &l);
     let frame = source(&pool, noise);
@@ -187,12 +187,22 @@ fn warping_is_offered_where_the_library_offers_it() {
         let mut g2d = fake.set("warp", 1).open();
         let large = WarpMap::new(table(4096), WarpFormat::Points, 32, Size::new(64, 64));
         assert_eq!(g2d.set_warp(Some(large)).unwrap_err().kind(), ErrorKind::Mismatch);
+        for absurd in [Size::new(u32::MAX, u32::MAX), Size::new(0, 16)] {
+            let map = WarpMap::new(table(4096), WarpFormat::Points, u8::MAX, absurd);
+            assert_eq!(g2d.set_warp(Some(map)).unwrap_err().kind(), ErrorKind::Mismatch);
+        }
         g2d.set_warp(Some(map().start(1, 2).delta([1, 2, 3, 4]))).unwrap();
         let pool = pool(layout("RGBA32", 16, 16), 2);
         let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
         let frame = source(&pool, noise);
         run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(fake.get("warps"), 1);
+        // A copy of bytes dewarps nothing: refused, and not done without.
+        let nv12 = super::support::pool(layout("NV12", 64, 48), 2);
+        let copy = simple(Layer::default(), nv12.buffers().layout(), nv12.buffers().layout());
+        let rejected = g2d.submit(&copy, &[source(&nv12, noise)], nv12.try_acquire().unwrap()).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::Unsupported, "{}", rejected.error);
+        assert!(rejected.error.to_string().contains("cannot dewarp"), "{}", rejected.error);
         g2d.set_warp(None).unwrap();
         run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(fake.get("warps"), 1);

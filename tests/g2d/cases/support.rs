@@ -18,16 +18,16 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 pub const ABIS: [Abi; 2] = [Abi::Legacy, Abi::Modern];
 
 /// Where cargo or the lab has put the fakes: beside the tests.
-fn built(abi: Abi) -> PathBuf {
+fn built(abi: Abi) -> Result<PathBuf, String> {
     let file = match abi {
         Abi::Legacy => "libfake_g2d_legacy.so",
         Abi::Modern => "libfake_g2d_modern.so",
     };
-    let exe = std::env::current_exe().unwrap();
-    let beside = exe.parent().unwrap();
+    let exe = std::env::current_exe().map_err(|e| e.to_string())?;
+    let beside = exe.parent().ok_or("no folder")?;
     let places = [beside.join(file), beside.join("..").join(file)];
-    let found = places.iter().find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{file} is in none of {places:?}: cargo builds it with the tests")).clone()
+    let found = places.iter().find(|p| p.exists()).cloned();
+    found.ok_or_else(|| format!("{file} is in none of {places:?}: cargo builds it with the tests"))
 }
 
 /// A loaded fake.
@@ -57,12 +57,17 @@ impl Fake {
     }
 
     pub fn changed(abi: Abi, changes: &Changes<'_>) -> Self {
+        Self::load(abi, changes).unwrap()
+    }
+
+    /// [`Fake::changed`], or why it cannot be loaded.
+    pub fn load(abi: Abi, changes: &Changes<'_>) -> Result<Self, String> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("framelease-fake-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         let path = folder.join(changes.file.unwrap_or("libg2d-viv.so.2"));
-        let mut bytes = std::fs::read(built(abi)).unwrap();
+        let mut bytes = std::fs::read(built(abi)?).map_err(|e| e.to_string())?;
         for symbol in changes.without {
             // Another first letter: the loader's hash of the name then finds nothing.
             let (from, to) = (format!("\0{symbol}\0"), format!("\0#{}\0", &symbol[1..]));
@@ -71,10 +76,10 @@ impl Fake {
         for (from, to) in changes.replace {
             assert!(replace(&mut bytes, from.as_bytes(), to.as_bytes()) > 0, "{from}");
         }
-        std::fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
         // SAFETY: the fake's initialisers are the Rust runtime's.
-        let library = unsafe { libloading::Library::new(&path) }.unwrap();
-        Self { path, library }
+        let library = unsafe { libloading::Library::new(&path) }.map_err(|e| format!("{e:?}"))?;
+        Ok(Self { path, library })
     }
 
     pub fn set(&self, name: &str, value: i64) -> &Self {

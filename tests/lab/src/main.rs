@@ -15,6 +15,7 @@ mod kernel;
 mod kmods;
 mod libtest;
 mod modules;
+mod oracle;
 mod prepare;
 mod promises;
 mod qemu;

@@ -16,7 +16,7 @@ use crate::initramfs::Job;
 use crate::libtest::Tally;
 use crate::prepare::{prepare, Machine};
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, say, signals, Res};
+use crate::{modules, oracle, say, signals, Res};
 
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
@@ -176,9 +176,14 @@ fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration)
     let job = job(machine, built, filter);
     let mut results = Results::default();
     let limits = Limits { time: Some(limit), pass_interrupt: false };
+    oracle::clear(&machine.out);
     let outcome = guest::run(machine, &job, &limits, &mut results)?;
     results.flush().map_err(|e| format!("cannot print: {e}"))?;
     let mut verdict = Verdict { tally: results.tally, well: true };
+    match oracle::compare(&machine.out) {
+        Ok(compared) => verdict.tally.add(compared.same, compared.different),
+        Err(why) => println!("SKIPPED ffmpeg on what was encoded: {why}"),
+    }
     let trouble = outcome.console.trouble();
     for line in &trouble {
         println!("{arch} kernel: {line}");
