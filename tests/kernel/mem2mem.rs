@@ -323,7 +323,7 @@ fn devices_are_found_by_what_they_do() {
     assert_eq!(all.iter().filter(|d| d.decodes(fwht)).count(), 1, "the stateless decoder is not one of them");
     let converters: Vec<&str> = all.iter().filter(|d| d.converts()).map(|d| d.device.driver.as_str()).collect();
     assert!(converters.contains(&"vim2m") && !converters.contains(&"vicodec"), "{converters:?}");
-    let e = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("H264"))).unwrap_err();
+    let e = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("HEVC"))).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(e.to_string().contains("(vim2m) takes RGBP, ") && e.to_string().contains("and gives FWHT"), "{e}");
 }
