@@ -25,6 +25,7 @@
 
 #![deny(missing_docs, missing_debug_implementations)]
 
+pub mod bitstream;
 pub mod capture;
 pub mod convert;
 pub mod dmabuf;

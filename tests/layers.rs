@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Lowest first; modules of one row do not see each other, except those of the first.
 const LAYERS: &[&[&str]] = &[
-    &["error", "format", "log"],
+    &["error", "format", "log", "bitstream"],
     &["sys"],
     &["dmabuf"],
     &["frame"],

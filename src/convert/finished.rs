@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
 use crate::error::{Error, Result};
 use crate::frame::Frame;
-use crate::sys::calls;
+use crate::sys::signal::Signal;
 
 /// More than this are not kept: take one first. No pool has more slots.
 const MAX: usize = 64;
@@ -15,14 +13,12 @@ const MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Finished {
     frames: VecDeque<Frame>,
-    event: EventFd,
+    event: Signal,
 }
 
 impl Finished {
     pub(super) fn new() -> Result<Self> {
-        let event =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| Error::os("eventfd", e))?;
-        calls::tick();
+        let event = Signal::new().map_err(|e| Error::os("eventfd", e))?;
         Ok(Self { frames: VecDeque::with_capacity(MAX), event })
     }
 
@@ -36,9 +32,7 @@ impl Finished {
 
     pub(super) fn push(&mut self, frame: Frame) {
         if self.frames.is_empty() {
-            calls::tick();
-            // A counter that goes from 0 to 1 cannot be full.
-            let _ = self.event.write(1);
+            self.event.set();
         }
         self.frames.push_back(frame);
     }
@@ -46,8 +40,7 @@ impl Finished {
     pub(super) fn pop(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         if self.frames.is_empty() {
-            calls::tick();
-            let _ = self.event.read();
+            self.event.clear();
         }
         Some(frame)
     }

@@ -185,6 +185,14 @@ impl DmaBuf {
         }
     }
 
+    /// Bytes of a bitstream, see [`Mapping::quiet`]; `None` if they are not there or could be written.
+    pub(crate) fn quiet(&self, range: std::ops::Range<usize>) -> Result<Option<&[u8]>> {
+        if !self.0.read_only {
+            return Ok(None);
+        }
+        Ok(self.mapping()?.quiet(range))
+    }
+
     /// The mapping of the whole buffer, made at first use and kept: writable if the descriptor is.
     fn mapping(&self) -> Result<&Mapping> {
         if let Some(mapping) = self.0.mapping.get() {

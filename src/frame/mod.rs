@@ -6,7 +6,9 @@
 //! old buffers to their holders.
 
 mod buffers;
+mod fanout;
 mod meta;
+mod packet;
 mod pixels;
 mod pool;
 mod slots;
@@ -19,7 +21,9 @@ use crate::format::Layout;
 
 pub(crate) use buffers::Home;
 pub use buffers::{BufferSet, CpuReads, PoolId};
+pub use fanout::{Backlog, Overflow, PacketFanout, PacketTap, Tapped};
 pub use meta::{FrameFlags, FrameMeta, Payload};
+pub use packet::{Packet, PacketMeta};
 pub use pixels::{FrameRead, FrameWrite};
 pub use pool::Pool;
 pub use stats::{process_cpu_time, syscalls, Histogram};

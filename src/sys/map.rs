@@ -31,6 +31,21 @@ impl Mapping {
         self.writable
     }
 
+    /// Lends bytes of a buffer that nobody writes. `None` if the range leaves the mapping or it is writable.
+    ///
+    /// For the bitstreams of [`Packet`](crate::frame::Packet) alone, which keeps the promise below.
+    pub(crate) fn quiet(&self, range: std::ops::Range<usize>) -> Option<&[u8]> {
+        if self.writable || range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        // SAFETY: memory: the range was just checked against the mapping, which lives as long as the borrow of `self`
+        // and whose file cannot shrink. Contract: a V4L2 capture buffer belongs to its user from VIDIOC_DQBUF to
+        // VIDIOC_QBUF (`buffer.rst`), and the caller holds the lease whose end makes that QBUF. It was exported
+        // read-only, its descriptor never leaves this crate, and this mapping is not writable, so no process or import
+        // of ours can write it either.
+        Some(unsafe { std::slice::from_raw_parts(self.raw.as_ptr().add(range.start), range.end - range.start) })
+    }
+
     /// Copies bytes out. `false`, and nothing is copied, if the range leaves the mapping.
     pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> bool {
         if offset.checked_add(to.len()).map_or(true, |end| end > self.len()) {

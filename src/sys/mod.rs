@@ -14,6 +14,7 @@ pub(crate) mod dup;
 pub(crate) mod g2d;
 pub(crate) mod map;
 pub(crate) mod media;
+pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Frame, FrameMeta, FrameMut};
 use crate::sys;
 use crate::sys::calls;
 use crate::sys::g2d::{Handle, Library};
+use crate::sys::signal::Signal;
 
 use super::engine::Engine;
 use super::report::{Abi, Report, Survey};
@@ -68,14 +68,13 @@ pub(super) struct Shared {
     work: Condvar,
     /// For whoever waits for `opened` or `surveyed`.
     answer: Condvar,
-    event: EventFd,
+    event: Signal,
     /// For a worker that waits for a fence: there is a new job.
-    kick: Option<EventFd>,
+    kick: Option<Signal>,
 }
 
-fn eventfd() -> Result<EventFd> {
-    calls::tick();
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| Error::os("eventfd", e))
+fn signal() -> Result<Signal> {
+    Signal::new().map_err(|e| Error::os("eventfd", e))
 }
 
 impl Shared {
@@ -86,7 +85,7 @@ impl Shared {
             spare: (0..depth).map(|_| Vec::with_capacity(crate::convert::MAX_LAYERS)).collect(),
             ..State::default()
         };
-        let (event, kick) = (eventfd()?, (wait == Wait::Fence).then(eventfd).transpose()?);
+        let (event, kick) = (signal()?, (wait == Wait::Fence).then(signal).transpose()?);
         Ok(Self { state: Mutex::new(state), work: Condvar::new(), answer: Condvar::new(), event, kick })
     }
 
@@ -94,16 +93,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn event(&self) -> &EventFd {
+    pub(super) fn event(&self) -> &Signal {
         &self.event
     }
 
     pub(super) fn wake(&self) {
         self.work.notify_one();
         if let Some(kick) = &self.kick {
-            calls::tick();
-            // Full, it is readable, too.
-            let _ = kick.write(1);
+            kick.set();
         }
     }
 
@@ -144,8 +141,7 @@ impl Shared {
         let mut state = self.lock();
         let finished = state.done.pop_front()?;
         if state.done.is_empty() {
-            calls::tick();
-            let _ = self.event.read();
+            self.event.clear();
         }
         Some(finished)
     }
@@ -155,9 +151,7 @@ impl Shared {
             return;
         }
         if state.done.is_empty() {
-            calls::tick();
-            // A counter that goes from 0 to 1 cannot be full.
-            let _ = self.event.write(1);
+            self.event.set();
         }
         state.done.push_back(finished);
     }
@@ -378,8 +372,7 @@ impl Server<'_> {
                 break self.engine.finish();
             }
             if let Some(kick) = kick.filter(|_| fds[1].any() == Some(true)) {
-                calls::tick();
-                let _ = kick.read();
+                kick.clear();
                 return Ok(());
             }
         };
@@ -433,7 +426,7 @@ impl Drop for Guard {
             let mut state = self.0.lock();
             state.lost = Some(Error::new(ErrorKind::DeviceLost, "g2d", "the worker thread has panicked"));
             state.ended = true;
-            let _ = self.0.event.write(1);
+            self.0.event.set();
         }
     }
 }

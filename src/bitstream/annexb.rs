@@ -1,0 +1,111 @@
+//! NAL units of a byte stream (ITU-T H.264 and H.265, Annex B).
+
+use memchr::memmem;
+
+use super::Codec;
+
+/// What a start code is, without the zero byte that may stand before it.
+const START: &[u8] = &[0, 0, 1];
+
+/// One NAL unit in the bytes that it was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NalUnit<'a> {
+    /// Where its start code begins, zero byte included.
+    pub start: usize,
+    /// Header and payload, without start code and trailing zeros. Emulation prevention bytes are still in it.
+    pub data: &'a [u8],
+}
+
+/// What a NAL unit holds, as far as anybody here needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NalKind {
+    /// A part of a picture.
+    Slice {
+        /// Of an IDR picture; in H.265 of any IRAP picture.
+        is_key: bool,
+    },
+    /// Video parameter set (H.265).
+    Vps,
+    /// Sequence parameter set.
+    Sps,
+    /// Picture parameter set.
+    Pps,
+    /// Access unit delimiter.
+    Delimiter,
+    /// Supplemental enhancement information that stands before its picture.
+    Sei,
+    /// End of sequence or stream, filler, SEI behind its picture.
+    Suffix,
+    /// Reserved, extensions, or too short to have a header.
+    Other,
+}
+
+impl NalKind {
+    /// A parameter set.
+    pub fn is_parameters(self) -> bool {
+        matches!(self, Self::Vps | Self::Sps | Self::Pps)
+    }
+}
+
+impl NalUnit<'_> {
+    /// By its header (H.264: table 7-1; H.265: table 7-1).
+    pub fn kind(&self, codec: Codec) -> NalKind {
+        let Some(&first) = self.data.first() else { return NalKind::Other };
+        match (codec, first & 31, first >> 1 & 63) {
+            (Codec::H264, n @ (1 | 2 | 5), _) => NalKind::Slice { is_key: n == 5 },
+            (Codec::H264, 6, _) => NalKind::Sei,
+            (Codec::H264, 7, _) => NalKind::Sps,
+            (Codec::H264, 8, _) => NalKind::Pps,
+            (Codec::H264, 9, _) => NalKind::Delimiter,
+            (Codec::H264, 10..=12, _) => NalKind::Suffix,
+            (Codec::Hevc, _, n @ 0..=31) => NalKind::Slice { is_key: (16..=23).contains(&n) },
+            (Codec::Hevc, _, 32) => NalKind::Vps,
+            (Codec::Hevc, _, 33) => NalKind::Sps,
+            (Codec::Hevc, _, 34) => NalKind::Pps,
+            (Codec::Hevc, _, 35) => NalKind::Delimiter,
+            (Codec::Hevc, _, 36..=38 | 40) => NalKind::Suffix,
+            (Codec::Hevc, _, 39) => NalKind::Sei,
+            _ => NalKind::Other,
+        }
+    }
+
+    /// `true` for the first slice of a picture: `first_mb_in_slice` is 0, or `first_slice_segment_in_pic_flag` is set.
+    pub(super) fn begins_picture(&self, codec: Codec) -> bool {
+        let header = if codec == Codec::Hevc { 2 } else { 1 };
+        // ue(v) of 0 is one bit, 1; the flag of H.265 is one bit, too.
+        matches!(self.kind(codec), NalKind::Slice { .. }) && self.data.get(header).is_some_and(|b| b & 0x80 != 0)
+    }
+}
+
+/// The NAL units of a buffer, in order. What stands before the first start code is none.
+pub fn nal_units(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
+    let mut starts = memmem::find_iter(data, START);
+    let mut next = starts.next();
+    std::iter::from_fn(move || {
+        let at = next?;
+        next = starts.next();
+        let end = next.unwrap_or(data.len());
+        let body = &data[(at + START.len()).min(end)..end];
+        // The zero byte of the next start code, and trailing_zero_8bits: a NAL unit does not end with a zero.
+        let len = body.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
+        let start = if at > 0 && data[at - 1] == 0 { at - 1 } else { at };
+        Some(NalUnit { start, data: &body[..len] })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_split_at_start_codes_of_both_lengths() {
+        let data = [9, 9, 0, 0, 0, 1, 0x67, 1, 0, 0, 3, 0, 0, 1, 0x68, 0, 0, 0, 0, 1, 0x65, 0x80, 0, 0, 1];
+        let units: Vec<_> = nal_units(&data).collect();
+        let expected: [(usize, &[u8]); 4] = [(2, &[0x67, 1, 0, 0, 3]), (11, &[0x68]), (16, &[0x65, 0x80]), (22, &[])];
+        assert_eq!(units.iter().map(|u| (u.start, u.data)).collect::<Vec<_>>(), expected);
+        assert_eq!(units[3].kind(Codec::H264), NalKind::Other);
+        assert!(units[2].begins_picture(Codec::H264) && !units[0].begins_picture(Codec::H264));
+    }
+}

@@ -1,0 +1,162 @@
+//! Access units of a byte stream that comes in pieces.
+
+use super::{nal_units, Codec, NalKind};
+
+/// An access unit that is longer than its reader allows, or bytes in which none begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no access unit ends within {limit_bytes} bytes")]
+#[non_exhaustive]
+pub struct UnitTooLarge {
+    /// The reader's limit.
+    pub limit_bytes: usize,
+}
+
+/// Cuts an H.264 or H.265 byte stream into access units: one picture each, with what stands before it.
+///
+/// A new one begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
+/// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not told apart.
+#[derive(Debug)]
+pub struct AccessUnits {
+    codec: Codec,
+    limit_bytes: usize,
+    buffer: Vec<u8>,
+    /// What was given out before and goes at the next call.
+    given: usize,
+    /// Up to here the buffer was searched and is one unit so far.
+    searched: usize,
+    /// A slice was seen in the unit.
+    has_slice: bool,
+}
+
+impl AccessUnits {
+    /// Cuts a stream of a codec with NAL units; units of more than `limit_bytes` are refused.
+    pub fn new(codec: Codec, limit_bytes: usize) -> Self {
+        Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
+    }
+
+    /// Adds bytes as they come.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.given);
+        self.given = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next access unit that is complete: one behind it has begun.
+    ///
+    /// # Errors
+    /// [`UnitTooLarge`], which drops what was pushed; the next unit is found behind it.
+    pub fn next_unit(&mut self) -> Result<Option<&[u8]>, UnitTooLarge> {
+        self.buffer.drain(..self.given);
+        self.given = 0;
+        // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them.
+        let from = self.searched;
+        let mut end = None;
+        for unit in nal_units(&self.buffer[from..]) {
+            let at = from + unit.start;
+            if unit.data.len() < 3 {
+                self.searched = at;
+                break;
+            }
+            let is_new = match unit.kind(self.codec) {
+                NalKind::Slice { .. } => self.has_slice && unit.begins_picture(self.codec),
+                NalKind::Suffix => false,
+                // Reserved ones do not tell.
+                NalKind::Other => false,
+                _ => self.has_slice,
+            };
+            if is_new {
+                end = Some(at);
+                break;
+            }
+            self.has_slice |= matches!(unit.kind(self.codec), NalKind::Slice { .. });
+            // Behind its start code: it is not met again.
+            self.searched = at + 4;
+        }
+        match end {
+            Some(end) => {
+                (self.given, self.searched, self.has_slice) = (end, 0, false);
+                Ok(Some(&self.buffer[..end]))
+            }
+            None if self.buffer.len() > self.limit_bytes => {
+                self.buffer.clear();
+                (self.searched, self.has_slice) = (0, false);
+                Err(UnitTooLarge { limit_bytes: self.limit_bytes })
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What is left at the stream's end: its last access unit.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.given);
+        self.buffer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Units as an encoder writes them: parameter sets and a key frame of two slices, then others.
+    fn units() -> Vec<Vec<u8>> {
+        let sets = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80];
+        let idr = [0, 0, 0, 1, 0x65, 0x88, 0x84, 7, 0, 0, 1, 0x65, 0x04, 0x84, 8];
+        let p = [0, 0, 0, 1, 0x41, 0x9a, 1, 2];
+        let delimited = [0, 0, 0, 1, 9, 0x30, 0x80, 0, 0, 0, 1, 6, 5, 1, 0x80, 0, 0, 0, 1, 0x41, 0x9a, 3, 4];
+        vec![[&sets[..], &idr].concat(), p.to_vec(), delimited.to_vec(), [&sets[..], &idr].concat(), p.to_vec()]
+    }
+
+    fn cut(stream: &[u8], step: usize, limit: usize) -> Vec<Vec<u8>> {
+        let mut cutter = AccessUnits::new(Codec::H264, limit);
+        let mut found = Vec::new();
+        for piece in stream.chunks(step) {
+            cutter.push(piece);
+            while let Some(unit) = cutter.next_unit().unwrap() {
+                found.push(unit.to_vec());
+            }
+        }
+        found.push(cutter.finish());
+        found
+    }
+
+    #[test]
+    fn pieces_of_any_size_give_the_same_units() {
+        let stream = units().concat();
+        for step in 1..=stream.len() {
+            assert_eq!(cut(&stream, step, 1000), units(), "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn hevc_units_begin_at_first_slice_segments() {
+        let vps = [0, 0, 0, 1, 32 << 1, 1, 9, 9];
+        let first = [0, 0, 0, 1, 19 << 1, 1, 0x80, 1];
+        let second = [0, 0, 0, 1, 19 << 1, 1, 0x10, 2];
+        let units = [[&vps[..], &first, &second].concat(), [&first[..], &second].concat()];
+        let mut cutter = AccessUnits::new(Codec::Hevc, 1000);
+        cutter.push(&units.concat());
+        assert_eq!(cutter.next_unit().unwrap(), Some(&units[0][..]));
+        assert_eq!(cutter.next_unit(), Ok(None));
+        assert_eq!(cutter.finish(), units[1]);
+    }
+
+    #[test]
+    fn what_never_ends_is_refused() {
+        let mut cutter = AccessUnits::new(Codec::H264, 100);
+        cutter.push(&[0; 101]);
+        assert_eq!(cutter.next_unit(), Err(UnitTooLarge { limit_bytes: 100 }));
+        cutter.push(&units().concat());
+        assert_eq!(cutter.next_unit().unwrap(), Some(&units()[0][..]));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_nothing_panics(
+            data in proptest::collection::vec(prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(0x65), 3 => any::<u8>()], 0..300),
+            step in 1usize..50,
+        ) {
+            prop_assert_eq!(cut(&data, step, 1000).concat(), data);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A descriptor that is readable while something waits to be taken: an eventfd.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::calls::tick;
+
+/// Readable from [`Signal::set`] to [`Signal::clear`].
+#[derive(Debug)]
+pub(crate) struct Signal(EventFd);
+
+impl Signal {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        tick();
+        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Self)
+    }
+
+    pub(crate) fn set(&self) {
+        tick();
+        // A counter that is full is readable, too.
+        let _ = self.0.write(1);
+    }
+
+    pub(crate) fn clear(&self) {
+        tick();
+        // Nothing to read: it was clear.
+        let _ = self.0.read();
+    }
+}
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
