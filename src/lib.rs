@@ -29,6 +29,7 @@ pub mod bitstream;
 pub mod capture;
 pub mod convert;
 pub mod dmabuf;
+pub mod encode;
 pub mod error;
 pub mod format;
 pub mod frame;

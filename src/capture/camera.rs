@@ -53,6 +53,7 @@ pub struct CameraBuilder {
     input: Option<u32>,
     formats: Vec<FourCc>,
     size: Option<Size>,
+    layout: Option<Layout>,
     fit: Fit,
     interval: Option<FrameInterval>,
     buffers: Option<usize>,
@@ -88,6 +89,14 @@ impl CameraBuilder {
     /// The picture's size.
     pub fn size(mut self, size: Size) -> Self {
         self.size = Some(size);
+        self
+    }
+
+    /// The exact layout of the frames: what a device that imports them needs. Where the driver's own buffers may be
+    /// smaller, [`CameraBuilder::allocator`] brings buffers of this layout's size.
+    pub fn layout(mut self, layout: &Layout) -> Self {
+        (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
+        (self.layout, self.fit) = (Some(*layout), Fit::Exact);
         self
     }
 
@@ -206,7 +215,11 @@ impl Camera {
     fn set_up(&mut self) -> Result<()> {
         let device = self.queue.device().clone();
         let (fourcc, size) = self.choose(&device)?;
-        let given = device.set_format(Direction::Capture, &FormatRequest::new(fourcc, size))?;
+        let exact = self.wishes.layout.filter(|l| l.fourcc() == fourcc && l.size() == size);
+        let given = match &exact {
+            Some(layout) => device.set_format_exact(Direction::Capture, layout)?,
+            None => device.set_format(Direction::Capture, &FormatRequest::new(fourcc, size))?,
+        };
         if self.wishes.fit == Fit::Exact && given.size() != size {
             let sizes = device.sizes(fourcc)?;
             let text = format!("asked {fourcc} {size}; the device gives {given} and offers {fourcc} {sizes}");
@@ -222,7 +235,10 @@ impl Camera {
         };
         let count = self.wishes.buffers.unwrap_or(6);
         let buffers = match &self.wishes.allocator {
-            Some(allocator) => self.queue.allocate_from(allocator, count)?,
+            Some(allocator) => {
+                let least = exact.as_ref().map_or(&[][..], Layout::memory_bytes);
+                self.queue.allocate_from(allocator, count, least)?
+            }
             None => self.queue.allocate(count, self.wishes.cache)?,
         };
         self.buffers = Some(buffers.clone());
@@ -373,7 +389,7 @@ impl Camera {
     /// As [`CameraBuilder::open`]. The camera then has no buffers and can be reconfigured again.
     pub fn reconfigure(&mut self, fourcc: FourCc, size: Size) -> Result<()> {
         self.tear_down();
-        (self.wishes.formats, self.wishes.size) = (vec![fourcc], Some(size));
+        (self.wishes.formats, self.wishes.size, self.wishes.layout) = (vec![fourcc], Some(size), None);
         self.set_up()
     }
 
@@ -402,7 +418,7 @@ impl Camera {
                 break;
             }
         }
-        self.wishes.size = None;
+        (self.wishes.size, self.wishes.layout) = (None, None);
         self.set_up()
     }
 

@@ -23,6 +23,7 @@ const BARS: u32 = 8;
 pub struct TestPatternBuilder {
     fourcc: FourCc,
     size: Size,
+    layout: Option<Layout>,
     interval: Option<FrameInterval>,
     buffers: usize,
     allocator: Option<Allocator>,
@@ -32,6 +33,12 @@ impl TestPatternBuilder {
     /// The pixel format. Default NV12.
     pub fn fourcc(mut self, fourcc: FourCc) -> Self {
         self.fourcc = fourcc;
+        self
+    }
+
+    /// The exact layout, format and size included: what a device that imports the frames needs.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        (self.fourcc, self.size, self.layout) = (layout.fourcc(), layout.size(), Some(layout));
         self
     }
 
@@ -66,7 +73,11 @@ impl TestPatternBuilder {
     pub fn start(self) -> Result<TestPattern> {
         let colours = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
         // The tightest layout that has whole chroma groups in each row.
-        let layout = Layout::aligned(self.fourcc, self.size, 2)?.with_colorimetry(colours);
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => Layout::aligned(self.fourcc, self.size, 2)?,
+        };
+        let layout = layout.with_colorimetry(colours);
         let allocator = self.allocator.unwrap_or_else(Allocator::for_cpu_source);
         let pool = Pool::new(&allocator, layout, self.buffers)?;
         let rows = pattern_rows(&layout)?;
@@ -106,7 +117,7 @@ impl TestPattern {
     /// A pattern of `size` pixels.
     pub fn builder(size: Size) -> TestPatternBuilder {
         let interval = Some(FrameInterval::from_fps(30));
-        TestPatternBuilder { fourcc: FourCc::new(b"NV12"), size, interval, buffers: 8, allocator: None }
+        TestPatternBuilder { fourcc: FourCc::new(b"NV12"), size, layout: None, interval, buffers: 8, allocator: None }
     }
 
     /// The buffers, to announce or import them before the first frame.

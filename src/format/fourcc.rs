@@ -30,6 +30,12 @@ impl FourCc {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
 
+    /// The format with the same bytes and a memory plane for each colour plane: NV12M of NV12.
+    pub fn split(self) -> Option<Self> {
+        let info = self.info().filter(|i| i.memory_planes == 1 && i.drm.is_some())?;
+        FORMATS.iter().find(|i| i.memory_planes > 1 && i.drm == info.drm).map(|i| i.fourcc)
+    }
+
     /// The number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
     pub fn g2d(self) -> Option<u32> {
         self.info()?.g2d
@@ -259,6 +265,9 @@ mod tests {
         assert_eq!(FourCc::new(b"BGR3").drm(), Some(u32::from_le_bytes(*b"RG24")));
         assert_eq!(FourCc::from_drm(u32::from_le_bytes(*b"NV12")), Some(FourCc::new(b"NV12")));
         assert_eq!(FourCc::new(b"H264").drm(), None);
+        assert_eq!(FourCc::new(b"NV12").split(), Some(FourCc::new(b"NM12")));
+        assert_eq!(FourCc::new(b"YU12").split(), Some(FourCc::new(b"YM12")));
+        assert!(["NM12", "YUYV", "H264"].iter().all(|f| f.parse::<FourCc>().unwrap().split().is_none()));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub struct Packet {
     data: Data,
     meta: PacketMeta,
     prefix_bytes: u32,
+    carries_parameters: bool,
     parameters: Option<Arc<ParameterSets>>,
 }
 
@@ -66,27 +67,33 @@ impl Packet {
             data: Data::Owned(bytes),
             meta,
             prefix_bytes: prefix(&head),
+            carries_parameters: own.is_some(),
             parameters: own.map(Arc::new).or(parameters),
         }
     }
 
-    /// A packet that leases `frame`, a dequeued buffer of the encoder's own.
+    /// A packet that leases `frame`, a dequeued buffer of the encoder's own. [`Packet::with_head`] completes it.
     ///
     /// # Errors
     /// What `mmap` reports, when the buffer is met first.
-    #[allow(dead_code)]
-    pub(crate) fn leased(
-        frame: Frame,
-        meta: PacketMeta,
-        head: &Head,
-        parameters: Option<Arc<ParameterSets>>,
-    ) -> Result<Self> {
+    pub(crate) fn leased(frame: Frame, meta: PacketMeta) -> Result<Self> {
         let data = match bytes(&frame)? {
             Some(_) => Data::Leased(frame),
             // Memory that others may write is not lent.
             None => Data::Owned(copy(&frame)?),
         };
-        Ok(Self { data, meta, prefix_bytes: prefix(head), parameters })
+        Ok(Self { data, meta, prefix_bytes: 0, carries_parameters: false, parameters: None })
+    }
+
+    /// The packet with what its bytes say, its number, and the parameter sets in force. The encoder's key flag counts, too.
+    pub(crate) fn with_head(mut self, head: &Head, sequence: u64, parameters: Option<Arc<ParameterSets>>) -> Self {
+        if head.is_key {
+            self.meta.flags |= FrameFlags::KEY;
+        }
+        self.meta.sequence = sequence;
+        (self.prefix_bytes, self.carries_parameters) = (prefix(head), head.has_parameters);
+        self.parameters = parameters;
+        self
     }
 
     /// The coded bytes as the encoder wrote them.
@@ -107,6 +114,11 @@ impl Packet {
     /// and before the first.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
+    }
+
+    /// `true` if its own bytes bring the parameter sets, so that [`Packet::bytes`] decodes without those before it.
+    pub fn carries_parameters(&self) -> bool {
+        self.carries_parameters
     }
 
     /// Time, size, flags.
@@ -155,7 +167,6 @@ fn bytes(frame: &Frame) -> Result<Option<&[u8]>> {
     }
 }
 
-#[allow(dead_code)]
 fn copy(frame: &Frame) -> Result<Arc<[u8]>> {
     let mut bytes = vec![0; frame.meta().payload[0].bytes as usize];
     frame.read(crate::dmabuf::DEFAULT_WAIT)?.copy_payload(0, 0, &mut bytes)?;

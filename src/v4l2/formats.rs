@@ -321,7 +321,7 @@ impl Device {
         Error::new(e.kind(), op, format!("the driver's format cannot be used: {e}")).on(self)
     }
 
-    pub(super) fn mismatch(&self, op: &'static str, wanted: &Layout, given: &Layout) -> Error {
+    pub(crate) fn mismatch(&self, op: &'static str, wanted: &Layout, given: &Layout) -> Error {
         let text = format!("asked {}; the device gives {}", geometry(wanted), geometry(given));
         Error::new(ErrorKind::Mismatch, op, text).on(self)
     }
@@ -339,18 +339,33 @@ impl Device {
     }
 }
 
-/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format and width, every
-/// colour plane at the same place. A queue may have more rows below where that moves no plane.
-pub(super) fn holds(picture: &Layout, queue: &Layout) -> bool {
+/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format, every colour plane
+/// at the same place. A queue may have more columns and rows where that moves no plane.
+pub(crate) fn holds(picture: &Layout, queue: &Layout) -> bool {
     picture.fourcc() == queue.fourcc()
         && picture.memory_bytes().len() == queue.memory_bytes().len()
         && picture.planes() == queue.planes()
-        && (picture.is_compressed()
-            || (picture.size().width == queue.size().width && picture.size().height <= queue.size().height))
+        && (picture.is_compressed() || is_within(picture, queue))
+}
+
+fn is_within(picture: &Layout, queue: &Layout) -> bool {
+    picture.size().width <= queue.size().width && picture.size().height <= queue.size().height
+}
+
+/// Whether a picture whose planes share one buffer can be handed to a queue that has a buffer for each plane, as the
+/// same bytes: the same dma-buf for every plane, each with the `data_offset` of its plane.
+pub(crate) fn splits(picture: &Layout, queue: &Layout) -> bool {
+    let (from, to) = (picture.planes(), queue.planes());
+    picture.fourcc().drm().is_some_and(|drm| queue.fourcc().drm() == Some(drm))
+        && picture.memory_bytes().len() == 1
+        && queue.memory_bytes().len() == to.len()
+        && (from.len() == to.len() && from.len() > 1)
+        && from.iter().zip(to).all(|(a, b)| a.stride_bytes == b.stride_bytes && b.offset_bytes == 0)
+        && is_within(picture, queue)
 }
 
 /// A layout with every plane's place.
-pub(super) fn geometry(layout: &Layout) -> String {
+pub(crate) fn geometry(layout: &Layout) -> String {
     let planes: Vec<String> =
         layout.planes().iter().map(|p| format!("{}+{}/{}", p.memory, p.offset_bytes, p.stride_bytes)).collect();
     format!("{layout} (planes memory+offset/stride {}; {:?} bytes)", planes.join(" "), layout.memory_bytes())
@@ -411,6 +426,18 @@ mod tests {
         let yuyv = |h| Layout::packed(FourCc::new(b"YUYV"), Size::new(1920, h)).unwrap();
         assert!(holds(&yuyv(1080), &yuyv(1088)));
         assert!(!holds(&yuyv(1088), &yuyv(1080)));
+        let padded = |w| Layout::from_strides(FourCc::new(b"YUYV"), Size::new(w, 64), &[2048], &[]).unwrap();
+        assert!(holds(&padded(1000), &padded(1008)) && !holds(&padded(1008), &padded(1000)));
+    }
+
+    #[test]
+    fn planes_of_one_buffer_are_split_where_the_bytes_are_the_same() {
+        let nm12 =
+            |h, stride| Layout::from_strides(FourCc::new(b"NM12"), Size::new(1920, h), &[stride; 2], &[]).unwrap();
+        assert!(splits(&nv12(1080, 1920), &nm12(1088, 1920)), "rows below a plane move none");
+        assert!(!splits(&nv12(1080, 1920), &nm12(1088, 2048)));
+        assert!(!splits(&nm12(1080, 1920), &nm12(1080, 1920)) && !splits(&nm12(1080, 1920), &nv12(1080, 1920)));
+        assert!(!splits(&Layout::packed(FourCc::new(b"NV21"), Size::new(1920, 1080)).unwrap(), &nm12(1080, 1920)));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) struct Taken {
     pub(super) spoiled: bool,
 }
 
-pub(super) fn ids(memory: &[DmaBuf]) -> Ids {
+pub(super) fn ids<'a>(memory: impl IntoIterator<Item = &'a DmaBuf>) -> Ids {
     let mut ids = Ids::default();
     for (id, buffer) in ids.iter_mut().zip(memory) {
         *id = Some(buffer.id());

@@ -280,9 +280,23 @@ impl MemToMem {
         if !restarts {
             return Ok(Resumed::Continued);
         }
-        self.capture.stop()?;
-        self.capture.start()?;
+        self.restart_capture()?;
         Ok(Resumed::Restarted)
+    }
+
+    /// Stops and starts the capture queue: an encoder begins a new stream, a decoder waits for a key frame. Results that
+    /// were not dequeued are lost, imported buffers given up. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_STREAMON`.
+    ///
+    /// # Errors
+    /// `State` unless it is started; as [`Queue::stop`] and [`Queue::start`].
+    #[doc(alias = "VIDIOC_STREAMOFF")]
+    pub fn restart_capture(&mut self) -> Result<()> {
+        if !self.capture.is_streaming() {
+            return Err(state("VIDIOC_STREAMOFF", "the capture queue is not started").on(self.device()));
+        }
+        self.forget();
+        self.capture.stop()?;
+        self.capture.start()
     }
 
     /// What to poll the descriptor for now. Changes with every call that queues or dequeues, and with the end of leases

@@ -100,16 +100,18 @@ impl Queue {
         layout.memory_bytes().iter().enumerate().map(export).collect()
     }
 
-    /// Allocates buffers elsewhere and has the driver import them, each at its own index for good. Ioctls:
+    /// Allocates buffers elsewhere and has the driver import them, each at its own index for good. A memory plane has
+    /// what the format needs, or `least_bytes` if that is more: what another device needs of the same buffer. Ioctls:
     /// `VIDIOC_G_FMT`, `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
     ///
     /// # Errors
     /// As [`Queue::allocate`] and [`Allocator::allocate`]; `Unsupported` if the driver imports nothing, or for a memfd.
-    pub fn allocate_from(&mut self, allocator: &Allocator, count: usize) -> Result<&BufferSet> {
+    pub fn allocate_from(&mut self, allocator: &Allocator, count: usize, least_bytes: &[u32]) -> Result<&BufferSet> {
         let layout = self.begin(count)?;
         let name = format!("framelease {}", layout.fourcc());
         let allocate = |_| -> Result<Vec<DmaBuf>> {
-            let one = |&bytes: &u32| {
+            let one = |(plane, &bytes): (usize, &u32)| {
+                let bytes = bytes.max(least_bytes.get(plane).copied().unwrap_or(0));
                 let buffer = allocator.allocate(bytes as usize, &name)?;
                 if buffer.kind() == MemoryKind::DmaBuf {
                     return Ok(buffer);
@@ -117,7 +119,7 @@ impl Queue {
                 let text = format!("{allocator} makes no dma-bufs, and the device imports nothing else");
                 Err(Error::new(ErrorKind::Unsupported, "VIDIOC_REQBUFS", text).on(&self.device))
             };
-            layout.memory_bytes().iter().map(one).collect()
+            layout.memory_bytes().iter().enumerate().map(one).collect()
         };
         // The driver first: it may want more than was asked.
         let (given, _) = self.request(MEMORY_DMABUF, count, 0)?;

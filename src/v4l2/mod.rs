@@ -32,6 +32,7 @@ pub use codec::CodecCommand;
 pub use controls::{Control, ControlFlags, ControlId, ControlKind, ControlValue, MenuItem};
 pub use device::{devices, Capabilities, Device, DeviceInfo, Direction};
 pub use events::{Event, EventKind};
+pub(crate) use formats::{geometry, holds, splits};
 pub use formats::{FormatOffer, FormatRequest, Intervals, Sizes};
 pub use m2m::{Interest, MemToMem, Processed, Resumed};
 pub use media::media_path;

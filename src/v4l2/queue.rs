@@ -46,6 +46,8 @@ pub struct Queue {
     end: End,
     /// Leases taken until now.
     pub(super) taken: u64,
+    /// See [`Queue::split_planes`].
+    pub(super) splits: bool,
 }
 
 /// How near the end of a drained stream is.
@@ -111,6 +113,7 @@ impl Queue {
             streaming: false,
             end: End::No,
             taken: 0,
+            splits: false,
         })
     }
 

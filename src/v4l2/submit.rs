@@ -2,9 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use super::formats::holds;
+use super::formats::{holds, splits};
 use super::imports::{ids, Taken};
-use super::payload::planes;
+use super::payload::{planes, split};
 use super::queue::{state, Held, Lease, Memory};
 use super::{Direction, Queue};
 use crate::dmabuf::{DmaBuf, MemoryKind};
@@ -20,6 +20,12 @@ impl Queue {
             Memory::Ring { ring, buffers } if self.direction == Direction::Output => buffers.lend(ring.take()?),
             _ => None,
         }
+    }
+
+    /// Lets pictures whose planes share a buffer go to a queue that has a buffer for each plane, by `data_offset`: for
+    /// drivers that read it.
+    pub(crate) fn split_planes(&mut self, splits: bool) {
+        self.splits = splits;
     }
 
     /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
@@ -108,17 +114,31 @@ impl Queue {
             Memory::Ring { buffers, .. } if slot.is_some() => *buffers.layout(),
             _ => return Err(state(OP, "the queue has no imports").on(&self.device)),
         };
-        if !holds(layout, &own) {
+        let is_split = self.splits && slot.is_none() && data.is_some() && splits(layout, &own);
+        if !is_split && !holds(layout, &own) {
             return Err(self.device.mismatch(OP, layout, &own));
         }
         if memory.iter().any(|m| m.kind() != MemoryKind::DmaBuf) {
             return Err(Error::new(ErrorKind::WrongFile, OP, "a memfd cannot be imported").on(&self.device));
         }
-        let sizes = memory.iter().map(DmaBuf::size_bytes);
-        let planes = planes(&own, sizes, data.map(|d| d.0), self.kind.is_multi_planar())
-            .map_err(|text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device))?;
+        let does_not_fit = |text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device);
+        // By plane: where they are split, every plane is the one buffer.
+        let mut buffers = [None; MAX_PLANES];
+        let mut payload = data.map(|(payload, _)| *payload);
+        match (is_split, memory) {
+            (true, [one]) => {
+                buffers[..own.memory_bytes().len()].fill(Some(one));
+                let whole = payload.unwrap_or_default()[0];
+                payload = Some(split(layout, &own, one.size_bytes(), whole).map_err(does_not_fit)?);
+            }
+            _ => buffers.iter_mut().zip(memory).for_each(|(to, from)| *to = Some(from)),
+        }
+        let buffers = buffers.iter().copied().flatten();
+        let sizes = buffers.clone().map(DmaBuf::size_bytes);
+        let planes =
+            planes(layout, &own, sizes, payload.as_ref(), self.kind.is_multi_planar()).map_err(does_not_fit)?;
         let taken = match (&mut self.memory, slot) {
-            (Memory::Imports { imports, .. }, _) => imports.take(ids(memory)),
+            (Memory::Imports { imports, .. }, _) => imports.take(ids(buffers.clone())),
             (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => Some(Taken { index: slot, spoiled: false }),
             _ => None,
         };
@@ -131,7 +151,7 @@ impl Queue {
             })?;
         }
         let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, own.memory_bytes().len());
-        for (i, (plane, memory)) in planes.iter().zip(memory).enumerate() {
+        for (i, (plane, memory)) in planes.iter().zip(buffers).enumerate() {
             buffer.set_plane(i, *plane, slot.is_none().then(|| memory.as_fd()));
         }
         if let Some((_, timestamp_ns)) = data {
