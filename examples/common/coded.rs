@@ -1,9 +1,10 @@
 //! A coded stream in a file: a byte stream, IVF for VP8, or FWHT frames one after the other.
+#![allow(dead_code)] // No example both reads and writes.
 
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
-use framelease::bitstream::Codec;
+use framelease::bitstream::{AccessUnits, Codec};
 use framelease::format::Size;
 use framelease::frame::Packet;
 
@@ -61,5 +62,83 @@ impl StreamFile {
             self.out.flush().map_err(|e| format!("{}: {e}", self.path))?;
         }
         flushed
+    }
+}
+
+/// Reads such a file frame by frame.
+pub struct StreamReader {
+    path: String,
+    from: BufReader<File>,
+    codec: Codec,
+    units: AccessUnits,
+    ended: bool,
+}
+
+/// More than any frame has: a file that is no stream is found out.
+const LIMIT: usize = 64 << 20;
+
+impl StreamReader {
+    pub fn open(path: &str, codec: Codec) -> common::Result<Self> {
+        let from = BufReader::new(File::open(path).map_err(|e| format!("{path}: {e}"))?);
+        let mut reader = Self { path: path.into(), from, codec, units: AccessUnits::new(codec, LIMIT), ended: false };
+        if codec == Codec::Vp8 && reader.exactly(32)?.map_or(true, |header| !header.starts_with(b"DKIF")) {
+            return Err(format!("{path}: not an IVF file").into());
+        }
+        Ok(reader)
+    }
+
+    /// The next frame; `None` at the end.
+    pub fn next(&mut self) -> common::Result<Option<Vec<u8>>> {
+        match self.codec {
+            Codec::Vp8 => {
+                let Some(header) = self.exactly(12)? else { return Ok(None) };
+                self.body(Vec::new(), u32::from_le_bytes([header[0], header[1], header[2], header[3]]))
+            }
+            Codec::Fwht => {
+                let Some(header) = self.exactly(44)? else { return Ok(None) };
+                if !header.starts_with(b"OOOO\xff\xff\xff\xff") {
+                    return Err(format!("{}: not FWHT", self.path).into());
+                }
+                let bytes = u32::from_be_bytes([header[40], header[41], header[42], header[43]]);
+                self.body(header, bytes)
+            }
+            _ => self.unit(),
+        }
+    }
+
+    fn body(&mut self, mut frame: Vec<u8>, bytes: u32) -> common::Result<Option<Vec<u8>>> {
+        if bytes as usize > LIMIT {
+            return Err(format!("{}: a frame of {bytes} bytes", self.path).into());
+        }
+        let body = self.exactly(bytes as usize)?.ok_or_else(|| format!("{}: cut within a frame", self.path))?;
+        frame.extend(body);
+        Ok(Some(frame))
+    }
+
+    fn unit(&mut self) -> common::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(unit) = self.units.next_unit().map_err(|e| format!("{}: {e}", self.path))? {
+                return Ok(Some(unit.to_vec()));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let mut piece = vec![0; 1 << 16];
+            let n = self.from.read(&mut piece).map_err(|e| format!("{}: {e}", self.path))?;
+            self.units.push(&piece[..n]);
+            if n == 0 {
+                self.ended = true;
+                let units = std::mem::replace(&mut self.units, AccessUnits::new(self.codec, LIMIT));
+                return Ok(Some(units.finish()).filter(|rest| !rest.is_empty()));
+            }
+        }
+    }
+
+    /// So many bytes, or `None` at the end.
+    fn exactly(&mut self, bytes: usize) -> common::Result<Option<Vec<u8>>> {
+        let mut out = Vec::new();
+        let read =
+            (&mut self.from).take(bytes as u64).read_to_end(&mut out).map_err(|e| format!("{}: {e}", self.path))?;
+        Ok((read == bytes).then_some(out))
     }
 }

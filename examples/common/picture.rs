@@ -26,6 +26,7 @@ pub fn rgb(frame: &Frame) -> Result<Vec<u8>> {
             "NV61" => yuv(at(0, y, x), at(1, y, x | 1), at(1, y, x & !1)),
             "YUV420" => yuv(at(0, y, x), at(1, y / 2, x / 2), at(2, y / 2, x / 2)),
             "YVU420" => yuv(at(0, y, x), at(2, y / 2, x / 2), at(1, y / 2, x / 2)),
+            "YUV422P" => yuv(at(0, y, x), at(1, y, x / 2), at(2, y, x / 2)),
             "YUYV" => yuv(at(0, y, 2 * x), at(0, y, x / 2 * 4 + 1), at(0, y, x / 2 * 4 + 3)),
             "YVYU" => yuv(at(0, y, 2 * x), at(0, y, x / 2 * 4 + 3), at(0, y, x / 2 * 4 + 1)),
             "UYVY" => yuv(at(0, y, 2 * x + 1), at(0, y, x / 2 * 4), at(0, y, x / 2 * 4 + 2)),

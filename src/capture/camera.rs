@@ -133,7 +133,7 @@ impl CameraBuilder {
     /// Opens the camera and starts it.
     ///
     /// # Errors
-    /// As [`Device::open`], [`Device::set_format`], [`Queue::allocate`], [`Queue::allocate_from`] and
+    /// `Unsupported` for a device that captures nothing. As [`Device::open`], [`Device::set_format`], [`Queue::allocate`], [`Queue::allocate_from`] and
     /// [`Queue::start`]. Texts list what the device offers. Nothing stays allocated then.
     pub fn open(self) -> Result<Camera> {
         let device = match (&self.device, &self.path) {
@@ -141,6 +141,11 @@ impl CameraBuilder {
             (None, Some(path)) => Device::open(path)?,
             (None, None) => Device::find(|d| d.is_capture())?,
         };
+        if !device.info().is_capture() {
+            // Mem-to-mem devices have a capture queue, too, and nothing would ever come from it.
+            let text = "it is no capture device";
+            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(&device));
+        }
         if let Some(index) = self.input {
             device.set_input(index)?;
         }

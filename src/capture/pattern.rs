@@ -282,11 +282,11 @@ fn pixels(fourcc: FourCc, plane: usize, c: &Colour) -> Option<([u8; 4], usize)> 
     let name = fourcc.info()?.name;
     Some(match (name, plane) {
         ("NV12" | "NV21" | "NV12M" | "NV21M" | "NV16" | "NV61" | "NV16M" | "NV61M", 0) => ([y, 0, 0, 0], 1),
-        ("YUV420" | "YVU420" | "YUV420M" | "YVU420M" | "GREY", 0) => ([y, 0, 0, 0], 1),
+        ("YUV420" | "YVU420" | "YUV420M" | "YVU420M" | "YUV422P" | "GREY", 0) => ([y, 0, 0, 0], 1),
         ("NV12" | "NV12M" | "NV16" | "NV16M", 1) => ([u, v, 0, 0], 2),
         ("NV21" | "NV21M" | "NV61" | "NV61M", 1) => ([v, u, 0, 0], 2),
-        ("YUV420" | "YUV420M", 1) | ("YVU420" | "YVU420M", 2) => ([u, 0, 0, 0], 1),
-        ("YUV420" | "YUV420M", 2) | ("YVU420" | "YVU420M", 1) => ([v, 0, 0, 0], 1),
+        ("YUV420" | "YUV420M" | "YUV422P", 1) | ("YVU420" | "YVU420M", 2) => ([u, 0, 0, 0], 1),
+        ("YUV420" | "YUV420M" | "YUV422P", 2) | ("YVU420" | "YVU420M", 1) => ([v, 0, 0, 0], 1),
         ("YUYV", 0) => ([y, u, y, v], 4),
         ("YVYU", 0) => ([y, v, y, u], 4),
         ("UYVY", 0) => ([u, y, v, y], 4),

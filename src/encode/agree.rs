@@ -48,7 +48,7 @@ pub struct Agreement {
 ///
 /// # Errors
 /// `Mismatch` if no format fits, with both geometries for each that was tried; `Unsupported` if the two have no format in
-/// common or the encoder has not the codec.
+/// common, the encoder has not the codec, or the camera is none.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn agree(
     encoder: &Device,
@@ -58,6 +58,9 @@ pub fn agree(
     quirks: Quirks,
 ) -> Result<Agreement> {
     const OP: &str = "negotiate";
+    if !camera.info().is_capture() {
+        return Err(Error::new(ErrorKind::Unsupported, OP, "it is no capture device").on(camera));
+    }
     set_coded_format(encoder, params)?;
     let list = |device: &Device, direction| -> Result<Vec<FourCc>> {
         Ok(device.formats(direction)?.iter().filter(|o| !o.emulated).map(|o| o.fourcc).collect())

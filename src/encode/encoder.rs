@@ -429,7 +429,7 @@ impl Encoder {
     }
 
     /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
-    /// had come back, not encoded: [`Encoder::drain`] before loses none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and
+    /// had come back, mostly not encoded: [`Encoder::drain`] before loses none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and
     /// those of [`EncoderBuilder::open`].
     ///
     /// # Errors
@@ -446,16 +446,21 @@ impl Encoder {
         self.begin_again(frames)
     }
 
-    /// Opens the device anew by its path after [`ErrorKind::DeviceLost`], as it was set up. Packets that are out stay whole.
-    /// The frames that the device had come back, not encoded.
+    /// Opens the device anew after [`ErrorKind::DeviceLost`], by its driver, card and bus (its node may have another number
+    /// by now), as it was set up. Packets that are out stay whole.
+    /// The frames that the device had come back, mostly not encoded.
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`] and [`Device::open`], with those frames: `NotFound` until the device is back. It can be
+    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be
     /// tried again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let Reclaimed { frames, .. } = self.pair.free();
-        let path = self.device().info().path.clone();
-        match Device::open(path).and_then(|device| MemToMem::new(&device)) {
+        let (was, fourcc) = (self.device().info().clone(), self.wanted.params.codec().fourcc());
+        let same = |info: &MemToMemInfo| {
+            let is = &info.device;
+            (&is.driver, &is.card, &is.bus) == (&was.driver, &was.card, &was.bus) && info.encodes_to(fourcc)
+        };
+        match Device::find_mem_to_mem(same).and_then(|device| MemToMem::new(&device)) {
             Ok(pair) => self.pair = pair,
             Err(error) => return Err(Rejected { error, item: frames }),
         }

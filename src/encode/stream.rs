@@ -63,6 +63,9 @@ impl Stream {
         if head.has_parameters && !is_damaged {
             head.has_parameters = self.learn(bytes, &head);
         }
+        if head.has_picture {
+            self.headers.clear();
+        }
         if !head.has_picture && !is_damaged && head.prefix_bytes > 0 {
             return Coded::Headers;
         }
@@ -86,9 +89,6 @@ impl Stream {
             if self.parameters.as_deref() != Some(&found) {
                 self.parameters = Some(Arc::new(found));
             }
-        }
-        if head.has_picture {
-            self.headers.clear();
         }
         is_complete
     }
@@ -129,6 +129,8 @@ mod tests {
             assert_eq!(sets.unwrap().of(NalKind::Pps).next(), Some(&PPS[4..]));
             let (is_key, sequence, sets) = picture(stream.next(P, false));
             assert!(!is_key && sequence == 1 && sets.is_some());
+            let again = stream.next(&[SPS, PPS, IDR].concat(), false);
+            assert!(matches!(again, Coded::Picture { head, .. } if head.has_parameters), "all by itself");
         }
     }
 

@@ -118,7 +118,7 @@ pub struct FormatInfo {
     pub memory_planes: usize,
     /// Colour planes, in memory order. Empty for a bitstream.
     pub planes: &'static [PlaneInfo],
-    /// `true` if the planes after the first have half the first one's stride (planar 4:2:0 in V4L2).
+    /// `true` if the planes after the first have half the first one's stride (planar 4:2:0 and 4:2:2 in V4L2).
     pub half_chroma_stride: bool,
 }
 
@@ -142,6 +142,7 @@ const fn plane(bytes: u32, horizontal: u32, vertical: u32) -> PlaneInfo {
 const SEMI_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 2)];
 const SEMI_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 1)];
 const PLANAR_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 2), plane(1, 2, 2)];
+const PLANAR_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 1), plane(1, 2, 1)];
 const PACKED_422: &[PlaneInfo] = &[plane(4, 2, 1)];
 
 const fn yuv(
@@ -219,6 +220,7 @@ pub const FORMATS: &[FormatInfo] = &[
     yuv(b"YV12", "YVU420", b"YV12", Some(22), 1, PLANAR_420),
     yuv(b"YM12", "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
     yuv(b"YM21", "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
+    yuv(b"422P", "YUV422P", b"YU16", None, 1, PLANAR_422),
     yuv(b"YUYV", "YUYV", b"YUYV", Some(24), 1, PACKED_422),
     yuv(b"YVYU", "YVYU", b"YVYU", Some(25), 1, PACKED_422),
     yuv(b"UYVY", "UYVY", b"UYVY", Some(26), 1, PACKED_422),

@@ -184,6 +184,15 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from(offset, from)
     }
 
+    /// Copies bytes of a bitstream into its buffer, from `offset_bytes` on.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the buffer ends before them.
+    pub fn copy_payload(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
+        let guard = self.memory[0].as_mut().ok_or_else(|| no_memory(0))?;
+        guard.copy_from(offset_bytes, from)
+    }
+
     /// Copies all data of a frame with the same layout, one pass per memory plane. The payload becomes what `from` has.
     ///
     /// # Errors

@@ -192,6 +192,14 @@ impl MemToMem {
         Reclaimed { frames: output.frames, empty: capture.empty }
     }
 
+    /// Stops the capture queue and frees its buffers, so that it can take another format while the output queue goes on: a
+    /// decoder whose stream has changed. Frames that are out keep their memory. Ioctls: `VIDIOC_STREAMOFF`,
+    /// `VIDIOC_REQBUFS` with 0.
+    pub fn free_capture(&mut self) {
+        self.forget();
+        self.capture.free();
+    }
+
     fn forget(&mut self) {
         self.ready = PollFlags::empty();
         self.early = None;

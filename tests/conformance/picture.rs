@@ -70,11 +70,11 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
             ("YVYU", _) => out.extend([luma(2 * x), v, luma(2 * x + 1), u]),
             ("UYVY", _) => out.extend([u, luma(2 * x), v, luma(2 * x + 1)]),
             ("VYUY", _) => out.extend([v, luma(2 * x), u, luma(2 * x + 1)]),
-            ("GREY", _) | ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420", 0) => out.push(luma(x)),
+            ("GREY", _) | ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420" | "YUV422P", 0) => out.push(luma(x)),
             ("NV12" | "NV16", _) => out.extend([u, v]),
             ("NV21" | "NV61", _) => out.extend([v, u]),
-            ("YUV420", 1) | ("YVU420", 2) => out.push(u),
-            ("YUV420" | "YVU420", _) => out.push(v),
+            ("YUV420" | "YUV422P", 1) | ("YVU420", 2) => out.push(u),
+            ("YUV420" | "YUV422P" | "YVU420", _) => out.push(v),
             ("RGB565", _) => {
                 let part = |c: f64, most: f64| (c * most).round() as u16;
                 let word = part(pixel[0], 31.0) << 11 | part(pixel[1], 63.0) << 5 | part(pixel[2], 31.0);

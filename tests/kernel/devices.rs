@@ -114,6 +114,13 @@ pub fn vivid_output(planar: Planar) -> Option<Device> {
     needed("vivid", found.map_err(|e| e.to_string()))
 }
 
+/// vivid's HDMI input, which scales to any size, with a signal.
+pub fn set_hdmi(device: &Device) {
+    let inputs = device.inputs().unwrap();
+    let hdmi = inputs.iter().find(|i| i.name.starts_with("HDMI")).expect("an HDMI input");
+    device.set_input(hdmi.index).unwrap();
+}
+
 /// A control by its driver's name for it.
 pub fn control(device: &Device, name: &str) -> Control {
     let all = device.controls().unwrap();

@@ -13,16 +13,20 @@ mod picture;
 
 mod allocations;
 mod camera;
+mod coding;
 mod compliance;
 mod controls;
 mod convert;
+mod decode;
 mod devices;
 mod dmabuf;
+mod encode;
+mod encode_agree;
+mod encode_faults;
 mod faults;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
-mod h264;
 mod imports;
 mod m2m;
 mod m2m_scaler;

@@ -92,7 +92,7 @@ impl Scene {
 }
 
 /// Where an example is: the lab says it; a plain `cargo test` has built it beside this program.
-fn example(name: &str) -> Option<PathBuf> {
+pub fn example(name: &str) -> Option<PathBuf> {
     let folder = match std::env::var_os("FRAMELEASE_EXAMPLES_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => std::env::current_exe().ok()?.parent()?.parent()?.join("examples"),

@@ -156,7 +156,7 @@ pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     Some(match info.name.trim_end_matches('M') {
         "NV12" | "NV16" => two(0, 1),
         "NV21" | "NV61" => two(1, 0),
-        "YUV420" => three(1, 2),
+        "YUV420" | "YUV422P" => three(1, 2),
         "YVU420" => three(2, 1),
         "YUYV" => packed(0, 1, 3),
         "YVYU" => packed(0, 3, 1),

@@ -1,0 +1,196 @@
+//! Decoders: vicodec's FWHT, from our encoder's packets, with changes of the stream in between.
+
+use std::time::Duration;
+
+use framelease::bitstream::Codec;
+use framelease::capture::Camera;
+use framelease::encode::{Decoded, Decoder, Encoder, Submitted};
+use framelease::error::ErrorKind;
+use framelease::format::{Rect, Size};
+use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
+use framelease::v4l2::Resumed;
+
+use crate::coding::*;
+use crate::devices::*;
+
+fn decoder(planar: Planar) -> Option<Decoder> {
+    fwht(planar)?;
+    Some(Decoder::builder(Codec::Fwht).frames_held(16).open().unwrap())
+}
+
+/// Everything that comes of packets, up to the end. The end needs a buffer, too: no more may be held than was asked for.
+fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<Decoded> {
+    let mut got = Vec::new();
+    for packet in packets {
+        while decoder.submit(packet).unwrap() == Submitted::Full {
+            got.push(decoder.next(WAIT).unwrap().expect("something within the time"));
+        }
+    }
+    while decoder.pictures().is_none() {
+        got.push(decoder.next(WAIT).unwrap().expect("the format"));
+    }
+    decoder.drain().unwrap();
+    while !matches!(got.last(), Some(Decoded::Ended)) {
+        got.push(decoder.next(WAIT).unwrap().expect("the end"));
+    }
+    got
+}
+
+fn frames(decoded: &[Decoded]) -> Vec<&Frame> {
+    decoded.iter().filter_map(|d| if let Decoded::Frame(f) = d { Some(f) } else { None }).collect()
+}
+
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 * a.len() as f64 / squares.max(1e-9)).log10()
+}
+
+/// Encodes a camera's frames as FWHT and decodes them again: the least PSNR, and how many came.
+pub fn psnr_of_round_trip(mut camera: Camera, mut encoder: Encoder, count: usize) -> (f64, usize) {
+    let fourcc = camera.layout().unwrap().fourcc();
+    let (mut originals, mut packets) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let frame = frame(&mut camera);
+        originals.push(pixels(&frame));
+        packets.push(coded(&mut encoder, frame).detach());
+    }
+    drop((camera, encoder));
+    let mut decoder = Decoder::builder(Codec::Fwht).formats([fourcc]).frames_held(count).open().unwrap();
+    let got = decoded(&mut decoder, &packets);
+    let visible = decoder.pictures().unwrap().visible.size;
+    let pictures: Vec<Vec<u8>> = frames(&got).into_iter().map(|f| cropped(f, visible)).collect();
+    let worst = pictures.iter().zip(&originals).map(|(a, b)| psnr(a, b)).fold(f64::MAX, f64::min);
+    (worst, pictures.len())
+}
+
+/// The visible pixels of a frame.
+fn cropped(frame: &Frame, visible: Size) -> Vec<u8> {
+    let whole = frame.layout().size();
+    let read = frame.read(WAIT).unwrap();
+    let mut bytes = Vec::new();
+    for plane in 0..frame.layout().planes().len() {
+        let (row_bytes, rows) = (frame.layout().row_bytes(plane), frame.layout().rows(plane));
+        let mut row = vec![0; (row_bytes * visible.width / whole.width) as usize];
+        for y in 0..rows * visible.height / whole.height {
+            read.copy_span(plane, y, 0, &mut row).unwrap();
+            bytes.extend_from_slice(&row);
+        }
+    }
+    bytes
+}
+
+/// Coded frames of vivid at a size.
+fn stream(size: Size, count: usize) -> Option<Vec<Packet>> {
+    let (vivid, device) =
+        (vivid(Planar::Single)?, needed("vicodec", Encoder::find(Codec::Fwht).map_err(|e| e.to_string()))?);
+    let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::Fwht, size), &[fourcc("YUYV")]);
+    Some((0..count).map(|_| coded(&mut encoder, frame(&mut camera)).detach()).collect())
+}
+
+fn decodes(planar: Planar) {
+    let (Some(mut decoder), Some(packets)) = (decoder(planar), stream(SMALL, 6)) else { return };
+    leaving_nothing(|| {
+        assert_eq!(decoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing is known of the stream");
+        assert!(decoder.try_next().unwrap().is_none() && decoder.next(Duration::ZERO).unwrap().is_none());
+        let got = decoded(&mut decoder, &packets);
+        let Decoded::Format(pictures) = &got[0] else { panic!("{got:?}") };
+        assert_eq!(pictures.visible, Rect::of(SMALL));
+        assert!(pictures.buffers.memory(0)[0].is_read_only());
+        let all = frames(&got);
+        assert_eq!(all.len(), 6);
+        for (frame, packet) in all.iter().zip(&packets) {
+            assert_eq!(frame.meta().timestamp_ns, packet.meta().timestamp_ns);
+            assert!(!frame.meta().flags.contains(FrameFlags::ERROR));
+            assert_eq!(frame.buffers().id(), pictures.buffers.id());
+        }
+        assert_eq!((decoder.stats().packets, decoder.stats().frames, decoder.stats().formats), (6, 6, 1));
+        drop(got);
+        // A new stream behind the end.
+        assert!(matches!(decoder.resume().unwrap(), Resumed::Continued | Resumed::Restarted));
+        let again = decoded(&mut decoder, &packets);
+        assert_eq!(frames(&again).len(), 6);
+        drop((again, decoder));
+    });
+}
+
+#[test]
+fn a_decoder_gives_what_was_encoded_single_planar() {
+    decodes(Planar::Single);
+}
+
+#[test]
+fn a_decoder_gives_what_was_encoded_multi_planar() {
+    decodes(Planar::Multi);
+}
+
+#[test]
+fn a_change_of_the_stream_begins_other_buffers() {
+    let Some(mut decoder) = decoder(Planar::Single) else { return };
+    let (Some(small), Some(large)) = (stream(SMALL, 4), stream(Size::new(1280, 720), 4)) else { return };
+    leaving_nothing(|| {
+        let both: Vec<Packet> = small.iter().chain(&large).chain(&small).cloned().collect();
+        let got = decoded(&mut decoder, &both);
+        let formats: Vec<Size> =
+            got.iter().filter_map(|d| if let Decoded::Format(p) = d { Some(p.visible.size) } else { None }).collect();
+        assert_eq!(formats, [SMALL, Size::new(1280, 720), SMALL]);
+        let all = frames(&got);
+        assert_eq!(all.len(), 12, "no frame is lost over a change");
+        // Frames of before stay whole.
+        assert!(all.iter().all(|f| !pixels(f).is_empty()));
+        drop((got, decoder));
+    });
+}
+
+#[test]
+fn held_frames_and_a_flush_do_no_harm() {
+    let (Some(mut decoder), Some(packets)) = (decoder(Planar::Single), stream(SMALL, 8)) else { return };
+    leaving_nothing(|| {
+        let mut held = Vec::new();
+        let mut left = packets.iter();
+        let mut next = left.next();
+        let mut quiet = 0;
+        while quiet < 3 {
+            if let Some(packet) = next {
+                if decoder.submit(packet).unwrap() == Submitted::Taken {
+                    next = left.next();
+                }
+            }
+            match decoder.next(Duration::from_millis(200)).unwrap() {
+                Some(got) => held.push(got),
+                None => quiet += 1,
+            }
+        }
+        let count = frames(&held).len();
+        assert!(count >= 8, "at least what may be held: {count}");
+        decoder.flush().unwrap();
+        held.clear();
+        let got = decoded(&mut decoder, &packets[4..]);
+        assert!(!frames(&got).is_empty());
+        drop((got, decoder));
+    });
+}
+
+#[test]
+fn what_is_no_packet_is_refused() {
+    let Some(mut decoder) = decoder(Planar::Single) else { return };
+    let meta = PacketMeta::new(Codec::H264, SMALL, 0, 0);
+    let e = decoder.submit(&Packet::new(meta, [0, 0, 1, 0x65], None)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
+    assert_eq!(decoder.submit_bytes(&[], 0, 0).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let e = decoder.submit_bytes(&vec![0; 64 << 20], 0, 0).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
+    // Noise is not a stream: nothing comes, and nothing breaks.
+    assert_eq!(decoder.submit_bytes(&[0x55; 4000], 0, 0).unwrap(), Submitted::Taken);
+    assert!(decoder.next(Duration::from_millis(200)).unwrap().is_none());
+    drop(decoder);
+    // vicodec lists formats that it does not convert to, takes them, and says that the stream has changed.
+    let Some(packets) = stream(SMALL, 1) else { return };
+    let mut decoder = Decoder::builder(Codec::Fwht).formats([fourcc("NV12"), fourcc("RGB24")]).open().unwrap();
+    assert_eq!(decoder.submit(&packets[0]).unwrap(), Submitted::Taken);
+    let e = (0..10).find_map(|_| decoder.next(WAIT).err()).expect("an end to it");
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("does not convert this stream to NV12, RGB3"), "{e}");
+    let e = Decoder::builder(Codec::Hevc).open().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
+}

@@ -1,0 +1,450 @@
+//! Encoders behind a camera. What ffmpeg decodes from fl_h264's streams is what the camera gave, byte for byte (decoded on
+//! the host after the run); what vicodec decodes is near it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use framelease::bitstream::{Codec, NalKind};
+use framelease::dmabuf::{cpu_bytes, Allocator};
+use framelease::encode::{
+    Encoded, Encoder, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
+};
+use framelease::error::ErrorKind;
+use framelease::format::{FrameInterval, Layout, Size};
+use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, PacketFanout, Pool, Tapped};
+use framelease::v4l2::{Interest, Resumed};
+
+use crate::allocations;
+use crate::coding::*;
+use crate::devices::*;
+
+/// A pool of pictures for an encoder that needs no camera.
+fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
+    needed_path("udmabuf", "/dev/udmabuf")?;
+    Some(Pool::new(&Allocator::Udmabuf, packed(format, size), count).unwrap())
+}
+
+const TINY: Size = Size::new(64, 48);
+
+/// A picture of one brightness.
+fn grey(pool: &Pool, number: u64) -> Frame {
+    let mut frame = pool.acquire(WAIT).expect("a free buffer");
+    let layout = *frame.layout();
+    let mut write = frame.write(WAIT).unwrap();
+    for plane in 0..layout.planes().len() {
+        let row = vec![if plane == 0 { number as u8 } else { 128 }; layout.row_bytes(plane) as usize];
+        (0..layout.rows(plane)).for_each(|y| write.copy_row(plane, y, &row).unwrap());
+    }
+    drop(write);
+    frame.freeze_full(number, number * 1_000_000)
+}
+
+fn tiny_encoder(parameters: &str, params: Params) -> Option<(Encoder, Pool)> {
+    let (device, pool) = (h264(parameters)?, pool("NV12", TINY, 4)?);
+    let encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    Some((encoder, pool))
+}
+
+fn tiny() -> Params {
+    params(Codec::H264, TINY)
+}
+
+/// Twelve frames of a camera, key frames every fourth and where one is forced, and a judge for them.
+fn encodes(planar: Planar, parameters: &str, format: &str) {
+    let (Some(camera), Some(device)) = (vivid(planar), h264(parameters)) else { return };
+    leaving_nothing(|| {
+        let (mut camera, mut encoder, agreement) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc(format)]);
+        assert_eq!((agreement.source, agreement.size), (*camera.layout().unwrap(), SMALL));
+        let words = parameters.replace(' ', "-");
+        let mut judge = Judged::new(&format!("{planar:?}-{format}-{words}"));
+        for i in 0..12u64 {
+            let frame = frame(&mut camera);
+            judge.frame(&frame);
+            if i == 6 {
+                encoder.force_key().unwrap();
+            }
+            let (before, meta) = (cpu_bytes(), *frame.meta());
+            let packet = coded(&mut encoder, frame);
+            assert_eq!(cpu_bytes(), before, "encoding touches no pixel");
+            assert_eq!((packet.meta().timestamp_ns, packet.meta().source), (meta.timestamp_ns, Some(meta.sequence)));
+            assert_eq!((packet.meta().sequence, packet.meta().size), (i, SMALL));
+            let is_key = [0, 4, 6, 10].contains(&i);
+            assert_eq!(packet.is_key(), is_key, "packet {i}");
+            assert!(packet.is_leased());
+            let sets = packet.parameter_sets().expect("known from the first packet on");
+            assert_eq!(sets.of(NalKind::Sps).count(), 1);
+            let first = if packet.carries_parameters() { "spI" } else { "I" };
+            assert_eq!(
+                units(&packet),
+                if i == 0 {
+                    first
+                } else if is_key {
+                    "I"
+                } else {
+                    "P"
+                }
+            );
+            assert_eq!(packet.picture()[..4], [0, 0, 0, 1]);
+            judge.packet(&packet);
+        }
+        assert!(drained(&mut encoder).is_empty());
+        let stats = encoder.stats();
+        assert_eq!((stats.frames, stats.packets, stats.keys, stats.errors), (12, 12, 4, 0));
+        assert_eq!((stats.in_flight, stats.held, stats.refused), (0, 0, 0));
+        drop((encoder, camera));
+    });
+}
+
+#[test]
+fn a_camera_s_frames_come_back_whole() {
+    encodes(Planar::Multi, "", "NV12");
+    encodes(Planar::Multi, "", "NV12M");
+    encodes(Planar::Single, "", "NV12");
+}
+
+#[test]
+fn a_single_planar_encoder_without_key_flags_does_the_same() {
+    encodes(Planar::Single, "multiplanar=0 key_flags=0", "NV12");
+    encodes(Planar::Multi, "multiplanar=0", "NV12");
+}
+
+#[test]
+fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny().require(Setting::HeaderMode(HeaderMode::Separate))) else {
+        return;
+    };
+    let first = coded(&mut encoder, grey(&pool, 1));
+    assert!(first.is_key() && !first.carries_parameters() && units(&first) == "I");
+    let sets = Arc::clone(first.parameter_sets().unwrap());
+    assert_eq!(encoder.parameter_sets(), Some(&sets));
+    assert_eq!(sets.of(NalKind::Pps).count(), 1);
+    assert_eq!((first.meta().sequence, encoder.stats().packets), (0, 1), "headers are no packet");
+    // Repeated, they are the same, and in the key frame's own buffer.
+    let Ok(Outcome::Exact) = encoder.apply(Setting::RepeatHeaders(Switch::On)) else { panic!("repeats") };
+    encoder.force_key().unwrap();
+    let again = coded(&mut encoder, grey(&pool, 2));
+    assert_eq!((units(&again).as_str(), again.carries_parameters()), ("spI", true));
+    assert!(Arc::ptr_eq(again.parameter_sets().unwrap(), &sets));
+}
+
+#[test]
+fn a_drain_gives_every_frame_and_the_stream_goes_on() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
+    leaving_nothing(|| {
+        assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
+        assert!(encoder.try_packet().unwrap().is_none() && encoder.interest() == Interest::empty());
+        for i in 0..3 {
+            encoder.submit(grey(&pool, i)).unwrap();
+        }
+        let packets = drained(&mut encoder);
+        assert_eq!(packets.iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+        assert_eq!(packets.iter().map(units).collect::<String>(), "spIPP");
+        assert_eq!((pool.buffers().held(), encoder.interest()), (0, Interest::empty()));
+        // What is submitted after the end waits.
+        encoder.submit(grey(&pool, 3)).unwrap();
+        assert!(encoder.packet(Duration::from_millis(50)).unwrap().is_none());
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+        assert_eq!(units(&packet(&mut encoder).unwrap()), "P", "neither headers nor a key frame");
+        drop(encoder);
+    });
+}
+
+#[test]
+fn a_driver_that_does_not_resume_begins_a_new_stream() {
+    let Some((mut encoder, pool)) = tiny_encoder("broken_start=1", tiny()) else { return };
+    coded(&mut encoder, grey(&pool, 0));
+    assert!(drained(&mut encoder).is_empty());
+    assert_eq!(encoder.resume().unwrap(), Resumed::Restarted);
+    assert!(encoder.parameter_sets().is_none());
+    let packet = coded(&mut encoder, grey(&pool, 1));
+    assert_eq!((units(&packet), packet.meta().sequence), ("spI".into(), 1));
+}
+
+#[test]
+fn reset_and_discard() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
+    assert_eq!(encoder.reset().unwrap_err().kind(), ErrorKind::State);
+    coded(&mut encoder, grey(&pool, 0));
+    assert_eq!(units(&coded(&mut encoder, grey(&pool, 1))), "P");
+    encoder.reset().unwrap();
+    assert_eq!(units(&coded(&mut encoder, grey(&pool, 2))), "spI", "a new stream");
+    // All bitstream buffers are held: what is submitted stays with the device.
+    let mut held = Vec::new();
+    while encoder.stats().held < 6 {
+        held.push(coded(&mut encoder, grey(&pool, 3)));
+    }
+    for i in 10..13 {
+        encoder.submit(grey(&pool, i)).unwrap();
+    }
+    assert!(encoder.packet(Duration::from_millis(300)).unwrap().is_none());
+    let back = encoder.discard().unwrap();
+    assert_eq!(back.iter().map(|f| f.meta().sequence).collect::<Vec<_>>(), [10, 11, 12]);
+    drop((back, held));
+    assert_eq!(coded(&mut encoder, grey(&pool, 20)).meta().source, Some(20));
+}
+
+#[test]
+fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
+    let Some((mut encoder, pool)) = tiny_encoder("delay=3 min_buffers=3", tiny()) else { return };
+    for i in 0..3 {
+        encoder.submit(grey(&pool, i)).unwrap();
+    }
+    assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none());
+    let first = coded(&mut encoder, grey(&pool, 3));
+    assert_eq!(first.meta().source, Some(0));
+    assert_eq!(drained(&mut encoder).iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
+}
+
+#[test]
+fn damaged_buffers_are_packets_and_the_stream_goes_on() {
+    let Some((mut encoder, pool)) = tiny_encoder("error_every=3", tiny()) else { return };
+    let packets: Vec<_> = (0..7).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();
+    let damaged: Vec<bool> = packets.iter().map(|p| p.meta().flags.contains(FrameFlags::ERROR)).collect();
+    assert_eq!(damaged, [false, false, true, false, false, true, false]);
+    assert!(packets[3].is_key(), "the driver begins anew");
+    assert_eq!(encoder.stats().errors, 2);
+}
+
+#[test]
+fn a_packet_that_does_not_fit_is_damaged() {
+    let Some((device, pool)) = h264("").zip(pool("NV12", Size::new(640, 480), 2)) else { return };
+    // fl_h264 raises what is too small; the least that it takes is for the smallest picture.
+    let params = params(Codec::H264, Size::new(640, 480)).packet_bytes(1);
+    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    assert!(!coded(&mut encoder, grey(&pool, 0)).meta().flags.contains(FrameFlags::ERROR));
+}
+
+#[test]
+fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
+    let wishes = tiny()
+        .interval(FrameInterval::from_fps(25))
+        .wish(Setting::BitrateBps(1))
+        .wish(Setting::Profile(Profile::Main))
+        .wish(Setting::Level(Level(41)))
+        .wish(Setting::RateMode(RateMode::Constant))
+        .wish(Setting::Profile(Profile::High));
+    let Some((mut encoder, pool)) = tiny_encoder("", wishes) else { return };
+    let outcome = |encoder: &Encoder, wanted: Setting| {
+        let all = encoder.applied();
+        all.iter().find(|a| a.setting == wanted).unwrap_or_else(|| panic!("{wanted:?} in {all:?}")).outcome.clone()
+    };
+    assert!(matches!(outcome(&encoder, Setting::BitrateBps(1)), Outcome::Adjusted(10_000)));
+    assert!(matches!(outcome(&encoder, Setting::Gop(4)), Outcome::Exact));
+    assert!(matches!(outcome(&encoder, Setting::Level(Level(41))), Outcome::Exact));
+    assert!(matches!(outcome(&encoder, Setting::RateMode(RateMode::Constant)), Outcome::Missing));
+    let Outcome::Refused(e) = outcome(&encoder, Setting::Profile(Profile::High)) else { panic!("High is not offered") };
+    assert!(e.to_string().contains("Constrained Baseline"), "{e}");
+    assert_eq!(encoder.interval(), Some(FrameInterval::from_fps(25)));
+    let packet = coded(&mut encoder, grey(&pool, 0));
+    let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
+    assert_eq!(sps[3], 41, "level_idc");
+    // While it runs.
+    assert!(matches!(encoder.apply(Setting::BitrateBps(5_000_000)).unwrap(), Outcome::Exact));
+    assert!(matches!(encoder.apply(Setting::BFrames(2)).unwrap(), Outcome::Missing));
+    drop((packet, encoder));
+
+    for (required, kind) in [
+        (Setting::RateMode(RateMode::Constant), ErrorKind::Unsupported),
+        (Setting::BitrateBps(1), ErrorKind::InvalidArgument),
+        (Setting::Profile(Profile::High), ErrorKind::InvalidArgument),
+    ] {
+        let builder = Encoder::builder(tiny().require(required)).device(h264("").unwrap());
+        let e = builder.open(pool.buffers()).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains("required") && e.to_string().contains("fl_h264"), "{e}");
+    }
+}
+
+#[test]
+fn another_stream_and_another_size_after_a_drain() {
+    let (Some((mut encoder, first)), Some(second)) = (tiny_encoder("", tiny()), pool("NV12M", Size::new(128, 96), 3))
+    else {
+        return;
+    };
+    leaving_nothing(|| {
+        let held = coded(&mut encoder, grey(&first, 7));
+        let bytes = held.bytes().to_vec();
+        assert!(drained(&mut encoder).is_empty());
+        encoder.submit(grey(&first, 8)).unwrap();
+        let larger = params(Codec::H264, Size::new(128, 96));
+        let back = encoder.reconfigure(larger, second.buffers()).unwrap();
+        assert_eq!(back.len(), 1, "what was not encoded comes back");
+        // A frame of before does not fit any more.
+        let rejected = encoder.submit(back.into_iter().next().unwrap()).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
+        drop(rejected);
+        let packet = coded(&mut encoder, grey(&second, 9));
+        assert_eq!((packet.meta().size, packet.meta().sequence), (Size::new(128, 96), 1));
+        assert_eq!(units(&packet), "spI");
+        assert_eq!(held.bytes(), bytes, "packets of before stay whole");
+        // A stream that the device does not do leaves the encoder to be set up again.
+        let e = encoder.reconfigure(params(Codec::Vp8, TINY), first.buffers()).unwrap_err();
+        assert_eq!(e.error.kind(), ErrorKind::Unsupported, "{}", e.error);
+        assert_eq!(encoder.submit(grey(&first, 1)).unwrap_err().error.kind(), ErrorKind::State);
+        encoder.reconfigure(tiny(), first.buffers()).unwrap();
+        assert_eq!(coded(&mut encoder, grey(&first, 2)).meta().source, Some(2));
+        drop((packet, held, encoder));
+    });
+}
+
+#[test]
+fn a_thousand_frames_allocate_attach_and_touch_nothing() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny().wish(Setting::Gop(30))) else { return };
+    let frames: Vec<Frame> = (0..4).map(|i| grey(&pool, i)).collect();
+    let mut round = |count: usize| {
+        for i in 0..count {
+            encoder.submit(frames[i % 4].clone()).unwrap();
+            drop(packet(&mut encoder));
+        }
+    };
+    // Each buffer is met, mapped and attached once.
+    round(24);
+    let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = (allocations::of_this_thread(), cpu_bytes(), fds(), dma_bufs());
+    let calls = syscalls();
+    let attached = calls_of(ATTACH, || round(1000));
+    let after = (allocations::of_this_thread(), cpu_bytes(), fds(), dma_bufs());
+    // The probe allocates; nothing else does. So once more without it.
+    assert_eq!((after.1, after.2, after.3), (before.1, before.2, before.3));
+    assert_eq!(attached.unwrap_or(0), 0, "no buffer is attached again");
+    let before = allocations::of_this_thread();
+    round(100);
+    assert_eq!(allocations::of_this_thread(), before);
+    // QBUF twice, DQBUF twice, and a poll or two.
+    assert!((syscalls() - calls) <= 8 * 1100, "{} calls", syscalls() - calls);
+}
+
+#[test]
+fn a_slow_sink_holds_up_nobody() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
+    leaving_nothing(|| {
+        let mut fanout = PacketFanout::new();
+        let mut fast = fanout.attach(Backlog::default()).unwrap();
+        let mut file = fanout.attach(Backlog::new(10, 1 << 20, Overflow::DropNew)).unwrap();
+        let mut live = fanout.attach(Backlog::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
+        let got = |tap: &mut framelease::frame::PacketTap| {
+            std::iter::from_fn(|| tap.try_next())
+                .map(|t| match t {
+                    Tapped::Packet(p) => p.meta().sequence,
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        let mut all = Vec::new();
+        for i in 0..50 {
+            fanout.push(&coded(&mut encoder, grey(&pool, i)));
+            all.extend(got(&mut fast));
+        }
+        assert_eq!(all, (0..50).collect::<Vec<_>>(), "who keeps up gets everything");
+        assert_eq!(fast.dropped(), 0);
+        // One packet each is the encoder's buffer, the rest were copied.
+        assert!(encoder.stats().held <= 2 && fanout.copied_bytes() > 0, "{:?}", encoder.stats());
+        assert_eq!(got(&mut file), (0..10).collect::<Vec<_>>());
+        assert_eq!(file.dropped(), 40);
+        let fresh = got(&mut live);
+        assert_eq!((fresh[0] % 4, *fresh.last().unwrap()), (0, 49), "from a key frame on: {fresh:?}");
+        assert_eq!(live.dropped() + fresh.len() as u64, 50);
+        // Both begin again with a key frame.
+        for i in 50..56 {
+            fanout.push(&coded(&mut encoder, grey(&pool, i)));
+        }
+        assert_eq!(got(&mut file), [52, 53, 54, 55]);
+        drop((fanout, fast, file, live, encoder));
+    });
+}
+
+#[test]
+fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny().packet_buffers(3)) else { return };
+    let mut held: Vec<_> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i))).collect();
+    encoder.submit(grey(&pool, 3)).unwrap();
+    assert!(encoder.packet(Duration::from_millis(200)).unwrap().is_none(), "a wait ends");
+    assert_eq!(encoder.stats().held, 3);
+    let one = held.remove(0);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(one);
+        });
+        assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(3));
+    });
+    // A copy keeps no buffer.
+    let copied: Vec<_> = held.into_iter().map(framelease::frame::Packet::detach).collect();
+    assert_eq!(encoder.stats().held, 0);
+    assert_eq!(copied[0].meta().source, Some(1));
+}
+
+#[test]
+fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
+    let (Some(camera), Some(h264), Some(fwht)) = (vivid(Planar::Multi), h264(""), fwht(Planar::Multi)) else { return };
+    leaving_nothing(|| {
+        // vicodec wants 368 rows of NV12: the HDMI input scales to any size.
+        set_hdmi(&camera);
+        let size = Size::new(640, 368);
+        let (mut camera, mut first, _) = pair(&camera, h264, params(Codec::H264, size), &[fourcc("NV12")]);
+        let builder = Encoder::builder(params(Codec::Fwht, size)).device(fwht);
+        let mut second = builder.open(camera.buffers().unwrap()).unwrap();
+        for _ in 0..6 {
+            let frame = frame(&mut camera);
+            let sequence = Some(frame.meta().sequence);
+            first.submit(frame.clone()).unwrap();
+            second.submit(frame).unwrap();
+            let packets = [packet(&mut first).unwrap(), packet(&mut second).unwrap()];
+            assert_eq!(packets.map(|p| p.meta().source), [sequence; 2]);
+        }
+        assert!(drained(&mut first).is_empty() && drained(&mut second).is_empty());
+        assert_eq!(camera.stats().held, 0);
+        drop((first, second, camera));
+    });
+}
+
+#[test]
+fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
+    let (Some(device), Some(pool)) = (h264("align=16"), pool("NV12", Size::new(640, 352), 3)) else { return };
+    // NV12 fits as it is; only a stranger's layout needs the split: chroma far behind the luma.
+    let own = packed("NV12", Size::new(640, 352));
+    let mut planes = own.planes().to_vec();
+    planes[1].offset_bytes += 640 * 4;
+    let bytes = [own.memory_bytes()[0] + 640 * 4];
+    let apart = Layout::from_planes(own.fourcc(), own.size(), &bytes, &planes).unwrap();
+    drop(pool);
+    let apart = Pool::new(&Allocator::Udmabuf, apart, 3).unwrap();
+    let params = || params(Codec::H264, Size::new(640, 352));
+    let e = Encoder::builder(params()).device(device.clone()).open(apart.buffers()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Mismatch, "not every driver reads data_offset: {e}");
+    let builder = Encoder::builder(params()).device(device).quirks(Quirks::NONE.reads_data_offset());
+    let mut encoder = builder.open(apart.buffers()).unwrap();
+    assert_eq!(encoder.layout().memory_bytes().len(), 2);
+    let mut judge = Judged::new("split-planes");
+    for i in 0..5 {
+        let frame = grey(&apart, 40 * i);
+        judge.frame(&frame);
+        judge.packet(&coded(&mut encoder, frame));
+    }
+}
+
+#[test]
+fn what_cannot_be_encoded_says_why() {
+    let Some(pool) = pool("NV12", TINY, 2) else { return };
+    let Some(device) = h264("") else { return };
+    let open = |params: Params| Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap_err();
+    let e = open(params(Codec::Hevc, TINY));
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("gives H264"), "{e}");
+    let e = open(params(Codec::H264, Size::new(128, 48)));
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "more than the frames have: {e}");
+    let e = Encoder::find(Codec::Vp8).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound);
+    assert!(e.to_string().contains("fl_h264"), "{e}");
+    let memfds = Pool::new(&Allocator::Memfd, packed("NV12", TINY), 2).unwrap();
+    let mut encoder = Encoder::builder(tiny()).device(device).open(memfds.buffers()).unwrap();
+    let e = encoder.submit(grey(&memfds, 0)).unwrap_err();
+    assert_eq!((e.error.kind(), e.item.meta().sequence), (ErrorKind::WrongFile, 0));
+    // More than it takes: the frame comes back.
+    let frames: Vec<Frame> = (0..2).map(|i| grey(&pool, i)).collect();
+    let packets: Vec<_> = std::iter::repeat_with(|| encoder.submit(frames[0].clone())).take(3).collect();
+    assert!(packets[0].is_ok());
+    let e = packets.into_iter().find_map(Result::err);
+    assert!(e.is_none() || e.unwrap().error.kind() == ErrorKind::Exhausted);
+    assert!(matches!(encoder.packet(WAIT), Ok(Some(Encoded::Packet(_)))));
+}

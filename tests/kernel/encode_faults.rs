@@ -1,0 +1,159 @@
+//! What goes wrong around an encoder: devices pulled out, consumers that hold on, examples misused.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use framelease::bitstream::Codec;
+use framelease::encode::Encoded;
+use framelease::error::ErrorKind;
+use framelease::share::{Event, Policy, Publisher, Subscriber};
+
+use crate::coding::*;
+use crate::devices::*;
+use crate::share::example;
+
+/// Takes fl_h264's device from its driver, as if it were pulled out, while `test` runs.
+fn unplugging_h264(test: impl FnOnce()) {
+    let driver = Path::new("/sys/bus/platform/drivers/fl_h264");
+    std::fs::write(driver.join("unbind"), "fl_h264").unwrap();
+    test();
+    std::fs::write(driver.join("bind"), "fl_h264").unwrap();
+}
+
+#[test]
+fn an_encoder_pulled_out_is_told_and_opened_again() {
+    let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
+        let held = coded(&mut encoder, frame(&mut camera));
+        let bytes = held.bytes().to_vec();
+        encoder.submit(frame(&mut camera)).unwrap();
+        unplugging_h264(|| {
+            for _ in 0..3 {
+                let told = (0..3).find_map(|_| match encoder.packet(WAIT) {
+                    // What was finished before may still come.
+                    Ok(Some(Encoded::Packet(_))) => None,
+                    other => Some(other.unwrap_err().kind()),
+                });
+                assert_eq!(told, Some(ErrorKind::DeviceLost));
+            }
+            let rejected = encoder.submit(frame(&mut camera)).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+            drop(rejected);
+            let e = encoder.reopen().unwrap_err();
+            assert_eq!(e.error.kind(), ErrorKind::NotFound, "{}", e.error);
+            assert!(e.item.len() <= 2, "{:?}", e.item);
+        });
+        // The node may have another number now; as a rule it has its own again.
+        encoder.reopen().unwrap();
+        assert_eq!(camera.stats().held, 0, "no frame is lost");
+        assert_eq!(held.bytes(), bytes, "a packet outlives its device");
+        let packet = coded(&mut encoder, frame(&mut camera));
+        assert!(packet.is_key() && packet.carries_parameters());
+        drop((held, packet, encoder, camera));
+    });
+}
+
+#[test]
+fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
+    let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
+        for _ in 0..2 {
+            encoder.submit(frame(&mut camera)).unwrap();
+        }
+        press(&vivid, "Disconnect");
+        let lost = (0..50).find_map(|_| camera.next(Duration::from_millis(200)).err());
+        assert_eq!(lost.expect("told").kind(), ErrorKind::DeviceLost);
+        drop((camera, vivid));
+        assert_eq!(drained(&mut encoder).len(), 2, "what was captured is encoded");
+        drop(encoder);
+    });
+    reload_vivid(VIVID);
+}
+
+#[test]
+fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
+    let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
+        let folder = std::env::temp_dir().join(format!("framelease-encode-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let mut publisher = Publisher::builder(&path).reserve(2).bind().unwrap();
+        publisher.announce(camera.buffers().unwrap()).unwrap();
+        let thread = std::thread::spawn(move || {
+            let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).hold(1).connect(WAIT).unwrap();
+            let frame = loop {
+                if let Some(Event::Frame(frame)) = subscriber.next(WAIT).unwrap() {
+                    break frame;
+                }
+            };
+            let (sequence, picture) = (frame.meta().sequence, pixels(&frame));
+            std::thread::sleep(Duration::from_millis(300));
+            (sequence, picture == pixels(&frame))
+        });
+        let mut packets = 0;
+        while !thread.is_finished() {
+            let frame = frame(&mut camera);
+            publisher.publish(frame.clone(), Duration::ZERO).unwrap();
+            publisher.dispatch().unwrap();
+            packets += u64::from(coded(&mut encoder, frame).meta().source.is_some());
+        }
+        let (sequence, unchanged) = thread.join().unwrap();
+        assert!(unchanged, "frame {sequence} was held and did not change");
+        assert!(packets > 2);
+        drop((publisher, encoder));
+        assert_eq!(camera.stats().held, 0);
+        drop(camera);
+        let _ = std::fs::remove_dir_all(folder);
+    });
+}
+
+#[test]
+fn the_examples_encode_and_decode() {
+    if vivid(Planar::Single).is_none() || h264("").is_none() || fwht(Planar::Single).is_none() {
+        return;
+    }
+    let (Some(encode), Some(decode)) = (example("encode"), example("decode")) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-coded-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    leaving_nothing(|| {
+        let (stream, raw, png) = (path("s.fwht"), path("s.yuv"), path("s.png"));
+        let common = ["--codec", "fwht", "--size", "640x360", "--fps", "60", "--json"];
+        let camera = ["--camera", "auto", "--frames", "10", "--output", &stream];
+        let json = run(encode.to_str().unwrap(), &[&common[..], &camera].concat());
+        for part in ["\"packets\":10", "\"cpu_bytes_read\":0", "\"cpu_bytes_written\":0", "\"driver\":\"vicodec\""] {
+            assert!(json.contains(part), "{part} in {json}");
+        }
+        let args = ["--input", &stream, "--codec", "fwht", "--output", &raw, "--png", &png, "--json"];
+        let json = run(decode.to_str().unwrap(), &args);
+        assert!(json.contains("\"frames\":10") && json.contains("\"width\":640"), "{json}");
+        assert!(std::fs::metadata(&raw).unwrap().len() >= 10 * 640 * 360 * 3 / 2);
+        assert!(std::fs::read(&png).unwrap().starts_with(b"\x89PNG"));
+
+        let stream = path("s.h264");
+        let args = ["--size", "320x180", "--frames", "5", "--gop", "2", "--bitrate", "1", "--output", &stream];
+        let text = run(encode.to_str().unwrap(), &args);
+        assert!(text.contains("not as asked: BitrateBps(1): the device takes 10000"), "{text}");
+        assert!(text.contains("5 packets") && text.contains("3 key frames"), "{text}");
+        assert_eq!(std::fs::read(&stream).unwrap()[..5], [0, 0, 0, 1, 0x67]);
+
+        for (args, part) in [
+            (&["--codec", "vp8"][..], "no mem-to-mem device fits"),
+            (&["--codec", "av1"], "no codec"),
+            (&["--device", "/dev/video999"], "/dev/video999"),
+            (&["--frames", "3", "--size", "320x180", "--output", "/dev/full"], "/dev/full"),
+            (&["--fps", "0"], "--fps 0"),
+        ] {
+            let out = Command::new(&encode).args(args).output().unwrap();
+            let text = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(!out.status.success() && text.contains("error: ") && text.contains(part), "{args:?}: {text}");
+        }
+        let out = Command::new(&decode).args(["--codec", "h264", "--input", &stream]).output().unwrap();
+        assert!(String::from_utf8_lossy(&out.stderr).contains("no mem-to-mem device fits"), "{out:?}");
+    });
+    let _ = std::fs::remove_dir_all(folder);
+}
