@@ -26,12 +26,13 @@ fn place(layout: &Layout, component: usize, x: u32, y: u32) -> Option<(usize, us
     };
     let rgb = |bytes: usize, at: [usize; 4]| Some((0, x * bytes + at[component], y));
     match (name, component) {
-        ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420" | "GREY", 0) => Some((0, x, y)),
+        ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420" | "YUV422P" | "GREY", 0) => Some((0, x, y)),
         ("NV12", 1 | 2) => Some((1, half_x * 2 + component - 1, half_y)),
         ("NV21", 1 | 2) => Some((1, half_x * 2 + 2 - component, half_y)),
         ("NV16", 1 | 2) => Some((1, half_x * 2 + component - 1, y)),
         ("NV61", 1 | 2) => Some((1, half_x * 2 + 2 - component, y)),
         ("YUV420", 1 | 2) => Some((component, half_x, half_y)),
+        ("YUV422P", 1 | 2) => Some((component, half_x, y)),
         ("YVU420", 1 | 2) => Some((3 - component, half_x, half_y)),
         ("YUYV", _) => packed([0, 1, 3]),
         ("YVYU", _) => packed([0, 3, 1]),
