@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use framelease::capture::{Camera, Captured, Fit};
 use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
-use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::{syscalls, Frame, FrameFlags};
 use framelease::v4l2::CacheWish;
 
@@ -62,11 +62,7 @@ fn parse() -> common::Result<Option<Options>> {
                 path => builder.path(path),
             },
             Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
-            Long("fourcc") => {
-                let text: String = common::value(&mut parser, "fourcc")?;
-                let all = text.split(',').map(str::parse::<FourCc>).collect::<Result<Vec<_>, _>>();
-                builder.formats(all.map_err(|e| format!("--fourcc: {e}"))?)
-            }
+            Long("fourcc") => builder.formats(common::formats(&mut parser)?),
             Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
             Long("input") => builder.input(common::value(&mut parser, "input")?),
             Long("buffers") => builder.buffers(common::value(&mut parser, "buffers")?),

@@ -63,11 +63,7 @@ fn parse() -> common::Result<Option<(Codec, Options)>> {
             Long("input") => o.input = value(&mut p, "input")?,
             Long("codec") => codec = value(&mut p, "codec")?,
             Long("device") => o.device = Some(value::<String>(&mut p, "device")?).filter(|d| d != "auto"),
-            Long("fourcc") => {
-                let text: String = value(&mut p, "fourcc")?;
-                let all = text.split(',').map(str::parse::<FourCc>).collect::<Result<Vec<_>, _>>();
-                o.formats = all.map_err(|e| format!("--fourcc: {e}"))?;
-            }
+            Long("fourcc") => o.formats = common::formats(&mut p)?,
             Long("frames") => o.frames = value(&mut p, "frames")?,
             Long("output") => o.output = Some(value(&mut p, "output")?),
             Long("png") => o.png = Some(value(&mut p, "png")?),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use framelease::format::FourCc;
 use lexopt::ValueExt;
 
 /// An example's result: any error with a text.
@@ -33,6 +34,13 @@ where
 {
     let text = parser.value()?.string()?;
     text.parse().map_err(|e| format!("--{option} {text}: {e}").into())
+}
+
+/// The value of `--fourcc`: one format or several, best first.
+pub fn formats(parser: &mut lexopt::Parser) -> Result<Vec<FourCc>> {
+    let text: String = value(parser, "fourcc")?;
+    let all = text.split(',').map(str::parse).collect::<std::result::Result<Vec<_>, _>>();
+    all.map_err(|e| format!("--fourcc: {e}").into())
 }
 
 /// A flag that Ctrl-C and SIGTERM set. The second Ctrl-C ends the process.

@@ -1,5 +1,7 @@
 //! A camera if one is asked for, else the test pattern.
 
+#![allow(dead_code)] // Not every example opens it by a wish.
+
 use std::os::fd::{AsFd, BorrowedFd};
 
 use framelease::capture::{Camera, Captured, Fit, TestPattern};

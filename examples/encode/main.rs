@@ -4,9 +4,11 @@
 mod coded;
 #[path = "../common/mod.rs"]
 mod common;
-
-mod options;
+#[path = "../common/source.rs"]
 mod source;
+
+mod ends;
+mod options;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -57,7 +59,7 @@ fn framelease_now() -> u64 {
 fn run() -> common::Result<()> {
     let Some(o) = Options::parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
-    let (mut source, mut encoder) = source::open(&o)?;
+    let (mut source, mut encoder) = ends::open(&o)?;
     let mut file = o.output.as_deref().map(|path| StreamFile::create(path, o.codec, o.size, o.fps)).transpose()?;
     let (mut progress, mut figures) = (common::Progress::new(), Figures::default());
     let touched = cpu_bytes();
@@ -132,6 +134,14 @@ fn wait(source: &Source, encoder: &Encoder, draining: bool) -> common::Result<()
     }
 }
 
+/// `/dev/video0 (vivid)` or `testpattern`.
+fn described(source: &Source) -> String {
+    match source {
+        Source::Camera(camera) => camera.device().to_string(),
+        Source::Pattern(_) => source.name().into(),
+    }
+}
+
 fn report(o: &Options, source: &Source, encoder: &Encoder, figures: &Figures, touched: (u64, u64)) {
     let (stats, info) = (encoder.stats(), encoder.device().info());
     let steady = figures.steady.map(|(since, cpu, calls, before)| {
@@ -153,7 +163,7 @@ fn report(o: &Options, source: &Source, encoder: &Encoder, figures: &Figures, to
              \"settings\":[{}]}}",
             common::quoted(&info.path.display().to_string()),
             common::quoted(&info.driver),
-            common::quoted(&source.to_string()),
+            common::quoted(&described(source)),
             o.codec,
             encoder.params().size().width,
             encoder.params().size().height,
@@ -170,7 +180,7 @@ fn report(o: &Options, source: &Source, encoder: &Encoder, figures: &Figures, to
         );
         return;
     }
-    println!("{source} to {info}: {} in, {} {} out", encoder.layout(), o.codec, encoder.params().size());
+    println!("{} to {info}: {} in, {} {} out", described(source), encoder.layout(), o.codec, encoder.params().size());
     for applied in encoder.applied().iter().filter(|a| !matches!(a.outcome, Outcome::Exact)) {
         println!("not as asked: {applied}");
     }

@@ -70,11 +70,7 @@ impl Options {
                 }
                 Long("codec") => o.codec = value(&mut p, "codec")?,
                 Long("size") => o.size = value(&mut p, "size")?,
-                Long("fourcc") => {
-                    let text: String = value(&mut p, "fourcc")?;
-                    let all = text.split(',').map(str::parse::<FourCc>).collect::<Result<Vec<_>, _>>();
-                    o.formats = all.map_err(|e| format!("--fourcc: {e}"))?;
-                }
+                Long("fourcc") => o.formats = common::formats(&mut p)?,
                 Long("fps") => o.fps = value(&mut p, "fps")?,
                 Long("bitrate") => o.bitrate = Some(value(&mut p, "bitrate")?),
                 Long("gop") => o.gop = Some(value(&mut p, "gop")?),

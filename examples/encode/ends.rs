@@ -1,22 +1,14 @@
-//! The camera that agrees with the encoder, or a test pattern made as the encoder wants it.
+//! Both ends: a camera that agrees with the encoder, or a test pattern made as the encoder wants it.
 
-use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
-
-use framelease::capture::{Camera, Captured, TestPattern};
+use framelease::capture::{Camera, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::encode::{agree, source_layout, Encoder, Quirks, SourceMemory};
 use framelease::format::FourCc;
-use framelease::frame::Frame;
 use framelease::v4l2::{Device, Direction};
 
 use super::common;
 use super::options::Options;
-
-pub enum Source {
-    Camera(Box<Camera>),
-    Pattern(TestPattern),
-}
+use super::source::Source;
 
 /// Formats of the test pattern, best first.
 const PATTERN_FORMATS: [&[u8; 4]; 5] = [b"NV12", b"NM12", b"YUYV", b"RGB3", b"XR24"];
@@ -82,45 +74,4 @@ fn allocator() -> common::Result<Allocator> {
         }
     }
     Err(format!("nothing here makes dma-bufs: {}", refused.join("; ")).into())
-}
-
-impl Source {
-    /// The next frame, if it is there.
-    pub fn try_next(&mut self) -> common::Result<Option<Frame>> {
-        match self {
-            Self::Pattern(p) => Ok(p.try_next()?),
-            Self::Camera(c) => match c.try_next()? {
-                Some(Captured::Frame(frame)) => Ok(Some(frame)),
-                Some(Captured::SourceChanged) => Err("the camera's source has changed; start again".into()),
-                Some(Captured::Ended) => Err("the camera's stream has ended".into()),
-                _ => Ok(None),
-            },
-        }
-    }
-
-    /// A V4L2 descriptor without a queued buffer reports an error condition for ever: do not poll it then.
-    pub fn is_pollable(&self) -> bool {
-        match self {
-            Self::Pattern(_) => true,
-            Self::Camera(c) => c.is_pollable(),
-        }
-    }
-}
-
-impl AsFd for Source {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Pattern(p) => p.as_fd(),
-            Self::Camera(c) => c.as_fd(),
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pattern(_) => f.write_str("testpattern"),
-            Self::Camera(c) => write!(f, "{}", c.device()),
-        }
-    }
 }
