@@ -9,6 +9,7 @@ pub enum Command {
     Test { where_: Where, filter: Option<String>, timeout: Duration },
     Run(Run),
     Shell { arch: Arch, modules: Vec<String> },
+    Rival { frames: u32, turns: u32 },
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -37,6 +38,7 @@ Runs framelease's tests and examples on a real kernel with video test drivers, i
 usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
        cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
+       cargo lab rival [--frames N] [--turns N]
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -80,6 +82,16 @@ cargo lab fetch [--arch x86_64|aarch64|all]
 Fetches and builds everything that guests need, so that later starts take seconds. The other
 commands do this by themselves.";
 
+const RIVAL: &str = "\
+cargo lab rival [--frames N] [--turns N]
+
+Encodes vivid by vicodec in one x86_64 guest, by our example and by GStreamer
+(v4l2src io-mode=dmabuf ! v4l2fwhtenc output-io-mode=dmabuf-import), and compares the CPU a frame.
+Debian's GStreamer is fetched into the lab's cache.
+
+  --frames    frames of the short runs, default 60; the long ones have three times as many
+  --turns     how often, default 5";
+
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
 
@@ -89,6 +101,8 @@ struct Options {
     arch: Option<String>,
     modules: Vec<String>,
     timeout: Option<Duration>,
+    frames: Option<u32>,
+    turns: Option<u32>,
     rest: Vec<String>,
 }
 
@@ -100,9 +114,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "test" => (TEST, &["--arch", "--timeout"]),
         "run" => (RUN, &["--arch", "--modules", "--timeout"]),
         "shell" => (SHELL, &["--arch", "--modules"]),
+        "rival" => (RIVAL, &["--frames", "--turns"]),
         "fetch" => (FETCH, &["--arch"]),
         "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
-        other => return Err(format!("no command \"{other}\": test, run, shell or fetch")),
+        other => return Err(format!("no command \"{other}\": test, run, shell, rival or fetch")),
     };
     let Some(options) = options(command, args, takes)? else {
         return Ok(Command::Help(help));
@@ -113,6 +128,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "shell" => {
             none_left(&options.rest)?;
             Ok(Command::Shell { arch: guest(&options.arch)?, modules: options.modules })
+        }
+        "rival" => {
+            none_left(&options.rest)?;
+            Ok(Command::Rival { frames: options.frames.unwrap_or(60), turns: options.turns.unwrap_or(5) })
         }
         _ => {
             none_left(&options.rest)?;
@@ -154,6 +173,11 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
         match name {
             "--arch" => found.arch = Some(value),
             "--modules" => found.modules.push(value),
+            "--frames" | "--turns" => {
+                let number = value.parse().ok().filter(|n| (1..=100_000).contains(n));
+                let number = number.ok_or_else(|| format!("{name} {value}: not a number from 1 to 100000"))?;
+                *(if name == "--frames" { &mut found.frames } else { &mut found.turns }) = Some(number);
+            }
             _ => {
                 let seconds = value.parse().ok().filter(|s| *s > 0);
                 let seconds = seconds.ok_or_else(|| format!("--timeout {value}: not a number of seconds"))?;
@@ -256,6 +280,7 @@ mod tests {
             ("test a b", "\"b\""),
             ("shell --arch", "needs a value"),
             ("shell now", "\"now\""),
+            ("rival --turns 0", "--turns 0"),
         ] {
             let error = parse(&words(line)).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

@@ -19,6 +19,7 @@ mod oracle;
 mod prepare;
 mod promises;
 mod qemu;
+mod rival;
 mod run;
 mod shell;
 mod signals;
@@ -54,6 +55,7 @@ fn main() {
         }
         Command::Test { where_, filter, timeout } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
         Command::Run(wish) => run::run(&workspace(), &wish),
+        Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Fetch { archs } => {
             archs.into_iter().try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop)).map(|()| 0)

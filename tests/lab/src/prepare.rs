@@ -18,6 +18,8 @@ pub struct Machine {
     pub console_log: PathBuf,
     /// The host's folder that is `/out` in the guest.
     pub out: PathBuf,
+    /// More folders of the host for the guest to mount, read-only: tag and folder.
+    pub shared: Vec<(String, PathBuf)>,
     image: PathBuf,
     qemu: Qemu,
 }
@@ -38,6 +40,7 @@ pub fn prepare(arch: Arch, workspace: &Path) -> Res<Machine> {
         own_modules: kernel.own,
         console_log: target.join(format!("{arch}-console.log")),
         out,
+        shared: Vec::new(),
         image: kernel.image,
         qemu,
     })
@@ -54,6 +57,11 @@ impl Machine {
         let out = escape(&self.out);
         command.arg("-fsdev").arg(format!("local,id=out,path={out},security_model=none"));
         command.args(["-device", "virtio-9p-pci,fsdev=out,mount_tag=out"]);
+        for (tag, folder) in &self.shared {
+            let path = escape(folder);
+            command.arg("-fsdev").arg(format!("local,id={tag},path={path},security_model=none,readonly=on"));
+            command.args(["-device", &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}")]);
+        }
         command
     }
 }

@@ -1,0 +1,200 @@
+//! `cargo lab rival`: the same encode by GStreamer and by us, in one guest, and what each costs the CPU.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::apt::Apt;
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::cargo::{self, RUN_FEATURES};
+use crate::guest::{self, End, Limits, Sink};
+use crate::initramfs::Job;
+use crate::prepare::prepare;
+use crate::run::{environment, report, EXAMPLES};
+use crate::{modules, say, Res};
+
+const ARCH: Arch = Arch::X86_64;
+const SUITE: &str = "trixie";
+const PACKAGES: [&str; 4] = ["gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "libc6"];
+const EXAMPLE: &str = "encode";
+/// Ticks of `/proc/stat` in a second.
+const TICKS: f64 = 100.0;
+/// Emulated, an encode takes some 60 ms a frame.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// A Debian root with GStreamer, which the guest mounts and changes its root to.
+fn root(cache: &Cache) -> Res<PathBuf> {
+    cache.step("gstreamer", &format!("{SUITE} {}", PACKAGES.join(" ")), |dir| {
+        Apt::open(cache, SUITE, &[ARCH.debian()])?.unpack_closure(&PACKAGES, dir)?;
+        let make = || -> io::Result<()> {
+            for folder in ["dev", "proc", "sys", "tmp"] {
+                fs::create_dir_all(dir.join(folder))?;
+            }
+            // Where a package of its own would put them.
+            for name in ["bin", "sbin", "lib", "lib64"] {
+                if !dir.join(name).exists() {
+                    symlink(format!("usr/{name}"), dir.join(name))?;
+                }
+            }
+            Ok(())
+        };
+        make().map_err(|e| format!("{}: {e}", dir.display()))
+    })
+}
+
+pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
+    cargo::toolchain(ARCH)?;
+    let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
+    let program = cargo::build(workspace, ARCH, "example", &words)?.pop().ok_or("cargo built no example encode")?;
+    let mut machine = prepare(ARCH, workspace)?;
+    machine.shared.push(("rival".into(), root(&Cache::open()?)?));
+    let command = ["/lab/rival".into(), frames.to_string(), turns.to_string()].to_vec();
+    let job = Job {
+        modules: modules::load_lines(&machine.own_modules, &[]),
+        env: environment(ARCH),
+        command,
+        programs: vec![
+            (format!("{}/{EXAMPLE}", &EXAMPLES[1..]), program.executable),
+            ("lab/rival".into(), workspace.join("tests/lab/guest/rival")),
+        ],
+    };
+    let mut lines = Lines::default();
+    say!("encoding {frames} and {} frames by each, {turns} times", frames * 3);
+    let limits = Limits { time: Some(LIMIT), pass_interrupt: true };
+    let outcome = guest::run(&machine, &job, &limits, &mut lines)?;
+    match outcome.end {
+        End::Exited(0) => {}
+        End::Exited(status) => return Err(format!("the runs ended with status {status}")),
+        End::Interrupted => return Ok(130),
+        end => {
+            report(&machine, &end, &outcome.console.tail(40));
+            return Ok(1);
+        }
+    }
+    let text = String::from_utf8_lossy(&lines.0).into_owned();
+    println!("{}", Figures::of(&text)?);
+    Ok(0)
+}
+
+/// Keeps standard output, passes standard error on.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Sink for Lines {
+    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut io::stderr().lock(), bytes)
+    }
+}
+
+/// `0m1.230s`, as a shell's `times` has it.
+fn seconds(word: &str) -> Option<f64> {
+    let (minutes, seconds) = word.strip_suffix('s')?.split_once('m')?;
+    Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+}
+
+/// Microseconds of CPU a frame: of the process, and of the whole machine. One of each for every turn.
+#[derive(Debug, Default, PartialEq)]
+struct Costs {
+    process: Vec<f64>,
+    machine: Vec<f64>,
+}
+
+#[derive(Debug)]
+struct Figures {
+    ours: Costs,
+    theirs: Costs,
+}
+
+impl Figures {
+    /// From the guest's lines: the short and the long run of a turn come one after the other.
+    fn of(text: &str) -> Res<Figures> {
+        let mut short: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
+        let (mut ours, mut theirs) = (Costs::default(), Costs::default());
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let run = || {
+                let [_, frames, user, system, busy] = words[..] else { return None };
+                let process = seconds(user)? + seconds(system)?;
+                Some((frames.parse().ok()?, process, busy.parse::<f64>().ok()? / TICKS))
+            };
+            let long = run().ok_or(format!("not a line of the guest's: {line}"))?;
+            let who = words[0];
+            let Some(short) = short.remove(who) else {
+                short.insert(who, long);
+                continue;
+            };
+            let costs = if who == "ours" { &mut ours } else { &mut theirs };
+            let each = |long: f64, short: f64, frames: f64| (long - short) * 1e6 / frames;
+            costs.process.push(each(long.1, short.1, long.0 - short.0));
+            costs.machine.push(each(long.2, short.2, long.0 - short.0));
+        }
+        match ours.process.is_empty() || theirs.process.is_empty() {
+            true => Err(format!("the guest measured nothing: {text}")),
+            false => Ok(Figures { ours, theirs }),
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "CPU a frame in the guest, in us: median (least to most)")?;
+        for (name, costs) in [("framelease", &self.ours), ("GStreamer", &self.theirs)] {
+            let range = |v: &[f64]| {
+                let (least, most) = v.iter().fold((f64::MAX, f64::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+                format!("{:.0} ({least:.0} to {most:.0})", median(v))
+            };
+            writeln!(f, "{name:<12} process {}, machine {}", range(&costs.process), range(&costs.machine))?;
+        }
+        let ratio = |which: fn(&Costs) -> &Vec<f64>| median(which(&self.ours)) / median(which(&self.theirs));
+        let (process, machine) = (ratio(|c| &c.process), ratio(|c| &c.machine));
+        writeln!(f, "ours to theirs: process {process:.3}, machine {machine:.3}")?;
+        write!(
+            f,
+            "{{\"process_ratio\":{process:.3},\"machine_ratio\":{machine:.3},\"turns\":{}}}",
+            self.ours.process.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starting_up_is_not_counted() {
+        let text = "ours 60 0m0.500s 0m3.000s 400\ngst 60 0m1.00s 0m3.00s 500\n\
+                    ours 180 0m0.740s 0m9.00s 1000\ngst 180 0m1.720s 1m9.00s 7700\n";
+        let figures = Figures::of(text).unwrap();
+        // 0.24 + 6 s in 120 frames.
+        assert!((median(&figures.ours.process) - 52_000.0).abs() < 1.0, "{figures:?}");
+        assert!((median(&figures.theirs.machine) - 600_000.0).abs() < 1.0, "{figures:?}");
+        assert!(figures.to_string().contains("\"turns\":1"));
+        assert!(Figures::of("").is_err() && Figures::of("ours 3 4\n").is_err());
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0]), median(&[])), (2.0, 2.5, 0.0));
+        assert_eq!((seconds("1m2.50s"), seconds("x")), (Some(62.5), None));
+    }
+}
