@@ -2,9 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, Layout, Size};
-use crate::v4l2::{geometry, holds, splits, Device, Direction, FormatRequest, MemoryCapabilities};
+use crate::v4l2::{geometry, Device, Direction, FormatRequest, MemoryCapabilities};
 
-use super::setup::{reading, set_coded_format};
+use super::setup::{fits, reading, set_coded_format};
 use super::{Params, Quirks};
 
 /// The smallest page of any kernel: exported buffers are whole pages.
@@ -167,7 +167,7 @@ impl Pair<'_> {
             Err(why) => return Ok(Err(why)),
         };
         let is_split = self.read != self.written;
-        if !(if is_split { splits(&source, &queue) } else { holds(&source, &queue) }) {
+        if !fits(&source, &queue, is_split) {
             let (writes, reads) = (geometry(&source), geometry(&queue));
             return Ok(Err(format!("the camera writes {writes}, the encoder reads {reads}")));
         }

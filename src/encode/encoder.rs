@@ -9,7 +9,7 @@ use super::controls::{apply, FORCE_KEY_FRAME};
 use super::setup::Setup;
 use super::stream::{Coded, Stream};
 use super::{Applied, Outcome, Params, Quirks, Setting};
-use crate::bitstream::ParameterSets;
+use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
 use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
@@ -198,7 +198,7 @@ impl Encoder {
     ///
     /// # Errors
     /// `NotFound`, with the mem-to-mem devices that there are.
-    pub fn find(codec: crate::bitstream::Codec) -> Result<Device> {
+    pub fn find(codec: Codec) -> Result<Device> {
         Device::find_mem_to_mem(|d| d.encodes_to(codec.fourcc()))
     }
 
@@ -254,11 +254,8 @@ impl Encoder {
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn submit(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
         if self.room() == 0 {
-            while let Some(source) = match self.pair.try_source() {
-                Ok(source) => source,
-                Err(error) => return Err(Rejected { error, item: frame }),
-            } {
-                self.read(&source);
+            if let Err(error) = self.collect() {
+                return Err(Rejected { error, item: frame });
             }
         }
         let had_started = self.pair.capture().is_streaming();
@@ -276,6 +273,22 @@ impl Encoder {
         }
         self.stats.frames += 1;
         Ok(())
+    }
+
+    /// Ends the leases of the frames that the device has read by now.
+    fn collect(&mut self) -> Result<()> {
+        while let Some(source) = self.pair.try_source()? {
+            self.read(&source);
+        }
+        Ok(())
+    }
+
+    /// Stops both queues and frees them: the frames that the device had not read, as far as it says.
+    fn free(&mut self) -> Vec<Frame> {
+        // A device that is gone says nothing any more.
+        let _ = self.collect();
+        let Reclaimed { frames, .. } = self.pair.free();
+        frames
     }
 
     /// The device has read a source.
@@ -423,14 +436,15 @@ impl Encoder {
         if !self.pair.output().is_streaming() {
             return Ok(Vec::new());
         }
+        self.collect()?;
         let back = self.pair.output_mut().reclaim()?;
         self.pair.output_mut().start()?;
         Ok(back.frames)
     }
 
     /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
-    /// had come back, mostly not encoded: [`Encoder::drain`] before loses none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and
-    /// those of [`EncoderBuilder::open`].
+    /// had not read come back: [`Encoder::drain`] before leaves none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and those
+    /// of [`EncoderBuilder::open`].
     ///
     /// # Errors
     /// As [`EncoderBuilder::open`], with those frames. The encoder then has no buffers, takes no frame, and can be
@@ -440,21 +454,20 @@ impl Encoder {
         params: Params,
         sources: &BufferSet,
     ) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
-        let Reclaimed { frames, .. } = self.pair.free();
+        let frames = self.free();
         let slots = self.wanted.slots.max(sources.slots());
         self.wanted = Wanted { params, source: *sources.layout(), slots, quirks: self.wanted.quirks };
         self.begin_again(frames)
     }
 
     /// Opens the device anew after [`ErrorKind::DeviceLost`], by its driver, card and bus (its node may have another number
-    /// by now), as it was set up. Packets that are out stay whole.
-    /// The frames that the device had come back, mostly not encoded.
+    /// by now), as it was set up. Packets that are out stay whole. The frames that the
+    /// device had come back; the first may have been encoded already.
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be
-    /// tried again.
+    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
-        let Reclaimed { frames, .. } = self.pair.free();
+        let frames = self.free();
         let (was, fourcc) = (self.device().info().clone(), self.wanted.params.codec().fourcc());
         let same = |info: &MemToMemInfo| {
             let is = &info.device;
@@ -478,9 +491,9 @@ impl Encoder {
         }
     }
 
-    /// Stops for good, and hands back the frames that the device had. Packets that are out stay whole.
+    /// Stops for good, and hands back the frames that the device had not read. Packets that are out stay whole.
     pub fn close(mut self) -> Vec<Frame> {
-        self.pair.free().frames
+        self.free()
     }
 
     /// What to poll the descriptor for now.

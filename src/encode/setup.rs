@@ -62,6 +62,7 @@ impl Setup {
         apply_all(device, params, is_first, &mut applied)?;
         set_coded_format(device, params)?;
         let (queue, is_split) = set_source_format(device, params, source, quirks)?;
+        keep_packet_bytes(device, params, source, is_split)?;
         let interval = set_interval(device, params)?;
         set_crop(device, params, source, &queue)?;
         apply_all(device, params, |s| !is_first(s), &mut applied)?;
@@ -69,30 +70,47 @@ impl Setup {
     }
 }
 
+/// Whether frames of a layout can go to a queue as they are, or plane by plane.
+pub(super) fn fits(source: &Layout, queue: &Layout, is_split: bool) -> bool {
+    if is_split {
+        splits(source, queue)
+    } else {
+        holds(source, queue)
+    }
+}
+
 /// S_FMT of the output queue to what the source is, and nothing else.
 fn set_source_format(device: &Device, params: &Params, source: &Layout, quirks: Quirks) -> Result<(Layout, bool)> {
-    let direct = reading(source, source.fourcc(), params);
-    let would = device.try_format(Direction::Output, &direct);
-    if let Ok(queue) = &would {
-        if holds(source, queue) {
-            let given = device.set_format(Direction::Output, &direct)?;
-            if holds(source, &given) {
-                return Ok((given, false));
-            }
-        }
-    }
-    if let Some(split) = source.fourcc().split().filter(|_| quirks.reads_data_offset) {
-        let request = reading(source, split, params);
-        if device.try_format(Direction::Output, &request).is_ok_and(|queue| splits(source, &queue)) {
+    let split = source.fourcc().split().filter(|_| quirks.reads_data_offset);
+    for (read, is_split) in [(Some(source.fourcc()), false), (split, true)] {
+        let Some(read) = read else { continue };
+        let request = reading(source, read, params);
+        if device.try_format(Direction::Output, &request).is_ok_and(|queue| fits(source, &queue, is_split)) {
             let given = device.set_format(Direction::Output, &request)?;
-            if splits(source, &given) {
-                return Ok((given, true));
+            if fits(source, &given, is_split) {
+                return Ok((given, is_split));
             }
         }
     }
-    let queue = would?;
+    let queue = device.try_format(Direction::Output, &reading(source, source.fourcc(), params))?;
     let text = format!("the source has {}, the encoder reads {}", geometry(source), geometry(&queue));
     Err(Error::new(ErrorKind::Mismatch, "VIDIOC_TRY_FMT", text).on(device))
+}
+
+/// S_FMT of the source sets the size of bitstream buffers, too: asks for the wished size again, if it was lost.
+fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split: bool) -> Result<()> {
+    let has = device.format(Direction::Capture)?.memory_bytes().first().copied().unwrap_or(0);
+    if has >= params.packet_bytes {
+        return Ok(());
+    }
+    set_coded_format(device, params)?;
+    let queue = device.format(Direction::Output)?;
+    if fits(source, &queue, is_split) {
+        return Ok(());
+    }
+    let text =
+        format!("packets of {} bytes change what the encoder reads, to {}", params.packet_bytes, geometry(&queue));
+    Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device))
 }
 
 /// The interval that the device took; `None` if it has none or none was asked for.
@@ -100,7 +118,7 @@ fn set_interval(device: &Device, params: &Params) -> Result<Option<FrameInterval
     let Some(wanted) = params.interval else { return Ok(None) };
     match device.set_frame_interval(Direction::Output, wanted) {
         // It does without, then.
-        Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => Ok(None),
         done => done.map(Some),
     }
 }

@@ -10,9 +10,9 @@ use framelease::encode::{
     Encoded, Encoder, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
 };
 use framelease::error::ErrorKind;
-use framelease::format::{FrameInterval, Layout, Size};
+use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
 use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, PacketFanout, Pool, Tapped};
-use framelease::v4l2::{Interest, Resumed};
+use framelease::v4l2::{Direction, Interest, Resumed};
 
 use crate::allocations;
 use crate::coding::*;
@@ -206,12 +206,16 @@ fn damaged_buffers_are_packets_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_packet_that_does_not_fit_is_damaged() {
+fn packets_have_the_room_that_was_asked_for() {
     let Some((device, pool)) = h264("").zip(pool("NV12", Size::new(640, 480), 2)) else { return };
-    // fl_h264 raises what is too small; the least that it takes is for the smallest picture.
-    let params = params(Codec::H264, Size::new(640, 480)).packet_bytes(1);
-    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
-    assert!(!coded(&mut encoder, grey(&pool, 0)).meta().flags.contains(FrameFlags::ERROR));
+    // fl_h264 raises what is too small, and takes what is larger.
+    for bytes in [1, 4 << 20] {
+        let params = params(Codec::H264, Size::new(640, 480)).packet_bytes(bytes);
+        let mut encoder = Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap();
+        let has = device.format(Direction::Capture).unwrap().memory_bytes()[0];
+        assert!(has >= bytes && has >= 640 * 480 * 3 / 2, "{has}");
+        assert!(!coded(&mut encoder, grey(&pool, 0)).meta().flags.contains(FrameFlags::ERROR));
+    }
 }
 
 #[test]
@@ -238,9 +242,19 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
     let packet = coded(&mut encoder, grey(&pool, 0));
     let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
     assert_eq!(sps[3], 41, "level_idc");
+    let narrow = sps.to_vec();
     // While it runs.
     assert!(matches!(encoder.apply(Setting::BitrateBps(5_000_000)).unwrap(), Outcome::Exact));
     assert!(matches!(encoder.apply(Setting::BFrames(2)).unwrap(), Outcome::Missing));
+    drop((packet, encoder));
+
+    let colours = Colorimetry { space: ColorSpace::Bt2020, ..Colorimetry::default() };
+    let builder =
+        Encoder::builder(tiny().colorimetry(colours).wish(Setting::Level(Level(41)))).device(h264("").unwrap());
+    let mut encoder = builder.open(pool.buffers()).unwrap();
+    let packet = coded(&mut encoder, grey(&pool, 0));
+    let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
+    assert_ne!(sps, narrow, "the colours are in it");
     drop((packet, encoder));
 
     for (required, kind) in [

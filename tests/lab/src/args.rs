@@ -85,12 +85,13 @@ commands do this by themselves.";
 const RIVAL: &str = "\
 cargo lab rival [--frames N] [--turns N]
 
-Encodes vivid by vicodec in one x86_64 guest, by our example and by GStreamer
-(v4l2src io-mode=dmabuf ! v4l2fwhtenc output-io-mode=dmabuf-import), and compares the CPU a frame.
-Debian's GStreamer is fetched into the lab's cache.
+Encodes vivid by vicodec (FWHT) and by fl_h264 in one x86_64 guest, by our example and by GStreamer
+(v4l2src io-mode=dmabuf ! v4l2fwhtenc output-io-mode=dmabuf-import), and compares the CPU a frame. The
+guest's clock counts instructions, so that the host's load does not matter. Debian's GStreamer is
+fetched into the lab's cache.
 
-  --frames    frames of the short runs, default 60; the long ones have three times as many
-  --turns     how often, default 5";
+  --frames    frames of the short runs, default 200; the long ones have three times as many
+  --turns     how often, default 2";
 
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
@@ -131,7 +132,7 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         }
         "rival" => {
             none_left(&options.rest)?;
-            Ok(Command::Rival { frames: options.frames.unwrap_or(60), turns: options.turns.unwrap_or(5) })
+            Ok(Command::Rival { frames: options.frames.unwrap_or(200), turns: options.turns.unwrap_or(2) })
         }
         _ => {
             none_left(&options.rest)?;

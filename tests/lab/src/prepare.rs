@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::exec::{ensure, Need};
-use crate::qemu::{self, escape, Qemu};
+use crate::qemu::{self, escape, Pace, Qemu};
 use crate::{initramfs, kernel, userland, Res};
 
 /// A guest ready to start.
@@ -20,6 +20,7 @@ pub struct Machine {
     pub out: PathBuf,
     /// More folders of the host for the guest to mount, read-only: tag and folder.
     pub shared: Vec<(String, PathBuf)>,
+    pub pace: Pace,
     image: PathBuf,
     qemu: Qemu,
 }
@@ -41,6 +42,7 @@ pub fn prepare(arch: Arch, workspace: &Path) -> Res<Machine> {
         console_log: target.join(format!("{arch}-console.log")),
         out,
         shared: Vec::new(),
+        pace: Pace::default(),
         image: kernel.image,
         qemu,
     })
@@ -49,7 +51,7 @@ pub fn prepare(arch: Arch, workspace: &Path) -> Res<Machine> {
 impl Machine {
     /// QEMU with kernel and shared folder, still without console and ports.
     pub fn command(&self, initrd: &Path, parameters: &str) -> Command {
-        let mut command = self.qemu.command(self.arch);
+        let mut command = self.qemu.command(self.arch, self.pace);
         command.arg("-kernel").arg(&self.image).arg("-initrd").arg(initrd);
         // panic=-1: a panic restarts at once, and with -no-reboot that ends QEMU.
         let own = self.arch.kernel_parameters();

@@ -15,6 +15,17 @@ pub enum Qemu {
     Unpacked(PathBuf),
 }
 
+/// How the guest's clock runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// With the host's, on two processors.
+    #[default]
+    Host,
+    /// By instructions, on one processor: a nanosecond each. What the guest calls CPU time is then a count that no load
+    /// of the host changes.
+    Instructions,
+}
+
 /// Debian 12's QEMU is 7.2; nothing older is tried.
 const OLDEST: u32 = 7;
 
@@ -37,7 +48,7 @@ fn suitable(version: &str, devices: &str) -> bool {
 
 impl Qemu {
     /// The command up to the machine; what is attached to it is the caller's.
-    pub fn command(&self, arch: Arch) -> Command {
+    pub fn command(&self, arch: Arch, pace: Pace) -> Command {
         let mut command = match self {
             Qemu::Installed(path) => Command::new(path),
             Qemu::Unpacked(root) => {
@@ -55,7 +66,13 @@ impl Qemu {
         };
         command.args(arch.machine());
         // TCG, never KVM: where KVM is broken the guest dies in early boot.
-        command.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048"]);
+        match pace {
+            Pace::Host => command.args(["-accel", "tcg,thread=multi", "-smp", "2"]),
+            Pace::Instructions => {
+                command.args(["-accel", "tcg,thread=single", "-smp", "1", "-icount", "shift=0,sleep=off"])
+            }
+        };
+        command.args(["-m", "2048"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         command
     }

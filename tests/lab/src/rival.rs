@@ -14,6 +14,7 @@ use crate::cargo::{self, RUN_FEATURES};
 use crate::guest::{self, End, Limits, Sink};
 use crate::initramfs::Job;
 use crate::prepare::prepare;
+use crate::qemu::Pace;
 use crate::run::{environment, report, EXAMPLES};
 use crate::{modules, say, Res};
 
@@ -51,10 +52,12 @@ pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
     let program = cargo::build(workspace, ARCH, "example", &words)?.pop().ok_or("cargo built no example encode")?;
     let mut machine = prepare(ARCH, workspace)?;
+    machine.pace = Pace::Instructions;
     machine.shared.push(("rival".into(), root(&Cache::open()?)?));
     let command = ["/lab/rival".into(), frames.to_string(), turns.to_string()].to_vec();
     let job = Job {
-        modules: modules::load_lines(&machine.own_modules, &[]),
+        // Where it can, GStreamer asks for NV12M, and then cannot import a camera's NV12.
+        modules: modules::load_lines(&machine.own_modules, &["fl_h264 multiplanar=0".into()]),
         env: environment(ARCH),
         command,
         programs: vec![
@@ -76,7 +79,7 @@ pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
         }
     }
     let text = String::from_utf8_lossy(&lines.0).into_owned();
-    println!("{}", Figures::of(&text)?);
+    print!("{}", Figures::of(&text)?);
     Ok(0)
 }
 
@@ -101,7 +104,8 @@ fn seconds(word: &str) -> Option<f64> {
     Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
 }
 
-/// Microseconds of CPU a frame: of the process, and of the whole machine. One of each for every turn.
+/// Thousands of instructions a frame, which the guest takes for microseconds: of the process, and of the whole machine. One
+/// of each for every turn.
 #[derive(Debug, Default, PartialEq)]
 struct Costs {
     process: Vec<f64>,
@@ -109,7 +113,11 @@ struct Costs {
 }
 
 #[derive(Debug)]
-struct Figures {
+struct Figures(BTreeMap<String, Rivals>);
+
+/// With one encoder.
+#[derive(Debug, Default)]
+struct Rivals {
     ours: Costs,
     theirs: Costs,
 }
@@ -117,29 +125,31 @@ struct Figures {
 impl Figures {
     /// From the guest's lines: the short and the long run of a turn come one after the other.
     fn of(text: &str) -> Res<Figures> {
-        let mut short: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
-        let (mut ours, mut theirs) = (Costs::default(), Costs::default());
+        let mut short: BTreeMap<(&str, &str), (f64, f64, f64)> = BTreeMap::new();
+        let mut figures: BTreeMap<String, Rivals> = BTreeMap::new();
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let run = || {
-                let [_, frames, user, system, busy] = words[..] else { return None };
+                let [_, _, frames, user, system, busy] = words[..] else { return None };
                 let process = seconds(user)? + seconds(system)?;
                 Some((frames.parse().ok()?, process, busy.parse::<f64>().ok()? / TICKS))
             };
             let long = run().ok_or(format!("not a line of the guest's: {line}"))?;
-            let who = words[0];
-            let Some(short) = short.remove(who) else {
-                short.insert(who, long);
+            let (codec, who) = (words[0], words[1]);
+            let Some(short) = short.remove(&(codec, who)) else {
+                short.insert((codec, who), long);
                 continue;
             };
-            let costs = if who == "ours" { &mut ours } else { &mut theirs };
+            let rivals = figures.entry(codec.into()).or_default();
+            let costs = if who == "ours" { &mut rivals.ours } else { &mut rivals.theirs };
             let each = |long: f64, short: f64, frames: f64| (long - short) * 1e6 / frames;
             costs.process.push(each(long.1, short.1, long.0 - short.0));
             costs.machine.push(each(long.2, short.2, long.0 - short.0));
         }
-        match ours.process.is_empty() || theirs.process.is_empty() {
-            true => Err(format!("the guest measured nothing: {text}")),
-            false => Ok(Figures { ours, theirs }),
+        let lacks = |r: &Rivals| r.ours.process.is_empty() || r.theirs.process.is_empty();
+        match figures.is_empty() || figures.values().any(lacks) {
+            true => Err(format!("the guest did not measure everything: {text}")),
+            false => Ok(Figures(figures)),
         }
     }
 }
@@ -157,21 +167,26 @@ fn median(values: &[f64]) -> f64 {
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "CPU a frame in the guest, in us: median (least to most)")?;
+        writeln!(f, "CPU a frame in the guest, in thousands of instructions: median (least to most)")?;
+        self.0.iter().try_for_each(|(codec, rivals)| rivals.show(codec, f))
+    }
+}
+
+impl Rivals {
+    fn show(&self, codec: &str, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (name, costs) in [("framelease", &self.ours), ("GStreamer", &self.theirs)] {
             let range = |v: &[f64]| {
                 let (least, most) = v.iter().fold((f64::MAX, f64::MIN), |(a, b), &x| (a.min(x), b.max(x)));
                 format!("{:.0} ({least:.0} to {most:.0})", median(v))
             };
-            writeln!(f, "{name:<12} process {}, machine {}", range(&costs.process), range(&costs.machine))?;
+            writeln!(f, "{codec} {name:<10} process {}, machine {}", range(&costs.process), range(&costs.machine))?;
         }
         let ratio = |which: fn(&Costs) -> &Vec<f64>| median(which(&self.ours)) / median(which(&self.theirs));
         let (process, machine) = (ratio(|c| &c.process), ratio(|c| &c.machine));
-        writeln!(f, "ours to theirs: process {process:.3}, machine {machine:.3}")?;
-        write!(
+        let turns = self.ours.process.len();
+        writeln!(
             f,
-            "{{\"process_ratio\":{process:.3},\"machine_ratio\":{machine:.3},\"turns\":{}}}",
-            self.ours.process.len()
+            "{{\"codec\":\"{codec}\",\"process_ratio\":{process:.3},\"machine_ratio\":{machine:.3},\"turns\":{turns}}}"
         )
     }
 }
@@ -182,14 +197,16 @@ mod tests {
 
     #[test]
     fn starting_up_is_not_counted() {
-        let text = "ours 60 0m0.500s 0m3.000s 400\ngst 60 0m1.00s 0m3.00s 500\n\
-                    ours 180 0m0.740s 0m9.00s 1000\ngst 180 0m1.720s 1m9.00s 7700\n";
+        let text = "fwht ours 60 0m0.500s 0m3.000s 400\nfwht gst 60 0m1.00s 0m3.00s 500\n\
+                    fwht ours 180 0m0.740s 0m9.00s 1000\nfwht gst 180 0m1.720s 1m9.00s 7700\n";
         let figures = Figures::of(text).unwrap();
         // 0.24 + 6 s in 120 frames.
-        assert!((median(&figures.ours.process) - 52_000.0).abs() < 1.0, "{figures:?}");
-        assert!((median(&figures.theirs.machine) - 600_000.0).abs() < 1.0, "{figures:?}");
+        let fwht = &figures.0["fwht"];
+        assert!((median(&fwht.ours.process) - 52_000.0).abs() < 1.0, "{figures:?}");
+        assert!((median(&fwht.theirs.machine) - 600_000.0).abs() < 1.0, "{figures:?}");
         assert!(figures.to_string().contains("\"turns\":1"));
-        assert!(Figures::of("").is_err() && Figures::of("ours 3 4\n").is_err());
+        assert!(Figures::of("").is_err() && Figures::of("fwht ours 3 4\n").is_err());
+        assert!(Figures::of("h264 gst 1 0m0.1s 0m0.1s 1\nh264 gst 3 0m0.1s 0m0.1s 1\n").is_err());
     }
 
     #[test]
