@@ -28,12 +28,20 @@ const TINY: Size = Size::new(64, 48);
 
 /// A picture of one brightness.
 fn grey(pool: &Pool, number: u64) -> Frame {
+    picture(pool, number, |_, _| 0)
+}
+
+/// A picture whose pixels are those of `texture`, a little brighter from number to number.
+fn picture(pool: &Pool, number: u64, texture: impl Fn(u32, u32) -> u8) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     let layout = *frame.layout();
     let mut write = frame.write(WAIT).unwrap();
     for plane in 0..layout.planes().len() {
-        let row = vec![if plane == 0 { number as u8 } else { 128 }; layout.row_bytes(plane) as usize];
-        (0..layout.rows(plane)).for_each(|y| write.copy_row(plane, y, &row).unwrap());
+        for y in 0..layout.rows(plane) {
+            let pixel = |x| if plane == 0 { texture(x, y).wrapping_add(number as u8) } else { 128 };
+            let row: Vec<u8> = (0..layout.row_bytes(plane)).map(pixel).collect();
+            write.copy_row(plane, y, &row).unwrap();
+        }
     }
     drop(write);
     frame.freeze_full(number, number * 1_000_000)
@@ -158,6 +166,50 @@ fn a_driver_that_does_not_resume_begins_a_new_stream() {
     assert!(encoder.parameter_sets().is_none());
     let packet = coded(&mut encoder, grey(&pool, 1));
     assert_eq!((units(&packet), packet.meta().sequence), ("spI".into(), 1));
+}
+
+/// What changes little from frame to frame: vicodec codes flat pictures as key frames.
+fn textured(pool: &Pool, number: u64) -> Frame {
+    picture(pool, number, |x, y| (x.wrapping_mul(37) ^ y.wrapping_mul(11)) as u8 & 63)
+}
+
+/// vicodec answers EPIPE for ever after its own START: the library begins a new stream.
+fn vicodec_resumes_and_resets(planar: Planar) {
+    let size = Size::new(640, 368);
+    let (Some(device), Some(pool)) = (fwht(planar), pool("NV12", size, 4)) else { return };
+    leaving_nothing(|| {
+        // Its own GOP would bring the next key frame at 10.
+        let mut encoder = Encoder::builder(Params::new(Codec::Fwht, size)).device(device).open(pool.buffers()).unwrap();
+        for i in 0..3 {
+            encoder.submit(textured(&pool, i)).unwrap();
+        }
+        let packets = drained(&mut encoder);
+        let about = |p: &framelease::frame::Packet| (p.meta().source, p.is_key());
+        assert_eq!(
+            packets.iter().map(about).collect::<Vec<_>>(),
+            [(Some(0), true), (Some(1), false), (Some(2), false)]
+        );
+        assert_eq!(encoder.resume().unwrap(), Resumed::Restarted);
+        assert_eq!(about(&coded(&mut encoder, textured(&pool, 3))), (Some(3), true));
+        assert_eq!(about(&coded(&mut encoder, textured(&pool, 4))), (Some(4), false));
+        encoder.reset().unwrap();
+        assert_eq!(about(&coded(&mut encoder, textured(&pool, 5))), (Some(5), true));
+        // It has no such button.
+        assert_eq!(encoder.force_key().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(matches!(encoder.apply(Setting::Gop(2)).unwrap(), Outcome::Exact));
+        assert!(matches!(encoder.apply(Setting::InterQp(40)).unwrap(), Outcome::Adjusted(_) | Outcome::Exact));
+        drop((packets, encoder));
+    });
+}
+
+#[test]
+fn vicodec_resumes_and_resets_single_planar() {
+    vicodec_resumes_and_resets(Planar::Single);
+}
+
+#[test]
+fn vicodec_resumes_and_resets_multi_planar() {
+    vicodec_resumes_and_resets(Planar::Multi);
 }
 
 #[test]
