@@ -37,6 +37,7 @@ mod log;
 #[cfg(feature = "tokio")]
 pub mod reactor;
 pub mod share;
+pub mod sink;
 mod sys;
 pub mod v4l2;
 

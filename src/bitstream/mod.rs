@@ -4,6 +4,7 @@
 //! Nothing here panics or allocates more than its input's size, whatever the bytes.
 
 mod annexb;
+mod bits;
 mod parameters;
 mod units;
 
@@ -11,6 +12,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::format::FourCc;
+
+pub(crate) use bits::Bits;
 
 pub use annexb::{nal_units, NalKind, NalUnit};
 pub use parameters::ParameterSets;

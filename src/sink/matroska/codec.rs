@@ -1,0 +1,132 @@
+//! What a decoder must know before the first block: `CodecID` and `CodecPrivate` (Matroska codec mappings).
+
+use crate::bitstream::{Bits, Codec, NalKind, ParameterSets};
+
+/// The codec's name in a track; `None` if Matroska has none for it.
+pub(super) fn codec_id(codec: Codec) -> Option<&'static str> {
+    match codec {
+        Codec::H264 => Some("V_MPEG4/ISO/AVC"),
+        Codec::Hevc => Some("V_MPEGH/ISO/HEVC"),
+        Codec::Vp8 => Some("V_VP8"),
+        Codec::Fwht => None,
+    }
+}
+
+/// `avcC` or `hvcC` with NAL unit lengths of four bytes; `None` if the parameter sets cannot be read.
+pub(super) fn private(sets: &ParameterSets) -> Option<Vec<u8>> {
+    match sets.codec() {
+        Codec::H264 => avc(sets),
+        Codec::Hevc => hevc(sets),
+        _ => None,
+    }
+}
+
+fn length(unit: &[u8]) -> Option<[u8; 2]> {
+    Some(u16::try_from(unit.len()).ok()?.to_be_bytes())
+}
+
+/// ISO/IEC 14496-15, 5.3.3.1.
+fn avc(sets: &ParameterSets) -> Option<Vec<u8>> {
+    let first = sets.of(NalKind::Sps).next()?;
+    let &[_, profile, constraints, level, ..] = first else { return None };
+    let mut out = vec![1, profile, constraints, level, 0xff];
+    for (kind, mark) in [(NalKind::Sps, 0xe0), (NalKind::Pps, 0)] {
+        let count = sets.of(kind).count();
+        out.push(mark | u8::try_from(count).ok().filter(|&n| n < 32)?);
+        for unit in sets.of(kind) {
+            out.extend(length(unit)?);
+            out.extend_from_slice(unit);
+        }
+    }
+    if matches!(profile, 100 | 110 | 122 | 144) {
+        let mut bits = Bits::new(&first[4..]);
+        bits.unsigned()?; // seq_parameter_set_id
+        let chroma = bits.unsigned()?;
+        if chroma == 3 {
+            bits.bits(1)?;
+        }
+        let (luma_depth, chroma_depth) = (bits.unsigned()?, bits.unsigned()?);
+        out.extend([0xfc | chroma as u8 & 3, 0xf8 | luma_depth as u8 & 7, 0xf8 | chroma_depth as u8 & 7, 0]);
+    }
+    Some(out)
+}
+
+/// ISO/IEC 14496-15, 8.3.3.1.
+fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
+    let sps = sets.of(NalKind::Sps).next()?.get(2..)?;
+    let mut bits = Bits::new(sps);
+    bits.bits(4)?; // sps_video_parameter_set_id
+    let (layers, nested) = (bits.bits(3)?, bits.bits(1)?);
+    let mut out = vec![1];
+    // General profile, tier, compatibility and constraint flags, level: twelve bytes that are the same in both.
+    for _ in 0..12 {
+        out.push(bits.bits(8)? as u8);
+    }
+    let mut has = Vec::new();
+    for _ in 0..layers {
+        has.push((bits.bits(1)?, bits.bits(1)?));
+    }
+    if layers > 0 {
+        bits.bits(2 * (8 - layers))?;
+    }
+    for (profile, level) in has {
+        for _ in 0..profile * 11 + level {
+            bits.bits(8)?;
+        }
+    }
+    bits.unsigned()?; // sps_seq_parameter_set_id
+    let chroma = bits.unsigned()?;
+    if chroma == 3 {
+        bits.bits(1)?;
+    }
+    bits.unsigned()?;
+    bits.unsigned()?;
+    if bits.bits(1)? == 1 {
+        for _ in 0..4 {
+            bits.unsigned()?;
+        }
+    }
+    let (luma_depth, chroma_depth) = (bits.unsigned()?, bits.unsigned()?);
+    out.extend([0xf0, 0, 0xfc, 0xfc | chroma as u8 & 3, 0xf8 | luma_depth as u8 & 7, 0xf8 | chroma_depth as u8 & 7]);
+    // No average frame rate; layers, nesting, lengths of four bytes.
+    out.extend([0, 0, ((layers + 1) << 3 | nested << 2 | 3) as u8]);
+    let kinds = [(NalKind::Vps, 32), (NalKind::Sps, 33), (NalKind::Pps, 34)];
+    let present = kinds.iter().filter(|(kind, _)| sets.of(*kind).next().is_some());
+    out.push(present.clone().count() as u8);
+    for (kind, number) in present {
+        out.push(*number);
+        out.extend(u16::try_from(sets.of(*kind).count()).ok()?.to_be_bytes());
+        for unit in sets.of(*kind) {
+            out.extend(length(unit)?);
+            out.extend_from_slice(unit);
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn baseline_has_no_more_than_its_sets() {
+        let stream = [0, 0, 1, 0x67, 66, 0xc0, 30, 0x8d, 0, 0, 1, 0x68, 0xce, 1];
+        let sets = ParameterSets::find(Codec::H264, &stream).unwrap();
+        let expected = [1, 66, 0xc0, 30, 0xff, 0xe1, 0, 5, 0x67, 66, 0xc0, 30, 0x8d, 1, 0, 3, 0x68, 0xce, 1];
+        assert_eq!(private(&sets).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_parameter_sets_do_no_harm(sps in proptest::collection::vec(1u8.., 1..80)) {
+            for codec in [Codec::H264, Codec::Hevc] {
+                let (sps_head, pps) = if codec == Codec::H264 { (vec![0x67], vec![0x68, 1]) } else { (vec![66, 1], vec![68, 1, 1]) };
+                let stream = [&[0, 0, 1][..], &sps_head, &sps, &[0, 0, 1], &pps].concat();
+                if let Some(sets) = ParameterSets::find(codec, &stream) {
+                    let _ = private(&sets);
+                }
+            }
+        }
+    }
+}

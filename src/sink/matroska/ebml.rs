@@ -1,0 +1,75 @@
+//! EBML elements (RFC 8794): identifiers, sizes, bodies.
+
+/// A size that is not known yet, in the longest form, so that it can be patched.
+pub(super) const UNKNOWN_SIZE: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+
+/// A known size in the longest form.
+pub(super) fn long_size(bytes: u64) -> [u8; 8] {
+    (bytes & 0x00ff_ffff_ffff_ffff | 1 << 56).to_be_bytes()
+}
+
+/// The bytes of an identifier, which has its own length in it.
+pub(super) fn id(id: u32) -> ([u8; 4], usize) {
+    let length = (4 - id.leading_zeros() as usize / 8).max(1);
+    ((id << (8 * (4 - length))).to_be_bytes(), length)
+}
+
+/// Elements that are made in memory: everything but pictures.
+#[derive(Debug, Default)]
+pub(super) struct Elements(pub(super) Vec<u8>);
+
+impl Elements {
+    fn head(&mut self, element: u32, bytes: u64) {
+        let (code, length) = id(element);
+        self.0.extend_from_slice(&code[..length]);
+        match bytes {
+            0..=126 => self.0.push(bytes as u8 | 0x80),
+            _ => self.0.extend_from_slice(&long_size(bytes)),
+        }
+    }
+
+    pub(super) fn bytes(mut self, element: u32, data: &[u8]) -> Self {
+        self.head(element, data.len() as u64);
+        self.0.extend_from_slice(data);
+        self
+    }
+
+    pub(super) fn text(self, element: u32, text: &str) -> Self {
+        self.bytes(element, text.as_bytes())
+    }
+
+    pub(super) fn number(self, element: u32, value: u64) -> Self {
+        let bytes = value.to_be_bytes();
+        let skip = (value.leading_zeros() as usize / 8).min(7);
+        self.bytes(element, &bytes[skip..])
+    }
+
+    pub(super) fn float(self, element: u32, value: f64) -> Self {
+        self.bytes(element, &value.to_be_bytes())
+    }
+
+    pub(super) fn master(self, element: u32, children: Self) -> Self {
+        self.bytes(element, &children.0)
+    }
+
+    /// A hole of exactly so many bytes, 2 to 128, to be written over.
+    pub(super) fn void(self, bytes: usize) -> Self {
+        self.bytes(0xec, &[0; 126][..bytes.clamp(2, 128) - 2])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_have_the_shortest_or_the_longest_size() {
+        assert_eq!(Elements::default().number(0x42f7, 1).0, [0x42, 0xf7, 0x81, 1]);
+        assert_eq!(Elements::default().number(0xd7, 0).0, [0xd7, 0x81, 0]);
+        assert_eq!(Elements::default().number(0x2a_d7b1, 1_000_000).0, [0x2a, 0xd7, 0xb1, 0x83, 0x0f, 0x42, 0x40]);
+        let long = Elements::default().bytes(0x63a2, &[7; 300]).0;
+        assert_eq!(long[..10], [0x63, 0xa2, 0x01, 0, 0, 0, 0, 0, 0x01, 0x2c]);
+        assert_eq!(Elements::default().void(11).0.len(), 11);
+        assert_eq!(id(0x1a45_dfa3), ([0x1a, 0x45, 0xdf, 0xa3], 4));
+    }
+}

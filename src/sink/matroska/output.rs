@@ -1,0 +1,135 @@
+//! Where the bytes go: a file, which can be patched and cut, or a stream, which cannot.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+/// The most slices of one `writev`.
+const MOST: usize = 64;
+
+pub(super) enum Output {
+    File(File),
+    Stream(Box<dyn Write + Send>),
+}
+
+impl Output {
+    /// Writes slices one after the other, all of them.
+    pub(super) fn write<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
+        let mut batch: [&[u8]; MOST] = [&[]; MOST];
+        let mut filled = 0;
+        for slice in slices.filter(|s| !s.is_empty()) {
+            batch[filled] = slice;
+            filled += 1;
+            if filled == MOST {
+                self.write_batch(&mut batch)?;
+                filled = 0;
+            }
+        }
+        self.write_batch(&mut batch[..filled])
+    }
+
+    fn write_batch(&mut self, mut batch: &mut [&[u8]]) -> io::Result<()> {
+        while !batch.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MOST];
+            for (to, from) in slices.iter_mut().zip(batch.iter()) {
+                *to = IoSlice::new(from);
+            }
+            let slices = &slices[..batch.len().min(MOST)];
+            let written = match self {
+                Self::File(file) => file.write_vectored(slices),
+                Self::Stream(stream) => stream.write_vectored(slices),
+            };
+            let mut left = match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                Err(e) => return Err(e),
+            };
+            // A slice may be written in part.
+            let done = batch
+                .iter()
+                .take_while(|s| {
+                    left >= s.len() && {
+                        left -= s.len();
+                        true
+                    }
+                })
+                .count();
+            batch = &mut batch[done..];
+            if let Some(first) = batch.first_mut() {
+                *first = &first[left..];
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes over what is there. A stream keeps what it has.
+    pub(super) fn patch(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all_at(bytes, at),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Takes back what was written behind `end`. `false` if that cannot be.
+    pub(super) fn cut(&mut self, end: u64) -> bool {
+        match self {
+            Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),
+            Self::Stream(_) => false,
+        }
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.sync_data(),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Stream(stream) => stream.flush(),
+        }
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Takes a few bytes at a time, is interrupted, and then full.
+    struct Slow(Arc<Mutex<Vec<u8>>>, usize);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut got = self.0.lock().unwrap();
+            let n = bytes.len().min(3).min(self.1 - got.len());
+            got.extend_from_slice(&bytes[..n]);
+            if got.len() % 5 == 1 && n == 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn parts_of_slices_are_written_on() {
+        let parts: Vec<Vec<u8>> = (0..200u8).map(|i| vec![i; usize::from(i % 8)]).collect();
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let mut out = Output::Stream(Box::new(Slow(Arc::clone(&got), 10_000)));
+        out.write(parts.iter().map(|p| &p[..])).unwrap();
+        assert_eq!(*got.lock().unwrap(), parts.concat());
+        let mut full = Output::Stream(Box::new(Slow(Arc::default(), 100)));
+        assert_eq!(full.write(parts.iter().map(|p| &p[..])).unwrap_err().kind(), io::ErrorKind::WriteZero);
+    }
+}

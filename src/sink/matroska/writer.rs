@@ -1,0 +1,451 @@
+//! One file or stream.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::codec::{codec_id, private};
+use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
+use super::output::Output;
+use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
+use crate::frame::Packet;
+
+/// A cluster is ended at a key frame, and at this age without one.
+const CLUSTER_MS: u64 = 5000;
+/// Where the index will be: three entries of 21 bytes and their head.
+const SEEK_HEAD_BYTES: usize = 68;
+const DURATION_BYTES: usize = 11;
+
+/// When a file's data must be on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sync {
+    /// When the kernel sees fit.
+    #[default]
+    Never,
+    /// At the end of every cluster, which is mostly a key frame's: `fdatasync`, which waits for the disk.
+    Clusters,
+}
+
+/// What the stream's packets do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// The time from frame to frame, for players that ask.
+    pub interval: Option<FrameInterval>,
+    /// What the numbers mean.
+    pub colorimetry: Option<Colorimetry>,
+    /// How safe a file is against a loss of power.
+    pub sync: Sync,
+}
+
+impl Options {
+    /// With a frame interval.
+    pub fn interval(self, interval: FrameInterval) -> Self {
+        Self { interval: Some(interval), ..self }
+    }
+
+    /// With colours.
+    pub fn colorimetry(self, colorimetry: Colorimetry) -> Self {
+        Self { colorimetry: Some(colorimetry), ..self }
+    }
+
+    /// With another rule for the disk.
+    pub fn sync(self, sync: Sync) -> Self {
+        Self { sync, ..self }
+    }
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Written {
+    /// It is in the file.
+    Stored,
+    /// It is not: a file begins with a key frame, and an empty packet is nothing.
+    Skipped,
+    /// It is not: its codec, size or parameter sets are not those of the file, which needs another one.
+    OtherStream,
+}
+
+/// A finished file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Packets in it.
+    pub packets: u64,
+    /// Bytes of it.
+    pub bytes: u64,
+    /// From the first frame to the end of the last one.
+    pub duration: Duration,
+}
+
+/// What the track's header says.
+struct Track {
+    codec: Codec,
+    size: Size,
+    parameters: Option<Arc<ParameterSets>>,
+    first_ns: u64,
+}
+
+struct Cluster {
+    /// Where its size is.
+    size_at: u64,
+    time_ms: u64,
+}
+
+/// Writes packets to a Matroska file or stream, whose header comes with the first key frame.
+///
+/// Of H.264 and H.265, start codes become lengths and the parameter sets go into the header. Timestamps are milliseconds
+/// since the first frame. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
+pub struct Writer {
+    out: Output,
+    name: String,
+    options: Options,
+    track: Option<Track>,
+    /// Bytes of whole elements.
+    end: u64,
+    segment_at: u64,
+    seek_head_at: u64,
+    info_at: u64,
+    tracks_at: u64,
+    duration_at: u64,
+    cluster: Option<Cluster>,
+    /// Time of a key frame, and its cluster's place in the segment.
+    cues: Vec<(u64, u64)>,
+    last_ms: u64,
+    packets: u64,
+    /// A stream whose tail is in pieces.
+    is_broken: bool,
+}
+
+impl Writer {
+    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream.
+    ///
+    /// # Errors
+    /// What `open` reports.
+    pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |e| Error::io("open", &e).on(path.display());
+        Self::of_file(File::create(path).map_err(failed)?, path, options)
+    }
+
+    /// Writes to a file that is open and empty; its path is for error texts.
+    pub(super) fn of_file(file: File, path: &Path, options: Options) -> Result<Self> {
+        let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
+        let out = if meta.is_file() { Output::File(file) } else { Output::Stream(Box::new(file)) };
+        Ok(Self::new(out, path.display().to_string(), options))
+    }
+
+    /// Writes a live stream, whose sizes and duration stay unknown: to a pipe or a socket.
+    pub fn live(out: impl Write + Send + 'static, options: Options) -> Self {
+        Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
+    }
+
+    fn new(out: Output, name: String, options: Options) -> Self {
+        Self {
+            out,
+            name,
+            options,
+            track: None,
+            end: 0,
+            segment_at: 0,
+            seek_head_at: 0,
+            info_at: 0,
+            tracks_at: 0,
+            duration_at: 0,
+            cluster: None,
+            cues: Vec::new(),
+            last_ms: 0,
+            packets: 0,
+            is_broken: false,
+        }
+    }
+
+    /// Bytes until now.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// The time of the last packet since the first.
+    pub fn duration(&self) -> Duration {
+        Duration::from_millis(self.last_ms)
+    }
+
+    /// Writes a packet.
+    ///
+    /// # Errors
+    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe. The packet is
+    /// not in the file, which ends where it ended before: it can be finished, or the packet tried again. A live stream
+    /// cannot be mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
+    /// cannot be read.
+    pub fn write(&mut self, packet: &Packet) -> Result<Written> {
+        if self.is_broken {
+            return Err(Error::new(ErrorKind::State, "write", "an earlier write failed in the middle").on(&self.name));
+        }
+        if packet.picture().is_empty() {
+            return Ok(Written::Skipped);
+        }
+        match &self.track {
+            None if !packet.is_key() => return Ok(Written::Skipped),
+            None => self.begin(packet)?,
+            Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
+            Some(_) => {}
+        }
+        let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
+        let time_ms = packet.meta().timestamp_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000;
+        let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
+        let fits =
+            self.cluster.as_ref().filter(|c| !packet.is_key() && time_ms < c.time_ms + CLUSTER_MS).and_then(relative);
+        let relative = match fits {
+            Some(relative) => relative,
+            None => {
+                self.begin_cluster(time_ms)?;
+                0
+            }
+        };
+        self.block(packet, relative)?;
+        self.last_ms = self.last_ms.max(time_ms);
+        self.packets += 1;
+        Ok(Written::Stored)
+    }
+
+    /// SimpleBlock: track, time, flags, and the picture.
+    fn block(&mut self, packet: &Packet, relative: i16) -> Result<()> {
+        let codec = packet.meta().codec;
+        let kept = |unit: &crate::bitstream::NalUnit<'_>| {
+            let kind = unit.kind(codec);
+            // The header has the parameter sets; lengths make delimiters useless.
+            !unit.data.is_empty() && !kind.is_parameters() && kind != NalKind::Delimiter
+        };
+        let units = || nal_units(packet.bytes()).filter(kept);
+        let [high, low] = relative.to_be_bytes();
+        let head = [0x81, high, low, if packet.is_key() { 0x80 } else { 0 }];
+        if !codec.has_nal_units() {
+            let size = long_size((head.len() + packet.bytes().len()) as u64);
+            return self.append([&[0xa3][..], &size, &head, packet.bytes()].into_iter());
+        }
+        // Lengths must stay where they are until all is written.
+        let mut lengths = [[0; 4]; 64];
+        let mut bytes = head.len() as u64;
+        let mut count = 0;
+        for unit in units() {
+            bytes += 4 + unit.data.len() as u64;
+            if let Some(length) = lengths.get_mut(count) {
+                *length = u32::try_from(unit.data.len()).unwrap_or(u32::MAX).to_be_bytes();
+            }
+            count += 1;
+        }
+        let size = long_size(bytes);
+        let front = [&[0xa3][..], &size, &head];
+        if count <= lengths.len() {
+            let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
+            return self.append(front.into_iter().chain(body));
+        }
+        // So many slices in one picture are rare enough for an allocation.
+        let lengths: Vec<[u8; 4]> = units().map(|u| (u.data.len() as u32).to_be_bytes()).collect();
+        let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
+        self.append(front.into_iter().chain(body))
+    }
+
+    /// Writes whole elements, or nothing.
+    fn append<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> Result<()> {
+        let mut bytes = 0;
+        let counted = slices.inspect(|s| bytes += s.len() as u64);
+        let done = self.out.write(counted);
+        if let Err(e) = done {
+            self.is_broken = !self.out.cut(self.end);
+            return Err(self.failed("write", &e));
+        }
+        self.end += bytes;
+        Ok(())
+    }
+
+    fn failed(&self, op: &'static str, e: &io::Error) -> Error {
+        Error::io(op, e).on(&self.name)
+    }
+
+    /// EBML header, and of the segment everything before the first cluster.
+    fn begin(&mut self, packet: &Packet) -> Result<()> {
+        let meta = packet.meta();
+        let unsupported = |text: String| Error::new(ErrorKind::Unsupported, "write", text).on(&self.name);
+        let id = codec_id(meta.codec)
+            .ok_or_else(|| unsupported(format!("{} has no place in a Matroska file", meta.codec)))?;
+        let mut entry =
+            Elements::default().number(0xd7, 1).number(0x73c5, 1).number(0x83, 1).number(0x9c, 0).text(0x86, id);
+        if meta.codec.has_nal_units() {
+            let sets = packet.parameter_sets().and_then(|sets| private(sets));
+            let sets = sets.ok_or_else(|| unsupported("the parameter sets are missing or cannot be read".into()))?;
+            entry = entry.bytes(0x63a2, &sets);
+        }
+        if let Some(interval) = self.options.interval.and_then(FrameInterval::duration) {
+            entry = entry.number(0x23_e383, u64::try_from(interval.as_nanos()).unwrap_or(0));
+        }
+        let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
+        video = video.number(0x9a, 2); // progressive
+        if let Some(colours) = self.options.colorimetry {
+            video = video.master(0x55b0, colour(colours));
+        }
+        let tracks =
+            Elements::default().master(0x1654_ae6b, Elements::default().master(0xae, entry.master(0xe0, video)));
+        let header = Elements::default()
+            .number(0x4286, 1)
+            .number(0x42f7, 1)
+            .number(0x42f2, 4)
+            .number(0x42f3, 8)
+            .text(0x4282, "matroska")
+            .number(0x4287, 4)
+            .number(0x4285, 2);
+        let mut all = Elements::default().master(0x1a45_dfa3, header);
+        all.0.extend_from_slice(&[0x18, 0x53, 0x80, 0x67]);
+        all.0.extend_from_slice(&UNKNOWN_SIZE);
+        let segment_at = all.0.len() as u64;
+        let is_file = self.out.is_file();
+        if is_file {
+            all = all.void(SEEK_HEAD_BYTES);
+        }
+        let info_at = all.0.len() as u64;
+        let mut info = Elements::default()
+            .number(0x2a_d7b1, 1_000_000)
+            .text(0x4d80, "framelease")
+            .text(0x5741, concat!("framelease ", env!("CARGO_PKG_VERSION")));
+        if is_file {
+            // Written over at the end; it is the last child.
+            info = info.void(DURATION_BYTES);
+        }
+        all = all.master(0x1549_a966, info);
+        let tracks_at = all.0.len() as u64;
+        all.0.extend_from_slice(&tracks.0);
+        self.append(std::iter::once(&all.0[..]))?;
+        (self.segment_at, self.seek_head_at, self.info_at, self.tracks_at) =
+            (segment_at, segment_at, info_at, tracks_at);
+        self.duration_at = tracks_at - DURATION_BYTES as u64;
+        self.track = Some(Track {
+            codec: meta.codec,
+            size: meta.size,
+            parameters: packet.parameter_sets().cloned(),
+            first_ns: meta.timestamp_ns,
+        });
+        Ok(())
+    }
+
+    fn begin_cluster(&mut self, time_ms: u64) -> Result<()> {
+        self.end_cluster()?;
+        let (at, mut head) = (self.end, vec![0x1f, 0x43, 0xb6, 0x75]);
+        head.extend_from_slice(&UNKNOWN_SIZE);
+        head.extend(Elements::default().number(0xe7, time_ms).0);
+        self.append(std::iter::once(&head[..]))?;
+        self.cluster = Some(Cluster { size_at: at + 4, time_ms });
+        if self.out.is_file() {
+            self.cues.push((time_ms, at - self.segment_at));
+        }
+        Ok(())
+    }
+
+    /// The cluster's size becomes known. A failure leaves it unknown, which plays as well.
+    fn end_cluster(&mut self) -> Result<()> {
+        let Some(cluster) = self.cluster.take() else { return Ok(()) };
+        let body = self.end - (cluster.size_at + 8);
+        self.out.patch(cluster.size_at, &long_size(body)).map_err(|e| self.failed("pwrite", &e))?;
+        if self.options.sync == Sync::Clusters {
+            self.out.sync().map_err(|e| self.failed("fdatasync", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file: index, duration, sizes. Not called, it plays as well, but players cannot jump in it.
+    ///
+    /// # Errors
+    /// What the writes report; on a full disk the file has no index, and everything else.
+    pub fn finish(mut self) -> Result<Summary> {
+        let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
+        let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };
+        let packets = self.packets;
+        let summary = |end| Summary { packets, bytes: end, duration };
+        if self.track.is_none() || !self.out.is_file() {
+            self.out.flush().map_err(|e| self.failed("write", &e))?;
+            return Ok(summary(self.end));
+        }
+        self.end_cluster()?;
+        let cues_at = self.end;
+        let cues = self.cues.iter().fold(Elements::default(), |cues, &(time, place)| {
+            let position = Elements::default().number(0xf7, 1).number(0xf1, place);
+            cues.master(0xbb, Elements::default().number(0xb3, time).master(0xb7, position))
+        });
+        let cues = Elements::default().master(0x1c53_bb6b, cues);
+        let indexed = self.append(std::iter::once(&cues.0[..]));
+        let patch = |at: u64, bytes: &[u8]| self.out.patch(at, bytes).map_err(|e| self.failed("pwrite", &e));
+        let milliseconds = duration.as_secs_f64() * 1000.0;
+        patch(self.duration_at, &Elements::default().float(0x4489, milliseconds).0)?;
+        patch(self.segment_at - 8, &long_size(self.end - self.segment_at))?;
+        indexed?;
+        let entries = [(0x1549_a966u32, self.info_at), (0x1654_ae6b, self.tracks_at), (0x1c53_bb6b, cues_at)];
+        let seek = entries.into_iter().fold(Elements::default(), |seek, (element, at)| {
+            let place = (at - self.segment_at).to_be_bytes();
+            seek.master(0x4dbb, Elements::default().bytes(0x53ab, &element.to_be_bytes()).bytes(0x53ac, &place))
+        });
+        patch(self.seek_head_at, &Elements::default().master(0x114d_9b74, seek).0)?;
+        if self.options.sync != Sync::Never {
+            self.out.sync().map_err(|e| self.failed("fdatasync", &e))?;
+        }
+        Ok(summary(self.end))
+    }
+}
+
+impl Track {
+    fn is_of(&self, packet: &Packet) -> bool {
+        let same = |a: &Arc<ParameterSets>, b: &Arc<ParameterSets>| Arc::ptr_eq(a, b) || a == b;
+        let sets = match (&self.parameters, packet.parameter_sets()) {
+            (Some(a), Some(b)) => same(a, b),
+            // Before the first key frame of a new stream nothing is known of it.
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        sets && (self.codec, self.size) == (packet.meta().codec, packet.meta().size)
+    }
+}
+
+/// Colours by the codes of ITU-T H.273; what is not named is left out.
+fn colour(colours: Colorimetry) -> Elements {
+    let matrix = match colours.matrix() {
+        Encoding::Bt709 | Encoding::XvYcc709 => 1,
+        Encoding::Bt2020 => 9,
+        Encoding::Bt2020ConstantLuminance => 10,
+        Encoding::Smpte240m => 7,
+        _ => 6,
+    };
+    let range = if colours.quantization(FormatKind::Yuv) == Range::Full { 2 } else { 1 };
+    let mut all = Elements::default().number(0x55b1, matrix).number(0x55b9, range);
+    let transfer = match colours.transfer {
+        Transfer::Rec709 => Some(1),
+        Transfer::Srgb => Some(13),
+        Transfer::Linear => Some(8),
+        Transfer::St2084 => Some(16),
+        Transfer::Smpte240m => Some(7),
+        _ => None,
+    };
+    let primaries = match colours.space {
+        ColorSpace::Rec709 | ColorSpace::Srgb | ColorSpace::Jpeg => Some(1),
+        ColorSpace::Smpte170m => Some(6),
+        ColorSpace::Smpte240m => Some(7),
+        ColorSpace::Bt2020 => Some(9),
+        _ => None,
+    };
+    for (element, code) in [(0x55ba, transfer), (0x55bb, primaries)] {
+        if let Some(code) = code {
+            all = all.number(element, code);
+        }
+    }
+    all
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({}, {} packets, {} bytes)", self.name, self.packets, self.end)
+    }
+}

@@ -1,0 +1,5 @@
+//! Sinks against programs that we did not write: streams made by ffmpeg's encoders, files read by ffprobe, ffmpeg and
+//! mkvmerge. Where a program is missing, the test says so and is skipped.
+
+mod matroska;
+mod support;

@@ -1,0 +1,211 @@
+//! Matroska files: what ffmpeg decodes from them is what it decodes from the stream, whole and cut anywhere.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use framelease::bitstream::Codec;
+use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
+use framelease::frame::Packet;
+use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
+use framelease::ErrorKind;
+
+use crate::support::*;
+
+const CODECS: [Codec; 3] = [Codec::H264, Codec::Hevc, Codec::Vp8];
+
+fn options() -> Options {
+    Options::default().interval(FrameInterval::from_fps(25))
+}
+
+fn format(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "h264",
+        Codec::Hevc => "hevc",
+        _ => "ivf",
+    }
+}
+
+#[test]
+fn a_file_holds_the_stream() {
+    let folder = Folder::new("whole");
+    for codec in CODECS {
+        let Some(stream) = stream(codec, 35, SIZE) else { return };
+        let packets = packets(codec, &stream, SIZE);
+        assert_eq!(packets.len(), 35);
+        let path = folder.path("a.mkv");
+        let colours = Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() };
+        let mut writer = Writer::create(&path, options().colorimetry(colours)).unwrap();
+        // A file begins with a key frame.
+        assert_eq!(writer.write(&packets[3]).unwrap(), Written::Skipped);
+        for packet in &packets {
+            assert_eq!(writer.write(packet).unwrap(), Written::Stored);
+        }
+        let summary = writer.finish().unwrap();
+        assert_eq!((summary.packets, summary.duration), (35, Duration::from_millis(35 * 40)));
+        assert_eq!(summary.bytes, std::fs::metadata(&path).unwrap().len());
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(Some(&sums), frame_sums("-", Some(format(codec)), &stream).as_ref(), "{codec}");
+        assert_eq!(sums.len(), 35);
+        let asked = "stream=codec_name,width,height,r_frame_rate,color_space,color_range:format=duration";
+        let args = ["-v", "error", "-show_entries", asked, "-of", "flat", text(&path)];
+        let Some(about) = clean("ffprobe", &args, &[]) else { return };
+        let about = String::from_utf8(about).unwrap();
+        for part in ["width=320", "height=180", "r_frame_rate=\"25/1\"", "duration=\"1.400000\""] {
+            assert!(about.contains(part), "{codec}: {part} in {about}");
+        }
+        // Of H.265, ffprobe believes the parameter sets alone.
+        assert!(codec == Codec::Hevc || about.contains("color_space=\"bt709\""), "{codec}: {about}");
+        // Jumping by the index: to the last key frame before.
+        let args =
+            ["-v", "error", "-read_intervals", "1.3%+#1", "-show_entries", "packet=pts_time,flags", "-of", "csv"];
+        let Some(jumped) = clean("ffprobe", &[&args[..], &[text(&path)]].concat(), &[]) else { return };
+        let jumped = String::from_utf8(jumped).unwrap();
+        assert!(jumped.starts_with("packet,1.200000,K"), "{codec}: {jumped}");
+        if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{codec}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_at_any_byte_plays_up_to_there() {
+    let folder = Folder::new("cut");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let path = folder.path("a.mkv");
+    // As a crash leaves it: not finished. What was whole at each length is known.
+    let mut writer = Writer::create(&path, options()).unwrap();
+    let mut ends = Vec::new();
+    for packet in &packets {
+        writer.write(packet).unwrap();
+        ends.push(writer.bytes());
+    }
+    drop(writer);
+    let all = std::fs::read(&path).unwrap();
+    assert_eq!(all.len() as u64, *ends.last().unwrap());
+    let Some(whole) = frame_sums(text(&path), None, &[]) else { return };
+    assert_eq!(whole.len(), 25, "a file that was not finished plays");
+    // In the middle of elements, at their borders, and anywhere.
+    let borders = ends.iter().flat_map(|&end| [end - 1, end, end + 1, end + 9]);
+    let anywhere = (1..40).map(|i| ends[0] + (all.len() as u64 - ends[0]) * i / 40);
+    for cut in borders.chain(anywhere).filter(|&cut| cut <= all.len() as u64 && cut >= ends[0]) {
+        let path = folder.path("cut.mkv");
+        std::fs::write(&path, &all[..cut as usize]).unwrap();
+        let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+        let Some(out) = program("ffmpeg", &args, &[]) else { return };
+        let text = String::from_utf8(out.stdout).unwrap();
+        let sums: Vec<&str> =
+            text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
+        let stored = ends.iter().filter(|&&end| end <= cut).count();
+        // ffmpeg may show the one that was cut, damaged.
+        assert!(sums.len() >= stored && sums[..stored] == whole[..stored], "cut at {cut}: {} of {stored}", sums.len());
+    }
+}
+
+/// A file that is full after so many bytes.
+struct Full {
+    got: Arc<Mutex<Vec<u8>>>,
+    most: usize,
+}
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut got = self.got.lock().unwrap();
+        let n = bytes.len().min(self.most - got.len());
+        if n == 0 {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        got.extend_from_slice(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_live_stream_plays_without_sizes_and_its_end_is_told() {
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let mut writer = Writer::live(Full { got: Arc::clone(&got), most: 1 << 20 }, options());
+    packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+    assert_eq!(writer.finish().unwrap().packets, 25);
+    let live = got.lock().unwrap().clone();
+    let Some(sums) = frame_sums("-", Some("matroska"), &live) else { return };
+    assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+
+    let mut writer = Writer::live(Full { got: Arc::default(), most: live.len() / 2 }, options());
+    let e = packets.iter().find_map(|p| writer.write(p).err()).expect("it is full");
+    assert_eq!(e.kind(), ErrorKind::Exhausted);
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
+}
+
+#[test]
+fn a_recording_goes_on_in_another_file_without_a_gap() {
+    let folder = Folder::new("rotate");
+    let (Some(first), Some(second)) = (stream(Codec::H264, 45, SIZE), stream(Codec::H264, 12, Size::new(160, 96)))
+    else {
+        return;
+    };
+    let packets: Vec<Packet> =
+        [packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, Size::new(160, 96))].concat();
+    // One that is there is not written over.
+    std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
+    let rotation = Rotation::default().duration(Duration::from_millis(700));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
+    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
+    let mut begun = Vec::new();
+    for (i, packet) in packets.iter().enumerate() {
+        if let Recorded::NewFile(_) = recorder.write(packet).unwrap() {
+            begun.push(i);
+        }
+    }
+    // Key frames are 400 ms apart; the other size is another stream.
+    assert_eq!(begun, [0, 20, 40, 45]);
+    let stats = recorder.stats();
+    assert_eq!((stats.files, stats.packets, stats.skipped), (4, 57, 1));
+    let (last, summary) = recorder.finish().unwrap().unwrap();
+    assert_eq!((last, summary.packets), (folder.path("r-00005.mkv"), 12));
+    assert_eq!(std::fs::read(folder.path("r-00002.mkv")).unwrap(), b"mine");
+    let mut sums = Vec::new();
+    for number in [1, 3, 4, 5] {
+        let Some(more) = frame_sums(text(&folder.path(&format!("r-{number:05}.mkv"))), None, &[]) else { return };
+        sums.extend(more);
+    }
+    let both = [frame_sums("-", Some("h264"), &first).unwrap(), frame_sums("-", Some("h264"), &second).unwrap()];
+    assert_eq!(sums, both.concat());
+    let by_bytes = Rotation::default().bytes(1);
+    let mut recorder = Recorder::new(folder.path("b"), options(), by_bytes);
+    packets[..25].iter().for_each(|p| drop(recorder.write(p).unwrap()));
+    assert_eq!((recorder.stats().files, recorder.path()), (3, Some(&*folder.path("b-00003"))));
+}
+
+#[test]
+fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again() {
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let mut writer = Writer::create("/dev/full", options()).unwrap();
+    let e = writer.write(&packets[0]).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Exhausted);
+    assert!(e.to_string().contains("/dev/full"), "{e}");
+    let e = Writer::create("/nowhere/a.mkv", options()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound);
+    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), Rotation::default());
+    assert_eq!(recorder.write(&packets[0]).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    // FWHT has no name there.
+    let meta = framelease::frame::PacketMeta::new(Codec::Fwht, SIZE, 0, 0);
+    let mut head = b"OOOO\xff\xff\xff\xff".to_vec();
+    head.extend([0; 12]);
+    head.extend((1u32 << 10).to_be_bytes());
+    let folder = Folder::new("errors");
+    let mut writer = Writer::create(folder.path("a.mkv"), options()).unwrap();
+    let e = writer.write(&Packet::new(meta, head, None)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored, "nothing of it is in the file");
+}

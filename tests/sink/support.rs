@@ -1,0 +1,130 @@
+//! Streams of ffmpeg's encoders as packets, and foreign programs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use framelease::bitstream::{AccessUnits, Codec};
+use framelease::format::Size;
+use framelease::frame::{Packet, PacketMeta};
+
+pub const SIZE: Size = Size::new(320, 180);
+pub const FRAME_NS: u64 = 40_000_000;
+
+/// A folder that goes with its test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("framelease-sink-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program's output, or a visible skip if there is no such program.
+pub fn program(name: &str, args: &[&str], input: &[u8]) -> Option<Output> {
+    let child =
+        Command::new(name).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(e) => {
+            // Not `eprintln!`, which the test harness keeps to itself.
+            let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {e}");
+            return None;
+        }
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // It may end before it has read everything.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        Some(child.wait_with_output().unwrap())
+    })
+}
+
+/// The standard output of a program that must succeed and say nothing against it.
+pub fn clean(name: &str, args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let out = program(name, args, input)?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.trim().is_empty(), "{name} {args:?}: {} {said}", out.status);
+    Some(out.stdout)
+}
+
+fn name(codec: Codec) -> (&'static str, &'static str, &'static [&'static str]) {
+    match codec {
+        Codec::H264 => ("libx264", "h264", &["-bf", "0", "-x264-params", "keyint=10:scenecut=0"]),
+        Codec::Hevc => ("libx265", "hevc", &["-x265-params", "keyint=10:bframes=0:scenecut=0:log-level=none"]),
+        _ => ("libvpx", "ivf", &["-g", "10", "-deadline", "realtime"]),
+    }
+}
+
+/// So many coded frames, a key frame every tenth.
+pub fn stream(codec: Codec, frames: usize, size: Size) -> Option<Vec<u8>> {
+    let (encoder, format, more) = name(codec);
+    let source = format!("testsrc2=size={size}:rate=25");
+    let count = frames.to_string();
+    let mut args = vec!["-v", "error", "-f", "lavfi", "-i", &source, "-frames:v", &count];
+    args.extend(["-pix_fmt", "yuv420p", "-c:v", encoder]);
+    args.extend(more);
+    args.extend(["-f", format, "-"]);
+    let out = program("ffmpeg", &args, &[])?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Some(out.stdout)
+}
+
+/// The frames of a stream, 40 ms apart.
+pub fn packets(codec: Codec, stream: &[u8], size: Size) -> Vec<Packet> {
+    let mut units: Vec<Vec<u8>> = Vec::new();
+    if codec == Codec::Vp8 {
+        let mut at = 32;
+        while let Some(head) = stream.get(at..at + 12) {
+            let bytes = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+            units.push(stream[at + 12..at + 12 + bytes].to_vec());
+            at += 12 + bytes;
+        }
+    } else {
+        let mut cutter = AccessUnits::new(codec, 1 << 20);
+        for piece in stream.chunks(1000) {
+            cutter.push(piece);
+            while let Some(unit) = cutter.next_unit().unwrap() {
+                units.push(unit.to_vec());
+            }
+        }
+        units.push(cutter.finish());
+    }
+    let mut sets = None;
+    let packet = |(i, unit): (usize, Vec<u8>)| {
+        let meta = PacketMeta::new(codec, size, i as u64, 5_000_000_000 + i as u64 * FRAME_NS);
+        let packet = Packet::new(meta, unit, sets.clone());
+        sets = packet.parameter_sets().cloned();
+        packet
+    };
+    units.into_iter().enumerate().map(packet).collect()
+}
+
+/// A checksum for each frame that ffmpeg decodes from a file or, as `-`, from standard input.
+pub fn frame_sums(file: &str, format: Option<&str>, input: &[u8]) -> Option<Vec<String>> {
+    let mut args = vec!["-v", "error"];
+    if let Some(format) = format {
+        args.extend(["-f", format]);
+    }
+    args.extend(["-i", file, "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let out = clean("ffmpeg", &args, input)?;
+    let text = String::from_utf8(out).unwrap();
+    Some(text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap().to_owned()).collect())
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
