@@ -1,24 +1,57 @@
-//! A coded stream in a file: a byte stream, IVF for VP8, or FWHT frames one after the other.
+//! A coded stream in a file: Matroska by its name, else a byte stream, IVF for VP8, or FWHT frames one after the other.
 #![allow(dead_code)] // No example both reads and writes.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
 use framelease::bitstream::{AccessUnits, Codec};
-use framelease::format::Size;
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::Packet;
+use framelease::sink::matroska::{Options, Writer, Written};
 
 use super::common;
 
-pub struct StreamFile {
+pub enum StreamFile {
+    Matroska(Box<Writer>),
+    Plain(PlainFile),
+}
+
+impl StreamFile {
+    pub fn create(path: &str, codec: Codec, size: Size, fps: u32) -> common::Result<Self> {
+        if !path.ends_with(".mkv") {
+            return PlainFile::create(path, codec, size, fps).map(Self::Plain);
+        }
+        let options = Options::default().interval(FrameInterval::from_fps(fps));
+        Ok(Self::Matroska(Box::new(Writer::create(path, options)?)))
+    }
+
+    pub fn write(&mut self, packet: &Packet) -> common::Result<()> {
+        match self {
+            Self::Matroska(writer) => match writer.write(packet)? {
+                Written::OtherStream => Err("the stream's parameters have changed".into()),
+                _ => Ok(()),
+            },
+            Self::Plain(file) => file.write(packet),
+        }
+    }
+
+    pub fn finish(self) -> common::Result<()> {
+        match self {
+            Self::Matroska(writer) => Ok(writer.finish().map(drop)?),
+            Self::Plain(file) => file.finish(),
+        }
+    }
+}
+
+pub struct PlainFile {
     path: String,
     out: BufWriter<File>,
     codec: Codec,
     written: u32,
 }
 
-impl StreamFile {
-    pub fn create(path: &str, codec: Codec, size: Size, fps: u32) -> common::Result<Self> {
+impl PlainFile {
+    fn create(path: &str, codec: Codec, size: Size, fps: u32) -> common::Result<Self> {
         let out = BufWriter::new(File::create(path).map_err(|e| format!("{path}: {e}"))?);
         let mut file = Self { path: path.into(), out, codec, written: 0 };
         if codec == Codec::Vp8 {
@@ -33,7 +66,7 @@ impl StreamFile {
         Ok(file)
     }
 
-    pub fn write(&mut self, packet: &Packet) -> common::Result<()> {
+    fn write(&mut self, packet: &Packet) -> common::Result<()> {
         match (self.codec, packet.parameter_sets()) {
             (Codec::Vp8, _) => {
                 let mut header = (packet.bytes().len() as u32).to_le_bytes().to_vec();
@@ -55,7 +88,7 @@ impl StreamFile {
     }
 
     /// Writes what is buffered, and the count of frames into IVF's header where the file can be rewound.
-    pub fn finish(mut self) -> common::Result<()> {
+    fn finish(mut self) -> common::Result<()> {
         let flushed = self.out.flush().map_err(|e| format!("{}: {e}", self.path).into());
         if self.codec == Codec::Vp8 && self.out.seek(SeekFrom::Start(24)).is_ok() {
             self.put(&self.written.to_le_bytes())?;

@@ -20,7 +20,8 @@ usage: encode [OPTIONS]
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
   --frames N                      stop after N frames (300; 0: go on until Ctrl-C)
-  --output FILE                   write the stream: a byte stream of H.264 or H.265, IVF of VP8, FWHT frames
+  --output FILE                   write the stream: Matroska if it ends in .mkv (not of FWHT), else a byte stream of
+                                  H.264 or H.265, IVF of VP8, FWHT frames
   --json                          print figures as one JSON object
 
 Camera and encoder agree on a layout first; where they cannot, the error has both geometries.

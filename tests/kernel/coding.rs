@@ -101,12 +101,18 @@ pub struct Judged {
 }
 
 impl Judged {
-    pub fn new(name: &str) -> Self {
+    /// Where pairs of a stream and its frames are judged.
+    pub fn folder() -> PathBuf {
         let folder = match std::env::var_os("FRAMELEASE_LAB_PROMISES") {
             Some(_) => PathBuf::from("/out/streams"),
             None => std::env::temp_dir(),
         };
         create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    pub fn new(name: &str) -> Self {
+        let folder = Self::folder();
         let file = |kind: &str| File::create(folder.join(format!("{name}.{kind}"))).unwrap();
         Self { coded: file("h264"), raw: file("nv12") }
     }

@@ -1,6 +1,7 @@
 //! Encoders behind a camera. What ffmpeg decodes from fl_h264's streams is what the camera gave, byte for byte (decoded on
 //! the host after the run); what vicodec decodes is near it.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use framelease::encode::{
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
 use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, PacketFanout, Pool, Tapped};
+use framelease::sink::matroska::{Options, Writer, Written};
 use framelease::v4l2::{Direction, Interest, Resumed};
 
 use crate::allocations;
@@ -108,6 +110,32 @@ fn a_camera_s_frames_come_back_whole() {
     encodes(Planar::Multi, "", "NV12");
     encodes(Planar::Multi, "", "NV12M");
     encodes(Planar::Single, "", "NV12");
+}
+
+#[test]
+fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
+    let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
+        let folder = Judged::folder();
+        let mut raw = std::fs::File::create(folder.join("recorded.nv12")).unwrap();
+        let mut writer = Writer::create(folder.join("recorded.mkv"), Options::default()).unwrap();
+        let mut fanout = PacketFanout::new();
+        let mut recording = fanout.attach(Backlog::default()).unwrap();
+        let _stopped = fanout.attach(Backlog::new(2, 1 << 20, Overflow::DropNew)).unwrap();
+        for _ in 0..10 {
+            let frame = frame(&mut camera);
+            raw.write_all(&pixels(&frame)).unwrap();
+            let before = cpu_bytes();
+            fanout.push(&coded(&mut encoder, frame));
+            let Some(Tapped::Packet(packet)) = recording.try_next() else { panic!("a packet") };
+            assert!(packet.is_leased(), "not copied for who keeps up");
+            assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
+            assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
+        }
+        assert_eq!(writer.finish().unwrap().packets, 10);
+        drop((fanout, recording, encoder, camera));
+    });
 }
 
 #[test]
