@@ -7,6 +7,9 @@ use crate::v4l2::{geometry, Device, Direction, FormatRequest, MemoryCapabilities
 use super::setup::{fits, reading, set_coded_format};
 use super::{Params, Quirks};
 
+/// How far a driver rounds a side up. More is another picture.
+const MOST_ROUNDING: u32 = 64;
+
 /// The smallest page of any kernel: exported buffers are whole pages.
 const PAGE: u32 = 4096;
 
@@ -132,6 +135,9 @@ impl Pair<'_> {
             Ok(own) => own,
             Err(why) => return Ok(Err(why)),
         };
+        if !is_rounded(wanted, own.size()) {
+            return Ok(Err(format!("the encoder reads no {} of {wanted}, it offers {own}", self.read)));
+        }
         let mut reasons = Vec::new();
         let mut sizes = vec![wanted, own.size()];
         sizes.dedup();
@@ -212,6 +218,12 @@ impl Pair<'_> {
     }
 }
 
+/// Whether a size is the wished one, or that rounded up to whole blocks.
+fn is_rounded(wanted: Size, given: Size) -> bool {
+    let side = |wanted: u32, given: u32| (wanted..=wanted.saturating_add(MOST_ROUNDING)).contains(&given);
+    side(wanted.width, given.width) && side(wanted.height, given.height)
+}
+
 /// Bytes that the encoder needs of each of the source's buffers.
 fn needed(source: &Layout, queue: &Layout, is_split: bool) -> Vec<u32> {
     if !is_split {
@@ -240,6 +252,13 @@ mod tests {
         assert_eq!(names(&[], Quirks::NONE), ["NV12", "YUYV", "RGB3", "GREY"]);
         assert_eq!(names(&["RGB24", "NV12", "NV21"], Quirks::NONE.reads_data_offset()), ["RGB3", "NV12", "NV12>NM12"]);
         assert!(names(&["UYVY"], Quirks::NONE).is_empty());
+    }
+
+    #[test]
+    fn a_smaller_picture_is_not_a_rounded_one() {
+        let wanted = Size::new(1920, 1080);
+        assert!(is_rounded(wanted, wanted) && is_rounded(wanted, Size::new(1920, 1088)));
+        assert!(!is_rounded(wanted, Size::new(1280, 1080)) && !is_rounded(wanted, Size::new(3840, 2160)));
     }
 
     #[test]

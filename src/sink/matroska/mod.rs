@@ -10,4 +10,4 @@ mod recorder;
 mod writer;
 
 pub use recorder::{Recorded, Recorder, RecorderStats, Rotation};
-pub use writer::{Options, Summary, Sync, Writer, Written};
+pub use writer::{Fsync, Options, Summary, Writer, Written};

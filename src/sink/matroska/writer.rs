@@ -15,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
 use crate::frame::Packet;
 
+/// The index has no more entries than one in so much time.
+const CUE_MS: u64 = 250;
 /// A cluster is ended at a key frame, and at this age without one.
 const CLUSTER_MS: u64 = 5000;
 /// Where the index will be: three entries of 21 bytes and their head.
@@ -24,7 +26,7 @@ const DURATION_BYTES: usize = 11;
 /// When a file's data must be on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Sync {
+pub enum Fsync {
     /// When the kernel sees fit.
     #[default]
     Never,
@@ -41,7 +43,7 @@ pub struct Options {
     /// What the numbers mean.
     pub colorimetry: Option<Colorimetry>,
     /// How safe a file is against a loss of power.
-    pub sync: Sync,
+    pub fsync: Fsync,
 }
 
 impl Options {
@@ -56,8 +58,8 @@ impl Options {
     }
 
     /// With another rule for the disk.
-    pub fn sync(self, sync: Sync) -> Self {
-        Self { sync, ..self }
+    pub fn fsync(self, fsync: Fsync) -> Self {
+        Self { fsync, ..self }
     }
 }
 
@@ -206,6 +208,9 @@ impl Writer {
             Some(relative) => relative,
             None => {
                 self.begin_cluster(time_ms)?;
+                if packet.is_key() {
+                    self.index(time_ms);
+                }
                 0
             }
         };
@@ -341,10 +346,15 @@ impl Writer {
         head.extend(Elements::default().number(0xe7, time_ms).0);
         self.append(std::iter::once(&head[..]))?;
         self.cluster = Some(Cluster { size_at: at + 4, time_ms });
-        if self.out.is_file() {
-            self.cues.push((time_ms, at - self.segment_at));
-        }
         Ok(())
+    }
+
+    /// The cluster that has just begun can be jumped to.
+    fn index(&mut self, time_ms: u64) {
+        let is_due = self.cues.last().map_or(true, |&(last, _)| time_ms >= last + CUE_MS);
+        if let (Some(cluster), true) = (&self.cluster, is_due && self.out.is_file()) {
+            self.cues.push((time_ms, cluster.size_at - 4 - self.segment_at));
+        }
     }
 
     /// The cluster's size becomes known. A failure leaves it unknown, which plays as well.
@@ -352,7 +362,7 @@ impl Writer {
         let Some(cluster) = self.cluster.take() else { return Ok(()) };
         let body = self.end - (cluster.size_at + 8);
         self.out.patch(cluster.size_at, &long_size(body)).map_err(|e| self.failed("pwrite", &e))?;
-        if self.options.sync == Sync::Clusters {
+        if self.options.fsync == Fsync::Clusters {
             self.out.sync().map_err(|e| self.failed("fdatasync", &e))?;
         }
         Ok(())
@@ -390,7 +400,7 @@ impl Writer {
             seek.master(0x4dbb, Elements::default().bytes(0x53ab, &element.to_be_bytes()).bytes(0x53ac, &place))
         });
         patch(self.seek_head_at, &Elements::default().master(0x114d_9b74, seek).0)?;
-        if self.options.sync != Sync::Never {
+        if self.options.fsync != Fsync::Never {
             self.out.sync().map_err(|e| self.failed("fdatasync", &e))?;
         }
         Ok(summary(self.end))
