@@ -16,6 +16,7 @@ pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod udp;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;
 pub(crate) mod wait;

@@ -2,4 +2,5 @@
 //! mkvmerge. Where a program is missing, the test says so and is skipped.
 
 mod matroska;
+mod rtp;
 mod support;

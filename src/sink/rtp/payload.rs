@@ -1,0 +1,158 @@
+//! A coded frame as RTP payloads: RFC 6184 (H.264, packetization-mode 1), RFC 7798 (H.265), RFC 7741 (VP8).
+
+use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
+
+/// The most bytes before the coded ones: payload header and fragment header.
+pub(super) const MOST_PREFIX: usize = 3;
+
+/// One RTP packet's payload: a few bytes of a header and a piece of the coded frame where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece<'a> {
+    prefix: [u8; MOST_PREFIX],
+    prefix_len: usize,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    pub(super) fn new(prefix: &[u8], body: &'a [u8]) -> Self {
+        let mut bytes = [0; MOST_PREFIX];
+        let prefix_len = prefix.len().min(MOST_PREFIX);
+        bytes[..prefix_len].copy_from_slice(&prefix[..prefix_len]);
+        Self { prefix: bytes, prefix_len, body }
+    }
+
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix[..self.prefix_len]
+    }
+}
+
+/// Every piece of a frame that fits `room` bytes, in order. Parameter sets and delimiters are left out: the first go by
+/// themselves ([`parameters`]).
+pub(super) fn pieces(codec: Codec, data: &[u8], room: usize, mut each: impl FnMut(Piece<'_>)) {
+    let room = room.max(MOST_PREFIX + 1);
+    if !codec.has_nal_units() {
+        // RFC 7741, 4.2: no extension, S at the start of the one partition that is told apart.
+        for (i, body) in data.chunks(room - 1).enumerate() {
+            each(Piece::new(&[if i == 0 { 0x10 } else { 0 }], body));
+        }
+        return;
+    }
+    for unit in nal_units(data) {
+        let kind = unit.kind(codec);
+        if !kind.is_parameters() && kind != NalKind::Delimiter {
+            fragments(codec, unit.data, room, &mut each);
+        }
+    }
+}
+
+/// A NAL unit as it is, or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).
+fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece<'_>)) {
+    if unit.len() <= room {
+        if !unit.is_empty() {
+            each(Piece::new(&[], unit));
+        }
+        return;
+    }
+    let (header, mut prefix, kind): (usize, [u8; MOST_PREFIX], u8) = match codec {
+        Codec::H264 => (1, [unit[0] & 0xe0 | 28, 0, 0], unit[0] & 31),
+        _ => (2, [unit[0] & 0x81 | 49 << 1, unit[1], 0], unit[0] >> 1 & 63),
+    };
+    let body = &unit[header..];
+    let count = body.len().div_ceil(room - header - 1);
+    for (i, part) in body.chunks(room - header - 1).enumerate() {
+        let (start, end) = (i == 0, i + 1 == count);
+        prefix[header] = u8::from(start) << 7 | u8::from(end) << 6 | kind;
+        each(Piece::new(&prefix[..=header], part));
+    }
+}
+
+/// The parameter sets as one payload, if they fit: STAP-A (RFC 6184, 5.7.1), AP (RFC 7798, 4.4.2). They are tiny and copied.
+pub(super) fn parameters(sets: &ParameterSets, room: usize) -> Option<Vec<u8>> {
+    let kinds = [NalKind::Vps, NalKind::Sps, NalKind::Pps];
+    let units = || kinds.into_iter().flat_map(|kind| sets.of(kind));
+    let mut out = match sets.codec() {
+        // The importance of the most important.
+        Codec::H264 => vec![units().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24],
+        _ => vec![48 << 1, 1],
+    };
+    for unit in units() {
+        out.extend(u16::try_from(unit.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(unit);
+    }
+    (out.len() <= room).then_some(out)
+}
+
+/// The parameter sets that [`parameters`] has no room for, one by one.
+pub(super) fn each_parameter(sets: &ParameterSets, room: usize, mut each: impl FnMut(Piece<'_>)) {
+    for kind in [NalKind::Vps, NalKind::Sps, NalKind::Pps] {
+        sets.of(kind).for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(codec: Codec, data: &[u8], room: usize) -> Vec<Vec<u8>> {
+        let mut got = Vec::new();
+        pieces(codec, data, room, |p| got.push([p.prefix(), p.body].concat()));
+        got
+    }
+
+    /// What a receiver makes of the payloads (RFC 6184, 5.8; RFC 7798, 4.4.3).
+    fn rebuilt(codec: Codec, payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut units: Vec<Vec<u8>> = Vec::new();
+        for payload in payloads {
+            let (kind, header, fragment) = match codec {
+                Codec::H264 => (payload[0] & 31, 1, 28),
+                _ => (payload[0] >> 1 & 63, 2, 49),
+            };
+            if kind != fragment {
+                units.push(payload.clone());
+                continue;
+            }
+            let state = payload[header];
+            if state & 0x80 != 0 {
+                units.push(match codec {
+                    Codec::H264 => vec![payload[0] & 0xe0 | state & 31],
+                    _ => vec![payload[0] & 0x81 | (state & 63) << 1, payload[1]],
+                });
+            }
+            units.last_mut().unwrap().extend_from_slice(&payload[header + 1..]);
+        }
+        units
+    }
+
+    #[test]
+    fn small_units_go_alone_and_parameter_sets_apart() {
+        let frame =
+            [0, 0, 0, 1, 9, 0x10, 0, 0, 1, 0x67, 66, 1, 0, 0, 1, 0x68, 1, 0, 0, 1, 6, 5, 1, 0, 0, 1, 0x65, 1, 2, 3];
+        assert_eq!(all(Codec::H264, &frame, 100), [vec![6, 5, 1], vec![0x65, 1, 2, 3]]);
+        let sets = ParameterSets::find(Codec::H264, &frame).unwrap();
+        assert_eq!(parameters(&sets, 100).unwrap(), [0x78, 0, 3, 0x67, 66, 1, 0, 2, 0x68, 1]);
+        assert_eq!(parameters(&sets, 9), None);
+        let mut one_by_one = Vec::new();
+        each_parameter(&sets, 9, |p| one_by_one.push(p.body.to_vec()));
+        assert_eq!(one_by_one, [vec![0x67, 66, 1], vec![0x68, 1]]);
+        assert_eq!(all(Codec::Vp8, &[1, 2, 3, 4, 5, 6, 7], 5), [vec![0x10, 1, 2, 3, 4], vec![0, 5, 6, 7]]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_apart_comes_together(
+            units in proptest::collection::vec(proptest::collection::vec(1u8.., 3..300), 1..6),
+            room in 4usize..120,
+        ) {
+            for codec in [Codec::H264, Codec::Hevc] {
+                // Slices: parameter sets would be left out.
+                let first = if codec == Codec::H264 { 0x41 } else { 2 };
+                let units: Vec<Vec<u8>> = units.iter().map(|u| [&[first, 1][..], u].concat()).collect();
+                let data: Vec<u8> = units.iter().flat_map(|u| [&[0, 0, 1], &u[..]].concat()).collect();
+                let payloads = all(codec, &data, room);
+                prop_assert!(payloads.iter().all(|p| p.len() <= room && !p.is_empty()));
+                prop_assert_eq!(rebuilt(codec, &payloads), units);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a receiver must know beforehand, as text (RFC 8866; RFC 6184, 8.2; RFC 7798, 7.2; RFC 7741, 6.2).
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use super::PAYLOAD_TYPE;
+use crate::bitstream::{Codec, NalKind, ParameterSets};
+
+/// RFC 4648, 4.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let word = group.iter().fold(0u32, |w, &b| w << 8 | u32::from(b)) << (8 * (3 - group.len()));
+        for i in 0..4 {
+            let letter = char::from(LETTERS[(word >> (18 - 6 * i) & 63) as usize]);
+            text.push(if i <= group.len() { letter } else { '=' });
+        }
+    }
+    text
+}
+
+fn list<'a>(units: impl Iterator<Item = &'a [u8]>) -> String {
+    units.map(base64).collect::<Vec<_>>().join(",")
+}
+
+/// The name of a payload format; `None` for a codec that has none.
+pub(super) fn encoding(codec: Codec) -> Option<&'static str> {
+    match codec {
+        Codec::H264 => Some("H264"),
+        Codec::Hevc => Some("H265"),
+        Codec::Vp8 => Some("VP8"),
+        Codec::Fwht => None,
+    }
+}
+
+/// A session of one video stream to one destination.
+pub(super) fn describe(
+    codec: Codec,
+    to: SocketAddr,
+    from: IpAddr,
+    ttl: u32,
+    session: u64,
+    sets: Option<&ParameterSets>,
+) -> Option<String> {
+    let family = |ip: IpAddr| if ip.is_ipv4() { "IP4" } else { "IP6" };
+    // RFC 8866, 5.7: IPv4 multicast brings its TTL.
+    let reach = if to.is_ipv4() && to.ip().is_multicast() { format!("/{ttl}") } else { String::new() };
+    let mut text = format!(
+        "v=0\r\no=- {session} 1 IN {} {from}\r\ns=framelease\r\nc=IN {} {}{reach}\r\nt=0 0\r\n\
+         m=video {} RTP/AVP {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} {}/90000\r\n",
+        family(from),
+        family(to.ip()),
+        to.ip(),
+        to.port(),
+        encoding(codec)?,
+    );
+    let format = match (codec, sets) {
+        (Codec::H264, Some(sets)) => {
+            let sps = sets.of(NalKind::Sps).next().unwrap_or(&[]);
+            let level: String = sps.get(1..4).unwrap_or(&[]).iter().map(|b| format!("{b:02X}")).collect();
+            let both = list(sets.of(NalKind::Sps).chain(sets.of(NalKind::Pps)));
+            format!("packetization-mode=1;profile-level-id={level};sprop-parameter-sets={both}")
+        }
+        (Codec::H264, None) => "packetization-mode=1".into(),
+        (Codec::Hevc, Some(sets)) => {
+            let of = |kind| list(sets.of(kind));
+            format!("sprop-vps={};sprop-sps={};sprop-pps={}", of(NalKind::Vps), of(NalKind::Sps), of(NalKind::Pps))
+        }
+        _ => String::new(),
+    };
+    if !format.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "a=fmtp:{PAYLOAD_TYPE} {format}\r\n");
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn sessions() {
+        let stream = [0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0, 0, 1, 0x68, 0xce];
+        let sets = ParameterSets::find(Codec::H264, &stream);
+        let to: SocketAddr = "239.1.2.3:5004".parse().unwrap();
+        let text = describe(Codec::H264, to, "10.0.0.1".parse().unwrap(), 4, 7, sets.as_ref()).unwrap();
+        for line in [
+            "o=- 7 1 IN IP4 10.0.0.1",
+            "c=IN IP4 239.1.2.3/4",
+            "m=video 5004 RTP/AVP 96",
+            "a=rtpmap:96 H264/90000",
+            "a=fmtp:96 packetization-mode=1;profile-level-id=42C01E;sprop-parameter-sets=Z0LAHg==,aM4=",
+        ] {
+            assert!(text.split("\r\n").any(|l| l == line), "{line} in {text}");
+        }
+        let text = describe(Codec::Vp8, "[::1]:6000".parse().unwrap(), "::1".parse().unwrap(), 1, 7, None).unwrap();
+        assert!(text.contains("c=IN IP6 ::1\r\n") && text.contains("VP8/90000") && !text.contains("fmtp"));
+        assert!(describe(Codec::Fwht, to, to.ip(), 1, 7, None).is_none());
+    }
+}

@@ -1,0 +1,330 @@
+//! RTP on loopback: to a receiver of our own that puts frames together again, and to ffmpeg by the session description.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::{nal_units, Codec, NalKind};
+use framelease::format::Size;
+use framelease::frame::{syscalls, Packet};
+use framelease::sink::rtp::{Options, Sender};
+use framelease::ErrorKind;
+
+use crate::support::*;
+
+const LARGE: Size = Size::new(640, 360);
+
+fn at_once() -> Options {
+    Options::default().spread(Duration::ZERO)
+}
+
+/// A socket pair of neighbouring ports, for RTP and RTCP.
+fn receiver() -> (UdpSocket, UdpSocket, SocketAddr) {
+    for _ in 0..200 {
+        let rtp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = rtp.local_addr().unwrap();
+        if let Ok(rtcp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, to.port().wrapping_add(1))) {
+            for socket in [&rtp, &rtcp] {
+                socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            }
+            return (rtp, rtcp, to);
+        }
+    }
+    panic!("no two ports in a row");
+}
+
+/// What came: sequence, timestamp, SSRC, marker, payload.
+type Received = (u16, u32, u32, bool, Vec<u8>);
+
+fn received(socket: &UdpSocket) -> Vec<Received> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 9000];
+    while let Ok(n) = socket.recv(&mut buffer) {
+        let b = &buffer[..n];
+        assert!(n >= 12 && b[0] == 0x80 && b[1] & 0x7f == 96, "{b:?}");
+        let word = |at: usize| u32::from_be_bytes(b[at..at + 4].try_into().unwrap());
+        all.push((u16::from_be_bytes([b[2], b[3]]), word(4), word(8), b[1] & 0x80 != 0, b[12..].to_vec()));
+    }
+    all
+}
+
+/// Sends a frame to its end.
+fn send(sender: &mut Sender, packet: &Packet) {
+    sender.submit(packet).unwrap();
+    while let Some(wait) = sender.send_due() {
+        std::thread::sleep(wait);
+    }
+}
+
+/// The NAL units of H.264 payloads (RFC 6184).
+fn units(payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut units: Vec<Vec<u8>> = Vec::new();
+    for p in payloads {
+        match p[0] & 31 {
+            24 => {
+                let mut at = 1;
+                while at < p.len() {
+                    let len = usize::from(u16::from_be_bytes([p[at], p[at + 1]]));
+                    units.push(p[at + 2..at + 2 + len].to_vec());
+                    at += 2 + len;
+                }
+            }
+            28 => {
+                if p[1] & 0x80 != 0 {
+                    units.push(vec![p[0] & 0xe0 | p[1] & 31]);
+                }
+                units.last_mut().unwrap().extend_from_slice(&p[2..]);
+            }
+            _ => units.push(p.clone()),
+        }
+    }
+    units
+}
+
+#[test]
+fn frames_come_together_again() {
+    let Some(stream) = stream(Codec::H264, 12, LARGE) else { return };
+    let packets = packets(Codec::H264, &stream, LARGE);
+    let (rtp, rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let mut next = None;
+    for packet in &packets {
+        send(&mut sender, packet);
+        let got = received(&rtp);
+        assert!(got.iter().all(|g| g.4.len() <= 1400 - 48 - 12), "within the MTU");
+        assert_eq!(got.iter().filter(|g| g.3).count(), 1, "one marker");
+        assert!(got.last().unwrap().3, "on the last packet");
+        for (sequence, timestamp, ssrc, ..) in &got {
+            if let Some((last, first, same)) = next {
+                assert_eq!((*sequence, *ssrc), (u16::wrapping_add(last, 1), same));
+                let ticks = packet.meta().sequence as u32 * 3600;
+                assert_eq!(u32::wrapping_sub(*timestamp, first), ticks, "90 kHz");
+            }
+            let first = next.map_or(*timestamp, |(_, first, _)| first);
+            next = Some((*sequence, first, *ssrc));
+        }
+        let payloads: Vec<Vec<u8>> = got.into_iter().map(|g| g.4).collect();
+        let kept = |u: &framelease::bitstream::NalUnit<'_>| u.kind(Codec::H264) != NalKind::Delimiter;
+        let mut expected: Vec<Vec<u8>> = nal_units(packet.bytes()).filter(kept).map(|u| u.data.to_vec()).collect();
+        if packet.is_key() {
+            assert_eq!(payloads[0][0] & 31, 24, "the parameter sets together");
+            // x264 has them first; so have we.
+            let is_set = |u: &Vec<u8>| matches!(u[0] & 31, 7 | 8);
+            expected.sort_by_key(|u| !is_set(u));
+        }
+        assert_eq!(units(&payloads), expected, "frame {}", packet.meta().sequence);
+    }
+    let stats = sender.stats(id).unwrap();
+    assert_eq!((stats.frames, stats.dropped), (12, 0));
+    assert!(stats.packets > 12 && stats.last_error.is_none());
+    // The report counts what was sent until then: one frame.
+    let mut report = [0; 200];
+    let n = rtcp.recv(&mut report).unwrap();
+    assert_eq!((report[1], report[29], n % 4), (200, 202, 0));
+    assert!(rtcp.recv(&mut report).is_err(), "every five seconds only");
+    drop(sender);
+    let n = rtcp.recv(&mut report).unwrap();
+    assert_eq!((report[1], n), (203, 8), "goodbye");
+}
+
+#[test]
+fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
+    let Some(stream) = stream(Codec::H264, 1, Size::new(1920, 1080)) else { return };
+    let packets = packets(Codec::H264, &stream, Size::new(1920, 1080));
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    send(&mut sender, &packets[0]);
+    received(&rtp);
+    let before = (syscalls(), sender.stats(id).unwrap().packets);
+    send(&mut sender, &packets[0]);
+    let (calls, sent) = (syscalls() - before.0, sender.stats(id).unwrap().packets - before.1);
+    assert!(sent >= 20 && calls <= sent / 8, "{calls} calls for {sent} packets");
+    assert_eq!(received(&rtp).len() as u64, sent);
+
+    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_millis(100))).unwrap();
+    let id = sender.add(to).unwrap();
+    sender.submit(&packets[0]).unwrap();
+    let wait = sender.send_due().expect("more to send");
+    assert!(wait <= Duration::from_millis(100));
+    let first = sender.stats(id).unwrap().packets;
+    assert!(first >= 1 && first < sent / 4, "{first} of {sent} at once");
+    let mut wakes = 0;
+    while let Some(wait) = sender.send_due() {
+        std::thread::sleep(wait);
+        wakes += 1;
+    }
+    assert!(wakes > 3, "{wakes}");
+    // The next frame sends what is left of the one before.
+    sender.submit(&packets[0]).unwrap();
+    sender.send_due();
+    sender.submit(&packets[0]).unwrap();
+    assert_eq!(sender.stats(id).unwrap().frames, 2);
+}
+
+#[test]
+fn several_hosts_each_by_itself() {
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let (one, _c1, to_one) = receiver();
+    let (two, c2, to_two) = receiver();
+    let (gone, _, to_gone) = receiver();
+    drop(gone);
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let first = sender.add(to_one).unwrap();
+    let nobody = sender.add(to_gone).unwrap();
+    for packet in &packets[..5] {
+        send(&mut sender, packet);
+    }
+    // Where nobody listens, the network says so: everything up to a key frame is not sent there.
+    let stats = sender.stats(nobody).unwrap();
+    assert!(stats.dropped > 0 && stats.frames < 5, "{stats:?}");
+    assert!(stats.last_error.unwrap().to_string().contains("ECONNREFUSED"));
+    assert!(sender.awaits_key());
+    // One that comes later begins with a key frame; the first notices nothing.
+    let second = sender.add(to_two).unwrap();
+    for packet in &packets[5..] {
+        send(&mut sender, packet);
+    }
+    let frames = |socket: &UdpSocket| received(socket).iter().filter(|g| g.3).count();
+    assert_eq!((frames(&one), frames(&two)), (25, 15));
+    let counts = |id| sender.stats(id).map(|s| (s.frames, s.dropped));
+    assert_eq!((counts(first), counts(second)), (Some((25, 0)), Some((15, 0))));
+    sender.remove(second);
+    assert!(sender.stats(second).is_none() && sender.sdp(second).is_none());
+    let mut control = [0; 200];
+    let mut last = 0;
+    while let Ok(n) = c2.recv(&mut control) {
+        last = control[if n == 8 { 1 } else { 29 }];
+    }
+    assert_eq!(last, 203, "goodbye");
+    // Another stream is refused, a codec without a format too.
+    let vp8 = framelease::frame::PacketMeta::new(Codec::Vp8, SIZE, 0, 0);
+    let e = sender.submit(&Packet::new(vp8, [0x10, 0, 0], None)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(Sender::new(Codec::Fwht, at_once()).unwrap_err().kind(), ErrorKind::Unsupported);
+    let e =
+        Sender::new(Codec::H264, at_once().interface("no-such-one")).unwrap().add("239.9.9.9:6000".parse().unwrap());
+    assert!(e.unwrap_err().to_string().contains("no-such-one"));
+}
+
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
+
+#[test]
+fn a_group_hears_it_by_the_interface_that_was_named() {
+    let Some(stream) = stream(Codec::H264, 5, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let members: Vec<UdpSocket> = (0..2)
+        .map(|i| {
+            let port = 46_000 + (std::process::id() % 1000) as u16 * 4 + 2 * i;
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+            socket.join_multicast_v4(&GROUP, &Ipv4Addr::LOCALHOST).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            socket
+        })
+        .collect();
+    let options = at_once().interface("lo").ttl(3).dscp(34);
+    let mut sender = Sender::new(Codec::H264, options).unwrap();
+    let groups: Vec<_> = members
+        .iter()
+        .map(|m| sender.add(SocketAddr::new(GROUP.into(), m.local_addr().unwrap().port())).unwrap())
+        .collect();
+    packets.iter().for_each(|p| send(&mut sender, p));
+    for (member, id) in members.iter().zip(&groups) {
+        assert_eq!(received(member).iter().filter(|g| g.3).count(), 5);
+        assert!(sender.sdp(*id).unwrap().contains("c=IN IP4 239.255.42.42/3\r\n"));
+    }
+}
+
+/// What ffmpeg decodes of a stream that is sent to it, by the session description.
+fn by_ffmpeg(
+    codec: Codec,
+    size: Size,
+    to: SocketAddr,
+    options: Options,
+    name: &str,
+) -> Option<(Vec<String>, Vec<String>)> {
+    let bytes = stream(codec, 40, size)?;
+    let packets = packets(codec, &bytes, size);
+    let format = match codec {
+        Codec::H264 => "h264",
+        Codec::Hevc => "hevc",
+        _ => "ivf",
+    };
+    let expected = frame_sums("-", Some(format), &bytes)?;
+    let folder = Folder::new(name);
+    let mut sender = Sender::new(codec, options).unwrap();
+    let id = sender.add(to).unwrap();
+    // The description has the parameter sets of what was sent; nobody listens yet.
+    send(&mut sender, &packets[0]);
+    std::fs::write(folder.path("a.sdp"), sender.sdp(id).unwrap()).unwrap();
+    let sdp = folder.path("a.sdp");
+    let args = ["-v", "error", "-protocol_whitelist", "file,udp,rtp", "-i", text(&sdp), "-fps_mode", "passthrough"];
+    let child = Command::new("ffmpeg")
+        .args(args)
+        .args(["-frames:v", "25", "-f", "framemd5", "-"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let mut child = child;
+    // Again and again, since nobody says when it listens.
+    'all: for round in 0.. {
+        for (i, packet) in packets.iter().enumerate() {
+            let mut meta = *packet.meta();
+            meta.timestamp_ns += round * 40 * FRAME_NS;
+            send(&mut sender, &Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned()));
+            std::thread::sleep(Duration::from_millis(5));
+            if i % 10 == 9 && child.try_wait().unwrap().is_some() {
+                break 'all;
+            }
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            break;
+        }
+    }
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let sums = text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap().to_owned());
+    Some((sums.collect(), expected))
+}
+
+/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a datagram
+/// in the receiver's buffer, which costs what follows up to a key frame.
+fn run(sums: &[String], of: &[String]) -> usize {
+    let is_next = |pair: &[String]| (0..of.len()).any(|i| of[i] == pair[0] && of[(i + 1) % of.len()] == pair[1]);
+    let mut longest = 0;
+    let mut now = 1;
+    for pair in sums.windows(2) {
+        now = if is_next(pair) { now + 1 } else { 1 };
+        longest = longest.max(now);
+    }
+    longest
+}
+
+#[test]
+fn ffmpeg_decodes_what_is_sent() {
+    for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
+        let (_, _, to) = receiver();
+        let Some((sums, expected)) = by_ffmpeg(codec, SIZE, to, at_once(), &format!("ffmpeg-{codec}")) else { return };
+        assert!(run(&sums, &expected) >= 10, "{codec}: {} of {} frames", run(&sums, &expected), sums.len());
+    }
+}
+
+#[test]
+fn ffmpeg_decodes_a_multicast_group() {
+    // ffmpeg joins by the routes, and hears what goes out by them: there must be one.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    if let Err(e) = probe.connect((GROUP, 9)) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "SKIPPED multicast to ffmpeg: no route: {e}");
+        return;
+    }
+    let to = SocketAddr::new(GROUP.into(), 45_000 + (std::process::id() % 1000) as u16 * 2);
+    let Some((sums, expected)) = by_ffmpeg(Codec::H264, SIZE, to, at_once().ttl(1), "multicast") else { return };
+    assert!(run(&sums, &expected) >= 10, "{} of {} frames", run(&sums, &expected), sums.len());
+}
