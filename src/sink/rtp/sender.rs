@@ -212,7 +212,8 @@ impl Sender {
         describe(self.codec, to, from, self.options.ttl, self.session, self.latest.as_deref())
     }
 
-    /// Takes a frame. What is left of the one before is sent at once. [`Sender::send_due`] sends it.
+    /// Takes a frame. What is left of the one before is sent at once. [`Sender::send_due`] sends it. An empty packet, as a
+    /// damaged one may be, is nothing.
     ///
     /// # Errors
     /// `InvalidArgument` for a packet of another codec.
@@ -223,11 +224,16 @@ impl Sender {
         }
         self.send(usize::MAX);
         self.end_frame();
+        if packet.picture().is_empty() {
+            return Ok(());
+        }
         let now = Instant::now();
         for (_, destination) in &mut self.destinations {
             destination.is_lost = destination.awaits_key && !packet.is_key();
             if destination.is_lost {
-                destination.stats.dropped += u64::from(destination.stats.frames > 0);
+                // Nobody misses what came before the first key frame.
+                let stats = &mut destination.stats;
+                stats.dropped += u64::from(stats.frames > 0 || stats.last_error.is_some());
             } else {
                 destination.awaits_key = false;
             }
@@ -244,7 +250,7 @@ impl Sender {
     }
 
     fn make_plan(&mut self, packet: &Packet, now: Instant) {
-        let room = self.options.mtu - BELOW_RTP - RTP_BYTES;
+        let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
         self.plan.clear();
         self.parameters.clear();
         let is_due = self.parameters_sent.map_or(true, |at| now.duration_since(at) >= self.options.parameters_every);
