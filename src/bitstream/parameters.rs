@@ -47,6 +47,16 @@ impl ParameterSets {
         self.units.iter().filter(move |(k, _)| *k == kind).map(|(_, unit)| &unit[..])
     }
 
+    /// All of them, header and payload: VPS, SPS, PPS.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.units.iter().map(|(_, unit)| &unit[..])
+    }
+
+    /// `true` if a NAL unit is, byte for byte, one of them.
+    pub fn contains(&self, unit: &[u8]) -> bool {
+        self.iter().any(|own| own == unit)
+    }
+
     /// All of them, each behind a start code of four bytes.
     pub fn to_annexb(&self) -> Vec<u8> {
         self.units.iter().flat_map(|(_, unit)| [&[0, 0, 0, 1], &unit[..]].concat()).collect()

@@ -74,7 +74,7 @@ impl PacketFanout {
         Self::default()
     }
 
-    /// Adds a consumer, whose stream begins with the next key frame. It leaves by dropping the tap.
+    /// Adds a consumer, whose stream begins with the next intact key frame. It leaves by dropping the tap.
     ///
     /// # Errors
     /// `Exhausted` if no descriptor is left.
@@ -166,7 +166,7 @@ impl Shared {
     fn push(&self, packet: &Packet, form: impl FnOnce(bool) -> Packet) {
         let mut dropped = VecDeque::new();
         let mut state = self.lock();
-        if state.awaits_key && !packet.is_key() {
+        if state.awaits_key && !packet.can_begin() {
             state.dropped += 1;
             return;
         }
@@ -180,7 +180,7 @@ impl Shared {
             (state.bytes, state.awaits_key) = (0, true);
             state.dropped += dropped.len() as u64;
         }
-        if is_full(&state) || state.awaits_key && !packet.is_key() {
+        if is_full(&state) || state.awaits_key && !packet.can_begin() {
             state.dropped += 1;
             state.awaits_key = true;
         } else {

@@ -131,6 +131,16 @@ impl Packet {
         self.meta.flags.contains(FrameFlags::KEY)
     }
 
+    /// The encoder or the transport marked it as damaged ([`FrameFlags::ERROR`]).
+    pub fn is_damaged(&self) -> bool {
+        self.meta.flags.contains(FrameFlags::ERROR)
+    }
+
+    /// A stream can begin with it: an intact key frame.
+    pub fn can_begin(&self) -> bool {
+        self.is_key() && !self.is_damaged()
+    }
+
     /// `true` while it keeps a buffer of the encoder's.
     pub fn is_leased(&self) -> bool {
         matches!(self.data, Data::Leased(_))

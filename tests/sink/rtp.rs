@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::Size;
-use framelease::frame::{syscalls, Packet};
+use framelease::frame::{syscalls, FrameFlags, Packet, PacketMeta};
 use framelease::sink::rtp::{Options, Sender};
 use framelease::ErrorKind;
 
+use crate::allocations::of_this_thread;
 use crate::support::*;
 
 const LARGE: Size = Size::new(640, 360);
@@ -125,7 +126,11 @@ fn frames_come_together_again() {
     assert!(rtcp.recv(&mut report).is_err(), "every five seconds only");
     drop(sender);
     let n = rtcp.recv(&mut report).unwrap();
-    assert_eq!((report[1], n), (203, 8), "goodbye");
+    assert_eq!(
+        (report[1], report[29], report[n - 7]),
+        (200, 202, 203),
+        "goodbye, in a compound packet (RFC 3550, 6.1)"
+    );
 }
 
 #[test]
@@ -196,7 +201,7 @@ fn several_hosts_each_by_itself() {
     let mut control = [0; 200];
     let mut last = 0;
     while let Ok(n) = c2.recv(&mut control) {
-        last = control[if n == 8 { 1 } else { 29 }];
+        last = control[n - 7];
     }
     assert_eq!(last, 203, "goodbye");
     // Another stream is refused, a codec without a format too.
@@ -207,6 +212,150 @@ fn several_hosts_each_by_itself() {
     let e =
         Sender::new(Codec::H264, at_once().interface("no-such-one")).unwrap().add("239.9.9.9:6000".parse().unwrap());
     assert!(e.unwrap_err().to_string().contains("no-such-one"));
+}
+
+/// Kinds of the NAL units in what came, in order.
+fn kinds(socket: &UdpSocket) -> Vec<u8> {
+    let payloads: Vec<Vec<u8>> = received(socket).into_iter().map(|g| g.4).collect();
+    units(&payloads).iter().map(|u| u[0] & 31).collect()
+}
+
+fn meta(sequence: u64) -> PacketMeta {
+    PacketMeta::new(Codec::H264, SIZE, sequence, sequence * FRAME_NS)
+}
+
+const SPS: [u8; 8] = [0, 0, 0, 1, 0x67, 66, 0xc0, 30];
+const PPS: [u8; 6] = [0, 0, 0, 1, 0x68, 0xce];
+const OTHER_PPS: [u8; 6] = [0, 0, 0, 1, 0x68, 0xcf];
+const IDR: [u8; 6] = [0, 0, 0, 1, 0x65, 0x88];
+const NEXT: [u8; 6] = [0, 0, 0, 1, 0x41, 0x9a];
+
+#[test]
+fn who_begins_has_parameter_sets_whenever_that_is() {
+    let (one, _c1, to_one) = receiver();
+    let (two, _c2, to_two) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
+    sender.add(to_one).unwrap();
+    let key = |i, pps: &[u8]| Packet::new(meta(i), [&SPS[..], pps, &IDR].concat(), None);
+    send(&mut sender, &key(0, &PPS));
+    send(&mut sender, &key(1, &PPS));
+    assert_eq!(kinds(&one), [7, 8, 5, 5], "at most so often");
+    sender.add(to_two).unwrap();
+    send(&mut sender, &key(2, &PPS));
+    assert_eq!(kinds(&two), [7, 8, 5], "a stream that begins");
+    assert_eq!(kinds(&one), [7, 8, 5]);
+    send(&mut sender, &key(3, &OTHER_PPS));
+    assert_eq!(kinds(&one), [7, 8, 5], "others than before");
+    send(&mut sender, &key(4, &OTHER_PPS));
+    assert_eq!(kinds(&one), [5]);
+}
+
+#[test]
+fn a_set_that_comes_between_key_frames_goes_where_it_stands() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let key = Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None);
+    let sets = key.parameter_sets().cloned();
+    send(&mut sender, &key);
+    send(&mut sender, &Packet::new(meta(1), [&OTHER_PPS[..], &NEXT].concat(), sets.clone()));
+    // With a key frame, but not one of those in force.
+    send(&mut sender, &Packet::new(meta(2), [&OTHER_PPS[..], &IDR].concat(), sets));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 8, 1, 7, 8, 8, 5]);
+}
+
+#[test]
+fn nothing_begins_with_a_damaged_key_frame() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let mut damaged = meta(0);
+    damaged.flags |= FrameFlags::ERROR;
+    let bytes = [&SPS[..], &PPS, &IDR].concat();
+    send(&mut sender, &Packet::new(damaged, &bytes[..], None));
+    assert!(kinds(&rtp).is_empty() && sender.awaits_key());
+    send(&mut sender, &Packet::new(meta(1), &bytes[..], None));
+    // In the middle it is better than nothing.
+    send(&mut sender, &Packet::new(damaged, &bytes[..], None));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 7, 8, 5]);
+    assert_eq!(sender.stats(id).unwrap().frames, 2);
+}
+
+#[test]
+fn a_pause_ends_with_a_key_frame() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let bytes = [&SPS[..], &PPS, &IDR].concat();
+    send(&mut sender, &Packet::new(meta(0), &bytes[..], None));
+    sender.pause(id);
+    send(&mut sender, &Packet::new(meta(1), &bytes[..], None));
+    assert!(!sender.awaits_key());
+    sender.resume(id);
+    assert!(sender.awaits_key());
+    send(&mut sender, &Packet::new(meta(2), NEXT, None));
+    send(&mut sender, &Packet::new(meta(3), &bytes[..], None));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 7, 8, 5]);
+    assert_eq!(sender.stats(id).unwrap().frames, 2);
+}
+
+#[test]
+fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
+    let (_rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();
+    let id = sender.add(to).unwrap();
+    let large = [&SPS[..], &PPS, &IDR, &[7; 100_000]].concat();
+    // 400 ms from frame to frame: half of it.
+    for i in 0..2 {
+        let mut meta = meta(0);
+        meta.timestamp_ns = i * 400_000_000;
+        sender.submit(&Packet::new(meta, &large[..], None)).unwrap();
+    }
+    let before = sender.stats(id).unwrap().packets;
+    let (start, mut longest) = (Instant::now(), Duration::ZERO);
+    while let Some(wait) = sender.send_due() {
+        longest = longest.max(wait);
+        std::thread::sleep(wait);
+    }
+    let sent = sender.stats(id).unwrap().packets - before;
+    assert!(sent > 70 && longest < Duration::from_millis(20), "{sent} packets, {longest:?}");
+    // At least, since nothing of it is sent before its time.
+    assert!(start.elapsed() > Duration::from_millis(190 - 190 / 70 * 2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_receivers_report_is_heard() {
+    let (_rtp, rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let bytes = [&SPS[..], &PPS, &IDR].concat();
+    send(&mut sender, &Packet::new(meta(0), &bytes[..], None));
+    let mut report = [0; 300];
+    let (_, from) = rtcp.recv_from(&mut report).unwrap();
+    let mut answer = [&[0x81, 201, 0, 7, 0, 0, 0, 1][..], &report[4..8]].concat();
+    answer.extend([64, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 33, 0, 0, 0, 0, 0, 0, 0, 0]);
+    rtcp.send_to(&answer, from).unwrap();
+    // It is read with the next report.
+    let start = Instant::now();
+    while sender.stats(id).unwrap().reception.is_none() && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(100));
+        send(&mut sender, &Packet::new(meta(1), &bytes[..], None));
+    }
+    let heard = sender.stats(id).unwrap().reception.expect("a reception");
+    assert_eq!((heard.fraction_lost, heard.lost, heard.jitter), (64, 9, 33));
+}
+
+#[test]
+fn a_frame_costs_no_allocation() {
+    let (_rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let large = [&SPS[..], &PPS, &IDR, &[7; 50_000]].concat();
+    let packets: Vec<Packet> = (0..50).map(|i| Packet::new(meta(i), &large[..], None)).collect();
+    send(&mut sender, &packets[0]);
+    let before = of_this_thread();
+    packets[1..].iter().for_each(|p| send(&mut sender, p));
+    assert_eq!(of_this_thread() - before, 0);
 }
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
@@ -234,6 +383,34 @@ fn a_group_hears_it_by_the_interface_that_was_named() {
     for (member, id) in members.iter().zip(&groups) {
         assert_eq!(received(member).iter().filter(|g| g.3).count(), 5);
         assert!(sender.sdp(*id).unwrap().contains("c=IN IP4 239.255.42.42/3\r\n"));
+    }
+}
+
+#[test]
+fn this_host_hears_a_group_if_it_shall() {
+    let Some(probe) = routed() else { return };
+    let member = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    member.join_multicast_v4(&GROUP, &probe).unwrap();
+    member.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let packet = Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None);
+    for (loopback, heard) in [(true, 2), (false, 0)] {
+        let mut sender = Sender::new(Codec::H264, at_once().loopback(loopback)).unwrap();
+        sender.add(SocketAddr::new(GROUP.into(), member.local_addr().unwrap().port())).unwrap();
+        send(&mut sender, &packet);
+        assert_eq!(received(&member).len(), heard, "{loopback}");
+    }
+}
+
+/// The address that goes out to the group, or a visible skip if there is no route.
+fn routed() -> Option<Ipv4Addr> {
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    match probe.connect((GROUP, 9)).and_then(|()| probe.local_addr()) {
+        Ok(SocketAddr::V4(from)) => Some(*from.ip()),
+        other => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "SKIPPED multicast by the routes: {other:?}");
+            None
+        }
     }
 }
 
@@ -318,10 +495,7 @@ fn ffmpeg_decodes_what_is_sent() {
 #[test]
 fn ffmpeg_decodes_a_multicast_group() {
     // ffmpeg joins by the routes, and hears what goes out by them: there must be one.
-    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    if let Err(e) = probe.connect((GROUP, 9)) {
-        use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "SKIPPED multicast to ffmpeg: no route: {e}");
+    if routed().is_none() {
         return;
     }
     let to = SocketAddr::new(GROUP.into(), 45_000 + (std::process::id() % 1000) as u16 * 2);

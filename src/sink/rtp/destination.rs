@@ -1,14 +1,34 @@
 //! One receiver, or one multicast group.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::header::Report;
+use super::header::{receiver_report, sender_report, Report, RTP_BYTES};
+use super::interleaved::Outbox;
+use super::plan::Plan;
 use super::sender::Options;
+use super::sockets::Sockets;
 use crate::error::{Error, Result};
-use crate::sys::udp::{self, Datagram, MOST, MOST_BYTES};
+use crate::frame::Packet;
+use crate::sys::udp::Datagram;
+
+/// How often receivers are told wall-clock time and counts (RFC 3550, 6.2).
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// What a receiver tells of its reception (RFC 3550, 6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reception {
+    /// Packets lost since its last report, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets lost since the beginning; less than none with duplicates.
+    pub lost: i32,
+    /// Variation of the packets' travelling time, in 1/90000 s.
+    pub jitter: u32,
+}
 
 /// Counts of one destination.
 #[derive(Clone, Debug, Default)]
@@ -24,133 +44,218 @@ pub struct DestinationStats {
     pub dropped: u64,
     /// Why the last one was not.
     pub last_error: Option<Error>,
+    /// The latest report of the receiver, of one of them in a group that this host is a member of.
+    pub reception: Option<Reception>,
+}
+
+pub(super) enum Transport {
+    Udp(Sockets),
+    /// With the channel of RTP; RTCP has the next one.
+    Tcp(Outbox, u8),
+}
+
+/// What a destination gets of the frame that is being sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// Datagrams from this one on.
+    From(usize),
+    /// Nothing more.
+    None,
 }
 
 pub(super) struct Destination {
     pub(super) to: SocketAddr,
-    rtp: UdpSocket,
-    rtcp: Option<UdpSocket>,
-    has_segments: bool,
+    transport: Transport,
     /// Nothing is sent until a key frame comes.
-    pub(super) awaits_key: bool,
-    /// The frame that is being sent was given up.
-    pub(super) is_lost: bool,
+    awaits_key: bool,
+    /// Nothing is sent at all.
+    is_paused: bool,
+    share: Share,
+    reported: Option<Instant>,
+    heard: Option<Instant>,
     pub(super) stats: DestinationStats,
 }
 
 impl Destination {
-    pub(super) fn open(to: SocketAddr, options: &Options) -> Result<Self> {
-        let rtp = socket(to, options)?;
+    pub(super) fn udp(to: SocketAddr, options: &Options) -> Result<Self> {
         // RFC 3550, 11: RTCP is on the next port. Where that does not exist, there are no reports.
         let control = to.port().checked_add(1).map(|port| SocketAddr::new(to.ip(), port));
-        let rtcp = control.map(|to| socket(to, options)).transpose()?;
-        Ok(Self {
+        Ok(Self::new(to, Transport::Udp(Sockets::open(to, control, None, options)?)))
+    }
+
+    pub(super) fn new(to: SocketAddr, transport: Transport) -> Self {
+        Self {
             to,
-            rtp,
-            rtcp,
-            has_segments: true,
+            transport,
             awaits_key: true,
-            is_lost: false,
+            is_paused: false,
+            share: Share::None,
+            reported: None,
+            heard: None,
             stats: DestinationStats::default(),
-        })
+        }
     }
 
     /// The address that packets come from.
-    pub(super) fn from(&self) -> SocketAddr {
-        self.rtp.local_addr().unwrap_or(self.to)
-    }
-
-    /// Sends datagrams, or gives the frame up.
-    pub(super) fn send(&mut self, datagrams: &[Datagram<'_>]) {
-        let mut left = datagrams;
-        while !left.is_empty() && !self.is_lost {
-            match self.send_some(left) {
-                Ok(count) => {
-                    let (done, rest) = left.split_at(count.clamp(1, left.len()));
-                    self.stats.packets += done.len() as u64;
-                    let bytes: usize = done.iter().flatten().map(|piece| piece.len()).sum();
-                    self.stats.octets += (bytes - done.len() * super::header::RTP_BYTES) as u64;
-                    left = rest;
-                }
-                Err(e) => self.lose(Error::os("sendmsg", e).on(self.to)),
-            }
+    pub(super) fn from(&self) -> Option<IpAddr> {
+        match &self.transport {
+            Transport::Udp(sockets) => sockets.from(),
+            Transport::Tcp(..) => None,
         }
     }
 
-    fn lose(&mut self, error: Error) {
-        (self.is_lost, self.awaits_key) = (true, true);
-        self.stats.dropped += 1;
-        self.stats.last_error = Some(error);
+    pub(super) fn awaits_key(&self) -> bool {
+        self.awaits_key && !self.is_paused
+    }
+
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        (self.awaits_key, self.share) = (true, Share::None);
+    }
+
+    /// A frame comes. `true` if it is sent here; `begins` if nothing was sent before it.
+    pub(super) fn begin(&mut self, packet: &Packet) -> Begun {
+        self.share = Share::None;
+        if self.is_paused {
+            return Begun::Not;
+        }
+        let begins = self.awaits_key;
+        if begins && !packet.can_begin() {
+            // Nobody misses what came before the first key frame.
+            self.stats.dropped += u64::from(self.stats.frames > 0 || self.stats.last_error.is_some());
+            return Begun::Not;
+        }
+        (self.awaits_key, self.share) = (false, Share::From(0));
+        if begins {
+            Begun::First
+        } else {
+            Begun::Next
+        }
+    }
+
+    /// Sends datagrams up to `until`, as many as the network takes now.
+    pub(super) fn send(&mut self, plan: &Plan, data: &[u8], until: usize) {
+        while let Share::From(at) = self.share {
+            let (datagrams, count) = plan.datagrams(data, at, until);
+            if count == 0 {
+                return;
+            }
+            match self.send_some(&datagrams[..count]) {
+                Ok(sent) => {
+                    let done = &datagrams[..sent.clamp(1, count)];
+                    self.stats.packets += done.len() as u64;
+                    let bytes: usize = done.iter().flatten().map(|piece| piece.len()).sum();
+                    self.stats.octets += (bytes - done.len() * RTP_BYTES) as u64;
+                    self.share = Share::From(at + done.len());
+                }
+                Err(Errno::EAGAIN) => return,
+                Err(e) => self.lose(e),
+            }
+        }
     }
 
     fn send_some(&mut self, datagrams: &[Datagram<'_>]) -> std::result::Result<usize, Errno> {
-        let size = |datagram: &Datagram<'_>| datagram.iter().map(|piece| piece.len()).sum::<usize>();
-        let segment = size(&datagrams[0]);
-        if self.has_segments {
-            // Equal ones, and one shorter behind them.
-            let equal =
-                datagrams.iter().take(MOST.min(MOST_BYTES / segment.max(1))).take_while(|d| size(d) == segment).count();
-            let tail = datagrams
-                .get(equal)
-                .is_some_and(|d| size(d) < segment && equal < MOST && (equal + 1) * segment <= MOST_BYTES);
-            let count = equal + usize::from(tail);
-            if count > 1 {
-                match udp::send_segments(self.rtp.as_fd(), &datagrams[..count], segment as u16) {
-                    Ok(()) => return Ok(count),
-                    // The kernel or the route has no such thing: a device without checksums says EIO.
-                    Err(Errno::EIO | Errno::EINVAL | Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EMSGSIZE) => {
-                        self.has_segments = false;
-                    }
-                    Err(e) => return Err(e),
-                }
-            }
+        match &mut self.transport {
+            Transport::Udp(sockets) => sockets.send(datagrams),
+            Transport::Tcp(out, channel) => out.packets(*channel, datagrams),
         }
-        udp::send_many(self.rtp.as_fd(), datagrams)
     }
 
-    pub(super) fn report(&self, timestamp: u32, unix_ns: u64) -> Report {
+    /// `true` if it has less than `count` datagrams of the frame and has not given it up.
+    pub(super) fn is_behind(&self, count: usize) -> bool {
+        matches!(self.share, Share::From(at) if at < count)
+    }
+
+    fn lose(&mut self, e: Errno) {
+        (self.share, self.awaits_key) = (Share::None, true);
+        self.stats.dropped += 1;
+        self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
+    }
+
+    /// The frame's time is over. `true` if all of it was sent.
+    pub(super) fn end(&mut self, count: usize) -> bool {
+        if self.is_behind(count) {
+            self.lose(Errno::EAGAIN);
+        }
+        let is_whole = self.share != Share::None;
+        self.stats.frames += u64::from(is_whole);
+        self.share = Share::None;
+        is_whole
+    }
+
+    /// Reports, where it is time to; hears what the receiver reports.
+    pub(super) fn report(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: impl FnOnce() -> u64) {
+        if self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
+            return;
+        }
+        self.reported = Some(Instant::now());
+        let mut bytes = [0; 256];
+        let len = sender_report(ssrc, &self.counts(timestamp, unix_ns()), name, false, &mut bytes);
+        self.control(&bytes[..len]);
+        self.listen(ssrc);
+    }
+
+    /// Says goodbye.
+    pub(super) fn leave(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: u64) {
+        let mut bytes = [0; 256];
+        let len = sender_report(ssrc, &self.counts(timestamp, unix_ns), name, true, &mut bytes);
+        self.control(&bytes[..len]);
+    }
+
+    fn counts(&self, timestamp: u32, unix_ns: u64) -> Report {
         // RFC 3550, 6.4.1: both counts wrap.
         let (packets, octets) = (self.stats.packets as u32, self.stats.octets as u32);
         Report { unix_ns, timestamp, packets, octets }
     }
 
     /// Best effort: nobody may listen.
-    pub(super) fn control(&self, bytes: &[u8]) {
-        if let Some(rtcp) = &self.rtcp {
-            crate::sys::calls::tick();
-            let _ = rtcp.send(bytes);
+    fn control(&mut self, bytes: &[u8]) {
+        match &mut self.transport {
+            Transport::Udp(sockets) => sockets.control(bytes),
+            Transport::Tcp(out, channel) => drop(out.packets(channel.wrapping_add(1), &[[bytes, &[]]])),
         }
+    }
+
+    /// Reads the reports that came. A UDP receiver's only: those in a connection are brought by [`Destination::hear`].
+    pub(super) fn listen(&mut self, ssrc: u32) {
+        let mut bytes = [0; 1500];
+        // Not for ever, however much comes.
+        for _ in 0..16 {
+            let Transport::Udp(sockets) = &self.transport else { return };
+            let Some(len) = sockets.receive(&mut bytes) else { return };
+            self.hear(ssrc, &bytes[..len]);
+        }
+    }
+
+    /// A receiver's RTCP packet.
+    pub(super) fn hear(&mut self, ssrc: u32, bytes: &[u8]) {
+        self.heard = Some(Instant::now());
+        self.stats.reception = receiver_report(ssrc, bytes).or(self.stats.reception);
+    }
+
+    /// When the receiver was last heard of.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        self.heard
     }
 }
 
-/// A socket that talks to one address only.
-fn socket(to: SocketAddr, options: &Options) -> Result<UdpSocket> {
-    let io = |op| move |e: std::io::Error| Error::io(op, &e).on(to);
-    let os = |op| move |e: Errno| Error::os(op, e).on(to);
-    let any = if to.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let any: SocketAddr = any;
-    let socket = UdpSocket::bind(any).map_err(io("bind"))?;
-    socket.set_nonblocking(true).map_err(io("fcntl"))?;
-    if let Some(dscp) = options.dscp {
-        let (level, option) =
-            if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_TOS) } else { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) };
-        udp::set_option(socket.as_fd(), level, option, i32::from(dscp) << 2).map_err(os("setsockopt"))?;
+/// What a frame is for a destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Not for it.
+    Not,
+    /// The one its stream begins with.
+    First,
+    /// One more.
+    Next,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = match &self.transport {
+            Transport::Udp(_) => "UDP",
+            Transport::Tcp(..) => "TCP",
+        };
+        write!(f, "{} ({by}), {} frames, {} dropped", self.to, self.stats.frames, self.stats.dropped)
     }
-    if to.ip().is_multicast() {
-        let ttl = options.ttl;
-        if to.is_ipv4() {
-            socket.set_multicast_ttl_v4(ttl).map_err(io("IP_MULTICAST_TTL"))?;
-            socket.set_multicast_loop_v4(true).map_err(io("IP_MULTICAST_LOOP"))?;
-        } else {
-            let hops = i32::try_from(ttl.min(255)).unwrap_or(255);
-            udp::set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, hops)
-                .map_err(os("IPV6_MULTICAST_HOPS"))?;
-        }
-        if let Some(name) = &options.interface {
-            udp::set_multicast_interface(socket.as_fd(), name, to.is_ipv6())
-                .map_err(|e| Error::os("IP_MULTICAST_IF", e).on(to).detail(format!("{}: {}", name, e.desc())))?;
-        }
-    }
-    socket.connect(to).map_err(io("connect"))?;
-    Ok(socket)
 }

@@ -1,5 +1,6 @@
 //! The bytes of RTP headers and RTCP packets (RFC 3550, 5.1 and 6).
 
+use super::destination::Reception;
 use super::PAYLOAD_TYPE;
 
 /// Bytes of an RTP header without contributing sources.
@@ -28,32 +29,64 @@ pub(super) struct Report {
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_OFFSET: u64 = 2_208_988_800;
 
-/// A compound packet: sender report, and the canonical name that must be with it.
-pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str) -> Vec<u8> {
+/// Writes a compound packet (RFC 3550, 6.1): sender report, the canonical name that must be with it, and goodbye if the
+/// sender leaves. Returns its bytes; the name is cut to what has room.
+pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool, out: &mut [u8; 256]) -> usize {
     let (seconds, rest) = (report.unix_ns / 1_000_000_000 + NTP_OFFSET, report.unix_ns % 1_000_000_000);
     let fraction = (rest << 32) / 1_000_000_000;
-    let mut out = vec![0x80, 200, 0, 6];
+    let name = &name.as_bytes()[..name.len().min(128)];
+    // SSRC, the item, a zero that ends the list, and zeros to a whole word.
+    let words = (4 + 2 + name.len() + 1).div_ceil(4);
+    let mut len = 0;
+    let mut put = |bytes: &[u8]| {
+        out[len..len + bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
+    };
+    put(&[0x80, SENDER_REPORT, 0, 6]);
     // NTP's seconds wrap in 2036, as everybody's do.
     for word in [ssrc, seconds as u32, fraction as u32, report.timestamp, report.packets, report.octets] {
-        out.extend(word.to_be_bytes());
+        put(&word.to_be_bytes());
     }
-    let name = &name.as_bytes()[..name.len().min(255)];
-    // SSRC, the item, a zero that ends the list, and zeros to a whole word.
-    let body = 4 + 2 + name.len() + 1;
-    let words = body.div_ceil(4);
-    out.extend([0x81, 202]);
-    out.extend((words as u16).to_be_bytes());
-    let end = out.len() + words * 4;
-    out.extend(ssrc.to_be_bytes());
-    out.extend([1, name.len() as u8]);
-    out.extend_from_slice(name);
-    out.resize(end, 0);
-    out
+    put(&[0x81, 202, 0, words as u8]);
+    put(&ssrc.to_be_bytes());
+    put(&[1, name.len() as u8]);
+    put(name);
+    put(&[0; 4][..words * 4 - 6 - name.len()]);
+    if leaves {
+        put(&[0x81, 203, 0, 1]);
+        put(&ssrc.to_be_bytes());
+    }
+    len
 }
 
-/// The sender leaves.
-pub(super) fn bye(ssrc: u32) -> Vec<u8> {
-    [&[0x81, 203, 0, 1][..], &ssrc.to_be_bytes()].concat()
+const SENDER_REPORT: u8 = 200;
+const RECEIVER_REPORT: u8 = 201;
+
+/// What a compound packet tells of the reception of `ssrc`.
+pub(super) fn receiver_report(ssrc: u32, mut bytes: &[u8]) -> Option<Reception> {
+    while let &[first, kind, high, low, ..] = bytes {
+        let len = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+        if first >> 6 != 2 || len > bytes.len() {
+            return None;
+        }
+        let (packet, rest) = bytes.split_at(len);
+        // Both have report blocks, behind the sender's SSRC and, in a sender's, its counts.
+        let blocks = match kind {
+            SENDER_REPORT => packet.get(28..),
+            RECEIVER_REPORT => packet.get(8..),
+            _ => None,
+        };
+        for block in blocks.unwrap_or(&[]).chunks_exact(24).take(usize::from(first & 31)) {
+            let word = |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+            if word(0) == ssrc {
+                // 24 bits with a sign.
+                let lost = (word(4) << 8) as i32 >> 8;
+                return Some(Reception { fraction_lost: block[4], lost, jitter: word(12) });
+            }
+        }
+        bytes = rest;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -68,11 +101,28 @@ mod tests {
         );
         assert_eq!(rtp(false, 0, 0, 0)[1], 96);
         let report = Report { unix_ns: 1_500_000_000, timestamp: 9, packets: 2, octets: 3 };
-        let bytes = sender_report(7, &report, "ab");
+        let mut bytes = [0xee; 256];
+        assert_eq!(sender_report(7, &report, "ab", false, &mut bytes), 44);
         assert_eq!(bytes[..8], [0x80, 200, 0, 6, 0, 0, 0, 7]);
         assert_eq!(bytes[8..16], [0x83, 0xaa, 0x7e, 0x81, 0x80, 0, 0, 0], "one and a half seconds into 1970");
-        assert_eq!(bytes[28..], [0x81, 202, 0, 3, 0, 0, 0, 7, 1, 2, b'a', b'b', 0, 0, 0, 0]);
-        assert_eq!(bytes.len() % 4, 0);
-        assert_eq!(bye(7), [0x81, 203, 0, 1, 0, 0, 0, 7]);
+        assert_eq!(bytes[28..44], [0x81, 202, 0, 3, 0, 0, 0, 7, 1, 2, b'a', b'b', 0, 0, 0, 0]);
+        let len = sender_report(7, &report, &"n".repeat(500), true, &mut bytes);
+        assert_eq!((len % 4, &bytes[len - 8..len]), (0, &[0x81, 203, 0, 1, 0, 0, 0, 7][..]));
+    }
+
+    #[test]
+    fn receivers_are_heard() {
+        let mut block = [0; 24];
+        block[..8].copy_from_slice(&[0, 0, 0, 7, 128, 0xff, 0xff, 0xfe]);
+        block[15] = 90;
+        let report = [&[0x81, 201, 0, 7, 0, 0, 0, 1][..], &block].concat();
+        let heard = Some(Reception { fraction_lost: 128, lost: -2, jitter: 90 });
+        assert_eq!(receiver_report(7, &report), heard);
+        assert_eq!(receiver_report(8, &report), None, "of another stream");
+        let behind = [&[0x80, 202, 0, 0][..], &report].concat();
+        assert_eq!(receiver_report(7, &behind), heard);
+        for len in 0..report.len() {
+            assert_eq!(receiver_report(7, &report[..len]), None);
+        }
     }
 }

@@ -6,12 +6,15 @@
 
 mod destination;
 mod header;
+mod interleaved;
 mod payload;
+mod plan;
 mod sdp;
 mod sender;
+mod sockets;
 
-pub use destination::DestinationStats;
-pub use sender::{DestinationId, Options, Sender};
+pub use destination::{DestinationStats, Reception};
+pub use sender::{DestinationId, Options, Sender, Spread};
 
 /// The first dynamic payload type (RFC 3551, 6).
 const PAYLOAD_TYPE: u8 = 96;

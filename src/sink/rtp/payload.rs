@@ -26,9 +26,15 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Every piece of a frame that fits `room` bytes, in order. Parameter sets and delimiters are left out: the first go by
-/// themselves ([`parameters`]).
-pub(super) fn pieces(codec: Codec, data: &[u8], room: usize, mut each: impl FnMut(Piece<'_>)) {
+/// Every piece of a frame that fits `room` bytes, in order. Delimiters are left out, and the parameter sets that are among
+/// `apart`: those go by themselves ([`parameters`]).
+pub(super) fn pieces(
+    codec: Codec,
+    data: &[u8],
+    room: usize,
+    apart: Option<&ParameterSets>,
+    mut each: impl FnMut(Piece<'_>),
+) {
     let room = room.max(MOST_PREFIX + 1);
     if !codec.has_nal_units() {
         // RFC 7741, 4.2: no extension, S at the start of the one partition that is told apart.
@@ -38,8 +44,8 @@ pub(super) fn pieces(codec: Codec, data: &[u8], room: usize, mut each: impl FnMu
         return;
     }
     for unit in nal_units(data) {
-        let kind = unit.kind(codec);
-        if !kind.is_parameters() && kind != NalKind::Delimiter {
+        let is_apart = |sets: &ParameterSets| sets.contains(unit.data);
+        if unit.kind(codec) != NalKind::Delimiter && !apart.is_some_and(is_apart) {
             fragments(codec, unit.data, room, &mut each);
         }
     }
@@ -66,27 +72,30 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     }
 }
 
-/// The parameter sets as one payload, if they fit: STAP-A (RFC 6184, 5.7.1), AP (RFC 7798, 4.4.2). They are tiny and copied.
-pub(super) fn parameters(sets: &ParameterSets, room: usize) -> Option<Vec<u8>> {
-    let kinds = [NalKind::Vps, NalKind::Sps, NalKind::Pps];
-    let units = || kinds.into_iter().flat_map(|kind| sets.of(kind));
-    let mut out = match sets.codec() {
+/// Appends the parameter sets as one payload, STAP-A (RFC 6184, 5.7.1) or AP (RFC 7798, 4.4.2), since they are tiny.
+/// `false`, with nothing appended, if it has no room: they go one by one then ([`each_parameter`]).
+pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let fits = sets.iter().all(|unit| unit.len() <= usize::from(u16::MAX));
+    match sets.codec() {
         // The importance of the most important.
-        Codec::H264 => vec![units().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24],
-        _ => vec![48 << 1, 1],
-    };
-    for unit in units() {
-        out.extend(u16::try_from(unit.len()).ok()?.to_be_bytes());
+        Codec::H264 => out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24),
+        _ => out.extend([48 << 1, 1]),
+    }
+    for unit in sets.iter() {
+        out.extend((unit.len() as u16).to_be_bytes());
         out.extend_from_slice(unit);
     }
-    (out.len() <= room).then_some(out)
+    let fits = fits && out.len() - start <= room;
+    if !fits {
+        out.truncate(start);
+    }
+    fits
 }
 
 /// The parameter sets that [`parameters`] has no room for, one by one.
 pub(super) fn each_parameter(sets: &ParameterSets, room: usize, mut each: impl FnMut(Piece<'_>)) {
-    for kind in [NalKind::Vps, NalKind::Sps, NalKind::Pps] {
-        sets.of(kind).for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
-    }
+    sets.iter().for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
 }
 
 #[cfg(test)]
@@ -94,9 +103,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(codec: Codec, data: &[u8], room: usize) -> Vec<Vec<u8>> {
+    fn all(codec: Codec, data: &[u8], room: usize, apart: Option<&ParameterSets>) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        pieces(codec, data, room, |p| got.push([p.prefix(), p.body].concat()));
+        pieces(codec, data, room, apart, |p| got.push([p.prefix(), p.body].concat()));
         got
     }
 
@@ -128,14 +137,19 @@ mod tests {
     fn small_units_go_alone_and_parameter_sets_apart() {
         let frame =
             [0, 0, 0, 1, 9, 0x10, 0, 0, 1, 0x67, 66, 1, 0, 0, 1, 0x68, 1, 0, 0, 1, 6, 5, 1, 0, 0, 1, 0x65, 1, 2, 3];
-        assert_eq!(all(Codec::H264, &frame, 100), [vec![6, 5, 1], vec![0x65, 1, 2, 3]]);
         let sets = ParameterSets::find(Codec::H264, &frame).unwrap();
-        assert_eq!(parameters(&sets, 100).unwrap(), [0x78, 0, 3, 0x67, 66, 1, 0, 2, 0x68, 1]);
-        assert_eq!(parameters(&sets, 9), None);
+        assert_eq!(all(Codec::H264, &frame, 100, Some(&sets)), [vec![6, 5, 1], vec![0x65, 1, 2, 3]]);
+        let other = [0, 0, 1, 0x68, 2, 0, 0, 1, 0x41, 1];
+        assert_eq!(all(Codec::H264, &other, 100, Some(&sets)), [vec![0x68, 2], vec![0x41, 1]], "a set of its own");
+        assert_eq!(all(Codec::H264, &frame, 100, None).len(), 4);
+        let mut together = vec![7];
+        assert!(parameters(&sets, 100, &mut together));
+        assert_eq!(together, [7, 0x78, 0, 3, 0x67, 66, 1, 0, 2, 0x68, 1]);
+        assert!(!parameters(&sets, 9, &mut together) && together.len() == 11);
         let mut one_by_one = Vec::new();
         each_parameter(&sets, 9, |p| one_by_one.push(p.body.to_vec()));
         assert_eq!(one_by_one, [vec![0x67, 66, 1], vec![0x68, 1]]);
-        assert_eq!(all(Codec::Vp8, &[1, 2, 3, 4, 5, 6, 7], 5), [vec![0x10, 1, 2, 3, 4], vec![0, 5, 6, 7]]);
+        assert_eq!(all(Codec::Vp8, &[1, 2, 3, 4, 5, 6, 7], 5, None), [vec![0x10, 1, 2, 3, 4], vec![0, 5, 6, 7]]);
     }
 
     proptest! {
@@ -145,11 +159,11 @@ mod tests {
             room in 4usize..120,
         ) {
             for codec in [Codec::H264, Codec::Hevc] {
-                // Slices: parameter sets would be left out.
+                // Slices: delimiters would be left out.
                 let first = if codec == Codec::H264 { 0x41 } else { 2 };
                 let units: Vec<Vec<u8>> = units.iter().map(|u| [&[first, 1][..], u].concat()).collect();
                 let data: Vec<u8> = units.iter().flat_map(|u| [&[0, 0, 1], &u[..]].concat()).collect();
-                let payloads = all(codec, &data, room);
+                let payloads = all(codec, &data, room, None);
                 prop_assert!(payloads.iter().all(|p| p.len() <= room && !p.is_empty()));
                 prop_assert_eq!(rebuilt(codec, &payloads), units);
             }

@@ -34,20 +34,24 @@ pub(super) fn encoding(codec: Codec) -> Option<&'static str> {
     }
 }
 
+/// Where a session goes.
+pub(in crate::sink) struct Session<'a> {
+    /// An address of zeros and port 0 where the receiver names its own (RFC 2326, C.1).
+    pub(in crate::sink) to: SocketAddr,
+    pub(in crate::sink) from: IpAddr,
+    pub(in crate::sink) ttl: u32,
+    /// The track's name in RTSP.
+    pub(in crate::sink) control: Option<&'a str>,
+}
+
 /// A session of one video stream to one destination.
-pub(super) fn describe(
-    codec: Codec,
-    to: SocketAddr,
-    from: IpAddr,
-    ttl: u32,
-    session: u64,
-    sets: Option<&ParameterSets>,
-) -> Option<String> {
+pub(super) fn describe(codec: Codec, session: &Session<'_>, id: u64, sets: Option<&ParameterSets>) -> Option<String> {
+    let Session { to, from, ttl, control } = *session;
     let family = |ip: IpAddr| if ip.is_ipv4() { "IP4" } else { "IP6" };
     // RFC 8866, 5.7: IPv4 multicast brings its TTL.
     let reach = if to.is_ipv4() && to.ip().is_multicast() { format!("/{ttl}") } else { String::new() };
     let mut text = format!(
-        "v=0\r\no=- {session} 1 IN {} {from}\r\ns=framelease\r\nc=IN {} {}{reach}\r\nt=0 0\r\n\
+        "v=0\r\no=- {id} 1 IN {} {from}\r\ns=framelease\r\nc=IN {} {}{reach}\r\nt=0 0\r\n\
          m=video {} RTP/AVP {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} {}/90000\r\n",
         family(from),
         family(to.ip()),
@@ -73,6 +77,9 @@ pub(super) fn describe(
         // Writing to a String cannot fail.
         let _ = write!(text, "a=fmtp:{PAYLOAD_TYPE} {format}\r\n");
     }
+    if let Some(control) = control {
+        let _ = write!(text, "a=recvonly\r\na=control:{control}\r\n");
+    }
     Some(text)
 }
 
@@ -92,7 +99,8 @@ mod tests {
         let stream = [0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0, 0, 1, 0x68, 0xce];
         let sets = ParameterSets::find(Codec::H264, &stream);
         let to: SocketAddr = "239.1.2.3:5004".parse().unwrap();
-        let text = describe(Codec::H264, to, "10.0.0.1".parse().unwrap(), 4, 7, sets.as_ref()).unwrap();
+        let session = Session { to, from: "10.0.0.1".parse().unwrap(), ttl: 4, control: None };
+        let text = describe(Codec::H264, &session, 7, sets.as_ref()).unwrap();
         for line in [
             "o=- 7 1 IN IP4 10.0.0.1",
             "c=IN IP4 239.1.2.3/4",
@@ -102,8 +110,11 @@ mod tests {
         ] {
             assert!(text.split("\r\n").any(|l| l == line), "{line} in {text}");
         }
-        let text = describe(Codec::Vp8, "[::1]:6000".parse().unwrap(), "::1".parse().unwrap(), 1, 7, None).unwrap();
-        assert!(text.contains("c=IN IP6 ::1\r\n") && text.contains("VP8/90000") && !text.contains("fmtp"));
-        assert!(describe(Codec::Fwht, to, to.ip(), 1, 7, None).is_none());
+        let session =
+            Session { to: "[::]:0".parse().unwrap(), from: "::1".parse().unwrap(), ttl: 1, control: Some("video") };
+        let text = describe(Codec::Vp8, &session, 7, None).unwrap();
+        assert!(text.contains("c=IN IP6 ::\r\n") && text.contains("VP8/90000") && !text.contains("fmtp"));
+        assert!(text.ends_with("a=control:video\r\n"));
+        assert!(describe(Codec::Fwht, &session, 7, None).is_none());
     }
 }

@@ -4,24 +4,38 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::destination::{Destination, DestinationStats};
-use super::header::{bye, rtp, sender_report, RTP_BYTES};
-use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
-use super::sdp::{describe, encoding};
-use crate::bitstream::Codec;
+use super::destination::{Begun, Destination, DestinationStats};
+use super::header::RTP_BYTES;
+use super::plan::{Plan, Stamp};
+use super::sdp::{describe, encoding, Session};
+use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
-use crate::sys::udp::{Datagram, MOST};
 
-/// How often receivers are told wall-clock time and counts (RFC 3550, 6.2).
-const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Datagrams go out in bursts this far apart.
+/// Datagrams go out in bursts this far apart, or farther if they are few.
 const BURST: Duration = Duration::from_millis(1);
 /// IP and UDP headers, of IPv6.
 const BELOW_RTP: usize = 48;
+
+/// The time that a frame's packets are spread over, so that a key frame does not overrun queues on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Spread {
+    /// A part of the time from frame to frame, which is taken from the packets' timestamps.
+    Percent(u8),
+    /// A time.
+    Time(Duration),
+}
+
+impl From<Duration> for Spread {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
 
 /// How a stream is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +43,15 @@ const BELOW_RTP: usize = 48;
 pub struct Options {
     /// Bytes of the largest IP packet. Default 1400, which tunnels leave room for.
     pub mtu: usize,
-    /// A frame's packets are spread over this time. Default 8 ms, half a frame interval of 60 a second; zero sends them at
-    /// once.
-    pub spread: Duration,
-    /// Parameter sets are sent before a key frame when this time has passed since they last were. Default zero: before
-    /// each.
+    /// A frame's packets are spread over this time. Default half of the frame interval.
+    pub spread: Spread,
+    /// Parameter sets are sent before a key frame when this time has passed since they last were, when they are others,
+    /// and when a destination's stream begins. Default zero: before each.
     pub parameters_every: Duration,
     /// Hops of multicast packets. Default 1: the own network.
     pub ttl: u32,
+    /// Receivers on this host hear multicast packets, too. Default `true`.
+    pub loopback: bool,
     /// The interface that multicast goes out by, else the routes say.
     pub interface: Option<String>,
     /// Differentiated services code point (RFC 2474) of all packets: 34 (AF41) is usual for video.
@@ -47,9 +62,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mtu: 1400,
-            spread: Duration::from_millis(8),
+            spread: Spread::Percent(50),
             parameters_every: Duration::ZERO,
             ttl: 1,
+            loopback: true,
             interface: None,
             dscp: None,
         }
@@ -62,9 +78,9 @@ impl Options {
         Self { mtu: bytes.clamp(128, 9000), ..self }
     }
 
-    /// Spread over another time.
-    pub fn spread(self, spread: Duration) -> Self {
-        Self { spread, ..self }
+    /// Spread over another time; [`Duration::ZERO`] sends at once.
+    pub fn spread(self, spread: impl Into<Spread>) -> Self {
+        Self { spread: spread.into(), ..self }
     }
 
     /// With parameter sets at most so often.
@@ -75,6 +91,11 @@ impl Options {
     /// With another reach of multicast.
     pub fn ttl(self, ttl: u32) -> Self {
         Self { ttl: ttl.min(255), ..self }
+    }
+
+    /// With multicast heard on this host, or not.
+    pub fn loopback(self, loopback: bool) -> Self {
+        Self { loopback, ..self }
     }
 
     /// Multicast by this interface.
@@ -92,24 +113,24 @@ impl Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DestinationId(u64);
 
-/// A datagram of the frame that is being sent: what goes before its bytes, and where those are.
-struct Planned {
-    prefix: [u8; MOST_PREFIX],
-    prefix_len: usize,
-    start: usize,
-    len: usize,
-    /// In the parameter sets and not in the packet.
-    is_parameters: bool,
+/// The frame that is being sent.
+struct Sending {
+    /// Its lease.
+    packet: Packet,
+    begun: Instant,
+    spread: Duration,
+    /// What the network has not taken by then is given up.
+    patience: Duration,
 }
 
 /// Sends one stream.
 ///
 /// The destinations of a sender get the same packets, with one SSRC; each loses and drops for itself: where the network
-/// takes no more (or the host is unreachable), the rest of that frame and everything up to a key frame is not sent there,
-/// counted, and nobody else notices.
+/// takes no more for a frame interval, or the host is unreachable, the rest of that frame and everything up to an intact
+/// key frame is not sent there, counted, and nobody else notices.
 ///
 /// Costs of a frame: a system call for each burst of up to 64 datagrams and destination; no copy and, in steady state, no
-/// allocation but for parameter sets and reports.
+/// allocation.
 pub struct Sender {
     codec: Codec,
     options: Options,
@@ -120,18 +141,21 @@ pub struct Sender {
     /// RTP time at the stream's time 0.
     offset: u32,
     session: u64,
-    /// The frame that is being sent, holding its lease.
-    frame: Option<Packet>,
-    parameters: Vec<u8>,
-    plan: Vec<Planned>,
-    sent: usize,
+    frame: Option<Sending>,
+    plan: Plan,
     timestamp: u32,
-    begun: Instant,
+    /// The frame before: its time, and what the time to it was.
+    last_ns: Option<u64>,
+    interval: Duration,
     parameters_sent: Option<Instant>,
-    reported: Option<Instant>,
-    /// The latest stream's parameter sets, for the session description.
-    latest: Option<std::sync::Arc<crate::bitstream::ParameterSets>>,
+    /// The latest stream's parameter sets.
+    latest: Option<Arc<ParameterSets>>,
+    /// What receivers know the source by (RFC 3550, 6.5.1).
+    name: String,
 }
+
+/// The frame interval while nothing is known, and the shortest and the longest that is believed.
+const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_millis(1), Duration::from_secs(1)];
 
 /// RFC 3550, 5.1: sequence numbers, timestamps and SSRC begin at random.
 fn random() -> u64 {
@@ -159,39 +183,62 @@ impl Sender {
             offset: (start >> 32) as u32,
             session: ids >> 32,
             frame: None,
-            parameters: Vec::new(),
-            plan: Vec::new(),
-            sent: 0,
+            plan: Plan::default(),
             timestamp: 0,
-            begun: Instant::now(),
+            last_ns: None,
+            interval: INTERVALS[0],
             parameters_sent: None,
-            reported: None,
             latest: None,
+            name: format!("framelease-{:08x}", (ids >> 32) as u32),
         })
     }
 
-    /// Sends to one more host or group, from the next key frame on. RTCP goes to the next port.
+    /// Sends to one more host or group, from the next intact key frame on. RTCP goes to the next port.
     ///
     /// # Errors
     /// What the socket reports: an unknown interface, no route.
     pub fn add(&mut self, to: SocketAddr) -> Result<DestinationId> {
-        let destination = Destination::open(to, &self.options)?;
+        let destination = Destination::udp(to, &self.options)?;
+        Ok(self.add_destination(destination))
+    }
+
+    pub(super) fn add_destination(&mut self, destination: Destination) -> DestinationId {
         let id = DestinationId(self.next_id);
         self.next_id += 1;
         self.destinations.push((id, destination));
-        Ok(id)
+        id
     }
 
     /// Sends there no more, and says so (RTCP BYE). Unknown ones are none.
     pub fn remove(&mut self, id: DestinationId) {
         if let Some(at) = self.destinations.iter().position(|(i, _)| *i == id) {
-            let (_, destination) = self.destinations.remove(at);
-            destination.control(&bye(self.ssrc));
+            let (_, mut destination) = self.destinations.remove(at);
+            destination.leave(self.ssrc, &self.name, self.timestamp, unix_ns(Duration::ZERO));
+        }
+    }
+
+    /// Sends there nothing from now on; [`Sender::resume`] begins anew with a key frame.
+    pub fn pause(&mut self, id: DestinationId) {
+        self.set_paused(id, true);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&mut self, id: DestinationId) {
+        self.set_paused(id, false);
+    }
+
+    fn set_paused(&mut self, id: DestinationId, is_paused: bool) {
+        if let Some(destination) = self.destination_mut(id) {
+            destination.pause(is_paused);
         }
     }
 
     fn destination(&self, id: DestinationId) -> Option<&Destination> {
         self.destinations.iter().find(|(i, _)| *i == id).map(|(_, d)| d)
+    }
+
+    fn destination_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
+        self.destinations.iter_mut().find(|(i, _)| *i == id).map(|(_, d)| d)
     }
 
     /// Counts of a destination; `None` for one that is not there.
@@ -201,15 +248,40 @@ impl Sender {
 
     /// `true` while a destination gets nothing until a key frame comes: time to force one.
     pub fn awaits_key(&self) -> bool {
-        self.destinations.iter().any(|(_, d)| d.awaits_key)
+        self.destinations.iter().any(|(_, d)| d.awaits_key())
     }
 
     /// The session description of a destination (RFC 8866), with the parameter sets of the latest packet; `None` for one
     /// that is not there.
     pub fn sdp(&self, id: DestinationId) -> Option<String> {
         let destination = self.destination(id)?;
-        let (to, from) = (destination.to, destination.from().ip());
-        describe(self.codec, to, from, self.options.ttl, self.session, self.latest.as_deref())
+        let from = destination.from().unwrap_or(destination.to.ip());
+        self.describe(&Session { to: destination.to, from, ttl: self.options.ttl, control: None })
+    }
+
+    pub(super) fn describe(&self, session: &Session<'_>) -> Option<String> {
+        describe(self.codec, session, self.session, self.latest.as_deref())
+    }
+
+    /// The sequence number of the next packet, and the stream's SSRC.
+    pub(super) fn position(&self) -> (u16, u32) {
+        (self.sequence, self.ssrc)
+    }
+
+    /// When the receiver was last heard of, and whether its reports were looked at just now.
+    pub(super) fn heard(&mut self, id: DestinationId) -> Option<Instant> {
+        let ssrc = self.ssrc;
+        let destination = self.destination_mut(id)?;
+        destination.listen(ssrc);
+        destination.heard()
+    }
+
+    /// A report that a receiver sent in its connection.
+    pub(super) fn hear(&mut self, id: DestinationId, bytes: &[u8]) {
+        let ssrc = self.ssrc;
+        if let Some(destination) = self.destination_mut(id) {
+            destination.hear(ssrc, bytes);
+        }
     }
 
     /// Takes a frame. What is left of the one before is sent at once. [`Sender::send_due`] sends it. An empty packet, as a
@@ -218,8 +290,9 @@ impl Sender {
     /// # Errors
     /// `InvalidArgument` for a packet of another codec.
     pub fn submit(&mut self, packet: &Packet) -> Result<()> {
-        if packet.meta().codec != self.codec {
-            let text = format!("a packet of {} in a stream of {}", packet.meta().codec, self.codec);
+        let meta = packet.meta();
+        if meta.codec != self.codec {
+            let text = format!("a packet of {} in a stream of {}", meta.codec, self.codec);
             return Err(Error::new(ErrorKind::InvalidArgument, "rtp", text));
         }
         self.send(usize::MAX);
@@ -227,143 +300,116 @@ impl Sender {
         if packet.picture().is_empty() {
             return Ok(());
         }
-        let now = Instant::now();
+        self.measure(meta.timestamp_ns);
+        let sets = packet.parameter_sets();
+        let are_new = sets.is_some() && self.latest.as_deref() != sets.map(|s| &**s);
+        if are_new {
+            self.latest = sets.cloned();
+        }
+        let (mut is_wanted, mut begins) = (false, false);
         for (_, destination) in &mut self.destinations {
-            destination.is_lost = destination.awaits_key && !packet.is_key();
-            if destination.is_lost {
-                // Nobody misses what came before the first key frame.
-                let stats = &mut destination.stats;
-                stats.dropped += u64::from(stats.frames > 0 || stats.last_error.is_some());
-            } else {
-                destination.awaits_key = false;
-            }
+            let begun = destination.begin(packet);
+            is_wanted |= begun != Begun::Not;
+            begins |= begun == Begun::First;
         }
-        if let Some(sets) = packet.parameter_sets() {
-            self.latest = Some(sets.clone());
+        if !is_wanted {
+            return Ok(());
         }
-        self.make_plan(packet, now);
+        let now = Instant::now();
+        let is_due = self.parameters_sent.map_or(true, |at| now.duration_since(at) >= self.options.parameters_every);
+        let first = sets.filter(|_| packet.is_key() && (is_due || are_new || begins));
+        if first.is_some() {
+            self.parameters_sent = Some(now);
+        }
         // 90 kHz (RFC 6184, 5.1), of any length of time.
-        let ticks = (u128::from(packet.meta().timestamp_ns) * 9 / 100_000) as u32;
+        let ticks = (u128::from(meta.timestamp_ns) * 9 / 100_000) as u32;
         self.timestamp = self.offset.wrapping_add(ticks);
-        (self.frame, self.begun, self.sent) = (Some(packet.clone()), now, 0);
+        let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
+        let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
+        self.plan.make(packet, first.map(|s| &**s), room, stamp);
+        self.sequence = self.sequence.wrapping_add(self.plan.len() as u16);
+        let spread = match self.options.spread {
+            Spread::Time(time) => time,
+            Spread::Percent(percent) => self.interval * u32::from(percent.min(100)) / 100,
+        };
+        let patience = spread.max(self.interval);
+        self.frame = Some(Sending { packet: packet.clone(), begun: now, spread, patience });
         Ok(())
     }
 
-    fn make_plan(&mut self, packet: &Packet, now: Instant) {
-        let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
-        self.plan.clear();
-        self.parameters.clear();
-        let is_due = self.parameters_sent.map_or(true, |at| now.duration_since(at) >= self.options.parameters_every);
-        let add = |plan: &mut Vec<Planned>, piece: &Piece<'_>, start: usize, is_parameters: bool| {
-            let mut prefix = [0; MOST_PREFIX];
-            let prefix_len = piece.prefix().len();
-            prefix[..prefix_len].copy_from_slice(piece.prefix());
-            plan.push(Planned { prefix, prefix_len, start, len: piece.body.len(), is_parameters });
-        };
-        if let (Some(sets), true) = (packet.parameter_sets(), packet.is_key() && is_due) {
-            let (plan, kept) = (&mut self.plan, &mut self.parameters);
-            let mut keep = |piece: Piece<'_>| {
-                add(plan, &piece, kept.len(), true);
-                kept.extend_from_slice(piece.body);
-            };
-            match parameters(sets, room) {
-                Some(together) => keep(Piece::new(&[], &together)),
-                None => each_parameter(sets, room, keep),
-            }
-            self.parameters_sent = Some(now);
-        }
-        let data = packet.bytes();
-        let plan = &mut self.plan;
-        pieces(self.codec, data, room, |piece| {
-            // A piece is a part of the data: so far from its start.
-            let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
-            add(plan, &piece, start, false);
-        });
+    fn measure(&mut self, timestamp_ns: u64) {
+        let since = self.last_ns.replace(timestamp_ns).and_then(|last| timestamp_ns.checked_sub(last));
+        let interval = since.map(Duration::from_nanos).filter(|i| (INTERVALS[1]..=INTERVALS[2]).contains(i));
+        self.interval = interval.unwrap_or(self.interval);
     }
 
-    /// Sends the datagrams that are due now, and returns how long it is until more are; `None` if none are left.
+    /// Sends the datagrams that are due now, and returns how long it is until it must be called again: more are due, or the
+    /// network took no more. `None` if the frame is over.
     pub fn send_due(&mut self) -> Option<Duration> {
-        let elapsed = self.begun.elapsed();
-        let bursts = (self.options.spread.as_micros() / BURST.as_micros()).max(1) as usize;
-        let per_burst = self.plan.len().div_ceil(bursts).max(1);
-        let due = match elapsed >= self.options.spread {
-            true => usize::MAX,
-            false => (elapsed.as_micros() / BURST.as_micros()) as usize + 1,
-        };
-        self.send(due.saturating_mul(per_burst));
-        if self.sent < self.plan.len() {
-            let next = BURST * (self.sent / per_burst) as u32;
-            return Some(next.saturating_sub(self.begun.elapsed()));
+        let frame = self.frame.as_ref()?;
+        let (elapsed, spread, patience) = (frame.begun.elapsed(), frame.spread, frame.patience);
+        let count = self.plan.len();
+        let bursts = (spread.as_micros() / BURST.as_micros()).clamp(1, count.max(1) as u128) as u32;
+        let step = (spread / bursts).max(Duration::from_micros(1));
+        let burst =
+            u32::try_from(elapsed.as_micros() / step.as_micros()).unwrap_or(bursts).saturating_add(1).min(bursts);
+        let due = (count * burst as usize).div_ceil(bursts as usize);
+        self.send(due);
+        let is_behind = self.destinations.iter().any(|(_, d)| d.is_behind(due));
+        if elapsed >= patience || !is_behind && due == count {
+            self.end_frame();
+            return None;
         }
-        self.end_frame();
-        None
+        let next = if due < count { step * burst } else { elapsed + BURST };
+        Some(next.saturating_sub(elapsed))
     }
 
     /// Sends up to this many datagrams of the frame.
     fn send(&mut self, until: usize) {
-        let Some(packet) = &self.frame else { return };
-        let until = until.min(self.plan.len());
-        let data = packet.bytes();
-        while self.sent < until {
-            let planned = &self.plan[self.sent..until.min(self.sent + MOST)];
-            let mut heads = [[0; RTP_BYTES + MOST_PREFIX]; MOST];
-            for (i, (head, p)) in heads.iter_mut().zip(planned).enumerate() {
-                let is_last = self.sent + i + 1 == self.plan.len();
-                let sequence = self.sequence.wrapping_add(i as u16);
-                head[..RTP_BYTES].copy_from_slice(&rtp(is_last, sequence, self.timestamp, self.ssrc));
-                head[RTP_BYTES..].copy_from_slice(&p.prefix);
-            }
-            let mut datagrams: [Datagram<'_>; MOST] = [[&[]; 2]; MOST];
-            for ((datagram, head), p) in datagrams.iter_mut().zip(&heads).zip(planned) {
-                let from = if p.is_parameters { &self.parameters } else { data };
-                let body = from.get(p.start..p.start + p.len).unwrap_or(&[]);
-                *datagram = [&head[..RTP_BYTES + p.prefix_len], body];
-            }
-            for (_, destination) in self.destinations.iter_mut().filter(|(_, d)| !d.is_lost) {
-                destination.send(&datagrams[..planned.len()]);
-            }
-            self.sequence = self.sequence.wrapping_add(planned.len() as u16);
-            self.sent += planned.len();
+        let Some(frame) = &self.frame else { return };
+        let data = frame.packet.bytes();
+        for (_, destination) in &mut self.destinations {
+            destination.send(&self.plan, data, until);
         }
     }
 
     /// The lease of a frame that was sent ends; receivers are told the time now and then.
     fn end_frame(&mut self) {
-        let Some(packet) = self.frame.take() else { return };
-        for (_, destination) in self.destinations.iter_mut().filter(|(_, d)| !d.is_lost) {
-            destination.stats.frames += 1;
-        }
-        let is_due = self.reported.map_or(true, |at| at.elapsed() >= REPORT_EVERY);
-        if !is_due {
-            return;
-        }
-        self.reported = Some(Instant::now());
+        let Some(frame) = self.frame.take() else { return };
         // The wall-clock time at which the frame was taken, if its clock is known.
-        let age = match packet.meta().flags.contains(FrameFlags::MONOTONIC) {
-            true => Duration::from_nanos(monotonic_ns().saturating_sub(packet.meta().timestamp_ns)),
-            false => self.begun.elapsed(),
+        let meta = frame.packet.meta();
+        let age = || match meta.flags.contains(FrameFlags::MONOTONIC) {
+            true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
+            false => frame.begun.elapsed(),
         };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let unix_ns = u64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(0);
-        let name = format!("framelease-{:08x}", self.session as u32);
-        for (_, destination) in &self.destinations {
-            destination.control(&sender_report(self.ssrc, &destination.report(self.timestamp, unix_ns), &name));
+        for (_, destination) in &mut self.destinations {
+            if destination.end(self.plan.len()) {
+                destination.report(self.ssrc, &self.name, self.timestamp, || unix_ns(age()));
+            }
         }
+        self.plan.clear();
     }
+}
+
+/// So long ago, in nanoseconds since 1970.
+fn unix_ns(age: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(0)
 }
 
 impl Drop for Sender {
     /// Says goodbye (RTCP BYE).
     fn drop(&mut self) {
-        for (_, destination) in &self.destinations {
-            destination.control(&bye(self.ssrc));
+        let now = unix_ns(Duration::ZERO);
+        for (_, destination) in &mut self.destinations {
+            destination.leave(self.ssrc, &self.name, self.timestamp, now);
         }
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to: Vec<_> = self.destinations.iter().map(|(_, d)| d.to).collect();
+        let to: Vec<_> = self.destinations.iter().map(|(_, d)| d).collect();
         write!(f, "Sender({}, ssrc {:08x}, to {to:?})", self.codec, self.ssrc)
     }
 }

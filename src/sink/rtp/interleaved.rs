@@ -1,0 +1,213 @@
+//! RTP and RTCP packets in a TCP connection, between RTSP messages (RFC 2326, 10.12).
+
+use std::fmt;
+use std::io::IoSlice;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::socket::{sendmsg, MsgFlags};
+
+use crate::error::{Error, Result};
+use crate::sys::calls::retry;
+use crate::sys::udp::{Datagram, MOST};
+
+/// Bytes before a packet: `$`, channel, length.
+const FRAME_BYTES: usize = 4;
+
+/// A connection's way out, which messages and packets share. What the kernel does not take at once is copied and waits, up
+/// to a limit.
+#[derive(Clone)]
+pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
+
+struct State {
+    stream: TcpStream,
+    waiting: Vec<u8>,
+    limit_bytes: usize,
+    failed: Option<Errno>,
+}
+
+impl State {
+    fn send(&mut self, slices: &[IoSlice<'_>]) -> std::result::Result<usize, Errno> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let fd: RawFd = self.stream.as_raw_fd();
+        let sent = retry(|| sendmsg::<()>(fd, slices, &[], flags, None));
+        match sent {
+            Err(Errno::EAGAIN) => Ok(0),
+            Err(e) => {
+                self.failed = Some(e);
+                Err(e)
+            }
+            sent => sent,
+        }
+    }
+
+    fn flush(&mut self) -> std::result::Result<(), Errno> {
+        if let Some(e) = self.failed {
+            return Err(e);
+        }
+        if !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            let sent = self.send(&[IoSlice::new(&waiting)]);
+            self.waiting = waiting;
+            self.waiting.drain(..sent?);
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.waiting.is_empty() || self.waiting.len() + bytes <= self.limit_bytes
+    }
+}
+
+impl Outbox {
+    pub(in crate::sink) fn new(stream: TcpStream, limit_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { stream, waiting: Vec::new(), limit_bytes, failed: None })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that the kernel has not taken yet.
+    pub(in crate::sink) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The connection cannot be written any more.
+    pub(in crate::sink) fn has_failed(&self) -> bool {
+        self.lock().failed.is_some()
+    }
+
+    /// Sends what waits, as far as the kernel takes it.
+    pub(in crate::sink) fn flush(&self) -> Result<()> {
+        self.lock().flush().map_err(|e| Error::os("sendmsg", e))
+    }
+
+    /// Sends a message, or keeps it to be sent. `Exhausted` if too much waits already: the peer does not read.
+    pub(in crate::sink) fn message(&self, bytes: &[u8]) -> Result<()> {
+        let mut state = self.lock();
+        state.flush().map_err(|e| Error::os("sendmsg", e))?;
+        if !state.has_room(bytes.len()) {
+            return Err(Error::os("sendmsg", Errno::ENOMEM).detail(format!("{} bytes wait", state.waiting.len())));
+        }
+        let sent = match state.waiting.is_empty() {
+            true => state.send(&[IoSlice::new(bytes)]).map_err(|e| Error::os("sendmsg", e))?,
+            false => 0,
+        };
+        state.waiting.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    /// Sends packets on a channel and returns how many are on their way: whole ones always, since half of one would make
+    /// everything behind it unreadable. `EAGAIN` if too much waits already.
+    pub(super) fn packets(&self, channel: u8, datagrams: &[Datagram<'_>]) -> std::result::Result<usize, Errno> {
+        let mut state = self.lock();
+        state.flush()?;
+        let datagrams = &datagrams[..datagrams.len().min(MOST)];
+        let bytes = |datagram: &Datagram<'_>| datagram.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut frames = [[b'$', channel, 0, 0]; MOST];
+        for (frame, datagram) in frames.iter_mut().zip(datagrams) {
+            frame[2..].copy_from_slice(&u16::try_from(bytes(datagram)).map_err(|_| Errno::EMSGSIZE)?.to_be_bytes());
+        }
+        let mut left = 0;
+        if state.waiting.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MOST * 3];
+            for (slices, (frame, datagram)) in slices.chunks_mut(3).zip(frames.iter().zip(datagrams)) {
+                slices.copy_from_slice(&[&frame[..], datagram[0], datagram[1]].map(IoSlice::new));
+            }
+            left = state.send(&slices[..datagrams.len() * 3])?;
+        }
+        // What the kernel did not take is copied: the rest of a packet in any case, whole ones while there is room.
+        let mut count = 0;
+        for (frame, datagram) in frames.iter().zip(datagrams) {
+            let whole = FRAME_BYTES + bytes(datagram);
+            if left < whole {
+                if left == 0 && !state.has_room(whole) {
+                    break;
+                }
+                for piece in [&frame[..], datagram[0], datagram[1]] {
+                    let skipped = left.min(piece.len());
+                    state.waiting.extend_from_slice(&piece[skipped..]);
+                    left -= skipped;
+                }
+            } else {
+                left -= whole;
+            }
+            count += 1;
+        }
+        if count == 0 {
+            Err(Errno::EAGAIN)
+        } else {
+            Ok(count)
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes wait", self.waiting())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn packets_stay_whole_whatever_the_peer_reads() {
+        let (near, mut far) = pair();
+        near.set_nonblocking(true).unwrap();
+        let out = Outbox::new(near, 100_000);
+        let body: Vec<u8> = (0..1300u32).map(|i| i as u8).collect();
+        let datagrams: Vec<Datagram<'_>> = (0..40).map(|_| [&[1u8, 2, 3][..], &body[..]]).collect();
+        let mut sent = 0;
+        // Until kernel and backlog are full.
+        loop {
+            match out.packets(4, &datagrams) {
+                Ok(count) => sent += count,
+                Err(e) => break assert_eq!(e, Errno::EAGAIN),
+            }
+        }
+        assert!(sent > 70 && out.waiting() <= 100_000 && out.waiting() > 90_000);
+        assert!(out.message(&[0; 20_000]).is_err(), "no room for a message");
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).unwrap();
+            all
+        });
+        while out.waiting() > 0 {
+            out.flush().unwrap();
+            std::thread::yield_now();
+        }
+        out.message(b"RTSP").unwrap();
+        drop(out);
+        let all = reader.join().unwrap();
+        let whole = [&[b'$', 4, 0x05, 0x17, 1, 2, 3][..], &body].concat();
+        assert_eq!(all.len(), sent * whole.len() + 4);
+        assert!(all.chunks(whole.len()).take(sent).all(|chunk| chunk == whole));
+        assert!(all.ends_with(b"RTSP"));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_told_once_and_for_ever() {
+        let (near, far) = pair();
+        let out = Outbox::new(near, 1000);
+        drop(far);
+        let failed = (0..100).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            out.packets(0, &[[&[1], &[2]]]).err()
+        });
+        assert!(matches!(failed, Some(Errno::EPIPE | Errno::ECONNRESET)), "{failed:?}");
+        assert!(out.has_failed() && out.message(b"x").is_err());
+    }
+}

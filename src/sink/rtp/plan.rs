@@ -1,0 +1,94 @@
+//! A frame as datagrams: what goes before each piece of it, and where the piece is.
+
+use super::header::{rtp, RTP_BYTES};
+use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
+use crate::bitstream::ParameterSets;
+use crate::frame::Packet;
+use crate::sys::udp::{Datagram, MOST};
+
+struct Planned {
+    head: [u8; RTP_BYTES + MOST_PREFIX],
+    head_len: u8,
+    start: usize,
+    len: usize,
+    /// In the plan's own bytes and not in the frame's.
+    is_own: bool,
+}
+
+/// The datagrams of one frame. Its memory is used again for the next one.
+#[derive(Default)]
+pub(super) struct Plan {
+    planned: Vec<Planned>,
+    own: Vec<u8>,
+}
+
+/// What the headers of a frame's packets have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) ssrc: u32,
+    pub(super) timestamp: u32,
+    /// Of the first packet.
+    pub(super) sequence: u16,
+}
+
+impl Plan {
+    /// Plans a frame, `room` bytes of payload a datagram; `first` are parameter sets to go before it.
+    pub(super) fn make(&mut self, packet: &Packet, first: Option<&ParameterSets>, room: usize, stamp: Stamp) {
+        self.planned.clear();
+        self.own.clear();
+        if let Some(sets) = first {
+            if parameters(sets, room, &mut self.own) {
+                let together = Piece::new(&[], &self.own);
+                add(&mut self.planned, &together, 0, true);
+            } else {
+                let (planned, own) = (&mut self.planned, &mut self.own);
+                each_parameter(sets, room, |piece| {
+                    add(planned, &piece, own.len(), true);
+                    own.extend_from_slice(piece.body);
+                });
+            }
+        }
+        let (data, planned) = (packet.bytes(), &mut self.planned);
+        // A key frame's sets are those in force; what another frame brings goes where it stands.
+        let apart = packet.parameter_sets().filter(|_| packet.is_key());
+        pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |piece| {
+            // A piece is a part of the data: so far from its start.
+            let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
+            add(planned, &piece, start, false);
+        });
+        let last = self.planned.len().saturating_sub(1);
+        for (i, planned) in self.planned.iter_mut().enumerate() {
+            let sequence = stamp.sequence.wrapping_add(i as u16);
+            planned.head[..RTP_BYTES].copy_from_slice(&rtp(i == last, sequence, stamp.timestamp, stamp.ssrc));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.planned.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// The datagrams from `from` up to `until`, as many as one call takes, and how many they are. `data` are the frame's
+    /// bytes.
+    pub(super) fn datagrams<'a>(&'a self, data: &'a [u8], from: usize, until: usize) -> ([Datagram<'a>; MOST], usize) {
+        let mut datagrams: [Datagram<'_>; MOST] = [[&[]; 2]; MOST];
+        let planned = self.planned.get(from..until.min(self.len()).min(from + MOST)).unwrap_or(&[]);
+        for (datagram, p) in datagrams.iter_mut().zip(planned) {
+            let bytes = if p.is_own { &self.own } else { data };
+            let body = bytes.get(p.start..p.start + p.len).unwrap_or(&[]);
+            *datagram = [&p.head[..usize::from(p.head_len)], body];
+        }
+        (datagrams, planned.len())
+    }
+}
+
+fn add(planned: &mut Vec<Planned>, piece: &Piece<'_>, start: usize, is_own: bool) {
+    let prefix = piece.prefix();
+    let mut head = [0; RTP_BYTES + MOST_PREFIX];
+    head[RTP_BYTES..RTP_BYTES + prefix.len()].copy_from_slice(prefix);
+    let head_len = (RTP_BYTES + prefix.len()) as u8;
+    planned.push(Planned { head, head_len, start, len: piece.body.len(), is_own });
+}
