@@ -5,4 +5,5 @@
 mod allocations;
 mod matroska;
 mod rtp;
+mod rtsp;
 mod support;

@@ -402,7 +402,7 @@ fn this_host_hears_a_group_if_it_shall() {
 }
 
 /// The address that goes out to the group, or a visible skip if there is no route.
-fn routed() -> Option<Ipv4Addr> {
+pub fn routed() -> Option<Ipv4Addr> {
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     match probe.connect((GROUP, 9)).and_then(|()| probe.local_addr()) {
         Ok(SocketAddr::V4(from)) => Some(*from.ip()),
@@ -468,19 +468,6 @@ fn by_ffmpeg(
     let text = String::from_utf8(out.stdout).unwrap();
     let sums = text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap().to_owned());
     Some((sums.collect(), expected))
-}
-
-/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a datagram
-/// in the receiver's buffer, which costs what follows up to a key frame.
-fn run(sums: &[String], of: &[String]) -> usize {
-    let is_next = |pair: &[String]| (0..of.len()).any(|i| of[i] == pair[0] && of[(i + 1) % of.len()] == pair[1]);
-    let mut longest = 0;
-    let mut now = 1;
-    for pair in sums.windows(2) {
-        now = if is_next(pair) { now + 1 } else { 1 };
-        longest = longest.max(now);
-    }
-    longest
 }
 
 #[test]

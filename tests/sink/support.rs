@@ -128,3 +128,16 @@ pub fn frame_sums(file: &str, format: Option<&str>, input: &[u8]) -> Option<Vec<
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a datagram
+/// in the receiver's buffer, which costs what follows up to a key frame.
+pub fn run(sums: &[String], of: &[String]) -> usize {
+    let is_next = |pair: &[String]| (0..of.len()).any(|i| of[i] == pair[0] && of[(i + 1) % of.len()] == pair[1]);
+    let mut longest = 0;
+    let mut now = 1;
+    for pair in sums.windows(2) {
+        now = if is_next(pair) { now + 1 } else { 1 };
+        longest = longest.max(now);
+    }
+    longest
+}

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::sys::calls::retry;
 use crate::sys::udp::{Datagram, MOST};
 
+/// Room that packets leave to messages.
+const MESSAGE_ROOM: usize = 1 << 16;
 /// Bytes before a packet: `$`, channel, length.
 const FRAME_BYTES: usize = 4;
 
@@ -22,7 +24,7 @@ const FRAME_BYTES: usize = 4;
 pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
 
 struct State {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     waiting: Vec<u8>,
     limit_bytes: usize,
     failed: Option<Errno>,
@@ -56,13 +58,13 @@ impl State {
         Ok(())
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        self.waiting.is_empty() || self.waiting.len() + bytes <= self.limit_bytes
+    fn has_room(&self, bytes: usize, spare: usize) -> bool {
+        self.waiting.len() + bytes <= self.limit_bytes + spare
     }
 }
 
 impl Outbox {
-    pub(in crate::sink) fn new(stream: TcpStream, limit_bytes: usize) -> Self {
+    pub(in crate::sink) fn new(stream: Arc<TcpStream>, limit_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(State { stream, waiting: Vec::new(), limit_bytes, failed: None })))
     }
 
@@ -89,7 +91,7 @@ impl Outbox {
     pub(in crate::sink) fn message(&self, bytes: &[u8]) -> Result<()> {
         let mut state = self.lock();
         state.flush().map_err(|e| Error::os("sendmsg", e))?;
-        if !state.has_room(bytes.len()) {
+        if !state.has_room(bytes.len(), MESSAGE_ROOM) {
             return Err(Error::os("sendmsg", Errno::ENOMEM).detail(format!("{} bytes wait", state.waiting.len())));
         }
         let sent = match state.waiting.is_empty() {
@@ -124,7 +126,7 @@ impl Outbox {
         for (frame, datagram) in frames.iter().zip(datagrams) {
             let whole = FRAME_BYTES + bytes(datagram);
             if left < whole {
-                if left == 0 && !state.has_room(whole) {
+                if left == 0 && !state.has_room(whole, 0) {
                     break;
                 }
                 for piece in [&frame[..], datagram[0], datagram[1]] {
@@ -167,7 +169,7 @@ mod tests {
     fn packets_stay_whole_whatever_the_peer_reads() {
         let (near, mut far) = pair();
         near.set_nonblocking(true).unwrap();
-        let out = Outbox::new(near, 100_000);
+        let out = Outbox::new(Arc::new(near), 100_000);
         let body: Vec<u8> = (0..1300u32).map(|i| i as u8).collect();
         let datagrams: Vec<Datagram<'_>> = (0..40).map(|_| [&[1u8, 2, 3][..], &body[..]]).collect();
         let mut sent = 0;
@@ -179,7 +181,7 @@ mod tests {
             }
         }
         assert!(sent > 70 && out.waiting() <= 100_000 && out.waiting() > 90_000);
-        assert!(out.message(&[0; 20_000]).is_err(), "no room for a message");
+        assert!(out.message(&[0; 80_000]).is_err(), "no room for a message");
         let reader = std::thread::spawn(move || {
             let mut all = Vec::new();
             far.read_to_end(&mut all).unwrap();
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_gone_is_told_once_and_for_ever() {
         let (near, far) = pair();
-        let out = Outbox::new(near, 1000);
+        let out = Outbox::new(Arc::new(near), 1000);
         drop(far);
         let failed = (0..100).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -13,6 +13,10 @@ mod sdp;
 mod sender;
 mod sockets;
 
+pub(in crate::sink) use interleaved::Outbox;
+pub(in crate::sink) use sdp::{base64, Session};
+pub(in crate::sink) use sender::random;
+
 pub use destination::{DestinationStats, Reception};
 pub use sender::{DestinationId, Options, Sender, Spread};
 

@@ -7,7 +7,7 @@ use super::PAYLOAD_TYPE;
 use crate::bitstream::{Codec, NalKind, ParameterSets};
 
 /// RFC 4648, 4.
-fn base64(bytes: &[u8]) -> String {
+pub(in crate::sink) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for group in bytes.chunks(3) {

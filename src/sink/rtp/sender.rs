@@ -3,14 +3,16 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::destination::{Begun, Destination, DestinationStats};
+use super::destination::{Begun, Destination, DestinationStats, Transport};
 use super::header::RTP_BYTES;
+use super::interleaved::Outbox;
 use super::plan::{Plan, Stamp};
 use super::sdp::{describe, encoding, Session};
+use super::sockets::Sockets;
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{FrameFlags, Packet};
@@ -157,8 +159,8 @@ pub struct Sender {
 /// The frame interval while nothing is known, and the shortest and the longest that is believed.
 const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_millis(1), Duration::from_secs(1)];
 
-/// RFC 3550, 5.1: sequence numbers, timestamps and SSRC begin at random.
-fn random() -> u64 {
+/// What nobody can guess (RFC 3550, 5.1: sequence numbers, timestamps and SSRC begin at random).
+pub(in crate::sink) fn random() -> u64 {
     // The standard library's hasher keys are the kernel's random numbers.
     RandomState::new().build_hasher().finish()
 }
@@ -202,7 +204,24 @@ impl Sender {
         Ok(self.add_destination(destination))
     }
 
-    pub(super) fn add_destination(&mut self, destination: Destination) -> DestinationId {
+    /// Sends to a receiver that named both of its addresses, from `from`. Returns the ports that it comes from.
+    pub(in crate::sink) fn add_udp(
+        &mut self,
+        to: SocketAddr,
+        control: SocketAddr,
+        from: IpAddr,
+    ) -> Result<(DestinationId, (u16, u16))> {
+        let sockets = Sockets::open(to, Some(control), Some(from), &self.options)?;
+        let ports = sockets.ports();
+        Ok((self.add_destination(Destination::new(to, Transport::Udp(sockets))), ports))
+    }
+
+    /// Sends in a connection, RTP on `channel` and RTCP on the next one.
+    pub(in crate::sink) fn add_tcp(&mut self, to: SocketAddr, out: Outbox, channel: u8) -> DestinationId {
+        self.add_destination(Destination::new(to, Transport::Tcp(out, channel)))
+    }
+
+    fn add_destination(&mut self, destination: Destination) -> DestinationId {
         let id = DestinationId(self.next_id);
         self.next_id += 1;
         self.destinations.push((id, destination));
@@ -259,17 +278,21 @@ impl Sender {
         self.describe(&Session { to: destination.to, from, ttl: self.options.ttl, control: None })
     }
 
-    pub(super) fn describe(&self, session: &Session<'_>) -> Option<String> {
+    pub(in crate::sink) fn describe(&self, session: &Session<'_>) -> Option<String> {
         describe(self.codec, session, self.session, self.latest.as_deref())
     }
 
     /// The sequence number of the next packet, and the stream's SSRC.
-    pub(super) fn position(&self) -> (u16, u32) {
+    pub(in crate::sink) fn position(&self) -> (u16, u32) {
         (self.sequence, self.ssrc)
     }
 
-    /// When the receiver was last heard of, and whether its reports were looked at just now.
-    pub(super) fn heard(&mut self, id: DestinationId) -> Option<Instant> {
+    pub(in crate::sink) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// When the receiver was last heard of; what it sent until now is looked at.
+    pub(in crate::sink) fn heard(&mut self, id: DestinationId) -> Option<Instant> {
         let ssrc = self.ssrc;
         let destination = self.destination_mut(id)?;
         destination.listen(ssrc);
@@ -277,7 +300,7 @@ impl Sender {
     }
 
     /// A report that a receiver sent in its connection.
-    pub(super) fn hear(&mut self, id: DestinationId, bytes: &[u8]) {
+    pub(in crate::sink) fn hear(&mut self, id: DestinationId, bytes: &[u8]) {
         let ssrc = self.ssrc;
         if let Some(destination) = self.destination_mut(id) {
             destination.hear(ssrc, bytes);

@@ -1,0 +1,99 @@
+//! One client's TCP connection.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::sink::rtp::{random, Outbox};
+
+/// The most bytes that are read at a time, so that one client does not keep the others waiting.
+const READ: usize = 4096;
+/// How long a client may take to read why it was turned away.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(super) struct Connection {
+    /// Tells it from others that had its place.
+    pub(super) number: u64,
+    stream: Arc<TcpStream>,
+    pub(super) peer: SocketAddr,
+    pub(super) out: Outbox,
+    /// What came and is no whole message yet.
+    pub(super) inbox: Vec<u8>,
+    /// Since when it is none.
+    pub(super) since: Option<Instant>,
+    pub(super) heard: Instant,
+    pub(super) nonce: String,
+    pub(super) refusals: u32,
+    /// It is polled for writing, too.
+    pub(super) is_armed: bool,
+    /// Nothing more is read of it; it is closed then, or when the peer has read all.
+    pub(super) closes: Option<Instant>,
+}
+
+/// What a read brought.
+#[derive(PartialEq, Eq)]
+pub(super) enum Came {
+    Bytes,
+    Nothing,
+    End,
+}
+
+impl Connection {
+    pub(super) fn new(number: u64, stream: TcpStream, peer: SocketAddr, backlog_bytes: usize) -> Self {
+        let stream = Arc::new(stream);
+        Self {
+            number,
+            out: Outbox::new(Arc::clone(&stream), backlog_bytes),
+            stream,
+            peer,
+            inbox: Vec::new(),
+            since: None,
+            heard: Instant::now(),
+            nonce: format!("{:016x}{:016x}", random(), random()),
+            refusals: 0,
+            is_armed: false,
+            closes: None,
+        }
+    }
+
+    /// The address that the client asked at.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
+    }
+
+    pub(super) fn read(&mut self) -> Came {
+        let mut bytes = [0; READ];
+        crate::sys::calls::tick();
+        match (&*self.stream).read(&mut bytes) {
+            Ok(0) => Came::End,
+            // Not looked at any more.
+            Ok(_) if self.closes.is_some() => Came::Nothing,
+            Ok(len) => {
+                self.inbox.extend_from_slice(&bytes[..len]);
+                Came::Bytes
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Came::Nothing,
+            Err(_) => Came::End,
+        }
+    }
+
+    /// Says the last word. What the peer still sends is read and forgotten for a while: closed at once, the kernel would
+    /// take the last word back.
+    pub(super) fn close(&mut self) {
+        if self.closes.is_none() {
+            self.closes = Some(Instant::now() + LINGER);
+            self.inbox = Vec::new();
+            if self.out.waiting() == 0 {
+                let _ = self.stream.shutdown(Shutdown::Write);
+            }
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

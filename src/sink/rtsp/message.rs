@@ -1,0 +1,279 @@
+//! RTSP messages as bytes (RFC 2326, 4 to 7). Knows no session and no socket; whatever the bytes, it does not panic.
+
+use std::fmt::Write;
+
+/// The most bytes of a request's line and headers.
+pub(super) const MOST_HEAD: usize = 8 << 10;
+const MOST_HEADERS: usize = 64;
+const MOST_BODY: usize = 8 << 10;
+
+/// What the bytes of a connection begin with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// More must come.
+    Incomplete,
+    /// An empty line between messages, of so many bytes.
+    Blank(usize),
+    /// A packet on a channel (10.12), and the bytes of all of it.
+    Packet(u8, &'a [u8], usize),
+    /// A request, and the bytes of all of it.
+    Request(Request<'a>, usize),
+    /// Something else: the status that says what is wrong. The rest of the connection cannot be read.
+    Bad(Status),
+}
+
+/// A request. Its names are compared as they must be: methods by case, headers not.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    pub(super) method: &'a str,
+    pub(super) uri: &'a str,
+    headers: Vec<(&'a str, &'a str)>,
+    pub(super) has_body: bool,
+}
+
+/// Status codes (RFC 2326, 7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // They are named as in the RFC.
+pub enum Status {
+    Ok = 200,
+    BadRequest = 400,
+    Unauthorized = 401,
+    NotFound = 404,
+    MethodNotAllowed = 405,
+    NotAcceptable = 406,
+    RequestTimeout = 408,
+    EntityTooLarge = 413,
+    ParameterNotUnderstood = 451,
+    NotEnoughBandwidth = 453,
+    SessionNotFound = 454,
+    NotValidInState = 455,
+    UnsupportedTransport = 461,
+    InternalError = 500,
+    NotImplemented = 501,
+    Unavailable = 503,
+    VersionNotSupported = 505,
+    OptionNotSupported = 551,
+}
+
+impl Status {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::BadRequest => "Bad Request",
+            Self::Unauthorized => "Unauthorized",
+            Self::NotFound => "Not Found",
+            Self::MethodNotAllowed => "Method Not Allowed",
+            Self::NotAcceptable => "Not Acceptable",
+            Self::RequestTimeout => "Request Time-out",
+            Self::EntityTooLarge => "Request Entity Too Large",
+            Self::ParameterNotUnderstood => "Parameter Not Understood",
+            Self::NotEnoughBandwidth => "Not Enough Bandwidth",
+            Self::SessionNotFound => "Session Not Found",
+            Self::NotValidInState => "Method Not Valid in This State",
+            Self::UnsupportedTransport => "Unsupported Transport",
+            Self::InternalError => "Internal Server Error",
+            Self::NotImplemented => "Not Implemented",
+            Self::Unavailable => "Service Unavailable",
+            Self::VersionNotSupported => "RTSP Version not supported",
+            Self::OptionNotSupported => "Option not supported",
+        }
+    }
+}
+
+impl Request<'_> {
+    /// The first header of a name.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// The session's number, without its parameters (12.37).
+    pub(super) fn session(&self) -> Option<&str> {
+        self.header("Session").map(|s| s.split(';').next().unwrap_or("").trim())
+    }
+
+    /// The path of the URI, without host, query, and slash at its end; `*` as it is.
+    pub(super) fn path(&self) -> &str {
+        let rest = match self.uri.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
+            None => self.uri,
+        };
+        rest.split(['?', '#']).next().unwrap_or("").trim_end_matches('/')
+    }
+}
+
+/// Reads what the bytes begin with.
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    match bytes {
+        [] => return Parsed::Incomplete,
+        [b'$', channel, high, low, rest @ ..] => {
+            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            return match rest.get(..len) {
+                Some(packet) => Parsed::Packet(*channel, packet, 4 + len),
+                None => Parsed::Incomplete,
+            };
+        }
+        [b'$', ..] | [b'\r'] => return Parsed::Incomplete,
+        [b'\r', b'\n', ..] => return Parsed::Blank(2),
+        [b'\n', ..] => return Parsed::Blank(1),
+        _ => {}
+    }
+    let head = &bytes[..bytes.len().min(MOST_HEAD)];
+    let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
+        // What cannot become a request is not waited for.
+        let is_line = bytes.iter().take_while(|&&b| b != b'\r').all(|&b| b.is_ascii_graphic() || b == b' ');
+        return match (is_line, bytes.len() >= MOST_HEAD) {
+            (false, _) => Parsed::Bad(Status::BadRequest),
+            (true, true) => Parsed::Bad(Status::EntityTooLarge),
+            (true, false) => Parsed::Incomplete,
+        };
+    };
+    match request(&bytes[..end]) {
+        Err(status) => Parsed::Bad(status),
+        Ok((request, body)) => match bytes.len() - end - 4 < body {
+            true => Parsed::Incomplete,
+            false => Parsed::Request(request, end + 4 + body),
+        },
+    }
+}
+
+/// The request and the length of its body.
+fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
+    let text = std::str::from_utf8(head).map_err(|_| Status::BadRequest)?;
+    let mut lines = text.split("\r\n");
+    let mut words = lines.next().unwrap_or("").split(' ');
+    let (Some(method), Some(uri), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Status::BadRequest);
+    };
+    if !version.starts_with("RTSP/") || method.is_empty() || uri.is_empty() {
+        return Err(Status::BadRequest);
+    }
+    if version != "RTSP/1.0" {
+        return Err(Status::VersionNotSupported);
+    }
+    let mut headers = Vec::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
+        // A folded line would begin with a space: nobody writes them any more.
+        if name.is_empty() || name.contains([' ', '\t']) || value.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Status::BadRequest);
+        }
+        if headers.len() == MOST_HEADERS {
+            return Err(Status::EntityTooLarge);
+        }
+        headers.push((name, value.trim()));
+    }
+    let mut lengths = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
+    let body = match lengths.next() {
+        Some((_, value)) if value.bytes().all(|b| b.is_ascii_digit()) => {
+            value.parse().map_err(|_| Status::EntityTooLarge)?
+        }
+        Some(_) => return Err(Status::BadRequest),
+        None => 0,
+    };
+    if lengths.next().is_some() {
+        return Err(Status::BadRequest);
+    }
+    if body > MOST_BODY {
+        return Err(Status::EntityTooLarge);
+    }
+    Ok((Request { method, uri, headers, has_body: body > 0 }, body))
+}
+
+/// A response, header by header.
+#[derive(Debug)]
+pub(super) struct Response(String);
+
+impl Response {
+    /// `cseq` is the request's number, which must come back (12.17).
+    pub(super) fn new(status: Status, cseq: Option<&str>) -> Self {
+        let mut text = format!("RTSP/1.0 {} {}\r\n", status as u16, status.reason());
+        if let Some(cseq) = cseq {
+            let _ = write!(text, "CSeq: {cseq}\r\n");
+        }
+        Self(text + concat!("Server: framelease/", env!("CARGO_PKG_VERSION"), "\r\n"))
+    }
+
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{name}: {value}\r\n");
+        self
+    }
+
+    pub(super) fn end(self) -> String {
+        self.0 + "\r\n"
+    }
+
+    pub(super) fn body(self, kind: &str, body: &str) -> String {
+        let length = body.len().to_string();
+        self.header("Content-Type", kind).header("Content-Length", &length).end() + body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SETUP: &str =
+        "SETUP rtsp://cam:8554/live/video?x=1 RTSP/1.0\r\nCSeq: 3\r\ncseq: 4\r\nSession: 12;timeout=9\r\n\r\n";
+
+    #[test]
+    fn a_request_and_what_is_around_it() {
+        let bytes = [b"\r\n$\x01\x00\x02ab", SETUP.as_bytes(), b"$"].concat();
+        assert_eq!(parse(&bytes), Parsed::Blank(2));
+        assert_eq!(parse(&bytes[2..]), Parsed::Packet(1, b"ab", 6));
+        let Parsed::Request(request, used) = parse(&bytes[8..]) else { panic!("no request") };
+        assert_eq!((request.method, request.path(), used), ("SETUP", "/live/video", SETUP.len()));
+        assert_eq!((request.header("CSEQ"), request.session()), (Some("3"), Some("12")));
+        assert_eq!(parse(b"$"), Parsed::Incomplete);
+        for len in 0..SETUP.len() {
+            assert_eq!(parse(&SETUP.as_bytes()[..len]), Parsed::Incomplete, "{len} bytes");
+        }
+        let with = "GET_PARAMETER * RTSP/1.0\r\nContent-Length: 3\r\n\r\nabc";
+        let Parsed::Request(request, used) = parse(with.as_bytes()) else { panic!("no request") };
+        assert!(request.has_body && request.path() == "*" && used == with.len());
+        assert_eq!(parse(&with.as_bytes()[..with.len() - 1]), Parsed::Incomplete);
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_why() {
+        let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(65));
+        let long = format!("OPTIONS {} RTSP/1.0\r\n", "a".repeat(9000));
+        for (text, status) in [
+            ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/2.0\r\n\r\n", Status::VersionNotSupported),
+            ("OPTIONS  * RTSP/1.0\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/1.0\r\nA: b\r\n folded\r\n\r\n", Status::BadRequest),
+            ("OPTIONS * RTSP/1.0\r\nA: b\nC: d\r\n\r\n", Status::BadRequest),
+            ("SET * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", Status::BadRequest),
+            ("SET * RTSP/1.0\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Status::BadRequest),
+            ("SET * RTSP/1.0\r\nContent-Length: 9000\r\n\r\n", Status::EntityTooLarge),
+            ("SET * RTSP/1.0\r\nContent-Length: 99999999999999999999999\r\n\r\n", Status::EntityTooLarge),
+            ("\u{16}\u{3}\u{1}", Status::BadRequest),
+            (&many, Status::EntityTooLarge),
+            (&long, Status::EntityTooLarge),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Parsed::Bad(status), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_something(
+            data in proptest::collection::vec(prop_oneof![
+                3 => any::<u8>().prop_map(|b| vec![b]),
+                1 => Just(b"\r\n".to_vec()), 1 => Just(b": ".to_vec()), 1 => Just(b" RTSP/1.0\r\n".to_vec()),
+                1 => Just(b"Content-Length: 1".to_vec()), 1 => Just(b"$\0\0\x01".to_vec()),
+            ], 0..60),
+        ) {
+            let data = data.concat();
+            let mut at = 0;
+            while let Parsed::Blank(used) | Parsed::Packet(_, _, used) | Parsed::Request(_, used) = parse(&data[at..]) {
+                prop_assert!(used > 0 && at + used <= data.len());
+                at += used;
+            }
+        }
+    }
+}

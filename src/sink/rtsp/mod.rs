@@ -1,0 +1,20 @@
+//! An RTSP 1.0 server (RFC 2326): streams for whoever asks, by UDP, in the connection, or by multicast.
+//!
+//! No thread: [`Server`] is a descriptor to poll and [`Server::dispatch`] to call, as a publisher is. Each mount sends what
+//! it is given by one [`rtp::Sender`](super::rtp::Sender), from where it is.
+
+mod answer;
+mod auth;
+mod connection;
+mod message;
+mod mount;
+mod server;
+mod session;
+mod settings;
+mod transport;
+
+#[cfg(fuzzing)]
+pub use message::parse;
+pub use server::{ClientStats, MountId, Server, ServerStats};
+pub use session::Way;
+pub use settings::{MountOptions, ServerBuilder};

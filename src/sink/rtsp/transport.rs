@@ -1,0 +1,90 @@
+//! The `Transport` header (RFC 2326, 12.39): how a client wants its packets.
+
+/// A way that this server knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// By UDP to these ports of the client: RTP, RTCP.
+    Udp(u16, u16),
+    /// In the connection, RTP on this channel and RTCP on the next; without one the server chooses.
+    Tcp(Option<u8>),
+    /// By UDP to the stream's group.
+    Multicast,
+}
+
+/// The first of the ways in the header that can be had.
+pub(super) fn choose(header: &str, has_group: bool) -> Option<Wanted> {
+    header.split(',').find_map(|spec| wanted(spec.trim()).filter(|w| has_group || *w != Wanted::Multicast))
+}
+
+fn wanted(spec: &str) -> Option<Wanted> {
+    let mut parts = spec.split(';').map(str::trim);
+    let profile = parts.next()?;
+    let (mut is_unicast, mut ports, mut channels) = (false, None, None);
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "unicast" => is_unicast = true,
+            "client_port" => ports = Some(range::<u16>(value)?),
+            "interleaved" => channels = Some(range::<u8>(value)?),
+            // To record is nothing that this server does.
+            "mode" if !value.trim_matches('"').eq_ignore_ascii_case("play") => return None,
+            _ => {}
+        }
+    }
+    if profile.eq_ignore_ascii_case("RTP/AVP/TCP") {
+        return match channels {
+            // RTCP must be on the next one.
+            Some((rtp, rtcp)) if rtcp == rtp.checked_add(1)? => Some(Wanted::Tcp(Some(rtp))),
+            Some(_) => None,
+            None => Some(Wanted::Tcp(None)),
+        };
+    }
+    if !profile.eq_ignore_ascii_case("RTP/AVP") && !profile.eq_ignore_ascii_case("RTP/AVP/UDP") {
+        return None;
+    }
+    match (is_unicast, ports) {
+        // Multicast is the default.
+        (false, _) => Some(Wanted::Multicast),
+        (true, Some((rtp, rtcp))) if rtp > 0 && rtcp > 0 => Some(Wanted::Udp(rtp, rtcp)),
+        (true, _) => None,
+    }
+}
+
+/// `a-b`, or `a` alone, whose neighbour is the next one.
+fn range<T: std::str::FromStr + Copy + Into<u32> + TryFrom<u32>>(text: &str) -> Option<(T, T)> {
+    match text.split_once('-') {
+        Some((a, b)) => Some((a.trim().parse().ok()?, b.trim().parse().ok()?)),
+        None => {
+            let first: T = text.trim().parse().ok()?;
+            Some((first, T::try_from(first.into() + 1).ok()?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_that_can_be_had() {
+        for (header, expected) in [
+            ("RTP/AVP;unicast;client_port=5000-5001", Some(Wanted::Udp(5000, 5001))),
+            ("rtp/avp/udp; unicast; client_port=5000;mode=\"PLAY\"", Some(Wanted::Udp(5000, 5001))),
+            ("RTP/AVP/TCP;unicast;interleaved=2-3", Some(Wanted::Tcp(Some(2)))),
+            ("RTP/AVP/TCP", Some(Wanted::Tcp(None))),
+            ("RTP/AVP/TCP;interleaved=255-256", None),
+            ("RTP/AVP/TCP;interleaved=2-9", None),
+            ("RTP/AVP;multicast", None),
+            ("RTP/AVP;multicast,RTP/AVP/TCP;interleaved=0-1", Some(Wanted::Tcp(Some(0)))),
+            ("RTP/SAVP;unicast;client_port=1-2, RTP/AVP;unicast;client_port=3-4", Some(Wanted::Udp(3, 4))),
+            ("RTP/AVP;unicast;client_port=0-1", None),
+            ("RTP/AVP;unicast;client_port=65535", None),
+            ("RTP/AVP;unicast", None),
+            ("RTP/AVP;unicast;client_port=1-2;mode=record", None),
+            ("", None),
+        ] {
+            assert_eq!(choose(header, false), expected, "{header}");
+        }
+        assert_eq!(choose("RTP/AVP", true), Some(Wanted::Multicast));
+    }
+}

@@ -1,0 +1,535 @@
+//! RTSP: a client of our own that says what no library would, and ffmpeg and GStreamer, which decode what they get.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::Codec;
+use framelease::frame::Packet;
+use framelease::sink::rtp;
+use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerStats, Way};
+use framelease::ErrorKind;
+
+use crate::support::*;
+
+const HOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+/// A server in a thread that sends a stream again and again, at `/live`.
+struct Node {
+    address: SocketAddr,
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Server>,
+}
+
+impl Node {
+    fn start(builder: ServerBuilder, options: MountOptions, packets: Vec<Packet>) -> Self {
+        let mut server = builder.bind().unwrap();
+        let address = server.local_addr().unwrap();
+        let (stop, stopped) = mpsc::channel();
+        let codec = packets.first().map_or(Codec::H264, |p| p.meta().codec);
+        let live = server.mount("/live", codec, options).unwrap();
+        let thread = std::thread::spawn(move || {
+            let count = packets.len().max(1) as u64;
+            let mut next = Instant::now();
+            for i in 0u64.. {
+                if stopped.try_recv().is_ok() {
+                    break;
+                }
+                if let Some(packet) = packets.get((i % count) as usize) {
+                    let mut meta = *packet.meta();
+                    meta.timestamp_ns = 5_000_000_000 + i * FRAME_NS;
+                    let packet = Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned());
+                    server.submit(live, &packet).unwrap();
+                }
+                next += Duration::from_millis(10);
+                while let Some(left) = next.checked_duration_since(Instant::now()) {
+                    server.wait(left).unwrap();
+                }
+            }
+            server
+        });
+        Self { address, stop, thread }
+    }
+
+    fn plain(packets: Vec<Packet>) -> Self {
+        Self::start(Server::builder(HOST), MountOptions::default(), packets)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("rtsp://{}{path}", self.address)
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    fn stop(self) -> (ServerStats, Vec<ClientStats>) {
+        let server = self.server();
+        (server.stats(), server.clients().collect())
+    }
+
+    fn server(self) -> Server {
+        let _ = self.stop.send(());
+        self.thread.join().unwrap()
+    }
+}
+
+/// A client that can be rude.
+struct Client {
+    stream: TcpStream,
+    address: SocketAddr,
+    cseq: u32,
+    /// Packets that came between responses: channel, bytes.
+    packets: Vec<(u8, Vec<u8>)>,
+    kept: Vec<u8>,
+}
+
+/// A response: status, headers and body.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    fn header(&self, name: &str) -> &str {
+        let line = self.head.lines().find(|l| l.to_ascii_lowercase().starts_with(&format!("{}:", name.to_lowercase())));
+        line.map_or("", |l| l.split_once(':').unwrap().1.trim())
+    }
+
+    fn session(&self) -> String {
+        self.header("Session").split(';').next().unwrap().to_owned()
+    }
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() }
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> Option<Response> {
+        // It may have been closed already.
+        let _ = self.stream.write_all(bytes);
+        self.response()
+    }
+
+    fn ask(&mut self, method: &str, path: &str, headers: &str) -> Response {
+        self.cseq += 1;
+        let text = format!("{method} rtsp://{}{path} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.address, self.cseq);
+        let response = self.raw(text.as_bytes()).expect("a response");
+        assert_eq!(response.header("CSeq"), self.cseq.to_string());
+        response
+    }
+
+    fn setup(&mut self, transport: &str) -> Response {
+        self.ask("SETUP", "/live/video", &format!("Transport: {transport}\r\n"))
+    }
+
+    /// The next response; `None` when the server closed the connection.
+    fn response(&mut self) -> Option<Response> {
+        loop {
+            if let Some(response) = self.received() {
+                return Some(response);
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
+    /// The first response of what was read, packets before it taken out.
+    fn received(&mut self) -> Option<Response> {
+        while self.kept.first() == Some(&b'$') && self.kept.len() >= 4 {
+            let len = 4 + usize::from(u16::from_be_bytes([self.kept[2], self.kept[3]]));
+            if self.kept.len() < len {
+                return None;
+            }
+            self.packets.push((self.kept[1], self.kept[4..len].to_vec()));
+            self.kept.drain(..len);
+        }
+        if self.kept.first() == Some(&b'$') {
+            return None;
+        }
+        let end = memchr::memmem::find(&self.kept, b"\r\n\r\n")?;
+        let head = String::from_utf8(self.kept[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut response = Response { status, head, body: String::new() };
+        let all = end + 4 + response.header("Content-Length").parse::<usize>().unwrap_or(0);
+        response.body = String::from_utf8(self.kept.get(end + 4..all)?.to_vec()).unwrap();
+        self.kept.drain(..all);
+        Some(response)
+    }
+
+    fn more(&mut self) -> bool {
+        let mut bytes = [0; 65_536];
+        match self.stream.read(&mut bytes) {
+            Ok(n) if n > 0 => {
+                self.kept.extend_from_slice(&bytes[..n]);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads packets until `count` of a channel are there.
+    fn read_packets(&mut self, count: usize) -> Vec<Vec<u8>> {
+        while self.packets.iter().filter(|(c, _)| c % 2 == 0).count() < count {
+            assert!(self.more(), "{} packets, then no more", self.packets.len());
+            self.received();
+        }
+        self.packets.drain(..).filter(|(c, _)| c % 2 == 0).map(|(_, p)| p).collect()
+    }
+}
+
+fn frames(count: usize) -> Option<Vec<Packet>> {
+    Some(packets(Codec::H264, &stream(Codec::H264, count, SIZE)?, SIZE))
+}
+
+#[test]
+fn a_session_from_options_to_teardown() {
+    let Some(packets) = frames(20) else { return };
+    let node = Node::plain(packets);
+    let mut c = node.client();
+    let options = c.ask("OPTIONS", "/", "");
+    assert!(options.status == 200 && options.header("Public").contains("PAUSE"));
+    let about = c.ask("DESCRIBE", "/live?token=1", "Accept: application/sdp\r\n");
+    assert_eq!((about.status, about.header("Content-Type")), (200, "application/sdp"));
+    for part in ["m=video 0 RTP/AVP 96", "sprop-parameter-sets=", "a=control:video", "c=IN IP4 0.0.0.0"] {
+        assert!(about.body.contains(part), "{part} in {}", about.body);
+    }
+    let setup = c.setup("RTP/AVP/TCP;unicast;interleaved=4-5");
+    assert_eq!(setup.status, 200);
+    assert!(setup.header("Transport").starts_with("RTP/AVP/TCP;unicast;interleaved=4-5;ssrc="));
+    assert!(setup.header("Session").ends_with(";timeout=60"));
+    let session = format!("Session: {}\r\n", setup.session());
+    let play = c.ask("PLAY", "/live", &format!("{session}Range: npt=0-\r\n"));
+    assert_eq!((play.status, play.header("Range")), (200, "npt=now-"));
+    assert!(play.header("RTP-Info").contains("/live/video;seq="));
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200, "again is nothing new");
+    let first = c.read_packets(20).remove(0);
+    assert_eq!(first[12] & 31, 24, "parameter sets first");
+    let from: u16 = play.header("RTP-Info").rsplit('=').next().unwrap().parse().unwrap();
+    assert!(u16::from_be_bytes([first[2], first[3]]).wrapping_sub(from) < 100);
+    assert_eq!(c.ask("SETUP", "/live/video", &format!("{session}Transport: RTP/AVP/TCP\r\n")).status, 455, "it plays");
+    assert_eq!(c.ask("PAUSE", "/live", &session).status, 200);
+    c.packets.clear();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
+    assert!(c.packets.is_empty(), "a pause");
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    assert_eq!(c.read_packets(5)[0][12] & 31, 24, "it goes on with a key frame");
+    assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 454);
+    // The connection can be used again.
+    assert_eq!(c.setup("RTP/AVP/TCP").status, 200);
+    drop(c);
+    let (stats, clients) = node.stop();
+    assert!(stats.requests == 12 && stats.malformed == 0 && clients.len() <= 1, "{stats:?}");
+}
+
+#[test]
+fn what_is_not_to_be_had_is_told() {
+    let node = Node::plain(Vec::new());
+    let mut c = node.client();
+    let status = |c: &mut Client, method: &str, path: &str, headers: &str| c.ask(method, path, headers).status;
+    assert_eq!(status(&mut c, "DESCRIBE", "/other", ""), 404);
+    assert_eq!(status(&mut c, "DESCRIBE", "/live/audio", ""), 404);
+    assert_eq!(status(&mut c, "DESCRIBE", "/liver", ""), 404);
+    assert_eq!(status(&mut c, "DESCRIBE", "/live", "Accept: text/html\r\n"), 406);
+    assert_eq!(status(&mut c, "PLAY", "/live", ""), 454);
+    assert_eq!(status(&mut c, "PLAY", "/live", "Session: 1\r\n"), 454);
+    assert_eq!(status(&mut c, "TEARDOWN", "/live", ""), 454);
+    assert_eq!(status(&mut c, "SETUP", "/live", ""), 461);
+    assert_eq!(status(&mut c, "SETUP", "/live", "Transport: RTP/SAVP;unicast;client_port=4000-4001\r\n"), 461);
+    assert_eq!(status(&mut c, "SETUP", "/live", "Transport: RTP/AVP;multicast\r\n"), 461, "no group");
+    assert_eq!(status(&mut c, "RECORD", "/live", ""), 405);
+    assert_eq!(status(&mut c, "FROBNICATE", "/live", ""), 501);
+    assert_eq!(status(&mut c, "OPTIONS", "/live", "Require: funky\r\n"), 551);
+    assert_eq!(status(&mut c, "GET_PARAMETER", "/live", "Session: 9\r\n"), 454);
+    let without = c.raw(b"OPTIONS * RTSP/1.0\r\n\r\n").unwrap();
+    assert_eq!(without.status, 400, "no CSeq");
+    let body = c.raw(b"SET_PARAMETER * RTSP/1.0\r\nCSeq: 9\r\nContent-Length: 4\r\n\r\nx: y").unwrap();
+    assert_eq!(body.status, 451);
+    // A session of another stream, on a server with two.
+    let server = node.server();
+    drop(server);
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let one = server.mount("/one/", Codec::H264, MountOptions::default()).unwrap();
+    assert_eq!(server.mount("/one", Codec::H264, MountOptions::default()).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(
+        server.mount("two", Codec::H264, MountOptions::default()).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(
+        server.mount("/a b", Codec::H264, MountOptions::default()).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(server.mount("/f", Codec::Fwht, MountOptions::default()).unwrap_err().kind(), ErrorKind::Unsupported);
+    let host = MountOptions::default().group("10.0.0.1:5000".parse().unwrap());
+    assert_eq!(server.mount("/m", Codec::H264, host).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    server.unmount(one);
+    let packet = Packet::new(framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0), [0, 0, 1, 0x65, 0x80], None);
+    assert_eq!(server.submit(one, &packet).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let taken = Server::builder(server.local_addr().unwrap()).bind().unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::Busy);
+    assert!(taken.to_string().contains("127.0.0.1"), "{taken}");
+}
+
+#[test]
+fn who_has_no_password_sees_nothing() {
+    let builder = Server::builder(HOST).user("eve", "s3cret").user("bob", "other");
+    let node = Node::start(builder.clone(), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    assert_eq!(c.ask("OPTIONS", "/live", "").status, 200);
+    let asked = c.ask("DESCRIBE", "/live", "");
+    assert_eq!(asked.status, 401);
+    let challenge = asked.header("WWW-Authenticate").to_owned();
+    assert!(challenge.starts_with("Digest realm=\"framelease\", nonce=\"") && !asked.head.contains("Basic"));
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().trim_end_matches('"');
+    let hash = |text: &str| format!("{:x}", md5::compute(text));
+    let digest = |method: &str, path: &str, password: &str| {
+        let uri = format!("rtsp://{}{path}", node.address);
+        let response = hash(&format!(
+            "{}:{nonce}:{}",
+            hash(&format!("bob:framelease:{password}")),
+            hash(&format!("{method}:{uri}"))
+        ));
+        format!(
+            "Authorization: Digest username=\"bob\", realm=\"framelease\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\"\r\n"
+        )
+    };
+    assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "other")).status, 200);
+    assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "s3cret")).status, 401);
+    assert_eq!(c.ask("SETUP", "/live", &digest("DESCRIBE", "/live", "other")).status, 401);
+    let basic = "Authorization: Basic Ym9iOm90aGVy\r\n";
+    assert_eq!(c.ask("DESCRIBE", "/live", basic).status, 401, "passwords are not sent in clear here");
+    // Guessing ends the connection.
+    for _ in 0..2 {
+        assert_eq!(c.ask("DESCRIBE", "/live", basic).status, 401);
+    }
+    assert!(c.raw(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").is_none(), "closed");
+    assert!(node.stop().0.unauthorized >= 6);
+    let node = Node::start(builder.basic(true), MountOptions::default(), Vec::new());
+    assert_eq!(node.client().ask("DESCRIBE", "/live", basic).status, 200);
+}
+
+#[test]
+fn nonsense_costs_its_own_connection() {
+    let Some(packets) = frames(20) else { return };
+    let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));
+    let node = Node::start(builder, MountOptions::default(), packets);
+    let mut good = node.client();
+    let setup = good.setup("RTP/AVP/TCP;interleaved=0-1");
+    let session = format!("Session: {}\r\n", setup.session());
+    good.ask("PLAY", "/live", &session);
+    let huge = format!("OPTIONS * RTSP/1.0\r\nX: {}\r\n\r\n", "a".repeat(100_000));
+    let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(500));
+    for (bytes, status) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400),
+        (huge.as_bytes(), 413),
+        (many.as_bytes(), 413),
+        (b"OPTIONS * RTSP/1.0\r\nContent-Length: 1000000000\r\n\r\n", 413),
+        (b"OPTIONS * RTSP/3.0\r\n\r\n", 505),
+    ] {
+        let mut c = node.client();
+        assert_eq!(c.raw(bytes).expect("a status").status, status);
+        assert!(c.response().is_none(), "and closed");
+    }
+    // One byte at a time does not keep a connection.
+    let mut slow = node.client();
+    let start = Instant::now();
+    let closed = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n".iter().cycle().find(|&&b| {
+        std::thread::sleep(Duration::from_millis(50));
+        slow.stream.write_all(if b < b' ' { b"x" } else { std::slice::from_ref(&b) }).is_err()
+    });
+    assert!(closed.is_some() && start.elapsed() < Duration::from_secs(10));
+    assert_eq!(slow.response().map_or(408, |r| r.status), 408);
+    // A thousand connections: most are turned away, who is in stays in.
+    let mut turned_away = 0;
+    let crowd: Vec<TcpStream> = (0..1000).filter_map(|_| TcpStream::connect(node.address).ok()).collect();
+    for mut stream in crowd {
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut answer = [0; 12];
+        turned_away += u32::from(stream.read_exact(&mut answer).is_ok() && answer == *b"RTSP/1.0 503");
+    }
+    assert!(turned_away > 900, "{turned_away}");
+    // The first lost nothing.
+    let sequences: Vec<u16> = good.read_packets(300).iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
+    assert!(sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
+    assert_eq!(good.ask("TEARDOWN", "/live", &session).status, 200);
+    let (stats, _) = node.stop();
+    assert!(stats.malformed >= 7 && stats.refused > 900, "{stats:?}");
+}
+
+#[test]
+fn who_is_not_heard_of_any_more_is_forgotten() {
+    let Some(packets) = frames(20) else { return };
+    let builder = Server::builder(HOST).session_timeout(Duration::from_secs(1)).max_sessions(3);
+    let node = Node::start(builder, MountOptions::default(), packets);
+    let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
+    let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
+    let transport = format!("RTP/AVP;unicast;client_port={}-{}", ports.0, ports.1);
+    let mut silent = node.client();
+    let session = silent.setup(&transport).session();
+    assert_eq!(silent.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+    let mut reporting = node.client();
+    let setup = reporting.setup(&transport);
+    let reports = format!("Session: {}\r\n", setup.session());
+    assert_eq!(reporting.ask("PLAY", "/live", &reports).status, 200);
+    let server_port = setup.header("Transport").split("server_port=").nth(1).unwrap().split(['-', ';']).nth(1).unwrap();
+    let to = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), server_port.parse().unwrap());
+    let mut third = node.client();
+    assert_eq!(third.setup("RTP/AVP/TCP").status, 200);
+    let mut fourth = node.client();
+    assert_eq!(fourth.setup("RTP/AVP/TCP").status, 453, "no more sessions");
+    // The connection's end does not end a UDP session; reports keep it alive.
+    drop((silent, third));
+    for _ in 0..25 {
+        rtcp.send_to(&[0x80, 201, 0, 1, 0, 0, 0, 1], to).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut again = node.client();
+    assert_eq!(again.ask("GET_PARAMETER", "/live", &format!("Session: {session}\r\n")).status, 454);
+    assert_eq!(again.ask("GET_PARAMETER", "/live", &reports).status, 200);
+    let (stats, clients) = node.stop();
+    assert_eq!((stats.expired, clients.len()), (1, 1));
+    assert!(clients[0].way == Way::Udp && clients[0].is_playing && clients[0].sent.frames > 10);
+}
+
+#[test]
+fn who_does_not_read_loses_frames_and_nobody_else() {
+    let large = framelease::format::Size::new(1280, 720);
+    let Some(stream) = stream(Codec::H264, 20, large) else { return };
+    let builder = Server::builder(HOST).backlog_bytes(200_000).session_timeout(Duration::from_secs(4));
+    let node = Node::start(builder, MountOptions::default(), packets(Codec::H264, &stream, large));
+    let play = |node: &Node| {
+        let mut c = node.client();
+        let session = c.setup("RTP/AVP/TCP").session();
+        c.ask("PLAY", "/live", &format!("Session: {session}\r\n"));
+        (c, session)
+    };
+    let (stuck, _) = play(&node);
+    let (mut good, session) = play(&node);
+    let mut last: Option<u16> = None;
+    let start = Instant::now();
+    // Until the stuck one is thrown out: nothing is heard of it.
+    while start.elapsed() < Duration::from_millis(5500) {
+        for packet in good.read_packets(50) {
+            let sequence = u16::from_be_bytes([packet[2], packet[3]]);
+            assert!(last.map_or(true, |l| sequence == l.wrapping_add(1)), "a gap");
+            last = Some(sequence);
+        }
+        good.ask("GET_PARAMETER", "/live", &format!("Session: {session}\r\n"));
+    }
+    let server = node.server();
+    let clients: Vec<ClientStats> = server.clients().collect();
+    assert_eq!((clients.len(), clients[0].sent.dropped, server.stats().expired), (1, 0, 1));
+    drop(stuck);
+}
+
+/// A client program, and the checksums of the frames that it decodes.
+fn sums(child: Child) -> Vec<String> {
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.rsplit(", ").next()).map(str::to_owned).collect()
+}
+
+fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
+    let frames = count.to_string();
+    let args = ["-v", "error", "-rtsp_transport", transport, "-i", url, "-fps_mode", "passthrough"];
+    let child = Command::new("ffmpeg")
+        .args(args)
+        .args(["-frames:v", &frames, "-f", "framemd5", "-"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn();
+    child.ok()
+}
+
+#[test]
+fn ffmpeg_decodes_what_is_served() {
+    for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
+        let Some(bytes) = stream(codec, 40, SIZE) else { return };
+        let format = match codec {
+            Codec::H264 => "h264",
+            Codec::Hevc => "hevc",
+            _ => "ivf",
+        };
+        let Some(expected) = frame_sums("-", Some(format), &bytes) else { return };
+        let builder = Server::builder(HOST).user("eve", "s3cret");
+        let node = Node::start(builder, MountOptions::default(), packets(codec, &bytes, SIZE));
+        let url = format!("rtsp://eve:s3cret@{}/live", node.address);
+        let children: Vec<Child> =
+            ["tcp", "udp"].into_iter().filter_map(|transport| ffmpeg(&url, transport, 60)).collect();
+        for (child, way) in children.into_iter().zip(["tcp", "udp"]) {
+            let sums = sums(child);
+            assert!(run(&sums, &expected) >= 25, "{codec} by {way}: {} of {}", run(&sums, &expected), sums.len());
+        }
+        let (stats, _) = node.stop();
+        assert_eq!(stats.malformed, 0);
+    }
+}
+
+#[test]
+fn ffmpeg_decodes_a_multicast_group() {
+    if crate::rtp::routed().is_none() {
+        return;
+    }
+    let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
+    let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
+    let group =
+        SocketAddr::new(Ipv4Addr::new(239, 255, 42, 43).into(), 42_000 + (std::process::id() % 1000) as u16 * 2);
+    let options = MountOptions::default().group(group).rtp(rtp::Options::default().ttl(1));
+    let node = Node::start(Server::builder(HOST), options, packets(Codec::H264, &bytes, SIZE));
+    let url = node.url("/live");
+    let children: Vec<Child> = (0..2).filter_map(|_| ffmpeg(&url, "udp_multicast", 60)).collect();
+    for child in children {
+        let sums = sums(child);
+        assert!(run(&sums, &expected) >= 25, "{} of {}", run(&sums, &expected), sums.len());
+    }
+    // Nobody is left: nothing is sent.
+    let mut server = node.server();
+    for _ in 0..10 {
+        server.wait(Duration::from_millis(10)).unwrap();
+    }
+    assert_eq!(server.clients().count(), 0);
+}
+
+#[test]
+fn gstreamer_decodes_what_is_served() {
+    let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
+    let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
+    let builder = Server::builder(HOST).user("eve", "s3cret");
+    let node = Node::start(builder, MountOptions::default(), packets(Codec::H264, &bytes, SIZE));
+    let folder = Folder::new("gst");
+    for protocol in ["tcp", "udp"] {
+        let url = format!("rtsp://eve:s3cret@{}/live", node.address);
+        let file = folder.path(protocol);
+        let line = format!(
+            "rtspsrc location={url} protocols={protocol} latency=200 ! rtph264depay ! h264parse ! \
+             video/x-h264,stream-format=byte-stream,alignment=au ! identity eos-after=60 ! filesink location={}",
+            text(&file)
+        );
+        let args: Vec<&str> = ["-q"].into_iter().chain(line.split_whitespace()).collect();
+        let Some(out) = program("timeout", &[&["60", "gst-launch-1.0"][..], &args].concat(), &[]) else { return };
+        if out.status.code() == Some(127) {
+            let _ = writeln!(std::io::stderr(), "SKIPPED gst-launch-1.0: not found");
+            return;
+        }
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{protocol}: {said}");
+        let received = std::fs::read(&file).unwrap();
+        let Some(sums) = frame_sums("-", Some("h264"), &received) else { return };
+        assert!(run(&sums, &expected) >= 25, "{protocol}: {} of {}", run(&sums, &expected), sums.len());
+    }
+    let (stats, _) = node.stop();
+    assert_eq!(stats.malformed, 0);
+}
