@@ -4,10 +4,11 @@
 mod coded;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/ends.rs"]
+mod ends;
 #[path = "../common/source.rs"]
 mod source;
 
-mod ends;
 mod options;
 
 use std::process::ExitCode;
@@ -59,7 +60,7 @@ fn framelease_now() -> u64 {
 fn run() -> common::Result<()> {
     let Some(o) = Options::parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
-    let (mut source, mut encoder) = ends::open(&o)?;
+    let (mut source, mut encoder) = ends::open(&o.ends())?;
     let mut file = o.output.as_deref().map(|path| StreamFile::create(path, o.codec, o.size, o.fps)).transpose()?;
     let (mut progress, mut figures) = (common::Progress::new(), Figures::default());
     let touched = cpu_bytes();

@@ -1,10 +1,10 @@
 //! The command line.
 
 use framelease::bitstream::Codec;
-use framelease::encode::{Params, Setting, Switch};
-use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::format::{FourCc, Size};
 
 use super::common::{self, value};
+use super::ends::Ends;
 
 const HELP: &str = "\
 Encodes a camera's frames, dma-buf to dma-buf, by a V4L2 mem-to-mem encoder.
@@ -91,22 +91,17 @@ impl Options {
         Ok(Some(o))
     }
 
-    pub fn interval(&self) -> FrameInterval {
-        FrameInterval::from_fps(self.fps)
-    }
-
-    pub fn params(&self) -> Params {
-        let mut params = Params::new(self.codec, self.size).interval(self.interval());
-        if let Some(bps) = self.bitrate {
-            params = params.wish(Setting::FrameRateControl(Switch::On)).wish(Setting::BitrateBps(bps));
+    pub fn ends(&self) -> Ends {
+        Ends {
+            encoder: self.device.clone(),
+            camera: self.camera.clone(),
+            codec: self.codec,
+            size: self.size,
+            fps: self.fps,
+            bitrate: self.bitrate,
+            gop: self.gop,
+            formats: self.formats.clone(),
+            buffers: 8,
         }
-        if let Some(frames) = self.gop {
-            params = params.wish(Setting::Gop(frames));
-        }
-        if self.codec.has_nal_units() {
-            // Whoever joins later can decode from the next key frame on.
-            params = params.wish(Setting::RepeatHeaders(Switch::On));
-        }
-        params
     }
 }

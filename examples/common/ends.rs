@@ -1,21 +1,60 @@
 //! Both ends: a camera that agrees with the encoder, or a test pattern made as the encoder wants it.
 
+use framelease::bitstream::Codec;
 use framelease::capture::{Camera, TestPattern};
 use framelease::dmabuf::Allocator;
-use framelease::encode::{agree, source_layout, Encoder, Quirks, SourceMemory};
-use framelease::format::FourCc;
+use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, Setting, SourceMemory, Switch};
+use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::v4l2::{Device, Direction};
 
 use super::common;
-use super::options::Options;
 use super::source::Source;
 
 /// Formats of the test pattern, best first.
 const PATTERN_FORMATS: [&[u8; 4]; 5] = [b"NV12", b"NM12", b"YUYV", b"RGB3", b"XR24"];
 
+/// What is wanted of both.
+pub struct Ends {
+    /// None: the first that has the codec.
+    pub encoder: Option<String>,
+    /// A path, or `auto`. None: the test pattern.
+    pub camera: Option<String>,
+    pub codec: Codec,
+    pub size: Size,
+    pub fps: u32,
+    /// Bits per second, and frames from key frame to key frame: wishes.
+    pub bitrate: Option<u32>,
+    pub gop: Option<u32>,
+    /// Acceptable formats, best first; none: what both devices have.
+    pub formats: Vec<FourCc>,
+    /// The camera's.
+    pub buffers: usize,
+}
+
+impl Ends {
+    fn interval(&self) -> FrameInterval {
+        FrameInterval::from_fps(self.fps)
+    }
+
+    fn params(&self) -> Params {
+        let mut params = Params::new(self.codec, self.size).interval(self.interval());
+        if let Some(bps) = self.bitrate {
+            params = params.wish(Setting::FrameRateControl(Switch::On)).wish(Setting::BitrateBps(bps));
+        }
+        if let Some(frames) = self.gop {
+            params = params.wish(Setting::Gop(frames));
+        }
+        if self.codec.has_nal_units() {
+            // Whoever joins later can decode from the next key frame on.
+            params = params.wish(Setting::RepeatHeaders(Switch::On));
+        }
+        params
+    }
+}
+
 /// Opens both ends so that they fit.
-pub fn open(o: &Options) -> common::Result<(Source, Encoder)> {
-    let device = match &o.device {
+pub fn open(o: &Ends) -> common::Result<(Source, Encoder)> {
+    let device = match &o.encoder {
         Some(path) => Device::open(path)?,
         None => Encoder::find(o.codec)?,
     };
@@ -25,24 +64,25 @@ pub fn open(o: &Options) -> common::Result<(Source, Encoder)> {
     }
 }
 
-fn with_camera(o: &Options, device: Device, camera: &str) -> common::Result<(Source, Encoder)> {
+fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source, Encoder)> {
     let camera = match camera {
         "auto" => Device::find(|d| d.is_capture())?,
         path => Device::open(path)?,
     };
-    let quirks = Quirks::of(device.info());
-    let agreement = agree(&device, &camera, &o.params(), &o.formats, quirks)?;
-    let mut builder = Camera::builder().device(camera).layout(&agreement.source).interval(o.interval()).buffers(8);
+    let (params, quirks) = (o.params(), Quirks::of(device.info()));
+    let agreement = agree(&device, &camera, &params, &o.formats, quirks)?;
+    let mut builder =
+        Camera::builder().device(camera).layout(&agreement.source).interval(o.interval()).buffers(o.buffers);
     if agreement.memory == SourceMemory::Allocated {
         builder = builder.allocator(allocator()?);
     }
     let camera = builder.open()?;
-    let params = o.params().resized(agreement.size);
+    let params = params.resized(agreement.size);
     let encoder = Encoder::builder(params).device(device).open(camera.buffers()?)?;
     Ok((Source::Camera(Box::new(camera)), encoder))
 }
 
-fn with_pattern(o: &Options, device: Device) -> common::Result<(Source, Encoder)> {
+fn with_pattern(o: &Ends, device: Device) -> common::Result<(Source, Encoder)> {
     let params = o.params();
     let offered: Vec<FourCc> = {
         // The coded format decides what else there is.
@@ -57,7 +97,8 @@ fn with_pattern(o: &Options, device: Device) -> common::Result<(Source, Encoder)
         return Err(format!("the test pattern could be {}; the encoder reads {}", list(wanted), list(&offered)).into());
     };
     let layout = source_layout(&device, &params, fourcc)?;
-    let builder = TestPattern::builder(o.size).layout(layout).interval(o.interval()).allocator(allocator()?);
+    let builder =
+        TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers).allocator(allocator()?);
     let pattern = builder.start()?;
     let encoder = Encoder::builder(params).device(device).open(pattern.buffers())?;
     Ok((Source::Pattern(pattern), encoder))

@@ -1,0 +1,82 @@
+//! Commands while it runs, one a line, by a Unix socket: `socat - UNIX:SOCKET`, `nc -U SOCKET`.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::common;
+
+pub const HELP: &str = "attach|detach rtp HOST:PORT, multicast GROUP:PORT, record FILE; status; help";
+const MOST_CLIENTS: usize = 8;
+const MOST_LINE: usize = 1024;
+
+struct Client {
+    stream: UnixStream,
+    line: Vec<u8>,
+}
+
+pub struct Control {
+    path: PathBuf,
+    listener: UnixListener,
+    clients: Vec<Client>,
+}
+
+impl Control {
+    pub fn bind(path: &Path) -> common::Result<Self> {
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        // What a run left that was killed.
+        if UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        // Who may write there may write files here.
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), listener, clients: Vec::new() })
+    }
+
+    /// Descriptors to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.listener.as_fd()).chain(self.clients.iter().map(|c| c.stream.as_fd()))
+    }
+
+    /// Answers every command that came. A client that is too slow or too talkative is closed.
+    pub fn dispatch(&mut self, mut answer: impl FnMut(&str) -> String) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.clients.len() < MOST_CLIENTS && stream.set_nonblocking(true).is_ok() {
+                self.clients.push(Client { stream, line: Vec::new() });
+            }
+        }
+        self.clients.retain_mut(|client| client.serve(&mut answer));
+    }
+}
+
+impl Client {
+    /// `false`: it is gone.
+    fn serve(&mut self, answer: &mut impl FnMut(&str) -> String) -> bool {
+        let mut bytes = [0; MOST_LINE];
+        let len = match self.stream.read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(len) => len,
+            Err(e) => return matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        };
+        self.line.extend_from_slice(&bytes[..len]);
+        while let Some(end) = self.line.iter().position(|&b| b == b'\n') {
+            let line: Vec<u8> = self.line.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let answer = answer(text.trim());
+            if self.stream.write_all(format!("{answer}\n").as_bytes()).is_err() {
+                return false;
+            }
+        }
+        self.line.len() < MOST_LINE
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,297 @@
+//! The loop: one thread waits for everything but disks.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use framelease::dmabuf::cpu_bytes;
+use framelease::encode::{Encoded, Encoder};
+use framelease::frame::{process_cpu_time, FrameFlags, Histogram};
+use framelease::share::{Offer, Publisher};
+use framelease::v4l2::Interest;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use super::control::{Control, HELP};
+use super::meter::{Meter, Stage};
+use super::options::{multicast, Options};
+use super::report::{Row, Status};
+use super::sinks::Sinks;
+use super::source::Source;
+use super::{common, ends};
+
+/// A camera or an encoder that is silent for so long is stuck.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub struct Node {
+    source: Source,
+    encoder: Encoder,
+    publisher: Option<Publisher>,
+    sinks: Sinks,
+    control: Option<Control>,
+    meter: Meter,
+    latency: Histogram,
+    start: Instant,
+    touched: (u64, u64),
+    frames: u64,
+    lost: u64,
+    /// Frames that peers with policy `block` had no room for, and that the encoder had none for.
+    unshared: u64,
+    skipped: u64,
+    /// When the camera and the encoder were last heard of.
+    alive: (Instant, Instant),
+    /// A key frame was asked for and has not come yet.
+    key_asked: bool,
+}
+
+/// The end of a run.
+pub struct Finished {
+    pub status: Status,
+    pub result: common::Result<()>,
+}
+
+impl Node {
+    pub fn open(o: &Options) -> common::Result<Self> {
+        let sinks = Sinks::open(o)?;
+        let (source, encoder) = ends::open(&o.ends)?;
+        let publisher = match &o.share {
+            Some(path) => {
+                let mut publisher = Publisher::builder(path).bind()?;
+                publisher.announce(source.buffers()?)?;
+                Some(publisher)
+            }
+            None => None,
+        };
+        let control = o.control.as_deref().map(Control::bind).transpose()?;
+        let (now, touched) = (Instant::now(), cpu_bytes());
+        Ok(Self {
+            source,
+            encoder,
+            publisher,
+            sinks,
+            control,
+            meter: Meter::default(),
+            latency: Histogram::default(),
+            start: now,
+            touched: (touched.read, touched.written),
+            frames: 0,
+            lost: 0,
+            unshared: 0,
+            skipped: 0,
+            alive: (now, now),
+            key_asked: false,
+        })
+    }
+
+    pub fn described(&self) -> String {
+        let camera = match &self.source {
+            Source::Camera(camera) => camera.device().to_string(),
+            Source::Pattern(_) => self.source.name().into(),
+        };
+        let (layout, encoder) = (self.encoder.layout(), self.encoder.device().info());
+        let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
+        let rtsp = rtsp.map_or_else(String::new, |at| format!(", rtsp://{at}/live"));
+        format!("{camera}: {layout} to {encoder}{rtsp}")
+    }
+
+    /// Waits at most so long for something to do, and does it.
+    pub fn turn(&mut self, timeout: Duration) -> common::Result<()> {
+        self.wait(timeout, true)?;
+        self.sinks.dispatch(&mut self.meter)?;
+        if let Some(publisher) = &mut self.publisher {
+            self.meter.charge(Stage::Share, || publisher.dispatch())?;
+        }
+        self.packets()?;
+        self.frames()?;
+        self.ask_for_key();
+        self.commands();
+        if let Some(recording) = self.sinks.ended_recording() {
+            // The others go on.
+            eprintln!("recording: {}", recording.finish().err().unwrap_or_default());
+        }
+        let silent = match self.alive {
+            (camera, _) if camera.elapsed() > SILENCE => "the camera",
+            (_, encoder) if encoder.elapsed() > SILENCE && self.encoder.stats().in_flight > 0 => "the encoder",
+            _ => return Ok(()),
+        };
+        Err(format!("nothing came from {silent} for {SILENCE:?}").into())
+    }
+
+    fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<()> {
+        let mut fds = Vec::with_capacity(8);
+        let interest = self.encoder.interest();
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::POLLIN, interest.contains(Interest::READABLE));
+        events.set(PollFlags::POLLOUT, interest.contains(Interest::WRITABLE));
+        if !events.is_empty() {
+            fds.push(PollFd::new(self.encoder.as_fd(), events));
+        }
+        if for_frames && self.source.is_pollable() {
+            fds.push(PollFd::new(self.source.as_fd(), PollFlags::POLLIN));
+        }
+        let rest = self.publisher.iter().map(|p| p.as_fd());
+        let rest = rest.chain(self.sinks.rtsp.iter().map(|(server, _)| server.as_fd()));
+        let rest = rest.chain(self.control.iter().flat_map(Control::fds));
+        fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let share = self.publisher.as_ref().and_then(Publisher::next_timeout);
+        let timeout = self.sinks.next_timeout().into_iter().chain(share).fold(timeout, Duration::min);
+        match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
+            Err(Errno::EINTR) => Ok(()),
+            done => done.map(drop).map_err(Into::into),
+        }
+    }
+
+    fn frames(&mut self) -> common::Result<()> {
+        while let Some(frame) = self.meter.charge(Stage::Camera, || self.source.try_next())? {
+            self.alive.0 = Instant::now();
+            self.frames += 1;
+            self.lost += u64::from(frame.meta().lost);
+            if let Some(publisher) = &mut self.publisher {
+                let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
+                self.unshared += u64::from(matches!(offer, Offer::NotReady(_)));
+            }
+            if self.encoder.room() == 0 {
+                // The peers have it; the encoder is not waited for.
+                self.skipped += 1;
+                continue;
+            }
+            self.meter.charge(Stage::Encoder, || self.encoder.submit(frame))?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what the encoder has; `false` at the end of a drain.
+    fn packets(&mut self) -> common::Result<bool> {
+        while let Some(encoded) = self.meter.charge(Stage::Encoder, || self.encoder.try_packet())? {
+            let Encoded::Packet(packet) = encoded else { return Ok(false) };
+            self.alive.1 = Instant::now();
+            if packet.meta().flags.contains(FrameFlags::MONOTONIC) {
+                self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
+            }
+            self.key_asked &= !packet.is_key();
+            self.sinks.push(&packet, &mut self.meter)?;
+        }
+        Ok(true)
+    }
+
+    fn ask_for_key(&mut self) {
+        if !self.key_asked && self.sinks.awaits_key() {
+            // An encoder that cannot: they wait for the next by itself.
+            let _ = self.encoder.force_key();
+            self.key_asked = true;
+        }
+    }
+
+    fn commands(&mut self) {
+        let Some(mut control) = self.control.take() else { return };
+        control.dispatch(|line| match self.command(line) {
+            Ok(answer) => answer,
+            Err(e) => format!("error: {e}"),
+        });
+        self.control = Some(control);
+    }
+
+    fn command(&mut self, line: &str) -> Result<String, String> {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (kind, what) = rest.trim().split_once(' ').unwrap_or((rest, ""));
+        let what = what.trim();
+        // No names: looking one up would keep everybody waiting.
+        let address = || what.parse().map_err(|_| format!("'{what}' is no address and port"));
+        let ok = |()| "ok".to_owned();
+        match (verb, kind) {
+            ("status", _) => Ok(self.status().json()),
+            ("help", _) => Ok(HELP.into()),
+            ("attach", "rtp") => self.sinks.attach_rtp(address()?).map(ok),
+            ("attach", "multicast") => self.sinks.attach_rtp(multicast(address()?)?).map(ok),
+            ("detach", "rtp" | "multicast") => self.sinks.detach_rtp(address()?).map(ok),
+            ("attach", "record") if !what.is_empty() => self.sinks.attach_recording(Path::new(what)).map(ok),
+            ("detach", "record") => self.sinks.detach_recording(Path::new(what))?.finish().map(ok),
+            _ => Err(format!("there is {HELP}")),
+        }
+    }
+
+    pub fn status(&self) -> Status {
+        let mut rows = Vec::new();
+        let stats = self.encoder.stats();
+        let (meter, latency) = (&self.meter, |q| self.latency.quantile_ns(q) / 1000);
+        let touched = cpu_bytes();
+        let bytes = (touched.read - self.touched.0) + (touched.written - self.touched.1);
+        let camera = Row::new("camera", "", self.frames, self.lost).cpu(meter.of(Stage::Camera)).touched(bytes);
+        rows.push(camera);
+        if let Some(publisher) = &self.publisher {
+            let row = Row::new("share", "", publisher.stats().published, self.unshared);
+            rows.push(row.cpu(meter.of(Stage::Share)));
+            for peer in publisher.subscribers() {
+                rows.push(Row::new("peer", &format!("pid {}", peer.peer.pid), peer.sent, peer.dropped));
+            }
+        }
+        let row = Row::new("encoder", "", stats.packets, self.skipped + stats.refused + stats.errors);
+        rows.push(row.bytes(stats.bytes).cpu(meter.of(Stage::Encoder)).latency(latency(0.5), latency(0.99)));
+        for recording in &self.sinks.recordings {
+            let path = recording.path.display().to_string();
+            let row = Row::new("record", &path, recording.packets(), recording.dropped());
+            rows.push(row.bytes(recording.bytes()).cpu(recording.cpu()));
+        }
+        if !self.sinks.destinations.is_empty() {
+            rows.push(Row::new("rtp", "", stats.packets, 0).cpu(meter.of(Stage::Rtp)));
+        }
+        for (to, id) in &self.sinks.destinations {
+            let sent = self.sinks.rtp.stats(*id).unwrap_or_default();
+            rows.push(Row::new("to", &to.to_string(), sent.frames, sent.dropped).bytes(sent.octets));
+        }
+        if let Some((server, _)) = &self.sinks.rtsp {
+            rows.push(Row::new("rtsp", "", stats.packets, 0).cpu(meter.of(Stage::Rtsp)));
+            for client in server.clients() {
+                let to = format!("{} by {}", client.peer, client.way);
+                rows.push(Row::new("client", &to, client.sent.frames, client.sent.dropped).bytes(client.sent.octets));
+            }
+        }
+        Status {
+            seconds: self.start.elapsed().as_secs_f64(),
+            cpu: process_cpu_time(),
+            copied_bytes: self.sinks.copied_bytes(),
+            rows,
+        }
+    }
+
+    /// Everything that was taken is encoded and sent; files get their ends.
+    pub fn finish(mut self) -> Finished {
+        let mut result = self.drain();
+        let status = self.status();
+        for recording in std::mem::take(&mut self.sinks.recordings) {
+            if let Err(e) = recording.finish() {
+                result = result.and(Err(e.into()));
+            }
+        }
+        if let Some(publisher) = &mut self.publisher {
+            let _ = publisher.end_stream(Duration::from_secs(1));
+        }
+        Finished { status, result }
+    }
+
+    fn drain(&mut self) -> common::Result<()> {
+        if self.encoder.stats().frames > 0 {
+            self.encoder.drain()?;
+            let deadline = Instant::now() + SILENCE;
+            while self.packets()? {
+                if Instant::now() >= deadline {
+                    return Err("the encoder's drain does not end".into());
+                }
+                self.wait(Duration::from_millis(20), false)?;
+                self.sinks.dispatch(&mut self.meter)?;
+            }
+        }
+        // The last frame is spread over some time, too.
+        while let Some(wait) = self.sinks.next_timeout().filter(|w| *w < Duration::from_millis(50)) {
+            std::thread::sleep(wait);
+            self.sinks.dispatch(&mut self.meter)?;
+        }
+        Ok(())
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which frames are stamped with.
+fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+}

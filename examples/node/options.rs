@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use framelease::bitstream::Codec;
+use framelease::format::{FourCc, Size};
+
+use super::common::{self, value};
+use super::ends::Ends;
+
+const HELP: &str = "\
+One camera, one encode, many consumers: records, sends RTP, serves RTSP and shares raw frames, without a copy.
+
+usage: node [OPTIONS]
+
+  --camera auto|PATH|testpattern  the camera (auto)
+  --encoder auto|PATH             the encoder (auto: the first that has the codec)
+  --codec h264|hevc|vp8           how (h264)
+  --size WxH                      the picture's size (1280x720)
+  --fourcc C[,C]                  acceptable pixel formats, best first (what both devices have)
+  --fps F                         frame rate (30)
+  --bitrate BPS                   bits per second
+  --gop N                         frames from one key frame to the next
+
+  --record FILE                   record to a Matroska file; repeatable
+  --rotate SECONDS                record to FILE-00001 and so on, a new one after so long
+  --rtp HOST:PORT                 send RTP; repeatable
+  --multicast GROUP:PORT          send RTP to a multicast group; repeatable
+  --ttl N                         hops of multicast packets (1)
+  --interface NAME                multicast by this interface (as the routes say)
+  --rtsp ADDR:PORT                serve rtsp://ADDR:PORT/live
+  --rtsp-multicast GROUP:PORT     the group of RTSP clients that ask for multicast
+  --user NAME:PASSWORD            who may watch by RTSP; repeatable (everybody)
+  --share SOCKET                  share raw frames with framelease subscribers at this socket
+  --sdp FILE                      write the session description of the first RTP destination
+  --control SOCKET                take commands at this socket, one a line; 'help' lists them
+  --duration SECONDS              stop after so long (Ctrl-C)
+  --json                          print the last table as one JSON object
+";
+
+pub struct Options {
+    pub ends: Ends,
+    pub record: Vec<PathBuf>,
+    pub rotate: Option<Duration>,
+    pub rtp: Vec<SocketAddr>,
+    pub ttl: u32,
+    pub interface: Option<String>,
+    pub rtsp: Option<SocketAddr>,
+    pub rtsp_group: Option<SocketAddr>,
+    pub users: Vec<(String, String)>,
+    pub share: Option<PathBuf>,
+    pub sdp: Option<PathBuf>,
+    pub control: Option<PathBuf>,
+    pub duration: Option<Duration>,
+    pub json: bool,
+}
+
+impl Options {
+    /// None: the help was asked for and printed.
+    pub fn parse() -> common::Result<Option<Self>> {
+        use lexopt::prelude::*;
+        let ends = Ends {
+            encoder: None,
+            camera: Some("auto".into()),
+            codec: Codec::H264,
+            size: Size::new(1280, 720),
+            fps: 30,
+            bitrate: None,
+            gop: None,
+            formats: Vec::<FourCc>::new(),
+            buffers: 8,
+        };
+        let mut o = Self {
+            ends,
+            record: Vec::new(),
+            rotate: None,
+            rtp: Vec::new(),
+            ttl: 1,
+            interface: None,
+            rtsp: None,
+            rtsp_group: None,
+            users: Vec::new(),
+            share: None,
+            sdp: None,
+            control: None,
+            duration: None,
+            json: false,
+        };
+        let mut p = lexopt::Parser::from_env();
+        while let Some(arg) = p.next()? {
+            match arg {
+                Long("camera") => {
+                    o.ends.camera = Some(value::<String>(&mut p, "camera")?).filter(|c| c != "testpattern");
+                }
+                Long("encoder") => o.ends.encoder = Some(value::<String>(&mut p, "encoder")?).filter(|d| d != "auto"),
+                Long("codec") => o.ends.codec = value(&mut p, "codec")?,
+                Long("size") => o.ends.size = value(&mut p, "size")?,
+                Long("fourcc") => o.ends.formats = common::formats(&mut p)?,
+                Long("fps") => o.ends.fps = value(&mut p, "fps")?,
+                Long("bitrate") => o.ends.bitrate = Some(value(&mut p, "bitrate")?),
+                Long("gop") => o.ends.gop = Some(value(&mut p, "gop")?),
+                Long("record") => o.record.push(p.value()?.into()),
+                Long("rotate") => o.rotate = Some(seconds(&mut p, "rotate")?),
+                Long("rtp") => o.rtp.push(address(&mut p, "rtp")?),
+                Long("multicast") => {
+                    let group = address(&mut p, "multicast")?;
+                    o.rtp.push(multicast(group).map_err(|e| format!("--multicast {e}"))?);
+                }
+                Long("ttl") => o.ttl = value(&mut p, "ttl")?,
+                Long("interface") => o.interface = Some(value(&mut p, "interface")?),
+                Long("rtsp") => o.rtsp = Some(address(&mut p, "rtsp")?),
+                Long("rtsp-multicast") => o.rtsp_group = Some(address(&mut p, "rtsp-multicast")?),
+                Long("user") => {
+                    let text: String = value(&mut p, "user")?;
+                    let (name, password) = text.split_once(':').ok_or("--user needs NAME:PASSWORD")?;
+                    o.users.push((name.into(), password.into()));
+                }
+                Long("share") => o.share = Some(p.value()?.into()),
+                Long("sdp") => o.sdp = Some(p.value()?.into()),
+                Long("control") => o.control = Some(p.value()?.into()),
+                Long("duration") => o.duration = Some(seconds(&mut p, "duration")?),
+                Long("json") => o.json = true,
+                Short('h') | Long("help") => {
+                    print!("{HELP}");
+                    return Ok(None);
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        if o.ends.fps == 0 {
+            return Err("--fps 0: an encoder's rate control needs a frame rate".into());
+        }
+        if o.sdp.is_some() && o.rtp.is_empty() {
+            return Err("--sdp describes an RTP destination: there is no --rtp and no --multicast".into());
+        }
+        // Peers hold frames, too.
+        o.ends.buffers = if o.share.is_some() { 16 } else { 8 };
+        Ok(Some(o))
+    }
+}
+
+fn seconds(p: &mut lexopt::Parser, option: &str) -> common::Result<Duration> {
+    let seconds: f64 = value(p, option)?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| format!("--{option} {seconds}: {e}").into())
+}
+
+/// Names are looked up here, before anything runs that must not wait.
+fn address(p: &mut lexopt::Parser, option: &str) -> common::Result<SocketAddr> {
+    let text: String = value(p, option)?;
+    let failed = |e: String| format!("--{option} {text}: {e}");
+    let mut found = text.to_socket_addrs().map_err(|e| failed(e.to_string()))?;
+    found.next().ok_or_else(|| failed("no address".into()).into())
+}
+
+pub fn multicast(group: SocketAddr) -> Result<SocketAddr, String> {
+    match group.ip().is_multicast() {
+        true => Ok(group),
+        false => Err(format!("{group}: no multicast group")),
+    }
+}

@@ -1,0 +1,134 @@
+//! A recording in a thread of its own, since disks make their writers wait.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use framelease::format::FrameInterval;
+use framelease::frame::{Packet, PacketTap, Tapped};
+use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
+
+use super::meter::thread_cpu_time;
+
+#[derive(Default)]
+struct Counts {
+    packets: AtomicU64,
+    dropped: AtomicU64,
+    bytes: AtomicU64,
+    cpu_ns: AtomicU64,
+    stop: AtomicBool,
+}
+
+pub struct Recording {
+    pub path: PathBuf,
+    counts: Arc<Counts>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+/// One file, or several.
+enum Files {
+    One(Box<Writer>),
+    Many(Box<Recorder>),
+}
+
+impl Files {
+    fn write(&mut self, packet: &Packet) -> Result<bool, String> {
+        match self {
+            Self::One(writer) => match writer.write(packet).map_err(|e| e.to_string())? {
+                Written::OtherStream => Err("the stream's parameters have changed; --rotate goes on".into()),
+                written => Ok(written == Written::Stored),
+            },
+            // It goes on by itself when there is room again.
+            Self::Many(recorder) => match recorder.write(packet) {
+                Ok(recorded) => Ok(!matches!(recorded, Recorded::Skipped)),
+                Err(e) => {
+                    eprintln!("recording: {e}");
+                    Ok(false)
+                }
+            },
+        }
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let done = match self {
+            Self::One(writer) => writer.finish().map(drop),
+            Self::Many(recorder) => recorder.finish().map(drop),
+        };
+        done.map_err(|e| e.to_string())
+    }
+}
+
+impl Recording {
+    pub fn start(path: &Path, tap: PacketTap, fps: u32, rotate: Option<Duration>) -> Result<Self, String> {
+        let options = Options::default().interval(FrameInterval::from_fps(fps));
+        let files = match rotate {
+            Some(most) => Files::Many(Box::new(Recorder::new(path, options, Rotation::default().duration(most)))),
+            None => Files::One(Box::new(Writer::create(path, options).map_err(|e| e.to_string())?)),
+        };
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        let thread = std::thread::Builder::new().name("record".into()).spawn(move || record(files, tap, &shared));
+        let thread = thread.map_err(|e| e.to_string())?;
+        Ok(Self { path: path.to_owned(), counts, thread })
+    }
+
+    pub fn packets(&self) -> u64 {
+        self.counts.packets.load(Relaxed)
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Relaxed)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Relaxed)
+    }
+
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.counts.cpu_ns.load(Relaxed))
+    }
+
+    /// It ended by itself: something is wrong.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends the file properly.
+    pub fn finish(self) -> Result<(), String> {
+        self.counts.stop.store(true, Relaxed);
+        let done = self.thread.join().unwrap_or_else(|_| Err("the thread panicked".into()));
+        done.map_err(|e| format!("{}: {e}", self.path.display()))
+    }
+}
+
+fn record(mut files: Files, mut tap: PacketTap, counts: &Counts) -> Result<(), String> {
+    let mut done = Ok(());
+    loop {
+        match tap.next(Duration::from_millis(100)) {
+            Ok(Some(Tapped::Packet(packet))) => match files.write(&packet) {
+                Ok(is_stored) => {
+                    counts.packets.fetch_add(u64::from(is_stored), Relaxed);
+                    counts.bytes.fetch_add(if is_stored { packet.bytes().len() as u64 } else { 0 }, Relaxed);
+                }
+                Err(e) => {
+                    done = Err(e);
+                    break;
+                }
+            },
+            Ok(None) if !counts.stop.load(Relaxed) => {}
+            // Detached, or the stream is over.
+            Ok(_) => break,
+            Err(e) => {
+                done = Err(e.to_string());
+                break;
+            }
+        }
+        counts.dropped.store(tap.dropped(), Relaxed);
+        counts.cpu_ns.store(thread_cpu_time().as_nanos() as u64, Relaxed);
+    }
+    // The first error is the one to tell.
+    let finished = files.finish();
+    done.and(finished)
+}

@@ -1,0 +1,162 @@
+//! Where packets go, and which of them come and go while it runs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use framelease::frame::{Backlog, Overflow, Packet, PacketFanout};
+use framelease::sink::rtp::{self, DestinationId, Sender};
+use framelease::sink::rtsp::{MountId, MountOptions, Server};
+
+use super::common;
+use super::meter::{Meter, Stage};
+use super::options::Options;
+use super::record::Recording;
+
+pub struct Sinks {
+    fanout: PacketFanout,
+    pub recordings: Vec<Recording>,
+    fps: u32,
+    rotate: Option<Duration>,
+    pub rtp: Sender,
+    pub destinations: Vec<(SocketAddr, DestinationId)>,
+    rtp_due: Option<Instant>,
+    pub rtsp: Option<(Server, MountId)>,
+    sdp: Option<PathBuf>,
+}
+
+impl Sinks {
+    pub fn open(o: &Options) -> common::Result<Self> {
+        let codec = o.ends.codec;
+        let mut options = rtp::Options::default().ttl(o.ttl);
+        if let Some(name) = &o.interface {
+            options = options.interface(name);
+        }
+        let rtsp = match o.rtsp {
+            Some(address) => {
+                let builder = Server::builder(address);
+                let builder = o.users.iter().fold(builder, |b, (name, password)| b.user(name, password));
+                let mut mount = MountOptions::default().rtp(options.clone());
+                if let Some(group) = o.rtsp_group {
+                    mount = mount.group(group);
+                }
+                let mut server = builder.bind()?;
+                let live = server.mount("/live", codec, mount)?;
+                Some((server, live))
+            }
+            None => None,
+        };
+        let mut sinks = Self {
+            fanout: PacketFanout::new(),
+            recordings: Vec::new(),
+            fps: o.ends.fps,
+            rotate: o.rotate,
+            rtp: Sender::new(codec, options)?,
+            destinations: Vec::new(),
+            rtp_due: None,
+            rtsp,
+            sdp: o.sdp.clone(),
+        };
+        for to in &o.rtp {
+            sinks.attach_rtp(*to)?;
+        }
+        for path in &o.record {
+            sinks.attach_recording(path)?;
+        }
+        Ok(sinks)
+    }
+
+    pub fn attach_rtp(&mut self, to: SocketAddr) -> Result<(), String> {
+        if self.destinations.iter().any(|(own, _)| *own == to) {
+            return Err(format!("{to} is attached already"));
+        }
+        let id = self.rtp.add(to).map_err(|e| e.to_string())?;
+        self.destinations.push((to, id));
+        Ok(())
+    }
+
+    pub fn detach_rtp(&mut self, to: SocketAddr) -> Result<(), String> {
+        let at = self.destinations.iter().position(|(own, _)| *own == to);
+        let (_, id) = self.destinations.remove(at.ok_or_else(|| format!("{to} is not attached"))?);
+        self.rtp.remove(id);
+        Ok(())
+    }
+
+    pub fn attach_recording(&mut self, path: &Path) -> Result<(), String> {
+        if self.recordings.iter().any(|r| r.path == path) {
+            return Err(format!("{} is attached already", path.display()));
+        }
+        // A disk may stall for some seconds.
+        let backlog = Backlog::new(300, 64 << 20, Overflow::DropNew);
+        let tap = self.fanout.attach(backlog).map_err(|e| e.to_string())?;
+        self.recordings.push(Recording::start(path, tap, self.fps, self.rotate)?);
+        Ok(())
+    }
+
+    /// Takes a recording out; [`Recording::finish`] ends its file.
+    pub fn detach_recording(&mut self, path: &Path) -> Result<Recording, String> {
+        let at = self.recordings.iter().position(|r| r.path == path);
+        Ok(self.recordings.remove(at.ok_or_else(|| format!("{} is not attached", path.display()))?))
+    }
+
+    /// Takes out a recording that ended by itself.
+    pub fn ended_recording(&mut self) -> Option<Recording> {
+        let at = self.recordings.iter().position(Recording::has_ended)?;
+        Some(self.recordings.remove(at))
+    }
+
+    pub fn push(&mut self, packet: &Packet, meter: &mut Meter) -> common::Result<()> {
+        self.fanout.push(packet);
+        if !self.destinations.is_empty() {
+            meter.charge(Stage::Rtp, || self.rtp.submit(packet))?;
+            self.send_due(meter);
+        }
+        if let Some((server, live)) = &mut self.rtsp {
+            meter.charge(Stage::Rtsp, || server.submit(*live, packet))?;
+        }
+        if packet.is_key() {
+            self.describe()?;
+        }
+        Ok(())
+    }
+
+    /// Once the parameter sets are known.
+    fn describe(&mut self) -> common::Result<()> {
+        let Some(path) = self.sdp.take() else { return Ok(()) };
+        let sdp = self.destinations.first().and_then(|(_, id)| self.rtp.sdp(*id)).unwrap_or_default();
+        std::fs::write(&path, sdp).map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    pub fn send_due(&mut self, meter: &mut Meter) {
+        let wait = meter.charge(Stage::Rtp, || self.rtp.send_due());
+        self.rtp_due = wait.map(|wait| Instant::now() + wait);
+    }
+
+    /// When they must be called again, at the latest.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        let rtp = self.rtp_due.map(|at| at.saturating_duration_since(Instant::now()));
+        let rtsp = self.rtsp.as_ref().and_then(|(server, _)| server.next_timeout());
+        rtp.into_iter().chain(rtsp).min()
+    }
+
+    pub fn dispatch(&mut self, meter: &mut Meter) -> common::Result<()> {
+        if self.rtp_due.is_some_and(|at| at <= Instant::now()) {
+            self.send_due(meter);
+        }
+        if let Some((server, _)) = &mut self.rtsp {
+            meter.charge(Stage::Rtsp, || server.dispatch())?;
+        }
+        Ok(())
+    }
+
+    /// Somebody gets nothing before a key frame.
+    pub fn awaits_key(&self) -> bool {
+        let rtsp = self.rtsp.as_ref().is_some_and(|(server, live)| server.awaits_key(*live));
+        rtsp || self.fanout.awaits_key() || self.rtp.awaits_key()
+    }
+
+    /// Bytes of packets that were copied for recordings that are behind.
+    pub fn copied_bytes(&self) -> u64 {
+        self.fanout.copied_bytes()
+    }
+}
