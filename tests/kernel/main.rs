@@ -4,12 +4,16 @@
 // The suite brings its own copies of what the examples share.
 #![allow(clippy::duplicate_mod)]
 
+#[path = "../sink/client.rs"]
+mod client;
 #[path = "../../examples/common/mod.rs"]
 mod common;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
+#[path = "../sink/receive.rs"]
+mod receive;
 
 mod allocations;
 mod camera;
@@ -31,5 +35,6 @@ mod imports;
 mod m2m;
 mod m2m_scaler;
 mod mem2mem;
+mod node;
 mod regressions;
 mod share;

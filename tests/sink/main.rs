@@ -3,7 +3,9 @@
 
 #[path = "../kernel/allocations.rs"]
 mod allocations;
+mod client;
 mod matroska;
+mod receive;
 mod rtp;
 mod rtsp;
 mod support;

@@ -11,6 +11,7 @@ use framelease::sink::rtp::{Options, Sender};
 use framelease::ErrorKind;
 
 use crate::allocations::of_this_thread;
+use crate::receive::{received, units};
 use crate::support::*;
 
 const LARGE: Size = Size::new(640, 360);
@@ -34,52 +35,12 @@ fn receiver() -> (UdpSocket, UdpSocket, SocketAddr) {
     panic!("no two ports in a row");
 }
 
-/// What came: sequence, timestamp, SSRC, marker, payload.
-type Received = (u16, u32, u32, bool, Vec<u8>);
-
-fn received(socket: &UdpSocket) -> Vec<Received> {
-    let mut all = Vec::new();
-    let mut buffer = [0; 9000];
-    while let Ok(n) = socket.recv(&mut buffer) {
-        let b = &buffer[..n];
-        assert!(n >= 12 && b[0] == 0x80 && b[1] & 0x7f == 96, "{b:?}");
-        let word = |at: usize| u32::from_be_bytes(b[at..at + 4].try_into().unwrap());
-        all.push((u16::from_be_bytes([b[2], b[3]]), word(4), word(8), b[1] & 0x80 != 0, b[12..].to_vec()));
-    }
-    all
-}
-
 /// Sends a frame to its end.
 fn send(sender: &mut Sender, packet: &Packet) {
     sender.submit(packet).unwrap();
     while let Some(wait) = sender.send_due() {
         std::thread::sleep(wait);
     }
-}
-
-/// The NAL units of H.264 payloads (RFC 6184).
-fn units(payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut units: Vec<Vec<u8>> = Vec::new();
-    for p in payloads {
-        match p[0] & 31 {
-            24 => {
-                let mut at = 1;
-                while at < p.len() {
-                    let len = usize::from(u16::from_be_bytes([p[at], p[at + 1]]));
-                    units.push(p[at + 2..at + 2 + len].to_vec());
-                    at += 2 + len;
-                }
-            }
-            28 => {
-                if p[1] & 0x80 != 0 {
-                    units.push(vec![p[0] & 0xe0 | p[1] & 31]);
-                }
-                units.last_mut().unwrap().extend_from_slice(&p[2..]);
-            }
-            _ => units.push(p.clone()),
-        }
-    }
-    units
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a guest's encoders wrote, decoded by ffmpeg on this machine: it must be what went in.
 //!
 //! A kernel test that encodes leaves a pair in `/out/streams`: `NAME.h264` or `.mkv`, which ffmpeg knows by its name, and
-//! `NAME.nv12`, the frames. Each pair is one more test of the run.
+//! `NAME.nv12`, the frames. Each pair is one more test of the run. `NAME.parts` is for streams of one source that begin and
+//! end where they like: its first line names a file that has all of the frames, each other one a file whose frames must be
+//! among those, in order, and how many there are at least, with format and size of raw pixels: see [`Part`].
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -29,33 +31,123 @@ pub fn clear(out: &Path) {
 /// Compares every pair of a run, and says how it went in the words of a test harness.
 pub fn compare(out: &Path) -> Res<Compared> {
     let mut compared = Compared::default();
-    let mut streams: Vec<PathBuf> = match fs::read_dir(out.join(STREAMS)) {
-        Ok(entries) => entries.flatten().map(|e| e.path()).filter(|p| !is_raw(p)).collect(),
+    let mut files: Vec<PathBuf> = match fs::read_dir(out.join(STREAMS)) {
+        Ok(entries) => entries.flatten().map(|e| e.path()).collect(),
         Err(_) => return Ok(compared),
     };
-    streams.sort();
-    if streams.is_empty() {
+    files.sort();
+    if files.is_empty() {
         return Ok(compared);
     }
     ensure(&[Need("ffmpeg", "ffmpeg")])?;
-    for stream in streams {
-        let name = stream.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match same(&stream) {
-            Ok(frames) => {
-                println!("ffmpeg decodes {name} to the {frames} bytes that went in ... ok");
-                compared.same += 1;
-            }
-            Err(why) => {
-                println!("ffmpeg decodes {name} to what went in ... FAILED: {why}");
-                compared.different += 1;
-            }
+    let mut count = |name: &str, verdict: Res<String>| match verdict {
+        Ok(what) => {
+            println!("ffmpeg decodes {name} to {what} ... ok");
+            compared.same += 1;
+        }
+        Err(why) => {
+            println!("ffmpeg decodes {name} to what went in ... FAILED: {why}");
+            compared.different += 1;
+        }
+    };
+    for stream in files.iter().filter(|file| !is(file, "nv12") && is_pair(file)) {
+        let name = stream.file_name().unwrap_or_default().to_string_lossy();
+        count(&name, same(stream).map(|bytes| format!("the {bytes} bytes that went in")));
+    }
+    for list in files.iter().filter(|file| is(file, "parts")) {
+        match parts(list) {
+            Ok(all) => all.into_iter().for_each(|(name, verdict)| count(&name, verdict)),
+            Err(why) => count(&list.display().to_string(), Err(why)),
         }
     }
     Ok(compared)
 }
 
-fn is_raw(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "nv12")
+/// A stream and its frames; one without them fails there, unless a list speaks of it.
+fn is_pair(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let is_of_list = |list: PathBuf| {
+        let text = fs::read_to_string(&list).unwrap_or_default();
+        is(&list, "parts") && text.lines().any(|l| l.split(' ').next() == Some(&*name))
+    };
+    let folder = file.parent().map(fs::read_dir);
+    let mut others = folder.into_iter().flatten().flatten().flatten().map(|e| e.path());
+    !is(file, "parts") && !others.any(is_of_list)
+}
+
+fn is(file: &Path, kind: &str) -> bool {
+    file.extension().is_some_and(|e| e == kind)
+}
+
+/// A line of a list.
+struct Part<'a> {
+    name: &'a str,
+    least: usize,
+    /// Format and size of a file of pixels.
+    raw: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Part<'a> {
+    fn of(line: &'a str) -> Res<Self> {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap_or("");
+        let least = words.next().and_then(|n| n.parse().ok()).ok_or_else(|| format!("'{line}' has no count"))?;
+        Ok(Self { name, least, raw: words.next().zip(words.next()) })
+    }
+}
+
+/// Name and verdict of each part of a list.
+fn parts(list: &Path) -> Res<Vec<(String, Res<String>)>> {
+    let text = fs::read_to_string(list).map_err(|e| format!("{}: {e}", list.display()))?;
+    let mut lines = text.lines();
+    let whole = list.with_file_name(lines.next().unwrap_or(""));
+    let whole = hashes(&whole, None)?;
+    let mut verdicts = Vec::new();
+    for line in lines {
+        let part = Part::of(line)?;
+        let verdict = hashes(&list.with_file_name(part.name), part.raw).and_then(|of| {
+            let count = of.len();
+            match in_order(&of, &whole) {
+                Ok(()) if count >= part.least => Ok(format!("{count} of the {} frames that went in", whole.len())),
+                Ok(()) => Err(format!("{count} frames, {} at least", part.least)),
+                Err(at) => Err(format!("frame {at} of {count} is none of the {} that went in", whole.len())),
+            }
+        });
+        verdicts.push((part.name.to_owned(), verdict));
+    }
+    Ok(verdicts)
+}
+
+/// The number of the first frame that is not among the others, behind the one before it.
+fn in_order(part: &[String], whole: &[String]) -> Result<(), usize> {
+    let mut rest = whole.iter();
+    match part.iter().position(|frame| !rest.any(|other| other == frame)) {
+        Some(at) => Err(at),
+        None => Ok(()),
+    }
+}
+
+/// A hash of each frame.
+fn hashes(file: &Path, raw: Option<(&str, &str)>) -> Res<Vec<String>> {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-r", "30"]);
+    if let Some((format, size)) = raw {
+        ffmpeg.args(["-f", "rawvideo", "-pix_fmt", format, "-video_size", size]);
+    }
+    let output = ffmpeg
+        .arg("-i")
+        .arg(file)
+        .args(["-fps_mode", "passthrough", "-pix_fmt", "nv12", "-f", "framemd5", "-"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("ffmpeg: {e}"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() || !words.trim().is_empty() {
+        return Err(format!("{}: ffmpeg ends with {} and says: {}", file.display(), output.status, words.trim()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let frames = text.lines().filter(|l| !l.starts_with('#'));
+    Ok(frames.filter_map(|l| l.rsplit(", ").next()).map(str::to_owned).collect())
 }
 
 /// Bytes compared.
@@ -133,5 +225,17 @@ mod tests {
         }
         assert!(equal(&mut &long[..], &mut &long[..199_999]).is_err());
         assert!(equal(&mut &long[..65_536], &mut &long[..]).is_err());
+    }
+
+    #[test]
+    fn parts_are_in_order() {
+        let of = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+        let whole = of("abcdef");
+        assert_eq!(in_order(&of("bdf"), &whole), Ok(()));
+        assert_eq!(in_order(&of("abcdef"), &whole), Ok(()));
+        assert_eq!(in_order(&of("bda"), &whole), Err(2));
+        assert_eq!(in_order(&of("bb"), &whole), Err(1));
+        assert!(Part::of("a.raw 3 nv12 4x4").is_ok_and(|p| p.least == 3 && p.raw == Some(("nv12", "4x4"))));
+        assert!(Part::of("a.h264 many").is_err());
     }
 }

@@ -1,0 +1,242 @@
+//! The whole set-up in one process, example `node`: what each of its consumers got is judged on the host, where ffmpeg
+//! decodes it, frame by frame.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use framelease::share::{Event, Policy, Subscriber};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::client::Client;
+use crate::coding::*;
+use crate::devices::*;
+use crate::receive::{packet, units, Received};
+use crate::share::example;
+
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 44);
+/// Frames of a consumer at least.
+const MANY: usize = 20;
+
+/// A UDP receiver in a thread, until it is told to stop.
+struct Receiver {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Received>>,
+}
+
+impl Receiver {
+    fn start(group: Option<Ipv4Addr>) -> Self {
+        let from = if group.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        if let Some(group) = group {
+            socket.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
+        }
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (port, stopped) = (socket.local_addr().unwrap().port(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let (mut all, mut buffer) = (Vec::new(), [0; 2000]);
+            loop {
+                match socket.recv(&mut buffer) {
+                    Ok(n) => all.push(packet(&buffer[..n])),
+                    Err(_) if stopped.load(Ordering::Relaxed) => return all,
+                    Err(_) => {}
+                }
+            }
+        });
+        Self { port, stop, thread }
+    }
+
+    fn finish(self) -> Vec<Received> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Writes what came as a byte stream, and counts its frames; nothing may be missing.
+fn write_stream(path: &Path, packets: &[Received]) -> usize {
+    let gaps = packets.windows(2).filter(|w| w[1].0 != w[0].0.wrapping_add(1)).count();
+    assert_eq!(gaps, 0, "{}: of {} packets", path.display(), packets.len());
+    let whole = packets.iter().rposition(|p| p.3).map_or(0, |last| last + 1);
+    let payloads: Vec<Vec<u8>> = packets[..whole].iter().map(|p| p.4.clone()).collect();
+    let mut file = File::create(path).unwrap();
+    for unit in units(&payloads) {
+        file.write_all(&[0, 0, 0, 1]).unwrap();
+        file.write_all(&unit).unwrap();
+    }
+    packets.iter().filter(|p| p.3).count()
+}
+
+/// A peer that writes the pixels of what it is given.
+fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
+    let (socket, mut file) = (socket.to_owned(), File::create(to).unwrap());
+    std::thread::spawn(move || {
+        let mut subscriber =
+            Subscriber::builder(socket).policy(Policy::Fifo(2)).hold(1).connect(Duration::from_secs(20)).unwrap();
+        let mut frames = 0;
+        while frames < MANY {
+            match subscriber.next(Duration::from_secs(20)).unwrap() {
+                Some(Event::Frame(frame)) => {
+                    file.write_all(&pixels(&frame)).unwrap();
+                    frames += 1;
+                }
+                Some(Event::Format(_)) => {}
+                other => panic!("{other:?} instead of a frame"),
+            }
+        }
+        frames
+    })
+}
+
+/// A node that goes with its test.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The control socket.
+struct Control {
+    out: UnixStream,
+    lines: std::io::Lines<BufReader<UnixStream>>,
+}
+
+impl Control {
+    fn connect(path: &Path) -> Self {
+        let start = Instant::now();
+        let out = loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => break stream,
+                Err(e) => assert!(start.elapsed() < Duration::from_secs(30), "{e}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        out.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { lines: BufReader::new(out.try_clone().unwrap()).lines(), out }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        writeln!(self.out, "{line}").unwrap();
+        self.lines.next().expect("an answer").unwrap()
+    }
+}
+
+/// A number behind a name in JSON.
+fn number(json: &str, name: &str) -> u64 {
+    let rest = json.split(&format!("\"{name}\":")).nth(1).unwrap_or_else(|| panic!("no {name} in {json}"));
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[test]
+fn a_node_serves_everybody_the_same_pixels() {
+    let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
+        return;
+    };
+    let (camera, encoder) = (camera.info().path.clone(), encoder.info().path.clone());
+    let (folder, streams) = (std::env::temp_dir().join(format!("node-{}", std::process::id())), Judged::folder());
+    std::fs::create_dir_all(&folder).unwrap();
+    let (socket, control) = (folder.join("share"), folder.join("control"));
+    let (one, two, group) = (Receiver::start(None), Receiver::start(None), Receiver::start(Some(GROUP)));
+    // A port that is free now.
+    let rtsp = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let args = [
+        ["--camera", &text(&camera)],
+        ["--encoder", &text(&encoder)],
+        ["--size", "320x180"],
+        ["--fourcc", "NV12"],
+        ["--fps", "15"],
+        ["--gop", "5"],
+        ["--record", &text(&streams.join("node.mkv"))],
+        ["--rtp", &format!("127.0.0.1:{}", one.port)],
+        ["--rtp", &format!("127.0.0.1:{}", two.port)],
+        ["--multicast", &format!("{GROUP}:{}", group.port)],
+        ["--interface", "lo"],
+        ["--rtsp", &rtsp.to_string()],
+        ["--share", &text(&socket)],
+        ["--control", &text(&control)],
+    ];
+    let mut node = Command::new(program);
+    node.args(args.iter().flatten()).arg("--json").stdout(Stdio::piped());
+    let mut node = Node(node.spawn().unwrap());
+    let mut console = Control::connect(&control);
+    let peers = [peer(&socket, &streams.join("node-peer1.raw")), peer(&socket, &streams.join("node-peer2.raw"))];
+
+    let mut client = Client::connect(rtsp);
+    let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
+    assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+    let mut watched = Vec::new();
+    while watched.iter().filter(|p: &&Received| p.3).count() < MANY {
+        watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
+    }
+    // One more that comes while it runs, and goes again.
+    let late = Receiver::start(None);
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, late.port));
+    assert_eq!(console.ask(&format!("attach rtp {to}")), "ok");
+    assert!(console.ask(&format!("attach rtp {to}")).starts_with("error: "), "twice");
+    let second = streams.join("node-second.mkv");
+    assert_eq!(console.ask(&format!("attach record {}", second.display())), "ok");
+    assert_eq!(peers.map(|p| p.join().unwrap()), [MANY; 2]);
+    let start = Instant::now();
+    let status = loop {
+        let status = console.ask("status");
+        let frames = status.split(&format!("\"to\":\"{to}\",")).nth(1).map(|rest| number(rest, "frames"));
+        if frames.is_some_and(|n| n >= 10) {
+            break status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{status}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(status.contains("\"stage\":\"client\"") && status.contains("by TCP"), "{status}");
+    assert_eq!(console.ask(&format!("detach rtp {to}")), "ok");
+    assert_eq!(console.ask(&format!("detach record {}", second.display())), "ok");
+    for wrong in
+        ["", "attach", "attach rtp nobody", "attach multicast 10.0.0.1:1", "detach record no", "attach record "]
+    {
+        assert!(console.ask(wrong).starts_with("error: "), "'{wrong}'");
+    }
+    assert!(console.ask(&format!("attach record {}", "/nowhere/a.mkv")).contains("/nowhere/a.mkv"));
+
+    // Ctrl-C.
+    kill(Pid::from_raw(node.0.id() as i32), Signal::SIGINT).unwrap();
+    let mut json = String::new();
+    for line in BufReader::new(node.0.stdout.take().unwrap()).lines() {
+        json.push_str(&line.unwrap());
+    }
+    assert!(node.0.wait().unwrap().success());
+    assert!(!control.exists() && !socket.exists(), "its sockets are gone");
+    assert_eq!(number(&json, "cpu_bytes"), 0, "{json}");
+    let encoded = json.split("\"stage\":\"encoder\"").nth(1).map(|rest| number(rest, "frames")).unwrap();
+    let recorded = json.split("\"stage\":\"record\"").nth(1).map(|rest| number(rest, "frames")).unwrap();
+    assert!(encoded >= MANY as u64 && recorded == encoded, "{json}");
+
+    // The first file says what the others must hold a part of, in order, and how many frames at least.
+    let mut list = vec!["node.mkv".to_owned()];
+    for (name, receiver) in [("rtp1", one), ("rtp2", two), ("group", group)] {
+        let file = format!("node-{name}.h264");
+        // Who was there from the beginning has every frame.
+        assert_eq!(write_stream(&streams.join(&file), &receiver.finish()) as u64, encoded, "{name}");
+        list.push(format!("{file} {encoded}"));
+    }
+    for (name, packets) in [("rtsp", watched), ("late", late.finish())] {
+        let file = format!("node-{name}.h264");
+        let frames = write_stream(&streams.join(&file), &packets);
+        list.push(format!("{file} {frames}"));
+    }
+    list.push("node-second.mkv 5".into());
+    list.extend((1..=2).map(|i| format!("node-peer{i}.raw {MANY} nv12 320x180")));
+    std::fs::write(streams.join("node.parts"), list.join("\n")).unwrap();
+    let _ = std::fs::remove_dir_all(&folder);
+}
