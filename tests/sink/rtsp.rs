@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::frame::Packet;
+use framelease::sink::matroska::{Options, Writer, Written};
 use framelease::sink::rtp;
 use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerStats, Way};
 use framelease::ErrorKind;
@@ -323,6 +325,105 @@ fn who_does_not_read_loses_frames_and_nobody_else() {
     let clients: Vec<ClientStats> = server.clients().collect();
     assert_eq!((clients.len(), clients[0].sent.dropped, server.stats().expired), (1, 0, 1));
     drop(stuck);
+}
+
+/// One client's visit: whatever a client may do, and then it leaves in one of several ways.
+fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
+    let mut c = Client::connect(address);
+    if random(8) == 0 {
+        let _ = c.stream.write_all(&[random(256) as u8; 40]);
+        return;
+    }
+    let udp = UdpSocket::bind(HOST).unwrap();
+    let port = udp.local_addr().unwrap().port();
+    let transport = match random(2) {
+        0 => "RTP/AVP/TCP;unicast;interleaved=0-1".to_owned(),
+        _ => format!("RTP/AVP;unicast;client_port={port}-{}", port.saturating_add(1)),
+    };
+    assert_eq!(c.ask("DESCRIBE", "/live", "").status, 200);
+    let setup = c.setup(&transport);
+    assert_eq!(setup.status, 200);
+    let session = format!("Session: {}\r\n", setup.session());
+    if random(4) > 0 {
+        assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+        std::thread::sleep(Duration::from_millis(u64::from(random(400))));
+    }
+    if random(4) == 0 {
+        assert_eq!(c.ask("PAUSE", "/live", &session).status, 200);
+    }
+    if random(2) == 0 {
+        assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
+    }
+}
+
+#[test]
+fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
+    let Some(packets) = frames(40) else { return };
+    // By hand for a minute and more.
+    let seconds = std::env::var("FRAMELEASE_CHURN_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
+    // Sessions that were left end soon.
+    let builder = Server::builder(HOST).session_timeout(Duration::from_secs(2)).max_sessions(500).max_connections(500);
+    let mut server = builder.bind().unwrap();
+    let address = server.local_addr().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let receiver = UdpSocket::bind(HOST).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut sender = rtp::Sender::new(Codec::H264, rtp::Options::default().spread(Duration::ZERO)).unwrap();
+    sender.add(receiver.local_addr().unwrap()).unwrap();
+    let folder = Folder::new("churn");
+    let mut writer = Writer::create(folder.path("a.mkv"), Options::default()).unwrap();
+    let stop = AtomicBool::new(false);
+    let (received, pushed) = std::thread::scope(|scope| {
+        let received = scope.spawn(|| crate::receive::received(&receiver));
+        for i in 0..20u32 {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut state = i + 1;
+                let mut random = |below: u32| {
+                    // xorshift32
+                    state ^= state << 13;
+                    state ^= state >> 17;
+                    state ^= state << 5;
+                    state % below
+                };
+                while !stop.load(Ordering::Relaxed) {
+                    visit(address, &mut random);
+                }
+            });
+        }
+        let (start, mut pushed) = (Instant::now(), 0u64);
+        while start.elapsed() < Duration::from_secs(seconds) {
+            let packet = &packets[(pushed % 40) as usize];
+            let mut meta = *packet.meta();
+            meta.timestamp_ns = pushed * FRAME_NS;
+            let packet = Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned());
+            assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
+            sender.submit(&packet).unwrap();
+            assert_eq!(sender.send_due(), None);
+            server.submit(live, &packet).unwrap();
+            pushed += 1;
+            let next = start + Duration::from_millis(20 * pushed);
+            while let Some(left) = next.checked_duration_since(Instant::now()) {
+                server.wait(left).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        // Those that are in the middle of something get their answers.
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            server.wait(Duration::from_millis(10)).unwrap();
+        }
+        (received.join().unwrap(), pushed)
+    });
+    assert_eq!(received.iter().filter(|p| p.3).count() as u64, pushed);
+    assert!(received.windows(2).all(|w| w[1].0 == w[0].0.wrapping_add(1)), "a gap");
+    assert_eq!(writer.finish().unwrap().packets, pushed);
+    let Some(sums) = frame_sums(text(&folder.path("a.mkv")), None, &[]) else { return };
+    assert_eq!(sums.len() as u64, pushed);
+    let stats = server.stats();
+    assert!(stats.connections > 100 && stats.refused == 0, "{stats:?}");
+    assert_eq!((server.clients().count(), server.connections()), (0, 0), "nothing is left of them");
+    assert!(std::fs::read_dir("/proc/self/fd").unwrap().count() < 200);
 }
 
 /// A client program, and the checksums of the frames that it decodes.
