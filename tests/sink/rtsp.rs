@@ -525,3 +525,72 @@ fn gstreamer_decodes_what_is_served() {
     let (stats, _) = node.stop();
     assert_eq!(stats.malformed, 0);
 }
+
+/// What tshark's dissectors say of a capture; each line is a packet.
+fn dissected(file: &str, more: &[&str]) -> Option<Vec<String>> {
+    let mut args = vec!["-r", file, "-o", "h264.dynamic.payload.type:96", "-o", "rtp.heuristic_rtp:TRUE"];
+    args.extend(more);
+    let out = program("tshark", &args, &[])?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Some(String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn tshark_has_nothing_against_what_is_on_the_wire() {
+    let Some(packets) = frames(20) else { return };
+    let node = Node::plain(packets);
+    let folder = Folder::new("wire");
+    let file = folder.path("a.pcap");
+    let capture = Command::new("tshark")
+        .args(["-q", "-i", "lo", "-w", text(&file), "-f", &format!("udp or tcp port {}", node.address.port())])
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut capture) = capture else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED tshark: not found");
+        return;
+    };
+    // It says nothing when it has begun: knock until it hears.
+    let knock = UdpSocket::bind(HOST).unwrap();
+    let start = Instant::now();
+    while std::fs::metadata(&file).map_or(0, |m| m.len()) < 600 {
+        if capture.try_wait().unwrap().is_some() || start.elapsed() > Duration::from_secs(20) {
+            let _ = capture.kill();
+            let _ = capture.wait();
+            let _ = writeln!(std::io::stderr(), "SKIPPED tshark: it cannot capture here");
+            return;
+        }
+        let _ = knock.send_to(b"knock", (Ipv4Addr::LOCALHOST, 9));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
+    let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
+    let udp = format!("RTP/AVP;unicast;client_port={}-{}", ports.0, ports.1);
+    for transport in ["RTP/AVP/TCP;unicast;interleaved=0-1", &udp] {
+        let mut c = node.client();
+        assert_eq!(c.ask("OPTIONS", "/live", "").status, 200);
+        assert_eq!(c.ask("DESCRIBE", "/live", "").status, 200);
+        let session = format!("Session: {}\r\n", c.setup(transport).session());
+        assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
+    }
+    node.stop();
+    std::thread::sleep(Duration::from_secs(1));
+    // SIGINT, so that it writes all that it has.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(capture.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    capture.wait().unwrap();
+    let file = text(&file);
+    // Its clients' sockets without a reader, and knocking, are the only ICMP.
+    let wrong = "(_ws.malformed or _ws.expert.severity >= warning) and not icmp";
+    let fields = ["-Y", wrong, "-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "_ws.malformed"];
+    let Some(mut wrong) = dissected(file, &fields) else { return };
+    // Of slices it knows no more than the head, and says so.
+    wrong.retain(|line| !line.contains("[Not decoded yet]"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let count = |filter: &str| dissected(file, &["-Y", filter]).map_or(0, |lines| lines.len());
+    assert!(count("rtsp.response") >= 10 && count("rtsp.request") >= 10);
+    assert!(count("h264.nal_unit_type == 24") >= 2, "parameter sets");
+    assert!(count("h264.nal_unit_type == 28 or h264.nal_unit_type == 1") > 20, "pictures");
+    assert!(count("rtcp.pt == 200 and rtcp.pt == 202") >= 2, "reports");
+    assert!(count("rtcp.pt == 203") >= 1, "goodbye");
+}
