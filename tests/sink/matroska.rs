@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use framelease::bitstream::Codec;
+use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
 use framelease::frame::Packet;
 use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
@@ -208,4 +208,42 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     let e = writer.write(&Packet::new(meta, head, None)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
     assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored, "nothing of it is in the file");
+}
+
+/// The packet without what its bytes hold of one kind, the parameter sets as they were.
+fn without(packet: &Packet, kind: NalKind, sets: &Packet) -> Packet {
+    let units = nal_units(packet.bytes()).filter(|u| u.kind(packet.meta().codec) != kind);
+    let bytes: Vec<u8> = units.flat_map(|u| [&[0, 0, 0, 1], u.data].concat()).collect();
+    Packet::new(*packet.meta(), bytes, sets.parameter_sets().cloned())
+}
+
+#[test]
+fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
+    let folder = Folder::new("sets");
+    let other = ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"];
+    let (Some(first), Some(second)) = (stream(Codec::H264, 15, SIZE), stream_with(Codec::H264, 10, SIZE, &other))
+    else {
+        return;
+    };
+    let (first, second) = (packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, SIZE));
+    let sps = |p: &Packet| p.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap().to_vec();
+    assert_eq!(sps(&first[0]), sps(&second[0]), "they differ by the picture parameter set alone");
+    assert_ne!(first[0].parameter_sets(), second[0].parameter_sets());
+    // A picture parameter set comes alone, and later the first one again, in front of every key frame.
+    let alone: Vec<Packet> = second.iter().map(|p| without(p, NalKind::Sps, &first[0])).collect();
+    let mixed = [&first[..10], &alone, &first[..10], &first[10..]].concat();
+    let path = folder.path("a.mkv");
+    let mut writer = Writer::create(&path, options()).unwrap();
+    for (i, packet) in mixed.iter().enumerate() {
+        let mut meta = *packet.meta();
+        meta.timestamp_ns = i as u64 * FRAME_NS;
+        let packet = Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned());
+        assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
+    }
+    // With a sequence parameter set beside it, it is another stream.
+    assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
+    writer.finish().unwrap();
+    let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+    assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
 }

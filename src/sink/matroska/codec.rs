@@ -94,6 +94,7 @@ fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let present = kinds.iter().filter(|(kind, _)| sets.of(*kind).next().is_some());
     out.push(present.clone().count() as u8);
     for (kind, number) in present {
+        // array_completeness is 0: other sets may come in the blocks.
         out.push(*number);
         out.extend(u16::try_from(sets.of(*kind).count()).ok()?.to_be_bytes());
         for unit in sets.of(*kind) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::codec::{codec_id, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::Output;
-use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
+use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
 use crate::frame::Packet;
@@ -103,13 +103,16 @@ struct Cluster {
 
 /// Writes packets to a Matroska file or stream, whose header comes with the first key frame.
 ///
-/// Of H.264 and H.265, start codes become lengths and the parameter sets go into the header. Timestamps are milliseconds
-/// since the first frame. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
+/// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks do
+/// not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
+/// milliseconds since the first frame. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,
     name: String,
     options: Options,
     track: Option<Track>,
+    /// Blocks have parameter sets that the header has not.
+    has_other_sets: bool,
     /// Bytes of whole elements.
     end: u64,
     segment_at: u64,
@@ -155,6 +158,7 @@ impl Writer {
             name,
             options,
             track: None,
+            has_other_sets: false,
             end: 0,
             segment_at: 0,
             seek_head_at: 0,
@@ -223,12 +227,24 @@ impl Writer {
     /// SimpleBlock: track, time, flags, and the picture.
     fn block(&mut self, packet: &Packet, relative: i16) -> Result<()> {
         let codec = packet.meta().codec;
-        let kept = |unit: &crate::bitstream::NalUnit<'_>| {
+        let header = self.track.as_ref().and_then(|t| t.parameters.clone());
+        let is_in_header =
+            |unit: &NalUnit<'_>, kind| header.as_ref().is_some_and(|h| h.of(kind).any(|u| u == unit.data));
+        if codec.has_nal_units() && !self.has_other_sets {
+            let is_other =
+                |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit, unit.kind(codec));
+            self.has_other_sets = nal_units(packet.bytes()).any(is_other);
+        }
+        // A set of the header's that comes again behind another one may be what puts it in force again.
+        let keeps_sets = self.has_other_sets;
+        let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
-            // The header has the parameter sets; lengths make delimiters useless.
-            !unit.data.is_empty() && !kind.is_parameters() && kind != NalKind::Delimiter
+            // Lengths make delimiters useless.
+            !unit.data.is_empty()
+                && kind != NalKind::Delimiter
+                && (keeps_sets || !kind.is_parameters() || !is_in_header(unit, kind))
         };
-        let units = || nal_units(packet.bytes()).filter(kept);
+        let units = || nal_units(packet.bytes()).filter(&kept);
         let [high, low] = relative.to_be_bytes();
         let head = [0x81, high, low, if packet.is_key() { 0x80 } else { 0 }];
         if !codec.has_nal_units() {
