@@ -1,12 +1,13 @@
 //! Matroska files: what ffmpeg decodes from them is what it decodes from the stream, whole and cut anywhere.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
-use framelease::frame::Packet;
+use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
 use framelease::ErrorKind;
 
@@ -157,7 +158,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
     let rotation = Rotation::default().duration(Duration::from_millis(700));
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
-    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
     let mut begun = Vec::new();
     for (i, packet) in packets.iter().enumerate() {
@@ -197,7 +198,7 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     assert_eq!(e.kind(), ErrorKind::NotFound);
     let mut recorder = Recorder::new("/nowhere/a.mkv", options(), Rotation::default());
     assert_eq!(recorder.write(&packets[0]).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     // FWHT has no name there.
     let meta = framelease::frame::PacketMeta::new(Codec::Fwht, SIZE, 0, 0);
     let mut head = b"OOOO\xff\xff\xff\xff".to_vec();
@@ -235,10 +236,7 @@ fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
     let path = folder.path("a.mkv");
     let mut writer = Writer::create(&path, options()).unwrap();
     for (i, packet) in mixed.iter().enumerate() {
-        let mut meta = *packet.meta();
-        meta.timestamp_ns = i as u64 * FRAME_NS;
-        let packet = Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned());
-        assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
+        assert_eq!(writer.write(&at(packet, i as u64 * 40)).unwrap(), Written::Stored);
     }
     // With a sequence parameter set beside it, it is another stream.
     assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
@@ -246,4 +244,82 @@ fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
     let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
     let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+}
+
+fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {
+    let mut meta = *packet.meta();
+    change(&mut meta);
+    Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned())
+}
+
+fn at(packet: &Packet, milliseconds: u64) -> Packet {
+    with(packet, |meta| meta.timestamp_ns = milliseconds * 1_000_000)
+}
+
+fn damaged(packet: &Packet) -> Packet {
+    with(packet, |meta| meta.flags = FrameFlags::ERROR)
+}
+
+/// Times of a file's packets in milliseconds.
+fn times(path: &Path) -> Option<Vec<u64>> {
+    let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
+    let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
+    Some(text.lines().map(|l| (l.parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
+}
+
+#[test]
+fn a_damaged_key_frame_begins_no_file() {
+    let folder = Folder::new("damaged");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), Rotation::default().bytes(1));
+    assert!(matches!(recorder.write(&damaged(&packets[0])).unwrap(), Recorded::Skipped));
+    assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
+    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    // In the file it is as good as any, but a rotation waits for a better one.
+    let stored = [packets[1..10].to_vec(), vec![damaged(&packets[10])], packets[11..20].to_vec()].concat();
+    stored.iter().for_each(|p| assert!(matches!(recorder.write(p).unwrap(), Recorded::Stored)));
+    assert!(matches!(recorder.write(&packets[20]).unwrap(), Recorded::NewFile(Some(_))));
+    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 1));
+}
+
+#[test]
+fn times_never_go_back_and_may_jump_ahead() {
+    let folder = Folder::new("times");
+    let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    // A rate that varies, a pause of 30 hours, and a source that starts again.
+    let told = |i: u64| match i {
+        0..=9 => 5000 + i * i * 10,
+        10..=19 => 5000 + 108_000_000 + i * 33,
+        _ => 6000 + i * 40,
+    };
+    let packets: Vec<Packet> = (0..).zip(&packets).map(|(i, p)| at(p, told(i))).collect();
+    let expected: Vec<u64> = (0..30).map(|i| told(i.min(19)) - 5000).collect();
+    for options in [Options::default(), options(), Options::default().interval(FrameInterval::from_fps(2_000_000_000))]
+    {
+        let path = folder.path("a.mkv");
+        let mut writer = Writer::create(&path, options).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        writer.finish().unwrap();
+        let Some(times) = times(&path) else { return };
+        assert_eq!(times, expected);
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+        if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{said}");
+        }
+    }
+    // A recording has a file for each start of the source, from its first key frame on.
+    let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), Rotation::default());
+    let is_new = |(i, p)| matches!(recorder.write(p).unwrap(), Recorded::NewFile(_)).then_some(i);
+    let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
+    assert_eq!(begun, [0, 16]);
+    // Times at the end of the clock.
+    let late = [0, u64::MAX / 1_000_000, 1].map(|t| at(&packets[0], t));
+    let mut writer = Writer::create(folder.path("late.mkv"), options()).unwrap();
+    late.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+    writer.finish().unwrap();
 }

@@ -13,7 +13,7 @@ use super::output::Output;
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::Packet;
+use crate::frame::{FrameFlags, Packet};
 
 /// The index has no more entries than one in so much time.
 const CUE_MS: u64 = 250;
@@ -38,7 +38,8 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The time from frame to frame, for players that ask.
+    /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may vary;
+    /// only the last frame lasts just so long.
     pub interval: Option<FrameInterval>,
     /// What the numbers mean.
     pub colorimetry: Option<Colorimetry>,
@@ -69,7 +70,7 @@ impl Options {
 pub enum Written {
     /// It is in the file.
     Stored,
-    /// It is not: a file begins with a key frame, and an empty packet is nothing.
+    /// It is not: a file begins with a key frame that is not damaged, and an empty packet is nothing.
     Skipped,
     /// It is not: its codec, size or parameter sets are not those of the file, which needs another one.
     OtherStream,
@@ -105,7 +106,8 @@ struct Cluster {
 ///
 /// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks do
 /// not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
-/// milliseconds since the first frame. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
+/// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time. A
+/// damaged packet ([`FrameFlags::ERROR`]) is stored as it is, but begins no file. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,
     name: String,
@@ -124,6 +126,8 @@ pub struct Writer {
     /// Time of a key frame, and its cluster's place in the segment.
     cues: Vec<(u64, u64)>,
     last_ms: u64,
+    /// The latest timestamp of all packets.
+    last_ns: u64,
     packets: u64,
     /// A stream whose tail is in pieces.
     is_broken: bool,
@@ -168,6 +172,7 @@ impl Writer {
             cluster: None,
             cues: Vec::new(),
             last_ms: 0,
+            last_ns: 0,
             packets: 0,
             is_broken: false,
         }
@@ -181,6 +186,11 @@ impl Writer {
     /// The time of the last packet since the first.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
+    }
+
+    /// It was taken before a packet that is in the file: its time cannot be told there.
+    pub(super) fn is_behind(&self, packet: &Packet) -> bool {
+        packet.meta().timestamp_ns < self.last_ns
     }
 
     /// Writes a packet.
@@ -198,13 +208,14 @@ impl Writer {
             return Ok(Written::Skipped);
         }
         match &self.track {
-            None if !packet.is_key() => return Ok(Written::Skipped),
+            None if !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
             Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
-        let time_ms = packet.meta().timestamp_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000;
+        let now_ns = packet.meta().timestamp_ns;
+        let time_ms = (now_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         let fits =
             self.cluster.as_ref().filter(|c| !packet.is_key() && time_ms < c.time_ms + CLUSTER_MS).and_then(relative);
@@ -212,14 +223,15 @@ impl Writer {
             Some(relative) => relative,
             None => {
                 self.begin_cluster(time_ms)?;
-                if packet.is_key() {
+                if begins_file(packet) {
                     self.index(time_ms);
                 }
                 0
             }
         };
         self.block(packet, relative)?;
-        self.last_ms = self.last_ms.max(time_ms);
+        self.last_ms = time_ms;
+        self.last_ns = self.last_ns.max(now_ns);
         self.packets += 1;
         Ok(Written::Stored)
     }
@@ -304,8 +316,10 @@ impl Writer {
             let sets = sets.ok_or_else(|| unsupported("the parameter sets are missing or cannot be read".into()))?;
             entry = entry.bytes(0x63a2, &sets);
         }
-        if let Some(interval) = self.options.interval.and_then(FrameInterval::duration) {
-            entry = entry.number(0x23_e383, u64::try_from(interval.as_nanos()).unwrap_or(0));
+        let interval = self.options.interval.and_then(FrameInterval::duration);
+        // 0 is not allowed there.
+        if let Some(nanos) = interval.and_then(|i| u64::try_from(i.as_nanos()).ok()).filter(|&n| n > 0) {
+            entry = entry.number(0x23_e383, nanos);
         }
         let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
         video = video.number(0x9a, 2); // progressive
@@ -421,6 +435,11 @@ impl Writer {
         }
         Ok(summary(self.end))
     }
+}
+
+/// A decoder can begin with it.
+pub(super) fn begins_file(packet: &Packet) -> bool {
+    packet.is_key() && !packet.meta().flags.contains(FrameFlags::ERROR) && !packet.picture().is_empty()
 }
 
 impl Track {
