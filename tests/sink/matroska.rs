@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
 use framelease::ErrorKind;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::support::*;
 
@@ -322,4 +325,106 @@ fn times_never_go_back_and_may_jump_ahead() {
     let mut writer = Writer::create(folder.path("late.mkv"), options()).unwrap();
     late.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
     writer.finish().unwrap();
+}
+
+/// Runs a test of this program in a process of its own, which `wrap` may start in other surroundings. `true` in there.
+fn alone(test: &str, wrap: &[&str]) -> bool {
+    const CHILD: &str = "FRAMELEASE_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let args = [wrap, &[text(&program), "--exact", test, "--nocapture"]].concat();
+    let out = Command::new(args[0]).args(&args[1..]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_full_disk_gets_no_empty_files() {
+    const DISK: &str = "/mnt";
+    let mount = format!("mount -t tmpfs -o size=512k none {DISK} && exec \"$@\"");
+    let wrap = ["unshare", "-Urm", "sh", "-c", &mount, "sh"];
+    let can = program("unshare", &["-Urm", "sh", "-c", &mount, "sh", "true"], &[]);
+    if !can.is_some_and(|out| out.status.success()) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED a full disk: no mount namespace here");
+        return;
+    }
+    if !alone("matroska::a_full_disk_gets_no_empty_files", &wrap) {
+        return;
+    }
+    let Some(stream) = stream(Codec::H264, 60, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let disk = Path::new(DISK);
+    let fill = |most: usize| {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(disk.join("filler")).unwrap();
+        let _ = file.write_all(&vec![1; most]);
+    };
+    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), Rotation::default());
+    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    fill(1 << 20);
+    let mut full = 0;
+    for packet in &packets[1..50] {
+        match recorder.write(packet) {
+            Ok(_) => {}
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
+                full += 1;
+            }
+        }
+    }
+    // Once in the file, then at every key frame, or it has room in what was left of a page.
+    assert!(full >= 4, "{full}");
+    assert_eq!(names(disk), ["filler", "r-00001.mkv"]);
+    assert_eq!(recorder.stats().files, 1);
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    assert!(matches!(recorder.write(&packets[51]).unwrap(), Recorded::Skipped));
+    let again = with(&packets[50], |_| {});
+    assert!(matches!(recorder.write(&again).unwrap(), Recorded::NewFile(Some(_))));
+    let (path, summary) = recorder.finish().unwrap().unwrap();
+    assert_eq!((path, summary.packets), (disk.join("r-00002.mkv"), 1));
+    assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_finished_costs_no_packet() {
+    if !alone("matroska::a_file_that_cannot_be_finished_costs_no_packet", &["env"]) {
+        return;
+    }
+    // Files may not grow behind a limit: an error, and a signal that is only kept waiting.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+    let folder = Folder::new("unfinished");
+    let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let rotation = Rotation::default().duration(Duration::from_millis(500));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
+    packets[..20].iter().for_each(|p| drop(recorder.write(p).unwrap()));
+    let path = folder.path("r-00001.mkv");
+    limit(std::fs::metadata(&path).unwrap().len() + 3);
+    let Recorded::NewFile(Some(Err(e))) = recorder.write(&packets[20]).unwrap() else { panic!("it is told") };
+    assert!(e.to_string().contains(text(&path)), "{e}");
+    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
+    // Nor can a file be begun: its number is not used.
+    limit(100);
+    drop(recorder.write(&with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
+    assert_eq!(names(&folder.path("")), ["r-00001.mkv", "r-00002.mkv"]);
+    limit(hard);
+    let Recorded::NewFile(Some(Err(_))) = recorder.write(&packets[0]).unwrap() else { panic!("it is told") };
+    assert_eq!(recorder.path(), Some(&*folder.path("r-00003.mkv")));
+    assert_eq!(recorder.finish().unwrap().unwrap().1.packets, 1);
+    let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
+    let [Some(first), Some(second)] = sums else { return };
+    assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));
 }
