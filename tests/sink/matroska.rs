@@ -1,10 +1,11 @@
 //! Matroska files: what ffmpeg decodes from them is what it decodes from the stream, whole and cut anywhere.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
@@ -427,4 +428,50 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
     let [Some(first), Some(second)] = sums else { return };
     assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));
+}
+
+#[test]
+fn a_pipe_is_not_waited_for_longer_than_told() {
+    let folder = Folder::new("pipe");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let path = folder.path("a.mkv");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let e = Writer::create(&path, options()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
+    let open = || std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    // A reader that stalls, and one that goes.
+    let reader = open();
+    let mut writer = Writer::create(&path, options().patience(Duration::from_millis(50))).unwrap();
+    let begin = Instant::now();
+    let e = packets.iter().cycle().find_map(|p| writer.write(p).err()).unwrap();
+    assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+    assert!(begin.elapsed() >= Duration::from_millis(50));
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
+    drop((reader, writer));
+    let reader = open();
+    let mut writer = Writer::create(&path, options()).unwrap();
+    drop(reader);
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::Disconnected);
+    drop(writer);
+    // One that is slow gets everything, which is more than the pipe holds.
+    let reader = open();
+    let writer = Writer::create(&path, options()).unwrap();
+    let mut slow = std::fs::File::open(&path).unwrap();
+    drop(reader);
+    let mut got = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            slow.read_to_end(&mut got).unwrap();
+        });
+        let mut all = (0..6).flat_map(|_| &packets);
+        // In here, so that the pipe is closed and its reader ends, whatever happens.
+        let mut writer = writer;
+        let done = all.try_for_each(|p| writer.write(p).map(drop)).and_then(|()| writer.finish());
+        assert_eq!(done.unwrap().packets, 150);
+    });
+    assert!(got.len() > 100_000, "{}", got.len());
+    let Some(sums) = frame_sums("-", Some("matroska"), &got) else { return };
+    assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream.repeat(6)));
 }

@@ -1,11 +1,12 @@
 //! One file or stream.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::codec::{codec_id, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
@@ -35,7 +36,7 @@ pub enum Fsync {
 }
 
 /// What the stream's packets do not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
     /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may vary;
@@ -45,6 +46,15 @@ pub struct Options {
     pub colorimetry: Option<Colorimetry>,
     /// How safe a file is against a loss of power.
     pub fsync: Fsync,
+    /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else is
+    /// said. Regular files and [`Writer::live`] do not know it.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { interval: None, colorimetry: None, fsync: Fsync::default(), patience: Duration::from_secs(5) }
+    }
 }
 
 impl Options {
@@ -61,6 +71,11 @@ impl Options {
     /// With another rule for the disk.
     pub fn fsync(self, fsync: Fsync) -> Self {
         Self { fsync, ..self }
+    }
+
+    /// With another patience for readers.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 }
 
@@ -134,24 +149,37 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream.
+    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream, and
+    /// is never waited for longer than [`Options::patience`], nor at all here.
     ///
     /// # Errors
-    /// What `open` reports.
+    /// What `open` reports; `Disconnected` for a pipe that nobody has opened to read.
     pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |e| Error::io("open", &e).on(path.display());
-        Self::of_file(File::create(path).map_err(failed)?, path, options)
+        let failed = |e: io::Error| {
+            let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+            let error = Error::io("open", &e).on(path.display());
+            if e.raw_os_error() == Some(libc::ENXIO) && is_pipe() {
+                return error.kind_is(ErrorKind::Disconnected).detail("nobody reads from this pipe");
+            }
+            error
+        };
+        let mut open = OpenOptions::new();
+        open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        Self::of_file(open.open(path).map_err(failed)?, path, options)
     }
 
-    /// Writes to a file that is open and empty; its path is for error texts.
+    /// Writes to a file that is open and empty, or else does not block; its path is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: Options) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        let out = if meta.is_file() { Output::File(file) } else { Output::Stream(Box::new(file)) };
+        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(file, Instant::now()) };
         Ok(Self::new(out, path.display().to_string(), options))
     }
 
-    /// Writes a live stream, whose sizes and duration stay unknown: to a pipe or a socket.
+    /// Writes a live stream, whose sizes and duration stay unknown: to a socket, into memory.
+    ///
+    /// How long `out` waits is its own affair, and [`Writer::write`] waits as long: give a socket a write timeout
+    /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).
     pub fn live(out: impl Write + Send + 'static, options: Options) -> Self {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
     }
@@ -196,7 +224,8 @@ impl Writer {
     /// Writes a packet.
     ///
     /// # Errors
-    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe. The packet is
+    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe, `Timeout` for a pipe
+    /// whose reader took too little within [`Options::patience`]. The packet is
     /// not in the file, which ends where it ended before: it can be finished, or the packet tried again. A live stream
     /// cannot be mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
     /// cannot be read.
@@ -207,6 +236,7 @@ impl Writer {
         if packet.picture().is_empty() {
             return Ok(Written::Skipped);
         }
+        self.out.within(self.options.patience);
         match &self.track {
             None if !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
