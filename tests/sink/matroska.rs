@@ -74,38 +74,101 @@ fn a_file_holds_the_stream() {
     }
 }
 
+/// An EBML element's identifier, its size if that is known, and the length of both.
+fn element(data: &[u8]) -> Option<(u32, Option<usize>, usize)> {
+    let id_bytes = data.first()?.leading_zeros() as usize + 1;
+    let id = data.get(..id_bytes)?.iter().fold(0, |id, &b| id << 8 | u32::from(b));
+    let size_bytes = data.get(id_bytes)?.leading_zeros() as usize + 1;
+    let size = data.get(id_bytes..id_bytes + size_bytes)?.iter().fold(0, |size, &b| size << 8 | usize::from(b));
+    let size = size & ((1 << (7 * size_bytes)) - 1);
+    Some((id, (size != (1 << (7 * size_bytes)) - 1).then_some(size), id_bytes + size_bytes))
+}
+
+/// A file's blocks that are whole, as a player comes to them: time in milliseconds, and bytes.
+fn blocks(file: &[u8]) -> Vec<(u64, &[u8])> {
+    let (mut at, mut cluster_ms, mut cluster_end) = (0, 0, None);
+    let mut found = Vec::new();
+    while let Some((id, size, head)) = element(&file[at..]) {
+        let is_cluster = id == 0x1f43_b675;
+        if is_cluster || id == 0x1c53_bb6b {
+            assert!(cluster_end.map_or(true, |end| end == at), "a cluster ends where the next begins");
+            cluster_end = size.map(|size| at + head + size).filter(|_| is_cluster);
+        }
+        at += head;
+        // Into segment and clusters.
+        if is_cluster || id == 0x1853_8067 {
+            continue;
+        }
+        let Some(body) = file.get(at..at + size.expect("only segment and clusters have no size")) else { break };
+        match (id, body) {
+            (0xe7, _) => cluster_ms = body.iter().fold(0, |n, &b| n << 8 | u64::from(b)),
+            (0xa3, &[0x81, high, low, _, ref coded @ ..]) => {
+                found.push((cluster_ms.wrapping_add_signed(i16::from_be_bytes([high, low]).into()), coded));
+            }
+            _ => assert_ne!(id, 0xa3, "a block of another track"),
+        }
+        at += body.len();
+    }
+    found
+}
+
+/// What a block has of a packet.
+fn coded(packet: &Packet) -> Vec<u8> {
+    let units = nal_units(packet.bytes()).filter(|u| {
+        let kind = u.kind(packet.meta().codec);
+        !kind.is_parameters() && kind != NalKind::Delimiter
+    });
+    units.flat_map(|u| [&(u.data.len() as u32).to_be_bytes(), u.data].concat()).collect()
+}
+
 #[test]
 fn a_file_cut_at_any_byte_plays_up_to_there() {
+    const SMALL: Size = Size::new(128, 96);
     let folder = Folder::new("cut");
-    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let path = folder.path("a.mkv");
-    // As a crash leaves it: not finished. What was whole at each length is known.
-    let mut writer = Writer::create(&path, options()).unwrap();
-    let mut ends = Vec::new();
-    for packet in &packets {
-        writer.write(packet).unwrap();
-        ends.push(writer.bytes());
-    }
-    drop(writer);
-    let all = std::fs::read(&path).unwrap();
-    assert_eq!(all.len() as u64, *ends.last().unwrap());
-    let Some(whole) = frame_sums(text(&path), None, &[]) else { return };
-    assert_eq!(whole.len(), 25, "a file that was not finished plays");
-    // In the middle of elements, at their borders, and anywhere.
-    let borders = ends.iter().flat_map(|&end| [end - 1, end, end + 1, end + 9]);
-    let anywhere = (1..40).map(|i| ends[0] + (all.len() as u64 - ends[0]) * i / 40);
-    for cut in borders.chain(anywhere).filter(|&cut| cut <= all.len() as u64 && cut >= ends[0]) {
-        let path = folder.path("cut.mkv");
-        std::fs::write(&path, &all[..cut as usize]).unwrap();
-        let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
-        let Some(out) = program("ffmpeg", &args, &[]) else { return };
-        let text = String::from_utf8(out.stdout).unwrap();
-        let sums: Vec<&str> =
-            text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
-        let stored = ends.iter().filter(|&&end| end <= cut).count();
-        // ffmpeg may show the one that was cut, damaged.
-        assert!(sums.len() >= stored && sums[..stored] == whole[..stored], "cut at {cut}: {} of {stored}", sums.len());
+    let Some(stream) = stream(Codec::H264, 25, SMALL) else { return };
+    let packets = packets(Codec::H264, &stream, SMALL);
+    let expected: Vec<Vec<u8>> = packets.iter().map(coded).collect();
+    let expected: Vec<(u64, &[u8])> = (0..).zip(&expected).map(|(i, coded)| (i * 40, &coded[..])).collect();
+    let Some(whole) = frame_sums("-", Some("h264"), &stream) else { return };
+    let mut seed = 1u64;
+    for is_finished in [false, true] {
+        let path = folder.path("a.mkv");
+        let mut writer = Writer::create(&path, options()).unwrap();
+        let mut ends = Vec::new();
+        for packet in &packets {
+            writer.write(packet).unwrap();
+            ends.push(writer.bytes() as usize);
+        }
+        // Or as a crash leaves it.
+        if is_finished {
+            writer.finish().unwrap();
+        }
+        let all = std::fs::read(&path).unwrap();
+        assert_eq!(frame_sums(text(&path), None, &[]).as_ref(), Some(&whole), "finished: {is_finished}");
+        let stored = |cut: usize| ends.iter().filter(|&&end| end <= cut).count();
+        for cut in 0..=all.len() {
+            assert_eq!(blocks(&all[..cut]), expected[..stored(cut)], "cut at {cut}, finished: {is_finished}");
+        }
+        // ffmpeg is asked at some places, of which some are right at a border.
+        for i in 0..40 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let anywhere = (seed >> 33) as usize;
+            let cut = if i % 4 == 0 { ends[anywhere % 25] + i / 4 % 3 - 1 } else { anywhere };
+            let (path, cut) = (folder.path("cut.mkv"), cut % (all.len() + 1));
+            std::fs::write(&path, &all[..cut]).unwrap();
+            let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+            let Some(out) = program("ffmpeg", &args, &[]) else { return };
+            let text = String::from_utf8(out.stdout).unwrap();
+            let sums: Vec<&str> =
+                text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
+            let stored = stored(cut);
+            // ffmpeg may show the one that was cut, damaged.
+            assert!(
+                sums.len() >= stored && sums[..stored] == whole[..stored],
+                "cut at {cut}, finished: {is_finished}: {} of {stored}",
+                sums.len()
+            );
+        }
     }
 }
 
