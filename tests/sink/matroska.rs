@@ -480,6 +480,14 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     let Recorded::NewFile(Some(Err(e))) = recorder.write(&packets[20]).unwrap() else { panic!("it is told") };
     assert!(e.to_string().contains(text(&path)), "{e}");
     assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
+    // A header alone is no begin.
+    let mut writer = Writer::create(Folder::new("header").path("w.mkv"), options()).unwrap();
+    limit(800);
+    drop(writer.write(&packets[0]).unwrap_err());
+    assert!(writer.bytes() > 0);
+    limit(hard);
+    assert_eq!(writer.write(&packets[1]).unwrap(), Written::Skipped);
+    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
     // Nor can a file be begun: its number is not used.
     limit(100);
     drop(recorder.write(&with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());

@@ -62,10 +62,11 @@ pub struct RecorderStats {
     pub skipped: u64,
 }
 
-/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`Rotation`], when the stream changes
-/// or its timestamps go back (the source has started again), and after an error. Each begins with a key frame that is not
-/// damaged ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Files that are there are never written over: numbers
-/// go on behind them. A file in which nothing could be stored is removed, and its number used again.
+/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`Rotation`], when the stream
+/// changes or its timestamps go back (the source has started again), and after an error. Each begins with a key frame
+/// that is not damaged ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Files that are there are never
+/// written over: numbers go on behind them. A file in which nothing could be stored is removed, and its number used
+/// again.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -98,9 +99,10 @@ impl Recorder {
     /// Records a packet.
     ///
     /// # Errors
-    /// As [`Writer::write`] and [`Writer::create`]: the packet is in no file, the file is finished as far as it can be, and
-    /// the recording goes on in another one at the next key frame, so that a disk that has room again is used again. A file
-    /// that cannot be finished is no error here: [`Recorded::NewFile`] or [`Recorder::finish`] tells of it.
+    /// As [`Writer::write`] and [`Writer::create`]: the packet is in no file, the file is finished as far as it can
+    /// be, and the recording goes on in another one at the next key frame, so that a disk that has room again is used
+    /// again. A file that cannot be finished is no error here: [`Recorded::NewFile`] or [`Recorder::finish`] tells of
+    /// it.
     pub fn write(&mut self, packet: &Packet) -> Result<Recorded> {
         let done = self.try_write(packet);
         match &done {

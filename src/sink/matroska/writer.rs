@@ -39,15 +39,15 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may vary;
-    /// only the last frame lasts just so long.
+    /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may
+    /// vary; only the last frame lasts just so long.
     pub interval: Option<FrameInterval>,
     /// What the numbers mean.
     pub colorimetry: Option<Colorimetry>,
     /// How safe a file is against a loss of power.
     pub fsync: Fsync,
-    /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else is
-    /// said. Regular files and [`Writer::live`] do not know it.
+    /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else
+    /// is said. Regular files and [`Writer::live`] do not know it.
     pub patience: Duration,
 }
 
@@ -119,10 +119,11 @@ struct Cluster {
 
 /// Writes packets to a Matroska file or stream, whose header comes with the first key frame.
 ///
-/// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks do
-/// not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
-/// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time. A
-/// damaged packet ([`FrameFlags::ERROR`]) is stored as it is, but begins no file. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
+/// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks
+/// do not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
+/// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time.
+/// A damaged packet ([`FrameFlags::ERROR`]) is stored as it is, but begins no file. Per packet: one `writev`, no
+/// copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,
     name: String,
@@ -149,8 +150,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream, and
-    /// is never waited for longer than [`Options::patience`], nor at all here.
+    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream,
+    /// and is never waited for longer than [`Options::patience`], nor at all here.
     ///
     /// # Errors
     /// What `open` reports; `Disconnected` for a pipe that nobody has opened to read.
@@ -224,10 +225,10 @@ impl Writer {
     /// Writes a packet.
     ///
     /// # Errors
-    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe, `Timeout` for a pipe
-    /// whose reader took too little within [`Options::patience`]. The packet is
-    /// not in the file, which ends where it ended before: it can be finished, or the packet tried again. A live stream
-    /// cannot be mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
+    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe,
+    /// `Timeout` for a pipe whose reader took too little within [`Options::patience`]. The packet is not in the file,
+    /// which ends where it ended before: it can be finished, or the packet tried again. A live stream cannot be
+    /// mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
     /// cannot be read.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
@@ -238,7 +239,8 @@ impl Writer {
         }
         self.out.within(self.options.patience);
         match &self.track {
-            None if !begins_file(packet) => return Ok(Written::Skipped),
+            // Not by the header: the write behind it may have failed.
+            _ if self.packets == 0 && !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
             Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
             Some(_) => {}
