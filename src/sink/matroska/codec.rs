@@ -122,8 +122,10 @@ mod tests {
         #[test]
         fn any_parameter_sets_do_no_harm(sps in proptest::collection::vec(1u8.., 1..80)) {
             for codec in [Codec::H264, Codec::Hevc] {
-                let heads = if codec == Codec::H264 { (vec![0x67], vec![0x68, 1]) } else { (vec![66, 1], vec![68, 1, 1]) };
-                let (sps_head, pps) = heads;
+                let (sps_head, pps) = match codec {
+                    Codec::H264 => (vec![0x67], vec![0x68, 1]),
+                    _ => (vec![66, 1], vec![68, 1, 1]),
+                };
                 let stream = [&[0, 0, 1][..], &sps_head, &sps, &[0, 0, 1], &pps].concat();
                 if let Some(sets) = ParameterSets::find(codec, &stream) {
                     let _ = private(&sets);
