@@ -1,14 +1,19 @@
 //! Matroska files: what ffmpeg decodes from them is what it decodes from the stream, whole and cut anywhere.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use framelease::bitstream::Codec;
+use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
-use framelease::frame::Packet;
+use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
 use framelease::ErrorKind;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::support::*;
 
@@ -69,38 +74,101 @@ fn a_file_holds_the_stream() {
     }
 }
 
+/// An EBML element's identifier, its size if that is known, and the length of both.
+fn element(data: &[u8]) -> Option<(u32, Option<usize>, usize)> {
+    let id_bytes = data.first()?.leading_zeros() as usize + 1;
+    let id = data.get(..id_bytes)?.iter().fold(0, |id, &b| id << 8 | u32::from(b));
+    let size_bytes = data.get(id_bytes)?.leading_zeros() as usize + 1;
+    let size = data.get(id_bytes..id_bytes + size_bytes)?.iter().fold(0, |size, &b| size << 8 | usize::from(b));
+    let size = size & ((1 << (7 * size_bytes)) - 1);
+    Some((id, (size != (1 << (7 * size_bytes)) - 1).then_some(size), id_bytes + size_bytes))
+}
+
+/// A file's blocks that are whole, as a player comes to them: time in milliseconds, and bytes.
+fn blocks(file: &[u8]) -> Vec<(u64, &[u8])> {
+    let (mut at, mut cluster_ms, mut cluster_end) = (0, 0, None);
+    let mut found = Vec::new();
+    while let Some((id, size, head)) = element(&file[at..]) {
+        let is_cluster = id == 0x1f43_b675;
+        if is_cluster || id == 0x1c53_bb6b {
+            assert!(cluster_end.map_or(true, |end| end == at), "a cluster ends where the next begins");
+            cluster_end = size.map(|size| at + head + size).filter(|_| is_cluster);
+        }
+        at += head;
+        // Into segment and clusters.
+        if is_cluster || id == 0x1853_8067 {
+            continue;
+        }
+        let Some(body) = file.get(at..at + size.expect("only segment and clusters have no size")) else { break };
+        match (id, body) {
+            (0xe7, _) => cluster_ms = body.iter().fold(0, |n, &b| n << 8 | u64::from(b)),
+            (0xa3, &[0x81, high, low, _, ref coded @ ..]) => {
+                found.push((cluster_ms.wrapping_add_signed(i16::from_be_bytes([high, low]).into()), coded));
+            }
+            _ => assert_ne!(id, 0xa3, "a block of another track"),
+        }
+        at += body.len();
+    }
+    found
+}
+
+/// What a block has of a packet.
+fn coded(packet: &Packet) -> Vec<u8> {
+    let units = nal_units(packet.bytes()).filter(|u| {
+        let kind = u.kind(packet.meta().codec);
+        !kind.is_parameters() && kind != NalKind::Delimiter
+    });
+    units.flat_map(|u| [&(u.data.len() as u32).to_be_bytes(), u.data].concat()).collect()
+}
+
 #[test]
 fn a_file_cut_at_any_byte_plays_up_to_there() {
+    const SMALL: Size = Size::new(128, 96);
     let folder = Folder::new("cut");
-    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
-    let packets = packets(Codec::H264, &stream, SIZE);
-    let path = folder.path("a.mkv");
-    // As a crash leaves it: not finished. What was whole at each length is known.
-    let mut writer = Writer::create(&path, options()).unwrap();
-    let mut ends = Vec::new();
-    for packet in &packets {
-        writer.write(packet).unwrap();
-        ends.push(writer.bytes());
-    }
-    drop(writer);
-    let all = std::fs::read(&path).unwrap();
-    assert_eq!(all.len() as u64, *ends.last().unwrap());
-    let Some(whole) = frame_sums(text(&path), None, &[]) else { return };
-    assert_eq!(whole.len(), 25, "a file that was not finished plays");
-    // In the middle of elements, at their borders, and anywhere.
-    let borders = ends.iter().flat_map(|&end| [end - 1, end, end + 1, end + 9]);
-    let anywhere = (1..40).map(|i| ends[0] + (all.len() as u64 - ends[0]) * i / 40);
-    for cut in borders.chain(anywhere).filter(|&cut| cut <= all.len() as u64 && cut >= ends[0]) {
-        let path = folder.path("cut.mkv");
-        std::fs::write(&path, &all[..cut as usize]).unwrap();
-        let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
-        let Some(out) = program("ffmpeg", &args, &[]) else { return };
-        let text = String::from_utf8(out.stdout).unwrap();
-        let sums: Vec<&str> =
-            text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
-        let stored = ends.iter().filter(|&&end| end <= cut).count();
-        // ffmpeg may show the one that was cut, damaged.
-        assert!(sums.len() >= stored && sums[..stored] == whole[..stored], "cut at {cut}: {} of {stored}", sums.len());
+    let Some(stream) = stream(Codec::H264, 25, SMALL) else { return };
+    let packets = packets(Codec::H264, &stream, SMALL);
+    let expected: Vec<Vec<u8>> = packets.iter().map(coded).collect();
+    let expected: Vec<(u64, &[u8])> = (0..).zip(&expected).map(|(i, coded)| (i * 40, &coded[..])).collect();
+    let Some(whole) = frame_sums("-", Some("h264"), &stream) else { return };
+    let mut seed = 1u64;
+    for is_finished in [false, true] {
+        let path = folder.path("a.mkv");
+        let mut writer = Writer::create(&path, options()).unwrap();
+        let mut ends = Vec::new();
+        for packet in &packets {
+            writer.write(packet).unwrap();
+            ends.push(writer.bytes() as usize);
+        }
+        // Or as a crash leaves it.
+        if is_finished {
+            writer.finish().unwrap();
+        }
+        let all = std::fs::read(&path).unwrap();
+        assert_eq!(frame_sums(text(&path), None, &[]).as_ref(), Some(&whole), "finished: {is_finished}");
+        let stored = |cut: usize| ends.iter().filter(|&&end| end <= cut).count();
+        for cut in 0..=all.len() {
+            assert_eq!(blocks(&all[..cut]), expected[..stored(cut)], "cut at {cut}, finished: {is_finished}");
+        }
+        // ffmpeg is asked at some places, of which some are right at a border.
+        for i in 0..40 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let anywhere = (seed >> 33) as usize;
+            let cut = if i % 4 == 0 { ends[anywhere % 25] + i / 4 % 3 - 1 } else { anywhere };
+            let (path, cut) = (folder.path("cut.mkv"), cut % (all.len() + 1));
+            std::fs::write(&path, &all[..cut]).unwrap();
+            let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+            let Some(out) = program("ffmpeg", &args, &[]) else { return };
+            let text = String::from_utf8(out.stdout).unwrap();
+            let sums: Vec<&str> =
+                text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
+            let stored = stored(cut);
+            // ffmpeg may show the one that was cut, damaged.
+            assert!(
+                sums.len() >= stored && sums[..stored] == whole[..stored],
+                "cut at {cut}, finished: {is_finished}: {} of {stored}",
+                sums.len()
+            );
+        }
     }
 }
 
@@ -157,7 +225,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
     let rotation = Rotation::default().duration(Duration::from_millis(700));
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
-    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
     let mut begun = Vec::new();
     for (i, packet) in packets.iter().enumerate() {
@@ -197,7 +265,7 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     assert_eq!(e.kind(), ErrorKind::NotFound);
     let mut recorder = Recorder::new("/nowhere/a.mkv", options(), Rotation::default());
     assert_eq!(recorder.write(&packets[0]).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped);
+    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     // FWHT has no name there.
     let meta = framelease::frame::PacketMeta::new(Codec::Fwht, SIZE, 0, 0);
     let mut head = b"OOOO\xff\xff\xff\xff".to_vec();
@@ -208,4 +276,273 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     let e = writer.write(&Packet::new(meta, head, None)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
     assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored, "nothing of it is in the file");
+}
+
+/// The packet without what its bytes hold of one kind, the parameter sets as they were.
+fn without(packet: &Packet, kind: NalKind, sets: &Packet) -> Packet {
+    let units = nal_units(packet.bytes()).filter(|u| u.kind(packet.meta().codec) != kind);
+    let bytes: Vec<u8> = units.flat_map(|u| [&[0, 0, 0, 1], u.data].concat()).collect();
+    Packet::new(*packet.meta(), bytes, sets.parameter_sets().cloned())
+}
+
+#[test]
+fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
+    let folder = Folder::new("sets");
+    let other = ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"];
+    let (Some(first), Some(second)) = (stream(Codec::H264, 15, SIZE), stream_with(Codec::H264, 10, SIZE, &other))
+    else {
+        return;
+    };
+    let (first, second) = (packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, SIZE));
+    let sps = |p: &Packet| p.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap().to_vec();
+    assert_eq!(sps(&first[0]), sps(&second[0]), "they differ by the picture parameter set alone");
+    assert_ne!(first[0].parameter_sets(), second[0].parameter_sets());
+    // A picture parameter set comes alone, and later the first one again, in front of every key frame.
+    let alone: Vec<Packet> = second.iter().map(|p| without(p, NalKind::Sps, &first[0])).collect();
+    let mixed = [&first[..10], &alone, &first[..10], &first[10..]].concat();
+    let path = folder.path("a.mkv");
+    let mut writer = Writer::create(&path, options()).unwrap();
+    for (i, packet) in mixed.iter().enumerate() {
+        assert_eq!(writer.write(&at(packet, i as u64 * 40)).unwrap(), Written::Stored);
+    }
+    // With a sequence parameter set beside it, it is another stream.
+    assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
+    writer.finish().unwrap();
+    let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
+    let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+    assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+}
+
+fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {
+    let mut meta = *packet.meta();
+    change(&mut meta);
+    Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned())
+}
+
+fn at(packet: &Packet, milliseconds: u64) -> Packet {
+    with(packet, |meta| meta.timestamp_ns = milliseconds * 1_000_000)
+}
+
+fn damaged(packet: &Packet) -> Packet {
+    with(packet, |meta| meta.flags = FrameFlags::ERROR)
+}
+
+/// Times of a file's packets in milliseconds.
+fn times(path: &Path) -> Option<Vec<u64>> {
+    let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
+    let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
+    Some(text.lines().map(|l| (l.parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
+}
+
+#[test]
+fn a_damaged_key_frame_begins_no_file() {
+    let folder = Folder::new("damaged");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), Rotation::default().bytes(1));
+    assert!(matches!(recorder.write(&damaged(&packets[0])).unwrap(), Recorded::Skipped));
+    assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
+    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    // In the file it is as good as any, but a rotation waits for a better one.
+    let stored = [packets[1..10].to_vec(), vec![damaged(&packets[10])], packets[11..20].to_vec()].concat();
+    stored.iter().for_each(|p| assert!(matches!(recorder.write(p).unwrap(), Recorded::Stored)));
+    assert!(matches!(recorder.write(&packets[20]).unwrap(), Recorded::NewFile(Some(_))));
+    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 1));
+}
+
+#[test]
+fn times_never_go_back_and_may_jump_ahead() {
+    let folder = Folder::new("times");
+    let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    // A rate that varies, a pause of 30 hours, and a source that starts again.
+    let told = |i: u64| match i {
+        0..=9 => 5000 + i * i * 10,
+        10..=19 => 5000 + 108_000_000 + i * 33,
+        _ => 6000 + i * 40,
+    };
+    let packets: Vec<Packet> = (0..).zip(&packets).map(|(i, p)| at(p, told(i))).collect();
+    let expected: Vec<u64> = (0..30).map(|i| told(i.min(19)) - 5000).collect();
+    for options in [Options::default(), options(), Options::default().interval(FrameInterval::from_fps(2_000_000_000))]
+    {
+        let path = folder.path("a.mkv");
+        let mut writer = Writer::create(&path, options).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        writer.finish().unwrap();
+        let Some(times) = times(&path) else { return };
+        assert_eq!(times, expected);
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+        if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{said}");
+        }
+    }
+    // A recording has a file for each start of the source, from its first key frame on.
+    let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), Rotation::default());
+    let is_new = |(i, p)| matches!(recorder.write(p).unwrap(), Recorded::NewFile(_)).then_some(i);
+    let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
+    assert_eq!(begun, [0, 16]);
+    // Times at the end of the clock.
+    let late = [0, u64::MAX / 1_000_000, 1].map(|t| at(&packets[0], t));
+    let mut writer = Writer::create(folder.path("late.mkv"), options()).unwrap();
+    late.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+    writer.finish().unwrap();
+}
+
+/// Runs a test of this program in a process of its own, which `wrap` may start in other surroundings. `true` in there.
+fn alone(test: &str, wrap: &[&str]) -> bool {
+    const CHILD: &str = "FRAMELEASE_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().unwrap();
+    let args = [wrap, &[text(&program), "--exact", test, "--nocapture"]].concat();
+    let out = Command::new(args[0]).args(&args[1..]).env(CHILD, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_full_disk_gets_no_empty_files() {
+    const DISK: &str = "/mnt";
+    let mount = format!("mount -t tmpfs -o size=512k none {DISK} && exec \"$@\"");
+    let wrap = ["unshare", "-Urm", "sh", "-c", &mount, "sh"];
+    let can = program("unshare", &["-Urm", "sh", "-c", &mount, "sh", "true"], &[]);
+    if !can.is_some_and(|out| out.status.success()) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED a full disk: no mount namespace here");
+        return;
+    }
+    if !alone("matroska::a_full_disk_gets_no_empty_files", &wrap) {
+        return;
+    }
+    let Some(stream) = stream(Codec::H264, 60, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let disk = Path::new(DISK);
+    let fill = |most: usize| {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(disk.join("filler")).unwrap();
+        let _ = file.write_all(&vec![1; most]);
+    };
+    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), Rotation::default());
+    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    fill(1 << 20);
+    let mut full = 0;
+    for packet in &packets[1..50] {
+        match recorder.write(packet) {
+            Ok(_) => {}
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
+                full += 1;
+            }
+        }
+    }
+    // Once in the file, then at every key frame, or it has room in what was left of a page.
+    assert!(full >= 4, "{full}");
+    assert_eq!(names(disk), ["filler", "r-00001.mkv"]);
+    assert_eq!(recorder.stats().files, 1);
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    assert!(matches!(recorder.write(&packets[51]).unwrap(), Recorded::Skipped));
+    let again = with(&packets[50], |_| {});
+    assert!(matches!(recorder.write(&again).unwrap(), Recorded::NewFile(Some(_))));
+    let (path, summary) = recorder.finish().unwrap().unwrap();
+    assert_eq!((path, summary.packets), (disk.join("r-00002.mkv"), 1));
+    assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_finished_costs_no_packet() {
+    if !alone("matroska::a_file_that_cannot_be_finished_costs_no_packet", &["env"]) {
+        return;
+    }
+    // Files may not grow behind a limit: an error, and a signal that is only kept waiting.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+    let folder = Folder::new("unfinished");
+    let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let rotation = Rotation::default().duration(Duration::from_millis(500));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
+    packets[..20].iter().for_each(|p| drop(recorder.write(p).unwrap()));
+    let path = folder.path("r-00001.mkv");
+    limit(std::fs::metadata(&path).unwrap().len() + 3);
+    let Recorded::NewFile(Some(Err(e))) = recorder.write(&packets[20]).unwrap() else { panic!("it is told") };
+    assert!(e.to_string().contains(text(&path)), "{e}");
+    assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
+    // A header alone is no begin.
+    let mut writer = Writer::create(Folder::new("header").path("w.mkv"), options()).unwrap();
+    limit(800);
+    drop(writer.write(&packets[0]).unwrap_err());
+    assert!(writer.bytes() > 0);
+    limit(hard);
+    assert_eq!(writer.write(&packets[1]).unwrap(), Written::Skipped);
+    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
+    // Nor can a file be begun: its number is not used.
+    limit(100);
+    drop(recorder.write(&with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
+    assert_eq!(names(&folder.path("")), ["r-00001.mkv", "r-00002.mkv"]);
+    limit(hard);
+    let Recorded::NewFile(Some(Err(_))) = recorder.write(&packets[0]).unwrap() else { panic!("it is told") };
+    assert_eq!(recorder.path(), Some(&*folder.path("r-00003.mkv")));
+    assert_eq!(recorder.finish().unwrap().unwrap().1.packets, 1);
+    let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
+    let [Some(first), Some(second)] = sums else { return };
+    assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));
+}
+
+#[test]
+fn a_pipe_is_not_waited_for_longer_than_told() {
+    let folder = Folder::new("pipe");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let path = folder.path("a.mkv");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let e = Writer::create(&path, options()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
+    let open = || std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    // A reader that stalls, and one that goes.
+    let reader = open();
+    let mut writer = Writer::create(&path, options().patience(Duration::from_millis(50))).unwrap();
+    let begin = Instant::now();
+    let e = packets.iter().cycle().find_map(|p| writer.write(p).err()).unwrap();
+    assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+    assert!(begin.elapsed() >= Duration::from_millis(50));
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
+    drop((reader, writer));
+    let reader = open();
+    let mut writer = Writer::create(&path, options()).unwrap();
+    drop(reader);
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::Disconnected);
+    drop(writer);
+    // One that is slow gets everything, which is more than the pipe holds.
+    let reader = open();
+    let writer = Writer::create(&path, options()).unwrap();
+    let mut slow = std::fs::File::open(&path).unwrap();
+    drop(reader);
+    let mut got = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            slow.read_to_end(&mut got).unwrap();
+        });
+        let mut all = (0..6).flat_map(|_| &packets);
+        // In here, so that the pipe is closed and its reader ends, whatever happens.
+        let mut writer = writer;
+        let done = all.try_for_each(|p| writer.write(p).map(drop)).and_then(|()| writer.finish());
+        assert_eq!(done.unwrap().packets, 150);
+    });
+    assert!(got.len() > 100_000, "{}", got.len());
+    let Some(sums) = frame_sums("-", Some("matroska"), &got) else { return };
+    assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream.repeat(6)));
 }

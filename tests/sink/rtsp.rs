@@ -527,8 +527,9 @@ fn gstreamer_decodes_what_is_served() {
 }
 
 /// What tshark's dissectors say of a capture; each line is a packet.
-fn dissected(file: &str, more: &[&str]) -> Option<Vec<String>> {
-    let mut args = vec!["-r", file, "-o", "h264.dynamic.payload.type:96", "-o", "rtp.heuristic_rtp:TRUE"];
+fn dissected(file: &str, port: u16, more: &[&str]) -> Option<Vec<String>> {
+    let rtsp = format!("tcp.port=={port},rtsp");
+    let mut args = vec!["-r", file, "-d", &rtsp, "-o", "h264.dynamic.payload.type:96", "-o", "rtp.heuristic_rtp:TRUE"];
     args.extend(more);
     let out = program("tshark", &args, &[])?;
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -574,6 +575,7 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
         std::thread::sleep(Duration::from_millis(700));
         assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
     }
+    let port = node.address.port();
     node.stop();
     std::thread::sleep(Duration::from_secs(1));
     // SIGINT, so that it writes all that it has.
@@ -583,11 +585,11 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     // Its clients' sockets without a reader, and knocking, are the only ICMP.
     let wrong = "(_ws.malformed or _ws.expert.severity >= warning) and not icmp";
     let fields = ["-Y", wrong, "-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "_ws.malformed"];
-    let Some(mut wrong) = dissected(file, &fields) else { return };
+    let Some(mut wrong) = dissected(file, port, &fields) else { return };
     // Of slices it knows no more than the head, and says so.
     wrong.retain(|line| !line.contains("[Not decoded yet]"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let count = |filter: &str| dissected(file, &["-Y", filter]).map_or(0, |lines| lines.len());
+    let count = |filter: &str| dissected(file, port, &["-Y", filter]).map_or(0, |lines| lines.len());
     assert!(count("rtsp.response") >= 10 && count("rtsp.request") >= 10);
     assert!(count("h264.nal_unit_type == 24") >= 2, "parameter sets");
     assert!(count("h264.nal_unit_type == 28 or h264.nal_unit_type == 1") > 20, "pictures");

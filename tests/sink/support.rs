@@ -71,12 +71,18 @@ fn name(codec: Codec) -> (&'static str, &'static str, &'static [&'static str]) {
 
 /// So many coded frames, a key frame every tenth.
 pub fn stream(codec: Codec, frames: usize, size: Size) -> Option<Vec<u8>> {
+    stream_with(codec, frames, size, &[])
+}
+
+/// The same with more arguments for the encoder.
+pub fn stream_with(codec: Codec, frames: usize, size: Size, last: &[&str]) -> Option<Vec<u8>> {
     let (encoder, format, more) = name(codec);
     let source = format!("testsrc2=size={size}:rate=25");
     let count = frames.to_string();
     let mut args = vec!["-v", "error", "-f", "lavfi", "-i", &source, "-frames:v", &count];
     args.extend(["-pix_fmt", "yuv420p", "-c:v", encoder]);
     args.extend(more);
+    args.extend(last);
     args.extend(["-f", format, "-"]);
     let out = program("ffmpeg", &args, &[])?;
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

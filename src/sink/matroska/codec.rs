@@ -94,6 +94,7 @@ fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let present = kinds.iter().filter(|(kind, _)| sets.of(*kind).next().is_some());
     out.push(present.clone().count() as u8);
     for (kind, number) in present {
+        // array_completeness is 0: other sets may come in the blocks.
         out.push(*number);
         out.extend(u16::try_from(sets.of(*kind).count()).ok()?.to_be_bytes());
         for unit in sets.of(*kind) {
@@ -121,7 +122,10 @@ mod tests {
         #[test]
         fn any_parameter_sets_do_no_harm(sps in proptest::collection::vec(1u8.., 1..80)) {
             for codec in [Codec::H264, Codec::Hevc] {
-                let (sps_head, pps) = if codec == Codec::H264 { (vec![0x67], vec![0x68, 1]) } else { (vec![66, 1], vec![68, 1, 1]) };
+                let (sps_head, pps) = match codec {
+                    Codec::H264 => (vec![0x67], vec![0x68, 1]),
+                    _ => (vec![66, 1], vec![68, 1, 1]),
+                };
                 let stream = [&[0, 0, 1][..], &sps_head, &sps, &[0, 0, 1], &pps].concat();
                 if let Some(sets) = ParameterSets::find(codec, &stream) {
                     let _ = private(&sets);

@@ -2,17 +2,32 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+
+use crate::sys::wait;
 
 /// The most slices of one `writev`.
 const MOST: usize = 64;
 
 pub(super) enum Output {
     File(File),
+    /// A pipe or device that does not block, and until when its reader is waited for.
+    Pipe(File, Instant),
     Stream(Box<dyn Write + Send>),
 }
 
 impl Output {
+    /// What is written from now on has so much time, all together.
+    pub(super) fn within(&mut self, time: Duration) {
+        if let Self::Pipe(_, deadline) = self {
+            *deadline = wait::deadline(time);
+        }
+    }
+
     /// Writes slices one after the other, all of them.
     pub(super) fn write<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
         let mut batch: [&[u8]; MOST] = [&[]; MOST];
@@ -37,6 +52,7 @@ impl Output {
             let slices = &slices[..batch.len().min(MOST)];
             let written = match self {
                 Self::File(file) => file.write_vectored(slices),
+                Self::Pipe(file, deadline) => write_until(file, slices, *deadline),
                 Self::Stream(stream) => stream.write_vectored(slices),
             };
             let mut left = match written {
@@ -67,7 +83,7 @@ impl Output {
     pub(super) fn patch(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write_all_at(bytes, at),
-            Self::Stream(_) => Ok(()),
+            Self::Pipe(..) | Self::Stream(_) => Ok(()),
         }
     }
 
@@ -75,26 +91,40 @@ impl Output {
     pub(super) fn cut(&mut self, end: u64) -> bool {
         match self {
             Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),
-            Self::Stream(_) => false,
+            Self::Pipe(..) | Self::Stream(_) => false,
         }
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
         match self {
             Self::File(file) => file.sync_data(),
-            Self::Stream(_) => Ok(()),
+            Self::Pipe(..) | Self::Stream(_) => Ok(()),
         }
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(_) => Ok(()),
+            Self::File(_) | Self::Pipe(..) => Ok(()),
             Self::Stream(stream) => stream.flush(),
         }
     }
 
     pub(super) fn is_file(&self) -> bool {
         matches!(self, Self::File(_))
+    }
+}
+
+fn write_until(file: &mut File, slices: &[IoSlice<'_>], deadline: Instant) -> io::Result<usize> {
+    loop {
+        match file.write_vectored(slices) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        // Asked for here, because a device may call itself ready and take nothing.
+        if Instant::now() >= deadline {
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        wait::until(file.as_fd(), PollFlags::POLLOUT, deadline)?;
     }
 }
 

@@ -1,10 +1,11 @@
 //! A recording over several files.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::writer::begins_file;
 use super::{Options, Summary, Writer, Written};
 use crate::error::{Error, Result};
 use crate::frame::Packet;
@@ -29,17 +30,23 @@ impl Rotation {
     pub fn duration(self, duration: Duration) -> Self {
         Self { duration: Some(duration), ..self }
     }
+
+    fn is_due(self, writer: &Writer) -> bool {
+        self.bytes.is_some_and(|most| writer.bytes() >= most)
+            || self.duration.is_some_and(|most| writer.duration() >= most)
+    }
 }
 
 /// What became of a packet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Recorded {
     /// It is in the file.
     Stored,
-    /// It is the first of a new file; with the file before it, if one was finished.
-    NewFile(Option<(PathBuf, Summary)>),
-    /// It is in no file, because none can begin with it: a key frame must come.
+    /// It is the first of a new file; with what became of the file before it, if there was one. An error there is of
+    /// [`Writer::finish`] and names the file, whose packets play all the same.
+    NewFile(Option<Result<(PathBuf, Summary)>>),
+    /// It is in no file, because none can begin with it: a key frame that is not damaged must come.
     Skipped,
 }
 
@@ -47,7 +54,7 @@ pub enum Recorded {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecorderStats {
-    /// Files that were begun.
+    /// Files that were begun and hold something.
     pub files: u64,
     /// Packets in them.
     pub packets: u64,
@@ -55,8 +62,11 @@ pub struct RecorderStats {
     pub skipped: u64,
 }
 
-/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`Rotation`], when the stream changes,
-/// and after an error. Files that are there are never written over: numbers go on behind them.
+/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`Rotation`], when the stream
+/// changes or its timestamps go back (the source has started again), and after an error. Each begins with a key frame
+/// that is not damaged ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Files that are there are never
+/// written over: numbers go on behind them. A file in which nothing could be stored is removed, and its number used
+/// again.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -64,6 +74,8 @@ pub struct Recorder {
     rotation: Rotation,
     number: u64,
     now: Option<(PathBuf, Writer)>,
+    /// What became of the last file, until it is told.
+    before: Option<Result<(PathBuf, Summary)>>,
     stats: RecorderStats,
 }
 
@@ -71,7 +83,7 @@ impl Recorder {
     /// A recording by the name of `path`, whose files get numbers. The first is created with the first key frame.
     pub fn new(path: impl AsRef<Path>, options: Options, rotation: Rotation) -> Self {
         let path = path.as_ref().to_owned();
-        Self { path, options, rotation, number: 0, now: None, stats: RecorderStats::default() }
+        Self { path, options, rotation, number: 0, now: None, before: None, stats: RecorderStats::default() }
     }
 
     /// The file that is written now.
@@ -87,8 +99,10 @@ impl Recorder {
     /// Records a packet.
     ///
     /// # Errors
-    /// As [`Writer::write`] and [`Writer::create`]: the packet is in no file, the file is finished as far as it can be, and
-    /// the recording goes on in another one at the next key frame, so that a disk that has room again is used again.
+    /// As [`Writer::write`] and [`Writer::create`]: the packet is in no file, the file is finished as far as it can
+    /// be, and the recording goes on in another one at the next key frame, so that a disk that has room again is used
+    /// again. A file that cannot be finished is no error here: [`Recorded::NewFile`] or [`Recorder::finish`] tells of
+    /// it.
     pub fn write(&mut self, packet: &Packet) -> Result<Recorded> {
         let done = self.try_write(packet);
         match &done {
@@ -96,19 +110,17 @@ impl Recorder {
             Ok(Recorded::Skipped) => self.stats.skipped += 1,
             Err(_) => {
                 self.stats.skipped += 1;
-                if let Some((_, writer)) = self.now.take() {
-                    // The first error is the one to tell.
-                    let _ = writer.finish();
-                }
+                self.end_file();
             }
         }
         done
     }
 
     fn try_write(&mut self, packet: &Packet) -> Result<Recorded> {
-        let is_due = packet.is_key() && self.now.as_ref().is_some_and(|(_, w)| self.is_over(w));
-        if !is_due {
-            if let Some((_, writer)) = &mut self.now {
+        let begins = begins_file(packet);
+        let rotation = self.rotation;
+        if let Some((_, writer)) = &mut self.now {
+            if !begins || !(writer.is_behind(packet) || rotation.is_due(writer)) {
                 match writer.write(packet)? {
                     Written::Stored => return Ok(Recorded::Stored),
                     Written::Skipped => return Ok(Recorded::Skipped),
@@ -116,59 +128,57 @@ impl Recorder {
                 }
             }
         }
-        let before = self.finish_file()?;
-        if !packet.is_key() {
+        self.end_file();
+        if !begins {
             return Ok(Recorded::Skipped);
         }
-        let (path, mut writer) = self.next_file()?;
-        let written = writer.write(packet);
-        self.now = Some((path, writer));
-        match written? {
-            Written::Stored => Ok(Recorded::NewFile(before)),
-            _ => Ok(Recorded::Skipped),
+        self.begin_file(packet)?;
+        Ok(Recorded::NewFile(self.before.take()))
+    }
+
+    fn end_file(&mut self) {
+        if let Some((path, writer)) = self.now.take() {
+            self.before = Some(writer.finish().map(|summary| (path, summary)));
         }
     }
 
-    fn is_over(&self, writer: &Writer) -> bool {
-        self.rotation.bytes.is_some_and(|most| writer.bytes() >= most)
-            || self.rotation.duration.is_some_and(|most| writer.duration() >= most)
+    fn begin_file(&mut self, packet: &Packet) -> Result<()> {
+        let (path, file) = self.next_file()?;
+        let begun = Writer::of_file(file, &path, self.options);
+        let begun = begun.and_then(|mut writer| writer.write(packet).map(|_| writer)).map_err(|e| {
+            // It is ours, and nothing is in it. One that cannot be removed keeps its number.
+            let _ = fs::remove_file(&path);
+            e
+        })?;
+        self.number += 1;
+        self.stats.files += 1;
+        self.now = Some((path, begun));
+        Ok(())
     }
 
-    fn finish_file(&mut self) -> Result<Option<(PathBuf, Summary)>> {
-        match self.now.take() {
-            Some((path, writer)) => Ok(Some((path, writer.finish()?))),
-            None => Ok(None),
-        }
-    }
-
-    /// The next number of which there is no file.
-    fn next_file(&mut self) -> Result<(PathBuf, Writer)> {
+    /// Creates the file of the next number of which there is none.
+    fn next_file(&mut self) -> Result<(PathBuf, File)> {
         loop {
-            let number = self.number + 1;
             let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-            let mut name = format!("{stem}-{number:05}");
+            let mut name = format!("{stem}-{:05}", self.number + 1);
             if let Some(extension) = self.path.extension() {
                 name = format!("{name}.{}", extension.to_string_lossy());
             }
             let path = self.path.with_file_name(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => {
-                    self.number = number;
-                    self.stats.files += 1;
-                    let writer = Writer::of_file(file, &path, self.options)?;
-                    return Ok((path, writer));
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.number = number,
+                Ok(file) => return Ok((path, file)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.number += 1,
                 Err(e) => return Err(Error::io("open", &e).on(path.display())),
             }
         }
     }
 
-    /// Ends the recording, with its last file.
+    /// Ends the recording: what became of its last file, if there was one that [`Recorded::NewFile`] did not tell.
     ///
     /// # Errors
     /// As [`Writer::finish`].
     pub fn finish(mut self) -> Result<Option<(PathBuf, Summary)>> {
-        self.finish_file()
+        self.end_file();
+        self.before.transpose()
     }
 }

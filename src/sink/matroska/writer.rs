@@ -1,19 +1,20 @@
 //! One file or stream.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::codec::{codec_id, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::Output;
-use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
+use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::Packet;
+use crate::frame::{FrameFlags, Packet};
 
 /// The index has no more entries than one in so much time.
 const CUE_MS: u64 = 250;
@@ -35,15 +36,25 @@ pub enum Fsync {
 }
 
 /// What the stream's packets do not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The time from frame to frame, for players that ask.
+    /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may
+    /// vary; only the last frame lasts just so long.
     pub interval: Option<FrameInterval>,
     /// What the numbers mean.
     pub colorimetry: Option<Colorimetry>,
     /// How safe a file is against a loss of power.
     pub fsync: Fsync,
+    /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else
+    /// is said. Regular files and [`Writer::live`] do not know it.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { interval: None, colorimetry: None, fsync: Fsync::default(), patience: Duration::from_secs(5) }
+    }
 }
 
 impl Options {
@@ -61,6 +72,11 @@ impl Options {
     pub fn fsync(self, fsync: Fsync) -> Self {
         Self { fsync, ..self }
     }
+
+    /// With another patience for readers.
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
 }
 
 /// What became of a packet.
@@ -69,7 +85,7 @@ impl Options {
 pub enum Written {
     /// It is in the file.
     Stored,
-    /// It is not: a file begins with a key frame, and an empty packet is nothing.
+    /// It is not: a file begins with a key frame that is not damaged, and an empty packet is nothing.
     Skipped,
     /// It is not: its codec, size or parameter sets are not those of the file, which needs another one.
     OtherStream,
@@ -103,13 +119,18 @@ struct Cluster {
 
 /// Writes packets to a Matroska file or stream, whose header comes with the first key frame.
 ///
-/// Of H.264 and H.265, start codes become lengths and the parameter sets go into the header. Timestamps are milliseconds
-/// since the first frame. Per packet: one `writev`, no copy, no allocation; per cluster two `write`s.
+/// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks
+/// do not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
+/// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time.
+/// A damaged packet ([`FrameFlags::ERROR`]) is stored as it is, but begins no file. Per packet: one `writev`, no
+/// copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,
     name: String,
     options: Options,
     track: Option<Track>,
+    /// Blocks have parameter sets that the header has not.
+    has_other_sets: bool,
     /// Bytes of whole elements.
     end: u64,
     segment_at: u64,
@@ -121,30 +142,45 @@ pub struct Writer {
     /// Time of a key frame, and its cluster's place in the segment.
     cues: Vec<(u64, u64)>,
     last_ms: u64,
+    /// The latest timestamp of all packets.
+    last_ns: u64,
     packets: u64,
     /// A stream whose tail is in pieces.
     is_broken: bool,
 }
 
 impl Writer {
-    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream.
+    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream,
+    /// and is never waited for longer than [`Options::patience`], nor at all here.
     ///
     /// # Errors
-    /// What `open` reports.
+    /// What `open` reports; `Disconnected` for a pipe that nobody has opened to read.
     pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |e| Error::io("open", &e).on(path.display());
-        Self::of_file(File::create(path).map_err(failed)?, path, options)
+        let failed = |e: io::Error| {
+            let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+            let error = Error::io("open", &e).on(path.display());
+            if e.raw_os_error() == Some(libc::ENXIO) && is_pipe() {
+                return error.kind_is(ErrorKind::Disconnected).detail("nobody reads from this pipe");
+            }
+            error
+        };
+        let mut open = OpenOptions::new();
+        open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        Self::of_file(open.open(path).map_err(failed)?, path, options)
     }
 
-    /// Writes to a file that is open and empty; its path is for error texts.
+    /// Writes to a file that is open and empty, or else does not block; its path is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: Options) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        let out = if meta.is_file() { Output::File(file) } else { Output::Stream(Box::new(file)) };
+        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(file, Instant::now()) };
         Ok(Self::new(out, path.display().to_string(), options))
     }
 
-    /// Writes a live stream, whose sizes and duration stay unknown: to a pipe or a socket.
+    /// Writes a live stream, whose sizes and duration stay unknown: to a socket, into memory.
+    ///
+    /// How long `out` waits is its own affair, and [`Writer::write`] waits as long: give a socket a write timeout
+    /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).
     pub fn live(out: impl Write + Send + 'static, options: Options) -> Self {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
     }
@@ -155,6 +191,7 @@ impl Writer {
             name,
             options,
             track: None,
+            has_other_sets: false,
             end: 0,
             segment_at: 0,
             seek_head_at: 0,
@@ -164,6 +201,7 @@ impl Writer {
             cluster: None,
             cues: Vec::new(),
             last_ms: 0,
+            last_ns: 0,
             packets: 0,
             is_broken: false,
         }
@@ -179,12 +217,18 @@ impl Writer {
         Duration::from_millis(self.last_ms)
     }
 
+    /// It was taken before a packet that is in the file: its time cannot be told there.
+    pub(super) fn is_behind(&self, packet: &Packet) -> bool {
+        packet.meta().timestamp_ns < self.last_ns
+    }
+
     /// Writes a packet.
     ///
     /// # Errors
-    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe. The packet is
-    /// not in the file, which ends where it ended before: it can be finished, or the packet tried again. A live stream
-    /// cannot be mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
+    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe,
+    /// `Timeout` for a pipe whose reader took too little within [`Options::patience`]. The packet is not in the file,
+    /// which ends where it ended before: it can be finished, or the packet tried again. A live stream cannot be
+    /// mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
     /// cannot be read.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
@@ -193,14 +237,17 @@ impl Writer {
         if packet.picture().is_empty() {
             return Ok(Written::Skipped);
         }
+        self.out.within(self.options.patience);
         match &self.track {
-            None if !packet.is_key() => return Ok(Written::Skipped),
+            // Not by the header: the write behind it may have failed.
+            _ if self.packets == 0 && !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
             Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
-        let time_ms = packet.meta().timestamp_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000;
+        let now_ns = packet.meta().timestamp_ns;
+        let time_ms = (now_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         let fits =
             self.cluster.as_ref().filter(|c| !packet.is_key() && time_ms < c.time_ms + CLUSTER_MS).and_then(relative);
@@ -208,14 +255,15 @@ impl Writer {
             Some(relative) => relative,
             None => {
                 self.begin_cluster(time_ms)?;
-                if packet.is_key() {
+                if begins_file(packet) {
                     self.index(time_ms);
                 }
                 0
             }
         };
         self.block(packet, relative)?;
-        self.last_ms = self.last_ms.max(time_ms);
+        self.last_ms = time_ms;
+        self.last_ns = self.last_ns.max(now_ns);
         self.packets += 1;
         Ok(Written::Stored)
     }
@@ -223,12 +271,24 @@ impl Writer {
     /// SimpleBlock: track, time, flags, and the picture.
     fn block(&mut self, packet: &Packet, relative: i16) -> Result<()> {
         let codec = packet.meta().codec;
-        let kept = |unit: &crate::bitstream::NalUnit<'_>| {
+        let header = self.track.as_ref().and_then(|t| t.parameters.clone());
+        let is_in_header =
+            |unit: &NalUnit<'_>, kind| header.as_ref().is_some_and(|h| h.of(kind).any(|u| u == unit.data));
+        if codec.has_nal_units() && !self.has_other_sets {
+            let is_other =
+                |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit, unit.kind(codec));
+            self.has_other_sets = nal_units(packet.bytes()).any(is_other);
+        }
+        // A set of the header's that comes again behind another one may be what puts it in force again.
+        let keeps_sets = self.has_other_sets;
+        let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
-            // The header has the parameter sets; lengths make delimiters useless.
-            !unit.data.is_empty() && !kind.is_parameters() && kind != NalKind::Delimiter
+            // Lengths make delimiters useless.
+            !unit.data.is_empty()
+                && kind != NalKind::Delimiter
+                && (keeps_sets || !kind.is_parameters() || !is_in_header(unit, kind))
         };
-        let units = || nal_units(packet.bytes()).filter(kept);
+        let units = || nal_units(packet.bytes()).filter(&kept);
         let [high, low] = relative.to_be_bytes();
         let head = [0x81, high, low, if packet.is_key() { 0x80 } else { 0 }];
         if !codec.has_nal_units() {
@@ -288,8 +348,10 @@ impl Writer {
             let sets = sets.ok_or_else(|| unsupported("the parameter sets are missing or cannot be read".into()))?;
             entry = entry.bytes(0x63a2, &sets);
         }
-        if let Some(interval) = self.options.interval.and_then(FrameInterval::duration) {
-            entry = entry.number(0x23_e383, u64::try_from(interval.as_nanos()).unwrap_or(0));
+        let interval = self.options.interval.and_then(FrameInterval::duration);
+        // 0 is not allowed there.
+        if let Some(nanos) = interval.and_then(|i| u64::try_from(i.as_nanos()).ok()).filter(|&n| n > 0) {
+            entry = entry.number(0x23_e383, nanos);
         }
         let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
         video = video.number(0x9a, 2); // progressive
@@ -405,6 +467,11 @@ impl Writer {
         }
         Ok(summary(self.end))
     }
+}
+
+/// A decoder can begin with it.
+pub(super) fn begins_file(packet: &Packet) -> bool {
+    packet.is_key() && !packet.meta().flags.contains(FrameFlags::ERROR) && !packet.picture().is_empty()
 }
 
 impl Track {
