@@ -325,9 +325,6 @@ fn measure(row: &Row, folder: &Path, contenders: &[Contender]) -> Result<Vec<Fig
 }
 
 fn report(row: &Row, figures: &[Figure], json: &mut String) {
-    let rivals = || figures.iter().filter(|f| !f.contender.is_ours());
-    let best = |of: fn(&Figure) -> f64| rivals().map(of).min_by(f64::total_cmp);
-    let (best_whole, best_net) = (best(|f| f.whole), best(|f| f.net));
     println!("| {} | whole, us | parsing alone | difference | received |", row.name);
     println!("|---|---|---|---|---|");
     for f in figures {
@@ -345,10 +342,10 @@ fn report(row: &Row, figures: &[Figure], json: &mut String) {
             f.received
         );
     }
-    for f in figures.iter().filter(|f| f.contender.is_ours()) {
-        if let (Some(whole), Some(net)) = (best_whole, best_net) {
-            let (whole, net) = (f.whole / whole, f.net / net);
-            println!("{} to the best rival: whole {whole:.2}, difference {net:.2}", f.contender.name());
+    for ours in figures.iter().filter(|f| f.contender.is_ours()) {
+        for rival in figures.iter().filter(|f| !f.contender.is_ours()) {
+            let (whole, net) = (ours.whole / rival.whole, ours.net / rival.net);
+            println!("{} to {}: {whole:.2}, difference {net:.2}", ours.contender.name(), rival.contender.name());
         }
     }
     println!();
