@@ -18,6 +18,7 @@ use framelease::format::Size;
 use framelease::frame::{process_cpu_time, syscalls, Packet, PacketMeta};
 use framelease::sink::{matroska, rtp};
 use nix::sys::resource::{getrusage, UsageWho};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use nix::sys::time::TimeValLike;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -136,6 +137,9 @@ impl Receivers {
                 continue;
             }
             let Ok(next) = UdpSocket::bind((at.ip(), at.port() + 1)) else { continue };
+            // Room for what comes faster than it is read: a datagram that is dropped costs its sender less. Root only; else
+            // the column of what was received tells.
+            let _ = setsockopt(&socket, RcvBufForce, &(256 << 20));
             socket.set_read_timeout(Some(Duration::from_millis(100)))?;
             control.push(next);
             to.push(at);
