@@ -137,8 +137,8 @@ impl Receivers {
                 continue;
             }
             let Ok(next) = UdpSocket::bind((at.ip(), at.port() + 1)) else { continue };
-            // Room for what comes faster than it is read: a datagram that is dropped costs its sender less. Root only; else
-            // the column of what was received tells.
+            // Room for what comes faster than it is read: a datagram that is dropped costs its sender less. Root only;
+            // else the column of what was received tells.
             let _ = setsockopt(&socket, RcvBufForce, &(256 << 20));
             socket.set_read_timeout(Some(Duration::from_millis(100)))?;
             control.push(next);
@@ -370,7 +370,7 @@ fn compare() -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let there = |program: &str, args: &[&str]| {
         let out = Command::new(program).args(args).stdin(Stdio::null()).output();
-        let is_there = out.map_or(false, |out| out.status.success());
+        let is_there = out.is_ok_and(|out| out.status.success());
         if !is_there {
             println!("NOT MEASURED: {program} {} does not work here", args.join(" "));
         }
