@@ -44,16 +44,18 @@ impl AccessUnits {
     /// The next access unit that is complete: one behind it has begun.
     ///
     /// # Errors
-    /// [`UnitTooLarge`], which drops what was pushed; the next unit is found behind it.
+    /// [`UnitTooLarge`], which drops the unit, or what there is of it; the next one is found behind it.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>, UnitTooLarge> {
         self.buffer.drain(..self.given);
         self.given = 0;
-        // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them.
+        // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them. One
+        // before it is as short as it is: a delimiter has two bytes, an end of sequence has one.
         let from = self.searched;
         let mut end = None;
-        for unit in nal_units(&self.buffer[from..]) {
+        let mut units = nal_units(&self.buffer[from..]).peekable();
+        while let Some(unit) = units.next() {
             let at = from + unit.start;
-            if unit.data.len() < 3 {
+            if unit.data.len() < 3 && units.peek().is_none() {
                 self.searched = at;
                 break;
             }
@@ -72,10 +74,14 @@ impl AccessUnits {
             // Behind its start code: it is not met again.
             self.searched = at + 4;
         }
+        drop(units);
         match end {
             Some(end) => {
                 (self.given, self.searched, self.has_slice) = (end, 0, false);
-                Ok(Some(&self.buffer[..end]))
+                match end <= self.limit_bytes {
+                    true => Ok(Some(&self.buffer[..end])),
+                    false => Err(UnitTooLarge { limit_bytes: self.limit_bytes }),
+                }
             }
             None if self.buffer.len() > self.limit_bytes => {
                 self.buffer.clear();
@@ -148,6 +154,24 @@ mod tests {
         assert_eq!(cutter.next_unit(), Err(UnitTooLarge { limit_bytes: 100 }));
         cutter.push(&units().concat());
         assert_eq!(cutter.next_unit().unwrap(), Some(&units()[0][..]));
+    }
+
+    #[test]
+    fn units_of_one_and_two_bytes_do_not_stop_it() {
+        // A delimiter as x264 writes it, and an end of sequence.
+        let unit = [0, 0, 0, 1, 9, 0x10, 0, 0, 0, 1, 0x65, 0x88, 0x84, 7, 0, 0, 1, 10];
+        let stream = [&unit[..], &unit, &unit].concat();
+        for step in 1..=stream.len() {
+            assert_eq!(cut(&stream, step, 1000), [unit, unit, unit], "in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn a_unit_over_the_limit_is_refused_alone_when_its_end_is_known() {
+        let mut cutter = AccessUnits::new(Codec::H264, 20);
+        cutter.push(&units().concat());
+        assert!(units()[0].len() > 20 && cutter.next_unit().is_err());
+        assert_eq!(cutter.next_unit().unwrap(), Some(&units()[1][..]));
     }
 
     proptest! {

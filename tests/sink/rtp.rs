@@ -106,16 +106,17 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     let before = (syscalls(), sender.stats(id).unwrap().packets);
     send(&mut sender, &packets[0]);
     let (calls, sent) = (syscalls() - before.0, sender.stats(id).unwrap().packets - before.1);
-    assert!(sent >= 20 && calls <= sent / 8, "{calls} calls for {sent} packets");
+    // Parameter sets by themselves; of the slices all at once, but for what is shorter.
+    assert!(sent >= 20 && calls <= 4, "{calls} calls for {sent} packets");
     assert_eq!(received(&rtp).len() as u64, sent);
 
     let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_millis(100))).unwrap();
     let id = sender.add(to).unwrap();
-    sender.submit(&packets[0]).unwrap();
+    let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
+    sender.submit(&large).unwrap();
     let wait = sender.send_due().expect("more to send");
     assert!(wait <= Duration::from_millis(100));
-    let first = sender.stats(id).unwrap().packets;
-    assert!(first >= 1 && first < sent / 4, "{first} of {sent} at once");
+    assert_eq!(sender.stats(id).unwrap().packets, 16, "a burst");
     let mut wakes = 0;
     while let Some(wait) = sender.send_due() {
         std::thread::sleep(wait);
@@ -123,9 +124,9 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     }
     assert!(wakes > 3, "{wakes}");
     // The next frame sends what is left of the one before.
-    sender.submit(&packets[0]).unwrap();
+    sender.submit(&large).unwrap();
     sender.send_due();
-    sender.submit(&packets[0]).unwrap();
+    sender.submit(&large).unwrap();
     assert_eq!(sender.stats(id).unwrap().frames, 2);
 }
 
@@ -265,7 +266,7 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();
     let id = sender.add(to).unwrap();
-    let large = [&SPS[..], &PPS, &IDR, &[7; 100_000]].concat();
+    let large = [&SPS[..], &PPS, &IDR, &[7; 400_000]].concat();
     // 400 ms from frame to frame: half of it.
     for i in 0..2 {
         let mut meta = meta(0);
@@ -279,9 +280,9 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
         std::thread::sleep(wait);
     }
     let sent = sender.stats(id).unwrap().packets - before;
-    assert!(sent > 70 && longest < Duration::from_millis(20), "{sent} packets, {longest:?}");
+    assert!(sent > 290 && longest < Duration::from_millis(20), "{sent} packets, {longest:?}");
     // At least, since nothing of it is sent before its time.
-    assert!(start.elapsed() > Duration::from_millis(190 - 190 / 70 * 2), "{:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_millis(180), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -20,6 +20,8 @@ use crate::sys::clock::monotonic_ns;
 
 /// Datagrams go out in bursts this far apart, or farther if they are few.
 const BURST: Duration = Duration::from_millis(1);
+/// Datagrams of a burst at least: any queue on the way takes so many, and each burst is a system call a destination.
+const LEAST: usize = 16;
 /// IP and UDP headers, of IPv6.
 const BELOW_RTP: usize = 48;
 
@@ -45,7 +47,7 @@ impl From<Duration> for Spread {
 pub struct Options {
     /// Bytes of the largest IP packet. Default 1400, which tunnels leave room for.
     pub mtu: usize,
-    /// A frame's packets are spread over this time. Default half of the frame interval.
+    /// A frame's packets are spread over this time, in bursts of at least 16. Default half of the frame interval.
     pub spread: Spread,
     /// Parameter sets are sent before a key frame when this time has passed since they last were, when they are others,
     /// and when a destination's stream begins. Default zero: before each.
@@ -372,7 +374,7 @@ impl Sender {
         let frame = self.frame.as_ref()?;
         let (elapsed, spread, patience) = (frame.begun.elapsed(), frame.spread, frame.patience);
         let count = self.plan.len();
-        let bursts = (spread.as_micros() / BURST.as_micros()).clamp(1, count.max(1) as u128) as u32;
+        let bursts = (spread.as_micros() / BURST.as_micros()).clamp(1, count.div_ceil(LEAST).max(1) as u128) as u32;
         let step = (spread / bursts).max(Duration::from_micros(1));
         let burst =
             u32::try_from(elapsed.as_micros() / step.as_micros()).unwrap_or(bursts).saturating_add(1).min(bursts);

@@ -66,7 +66,10 @@ impl Sockets {
                 }
             }
         }
-        udp::send_many(self.rtp.as_fd(), datagrams)
+        // Up to where equal ones begin: parameter sets must not cost the frame behind them a datagram at a time.
+        let pair = |pair: &[Datagram<'_>]| self.has_segments && size(&pair[0]) == size(&pair[1]);
+        let alone = datagrams.windows(2).position(pair).unwrap_or(datagrams.len()).max(1);
+        udp::send_many(self.rtp.as_fd(), &datagrams[..alone])
     }
 
     /// Sends an RTCP packet, as far as anybody listens.

@@ -1,0 +1,60 @@
+//! Any bytes as packets, into a Matroska stream that ends anywhere and an RTP sender without destinations.
+//!
+//! Input: codec, room of the stream (two bytes), MTU; then packets: time, length (two bytes), bytes.
+
+#![no_main]
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use framelease::bitstream::Codec;
+use framelease::format::Size;
+use framelease::frame::{Packet, PacketMeta};
+use framelease::sink::{matroska, rtp};
+use libfuzzer_sys::fuzz_target;
+
+/// Counts what it takes, and takes no more than so much.
+struct Bounded(Arc<AtomicU64>, u64);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = (bytes.len() as u64).min(self.1 - self.0.load(Ordering::Relaxed));
+        self.0.fetch_add(taken, Ordering::Relaxed);
+        Ok(taken as usize)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    let &[codec, low, high, mtu, ref rest @ ..] = input else { return };
+    let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
+    let (taken, room) = (Arc::new(AtomicU64::new(0)), u64::from(u16::from_le_bytes([low, high])));
+    let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), matroska::Options::default());
+    let options = rtp::Options::default().spread(Duration::ZERO).mtu(usize::from(mtu) * 8);
+    let mut sender = rtp::Sender::new(codec, options).ok();
+    let (mut left, mut sets, mut sequence) = (rest, None, 0);
+    while let &[time, low, high, ref rest @ ..] = left {
+        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([low, high]))));
+        left = rest;
+        sequence += 1;
+        // Times that jump both ways, up to the end of time.
+        let timestamp_ns = u64::from(time).pow(8).saturating_mul(u64::from(time % 3));
+        let meta = PacketMeta::new(codec, Size::new(64, 48), sequence, timestamp_ns);
+        let packet = Packet::new(meta, bytes, sets.take());
+        assert!(packet.bytes() == bytes && bytes.ends_with(packet.picture()));
+        if writer.write(&packet).is_ok() {
+            assert_eq!(writer.bytes(), taken.load(Ordering::Relaxed));
+        }
+        if let Some(sender) = &mut sender {
+            sender.submit(&packet).expect("the stream's own codec");
+            assert_eq!(sender.send_due(), None, "no spread, nothing left");
+        }
+        sets = packet.parameter_sets().cloned();
+    }
+    let _ = writer.finish();
+});
