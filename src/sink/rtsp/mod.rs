@@ -14,7 +14,7 @@ mod settings;
 mod transport;
 
 #[cfg(fuzzing)]
-pub use message::parse;
+pub use message::{parse, Parsed};
 pub use server::{ClientStats, MountId, Server, ServerStats};
 pub use session::Way;
 pub use settings::{MountOptions, ServerBuilder};

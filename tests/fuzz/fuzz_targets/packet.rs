@@ -1,12 +1,13 @@
-//! Any bytes as packets, into a Matroska stream that ends anywhere and an RTP sender without destinations.
+//! Any bytes as packets, into a Matroska stream that ends anywhere and an RTP sender whose receiver reads nothing.
 //!
 //! Input: codec, room of the stream (two bytes), MTU; then packets: time, length (two bytes), bytes.
 
 #![no_main]
 
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
@@ -36,7 +37,12 @@ fuzz_target!(|input: &[u8]| {
     let (taken, room) = (Arc::new(AtomicU64::new(0)), u64::from(u16::from_le_bytes([low, high])));
     let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), matroska::Options::default());
     let options = rtp::Options::default().spread(Duration::ZERO).mtu(usize::from(mtu) * 8);
+    static RECEIVER: OnceLock<UdpSocket> = OnceLock::new();
+    let receiver = RECEIVER.get_or_init(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     let mut sender = rtp::Sender::new(codec, options).ok();
+    if let Some(sender) = &mut sender {
+        sender.add(receiver.local_addr().expect("bound")).expect("a local address");
+    }
     let (mut left, mut sets, mut sequence) = (rest, None, 0);
     while let &[time, low, high, ref rest @ ..] = left {
         let (bytes, rest) = rest.split_at(rest.len().min(usize::from(u16::from_le_bytes([low, high]))));
