@@ -4,7 +4,7 @@ use framelease::bitstream::Codec;
 use framelease::capture::{Camera, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, Setting, SourceMemory, Switch};
-use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::v4l2::{Device, Direction};
 
 use super::common;
@@ -32,11 +32,11 @@ pub struct Ends {
 }
 
 impl Ends {
-    fn interval(&self) -> FrameInterval {
+    pub fn interval(&self) -> FrameInterval {
         FrameInterval::from_fps(self.fps)
     }
 
-    fn params(&self) -> Params {
+    pub fn params(&self) -> Params {
         let mut params = Params::new(self.codec, self.size).interval(self.interval());
         if let Some(bps) = self.bitrate {
             params = params.wish(Setting::FrameRateControl(Switch::On)).wish(Setting::BitrateBps(bps));
@@ -54,14 +54,18 @@ impl Ends {
 
 /// Opens both ends so that they fit.
 pub fn open(o: &Ends) -> common::Result<(Source, Encoder)> {
-    let device = match &o.encoder {
-        Some(path) => Device::open(path)?,
-        None => Encoder::find(o.codec)?,
-    };
+    let device = encoder(o)?;
     match &o.camera {
         Some(camera) => with_camera(o, device, camera),
         None => with_pattern(o, device),
     }
+}
+
+pub fn encoder(o: &Ends) -> common::Result<Device> {
+    Ok(match &o.encoder {
+        Some(path) => Device::open(path)?,
+        None => Encoder::find(o.codec)?,
+    })
 }
 
 fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source, Encoder)> {
@@ -83,29 +87,33 @@ fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source
 }
 
 fn with_pattern(o: &Ends, device: Device) -> common::Result<(Source, Encoder)> {
+    let layout = encoded_layout(o, &device)?;
+    let pattern = TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers);
+    let pattern = pattern.allocator(allocator()?).start()?;
+    let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers())?;
+    Ok((Source::Pattern(pattern), encoder))
+}
+
+/// What the encoder reads of the formats that are acceptable, or that the test pattern has.
+pub fn encoded_layout(o: &Ends, device: &Device) -> common::Result<Layout> {
     let params = o.params();
     let offered: Vec<FourCc> = {
         // The coded format decides what else there is.
         let first = o.formats.first().copied().unwrap_or(FourCc::new(b"NV12"));
-        let _ = source_layout(&device, &params, first);
+        let _ = source_layout(device, &params, first);
         device.formats(Direction::Output)?.iter().map(|offer| offer.fourcc).collect()
     };
     let own = PATTERN_FORMATS.map(FourCc::new);
     let wanted = if o.formats.is_empty() { &own[..] } else { &o.formats };
     let Some(&fourcc) = wanted.iter().find(|f| offered.contains(f)) else {
         let list = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
-        return Err(format!("the test pattern could be {}; the encoder reads {}", list(wanted), list(&offered)).into());
+        return Err(format!("the picture could be {}; the encoder reads {}", list(wanted), list(&offered)).into());
     };
-    let layout = source_layout(&device, &params, fourcc)?;
-    let builder =
-        TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers).allocator(allocator()?);
-    let pattern = builder.start()?;
-    let encoder = Encoder::builder(params).device(device).open(pattern.buffers())?;
-    Ok((Source::Pattern(pattern), encoder))
+    Ok(source_layout(device, &params, fourcc)?)
 }
 
 /// The first that makes dma-bufs here.
-fn allocator() -> common::Result<Allocator> {
+pub fn allocator() -> common::Result<Allocator> {
     let heaps = ["linux,cma", "reserved", "system"].map(|name| Allocator::Heap(format!("/dev/dma_heap/{name}").into()));
     let mut refused = Vec::new();
     for allocator in heaps.into_iter().chain([Allocator::Udmabuf]) {

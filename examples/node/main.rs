@@ -14,6 +14,7 @@ mod node;
 mod options;
 mod record;
 mod report;
+mod scale;
 mod sinks;
 
 use std::io::{IsTerminal, Write};

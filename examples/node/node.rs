@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use framelease::dmabuf::cpu_bytes;
 use framelease::encode::{Encoded, Encoder};
-use framelease::frame::{process_cpu_time, FrameFlags, Histogram};
+use framelease::frame::{process_cpu_time, Frame, FrameFlags, Histogram};
 use framelease::share::{Offer, Publisher};
 use framelease::v4l2::Interest;
 use nix::errno::Errno;
@@ -16,6 +16,7 @@ use super::control::{Control, HELP};
 use super::meter::{Meter, Stage};
 use super::options::{multicast, Options};
 use super::report::{Row, Status};
+use super::scale::{self, Scaler};
 use super::sinks::Sinks;
 use super::source::Source;
 use super::{common, ends};
@@ -25,6 +26,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 pub struct Node {
     source: Source,
+    scaler: Option<Scaler>,
     encoder: Encoder,
     publisher: Option<Publisher>,
     sinks: Sinks,
@@ -53,7 +55,16 @@ pub struct Finished {
 impl Node {
     pub fn open(o: &Options) -> common::Result<Self> {
         let sinks = Sinks::open(o)?;
-        let (source, encoder) = ends::open(&o.ends)?;
+        let (source, scaler, encoder) = match o.camera {
+            Some((size, fourcc)) => {
+                let (source, scaler, encoder) = scale::open(&o.ends, size, fourcc)?;
+                (source, Some(scaler), encoder)
+            }
+            None => {
+                let (source, encoder) = ends::open(&o.ends)?;
+                (source, None, encoder)
+            }
+        };
         let publisher = match &o.share {
             Some(path) => {
                 let mut publisher = Publisher::builder(path).bind()?;
@@ -66,6 +77,7 @@ impl Node {
         let (now, touched) = (Instant::now(), cpu_bytes());
         Ok(Self {
             source,
+            scaler,
             encoder,
             publisher,
             sinks,
@@ -89,9 +101,10 @@ impl Node {
             Source::Pattern(_) => self.source.name().into(),
         };
         let (layout, encoder) = (self.encoder.layout(), self.encoder.device().info());
+        let scaler = self.scaler.as_ref().map_or_else(String::new, |s| format!(" by {}", s.name()));
         let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
         let rtsp = rtsp.map_or_else(String::new, |at| format!(", rtsp://{at}/live"));
-        format!("{camera}: {layout} to {encoder}{rtsp}")
+        format!("{camera}: {layout}{scaler} to {encoder}{rtsp}")
     }
 
     /// Waits at most so long for something to do, and does it.
@@ -130,6 +143,7 @@ impl Node {
             fds.push(PollFd::new(self.source.as_fd(), PollFlags::POLLIN));
         }
         let rest = self.publisher.iter().map(|p| p.as_fd());
+        let rest = rest.chain(self.scaler.as_ref().and_then(Scaler::fd));
         let rest = rest.chain(self.sinks.rtsp.iter().map(|(server, _)| server.as_fd()));
         let rest = rest.chain(self.control.iter().flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -150,14 +164,30 @@ impl Node {
                 let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
                 self.unshared += u64::from(matches!(offer, Offer::NotReady(_)));
             }
-            if self.encoder.room() == 0 {
-                // The peers have it; the encoder is not waited for.
-                self.skipped += 1;
-                continue;
+            match &mut self.scaler {
+                Some(scaler) => self.meter.charge(Stage::Scale, || scaler.submit(frame))?,
+                None => self.encode(frame)?,
             }
-            self.meter.charge(Stage::Encoder, || self.encoder.submit(frame))?;
+        }
+        self.scaled()
+    }
+
+    /// Hands on what the converter has finished.
+    fn scaled(&mut self) -> common::Result<()> {
+        while let Some(scaler) = &mut self.scaler {
+            let Some(frame) = self.meter.charge(Stage::Scale, || scaler.try_done())? else { break };
+            self.encode(frame)?;
         }
         Ok(())
+    }
+
+    fn encode(&mut self, frame: Frame) -> common::Result<()> {
+        if self.encoder.room() == 0 {
+            // The peers have it; the encoder is not waited for.
+            self.skipped += 1;
+            return Ok(());
+        }
+        Ok(self.meter.charge(Stage::Encoder, || self.encoder.submit(frame))?)
     }
 
     /// Hands on what the encoder has; `false` at the end of a drain.
@@ -225,6 +255,9 @@ impl Node {
                 rows.push(Row::new("peer", &format!("pid {}", peer.peer.pid), peer.sent, peer.dropped));
             }
         }
+        if let Some(scaler) = &self.scaler {
+            rows.push(Row::new("convert", "", scaler.frames, scaler.skipped).cpu(meter.of(Stage::Scale)));
+        }
         let row = Row::new("encoder", "", stats.packets, self.skipped + stats.refused + stats.errors);
         rows.push(row.bytes(stats.bytes).cpu(meter.of(Stage::Encoder)).latency(latency(0.5), latency(0.99)));
         for recording in &self.sinks.recordings {
@@ -270,9 +303,14 @@ impl Node {
     }
 
     fn drain(&mut self) -> common::Result<()> {
+        let deadline = Instant::now() + SILENCE;
+        while self.scaler.as_ref().is_some_and(|s| s.fd().is_some()) && Instant::now() < deadline {
+            self.wait(Duration::from_millis(20), false)?;
+            self.packets()?;
+            self.scaled()?;
+        }
         if self.encoder.stats().frames > 0 {
             self.encoder.drain()?;
-            let deadline = Instant::now() + SILENCE;
             while self.packets()? {
                 if Instant::now() >= deadline {
                     return Err("the encoder's drain does not end".into());

@@ -20,6 +20,8 @@ usage: node [OPTIONS]
   --codec h264|hevc|vp8           how (h264)
   --size WxH                      the picture's size (1280x720)
   --fourcc C[,C]                  acceptable pixel formats, best first (what both devices have)
+  --camera-size WxH               the camera's size, if it is another: a G2D or V4L2 device converts, not the CPU
+  --camera-fourcc C               the camera's pixel format then (NV12)
   --fps F                         frame rate (30)
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
@@ -42,6 +44,8 @@ usage: node [OPTIONS]
 
 pub struct Options {
     pub ends: Ends,
+    /// What the camera gives, if that must be converted.
+    pub camera: Option<(Size, FourCc)>,
     pub record: Vec<PathBuf>,
     pub rotate: Option<Duration>,
     pub rtp: Vec<SocketAddr>,
@@ -74,6 +78,7 @@ impl Options {
         };
         let mut o = Self {
             ends,
+            camera: None,
             record: Vec::new(),
             rotate: None,
             rtp: Vec::new(),
@@ -88,6 +93,7 @@ impl Options {
             duration: None,
             json: false,
         };
+        let (mut size, mut fourcc) = (None, None);
         let mut p = lexopt::Parser::from_env();
         while let Some(arg) = p.next()? {
             match arg {
@@ -98,6 +104,8 @@ impl Options {
                 Long("codec") => o.ends.codec = value(&mut p, "codec")?,
                 Long("size") => o.ends.size = value(&mut p, "size")?,
                 Long("fourcc") => o.ends.formats = common::formats(&mut p)?,
+                Long("camera-size") => size = Some(value(&mut p, "camera-size")?),
+                Long("camera-fourcc") => fourcc = Some(value(&mut p, "camera-fourcc")?),
                 Long("fps") => o.ends.fps = value(&mut p, "fps")?,
                 Long("bitrate") => o.ends.bitrate = Some(value(&mut p, "bitrate")?),
                 Long("gop") => o.ends.gop = Some(value(&mut p, "gop")?),
@@ -134,6 +142,9 @@ impl Options {
         }
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination: there is no --rtp and no --multicast".into());
+        }
+        if size.is_some() || fourcc.is_some() {
+            o.camera = Some((size.unwrap_or(o.ends.size), fourcc.unwrap_or(FourCc::new(b"NV12"))));
         }
         // Peers hold frames, too.
         o.ends.buffers = if o.share.is_some() { 16 } else { 8 };

@@ -240,3 +240,34 @@ fn a_node_serves_everybody_the_same_pixels() {
     std::fs::write(streams.join("node.parts"), list.join("\n")).unwrap();
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+#[test]
+fn a_node_lets_a_device_scale() {
+    let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
+        return;
+    };
+    let (camera, encoder, streams) = (camera.info().path.clone(), encoder.info().path.clone(), Judged::folder());
+    let receiver = Receiver::start(None);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let args = [
+        ["--camera", &text(&camera)],
+        ["--encoder", &text(&encoder)],
+        ["--camera-size", "640x360"],
+        ["--size", "320x180"],
+        ["--fps", "15"],
+        ["--record", &text(&streams.join("scaled.mkv"))],
+        ["--rtp", &format!("127.0.0.1:{}", receiver.port)],
+        ["--duration", "2"],
+    ];
+    let out = Command::new(program).args(args.iter().flatten()).arg("--json").output().unwrap();
+    let (json, said) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{said}");
+    assert!(said.contains("NV12 320x180") && said.contains(" by m2m"), "{said}");
+    assert_eq!(number(&json, "cpu_bytes"), 0, "{json}");
+    let of =
+        |stage: &str| json.split(&format!("\"stage\":\"{stage}\"")).nth(1).map(|rest| number(rest, "frames")).unwrap();
+    let (scaled, encoded) = (of("convert"), of("encoder"));
+    assert!(scaled >= 10 && encoded == scaled && of("record") == encoded, "{json}");
+    assert_eq!(write_stream(&streams.join("scaled-rtp.h264"), &receiver.finish()) as u64, encoded);
+    std::fs::write(streams.join("scaled.parts"), format!("scaled.mkv\nscaled-rtp.h264 {encoded}")).unwrap();
+}

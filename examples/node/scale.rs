@@ -1,0 +1,73 @@
+//! Between a camera and an encoder that want different pictures: a device that converts, never the CPU.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use framelease::convert::{candidates, first_of, Converter, Layer, Plan, Request};
+use framelease::encode::Encoder;
+use framelease::format::{FourCc, Size};
+use framelease::frame::{Frame, Pool};
+
+use super::common;
+use super::ends::{allocator, encoded_layout, encoder, Ends};
+use super::source::{Source, Wish};
+
+/// Pictures between the two.
+const PICTURES: usize = 4;
+
+pub struct Scaler {
+    converter: Box<dyn Converter>,
+    plan: Arc<Plan>,
+    pool: Pool,
+    pub frames: u64,
+    /// Frames that the device had no room for.
+    pub skipped: u64,
+}
+
+/// Opens a camera with pictures of its own, an encoder, and what makes the one's of the other's.
+pub fn open(o: &Ends, size: Size, fourcc: FourCc) -> common::Result<(Source, Scaler, Encoder)> {
+    let wish = Wish { device: o.camera.clone(), size, fourcc, fps: o.fps, buffers: o.buffers };
+    let source = Source::open(&wish)?;
+    let device = encoder(o)?;
+    let from = *source.buffers()?.layout();
+    let to = encoded_layout(o, &device)?.with_colorimetry(from.colorimetry());
+    let plan = Plan::new(&Request::convert(Layer::default()), &[from], &to)?;
+    let devices = candidates().filter(|c| match c {
+        Ok(converter) => converter.name() != "cpu",
+        Err(refusal) => refusal.backend != "cpu",
+    });
+    let converter = first_of(&plan, devices)?.converter;
+    let pool = Pool::new(&allocator()?, to, PICTURES)?;
+    let encoder = Encoder::builder(o.params()).device(device).open(pool.buffers())?;
+    Ok((source, Scaler { converter, plan: Arc::new(plan), pool, frames: 0, skipped: 0 }, encoder))
+}
+
+impl Scaler {
+    pub fn name(&self) -> &str {
+        self.converter.name()
+    }
+
+    pub fn submit(&mut self, frame: Frame) -> common::Result<()> {
+        // All pictures are on their way: what comes then is not waited for.
+        let Some(target) = self.pool.try_acquire() else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        Ok(self.converter.submit(&self.plan, &[frame], target)?)
+    }
+
+    /// The next picture, if it is finished.
+    pub fn try_done(&mut self) -> common::Result<Option<Frame>> {
+        if self.converter.in_flight() == 0 {
+            return Ok(None);
+        }
+        let done = self.converter.try_done()?;
+        self.frames += u64::from(done.is_some());
+        Ok(done)
+    }
+
+    /// An idle V4L2 descriptor reports an error condition for ever: it is not polled then.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        (self.converter.in_flight() > 0).then(|| self.converter.as_fd())
+    }
+}
