@@ -64,7 +64,7 @@ pub fn open(o: &Ends) -> common::Result<(Source, Encoder)> {
 pub fn encoder(o: &Ends) -> common::Result<Device> {
     Ok(match &o.encoder {
         Some(path) => Device::open(path)?,
-        None => Encoder::find(o.codec)?,
+        None => Encoder::find(o.codec).map_err(|e| format!("no encoder of {} here: {e}", o.codec))?,
     })
 }
 

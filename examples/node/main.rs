@@ -11,6 +11,7 @@ mod source;
 mod control;
 mod meter;
 mod node;
+mod notify;
 mod options;
 mod record;
 mod report;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use node::Node;
+use notify::{Manager, Metrics};
 use options::Options;
 
 fn main() -> ExitCode {
@@ -35,12 +37,20 @@ fn run() -> common::Result<()> {
     eprintln!("{}", node.described());
     let (start, is_terminal) = (Instant::now(), std::io::stderr().is_terminal() && !options.json);
     let (mut shown, mut lines) = (start, 0);
+    let (mut manager, mut metrics) = (Manager::of_environment(), options.metrics.as_deref().map(Metrics::new));
+    manager.tell("READY=1");
     let done = loop {
         if common::stopped(&stop) || options.duration.is_some_and(|most| start.elapsed() >= most) {
             break Ok(());
         }
         if let Err(e) = node.turn(Duration::from_millis(200)) {
             break Err(e);
+        }
+        manager.alive();
+        if let Some(Err(e)) = metrics.as_mut().map(|m| m.write(|| node.status())) {
+            // The pictures matter more.
+            eprintln!("metrics: {e}");
+            metrics = None;
         }
         if is_terminal && shown.elapsed() >= Duration::from_millis(500) {
             shown = Instant::now();
@@ -52,6 +62,7 @@ fn run() -> common::Result<()> {
             lines = table.lines().count();
         }
     };
+    manager.tell("STOPPING=1");
     // Whatever ended it, files get their ends.
     let finished = node.finish();
     let status = finished.status;

@@ -54,7 +54,6 @@ pub struct Finished {
 
 impl Node {
     pub fn open(o: &Options) -> common::Result<Self> {
-        let sinks = Sinks::open(o)?;
         let (source, scaler, encoder) = match o.camera {
             Some((size, fourcc)) => {
                 let (source, scaler, encoder) = scale::open(&o.ends, size, fourcc)?;
@@ -65,6 +64,8 @@ impl Node {
                 (source, None, encoder)
             }
         };
+        // Behind the devices: where there are none, no file is begun.
+        let sinks = Sinks::open(o)?;
         let publisher = match &o.share {
             Some(path) => {
                 let mut publisher = Publisher::builder(path).bind()?;
@@ -118,7 +119,7 @@ impl Node {
         self.frames()?;
         self.ask_for_key();
         self.commands();
-        if let Some(recording) = self.sinks.ended_recording() {
+        if let Some(mut recording) = self.sinks.ended_recording() {
             // The others go on.
             eprintln!("recording: {}", recording.finish().err().unwrap_or_default());
         }
@@ -290,12 +291,12 @@ impl Node {
     /// Everything that was taken is encoded and sent; files get their ends.
     pub fn finish(mut self) -> Finished {
         let mut result = self.drain();
-        let status = self.status();
-        for recording in std::mem::take(&mut self.sinks.recordings) {
+        for recording in &mut self.sinks.recordings {
             if let Err(e) = recording.finish() {
                 result = result.and(Err(e.into()));
             }
         }
+        let status = self.status();
         if let Some(publisher) = &mut self.publisher {
             let _ = publisher.end_stream(Duration::from_secs(1));
         }

@@ -38,6 +38,7 @@ usage: node [OPTIONS]
   --share SOCKET                  share raw frames with framelease subscribers at this socket
   --sdp FILE                      write the session description of the first RTP destination
   --control SOCKET                take commands at this socket, one a line; 'help' lists them
+  --metrics FILE                  write figures for Prometheus there (node_exporter's textfile collector)
   --duration SECONDS              stop after so long (Ctrl-C)
   --json                          print the last table as one JSON object
 ";
@@ -57,6 +58,7 @@ pub struct Options {
     pub share: Option<PathBuf>,
     pub sdp: Option<PathBuf>,
     pub control: Option<PathBuf>,
+    pub metrics: Option<PathBuf>,
     pub duration: Option<Duration>,
     pub json: bool,
 }
@@ -90,6 +92,7 @@ impl Options {
             share: None,
             sdp: None,
             control: None,
+            metrics: None,
             duration: None,
             json: false,
         };
@@ -128,6 +131,7 @@ impl Options {
                 Long("share") => o.share = Some(p.value()?.into()),
                 Long("sdp") => o.sdp = Some(p.value()?.into()),
                 Long("control") => o.control = Some(p.value()?.into()),
+                Long("metrics") => o.metrics = Some(p.value()?.into()),
                 Long("duration") => o.duration = Some(seconds(&mut p, "duration")?),
                 Long("json") => o.json = true,
                 Short('h') | Long("help") => {

@@ -24,7 +24,7 @@ struct Counts {
 pub struct Recording {
     pub path: PathBuf,
     counts: Arc<Counts>,
-    thread: JoinHandle<Result<(), String>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 /// One file, or several.
@@ -71,7 +71,7 @@ impl Recording {
         let shared = Arc::clone(&counts);
         let thread = std::thread::Builder::new().name("record".into()).spawn(move || record(files, tap, &shared));
         let thread = thread.map_err(|e| e.to_string())?;
-        Ok(Self { path: path.to_owned(), counts, thread })
+        Ok(Self { path: path.to_owned(), counts, thread: Some(thread) })
     }
 
     pub fn packets(&self) -> u64 {
@@ -92,13 +92,14 @@ impl Recording {
 
     /// It ended by itself: something is wrong.
     pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// Ends the file properly.
-    pub fn finish(self) -> Result<(), String> {
+    /// Writes what waits and ends the file properly. The counts stay.
+    pub fn finish(&mut self) -> Result<(), String> {
         self.counts.stop.store(true, Relaxed);
-        let done = self.thread.join().unwrap_or_else(|_| Err("the thread panicked".into()));
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let done = thread.join().unwrap_or_else(|_| Err("the thread panicked".into()));
         done.map_err(|e| format!("{}: {e}", self.path.display()))
     }
 }

@@ -105,4 +105,25 @@ impl Status {
             rows.join(",")
         )
     }
+
+    /// Prometheus' text format: counters with the stage and its consumer as labels.
+    pub fn prometheus(&self) -> String {
+        let mut out = String::new();
+        let mut metric = |name: &str, help: &str, value: &dyn Fn(&Row) -> Option<f64>| {
+            let _ = write!(out, "# HELP framelease_{name} {help}\n# TYPE framelease_{name} counter\n");
+            for row in &self.rows {
+                if let Some(value) = value(row) {
+                    // Its strings are escaped as JSON's are.
+                    let (stage, to) = (row.stage, quoted(&row.to));
+                    let _ = writeln!(out, "framelease_{name}{{stage=\"{stage}\",to={to}}} {value}");
+                }
+            }
+        };
+        metric("frames_total", "Frames that went through.", &|r| Some(r.frames as f64));
+        metric("dropped_total", "Frames that did not.", &|r| Some(r.dropped as f64));
+        metric("bytes_total", "Coded bytes.", &|r| r.bytes.map(|b| b as f64));
+        metric("cpu_seconds_total", "CPU time.", &|r| r.cpu.map(|c| c.as_secs_f64()));
+        metric("pixel_bytes_total", "Pixel bytes that the CPU read or wrote.", &|r| r.touched.map(|b| b as f64));
+        out
+    }
 }

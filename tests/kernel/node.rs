@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,6 +248,11 @@ fn a_node_lets_a_device_scale() {
     };
     let (camera, encoder, streams) = (camera.info().path.clone(), encoder.info().path.clone(), Judged::folder());
     let receiver = Receiver::start(None);
+    let folder = std::env::temp_dir().join(format!("node-scale-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    // It is a service, too.
+    let (notify, metrics) = (folder.join("notify"), folder.join("node.prom"));
+    let manager = UnixDatagram::bind(&notify).unwrap();
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let args = [
         ["--camera", &text(&camera)],
@@ -257,9 +262,12 @@ fn a_node_lets_a_device_scale() {
         ["--fps", "15"],
         ["--record", &text(&streams.join("scaled.mkv"))],
         ["--rtp", &format!("127.0.0.1:{}", receiver.port)],
+        ["--metrics", &text(&metrics)],
         ["--duration", "2"],
     ];
-    let out = Command::new(program).args(args.iter().flatten()).arg("--json").output().unwrap();
+    let mut command = Command::new(program);
+    command.args(args.iter().flatten()).arg("--json").env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "400000");
+    let out = command.output().unwrap();
     let (json, said) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "{said}");
     assert!(said.contains("NV12 320x180") && said.contains(" by m2m"), "{said}");
@@ -270,4 +278,16 @@ fn a_node_lets_a_device_scale() {
     assert!(scaled >= 10 && encoded == scaled && of("record") == encoded, "{json}");
     assert_eq!(write_stream(&streams.join("scaled-rtp.h264"), &receiver.finish()) as u64, encoded);
     std::fs::write(streams.join("scaled.parts"), format!("scaled.mkv\nscaled-rtp.h264 {encoded}")).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let mut bytes = [0; 64];
+    let mut told = Vec::new();
+    while let Ok(n) = manager.recv(&mut bytes) {
+        told.push(String::from_utf8_lossy(&bytes[..n]).into_owned());
+    }
+
+    assert!(told.len() > 4 && told[0] == "READY=1" && told.last().unwrap() == "STOPPING=1", "{told:?}");
+    assert!(told[1..told.len() - 1].iter().all(|t| t == "WATCHDOG=1"), "{told:?}");
+    let figures = std::fs::read_to_string(&metrics).unwrap();
+    assert!(figures.contains("framelease_frames_total{stage=\"encoder\",to=\"\"} "), "{figures}");
+    let _ = std::fs::remove_dir_all(&folder);
 }
