@@ -221,9 +221,22 @@ fn a_set_that_comes_between_key_frames_goes_where_it_stands() {
     let sets = key.parameter_sets().cloned();
     send(&mut sender, &key);
     send(&mut sender, &Packet::new(meta(1), [&OTHER_PPS[..], &NEXT].concat(), sets.clone()));
-    // With a key frame, but not one of those in force.
+    // With a key frame, but not one of those in force, which come again behind a set of its own.
     send(&mut sender, &Packet::new(meta(2), [&OTHER_PPS[..], &IDR].concat(), sets));
     assert_eq!(kinds(&rtp), [7, 8, 5, 8, 1, 7, 8, 8, 5]);
+}
+
+#[test]
+fn sets_come_again_behind_a_set_of_a_frames_own() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
+    sender.add(to).unwrap();
+    let key = |i| Packet::new(meta(i), [&SPS[..], &PPS, &IDR].concat(), None);
+    send(&mut sender, &key(0));
+    send(&mut sender, &Packet::new(meta(1), [&OTHER_PPS[..], &NEXT].concat(), key(0).parameter_sets().cloned()));
+    send(&mut sender, &key(2));
+    send(&mut sender, &key(3));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 8, 1, 7, 8, 5, 5]);
 }
 
 #[test]
@@ -439,6 +452,55 @@ fn ffmpeg_decodes_what_is_sent() {
         let Some((sums, expected)) = by_ffmpeg(codec, SIZE, to, at_once(), &format!("ffmpeg-{codec}")) else { return };
         assert!(run(&sums, &expected) >= 10, "{codec}: {} of {} frames", run(&sums, &expected), sums.len());
     }
+}
+
+#[test]
+fn gstreamer_takes_the_stream_apart() {
+    let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
+    let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
+    let packets = packets(Codec::H264, &bytes, SIZE);
+    let (_, _, to) = receiver();
+    let (folder, port) = (Folder::new("udpsrc"), to.port());
+    let file = folder.path("a.h264");
+    let line = format!(
+        "udpsrc port={port} caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=H264,payload=96 ! \
+         rtpjitterbuffer latency=100 ! rtph264depay ! h264parse ! \
+         video/x-h264,stream-format=byte-stream,alignment=au ! identity eos-after=60 ! filesink location={}",
+        text(&file)
+    );
+    let child = Command::new("gst-launch-1.0")
+        .arg("-q")
+        .args(line.split_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "SKIPPED gst-launch-1.0: not found");
+        return;
+    };
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let start = Instant::now();
+    for i in 0u64.. {
+        let packet = &packets[i as usize % 40];
+        let mut meta = *packet.meta();
+        meta.timestamp_ns = i * FRAME_NS;
+        send(&mut sender, &Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned()));
+        std::thread::sleep(Duration::from_millis(5));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            let _ = child.kill();
+            break;
+        }
+    }
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let Some(sums) = frame_sums("-", Some("h264"), &std::fs::read(&file).unwrap()) else { return };
+    assert!(run(&sums, &expected) >= 10, "{} of {} frames", run(&sums, &expected), sums.len());
 }
 
 #[test]

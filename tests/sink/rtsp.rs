@@ -282,12 +282,16 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
     assert_eq!(third.setup("RTP/AVP/TCP").status, 200);
     let mut fourth = node.client();
     assert_eq!(fourth.setup("RTP/AVP/TCP").status, 453, "no more sessions");
-    // The connection's end does not end a UDP session; reports keep it alive.
+    // The connection's end does not end a UDP session; reports keep it alive, and requests of any kind.
     drop((silent, third));
+    let mut asking = node.client();
+    let asked = format!("Session: {}\r\n", asking.setup("RTP/AVP/TCP").session());
     for _ in 0..25 {
         rtcp.send_to(&[0x80, 201, 0, 1, 0, 0, 0, 1], to).unwrap();
+        assert_eq!(asking.ask("OPTIONS", "/live", &asked).status, 200);
         std::thread::sleep(Duration::from_millis(100));
     }
+    assert_eq!(asking.ask("TEARDOWN", "/live", &asked).status, 200);
     let mut again = node.client();
     assert_eq!(again.ask("GET_PARAMETER", "/live", &format!("Session: {session}\r\n")).status, 454);
     assert_eq!(again.ask("GET_PARAMETER", "/live", &reports).status, 200);

@@ -14,7 +14,7 @@ use super::output::Output;
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::{FrameFlags, Packet};
+use crate::frame::Packet;
 
 /// The index has no more entries than one in so much time.
 const CUE_MS: u64 = 250;
@@ -122,7 +122,7 @@ struct Cluster {
 /// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks
 /// do not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
 /// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time.
-/// A damaged packet ([`FrameFlags::ERROR`]) is stored as it is, but begins no file. Per packet: one `writev`, no
+/// A damaged packet ([`Packet::is_damaged`]) is stored as it is, but begins no file. Per packet: one `writev`, no
 /// copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,
@@ -272,11 +272,9 @@ impl Writer {
     fn block(&mut self, packet: &Packet, relative: i16) -> Result<()> {
         let codec = packet.meta().codec;
         let header = self.track.as_ref().and_then(|t| t.parameters.clone());
-        let is_in_header =
-            |unit: &NalUnit<'_>, kind| header.as_ref().is_some_and(|h| h.of(kind).any(|u| u == unit.data));
+        let is_in_header = |unit: &NalUnit<'_>| header.as_ref().is_some_and(|h| h.contains(unit.data));
         if codec.has_nal_units() && !self.has_other_sets {
-            let is_other =
-                |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit, unit.kind(codec));
+            let is_other = |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit);
             self.has_other_sets = nal_units(packet.bytes()).any(is_other);
         }
         // A set of the header's that comes again behind another one may be what puts it in force again.
@@ -286,7 +284,7 @@ impl Writer {
             // Lengths make delimiters useless.
             !unit.data.is_empty()
                 && kind != NalKind::Delimiter
-                && (keeps_sets || !kind.is_parameters() || !is_in_header(unit, kind))
+                && (keeps_sets || !kind.is_parameters() || !is_in_header(unit))
         };
         let units = || nal_units(packet.bytes()).filter(&kept);
         let [high, low] = relative.to_be_bytes();
@@ -471,7 +469,7 @@ impl Writer {
 
 /// A decoder can begin with it.
 pub(super) fn begins_file(packet: &Packet) -> bool {
-    packet.is_key() && !packet.meta().flags.contains(FrameFlags::ERROR) && !packet.picture().is_empty()
+    packet.can_begin() && !packet.picture().is_empty()
 }
 
 impl Track {

@@ -27,28 +27,32 @@ impl<'a> Piece<'a> {
 }
 
 /// Every piece of a frame that fits `room` bytes, in order. Delimiters are left out, and the parameter sets that are among
-/// `apart`: those go by themselves ([`parameters`]).
+/// `apart`: those go by themselves ([`parameters`]). `true` if others are among the pieces.
 pub(super) fn pieces(
     codec: Codec,
     data: &[u8],
     room: usize,
     apart: Option<&ParameterSets>,
     mut each: impl FnMut(Piece<'_>),
-) {
+) -> bool {
     let room = room.max(MOST_PREFIX + 1);
     if !codec.has_nal_units() {
         // RFC 7741, 4.2: no extension, S at the start of the one partition that is told apart.
         for (i, body) in data.chunks(room - 1).enumerate() {
             each(Piece::new(&[if i == 0 { 0x10 } else { 0 }], body));
         }
-        return;
+        return false;
     }
+    let mut has_sets = false;
     for unit in nal_units(data) {
         let is_apart = |sets: &ParameterSets| sets.contains(unit.data);
-        if unit.kind(codec) != NalKind::Delimiter && !apart.is_some_and(is_apart) {
+        let kind = unit.kind(codec);
+        if kind != NalKind::Delimiter && !apart.is_some_and(is_apart) {
+            has_sets |= kind.is_parameters();
             fragments(codec, unit.data, room, &mut each);
         }
     }
+    has_sets
 }
 
 /// A NAL unit as it is, or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).

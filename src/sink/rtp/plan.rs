@@ -32,8 +32,9 @@ pub(super) struct Stamp {
 }
 
 impl Plan {
-    /// Plans a frame, `room` bytes of payload a datagram; `first` are parameter sets to go before it.
-    pub(super) fn make(&mut self, packet: &Packet, first: Option<&ParameterSets>, room: usize, stamp: Stamp) {
+    /// Plans a frame, `room` bytes of payload a datagram; `first` are parameter sets to go before it. `true` if it brings
+    /// others.
+    pub(super) fn make(&mut self, packet: &Packet, first: Option<&ParameterSets>, room: usize, stamp: Stamp) -> bool {
         self.planned.clear();
         self.own.clear();
         if let Some(sets) = first {
@@ -51,7 +52,7 @@ impl Plan {
         let (data, planned) = (packet.bytes(), &mut self.planned);
         // A key frame's sets are those in force; what another frame brings goes where it stands.
         let apart = packet.parameter_sets().filter(|_| packet.is_key());
-        pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |piece| {
+        let has_others = pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |piece| {
             // A piece is a part of the data: so far from its start.
             let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
             add(planned, &piece, start, false);
@@ -61,6 +62,7 @@ impl Plan {
             let sequence = stamp.sequence.wrapping_add(i as u16);
             planned.head[..RTP_BYTES].copy_from_slice(&rtp(i == last, sequence, stamp.timestamp, stamp.ssrc));
         }
+        has_others
     }
 
     pub(super) fn clear(&mut self) {

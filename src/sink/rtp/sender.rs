@@ -351,7 +351,10 @@ impl Sender {
         self.timestamp = self.offset.wrapping_add(ticks);
         let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
-        self.plan.make(packet, first.map(|s| &**s), room, stamp);
+        if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
+            // Those in force may not be so any more: the next key frame brings them anew.
+            self.parameters_sent = None;
+        }
         self.sequence = self.sequence.wrapping_add(self.plan.len() as u16);
         let spread = match self.options.spread {
             Spread::Time(time) => time,

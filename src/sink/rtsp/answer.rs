@@ -27,6 +27,10 @@ impl Server {
     /// The response to a request that was let in.
     pub(super) fn answer(&mut self, asker: &Asker, request: &Request<'_>) -> String {
         let cseq = request.header("CSeq");
+        if let Some(id) = request.session() {
+            // A sign of life, whatever it is: some clients send OPTIONS for it.
+            let _ = self.session_at(id);
+        }
         let answer = match request.method {
             // With a body, so it ends by itself.
             "DESCRIBE" => match self.describe(asker, request) {
