@@ -51,12 +51,12 @@ impl AccessUnits {
         // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them. One
         // before it is as short as it is: a delimiter has two bytes, an end of sequence has one.
         let from = self.searched;
-        let mut end = None;
+        let (mut end, mut is_open) = (None, false);
         let mut units = nal_units(&self.buffer[from..]).peekable();
         while let Some(unit) = units.next() {
             let at = from + unit.start;
             if unit.data.len() < 3 && units.peek().is_none() {
-                self.searched = at;
+                (self.searched, is_open) = (at, true);
                 break;
             }
             let is_new = match unit.kind(self.codec) {
@@ -75,6 +75,10 @@ impl AccessUnits {
             self.searched = at + 4;
         }
         drop(units);
+        if end.is_none() && !is_open {
+            // No more than a part of a start code, and the zero before it, can be in the last bytes.
+            self.searched = self.searched.max(self.buffer.len().saturating_sub(3));
+        }
         match end {
             Some(end) => {
                 (self.given, self.searched, self.has_slice) = (end, 0, false);
