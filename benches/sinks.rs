@@ -44,7 +44,7 @@ const ROWS: [Row; 2] = [
 enum Contender {
     /// A frame's datagrams at once.
     Ours,
-    /// Over 8 ms of the frame's time, the default.
+    /// Over half of the frame interval, the default.
     OursSpread,
     Ffmpeg,
     GStreamer,
@@ -56,7 +56,7 @@ impl Contender {
     fn name(self) -> &'static str {
         match self {
             Self::Ours => "framelease",
-            Self::OursSpread => "framelease, spread over 8 ms",
+            Self::OursSpread => "framelease, default spread",
             Self::Ffmpeg => "ffmpeg, tee muxer",
             Self::GStreamer => "GStreamer, 4 x rtph264pay ! udpsink",
             Self::GStreamerMulti => "GStreamer, rtph264pay ! multiudpsink",
