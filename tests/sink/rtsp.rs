@@ -213,6 +213,18 @@ fn who_has_no_password_sees_nothing() {
 }
 
 #[test]
+fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
+    let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    let wrong = "DESCRIBE * RTSP/1.0\r\nCSeq: 1\r\nAuthorization: Basic Ym9iOm90aGVy\r\n\r\n";
+    let refused = (0..20).take_while(|_| {
+        let is_refused = c.raw(wrong.as_bytes()).is_some_and(|r| r.status == 401);
+        is_refused && c.raw(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").is_some()
+    });
+    assert!(refused.count() < 5, "guessing goes on");
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

@@ -381,7 +381,8 @@ impl Server {
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {
-            connection.refusals = 0;
+            // Without a password, anybody could begin to guess anew.
+            connection.refusals *= u32::from(request.method == "OPTIONS");
             self.answer(asker, request)
         };
         if let Some(connection) = self.connections[asker.connection].as_mut() {
