@@ -225,6 +225,24 @@ fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
 }
 
 #[test]
+fn a_group_outlives_another_setup_of_its_only_member() {
+    let Some(packets) = frames(20) else { return };
+    // Nothing has to get there: what is sent is counted.
+    let group = SocketAddr::new(Ipv4Addr::new(239, 255, 42, 44).into(), 47_000);
+    let options = MountOptions::default().group(group).rtp(rtp::Options::default().interface("lo"));
+    let node = Node::start(Server::builder(HOST), options, packets);
+    let mut c = node.client();
+    let session = format!("Session: {}\r\n", c.setup("RTP/AVP;multicast").session());
+    let again = c.ask("SETUP", "/live/video", &format!("{session}Transport: RTP/AVP;multicast\r\n"));
+    assert_eq!(again.status, 200);
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    std::thread::sleep(Duration::from_millis(500));
+    let clients = node.stop().1;
+    assert_eq!(clients.len(), 1);
+    assert!(clients[0].sent.frames > 10, "{:?}", clients[0].sent);
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

@@ -86,10 +86,7 @@ impl Server {
             None => None,
         };
         let (way, destination, channel, transport) = self.open_way(asker, mount, wanted)?;
-        if let Some(id) = &before {
-            self.end_session(id);
-        }
-        let id = before.unwrap_or_else(Session::new_id);
+        let id = before.clone().unwrap_or_else(Session::new_id);
         let timeout = self.settings.session_timeout.as_secs();
         let response = Response::new(Status::Ok, request.header("CSeq"))
             .header("Transport", &transport)
@@ -106,6 +103,10 @@ impl Server {
             is_playing: false,
             heard,
         });
+        // The one before, which comes first in the list: a group whose last member it is must not end with it.
+        if let Some(id) = &before {
+            self.end_session(id);
+        }
         Ok(response)
     }
 
