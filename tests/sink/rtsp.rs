@@ -243,6 +243,27 @@ fn a_group_outlives_another_setup_of_its_only_member() {
 }
 
 #[test]
+fn no_setting_is_too_large() {
+    let Some(packets) = frames(20) else { return };
+    let most = Duration::MAX;
+    let builder = Server::builder(HOST).session_timeout(most).request_timeout(most).backlog_bytes(usize::MAX);
+    let rtp = rtp::Options::default().spread(most).parameters_every(most);
+    let node = Node::start(builder, MountOptions::default().rtp(rtp), packets);
+    let mut c = node.client();
+    // A request in two halves: its end is waited for.
+    c.stream.write_all(b"OPTIONS * RTSP/1.0\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(c.raw(b"CSeq: 1\r\n\r\n").unwrap().status, 200);
+    let setup = c.setup("RTP/AVP/TCP");
+    let timeout = setup.header("Session").split("timeout=").nth(1).unwrap().to_owned();
+    assert!(timeout.parse::<i32>().is_ok(), "{timeout} is more than clients can read");
+    let session = format!("Session: {}\r\n", setup.session());
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    c.read_packets(50);
+    node.stop();
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));
