@@ -264,6 +264,24 @@ fn no_setting_is_too_large() {
 }
 
 #[test]
+fn any_request_that_names_a_session_is_a_sign_of_life() {
+    let node = Node::start(
+        Server::builder(HOST).session_timeout(Duration::from_secs(1)),
+        MountOptions::default(),
+        Vec::new(),
+    );
+    let mut c = node.client();
+    let session = format!("Session: {}\r\n", c.setup("RTP/AVP/TCP").session());
+    // What clients ask that do not know GET_PARAMETER.
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(c.ask("OPTIONS", "/live", &session).status, 200);
+    }
+    assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
+    assert_eq!(node.stop().0.expired, 0);
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

@@ -27,6 +27,8 @@ impl Server {
     /// The response to a request that was let in.
     pub(super) fn answer(&mut self, asker: &Asker, request: &Request<'_>) -> String {
         let cseq = request.header("CSeq");
+        // Whatever it is about: some clients keep their sessions by OPTIONS (12.37).
+        let _ = request.session().map(|id| self.session_at(id));
         let answer = match request.method {
             // With a body, so it ends by itself.
             "DESCRIBE" => match self.describe(asker, request) {
