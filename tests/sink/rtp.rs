@@ -320,6 +320,23 @@ fn a_frame_costs_no_allocation() {
     assert_eq!(of_this_thread() - before, 0);
 }
 
+#[test]
+fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() {
+    let (gone, _, to_gone) = receiver();
+    drop(gone);
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let nobody = sender.add(to_gone).unwrap();
+    // As an encoder that is forced to, at once.
+    let keys = (0..50).filter(|&i| {
+        let is_key = sender.awaits_key();
+        let bytes = if is_key { [&SPS[..], &PPS, &IDR].concat() } else { NEXT.to_vec() };
+        send(&mut sender, &Packet::new(meta(i), bytes, None));
+        is_key
+    });
+    assert!(keys.count() <= 2, "key frames for nobody");
+    assert!(sender.stats(nobody).unwrap().dropped > 40);
+}
+
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]
