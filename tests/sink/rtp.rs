@@ -337,6 +337,25 @@ fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() 
     assert!(sender.stats(nobody).unwrap().dropped > 40);
 }
 
+#[test]
+fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
+    let (before, _, to) = receiver();
+    drop(before);
+    let mut sender = Sender::new(Codec::Vp8, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let key = Packet::new(PacketMeta::new(Codec::Vp8, SIZE, 0, 0), [0x10, 0, 0, 0x9d, 1, 0x2a, 64, 0, 64, 0], None);
+    assert!(key.can_begin());
+    // One datagram: that it was refused is told when the next is sent.
+    send(&mut sender, &key);
+    sender.pause(id);
+    let now = UdpSocket::bind(to).unwrap();
+    now.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    sender.resume(id);
+    send(&mut sender, &key);
+    assert_eq!((received(&now).len(), sender.stats(id).unwrap().dropped), (1, 0));
+}
+
+
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]

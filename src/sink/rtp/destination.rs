@@ -136,6 +136,9 @@ impl Destination {
         }
         (self.awaits_key, self.share) = (false, Share::From(0));
         if begins {
+            if let Transport::Udp(sockets) = &self.transport {
+                sockets.forget_error();
+            }
             Begun::First
         } else {
             Begun::Next

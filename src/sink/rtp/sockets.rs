@@ -72,6 +72,12 @@ impl Sockets {
         udp::send_many(self.rtp.as_fd(), &datagrams[..alone])
     }
 
+    /// Forgets that earlier datagrams were refused, which the next one would be told and not be sent.
+    pub(super) fn forget_error(&self) {
+        crate::sys::calls::tick();
+        let _ = self.rtp.take_error();
+    }
+
     /// Sends an RTCP packet, as far as anybody listens.
     pub(super) fn control(&self, bytes: &[u8]) {
         if let Some(rtcp) = &self.rtcp {
