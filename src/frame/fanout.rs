@@ -98,7 +98,7 @@ impl PacketFanout {
         self.taps.iter().any(|tap| {
             let state = tap.lock();
             let has_room = state.queue.len() <= tap.backlog.packets / 2 && state.bytes <= tap.backlog.bytes / 2;
-            state.awaits_key && !state.is_closed && (has_room || state.queue.is_empty())
+            state.awaits_key && !state.is_closed && has_room
         })
     }
 
