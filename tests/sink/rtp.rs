@@ -262,6 +262,18 @@ fn a_pause_ends_with_a_key_frame() {
 }
 
 #[test]
+fn what_is_not_paused_is_not_resumed() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    send(&mut sender, &Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None));
+    sender.resume(id);
+    assert!(!sender.awaits_key());
+    send(&mut sender, &Packet::new(meta(1), NEXT, None));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 1]);
+}
+
+#[test]
 fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();

@@ -118,6 +118,9 @@ impl Destination {
     }
 
     pub(super) fn pause(&mut self, is_paused: bool) {
+        if self.is_paused == is_paused {
+            return;
+        }
         self.is_paused = is_paused;
         (self.awaits_key, self.asks, self.share) = (true, true, Share::None);
     }
