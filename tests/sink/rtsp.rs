@@ -281,6 +281,37 @@ fn any_request_that_names_a_session_is_a_sign_of_life() {
     assert_eq!(node.stop().0.expired, 0);
 }
 
+/// An address that is of one link only, if this host has one.
+fn link_local() -> Option<SocketAddr> {
+    let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ip = u128::from_str_radix(words.first()?, 16).ok().filter(|ip| ip >> 118 == 0xfe80 >> 6)?;
+        let scope = u32::from_str_radix(words.get(1)?, 16).ok()?;
+        Some(std::net::SocketAddrV6::new(ip.into(), 0, 0, scope).into())
+    };
+    text.lines().find_map(of)
+}
+
+#[test]
+fn a_client_of_the_own_link_gets_its_packets() {
+    let Some(packets) = frames(20) else { return };
+    let Some(address) = link_local().filter(|a| UdpSocket::bind(a).is_ok()) else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED link-local addresses: this host has none");
+        return;
+    };
+    let node = Node::start(Server::builder(address), MountOptions::default(), packets);
+    let mut c = node.client();
+    let rtp = UdpSocket::bind(address).unwrap();
+    rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let port = rtp.local_addr().unwrap().port();
+    let setup = c.setup(&format!("RTP/AVP;unicast;client_port={port}-{}", port - 1));
+    assert_eq!(setup.status, 200);
+    assert_eq!(c.ask("PLAY", "/live", &format!("Session: {}\r\n", setup.session())).status, 200);
+    assert!(rtp.recv(&mut [0; 2000]).is_ok());
+    node.stop();
+}
+
 #[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };

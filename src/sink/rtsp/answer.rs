@@ -131,10 +131,14 @@ impl Server {
             Status::Unavailable
         };
         // Always the asker itself: packets for others would be a weapon.
-        let ip = asker.peer.ip();
+        let at = |port| {
+            let mut peer = asker.peer;
+            peer.set_port(port);
+            peer
+        };
         match wanted {
             Wanted::Udp(rtp, rtcp) => {
-                let (to, control) = (SocketAddr::new(ip, rtp), SocketAddr::new(ip, rtcp));
+                let (to, control) = (at(rtp), at(rtcp));
                 let (id, from) = mount.sender.add_udp(to, control, asker.local).map_err(failed)?;
                 mount.sender.pause(id);
                 let ports = format!("client_port={rtp}-{rtcp};server_port={}-{}", from.0, from.1);
