@@ -274,6 +274,26 @@ fn what_is_not_paused_is_not_resumed() {
 }
 
 #[test]
+fn a_goodbye_tells_the_time_of_its_timestamp() {
+    let (_rtp, rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    send(&mut sender, &Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None));
+    std::thread::sleep(Duration::from_millis(500));
+    sender.remove(id);
+    let report = || {
+        let mut bytes = [0; 300];
+        rtcp.recv(&mut bytes).unwrap();
+        let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        (u64::from(word(8)) << 32 | u64::from(word(12)), word(16))
+    };
+    let (first, last) = (report(), report());
+    assert_eq!(first.1, last.1, "the timestamp of the one frame");
+    // In 2^-32 s (RFC 3550, 6.4.1: both are of the same time).
+    assert!(last.0.abs_diff(first.0) < 1 << 30, "{} ms", (last.0.abs_diff(first.0) * 1000) >> 32);
+}
+
+#[test]
 fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();
