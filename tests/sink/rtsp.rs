@@ -313,6 +313,39 @@ fn a_client_of_the_own_link_gets_its_packets() {
 }
 
 #[test]
+fn the_track_of_any_path_is_told() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    for path in ["/video", "/myvideo", "/live"] {
+        server.mount(path, Codec::H264, MountOptions::default()).unwrap();
+    }
+    let address = server.local_addr().unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                server.wait(Duration::from_millis(10)).unwrap();
+            }
+        });
+        let mut c = Client::connect(address);
+        let mut told = Vec::new();
+        for (path, asked, track) in [
+            ("/video", "/video", "/video/video"),
+            ("/myvideo", "/myvideo/", "/myvideo/video"),
+            ("/live", "/live/video", "/live/video"),
+            ("/live", "/live?a=1", "/live?a=1/video"),
+            ("/live", "/live?a=1/video", "/live?a=1/video"),
+        ] {
+            let session = c.ask("SETUP", path, "Transport: RTP/AVP/TCP\r\n").session();
+            let play = c.ask("PLAY", asked, &format!("Session: {session}\r\n"));
+            let url = format!("url=rtsp://{address}{track};seq=");
+            told.push((play.header("RTP-Info").starts_with(&url), play.head));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(told.iter().all(|(is_right, _)| *is_right), "{told:#?}");
+    });
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

@@ -192,10 +192,12 @@ impl Server {
         let session = &self.sessions[at];
         let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
         let uri = request.uri.trim_end_matches('/');
-        let track = match uri.strip_suffix(TRACK) {
-            Some(_) => uri.to_owned(),
-            None => format!("{uri}/{TRACK}"),
+        // A mount's own path may end like that, too. With a query, the track is behind it, as the base of DESCRIBE has it.
+        let is_track = match uri.contains('?') {
+            true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
+            false => request.path() != mount.path,
         };
+        let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
         // The time is that of the key frame that comes: it is not known yet.
         let info = format!("url={track};seq={}", mount.sender.position().0);
         Ok(Response::new(Status::Ok, request.header("CSeq"))
