@@ -346,6 +346,24 @@ fn the_track_of_any_path_is_told() {
 }
 
 #[test]
+fn another_setup_keeps_the_channel_and_says_no_goodbye() {
+    let Some(packets) = frames(20) else { return };
+    let node = Node::plain(packets);
+    let mut c = node.client();
+    let transport = "RTP/AVP/TCP;unicast;interleaved=0-1";
+    let session = format!("Session: {}\r\n", c.setup(transport).session());
+    let again = c.ask("SETUP", "/live/video", &format!("{session}Transport: {transport}\r\n"));
+    assert!(again.header("Transport").contains("interleaved=0-1;"), "{again:?}");
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
+    // RFC 3550, 6.3.7: who never sent anything says no goodbye; the source is the same.
+    let goodbye = c.packets.iter().find(|(channel, bytes)| channel % 2 == 1 && bytes[bytes.len() - 7] == 203);
+    assert!(goodbye.is_none() && c.packets.iter().any(|(channel, _)| *channel == 0));
+    node.stop();
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

@@ -211,8 +211,11 @@ impl Destination {
         self.listen(ssrc);
     }
 
-    /// Says goodbye.
+    /// Says goodbye, if it has said anything (RFC 3550, 6.3.7).
     pub(super) fn leave(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: u64) {
+        if self.stats.packets == 0 {
+            return;
+        }
         let mut bytes = [0; 256];
         let len = sender_report(ssrc, &self.counts(timestamp, unix_ns), name, true, &mut bytes);
         self.control(&bytes[..len]);

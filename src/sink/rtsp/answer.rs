@@ -87,7 +87,7 @@ impl Server {
             None if self.sessions.len() >= self.settings.max_sessions => return Err(Status::NotEnoughBandwidth),
             None => None,
         };
-        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted)?;
+        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted, before.as_deref())?;
         let id = before.clone().unwrap_or_else(Session::new_id);
         let timeout = self.settings.session_timeout.as_secs();
         let response = Response::new(Status::Ok, request.header("CSeq"))
@@ -118,9 +118,12 @@ impl Server {
         asker: &Asker,
         mount: MountId,
         wanted: Wanted,
+        before: Option<&str>,
     ) -> Result<(Way, DestinationId, u8, String), Status> {
         let channel = match wanted {
-            Wanted::Tcp(asked) => self.free_channel(asker.number, asked).ok_or(Status::UnsupportedTransport)?,
+            Wanted::Tcp(asked) => {
+                self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?
+            }
             _ => 0,
         };
         let out = self.connections[asker.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
@@ -160,11 +163,11 @@ impl Server {
         }
     }
 
-    /// The channel that was asked for, or the first that no session of the connection has.
-    fn free_channel(&self, connection: u64, asked: Option<u8>) -> Option<u8> {
+    /// The channel that was asked for, or the first that no session of the connection has but the one that goes.
+    fn free_channel(&self, connection: u64, asked: Option<u8>, before: Option<&str>) -> Option<u8> {
         let is_free = |channel: u8| {
             let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.way == Way::Tcp);
-            channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1)
+            channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1 || before == Some(&*s.id))
         };
         asked.filter(|&c| is_free(c)).or_else(|| (0..254).step_by(2).find(|&c| is_free(c)))
     }
