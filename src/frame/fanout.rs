@@ -373,7 +373,6 @@ mod tests {
         assert!(fanout.awaits_key());
     }
 
-
     #[test]
     fn a_waiting_consumer_is_woken() {
         let mut fanout = PacketFanout::new();

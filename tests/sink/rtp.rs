@@ -387,7 +387,6 @@ fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
     assert_eq!((received(&now).len(), sender.stats(id).unwrap().dropped), (1, 0));
 }
 
-
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]

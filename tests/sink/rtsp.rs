@@ -265,11 +265,8 @@ fn no_setting_is_too_large() {
 
 #[test]
 fn any_request_that_names_a_session_is_a_sign_of_life() {
-    let node = Node::start(
-        Server::builder(HOST).session_timeout(Duration::from_secs(1)),
-        MountOptions::default(),
-        Vec::new(),
-    );
+    let node =
+        Node::start(Server::builder(HOST).session_timeout(Duration::from_secs(1)), MountOptions::default(), Vec::new());
     let mut c = node.client();
     let session = format!("Session: {}\r\n", c.setup("RTP/AVP/TCP").session());
     // What clients ask that do not know GET_PARAMETER.

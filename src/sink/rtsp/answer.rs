@@ -121,9 +121,7 @@ impl Server {
         before: Option<&str>,
     ) -> Result<(Way, DestinationId, u8, String), Status> {
         let channel = match wanted {
-            Wanted::Tcp(asked) => {
-                self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?
-            }
+            Wanted::Tcp(asked) => self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?,
             _ => 0,
         };
         let out = self.connections[asker.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
