@@ -92,8 +92,8 @@ impl PacketFanout {
         self.taps.len()
     }
 
-    /// `true` while a consumer, new or behind, gets nothing until a key frame comes: time to force one. Not before half of
-    /// its backlog is free: a stalled disk would have every frame be a key frame that has no room.
+    /// `true` while a consumer, new or behind, gets nothing until a key frame comes: time to force one. Not before half
+    /// of its backlog is free: a stalled disk would have every frame be a key frame that has no room.
     pub fn awaits_key(&self) -> bool {
         self.taps.iter().any(|tap| {
             let state = tap.lock();

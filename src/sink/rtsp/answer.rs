@@ -193,7 +193,7 @@ impl Server {
         let session = &self.sessions[at];
         let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
         let uri = request.uri.trim_end_matches('/');
-        // A mount's own path may end like that, too. With a query, the track is behind it, as the base of DESCRIBE has it.
+        // A mount's own path may end like that, too. With a query, the track is behind it, as DESCRIBE has it.
         let is_track = match uri.contains('?') {
             true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
             false => request.path() != mount.path,
