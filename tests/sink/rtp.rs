@@ -367,6 +367,11 @@ fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() 
     });
     assert!(keys.count() <= 2, "key frames for nobody");
     assert!(sender.stats(nobody).unwrap().dropped > 40);
+    // An encoder may make none by itself.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(sender.awaits_key(), "it is for ever without a key frame");
+    send(&mut sender, &Packet::new(meta(50), [&SPS[..], &PPS, &IDR].concat(), None));
+    assert!(!sender.awaits_key());
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::sys::udp::Datagram;
 /// How often receivers are told wall-clock time and counts (RFC 3550, 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// Who loses frames within so long again waits for the key frame that comes by itself: one for nobody, or for a network
-/// that takes no more, would cost everybody else.
+/// For who loses frames again and again, a key frame is asked for this long after the last: one for nobody, or for a
+/// network that takes no more, costs everybody else.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a receiver tells of its reception (RFC 3550, 6.4.1).
@@ -72,7 +72,7 @@ pub(super) struct Destination {
     transport: Transport,
     /// Nothing is sent until a key frame comes.
     awaits_key: bool,
-    /// When a frame was last lost, and whether a key frame is to be asked for because of it.
+    /// When a frame was last lost, and whether a key frame is asked for at once because of it.
     lost: Option<Instant>,
     asks: bool,
     /// Nothing is sent at all.
@@ -114,7 +114,8 @@ impl Destination {
     }
 
     pub(super) fn awaits_key(&self) -> bool {
-        self.awaits_key && self.asks && !self.is_paused
+        let asks = self.asks || self.lost.map_or(true, |at| at.elapsed() >= ASK_AGAIN);
+        self.awaits_key && asks && !self.is_paused
     }
 
     pub(super) fn pause(&mut self, is_paused: bool) {
@@ -183,7 +184,7 @@ impl Destination {
 
     fn lose(&mut self, e: Errno) {
         (self.share, self.awaits_key) = (Share::None, true);
-        self.asks = self.lost.replace(Instant::now()).map_or(true, |at| at.elapsed() >= ASK_AGAIN);
+        self.asks = self.lost.replace(Instant::now()).map_or(true, |at| at.elapsed() >= 2 * ASK_AGAIN);
         self.stats.dropped += 1;
         self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
     }

@@ -270,8 +270,8 @@ impl Sender {
         self.destination(id).map(|d| d.stats.clone())
     }
 
-    /// `true` while a destination gets nothing until a key frame comes: time to force one. Not where frames were
-    /// lost twice within five seconds, as where nobody listens: the next that comes by itself must do.
+    /// `true` while a destination gets nothing until a key frame comes: time to force one. Where frames are
+    /// lost again and again, as where nobody listens, not before five seconds after the last.
     pub fn awaits_key(&self) -> bool {
         self.destinations.iter().any(|(_, d)| d.awaits_key())
     }
