@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -26,8 +26,9 @@ pub struct Control {
 impl Control {
     pub fn bind(path: &Path) -> common::Result<Self> {
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        // What a run left that was killed.
-        if UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
+        // What a run left that was killed. Of a file that is no socket, connect says the same.
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+        if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
             std::fs::remove_file(path).map_err(failed)?;
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -78,5 +79,22 @@ impl Client {
 impl Drop for Control {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_dead_socket_is_removed() {
+        let path = std::env::temp_dir().join(format!("framelease-control-{}", std::process::id()));
+        std::fs::write(&path, "precious").unwrap();
+        assert!(Control::bind(&path).is_err(), "the path is taken");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        drop(Control::bind(&path).unwrap());
+        assert!(!path.exists());
     }
 }

@@ -57,7 +57,8 @@ fn run() -> common::Result<()> {
             let table = node.status().table();
             // Over the one before.
             let up = if lines > 0 { format!("\x1b[{lines}A") } else { String::new() };
-            eprint!("{up}\x1b[J{table}");
+            // Not wrapped where the terminal is narrow: a line is one line.
+            eprint!("{up}\x1b[J\x1b[?7l{table}\x1b[?7h");
             let _ = std::io::stderr().flush();
             lines = table.lines().count();
         }

@@ -143,10 +143,11 @@ impl Node {
         if for_frames && self.source.is_pollable() {
             fds.push(PollFd::new(self.source.as_fd(), PollFlags::POLLIN));
         }
-        let rest = self.publisher.iter().map(|p| p.as_fd());
+        // Peers and commands are not served while the encoder is drained: ready, they would end each wait at once.
+        let rest = self.publisher.iter().filter(|_| for_frames).map(|p| p.as_fd());
         let rest = rest.chain(self.scaler.as_ref().and_then(Scaler::fd));
         let rest = rest.chain(self.sinks.rtsp.iter().map(|(server, _)| server.as_fd()));
-        let rest = rest.chain(self.control.iter().flat_map(Control::fds));
+        let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let share = self.publisher.as_ref().and_then(Publisher::next_timeout);
         let timeout = self.sinks.next_timeout().into_iter().chain(share).fold(timeout, Duration::min);

@@ -122,7 +122,10 @@ impl Options {
                 Long("ttl") => o.ttl = value(&mut p, "ttl")?,
                 Long("interface") => o.interface = Some(value(&mut p, "interface")?),
                 Long("rtsp") => o.rtsp = Some(address(&mut p, "rtsp")?),
-                Long("rtsp-multicast") => o.rtsp_group = Some(address(&mut p, "rtsp-multicast")?),
+                Long("rtsp-multicast") => {
+                    let group = address(&mut p, "rtsp-multicast")?;
+                    o.rtsp_group = Some(multicast(group).map_err(|e| format!("--rtsp-multicast {e}"))?);
+                }
                 Long("user") => {
                     let text: String = value(&mut p, "user")?;
                     let (name, password) = text.split_once(':').ok_or("--user needs NAME:PASSWORD")?;

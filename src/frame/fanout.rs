@@ -92,11 +92,13 @@ impl PacketFanout {
         self.taps.len()
     }
 
-    /// `true` while a consumer, new or behind, gets nothing until a key frame comes: time to force one.
+    /// `true` while a consumer, new or behind, gets nothing until a key frame comes: time to force one. Not before half
+    /// of its backlog is free: a stalled disk would have every frame be a key frame that has no room.
     pub fn awaits_key(&self) -> bool {
         self.taps.iter().any(|tap| {
             let state = tap.lock();
-            state.awaits_key && !state.is_closed
+            let has_room = state.queue.len() <= tap.backlog.packets / 2 && state.bytes <= tap.backlog.bytes / 2;
+            state.awaits_key && !state.is_closed && has_room
         })
     }
 
@@ -356,6 +358,19 @@ mod tests {
         // With room again, not before a key frame.
         push(&mut fanout, 10..13);
         assert_eq!((taken(&mut live), taken(&mut file)), (vec![10, 11, 12], vec![12]));
+    }
+
+    #[test]
+    fn a_key_frame_that_has_no_room_is_not_asked_for() {
+        let mut fanout = PacketFanout::new();
+        let mut file = fanout.attach(Backlog::new(4, 1000, Overflow::DropNew)).unwrap();
+        push(&mut fanout, 0..6);
+        assert!(file.dropped() == 2 && !fanout.awaits_key(), "it would be dropped, and the next, too");
+        // Room for one: it would be full at once.
+        file.try_next();
+        assert!(!fanout.awaits_key());
+        file.try_next();
+        assert!(fanout.awaits_key());
     }
 
     #[test]

@@ -275,6 +275,38 @@ fn a_pause_ends_with_a_key_frame() {
 }
 
 #[test]
+fn what_is_not_paused_is_not_resumed() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    send(&mut sender, &Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None));
+    sender.resume(id);
+    assert!(!sender.awaits_key());
+    send(&mut sender, &Packet::new(meta(1), NEXT, None));
+    assert_eq!(kinds(&rtp), [7, 8, 5, 1]);
+}
+
+#[test]
+fn a_goodbye_tells_the_time_of_its_timestamp() {
+    let (_rtp, rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    send(&mut sender, &Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None));
+    std::thread::sleep(Duration::from_millis(500));
+    sender.remove(id);
+    let report = || {
+        let mut bytes = [0; 300];
+        rtcp.recv(&mut bytes).unwrap();
+        let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        (u64::from(word(8)) << 32 | u64::from(word(12)), word(16))
+    };
+    let (first, last) = (report(), report());
+    assert_eq!(first.1, last.1, "the timestamp of the one frame");
+    // In 2^-32 s (RFC 3550, 6.4.1: both are of the same time).
+    assert!(last.0.abs_diff(first.0) < 1 << 30, "{} ms", (last.0.abs_diff(first.0) * 1000) >> 32);
+}
+
+#[test]
 fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();
@@ -331,6 +363,46 @@ fn a_frame_costs_no_allocation() {
     let before = of_this_thread();
     packets[1..].iter().for_each(|p| send(&mut sender, p));
     assert_eq!(of_this_thread() - before, 0);
+}
+
+#[test]
+fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() {
+    let (gone, _, to_gone) = receiver();
+    drop(gone);
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let nobody = sender.add(to_gone).unwrap();
+    // As an encoder that is forced to, at once.
+    let keys = (0..50).filter(|&i| {
+        let is_key = sender.awaits_key();
+        let bytes = if is_key { [&SPS[..], &PPS, &IDR].concat() } else { NEXT.to_vec() };
+        send(&mut sender, &Packet::new(meta(i), bytes, None));
+        is_key
+    });
+    assert!(keys.count() <= 2, "key frames for nobody");
+    assert!(sender.stats(nobody).unwrap().dropped > 40);
+    // An encoder may make none by itself.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(sender.awaits_key(), "it is for ever without a key frame");
+    send(&mut sender, &Packet::new(meta(50), [&SPS[..], &PPS, &IDR].concat(), None));
+    assert!(!sender.awaits_key());
+}
+
+#[test]
+fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
+    let (before, _, to) = receiver();
+    drop(before);
+    let mut sender = Sender::new(Codec::Vp8, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let key = Packet::new(PacketMeta::new(Codec::Vp8, SIZE, 0, 0), [0x10, 0, 0, 0x9d, 1, 0x2a, 64, 0, 64, 0], None);
+    assert!(key.can_begin());
+    // One datagram: that it was refused is told when the next is sent.
+    send(&mut sender, &key);
+    sender.pause(id);
+    let now = UdpSocket::bind(to).unwrap();
+    now.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    sender.resume(id);
+    send(&mut sender, &key);
+    assert_eq!((received(&now).len(), sender.stats(id).unwrap().dropped), (1, 0));
 }
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);

@@ -213,6 +213,154 @@ fn who_has_no_password_sees_nothing() {
 }
 
 #[test]
+fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
+    let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    let wrong = "DESCRIBE * RTSP/1.0\r\nCSeq: 1\r\nAuthorization: Basic Ym9iOm90aGVy\r\n\r\n";
+    let refused = (0..20).take_while(|_| {
+        let is_refused = c.raw(wrong.as_bytes()).is_some_and(|r| r.status == 401);
+        is_refused && c.raw(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").is_some()
+    });
+    assert!(refused.count() < 5, "guessing goes on");
+}
+
+#[test]
+fn a_group_outlives_another_setup_of_its_only_member() {
+    let Some(packets) = frames(20) else { return };
+    // Nothing has to get there: what is sent is counted.
+    let group = SocketAddr::new(Ipv4Addr::new(239, 255, 42, 44).into(), 47_000);
+    let options = MountOptions::default().group(group).rtp(rtp::Options::default().interface("lo"));
+    let node = Node::start(Server::builder(HOST), options, packets);
+    let mut c = node.client();
+    let session = format!("Session: {}\r\n", c.setup("RTP/AVP;multicast").session());
+    let again = c.ask("SETUP", "/live/video", &format!("{session}Transport: RTP/AVP;multicast\r\n"));
+    assert_eq!(again.status, 200);
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    std::thread::sleep(Duration::from_millis(500));
+    let clients = node.stop().1;
+    assert_eq!(clients.len(), 1);
+    assert!(clients[0].sent.frames > 10, "{:?}", clients[0].sent);
+}
+
+#[test]
+fn no_setting_is_too_large() {
+    let Some(packets) = frames(20) else { return };
+    let most = Duration::MAX;
+    let builder = Server::builder(HOST).session_timeout(most).request_timeout(most).backlog_bytes(usize::MAX);
+    let rtp = rtp::Options::default().spread(most).parameters_every(most);
+    let node = Node::start(builder, MountOptions::default().rtp(rtp), packets);
+    let mut c = node.client();
+    // A request in two halves: its end is waited for.
+    c.stream.write_all(b"OPTIONS * RTSP/1.0\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(c.raw(b"CSeq: 1\r\n\r\n").unwrap().status, 200);
+    let setup = c.setup("RTP/AVP/TCP");
+    let timeout = setup.header("Session").split("timeout=").nth(1).unwrap().to_owned();
+    assert!(timeout.parse::<i32>().is_ok(), "{timeout} is more than clients can read");
+    let session = format!("Session: {}\r\n", setup.session());
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    c.read_packets(50);
+    node.stop();
+}
+
+#[test]
+fn any_request_that_names_a_session_is_a_sign_of_life() {
+    let node =
+        Node::start(Server::builder(HOST).session_timeout(Duration::from_secs(1)), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    let session = format!("Session: {}\r\n", c.setup("RTP/AVP/TCP").session());
+    // What clients ask that do not know GET_PARAMETER.
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(c.ask("OPTIONS", "/live", &session).status, 200);
+    }
+    assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
+    assert_eq!(node.stop().0.expired, 0);
+}
+
+/// An address that is of one link only, if this host has one.
+fn link_local() -> Option<SocketAddr> {
+    let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ip = u128::from_str_radix(words.first()?, 16).ok().filter(|ip| ip >> 118 == 0xfe80 >> 6)?;
+        let scope = u32::from_str_radix(words.get(1)?, 16).ok()?;
+        Some(std::net::SocketAddrV6::new(ip.into(), 0, 0, scope).into())
+    };
+    text.lines().find_map(of)
+}
+
+#[test]
+fn a_client_of_the_own_link_gets_its_packets() {
+    let Some(packets) = frames(20) else { return };
+    let Some(address) = link_local().filter(|a| UdpSocket::bind(a).is_ok()) else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED link-local addresses: this host has none");
+        return;
+    };
+    let node = Node::start(Server::builder(address), MountOptions::default(), packets);
+    let mut c = node.client();
+    let rtp = UdpSocket::bind(address).unwrap();
+    rtp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let port = rtp.local_addr().unwrap().port();
+    let setup = c.setup(&format!("RTP/AVP;unicast;client_port={port}-{}", port - 1));
+    assert_eq!(setup.status, 200);
+    assert_eq!(c.ask("PLAY", "/live", &format!("Session: {}\r\n", setup.session())).status, 200);
+    assert!(rtp.recv(&mut [0; 2000]).is_ok());
+    node.stop();
+}
+
+#[test]
+fn the_track_of_any_path_is_told() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    for path in ["/video", "/myvideo", "/live"] {
+        server.mount(path, Codec::H264, MountOptions::default()).unwrap();
+    }
+    let address = server.local_addr().unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                server.wait(Duration::from_millis(10)).unwrap();
+            }
+        });
+        let mut c = Client::connect(address);
+        let mut told = Vec::new();
+        for (path, asked, track) in [
+            ("/video", "/video", "/video/video"),
+            ("/myvideo", "/myvideo/", "/myvideo/video"),
+            ("/live", "/live/video", "/live/video"),
+            ("/live", "/live?a=1", "/live?a=1/video"),
+            ("/live", "/live?a=1/video", "/live?a=1/video"),
+        ] {
+            let session = c.ask("SETUP", path, "Transport: RTP/AVP/TCP\r\n").session();
+            let play = c.ask("PLAY", asked, &format!("Session: {session}\r\n"));
+            let url = format!("url=rtsp://{address}{track};seq=");
+            told.push((play.header("RTP-Info").starts_with(&url), play.head));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(told.iter().all(|(is_right, _)| *is_right), "{told:#?}");
+    });
+}
+
+#[test]
+fn another_setup_keeps_the_channel_and_says_no_goodbye() {
+    let Some(packets) = frames(20) else { return };
+    let node = Node::plain(packets);
+    let mut c = node.client();
+    let transport = "RTP/AVP/TCP;unicast;interleaved=0-1";
+    let session = format!("Session: {}\r\n", c.setup(transport).session());
+    let again = c.ask("SETUP", "/live/video", &format!("{session}Transport: {transport}\r\n"));
+    assert!(again.header("Transport").contains("interleaved=0-1;"), "{again:?}");
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
+    // RFC 3550, 6.3.7: who never sent anything says no goodbye; the source is the same.
+    let goodbye = c.packets.iter().find(|(channel, bytes)| channel % 2 == 1 && bytes[bytes.len() - 7] == 203);
+    assert!(goodbye.is_none() && c.packets.iter().any(|(channel, _)| *channel == 0));
+    node.stop();
+}
+
+#[test]
 fn nonsense_costs_its_own_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));

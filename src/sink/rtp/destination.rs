@@ -18,6 +18,10 @@ use crate::sys::udp::Datagram;
 /// How often receivers are told wall-clock time and counts (RFC 3550, 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
+/// For who loses frames again and again, a key frame is asked for this long after the last: one for nobody, or for a
+/// network that takes no more, costs everybody else.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What a receiver tells of its reception (RFC 3550, 6.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,6 +72,9 @@ pub(super) struct Destination {
     transport: Transport,
     /// Nothing is sent until a key frame comes.
     awaits_key: bool,
+    /// When a frame was last lost, and whether a key frame is asked for at once because of it.
+    lost: Option<Instant>,
+    asks: bool,
     /// Nothing is sent at all.
     is_paused: bool,
     share: Share,
@@ -88,6 +95,8 @@ impl Destination {
             to,
             transport,
             awaits_key: true,
+            lost: None,
+            asks: true,
             is_paused: false,
             share: Share::None,
             reported: None,
@@ -105,12 +114,16 @@ impl Destination {
     }
 
     pub(super) fn awaits_key(&self) -> bool {
-        self.awaits_key && !self.is_paused
+        let asks = self.asks || self.lost.map_or(true, |at| at.elapsed() >= ASK_AGAIN);
+        self.awaits_key && asks && !self.is_paused
     }
 
     pub(super) fn pause(&mut self, is_paused: bool) {
+        if self.is_paused == is_paused {
+            return;
+        }
         self.is_paused = is_paused;
-        (self.awaits_key, self.share) = (true, Share::None);
+        (self.awaits_key, self.asks, self.share) = (true, true, Share::None);
     }
 
     /// A frame comes. `true` if it is sent here; `begins` if nothing was sent before it.
@@ -127,6 +140,9 @@ impl Destination {
         }
         (self.awaits_key, self.share) = (false, Share::From(0));
         if begins {
+            if let Transport::Udp(sockets) = &self.transport {
+                sockets.forget_error();
+            }
             Begun::First
         } else {
             Begun::Next
@@ -168,6 +184,7 @@ impl Destination {
 
     fn lose(&mut self, e: Errno) {
         (self.share, self.awaits_key) = (Share::None, true);
+        self.asks = self.lost.replace(Instant::now()).map_or(true, |at| at.elapsed() >= 2 * ASK_AGAIN);
         self.stats.dropped += 1;
         self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
     }
@@ -195,8 +212,11 @@ impl Destination {
         self.listen(ssrc);
     }
 
-    /// Says goodbye.
+    /// Says goodbye, if it has said anything (RFC 3550, 6.3.7).
     pub(super) fn leave(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: u64) {
+        if self.stats.packets == 0 {
+            return;
+        }
         let mut bytes = [0; 256];
         let len = sender_report(ssrc, &self.counts(timestamp, unix_ns), name, true, &mut bytes);
         self.control(&bytes[..len]);

@@ -59,7 +59,7 @@ impl State {
     }
 
     fn has_room(&self, bytes: usize, spare: usize) -> bool {
-        self.waiting.len() + bytes <= self.limit_bytes + spare
+        self.waiting.len() + bytes <= self.limit_bytes.saturating_add(spare)
     }
 }
 

@@ -58,7 +58,8 @@ pub(super) fn pieces(
 /// A NAL unit as it is, or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).
 fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece<'_>)) {
     if unit.len() <= room {
-        if !unit.is_empty() {
+        // Less than its header is nothing that a receiver can read.
+        if unit.len() >= if codec == Codec::H264 { 1 } else { 2 } {
             each(Piece::new(&[], unit));
         }
         return;
@@ -154,6 +155,13 @@ mod tests {
         each_parameter(&sets, 9, |p| one_by_one.push(p.body.to_vec()));
         assert_eq!(one_by_one, [vec![0x67, 66, 1], vec![0x68, 1]]);
         assert_eq!(all(Codec::Vp8, &[1, 2, 3, 4, 5, 6, 7], 5, None), [vec![0x10, 1, 2, 3, 4], vec![0, 5, 6, 7]]);
+    }
+
+    #[test]
+    fn what_is_shorter_than_its_header_is_no_payload() {
+        let frame = [0, 0, 1, 2, 0, 0, 1, 0, 0, 1, 2, 1, 5, 0, 0, 1, 0x26];
+        assert_eq!(all(Codec::Hevc, &frame, 100, None), [vec![2, 1, 5]]);
+        assert_eq!(all(Codec::H264, &[0, 0, 1, 0, 0, 1, 10], 100, None), [vec![10]], "an end of sequence");
     }
 
     proptest! {

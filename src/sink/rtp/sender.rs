@@ -148,6 +148,8 @@ pub struct Sender {
     frame: Option<Sending>,
     plan: Plan,
     timestamp: u32,
+    /// When the moment was that it is of.
+    sampled: Option<Instant>,
     /// The frame before: its time, and what the time to it was.
     last_ns: Option<u64>,
     interval: Duration,
@@ -189,6 +191,7 @@ impl Sender {
             frame: None,
             plan: Plan::default(),
             timestamp: 0,
+            sampled: None,
             last_ns: None,
             interval: INTERVALS[0],
             parameters_sent: None,
@@ -234,7 +237,7 @@ impl Sender {
     pub fn remove(&mut self, id: DestinationId) {
         if let Some(at) = self.destinations.iter().position(|(i, _)| *i == id) {
             let (_, mut destination) = self.destinations.remove(at);
-            destination.leave(self.ssrc, &self.name, self.timestamp, unix_ns(Duration::ZERO));
+            destination.leave(self.ssrc, &self.name, self.timestamp, unix_ns(self.sampled));
         }
     }
 
@@ -267,7 +270,8 @@ impl Sender {
         self.destination(id).map(|d| d.stats.clone())
     }
 
-    /// `true` while a destination gets nothing until a key frame comes: time to force one.
+    /// `true` while a destination gets nothing until a key frame comes: time to force one. Where frames are
+    /// lost again and again, as where nobody listens, not before five seconds after the last.
     pub fn awaits_key(&self) -> bool {
         self.destinations.iter().any(|(_, d)| d.awaits_key())
     }
@@ -349,6 +353,12 @@ impl Sender {
         // 90 kHz (RFC 6184, 5.1), of any length of time.
         let ticks = (u128::from(meta.timestamp_ns) * 9 / 100_000) as u32;
         self.timestamp = self.offset.wrapping_add(ticks);
+        // Without a clock that is known, the frame is of now.
+        let age = match meta.flags.contains(FrameFlags::MONOTONIC) {
+            true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
+            false => Duration::ZERO,
+        };
+        self.sampled = now.checked_sub(age);
         let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
         if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
@@ -403,24 +413,20 @@ impl Sender {
 
     /// The lease of a frame that was sent ends; receivers are told the time now and then.
     fn end_frame(&mut self) {
-        let Some(frame) = self.frame.take() else { return };
-        // The wall-clock time at which the frame was taken, if its clock is known.
-        let meta = frame.packet.meta();
-        let age = || match meta.flags.contains(FrameFlags::MONOTONIC) {
-            true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
-            false => frame.begun.elapsed(),
-        };
+        let Some(_frame) = self.frame.take() else { return };
+        let sampled = self.sampled;
         for (_, destination) in &mut self.destinations {
             if destination.end(self.plan.len()) {
-                destination.report(self.ssrc, &self.name, self.timestamp, || unix_ns(age()));
+                destination.report(self.ssrc, &self.name, self.timestamp, || unix_ns(sampled));
             }
         }
         self.plan.clear();
     }
 }
 
-/// So long ago, in nanoseconds since 1970.
-fn unix_ns(age: Duration) -> u64 {
+/// A moment, else now, in nanoseconds since 1970.
+fn unix_ns(at: Option<Instant>) -> u64 {
+    let age = at.map_or(Duration::ZERO, |at| at.elapsed());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(0)
 }
@@ -428,7 +434,7 @@ fn unix_ns(age: Duration) -> u64 {
 impl Drop for Sender {
     /// Says goodbye (RTCP BYE).
     fn drop(&mut self) {
-        let now = unix_ns(Duration::ZERO);
+        let now = unix_ns(self.sampled);
         for (_, destination) in &mut self.destinations {
             destination.leave(self.ssrc, &self.name, self.timestamp, now);
         }

@@ -72,6 +72,12 @@ impl Sockets {
         udp::send_many(self.rtp.as_fd(), &datagrams[..alone])
     }
 
+    /// Forgets that earlier datagrams were refused, which the next one would be told and not be sent.
+    pub(super) fn forget_error(&self) {
+        crate::sys::calls::tick();
+        let _ = self.rtp.take_error();
+    }
+
     /// Sends an RTCP packet, as far as anybody listens.
     pub(super) fn control(&self, bytes: &[u8]) {
         if let Some(rtcp) = &self.rtcp {
@@ -91,7 +97,13 @@ impl Sockets {
 fn pair(to: SocketAddr, from: Option<IpAddr>) -> Result<(UdpSocket, UdpSocket)> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let from = from.filter(|ip| ip.is_ipv4() == to.is_ipv4()).unwrap_or(any);
-    let bind = |port| UdpSocket::bind((from, port)).map_err(|e| Error::io("bind", &e).on(to));
+    // Link-local, it is on the link that the other is on.
+    let bind = |port| {
+        let mut own = to;
+        own.set_ip(from);
+        own.set_port(port);
+        UdpSocket::bind(own).map_err(|e| Error::io("bind", &e).on(to))
+    };
     for _ in 0..TRIES {
         let rtp = bind(0)?;
         let port = rtp.local_addr().map_err(|e| Error::io("getsockname", &e).on(to))?.port();

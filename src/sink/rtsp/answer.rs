@@ -27,10 +27,8 @@ impl Server {
     /// The response to a request that was let in.
     pub(super) fn answer(&mut self, asker: &Asker, request: &Request<'_>) -> String {
         let cseq = request.header("CSeq");
-        if let Some(id) = request.session() {
-            // A sign of life, whatever it is: some clients send OPTIONS for it.
-            let _ = self.session_at(id);
-        }
+        // Whatever it is about: some clients keep their sessions by OPTIONS (12.37).
+        let _ = request.session().map(|id| self.session_at(id));
         let answer = match request.method {
             // With a body, so it ends by itself.
             "DESCRIBE" => match self.describe(asker, request) {
@@ -89,11 +87,8 @@ impl Server {
             None if self.sessions.len() >= self.settings.max_sessions => return Err(Status::NotEnoughBandwidth),
             None => None,
         };
-        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted)?;
-        if let Some(id) = &before {
-            self.end_session(id);
-        }
-        let id = before.unwrap_or_else(Session::new_id);
+        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted, before.as_deref())?;
+        let id = before.clone().unwrap_or_else(Session::new_id);
         let timeout = self.settings.session_timeout.as_secs();
         let response = Response::new(Status::Ok, request.header("CSeq"))
             .header("Transport", &transport)
@@ -110,6 +105,10 @@ impl Server {
             is_playing: false,
             heard,
         });
+        // The one before, which comes first in the list: a group whose last member it is must not end with it.
+        if let Some(id) = &before {
+            self.end_session(id);
+        }
         Ok(response)
     }
 
@@ -119,9 +118,10 @@ impl Server {
         asker: &Asker,
         mount: MountId,
         wanted: Wanted,
+        before: Option<&str>,
     ) -> Result<(Way, DestinationId, u8, String), Status> {
         let channel = match wanted {
-            Wanted::Tcp(asked) => self.free_channel(asker.number, asked).ok_or(Status::UnsupportedTransport)?,
+            Wanted::Tcp(asked) => self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?,
             _ => 0,
         };
         let out = self.connections[asker.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
@@ -132,10 +132,14 @@ impl Server {
             Status::Unavailable
         };
         // Always the asker itself: packets for others would be a weapon.
-        let ip = asker.peer.ip();
+        let at = |port| {
+            let mut peer = asker.peer;
+            peer.set_port(port);
+            peer
+        };
         match wanted {
             Wanted::Udp(rtp, rtcp) => {
-                let (to, control) = (SocketAddr::new(ip, rtp), SocketAddr::new(ip, rtcp));
+                let (to, control) = (at(rtp), at(rtcp));
                 let (id, from) = mount.sender.add_udp(to, control, asker.local).map_err(failed)?;
                 mount.sender.pause(id);
                 let ports = format!("client_port={rtp}-{rtcp};server_port={}-{}", from.0, from.1);
@@ -157,11 +161,11 @@ impl Server {
         }
     }
 
-    /// The channel that was asked for, or the first that no session of the connection has.
-    fn free_channel(&self, connection: u64, asked: Option<u8>) -> Option<u8> {
+    /// The channel that was asked for, or the first that no session of the connection has but the one that goes.
+    fn free_channel(&self, connection: u64, asked: Option<u8>, before: Option<&str>) -> Option<u8> {
         let is_free = |channel: u8| {
             let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.way == Way::Tcp);
-            channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1)
+            channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1 || before == Some(&*s.id))
         };
         asked.filter(|&c| is_free(c)).or_else(|| (0..254).step_by(2).find(|&c| is_free(c)))
     }
@@ -189,10 +193,12 @@ impl Server {
         let session = &self.sessions[at];
         let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
         let uri = request.uri.trim_end_matches('/');
-        let track = match uri.strip_suffix(TRACK) {
-            Some(_) => uri.to_owned(),
-            None => format!("{uri}/{TRACK}"),
+        // A mount's own path may end like that, too. With a query, the track is behind it, as DESCRIBE has it.
+        let is_track = match uri.contains('?') {
+            true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
+            false => request.path() != mount.path,
         };
+        let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
         // The time is that of the key frame that comes: it is not known yet.
         let info = format!("url={track};seq={}", mount.sender.position().0);
         Ok(Response::new(Status::Ok, request.header("CSeq"))

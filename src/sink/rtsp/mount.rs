@@ -8,6 +8,7 @@ use super::settings::MountOptions;
 use crate::error::Result;
 use crate::frame::Packet;
 use crate::sink::rtp::{self, DestinationId, Sender};
+use crate::sys;
 
 /// The name of the one track.
 pub(super) const TRACK: &str = "video";
@@ -47,7 +48,8 @@ impl Mount {
     }
 
     pub(super) fn send_due(&mut self) {
-        self.due = self.sender.send_due().map(|wait| Instant::now() + wait);
+        // A time that is spread over may be longer than the clock's.
+        self.due = self.sender.send_due().map(sys::wait::deadline);
     }
 
     pub(super) fn due(&self) -> Option<Instant> {

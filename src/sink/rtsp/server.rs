@@ -277,8 +277,9 @@ impl Server {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // A v4 client of a v6 socket.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        // A v4 client of a v6 socket. Of a link-local one, the link stays.
+        let mut peer = peer;
+        peer.set_ip(peer.ip().to_canonical());
         if stream.set_nonblocking(true).is_err() {
             return;
         }
@@ -381,7 +382,8 @@ impl Server {
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {
-            connection.refusals = 0;
+            // Without a password, anybody could begin to guess anew.
+            connection.refusals *= u32::from(request.method == "OPTIONS");
             self.answer(asker, request)
         };
         if let Some(connection) = self.connections[asker.connection].as_mut() {

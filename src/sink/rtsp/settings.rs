@@ -12,6 +12,9 @@ use super::server::{Server, LISTENER};
 use crate::error::{Error, Result};
 use crate::sink::rtp;
 
+/// What any longer timeout means: a clock and a client can count to it.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// Settings of a [`Server`].
 #[derive(Clone)]
 pub struct ServerBuilder {
@@ -62,15 +65,16 @@ impl ServerBuilder {
     }
 
     /// A session ends when nothing is heard of its client for so long, and so does a connection without one. Default 60 s,
-    /// which clients are told; at least one second.
+    /// which clients are told; at least one second, at most a year.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
-        self.session_timeout = timeout.max(Duration::from_secs(1));
+        self.session_timeout = timeout.clamp(Duration::from_secs(1), LONGEST);
         self
     }
 
-    /// A request that is not complete after so long ends its connection with 408. Default 10 s.
+    /// A request that is not complete after so long ends its connection with 408. Default 10 s, at most a
+    /// year.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
+        self.request_timeout = timeout.min(LONGEST);
         self
     }
 
