@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::common;
 
 pub const HELP: &str = "attach|detach rtp HOST:PORT, multicast GROUP:PORT, record FILE; status; help";
 const MOST_CLIENTS: usize = 8;
 const MOST_LINE: usize = 1024;
+const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 struct Client {
     stream: UnixStream,
@@ -21,6 +23,8 @@ pub struct Control {
     path: PathBuf,
     listener: UnixListener,
     clients: Vec<Client>,
+    /// No descriptors were left: when the next client is looked for.
+    accepts_again: Option<Instant>,
 }
 
 impl Control {
@@ -35,17 +39,26 @@ impl Control {
         listener.set_nonblocking(true).map_err(failed)?;
         // Who may write there may write files here.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), listener, clients: Vec::new() })
+        Ok(Self { path: path.to_owned(), listener, clients: Vec::new(), accepts_again: None })
     }
 
     /// Descriptors to wait for.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.listener.as_fd()).chain(self.clients.iter().map(|c| c.stream.as_fd()))
+        let accepts = self.accepts_again.map_or(true, |at| at <= Instant::now());
+        accepts.then(|| self.listener.as_fd()).into_iter().chain(self.clients.iter().map(|c| c.stream.as_fd()))
     }
 
     /// Answers every command that came. A client that is too slow or too talkative is closed.
     pub fn dispatch(&mut self, mut answer: impl FnMut(&str) -> String) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.accepts_again = Some(Instant::now() + ACCEPT_AGAIN);
+                    break;
+                }
+            };
             if self.clients.len() < MOST_CLIENTS && stream.set_nonblocking(true).is_ok() {
                 self.clients.push(Client { stream, line: Vec::new() });
             }

@@ -24,6 +24,9 @@ use super::{common, ends};
 /// A camera or an encoder that is silent for so long is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Key frames are large: whoever comes and goes does not get one each time.
+const KEY_AGAIN: Duration = Duration::from_millis(500);
+
 pub struct Node {
     source: Source,
     scaler: Option<Scaler>,
@@ -42,8 +45,9 @@ pub struct Node {
     skipped: u64,
     /// When the camera and the encoder were last heard of.
     alive: (Instant, Instant),
-    /// A key frame was asked for and has not come yet.
+    /// A key frame was asked for and has not come yet; when the last one was asked for.
     key_asked: bool,
+    key_asked_at: Option<Instant>,
 }
 
 /// The end of a run.
@@ -93,6 +97,7 @@ impl Node {
             skipped: 0,
             alive: (now, now),
             key_asked: false,
+            key_asked_at: None,
         })
     }
 
@@ -207,10 +212,11 @@ impl Node {
     }
 
     fn ask_for_key(&mut self) {
-        if !self.key_asked && self.sinks.awaits_key() {
+        let is_soon = self.key_asked_at.is_some_and(|at| at.elapsed() < KEY_AGAIN);
+        if !self.key_asked && !is_soon && self.sinks.awaits_key() {
             // An encoder that cannot: they wait for the next by itself.
             let _ = self.encoder.force_key();
-            self.key_asked = true;
+            (self.key_asked, self.key_asked_at) = (true, Some(Instant::now()));
         }
     }
 

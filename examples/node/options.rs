@@ -150,6 +150,9 @@ impl Options {
         if o.sdp.is_some() && o.rtp.is_empty() {
             return Err("--sdp describes an RTP destination: there is no --rtp and no --multicast".into());
         }
+        if o.rtsp.is_none() && (o.rtsp_group.is_some() || !o.users.is_empty()) {
+            return Err("--user and --rtsp-multicast are for --rtsp, which is not there".into());
+        }
         if size.is_some() || fourcc.is_some() {
             o.camera = Some((size.unwrap_or(o.ends.size), fourcc.unwrap_or(FourCc::new(b"NV12"))));
         }

@@ -40,7 +40,8 @@ impl ServerBuilder {
         }
     }
 
-    /// One more user who may watch, by Digest authentication. Without any, everybody may.
+    /// One more user who may watch, by Digest authentication. Without any, everybody may. A name with a quotation mark or,
+    /// for Basic, a colon has no way into a request.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.users.add(name.into(), password.into());
         self
