@@ -1,6 +1,6 @@
 //! Between a camera and an encoder that want different pictures: a device that converts, never the CPU.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use framelease::convert::{candidates, first_of, Converter, Layer, Plan, Request};
