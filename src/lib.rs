@@ -17,6 +17,7 @@
 //! - dma-bufs: identity, CPU access, fences, allocation from dma-heaps, udmabuf and memfd ([`dmabuf`]).
 //! - Scaling, rotating, converting and composing, by the i.MX 2D engines, V4L2 mem-to-mem devices, or the CPU
 //!   ([`convert`]).
+//! - Displays, without a copy (`drm`, feature `drm`).
 //! - Fan-out to other processes with quotas, policies and deadlines ([`share`]).
 //!
 //! What it does not do: start a thread (but the one of `convert::G2d`, which its user names), block without a timeout,
@@ -29,6 +30,8 @@ pub mod bitstream;
 pub mod capture;
 pub mod convert;
 pub mod dmabuf;
+#[cfg(feature = "drm")]
+pub mod drm;
 pub mod encode;
 pub mod error;
 pub mod format;

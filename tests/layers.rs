@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["dmabuf"],
     &["frame"],
     &["v4l2"],
-    &["capture", "convert", "encode", "share", "sink"],
+    &["capture", "convert", "drm", "encode", "share", "sink"],
     &["reactor"],
 ];
 

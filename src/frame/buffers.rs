@@ -65,7 +65,33 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub struct BufferSet(pub(super) Arc<Shared>);
 
+/// See [`BufferSet::downgrade`].
+#[cfg(feature = "drm")]
+#[derive(Clone)]
+pub(crate) struct WeakBuffers(std::sync::Weak<Shared>);
+
+#[cfg(feature = "drm")]
+impl WeakBuffers {
+    /// `true` while somebody has the buffers or leases one of them.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+#[cfg(feature = "drm")]
+impl fmt::Debug for WeakBuffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WeakBuffers({})", self.is_alive())
+    }
+}
+
 impl BufferSet {
+    /// A handle that keeps neither the buffers nor a lease, for caches that end with the pool.
+    #[cfg(feature = "drm")]
+    pub(crate) fn downgrade(&self) -> WeakBuffers {
+        WeakBuffers(Arc::downgrade(&self.0))
+    }
+
     /// A new generation: `memory[slot][memory plane]`. Every slot begins at home.
     pub(crate) fn new(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>, home: Box<dyn Home>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);

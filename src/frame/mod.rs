@@ -20,6 +20,8 @@ use crate::dmabuf::DmaBuf;
 use crate::format::Layout;
 
 pub(crate) use buffers::Home;
+#[cfg(feature = "drm")]
+pub(crate) use buffers::WeakBuffers;
 pub use buffers::{BufferSet, CpuReads, PoolId};
 pub use fanout::{Backlog, Overflow, PacketFanout, PacketTap, Tapped};
 pub use meta::{FrameFlags, FrameMeta, Payload};

@@ -8,6 +8,8 @@
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
+#[cfg(feature = "drm")]
+pub(crate) mod drm;
 #[cfg(feature = "v4l")]
 pub(crate) mod dup;
 #[cfg(feature = "g2d")]

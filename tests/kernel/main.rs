@@ -23,6 +23,8 @@ mod controls;
 mod convert;
 mod decode;
 mod devices;
+#[cfg(feature = "drm")]
+mod display;
 mod dmabuf;
 mod encode;
 mod encode_agree;

@@ -1,0 +1,196 @@
+//! Framebuffers over imported dma-bufs, kept as long as the pool that the buffers belong to.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::device::Device;
+use super::gem::{Dumb, Gem};
+use crate::dmabuf::{BufferId, DmaBuf};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FourCc, Layout, MAX_PLANES};
+use crate::frame::{Frame, Payload, WeakBuffers};
+use crate::sys;
+use crate::sys::drm::FbPlanes;
+
+/// A DRM format modifier (`DRM_FORMAT_MOD_*`): how pixels are tiled or compressed in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Modifier(pub u64);
+
+impl Modifier {
+    /// `DRM_FORMAT_MOD_LINEAR`: row after row. What V4L2 formats are unless their name says otherwise.
+    pub const LINEAR: Self = Self(0);
+}
+
+impl fmt::Display for Modifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::LINEAR => f.write_str("linear"),
+            Self(bits) => write!(f, "{bits:#018x}"),
+        }
+    }
+}
+
+/// What a plane shows: a picture's format, size and memory, named to the kernel once. Removed on drop; a plane that
+/// shows it then is switched off by the kernel.
+pub struct Framebuffer {
+    device: Device,
+    id: u32,
+    /// The kernel has references of its own; these keep the handles for the next import of the same buffers.
+    _gems: Vec<Gem>,
+}
+
+/// What makes two pictures one framebuffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    memory: [Option<BufferId>; MAX_PLANES],
+    offsets: [u32; MAX_PLANES],
+    layout: Layout,
+    modifier: Option<Modifier>,
+}
+
+impl Framebuffer {
+    /// Names a picture to the device: each memory plane is imported, each colour plane gets its handle, pitch, and
+    /// offset (with the payload's `data_offset`). Ioctls: `DRM_IOCTL_PRIME_FD_TO_HANDLE`, `DRM_IOCTL_MODE_ADDFB2`.
+    ///
+    /// Without a modifier the driver asks the buffer itself; name one where planes list modifiers.
+    ///
+    /// # Errors
+    /// `Mismatch` if a buffer is smaller than the picture, `Unsupported` if no DRM format has these bytes, as
+    /// [`Device::import`], and what the driver says of a pitch, an offset or a size that it cannot show.
+    #[doc(alias = "DRM_IOCTL_MODE_ADDFB2")]
+    pub fn new(device: &Device, frame: &Frame, modifier: Option<Modifier>) -> Result<Self> {
+        Self::of(device, frame.memory(), frame.layout(), &frame.meta().payload, modifier)
+    }
+
+    pub(super) fn of(
+        device: &Device,
+        memory: &[DmaBuf],
+        layout: &Layout,
+        payload: &[Payload; MAX_PLANES],
+        modifier: Option<Modifier>,
+    ) -> Result<Self> {
+        check_room(device, memory, layout, payload)?;
+        let gems = memory.iter().map(|buffer| device.import(buffer)).collect::<Result<Vec<_>>>()?;
+        Self::add(device, gems, layout, payload, modifier)
+    }
+
+    /// Of a dumb buffer, to try a format.
+    pub(super) fn of_dumb(device: &Device, dumb: Dumb, modifier: Option<Modifier>) -> Result<Self> {
+        Self::add(device, vec![dumb.gem], &dumb.layout, &Default::default(), modifier)
+    }
+
+    fn add(
+        device: &Device,
+        gems: Vec<Gem>,
+        layout: &Layout,
+        payload: &[Payload; MAX_PLANES],
+        modifier: Option<Modifier>,
+    ) -> Result<Self> {
+        const OP: &str = "DRM_IOCTL_MODE_ADDFB2";
+        let format = drm_code(layout.fourcc()).map_err(|e| e.on(device))?;
+        let mut planes = FbPlanes::default();
+        for (i, plane) in layout.planes().iter().enumerate() {
+            let memory = plane.memory as usize;
+            let (Some(gem), Some(data)) = (gems.get(memory), payload.get(memory)) else { continue };
+            planes.handles[i] = gem.handle();
+            planes.pitches[i] = plane.stride_bytes;
+            planes.offsets[i] = plane.offset_bytes.saturating_add(data.offset_bytes);
+        }
+        let size = (layout.size().width, layout.size().height);
+        let id = sys::drm::add_fb2(device.fd(), size, format, &planes, modifier.map(|m| m.0)).map_err(|e| {
+            let count = layout.planes().len();
+            let modifier = modifier.map_or("no modifier".into(), |m| format!("modifier {m}"));
+            let text = format!(
+                "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}",
+                e.desc(),
+                super::objects::code(format),
+                &planes.pitches[..count],
+                &planes.offsets[..count]
+            );
+            device.failed(OP, e).detail(text)
+        })?;
+        Ok(Self { device: device.clone(), id, _gems: gems })
+    }
+
+    /// The KMS object id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl Drop for Framebuffer {
+    fn drop(&mut self) {
+        // An unplugged device has none any more.
+        let _ = sys::drm::rm_fb(self.device.fd(), self.id);
+    }
+}
+
+impl fmt::Debug for Framebuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Framebuffer({} of {})", self.id, self.device)
+    }
+}
+
+/// The DRM code of a format.
+pub(super) fn drm_code(fourcc: FourCc) -> Result<u32> {
+    let unknown = || Error::new(ErrorKind::Unsupported, "format", format!("no DRM format has the bytes of {fourcc}"));
+    fourcc.drm().ok_or_else(unknown)
+}
+
+fn check_room(device: &Device, memory: &[DmaBuf], layout: &Layout, payload: &[Payload; MAX_PLANES]) -> Result<()> {
+    let wrong = |text| Err(Error::new(ErrorKind::Mismatch, "DRM_IOCTL_MODE_ADDFB2", text).on(device));
+    if layout.is_compressed() || memory.len() != layout.memory_bytes().len() {
+        return wrong(format!("{layout} in {} buffers cannot be shown", memory.len()));
+    }
+    for (i, plane) in layout.planes().iter().enumerate() {
+        let at = plane.memory as usize;
+        let has = memory.get(at).map_or(0, DmaBuf::size_bytes) as u64;
+        let end = layout.plane_end(i) + payload.get(at).map_or(0, |p| u64::from(p.offset_bytes));
+        if end > has {
+            return wrong(format!("colour plane {i} of {layout} ends at byte {end} of a buffer of {has} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// The framebuffers of the pools in use, by the identity of their buffers.
+#[derive(Debug, Default)]
+pub(super) struct Framebuffers {
+    entries: HashMap<Key, (WeakBuffers, Arc<Framebuffer>)>,
+}
+
+impl Framebuffers {
+    /// The framebuffer of a frame: made at first sight, without a system call or an allocation afterwards.
+    pub(super) fn get(
+        &mut self,
+        device: &Device,
+        frame: &Frame,
+        modifier: Option<Modifier>,
+    ) -> Result<Arc<Framebuffer>> {
+        let mut key = Key { memory: [None; MAX_PLANES], offsets: [0; MAX_PLANES], layout: *frame.layout(), modifier };
+        for (i, buffer) in frame.memory().iter().take(MAX_PLANES).enumerate() {
+            key.memory[i] = Some(buffer.id());
+            key.offsets[i] = frame.meta().payload[i].offset_bytes;
+        }
+        if let Some((pool, framebuffer)) = self.entries.get_mut(&key) {
+            // Another pool over the same buffers may have outlived the first.
+            if !pool.is_alive() {
+                *pool = frame.buffers().downgrade();
+            }
+            return Ok(Arc::clone(framebuffer));
+        }
+        let framebuffer = Arc::new(Framebuffer::new(device, frame, modifier)?);
+        self.entries.insert(key, (frame.buffers().downgrade(), Arc::clone(&framebuffer)));
+        Ok(framebuffer)
+    }
+
+    /// Forgets the framebuffers of pools that are gone. One that is on a screen lives until it is replaced.
+    pub(super) fn sweep(&mut self) {
+        self.entries.retain(|_, (pool, _)| pool.is_alive());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

@@ -1,0 +1,247 @@
+//! One plane of a scanout: what was asked of it, what it shows, shows next and will show then.
+
+use std::sync::Arc;
+
+use super::device::Device;
+use super::framebuffer::{drm_code, Framebuffer, Modifier};
+use super::objects::{Plane, PlaneKind, Props};
+use crate::dmabuf::SyncFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FourCc, Layout, Rect, Size};
+use crate::frame::Frame;
+use crate::sys::drm::{Commit, ValueProp};
+
+/// What a plane shall show. By default: on the primary plane while that is free, else on an overlay; the whole
+/// picture, unscaled, at the screen's left upper corner.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LayerWish {
+    pub(super) formats: Vec<FourCc>,
+    pub(super) size: Size,
+    pub(super) kind: Option<PlaneKind>,
+    pub(super) modifier: Modifier,
+    pub(super) source: Rect,
+    pub(super) destination: Rect,
+    pub(super) zpos: Option<u64>,
+}
+
+impl LayerWish {
+    /// Pictures of this size in one of these formats, best first: what a camera offers, or a converter can make.
+    pub fn new(formats: impl IntoIterator<Item = FourCc>, size: Size) -> Self {
+        let all = Rect::of(size);
+        let formats = formats.into_iter().collect();
+        Self { formats, size, kind: None, modifier: Modifier::LINEAR, source: all, destination: all, zpos: None }
+    }
+
+    /// Pictures of this format and size. The driver says at the first frame whether it takes the stride.
+    pub fn of(layout: &Layout) -> Self {
+        Self::new([layout.fourcc()], layout.size())
+    }
+
+    /// Which planes to try.
+    pub fn plane(mut self, kind: PlaneKind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// How the pixels lie in memory, if not row after row.
+    pub fn modifier(mut self, modifier: Modifier) -> Self {
+        self.modifier = modifier;
+        self
+    }
+
+    /// The part of the picture to show.
+    pub fn source(mut self, source: Rect) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Where on the screen it goes; a size other than the source's has the plane scale, where it can.
+    pub fn destination(mut self, destination: Rect) -> Self {
+        self.destination = destination;
+        self
+    }
+
+    /// The `zpos` property: higher is nearer. Planes without it have an order of their own.
+    pub fn zpos(mut self, zpos: u64) -> Self {
+        self.zpos = Some(zpos);
+        self
+    }
+}
+
+/// A plane that a scanout took, in a format that it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    pub(super) index: usize,
+    pub(super) fourcc: FourCc,
+    pub(super) plane: u32,
+    pub(super) kind: PlaneKind,
+}
+
+impl Layer {
+    /// The first of the wished formats that the plane takes.
+    pub fn fourcc(&self) -> FourCc {
+        self.fourcc
+    }
+
+    /// The KMS object id of the plane.
+    pub fn plane_id(&self) -> u32 {
+        self.plane
+    }
+
+    /// What the plane is for.
+    pub fn kind(&self) -> PlaneKind {
+        self.kind
+    }
+}
+
+/// A picture on its way to the screen, or on it. The framebuffer goes before the lease.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) framebuffer: Arc<Framebuffer>,
+    pub(super) frame: Frame,
+    pub(super) fence: Option<SyncFile>,
+}
+
+/// What a plane changes to.
+#[derive(Debug)]
+pub(super) enum Change {
+    Show(Shown),
+    Hide,
+}
+
+/// The properties of a plane that an atomic commit sets.
+#[derive(Clone, Copy, Debug)]
+struct PlaneProps {
+    fb: ValueProp,
+    crtc: ValueProp,
+    source: [ValueProp; 4],
+    destination: [ValueProp; 4],
+    in_fence: Option<ValueProp>,
+    zpos: Option<ValueProp>,
+}
+
+impl PlaneProps {
+    fn of(props: &Props) -> Option<Self> {
+        let four = |names: [&str; 4]| -> Option<[ValueProp; 4]> {
+            let [a, b, c, d] = names.map(|n| props.value(n));
+            Some([a?, b?, c?, d?])
+        };
+        Some(Self {
+            fb: props.value("FB_ID")?,
+            crtc: props.value("CRTC_ID")?,
+            source: four(["SRC_X", "SRC_Y", "SRC_W", "SRC_H"])?,
+            destination: four(["CRTC_X", "CRTC_Y", "CRTC_W", "CRTC_H"])?,
+            in_fence: props.value("IN_FENCE_FD"),
+            zpos: props.value("zpos"),
+        })
+    }
+}
+
+/// A plane at work.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) plane: Plane,
+    props: Option<PlaneProps>,
+    code: u32,
+    pub(super) fourcc: FourCc,
+    size: Size,
+    pub(super) modifier: Option<Modifier>,
+    pub(super) source: Rect,
+    pub(super) destination: Rect,
+    zpos: Option<u64>,
+    pub(super) next: Option<Change>,
+    /// What the pending flip brings.
+    pub(super) pending: Option<Change>,
+    pub(super) shown: Option<Shown>,
+    /// What the format was tried with, until there is a frame: drivers refuse a CRTC without its primary plane.
+    pub(super) trial: Option<Framebuffer>,
+}
+
+impl Work {
+    pub(super) fn new(device: &Device, plane: &Plane, wish: &LayerWish, fourcc: FourCc) -> Result<Self> {
+        let code = drm_code(fourcc)?;
+        // Named where the plane lists modifiers; LINEAR is what drivers without them mean.
+        let listed = plane.formats.iter().any(|f| f.code == code && !f.modifiers.is_empty());
+        let modifier = (device.info().modifiers && listed).then_some(wish.modifier);
+        Ok(Self {
+            props: PlaneProps::of(&plane.props),
+            plane: plane.clone(),
+            code,
+            fourcc,
+            size: wish.size,
+            modifier,
+            source: wish.source,
+            destination: wish.destination,
+            zpos: wish.zpos,
+            next: None,
+            pending: None,
+            shown: None,
+            trial: None,
+        })
+    }
+
+    /// Refuses a frame that is not what the layer was made for.
+    pub(super) fn check(&self, frame: &Frame) -> Result<()> {
+        let layout = frame.layout();
+        if layout.fourcc().drm() == Some(self.code) && layout.size() == self.size {
+            return Ok(());
+        }
+        let text = format!("the layer shows {} {}, the frame is {layout}; {}", self.fourcc, self.size, self.plane);
+        Err(Error::new(ErrorKind::Mismatch, "stage", text))
+    }
+
+    /// `true` if fences can be given to it.
+    pub(super) fn takes_fences(&self) -> bool {
+        self.props.is_some_and(|p| p.in_fence.is_some())
+    }
+
+    /// What the plane shows once all that is asked of it has happened.
+    pub(super) fn newest(&self) -> Option<&Shown> {
+        match (&self.next, &self.pending) {
+            (Some(Change::Show(shown)), _) | (None, Some(Change::Show(shown))) => Some(shown),
+            (Some(Change::Hide), _) | (None, Some(Change::Hide)) => None,
+            (None, None) => self.shown.as_ref(),
+        }
+    }
+
+    /// Adds the plane to a commit: with a framebuffer, or off.
+    pub(super) fn write(&self, commit: &mut Commit, crtc: u32, show: Option<(u32, Option<&SyncFile>)>) {
+        use std::os::fd::{AsFd, AsRawFd};
+        let Some(props) = &self.props else { return };
+        commit.object(self.plane.id);
+        let Some((framebuffer, fence)) = show else {
+            commit.set(props.fb, 0);
+            commit.set(props.crtc, 0);
+            return;
+        };
+        commit.set(props.fb, framebuffer.into());
+        commit.set(props.crtc, crtc.into());
+        // 16.16 fixed point.
+        let Rect { left, top, size } = self.source;
+        let fixed = |v: u32| u64::from(v) << 16;
+        let source = [fixed(left.max(0) as u32), fixed(top.max(0) as u32), fixed(size.width), fixed(size.height)];
+        let Rect { left, top, size } = self.destination;
+        // A signed range: two's complement in 64 bits.
+        let destination = [i64::from(left) as u64, i64::from(top) as u64, size.width.into(), size.height.into()];
+        for (prop, value) in props.source.into_iter().zip(source).chain(props.destination.into_iter().zip(destination))
+        {
+            commit.set(prop, value);
+        }
+        if let (Some(prop), Some(fence)) = (props.in_fence, fence) {
+            commit.set(prop, fence.as_fd().as_raw_fd() as u64);
+        }
+        if let (Some(prop), Some(zpos)) = (props.zpos, self.zpos) {
+            commit.set(prop, zpos);
+        }
+    }
+
+    /// Switches off a plane that is none of ours.
+    pub(super) fn write_off(plane: &Plane, commit: &mut Commit) {
+        if let Some(props) = PlaneProps::of(&plane.props) {
+            commit.object(plane.id);
+            commit.set(props.fb, 0);
+            commit.set(props.crtc, 0);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! DRM/KMS: frames on a screen without a copy, and DRM devices as importers and allocators of dma-bufs (feature `drm`).
+//!
+//! ```text
+//! Frame ─► Framebuffer (PRIME import + ADDFB2, once per buffer) ─► plane ─► CRTC ─► connector ─► screen
+//!   └── its lease ends when the flip that replaces it has completed
+//! ```
+//!
+//! [`Device`] opens a node, counts GEM handles, exports and allocates; [`Scanout`] drives one connector. The words are
+//! those of the kernel's [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
+
+mod choose;
+mod commit;
+mod device;
+mod event;
+mod framebuffer;
+mod gem;
+mod layer;
+mod negotiate;
+mod objects;
+mod scanout;
+mod writeback;
+
+pub use choose::{Api, ScanoutBuilder};
+pub use device::{Device, DeviceInfo, NodeKind};
+pub use framebuffer::{Framebuffer, Modifier};
+pub use gem::Gem;
+pub use layer::{Layer, LayerWish};
+pub use objects::{Connection, Connector, Mode, Plane, PlaneFormat, PlaneKind};
+pub use scanout::{Flip, Flipped, Scanout, ScanoutStats};
+pub use writeback::WriteBack;

@@ -1,0 +1,142 @@
+//! Which plane shows which format: by its list, then by a commit that is only tried (TEST_ONLY).
+
+use super::commit::FenceWish;
+use super::framebuffer::{drm_code, Framebuffer};
+use super::layer::{Layer, LayerWish, Work};
+use super::objects::{code, Plane, PlaneKind};
+use super::scanout::Scanout;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FormatKind, FourCc, Rect};
+use crate::sys;
+
+impl Scanout {
+    /// The planes that reach this screen's CRTC, with what they take.
+    ///
+    /// # Errors
+    /// As [`Device::planes`](super::Device::planes).
+    pub fn planes(&self) -> Result<Vec<Plane>> {
+        let bit = 1u32.checked_shl(self.crtc_index).unwrap_or(0);
+        Ok(self.device.planes()?.into_iter().filter(|p| p.crtcs & bit != 0).collect())
+    }
+
+    /// Takes a plane for pictures of the wished size, in the first wished format that one shows: each format is looked
+    /// up in the planes' lists with its modifier, then tried with a dumb buffer in a commit that changes nothing
+    /// (`DRM_MODE_ATOMIC_TEST_ONLY`) beside the layers that there are. The legacy interface cannot try.
+    ///
+    /// # Errors
+    /// `Unsupported` if no plane shows any of the formats so: the text says what each plane takes and what each trial
+    /// said, and, for YUV, that a converter can help. `Busy` if only planes would do that another layer has,
+    /// `InvalidArgument` for a source outside of the picture or no format, `PermissionDenied` while another process is
+    /// master.
+    #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
+    pub fn add_layer(&mut self, wish: &LayerWish) -> Result<Layer> {
+        if wish.formats.is_empty() || !Rect::of(wish.size).contains(&wish.source) || wish.source.size.width == 0 {
+            let text = format!("{} of {} in {} formats", wish.source, wish.size, wish.formats.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, "add_layer", text).on(&self.device));
+        }
+        let planes = self.planes()?;
+        let mut trials = Vec::new();
+        let mut busy = false;
+        for &fourcc in &wish.formats {
+            let Ok(wanted) = drm_code(fourcc) else { continue };
+            for plane in self.candidates(&planes, wish) {
+                if !plane.takes(wanted, wish.modifier) {
+                    continue;
+                }
+                if self.device.screens().planes.contains(&plane.id) {
+                    busy = true;
+                    continue;
+                }
+                match self.tried(plane, wish, fourcc) {
+                    Ok(work) => {
+                        let layer = Layer { index: self.work.len(), fourcc, plane: plane.id, kind: plane.kind };
+                        self.device.screens().planes.push(plane.id);
+                        self.work.push(work);
+                        return Ok(layer);
+                    }
+                    Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(e),
+                    Err(e) => trials.push(format!("{fourcc} on plane {}: {e}", plane.id)),
+                }
+            }
+        }
+        Err(self.no_plane(&planes, wish, &trials, busy && trials.is_empty()))
+    }
+
+    /// The planes to try, best first.
+    fn candidates<'a>(&self, planes: &'a [Plane], wish: &LayerWish) -> Vec<&'a Plane> {
+        let rank = |plane: &Plane| match (wish.kind, plane.kind) {
+            (Some(kind), own) => (kind == own).then_some(0),
+            (None, PlaneKind::Primary) => Some(0),
+            (None, PlaneKind::Overlay) => Some(1),
+            (None, PlaneKind::Cursor) => None,
+        };
+        // The legacy flip is the primary plane's.
+        let usable = |p: &&Plane| self.atomic.is_some() || p.kind == PlaneKind::Primary;
+        let mut found: Vec<_> = planes.iter().filter(usable).filter_map(|p| Some((rank(p)?, p))).collect();
+        found.sort_by_key(|(rank, _)| *rank);
+        found.into_iter().map(|(_, plane)| plane).collect()
+    }
+
+    fn tried(&mut self, plane: &Plane, wish: &LayerWish, fourcc: FourCc) -> Result<Work> {
+        let mut work = Work::new(&self.device, plane, wish, fourcc)?;
+        if self.atomic.is_none() {
+            return Ok(work);
+        }
+        // Formats with several memory planes are tried in one. What has no dumb buffer is tried by its first frame.
+        let single = fourcc.drm().and_then(FourCc::from_drm).unwrap_or(fourcc);
+        let Ok(dumb) = self.device.dumb(single, wish.size) else { return Ok(work) };
+        let trial = Framebuffer::of_dumb(&self.device, dumb, work.modifier)?;
+        self.begin(true, FenceWish::None);
+        work.write(&mut self.commit, self.crtc, Some((trial.id(), None)));
+        for other in &self.work {
+            let id = other.newest().map(|s| s.framebuffer.id()).or(other.trial.as_ref().map(Framebuffer::id));
+            other.write(&mut self.commit, self.crtc, id.map(|id| (id, None)));
+        }
+        self.others_off(Some(plane.id));
+        let flags = sys::drm::TEST_ONLY | sys::drm::ALLOW_MODESET;
+        self.commit.submit(self.device.fd(), flags, 0).map_err(|e| {
+            let error = self.flip_failed("DRM_IOCTL_MODE_ATOMIC", e);
+            match error.kind() {
+                ErrorKind::PermissionDenied => error,
+                _ => error.detail(format!("{} (TEST_ONLY)", e.desc())),
+            }
+        })?;
+        work.trial = Some(trial);
+        Ok(work)
+    }
+
+    fn no_plane(&self, planes: &[Plane], wish: &LayerWish, trials: &[String], busy: bool) -> Error {
+        let formats: Vec<_> = wish.formats.iter().map(|f| f.drm().map_or(f.to_string(), code)).collect();
+        let mut text = format!(
+            "asked {} ({}) of {}, {} to {}",
+            formats.join(", "),
+            wish.modifier,
+            wish.size,
+            wish.source,
+            wish.destination
+        );
+        let list = |text: &mut String, planes: &[&Plane]| {
+            for plane in planes {
+                text.push_str(&format!("; {plane}"));
+            }
+        };
+        let candidates = self.candidates(planes, wish);
+        if candidates.is_empty() {
+            text.push_str("; no plane of that kind can be used; there are");
+            list(&mut text, &planes.iter().collect::<Vec<_>>());
+        } else {
+            list(&mut text, &candidates);
+        }
+        for trial in trials {
+            text.push_str(&format!("; tried {trial}"));
+        }
+        let yuv = |f: &FourCc| f.info().is_some_and(|i| i.kind == FormatKind::Yuv);
+        if busy {
+            text.push_str("; another layer has the plane");
+        } else if wish.formats.iter().any(yuv) {
+            text.push_str("; convert to a format in the list first (framelease::convert)");
+        }
+        let kind = if busy { ErrorKind::Busy } else { ErrorKind::Unsupported };
+        Error::new(kind, "add_layer", text).on(&self.device)
+    }
+}

@@ -1,0 +1,398 @@
+//! Connectors, modes, CRTCs and planes: what a device has, and what each plane takes.
+
+use std::fmt;
+
+use ::drm::control::{self, connector, from_u32, Device as _, ModeTypeFlags};
+
+use super::device::Device;
+use super::framebuffer::Modifier;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FourCc, Size};
+use crate::sys;
+use crate::sys::drm::{FenceProp, Prop, ValueProp};
+
+/// Whether something hangs at a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Connection {
+    /// A display answers.
+    Connected,
+    /// Nothing does.
+    Disconnected,
+    /// The driver cannot tell: writeback connectors, some analogue ones.
+    Unknown,
+}
+
+impl Connection {
+    fn of(state: connector::State) -> Self {
+        match state {
+            connector::State::Connected => Self::Connected,
+            connector::State::Disconnected => Self::Disconnected,
+            connector::State::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A display mode: size, rate and timings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    pub(super) raw: control::Mode,
+}
+
+impl Mode {
+    /// Visible pixels.
+    pub fn size(&self) -> Size {
+        let (width, height) = self.raw.size();
+        Size::new(width.into(), height.into())
+    }
+
+    /// Refreshes in 1000 seconds, from the pixel clock and the totals; 0 if the driver names none.
+    pub fn refresh_millihertz(&self) -> u32 {
+        let total = u64::from(self.raw.hsync().2) * u64::from(self.raw.vsync().2);
+        if total == 0 {
+            return self.raw.vrefresh().saturating_mul(1000);
+        }
+        // The clock is in kHz.
+        u32::try_from(u64::from(self.raw.clock()) * 1_000_000 / total).unwrap_or(u32::MAX)
+    }
+
+    /// Nanoseconds from one refresh to the next; 0 if the driver names no rate.
+    pub fn period_ns(&self) -> u64 {
+        1_000_000_000_000u64.checked_div(self.refresh_millihertz().into()).unwrap_or(0)
+    }
+
+    /// `true` if the display prefers it.
+    pub fn is_preferred(&self) -> bool {
+        self.raw.mode_type().contains(ModeTypeFlags::PREFERRED)
+    }
+}
+
+/// `1920x1080@60.00`.
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = self.refresh_millihertz();
+        write!(f, "{}@{}.{:02}", self.size(), rate / 1000, rate % 1000 / 10)
+    }
+}
+
+impl fmt::Debug for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mode({self})")
+    }
+}
+
+/// A way out of the device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Connector {
+    /// The KMS object id.
+    pub id: u32,
+    /// The kernel's name, as in `/sys/class/drm/card0-HDMI-A-1`: `HDMI-A-1`.
+    pub name: String,
+    /// Whether a display hangs at it.
+    pub connection: Connection,
+    /// `true` for a writeback connector: it writes the picture to memory.
+    pub writeback: bool,
+    /// What the display shows.
+    pub modes: Vec<Mode>,
+    encoders: Vec<control::encoder::Handle>,
+}
+
+impl Connector {
+    fn of(info: &connector::Info) -> Self {
+        Self {
+            id: info.handle().into(),
+            name: info.to_string(),
+            connection: Connection::of(info.state()),
+            writeback: info.interface() == connector::Interface::Writeback,
+            modes: info.modes().iter().map(|&raw| Mode { raw }).collect(),
+            encoders: info.encoders().to_vec(),
+        }
+    }
+}
+
+/// What a plane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PlaneKind {
+    /// The lowest; most CRTCs need it.
+    Primary,
+    /// Above, or below with alpha, as the driver has it.
+    Overlay,
+    /// For small pictures on top.
+    Cursor,
+}
+
+/// A format that a plane takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlaneFormat {
+    /// The DRM code (`drm_fourcc.h`).
+    pub code: u32,
+    /// With which modifiers; empty if the driver does not say.
+    pub modifiers: Vec<Modifier>,
+}
+
+impl PlaneFormat {
+    /// The V4L2 format with the same bytes in memory, all colour planes in one memory plane.
+    pub fn fourcc(&self) -> Option<FourCc> {
+        FourCc::from_drm(self.code)
+    }
+}
+
+/// A plane: where a framebuffer meets a CRTC.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plane {
+    /// The KMS object id.
+    pub id: u32,
+    /// What it is for.
+    pub kind: PlaneKind,
+    /// What it takes (`IN_FORMATS`, else the list without modifiers).
+    pub formats: Vec<PlaneFormat>,
+    /// Bit `n` for the `n`-th CRTC.
+    pub(super) crtcs: u32,
+    /// The CRTC that shows it now, 0 for none.
+    pub(super) crtc: u32,
+    pub(super) props: Props,
+}
+
+impl Plane {
+    /// `true` if it takes a format with a modifier; any, if the driver lists none.
+    pub fn takes(&self, code: u32, modifier: Modifier) -> bool {
+        let fits = |f: &PlaneFormat| f.code == code && (f.modifiers.is_empty() || f.modifiers.contains(&modifier));
+        self.formats.iter().any(fits)
+    }
+}
+
+/// `primary plane 31 takes XR24, AR24 (linear)`.
+impl fmt::Display for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            PlaneKind::Primary => "primary",
+            PlaneKind::Overlay => "overlay",
+            PlaneKind::Cursor => "cursor",
+        };
+        write!(f, "{kind} plane {} takes ", self.id)?;
+        for (i, format) in self.formats.iter().enumerate() {
+            write!(f, "{}{}", if i > 0 { ", " } else { "" }, code(format.code))?;
+            let others: Vec<_> = format.modifiers.iter().filter(|&&m| m != Modifier::LINEAR).collect();
+            if !others.is_empty() {
+                write!(f, " (and {} modifiers beside linear)", others.len())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A DRM code as text: the four characters, and the V4L2 name where that differs.
+pub(super) fn code(code: u32) -> String {
+    let drm = FourCc(code).to_string();
+    match FourCc::from_drm(code).and_then(FourCc::info) {
+        Some(info) if info.name != drm => format!("{drm} (V4L2 {})", info.name),
+        _ => drm,
+    }
+}
+
+/// Properties of one object, by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Props(Vec<(String, Prop, u64)>);
+
+impl Props {
+    fn find(&self, name: &str) -> Option<&(String, Prop, u64)> {
+        self.0.iter().find(|(n, ..)| n == name)
+    }
+
+    /// A property to set.
+    pub(super) fn value(&self, name: &str) -> Option<ValueProp> {
+        self.find(name).and_then(|(_, prop, _)| match *prop {
+            Prop::Value(prop) => Some(prop),
+            Prop::Fence(_) => None,
+        })
+    }
+
+    /// A property that asks for a fence.
+    pub(super) fn fence(&self, name: &str) -> Option<FenceProp> {
+        self.find(name).and_then(|(_, prop, _)| match *prop {
+            Prop::Fence(prop) => Some(prop),
+            Prop::Value(_) => None,
+        })
+    }
+
+    /// What it was when it was read.
+    pub(super) fn current(&self, name: &str) -> Option<u64> {
+        self.find(name).map(|&(_, _, value)| value)
+    }
+}
+
+impl Device {
+    /// Its connectors, writeback connectors among them. The master has the kernel ask the displays again, which can
+    /// take some tenths of a second; others get what is known. Ioctls: `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device has no displays.
+    #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
+    pub fn connectors(&self) -> Result<Vec<Connector>> {
+        let resources = self.resources()?;
+        // One that vanishes meanwhile (DisplayPort MST) is left out.
+        let infos = resources.connectors().iter().filter_map(|&c| self.0.node.get_connector(c, true).ok());
+        Ok(infos.map(|info| Connector::of(&info)).collect())
+    }
+
+    /// Its planes. Ioctls: `DRM_IOCTL_MODE_GETPLANERESOURCES`, `GETPLANE`, `OBJ_GETPROPERTIES`, `GETPROPBLOB`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device has no displays.
+    #[doc(alias = "DRM_IOCTL_MODE_GETPLANE")]
+    pub fn planes(&self) -> Result<Vec<Plane>> {
+        let all = self.resources()?;
+        let handles = self.0.node.plane_handles().map_err(self.failed_io("DRM_IOCTL_MODE_GETPLANERESOURCES"))?;
+        let mut planes = Vec::new();
+        for handle in handles {
+            let info = self.0.node.get_plane(handle).map_err(self.failed_io("DRM_IOCTL_MODE_GETPLANE"))?;
+            let props = self.props(handle)?;
+            let kind = match props.current("type") {
+                Some(1) => PlaneKind::Primary,
+                Some(2) => PlaneKind::Cursor,
+                // Without universal planes only overlays are listed.
+                _ => PlaneKind::Overlay,
+            };
+            let blob = props.current("IN_FORMATS").filter(|&b| b != 0);
+            let mut formats =
+                blob.and_then(|b| self.0.node.get_property_blob(b).ok()).map_or(Vec::new(), |b| in_formats(&b));
+            if formats.is_empty() {
+                let plain = |&code: &u32| PlaneFormat { code, modifiers: Vec::new() };
+                formats = info.formats().iter().map(plain).collect();
+            }
+            let possible = all.filter_crtcs(info.possible_crtcs());
+            let bit = |(n, c): (usize, &control::crtc::Handle)| u32::from(possible.contains(c)).checked_shl(n as u32);
+            let crtcs = all.crtcs().iter().enumerate().filter_map(bit).fold(0, |a, b| a | b);
+            let crtc = info.crtc().map_or(0, Into::into);
+            planes.push(Plane { id: handle.into(), kind, formats, crtcs, crtc, props });
+        }
+        Ok(planes)
+    }
+
+    /// What is known of one connector now, without asking the display. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
+    pub(super) fn connection(&self, id: u32) -> Result<Connection> {
+        let Some(handle) = from_u32::<connector::Handle>(id) else { return Ok(Connection::Unknown) };
+        let info = self.0.node.get_connector(handle, false);
+        info.map(|i| Connection::of(i.state())).map_err(self.failed_io("DRM_IOCTL_MODE_GETCONNECTOR"))
+    }
+
+    /// The CRTCs that a connector's encoders reach: id and index.
+    pub(super) fn crtcs_of(&self, connector: &Connector) -> Result<Vec<(u32, u32)>> {
+        let all = self.resources()?;
+        let mut found = Vec::new();
+        for &encoder in &connector.encoders {
+            let Ok(info) = self.0.node.get_encoder(encoder) else { continue };
+            let possible = all.filter_crtcs(info.possible_crtcs());
+            for (index, crtc) in (0u32..).zip(all.crtcs()) {
+                if possible.contains(crtc) && !found.contains(&((*crtc).into(), index)) {
+                    found.push(((*crtc).into(), index));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn resources(&self) -> Result<control::ResourceHandles> {
+        self.0.node.resource_handles().map_err(|e| {
+            let error = Error::io("DRM_IOCTL_MODE_GETRESOURCES", &e).on(self);
+            match e.raw_os_error() {
+                // ENOTSUPP's sibling for drivers without DRIVER_MODESET; render nodes say EACCES.
+                Some(libc::EOPNOTSUPP | libc::EINVAL | libc::EACCES) => {
+                    error.kind_is(ErrorKind::Unsupported).detail("the node has no displays")
+                }
+                _ => error,
+            }
+        })
+    }
+
+    /// The properties of an object.
+    pub(super) fn props<H: control::ResourceHandle>(&self, handle: H) -> Result<Props> {
+        let set = self.0.node.get_properties(handle).map_err(self.failed_io("DRM_IOCTL_MODE_OBJ_GETPROPERTIES"))?;
+        let mut props = Vec::new();
+        for (&id, &value) in set.iter() {
+            let (name, prop) =
+                sys::drm::property(self.fd(), id.into()).map_err(|e| self.failed("DRM_IOCTL_MODE_GETPROPERTY", e))?;
+            props.push((name, prop, value));
+        }
+        Ok(Props(props))
+    }
+}
+
+/// The `IN_FORMATS` blob (`struct drm_format_modifier_blob`): formats, and for each modifier a bit per format.
+fn in_formats(blob: &[u8]) -> Vec<PlaneFormat> {
+    let word =
+        |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(blob.get(at..at.checked_add(4)?)?.try_into().ok()?)) };
+    let long =
+        |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(blob.get(at..at.checked_add(8)?)?.try_into().ok()?)) };
+    let field = |at| word(at).unwrap_or(0) as usize;
+    let (formats, formats_at, modifiers, modifiers_at) = (field(8), field(12), field(16), field(20));
+    let mut found: Vec<PlaneFormat> = (0..formats)
+        .map_while(|i| word(formats_at.checked_add(i.checked_mul(4)?)?))
+        .map(|code| PlaneFormat { code, modifiers: Vec::new() })
+        .collect();
+    for i in 0..modifiers {
+        let Some(at) = i.checked_mul(24).and_then(|o| o.checked_add(modifiers_at)) else { break };
+        let (Some(bits), Some(offset), Some(modifier)) =
+            (long(at), at.checked_add(8).and_then(word), at.checked_add(16).and_then(long))
+        else {
+            break;
+        };
+        for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
+            if let Some(format) = (offset as usize).checked_add(bit).and_then(|n| found.get_mut(n)) {
+                format.modifiers.push(Modifier(modifier));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn blob(formats: &[u32], modifiers: &[(u64, u32, u64)]) -> Vec<u8> {
+        let modifiers_at = 24 + 4 * formats.len() as u32;
+        let mut bytes = Vec::new();
+        for word in [1, 0, formats.len() as u32, 24, modifiers.len() as u32, modifiers_at].iter().chain(formats) {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for &(bits, offset, modifier) in modifiers {
+            bytes.extend(bits.to_ne_bytes());
+            bytes.extend([offset, 0].map(u32::to_ne_bytes).concat());
+            bytes.extend(modifier.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn modifiers_meet_their_formats() {
+        let found = in_formats(&blob(&[1, 2, 3], &[(0b101, 0, 0), (0b1, 1, 77)]));
+        let modifiers: Vec<Vec<u64>> = found.iter().map(|f| f.modifiers.iter().map(|m| m.0).collect()).collect();
+        assert_eq!(modifiers, [vec![0], vec![77], vec![0]]);
+    }
+
+    #[test]
+    fn codes_are_named_both_ways() {
+        assert_eq!(code(u32::from_le_bytes(*b"XR24")), "XR24 (V4L2 XBGR32)");
+        assert_eq!(code(u32::from_le_bytes(*b"NV12")), "NV12");
+        assert_eq!(code(u32::from_le_bytes(*b"XR48")), "XR48");
+    }
+
+    proptest! {
+        #[test]
+        fn any_blob_is_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), counts: bool) {
+            if counts && bytes.len() >= 24 {
+                // Plausible counts and offsets reach deeper.
+                for (at, word) in [(8, 9u32), (12, 24), (16, 9), (20, 60)] {
+                    bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+                }
+            }
+            prop_assert!(in_formats(&bytes).len() <= bytes.len() / 4 + 1);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `drm/drm.h`, `drm/drm_mode.h`: the calls of every frame, and those whose answers the `drm` crate unwraps.
+//!
+//! Property ids are typed here by what the kernel does with their value: one whose value is a pointer that the kernel
+//! writes through ([`FenceProp`]) cannot be set to a number.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use super::calls::retry;
+
+/// `DRM_MODE_PAGE_FLIP_EVENT`.
+pub(crate) const PAGE_FLIP_EVENT: u32 = 1;
+/// `DRM_MODE_ATOMIC_TEST_ONLY`.
+pub(crate) const TEST_ONLY: u32 = 0x100;
+/// `DRM_MODE_ATOMIC_NONBLOCK`.
+pub(crate) const NONBLOCK: u32 = 0x200;
+/// `DRM_MODE_ATOMIC_ALLOW_MODESET`.
+pub(crate) const ALLOW_MODESET: u32 = 0x400;
+/// `DRM_MODE_FB_MODIFIERS`.
+const FB_MODIFIERS: u32 = 2;
+
+#[repr(C)]
+struct GemClose {
+    handle: u32,
+    pad: u32,
+}
+
+#[repr(C)]
+struct PrimeHandle {
+    handle: u32,
+    flags: u32,
+    fd: i32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CreateDumb {
+    height: u32,
+    width: u32,
+    bpp: u32,
+    flags: u32,
+    handle: u32,
+    pitch: u32,
+    size: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct FbCmd2 {
+    fb_id: u32,
+    width: u32,
+    height: u32,
+    pixel_format: u32,
+    flags: u32,
+    handles: [u32; 4],
+    pitches: [u32; 4],
+    offsets: [u32; 4],
+    modifier: [u64; 4],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct GetProperty {
+    values_ptr: u64,
+    enum_blob_ptr: u64,
+    prop_id: u32,
+    flags: u32,
+    name: [u8; 32],
+    count_values: u32,
+    count_enum_blobs: u32,
+}
+
+#[repr(C)]
+struct PageFlip {
+    crtc_id: u32,
+    fb_id: u32,
+    flags: u32,
+    reserved: u32,
+    user_data: u64,
+}
+
+#[repr(C)]
+struct Atomic {
+    flags: u32,
+    count_objs: u32,
+    objs_ptr: u64,
+    count_props_ptr: u64,
+    props_ptr: u64,
+    prop_values_ptr: u64,
+    reserved: u64,
+    user_data: u64,
+}
+
+const _: () = {
+    use std::mem::size_of;
+    assert!(size_of::<GemClose>() == 8);
+    assert!(size_of::<PrimeHandle>() == 12);
+    assert!(size_of::<CreateDumb>() == 32);
+    // A u64 is aligned to 4 bytes on 32-bit x86, to 8 elsewhere.
+    assert!(size_of::<FbCmd2>() == if std::mem::align_of::<u64>() == 4 { 100 } else { 104 });
+    assert!(size_of::<GetProperty>() == 64);
+    assert!(size_of::<PageFlip>() == 24);
+    assert!(size_of::<Atomic>() == 56);
+};
+
+mod raw {
+    use super::{Atomic, CreateDumb, FbCmd2, GemClose, GetProperty, PageFlip, PrimeHandle};
+    nix::ioctl_write_ptr!(gem_close, b'd', 0x09, GemClose);
+    nix::ioctl_readwrite!(handle_to_fd, b'd', 0x2d, PrimeHandle);
+    nix::ioctl_readwrite!(fd_to_handle, b'd', 0x2e, PrimeHandle);
+    nix::ioctl_readwrite!(get_property, b'd', 0xaa, GetProperty);
+    nix::ioctl_readwrite!(rm_fb, b'd', 0xaf, u32);
+    nix::ioctl_readwrite!(page_flip, b'd', 0xb0, PageFlip);
+    nix::ioctl_readwrite!(create_dumb, b'd', 0xb2, CreateDumb);
+    nix::ioctl_readwrite!(add_fb2, b'd', 0xb8, FbCmd2);
+    nix::ioctl_readwrite!(atomic, b'd', 0xbc, Atomic);
+}
+
+/// `DRM_IOCTL_GEM_CLOSE`: the handle means nothing afterwards, however often it was imported.
+pub(crate) fn gem_close(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
+    let arg = GemClose { handle, pad: 0 };
+    // SAFETY: `arg` is a live `struct drm_gem_close`, which the kernel only reads; `fd` is open for the whole call.
+    retry(|| unsafe { raw::gem_close(fd.as_raw_fd(), &arg) }).map(drop)
+}
+
+/// `DRM_IOCTL_PRIME_FD_TO_HANDLE`: the GEM handle of a dma-buf, the same one each time in one open file.
+pub(crate) fn prime_fd_to_handle(fd: BorrowedFd<'_>, dma_buf: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut arg = PrimeHandle { handle: 0, flags: 0, fd: dma_buf.as_raw_fd() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; both descriptors are open for the call,
+    // and the kernel takes a reference of its own to the dma-buf.
+    retry(|| unsafe { raw::fd_to_handle(fd.as_raw_fd(), &mut arg) })?;
+    Ok(arg.handle)
+}
+
+/// `DRM_IOCTL_PRIME_HANDLE_TO_FD`: a new descriptor of the dma-buf behind a GEM handle, readable and writable.
+pub(crate) fn prime_handle_to_fd(fd: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Errno> {
+    let mut arg = PrimeHandle { handle, flags: (libc::O_CLOEXEC | libc::O_RDWR) as u32, fd: -1 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; `fd` is open for the whole call.
+    retry(|| unsafe { raw::handle_to_fd(fd.as_raw_fd(), &mut arg) })?;
+    if arg.fd < 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
+    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+}
+
+/// What `DRM_IOCTL_MODE_CREATE_DUMB` made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dumb {
+    pub(crate) handle: u32,
+    pub(crate) pitch_bytes: u32,
+    pub(crate) size_bytes: u64,
+}
+
+/// `DRM_IOCTL_MODE_CREATE_DUMB`: `height` rows of `width` pixels of `bpp` bits.
+pub(crate) fn create_dumb(fd: BorrowedFd<'_>, width: u32, height: u32, bpp: u32) -> Result<Dumb, Errno> {
+    let mut arg = CreateDumb { width, height, bpp, ..CreateDumb::default() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_create_dumb`; `fd` is open for the whole call.
+    retry(|| unsafe { raw::create_dumb(fd.as_raw_fd(), &mut arg) })?;
+    Ok(Dumb { handle: arg.handle, pitch_bytes: arg.pitch, size_bytes: arg.size })
+}
+
+/// What a framebuffer is made of: for each colour plane a GEM handle, a pitch and an offset.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FbPlanes {
+    pub(crate) handles: [u32; 4],
+    pub(crate) pitches: [u32; 4],
+    pub(crate) offsets: [u32; 4],
+}
+
+/// `DRM_IOCTL_MODE_ADDFB2`, with the modifier for every plane in use if there is one.
+pub(crate) fn add_fb2(
+    fd: BorrowedFd<'_>,
+    (width, height): (u32, u32),
+    pixel_format: u32,
+    planes: &FbPlanes,
+    modifier: Option<u64>,
+) -> Result<u32, Errno> {
+    let FbPlanes { handles, pitches, offsets } = *planes;
+    let mut arg = FbCmd2 { width, height, pixel_format, handles, pitches, offsets, ..FbCmd2::default() };
+    if let Some(modifier) = modifier {
+        arg.flags = FB_MODIFIERS;
+        for (to, handle) in arg.modifier.iter_mut().zip(handles) {
+            *to = if handle == 0 { 0 } else { modifier };
+        }
+    }
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_fb_cmd2`; handles are looked up, not dereferenced.
+    retry(|| unsafe { raw::add_fb2(fd.as_raw_fd(), &mut arg) })?;
+    Ok(arg.fb_id)
+}
+
+/// `DRM_IOCTL_MODE_RMFB`: planes that show the framebuffer are switched off first.
+pub(crate) fn rm_fb(fd: BorrowedFd<'_>, mut id: u32) -> Result<(), Errno> {
+    // SAFETY: `id` is a live, exclusively borrowed `unsigned int`, all that the kernel reads.
+    retry(|| unsafe { raw::rm_fb(fd.as_raw_fd(), &mut id) }).map(drop)
+}
+
+/// `DRM_IOCTL_MODE_PAGE_FLIP` with an event.
+pub(crate) fn page_flip(fd: BorrowedFd<'_>, crtc_id: u32, fb_id: u32, user_data: u64) -> Result<(), Errno> {
+    let mut arg = PageFlip { crtc_id, fb_id, flags: PAGE_FLIP_EVENT, reserved: 0, user_data };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_crtc_page_flip`; `user_data` is a number that
+    // comes back in the event and is never used as an address.
+    retry(|| unsafe { raw::page_flip(fd.as_raw_fd(), &mut arg) }).map(drop)
+}
+
+/// A property whose value is a number: set it to anything, the kernel checks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ValueProp(u32);
+
+/// A property whose value is the address of a descriptor that the kernel writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FenceProp(u32);
+
+/// A property, by what its value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prop {
+    Value(ValueProp),
+    Fence(FenceProp),
+}
+
+/// `DRM_IOCTL_MODE_GETPROPERTY`: name and kind of a property.
+pub(crate) fn property(fd: BorrowedFd<'_>, id: u32) -> Result<(String, Prop), Errno> {
+    let mut arg = GetProperty { prop_id: id, ..GetProperty::default() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; both counts are 0, so that the
+    // kernel writes through neither of its pointers.
+    retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
+    let end = arg.name.iter().position(|&b| b == 0).unwrap_or(arg.name.len());
+    let name = String::from_utf8_lossy(&arg.name[..end]).into_owned();
+    // OUT_FENCE_PTR and WRITEBACK_OUT_FENCE_PTR are all that the kernel has; a third one would be named like them.
+    let prop = if name.ends_with("_PTR") { Prop::Fence(FenceProp(id)) } else { Prop::Value(ValueProp(id)) };
+    Ok((name, prop))
+}
+
+/// The properties of one `DRM_IOCTL_MODE_ATOMIC`, kept so that a commit of every frame allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    objects: Vec<u32>,
+    counts: Vec<u32>,
+    props: Vec<u32>,
+    values: Vec<u64>,
+    /// Which values are addresses of the descriptors beside them.
+    fences: Vec<(usize, i32)>,
+}
+
+impl Commit {
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.objects.clear();
+        self.counts.clear();
+        self.props.clear();
+        self.values.clear();
+        self.fences.clear();
+    }
+
+    /// Begins with the properties of another object; each object once.
+    pub(crate) fn object(&mut self, id: u32) {
+        self.objects.push(id);
+        self.counts.push(0);
+    }
+
+    /// Sets a property of the object.
+    pub(crate) fn set(&mut self, prop: ValueProp, value: u64) {
+        self.push(prop.0, value);
+    }
+
+    /// Asks for a fence of the object; [`Commit::take_fence`] gives it in the order of these calls.
+    pub(crate) fn ask_fence(&mut self, prop: FenceProp) {
+        self.fences.push((self.values.len(), -1));
+        self.push(prop.0, 0);
+    }
+
+    fn push(&mut self, prop: u32, value: u64) {
+        if let Some(count) = self.counts.last_mut() {
+            *count += 1;
+            self.props.push(prop);
+            self.values.push(value);
+        }
+    }
+
+    /// `DRM_IOCTL_MODE_ATOMIC`.
+    pub(crate) fn submit(&mut self, fd: BorrowedFd<'_>, flags: u32, user_data: u64) -> Result<(), Errno> {
+        for (at, fence) in &mut self.fences {
+            *fence = -1;
+            if let Some(value) = self.values.get_mut(*at) {
+                *value = fence as *mut i32 as usize as u64;
+            }
+        }
+        let mut arg = Atomic {
+            flags,
+            count_objs: self.objects.len() as u32,
+            objs_ptr: self.objects.as_ptr() as usize as u64,
+            count_props_ptr: self.counts.as_ptr() as usize as u64,
+            props_ptr: self.props.as_ptr() as usize as u64,
+            prop_values_ptr: self.values.as_ptr() as usize as u64,
+            reserved: 0,
+            user_data,
+        };
+        // SAFETY: the kernel reads `count_objs` numbers at the first two pointers and, as the counts add up to by
+        // `push`, `props.len()` at the other two. It writes through values only where the property's value is an
+        // address, which `FenceProp` alone is: to the `i32`s in `fences`, which `self` borrows exclusively and does not
+        // move before the call returns; it keeps none of these addresses.
+        let done = retry(|| unsafe { raw::atomic(fd.as_raw_fd(), &mut arg) });
+        if done.is_err() {
+            // Nothing was installed.
+            self.fences.iter_mut().for_each(|(_, fence)| *fence = -1);
+        }
+        done.map(drop)
+    }
+
+    /// The `n`-th fence of a commit that succeeded. `None` after TEST_ONLY, and the second time.
+    pub(crate) fn take_fence(&mut self, n: usize) -> Option<OwnedFd> {
+        let (_, fence) = self.fences.get_mut(n)?;
+        let fd = std::mem::replace(fence, -1);
+        // SAFETY: the commit succeeded and installed this descriptor for its caller alone; the number was taken out
+        // above, so that nobody else closes it.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// Reads events: whole ones, as many as fit. EAGAIN if there are none.
+pub(crate) fn read_events(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    retry(|| nix::unistd::read(fd, buffer))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_the_uapi_s() {
+        assert_eq!(nix::request_code_write!(b'd', 0x09, 8), 0x4008_6409);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0x2e, 12), 0xc00c_642e);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xaa, 64), 0xc040_64aa);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xaf, 4), 0xc004_64af);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xb0, 24), 0xc018_64b0);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xb2, 32), 0xc020_64b2);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xbc, 56), 0xc038_64bc);
+        let fb2 = nix::request_code_readwrite!(b'd', 0xb8, std::mem::size_of::<super::FbCmd2>());
+        assert!(fb2 == 0xc068_64b8 || cfg!(target_arch = "x86"), "{fb2:#x}");
+    }
+}
