@@ -116,13 +116,13 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     sender.submit(&large).unwrap();
     let wait = sender.send_due().expect("more to send");
     assert!(wait <= Duration::from_millis(100));
-    assert_eq!(sender.stats(id).unwrap().packets, 16, "a burst");
+    assert_eq!(sender.stats(id).unwrap().packets, 31, "of five bursts, the first");
     let mut wakes = 0;
     while let Some(wait) = sender.send_due() {
         std::thread::sleep(wait);
         wakes += 1;
     }
-    assert!(wakes > 3, "{wakes}");
+    assert!(wakes >= 3, "{wakes}");
     // The next frame sends what is left of the one before.
     sender.submit(&large).unwrap();
     sender.send_due();
@@ -325,7 +325,7 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
         std::thread::sleep(wait);
     }
     let sent = sender.stats(id).unwrap().packets - before;
-    assert!(sent > 290 && longest < Duration::from_millis(20), "{sent} packets, {longest:?}");
+    assert!(sent > 290 && longest < Duration::from_millis(30), "{sent} packets, {longest:?}");
     // At least, since nothing of it is sent before its time.
     assert!(start.elapsed() > Duration::from_millis(150), "{:?}", start.elapsed());
 }

@@ -21,7 +21,7 @@ use crate::sys::clock::monotonic_ns;
 /// Datagrams go out in bursts this far apart, or farther if they are few.
 const BURST: Duration = Duration::from_millis(1);
 /// Datagrams of a burst at least: any queue on the way takes so many, and each burst is a system call a destination.
-const LEAST: usize = 16;
+const LEAST: usize = 32;
 /// IP and UDP headers, of IPv6.
 const BELOW_RTP: usize = 48;
 
@@ -47,7 +47,7 @@ impl From<Duration> for Spread {
 pub struct Options {
     /// Bytes of the largest IP packet. Default 1400, which tunnels leave room for.
     pub mtu: usize,
-    /// A frame's packets are spread over this time, in bursts of at least 16. Default half of the frame interval.
+    /// A frame's packets are spread over this time, in bursts of at least 32. Default half of the frame interval.
     pub spread: Spread,
     /// Parameter sets are sent before a key frame when this time has passed since they last were, when they are others,
     /// and when a destination's stream begins. Default zero: before each.
