@@ -110,19 +110,19 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     assert!(sent >= 20 && calls <= 4, "{calls} calls for {sent} packets");
     assert_eq!(received(&rtp).len() as u64, sent);
 
-    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_millis(100))).unwrap();
+    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_secs(1))).unwrap();
     let id = sender.add(to).unwrap();
     let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
     sender.submit(&large).unwrap();
     let wait = sender.send_due().expect("more to send");
-    assert!(wait <= Duration::from_millis(100));
+    assert!(wait <= Duration::from_millis(200));
     assert_eq!(sender.stats(id).unwrap().packets, 31, "of five bursts, the first");
     let mut wakes = 0;
     while let Some(wait) = sender.send_due() {
         std::thread::sleep(wait);
         wakes += 1;
     }
-    assert!(wakes >= 3, "{wakes}");
+    assert!(wakes >= 2, "{wakes}");
     // The next frame sends what is left of the one before.
     sender.submit(&large).unwrap();
     sender.send_due();

@@ -200,6 +200,9 @@ fn who_has_no_password_sees_nothing() {
     assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "other")).status, 200);
     assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "s3cret")).status, 401);
     assert_eq!(c.ask("SETUP", "/live", &digest("DESCRIBE", "/live", "other")).status, 401);
+    // An answer to another connection's question.
+    let stale = node.client().ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "other"));
+    assert!(stale.status == 401 && stale.header("WWW-Authenticate").ends_with("stale=true"));
     let basic = "Authorization: Basic Ym9iOm90aGVy\r\n";
     assert_eq!(c.ask("DESCRIBE", "/live", basic).status, 401, "passwords are not sent in clear here");
     // Guessing ends the connection.
