@@ -1,6 +1,6 @@
 //! Who holds what: the publisher's whole knowledge of leases, without descriptors or clocks.
 //!
-//! Invariants, checked by the model test below:
+//! Invariants, checked by random histories below and by all histories of a small world in `model.rs`:
 //! 1. An item is kept exactly as long as somebody holds it, it waits for somebody, or it is the newest.
 //! 2. A peer never ties up more than its quota: leases plus waiting frames.
 //! 3. The sum of quotas plus the newest frame plus the source's reserve fits the pool, so no set of peers can take
@@ -16,6 +16,7 @@ pub(crate) const MAX_PEERS: usize = 64;
 
 /// What one peer asks for.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Terms {
     /// Leases at a time.
     pub(crate) hold: u32,
@@ -31,6 +32,7 @@ impl Terms {
 
 /// A frame that somebody holds, that waits for somebody, or that is the newest.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Lent<T> {
     id: LeaseId,
     timestamp_ns: u64,
@@ -40,6 +42,7 @@ struct Lent<T> {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Lease {
     id: LeaseId,
     sent_ns: u64,
@@ -47,6 +50,7 @@ struct Lease {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Peer {
     terms: Terms,
     /// Order of admission.
@@ -111,6 +115,7 @@ pub(crate) struct IllegalRelease(pub(crate) LeaseId);
 
 /// See the module's head. `T` is the frame: dropping it returns the buffer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Ledger<T> {
     peers: Vec<Option<Peer>>,
     lent: Vec<Lent<T>>,
@@ -382,6 +387,10 @@ impl<T> Ledger<T> {
         self.lent.retain(|l| l.holders | l.waiting != 0 || Some(l.id.generation) == newest);
     }
 }
+
+#[cfg(test)]
+#[path = "model.rs"]
+mod model;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::connection::{Announced, Connection, Ending, Fault, Incoming, Stage};
@@ -48,10 +49,10 @@ impl Publisher {
         let handshake = u64::try_from(self.settings.handshake.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = monotonic_ns().saturating_add(handshake);
         let mut c = Connection::new(socket, credentials, deadline_ns);
-        let others = self.connections.iter().flatten();
-        let same_user = others.clone().filter(|o| o.info.uid == c.info.uid).count();
-        let full = others.count() >= MAX_CONNECTIONS || same_user >= self.settings.max_per_user;
-        if full || !self.settings.accept.as_mut().map_or(true, |hook| hook(&c.info)) {
+        if self.is_full(c.info.uid) {
+            self.bury();
+        }
+        if self.is_full(c.info.uid) || !self.settings.accept.as_mut().map_or(true, |hook| hook(&c.info)) {
             event!("{}: refused {:?}", self.settings.path.display(), c.info);
             self.counts.refused += 1;
             c.say_bye(Reason::Denied);
@@ -72,6 +73,32 @@ impl Publisher {
             let _ = self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, PIDFD | free as u64));
         }
         self.connections[free] = Some(c);
+    }
+
+    /// Whether there are as many connections as may be, of all or of this user.
+    fn is_full(&self, uid: u32) -> bool {
+        let others = self.connections.iter().flatten();
+        let same_user = others.clone().filter(|o| o.info.uid == uid).count();
+        others.count() >= MAX_CONNECTIONS || same_user >= self.settings.max_per_user
+    }
+
+    /// Looks for connections that were hung up and have not woken us yet: many may have come and gone in the backlog
+    /// before somebody who stays.
+    fn bury(&mut self) {
+        let (mut numbers, mut fds) = (Vec::new(), Vec::new());
+        for (i, c) in self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
+            numbers.push(i);
+            fds.push(PollFd::new(c.socket().as_fd(), PollFlags::empty()));
+        }
+        sys::calls::tick();
+        if poll(&mut fds, PollTimeout::ZERO).is_err() {
+            return;
+        }
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
+        let is_dead: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|r| r.intersects(gone))).collect();
+        for (i, _) in numbers.into_iter().zip(is_dead).filter(|(_, is_dead)| *is_dead) {
+            self.disconnect(i, "it hung up");
+        }
     }
 
     /// Reads a peer whose socket woke us.

@@ -213,7 +213,7 @@ pub(crate) struct Format {
 }
 
 /// One slot's lease: the generation is never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseId {
     pub(crate) pool: u32,
     pub(crate) slot: u32,
@@ -596,6 +596,17 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
 
 // FORMAT and a full RELEASE, the longest messages, fit.
 const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 16 <= MAX_MESSAGE);
+
+/// Any bytes as a message of either side: what is understood is written again, and then understood as the same.
+#[cfg(fuzzing)]
+pub fn reads_as_written(message: &[u8]) {
+    if let Ok(Some(said)) = ToPublisher::decode(message) {
+        assert_eq!(ToPublisher::decode(said.encode().as_bytes()), Ok(Some(said)));
+    }
+    if let Ok(Some(said)) = ToSubscriber::decode(message) {
+        assert_eq!(ToSubscriber::decode(said.encode().as_bytes()), Ok(Some(said)));
+    }
+}
 
 #[cfg(test)]
 mod tests {

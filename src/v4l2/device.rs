@@ -156,6 +156,12 @@ impl Device {
         Self::from_fd(fd, path)
     }
 
+    /// Any descriptor as a device: the fuzzer answers its ioctls.
+    #[cfg(fuzzing)]
+    pub fn made_up(fd: OwnedFd) -> Result<Self> {
+        Self::from_fd(fd, Path::new("made-up"))
+    }
+
     /// Takes an open, non-blocking node; `path` is for error texts.
     pub(crate) fn from_fd(fd: OwnedFd, path: &Path) -> Result<Self> {
         let mut cap = Capability::zeroed();

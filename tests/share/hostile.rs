@@ -181,6 +181,21 @@ fn descriptors_sent_to_the_publisher_never_arrive() {
 }
 
 #[test]
+fn the_dead_do_not_stand_in_the_way_of_the_living() {
+    let mut s = Stage::with(8, |b| b.max_per_user(3));
+    // All of them come and go before the publisher looks.
+    (0..20).for_each(|_| drop(Raw::connect(&s.folder.socket())));
+    let good = Raw::connect(&s.folder.socket());
+    good.send(&hello(1, 1, 1));
+    s.until("it is admitted", |p| p.stats().admitted == 1);
+    assert_eq!(kind(&good.receive()), raw::WELCOME);
+    // Those who live do.
+    let others: Vec<Raw> = (0..3).map(|_| Raw::connect(&s.folder.socket())).collect();
+    s.until("one is refused", |p| p.stats().refused == 1);
+    assert_eq!((kind(&others[2].receive()), s.publisher.subscribers().count()), (raw::BYE, 1));
+}
+
+#[test]
 fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(50)));
     let mut sibling = s.join(s.subscriber());

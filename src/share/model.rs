@@ -1,0 +1,326 @@
+//! The protocol of docs/protocol.md with the real ledger: every order of events of a small world, one after the other.
+//!
+//! Two subscribers and a publisher with messages under way in both directions. At any time a frame may be published, a
+//! message delivered or answered, a lease given back, revoked or quarantined, the pool changed, a subscriber killed, its
+//! death seen, and another one come in its place. `FRAMELEASE_STORM`
+//! makes the world larger.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::*;
+
+const PEERS: usize = 2;
+const SLOTS: u8 = 6;
+const RESERVE: u8 = 1;
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Budget {
+    frames: u8,
+    pools: u8,
+    kills: u8,
+    deadlines: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum ToPeer {
+    Pool(u32),
+    Frame(LeaseId),
+    Revoke(LeaseId),
+    Bye,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FromPeer {
+    Acknowledged(u32),
+    Release(LeaseId),
+    Retired(u32),
+}
+
+/// A subscriber, and the publisher's side of its connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Peer {
+    /// Its number in the ledger.
+    number: usize,
+    is_dead: bool,
+    /// Frames that its program reads.
+    holds: Vec<LeaseId>,
+    /// Pools that it has mapped.
+    pools: Vec<u32>,
+    inbox: VecDeque<ToPeer>,
+    outbox: VecDeque<FromPeer>,
+    /// What it was told last, and whether it has answered.
+    told: u32,
+    owes: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    ledger: Ledger<(u32, u8)>,
+    pool: u32,
+    peers: [Option<Peer>; PEERS],
+    left: Budget,
+}
+
+/// What must have happened somewhere, so that rules are not kept for want of cases.
+const REVOKED_AND_RELEASED: u8 = 1;
+const FREED_FROM_QUARANTINE: u8 = 2;
+const HELD_ACROSS_POOLS: u8 = 4;
+const DIED_WITH_A_LEASE: u8 = 8;
+const ALL: u8 = 15;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Publish,
+    ChangePool,
+    Revoke,
+    Expel,
+    Admit(usize),
+    Take(usize),
+    Reap(usize),
+    Deliver(usize),
+    Drop(usize, usize),
+    Kill(usize),
+}
+
+const TERMS: [Terms; PEERS] = [
+    Terms { hold: 1, policy: Policy::Latest, rate: Rate::All },
+    Terms { hold: 1, policy: Policy::Fifo(1), rate: Rate::All },
+];
+
+impl World {
+    fn new(left: Budget) -> Self {
+        let mut ledger = Ledger::new();
+        ledger.set_pool(1, SLOTS.into(), RESERVE.into());
+        Self { ledger, pool: 1, peers: Default::default(), left }
+    }
+
+    /// A buffer of this pool that the source may fill.
+    fn free(&self) -> Option<u8> {
+        (0..SLOTS).find(|&slot| !self.ledger.lent.iter().any(|l| l.item == (self.pool, slot)))
+    }
+
+    /// Everything that can happen now.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel];
+        for p in 0..PEERS {
+            steps.extend([Step::Admit(p), Step::Take(p), Step::Reap(p), Step::Deliver(p), Step::Kill(p)]);
+            let holds = self.peers[p].as_ref().map_or(0, |peer| peer.holds.len());
+            steps.extend((0..holds).map(|i| Step::Drop(p, i)));
+        }
+        steps
+    }
+
+    /// The world after it, if it can happen.
+    fn after(&self, step: Step, seen: &mut u8) -> Option<Self> {
+        let mut next = self.clone();
+        *seen |= next.act(step)?;
+        (0..PEERS).for_each(|p| next.flush(p));
+        // Counts that decide nothing here make no worlds of their own.
+        for peer in next.ledger.peers.iter_mut().flatten() {
+            (peer.joined, peer.dropped, peer.sent, peer.offered) = (0, 0, 0, 0);
+        }
+        next.ledger.admitted = 0;
+        Some(next)
+    }
+
+    /// What was seen, of the above.
+    fn act(&mut self, step: Step) -> Option<u8> {
+        match step {
+            Step::Publish => {
+                self.left.frames = self.left.frames.checked_sub(1)?;
+                let slot = self.free().expect("the source always has a buffer");
+                self.ledger.publish(self.pool, slot.into(), 0, (self.pool, slot));
+            }
+            Step::ChangePool => {
+                self.left.pools = self.left.pools.checked_sub(1)?;
+                self.pool += 1;
+                assert!(self.ledger.set_pool(self.pool, SLOTS.into(), RESERVE.into()).is_empty());
+            }
+            Step::Revoke => {
+                self.left.deadlines = self.left.deadlines.checked_sub(1)?;
+                let (number, id, _) = self.ledger.oldest_lease(false)?;
+                self.ledger.revoke(number, id);
+                self.at(number)?.inbox.push_back(ToPeer::Revoke(id));
+            }
+            Step::Expel => {
+                let (number, _, _) = self.ledger.oldest_lease(true)?;
+                self.ledger.expel(number);
+                self.at(number)?.inbox.push_back(ToPeer::Bye);
+            }
+            Step::Admit(p) => {
+                if self.peers[p].is_some() {
+                    return None;
+                }
+                // In quarantine one costs what it holds, so there is always room for another.
+                let number = self.ledger.admit(TERMS[p]).expect("the quotas fit");
+                self.peers[p] = Some(Peer { number, ..Peer::default() });
+            }
+            Step::Take(p) => return self.take(p),
+            Step::Reap(p) => {
+                let peer = self.peers[p].take_if(|peer| peer.is_dead)?;
+                let held = self.ledger.held_by(peer.number);
+                self.ledger.remove(peer.number);
+                return Some(if held > 0 { DIED_WITH_A_LEASE } else { 0 });
+            }
+            Step::Deliver(p) => return self.deliver(p),
+            Step::Drop(p, i) => {
+                let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
+                let id = peer.holds.remove(i);
+                peer.outbox.push_back(FromPeer::Release(id));
+                peer.retire();
+            }
+            Step::Kill(p) => {
+                self.left.kills = self.left.kills.checked_sub(1)?;
+                let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
+                peer.is_dead = true;
+                // Nobody reads any more; what it had sent is still on its way.
+                peer.holds.clear();
+                peer.inbox.clear();
+            }
+        }
+        Some(0)
+    }
+
+    /// The publisher sends what it can, as it does after each event.
+    fn flush(&mut self, p: usize) {
+        let Some(peer) = &mut self.peers[p] else { return };
+        if peer.told != self.pool && !peer.owes {
+            (peer.told, peer.owes) = (self.pool, true);
+            peer.tell(ToPeer::Pool(self.pool));
+        }
+        while let Some((id, _, _)) = self.ledger.next_for(peer.number) {
+            assert_eq!(id.pool, self.pool, "of the pool that it knows");
+            self.ledger.sent(peer.number, 0);
+            peer.tell(ToPeer::Frame(id));
+        }
+    }
+
+    fn at(&mut self, number: usize) -> Option<&mut Peer> {
+        self.peers.iter_mut().flatten().find(|p| p.number == number && !p.is_dead)
+    }
+
+    /// The publisher reads a message.
+    fn take(&mut self, p: usize) -> Option<u8> {
+        let peer = self.peers[p].as_mut()?;
+        let number = peer.number;
+        match peer.outbox.pop_front()? {
+            FromPeer::Acknowledged(pool) => {
+                peer.owes = false;
+                if pool == self.pool {
+                    self.ledger.activate(number);
+                }
+            }
+            FromPeer::Release(id) => {
+                let holder = self.ledger.peers[number].as_ref()?;
+                let was_revoked = holder.leases.iter().any(|l| l.id == id && l.revoked);
+                let was_expelled = holder.expelled;
+                self.ledger.release(number, id).expect("a peer that keeps the rules");
+                return Some(
+                    u8::from(was_revoked) * REVOKED_AND_RELEASED + u8::from(was_expelled) * FREED_FROM_QUARANTINE,
+                );
+            }
+            FromPeer::Retired(pool) => self.ledger.retired(number, pool),
+        }
+        Some(0)
+    }
+
+    /// A subscriber reads a message.
+    fn deliver(&mut self, p: usize) -> Option<u8> {
+        let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
+        match peer.inbox.pop_front()? {
+            ToPeer::Pool(pool) => {
+                peer.pools.push(pool);
+                peer.outbox.push_back(FromPeer::Acknowledged(pool));
+                peer.retire();
+            }
+            ToPeer::Frame(id) => {
+                peer.holds.push(id);
+                return Some(if id.pool == self.pool { 0 } else { HELD_ACROSS_POOLS });
+            }
+            // It is told; its program may still read.
+            ToPeer::Revoke(_) | ToPeer::Bye => {}
+        }
+        Some(0)
+    }
+
+    /// What must hold whatever happened.
+    fn check(&self) {
+        for peer in self.peers.iter().flatten().filter(|peer| !peer.is_dead) {
+            // What is read, or will be when it is delivered, is not filled anew, and is the frame that it was.
+            let coming = peer.inbox.iter().filter_map(|m| if let ToPeer::Frame(id) = m { Some(*id) } else { None });
+            for id in peer.holds.iter().copied().chain(coming) {
+                let lent = self.ledger.lent.iter().find(|l| l.item == (id.pool, id.slot as u8));
+                assert!(lent.is_some_and(|l| l.id == id), "{id:?} is read, and its buffer has gone home");
+            }
+        }
+        for peer in self.ledger.peers.iter().flatten() {
+            assert!(peer.leases.len() + peer.waiting.len() <= peer.terms.quota() as usize, "a quota is exceeded");
+        }
+        let lent = self.ledger.lent.iter().filter(|l| l.id.pool == self.pool).count();
+        assert!(lent + usize::from(RESERVE) <= usize::from(SLOTS), "the source's reserve is lent");
+        for (i, l) in self.ledger.lent.iter().enumerate() {
+            assert!(!self.ledger.lent[..i].iter().any(|other| other.item == l.item), "a buffer has two frames");
+        }
+        if self.peers.iter().all(Option::is_none) {
+            assert!(self.ledger.lent.len() <= 1, "buffers are lost");
+        }
+    }
+}
+
+impl Peer {
+    fn tell(&mut self, message: ToPeer) {
+        if !self.is_dead {
+            self.inbox.push_back(message);
+        }
+    }
+
+    /// Lets go of old pools of which it holds nothing.
+    fn retire(&mut self) {
+        let Some(&newest) = self.pools.last() else { return };
+        let (holds, outbox) = (&self.holds, &mut self.outbox);
+        self.pools.retain(|&pool| {
+            let stays = pool == newest || holds.iter().any(|id| id.pool == pool);
+            if !stays {
+                outbox.push_back(FromPeer::Retired(pool));
+            }
+            stays
+        });
+    }
+}
+
+/// Every world that can be reached; how many there are, and what was seen.
+fn explore(budget: Budget) -> (usize, u8) {
+    let first = World::new(budget);
+    let mut known = HashSet::from([first.clone()]);
+    let mut rest = VecDeque::from([first]);
+    let mut seen = 0;
+    while let Some(world) = rest.pop_front() {
+        for step in world.steps() {
+            let Some(next) = world.after(step, &mut seen) else { continue };
+            if !known.contains(&next) {
+                next.check();
+                known.insert(next.clone());
+                rest.push_back(next);
+            }
+        }
+    }
+    (known.len(), seen)
+}
+
+#[test]
+fn no_order_of_events_breaks_a_rule() {
+    let budget = |[frames, pools, kills, deadlines]: [u8; 4]| Budget { frames, pools, kills, deadlines };
+    // All of it together takes minutes and gigabytes.
+    let worlds = match std::env::var_os("FRAMELEASE_STORM") {
+        Some(_) => vec![[2, 1, 1, 1], [4, 0, 0, 1], [3, 1, 0, 0]],
+        None => vec![[1, 1, 1, 1], [3, 0, 0, 0], [2, 0, 0, 1], [2, 0, 1, 0], [1, 1, 1, 0], [2, 1, 0, 0]],
+    };
+    let mut seen = 0;
+    for world in worlds {
+        let (states, some) = explore(budget(world));
+        println!("{world:?}: {states} states");
+        seen |= some;
+    }
+    assert_eq!(seen, ALL, "not everything happened");
+}

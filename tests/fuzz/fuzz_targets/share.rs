@@ -1,0 +1,273 @@
+//! A publisher among peers that send anything, and a subscriber of a publisher that sends anything.
+//!
+//! Input: which of the two; then steps, each a byte that says what and who, and what that step needs.
+
+#![no_main]
+
+#[allow(dead_code)]
+#[path = "../../share/raw.rs"]
+mod raw;
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use framelease::capture::TestPattern;
+use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
+use framelease::format::Size;
+use framelease::share::{Event, Publisher, Subscriber};
+use libfuzzer_sys::fuzz_target;
+use raw::{hello, kind, message, word, Raw};
+
+fuzz_target!(|input: &[u8]| {
+    let &[which, ref steps @ ..] = input else { return };
+    let before = descriptors();
+    let mut steps = Steps(steps);
+    if which % 2 == 0 {
+        publisher(&mut steps);
+    } else {
+        subscriber(&mut steps);
+    }
+    assert_eq!(descriptors(), before, "a descriptor stays open");
+});
+
+struct Steps<'a>(&'a [u8]);
+
+impl Steps<'_> {
+    fn next(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().unwrap_or(0)
+    }
+
+    /// Small numbers, and the largest.
+    fn number(&mut self) -> u32 {
+        match self.byte() {
+            n @ 0..=199 => n.into(),
+            n @ 200..=219 => u32::MAX - u32::from(n - 200),
+            n => 1 << (n - 220).min(31),
+        }
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let len = usize::from(self.byte());
+        (0..len).map_while(|_| self.next()).collect()
+    }
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("a process").count()
+}
+
+fn socket() -> PathBuf {
+    let path = std::env::temp_dir().join(format!("framelease-fuzz-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    path
+}
+
+fn source() -> TestPattern {
+    let builder = TestPattern::builder(Size::new(16, 16)).buffers(10).unpaced().allocator(Allocator::Memfd);
+    builder.start().expect("memory")
+}
+
+/// A peer, the buffers that it has not answered, and its leases.
+struct Peer {
+    raw: Raw,
+    buffers: Vec<[u32; 2]>,
+    leases: Vec<[u32; 4]>,
+}
+
+impl Peer {
+    fn new(raw: Raw) -> Self {
+        Self { raw, buffers: Vec::new(), leases: Vec::new() }
+    }
+
+    fn listen(&mut self) {
+        while let Some((message, _fds)) = self.raw.try_receive().filter(|(m, _)| !m.is_empty()) {
+            match kind(&message) {
+                raw::BUFFER => self.buffers.push([0, 1].map(|n| word(&message, n))),
+                raw::FRAME => self.leases.push([0, 1, 2, 3].map(|n| word(&message, n))),
+                _ => {}
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, how: u16) {
+        self.listen();
+        for buffer in self.buffers.drain(..) {
+            self.raw.send(&message(how, &buffer));
+        }
+    }
+}
+
+fn publisher(steps: &mut Steps<'_>) {
+    let path = socket();
+    let mut sources = [source(), source()];
+    let mut current = 0;
+    let mut publisher = Publisher::builder(&path).bind().expect("a free path");
+    publisher.announce(sources[0].buffers()).expect("buffers");
+    let mut peers: [Option<Peer>; 4] = Default::default();
+    while let Some(step) = steps.next() {
+        let peer = &mut peers[usize::from(step >> 4) % 4];
+        match (step & 15, peer) {
+            (0, peer) => {
+                let raw = Raw::connect(&path);
+                let mut first = hello(1, 1, u16::from(steps.byte() % 4));
+                // Policy, depth.
+                first[18] = steps.byte() % 4;
+                first[20] = steps.byte() % 4;
+                raw.send(&first);
+                *peer = Some(Peer::new(raw));
+            }
+            (1, peer) => *peer = Some(Peer::new(Raw::connect(&path))),
+            (2, Some(peer)) => peer.raw.send(&steps.bytes()),
+            (3, Some(peer)) => {
+                let kind = u16::from(steps.byte() % 26);
+                let words: Vec<u32> = (0..steps.byte() % 10).map(|_| steps.number()).collect();
+                peer.raw.send(&message(kind, &words));
+            }
+            (4 | 5, Some(peer)) => peer.acknowledge(raw::BUFFER_OK),
+            (6, Some(peer)) => peer.acknowledge(raw::BUFFER_OK + 1),
+            (7 | 8, Some(peer)) => {
+                peer.listen();
+                if let Some(lease) = peer.leases.pop() {
+                    peer.raw.send(&message(raw::RELEASE, &lease));
+                    if step & 15 == 8 {
+                        peer.raw.send(&message(raw::RELEASE, &lease));
+                    }
+                }
+            }
+            (9, Some(peer)) => peer.raw.send(&message(raw::RETIRED, &[steps.number()])),
+            (10, peer) => *peer = None,
+            (11, _) => {
+                current = 1 - current;
+                publisher.announce(sources[current].buffers()).expect("buffers");
+            }
+            (12 | 13, _) => {
+                if let Ok(Some(frame)) = sources[current].try_next() {
+                    let _ = publisher.try_publish(frame);
+                }
+            }
+            _ => drop(publisher.dispatch().expect("no peer breaks a publisher")),
+        }
+    }
+    peers = Default::default();
+    drop(peers);
+    serve(&mut publisher, "the dead are gone", |p| p.subscribers().count() == 0);
+    // Whoever comes now is served.
+    let mut honest = Peer::new(Raw::connect(&path));
+    honest.raw.send(&hello(1, 1, 1));
+    serve(&mut publisher, "a good peer is admitted", |p| {
+        honest.acknowledge(raw::BUFFER_OK);
+        p.active() == 1
+    });
+    let frame = sources[current].try_next().expect("memory").expect("buffers are at home again");
+    publisher.publish(frame, Duration::from_secs(5)).expect("nobody blocks");
+    serve(&mut publisher, "a good peer gets a frame", |_| {
+        honest.listen();
+        !honest.leases.is_empty()
+    });
+    drop(publisher);
+    assert_eq!(sources.map(|s| s.buffers().held()), [0, 0], "buffers come home");
+}
+
+fn serve(publisher: &mut Publisher, what: &str, mut is_done: impl FnMut(&Publisher) -> bool) {
+    for _ in 0..5000 {
+        if is_done(publisher) {
+            return;
+        }
+        publisher.wait(Duration::from_millis(1)).expect("no peer breaks a publisher");
+    }
+    panic!("not so: {what}");
+}
+
+/// A message of 32-bit words, some of which the input changes.
+fn changed(steps: &mut Steps<'_>, kind: u16, words: &[u32]) -> Vec<u8> {
+    let mut words = words.to_vec();
+    for _ in 0..steps.byte() % 4 {
+        let (at, value) = (usize::from(steps.byte()) % words.len(), steps.number());
+        words[at] = value;
+    }
+    message(kind, &words)
+}
+
+fn subscriber(steps: &mut Steps<'_>) {
+    let path = socket();
+    let listener = Raw::listen(&path);
+    let memory: DmaBuf = Allocator::Memfd.allocate(4096, "fuzz").expect("memory");
+    let null = std::fs::File::open("/dev/null").expect("a system");
+    let files = [memory.as_fd().as_raw_fd(), null.as_raw_fd()];
+    let mut script: Vec<(Vec<u8>, Vec<i32>)> = Vec::new();
+    let first = [1 | 2 << 16, 0, 7, 7];
+    script.push((changed(steps, raw::WELCOME, &first), Vec::new()));
+    let picture = [5, 2, u32::from_le_bytes(*b"GREY"), 16, 16, 0, 0, 0, 0, 0, 0, 1 | 1 << 16, 256, 0, 0, 0, 0, 0, 16];
+    let picture: Vec<u32> = picture.into_iter().chain([0; 9]).collect();
+    let frame: Vec<u32> = [5, 0, 1].into_iter().chain([0; 12]).chain([256, 0, 0, 0, 0, 0, 0]).collect();
+    let mut generation = 0;
+    while let Some(step) = steps.next() {
+        let (bytes, fds) = match step & 15 {
+            0 | 1 => {
+                script.push((changed(steps, raw::FORMAT, &picture), Vec::new()));
+                script.push((message(raw::BUFFER, &[5, 0]), vec![files[0]]));
+                (message(raw::BUFFER, &[5, 1]), vec![files[0]])
+            }
+            2 => (changed(steps, raw::FORMAT, &picture), Vec::new()),
+            3 => {
+                let count = steps.byte() % 5;
+                let fds = (0..count).map(|_| files[usize::from(steps.byte() % 2)]).collect();
+                (changed(steps, raw::BUFFER, &[5, u32::from(step >> 4) % 2]), fds)
+            }
+            4..=7 => {
+                generation += 1;
+                let mut frame = frame.clone();
+                (frame[1], frame[2]) = (u32::from(step >> 4) % 2, generation);
+                (changed(steps, raw::FRAME, &frame), Vec::new())
+            }
+            8 => (changed(steps, raw::REVOKE, &[5, u32::from(step >> 4) % 2, generation, 0]), Vec::new()),
+            9 => (changed(steps, raw::REVOKE + 1, &[5]), Vec::new()),
+            10 => (message(raw::END, &[]), Vec::new()),
+            11 => (message(raw::BYE, &[steps.number()]), Vec::new()),
+            _ => (steps.bytes(), Vec::new()),
+        };
+        script.push((bytes, fds));
+    }
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(move || {
+            let peer = listener.accept();
+            for (bytes, fds) in &script {
+                match fds.is_empty() {
+                    true => peer.send(bytes),
+                    false => peer.send_with_fds(bytes, fds),
+                }
+            }
+            // What is unread is still read behind the end of the connection.
+        });
+        listen(&path);
+        // A scope waits for the thread's work, not for its end.
+        publisher.join().expect("a publisher made of bytes");
+    });
+}
+
+/// Takes what comes, until it is over.
+fn listen(path: &std::path::Path) {
+    let Ok(mut subscriber) = Subscriber::builder(path).hold(2).connect(Duration::from_secs(5)) else { return };
+    let mut held = Vec::new();
+    for _ in 0..1000 {
+        match subscriber.next(Duration::from_secs(5)) {
+            Ok(Some(Event::Frame(frame))) => {
+                if let Ok(pixels) = frame.read(DEFAULT_WAIT) {
+                    let _ = pixels.write_to(&mut std::io::sink());
+                }
+                held.push(frame);
+                held.truncate(2);
+            }
+            Ok(Some(Event::Format(_))) => {}
+            _ => return,
+        }
+    }
+    panic!("events without end");
+}
