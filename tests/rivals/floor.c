@@ -1,5 +1,7 @@
 /* The floor: a program that does only what has to be done. SEQPACKET; descriptors are sent once; a frame is a message
- * of 64 bytes, its return one of 16; epoll; a count of holders. It has no quotas, no late joiners, no defence. */
+ * of 64 bytes, its return one of 16; epoll; a count of holders. It has no quotas, no late joiners, no defence.
+ *
+ * As transports "ping" and "memcpy" it prints what a message there and back, and a copy of a frame, cost here (ns). */
 #define _GNU_SOURCE
 #include "contender.h"
 
@@ -169,6 +171,45 @@ static void tick(const struct job *job)
     }
 }
 
+/* Between two processes, both of which sleep for it. */
+static void ping(void)
+{
+    int pair[2], rounds = 20000;
+    char message[64] = {0};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        die("socketpair");
+    if (fork() == 0) {
+        close(pair[0]);
+        while (recv(pair[1], message, sizeof message, 0) > 0)
+            send(pair[1], message, 16, MSG_NOSIGNAL);
+        _exit(0);
+    }
+    close(pair[1]);
+    uint64_t begun = now_ns();
+    for (int i = 0; i < rounds; i++)
+        if (send(pair[0], message, sizeof message, MSG_NOSIGNAL) < 0 || recv(pair[0], message, sizeof message, 0) < 0)
+            die("ping");
+    printf("ns %" PRIu64 "\n", (now_ns() - begun) / (uint64_t)rounds);
+}
+
+/* Between more buffers than the caches hold, as frames come and go. */
+static void copy(const struct job *job)
+{
+    enum { BUFFERS = 8, ROUNDS = 64 };
+    char *buffers[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++) {
+        buffers[i] = malloc(job->bytes);
+        memset(buffers[i], i, job->bytes);
+    }
+    uint64_t begun = now_ns();
+    for (int i = 0; i < ROUNDS; i++) {
+        memcpy(buffers[(i + 1) % BUFFERS], buffers[i % BUFFERS], job->bytes);
+        sum += (uint64_t)buffers[(i + 1) % BUFFERS][i];
+    }
+    printf("ns %" PRIu64 "\n", (now_ns() - begun) / ROUNDS);
+    printf("sum %" PRIu64 "\n", sum);
+}
+
 int main(int argc, char **argv)
 {
     struct job job = parse(argc, argv);
@@ -176,6 +217,10 @@ int main(int argc, char **argv)
         consume(&job);
     else if (strcmp(job.transport, "none") == 0)
         tick(&job);
+    else if (strcmp(job.transport, "ping") == 0)
+        ping();
+    else if (strcmp(job.transport, "memcpy") == 0)
+        copy(&job);
     else
         produce(&job);
 }
