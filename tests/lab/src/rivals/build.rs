@@ -32,6 +32,19 @@ pub struct Contender {
 
 pub const OURS: &str = "framelease";
 pub const FLOOR: &str = "bare C floor";
+pub const UNIXFD: &str = "GStreamer unixfdsink";
+/// Names and transports.
+const GSTREAMER: [(&str, &str); 2] = [(UNIXFD, "unixfd"), ("GStreamer shmsink", "shm")];
+const ICEORYX2: [(&str, &str); 2] = [("iceoryx2, camera copied in", "copy"), ("iceoryx2, drawn in place", "loan")];
+/// Who is never there, and why.
+const ABSENT: [(&str, &str); 3] = [
+    ("EdgeFirst VideoStream", "its crate and its Python package load libvideostream.so, which is in no registry"),
+    (
+        "PipeWire",
+        "it shares a camera's buffers through a daemon and a session manager, which this command does not set up",
+    ),
+    ("crate v4l, MmapStream", "it copies out of a camera in one process, and this machine's run has no camera"),
+];
 
 impl Contender {
     pub fn is_floor(&self) -> bool {
@@ -60,10 +73,13 @@ pub struct Contenders {
     pub there: Vec<Contender>,
     /// Name and why it is absent.
     pub absent: Vec<(&'static str, String)>,
-    pub floor: PathBuf,
+    /// It measures the machine, too.
+    pub floor: Contender,
 }
 
-pub fn build(workspace: &Path) -> Res<Contenders> {
+/// Those whose name contains one of `wanted`; all if it is empty.
+pub fn build(workspace: &Path, wanted: &[String]) -> Res<Contenders> {
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str()));
     let (source, target) = (workspace.join("tests/rivals"), workspace.join("target/rivals"));
     fs::create_dir_all(&target).map_err(|e| format!("{}: {e}", target.display()))?;
     let contender = |name, transport, program: &Path| Contender {
@@ -75,35 +91,30 @@ pub fn build(workspace: &Path) -> Res<Contenders> {
     say!("building the contenders");
     let floor = target.join("floor");
     run(&mut cc(&source.join("floor.c"), &floor))?;
-    rust(&source, &target, "share", &[])?;
-    let mut there = vec![contender(OURS, "share", &target.join("release/share")), contender(FLOOR, "floor", &floor)];
+    if is_wanted(OURS) {
+        rust(&source, &target, "share", &[])?;
+    }
+    let floor = contender(FLOOR, "floor", &floor);
+    let mut there = vec![contender(OURS, "share", &target.join("release/share")), floor.clone()];
     let mut absent = Vec::new();
-    match gstreamer(&source, &target) {
-        Ok(gstreamer) => there.extend(
-            [("GStreamer unixfdsink", "unixfd"), ("GStreamer shmsink", "shm")].map(|(name, transport)| Contender {
-                name,
-                transport,
-                ..gstreamer.clone()
-            }),
-        ),
-        Err(e) => absent.push(("GStreamer unixfdsink, shmsink", e)),
-    }
-    match rust(&source, &target, "iceoryx2", &["--features", "iceoryx2"]) {
-        Ok(()) => {
-            let program = target.join("release/iceoryx2");
-            there.push(contender("iceoryx2, camera copied in", "copy", &program));
-            there.push(contender("iceoryx2, drawn in place", "loan", &program));
+    if GSTREAMER.iter().any(|(name, _)| is_wanted(name)) {
+        match gstreamer(&source, &target) {
+            Ok(it) => there.extend(GSTREAMER.map(|(name, transport)| Contender { name, transport, ..it.clone() })),
+            Err(e) => absent.push(("GStreamer unixfdsink, shmsink", e)),
         }
-        Err(e) => absent.push(("iceoryx2", e)),
     }
-    absent.extend([
-        ("EdgeFirst VideoStream", "its crate and its Python package load libvideostream.so, which is in no registry"),
-        ("PipeWire", "it shares a camera's buffers through a daemon and a session manager, which this command does not set up"),
-        ("crate v4l, MmapStream", "it copies out of a camera in one process, and this machine's run has no camera"),
-    ].map(|(name, why)| (name, why.to_string())));
+    if ICEORYX2.iter().any(|(name, _)| is_wanted(name)) {
+        let program = target.join("release/iceoryx2");
+        match rust(&source, &target, "iceoryx2", &["--features", "iceoryx2"]) {
+            Ok(()) => there.extend(ICEORYX2.map(|(name, transport)| contender(name, transport, &program))),
+            Err(e) => absent.push(("iceoryx2", e)),
+        }
+    }
+    absent.extend(ABSENT.map(|(name, why)| (name, why.to_string())));
     for (name, why) in &absent {
         say!("NOT MEASURED: {name}: {why}");
     }
+    there.retain(|c| is_wanted(c.name));
     Ok(Contenders { there, absent, floor })
 }
 

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{ensure, Need};
 use crate::{say, Res};
-use build::Contender;
 use figures::{Figures, Key};
 use turn::Scene;
 
@@ -77,22 +76,19 @@ impl Size {
 
 pub fn rivals(workspace: &Path, wish: &Wish) -> Res<i32> {
     ensure(&[Need("cc", "gcc"), Need("strace", "strace")])?;
-    let all = build::build(workspace)?;
-    let is_wanted =
-        |c: &&Contender| wish.contenders.is_empty() || wish.contenders.iter().any(|w| c.name.contains(w.as_str()));
-    let contenders: Vec<&Contender> = all.there.iter().filter(is_wanted).collect();
+    let all = build::build(workspace, &wish.contenders)?;
+    let contenders = &all.there;
     if contenders.is_empty() {
-        let names: Vec<&str> = all.there.iter().map(|c| c.name).collect();
-        return Err(format!("no such contender; there are: {}", names.join("; ")));
+        return Err(format!("no contender's name contains {}", wish.contenders.join(", ")));
     }
     let begun = Instant::now();
-    let mut figures = Figures::new(wish, &all, turn::physics(&all)?);
+    let mut figures = Figures::new(wish, &all, turn::physics(&all.floor)?);
     for turn in 0..wish.turns {
         for key in keys(wish) {
             say!("turn {} of {}, {key}, after {} s", turn + 1, wish.turns, begun.elapsed().as_secs());
             for at in 0..contenders.len() {
                 // Nobody is always first.
-                let contender = contenders[(at + turn) % contenders.len()];
+                let contender = &contenders[(at + turn) % contenders.len()];
                 // Calls do not depend on pixels; tracing slows, so it comes behind the figure's time.
                 let trace = turn == 0 && !key.reads && key.size == wish.sizes[0];
                 let scene = Scene { contender, key, window: wish.window, trace };
@@ -103,7 +99,7 @@ pub fn rivals(workspace: &Path, wish: &Wish) -> Res<i32> {
             }
         }
         for fps in paces(wish) {
-            for contender in &contenders {
+            for contender in contenders {
                 figures.add_source(contender, fps, turn::source_alone(contender, fps, wish.window)?);
             }
         }

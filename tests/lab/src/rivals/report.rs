@@ -2,14 +2,13 @@
 
 use std::fmt::Write;
 
-use super::build::{FLOOR, OURS};
+use super::build::{FLOOR, OURS, UNIXFD};
 use super::figures::{Figures, Key, Row};
 use super::FLAT;
 use crate::Res;
 
 const BEGIN: &str = "<!-- cargo lab rivals: begin -->";
 const END: &str = "<!-- cargo lab rivals: end -->";
-const UNIXFD: &str = "GStreamer unixfdsink";
 
 /// Puts the tables where the page has its two marks.
 pub fn insert(page: &str, tables: &str) -> Res<String> {
@@ -195,7 +194,7 @@ fn flat(out: &mut String, figures: &Figures) -> std::fmt::Result {
     let Some(first) = flat_rows(figures, OURS).first().map(|r| r.key) else { return Ok(()) };
     writeln!(
         out,
-        "\n### Over size, {} frames a second, {} consumers that only receive\n\nCPU of all without the source, µs a \
+        "\n### Over size\n\n{} frames a second, {} consumers that only receive: CPU of all without the source, µs a \
          frame.\n\n| contender | 640x360 | 1920x1080 | 3840x2160 | last to first |\n|---|---|---|---|---|",
         first.size.fps, first.consumers
     )?;

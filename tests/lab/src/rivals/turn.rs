@@ -1,9 +1,9 @@
 //! One contender, one turn: processes started, left to run, looked at from outside, ended.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::build::{Contender, Contenders};
+use super::build::Contender;
 use super::figures::Key;
 use super::process::{count_calls, now_ns, shared_kb, Process};
 use super::{Size, SIZES};
@@ -144,10 +144,9 @@ pub struct Physics {
     pub copy_us: Vec<(Size, f64)>,
 }
 
-pub fn physics(all: &Contenders) -> Res<Physics> {
-    let floor = all.there.iter().find(|c| c.is_floor()).ok_or("there is no floor")?;
+pub fn physics(floor: &Contender) -> Res<Physics> {
     let ask = |transport, size| -> Res<f64> {
-        let text = output(&mut floor.command("produce", transport, &all.floor, size, 1, false))?;
+        let text = output(&mut floor.command("produce", transport, Path::new("-"), size, 1, false))?;
         let ns = text.lines().find_map(|l| l.strip_prefix("ns ")?.parse::<f64>().ok());
         Ok(ns.ok_or(format!("the floor says nothing of its {transport}"))? / 1e3)
     };
