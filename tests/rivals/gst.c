@@ -79,7 +79,9 @@ static void produce(const struct job *job)
     GstAllocator *allocator = strcmp(job->transport, "unixfd") == 0 ? gst_fd_allocator_new() : NULL;
     GstBuffer *buffers[MAX_POOL];
     uint8_t *pixels[MAX_POOL];
-    for (unsigned i = 0; i < job->pool; i++) {
+    /* A copied frame goes back at once. */
+    unsigned count = allocator ? job->pool : 4;
+    for (unsigned i = 0; i < count; i++) {
         buffers[i] = gst_buffer_new();
         gst_buffer_append_memory(buffers[i], memory_of(job, allocator, &pixels[i]));
     }
@@ -91,10 +93,10 @@ static void produce(const struct job *job)
         if (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0)
             continue;
         unsigned slot = 0;
-        while (slot < job->pool && GST_MINI_OBJECT_REFCOUNT_VALUE(buffers[slot]) > 1)
+        while (slot < count && GST_MINI_OBJECT_REFCOUNT_VALUE(buffers[slot]) > 1)
             slot++;
         uint64_t stamp[2] = {sequence++, now_ns()};
-        if (slot == job->pool)
+        if (slot == count)
             continue; /* all are held: the frame is lost */
         /* shm carries bytes and nothing else, unixfd carries a buffer's numbers. */
         if (shm)
