@@ -54,7 +54,7 @@ fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
         )?;
         for key in keys.iter().filter(|k| (k.size, k.reads) == (job.size, job.reads)) {
             let rows = figures.rows(*key);
-            let ours = rows.iter().find(|r| r.name == OURS).map(|r| r.net);
+            let ours = rows.iter().find(|r| r.name == OURS);
             for row in &rows {
                 line(out, row, ours)?;
             }
@@ -69,10 +69,18 @@ fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
     Ok(())
 }
 
-fn line(out: &mut String, row: &Row, ours: Option<f64>) -> std::fmt::Result {
+fn line(out: &mut String, row: &Row, ours: Option<&Row>) -> std::fmt::Result {
     let [whole, least, most] = row.whole;
     let ratio = match ours {
-        Some(ours) if row.name != OURS && row.net > 0.0 => format!("{:.2}", ours / row.net),
+        Some(ours) if row.name != OURS && row.net > 0.0 => {
+            // Whoever loses frames for want of CPU has none to compare.
+            let is_overloaded = ours.received.min(row.received) < 95.0;
+            if is_overloaded {
+                "–".into()
+            } else {
+                format!("{:.2}", ours.net / row.net)
+            }
+        }
         _ => String::new(),
     };
     let latency = |q| row.latency(q).map_or("–".into(), |us| format!("{us:.0}"));

@@ -12,7 +12,7 @@ use crate::Res;
 
 /// Until caches are warm and everybody is in step.
 const SETTLE: Duration = Duration::from_millis(400);
-const TRACE: Duration = Duration::from_millis(1500);
+const TRACE: Duration = Duration::from_millis(1000);
 
 pub struct Scene<'a> {
     pub contender: &'a Contender,
