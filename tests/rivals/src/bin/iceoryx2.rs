@@ -62,7 +62,8 @@ fn main() -> Result<()> {
     say_ready()?;
     while !job.is_over() {
         next += job.interval();
-        if clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &TimeSpec::from(next)).is_err() {
+        if clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &TimeSpec::from(next)).is_err()
+        {
             continue;
         }
         if job.is_source_alone {
