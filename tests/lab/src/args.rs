@@ -109,7 +109,8 @@ Needs to be root for the system calls, if ptrace is restricted.
   --size         1080p (at 30 frames a second) or 4k (at 60), default both
   --turns        default 3
   --quick        one short turn: to see that all works
-  --update-docs  put the tables and plots into docs/performance.md and docs/performance/";
+  --update-docs  put the tables and plots into docs/performance.md and docs/performance/, and that of
+                 cargo bench --bench copy_vs_zero_copy, which takes two more minutes";
 
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);

@@ -16,7 +16,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::exec::{ensure, Need};
+use crate::cargo::cargo;
+use crate::exec::{ensure, output, Need};
 use crate::{say, Res};
 use figures::{Figures, Key};
 use turn::Scene;
@@ -109,24 +110,35 @@ pub fn rivals(workspace: &Path, wish: &Wish) -> Res<i32> {
         figures.upsets.push((contender.name, upset::run(contender)));
     }
     figures.seconds = begun.elapsed().as_secs();
-    let target = workspace.join("target");
-    let write = |path: &Path, text: &str| fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
-    let path = target.join("rivals.json");
+    let path = workspace.join("target/rivals.json");
     write(&path, &json::of(&figures))?;
     let tables = report::tables(&figures);
     print!("{tables}");
     println!("{}", path.display());
     if wish.update_docs {
-        let folder = workspace.join("docs/performance");
-        fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        for (name, picture) in plot::all(&figures) {
-            write(&folder.join(format!("{name}.svg")), &picture)?;
-        }
-        let page = workspace.join("docs/performance.md");
-        let text = fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
-        write(&page, &report::insert(&text, &tables)?)?;
+        update_docs(workspace, &figures, &tables)?;
     }
     Ok(0)
+}
+
+fn write(path: &Path, text: &str) -> Res<()> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// The tables and plots, and the table of the bench `copy_vs_zero_copy`, which is run for it.
+fn update_docs(workspace: &Path, figures: &Figures, tables: &str) -> Res<()> {
+    let folder = workspace.join("docs/performance");
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for (name, picture) in plot::all(figures) {
+        write(&folder.join(format!("{name}.svg")), &picture)?;
+    }
+    say!("running cargo bench --bench copy_vs_zero_copy");
+    let printed = output(cargo(workspace).args(["bench", "--quiet", "--bench", "copy_vs_zero_copy"]))?;
+    let copies: String = printed.lines().filter(|l| l.starts_with('|')).map(|l| format!("{l}\n")).collect();
+    let page = workspace.join("docs/performance.md");
+    let text = fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
+    let text = report::insert(&text, "cargo lab rivals", tables)?;
+    write(&page, &report::insert(&text, "copy_vs_zero_copy", &copies)?)
 }
 
 fn keys(wish: &Wish) -> Vec<Key> {

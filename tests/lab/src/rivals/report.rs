@@ -7,15 +7,13 @@ use super::figures::{Figures, Key, Row};
 use super::FLAT;
 use crate::Res;
 
-const BEGIN: &str = "<!-- cargo lab rivals: begin -->";
-const END: &str = "<!-- cargo lab rivals: end -->";
-
-/// Puts the tables where the page has its two marks.
-pub fn insert(page: &str, tables: &str) -> Res<String> {
-    let missing = || format!("docs/performance.md has lost its lines {BEGIN} and {END}");
-    let (head, rest) = page.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, tail) = rest.split_once(END).ok_or_else(missing)?;
-    Ok(format!("{head}{BEGIN}\n\n{tables}\n{END}{tail}"))
+/// Puts a text where the page has the two marks for it.
+pub fn insert(page: &str, name: &str, text: &str) -> Res<String> {
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let missing = || format!("docs/performance.md has lost its lines {begin} and {end}");
+    let (head, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, tail) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{head}{begin}\n\n{}\n\n{end}{tail}", text.trim_end()))
 }
 
 pub fn tables(figures: &Figures) -> String {
@@ -240,10 +238,10 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let new = insert(&page, "new").unwrap();
-        assert_eq!(new, format!("a\n{BEGIN}\n\nnew\n{END}\nb\n"));
-        assert_eq!(insert(&new, "new").unwrap(), new);
-        assert!(insert("a", "new").is_err());
+        let page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n";
+        let new = insert(page, "x", "new\n").unwrap();
+        assert_eq!(new, "a\n<!-- x: begin -->\n\nnew\n\n<!-- x: end -->\nb\n");
+        assert_eq!(insert(&new, "x", "new").unwrap(), new);
+        assert!(insert(&new, "y", "new").is_err());
     }
 }
