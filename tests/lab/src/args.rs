@@ -110,7 +110,7 @@ Needs to be root for the system calls, if ptrace is restricted.
   --turns        default 3
   --quick        one short turn: to see that all works
   --update-docs  put the tables and plots into docs/performance.md and docs/performance/, and that of
-                 cargo bench --bench copy_vs_zero_copy, which takes two more minutes";
+                 cargo bench --bench copy_vs_zero_copy, two more minutes; whole runs only";
 
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
@@ -161,7 +161,7 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         }
         "rivals" => {
             none_left(&options.rest)?;
-            Ok(Command::Rivals(rivals(options)))
+            Ok(Command::Rivals(rivals(options)?))
         }
         _ => {
             none_left(&options.rest)?;
@@ -260,7 +260,7 @@ fn run(mut options: Options) -> Result<Command, String> {
     }))
 }
 
-fn rivals(options: Options) -> Wish {
+fn rivals(options: Options) -> Result<Wish, String> {
     let mut wish = Wish { contenders: options.contenders, update_docs: options.update_docs, ..Wish::default() };
     if options.quick {
         (wish.turns, wish.window) = (1, wish.window / 2);
@@ -270,7 +270,11 @@ fn rivals(options: Options) -> Wish {
     if !options.sizes.is_empty() {
         wish.sizes = options.sizes;
     }
-    wish
+    let all = Wish { update_docs: true, turns: wish.turns, ..Wish::default() };
+    if wish.update_docs && wish != all {
+        return Err("--update-docs is for whole runs: only --turns goes with it".into());
+    }
+    Ok(wish)
 }
 
 fn guest(name: &Option<String>) -> Result<Arch, String> {
@@ -352,6 +356,7 @@ mod tests {
             ("rival --turns 0", "--turns 0"),
             ("rivals --consumers 3,x", "--consumers 3,x"),
             ("rivals --size 8k", "--size 8k"),
+            ("rivals --quick --update-docs", "whole runs"),
         ] {
             let error = parse(&words(line)).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
