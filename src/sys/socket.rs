@@ -130,20 +130,18 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
     if fds.len() > MAX_FDS {
         return Err(Errno::EINVAL);
     }
-    {
-        let payload = (fds.len() * size_of::<RawFd>()) as u32;
-        msg.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
-        // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
-        unsafe {
-            msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
-            let header = libc::CMSG_FIRSTHDR(&msg);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
-            for (i, f) in fds.iter().enumerate() {
-                ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
-            }
+    let payload = (fds.len() * size_of::<RawFd>()) as u32;
+    msg.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
+    // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
+    unsafe {
+        msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
+        let header = libc::CMSG_FIRSTHDR(&msg);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
+        for (i, f) in fds.iter().enumerate() {
+            ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
         }
     }
     // SAFETY: `msg` points at `iov`, `bytes` and `control`, all alive for the call; sendmsg only reads them.

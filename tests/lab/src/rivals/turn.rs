@@ -8,7 +8,7 @@ use super::figures::Key;
 use super::process::{count_calls, now_ns, shared_kb, Process};
 use super::{Size, SIZES};
 use crate::exec::output;
-use crate::Res;
+use crate::{say, Res};
 
 /// Until caches are warm and everybody is in step.
 const SETTLE: Duration = Duration::from_millis(400);
@@ -99,7 +99,11 @@ impl Scene<'_> {
             running.consumers.iter().chain([&running.producer]).map(|process| process.private_kb()).sum();
         let memory_mb = (private + shared_kb() - shared_before) / 1024.0;
         let fps = f64::from(self.key.size.fps);
-        let calls = if self.trace { Some(self.calls(&running)?) } else { None };
+        let calls = match self.trace {
+            // Not everybody may trace.
+            true => self.calls(&running).map_err(|e| say!("system calls are NOT MEASURED: {e}")).ok(),
+            false => None,
+        };
         let frames = fps * (ended_ns - begun_ns) as f64 / 1e9;
         let in_time = |s: &&Sample| (begun_ns..ended_ns).contains(&s.received_ns);
         let seen = running.finish();
