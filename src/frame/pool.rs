@@ -23,14 +23,21 @@ pub struct Pool {
 
 #[derive(Debug, Default)]
 struct FreeList {
-    // In order of return, so that memory rotates and a late reader of a freed slot is found out early.
-    slots: Mutex<VecDeque<usize>>,
+    state: Mutex<FreeState>,
     returned: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct FreeState {
+    // In order of return, so that memory rotates and a late reader of a freed slot is found out early.
+    slots: VecDeque<usize>,
+    /// A notification is a system call even if nobody waits.
+    waiting: usize,
+}
+
 impl FreeList {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<usize>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, FreeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,8 +45,12 @@ struct FreeListHome(Arc<FreeList>);
 
 impl Home for FreeListHome {
     fn take_back(&self, slot: usize) {
-        self.0.lock().push_back(slot);
-        self.0.returned.notify_one();
+        let mut free = self.0.lock();
+        free.slots.push_back(slot);
+        if free.waiting > 0 {
+            drop(free);
+            self.0.returned.notify_one();
+        }
     }
 }
 
@@ -78,7 +89,10 @@ impl Pool {
     }
 
     fn of(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>) -> Self {
-        let free = Arc::new(FreeList { slots: Mutex::new((0..memory.len()).collect()), returned: Condvar::new() });
+        let free = Arc::new(FreeList {
+            state: Mutex::new(FreeState { slots: (0..memory.len()).collect(), waiting: 0 }),
+            returned: Condvar::new(),
+        });
         let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListHome(Arc::clone(&free))));
         Self { buffers, free }
     }
@@ -90,7 +104,7 @@ impl Pool {
 
     /// Leases a free slot; `None` if all are leased. No system call, no allocation.
     pub fn try_acquire(&self) -> Option<FrameMut> {
-        let slot = self.free.lock().pop_front()?;
+        let slot = self.free.lock().slots.pop_front()?;
         self.buffers.lend(slot)
     }
 
@@ -99,7 +113,7 @@ impl Pool {
         let deadline = Instant::now().checked_add(timeout);
         let mut free = self.free.lock();
         loop {
-            if let Some(slot) = free.pop_front() {
+            if let Some(slot) = free.slots.pop_front() {
                 drop(free);
                 return self.buffers.lend(slot);
             }
@@ -107,7 +121,9 @@ impl Pool {
             if left.is_zero() {
                 return None;
             }
+            free.waiting += 1;
             free = self.free.returned.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner).0;
+            free.waiting -= 1;
         }
     }
 }

@@ -121,6 +121,12 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno>
 /// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: nothing
 /// was sent, the peer's queue is full or (ETOOMANYREFS) this user has too many descriptors under way.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if fds.is_empty() {
+        let (data, len) = (bytes.as_ptr().cast(), bytes.len());
+        // SAFETY: `data` and `len` are those of `bytes`, which send only reads.
+        return sent(retry(|| Errno::result(unsafe { libc::send(fd.as_raw_fd(), data, len, flags) })));
+    }
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain old data, all zeroes is valid.
@@ -130,25 +136,26 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
     if fds.len() > MAX_FDS {
         return Err(Errno::EINVAL);
     }
-    if !fds.is_empty() {
-        let payload = (fds.len() * size_of::<RawFd>()) as u32;
-        msg.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
-        // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
-        unsafe {
-            msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
-            let header = libc::CMSG_FIRSTHDR(&msg);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
-            for (i, f) in fds.iter().enumerate() {
-                ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
-            }
+    let payload = (fds.len() * size_of::<RawFd>()) as u32;
+    msg.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
+    // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
+    unsafe {
+        msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
+        let header = libc::CMSG_FIRSTHDR(&msg);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(payload) as _;
+        for (i, f) in fds.iter().enumerate() {
+            ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
         }
     }
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: `msg` points at `iov`, `bytes` and `control`, all alive for the call; sendmsg only reads them.
-    match retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })) {
+    sent(retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })))
+}
+
+fn sent(result: Result<libc::ssize_t, Errno>) -> Result<bool, Errno> {
+    match result {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => Ok(false),
         Err(e) => Err(e),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::arch::Arch;
+use crate::rivals::{Size, Wish, SIZES};
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
@@ -10,6 +11,7 @@ pub enum Command {
     Run(Run),
     Shell { arch: Arch, modules: Vec<String> },
     Rival { frames: u32, turns: u32 },
+    Rivals(Wish),
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -39,6 +41,7 @@ usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FIL
        cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
        cargo lab rival [--frames N] [--turns N]
+       cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -93,6 +96,22 @@ fetched into the lab's cache.
   --frames    frames of the short runs, default 200; the long ones have three times as many
   --turns     how often, default 2";
 
+const RIVALS: &str = "\
+cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
+
+Shares the same frames by framelease and by others on this machine, in one run, and compares CPU, latency, system calls,
+memory, and what one stopped or killed consumer does to the others. Fetches GStreamer (Debian 13's) into the lab's cache
+and builds the contenders of tests/rivals. Some 10 minutes; prints the tables, which are in target/rivals.json too.
+Needs to be root for the system calls, if ptrace is restricted.
+
+  --contender    only those whose name contains this; may be repeated
+  --consumers    how many, default 1,3,8
+  --size         1080p (at 30 frames a second) or 4k (at 60), default both
+  --turns        default 3
+  --quick        one short turn: to see that all works
+  --update-docs  put the tables and plots into docs/performance.md and docs/performance/, and that of
+                 cargo bench --bench copy_vs_zero_copy, two more minutes; whole runs only";
+
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
 
@@ -104,6 +123,11 @@ struct Options {
     timeout: Option<Duration>,
     frames: Option<u32>,
     turns: Option<u32>,
+    contenders: Vec<String>,
+    consumers: Option<Vec<u32>>,
+    sizes: Vec<Size>,
+    quick: bool,
+    update_docs: bool,
     rest: Vec<String>,
 }
 
@@ -116,9 +140,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "run" => (RUN, &["--arch", "--modules", "--timeout"]),
         "shell" => (SHELL, &["--arch", "--modules"]),
         "rival" => (RIVAL, &["--frames", "--turns"]),
+        "rivals" => (RIVALS, &["--contender", "--consumers", "--size", "--turns", "--quick", "--update-docs"]),
         "fetch" => (FETCH, &["--arch"]),
         "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
-        other => return Err(format!("no command \"{other}\": test, run, shell, rival or fetch")),
+        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals or fetch")),
     };
     let Some(options) = options(command, args, takes)? else {
         return Ok(Command::Help(help));
@@ -133,6 +158,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "rival" => {
             none_left(&options.rest)?;
             Ok(Command::Rival { frames: options.frames.unwrap_or(200), turns: options.turns.unwrap_or(2) })
+        }
+        "rivals" => {
+            none_left(&options.rest)?;
+            Ok(Command::Rivals(rivals(options)?))
         }
         _ => {
             none_left(&options.rest)?;
@@ -170,10 +199,27 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
             let known = takes.join(", ");
             return Err(format!("cargo lab {command} has no option {name}, only {known}, --help"));
         }
+        if name == "--quick" || name == "--update-docs" {
+            *(if name == "--quick" { &mut found.quick } else { &mut found.update_docs }) = true;
+            continue;
+        }
         let value = inline.or_else(|| words.next().cloned()).ok_or_else(|| format!("{name} needs a value"))?;
         match name {
             "--arch" => found.arch = Some(value),
             "--modules" => found.modules.push(value),
+            "--contender" => found.contenders.push(value),
+            "--consumers" => {
+                // As many as the contenders' pools have room for.
+                let number = |n: &str| n.parse().ok().filter(|n| (1..=16).contains(n));
+                let numbers: Option<Vec<u32>> = value.split(',').map(number).collect();
+                found.consumers =
+                    Some(numbers.ok_or_else(|| format!("--consumers {value}: not numbers from 1 to 16"))?);
+            }
+            "--size" => found.sizes.push(match value.to_ascii_lowercase().as_str() {
+                "1080p" => SIZES[0],
+                "4k" => SIZES[1],
+                _ => return Err(format!("--size {value}: there are 1080p and 4k")),
+            }),
             "--frames" | "--turns" => {
                 let number = value.parse().ok().filter(|n| (1..=100_000).contains(n));
                 let number = number.ok_or_else(|| format!("{name} {value}: not a number from 1 to 100000"))?;
@@ -212,6 +258,23 @@ fn run(mut options: Options) -> Result<Command, String> {
         example,
         args: options.rest,
     }))
+}
+
+fn rivals(options: Options) -> Result<Wish, String> {
+    let mut wish = Wish { contenders: options.contenders, update_docs: options.update_docs, ..Wish::default() };
+    if options.quick {
+        (wish.turns, wish.window) = (1, wish.window / 2);
+    }
+    wish.turns = options.turns.map_or(wish.turns, |n| n as usize);
+    wish.consumers = options.consumers.unwrap_or(wish.consumers);
+    if !options.sizes.is_empty() {
+        wish.sizes = options.sizes;
+    }
+    let all = Wish { update_docs: true, turns: wish.turns, ..Wish::default() };
+    if wish.update_docs && wish != all {
+        return Err("--update-docs is for whole runs: only --turns goes with it".into());
+    }
+    Ok(wish)
 }
 
 fn guest(name: &Option<String>) -> Result<Arch, String> {
@@ -271,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn rivals_can_be_narrowed() {
+        let parsed = parse(&words("rivals --quick --consumers 1,3 --size 4K --contender floor --turns 2"));
+        let Ok(Command::Rivals(wish)) = parsed else { panic!() };
+        assert_eq!((wish.consumers, wish.sizes, wish.turns), (vec![1, 3], vec![SIZES[1]], 2));
+        assert_eq!(wish.contenders, ["floor"]);
+        assert_eq!(parse(&words("rivals")), Ok(Command::Rivals(Wish::default())));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("tset", "tset"),
@@ -282,6 +354,9 @@ mod tests {
             ("shell --arch", "needs a value"),
             ("shell now", "\"now\""),
             ("rival --turns 0", "--turns 0"),
+            ("rivals --consumers 3,x", "--consumers 3,x"),
+            ("rivals --size 8k", "--size 8k"),
+            ("rivals --quick --update-docs", "whole runs"),
         ] {
             let error = parse(&words(line)).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

@@ -20,6 +20,7 @@ mod prepare;
 mod promises;
 mod qemu;
 mod rival;
+mod rivals;
 mod run;
 mod shell;
 mod signals;
@@ -56,6 +57,7 @@ fn main() {
         Command::Test { where_, filter, timeout } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
+        Command::Rivals(wish) => rivals::rivals(&workspace(), &wish),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Fetch { archs } => {
             archs.into_iter().try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop)).map(|()| 0)

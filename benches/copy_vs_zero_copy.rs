@@ -1,0 +1,252 @@
+//! The same frames to other processes with and without copies: what each byte costs.
+//!
+//! Every way is a process of its own with its consumers as children; user and system time of all of them count.
+//! Each runs twice, short and long: the difference is what a frame costs, without starting up. Frames go as fast as the
+//! slowest consumer takes them, none is lost. `docs/performance.md` says how to read it.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use framelease::dmabuf::{cpu_bytes, Allocator, DmaBuf, DEFAULT_WAIT};
+use framelease::format::{FourCc, Layout, Size};
+use framelease::frame::{Frame, Pool};
+use framelease::share::{Event, Policy, Publisher, Subscriber};
+use nix::sys::resource::{getrusage, UsageWho};
+use nix::sys::time::TimeValLike;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const SIZES: [Size; 3] = [Size::new(640, 360), Size::new(1920, 1080), Size::new(3840, 2160)];
+const CONSUMERS: [usize; 2] = [1, 3];
+const TURNS: usize = 3;
+const SHORT: u64 = 30;
+const TIMEOUT: Duration = Duration::from_secs(10);
+const PAGE: usize = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The source's own buffers; consumers hand them to devices.
+    ZeroCopy,
+    /// One copy into shared memory; consumers take the copy as it is.
+    CopyOnce,
+    /// One copy into shared memory, and one out of it in each consumer: what it takes to feed a device from there.
+    CopyInAndOut,
+    /// Zero-copy, and each consumer looks at a byte of each page, through the mapping that it keeps.
+    LookMapped,
+    /// The trap: as before, through a mapping that is made and thrown away with each frame.
+    LookMapPerFrame,
+}
+
+const WAYS: [Way; 5] = [Way::ZeroCopy, Way::CopyOnce, Way::CopyInAndOut, Way::LookMapped, Way::LookMapPerFrame];
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::CopyOnce => "copy-once-and-map",
+            Self::CopyInAndOut => "copy-in-and-out",
+            Self::LookMapped => "look-mapped",
+            Self::LookMapPerFrame => "look-map-per-frame",
+        }
+    }
+
+    fn of(name: &str) -> Result<Self> {
+        WAYS.into_iter().find(|way| way.name() == name).ok_or_else(|| format!("no way {name}").into())
+    }
+
+    /// Frames of the long run: what is cheap needs many, to stand out from starting up.
+    fn frames(self) -> u64 {
+        match self {
+            Self::ZeroCopy | Self::LookMapped => 3000,
+            _ => 150,
+        }
+    }
+
+    fn copies_in(self) -> bool {
+        matches!(self, Self::CopyOnce | Self::CopyInAndOut)
+    }
+}
+
+fn pool(size: Size, count: usize) -> Result<Pool> {
+    Ok(Pool::new(&Allocator::Memfd, Layout::packed(FourCc::new(b"NV12"), size)?, count)?)
+}
+
+/// The publisher's process. Prints how many bytes it copied for a frame.
+fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<()> {
+    let socket = folder.join(format!("socket-{}", std::process::id()));
+    let shared = pool(size, consumers * 2 + 4)?;
+    // Filled once, as a device would have filled them.
+    let source = pool(size, if way.copies_in() { 4 } else { 1 })?;
+    let fill = vec![16; source.buffers().layout().memory_bytes()[0] as usize];
+    for pool in [&shared, &source] {
+        let mut all = Vec::new();
+        while let Some(mut frame) = pool.try_acquire() {
+            frame.write(DEFAULT_WAIT)?.copy_payload(0, &fill)?;
+            all.push(frame);
+        }
+    }
+    let mut publisher = Publisher::builder(&socket).bind()?;
+    publisher.announce(shared.buffers())?;
+    let child = || {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--consume", way.name()]).arg(&socket).stdin(Stdio::null()).spawn()
+    };
+    let mut children = (0..consumers).map(|_| child()).collect::<std::io::Result<Vec<_>>>()?;
+    while publisher.active() < consumers {
+        publisher.wait(Duration::from_millis(10))?;
+        if children.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some())) {
+            return Err("a consumer ended too early".into());
+        }
+    }
+    let before = cpu_bytes();
+    for sequence in 0..frames {
+        let mut frame = shared.try_acquire().ok_or("every shared buffer is leased")?;
+        if way.copies_in() {
+            let from = source.try_acquire().ok_or("every buffer is leased")?.freeze_full(0, 0);
+            frame.write(DEFAULT_WAIT)?.copy_frame(&from.read(DEFAULT_WAIT)?)?;
+        }
+        publisher.publish(frame.freeze_full(sequence, 0), TIMEOUT)?;
+    }
+    println!("{}", (cpu_bytes().written - before.written) / frames);
+    if !publisher.end_stream(TIMEOUT)? {
+        return Err("a consumer does not take the end".into());
+    }
+    match children.iter_mut().all(|c| c.wait().is_ok_and(|status| status.success())) {
+        true => Ok(()),
+        false => Err("a consumer failed".into()),
+    }
+}
+
+fn consume(way: Way, socket: &Path) -> Result<()> {
+    let mut subscriber = Subscriber::builder(socket).policy(Policy::Block).connect(TIMEOUT)?;
+    let mut device: Option<Pool> = None;
+    loop {
+        match subscriber.next(TIMEOUT)? {
+            Some(Event::Frame(frame)) => match way {
+                Way::ZeroCopy | Way::CopyOnce => {}
+                Way::CopyInAndOut => {
+                    let size = frame.layout().size();
+                    let device = match &device {
+                        Some(device) => device,
+                        None => device.insert(pool(size, 2)?),
+                    };
+                    let mut copy = device.try_acquire().ok_or("every buffer is leased")?;
+                    copy.write(DEFAULT_WAIT)?.copy_frame(&frame.read(DEFAULT_WAIT)?)?;
+                }
+                Way::LookMapped => look(&frame.memory()[0])?,
+                Way::LookMapPerFrame => look(&DmaBuf::from_fd(frame_fd(&frame)?)?)?,
+            },
+            Some(Event::Ended) => return Ok(()),
+            Some(_) => {}
+            None => return Err("the publisher is silent".into()),
+        }
+    }
+}
+
+/// A descriptor of its own for each frame, as programs get it that send one with each frame.
+fn frame_fd(frame: &Frame) -> Result<std::os::fd::OwnedFd> {
+    Ok(frame.memory()[0].as_fd().try_clone_to_owned()?)
+}
+
+fn look(buffer: &DmaBuf) -> Result<()> {
+    let read = buffer.read(DEFAULT_WAIT)?;
+    let mut byte = [0];
+    for at in (0..buffer.size_bytes()).step_by(PAGE) {
+        read.copy_to(at, &mut byte)?;
+        std::hint::black_box(byte);
+    }
+    Ok(())
+}
+
+/// CPU in microseconds of one process with its children, and what it printed.
+fn run(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -> Result<(f64, String)> {
+    let cpu = || -> Result<f64> {
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64)
+    };
+    let before = cpu()?;
+    let numbers = [size.width.to_string(), size.height.to_string(), consumers.to_string(), frames.to_string()];
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--produce", way.name()]).args(numbers).arg(folder).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let out = command.output()?;
+    if !out.status.success() {
+        return Err(format!("{}: {}", way.name(), out.status).into());
+    }
+    Ok((cpu()? - before, String::from_utf8_lossy(&out.stdout).trim().to_string()))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn compare() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("framelease-copies-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let done = compare_in(&folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    done
+}
+
+fn compare_in(folder: &Path) -> Result<()> {
+    let mut json = String::new();
+    println!(
+        "| consumers | size | way | CPU of all, us a frame (least to most) | to zero-copy | copied in, bytes a frame |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for consumers in CONSUMERS {
+        for size in SIZES {
+            let mut got = vec![Vec::new(); WAYS.len()];
+            let mut copied = vec![String::new(); WAYS.len()];
+            for turn in 0..TURNS {
+                for i in 0..WAYS.len() {
+                    // Nobody is always first.
+                    let at = (i + turn) % WAYS.len();
+                    let (short, _) = run(WAYS[at], size, consumers, SHORT, folder)?;
+                    let frames = WAYS[at].frames();
+                    let (long, bytes) = run(WAYS[at], size, consumers, frames, folder)?;
+                    got[at].push((long - short) / (frames - SHORT) as f64);
+                    copied[at] = bytes;
+                }
+            }
+            let base = median(&mut got[0]);
+            for ((way, us), bytes) in WAYS.iter().zip(&mut got).zip(&copied) {
+                let (middle, name) = (median(us), way.name());
+                let (least, most) = (us[0], us[us.len() - 1]);
+                let ratio = middle / base;
+                println!(
+                    "| {consumers} | {size} | {name} | {middle:.0} ({least:.0} to {most:.0}) | {ratio:.1} | {bytes} |"
+                );
+                let _ = write!(
+                    json,
+                    "{}\n  {{\"consumers\": {consumers}, \"size\": \"{size}\", \"way\": \"{name}\", \"cpu_us\": \
+                     {middle:.2}, \"least\": {least:.2}, \"most\": {most:.2}, \"copied_in_bytes\": {bytes}}}",
+                    if json.is_empty() { "" } else { "," }
+                );
+            }
+        }
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("copy_vs_zero_copy.json");
+    std::fs::write(&path, format!("[{json}\n]\n"))?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--produce", way, width, height, consumers, frames, folder] => {
+            let size = Size::new(width.parse()?, height.parse()?);
+            produce(Way::of(way)?, size, consumers.parse()?, frames.parse()?, &PathBuf::from(folder))
+        }
+        ["--consume", way, socket] => consume(Way::of(way)?, Path::new(socket)),
+        // `cargo test --benches` has no use for it.
+        _ if words.contains(&"--bench") => compare(),
+        _ => Ok(()),
+    }
+}

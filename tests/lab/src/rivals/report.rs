@@ -1,0 +1,247 @@
+//! The tables, for the terminal and for docs/performance.md.
+
+use std::fmt::Write;
+
+use super::build::{FLOOR, OURS, UNIXFD};
+use super::figures::{Figures, Key, Row};
+use super::FLAT;
+use crate::Res;
+
+/// Puts a text where the page has the two marks for it.
+pub fn insert(page: &str, name: &str, text: &str) -> Res<String> {
+    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
+    let missing = || format!("docs/performance.md has lost its lines {begin} and {end}");
+    let (head, rest) = page.split_once(&begin).ok_or_else(missing)?;
+    let (_, tail) = rest.split_once(&end).ok_or_else(missing)?;
+    Ok(format!("{head}{begin}\n\n{}\n\n{end}{tail}", text.trim_end()))
+}
+
+pub fn tables(figures: &Figures) -> String {
+    let mut out = String::new();
+    write(&mut out, figures).unwrap_or_default();
+    out
+}
+
+fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    let Figures { machine, turns, seconds, physics, .. } = figures;
+    writeln!(out, "{machine}; {turns} turns, {seconds} s in all.\n")?;
+    write!(out, "What the machine charges anybody: a 64-byte message to another process and 16 bytes back ")?;
+    write!(out, "{:.1} µs", physics.ping_us)?;
+    for (size, us) in &physics.copy_us {
+        write!(out, "; a `memcpy` of a {}x{} frame {us:.0} µs", size.width, size.height)?;
+    }
+    writeln!(out, ".")?;
+    for (name, why) in &figures.absent {
+        writeln!(out, "\nNOT MEASURED: {name}: {why}.")?;
+    }
+    budgets(out, figures)?;
+    let keys = figures.keys();
+    let mut jobs: Vec<Key> = keys.iter().filter(|k| !is_flat_only(k, &keys)).copied().collect();
+    jobs.dedup_by_key(|k| (k.size, k.reads));
+    for job in jobs {
+        let what = if job.reads { "read every pixel" } else { "only receive and release" };
+        writeln!(out, "\n### {}, consumers that {what}\n", job.size.name())?;
+        if let Some((_, us)) = physics.copy_us.iter().find(|(size, _)| *size == job.size) {
+            writeln!(out, "Beside it: one `memcpy` of the frame is {us:.0} µs, one ping {:.1} µs.\n", physics.ping_us)?;
+        }
+        writeln!(
+            out,
+            "| consumers | contender | CPU of all, µs a frame (least to most) | without its source | publisher | \
+             a consumer | ours to it | latency p50, p99, p99.9, µs | memory, MB | received |\n\
+             |---|---|---|---|---|---|---|---|---|---|"
+        )?;
+        for key in keys.iter().filter(|k| (k.size, k.reads) == (job.size, job.reads)) {
+            let rows = figures.rows(*key);
+            let ours = rows.iter().find(|r| r.name == OURS);
+            for row in &rows {
+                line(out, row, ours)?;
+            }
+        }
+    }
+    calls(out, figures)?;
+    flat(out, figures)?;
+    upsets(out, figures)?;
+    for (key, name, why) in figures.failures() {
+        writeln!(out, "\nFAILED: {name}, {key}: {why}")?;
+    }
+    Ok(())
+}
+
+fn line(out: &mut String, row: &Row, ours: Option<&Row>) -> std::fmt::Result {
+    let [whole, least, most] = row.whole;
+    let ratio = match ours {
+        Some(ours) if row.name != OURS && row.net > 0.0 => {
+            // Whoever loses frames for want of CPU has none to compare.
+            let is_overloaded = ours.received.min(row.received) < 95.0;
+            if is_overloaded {
+                "–".into()
+            } else {
+                format!("{:.2}", ours.net / row.net)
+            }
+        }
+        _ => String::new(),
+    };
+    let latency = |q| row.latency(q).map_or("–".into(), |us| format!("{us:.0}"));
+    writeln!(
+        out,
+        "| {} | {} | {whole:.0} ({least:.0} to {most:.0}) | {:.0} | {:.0} | {:.0} | {ratio} | {}, {}, {} | {:.1} | \
+         {:.0} % |",
+        row.key.consumers,
+        row.name,
+        row.net,
+        row.producer,
+        row.consumer,
+        latency(0.5),
+        latency(0.99),
+        latency(0.999),
+        row.memory_mb,
+        row.received
+    )
+}
+
+/// Each budget of the share path, what was measured, and whether it holds.
+pub struct Budget {
+    pub what: String,
+    pub limit: f64,
+    pub measured: f64,
+}
+
+impl Budget {
+    pub fn holds(&self) -> bool {
+        self.measured <= self.limit
+    }
+}
+
+pub fn budget_list(figures: &Figures) -> Vec<Budget> {
+    let mut list = Vec::new();
+    let keys = figures.keys();
+    for key in keys.iter().filter(|k| !k.reads && !is_flat_only(k, &keys)) {
+        let (at, Some(ours)) = (format!("{}, C = {}", key.size.name(), key.consumers), figures.row(*key, OURS)) else {
+            continue;
+        };
+        if let Some(floor) = figures.row(*key, FLOOR) {
+            list.push(Budget { what: format!("CPU to the floor's, {at}"), limit: 1.3, measured: ours.net / floor.net });
+            if let (Some(a), Some(b)) = (ours.latency(0.5), floor.latency(0.5)) {
+                list.push(Budget {
+                    what: format!("latency p50 above the floor's, µs, {at}"),
+                    limit: 5.0,
+                    measured: a - b,
+                });
+            }
+            if let (Some(a), Some(b)) = (ours.latency(0.99), floor.latency(0.99)) {
+                list.push(Budget { what: format!("latency p99 to the floor's, {at}"), limit: 1.3, measured: a / b });
+            }
+        }
+        if let Some(unixfd) = figures.row(*key, UNIXFD) {
+            let limit = match key.consumers {
+                0..=2 => 1.0,
+                3..=7 => 0.6,
+                _ => 0.5,
+            };
+            list.push(Budget { what: format!("CPU to unixfd's, {at}"), limit, measured: ours.net / unixfd.net });
+        }
+    }
+    let flat: Vec<f64> = flat_rows(figures, OURS).iter().map(|r| r.net).collect();
+    if let (3, Some(first), Some(last)) = (flat.len(), flat.first(), flat.last()) {
+        // Its spread over turns is as wide.
+        list.push(Budget { what: "CPU of 3840x2160 to 640x360".into(), limit: 1.15, measured: last / first });
+    }
+    list
+}
+
+fn budgets(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    let list = budget_list(figures);
+    if list.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n### Budgets\n\n| what | budget: at most | measured | holds |\n|---|---|---|---|")?;
+    for b in list {
+        let holds = if b.holds() { "yes" } else { "no" };
+        writeln!(out, "| {} | {} | {:.2} | {holds} |", b.what, b.limit, b.measured)?;
+    }
+    Ok(())
+}
+
+fn calls(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    let traced = |key: &Key| figures.rows(*key).into_iter().any(|r| r.calls.is_some());
+    let keys: Vec<Key> = figures.keys().into_iter().filter(traced).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n### System calls a frame\n\nCounted by `strace -f -c` after the figure's time: publisher, one consumer.\n"
+    )?;
+    let heads: String = keys.iter().map(|k| format!(" C = {} |", k.consumers)).collect();
+    writeln!(out, "| contender |{heads}\n|---|{}", "---|".repeat(keys.len()))?;
+    for name in &figures.names {
+        let cell = |key: &Key| match figures.row(*key, name).and_then(|r| r.calls) {
+            Some((producer, consumer)) => format!(" {producer:.1}, {consumer:.1} |"),
+            None => " – |".into(),
+        };
+        let cells: String = keys.iter().map(cell).collect();
+        writeln!(out, "| {name} |{cells}")?;
+    }
+    Ok(())
+}
+
+/// One pace, one number of consumers, three sizes.
+pub fn flat_rows(figures: &Figures, name: &'static str) -> Vec<Row> {
+    let consumers = figures.keys().into_iter().find(|k| k.size == FLAT[0]).map_or(0, |k| k.consumers);
+    FLAT.iter().filter_map(|&size| figures.row(Key { size, consumers, reads: false }, name)).collect()
+}
+
+/// Measured for the curve over sizes alone.
+fn is_flat_only(key: &Key, keys: &[Key]) -> bool {
+    !key.reads && FLAT.contains(&key.size) && !keys.contains(&Key { reads: true, ..*key })
+}
+
+fn flat(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    let Some(first) = flat_rows(figures, OURS).first().map(|r| r.key) else { return Ok(()) };
+    writeln!(
+        out,
+        "\n### Over size\n\n{} frames a second, {} consumers that only receive: CPU of all without the source, µs a \
+         frame.\n\n| contender | 640x360 | 1920x1080 | 3840x2160 | last to first |\n|---|---|---|---|---|",
+        first.size.fps, first.consumers
+    )?;
+    for name in &figures.names {
+        let rows = flat_rows(figures, name);
+        if let [a, b, c] = &rows[..] {
+            writeln!(out, "| {name} | {:.0} | {:.0} | {:.0} | {:.2} |", a.net, b.net, c.net, c.net / a.net)?;
+        }
+    }
+    Ok(())
+}
+
+fn upsets(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    if figures.upsets.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n### Frames lost by the others\n\n1080p at 30, three consumers, once: one is stopped for 10 s and continued, \
+         another one is killed. Of the others, the one that lost most.\n\n\
+         | contender | while one was stopped | after one was killed |\n|---|---|---|"
+    )?;
+    for (name, upset) in &figures.upsets {
+        match upset {
+            Ok(u) => writeln!(out, "| {name} | {} of {} | {} of {} |", u.stop.0, u.stop.1, u.kill.0, u.kill.1)?,
+            Err(e) => writeln!(out, "| {name} | NOT MEASURED: {e} | |")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let page = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n";
+        let new = insert(page, "x", "new\n").unwrap();
+        assert_eq!(new, "a\n<!-- x: begin -->\n\nnew\n\n<!-- x: end -->\nb\n");
+        assert_eq!(insert(&new, "x", "new").unwrap(), new);
+        assert!(insert(&new, "y", "new").is_err());
+    }
+}
