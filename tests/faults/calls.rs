@@ -95,6 +95,8 @@ calls! {
     connect(fd: c_int, address: Ptr, len: u32) = SYS_connect(fd, address, len), EINTR EAGAIN ECONNREFUSED;
     accept4(fd: c_int, address: Ptr, len: Ptr, flags: c_int) = SYS_accept4(fd, address, len, flags),
         EINTR EAGAIN ECONNABORTED EMFILE ENFILE ENOMEM;
+    send(fd: c_int, bytes: Ptr, len: usize, flags: c_int) = SYS_sendto(fd, bytes, len, flags, NULL, NULL),
+        EINTR EAGAIN ENOMEM EPIPE ECONNRESET;
     sendmsg(fd: c_int, message: Ptr, flags: c_int) = SYS_sendmsg(fd, message, flags),
         EINTR EAGAIN ENOMEM ETOOMANYREFS EPIPE ECONNRESET;
     recvmsg(fd: c_int, message: Ptr, flags: c_int) = SYS_recvmsg(fd, message, flags), EINTR EAGAIN ENOMEM ECONNRESET;
