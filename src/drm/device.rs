@@ -20,6 +20,9 @@ use crate::sys;
 /// The major number of every DRM node (`Documentation/admin-guide/devices.txt`).
 const DRM_MAJOR: u64 = 226;
 
+/// A read that leaves this much room has left no event behind.
+const LARGEST_EVENT: usize = 128;
+
 /// What a node lets its user do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -48,7 +51,7 @@ pub struct DeviceInfo {
     pub imports: bool,
     /// `true` if it exports them (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
-    /// `true` if it allocates dumb buffers.
+    /// `true` if it says that it allocates dumb buffers. Drivers without displays (vgem) do not say.
     pub dumb_buffers: bool,
     /// `true` if framebuffers can name a modifier (`DRM_CAP_ADDFB2_MODIFIERS`).
     pub modifiers: bool,
@@ -153,10 +156,15 @@ impl Device {
     /// # Errors
     /// `NotFound`, with what there is instead and which nodes could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
+        Self::find_open(|device| wanted(device.info()))
+    }
+
+    /// [`Device::find`] that may ask the open device more.
+    pub(super) fn find_open(wanted: impl Fn(&Self) -> bool) -> Result<Self> {
         let mut seen = Vec::new();
         for path in nodes() {
             match Self::open(&path) {
-                Ok(device) if wanted(device.info()) => return Ok(device),
+                Ok(device) if wanted(&device) => return Ok(device),
                 Ok(device) => seen.push(device.to_string()),
                 Err(e) => seen.push(e.to_string()),
             }
@@ -227,6 +235,9 @@ impl Device {
                     let Screens { inbox, crtcs, .. } = &mut *screens;
                     // A CRTC that nobody has any more: its scanout is gone, before its last flip.
                     inbox.extend(flips(&buffer[..length]).filter(|e| crtcs.contains(&e.crtc) || e.mark == mark));
+                    if buffer.len() - length >= LARGEST_EVENT {
+                        break;
+                    }
                 }
                 Err(e) => return Err(self.failed("read", e)),
             }

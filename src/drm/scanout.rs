@@ -175,8 +175,8 @@ impl Scanout {
     }
 
     /// Whether the display is still there, as the kernel knows it. One that is unplugged does not fail flips: their
-    /// pictures go nowhere. Ask after a `change` uevent of the subsystem `drm`, or now and then; when a display is back,
-    /// open a new scanout, since it may be another. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
+    /// pictures go nowhere. Ask after a `change` uevent of the subsystem `drm`, or now and then; when a display is
+    /// back, open a new scanout, since it may be another. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
     ///
     /// # Errors
     /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is.
@@ -321,7 +321,7 @@ impl Scanout {
     }
 
     /// The flip that has completed since, if one has: the frames that it replaced are given back. Does not wait. Costs
-    /// two `read`s.
+    /// one `read`.
     ///
     /// # Errors
     /// `DeviceLost`, and what else `read` reports.

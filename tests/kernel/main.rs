@@ -40,3 +40,5 @@ mod mem2mem;
 mod node;
 mod regressions;
 mod share;
+#[cfg(feature = "drm")]
+mod vgem;
