@@ -36,7 +36,8 @@ impl Waiting {
             Input::Camera(Some(path)) => Self::Camera(Device::open(path)?),
             Input::Camera(None) => Self::Camera(Device::find(|d| d.is_capture())?),
             Input::Socket(path) => {
-                let mut subscriber = Subscriber::builder(path).connect(Duration::from_secs(5))?;
+                // One on the screen, one on its way there, one that is staged.
+                let mut subscriber = Subscriber::builder(path).hold(3).connect(Duration::from_secs(5))?;
                 let deadline = Instant::now() + Duration::from_secs(5);
                 while subscriber.layout().is_none() {
                     if Instant::now() >= deadline {

@@ -21,7 +21,8 @@ impl Scanout {
 
     /// Takes a plane for pictures of the wished size, in the first wished format that one shows: each format is looked
     /// up in the planes' lists with its modifier, then tried with a dumb buffer in a commit that changes nothing
-    /// (`DRM_MODE_ATOMIC_TEST_ONLY`) beside the layers that there are. The legacy interface cannot try.
+    /// (`DRM_MODE_ATOMIC_TEST_ONLY`) beside the layers that there are. The legacy interface cannot try, and shows one
+    /// picture on the whole screen.
     ///
     /// # Errors
     /// `Unsupported` if no plane shows any of the formats so: the text says what each plane takes and what each trial
@@ -33,6 +34,16 @@ impl Scanout {
         if wish.formats.is_empty() || !Rect::of(wish.size).contains(&wish.source) || wish.source.size.width == 0 {
             let text = format!("{} of {} in {} formats", wish.source, wish.size, wish.formats.len());
             return Err(Error::new(ErrorKind::InvalidArgument, "add_layer", text).on(&self.device));
+        }
+        let whole = Rect::of(self.size());
+        if self.atomic.is_none() && (wish.destination != whole || wish.source.size != whole.size) {
+            let text = format!(
+                "the legacy interface shows a picture on the whole screen alone: asked {} to {}, the mode is {}",
+                wish.source,
+                wish.destination,
+                self.mode()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "add_layer", text).on(&self.device));
         }
         let planes = self.planes()?;
         let mut trials = Vec::new();

@@ -75,7 +75,8 @@ pub(super) struct Pending {
 /// The screen behind one connector.
 ///
 /// Frames go to a [`Layer`] each: stage any number of them, then flip once. A frame is leased from staging until the
-/// flip that *replaces* it has completed, so that its producer never writes what the screen still reads.
+/// flip that *replaces* it has completed, so that its producer never writes what the screen still reads. That is up to
+/// three frames a layer (shown, pending, staged): what a subscriber must be allowed to hold, and a camera's pool to lend.
 ///
 /// In steady state a flip costs one ioctl, and reading its event one `read` (and a `poll` where it waits): no memory is
 /// copied, imported or allocated.
@@ -288,6 +289,11 @@ impl Scanout {
     }
 
     fn flip(&mut self, wish: FenceWish) -> Result<(Flip, Option<SyncFile>)> {
+        let no_fence = wish == FenceWish::Out && self.atomic.as_ref().map_or(true, |p| p.out_fence.is_none());
+        if no_fence {
+            let text = "the CRTC, or the legacy interface, has no such property";
+            return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
+        }
         if self.pending.is_some() {
             return Ok((Flip::Pending, None));
         }
@@ -297,11 +303,6 @@ impl Scanout {
         let modeset = !self.lit;
         let mark = next_mark();
         let submitted_ns = sys::clock::monotonic_ns();
-        let no_fence = wish == FenceWish::Out && self.atomic.as_ref().map_or(true, |p| p.out_fence.is_none());
-        if no_fence {
-            let text = "the CRTC, or the legacy interface, has no such property";
-            return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
-        }
         let (done, op) = match self.atomic {
             Some(_) => (self.commit_atomic(wish, modeset, mark), "DRM_IOCTL_MODE_ATOMIC"),
             None => self.flip_legacy(modeset, mark),
@@ -311,6 +312,10 @@ impl Scanout {
         self.pending = Some(Pending { mark, submitted_ns, counts: true, modeset });
         for work in &mut self.work {
             (work.pending, work.trial) = (work.next.take(), None);
+            // The kernel has a reference of its own.
+            if let Some(Change::Show(shown)) = &mut work.pending {
+                shown.fence = None;
+            }
         }
         Ok((Flip::Submitted, fence))
     }
@@ -367,7 +372,12 @@ impl Scanout {
             // Another scanout of the device may read our event: then nothing more wakes us.
             let alone = self.device.screens().crtcs.len() < 2;
             let slice = if alone { deadline } else { deadline.min(now + Duration::from_millis(5)) };
-            sys::wait::until(self.device.fd(), PollFlags::POLLIN, slice).map_err(|e| self.device.failed("poll", e))?;
+            let ready = sys::wait::until(self.device.fd(), PollFlags::POLLIN, slice)
+                .map_err(|e| self.device.failed("poll", e))?;
+            if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) && !ready.contains(PollFlags::POLLIN) {
+                let text = "the device gives no events any more";
+                return Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(&self.device));
+            }
         }
     }
 
@@ -440,7 +450,9 @@ pub(super) fn next_mark() -> u64 {
 impl Drop for Scanout {
     fn drop(&mut self) {
         let off = self.turn_off(LAST_FLIP);
-        if self.pending.is_some() {
+        // A device that is gone reads nothing any more.
+        let gone = off.as_ref().is_err_and(|e| e.kind() == ErrorKind::DeviceLost);
+        if self.pending.is_some() && !gone {
             // The display may read these for as long as the flip does not complete, and removing a framebuffer would
             // wait for it without a limit.
             crate::log::event!("{off:?}: the frames stay leased");
@@ -448,10 +460,21 @@ impl Drop for Scanout {
             std::mem::forget(std::mem::take(&mut self.framebuffers));
             return;
         }
+        // What could not be switched off may be on the screen yet: the kernel takes it away with the framebuffer, which
+        // the lease must outlast.
+        let work = std::mem::take(&mut self.work);
+        let planes: Vec<_> = work.iter().map(|w| w.plane.id).collect();
+        let pending = |c: Option<Change>| match c {
+            Some(Change::Show(shown)) => Some(shown),
+            _ => None,
+        };
+        let leases = work.into_iter().flat_map(|w| [w.shown, pending(w.pending)]).flatten().map(|s| s.frame);
+        let leases: Vec<_> = leases.collect();
+        drop(std::mem::take(&mut self.framebuffers));
+        drop(leases);
         if let Some(props) = &self.atomic {
             let _ = self.device.0.node.destroy_property_blob(props.blob);
         }
-        let planes = self.work.iter().map(|w| w.plane.id).collect::<Vec<_>>();
         self.device.release(self.crtc, planes.into_iter());
     }
 }

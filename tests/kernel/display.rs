@@ -4,19 +4,23 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Captured};
 use framelease::dmabuf::{cpu_bytes, Access, Allocator};
 use framelease::drm::{
     Api, Connection, Device, Flip, Framebuffer, LayerWish, Modifier, NodeKind, PlaneKind, Scanout, ScanoutBuilder,
 };
-use framelease::format::{Layout, Rect, Size};
+use framelease::encode::{agree, Encoder, Quirks};
+use framelease::format::{FrameInterval, Layout, Rect, Size};
 use framelease::frame::{syscalls, Frame, Pool};
+use framelease::share::Policy;
 use framelease::ErrorKind;
 
 use crate::allocations;
+use crate::coding::{fwht, packet, params};
 use crate::devices::*;
 use crate::picture;
-use crate::share::example;
+use crate::share::{example, received, Scene};
 use crate::vgem::Fence;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -344,6 +348,15 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let builder = || Scanout::builder().device(&card);
     let open = |b: ScanoutBuilder| b.open().map(drop);
     refused(open(builder().connector("HDMI-A-9")), ErrorKind::NotFound, &["HDMI-A-9", "Virtual-1 (Connected"]);
+    let mut legacy = builder().size(SCREEN).api(Api::Legacy).open().unwrap();
+    let small = LayerWish::new([fourcc("XBGR32")], Size::new(320, 240));
+    refused(legacy.add_layer(&small).map(drop), ErrorKind::Unsupported, &["320x240", "whole screen"]);
+    let over = LayerWish::new([fourcc("XBGR32")], SCREEN).plane(PlaneKind::Overlay);
+    refused(legacy.add_layer(&over).map(drop), ErrorKind::Unsupported, &["no plane of that kind", "primary plane"]);
+    let layer = legacy.add_layer(&LayerWish::new([fourcc("XBGR32")], SCREEN)).unwrap();
+    refused(legacy.hide(layer).map(drop), ErrorKind::Unsupported, &["legacy"]);
+    refused(legacy.try_flip_fenced().map(drop), ErrorKind::Unsupported, &["OUT_FENCE_PTR"]);
+    drop(legacy);
     refused(open(builder().size(Size::new(641, 481))), ErrorKind::NotFound, &["641x481", "640x480@"]);
     if let Some(vgem) = vgem() {
         refused(open(Scanout::builder().device(&vgem)), ErrorKind::Unsupported, &["no displays"]);
@@ -544,6 +557,75 @@ fn a_handle_closes_with_its_last_import() {
                 });
             }
         });
+        assert_eq!(card.open_handles(), 0);
+    });
+}
+
+#[test]
+fn a_fence_delays_a_reader_until_it_is_signalled() {
+    let Some(gpu) = vgem() else { return };
+    leaving_nothing(|| {
+        let pool = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
+        let frame = noise(&pool, 1);
+        let before = pixels(&frame);
+        let fence = Fence::on(&gpu, &frame.memory()[0]);
+        let e = frame.read(Duration::from_millis(50)).map(drop).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+        let waits = frame.memory()[0].export_sync_file(Access::Read).unwrap();
+        assert!(!waits.wait(Duration::from_millis(20)).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                fence.signal();
+            });
+            // Waits for it, and reads then.
+            assert!(pixels(&frame) == before);
+        });
+        assert!(waits.wait(Duration::ZERO).unwrap());
+    });
+}
+
+#[test]
+fn a_frame_is_shown_encoded_and_shared_at_once() {
+    let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
+    let Some(encoder) = fwht(Planar::Single) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::Fwht, SCREEN);
+        let agreement = agree(&encoder, &camera_device, &params, &[fourcc("XBGR32")], Quirks::NONE).unwrap();
+        let builder = Camera::builder().device(camera_device.clone()).layout(&agreement.source).buffers(10);
+        let camera = builder.interval(FrameInterval::from_fps(60)).open().unwrap();
+        let mut encoder = Encoder::builder(params).device(encoder).open(camera.buffers().unwrap()).unwrap();
+        let mut scene = Scene::of(camera);
+        let mut subscriber = scene.join_holding(Policy::Latest, 3);
+        let mut screen = screen(&card);
+        let layout = *scene.camera.layout().unwrap();
+        let ours = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let small = Size::new(64, 32);
+        let corner = LayerWish::of(&layout).plane(PlaneKind::Overlay).source(Rect::new(320, 240, small));
+        let theirs = screen.add_layer(&corner.destination(Rect::of(small))).unwrap();
+        for _ in 0..20 {
+            let frame = frame(&mut scene.camera);
+            let expected = rgb(&frame);
+            encoder.submit(frame.clone()).unwrap();
+            scene.publisher.publish(frame.clone(), SECOND).unwrap();
+            let peer = received(&mut subscriber);
+            assert_eq!(peer.memory()[0].id(), frame.memory()[0].id());
+            // The peer's lease of the same buffer on a plane of its own: one handle for both.
+            screen.stage(ours, frame).unwrap();
+            screen.stage(theirs, peer).unwrap();
+            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            screen.wait(SECOND).unwrap().unwrap();
+            assert!(packet(&mut encoder).is_some_and(|p| !p.bytes().is_empty()));
+            assert!(rgb(screen.shown(ours).unwrap()) == expected, "somebody wrote into a leased frame");
+            assert!(card.open_handles() <= scene.camera.buffers().unwrap().slots());
+            scene.publisher.dispatch().unwrap();
+        }
+        let mut expected = rgb(screen.shown(ours).unwrap());
+        let whole = expected.clone();
+        composed(&mut expected, &whole, SCREEN, Rect::new(320, 240, small), (0, 0));
+        assert_eq!(displayed(&card), checksum(&expected));
+        drop((screen, subscriber, encoder));
+        scene.publisher.dispatch().unwrap();
         assert_eq!(card.open_handles(), 0);
     });
 }
