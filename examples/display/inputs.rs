@@ -51,11 +51,12 @@ impl Waiting {
         })
     }
 
-    /// The size that frames have whatever is asked, if so.
-    pub fn size(&self) -> Option<Size> {
+    /// The size that frames have: a publisher's whatever is asked, a camera's own if nothing is.
+    pub fn size(&self, asked: Option<Size>) -> Option<Size> {
         match self {
             Self::Subscriber(s) => s.layout().map(|l| l.size()),
-            _ => None,
+            Self::Camera(device) => asked.or_else(|| device.format(Direction::Capture).ok().map(|l| l.size())),
+            Self::Pattern => asked,
         }
     }
 
@@ -80,7 +81,7 @@ impl Waiting {
 
     /// Has the screen choose a plane and a format, and begins with it.
     pub fn begin(self, screen: &mut Scanout, o: &Options) -> Result<(Layer, Source)> {
-        let size = self.size().or(o.size).unwrap_or(screen.size());
+        let size = self.size(o.size).unwrap_or(screen.size());
         let mut wish = LayerWish::new(self.formats(&o.formats)?, size);
         if let Some(kind) = o.plane {
             wish = wish.plane(kind);

@@ -28,7 +28,7 @@ fn run() -> Result<()> {
     let Some(o) = Options::parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
     let input = Waiting::open(&o.input)?;
-    let mut screen = open(&o, input.size().or(o.size))?;
+    let mut screen = open(&o, input.size(o.size))?;
     let (layer, source) = input.begin(&mut screen, &o)?;
     let mut sources = vec![(layer, source)];
     if o.overlay {

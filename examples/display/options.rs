@@ -16,7 +16,7 @@ usage: display [OPTIONS]
   --mode WxH[@HZ]                    the mode (that of the frames' size, else what the display prefers)
   --plane any|primary|overlay        which plane shows it (any: primary)
   --overlay                          a small test pattern on an overlay plane, above it
-  --size WxH                         the picture's size (the screen's)
+  --size WxH                         the picture's size (the camera's own, the screen's for the test pattern)
   --fourcc C[,C]                     acceptable pixel formats, best first (what the input has)
   --fps F                            the input's frame rate (60)
   --buffers N                        the input's buffers (6)
