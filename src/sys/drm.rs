@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::answers::{own, text};
 use super::calls::retry;
 
 /// `DRM_MODE_PAGE_FLIP_EVENT`.
@@ -138,11 +139,7 @@ pub(crate) fn prime_handle_to_fd(fd: BorrowedFd<'_>, handle: u32) -> Result<Owne
     let mut arg = PrimeHandle { handle, flags: (libc::O_CLOEXEC | libc::O_RDWR) as u32, fd: -1 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; `fd` is open for the whole call.
     retry(|| unsafe { raw::handle_to_fd(fd.as_raw_fd(), &mut arg) })?;
-    if arg.fd < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
-    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+    own(arg.fd)
 }
 
 /// What `DRM_IOCTL_MODE_CREATE_DUMB` made.
@@ -225,8 +222,7 @@ pub(crate) fn property(fd: BorrowedFd<'_>, id: u32) -> Result<(String, Prop), Er
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; both counts are 0, so that the
     // kernel writes through neither of its pointers.
     retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
-    let end = arg.name.iter().position(|&b| b == 0).unwrap_or(arg.name.len());
-    let name = String::from_utf8_lossy(&arg.name[..end]).into_owned();
+    let name = text(&arg.name);
     // OUT_FENCE_PTR and WRITEBACK_OUT_FENCE_PTR are all that the kernel has; a third one would be named like them.
     let prop = if name.ends_with("_PTR") { Prop::Fence(FenceProp(id)) } else { Prop::Value(ValueProp(id)) };
     Ok((name, prop))
