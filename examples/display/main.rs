@@ -39,7 +39,7 @@ fn run() -> Result<()> {
     }
 
     let (start, mut latency, mut progress) = (Instant::now(), Histogram::default(), Progress::new());
-    let mut ended = false;
+    let (mut ended, mut waiting) = (false, None);
     while !ended && !stopped(&stop) && (o.frames == 0 || screen.stats().flips < o.frames) {
         wait(&screen, &sources)?;
         for (layer, source) in &mut sources {
@@ -62,12 +62,21 @@ fn run() -> Result<()> {
             }
         }
         match screen.try_flip() {
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                // Another virtual terminal; root can ask, others get master back with theirs.
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Disconnected) => {
+                if waiting != Some(e.kind()) {
+                    eprintln!("waiting: {e}");
+                }
+                waiting = Some(e.kind());
                 std::thread::sleep(Duration::from_millis(200));
-                let _ = screen.device().acquire_master();
+                if e.kind() == ErrorKind::PermissionDenied {
+                    // Another virtual terminal; root can ask, others get master back with theirs.
+                    let _ = screen.device().acquire_master();
+                }
             }
-            done => drop(done?),
+            done => {
+                done?;
+                waiting = None;
+            }
         }
         progress.show(|| {
             let stats = screen.stats();
@@ -78,7 +87,8 @@ fn run() -> Result<()> {
     progress.done();
     let stats = screen.stats();
     let mode = screen.mode().to_string();
-    screen.turn_off(Duration::from_secs(1))?;
+    // The console comes back.
+    drop(screen);
     let bytes = cpu_bytes();
     let (p50, p99) = (latency.quantile_ns(0.5) as f64 / 1e3, latency.quantile_ns(0.99) as f64 / 1e3);
     if o.json {

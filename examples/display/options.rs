@@ -24,7 +24,8 @@ usage: display [OPTIONS]
   --json                             print figures as one JSON object
 
 A frame is leased until the flip that replaces it has completed. Latency is from the frame's time stamp to
-the flip. While another process is DRM master (another virtual terminal), the picture stands still.
+the flip. While another process is DRM master (another virtual terminal), or the display is unplugged, the
+picture stands still. At the end, also by Ctrl-C, the console comes back.
 ";
 
 /// What is shown.
@@ -115,5 +116,5 @@ fn mode(text: &str) -> common::Result<(Size, Option<u32>)> {
         Some((size, rate)) => (size, Some(rate.parse().map_err(|e| format!("--mode {text}: {e}"))?)),
         None => (text, None),
     };
-    Ok((size.parse()?, rate))
+    Ok((size.parse().map_err(|e| format!("--mode {text}: {e}; WxH[@HZ] is wanted"))?, rate))
 }

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use ::drm::control::Device as _;
 use nix::poll::PollFlags;
 
+use super::before::Before;
 use super::choose::{Api, ScanoutBuilder};
 use super::commit::{AtomicProps, FenceWish};
 use super::device::Device;
 use super::framebuffer::Framebuffers;
 use super::layer::{Change, Layer, Shown, Work};
-use super::objects::{Connection, Connector, Mode};
+use super::objects::{Connector, Mode};
+use super::plugged::Plug;
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::Size;
@@ -82,7 +84,8 @@ pub(super) struct Pending {
 /// copied, imported or allocated.
 ///
 /// In an event loop, register [`AsFd`] for POLLIN, and call [`Scanout::dispatch`] (of every scanout of the device) when
-/// it is readable. The calls that wait have a timeout. Dropped, it switches the screen off.
+/// it is readable. The calls that wait have a timeout. Dropped, it
+/// shows again what the connector showed when the scanout was opened, such as the console, or switches the screen off.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -113,6 +116,8 @@ pub struct Scanout {
     pub(super) lit: bool,
     pub(super) pending: Option<Pending>,
     stats: ScanoutStats,
+    pub(super) plug: Plug,
+    before: Option<Before>,
     /// The writeback connector that was tied to the CRTC.
     pub(super) written_back: Option<super::writeback::Port>,
 }
@@ -121,6 +126,7 @@ impl Scanout {
     /// A dark screen. Its drop gives the CRTC back.
     pub(super) fn new(device: Device, connector: Connector, mode: Mode, crtc: (u32, u32)) -> Self {
         Self {
+            before: Before::of(&device, connector.id, crtc.0),
             device,
             connector,
             mode,
@@ -133,6 +139,7 @@ impl Scanout {
             lit: false,
             pending: None,
             stats: ScanoutStats::default(),
+            plug: Plug::default(),
             written_back: None,
         }
     }
@@ -173,17 +180,6 @@ impl Scanout {
     /// Counts.
     pub fn stats(&self) -> ScanoutStats {
         ScanoutStats { framebuffers: self.framebuffers.len(), ..self.stats }
-    }
-
-    /// Whether the display is still there, as the kernel knows it. One that is unplugged does not fail flips: their
-    /// pictures go nowhere. Ask after a `change` uevent of the subsystem `drm`, or now and then; when a display is
-    /// back, open a new scanout, since it may be another. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
-    ///
-    /// # Errors
-    /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is.
-    #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
-    pub fn connection(&self) -> Result<Connection> {
-        self.device.connection(self.connector.id)
     }
 
     /// The frame that the screen shows on a layer now.
@@ -231,7 +227,8 @@ impl Scanout {
             return Err(Rejected { error: Error::new(ErrorKind::Unsupported, "stage", text).on(device), item: frame });
         }
         self.framebuffers.sweep();
-        let made = work.check(&frame).and_then(|()| self.framebuffers.get(device, &frame, work.modifier));
+        let checked = work.check(&frame).map_err(|e| e.on(device));
+        let made = checked.and_then(|()| self.framebuffers.get(device, &frame, work.modifier));
         let framebuffer = match made {
             Ok(framebuffer) => framebuffer,
             Err(error) => return Err(Rejected { error, item: frame }),
@@ -270,7 +267,8 @@ impl Scanout {
     ///
     /// # Errors
     /// `PermissionDenied` while another process is master (a switch of virtual terminals): what is staged stays so, and
-    /// the next flip that succeeds sets the mode again. `Busy` while somebody else's commit is under way,
+    /// the next flip that succeeds sets the mode again. `Disconnected` while no display hangs at the connector, which
+    /// is asked twice a second: likewise; `NotFound` if the one that came back lacks the mode. `Busy` while somebody else's commit is under way,
     /// `InvalidArgument` if the driver cannot show this, `DeviceLost`.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
@@ -300,15 +298,16 @@ impl Scanout {
         if self.work.iter().all(|w| w.next.is_none()) {
             return Ok((Flip::Nothing, None));
         }
-        let modeset = !self.lit;
-        let mark = next_mark();
         let submitted_ns = sys::clock::monotonic_ns();
+        self.check_display(submitted_ns)?;
+        let modeset = !self.lit || self.plug.out;
+        let mark = next_mark();
         let (done, op) = match self.atomic {
             Some(_) => (self.commit_atomic(wish, modeset, mark), "DRM_IOCTL_MODE_ATOMIC"),
             None => self.flip_legacy(modeset, mark),
         };
         let fence = done.map_err(|e| self.flip_failed(op, e))?;
-        self.lit = true;
+        (self.lit, self.plug.out) = (true, false);
         self.pending = Some(Pending { mark, submitted_ns, counts: true, modeset });
         for work in &mut self.work {
             (work.pending, work.trial) = (work.next.take(), None);
@@ -356,7 +355,8 @@ impl Scanout {
     /// Waits until the pending flip has completed; `None` at once if there is none.
     ///
     /// # Errors
-    /// `Timeout`: the flip may still come, and its frames stay leased. As [`Scanout::dispatch`].
+    /// `Timeout`: the flip may still come, and its frames stay leased. `DeviceLost`: it will not; frames come back with
+    /// the scanout's drop. As [`Scanout::dispatch`].
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Flipped>> {
         let deadline = sys::wait::deadline(timeout);
         loop {
@@ -366,6 +366,8 @@ impl Scanout {
             }
             let now = Instant::now();
             if now >= deadline {
+                // An unplugged device completes nothing, and tells those who ask.
+                self.connection()?;
                 let text = format!("the flip on {} has not completed in {timeout:?}", self.connector.name);
                 return Err(Error::new(ErrorKind::Timeout, "poll", text).on(&self.device));
             }
@@ -449,6 +451,7 @@ pub(super) fn next_mark() -> u64 {
 
 impl Drop for Scanout {
     fn drop(&mut self) {
+        let lit = self.lit;
         let off = self.turn_off(LAST_FLIP);
         // A device that is gone reads nothing any more.
         let gone = off.as_ref().is_err_and(|e| e.kind() == ErrorKind::DeviceLost);
@@ -472,6 +475,9 @@ impl Drop for Scanout {
         let leases: Vec<_> = leases.collect();
         drop(std::mem::take(&mut self.framebuffers));
         drop(leases);
+        if let Some(before) = self.before.take().filter(|_| lit && off.is_ok()) {
+            before.restore(&self.device);
+        }
         if let Some(props) = &self.atomic {
             let _ = self.device.0.node.destroy_property_blob(props.blob);
         }

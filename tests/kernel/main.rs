@@ -25,6 +25,10 @@ mod decode;
 mod devices;
 #[cfg(feature = "drm")]
 mod display;
+#[cfg(feature = "drm")]
+mod display_example;
+#[cfg(feature = "drm")]
+mod display_gpu;
 mod dmabuf;
 mod encode;
 mod encode_agree;
