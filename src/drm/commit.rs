@@ -103,8 +103,15 @@ impl Scanout {
         }
     }
 
-    /// Adds to the commit that planes which somebody else left on this CRTC are switched off.
+    /// Adds to the commit that planes and connectors which somebody else left on this CRTC are switched off.
     pub(super) fn others_off(&mut self) {
+        let written_back = self.written_back.as_ref().map(|port| port.id);
+        for (id, prop) in self.device.connectors_at(self.crtc) {
+            if id != self.connector.id && Some(id) != written_back {
+                self.commit.object(id);
+                self.commit.set(prop, 0);
+            }
+        }
         let planes = self.device.planes().unwrap_or_default();
         let claimed = self.device.screens().planes.clone();
         let foreign = |p: &&super::Plane| p.crtc == self.crtc && !claimed.contains(&p.id);

@@ -280,6 +280,17 @@ impl Device {
         Ok(Connection::of(connector::State::from(state)))
     }
 
+    /// The connectors that a CRTC drives now, with their property `CRTC_ID`; none without the atomic interface.
+    pub(super) fn connectors_at(&self, crtc: u32) -> Vec<(u32, ValueProp)> {
+        let Ok(resources) = self.resources() else { return Vec::new() };
+        let driven = |&connector: &connector::Handle| {
+            let props = self.props(connector).ok()?;
+            let prop = props.value("CRTC_ID").filter(|_| props.current("CRTC_ID") == Some(crtc.into()))?;
+            Some((connector.into(), prop))
+        };
+        resources.connectors().iter().filter_map(driven).collect()
+    }
+
     /// The CRTCs that a connector's encoders reach: id and index.
     pub(super) fn crtcs_of(&self, connector: &Connector) -> Result<Vec<(u32, u32)>> {
         let all = self.resources()?;

@@ -3,6 +3,7 @@
 use super::objects::{Connection, Mode};
 use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
 
 /// How often flips ask.
 const INTERVAL_NS: u64 = 500_000_000;
@@ -25,6 +26,16 @@ impl Scanout {
     #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
     pub fn connection(&self) -> Result<Connection> {
         self.device.connection(self.connector.id)
+    }
+
+    /// Asks, behind a flip that takes long, whether the device is there yet: one that is gone gives no event.
+    pub(super) fn check_device(&mut self, submitted_ns: u64) -> Result<()> {
+        let now_ns = sys::clock::monotonic_ns();
+        if now_ns.saturating_sub(submitted_ns.max(self.plug.asked_ns)) < INTERVAL_NS {
+            return Ok(());
+        }
+        self.plug.asked_ns = now_ns;
+        self.connection().map(drop)
     }
 
     /// Refuses a flip while no display is there: the kernel would show it to nobody and not say so.

@@ -126,7 +126,7 @@ impl Scanout {
     /// A dark screen. Its drop gives the CRTC back.
     pub(super) fn new(device: Device, connector: Connector, mode: Mode, crtc: (u32, u32)) -> Self {
         Self {
-            before: Before::of(&device, connector.id, crtc.0),
+            before: Before::of(&device, crtc.0),
             device,
             connector,
             mode,
@@ -292,7 +292,8 @@ impl Scanout {
             let text = "the CRTC, or the legacy interface, has no such property";
             return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
         }
-        if self.pending.is_some() {
+        if let Some(Pending { submitted_ns, .. }) = self.pending {
+            self.check_device(submitted_ns)?;
             return Ok((Flip::Pending, None));
         }
         if self.work.iter().all(|w| w.next.is_none()) {

@@ -21,7 +21,7 @@ use crate::sys::drm::{Commit, FenceProp, ValueProp};
 /// A writeback connector and its properties.
 #[derive(Clone, Debug)]
 pub(super) struct Port {
-    id: u32,
+    pub(super) id: u32,
     crtc: ValueProp,
     framebuffer: ValueProp,
     fence: FenceProp,

@@ -102,7 +102,16 @@ pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
     }
-    run("modprobe", &["-r", driver]);
+    // The kernel closes files a moment after the last descriptor.
+    let removed = || ended(start("modprobe", &["-r", driver])).status.success();
+    if !(0..50).any(|_| {
+        removed() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    }) {
+        run("modprobe", &["-r", driver]);
+    }
     let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
     run("modprobe", &words);
 }

@@ -88,7 +88,7 @@ fn the_example_explains_itself_and_its_refusals() {
         (&["--device", &path, "--mode", "640x480@75000"], &["75000 Hz", "640x480@59.94"]),
         (&["--device", &path, "--mode", "wide"], &["--mode wide", "WxH"]),
         (&["--device", &path, "--connector", "HDMI-A-9"], &["HDMI-A-9", "Virtual-1 (Connected"]),
-        (&["--device", &path, "--fourcc", "NV12"], &["NV12", "plane", "takes XR24", "convert"]),
+        (&["--device", &path, "--fourcc", "NV12"], &["NV12", "plane", "takes AR24", "convert"]),
         (&["--device", &path, "--input", "/run/nobody"], &["/run/nobody"]),
         (&["--plane", "top"], &["--plane top", "overlay"]),
         (&["--color"], &["--color"]),

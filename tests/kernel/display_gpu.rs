@@ -1,13 +1,13 @@
 //! What vkms has not: two CRTCs, syncobjs, and an end. QEMU's virtio-gpu shows only buffers of its own.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{Device, Flip, LayerWish, NodeKind, Scanout};
 use framelease::format::Size;
 use framelease::frame::Pool;
 use framelease::ErrorKind;
-use std::time::Duration;
 
 use crate::devices::*;
 use crate::display::{checksum, displayed, noise, refused, rgb, screen, vgem, vkms, SCREEN, SECOND};
@@ -121,6 +121,7 @@ fn a_device_that_is_pulled_out_is_lost_and_its_frames_are_not() {
             let lost = |result, op| refused(result, ErrorKind::DeviceLost, &["(virtio_gpu)", op]);
             let rejected = screen.present(layer, noise(&pool, 7), SECOND).unwrap_err();
             assert_eq!(rejected.item.meta().sequence, 7);
+            drop(rejected.item);
             lost(Err(rejected.error), "DRM_IOCTL_");
             lost(screen.connection().map(drop), "GETCONNECTOR");
             lost(screen.add_layer(&wish).map(drop), "DRM_IOCTL_");

@@ -60,6 +60,8 @@ impl Qemu {
                 let loader = Path::new(host.loader()).file_name().unwrap_or_default();
                 let mut command = Command::new(libraries.join(loader));
                 command.arg("--library-path").arg(&libraries);
+                // Where its devices are that are modules: virtio-gpu.
+                command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
                 command.arg(root.join("usr/bin").join(arch.qemu()));
                 for data in ["usr/share/seabios", "usr/share/qemu"] {
                     command.arg("-L").arg(root.join(data));
