@@ -6,7 +6,9 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::{IoSlice, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,13 +20,15 @@ use framelease::format::Size;
 use framelease::frame::{process_cpu_time, syscalls, Packet, PacketMeta};
 use framelease::sink::{matroska, rtp};
 use nix::sys::resource::{getrusage, UsageWho};
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use nix::sys::socket::{sendmsg, setsockopt, sockopt::RcvBufForce, ControlMessage, MsgFlags};
 use nix::sys::time::TimeValLike;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const RECEIVERS: usize = 4;
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 30);
+/// UDP's payload at the default MTU.
+const DATAGRAM: usize = 1352;
 const SIZE: Size = Size::new(1920, 1080);
 
 /// How fast, and how often.
@@ -46,6 +50,8 @@ enum Contender {
     Ours,
     /// Over half of the frame interval, the default.
     OursSpread,
+    /// What the kernel asks of anybody: the bytes written once, and given to each receiver's socket in one call.
+    Floor,
     Ffmpeg,
     GStreamer,
     /// One payloader for all receivers, which is not what one writes first.
@@ -57,6 +63,7 @@ impl Contender {
         match self {
             Self::Ours => "framelease",
             Self::OursSpread => "framelease, default spread",
+            Self::Floor => "bare write and sendmsg",
             Self::Ffmpeg => "ffmpeg, tee muxer",
             Self::GStreamer => "GStreamer, 4 x rtph264pay ! udpsink",
             Self::GStreamerMulti => "GStreamer, rtph264pay ! multiudpsink",
@@ -67,12 +74,21 @@ impl Contender {
         matches!(self, Self::Ours | Self::OursSpread)
     }
 
+    /// A process of this program.
+    fn is_child(self) -> bool {
+        self.is_ours() || self == Self::Floor
+    }
+
     /// The whole job, or parsing alone.
     fn command(self, row: &Row, stream: &Path, file: &Path, to: &[SocketAddr], whole: bool) -> Command {
         let (stream, file) = (stream.display(), file.display());
         let line = match self {
-            Self::Ours | Self::OursSpread => {
-                let job = if whole { "whole" } else { "parse" };
+            Self::Ours | Self::OursSpread | Self::Floor => {
+                let job = match whole {
+                    false => "parse",
+                    true if self == Self::Floor => "floor",
+                    true => "whole",
+                };
                 let pace = if row.is_paced { "paced" } else { "fast" };
                 let spread = if self == Self::Ours { "burst" } else { "spread" };
                 let to: Vec<_> = to.iter().map(SocketAddr::to_string).collect();
@@ -107,7 +123,7 @@ impl Contender {
             }
         };
         let mut command = match self {
-            Self::Ours | Self::OursSpread => Command::new(std::env::current_exe().expect("the bench's own path")),
+            _ if self.is_child() => Command::new(std::env::current_exe().expect("the bench's own path")),
             Self::Ffmpeg => Command::new("ffmpeg"),
             _ => Command::new("gst-launch-1.0"),
         };
@@ -239,6 +255,9 @@ fn child(args: &[String]) -> Result<()> {
             Ok(())
         });
     }
+    if job == "floor" {
+        return floor(stream, file, to, wait);
+    }
     let mut options = rtp::Options::default();
     if spread == "burst" {
         options = options.spread(Duration::ZERO);
@@ -273,6 +292,31 @@ fn child(args: &[String]) -> Result<()> {
         println!("  in it: {:.1} system calls, {:.1} us a frame", calls as f64 / each, cpu.as_secs_f64() * 1e6 / each);
     }
     Ok(())
+}
+
+/// The same bytes in as few system calls, with nothing of what makes them Matroska or RTP.
+fn floor(stream: std::fs::File, file: &str, to: &[String], wait: impl Fn(u32)) -> Result<()> {
+    let mut file = std::fs::File::create(file)?;
+    let mut sockets = Vec::new();
+    for to in to {
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(to)?;
+        sockets.push(socket);
+    }
+    let mut count = 0;
+    each_unit(stream, |unit| {
+        wait(count);
+        count += 1;
+        file.write_all(unit)?;
+        for socket in &sockets {
+            // 45 of them are less than the 64 KiB that a call takes.
+            for piece in unit.chunks(45 * DATAGRAM) {
+                let segments = [ControlMessage::UdpGsoSegments(&(DATAGRAM as u16))];
+                sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(piece)], &segments, MsgFlags::empty(), None)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -320,7 +364,7 @@ fn measure(row: &Row, folder: &Path, contenders: &[Contender]) -> Result<Vec<Fig
                 // gst-launch ends at times without having begun, and reports success.
                 let what = format!("{} recorded {recorded:.2} of the stream", contender.name());
                 attempts += 1;
-                if contender.is_ours() || attempts == 5 {
+                if contender.is_child() || attempts == 5 {
                     return Err(what.into());
                 }
                 println!("REPEATED: {what}");
@@ -385,7 +429,7 @@ fn compare() -> Result<()> {
         && needed.iter().all(|element| there("gst-inspect-1.0", &["--exists", element]));
     let mut json = String::new();
     for row in &ROWS {
-        let mut contenders = vec![Contender::Ours];
+        let mut contenders = vec![Contender::Floor, Contender::Ours];
         if row.is_paced {
             contenders.push(Contender::OursSpread);
         }

@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Protocol,
     /// The call's own deadline passed. What it waited for may still come.
     Timeout,
-    /// No memory, file descriptors or buffer slots are left.
+    /// No memory, file descriptors, buffer slots or room in a file are left.
     Exhausted,
     /// The frame's lease ended while it was in use: its pixels may have changed.
     Revoked,
@@ -60,7 +60,8 @@ impl ErrorKind {
             Errno::ENODEV | Errno::ENXIO => Self::DeviceLost,
             Errno::ECONNRESET | Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE => Self::Disconnected,
             Errno::ETIMEDOUT => Self::Timeout,
-            Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC | Errno::ETOOMANYREFS => Self::Exhausted,
+            Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETOOMANYREFS => Self::Exhausted,
+            Errno::ENOSPC | Errno::EFBIG | Errno::EDQUOT => Self::Exhausted,
             Errno::EBADF | Errno::ENOTDIR | Errno::EISDIR => Self::WrongFile,
             _ => Self::Os,
         }

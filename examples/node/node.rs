@@ -126,7 +126,9 @@ impl Node {
         self.commands();
         if let Some(mut recording) = self.sinks.ended_recording() {
             // The others go on.
-            eprintln!("recording: {}", recording.finish().err().unwrap_or_default());
+            if let Err(e) = recording.finish() {
+                eprintln!("recording: {e}");
+            }
         }
         let silent = match self.alive {
             (camera, _) if camera.elapsed() > SILENCE => "the camera",
@@ -243,7 +245,7 @@ impl Node {
             ("attach", "multicast") => self.sinks.attach_rtp(multicast(address()?)?).map(ok),
             ("detach", "rtp" | "multicast") => self.sinks.detach_rtp(address()?).map(ok),
             ("attach", "record") if !what.is_empty() => self.sinks.attach_recording(Path::new(what)).map(ok),
-            ("detach", "record") => self.sinks.detach_recording(Path::new(what))?.finish().map(ok),
+            ("detach", "record") => self.sinks.detach_recording(Path::new(what)).map(ok),
             _ => Err(format!("there is {HELP}")),
         }
     }

@@ -95,9 +95,14 @@ impl Recording {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// Writes what waits and ends the file properly. The counts stay.
-    pub fn finish(&mut self) -> Result<(), String> {
+    /// Nothing that comes from now on is recorded. What waits is written and the file ended, by the recording's own thread.
+    pub fn stop(&self) {
         self.counts.stop.store(true, Relaxed);
+    }
+
+    /// Stops, and waits until the file has its end. The counts stay.
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.stop();
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let done = thread.join().unwrap_or_else(|_| Err("the thread panicked".into()));
         done.map_err(|e| format!("{}: {e}", self.path.display()))
@@ -106,7 +111,14 @@ impl Recording {
 
 fn record(mut files: Files, mut tap: PacketTap, counts: &Counts) -> Result<(), String> {
     let mut done = Ok(());
+    // Of a stream that goes on, what waited when it was stopped.
+    let mut left = None;
     loop {
+        if counts.stop.load(Relaxed) {
+            let waiting = *left.get_or_insert_with(|| tap.waiting());
+            let Some(rest) = waiting.checked_sub(1) else { break };
+            left = Some(rest);
+        }
         match tap.next(Duration::from_millis(100)) {
             Ok(Some(Tapped::Packet(packet))) => match files.write(&packet) {
                 Ok(is_stored) => {
@@ -118,9 +130,9 @@ fn record(mut files: Files, mut tap: PacketTap, counts: &Counts) -> Result<(), S
                     break;
                 }
             },
-            Ok(None) if !counts.stop.load(Relaxed) => {}
-            // Detached, or the stream is over.
-            Ok(_) => break,
+            Ok(None) => {}
+            // The stream is over.
+            Ok(Some(_)) => break,
             Err(e) => {
                 done = Err(e.to_string());
                 break;

@@ -93,13 +93,13 @@ impl Sinks {
         Ok(())
     }
 
-    /// Takes a recording out; [`Recording::finish`] ends its file.
-    pub fn detach_recording(&mut self, path: &Path) -> Result<Recording, String> {
-        let at = self.recordings.iter().position(|r| r.path == path);
-        Ok(self.recordings.remove(at.ok_or_else(|| format!("{} is not attached", path.display()))?))
+    /// Stops a recording. Its disk may need time, and keeps nobody else waiting: [`Sinks::ended_recording`].
+    pub fn detach_recording(&mut self, path: &Path) -> Result<(), String> {
+        let recording = self.recordings.iter().find(|r| r.path == path);
+        recording.ok_or_else(|| format!("{} is not attached", path.display())).map(Recording::stop)
     }
 
-    /// Takes out a recording that ended by itself.
+    /// Takes out a recording that has ended, by itself or because it was stopped.
     pub fn ended_recording(&mut self) -> Option<Recording> {
         let at = self.recordings.iter().position(Recording::has_ended)?;
         Some(self.recordings.remove(at))

@@ -105,14 +105,16 @@ impl fmt::Display for Allocator {
 }
 
 fn open_device(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| Error::os("open", e).on(path.display()))
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    sys::calls::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
 }
 
 fn memory_file(size: usize, name: &str, seals: SealFlag) -> Result<OwnedFd> {
     let name = CString::new(name.replace('\0', " ")).unwrap_or_default();
     let fd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
         .map_err(|e| Error::os("memfd_create", e))?;
-    ftruncate(&fd, size as libc::off_t).map_err(|e| Error::os("ftruncate", e).detail(format!("{size} bytes")))?;
+    sys::calls::retry(|| ftruncate(&fd, size as libc::off_t))
+        .map_err(|e| Error::os("ftruncate", e).detail(format!("{size} bytes")))?;
     fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| Error::os("F_ADD_SEALS", e))?;
     Ok(fd)
 }

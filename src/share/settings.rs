@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::connection::PeerInfo;
@@ -151,25 +150,24 @@ fn remove_stale(path: &Path) -> Result<()> {
 }
 
 /// An advisory lock on the socket's folder, where we may read it.
-fn lock_folder(path: &Path) -> Result<Option<Flock<File>>> {
+fn lock_folder(path: &Path) -> Result<Option<File>> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let Ok(mut file) = File::open(folder) else { return Ok(None) };
+    let Ok(file) = File::open(folder) else { return Ok(None) };
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
-            Err((_, Errno::EWOULDBLOCK)) => {
+        match socket::try_lock(&file) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::EWOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(Errno::EWOULDBLOCK) => {
                 let text = "another publisher has been starting there for a second";
                 return Err(Error::new(ErrorKind::Busy, "flock", text).on(folder.display()));
             }
             // Not every file system has locks.
             Err(_) => return Ok(None),
-        };
-        std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -328,8 +329,12 @@ impl Subscriber {
             self.arm_timer();
             return Err(Error::os("epoll_ctl", e).on(self.settings.path.display()));
         }
-        // A publisher that hung up at once has said why: the first receive brings it.
-        link.send(&ToPublisher::Hello(hello));
+        // A publisher that hung up at once has said why: the first receive brings it. But what was not sent for want of
+        // memory must be: nothing else makes it speak.
+        if let Ok(false) = socket::send(link.socket().as_fd(), ToPublisher::Hello(hello).encode().as_bytes(), &[]) {
+            self.arm_timer();
+            return Err(Error::os("sendmsg", Errno::EAGAIN).on(self.settings.path.display()));
+        }
         // Disarmed, it is not readable any more.
         let _ = self.timer.unset();
         self.receive_timeout = Duration::ZERO;

@@ -72,6 +72,12 @@ fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
     Ok((addr, len as libc::socklen_t))
 }
 
+/// Locks a file, if nobody else has, until it is closed. nix's guard panics where unlocking fails.
+pub(crate) fn try_lock(file: &std::fs::File) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })).map(drop)
+}
+
 /// Binds and listens. The socket file gets `mode` less the umask.
 pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;

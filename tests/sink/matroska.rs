@@ -479,6 +479,7 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     limit(std::fs::metadata(&path).unwrap().len() + 3);
     let Recorded::NewFile(Some(Err(e))) = recorder.write(&packets[20]).unwrap() else { panic!("it is told") };
     assert!(e.to_string().contains(text(&path)), "{e}");
+    assert_eq!(e.kind(), framelease::ErrorKind::Exhausted);
     assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
     // A header alone is no begin.
     let mut writer = Writer::create(Folder::new("header").path("w.mkv"), options()).unwrap();

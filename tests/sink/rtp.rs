@@ -110,19 +110,19 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     assert!(sent >= 20 && calls <= 4, "{calls} calls for {sent} packets");
     assert_eq!(received(&rtp).len() as u64, sent);
 
-    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_millis(100))).unwrap();
+    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_secs(1))).unwrap();
     let id = sender.add(to).unwrap();
     let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
     sender.submit(&large).unwrap();
     let wait = sender.send_due().expect("more to send");
-    assert!(wait <= Duration::from_millis(100));
+    assert!(wait <= Duration::from_millis(200));
     assert_eq!(sender.stats(id).unwrap().packets, 31, "of five bursts, the first");
     let mut wakes = 0;
     while let Some(wait) = sender.send_due() {
         std::thread::sleep(wait);
         wakes += 1;
     }
-    assert!(wakes >= 3, "{wakes}");
+    assert!(wakes >= 2, "{wakes}");
     // The next frame sends what is left of the one before.
     sender.submit(&large).unwrap();
     sender.send_due();
@@ -409,18 +409,26 @@ const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]
 fn a_group_hears_it_by_the_interface_that_was_named() {
+    if !has_own_network("rtp::a_group_hears_it_by_the_interface_that_was_named") {
+        return;
+    }
+    // Not the one that the routes name, where there is another.
+    let (link, by, other) = match is_in_own_network() {
+        true => ("cam1", Ipv4Addr::new(10, 99, 1, 1), Some(Ipv4Addr::new(10, 99, 0, 1))),
+        false => ("lo", Ipv4Addr::LOCALHOST, None),
+    };
     let Some(stream) = stream(Codec::H264, 5, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let members: Vec<UdpSocket> = (0..2)
         .map(|i| {
             let port = 46_000 + (std::process::id() % 1000) as u16 * 4 + 2 * i;
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-            socket.join_multicast_v4(&GROUP, &Ipv4Addr::LOCALHOST).unwrap();
+            socket.join_multicast_v4(&GROUP, &by).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
             socket
         })
         .collect();
-    let options = at_once().interface("lo").ttl(3).dscp(34);
+    let options = at_once().interface(link).ttl(3).dscp(34);
     let mut sender = Sender::new(Codec::H264, options).unwrap();
     let groups: Vec<_> = members
         .iter()
@@ -431,10 +439,26 @@ fn a_group_hears_it_by_the_interface_that_was_named() {
         assert_eq!(received(member).iter().filter(|g| g.3).count(), 5);
         assert!(sender.sdp(*id).unwrap().contains("c=IN IP4 239.255.42.42/3\r\n"));
     }
+    // On the other link, another group's members hear nothing of it.
+    if let Some(other) = other {
+        let group = Ipv4Addr::new(239, 255, 42, 44);
+        let stranger = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        stranger.join_multicast_v4(&group, &other).unwrap();
+        stranger.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        for (link, heard) in [("cam1", false), ("cam0", true)] {
+            let mut sender = Sender::new(Codec::H264, at_once().interface(link)).unwrap();
+            sender.add(SocketAddr::new(group.into(), stranger.local_addr().unwrap().port())).unwrap();
+            send(&mut sender, &packets[0]);
+            assert_eq!(!received(&stranger).is_empty(), heard, "{link}");
+        }
+    }
 }
 
 #[test]
 fn this_host_hears_a_group_if_it_shall() {
+    if !has_own_network("rtp::this_host_hears_a_group_if_it_shall") {
+        return;
+    }
     let Some(probe) = routed() else { return };
     let member = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     member.join_multicast_v4(&GROUP, &probe).unwrap();
@@ -577,6 +601,9 @@ fn gstreamer_takes_the_stream_apart() {
 
 #[test]
 fn ffmpeg_decodes_a_multicast_group() {
+    if !has_own_network("rtp::ffmpeg_decodes_a_multicast_group") {
+        return;
+    }
     // ffmpeg joins by the routes, and hears what goes out by them: there must be one.
     if routed().is_none() {
         return;

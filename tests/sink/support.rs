@@ -61,6 +61,44 @@ pub fn clean(name: &str, args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     Some(out.stdout)
 }
 
+/// Names and addresses of a test's own links, each with an end that nobody hears.
+const LINKS: &str = "set -e; ip link set lo up; \
+    for i in 0 1; do \
+        ip link add cam$i type veth peer name far$i; \
+        ip addr add 10.99.$i.1/24 dev cam$i; \
+        ip link set cam$i up; ip link set far$i up; \
+    done; \
+    ip route add 224.0.0.0/4 dev cam0; \
+    exec \"$@\"";
+
+const INSIDE: &str = "FRAMELEASE_OWN_NETWORK";
+
+/// Says whether a test shall go on here: in a network namespace of its own, where links `cam0` and `cam1` exist and
+/// groups are reached by `cam0`. The first call starts such a process for the test of this name, and judges it. Without
+/// namespaces (visibly), the test goes on with the links of this machine.
+pub fn has_own_network(test: &str) -> bool {
+    if is_in_own_network() {
+        return true;
+    }
+    let wrap = ["-Urn", "sh", "-c", LINKS, "sh"];
+    let can = program("unshare", &[&wrap[..], &["true"]].concat(), &[]);
+    if !can.is_some_and(|out| out.status.success()) {
+        let _ = writeln!(std::io::stderr(), "SKIPPED a network of {test}'s own: no namespaces, or no ip, here");
+        return true;
+    }
+    let own = std::env::current_exe().unwrap();
+    let out = Command::new("unshare").args(wrap).arg(own).args(["--exact", test]).env(INSIDE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    let _ = std::io::stderr().write_all(&out.stderr);
+    assert!(out.status.success() && said.contains("1 passed"), "in a network of its own: {said}");
+    false
+}
+
+/// Are there `cam0` and `cam1`?
+pub fn is_in_own_network() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 fn name(codec: Codec) -> (&'static str, &'static str, &'static [&'static str]) {
     match codec {
         Codec::H264 => ("libx264", "h264", &["-bf", "0", "-x264-params", "keyint=10:scenecut=0"]),

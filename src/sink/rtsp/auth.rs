@@ -24,9 +24,10 @@ impl Users {
         self.users.is_empty()
     }
 
-    /// The values of `WWW-Authenticate`.
-    pub(super) fn challenges(&self, nonce: &str) -> Vec<String> {
-        let mut all = vec![format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"")];
+    /// The values of `WWW-Authenticate`. A client that is stale tries again without asking for a password.
+    pub(super) fn challenges(&self, nonce: &str, is_stale: bool) -> Vec<String> {
+        let stale = if is_stale { ", stale=true" } else { "" };
+        let mut all = vec![format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}")];
         if self.takes_basic {
             all.push(format!("Basic realm=\"{REALM}\""));
         }
@@ -34,31 +35,47 @@ impl Users {
     }
 
     /// Looks at the `Authorization` header of a request.
-    pub(super) fn admits(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> bool {
+    pub(super) fn judge(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> Judgement {
         if self.is_open() {
-            return true;
+            return Judgement::Admitted;
         }
-        let Some((scheme, rest)) = header.and_then(|h| h.trim().split_once(' ')) else { return false };
+        let Some((scheme, rest)) = header.and_then(|h| h.trim().split_once(' ')) else { return Judgement::Refused };
         if scheme.eq_ignore_ascii_case("Basic") && self.takes_basic {
             let given = rest.trim();
-            return self.users.iter().any(|(user, pass)| same(&base64(format!("{user}:{pass}").as_bytes()), given));
+            let is_one = |(user, pass): &(String, String)| same(&base64(format!("{user}:{pass}").as_bytes()), given);
+            return if self.users.iter().any(is_one) { Judgement::Admitted } else { Judgement::Refused };
         }
         if !scheme.eq_ignore_ascii_case("Digest") {
-            return false;
+            return Judgement::Refused;
         }
         let value = |name: &str| parameters(rest).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v);
-        let (Some(user), Some(response)) = (value("username"), value("response")) else { return false };
-        if value("nonce") != Some(nonce) || value("realm") != Some(REALM) {
-            return false;
+        let (Some(user), Some(response), Some(given)) = (value("username"), value("response"), value("nonce")) else {
+            return Judgement::Refused;
+        };
+        if value("realm") != Some(REALM) {
+            return Judgement::Refused;
         }
         // The request's own URI, whatever the header says: an answer for one address is none for another.
         let hash = |text: String| format!("{:x}", md5::compute(text));
-        self.users.iter().filter(|(name, _)| name == user).any(|(name, password)| {
+        let knows = self.users.iter().filter(|(name, _)| name == user).any(|(name, password)| {
             let secret = hash(format!("{name}:{REALM}:{password}"));
             let asked = hash(format!("{method}:{uri}"));
-            same(&hash(format!("{secret}:{nonce}:{asked}")), &response.to_ascii_lowercase())
-        })
+            same(&hash(format!("{secret}:{given}:{asked}")), &response.to_ascii_lowercase())
+        });
+        match knows {
+            false => Judgement::Refused,
+            true if given == nonce => Judgement::Admitted,
+            true => Judgement::Stale,
+        }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Admitted,
+    Refused,
+    /// The password is right, the nonce is another connection's (RFC 2617, 3.2.1).
+    Stale,
 }
 
 /// `a="b, c", d=e`
@@ -94,9 +111,12 @@ mod tests {
     #[test]
     fn digests_and_passwords() {
         let mut users = Users::default();
-        assert!(users.admits(None, "DESCRIBE", "rtsp://h/a", "n"));
+        let admits = |users: &Users, header: Option<&str>, method: &str, uri: &str, nonce: &str| {
+            users.judge(header, method, uri, nonce) == Judgement::Admitted
+        };
+        assert!(admits(&users, None, "DESCRIBE", "rtsp://h/a", "n"));
         users.add("eve".into(), "s3cret".into());
-        assert!(!users.admits(None, "DESCRIBE", "rtsp://h/a", "n") && !format!("{users:?}").contains("s3cret"));
+        assert!(!admits(&users, None, "DESCRIBE", "rtsp://h/a", "n") && !format!("{users:?}").contains("s3cret"));
         // By md5sum: eve:framelease:s3cret, DESCRIBE:rtsp://h/a.
         let secret = format!("{:x}", md5::compute("eve:framelease:s3cret"));
         let asked = format!("{:x}", md5::compute("DESCRIBE:rtsp://h/a"));
@@ -104,17 +124,19 @@ mod tests {
         let header = format!(
             "Digest username=\"eve\", realm=\"framelease\", nonce=\"n\", uri=\"rtsp://h/a\", response=\"{response}\""
         );
-        assert!(users.admits(Some(&header), "DESCRIBE", "rtsp://h/a", "n"));
-        assert!(!users.admits(Some(&header), "DESCRIBE", "rtsp://h/b", "n"), "another address");
-        assert!(!users.admits(Some(&header), "SETUP", "rtsp://h/a", "n"), "another method");
-        assert!(!users.admits(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), "another nonce");
+        assert!(admits(&users, Some(&header), "DESCRIBE", "rtsp://h/a", "n"));
+        assert!(!admits(&users, Some(&header), "DESCRIBE", "rtsp://h/b", "n"), "another address");
+        assert!(!admits(&users, Some(&header), "SETUP", "rtsp://h/a", "n"), "another method");
+        assert_eq!(users.judge(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), Judgement::Stale);
+        assert_eq!(users.judge(Some(&header), "SETUP", "rtsp://h/a", "m"), Judgement::Refused);
+        assert!(users.challenges("n", true)[0].ends_with("nonce=\"n\", stale=true"));
         let basic = "Basic ZXZlOnMzY3JldA==";
-        assert!(!users.admits(Some(basic), "DESCRIBE", "rtsp://h/a", "n"), "not unless it was asked for");
+        assert!(!admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"), "not unless it was asked for");
         users.takes_basic = true;
-        assert!(users.admits(Some(basic), "DESCRIBE", "rtsp://h/a", "n"));
+        assert!(admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"));
         for bad in ["Basic ZXZlOnMzY3JldB==", "Digest", "Digest username=\"eve", "Basic ", "", "Digest response=,,=\""]
         {
-            assert!(!users.admits(Some(bad), "DESCRIBE", "rtsp://h/a", "n"), "{bad}");
+            assert!(!admits(&users, Some(bad), "DESCRIBE", "rtsp://h/a", "n"), "{bad}");
         }
     }
 }

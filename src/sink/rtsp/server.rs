@@ -11,6 +11,7 @@ use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::answer::Asker;
+use super::auth::Judgement;
 use super::connection::{Came, Connection};
 use super::message::{parse, Parsed, Request, Response, Status};
 use super::mount::Mount;
@@ -364,21 +365,16 @@ impl Server {
         let Some(connection) = self.connections[asker.connection].as_mut() else { return };
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
+        let given = request.header("Authorization");
+        let judgement = self.settings.users.judge(given, request.method, request.uri, &connection.nonce);
         let text = if cseq.is_none() {
             refused(Status::BadRequest).end()
         } else if let Some(needed) = request.header("Require") {
             refused(Status::OptionNotSupported).header("Unsupported", needed).end()
-        } else if request.method != "OPTIONS"
-            && !self.settings.users.admits(
-                request.header("Authorization"),
-                request.method,
-                request.uri,
-                &connection.nonce,
-            )
-        {
+        } else if request.method != "OPTIONS" && judgement != Judgement::Admitted {
             self.stats.unauthorized += 1;
-            connection.refusals += u32::from(request.header("Authorization").is_some());
-            let challenges = self.settings.users.challenges(&connection.nonce);
+            connection.refusals += u32::from(judgement == Judgement::Refused && given.is_some());
+            let challenges = self.settings.users.challenges(&connection.nonce, judgement == Judgement::Stale);
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {

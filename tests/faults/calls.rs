@@ -1,0 +1,126 @@
+//! System calls that fail on request, in one thread: this program's own functions stand before the C library's.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_long, c_void};
+
+type Ptr = *mut c_void;
+
+/// The call that fails: which, the how many-th of its kind, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub call: usize,
+    pub nth: u32,
+    pub errno: Errno,
+}
+
+thread_local! {
+    static COUNTS: Cell<Option<[u32; CALLS.len()]>> = const { Cell::new(None) };
+    static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// Makes the calls of this thread count, and one of them fail, until the guard goes.
+pub struct Armed;
+
+pub fn arm(fault: Option<Fault>) -> Armed {
+    COUNTS.set(Some([0; CALLS.len()]));
+    FAULT.set(fault);
+    Armed
+}
+
+impl Armed {
+    /// How many there were of each kind.
+    pub fn counts(&self) -> [u32; CALLS.len()] {
+        COUNTS.get().unwrap_or_default()
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        COUNTS.set(None);
+    }
+}
+
+/// Counts one; `true` if it is the one that fails. `errno` is set then.
+fn fails(call: usize) -> bool {
+    // A thread that is being torn down is not armed.
+    let Ok(Some(mut counts)) = COUNTS.try_with(Cell::get) else { return false };
+    counts[call] += 1;
+    COUNTS.set(Some(counts));
+    let hit = FAULT.get().filter(|f| f.call == call && f.nth == counts[call]);
+    if let Some(fault) = hit {
+        fault.errno.set();
+    }
+    hit.is_some()
+}
+
+macro_rules! calls {
+    ($($name:ident($($arg:ident: $type:ty),*) = $number:ident($($given:expr),*), $($errno:ident)*;)*) => {
+        /// Each kind of call, and what the kernel may answer to it.
+        pub const CALLS: &[(&str, &[Errno])] = &[$((stringify!($name), &[$(Errno::$errno),*])),*];
+
+        #[allow(non_camel_case_types)]
+        enum Call { $($name),* }
+
+        $(
+            // SAFETY: contract: the C library's function of this name, as the system call that it is.
+            #[no_mangle]
+            unsafe extern "C" fn $name($($arg: $type),*) -> c_long {
+                if fails(Call::$name as usize) {
+                    return -1;
+                }
+                // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+                unsafe { libc::syscall(libc::$number, $($given),*) }
+            }
+        )*
+    };
+}
+
+const NULL: usize = 0;
+
+fn timespec(ms: c_int) -> libc::timespec {
+    // No limit is two years.
+    let ms = if ms < 0 { i64::from(u32::MAX) * 16 } else { ms.into() };
+    libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
+}
+
+// Of variadic functions the last argument may not be there: the kernel then ignores it. All are passed in registers on
+// the 64-bit targets that tests run on.
+calls! {
+    socket(domain: c_int, kind: c_int, protocol: c_int) = SYS_socket(domain, kind, protocol), EMFILE ENOMEM;
+    bind(fd: c_int, address: Ptr, len: u32) = SYS_bind(fd, address, len), EACCES ENOSPC;
+    listen(fd: c_int, backlog: c_int) = SYS_listen(fd, backlog), EADDRINUSE;
+    connect(fd: c_int, address: Ptr, len: u32) = SYS_connect(fd, address, len), EINTR EAGAIN ECONNREFUSED;
+    accept4(fd: c_int, address: Ptr, len: Ptr, flags: c_int) = SYS_accept4(fd, address, len, flags),
+        EINTR EAGAIN ECONNABORTED EMFILE ENFILE ENOMEM;
+    sendmsg(fd: c_int, message: Ptr, flags: c_int) = SYS_sendmsg(fd, message, flags),
+        EINTR EAGAIN ENOMEM ETOOMANYREFS EPIPE ECONNRESET;
+    recvmsg(fd: c_int, message: Ptr, flags: c_int) = SYS_recvmsg(fd, message, flags), EINTR EAGAIN ENOMEM ECONNRESET;
+    setsockopt(fd: c_int, level: c_int, name: c_int, value: Ptr, len: u32) =
+        SYS_setsockopt(fd, level, name, value, len), ENOMEM ENOPROTOOPT;
+    getsockopt(fd: c_int, level: c_int, name: c_int, value: Ptr, len: Ptr) =
+        SYS_getsockopt(fd, level, name, value, len), ENOMEM ENOPROTOOPT;
+    epoll_create1(flags: c_int) = SYS_epoll_create1(flags), EMFILE ENOMEM;
+    epoll_ctl(fd: c_int, op: c_int, other: c_int, event: Ptr) = SYS_epoll_ctl(fd, op, other, event), ENOMEM ENOSPC;
+    epoll_wait(fd: c_int, events: Ptr, count: c_int, timeout: c_int) =
+        SYS_epoll_pwait(fd, events, count, timeout, NULL, NULL), EINTR;
+    // Its timeout is milliseconds, the kernel's a `timespec` on arm64.
+    poll(fds: Ptr, count: u64, timeout: c_int) = SYS_ppoll(fds, count, &timespec(timeout), NULL, 8usize), EINTR ENOMEM;
+    timerfd_create(clock: c_int, flags: c_int) = SYS_timerfd_create(clock, flags), EMFILE ENODEV;
+    timerfd_settime(fd: c_int, flags: c_int, new: Ptr, old: Ptr) = SYS_timerfd_settime(fd, flags, new, old), EINVAL;
+    eventfd(count: u32, flags: c_int) = SYS_eventfd2(count, flags), EMFILE ENODEV;
+    memfd_create(name: Ptr, flags: u32) = SYS_memfd_create(name, flags), EMFILE ENOMEM;
+    ftruncate(fd: c_int, len: i64) = SYS_ftruncate(fd, len), EINTR ENOSPC;
+    // As memmap2 names it.
+    mmap64(address: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: i64) =
+        SYS_mmap(address, len, access, flags, fd, offset), ENOMEM ENODEV;
+    fcntl(fd: c_int, command: c_int, arg: usize) = SYS_fcntl(fd, command, arg), EMFILE EBUSY;
+    fchmod(fd: c_int, mode: u32) = SYS_fchmod(fd, mode), EPERM;
+    flock(fd: c_int, operation: c_int) = SYS_flock(fd, operation), EINTR ENOLCK;
+    fstat(fd: c_int, out: Ptr) = SYS_fstat(fd, out), ENOMEM;
+    lseek(fd: c_int, offset: i64, whence: c_int) = SYS_lseek(fd, offset, whence), EINVAL;
+    read(fd: c_int, out: Ptr, len: usize) = SYS_read(fd, out, len), EINTR EAGAIN;
+    write(fd: c_int, bytes: Ptr, len: usize) = SYS_write(fd, bytes, len), EINTR EAGAIN;
+}

@@ -1,0 +1,239 @@
+//! Every system call of a publisher and of a subscriber fails once, in each way that the kernel may answer it.
+//!
+//! What must hold then: nothing panics, nothing hangs, every buffer comes home, no descriptor stays open, and whoever is
+//! not at the other end of what failed gets every frame. Where the call may be tried again, nothing is to be seen at all.
+#![cfg(target_pointer_width = "64")]
+
+mod calls;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use calls::{arm, Fault, CALLS};
+use framelease::capture::TestPattern;
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::format::Size;
+use framelease::share::{Event, Policy, Publisher, Subscriber};
+use nix::errno::Errno;
+
+const FRAMES: u64 = 6;
+/// A victim may never come: the publisher begins without it.
+const SOON: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than all deadlines of the library in these scenarios together.
+const HUNG: Duration = Duration::from_secs(30);
+
+type Result<T> = std::result::Result<T, framelease::Error>;
+/// How many calls of each kind a run made.
+type Counts = [u32; CALLS.len()];
+
+/// What a publisher, and one of its subscribers, came to.
+struct Published {
+    counts: Counts,
+    result: Result<()>,
+    /// Buffers of the source that were not at home when everybody had left.
+    held: usize,
+}
+
+struct Subscribed {
+    counts: Counts,
+    result: Result<()>,
+    frames: u64,
+    /// Frames that it was told it missed.
+    missed: u64,
+}
+
+/// Publishes so many frames for two subscribers.
+fn publish(path: &Path, fault: Option<Fault>) -> Published {
+    let armed = arm(fault);
+    let mut held = 0;
+    let result = (|| {
+        let builder = TestPattern::builder(Size::new(64, 48)).buffers(16).unpaced().allocator(Allocator::Memfd);
+        let mut source = builder.start()?;
+        let published = (|| {
+            let mut publisher = Publisher::builder(path).bind()?;
+            publisher.announce(source.buffers())?;
+            let start = Instant::now();
+            while publisher.active() < 2 && start.elapsed() < SOON {
+                publisher.wait(Duration::from_millis(20))?;
+            }
+            for _ in 0..FRAMES {
+                let Some(frame) = source.next(PATIENCE)? else { break };
+                publisher.publish(frame, PATIENCE).map_err(|e| e.error)?;
+            }
+            publisher.end_stream(PATIENCE)?;
+            let start = Instant::now();
+            while publisher.subscribers().count() > 0 && start.elapsed() < SOON {
+                publisher.wait(Duration::from_millis(20))?;
+            }
+            Ok(())
+        })();
+        held = source.buffers().held();
+        published
+    })();
+    Published { counts: armed.counts(), result, held }
+}
+
+/// Takes frames until the stream is over.
+fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscribed {
+    // There is nobody to connect to at first, which is not what fails.
+    while !path.exists() && !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let armed = arm(fault);
+    let (mut frames, mut missed) = (0, 0);
+    let result = (|| {
+        let mut subscriber = loop {
+            match Subscriber::builder(path).policy(Policy::Fifo(4)).hold(2).connect(PATIENCE) {
+                // It has bound its socket and does not listen yet.
+                Err(e) if e.errno() == Some(Errno::ECONNREFUSED as i32) && fault.is_none() => {}
+                other => break other?,
+            }
+            if is_over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+        };
+        loop {
+            let event = subscriber.next(PATIENCE);
+            missed = subscriber.stats().dropped;
+            match event? {
+                Some(Event::Frame(frame)) => {
+                    // A frame in a buffer that could not be mapped is still a frame.
+                    let read = frame.read(DEFAULT_WAIT).map(drop);
+                    frames += 1;
+                    read?;
+                }
+                Some(Event::Format(_)) => {}
+                _ => return Ok(()),
+            }
+        }
+    })();
+    Subscribed { counts: armed.counts(), result, frames, missed }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Nobody,
+    Publisher,
+    Subscriber,
+}
+
+/// Everybody in a thread of their own; the first subscriber is the one that may fail.
+fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, [Subscribed; 2]), &'static str> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("framelease-faults-{}-{number}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("socket");
+    let (send, done) = mpsc::channel();
+    let of = move |who| fault.filter(|_| who == victim);
+    std::thread::spawn(move || {
+        let is_over = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let first = scope.spawn(|| subscribe(&path, of(Victim::Subscriber), &is_over));
+            let second = scope.spawn(|| subscribe(&path, None, &is_over));
+            let published = scope.spawn(|| publish(&path, of(Victim::Publisher))).join();
+            is_over.store(true, Ordering::Relaxed);
+            (published, first.join(), second.join())
+        });
+        let _ = send.send(outcome);
+    });
+    let outcome = done.recv_timeout(HUNG);
+    let _ = std::fs::remove_dir_all(&folder);
+    match outcome {
+        Ok((Ok(published), Ok(first), Ok(second))) => Ok((published, [first, second])),
+        Ok(_) => Err("somebody panics"),
+        Err(_) => Err("somebody hangs"),
+    }
+}
+
+fn text(fault: Option<Fault>) -> String {
+    fault.map_or("nothing".into(), |f| format!("{} of {} number {}", f.errno, CALLS[f.call].0, f.nth))
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Which calls of each kind are made to fail: the first ones, and some of what follows.
+fn places(count: u32) -> impl Iterator<Item = u32> {
+    let all = std::env::var_os("FRAMELEASE_STORM").is_some();
+    (1..=count).filter(move |&n| all || n <= 3 || n % 10 == 0)
+}
+
+/// Each of a run's calls, with each of its errors.
+fn faults(counts: &Counts) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (call, ((_, errnos), &count)) in CALLS.iter().zip(counts).enumerate() {
+        faults.extend(places(count).flat_map(|nth| errnos.iter().map(move |&errno| Fault { call, nth, errno })));
+    }
+    faults
+}
+
+/// One test: descriptors are the process's.
+#[test]
+fn a_call_that_fails_costs_only_who_made_it() {
+    let (published, subscribed) = run(Victim::Nobody, None).unwrap();
+    published.result.unwrap();
+    for s in &subscribed {
+        assert!(s.frames == FRAMES && s.missed == 0 && s.result.is_ok(), "{} {:?}", s.frames, s.result);
+    }
+    for (i, (name, _)) in CALLS.iter().enumerate() {
+        println!("{name}: {} {}", published.counts[i], subscribed[0].counts[i]);
+    }
+    let mut wrong = Vec::new();
+    for (victim, counts) in [(Victim::Publisher, published.counts), (Victim::Subscriber, subscribed[0].counts)] {
+        for fault in faults(&counts) {
+            let before = descriptors();
+            let start = Instant::now();
+            let (published, [first, second]) = match run(victim, Some(fault)) {
+                Ok(outcome) => outcome,
+                Err(e) => {
+                    wrong.push(format!("{e}: {victim:?}, {}", text(Some(fault))));
+                    continue;
+                }
+            };
+            let what = format!(
+                "{victim:?}, {}: publisher {:?}, frames {} and {}, missed {} and {}, subscribers {:?} and {:?}, {:?}",
+                text(Some(fault)),
+                published.result,
+                first.frames,
+                second.frames,
+                first.missed,
+                second.missed,
+                first.result,
+                second.result,
+                start.elapsed()
+            );
+            let mut check = |is_so: bool, rule: &str| {
+                if !is_so {
+                    wrong.push(format!("{rule}: {what}"));
+                }
+            };
+            check(descriptors() == before, "a descriptor stays open");
+            check(published.held == 0, "a buffer did not come home");
+            // Nobody else's, and not what may be tried again.
+            let is_again = matches!(fault.errno, Errno::EINTR | Errno::EAGAIN) && CALLS[fault.call].0 != "sendmsg";
+            let whole = |s: &Subscribed| s.frames == FRAMES && s.result.is_ok();
+            match victim {
+                Victim::Publisher if is_again => {
+                    check(published.result.is_ok() && whole(&first) && whole(&second), "a call that may be repeated");
+                }
+                Victim::Publisher if published.result.is_ok() => {
+                    check(whole(&first) || whole(&second), "both lost something");
+                    for s in [first, second].iter().filter(|s| s.result.is_ok() && s.frames > 0) {
+                        check(s.frames + s.missed <= FRAMES, "it was told that it missed more than there was");
+                    }
+                }
+                Victim::Publisher => {}
+                Victim::Subscriber | Victim::Nobody => {
+                    check(published.result.is_ok() && whole(&second), "somebody else's fault");
+                    check(!is_again || whole(&first), "a call that may be repeated");
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of what was tried:\n{}", wrong.len(), wrong.join("\n"));
+}
