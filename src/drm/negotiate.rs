@@ -69,7 +69,7 @@ impl Scanout {
                     Err(error) => error,
                 };
                 self.device.screens().planes.retain(|&p| p != plane.id);
-                if error.kind() == ErrorKind::PermissionDenied {
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::DeviceLost) {
                     return Err(error);
                 }
                 trials.push(format!("{fourcc} on plane {}: {error}", plane.id));
@@ -123,7 +123,7 @@ impl Scanout {
         self.commit.submit(self.device.fd(), flags, 0).map_err(|e| {
             let error = self.flip_failed("DRM_IOCTL_MODE_ATOMIC", e);
             match error.kind() {
-                ErrorKind::PermissionDenied => error,
+                ErrorKind::PermissionDenied | ErrorKind::DeviceLost => error,
                 _ => error.detail(format!("{} (TEST_ONLY)", e.desc())),
             }
         })?;

@@ -28,14 +28,22 @@ impl Scanout {
         self.device.connection(self.connector.id)
     }
 
-    /// Asks, behind a flip that takes long, whether the device is there yet: one that is gone gives no event.
-    pub(super) fn check_device(&mut self, submitted_ns: u64) -> Result<()> {
+    /// `DeviceLost` if the device is unplugged: it completes no flip, and tells those who ask.
+    pub(super) fn check_device(&self) -> Result<()> {
+        match self.connection() {
+            Err(e) if e.kind() == ErrorKind::DeviceLost => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Scanout::check_device`] behind a flip that takes long.
+    pub(super) fn check_pending(&mut self, submitted_ns: u64) -> Result<()> {
         let now_ns = sys::clock::monotonic_ns();
         if now_ns.saturating_sub(submitted_ns.max(self.plug.asked_ns)) < INTERVAL_NS {
             return Ok(());
         }
         self.plug.asked_ns = now_ns;
-        self.connection().map(drop)
+        self.check_device()
     }
 
     /// Refuses a flip while no display is there: the kernel would show it to nobody and not say so.

@@ -80,12 +80,14 @@ pub(super) struct Pending {
 /// flip that *replaces* it has completed, so that its producer never writes what the screen still reads. That is up to
 /// three frames a layer (shown, pending, staged): what a subscriber must be allowed to hold, and a camera's pool to lend.
 ///
-/// In steady state a flip costs one ioctl, and reading its event one `read` (and a `poll` where it waits): no memory is
-/// copied, imported or allocated.
+/// In steady state a flip costs one ioctl (twice a second one more, which asks whether the display is there), and reading
+/// its event one `read` (and a `poll` where it waits): no memory is copied, imported or allocated.
 ///
 /// In an event loop, register [`AsFd`] for POLLIN, and call [`Scanout::dispatch`] (of every scanout of the device) when
-/// it is readable. The calls that wait have a timeout. Dropped, it
-/// shows again what the connector showed when the scanout was opened, such as the console, or switches the screen off.
+/// it is readable. The calls that wait have a timeout.
+///
+/// Dropped, it shows again what its CRTC showed when the scanout was opened, such as the console, or switches the screen
+/// off if that is gone.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -267,9 +269,9 @@ impl Scanout {
     ///
     /// # Errors
     /// `PermissionDenied` while another process is master (a switch of virtual terminals): what is staged stays so, and
-    /// the next flip that succeeds sets the mode again. `Disconnected` while no display hangs at the connector, which
-    /// is asked twice a second: likewise; `NotFound` if the one that came back lacks the mode. `Busy` while somebody else's commit is under way,
-    /// `InvalidArgument` if the driver cannot show this, `DeviceLost`.
+    /// the next flip that succeeds sets the mode again. `Disconnected` while no display hangs at the connector, which is
+    /// asked twice a second: likewise; `NotFound` if the one that came back lacks the mode. `Busy` while somebody else's
+    /// commit is under way, `InvalidArgument` if the driver cannot show this, `DeviceLost`.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
@@ -293,7 +295,7 @@ impl Scanout {
             return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
         }
         if let Some(Pending { submitted_ns, .. }) = self.pending {
-            self.check_device(submitted_ns)?;
+            self.check_pending(submitted_ns)?;
             return Ok((Flip::Pending, None));
         }
         if self.work.iter().all(|w| w.next.is_none()) {
@@ -367,8 +369,7 @@ impl Scanout {
             }
             let now = Instant::now();
             if now >= deadline {
-                // An unplugged device completes nothing, and tells those who ask.
-                self.connection()?;
+                self.check_device()?;
                 let text = format!("the flip on {} has not completed in {timeout:?}", self.connector.name);
                 return Err(Error::new(ErrorKind::Timeout, "poll", text).on(&self.device));
             }
@@ -452,7 +453,6 @@ pub(super) fn next_mark() -> u64 {
 
 impl Drop for Scanout {
     fn drop(&mut self) {
-        let lit = self.lit;
         let off = self.turn_off(LAST_FLIP);
         // A device that is gone reads nothing any more.
         let gone = off.as_ref().is_err_and(|e| e.kind() == ErrorKind::DeviceLost);
@@ -476,7 +476,7 @@ impl Drop for Scanout {
         let leases: Vec<_> = leases.collect();
         drop(std::mem::take(&mut self.framebuffers));
         drop(leases);
-        if let Some(before) = self.before.take().filter(|_| lit && off.is_ok()) {
+        if let Some(before) = self.before.take().filter(|_| self.stats.flips > 0 && off.is_ok()) {
             before.restore(&self.device);
         }
         if let Some(props) = &self.atomic {

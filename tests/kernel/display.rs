@@ -516,6 +516,9 @@ fn what_was_shown_before_is_shown_afterwards() {
         guest.present(layer, noise(&pool, 2), SECOND).unwrap();
         guest.wait(SECOND).unwrap();
         assert_eq!(displayed(&card), checksum(&rgb(guest.shown(layer).unwrap())));
+        if api == Api::Legacy {
+            guest.turn_off(SECOND).unwrap();
+        }
         drop(guest);
         assert_eq!(displayed(&card), picture, "{api:?}");
         assert_eq!((pool.buffers().held(), other.open_handles()), (1, 0));

@@ -28,6 +28,8 @@ mod display;
 #[cfg(feature = "drm")]
 mod display_example;
 #[cfg(feature = "drm")]
+mod display_faults;
+#[cfg(feature = "drm")]
 mod display_gpu;
 mod dmabuf;
 mod encode;
