@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Pipeline,
     /// The device was unplugged or its driver gave up (ENODEV, EIO on a queue). Open it again.
     DeviceLost,
-    /// The peer or publisher closed the connection or died.
+    /// The peer or publisher closed the connection or died, or no display hangs at the connector any more.
     Disconnected,
     /// The publisher turned the connection down or ended it, and said why.
     Refused,

@@ -37,6 +37,7 @@ pub mod error;
 pub mod format;
 pub mod frame;
 mod log;
+mod nodes;
 #[cfg(feature = "tokio")]
 pub mod reactor;
 pub mod share;

@@ -7,6 +7,7 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     &["error", "format", "log", "bitstream"],
     &["sys"],
+    &["nodes"],
     &["dmabuf"],
     &["frame"],
     &["v4l2"],

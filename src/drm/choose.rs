@@ -1,7 +1,7 @@
 //! Which connector, CRTC and mode a scanout takes.
 
 use super::commit::AtomicProps;
-use super::device::{Device, DeviceInfo, NodeKind};
+use super::device::{Device, NodeKind};
 use super::objects::{Connection, Connector, Mode};
 use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,7 +73,7 @@ impl ScanoutBuilder {
     pub fn open(self) -> Result<Scanout> {
         let device = match &self.device {
             Some(device) => device.clone(),
-            None => Device::find(|d| d.kind == NodeKind::Primary && has_display(d))?,
+            None => Device::find_open(|d| d.info().kind == NodeKind::Primary && has_display(d))?,
         };
         let atomic = match self.api {
             Api::Auto => device.info().atomic,
@@ -143,8 +143,8 @@ impl ScanoutBuilder {
     }
 }
 
-/// Whether one of its connectors has a display: of a node that is not open.
-fn has_display(info: &DeviceInfo) -> bool {
+/// Whether one of its connectors has a display.
+fn has_display(device: &Device) -> bool {
     let connected = |c: &Connector| c.connection == Connection::Connected && !c.writeback;
-    Device::open(&info.path).and_then(|d| d.connectors()).is_ok_and(|all| all.iter().any(connected))
+    device.connectors().is_ok_and(|all| all.iter().any(connected))
 }

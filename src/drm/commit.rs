@@ -76,7 +76,7 @@ impl Scanout {
             }
         }
         if modeset {
-            self.others_off(None);
+            self.others_off();
         }
         self.commit.submit(self.device.fd(), flags, mark)?;
         Ok(self.commit.take_fence(0).map(SyncFile::from_fd))
@@ -103,11 +103,18 @@ impl Scanout {
         }
     }
 
-    /// Adds to the commit that planes which somebody else left on this CRTC are switched off.
-    pub(super) fn others_off(&mut self, but: Option<u32>) {
+    /// Adds to the commit that planes and connectors which somebody else left on this CRTC are switched off.
+    pub(super) fn others_off(&mut self) {
+        let written_back = self.written_back.as_ref().map(|port| port.id);
+        for (id, prop) in self.device.connectors_at(self.crtc) {
+            if id != self.connector.id && Some(id) != written_back {
+                self.commit.object(id);
+                self.commit.set(prop, 0);
+            }
+        }
         let planes = self.device.planes().unwrap_or_default();
         let claimed = self.device.screens().planes.clone();
-        let foreign = |p: &&super::Plane| p.crtc == self.crtc && Some(p.id) != but && !claimed.contains(&p.id);
+        let foreign = |p: &&super::Plane| p.crtc == self.crtc && !claimed.contains(&p.id);
         for plane in planes.iter().filter(foreign) {
             Work::write_off(plane, &mut self.commit);
         }

@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::drm::{ClientCapability, Device as _, DriverCapability};
 use nix::errno::Errno;
-use nix::fcntl::{open, OFlag};
-use nix::sys::stat::{major, Mode};
 
 use super::event::{flips, FlipEvent};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::nodes::open_node;
 use crate::sys;
 
 /// The major number of every DRM node (`Documentation/admin-guide/devices.txt`).
 const DRM_MAJOR: u64 = 226;
+
+/// A read that leaves this much room has left no event behind.
+const LARGEST_EVENT: usize = 128;
 
 /// What a node lets its user do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ pub struct DeviceInfo {
     pub imports: bool,
     /// `true` if it exports them (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
-    /// `true` if it allocates dumb buffers.
+    /// `true` if it says that it allocates dumb buffers. Drivers without displays (vgem) do not say.
     pub dumb_buffers: bool,
     /// `true` if framebuffers can name a modifier (`DRM_CAP_ADDFB2_MODIFIERS`).
     pub modifiers: bool,
@@ -108,15 +108,7 @@ impl Device {
     #[doc(alias = "DRM_IOCTL_SET_CLIENT_CAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
-        if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != DRM_MAJOR {
-            let text = "not a DRM device: the file is not a node of that subsystem";
-            return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
-        }
-        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let fd = sys::calls::retry(|| open(path, flags, Mode::empty()))
-            .map_err(|e| Error::os("open", e).on(path.display()))?;
-        let node = Node(fd);
+        let node = Node(open_node(path, "DRM", DRM_MAJOR)?);
         let driver = node.get_driver().map_err(|e| Error::io("DRM_IOCTL_VERSION", &e).on(path.display()))?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let kind = if name.starts_with("renderD") { NodeKind::Render } else { NodeKind::Primary };
@@ -153,19 +145,13 @@ impl Device {
     /// # Errors
     /// `NotFound`, with what there is instead and which nodes could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
-        let mut seen = Vec::new();
-        for path in nodes() {
-            match Self::open(&path) {
-                Ok(device) if wanted(device.info()) => return Ok(device),
-                Ok(device) => seen.push(device.to_string()),
-                Err(e) => seen.push(e.to_string()),
-            }
-        }
-        let text = match seen.len() {
-            0 => "there is no /dev/dri node".into(),
-            _ => format!("no device fits; there are {}", seen.join("; ")),
-        };
-        Err(Error::new(ErrorKind::NotFound, "find", text))
+        Self::find_open(|device| wanted(device.info()))
+    }
+
+    /// [`Device::find`] that may ask the open device more.
+    pub(super) fn find_open(wanted: impl Fn(&Self) -> bool) -> Result<Self> {
+        let nodes = crate::nodes::list("/dev/dri", &["card", "renderD"]);
+        crate::nodes::find("/dev/dri", &nodes, |path| Self::open(path), wanted, Self::to_string)
     }
 
     /// What the node is.
@@ -227,6 +213,9 @@ impl Device {
                     let Screens { inbox, crtcs, .. } = &mut *screens;
                     // A CRTC that nobody has any more: its scanout is gone, before its last flip.
                     inbox.extend(flips(&buffer[..length]).filter(|e| crtcs.contains(&e.crtc) || e.mark == mark));
+                    if buffer.len() - length >= LARGEST_EVENT {
+                        break;
+                    }
                 }
                 Err(e) => return Err(self.failed("read", e)),
             }
@@ -274,23 +263,10 @@ impl fmt::Debug for Device {
     }
 }
 
-fn nodes() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir("/dev/dri") else { return Vec::new() };
-    let number = |name: &str| -> Option<(bool, u32)> {
-        match name.strip_prefix("card") {
-            Some(n) => Some((false, n.parse().ok()?)),
-            None => Some((true, name.strip_prefix("renderD")?.parse().ok()?)),
-        }
-    };
-    let mut found: Vec<_> =
-        entries.flatten().filter_map(|e| Some((number(e.file_name().to_str()?)?, e.path()))).collect();
-    found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn what_is_no_drm_node_is_named() {

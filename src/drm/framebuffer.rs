@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use super::device::Device;
@@ -102,11 +103,12 @@ impl Framebuffer {
             let count = layout.planes().len();
             let modifier = modifier.map_or("no modifier".into(), |m| format!("modifier {m}"));
             let text = format!(
-                "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}",
+                "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}; {}",
                 e.desc(),
                 super::objects::code(format),
                 &planes.pitches[..count],
-                &planes.offsets[..count]
+                &planes.offsets[..count],
+                offered(device, layout)
             );
             device.failed(OP, e).detail(text)
         })?;
@@ -130,6 +132,25 @@ impl fmt::Debug for Framebuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Framebuffer({} of {})", self.id, self.device)
     }
+}
+
+/// What ADDFB2 takes, as far as the kernel tells: the largest size, and the pitch of the device's own buffers.
+fn offered(device: &Device, layout: &Layout) -> String {
+    fn most(range: impl RangeBounds<u32>) -> u32 {
+        match range.end_bound() {
+            Bound::Included(&most) => most,
+            _ => u32::MAX,
+        }
+    }
+    let limits = device.resources().map(|all| {
+        format!("framebuffers up to {}x{}", most(all.supported_fb_width()), most(all.supported_fb_height()))
+    });
+    // The format whose colour planes lie in one memory plane has the pitch of the others.
+    let single = layout.fourcc().drm().and_then(FourCc::from_drm).unwrap_or(layout.fourcc());
+    let own = device.dumb(single, layout.size()).ok();
+    let pitch = own.and_then(|dumb| dumb.layout.planes().first().map(|p| p.stride_bytes));
+    let pitch = pitch.map_or("none of its own so".into(), |p| format!("its own buffers so with pitch {p}"));
+    format!("the device has {}, {pitch}", limits.unwrap_or_else(|e| e.to_string()))
 }
 
 /// The DRM code of a format.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::colours::{Colours, Set};
 use super::device::Device;
 use super::framebuffer::{drm_code, Framebuffer, Modifier};
 use super::objects::{Plane, PlaneKind, Props};
@@ -150,6 +151,9 @@ pub(super) struct Work {
     pub(super) source: Rect,
     pub(super) destination: Rect,
     zpos: Option<u64>,
+    colours: Colours,
+    /// What the frame that was staged last set of them.
+    coloured: Set,
     pub(super) next: Option<Change>,
     /// What the pending flip brings.
     pub(super) pending: Option<Change>,
@@ -174,6 +178,8 @@ impl Work {
             source: wish.source,
             destination: wish.destination,
             zpos: wish.zpos,
+            colours: Colours::of(device, &plane.props)?,
+            coloured: [None; 2],
             next: None,
             pending: None,
             shown: None,
@@ -181,10 +187,11 @@ impl Work {
         })
     }
 
-    /// Refuses a frame that is not what the layer was made for.
-    pub(super) fn check(&self, frame: &Frame) -> Result<()> {
+    /// Refuses a frame that is not what the layer was made for, and takes its colours.
+    pub(super) fn check(&mut self, frame: &Frame) -> Result<()> {
         let layout = frame.layout();
         if layout.fourcc().drm() == Some(self.code) && layout.size() == self.size {
+            self.coloured = self.colours.set(layout)?;
             return Ok(());
         }
         let text = format!("the layer shows {} {}, the frame is {layout}; {}", self.fourcc, self.size, self.plane);
@@ -233,6 +240,9 @@ impl Work {
         }
         if let (Some(prop), Some(zpos)) = (props.zpos, self.zpos) {
             commit.set(prop, zpos);
+        }
+        for (prop, value) in self.coloured.into_iter().flatten() {
+            commit.set(prop, value);
         }
     }
 

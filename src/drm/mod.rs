@@ -8,7 +8,9 @@
 //! [`Device`] opens a node, counts GEM handles, exports and allocates; [`Scanout`] drives one connector. The words are
 //! those of the kernel's [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
 
+mod before;
 mod choose;
+mod colours;
 mod commit;
 mod device;
 mod event;
@@ -17,7 +19,9 @@ mod gem;
 mod layer;
 mod negotiate;
 mod objects;
+mod plugged;
 mod scanout;
+mod syncobj;
 mod writeback;
 
 pub use choose::{Api, ScanoutBuilder};
@@ -27,4 +31,5 @@ pub use gem::Gem;
 pub use layer::{Layer, LayerWish};
 pub use objects::{Connection, Connector, Mode, Plane, PlaneFormat, PlaneKind};
 pub use scanout::{Flip, Flipped, Scanout, ScanoutStats};
+pub use syncobj::Syncobj;
 pub use writeback::WriteBack;

@@ -6,7 +6,7 @@ use super::layer::{Layer, LayerWish, Work};
 use super::objects::{code, Plane, PlaneKind};
 use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FormatKind, FourCc, Rect};
+use crate::format::{FormatKind, FourCc, Rect, Size};
 use crate::sys;
 
 impl Scanout {
@@ -21,7 +21,8 @@ impl Scanout {
 
     /// Takes a plane for pictures of the wished size, in the first wished format that one shows: each format is looked
     /// up in the planes' lists with its modifier, then tried with a dumb buffer in a commit that changes nothing
-    /// (`DRM_MODE_ATOMIC_TEST_ONLY`) beside the layers that there are. The legacy interface cannot try.
+    /// (`DRM_MODE_ATOMIC_TEST_ONLY`) beside the layers that there are. The legacy interface cannot try, and shows one
+    /// picture on the whole screen.
     ///
     /// # Errors
     /// `Unsupported` if no plane shows any of the formats so: the text says what each plane takes and what each trial
@@ -30,9 +31,21 @@ impl Scanout {
     /// master.
     #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
     pub fn add_layer(&mut self, wish: &LayerWish) -> Result<Layer> {
-        if wish.formats.is_empty() || !Rect::of(wish.size).contains(&wish.source) || wish.source.size.width == 0 {
+        let Size { width, height } = wish.source.size;
+        let empty = wish.formats.is_empty() || width == 0 || height == 0;
+        if empty || !Rect::of(wish.size).contains(&wish.source) {
             let text = format!("{} of {} in {} formats", wish.source, wish.size, wish.formats.len());
             return Err(Error::new(ErrorKind::InvalidArgument, "add_layer", text).on(&self.device));
+        }
+        let whole = Rect::of(self.size());
+        if self.atomic.is_none() && (wish.destination != whole || wish.source.size != whole.size) {
+            let text = format!(
+                "the legacy interface shows a picture on the whole screen alone: asked {} to {}, the mode is {}",
+                wish.source,
+                wish.destination,
+                self.mode()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "add_layer", text).on(&self.device));
         }
         let planes = self.planes()?;
         let mut trials = Vec::new();
@@ -43,26 +56,39 @@ impl Scanout {
                 if !plane.takes(wanted, wish.modifier) {
                     continue;
                 }
-                if self.device.screens().planes.contains(&plane.id) {
+                if !self.claim(plane.id) {
                     busy = true;
                     continue;
                 }
-                match self.tried(plane, wish, fourcc) {
+                let error = match self.tried(plane, wish, fourcc) {
                     Ok(work) => {
                         let layer = Layer { index: self.work.len(), fourcc, plane: plane.id, kind: plane.kind };
-                        self.device.screens().planes.push(plane.id);
                         self.work.push(work);
                         return Ok(layer);
                     }
-                    Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(e),
-                    Err(e) => trials.push(format!("{fourcc} on plane {}: {e}", plane.id)),
+                    Err(error) => error,
+                };
+                self.device.screens().planes.retain(|&p| p != plane.id);
+                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::DeviceLost) {
+                    return Err(error);
                 }
+                trials.push(format!("{fourcc} on plane {}: {error}", plane.id));
             }
         }
         Err(self.no_plane(&planes, wish, &trials, busy && trials.is_empty()))
     }
 
-    /// The planes to try, best first.
+    /// Takes a plane, unless a layer of this device has it.
+    fn claim(&self, plane: u32) -> bool {
+        let mut screens = self.device.screens();
+        let free = !screens.planes.contains(&plane);
+        if free {
+            screens.planes.push(plane);
+        }
+        free
+    }
+
+    /// The planes to try, best first: those that no other CRTC can use, and that this one uses now.
     fn candidates<'a>(&self, planes: &'a [Plane], wish: &LayerWish) -> Vec<&'a Plane> {
         let rank = |plane: &Plane| match (wish.kind, plane.kind) {
             (Some(kind), own) => (kind == own).then_some(0),
@@ -73,7 +99,7 @@ impl Scanout {
         // The legacy flip is the primary plane's.
         let usable = |p: &&Plane| self.atomic.is_some() || p.kind == PlaneKind::Primary;
         let mut found: Vec<_> = planes.iter().filter(usable).filter_map(|p| Some((rank(p)?, p))).collect();
-        found.sort_by_key(|(rank, _)| *rank);
+        found.sort_by_key(|(rank, p)| (*rank, p.crtcs.count_ones(), p.crtc != self.crtc));
         found.into_iter().map(|(_, plane)| plane).collect()
     }
 
@@ -92,12 +118,12 @@ impl Scanout {
             let id = other.newest().map(|s| s.framebuffer.id()).or(other.trial.as_ref().map(Framebuffer::id));
             other.write(&mut self.commit, self.crtc, id.map(|id| (id, None)));
         }
-        self.others_off(Some(plane.id));
+        self.others_off();
         let flags = sys::drm::TEST_ONLY | sys::drm::ALLOW_MODESET;
         self.commit.submit(self.device.fd(), flags, 0).map_err(|e| {
             let error = self.flip_failed("DRM_IOCTL_MODE_ATOMIC", e);
             match error.kind() {
-                ErrorKind::PermissionDenied => error,
+                ErrorKind::PermissionDenied | ErrorKind::DeviceLost => error,
                 _ => error.detail(format!("{} (TEST_ONLY)", e.desc())),
             }
         })?;

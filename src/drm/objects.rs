@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ::drm::control::{self, connector, from_u32, Device as _, ModeTypeFlags};
+use ::drm::control::{self, connector, Device as _, ModeTypeFlags};
 
 use super::device::Device;
 use super::framebuffer::Modifier;
@@ -275,9 +275,20 @@ impl Device {
 
     /// What is known of one connector now, without asking the display. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
     pub(super) fn connection(&self, id: u32) -> Result<Connection> {
-        let Some(handle) = from_u32::<connector::Handle>(id) else { return Ok(Connection::Unknown) };
-        let info = self.0.node.get_connector(handle, false);
-        info.map(|i| Connection::of(i.state())).map_err(self.failed_io("DRM_IOCTL_MODE_GETCONNECTOR"))
+        let state = sys::drm::connection(self.fd(), id);
+        let state = state.map_err(|e| self.failed("DRM_IOCTL_MODE_GETCONNECTOR", e))?;
+        Ok(Connection::of(connector::State::from(state)))
+    }
+
+    /// The connectors that a CRTC drives now, with their property `CRTC_ID`; none without the atomic interface.
+    pub(super) fn connectors_at(&self, crtc: u32) -> Vec<(u32, ValueProp)> {
+        let Ok(resources) = self.resources() else { return Vec::new() };
+        let driven = |&connector: &connector::Handle| {
+            let props = self.props(connector).ok()?;
+            let prop = props.value("CRTC_ID").filter(|_| props.current("CRTC_ID") == Some(crtc.into()))?;
+            Some((connector.into(), prop))
+        };
+        resources.connectors().iter().filter_map(driven).collect()
     }
 
     /// The CRTCs that a connector's encoders reach: id and index.

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use ::drm::control::Device as _;
 use nix::poll::PollFlags;
 
+use super::before::Before;
 use super::choose::{Api, ScanoutBuilder};
 use super::commit::{AtomicProps, FenceWish};
 use super::device::Device;
 use super::framebuffer::Framebuffers;
 use super::layer::{Change, Layer, Shown, Work};
-use super::objects::{Connection, Connector, Mode};
+use super::objects::{Connector, Mode};
+use super::plugged::Plug;
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::Size;
@@ -75,13 +77,17 @@ pub(super) struct Pending {
 /// The screen behind one connector.
 ///
 /// Frames go to a [`Layer`] each: stage any number of them, then flip once. A frame is leased from staging until the
-/// flip that *replaces* it has completed, so that its producer never writes what the screen still reads.
+/// flip that *replaces* it has completed, so that its producer never writes what the screen still reads. That is up to
+/// three frames a layer (shown, pending, staged): what a subscriber must be allowed to hold, and a camera's pool to lend.
 ///
-/// In steady state a flip costs one ioctl, and reading its event one `read` (and a `poll` where it waits): no memory is
-/// copied, imported or allocated.
+/// In steady state a flip costs one ioctl (twice a second one more, which asks whether the display is there), and reading
+/// its event one `read` (and a `poll` where it waits): no memory is copied, imported or allocated.
 ///
 /// In an event loop, register [`AsFd`] for POLLIN, and call [`Scanout::dispatch`] (of every scanout of the device) when
-/// it is readable. The calls that wait have a timeout. Dropped, it switches the screen off.
+/// it is readable. The calls that wait have a timeout.
+///
+/// Dropped, it shows again what its CRTC showed when the scanout was opened, such as the console, or switches the screen
+/// off if that is gone.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -112,6 +118,8 @@ pub struct Scanout {
     pub(super) lit: bool,
     pub(super) pending: Option<Pending>,
     stats: ScanoutStats,
+    pub(super) plug: Plug,
+    before: Option<Before>,
     /// The writeback connector that was tied to the CRTC.
     pub(super) written_back: Option<super::writeback::Port>,
 }
@@ -120,6 +128,7 @@ impl Scanout {
     /// A dark screen. Its drop gives the CRTC back.
     pub(super) fn new(device: Device, connector: Connector, mode: Mode, crtc: (u32, u32)) -> Self {
         Self {
+            before: Before::of(&device, crtc.0),
             device,
             connector,
             mode,
@@ -132,6 +141,7 @@ impl Scanout {
             lit: false,
             pending: None,
             stats: ScanoutStats::default(),
+            plug: Plug::default(),
             written_back: None,
         }
     }
@@ -172,17 +182,6 @@ impl Scanout {
     /// Counts.
     pub fn stats(&self) -> ScanoutStats {
         ScanoutStats { framebuffers: self.framebuffers.len(), ..self.stats }
-    }
-
-    /// Whether the display is still there, as the kernel knows it. One that is unplugged does not fail flips: their
-    /// pictures go nowhere. Ask after a `change` uevent of the subsystem `drm`, or now and then; when a display is back,
-    /// open a new scanout, since it may be another. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
-    ///
-    /// # Errors
-    /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is.
-    #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
-    pub fn connection(&self) -> Result<Connection> {
-        self.device.connection(self.connector.id)
     }
 
     /// The frame that the screen shows on a layer now.
@@ -230,7 +229,8 @@ impl Scanout {
             return Err(Rejected { error: Error::new(ErrorKind::Unsupported, "stage", text).on(device), item: frame });
         }
         self.framebuffers.sweep();
-        let made = work.check(&frame).and_then(|()| self.framebuffers.get(device, &frame, work.modifier));
+        let checked = work.check(&frame).map_err(|e| e.on(device));
+        let made = checked.and_then(|()| self.framebuffers.get(device, &frame, work.modifier));
         let framebuffer = match made {
             Ok(framebuffer) => framebuffer,
             Err(error) => return Err(Rejected { error, item: frame }),
@@ -269,8 +269,9 @@ impl Scanout {
     ///
     /// # Errors
     /// `PermissionDenied` while another process is master (a switch of virtual terminals): what is staged stays so, and
-    /// the next flip that succeeds sets the mode again. `Busy` while somebody else's commit is under way,
-    /// `InvalidArgument` if the driver cannot show this, `DeviceLost`.
+    /// the next flip that succeeds sets the mode again. `Disconnected` while no display hangs at the connector, which is
+    /// asked twice a second: likewise; `NotFound` if the one that came back lacks the mode. `Busy` while somebody else's
+    /// commit is under way, `InvalidArgument` if the driver cannot show this, `DeviceLost`.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
@@ -288,29 +289,35 @@ impl Scanout {
     }
 
     fn flip(&mut self, wish: FenceWish) -> Result<(Flip, Option<SyncFile>)> {
-        if self.pending.is_some() {
-            return Ok((Flip::Pending, None));
-        }
-        if self.work.iter().all(|w| w.next.is_none()) {
-            return Ok((Flip::Nothing, None));
-        }
-        let modeset = !self.lit;
-        let mark = next_mark();
-        let submitted_ns = sys::clock::monotonic_ns();
         let no_fence = wish == FenceWish::Out && self.atomic.as_ref().map_or(true, |p| p.out_fence.is_none());
         if no_fence {
             let text = "the CRTC, or the legacy interface, has no such property";
             return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
         }
+        if let Some(Pending { submitted_ns, .. }) = self.pending {
+            self.check_pending(submitted_ns)?;
+            return Ok((Flip::Pending, None));
+        }
+        if self.work.iter().all(|w| w.next.is_none()) {
+            return Ok((Flip::Nothing, None));
+        }
+        let submitted_ns = sys::clock::monotonic_ns();
+        self.check_display(submitted_ns)?;
+        let modeset = !self.lit || self.plug.out;
+        let mark = next_mark();
         let (done, op) = match self.atomic {
             Some(_) => (self.commit_atomic(wish, modeset, mark), "DRM_IOCTL_MODE_ATOMIC"),
             None => self.flip_legacy(modeset, mark),
         };
         let fence = done.map_err(|e| self.flip_failed(op, e))?;
-        self.lit = true;
+        (self.lit, self.plug.out) = (true, false);
         self.pending = Some(Pending { mark, submitted_ns, counts: true, modeset });
         for work in &mut self.work {
             (work.pending, work.trial) = (work.next.take(), None);
+            // The kernel has a reference of its own.
+            if let Some(Change::Show(shown)) = &mut work.pending {
+                shown.fence = None;
+            }
         }
         Ok((Flip::Submitted, fence))
     }
@@ -321,7 +328,7 @@ impl Scanout {
     }
 
     /// The flip that has completed since, if one has: the frames that it replaced are given back. Does not wait. Costs
-    /// two `read`s.
+    /// one `read`.
     ///
     /// # Errors
     /// `DeviceLost`, and what else `read` reports.
@@ -351,7 +358,8 @@ impl Scanout {
     /// Waits until the pending flip has completed; `None` at once if there is none.
     ///
     /// # Errors
-    /// `Timeout`: the flip may still come, and its frames stay leased. As [`Scanout::dispatch`].
+    /// `Timeout`: the flip may still come, and its frames stay leased. `DeviceLost`: it will not; frames come back with
+    /// the scanout's drop. As [`Scanout::dispatch`].
     pub fn wait(&mut self, timeout: Duration) -> Result<Option<Flipped>> {
         let deadline = sys::wait::deadline(timeout);
         loop {
@@ -361,13 +369,19 @@ impl Scanout {
             }
             let now = Instant::now();
             if now >= deadline {
+                self.check_device()?;
                 let text = format!("the flip on {} has not completed in {timeout:?}", self.connector.name);
                 return Err(Error::new(ErrorKind::Timeout, "poll", text).on(&self.device));
             }
             // Another scanout of the device may read our event: then nothing more wakes us.
             let alone = self.device.screens().crtcs.len() < 2;
             let slice = if alone { deadline } else { deadline.min(now + Duration::from_millis(5)) };
-            sys::wait::until(self.device.fd(), PollFlags::POLLIN, slice).map_err(|e| self.device.failed("poll", e))?;
+            let ready = sys::wait::until(self.device.fd(), PollFlags::POLLIN, slice)
+                .map_err(|e| self.device.failed("poll", e))?;
+            if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) && !ready.contains(PollFlags::POLLIN) {
+                let text = "the device gives no events any more";
+                return Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(&self.device));
+            }
         }
     }
 
@@ -440,7 +454,9 @@ pub(super) fn next_mark() -> u64 {
 impl Drop for Scanout {
     fn drop(&mut self) {
         let off = self.turn_off(LAST_FLIP);
-        if self.pending.is_some() {
+        // A device that is gone reads nothing any more.
+        let gone = off.as_ref().is_err_and(|e| e.kind() == ErrorKind::DeviceLost);
+        if self.pending.is_some() && !gone {
             // The display may read these for as long as the flip does not complete, and removing a framebuffer would
             // wait for it without a limit.
             crate::log::event!("{off:?}: the frames stay leased");
@@ -448,10 +464,24 @@ impl Drop for Scanout {
             std::mem::forget(std::mem::take(&mut self.framebuffers));
             return;
         }
+        // What could not be switched off may be on the screen yet: the kernel takes it away with the framebuffer, which
+        // the lease must outlast.
+        let work = std::mem::take(&mut self.work);
+        let planes: Vec<_> = work.iter().map(|w| w.plane.id).collect();
+        let pending = |c: Option<Change>| match c {
+            Some(Change::Show(shown)) => Some(shown),
+            _ => None,
+        };
+        let leases = work.into_iter().flat_map(|w| [w.shown, pending(w.pending)]).flatten().map(|s| s.frame);
+        let leases: Vec<_> = leases.collect();
+        drop(std::mem::take(&mut self.framebuffers));
+        drop(leases);
+        if let Some(before) = self.before.take().filter(|_| self.stats.flips > 0 && off.is_ok()) {
+            before.restore(&self.device);
+        }
         if let Some(props) = &self.atomic {
             let _ = self.device.0.node.destroy_property_blob(props.blob);
         }
-        let planes = self.work.iter().map(|w| w.plane.id).collect::<Vec<_>>();
         self.device.release(self.crtc, planes.into_iter());
     }
 }

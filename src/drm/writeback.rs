@@ -21,7 +21,7 @@ use crate::sys::drm::{Commit, FenceProp, ValueProp};
 /// A writeback connector and its properties.
 #[derive(Clone, Debug)]
 pub(super) struct Port {
-    id: u32,
+    pub(super) id: u32,
     crtc: ValueProp,
     framebuffer: ValueProp,
     fence: FenceProp,
@@ -113,8 +113,8 @@ impl fmt::Debug for WriteBack {
 
 impl Scanout {
     /// Has the display controller write what the screen shows, all layers composed, into `target`, which has the
-    /// screen's size. Waits at most `timeout` for the flip before it. Properties `WRITEBACK_FB_ID`,
-    /// `WRITEBACK_OUT_FENCE_PTR`; atomic alone.
+    /// screen's size. Waits at most `timeout` for the flip before it; flips behind it wait for it. Properties
+    /// `WRITEBACK_FB_ID`, `WRITEBACK_OUT_FENCE_PTR`; atomic alone.
     ///
     /// A scanout on a writeback connector has it already. Beside a display it is tied to the CRTC the first time, for
     /// which some displays blink, and which drivers refuse whose encoders are no clones of each other (vkms, since

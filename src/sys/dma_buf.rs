@@ -1,9 +1,10 @@
 //! `linux/dma-buf.h`, `linux/dma-heap.h`, `linux/udmabuf.h`: structs, numbers and calls.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::answers::own;
 use super::calls::{retry, tick};
 
 /// `f_type` of a dma-buf in `fstatfs(2)` (`linux/magic.h`).
@@ -141,14 +142,6 @@ pub(crate) fn udmabuf_create(device: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size
     let arg = UdmabufCreate { memfd: memfd.as_raw_fd() as u32, flags: UDMABUF_FLAGS_CLOEXEC, offset: 0, size };
     // SAFETY: `arg` is a live `struct udmabuf_create`, which the kernel only reads; both fds are open.
     own(retry(|| unsafe { raw::udmabuf_create(device.as_raw_fd(), &arg) })?)
-}
-
-fn own(fd: i32) -> Result<OwnedFd, Errno> {
-    if fd < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::answers::{own, text};
 use super::calls::retry;
 
 /// `DRM_MODE_PAGE_FLIP_EVENT`.
@@ -72,6 +73,50 @@ struct GetProperty {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PropertyEnum {
+    value: u64,
+    name: [u8; 32],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct GetConnector {
+    encoders_ptr: u64,
+    modes_ptr: u64,
+    props_ptr: u64,
+    prop_values_ptr: u64,
+    count_modes: u32,
+    count_props: u32,
+    count_encoders: u32,
+    encoder_id: u32,
+    connector_id: u32,
+    connector_type: u32,
+    connector_type_id: u32,
+    connection: u32,
+    mm_width: u32,
+    mm_height: u32,
+    subpixel: u32,
+    pad: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct SyncobjHandle {
+    handle: u32,
+    /// `DRM_SYNCOBJ_CREATE_*`; padding when destroying.
+    flags: u32,
+}
+
+#[repr(C)]
+struct SyncobjFd {
+    handle: u32,
+    flags: u32,
+    fd: i32,
+    pad: u32,
+}
+
+#[repr(C)]
 struct PageFlip {
     crtc_id: u32,
     fb_id: u32,
@@ -100,21 +145,33 @@ const _: () = {
     // A u64 is aligned to 4 bytes on 32-bit x86, to 8 elsewhere.
     assert!(size_of::<FbCmd2>() == if std::mem::align_of::<u64>() == 4 { 100 } else { 104 });
     assert!(size_of::<GetProperty>() == 64);
+    assert!(size_of::<PropertyEnum>() == 40);
+    assert!(size_of::<GetConnector>() == 80);
+    assert!(size_of::<SyncobjHandle>() == 8);
+    assert!(size_of::<SyncobjFd>() == 16);
     assert!(size_of::<PageFlip>() == 24);
     assert!(size_of::<Atomic>() == 56);
 };
 
 mod raw {
-    use super::{Atomic, CreateDumb, FbCmd2, GemClose, GetProperty, PageFlip, PrimeHandle};
+    use super::{
+        Atomic, CreateDumb, FbCmd2, GemClose, GetConnector, GetProperty, PageFlip, PrimeHandle, SyncobjFd,
+        SyncobjHandle,
+    };
     nix::ioctl_write_ptr!(gem_close, b'd', 0x09, GemClose);
     nix::ioctl_readwrite!(handle_to_fd, b'd', 0x2d, PrimeHandle);
     nix::ioctl_readwrite!(fd_to_handle, b'd', 0x2e, PrimeHandle);
+    nix::ioctl_readwrite!(get_connector, b'd', 0xa7, GetConnector);
     nix::ioctl_readwrite!(get_property, b'd', 0xaa, GetProperty);
     nix::ioctl_readwrite!(rm_fb, b'd', 0xaf, u32);
     nix::ioctl_readwrite!(page_flip, b'd', 0xb0, PageFlip);
     nix::ioctl_readwrite!(create_dumb, b'd', 0xb2, CreateDumb);
     nix::ioctl_readwrite!(add_fb2, b'd', 0xb8, FbCmd2);
     nix::ioctl_readwrite!(atomic, b'd', 0xbc, Atomic);
+    nix::ioctl_readwrite!(syncobj_create, b'd', 0xbf, SyncobjHandle);
+    nix::ioctl_readwrite!(syncobj_destroy, b'd', 0xc0, SyncobjHandle);
+    nix::ioctl_readwrite!(syncobj_to_fd, b'd', 0xc1, SyncobjFd);
+    nix::ioctl_readwrite!(syncobj_from_fd, b'd', 0xc2, SyncobjFd);
 }
 
 /// `DRM_IOCTL_GEM_CLOSE`: the handle means nothing afterwards, however often it was imported.
@@ -138,11 +195,7 @@ pub(crate) fn prime_handle_to_fd(fd: BorrowedFd<'_>, handle: u32) -> Result<Owne
     let mut arg = PrimeHandle { handle, flags: (libc::O_CLOEXEC | libc::O_RDWR) as u32, fd: -1 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; `fd` is open for the whole call.
     retry(|| unsafe { raw::handle_to_fd(fd.as_raw_fd(), &mut arg) })?;
-    if arg.fd < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
-    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+    own(arg.fd)
 }
 
 /// What `DRM_IOCTL_MODE_CREATE_DUMB` made.
@@ -208,6 +261,13 @@ pub(crate) fn page_flip(fd: BorrowedFd<'_>, crtc_id: u32, fb_id: u32, user_data:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ValueProp(u32);
 
+#[cfg(test)]
+impl ValueProp {
+    pub(crate) fn for_tests(id: u32) -> Self {
+        Self(id)
+    }
+}
+
 /// A property whose value is the address of a descriptor that the kernel writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FenceProp(u32);
@@ -225,11 +285,70 @@ pub(crate) fn property(fd: BorrowedFd<'_>, id: u32) -> Result<(String, Prop), Er
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; both counts are 0, so that the
     // kernel writes through neither of its pointers.
     retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
-    let end = arg.name.iter().position(|&b| b == 0).unwrap_or(arg.name.len());
-    let name = String::from_utf8_lossy(&arg.name[..end]).into_owned();
+    let name = text(&arg.name);
     // OUT_FENCE_PTR and WRITEBACK_OUT_FENCE_PTR are all that the kernel has; a third one would be named like them.
     let prop = if name.ends_with("_PTR") { Prop::Fence(FenceProp(id)) } else { Prop::Value(ValueProp(id)) };
     Ok((name, prop))
+}
+
+/// `DRM_IOCTL_MODE_GETPROPERTY`: the named values of an enum property.
+pub(crate) fn property_values(fd: BorrowedFd<'_>, prop: ValueProp) -> Result<Vec<(String, u64)>, Errno> {
+    let mut arg = GetProperty { prop_id: prop.0, ..GetProperty::default() };
+    // SAFETY: as in `property`.
+    retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
+    let mut values = vec![PropertyEnum::default(); (arg.count_enum_blobs as usize).min(64)];
+    let count_enum_blobs = values.len() as u32;
+    let enum_blob_ptr = values.as_mut_ptr() as usize as u64;
+    let mut arg = GetProperty { prop_id: prop.0, enum_blob_ptr, count_enum_blobs, ..GetProperty::default() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; the kernel writes at most
+    // `count_enum_blobs` of `struct drm_mode_property_enum` through its one pointer, to `values`, which is exclusively
+    // borrowed and outlives the call; any bytes are valid in it. The other count is 0.
+    retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
+    values.truncate(arg.count_enum_blobs as usize);
+    Ok(values.iter().map(|v| (text(&v.name), v.value)).collect())
+}
+
+/// `DRM_IOCTL_MODE_GETCONNECTOR`, without asking the display: `enum drm_connector_status`, 1 for connected, 2 for not.
+pub(crate) fn connection(fd: BorrowedFd<'_>, connector_id: u32) -> Result<u32, Errno> {
+    // `struct drm_mode_modeinfo`. A count of 0 would have the master's call probe the display.
+    let mut mode = [0u64; 9];
+    let modes_ptr = mode.as_mut_ptr() as usize as u64;
+    let mut arg = GetConnector { connector_id, modes_ptr, count_modes: 1, ..GetConnector::default() };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_connector`; of its arrays only that of modes has
+    // a count, 1: the kernel writes 68 bytes there at most, to `mode`, which is exclusively borrowed and has 72.
+    retry(|| unsafe { raw::get_connector(fd.as_raw_fd(), &mut arg) })?;
+    Ok(arg.connection)
+}
+
+/// `DRM_IOCTL_SYNCOBJ_CREATE`: a syncobj without a fence.
+pub(crate) fn syncobj_create(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut arg = SyncobjHandle::default();
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_create`; `fd` is open for the whole call.
+    retry(|| unsafe { raw::syncobj_create(fd.as_raw_fd(), &mut arg) })?;
+    Ok(arg.handle)
+}
+
+/// `DRM_IOCTL_SYNCOBJ_DESTROY`.
+pub(crate) fn syncobj_destroy(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
+    let mut arg = SyncobjHandle { handle, flags: 0 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_destroy`; handles are looked up.
+    retry(|| unsafe { raw::syncobj_destroy(fd.as_raw_fd(), &mut arg) }).map(drop)
+}
+
+/// `DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD` with `EXPORT_SYNC_FILE`: the fence that the syncobj has now.
+pub(crate) fn syncobj_export_sync_file(fd: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Errno> {
+    let mut arg = SyncobjFd { handle, flags: 1, fd: -1, pad: 0 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_handle`; `fd` is open for the whole call.
+    retry(|| unsafe { raw::syncobj_to_fd(fd.as_raw_fd(), &mut arg) })?;
+    own(arg.fd)
+}
+
+/// `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE` with `IMPORT_SYNC_FILE`: the syncobj has this fence from now on.
+pub(crate) fn syncobj_import_sync_file(fd: BorrowedFd<'_>, handle: u32, fence: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut arg = SyncobjFd { handle, flags: 1, fd: fence.as_raw_fd(), pad: 0 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_handle`; both descriptors are open for the call,
+    // and the kernel takes a reference of its own to the fence.
+    retry(|| unsafe { raw::syncobj_from_fd(fd.as_raw_fd(), &mut arg) }).map(drop)
 }
 
 /// The properties of one `DRM_IOCTL_MODE_ATOMIC`, kept so that a commit of every frame allocates nothing.
@@ -329,11 +448,14 @@ mod tests {
     fn numbers_are_the_uapi_s() {
         assert_eq!(nix::request_code_write!(b'd', 0x09, 8), 0x4008_6409);
         assert_eq!(nix::request_code_readwrite!(b'd', 0x2e, 12), 0xc00c_642e);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xa7, 80), 0xc050_64a7);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xaa, 64), 0xc040_64aa);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xaf, 4), 0xc004_64af);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xb0, 24), 0xc018_64b0);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xb2, 32), 0xc020_64b2);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xbc, 56), 0xc038_64bc);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xbf, 8), 0xc008_64bf);
+        assert_eq!(nix::request_code_readwrite!(b'd', 0xc1, 16), 0xc010_64c1);
         let fb2 = nix::request_code_readwrite!(b'd', 0xb8, std::mem::size_of::<super::FbCmd2>());
         assert!(fb2 == 0xc068_64b8 || cfg!(target_arch = "x86"), "{fb2:#x}");
     }

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod answers;
 pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;

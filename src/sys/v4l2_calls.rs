@@ -1,9 +1,10 @@
 //! The V4L2 ioctls behind safe functions: single- and multi-planar buffers take one path.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::answers::own;
 use super::calls::retry;
 use super::v4l2::*;
 
@@ -136,11 +137,7 @@ pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) 
     let mut arg = ExportBuffer { kind: kind as u32, index, plane, flags, fd: -1, ..ExportBuffer::zeroed() };
     // SAFETY: `arg` is a live, exclusively borrowed `struct v4l2_exportbuffer` without pointers.
     retry(|| unsafe { raw::expbuf(fd.as_raw_fd(), &mut arg) })?;
-    if arg.fd < 0 {
-        return Err(Errno::EBADF);
-    }
-    // SAFETY: the ioctl succeeded and installed this descriptor for its caller alone; nothing else closes it.
-    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+    own(arg.fd)
 }
 
 /// One memory plane of a buffer as QBUF and DQBUF have it. `bytesused` counts from the buffer's start, the offset

@@ -1,20 +1,18 @@
 //! Opening and finding devices.
 
 use std::fmt;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use bitflags::bitflags;
 use nix::errno::Errno;
-use nix::fcntl::{open, OFlag};
-use nix::sys::stat::{major, Mode};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::nodes::open_node;
 use crate::sys;
+use crate::sys::answers::text;
 use crate::sys::v4l2::{Capability, Plain};
 use crate::sys::v4l2_calls::BufType;
 
@@ -145,15 +143,7 @@ impl Device {
     #[doc(alias = "VIDIOC_QUERYCAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        // Opening is not harmless on every node (watchdogs, tapes): look first.
-        let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
-        if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != V4L2_MAJOR {
-            return Err(not_video(path, "the file is not a node of the V4L2 subsystem"));
-        }
-        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let fd = sys::calls::retry(|| open(path, flags, Mode::empty()))
-            .map_err(|e| Error::os("open", e).on(path.display()))?;
-        Self::from_fd(fd, path)
+        Self::from_fd(open_node(path, "V4L2", V4L2_MAJOR)?, path)
     }
 
     /// Any descriptor as a device: the fuzzer answers its ioctls.
@@ -168,7 +158,10 @@ impl Device {
         match sys::v4l2_calls::querycap(fd.as_fd(), &mut cap) {
             Ok(()) => {}
             Err(Errno::ENODEV) => return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display())),
-            Err(e) => return Err(not_video(path, &format!("VIDIOC_QUERYCAP: {}", e.desc()))),
+            Err(e) => {
+                let text = format!("not a video device: VIDIOC_QUERYCAP: {}", e.desc());
+                return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
+            }
         }
         let bits = if cap.capabilities & 0x8000_0000 != 0 { cap.device_caps } else { cap.capabilities };
         let info = DeviceInfo {
@@ -191,19 +184,8 @@ impl Device {
     /// # Errors
     /// `NotFound`, with what there is instead and which nodes could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
-        let mut seen = Vec::new();
-        for path in nodes() {
-            match Self::open(&path) {
-                Ok(device) if wanted(device.info()) => return Ok(device),
-                Ok(device) => seen.push(format!("{} is {}", device.info(), role(device.info()))),
-                Err(e) => seen.push(e.to_string()),
-            }
-        }
-        let text = match seen.len() {
-            0 => "there is no /dev/video* node".into(),
-            _ => format!("no device fits; {}", seen.join("; ")),
-        };
-        Err(Error::new(ErrorKind::NotFound, "find", text))
+        let describe = |d: &Self| format!("{d} is {}", role(d.info()));
+        crate::nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
     }
 
     /// What the node is.
@@ -242,10 +224,6 @@ impl Device {
     }
 }
 
-fn not_video(path: &Path, why: &str) -> Error {
-    Error::new(ErrorKind::WrongFile, "open", format!("not a video device: {why}")).on(path.display())
-}
-
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
@@ -270,11 +248,7 @@ pub fn devices() -> Vec<DeviceInfo> {
 }
 
 pub(super) fn nodes() -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir("/dev") else { return Vec::new() };
-    let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("video")?.parse::<u32>().ok();
-    let mut found: Vec<_> = entries.flatten().filter_map(|e| Some((number(&e.file_name())?, e.path()))).collect();
-    found.sort();
-    found.into_iter().map(|(_, path)| path).collect()
+    crate::nodes::list("/dev", &["video"])
 }
 
 fn name(direction: Direction) -> &'static str {
@@ -294,12 +268,6 @@ fn role(info: &DeviceInfo) -> &'static str {
     } else {
         "neither a video capture nor output device"
     }
-}
-
-/// The text in a fixed array of the kernel's.
-pub(super) fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 #[cfg(test)]
@@ -335,7 +303,5 @@ mod tests {
         assert_eq!(info(0x8000).buf_type(Direction::Output), Some(BufType::Output));
         assert_eq!(info(0x4000).buf_type(Direction::Capture), Some(BufType::CaptureMplane));
         assert!(info(0x1000).is_capture() && !info(0x4000).is_capture() && !info(0x80_0000).is_capture());
-        assert_eq!(text(b"abc\0def"), "abc");
-        assert_eq!(text(b"full"), "full");
     }
 }

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::device::text;
 use super::{Device, Direction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     ColorSpace, Colorimetry, Encoding, FourCc, FrameInterval, Layout, Range, Size, Transfer, MAX_PLANES,
 };
+use crate::sys::answers::text;
 use crate::sys::v4l2::{
     FmtDesc, Format, FrmIvalEnum, FrmSizeEnum, Picture, Plain, FIELD_NONE, FLAG_SET_CSC, FMT_COMPRESSED, FMT_EMULATED,
 };

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use nix::sys::stat::{fstat, major, minor};
 
-use super::device::text;
 use super::graph::{BusFormat, Entity, Graph, Link, Pad};
 use super::Device;
 use crate::sys;
+use crate::sys::answers::text;
 use crate::sys::v4l2::{Plain, SubdevFormat};
 
 /// `MEDIA_LNK_FL_ENABLED`.

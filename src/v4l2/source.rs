@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::device::text;
 use super::{Device, Direction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FrameInterval, Rect, Size};
+use crate::sys::answers::text;
 use crate::sys::v4l2::{self as uapi, DvTimings, Plain, Selection, StreamParm, CAP_TIMEPERFRAME};
 use crate::sys::v4l2_calls as calls;
 

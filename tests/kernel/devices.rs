@@ -1,9 +1,10 @@
 //! The devices that tests need, fresh; and the rule for those that are missing.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, Captured};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
@@ -33,9 +34,46 @@ pub fn needed_path(what: &str, path: &str) -> Option<()> {
     needed(what, Path::new(path).exists().then_some(()).ok_or_else(|| format!("there is no {path}")))
 }
 
+/// A program, started, with its output for [`ended`].
+pub fn start(program: &str, args: &[&str]) -> Child {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
+}
+
+/// A program's end and what it said. One that does not end is killed and fails the test.
+pub fn ended(mut child: Child) -> Output {
+    // The lab gives up on a guest that says nothing for 60 seconds.
+    const LIMIT: Duration = Duration::from_secs(50);
+    fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+        // While it runs: a full pipe would stop it.
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+            bytes
+        })
+    }
+    let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+    let start = Instant::now();
+    let status = loop {
+        match child.try_wait().unwrap() {
+            None if start.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(5)),
+            status => break status,
+        }
+    };
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let text = |bytes| String::from_utf8_lossy(bytes);
+    let status = status.unwrap_or_else(|| panic!("killed after {LIMIT:?}: {}{}", text(&stdout), text(&stderr)));
+    Output { status, stdout, stderr }
+}
+
 /// A program's standard output; its failure fails the test.
 pub fn run(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let out = ended(start(program, args));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{program} {args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
     text
@@ -64,7 +102,16 @@ pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
     }
-    run("modprobe", &["-r", driver]);
+    // The kernel closes files a moment after the last descriptor.
+    let removed = || ended(start("modprobe", &["-r", driver])).status.success();
+    if !(0..50).any(|_| {
+        removed() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    }) {
+        run("modprobe", &["-r", driver]);
+    }
     let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
     run("modprobe", &words);
 }

@@ -1,28 +1,39 @@
 //! Frames on a screen: vkms, whose writeback connector tells what the screen shows; vgem for buffers.
 
 use std::io::Read;
-use std::time::Duration;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
-use framelease::capture::Camera;
-use framelease::dmabuf::cpu_bytes;
-use framelease::drm::{Device, LayerWish, Scanout};
-use framelease::format::Size;
-use framelease::frame::Frame;
+use framelease::bitstream::Codec;
+use framelease::capture::{Camera, Captured};
+use framelease::dmabuf::{cpu_bytes, Access, Allocator};
+use framelease::drm::{
+    Api, Connection, Device, Flip, Framebuffer, LayerWish, Modifier, NodeKind, PlaneKind, Scanout, ScanoutBuilder,
+};
+use framelease::encode::{agree, Encoder, Quirks};
+use framelease::format::{FrameInterval, Layout, Rect, Size};
+use framelease::frame::{syscalls, Frame, Pool};
+use framelease::share::Policy;
+use framelease::ErrorKind;
 
+use crate::allocations;
+use crate::coding::{fwht, packet, params};
 use crate::devices::*;
 use crate::picture;
+use crate::share::{received, Scene};
+use crate::vgem::Fence;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub const SECOND: Duration = Duration::from_secs(1);
 /// A size that both vivid and vkms have.
-const SCREEN: Size = Size::new(640, 480);
+pub const SCREEN: Size = Size::new(640, 480);
 
 /// vkms with its overlay planes, as after boot.
-fn vkms() -> Option<Device> {
+pub fn vkms() -> Option<Device> {
     reload("vkms", "enable_overlay=1");
     needed("vkms", Device::find(|d| d.driver == "vkms").map_err(|e| e.to_string()))
 }
 
-fn screen(device: &Device) -> Scanout {
+pub fn screen(device: &Device) -> Scanout {
     Scanout::builder().device(device).size(SCREEN).open().unwrap()
 }
 
@@ -35,16 +46,19 @@ fn memory_screen(device: &Device) -> Scanout {
 fn written_back(screen: &mut Scanout) -> Frame {
     let pool = screen.device().dumb_pool(fourcc("XBGR32"), screen.size(), 1).unwrap();
     let target = pool.try_acquire().unwrap();
-    screen.write_back(target, SECOND).unwrap().wait(SECOND).unwrap()
+    let picture = screen.write_back(target, SECOND).unwrap().wait(SECOND).unwrap();
+    // The commit that wrote it has an end of its own, which is no flip.
+    assert_eq!(screen.wait(SECOND).unwrap(), None);
+    picture
 }
 
 /// R, G and B of every pixel.
-fn rgb(frame: &Frame) -> Vec<u8> {
+pub fn rgb(frame: &Frame) -> Vec<u8> {
     picture::rgb(frame).unwrap()
 }
 
 /// The checksum that vkms makes of the composed picture: CRC-32 over A, R, G and B in 16 bits each, alpha full.
-fn checksum(rgb: &[u8]) -> u32 {
+pub fn checksum(rgb: &[u8]) -> u32 {
     let mut table = [0u32; 256];
     for (i, entry) in (0u32..).zip(&mut table) {
         *entry = (0..8).fold(i, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 });
@@ -54,18 +68,23 @@ fn checksum(rgb: &[u8]) -> u32 {
     rgb.chunks_exact(3).fold(0, |crc, p| [255, 255, p[0], p[0], p[1], p[1], p[2], p[2]].into_iter().fold(crc, step))
 }
 
-/// What is on the display, by the checksum of the second picture from now.
-fn displayed(device: &Device) -> u32 {
+/// What is on the display, by its checksum. A slow composer still reports what was there before: that passes first.
+pub fn displayed(device: &Device) -> u32 {
     let card = device.info().path.file_name().unwrap().to_str().unwrap().to_owned();
     let crc = format!("/sys/kernel/debug/dri/{}/crtc-0/crc", card.strip_prefix("card").unwrap());
     std::fs::write(format!("{crc}/control"), "auto").unwrap();
-    let mut data = std::fs::File::open(format!("{crc}/data")).unwrap();
+    let data = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(format!("{crc}/data"));
+    let (mut data, start) = (data.unwrap(), Instant::now());
     let mut last = String::new();
-    for _ in 0..3 {
+    while start.elapsed() < Duration::from_millis(300) || (last.is_empty() && start.elapsed() < 5 * SECOND) {
         let mut line = [0; 256];
-        let length = data.read(&mut line).unwrap();
-        last = String::from_utf8_lossy(&line[..length]).into_owned();
+        match data.read(&mut line) {
+            Ok(length) => last = String::from_utf8_lossy(&line[..length]).into_owned(),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
+            Err(e) => panic!("{crc}/data: {e}"),
+        }
     }
+    assert!(!last.is_empty(), "the display shows nothing");
     // The frame's number and the checksum.
     let text = last.split_whitespace().nth(1).unwrap().strip_prefix("0x").unwrap().to_owned();
     u32::from_str_radix(&text, 16).unwrap()
@@ -118,4 +137,551 @@ fn leave_png(camera_device: &framelease::v4l2::Device, card: &Device) {
     let picture = written_back(&mut memory);
     let file = std::fs::File::create("/out/display-writeback.png").unwrap();
     picture::write_png(file, SCREEN.width, SCREEN.height, &rgb(&picture)).unwrap();
+}
+
+pub fn vgem() -> Option<Device> {
+    needed("vgem", Device::find(|d| d.driver == "vgem" && d.kind == NodeKind::Primary).map_err(|e| e.to_string()))
+}
+
+/// A frame of a pool with pixels of no pattern; `seed` tells them apart.
+pub fn noise(pool: &Pool, seed: u32) -> Frame {
+    let mut frame = pool.try_acquire().unwrap();
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let row: Vec<u8> = (0..frame.layout().row_bytes(0) + 1024)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        })
+        .collect();
+    let (rows, bytes) = (frame.layout().rows(0), frame.layout().row_bytes(0) as usize);
+    let mut write = frame.write(SECOND).unwrap();
+    for y in 0..rows {
+        let from = (y as usize * 37) % 1024;
+        write.copy_row(0, y, &row[from..from + bytes]).unwrap();
+    }
+    drop(write);
+    frame.freeze_full(seed.into(), 0)
+}
+
+/// `over` at a place of `picture`, both opaque.
+fn composed(picture: &mut [u8], over: &[u8], over_size: Size, source: Rect, (left, top): (u32, u32)) {
+    for y in 0..source.size.height {
+        let from = ((y + source.top as u32) * over_size.width + source.left as u32) as usize * 3;
+        let to = ((y + top) * SCREEN.width + left) as usize * 3;
+        let bytes = source.size.width as usize * 3;
+        picture[to..to + bytes].copy_from_slice(&over[from..from + bytes]);
+    }
+}
+
+#[test]
+fn layers_are_composed_in_one_flip() {
+    let Some(card) = vkms() else { return };
+    leaving_nothing(|| {
+        let small = Size::new(320, 180);
+        let below = noise(&card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap(), 1);
+        let above = noise(&card.dumb_pool(fourcc("XBGR32"), small, 1).unwrap(), 2);
+        let crop = Rect::new(16, 8, Size::new(160, 90));
+        for in_memory in [false, true] {
+            let mut screen = if in_memory { memory_screen(&card) } else { screen(&card) };
+            let primary = screen.add_layer(&LayerWish::of(below.layout())).unwrap();
+            let wish = LayerWish::of(above.layout()).plane(PlaneKind::Overlay);
+            let overlay = screen.add_layer(&wish.clone().destination(Rect::new(100, 60, small))).unwrap();
+            // A part of the primary's frame once more, on a second overlay.
+            let wish = LayerWish::of(below.layout()).plane(PlaneKind::Overlay);
+            let again = wish.source(crop).destination(Rect::new(300, 200, crop.size));
+            let again = screen.add_layer(&again).unwrap();
+            assert_eq!((primary.kind(), overlay.kind()), (PlaneKind::Primary, PlaneKind::Overlay));
+            let mut expected = rgb(&below);
+            composed(&mut expected, &rgb(&above), small, Rect::of(small), (100, 60));
+            composed(&mut expected, &rgb(&below), SCREEN, crop, (300, 200));
+            for (layer, frame) in [(primary, &below), (overlay, &above), (again, &below)] {
+                assert!(screen.stage(layer, frame.clone()).unwrap().is_none());
+            }
+            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            assert_eq!(screen.try_flip().unwrap(), Flip::Pending);
+            screen.wait(SECOND).unwrap().unwrap();
+            assert_eq!((screen.stats().flips, screen.try_flip().unwrap()), (1, Flip::Nothing));
+            // One buffer on two planes is imported once.
+            assert_eq!((card.open_handles(), screen.stats().framebuffers), (2, 2));
+            if in_memory {
+                assert!(rgb(&written_back(&mut screen)) == expected, "written back");
+            } else {
+                assert_eq!(displayed(&card), checksum(&expected));
+            }
+            for layer in [overlay, again] {
+                screen.hide(layer).unwrap();
+            }
+            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            screen.wait(SECOND).unwrap();
+            assert!(screen.shown(overlay).is_none() && screen.shown(primary).is_some());
+            if !in_memory {
+                assert_eq!(displayed(&card), checksum(&rgb(&below)));
+            }
+        }
+        assert_eq!((below.buffers().held(), above.buffers().held()), (1, 1));
+        assert_eq!(card.open_handles(), 0);
+    });
+}
+
+#[test]
+fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
+    let Some(card) = vkms() else { return };
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
+    for api in [Api::Atomic, Api::Legacy] {
+        let builder = Scanout::builder().device(&card).size(SCREEN).api(api);
+        let mut screen = builder.open().unwrap();
+        assert_eq!(screen.api(), api);
+        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        screen.present(layer, noise(&pool, 1), SECOND).unwrap();
+        let first = screen.wait(SECOND).unwrap().unwrap();
+        assert_eq!(pool.buffers().held(), 1);
+        for turn in 2..10 {
+            screen.stage(layer, noise(&pool, 90)).unwrap();
+            // Replaced before it was shown.
+            assert!(screen.stage(layer, noise(&pool, turn)).unwrap().is_some());
+            assert_eq!(pool.buffers().held(), 2);
+            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            if screen.dispatch().unwrap().is_none() {
+                assert_eq!(pool.buffers().held(), 2, "the old frame may still be read");
+                let flipped = screen.wait(SECOND).unwrap().unwrap();
+                assert!(flipped.time_ns > first.time_ns && flipped.vblank != first.vblank);
+            }
+            assert_eq!(pool.buffers().held(), 1, "{api:?}");
+            assert_eq!(screen.shown(layer).unwrap().meta().sequence, u64::from(turn));
+        }
+        let shown = rgb(screen.shown(layer).unwrap());
+        assert_eq!(displayed(&card), checksum(&shown), "{api:?}");
+        assert_eq!((screen.stats().flips, screen.stats().replaced), (9, 8));
+        screen.turn_off(SECOND).unwrap();
+        assert_eq!(pool.buffers().held(), 0);
+        // And on again.
+        screen.present(layer, noise(&pool, 5), SECOND).unwrap();
+        screen.wait(SECOND).unwrap().unwrap();
+        drop(screen);
+        assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0), "{api:?}");
+    }
+}
+
+#[test]
+fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
+    let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
+    leaving_nothing(|| {
+        let mut camera = camera(&camera_device, "XBGR32").size(SCREEN).buffers(5).open().unwrap();
+        let mut screen = screen(&card);
+        let layer = screen.add_layer(&LayerWish::of(camera.layout().unwrap())).unwrap();
+        for _ in 0..50 {
+            screen.present(layer, frame(&mut camera), SECOND).unwrap();
+        }
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let counts = |screen: &Scanout| {
+            (dma_bufs(), card.open_handles(), screen.stats().framebuffers, descriptors(), cpu_bytes())
+        };
+        let before = counts(&screen);
+        assert_eq!(before.1, camera.buffers().unwrap().slots());
+        let (calls, heap, flips) = (syscalls(), allocations::of_this_thread(), screen.stats().flips);
+        for _ in 0..1000 {
+            // What is on the screen, and what comes to it.
+            let Some(Captured::Frame(frame)) = camera.next(5 * SECOND).unwrap() else { panic!("no frame") };
+            screen.present(layer, frame, SECOND).unwrap();
+            assert!(camera.stats().held <= 2);
+        }
+        let (calls, heap) = (syscalls() - calls, allocations::of_this_thread() - heap);
+        assert_eq!(screen.stats().flips - flips, 1000);
+        assert_eq!(counts(&screen), before);
+        assert_eq!(heap, 0, "allocations");
+        // poll, DQBUF, QBUF; read, poll, read, ATOMIC. A poll may return early.
+        assert!(calls <= 7 * 1000 + 100, "{calls} system calls in 1000 frames");
+        drop(screen);
+        assert_eq!((camera.stats().held, card.open_handles()), (0, 0));
+    });
+}
+
+#[test]
+fn framebuffers_go_with_their_pool() {
+    let Some(card) = vkms() else { return };
+    leaving_nothing(|| {
+        let mut screen = screen(&card);
+        let pool = |count| card.dumb_pool(fourcc("XBGR32"), SCREEN, count).unwrap();
+        let old = pool(3);
+        let layer = screen.add_layer(&LayerWish::of(old.buffers().layout())).unwrap();
+        for seed in 0..6 {
+            screen.present(layer, noise(&old, seed), SECOND).unwrap();
+        }
+        screen.wait(SECOND).unwrap();
+        assert_eq!((screen.stats().framebuffers, card.open_handles()), (3, 3));
+        drop(old);
+        // The frame on the screen keeps the pool.
+        let new = pool(1);
+        screen.present(layer, noise(&new, 9), SECOND).unwrap();
+        assert_eq!(screen.stats().framebuffers, 4);
+        screen.wait(SECOND).unwrap();
+        assert_eq!((screen.stats().framebuffers, card.open_handles()), (1, 1));
+        assert_eq!(displayed(&card), checksum(&rgb(screen.shown(layer).unwrap())));
+    });
+}
+
+#[test]
+fn strides_and_memory_from_elsewhere_are_shown() {
+    let Some(card) = vkms() else { return };
+    leaving_nothing(|| {
+        let layout = Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
+        assert_eq!(layout.planes()[0].stride_bytes, 4096);
+        let mut screen = screen(&card);
+        let layer = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let mut allocators = vec![Allocator::Udmabuf];
+        allocators.extend(Allocator::heaps());
+        for allocator in allocators {
+            let pool = Pool::new(&allocator, layout, 1).unwrap();
+            screen.present(layer, noise(&pool, 7), SECOND).unwrap();
+            screen.wait(SECOND).unwrap();
+            assert_eq!(displayed(&card), checksum(&rgb(screen.shown(layer).unwrap())), "{allocator}");
+        }
+    });
+}
+
+/// An error of this kind, whose text has these words.
+pub fn refused(result: framelease::Result<()>, kind: ErrorKind, words: &[&str]) {
+    let e = result.unwrap_err();
+    assert_eq!(e.kind(), kind, "{e}");
+    words.iter().for_each(|w| assert!(e.to_string().contains(w), "no '{w}' in: {e}"));
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused_with_what_can() {
+    let Some(card) = vkms() else { return };
+    let builder = || Scanout::builder().device(&card);
+    let open = |b: ScanoutBuilder| b.open().map(drop);
+    refused(open(builder().connector("HDMI-A-9")), ErrorKind::NotFound, &["HDMI-A-9", "Virtual-1 (Connected"]);
+    let mut legacy = builder().size(SCREEN).api(Api::Legacy).open().unwrap();
+    let small = LayerWish::new([fourcc("XBGR32")], Size::new(320, 240));
+    refused(legacy.add_layer(&small).map(drop), ErrorKind::Unsupported, &["320x240", "whole screen"]);
+    let over = LayerWish::new([fourcc("XBGR32")], SCREEN).plane(PlaneKind::Overlay);
+    refused(legacy.add_layer(&over).map(drop), ErrorKind::Unsupported, &["no plane of that kind", "primary plane"]);
+    let layer = legacy.add_layer(&LayerWish::new([fourcc("XBGR32")], SCREEN)).unwrap();
+    refused(legacy.hide(layer).map(drop), ErrorKind::Unsupported, &["legacy"]);
+    refused(legacy.try_flip_fenced().map(drop), ErrorKind::Unsupported, &["OUT_FENCE_PTR"]);
+    drop(legacy);
+    refused(open(builder().size(Size::new(641, 481))), ErrorKind::NotFound, &["641x481", "640x480@"]);
+    if let Some(vgem) = vgem() {
+        refused(open(Scanout::builder().device(&vgem)), ErrorKind::Unsupported, &["no displays"]);
+        refused(Device::open("/dev/dri/renderD128").unwrap().connectors().map(drop), ErrorKind::Unsupported, &[]);
+    }
+
+    let mut screen = screen(&card);
+    refused(open(builder()), ErrorKind::Busy, &["Virtual-1"]);
+    let mut add = |wish: LayerWish| screen.add_layer(&wish).map(drop);
+    let yuv = LayerWish::new([fourcc("NV12"), fourcc("YUYV")], SCREEN);
+    refused(add(yuv), ErrorKind::Unsupported, &["NV12", "YUYV", "primary plane", "XR24 (V4L2 XBGR32)", "convert"]);
+    let rgb32 = || LayerWish::new([fourcc("XBGR32")], SCREEN);
+    let tiled = rgb32().modifier(Modifier(0x0100_0000_0000_0001));
+    refused(add(tiled), ErrorKind::Unsupported, &["0x0100000000000001", "XR24"]);
+    // vkms does not scale: the trial says so.
+    let scaled = rgb32().destination(Rect::of(Size::new(320, 240)));
+    refused(add(scaled), ErrorKind::Unsupported, &["TEST_ONLY", "640x480@0,0 to 320x240@0,0"]);
+    refused(add(rgb32().source(Rect::new(1, 0, SCREEN))), ErrorKind::InvalidArgument, &["640x480@1,0"]);
+    refused(add(LayerWish::new([], SCREEN)), ErrorKind::InvalidArgument, &[]);
+    // The first format that is shown wins.
+    let layer = screen.add_layer(&LayerWish::new(["NV12", "XBGR32", "RGB565"].map(fourcc), SCREEN)).unwrap();
+    assert_eq!((layer.fourcc(), layer.kind()), (fourcc("XBGR32"), PlaneKind::Primary));
+    let primary = rgb32().plane(PlaneKind::Primary);
+    refused(screen.add_layer(&primary).map(drop), ErrorKind::Busy, &["another layer"]);
+
+    // Frames come back.
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
+    let mut stage = |frame: Frame| {
+        let slot = frame.slot();
+        let rejected = screen.stage(layer, frame).unwrap_err();
+        assert_eq!(rejected.item.slot(), slot);
+        Err::<(), _>(rejected.error)
+    };
+    let memfd = Pool::new(&Allocator::Memfd, Layout::packed(fourcc("XBGR32"), SCREEN).unwrap(), 1).unwrap();
+    refused(stage(noise(&memfd, 1)), ErrorKind::Unsupported, &["Memfd", "dma-buf"]);
+    let other = card.dumb_pool(fourcc("XBGR32"), Size::new(320, 240), 1).unwrap();
+    refused(stage(noise(&other, 1)), ErrorKind::Mismatch, &["320x240", "640x480"]);
+    let frame = noise(&pool, 1);
+    let mut meta = *frame.meta();
+    meta.payload[0].offset_bytes = 4;
+    refused(stage(frame.with_meta(meta)), ErrorKind::Mismatch, &["ends at byte", "1228800 bytes"]);
+    assert_eq!((pool.buffers().held(), card.open_handles()), (0, 1), "the trial's buffer alone");
+    // Nobody but the driver knows its limits.
+    let wide = Pool::new(&Allocator::Udmabuf, Layout::packed(fourcc("XBGR32"), Size::new(9000, 16)).unwrap(), 1);
+    let added = Framebuffer::new(&card, &noise(&wide.unwrap(), 1), None).map(drop);
+    refused(added, ErrorKind::InvalidArgument, &["9000x16", "pitches [36000]", "up to 8192x8192"]);
+    let target = other.try_acquire().unwrap();
+    let rejected = screen.write_back(target, SECOND).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::State, "{}", rejected.error);
+    // Beside a display, vkms of today does not write back: an error or a picture, and nothing stuck.
+    screen.present(layer, noise(&pool, 3), SECOND).unwrap();
+    let target = pool.try_acquire().unwrap();
+    match screen.write_back(target, SECOND) {
+        Ok(job) => assert!(rgb(&job.wait(SECOND).unwrap()) == rgb(screen.shown(layer).unwrap())),
+        Err(rejected) => {
+            refused(Err(rejected.error), ErrorKind::InvalidArgument, &["does not write back beside Virtual-1"])
+        }
+    }
+    screen.present(layer, noise(&pool, 4), SECOND).unwrap();
+}
+
+#[test]
+fn who_is_not_master_is_told_and_comes_back() {
+    let Some(card) = vkms() else { return };
+    let other = Device::open(&card.info().path).unwrap();
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let wish = LayerWish::of(pool.buffers().layout());
+    let mut theirs = screen(&other);
+    let e = theirs.add_layer(&wish).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    assert!(e.to_string().contains("not DRM master"), "{e}");
+    assert_eq!(other.acquire_master().unwrap_err().kind(), ErrorKind::Busy);
+
+    let mut ours = screen(&card);
+    let layer = ours.add_layer(&wish).unwrap();
+    ours.present(layer, noise(&pool, 1), SECOND).unwrap();
+    ours.wait(SECOND).unwrap();
+    card.drop_master().unwrap();
+    other.acquire_master().unwrap();
+    // A flip is refused, the frame comes back, that on the screen stays leased.
+    let rejected = ours.present(layer, noise(&pool, 2), SECOND).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(rejected.item.meta().sequence, 2);
+    drop(rejected);
+    assert_eq!(pool.buffers().held(), 1);
+    let their_layer = theirs.add_layer(&wish).unwrap();
+    let picture = noise(&pool, 3);
+    theirs.present(their_layer, picture.clone(), SECOND).unwrap();
+    theirs.wait(SECOND).unwrap();
+    assert_eq!(displayed(&card), checksum(&rgb(&picture)));
+    drop((theirs, other));
+
+    card.acquire_master().unwrap();
+    ours.present(layer, noise(&pool, 4), SECOND).unwrap();
+    ours.wait(SECOND).unwrap().unwrap();
+    assert_eq!(displayed(&card), checksum(&rgb(ours.shown(layer).unwrap())));
+}
+
+#[test]
+fn an_unplugged_display_refuses_flips_until_it_is_back() {
+    let Some(card) = vkms() else { return };
+    let name = card.info().path.file_name().unwrap().to_str().unwrap().to_owned();
+    let status = format!("/sys/class/drm/{name}-Virtual-1/status");
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    for api in [Api::Atomic, Api::Legacy] {
+        let mut ours = Scanout::builder().device(&card).size(SCREEN).api(api).open().unwrap();
+        let layer = ours.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        ours.present(layer, noise(&pool, 1), SECOND).unwrap();
+        ours.wait(SECOND).unwrap();
+        assert_eq!(ours.connection().unwrap(), Connection::Connected);
+        std::fs::write(&status, "off").unwrap();
+        assert_eq!(ours.connection().unwrap(), Connection::Disconnected);
+        // Flips ask twice a second.
+        std::thread::sleep(Duration::from_millis(600));
+        for turn in 2..5 {
+            let rejected = ours.present(layer, noise(&pool, turn), SECOND).unwrap_err();
+            refused(Err(rejected.error), ErrorKind::Disconnected, &["GETCONNECTOR", "(vkms)", "Virtual-1"]);
+            assert_eq!(rejected.item.meta().sequence, turn.into());
+        }
+        assert_eq!((pool.buffers().held(), ours.stats().flips), (1, 1), "what was shown stays leased");
+        let open = Scanout::builder().device(&card).connector("Virtual-1").open().map(drop);
+        refused(open, ErrorKind::NotFound, &["Virtual-1 (Disconnected"]);
+        std::fs::write(&status, "detect").unwrap();
+        ours.present(layer, noise(&pool, 6), SECOND).unwrap();
+        ours.wait(SECOND).unwrap().unwrap();
+        assert_eq!(displayed(&card), checksum(&rgb(ours.shown(layer).unwrap())));
+        // One that is pulled out at the end keeps nothing.
+        std::fs::write(&status, "off").unwrap();
+        drop(ours);
+        assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0), "{api:?}");
+        std::fs::write(&status, "detect").unwrap();
+    }
+}
+
+#[test]
+fn what_was_shown_before_is_shown_afterwards() {
+    let Some(card) = vkms() else { return };
+    let other = Device::open(&card.info().path).unwrap();
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let wish = LayerWish::of(pool.buffers().layout());
+    let mut console = screen(&card);
+    let layer = console.add_layer(&wish).unwrap();
+    console.present(layer, noise(&pool, 1), SECOND).unwrap();
+    console.wait(SECOND).unwrap();
+    card.drop_master().unwrap();
+    other.acquire_master().unwrap();
+    let picture = checksum(&rgb(console.shown(layer).unwrap()));
+    for api in [Api::Atomic, Api::Legacy] {
+        let mut guest = Scanout::builder().device(&other).size(SCREEN).api(api).open().unwrap();
+        let layer = guest.add_layer(&wish).unwrap();
+        guest.present(layer, noise(&pool, 2), SECOND).unwrap();
+        guest.wait(SECOND).unwrap();
+        assert_eq!(displayed(&card), checksum(&rgb(guest.shown(layer).unwrap())));
+        if api == Api::Legacy {
+            guest.turn_off(SECOND).unwrap();
+        }
+        drop(guest);
+        assert_eq!(displayed(&card), picture, "{api:?}");
+        assert_eq!((pool.buffers().held(), other.open_handles()), (1, 0));
+    }
+    // A picture that its owner took away cannot come back.
+    let mut guest = screen(&other);
+    let layer = guest.add_layer(&wish).unwrap();
+    guest.present(layer, noise(&pool, 3), SECOND).unwrap();
+    guest.wait(SECOND).unwrap();
+    drop(console);
+    drop(guest);
+    assert_eq!((pool.buffers().held(), card.open_handles() + other.open_handles()), (0, 0));
+}
+
+#[test]
+fn fences_delay_a_flip_and_tell_of_its_end() {
+    let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
+    leaving_nothing(|| {
+        let drawn = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
+        let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+        let mut screen = screen(&card);
+        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        screen.present(layer, noise(&pool, 1), SECOND).unwrap();
+        screen.wait(SECOND).unwrap();
+        let moment = Duration::from_millis(100);
+
+        // A fence on the dma-buf itself.
+        let frame = noise(&drawn, 2);
+        let fence = Fence::on(&gpu, &frame.memory()[0]);
+        screen.present(layer, frame, SECOND).unwrap();
+        let e = screen.wait(moment).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+        assert_eq!(screen.try_flip().unwrap(), Flip::Pending);
+        assert_eq!((pool.buffers().held(), drawn.buffers().held()), (1, 1), "both are leased");
+        fence.signal();
+        screen.wait(SECOND).unwrap().unwrap();
+        assert_eq!((pool.buffers().held(), drawn.buffers().held()), (0, 1));
+
+        // A fence that is handed over, and one that comes back.
+        let other = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
+        let buffer = &other.buffers().memory(0)[0];
+        let fence = Fence::on(&gpu, buffer);
+        let wait_for = buffer.export_sync_file(Access::Read).unwrap();
+        screen.stage_fenced(layer, noise(&pool, 3), wait_for).unwrap();
+        let (flip, done) = screen.try_flip_fenced().unwrap();
+        let done = done.expect("an out-fence");
+        assert_eq!(flip, Flip::Submitted);
+        assert!(!done.wait(moment).unwrap() && screen.dispatch().unwrap().is_none());
+        fence.signal();
+        assert!(done.wait(SECOND).unwrap());
+        screen.wait(SECOND).unwrap().unwrap();
+        assert_eq!(displayed(&card), checksum(&rgb(screen.shown(layer).unwrap())));
+    });
+}
+
+#[test]
+fn a_handle_closes_with_its_last_import() {
+    let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
+    leaving_nothing(|| {
+        let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
+        assert_eq!(gpu.open_handles(), 0, "the dma-buf alone keeps the memory");
+        let frame = noise(&pool, 1);
+        let buffer = &frame.memory()[0];
+        for device in [&card, &gpu] {
+            let first = device.import(buffer).unwrap();
+            let second = device.import(buffer).unwrap();
+            assert_eq!((first.handle(), device.open_handles()), (second.handle(), 1));
+            drop(first);
+            // The one close did not break the other.
+            let back = second.export().unwrap();
+            assert_eq!(back.id(), buffer.id(), "the same dma-buf");
+            let framebuffer = (device.info().driver == "vkms").then(|| Framebuffer::new(device, &frame, None).unwrap());
+            drop(second);
+            assert_eq!(device.open_handles(), usize::from(framebuffer.is_some()));
+            drop(framebuffer);
+            assert_eq!(device.open_handles(), 0);
+        }
+        // Bytes go round: written through one mapping, read through the export of an import.
+        let back = card.import(buffer).unwrap().export().unwrap();
+        let again = Pool::from_memory(*frame.layout(), vec![vec![back]]).unwrap();
+        let again = again.try_acquire().unwrap().freeze_full(0, 0);
+        assert!(pixels(&again) == pixels(&frame));
+        let memfd = Allocator::Memfd.allocate(4096, "no dma-buf").unwrap();
+        assert_eq!(card.import(&memfd).unwrap_err().kind(), ErrorKind::Unsupported);
+        // Several threads import and close the same buffer.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        card.import(buffer).unwrap().export().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(card.open_handles(), 0);
+    });
+}
+
+#[test]
+fn a_fence_delays_a_reader_until_it_is_signalled() {
+    let Some(gpu) = vgem() else { return };
+    leaving_nothing(|| {
+        let pool = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
+        let frame = noise(&pool, 1);
+        let before = pixels(&frame);
+        let fence = Fence::on(&gpu, &frame.memory()[0]);
+        let e = frame.read(Duration::from_millis(50)).map(drop).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+        let waits = frame.memory()[0].export_sync_file(Access::Read).unwrap();
+        assert!(!waits.wait(Duration::from_millis(20)).unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                fence.signal();
+            });
+            // Waits for it, and reads then.
+            assert!(pixels(&frame) == before);
+        });
+        assert!(waits.wait(Duration::ZERO).unwrap());
+    });
+}
+
+#[test]
+fn a_frame_is_shown_encoded_and_shared_at_once() {
+    let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
+    let Some(encoder) = fwht(Planar::Single) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::Fwht, SCREEN);
+        let agreement = agree(&encoder, &camera_device, &params, &[fourcc("XBGR32")], Quirks::NONE).unwrap();
+        let builder = Camera::builder().device(camera_device.clone()).layout(&agreement.source).buffers(10);
+        let camera = builder.interval(FrameInterval::from_fps(60)).open().unwrap();
+        let mut encoder = Encoder::builder(params).device(encoder).open(camera.buffers().unwrap()).unwrap();
+        let mut scene = Scene::of(camera);
+        let mut subscriber = scene.join_holding(Policy::Latest, 3);
+        let mut screen = screen(&card);
+        let layout = *scene.camera.layout().unwrap();
+        let ours = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let small = Size::new(64, 32);
+        let corner = LayerWish::of(&layout).plane(PlaneKind::Overlay).source(Rect::new(320, 240, small));
+        let theirs = screen.add_layer(&corner.destination(Rect::of(small))).unwrap();
+        for _ in 0..20 {
+            let frame = frame(&mut scene.camera);
+            let expected = rgb(&frame);
+            encoder.submit(frame.clone()).unwrap();
+            scene.publisher.publish(frame.clone(), SECOND).unwrap();
+            let peer = received(&mut subscriber);
+            assert_eq!(peer.memory()[0].id(), frame.memory()[0].id());
+            // The peer's lease of the same buffer on a plane of its own: one handle for both.
+            screen.stage(ours, frame).unwrap();
+            screen.stage(theirs, peer).unwrap();
+            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            screen.wait(SECOND).unwrap().unwrap();
+            assert!(packet(&mut encoder).is_some_and(|p| !p.bytes().is_empty()));
+            assert!(rgb(screen.shown(ours).unwrap()) == expected, "somebody wrote into a leased frame");
+            assert!(card.open_handles() <= scene.camera.buffers().unwrap().slots());
+            scene.publisher.dispatch().unwrap();
+        }
+        let mut expected = rgb(screen.shown(ours).unwrap());
+        let whole = expected.clone();
+        composed(&mut expected, &whole, SCREEN, Rect::new(320, 240, small), (0, 0));
+        assert_eq!(displayed(&card), checksum(&expected));
+        drop((screen, subscriber, encoder));
+        scene.publisher.dispatch().unwrap();
+        assert_eq!(card.open_handles(), 0);
+    });
 }

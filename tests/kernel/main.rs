@@ -25,6 +25,12 @@ mod decode;
 mod devices;
 #[cfg(feature = "drm")]
 mod display;
+#[cfg(feature = "drm")]
+mod display_example;
+#[cfg(feature = "drm")]
+mod display_faults;
+#[cfg(feature = "drm")]
+mod display_gpu;
 mod dmabuf;
 mod encode;
 mod encode_agree;
@@ -40,3 +46,5 @@ mod mem2mem;
 mod node;
 mod regressions;
 mod share;
+#[cfg(feature = "drm")]
+mod vgem;

@@ -18,9 +18,10 @@ use crate::devices::*;
 
 const SOON: Duration = Duration::from_secs(10);
 
-struct Scene {
-    camera: Camera,
-    publisher: Publisher,
+/// A camera that is published.
+pub struct Scene {
+    pub camera: Camera,
+    pub publisher: Publisher,
     folder: PathBuf,
 }
 
@@ -33,12 +34,15 @@ impl Drop for Scene {
 impl Scene {
     fn new(planar: Planar, format: &str, buffers: usize) -> Option<Self> {
         let device = vivid(planar)?;
-        let camera = camera(&device, format).buffers(buffers).open().unwrap();
+        Some(Self::of(camera(&device, format).buffers(buffers).open().unwrap()))
+    }
+
+    pub fn of(camera: Camera) -> Self {
         let folder = std::env::temp_dir().join(format!("framelease-kernel-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut publisher = Publisher::builder(folder.join("socket")).reserve(3).bind().unwrap();
         publisher.announce(camera.buffers().unwrap()).unwrap();
-        Some(Self { camera, publisher, folder })
+        Self { camera, publisher, folder }
     }
 
     /// A subscriber in this process, active.
@@ -46,7 +50,7 @@ impl Scene {
         self.join_holding(policy, 1)
     }
 
-    fn join_holding(&mut self, policy: Policy, hold: u16) -> Subscriber {
+    pub fn join_holding(&mut self, policy: Policy, hold: u16) -> Subscriber {
         let (path, active) = (self.folder.join("socket"), self.publisher.active());
         let thread =
             std::thread::spawn(move || Subscriber::builder(path).policy(policy).hold(hold).connect(SOON).unwrap());
@@ -101,7 +105,7 @@ pub fn example(name: &str) -> Option<PathBuf> {
     needed("examples", path.exists().then_some(path).ok_or_else(|| format!("the example {name} is not built")))
 }
 
-fn received(subscriber: &mut Subscriber) -> Frame {
+pub fn received(subscriber: &mut Subscriber) -> Frame {
     loop {
         match subscriber.next(SOON).unwrap() {
             Some(Event::Frame(frame)) => return frame,

@@ -11,7 +11,8 @@ use crate::Res;
 
 /// Modules of Debian's kernel in the guest, beside what these and our own depend on. The last
 /// three make a UVC camera out of nothing.
-pub const DEBIAN_MODULES: [&str; 7] = ["9p", "9pnet_virtio", "vivid", "vgem", "uvcvideo", "usb_f_uvc", "dummy_hcd"];
+pub const DEBIAN_MODULES: [&str; 8] =
+    ["9p", "9pnet_virtio", "vivid", "vgem", "virtio_gpu", "uvcvideo", "usb_f_uvc", "dummy_hcd"];
 
 /// The modules to pack, uncompressed: what is built, [`DEBIAN_MODULES`], and all they depend on.
 pub fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {

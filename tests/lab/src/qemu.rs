@@ -29,6 +29,9 @@ pub enum Pace {
 /// Debian 12's QEMU is 7.2; nothing older is tried.
 const OLDEST: u32 = 7;
 
+/// What the host's QEMU must have.
+const DEVICES: [&str; 2] = ["virtio-9p-pci", "virtio-gpu-pci"];
+
 pub fn find(cache: &Cache, arch: Arch) -> Res<Qemu> {
     if let Some(path) = on_path(arch.qemu()) {
         let version = output(Command::new(&path).arg("--version")).unwrap_or_default();
@@ -43,7 +46,7 @@ pub fn find(cache: &Cache, arch: Arch) -> Res<Qemu> {
 fn suitable(version: &str, devices: &str) -> bool {
     let number = version.strip_prefix("QEMU emulator version ").unwrap_or("");
     let major = number.split('.').next().and_then(|n| n.parse::<u32>().ok());
-    major.is_some_and(|m| m >= OLDEST) && devices.contains("\"virtio-9p-pci\"")
+    major.is_some_and(|m| m >= OLDEST) && DEVICES.iter().all(|d| devices.contains(&format!("\"{d}\"")))
 }
 
 impl Qemu {
@@ -57,6 +60,8 @@ impl Qemu {
                 let loader = Path::new(host.loader()).file_name().unwrap_or_default();
                 let mut command = Command::new(libraries.join(loader));
                 command.arg("--library-path").arg(&libraries);
+                // Where its devices are that are modules: virtio-gpu.
+                command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
                 command.arg(root.join("usr/bin").join(arch.qemu()));
                 for data in ["usr/share/seabios", "usr/share/qemu"] {
                     command.arg("-L").arg(root.join(data));
@@ -74,6 +79,8 @@ impl Qemu {
         };
         command.args(["-m", "2048"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+        // A display that can be pulled out, with two CRTCs; its driver is loaded by the tests that want it.
+        command.args(["-device", "virtio-gpu-pci,max_outputs=2"]);
         command
     }
 }
@@ -89,11 +96,11 @@ mod tests {
 
     #[test]
     fn old_or_crippled_emulators_are_refused() {
-        let devices = "name \"virtio-9p-pci\", bus PCI";
+        let devices = "name \"virtio-9p-pci\", bus PCI\nname \"virtio-gpu-pci\", bus PCI";
         assert!(suitable("QEMU emulator version 7.2.17 (Debian)", devices));
         assert!(suitable("QEMU emulator version 10.0.13", devices));
         assert!(!suitable("QEMU emulator version 5.2.0", devices));
-        assert!(!suitable("QEMU emulator version 10.0.13", ""));
+        assert!(!suitable("QEMU emulator version 10.0.13", "name \"virtio-9p-pci\", bus PCI"));
         assert!(!suitable("", devices));
     }
 

@@ -1,0 +1,158 @@
+//! What is shown, opened when the screen has said which format it takes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use framelease::capture::{Camera, Captured, Fit, TestPattern};
+use framelease::drm::{Layer, LayerWish, Scanout};
+use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::frame::Frame;
+use framelease::share::{Event, Subscriber};
+use framelease::v4l2::{Device, Direction};
+
+use super::common::Result;
+use super::options::{Input, Options};
+
+/// What the test pattern draws and displays show, best first.
+const DRAWN: [&str; 6] = ["XBGR32", "ABGR32", "NV12", "YUYV", "RGB565", "RGB24"];
+
+pub enum Source {
+    Camera(Box<Camera>),
+    Pattern(TestPattern),
+    Subscriber(Box<Subscriber>),
+}
+
+/// An input that has not been asked for a format yet.
+pub enum Waiting {
+    Camera(Device),
+    Pattern,
+    Subscriber(Box<Subscriber>),
+}
+
+impl Waiting {
+    pub fn open(input: &Input) -> Result<Self> {
+        Ok(match input {
+            Input::Pattern => Self::Pattern,
+            Input::Camera(Some(path)) => Self::Camera(Device::open(path)?),
+            Input::Camera(None) => Self::Camera(Device::find(|d| d.is_capture())?),
+            Input::Socket(path) => {
+                // One on the screen, one on its way there, one that is staged.
+                let mut subscriber = Subscriber::builder(path).hold(3).connect(Duration::from_secs(5))?;
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while subscriber.layout().is_none() {
+                    if Instant::now() >= deadline {
+                        return Err("the publisher names no format".into());
+                    }
+                    // The newest frame may come with it; the next will do.
+                    subscriber.next(Duration::from_millis(200))?;
+                }
+                Self::Subscriber(Box::new(subscriber))
+            }
+        })
+    }
+
+    /// The size that frames have: a publisher's whatever is asked, a camera's own if nothing is.
+    pub fn size(&self, asked: Option<Size>) -> Option<Size> {
+        match self {
+            Self::Subscriber(s) => s.layout().map(|l| l.size()),
+            Self::Camera(device) => asked.or_else(|| device.format(Direction::Capture).ok().map(|l| l.size())),
+            Self::Pattern => asked,
+        }
+    }
+
+    /// The formats to choose from.
+    fn formats(&self, wished: &[FourCc]) -> Result<Vec<FourCc>> {
+        let offered: Vec<FourCc> = match self {
+            Self::Camera(device) => device.formats(Direction::Capture)?.iter().map(|f| f.fourcc).collect(),
+            Self::Pattern => DRAWN.iter().map(|f| f.parse()).collect::<std::result::Result<_, _>>()?,
+            Self::Subscriber(s) => s.layout().map(|l| l.fourcc()).into_iter().collect(),
+        };
+        Ok(match wished {
+            [] => {
+                // Not in the driver's order, where few bits may come first.
+                let mut shown: Vec<_> = offered.into_iter().filter(|f| f.drm().is_some()).collect();
+                let known = drawn();
+                shown.sort_by_key(|f| known.iter().position(|d| d == f).unwrap_or(known.len()));
+                shown
+            }
+            _ => wished.iter().copied().filter(|f| offered.contains(f)).collect(),
+        })
+    }
+
+    /// Has the screen choose a plane and a format, and begins with it.
+    pub fn begin(self, screen: &mut Scanout, o: &Options) -> Result<(Layer, Source)> {
+        let size = self.size(o.size).unwrap_or(screen.size());
+        let mut wish = LayerWish::new(self.formats(&o.formats)?, size);
+        if let Some(kind) = o.plane {
+            wish = wish.plane(kind);
+        }
+        let layer = screen.add_layer(&wish)?;
+        let interval = FrameInterval::from_fps(o.fps.max(1));
+        let source = match self {
+            Self::Subscriber(s) => Source::Subscriber(s),
+            Self::Pattern => pattern(layer, size, o)?,
+            Self::Camera(device) => {
+                let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(Fit::Exact);
+                Source::Camera(Box::new(builder.buffers(o.buffers).interval(interval).open()?))
+            }
+        };
+        Ok((layer, source))
+    }
+}
+
+/// The test pattern for a layer.
+pub fn pattern(layer: Layer, size: Size, o: &Options) -> Result<Source> {
+    let builder = TestPattern::builder(size).fourcc(layer.fourcc()).buffers(o.buffers);
+    Ok(Source::Pattern(builder.interval(FrameInterval::from_fps(o.fps.max(1))).start()?))
+}
+
+/// The formats that the test pattern draws.
+pub fn drawn() -> Vec<FourCc> {
+    DRAWN.iter().filter_map(|f| f.parse().ok()).collect()
+}
+
+/// What a source gives.
+pub enum Given {
+    Frame(Frame),
+    Nothing,
+    Ended,
+}
+
+impl Source {
+    /// What is there now.
+    pub fn try_next(&mut self) -> Result<Given> {
+        let frame = match self {
+            Self::Pattern(p) => p.try_next()?,
+            Self::Camera(c) => match c.try_next()? {
+                Some(Captured::Frame(frame)) => Some(frame),
+                Some(Captured::Ended) => return Ok(Given::Ended),
+                Some(Captured::SourceChanged) => return Err("the camera's source has changed".into()),
+                _ => None,
+            },
+            Self::Subscriber(s) => match s.try_next()? {
+                Some(Event::Frame(frame)) => Some(frame),
+                Some(Event::Ended) => return Ok(Given::Ended),
+                _ => None,
+            },
+        };
+        Ok(frame.map_or(Given::Nothing, Given::Frame))
+    }
+
+    /// A V4L2 descriptor without a queued buffer reports an error condition for ever.
+    pub fn is_pollable(&self) -> bool {
+        match self {
+            Self::Camera(c) => c.is_pollable(),
+            _ => true,
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Camera(c) => c.as_fd(),
+            Self::Pattern(p) => p.as_fd(),
+            Self::Subscriber(s) => s.as_fd(),
+        }
+    }
+}

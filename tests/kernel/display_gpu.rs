@@ -1,0 +1,147 @@
+//! What vkms has not: two CRTCs, syncobjs, and an end. QEMU's virtio-gpu shows only buffers of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use framelease::dmabuf::{Access, Allocator};
+use framelease::drm::{Device, Flip, LayerWish, NodeKind, Scanout};
+use framelease::format::Size;
+use framelease::frame::Pool;
+use framelease::ErrorKind;
+
+use crate::devices::*;
+use crate::display::{checksum, displayed, noise, refused, rgb, screen, vgem, vkms, SCREEN, SECOND};
+use crate::vgem::Fence;
+
+const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_gpu";
+
+/// The emulator's GPU. Its driver stays loaded: the console holds it.
+fn gpu() -> Option<Device> {
+    if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() && !Path::new(DRIVER).exists() {
+        run("modprobe", &["virtio_gpu"]);
+    }
+    let found = Device::find(|d| d.driver == "virtio_gpu" && d.kind == NodeKind::Primary);
+    needed("virtio-gpu", found.map_err(|e| e.to_string()))
+}
+
+/// A screen at the device's `n`-th connector, which is told that a display is there.
+fn screen_at(gpu: &Device, n: usize) -> Scanout {
+    let name = gpu.connectors().unwrap()[n].name.clone();
+    let card = gpu.info().path.file_name().unwrap().to_str().unwrap().to_owned();
+    std::fs::write(format!("/sys/class/drm/{card}-{name}/status"), "on").unwrap();
+    Scanout::builder().device(gpu).connector(name).size(SCREEN).open().unwrap()
+}
+
+#[test]
+fn one_frame_is_shown_by_three_screens() {
+    let (Some(gpu), Some(card)) = (gpu(), vkms()) else { return };
+    leaving_nothing(|| {
+        let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
+        let wish = LayerWish::of(pool.buffers().layout());
+        let mut screens = vec![screen_at(&gpu, 0), screen_at(&gpu, 1), screen(&card)];
+        let layers: Vec<_> = screens.iter_mut().map(|s| s.add_layer(&wish).unwrap()).collect();
+        assert_ne!(layers[0].plane_id(), layers[1].plane_id());
+        let mut held = Vec::new();
+        for turn in 1..20 {
+            let frame = noise(&pool, turn);
+            let picture = checksum(&rgb(&frame));
+            for (screen, &layer) in screens.iter_mut().zip(&layers) {
+                screen.stage(layer, frame.clone()).unwrap();
+                assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            }
+            drop(frame);
+            // In any order: who reads the file keeps the other's event for it.
+            for screen in screens.iter_mut().rev() {
+                screen.wait(SECOND).unwrap().unwrap();
+                held.push(pool.buffers().held());
+            }
+            assert_eq!(held.pop(), Some(1), "the frame before is free once the last screen has replaced it");
+            assert_eq!((gpu.open_handles(), card.open_handles()), (turn.min(2) as usize, turn.min(2) as usize));
+            if turn % 5 == 0 {
+                assert_eq!(displayed(&card), picture);
+            }
+        }
+        assert!(held.contains(&2), "until then it is leased");
+        drop(screens);
+        assert_eq!((pool.buffers().held(), gpu.open_handles(), card.open_handles()), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_syncobj_hands_a_fence_on() {
+    let (Some(gpu), Some(vgem)) = (gpu(), vgem()) else { return };
+    refused(vgem.syncobj().map(drop), ErrorKind::Unsupported, &["SYNCOBJ_CREATE", "vgem"]);
+    leaving_nothing(|| {
+        let small = Size::new(64, 64);
+        let syncobj = gpu.syncobj().unwrap();
+        refused(syncobj.export().map(drop), ErrorKind::State, &["no fence", "virtio_gpu"]);
+        let drawn = noise(&vgem.dumb_pool(fourcc("XBGR32"), small, 1).unwrap(), 1);
+        let fence = Fence::on(&vgem, &drawn.memory()[0]);
+        syncobj.import(&drawn.memory()[0].export_sync_file(Access::Read).unwrap()).unwrap();
+        let handed_on = syncobj.export().unwrap();
+        drop(syncobj);
+        // As if that work wrote to a buffer of ours.
+        let frame = noise(&Pool::new(&Allocator::Udmabuf, packed("XBGR32", small), 1).unwrap(), 2);
+        let before = pixels(&frame);
+        frame.memory()[0].import_sync_file(&handed_on, Access::Write).unwrap();
+        assert!(!handed_on.wait(Duration::from_millis(20)).unwrap());
+        let e = frame.read(Duration::from_millis(50)).map(drop).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+        fence.signal();
+        assert!(handed_on.wait(SECOND).unwrap());
+        assert!(pixels(&frame) == before);
+    });
+}
+
+/// Takes the device from its driver, as if it were pulled out, while `test` runs.
+fn unplugging(test: impl FnOnce()) {
+    let driver = PathBuf::from(DRIVER);
+    let names = std::fs::read_dir(&driver).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+    let name = names.into_iter().find(|n| n.strip_prefix("virtio").is_some_and(|n| n.parse::<u32>().is_ok())).unwrap();
+    std::fs::write(driver.join("unbind"), &name).unwrap();
+    test();
+    std::fs::write(driver.join("bind"), &name).unwrap();
+}
+
+#[test]
+fn a_device_that_is_pulled_out_is_lost_and_its_frames_are_not() {
+    let Some(card) = gpu() else { return };
+    leaving_nothing(|| {
+        let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+        let wish = LayerWish::of(pool.buffers().layout());
+        let mut screen = screen_at(&card, 0);
+        let layer = screen.add_layer(&wish).unwrap();
+        for turn in 0..2 {
+            screen.present(layer, noise(&pool, turn), SECOND).unwrap();
+        }
+        unplugging(|| {
+            // The last flip may have been on its way.
+            let last = screen.wait(SECOND).map(drop);
+            assert!(last.is_ok() || last.is_err_and(|e| e.kind() == ErrorKind::DeviceLost));
+            let lost = |result, op| refused(result, ErrorKind::DeviceLost, &["(virtio_gpu)", op]);
+            let rejected = screen.present(layer, noise(&pool, 7), SECOND).unwrap_err();
+            assert_eq!(rejected.item.meta().sequence, 7);
+            drop(rejected.item);
+            lost(Err(rejected.error), "DRM_IOCTL_");
+            lost(screen.connection().map(drop), "GETCONNECTOR");
+            lost(screen.add_layer(&wish).map(drop), "DRM_IOCTL_");
+            lost(screen.turn_off(SECOND), "DRM_IOCTL_MODE_ATOMIC");
+            lost(card.connectors().map(drop), "GETRESOURCES");
+            lost(card.planes().map(drop), "GETRESOURCES");
+            lost(card.import(&pool.buffers().memory(0)[0]).map(drop), "PRIME_FD_TO_HANDLE");
+            lost(card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).map(drop), "CREATE_DUMB");
+            lost(card.syncobj().map(drop), "SYNCOBJ_CREATE");
+            lost(Scanout::builder().device(&card).open().map(drop), "GETRESOURCES");
+            drop(screen);
+            assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0));
+        });
+        drop((pool, card));
+        // It is another device now.
+        let card = gpu().unwrap();
+        let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
+        let mut screen = screen_at(&card, 0);
+        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        screen.present(layer, noise(&pool, 1), SECOND).unwrap();
+        screen.wait(SECOND).unwrap().unwrap();
+    });
+}
