@@ -1,5 +1,8 @@
 //! How many leases each slot of a pool has. Atomics only: no descriptor, no memory, no lock.
 
+#[cfg(loom)]
+use loom::sync::atomic::{fence, AtomicU32, Ordering};
+#[cfg(not(loom))]
 use std::sync::atomic::{fence, AtomicU32, Ordering};
 
 /// The lease count of each slot. 0: at home, with the driver, the allocator or the publisher.
@@ -51,7 +54,7 @@ impl Slots {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -1,0 +1,107 @@
+//! Every order of memory accesses around a slot's leases, tried by the model checker loom.
+#![cfg(test)]
+
+#[path = "../../src/frame/slots.rs"]
+mod slots;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use slots::Slots;
+
+/// A pool of one buffer of one pixel, which loom watches.
+struct Pool {
+    slots: Slots,
+    pixel: UnsafeCell<u32>,
+}
+
+// SAFETY: contract: that the slots keep accesses apart is what is tested; loom sees each that is not.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { slots: Slots::new(1), pixel: UnsafeCell::new(0) })
+    }
+
+    fn write(&self, value: u32) {
+        // SAFETY: as above.
+        self.pixel.with_mut(|pixel| unsafe { *pixel = value });
+    }
+
+    fn read(&self) -> u32 {
+        // SAFETY: as above.
+        self.pixel.with(|pixel| unsafe { *pixel })
+    }
+}
+
+#[test]
+fn a_slot_is_filled_anew_when_all_have_read_it() {
+    loom::model(|| {
+        let pool = Pool::new();
+        assert!(pool.slots.lend(0));
+        pool.write(1);
+        pool.slots.share(0);
+        let reader = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || end(&pool))
+        };
+        let own = end(&pool);
+        assert!(reader.join().unwrap() ^ own, "one of them takes it home");
+        assert_eq!(pool.slots.held(), 0);
+    });
+}
+
+/// Reads, gives back, and fills it anew if it was the last.
+fn end(pool: &Pool) -> bool {
+    assert_eq!(pool.read(), 1);
+    let is_last = pool.slots.give_back(0);
+    if is_last {
+        assert!(pool.slots.lend(0), "nobody else has it");
+        pool.write(2);
+        assert!(pool.slots.give_back(0));
+    }
+    is_last
+}
+
+#[test]
+fn the_only_holder_may_write() {
+    loom::model(|| {
+        let pool = Pool::new();
+        assert!(pool.slots.lend(0));
+        pool.slots.share(0);
+        let reader = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                pool.read();
+                pool.slots.give_back(0);
+            })
+        };
+        if pool.slots.is_sole(0) {
+            pool.write(3);
+        }
+        pool.slots.give_back(0);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slot_is_lent_to_one() {
+    loom::model(|| {
+        let pool = Pool::new();
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || take(&pool))
+        };
+        take(&pool);
+        other.join().unwrap();
+    });
+}
+
+fn take(pool: &Pool) {
+    if pool.slots.lend(0) {
+        pool.write(4);
+        assert!(pool.slots.give_back(0));
+    }
+}
