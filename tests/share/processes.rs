@@ -90,8 +90,10 @@ fn peer_process() {
     if role == "publisher" {
         return publish_until_killed(path, say);
     }
-    if role == "nobody" {
-        nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
+    if let Some((uid, gid)) = role.strip_prefix("user:").and_then(|ids| ids.split_once(':')) {
+        nix::unistd::setgroups(&[]).unwrap();
+        nix::unistd::setgid(gid.parse::<u32>().unwrap().into()).unwrap();
+        nix::unistd::setuid(uid.parse::<u32>().unwrap().into()).unwrap();
         let result = Subscriber::builder(path).connect(SOON);
         return say(&format!("{:?}", result.map(drop).map_err(|e| e.kind())));
     }
@@ -377,13 +379,50 @@ fn a_killed_publisher_is_replaced_and_found_again() {
     assert_eq!((pixels(&held), held.is_valid()), (want, false));
 }
 
+/// What becomes of a peer with these ids.
+fn connect_as(s: &mut Stage, uid: u32, gid: u32) -> String {
+    let peer = Peer::spawn(&s.folder.socket(), &format!("user:{uid}:{gid}"));
+    let start = Instant::now();
+    loop {
+        if let Ok(answer) = peer.answers.recv_timeout(Duration::from_millis(5)) {
+            return answer;
+        }
+        assert!(start.elapsed() < SOON);
+        s.publisher.wait(Duration::from_millis(5)).unwrap();
+    }
+}
+
 #[test]
-fn the_socket_s_permissions_keep_others_out() {
+fn permissions_and_the_hook_say_which_users_may_connect() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED root: another user cannot be impersonated");
+        let _ = writeln!(std::io::stderr(), "SKIPPED users: only root can become others");
         return;
     }
-    let s = Stage::with(8, |b| b.mode(0o600));
-    let peer = Peer::spawn(&s.folder.socket(), "nobody");
-    assert_eq!(peer.answer(), "Err(PermissionDenied)");
+    const CAMERA: u32 = 4242;
+    const GUEST: u32 = 4243;
+    let mut s = Stage::with(8, |b| b.mode(0o600));
+    assert_eq!(connect_as(&mut s, GUEST, CAMERA), "Err(PermissionDenied)");
+    // Its group may; of those, the hook takes one user only.
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = std::sync::Arc::clone(&seen);
+    let mut s = Stage::with(8, |b| {
+        b.mode(0o660).accept_if(move |peer| {
+            log.lock().unwrap().push((peer.uid, peer.gid));
+            peer.uid == CAMERA
+        })
+    });
+    std::os::unix::fs::chown(s.folder.socket(), None, Some(CAMERA)).unwrap();
+    // Whatever this process's umask is.
+    std::fs::set_permissions(s.folder.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o660)).unwrap();
+    assert_eq!(connect_as(&mut s, CAMERA, GUEST), "Err(PermissionDenied)", "another group");
+    assert_eq!(connect_as(&mut s, GUEST, CAMERA), "Err(Refused)");
+    assert_eq!(connect_as(&mut s, CAMERA, CAMERA), "Ok(())");
+    assert_eq!(*seen.lock().unwrap(), [(GUEST, CAMERA), (CAMERA, CAMERA)]);
+}
+
+#[test]
+fn abstract_sockets_have_no_permissions_and_are_refused() {
+    let name = std::path::Path::new("\0framelease");
+    assert!(Publisher::builder(name).bind().is_err());
+    assert!(Subscriber::builder(name).connect(SOON).is_err());
 }
