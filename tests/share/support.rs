@@ -37,7 +37,11 @@ impl Drop for Folder {
 
 /// An unpaced test pattern in memfds.
 pub fn source(buffers: usize) -> TestPattern {
-    let builder = TestPattern::builder(Size::new(64, 48)).buffers(buffers).unpaced();
+    source_of(buffers, Size::new(64, 48))
+}
+
+pub fn source_of(buffers: usize, size: Size) -> TestPattern {
+    let builder = TestPattern::builder(size).buffers(buffers).unpaced();
     builder.allocator(Allocator::Memfd).start().unwrap()
 }
 

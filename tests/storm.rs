@@ -1,0 +1,231 @@
+//! Subscribers that are killed and stopped anywhere in what they do, and others that come: who does nothing wrong gets
+//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped.
+//!
+//! `FRAMELEASE_STORM=N` makes it N times as long, each time with another seed.
+
+#[allow(dead_code)]
+#[path = "share/support.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use framelease::format::Size;
+use framelease::frame::BufferSet;
+use framelease::share::{Event, Policy, Publisher, Rate, Subscriber};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use support::{frame, pixels, Stage, SOON};
+
+const ROLE: &str = "FRAMELEASE_STORM_PEER";
+const ROUNDS: u32 = 1_500;
+/// Processes at a time, and buffers that suffice for the quotas of all.
+const PEERS: usize = 8;
+const BUFFERS: usize = 64;
+/// Within which a dead peer's buffers must be back.
+const RECLAIM: Duration = Duration::from_secs(2);
+
+/// SplitMix64: the same storm for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// Not a test: a peer that takes, holds, reads and gives back as its seed says.
+#[test]
+#[ignore = "run by the storm as a peer process"]
+fn peer_process() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let (seed, path) = role.split_once(' ').unwrap();
+    let mut random = Random(seed.parse().unwrap());
+    let hold = 1 + random.below(3) as u16;
+    let policy = if random.below(2) == 0 { Policy::Latest } else { Policy::Fifo(1 + random.below(3) as u16) };
+    let rate = if random.below(4) == 0 { Rate::EveryNth(2) } else { Rate::All };
+    let Ok(mut subscriber) = Subscriber::builder(path).hold(hold).policy(policy).rate(rate).connect(SOON) else {
+        return;
+    };
+    let mut held = Vec::new();
+    loop {
+        match subscriber.next(Duration::from_millis(100)) {
+            Ok(Some(Event::Frame(f))) => {
+                if random.below(2) == 0 {
+                    pixels(&f);
+                }
+                held.push(f);
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        let most = random.below(u64::from(hold) + 1) as usize;
+        while held.len() > most {
+            held.swap_remove(random.below(held.len() as u64) as usize);
+        }
+    }
+}
+
+struct Peer {
+    child: Child,
+    is_stopped: bool,
+}
+
+impl Peer {
+    fn spawn(socket: &Path, seed: u64) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "peer_process", "--ignored", "--test-threads=1"])
+            .env(ROLE, format!("{seed} {}", socket.display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, is_stopped: false }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Mappings of shared memory.
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|l| l.contains("memfd:")).count()
+}
+
+/// What a storm did, for who reads its output.
+#[derive(Default)]
+struct Report {
+    frames: u64,
+    killed: u32,
+    stopped: u32,
+    changes: u32,
+    refused: u64,
+    most_peers: usize,
+    reclaims: Vec<Duration>,
+}
+
+/// Kills it, and waits until nothing of it is left.
+fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
+    let pid = peer.child.id() as i32;
+    let is_there = |p: &Publisher| p.subscribers().any(|s| s.peer.pid == pid);
+    let was_there = is_there(&s.publisher);
+    let start = Instant::now();
+    peer.signal(Signal::SIGKILL);
+    while is_there(&s.publisher) {
+        assert!(start.elapsed() < RECLAIM, "{pid} is dead and not gone after {RECLAIM:?}");
+        s.publisher.wait(Duration::from_millis(50)).unwrap();
+    }
+    report.killed += 1;
+    if was_there {
+        report.reclaims.push(start.elapsed());
+    }
+}
+
+fn storm(seed: u64, report: &mut Report) {
+    let mut random = Random(seed);
+    let mut s = Stage::new(BUFFERS);
+    let mut innocent = [
+        s.join(s.subscriber().policy(Policy::Fifo(4)).hold(2)),
+        s.join(s.subscriber().policy(Policy::Latest)),
+    ];
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut former: Vec<BufferSet> = Vec::new();
+    for _ in 0..ROUNDS {
+        let one = random.below(peers.len().max(1) as u64) as usize;
+        match random.below(24) {
+            0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder.socket(), random.below(u64::MAX))),
+            4 if !peers.is_empty() => reclaim(&mut s, peers.swap_remove(one), report),
+            5..=6 if !peers.is_empty() && !peers[one].is_stopped => {
+                peers[one].signal(Signal::SIGSTOP);
+                peers[one].is_stopped = true;
+                report.stopped += 1;
+            }
+            7..=8 if !peers.is_empty() && peers[one].is_stopped => {
+                peers[one].signal(Signal::SIGCONT);
+                peers[one].is_stopped = false;
+            }
+            9 if random.below(8) == 0 => {
+                former.push(s.source.buffers().clone());
+                s.source = support::source_of(BUFFERS, Size::new(80 + 16 * (report.changes % 3), 48));
+                s.publisher.announce(s.source.buffers()).unwrap();
+                // Who takes part must have the new pool before frames go to it.
+                for subscriber in &mut innocent {
+                    let start = Instant::now();
+                    while subscriber.buffers().map(BufferSet::layout) != Some(s.source.buffers().layout()) {
+                        assert!(start.elapsed() < SOON);
+                        s.publisher.wait(Duration::from_millis(1)).unwrap();
+                        assert!(!matches!(subscriber.try_next().unwrap(), Some(Event::Frame(_))));
+                    }
+                }
+                s.publisher.dispatch().unwrap();
+                report.changes += 1;
+            }
+            _ => {}
+        }
+        let published = s.source.next(SOON).unwrap().expect("the quotas fit the pool");
+        let (sequence, want) = (published.meta().sequence, pixels(&published));
+        s.publisher.publish(published, SOON).unwrap();
+        for subscriber in &mut innocent {
+            let got = frame(subscriber);
+            assert_eq!((got.meta().sequence, pixels(&got) == want), (sequence, true), "seed {seed}");
+        }
+        s.publisher.dispatch().unwrap();
+        report.frames += 1;
+        report.most_peers = report.most_peers.max(s.publisher.active());
+    }
+    for peer in peers {
+        reclaim(&mut s, peer, report);
+    }
+    s.until("the dead are gone", |p| p.subscribers().count() == innocent.len());
+    assert_eq!(innocent.each_ref().map(|s| s.stats().dropped), [0, 0], "seed {seed}");
+    report.refused += s.publisher.stats().refused;
+    assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
+    // The newest alone is kept, for who comes late.
+    assert!(s.source.buffers().held() <= 1, "seed {seed}: {:?}", s.source.buffers());
+    assert!(former.iter().all(|b| b.held() == 0), "seed {seed}: {former:?}");
+}
+
+/// One test: descriptors are the process's.
+#[test]
+fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
+    let times = std::env::var("FRAMELEASE_STORM").ok().map_or(1, |n| n.parse().unwrap_or(10));
+    let mut report = Report::default();
+    let before = (descriptors(), mappings());
+    for seed in 1..=times {
+        storm(seed, &mut report);
+        assert_eq!((descriptors(), mappings()), before, "seed {seed}: descriptors, mappings");
+    }
+    report.reclaims.sort();
+    let at = |share: f64| report.reclaims[((report.reclaims.len() - 1) as f64 * share) as usize];
+    assert!(report.killed > 10 && report.stopped > 10 && report.changes > 0 && report.most_peers > 4);
+    println!(
+        "{} frames; {} killed, {} stopped, {} refused, {} changes of format; {} peers at most; \
+         {} reclaims: p50 {:?}, p99 {:?}, longest {:?}",
+        report.frames,
+        report.killed,
+        report.stopped,
+        report.refused,
+        report.changes,
+        report.most_peers,
+        report.reclaims.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+}
