@@ -13,12 +13,22 @@ type Ptr = *mut c_void;
 pub struct Fault {
     pub call: usize,
     pub nth: u32,
-    pub errno: Errno,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Error(Errno),
+    /// The process is killed before the call.
+    Death,
+    /// The thread's clocks have jumped, by so many seconds: the monotonic one and that of the day.
+    Jump(i64, i64),
 }
 
 thread_local! {
     static COUNTS: Cell<Option<[u32; CALLS.len()]>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    static JUMP: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
 /// Makes the calls of this thread count, and one of them fail, until the guard goes.
@@ -27,20 +37,35 @@ pub struct Armed;
 pub fn arm(fault: Option<Fault>) -> Armed {
     COUNTS.set(Some([0; CALLS.len()]));
     FAULT.set(fault);
+    JUMP.set((0, 0));
     Armed
 }
 
 impl Armed {
     /// How many there were of each kind.
     pub fn counts(&self) -> [u32; CALLS.len()] {
-        COUNTS.get().unwrap_or_default()
+        COUNTS.get().unwrap_or([0; CALLS.len()])
     }
 }
 
 impl Drop for Armed {
     fn drop(&mut self) {
         COUNTS.set(None);
+        JUMP.set((0, 0));
     }
+}
+
+// SAFETY: contract: the C library's function of this name.
+#[no_mangle]
+unsafe extern "C" fn clock_gettime(clock: c_int, out: *mut libc::timespec) -> c_int {
+    // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+    let done = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, out) } as c_int;
+    let (monotonic, real) = JUMP.try_with(Cell::get).unwrap_or_default();
+    if done == 0 {
+        // SAFETY: the kernel has just written there.
+        unsafe { (*out).tv_sec += if clock == libc::CLOCK_REALTIME { real } else { monotonic } };
+    }
+    done
 }
 
 /// Counts one; `true` if it is the one that fails. `errno` is set then.
@@ -50,8 +75,14 @@ fn fails(call: usize) -> bool {
     counts[call] += 1;
     COUNTS.set(Some(counts));
     let hit = FAULT.get().filter(|f| f.call == call && f.nth == counts[call]);
-    if let Some(fault) = hit {
-        fault.errno.set();
+    match hit.map(|f| f.answer) {
+        Some(Answer::Error(errno)) => errno.set(),
+        Some(Answer::Death) => drop(nix::sys::signal::raise(nix::sys::signal::SIGKILL)),
+        Some(Answer::Jump(monotonic, real)) => {
+            JUMP.set((monotonic, real));
+            return false;
+        }
+        None => {}
     }
     hit.is_some()
 }
@@ -123,6 +154,18 @@ calls! {
     flock(fd: c_int, operation: c_int) = SYS_flock(fd, operation), EINTR ENOLCK;
     fstat(fd: c_int, out: Ptr) = SYS_fstat(fd, out), ENOMEM;
     lseek(fd: c_int, offset: i64, whence: c_int) = SYS_lseek(fd, offset, whence), EINVAL;
+    open64(path: Ptr, flags: c_int, mode: u32) = SYS_openat(libc::AT_FDCWD, path, flags, mode),
+        EINTR EACCES EMFILE ENOSPC EROFS;
+    writev(fd: c_int, slices: Ptr, count: c_int) = SYS_writev(fd, slices, count), EINTR ENOSPC EIO EFBIG;
+    pwrite64(fd: c_int, bytes: Ptr, len: usize, at: i64) = SYS_pwrite64(fd, bytes, len, at), EINTR ENOSPC EIO;
+    fdatasync(fd: c_int) = SYS_fdatasync(fd), EINTR ENOSPC EIO;
+    getsockname(fd: c_int, address: Ptr, len: Ptr) = SYS_getsockname(fd, address, len), ENOBUFS;
+    recv(fd: c_int, bytes: Ptr, len: usize, flags: c_int) = SYS_recvfrom(fd, bytes, len, flags, NULL, NULL),
+        EINTR EAGAIN ENOMEM ECONNRESET ECONNREFUSED;
+    sendmmsg(fd: c_int, messages: Ptr, count: u32, flags: c_int) = SYS_sendmmsg(fd, messages, count, flags),
+        EINTR EAGAIN ENOMEM ENOBUFS ECONNREFUSED ENETUNREACH EPERM;
+    // What makes a socket of the standard library not wait.
+    ioctl(fd: c_int, request: u64, arg: Ptr) = SYS_ioctl(fd, request, arg), ENOMEM;
     read(fd: c_int, out: Ptr, len: usize) = SYS_read(fd, out, len), EINTR EAGAIN;
     write(fd: c_int, bytes: Ptr, len: usize) = SYS_write(fd, bytes, len), EINTR EAGAIN;
 }

@@ -5,13 +5,16 @@
 #![cfg(target_pointer_width = "64")]
 
 mod calls;
+mod clocks;
+mod crash;
+mod sinks;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{mpsc, Mutex};
 use std::time::{Duration, Instant};
 
-use calls::{arm, Fault, CALLS};
+use calls::{arm, Answer, Fault, CALLS};
 use framelease::capture::TestPattern;
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
@@ -24,6 +27,9 @@ const SOON: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than all deadlines of the library in these scenarios together.
 const HUNG: Duration = Duration::from_secs(30);
+
+/// One test at a time: descriptors are the process's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 type Result<T> = std::result::Result<T, framelease::Error>;
 /// How many calls of each kind a run made.
@@ -113,6 +119,25 @@ fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscri
     Subscribed { counts: armed.counts(), result, frames, missed }
 }
 
+/// A folder for a socket, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("framelease-faults-{}-{number}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     Nobody,
@@ -122,11 +147,8 @@ enum Victim {
 
 /// Everybody in a thread of their own; the first subscriber is the one that may fail.
 fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, [Subscribed; 2]), &'static str> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("framelease-faults-{}-{number}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap();
-    let path = folder.join("socket");
+    let folder = Folder::new();
+    let path = folder.0.join("socket");
     let (send, done) = mpsc::channel();
     let of = move |who| fault.filter(|_| who == victim);
     std::thread::spawn(move || {
@@ -140,9 +162,7 @@ fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, 
         });
         let _ = send.send(outcome);
     });
-    let outcome = done.recv_timeout(HUNG);
-    let _ = std::fs::remove_dir_all(&folder);
-    match outcome {
+    match done.recv_timeout(HUNG) {
         Ok((Ok(published), Ok(first), Ok(second))) => Ok((published, [first, second])),
         Ok(_) => Err("somebody panics"),
         Err(_) => Err("somebody hangs"),
@@ -150,7 +170,7 @@ fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, 
 }
 
 fn text(fault: Option<Fault>) -> String {
-    fault.map_or("nothing".into(), |f| format!("{} of {} number {}", f.errno, CALLS[f.call].0, f.nth))
+    fault.map_or("nothing".into(), |f| format!("{:?} at {} number {}", f.answer, CALLS[f.call].0, f.nth))
 }
 
 fn descriptors() -> usize {
@@ -167,14 +187,17 @@ fn places(count: u32) -> impl Iterator<Item = u32> {
 fn faults(counts: &Counts) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (call, ((_, errnos), &count)) in CALLS.iter().zip(counts).enumerate() {
-        faults.extend(places(count).flat_map(|nth| errnos.iter().map(move |&errno| Fault { call, nth, errno })));
+        faults.extend(
+            places(count)
+                .flat_map(|nth| errnos.iter().map(move |&errno| Fault { call, nth, answer: Answer::Error(errno) })),
+        );
     }
     faults
 }
 
-/// One test: descriptors are the process's.
 #[test]
 fn a_call_that_fails_costs_only_who_made_it() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let (published, subscribed) = run(Victim::Nobody, None).unwrap();
     published.result.unwrap();
     for s in &subscribed {
@@ -215,8 +238,8 @@ fn a_call_that_fails_costs_only_who_made_it() {
             check(descriptors() == before, "a descriptor stays open");
             check(published.held == 0, "a buffer did not come home");
             // Nobody else's, and not what may be tried again.
-            let is_again =
-                matches!(fault.errno, Errno::EINTR | Errno::EAGAIN) && !CALLS[fault.call].0.starts_with("send");
+            let is_again = matches!(fault.answer, Answer::Error(Errno::EINTR | Errno::EAGAIN))
+                && !CALLS[fault.call].0.starts_with("send");
             let whole = |s: &Subscribed| s.frames == FRAMES && s.result.is_ok();
             match victim {
                 Victim::Publisher if is_again => {

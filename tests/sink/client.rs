@@ -36,9 +36,13 @@ impl Response {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() }
+        Self::try_connect(address).unwrap()
+    }
+
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        Ok(Self { stream, address, cseq: 0, packets: Vec::new(), kept: Vec::new() })
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> Option<Response> {
@@ -107,10 +111,18 @@ impl Client {
 
     /// Reads packets until `count` of a channel are there.
     pub fn read_packets(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let packets = self.try_read_packets(count);
+        packets.unwrap_or_else(|| panic!("{} packets, then no more", self.packets.len()))
+    }
+
+    /// The same; `None` if no more come.
+    pub fn try_read_packets(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
         while self.packets.iter().filter(|(c, _)| c % 2 == 0).count() < count {
-            assert!(self.more(), "{} packets, then no more", self.packets.len());
+            if !self.more() {
+                return None;
+            }
             self.received();
         }
-        self.packets.drain(..).filter(|(c, _)| c % 2 == 0).map(|(_, p)| p).collect()
+        Some(self.packets.drain(..).filter(|(c, _)| c % 2 == 0).map(|(_, p)| p).collect())
     }
 }

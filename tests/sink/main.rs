@@ -3,6 +3,7 @@
 
 #[path = "../kernel/allocations.rs"]
 mod allocations;
+mod blocks;
 mod client;
 mod matroska;
 mod receive;

@@ -1,0 +1,82 @@
+//! A publisher that dies before any of its system calls: its subscribers see it, find the next one, and get all of its
+//! frames. No step of the protocol is left out.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use framelease::share::{Event, Policy, Reconnect, Subscriber};
+
+use crate::calls::{Answer, Fault, CALLS};
+use crate::{descriptors, places, publish, run, Folder, Victim, ALONE, FRAMES, PATIENCE};
+
+const ROLE: &str = "FRAMELEASE_FAULTS_PUBLISHER";
+
+/// Not a test: the publisher that dies.
+#[test]
+#[ignore = "run by the other test as a process of its own"]
+fn mortal_publisher() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let words: Vec<&str> = role.splitn(3, ' ').collect();
+    let fault = Fault { call: words[0].parse().unwrap(), nth: words[1].parse().unwrap(), answer: Answer::Death };
+    publish(Path::new(words[2]), Some(fault)).result.unwrap();
+}
+
+/// Follows whoever publishes; how many frames the last of them gave.
+fn follow(path: &Path) -> Result<u64, String> {
+    let start = Instant::now();
+    let builder = || Subscriber::builder(path).policy(Policy::Fifo(4)).hold(2).reconnect(Reconnect::Always);
+    let mut subscriber = loop {
+        match builder().connect(PATIENCE) {
+            Ok(subscriber) => break subscriber,
+            Err(e) if start.elapsed() > PATIENCE * 2 => return Err(format!("cannot connect: {e}")),
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+        }
+    };
+    let mut frames = 0;
+    loop {
+        match subscriber.next(PATIENCE).map_err(|e| e.to_string())? {
+            Some(Event::Frame(_)) => frames += 1,
+            Some(Event::Lost | Event::Reconnected) => frames = 0,
+            Some(Event::Ended) => return Ok(frames),
+            Some(_) => {}
+            None => return Err(format!("nothing more after {frames} frames")),
+        }
+    }
+}
+
+#[test]
+fn a_publisher_that_dies_anywhere_is_replaced() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let (published, _) = run(Victim::Nobody, None).unwrap();
+    let mut died = 0;
+    for (call, &count) in published.counts.iter().enumerate() {
+        for nth in places(count) {
+            let folder = Folder::new();
+            let path = folder.0.join("socket");
+            let before = descriptors();
+            std::thread::scope(|scope| {
+                let followers = [(); 2].map(|()| scope.spawn(|| follow(&path)));
+                let status = Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "crash::mortal_publisher", "--ignored", "--test-threads=1"])
+                    .env(ROLE, format!("{call} {nth} {}", path.display()))
+                    .output()
+                    .unwrap()
+                    .status;
+                // It made fewer calls than the one before, and did all there was to do.
+                if !status.success() {
+                    assert_eq!(status.signal(), Some(9), "it panicked instead");
+                    died += 1;
+                    publish(&path, None).result.unwrap();
+                }
+                for follower in followers {
+                    assert_eq!(follower.join().unwrap(), Ok(FRAMES), "dead at {} number {nth}", CALLS[call].0);
+                }
+            });
+            assert_eq!(descriptors(), before, "dead at {} number {nth}", CALLS[call].0);
+        }
+    }
+    println!("died at {died} calls");
+    assert!(died > 40);
+}

@@ -1,0 +1,269 @@
+//! Sinks whose system calls fail: what they say is stored is stored, and of two receivers one at most loses something.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{mpsc, Arc};
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::{AccessUnits, Codec};
+use framelease::format::Size;
+use framelease::frame::{Packet, PacketMeta};
+use framelease::sink::matroska::{Fsync, Options, Recorded, Recorder, RecorderStats, Rotation};
+use framelease::sink::rtp::{self, DestinationStats, Sender};
+use framelease::sink::rtsp::{MountOptions, Server};
+use framelease::Result;
+
+use crate::calls::{arm, Fault, CALLS};
+use crate::{descriptors, faults, text, Counts, Folder, ALONE, HUNG};
+
+#[path = "../sink/blocks.rs"]
+mod blocks;
+#[path = "../sink/client.rs"]
+mod client;
+
+pub const PACKETS: u64 = 24;
+
+/// A key frame, another frame, a key frame, and so on.
+pub fn packets() -> Vec<Packet> {
+    let mut cutter = AccessUnits::new(Codec::H264, 1 << 16);
+    cutter.push(include_bytes!("../fuzz/seeds/bitstream/h264"));
+    let mut units: Vec<Vec<u8>> = std::iter::from_fn(|| cutter.next_unit().unwrap().map(<[u8]>::to_vec)).collect();
+    units.push(cutter.finish());
+    let mut sets = None;
+    let packet = |i: u64| {
+        let meta = PacketMeta::new(Codec::H264, Size::new(32, 32), i, 1_000_000_000 + i * 40_000_000);
+        let packet = Packet::new(meta, units[i as usize % units.len()].clone(), sets.clone());
+        sets = packet.parameter_sets().cloned();
+        packet
+    };
+    (0..PACKETS).map(packet).collect()
+}
+
+/// What a recording said of itself.
+struct Recording {
+    counts: Counts,
+    stats: RecorderStats,
+    errors: Vec<String>,
+    /// The sum of all files that were finished well.
+    summed: u64,
+}
+
+fn record(to: &Path, packets: &[Packet], fault: Option<Fault>) -> Recording {
+    let armed = arm(fault);
+    let options = Options::default().fsync(Fsync::Clusters);
+    let mut recorder = Recorder::new(to, options, Rotation::default().duration(Duration::from_millis(400)));
+    let (mut errors, mut summed) = (Vec::new(), 0);
+    for packet in packets {
+        match recorder.write(packet) {
+            Ok(Recorded::NewFile(Some(Ok((_, summary))))) => summed += summary.packets,
+            Ok(Recorded::NewFile(Some(Err(e)))) | Err(e) => errors.push(e.to_string()),
+            Ok(_) => {}
+        }
+    }
+    let stats = recorder.stats();
+    match recorder.finish() {
+        Ok(last) => summed += last.map_or(0, |(_, summary)| summary.packets),
+        Err(e) => errors.push(e.to_string()),
+    }
+    Recording { counts: armed.counts(), stats, errors, summed }
+}
+
+/// Packets in all files of a folder.
+fn stored(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|e| std::fs::read(e.unwrap().path()).unwrap());
+    files.map(|file| blocks::blocks(&file).len() as u64).sum()
+}
+
+#[test]
+fn what_a_recording_says_is_stored_is_stored() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let packets = packets();
+    let run = |fault| {
+        let folder = Folder::new();
+        let recording = record(&folder.0.join("film.mkv"), &packets, fault);
+        (stored(&folder.0), recording)
+    };
+    let (there, whole) = run(None);
+    assert_eq!((there, whole.summed, whole.stats.packets, whole.stats.skipped), (PACKETS, PACKETS, PACKETS, 0));
+    assert!(whole.stats.files > 2 && whole.errors.is_empty());
+    let before = descriptors();
+    let faults = faults(&whole.counts);
+    assert!(faults.len() > 50, "{}", faults.len());
+    for fault in faults {
+        let (there, r) = run(Some(fault));
+        let what = format!("{}: {there} stored, {:?}, {:?}", text(Some(fault)), r.stats, r.errors);
+        assert_eq!(there, r.stats.packets, "{what}");
+        assert_eq!(r.stats.packets + r.stats.skipped, PACKETS, "{what}");
+        // One that is lost takes those behind it, up to a key frame.
+        assert!(r.stats.skipped <= 2 && r.errors.len() <= 1, "{what}");
+        assert!(r.errors.is_empty() || r.errors[0].contains("film-0000"), "names the file: {what}");
+        assert!(!r.errors.is_empty() || (r.summed, there) == (PACKETS, PACKETS), "{what}");
+        assert_eq!(descriptors(), before, "{what}");
+    }
+}
+
+/// Sends all packets to two receivers; what became of each.
+fn send(to: [SocketAddr; 2], packets: &[Packet], fault: Option<Fault>) -> (Counts, Result<[DestinationStats; 2]>) {
+    let armed = arm(fault);
+    let sent = (|| {
+        let mut sender = Sender::new(Codec::H264, rtp::Options::default().spread(Duration::ZERO))?;
+        let ids = [sender.add(to[0])?, sender.add(to[1])?];
+        for packet in packets {
+            sender.submit(packet)?;
+            while let Some(wait) = sender.send_due() {
+                std::thread::sleep(wait);
+            }
+        }
+        Ok(ids.map(|id| sender.stats(id).expect("it is there")))
+    })();
+    (armed.counts(), sent)
+}
+
+/// Datagrams that came.
+fn drain(socket: &UdpSocket) -> u64 {
+    let mut buffer = [0; 2_000];
+    std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count() as u64
+}
+
+/// Two receivers, and what came of a stream that was sent to them.
+fn two_receivers() -> impl Fn(Option<Fault>) -> (Counts, Result<[DestinationStats; 2]>, [u64; 2]) {
+    let packets = packets();
+    let sockets = [(); 2].map(|()| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    });
+    let to = [0, 1].map(|i| sockets[i].local_addr().unwrap());
+    move |fault| {
+        let (counts, sent) = send(to, &packets, fault);
+        (counts, sent, [drain(&sockets[0]), drain(&sockets[1])])
+    }
+}
+
+/// What the sender says of both.
+pub fn sent_to_two(fault: Fault) -> [DestinationStats; 2] {
+    let (counts, sent, _) = two_receivers()(Some(fault));
+    assert!(counts[fault.call] >= fault.nth, "it did not come to that");
+    sent.unwrap()
+}
+
+#[test]
+fn of_two_receivers_one_at_most_loses_a_frame() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let run = two_receivers();
+    let (counts, sent, came) = run(None);
+    let whole = sent.unwrap();
+    assert_eq!([0, 1].map(|i| (whole[i].frames, whole[i].dropped)), [(PACKETS, 0); 2]);
+    assert_eq!([0, 1].map(|i| whole[i].packets), came);
+    let before = descriptors();
+    let faults = faults(&counts);
+    assert!(faults.len() > 50, "{}", faults.len());
+    for fault in faults {
+        let (_, sent, came) = run(Some(fault));
+        let what = format!("{}: {sent:?}, {came:?}", text(Some(fault)));
+        assert_eq!(descriptors(), before, "{what}");
+        // What fails while they are added is told.
+        let Ok(stats) = sent else { continue };
+        assert_eq!([0, 1].map(|i| stats[i].packets), came, "{what}");
+        assert!(stats.iter().any(|s| (s.frames, s.dropped) == (PACKETS, 0)), "{what}");
+        assert!(stats.iter().all(|s| s.frames + s.dropped == PACKETS && s.dropped <= 2), "{what}");
+    }
+}
+
+/// What a server and its two clients came to.
+pub struct Served {
+    pub counts: Counts,
+    pub result: Result<()>,
+    /// Connections that it still had when both had left.
+    pub left: usize,
+    /// Frames of each client; `None` for one that was not answered or was cut off.
+    pub clients: [Option<usize>; 2],
+}
+
+pub fn serve(packets: &[Packet], fault: Option<Fault>) -> Served {
+    let (tell, told) = mpsc::channel();
+    let (send, done) = mpsc::channel();
+    let packets = packets.to_vec();
+    let have_left = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::clone(&have_left);
+    std::thread::spawn(move || {
+        let armed = arm(fault);
+        let mut left = 0;
+        let result = (|| {
+            let mut server = Server::builder((Ipv4Addr::LOCALHOST, 0)).bind()?;
+            let live = server.mount("/live", Codec::H264, MountOptions::default())?;
+            let _ = tell.send(server.local_addr()?);
+            let mut packets = packets.iter().cycle();
+            while !is_over.load(Ordering::Relaxed) {
+                server.submit(live, packets.next().expect("they come again and again"))?;
+                server.wait(Duration::from_millis(2))?;
+            }
+            // It sees that they have gone.
+            let start = Instant::now();
+            while server.connections() > 0 && start.elapsed() < PATIENCE {
+                server.wait(Duration::from_millis(2))?;
+            }
+            left = server.connections();
+            Ok(())
+        })();
+        let _ = send.send((armed.counts(), result, left));
+    });
+    let clients = match told.recv() {
+        Ok(address) => std::thread::scope(|scope| {
+            [(); 2].map(|()| scope.spawn(move || watch(address))).map(|client| client.join().unwrap())
+        }),
+        Err(_) => [None, None],
+    };
+    have_left.store(true, Ordering::Relaxed);
+    let (counts, result, left) = done.recv_timeout(HUNG).expect("the server hangs");
+    Served { counts, result, left, clients }
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes eight frames by TCP.
+fn watch(address: SocketAddr) -> Option<usize> {
+    let mut client = client::Client::try_connect(address).ok()?;
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let url = format!("rtsp://{address}/live");
+    let setup = format!("SETUP {url}/video RTSP/1.0\r\nCSeq: 1\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\n\r\n");
+    let session = client.raw(setup.as_bytes()).filter(|r| r.status == 200)?.session();
+    let play = format!("PLAY {url} RTSP/1.0\r\nCSeq: 2\r\nSession: {session}\r\n\r\n");
+    client.raw(play.as_bytes()).filter(|r| r.status == 200)?;
+    let mut frames = 0;
+    while frames < 8 {
+        let packets = client.try_read_packets(1)?;
+        // The marker of a frame's last packet.
+        frames += packets.iter().filter(|p| p[1] & 0x80 != 0).count();
+    }
+    Some(frames)
+}
+
+#[test]
+fn of_two_rtsp_clients_one_at_most_is_cut_off() {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let packets = packets();
+    let whole = serve(&packets, None);
+    whole.result.unwrap();
+    assert!(whole.clients.iter().all(Option::is_some), "{:?}", whole.clients);
+    let before = descriptors();
+    let (mut wrong, faults) = (Vec::new(), faults(&whole.counts));
+    assert!(faults.len() > 50, "{}", faults.len());
+    for fault in faults {
+        let served = serve(&packets, Some(fault));
+        let what = format!("{}: {:?}, {:?}, {} left", text(Some(fault)), served.result, served.clients, served.left);
+        let is_well = match served.result {
+            Ok(()) => served.left == 0 && served.clients.iter().any(Option::is_some),
+            // Nothing but what the server itself lives by.
+            Err(_) => {
+                ["socket", "bind", "listen", "setsockopt", "getsockname", "epoll_create1", "epoll_ctl", "ioctl", "poll"]
+                    .contains(&CALLS[fault.call].0)
+            }
+        };
+        if !is_well || descriptors() != before {
+            wrong.push(what);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
