@@ -159,15 +159,11 @@ impl MemToMem {
     /// `VIDIOC_STREAMON` twice.
     ///
     /// # Errors
-    /// As [`Queue::start`]. A queue that this call started is stopped then.
+    /// As [`Queue::start`]. What was queued stays queued: [`MemToMem::stop`] hands it back.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         self.output.start()?;
-        let started = self.capture.start();
-        if started.is_err() {
-            let _ = self.output.stop();
-        }
-        started
+        self.capture.start()
     }
 
     /// Stops both queues and hands back what they had, source frames and empty buffers in the order of queueing.

@@ -1,57 +1,15 @@
-//! A display driver that refuses: this program's own `ioctl` stands before the C library's.
-#![allow(unsafe_code)]
+//! A display driver that refuses.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use framelease::drm::{Device, Framebuffer, LayerWish, Scanout};
 use framelease::frame::Pool;
 use framelease::{ErrorKind, Result};
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_ulong, c_void};
 
 use crate::devices::*;
 use crate::display::{noise, refused, vkms, SCREEN, SECOND};
-
-/// One ioctl of this thread: which, the how many-th of its kind, and the answer.
-#[derive(Clone, Copy, Debug)]
-struct Fault {
-    number: u8,
-    nth: u32,
-    errno: Errno,
-}
-
-thread_local! {
-    static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
-}
-
-/// The n-th is refused, and with ENODEV, as the kernel has it, all that follow.
-fn fails(request: c_ulong) -> bool {
-    let Ok(Some(fault)) = FAULT.try_with(Cell::get) else { return false };
-    let (kind, number) = ((request >> 8) as u8, request as u8);
-    let gone = fault.errno == Errno::ENODEV && fault.nth == 0;
-    if kind != b'd' || (number != fault.number && !gone) {
-        return false;
-    }
-    let left = fault.nth.saturating_sub(1);
-    let next = if left > 0 || fault.errno == Errno::ENODEV { Some(Fault { nth: left, ..fault }) } else { None };
-    FAULT.set(next);
-    if left == 0 {
-        fault.errno.set();
-    }
-    left == 0
-}
-
-// SAFETY: contract: the C library's function of this name, as the system call that it is. The variadic argument comes in
-// a register on the 64-bit targets that tests run on; the kernel ignores it where there is none.
-#[no_mangle]
-unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
-    if fails(request) {
-        return -1;
-    }
-    // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
-    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int }
-}
+use crate::ioctls::{self, Fault};
 
 /// Shows two frames.
 fn show(card: &Device, pool: &Pool) -> Result<()> {
@@ -94,9 +52,7 @@ fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
             for nth in 1..=times {
                 for errno in [Errno::ENODEV, Errno::EINVAL, Errno::ENOMEM, Errno::EBUSY] {
                     let card = Device::open(&path).unwrap();
-                    FAULT.set(Some(Fault { number, nth, errno }));
-                    let shown = show(&card, &pool);
-                    FAULT.set(None);
+                    let shown = ioctls::with(Fault { kind: b'd', number, nth, errno }, || show(&card, &pool));
                     let what = format!("{name} {nth} {errno}");
                     if let Err(e) = &shown {
                         failed += 1;
@@ -120,8 +76,8 @@ fn a_pitch_that_the_driver_refuses_is_named_with_its_own() {
     let Some(card) = vkms() else { return };
     let layout = framelease::format::Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
     let frame = noise(&Pool::new(&framelease::dmabuf::Allocator::Udmabuf, layout, 1).unwrap(), 1);
-    FAULT.set(Some(Fault { number: 0xb8, nth: 1, errno: Errno::EINVAL }));
-    let added = Framebuffer::new(&card, &frame, None).map(drop);
+    let fault = Fault { kind: b'd', number: 0xb8, nth: 1, errno: Errno::EINVAL };
+    let added = ioctls::with(fault, || Framebuffer::new(&card, &frame, None).map(drop));
     let words = ["DRM_IOCTL_MODE_ADDFB2 on ", "(vkms)", "pitches [4096]", "its own buffers so with pitch 2560"];
     refused(added, ErrorKind::InvalidArgument, &words);
     assert_eq!((frame.buffers().held(), card.open_handles()), (1, 0));

@@ -40,10 +40,12 @@ mod faults;
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
 mod imports;
+mod ioctls;
 mod m2m;
 mod m2m_scaler;
 mod mem2mem;
 mod node;
+mod refusals;
 mod regressions;
 mod share;
 #[cfg(feature = "drm")]

@@ -1,0 +1,70 @@
+//! ioctls that are refused on request, in one thread: this program's own `ioctl` stands before the C library's.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_ulong, c_void};
+
+/// One ioctl: of which kind, which, the how many-th, and the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// `b'V'` for V4L2, `b'd'` for DRM.
+    pub kind: u8,
+    pub number: u8,
+    pub nth: u32,
+    pub errno: Errno,
+}
+
+thread_local! {
+    static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
+}
+
+/// Runs something while the n-th ioctl of its kind is refused; with ENODEV, as the kernel has it, all that follow are.
+pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
+    FAULT.set(Some(fault));
+    let done = test();
+    FAULT.set(None);
+    done
+}
+
+/// Runs something, and tells how many of each number it made.
+#[cfg_attr(not(feature = "drm"), allow(dead_code))]
+pub fn counted<T>(kind: u8, test: impl FnOnce() -> T) -> (T, [u32; 256]) {
+    COUNTS.set(Some((kind, [0; 256])));
+    let done = test();
+    let counts = COUNTS.take().map_or([0; 256], |(_, counts)| counts);
+    (done, counts)
+}
+
+fn fails(request: c_ulong) -> bool {
+    let (kind, number) = ((request >> 8) as u8, request as u8);
+    let _ = COUNTS.try_with(|counts| match &mut *counts.borrow_mut() {
+        Some((counted, counts)) if *counted == kind => counts[usize::from(number)] += 1,
+        _ => {}
+    });
+    let Ok(Some(fault)) = FAULT.try_with(Cell::get) else { return false };
+    let gone = fault.errno == Errno::ENODEV && fault.nth == 0;
+    if kind != fault.kind || (number != fault.number && !gone) {
+        return false;
+    }
+    let left = fault.nth.saturating_sub(1);
+    let next = if left > 0 || fault.errno == Errno::ENODEV { Some(Fault { nth: left, ..fault }) } else { None };
+    FAULT.set(next);
+    if left == 0 {
+        fault.errno.set();
+    }
+    left == 0
+}
+
+// SAFETY: contract: the C library's function of this name, as the system call that it is. The variadic argument comes in
+// a register on the 64-bit targets that tests run on; the kernel ignores it where there is none.
+#[no_mangle]
+unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
+    if fails(request) {
+        return -1;
+    }
+    // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int }
+}
