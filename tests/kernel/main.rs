@@ -48,5 +48,6 @@ mod node;
 mod refusals;
 mod regressions;
 mod share;
+mod soak;
 #[cfg(feature = "drm")]
 mod vgem;

@@ -12,6 +12,7 @@ pub enum Command {
     Shell { arch: Arch, modules: Vec<String> },
     Rival { frames: u32, turns: u32 },
     Rivals(Wish),
+    Soak { arch: Arch, minutes: u32 },
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -42,6 +43,7 @@ usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FIL
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
        cargo lab rival [--frames N] [--turns N]
        cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
+       cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -112,6 +114,16 @@ Needs to be root for the system calls, if ptrace is restricted.
   --update-docs  put the tables and plots into docs/performance.md and docs/performance/, and that of
                  cargo bench --bench copy_vs_zero_copy, two more minutes; whole runs only";
 
+const SOAK: &str = "\
+cargo lab soak [--arch ARCH] [--minutes N]
+
+vivid in a guest, shared, encoded and recorded, while eight peers come, go, stop and die. Memory, descriptors, mappings,
+dma-bufs and latency are written every second to target/lab/out/soak.csv and drawn to target/lab/soak.svg; it fails if
+one of them grows. Times are the emulator's.
+
+  --arch      x86_64 (default) or aarch64
+  --minutes   default 10";
+
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
 
@@ -123,6 +135,7 @@ struct Options {
     timeout: Option<Duration>,
     frames: Option<u32>,
     turns: Option<u32>,
+    minutes: Option<u32>,
     contenders: Vec<String>,
     consumers: Option<Vec<u32>>,
     sizes: Vec<Size>,
@@ -141,9 +154,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "shell" => (SHELL, &["--arch", "--modules"]),
         "rival" => (RIVAL, &["--frames", "--turns"]),
         "rivals" => (RIVALS, &["--contender", "--consumers", "--size", "--turns", "--quick", "--update-docs"]),
+        "soak" => (SOAK, &["--arch", "--minutes"]),
         "fetch" => (FETCH, &["--arch"]),
         "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
-        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals or fetch")),
+        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals, soak or fetch")),
     };
     let Some(options) = options(command, args, takes)? else {
         return Ok(Command::Help(help));
@@ -158,6 +172,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "rival" => {
             none_left(&options.rest)?;
             Ok(Command::Rival { frames: options.frames.unwrap_or(200), turns: options.turns.unwrap_or(2) })
+        }
+        "soak" => {
+            none_left(&options.rest)?;
+            Ok(Command::Soak { arch: guest(&options.arch)?, minutes: options.minutes.unwrap_or(10) })
         }
         "rivals" => {
             none_left(&options.rest)?;
@@ -220,10 +238,15 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
                 "4k" => SIZES[1],
                 _ => return Err(format!("--size {value}: there are 1080p and 4k")),
             }),
-            "--frames" | "--turns" => {
+            "--frames" | "--turns" | "--minutes" => {
                 let number = value.parse().ok().filter(|n| (1..=100_000).contains(n));
                 let number = number.ok_or_else(|| format!("{name} {value}: not a number from 1 to 100000"))?;
-                *(if name == "--frames" { &mut found.frames } else { &mut found.turns }) = Some(number);
+                let place = match name {
+                    "--frames" => &mut found.frames,
+                    "--turns" => &mut found.turns,
+                    _ => &mut found.minutes,
+                };
+                *place = Some(number);
             }
             _ => {
                 let seconds = value.parse().ok().filter(|s| *s > 0);

@@ -24,6 +24,7 @@ mod rivals;
 mod run;
 mod shell;
 mod signals;
+mod soak;
 mod test;
 mod userland;
 
@@ -58,6 +59,7 @@ fn main() {
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
         Command::Rivals(wish) => rivals::rivals(&workspace(), &wish),
+        Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Fetch { archs } => {
             archs.into_iter().try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop)).map(|()| 0)

@@ -86,7 +86,7 @@ pub fn report(machine: &Machine, end: &End, tail: &str) {
 }
 
 /// Files of an earlier run would be mistaken for this one's.
-fn empty_out(out: &Path) -> Res<()> {
+pub fn empty_out(out: &Path) -> Res<()> {
     crate::cache::remove_dir(out)?;
     fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))
 }

@@ -158,12 +158,12 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
 }
 
 /// What runs in one guest.
-struct Built {
+pub struct Built {
     tests: Artifact,
     examples: Vec<Artifact>,
 }
 
-fn build(workspace: &Path, arch: Arch) -> Res<Built> {
+pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
     words.extend(["--no-run", "--test", KERNEL_TEST]);
     let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
@@ -207,7 +207,7 @@ fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration)
     Ok(verdict)
 }
 
-fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
+pub fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
     let place = |a: &Artifact| format!("{}/{}", &EXAMPLES[1..], a.name);
     let mut programs: Vec<_> = built.examples.into_iter().map(|a| (place(&a), a.executable)).collect();
     // Shared objects that tests load lie beside them, here and there.
@@ -224,7 +224,7 @@ fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
 
 /// Prints whole lines as they come and counts what they say.
 #[derive(Default)]
-struct Results {
+pub struct Results {
     tally: Tally,
     finished: bool,
     out: Vec<u8>,
@@ -250,7 +250,7 @@ impl Results {
     }
 
     /// What has no line end at the end.
-    fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> io::Result<()> {
         for is_out in [true, false] {
             let pending = if is_out { &mut self.out } else { &mut self.err };
             if !pending.is_empty() {

@@ -1,0 +1,234 @@
+//! A camera that is shared, encoded and recorded for as long as one likes, while peers come, go, stop
+//! and die. What must stay the same is written down every second, and judged at the end. Some seconds; `cargo lab soak`
+//! for longer.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::Codec;
+use framelease::capture::{Camera, Captured};
+use framelease::encode::{agree, Encoded, Encoder, Quirks};
+use framelease::format::FrameInterval;
+use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::coding::*;
+use crate::devices::*;
+use crate::share::example;
+
+const PEERS: usize = 8;
+/// So much memory may be found out late: a queue that grew once, a lazily bound symbol.
+const LATE_KIB: u64 = 512;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+}
+
+/// Peers that come and go.
+struct Crowd<'a> {
+    program: &'a Path,
+    socket: &'a Path,
+    random: Random,
+    peers: Vec<Child>,
+    due: Instant,
+    came: u32,
+}
+
+impl Crowd<'_> {
+    fn stir(&mut self) {
+        if Instant::now() < self.due {
+            return;
+        }
+        self.due = Instant::now() + Duration::from_millis(100 + self.random.below(400) as u64);
+        self.peers.retain_mut(|p| p.try_wait().unwrap().is_none());
+        let signal = match self.random.below(8) {
+            0 => Signal::SIGKILL,
+            1 => Signal::SIGINT,
+            2 => Signal::SIGSTOP,
+            3 => Signal::SIGCONT,
+            _ if self.peers.len() < PEERS => return self.spawn(),
+            _ => Signal::SIGTERM,
+        };
+        if !self.peers.is_empty() {
+            let one = self.random.below(self.peers.len());
+            let _ = kill(Pid::from_raw(self.peers[one].id() as i32), signal);
+        }
+    }
+
+    fn spawn(&mut self) {
+        let policies = ["latest", "fifo:1", "fifo:2"];
+        let policy = policies[self.random.below(policies.len())];
+        let frames = (5 + self.random.below(200)).to_string();
+        let peer = Command::new(self.program)
+            .args(["--socket", self.socket.to_str().unwrap(), "--policy", policy, "--frames", &frames])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.peers.push(peer);
+        self.came += 1;
+    }
+
+    fn end(&mut self) {
+        for mut peer in self.peers.drain(..) {
+            let _ = peer.kill();
+            let _ = peer.wait();
+        }
+    }
+}
+
+/// A peer that does nothing wrong: nanoseconds from the publisher to it, since they were last looked at, and frames.
+type Latencies = Arc<Mutex<(Vec<u64>, u64)>>;
+
+fn watch(socket: &Path, latencies: Latencies, is_over: Arc<AtomicBool>) -> u64 {
+    let mut subscriber = Subscriber::builder(socket).policy(Policy::Latest).connect(WAIT).unwrap();
+    while !is_over.load(Ordering::Relaxed) {
+        if let Some(Event::Frame(frame)) = subscriber.next(Duration::from_millis(100)).unwrap() {
+            let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+            let now = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
+            let mut latencies = latencies.lock().unwrap();
+            latencies.0.push(now.saturating_sub(frame.meta().published_ns));
+            latencies.1 += 1;
+        }
+    }
+    latencies.lock().unwrap().1
+}
+
+/// What is looked at every second.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    resident_kib: u64,
+    descriptors: usize,
+    mappings: usize,
+    dma_bufs: u64,
+}
+
+fn sample() -> Sample {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let resident = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    Sample {
+        resident_kib: resident.split_whitespace().nth(1).unwrap().parse().unwrap(),
+        descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        mappings: std::fs::read_to_string("/proc/self/maps").unwrap().lines().count(),
+        dma_bufs: dma_bufs().unwrap_or(0),
+    }
+}
+
+#[test]
+fn a_camera_shared_encoded_and_recorded_for_long() {
+    let minutes = std::env::var("FRAMELEASE_SOAK_MINUTES").ok().and_then(|m| m.parse().ok()).unwrap_or(0.1);
+    let (Some(vivid), Some(device), Some(program)) = (vivid(Planar::Multi), h264(""), example("subscriber")) else {
+        return;
+    };
+    leaving_nothing(|| soak(&vivid, device, &program, Duration::from_secs_f64(minutes * 60.0)));
+}
+
+fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, program: &Path, time: Duration) {
+    let folder = std::env::temp_dir().join(format!("framelease-soak-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let socket = folder.join("socket");
+    let params = params(Codec::H264, SMALL);
+    let agreement = agree(&device, vivid, &params, &[fourcc("NV12")], Quirks::NONE).unwrap();
+    let camera = Camera::builder().device(vivid.clone()).layout(&agreement.source).buffers(32);
+    let mut camera = camera.interval(FrameInterval::from_fps(25)).open().unwrap();
+    let encoder = Encoder::builder(params.resized(agreement.size)).device(device);
+    let mut encoder = encoder.open(camera.buffers().unwrap()).unwrap();
+    let mut publisher = Publisher::builder(&socket).reserve(4).bind().unwrap();
+    publisher.announce(camera.buffers().unwrap()).unwrap();
+    let rotation = Rotation::default().duration(Duration::from_secs(4));
+    let mut recorder = Recorder::new(folder.join("film.mkv"), Options::default(), rotation);
+
+    let (latencies, is_over) = (Latencies::default(), Arc::new(AtomicBool::new(false)));
+    let watcher = {
+        let (socket, latencies, is_over) = (socket.clone(), Arc::clone(&latencies), Arc::clone(&is_over));
+        std::thread::spawn(move || watch(&socket, latencies, is_over))
+    };
+    let mut crowd =
+        Crowd { program, socket: &socket, random: Random(1), peers: Vec::new(), due: Instant::now(), came: 0 };
+    let mut csv = std::fs::create_dir_all("/out").and_then(|()| File::create("/out/soak.csv")).unwrap();
+    writeln!(csv, "second,resident_kib,descriptors,mappings,dma_bufs,p50_us,p99_us,frames,packets,peers").unwrap();
+
+    let (start, mut seconds, mut frames) = (Instant::now(), 0, 0u64);
+    let mut samples = Vec::new();
+    while start.elapsed() < time {
+        match camera.next(Duration::from_millis(20)).unwrap() {
+            Some(Captured::Frame(frame)) => {
+                frames += 1;
+                if encoder.room() > 0 {
+                    encoder.submit(frame.clone()).unwrap();
+                }
+                publisher.publish(frame, Duration::ZERO).unwrap();
+            }
+            None => {}
+            other => panic!("{other:?}"),
+        }
+        while publisher.dispatch().unwrap() {}
+        while let Some(Encoded::Packet(packet)) = encoder.try_packet().unwrap() {
+            if let Recorded::NewFile(Some(last)) = recorder.write(&packet).unwrap() {
+                std::fs::remove_file(last.unwrap().0).unwrap();
+            }
+        }
+        crowd.stir();
+        if start.elapsed().as_secs() > seconds {
+            seconds += 1;
+            let mut times = std::mem::take(&mut latencies.lock().unwrap().0);
+            times.sort_unstable();
+            let at = |share: usize| times.get(times.len() * share / 100).map_or(0, |ns| ns / 1000);
+            let s = sample();
+            let line = format!(
+                "{seconds},{},{},{},{},{},{},{frames},{},{}",
+                s.resident_kib,
+                s.descriptors,
+                s.mappings,
+                s.dma_bufs,
+                at(50),
+                at(99),
+                recorder.stats().packets,
+                publisher.subscribers().count(),
+            );
+            writeln!(csv, "{line}").unwrap();
+            if seconds % 20 == 0 {
+                println!("{line}");
+            }
+            samples.push(s);
+        }
+    }
+    crowd.end();
+    is_over.store(true, Ordering::Relaxed);
+    let seen = watcher.join().unwrap();
+    let recorded = recorder.stats().packets;
+    println!("{frames} frames: {recorded} recorded, {seen} seen by one, {} peers came", crowd.came);
+    assert!(frames > 10 && recorded > frames / 4 && seen > frames / 4 && crowd.came > 2);
+    assert_eq!(publisher.stats().violations, 0);
+    // Connections cost a descriptor or two each, and nothing else; nothing grows.
+    let first = samples.len() / 4;
+    let most = |part: &[Sample], what: fn(&Sample) -> u64| part.iter().map(what).max().unwrap_or(0);
+    let (early, late) = (&samples[..first.max(1)], &samples[samples.len() - first.max(1)..]);
+    let (a, b) = (most(early, |s| s.resident_kib), most(late, |s| s.resident_kib));
+    assert!(b <= a + LATE_KIB, "{a} KiB resident at first, {b} at the end");
+    let base = samples.iter().map(|s| (s.mappings, s.dma_bufs)).min().unwrap();
+    assert!(late.iter().any(|s| s.dma_bufs == base.1), "dma-bufs: {late:?}");
+    let descriptors = samples.iter().map(|s| s.descriptors).min().unwrap();
+    assert!(late.iter().all(|s| s.descriptors <= descriptors + 2 * PEERS + 4), "descriptors: {late:?}");
+    let _ = recorder.finish().unwrap();
+    drop((publisher, encoder));
+    assert_eq!(camera.stats().held, 0, "every buffer came home");
+    drop(camera);
+    let _ = std::fs::remove_dir_all(folder);
+}
