@@ -2,8 +2,8 @@
 //!
 //! Two subscribers and a publisher with messages under way in both directions. At any time a frame may be published, a
 //! message delivered or answered, a lease given back, revoked or quarantined, the pool changed, a subscriber killed, its
-//! death seen, and another one come in its place. `FRAMELEASE_STORM`
-//! makes the world larger.
+//! death seen, another one come in its place, and the publisher killed and followed by one with other memory that counts
+//! from the beginning. `FRAMELEASE_STORM` makes the world larger.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -20,6 +20,7 @@ struct Budget {
     pools: u8,
     kills: u8,
     deadlines: u8,
+    restarts: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,8 +44,12 @@ struct Peer {
     /// Its number in the ledger.
     number: usize,
     is_dead: bool,
+    /// Its publisher is dead; what came before can still be read.
+    is_cut_off: bool,
     /// Frames that its program reads.
     holds: Vec<LeaseId>,
+    /// Frames of a dead publisher that its program reads.
+    stale: Vec<LeaseId>,
     /// Pools that it has mapped.
     pools: Vec<u32>,
     inbox: VecDeque<ToPeer>,
@@ -67,7 +72,8 @@ const REVOKED_AND_RELEASED: u8 = 1;
 const FREED_FROM_QUARANTINE: u8 = 2;
 const HELD_ACROSS_POOLS: u8 = 4;
 const DIED_WITH_A_LEASE: u8 = 8;
-const ALL: u8 = 15;
+const STALE_BY_A_NAME_IN_USE: u8 = 16;
+const ALL: u8 = 31;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -81,6 +87,9 @@ enum Step {
     Deliver(usize),
     Drop(usize, usize),
     Kill(usize),
+    Restart,
+    Reconnect(usize),
+    DropStale(usize, usize),
 }
 
 const TERMS: [Terms; PEERS] = [
@@ -102,11 +111,13 @@ impl World {
 
     /// Everything that can happen now.
     fn steps(&self) -> Vec<Step> {
-        let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel];
-        for p in 0..PEERS {
+        let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel, Step::Restart];
+        for (p, peer) in self.peers.iter().enumerate() {
             steps.extend([Step::Admit(p), Step::Take(p), Step::Reap(p), Step::Deliver(p), Step::Kill(p)]);
-            let holds = self.peers[p].as_ref().map_or(0, |peer| peer.holds.len());
+            let (holds, stale) = peer.as_ref().map_or((0, 0), |peer| (peer.holds.len(), peer.stale.len()));
+            steps.push(Step::Reconnect(p));
             steps.extend((0..holds).map(|i| Step::Drop(p, i)));
+            steps.extend((0..stale).map(|i| Step::DropStale(p, i)));
         }
         steps
     }
@@ -159,6 +170,10 @@ impl World {
             Step::Take(p) => return self.take(p),
             Step::Reap(p) => {
                 let peer = self.peers[p].take_if(|peer| peer.is_dead)?;
+                // Who had served it is dead, too.
+                if peer.is_cut_off {
+                    return Some(0);
+                }
                 let held = self.ledger.held_by(peer.number);
                 self.ledger.remove(peer.number);
                 return Some(if held > 0 { DIED_WITH_A_LEASE } else { 0 });
@@ -167,7 +182,7 @@ impl World {
             Step::Drop(p, i) => {
                 let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
                 let id = peer.holds.remove(i);
-                peer.outbox.push_back(FromPeer::Release(id));
+                peer.say(FromPeer::Release(id));
                 peer.retire();
             }
             Step::Kill(p) => {
@@ -176,7 +191,34 @@ impl World {
                 peer.is_dead = true;
                 // Nobody reads any more; what it had sent is still on its way.
                 peer.holds.clear();
+                peer.stale.clear();
                 peer.inbox.clear();
+            }
+            Step::Restart => {
+                self.left.restarts = self.left.restarts.checked_sub(1)?;
+                (self.ledger, self.pool) = (Ledger::new(), 1);
+                self.ledger.set_pool(1, SLOTS.into(), RESERVE.into());
+                for place in &mut self.peers {
+                    // Of the dead nothing is left.
+                    *place = place.take().filter(|peer| !peer.is_dead);
+                    if let Some(peer) = place {
+                        peer.is_cut_off = true;
+                        peer.outbox.clear();
+                    }
+                }
+            }
+            // It has read everything, and sees the hang-up.
+            Step::Reconnect(p) => {
+                let peer = self.peers[p].take_if(|peer| peer.is_cut_off && !peer.is_dead && peer.inbox.is_empty())?;
+                let stale = [peer.stale, peer.holds].concat();
+                let number = self.ledger.admit(TERMS[p]).expect("the quotas fit");
+                self.peers[p] = Some(Peer { number, stale, ..Peer::default() });
+            }
+            // Nobody is told: the same name may be somebody's lease again.
+            Step::DropStale(p, i) => {
+                let id = self.peers[p].as_mut()?.stale.remove(i);
+                let is_in_use = self.ledger.lent.iter().any(|l| l.id == id);
+                return Some(if is_in_use { STALE_BY_A_NAME_IN_USE } else { 0 });
             }
         }
         Some(0)
@@ -184,7 +226,7 @@ impl World {
 
     /// The publisher sends what it can, as it does after each event.
     fn flush(&mut self, p: usize) {
-        let Some(peer) = &mut self.peers[p] else { return };
+        let Some(peer) = self.peers[p].as_mut().filter(|peer| !peer.is_cut_off) else { return };
         if peer.told != self.pool && !peer.owes {
             (peer.told, peer.owes) = (self.pool, true);
             peer.tell(ToPeer::Pool(self.pool));
@@ -197,7 +239,7 @@ impl World {
     }
 
     fn at(&mut self, number: usize) -> Option<&mut Peer> {
-        self.peers.iter_mut().flatten().find(|p| p.number == number && !p.is_dead)
+        self.peers.iter_mut().flatten().find(|p| p.number == number && !p.is_dead && !p.is_cut_off)
     }
 
     /// The publisher reads a message.
@@ -231,7 +273,7 @@ impl World {
         match peer.inbox.pop_front()? {
             ToPeer::Pool(pool) => {
                 peer.pools.push(pool);
-                peer.outbox.push_back(FromPeer::Acknowledged(pool));
+                peer.say(FromPeer::Acknowledged(pool));
                 peer.retire();
             }
             ToPeer::Frame(id) => {
@@ -246,7 +288,8 @@ impl World {
 
     /// What must hold whatever happened.
     fn check(&self) {
-        for peer in self.peers.iter().flatten().filter(|peer| !peer.is_dead) {
+        // Nobody fills what a dead publisher had.
+        for peer in self.peers.iter().flatten().filter(|peer| !peer.is_dead && !peer.is_cut_off) {
             // What is read, or will be when it is delivered, is not filled anew, and is the frame that it was.
             let coming = peer.inbox.iter().filter_map(|m| if let ToPeer::Frame(id) = m { Some(*id) } else { None });
             for id in peer.holds.iter().copied().chain(coming) {
@@ -275,17 +318,21 @@ impl Peer {
         }
     }
 
+    fn say(&mut self, message: FromPeer) {
+        if !self.is_cut_off {
+            self.outbox.push_back(message);
+        }
+    }
+
     /// Lets go of old pools of which it holds nothing.
     fn retire(&mut self) {
         let Some(&newest) = self.pools.last() else { return };
-        let (holds, outbox) = (&self.holds, &mut self.outbox);
-        self.pools.retain(|&pool| {
-            let stays = pool == newest || holds.iter().any(|id| id.pool == pool);
-            if !stays {
-                outbox.push_back(FromPeer::Retired(pool));
-            }
-            stays
-        });
+        let holds = &self.holds;
+        let (keeps, retired) = std::mem::take(&mut self.pools)
+            .into_iter()
+            .partition::<Vec<_>, _>(|&pool| pool == newest || holds.iter().any(|id| id.pool == pool));
+        self.pools = keeps;
+        retired.into_iter().for_each(|pool| self.say(FromPeer::Retired(pool)));
     }
 }
 
@@ -310,11 +357,22 @@ fn explore(budget: Budget) -> (usize, u8) {
 
 #[test]
 fn no_order_of_events_breaks_a_rule() {
-    let budget = |[frames, pools, kills, deadlines]: [u8; 4]| Budget { frames, pools, kills, deadlines };
+    let budget =
+        |[frames, pools, kills, deadlines, restarts]: [u8; 5]| Budget { frames, pools, kills, deadlines, restarts };
     // The larger ones take half a minute.
     let worlds = match std::env::var_os("FRAMELEASE_STORM") {
-        Some(_) => vec![[2, 1, 1, 1], [4, 0, 0, 1], [3, 1, 0, 0]],
-        None => vec![[1, 1, 1, 1], [3, 0, 0, 0], [2, 0, 0, 1], [2, 0, 1, 0], [1, 1, 1, 0], [2, 1, 0, 0]],
+        Some(_) => {
+            vec![[2, 1, 1, 1, 0], [4, 0, 0, 1, 0], [3, 1, 0, 0, 0], [3, 0, 0, 0, 1], [2, 1, 0, 0, 1], [2, 0, 1, 1, 1]]
+        }
+        None => vec![
+            [1, 1, 1, 1, 0],
+            [3, 0, 0, 0, 0],
+            [2, 0, 0, 1, 0],
+            [2, 0, 1, 0, 0],
+            [1, 1, 1, 0, 0],
+            [2, 1, 0, 0, 0],
+            [2, 0, 0, 0, 1],
+        ],
     };
     let mut seen = 0;
     for world in worlds {
