@@ -13,6 +13,8 @@ mod pixels;
 mod pool;
 mod slots;
 mod stats;
+#[cfg(doctest)]
+mod uncompilable;
 
 use std::fmt;
 

@@ -1,0 +1,83 @@
+//! What safe code must not be able to say. Each rule is followed by the same without the mistake, which compiles.
+
+/// Pixels are written by one at a time.
+///
+/// ```compile_fail,E0499
+/// fn two(frame: &mut framelease::frame::FrameMut, wait: std::time::Duration) -> framelease::Result<()> {
+///     let mut a = frame.write(wait)?;
+///     let mut b = frame.write(wait)?;
+///     a.copy_row(0, 0, &[1])?;
+///     b.copy_row(0, 0, &[2])
+/// }
+/// ```
+/// ```
+/// fn one_by_one(frame: &mut framelease::frame::FrameMut, wait: std::time::Duration) -> framelease::Result<()> {
+///     frame.write(wait)?.copy_row(0, 0, &[1])?;
+///     frame.write(wait)?.copy_row(0, 0, &[2])
+/// }
+/// ```
+struct TwoWriters;
+
+/// A published frame is read only.
+///
+/// ```compile_fail,E0599
+/// fn write(frame: &mut framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
+///     frame.write(wait)?.copy_row(0, 0, &[1])
+/// }
+/// ```
+/// ```
+/// fn read(frame: &framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
+///     frame.read(wait)?.copy_row(0, 0, &mut [1])
+/// }
+/// ```
+struct WritingWhatOthersRead;
+
+/// A frame is not given back while it is read.
+///
+/// ```compile_fail,E0505
+/// fn late(frame: framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
+///     let read = frame.read(wait)?;
+///     drop(frame);
+///     read.copy_row(0, 0, &mut [1])
+/// }
+/// ```
+/// ```
+/// fn in_time(frame: framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
+///     let done = frame.read(wait)?.copy_row(0, 0, &mut [1]);
+///     drop(frame);
+///     done
+/// }
+/// ```
+struct ReadingBehindTheLease;
+
+/// A frame that is given away is gone.
+///
+/// ```compile_fail,E0382
+/// fn keep(frame: framelease::frame::FrameMut) -> framelease::frame::FrameMut {
+///     let published = frame.freeze_full(0, 0);
+///     drop(published);
+///     frame
+/// }
+/// ```
+/// ```
+/// fn publish(frame: framelease::frame::FrameMut) -> framelease::frame::Frame {
+///     frame.freeze_full(0, 0)
+/// }
+/// ```
+struct WritingWhatIsPublished;
+
+/// Bytes of a packet do not outlive it.
+///
+/// ```compile_fail,E0505
+/// fn late(packet: framelease::frame::Packet) -> usize {
+///     let bytes = packet.bytes();
+///     drop(packet);
+///     bytes.len()
+/// }
+/// ```
+/// ```
+/// fn in_time(packet: framelease::frame::Packet) -> usize {
+///     packet.bytes().len()
+/// }
+/// ```
+struct BytesBehindTheLease;
