@@ -152,3 +152,24 @@ fn a_converter_whose_driver_refuses() {
         done
     });
 }
+
+#[test]
+fn cpu_access_is_bracketed_and_goes_on_behind_a_signal() {
+    const SYNC: u8 = 0;
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("NV12M", TINY), 1).unwrap();
+    let frame = grey(&pool, 0);
+    let memories = frame.memory().len() as u32;
+    let (bytes, counts) = ioctls::counted(b'b', || pixels(&frame));
+    assert_eq!(counts[usize::from(SYNC)], 2 * memories, "a start and an end for each memory plane");
+    for errno in [Errno::EINTR, Errno::EAGAIN] {
+        for nth in 1..=2 * memories {
+            let again = ioctls::with(Fault { kind: b'b', number: SYNC, nth, errno }, || pixels(&frame));
+            assert!(again == bytes, "{errno} at {nth}");
+        }
+    }
+    let refused = ioctls::with(Fault { kind: b'b', number: SYNC, nth: 1, errno: Errno::EIO }, || {
+        frame.read(DEFAULT_WAIT).map(drop)
+    });
+    assert!(refused.unwrap_err().to_string().contains("DMA_BUF_IOCTL_SYNC"));
+}
