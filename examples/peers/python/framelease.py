@@ -25,6 +25,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import time
 from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
 
@@ -193,23 +194,17 @@ class _Buffer:
         if self.size < max(needed, 1):
             raise _Violation(f"a buffer of {self.size} bytes, its layout needs {needed}")
         self._map: Optional[mmap.mmap] = None
+        self._alone = 0
 
     def view(self) -> memoryview:
         if self._map is None:
             self._map = mmap.mmap(self.fd, self.size, access=mmap.ACCESS_READ)
+            self._alone = sys.getrefcount(self._map)
         return memoryview(self._map)
 
     def is_viewed(self) -> bool:
-        """Whether any view of the mapping lives. mmap tells only by what it refuses: a read-only one never resizes."""
-        if self._map is None:
-            return False
-        try:
-            self._map.resize(self.size)
-        except BufferError:
-            return True
-        except (TypeError, ValueError, SystemError):
-            pass
-        return False
+        """Whether any view lives. All refer to the mapping, also numpy.ndarray(buffer=…), which it does not count as one."""
+        return self._map is not None and sys.getrefcount(self._map) > self._alone
 
     def sync(self, flags: int) -> None:
         while self.is_dmabuf:
@@ -395,7 +390,8 @@ class Frame:
         shape, strides = (p.rows, p.row_bytes // group, group), (p.stride, group, 1)
         if group == 1:
             shape, strides = shape[:2], strides[:2]
-        return numpy.ndarray(shape, numpy.uint8, self.planes[plane], 0, strides)
+        flat = numpy.frombuffer(self.planes[plane], numpy.uint8)
+        return numpy.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
 
     def release(self) -> None:
         """Gives the lease back; again is nothing. BufferError while somebody still has a slice or array of a view."""
