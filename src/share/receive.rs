@@ -56,6 +56,9 @@ impl Subscriber {
             Ok(None) => return Ok(Step::Handled),
             Err(e) => return self.violated(&e.to_string()),
         };
+        if !matches!(message, ToSubscriber::Buffer(_)) {
+            self.inbox.clear();
+        }
         let greeted = c.welcome.is_some();
         match message {
             ToSubscriber::Welcome(welcome) if !greeted && welcome.version == VERSION => Ok(self.welcomed(welcome)),
@@ -117,6 +120,7 @@ impl Subscriber {
 
     /// The connection is gone. Frames that are still held stay mapped, but are not leased any more.
     fn lost(&mut self) -> Step {
+        self.inbox.clear();
         let old = std::mem::replace(&mut self.state, State::Over);
         let mut was_up = false;
         if let State::Up(c) = old {

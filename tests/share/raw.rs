@@ -41,6 +41,8 @@ impl Raw {
     pub fn listen(path: &Path) -> Listener {
         let fd = seqpacket();
         bind(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        // For accept.
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(10, 0)).unwrap();
         listen(&fd, Backlog::new(4).unwrap()).unwrap();
         Listener(fd)
     }

@@ -1,0 +1,66 @@
+//! Subscribers in other languages (examples/peers) beside the library's: the same bytes, the same outcome. What misses
+//! here (compilers, Python, valgrind, qemu) is named and skipped.
+
+mod golden;
+mod peer;
+#[path = "../share/raw.rs"]
+#[allow(dead_code)]
+mod raw;
+#[path = "../share/support.rs"]
+#[allow(dead_code)]
+mod support;
+
+use peer::{compiled, has, skipped, Peer, SANITIZED};
+use std::process::Command;
+
+/// Plays every session; at least as many as there are.
+fn every_session(mut peer: Peer) {
+    let (good, forbidden) = (golden::sessions(golden::GOOD), golden::sessions(golden::FORBIDDEN));
+    assert!(good.len() >= 27 && forbidden.len() >= 61, "{} and {} sessions", good.len(), forbidden.len());
+    golden::play(&mut peer, &good);
+    golden::play(&mut peer, &forbidden);
+    peer.finish();
+}
+
+#[test]
+fn golden_sessions_rust() {
+    every_session(peer::rust());
+}
+
+#[test]
+fn golden_sessions_c() {
+    peer::c("C", &["-O2"]).into_iter().for_each(every_session);
+}
+
+#[test]
+fn golden_sessions_c_sanitized() {
+    peer::c("C-sanitized", SANITIZED).into_iter().for_each(every_session);
+}
+
+#[test]
+fn golden_sessions_c_valgrind() {
+    if !has("valgrind") {
+        return skipped("valgrind", "not here");
+    }
+    let Some(program) = compiled("C-valgrind", "cc", "tests/peers/peer.c", &["-g", "-O1"]) else { return };
+    let mut command = Command::new("valgrind");
+    command.args(["-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=all"]).arg(program);
+    every_session(Peer::spawn("C under valgrind", command));
+}
+
+#[test]
+fn golden_sessions_c_32_bit() {
+    if !has("qemu-arm") {
+        return skipped("32-bit C peer", "no qemu-arm here");
+    }
+    let compiler = "arm-linux-gnueabihf-gcc";
+    let Some(program) = compiled("C-armv7", compiler, "tests/peers/peer.c", &["-O2", "-static"]) else { return };
+    let mut command = Command::new("qemu-arm");
+    command.arg(program);
+    every_session(Peer::spawn("C armv7", command));
+}
+
+#[test]
+fn golden_sessions_python() {
+    peer::python_peer().into_iter().for_each(every_session);
+}
