@@ -29,7 +29,7 @@ use crate::peer::Peer;
 use crate::raw::{self, kind, Listener, Raw};
 use crate::support::Folder;
 
-const COMMON: &str = include_str!("golden/common.txt");
+pub const COMMON: &str = include_str!("golden/common.txt");
 pub const GOOD: &str = include_str!("golden/good.txt");
 pub const FORBIDDEN: &str = include_str!("golden/forbidden.txt");
 
@@ -123,7 +123,8 @@ pub fn play(peer: &mut Peer, sessions: &[Session]) {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     for (name, steps) in sessions {
-        let mut stage = Stage { peer, folder: &folder, listener: &listener, link: None, fds: VecDeque::new(), opened: 0 };
+        let mut stage =
+            Stage { peer, folder: &folder, listener: &listener, link: None, fds: VecDeque::new(), opened: 0 };
         for (i, step) in steps.iter().enumerate() {
             if let Err(came) = stage.take(step) {
                 panic!("{} [{name}] step {}, {step:x?}: {came}", stage.peer.name, i + 1);

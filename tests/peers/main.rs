@@ -1,7 +1,9 @@
 //! Subscribers in other languages (examples/peers) beside the library's: the same bytes, the same outcome. What misses
 //! here (compilers, Python, valgrind, qemu) is named and skipped.
 
+mod formats;
 mod golden;
+mod hostile;
 mod peer;
 #[path = "../share/raw.rs"]
 #[allow(dead_code)]
@@ -9,6 +11,8 @@ mod raw;
 #[path = "../share/support.rs"]
 #[allow(dead_code)]
 mod support;
+mod together;
+mod tools;
 
 use peer::{compiled, has, skipped, Peer, SANITIZED};
 use std::process::Command;

@@ -23,7 +23,14 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn spawn(name: &str, mut command: Command) -> Self {
+    /// A peer that obeys.
+    pub fn spawn(name: &str, command: Command) -> Self {
+        // The test harness of a Rust peer talks too.
+        Self::spawn_with(name, command, "PEER ")
+    }
+
+    /// A peer whose lines, behind a word, are its answers.
+    pub fn spawn_with(name: &str, mut command: Command, word: &'static str) -> Self {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
         let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let orders = child.stdin.take();
@@ -31,8 +38,7 @@ impl Peer {
         let (send, answers) = mpsc::channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // The test harness of a Rust peer talks too.
-                if let Some((_, answer)) = line.split_once("PEER ") {
+                if let Some((_, answer)) = line.split_once(word) {
                     let _ = send.send(answer.to_owned());
                 }
             }
@@ -97,8 +103,17 @@ pub fn compiled(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Op
 }
 
 pub fn rust() -> Peer {
+    rust_process("obey")
+}
+
+/// Prints sequence number and CRC of every frame.
+pub fn rust_consumer(socket: &Path) -> Peer {
+    rust_process(socket.to_str().unwrap())
+}
+
+fn rust_process(role: &str) -> Peer {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "peer::peer_process", "--ignored", "--nocapture", "--test-threads=1"]).env(ROLE, "1");
+    command.args(["--exact", "peer::peer_process", "--ignored", "--nocapture", "--test-threads=1"]).env(ROLE, role);
     Peer::spawn("Rust", command)
 }
 
@@ -149,14 +164,26 @@ pub fn crc(frame: &Frame) -> Option<u32> {
 #[test]
 #[ignore = "run by the other tests as a peer process"]
 fn peer_process() {
-    if std::env::var_os(ROLE).is_none() {
-        return;
+    let Ok(role) = std::env::var(ROLE) else { return };
+    if role != "obey" {
+        return consume(&role);
     }
     let mut subscriber = None;
     let mut frames = Vec::new();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         let answer = obey(&line, &mut subscriber, &mut frames).unwrap_or_else(|e| error(&e));
         println!("PEER {answer}");
+    }
+}
+
+fn consume(socket: &str) {
+    let mut subscriber = Subscriber::builder(socket).hold(2).connect(SOON).unwrap();
+    loop {
+        match subscriber.next(SOON).unwrap() {
+            Some(Event::Frame(frame)) => println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap()),
+            Some(Event::Format(_)) => {}
+            _ => return,
+        }
     }
 }
 
