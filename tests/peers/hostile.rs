@@ -128,18 +128,18 @@ fn survives(mut peer: Peer, sessions: usize) {
 #[test]
 fn damaged_sessions_c_sanitized() {
     if let Some(peer) = peer::c("C-sanitized", SANITIZED) {
-        survives(peer, 2000);
+        survives(peer, 1000);
     }
 }
 
 #[test]
 fn damaged_sessions_python() {
     if let Some(peer) = peer::python_peer() {
-        survives(peer, 500);
+        survives(peer, 300);
     }
 }
 
 #[test]
 fn damaged_sessions_rust() {
-    survives(peer::rust(), 500);
+    survives(peer::rust(), 300);
 }

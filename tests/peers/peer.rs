@@ -1,9 +1,10 @@
 //! Subscribers in Rust, C and Python as processes that obey, one line in and one out: the orders of golden.rs.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{mpsc, OnceLock};
+use std::sync::{mpsc, Mutex, OnceLock};
 
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::frame::Frame;
@@ -87,12 +88,16 @@ pub const SANITIZED: &[&str] = &["-g", "-O1", "-fsanitize=address,undefined", "-
 
 /// Compiles a C program with the client, once for each name. `None`: no such compiler.
 pub fn compiled(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<PathBuf> {
+    static BUILT: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap();
+    built.entry(name.into()).or_insert_with(|| compile(name, compiler, program, flags)).clone()
+}
+
+fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<PathBuf> {
     if !has(compiler) {
         skipped(name, &format!("no {compiler} here"));
         return None;
     }
-    static BUILDING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _alone = BUILDING.lock();
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let strict = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Wshadow", "-Werror"];
     let mut command = Command::new(compiler);

@@ -75,12 +75,12 @@ fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "whoever read the pipe had enough");
 
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        s.until("nobody is left", |p| p.subscribers().count() == 0);
         let mut child = cat(&s).unwrap().args(["--none", "--stats"]).stderr(Stdio::piped()).spawn().unwrap();
         s.until("it takes frames", |p| p.active() == 1);
         // It waits: nothing is published.
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
-        s.until("it is gone", |p| p.subscribers().count() == 0);
     }
 }
 
