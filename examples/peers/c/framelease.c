@@ -394,7 +394,7 @@ static step on_format(fl_client *c, const uint8_t *m) {
     if (c->had_pool && f.pool == c->last_pool) return failed(VIOLATED(c, "FORMAT: pool %" PRIu32 " for the second time", f.pool));
     const char *wrong = read_layout(&f, m);
     if (wrong != NULL)
-        return failed(VIOLATED(c, "FORMAT: %s (%.4s %" PRIu32 "x%" PRIu32 ")", wrong, (const char *)(m + 16), f.width, f.height));
+        return failed(VIOLATED(c, "FORMAT: %s (fourcc 0x%08" PRIx32 ", %" PRIu32 "x%" PRIu32 ")", wrong, f.fourcc, f.width, f.height));
     pool_t *pool = (pool_t *)calloc(1, sizeof *pool);
     if (pool == NULL) {
         hang_up(c);
