@@ -203,6 +203,7 @@ impl Connected {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One in each subscriber.
 pub(super) enum State {
     Up(Connected),
     Down { next: Instant },

@@ -44,6 +44,7 @@ mod m2m;
 mod m2m_scaler;
 mod mem2mem;
 mod node;
+mod peers;
 mod regressions;
 mod share;
 #[cfg(feature = "drm")]

@@ -1,6 +1,6 @@
 //! framelease-cat and view.py as a user meets them, the Python module's leases, and the ways to build the C client.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -136,6 +136,29 @@ fn python_keeps_a_lease_while_a_view_lives() {
         skipped("numpy", "not here");
     }
     assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn the_examples_of_the_page_compile() {
+    let page = include_str!("../../docs/interop.md");
+    let block = |language: &str| page.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
+    let check = |mut command: Command, source: &str| {
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    if has("cc") {
+        let mut command = Command::new("cc");
+        command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c", "-", "-I"]);
+        command.arg(here("examples/peers/c"));
+        check(command, block("c"));
+    }
+    if let Some(python) = python() {
+        let mut command = Command::new(python);
+        command.args(["-c", "import ast, sys; ast.parse(sys.stdin.read())"]);
+        check(command, block("python"));
+    }
 }
 
 #[test]
