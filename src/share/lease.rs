@@ -158,7 +158,9 @@ impl Home for RemoteHome {
 /// The last frame and the subscriber have let the pool go: nothing of it is mapped any more.
 impl Drop for RemoteHome {
     fn drop(&mut self) {
-        self.0.link.flush();
-        self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
+        // RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+        if self.0.link.flush() {
+            self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
+        }
     }
 }

@@ -54,14 +54,9 @@ fn golden_sessions_c_valgrind() {
 
 #[test]
 fn golden_sessions_c_32_bit() {
-    if !has("qemu-arm") {
-        return skipped("32-bit C peer", "no qemu-arm here");
+    if let Some(command) = peer::on_qemu_arm("C-armv7", "tests/peers/peer.c") {
+        every_session(Peer::spawn("C armv7", command));
     }
-    let compiler = "arm-linux-gnueabihf-gcc";
-    let Some(program) = compiled("C-armv7", compiler, "tests/peers/peer.c", &["-O2", "-static"]) else { return };
-    let mut command = Command::new("qemu-arm");
-    command.arg(program);
-    every_session(Peer::spawn("C armv7", command));
 }
 
 #[test]

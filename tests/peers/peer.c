@@ -54,7 +54,6 @@ static void print_pixels(fl_frame *frame) {
 static void print_error(fl_error error) {
     printf("error %s", fl_error_name(error));
     if (error == FL_REFUSED) printf(" %" PRIu32, fl_reason(client));
-    fprintf(stderr, "%s\n", fl_message(client));
 }
 
 /* Different buffers of the test's that are open here. */

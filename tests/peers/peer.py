@@ -22,7 +22,6 @@ def pixels(frame):
 
 
 def error(e):
-    print(e, file=sys.stderr)
     kinds = {framelease.ProtocolError: "protocol", framelease.Refused: f"refused {getattr(e, 'reason', 0)}",
              framelease.Exhausted: "exhausted", framelease.Disconnected: "disconnected"}  # fmt: skip
     return f"error {kinds.get(type(e), type(e).__name__)}"

@@ -107,19 +107,26 @@ fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<
     Some(output)
 }
 
-pub fn rust() -> Peer {
-    rust_process("obey")
-}
-
-/// Prints sequence number and CRC of every frame.
-pub fn rust_consumer(socket: &Path) -> Peer {
-    rust_process(socket.to_str().unwrap())
-}
-
-fn rust_process(role: &str) -> Peer {
+/// This test program again, in a role: to obey, or to print sequence number and CRC of every frame from a socket.
+pub fn rust_process(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "peer::peer_process", "--ignored", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-    Peer::spawn("Rust", command)
+    command
+}
+
+pub fn rust() -> Peer {
+    Peer::spawn("Rust", rust_process("obey"))
+}
+
+/// A C program as a 32-bit one.
+pub fn on_qemu_arm(name: &str, program: &str) -> Option<Command> {
+    if !has("qemu-arm") {
+        skipped(name, "no qemu-arm here");
+        return None;
+    }
+    let mut command = Command::new("qemu-arm");
+    command.arg(compiled(name, "arm-linux-gnueabihf-gcc", program, &["-O2", "-static"])?);
+    Some(command)
 }
 
 pub fn c(name: &str, flags: &[&str]) -> Option<Peer> {
@@ -184,7 +191,7 @@ fn peer_process() {
 fn consume(socket: &str) {
     let mut subscriber = Subscriber::builder(socket).hold(2).connect(SOON).unwrap();
     loop {
-        match subscriber.next(SOON).unwrap() {
+        match subscriber.next(6 * SOON).unwrap() {
             Some(Event::Frame(frame)) => println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap()),
             Some(Event::Format(_)) => {}
             _ => return,

@@ -1,32 +1,25 @@
 //! One publisher, and consumers in Rust, C (also 32-bit) and Python at once.
 
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::Pid;
 
-use crate::peer::{self, compiled, crc, has, here, skipped, Peer};
+use crate::peer::{self, compiled, crc, here, Peer};
 use crate::support::{Stage, SOON};
 
+const LANGUAGES: [&str; 4] = ["Rust", "C", "C armv7", "Python"];
+
 /// A consumer that prints sequence number and CRC of every frame. It holds two, so that there is always room for the next
-/// when the line of the last has come.
-fn consumer(language: &str, s: &Stage) -> Option<Peer> {
-    let socket = s.folder.socket();
+/// when the line of the last has come. `None`: it cannot be had here.
+fn consumer(language: &str, socket: &Path) -> Option<Command> {
+    let cat = "examples/peers/c/framelease-cat.c";
     let mut command = match language {
-        "Rust" => return Some(peer::rust_consumer(&socket)),
-        "C" => Command::new(compiled("framelease-cat", "cc", "examples/peers/c/framelease-cat.c", &["-O2"])?),
-        "C armv7" => {
-            if !has("qemu-arm") {
-                skipped("32-bit C consumer", "no qemu-arm here");
-                return None;
-            }
-            let flags = ["-O2", "-static"];
-            let program = "examples/peers/c/framelease-cat.c";
-            let mut command = Command::new("qemu-arm");
-            command.arg(compiled("framelease-cat-armv7", "arm-linux-gnueabihf-gcc", program, &flags)?);
-            command
-        }
+        "Rust" => return Some(peer::rust_process(socket.to_str().unwrap())),
+        "C" => Command::new(compiled("framelease-cat", "cc", cat, &["-O2"])?),
+        "C armv7" => peer::on_qemu_arm("framelease-cat-armv7", cat)?,
         _ => {
             let mut command = Command::new(peer::python()?);
             command.arg("-B").arg(here("examples/peers/python/view.py"));
@@ -34,15 +27,27 @@ fn consumer(language: &str, s: &Stage) -> Option<Peer> {
         }
     };
     command.args(["--hash", "--hold", "2", "--timeout", "60", "--socket"]).arg(socket);
-    Some(Peer::spawn_with(language, command, ""))
+    Some(command)
 }
 
 /// Starts a consumer and serves the publisher until frames go to it.
-fn join(s: &mut Stage, language: &str) -> Option<Peer> {
+fn join(s: &mut Stage, language: &str, command: Command) -> Peer {
     let active = s.publisher.active();
-    let peer = consumer(language, s)?;
+    let word = if language == "Rust" { "PEER " } else { "" };
+    let peer = Peer::spawn_with(language, command, word);
     s.until("the consumer is active", |p| p.active() == active + 1);
-    Some(peer)
+    peer
+}
+
+/// A publisher and a consumer in each language that can be had.
+fn stage() -> (Stage, Vec<Peer>) {
+    // An interpreter on a busy machine takes its time.
+    let mut s = Stage::with(24, |b| b.handshake_timeout(SOON));
+    let socket = s.folder.socket();
+    // First all compilers: nobody shall wait for them.
+    let commands: Vec<_> = LANGUAGES.iter().filter_map(|l| Some((l, consumer(l, &socket)?))).collect();
+    let peers = commands.into_iter().map(|(language, command)| join(&mut s, language, command)).collect();
+    (s, peers)
 }
 
 /// Publishes frames; every one of the consumers must get each. The last line.
@@ -60,12 +65,9 @@ fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
     line
 }
 
-const LANGUAGES: [&str; 4] = ["Rust", "C", "C armv7", "Python"];
-
 #[test]
 fn a_thousand_frames_are_the_same_in_every_language() {
-    let mut s = Stage::new(20);
-    let peers: Vec<_> = LANGUAGES.iter().filter_map(|l| join(&mut s, l)).collect();
+    let (mut s, peers) = stage();
     publish(&mut s, 1000, &peers.iter().collect::<Vec<_>>());
     assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
     assert_eq!(s.publisher.stats().violations, 0);
@@ -76,8 +78,7 @@ fn a_thousand_frames_are_the_same_in_every_language() {
 
 #[test]
 fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
-    let mut s = Stage::new(24);
-    let mut peers: Vec<_> = LANGUAGES.iter().filter_map(|l| join(&mut s, l)).collect();
+    let (mut s, mut peers) = stage();
     for turn in 0..peers.len() {
         let victim = peers.remove(0);
         let others: Vec<_> = peers.iter().collect();
@@ -97,7 +98,8 @@ fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
         let language = victim.name.clone();
         drop(victim);
         // The next in its place gets the newest frame at once.
-        let successor = join(&mut s, &language).unwrap();
+        let command = consumer(&language, &s.folder.socket()).unwrap();
+        let successor = join(&mut s, &language, command);
         s.until("the newest is sent", |p| p.subscribers().any(|f| f.sent == 1));
         assert_eq!(successor.answer(), last, "turn {turn}");
         peers.push(successor);

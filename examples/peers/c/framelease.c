@@ -247,7 +247,9 @@ static void settle(fl_client *c, pool_t *pool) {
     if (pool->answered == pool->format.slots) {
         uint8_t bytes[12];
         flush(pool->link);
-        (void)send_bytes(pool->link, bytes, put32(put_header(bytes, RETIRED), pool->format.pool));
+        /* RETIRED ends the pool's leases: a RELEASE behind it would be one too many. */
+        uint8_t *end = put32(put_header(bytes, RETIRED), pool->format.pool);
+        if (pool->link->unsent == 0) (void)send_bytes(pool->link, bytes, end);
     }
     unuse(pool->link);
     free(pool);

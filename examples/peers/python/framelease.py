@@ -295,7 +295,9 @@ class _Pool:
                 buffer.close()
         if self.complete:
             self.link.flush()
-            self.link.send(RETIRED, struct.pack("<I", self.format.pool))
+            # RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+            if not self.link.unsent:
+                self.link.send(RETIRED, struct.pack("<I", self.format.pool))
         self.link.unuse()
 
 
