@@ -13,6 +13,7 @@
 //! | `order next`, `poll` | the peer shall take the next event, or say `nothing` if none is there yet |
 //! | `order release N`, `valid N` | its N-th frame, from 0: shall be given back; is the lease good? |
 //! | `order memory` | how many of the session's buffers has it open? |
+//! | `order starve`, `feed` | it shall leave itself no free descriptor; as many as before |
 //! | `answer TEXT` | the peer's answer to the oldest order that it has not answered |
 //! | `hang-up` | closes the connection |
 //! | `open`, `gone` | the peer has not, or has, closed it. Releases and RETIRED may come before that |
@@ -31,6 +32,7 @@ use crate::support::Folder;
 
 pub const COMMON: &str = include_str!("golden/common.txt");
 pub const GOOD: &str = include_str!("golden/good.txt");
+pub const STARVED: &str = include_str!("golden/starved.txt");
 pub const FORBIDDEN: &str = include_str!("golden/forbidden.txt");
 
 /// Name and steps.

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -129,6 +130,12 @@ int main(void) {
             printf("%s", error == FL_OK ? "released" : fl_error_name(error));
         } else if (sscanf(line, "valid %u", &n) == 1 && n < received && frames[n] != NULL) {
             printf("%s", fl_valid(frames[n]) ? "valid" : "invalid");
+        } else if (strcmp(line, "starve\n") == 0 || strcmp(line, "feed\n") == 0) {
+            struct rlimit limit;
+            getrlimit(RLIMIT_NOFILE, &limit);
+            limit.rlim_cur = line[0] == 's' ? 3 : limit.rlim_max;
+            setrlimit(RLIMIT_NOFILE, &limit);
+            printf("%s", line[0] == 's' ? "starved" : "fed");
         } else if (strcmp(line, "memory\n") == 0) {
             printf("memory %u", memory());
         } else if (strcmp(line, "close\n") == 0) {

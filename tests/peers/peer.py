@@ -1,6 +1,7 @@
 """The Python client under the orders of tests/peers/peer.rs: one line in, one line out."""
 
 import os
+import resource
 import sys
 import zlib
 
@@ -71,6 +72,10 @@ def obey(order, *words):
         return "released"
     if order == "valid":
         return "valid" if frames[int(words[0])].valid else "invalid"
+    if order in ("starve", "feed"):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3 if order == "starve" else hard, hard))
+        return "starved" if order == "starve" else "fed"
     if order == "memory":
         return memory()
     if order == "close":

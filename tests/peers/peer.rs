@@ -11,6 +11,8 @@ use framelease::frame::Frame;
 use framelease::share::{Event, Rate, Reason, Subscriber};
 use framelease::{Error, ErrorKind};
 
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+
 use crate::support::SOON;
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
@@ -234,6 +236,11 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
         "release" => frames[number(1) as usize].take().map_or("what?", |_| "released").into(),
         "valid" if frames[number(1) as usize].as_ref().is_some_and(Frame::is_valid) => "valid".into(),
         "valid" => "invalid".into(),
+        "starve" | "feed" => {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, if words[0] == "starve" { 3 } else { hard }, hard).unwrap();
+            if words[0] == "starve" { "starved" } else { "fed" }.into()
+        }
         "memory" => format!("memory {}", memory()),
         "close" => {
             *subscriber = None;
