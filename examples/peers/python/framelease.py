@@ -389,9 +389,8 @@ class Frame:
         import numpy
 
         p, group = self.format.planes[plane], KNOWN[self.format.fourcc][plane][0]
-        shape, strides = (p.rows, p.row_bytes // group, group), (p.stride, group, 1)
-        if group == 1:
-            shape, strides = shape[:2], strides[:2]
+        dimensions = 3 if group > 1 else 2
+        shape, strides = (p.rows, p.row_bytes // group, group)[:dimensions], (p.stride, group, 1)[:dimensions]
         flat = numpy.frombuffer(self.planes[plane], numpy.uint8)
         return numpy.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
 
@@ -682,7 +681,8 @@ class Subscriber:
         if kind == FRAME:
             return self._on_frame(m)
         if kind == REVOKE:
-            return self._on_revoke(*struct.unpack_from("<IIQ", m, 8))
+            self._on_revoke(*struct.unpack_from("<IIQ", m, 8))
+            return None
         if kind == RETIRE:
             (number,) = struct.unpack_from("<I", m, 8)
             if self._current is None or self._current.format.pool != number:
@@ -702,7 +702,7 @@ class Subscriber:
 
     def _on_format(self, m: bytes) -> Format:
         pool, slots, cpu_reads, writable, code, width, height, modifier = struct.unpack_from("<IHBB4sIIQ", m, 8)
-        colour = struct.unpack_from("<IIII", m, 36)
+        colour: Tuple[int, int, int, int] = struct.unpack_from("<IIII", m, 36)
         memory_count, plane_count = struct.unpack_from("<HH", m, 52)
         fourcc = code.decode("latin-1")
         if not 1 <= slots <= MAX_SLOTS:
