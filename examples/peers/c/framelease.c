@@ -659,7 +659,7 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
         int error = errno;
         /* EAGAIN: somebody listens, and has many to accept before us. */
         if (error == EINTR) continue;
-        if (error == EAGAIN && ms_until(deadline) > 0 && poll(NULL, 0, 1) == 0) continue;
+        if (error == EAGAIN && ms_until(deadline) > 0 && poll(NULL, 0, PAUSE_MIN_MS) == 0) continue;
         hang_up(c);
         return fail_os(c, "connect", error);
     }

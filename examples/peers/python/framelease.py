@@ -489,7 +489,7 @@ class Subscriber:
                 if time.monotonic() >= deadline:
                     sock.close()
                     raise Timeout(f"{self.path}: connect: the publisher accepts nobody for {timeout} s") from None
-                time.sleep(0.001)
+                time.sleep(_PAUSE_MIN)
             except OSError as e:
                 sock.close()
                 if e.errno is None:  # the path is too long
