@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
 use crate::frame::Home;
@@ -12,15 +12,35 @@ use crate::sys::socket;
 /// A connection to a publisher, shared by the subscriber and the homes of its frames.
 pub(super) struct Link {
     socket: OwnedFd,
-    /// Releases that the socket had no room for. Bounded by the quota; room for it is made at the start.
-    unsent: Mutex<Vec<LeaseId>>,
+    /// Frames that this process leases at a time.
+    hold: usize,
+    owed: Mutex<Owed>,
     /// The connection is gone, and with it every lease: the source may fill the buffers again.
     closed: AtomicBool,
 }
 
+/// Leases that the publisher counts as ours. Together never more than `hold`.
+struct Owed {
+    held: usize,
+    /// Releases that the socket had no room for. Room for them is made at the start.
+    unsent: Vec<LeaseId>,
+}
+
 impl Link {
-    pub(super) fn new(socket: OwnedFd) -> Arc<Self> {
-        Arc::new(Self { socket, unsent: Mutex::new(Vec::with_capacity(256)), closed: AtomicBool::new(false) })
+    pub(super) fn new(socket: OwnedFd, hold: u16) -> Arc<Self> {
+        let hold = usize::from(hold);
+        let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold) });
+        Arc::new(Self { socket, hold, owed, closed: AtomicBool::new(false) })
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the publisher may give us another frame.
+    pub(super) fn has_credit(&self) -> bool {
+        let owed = self.owed();
+        owed.held + owed.unsent.len() < self.hold
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -37,17 +57,18 @@ impl Link {
     }
 
     fn release(&self, id: LeaseId) {
-        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        if unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
+        let mut owed = self.owed();
+        owed.held -= 1;
+        if owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
             return;
         }
-        unsent.push(id);
+        owed.unsent.push(id);
     }
 
     /// Sends what could not be sent before, several to a message. `true` when nothing is left; nothing to do costs no
     /// system call.
     pub(super) fn flush(&self) -> bool {
-        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsent = &mut self.owed().unsent;
         while !unsent.is_empty() {
             let first = unsent.len().min(MAX_RELEASES);
             if !self.send(&ToPublisher::Release(Releases::of(&unsent[..first]))) {
@@ -75,6 +96,7 @@ pub(super) struct RemotePool {
 
 #[derive(Debug, Default)]
 struct RemoteSlot {
+    used: AtomicBool,
     generation: AtomicU64,
     revoked: AtomicBool,
 }
@@ -85,9 +107,22 @@ impl RemotePool {
         Arc::new(Self { link: Arc::clone(link), number, slots })
     }
 
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether the slot's last lease had this generation.
+    pub(super) fn had(&self, id: LeaseId) -> bool {
+        let had =
+            |s: &RemoteSlot| s.used.load(Ordering::Relaxed) && s.generation.load(Ordering::Relaxed) == id.generation;
+        self.slots.get(id.slot as usize).is_some_and(had)
+    }
+
     /// A new lease of a slot that is at home.
     pub(super) fn leased(&self, id: LeaseId) {
+        self.link.owed().held += 1;
         if let Some(slot) = self.slots.get(id.slot as usize) {
+            slot.used.store(true, Ordering::Relaxed);
             slot.revoked.store(false, Ordering::Relaxed);
             slot.generation.store(id.generation, Ordering::Release);
         }
@@ -123,7 +158,9 @@ impl Home for RemoteHome {
 /// The last frame and the subscriber have let the pool go: nothing of it is mapped any more.
 impl Drop for RemoteHome {
     fn drop(&mut self) {
-        self.0.link.flush();
-        self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
+        // RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+        if self.0.link.flush() {
+            self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
+        }
     }
 }

@@ -56,29 +56,28 @@ impl Subscriber {
             Ok(None) => return Ok(Step::Handled),
             Err(e) => return self.violated(&e.to_string()),
         };
+        if !matches!(message, ToSubscriber::Buffer(_)) {
+            self.inbox.clear();
+        }
         let greeted = c.welcome.is_some();
         match message {
             ToSubscriber::Welcome(welcome) if !greeted && welcome.version == VERSION => Ok(self.welcomed(welcome)),
             ToSubscriber::Bye(reason) => self.bye(reason),
             _ if !greeted => self.violated("the first message must be WELCOME, of our version"),
             ToSubscriber::Welcome(_) => self.violated("a second WELCOME"),
-            ToSubscriber::Format(format) => Ok(self.format(format)),
+            ToSubscriber::Format(format) => self.format(format),
             ToSubscriber::Buffer(id) => self.buffer(id, complete),
             ToSubscriber::Frame(id, meta) => self.frame(id, meta),
             ToSubscriber::Revoke(id) => {
                 self.counts.revoked += 1;
-                if let Some(pool) = self.incoming().filter(|p| p.format.pool == id.pool) {
-                    pool.remote.revoke(id);
-                }
+                c.revoke(id);
                 Ok(Step::Handled)
             }
             ToSubscriber::Retire { pool } => {
-                if let State::Up(c) = &mut self.state {
-                    // RETIRED goes out when the last frame of the pool does.
-                    if c.pool.as_ref().is_some_and(|p| p.format.pool == pool) {
-                        c.pool = None;
-                    }
+                if c.pool.as_ref().map_or(true, |p| p.format.pool != pool) {
+                    return self.violated("RETIRE of a pool that is not the current one");
                 }
+                c.retire();
                 Ok(Step::Handled)
             }
             ToSubscriber::End => Ok(Step::Event(Event::Ended)),
@@ -121,6 +120,7 @@ impl Subscriber {
 
     /// The connection is gone. Frames that are still held stay mapped, but are not leased any more.
     fn lost(&mut self) -> Step {
+        self.inbox.clear();
         let old = std::mem::replace(&mut self.state, State::Over);
         let mut was_up = false;
         if let State::Up(c) = old {
@@ -142,12 +142,16 @@ impl Subscriber {
         }
     }
 
-    fn format(&mut self, format: Format) -> Step {
-        let State::Up(c) = &mut self.state else { return Step::Nothing };
+    fn format(&mut self, format: Format) -> Result<Step> {
+        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
+        if c.pool.is_some() || c.last_pool == Some(format.pool) {
+            return self.violated("FORMAT before RETIRE, or with the number of the last pool");
+        }
         let slots = usize::from(format.slots);
         let remote = RemotePool::new(&c.link, format.pool, slots);
         c.pool = Some(Incoming { format, memory: vec![Vec::new(); slots], answered: 0, remote, buffers: None });
-        Step::Event(Event::Format(format.layout))
+        c.last_pool = Some(format.pool);
+        Ok(Step::Event(Event::Format(format.layout)))
     }
 
     /// Takes a slot's descriptors, after checking what they are, and answers.
@@ -214,6 +218,9 @@ impl Subscriber {
         });
         if memory.is_empty() || !fits {
             return self.violated("FRAME in a slot we do not have, or larger than its buffer");
+        }
+        if pool.remote.had(id) || !c.link.has_credit() {
+            return self.violated("FRAME of a generation that was, or while we hold all that we asked for");
         }
         let Some(frame) = buffers.lend(id.slot as usize) else {
             return self.violated("FRAME in a slot that we still hold");

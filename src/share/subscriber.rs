@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::lease::{Link, RemotePool};
 use super::receive::Step;
-use super::wire::{Format, Hello, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
+use super::wire::{Format, Hello, LeaseId, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
@@ -178,10 +178,32 @@ pub(super) struct Connected {
     pub(super) link: Arc<Link>,
     pub(super) welcome: Option<Welcome>,
     pub(super) pool: Option<Incoming>,
+    /// The number of the last FORMAT.
+    pub(super) last_pool: Option<u32>,
+    /// Retired pools of which frames are perhaps held: their leases can still be revoked.
+    pub(super) old: Vec<Weak<RemotePool>>,
     pub(super) dropped: u64,
 }
 
+impl Connected {
+    /// No more frames of the current pool. RETIRED goes out when the last frame of it does.
+    pub(super) fn retire(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            self.old.retain(|p| p.strong_count() > 0);
+            self.old.push(Arc::downgrade(&pool.remote));
+        }
+    }
+
+    /// The publisher takes a lease away. One that went back meanwhile is no concern of ours.
+    pub(super) fn revoke(&self, id: LeaseId) {
+        let current = self.pool.iter().map(|p| Arc::clone(&p.remote));
+        let pools = current.chain(self.old.iter().filter_map(Weak::upgrade));
+        pools.filter(|p| p.number() == id.pool).for_each(|p| p.revoke(id));
+    }
+}
+
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One in each subscriber.
 pub(super) enum State {
     Up(Connected),
     Down { next: Instant },
@@ -311,7 +333,7 @@ impl Subscriber {
         self.state = State::Down { next: Instant::now() + self.pause };
         self.pause = (self.pause * 2).min(RECONNECT_MAX);
         let link = match opened {
-            Ok(socket) => Link::new(socket),
+            Ok(socket) => Link::new(socket, self.settings.hold),
             Err(e) => {
                 self.arm_timer();
                 return Err(Error::os("connect", e).on(self.settings.path.display()));
@@ -338,7 +360,8 @@ impl Subscriber {
         // Disarmed, it is not readable any more.
         let _ = self.timer.unset();
         self.receive_timeout = Duration::ZERO;
-        self.state = State::Up(Connected { link, welcome: None, pool: None, dropped: 0 });
+        self.state =
+            State::Up(Connected { link, welcome: None, pool: None, last_pool: None, old: Vec::new(), dropped: 0 });
         Ok(())
     }
 

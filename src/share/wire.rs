@@ -680,13 +680,62 @@ mod tests {
         }
     }
 
+    /// The numbers of docs/protocol.md, which other implementations are written from.
     #[test]
-    fn sizes_are_those_of_the_protocol_document() {
-        let len = |m: &ToSubscriber| m.encode().len;
-        let all: Vec<_> = to_subscriber().iter().map(len).collect();
-        assert_eq!(all, [24, 120, 16, 96, 24, 12, 8, 12]);
-        let all: Vec<_> = to_publisher().iter().map(|m| m.encode().len).collect();
-        assert_eq!(all, [32, 32, 32, 16, 16, 136, 12]);
+    fn the_protocol_document_has_these_numbers() {
+        const PAGE: &str = include_str!("../../docs/protocol.md");
+        let mut all: Vec<_> = to_publisher().iter().map(|m| (format!("{m:?}"), m.encode())).collect();
+        all.extend(to_subscriber().iter().map(|m| (format!("{m:?}"), m.encode())));
+        let mut said = 0;
+        // **NAME** (type 1, critical, 32 bytes
+        for part in PAGE.split("\n**").skip(1).flat_map(|p| p.split(", **")) {
+            let Some((name, entry)) = part.split_once("** (") else { continue };
+            let entry = entry.split(')').next().unwrap().trim_start_matches("type ");
+            let (kind, size) = entry.split_once(", critical, ").unwrap();
+            let variant = |debug: &str| debug.split(['(', ' ']).next().unwrap().to_uppercase();
+            let messages: Vec<_> = all.iter().filter(|(m, _)| variant(m) == name.replace('_', "")).collect();
+            assert!(!messages.is_empty(), "{name}");
+            for m in messages.iter().map(|(_, encoded)| encoded.as_bytes()) {
+                let want = match name {
+                    "RELEASE" => format!("8 + 16 n bytes, n from 1 to {MAX_RELEASES}"),
+                    _ => format!("{} bytes", m.len()),
+                };
+                assert!(size.starts_with(&want), "{name}: {size}, {want}");
+                assert_eq!(m[..4], [kind.parse().unwrap(), 0, CRITICAL as u8, 0], "{name}");
+            }
+            said += 1;
+        }
+        assert_eq!(said, 13);
+        for limit in [
+            format!("at most {MAX_MESSAGE} bytes"),
+            format!("`FLSP` (0x{MAGIC:08x})"),
+            format!("| slot, below {MAX_SLOTS} |"),
+            format!("| slots, 1 to {MAX_SLOTS} |"),
+            format!("leases at a time, 1 to {MAX_SLOTS} |"),
+            format!("memory planes, 1 to {MAX_PLANES}: descriptors"),
+            format!("0 (bitstream) to {MAX_PLANES} |"),
+            format!("each 1 to {};", crate::format::MAX_SIDE),
+            format!("protocol, version {VERSION}\n"),
+        ] {
+            assert!(PAGE.contains(&limit), "{limit}");
+        }
+        let rows = |from: &str| PAGE.split(from).nth(1).unwrap().lines().skip(2).take_while(|l| l.starts_with('|'));
+        let reasons: Vec<u32> = rows("| reason | meaning | then |").map(|l| l[2..3].parse().unwrap()).collect();
+        assert_eq!(reasons, [1, 2, 3, 4, 5, 6, 7]);
+        assert!(reasons.iter().all(|&r| !matches!(Reason::from_code(r), Reason::Other(_))));
+        assert_eq!(Reason::from_code(8), Reason::Other(8));
+        let mut known = 0;
+        for (formats, planes) in rows("| formats (fourcc) |").map(|l| l[2..].split_once(" | ").unwrap()) {
+            for code in formats.split_whitespace() {
+                let info = code.trim_matches('`').parse::<FourCc>().unwrap().info().unwrap();
+                let group = |p: &crate::format::PlaneInfo| format!("{}×{}×{}", p.bytes, p.horizontal, p.vertical);
+                let want = info.planes.iter().map(group).collect::<Vec<_>>().join(", ");
+                let want = if want.is_empty() { "none: a bitstream".into() } else { want };
+                assert_eq!(planes.trim_end_matches(" |"), want, "{code}");
+                known += 1;
+            }
+        }
+        assert_eq!(known, crate::format::FORMATS.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use framelease::error::ErrorKind;
 
 use crate::devices::*;
 
-fn allocators() -> Vec<Allocator> {
+pub fn allocators() -> Vec<Allocator> {
     let mut all = Allocator::heaps();
     if needed_path("dma-heap", "/dev/dma_heap/system").is_none() {
         assert!(all.is_empty());

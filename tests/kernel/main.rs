@@ -45,6 +45,7 @@ mod m2m;
 mod m2m_scaler;
 mod mem2mem;
 mod node;
+mod peers;
 mod refusals;
 mod regressions;
 mod share;

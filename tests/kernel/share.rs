@@ -16,7 +16,7 @@ use framelease::v4l2::{Direction, FormatRequest, Queue};
 use crate::allocations;
 use crate::devices::*;
 
-const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// A camera that is published.
 pub struct Scene {

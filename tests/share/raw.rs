@@ -41,6 +41,8 @@ impl Raw {
     pub fn listen(path: &Path) -> Listener {
         let fd = seqpacket();
         bind(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        // For accept.
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(10, 0)).unwrap();
         listen(&fd, Backlog::new(4).unwrap()).unwrap();
         Listener(fd)
     }
@@ -82,6 +84,12 @@ impl Raw {
 fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: recvmsg has just installed this descriptor for us alone.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+impl AsRawFd for Raw {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
 }
 
 pub struct Listener(OwnedFd);

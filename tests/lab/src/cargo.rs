@@ -80,6 +80,18 @@ pub fn build(workspace: &Path, arch: Arch, kind: &str, words: &[&str]) -> Res<Ve
     Ok(artifacts(&String::from_utf8_lossy(&result.stdout), kind))
 }
 
+/// Builds `framelease-cat` of examples/peers/c for `arch`, static: a guest needs nothing for it.
+pub fn framelease_cat(workspace: &Path, arch: Arch) -> Res<Artifact> {
+    let name = "framelease-cat";
+    let folder = workspace.join("target/lab").join(arch.gnu());
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let executable = folder.join(name);
+    let sources = ["framelease.c", "framelease-cat.c"].map(|f| workspace.join("examples/peers/c").join(f));
+    let mut compiler = Command::new(format!("{}-gcc", arch.gnu()));
+    run(compiler.args(["-std=c11", "-O2", "-static", "-o"]).arg(&executable).args(sources))?;
+    Ok(Artifact { name: name.into(), executable })
+}
+
 fn env_name(target: &str) -> String {
     target.to_ascii_uppercase().replace('-', "_")
 }

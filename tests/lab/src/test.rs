@@ -167,7 +167,8 @@ pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
     words.extend(["--no-run", "--test", KERNEL_TEST]);
     let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
-    let examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+    let mut examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+    examples.push(cargo::framelease_cat(workspace, arch)?);
     Ok(Built { tests, examples })
 }
 

@@ -1,0 +1,163 @@
+/* Takes the frames of a framelease publisher: docs/protocol.md in C. C11 or C++17, Linux, nothing but libc.
+ *
+ *     fl_options options = {0};
+ *     options.path = "/run/camera/socket";
+ *     fl_client *client;
+ *     if (fl_open(&options, &client) != FL_OK || fl_connect(client, 5000) != FL_OK) …
+ *     for (;;) {
+ *         fl_event event;
+ *         fl_frame *frame;
+ *         if (fl_next(client, 1000, &event, &frame) != FL_OK) …   // fl_message(client) says what and where
+ *         if (event == FL_FRAME) {
+ *             … frame->memory[0].fd: the dma-buf, for a device …
+ *             fl_release(client, frame);
+ *         }
+ *     }
+ *
+ * No thread, no global state, no allocation per frame. A client and its frames belong to one thread at a time. Every wait
+ * has a limit in milliseconds; below 0 is 0. A signal ends a wait early. Nothing of what a publisher says is trusted. */
+#ifndef FRAMELEASE_H
+#define FRAMELEASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FL_MAX_SLOTS 64u
+#define FL_MAX_PLANES 4u
+
+typedef enum fl_error {
+    FL_OK,
+    FL_INVALID,      /* an argument or an option */
+    FL_NOT_FOUND,    /* there is no such socket */
+    FL_PERMISSION,   /* the socket's file or folder says no */
+    FL_TIMEOUT,
+    FL_REFUSED,      /* BYE: fl_reason */
+    FL_PROTOCOL,     /* the publisher broke the protocol */
+    FL_EXHAUSTED,    /* no memory, no descriptor */
+    FL_DISCONNECTED, /* nobody listens, or the publisher hung up */
+    FL_SYSTEM        /* another system call failed */
+} fl_error;
+
+typedef enum fl_policy { FL_LATEST, FL_FIFO, FL_BLOCK } fl_policy;
+
+/* A zero is the default. */
+typedef struct fl_options {
+    const char *path;
+    uint16_t hold;      /* frames leased at a time, 1 to 64; default 1 */
+    fl_policy policy;   /* for frames that come while all leases are in use; default the newest waits */
+    uint16_t depth;     /* with FL_FIFO: frames that may wait, 1 to 32; default 1 */
+    uint32_t every;     /* take every n-th frame */
+    uint32_t milli_fps; /* frames in 1,000 seconds at most; not together with `every` */
+} fl_options;
+
+typedef enum fl_event {
+    FL_NOTHING, /* until the time was over, or a signal came */
+    FL_FRAME,
+    FL_FORMAT, /* the frames that follow have another layout, fl_current_format; old frames stay as they are */
+    FL_END,    /* the stream is over; leases go on, and so does the connection until the publisher hangs up */
+    FL_LOST    /* the publisher is gone: fl_connect or fl_reconnect brings the next one */
+} fl_event;
+
+/* FRAME's flags. */
+#define FL_DAMAGED 1u
+#define FL_KEY 2u
+#define FL_LAST 4u
+#define FL_MONOTONIC 8u /* timestamp_ns is of CLOCK_MONOTONIC */
+
+typedef struct fl_plane {
+    uint32_t memory;    /* the memory plane it lies in */
+    uint32_t offset;    /* of its first row, in that plane's data */
+    uint32_t stride;    /* bytes from row to row */
+    uint32_t row_bytes; /* bytes of pixels in a row */
+    uint32_t rows;
+} fl_plane;
+
+typedef struct fl_format {
+    uint32_t pool, slots;
+    uint32_t fourcc; /* V4L2 */
+    uint32_t width, height;
+    uint32_t colorspace, ycbcr_encoding, quantization, transfer; /* V4L2's enums */
+    uint32_t cpu_reads;                                          /* 0 unknown, 1 cached, 2 uncached */
+    bool writable; /* every subscriber can map the buffers for writing */
+    uint32_t memory_planes, planes; /* planes: 0 for a bitstream */
+    uint32_t memory_bytes[FL_MAX_PLANES];
+    fl_plane plane[FL_MAX_PLANES];
+} fl_format;
+
+typedef struct fl_memory {
+    int fd; /* the library's: dup() it to keep it */
+    bool is_dmabuf;
+    uint64_t size;          /* of the whole buffer */
+    uint32_t offset, bytes; /* this frame's data in it */
+} fl_memory;
+
+typedef struct fl_frame {
+    const fl_format *format;
+    uint32_t slot;
+    uint64_t generation, sequence;
+    uint64_t timestamp_ns; /* the source's */
+    uint64_t sent_ns;      /* the publisher's, CLOCK_MONOTONIC */
+    uint64_t dropped;      /* frames that this connection wanted and was not given until now */
+    uint32_t lost;         /* frames that the source lost directly before this one */
+    uint32_t flags;
+    fl_memory memory[FL_MAX_PLANES];
+} fl_frame;
+
+typedef struct fl_stats {
+    uint64_t received, lost, revoked, connections;
+    uint64_t dropped; /* all connections together */
+} fl_stats;
+
+typedef struct fl_client fl_client;
+
+/* Checks the options and makes a client that is not connected. *client is NULL after an error. */
+fl_error fl_open(const fl_options *options, fl_client **client);
+/* Ends connection, leases and mappings. No frame may be used afterwards. */
+void fl_close(fl_client *client);
+
+/* Connects, and waits until the publisher has admitted us. Also after FL_LOST or an error. */
+fl_error fl_connect(fl_client *client, int timeout_ms);
+/* fl_connect again and again, with pauses from 10 ms to half a second, until it works, time is over or a signal comes. */
+fl_error fl_reconnect(fl_client *client, int timeout_ms);
+
+/* The next event. After an error the client is not connected any more; frames that are held stay mapped. */
+fl_error fl_next(fl_client *client, int timeout_ms, fl_event *event, fl_frame **frame);
+/* Gives a frame back; it may not be used afterwards. */
+fl_error fl_release(fl_client *client, fl_frame *frame);
+/* Whether the lease still holds: not revoked, connection up. Its memory is readable in any case, until released. */
+bool fl_valid(const fl_frame *frame);
+
+/* CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC around it. */
+fl_error fl_begin_read(fl_client *client, fl_frame *frame, int timeout_ms);
+void fl_end_read(fl_frame *frame);
+/* Between the two. The first row of a colour plane; NULL if the frame's data end before its last row. */
+const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane);
+/* The data of a memory plane, as a bitstream is read; frame->memory[i].bytes of them. */
+const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
+
+/* For poll(): the descriptor (-1: not connected; another one after each fl_connect) and what to wait for. */
+int fl_fd(const fl_client *client);
+short fl_poll_events(const fl_client *client);
+
+/* NULL before the publisher has a source. */
+const fl_format *fl_current_format(const fl_client *client);
+unsigned fl_quota(const fl_client *client);
+uint32_t fl_lease_ms(const fl_client *client); /* a lease is revoked after so long; 0: never */
+uint64_t fl_epoch(const fl_client *client);
+fl_stats fl_statistics(const fl_client *client);
+
+/* The last error: socket, call, what was expected and what came. Never NULL. */
+const char *fl_message(const fl_client *client);
+/* BYE's reason of the last FL_REFUSED; 0: none. */
+uint32_t fl_reason(const fl_client *client);
+const char *fl_error_name(fl_error error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,78 @@
+//! Every pixel format that the library knows, the same pixels in every peer: their tables agree.
+
+use framelease::format::{FormatKind, Layout, Size, FORMATS};
+
+use crate::golden::{self, Descriptor, Session, Step};
+use crate::peer::{self, crc32, Peer, SANITIZED};
+use crate::raw::{self, message};
+
+const BYTES: usize = 16384;
+
+/// A frame in an odd size with padded rows, in a buffer whose byte k is k mod 251 (golden.rs).
+fn session(layout: &Layout) -> Session {
+    let (fourcc, size) = (layout.fourcc(), layout.size());
+    let memories = layout.memory_bytes().len() as u32;
+    let mut words = vec![1, 1, fourcc.0, size.width, size.height, 0, 0, 0, 0, 0, 0];
+    words.push(memories | (layout.planes().len() as u32) << 16);
+    words.extend((0..4).map(|i| layout.memory_bytes().get(i).copied().unwrap_or(0)));
+    let planes = (0..4).map(|i| layout.planes().get(i).copied().unwrap_or_default());
+    words.extend(planes.flat_map(|p| [p.memory, p.offset_bytes, p.stride_bytes]));
+
+    let mut frame = vec![1, 0, 1, 0];
+    frame.extend([0; 10]);
+    frame.extend((0..4).flat_map(|i| [0, layout.memory_bytes().get(i).copied().unwrap_or(0)]));
+
+    let mut crc = 0;
+    let byte = |memory: usize, at: usize| ((at + 13 * memory) % 251) as u8;
+    for (i, p) in layout.planes().iter().enumerate() {
+        for row in 0..layout.rows(i) {
+            let start = p.offset_bytes as usize + row as usize * p.stride_bytes as usize;
+            let row: Vec<u8> =
+                (start..start + layout.row_bytes(i) as usize).map(|k| byte(p.memory as usize, k)).collect();
+            crc = crc32(crc, &row);
+        }
+    }
+    if layout.is_compressed() {
+        crc = crc32(0, &(0..layout.memory_bytes()[0] as usize).map(|k| byte(0, k)).collect::<Vec<_>>());
+    }
+    let data: Vec<_> = layout.memory_bytes().iter().map(|bytes| format!("0+{bytes}")).collect();
+    let code = String::from_utf8_lossy(&fourcc.0.to_le_bytes()).into_owned();
+
+    let mut steps = golden::sessions(golden::COMMON).into_iter().find(|(name, _)| name == "greeted").unwrap().1;
+    let next = || Step::Order("next".into());
+    steps.extend([next(), Step::Say(message(raw::FORMAT, &words)), Step::Answer(format!("format {code} {size}"))]);
+    steps.push(next());
+    steps.extend((0..memories).map(|_| Step::With(Descriptor::Memfd { bytes: BYTES, sealed: true })));
+    steps.push(Step::Say(message(raw::BUFFER, &[1, 0])));
+    steps.push(Step::Hear(message(raw::BUFFER_OK, &[1, 0])));
+    steps.push(Step::Say(message(raw::FRAME, &frame)));
+    let answer =
+        format!("frame slot 0 sequence 0 time 0 sent 0 dropped 0 lost 0 flags 0 data {} crc {crc:08x}", data.join(" "));
+    steps.push(Step::Answer(answer));
+    (fourcc.to_string(), steps)
+}
+
+fn every_format(mut peer: Peer) {
+    let size = Size::new(29, 17);
+    let layouts = FORMATS.iter().map(|info| match info.kind {
+        FormatKind::Compressed => Layout::from_planes(info.fourcc, size, &[1000], &[]).unwrap(),
+        _ => Layout::aligned(info.fourcc, size, 16).unwrap(),
+    });
+    golden::play(&mut peer, &layouts.map(|l| session(&l)).collect::<Vec<_>>());
+    peer.finish();
+}
+
+#[test]
+fn formats_rust() {
+    every_format(peer::rust());
+}
+
+#[test]
+fn formats_c() {
+    peer::c("C-sanitized", SANITIZED).into_iter().for_each(every_format);
+}
+
+#[test]
+fn formats_python() {
+    peer::python_peer().into_iter().for_each(every_format);
+}

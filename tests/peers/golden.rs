@@ -1,0 +1,207 @@
+//! The files in `golden/`: sessions as bytes, read as text, so that any implementation can be held against them. They are
+//! played by the publisher's side against each peer.
+//!
+//! A session begins with `[its name]`. One step a line; `#` begins a comment.
+//!
+//! | step | the publisher's side |
+//! |---|---|
+//! | `use NAME` | takes the steps of another session, of this file or of common.txt |
+//! | `say HEX…` | sends one message; `00*9` is nine bytes of 0 |
+//! | `with memfd N`, `with unsealed N`, `with null` | attaches a descriptor to the next message: a memfd of N bytes sealed as the protocol asks, or not at all, or /dev/null. Byte k of the session's n-th descriptor is (k + 13 n) mod 251, n from 0 |
+//! | `hear HEX…` | receives exactly this message |
+//! | `order connect HOLD POLICY EVERY MILLI_FPS` | the peer shall connect; and takes the connection |
+//! | `order next`, `poll` | the peer shall take the next event, or say `nothing` if none is there yet |
+//! | `order release N`, `valid N` | its N-th frame, from 0: shall be given back; is the lease good? |
+//! | `order memory` | how many of the session's buffers has it open? |
+//! | `order starve`, `feed` | it shall leave itself no free descriptor; as many as before |
+//! | `answer TEXT` | the peer's answer to the oldest order that it has not answered |
+//! | `hang-up` | closes the connection |
+//! | `open`, `gone` | the peer has not, or has, closed it. Releases and RETIRED may come before that |
+//!
+//! A session ends when the peer has let everything go and hung up.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::fcntl::{fcntl, FcntlArg, SealFlag};
+use nix::sys::memfd::{memfd_create, MFdFlags};
+
+use crate::peer::Peer;
+use crate::raw::{self, kind, Listener, Raw};
+use crate::support::Folder;
+
+pub const COMMON: &str = include_str!("golden/common.txt");
+pub const GOOD: &str = include_str!("golden/good.txt");
+pub const STARVED: &str = include_str!("golden/starved.txt");
+pub const FORBIDDEN: &str = include_str!("golden/forbidden.txt");
+
+/// Name and steps.
+pub type Session = (String, Vec<Step>);
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Say(Vec<u8>),
+    Hear(Vec<u8>),
+    With(Descriptor),
+    Order(String),
+    Answer(String),
+    HangUp,
+    Open,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Descriptor {
+    Memfd { bytes: usize, sealed: bool },
+    Null,
+}
+
+impl Descriptor {
+    pub fn open(self, index: usize) -> OwnedFd {
+        let Self::Memfd { bytes, sealed } = self else { return std::fs::File::open("/dev/null").unwrap().into() };
+        let fd = memfd_create("golden", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap();
+        let content: Vec<u8> = (0..bytes).map(|k| ((k + 13 * index) % 251) as u8).collect();
+        std::io::Write::write_all(&mut std::fs::File::from(fd.try_clone().unwrap()), &content).unwrap();
+        if sealed {
+            fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)).unwrap();
+        }
+        fd
+    }
+}
+
+/// The sessions of a file, with what they use put in.
+pub fn sessions(text: &str) -> Vec<Session> {
+    let mut all: Vec<Session> = if text == COMMON { Vec::new() } else { sessions(COMMON) };
+    let common = all.len();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap().trim();
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            assert!(all.iter().all(|(n, _)| n != name), "two sessions are named {name}");
+            all.push((name.into(), Vec::new()));
+            continue;
+        }
+        let steps = match word {
+            "" => continue,
+            "use" => all.iter().find(|(n, _)| n == rest).unwrap_or_else(|| panic!("no session {rest}")).1.clone(),
+            "say" => vec![Step::Say(bytes(rest))],
+            "hear" => vec![Step::Hear(bytes(rest))],
+            "with" => vec![Step::With(descriptor(rest))],
+            "order" => vec![Step::Order(rest.into())],
+            "answer" => vec![Step::Answer(rest.into())],
+            "hang-up" => vec![Step::HangUp],
+            "open" => vec![Step::Open],
+            "gone" => vec![Step::Gone],
+            other => panic!("line {}: '{other}' is no step", number + 1),
+        };
+        all.last_mut().expect("a session's name comes first").1.extend(steps);
+    }
+    all.split_off(common)
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for word in hex.split_whitespace() {
+        match word.split_once('*') {
+            Some((byte, times)) => {
+                let byte = u8::from_str_radix(byte, 16).unwrap();
+                out.resize(out.len() + times.parse::<usize>().unwrap(), byte);
+            }
+            None => out.extend((0..word.len()).step_by(2).map(|i| u8::from_str_radix(&word[i..i + 2], 16).unwrap())),
+        }
+    }
+    out
+}
+
+fn descriptor(text: &str) -> Descriptor {
+    match text.split_once(' ') {
+        Some((kind, bytes)) => Descriptor::Memfd { bytes: bytes.parse().unwrap(), sealed: kind == "memfd" },
+        None => Descriptor::Null,
+    }
+}
+
+/// Plays the sessions against a peer. Panics with the session's name, the step and what came instead.
+pub fn play(peer: &mut Peer, sessions: &[Session]) {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    for (name, steps) in sessions {
+        let mut stage =
+            Stage { peer, folder: &folder, listener: &listener, link: None, fds: VecDeque::new(), opened: 0 };
+        for (i, step) in steps.iter().enumerate() {
+            if let Err(came) = stage.take(step) {
+                panic!("{} [{name}] step {}, {step:x?}: {came}", stage.peer.name, i + 1);
+            }
+        }
+        stage.peer.order("close");
+        assert_eq!(stage.peer.answer(), "closed", "[{name}]");
+        if let Err(came) = stage.take(&Step::Gone) {
+            panic!("{} [{name}] at its end: {came}", stage.peer.name);
+        }
+    }
+}
+
+struct Stage<'a> {
+    peer: &'a mut Peer,
+    folder: &'a Folder,
+    listener: &'a Listener,
+    link: Option<Raw>,
+    fds: VecDeque<OwnedFd>,
+    opened: usize,
+}
+
+impl Stage<'_> {
+    fn take(&mut self, step: &Step) -> Result<(), String> {
+        let same = |ok: bool, came: String| if ok { Ok(()) } else { Err(came) };
+        match step {
+            Step::Order(order) => match order.strip_prefix("connect ") {
+                Some(terms) => {
+                    self.peer.order(&format!("connect {} {terms}", self.folder.socket().display()));
+                    self.link = Some(self.listener.accept());
+                }
+                None => self.peer.order(order),
+            },
+            Step::Answer(want) => {
+                let came = self.peer.answer();
+                return same(came == *want, came);
+            }
+            Step::With(descriptor) => {
+                self.fds.push_back(descriptor.open(self.opened));
+                self.opened += 1;
+            }
+            Step::Say(message) => {
+                let fds: Vec<_> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
+                let link = self.link.as_ref().ok_or("not connected")?;
+                if fds.is_empty() {
+                    link.send(message);
+                } else {
+                    link.send_with_fds(message, &fds);
+                }
+                self.fds.clear();
+            }
+            Step::Hear(want) => {
+                let came = self.link.as_ref().ok_or("not connected")?.receive();
+                return same(came == *want, format!("{came:x?}"));
+            }
+            Step::HangUp => self.link = None,
+            Step::Open => {
+                let came = self.link.as_ref().ok_or("not connected")?.try_receive();
+                return same(came.is_none(), format!("{came:x?}"));
+            }
+            Step::Gone => {
+                while let Some(link) = &self.link {
+                    let came = match link.receive() {
+                        // Its time was over, it was reset, or the peer has hung up.
+                        empty if empty.is_empty() => link.try_receive().ok_or("it has not hung up")?.0,
+                        came => came,
+                    };
+                    match kind(&came) {
+                        raw::RELEASE | raw::RETIRED => {}
+                        _ if came.is_empty() => self.link = None,
+                        _ => return Err(format!("{came:x?}")),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+"""What becomes of a lease whose views live on. Frames come all the time."""
+
+import os
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import framelease  # noqa: E402
+
+
+def refused(error, action):
+    try:
+        action()
+    except error:
+        return
+    raise AssertionError(f"no {error.__name__}")
+
+
+def frame_of(subscriber):
+    while True:
+        got = subscriber.next(5)
+        assert got is not None and not isinstance(got, framelease.Event), got
+        if isinstance(got, framelease.Frame):
+            return got
+
+
+with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
+    # Released: its views are dead, again is nothing.
+    frame = frame_of(subscriber)
+    plane = frame.planes[0]
+    assert frame.valid and plane.readonly and len(plane) == 64 * 48 and len(frame.planes[1]) == 64 * 24
+    assert frame.tobytes() == bytes(plane) + bytes(frame.planes[1])
+    refused(TypeError, lambda: plane.__setitem__(0, 1))
+    frame.release()
+    frame.release()
+    refused(ValueError, lambda: plane[0])
+    refused(ValueError, frame.data)
+    assert not frame.valid
+
+    # A slice lives: the lease is kept, and no other frame comes, as we hold one at a time.
+    frame = frame_of(subscriber)
+    part = frame.planes[0][10:20]
+    before = bytes(part)
+    refused(BufferError, frame.release)
+    assert subscriber.next(0.2) is None and frame.valid
+    assert bytes(part) == before, "a buffer was filled under its reader"
+    refused(ValueError, frame.data)
+    del part
+    frame_of(subscriber).release()
+    assert not frame.valid
+
+    # The same when the frame itself is forgotten.
+    frame = frame_of(subscriber)
+    part = frame.planes[0][10:20]
+    del frame
+    assert subscriber.next(0.2) is None
+    del part
+    frame_of(subscriber).release()
+
+    # A loop gives each frame back; one that is left gives its frame back.
+    for count, frame in enumerate(subscriber):
+        if count == 3:
+            break
+    frame_of(subscriber).release()
+
+    try:
+        import numpy
+    except ImportError:
+        print("without numpy")
+    else:
+        frame = frame_of(subscriber)
+        luma, chroma = frame.numpy(0), frame.numpy(1)
+        assert luma.shape == (48, 64) and chroma.shape == (24, 32, 2) and not luma.flags.writeable
+        assert luma.tobytes() + chroma.tobytes() == frame.tobytes()
+        refused(BufferError, frame.release)
+        del luma, chroma
+        frame.release()
+        # NumPy does not count this one as a view.
+        frame = frame_of(subscriber)
+        array = numpy.ndarray((4,), numpy.uint8, frame.planes[0])
+        refused(BufferError, frame.release)
+        del array
+        frame.release()
+
+    frame = frame_of(subscriber)
+    pixels = frame.planes[0]
+# The connection is closed; the memory stays until the release.
+assert not frame.valid and len(bytes(pixels)) == 64 * 48
+refused(framelease.Disconnected, subscriber.next)
+frame.release()
+
+# Nothing is left open.
+links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+assert not [link for link in links if "memfd" in link], links
+refused(ValueError, lambda: framelease.Subscriber(sys.argv[2], policy="fifo:33"))
+refused(FileNotFoundError, framelease.Subscriber("/nowhere").connect)

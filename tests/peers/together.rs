@@ -1,0 +1,108 @@
+//! One publisher, and consumers in Rust, C (also 32-bit) and Python at once.
+
+use std::path::Path;
+use std::process::Command;
+
+use nix::sys::signal::{kill, Signal};
+use nix::sys::wait::{waitpid, WaitPidFlag};
+use nix::unistd::Pid;
+
+use crate::peer::{self, compiled, crc, here, Peer};
+use crate::support::{Stage, SOON};
+
+const LANGUAGES: [&str; 4] = ["Rust", "C", "C armv7", "Python"];
+
+/// A consumer that prints sequence number and CRC of every frame. It holds two, so that there is always room for the next
+/// when the line of the last has come. `None`: it cannot be had here.
+fn consumer(language: &str, socket: &Path) -> Option<Command> {
+    let cat = "examples/peers/c/framelease-cat.c";
+    let mut command = match language {
+        "Rust" => return Some(peer::rust_process(socket.to_str().unwrap())),
+        "C" => Command::new(compiled("framelease-cat", "cc", cat, &["-O2"])?),
+        "C armv7" => peer::on_qemu_arm("framelease-cat-armv7", cat)?,
+        _ => {
+            let mut command = Command::new(peer::python()?);
+            command.arg("-B").arg(here("examples/peers/python/view.py"));
+            command
+        }
+    };
+    command.args(["--hash", "--hold", "2", "--timeout", "60", "--socket"]).arg(socket);
+    Some(command)
+}
+
+/// Starts a consumer and serves the publisher until frames go to it.
+fn join(s: &mut Stage, language: &str, command: Command) -> Peer {
+    let active = s.publisher.active();
+    let word = if language == "Rust" { "PEER " } else { "" };
+    let peer = Peer::spawn_with(language, command, word);
+    s.until("the consumer is active", |p| p.active() == active + 1);
+    peer
+}
+
+/// A publisher and a consumer in each language that can be had.
+fn stage() -> (Stage, Vec<Peer>) {
+    // An interpreter on a busy machine takes its time.
+    let mut s = Stage::with(24, |b| b.handshake_timeout(SOON));
+    let socket = s.folder.socket();
+    // First all compilers: nobody shall wait for them.
+    let commands: Vec<_> = LANGUAGES.iter().filter_map(|l| Some((l, consumer(l, &socket)?))).collect();
+    let peers = commands.into_iter().map(|(language, command)| join(&mut s, language, command)).collect();
+    (s, peers)
+}
+
+/// Publishes frames; every one of the consumers must get each. The last line.
+fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
+    let mut line = String::new();
+    for _ in 0..frames {
+        let frame = s.source.next(SOON).unwrap().expect("the source has a free buffer");
+        line = format!("{} {:08x}", frame.meta().sequence, crc(&frame).unwrap());
+        s.publisher.publish(frame, SOON).unwrap();
+        for consumer in consumers {
+            assert_eq!(consumer.answer(), line, "{}", consumer.name);
+        }
+        s.publisher.dispatch().unwrap();
+    }
+    line
+}
+
+#[test]
+fn a_thousand_frames_are_the_same_in_every_language() {
+    let (mut s, peers) = stage();
+    publish(&mut s, 1000, &peers.iter().collect::<Vec<_>>());
+    assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
+    assert_eq!(s.publisher.stats().violations, 0);
+    // All of them see the end, and leave by themselves.
+    s.publisher.end_stream(SOON).unwrap();
+    peers.into_iter().for_each(Peer::finish);
+}
+
+#[test]
+fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
+    let (mut s, mut peers) = stage();
+    for turn in 0..peers.len() {
+        let victim = peers.remove(0);
+        let others: Vec<_> = peers.iter().collect();
+        let mut all = others.clone();
+        all.push(&victim);
+        publish(&mut s, 5, &all);
+        let pid = Pid::from_raw(victim.child.id() as i32);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        publish(&mut s, 40, &others);
+        let dropped: Vec<_> = s.publisher.subscribers().map(|f| f.dropped).filter(|&d| d > 0).collect();
+        // It got two of them, or one if it had not given back the last before, and the newest waits for it.
+        assert!(matches!(dropped[..], [37 | 38]), "{}: {dropped:?}", victim.name);
+        kill(pid, Signal::SIGKILL).unwrap();
+        s.until("the dead one is gone", |p| p.subscribers().count() == others.len());
+        let last = publish(&mut s, 20, &others);
+        let language = victim.name.clone();
+        drop(victim);
+        // The next in its place gets the newest frame at once.
+        let command = consumer(&language, &s.folder.socket()).unwrap();
+        let successor = join(&mut s, &language, command);
+        s.until("the newest is sent", |p| p.subscribers().any(|f| f.sent == 1));
+        assert_eq!(successor.answer(), last, "turn {turn}");
+        peers.push(successor);
+    }
+    assert_eq!(s.publisher.stats().violations, 0);
+}
