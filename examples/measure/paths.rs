@@ -1,0 +1,309 @@
+//! The ways of a frame, each in a process of its own, which prints what it counted.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path as FilePath;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use framelease::capture::{Camera, CameraBuilder, Captured, Fit};
+use framelease::convert::{candidates, Converter, Layer, Plan, Request};
+use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
+use framelease::drm::{self, LayerWish, Scanout};
+use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, SourceMemory};
+use framelease::format::{FourCc, FrameInterval, Layout, Size};
+use framelease::frame::{syscalls, BufferSet, Frame, Pool};
+use framelease::share::{Event, Publisher, Subscriber};
+use framelease::v4l2::{Device, Direction};
+
+use super::common::Result;
+use super::Options;
+
+pub const SUBSCRIBER: &str = "--subscriber";
+const NV12: FourCc = FourCc::new(b"NV12");
+const WAIT: Duration = Duration::from_secs(10);
+/// The camera's, and those of each pool.
+const BUFFERS: usize = 8;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Takes frames and gives them back: what all others do, too.
+    Capture,
+    /// To so many other processes.
+    Share(usize),
+    Encode,
+    Display,
+    ConvertEncode,
+}
+
+pub const PATHS: [Path; 6] =
+    [Path::Capture, Path::Share(1), Path::Share(3), Path::Encode, Path::Display, Path::ConvertEncode];
+
+impl Path {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Capture => "capture",
+            Self::Share(1) => "share-1",
+            Self::Share(_) => "share-3",
+            Self::Encode => "encode",
+            Self::Display => "display",
+            Self::ConvertEncode => "convert-encode",
+        }
+    }
+}
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let names = || PATHS.map(Self::name).join(", ");
+        PATHS.into_iter().find(|p| p.name() == s).ok_or_else(|| format!("there are {}", names()))
+    }
+}
+
+/// How frames go from one stage to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    DmaBuf,
+    Copy,
+}
+
+impl Memory {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DmaBuf => "dmabuf",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let both = [Self::DmaBuf, Self::Copy];
+        both.into_iter().find(|m| m.name() == s).ok_or_else(|| "dmabuf or copy".into())
+    }
+}
+
+/// Between two stages: nothing, or buffers of the next one to copy into.
+struct Hand(Option<Pool>);
+
+impl Hand {
+    fn new(memory: Memory, pool: impl FnOnce() -> Result<Pool>) -> Result<Self> {
+        Ok(Self(if memory == Memory::Copy { Some(pool()?) } else { None }))
+    }
+
+    /// What the next stage gets frames from.
+    fn buffers<'a>(&'a self, before: &'a BufferSet) -> &'a BufferSet {
+        self.0.as_ref().map_or(before, Pool::buffers)
+    }
+
+    fn on(&self, frame: Frame) -> Result<Frame> {
+        let Some(pool) = &self.0 else { return Ok(frame) };
+        let mut copy = pool.try_acquire().ok_or("every buffer to copy into is leased")?;
+        copy.write(DEFAULT_WAIT)?.copy_frame(&frame.read(DEFAULT_WAIT)?)?;
+        Ok(copy.freeze(*frame.meta()))
+    }
+}
+
+/// One run. Prints frames, lost ones, system calls, copied bytes, then the devices.
+pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
+    let (camera, devices, others) = match path {
+        Path::Capture => capture(o)?,
+        Path::Share(consumers) => share(o, consumers, memory)?,
+        Path::Encode => encode(o, memory)?,
+        Path::Display => display(o, memory)?,
+        Path::ConvertEncode => convert_encode(o, memory)?,
+    };
+    let stats = camera.stats();
+    let (calls, copied) = (syscalls() + others, cpu_bytes().written);
+    println!("{} {} {calls} {copied} {}{devices}", stats.frames, stats.lost, camera.device().info().driver);
+    Ok(())
+}
+
+/// The camera at the end, the other devices' names, system calls of other processes.
+type Done = (Camera, String, u64);
+
+fn each(o: &Options, camera: &mut Camera, mut take: impl FnMut(Frame) -> Result<()>) -> Result<()> {
+    while camera.stats().frames < o.frames {
+        match camera.next(WAIT)? {
+            Some(Captured::Frame(frame)) => take(frame)?,
+            other => return Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
+        }
+    }
+    Ok(())
+}
+
+fn device(o: &Options) -> Result<Device> {
+    Ok(match &o.camera {
+        Some(path) => Device::open(path)?,
+        None => Device::find(|d| d.is_capture())?,
+    })
+}
+
+fn builder(o: &Options, device: Device) -> CameraBuilder {
+    Camera::builder().device(device).interval(FrameInterval::from_fps(o.fps)).buffers(BUFFERS)
+}
+
+fn camera(o: &Options) -> Result<Camera> {
+    Ok(builder(o, device(o)?).formats([NV12]).size(o.size).fit(Fit::Exact).open()?)
+}
+
+/// Dma-bufs that the CPU may fill and every device import.
+fn pool(layout: Layout) -> Result<Pool> {
+    Ok(Pool::new(&Allocator::for_cpu_source(), layout, BUFFERS)?)
+}
+
+fn capture(o: &Options) -> Result<Done> {
+    let mut camera = camera(o)?;
+    each(o, &mut camera, |_| Ok(()))?;
+    Ok((camera, String::new(), 0))
+}
+
+fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
+    let folder = std::env::temp_dir().join(format!("framelease-measure-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let done = share_in(o, consumers, memory, &folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    done
+}
+
+fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) -> Result<Done> {
+    let mut camera = camera(o)?;
+    let layout = *camera.layout()?;
+    let hand = Hand::new(memory, || Ok(Pool::new(&Allocator::Memfd, layout, BUFFERS)?))?;
+    let socket = folder.join("socket");
+    let mut publisher = Publisher::builder(&socket).bind()?;
+    publisher.announce(hand.buffers(camera.buffers()?))?;
+    let start = || {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SUBSCRIBER).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+    };
+    let mut children = (0..consumers).map(|_| start()).collect::<std::io::Result<Vec<Child>>>()?;
+    while publisher.active() < consumers {
+        publisher.wait(Duration::from_millis(10))?;
+        if children.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some())) {
+            return Err("a subscriber ended too early".into());
+        }
+    }
+    each(o, &mut camera, |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?))?;
+    publisher.end_stream(WAIT)?;
+    let mut calls = 0;
+    for child in children {
+        let out = child.wait_with_output()?;
+        calls += String::from_utf8_lossy(&out.stdout).trim().parse::<u64>().map_err(|_| "a subscriber failed")?;
+    }
+    Ok((camera, String::new(), calls))
+}
+
+/// Takes frames and gives them back until the stream ends; prints its system calls.
+pub fn subscribe(socket: &FilePath) -> Result<()> {
+    let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
+    loop {
+        match subscriber.next(WAIT)? {
+            Some(Event::Ended) => break,
+            Some(_) => {}
+            None => return Err("the publisher is silent".into()),
+        }
+    }
+    println!("{}", syscalls());
+    Ok(())
+}
+
+fn params(o: &Options, size: Size) -> Params {
+    Params::new(o.codec, size).interval(FrameInterval::from_fps(o.fps))
+}
+
+fn encoder_device(o: &Options) -> Result<Device> {
+    Ok(match &o.encoder {
+        Some(path) => Device::open(path)?,
+        None => Encoder::find(o.codec)?,
+    })
+}
+
+/// Gives the encoder a frame, and takes the packets that are there.
+fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
+    while encoder.try_packet()?.is_some() {}
+    while encoder.room() == 0 {
+        encoder.packet(WAIT)?.ok_or("the encoder is stuck")?;
+    }
+    Ok(encoder.submit(frame)?)
+}
+
+fn encode(o: &Options, memory: Memory) -> Result<Done> {
+    let (device, coder) = (device(o)?, encoder_device(o)?);
+    let params = params(o, o.size);
+    let agreement = agree(&coder, &device, &params, &[NV12], Quirks::of(coder.info()))?;
+    let mut builder = builder(o, device).layout(&agreement.source);
+    if agreement.memory == SourceMemory::Allocated {
+        builder = builder.allocator(Allocator::for_cpu_source());
+    }
+    let mut camera = builder.open()?;
+    let hand = Hand::new(memory, || pool(agreement.source))?;
+    let params = params.resized(agreement.size);
+    let mut encoder = Encoder::builder(params).device(coder).open(hand.buffers(camera.buffers()?))?;
+    each(o, &mut camera, |frame| feed(&mut encoder, hand.on(frame)?))?;
+    Ok((camera, format!(" {}", encoder.device().info().driver), 0))
+}
+
+fn display(o: &Options, memory: Memory) -> Result<Done> {
+    let mut screen = match Scanout::builder().size(o.size).open() {
+        Err(e) if e.kind() == framelease::ErrorKind::NotFound => Scanout::builder().open()?,
+        done => done?,
+    };
+    let device = device(o)?;
+    let offers = device.formats(Direction::Capture)?;
+    let mut formats: Vec<FourCc> = offers.iter().map(|f| f.fourcc).filter(|f| f.drm().is_some()).collect();
+    // Not in the driver's order, where few bits may come first.
+    let best = [NV12, FourCc::new(b"YUYV"), FourCc::new(b"XR24")];
+    formats.sort_by_key(|f| best.iter().position(|b| b == f).unwrap_or(best.len()));
+    let layer = screen.add_layer(&LayerWish::new(formats, o.size))?;
+    let hand = Hand::new(memory, || Ok(screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?))?;
+    let mut builder = builder(o, device).formats([layer.fourcc()]).size(o.size).fit(Fit::Exact);
+    if let Some(pool) = &hand.0 {
+        builder = builder.layout(pool.buffers().layout());
+    }
+    let mut camera = builder.open()?;
+    each(o, &mut camera, |frame| Ok(screen.present(layer, hand.on(frame)?, WAIT).map(drop)?))?;
+    screen.wait(WAIT)?;
+    Ok((camera, format!(" {}", driver(screen.device())), 0))
+}
+
+fn driver(device: &drm::Device) -> &str {
+    &device.info().driver
+}
+
+/// To a quarter of the picture, by a converter that is no CPU.
+fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
+    let mut camera = camera(o)?;
+    let even = |side: u32| side / 2 & !15;
+    let (coder, params) = (encoder_device(o)?, params(o, Size::new(even(o.size.width), even(o.size.height))));
+    let wanted = source_layout(&coder, &params, NV12)?.with_colorimetry(camera.layout()?.colorimetry());
+    let layout = *camera.layout()?;
+    let plan = Arc::new(Plan::new(&Request::compose(vec![Layer::default()]), &[layout], &wanted)?);
+    let mut converter = converter(&plan)?;
+    let (before, drawn) = (Hand::new(memory, || pool(layout))?, pool(wanted)?);
+    let behind = Hand::new(memory, || pool(wanted))?;
+    let mut encoder = Encoder::builder(params).device(coder).open(behind.buffers(drawn.buffers()))?;
+    each(o, &mut camera, |frame| {
+        let target = drawn.try_acquire().ok_or("every target is leased")?;
+        converter.submit(&plan, &[before.on(frame)?], target)?;
+        feed(&mut encoder, behind.on(converter.done(WAIT)?)?)
+    })?;
+    let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
+    Ok((camera, devices, 0))
+}
+
+fn converter(plan: &Plan) -> Result<Box<dyn Converter>> {
+    let mut refused = String::new();
+    for candidate in candidates() {
+        match candidate.map_err(|r| r.error).and_then(|c| c.check(plan).map(|()| c)) {
+            Ok(c) if c.name() == "cpu" => break,
+            Ok(c) => return Ok(c),
+            Err(e) => refused += &format!("; {e}"),
+        }
+    }
+    Err(format!("no device converts this{refused}").into())
+}
