@@ -4,6 +4,7 @@
 mod common;
 
 mod costs;
+mod meter;
 mod paths;
 mod report;
 
@@ -27,14 +28,15 @@ usage: measure [OPTIONS]
   --codec NAME    h264, hevc, vp8 or fwht (h264)
   --size WxH      the picture's size (640x480)
   --fps F         the camera's frame rate (30)
-  --frames N      frames of the short runs; the long ones have three times as many (100)
+  --frames N      frames that are measured, behind 20 that warm up (60)
   --turns N       how often; figures are medians (3)
   --json FILE     write all figures there, too
 
-Prints a table in Markdown. Each way is a process of its own, run at two lengths: the difference is what a frame costs,
-without starting up. CPU is user and system time of the processes; that of the whole machine has the work of kernel
-threads, too, and of everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back,
-is in all others. Where perf and the DDR counters of i.MX8 (imx8_ddr0) are there, the bus's cycles are in the JSON.
+Prints a table in Markdown; all figures are of one frame. Each way is a process of its own (share: with its subscribers).
+CPU is user and system time in us of these; that of the whole machine has the work of kernel threads, too, and of
+everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back, is in all others.
+System calls are those of the library. Where perf and the DDR counters of i.MX8 (imx8_ddr0) are there, the bus's cycles
+are in the JSON.
 ";
 
 /// What is wanted.
@@ -51,6 +53,7 @@ pub struct Options {
     json: Option<String>,
     /// Of one run, in a process of its own.
     memory: Option<Memory>,
+    bus: bool,
 }
 
 fn main() -> ExitCode {
@@ -86,10 +89,11 @@ fn parse() -> Result<Option<Options>> {
         codec: Codec::H264,
         size: Size::new(640, 480),
         fps: 30,
-        frames: 100,
+        frames: 60,
         turns: 3,
         json: None,
         memory: None,
+        bus: false,
     };
     let mut p = lexopt::Parser::from_env();
     while let Some(arg) = p.next()? {
@@ -103,6 +107,7 @@ fn parse() -> Result<Option<Options>> {
             Long("frames") => o.frames = value(&mut p, "frames")?,
             Long("turns") => o.turns = value(&mut p, "turns")?,
             Long("json") => o.json = Some(value(&mut p, "json")?),
+            Long("bus") => o.bus = true,
             Long("memory") => o.memory = Some(value(&mut p, "memory")?),
             Short('h') | Long("help") => {
                 print!("{HELP}");

@@ -1,5 +1,6 @@
 //! The ways of a frame, each in a process of its own, which prints what it counted.
 
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use framelease::capture::{Camera, CameraBuilder, Captured, Fit};
 use framelease::convert::{candidates, Converter, Layer, Plan, Request};
-use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
-use framelease::drm::{self, LayerWish, Scanout};
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::drm::{LayerWish, Scanout};
 use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, SourceMemory};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::{syscalls, BufferSet, Frame, Pool};
@@ -18,13 +19,16 @@ use framelease::share::{Event, Publisher, Subscriber};
 use framelease::v4l2::{Device, Direction};
 
 use super::common::Result;
+use super::meter::{Counts, Meter, SYSTEM_CALLS};
 use super::Options;
 
 pub const SUBSCRIBER: &str = "--subscriber";
 const NV12: FourCc = FourCc::new(b"NV12");
 const WAIT: Duration = Duration::from_secs(10);
 /// The camera's, and those of each pool.
-const BUFFERS: usize = 8;
+const BUFFERS: usize = 12;
+/// Frames until all is mapped, attached and warm.
+const WARM: u64 = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
@@ -108,32 +112,40 @@ impl Hand {
     }
 }
 
-/// One run. Prints frames, lost ones, system calls, copied bytes, then the devices.
+/// One run. Prints counts, lost frames, devices.
 pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
-    let (camera, devices, others) = match path {
+    let (counts, camera, devices) = match path {
         Path::Capture => capture(o)?,
         Path::Share(consumers) => share(o, consumers, memory)?,
         Path::Encode => encode(o, memory)?,
         Path::Display => display(o, memory)?,
         Path::ConvertEncode => convert_encode(o, memory)?,
     };
-    let stats = camera.stats();
-    let (calls, copied) = (syscalls() + others, cpu_bytes().written);
-    println!("{} {} {calls} {copied} {}{devices}", stats.frames, stats.lost, camera.device().info().driver);
+    counts.iter().for_each(|count| print!("{count} "));
+    println!("{} {}{devices}", camera.stats().lost, camera.device().info().driver);
     Ok(())
 }
 
-/// The camera at the end, the other devices' names, system calls of other processes.
-type Done = (Camera, String, u64);
+/// The counts, the camera at the end, the other devices' names.
+type Done = (Counts, Camera, String);
 
-fn each(o: &Options, camera: &mut Camera, mut take: impl FnMut(Frame) -> Result<()>) -> Result<()> {
-    while camera.stats().frames < o.frames {
+fn each(
+    o: &Options,
+    camera: &mut Camera,
+    children: &[Child],
+    mut take: impl FnMut(Frame) -> Result<()>,
+) -> Result<Counts> {
+    let mut meter = Meter::new(children, o.bus)?;
+    for at in 0..WARM + o.frames {
+        if at == WARM {
+            meter.begin()?;
+        }
         match camera.next(WAIT)? {
             Some(Captured::Frame(frame)) => take(frame)?,
             other => return Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
         }
     }
-    Ok(())
+    meter.end(o.frames)
 }
 
 fn device(o: &Options) -> Result<Device> {
@@ -158,8 +170,7 @@ fn pool(layout: Layout) -> Result<Pool> {
 
 fn capture(o: &Options) -> Result<Done> {
     let mut camera = camera(o)?;
-    each(o, &mut camera, |_| Ok(()))?;
-    Ok((camera, String::new(), 0))
+    Ok((each(o, &mut camera, &[], |_| Ok(()))?, camera, String::new()))
 }
 
 fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
@@ -188,28 +199,36 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
             return Err("a subscriber ended too early".into());
         }
     }
-    each(o, &mut camera, |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?))?;
+    let publish = |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?);
+    let mut counts = each(o, &mut camera, &children, publish)?;
     publisher.end_stream(WAIT)?;
-    let mut calls = 0;
     for child in children {
         let out = child.wait_with_output()?;
-        calls += String::from_utf8_lossy(&out.stdout).trim().parse::<u64>().map_err(|_| "a subscriber failed")?;
+        let calls: f64 = String::from_utf8_lossy(&out.stdout).trim().parse().map_err(|_| "a subscriber failed")?;
+        counts[SYSTEM_CALLS] += calls;
     }
-    Ok((camera, String::new(), calls))
+    Ok((counts, camera, String::new()))
 }
 
-/// Takes frames and gives them back until the stream ends; prints its system calls.
+/// Takes frames and gives them back until the stream ends; prints its system calls for a frame.
 pub fn subscribe(socket: &FilePath) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
+    let (mut frames, mut calls) = (0, 0);
     loop {
         match subscriber.next(WAIT)? {
+            Some(Event::Frame(_)) => {
+                frames += 1;
+                if frames == WARM {
+                    calls = syscalls();
+                }
+            }
             Some(Event::Ended) => break,
             Some(_) => {}
             None => return Err("the publisher is silent".into()),
         }
     }
-    println!("{}", syscalls());
-    Ok(())
+    let frames = frames.checked_sub(WARM).filter(|f| *f > 0).ok_or("most frames were lost")?;
+    Ok(writeln!(std::io::stdout(), "{}", (syscalls() - calls) as f64 / frames as f64)?)
 }
 
 fn params(o: &Options, size: Size) -> Params {
@@ -244,8 +263,8 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let hand = Hand::new(memory, || pool(agreement.source))?;
     let params = params.resized(agreement.size);
     let mut encoder = Encoder::builder(params).device(coder).open(hand.buffers(camera.buffers()?))?;
-    each(o, &mut camera, |frame| feed(&mut encoder, hand.on(frame)?))?;
-    Ok((camera, format!(" {}", encoder.device().info().driver), 0))
+    let counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
+    Ok((counts, camera, format!(" {}", encoder.device().info().driver)))
 }
 
 fn display(o: &Options, memory: Memory) -> Result<Done> {
@@ -260,19 +279,16 @@ fn display(o: &Options, memory: Memory) -> Result<Done> {
     let best = [NV12, FourCc::new(b"YUYV"), FourCc::new(b"XR24")];
     formats.sort_by_key(|f| best.iter().position(|b| b == f).unwrap_or(best.len()));
     let layer = screen.add_layer(&LayerWish::new(formats, o.size))?;
-    let hand = Hand::new(memory, || Ok(screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?))?;
-    let mut builder = builder(o, device).formats([layer.fourcc()]).size(o.size).fit(Fit::Exact);
-    if let Some(pool) = &hand.0 {
-        builder = builder.layout(pool.buffers().layout());
-    }
-    let mut camera = builder.open()?;
-    each(o, &mut camera, |frame| Ok(screen.present(layer, hand.on(frame)?, WAIT).map(drop)?))?;
+    let dumb = screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?;
+    let mut camera = builder(o, device).layout(dumb.buffers().layout()).open()?;
+    let layout = *camera.layout()?;
+    // The same buffers, and the camera's colours.
+    let memory_of = |slot| dumb.buffers().memory(slot).to_vec();
+    let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
+    let present = |frame| Ok(screen.present(layer, hand.on(frame)?, WAIT).map(drop)?);
+    let counts = each(o, &mut camera, &[], present)?;
     screen.wait(WAIT)?;
-    Ok((camera, format!(" {}", driver(screen.device())), 0))
-}
-
-fn driver(device: &drm::Device) -> &str {
-    &device.info().driver
+    Ok((counts, camera, format!(" {}", screen.device().info().driver)))
 }
 
 /// To a quarter of the picture, by a converter that is no CPU.
@@ -287,13 +303,13 @@ fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
     let (before, drawn) = (Hand::new(memory, || pool(layout))?, pool(wanted)?);
     let behind = Hand::new(memory, || pool(wanted))?;
     let mut encoder = Encoder::builder(params).device(coder).open(behind.buffers(drawn.buffers()))?;
-    each(o, &mut camera, |frame| {
+    let counts = each(o, &mut camera, &[], |frame| {
         let target = drawn.try_acquire().ok_or("every target is leased")?;
         converter.submit(&plan, &[before.on(frame)?], target)?;
         feed(&mut encoder, behind.on(converter.done(WAIT)?)?)
     })?;
     let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
-    Ok((camera, devices, 0))
+    Ok((counts, camera, devices))
 }
 
 fn converter(plan: &Plan) -> Result<Box<dyn Converter>> {

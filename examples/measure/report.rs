@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::fs;
 
 use super::common::quoted;
-use super::costs::{Costs, Row, NAMES};
+use super::costs::{Costs, Row};
+use super::meter::NAMES;
 use super::paths::{Memory, Path};
 use super::Options;
 
@@ -12,7 +13,7 @@ impl Costs {
     /// CPU above what a capture alone costs: of the processes (0), of the machine (1).
     fn beyond_capture(&self, row: &Row, which: usize) -> Option<f64> {
         let capture = self.rows.iter().find(|r| r.path == Path::Capture && r.failed.is_none())?;
-        Some(row.frame[which] - capture.frame[which])
+        Some(row.counts[which] - capture.counts[which])
     }
 
     /// The copy's CPU to that of the dma-buf, both without the capture.
@@ -34,7 +35,7 @@ pub fn table(costs: &Costs) -> String {
             let _ = writeln!(out, "| {path} | {memory} | NOT RUN: {} | | | | | | | | |", why.replace(['|', '\n'], " "));
             continue;
         }
-        let [cpu, machine, calls, faults, switches, copied, ..] = row.frame;
+        let [cpu, machine, calls, copied, faults, switches, ..] = row.counts;
         let pair = |of: &dyn Fn(usize) -> Option<f64>, digits: usize| match (of(0), of(1)) {
             (Some(a), Some(b)) => format!("{a:.digits$}, {b:.digits$}"),
             _ => String::new(),
@@ -47,9 +48,8 @@ pub fn table(costs: &Costs) -> String {
         let _ = writeln!(
             out,
             "| {path} | {memory} | {cpu:.0} | {machine:.0} | {beyond} | {ratios} | {calls:.2} | {faults:.2} | \
-             {switches:.2} | {copied:.0} | {} of {} |",
-            row.lost,
-            row.lost + row.frames
+             {switches:.2} | {copied:.0} | {} |",
+            row.lost
         );
     }
     out
@@ -64,9 +64,9 @@ pub fn json(o: &Options, costs: &Costs) -> String {
         let mut line = format!("{{\"path\": \"{}\", \"memory\": \"{}\"", row.path.name(), row.memory.name());
         if row.failed.is_none() {
             let _ = write!(line, ", \"devices\": {}", quoted(&row.devices));
-            let _ = write!(line, ", \"frames\": {}, \"lost\": {}", row.frames, row.lost);
-            let shown = if costs.no_ddr.is_some() { NAMES.len() - 2 } else { NAMES.len() };
-            for (name, value) in NAMES.iter().zip(row.frame).take(shown) {
+            let _ = write!(line, ", \"lost\": {}", row.lost);
+            let shown = if costs.no_bus.is_some() { NAMES.len() - 2 } else { NAMES.len() };
+            for (name, value) in NAMES.iter().zip(row.counts).take(shown) {
                 let _ = write!(line, ", \"{name}\": {value:.2}");
             }
             for (which, name) in ["process_ratio", "machine_ratio"].into_iter().enumerate() {
@@ -79,7 +79,7 @@ pub fn json(o: &Options, costs: &Costs) -> String {
     });
     format!(
         "{{\n  \"board\": {}, \"kernel\": {},\n  \"width\": {}, \"height\": {}, \"fps\": {}, \"codec\": \"{}\",\n  \
-         \"short_frames\": {}, \"turns\": {}, \"no_ddr_counters\": {},\n  \"rows\": [\n    {}\n  ]\n}}\n",
+         \"frames\": {}, \"turns\": {}, \"no_ddr_counters\": {},\n  \"rows\": [\n    {}\n  ]\n}}\n",
         quoted(model.trim_matches(['\0', '\n'])),
         quoted(&kernel),
         o.size.width,
@@ -88,7 +88,7 @@ pub fn json(o: &Options, costs: &Costs) -> String {
         o.codec,
         o.frames,
         o.turns,
-        optional(costs.no_ddr.as_ref()),
+        optional(costs.no_bus.as_ref()),
         rows.collect::<Vec<_>>().join(",\n    ")
     )
 }
