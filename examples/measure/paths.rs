@@ -213,22 +213,20 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
 /// Takes frames and gives them back until the stream ends; prints its system calls for a frame.
 pub fn subscribe(socket: &FilePath) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
-    let (mut frames, mut calls) = (0, 0);
+    let (mut frames, mut first) = (0u32, None);
     loop {
         match subscriber.next(WAIT)? {
             Some(Event::Frame(_)) => {
                 frames += 1;
-                if frames == WARM {
-                    calls = syscalls();
-                }
+                first.get_or_insert_with(syscalls);
             }
             Some(Event::Ended) => break,
             Some(_) => {}
             None => return Err("the publisher is silent".into()),
         }
     }
-    let frames = frames.checked_sub(WARM).filter(|f| *f > 0).ok_or("most frames were lost")?;
-    Ok(writeln!(std::io::stdout(), "{}", (syscalls() - calls) as f64 / frames as f64)?)
+    let first = first.filter(|_| frames > 1).ok_or("no frames came")?;
+    Ok(writeln!(std::io::stdout(), "{}", (syscalls() - first) as f64 / f64::from(frames - 1))?)
 }
 
 fn params(o: &Options, size: Size) -> Params {

@@ -42,6 +42,8 @@ mod g2d;
 mod imports;
 mod m2m;
 mod m2m_scaler;
+#[cfg(feature = "drm")]
+mod measure;
 mod mem2mem;
 mod node;
 mod regressions;
