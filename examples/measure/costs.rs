@@ -30,7 +30,7 @@ pub fn measure(o: &Options) -> Result<Costs> {
     let mut rows = Vec::new();
     for &path in &o.paths {
         // A capture hands nothing on.
-        let ways: &[Memory] = if path == Path::Capture { &[Memory::DmaBuf] } else { &[Memory::DmaBuf, Memory::Copy] };
+        let ways: &[Memory] = if path == path.capture() { &[Memory::DmaBuf] } else { &[Memory::DmaBuf, Memory::Copy] };
         rows.extend(ways.iter().map(|&memory| Row::new(path, memory)));
     }
     let count = rows.len();

@@ -4,9 +4,14 @@
 mod common;
 
 mod costs;
+#[allow(dead_code)] // Only its allocator is needed.
+#[path = "../common/ends.rs"]
+mod ends;
 mod meter;
 mod paths;
 mod report;
+#[path = "../common/source.rs"]
+mod source;
 
 use std::process::ExitCode;
 
@@ -22,7 +27,8 @@ dma-buf, once copied from the camera's mapped buffer into a mapped buffer of the
 
 usage: measure [OPTIONS]
 
-  --path NAME     only this one; may be repeated: capture, share-1, share-3, encode, display, convert-encode (all)
+  --path NAME     only this one; may be repeated: capture, share-1, share-3, encode, convert-encode, capture-shown,
+                  display (all)
   --camera PATH   the camera (the first)
   --encoder PATH  the encoder (the first of the codec)
   --codec NAME    h264, hevc, vp8 or fwht (h264)
@@ -34,7 +40,8 @@ usage: measure [OPTIONS]
 
 Prints a table in Markdown; all figures are of one frame. Each way is a process of its own (share: with its subscribers).
 CPU is user and system time in us of these; that of the whole machine has the work of kernel threads, too, and of
-everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back, is in all others.
+everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back, is in all others
+(`capture-shown`, in the display's format, in `display`).
 System calls are those of the library. Where perf and the DDR counters of i.MX8 (imx8_ddr0) are there, the bus's cycles
 are in the JSON.
 ";

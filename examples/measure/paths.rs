@@ -19,6 +19,7 @@ use framelease::share::{Event, Publisher, Subscriber};
 use framelease::v4l2::{Device, Direction};
 
 use super::common::Result;
+use super::ends::allocator;
 use super::meter::{Counts, Meter, SYSTEM_CALLS};
 use super::Options;
 
@@ -34,6 +35,8 @@ const WARM: u64 = 20;
 pub enum Path {
     /// Takes frames and gives them back: what all others do, too.
     Capture,
+    /// The same in the format that the display takes.
+    CaptureShown,
     /// To so many other processes.
     Share(usize),
     Encode,
@@ -41,18 +44,34 @@ pub enum Path {
     ConvertEncode,
 }
 
-pub const PATHS: [Path; 6] =
-    [Path::Capture, Path::Share(1), Path::Share(3), Path::Encode, Path::Display, Path::ConvertEncode];
+pub const PATHS: [Path; 7] = [
+    Path::Capture,
+    Path::Share(1),
+    Path::Share(3),
+    Path::Encode,
+    Path::ConvertEncode,
+    Path::CaptureShown,
+    Path::Display,
+];
 
 impl Path {
     pub fn name(self) -> &'static str {
         match self {
             Self::Capture => "capture",
+            Self::CaptureShown => "capture-shown",
             Self::Share(1) => "share-1",
             Self::Share(_) => "share-3",
             Self::Encode => "encode",
             Self::Display => "display",
             Self::ConvertEncode => "convert-encode",
+        }
+    }
+
+    /// The capture alone that is part of it; itself if it is one.
+    pub fn capture(self) -> Self {
+        match self {
+            Self::Display | Self::CaptureShown => Self::CaptureShown,
+            _ => Self::Capture,
         }
     }
 }
@@ -118,7 +137,8 @@ pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
         Path::Capture => capture(o)?,
         Path::Share(consumers) => share(o, consumers, memory)?,
         Path::Encode => encode(o, memory)?,
-        Path::Display => display(o, memory)?,
+        Path::CaptureShown => display(o, memory, false)?,
+        Path::Display => display(o, memory, true)?,
         Path::ConvertEncode => convert_encode(o, memory)?,
     };
     counts.iter().for_each(|count| print!("{count} "));
@@ -163,9 +183,9 @@ fn camera(o: &Options) -> Result<Camera> {
     Ok(builder(o, device(o)?).formats([NV12]).size(o.size).fit(Fit::Exact).open()?)
 }
 
-/// Dma-bufs that the CPU may fill and every device import.
+/// Dma-bufs that the CPU may fill and devices import.
 fn pool(layout: Layout) -> Result<Pool> {
-    Ok(Pool::new(&Allocator::for_cpu_source(), layout, BUFFERS)?)
+    Ok(Pool::new(&allocator()?, layout, BUFFERS)?)
 }
 
 fn capture(o: &Options) -> Result<Done> {
@@ -255,7 +275,7 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let agreement = agree(&coder, &device, &params, &[NV12], Quirks::of(coder.info()))?;
     let mut builder = builder(o, device).layout(&agreement.source);
     if agreement.memory == SourceMemory::Allocated {
-        builder = builder.allocator(Allocator::for_cpu_source());
+        builder = builder.allocator(allocator()?);
     }
     let mut camera = builder.open()?;
     let hand = Hand::new(memory, || pool(agreement.source))?;
@@ -265,7 +285,7 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     Ok((counts, camera, format!(" {}", encoder.device().info().driver)))
 }
 
-fn display(o: &Options, memory: Memory) -> Result<Done> {
+fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let mut screen = match Scanout::builder().size(o.size).open() {
         Err(e) if e.kind() == framelease::ErrorKind::NotFound => Scanout::builder().open()?,
         done => done?,
@@ -283,8 +303,12 @@ fn display(o: &Options, memory: Memory) -> Result<Done> {
     // The same buffers, and the camera's colours.
     let memory_of = |slot| dumb.buffers().memory(slot).to_vec();
     let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
-    let present = |frame| Ok(screen.present(layer, hand.on(frame)?, WAIT).map(drop)?);
-    let counts = each(o, &mut camera, &[], present)?;
+    let counts = each(o, &mut camera, &[], |frame| {
+        if shows {
+            screen.present(layer, hand.on(frame)?, WAIT)?;
+        }
+        Ok(())
+    })?;
     screen.wait(WAIT)?;
     Ok((counts, camera, format!(" {}", screen.device().info().driver)))
 }

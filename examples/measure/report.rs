@@ -6,13 +6,13 @@ use std::fs;
 use super::common::quoted;
 use super::costs::{Costs, Row};
 use super::meter::NAMES;
-use super::paths::{Memory, Path};
+use super::paths::Memory;
 use super::Options;
 
 impl Costs {
-    /// CPU above what a capture alone costs: of the processes (0), of the machine (1).
+    /// CPU above what the capture alone costs: of the processes (0), of the machine (1).
     fn beyond_capture(&self, row: &Row, which: usize) -> Option<f64> {
-        let capture = self.rows.iter().find(|r| r.path == Path::Capture && r.failed.is_none())?;
+        let capture = self.rows.iter().find(|r| r.path == row.path.capture() && r.failed.is_none())?;
         Some(row.counts[which] - capture.counts[which])
     }
 
@@ -40,10 +40,8 @@ pub fn table(costs: &Costs) -> String {
             (Some(a), Some(b)) => format!("{a:.digits$}, {b:.digits$}"),
             _ => String::new(),
         };
-        let beyond = match row.path {
-            Path::Capture => String::new(),
-            _ => pair(&|i| costs.beyond_capture(row, i), 0),
-        };
+        let is_capture = row.path == row.path.capture();
+        let beyond = if is_capture { String::new() } else { pair(&|i| costs.beyond_capture(row, i), 0) };
         let ratios = pair(&|i| costs.ratio(row, i), 2);
         let _ = writeln!(
             out,

@@ -24,7 +24,7 @@ fn every_path_runs_by_dma_buf_without_a_copied_byte() {
         let json = std::fs::read_to_string(&file).unwrap();
         std::fs::remove_file(file).unwrap();
         let rows: Vec<&str> = json.lines().filter(|l| l.contains("\"path\"")).collect();
-        assert_eq!((rows.len(), table.lines().count()), (11, 13), "{table}{json}");
+        assert_eq!((rows.len(), table.lines().count()), (12, 14), "{table}{json}");
         for row in rows {
             assert!(row.contains("\"failed\": null"), "{row}");
             // Rows of 640x480 at least, each byte once.
