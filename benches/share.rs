@@ -1,7 +1,7 @@
 //! Publish to receive: CPU of one frame to C subscribers and its return, over sizes. The curve over sizes must be flat.
 //!
 //! First all in one thread, so that the figure is the work and not the scheduler: publish, every subscriber receives and
-//! drops, next. Then subscribers are processes, whose CPU counts, too: publish, wait until the frame is back, next.
+//! drops, next. Then subscribers are processes, whose CPU counts, too: as fast as the slowest takes the frames, all of them.
 //! `docs/performance.md` says how to read it.
 
 mod cpu;
@@ -87,16 +87,11 @@ impl Scene {
             let read = from.read(DEFAULT_WAIT).expect("readable memory");
             frame.write(DEFAULT_WAIT).and_then(|mut w| w.copy_frame(&read)).expect("writable memory");
         }
-        self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("policy latest never blocks");
+        self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("a subscriber that takes it");
         for subscriber in &mut self.subscribers {
             match subscriber.next(TIMEOUT) {
                 Ok(Some(Event::Frame(_))) => {}
                 other => panic!("{other:?} instead of a frame"),
-            }
-        }
-        if !self.children.is_empty() {
-            while self.pool.buffers().held() > 0 {
-                self.serve();
             }
         }
     }

@@ -35,6 +35,34 @@ fn every_path_runs_by_dma_buf_without_a_copied_byte() {
     });
 }
 
+/// Stands for perf on a board: 3 reads and 2 writes a nanosecond.
+const PERF: &str = r#"#!/bin/sh
+case "$*" in *"-- true") exit ;; esac
+for file; do :; done
+trap 'printf "3000,,imx8_ddr0/read-cycles/,1000,100.00,,\n2000,,imx8_ddr0/write-cycles/,1000,100.00,,\n" >"$file"; exit' INT
+while :; do sleep 0.1; done
+"#;
+
+#[test]
+fn cycles_of_the_memory_bus_are_counted_beside_the_frames() {
+    use std::os::unix::fs::PermissionsExt;
+    let (Some(_), Some(program)) = (vivid(Planar::Single), example("measure")) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-perf-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let (perf, json) = (folder.join("perf"), folder.join("json"));
+    std::fs::write(&perf, PERF).unwrap();
+    std::fs::set_permissions(&perf, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let args = ["--path", "capture", "--fps", "30", "--frames", "30", "--turns", "1", "--json"];
+    run("env", &[&[&path, program.to_str().unwrap()][..], &args, &[json.to_str().unwrap()]].concat());
+    let json = std::fs::read_to_string(json).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    let (read, write) = (figure(&json, "ddr_read_cycles"), figure(&json, "ddr_write_cycles"));
+    assert!(json.contains("\"no_ddr_counters\": null"), "{json}");
+    // A frame takes 33 ms, or longer where the guest is slow.
+    assert!(read > 3.0 * 30e6 && (read / write - 1.5).abs() < 0.01, "{json}");
+}
+
 #[test]
 fn the_example_explains_itself_and_its_refusals() {
     let Some(program) = example("measure") else { return };
