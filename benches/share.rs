@@ -18,6 +18,9 @@ use framelease::frame::Pool;
 use framelease::share::{Event, Policy, Publisher, Subscriber};
 
 const SIZES: [Size; 3] = [Size::new(640, 360), Size::new(1920, 1080), Size::new(3840, 2160)];
+const WAYS: [(&str, bool); 2] = [("zero-copy", false), ("one copy", true)];
+const THREAD: &str = "publish to receive";
+const PROCESSES: &str = "publish to processes";
 const SUBSCRIBE: &str = "--subscribe";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -118,8 +121,8 @@ impl Drop for Scene {
 }
 
 fn share(c: &mut Criterion<CpuTime>) {
-    for (name, copy) in [("zero-copy", false), ("one copy", true)] {
-        let mut group = c.benchmark_group(format!("publish to receive, {name}"));
+    for (name, copy) in WAYS {
+        let mut group = c.benchmark_group(format!("{THREAD}, {name}"));
         group.throughput(Throughput::Elements(1));
         for consumers in [1, 3, 8] {
             for size in SIZES {
@@ -134,8 +137,8 @@ fn share(c: &mut Criterion<CpuTime>) {
 }
 
 fn processes(c: &mut Criterion<CpuTime>, time: &CpuTime) {
-    for (name, copy) in [("zero-copy", false), ("one copy", true)] {
-        let mut group = c.benchmark_group(format!("publish to processes, {name}"));
+    for (name, copy) in WAYS {
+        let mut group = c.benchmark_group(format!("{PROCESSES}, {name}"));
         group.throughput(Throughput::Elements(1));
         for consumers in [1, 3] {
             for size in SIZES {
@@ -151,11 +154,37 @@ fn processes(c: &mut Criterion<CpuTime>, time: &CpuTime) {
     }
 }
 
-fn main() {
+/// What criterion has measured: us CPU of a frame, as a table and as JSON.
+fn report() -> std::io::Result<()> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("");
+    let median = |group: &str, way: &str, consumers: usize, size: Size| {
+        let id = format!("criterion/{group}, {way}/{consumers} subscribers/{size}/new/estimates.json");
+        let text = std::fs::read_to_string(target.join(id)).ok()?;
+        let number = text.split_once("\"median\"")?.1.split_once("\"point_estimate\":")?.1.split(',').next()?;
+        Some(number.parse::<f64>().ok()? / 1e3)
+    };
+    let mut json = Vec::new();
+    println!("| | subscribers | size | zero-copy | one copy | ratio |\n|---|---|---|---|---|---|");
+    for (group, counts) in [(THREAD, &[1, 3, 8][..]), (PROCESSES, &[1, 3])] {
+        for (consumers, size) in counts.iter().flat_map(|&c| SIZES.map(|size| (c, size))) {
+            // What a filter left out is not there.
+            let [Some(zero), Some(one)] = WAYS.map(|(way, _)| median(group, way, consumers, size)) else { continue };
+            println!("| {group} | {consumers} | {size} | {zero:.1} | {one:.0} | {:.1} |", one / zero);
+            json.push(format!(
+                "{{\"what\": \"{group}\", \"subscribers\": {consumers}, \"size\": \"{size}\", \"zero_copy_cpu_us\": {zero:.2}, \
+                 \"one_copy_cpu_us\": {one:.2}}}"
+            ));
+        }
+    }
+    std::fs::write(target.join("share.json"), format!("[\n  {}\n]\n", json.join(",\n  ")))
+}
+
+fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, socket] = &args[..] {
         if flag == SUBSCRIBE {
-            return subscribe(Path::new(socket));
+            subscribe(Path::new(socket));
+            return Ok(());
         }
     }
     let time = CpuTime::new();
@@ -164,4 +193,8 @@ fn main() {
     share(&mut c);
     processes(&mut c, &time);
     c.final_summary();
+    if args.iter().any(|a| a == "--bench") {
+        report()?;
+    }
+    Ok(())
 }
