@@ -131,7 +131,6 @@ impl Bus {
         kill(Pid::from_raw(self.perf.id() as i32), Signal::SIGINT)?;
         self.perf.wait()?;
         let text = fs::read_to_string(&self.file)?;
-        fs::remove_file(&self.file)?;
         // Count, unit, event, nanoseconds that it was counted.
         let rate = |event: &str| {
             let fields: Vec<&str> = text.lines().find(|l| l.contains(event))?.split(',').collect();
@@ -139,5 +138,14 @@ impl Bus {
         };
         let of = |event| rate(event).ok_or_else(|| format!("perf counted no {event}: {text}"));
         Ok([of("read-cycles")?, of("write-cycles")?])
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        // It ends by itself never.
+        let _ = self.perf.kill();
+        let _ = self.perf.wait();
+        let _ = fs::remove_file(&self.file);
     }
 }

@@ -24,7 +24,8 @@ use super::meter::{Counts, Meter, SYSTEM_CALLS};
 use super::Options;
 
 pub const SUBSCRIBER: &str = "--subscriber";
-const NV12: FourCc = FourCc::new(b"NV12");
+/// Best first.
+const FORMATS: [FourCc; 4] = [FourCc::new(b"NV12"), FourCc::new(b"YUYV"), FourCc::new(b"UYVY"), FourCc::new(b"XR24")];
 const WAIT: Duration = Duration::from_secs(10);
 /// The camera's, and those of each pool.
 const BUFFERS: usize = 12;
@@ -180,7 +181,7 @@ fn builder(o: &Options, device: Device) -> CameraBuilder {
 }
 
 fn camera(o: &Options) -> Result<Camera> {
-    Ok(builder(o, device(o)?).formats([NV12]).size(o.size).fit(Fit::Exact).open()?)
+    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(Fit::Exact).open()?)
 }
 
 /// Dma-bufs that the CPU may fill and devices import.
@@ -272,7 +273,7 @@ fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
 fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let (device, coder) = (device(o)?, encoder_device(o)?);
     let params = params(o, o.size);
-    let agreement = agree(&coder, &device, &params, &[NV12], Quirks::of(coder.info()))?;
+    let agreement = agree(&coder, &device, &params, &FORMATS, Quirks::of(coder.info()))?;
     let mut builder = builder(o, device).layout(&agreement.source);
     if agreement.memory == SourceMemory::Allocated {
         builder = builder.allocator(allocator()?);
@@ -294,14 +295,19 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let offers = device.formats(Direction::Capture)?;
     let mut formats: Vec<FourCc> = offers.iter().map(|f| f.fourcc).filter(|f| f.drm().is_some()).collect();
     // Not in the driver's order, where few bits may come first.
-    let best = [NV12, FourCc::new(b"YUYV"), FourCc::new(b"XR24")];
-    formats.sort_by_key(|f| best.iter().position(|b| b == f).unwrap_or(best.len()));
+    formats.sort_by_key(|f| FORMATS.iter().position(|b| b == f).unwrap_or(FORMATS.len()));
     let layer = screen.add_layer(&LayerWish::new(formats, o.size))?;
-    let dumb = screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?;
-    let mut camera = builder(o, device).layout(dumb.buffers().layout()).open()?;
-    let layout = *camera.layout()?;
+    let dumb = Hand::new(memory, || Ok(screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?))?;
+    let builder = builder(o, device);
+    let builder = match &dumb.0 {
+        Some(pool) => builder.layout(pool.buffers().layout()),
+        None => builder.formats([layer.fourcc()]).size(o.size).fit(Fit::Exact),
+    };
+    let mut camera = builder.open()?;
     // The same buffers, and the camera's colours.
-    let memory_of = |slot| dumb.buffers().memory(slot).to_vec();
+    let buffers = dumb.buffers(camera.buffers()?).clone();
+    let memory_of = |slot| buffers.memory(slot).to_vec();
+    let layout = *camera.layout()?;
     let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
     let counts = each(o, &mut camera, &[], |frame| {
         if shows {
@@ -316,9 +322,9 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
 /// To a quarter of the picture, by a converter that is no CPU.
 fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
     let mut camera = camera(o)?;
-    let even = |side: u32| side / 2 & !15;
+    let even = |side: u32| (side / 2) & !15;
     let (coder, params) = (encoder_device(o)?, params(o, Size::new(even(o.size.width), even(o.size.height))));
-    let wanted = source_layout(&coder, &params, NV12)?.with_colorimetry(camera.layout()?.colorimetry());
+    let wanted = source_layout(&coder, &params, FORMATS[0])?.with_colorimetry(camera.layout()?.colorimetry());
     let layout = *camera.layout()?;
     let plan = Arc::new(Plan::new(&Request::compose(vec![Layer::default()]), &[layout], &wanted)?);
     let mut converter = converter(&plan)?;
