@@ -48,7 +48,10 @@ pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
     }
     let table = String::from_utf8_lossy(&lines.0).into_owned();
     print!("{table}");
-    say!("all figures are in {}", machine.out.join(name).display());
+    // The next run empties the guest's folder.
+    let kept = machine.out.with_file_name(&name);
+    fs::rename(machine.out.join(&name), &kept).map_err(|e| format!("{}: {e}", kept.display()))?;
+    say!("all figures are in {}", kept.display());
     if table.contains("NOT RUN") {
         return Err("a path that this guest has was not run".into());
     }
