@@ -18,6 +18,6 @@ pub use connection::PeerInfo;
 pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
 pub use settings::PublisherBuilder;
 pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use wire::reads_as_written;
 pub use wire::{Policy, Rate, Reason};
