@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use framelease::capture::TestPattern;
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
-use framelease::frame::Frame;
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use nix::sys::signal::{kill, Signal};
@@ -109,11 +108,6 @@ impl Raw {
         let got = self.socket.read(&mut [0; 1]);
         assert_eq!(got.map_err(|e| e.kind()), Err(Io::WouldBlock));
         self.socket.set_nonblocking(false).unwrap();
-    }
-
-    fn is_hung_up(&mut self) -> bool {
-        matches!(self.socket.read(&mut [0; 1]), Ok(0))
-            || matches!(self.socket.take_error(), Ok(Some(e)) if e.kind() == Io::ConnectionReset)
     }
 }
 
@@ -344,11 +338,11 @@ fn a_new_format_comes_before_its_first_frame() {
     assert_eq!(number(&payload, 56), 32 * 16 * 2);
     // The same format in new buffers needs no word; a lease of an old pool is given back like any other.
     client.send(&[release(old), release(new)].concat());
-    s.until("both are given back", |p| p.subscribers().next().unwrap().held <= 1);
     let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(b"YUYV")).buffers(8).unpaced();
     s.source = builder.allocator(Allocator::Memfd).start().unwrap();
     s.publish();
     client.buffer();
+    assert_eq!(s.publisher.subscribers().next().unwrap().held, 1);
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
@@ -356,13 +350,12 @@ fn a_new_format_comes_before_its_first_frame() {
 fn hostile_clients_end_their_own_connection() {
     let mut s = stage(16, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
-    let scripts: [(&str, fn(u64) -> Vec<u8>); 6] = [
+    let scripts: [(&str, fn(u64) -> Vec<u8>); 5] = [
         ("a buffer twice", |id| [release(id), release(id)].concat()),
         ("a buffer that it never had", |id| release(id + 100)),
         ("a release that is too short", |_| message(RELEASE, &[0; 4])),
         ("a buffer of its own", |_| message(NEW_BUFFER, &[0; 56])),
         ("caps", |_| message(CAPS, b"x\0")),
-        ("another client's", |id| release(id - 1)),
     ];
     for (n, (what, script)) in scripts.into_iter().enumerate() {
         let mut client = Raw::join(&mut s);
@@ -375,14 +368,14 @@ fn hostile_clients_end_their_own_connection() {
         }
         assert_eq!(frame(&mut native).meta().sequence, sent);
         client.send(&script(id));
-        sent = s.publish();
-        assert_eq!(frame(&mut native).meta().sequence, sent, "{what}");
-        // An honest release first gives credit for a frame, after which the rest is read.
-        s.until(what, |p| p.stats().violations == n as u64 + 1);
-        assert_eq!(s.publisher.active(), 1, "{what}");
+        // Releases are read at the next publish, of whom holds nothing not even there.
+        for _ in 0..3 {
+            sent = s.publish();
+            assert_eq!(frame(&mut native).meta().sequence, sent, "{what}");
+        }
+        assert_eq!((s.publisher.stats().violations, s.publisher.active()), (n as u64 + 1, 1), "{what}");
     }
-    // Every lease is home: only the newest frame is kept.
-    s.until("all is home", |p| p.subscribers().all(|s| s.held == 0));
+    assert_eq!(s.source.buffers().held(), 1, "the newest is the native one's, all others are home");
 }
 
 #[test]
@@ -516,8 +509,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     s.until("it is gone", |p| p.active() == 1);
     assert!(pipeline.0.wait().is_ok());
     publish(&mut s);
-    s.until("all is home", |p| p.subscribers().all(|s| s.held == 0));
-    assert_eq!(s.source.buffers().held(), 1, "the newest");
+    assert_eq!(s.source.buffers().held(), 1, "the newest is the native one's, all others are home");
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
