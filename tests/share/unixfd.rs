@@ -350,7 +350,8 @@ fn a_new_format_comes_before_its_first_frame() {
 fn hostile_clients_end_their_own_connection() {
     let mut s = stage(16, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
-    let scripts: [(&str, fn(u64) -> Vec<u8>); 5] = [
+    type Script = fn(u64) -> Vec<u8>;
+    let scripts: [(&str, Script); 5] = [
         ("a buffer twice", |id| [release(id), release(id)].concat()),
         ("a buffer that it never had", |id| release(id + 100)),
         ("a release that is too short", |_| message(RELEASE, &[0; 4])),
