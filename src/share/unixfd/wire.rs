@@ -180,9 +180,16 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn said(bytes: &[u8]) -> (Vec<Said>, Option<String>) {
+        said_in(bytes, &[usize::MAX])
+    }
+
+    /// What bytes say that come in pieces of these sizes, over and over.
+    fn said_in(bytes: &[u8], pieces: &[usize]) -> (Vec<Said>, Option<String>) {
         let (mut inbox, mut rest, mut out) = (Inbox::default(), bytes, Vec::new());
+        let mut pieces = pieces.iter().cycle();
         loop {
             match inbox.next() {
                 Ok(Some(said)) => {
@@ -197,7 +204,7 @@ mod tests {
             }
             let room = inbox.room();
             assert!(!room.is_empty());
-            let len = room.len().min(rest.len());
+            let len = room.len().min(rest.len()).min(*pieces.next().unwrap());
             room[..len].copy_from_slice(&rest[..len]);
             inbox.received(len);
             rest = &rest[len..];
@@ -219,6 +226,26 @@ mod tests {
         assert_eq!(said(&[99u32.to_ne_bytes(), [0xff; 4]].concat()), ([Said::Other].into(), None));
         for bad in [message(RELEASE_BUFFER, &[0; 7]), message(NEW_BUFFER, &[]), message(CAPS, b"x\0")] {
             assert!(said(&bad).1.is_some(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_make_the_same_messages(
+            messages in proptest::collection::vec((prop_oneof![Just(1u32), 3..6u32], 8..40usize), 0..8),
+            pieces in proptest::collection::vec(1..20usize, 1..8),
+        ) {
+            let bytes: Vec<u8> = messages.iter().flat_map(|(kind, len)| message(*kind, &vec![*len as u8; *len])).collect();
+            let expected: Vec<Said> = messages
+                .iter()
+                .map(|(kind, len)| if *kind == 1 { Said::Release(u64::from_ne_bytes([*len as u8; 8])) } else { Said::Other })
+                .collect();
+            prop_assert_eq!(said_in(&bytes, &pieces), (expected, None));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(0..3u8, 0..200), pieces in proptest::collection::vec(1..20usize, 1..4)) {
+            said_in(&bytes, &pieces);
         }
     }
 
