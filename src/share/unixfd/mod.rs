@@ -74,8 +74,10 @@ pub(super) struct Face {
     caps: Vec<u8>,
     /// They are to be said before the next frame. Not earlier: who reads nothing shall not pile up formats.
     caps_due: bool,
-    /// The generation behind the last frame, to tell a gap.
+    /// Drops until the last frame, to tell a gap.
     dropped: u64,
+    /// The last frame's message: room for the next.
+    message: Vec<u8>,
     /// The end of a message whose beginning went.
     rest: Vec<u8>,
     inbox: wire::Inbox,
@@ -131,13 +133,16 @@ impl Face {
             return Ok(false);
         }
         let has_gap = meta.lost > 0 || meta.dropped != self.dropped;
-        let message = wire::new_buffer(id.generation, frame, meta, has_gap);
+        let mut message = std::mem::take(&mut self.message);
+        wire::new_buffer(&mut message, id.generation, frame, meta, has_gap);
         let memory = frame.memory();
         let mut fds = [socket; MAX_FDS];
         for (fd, buffer) in fds.iter_mut().zip(memory) {
             *fd = buffer.as_fd();
         }
-        let sent = self.write(socket, &message, &fds[..memory.len().min(MAX_FDS)])?;
+        let sent = self.write(socket, &message, &fds[..memory.len().min(MAX_FDS)]);
+        self.message = message;
+        let sent = sent?;
         if sent {
             self.dropped = meta.dropped;
         }

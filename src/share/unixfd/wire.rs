@@ -25,11 +25,7 @@ mod flag {
 }
 
 fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER + payload.len());
-    out.extend_from_slice(&kind.to_ne_bytes());
-    out.extend_from_slice(&(payload.len() as u32).to_ne_bytes());
-    out.extend_from_slice(payload);
-    out
+    [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
 }
 
 /// CAPS: a string, with its NUL.
@@ -42,7 +38,8 @@ pub(super) fn eos() -> Vec<u8> {
 }
 
 /// NEW_BUFFER: the frame, one memory for each memory plane, and for pixels a video meta that says where the planes lie.
-pub(super) fn new_buffer(id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool) -> Vec<u8> {
+/// Written over what is in `out`.
+pub(super) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool) {
     let layout = frame.layout();
     let mut flags = if has_gap { flag::DISCONT } else { 0 };
     let mut memory = [(0u64, 0u64); crate::format::MAX_PLANES];
@@ -71,7 +68,10 @@ pub(super) fn new_buffer(id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool
     // unixfdsrc takes times of CLOCK_MONOTONIC alone.
     let is_monotonic = meta.flags.contains(FrameFlags::MONOTONIC);
     let pts = if is_monotonic { meta.timestamp_ns } else { meta.published_ns };
-    let mut out = Vec::with_capacity(256);
+    out.clear();
+    out.extend_from_slice(&NEW_BUFFER.to_ne_bytes());
+    // The length, known below.
+    out.extend_from_slice(&[0; 4]);
     for number in [id, pts, NO_TIME, NO_TIME, meta.sequence, meta.sequence.wrapping_add(1)] {
         out.extend_from_slice(&number.to_ne_bytes());
     }
@@ -88,35 +88,36 @@ pub(super) fn new_buffer(id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool
             let before: u64 = memory[..(p.memory as usize).min(count)].iter().map(|m| m.0).sum();
             (before + u64::from(p.offset_bytes), p.stride_bytes)
         });
-        out.extend_from_slice(&video_meta(number, layout.size().width, layout.size().height, planes));
+        video_meta(out, number, layout.size().width, layout.size().height, planes);
     }
-    message(NEW_BUFFER, &out)
+    let len = (out.len() - HEADER) as u32;
+    out[4..HEADER].copy_from_slice(&len.to_ne_bytes());
 }
 
-/// A serialized `GstVideoMeta`, version 0.
+/// Appends a serialized `GstVideoMeta`, version 0.
 fn video_meta(
+    out: &mut Vec<u8>,
     format: u32,
     width: u32,
     height: u32,
     planes: impl ExactSizeIterator<Item = (u64, u32)> + Clone,
-) -> Vec<u8> {
+) {
     const NAME: &[u8] = b"GstVideoMeta";
     let count = planes.len();
     let total = 4 + 4 + NAME.len() + 1 + 1 + 5 * 4 + count * 8 + count * 4 + 4 * 4 + count * 4;
-    let mut out = Vec::with_capacity(total);
+    let end = out.len() + total;
     let word = |out: &mut Vec<u8>, word: u32| out.extend_from_slice(&word.to_le_bytes());
-    word(&mut out, total as u32);
-    word(&mut out, NAME.len() as u32);
+    word(out, total as u32);
+    word(out, NAME.len() as u32);
     out.extend_from_slice(NAME);
     // NUL, version.
     out.extend_from_slice(&[0, 0]);
     // No flags.
-    [0, format, width, height, count as u32].into_iter().for_each(|n| word(&mut out, n));
+    [0, format, width, height, count as u32].into_iter().for_each(|n| word(out, n));
     planes.clone().for_each(|(offset, _)| out.extend_from_slice(&offset.to_le_bytes()));
-    planes.for_each(|(_, stride)| word(&mut out, stride));
+    planes.for_each(|(_, stride)| word(out, stride));
     // Padding at the four sides, and the alignment of each stride: not told.
-    out.resize(total, 0);
-    out
+    out.resize(end, 0);
 }
 
 /// What a `unixfdsrc` said.
@@ -261,6 +262,8 @@ mod tests {
             &[0; 24],
         ];
         let planes = [(0x1112, 0x31), (0x2122, 0x41)];
-        assert_eq!(video_meta(23, 34, 18, planes.into_iter()), golden.concat());
+        let mut out = vec![1, 2, 3];
+        video_meta(&mut out, 23, 34, 18, planes.into_iter());
+        assert_eq!(out[3..], golden.concat());
     }
 }
