@@ -22,6 +22,6 @@ pub use settings::PublisherBuilder;
 pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
 #[cfg(feature = "unixfd")]
 pub use unixfd::UnixfdTerms;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use wire::reads_as_written;
 pub use wire::{Policy, Rate, Reason};

@@ -597,15 +597,17 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
 // FORMAT and a full RELEASE, the longest messages, fit.
 const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 16 <= MAX_MESSAGE);
 
-/// Any bytes as a message of either side: what is understood is written again, and then understood as the same.
-#[cfg(fuzzing)]
-pub fn reads_as_written(message: &[u8]) {
+/// Any bytes as a message of either side: what is understood is written again, and then understood as the same. Whether
+/// it was understood. For `tests/fuzz` and `benches/instructions.rs` alone.
+#[doc(hidden)]
+pub fn reads_as_written(message: &[u8]) -> bool {
     if let Ok(Some(said)) = ToPublisher::decode(message) {
         assert_eq!(ToPublisher::decode(said.encode().as_bytes()), Ok(Some(said)));
+        return true;
     }
-    if let Ok(Some(said)) = ToSubscriber::decode(message) {
-        assert_eq!(ToSubscriber::decode(said.encode().as_bytes()), Ok(Some(said)));
-    }
+    let Ok(Some(said)) = ToSubscriber::decode(message) else { return false };
+    assert_eq!(ToSubscriber::decode(said.encode().as_bytes()), Ok(Some(said)));
+    true
 }
 
 #[cfg(test)]

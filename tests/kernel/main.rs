@@ -43,6 +43,8 @@ mod imports;
 mod ioctls;
 mod m2m;
 mod m2m_scaler;
+#[cfg(feature = "drm")]
+mod measure;
 mod mem2mem;
 mod node;
 mod peers;

@@ -6,7 +6,7 @@ use framelease::format::{FourCc, Layout, Plane, Size};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    framelease::share::reads_as_written(input);
+    let _ = framelease::share::reads_as_written(input);
     let words: Vec<u32> = input.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
     let &[kind, width, height, align, ref rest @ ..] = &words[..] else { return };
     const KNOWN: [&[u8; 4]; 8] = [b"NV12", b"YUYV", b"XR24", b"YM12", b"NM12", b"GREY", b"H264", b"RGB3"];

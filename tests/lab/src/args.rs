@@ -13,6 +13,7 @@ pub enum Command {
     Rival { frames: u32, turns: u32 },
     Rivals(Wish),
     Soak { arch: Arch, minutes: u32 },
+    Bench(Bench),
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -35,6 +36,14 @@ pub struct Run {
     pub args: Vec<String>,
 }
 
+#[derive(Debug, PartialEq)]
+pub struct Bench {
+    pub arch: Arch,
+    pub frames: u32,
+    pub turns: u32,
+    pub update_docs: bool,
+}
+
 pub const USAGE: &str = "\
 Runs framelease's tests and examples on a real kernel with video test drivers, in QEMU.
 
@@ -44,6 +53,7 @@ usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FIL
        cargo lab rival [--frames N] [--turns N]
        cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
        cargo lab soak  [--arch ARCH] [--minutes N]
+       cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -124,6 +134,18 @@ one of them grows. Times are the emulator's.
   --arch      x86_64 (default) or aarch64
   --minutes   default 10";
 
+const BENCH: &str = "\
+cargo lab bench [--arch x86_64|aarch64] [--frames N] [--turns N] [--update-docs]
+
+Runs the example measure in a guest with one processor and a clock that counts instructions: what a frame costs from
+vivid to other processes, an encoder, a display, and through a converter to an encoder, by dma-buf and copied. Prints
+its table; all figures are in target/lab/bench-ARCH.json.
+
+  --arch         x86_64 (default) or aarch64
+  --frames       frames that are measured, default 60
+  --turns        how often, default 2; figures are medians
+  --update-docs  put the table into docs/performance.md";
+
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
 
@@ -155,9 +177,10 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "rival" => (RIVAL, &["--frames", "--turns"]),
         "rivals" => (RIVALS, &["--contender", "--consumers", "--size", "--turns", "--quick", "--update-docs"]),
         "soak" => (SOAK, &["--arch", "--minutes"]),
+        "bench" => (BENCH, &["--arch", "--frames", "--turns", "--update-docs"]),
         "fetch" => (FETCH, &["--arch"]),
         "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
-        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals, soak or fetch")),
+        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals, soak, bench or fetch")),
     };
     let Some(options) = options(command, args, takes)? else {
         return Ok(Command::Help(help));
@@ -180,6 +203,15 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         "rivals" => {
             none_left(&options.rest)?;
             Ok(Command::Rivals(rivals(options)?))
+        }
+        "bench" => {
+            none_left(&options.rest)?;
+            Ok(Command::Bench(Bench {
+                arch: guest(&options.arch)?,
+                frames: options.frames.unwrap_or(60),
+                turns: options.turns.unwrap_or(2),
+                update_docs: options.update_docs,
+            }))
         }
         _ => {
             none_left(&options.rest)?;
@@ -380,6 +412,8 @@ mod tests {
             ("rivals --consumers 3,x", "--consumers 3,x"),
             ("rivals --size 8k", "--size 8k"),
             ("rivals --quick --update-docs", "whole runs"),
+            ("bench --arch arm", "--arch arm"),
+            ("bench --frames 0", "--frames 0"),
         ] {
             let error = parse(&words(line)).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");

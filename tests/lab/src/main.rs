@@ -4,6 +4,7 @@
 mod apt;
 mod arch;
 mod args;
+mod bench;
 mod cache;
 mod cargo;
 mod console;
@@ -58,6 +59,7 @@ fn main() {
         Command::Test { where_, filter, timeout } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
+        Command::Bench(wish) => bench::bench(&workspace(), &wish),
         Command::Rivals(wish) => rivals::rivals(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),

@@ -85,7 +85,7 @@ pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
 
 /// Keeps standard output, passes standard error on.
 #[derive(Default)]
-struct Lines(Vec<u8>);
+pub struct Lines(pub Vec<u8>);
 
 impl Sink for Lines {
     fn out(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -20,6 +20,7 @@ use crate::cargo::cargo;
 use crate::exec::{ensure, output, Need};
 use crate::{say, Res};
 use figures::{Figures, Key};
+pub use report::insert;
 use turn::Scene;
 
 /// What the user asked for.

@@ -1,0 +1,102 @@
+//! Instructions of what has no system call: messages of the share protocol, layouts, leases. Counted by valgrind, so the
+//! same on any day; this program runs itself at N and 2 N turns, and the difference is what a turn costs.
+
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+
+use framelease::dmabuf::Allocator;
+use framelease::format::{FourCc, Layout, Size};
+use framelease::frame::{Frame, Pool};
+use framelease::share::reads_as_written;
+
+type Error = Box<dyn std::error::Error>;
+
+const NV12: FourCc = FourCc::new(b"NV12");
+const SIZE: Size = Size::new(1920, 1080);
+const TURNS: u64 = 20_000;
+
+/// A message of the protocol: type, the flag critical, zeros.
+fn message(kind: u8, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    (bytes[0], bytes[2]) = (kind, 1);
+    bytes
+}
+
+fn understood(message: &[u8]) {
+    assert!(reads_as_written(black_box(message)), "no message of the protocol");
+}
+
+struct Scene {
+    frame: Vec<u8>,
+    release: Vec<u8>,
+    layout: Layout,
+    pool: Pool,
+    lent: Frame,
+}
+
+impl Scene {
+    fn new() -> Result<Self, Error> {
+        let layout = Layout::packed(NV12, SIZE)?;
+        let pool = Pool::new(&Allocator::Memfd, layout, 4)?;
+        let lent = pool.try_acquire().ok_or("a new pool is empty")?.freeze_full(0, 0);
+        Ok(Self { frame: message(19, 96), release: message(4, 24), layout, pool, lent })
+    }
+}
+
+type Case = (&'static str, fn(&Scene));
+
+/// A message is read, written, and read again.
+const CASES: [Case; 7] = [
+    ("wire: FRAME", |s| understood(&s.frame)),
+    ("wire: RELEASE of one lease", |s| understood(&s.release)),
+    ("layout: packed NV12", |_| drop(black_box(Layout::packed(black_box(NV12), black_box(SIZE))))),
+    ("layout: NV12 with rows of 64", |_| drop(black_box(Layout::aligned(NV12, black_box(SIZE), black_box(64))))),
+    ("layout: from planes", |s| {
+        let (bytes, planes) = (s.layout.memory_bytes(), s.layout.planes());
+        drop(black_box(Layout::from_planes(NV12, black_box(SIZE), bytes, planes)));
+    }),
+    ("lease: clone and drop", |s| drop(black_box(s.lent.clone()))),
+    ("lease: a slot out and home", |s| drop(black_box(s.pool.try_acquire()))),
+];
+
+/// All instructions of this program with so many turns of a case.
+fn count(case: usize, turns: u64) -> Result<u64, Error> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
+    command.arg(std::env::current_exe()?).args(["--case", &case.to_string(), &turns.to_string()]);
+    let out = command.stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&out.stderr);
+    let line = text.lines().find_map(|l| l.split_once("refs:")).filter(|_| out.status.success());
+    let (_, number) = line.ok_or_else(|| format!("valgrind did not count: {text}"))?;
+    Ok(number.trim().replace(',', "").parse()?)
+}
+
+fn main() -> Result<(), Error> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, case, turns] = &args[..] {
+        if flag == "--case" {
+            let (scene, (_, turn)) = (Scene::new()?, CASES[case.parse::<usize>()?]);
+            (0..turns.parse::<u64>()?).for_each(|_| turn(&scene));
+            return Ok(());
+        }
+    }
+    // `cargo test --benches` has no use for it.
+    if !args.iter().any(|a| a == "--bench") {
+        return Ok(());
+    }
+    if let Err(e) = Command::new("valgrind").arg("--version").stdout(Stdio::null()).status() {
+        println!("SKIPPED instructions: valgrind: {e}");
+        return Ok(());
+    }
+    println!("| what | instructions |\n|---|---|");
+    let mut json = Vec::new();
+    for (i, (name, _)) in CASES.iter().enumerate() {
+        let each = (count(i, TURNS * 2)? - count(i, TURNS)?) as f64 / TURNS as f64;
+        println!("| {name} | {each:.0} |");
+        json.push(format!("  {{\"what\": \"{name}\", \"instructions\": {each:.2}}}"));
+    }
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("instructions.json");
+    std::fs::write(&path, format!("[\n{}\n]\n", json.join(",\n")))?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! What a frame costs on this machine's devices, handed on as a dma-buf and copied: `measure --help`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod costs;
+#[allow(dead_code)] // Only its allocator is needed.
+#[path = "../common/ends.rs"]
+mod ends;
+mod meter;
+mod paths;
+mod report;
+#[path = "../common/source.rs"]
+mod source;
+
+use std::process::ExitCode;
+
+use framelease::bitstream::Codec;
+use framelease::format::Size;
+
+use common::{value, Result};
+use paths::{Memory, Path, PATHS};
+
+const HELP: &str = "\
+Measures what a frame costs the CPU on its way from a camera to another device or process: once handed on as a
+dma-buf, once copied from the camera's mapped buffer into a mapped buffer of the next one.
+
+usage: measure [OPTIONS]
+
+  --path NAME     only this one; may be repeated: capture, share-1, share-3, encode, convert-encode, capture-shown,
+                  display (all)
+  --camera PATH   the camera (the first)
+  --encoder PATH  the encoder (the first of the codec)
+  --codec NAME    h264, hevc, vp8 or fwht (h264)
+  --size WxH      the picture's size (640x480)
+  --fps F         the camera's frame rate (30)
+  --frames N      frames that are measured, behind 20 that warm up (60)
+  --turns N       how often; figures are medians (3)
+  --json FILE     write all figures there, too
+
+Prints a table in Markdown; all figures are of one frame. Each way is a process of its own (share: with its subscribers).
+CPU is user and system time in us of these; that of the whole machine has the work of kernel threads, too, and of
+everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back, is in all others
+(`capture-shown`, in the display's format, in `display`).
+System calls are those of the library. Where perf and the DDR counters of i.MX8 (imx8_ddr0) are there, the bus's cycles
+are in the JSON.
+";
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Options {
+    paths: Vec<Path>,
+    camera: Option<String>,
+    encoder: Option<String>,
+    codec: Codec,
+    size: Size,
+    fps: u32,
+    frames: u64,
+    turns: usize,
+    json: Option<String>,
+    /// Of one run, in a process of its own.
+    memory: Option<Memory>,
+    bus: bool,
+}
+
+fn main() -> ExitCode {
+    common::exit(run())
+}
+
+fn run() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, socket] = &words[..] {
+        if flag == paths::SUBSCRIBER {
+            return paths::subscribe(socket.as_ref());
+        }
+    }
+    let Some(o) = parse()? else { return Ok(()) };
+    if let (Some(memory), [path]) = (o.memory, &o.paths[..]) {
+        return paths::run(&o, *path, memory);
+    }
+    let costs = costs::measure(&o)?;
+    print!("{}", report::table(&costs));
+    if let Some(path) = &o.json {
+        std::fs::write(path, report::json(&o, &costs)).map_err(|e| format!("{path}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// None: the help was asked for and printed.
+fn parse() -> Result<Option<Options>> {
+    use lexopt::prelude::*;
+    let mut o = Options {
+        paths: Vec::new(),
+        camera: None,
+        encoder: None,
+        codec: Codec::H264,
+        size: Size::new(640, 480),
+        fps: 30,
+        frames: 60,
+        turns: 3,
+        json: None,
+        memory: None,
+        bus: false,
+    };
+    let mut p = lexopt::Parser::from_env();
+    while let Some(arg) = p.next()? {
+        match arg {
+            Long("path") => o.paths.push(value(&mut p, "path")?),
+            Long("camera") => o.camera = Some(value(&mut p, "camera")?),
+            Long("encoder") => o.encoder = Some(value(&mut p, "encoder")?),
+            Long("codec") => o.codec = value(&mut p, "codec")?,
+            Long("size") => o.size = value(&mut p, "size")?,
+            Long("fps") => o.fps = value(&mut p, "fps")?,
+            Long("frames") => o.frames = value(&mut p, "frames")?,
+            Long("turns") => o.turns = value(&mut p, "turns")?,
+            Long("json") => o.json = Some(value(&mut p, "json")?),
+            Long("bus") => o.bus = true,
+            Long("memory") => o.memory = Some(value(&mut p, "memory")?),
+            Short('h') | Long("help") => {
+                print!("{HELP}");
+                return Ok(None);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if o.frames == 0 || o.turns == 0 || o.fps == 0 {
+        return Err("--frames, --turns and --fps are 1 at least".into());
+    }
+    if o.paths.is_empty() {
+        o.paths = PATHS.to_vec();
+    }
+    Ok(Some(o))
+}

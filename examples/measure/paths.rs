@@ -1,0 +1,353 @@
+//! The ways of a frame, each in a process of its own, which prints what it counted.
+
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path as FilePath;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use framelease::capture::{Camera, CameraBuilder, Captured, Fit};
+use framelease::convert::{candidates, Converter, Layer, Plan, Request};
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::drm::{LayerWish, Scanout};
+use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, SourceMemory};
+use framelease::format::{FourCc, FrameInterval, Layout, Size};
+use framelease::frame::{syscalls, BufferSet, Frame, Pool};
+use framelease::share::{Event, Publisher, Subscriber};
+use framelease::v4l2::{Device, Direction};
+
+use super::common::Result;
+use super::ends::allocator;
+use super::meter::{Counts, Meter, SYSTEM_CALLS};
+use super::Options;
+
+pub const SUBSCRIBER: &str = "--subscriber";
+/// Best first.
+const FORMATS: [FourCc; 4] = [FourCc::new(b"NV12"), FourCc::new(b"YUYV"), FourCc::new(b"UYVY"), FourCc::new(b"XR24")];
+const WAIT: Duration = Duration::from_secs(10);
+/// The camera's, and those of each pool.
+const BUFFERS: usize = 12;
+/// Frames until all is mapped, attached and warm.
+const WARM: u64 = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Takes frames and gives them back: what all others do, too.
+    Capture,
+    /// The same in the format that the display takes.
+    CaptureShown,
+    /// To so many other processes.
+    Share(usize),
+    Encode,
+    Display,
+    ConvertEncode,
+}
+
+pub const PATHS: [Path; 7] = [
+    Path::Capture,
+    Path::Share(1),
+    Path::Share(3),
+    Path::Encode,
+    Path::ConvertEncode,
+    Path::CaptureShown,
+    Path::Display,
+];
+
+impl Path {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Capture => "capture",
+            Self::CaptureShown => "capture-shown",
+            Self::Share(1) => "share-1",
+            Self::Share(_) => "share-3",
+            Self::Encode => "encode",
+            Self::Display => "display",
+            Self::ConvertEncode => "convert-encode",
+        }
+    }
+
+    /// The capture alone that is part of it; itself if it is one.
+    pub fn capture(self) -> Self {
+        match self {
+            Self::Display | Self::CaptureShown => Self::CaptureShown,
+            _ => Self::Capture,
+        }
+    }
+}
+
+impl FromStr for Path {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let names = || PATHS.map(Self::name).join(", ");
+        PATHS.into_iter().find(|p| p.name() == s).ok_or_else(|| format!("there are {}", names()))
+    }
+}
+
+/// How frames go from one stage to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    DmaBuf,
+    Copy,
+}
+
+impl Memory {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DmaBuf => "dmabuf",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl FromStr for Memory {
+    type Err = String;
+
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        let both = [Self::DmaBuf, Self::Copy];
+        both.into_iter().find(|m| m.name() == s).ok_or_else(|| "dmabuf or copy".into())
+    }
+}
+
+/// Between two stages: nothing, or buffers of the next one to copy into.
+struct Hand(Option<Pool>);
+
+impl Hand {
+    fn new(memory: Memory, pool: impl FnOnce() -> Result<Pool>) -> Result<Self> {
+        Ok(Self(if memory == Memory::Copy { Some(pool()?) } else { None }))
+    }
+
+    /// What the next stage gets frames from.
+    fn buffers<'a>(&'a self, before: &'a BufferSet) -> &'a BufferSet {
+        self.0.as_ref().map_or(before, Pool::buffers)
+    }
+
+    fn on(&self, frame: Frame) -> Result<Frame> {
+        let Some(pool) = &self.0 else { return Ok(frame) };
+        let mut copy = pool.try_acquire().ok_or("every buffer to copy into is leased")?;
+        copy.write(DEFAULT_WAIT)?.copy_frame(&frame.read(DEFAULT_WAIT)?)?;
+        Ok(copy.freeze(*frame.meta()))
+    }
+}
+
+/// One run. Prints counts, lost frames, devices.
+pub fn run(o: &Options, path: Path, memory: Memory) -> Result<()> {
+    let (counts, camera, devices) = match path {
+        Path::Capture => capture(o)?,
+        Path::Share(consumers) => share(o, consumers, memory)?,
+        Path::Encode => encode(o, memory)?,
+        Path::CaptureShown => display(o, memory, false)?,
+        Path::Display => display(o, memory, true)?,
+        Path::ConvertEncode => convert_encode(o, memory)?,
+    };
+    counts.iter().for_each(|count| print!("{count} "));
+    println!("{} {}{devices}", camera.stats().lost, camera.device().info().driver);
+    Ok(())
+}
+
+/// The counts, the camera at the end, the other devices' names.
+type Done = (Counts, Camera, String);
+
+fn each(
+    o: &Options,
+    camera: &mut Camera,
+    children: &[Child],
+    mut take: impl FnMut(Frame) -> Result<()>,
+) -> Result<Counts> {
+    let mut meter = Meter::new(children, o.bus)?;
+    for at in 0..WARM + o.frames {
+        if at == WARM {
+            meter.begin()?;
+        }
+        match camera.next(WAIT)? {
+            Some(Captured::Frame(frame)) => take(frame)?,
+            other => return Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
+        }
+    }
+    meter.end(o.frames)
+}
+
+fn device(o: &Options) -> Result<Device> {
+    Ok(match &o.camera {
+        Some(path) => Device::open(path)?,
+        None => Device::find(|d| d.is_capture())?,
+    })
+}
+
+fn builder(o: &Options, device: Device) -> CameraBuilder {
+    Camera::builder().device(device).interval(FrameInterval::from_fps(o.fps)).buffers(BUFFERS)
+}
+
+fn camera(o: &Options) -> Result<Camera> {
+    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(Fit::Exact).open()?)
+}
+
+/// Dma-bufs that the CPU may fill and devices import.
+fn pool(layout: Layout) -> Result<Pool> {
+    Ok(Pool::new(&allocator()?, layout, BUFFERS)?)
+}
+
+fn capture(o: &Options) -> Result<Done> {
+    let mut camera = camera(o)?;
+    Ok((each(o, &mut camera, &[], |_| Ok(()))?, camera, String::new()))
+}
+
+fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
+    let folder = std::env::temp_dir().join(format!("framelease-measure-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let done = share_in(o, consumers, memory, &folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    done
+}
+
+fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) -> Result<Done> {
+    let mut camera = camera(o)?;
+    let layout = *camera.layout()?;
+    let hand = Hand::new(memory, || Ok(Pool::new(&Allocator::Memfd, layout, BUFFERS)?))?;
+    let socket = folder.join("socket");
+    let mut publisher = Publisher::builder(&socket).bind()?;
+    publisher.announce(hand.buffers(camera.buffers()?))?;
+    let start = || {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(SUBSCRIBER).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+    };
+    let mut children = (0..consumers).map(|_| start()).collect::<std::io::Result<Vec<Child>>>()?;
+    while publisher.active() < consumers {
+        publisher.wait(Duration::from_millis(10))?;
+        if children.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some())) {
+            return Err("a subscriber ended too early".into());
+        }
+    }
+    let publish = |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?);
+    let mut counts = each(o, &mut camera, &children, publish)?;
+    publisher.end_stream(WAIT)?;
+    for child in children {
+        let out = child.wait_with_output()?;
+        let calls: f64 = String::from_utf8_lossy(&out.stdout).trim().parse().map_err(|_| "a subscriber failed")?;
+        counts[SYSTEM_CALLS] += calls;
+    }
+    Ok((counts, camera, String::new()))
+}
+
+/// Takes frames and gives them back until the stream ends; prints its system calls for a frame.
+pub fn subscribe(socket: &FilePath) -> Result<()> {
+    let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
+    let (mut frames, mut first) = (0u32, None);
+    loop {
+        match subscriber.next(WAIT)? {
+            Some(Event::Frame(_)) => {
+                frames += 1;
+                first.get_or_insert_with(syscalls);
+            }
+            Some(Event::Ended) => break,
+            Some(_) => {}
+            None => return Err("the publisher is silent".into()),
+        }
+    }
+    let first = first.filter(|_| frames > 1).ok_or("no frames came")?;
+    Ok(writeln!(std::io::stdout(), "{}", (syscalls() - first) as f64 / f64::from(frames - 1))?)
+}
+
+fn params(o: &Options, size: Size) -> Params {
+    Params::new(o.codec, size).interval(FrameInterval::from_fps(o.fps))
+}
+
+fn encoder_device(o: &Options) -> Result<Device> {
+    Ok(match &o.encoder {
+        Some(path) => Device::open(path)?,
+        None => Encoder::find(o.codec)?,
+    })
+}
+
+/// Gives the encoder a frame, and takes the packets that are there.
+fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
+    while encoder.try_packet()?.is_some() {}
+    while encoder.room() == 0 {
+        encoder.packet(WAIT)?.ok_or("the encoder is stuck")?;
+    }
+    Ok(encoder.submit(frame)?)
+}
+
+fn encode(o: &Options, memory: Memory) -> Result<Done> {
+    let (device, coder) = (device(o)?, encoder_device(o)?);
+    let params = params(o, o.size);
+    let agreement = agree(&coder, &device, &params, &FORMATS, Quirks::of(coder.info()))?;
+    let mut builder = builder(o, device).layout(&agreement.source);
+    if agreement.memory == SourceMemory::Allocated {
+        builder = builder.allocator(allocator()?);
+    }
+    let mut camera = builder.open()?;
+    let hand = Hand::new(memory, || pool(agreement.source))?;
+    let params = params.resized(agreement.size);
+    let mut encoder = Encoder::builder(params).device(coder).open(hand.buffers(camera.buffers()?))?;
+    let counts = each(o, &mut camera, &[], |frame| feed(&mut encoder, hand.on(frame)?))?;
+    Ok((counts, camera, format!(" {}", encoder.device().info().driver)))
+}
+
+fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
+    let mut screen = match Scanout::builder().size(o.size).open() {
+        Err(e) if e.kind() == framelease::ErrorKind::NotFound => Scanout::builder().open()?,
+        done => done?,
+    };
+    let device = device(o)?;
+    let offers = device.formats(Direction::Capture)?;
+    let mut formats: Vec<FourCc> = offers.iter().map(|f| f.fourcc).filter(|f| f.drm().is_some()).collect();
+    // Not in the driver's order, where few bits may come first.
+    formats.sort_by_key(|f| FORMATS.iter().position(|b| b == f).unwrap_or(FORMATS.len()));
+    let layer = screen.add_layer(&LayerWish::new(formats, o.size))?;
+    let dumb = Hand::new(memory, || Ok(screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?))?;
+    let builder = builder(o, device);
+    let builder = match &dumb.0 {
+        Some(pool) => builder.layout(pool.buffers().layout()),
+        None => builder.formats([layer.fourcc()]).size(o.size).fit(Fit::Exact),
+    };
+    let mut camera = builder.open()?;
+    // The same buffers, and the camera's colours.
+    let buffers = dumb.buffers(camera.buffers()?).clone();
+    let memory_of = |slot| buffers.memory(slot).to_vec();
+    let layout = *camera.layout()?;
+    let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
+    let counts = each(o, &mut camera, &[], |frame| {
+        if shows {
+            screen.present(layer, hand.on(frame)?, WAIT)?;
+        }
+        Ok(())
+    })?;
+    screen.wait(WAIT)?;
+    Ok((counts, camera, format!(" {}", screen.device().info().driver)))
+}
+
+/// To a quarter of the picture, by a converter that is no CPU.
+fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
+    let mut camera = camera(o)?;
+    let even = |side: u32| (side / 2) & !15;
+    let (coder, params) = (encoder_device(o)?, params(o, Size::new(even(o.size.width), even(o.size.height))));
+    let wanted = source_layout(&coder, &params, FORMATS[0])?.with_colorimetry(camera.layout()?.colorimetry());
+    let layout = *camera.layout()?;
+    let plan = Arc::new(Plan::new(&Request::compose(vec![Layer::default()]), &[layout], &wanted)?);
+    let mut converter = converter(&plan)?;
+    let (before, drawn) = (Hand::new(memory, || pool(layout))?, pool(wanted)?);
+    let behind = Hand::new(memory, || pool(wanted))?;
+    let mut encoder = Encoder::builder(params).device(coder).open(behind.buffers(drawn.buffers()))?;
+    let counts = each(o, &mut camera, &[], |frame| {
+        let target = drawn.try_acquire().ok_or("every target is leased")?;
+        converter.submit(&plan, &[before.on(frame)?], target)?;
+        feed(&mut encoder, behind.on(converter.done(WAIT)?)?)
+    })?;
+    let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
+    Ok((counts, camera, devices))
+}
+
+fn converter(plan: &Plan) -> Result<Box<dyn Converter>> {
+    let mut refused = String::new();
+    for candidate in candidates() {
+        match candidate.map_err(|r| r.error).and_then(|c| c.check(plan).map(|()| c)) {
+            Ok(c) if c.name() == "cpu" => break,
+            Ok(c) => return Ok(c),
+            Err(e) => refused += &format!("; {e}"),
+        }
+    }
+    Err(format!("no device converts this{refused}").into())
+}

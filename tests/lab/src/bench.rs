@@ -1,0 +1,65 @@
+//! `cargo lab bench`: the example `measure` in a guest whose clock counts instructions.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::args::Bench;
+use crate::cargo::{self, RUN_FEATURES};
+use crate::guest::{self, End, Limits};
+use crate::initramfs::Job;
+use crate::prepare::prepare;
+use crate::qemu::Pace;
+use crate::rival::Lines;
+use crate::rivals::insert;
+use crate::run::{environment, report, EXAMPLES};
+use crate::{modules, say, Res};
+
+const EXAMPLE: &str = "measure";
+const LIMIT: Duration = Duration::from_secs(3600);
+
+pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
+    cargo::toolchain(wish.arch)?;
+    let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
+    let program =
+        cargo::build(workspace, wish.arch, "example", &words)?.pop().ok_or("cargo built no example measure")?;
+    let mut machine = prepare(wish.arch, workspace)?;
+    machine.pace = Pace::Instructions;
+    let place = format!("{EXAMPLES}/{EXAMPLE}");
+    let name = format!("bench-{}.json", wish.arch);
+    let mut command: Vec<String> = vec![place.clone(), "--json".into(), format!("/out/{name}")];
+    command.extend(["--frames".into(), wish.frames.to_string(), "--turns".into(), wish.turns.to_string()]);
+    let job = Job {
+        modules: modules::load_lines(&machine.own_modules, &[]),
+        env: environment(wish.arch),
+        command,
+        programs: vec![(place[1..].to_string(), program.executable)],
+    };
+    let mut lines = Lines::default();
+    let outcome = guest::run(&machine, &job, &Limits { time: Some(LIMIT), pass_interrupt: true }, &mut lines)?;
+    match outcome.end {
+        End::Exited(0) => {}
+        End::Exited(status) => return Ok(status),
+        End::Interrupted => return Ok(130),
+        end => {
+            report(&machine, &end, &outcome.console.tail(40));
+            return Ok(1);
+        }
+    }
+    let table = String::from_utf8_lossy(&lines.0).into_owned();
+    print!("{table}");
+    // The next run empties the guest's folder.
+    let kept = machine.out.with_file_name(&name);
+    fs::rename(machine.out.join(&name), &kept).map_err(|e| format!("{}: {e}", kept.display()))?;
+    say!("all figures are in {}", kept.display());
+    if table.contains("NOT RUN") {
+        return Err("a path that this guest has was not run".into());
+    }
+    if wish.update_docs {
+        let page = workspace.join("docs/performance.md");
+        let text = fs::read_to_string(&page).map_err(|e| format!("{}: {e}", page.display()))?;
+        let text = insert(&text, &format!("cargo lab bench {}", wish.arch), &table)?;
+        fs::write(&page, text).map_err(|e| format!("{}: {e}", page.display()))?;
+    }
+    Ok(0)
+}
