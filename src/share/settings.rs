@@ -201,7 +201,10 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
             _ => Ok(()),
         },
         // EAGAIN: its backlog is full, so somebody listens.
-        Ok(_) | Err(Errno::EAGAIN) => Err(at(Error::new(ErrorKind::Busy, "bind", "a publisher listens there already"))),
+        // EPROTOTYPE: of another kind, so not ours, but somebody's.
+        Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => {
+            Err(at(Error::new(ErrorKind::Busy, "bind", "somebody listens there already")))
+        }
         Err(e) => Err(at(Error::os("connect", e))),
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use framelease::capture::TestPattern;
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
+use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use nix::sys::signal::{kill, Signal};
@@ -265,6 +266,15 @@ fn nv12_through_the_video_meta() {
 }
 
 #[test]
+fn nv12_in_two_memories_through_the_video_meta() {
+    through_gstreamer(b"NM12", "! videoconvert ! video/x-raw,format=I420", |nv12| {
+        let (luma, chroma) = nv12.split_at(64 * 48);
+        let every = |n: usize| chroma.iter().skip(n).step_by(2).copied().collect::<Vec<_>>();
+        [luma, &every(0), &every(1)].concat()
+    });
+}
+
+#[test]
 fn yuyv_through_the_video_meta() {
     through_gstreamer(b"YUYV", "! videoconvert ! video/x-raw,format=UYVY", |yuyv| {
         yuyv.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect()
@@ -344,6 +354,45 @@ fn a_new_format_comes_before_its_first_frame() {
     client.buffer();
     assert_eq!(s.publisher.subscribers().next().unwrap().held, 1);
     assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn a_bitstream_has_its_caps_and_flags() {
+    let mut s = stage(8, UnixfdTerms::hold(4));
+    let layout = |code| Layout::from_strides(FourCc::new(code), Size::new(640, 480), &[0], &[4096]).unwrap();
+    let pool = Pool::new(&Allocator::Memfd, layout(b"H264"), 8).unwrap();
+    s.publisher.announce(pool.buffers()).unwrap();
+    let mut client = Raw::join(&mut s);
+    let caps = client.caps();
+    assert!(caps.starts_with("video/x-h264, stream-format=(string)byte-stream, alignment=(string)au"), "{caps}");
+    let publish = |s: &mut Stage, flags, lost, bytes| {
+        let mut meta = FrameMeta::default();
+        (meta.flags, meta.lost, meta.timestamp_ns) = (flags, lost, 5);
+        meta.payload[0] = Payload { offset_bytes: 16, bytes };
+        let frame = pool.try_acquire().unwrap().freeze(meta);
+        s.publisher.publish(frame, SOON).unwrap();
+    };
+    const DISCONT: u32 = 1 << 6;
+    const CORRUPTED: u32 = 1 << 8;
+    const DELTA_UNIT: u32 = 1 << 13;
+    let key = FrameFlags::KEY | FrameFlags::MONOTONIC;
+    for (flags, lost, expected) in
+        [(key, 0, 0), (FrameFlags::MONOTONIC, 3, DELTA_UNIT | DISCONT), (key | FrameFlags::ERROR, 0, CORRUPTED)]
+    {
+        publish(&mut s, flags, lost, 1000);
+        let (_, payload) = client.buffer();
+        assert_eq!(payload.len(), 56 + 16, "no video meta");
+        assert_eq!((number(&payload, 8), number(&payload, 56), number(&payload, 64)), (5, 1000, 16));
+        assert_eq!(u32::from_ne_bytes(payload[48..52].try_into().unwrap()), expected);
+    }
+    // Of a source with another clock: when it was published.
+    publish(&mut s, FrameFlags::KEY, 0, 1);
+    assert!(number(&client.buffer().1, 8) > 1_000_000);
+    // GStreamer has no name for this one.
+    let pool = Pool::new(&Allocator::Memfd, layout(b"FWHT"), 8).unwrap();
+    s.publisher.announce(pool.buffers()).unwrap();
+    assert_eq!((s.publisher.active(), s.publisher.stats().violations), (0, 0));
+    assert_eq!(client.socket.read(&mut [0; 1]).unwrap(), 0);
 }
 
 #[test]
@@ -477,8 +526,14 @@ fn impossible_settings_are_refused_and_leave_no_file() {
     assert!(folder.file("gst").exists());
     let other = Publisher::builder(folder.file("other")).unixfd(folder.file("gst"), UnixfdTerms::hold(1));
     assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy);
+    let other = Publisher::builder(folder.file("gst"));
+    assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy, "of whatever kind who listens there is");
     drop(first);
     assert!(!folder.socket().exists() && !folder.file("gst").exists());
+    // What a dead one left is replaced.
+    drop(std::os::unix::net::UnixListener::bind(folder.file("gst")).unwrap());
+    assert!(folder.file("gst").exists());
+    bind(UnixfdTerms::hold(1)).unwrap();
 }
 
 #[test]
