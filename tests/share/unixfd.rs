@@ -118,20 +118,19 @@ fn number(payload: &[u8], at: usize) -> u64 {
 
 /// How to start `gst-launch-1.0` with `unixfdsrc`: this machine's, or Debian 13's in the lab's cache, as
 /// `cargo lab rivals` and `cargo lab rival` left it there.
-fn gst() -> Option<Command> {
-    let own = || Command::new("gst-launch-1.0");
+fn gst(folder: &Folder) -> Option<Command> {
     let has = Command::new("gst-inspect-1.0").args(["--exists", "unixfdsrc"]).stderr(Stdio::null()).status();
     if has.is_ok_and(|s| s.success()) {
-        return Some(own());
+        return Some(Command::new("gst-launch-1.0"));
     }
-    let found = cached();
+    let found = cached(folder);
     if found.is_none() {
         let _ = writeln!(std::io::stderr(), "SKIPPED unixfdsrc: neither GStreamer 1.24 nor the lab's cache of it here");
     }
     found
 }
 
-fn cached() -> Option<Command> {
+fn cached(folder: &Folder) -> Option<Command> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = set("FRAMELEASE_LAB_CACHE").or_else(|| {
         let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
@@ -151,7 +150,7 @@ fn cached() -> Option<Command> {
     let loader =
         loader.into_iter().find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ld-linux")))?;
     // These plug-ins alone: others of that folder lack their libraries.
-    let plugins = std::env::temp_dir().join(format!("framelease-gst-{}", std::process::id()));
+    let plugins = folder.file("plugins");
     let _ = fs::create_dir(&plugins);
     for plugin in [convert.with_file_name("libgstcoreelements.so"), convert, unixfd] {
         let _ = std::os::unix::fs::symlink(&plugin, plugins.join(plugin.file_name()?));
@@ -210,8 +209,8 @@ fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
 /// A hundred frames with padded rows through an unchanged `unixfdsrc` into a file: as they lie in memory, and through
 /// an element that finds the pixels by the video meta.
 fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec<u8>) {
-    let Some(gst) = gst() else { return };
     let mut s = stage(12, UnixfdTerms::hold(4).policy(Policy::Block));
+    let Some(gst) = gst(&s.folder) else { return };
     let layout = Layout::aligned(FourCc::new(fourcc), Size::new(64, 48), 256).unwrap();
     s.source = TestPattern::builder(layout.size())
         .layout(layout)
@@ -538,8 +537,8 @@ fn impossible_settings_are_refused_and_leave_no_file() {
 
 #[test]
 fn a_stopped_unixfdsrc_costs_only_its_quota() {
-    let Some(gst) = gst() else { return };
     let mut s = stage(12, UnixfdTerms::hold(3));
+    let Some(gst) = gst(&s.folder) else { return };
     let mut native = s.join(s.subscriber().hold(2));
     let output = s.folder.file("out");
     let mut pipeline = Pipeline::join(&mut s, gst, "! identity", &output);
@@ -571,8 +570,8 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
 
 #[test]
 fn a_publisher_that_goes_ends_the_pipeline() {
-    let Some(gst) = gst() else { return };
     let mut s = stage(8, UnixfdTerms::hold(3));
+    let Some(gst) = gst(&s.folder) else { return };
     let output = s.folder.file("out");
     let mut pipeline = Pipeline::join(&mut s, gst, "! identity", &output);
     s.publish();
