@@ -31,6 +31,7 @@ Usage: publisher [OPTIONS]
   --buffers N         buffers in the pool (default 16)
   --frames N          stop after so many frames (default: on Ctrl-C)
   --lease-ms N        revoke leases that are held longer, and end the connection after twice that time
+  --unixfd PATH       also serve GStreamer's unixfdsrc, at this path (needs the cargo feature unixfd)
   --json              the figures as one JSON object on standard output
   --help              this text
 ";
@@ -44,6 +45,8 @@ fn run() -> Result<()> {
         Wish { device: None, size: Size::new(1280, 720), fourcc: FourCc::new(b"NV12"), fps: 30, buffers: 16 };
     let mut socket: PathBuf = common::default_socket();
     let (mut frames, mut lease_ms, mut json) = (u64::MAX, 0, false);
+    #[cfg(feature = "unixfd")]
+    let mut unixfd = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         use lexopt::prelude::*;
@@ -56,6 +59,8 @@ fn run() -> Result<()> {
             Long("buffers") => wish.buffers = value(&mut parser, "buffers")?,
             Long("frames") => frames = value(&mut parser, "frames")?,
             Long("lease-ms") => lease_ms = value(&mut parser, "lease-ms")?,
+            #[cfg(feature = "unixfd")]
+            Long("unixfd") => unixfd = Some(PathBuf::from(parser.value()?)),
             Long("json") => json = true,
             Long("help") | Short('h') => {
                 print!("{HELP}");
@@ -70,6 +75,10 @@ fn run() -> Result<()> {
     if lease_ms > 0 {
         let lease = Duration::from_millis(lease_ms);
         builder = builder.lease_deadline(lease, lease * 2);
+    }
+    #[cfg(feature = "unixfd")]
+    if let Some(path) = unixfd {
+        builder = builder.unixfd(path, framelease::share::UnixfdTerms::hold(4));
     }
     let mut publisher = builder.bind()?;
     publisher.announce(source.buffers()?)?;

@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
+#[cfg(feature = "unixfd")]
+use super::unixfd::Face;
 use super::wire::{Format, LeaseId, Reason, SlotId, ToPublisher, ToSubscriber, MAX_MESSAGE, MAX_SLOTS};
 use crate::dmabuf::DmaBuf;
-use crate::frame::BufferSet;
+use crate::frame::{BufferSet, Frame, FrameMeta};
 use crate::sys::socket::{self, Block, Credentials, Received};
 
 /// Who is at the other end of a connection, as the kernel saw it at `connect`.
@@ -68,6 +70,9 @@ pub(super) struct Connection {
     failed: u64,
     /// FORMATs sent less RETIREDs received: a peer cannot retire more than it was given.
     unretired: u32,
+    /// It is a GStreamer `unixfdsrc`.
+    #[cfg(feature = "unixfd")]
+    unixfd: Option<Face>,
 }
 
 /// How far the end of the stream is told to a peer.
@@ -95,6 +100,9 @@ pub(super) enum Incoming {
     /// A message of a later version, to be skipped.
     Skipped,
     Message(ToPublisher),
+    /// A `unixfdsrc` gives back the lease of this generation.
+    #[cfg(feature = "unixfd")]
+    Released(u64),
 }
 
 /// What the peer did that ends its connection.
@@ -104,6 +112,9 @@ pub(super) enum Fault {
     Gone,
     /// It broke the protocol.
     Protocol(String),
+    /// Not its fault: its protocol has no word for the source's format.
+    #[cfg(feature = "unixfd")]
+    Unspeakable(String),
 }
 
 impl Connection {
@@ -122,7 +133,15 @@ impl Connection {
             announced: 0,
             acknowledged: 0,
             failed: 0,
+            #[cfg(feature = "unixfd")]
+            unixfd: None,
         }
+    }
+
+    /// From here on GStreamer's protocol is spoken.
+    #[cfg(feature = "unixfd")]
+    pub(super) fn speak_unixfd(&mut self) {
+        self.unixfd = Some(Face::default());
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -130,12 +149,39 @@ impl Connection {
     }
 
     /// Sends a message without descriptors. `Ok(false)`: the peer's queue is full.
-    pub(super) fn send(&self, message: &ToSubscriber) -> Result<bool, Fault> {
+    pub(super) fn send(&mut self, message: &ToSubscriber) -> Result<bool, Fault> {
+        #[cfg(feature = "unixfd")]
+        if let Some(face) = &mut self.unixfd {
+            return face.say(self.socket.as_fd(), message);
+        }
         socket::send(self.socket.as_fd(), message.encode().as_bytes(), &[]).map_err(|_| Fault::Gone)
     }
 
+    /// Sends a frame. `Ok(false)`: the peer's queue is full.
+    pub(super) fn send_frame(&mut self, id: LeaseId, frame: &Frame, meta: FrameMeta) -> Result<bool, Fault> {
+        #[cfg(feature = "unixfd")]
+        if let Some(face) = &mut self.unixfd {
+            return face.send_frame(self.socket.as_fd(), id, frame, &meta);
+        }
+        let _ = frame;
+        self.send(&ToSubscriber::Frame(id, meta))
+    }
+
+    /// Sends what is left of a message that went in part. `Ok(false)`: something still is.
+    pub(super) fn finish(&mut self) -> Result<bool, Fault> {
+        #[cfg(feature = "unixfd")]
+        if let Some(face) = &mut self.unixfd {
+            return face.finish(self.socket.as_fd());
+        }
+        Ok(true)
+    }
+
     /// Reads one message.
-    pub(super) fn receive(&self) -> Result<Incoming, Fault> {
+    pub(super) fn receive(&mut self) -> Result<Incoming, Fault> {
+        #[cfg(feature = "unixfd")]
+        if let Some(face) = &mut self.unixfd {
+            return face.receive(self.socket.as_fd());
+        }
         let mut buffer = [0; MAX_MESSAGE];
         let len = match socket::receive(self.socket.as_fd(), &mut buffer, Block::DontWait) {
             Ok(Received::Message(len)) => len,
@@ -154,6 +200,10 @@ impl Connection {
     /// Tells the peer about the current pool as far as its queue has room: RETIRE of the old one, FORMAT, every
     /// BUFFER. At most one announcement is unanswered at a time.
     pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<Announced, Fault> {
+        #[cfg(feature = "unixfd")]
+        if let Some(face) = &mut self.unixfd {
+            return face.announce(self.socket.as_fd(), pool.buffers.layout());
+        }
         if let Some(old) = self.known.filter(|&old| old != pool.number) {
             if !self.is_answered() {
                 return Ok(Announced::Unanswered);
@@ -197,6 +247,9 @@ impl Connection {
 
     /// Every BUFFER of the pool is sent and answered.
     pub(super) fn is_ready_for(&self, pool: &SharedPool) -> bool {
+        if self.needs_no_announcement() {
+            return true;
+        }
         self.known == Some(pool.number) && self.announced == pool.buffers.slots() && self.is_answered()
     }
 
@@ -220,11 +273,20 @@ impl Connection {
 
     /// Whether the peer has the buffer that a frame is in.
     pub(super) fn has_buffer(&self, id: LeaseId) -> bool {
-        Some(id.pool) == self.known && self.acknowledged & (1 << (id.slot as usize % MAX_SLOTS)) != 0
+        self.needs_no_announcement()
+            || Some(id.pool) == self.known && self.acknowledged & (1 << (id.slot as usize % MAX_SLOTS)) != 0
+    }
+
+    /// Descriptors go with every frame.
+    fn needs_no_announcement(&self) -> bool {
+        #[cfg(feature = "unixfd")]
+        return self.unixfd.is_some();
+        #[cfg(not(feature = "unixfd"))]
+        false
     }
 
     /// Says why, if the queue has room. The caller drops the connection or lets its leases come in.
-    pub(super) fn say_bye(&self, reason: Reason) {
+    pub(super) fn say_bye(&mut self, reason: Reason) {
         let _ = self.send(&ToSubscriber::Bye(reason));
     }
 }

@@ -315,6 +315,13 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
+    /// The lease of a peer that a generation names.
+    #[cfg(feature = "unixfd")]
+    pub(crate) fn lease(&self, peer: usize, generation: u64) -> Option<LeaseId> {
+        let peer = self.peers.get(peer)?.as_ref()?;
+        peer.leases.iter().map(|l| l.id).find(|id| id.generation == generation)
+    }
+
     /// The peer gives a lease back.
     pub(crate) fn release(&mut self, peer: usize, id: LeaseId) -> Result<(), IllegalRelease> {
         let p = self.peers.get_mut(peer).and_then(Option::as_mut).ok_or(IllegalRelease(id))?;

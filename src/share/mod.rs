@@ -12,12 +12,16 @@ mod receive;
 mod serve;
 mod settings;
 mod subscriber;
+#[cfg(feature = "unixfd")]
+mod unixfd;
 mod wire;
 
 pub use connection::PeerInfo;
 pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
 pub use settings::PublisherBuilder;
 pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
+#[cfg(feature = "unixfd")]
+pub use unixfd::UnixfdTerms;
 #[doc(hidden)]
 pub use wire::reads_as_written;
 pub use wire::{Policy, Rate, Reason};

@@ -1,8 +1,7 @@
 //! The publisher: lends frames to other processes by descriptor, once per buffer, and by slot number per frame.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 
 use super::connection::{Connection, Ending, PeerInfo, SharedPool, Stage};
 use super::ledger::Ledger;
-use super::settings::PublisherBuilder;
+use super::settings::{Listener, PublisherBuilder};
 use super::wire::{Reason, MAX_SLOTS};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{BufferSet, Frame};
@@ -21,8 +20,8 @@ use crate::sys;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::socket::MAX_FDS;
 
-/// What an epoll event is about: the listener, the pidfd of a connection, or its socket.
-pub(super) const LISTENER: u64 = u64::MAX;
+/// What an epoll event is about: a listener, the pidfd of a connection, or its socket.
+pub(super) const LISTENER: u64 = 1 << 33;
 pub(super) const PIDFD: u64 = 1 << 32;
 
 /// What [`Publisher::try_publish`] did with a frame.
@@ -86,8 +85,7 @@ pub struct SubscriberStats {
 /// keeps a source that lives on from filling them again: [`Frame::is_valid`] turns false there.
 pub struct Publisher {
     pub(super) settings: PublisherBuilder,
-    pub(super) listener: OwnedFd,
-    inode: u64,
+    pub(super) listeners: Vec<Listener>,
     pub(super) epoll: Epoll,
     pub(super) epoch: u64,
     pub(super) ledger: Ledger<Frame>,
@@ -96,16 +94,14 @@ pub struct Publisher {
     next_pool: u32,
     /// When what could not be done is tried again.
     pub(super) retry_ns: Option<u64>,
-    pub(super) listening: bool,
     pub(super) counts: PublisherStats,
 }
 
 impl Publisher {
-    pub(super) fn new(settings: PublisherBuilder, listener: OwnedFd, inode: u64, epoll: Epoll, epoch: u64) -> Self {
+    pub(super) fn new(settings: PublisherBuilder, listeners: Vec<Listener>, epoll: Epoll, epoch: u64) -> Self {
         Self {
             settings,
-            listener,
-            inode,
+            listeners,
             epoll,
             epoch,
             ledger: Ledger::new(),
@@ -113,7 +109,6 @@ impl Publisher {
             pool: None,
             next_pool: 1,
             retry_ns: None,
-            listening: true,
             counts: PublisherStats::default(),
         }
     }
@@ -246,17 +241,17 @@ impl Publisher {
             Err(Errno::EINTR) => 0,
             Err(e) => return Err(Error::os("epoll_wait", e).on(self.settings.path.display())),
         };
-        let mut accept = false;
+        let mut accept = 0u64;
         for event in &events[..count] {
             match event.data() {
                 // Last: a new connection may take the number of one that the other events are about.
-                LISTENER => accept = true,
+                data if data & LISTENER != 0 => accept |= 1 << (data & !LISTENER),
                 data if data & PIDFD != 0 => self.disconnect((data & !PIDFD) as usize, "its process ended"),
                 data => self.serve(data as usize, event.events()),
             }
         }
-        if accept {
-            self.accept();
+        for listener in (0..self.listeners.len()).filter(|l| accept & (1 << l) != 0) {
+            self.accept(listener);
         }
         self.meet_deadlines();
         Ok(count > 0)
@@ -368,12 +363,8 @@ impl fmt::Debug for Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        for c in self.connections.iter().flatten() {
+        for c in self.connections.iter_mut().flatten() {
             c.say_bye(Reason::Closing);
-        }
-        // Only our own file: a successor may have replaced it.
-        if std::fs::symlink_metadata(&self.settings.path).is_ok_and(|m| m.ino() == self.inode) {
-            let _ = std::fs::remove_file(&self.settings.path);
         }
     }
 }

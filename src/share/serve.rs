@@ -26,16 +26,16 @@ impl Publisher {
         self.retry_ns = Some(self.retry_ns.map_or(at, |t| t.min(at)));
     }
 
-    pub(super) fn accept(&mut self) {
+    pub(super) fn accept(&mut self, listener: usize) {
         loop {
-            match socket::accept(self.listener.as_fd()) {
-                Ok(Some(socket)) => self.greet(socket),
+            match socket::accept(self.listeners[listener].socket.as_fd()) {
+                Ok(Some(socket)) => self.greet(socket, self.listeners[listener].terms),
                 Ok(None) => return,
                 Err(e) => {
                     // Out of descriptors or memory: the listener would stay readable and spin. Listen again later.
                     event!("{}: accept: {e}", self.settings.path.display());
-                    if self.epoll.delete(&self.listener).is_ok() {
-                        self.listening = false;
+                    if self.epoll.delete(&self.listeners[listener].socket).is_ok() {
+                        self.listeners[listener].listening = false;
                     }
                     self.retry_later();
                     return;
@@ -44,11 +44,16 @@ impl Publisher {
         }
     }
 
-    fn greet(&mut self, socket: OwnedFd) {
+    /// `terms`: those of a peer that has no words for them and says no HELLO.
+    fn greet(&mut self, socket: OwnedFd, terms: Option<Terms>) {
         let Ok(credentials) = socket::peer_credentials(socket.as_fd()) else { return };
         let handshake = u64::try_from(self.settings.handshake.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = monotonic_ns().saturating_add(handshake);
         let mut c = Connection::new(socket, credentials, deadline_ns);
+        #[cfg(feature = "unixfd")]
+        if terms.is_some() {
+            c.speak_unixfd();
+        }
         if self.is_full(c.info.uid) {
             self.bury();
         }
@@ -73,6 +78,9 @@ impl Publisher {
             let _ = self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, PIDFD | free as u64));
         }
         self.connections[free] = Some(c);
+        if let Some(terms) = terms {
+            self.admit(free, Ok(terms));
+        }
     }
 
     /// Whether there are as many connections as may be, of all or of this user.
@@ -140,9 +148,11 @@ impl Publisher {
 
     /// Reads and handles one message. `false`: there is none, or the peer is gone.
     fn read_one(&mut self, i: usize) -> bool {
-        let Some(c) = self.connections.get(i).and_then(Option::as_ref) else { return false };
+        let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return false };
         let handled = match c.receive() {
             Ok(Incoming::Message(message)) => self.handle(i, message),
+            #[cfg(feature = "unixfd")]
+            Ok(Incoming::Released(generation)) => self.released(i, generation),
             Ok(Incoming::Skipped) => Ok(()),
             Ok(Incoming::Nothing) => return false,
             Err(fault) => Err(fault),
@@ -161,9 +171,14 @@ impl Publisher {
             Fault::Gone => self.disconnect(i, "it hung up"),
             Fault::Protocol(what) => {
                 self.counts.violations += 1;
-                if let Some(c) = &self.connections[i] {
+                if let Some(c) = &mut self.connections[i] {
                     c.say_bye(Reason::Protocol);
                 }
+                self.disconnect(i, &what);
+            }
+            #[cfg(feature = "unixfd")]
+            Fault::Unspeakable(what) => {
+                self.counts.refused += 1;
                 self.disconnect(i, &what);
             }
         }
@@ -172,7 +187,10 @@ impl Publisher {
     fn handle(&mut self, i: usize, message: ToPublisher) -> std::result::Result<(), Fault> {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return Ok(()) };
         match (message, c.peer) {
-            (ToPublisher::Hello(hello), None) => self.admit(i, hello),
+            (ToPublisher::Hello(hello), None) => {
+                let terms = self.terms_of(hello);
+                self.admit(i, terms);
+            }
             (_, None) => return Err(Fault::Protocol("the first message must be HELLO".into())),
             (ToPublisher::Hello(_), Some(_)) => return Err(Fault::Protocol("a second HELLO".into())),
             (ToPublisher::BufferOk(id), Some(peer)) => self.buffer_answered(i, peer, id, true)?,
@@ -192,21 +210,37 @@ impl Publisher {
         Ok(())
     }
 
+    /// The RELEASE of a `unixfdsrc`.
+    #[cfg(feature = "unixfd")]
+    fn released(&mut self, i: usize, generation: u64) -> std::result::Result<(), Fault> {
+        let Some(peer) = self.connections[i].as_ref().and_then(|c| c.peer) else { return Ok(()) };
+        let unknown = || Fault::Protocol(format!("buffer {generation} is released but not held"));
+        let id = self.ledger.lease(peer, generation).ok_or_else(unknown)?;
+        self.ledger.release(peer, id).map_err(|e| Fault::Protocol(e.to_string()))?;
+        self.let_go(i, peer);
+        Ok(())
+    }
+
     fn buffer_answered(&mut self, i: usize, peer: usize, id: SlotId, ok: bool) -> std::result::Result<(), Fault> {
         let (Some(c), Some(pool)) = (&mut self.connections[i], &self.pool) else { return Ok(()) };
         if !c.answered(id, ok)? || !matches!(c.stage, Stage::Announcing { .. }) {
             return Ok(());
         }
         if c.is_ready_for(pool) {
-            c.stage = Stage::Active;
-            self.ledger.activate(peer);
-            self.flush(i);
-            self.set_interest(i);
+            self.activate(i, peer);
         } else {
             // Another pool has come meanwhile.
             self.announce_to(i);
         }
         Ok(())
+    }
+
+    fn activate(&mut self, i: usize, peer: usize) {
+        let Some(c) = &mut self.connections[i] else { return };
+        c.stage = Stage::Active;
+        self.ledger.activate(peer);
+        self.flush(i);
+        self.set_interest(i);
     }
 
     /// An expelled peer stays only for its leases.
@@ -217,19 +251,27 @@ impl Publisher {
         }
     }
 
-    fn admit(&mut self, i: usize, hello: Hello) {
-        let terms = Terms { hold: u32::from(hello.hold), policy: hello.policy, rate: hello.rate };
-        let members = self.connections.iter().flatten().filter(|c| c.peer.is_some()).count();
-        let admitted = if !(hello.version_min..=hello.version_max).contains(&VERSION) {
+    /// What a HELLO asks for, if it may.
+    fn terms_of(&self, hello: Hello) -> std::result::Result<Terms, Reason> {
+        if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             Err(Reason::Version)
-        } else if members >= self.settings.max_subscribers || hello.hold > self.settings.max_hold {
+        } else if hello.hold > self.settings.max_hold {
             Err(Reason::Denied)
         } else {
-            self.ledger.admit(terms).ok_or(Reason::Capacity)
+            Ok(Terms { hold: u32::from(hello.hold), policy: hello.policy, rate: hello.rate })
+        }
+    }
+
+    fn admit(&mut self, i: usize, terms: std::result::Result<Terms, Reason>) {
+        let members = self.connections.iter().flatten().filter(|c| c.peer.is_some()).count();
+        let admitted = match terms {
+            Ok(_) if members >= self.settings.max_subscribers => Err(Reason::Denied),
+            Ok(terms) => self.ledger.admit(terms).map(|peer| (peer, terms)).ok_or(Reason::Capacity),
+            Err(reason) => Err(reason),
         };
         let Some(c) = &mut self.connections[i] else { return };
         match admitted {
-            Ok(peer) => {
+            Ok((peer, terms)) => {
                 event!("{}: subscriber {:?}, {terms:?}", self.settings.path.display(), c.info);
                 self.counts.admitted += 1;
                 c.peer = Some(peer);
@@ -263,10 +305,12 @@ impl Publisher {
         if let (true, Stage::Announcing { deadline_ns: deadline @ None }) = (first, &mut c.stage) {
             *deadline = Some(monotonic_ns().saturating_add(answer_ns));
         }
-        match c.announce(pool) {
-            Ok(Announced::All | Announced::Unanswered) => self.set_interest(i),
-            Ok(Announced::Full) => self.retry_later(),
-            Err(fault) => self.fail(i, fault),
+        match (c.announce(pool), c.peer) {
+            // Who gets descriptors with every frame owes no answer.
+            (Ok(Announced::All), Some(peer)) if c.is_ready_for(pool) => self.activate(i, peer),
+            (Ok(Announced::All | Announced::Unanswered), _) => self.set_interest(i),
+            (Ok(Announced::Full), _) => self.retry_later(),
+            (Err(fault), _) => self.fail(i, fault),
         }
     }
 
@@ -275,7 +319,19 @@ impl Publisher {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return 0 };
         let (Some(peer), Stage::Active) = (c.peer, c.stage) else { return 0 };
         let mut sent = 0;
-        while let Some((id, frame, dropped)) = self.ledger.next_for(peer) {
+        loop {
+            match c.finish() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.retry_later();
+                    return sent;
+                }
+                Err(fault) => {
+                    self.fail(i, fault);
+                    return sent;
+                }
+            }
+            let Some((id, frame, dropped)) = self.ledger.next_for(peer) else { break };
             let now = monotonic_ns();
             let mut meta = *frame.meta();
             (meta.published_ns, meta.dropped) = (now, dropped);
@@ -283,7 +339,7 @@ impl Publisher {
                 self.ledger.not_sent(peer);
                 continue;
             }
-            match c.send(&ToSubscriber::Frame(id, meta)) {
+            match c.send_frame(id, frame, meta) {
                 Ok(true) => self.ledger.sent(peer, now),
                 Ok(false) => self.ledger.not_sent(peer),
                 Err(fault) => {
@@ -351,7 +407,7 @@ impl Publisher {
             self.retry_ns = None;
         }
         for i in 0..self.connections.len() {
-            let Some(c) = &self.connections[i] else { continue };
+            let Some(c) = &mut self.connections[i] else { continue };
             match c.stage {
                 Stage::Greeting { deadline_ns } | Stage::Announcing { deadline_ns: Some(deadline_ns) }
                     if deadline_ns <= now =>
@@ -365,11 +421,14 @@ impl Publisher {
                 _ => {}
             }
         }
-        if retry && !self.listening {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER);
-            self.listening = self.epoll.add(&self.listener, event).is_ok();
-            if !self.listening {
-                self.retry_later();
+        for i in (0..self.listeners.len()).filter(|_| retry) {
+            let listener = &mut self.listeners[i];
+            if !listener.listening {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | i as u64);
+                listener.listening = self.epoll.add(&listener.socket, event).is_ok();
+                if !listener.listening {
+                    self.retry_later();
+                }
             }
         }
         if self.settings.lease.is_some() {
@@ -387,7 +446,7 @@ impl Publisher {
             if self.ledger.oldest_lease(false).map(|l| (l.0, l.1)) != Some((peer, id)) {
                 continue;
             }
-            let Some(c) = &self.connections[i] else { continue };
+            let Some(c) = &mut self.connections[i] else { continue };
             if c.send(&ToSubscriber::Revoke(id)) == Ok(false) {
                 self.retry_later();
                 break;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,12 +11,14 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::connection::PeerInfo;
-use super::ledger::MAX_PEERS;
+use super::ledger::{Terms, MAX_PEERS};
 use super::publisher::{Publisher, LISTENER};
+#[cfg(feature = "unixfd")]
+use super::unixfd::UnixfdTerms;
 use super::wire::MAX_SLOTS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::clock::monotonic_ns;
-use crate::sys::socket;
+use crate::sys::socket::{self, Carries};
 
 type AcceptHook = Box<dyn FnMut(&PeerInfo) -> bool + Send>;
 
@@ -31,6 +34,28 @@ pub struct PublisherBuilder {
     /// When a lease is revoked, and when its holder is expelled.
     pub(super) lease: Option<(Duration, Duration)>,
     pub(super) accept: Option<AcceptHook>,
+    #[cfg(feature = "unixfd")]
+    unixfd: Vec<(PathBuf, UnixfdTerms)>,
+}
+
+/// A socket that subscribers connect to. Dropped, it removes its file.
+pub(super) struct Listener {
+    path: PathBuf,
+    inode: u64,
+    pub(super) socket: OwnedFd,
+    /// It is watched: not so while there is no room for another connection's descriptor.
+    pub(super) listening: bool,
+    /// Who comes here is a `unixfdsrc`, which cannot say what it wants.
+    pub(super) terms: Option<Terms>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Only our own file: a successor may have replaced it.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl PublisherBuilder {
@@ -45,7 +70,20 @@ impl PublisherBuilder {
             handshake: Duration::from_secs(1),
             lease: None,
             accept: None,
+            #[cfg(feature = "unixfd")]
+            unixfd: Vec::new(),
         }
+    }
+
+    /// Listens at another path for GStreamer's `unixfdsrc` (1.24 and later), unchanged: each that connects is a
+    /// subscriber on these terms. Limits, quotas, deadlines, the accept hook and the file's mode are as for all others;
+    /// [`max_hold`](Self::max_hold) is not for it. Up to 8 paths, each with terms of its own.
+    ///
+    /// See `docs/interop.md` for what GStreamer is told and what it cannot be told.
+    #[cfg(feature = "unixfd")]
+    pub fn unixfd(mut self, path: impl AsRef<Path>, terms: UnixfdTerms) -> Self {
+        self.unixfd.push((path.as_ref().to_owned(), terms));
+        self
     }
 
     /// Permissions of the socket file, less the umask. Default 0o660; the directory's permissions count as well.
@@ -103,20 +141,39 @@ impl PublisherBuilder {
     ///
     /// # Errors
     /// `Busy` if a live publisher listens there, `WrongFile` if the path is no socket, and what the kernel reports
-    /// (`PermissionDenied`, `NotFound`), naming the path.
+    /// (`PermissionDenied`, `NotFound`), naming the path. With feature `unixfd`, `InvalidArgument` for impossible terms.
     pub fn bind(self) -> Result<Publisher> {
+        #[allow(unused_mut)]
+        let mut listeners = vec![Listener::bind(&self.path, Carries::Messages, self.mode, None)?];
+        #[cfg(feature = "unixfd")]
+        for (path, terms) in &self.unixfd {
+            if listeners.len() > 8 {
+                return Err(Error::new(ErrorKind::InvalidArgument, "bind", "more than 8 paths").on(path.display()));
+            }
+            let terms = terms.check().map_err(|e| e.on(path.display()))?;
+            listeners.push(Listener::bind(path, Carries::Bytes, self.mode, Some(terms))?);
+        }
         let at = |op| {
             let path = self.path.display().to_string();
             move |e| Error::os(op, e).on(path)
         };
-        // Held until the socket listens, so that of two publishers that start at once one sees the other.
-        let _lock = lock_folder(&self.path)?;
-        remove_stale(&self.path)?;
-        let listener = socket::listen(&self.path, self.mode, 64).map_err(at("bind"))?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
-        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(at("epoll_ctl"))?;
-        let inode = std::fs::symlink_metadata(&self.path).map(|m| m.ino()).unwrap_or(0);
-        Ok(Publisher::new(self, listener, inode, epoll, random_epoch()))
+        for (i, listener) in listeners.iter().enumerate() {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | i as u64);
+            epoll.add(&listener.socket, event).map_err(at("epoll_ctl"))?;
+        }
+        Ok(Publisher::new(self, listeners, epoll, random_epoch()))
+    }
+}
+
+impl Listener {
+    fn bind(path: &Path, carries: Carries, mode: u32, terms: Option<Terms>) -> Result<Self> {
+        // Held until the socket listens, so that of two publishers that start at once one sees the other.
+        let _lock = lock_folder(path)?;
+        remove_stale(path, carries)?;
+        let socket = socket::listen(path, carries, mode, 64).map_err(|e| Error::os("bind", e).on(path.display()))?;
+        let inode = std::fs::symlink_metadata(path).map(|m| m.ino()).unwrap_or(0);
+        Ok(Self { path: path.to_owned(), inode, socket, listening: true, terms })
     }
 }
 
@@ -127,7 +184,7 @@ impl fmt::Debug for PublisherBuilder {
 }
 
 /// Removes the socket of a publisher that is dead: nobody accepts there any more.
-fn remove_stale(path: &Path) -> Result<()> {
+fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let at = |e: Error| e.on(path.display());
     match std::fs::symlink_metadata(path) {
@@ -138,13 +195,16 @@ fn remove_stale(path: &Path) -> Result<()> {
         }
         Ok(_) => {}
     }
-    match socket::connect(path) {
+    match socket::connect(path, carries) {
         Err(Errno::ECONNREFUSED) => match std::fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(Error::io("unlink", &e))),
             _ => Ok(()),
         },
         // EAGAIN: its backlog is full, so somebody listens.
-        Ok(_) | Err(Errno::EAGAIN) => Err(at(Error::new(ErrorKind::Busy, "bind", "a publisher listens there already"))),
+        // EPROTOTYPE: of another kind, so not ours, but somebody's.
+        Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => {
+            Err(at(Error::new(ErrorKind::Busy, "bind", "somebody listens there already")))
+        }
         Err(e) => Err(at(Error::os("connect", e))),
     }
 }

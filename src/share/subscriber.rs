@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::frame::{BufferSet, Frame, Histogram};
 use crate::sys;
-use crate::sys::socket::{self, Block, FdInbox};
+use crate::sys::socket::{self, Block, Carries, FdInbox};
 
 /// The first pause before a reconnect; each further one is twice as long, up to [`RECONNECT_MAX`].
 pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(10);
@@ -329,7 +329,7 @@ impl Subscriber {
 
     /// Connects and says HELLO. While it fails, the pauses grow.
     fn open(&mut self) -> Result<()> {
-        let opened = socket::connect(&self.settings.path);
+        let opened = socket::connect(&self.settings.path, Carries::Messages);
         self.state = State::Down { next: Instant::now() + self.pause };
         self.pause = (self.pause * 2).min(RECONNECT_MAX);
         let link = match opened {

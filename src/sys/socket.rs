@@ -1,4 +1,4 @@
-//! `AF_UNIX` SOCK_SEQPACKET sockets with descriptors as ancillary data, without allocation.
+//! `AF_UNIX` sockets with descriptors as ancillary data, without allocation.
 
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -30,10 +30,20 @@ pub(crate) struct Credentials {
     pub(crate) gid: u32,
 }
 
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Messages: `SOCK_SEQPACKET`.
+    Messages,
+    /// Bytes: `SOCK_STREAM`.
+    #[cfg(feature = "unixfd")]
+    Bytes,
+}
+
 /// What a receive brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// One message of this many bytes.
+    /// One message of this many bytes; of a stream, as many as were there.
     Message(usize),
     /// One message of this many bytes with descriptors that did not all arrive: none is kept.
     FdsLost(usize),
@@ -49,8 +59,13 @@ fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
     Errno::result(result)
 }
 
-fn socket() -> Result<OwnedFd, Errno> {
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+fn socket(carries: Carries) -> Result<OwnedFd, Errno> {
+    let kind = match carries {
+        Carries::Messages => libc::SOCK_SEQPACKET,
+        #[cfg(feature = "unixfd")]
+        Carries::Bytes => libc::SOCK_STREAM,
+    };
+    let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; a new descriptor belongs to the caller alone.
     let fd = retry(|| check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }))?;
     // SAFETY: just created, owned by nobody else.
@@ -79,9 +94,9 @@ pub(crate) fn try_lock(file: &std::fs::File) -> Result<(), Errno> {
 }
 
 /// Binds and listens. The socket file gets `mode` less the umask.
-pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
+pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
-    let fd = socket()?;
+    let fd = socket(carries)?;
     set_flags(&fd, libc::O_NONBLOCK)?;
     // SAFETY: plain descriptor calls; `addr` is an initialised sockaddr_un of which `len` bytes are valid.
     unsafe {
@@ -94,9 +109,9 @@ pub(crate) fn listen(path: &Path, mode: u32, backlog: i32) -> Result<OwnedFd, Er
 
 /// Connects without waiting. EAGAIN: the listener's backlog is full. The socket then blocks unless a call asks
 /// otherwise.
-pub(crate) fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+pub(crate) fn connect(path: &Path, carries: Carries) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
-    let fd = socket()?;
+    let fd = socket(carries)?;
     set_flags(&fd, libc::O_NONBLOCK)?;
     // SAFETY: `addr` is an initialised sockaddr_un of which `len` bytes are valid.
     retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len) }))?;
@@ -121,6 +136,11 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno>
 /// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: nothing
 /// was sent, the peer's queue is full or (ETOOMANYREFS) this user has too many descriptors under way.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
+    send_some(fd, bytes, fds).map(|sent| sent.is_some())
+}
+
+/// As [`send`], on a stream too: how many bytes went, the descriptors with the first of them.
+pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Option<usize>, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     if fds.is_empty() {
         let (data, len) = (bytes.as_ptr().cast(), bytes.len());
@@ -154,12 +174,19 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> 
     sent(retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })))
 }
 
-fn sent(result: Result<libc::ssize_t, Errno>) -> Result<bool, Errno> {
+fn sent(result: Result<libc::ssize_t, Errno>) -> Result<Option<usize>, Errno> {
     match result {
-        Ok(_) => Ok(true),
-        Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => Ok(false),
+        Ok(len) => Ok(Some(len as usize)),
+        Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::ETOOMANYREFS) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Says that nothing more will be sent; the peer may still send.
+#[cfg(feature = "unixfd")]
+pub(crate) fn end_sending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })).map(drop)
 }
 
 /// Whether a receive may wait (for as long as [`set_receive_timeout`] allows).

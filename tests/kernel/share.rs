@@ -413,3 +413,37 @@ fn udmabufs_say_that_peers_can_write_them() {
         let _ = std::fs::remove_dir_all(folder);
     });
 }
+
+#[test]
+#[cfg(feature = "unixfd")]
+fn a_unixfdsrc_is_told_that_a_dma_buf_is_one() {
+    use std::io::Read;
+
+    if needed_path("udmabuf", "/dev/udmabuf").is_none() {
+        return;
+    }
+    leaving_nothing(|| {
+        let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().start().unwrap();
+        assert_eq!(source.buffers().memory(0)[0].kind(), MemoryKind::DmaBuf);
+        let folder = std::env::temp_dir().join(format!("framelease-unixfd-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("gst");
+        let terms = framelease::share::UnixfdTerms::hold(1);
+        let mut publisher = Publisher::builder(folder.join("socket")).unixfd(&path, terms).bind().unwrap();
+        publisher.announce(source.buffers()).unwrap();
+        let mut client = std::os::unix::net::UnixStream::connect(path).unwrap();
+        publisher.wait(SOON).unwrap();
+        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+        // CAPS, NEW_BUFFER. Without room for its descriptor the kernel closes that.
+        for expected in [2u8, 0] {
+            let mut header = [0; 8];
+            client.read_exact(&mut header).unwrap();
+            assert_eq!(header[0], expected);
+            let mut payload = vec![0; u32::from_ne_bytes(header[4..].try_into().unwrap()) as usize];
+            client.read_exact(&mut payload).unwrap();
+            assert!(expected == 2 || payload[52..54] == [1, 1], "of type dma-buf, one memory");
+        }
+        drop(publisher);
+        let _ = std::fs::remove_dir_all(folder);
+    });
+}

@@ -7,3 +7,5 @@ mod processes;
 mod raw;
 mod regressions;
 mod support;
+#[cfg(feature = "unixfd")]
+mod unixfd;

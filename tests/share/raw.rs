@@ -81,7 +81,7 @@ impl Raw {
 }
 
 #[allow(unsafe_code)]
-fn own(fd: RawFd) -> OwnedFd {
+pub fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: recvmsg has just installed this descriptor for us alone.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

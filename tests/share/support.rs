@@ -25,7 +25,11 @@ impl Folder {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.0.join("socket")
+        self.file("socket")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 }
 
@@ -58,9 +62,14 @@ impl Stage {
     }
 
     pub fn with(buffers: usize, settings: impl FnOnce(PublisherBuilder) -> PublisherBuilder) -> Self {
+        Self::in_folder(buffers, |_, b| settings(b))
+    }
+
+    /// [`Stage::with`], for settings that name another file of the folder.
+    pub fn in_folder(buffers: usize, settings: impl FnOnce(&Folder, PublisherBuilder) -> PublisherBuilder) -> Self {
         let folder = Folder::new();
         let source = source(buffers);
-        let mut publisher = settings(Publisher::builder(folder.socket())).bind().unwrap();
+        let mut publisher = settings(&folder, Publisher::builder(folder.socket())).bind().unwrap();
         publisher.announce(source.buffers()).unwrap();
         Self { publisher, source, folder }
     }
