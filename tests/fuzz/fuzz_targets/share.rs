@@ -111,8 +111,16 @@ fn publisher(steps: &mut Steps<'_>) {
     let mut publisher = Publisher::builder(&path).bind().expect("a free path");
     publisher.announce(sources[0].buffers()).expect("buffers");
     let mut peers: [Option<Peer>; 4] = Default::default();
+    let mut backlog = 0;
     while let Some(step) = steps.next() {
         let peer = &mut peers[usize::from(step >> 4) % 4];
+        if step & 15 < 2 {
+            // A full backlog makes the next `connect` wait, and here nobody else would make room.
+            backlog += 1;
+            if backlog % 60 == 0 {
+                publisher.dispatch().expect("no peer breaks a publisher");
+            }
+        }
         match (step & 15, peer) {
             (0, peer) => {
                 let raw = Raw::connect(&path);

@@ -24,6 +24,23 @@ const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
+/// vkms of Linux 6.12 can stop a machine of two processors for good: whoever disables vblanks holds DRM's lock and waits for the
+/// timer's function on the other processor, which waits for that lock. As DRM's own vblank timer does since: the function ends
+/// by itself. Old and new text of one file.
+const VKMS_FILE: &str = "vkms_crtc.c";
+const VKMS_REPAIR: [(&str, &str); 4] = [
+    (
+        "\thrtimer_cancel(&out->vblank_hrtimer);",
+        "\tWRITE_ONCE(out->period_ns, 0);\n\thrtimer_try_to_cancel(&out->vblank_hrtimer);",
+    ),
+    ("\thrtimer_init(&out->vblank_hrtimer", "\tif (!out->vblank_hrtimer.function)\n\t\thrtimer_init(&out->vblank_hrtimer"),
+    (
+        "\tfence_cookie = dma_fence_begin_signalling();",
+        "\tif (!READ_ONCE(output->period_ns))\n\t\treturn HRTIMER_NORESTART;\n\tfence_cookie = dma_fence_begin_signalling();",
+    ),
+    ("\treturn HRTIMER_RESTART;", "\treturn READ_ONCE(output->period_ns) ? HRTIMER_RESTART : HRTIMER_NORESTART;"),
+];
+
 const SOURCE_STEP: &str = "source";
 
 pub struct Kernel {
@@ -60,7 +77,7 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     let source = cache.step(SOURCE_STEP, &version, |dir| unpack_source(apt()?, dir))?;
     let debian = cache.step(&kernel_step, &release, |dir| unpack_kernel(apt()?, &version, arch, dir))?;
     let own = own_modules(&lab.join("modules"))?;
-    let mut key = format!("{release} {}", debian.display());
+    let mut key = format!("{release} {} {}", debian.display(), hash(format!("{VKMS_REPAIR:?}").as_bytes()));
     for (name, folder) in &own {
         key.push_str(&format!("\n{name} {}", hash_folder(folder)?));
     }
@@ -182,6 +199,17 @@ fn hash_folder(folder: &Path) -> Res<String> {
     Ok(hash(&all))
 }
 
+/// Replaces what is there exactly once, or leaves a file that is another one by now as it is.
+fn repair(file: &Path, changes: &[(&str, &str)]) -> Res<()> {
+    let mut text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    if changes.iter().any(|(old, _)| text.matches(old).count() != 1) {
+        say!("note: {} is not what it was and stays as it is", file.display());
+        return Ok(());
+    }
+    changes.iter().for_each(|(old, new)| text = text.replace(old, new));
+    write(file, &text)
+}
+
 fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String, PathBuf)], dir: &Path) -> Res<()> {
     let compiler = compiler(arch)?;
     let headers = debian.join("usr/src").join(format!("linux-headers-{release}"));
@@ -196,6 +224,9 @@ fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String
         }
         let from = source.join(place);
         copy_files(&from, &tree.join(name))?;
+        if name == "vkms" {
+            repair(&tree.join(name).join(VKMS_FILE), &VKMS_REPAIR)?;
+        }
         if !kbuild.is_empty() {
             write(&tree.join(name).join("Kbuild"), kbuild)?;
         }
