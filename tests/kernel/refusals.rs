@@ -21,6 +21,8 @@ use crate::ioctls::{self, Fault};
 
 const WAIT: Duration = Duration::from_secs(2);
 const TINY: Size = Size::new(64, 48);
+/// What a life comes to that waited for nothing.
+const NOTHING: usize = usize::MAX;
 const ANSWERS: [Errno; 5] = [Errno::EINTR, Errno::ENODEV, Errno::EINVAL, Errno::ENOMEM, Errno::EBUSY];
 
 /// Does the same again and again, each time with another ioctl refused: the first of its number, and the last.
@@ -40,7 +42,9 @@ fn refuse(name: &str, node: &Path, life: impl Fn() -> Result<usize>) {
                     failed += usize::from(done.is_err());
                     let is_well = match &done {
                         // Something that is not needed was refused, or was asked again.
-                        Ok(got) => *got == whole,
+                        Ok(got) if *got == whole => true,
+                        // A device that is gone wakes who waits for it; this one only refuses.
+                        Ok(got) => *got == NOTHING && errno == Errno::ENODEV,
                         Err(e) if errno == Errno::EINTR => {
                             wrong.push(format!("a call that may be repeated: {what}"));
                             e.errno().is_some()
@@ -117,7 +121,7 @@ fn an_encoder_whose_driver_refuses() {
                 match encoder.packet(WAIT)? {
                     Some(Encoded::Packet(_)) => packets += 1,
                     Some(_) => return Ok(packets),
-                    None => panic!("nothing within {WAIT:?}"),
+                    None => return Ok(NOTHING),
                 }
             }
         })();
