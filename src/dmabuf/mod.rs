@@ -33,8 +33,21 @@ pub use fence::{Access, SyncFile};
 pub enum MemoryKind {
     /// A dma-buf: devices can import it.
     DmaBuf,
-    /// A memfd sealed against shrinking: processes can map it, devices cannot import it.
+    /// A memfd sealed against shrinking: processes can map it, devices cannot import it. (One that cannot be sealed is
+    /// taken from a `unixfdsink` alone, on demand.)
     Memfd,
+}
+
+/// What becomes of a memfd that may shrink, and so take the memory from under a reader (SIGBUS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shrinkable {
+    Refused,
+    /// It is sealed by us; refused if its maker forbids that.
+    #[cfg(feature = "unixfd")]
+    Sealed,
+    /// It is sealed by us, or taken as it is.
+    #[cfg(feature = "unixfd")]
+    Taken,
 }
 
 /// The kernel's identity of a buffer: equal for two descriptors exactly if they name the same memory.
@@ -76,6 +89,17 @@ struct Inner {
     users: access::Users,
 }
 
+impl BufferId {
+    /// Of an open descriptor. One system call.
+    pub(crate) fn of(fd: &OwnedFd) -> Result<Self> {
+        sys::calls::tick();
+        let stat = nix::sys::stat::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+        // st_dev and st_ino differ in width between targets.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        Ok(Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
+    }
+}
+
 impl DmaBuf {
     /// Takes a descriptor from elsewhere (an export, a peer, another library) after checking what it is.
     ///
@@ -85,13 +109,17 @@ impl DmaBuf {
     /// `WrongFile` if it is neither a dma-buf nor a memfd that is sealed against shrinking (whose memory could vanish
     /// under a reader), or if its size cannot be told.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::take(fd, Shrinkable::Refused)
+    }
+
+    /// [`DmaBuf::from_fd`] for one who may take what is not sealed.
+    pub(crate) fn take(fd: OwnedFd, shrinkable: Shrinkable) -> Result<Self> {
         let os = |op| move |e| Error::os(op, e);
-        let stat = nix::sys::stat::fstat(&fd).map_err(os("fstat"))?;
-        sys::calls::tick();
+        let id = BufferId::of(&fd)?;
         let kind = if sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(os("fstatfs"))? {
             MemoryKind::DmaBuf
         } else {
-            check_seals(&fd)?;
+            check_seals(&fd, shrinkable)?;
             MemoryKind::Memfd
         };
         let size = lseek(&fd, 0, Whence::SeekEnd).map_err(os("lseek"))?;
@@ -103,9 +131,6 @@ impl DmaBuf {
         if size_bytes == 0 {
             return Err(Error::new(ErrorKind::WrongFile, "lseek", "the buffer has no size"));
         }
-        // st_dev and st_ino differ in width between targets.
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-        let id = BufferId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 };
         Ok(Self(Arc::new(Inner {
             fd,
             id,
@@ -211,7 +236,7 @@ impl DmaBuf {
     }
 }
 
-fn check_seals(fd: &OwnedFd) -> Result<()> {
+fn check_seals(fd: &OwnedFd, shrinkable: Shrinkable) -> Result<()> {
     sys::calls::tick();
     let seals = match fcntl(fd, FcntlArg::F_GET_SEALS) {
         Ok(bits) => SealFlag::from_bits_truncate(bits),
@@ -223,6 +248,20 @@ fn check_seals(fd: &OwnedFd) -> Result<()> {
     if seals.contains(SealFlag::F_SEAL_SHRINK) {
         return Ok(());
     }
+    #[cfg(feature = "unixfd")]
+    if shrinkable != Shrinkable::Refused {
+        sys::calls::tick();
+        let sealed = fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK));
+        return match sealed {
+            Err(e) if shrinkable == Shrinkable::Sealed => Err(Error::new(
+                ErrorKind::WrongFile,
+                "F_ADD_SEALS",
+                format!("the memfd may shrink under a reader, and cannot be sealed against it: {}", e.desc()),
+            )),
+            _ => Ok(()),
+        };
+    }
+    let _ = shrinkable;
     Err(Error::new(ErrorKind::WrongFile, "F_GET_SEALS", "the memfd is not sealed against shrinking"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::slots::Slots;
 use super::FrameMut;
@@ -55,7 +55,8 @@ pub(super) struct Shared {
     layout: Layout,
     cpu_reads: CpuReads,
     pub(super) slots: Slots,
-    memory: Box<[Box<[DmaBuf]>]>,
+    /// The first so many slots have memory: all, but of a pool that is still to meet its buffers.
+    memory: Box<[OnceLock<Box<[DmaBuf]>>]>,
     pub(super) home: Box<dyn Home>,
 }
 
@@ -94,11 +95,32 @@ impl BufferSet {
 
     /// A new generation: `memory[slot][memory plane]`. Every slot begins at home.
     pub(crate) fn new(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>, home: Box<dyn Home>) -> Self {
+        let memory = memory.into_iter().map(|planes| OnceLock::from(planes.into_boxed_slice())).collect();
+        Self::of(layout, cpu_reads, memory, home)
+    }
+
+    /// A new generation whose slots get their memory one after the other, by [`BufferSet::fill`].
+    #[cfg(feature = "unixfd")]
+    pub(crate) fn empty(layout: Layout, cpu_reads: CpuReads, slots: usize, home: Box<dyn Home>) -> Self {
+        Self::of(layout, cpu_reads, (0..slots).map(|_| OnceLock::new()).collect(), home)
+    }
+
+    fn of(layout: Layout, cpu_reads: CpuReads, memory: Box<[OnceLock<Box<[DmaBuf]>>]>, home: Box<dyn Home>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = PoolId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let slots = Slots::new(memory.len());
-        let memory = memory.into_iter().map(Vec::into_boxed_slice).collect();
-        Self(Arc::new(Shared { id, layout, cpu_reads, slots, memory, home }))
+        Self(Arc::new(Shared { id, layout, cpu_reads, slots: Slots::new(memory.len()), memory, home }))
+    }
+
+    /// Gives the first slot that has none its memory, for good. `None` if all have.
+    #[cfg(feature = "unixfd")]
+    pub(crate) fn fill(&self, memory: Box<[DmaBuf]>) -> Option<usize> {
+        let slot = self.filled();
+        self.0.memory.get(slot)?.set(memory).ok().map(|()| slot)
+    }
+
+    /// Slots that have memory: the first so many. Frames are of those alone.
+    pub(crate) fn filled(&self) -> usize {
+        self.0.memory.iter().take_while(|m| m.get().is_some()).count()
     }
 
     /// Begins the lease of a slot that its producer has just got back. `None` if it is lent already.
@@ -131,9 +153,10 @@ impl BufferSet {
         self.0.slots.held()
     }
 
-    /// The buffers of a slot, one per memory plane. Empty if there is no such slot.
+    /// The buffers of a slot, one per memory plane. Empty if there is no such slot, or it has no memory yet: GStreamer's
+    /// `unixfdsink` does not tell its buffers before their first frame (`share::UnixfdSubscriber`).
     pub fn memory(&self, slot: usize) -> &[DmaBuf] {
-        self.0.memory.get(slot).map_or(&[], |planes| planes)
+        self.0.memory.get(slot).and_then(OnceLock::get).map_or(&[], |planes| planes)
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) enum Stage {
 pub(super) struct SharedPool {
     pub(super) number: u32,
     pub(super) buffers: BufferSet,
+    /// Slots that have memory, and are announced.
+    pub(super) filled: usize,
 }
 
 impl SharedPool {
@@ -221,7 +223,7 @@ impl Connection {
             self.unretired += 1;
             (self.announced, self.acknowledged, self.failed) = (0, 0, 0);
         }
-        while self.announced < pool.buffers.slots() {
+        while self.announced < pool.filled {
             let memory = pool.buffers.memory(self.announced);
             let mut fds = [self.socket.as_fd(); socket::MAX_FDS];
             for (fd, buffer) in fds.iter_mut().zip(memory) {
@@ -250,7 +252,7 @@ impl Connection {
         if self.needs_no_announcement() {
             return true;
         }
-        self.known == Some(pool.number) && self.announced == pool.buffers.slots() && self.is_answered()
+        self.known == Some(pool.number) && self.announced == pool.filled && self.is_answered()
     }
 
     /// Notes the answer to a BUFFER. `Ok(true)` when none is owed any more.
@@ -295,7 +297,7 @@ fn format(pool: &SharedPool) -> Format {
     let buffers = &pool.buffers;
     Format {
         pool: pool.number,
-        slots: buffers.slots() as u16,
+        slots: pool.filled as u16,
         cpu_reads: buffers.cpu_reads(),
         writable: pool.is_writable(),
         layout: *buffers.layout(),

@@ -21,7 +21,7 @@ pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
 pub use settings::PublisherBuilder;
 pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
 #[cfg(feature = "unixfd")]
-pub use unixfd::UnixfdTerms;
+pub use unixfd::{UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms};
 #[doc(hidden)]
 pub use wire::reads_as_written;
 pub use wire::{Policy, Rate, Reason};

@@ -126,10 +126,11 @@ impl Publisher {
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.
     pub fn announce(&mut self, buffers: &BufferSet) -> Result<()> {
-        if self.pool.as_ref().is_some_and(|p| p.buffers.id() == buffers.id()) {
+        let filled = buffers.filled();
+        if filled == 0 || self.pool.as_ref().is_some_and(|p| p.buffers.id() == buffers.id() && p.filled == filled) {
             return Ok(());
         }
-        let (slots, planes) = (buffers.slots(), buffers.memory(0).len());
+        let (slots, planes) = (buffers.slots(), buffers.layout().memory_bytes().len());
         if !(1..=MAX_SLOTS).contains(&slots) || !(1..=MAX_FDS).contains(&planes) {
             let text =
                 format!("{slots} slots of {planes} memory planes; at most {MAX_SLOTS} of {MAX_FDS} can be shared");
@@ -137,7 +138,7 @@ impl Publisher {
         }
         let number = self.next_pool;
         self.next_pool += 1;
-        self.pool = Some(SharedPool { number, buffers: buffers.clone() });
+        self.pool = Some(SharedPool { number, buffers: buffers.clone(), filled });
         event!("{}: pool {number}: {buffers:?}", self.settings.path.display());
         let evicted = self.ledger.set_pool(number, slots, self.settings.reserve);
         for i in 0..self.connections.len() {

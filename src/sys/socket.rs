@@ -189,6 +189,13 @@ pub(crate) fn end_sending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })).map(drop)
 }
 
+/// Ends the connection in both directions, also where others still have the descriptor.
+#[cfg(feature = "unixfd")]
+pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
+    // SAFETY: no pointers. It fails where the connection is over already.
+    let _ = retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) }));
+}
+
 /// Whether a receive may wait (for as long as [`set_receive_timeout`] allows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Block {

@@ -1,6 +1,8 @@
-//! Our formats in GStreamer's words.
+//! Our formats in GStreamer's words, and back.
 
-use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FourCc, Layout, Range, Transfer};
+use super::text::Structure;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FourCc, Layout, Range, Size, Transfer, MAX_SIDE};
 
 /// V4L2 code, GStreamer's name, number in `GstVideoFormat`: the same bytes in memory.
 const PIXELS: &[(&[u8; 4], &str, u32)] = &[
@@ -44,6 +46,18 @@ const BITSTREAMS: &[(&[u8; 4], &str, bool)] = &[
     (b"JPEG", "image/jpeg", false),
 ];
 
+/// GStreamer's names for colours in its numbers.
+const NAMED_COLOURS: &[(&str, &str)] = &[
+    ("bt601", "2:4:16:4"),
+    ("bt709", "2:3:5:1"),
+    ("smpte240m", "2:5:6:5"),
+    ("sRGB", "1:1:7:1"),
+    ("bt2020", "2:6:11:7"),
+    ("bt2020-10", "2:6:13:7"),
+    ("bt2100-pq", "2:6:14:7"),
+    ("bt2100-hlg", "2:6:15:7"),
+];
+
 /// GStreamer's name and number of a pixel format.
 pub(super) fn video_format(fourcc: FourCc) -> Option<(&'static str, u32)> {
     PIXELS.iter().find(|(code, ..)| FourCc::new(code) == fourcc).map(|&(_, name, number)| (name, number))
@@ -69,6 +83,127 @@ pub(super) fn of(layout: &Layout) -> Option<String> {
         "video/x-raw, format=(string){name}, {rest}, interlace-mode=(string)progressive, \
          pixel-aspect-ratio=(fraction)1/1{colours}"
     ))
+}
+
+/// What a `unixfdsink` says of its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caps {
+    /// With all planes in one memory, where there are such and others.
+    pub(super) fourcc: FourCc,
+    pub(super) size: Size,
+    pub(super) colorimetry: Colorimetry,
+}
+
+impl Caps {
+    /// # Errors
+    /// `Protocol` if these are no caps of fixed video, `Unsupported` if they are of a format that is not in the tables.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let nonsense = |what: String| Error::new(ErrorKind::Protocol, "CAPS", format!("{what}: {}", shown(text)));
+        let other = |what: String| Error::new(ErrorKind::Unsupported, "CAPS", format!("{what}: {}", shown(text)));
+        let caps = Structure::parse(text).map_err(nonsense)?;
+        let fourcc = match caps.name.as_str() {
+            "video/x-raw" => pixels(&caps).map_err(other)?,
+            _ => bitstream(&caps).ok_or_else(|| other("no video that is known here".into()))?,
+        };
+        let side = |key: &str| match caps.get(key) {
+            Some(value) => match value.parse() {
+                Ok(side) if (1..=MAX_SIDE).contains(&side) => Ok(side),
+                _ => Err(nonsense(format!("a {key} that is none"))),
+            },
+            None => Err(other(format!("no {key}"))),
+        };
+        let size = Size::new(side("width")?, side("height")?);
+        let colorimetry = caps.get("colorimetry").map_or(Colorimetry::default(), |c| colours(c).unwrap_or_default());
+        Ok(Self { fourcc, size, colorimetry })
+    }
+}
+
+/// Caps in an error: no more of them than a line or two.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_default).collect()
+}
+
+fn pixels(caps: &Structure) -> std::result::Result<FourCc, String> {
+    // Others of `memory:` are no descriptors, `format:Interlaced` brings fields apart.
+    let is_known = |f: &String| f == "memory:DMABuf" || f == "memory:SystemMemory" || f.starts_with("meta:");
+    if let Some(feature) = caps.features.iter().find(|f| !is_known(f)) {
+        return Err(format!("feature {feature}"));
+    }
+    if let Some(mode @ ("fields" | "alternate")) = caps.get("interlace-mode") {
+        return Err(format!("the source is interlaced and comes in fields ({mode})"));
+    }
+    let name = caps.get("format").ok_or("no format")?;
+    let found = match name {
+        "DMA_DRM" => {
+            let drm = caps.get("drm-format").ok_or("no drm-format")?;
+            let (code, modifier) = drm.split_once(':').unwrap_or((drm, "0x0"));
+            let modifier = modifier.trim_start_matches("0x");
+            if u64::from_str_radix(modifier, 16) != Ok(0) {
+                return Err(format!("{drm} is not linear"));
+            }
+            let code: Option<[u8; 4]> = format!("{code:<4}").into_bytes().try_into().ok();
+            code.and_then(|code| FourCc::from_drm(u32::from_le_bytes(code)))
+        }
+        name => PIXELS.iter().find(|(_, n, _)| *n == name).map(|(code, ..)| FourCc::new(code)),
+    };
+    found.ok_or_else(|| format!("no format {name} here"))
+}
+
+fn bitstream(caps: &Structure) -> Option<FourCc> {
+    let fits = |media: &str| {
+        Structure::parse(media).is_ok_and(|of| {
+            let fields = ["stream-format", "alignment"];
+            of.name == caps.name && fields.iter().all(|f| of.get(f).is_none() || of.get(f) == caps.get(f))
+        })
+    };
+    BITSTREAMS.iter().find(|(_, media, _)| fits(media)).map(|(code, ..)| FourCc::new(code))
+}
+
+/// Colours by name or by numbers; `None` for what is neither. What a number leaves open is left to the colour space.
+fn colours(text: &str) -> Option<Colorimetry> {
+    let numbers = NAMED_COLOURS.iter().find(|(name, _)| *name == text).map_or(text, |(_, numbers)| numbers);
+    let mut parts = numbers.split(':').map(|n| n.parse::<u32>().ok());
+    let [range, matrix, transfer, primaries] = [(); 4].map(|()| parts.next().flatten());
+    if parts.next().is_some() {
+        return None;
+    }
+    let (range, matrix, transfer) = (range?, matrix?, transfer?);
+    let space = match (primaries?, matrix, transfer, range) {
+        (1, 4, _, 1) => ColorSpace::Jpeg,
+        (1, _, 7, _) => ColorSpace::Srgb,
+        (1, ..) => ColorSpace::Rec709,
+        (2, ..) => ColorSpace::System470M,
+        (3, ..) => ColorSpace::System470Bg,
+        (4, ..) => ColorSpace::Smpte170m,
+        (5, ..) => ColorSpace::Smpte240m,
+        (7, ..) => ColorSpace::Bt2020,
+        (8, ..) => ColorSpace::OpRgb,
+        _ => ColorSpace::Default,
+    };
+    let encoding = match matrix {
+        3 => Encoding::Bt709,
+        4 => Encoding::Bt601,
+        5 => Encoding::Smpte240m,
+        6 => Encoding::Bt2020,
+        _ => Encoding::Default,
+    };
+    let transfer = match (transfer, space) {
+        (1, _) => Transfer::Linear,
+        (7, ColorSpace::Srgb | ColorSpace::Jpeg) => Transfer::Default,
+        (5 | 11 | 13 | 16, ColorSpace::Srgb | ColorSpace::Jpeg) => Transfer::Rec709,
+        (6, ColorSpace::Smpte240m) | (12, ColorSpace::OpRgb) => Transfer::Default,
+        (6, _) => Transfer::Smpte240m,
+        (7, _) => Transfer::Srgb,
+        (12, _) => Transfer::OpRgb,
+        (14, _) => Transfer::St2084,
+        _ => Transfer::Default,
+    };
+    let range = match range {
+        1 => Range::Full,
+        2 => Range::Limited,
+        _ => Range::Default,
+    };
+    Some(Colorimetry { space, encoding, range, transfer })
 }
 
 /// `range:matrix:transfer:primaries` in GStreamer's numbers. Without a colour space nothing is known; GStreamer then
@@ -133,5 +268,81 @@ mod tests {
                  interlace-mode=(string)progressive, pixel-aspect-ratio=(fraction)1/1"
             )
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        use ColorSpace::*;
+        let size = Size::new(64, 48);
+        let spaces = [Default, Smpte170m, Smpte240m, Rec709, System470M, System470Bg, Jpeg, Srgb, Bt2020, OpRgb];
+        for info in FORMATS.iter().filter(|i| i.name != "FWHT") {
+            for (space, range) in spaces.iter().flat_map(|&s| [Range::Default, Range::Full, Range::Limited].map(|r| (s, r))) {
+                let colorimetry = Colorimetry { space, range, ..Colorimetry::default() };
+                let layout = Layout::from_strides(info.fourcc, size, &[256, 256, 128], &[]).unwrap();
+                let text = of(&layout.with_colorimetry(colorimetry)).unwrap();
+                let caps = Caps::parse(&text).unwrap();
+                // Which memory the planes lie in is not the caps' to say; MJPG and JPEG are one to GStreamer.
+                let same = [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::new(b"MJPG"))];
+                assert!(same.contains(&Some(caps.fourcc)) && caps.size == size, "{text}");
+                assert_eq!(of(&Layout::from_strides(caps.fourcc, size, &[256], &[]).unwrap().with_colorimetry(caps.colorimetry)).unwrap(), text);
+                if !caps.fourcc.info().is_some_and(|i| i.kind == FormatKind::Compressed) && space != Default {
+                    let (kind, got) = (info.kind, caps.colorimetry);
+                    assert_eq!(got.quantization(kind), colorimetry.quantization(kind), "{text}");
+                    assert!(kind == FormatKind::Rgb || got.matrix() == colorimetry.matrix(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn elements_of_gstreamer_are_understood() {
+        let raw = |rest: &str| format!("video/x-raw{rest}, width=(int)321, height=(int)241, framerate=(fraction)30/1");
+        for (text, code) in [
+            (raw(", format=(string)NV12, interlace-mode=(string)progressive"), b"NV12"),
+            (raw("(memory:DMABuf), format=(string)NV12, interlace-mode=(string)interleaved"), b"NV12"),
+            (raw("(memory:DMABuf), format=(string)DMA_DRM, drm-format=(string)NV12"), b"NV12"),
+            (raw("(memory:DMABuf), format=(string)DMA_DRM, drm-format=(string)\"XR24:0x0000000000000000\""), b"XR24"),
+            (raw("(memory:DMABuf), format=(string)DMA_DRM, drm-format=(string)\"R8  \""), b"GREY"),
+            (raw("(memory:SystemMemory, meta:GstVideoOverlayComposition), format=(string)BGRx"), b"XR24"),
+            ("image/jpeg, parsed=(boolean)true, width=(int)64, height=(int)48".into(), b"MJPG"),
+            ("video/x-h264, alignment=(string)au, stream-format=(string)byte-stream, width=(int)64, height=(int)48, \
+              level=(string)4, profile=(string)main"
+                .into(), b"H264"),
+        ] {
+            assert_eq!(Caps::parse(&text).unwrap().fourcc, FourCc::new(code), "{text}");
+        }
+        for (text, kind, what) in [
+            (raw(""), ErrorKind::Unsupported, "no format"),
+            (raw(", format=P010_10LE"), ErrorKind::Unsupported, "no format P010_10LE"),
+            (raw("(memory:GLMemory), format=RGBA"), ErrorKind::Unsupported, "feature memory:GLMemory"),
+            (raw("(memory:DMABuf), format=DMA_DRM"), ErrorKind::Unsupported, "no drm-format"),
+            (raw("(memory:DMABuf), format=DMA_DRM, drm-format=\"NV12:0x100000000000002\""), ErrorKind::Unsupported, "not linear"),
+            (raw("(memory:DMABuf), format=DMA_DRM, drm-format=\"NV12:\""), ErrorKind::Unsupported, "not linear"),
+            (raw("(format:Interlaced), format=NV12, interlace-mode=alternate"), ErrorKind::Unsupported, "feature"),
+            (raw(", format=NV12, interlace-mode=fields"), ErrorKind::Unsupported, "in fields"),
+            ("video/x-h264, stream-format=avc, alignment=au, width=64, height=48".into(), ErrorKind::Unsupported, "no video"),
+            ("audio/x-raw, format=S16LE".into(), ErrorKind::Unsupported, "no video"),
+            ("image/jpeg".into(), ErrorKind::Unsupported, "no width"),
+            ("image/jpeg, width=64".into(), ErrorKind::Unsupported, "no height"),
+            ("image/jpeg, width=0, height=48".into(), ErrorKind::Protocol, "a width"),
+            ("image/jpeg, width=64, height=99999".into(), ErrorKind::Protocol, "a height"),
+            ("image/jpeg, width=[ 1, 2 ], height=48".into(), ErrorKind::Protocol, "a width"),
+            ("video/x-raw, width=64, width".into(), ErrorKind::Protocol, "'width' has no value"),
+        ] {
+            let e = Caps::parse(&text).unwrap_err();
+            assert!(e.kind() == kind && e.to_string().contains(what), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn colours_have_names_and_numbers() {
+        let of = |text: &str| colours(text).map(|c| (c.space, c.matrix(), c.quantization(FormatKind::Yuv)));
+        assert_eq!(of("bt709"), Some((ColorSpace::Rec709, Encoding::Bt709, Range::Limited)));
+        assert_eq!(of("1:4:7:1"), Some((ColorSpace::Jpeg, Encoding::Bt601, Range::Full)));
+        assert_eq!(of("2:3:0:4"), Some((ColorSpace::Smpte170m, Encoding::Bt709, Range::Limited)));
+        assert_eq!(colours("bt2100-pq").map(|c| c.transfer), Some(Transfer::St2084));
+        for text in ["", "bt4711", "1:2:3", "1:2:3:4:5", "a:2:3:4", "-1:2:3:4"] {
+            assert_eq!(colours(text), None, "{text}");
+        }
     }
 }

@@ -14,7 +14,11 @@
 //! | BYE | our side of the socket is closed, which `unixfdsrc` reports as an error |
 
 mod caps;
+mod subscriber;
+mod text;
 mod wire;
+
+pub use self::subscriber::{UnixfdSubscriber, UnixfdSubscriberBuilder};
 
 use std::os::fd::{AsFd, BorrowedFd};
 

@@ -8,23 +8,23 @@ use crate::frame::{Frame, FrameFlags, FrameMeta};
 
 use super::caps;
 
-const NEW_BUFFER: u32 = 0;
-const RELEASE_BUFFER: u32 = 1;
-const CAPS: u32 = 2;
-const EOS: u32 = 3;
+pub(super) const NEW_BUFFER: u32 = 0;
+pub(super) const RELEASE_BUFFER: u32 = 1;
+pub(super) const CAPS: u32 = 2;
+pub(super) const EOS: u32 = 3;
 
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 /// A time that is not known.
-const NO_TIME: u64 = u64::MAX;
+pub(super) const NO_TIME: u64 = u64::MAX;
 
 /// `GstBufferFlags`.
-mod flag {
-    pub(super) const DISCONT: u32 = 1 << 6;
-    pub(super) const CORRUPTED: u32 = 1 << 8;
-    pub(super) const DELTA_UNIT: u32 = 1 << 13;
+pub(super) mod flag {
+    pub(in super::super) const DISCONT: u32 = 1 << 6;
+    pub(in super::super) const CORRUPTED: u32 = 1 << 8;
+    pub(in super::super) const DELTA_UNIT: u32 = 1 << 13;
 }
 
-fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
     [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
 }
 

@@ -1,0 +1,357 @@
+//! The other direction: a subscriber of GStreamer's `unixfdsink`.
+//!
+//! The sink lends every buffer to all who are connected, asks nobody, and waits for whoever does not read. So the socket is
+//! read until it is empty, and what the policy has no room for is given back at once.
+
+mod memory;
+mod owed;
+mod picture;
+mod receive;
+mod wire;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use self::memory::Set;
+use self::owed::Owed;
+use super::super::subscriber::{Event, ReceiverStats, Reconnect, RECONNECT_MAX, RECONNECT_MIN};
+use super::super::wire::{Policy, MAX_SLOTS};
+use super::caps::Caps;
+use crate::dmabuf::Shrinkable;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Layout;
+use crate::frame::{BufferSet, Frame};
+use crate::sys;
+use crate::sys::socket::{self, Carries, FdInbox};
+
+/// Settings of a [`UnixfdSubscriber`].
+#[derive(Clone, Debug)]
+pub struct UnixfdSubscriberBuilder {
+    path: PathBuf,
+    hold: u16,
+    policy: Policy,
+    slots: u16,
+    reconnect: Reconnect,
+    shrinkable: Shrinkable,
+}
+
+impl UnixfdSubscriberBuilder {
+    /// Frames that the user of the subscriber has at a time, 1 to 64. Default 1.
+    ///
+    /// What the policy lets wait comes on top: a pipeline whose source has a fixed number of buffers (`v4l2src`) needs
+    /// some beyond both.
+    pub fn hold(mut self, frames: u16) -> Self {
+        self.hold = frames.clamp(1, MAX_SLOTS as u16);
+        self
+    }
+
+    /// What becomes of frames that come while as many as may be are in use. Default [`Policy::Latest`].
+    ///
+    /// Under `Latest` and `Fifo` frames are dropped, and counted, before the sink notices. Under `Block` the socket is not
+    /// read meanwhile: it takes some 280 frames, of which the pipeline has no more use until they are read, then the sink
+    /// stands still, and with it its whole pipeline and all that is connected to it. For a bitstream, which no frame may
+    /// miss.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16.
+    ///
+    /// A pool of more memories makes a new set again and again, each to be imported anew. A pipeline that allocates for
+    /// each frame does so in any case, and this many dead ones are kept.
+    pub fn slots(mut self, slots: u16) -> Self {
+        self.slots = slots.clamp(1, MAX_SLOTS as u16);
+        self
+    }
+
+    /// Whether to come back by itself after the sink was gone. Default never.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// Takes memfds that can shrink, too: of a producer that forbids to seal them, other than GStreamer's own allocators
+    /// (1.26), whose memfds are sealed.
+    ///
+    /// If such a producer truncates one, a CPU that reads it here gets SIGBUS, which ends the process. For producers that
+    /// are trusted. (Without this a memfd that is not sealed against shrinking is sealed, which its producer notices if it
+    /// wants to shrink it; one that cannot be sealed is refused.)
+    pub fn accept_unsealed(mut self) -> Self {
+        self.shrinkable = Shrinkable::Taken;
+        self
+    }
+
+    /// Connects, waiting at most `timeout` where the sink has no room in its backlog. With [`Reconnect::Always`] a sink
+    /// that is not there yet is waited for as well. What it sends, [`UnixfdSubscriber::next`] tells.
+    ///
+    /// # Errors
+    /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `WrongFile` if
+    /// a publisher of the library's own protocol does, `InvalidArgument` for [`Policy::Fifo`] of other than 1 to 32.
+    pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
+        let deadline = sys::wait::deadline(timeout);
+        let at = |op| {
+            let path = self.path.display().to_string();
+            move |e| Error::os(op, e).on(path)
+        };
+        if matches!(self.policy, Policy::Fifo(n) if !(1..=32).contains(&n)) {
+            let text = format!("{}: fifo is 1 to 32", self.policy);
+            return Err(Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display()));
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
+            .map_err(at("timerfd_create"))?;
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
+        let mut subscriber = UnixfdSubscriber {
+            settings: self,
+            epoll,
+            timer,
+            state: State::Down { next: Instant::now() },
+            pause: RECONNECT_MIN,
+            owes_releases: false,
+            counts: ReceiverStats::default(),
+            was_up: false,
+        };
+        while let Err(error) = subscriber.open() {
+            // EAGAIN: somebody listens, and has many to accept before us.
+            let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
+            if !wait || Instant::now() + RECONNECT_MIN >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(RECONNECT_MIN);
+        }
+        Ok(subscriber)
+    }
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One in each subscriber.
+enum State {
+    Up(Connected),
+    Down { next: Instant },
+    Over,
+}
+
+#[derive(Debug)]
+struct Connected {
+    owed: Arc<Owed>,
+    inbox: wire::Inbox,
+    /// The descriptors of the message that is being read, and those of one receive.
+    fds: FdInbox,
+    fresh: FdInbox,
+    /// It has sent something.
+    is_greeted: bool,
+    /// The connection before was lost, and the user is to know that this one is up.
+    is_back: bool,
+    caps: Option<Caps>,
+    set: Option<Set>,
+    sets: u32,
+    /// The layout that the user knows.
+    announced: Option<Layout>,
+    /// What the user may have as soon as there is credit.
+    waiting: VecDeque<Frame>,
+    /// EOS came behind the frames that wait.
+    is_ended: bool,
+    /// The socket is in the epoll set.
+    is_watched: bool,
+    /// The sequence number of the next frame, if none is lost.
+    expected: Option<u64>,
+}
+
+impl Connected {
+    /// Whether there is a use for what the sink says next.
+    fn reads(&self, policy: Policy) -> bool {
+        !self.is_ended && (policy != Policy::Block || self.waiting.is_empty())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.owed.close();
+    }
+}
+
+/// Receives the frames of GStreamer's `unixfdsink` (1.24 on), from any pipeline.
+///
+/// Poll the descriptor ([`AsFd`]) and call [`try_next`](Self::try_next), or block in [`next`](Self::next). A frame's buffer
+/// goes back to the pipeline when its last clone is dropped, on whatever thread, without blocking; when the subscriber is
+/// dropped the connection ends, and with it the leases of all frames ([`Frame::is_valid`]).
+///
+/// The sink sends descriptors with every frame. They are known by what they name ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)):
+/// of a memory that was seen before, the descriptor is closed and the slot used that has it, with its mapping and its
+/// imports; another takes the next slot of the set. In steady state nothing is allocated, mapped or kept for a frame. When
+/// all [slots](UnixfdSubscriberBuilder::slots) have memory and one more comes, a new set begins: silently, unless the
+/// layout has changed. A memory that comes again while a frame in it is held gets another slot.
+///
+/// What reads a sink must go on reading it: the sink waits for whoever does not ([`UnixfdSubscriberBuilder::policy`]).
+pub struct UnixfdSubscriber {
+    settings: UnixfdSubscriberBuilder,
+    epoll: Epoll,
+    timer: TimerFd,
+    state: State,
+    /// Before the next attempt to connect. Grows until a sink has said something.
+    pause: Duration,
+    /// Releases wait for room in the socket: the timer wakes us to try again.
+    owes_releases: bool,
+    counts: ReceiverStats,
+    was_up: bool,
+}
+
+impl UnixfdSubscriber {
+    /// A subscriber to the `unixfdsink` whose `socket-path` is `path`.
+    pub fn builder(path: impl AsRef<Path>) -> UnixfdSubscriberBuilder {
+        UnixfdSubscriberBuilder {
+            path: path.as_ref().to_owned(),
+            hold: 1,
+            policy: Policy::default(),
+            slots: 16,
+            reconnect: Reconnect::default(),
+            shrinkable: Shrinkable::Sealed,
+        }
+    }
+
+    /// The next event, if one is there. Never blocks.
+    ///
+    /// [`Event::Ended`] is the sink's EOS, or the end of the connection where no reconnect was asked for. A frame's
+    /// sequence number is the buffer's `offset` where that counts frames, else counted here from 0 on each connection; its
+    /// timestamp the PTS, which the sink gives in `CLOCK_MONOTONIC`, or, where it gives none, when it came. DISCONT is a
+    /// [loss](crate::frame::FrameMeta::lost) of at least one, CORRUPTED [`ERROR`](crate::frame::FrameFlags::ERROR), a
+    /// bitstream without DELTA_UNIT [`KEY`](crate::frame::FrameFlags::KEY).
+    ///
+    /// # Errors
+    /// `Protocol` if the sink broke its protocol, with what was wrong: sizes, offsets, a number of descriptors that cannot
+    /// be, one that is neither dma-buf nor memfd or shrinks, releases that it does not read; `Unsupported` for caps or
+    /// memories of a kind that no [`Layout`] describes; `Exhausted` if descriptors were lost. The connection is over then:
+    /// the subscriber, too, unless it reconnects.
+    pub fn try_next(&mut self) -> Result<Option<Event>> {
+        loop {
+            match &self.state {
+                State::Over => return Ok(Some(Event::Ended)),
+                State::Down { next } if Instant::now() < *next => return Ok(None),
+                State::Down { .. } => drop(self.open()),
+                State::Up(_) => return self.advance(),
+            }
+        }
+    }
+
+    /// The next event, waiting at most `timeout`; `None` if nothing came.
+    ///
+    /// # Errors
+    /// As [`UnixfdSubscriber::try_next`].
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Event>> {
+        let deadline = sys::wait::deadline(timeout);
+        loop {
+            if let Some(event) = self.try_next()? {
+                return Ok(Some(event));
+            }
+            let ready = sys::wait::until(self.as_fd(), PollFlags::POLLIN, deadline);
+            if ready.map_err(|e| Error::os("poll", e).on(self.settings.path.display()))?.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The layout of the last frame that came.
+    pub fn layout(&self) -> Option<&Layout> {
+        self.buffers().map(BufferSet::layout)
+    }
+
+    /// The buffers that are known of the current set: those whose frames have come. `None` before the first.
+    pub fn buffers(&self) -> Option<&BufferSet> {
+        match &self.state {
+            State::Up(c) => c.set.as_ref().map(Set::buffers),
+            _ => None,
+        }
+    }
+
+    /// Totals. `dropped` are the frames that came and that the policy had no room for.
+    pub fn stats(&self) -> ReceiverStats {
+        self.counts
+    }
+
+    fn error(&self, kind: ErrorKind, op: &'static str, text: String) -> Error {
+        Error::new(kind, op, text).on(self.settings.path.display())
+    }
+
+    /// Connects. While it fails, the pauses grow.
+    fn open(&mut self) -> Result<()> {
+        self.state = State::Down { next: Instant::now() + self.pause };
+        self.pause = (self.pause * 2).min(RECONNECT_MAX);
+        let opened = self.connected();
+        match opened {
+            Ok(connected) => {
+                // Disarmed, it is not readable any more.
+                let _ = self.timer.unset();
+                self.owes_releases = false;
+                self.state = State::Up(connected);
+                Ok(())
+            }
+            Err(e) => {
+                self.arm_timer();
+                Err(e.on(self.settings.path.display()))
+            }
+        }
+    }
+
+    fn connected(&self) -> Result<Connected> {
+        let os = |op| move |e| Error::os(op, e);
+        let socket = socket::connect(&self.settings.path, Carries::Bytes).map_err(os("connect"))?;
+        let depth = self.settings.policy.depth() as usize;
+        // One more comes before one that waits goes.
+        let owed = Owed::new(socket, usize::from(self.settings.hold) + depth + 1).map_err(os("eventfd"))?;
+        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 1);
+        // What was registered before a failure goes with its descriptor.
+        self.epoll.add(owed.socket(), readable()).map_err(os("epoll_ctl"))?;
+        self.epoll.add(owed.signal(), readable()).map_err(os("epoll_ctl"))?;
+        Ok(Connected {
+            owed,
+            inbox: wire::Inbox::default(),
+            fds: FdInbox::default(),
+            fresh: FdInbox::default(),
+            is_greeted: false,
+            is_back: false,
+            caps: None,
+            set: None,
+            sets: 0,
+            announced: None,
+            waiting: VecDeque::with_capacity(depth + 1),
+            is_ended: false,
+            is_watched: true,
+            expected: None,
+        })
+    }
+
+    /// The epoll descriptor becomes readable when it is time to reconnect.
+    fn arm_timer(&self) {
+        if let State::Down { next } = &self.state {
+            let pause = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
+        }
+    }
+}
+
+impl AsFd for UnixfdSubscriber {
+    /// Readable when [`UnixfdSubscriber::try_next`] has something to do: one descriptor for all connections to come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+}
+
+impl fmt::Debug for UnixfdSubscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Up(_) => "connected",
+            State::Down { .. } => "reconnecting",
+            State::Over => "over",
+        };
+        write!(f, "UnixfdSubscriber({}, {state}, {} received)", self.settings.path.display(), self.counts.received)
+    }
+}

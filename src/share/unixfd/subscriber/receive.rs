@@ -1,0 +1,295 @@
+//! How a subscriber handles what a `unixfdsink` says: one message at a time, nothing of it trusted.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
+
+use super::super::caps::{self, Caps};
+use super::memory::{self, Set};
+use super::owed::MAX_UNSENT;
+use super::wire::{NewBuffer, Said};
+use super::{picture, Connected, Event, Policy, Reconnect, State, UnixfdSubscriber, RECONNECT_MAX, RECONNECT_MIN};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Layout;
+use crate::frame::{Frame, FrameFlags, FrameMeta};
+use crate::log::event;
+use crate::sys::clock::monotonic_ns;
+use crate::sys::socket::{self, Block, Received};
+
+/// Receives in one call of `try_next`, so that one who never ends cannot keep it. More are read in the next.
+const MOST_RECEIVES: usize = 1_000;
+
+/// What one receive came to.
+enum Step {
+    Event(Event),
+    Handled,
+    Nothing,
+}
+
+impl UnixfdSubscriber {
+    /// Reads what there is, as far as there is a use for it, and takes the first event.
+    pub(super) fn advance(&mut self) -> Result<Option<Event>> {
+        self.flush()?;
+        for receives in 0.. {
+            let State::Up(c) = &self.state else { return Ok(None) };
+            if !c.reads(self.settings.policy) {
+                break;
+            }
+            if receives == MOST_RECEIVES {
+                c.owed.wake();
+                break;
+            }
+            match self.receive()? {
+                Step::Event(event) => return Ok(Some(event)),
+                Step::Handled => {}
+                Step::Nothing => break,
+            }
+        }
+        self.deliver()
+    }
+
+    /// Sends the releases that found no room. While some are left, the timer wakes us to try again.
+    fn flush(&mut self) -> Result<()> {
+        let State::Up(c) = &self.state else { return Ok(()) };
+        let left = c.owed.flush();
+        if left > MAX_UNSENT {
+            return self.violated("it does not read what is released");
+        }
+        let owes = left > 0;
+        if owes || self.owes_releases {
+            self.owes_releases = owes;
+            let _ = match owes {
+                true => self.timer.set(Expiration::OneShot(RECONNECT_MIN.into()), TimerSetTimeFlags::empty()),
+                false => self.timer.unset(),
+            };
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self) -> Result<Option<Event>> {
+        let State::Up(c) = &mut self.state else { return Ok(None) };
+        if std::mem::take(&mut c.is_back) {
+            self.counts.reconnects += 1;
+            return Ok(Some(Event::Reconnected));
+        }
+        if let Some(front) = c.waiting.front() {
+            let layout = *front.layout();
+            if c.announced.replace(layout) != Some(layout) {
+                return Ok(Some(Event::Format(layout)));
+            }
+            if c.owed.has_credit(self.settings.hold.into(), c.waiting.len()) {
+                if let Some(frame) = c.waiting.pop_front() {
+                    self.counts.received += 1;
+                    let meta = FrameMeta { dropped: self.counts.dropped, ..*frame.meta() };
+                    return Ok(Some(Event::Frame(frame.with_meta(meta))));
+                }
+            }
+        } else if std::mem::take(&mut c.is_ended) {
+            return Ok(Some(Event::Ended));
+        }
+        // What is not read must not keep the descriptor readable.
+        let reads = c.reads(self.settings.policy);
+        if reads != c.is_watched {
+            let socket = c.owed.socket();
+            let changed = match reads {
+                true => self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 1)),
+                false => self.epoll.delete(socket),
+            };
+            changed.map_err(|e| Error::os("epoll_ctl", e).on(self.settings.path.display()))?;
+            c.is_watched = reads;
+        }
+        Ok(None)
+    }
+
+    /// Reads a part of a message, and handles the message if it is complete.
+    fn receive(&mut self) -> Result<Step> {
+        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
+        let socket = c.owed.socket().as_fd();
+        match socket::receive_with_fds(socket, c.inbox.room(), Block::DontWait, &mut c.fresh) {
+            Ok(Received::Message(len)) => c.inbox.received(len),
+            Ok(Received::WouldBlock) => return Ok(Step::Nothing),
+            // Reported once when the peer closed without reading all; what it sent before is still to be read.
+            Err(Errno::ECONNRESET) => return Ok(Step::Handled),
+            Ok(Received::Closed) => return Ok(self.lost()),
+            Ok(Received::FdsLost(_) | Received::Truncated) => {
+                let text = "descriptors were lost: too many in one message, or no more can be opened here";
+                let error = self.error(ErrorKind::Exhausted, "NEW_BUFFER", text.into());
+                return self.failed(error);
+            }
+            Err(e) => return self.failed(Error::os("recvmsg", e).on(self.settings.path.display())),
+        }
+        if c.fresh.len() > 0 {
+            if c.fds.len() > 0 {
+                return self.violated("descriptors in two parts of one message");
+            }
+            std::mem::swap(&mut c.fds, &mut c.fresh);
+        }
+        let said = match c.inbox.next() {
+            Ok(Some(said)) => said,
+            Ok(None) => return Ok(Step::Handled),
+            Err(what) => return self.violated(&what),
+        };
+        if !std::mem::replace(&mut c.is_greeted, true) {
+            c.is_back = std::mem::replace(&mut self.was_up, true);
+            self.pause = RECONNECT_MIN;
+            event!("{}: the sink is there", self.settings.path.display());
+        }
+        if !matches!(said, Said::Buffer(_)) && c.fds.len() > 0 {
+            return self.violated("descriptors with a message that has none");
+        }
+        match said {
+            Said::Buffer(buffer) => self.buffer(&buffer),
+            Said::Caps(text) => match Caps::parse(&text) {
+                Ok(caps) => {
+                    c.caps = Some(caps);
+                    Ok(Step::Handled)
+                }
+                Err(e) => self.failed(e.on(self.settings.path.display())),
+            },
+            Said::End => {
+                c.is_ended = true;
+                Ok(Step::Handled)
+            }
+            Said::Other => Ok(Step::Handled),
+        }
+    }
+
+    fn buffer(&mut self, buffer: &NewBuffer) -> Result<Step> {
+        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
+        let slots = self.settings.slots.into();
+        let frame = match c.frame(buffer, self.settings.shrinkable, slots) {
+            Ok(frame) => frame,
+            Err(e) => return self.failed(e.on(self.settings.path.display())),
+        };
+        self.counts.lost += u64::from(frame.meta().lost);
+        let is_full = c.waiting.len() >= self.settings.policy.depth() as usize;
+        if is_full {
+            self.counts.dropped += 1;
+        }
+        match self.settings.policy {
+            Policy::Fifo(_) if is_full => drop(frame),
+            _ => {
+                if is_full {
+                    c.waiting.pop_front();
+                }
+                c.waiting.push_back(frame);
+            }
+        }
+        Ok(Step::Handled)
+    }
+
+    fn violated<T>(&mut self, what: &str) -> Result<T> {
+        let text = format!("the sink broke the protocol: {what}");
+        let error = self.error(ErrorKind::Protocol, "receive", text);
+        self.failed(error)
+    }
+
+    fn failed<T>(&mut self, error: Error) -> Result<T> {
+        self.pause = RECONNECT_MAX;
+        self.lost();
+        Err(error)
+    }
+
+    /// The connection is gone. Frames that are still held stay mapped, but are not leased any more; those that wait are
+    /// dropped.
+    fn lost(&mut self) -> Step {
+        let mut is_greeted = false;
+        if let State::Up(c) = std::mem::replace(&mut self.state, State::Over) {
+            is_greeted = c.is_greeted;
+            self.counts.dropped += c.waiting.len() as u64;
+            // Not with the descriptors: frames that are held have them.
+            let _ = self.epoll.delete(c.owed.signal());
+            if c.is_watched {
+                let _ = self.epoll.delete(c.owed.socket());
+            }
+        }
+        event!("{}: the connection is gone", self.settings.path.display());
+        if self.settings.reconnect == Reconnect::Never {
+            let _ = self.timer.unset();
+            return Step::Event(Event::Ended);
+        }
+        self.state = State::Down { next: Instant::now() + self.pause };
+        self.arm_timer();
+        match is_greeted {
+            true => Step::Event(Event::Lost),
+            false => Step::Handled,
+        }
+    }
+}
+
+impl Connected {
+    /// Makes a buffer a frame.
+    fn frame(&mut self, buffer: &NewBuffer, shrinkable: crate::dmabuf::Shrinkable, slots: usize) -> Result<Frame> {
+        let lie = |what: String| Error::new(ErrorKind::Protocol, "NEW_BUFFER", what);
+        let caps = self.caps.ok_or_else(|| lie("a buffer before CAPS".into()))?;
+        if self.fds.len() != buffer.memory().len() {
+            return Err(lie(format!("{} descriptors for {} memories", self.fds.len(), buffer.memory().len())));
+        }
+        if self.owed.has(buffer.id) {
+            return Err(lie(format!("buffer {:#x} again before it was released", buffer.id)));
+        }
+        let (mut layout, payload) = picture::of(&caps, buffer)?;
+        let planes = memory::take(&mut self.fds, self.set.as_ref(), shrinkable);
+        self.fds.clear();
+        let planes = planes.map_err(|e| lie(e.to_string()))?;
+        for (memory, told) in planes.iter().flatten().zip(buffer.memory()) {
+            if told.offset_bytes.checked_add(told.bytes).map_or(true, |end| end > memory.size_bytes() as u64) {
+                return Err(lie(format!("{told:?} of a memory of {} bytes", memory.size_bytes())));
+            }
+        }
+        if layout.is_compressed() {
+            let size = planes[0].as_ref().map_or(0, |m| m.size_bytes());
+            layout = self.bitstream(&layout, u32::try_from(size).unwrap_or(u32::MAX))?;
+        }
+        let fits = self.set.as_ref().filter(|set| *set.buffers().layout() == layout);
+        let lent = fits.and_then(|set| set.lend(&self.owed, buffer.id, &planes));
+        let frame = match lent {
+            Some(frame) => frame,
+            None => {
+                let set = Set::new(&self.owed, self.sets, layout, slots, &planes);
+                self.sets = self.sets.wrapping_add(1);
+                let frame = set.lend(&self.owed, buffer.id, &planes);
+                self.set = Some(set);
+                frame.ok_or_else(|| lie("a set without slots".into()))?
+            }
+        };
+        let mut flags = FrameFlags::MONOTONIC;
+        flags.set(FrameFlags::ERROR, buffer.is_damaged());
+        flags.set(FrameFlags::KEY, layout.is_compressed() && !buffer.is_delta());
+        let (sequence, lost) = self.number(buffer);
+        let timestamp_ns = buffer.pts_ns.unwrap_or_else(monotonic_ns);
+        Ok(frame.freeze(FrameMeta { sequence, timestamp_ns, lost, flags, payload, ..FrameMeta::default() }))
+    }
+
+    /// The layout of a bitstream whose buffer has so many bytes: the current one's, if the buffer is as large and the
+    /// data are no more. Buffers that differ a little in size are no new format each.
+    fn bitstream(&self, own: &Layout, buffer_bytes: u32) -> Result<Layout> {
+        let current = self.set.as_ref().map(|set| *set.buffers().layout());
+        let data_bytes = own.memory_bytes()[0];
+        let with = |bytes: u32| {
+            Layout::from_strides(own.fourcc(), own.size(), &[], &[bytes]).map(|l| l.with_colorimetry(own.colorimetry()))
+        };
+        match current {
+            Some(current) if current.is_compressed() && (data_bytes..=buffer_bytes).contains(&current.memory_bytes()[0]) => {
+                with(current.memory_bytes()[0])
+            }
+            _ => with(buffer_bytes),
+        }
+    }
+
+    /// A frame's number, and how many are missing before it.
+    fn number(&mut self, buffer: &NewBuffer) -> (u64, u32) {
+        let has_gap = buffer.has_gap() && self.expected.is_some();
+        let expected = self.expected.unwrap_or(0);
+        let (sequence, lost) = match (buffer.number, self.expected) {
+            (Some(number), Some(expected)) => (number, number.saturating_sub(expected).max(has_gap.into())),
+            (Some(number), None) => (number, 0),
+            (None, _) => (expected + u64::from(has_gap), has_gap.into()),
+        };
+        self.expected = sequence.checked_add(1);
+        (sequence, u32::try_from(lost).unwrap_or(u32::MAX))
+    }
+}
