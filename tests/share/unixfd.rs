@@ -21,10 +21,10 @@ use nix::unistd::Pid;
 use crate::raw::own;
 use crate::support::{frame, pixels, Folder, Stage, SOON};
 
-const NEW_BUFFER: u32 = 0;
-const RELEASE: u32 = 1;
-const CAPS: u32 = 2;
-const EOS: u32 = 3;
+pub const NEW_BUFFER: u32 = 0;
+pub const RELEASE: u32 = 1;
+pub const CAPS: u32 = 2;
+pub const EOS: u32 = 3;
 
 fn path(s: &Stage) -> PathBuf {
     s.folder.file("gst")
@@ -43,7 +43,7 @@ fn stage_with(
     Stage::in_folder(buffers, |folder, b| settings(b.unixfd(folder.file("gst"), terms)))
 }
 
-fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
+pub fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
     [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
 }
 
@@ -112,20 +112,20 @@ impl Raw {
     }
 }
 
-fn number(payload: &[u8], at: usize) -> u64 {
+pub fn number(payload: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(payload[at..at + 8].try_into().unwrap())
 }
 
-/// How to start `gst-launch-1.0` with `unixfdsrc`: this machine's, or Debian 13's in the lab's cache, as
+/// How to start `gst-launch-1.0` with `unixfdsrc` and `unixfdsink`: this machine's, or Debian 13's in the lab's cache, as
 /// `cargo lab rivals` and `cargo lab rival` left it there.
-fn gst(folder: &Folder) -> Option<Command> {
+pub fn gst(folder: &Folder) -> Option<Command> {
     let has = Command::new("gst-inspect-1.0").args(["--exists", "unixfdsrc"]).stderr(Stdio::null()).status();
     if has.is_ok_and(|s| s.success()) {
         return Some(Command::new("gst-launch-1.0"));
     }
     let found = cached(folder);
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED unixfdsrc: neither GStreamer 1.24 nor the lab's cache of it here");
+        let _ = writeln!(std::io::stderr(), "SKIPPED unixfd: neither GStreamer 1.24 nor the lab's cache of it here");
     }
     found
 }
@@ -152,7 +152,9 @@ fn cached(folder: &Folder) -> Option<Command> {
     // These plug-ins alone: others of that folder lack their libraries.
     let plugins = folder.file("plugins");
     let _ = fs::create_dir(&plugins);
-    for plugin in [convert.with_file_name("libgstcoreelements.so"), convert, unixfd] {
+    let others =
+        ["coreelements", "videotestsrc", "imagefreeze"].map(|n| convert.with_file_name(format!("libgst{n}.so")));
+    for plugin in others.into_iter().chain([convert, unixfd]) {
         let _ = std::os::unix::fs::symlink(&plugin, plugins.join(plugin.file_name()?));
     }
     let mut command = Command::new(loader);
@@ -164,7 +166,7 @@ fn cached(folder: &Folder) -> Option<Command> {
 }
 
 /// A pipeline that ends with the test.
-struct Pipeline(Child);
+pub struct Pipeline(pub Child);
 
 impl Pipeline {
     /// Starts it and serves the publisher until frames go to it.
@@ -178,11 +180,11 @@ impl Pipeline {
         pipeline
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
 
-    fn is_over(&mut self) -> bool {
+    pub fn is_over(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 }
@@ -195,7 +197,7 @@ impl Drop for Pipeline {
 }
 
 /// What a picture is in memory, padding left out, by its layout.
-fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
+pub fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, plane) in layout.planes().iter().enumerate() {
         for row in 0..layout.rows(i) {

@@ -276,15 +276,24 @@ mod tests {
         let size = Size::new(64, 48);
         let spaces = [Default, Smpte170m, Smpte240m, Rec709, System470M, System470Bg, Jpeg, Srgb, Bt2020, OpRgb];
         for info in FORMATS.iter().filter(|i| i.name != "FWHT") {
-            for (space, range) in spaces.iter().flat_map(|&s| [Range::Default, Range::Full, Range::Limited].map(|r| (s, r))) {
+            for (space, range) in
+                spaces.iter().flat_map(|&s| [Range::Default, Range::Full, Range::Limited].map(|r| (s, r)))
+            {
                 let colorimetry = Colorimetry { space, range, ..Colorimetry::default() };
                 let layout = Layout::from_strides(info.fourcc, size, &[256, 256, 128], &[]).unwrap();
                 let text = of(&layout.with_colorimetry(colorimetry)).unwrap();
                 let caps = Caps::parse(&text).unwrap();
                 // Which memory the planes lie in is not the caps' to say; MJPG and JPEG are one to GStreamer.
-                let same = [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::new(b"MJPG"))];
+                let same =
+                    [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::new(b"MJPG"))];
                 assert!(same.contains(&Some(caps.fourcc)) && caps.size == size, "{text}");
-                assert_eq!(of(&Layout::from_strides(caps.fourcc, size, &[256], &[]).unwrap().with_colorimetry(caps.colorimetry)).unwrap(), text);
+                assert_eq!(
+                    of(&Layout::from_strides(caps.fourcc, size, &[256], &[])
+                        .unwrap()
+                        .with_colorimetry(caps.colorimetry))
+                    .unwrap(),
+                    text
+                );
                 if !caps.fourcc.info().is_some_and(|i| i.kind == FormatKind::Compressed) && space != Default {
                     let (kind, got) = (info.kind, caps.colorimetry);
                     assert_eq!(got.quantization(kind), colorimetry.quantization(kind), "{text}");
@@ -316,11 +325,19 @@ mod tests {
             (raw(", format=P010_10LE"), ErrorKind::Unsupported, "no format P010_10LE"),
             (raw("(memory:GLMemory), format=RGBA"), ErrorKind::Unsupported, "feature memory:GLMemory"),
             (raw("(memory:DMABuf), format=DMA_DRM"), ErrorKind::Unsupported, "no drm-format"),
-            (raw("(memory:DMABuf), format=DMA_DRM, drm-format=\"NV12:0x100000000000002\""), ErrorKind::Unsupported, "not linear"),
+            (
+                raw("(memory:DMABuf), format=DMA_DRM, drm-format=\"NV12:0x100000000000002\""),
+                ErrorKind::Unsupported,
+                "not linear",
+            ),
             (raw("(memory:DMABuf), format=DMA_DRM, drm-format=\"NV12:\""), ErrorKind::Unsupported, "not linear"),
             (raw("(format:Interlaced), format=NV12, interlace-mode=alternate"), ErrorKind::Unsupported, "feature"),
             (raw(", format=NV12, interlace-mode=fields"), ErrorKind::Unsupported, "in fields"),
-            ("video/x-h264, stream-format=avc, alignment=au, width=64, height=48".into(), ErrorKind::Unsupported, "no video"),
+            (
+                "video/x-h264, stream-format=avc, alignment=au, width=64, height=48".into(),
+                ErrorKind::Unsupported,
+                "no video",
+            ),
             ("audio/x-raw, format=S16LE".into(), ErrorKind::Unsupported, "no video"),
             ("image/jpeg".into(), ErrorKind::Unsupported, "no width"),
             ("image/jpeg, width=64".into(), ErrorKind::Unsupported, "no height"),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -303,7 +304,12 @@ impl UnixfdSubscriber {
 
     fn connected(&self) -> Result<Connected> {
         let os = |op| move |e| Error::os(op, e);
-        let socket = socket::connect(&self.settings.path, Carries::Bytes).map_err(os("connect"))?;
+        let socket = socket::connect(&self.settings.path, Carries::Bytes).map_err(|e| match e {
+            Errno::EPROTOTYPE => {
+                os("connect")(e).kind_is(ErrorKind::WrongFile).detail("no unixfdsink: the socket carries messages")
+            }
+            e => os("connect")(e),
+        })?;
         let depth = self.settings.policy.depth() as usize;
         // One more comes before one that waits goes.
         let owed = Owed::new(socket, usize::from(self.settings.hold) + depth + 1).map_err(os("eventfd"))?;

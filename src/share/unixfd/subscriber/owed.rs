@@ -46,7 +46,8 @@ struct Out {
 impl Owed {
     /// `most`: buffers that are out at a time.
     pub(super) fn new(socket: OwnedFd, most: usize) -> Result<Arc<Self>, Errno> {
-        let ledger = Ledger { out: Vec::with_capacity(most), unsent: Vec::with_capacity(16 * most), ..Ledger::default() };
+        let ledger =
+            Ledger { out: Vec::with_capacity(most), unsent: Vec::with_capacity(16 * most), ..Ledger::default() };
         let signal = Signal::new()?;
         Ok(Arc::new(Self { socket, signal, closed: AtomicBool::new(false), ledger: Mutex::new(ledger) }))
     }
@@ -117,9 +118,10 @@ impl Owed {
         }
     }
 
-    /// Sends what could not be sent before; how many bytes are left. Clears the signal.
+    /// Sends what could not be sent before; how many bytes are left. Clears the signal: the subscriber is at work.
     pub(super) fn flush(&self) -> usize {
         let mut ledger = self.ledger();
+        ledger.is_starving = false;
         if std::mem::take(&mut ledger.is_signalled) {
             self.signal.clear();
         }

@@ -45,7 +45,8 @@ pub(super) fn of(caps: &Caps, buffer: &NewBuffer) -> Result<(Layout, [Payload; M
         // The offsets count through all memories.
         let before: u64 = payload[..memory].iter().map(|p| u64::from(p.bytes)).sum();
         let offset = told.offsets[i].checked_sub(before).and_then(|at| u32::try_from(at).ok());
-        let offset = offset.ok_or_else(|| lie(format!("plane {i} at byte {} of {memories} memories", told.offsets[i])))?;
+        let offset =
+            offset.ok_or_else(|| lie(format!("plane {i} at byte {} of {memories} memories", told.offsets[i])))?;
         *plane = Plane { memory: memory as u32, offset_bytes: offset, stride_bytes: told.strides[i] };
         let rows = u64::from(size.height.div_ceil(info.planes[i].vertical));
         needs[memory] = needs[memory].max(u64::from(offset) + u64::from(told.strides[i]) * rows);
@@ -72,4 +73,112 @@ fn usual(caps: &Caps) -> VideoMeta {
         end += u64::from(stride) * u64::from(rows);
     }
     meta
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Colorimetry, FourCc, Size, FORMATS};
+    use proptest::prelude::*;
+
+    fn caps(code: &[u8; 4], size: Size) -> Caps {
+        Caps { fourcc: FourCc::new(code), size, colorimetry: Colorimetry::default() }
+    }
+
+    fn buffer(memory: &[(u64, u64)], planes: &[(u64, u32)]) -> NewBuffer {
+        let mut meta = VideoMeta { planes: planes.len(), offsets: [0; MAX_PLANES], strides: [0; MAX_PLANES] };
+        for (i, &(offset, stride)) in planes.iter().enumerate() {
+            (meta.offsets[i], meta.strides[i]) = (offset, stride);
+        }
+        NewBuffer::of(memory, (!planes.is_empty()).then_some(meta))
+    }
+
+    /// Sizes and offsets of buffers that GStreamer 1.26 made.
+    #[test]
+    fn the_usual_layout_is_gstreamers() {
+        let size = Size::new(321, 241);
+        for (code, bytes, planes) in [
+            (b"NV12", 117_612, &[(0, 324), (78_408, 324)][..]),
+            (b"YU12", 118_096, &[(0, 324), (78_408, 164), (98_252, 164)]),
+            (b"422P", 157_132, &[(0, 324), (78_084, 164), (117_608, 164)]),
+            (b"NV16", 156_168, &[(0, 324), (78_084, 324)]),
+            (b"YUYV", 155_204, &[(0, 644)]),
+            (b"GREY", 78_084, &[(0, 324)]),
+            (b"RGBP", 155_204, &[(0, 644)]),
+            (b"RGB3", 232_324, &[(0, 964)]),
+            (b"XB24", 309_444, &[(0, 1_284)]),
+        ] {
+            let (layout, payload) = of(&caps(code, size), &buffer(&[(bytes, 0)], &[])).unwrap();
+            let got: Vec<_> = layout.planes().iter().map(|p| (u64::from(p.offset_bytes), p.stride_bytes)).collect();
+            assert_eq!((got.as_slice(), layout.memory_bytes()), (planes, &[bytes as u32][..]), "{layout}");
+            assert_eq!(payload[0], Payload { offset_bytes: 0, bytes: bytes as u32 });
+            // A meta may say the same.
+            assert_eq!(of(&caps(code, size), &buffer(&[(bytes, 0)], planes)).unwrap().0, layout);
+            // The last row needs no padding; one pixel less is a lie.
+            let last = layout.planes().len() - 1;
+            let end = layout.plane_end(last);
+            assert!(of(&caps(code, size), &buffer(&[(end, 0)], &[])).is_ok());
+            let e = of(&caps(code, size), &buffer(&[(end - 1, 0)], &[])).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Protocol, "{e}");
+        }
+    }
+
+    #[test]
+    fn planes_lie_where_the_meta_says() {
+        let nv12 = caps(b"NV12", Size::new(64, 48));
+        let (layout, payload) = of(&nv12, &buffer(&[(128 * 100, 4096)], &[(0, 128), (128 * 64, 128)])).unwrap();
+        assert_eq!(layout.planes()[1], Plane { memory: 0, offset_bytes: 128 * 64, stride_bytes: 128 });
+        assert_eq!(layout.memory_bytes(), [128 * (64 + 24)]);
+        assert_eq!(payload[0], Payload { offset_bytes: 4096, bytes: 12_800 });
+        // A plane in a memory of its own: the offset counts through both.
+        let split = buffer(&[(64 * 50, 0), (64 * 24, 512)], &[(0, 64), (64 * 50, 64)]);
+        let (layout, payload) = of(&nv12, &split).unwrap();
+        assert_eq!((layout.fourcc(), layout.memory_bytes()), (FourCc::new(b"NM12"), &[64 * 48, 64 * 24][..]));
+        assert_eq!(layout.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 64 });
+        assert_eq!(payload[1], Payload { offset_bytes: 512, bytes: 64 * 24 });
+        for (memory, planes, kind) in [
+            (&[(4608, 0)][..], &[(0, 64)][..], ErrorKind::Protocol),
+            (&[(4608, 0)], &[(0, 64), (3072, 63)], ErrorKind::Protocol),
+            (&[(4608, 0)], &[(0, 64), (u64::MAX, 64)], ErrorKind::Protocol),
+            (&[(4608, 0)], &[(0, u32::MAX), (0, 64)], ErrorKind::Protocol),
+            (&[(4608, 0)], &[(0, 64), (4608, 64)], ErrorKind::Protocol),
+            (&[(u64::MAX, 0)], &[], ErrorKind::Protocol),
+            (&[(4608, u64::MAX)], &[], ErrorKind::Protocol),
+            (&[(3072, 0), (1536, 0)], &[(0, 64), (64, 64)], ErrorKind::Protocol),
+            (&[(3072, 0), (1536, 0), (1, 0)], &[], ErrorKind::Unsupported),
+        ] {
+            assert_eq!(of(&nv12, &buffer(memory, planes)).unwrap_err().kind(), kind, "{memory:?} {planes:?}");
+        }
+        let planar = caps(b"422P", Size::new(64, 48));
+        let e = of(&planar, &buffer(&[(3072, 0), (1536, 0), (1536, 0)], &[])).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "V4L2 has no name for it in three memories");
+    }
+
+    #[test]
+    fn a_bitstream_is_one_memory() {
+        let jpeg = caps(b"MJPG", Size::new(64, 48));
+        let (layout, payload) = of(&jpeg, &buffer(&[(1000, 16)], &[])).unwrap();
+        assert!(layout.is_compressed() && payload[0] == Payload { offset_bytes: 16, bytes: 1000 });
+        assert_eq!(of(&jpeg, &buffer(&[(1000, 0), (1000, 0)], &[])).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    proptest! {
+        #[test]
+        fn no_plane_leaves_its_memory(
+            format in 0..FORMATS.len(), width in 1u32..5_000, height in 1u32..5_000,
+            memory in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..10_000u64, any::<u64>()]), 1..5),
+            planes in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..20_000u32, any::<u32>()]), 0..5),
+        ) {
+            let caps = Caps { fourcc: FORMATS[format].fourcc, size: Size::new(width, height), colorimetry: Colorimetry::default() };
+            if let Ok((layout, payload)) = of(&caps, &buffer(&memory, &planes)) {
+                prop_assert_eq!(layout.memory_bytes().len(), memory.len());
+                for (i, p) in layout.planes().iter().enumerate() {
+                    prop_assert!(layout.plane_end(i) <= u64::from(payload[p.memory as usize].bytes));
+                }
+                for (bytes, p) in layout.memory_bytes().iter().zip(&payload) {
+                    prop_assert!(*bytes <= p.bytes);
+                }
+            }
+        }
+    }
 }

@@ -7,11 +7,12 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
-use super::super::caps::{self, Caps};
+use super::super::caps::Caps;
 use super::memory::{self, Set};
 use super::owed::MAX_UNSENT;
 use super::wire::{NewBuffer, Said};
 use super::{picture, Connected, Event, Policy, Reconnect, State, UnixfdSubscriber, RECONNECT_MAX, RECONNECT_MIN};
+use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::frame::{Frame, FrameFlags, FrameMeta};
@@ -70,25 +71,18 @@ impl UnixfdSubscriber {
     }
 
     fn deliver(&mut self) -> Result<Option<Event>> {
-        let State::Up(c) = &mut self.state else { return Ok(None) };
-        if std::mem::take(&mut c.is_back) {
-            self.counts.reconnects += 1;
-            return Ok(Some(Event::Reconnected));
-        }
-        if let Some(front) = c.waiting.front() {
-            let layout = *front.layout();
-            if c.announced.replace(layout) != Some(layout) {
-                return Ok(Some(Event::Format(layout)));
+        let event = self.take_event();
+        let State::Up(c) = &mut self.state else { return Ok(event) };
+        if event.is_some() {
+            // Whoever takes one event for each time that the descriptor is readable is to get the next, too.
+            let has_more = match c.waiting.len() {
+                0 => c.is_ended,
+                waiting => c.owed.has_credit(self.settings.hold.into(), waiting),
+            };
+            if has_more {
+                c.owed.wake();
             }
-            if c.owed.has_credit(self.settings.hold.into(), c.waiting.len()) {
-                if let Some(frame) = c.waiting.pop_front() {
-                    self.counts.received += 1;
-                    let meta = FrameMeta { dropped: self.counts.dropped, ..*frame.meta() };
-                    return Ok(Some(Event::Frame(frame.with_meta(meta))));
-                }
-            }
-        } else if std::mem::take(&mut c.is_ended) {
-            return Ok(Some(Event::Ended));
+            return Ok(event);
         }
         // What is not read must not keep the descriptor readable.
         let reads = c.reads(self.settings.policy);
@@ -102,6 +96,28 @@ impl UnixfdSubscriber {
             c.is_watched = reads;
         }
         Ok(None)
+    }
+
+    fn take_event(&mut self) -> Option<Event> {
+        let State::Up(c) = &mut self.state else { return None };
+        if std::mem::take(&mut c.is_back) {
+            self.counts.reconnects += 1;
+            return Some(Event::Reconnected);
+        }
+        let Some(front) = c.waiting.front() else {
+            return std::mem::take(&mut c.is_ended).then_some(Event::Ended);
+        };
+        let layout = *front.layout();
+        if c.announced.replace(layout) != Some(layout) {
+            return Some(Event::Format(layout));
+        }
+        if !c.owed.has_credit(self.settings.hold.into(), c.waiting.len()) {
+            return None;
+        }
+        let frame = c.waiting.pop_front()?;
+        self.counts.received += 1;
+        let meta = FrameMeta { dropped: self.counts.dropped, ..*frame.meta() };
+        Some(Event::Frame(frame.with_meta(meta)))
     }
 
     /// Reads a part of a message, and handles the message if it is complete.
@@ -142,6 +158,11 @@ impl UnixfdSubscriber {
         }
         match said {
             Said::Buffer(buffer) => self.buffer(&buffer),
+            // Its pipeline has not come so far.
+            Said::Caps(text) if text == "NULL" => {
+                c.caps = None;
+                Ok(Step::Handled)
+            }
             Said::Caps(text) => match Caps::parse(&text) {
                 Ok(caps) => {
                     c.caps = Some(caps);
@@ -222,7 +243,7 @@ impl UnixfdSubscriber {
 
 impl Connected {
     /// Makes a buffer a frame.
-    fn frame(&mut self, buffer: &NewBuffer, shrinkable: crate::dmabuf::Shrinkable, slots: usize) -> Result<Frame> {
+    fn frame(&mut self, buffer: &NewBuffer, shrinkable: Shrinkable, slots: usize) -> Result<Frame> {
         let lie = |what: String| Error::new(ErrorKind::Protocol, "NEW_BUFFER", what);
         let caps = self.caps.ok_or_else(|| lie("a buffer before CAPS".into()))?;
         if self.fds.len() != buffer.memory().len() {
@@ -273,7 +294,9 @@ impl Connected {
             Layout::from_strides(own.fourcc(), own.size(), &[], &[bytes]).map(|l| l.with_colorimetry(own.colorimetry()))
         };
         match current {
-            Some(current) if current.is_compressed() && (data_bytes..=buffer_bytes).contains(&current.memory_bytes()[0]) => {
+            Some(current)
+                if current.is_compressed() && (data_bytes..=buffer_bytes).contains(&current.memory_bytes()[0]) =>
+            {
                 with(current.memory_bytes()[0])
             }
             _ => with(buffer_bytes),

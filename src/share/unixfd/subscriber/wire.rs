@@ -40,6 +40,15 @@ pub(super) struct VideoMeta {
 }
 
 impl NewBuffer {
+    #[cfg(test)]
+    pub(super) fn of(memory: &[(u64, u64)], meta: Option<VideoMeta>) -> Self {
+        let mut all = [Memory::default(); MAX_PLANES];
+        for (to, &(bytes, offset_bytes)) in all.iter_mut().zip(memory) {
+            *to = Memory { bytes, offset_bytes };
+        }
+        Self { id: 0, pts_ns: None, number: None, flags: 0, memory: all, memories: memory.len(), meta }
+    }
+
     pub(super) fn memory(&self) -> &[Memory] {
         &self.memory[..self.memories]
     }
@@ -237,4 +246,159 @@ fn meta(r: &mut Reader<'_>) -> Option<Result<Option<VideoMeta>, String>> {
         *stride = r.le32()?;
     }
     Some(Ok(Some(meta)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wire::{caps, eos, message};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn said(bytes: &[u8]) -> (Vec<Said>, Option<String>) {
+        said_in(bytes, &[usize::MAX])
+    }
+
+    /// What bytes say that come in pieces of these sizes, over and over.
+    fn said_in(bytes: &[u8], pieces: &[usize]) -> (Vec<Said>, Option<String>) {
+        let (mut inbox, mut rest, mut out) = (Inbox::default(), bytes, Vec::new());
+        let mut pieces = pieces.iter().cycle();
+        loop {
+            match inbox.next() {
+                Ok(Some(said)) => {
+                    out.push(said);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(what) => return (out, Some(what)),
+            }
+            if rest.is_empty() {
+                return (out, None);
+            }
+            let room = inbox.room();
+            assert!(!room.is_empty());
+            let len = room.len().min(rest.len()).min(*pieces.next().unwrap());
+            room[..len].copy_from_slice(&rest[..len]);
+            inbox.received(len);
+            rest = &rest[len..];
+            assert!(inbox.bytes.len() <= MAX_MESSAGE);
+        }
+    }
+
+    /// A NEW_BUFFER's payload: id, pts, offset and its end, flags, memories, metas.
+    fn buffer(id: u64, pts: u64, offsets: [u64; 2], flags: u32, memory: &[(u64, u64)], metas: &[Vec<u8>]) -> Vec<u8> {
+        let mut out: Vec<u8> =
+            [id, pts, NO_TIME, NO_TIME, offsets[0], offsets[1]].iter().flat_map(|n| n.to_ne_bytes()).collect();
+        out.extend(flags.to_ne_bytes());
+        out.extend([0, memory.len() as u8]);
+        out.extend((metas.len() as u16).to_ne_bytes());
+        memory.iter().for_each(|(bytes, at)| out.extend([bytes.to_ne_bytes(), at.to_ne_bytes()].concat()));
+        metas.iter().for_each(|meta| out.extend(meta));
+        out
+    }
+
+    fn meta(name: &[u8], version: u8, data: &[u8]) -> Vec<u8> {
+        let total = (4 + 4 + name.len() + 2 + data.len()) as u32;
+        [&total.to_le_bytes()[..], &(name.len() as u32).to_le_bytes(), name, &[0, version], data].concat()
+    }
+
+    fn video_meta(planes: &[(u64, u32)]) -> Vec<u8> {
+        let mut data: Vec<u8> =
+            [0, 23, 64, 48, planes.len() as u32].iter().flat_map(|n: &u32| n.to_le_bytes()).collect();
+        planes.iter().for_each(|(offset, _)| data.extend(offset.to_le_bytes()));
+        planes.iter().for_each(|(_, stride)| data.extend(stride.to_le_bytes()));
+        data.extend(vec![0; 16 + 4 * planes.len()]);
+        meta(b"GstVideoMeta", 0, &data)
+    }
+
+    #[test]
+    fn messages_come_out_as_they_went_in() {
+        let metas = [meta(b"GstOtherMeta", 7, &[1, 2, 3]), video_meta(&[(0, 320), (320 * 48, 320)])];
+        let mut bytes = caps("video/x-raw, width=(int)64");
+        bytes.extend(message(NEW_BUFFER, &buffer(7, 5, [3, 4], 1 << 6 | 1 << 13, &[(100, 0), (50, 4096)], &metas)));
+        bytes.extend(message(NEW_BUFFER, &buffer(8, NO_TIME, [4096, 8192], 1 << 8, &[(100, 0)], &[])));
+        bytes.extend(message(NEW_BUFFER, &buffer(9, 0, [NO_TIME, NO_TIME], 0, &[(100, 0)], &[])));
+        // Of a later version: unknown, with a promise of what is to come.
+        bytes.extend(message(99, &[1; 100_000]));
+        bytes.extend(eos());
+        let (said, error) = said(&bytes);
+        assert_eq!((said.len(), error), (6, None));
+        assert_eq!(said[0], Said::Caps("video/x-raw, width=(int)64".into()));
+        let Said::Buffer(first) = &said[1] else { panic!("{said:?}") };
+        assert_eq!((first.id, first.pts_ns, first.number), (7, Some(5), Some(3)));
+        assert!(first.has_gap() && first.is_delta() && !first.is_damaged());
+        assert_eq!(first.memory(), [Memory { bytes: 100, offset_bytes: 0 }, Memory { bytes: 50, offset_bytes: 4096 }]);
+        let planes = VideoMeta { planes: 2, offsets: [0, 320 * 48, 0, 0], strides: [320, 320, 0, 0] };
+        assert_eq!(first.meta, Some(planes));
+        let Said::Buffer(second) = &said[2] else { panic!("{said:?}") };
+        assert_eq!((second.pts_ns, second.number, second.meta), (None, None, None));
+        assert!(second.is_damaged() && !second.has_gap());
+        let Said::Buffer(third) = &said[3] else { panic!("{said:?}") };
+        assert_eq!((third.pts_ns, third.number), (Some(0), None), "no count is no count");
+        assert_eq!(said[4..], [Said::Other, Said::End]);
+    }
+
+    #[test]
+    fn lies_are_refused() {
+        let good = |memory: &[(u64, u64)], metas: &[Vec<u8>]| buffer(1, 0, [0, 1], 0, memory, metas);
+        let one = [(100, 0)];
+        let five_planes = [(0, 1); 5];
+        let mut long = meta(b"GstOtherMeta", 0, &[0; 8]);
+        long[0] = 200;
+        let mut long_name = meta(b"GstVideoMeta", 0, &[0; 8]);
+        long_name[4] = 200;
+        for (bytes, what) in [
+            (message(NEW_BUFFER, &good(&one, &[])[..55]), "shorter than"),
+            (message(NEW_BUFFER, &good(&one, &[])[..71]), "shorter than"),
+            (message(NEW_BUFFER, &good(&[], &[])), "of 0 memories"),
+            (message(NEW_BUFFER, &good(&[(1, 0); 5], &[])), "of 5 memories"),
+            (message(NEW_BUFFER, &good(&one, &[video_meta(&five_planes)])), "of 5 planes"),
+            (message(NEW_BUFFER, &good(&one, &[video_meta(&[])])), "of 0 planes"),
+            (message(NEW_BUFFER, &good(&one, &[meta(b"GstVideoMeta", 1, &[])])), "of version 1"),
+            (message(NEW_BUFFER, &good(&one, &[meta(b"GstVideoMeta", 0, &[2; 20])])), "planes"),
+            (message(NEW_BUFFER, &good(&one, &[vec![3, 0, 0, 0]])), "leaves its message"),
+            (message(NEW_BUFFER, &good(&one, &[long])), "leaves its message"),
+            (message(NEW_BUFFER, &good(&one, &[long_name])), "leaves its message"),
+            ([NEW_BUFFER.to_ne_bytes(), [0xff; 4]].concat(), "with 4294967295 bytes"),
+            ([CAPS.to_ne_bytes(), (MAX_CAPS as u32 + 1).to_ne_bytes()].concat(), "with 16385 bytes"),
+            (message(CAPS, b"video/x-raw"), "do not end"),
+            (message(CAPS, b""), "do not end"),
+            (message(CAPS, b"\xff\0"), "no text"),
+            (message(RELEASE_BUFFER, &[0; 8]), "does not send"),
+        ] {
+            let (said, error) = said(&bytes);
+            assert!(said.is_empty() && error.as_ref().is_some_and(|e| e.contains(what)), "{what}: {said:?} {error:?}");
+        }
+        // A promise of 4 GiB of something unknown costs nothing.
+        assert_eq!(said(&[99u32.to_ne_bytes(), [0xff; 4]].concat()), ([Said::Other].into(), None));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_make_the_same_messages(
+            messages in proptest::collection::vec((0..4u32, 0..200usize), 0..8),
+            pieces in proptest::collection::vec(1..100usize, 1..8),
+        ) {
+            let bytes: Vec<u8> = messages.iter().flat_map(|&(kind, len)| match kind {
+                0 => message(NEW_BUFFER, &buffer(len as u64, 1, [0, 1], 0, &[(9, 0)], &[meta(b"x", 0, &vec![0; len])])),
+                1 => caps(&"x".repeat(len)),
+                2 => eos(),
+                _ => message(77, &vec![1; len * 100]),
+            }).collect();
+            let whole = said(&bytes);
+            prop_assert_eq!((whole.0.len(), &whole.1), (messages.len(), &None));
+            prop_assert_eq!(said_in(&bytes, &pieces), whole);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            kind in 0..5u32,
+            len in 0..200u32,
+            bytes in proptest::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..300),
+            pieces in proptest::collection::vec(1..40usize, 1..4),
+        ) {
+            said_in(&bytes, &pieces);
+            let headed = [&kind.to_ne_bytes()[..], &len.to_ne_bytes(), &bytes].concat();
+            prop_assert_eq!(said_in(&headed, &pieces), said(&headed));
+        }
+    }
 }

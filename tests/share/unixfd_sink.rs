@@ -1,0 +1,1036 @@
+//! The subscriber of GStreamer's `unixfdsink`: of sinks by hand, good and bad, and of real pipelines.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{ErrorKind as Io, IoSlice, Read};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::format::{ColorSpace, FourCc, Layout, Size};
+use framelease::frame::{Frame, FrameFlags, FrameMeta, Payload, Pool};
+use framelease::share::{
+    Event, Policy, Publisher, Reconnect, Subscriber, UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms,
+};
+use framelease::ErrorKind;
+use nix::fcntl::{fcntl, FcntlArg, SealFlag};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::memfd::{memfd_create, MFdFlags};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
+
+use crate::support::{nothing as native_nothing, pixels, Folder, Stage, SOON};
+use crate::unixfd::{gst, message, number, without_padding, Pipeline, CAPS, EOS, NEW_BUFFER, RELEASE};
+
+const NONE: u64 = u64::MAX;
+const NV12: &str = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)30/1, \
+                    multiview-mode=(string)mono, pixel-aspect-ratio=(fraction)1/1, interlace-mode=(string)progressive";
+const NV12_BYTES: u64 = 64 * 48 * 3 / 2;
+
+fn pattern(bytes: u64, seed: u8) -> Vec<u8> {
+    (0..bytes).map(|i| (i as u8).wrapping_mul(7).wrapping_add(seed)).collect()
+}
+
+/// NEW_BUFFER.
+struct Buffer {
+    id: u64,
+    pts: u64,
+    offset: u64,
+    flags: u32,
+    memory: Vec<(u64, u64)>,
+    meta: Vec<u8>,
+}
+
+impl Buffer {
+    fn new(id: u64, offset: u64) -> Self {
+        Self { id, pts: 1_000 * id, offset, flags: 0, memory: vec![(NV12_BYTES, 0)], meta: Vec::new() }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let end = self.offset.checked_add(1).unwrap_or(NONE);
+        let words = [self.id, self.pts, NONE, NONE, self.offset, end];
+        let mut out: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        out.extend(self.flags.to_ne_bytes());
+        out.extend([0, self.memory.len() as u8]);
+        out.extend(u16::from(!self.meta.is_empty()).to_ne_bytes());
+        self.memory.iter().for_each(|(bytes, at)| out.extend([bytes.to_ne_bytes(), at.to_ne_bytes()].concat()));
+        out.extend(&self.meta);
+        message(NEW_BUFFER, &out)
+    }
+}
+
+/// A serialized `GstVideoMeta`.
+fn video_meta(planes: &[(u64, u32)]) -> Vec<u8> {
+    let mut data: Vec<u8> = [0, 23, 64, 48, planes.len() as u32].iter().flat_map(|n: &u32| n.to_le_bytes()).collect();
+    planes.iter().for_each(|(offset, _)| data.extend(offset.to_le_bytes()));
+    planes.iter().for_each(|(_, stride)| data.extend(stride.to_le_bytes()));
+    data.extend(vec![0; 16 + 4 * planes.len()]);
+    let total = (4 + 4 + 12 + 2 + data.len()) as u32;
+    [&total.to_le_bytes()[..], &12u32.to_le_bytes(), b"GstVideoMeta\0\0", &data].concat()
+}
+
+/// A `unixfdsink` that does as it is told, and its one client.
+struct Sink {
+    folder: Folder,
+    /// Of its memories, so that they can be told from those of tests beside this one.
+    name: CString,
+    listener: UnixListener,
+    socket: Option<UnixStream>,
+}
+
+impl Sink {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let listener = UnixListener::bind(folder.socket()).unwrap();
+        let name = CString::new(folder.file("").file_name().unwrap().as_encoded_bytes()).unwrap();
+        Self { folder, name, listener, socket: None }
+    }
+
+    fn unsealed(&self, bytes: u64, seed: u8, flags: MFdFlags) -> File {
+        let file = File::from(memfd_create(self.name.as_c_str(), flags).unwrap());
+        file.write_all_at(&pattern(bytes, seed), 0).unwrap();
+        file
+    }
+
+    /// A memory as GStreamer's are, with a pattern in it.
+    fn memory(&self, seed: u8) -> File {
+        let file = self.unsealed(NV12_BYTES, seed, MFdFlags::MFD_ALLOW_SEALING);
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+        file
+    }
+
+    /// Descriptors and mappings of its memories in this process.
+    fn traces(&self) -> [usize; 2] {
+        traces(self.name.to_str().unwrap())
+    }
+
+    fn builder(&self) -> UnixfdSubscriberBuilder {
+        UnixfdSubscriber::builder(self.folder.socket())
+    }
+
+    fn accept(&mut self) {
+        let (socket, _) = self.listener.accept().unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        self.socket = Some(socket);
+    }
+
+    /// Connects, and says caps.
+    fn join(&mut self, builder: UnixfdSubscriberBuilder) -> UnixfdSubscriber {
+        let subscriber = builder.connect(SOON).unwrap();
+        self.accept();
+        self.caps(NV12);
+        subscriber
+    }
+
+    fn socket(&self) -> &UnixStream {
+        self.socket.as_ref().unwrap()
+    }
+
+    fn send(&self, bytes: &[u8], fds: &[&File]) {
+        assert!(self.try_send(bytes, fds, MsgFlags::MSG_NOSIGNAL), "the client hung up");
+    }
+
+    fn try_send(&self, bytes: &[u8], fds: &[&File], flags: MsgFlags) -> bool {
+        let raw: Vec<RawFd> = fds.iter().map(|f| f.as_raw_fd()).collect();
+        let control = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &control[..] };
+        let sent = sendmsg::<()>(self.socket().as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None);
+        sent.is_ok_and(|sent| sent == bytes.len())
+    }
+
+    fn caps(&self, caps: &str) {
+        self.send(&message(CAPS, format!("{caps}\0").as_bytes()), &[]);
+    }
+
+    fn buffer(&self, id: u64, memory: &File) {
+        self.send(&Buffer::new(id, id).bytes(), &[memory]);
+    }
+
+    /// The id that the client gives back next.
+    fn released(&self) -> u64 {
+        let mut bytes = [0; 16];
+        self.socket().read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes[..8], [RELEASE.to_ne_bytes(), 8u32.to_ne_bytes()].concat());
+        number(&bytes, 8)
+    }
+
+    fn nothing_released(&self) {
+        self.socket().set_nonblocking(true).unwrap();
+        let got = self.socket().read(&mut [0; 1]);
+        assert_eq!(got.map_err(|e| e.kind()), Err(Io::WouldBlock));
+        self.socket().set_nonblocking(false).unwrap();
+    }
+
+    /// The client has ended the connection.
+    fn is_left(&self) -> bool {
+        match self.socket().read_to_end(&mut Vec::new()) {
+            Ok(_) => true,
+            // Without having read all.
+            Err(e) => e.kind() == Io::ConnectionReset,
+        }
+    }
+}
+
+/// The next event but a format.
+fn event(subscriber: &mut UnixfdSubscriber) -> Event {
+    loop {
+        match subscriber.next(SOON).unwrap() {
+            Some(Event::Format(_)) => {}
+            other => return other.expect("an event"),
+        }
+    }
+}
+
+fn frame(subscriber: &mut UnixfdSubscriber) -> Frame {
+    match event(subscriber) {
+        Event::Frame(frame) => frame,
+        other => panic!("{other:?} instead of a frame"),
+    }
+}
+
+fn nothing(subscriber: &mut UnixfdSubscriber) {
+    let event = subscriber.try_next().unwrap();
+    assert!(event.is_none(), "{event:?}");
+}
+
+fn is_readable(subscriber: &UnixfdSubscriber) -> bool {
+    let mut fds = [PollFd::new(subscriber.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap() > 0
+}
+
+fn ids(frames: &[Frame]) -> Vec<u64> {
+    frames.iter().map(|f| f.meta().sequence).collect()
+}
+
+#[test]
+fn a_frame_comes_as_it_was_sent_and_goes_back() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(2));
+    assert!(subscriber.layout().is_none() && subscriber.next(Duration::ZERO).unwrap().is_none());
+    let first = sink.memory(1);
+    sink.buffer(7, &first);
+    let layout = Layout::packed(FourCc::new(b"NV12"), Size::new(64, 48)).unwrap();
+    assert!(matches!(subscriber.next(SOON), Ok(Some(Event::Format(l))) if l == layout));
+    let got = frame(&mut subscriber);
+    assert_eq!(pixels(&got), pattern(NV12_BYTES, 1));
+    let mut expected = FrameMeta::default();
+    (expected.sequence, expected.timestamp_ns, expected.flags) = (7, 7_000, FrameFlags::MONOTONIC);
+    expected.payload[0] = Payload { offset_bytes: 0, bytes: NV12_BYTES as u32 };
+    assert_eq!(*got.meta(), expected);
+    assert_eq!((subscriber.layout(), subscriber.buffers().map(|b| b.slots())), (Some(&layout), Some(16)));
+    // The last clone, on another thread.
+    let clone = got.clone();
+    drop(got);
+    sink.nothing_released();
+    std::thread::spawn(move || drop(clone)).join().unwrap();
+    assert_eq!(sink.released(), 7);
+    // Numbers, times and flags of others: no count, no time, a gap, damage.
+    let before = subscriber.stats();
+    for (offset, flags, sequence, lost) in [(9, 0, 9, 1), (10, 1 << 6, 10, 1), (NONE, 1 << 6, 12, 1), (NONE, 0, 13, 0)]
+    {
+        let buffer = Buffer { flags: flags | 1 << 8, pts: NONE, ..Buffer::new(8, offset) };
+        sink.send(&buffer.bytes(), &[&first]);
+        let got = frame(&mut subscriber);
+        assert_eq!((got.meta().sequence, got.meta().lost), (sequence, lost));
+        assert_eq!(got.meta().flags, FrameFlags::MONOTONIC | FrameFlags::ERROR);
+        assert!(got.meta().timestamp_ns > 1_000_000, "when it came");
+        drop(got);
+        assert_eq!(sink.released(), 8);
+    }
+    let stats = subscriber.stats();
+    assert_eq!((stats.received - before.received, stats.lost, stats.dropped), (4, 3, 0));
+    // The end, and the end of the connection.
+    sink.send(&message(EOS, &[]), &[]);
+    assert!(matches!(event(&mut subscriber), Event::Ended));
+    nothing(&mut subscriber);
+    sink.socket = None;
+    assert!(matches!(event(&mut subscriber), Event::Ended));
+    assert!(matches!(event(&mut subscriber), Event::Ended));
+}
+
+/// Open descriptors and mappings of files with such a name.
+fn traces(name: &str) -> [usize; 2] {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| std::fs::read_link(e.path()).ok());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    [links.filter(|l| l.to_string_lossy().contains(name)).count(), maps.lines().filter(|l| l.contains(name)).count()]
+}
+
+#[test]
+fn known_memories_keep_their_slots_descriptors_and_mappings() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(2));
+    let memories = [1, 2, 3].map(|seed| sink.memory(seed));
+    let mut slots = [None; 3];
+    let mut before = [0; 2];
+    let mut held = None;
+    for id in 0..300 {
+        let which = id as usize % 3;
+        sink.buffer(id, &memories[which]);
+        let got = frame(&mut subscriber);
+        assert_eq!(pixels(&got), pattern(NV12_BYTES, 1 + which as u8));
+        assert_eq!(*slots[which].get_or_insert(got.slot()), got.slot());
+        // One is always held.
+        held = Some(got);
+        if id > 0 {
+            assert_eq!(sink.released(), id - 1);
+        }
+        match id {
+            2 => before = sink.traces(),
+            3.. => assert_eq!(sink.traces(), before),
+            _ => {}
+        }
+    }
+    assert_eq!((before, slots), ([6, 3], [Some(0), Some(1), Some(2)]), "ours and the sink's, and the mappings");
+    drop((held, subscriber));
+    assert_eq!(sink.traces(), [3, 0]);
+}
+
+#[test]
+fn a_memory_that_is_held_may_come_again() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(4));
+    let memory = sink.memory(1);
+    for round in 0..5 {
+        let frames: Vec<Frame> = (0..4)
+            .map(|n| {
+                sink.buffer(10 * round + n, &memory);
+                frame(&mut subscriber)
+            })
+            .collect();
+        let mut slots: Vec<usize> = frames.iter().map(Frame::slot).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        assert!(frames.iter().all(|f| f.memory() == frames[0].memory() && pixels(f) == pattern(NV12_BYTES, 1)));
+        for (frame, n) in frames.into_iter().zip(0..) {
+            drop(frame);
+            assert_eq!(sink.released(), 10 * round + n);
+        }
+    }
+    assert_eq!(sink.traces(), [2, 1]);
+}
+
+#[test]
+fn sets_are_bounded() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(2).slots(2));
+    let mut sets = Vec::new();
+    let mut held = None;
+    for id in 0..100 {
+        // A sink that allocates for every frame.
+        sink.buffer(id, &sink.memory(id as u8));
+        let got = frame(&mut subscriber);
+        assert_eq!(pixels(&got), pattern(NV12_BYTES, id as u8));
+        assert!(got.slot() < 2 && sink.traces().iter().all(|&n| n <= 3), "two of the set, and the one that is held");
+        if !sets.contains(&got.buffers().id()) {
+            sets.push(got.buffers().id());
+        }
+        held = Some(got);
+    }
+    assert_eq!(sets.len(), 50);
+    assert!(matches!(subscriber.next(Duration::ZERO), Ok(None)), "without a word");
+    drop((held, subscriber));
+    assert_eq!(sink.traces(), [0, 0]);
+}
+
+#[test]
+fn another_layout_is_told_before_its_first_frame() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(8).policy(Policy::Fifo(8)));
+    let memory = sink.memory(1);
+    sink.buffer(0, &memory);
+    // The same again, with a rate: nothing of it is ours.
+    sink.caps(&NV12.replace("30/1", "25/1"));
+    sink.buffer(1, &memory);
+    sink.caps(&format!("{NV12}, colorimetry=(string)bt709"));
+    sink.buffer(2, &memory);
+    sink.caps("video/x-raw, format=(string)GRAY8, width=(int)64, height=(int)48");
+    sink.buffer(3, &memory);
+    let padded = Buffer { meta: video_meta(&[(128, 72)]), ..Buffer::new(4, 4) };
+    sink.send(&padded.bytes(), &[&memory]);
+    sink.caps("image/jpeg, width=(int)64, height=(int)48");
+    let coded = Buffer { memory: vec![(1000, 24)], ..Buffer::new(5, NONE) };
+    sink.send(&coded.bytes(), &[&memory]);
+    // In two memories.
+    sink.caps(NV12);
+    let luma_and_chroma = vec![(64 * 48, 0), (64 * 24, 512)];
+    sink.send(&Buffer { memory: luma_and_chroma, ..Buffer::new(6, 6) }.bytes(), &[&memory, &sink.memory(2)]);
+    let mut told = Vec::new();
+    let mut frames = Vec::new();
+    while frames.len() < 7 {
+        match subscriber.next(SOON).unwrap().unwrap() {
+            Event::Format(layout) => told.push((frames.len(), layout)),
+            Event::Frame(frame) => frames.push(frame),
+            other => panic!("{other:?}"),
+        }
+    }
+    let code = |at: usize| told[at].1.fourcc().to_string();
+    assert_eq!(told.iter().map(|t| t.0).collect::<Vec<_>>(), [0, 2, 3, 4, 5, 6]);
+    assert_eq!([0, 1, 2, 3, 4, 5].map(code), ["NV12", "NV12", "GREY", "GREY", "MJPG", "NM12"]);
+    assert_eq!(told[1].1.colorimetry().space, ColorSpace::Rec709);
+    assert_eq!((told[3].1.planes()[0].offset_bytes, told[3].1.planes()[0].stride_bytes), (128, 72));
+    let all = pattern(NV12_BYTES, 1);
+    assert_eq!(pixels(&frames[3]), all[..64 * 48]);
+    let rows = all[128..].chunks(72).take(48).flat_map(|row| &row[..64]).copied();
+    assert_eq!(pixels(&frames[4]), rows.collect::<Vec<_>>());
+    assert_eq!(pixels(&frames[5]), all[24..1024]);
+    assert!(frames[5].meta().flags.contains(FrameFlags::KEY));
+    assert_eq!(pixels(&frames[6]), [&all[..64 * 48], &pattern(NV12_BYTES, 2)[512..512 + 64 * 24]].concat());
+    assert!(frames.iter().all(|f| f.memory()[0] == frames[0].memory()[0]));
+    // Frames of the sets before go back as all others.
+    for (frame, id) in frames.into_iter().zip(0..) {
+        drop(frame);
+        assert_eq!(sink.released(), id);
+    }
+}
+
+#[test]
+fn what_waits_is_the_policys() {
+    for (policy, kept, dropped) in
+        [(Policy::Latest, &[0, 5][..], 4), (Policy::Fifo(2), &[0, 1, 2], 3), (Policy::Block, &[0, 1, 2, 3, 4, 5], 0)]
+    {
+        let mut sink = Sink::new();
+        let mut subscriber = sink.join(sink.builder().policy(policy));
+        let memories: Vec<File> = (0..6).map(|seed| sink.memory(seed)).collect();
+        let mut held = Vec::new();
+        for (id, memory) in (0..).zip(&memories) {
+            sink.buffer(id, memory);
+            match id {
+                0 => held.push(frame(&mut subscriber)),
+                // No more than it holds; and what it cannot take does not keep it busy.
+                _ => nothing(&mut subscriber),
+            }
+            assert!(!is_readable(&subscriber), "{policy}, {id}");
+        }
+        let mut got = vec![0];
+        while got.len() < kept.len() {
+            // Given back on another thread, it wakes whoever waits for the next.
+            let last = held.pop().unwrap();
+            std::thread::spawn(move || drop(last)).join().unwrap();
+            assert!(is_readable(&subscriber), "{policy}");
+            held.push(frame(&mut subscriber));
+            got.extend(ids(&held));
+        }
+        assert_eq!(held[0].meta().dropped, dropped, "{policy}");
+        held.clear();
+        nothing(&mut subscriber);
+        assert!(!is_readable(&subscriber));
+        let stats = subscriber.stats();
+        assert_eq!((got.as_slice(), stats.received, stats.dropped), (kept, kept.len() as u64, dropped), "{policy}");
+        // Each went back once, dropped or not.
+        let mut released: Vec<u64> = (0..6).map(|_| sink.released()).collect();
+        released.sort_unstable();
+        assert_eq!(released, [0, 1, 2, 3, 4, 5], "{policy}");
+        sink.nothing_released();
+    }
+}
+
+#[test]
+fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
+    type Script = fn(&Sink, &File);
+    let scripts: &[(&str, ErrorKind, Script)] = &[
+        ("0 descriptors for 1 memories", ErrorKind::Protocol, |s, _| s.send(&Buffer::new(1, 1).bytes(), &[])),
+        ("2 descriptors for 1 memories", ErrorKind::Protocol, |s, m| s.send(&Buffer::new(1, 1).bytes(), &[m, m])),
+        ("8 descriptors for 1 memories", ErrorKind::Protocol, |s, m| s.send(&Buffer::new(1, 1).bytes(), &[m; 12])),
+        ("descriptors were lost", ErrorKind::Exhausted, |s, m| s.send(&Buffer::new(1, 1).bytes(), &[m; 40])),
+        ("in two parts", ErrorKind::Protocol, |s, m| {
+            let bytes = Buffer::new(1, 1).bytes();
+            s.send(&bytes[..20], &[m]);
+            s.send(&bytes[20..], &[m]);
+        }),
+        ("a message that has none", ErrorKind::Protocol, |s, m| s.send(&message(EOS, &[]), &[m])),
+        ("of 5 memories", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { memory: vec![(10, 0); 5], ..Buffer::new(1, 1) }.bytes(), &[m; 5]);
+        }),
+        ("of a memory of 4608 bytes", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { memory: vec![(NV12_BYTES, 1)], ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("of a memory of 4608 bytes", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { memory: vec![(NV12_BYTES + 1, 0)], ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("does not fit its 4607 bytes", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { memory: vec![(NV12_BYTES - 1, 0)], ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("18446744073709551615", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { memory: vec![(NV12_BYTES, NONE)], ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("1 planes of NV12", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { meta: video_meta(&[(0, 64)]), ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("does not fit its", ErrorKind::Protocol, |s, m| {
+            s.send(&Buffer { meta: video_meta(&[(0, 64), (4000, 64)]), ..Buffer::new(1, 1) }.bytes(), &[m]);
+        }),
+        ("NV12 in 3 memories", ErrorKind::Unsupported, |s, m| {
+            s.send(&Buffer { memory: vec![(NV12_BYTES, 0); 3], ..Buffer::new(1, 1) }.bytes(), &[m; 3]);
+        }),
+        ("buffer 0x1 again", ErrorKind::Protocol, |s, m| (0..2).for_each(|_| s.buffer(1, m))),
+        ("neither a dma-buf nor a memfd", ErrorKind::Protocol, |s, _| s.buffer(1, &File::open("/dev/null").unwrap())),
+        ("of a memory of 100 bytes", ErrorKind::Protocol, |s, _| {
+            s.buffer(1, &s.unsealed(100, 0, MFdFlags::MFD_ALLOW_SEALING))
+        }),
+        ("the buffer has no size", ErrorKind::Protocol, |s, _| {
+            s.buffer(1, &s.unsealed(0, 0, MFdFlags::MFD_ALLOW_SEALING))
+        }),
+        ("cannot be sealed", ErrorKind::Protocol, |s, _| s.buffer(1, &s.unsealed(NV12_BYTES, 0, MFdFlags::empty()))),
+        ("type 2 with 4294967295 bytes", ErrorKind::Protocol, |s, _| {
+            s.send(&[2u32.to_ne_bytes(), [0xff; 4]].concat(), &[]);
+        }),
+        ("type 0 with 16777216 bytes", ErrorKind::Protocol, |s, m| {
+            s.send(&[0u32.to_ne_bytes(), (1u32 << 24).to_ne_bytes()].concat(), &[m]);
+        }),
+        ("does not send", ErrorKind::Protocol, |s, _| s.send(&message(RELEASE, &[0; 8]), &[])),
+        ("where a media type is expected", ErrorKind::Protocol, |s, _| s.caps("\u{1}")),
+        ("a width that is none", ErrorKind::Protocol, |s, _| s.caps("image/jpeg, width=(int)-1, height=(int)2")),
+        ("no format I420_10LE here", ErrorKind::Unsupported, |s, _| s.caps(&NV12.replace("NV12", "I420_10LE"))),
+        ("no video that is known", ErrorKind::Unsupported, |s, _| s.caps("audio/x-raw, rate=(int)8000")),
+        ("CAPS that do not end", ErrorKind::Protocol, |s, _| s.send(&message(CAPS, b"image/jpeg"), &[])),
+    ];
+    for (what, kind, script) in scripts {
+        for reconnect in [Reconnect::Never, Reconnect::Always] {
+            let mut sink = Sink::new();
+            let mut subscriber = sink.join(sink.builder().hold(4).policy(Policy::Fifo(4)).reconnect(reconnect));
+            let memory = sink.memory(1);
+            script(&sink, &memory);
+            let error = loop {
+                match subscriber.next(SOON) {
+                    Err(e) => break e,
+                    Ok(Some(Event::Format(_) | Event::Frame(_))) => {}
+                    other => panic!("{what}: {other:?}"),
+                }
+            };
+            let text = error.to_string();
+            assert!(error.kind() == *kind && text.contains(what), "{what}: {text}");
+            assert!(text.contains(sink.folder.socket().to_str().unwrap()), "{text}");
+            assert!(sink.is_left());
+            assert_eq!(sink.traces()[0], 1, "the sink's own alone: {what}");
+            // What comes then is the end, or a new connection.
+            match reconnect {
+                Reconnect::Always => {
+                    nothing(&mut subscriber);
+                    assert!(!is_readable(&subscriber), "a pause before the next attempt");
+                    assert!(subscriber.next(Duration::from_secs(1)).unwrap().is_none());
+                    sink.accept();
+                    sink.caps(NV12);
+                    sink.buffer(1, &memory);
+                    assert!(matches!(event(&mut subscriber), Event::Reconnected));
+                    assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 1));
+                }
+                _ => assert!(matches!(event(&mut subscriber), Event::Ended)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_buffer_before_caps_and_half_a_message_end_it_too() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.builder().connect(SOON).unwrap();
+    sink.accept();
+    sink.buffer(1, &sink.memory(1));
+    let e = subscriber.next(SOON).unwrap_err();
+    assert!(e.kind() == ErrorKind::Protocol && e.to_string().contains("before CAPS"), "{e}");
+    // Death in a message: all that can be told is that it is gone. Its descriptor goes, too.
+    let bytes = Buffer::new(1, 1).bytes();
+    for len in [1, 8, 30, bytes.len() - 1] {
+        let mut subscriber = sink.join(sink.builder());
+        let memory = sink.memory(2);
+        sink.send(&bytes[..len], &[&memory]);
+        nothing(&mut subscriber);
+        sink.socket = None;
+        assert!(matches!(event(&mut subscriber), Event::Ended));
+        assert_eq!(sink.traces(), [1, 0]);
+    }
+}
+
+#[test]
+fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(64));
+    let memory = sink.memory(1);
+    let mut frames = Vec::new();
+    for cut in 1..72 {
+        let bytes = Buffer::new(cut, cut).bytes();
+        let (first, second) = bytes.split_at(cut as usize);
+        let fds = [&memory];
+        let (with_first, with_second) = if cut % 2 == 0 { (&fds[..], &[][..]) } else { (&[][..], &fds[..]) };
+        sink.send(first, with_first);
+        while subscriber.next(Duration::ZERO).unwrap().is_some() {}
+        // With the next message right behind it.
+        sink.send(second, with_second);
+        sink.buffer(cut + 1000, &memory);
+        frames.push(frame(&mut subscriber));
+        assert_eq!(frames.pop().unwrap().meta().sequence, cut + 1000, "the newer of two");
+        assert_eq!([sink.released(), sink.released()], [cut, cut + 1000]);
+    }
+    assert_eq!(sink.traces()[0], 2);
+}
+
+#[test]
+fn releases_that_find_no_room_are_sent_later() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder());
+    let memory = sink.memory(1);
+    // More than its socket holds, all given back before it reads any.
+    for id in 0..1_000 {
+        sink.buffer(id, &memory);
+        assert_eq!(frame(&mut subscriber).meta().sequence, id);
+    }
+    // It reads while nothing else happens here: the descriptor says when to try again.
+    let start = Instant::now();
+    let reader = sink.socket().try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; 16_000];
+        (&reader).read_exact(&mut bytes).unwrap();
+        bytes.chunks(16).map(|release| number(release, 8)).collect::<Vec<_>>()
+    });
+    while !reader.is_finished() {
+        assert!(start.elapsed() < SOON, "releases are lost");
+        assert!(subscriber.next(Duration::from_millis(100)).unwrap().is_none());
+    }
+    assert_eq!(reader.join().unwrap(), (0..1_000).collect::<Vec<_>>());
+    nothing(&mut subscriber);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(!is_readable(&subscriber), "nothing is left to do");
+}
+
+#[test]
+fn a_sink_that_never_reads_is_left() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder());
+    let memory = sink.memory(1);
+    let mut sent = 0;
+    let error = loop {
+        while sink.try_send(&Buffer::new(sent, sent).bytes(), &[&memory], MsgFlags::MSG_DONTWAIT) {
+            sent += 1;
+        }
+        match subscriber.try_next() {
+            Err(e) => break e,
+            Ok(_) => assert!(sent < 20_000, "it goes on for ever"),
+        }
+    };
+    assert!(error.kind() == ErrorKind::Protocol && error.to_string().contains("does not read"), "{error}");
+    assert!(sent > 4_000 && sink.traces()[0] == 1);
+}
+
+#[test]
+fn a_lease_ends_with_its_connection() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(2).reconnect(Reconnect::Always));
+    let memory = sink.memory(1);
+    sink.buffer(1, &memory);
+    let held = frame(&mut subscriber);
+    assert!(held.is_valid());
+    // One that waits is lost with the sink.
+    sink.buffer(2, &memory);
+    sink.socket = None;
+    assert!(matches!(event(&mut subscriber), Event::Lost));
+    assert!(!held.is_valid() && subscriber.layout().is_none());
+    assert_eq!((pixels(&held), subscriber.stats().dropped), (pattern(NV12_BYTES, 1), 1));
+    // The next, at the same path: ids and numbers are its own, formats are told anew.
+    assert!(subscriber.next(Duration::from_millis(100)).unwrap().is_none());
+    sink.accept();
+    sink.caps(NV12);
+    sink.buffer(1, &memory);
+    let events: Vec<Event> = (0..3).map(|_| subscriber.next(SOON).unwrap().unwrap()).collect();
+    assert!(
+        matches!(&events[..], [Event::Reconnected, Event::Format(_), Event::Frame(f)] if f.is_valid()),
+        "{events:?}"
+    );
+    drop(held);
+    sink.nothing_released();
+    drop(events);
+    assert_eq!((sink.released(), subscriber.stats().reconnects), (1, 1));
+    // Dropped, it leaves, although a frame has its socket: the sink would wait for somebody who reads.
+    sink.buffer(2, &memory);
+    let held = frame(&mut subscriber);
+    drop(subscriber);
+    assert!(sink.is_left() && !held.is_valid());
+    assert_eq!(pixels(&held), pattern(NV12_BYTES, 1));
+    drop(held);
+    assert_eq!(sink.traces(), [1, 0]);
+}
+
+#[test]
+fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
+    let mut sink = Sink::new();
+    let seals = |file: &File| SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS).unwrap());
+    let mut subscriber = sink.join(sink.builder());
+    let open = sink.unsealed(NV12_BYTES, 1, MFdFlags::MFD_ALLOW_SEALING);
+    assert!(seals(&open).is_empty());
+    sink.buffer(1, &open);
+    assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 1));
+    assert_eq!(seals(&open), SealFlag::F_SEAL_SHRINK, "it can not take the memory away any more");
+    assert!(open.set_len(0).is_err());
+    let shut = sink.unsealed(NV12_BYTES, 2, MFdFlags::empty());
+    sink.buffer(2, &shut);
+    let e = subscriber.next(SOON).unwrap_err();
+    assert!(e.to_string().contains("may shrink under a reader, and cannot be sealed"), "{e}");
+    let mut subscriber = sink.join(sink.builder().accept_unsealed());
+    sink.buffer(3, &shut);
+    assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 2));
+    assert_eq!(sink.released(), 3);
+    // What is no memory is none on demand either.
+    sink.buffer(4, &File::open("/dev/null").unwrap());
+    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[test]
+fn connecting_says_what_is_wrong() {
+    let folder = Folder::new();
+    let connect =
+        |b: UnixfdSubscriberBuilder| b.connect(Duration::from_millis(50)).map_err(|e| (e.kind(), e.to_string()));
+    let missing = UnixfdSubscriber::builder(folder.socket());
+    let (kind, text) = connect(missing.clone()).unwrap_err();
+    assert!(kind == ErrorKind::NotFound && text.contains(folder.socket().to_str().unwrap()), "{text}");
+    assert_eq!(connect(missing.clone().reconnect(Reconnect::Always)).unwrap_err().0, ErrorKind::NotFound);
+    for policy in [Policy::Fifo(0), Policy::Fifo(33)] {
+        assert_eq!(connect(missing.clone().policy(policy)).unwrap_err().0, ErrorKind::InvalidArgument);
+    }
+    let publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    let (kind, text) = connect(missing.clone()).unwrap_err();
+    assert!(kind == ErrorKind::WrongFile && text.contains("no unixfdsink"), "{text}");
+    drop(publisher);
+    drop(UnixListener::bind(folder.socket()).unwrap());
+    assert_eq!(connect(missing.clone()).unwrap_err().0, ErrorKind::Disconnected);
+    // Who is late is waited for.
+    std::fs::remove_file(folder.socket()).unwrap();
+    let path = folder.socket();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        UnixListener::bind(path).unwrap()
+    });
+    let subscriber = missing.reconnect(Reconnect::Always).connect(SOON).unwrap();
+    assert!(late.join().unwrap().accept().is_ok());
+    drop(subscriber);
+}
+
+#[test]
+fn frames_of_a_sink_are_published_again() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(8).policy(Policy::Fifo(4)));
+    // A publisher of another source until now.
+    let mut stage = Stage::new(8);
+    let mut native = stage.join(stage.subscriber().hold(2));
+    let memories = [1, 2, 3].map(|seed| sink.memory(seed));
+    let mut ids = 0;
+    let mut round = |stage: &mut Stage, native: &mut Subscriber, which: usize| {
+        ids += 1;
+        sink.buffer(ids, &memories[which]);
+        let got = frame(&mut subscriber);
+        let (slot, memory) = (got.slot(), got.memory().to_vec());
+        stage.publisher.publish(got, SOON).unwrap();
+        let active = |stage: &mut Stage, native: &mut Subscriber| loop {
+            stage.publisher.wait(Duration::from_millis(1)).unwrap();
+            match native.try_next().unwrap() {
+                Some(Event::Frame(frame)) => break frame,
+                None | Some(Event::Format(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let far = active(stage, native);
+        assert_eq!(pixels(&far), pattern(NV12_BYTES, 1 + which as u8));
+        assert_eq!((far.slot(), far.memory(), far.meta().sequence), (slot, &memory[..], ids));
+        far.buffers().id()
+    };
+    let sets: Vec<_> = (0..100).map(|n| round(&mut stage, &mut native, n % 3)).collect();
+    assert!(sets[2..].iter().all(|set| *set == sets[2]), "announced once for each memory that was new");
+    assert_eq!(stage.publisher.stats().violations, 0);
+    native_nothing(&mut native);
+    // All is back but the newest, which the publisher keeps for who comes late.
+    drop(native);
+    stage.until("it is gone", |p| p.active() == 0);
+    let (late, first) = stage.join_late(stage.subscriber());
+    assert_eq!(first.map(|f| f.meta().sequence), Some(100));
+    let released: Vec<u64> = (0..99).map(|_| sink.released()).collect();
+    assert_eq!(released, (1..100).collect::<Vec<_>>());
+    sink.nothing_released();
+    drop((late, stage));
+    assert_eq!(sink.released(), 100);
+}
+
+/// One real pipeline at a time: its memories are told from those of others by GStreamer's name alone.
+static GSTREAMER: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    GSTREAMER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pipeline into a `unixfdsink` in a folder, which waits for us before its first frame.
+fn pipeline(folder: &Folder, elements: &str) -> Option<Pipeline> {
+    let mut gst = gst(folder)?;
+    gst.arg("--quiet").args(elements.split(' ')).args(["!", "unixfdsink", "wait-for-connection=true"]);
+    gst.arg(format!("socket-path={}", folder.socket().display()));
+    Some(Pipeline(gst.stdin(Stdio::null()).spawn().unwrap()))
+}
+
+fn to_pipeline(folder: &Folder) -> UnixfdSubscriberBuilder {
+    UnixfdSubscriber::builder(folder.socket()).hold(4).policy(Policy::Block).reconnect(Reconnect::Always)
+}
+
+/// What the same elements write to a file.
+fn to_file(folder: &Folder, elements: &str) -> Option<Vec<u8>> {
+    let (mut gst, output) = (gst(folder)?, folder.file("out"));
+    gst.arg("--quiet").args(elements.split(' ')).args(["!", "filesink"]);
+    assert!(gst.arg(format!("location={}", output.display())).status().unwrap().success());
+    Some(std::fs::read(output).unwrap())
+}
+
+#[test]
+fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
+    let _alone = alone();
+    let mut layouts = Vec::new();
+    for caps in [
+        // Padded by GStreamer: odd sides.
+        "format=NV12,width=321,height=241",
+        "format=I420,width=321,height=241",
+        "format=YV12,width=319,height=33",
+        "format=Y42B,width=323,height=33",
+        "format=YUY2,width=321,height=33",
+        "format=RGB16,width=33,height=17",
+        "format=RGB,width=33,height=17",
+        "format=RGBx,width=64,height=48",
+        "format=GRAY8,width=33,height=17",
+    ] {
+        let elements = format!("videotestsrc num-buffers=20 pattern=ball ! video/x-raw,framerate=100/1,{caps}");
+        let folder = Folder::new();
+        let Some(expected) = to_file(&folder, &elements) else { return };
+        // As it is, without a video meta, and through an element that adds one.
+        for more in ["", " ! videoconvert"] {
+            let format = caps.split(',').next().unwrap();
+            let elements = match more {
+                "" => elements.clone(),
+                _ => format!("{}{more} ! video/x-raw,{caps}", elements.replace(format, "format=AYUV")),
+            };
+            let folder = Folder::new();
+            let mut running = pipeline(&folder, &elements).unwrap();
+            let mut subscriber = to_pipeline(&folder).connect(SOON).unwrap();
+            let mut frames = 0;
+            loop {
+                match event(&mut subscriber) {
+                    Event::Frame(frame) => {
+                        let layout = *frame.layout();
+                        assert_eq!((frame.meta().sequence, frame.meta().lost), (frames as u64, 0), "{layout}");
+                        if more.is_empty() {
+                            let bytes = expected.len() / 20;
+                            let expected = without_padding(&layout, &expected[frames * bytes..][..bytes]);
+                            assert!(pixels(&frame) == expected, "frame {frames} of {layout}");
+                        }
+                        frames += 1;
+                    }
+                    Event::Ended => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((frames, subscriber.stats().dropped), (20, 0), "{elements}");
+            layouts.push(*subscriber.layout().unwrap());
+            assert!(matches!(event(&mut subscriber), Event::Lost));
+            assert!(running.0.wait().unwrap().success(), "it ends by itself: all is given back");
+        }
+        // What we take for the usual layout is what GStreamer says itself.
+        let [without_meta, with_meta] = layouts[layouts.len() - 2..] else { panic!("two") };
+        assert_eq!(without_meta, with_meta.with_colorimetry(without_meta.colorimetry()));
+    }
+}
+
+#[test]
+fn a_killed_pipeline_is_followed_by_the_next() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let start = |pattern: &str| {
+        let caps = "video/x-raw,format=NV12,width=64,height=48,framerate=100/1";
+        pipeline(&folder, &format!("videotestsrc is-live=true pattern={pattern} ! {caps}"))
+    };
+    let Some(first) = start("black") else { return };
+    let mut subscriber = to_pipeline(&folder).connect(SOON).unwrap();
+    let black = frame(&mut subscriber);
+    assert_eq!(pixels(&black)[0], 16);
+    (0..20).for_each(|_| drop(frame(&mut subscriber)));
+    first.signal(Signal::SIGKILL);
+    let lost = std::iter::from_fn(|| subscriber.next(SOON).unwrap()).find(|e| !matches!(e, Event::Frame(_)));
+    assert!(matches!(lost, Some(Event::Lost)), "{lost:?}");
+    assert!(!black.is_valid());
+    drop(first);
+    std::fs::remove_file(folder.socket()).unwrap();
+    let second = start("white").unwrap();
+    assert!(matches!(event(&mut subscriber), Event::Reconnected));
+    for n in 0..20 {
+        let white = frame(&mut subscriber);
+        assert_eq!((pixels(&white)[0], white.meta().sequence), (235, n));
+        assert!(white.meta().flags.contains(FrameFlags::MONOTONIC));
+        assert!(age(&white) < SOON, "the time is CLOCK_MONOTONIC: {white:?}");
+    }
+    assert_eq!(pixels(&black)[0], 16, "memory does not die under a frame");
+    drop((black, second, subscriber));
+    assert_eq!(traces("gst-shm"), [0, 0]);
+}
+
+/// How old a frame is by its timestamp, which may lie a little ahead.
+fn age(frame: &Frame) -> Duration {
+    Duration::from_nanos(now_ns().abs_diff(frame.meta().timestamp_ns))
+}
+
+#[test]
+fn three_hundred_frames_of_a_pipeline_leave_nothing() {
+    let _alone = alone();
+    let before = traces("gst-shm");
+    for (elements, memories) in [
+        ("videotestsrc ! video/x-raw,format=NV12,width=320,height=240,framerate=500/1", 2..=8),
+        // One memory again and again, while it is held.
+        ("videotestsrc num-buffers=1 ! video/x-raw,format=NV12,width=320,height=240 ! imagefreeze ! video/x-raw,framerate=500/1", 1..=1),
+    ] {
+        let folder = Folder::new();
+        let Some(running) = pipeline(&folder, elements) else { return };
+        let mut subscriber = to_pipeline(&folder).connect(SOON).unwrap();
+        let mut held = std::collections::VecDeque::new();
+        let mut counts = Vec::new();
+        let mut sets = Vec::new();
+        for _ in 0..300 {
+            let got = frame(&mut subscriber);
+            got.read(DEFAULT_WAIT).unwrap().copy_row(0, 0, &mut [0; 320]).unwrap();
+            sets.push(got.buffers().id());
+            held.push_back(got);
+            if held.len() > 2 {
+                held.pop_front();
+            }
+            counts.push(traces("gst-shm"));
+        }
+        sets.dedup();
+        assert_eq!(sets.len(), 1, "one set");
+        let [descriptors, mappings] = counts[299];
+        assert!(memories.contains(&descriptors) && mappings == descriptors, "{descriptors}, {mappings}");
+        assert!(counts[100..].iter().all(|c| *c == counts[299]), "{counts:?}");
+        drop((held, subscriber, running));
+        assert_eq!(traces("gst-shm"), before);
+    }
+}
+
+#[test]
+fn a_pipeline_reaches_native_subscribers() {
+    let _alone = alone();
+    let folder = Folder::new();
+    let elements =
+        "videotestsrc num-buffers=100 pattern=ball ! video/x-raw,format=NV12,width=322,height=242,framerate=100/1";
+    let Some(expected) = to_file(&folder, elements) else { return };
+    let _running = pipeline(&folder, elements).unwrap();
+    let mut from = to_pipeline(&folder).hold(6).policy(Policy::Fifo(8)).connect(SOON).unwrap();
+    let mut publisher = Publisher::builder(folder.file("native")).bind().unwrap();
+    let path = folder.file("native");
+    let (send, taken) = std::sync::mpsc::channel();
+    let native = std::thread::spawn(move || {
+        let builder = Subscriber::builder(path).hold(2).policy(Policy::Fifo(2)).reconnect(Reconnect::Always);
+        let mut native = builder.connect(SOON).unwrap();
+        while let Some(event) = native.next(SOON).unwrap() {
+            match event {
+                Event::Frame(frame) => send.send((frame.meta().sequence, *frame.layout(), pixels(&frame))).unwrap(),
+                Event::Ended | Event::Lost => break,
+                _ => {}
+            }
+        }
+    });
+    let start = Instant::now();
+    // It connects while nothing is announced yet.
+    while publisher.subscribers().count() == 0 {
+        assert!(start.elapsed() < SOON);
+        publisher.wait(Duration::from_millis(5)).unwrap();
+    }
+    loop {
+        match from.next(Duration::from_millis(5)).unwrap() {
+            Some(Event::Frame(frame)) => publisher.publish(frame, SOON).map(drop).unwrap(),
+            Some(Event::Ended) => break,
+            _ => {}
+        }
+        publisher.dispatch().unwrap();
+        assert!(start.elapsed() < 2 * SOON);
+    }
+    publisher.end_stream(SOON).unwrap();
+    native.join().unwrap();
+    let got: Vec<_> = taken.iter().collect();
+    // A memory that is new costs its announcement, in which frames may be dropped.
+    assert!(got.len() > 50, "{} of 100", got.len());
+    for (sequence, layout, pixels) in got {
+        let bytes = expected.len() / 100;
+        assert!(
+            pixels == without_padding(&layout, &expected[sequence as usize * bytes..][..bytes]),
+            "frame {sequence}"
+        );
+    }
+    assert_eq!(publisher.stats().violations, 0);
+}
+
+/// What a publisher gives GStreamer comes back from it as it went: a bitstream and pictures, with their flags and times.
+#[test]
+fn there_and_back_through_gstreamer() {
+    let _alone = alone();
+    let size = Size::new(64, 48);
+    let coded = |code| Layout::from_strides(FourCc::new(code), size, &[0], &[8192]).unwrap();
+    let colours = framelease::format::Colorimetry { space: ColorSpace::Rec709, ..Default::default() };
+    let padded = Layout::aligned(FourCc::new(b"NV12"), size, 256).unwrap().with_colorimetry(colours);
+    for layout in [coded(b"MJPG"), coded(b"H264"), padded, Layout::aligned(FourCc::new(b"NM12"), size, 256).unwrap()] {
+        let terms = UnixfdTerms::hold(6).policy(Policy::Block);
+        let mut stage = Stage::in_folder(8, |folder, b| b.unixfd(folder.file("gst"), terms));
+        let Some(mut gst) = gst(&stage.folder) else { return };
+        let pool = Pool::new(&Allocator::Memfd, layout, 12).unwrap();
+        stage.publisher.announce(pool.buffers()).unwrap();
+        let back = stage.folder.file("back");
+        gst.arg("--quiet").arg("unixfdsrc").arg(format!("socket-path={}", stage.folder.file("gst").display()));
+        gst.args(["!", "unixfdsink", "sync=false"]).arg(format!("socket-path={}", back.display()));
+        let running = Pipeline(gst.stdin(Stdio::null()).spawn().unwrap());
+        let builder = UnixfdSubscriber::builder(&back).policy(Policy::Block).reconnect(Reconnect::Always);
+        let mut subscriber = builder.connect(SOON).unwrap();
+        stage.until("the pipeline is there", |p| p.active() == 1);
+        for n in 0..40u64 {
+            let mut empty = pool.acquire(SOON).unwrap();
+            let bytes = pattern(1_000, n as u8);
+            let mut payload = empty.full_payload();
+            let mut meta = FrameMeta::default();
+            {
+                let mut write = empty.write(DEFAULT_WAIT).unwrap();
+                match layout.is_compressed() {
+                    true => write.copy_payload(16, &bytes).unwrap(),
+                    false => (0..48).for_each(|row| write.copy_row(0, row, &bytes[row as usize..][..64]).unwrap()),
+                }
+            }
+            if layout.is_compressed() {
+                payload[0] = Payload { offset_bytes: 16, bytes: 1_000 };
+            }
+            (meta.sequence, meta.timestamp_ns, meta.payload) = (100 + n, now_ns() + n, payload);
+            meta.flags = FrameFlags::MONOTONIC;
+            meta.flags.set(FrameFlags::KEY, layout.is_compressed() && (n % 4 == 0 || layout == coded(b"MJPG")));
+            meta.flags.set(FrameFlags::ERROR, n == 7);
+            let sent = empty.freeze(meta);
+            let expected = pixels(&sent);
+            stage.publisher.publish(sent, SOON).unwrap();
+            let got = loop {
+                stage.publisher.dispatch().unwrap();
+                match subscriber.next(Duration::from_millis(20)).unwrap() {
+                    Some(Event::Frame(frame)) => break frame,
+                    None | Some(Event::Format(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            let (from, to) = (&meta, got.meta());
+            assert_eq!(
+                (to.sequence, to.flags, to.payload),
+                (from.sequence, from.flags, from.payload),
+                "{n} of {layout}"
+            );
+            // Through running time and back, which is rounded.
+            assert!(to.timestamp_ns.abs_diff(from.timestamp_ns) < 1_000_000, "{to:?} {from:?}");
+            assert!(pixels(&got) == expected, "{n} of {layout}");
+            match layout.is_compressed() {
+                true => assert_eq!(got.layout().fourcc(), layout.fourcc()),
+                false => assert_eq!(*got.layout(), layout),
+            }
+        }
+        assert!(subscriber.buffers().is_some_and(|b| b.slots() == 16));
+        drop(running);
+    }
+}
+
+fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    Duration::from(now).as_nanos() as u64
+}
