@@ -1,4 +1,5 @@
-//! Receives the frames of a `publisher`, shows rate, latency and drops, and may write frames to a file.
+//! Receives the frames of a `publisher` or of GStreamer's `unixfdsink`, shows rate, latency and drops, and may write frames
+//! to a file.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -10,16 +11,19 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::dmabuf::{cpu_bytes, DEFAULT_WAIT};
-use framelease::share::{Event, Policy, Rate, Reconnect, Subscriber};
+use framelease::frame::Histogram;
+use framelease::share::{Event, Policy, Rate, ReceiverStats, Reconnect, Subscriber};
 
 use common::{stopped, value, Progress, Result};
 
 const HELP: &str = "\
-Receives the frames of a publisher until Ctrl-C or the end of the stream.
+Receives the frames of a publisher, or of GStreamer's unixfdsink, until Ctrl-C or the end of the stream.
 
 Usage: subscriber [OPTIONS]
 
   --socket PATH       where the publisher listens (default: as for publisher)
+  --unixfd PATH       receive from the unixfdsink with this socket-path instead (needs the cargo feature unixfd);
+                      latency is then from the PTS on, and --every and --max-fps are not to be had
   --policy P          latest, fifo:N or block (default latest)
   --hold N            frames to lease at a time (default 1)
   --every N           take every n-th frame only
@@ -32,6 +36,56 @@ Usage: subscriber [OPTIONS]
   --help              this text
 ";
 
+/// Who the frames come from.
+enum Input {
+    Publisher(Subscriber),
+    #[cfg(feature = "unixfd")]
+    Sink(framelease::share::UnixfdSubscriber, Histogram),
+}
+
+impl Input {
+    fn next(&mut self, timeout: Duration) -> framelease::Result<Option<Event>> {
+        match self {
+            Self::Publisher(s) => s.next(timeout),
+            #[cfg(feature = "unixfd")]
+            Self::Sink(s, latency) => {
+                let event = s.next(timeout)?;
+                if let Some(Event::Frame(frame)) = &event {
+                    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+                        .map_or(0, |now| Duration::from(now).as_nanos() as u64);
+                    latency.record_ns(now.saturating_sub(frame.meta().timestamp_ns));
+                }
+                Ok(event)
+            }
+        }
+    }
+
+    fn stats(&self) -> ReceiverStats {
+        match self {
+            Self::Publisher(s) => s.stats(),
+            #[cfg(feature = "unixfd")]
+            Self::Sink(s, _) => s.stats(),
+        }
+    }
+
+    fn latency(&self) -> &Histogram {
+        match self {
+            Self::Publisher(s) => s.latency(),
+            #[cfg(feature = "unixfd")]
+            Self::Sink(_, latency) => latency,
+        }
+    }
+
+    fn is_writable(&self) -> bool {
+        match self {
+            Self::Publisher(s) => s.is_writable(),
+            // Nothing is said of it.
+            #[cfg(feature = "unixfd")]
+            Self::Sink(..) => false,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     common::exit(run())
 }
@@ -41,11 +95,15 @@ fn run() -> Result<()> {
     let (mut policy, mut rate, mut hold, mut reconnect) = (Policy::Latest, Rate::All, 1, Reconnect::Never);
     let (mut work, mut frames, mut json) = (Duration::ZERO, u64::MAX, false);
     let mut output = None;
+    #[cfg(feature = "unixfd")]
+    let mut unixfd: Option<PathBuf> = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(arg) = parser.next()? {
         use lexopt::prelude::*;
         match arg {
             Long("socket") => socket = parser.value()?.into(),
+            #[cfg(feature = "unixfd")]
+            Long("unixfd") => unixfd = Some(parser.value()?.into()),
             Long("policy") => policy = value(&mut parser, "policy")?,
             Long("hold") => hold = value(&mut parser, "hold")?,
             Long("every") => rate = Rate::EveryNth(value(&mut parser, "every")?),
@@ -73,8 +131,22 @@ fn run() -> Result<()> {
         }
         None => None,
     };
-    let builder = Subscriber::builder(&socket).policy(policy).rate(rate).hold(hold).reconnect(reconnect);
-    let mut subscriber = builder.connect(Duration::from_secs(5))?;
+    let patience = Duration::from_secs(5);
+    let native = || {
+        let builder = Subscriber::builder(&socket).policy(policy).rate(rate).hold(hold).reconnect(reconnect);
+        builder.connect(patience).map(Input::Publisher)
+    };
+    #[cfg(not(feature = "unixfd"))]
+    let mut subscriber = native()?;
+    #[cfg(feature = "unixfd")]
+    let mut subscriber = match unixfd {
+        None => native()?,
+        Some(_) if rate != Rate::All => return Err("a unixfdsink sends all frames: put a videorate before it".into()),
+        Some(path) => {
+            let builder = framelease::share::UnixfdSubscriber::builder(path).policy(policy).hold(hold);
+            Input::Sink(builder.reconnect(reconnect).connect(patience)?, Histogram::default())
+        }
+    };
     let mut progress = Progress::new();
     let start = Instant::now();
     while subscriber.stats().received < frames && !stopped(&stop) {

@@ -76,7 +76,7 @@ impl UnixfdSubscriber {
         if event.is_some() {
             // Whoever takes one event for each time that the descriptor is readable is to get the next, too.
             let has_more = match c.waiting.len() {
-                0 => c.is_ended,
+                0 => c.is_ended || !c.is_watched,
                 waiting => c.owed.has_credit(self.settings.hold.into(), waiting),
             };
             if has_more {
