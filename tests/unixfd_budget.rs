@@ -46,9 +46,10 @@ fn a_frame_costs_no_allocation_mapping_or_descriptor() {
     // the poll.)
     for (policy, most) in [(Policy::Latest, 5), (Policy::Fifo(4), 5), (Policy::Block, 4)] {
         let builder = UnixfdSubscriber::builder(&path).hold(2).policy(policy);
-        let mut subscriber = builder.connect(Duration::from_secs(10)).unwrap();
+        let subscriber = std::thread::spawn(move || builder.connect(Duration::from_secs(10)).unwrap());
         let (mut sink, _) = listener.accept().unwrap();
         send(&sink, 2, b"video/x-raw, format=NV12, width=64, height=48\0", &[]);
+        let mut subscriber = subscriber.join().unwrap();
         let mut held = None;
         // System calls and allocations of a frame.
         let mut round = |n: u64| {

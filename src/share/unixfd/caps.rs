@@ -113,7 +113,8 @@ impl Caps {
             None => Err(other(format!("no {key}"))),
         };
         let size = Size::new(side("width")?, side("height")?);
-        let colorimetry = caps.get("colorimetry").map_or(Colorimetry::default(), |c| colours(c).unwrap_or_default());
+        let kind = fourcc.info().map_or(FormatKind::Yuv, |i| i.kind);
+        let colorimetry = caps.get("colorimetry").and_then(|c| colours(c, kind)).unwrap_or_default();
         Ok(Self { fourcc, size, colorimetry })
     }
 }
@@ -159,8 +160,9 @@ fn bitstream(caps: &Structure) -> Option<FourCc> {
     BITSTREAMS.iter().find(|(_, media, _)| fits(media)).map(|(code, ..)| FourCc::new(code))
 }
 
-/// Colours by name or by numbers; `None` for what is neither. What a number leaves open is left to the colour space.
-fn colours(text: &str) -> Option<Colorimetry> {
+/// Colours by name or by numbers; `None` for what is neither. What a number leaves open, or says of the colour space's
+/// own, is left to that.
+fn colours(text: &str, kind: FormatKind) -> Option<Colorimetry> {
     let numbers = NAMED_COLOURS.iter().find(|(name, _)| *name == text).map_or(text, |(_, numbers)| numbers);
     let mut parts = numbers.split(':').map(|n| n.parse::<u32>().ok());
     let [range, matrix, transfer, primaries] = [(); 4].map(|()| parts.next().flatten());
@@ -203,7 +205,11 @@ fn colours(text: &str) -> Option<Colorimetry> {
         2 => Range::Limited,
         _ => Range::Default,
     };
-    Some(Colorimetry { space, encoding, range, transfer })
+    let all = Colorimetry { space, encoding, range, transfer };
+    let usual = Colorimetry { encoding: Encoding::Default, range: Range::Default, ..all };
+    let encoding = if encoding == usual.matrix() { Encoding::Default } else { encoding };
+    let range = if range == usual.quantization(kind) { Range::Default } else { range };
+    Some(Colorimetry { encoding, range, ..all })
 }
 
 /// `range:matrix:transfer:primaries` in GStreamer's numbers. Without a colour space nothing is known; GStreamer then
@@ -353,13 +359,14 @@ mod tests {
 
     #[test]
     fn colours_have_names_and_numbers() {
-        let of = |text: &str| colours(text).map(|c| (c.space, c.matrix(), c.quantization(FormatKind::Yuv)));
+        let of =
+            |text: &str| colours(text, FormatKind::Yuv).map(|c| (c.space, c.matrix(), c.quantization(FormatKind::Yuv)));
         assert_eq!(of("bt709"), Some((ColorSpace::Rec709, Encoding::Bt709, Range::Limited)));
         assert_eq!(of("1:4:7:1"), Some((ColorSpace::Jpeg, Encoding::Bt601, Range::Full)));
         assert_eq!(of("2:3:0:4"), Some((ColorSpace::Smpte170m, Encoding::Bt709, Range::Limited)));
-        assert_eq!(colours("bt2100-pq").map(|c| c.transfer), Some(Transfer::St2084));
+        assert_eq!(colours("bt2100-pq", FormatKind::Yuv).map(|c| c.transfer), Some(Transfer::St2084));
         for text in ["", "bt4711", "1:2:3", "1:2:3:4:5", "a:2:3:4", "-1:2:3:4"] {
-            assert_eq!(colours(text), None, "{text}");
+            assert_eq!(colours(text, FormatKind::Yuv), None, "{text}");
         }
     }
 }

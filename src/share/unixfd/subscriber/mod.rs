@@ -23,6 +23,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use self::memory::Set;
 use self::owed::Owed;
+use self::receive::Step;
 use super::super::subscriber::{Event, ReceiverStats, Reconnect, RECONNECT_MAX, RECONNECT_MIN};
 use super::super::wire::{Policy, MAX_SLOTS};
 use super::caps::Caps;
@@ -91,12 +92,13 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Connects, waiting at most `timeout` where the sink has no room in its backlog. With [`Reconnect::Always`] a sink
-    /// that is not there yet is waited for as well. What it sends, [`UnixfdSubscriber::next`] tells.
+    /// Connects and waits at most `timeout` until the sink has taken us, which it says by CAPS: frames from then on come.
+    /// With [`Reconnect::Always`] a sink that is not there yet is waited for as well.
     ///
     /// # Errors
     /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `WrongFile` if
-    /// a publisher of the library's own protocol does, `InvalidArgument` for [`Policy::Fifo`] of other than 1 to 32.
+    /// a publisher of the library's own protocol does, `Timeout`, `InvalidArgument` for [`Policy::Fifo`] of other than 1 to
+    /// 32; as [`UnixfdSubscriber::try_next`] for what it says first.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let deadline = sys::wait::deadline(timeout);
         let at = |op| {
@@ -121,13 +123,19 @@ impl UnixfdSubscriberBuilder {
             counts: ReceiverStats::default(),
             was_up: false,
         };
-        while let Err(error) = subscriber.open() {
-            // EAGAIN: somebody listens, and has many to accept before us.
-            let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
-            if !wait || Instant::now() + RECONNECT_MIN >= deadline {
-                return Err(error);
+        while !subscriber.is_greeted() {
+            if Instant::now() >= deadline {
+                let text = format!("no CAPS for {timeout:?}");
+                return Err(subscriber.error(ErrorKind::Timeout, "connect", text));
             }
-            std::thread::sleep(RECONNECT_MIN);
+            if let Err(error) = subscriber.greet(deadline) {
+                // EAGAIN: somebody listens, and has many to accept before us.
+                let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
+                if !wait || Instant::now() + RECONNECT_MIN >= deadline {
+                    return Err(error);
+                }
+                std::thread::sleep(RECONNECT_MIN);
+            }
         }
         Ok(subscriber)
     }
@@ -280,6 +288,25 @@ impl UnixfdSubscriber {
 
     fn error(&self, kind: ErrorKind, op: &'static str, text: String) -> Error {
         Error::new(kind, op, text).on(self.settings.path.display())
+    }
+
+    fn is_greeted(&self) -> bool {
+        matches!(&self.state, State::Up(c) if c.is_greeted)
+    }
+
+    /// Goes a step towards the first message.
+    fn greet(&mut self, deadline: Instant) -> Result<()> {
+        if !matches!(self.state, State::Up(_)) {
+            return self.open();
+        }
+        match self.receive()? {
+            Step::Nothing => {
+                let ready = sys::wait::until(self.as_fd(), PollFlags::POLLIN, deadline);
+                ready.map(drop).map_err(|e| Error::os("poll", e).on(self.settings.path.display()))
+            }
+            _ if matches!(self.state, State::Up(_)) => Ok(()),
+            _ => Err(self.error(ErrorKind::Disconnected, "connect", "the sink hung up".into())),
+        }
     }
 
     /// Connects. While it fails, the pauses grow.

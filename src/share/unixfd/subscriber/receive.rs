@@ -24,7 +24,7 @@ use crate::sys::socket::{self, Block, Received};
 const MOST_RECEIVES: usize = 1_000;
 
 /// What one receive came to.
-enum Step {
+pub(super) enum Step {
     Event(Event),
     Handled,
     Nothing,
@@ -121,7 +121,7 @@ impl UnixfdSubscriber {
     }
 
     /// Reads a part of a message, and handles the message if it is complete.
-    fn receive(&mut self) -> Result<Step> {
+    pub(super) fn receive(&mut self) -> Result<Step> {
         let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
         let socket = c.owed.socket().as_fd();
         match socket::receive_with_fds(socket, c.inbox.room(), Block::DontWait, &mut c.fresh) {
