@@ -165,3 +165,28 @@ impl fmt::Debug for BufferSet {
         write!(f, "BufferSet({}, {} slots, {} held: {})", self.0.id.0, self.slots(), self.held(), self.layout())
     }
 }
+
+#[cfg(all(test, feature = "unixfd"))]
+mod tests {
+    use super::*;
+    use crate::format::Size;
+
+    struct Nowhere;
+
+    impl Home for Nowhere {
+        fn take_back(&self, _slot: usize) {}
+    }
+
+    #[test]
+    fn slots_get_their_memory_in_order_and_for_good() {
+        let layout = Layout::packed("GREY".parse().unwrap(), Size::new(64, 64)).unwrap();
+        let memory = || -> Box<[DmaBuf]> { Box::new([Allocator::Memfd.allocate(4096, "test").unwrap()]) };
+        let set = BufferSet::empty(layout, CpuReads::Cached, 2, Box::new(Nowhere));
+        assert_eq!((set.slots(), set.filled(), set.memory(0)), (2, 0, &[][..]));
+        let first = memory();
+        assert_eq!(set.fill(first.clone()), Some(0));
+        assert_eq!((set.filled(), set.memory(0), set.memory(1)), (1, &first[..], &[][..]));
+        assert_eq!((set.fill(memory()), set.fill(memory()), set.filled()), (Some(1), None, 2));
+        assert_eq!(set.memory(0), &first[..]);
+    }
+}

@@ -121,7 +121,8 @@ impl Publisher {
     /// Announces the buffers of a source before its first frame, so that quotas are checked as subscribers come.
     /// Publishing a frame of another pool does the same by itself: the format may change at any time. Frames that wait
     /// for subscribers are dropped, and counted. One publisher is for one source: two that take turns would be announced
-    /// at every frame.
+    /// at every frame. Buffers that become known with their first frames (`UnixfdSubscriber`'s) are announced anew as
+    /// they do.
     ///
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.
