@@ -104,16 +104,19 @@ impl Owed {
         ledger.unsent.extend_from_slice(&id.to_ne_bytes());
         // A socket that was full is tried again by the subscriber.
         let is_left = ledger.unsent.len() > 16 || !self.send(&mut ledger.unsent);
-        let wakes = is_left || std::mem::take(&mut ledger.is_starving);
-        drop(ledger);
-        if wakes {
-            self.wake();
+        if is_left || ledger.is_starving {
+            self.set(&mut ledger);
         }
     }
 
-    /// Sets the signal: the subscriber has more to read than it took.
+    /// Sets the signal: the subscriber has more to do than it did.
     pub(super) fn wake(&self) {
-        if !std::mem::replace(&mut self.ledger().is_signalled, true) {
+        self.set(&mut self.ledger());
+    }
+
+    /// Under the lock: it must not be set behind the `clear` that the flag caused.
+    fn set(&self, ledger: &mut Ledger) {
+        if !std::mem::replace(&mut ledger.is_signalled, true) {
             self.signal.set();
         }
     }
@@ -129,12 +132,13 @@ impl Owed {
         ledger.unsent.len()
     }
 
-    /// `true` if nothing is left. A sink that is gone is found out by who reads.
+    /// `true` if nothing is left. A sink that is gone, which who reads finds out, is owed nothing.
     fn send(&self, unsent: &mut Vec<u8>) -> bool {
         while !unsent.is_empty() {
             match socket::send_some(self.socket.as_fd(), unsent, &[]) {
                 Ok(Some(sent)) => drop(unsent.drain(..sent.min(unsent.len()))),
-                Ok(None) | Err(_) => return false,
+                Ok(None) => return false,
+                Err(_) => unsent.clear(),
             }
         }
         true
