@@ -138,6 +138,7 @@ fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
     use framelease::share::UnixfdTerms;
 
     const FRAMES: usize = 1_000;
+    const SIZE: Size = Size::new(320, 180);
     let (Some(device), Some(cat), Some(root)) = (vivid(Planar::Multi), example("framelease-cat"), others()) else {
         return;
     };
@@ -145,9 +146,10 @@ fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
     std::fs::create_dir_all(&folder).unwrap();
     let (socket, gst) = (folder.join("socket"), folder.join("gst"));
     leaving_nothing(|| {
-        let mut source = camera(&device, "NV12").size(Size::new(160, 90)).buffers(24).open().unwrap();
+        let mut source = camera(&device, "NV12").size(SIZE).buffers(24).open().unwrap();
         let layout = *source.layout().unwrap();
-        assert_eq!(layout.memory_bytes(), [160 * 90 * 3 / 2], "without padding");
+        let frame_bytes = layout.pixel_bytes() as usize;
+        assert_eq!(layout.memory_bytes().iter().sum::<u32>() as usize, frame_bytes, "without padding");
         let terms = UnixfdTerms::hold(4).policy(Policy::Block);
         let mut publisher =
             Publisher::builder(&socket).reserve(3).handshake_timeout(SOON).unixfd(&gst, terms).bind().unwrap();
@@ -183,7 +185,7 @@ fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
         let mut pipeline = pipeline.stdout(Stdio::piped()).spawn().unwrap();
         let mut bytes = pipeline.stdout.take().unwrap();
         hashes.push(std::thread::spawn(move || {
-            let mut frame = vec![0; 160 * 90 * 3 / 2];
+            let mut frame = vec![0; frame_bytes];
             let next = || bytes.read_exact(&mut frame).ok().map(|()| crc32(&frame));
             std::iter::from_fn(next).collect()
         }));
