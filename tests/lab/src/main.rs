@@ -17,6 +17,7 @@ mod kmods;
 mod libtest;
 mod modules;
 mod oracle;
+mod others;
 mod prepare;
 mod promises;
 mod qemu;

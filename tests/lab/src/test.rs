@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::args::Where;
+use crate::cache::Cache;
 use crate::cargo::{self, Artifact, TEST_FEATURES};
 use crate::guest::{self, End, Limits, Sink};
 use crate::initramfs::Job;
 use crate::libtest::Tally;
 use crate::prepare::{prepare, Machine};
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, oracle, say, signals, Res};
+use crate::{modules, oracle, others, say, signals, Res};
 
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
@@ -60,7 +61,7 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
     // two test runs at once, nor one beside a build, because kernel tests look at the clock.
     let machines = thread::scope(|scope| {
         let fetch = scope.spawn(|| {
-            let prepare = |arch: &Arch| (*arch, prepare(*arch, workspace));
+            let prepare = |arch: &Arch| (*arch, with_others(*arch, workspace));
             archs.iter().map(prepare).collect::<Vec<_>>()
         });
         if where_.host {
@@ -96,6 +97,22 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
     }
     println!("{}", total.tally);
     Ok(i32::from(total.tally.failed > 0))
+}
+
+/// A guest with programs of others to talk to, where they can be had: for one architecture, as they are large.
+fn with_others(arch: Arch, workspace: &Path) -> Res<Machine> {
+    let mut machine = prepare(arch, workspace)?;
+    if arch == Arch::X86_64 {
+        match Cache::open().and_then(|cache| others::root(&cache, arch)) {
+            Ok(root) => {
+                machine.shared.push((others::TAG.into(), root));
+                machine.shared.push(("python".into(), workspace.join(PYTHON)));
+            }
+            // The tests that want them skip visibly.
+            Err(why) => say!("no programs of others for the {arch} guest: {why}"),
+        }
+    }
+    Ok(machine)
 }
 
 /// Everything but the kernel tests, which would only skip here.
@@ -156,6 +173,9 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
     let status = child.wait().map_err(|e| format!("cargo test: {e}"))?;
     Ok(Verdict { tally: results.tally, well: status.success() })
 }
+
+/// The subscriber in Python, which needs no building.
+const PYTHON: &str = "examples/peers/python";
 
 /// What runs in one guest.
 pub struct Built {
