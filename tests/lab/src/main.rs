@@ -21,6 +21,7 @@ mod others;
 mod prepare;
 mod promises;
 mod qemu;
+mod results;
 mod rival;
 mod rivals;
 mod run;
