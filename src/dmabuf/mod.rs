@@ -40,13 +40,12 @@ pub enum MemoryKind {
 
 /// What becomes of a memfd that may shrink, and so take the memory from under a reader (SIGBUS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "unixfd"), allow(dead_code))] // Only a `unixfdsink`'s are other than refused.
 pub(crate) enum Shrinkable {
     Refused,
     /// It is sealed by us; refused if its maker forbids that.
-    #[cfg(feature = "unixfd")]
     Sealed,
     /// It is sealed by us, or taken as it is.
-    #[cfg(feature = "unixfd")]
     Taken,
 }
 
@@ -248,21 +247,17 @@ fn check_seals(fd: &OwnedFd, shrinkable: Shrinkable) -> Result<()> {
     if seals.contains(SealFlag::F_SEAL_SHRINK) {
         return Ok(());
     }
-    #[cfg(feature = "unixfd")]
-    if shrinkable != Shrinkable::Refused {
-        sys::calls::tick();
-        let sealed = fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK));
-        return match sealed {
-            Err(e) if shrinkable == Shrinkable::Sealed => Err(Error::new(
-                ErrorKind::WrongFile,
-                "F_ADD_SEALS",
-                format!("the memfd may shrink under a reader, and cannot be sealed against it: {}", e.desc()),
-            )),
-            _ => Ok(()),
-        };
+    if shrinkable == Shrinkable::Refused {
+        return Err(Error::new(ErrorKind::WrongFile, "F_GET_SEALS", "the memfd is not sealed against shrinking"));
     }
-    let _ = shrinkable;
-    Err(Error::new(ErrorKind::WrongFile, "F_GET_SEALS", "the memfd is not sealed against shrinking"))
+    sys::calls::tick();
+    match fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)) {
+        Err(e) if shrinkable == Shrinkable::Sealed => {
+            let text = format!("the memfd may shrink under a reader, and cannot be sealed against it: {}", e.desc());
+            Err(Error::new(ErrorKind::WrongFile, "F_ADD_SEALS", text))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl AsFd for DmaBuf {

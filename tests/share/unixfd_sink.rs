@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -601,6 +601,50 @@ fn releases_that_find_no_room_are_sent_later() {
     assert!(!is_readable(&subscriber), "nothing is left to do");
 }
 
+/// One event for each time that the descriptor is readable, frames dropped on another thread: whoever trusts the
+/// descriptor alone gets all, and is not called for nothing for ever.
+#[test]
+fn no_wake_up_is_lost() {
+    const FRAMES: u64 = 3_000;
+    for policy in [Policy::Block, Policy::Fifo(32)] {
+        let mut sink = Sink::new();
+        let mut subscriber = sink.join(sink.builder().hold(2).policy(policy));
+        let memories: Vec<File> = (0..3).map(|seed| sink.memory(seed)).collect();
+        let (give, taken) = std::sync::mpsc::channel::<Frame>();
+        let dropper = std::thread::spawn(move || taken.iter().for_each(drop));
+        let reader = sink.socket().try_clone().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut bytes = vec![0; 16 * FRAMES as usize];
+            (&reader).read_exact(&mut bytes).unwrap();
+            bytes.chunks(16).map(|release| number(release, 8)).collect::<HashSet<_>>()
+        });
+        let (mut sent, mut got, mut idle) = (0, 0, 0);
+        while got + subscriber.stats().dropped < FRAMES {
+            while sent < FRAMES && sent < got + subscriber.stats().dropped + 20 {
+                sink.buffer(sent, &memories[sent as usize % 3]);
+                sent += 1;
+            }
+            let mut fds = [PollFd::new(subscriber.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "{policy}: {got} of {sent}");
+            match subscriber.try_next().unwrap() {
+                Some(Event::Frame(frame)) => {
+                    got += 1;
+                    give.send(frame).unwrap();
+                }
+                Some(Event::Format(_)) => {}
+                None => idle += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(idle < 4 * FRAMES, "{policy}: woken for nothing {idle} times");
+        drop(give);
+        dropper.join().unwrap();
+        assert_eq!(reader.join().unwrap().len() as u64, FRAMES, "{policy}: each goes back once");
+        nothing(&mut subscriber);
+        assert!(!is_readable(&subscriber), "{policy}");
+    }
+}
+
 #[test]
 fn a_sink_that_never_reads_is_left() {
     let mut sink = Sink::new();
@@ -775,9 +819,20 @@ fn alone() -> MutexGuard<'static, ()> {
     GSTREAMER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pipeline into a `unixfdsink` in a folder, which waits for us before its first frame.
+/// A GStreamer whose sink can wait for us before its first frame: 1.26 on.
+fn waiting_gst(folder: &Folder) -> Option<Command> {
+    let version = gst(folder)?.arg("--version").output().unwrap();
+    if String::from_utf8_lossy(&version.stdout).contains("GStreamer 1.24.") {
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED unixfdsink: that of 1.24 does not wait for who takes its first frame");
+        return None;
+    }
+    gst(folder)
+}
+
+/// A pipeline into a `unixfdsink` in a folder.
 fn pipeline(folder: &Folder, elements: &str) -> Option<Pipeline> {
-    let mut gst = gst(folder)?;
+    let mut gst = waiting_gst(folder)?;
     gst.arg("--quiet").args(elements.split(' ')).args(["!", "unixfdsink", "wait-for-connection=true"]);
     gst.arg(format!("socket-path={}", folder.socket().display()));
     Some(Pipeline(gst.stdin(Stdio::null()).spawn().unwrap()))
@@ -789,7 +844,7 @@ fn to_pipeline(folder: &Folder) -> UnixfdSubscriberBuilder {
 
 /// What the same elements write to a file.
 fn to_file(folder: &Folder, elements: &str) -> Option<Vec<u8>> {
-    let (mut gst, output) = (gst(folder)?, folder.file("out"));
+    let (mut gst, output) = (waiting_gst(folder)?, folder.file("out"));
     gst.arg("--quiet").args(elements.split(' ')).args(["!", "filesink"]);
     assert!(gst.arg(format!("location={}", output.display())).status().unwrap().success());
     Some(std::fs::read(output).unwrap())
@@ -993,7 +1048,7 @@ fn there_and_back_through_gstreamer() {
     for layout in [coded(b"MJPG"), coded(b"H264"), packed(b"NV12"), packed(b"NM12"), packed(b"XB24")] {
         let terms = UnixfdTerms::hold(6).policy(Policy::Block);
         let mut stage = Stage::in_folder(8, |folder, b| b.unixfd(folder.file("gst"), terms));
-        let Some(mut gst) = gst(&stage.folder) else { return };
+        let Some(mut gst) = waiting_gst(&stage.folder) else { return };
         let pool = Pool::new(&Allocator::Memfd, layout, 12).unwrap();
         stage.publisher.announce(pool.buffers()).unwrap();
         let back = stage.folder.file("back");
