@@ -1,5 +1,5 @@
-//! Receives the frames of a `publisher` or of GStreamer's `unixfdsink`, shows rate, latency and drops, and may write frames
-//! to a file.
+//! Receives the frames of a `publisher` or of GStreamer's `unixfdsink`, shows rate, latency and drops, and may write
+//! frames to a file.
 
 #[path = "common/mod.rs"]
 mod common;

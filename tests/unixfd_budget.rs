@@ -42,8 +42,8 @@ fn a_frame_costs_no_allocation_mapping_or_descriptor() {
         memory.set_len(BYTES).unwrap();
         memory
     });
-    // Header, payload, whether more is there, what the descriptor names, release. (Who has to wait: one more in vain, and
-    // the poll.)
+    // Header, payload, whether more is there, what the descriptor names, release. (Who has to wait: one more in vain,
+    // and the poll.)
     for (policy, most) in [(Policy::Latest, 5), (Policy::Fifo(4), 5), (Policy::Block, 4)] {
         let builder = UnixfdSubscriber::builder(&path).hold(2).policy(policy);
         let subscriber = std::thread::spawn(move || builder.connect(Duration::from_secs(10)).unwrap());

@@ -153,8 +153,8 @@ impl BufferSet {
         self.0.slots.held()
     }
 
-    /// The buffers of a slot, one per memory plane. Empty if there is no such slot, or it has no memory yet: GStreamer's
-    /// `unixfdsink` does not tell its buffers before their first frame (`share::UnixfdSubscriber`).
+    /// The buffers of a slot, one per memory plane. Empty if there is no such slot, or it has no memory yet:
+    /// GStreamer's `unixfdsink` does not tell its buffers before their first frame (`share::UnixfdSubscriber`).
     pub fn memory(&self, slot: usize) -> &[DmaBuf] {
         self.0.memory.get(slot).and_then(OnceLock::get).map_or(&[], |planes| planes)
     }

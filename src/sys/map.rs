@@ -52,11 +52,11 @@ impl Mapping {
             return false;
         }
         // SAFETY: memory: the range was just checked against the mapping, which lives as long as `self` and whose
-        // file cannot shrink (dma-bufs have a fixed size, memfds are taken with F_SEAL_SHRINK; without it only where the
-        // user chose the SIGBUS that ends the process then, which is no access to other memory). `to` is private memory,
-        // so the ranges do not overlap. Contract: a device or another process may write meanwhile; no reference to the
-        // mapped bytes exists, and any bit pattern is a valid `u8`, so a torn copy is all that follows.
-        // Other threads of this process that write through this mapping are kept out by `dmabuf::access::Users`.
+        // file cannot shrink (dma-bufs have a fixed size, memfds are taken with F_SEAL_SHRINK; without it only where
+        // the user chose the SIGBUS that ends the process then, which is no access to other memory). `to` is private
+        // memory, so the ranges do not overlap. Contract: a device or another process may write meanwhile; no reference
+        // to the mapped bytes exists, and any bit pattern is a valid `u8`, so a torn copy is all that follows. Other
+        // threads of this process that write through this mapping are kept out by `dmabuf::access::Users`.
         unsafe { std::ptr::copy_nonoverlapping(self.raw.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
         true
     }

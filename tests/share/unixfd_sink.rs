@@ -535,7 +535,9 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
 #[test]
 fn a_buffer_before_caps_and_half_a_message_end_it_too() {
     let mut sink = Sink::new();
-    let e = sink.greet(sink.builder(), |sink| sink.buffer(1, &sink.memory(1))).unwrap_err();
+    // At once: another attempt would fare no better.
+    let builder = sink.builder().reconnect(Reconnect::Always);
+    let e = sink.greet(builder, |sink| sink.buffer(1, &sink.memory(1))).unwrap_err();
     assert!(e.kind() == ErrorKind::Protocol && e.to_string().contains("before CAPS"), "{e}");
     // Death in a message: all that can be told is that it is gone. Its descriptor goes, too.
     let bytes = Buffer::new(1, 1).bytes();
@@ -1036,7 +1038,8 @@ fn a_pipeline_reaches_native_subscribers() {
     assert_eq!(publisher.stats().violations, 0);
 }
 
-/// What a publisher gives GStreamer comes back from it as it went: a bitstream and pictures, with their flags and times.
+/// What a publisher gives GStreamer comes back from it as it went: a bitstream and pictures, with their flags and
+/// times.
 #[test]
 fn there_and_back_through_gstreamer() {
     let _alone = alone();

@@ -107,8 +107,8 @@ impl<'a> Cursor<'a> {
         Ok(word)
     }
 
-    /// A value up to the ',' or ';' behind it: quotes and escapes are undone, brackets are kept. `None` if one of either
-    /// does not end.
+    /// A value up to the ',' or ';' behind it: quotes and escapes are undone, brackets are kept. `None` if one of
+    /// either does not end.
     fn value(&mut self) -> Option<String> {
         self.skip_space();
         let (mut out, mut depth, mut is_quoted) = (Vec::new(), 0u32, false);

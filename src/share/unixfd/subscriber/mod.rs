@@ -1,7 +1,7 @@
 //! The other direction: a subscriber of GStreamer's `unixfdsink`.
 //!
-//! The sink lends every buffer to all who are connected, asks nobody, and waits for whoever does not read. So the socket is
-//! read until it is empty, and what the policy has no room for is given back at once.
+//! The sink lends every buffer to all who are connected, asks nobody, and waits for whoever does not read. So the
+//! socket is read until it is empty, and what the policy has no room for is given back at once.
 
 mod memory;
 mod owed;
@@ -57,10 +57,10 @@ impl UnixfdSubscriberBuilder {
 
     /// What becomes of frames that come while as many as may be are in use. Default [`Policy::Latest`].
     ///
-    /// Under `Latest` and `Fifo` frames are dropped, and counted, before the sink notices. Under `Block` the socket is not
-    /// read meanwhile: it takes some 280 frames, of which the pipeline has no more use until they are read, then the sink
-    /// stands still, and with it its whole pipeline and all that is connected to it. For a bitstream, which no frame may
-    /// miss.
+    /// Under `Latest` and `Fifo` frames are dropped, and counted, before the sink notices. Under `Block` the socket is
+    /// not read meanwhile: it takes some 280 frames, of which the pipeline has no more use until they are read, then
+    /// the sink stands still, and with it its whole pipeline and all that is connected to it. For a bitstream, which no
+    /// frame may miss.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
@@ -81,24 +81,24 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Takes memfds that can shrink, too: of a producer that forbids to seal them, other than GStreamer's own allocators
-    /// (1.26), whose memfds are sealed.
+    /// Takes memfds that can shrink, too: of a producer that forbids to seal them, other than GStreamer's own
+    /// allocators (1.26), whose memfds are sealed.
     ///
-    /// If such a producer truncates one, a CPU that reads it here gets SIGBUS, which ends the process. For producers that
-    /// are trusted. (Without this a memfd that is not sealed against shrinking is sealed, which its producer notices if it
-    /// wants to shrink it; one that cannot be sealed is refused.)
+    /// If such a producer truncates one, a CPU that reads it here gets SIGBUS, which ends the process. For producers
+    /// that are trusted. (Without this a memfd that is not sealed against shrinking is sealed, which its producer
+    /// notices if it wants to shrink it; one that cannot be sealed is refused.)
     pub fn accept_unsealed(mut self) -> Self {
         self.shrinkable = Shrinkable::Taken;
         self
     }
 
-    /// Connects and waits at most `timeout` until the sink has taken us, which it says by CAPS: frames from then on come.
-    /// With [`Reconnect::Always`] a sink that is not there yet is waited for as well.
+    /// Connects and waits at most `timeout` until the sink has taken us, which it says by CAPS: frames from then on
+    /// come. With [`Reconnect::Always`] a sink that is not there yet is waited for as well.
     ///
     /// # Errors
-    /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `WrongFile` if
-    /// a publisher of the library's own protocol does, `Timeout`, `InvalidArgument` for [`Policy::Fifo`] of other than 1 to
-    /// 32; as [`UnixfdSubscriber::try_next`] for what it says first.
+    /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `WrongFile`
+    /// if a publisher of the library's own protocol does, `Timeout`, `InvalidArgument` for [`Policy::Fifo`] of other
+    /// than 1 to 32; as [`UnixfdSubscriber::try_next`] for what it says first.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let deadline = sys::wait::deadline(timeout);
         let at = |op| {
@@ -129,9 +129,11 @@ impl UnixfdSubscriberBuilder {
                 return Err(subscriber.error(ErrorKind::Timeout, "connect", text));
             }
             if let Err(error) = subscriber.greet(deadline) {
+                let is_final =
+                    matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unsupported | ErrorKind::Exhausted);
                 // EAGAIN: somebody listens, and has many to accept before us.
                 let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
-                if !wait || Instant::now() + RECONNECT_MIN >= deadline {
+                if is_final || !wait || Instant::now() + RECONNECT_MIN >= deadline {
                     return Err(error);
                 }
                 std::thread::sleep(RECONNECT_MIN);
@@ -190,15 +192,16 @@ impl Drop for Connected {
 
 /// Receives the frames of GStreamer's `unixfdsink` (1.24 on), from any pipeline.
 ///
-/// Poll the descriptor ([`AsFd`]) and call [`try_next`](Self::try_next), or block in [`next`](Self::next). A frame's buffer
-/// goes back to the pipeline when its last clone is dropped, on whatever thread, without blocking; when the subscriber is
-/// dropped the connection ends, and with it the leases of all frames ([`Frame::is_valid`]).
+/// Poll the descriptor ([`AsFd`]) and call [`try_next`](Self::try_next), or block in [`next`](Self::next). A frame's
+/// buffer goes back to the pipeline when its last clone is dropped, on whatever thread, without blocking; when the
+/// subscriber is dropped the connection ends, and with it the leases of all frames ([`Frame::is_valid`]).
 ///
-/// The sink sends descriptors with every frame. They are known by what they name ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)):
-/// of a memory that was seen before, the descriptor is closed and the slot used that has it, with its mapping and its
-/// imports; another takes the next slot of the set. In steady state nothing is allocated, mapped or kept for a frame. When
-/// all [slots](UnixfdSubscriberBuilder::slots) have memory and one more comes, a new set begins: silently, unless the
-/// layout has changed. A memory that comes again while a frame in it is held gets another slot.
+/// The sink sends descriptors with every frame. They are known by what they name
+/// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)): of a memory that was seen before, the descriptor is closed and the slot
+/// used that has it, with its mapping and its imports; another takes the next slot of the set. In steady state nothing
+/// is allocated, mapped or kept for a frame. When all [slots](UnixfdSubscriberBuilder::slots) have memory and one more
+/// comes, a new set begins: silently, unless the layout has changed. A memory that comes again while a frame in it is
+/// held gets another slot.
 ///
 /// What reads a sink must go on reading it: the sink waits for whoever does not ([`UnixfdSubscriberBuilder::policy`]).
 pub struct UnixfdSubscriber {
@@ -230,16 +233,17 @@ impl UnixfdSubscriber {
     /// The next event, if one is there. Never blocks.
     ///
     /// [`Event::Ended`] is the sink's EOS, or the end of the connection where no reconnect was asked for. A frame's
-    /// sequence number is the buffer's `offset` where that counts frames, else counted here from 0 on each connection; its
-    /// timestamp the PTS, which the sink gives in `CLOCK_MONOTONIC`, or, where it gives none, when it came. DISCONT is a
-    /// [loss](crate::frame::FrameMeta::lost) of at least one, CORRUPTED [`ERROR`](crate::frame::FrameFlags::ERROR), a
-    /// bitstream without DELTA_UNIT [`KEY`](crate::frame::FrameFlags::KEY).
+    /// sequence number is the buffer's `offset` where that counts frames, else counted here from 0 on each connection;
+    /// its timestamp the PTS, which the sink gives in `CLOCK_MONOTONIC`, or, where it gives none, when it came. DISCONT
+    /// is a [loss](crate::frame::FrameMeta::lost) of at least one, CORRUPTED
+    /// [`ERROR`](crate::frame::FrameFlags::ERROR), a bitstream without DELTA_UNIT
+    /// [`KEY`](crate::frame::FrameFlags::KEY).
     ///
     /// # Errors
-    /// `Protocol` if the sink broke its protocol, with what was wrong: sizes, offsets, a number of descriptors that cannot
-    /// be, one that is neither dma-buf nor memfd or shrinks, releases that it does not read; `Unsupported` for caps or
-    /// memories of a kind that no [`Layout`] describes; `Exhausted` if descriptors were lost. The connection is over then:
-    /// the subscriber, too, unless it reconnects.
+    /// `Protocol` if the sink broke its protocol, with what was wrong: sizes, offsets, a number of descriptors that
+    /// cannot be, one that is neither dma-buf nor memfd or shrinks, releases that it does not read; `Unsupported` for
+    /// caps or memories of a kind that no [`Layout`] describes; `Exhausted` if descriptors were lost. The connection is
+    /// over then: the subscriber, too, unless it reconnects.
     pub fn try_next(&mut self) -> Result<Option<Event>> {
         loop {
             match &self.state {

@@ -83,8 +83,8 @@ impl Owed {
         self.ledger().out.push(Out { set, slot, id });
     }
 
-    /// Whether another frame may go to the user, who holds `hold` at most, while so many of those that are out wait here.
-    /// If not, the signal tells when.
+    /// Whether another frame may go to the user, who holds `hold` at most, while so many of those that are out wait
+    /// here. If not, the signal tells when.
     pub(super) fn has_credit(&self, hold: usize, waiting: usize) -> bool {
         let mut ledger = self.ledger();
         let has = ledger.out.len() < hold + waiting;
