@@ -6,13 +6,17 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{mpsc, OnceLock};
 use std::time::{Duration, Instant};
 
+use framelease::bitstream::Codec;
 use framelease::capture::Camera;
+use framelease::dmabuf::{cpu_bytes, MemoryKind};
+use framelease::encode::Encoder;
 use framelease::format::Size;
-use framelease::share::{Publisher, UnixfdTerms};
+use framelease::share::{Event, Policy, Publisher, Reconnect, UnixfdSubscriber, UnixfdTerms};
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::Pid;
 
+use crate::coding::{h264, packet, params, Judged};
 use crate::crc32::crc32;
 use crate::devices::*;
 use crate::share::{example, SOON};
@@ -226,5 +230,52 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
         }
         s.publish(20, &consumers);
         assert_eq!(s.publisher.stats().violations, 0);
+    });
+}
+
+/// The other direction: a pipeline has the camera, and an encoder of ours its buffers.
+#[test]
+fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
+    const FRAMES: usize = 60;
+    leaving_nothing(|| {
+        let (Some(root), Some(camera), Some(device)) = (others(), vivid(Planar::Multi), h264("")) else { return };
+        set_hdmi(&camera);
+        let socket = std::env::temp_dir().join(format!("framelease-sink-{}", std::process::id()));
+        let mut pipeline = gst(root);
+        pipeline.args(["v4l2src", "io-mode=dmabuf", &format!("num-buffers={FRAMES}")]);
+        pipeline.arg(format!("device={}", camera.info().path.display())).arg("!");
+        pipeline.arg(format!("video/x-raw,format=NV12,width={},height={}", SIZE.width, SIZE.height));
+        pipeline.args(["!", "unixfdsink", "wait-for-connection=true"]).arg(format!("socket-path={}", socket.display()));
+        drop(camera);
+        let mut pipeline = pipeline.stdin(Stdio::null()).spawn().unwrap();
+        let builder = UnixfdSubscriber::builder(&socket).policy(Policy::Block).reconnect(Reconnect::Always);
+        let mut subscriber = builder.connect(START).unwrap();
+        let mut judged = Judged::new("from-unixfdsink");
+        let (mut encoder, mut frames, mut memories) = (None, 0, 0);
+        loop {
+            match subscriber.next(SOON).unwrap() {
+                Some(Event::Format(_)) => {}
+                Some(Event::Frame(frame)) => {
+                    assert!(frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf));
+                    judged.frame(&frame);
+                    let buffers = subscriber.buffers().unwrap();
+                    memories = (0..buffers.slots()).filter(|&slot| !buffers.memory(slot).is_empty()).count();
+                    let encoder = encoder.get_or_insert_with(|| {
+                        let builder = Encoder::builder(params(Codec::H264, SIZE)).device(device.clone());
+                        builder.open(buffers).unwrap()
+                    });
+                    let touched = cpu_bytes();
+                    encoder.submit(frame).unwrap();
+                    judged.packet(&packet(encoder).unwrap());
+                    assert_eq!(cpu_bytes(), touched, "the encoder takes the camera's own buffer");
+                    frames += 1;
+                }
+                Some(Event::Ended) => break,
+                other => panic!("{other:?} behind {frames} frames"),
+            }
+        }
+        assert_eq!((frames, subscriber.stats().dropped), (FRAMES, 0));
+        assert!((1..=16).contains(&memories), "the pipeline's pool is known, no more: {memories}");
+        assert!(pipeline.wait().unwrap().success());
     });
 }
