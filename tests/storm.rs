@@ -3,6 +3,7 @@
 //!
 //! `FRAMELEASE_STORM=N` makes it N times as long, each time with another seed.
 
+mod random;
 #[allow(dead_code)]
 #[path = "share/support.rs"]
 mod support;
@@ -16,6 +17,7 @@ use framelease::frame::BufferSet;
 use framelease::share::{Event, Policy, Publisher, Rate, Subscriber};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use random::Random;
 use support::{frame, pixels, Stage, SOON};
 
 const ROLE: &str = "FRAMELEASE_STORM_PEER";
@@ -25,19 +27,6 @@ const PEERS: usize = 8;
 const BUFFERS: usize = 64;
 /// Within which a dead peer's buffers must be back.
 const RECLAIM: Duration = Duration::from_secs(2);
-
-/// SplitMix64: the same storm for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 /// Not a test: a peer that takes, holds, reads and gives back as its seed says.
 #[test]
@@ -66,7 +55,7 @@ fn peer_process() {
         }
         let most = random.below(u64::from(hold) + 1) as usize;
         while held.len() > most {
-            held.swap_remove(random.below(held.len() as u64) as usize);
+            held.swap_remove(random.index(held.len()));
         }
     }
 }
@@ -145,7 +134,7 @@ fn storm(seed: u64, report: &mut Report) {
     let mut peers: Vec<Peer> = Vec::new();
     let mut former: Vec<BufferSet> = Vec::new();
     for _ in 0..ROUNDS {
-        let one = random.below(peers.len().max(1) as u64) as usize;
+        let one = random.index(peers.len().max(1));
         match random.below(24) {
             0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder.socket(), random.below(u64::MAX))),
             4 if !peers.is_empty() => reclaim(&mut s, peers.swap_remove(one), report),

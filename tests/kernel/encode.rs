@@ -276,6 +276,19 @@ fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
 }
 
 #[test]
+fn a_drain_ends_whatever_the_driver_is_at() {
+    let Some((mut encoder, pool)) = tiny_encoder("pause=200", tiny()) else { return };
+    // Before the driver has let go of the source, between that and the packet, and behind both.
+    for (number, late) in [(0, 100), (1, 300), (2, 600)] {
+        encoder.submit(grey(&pool, number)).unwrap();
+        std::thread::sleep(Duration::from_millis(late));
+        let sources: Vec<_> = drained(&mut encoder).iter().map(|p| p.meta().source).collect();
+        assert_eq!(sources, [Some(number)], "drained {late} ms later");
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+    }
+}
+
+#[test]
 fn damaged_buffers_are_packets_and_the_stream_goes_on() {
     let Some((mut encoder, pool)) = tiny_encoder("error_every=3", tiny()) else { return };
     let packets: Vec<_> = (0..7).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();

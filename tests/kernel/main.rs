@@ -12,6 +12,8 @@ mod common;
 mod conformance;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
+#[path = "../random/mod.rs"]
+mod random;
 #[path = "../sink/receive.rs"]
 mod receive;
 

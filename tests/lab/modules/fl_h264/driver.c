@@ -6,6 +6,7 @@
  * Module parameters switch on the habits of real drivers. They are read when the file is opened, `multiplanar` when
  * the module is loaded.
  */
+#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/slab.h>
@@ -54,6 +55,10 @@ static unsigned int delay;
 module_param(delay, uint, 0644);
 MODULE_PARM_DESC(delay, "frames that wait before the first comes out");
 
+static unsigned int pause;
+module_param(pause, uint, 0644);
+MODULE_PARM_DESC(pause, "milliseconds that a job waits before and behind the removal of its source: time for a drain");
+
 enum { SRC, DST };
 
 struct fl_dev {
@@ -90,7 +95,7 @@ struct fl_ctx {
 	bool headers_sent, idr_next;
 	u32 since_idr, frame_num, idr_pic_id, coded;
 	/* Parameters at the time of opening. */
-	unsigned int align, error_every, delay;
+	unsigned int align, error_every, delay, pause;
 	bool key_flags, broken_start;
 };
 
@@ -290,7 +295,9 @@ static void work(struct work_struct *item)
 	if (!encode(ctx, src, dst, &key))
 		state = VB2_BUF_STATE_ERROR;
 	last = v4l2_m2m_is_last_draining_src_buf(m2m, src);
+	msleep(ctx->pause);
 	v4l2_m2m_src_buf_remove(m2m);
+	msleep(ctx->pause);
 	v4l2_m2m_buf_copy_metadata(src, dst, true);
 	dst->flags &= ~(V4L2_BUF_FLAG_KEYFRAME | V4L2_BUF_FLAG_PFRAME | V4L2_BUF_FLAG_BFRAME);
 	if (ctx->key_flags)
@@ -855,6 +862,7 @@ static int fl_open(struct file *file)
 	ctx->broken_start = broken_start;
 	ctx->error_every = error_every;
 	ctx->delay = min(delay, 16u);
+	ctx->pause = min(pause, 1000u);
 	ctx->interval = (struct v4l2_fract){ 1, 30 };
 	mutex_init(&ctx->queue_lock);
 	INIT_WORK(&ctx->work, work);
