@@ -1,12 +1,19 @@
 //! Subscribers that are killed and stopped anywhere in what they do, and others that come: who does nothing wrong gets
-//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped.
+//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped. With feature
+//! `unixfd` a third of them speak GStreamer's protocol, and one of those who do nothing wrong.
 //!
 //! `FRAMELEASE_STORM=N` makes it N times as long, each time with another seed.
 
 mod random;
 #[allow(dead_code)]
+#[path = "share/raw.rs"]
+mod raw;
+#[allow(dead_code)]
 #[path = "share/support.rs"]
 mod support;
+#[allow(dead_code)]
+#[path = "share/unixfd_client.rs"]
+mod unixfd_client;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -35,6 +42,9 @@ fn peer_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (seed, path) = role.split_once(' ').unwrap();
     let mut random = Random(seed.parse().unwrap());
+    if path.ends_with(UNIXFD) {
+        return drop(pipeline(Path::new(path), &mut random));
+    }
     let hold = 1 + random.below(3) as u16;
     let policy = if random.below(2) == 0 { Policy::Latest } else { Policy::Fifo(1 + random.below(3) as u16) };
     let rate = if random.below(4) == 0 { Rate::EveryNth(2) } else { Rate::All };
@@ -60,20 +70,49 @@ fn peer_process() {
     }
 }
 
+/// What a pipeline behind `unixfdsrc` does: the same.
+fn pipeline(path: &Path, random: &mut Random) -> io::Result<()> {
+    let mut client = Client::connect(path)?;
+    client.socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let mut held = Vec::new();
+    loop {
+        match client.next() {
+            Ok((NEW_BUFFER, payload)) => {
+                let memory = File::from(client.fds.remove(0));
+                if random.below(2) == 0 {
+                    memory.read_exact_at(&mut vec![0; number(&payload, 56) as usize], 0)?;
+                }
+                held.push((number(&payload, 0), memory));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+        let most = random.below(u64::from(HOLD) + 1) as usize;
+        while held.len() > most {
+            let (id, _) = held.swap_remove(random.index(held.len()));
+            client.send(&release(id));
+        }
+    }
+}
+
 struct Peer {
     child: Child,
+    is_unixfd: bool,
     is_stopped: bool,
 }
 
 impl Peer {
-    fn spawn(socket: &Path, seed: u64) -> Self {
+    fn spawn(folder: &Folder, random: &mut Random) -> Self {
+        let is_unixfd = cfg!(feature = "unixfd") && random.below(3) == 0;
+        let (socket, seed) = (folder.file(if is_unixfd { UNIXFD } else { "socket" }), random.below(u64::MAX));
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "peer_process", "--ignored", "--test-threads=1"])
             .env(ROLE, format!("{seed} {}", socket.display()))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, is_stopped: false }
+        Self { child, is_unixfd, is_stopped: false }
     }
 
     fn signal(&self, signal: Signal) {
@@ -107,6 +146,8 @@ struct Report {
     refused: u64,
     most_peers: usize,
     reclaims: Vec<Duration>,
+    /// Of those, of consumers by unixfd.
+    unixfd: u32,
 }
 
 /// Kills it, and waits until nothing of it is left.
@@ -122,13 +163,42 @@ fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
     }
     report.killed += 1;
     if was_there {
+        report.unixfd += u32::from(peer.is_unixfd);
         report.reclaims.push(start.elapsed());
     }
 }
 
+fn stage() -> Stage {
+    #[cfg(feature = "unixfd")]
+    let faces = |folder: &Folder, b: PublisherBuilder| b.unixfd(folder.file(UNIXFD), UnixfdTerms::hold(HOLD));
+    #[cfg(not(feature = "unixfd"))]
+    let faces = |_: &Folder, b: PublisherBuilder| b;
+    Stage::in_folder(BUFFERS, faces)
+}
+
+/// Takes the frame that was published last, and gives it back: who does nothing wrong, by unixfd.
+fn take(client: &mut Client, published: &Frame) {
+    let (id, payload) = loop {
+        match client.receive() {
+            (NEW_BUFFER, payload) => break (number(&payload, 0), payload),
+            (kind, _) => assert_eq!(kind, CAPS),
+        }
+    };
+    assert_eq!(number(&payload, 32), published.meta().sequence);
+    let mut memory = vec![0; number(&payload, 56) as usize];
+    File::from(client.fds.remove(0)).read_exact_at(&mut memory, 0).unwrap();
+    assert!(memory == whole(published), "the pixels of {published:?}");
+    client.send(&release(id));
+}
+
 fn storm(seed: u64, report: &mut Report) {
     let mut random = Random(seed);
-    let mut s = Stage::new(BUFFERS);
+    let mut s = stage();
+    let mut by_unixfd = cfg!(feature = "unixfd").then(|| {
+        let client = Client::connect(&s.folder.file(UNIXFD)).unwrap();
+        s.until("the client is active", |p| p.active() == 1);
+        client
+    });
     let mut innocent =
         [s.join(s.subscriber().policy(Policy::Fifo(4)).hold(2)), s.join(s.subscriber().policy(Policy::Latest))];
     let mut peers: Vec<Peer> = Vec::new();
@@ -136,7 +206,7 @@ fn storm(seed: u64, report: &mut Report) {
     for _ in 0..ROUNDS {
         let one = random.index(peers.len().max(1));
         match random.below(24) {
-            0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder.socket(), random.below(u64::MAX))),
+            0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder, &mut random)),
             4 if !peers.is_empty() => reclaim(&mut s, peers.swap_remove(one), report),
             5..=6 if !peers.is_empty() && !peers[one].is_stopped => {
                 peers[one].signal(Signal::SIGSTOP);

@@ -9,3 +9,5 @@ mod regressions;
 mod support;
 #[cfg(feature = "unixfd")]
 mod unixfd;
+#[cfg(feature = "unixfd")]
+mod unixfd_client;
