@@ -15,20 +15,29 @@ mod support;
 #[path = "share/unixfd_client.rs"]
 mod unixfd_client;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
 use framelease::frame::BufferSet;
-use framelease::share::{Event, Policy, Publisher, Rate, Subscriber};
+#[cfg(feature = "unixfd")]
+use framelease::share::UnixfdTerms;
+use framelease::share::{Event, Policy, Publisher, PublisherBuilder, Rate, Subscriber};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use random::Random;
-use support::{frame, pixels, Stage, SOON};
+use support::{frame, pixels, Folder, Stage, SOON};
+use unixfd_client::{number, release, Client, CAPS, NEW_BUFFER};
 
 const ROLE: &str = "FRAMELEASE_STORM_PEER";
 const ROUNDS: u32 = 1_500;
+/// The file of the folder at which the publisher serves consumers by unixfd, and the most frames that each has.
+const UNIXFD: &str = "gst";
+const HOLD: u16 = 3;
 /// Processes at a time, and buffers that suffice for the quotas of all.
 const PEERS: usize = 8;
 const BUFFERS: usize = 64;
@@ -177,18 +186,17 @@ fn stage() -> Stage {
 }
 
 /// Takes the frame that was published last, and gives it back: who does nothing wrong, by unixfd.
-fn take(client: &mut Client, published: &Frame) {
+fn take(client: &mut Client) -> (u64, Vec<u8>) {
     let (id, payload) = loop {
         match client.receive() {
             (NEW_BUFFER, payload) => break (number(&payload, 0), payload),
             (kind, _) => assert_eq!(kind, CAPS),
         }
     };
-    assert_eq!(number(&payload, 32), published.meta().sequence);
     let mut memory = vec![0; number(&payload, 56) as usize];
     File::from(client.fds.remove(0)).read_exact_at(&mut memory, 0).unwrap();
-    assert!(memory == whole(published), "the pixels of {published:?}");
     client.send(&release(id));
+    (number(&payload, 32), memory)
 }
 
 fn storm(seed: u64, report: &mut Report) {
@@ -242,6 +250,11 @@ fn storm(seed: u64, report: &mut Report) {
             let got = frame(subscriber);
             assert_eq!((got.meta().sequence, pixels(&got) == want), (sequence, true), "seed {seed}");
         }
+        if let Some(client) = &mut by_unixfd {
+            // These layouts have no padding.
+            let (got, memory) = take(client);
+            assert_eq!((got, memory == want), (sequence, true), "seed {seed}, by unixfd");
+        }
         s.publisher.dispatch().unwrap();
         report.frames += 1;
         report.most_peers = report.most_peers.max(s.publisher.active());
@@ -249,7 +262,8 @@ fn storm(seed: u64, report: &mut Report) {
     for peer in peers {
         reclaim(&mut s, peer, report);
     }
-    s.until("the dead are gone", |p| p.subscribers().count() == innocent.len());
+    let living = innocent.len() + usize::from(by_unixfd.is_some());
+    s.until("the dead are gone", |p| p.subscribers().count() == living);
     assert_eq!([0, 1].map(|i| innocent[i].stats().dropped), [0, 0], "seed {seed}");
     report.refused += s.publisher.stats().refused;
     assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
@@ -271,9 +285,10 @@ fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
     report.reclaims.sort();
     let at = |share: f64| report.reclaims[((report.reclaims.len() - 1) as f64 * share) as usize];
     assert!(report.killed > 10 && report.stopped > 10 && report.changes > 0 && report.most_peers > 4);
+    assert!(report.unixfd > 5 || !cfg!(feature = "unixfd"), "{}", report.unixfd);
     println!(
         "{} frames; {} killed, {} stopped, {} refused, {} changes of format; {} peers at most; \
-         {} reclaims: p50 {:?}, p99 {:?}, longest {:?}",
+         {} reclaims, {} by unixfd: p50 {:?}, p99 {:?}, longest {:?}",
         report.frames,
         report.killed,
         report.stopped,
@@ -281,6 +296,7 @@ fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
         report.changes,
         report.most_peers,
         report.reclaims.len(),
+        report.unixfd,
         at(0.5),
         at(0.99),
         at(1.0)
