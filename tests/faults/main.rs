@@ -113,13 +113,14 @@ fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscri
     while !path.exists() && !is_over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(1));
     }
+    let is_refused = fault.is_some_and(|f| f.answer == Answer::Error(Errno::ECONNREFUSED));
     let armed = arm(fault);
     let (mut frames, mut missed) = (0, 0);
     let result = (|| {
         let mut subscriber = loop {
             match Subscriber::builder(path).policy(Policy::Fifo(4)).hold(2).connect(PATIENCE) {
                 // It has bound its socket and does not listen yet.
-                Err(e) if e.errno() == Some(Errno::ECONNREFUSED as i32) && fault.is_none() => {}
+                Err(e) if e.errno() == Some(Errno::ECONNREFUSED as i32) && !is_refused => {}
                 other => break other?,
             }
             if is_over.load(Ordering::Relaxed) {
