@@ -51,7 +51,6 @@ struct Published {
     held: usize,
 }
 
-#[derive(Debug)]
 struct Subscribed {
     counts: Counts,
     result: std::result::Result<(), String>,

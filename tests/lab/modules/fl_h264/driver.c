@@ -59,6 +59,10 @@ static unsigned int pause;
 module_param(pause, uint, 0644);
 MODULE_PARM_DESC(pause, "milliseconds that a job waits before it lets go of its source, and before its packet is done");
 
+static bool misses_drain;
+module_param(misses_drain, bool, 0644);
+MODULE_PARM_DESC(misses_drain, "the last frame of a drain is not flagged, as if the drain had come too late");
+
 enum { SRC, DST };
 
 struct fl_dev {
@@ -101,7 +105,7 @@ struct fl_ctx {
 	u32 since_idr, frame_num, idr_pic_id, coded;
 	/* Parameters at the time of opening. */
 	unsigned int align, error_every, delay, pause;
-	bool key_flags, broken_start;
+	bool key_flags, broken_start, misses_drain;
 };
 
 static struct fl_ctx *ctx_of(struct file *file)
@@ -300,7 +304,7 @@ static void work(struct work_struct *item)
 	if (!encode(ctx, src, dst, &key))
 		state = VB2_BUF_STATE_ERROR;
 	mutex_lock(&ctx->drain_lock);
-	last = v4l2_m2m_is_last_draining_src_buf(m2m, src);
+	last = v4l2_m2m_is_last_draining_src_buf(m2m, src) && !ctx->misses_drain;
 	msleep(ctx->pause);
 	v4l2_m2m_src_buf_remove(m2m);
 	msleep(ctx->pause);
@@ -875,6 +879,7 @@ static int fl_open(struct file *file)
 		ctx->align = 1;
 	ctx->key_flags = key_flags;
 	ctx->broken_start = broken_start;
+	ctx->misses_drain = misses_drain;
 	ctx->error_every = error_every;
 	ctx->delay = min(delay, 16u);
 	ctx->pause = min(pause, 1000u);
