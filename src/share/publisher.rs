@@ -259,8 +259,8 @@ impl Publisher {
 
     /// Waits at most `timeout` for something to do, and does it.
     ///
-    /// Not to be used to wait for a frame that comes home, the last one least of all: a release that nothing waits for
-    /// wakes nobody, and is read at the next publish (ADR 2).
+    /// The last frame's return is not seen here: while the stream goes on, a release that nothing waits for wakes nobody
+    /// and is read at the next publish (docs/adr, ADR 2).
     ///
     /// # Errors
     /// As [`Publisher::dispatch`].
