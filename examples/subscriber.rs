@@ -90,6 +90,8 @@ fn run() -> Result<()> {
             Some(Event::Frame(frame)) => {
                 if let Some(file) = &mut file {
                     frame.read(DEFAULT_WAIT)?.write_to(file)?;
+                    // Who reads a pipe shall not wait for the next.
+                    file.flush()?;
                 }
                 if !work.is_zero() {
                     std::thread::sleep(work);
@@ -122,9 +124,6 @@ fn run() -> Result<()> {
         });
     }
     progress.done();
-    if let Some(mut file) = file {
-        file.flush()?;
-    }
     let (stats, latency, bytes) = (subscriber.stats(), subscriber.latency(), cpu_bytes());
     let (p50, p99) = (latency.quantile_ns(0.5) as f64 / 1e3, latency.quantile_ns(0.99) as f64 / 1e3);
     let touched = bytes.read + bytes.written;

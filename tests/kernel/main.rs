@@ -10,6 +10,9 @@ mod client;
 mod common;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+#[cfg(feature = "unixfd")]
+#[path = "../peers/crc32.rs"]
+mod crc32;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
 #[path = "../random/mod.rs"]
@@ -43,6 +46,8 @@ mod faults;
 mod g2d;
 mod imports;
 mod ioctls;
+#[cfg(feature = "unixfd")]
+mod languages;
 mod m2m;
 mod m2m_scaler;
 #[cfg(feature = "drm")]

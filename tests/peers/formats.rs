@@ -2,8 +2,9 @@
 
 use framelease::format::{FormatKind, Layout, Size, FORMATS};
 
+use crate::crc32::crc32;
 use crate::golden::{self, Descriptor, Session, Step};
-use crate::peer::{self, crc32, Peer, SANITIZED};
+use crate::peer::{self, Peer, SANITIZED};
 use crate::raw::{self, message};
 
 const BYTES: usize = 16384;

@@ -1,6 +1,7 @@
 //! Subscribers in other languages (examples/peers) beside the library's: the same bytes, the same outcome. What misses
 //! here (compilers, Python, valgrind, qemu) is named and skipped.
 
+mod crc32;
 mod formats;
 mod golden;
 mod hostile;

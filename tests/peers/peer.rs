@@ -13,6 +13,7 @@ use framelease::{Error, ErrorKind};
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
+use crate::crc32::crc32;
 use crate::support::SOON;
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
@@ -153,18 +154,6 @@ pub fn python_peer() -> Option<Peer> {
     let mut command = Command::new(python()?);
     command.args(["-B", "-X", "dev"]).arg(here("tests/peers/peer.py")).arg(here("examples/peers/python"));
     Some(Peer::spawn("Python", command))
-}
-
-/// CRC-32, as zlib's.
-pub fn crc32(mut crc: u32, bytes: &[u8]) -> u32 {
-    crc = !crc;
-    for &byte in bytes {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = if crc & 1 != 0 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 };
-        }
-    }
-    !crc
 }
 
 /// Of all pixels in order, rows without padding. `None`: the frame's data end before.

@@ -46,8 +46,8 @@ fn join(s: &mut Stage) -> Client {
     client
 }
 
-/// How to start `gst-launch-1.0` with `unixfdsrc`: this machine's, or Debian 13's in the lab's cache, as
-/// `cargo lab rivals` and `cargo lab rival` left it there.
+/// How to start `gst-launch-1.0` with `unixfdsrc`: this machine's, or that of the lab's cache, as `cargo lab test` left it
+/// there.
 fn gst(folder: &Folder) -> Option<Command> {
     let has = Command::new("gst-inspect-1.0").args(["--exists", "unixfdsrc"]).stderr(Stdio::null()).status();
     if has.is_ok_and(|s| s.success()) {
@@ -66,30 +66,18 @@ fn cached(folder: &Folder) -> Option<Command> {
         let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
         Some(base.join("framelease/lab"))
     })?;
-    let libraries = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
-    let has = |file: &str| {
-        let roots = fs::read_dir(&cache).ok()?.flatten().map(|e| e.path());
-        roots.filter(|r| r.file_name().is_some_and(|n| n.to_string_lossy().starts_with("gstreamer-"))).find_map(|r| {
-            let path = r.join(&libraries).join(file);
-            path.exists().then_some((r, path))
-        })
+    let named = |p: &PathBuf, start: &str| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start));
+    let within = |folder: &Path, start: &str| {
+        fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).find(|path| named(path, start))
     };
-    let (plain, convert) = has("gstreamer-1.0/libgstvideoconvertscale.so")?;
-    let (more, unixfd) = has("gstreamer-1.0/libgstunixfd.so")?;
-    let loader = fs::read_dir(plain.join(&libraries)).ok()?.flatten().map(|e| e.path());
-    let loader =
-        loader.into_iter().find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ld-linux")))?;
-    // These plug-ins alone: others of that folder lack their libraries.
-    let plugins = folder.file("plugins");
-    let _ = fs::create_dir(&plugins);
-    for plugin in [convert.with_file_name("libgstcoreelements.so"), convert, unixfd] {
-        let _ = std::os::unix::fs::symlink(&plugin, plugins.join(plugin.file_name()?));
-    }
-    let mut command = Command::new(loader);
-    let folders = [plain.join(&libraries), more.join(&libraries)].map(|p| p.display().to_string()).join(":");
-    command.arg("--library-path").arg(folders).arg(plain.join("usr/bin/gst-launch-1.0"));
-    command.env("GST_PLUGIN_SYSTEM_PATH_1_0", &plugins).env("GST_REGISTRY_FORK", "no");
-    command.env("GST_REGISTRY_1_0", plugins.join("registry.bin"));
+    let arch = std::env::consts::ARCH;
+    let root = within(&cache, &format!("others-{arch}-"))?;
+    let libraries = root.join(format!("usr/lib/{arch}-linux-gnu"));
+    let mut command = Command::new(within(&libraries, "ld-linux")?);
+    command.arg("--library-path").arg(&libraries).arg(root.join("usr/bin/gst-launch-1.0"));
+    // These plug-ins alone: others lack their libraries.
+    command.env("GST_PLUGIN_SYSTEM_PATH_1_0", root.join("plugins")).env("GST_REGISTRY_FORK", "no");
+    command.env("GST_REGISTRY_1_0", folder.file("registry.bin"));
     Some(command)
 }
 
@@ -140,7 +128,14 @@ fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
 /// an element that finds the pixels by the video meta.
 fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec<u8>) {
     let mut s = stage(12, UnixfdTerms::hold(4).policy(Policy::Block));
-    let Some(gst) = gst(&s.folder) else { return };
+    let Some(mut version) = gst(&s.folder) else { return };
+    let version = version.arg("--version").output().unwrap();
+    if elements.contains("convert") && String::from_utf8_lossy(&version.stdout).contains("GStreamer 1.28.") {
+        // Nor one of its own unixfdsink: see docs/interop.md.
+        let _ = writeln!(std::io::stderr(), "SKIPPED GstVideoMeta: unixfdsrc 1.28 cannot read one");
+        return;
+    }
+    let gst = gst(&s.folder).unwrap();
     let layout = Layout::aligned(FourCc::new(fourcc), Size::new(64, 48), 256).unwrap();
     s.source = TestPattern::builder(layout.size())
         .layout(layout)

@@ -62,7 +62,7 @@ const TEST: &str = "\
 cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
 
 Runs the tests that need no device on this machine, then those on kernel drivers (tests/kernel) in
-one guest per architecture. Fails if a test fails, if a guest's kernel warns or dies, or if a run
+one guest per architecture, both at once. Fails if a test fails, if a guest's kernel warns or dies, or if a run
 takes too long. The last line is the total.
 
   --arch      host: only this machine; x86_64, aarch64: only that guest; all: the default

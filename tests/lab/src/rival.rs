@@ -1,9 +1,7 @@
 //! `cargo lab rival`: the same encode by GStreamer and by us, in one guest, and what each costs the CPU.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,13 +11,13 @@ use crate::cache::Cache;
 use crate::cargo::{self, RUN_FEATURES};
 use crate::guest::{self, End, Limits, Sink};
 use crate::initramfs::Job;
+use crate::others::{self, SUITE};
 use crate::prepare::prepare;
 use crate::qemu::Pace;
 use crate::run::{environment, report, EXAMPLES};
 use crate::{modules, say, Res};
 
 const ARCH: Arch = Arch::X86_64;
-const SUITE: &str = "trixie";
 const PACKAGES: [&str; 4] = ["gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "libc6"];
 const EXAMPLE: &str = "encode";
 /// Ticks of `/proc/stat` in a second.
@@ -31,19 +29,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 fn root(cache: &Cache) -> Res<PathBuf> {
     cache.step("gstreamer", &format!("{SUITE} {}", PACKAGES.join(" ")), |dir| {
         Apt::open(cache, SUITE, &[ARCH.debian()])?.unpack_closure(&PACKAGES, dir)?;
-        let make = || -> io::Result<()> {
-            for folder in ["dev", "proc", "sys", "tmp"] {
-                fs::create_dir_all(dir.join(folder))?;
-            }
-            // Where a package of its own would put them.
-            for name in ["bin", "sbin", "lib", "lib64"] {
-                if !dir.join(name).exists() {
-                    symlink(format!("usr/{name}"), dir.join(name))?;
-                }
-            }
-            Ok(())
-        };
-        make().map_err(|e| format!("{}: {e}", dir.display()))
+        others::merge(dir).map_err(|e| format!("{}: {e}", dir.display()))
     })
 }
 

@@ -9,8 +9,9 @@ use crate::arch::Arch;
 use crate::cargo;
 use crate::guest::{self, End, Limits};
 use crate::prepare::prepare;
+use crate::results::Results;
 use crate::run::{empty_out, report};
-use crate::test::{build, job, Results};
+use crate::test::{build, job};
 use crate::{say, Res};
 
 const TEST: &str = "soak::a_camera_shared_encoded_and_recorded_for_long";

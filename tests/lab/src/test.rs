@@ -1,7 +1,7 @@
 //! `cargo lab test`: host tests, then kernel tests in the guests.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::channel;
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::args::Where;
+use crate::cache::Cache;
 use crate::cargo::{self, Artifact, TEST_FEATURES};
-use crate::guest::{self, End, Limits, Sink};
+use crate::guest::{self, End, Limits, Outcome, Sink};
 use crate::initramfs::Job;
 use crate::libtest::Tally;
 use crate::prepare::{prepare, Machine};
+use crate::results::{Results, Turns};
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, oracle, say, signals, Res};
+use crate::{modules, oracle, others, say, signals, Res};
 
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
@@ -56,11 +58,15 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
             Err(why) => without.push(format!("SKIPPED tests on {arch}: {why}")),
         }
     }
+    // First: tests of this machine talk to them, too. Without them, those tests skip visibly.
+    let others = (where_.host || archs.contains(&Arch::X86_64))
+        .then(|| Cache::open().and_then(|cache| others::root(&cache, Arch::X86_64)))
+        .and_then(|root| root.map_err(|why| say!("no programs of others to talk to: {why}")).ok());
     // Fetching waits for the network while building waits for the processor: both at once. But no
-    // two test runs at once, nor one beside a build, because kernel tests look at the clock.
+    // test run beside a build, because tests look at the clock.
     let machines = thread::scope(|scope| {
         let fetch = scope.spawn(|| {
-            let prepare = |arch: &Arch| (*arch, prepare(*arch, workspace));
+            let prepare = |arch: &Arch| (*arch, machine(*arch, workspace, others.as_deref()));
             archs.iter().map(prepare).collect::<Vec<_>>()
         });
         if where_.host {
@@ -74,18 +80,36 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
         let machines = fetch.join().map_err(|_| "preparing the guests panicked".to_string());
         machines.map(|machines| machines.into_iter().zip(builds).collect::<Vec<_>>())
     })?;
-    for ((arch, machine), built) in machines {
-        println!("==== {arch}");
-        let verdict = machine
-            .and_then(|machine| Ok((machine, built?)))
-            .and_then(|(machine, built)| guest(&machine, built, filter, limit));
+    // At once: each leaves processors idle while it waits for frames.
+    let turns = Turns::new(machines.len());
+    let ran: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = machines
+            .into_iter()
+            .enumerate()
+            .map(|(place, ((arch, machine), built))| {
+                let mut results = Results::in_turn(&turns, place);
+                let run = move || {
+                    results.title(arch);
+                    let ran = machine.and_then(|machine| Ran::new(machine, built?, filter, limit, &mut results));
+                    (ran, results.end())
+                };
+                (arch, scope.spawn(run))
+            })
+            .collect();
+        threads.into_iter().map(|(arch, thread)| (arch, thread.join())).collect()
+    });
+    for (arch, ran) in ran {
+        let verdict = match ran {
+            Ok((ran, (tally, finished))) => ran.map(|ran| ran.verdict(tally, finished)),
+            Err(_) => Err("its thread panicked".into()),
+        };
         match verdict {
             Ok(verdict) => total.add(verdict),
             Err(why) => total.fail(&format!("no tests on {arch}: {why}")),
         }
-        if signals::interrupts() > 0 {
-            return Err("interrupted".into());
-        }
+    }
+    if signals::interrupts() > 0 {
+        return Err("interrupted".into());
     }
     for note in without {
         println!("{note}");
@@ -96,6 +120,18 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
     }
     println!("{}", total.tally);
     Ok(i32::from(total.tally.failed > 0))
+}
+
+/// A guest whose `/out` is its own, with programs of others to talk to if they are for it.
+fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> {
+    let mut machine = prepare(arch, workspace)?;
+    machine.out = machine.out.join(arch.to_string());
+    fs::create_dir_all(&machine.out).map_err(|e| format!("{}: {e}", machine.out.display()))?;
+    if let (Some(root), Arch::X86_64) = (others, arch) {
+        machine.shared.push((others::TAG.into(), root.into()));
+        machine.shared.push(("python".into(), workspace.join(PYTHON)));
+    }
+    Ok(machine)
 }
 
 /// Everything but the kernel tests, which would only skip here.
@@ -154,8 +190,11 @@ fn cargo_test(workspace: &Path, words: &[String], filter: Option<&str>) -> Res<V
         done.map_err(|e| format!("cannot print: {e}"))?;
     }
     let status = child.wait().map_err(|e| format!("cargo test: {e}"))?;
-    Ok(Verdict { tally: results.tally, well: status.success() })
+    Ok(Verdict { tally: results.end().0, well: status.success() })
 }
+
+/// The subscriber in Python, which needs no building.
+const PYTHON: &str = "examples/peers/python";
 
 /// What runs in one guest.
 pub struct Built {
@@ -172,40 +211,59 @@ pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     Ok(Built { tests, examples })
 }
 
-fn guest(machine: &Machine, built: Built, filter: Option<&str>, limit: Duration) -> Res<Verdict> {
-    let arch = machine.arch;
-    let job = job(machine, built, filter);
-    let mut results = Results::default();
-    let limits = Limits { time: Some(limit), pass_interrupt: false };
-    oracle::clear(&machine.out);
-    let outcome = guest::run(machine, &job, &limits, &mut results)?;
-    results.flush().map_err(|e| format!("cannot print: {e}"))?;
-    let mut verdict = Verdict { tally: results.tally, well: true };
-    match oracle::compare(&machine.out) {
-        Ok(compared) => verdict.tally.add(compared.same, compared.different),
-        Err(why) => println!("SKIPPED ffmpeg on what was encoded: {why}"),
+/// A guest that has run its tests.
+struct Ran {
+    machine: Machine,
+    outcome: Outcome,
+}
+
+impl Ran {
+    fn new(
+        machine: Machine,
+        built: Built,
+        filter: Option<&str>,
+        limit: Duration,
+        results: &mut Results<'_>,
+    ) -> Res<Ran> {
+        let job = job(&machine, built, filter);
+        let limits = Limits { time: Some(limit), pass_interrupt: false };
+        oracle::clear(&machine.out);
+        let outcome = guest::run(&machine, &job, &limits, results)?;
+        results.flush().map_err(|e| format!("cannot print: {e}"))?;
+        Ok(Ran { machine, outcome })
     }
-    let trouble = outcome.console.trouble();
-    for line in &trouble {
-        println!("{arch} kernel: {line}");
-    }
-    if !trouble.is_empty() {
-        let log = machine.console_log.display();
-        verdict.fail(&format!("the {arch} kernel is not well; all of it is in {log}"));
-    }
-    match outcome.end {
-        End::Exited(0) if results.finished => {}
-        End::Exited(_) if results.finished => verdict.well = false,
-        End::Exited(status) => {
-            verdict.fail(&format!("the {arch} tests ended with status {status}, without a result"));
+
+    /// What became of it, behind its tests' own words.
+    fn verdict(self, tally: Tally, finished: bool) -> Verdict {
+        let Ran { machine, outcome } = self;
+        let arch = machine.arch;
+        let mut verdict = Verdict { tally, well: true };
+        match oracle::compare(&machine.out) {
+            Ok(compared) => verdict.tally.add(compared.same, compared.different),
+            Err(why) => println!("SKIPPED ffmpeg on what was encoded: {why}"),
         }
-        End::Interrupted => verdict.fail("interrupted"),
-        end => {
-            report(machine, &end, &outcome.console.tail(60));
-            verdict.well = false;
+        let trouble = outcome.console.trouble();
+        for line in &trouble {
+            println!("{arch} kernel: {line}");
         }
+        if !trouble.is_empty() {
+            let log = machine.console_log.display();
+            verdict.fail(&format!("the {arch} kernel is not well; all of it is in {log}"));
+        }
+        match outcome.end {
+            End::Exited(0) if finished => {}
+            End::Exited(_) if finished => verdict.well = false,
+            End::Exited(status) => {
+                verdict.fail(&format!("the {arch} tests ended with status {status}, without a result"));
+            }
+            End::Interrupted => verdict.fail("interrupted"),
+            end => {
+                report(&machine, &end, &outcome.console.tail(60));
+                verdict.well = false;
+            }
+        }
+        verdict
     }
-    Ok(verdict)
 }
 
 pub fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
@@ -221,56 +279,4 @@ pub fn job(machine: &Machine, built: Built, filter: Option<&str>) -> Job {
     let mut command: Vec<String> = [KERNEL_TEST_PLACE, "--test-threads=1", "--show-output"].map(String::from).to_vec();
     command.extend(filter.map(String::from));
     Job { modules: modules::load_lines(&machine.own_modules, &[]), env: environment(machine.arch), command, programs }
-}
-
-/// Prints whole lines as they come and counts what they say.
-#[derive(Default)]
-pub struct Results {
-    tally: Tally,
-    finished: bool,
-    out: Vec<u8>,
-    err: Vec<u8>,
-}
-
-impl Results {
-    fn lines(&mut self, is_out: bool) -> io::Result<()> {
-        let pending = if is_out { &mut self.out } else { &mut self.err };
-        while let Some(end) = pending.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim_end();
-            self.tally.line(text);
-            self.finished |= crate::libtest::result(text).is_some();
-            if is_out {
-                io::stdout().lock().write_all(&line)?;
-            } else {
-                io::stderr().lock().write_all(&line)?;
-            }
-        }
-        io::stdout().lock().flush()
-    }
-
-    /// What has no line end at the end.
-    pub fn flush(&mut self) -> io::Result<()> {
-        for is_out in [true, false] {
-            let pending = if is_out { &mut self.out } else { &mut self.err };
-            if !pending.is_empty() {
-                pending.push(b'\n');
-                self.lines(is_out)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Sink for Results {
-    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.extend(bytes);
-        self.lines(true)
-    }
-
-    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.err.extend(bytes);
-        self.lines(false)
-    }
 }
