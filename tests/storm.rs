@@ -1,43 +1,48 @@
 //! Subscribers that are killed and stopped anywhere in what they do, and others that come: who does nothing wrong gets
-//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped.
+//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped. With feature
+//! `unixfd` a third of them speak GStreamer's protocol, and one of those who do nothing wrong.
 //!
 //! `FRAMELEASE_STORM=N` makes it N times as long, each time with another seed.
 
+mod random;
+#[allow(dead_code)]
+#[path = "share/raw.rs"]
+mod raw;
 #[allow(dead_code)]
 #[path = "share/support.rs"]
 mod support;
+#[allow(dead_code)]
+#[path = "share/unixfd_client.rs"]
+mod unixfd_client;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
 use framelease::frame::BufferSet;
-use framelease::share::{Event, Policy, Publisher, Rate, Subscriber};
+#[cfg(feature = "unixfd")]
+use framelease::share::UnixfdTerms;
+use framelease::share::{Event, Policy, Publisher, PublisherBuilder, Rate, Subscriber};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
-use support::{frame, pixels, Stage, SOON};
+use random::Random;
+use support::{frame, pixels, Folder, Stage, SOON};
+use unixfd_client::{number, release, Client, CAPS, NEW_BUFFER};
 
 const ROLE: &str = "FRAMELEASE_STORM_PEER";
 const ROUNDS: u32 = 1_500;
+/// The file of the folder at which the publisher serves consumers by unixfd, and the most frames that each has.
+const UNIXFD: &str = "gst";
+const HOLD: u16 = 3;
 /// Processes at a time, and buffers that suffice for the quotas of all.
 const PEERS: usize = 8;
 const BUFFERS: usize = 64;
 /// Within which a dead peer's buffers must be back.
 const RECLAIM: Duration = Duration::from_secs(2);
-
-/// SplitMix64: the same storm for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
 
 /// Not a test: a peer that takes, holds, reads and gives back as its seed says.
 #[test]
@@ -46,6 +51,9 @@ fn peer_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (seed, path) = role.split_once(' ').unwrap();
     let mut random = Random(seed.parse().unwrap());
+    if path.ends_with(UNIXFD) {
+        return drop(pipeline(Path::new(path), &mut random));
+    }
     let hold = 1 + random.below(3) as u16;
     let policy = if random.below(2) == 0 { Policy::Latest } else { Policy::Fifo(1 + random.below(3) as u16) };
     let rate = if random.below(4) == 0 { Rate::EveryNth(2) } else { Rate::All };
@@ -66,25 +74,54 @@ fn peer_process() {
         }
         let most = random.below(u64::from(hold) + 1) as usize;
         while held.len() > most {
-            held.swap_remove(random.below(held.len() as u64) as usize);
+            held.swap_remove(random.index(held.len()));
+        }
+    }
+}
+
+/// What a pipeline behind `unixfdsrc` does: the same.
+fn pipeline(path: &Path, random: &mut Random) -> io::Result<()> {
+    let mut client = Client::connect(path)?;
+    client.socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let mut held = Vec::new();
+    loop {
+        match client.next() {
+            Ok((NEW_BUFFER, payload)) => {
+                let memory = File::from(client.fds.remove(0));
+                if random.below(2) == 0 {
+                    memory.read_exact_at(&mut vec![0; number(&payload, 56) as usize], 0)?;
+                }
+                held.push((number(&payload, 0), memory));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+        let most = random.below(u64::from(HOLD) + 1) as usize;
+        while held.len() > most {
+            let (id, _) = held.swap_remove(random.index(held.len()));
+            client.send(&release(id));
         }
     }
 }
 
 struct Peer {
     child: Child,
+    is_unixfd: bool,
     is_stopped: bool,
 }
 
 impl Peer {
-    fn spawn(socket: &Path, seed: u64) -> Self {
+    fn spawn(folder: &Folder, random: &mut Random) -> Self {
+        let is_unixfd = cfg!(feature = "unixfd") && random.below(3) == 0;
+        let (socket, seed) = (folder.file(if is_unixfd { UNIXFD } else { "socket" }), random.below(u64::MAX));
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "peer_process", "--ignored", "--test-threads=1"])
             .env(ROLE, format!("{seed} {}", socket.display()))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, is_stopped: false }
+        Self { child, is_unixfd, is_stopped: false }
     }
 
     fn signal(&self, signal: Signal) {
@@ -118,6 +155,8 @@ struct Report {
     refused: u64,
     most_peers: usize,
     reclaims: Vec<Duration>,
+    /// Of those, of consumers by unixfd.
+    unixfd: u32,
 }
 
 /// Kills it, and waits until nothing of it is left.
@@ -133,21 +172,49 @@ fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
     }
     report.killed += 1;
     if was_there {
+        report.unixfd += u32::from(peer.is_unixfd);
         report.reclaims.push(start.elapsed());
     }
 }
 
+fn stage() -> Stage {
+    #[cfg(feature = "unixfd")]
+    let faces = |folder: &Folder, b: PublisherBuilder| b.unixfd(folder.file(UNIXFD), UnixfdTerms::hold(HOLD));
+    #[cfg(not(feature = "unixfd"))]
+    let faces = |_: &Folder, b: PublisherBuilder| b;
+    Stage::in_folder(BUFFERS, faces)
+}
+
+/// Takes the frame that was published last, and gives it back: who does nothing wrong, by unixfd.
+fn take(client: &mut Client) -> (u64, Vec<u8>) {
+    let (id, payload) = loop {
+        match client.receive() {
+            (NEW_BUFFER, payload) => break (number(&payload, 0), payload),
+            (kind, _) => assert_eq!(kind, CAPS),
+        }
+    };
+    let mut memory = vec![0; number(&payload, 56) as usize];
+    File::from(client.fds.remove(0)).read_exact_at(&mut memory, 0).unwrap();
+    client.send(&release(id));
+    (number(&payload, 32), memory)
+}
+
 fn storm(seed: u64, report: &mut Report) {
     let mut random = Random(seed);
-    let mut s = Stage::new(BUFFERS);
+    let mut s = stage();
+    let mut by_unixfd = cfg!(feature = "unixfd").then(|| {
+        let client = Client::connect(&s.folder.file(UNIXFD)).unwrap();
+        s.until("the client is active", |p| p.active() == 1);
+        client
+    });
     let mut innocent =
         [s.join(s.subscriber().policy(Policy::Fifo(4)).hold(2)), s.join(s.subscriber().policy(Policy::Latest))];
     let mut peers: Vec<Peer> = Vec::new();
     let mut former: Vec<BufferSet> = Vec::new();
     for _ in 0..ROUNDS {
-        let one = random.below(peers.len().max(1) as u64) as usize;
+        let one = random.index(peers.len().max(1));
         match random.below(24) {
-            0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder.socket(), random.below(u64::MAX))),
+            0..=3 if peers.len() < PEERS => peers.push(Peer::spawn(&s.folder, &mut random)),
             4 if !peers.is_empty() => reclaim(&mut s, peers.swap_remove(one), report),
             5..=6 if !peers.is_empty() && !peers[one].is_stopped => {
                 peers[one].signal(Signal::SIGSTOP);
@@ -183,6 +250,11 @@ fn storm(seed: u64, report: &mut Report) {
             let got = frame(subscriber);
             assert_eq!((got.meta().sequence, pixels(&got) == want), (sequence, true), "seed {seed}");
         }
+        if let Some(client) = &mut by_unixfd {
+            // These layouts have no padding.
+            let (got, memory) = take(client);
+            assert_eq!((got, memory == want), (sequence, true), "seed {seed}, by unixfd");
+        }
         s.publisher.dispatch().unwrap();
         report.frames += 1;
         report.most_peers = report.most_peers.max(s.publisher.active());
@@ -190,7 +262,8 @@ fn storm(seed: u64, report: &mut Report) {
     for peer in peers {
         reclaim(&mut s, peer, report);
     }
-    s.until("the dead are gone", |p| p.subscribers().count() == innocent.len());
+    let living = innocent.len() + usize::from(by_unixfd.is_some());
+    s.until("the dead are gone", |p| p.subscribers().count() == living);
     assert_eq!([0, 1].map(|i| innocent[i].stats().dropped), [0, 0], "seed {seed}");
     report.refused += s.publisher.stats().refused;
     assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
@@ -212,9 +285,10 @@ fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
     report.reclaims.sort();
     let at = |share: f64| report.reclaims[((report.reclaims.len() - 1) as f64 * share) as usize];
     assert!(report.killed > 10 && report.stopped > 10 && report.changes > 0 && report.most_peers > 4);
+    assert!(report.unixfd > 5 || !cfg!(feature = "unixfd"), "{}", report.unixfd);
     println!(
         "{} frames; {} killed, {} stopped, {} refused, {} changes of format; {} peers at most; \
-         {} reclaims: p50 {:?}, p99 {:?}, longest {:?}",
+         {} reclaims, {} by unixfd: p50 {:?}, p99 {:?}, longest {:?}",
         report.frames,
         report.killed,
         report.stopped,
@@ -222,6 +296,7 @@ fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
         report.changes,
         report.most_peers,
         report.reclaims.len(),
+        report.unixfd,
         at(0.5),
         at(0.99),
         at(1.0)

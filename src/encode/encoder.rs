@@ -392,7 +392,8 @@ impl Encoder {
     }
 
     /// Ends the stream: every frame that was submitted is encoded, then comes [`Encoded::Ended`]. Keep taking packets until
-    /// then. Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// then, and do not wait for it without a limit: some drivers miss a drain that comes while they finish the last frame
+    /// (docs/boards.md). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (nothing would come), `Busy` during a drain, `Unsupported` if the driver cannot.

@@ -208,6 +208,26 @@ impl Layout {
         self.fourcc.info()?.planes.get(i)
     }
 
+    /// What differs from another layout that looks the same by `Display`: `; range Full into Limited`.
+    pub(crate) fn hidden_difference(&self, other: &Self) -> String {
+        let parts = |l: &Self| {
+            let Colorimetry { space, encoding, range, transfer } = l.colorimetry;
+            [
+                ("colour space", format!("{space:?}")),
+                ("encoding", format!("{encoding:?}")),
+                ("range", format!("{range:?}")),
+                ("transfer", format!("{transfer:?}")),
+                ("memory planes of", format!("{:?} bytes", l.memory_bytes())),
+                ("planes", format!("{:?}", l.planes())),
+            ]
+        };
+        if self.to_string() != other.to_string() {
+            return String::new();
+        }
+        let pairs = parts(self).into_iter().zip(parts(other)).filter(|(a, b)| a != b);
+        pairs.map(|((what, a), (_, b))| format!("; {what} {a} into {b}")).collect()
+    }
+
     /// The first byte behind the pixels of colour plane `i`, in its memory plane.
     pub(crate) fn plane_end(&self, i: usize) -> u64 {
         let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));

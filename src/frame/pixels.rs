@@ -196,10 +196,11 @@ impl<'a> FrameWrite<'a> {
     /// Copies all data of a frame with the same layout, one pass per memory plane. The payload becomes what `from` has.
     ///
     /// # Errors
-    /// `Mismatch` if the layouts differ, `InvalidArgument` if the data do not fit.
+    /// `Mismatch` if the layouts differ (colorimetry, too), with what differs; `InvalidArgument` if the data do not fit.
     pub fn copy_frame(&mut self, from: &FrameRead<'_>) -> Result<()> {
         if from.frame.layout() != self.layout {
-            let text = format!("{} into {}", from.frame.layout(), self.layout);
+            let layout = from.frame.layout();
+            let text = format!("{layout} into {}{}", self.layout, layout.hidden_difference(self.layout));
             return Err(Error::new(ErrorKind::Mismatch, "copy", text));
         }
         for (i, payload) in from.frame.meta().payload.iter().enumerate().take(self.layout.memory_bytes().len()) {

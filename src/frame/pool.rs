@@ -140,7 +140,7 @@ fn check_count(count: usize) -> Result<()> {
 mod tests {
     use super::*;
     use crate::dmabuf::{cpu_bytes, DEFAULT_WAIT};
-    use crate::format::Size;
+    use crate::format::{Colorimetry, Encoding, Range, Size};
 
     fn pool(count: usize) -> Pool {
         let layout = Layout::aligned("NV12".parse().unwrap(), Size::new(6, 4), 16).unwrap();
@@ -184,6 +184,27 @@ mod tests {
         frame.read(DEFAULT_WAIT).unwrap().copy_row(1, 1, &mut row).unwrap();
         assert_eq!(&row, b"chroma");
         assert!(frame.is_valid());
+    }
+
+    #[test]
+    fn a_copy_between_layouts_that_look_the_same_says_what_differs() {
+        let from = pool(1).try_acquire().unwrap().freeze_full(0, 0);
+        let refused = |layout: Layout| {
+            let mut to = Pool::new(&Allocator::Memfd, layout, 1).unwrap().try_acquire().unwrap();
+            let read = from.read(DEFAULT_WAIT).unwrap();
+            let done = to.write(DEFAULT_WAIT).unwrap().copy_frame(&read);
+            done.unwrap_err().to_string()
+        };
+        let same = *from.layout();
+        let colours = Colorimetry { range: Range::Full, encoding: Encoding::Bt709, ..Colorimetry::default() };
+        let text = refused(same.with_colorimetry(colours));
+        assert!(text.ends_with("; encoding Default into Bt709; range Default into Full"), "{text}");
+        let larger = Layout::from_strides(same.fourcc(), same.size(), &[16], &[same.memory_bytes()[0] + 16]).unwrap();
+        let text = refused(larger);
+        assert!(text.ends_with("; memory planes of [96] bytes into [112] bytes"), "{text}");
+        // What the layouts say themselves is not said twice.
+        let text = refused(Layout::aligned(same.fourcc(), same.size(), 32).unwrap());
+        assert!(text.ends_with("stride 16 into NV12 6x4 stride 32"), "{text}");
     }
 
     #[test]

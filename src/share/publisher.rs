@@ -261,6 +261,9 @@ impl Publisher {
 
     /// Waits at most `timeout` for something to do, and does it.
     ///
+    /// The last frame's return is not seen here: while the stream goes on, a release that nothing waits for wakes nobody
+    /// and is read at the next publish (docs/adr, ADR 2).
+    ///
     /// # Errors
     /// As [`Publisher::dispatch`].
     pub fn wait(&mut self, timeout: Duration) -> Result<()> {

@@ -276,6 +276,33 @@ fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
 }
 
 #[test]
+fn a_drain_ends_whatever_the_driver_is_at() {
+    let Some((mut encoder, pool)) = tiny_encoder("pause=200", tiny()) else { return };
+    // Before the driver has let go of the source, between that and the packet, and behind both.
+    for (number, late) in [(0, 100), (1, 300), (2, 600)] {
+        encoder.submit(grey(&pool, number)).unwrap();
+        std::thread::sleep(Duration::from_millis(late));
+        let sources: Vec<_> = drained(&mut encoder).iter().map(|p| p.meta().source).collect();
+        assert_eq!(sources, [Some(number)], "drained {late} ms later");
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+    }
+}
+
+#[test]
+fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
+    let Some((mut encoder, pool)) = tiny_encoder("misses_drain=1", tiny()) else { return };
+    encoder.submit(grey(&pool, 0)).unwrap();
+    encoder.submit(grey(&pool, 1)).unwrap();
+    encoder.drain().unwrap();
+    assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
+    assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none(), "the end is not told");
+    assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+    assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::Busy);
+    encoder.reset().unwrap();
+    assert_eq!(units(&coded(&mut encoder, grey(&pool, 2))), "spI");
+}
+
+#[test]
 fn damaged_buffers_are_packets_and_the_stream_goes_on() {
     let Some((mut encoder, pool)) = tiny_encoder("error_every=3", tiny()) else { return };
     let packets: Vec<_> = (0..7).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();

@@ -15,6 +15,8 @@ mod conformance;
 mod crc32;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
+#[path = "../random/mod.rs"]
+mod random;
 #[path = "../sink/receive.rs"]
 mod receive;
 

@@ -21,24 +21,12 @@ use nix::unistd::Pid;
 
 use crate::coding::*;
 use crate::devices::*;
+use crate::random::Random;
 use crate::share::example;
 
 const PEERS: usize = 8;
 /// So much memory may be found out late: a queue that grew once, a lazily bound symbol.
 const LATE_KIB: u64 = 512;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-}
 
 /// Peers that come and go.
 struct Crowd<'a> {
@@ -55,7 +43,7 @@ impl Crowd<'_> {
         if Instant::now() < self.due {
             return;
         }
-        self.due = Instant::now() + Duration::from_millis(100 + self.random.below(400) as u64);
+        self.due = Instant::now() + Duration::from_millis(100 + self.random.below(400));
         self.peers.retain_mut(|p| p.try_wait().unwrap().is_none());
         let signal = match self.random.below(8) {
             0 => Signal::SIGKILL,
@@ -66,14 +54,14 @@ impl Crowd<'_> {
             _ => Signal::SIGTERM,
         };
         if !self.peers.is_empty() {
-            let one = self.random.below(self.peers.len());
+            let one = self.random.index(self.peers.len());
             let _ = kill(Pid::from_raw(self.peers[one].id() as i32), signal);
         }
     }
 
     fn spawn(&mut self) {
         let policies = ["latest", "fifo:1", "fifo:2"];
-        let policy = policies[self.random.below(policies.len())];
+        let policy = policies[self.random.index(policies.len())];
         let frames = (5 + self.random.below(200)).to_string();
         let peer = Command::new(self.program)
             .args(["--socket", self.socket.to_str().unwrap(), "--policy", policy, "--frames", &frames])

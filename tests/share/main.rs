@@ -10,4 +10,6 @@ mod support;
 #[cfg(feature = "unixfd")]
 mod unixfd;
 #[cfg(feature = "unixfd")]
+mod unixfd_client;
+#[cfg(feature = "unixfd")]
 mod unixfd_sink;

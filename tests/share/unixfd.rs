@@ -1,8 +1,8 @@
 //! The publisher's other face: GStreamer's `unixfd` protocol, by hand and by an unchanged `unixfdsrc`.
 
 use std::fs;
-use std::io::{ErrorKind as Io, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,16 +15,11 @@ use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use nix::sys::signal::{kill, Signal};
-use nix::sys::socket::{recvmsg, ControlMessageOwned, MsgFlags};
+use nix::sys::socket::MsgFlags;
 use nix::unistd::Pid;
 
-use crate::raw::own;
 use crate::support::{frame, pixels, Folder, Stage, SOON};
-
-pub const NEW_BUFFER: u32 = 0;
-pub const RELEASE: u32 = 1;
-pub const CAPS: u32 = 2;
-pub const EOS: u32 = 3;
+use crate::unixfd_client::{message, number, release, Client, CAPS, EOS, NEW_BUFFER, RELEASE};
 
 fn path(s: &Stage) -> PathBuf {
     s.folder.file("gst")
@@ -43,77 +38,12 @@ fn stage_with(
     Stage::in_folder(buffers, |folder, b| settings(b.unixfd(folder.file("gst"), terms)))
 }
 
-pub fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
-    [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
-}
-
-fn release(id: u64) -> Vec<u8> {
-    message(RELEASE, &id.to_ne_bytes())
-}
-
-/// A `unixfdsrc` that does as it is told.
-struct Raw {
-    socket: UnixStream,
-    fds: Vec<OwnedFd>,
-}
-
-impl Raw {
-    fn join(s: &mut Stage) -> Self {
-        let active = s.publisher.active();
-        let socket = UnixStream::connect(path(s)).unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        s.until("the client is active", |p| p.active() == active + 1);
-        Self { socket, fds: Vec::new() }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.socket.write_all(bytes).unwrap();
-    }
-
-    /// Reads as GStreamer does: the header with descriptors, then all of the payload at once.
-    fn receive(&mut self) -> (u32, Vec<u8>) {
-        let mut header = [0; 8];
-        let mut space = nix::cmsg_space!([RawFd; 8]);
-        let mut iov = [std::io::IoSliceMut::new(&mut header)];
-        let got =
-            recvmsg::<()>(self.socket.as_raw_fd(), &mut iov, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
-        for control in got.cmsgs().unwrap() {
-            if let ControlMessageOwned::ScmRights(raw) = control {
-                self.fds.extend(raw.into_iter().map(own));
-            }
-        }
-        assert_eq!(got.bytes, 8, "the publisher hung up");
-        let word = |at: usize| u32::from_ne_bytes(header[at..at + 4].try_into().unwrap());
-        let (kind, len) = (word(0), word(4) as usize);
-        let mut payload = vec![0; len];
-        if len > 0 {
-            assert_eq!(self.socket.read(&mut payload).unwrap(), len, "the payload comes whole");
-        }
-        (kind, payload)
-    }
-
-    fn buffer(&mut self) -> (u64, Vec<u8>) {
-        let (kind, payload) = self.receive();
-        assert_eq!(kind, NEW_BUFFER);
-        (number(&payload, 0), payload)
-    }
-
-    fn caps(&mut self) -> String {
-        let (kind, mut payload) = self.receive();
-        assert_eq!((kind, payload.pop()), (CAPS, Some(0)));
-        String::from_utf8(payload).unwrap()
-    }
-
-    fn nothing(&mut self) {
-        self.socket.set_nonblocking(true).unwrap();
-        let got = self.socket.read(&mut [0; 1]);
-        assert_eq!(got.map_err(|e| e.kind()), Err(Io::WouldBlock));
-        self.socket.set_nonblocking(false).unwrap();
-    }
-}
-
-pub fn number(payload: &[u8], at: usize) -> u64 {
-    u64::from_ne_bytes(payload[at..at + 8].try_into().unwrap())
+/// Connects a client and serves the publisher until frames go to it.
+fn join(s: &mut Stage) -> Client {
+    let active = s.publisher.active();
+    let client = Client::connect(&path(s)).unwrap();
+    s.until("the client is active", |p| p.active() == active + 1);
+    client
 }
 
 /// How to start `gst-launch-1.0` with `unixfdsrc` and `unixfdsink`: this machine's, or that of the lab's cache, as
@@ -284,7 +214,7 @@ fn yuyv_through_the_video_meta() {
 #[test]
 fn what_a_client_reads_byte_for_byte() {
     let mut s = stage(8, UnixfdTerms::hold(2));
-    let mut client = Raw::join(&mut s);
+    let mut client = join(&mut s);
     let caps = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
                 interlace-mode=(string)progressive, pixel-aspect-ratio=(fraction)1/1, colorimetry=(string)2:4:16:4";
     assert_eq!(client.caps(), caps);
@@ -329,7 +259,7 @@ fn what_a_client_reads_byte_for_byte() {
 #[test]
 fn a_new_format_comes_before_its_first_frame() {
     let mut s = stage(8, UnixfdTerms::hold(4));
-    let mut client = Raw::join(&mut s);
+    let mut client = join(&mut s);
     assert!(client.caps().contains("format=(string)NV12"));
     s.publish();
     let (old, _) = client.buffer();
@@ -362,7 +292,7 @@ fn a_bitstream_has_its_caps_and_flags() {
     let layout = |code| Layout::from_strides(FourCc::new(code), Size::new(640, 480), &[0], &[4096]).unwrap();
     let pool = Pool::new(&Allocator::Memfd, layout(b"H264"), 8).unwrap();
     s.publisher.announce(pool.buffers()).unwrap();
-    let mut client = Raw::join(&mut s);
+    let mut client = join(&mut s);
     let caps = client.caps();
     assert!(caps.starts_with("video/x-h264, stream-format=(string)byte-stream, alignment=(string)au"), "{caps}");
     let publish = |s: &mut Stage, flags, lost, bytes| {
@@ -408,7 +338,7 @@ fn hostile_clients_end_their_own_connection() {
         ("caps", |_| message(CAPS, b"x\0")),
     ];
     for (n, (what, script)) in scripts.into_iter().enumerate() {
-        let mut client = Raw::join(&mut s);
+        let mut client = join(&mut s);
         client.caps();
         let mut sent = s.publish();
         // A late one gets the newest frame at once.
@@ -439,10 +369,10 @@ fn half_a_message_and_empty_promises_hurt_nobody_else() {
         [77u32.to_ne_bytes(), [0xff; 4]].concat(),
         message(77, &[1; 4000]),
     ];
-    let mut clients: Vec<Raw> = scripts
+    let mut clients: Vec<Client> = scripts
         .into_iter()
         .map(|script| {
-            let mut client = Raw::join(&mut s);
+            let mut client = join(&mut s);
             client.caps();
             client.send(&script);
             client
@@ -468,7 +398,7 @@ fn half_a_message_and_empty_promises_hurt_nobody_else() {
 #[test]
 fn descriptors_from_a_client_are_a_violation() {
     let mut s = stage(8, UnixfdTerms::hold(2));
-    let client = Raw::join(&mut s);
+    let client = join(&mut s);
     s.publish();
     let fds = [client.socket.as_raw_fd()];
     let bytes = release(1);
@@ -484,7 +414,7 @@ fn descriptors_from_a_client_are_a_violation() {
 fn a_lease_beyond_its_deadline_ends_the_frames_and_not_the_lease() {
     let deadline = Duration::from_millis(20);
     let mut s = stage_with(8, UnixfdTerms::hold(2), |b| b.lease_deadline(deadline, 2 * deadline));
-    let mut client = Raw::join(&mut s);
+    let mut client = join(&mut s);
     client.caps();
     s.publish();
     let (id, _) = client.buffer();
@@ -500,7 +430,7 @@ fn a_lease_beyond_its_deadline_ends_the_frames_and_not_the_lease() {
 #[test]
 fn rates_policies_and_quotas_are_the_builders() {
     let mut s = stage(10, UnixfdTerms::hold(2).policy(Policy::Fifo(3)).rate(Rate::EveryNth(2)));
-    let mut client = Raw::join(&mut s);
+    let mut client = join(&mut s);
     client.caps();
     let sent: Vec<u64> = (0..7).map(|_| s.publish()).collect();
     for expected in [sent[0], sent[2], sent[4], sent[6]] {

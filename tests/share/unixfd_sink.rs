@@ -26,7 +26,8 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
 
 use crate::support::{nothing as native_nothing, pixels, Folder, Stage, SOON};
-use crate::unixfd::{gst, message, number, without_padding, Pipeline, CAPS, EOS, NEW_BUFFER, RELEASE};
+use crate::unixfd::{gst, without_padding, Pipeline};
+use crate::unixfd_client::{message, number, CAPS, EOS, NEW_BUFFER, RELEASE};
 
 const NONE: u64 = u64::MAX;
 const NV12: &str = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)30/1, \

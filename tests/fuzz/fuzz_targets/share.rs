@@ -1,4 +1,5 @@
-//! A publisher among peers that send anything, and a subscriber of a publisher that sends anything.
+//! A publisher among peers that send anything, natively and as `unixfdsrc`s, and a subscriber of a publisher that sends
+//! anything.
 //!
 //! Input: which of the two; then steps, each a byte that says what and who, and what that step needs.
 
@@ -7,17 +8,22 @@
 #[allow(dead_code)]
 #[path = "../../share/raw.rs"]
 mod raw;
+#[allow(dead_code)]
+#[path = "../../share/unixfd_client.rs"]
+mod unixfd_client;
 
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use framelease::capture::TestPattern;
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
 use framelease::format::Size;
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Event, Publisher, Subscriber, UnixfdTerms};
 use libfuzzer_sys::fuzz_target;
 use raw::{hello, kind, message, word, Raw};
+use unixfd_client::{number, Client, NEW_BUFFER, RELEASE};
 
 fuzz_target!(|input: &[u8]| {
     let &[which, ref steps @ ..] = input else { return };
@@ -104,17 +110,75 @@ impl Peer {
     }
 }
 
+/// A peer by unixfd, and its leases.
+struct Pipeline {
+    client: Client,
+    leases: Vec<u64>,
+}
+
+impl Pipeline {
+    fn connect(path: &Path) -> Self {
+        let client = Client::connect(path).expect("room in the backlog");
+        client.socket.set_nonblocking(true).expect("a socket");
+        Self { client, leases: Vec::new() }
+    }
+
+    fn listen(&mut self) {
+        while let Ok((kind, payload)) = self.client.next() {
+            self.client.fds.clear();
+            if kind == NEW_BUFFER {
+                self.leases.push(number(&payload, 0));
+            }
+        }
+    }
+
+    /// What the publisher does not read in time is lost.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.client.socket.write(bytes);
+    }
+
+    fn step(&mut self, steps: &mut Steps<'_>) {
+        let what = steps.byte();
+        match what % 4 {
+            0 => self.send(&steps.bytes()),
+            1 => {
+                let (kind, len) = (steps.number() % 6, steps.number());
+                let payload = steps.bytes();
+                self.send(&[&kind.to_ne_bytes()[..], &len.to_ne_bytes(), &payload].concat());
+            }
+            _ => {
+                self.listen();
+                if let Some(id) = self.leases.pop() {
+                    let release = unixfd_client::message(RELEASE, &id.to_ne_bytes());
+                    // Whole, in two pieces, or twice.
+                    let (front, back) = release.split_at(usize::from(what >> 4));
+                    self.send(front);
+                    self.send(back);
+                    if what % 4 == 3 {
+                        self.send(&release);
+                    }
+                }
+            }
+        }
+    }
+}
+
 fn publisher(steps: &mut Steps<'_>) {
     let path = socket();
+    let unixfd = path.with_extension("gst");
+    let _ = std::fs::remove_file(&unixfd);
     let mut sources = [source(), source()];
     let mut current = 0;
-    let mut publisher = Publisher::builder(&path).bind().expect("a free path");
+    let builder = Publisher::builder(&path).unixfd(&unixfd, UnixfdTerms::hold(1));
+    let mut publisher = builder.bind().expect("a free path");
     publisher.announce(sources[0].buffers()).expect("buffers");
     let mut peers: [Option<Peer>; 4] = Default::default();
+    let mut pipelines: [Option<Pipeline>; 4] = Default::default();
     let mut backlog = 0;
     while let Some(step) = steps.next() {
         let peer = &mut peers[usize::from(step >> 4) % 4];
-        if step & 15 < 2 {
+        let pipeline = &mut pipelines[usize::from(step >> 4) % 4];
+        if step & 15 < 2 || step & 15 == 14 {
             // A full backlog makes the next `connect` wait, and here nobody else would make room.
             backlog += 1;
             if backlog % 60 == 0 {
@@ -160,11 +224,16 @@ fn publisher(steps: &mut Steps<'_>) {
                     let _ = publisher.try_publish(frame);
                 }
             }
+            // They come, say something, and sometimes go.
+            (14, _) => match pipeline {
+                Some(_) if steps.byte() % 8 == 0 => *pipeline = None,
+                Some(pipeline) => pipeline.step(steps),
+                None => *pipeline = Some(Pipeline::connect(&unixfd)),
+            },
             _ => drop(publisher.dispatch().expect("no peer breaks a publisher")),
         }
     }
-    peers = Default::default();
-    drop(peers);
+    drop((peers, pipelines));
     serve(&mut publisher, "the dead are gone", |p| p.subscribers().count() == 0);
     // Whoever comes now is served.
     let mut honest = Peer::new(Raw::connect(&path));
@@ -173,11 +242,14 @@ fn publisher(steps: &mut Steps<'_>) {
         honest.acknowledge(raw::BUFFER_OK);
         p.active() == 1
     });
+    let mut pipeline = Pipeline::connect(&unixfd);
+    serve(&mut publisher, "a good pipeline is admitted", |p| p.active() == 2);
     let frame = sources[current].try_next().expect("memory").expect("buffers are at home again");
     publisher.publish(frame, Duration::from_secs(5)).expect("nobody blocks");
-    serve(&mut publisher, "a good peer gets a frame", |_| {
+    serve(&mut publisher, "both get a frame", |_| {
         honest.listen();
-        !honest.leases.is_empty()
+        pipeline.listen();
+        !honest.leases.is_empty() && !pipeline.leases.is_empty()
     });
     drop(publisher);
     assert_eq!(sources.map(|s| s.buffers().held()), [0, 0], "buffers come home");

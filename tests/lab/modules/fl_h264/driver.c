@@ -6,6 +6,7 @@
  * Module parameters switch on the habits of real drivers. They are read when the file is opened, `multiplanar` when
  * the module is loaded.
  */
+#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/slab.h>
@@ -54,6 +55,14 @@ static unsigned int delay;
 module_param(delay, uint, 0644);
 MODULE_PARM_DESC(delay, "frames that wait before the first comes out");
 
+static unsigned int pause;
+module_param(pause, uint, 0644);
+MODULE_PARM_DESC(pause, "milliseconds that a job waits before it lets go of its source, and before its packet is done");
+
+static bool misses_drain;
+module_param(misses_drain, bool, 0644);
+MODULE_PARM_DESC(misses_drain, "the last frame of a drain is not flagged, as if the drain had come too late");
+
 enum { SRC, DST };
 
 struct fl_dev {
@@ -75,6 +84,11 @@ struct fl_ctx {
 	struct fl_dev *dev;
 	struct v4l2_ctrl_handler controls;
 	struct mutex queue_lock;
+	/*
+	 * No STOP comes between a job's look for the last source and its packet: nobody would flag that packet, or an
+	 * empty buffer flagged LAST would overtake it.
+	 */
+	struct mutex drain_lock;
 	struct work_struct work;
 	struct v4l2_pix_format_mplane source;
 	struct v4l2_rect crop;
@@ -90,8 +104,8 @@ struct fl_ctx {
 	bool headers_sent, idr_next;
 	u32 since_idr, frame_num, idr_pic_id, coded;
 	/* Parameters at the time of opening. */
-	unsigned int align, error_every, delay;
-	bool key_flags, broken_start;
+	unsigned int align, error_every, delay, pause;
+	bool key_flags, broken_start, misses_drain;
 };
 
 static struct fl_ctx *ctx_of(struct file *file)
@@ -289,8 +303,11 @@ static void work(struct work_struct *item)
 	}
 	if (!encode(ctx, src, dst, &key))
 		state = VB2_BUF_STATE_ERROR;
-	last = v4l2_m2m_is_last_draining_src_buf(m2m, src);
+	mutex_lock(&ctx->drain_lock);
+	last = v4l2_m2m_is_last_draining_src_buf(m2m, src) && !ctx->misses_drain;
+	msleep(ctx->pause);
 	v4l2_m2m_src_buf_remove(m2m);
+	msleep(ctx->pause);
 	v4l2_m2m_buf_copy_metadata(src, dst, true);
 	dst->flags &= ~(V4L2_BUF_FLAG_KEYFRAME | V4L2_BUF_FLAG_PFRAME | V4L2_BUF_FLAG_BFRAME);
 	if (ctx->key_flags)
@@ -304,6 +321,7 @@ static void work(struct work_struct *item)
 	}
 	v4l2_m2m_buf_done(src, VB2_BUF_STATE_DONE);
 	v4l2_m2m_buf_done(dst, state);
+	mutex_unlock(&ctx->drain_lock);
 	v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
 }
 
@@ -378,20 +396,25 @@ static void buf_queue(struct vb2_buffer *vb)
 	struct fl_ctx *ctx = vb2_get_drv_priv(vb->vb2_queue);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
 	struct vb2_v4l2_buffer *v4l2 = to_vb2_v4l2_buffer(vb);
+	bool ends;
 
+	mutex_lock(&ctx->drain_lock);
+	ends = !V4L2_TYPE_IS_OUTPUT(vb->type) && vb2_is_streaming(vb->vb2_queue) && v4l2_m2m_dst_buf_is_last(m2m);
 	if (V4L2_TYPE_IS_OUTPUT(vb->type)) {
 		buffer_of(v4l2)->key = ctx->key_wanted;
 		ctx->key_wanted = false;
-	} else if (vb2_is_streaming(vb->vb2_queue) && v4l2_m2m_dst_buf_is_last(m2m)) {
+	}
+	if (ends) {
 		/* The stream has ended and had no buffer to say so. */
 		vb2_set_plane_payload(vb, 0, 0);
 		v4l2->field = V4L2_FIELD_NONE;
 		v4l2->sequence = ctx->sequences[DST]++;
 		v4l2_m2m_last_buffer_done(m2m, v4l2);
 		v4l2_event_queue_fh(&ctx->fh, &eos);
-		return;
+	} else {
+		v4l2_m2m_buf_queue(m2m, v4l2);
 	}
-	v4l2_m2m_buf_queue(m2m, v4l2);
+	mutex_unlock(&ctx->drain_lock);
 }
 
 static int start_streaming(struct vb2_queue *q, unsigned int count)
@@ -712,14 +735,17 @@ static int encoder_cmd(struct file *file, void *priv, struct v4l2_encoder_cmd *c
 	struct fl_ctx *ctx = ctx_of(file);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
 	struct vb2_queue *src = v4l2_m2m_get_src_vq(m2m), *dst = v4l2_m2m_get_dst_vq(m2m);
-	bool stopped = v4l2_m2m_has_stopped(m2m);
+	bool stopped;
 	int err = v4l2_m2m_ioctl_try_encoder_cmd(file, priv, cmd);
 
 	if (err)
 		return err;
 	if (!vb2_is_streaming(src) || !vb2_is_streaming(dst))
 		return 0;
+	mutex_lock(&ctx->drain_lock);
+	stopped = v4l2_m2m_has_stopped(m2m);
 	err = v4l2_m2m_ioctl_encoder_cmd(file, priv, cmd);
+	mutex_unlock(&ctx->drain_lock);
 	if (err < 0)
 		return err;
 	if (cmd->cmd == V4L2_ENC_CMD_STOP && !stopped && v4l2_m2m_has_stopped(m2m))
@@ -853,10 +879,13 @@ static int fl_open(struct file *file)
 		ctx->align = 1;
 	ctx->key_flags = key_flags;
 	ctx->broken_start = broken_start;
+	ctx->misses_drain = misses_drain;
 	ctx->error_every = error_every;
 	ctx->delay = min(delay, 16u);
+	ctx->pause = min(pause, 1000u);
 	ctx->interval = (struct v4l2_fract){ 1, 30 };
 	mutex_init(&ctx->queue_lock);
+	mutex_init(&ctx->drain_lock);
 	INIT_WORK(&ctx->work, work);
 	v4l2_fh_init(&ctx->fh, &dev->video);
 	file->private_data = &ctx->fh;

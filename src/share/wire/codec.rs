@@ -1,23 +1,12 @@
-//! The messages of the share protocol, version 1: `docs/protocol.md` in code. Bytes in, values out; no descriptor.
-//!
-//! Fixed little-endian layouts over SOCK_SEQPACKET. A message may be longer than this version knows: the rest is
-//! ignored. One that is shorter, or holds an impossible value, is a [`Malformed`].
+//! Each message's fields, in order.
 
+use super::fields::{check, open, unknown, Encoded, Fields, Malformed, CRITICAL};
+use super::{
+    Format, Hello, Policy, Rate, Reason, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE,
+    MAX_RELEASES, MAX_SLOTS,
+};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FourCc, Layout, Plane, Range, Size, Transfer, MAX_PLANES};
 use crate::frame::{CpuReads, FrameFlags, FrameMeta, Payload};
-
-/// First field of HELLO: `FLSP` in little-endian order.
-pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"FLSP");
-/// The protocol version that this crate speaks.
-pub(crate) const VERSION: u16 = 1;
-/// No message is longer.
-pub(crate) const MAX_MESSAGE: usize = 256;
-/// The most releases in one RELEASE.
-pub(crate) const MAX_RELEASES: usize = 8;
-/// The most slots of a shared pool: acknowledgements are a 64-bit mask.
-pub(crate) const MAX_SLOTS: usize = 64;
-/// A receiver that does not know the type of a message with this flag must end the connection.
-const CRITICAL: u16 = 1;
 
 /// Message types. Below 16: subscriber to publisher.
 mod kind {
@@ -34,361 +23,6 @@ mod kind {
     pub(super) const RETIRE: u16 = 21;
     pub(super) const END: u16 = 22;
     pub(super) const BYE: u16 = 23;
-}
-
-/// What cannot be a message of this protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
-    #[error("the message ends within its fields")]
-    Short,
-    #[error("the message is longer than {MAX_MESSAGE} bytes")]
-    Long,
-    #[error("{0} has an impossible value")]
-    Field(&'static str),
-    #[error("message type {0} is unknown and critical")]
-    UnknownCritical(u16),
-}
-
-/// Why a publisher turns a subscriber down or ends its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// No common protocol version.
-    Version,
-    /// The sum of all quotas would leave the source without buffers.
-    Capacity,
-    /// The accept hook or a connection limit said no.
-    Denied,
-    /// A message that the protocol forbids.
-    Protocol,
-    /// A lease was held beyond its deadline.
-    LeaseExpired,
-    /// The publisher is closing.
-    Closing,
-    /// HELLO did not come in time.
-    Silent,
-    /// A number that this version does not know.
-    Other(u32),
-}
-
-impl Reason {
-    fn code(self) -> u32 {
-        match self {
-            Self::Version => 1,
-            Self::Capacity => 2,
-            Self::Denied => 3,
-            Self::Protocol => 4,
-            Self::LeaseExpired => 5,
-            Self::Closing => 6,
-            Self::Silent => 7,
-            Self::Other(code) => code,
-        }
-    }
-
-    fn from_code(code: u32) -> Self {
-        match code {
-            1 => Self::Version,
-            2 => Self::Capacity,
-            3 => Self::Denied,
-            4 => Self::Protocol,
-            5 => Self::LeaseExpired,
-            6 => Self::Closing,
-            7 => Self::Silent,
-            other => Self::Other(other),
-        }
-    }
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Version => "no common protocol version",
-            Self::Capacity => "the pool has no room for another quota",
-            Self::Denied => "access denied or too many connections",
-            Self::Protocol => "a message that the protocol forbids",
-            Self::LeaseExpired => "a lease was held beyond its deadline",
-            Self::Closing => "the publisher is closing",
-            Self::Silent => "no HELLO in time",
-            Self::Other(code) => return write!(f, "reason {code}"),
-        })
-    }
-}
-
-/// What becomes of frames that a subscriber has no credit for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Policy {
-    /// The newest waits and replaces an older one that waits. Nothing blocks; age is bounded by one frame.
-    #[default]
-    Latest,
-    /// Up to so many wait in order (1 to 32); further ones are dropped.
-    Fifo(u16),
-    /// The publisher is told "not ready" until this subscriber has room, also at a format change. A stopped one stops
-    /// the stream.
-    Block,
-}
-
-impl Policy {
-    /// Frames that may wait in the publisher: part of the quota.
-    pub(crate) fn depth(self) -> u32 {
-        match self {
-            Self::Fifo(n) => u32::from(n),
-            Self::Latest | Self::Block => 1,
-        }
-    }
-}
-
-/// `latest`, `fifo:N` or `block`.
-impl std::str::FromStr for Policy {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s.split_once(':') {
-            None if s == "latest" => Ok(Self::Latest),
-            None if s == "block" => Ok(Self::Block),
-            Some(("fifo", n)) => match n.parse() {
-                Ok(n @ 1..=32) => Ok(Self::Fifo(n)),
-                _ => Err(format!("'{n}' frames cannot wait; 1 to 32 are possible")),
-            },
-            _ => Err(format!("'{s}' is none of latest, fifo:N, block")),
-        }
-    }
-}
-
-impl std::fmt::Display for Policy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Latest => f.write_str("latest"),
-            Self::Fifo(n) => write!(f, "fifo:{n}"),
-            Self::Block => f.write_str("block"),
-        }
-    }
-}
-
-/// How many of the source's frames a subscriber wants. What it does not want costs it nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Rate {
-    /// Every frame.
-    #[default]
-    All,
-    /// Every n-th frame, n at least 1.
-    EveryNth(u32),
-    /// At most so many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second.
-    MilliFps(u32),
-}
-
-/// What a subscriber asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) version_min: u16,
-    pub(crate) version_max: u16,
-    /// Frames that the subscriber leases at a time.
-    pub(crate) hold: u16,
-    pub(crate) policy: Policy,
-    pub(crate) rate: Rate,
-}
-
-/// The publisher's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Welcome {
-    pub(crate) version: u16,
-    /// Frames sent and not released plus frames that wait: the most this subscriber can tie up.
-    pub(crate) quota: u16,
-    /// Random for each start of a publisher.
-    pub(crate) epoch: u64,
-    /// After so long a lease is revoked; 0: never.
-    pub(crate) lease_deadline_ms: u32,
-}
-
-/// A pool generation and its layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Format {
-    pub(crate) pool: u32,
-    pub(crate) slots: u16,
-    pub(crate) cpu_reads: CpuReads,
-    /// The descriptors can be mapped for writing: the publisher could not make them read-only.
-    pub(crate) writable: bool,
-    pub(crate) layout: Layout,
-}
-
-/// One slot's lease: the generation is never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LeaseId {
-    pub(crate) pool: u32,
-    pub(crate) slot: u32,
-    pub(crate) generation: u64,
-}
-
-/// A slot of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId {
-    pub(crate) pool: u32,
-    pub(crate) slot: u32,
-}
-
-/// Up to [`MAX_RELEASES`] releases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Releases {
-    leases: [LeaseId; MAX_RELEASES],
-    count: usize,
-}
-
-impl Releases {
-    /// The first [`MAX_RELEASES`] of `leases`.
-    pub(crate) fn of(leases: &[LeaseId]) -> Self {
-        let mut all = [LeaseId { pool: 0, slot: 0, generation: 0 }; MAX_RELEASES];
-        let count = leases.len().min(MAX_RELEASES);
-        all[..count].copy_from_slice(&leases[..count]);
-        Self { leases: all, count }
-    }
-
-    pub(crate) fn as_slice(&self) -> &[LeaseId] {
-        &self.leases[..self.count]
-    }
-}
-
-/// What a subscriber says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ToPublisher {
-    Hello(Hello),
-    BufferOk(SlotId),
-    BufferFailed(SlotId),
-    Release(Releases),
-    Retired { pool: u32 },
-}
-
-/// What a publisher says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(clippy::large_enum_variant)] // Lives on the stack for one call.
-pub(crate) enum ToSubscriber {
-    Welcome(Welcome),
-    Format(Format),
-    /// Comes with one descriptor per memory plane.
-    Buffer(SlotId),
-    Frame(LeaseId, FrameMeta),
-    Revoke(LeaseId),
-    Retire {
-        pool: u32,
-    },
-    End,
-    Bye(Reason),
-}
-
-/// An encoded message.
-#[derive(Clone, Copy)]
-pub(crate) struct Encoded {
-    bytes: [u8; MAX_MESSAGE],
-    len: usize,
-}
-
-impl Encoded {
-    fn new(kind: u16, flags: u16) -> Self {
-        Self { bytes: [0; MAX_MESSAGE], len: 0 }.u16(kind).u16(flags).u32(0)
-    }
-
-    fn put(mut self, field: &[u8]) -> Self {
-        if let Some(to) = self.bytes.get_mut(self.len..self.len + field.len()) {
-            to.copy_from_slice(field);
-            self.len += field.len();
-        }
-        self
-    }
-
-    fn u8(self, v: u8) -> Self {
-        self.put(&[v])
-    }
-
-    fn u16(self, v: u16) -> Self {
-        self.put(&v.to_le_bytes())
-    }
-
-    fn u32(self, v: u32) -> Self {
-        self.put(&v.to_le_bytes())
-    }
-
-    fn u64(self, v: u64) -> Self {
-        self.put(&v.to_le_bytes())
-    }
-
-    fn slot(self, id: SlotId) -> Self {
-        self.u32(id.pool).u32(id.slot)
-    }
-
-    fn lease(self, id: LeaseId) -> Self {
-        self.u32(id.pool).u32(id.slot).u64(id.generation)
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// Takes fields off the front of a message.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        if self.0.len() < N {
-            return Err(Malformed::Short);
-        }
-        let (field, rest) = self.0.split_at(N);
-        self.0 = rest;
-        field.try_into().map_err(|_| Malformed::Short)
-    }
-
-    fn u8(&mut self) -> Result<u8, Malformed> {
-        self.take::<1>().map(|[v]| v)
-    }
-
-    fn u16(&mut self) -> Result<u16, Malformed> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, Malformed> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, Malformed> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn slot(&mut self) -> Result<SlotId, Malformed> {
-        let id = SlotId { pool: self.u32()?, slot: self.u32()? };
-        check(id.slot < MAX_SLOTS as u32, "slot")?;
-        Ok(id)
-    }
-
-    fn lease(&mut self) -> Result<LeaseId, Malformed> {
-        let SlotId { pool, slot } = self.slot()?;
-        Ok(LeaseId { pool, slot, generation: self.u64()? })
-    }
-}
-
-fn check(ok: bool, field: &'static str) -> Result<(), Malformed> {
-    if ok {
-        Ok(())
-    } else {
-        Err(Malformed::Field(field))
-    }
-}
-
-/// Splits the header off: type, flags, fields.
-fn open(message: &[u8]) -> Result<(u16, u16, Fields<'_>), Malformed> {
-    if message.len() > MAX_MESSAGE {
-        return Err(Malformed::Long);
-    }
-    let mut fields = Fields(message);
-    let (kind, flags) = (fields.u16()?, fields.u16()?);
-    fields.u32()?;
-    Ok((kind, flags, fields))
-}
-
-fn unknown<T>(kind: u16, flags: u16) -> Result<Option<T>, Malformed> {
-    if flags & CRITICAL != 0 {
-        return Err(Malformed::UnknownCritical(kind));
-    }
-    Ok(None)
 }
 
 impl ToPublisher {
@@ -453,10 +87,9 @@ impl ToPublisher {
             kind::BUFFER_FAILED => Self::BufferFailed(f.slot()?),
             kind::RELEASE => {
                 let mut leases = Releases::of(&[]);
-                check(!f.0.is_empty() && f.0.len() % 16 == 0 && f.0.len() / 16 <= MAX_RELEASES, "releases")?;
-                while !f.0.is_empty() {
-                    leases.leases[leases.count] = f.lease()?;
-                    leases.count += 1;
+                check(f.left() > 0 && f.left() % 16 == 0 && f.left() / 16 <= MAX_RELEASES, "releases")?;
+                while f.left() > 0 {
+                    leases.push(f.lease()?);
                 }
                 Self::Release(leases)
             }
@@ -597,21 +230,9 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
 // FORMAT and a full RELEASE, the longest messages, fit.
 const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 16 <= MAX_MESSAGE);
 
-/// Any bytes as a message of either side: what is understood is written again, and then understood as the same. Whether
-/// it was understood. For `tests/fuzz` and `benches/instructions.rs` alone.
-#[doc(hidden)]
-pub fn reads_as_written(message: &[u8]) -> bool {
-    if let Ok(Some(said)) = ToPublisher::decode(message) {
-        assert_eq!(ToPublisher::decode(said.encode().as_bytes()), Ok(Some(said)));
-        return true;
-    }
-    let Ok(Some(said)) = ToSubscriber::decode(message) else { return false };
-    assert_eq!(ToSubscriber::decode(said.encode().as_bytes()), Ok(Some(said)));
-    true
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{LeaseId, SlotId, VERSION};
     use super::*;
     use proptest::prelude::*;
 
@@ -667,7 +288,7 @@ mod tests {
         for m in to_publisher() {
             let e = m.encode();
             assert_eq!(ToPublisher::decode(e.as_bytes()), Ok(Some(m)));
-            for len in 0..e.len {
+            for len in 0..e.as_bytes().len() {
                 // A RELEASE cut at a lease's end is a shorter RELEASE.
                 let cut = ToPublisher::decode(&e.as_bytes()[..len]);
                 assert!(cut.is_err() || matches!(cut, Ok(Some(ToPublisher::Release(_)))), "{m:?} cut at {len}");
@@ -676,7 +297,7 @@ mod tests {
         for m in to_subscriber() {
             let e = m.encode();
             assert_eq!(ToSubscriber::decode(e.as_bytes()), Ok(Some(m)));
-            for len in 0..e.len {
+            for len in 0..e.as_bytes().len() {
                 assert!(ToSubscriber::decode(&e.as_bytes()[..len]).is_err(), "{m:?} cut at {len}");
             }
         }
@@ -685,7 +306,7 @@ mod tests {
     /// The numbers of docs/protocol.md, which other implementations are written from.
     #[test]
     fn the_protocol_document_has_these_numbers() {
-        const PAGE: &str = include_str!("../../docs/protocol.md");
+        const PAGE: &str = include_str!("../../../docs/protocol.md");
         let mut all: Vec<_> = to_publisher().iter().map(|m| (format!("{m:?}"), m.encode())).collect();
         all.extend(to_subscriber().iter().map(|m| (format!("{m:?}"), m.encode())));
         let mut said = 0;
@@ -742,9 +363,8 @@ mod tests {
 
     #[test]
     fn a_longer_message_is_read_and_an_unknown_one_skipped_or_refused() {
-        let mut m = ToSubscriber::Retire { pool: 4 }.encode();
-        m.len += 8;
-        assert_eq!(ToSubscriber::decode(m.as_bytes()), Ok(Some(ToSubscriber::Retire { pool: 4 })));
+        let longer = [ToSubscriber::Retire { pool: 4 }.encode().as_bytes(), &[0; 8]].concat();
+        assert_eq!(ToSubscriber::decode(&longer), Ok(Some(ToSubscriber::Retire { pool: 4 })));
         assert_eq!(ToSubscriber::decode(Encoded::new(99, 0).as_bytes()), Ok(None));
         assert_eq!(ToPublisher::decode(Encoded::new(99, CRITICAL).as_bytes()), Err(Malformed::UnknownCritical(99)));
         assert_eq!(ToPublisher::decode(&[0; MAX_MESSAGE + 1]), Err(Malformed::Long));

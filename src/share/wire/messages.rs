@@ -1,0 +1,121 @@
+//! What publisher and subscriber say, and how much of it at most.
+
+use super::{Policy, Rate, Reason};
+use crate::format::Layout;
+use crate::frame::{CpuReads, FrameMeta};
+
+/// First field of HELLO: `FLSP` in little-endian order.
+pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"FLSP");
+/// The protocol version that this crate speaks.
+pub(crate) const VERSION: u16 = 1;
+/// No message is longer.
+pub(crate) const MAX_MESSAGE: usize = 256;
+/// The most releases in one RELEASE.
+pub(crate) const MAX_RELEASES: usize = 8;
+/// The most slots of a shared pool: acknowledgements are a 64-bit mask.
+pub(crate) const MAX_SLOTS: usize = 64;
+
+/// What a subscriber asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version_min: u16,
+    pub(crate) version_max: u16,
+    /// Frames that the subscriber leases at a time.
+    pub(crate) hold: u16,
+    pub(crate) policy: Policy,
+    pub(crate) rate: Rate,
+}
+
+/// The publisher's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    pub(crate) version: u16,
+    /// Frames sent and not released plus frames that wait: the most this subscriber can tie up.
+    pub(crate) quota: u16,
+    /// Random for each start of a publisher.
+    pub(crate) epoch: u64,
+    /// After so long a lease is revoked; 0: never.
+    pub(crate) lease_deadline_ms: u32,
+}
+
+/// A pool generation and its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) pool: u32,
+    pub(crate) slots: u16,
+    pub(crate) cpu_reads: CpuReads,
+    /// The descriptors can be mapped for writing: the publisher could not make them read-only.
+    pub(crate) writable: bool,
+    pub(crate) layout: Layout,
+}
+
+/// One slot's lease: the generation is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseId {
+    pub(crate) pool: u32,
+    pub(crate) slot: u32,
+    pub(crate) generation: u64,
+}
+
+/// A slot of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId {
+    pub(crate) pool: u32,
+    pub(crate) slot: u32,
+}
+
+/// Up to [`MAX_RELEASES`] releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Releases {
+    leases: [LeaseId; MAX_RELEASES],
+    count: usize,
+}
+
+impl Releases {
+    /// The first [`MAX_RELEASES`] of `leases`.
+    pub(crate) fn of(leases: &[LeaseId]) -> Self {
+        let mut all = [LeaseId { pool: 0, slot: 0, generation: 0 }; MAX_RELEASES];
+        let count = leases.len().min(MAX_RELEASES);
+        all[..count].copy_from_slice(&leases[..count]);
+        Self { leases: all, count }
+    }
+
+    /// Adds one, if there is room.
+    pub(super) fn push(&mut self, lease: LeaseId) {
+        if let Some(to) = self.leases.get_mut(self.count) {
+            *to = lease;
+            self.count += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[LeaseId] {
+        &self.leases[..self.count]
+    }
+}
+
+/// What a subscriber says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ToPublisher {
+    Hello(Hello),
+    BufferOk(SlotId),
+    BufferFailed(SlotId),
+    Release(Releases),
+    Retired { pool: u32 },
+}
+
+/// What a publisher says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // Lives on the stack for one call.
+pub(crate) enum ToSubscriber {
+    Welcome(Welcome),
+    Format(Format),
+    /// Comes with one descriptor per memory plane.
+    Buffer(SlotId),
+    Frame(LeaseId, FrameMeta),
+    Revoke(LeaseId),
+    Retire {
+        pool: u32,
+    },
+    End,
+    Bye(Reason),
+}
