@@ -57,7 +57,7 @@ pub fn gst(root: &Path) -> Command {
 /// A consumer's process, and what comes out of it: the CRC of each frame.
 struct Consumer {
     language: &'static str,
-    child: Child,
+    child: Ending,
     seen: mpsc::Receiver<u32>,
 }
 
@@ -106,18 +106,21 @@ impl Consumer {
                 }
             }
         });
-        Some(Self { language, child, seen })
+        Some(Self { language, child: Ending(child), seen })
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id() as i32)
+        Pid::from_raw(self.child.0.id() as i32)
     }
 }
 
-impl Drop for Consumer {
+/// A process that ends with the test.
+struct Ending(Child);
+
+impl Drop for Ending {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -238,17 +241,19 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
 fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
     const FRAMES: usize = 60;
     leaving_nothing(|| {
-        let (Some(root), Some(camera), Some(device)) = (others(), vivid(Planar::Multi), h264("")) else { return };
+        let (Some(root), Some(camera), Some(device)) = (others(), vivid(Planar::Single), h264("")) else { return };
         set_hdmi(&camera);
         let socket = std::env::temp_dir().join(format!("framelease-sink-{}", std::process::id()));
         let mut pipeline = gst(root);
         pipeline.args(["v4l2src", "io-mode=dmabuf", &format!("num-buffers={FRAMES}")]);
         pipeline.arg(format!("device={}", camera.info().path.display())).arg("!");
         pipeline.arg(format!("video/x-raw,format=NV12,width={},height={}", SIZE.width, SIZE.height));
-        pipeline.args(["!", "unixfdsink", "wait-for-connection=true"]).arg(format!("socket-path={}", socket.display()));
+        pipeline.args(["!", "unixfdsink", "wait-for-connection=true"]);
+        pipeline.arg(format!("socket-path={}", socket.display()));
         drop(camera);
-        let mut pipeline = pipeline.stdin(Stdio::null()).spawn().unwrap();
-        let builder = UnixfdSubscriber::builder(&socket).policy(Policy::Block).reconnect(Reconnect::Always);
+        let mut pipeline = Ending(pipeline.stdin(Stdio::null()).spawn().unwrap());
+        // An encoder keeps a frame until it is asked again.
+        let builder = UnixfdSubscriber::builder(&socket).hold(2).policy(Policy::Block).reconnect(Reconnect::Always);
         let mut subscriber = builder.connect(START).unwrap();
         let mut judged = Judged::new("from-unixfdsink");
         let (mut encoder, mut frames, mut memories) = (None, 0, 0);
@@ -276,6 +281,6 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
         }
         assert_eq!((frames, subscriber.stats().dropped), (FRAMES, 0));
         assert!((1..=16).contains(&memories), "the pipeline's pool is known, no more: {memories}");
-        assert!(pipeline.wait().unwrap().success());
+        assert!(pipeline.0.wait().unwrap().success());
     });
 }
