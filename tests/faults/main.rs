@@ -14,6 +14,8 @@ mod sinks;
 #[allow(dead_code)]
 #[path = "../share/unixfd_client.rs"]
 mod unixfd_client;
+#[cfg(feature = "unixfd")]
+mod unixfd_sink;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

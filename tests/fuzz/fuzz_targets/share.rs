@@ -1,13 +1,14 @@
-//! A publisher among peers that send anything, natively and as `unixfdsrc`s, and a subscriber of a publisher that sends
-//! anything.
+//! A publisher among peers that send anything, natively and as `unixfdsrc`s; a subscriber of a publisher, and one of a
+//! `unixfdsink`, that send anything.
 //!
-//! Input: which of the two; then steps, each a byte that says what and who, and what that step needs.
+//! Input: which of the three; then steps, each a byte that says what and who, and what that step needs.
 
 #![no_main]
 
 #[allow(dead_code)]
 #[path = "../../share/raw.rs"]
 mod raw;
+mod sink;
 #[allow(dead_code)]
 #[path = "../../share/unixfd_client.rs"]
 mod unixfd_client;
@@ -29,10 +30,10 @@ fuzz_target!(|input: &[u8]| {
     let &[which, ref steps @ ..] = input else { return };
     let before = descriptors();
     let mut steps = Steps(steps);
-    if which % 2 == 0 {
-        publisher(&mut steps);
-    } else {
-        subscriber(&mut steps);
+    match which {
+        128.. => sink::sink(&mut steps),
+        _ if which % 2 == 0 => publisher(&mut steps),
+        _ => subscriber(&mut steps),
     }
     assert_eq!(descriptors(), before, "a descriptor stays open");
 });
