@@ -4,6 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use framelease::share::{Event, Policy, Reconnect, Subscriber};
@@ -20,7 +21,7 @@ fn mortal_publisher() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.splitn(3, ' ').collect();
     let fault = Fault { call: words[0].parse().unwrap(), nth: words[1].parse().unwrap(), answer: Answer::Death };
-    publish(Path::new(words[2]), 2, Some(fault)).result.unwrap();
+    publish(Path::new(words[2]), 2, &AtomicUsize::new(0), Some(fault)).result.unwrap();
 }
 
 /// Follows whoever publishes; how many frames the last of them gave.
@@ -68,7 +69,7 @@ fn a_publisher_that_dies_anywhere_is_replaced() {
                 if !status.success() {
                     assert_eq!(status.signal(), Some(9), "it panicked instead");
                     died += 1;
-                    publish(&path, 2, None).result.unwrap();
+                    publish(&path, 2, &AtomicUsize::new(0), None).result.unwrap();
                 }
                 for follower in followers {
                     assert_eq!(follower.join().unwrap(), Ok(FRAMES), "dead at {} number {nth}", CALLS[call].0);

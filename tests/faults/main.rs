@@ -19,7 +19,7 @@ mod unixfd_sink;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{mpsc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use nix::errno::Errno;
 use unixfd_client::{number, release, Client, EOS, NEW_BUFFER};
 
 const FRAMES: u64 = 6;
-/// A victim may never come: the publisher begins without it.
+/// A victim may never come, and not say so: the publisher begins without it.
 const SOON: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than all deadlines of the library in these scenarios together.
@@ -77,8 +77,8 @@ fn unixfd(path: &Path) -> PathBuf {
     path.with_extension("gst")
 }
 
-/// Publishes so many frames for so many subscribers.
-fn publish(path: &Path, subscribers: usize, fault: Option<Fault>) -> Published {
+/// Publishes so many frames for so many subscribers, of which some may have gone before they came.
+fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fault>) -> Published {
     let armed = arm(fault);
     let mut held = 0;
     let result = (|| {
@@ -88,8 +88,13 @@ fn publish(path: &Path, subscribers: usize, fault: Option<Fault>) -> Published {
             let mut publisher = publisher(path)?;
             publisher.announce(source.buffers())?;
             let start = Instant::now();
-            while publisher.active() < subscribers && start.elapsed() < SOON {
+            loop {
+                // Before the wait, in which their hang-up is seen.
+                let gone = gone.load(Ordering::Acquire);
                 publisher.wait(Duration::from_millis(20))?;
+                if publisher.active() + gone >= subscribers || start.elapsed() > SOON {
+                    break;
+                }
             }
             for _ in 0..FRAMES {
                 let Some(frame) = source.next(PATIENCE)? else { break };
@@ -206,16 +211,20 @@ fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, 
     let (send, done) = mpsc::channel();
     let of = move |who| fault.filter(|_| who == victim);
     std::thread::spawn(move || {
-        let is_over = AtomicBool::new(false);
+        let (is_over, gone) = (AtomicBool::new(false), AtomicUsize::new(0));
         let outcome = std::thread::scope(|scope| {
-            let first = scope.spawn(|| subscribe(&path, of(Victim::Subscriber), &is_over));
+            let first = scope.spawn(|| {
+                let subscribed = subscribe(&path, of(Victim::Subscriber), &is_over);
+                gone.fetch_add(1, Ordering::Release);
+                subscribed
+            });
             let mut subscribers = vec![first, scope.spawn(|| subscribe(&path, None, &is_over))];
             if cfg!(feature = "unixfd") {
                 subscribers.push(scope.spawn(|| pipeline(&path, &is_over)));
             }
             let count = subscribers.len();
-            let path = &path;
-            let published = scope.spawn(move || publish(path, count, of(Victim::Publisher))).join();
+            let (path, gone) = (&path, &gone);
+            let published = scope.spawn(move || publish(path, count, gone, of(Victim::Publisher))).join();
             is_over.store(true, Ordering::Relaxed);
             (published, subscribers.into_iter().map(|s| s.join()).collect::<std::thread::Result<_>>())
         });
