@@ -681,7 +681,8 @@ fn gstreamer_decodes_what_is_served() {
             return;
         }
         let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{protocol}: {said}");
+        // Behind the last frame it interrupts its own PAUSE by its TEARDOWN, and sometimes calls that an error.
+        assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{protocol}: {said}");
         let received = std::fs::read(&file).unwrap();
         let Some(sums) = frame_sums("-", Some("h264"), &received) else { return };
         assert!(run(&sums, &expected) >= 25, "{protocol}: {} of {}", run(&sums, &expected), sums.len());
