@@ -125,10 +125,11 @@ impl UnixfdSubscriberBuilder {
             counts: ReceiverStats::default(),
             was_up: false,
         };
+        let mut last = None;
         while !subscriber.is_greeted() {
             if Instant::now() >= deadline {
                 let text = format!("no CAPS for {timeout:?}");
-                return Err(subscriber.error(ErrorKind::Timeout, "connect", text));
+                return Err(last.unwrap_or_else(|| subscriber.error(ErrorKind::Timeout, "connect", text)));
             }
             if let Err(error) = subscriber.greet(deadline) {
                 let is_final =
@@ -138,6 +139,7 @@ impl UnixfdSubscriberBuilder {
                 if is_final || !wait || Instant::now() + RECONNECT_MIN >= deadline {
                     return Err(error);
                 }
+                last = Some(error);
                 std::thread::sleep(RECONNECT_MIN);
             }
         }
