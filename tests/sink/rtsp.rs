@@ -712,10 +712,12 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     let node = Node::plain(packets.iter().map(with_own).collect());
     let folder = Folder::new("wire");
     let file = folder.path("a.pcap");
-    let capture = Command::new("tshark")
-        .args(["-q", "-i", "lo", "-w", text(&file), "-f", &format!("udp or tcp port {}", node.address.port())])
-        .stderr(Stdio::null())
-        .spawn();
+    let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
+    let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
+    // Not what tests beside this one send.
+    let own = format!("tcp port {} or udp port {} or udp port {} or udp port 9", node.address.port(), ports.0, ports.1);
+    let capture =
+        Command::new("tshark").args(["-q", "-i", "lo", "-w", text(&file), "-f", &own]).stderr(Stdio::null()).spawn();
     let Ok(mut capture) = capture else {
         let _ = writeln!(std::io::stderr(), "SKIPPED tshark: not found");
         return;
@@ -736,8 +738,6 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
         let _ = knock.send_to(b"knock", (Ipv4Addr::LOCALHOST, 9));
         std::thread::sleep(Duration::from_millis(50));
     }
-    let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
-    let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
     let udp = format!("RTP/AVP;unicast;client_port={}-{}", ports.0, ports.1);
     for transport in ["RTP/AVP/TCP;unicast;interleaved=0-1", &udp] {
         let mut c = node.client();
