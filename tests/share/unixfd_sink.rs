@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -331,16 +332,123 @@ fn sets_are_bounded() {
         sink.buffer(id, &sink.memory(id as u8));
         let got = frame(&mut subscriber);
         assert_eq!(pixels(&got), pattern(NV12_BYTES, id as u8));
-        assert!(got.slot() < 2 && sink.traces().iter().all(|&n| n <= 3), "two of the set, and the one that is held");
+        // Two may be held, one waits, and one comes before one that waits goes.
+        assert!(got.slot() < 4 && sink.traces().iter().all(|&n| n <= 5), "four of the set, and the one that is held");
         if !sets.contains(&got.buffers().id()) {
             sets.push(got.buffers().id());
         }
         held = Some(got);
     }
-    assert_eq!(sets.len(), 50);
+    assert_eq!(sets.len(), 25);
     assert!(matches!(subscriber.next(Duration::ZERO), Ok(None)), "without a word");
     drop((held, subscriber));
     assert_eq!(sink.traces(), [0, 0]);
+}
+
+#[test]
+fn what_a_full_fifo_drops_takes_no_slot() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().policy(Policy::Fifo(1)));
+    sink.buffer(0, &sink.memory(0));
+    let held = frame(&mut subscriber);
+    for id in 1..50 {
+        sink.buffer(id, &sink.memory(id as u8));
+        nothing(&mut subscriber);
+    }
+    assert_eq!(sink.traces()[0], 2, "the one that is held, and the one that waits");
+    assert_eq!((2..50).map(|_| sink.released()).collect::<Vec<_>>(), (2..50).collect::<Vec<_>>());
+    drop(held);
+    assert_eq!(frame(&mut subscriber).meta().sequence, 1);
+    assert_eq!(subscriber.stats().dropped, 48);
+    // What is said of one that is dropped must be right nevertheless.
+    let _held = {
+        sink.buffer(50, &sink.memory(0));
+        frame(&mut subscriber)
+    };
+    sink.buffer(51, &sink.memory(0));
+    sink.send(&Buffer::new(52, 52).bytes(), &[]);
+    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+}
+
+#[test]
+fn the_buffers_are_those_of_the_format_that_was_told() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(4).policy(Policy::Fifo(4)));
+    assert!(subscriber.buffers().is_none());
+    let memory = sink.memory(1);
+    sink.buffer(0, &memory);
+    sink.caps("video/x-raw, format=(string)GRAY8, width=(int)64, height=(int)48");
+    sink.buffer(1, &memory);
+    for code in [b"NV12", b"GREY"] {
+        let told = match subscriber.next(SOON).unwrap() {
+            Some(Event::Format(layout)) => layout,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((told.fourcc(), subscriber.layout()), (FourCc::new(code), Some(&told)));
+        let buffers = subscriber.buffers().unwrap().clone();
+        let got = frame(&mut subscriber);
+        assert_eq!((got.layout(), got.buffers().id()), (&told, buffers.id()));
+    }
+}
+
+#[test]
+fn a_bitstream_in_memories_of_its_size_is_one_format() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.greet(sink.builder(), |s| s.caps("image/jpeg, width=(int)64, height=(int)48")).unwrap();
+    let mut formats = 0;
+    for (id, bytes) in [4000, 300, 310, 2000, 305].into_iter().enumerate() {
+        let memory = sink.unsealed(bytes, 1, MFdFlags::MFD_ALLOW_SEALING);
+        sink.send(&Buffer { memory: vec![(bytes, 0)], ..Buffer::new(id as u64, NONE) }.bytes(), &[&memory]);
+        loop {
+            match subscriber.next(SOON).unwrap() {
+                Some(Event::Format(_)) => formats += 1,
+                Some(Event::Frame(frame)) => break assert_eq!(u64::from(frame.meta().payload[0].bytes), bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(formats, 1);
+}
+
+#[test]
+fn numbers_at_the_end_of_counting() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(8));
+    let memory = sink.memory(1);
+    const DISCONT: u32 = 1 << 6;
+    // The last is no number: its end would be "none".
+    for (id, (offset, flags, sequence)) in
+        [(NONE - 2, 0, NONE - 2), (NONE, 0, NONE - 1), (NONE, DISCONT, NONE), (NONE - 1, DISCONT, 0)]
+            .into_iter()
+            .enumerate()
+    {
+        sink.send(&Buffer { flags, ..Buffer::new(id as u64, offset) }.bytes(), &[&memory]);
+        assert_eq!(frame(&mut subscriber).meta().sequence, sequence, "number {id}");
+    }
+}
+
+#[test]
+fn a_sink_that_never_ends_does_not_hold_who_waits() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let chatter = scope.spawn(|| {
+            let start = Instant::now();
+            let word = message(99, &[0; 64]);
+            while !is_over.load(Ordering::Relaxed) && start.elapsed() < SOON {
+                sink.try_send(&word, &[], MsgFlags::MSG_NOSIGNAL);
+            }
+            is_over.load(Ordering::Relaxed)
+        });
+        for _ in 0..3 {
+            assert!(matches!(subscriber.next(Duration::from_millis(20)), Ok(None)));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        // It may wait for room.
+        drop(subscriber);
+        assert!(chatter.join().unwrap(), "the wait ended with the sink");
+    });
 }
 
 #[test]
@@ -951,9 +1059,10 @@ fn age(frame: &Frame) -> Duration {
 fn three_hundred_frames_of_a_pipeline_leave_nothing() {
     let _alone = alone();
     let before = traces("gst-shm");
-    let caps = "video/x-raw,format=NV12,width=320,height=240,framerate=200/1";
+    // Slow: what this process does not read in time is another memory.
+    let caps = "video/x-raw,format=NV12,width=320,height=240,framerate=60/1";
     for (elements, most) in [
-        (format!("videotestsrc ! {caps}"), 40),
+        (format!("videotestsrc ! {caps}"), 64),
         // One memory again and again, while it is held.
         (format!("videotestsrc num-buffers=1 ! {caps} ! imagefreeze ! {caps}"), 1),
     ] {

@@ -93,9 +93,18 @@ fn change(steps: &mut Steps<'_>, bytes: &mut Vec<u8>) {
 fn buffer(steps: &mut Steps<'_>, id: u64, memories: usize) -> Vec<u8> {
     let how = steps.byte();
     let mut number = |usual: u64, bit: u8| if how & bit != 0 { u64::from(steps.number()) } else { usual };
-    let words = [number(id, 1), 0, u64::MAX, u64::MAX, id, id + 1];
+    let id = number(id, 1);
+    // DISCONT, CORRUPTED, DELTA_UNIT.
+    let (offset, flags) = match number(0, 128) {
+        0 => (id, 0),
+        n => (
+            [u64::MAX, u64::MAX - 1, u64::MAX - 2, n][n as usize % 4],
+            (n as u32 & 1) << 6 | (n as u32 & 2) << 7 | (n as u32 & 4) << 11,
+        ),
+    };
+    let words = [id, 0, u64::MAX, u64::MAX, offset, offset.wrapping_add(1)];
     let mut out: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
-    out.extend(u32::from(how >> 6).to_ne_bytes());
+    out.extend(flags.to_ne_bytes());
     out.extend([0, memories as u8]);
     let has_meta = how & 2 != 0;
     out.extend(u16::from(has_meta).to_ne_bytes());

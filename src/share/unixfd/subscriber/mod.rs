@@ -49,7 +49,8 @@ impl UnixfdSubscriberBuilder {
     /// Frames that the user of the subscriber has at a time, 1 to 64. Default 1.
     ///
     /// What the policy lets wait comes on top: a pipeline whose source has a fixed number of buffers (`v4l2src`) needs
-    /// some beyond both.
+    /// some beyond both. Who publishes the frames again holds what its subscribers do (their quotas) and one more, which
+    /// is the newest; with fewer the stream stands still.
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames.clamp(1, MAX_SLOTS as u16);
         self
@@ -60,13 +61,14 @@ impl UnixfdSubscriberBuilder {
     /// Under `Latest` and `Fifo` frames are dropped, and counted, before the sink notices. Under `Block` the socket is
     /// not read meanwhile: it takes some 280 frames, of which the pipeline has no more use until they are read, then
     /// the sink stands still, and with it its whole pipeline and all that is connected to it. For a bitstream, which no
-    /// frame may miss.
+    /// frame may miss. That the sink is gone is not seen meanwhile.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16.
+    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16, and
+    /// never fewer than what may be held and may wait, together with one more.
     ///
     /// A pool of more memories makes a new set again and again, each to be imported anew. A pipeline that allocates for
     /// each frame does so in any case, and this many dead ones are kept.
@@ -123,10 +125,11 @@ impl UnixfdSubscriberBuilder {
             counts: ReceiverStats::default(),
             was_up: false,
         };
+        let mut last = None;
         while !subscriber.is_greeted() {
             if Instant::now() >= deadline {
                 let text = format!("no CAPS for {timeout:?}");
-                return Err(subscriber.error(ErrorKind::Timeout, "connect", text));
+                return Err(last.unwrap_or_else(|| subscriber.error(ErrorKind::Timeout, "connect", text)));
             }
             if let Err(error) = subscriber.greet(deadline) {
                 let is_final =
@@ -136,6 +139,7 @@ impl UnixfdSubscriberBuilder {
                 if is_final || !wait || Instant::now() + RECONNECT_MIN >= deadline {
                     return Err(error);
                 }
+                last = Some(error);
                 std::thread::sleep(RECONNECT_MIN);
             }
         }
@@ -165,8 +169,8 @@ struct Connected {
     caps: Option<Caps>,
     set: Option<Set>,
     sets: u32,
-    /// The layout that the user knows.
-    announced: Option<Layout>,
+    /// The set that the user knows: of the last frame that was taken, or of the last format that was told.
+    told: Option<BufferSet>,
     /// What the user may have as soon as there is credit.
     waiting: VecDeque<Frame>,
     /// EOS came behind the frames that wait.
@@ -265,22 +269,25 @@ impl UnixfdSubscriber {
             if let Some(event) = self.try_next()? {
                 return Ok(Some(event));
             }
-            let ready = sys::wait::until(self.as_fd(), PollFlags::POLLIN, deadline);
-            if ready.map_err(|e| Error::os("poll", e).on(self.settings.path.display()))?.is_empty() {
+            // Also of a sink that never stops to say what is no event.
+            if Instant::now() >= deadline {
                 return Ok(None);
             }
+            let ready = sys::wait::until(self.as_fd(), PollFlags::POLLIN, deadline);
+            ready.map_err(|e| Error::os("poll", e).on(self.settings.path.display()))?;
         }
     }
 
-    /// The layout of the last frame that came.
+    /// The layout of the frames that are taken now.
     pub fn layout(&self) -> Option<&Layout> {
         self.buffers().map(BufferSet::layout)
     }
 
-    /// The buffers that are known of the current set: those whose frames have come. `None` before the first.
+    /// The buffers of the frames that are taken now, as far as they are known: those whose frames have come. `None` before
+    /// the first [`Event::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         match &self.state {
-            State::Up(c) => c.set.as_ref().map(Set::buffers),
+            State::Up(c) => c.told.as_ref(),
             _ => None,
         }
     }
@@ -358,7 +365,7 @@ impl UnixfdSubscriber {
             caps: None,
             set: None,
             sets: 0,
-            announced: None,
+            told: None,
             waiting: VecDeque::with_capacity(depth + 1),
             is_ended: false,
             is_watched: true,

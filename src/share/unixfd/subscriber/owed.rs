@@ -96,6 +96,15 @@ impl Owed {
         let mut ledger = self.ledger();
         let Some(at) = ledger.out.iter().position(|o| (o.set, o.slot) == (set, slot)) else { return };
         let id = ledger.out.swap_remove(at).id;
+        self.owe(ledger, id);
+    }
+
+    /// Releases a buffer that was never lent.
+    pub(super) fn give_back(&self, id: u64) {
+        self.owe(self.ledger(), id);
+    }
+
+    fn owe(&self, mut ledger: MutexGuard<'_, Ledger>, id: u64) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }

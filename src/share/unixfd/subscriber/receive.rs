@@ -11,11 +11,12 @@ use super::super::caps::Caps;
 use super::memory::{self, Set};
 use super::owed::MAX_UNSENT;
 use super::wire::{NewBuffer, Said};
+use super::MAX_SLOTS;
 use super::{picture, Connected, Event, Policy, Reconnect, State, UnixfdSubscriber, RECONNECT_MAX, RECONNECT_MIN};
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
-use crate::frame::{Frame, FrameFlags, FrameMeta};
+use crate::frame::{FrameFlags, FrameMeta};
 use crate::log::event;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::socket::{self, Block, Received};
@@ -107,9 +108,13 @@ impl UnixfdSubscriber {
         let Some(front) = c.waiting.front() else {
             return std::mem::take(&mut c.is_ended).then_some(Event::Ended);
         };
-        let layout = *front.layout();
-        if c.announced.replace(layout) != Some(layout) {
-            return Some(Event::Format(layout));
+        let buffers = front.buffers();
+        if c.told.as_ref().map_or(true, |told| told.id() != buffers.id()) {
+            let told = c.told.replace(buffers.clone());
+            let layout = *buffers.layout();
+            if told.map_or(true, |told| is_other_format(told.layout(), &layout)) {
+                return Some(Event::Format(layout));
+            }
         }
         if !c.owed.has_credit(self.settings.hold.into(), c.waiting.len()) {
             return None;
@@ -180,23 +185,24 @@ impl UnixfdSubscriber {
 
     fn buffer(&mut self, buffer: &NewBuffer) -> Result<Step> {
         let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        let slots = self.settings.slots.into();
-        let frame = match c.frame(buffer, self.settings.shrinkable, slots) {
-            Ok(frame) => frame,
+        let depth = self.settings.policy.depth() as usize;
+        // All that may be out at a time, so that a set is not full for that alone.
+        let slots = usize::from(self.settings.slots).max(usize::from(self.settings.hold) + depth + 1).min(MAX_SLOTS);
+        let is_full = c.waiting.len() >= depth;
+        // One that is not wanted takes no slot.
+        let is_wanted = !is_full || !matches!(self.settings.policy, Policy::Fifo(_));
+        let done = c.check(buffer).and_then(|caps| match is_wanted {
+            true => c.frame(&caps, buffer, self.settings.shrinkable, slots),
+            false => Ok(c.pass(buffer)),
+        });
+        match done {
+            Ok(lost) => self.counts.lost += u64::from(lost),
             Err(e) => return self.failed(e.on(self.settings.path.display())),
-        };
-        self.counts.lost += u64::from(frame.meta().lost);
-        let is_full = c.waiting.len() >= self.settings.policy.depth() as usize;
+        }
         if is_full {
             self.counts.dropped += 1;
-        }
-        match self.settings.policy {
-            Policy::Fifo(_) if is_full => drop(frame),
-            _ => {
-                if is_full {
-                    c.waiting.pop_front();
-                }
-                c.waiting.push_back(frame);
+            if is_wanted {
+                c.waiting.pop_front();
             }
         }
         Ok(Step::Handled)
@@ -217,9 +223,10 @@ impl UnixfdSubscriber {
     /// The connection is gone. Frames that are still held stay mapped, but are not leased any more; those that wait are
     /// dropped.
     fn lost(&mut self) -> Step {
-        let mut is_greeted = false;
+        let mut was_told = false;
         if let State::Up(c) = std::mem::replace(&mut self.state, State::Over) {
-            is_greeted = c.is_greeted;
+            // Of one that came and went between two calls the user knows nothing.
+            was_told = c.is_greeted && !c.is_back;
             self.counts.dropped += c.waiting.len() as u64;
             // Not with the descriptors: frames that are held have them.
             let _ = self.epoll.delete(c.owed.signal());
@@ -234,17 +241,28 @@ impl UnixfdSubscriber {
         }
         self.state = State::Down { next: Instant::now() + self.pause };
         self.arm_timer();
-        match is_greeted {
+        match was_told {
             true => Step::Event(Event::Lost),
             false => Step::Handled,
         }
     }
 }
 
+fn lie(what: String) -> Error {
+    Error::new(ErrorKind::Protocol, "NEW_BUFFER", what)
+}
+
+/// Whether a user who is set up for one must be told of the other: a bitstream's buffers may be of any size.
+fn is_other_format(a: &Layout, b: &Layout) -> bool {
+    match a.is_compressed() && b.is_compressed() {
+        true => (a.fourcc(), a.size(), a.colorimetry()) != (b.fourcc(), b.size(), b.colorimetry()),
+        false => a != b,
+    }
+}
+
 impl Connected {
-    /// Makes a buffer a frame.
-    fn frame(&mut self, buffer: &NewBuffer, shrinkable: Shrinkable, slots: usize) -> Result<Frame> {
-        let lie = |what: String| Error::new(ErrorKind::Protocol, "NEW_BUFFER", what);
+    /// What can be said of a buffer before it is looked at.
+    fn check(&self, buffer: &NewBuffer) -> Result<Caps> {
         let caps = self.caps.ok_or_else(|| lie("a buffer before CAPS".into()))?;
         if self.fds.len() != buffer.memory().len() {
             return Err(lie(format!("{} descriptors for {} memories", self.fds.len(), buffer.memory().len())));
@@ -252,7 +270,19 @@ impl Connected {
         if self.owed.has(buffer.id) {
             return Err(lie(format!("buffer {:#x} again before it was released", buffer.id)));
         }
-        let (mut layout, payload) = picture::of(&caps, buffer)?;
+        Ok(caps)
+    }
+
+    /// Gives a buffer back at once. How many are missing before it.
+    fn pass(&mut self, buffer: &NewBuffer) -> u32 {
+        self.fds.clear();
+        self.owed.give_back(buffer.id);
+        self.number(buffer).1
+    }
+
+    /// Makes a buffer a frame, which waits. How many are missing before it.
+    fn frame(&mut self, caps: &Caps, buffer: &NewBuffer, shrinkable: Shrinkable, slots: usize) -> Result<u32> {
+        let (mut layout, payload) = picture::of(caps, buffer)?;
         let planes = memory::take(&mut self.fds, self.set.as_ref(), shrinkable);
         self.fds.clear();
         let planes = planes.map_err(|e| lie(e.to_string()))?;
@@ -282,7 +312,9 @@ impl Connected {
         flags.set(FrameFlags::KEY, layout.is_compressed() && !buffer.is_delta());
         let (sequence, lost) = self.number(buffer);
         let timestamp_ns = buffer.pts_ns.unwrap_or_else(monotonic_ns);
-        Ok(frame.freeze(FrameMeta { sequence, timestamp_ns, lost, flags, payload, ..FrameMeta::default() }))
+        let meta = FrameMeta { sequence, timestamp_ns, lost, flags, payload, ..FrameMeta::default() };
+        self.waiting.push_back(frame.freeze(meta));
+        Ok(lost)
     }
 
     /// The layout of a bitstream whose buffer has so many bytes: the current one's, if the buffer is as large and the
@@ -310,7 +342,7 @@ impl Connected {
         let (sequence, lost) = match (buffer.number, self.expected) {
             (Some(number), Some(expected)) => (number, number.saturating_sub(expected).max(has_gap.into())),
             (Some(number), None) => (number, 0),
-            (None, _) => (expected + u64::from(has_gap), has_gap.into()),
+            (None, _) => (expected.saturating_add(has_gap.into()), has_gap.into()),
         };
         self.expected = sequence.checked_add(1);
         (sequence, u32::try_from(lost).unwrap_or(u32::MAX))

@@ -204,7 +204,7 @@ fn new_buffer(payload: &[u8]) -> Result<NewBuffer, String> {
         id,
         pts_ns: Some(pts).filter(|&pts| pts != NO_TIME),
         // Bytes are counted there, too.
-        number: Some(offset).filter(|&n| n != NO_TIME && n.checked_add(1) == Some(offset_end)),
+        number: Some(offset).filter(|&n| offset_end != NO_TIME && n.checked_add(1) == Some(offset_end)),
         flags,
         memory: Default::default(),
         memories: memories.into(),
