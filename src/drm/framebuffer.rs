@@ -45,7 +45,6 @@ pub struct Framebuffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     memory: [Option<BufferId>; MAX_PLANES],
-    offsets: [u32; MAX_PLANES],
     layout: Layout,
     modifier: Option<Modifier>,
 }
@@ -175,10 +174,18 @@ fn check_room(device: &Device, memory: &[DmaBuf], layout: &Layout, payload: &[Pa
     Ok(())
 }
 
+#[derive(Debug)]
+struct Entry {
+    pool: WeakBuffers,
+    /// Where the payloads began. Not in the key: a buffer whose frames begin anywhere has one framebuffer at a time.
+    offsets: [u32; MAX_PLANES],
+    framebuffer: Arc<Framebuffer>,
+}
+
 /// The framebuffers of the pools in use, by the identity of their buffers.
 #[derive(Debug, Default)]
 pub(super) struct Framebuffers {
-    entries: HashMap<Key, (WeakBuffers, Arc<Framebuffer>)>,
+    entries: HashMap<Key, Entry>,
 }
 
 impl Framebuffers {
@@ -189,26 +196,27 @@ impl Framebuffers {
         frame: &Frame,
         modifier: Option<Modifier>,
     ) -> Result<Arc<Framebuffer>> {
-        let mut key = Key { memory: [None; MAX_PLANES], offsets: [0; MAX_PLANES], layout: *frame.layout(), modifier };
-        for (i, buffer) in frame.memory().iter().take(MAX_PLANES).enumerate() {
-            key.memory[i] = Some(buffer.id());
-            key.offsets[i] = frame.meta().payload[i].offset_bytes;
+        let mut key = Key { memory: [None; MAX_PLANES], layout: *frame.layout(), modifier };
+        for (place, buffer) in key.memory.iter_mut().zip(frame.memory()) {
+            *place = Some(buffer.id());
         }
-        if let Some((pool, framebuffer)) = self.entries.get_mut(&key) {
+        let offsets = frame.meta().payload.map(|p| p.offset_bytes);
+        if let Some(entry) = self.entries.get_mut(&key).filter(|e| e.offsets == offsets) {
             // Another pool over the same buffers may have outlived the first.
-            if !pool.is_alive() {
-                *pool = frame.buffers().downgrade();
+            if !entry.pool.is_alive() {
+                entry.pool = frame.buffers().downgrade();
             }
-            return Ok(Arc::clone(framebuffer));
+            return Ok(Arc::clone(&entry.framebuffer));
         }
         let framebuffer = Arc::new(Framebuffer::new(device, frame, modifier)?);
-        self.entries.insert(key, (frame.buffers().downgrade(), Arc::clone(&framebuffer)));
+        let entry = Entry { pool: frame.buffers().downgrade(), offsets, framebuffer: Arc::clone(&framebuffer) };
+        self.entries.insert(key, entry);
         Ok(framebuffer)
     }
 
     /// Forgets the framebuffers of pools that are gone. One that is on a screen lives until it is replaced.
     pub(super) fn sweep(&mut self) {
-        self.entries.retain(|_, (pool, _)| pool.is_alive());
+        self.entries.retain(|_, entry| entry.pool.is_alive());
     }
 
     pub(super) fn len(&self) -> usize {

@@ -44,6 +44,11 @@ pub(crate) trait Home: Send + Sync {
     /// The slot is free again.
     fn take_back(&self, slot: usize);
 
+    /// Slots that are lent at a time, where the producer itself has not all of them.
+    fn lends(&self) -> usize {
+        usize::MAX
+    }
+
     /// `false` once the producer has taken the slot's lease away from under its holder.
     fn is_valid(&self, _slot: usize) -> bool {
         true
@@ -146,6 +151,11 @@ impl BufferSet {
     /// Slots in the pool.
     pub fn slots(&self) -> usize {
         self.0.slots.len()
+    }
+
+    /// Slots that can be leased at a time: all, but of a subscriber's buffers, of which it holds only so many.
+    pub fn lends(&self) -> usize {
+        self.slots().min(self.0.home.lends())
     }
 
     /// Slots that somebody leases.

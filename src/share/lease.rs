@@ -149,6 +149,10 @@ impl Home for RemoteHome {
         }
     }
 
+    fn lends(&self) -> usize {
+        self.0.link.hold
+    }
+
     fn is_valid(&self, slot: usize) -> bool {
         let revoked = |s: &RemoteSlot| s.revoked.load(Ordering::Acquire);
         !self.0.link.closed.load(Ordering::Acquire) && !self.0.slots.get(slot).map_or(true, revoked)

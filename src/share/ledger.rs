@@ -55,7 +55,7 @@ struct Peer {
     terms: Terms,
     /// Order of admission.
     joined: u64,
-    /// Frames go to it: it has acknowledged the pool's buffers.
+    /// It is sent what waits for it: it has acknowledged the pool's buffers.
     active: bool,
     /// It was active before: with policy `Block` the source waits until it is again.
     was_active: bool,
@@ -138,7 +138,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// The next frames are of `pool`, which has `slots`, of which the source needs `reserve`: from here on the quotas
+    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on the quotas
     /// must fit it, and every peer must be activated anew. Peers that no longer fit, last come first, are returned:
     /// the caller must expel them.
     pub(crate) fn set_pool(&mut self, pool: u32, slots: usize, reserve: usize) -> Vec<usize> {
@@ -171,7 +171,8 @@ impl<T> Ledger<T> {
         self.room.map_or(true, |(_, room)| self.quotas() + terms.quota() <= room)
     }
 
-    /// Takes a peer in, not yet active. The number is its own until [`Ledger::remove`].
+    /// Takes a peer in, not yet active: frames wait for it as they do for others. Under `Latest` the newest one does at
+    /// once. The number is its own until [`Ledger::remove`].
     pub(crate) fn admit(&mut self, terms: Terms) -> Option<usize> {
         if !self.has_room(&terms) {
             return None;
@@ -184,7 +185,7 @@ impl<T> Ledger<T> {
             self.peers.push(None);
         }
         self.admitted += 1;
-        self.peers[free] = Some(Peer {
+        let mut peer = Peer {
             terms,
             joined: self.admitted,
             active: false,
@@ -196,25 +197,23 @@ impl<T> Ledger<T> {
             sent: 0,
             offered: 0,
             next_due_ns: None,
-        });
+        };
+        let newest = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g));
+        if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.timestamp_ns)) {
+            peer.waiting.push_back(lent.id.generation);
+            lent.waiting |= 1 << free;
+        }
+        self.peers[free] = Some(peer);
         Some(free)
     }
 
-    /// The peer can take frames from now on. Under `Latest` the newest one waits for it at once.
+    /// The peer can take frames from now on.
     pub(crate) fn activate(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
-        p.was_active = true;
-        if p.expelled || std::mem::replace(&mut p.active, true) || p.terms.policy != Policy::Latest {
-            return;
-        }
-        let Some(lent) = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g)) else { return };
-        if lent.holders & (1 << peer) == 0 && p.wants(lent.timestamp_ns) {
-            p.waiting.push_back(lent.id.generation);
-            lent.waiting |= 1 << peer;
-        }
+        (p.was_active, p.active) = (true, !p.expelled);
     }
 
-    /// The peer takes no frames until it is activated again; those that wait for it are dropped. Its leases stay.
+    /// Nothing is sent to the peer until it is activated again; what waits for it is dropped. Its leases stay.
     pub(crate) fn stop(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         p.active = false;
@@ -260,10 +259,6 @@ impl<T> Ledger<T> {
         for (i, p) in self.peers.iter_mut().enumerate() {
             let Some(p) = p else { continue };
             if p.expelled || !p.wants(timestamp_ns) {
-                continue;
-            }
-            if !p.active {
-                p.dropped += 1;
                 continue;
             }
             if p.waiting.len() >= p.terms.policy.depth() as usize {
@@ -493,6 +488,23 @@ mod tests {
     }
 
     #[test]
+    fn frames_wait_until_the_pool_is_known() {
+        let mut l = ledger(&[terms(2, Policy::Fifo(2)), terms(2, Policy::Latest), terms(2, Policy::Fifo(2))]);
+        for pool in 2..10 {
+            assert!(l.set_pool(pool, 30, 2).is_empty());
+            (0..3).for_each(|slot| l.publish(pool, slot, 0, Rc::new(())));
+            assert!((0..3).all(|p| l.next_for(p).is_none()));
+            (0..2).for_each(|p| l.activate(p));
+            let slots = |ids: Vec<LeaseId>| ids.iter().map(|id| id.slot).collect::<Vec<_>>();
+            assert_eq!((slots(send_all(&mut l, 0)), slots(send_all(&mut l, 1))), (vec![0, 1], vec![2]));
+            (0..2).for_each(|p| l.retired(p, pool));
+        }
+        let counts = |p| (l.figures(p).sent, l.figures(p).dropped);
+        // The third has not answered since: what waits for it is neither.
+        assert_eq!([0, 1, 2].map(counts), [(16, 8), (8, 16), (0, 22)]);
+    }
+
+    #[test]
     fn rates_count_frames_or_follow_timestamps() {
         let with = |rate| Terms { hold: 99, policy: Policy::Latest, rate };
         let mut l = ledger(&[with(Rate::EveryNth(3)), with(Rate::MilliFps(10_000)), with(Rate::MilliFps(25_000))]);
@@ -509,6 +521,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Admit(u32, u16, bool),
+        Activate(usize),
         Remove(usize),
         Stop(usize),
         Expel(usize),
@@ -523,6 +536,7 @@ mod tests {
         let peer = 0usize..6;
         prop_oneof![
             (1u32..3, 1u16..3, any::<bool>()).prop_map(|(h, d, f)| Step::Admit(h, d, f)),
+            peer.clone().prop_map(Step::Activate),
             peer.clone().prop_map(Step::Remove),
             peer.clone().prop_map(Step::Stop),
             peer.clone().prop_map(Step::Expel),
@@ -549,10 +563,9 @@ mod tests {
                 match s {
                     Step::Admit(hold, depth, fifo) => {
                         let policy = if fifo { Policy::Fifo(depth) } else { Policy::Latest };
-                        if let Some(p) = l.admit(terms(hold, policy)) {
-                            l.activate(p);
-                        }
+                        l.admit(terms(hold, policy));
                     }
+                    Step::Activate(p) => l.activate(p),
                     Step::Remove(p) => {
                         l.remove(p);
                         out.retain(|&(holder, _)| holder != p);

@@ -111,7 +111,7 @@ impl PublisherBuilder {
     }
 
     /// Slots that the source needs for itself and that are never lent: for a camera the driver's minimum plus the
-    /// frame in hand. Default 2.
+    /// frame in hand; for a subscriber whose frames are published again the frame in hand alone. Default 2.
     pub fn reserve(mut self, slots: usize) -> Self {
         self.reserve = slots;
         self

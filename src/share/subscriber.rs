@@ -50,6 +50,8 @@ pub struct SubscriberBuilder {
 
 impl SubscriberBuilder {
     /// Frames that this process leases at a time, 1 to 64. Default 1. With the policy's depth it makes the quota.
+    /// For a [`Publisher`](super::Publisher) of the frames: the quotas of its subscribers, the newest frame, and its
+    /// [reserve](super::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames.clamp(1, MAX_SLOTS as u16);
         self

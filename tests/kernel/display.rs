@@ -322,6 +322,33 @@ fn framebuffers_go_with_their_pool() {
     });
 }
 
+/// Where a payload begins may be a peer's word.
+#[test]
+fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
+    let Some(card) = vkms() else { return };
+    leaving_nothing(|| {
+        let mut screen = screen(&card);
+        let bytes = SCREEN.width * 4 * (SCREEN.height + 80);
+        let layout = Layout::from_strides(fourcc("XBGR32"), SCREEN, &[SCREEN.width * 4], &[bytes]).unwrap();
+        let pool = Pool::new(&Allocator::Udmabuf, layout, 3).unwrap();
+        let layer = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        for row in 0..40 {
+            let frame = noise(&pool, row);
+            let mut meta = *frame.meta();
+            meta.payload[0].offset_bytes = row * SCREEN.width * 4;
+            screen.present(layer, frame.with_meta(meta), SECOND).unwrap();
+            screen.wait(SECOND).unwrap();
+            let shown = screen.shown(layer).unwrap();
+            // vkms of Linux 6.12 adds a framebuffer's offset twice.
+            let mut twice = *shown.meta();
+            twice.payload[0].offset_bytes *= 2;
+            let pictures = [shown.clone(), shown.clone().with_meta(twice)].map(|frame| checksum(&rgb(&frame)));
+            assert!(pictures.contains(&displayed(&card)), "from row {row}");
+            assert!(screen.stats().framebuffers <= 3 && card.open_handles() <= 3, "{:?}", screen.stats());
+        }
+    });
+}
+
 #[test]
 fn strides_and_memory_from_elsewhere_are_shown() {
     let Some(card) = vkms() else { return };

@@ -203,10 +203,11 @@ fn a_frame_can_be_shared_on() {
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
     let folder = Folder::new();
-    let mut second = Publisher::builder(folder.socket()).bind().unwrap();
+    let mut second = Publisher::builder(folder.socket()).reserve(1).bind().unwrap();
     s.publish();
     let relayed = frame(&mut relay);
     let (want, slot) = (pixels(&relayed), relayed.slot());
+    assert_eq!((relayed.buffers().slots(), relayed.buffers().lends()), (8, 4), "as many as it may hold");
     second.publish(relayed, SOON).unwrap();
     let path = folder.socket();
     let leaf = std::thread::spawn(move || {
@@ -220,6 +221,13 @@ fn a_frame_can_be_shared_on() {
     let (got, memory) = leaf.join().unwrap();
     assert_eq!(got, want);
     assert_eq!(memory, s.source.buffers().memory(slot), "the first source's own memory");
+    let path = folder.socket();
+    let large = std::thread::spawn(move || Subscriber::builder(path).hold(2).connect(SOON).unwrap_err());
+    while !large.is_finished() {
+        second.wait(Duration::from_millis(1)).unwrap();
+    }
+    let e = large.join().unwrap();
+    assert!(e.to_string().contains(&Reason::Capacity.to_string()), "of 4 one is the newest, one in hand: {e}");
 }
 
 #[test]

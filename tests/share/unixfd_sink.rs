@@ -17,7 +17,7 @@ use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{ColorSpace, FourCc, Layout, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{
-    Event, Policy, Publisher, Reconnect, Subscriber, UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms,
+    Event, Offer, Policy, Publisher, Reconnect, Subscriber, UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms,
 };
 use framelease::{ErrorKind, Result};
 use nix::fcntl::{fcntl, FcntlArg, SealFlag};
@@ -923,6 +923,56 @@ fn frames_of_a_sink_are_published_again() {
     assert_eq!(sink.released(), 100);
 }
 
+/// GStreamer without a pool: no memory comes twice, so each frame is of a pool that nobody knows yet.
+#[test]
+fn memories_that_are_always_new_reach_every_subscriber() {
+    for policy in [Policy::Latest, Policy::Fifo(2), Policy::Block] {
+        let mut sink = Sink::new();
+        let mut subscriber = sink.join(sink.builder().hold(8).slots(3).policy(Policy::Fifo(4)));
+        let mut stage = Stage::new(8);
+        let mut native = stage.join(stage.subscriber().policy(policy));
+        for id in 1..=40 {
+            let memory = sink.memory(id as u8);
+            sink.buffer(id, &memory);
+            let mut next = Some(frame(&mut subscriber));
+            let start = Instant::now();
+            loop {
+                if let Some(waits) = next.take() {
+                    if let Offer::NotReady(back) = stage.publisher.try_publish(waits).unwrap() {
+                        next = Some(back);
+                    }
+                }
+                if let Some(Event::Frame(far)) = native.try_next().unwrap() {
+                    assert_eq!((far.meta().sequence, far.meta().dropped), (id, 0), "{policy:?}");
+                    assert_eq!(pixels(&far), pattern(NV12_BYTES, id as u8));
+                    break;
+                }
+                assert!(start.elapsed() < SOON, "{policy:?}: frame {id} does not come");
+                stage.publisher.wait(Duration::from_millis(1)).unwrap();
+            }
+        }
+        assert_eq!(stage.publisher.stats().violations, 0);
+    }
+}
+
+/// A subscriber lends no more than it may hold, however many slots its buffers have.
+#[test]
+fn quotas_fit_what_a_subscriber_may_hold() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(4));
+    sink.buffer(1, &sink.memory(1));
+    let got = frame(&mut subscriber);
+    assert_eq!((got.buffers().slots(), got.buffers().lends()), (16, 4));
+    // One to hold, one that waits, the newest, and one in hand.
+    let mut stage = Stage::with(8, |b| b.reserve(1));
+    stage.publisher.publish(got, SOON).unwrap();
+    let first = stage.join_late(stage.subscriber());
+    assert_eq!(stage.connect(stage.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
+    drop(first);
+    stage.until("it is gone", |p| p.subscribers().count() == 0);
+    stage.join_late(stage.subscriber());
+}
+
 /// One real pipeline at a time: its memories are told from those of others by GStreamer's name alone.
 static GSTREAMER: Mutex<()> = Mutex::new(());
 
@@ -1104,7 +1154,7 @@ fn a_pipeline_reaches_native_subscribers() {
     let Some(expected) = to_file(&folder, elements) else { return };
     let _running = pipeline(&folder, elements).unwrap();
     let mut from = to_pipeline(&folder).hold(6).policy(Policy::Fifo(8)).connect(SOON).unwrap();
-    let mut publisher = Publisher::builder(folder.file("native")).bind().unwrap();
+    let mut publisher = Publisher::builder(folder.file("native")).reserve(1).bind().unwrap();
     let path = folder.file("native");
     let (send, taken) = std::sync::mpsc::channel();
     let native = std::thread::spawn(move || {

@@ -49,8 +49,8 @@ impl UnixfdSubscriberBuilder {
     /// Frames that the user of the subscriber has at a time, 1 to 64. Default 1.
     ///
     /// What the policy lets wait comes on top: a pipeline whose source has a fixed number of buffers (`v4l2src`) needs
-    /// some beyond both. Who publishes the frames again holds what its subscribers do (their quotas) and one more, which
-    /// is the newest; with fewer the stream stands still.
+    /// some beyond both. For a [`Publisher`](super::Publisher) of the frames: the quotas of its subscribers, the newest
+    /// frame, and its [reserve](super::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames.clamp(1, MAX_SLOTS as u16);
         self
@@ -350,7 +350,7 @@ impl UnixfdSubscriber {
         })?;
         let depth = self.settings.policy.depth() as usize;
         // One more comes before one that waits goes.
-        let owed = Owed::new(socket, usize::from(self.settings.hold) + depth + 1).map_err(os("eventfd"))?;
+        let owed = Owed::new(socket, self.settings.hold.into(), depth + 1).map_err(os("eventfd"))?;
         let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 1);
         // What was registered before a failure goes with its descriptor.
         self.epoll.add(owed.socket(), readable()).map_err(os("epoll_ctl"))?;

@@ -18,6 +18,8 @@ pub(super) const MAX_UNSENT: usize = 64 << 10;
 /// A connection to a sink, shared by the subscriber and the homes of its frames.
 pub(super) struct Owed {
     socket: OwnedFd,
+    /// Frames that the subscriber's user has at a time.
+    hold: usize,
     /// Set when a release has changed what the subscriber can do.
     signal: Signal,
     /// The connection is over, and with it every lease.
@@ -44,12 +46,13 @@ struct Out {
 }
 
 impl Owed {
-    /// `most`: buffers that are out at a time.
-    pub(super) fn new(socket: OwnedFd, most: usize) -> Result<Arc<Self>, Errno> {
+    /// `waiting`: buffers that are out beside those that the user holds.
+    pub(super) fn new(socket: OwnedFd, hold: usize, waiting: usize) -> Result<Arc<Self>, Errno> {
+        let most = hold + waiting;
         let ledger =
             Ledger { out: Vec::with_capacity(most), unsent: Vec::with_capacity(16 * most), ..Ledger::default() };
         let signal = Signal::new()?;
-        Ok(Arc::new(Self { socket, signal, closed: AtomicBool::new(false), ledger: Mutex::new(ledger) }))
+        Ok(Arc::new(Self { socket, hold, signal, closed: AtomicBool::new(false), ledger: Mutex::new(ledger) }))
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -83,11 +86,11 @@ impl Owed {
         self.ledger().out.push(Out { set, slot, id });
     }
 
-    /// Whether another frame may go to the user, who holds `hold` at most, while so many of those that are out wait
-    /// here. If not, the signal tells when.
-    pub(super) fn has_credit(&self, hold: usize, waiting: usize) -> bool {
+    /// Whether another frame may go to the user while so many of those that are out wait here. If not, the signal tells
+    /// when.
+    pub(super) fn has_credit(&self, waiting: usize) -> bool {
         let mut ledger = self.ledger();
-        let has = ledger.out.len() < hold + waiting;
+        let has = ledger.out.len() < self.hold + waiting;
         ledger.is_starving = !has;
         has
     }
@@ -170,6 +173,10 @@ pub(super) struct SinkHome {
 impl Home for SinkHome {
     fn take_back(&self, slot: usize) {
         self.owed.release(self.set, slot);
+    }
+
+    fn lends(&self) -> usize {
+        self.owed.hold
     }
 
     fn is_valid(&self, _slot: usize) -> bool {

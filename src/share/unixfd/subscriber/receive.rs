@@ -78,7 +78,7 @@ impl UnixfdSubscriber {
             // Whoever takes one event for each time that the descriptor is readable is to get the next, too.
             let has_more = match c.waiting.len() {
                 0 => c.is_ended || !c.is_watched,
-                waiting => c.owed.has_credit(self.settings.hold.into(), waiting),
+                waiting => c.owed.has_credit(waiting),
             };
             if has_more {
                 c.owed.wake();
@@ -116,7 +116,7 @@ impl UnixfdSubscriber {
                 return Some(Event::Format(layout));
             }
         }
-        if !c.owed.has_credit(self.settings.hold.into(), c.waiting.len()) {
+        if !c.owed.has_credit(c.waiting.len()) {
             return None;
         }
         let frame = c.waiting.pop_front()?;
