@@ -9,6 +9,7 @@ mod lease;
 mod ledger;
 mod publisher;
 mod receive;
+mod reconnect;
 mod serve;
 mod settings;
 mod subscriber;
@@ -18,8 +19,9 @@ mod wire;
 
 pub use connection::PeerInfo;
 pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
+pub use reconnect::Reconnect;
 pub use settings::PublisherBuilder;
-pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
+pub use subscriber::{Event, ReceiverStats, Subscriber, SubscriberBuilder};
 #[cfg(feature = "unixfd")]
 pub use unixfd::{UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms};
 #[doc(hidden)]

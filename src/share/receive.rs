@@ -2,13 +2,12 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
 use super::lease::{RemoteHome, RemotePool};
-use super::subscriber::{Connected, Event, Incoming, Reconnect, State, Subscriber, RECONNECT_MAX, RECONNECT_MIN};
+use super::reconnect::Reconnect;
+use super::subscriber::{Connected, Event, Incoming, State, Subscriber};
 use super::wire::{Format, LeaseId, Reason, SlotId, ToPublisher, ToSubscriber, Welcome, MAX_MESSAGE, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,14 +26,7 @@ pub(super) enum Step {
 impl Subscriber {
     pub(super) fn step_once(&mut self, block: Block) -> Result<Step> {
         let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        let owes = !c.link.flush();
-        if owes || self.owes_releases {
-            self.owes_releases = owes;
-            let _ = match owes {
-                true => self.timer.set(Expiration::OneShot(RECONNECT_MIN.into()), TimerSetTimeFlags::empty()),
-                false => self.timer.unset(),
-            };
-        }
+        self.reconnector.set_owing(!c.link.flush());
         let mut bytes = [0; MAX_MESSAGE];
         let received = socket::receive_with_fds(c.link.socket().as_fd(), &mut bytes, block, &mut self.inbox);
         let (len, complete) = match received {
@@ -88,7 +80,7 @@ impl Subscriber {
         if let State::Up(c) = &mut self.state {
             c.welcome = Some(welcome);
         }
-        self.pause = RECONNECT_MIN;
+        self.reconnector.is_taken();
         event!("{}: admitted, quota {}", self.settings.path.display(), welcome.quota);
         if self.epoch.replace(welcome.epoch).is_none() {
             return Step::Handled;
@@ -104,7 +96,7 @@ impl Subscriber {
             reason => {
                 let error = self.error(ErrorKind::Refused, "subscribe", reason.to_string());
                 // Another try may fare better when a neighbour has left or the publisher was replaced.
-                self.pause = RECONNECT_MAX;
+                self.reconnector.hold_off();
                 self.lost();
                 Err(error)
             }
@@ -113,7 +105,7 @@ impl Subscriber {
 
     fn violated<T>(&mut self, what: &str) -> Result<T> {
         let error = self.error(ErrorKind::Protocol, "receive", format!("the publisher broke the protocol: {what}"));
-        self.pause = RECONNECT_MAX;
+        self.reconnector.hold_off();
         self.lost();
         Err(error)
     }
@@ -127,14 +119,14 @@ impl Subscriber {
             c.link.close();
             was_up = c.welcome.is_some();
             self.counts.dropped += c.dropped;
-            let _ = self.epoll.delete(c.link.socket());
+            let _ = self.reconnector.epoll().delete(c.link.socket());
         }
         event!("{}: the connection is gone", self.settings.path.display());
         if self.settings.reconnect == Reconnect::Never {
+            self.reconnector.be_quiet();
             return Step::Event(Event::Ended);
         }
-        self.state = State::Down { next: Instant::now() + self.pause };
-        self.arm_timer();
+        self.state = State::Down { next: self.reconnector.lost() };
         if was_up {
             Step::Event(Event::Lost)
         } else {
@@ -197,7 +189,7 @@ impl Subscriber {
             if none {
                 let text = "no file descriptor is left for the publisher's buffers".into();
                 let error = self.error(ErrorKind::Exhausted, "BUFFER", text);
-                self.pause = RECONNECT_MAX;
+                self.reconnector.hold_off();
                 self.lost();
                 return Err(error);
             }

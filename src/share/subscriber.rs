@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::lease::{Link, RemotePool};
 use super::receive::Step;
+use super::reconnect::{Reconnect, Reconnector};
 use super::wire::{Format, Hello, LeaseId, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,22 +20,8 @@ use crate::frame::{BufferSet, Frame, Histogram};
 use crate::sys;
 use crate::sys::socket::{self, Block, Carries, FdInbox};
 
-/// The first pause before a reconnect; each further one is twice as long, up to [`RECONNECT_MAX`].
-pub(super) const RECONNECT_MIN: Duration = Duration::from_millis(10);
-pub(super) const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
-
-/// What to do when the publisher goes away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Reconnect {
-    /// Report it and stay disconnected.
-    #[default]
-    Never,
-    /// Try again by itself, with pauses from 10 ms to half a second, until it is back.
-    Always,
-}
 
 /// Settings of a [`Subscriber`].
 #[derive(Clone, Debug)]
@@ -83,22 +68,12 @@ impl SubscriberBuilder {
     /// with the publisher's reason, `Timeout`.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         let deadline = sys::wait::deadline(timeout);
-        let at = |op| {
-            let path = self.path.display().to_string();
-            move |e| Error::os(op, e).on(path)
-        };
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
-            .map_err(at("timerfd_create"))?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
+        let reconnector = Reconnector::new(&self.path)?;
         let mut subscriber = Subscriber {
             settings: self,
-            epoll,
-            timer,
+            reconnector,
             state: State::Down { next: Instant::now() },
-            pause: RECONNECT_MIN,
             receive_timeout: Duration::ZERO,
-            owes_releases: false,
             inbox: FdInbox::default(),
             counts: ReceiverStats::default(),
             latency: Histogram::default(),
@@ -118,12 +93,7 @@ impl SubscriberBuilder {
                 _ => subscriber.open().err(),
             };
             if let Some(error) = error {
-                // EAGAIN: somebody listens, and has many to accept before us.
-                let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
-                if !wait || Instant::now() + RECONNECT_MIN >= deadline {
-                    return Err(error);
-                }
-                std::thread::sleep(RECONNECT_MIN);
+                subscriber.settings.reconnect.pause_after(error, deadline)?;
             }
             if Instant::now() >= deadline {
                 let text = format!("no answer to HELLO for {timeout:?}");
@@ -218,14 +188,9 @@ pub(super) enum State {
 /// costs one receive and, when its last clone is dropped, one send; no allocation, no mapping, no descriptor.
 pub struct Subscriber {
     pub(super) settings: SubscriberBuilder,
-    pub(super) epoll: Epoll,
-    pub(super) timer: TimerFd,
+    pub(super) reconnector: Reconnector,
     pub(super) state: State,
-    /// Before the next attempt to connect. Grows until a publisher has admitted us.
-    pub(super) pause: Duration,
     pub(super) receive_timeout: Duration,
-    /// Releases wait for room in the socket: the timer wakes us to try again.
-    pub(super) owes_releases: bool,
     pub(super) inbox: FdInbox,
     pub(super) counts: ReceiverStats,
     pub(super) latency: Histogram,
@@ -331,16 +296,33 @@ impl Subscriber {
 
     /// Connects and says HELLO. While it fails, the pauses grow.
     fn open(&mut self) -> Result<()> {
-        let opened = socket::connect(&self.settings.path, Carries::Messages);
-        self.state = State::Down { next: Instant::now() + self.pause };
-        self.pause = (self.pause * 2).min(RECONNECT_MAX);
-        let link = match opened {
-            Ok(socket) => Link::new(socket, self.settings.hold),
-            Err(e) => {
-                self.arm_timer();
-                return Err(Error::os("connect", e).on(self.settings.path.display()));
+        let next = self.reconnector.attempt();
+        self.state = State::Down { next };
+        match self.greet() {
+            Ok(link) => {
+                self.reconnector.be_quiet();
+                self.receive_timeout = Duration::ZERO;
+                self.state = State::Up(Connected {
+                    link,
+                    welcome: None,
+                    pool: None,
+                    last_pool: None,
+                    old: Vec::new(),
+                    dropped: 0,
+                });
+                Ok(())
             }
-        };
+            Err(error) => {
+                self.reconnector.wake_at(next);
+                Err(error)
+            }
+        }
+    }
+
+    fn greet(&self) -> Result<Arc<Link>> {
+        let failed = |op| move |e| Error::os(op, e).on(self.settings.path.display());
+        let socket = socket::connect(&self.settings.path, Carries::Messages).map_err(failed("connect"))?;
+        let link = Link::new(socket, self.settings.hold);
         let hello = Hello {
             version_min: VERSION,
             version_max: VERSION,
@@ -348,31 +330,13 @@ impl Subscriber {
             policy: self.settings.policy,
             rate: self.settings.rate,
         };
-        let registered = self.epoll.add(link.socket(), EpollEvent::new(EpollFlags::EPOLLIN, 1));
-        if let Err(e) = registered {
-            self.arm_timer();
-            return Err(Error::os("epoll_ctl", e).on(self.settings.path.display()));
-        }
+        self.reconnector.watch(link.socket()).map_err(failed("epoll_ctl"))?;
         // A publisher that hung up at once has said why: the first receive brings it. But what was not sent for want of
         // memory must be: nothing else makes it speak.
         if let Ok(false) = socket::send(link.socket().as_fd(), ToPublisher::Hello(hello).encode().as_bytes(), &[]) {
-            self.arm_timer();
-            return Err(Error::os("sendmsg", Errno::EAGAIN).on(self.settings.path.display()));
+            return Err(failed("sendmsg")(Errno::EAGAIN));
         }
-        // Disarmed, it is not readable any more.
-        let _ = self.timer.unset();
-        self.receive_timeout = Duration::ZERO;
-        self.state =
-            State::Up(Connected { link, welcome: None, pool: None, last_pool: None, old: Vec::new(), dropped: 0 });
-        Ok(())
-    }
-
-    /// The epoll descriptor becomes readable when it is time to reconnect.
-    pub(super) fn arm_timer(&self) {
-        if let State::Down { next } = &self.state {
-            let pause = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
-        }
+        Ok(link)
     }
 
     /// Handles one message or waits for one until the deadline.
@@ -423,7 +387,7 @@ impl Subscriber {
 impl AsFd for Subscriber {
     /// Readable when [`Subscriber::try_next`] has something to do: one descriptor for all connections to come.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.reconnector.epoll().0.as_fd()
     }
 }
 

@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use self::memory::Set;
 use self::owed::Owed;
 use self::receive::Step;
-use super::super::subscriber::{Event, ReceiverStats, Reconnect, RECONNECT_MAX, RECONNECT_MIN};
+use super::super::reconnect::{Reconnect, Reconnector};
+use super::super::subscriber::{Event, ReceiverStats};
 use super::super::wire::{Policy, MAX_SLOTS};
 use super::caps::Caps;
 use crate::dmabuf::Shrinkable;
@@ -103,25 +102,15 @@ impl UnixfdSubscriberBuilder {
     /// than 1 to 32; as [`UnixfdSubscriber::try_next`] for what it says first.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let deadline = sys::wait::deadline(timeout);
-        let at = |op| {
-            let path = self.path.display().to_string();
-            move |e| Error::os(op, e).on(path)
-        };
         if matches!(self.policy, Policy::Fifo(n) if !(1..=32).contains(&n)) {
             let text = format!("{}: fifo is 1 to 32", self.policy);
             return Err(Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display()));
         }
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
-            .map_err(at("timerfd_create"))?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
+        let reconnector = Reconnector::new(&self.path)?;
         let mut subscriber = UnixfdSubscriber {
             settings: self,
-            epoll,
-            timer,
+            reconnector,
             state: State::Down { next: Instant::now() },
-            pause: RECONNECT_MIN,
-            owes_releases: false,
             counts: ReceiverStats::default(),
             was_up: false,
         };
@@ -134,13 +123,11 @@ impl UnixfdSubscriberBuilder {
             if let Err(error) = subscriber.greet(deadline) {
                 let is_final =
                     matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unsupported | ErrorKind::Exhausted);
-                // EAGAIN: somebody listens, and has many to accept before us.
-                let wait = subscriber.settings.reconnect == Reconnect::Always || error.errno() == Some(libc::EAGAIN);
-                if is_final || !wait || Instant::now() + RECONNECT_MIN >= deadline {
+                if is_final {
                     return Err(error);
                 }
-                last = Some(error);
-                std::thread::sleep(RECONNECT_MIN);
+                last = Some(error.clone());
+                subscriber.settings.reconnect.pause_after(error, deadline)?;
             }
         }
         Ok(subscriber)
@@ -210,13 +197,8 @@ impl Drop for Connected {
 /// What reads a sink must go on reading it: the sink waits for whoever does not ([`UnixfdSubscriberBuilder::policy`]).
 pub struct UnixfdSubscriber {
     settings: UnixfdSubscriberBuilder,
-    epoll: Epoll,
-    timer: TimerFd,
+    reconnector: Reconnector,
     state: State,
-    /// Before the next attempt to connect. Grows until a sink has said something.
-    pause: Duration,
-    /// Releases wait for room in the socket: the timer wakes us to try again.
-    owes_releases: bool,
     counts: ReceiverStats,
     was_up: bool,
 }
@@ -322,19 +304,16 @@ impl UnixfdSubscriber {
 
     /// Connects. While it fails, the pauses grow.
     fn open(&mut self) -> Result<()> {
-        self.state = State::Down { next: Instant::now() + self.pause };
-        self.pause = (self.pause * 2).min(RECONNECT_MAX);
-        let opened = self.connected();
-        match opened {
+        let next = self.reconnector.attempt();
+        self.state = State::Down { next };
+        match self.connected() {
             Ok(connected) => {
-                // Disarmed, it is not readable any more.
-                let _ = self.timer.unset();
-                self.owes_releases = false;
+                self.reconnector.be_quiet();
                 self.state = State::Up(connected);
                 Ok(())
             }
             Err(e) => {
-                self.arm_timer();
+                self.reconnector.wake_at(next);
                 Err(e.on(self.settings.path.display()))
             }
         }
@@ -351,10 +330,9 @@ impl UnixfdSubscriber {
         let depth = self.settings.policy.depth() as usize;
         // One more comes before one that waits goes.
         let owed = Owed::new(socket, self.settings.hold.into(), depth + 1).map_err(os("eventfd"))?;
-        let readable = || EpollEvent::new(EpollFlags::EPOLLIN, 1);
         // What was registered before a failure goes with its descriptor.
-        self.epoll.add(owed.socket(), readable()).map_err(os("epoll_ctl"))?;
-        self.epoll.add(owed.signal(), readable()).map_err(os("epoll_ctl"))?;
+        self.reconnector.watch(owed.socket()).map_err(os("epoll_ctl"))?;
+        self.reconnector.watch(owed.signal()).map_err(os("epoll_ctl"))?;
         Ok(Connected {
             owed,
             inbox: wire::Inbox::default(),
@@ -372,20 +350,12 @@ impl UnixfdSubscriber {
             expected: None,
         })
     }
-
-    /// The epoll descriptor becomes readable when it is time to reconnect.
-    fn arm_timer(&self) {
-        if let State::Down { next } = &self.state {
-            let pause = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
-        }
-    }
 }
 
 impl AsFd for UnixfdSubscriber {
     /// Readable when [`UnixfdSubscriber::try_next`] has something to do: one descriptor for all connections to come.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.reconnector.epoll().0.as_fd()
     }
 }
 

@@ -1,18 +1,15 @@
 //! How a subscriber handles what a `unixfdsink` says: one message at a time, nothing of it trusted.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
 use super::super::caps::Caps;
 use super::memory::{self, Set};
 use super::owed::MAX_UNSENT;
 use super::wire::{NewBuffer, Said};
 use super::MAX_SLOTS;
-use super::{picture, Connected, Event, Policy, Reconnect, State, UnixfdSubscriber, RECONNECT_MAX, RECONNECT_MIN};
+use super::{picture, Connected, Event, Policy, Reconnect, State, UnixfdSubscriber};
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
@@ -60,14 +57,7 @@ impl UnixfdSubscriber {
         if left > MAX_UNSENT {
             return self.violated("it does not read what is released");
         }
-        let owes = left > 0;
-        if owes || self.owes_releases {
-            self.owes_releases = owes;
-            let _ = match owes {
-                true => self.timer.set(Expiration::OneShot(RECONNECT_MIN.into()), TimerSetTimeFlags::empty()),
-                false => self.timer.unset(),
-            };
-        }
+        self.reconnector.set_owing(left > 0);
         Ok(())
     }
 
@@ -90,8 +80,8 @@ impl UnixfdSubscriber {
         if reads != c.is_watched {
             let socket = c.owed.socket();
             let changed = match reads {
-                true => self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 1)),
-                false => self.epoll.delete(socket),
+                true => self.reconnector.watch(socket),
+                false => self.reconnector.epoll().delete(socket),
             };
             changed.map_err(|e| Error::os("epoll_ctl", e).on(self.settings.path.display()))?;
             c.is_watched = reads;
@@ -155,7 +145,7 @@ impl UnixfdSubscriber {
         };
         if !std::mem::replace(&mut c.is_greeted, true) {
             c.is_back = std::mem::replace(&mut self.was_up, true);
-            self.pause = RECONNECT_MIN;
+            self.reconnector.is_taken();
             event!("{}: the sink is there", self.settings.path.display());
         }
         if !matches!(said, Said::Buffer(_)) && c.fds.len() > 0 {
@@ -215,7 +205,7 @@ impl UnixfdSubscriber {
     }
 
     fn failed<T>(&mut self, error: Error) -> Result<T> {
-        self.pause = RECONNECT_MAX;
+        self.reconnector.hold_off();
         self.lost();
         Err(error)
     }
@@ -229,18 +219,17 @@ impl UnixfdSubscriber {
             was_told = c.is_greeted && !c.is_back;
             self.counts.dropped += c.waiting.len() as u64;
             // Not with the descriptors: frames that are held have them.
-            let _ = self.epoll.delete(c.owed.signal());
+            let _ = self.reconnector.epoll().delete(c.owed.signal());
             if c.is_watched {
-                let _ = self.epoll.delete(c.owed.socket());
+                let _ = self.reconnector.epoll().delete(c.owed.socket());
             }
         }
         event!("{}: the connection is gone", self.settings.path.display());
         if self.settings.reconnect == Reconnect::Never {
-            let _ = self.timer.unset();
+            self.reconnector.be_quiet();
             return Step::Event(Event::Ended);
         }
-        self.state = State::Down { next: Instant::now() + self.pause };
-        self.arm_timer();
+        self.state = State::Down { next: self.reconnector.lost() };
         match was_told {
             true => Step::Event(Event::Lost),
             false => Step::Handled,

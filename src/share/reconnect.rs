@@ -1,0 +1,119 @@
+//! What all connections of a subscriber have in common: its descriptor, and the pauses between attempts.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::error::{Error, Result};
+
+/// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// What to do when the publisher goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reconnect {
+    /// Report it and stay disconnected.
+    #[default]
+    Never,
+    /// Try again by itself, with pauses from 10 ms to half a second, until it is back.
+    Always,
+}
+
+impl Reconnect {
+    /// Pauses before the next attempt to connect at first, or gives the error back: that of the last.
+    pub(super) fn pause_after(self, error: Error, deadline: Instant) -> Result<()> {
+        // EAGAIN: somebody listens, and has many to accept before us.
+        let is_worth_it = self == Self::Always || error.errno() == Some(libc::EAGAIN);
+        if !is_worth_it || Instant::now() + SHORTEST >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(SHORTEST);
+        Ok(())
+    }
+}
+
+/// An epoll that is readable when there is something to do: the connection has something, or it is time to try again.
+#[derive(Debug)]
+pub(super) struct Reconnector {
+    epoll: Epoll,
+    timer: TimerFd,
+    /// Before the next attempt to connect. Grows until a peer has taken us.
+    pause: Duration,
+    /// Releases wait for room in the socket.
+    owes_releases: bool,
+}
+
+impl Reconnector {
+    pub(super) fn new(path: &Path) -> Result<Self> {
+        let at = |op| move |e| Error::os(op, e).on(path.display());
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
+            .map_err(at("timerfd_create"))?;
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
+        Ok(Self { epoll, timer, pause: SHORTEST, owes_releases: false })
+    }
+
+    pub(super) fn epoll(&self) -> &Epoll {
+        &self.epoll
+    }
+
+    pub(super) fn watch(&self, fd: impl AsFd) -> std::result::Result<(), Errno> {
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 1))
+    }
+
+    /// An attempt begins. When the next one is due, should it fail.
+    pub(super) fn attempt(&mut self) -> Instant {
+        let next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST);
+        next
+    }
+
+    /// Becomes readable at `next`, when it is time for another attempt.
+    pub(super) fn wake_at(&self, next: Instant) {
+        self.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+    }
+
+    fn wake_in(&self, pause: Duration) {
+        let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
+    }
+
+    /// Is readable no more: connected, or over.
+    pub(super) fn be_quiet(&mut self) {
+        let _ = self.timer.unset();
+        self.owes_releases = false;
+    }
+
+    /// The peer has taken us: the next pause is short.
+    pub(super) fn is_taken(&mut self) {
+        self.pause = SHORTEST;
+    }
+
+    /// Something is wrong that will hardly be right at once: the next pause is long.
+    pub(super) fn hold_off(&mut self) {
+        self.pause = LONGEST;
+    }
+
+    /// The connection is lost. When the next attempt is due.
+    pub(super) fn lost(&mut self) -> Instant {
+        self.owes_releases = false;
+        let next = Instant::now() + self.pause;
+        self.wake_at(next);
+        next
+    }
+
+    /// Releases found no room in the socket, which does not tell when it has some: wakes us to try again. Or they did.
+    pub(super) fn set_owing(&mut self, owes: bool) {
+        if owes {
+            self.wake_in(SHORTEST);
+        } else if self.owes_releases {
+            let _ = self.timer.unset();
+        }
+        self.owes_releases = owes;
+    }
+}
