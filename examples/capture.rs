@@ -94,6 +94,7 @@ fn run() -> common::Result<()> {
     let Some(o) = parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
     let wanted = o.frames.unwrap_or(300);
+    let failed = |e: std::io::Error| format!("{}: {e}", o.output.as_deref().unwrap_or_default());
     let mut out: Option<Box<dyn Write>> = match o.output.as_deref() {
         None => None,
         Some("-") => Some(Box::new(BufWriter::new(std::io::stdout()))),
@@ -110,7 +111,7 @@ fn run() -> common::Result<()> {
                 if let Some(out) = &mut out {
                     // A damaged frame may have less data than its layout; it is counted, not written.
                     if !frame.meta().flags.contains(FrameFlags::ERROR) {
-                        frame.read(DEFAULT_WAIT)?.write_to(out)?;
+                        frame.read(DEFAULT_WAIT)?.write_to(out).map_err(failed)?;
                     }
                 }
                 if first.is_none() {
@@ -138,7 +139,7 @@ fn run() -> common::Result<()> {
     progress.done();
     let calls = syscalls() - calls;
     if let Some(mut out) = out {
-        out.flush()?;
+        out.flush().map_err(failed)?;
     }
     if let (Some(path), Some(frame)) = (&o.png, &last) {
         let (size, file) = (layout.size(), File::create(path).map_err(|e| format!("{path}: {e}"))?);

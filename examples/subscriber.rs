@@ -160,10 +160,11 @@ fn run() -> Result<()> {
         };
         match event {
             Some(Event::Frame(frame)) => {
-                if let Some(file) = &mut file {
-                    frame.read(DEFAULT_WAIT)?.write_to(file)?;
+                if let (Some(file), Some(path)) = (&mut file, &output) {
+                    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+                    frame.read(DEFAULT_WAIT)?.write_to(file).map_err(failed)?;
                     // Who reads a pipe shall not wait for the next.
-                    file.flush()?;
+                    file.flush().map_err(failed)?;
                 }
                 if !work.is_zero() {
                     std::thread::sleep(work);
