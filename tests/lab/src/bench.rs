@@ -21,8 +21,7 @@ const LIMIT: Duration = Duration::from_secs(3600);
 pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
     cargo::toolchain(wish.arch)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
-    let program =
-        cargo::build(workspace, wish.arch, "example", &words)?.pop().ok_or("cargo built no example measure")?;
+    let program = cargo::build(workspace, wish.arch, &words)?.pop().ok_or("cargo built no example measure")?;
     let mut machine = prepare(wish.arch, workspace)?;
     machine.pace = Pace::Instructions;
     let place = format!("{EXAMPLES}/{EXAMPLE}");

@@ -16,6 +16,8 @@ pub const RUN_FEATURES: &str = "framelease/g2d,framelease/drm";
 
 #[derive(Debug, PartialEq)]
 pub struct Artifact {
+    /// `test`, `example`, and others of cargo's.
+    pub kind: String,
     pub name: String,
     pub executable: PathBuf,
 }
@@ -62,9 +64,8 @@ fn has_std(target: &str) -> bool {
     entries.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-/// Builds with `cargo COMMAND…` for `arch` and returns the executables of kind `kind`
-/// (`test`, `example`).
-pub fn build(workspace: &Path, arch: Arch, kind: &str, words: &[&str]) -> Res<Vec<Artifact>> {
+/// Builds with `cargo COMMAND…` for `arch` and returns the executables.
+pub fn build(workspace: &Path, arch: Arch, words: &[&str]) -> Res<Vec<Artifact>> {
     let mut command = cargo(workspace);
     command.args(words).args(["--release", "--message-format=json-render-diagnostics"]);
     // For the host itself no target is named: so its artifacts are shared with the host's tests.
@@ -77,7 +78,7 @@ pub fn build(workspace: &Path, arch: Arch, kind: &str, words: &[&str]) -> Res<Ve
     if !result.status.success() {
         return Err(format!("cargo {} failed for {arch}", words.join(" ")));
     }
-    Ok(artifacts(&String::from_utf8_lossy(&result.stdout), kind))
+    Ok(artifacts(&String::from_utf8_lossy(&result.stdout)))
 }
 
 /// Builds `framelease-cat` of examples/peers/c for `arch`, static: a guest needs nothing for it.
@@ -89,7 +90,7 @@ pub fn framelease_cat(workspace: &Path, arch: Arch) -> Res<Artifact> {
     let sources = ["framelease.c", "framelease-cat.c"].map(|f| workspace.join("examples/peers/c").join(f));
     let mut compiler = Command::new(format!("{}-gcc", arch.gnu()));
     run(compiler.args(["-std=c11", "-O2", "-static", "-o"]).arg(&executable).args(sources))?;
-    Ok(Artifact { name: name.into(), executable })
+    Ok(Artifact { kind: "example".into(), name: name.into(), executable })
 }
 
 fn env_name(target: &str) -> String {
@@ -97,14 +98,13 @@ fn env_name(target: &str) -> String {
 }
 
 /// Picks the executables out of cargo's messages: one JSON object a line, in a fixed form.
-fn artifacts(messages: &str, kind: &str) -> Vec<Artifact> {
-    let of_kind = format!("\"target\":{{\"kind\":[\"{kind}\"]");
+fn artifacts(messages: &str) -> Vec<Artifact> {
     messages
         .lines()
-        .filter(|l| l.contains("\"reason\":\"compiler-artifact\"") && l.contains(&of_kind))
+        .filter(|l| l.contains("\"reason\":\"compiler-artifact\""))
         .filter_map(|l| {
-            let target = l.split_once(&of_kind)?.1;
-            Some(Artifact { name: text(target, "name")?, executable: text(l, "executable")?.into() })
+            let (kind, target) = l.split_once("\"target\":{\"kind\":[\"")?.1.split_once('"')?;
+            Some(Artifact { kind: kind.into(), name: text(target, "name")?, executable: text(l, "executable")?.into() })
         })
         .collect()
 }
@@ -136,10 +136,7 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let found = artifacts(messages, "test");
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].name, "kernel");
-        assert_eq!(found[0].executable, Path::new("/t/a \"b\"/kernel-1"));
-        assert!(artifacts(messages, "example").is_empty());
+        let kernel = Artifact { kind: "test".into(), name: "kernel".into(), executable: "/t/a \"b\"/kernel-1".into() };
+        assert_eq!(artifacts(messages), [kernel]);
     }
 }

@@ -66,7 +66,7 @@ fn main() {
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Fetch { archs } => {
-            archs.into_iter().try_for_each(|arch| prepare::prepare(arch, &workspace()).map(drop)).map(|()| 0)
+            test::fetch(&workspace(), &archs, false).into_iter().try_for_each(|machine| machine.map(drop)).map(|()| 0)
         }
     };
     exit(done.unwrap_or_else(|error| {

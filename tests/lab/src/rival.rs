@@ -36,7 +36,7 @@ fn root(cache: &Cache) -> Res<PathBuf> {
 pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
     cargo::toolchain(ARCH)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
-    let program = cargo::build(workspace, ARCH, "example", &words)?.pop().ok_or("cargo built no example encode")?;
+    let program = cargo::build(workspace, ARCH, &words)?.pop().ok_or("cargo built no example encode")?;
     let mut machine = prepare(ARCH, workspace)?;
     machine.pace = Pace::Instructions;
     machine.shared.push(("rival".into(), root(&Cache::open()?)?));

@@ -35,9 +35,8 @@ pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
     cargo::toolchain(wish.arch)?;
     let name = &wish.example;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", name];
-    let program = cargo::build(workspace, wish.arch, "example", &words)?
-        .pop()
-        .ok_or_else(|| format!("cargo built no example {name}"))?;
+    let program =
+        cargo::build(workspace, wish.arch, &words)?.pop().ok_or_else(|| format!("cargo built no example {name}"))?;
     let machine = prepare(wish.arch, workspace)?;
     empty_out(&machine.out)?;
     let place = format!("{EXAMPLES}/{name}");

@@ -26,8 +26,6 @@ const KERNEL_TEST_PLACE: &str = "/lab/kernel-tests";
 /// Software libg2d's, which cargo builds with the tests.
 const FAKES: [&str; 2] = ["libfake_g2d_legacy.so", "libfake_g2d_modern.so"];
 
-const EXAMPLES_BUILD: [&str; 6] = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--examples"];
-
 struct Verdict {
     tally: Tally,
     well: bool,
@@ -58,32 +56,26 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
             Err(why) => without.push(format!("SKIPPED tests on {arch}: {why}")),
         }
     }
-    // First: tests of this machine talk to them, too. Without them, those tests skip visibly.
-    let others = (where_.host || archs.contains(&Arch::X86_64))
-        .then(|| Cache::open().and_then(|cache| others::root(&cache, Arch::X86_64)))
-        .and_then(|root| root.map_err(|why| say!("no programs of others to talk to: {why}")).ok());
-    // Fetching waits for the network while building waits for the processor: both at once. But no
-    // test run beside a build, because tests look at the clock.
-    let machines = thread::scope(|scope| {
-        let fetch = scope.spawn(|| {
-            let prepare = |arch: &Arch| (*arch, machine(*arch, workspace, others.as_deref()));
-            archs.iter().map(prepare).collect::<Vec<_>>()
-        });
-        if where_.host {
-            println!("==== host");
-            match host(workspace, filter) {
-                Ok(verdict) => total.add(verdict),
-                Err(why) => total.fail(&why),
-            }
-        }
+    // Fetching waits for the network while building waits for the processor: both at once. But no test runs beside
+    // either, because tests look at the clock.
+    let (machines, host_built, builds) = thread::scope(|scope| {
+        let fetch = scope.spawn(|| fetch(workspace, &archs, where_.host));
+        let host = if where_.host { build_host(workspace) } else { Ok(()) };
         let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
-        let machines = fetch.join().map_err(|_| "preparing the guests panicked".to_string());
-        machines.map(|machines| machines.into_iter().zip(builds).collect::<Vec<_>>())
+        fetch.join().map(|machines| (machines, host, builds)).map_err(|_| "preparing the guests panicked".to_string())
     })?;
+    if where_.host {
+        println!("==== host");
+        match host_built.and_then(|()| host(workspace, filter)) {
+            Ok(verdict) => total.add(verdict),
+            Err(why) => total.fail(&why),
+        }
+    }
+    let guests: Vec<_> = archs.into_iter().zip(machines).zip(builds).collect();
     // At once: each leaves processors idle while it waits for frames.
-    let turns = Turns::new(machines.len());
+    let turns = Turns::new(guests.len());
     let ran: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = machines
+        let threads: Vec<_> = guests
             .into_iter()
             .enumerate()
             .map(|(place, ((arch, machine), built))| {
@@ -122,6 +114,14 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
     Ok(i32::from(total.tally.failed > 0))
 }
 
+/// A machine for each of `archs`, and the programs of others that tests talk to; without them, those tests skip visibly.
+pub fn fetch(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
+    let others = (host || archs.contains(&Arch::X86_64))
+        .then(|| Cache::open().and_then(|cache| others::root(&cache, Arch::X86_64)))
+        .and_then(|root| root.map_err(|why| say!("no programs of others to talk to: {why}")).ok());
+    archs.iter().map(|arch| machine(*arch, workspace, others.as_deref())).collect()
+}
+
 /// A guest whose `/out` is its own, with programs of others to talk to if they are for it.
 fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> {
     let mut machine = prepare(arch, workspace)?;
@@ -134,12 +134,17 @@ fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> 
     Ok(machine)
 }
 
+/// Builds as plain `cargo test` would: tests start the examples, and a guest of this architecture runs the kernel tests. All
+/// in one call, which leaves no processor idle behind a large test.
+fn build_host(workspace: &Path) -> Res<()> {
+    let Some(arch) = Arch::host() else {
+        return Ok(());
+    };
+    cargo::build(workspace, arch, &["test", "--no-run", "--workspace", "--features", TEST_FEATURES]).map(drop)
+}
+
 /// Everything but the kernel tests, which would only skip here.
 fn host(workspace: &Path, filter: Option<&str>) -> Res<Verdict> {
-    // Built as plain `cargo test` would: tests may start them.
-    if let Some(arch) = Arch::host() {
-        cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
-    }
     let mut words = vec!["--lib".to_string(), "--bins".into()];
     for name in integration_tests(&workspace.join("tests"))? {
         words.extend(["--test".into(), name]);
@@ -203,10 +208,10 @@ pub struct Built {
 }
 
 pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
-    let mut words = vec!["test", "--package", "framelease", "--features", TEST_FEATURES];
-    words.extend(["--no-run", "--test", KERNEL_TEST]);
-    let tests = cargo::build(workspace, arch, "test", &words)?.pop().ok_or("cargo built no kernel tests")?;
-    let mut examples = cargo::build(workspace, arch, "example", &EXAMPLES_BUILD)?;
+    let words = ["build", "--package", "framelease", "--features", TEST_FEATURES, "--test", KERNEL_TEST, "--examples"];
+    let built = cargo::build(workspace, arch, &words)?;
+    let (tests, mut examples): (Vec<_>, Vec<_>) = built.into_iter().partition(|a| a.kind == "test");
+    let tests = tests.into_iter().next().ok_or("cargo built no kernel tests")?;
     examples.push(cargo::framelease_cat(workspace, arch)?);
     Ok(Built { tests, examples })
 }
