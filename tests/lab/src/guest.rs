@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::initramfs::{self, Job};
 use crate::prepare::Machine;
 use crate::qemu::escape;
-use crate::{signals, Res};
+use crate::{say, signals, Res};
 
 /// A guest that boots and says nothing for so long will not say anything any more.
 const BOOT: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub enum End {
     TimedOut,
     /// The guest went down before the command ended.
     Died,
+    /// QEMU itself ended by a signal before the command began.
+    Crashed,
     /// By Ctrl-C or by a closed standard output.
     Interrupted,
 }
@@ -94,6 +96,16 @@ pub struct Limits {
 }
 
 pub fn run(machine: &Machine, job: &Job, limits: &Limits, sink: &mut dyn Sink) -> Res<Outcome> {
+    let outcome = boot(machine, job, limits, sink)?;
+    if outcome.end != End::Crashed {
+        return Ok(outcome);
+    }
+    // Seen once: an assertion of QEMU's about a write of the booting guest (msix_table_mmio_write). No word of ours.
+    say!("QEMU ended by a signal while the {} guest booted: once more", machine.arch);
+    boot(machine, job, limits, sink)
+}
+
+fn boot(machine: &Machine, job: &Job, limits: &Limits, sink: &mut dyn Sink) -> Res<Outcome> {
     let temp = TempDir::new(machine.arch)?;
     let mut console = Console::new(&machine.console_log)?;
     let (send, events) = sync_channel(64);
@@ -247,7 +259,9 @@ fn watch(
                 return Ok(End::Exited(exit.status));
             }
         } else if gone {
-            return Ok(End::Died);
+            power_off(emulator);
+            let crashed = matches!(emulator.0.try_wait(), Ok(Some(status)) if status.signal().is_some());
+            return Ok(if crashed && !ready { End::Crashed } else { End::Died });
         }
         if console.read() {
             alive = Instant::now();

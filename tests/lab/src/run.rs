@@ -72,6 +72,7 @@ pub fn report(machine: &Machine, end: &End, tail: &str) {
     let what = match end {
         End::NoBoot => "gave no sign of life",
         End::TimedOut => "took too long",
+        End::Crashed => "ended with its QEMU, while it booted",
         _ => "went down before the end",
     };
     say!("the {} guest {what}; its console ended with:", machine.arch);
