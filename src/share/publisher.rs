@@ -289,7 +289,8 @@ impl Publisher {
     }
 
     /// Ends the stream: every subscriber gets the frames that still wait for it, then END. Serves the publisher for at
-    /// most `timeout`; `false` if somebody was not told by then. What they hold stays theirs.
+    /// most `timeout`; `false` if somebody was not told by then, which may be one that still takes a new pool. What
+    /// they hold stays theirs.
     ///
     /// A later frame begins the stream anew.
     ///
@@ -306,8 +307,14 @@ impl Publisher {
             self.set_interest(i);
         }
         loop {
-            let due = |c: &Connection| c.stage == Stage::Active && c.ending == Ending::Due;
-            if !self.connections.iter().flatten().any(due) {
+            // Who takes its first pool and has missed nothing yet is not waited for.
+            let is_owed = |peer| self.ledger.waits_for(peer) || self.ledger.was_active(peer);
+            let due = |c: &&Connection| match c.stage {
+                Stage::Active => true,
+                Stage::Announcing { .. } => c.peer.is_some_and(is_owed),
+                Stage::Greeting { .. } | Stage::Expelled => false,
+            };
+            if !self.connections.iter().flatten().filter(due).any(|c| c.ending == Ending::Due) {
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());

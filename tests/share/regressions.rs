@@ -116,6 +116,33 @@ fn the_end_comes_behind_the_frames_that_wait() {
 }
 
 #[test]
+fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber().policy(Policy::Fifo(2)));
+    s.source = wider();
+    s.publish();
+    s.publish();
+    assert!(!s.publisher.end_stream(Duration::ZERO).unwrap(), "two frames wait");
+    let reader = std::thread::spawn(move || {
+        let got = [0, 1].map(|_| frame(&mut a).meta().sequence);
+        assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+        got
+    });
+    assert!(s.publisher.end_stream(SOON).unwrap());
+    drop(s);
+    assert_eq!(reader.join().unwrap(), [0, 1]);
+}
+
+#[test]
+fn the_end_does_not_wait_for_who_is_owed_nothing() {
+    let mut s = Stage::new(8);
+    let mute = Raw::connect(&s.folder.socket());
+    mute.send(&hello(1, 1, 1));
+    s.until("it is admitted", |p| p.subscribers().count() == 1);
+    assert!(s.publisher.end_stream(Duration::ZERO).unwrap(), "it was never told that there is a stream");
+}
+
+#[test]
 fn block_loses_nothing_at_a_format_change() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
