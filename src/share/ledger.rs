@@ -138,9 +138,9 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on the quotas
-    /// must fit it, and every peer must be activated anew. Peers that no longer fit, last come first, are returned:
-    /// the caller must expel them.
+    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on
+    /// the quotas must fit it, and every peer must be activated anew. Peers that no longer fit, last come first, are
+    /// returned: the caller must expel them.
     pub(crate) fn set_pool(&mut self, pool: u32, slots: usize, reserve: usize) -> Vec<usize> {
         let room = slots.saturating_sub(reserve.saturating_add(1)) as u32;
         self.room = Some((pool, room));
@@ -171,8 +171,8 @@ impl<T> Ledger<T> {
         self.room.map_or(true, |(_, room)| self.quotas() + terms.quota() <= room)
     }
 
-    /// Takes a peer in, not yet active: frames wait for it as they do for others. Under `Latest` the newest one does at
-    /// once. The number is its own until [`Ledger::remove`].
+    /// Takes a peer in, not yet active: frames wait for it as they do for others, except under `Block`, where it begins
+    /// when it is active. Under `Latest` the newest one does at once. The number is its own until [`Ledger::remove`].
     pub(crate) fn admit(&mut self, terms: Terms) -> Option<usize> {
         if !self.has_room(&terms) {
             return None;
@@ -261,7 +261,10 @@ impl<T> Ledger<T> {
             if p.expelled || !p.wants(timestamp_ns) {
                 continue;
             }
-            if p.waiting.len() >= p.terms.policy.depth() as usize {
+            // The source does not wait for one that blocks before it takes its first pool. A frame that waited until
+            // then would be followed by a gap.
+            let is_early = p.terms.policy == Policy::Block && !p.was_active;
+            if is_early || p.waiting.len() >= p.terms.policy.depth() as usize {
                 p.dropped += 1;
                 if p.terms.policy != Policy::Latest {
                     continue;

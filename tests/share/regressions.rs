@@ -143,6 +143,27 @@ fn the_end_does_not_wait_for_who_is_owed_nothing() {
 }
 
 #[test]
+fn block_misses_nothing_behind_its_first_frame() {
+    let mut s = Stage::new(8);
+    // It is told of the pool and does not answer yet: nobody waits for it.
+    let mut a = s.connect(s.subscriber().policy(Policy::Block)).unwrap();
+    for _ in 0..3 {
+        s.publish();
+    }
+    s.until("it has the pool", |p| {
+        let event = a.try_next().unwrap();
+        assert!(!matches!(event, Some(Event::Frame(_))), "{event:?}, and those behind it are lost");
+        p.active() == 1
+    });
+    let got = [0, 1].map(|_| {
+        s.publish();
+        let frame = frame(&mut a);
+        (frame.meta().sequence, frame.meta().dropped)
+    });
+    assert_eq!(got, [(3, 3), (4, 3)]);
+}
+
+#[test]
 fn block_loses_nothing_at_a_format_change() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
