@@ -141,7 +141,8 @@ impl Publisher {
         self.next_pool += 1;
         self.pool = Some(SharedPool { number, buffers: buffers.clone(), filled });
         event!("{}: pool {number}: {buffers:?}", self.settings.path.display());
-        let evicted = self.ledger.set_pool(number, buffers.lends(), self.settings.reserve);
+        let pool = (!buffers.lends_of_all_pools()).then_some(number);
+        let evicted = self.ledger.set_pool(pool, buffers.lends(), self.settings.reserve);
         for i in 0..self.connections.len() {
             let Some(c) = &mut self.connections[i] else { continue };
             match c.stage {

@@ -3,11 +3,12 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use framelease::share::{Event, Policy, Subscriber};
+use framelease::format::Size;
+use framelease::share::{Event, Policy, Publisher, Subscriber};
 use framelease::ErrorKind;
 
 use crate::raw::{self, hello, kind, message, word, Raw};
-use crate::support::{frame, nothing, pixels, Folder, Stage, SOON};
+use crate::support::{frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
 
 /// Open descriptors of this process whose file has such a name: other tests run beside this one.
 fn fds_of(name: &str) -> usize {
@@ -263,6 +264,38 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
         slots.insert(frame(&mut sibling).slot());
     }
     assert!(slots.contains(&(lease[1] as usize)), "the slot is in use again");
+}
+
+/// Who is a subscriber itself holds so many frames, of whatever pool.
+#[test]
+fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscriber() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::new(8);
+    let mut relay = s.join(s.subscriber().hold(4));
+    let folder = Folder::new();
+    let builder = Publisher::builder(folder.socket()).reserve(1).lease_deadline(ms(20), ms(40));
+    let mut second = Stage { publisher: builder.bind().unwrap(), source: source(1), folder };
+    second.publisher.announce(relay.buffers().unwrap()).unwrap();
+    let hog = admitted(&mut second, 1);
+    s.publish();
+    second.publisher.publish(frame(&mut relay), SOON).unwrap();
+    let lease = leased(&hog);
+    second.until("the hog is expelled", |p| p.active() == 0);
+    s.source = source_of(8, Size::new(128, 32));
+    s.publish();
+    let mut next = None;
+    s.until("the relay has a frame of the new pool", |_| {
+        if let Some(Event::Frame(frame)) = relay.try_next().unwrap() {
+            next = Some(frame);
+        }
+        next.is_some()
+    });
+    second.publisher.publish(next.unwrap(), SOON).unwrap();
+    // Of 4 one is the newest, one in hand, one in quarantine.
+    assert_eq!(second.connect(second.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
+    hog.send(&message(raw::RETIRED, &[lease[0]]));
+    second.until("it is gone", |p| p.subscribers().count() == 0);
+    assert!(second.connect(second.subscriber()).is_ok());
 }
 
 #[test]
