@@ -64,8 +64,8 @@ impl SubscriberBuilder {
     /// publisher that is not there yet is waited for as well.
     ///
     /// # Errors
-    /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `Refused`
-    /// with the publisher's reason, `Timeout`.
+    /// `NotFound` or `Disconnected` if nobody listens, or who does hangs up; `PermissionDenied` by the socket's file
+    /// permissions, `Refused` with the publisher's reason, `Timeout`.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         let deadline = sys::wait::deadline(timeout);
         let reconnector = Reconnector::new(&self.path)?;
@@ -84,12 +84,12 @@ impl SubscriberBuilder {
                 return Ok(subscriber);
             }
             let error = match subscriber.state {
-                State::Up(_) => match subscriber.step(deadline)? {
-                    Some(Event::Ended) => {
-                        Some(subscriber.error(ErrorKind::Disconnected, "connect", "the publisher hung up".into()))
-                    }
-                    _ => None,
-                },
+                State::Up(_) => {
+                    subscriber.step(deadline)?;
+                    let is_gone = !matches!(subscriber.state, State::Up(_));
+                    let text = "the publisher hung up";
+                    is_gone.then(|| subscriber.error(ErrorKind::Disconnected, "connect", text.into()))
+                }
                 _ => subscriber.open().err(),
             };
             if let Some(error) = error {

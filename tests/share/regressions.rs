@@ -240,6 +240,23 @@ fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
 }
 
 #[test]
+fn connecting_backs_off_from_a_listener_that_hangs_up() {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let connections = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&connections);
+    std::thread::spawn(move || loop {
+        drop(listener.accept());
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
+    let e = builder.connect(Duration::from_millis(300)).unwrap_err();
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((2..=31).contains(&connections), "{connections} connections, 10 ms apart, in 300 ms");
+    assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
+}
+
+#[test]
 fn a_busy_latest_consumer_stays_in_the_budget() {
     const FRAMES: u64 = 200;
     let mut s = Stage::new(8);
