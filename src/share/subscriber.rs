@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 
 use super::lease::{Link, RemotePool};
 use super::receive::Step;
-use super::reconnect::{Reconnect, Reconnector};
+use super::reconnect::{Reconnect, Reconnector, SHORTEST};
 use super::wire::{Format, Hello, LeaseId, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -340,7 +340,7 @@ impl Subscriber {
     }
 
     /// Handles one message or waits for one until the deadline.
-    fn step(&mut self, deadline: Instant) -> Result<Option<Event>> {
+    fn step(&mut self, mut deadline: Instant) -> Result<Option<Event>> {
         match &self.state {
             State::Over => return Ok(Some(Event::Ended)),
             State::Down { next } => {
@@ -351,6 +351,8 @@ impl Subscriber {
                 }
                 return Ok(None);
             }
+            // The publisher may have nothing to say until it has what is owed.
+            State::Up(c) if !c.link.flush() => deadline = deadline.min(Instant::now() + SHORTEST),
             State::Up(_) => {}
         }
         let block = self.prepare_wait(deadline)?;

@@ -4,8 +4,10 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
+use framelease::frame::syscalls;
 use framelease::share::{Event, Policy, Publisher, Subscriber};
 use framelease::ErrorKind;
+use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::raw::{self, hello, kind, message, word, Raw};
 use crate::support::{frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
@@ -534,6 +536,69 @@ fn the_same_slot_twice_is_a_lie_too() {
     drop(memory);
 }
 
+/// A publisher that reads late.
+#[test]
+fn releases_that_find_no_room_are_sent_when_there_is_some() {
+    let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let connecting = std::thread::spawn({
+        let builder = Subscriber::builder(folder.socket());
+        move || builder.connect(SOON).unwrap()
+    });
+    let p = listener.accept();
+    p.send(&welcome());
+    let mut subscriber = connecting.join().unwrap();
+    p.send(&grey(1, 64, 64, 4096, 64));
+    p.send_with_fds(&message(raw::BUFFER, &[5, 0]), &[fd]);
+    let mut generation = 0;
+    let mut send = |p: &Raw| {
+        generation += 1;
+        let data = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0];
+        p.send(&message(raw::FRAME, &[&[5, 0, generation, 0][..], &data[..]].concat()));
+        generation
+    };
+    let read_until = |p: &Raw, generation: u32| loop {
+        let m = p.receive();
+        assert!(!m.is_empty(), "the release of {generation} does not come");
+        if kind(&m) == raw::RELEASE && word(&m, 2) == generation {
+            return;
+        }
+    };
+    let mut fill = |p: &Raw, subscriber: &mut Subscriber| loop {
+        let generation = send(p);
+        drop(frame(subscriber));
+        let calls = syscalls();
+        nothing(subscriber);
+        // More than the receive: the release is tried again.
+        if syscalls() - calls > 1 {
+            return generation;
+        }
+        assert!(generation < 10_000, "the socket is never full");
+    };
+    let last = fill(&p, &mut subscriber);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            read_until(&p, last);
+            p.send(&message(raw::END, &[]));
+        });
+        // One that waits for the publisher's next word.
+        assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+    });
+    let last = fill(&p, &mut subscriber);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&p, last));
+        // One that waits until its descriptor is readable; and it is so no more when nothing is owed.
+        let start = Instant::now();
+        while poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)], 200u8) == Ok(1) {
+            assert!(start.elapsed() < SOON, "readable for ever");
+            nothing(&mut subscriber);
+        }
+        reader.join().unwrap();
+    });
+}
+
 #[test]
 fn end_and_silence_of_a_publisher_are_values() {
     let event = against(|p| {
@@ -553,7 +618,6 @@ fn end_and_silence_of_a_publisher_are_values() {
 
 #[test]
 fn waiting_for_releases_does_not_make_the_publisher_readable() {
-    use nix::poll::{poll, PollFd, PollFlags};
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let readable = |s: &Stage| {
