@@ -197,10 +197,12 @@ impl Framebuffers {
         modifier: Option<Modifier>,
     ) -> Result<Arc<Framebuffer>> {
         let mut key = Key { memory: [None; MAX_PLANES], layout: *frame.layout(), modifier };
-        for (place, buffer) in key.memory.iter_mut().zip(frame.memory()) {
-            *place = Some(buffer.id());
+        // What a peer says of planes that the buffer does not have makes no difference.
+        let mut offsets = [0; MAX_PLANES];
+        for (i, buffer) in frame.memory().iter().take(MAX_PLANES).enumerate() {
+            key.memory[i] = Some(buffer.id());
+            offsets[i] = frame.meta().payload[i].offset_bytes;
         }
-        let offsets = frame.meta().payload.map(|p| p.offset_bytes);
         if let Some(entry) = self.entries.get_mut(&key).filter(|e| e.offsets == offsets) {
             // Another pool over the same buffers may have outlived the first.
             if !entry.pool.is_alive() {

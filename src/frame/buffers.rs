@@ -44,9 +44,9 @@ pub(crate) trait Home: Send + Sync {
     /// The slot is free again.
     fn take_back(&self, slot: usize);
 
-    /// Slots that are lent at a time, where the producer itself has not all of them.
-    fn lends(&self) -> usize {
-        usize::MAX
+    /// Slots that are lent at a time, of this and earlier pools together, where the producer itself has not all.
+    fn lends(&self) -> Option<usize> {
+        None
     }
 
     /// `false` once the producer has taken the slot's lease away from under its holder.
@@ -155,7 +155,12 @@ impl BufferSet {
 
     /// Slots that can be leased at a time: all, but of a subscriber's buffers, of which it holds only so many.
     pub fn lends(&self) -> usize {
-        self.slots().min(self.0.home.lends())
+        self.0.home.lends().map_or(self.slots(), |most| most.min(self.slots()))
+    }
+
+    /// Whether leases of earlier pools count against [`BufferSet::lends`].
+    pub(crate) fn lends_of_all_pools(&self) -> bool {
+        self.0.home.lends().is_some()
     }
 
     /// Slots that somebody leases.

@@ -149,8 +149,8 @@ impl Home for RemoteHome {
         }
     }
 
-    fn lends(&self) -> usize {
-        self.0.link.hold
+    fn lends(&self) -> Option<usize> {
+        Some(self.0.link.hold)
     }
 
     fn is_valid(&self, slot: usize) -> bool {

@@ -121,8 +121,8 @@ pub(crate) struct Ledger<T> {
     lent: Vec<Lent<T>>,
     next_generation: u64,
     newest: Option<u64>,
-    /// The current pool, and how many of its slots peers may tie up together.
-    room: Option<(u32, u32)>,
+    /// The current pool, and how many of its slots peers may tie up together. No pool: slots of any.
+    room: Option<(Option<u32>, u32)>,
     admitted: u64,
 }
 
@@ -138,10 +138,10 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on the quotas
-    /// must fit it, and every peer must be activated anew. Peers that no longer fit, last come first, are returned:
-    /// the caller must expel them.
-    pub(crate) fn set_pool(&mut self, pool: u32, slots: usize, reserve: usize) -> Vec<usize> {
+    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on
+    /// the quotas must fit it, and every peer must be activated anew. `None`: so many are lent of all pools together.
+    /// Peers that no longer fit, last come first, are returned: the caller must expel them.
+    pub(crate) fn set_pool(&mut self, pool: Option<u32>, slots: usize, reserve: usize) -> Vec<usize> {
         let room = slots.saturating_sub(reserve.saturating_add(1)) as u32;
         self.room = Some((pool, room));
         self.newest = None;
@@ -158,9 +158,9 @@ impl<T> Ledger<T> {
 
     /// What all peers together can tie up in the current pool.
     fn quotas(&self) -> u32 {
-        let pool = self.room.map(|(pool, _)| pool);
+        let pool = self.room.and_then(|(pool, _)| pool);
         let cost = |p: &Peer| match p.expelled {
-            true => p.leases.iter().filter(|l| Some(l.id.pool) == pool).count() as u32,
+            true => p.leases.iter().filter(|l| pool.map_or(true, |pool| l.id.pool == pool)).count() as u32,
             false => p.terms.quota(),
         };
         self.peers.iter().flatten().map(cost).sum()
@@ -171,8 +171,8 @@ impl<T> Ledger<T> {
         self.room.map_or(true, |(_, room)| self.quotas() + terms.quota() <= room)
     }
 
-    /// Takes a peer in, not yet active: frames wait for it as they do for others. Under `Latest` the newest one does at
-    /// once. The number is its own until [`Ledger::remove`].
+    /// Takes a peer in, not yet active: frames wait for it as they do for others, except under `Block`, where it begins
+    /// when it is active. Under `Latest` the newest one does at once. The number is its own until [`Ledger::remove`].
     pub(crate) fn admit(&mut self, terms: Terms) -> Option<usize> {
         if !self.has_room(&terms) {
             return None;
@@ -261,7 +261,10 @@ impl<T> Ledger<T> {
             if p.expelled || !p.wants(timestamp_ns) {
                 continue;
             }
-            if p.waiting.len() >= p.terms.policy.depth() as usize {
+            // The source does not wait for one that blocks before it takes its first pool. A frame that waited until
+            // then would be followed by a gap.
+            let is_early = p.terms.policy == Policy::Block && !p.was_active;
+            if is_early || p.waiting.len() >= p.terms.policy.depth() as usize {
                 p.dropped += 1;
                 if p.terms.policy != Policy::Latest {
                     continue;
@@ -462,7 +465,7 @@ mod tests {
     #[test]
     fn quotas_leave_the_source_its_reserve() {
         let mut l: Ledger<()> = Ledger::new();
-        assert!(l.set_pool(1, 8, 3).is_empty());
+        assert!(l.set_pool(Some(1), 8, 3).is_empty());
         assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
         assert_eq!(l.admit(terms(1, Policy::Fifo(2))), None, "2 + 3 > 8 - 3 - 1");
         assert_eq!(l.admit(terms(1, Policy::Latest)), Some(1));
@@ -470,7 +473,7 @@ mod tests {
         l.remove(0);
         assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
         (0..2).for_each(|p| l.activate(p));
-        assert_eq!(l.set_pool(2, 6, 3), [0], "a smaller pool: the last to come must go");
+        assert_eq!(l.set_pool(Some(2), 6, 3), [0], "a smaller pool: the last to come must go");
     }
 
     #[test]
@@ -491,7 +494,7 @@ mod tests {
     fn frames_wait_until_the_pool_is_known() {
         let mut l = ledger(&[terms(2, Policy::Fifo(2)), terms(2, Policy::Latest), terms(2, Policy::Fifo(2))]);
         for pool in 2..10 {
-            assert!(l.set_pool(pool, 30, 2).is_empty());
+            assert!(l.set_pool(Some(pool), 30, 2).is_empty());
             (0..3).for_each(|slot| l.publish(pool, slot, 0, Rc::new(())));
             assert!((0..3).all(|p| l.next_for(p).is_none()));
             (0..2).for_each(|p| l.activate(p));
@@ -556,7 +559,7 @@ mod tests {
             const SLOTS: usize = 12;
             const RESERVE: usize = 2;
             let mut l: Ledger<Rc<()>> = Ledger::new();
-            l.set_pool(1, SLOTS, RESERVE);
+            l.set_pool(Some(1), SLOTS, RESERVE);
             let mut out: Vec<(usize, LeaseId)> = Vec::new();
             let mut items: Vec<std::rc::Weak<()>> = Vec::new();
             for s in steps {

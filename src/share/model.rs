@@ -100,7 +100,7 @@ const TERMS: [Terms; PEERS] = [
 impl World {
     fn new(left: Budget) -> Self {
         let mut ledger = Ledger::new();
-        ledger.set_pool(1, SLOTS.into(), RESERVE.into());
+        ledger.set_pool(Some(1), SLOTS.into(), RESERVE.into());
         Self { ledger, pool: 1, peers: Default::default(), left }
     }
 
@@ -146,7 +146,7 @@ impl World {
             Step::ChangePool => {
                 self.left.pools = self.left.pools.checked_sub(1)?;
                 self.pool += 1;
-                assert!(self.ledger.set_pool(self.pool, SLOTS.into(), RESERVE.into()).is_empty());
+                assert!(self.ledger.set_pool(Some(self.pool), SLOTS.into(), RESERVE.into()).is_empty());
             }
             Step::Revoke => {
                 self.left.deadlines = self.left.deadlines.checked_sub(1)?;
@@ -197,7 +197,7 @@ impl World {
             Step::Restart => {
                 self.left.restarts = self.left.restarts.checked_sub(1)?;
                 (self.ledger, self.pool) = (Ledger::new(), 1);
-                self.ledger.set_pool(1, SLOTS.into(), RESERVE.into());
+                self.ledger.set_pool(Some(1), SLOTS.into(), RESERVE.into());
                 for place in &mut self.peers {
                     // Of the dead nothing is left.
                     *place = place.take().filter(|peer| !peer.is_dead);

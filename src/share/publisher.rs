@@ -141,7 +141,8 @@ impl Publisher {
         self.next_pool += 1;
         self.pool = Some(SharedPool { number, buffers: buffers.clone(), filled });
         event!("{}: pool {number}: {buffers:?}", self.settings.path.display());
-        let evicted = self.ledger.set_pool(number, buffers.lends(), self.settings.reserve);
+        let pool = (!buffers.lends_of_all_pools()).then_some(number);
+        let evicted = self.ledger.set_pool(pool, buffers.lends(), self.settings.reserve);
         for i in 0..self.connections.len() {
             let Some(c) = &mut self.connections[i] else { continue };
             match c.stage {
@@ -289,7 +290,8 @@ impl Publisher {
     }
 
     /// Ends the stream: every subscriber gets the frames that still wait for it, then END. Serves the publisher for at
-    /// most `timeout`; `false` if somebody was not told by then. What they hold stays theirs.
+    /// most `timeout`; `false` if somebody was not told by then, which may be one that still takes a new pool. What
+    /// they hold stays theirs.
     ///
     /// A later frame begins the stream anew.
     ///
@@ -306,8 +308,14 @@ impl Publisher {
             self.set_interest(i);
         }
         loop {
-            let due = |c: &Connection| c.stage == Stage::Active && c.ending == Ending::Due;
-            if !self.connections.iter().flatten().any(due) {
+            // Who takes its first pool and has missed nothing yet is not waited for.
+            let is_owed = |peer| self.ledger.waits_for(peer) || self.ledger.was_active(peer);
+            let due = |c: &&Connection| match c.stage {
+                Stage::Active => true,
+                Stage::Announcing { .. } => c.peer.is_some_and(is_owed),
+                Stage::Greeting { .. } | Stage::Expelled => false,
+            };
+            if !self.connections.iter().flatten().filter(due).any(|c| c.ending == Ending::Due) {
                 return Ok(true);
             }
             let left = deadline.saturating_duration_since(Instant::now());

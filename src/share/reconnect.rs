@@ -10,8 +10,9 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::error::{Error, Result};
 
-/// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_millis(10);
+/// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`]. Also between attempts to
+/// send what found no room.
+pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// What to do when the publisher goes away.

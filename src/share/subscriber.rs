@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 
 use super::lease::{Link, RemotePool};
 use super::receive::Step;
-use super::reconnect::{Reconnect, Reconnector};
+use super::reconnect::{Reconnect, Reconnector, SHORTEST};
 use super::wire::{Format, Hello, LeaseId, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -64,8 +64,8 @@ impl SubscriberBuilder {
     /// publisher that is not there yet is waited for as well.
     ///
     /// # Errors
-    /// `NotFound` or `Disconnected` if nobody listens, `PermissionDenied` by the socket's file permissions, `Refused`
-    /// with the publisher's reason, `Timeout`.
+    /// `NotFound` or `Disconnected` if nobody listens, or who does hangs up; `PermissionDenied` by the socket's file
+    /// permissions, `Refused` with the publisher's reason, `Timeout`.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         let deadline = sys::wait::deadline(timeout);
         let reconnector = Reconnector::new(&self.path)?;
@@ -84,12 +84,12 @@ impl SubscriberBuilder {
                 return Ok(subscriber);
             }
             let error = match subscriber.state {
-                State::Up(_) => match subscriber.step(deadline)? {
-                    Some(Event::Ended) => {
-                        Some(subscriber.error(ErrorKind::Disconnected, "connect", "the publisher hung up".into()))
-                    }
-                    _ => None,
-                },
+                State::Up(_) => {
+                    subscriber.step(deadline)?;
+                    let is_gone = !matches!(subscriber.state, State::Up(_));
+                    let text = "the publisher hung up";
+                    is_gone.then(|| subscriber.error(ErrorKind::Disconnected, "connect", text.into()))
+                }
                 _ => subscriber.open().err(),
             };
             if let Some(error) = error {
@@ -340,7 +340,7 @@ impl Subscriber {
     }
 
     /// Handles one message or waits for one until the deadline.
-    fn step(&mut self, deadline: Instant) -> Result<Option<Event>> {
+    fn step(&mut self, mut deadline: Instant) -> Result<Option<Event>> {
         match &self.state {
             State::Over => return Ok(Some(Event::Ended)),
             State::Down { next } => {
@@ -351,6 +351,8 @@ impl Subscriber {
                 }
                 return Ok(None);
             }
+            // The publisher may have nothing to say until it has what is owed.
+            State::Up(c) if !c.link.flush() => deadline = deadline.min(Instant::now() + SHORTEST),
             State::Up(_) => {}
         }
         let block = self.prepare_wait(deadline)?;

@@ -3,11 +3,14 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use framelease::share::{Event, Policy, Subscriber};
+use framelease::format::Size;
+use framelease::frame::syscalls;
+use framelease::share::{Event, Policy, Publisher, Subscriber};
 use framelease::ErrorKind;
+use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::raw::{self, hello, kind, message, word, Raw};
-use crate::support::{frame, nothing, pixels, Folder, Stage, SOON};
+use crate::support::{frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
 
 /// Open descriptors of this process whose file has such a name: other tests run beside this one.
 fn fds_of(name: &str) -> usize {
@@ -265,6 +268,38 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
     assert!(slots.contains(&(lease[1] as usize)), "the slot is in use again");
 }
 
+/// Who is a subscriber itself holds so many frames, of whatever pool.
+#[test]
+fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscriber() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::new(8);
+    let mut relay = s.join(s.subscriber().hold(4));
+    let folder = Folder::new();
+    let builder = Publisher::builder(folder.socket()).reserve(1).lease_deadline(ms(20), ms(40));
+    let mut second = Stage { publisher: builder.bind().unwrap(), source: source(1), folder };
+    second.publisher.announce(relay.buffers().unwrap()).unwrap();
+    let hog = admitted(&mut second, 1);
+    s.publish();
+    second.publisher.publish(frame(&mut relay), SOON).unwrap();
+    let lease = leased(&hog);
+    second.until("the hog is expelled", |p| p.active() == 0);
+    s.source = source_of(8, Size::new(128, 32));
+    s.publish();
+    let mut next = None;
+    s.until("the relay has a frame of the new pool", |_| {
+        if let Some(Event::Frame(frame)) = relay.try_next().unwrap() {
+            next = Some(frame);
+        }
+        next.is_some()
+    });
+    second.publisher.publish(next.unwrap(), SOON).unwrap();
+    // Of 4 one is the newest, one in hand, one in quarantine.
+    assert_eq!(second.connect(second.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
+    hog.send(&message(raw::RETIRED, &[lease[0]]));
+    second.until("it is gone", |p| p.subscribers().count() == 0);
+    assert!(second.connect(second.subscriber()).is_ok());
+}
+
 #[test]
 fn a_subscriber_sees_that_its_lease_was_revoked() {
     let ms = Duration::from_millis;
@@ -501,6 +536,69 @@ fn the_same_slot_twice_is_a_lie_too() {
     drop(memory);
 }
 
+/// A publisher that reads late.
+#[test]
+fn releases_that_find_no_room_are_sent_when_there_is_some() {
+    let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let connecting = std::thread::spawn({
+        let builder = Subscriber::builder(folder.socket());
+        move || builder.connect(SOON).unwrap()
+    });
+    let p = listener.accept();
+    p.send(&welcome());
+    let mut subscriber = connecting.join().unwrap();
+    p.send(&grey(1, 64, 64, 4096, 64));
+    p.send_with_fds(&message(raw::BUFFER, &[5, 0]), &[fd]);
+    let mut generation = 0;
+    let mut send = |p: &Raw| {
+        generation += 1;
+        let data = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4096, 0, 0, 0, 0, 0, 0];
+        p.send(&message(raw::FRAME, &[&[5, 0, generation, 0][..], &data[..]].concat()));
+        generation
+    };
+    let read_until = |p: &Raw, generation: u32| loop {
+        let m = p.receive();
+        assert!(!m.is_empty(), "the release of {generation} does not come");
+        if kind(&m) == raw::RELEASE && word(&m, 2) == generation {
+            return;
+        }
+    };
+    let mut fill = |p: &Raw, subscriber: &mut Subscriber| loop {
+        let generation = send(p);
+        drop(frame(subscriber));
+        let calls = syscalls();
+        nothing(subscriber);
+        // More than the receive: the release is tried again.
+        if syscalls() - calls > 1 {
+            return generation;
+        }
+        assert!(generation < 10_000, "the socket is never full");
+    };
+    let last = fill(&p, &mut subscriber);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            read_until(&p, last);
+            p.send(&message(raw::END, &[]));
+        });
+        // One that waits for the publisher's next word.
+        assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+    });
+    let last = fill(&p, &mut subscriber);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&p, last));
+        // One that waits until its descriptor is readable; and it is so no more when nothing is owed.
+        let start = Instant::now();
+        while poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)], 200u8) == Ok(1) {
+            assert!(start.elapsed() < SOON, "readable for ever");
+            nothing(&mut subscriber);
+        }
+        reader.join().unwrap();
+    });
+}
+
 #[test]
 fn end_and_silence_of_a_publisher_are_values() {
     let event = against(|p| {
@@ -520,7 +618,6 @@ fn end_and_silence_of_a_publisher_are_values() {
 
 #[test]
 fn waiting_for_releases_does_not_make_the_publisher_readable() {
-    use nix::poll::{poll, PollFd, PollFlags};
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let readable = |s: &Stage| {

@@ -116,6 +116,54 @@ fn the_end_comes_behind_the_frames_that_wait() {
 }
 
 #[test]
+fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber().policy(Policy::Fifo(2)));
+    s.source = wider();
+    s.publish();
+    s.publish();
+    assert!(!s.publisher.end_stream(Duration::ZERO).unwrap(), "two frames wait");
+    let reader = std::thread::spawn(move || {
+        let got = [0, 1].map(|_| frame(&mut a).meta().sequence);
+        assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+        got
+    });
+    assert!(s.publisher.end_stream(SOON).unwrap());
+    drop(s);
+    assert_eq!(reader.join().unwrap(), [0, 1]);
+}
+
+#[test]
+fn the_end_does_not_wait_for_who_is_owed_nothing() {
+    let mut s = Stage::new(8);
+    let mute = Raw::connect(&s.folder.socket());
+    mute.send(&hello(1, 1, 1));
+    s.until("it is admitted", |p| p.subscribers().count() == 1);
+    assert!(s.publisher.end_stream(Duration::ZERO).unwrap(), "it was never told that there is a stream");
+}
+
+#[test]
+fn block_misses_nothing_behind_its_first_frame() {
+    let mut s = Stage::new(8);
+    // It is told of the pool and does not answer yet: nobody waits for it.
+    let mut a = s.connect(s.subscriber().policy(Policy::Block)).unwrap();
+    for _ in 0..3 {
+        s.publish();
+    }
+    s.until("it has the pool", |p| {
+        let event = a.try_next().unwrap();
+        assert!(!matches!(event, Some(Event::Frame(_))), "{event:?}, and those behind it are lost");
+        p.active() == 1
+    });
+    let got = [0, 1].map(|_| {
+        s.publish();
+        let frame = frame(&mut a);
+        (frame.meta().sequence, frame.meta().dropped)
+    });
+    assert_eq!(got, [(3, 3), (4, 3)]);
+}
+
+#[test]
 fn block_loses_nothing_at_a_format_change() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
@@ -189,6 +237,23 @@ fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
     let connections = connections.load(Ordering::Relaxed);
     assert!(connections <= 10, "{connections} connections in a second");
     assert_eq!(lost, 1, "lost once, however often it is tried again");
+}
+
+#[test]
+fn connecting_backs_off_from_a_listener_that_hangs_up() {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let connections = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&connections);
+    std::thread::spawn(move || loop {
+        drop(listener.accept());
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
+    let e = builder.connect(Duration::from_millis(300)).unwrap_err();
+    let connections = connections.load(Ordering::Relaxed);
+    assert!((2..=31).contains(&connections), "{connections} connections, 10 ms apart, in 300 ms");
+    assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
 }
 
 #[test]

@@ -66,8 +66,8 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16, and
-    /// never fewer than what may be held and may wait, together with one more.
+    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16,
+    /// and never fewer than what may be held and may wait, together with one more.
     ///
     /// A pool of more memories makes a new set again and again, each to be imported anew. A pipeline that allocates for
     /// each frame does so in any case, and this many dead ones are kept.
@@ -265,8 +265,8 @@ impl UnixfdSubscriber {
         self.buffers().map(BufferSet::layout)
     }
 
-    /// The buffers of the frames that are taken now, as far as they are known: those whose frames have come. `None` before
-    /// the first [`Event::Format`].
+    /// The buffers of the frames that are taken now, as far as they are known: those whose frames have come. `None`
+    /// before the first [`Event::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         match &self.state {
             State::Up(c) => c.told.as_ref(),

@@ -175,8 +175,8 @@ impl Home for SinkHome {
         self.owed.release(self.set, slot);
     }
 
-    fn lends(&self) -> usize {
-        self.owed.hold
+    fn lends(&self) -> Option<usize> {
+        Some(self.owed.hold)
     }
 
     fn is_valid(&self, _slot: usize) -> bool {
