@@ -48,8 +48,8 @@ impl UnixfdSubscriberBuilder {
     /// Frames that the user of the subscriber has at a time, 1 to 64. Default 1.
     ///
     /// What the policy lets wait comes on top: a pipeline whose source has a fixed number of buffers (`v4l2src`) needs
-    /// some beyond both. For a [`Publisher`](super::Publisher) of the frames: the quotas of its subscribers, the newest
-    /// frame, and its [reserve](super::PublisherBuilder::reserve).
+    /// some beyond both. For a [`Publisher`](crate::share::Publisher) of the frames: the quotas of its
+    /// subscribers, the newest frame, and its [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames.clamp(1, MAX_SLOTS as u16);
         self
