@@ -332,7 +332,7 @@ fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
         let layout = Layout::from_strides(fourcc("XBGR32"), SCREEN, &[SCREEN.width * 4], &[bytes]).unwrap();
         let pool = Pool::new(&Allocator::Udmabuf, layout, 3).unwrap();
         let layer = screen.add_layer(&LayerWish::of(&layout)).unwrap();
-        for row in 0..40 {
+        for row in 0..12 {
             let frame = noise(&pool, row);
             let mut meta = *frame.meta();
             meta.payload[0].offset_bytes = row * SCREEN.width * 4;

@@ -315,11 +315,12 @@ static void work(struct work_struct *item)
 	if (ctx->held)
 		v4l2_m2m_buf_done(ctx->held, VB2_BUF_STATE_DONE);
 	ctx->held = NULL;
-	v4l2_m2m_buf_done(dst, state);
+	/* Before its target, as the framework's own v4l2_m2m_buf_done_and_job_finish: who has the one finds the other. */
 	if (ctx->late)
 		ctx->held = src;
 	else
 		v4l2_m2m_buf_done(src, state);
+	v4l2_m2m_buf_done(dst, state);
 	if (ctx->fatal) {
 		ctx->fatal = false;
 		vb2_queue_error(v4l2_m2m_get_src_vq(m2m));
