@@ -548,18 +548,28 @@ static int s_fmt(struct file *file, void *priv, struct v4l2_format *f)
 	return 0;
 }
 
+/* NULL where there is no such rectangle: a source is cropped, a target is composed into. */
+static struct fl_side *selected(struct fl_ctx *ctx, const struct v4l2_selection *s)
+{
+	/* The core has made them single-planar. */
+	if (s->type != V4L2_BUF_TYPE_VIDEO_OUTPUT && s->type != V4L2_BUF_TYPE_VIDEO_CAPTURE)
+		return NULL;
+	if (V4L2_TYPE_IS_OUTPUT(s->type) == (s->target >= V4L2_SEL_TGT_COMPOSE))
+		return NULL;
+	return side_of(ctx, s->type);
+}
+
 static int g_selection(struct file *file, void *priv, struct v4l2_selection *s)
 {
 	struct fl_ctx *ctx = ctx_of(file);
-	struct fl_side *side = side_of(ctx, s->type);
-	bool out = V4L2_TYPE_IS_OUTPUT(s->type);
+	struct fl_side *side = selected(ctx, s);
 	int pad = ctx->padding;
 
+	if (!side)
+		return -EINVAL;
 	switch (s->target) {
 	case V4L2_SEL_TGT_CROP:
 	case V4L2_SEL_TGT_COMPOSE:
-		if (out != (s->target == V4L2_SEL_TGT_CROP))
-			return -EINVAL;
 		s->r = side->rect;
 		return 0;
 	case V4L2_SEL_TGT_CROP_DEFAULT:
@@ -569,8 +579,6 @@ static int g_selection(struct file *file, void *priv, struct v4l2_selection *s)
 		s->r = (struct v4l2_rect){ 0, 0, side->pix.width, side->pix.height };
 		return 0;
 	case V4L2_SEL_TGT_COMPOSE_PADDED:
-		if (out)
-			return -EINVAL;
 		s->r = side->rect;
 		s->r.width = min(s->r.width + pad, side->pix.width - s->r.left);
 		return 0;
@@ -580,13 +588,13 @@ static int g_selection(struct file *file, void *priv, struct v4l2_selection *s)
 
 static int s_selection(struct file *file, void *priv, struct v4l2_selection *s)
 {
-	struct fl_ctx *ctx = ctx_of(file);
-	struct fl_side *side = side_of(ctx, s->type);
-	u32 width = side->pix.width, height = side->pix.height;
-	u32 target = V4L2_TYPE_IS_OUTPUT(s->type) ? V4L2_SEL_TGT_CROP : V4L2_SEL_TGT_COMPOSE;
+	struct fl_side *side = selected(ctx_of(file), s);
+	u32 width, height;
 
-	if (s->target != target)
+	if (!side || (s->target != V4L2_SEL_TGT_CROP && s->target != V4L2_SEL_TGT_COMPOSE))
 		return -EINVAL;
+	width = side->pix.width;
+	height = side->pix.height;
 	/* Even numbers, within the picture. */
 	s->r.width = clamp_t(u32, s->r.width & ~1, 2, width);
 	s->r.height = clamp_t(u32, s->r.height & ~1, 2, height);
