@@ -54,4 +54,7 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
+    #[cfg(feature = "unixfd")]
+    #[doc = include_str!("../docs/interop.md")]
+    mod interop {}
 }

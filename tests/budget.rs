@@ -73,6 +73,8 @@ fn a_frame_costs_what_the_design_allows() {
         let timeout = Duration::from_secs(10);
         // One frame in lock-step: the calls of the publisher's loop and of all subscribers.
         let mut sequence = 0;
+        // Which memory each subscriber has seen in each slot: what it imported once is good for ever.
+        let mut met = vec![[None; 20]; consumers];
         let mut round = || {
             let frame = pool.try_acquire().expect("a buffer is free").freeze_full(sequence, sequence);
             let start = syscalls();
@@ -80,9 +82,13 @@ fn a_frame_costs_what_the_design_allows() {
             // A loop that also looks after connections.
             s.publisher.dispatch().unwrap();
             let middle = syscalls();
-            for subscriber in &mut s.subscribers {
+            for (subscriber, met) in s.subscribers.iter_mut().zip(&mut met) {
                 match subscriber.next(timeout).unwrap() {
-                    Some(Event::Frame(f)) => assert_eq!(f.meta().sequence, sequence),
+                    Some(Event::Frame(f)) => {
+                        assert_eq!(f.meta().sequence, sequence);
+                        let id = f.memory()[0].id();
+                        assert_eq!(*met[f.slot()].get_or_insert(id), id, "slot {}", f.slot());
+                    }
                     other => panic!("{other:?}"),
                 }
             }

@@ -1,6 +1,8 @@
 //! Conversions from and to the `v4l` crate.
 #![cfg(feature = "v4l")]
 
+use std::io::Write;
+
 use framelease::format::{FourCc, Layout, Size};
 
 #[test]
@@ -23,7 +25,7 @@ fn codes_and_formats_go_both_ways() {
 #[test]
 fn a_device_is_shared_where_there_is_one() {
     let Ok(theirs) = v4l::Device::new(0) else {
-        eprintln!("SKIPPED a_device_is_shared_where_there_is_one: no /dev/video0");
+        let _ = writeln!(std::io::stderr(), "SKIPPED a_device_is_shared_where_there_is_one: no /dev/video0");
         return;
     };
     let ours = framelease::v4l2::Device::try_from(&theirs).unwrap();

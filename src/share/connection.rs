@@ -12,6 +12,10 @@ use crate::dmabuf::DmaBuf;
 use crate::frame::{BufferSet, Frame, FrameMeta};
 use crate::sys::socket::{self, Block, Credentials, Received};
 
+/// BUFFERs that a peer may owe an answer. Their descriptors stay on their way until it reads them, and the kernel limits
+/// how many a user has there (RLIMIT_NOFILE): peers that greet and read nothing would keep newcomers out.
+const MAX_UNANSWERED: usize = 4;
+
 /// Who is at the other end of a connection, as the kernel saw it at `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -199,8 +203,8 @@ impl Connection {
         }
     }
 
-    /// Tells the peer about the current pool as far as its queue has room: RETIRE of the old one, FORMAT, every
-    /// BUFFER. At most one announcement is unanswered at a time.
+    /// Tells the peer about the current pool as far as its queue has room and it answers: RETIRE of the old one, FORMAT,
+    /// every BUFFER. At most one announcement is unanswered at a time, and a few of its BUFFERs.
     pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<Announced, Fault> {
         #[cfg(feature = "unixfd")]
         if let Some(face) = &mut self.unixfd {
@@ -224,6 +228,9 @@ impl Connection {
             (self.announced, self.acknowledged, self.failed) = (0, 0, 0);
         }
         while self.announced < pool.filled {
+            if self.announced - self.answers() == MAX_UNANSWERED {
+                return Ok(Announced::Unanswered);
+            }
             let memory = pool.buffers.memory(self.announced);
             let mut fds = [self.socket.as_fd(); socket::MAX_FDS];
             for (fd, buffer) in fds.iter_mut().zip(memory) {
@@ -242,9 +249,13 @@ impl Connection {
         Ok(Announced::All)
     }
 
+    fn answers(&self) -> usize {
+        (self.acknowledged | self.failed).count_ones() as usize
+    }
+
     /// Every BUFFER that was sent is answered.
     fn is_answered(&self) -> bool {
-        (self.acknowledged | self.failed).count_ones() as usize == self.announced
+        self.answers() == self.announced
     }
 
     /// Every BUFFER of the pool is sent and answered.

@@ -229,7 +229,7 @@ impl Publisher {
         if c.is_ready_for(pool) {
             self.activate(i, peer);
         } else {
-            // Another pool has come meanwhile.
+            // The next BUFFERs, or another pool that has come meanwhile.
             self.announce_to(i);
         }
         Ok(())

@@ -168,8 +168,10 @@ fn cpu_access_is_bracketed_and_goes_on_behind_a_signal() {
     assert_eq!(counts[usize::from(SYNC)], 2 * memories, "a start and an end for each memory plane");
     for errno in [Errno::EINTR, Errno::EAGAIN] {
         for nth in 1..=2 * memories {
-            let again = ioctls::with(Fault { kind: b'b', number: SYNC, nth, errno }, || pixels(&frame));
+            let fault = Fault { kind: b'b', number: SYNC, nth, errno };
+            let (again, counts) = ioctls::counted(b'b', || ioctls::with(fault, || pixels(&frame)));
             assert!(again == bytes, "{errno} at {nth}");
+            assert_eq!(counts[usize::from(SYNC)], 2 * memories + 1, "{errno} at {nth}: said again, start or end");
         }
     }
     let refused = ioctls::with(Fault { kind: b'b', number: SYNC, nth: 1, errno: Errno::EIO }, || {

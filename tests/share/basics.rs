@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use framelease::capture::TestPattern;
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
-use framelease::format::{FrameInterval, Size};
+use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
 use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reason, Reconnect, Subscriber};
 use framelease::ErrorKind;
@@ -33,6 +34,34 @@ fn the_same_memory_arrives_with_all_that_is_known_of_it() {
     assert_eq!((a.stats().received, a.stats().dropped, b.quota()), (20, 0, 3));
     assert_eq!(a.latency().count(), 20);
     assert!(a.buffers().is_some_and(|set| set.slots() == 8));
+}
+
+#[test]
+fn padded_and_split_pictures_arrive_byte_for_byte() {
+    let mut s = Stage::new(8);
+    let mut a = s.join(s.subscriber());
+    for code in [b"NV12", b"NM12", b"NV16", b"NM16", b"YUYV"] {
+        let layout = Layout::aligned(FourCc::new(code), Size::new(1936, 32), 256).unwrap();
+        let pattern = TestPattern::builder(layout.size()).layout(layout).buffers(8).unpaced();
+        s.source = pattern.allocator(Allocator::Memfd).start().unwrap();
+        s.publisher.announce(s.source.buffers()).unwrap();
+        for _ in 0..3 {
+            let published = s.source.next(SOON).unwrap().unwrap();
+            let (want, layout) = (pixels(&published), *published.layout());
+            assert_eq!(layout.planes()[0].stride_bytes % 256, 0);
+            s.publisher.publish(published, SOON).unwrap();
+            let mut got = None;
+            s.until("it arrives", |_| {
+                if let Some(Event::Frame(frame)) = a.try_next().unwrap() {
+                    got = Some(frame);
+                }
+                got.is_some()
+            });
+            let got = got.unwrap();
+            assert_eq!(*got.layout(), layout);
+            assert!(pixels(&got) == want, "{layout:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Peers that break the protocol: each loses its own connection, nobody loses a frame, nothing leaks.
 
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
-use framelease::frame::syscalls;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::frame::{syscalls, Frame};
+use framelease::share::{Event, Policy, Publisher, Reason, Subscriber};
 use framelease::ErrorKind;
 use nix::poll::{poll, PollFd, PollFlags};
 
@@ -326,11 +328,73 @@ fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
     s.publish();
     let held = frame(&mut a);
     let want = pixels(&held);
-    for _ in 0..500 {
-        s.publish();
+    // Neither many turns nor time take it away.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        (0..500).for_each(|_| drop(s.publish()));
     }
     assert_eq!(pixels(&held), want);
     assert!(held.is_valid());
+}
+
+/// Who reads late, with frames in its socket that were published long since.
+#[test]
+fn ten_thousand_frames_read_late_are_what_they_say() {
+    let hash = |frame: &Frame| {
+        let mut hasher = DefaultHasher::new();
+        pixels(frame).hash(&mut hasher);
+        hasher.finish()
+    };
+    let mut s = Stage::new(12);
+    let mut a = s.join(s.subscriber().policy(Policy::Fifo(4)).hold(3));
+    let (mut published, mut received, mut held) = (Vec::new(), 0, VecDeque::new());
+    while received < 10_000 {
+        for _ in 0..9 {
+            let frame = s.source.next(SOON).unwrap().expect("the source has a free buffer");
+            assert_eq!(frame.meta().sequence, published.len() as u64);
+            published.push(hash(&frame));
+            s.publisher.publish(frame, SOON).unwrap();
+        }
+        while let Some(event) = a.try_next().unwrap() {
+            let Event::Frame(frame) = event else { panic!("{event:?}") };
+            held.push_back(frame);
+            if held.len() == 3 {
+                let oldest = held.pop_front().unwrap();
+                assert_eq!(hash(&oldest), published[oldest.meta().sequence as usize]);
+                assert!(oldest.is_valid());
+                received += 1;
+            }
+        }
+        s.publisher.dispatch().unwrap();
+    }
+    assert_eq!(s.publisher.stats().violations, 0);
+}
+
+#[test]
+fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::with(6, |b| b.reserve(1).lease_deadline(ms(40), ms(80)));
+    let mut sibling = s.join(s.subscriber());
+    let mut hog = s.join(s.subscriber());
+    s.publish();
+    let hogged = (frame(&mut hog), frame(&mut sibling)).0;
+    for _ in 0..300 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+        assert!(s.publisher.subscribers().all(|f| f.held <= f.quota as usize));
+        s.publisher.wait(ms(1)).unwrap();
+    }
+    assert_eq!(sibling.stats().dropped, 0);
+    let error = loop {
+        match hog.try_next() {
+            Ok(Some(Event::Frame(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains(&Reason::LeaseExpired.to_string()), "{error}");
+    assert!(!hogged.is_valid());
 }
 
 /// A publisher made of bytes, and a subscriber's answer to it.

@@ -274,9 +274,9 @@ fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
     s.until("they are gone", |p| p.subscribers().count() == 1);
 }
 
-/// Runs a test of this binary again in a process of its own, as nobody with few descriptors if we are root. `true` in
-/// that process.
-fn alone_with_few_descriptors(test: &str, limit: u64) -> bool {
+/// Runs a test of this binary again in a process of its own, with few descriptors and, if we are root, as a user of its
+/// own. `true` in that process.
+fn alone_with_few_descriptors(test: &str, limit: u64, user: u32) -> bool {
     const NAME: &str = "FRAMELEASE_TEST_LIMIT";
     if std::env::var_os(NAME).is_none() {
         let args = ["--exact", test, "--nocapture"];
@@ -288,15 +288,15 @@ fn alone_with_few_descriptors(test: &str, limit: u64) -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit.min(hard), hard).unwrap();
     if nix::unistd::geteuid().is_root() {
-        // The limit on descriptors in flight does not bind root.
-        nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
+        // The limit on descriptors in flight is a user's, and does not bind root.
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(user)).unwrap();
     }
     true
 }
 
 #[test]
 fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
-    if !alone_with_few_descriptors("processes::a_stopped_peer_and_many_format_changes_starve_no_sibling", 180) {
+    if !alone_with_few_descriptors("processes::a_stopped_peer_and_many_format_changes_starve_no_sibling", 180, 65_534) {
         return;
     }
     let mut s = Stage::new(16);
@@ -324,6 +324,61 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
     }
     let calls = framelease::frame::syscalls() - quiet.0;
     assert!(calls < 40, "{calls} system calls in 300 ms on account of a stopped peer");
+}
+
+#[test]
+fn twenty_stalled_peers_cut_nobody_off() {
+    if !alone_with_few_descriptors("processes::twenty_stalled_peers_cut_nobody_off", 1024, 65_533) {
+        return;
+    }
+    // Of 21 quotas, the newest and the reserve.
+    let mut s = Stage::new(45);
+    let mut sibling = s.join(s.subscriber());
+    let stalled: Vec<_> = (0..20).map(|_| admitted(&mut s, 1)).collect();
+    for _ in 0..1_000 {
+        let sequence = s.publish();
+        assert_eq!(frame(&mut sibling).meta().sequence, sequence);
+    }
+    assert_eq!((sibling.stats().dropped, s.publisher.stats().violations), (0, 0));
+    let figures: Vec<_> = s.publisher.subscribers().collect();
+    assert_eq!(figures.len(), 21);
+    assert!(figures.iter().all(|f| f.held <= f.quota as usize), "{figures:?}");
+    assert!(s.source.buffers().held() <= 20 * 2 + 1, "{:?}", s.source.buffers());
+    // Frames bring no descriptors: none is on its way to who does not read.
+    for peer in stalled {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", peer.as_raw_fd())).unwrap();
+        assert!(info.lines().all(|line| line.strip_prefix("scm_fds:").map_or(true, |n| n.trim() == "0")), "{info}");
+        while let Some((_, descriptors)) = peer.try_receive() {
+            assert!(descriptors.is_empty());
+        }
+    }
+}
+
+#[test]
+fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
+    if !alone_with_few_descriptors("processes::twenty_who_greet_and_read_nothing_keep_no_newcomer_out", 1024, 65_532) {
+        return;
+    }
+    // 20 times the pool is more descriptors than may be on their way.
+    let mut s = Stage::with(64, |b| b.handshake_timeout(Duration::from_millis(300)));
+    let mut sibling = s.join(s.subscriber());
+    let mute: Vec<_> = (0..20)
+        .map(|_| {
+            let peer = Raw::connect(&s.folder.socket());
+            peer.send(&hello(1, 1, 1));
+            s.publisher.wait(Duration::from_millis(1)).unwrap();
+            peer
+        })
+        .collect();
+    let mut newcomer = s.join(s.subscriber());
+    for _ in 0..100 {
+        let sequence = s.publish();
+        for subscriber in [&mut sibling, &mut newcomer] {
+            assert_eq!(frame(subscriber).meta().sequence, sequence);
+        }
+    }
+    assert_eq!((sibling.stats().dropped, newcomer.stats().dropped), (0, 0));
+    drop(mute);
 }
 
 #[test]

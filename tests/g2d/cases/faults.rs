@@ -56,6 +56,8 @@ fn a_refused_blit_is_that_job_s_error_and_no_more() {
                 "{text}"
             );
             assert!(text.contains("libg2d-viv.so.2"), "{text}");
+            // The number that libg2d returned, and not the C library's word for it.
+            assert!(text.contains(&format!("{result} (")) && !text.contains("Success"), "{text}");
             drop(rejected.item.expect("the target comes back"));
             s.fake.set("blit_fails_at", 0);
             s.submit();

@@ -1,5 +1,7 @@
 //! How buffers get in: the ladder, once per buffer, and each quirk of the rungs.
 
+use std::io::Write;
+
 use framelease::convert::g2d::{Abi, Contiguity};
 use framelease::convert::{Converter, Layer};
 use framelease::dmabuf::{Allocator, MemoryKind};
@@ -136,7 +138,7 @@ fn udmabuf() -> Option<Allocator> {
     }
     let promised = std::env::var("FRAMELEASE_LAB_PROMISES").is_ok_and(|p| p.split(' ').any(|w| w == "udmabuf"));
     assert!(!promised, "the lab promises udmabuf");
-    println!("SKIPPED udmabuf: no /dev/udmabuf here");
+    let _ = writeln!(std::io::stderr(), "SKIPPED udmabuf: no /dev/udmabuf here");
     None
 }
 

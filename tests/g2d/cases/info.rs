@@ -1,5 +1,6 @@
 //! The example `g2d_info`, and the environment's choices, in processes of their own.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -18,7 +19,7 @@ fn example() -> Option<PathBuf> {
         return Some(path);
     }
     assert!(std::env::var_os("FRAMELEASE_LAB_ARCH").is_none(), "{path:?}");
-    println!("SKIPPED g2d_info: not built; plain cargo test builds it");
+    let _ = writeln!(std::io::stderr(), "SKIPPED g2d_info: not built; plain cargo test builds it");
     None
 }
 
