@@ -14,7 +14,7 @@ use crate::sys::socket::{self, Block, Credentials, Received};
 
 /// BUFFERs that a peer may owe an answer. Their descriptors stay on their way until it reads them, and the kernel limits
 /// how many a user has there (RLIMIT_NOFILE): peers that greet and read nothing would keep newcomers out.
-const MAX_UNANSWERED: usize = 4;
+const MAX_UNANSWERED: usize = 8;
 
 /// Who is at the other end of a connection, as the kernel saw it at `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

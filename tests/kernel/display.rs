@@ -1,9 +1,11 @@
 //! Frames on a screen: vkms, whose writeback connector tells what the screen shows; vgem for buffers.
 
 use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use drm::{Device as _, VblankWaitFlags, VblankWaitTarget};
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Captured};
 use framelease::dmabuf::{cpu_bytes, Access, Allocator};
@@ -68,8 +70,31 @@ pub fn checksum(rgb: &[u8]) -> u32 {
     rgb.chunks_exact(3).fold(0, |crc, p| [255, 255, p[0], p[0], p[1], p[1], p[2], p[2]].into_iter().fold(crc, step))
 }
 
+/// A descriptor of a display device beside the library's.
+struct Node(std::fs::File);
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl drm::Device for Node {}
+
+/// The event of a first flip comes before the CRTC's vblanks run. vkms of 6.12 loses count of them, and warns, where its
+/// checksums are asked for so early.
+fn wait_for_vblanks(device: &Device) {
+    let node = Node(std::fs::File::open(&device.info().path).unwrap());
+    let start = Instant::now();
+    while node.wait_vblank(VblankWaitTarget::Relative(1), VblankWaitFlags::empty(), 0, 0).is_err() {
+        assert!(start.elapsed() < 5 * SECOND, "the display has no vblanks");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What is on the display, by its checksum. A slow composer still reports what was there before: that passes first.
 pub fn displayed(device: &Device) -> u32 {
+    wait_for_vblanks(device);
     let card = device.info().path.file_name().unwrap().to_str().unwrap().to_owned();
     let crc = format!("/sys/kernel/debug/dri/{}/crtc-0/crc", card.strip_prefix("card").unwrap());
     std::fs::write(format!("{crc}/control"), "auto").unwrap();

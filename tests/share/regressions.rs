@@ -252,7 +252,7 @@ fn connecting_backs_off_from_a_listener_that_hangs_up() {
     let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
     let e = builder.connect(Duration::from_millis(300)).unwrap_err();
     let connections = connections.load(Ordering::Relaxed);
-    assert!((2..=31).contains(&connections), "{connections} connections, 10 ms apart, in 300 ms");
+    assert!(connections <= 31, "{connections} connections, 10 ms apart, in 300 ms");
     assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
 }
 
