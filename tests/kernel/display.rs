@@ -70,22 +70,21 @@ pub fn checksum(rgb: &[u8]) -> u32 {
     rgb.chunks_exact(3).fold(0, |crc, p| [255, 255, p[0], p[0], p[1], p[1], p[2], p[2]].into_iter().fold(crc, step))
 }
 
-/// A descriptor of a display device beside the library's.
-struct Node(std::fs::File);
+/// The library's own descriptor: another one might become the device's master.
+struct Node<'a>(BorrowedFd<'a>);
 
-impl AsFd for Node {
+impl AsFd for Node<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0
     }
 }
 
-impl drm::Device for Node {}
+impl drm::Device for Node<'_> {}
 
 /// The event of a first flip comes before the CRTC's vblanks run. vkms of 6.12 loses count of them, and warns, where its
 /// checksums are asked for so early.
 fn wait_for_vblanks(device: &Device) {
-    let node = Node(std::fs::File::open(&device.info().path).unwrap());
-    let start = Instant::now();
+    let (node, start) = (Node(device.as_fd()), Instant::now());
     while node.wait_vblank(VblankWaitTarget::Relative(1), VblankWaitFlags::empty(), 0, 0).is_err() {
         assert!(start.elapsed() < 5 * SECOND, "the display has no vblanks");
         std::thread::sleep(Duration::from_millis(1));
