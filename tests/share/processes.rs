@@ -346,8 +346,6 @@ fn twenty_stalled_peers_cut_nobody_off() {
     assert!(s.source.buffers().held() <= 20 * 2 + 1, "{:?}", s.source.buffers());
     // Frames bring no descriptors: none is on its way to who does not read.
     for peer in stalled {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", peer.as_raw_fd())).unwrap();
-        assert!(info.lines().all(|line| line.strip_prefix("scm_fds:").map_or(true, |n| n.trim() == "0")), "{info}");
         while let Some((_, descriptors)) = peer.try_receive() {
             assert!(descriptors.is_empty());
         }
