@@ -12,8 +12,8 @@ use crate::dmabuf::DmaBuf;
 use crate::frame::{BufferSet, Frame, FrameMeta};
 use crate::sys::socket::{self, Block, Credentials, Received};
 
-/// BUFFERs that a peer may owe an answer. Their descriptors stay on their way until it reads them, and the kernel limits
-/// how many a user has there (RLIMIT_NOFILE): peers that greet and read nothing would keep newcomers out.
+/// BUFFERs that a peer may owe an answer. Their descriptors stay on their way until it reads them, and the kernel
+/// limits how many a user has there (RLIMIT_NOFILE): peers that greet and read nothing would keep newcomers out.
 const MAX_UNANSWERED: usize = 8;
 
 /// Who is at the other end of a connection, as the kernel saw it at `connect`.
@@ -203,8 +203,8 @@ impl Connection {
         }
     }
 
-    /// Tells the peer about the current pool as far as its queue has room and it answers: RETIRE of the old one, FORMAT,
-    /// every BUFFER. At most one announcement is unanswered at a time, and a few of its BUFFERs.
+    /// Tells the peer about the current pool as far as its queue has room and it answers: RETIRE of the old one,
+    /// FORMAT, every BUFFER. At most one announcement is unanswered at a time, and a few of its BUFFERs.
     pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<Announced, Fault> {
         #[cfg(feature = "unixfd")]
         if let Some(face) = &mut self.unixfd {
