@@ -192,6 +192,8 @@ mod tests {
         assert_eq!(DmaBuf::from_fd(null.into()).unwrap_err().kind(), ErrorKind::WrongFile);
         let loose = memory_file(4096, "loose", SealFlag::empty()).unwrap();
         assert_eq!(DmaBuf::from_fd(loose).unwrap_err().kind(), ErrorKind::WrongFile);
+        let empty = memory_file(0, "empty", SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW).unwrap();
+        assert_eq!(DmaBuf::from_fd(empty).unwrap_err().kind(), ErrorKind::WrongFile);
         for (allocator, size, kind) in [
             (Allocator::Memfd, 0, ErrorKind::InvalidArgument),
             (Allocator::Memfd, usize::MAX, ErrorKind::InvalidArgument),

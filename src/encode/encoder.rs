@@ -27,7 +27,8 @@ const MOST_BUFFERS: usize = 32;
 pub enum Encoded {
     /// A coded frame. Its buffer goes back to the encoder with the last clone.
     Packet(Packet),
-    /// The drain is over; nothing comes until [`Encoder::resume`] or [`Encoder::reset`].
+    /// The drain is over, and every lease of a frame that was read has ended; nothing comes until [`Encoder::resume`] or
+    /// [`Encoder::reset`].
     Ended,
 }
 
@@ -367,7 +368,11 @@ impl Encoder {
                 self.read(&frame);
                 Ok(None)
             }
-            Processed::Ended => Ok(Some(Encoded::Ended)),
+            Processed::Ended => {
+                // Nobody may call again: what was read before the last packet goes home now.
+                self.collect()?;
+                Ok(Some(Encoded::Ended))
+            }
             Processed::Event(_) => Ok(None),
         }
     }

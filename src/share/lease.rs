@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::reconnect::Alarm;
 use super::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
 use crate::frame::Home;
 use crate::sys::socket;
@@ -15,6 +16,8 @@ pub(super) struct Link {
     /// Frames that this process leases at a time.
     hold: usize,
     owed: Mutex<Owed>,
+    /// The subscriber's, for what is owed. Not touched when the connection is gone.
+    alarm: Arc<Alarm>,
     /// The connection is gone, and with it every lease: the source may fill the buffers again.
     closed: AtomicBool,
 }
@@ -27,10 +30,10 @@ struct Owed {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, hold: u16) -> Arc<Self> {
+    pub(super) fn new(socket: OwnedFd, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
         let hold = usize::from(hold);
         let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold) });
-        Arc::new(Self { socket, hold, owed, closed: AtomicBool::new(false) })
+        Arc::new(Self { socket, hold, owed, alarm: Arc::clone(alarm), closed: AtomicBool::new(false) })
     }
 
     fn owed(&self) -> MutexGuard<'_, Owed> {
@@ -48,7 +51,13 @@ impl Link {
     }
 
     pub(super) fn close(&self) {
+        // Whoever sees that it is open sets the alarm before us.
+        let _owed = self.owed();
         self.closed.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// `false`: no room, or the publisher is gone.
@@ -59,24 +68,30 @@ impl Link {
     fn release(&self, id: LeaseId) {
         let mut owed = self.owed();
         owed.held -= 1;
-        if owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
+        if self.is_closed() || owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
             return;
         }
         owed.unsent.push(id);
+        self.alarm.set_owing(true);
     }
 
-    /// Sends what could not be sent before, several to a message. `true` when nothing is left; nothing to do costs no
-    /// system call.
+    /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
+    /// readable in a while. `true` when nothing is left; nothing to do costs no system call.
     pub(super) fn flush(&self) -> bool {
-        let unsent = &mut self.owed().unsent;
-        while !unsent.is_empty() {
-            let first = unsent.len().min(MAX_RELEASES);
-            if !self.send(&ToPublisher::Release(Releases::of(&unsent[..first]))) {
-                return false;
-            }
-            unsent.drain(..first);
+        let mut owed = self.owed();
+        if self.is_closed() {
+            return true;
         }
-        true
+        while !owed.unsent.is_empty() {
+            let first = owed.unsent.len().min(MAX_RELEASES);
+            if !self.send(&ToPublisher::Release(Releases::of(&owed.unsent[..first]))) {
+                break;
+            }
+            owed.unsent.drain(..first);
+        }
+        let is_done = owed.unsent.is_empty();
+        self.alarm.set_owing(!is_done);
+        is_done
     }
 }
 
@@ -155,7 +170,7 @@ impl Home for RemoteHome {
 
     fn is_valid(&self, slot: usize) -> bool {
         let revoked = |s: &RemoteSlot| s.revoked.load(Ordering::Acquire);
-        !self.0.link.closed.load(Ordering::Acquire) && !self.0.slots.get(slot).map_or(true, revoked)
+        !self.0.link.is_closed() && !self.0.slots.get(slot).map_or(true, revoked)
     }
 }
 

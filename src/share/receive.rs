@@ -26,7 +26,7 @@ pub(super) enum Step {
 impl Subscriber {
     pub(super) fn step_once(&mut self, block: Block) -> Result<Step> {
         let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        self.reconnector.set_owing(!c.link.flush());
+        c.link.flush();
         let mut bytes = [0; MAX_MESSAGE];
         let received = socket::receive_with_fds(c.link.socket().as_fd(), &mut bytes, block, &mut self.inbox);
         let (len, complete) = match received {

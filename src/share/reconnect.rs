@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -39,15 +41,42 @@ impl Reconnect {
     }
 }
 
+/// Makes a subscriber's descriptor readable when it is time to try something again.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    timer: TimerFd,
+    owes_releases: AtomicBool,
+}
+
+impl Alarm {
+    fn wake_in(&self, pause: Duration) {
+        let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
+    }
+
+    fn be_quiet(&self) {
+        let _ = self.timer.unset();
+        self.owes_releases.store(false, Ordering::Relaxed);
+    }
+
+    /// Releases found no room in the socket, which does not tell when it has some: wakes the subscriber to try again. Or
+    /// they did. From any thread, but only while their connection is up and by one at a time.
+    pub(super) fn set_owing(&self, owes: bool) {
+        if owes {
+            self.wake_in(SHORTEST);
+            self.owes_releases.store(true, Ordering::Relaxed);
+        } else if self.owes_releases.load(Ordering::Relaxed) {
+            self.be_quiet();
+        }
+    }
+}
+
 /// An epoll that is readable when there is something to do: the connection has something, or it is time to try again.
 #[derive(Debug)]
 pub(super) struct Reconnector {
     epoll: Epoll,
-    timer: TimerFd,
+    alarm: Arc<Alarm>,
     /// Before the next attempt to connect. Grows until a peer has taken us.
     pause: Duration,
-    /// Releases wait for room in the socket.
-    owes_releases: bool,
 }
 
 impl Reconnector {
@@ -57,7 +86,12 @@ impl Reconnector {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
             .map_err(at("timerfd_create"))?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
-        Ok(Self { epoll, timer, pause: SHORTEST, owes_releases: false })
+        let alarm = Arc::new(Alarm { timer, owes_releases: AtomicBool::new(false) });
+        Ok(Self { epoll, alarm, pause: SHORTEST })
+    }
+
+    pub(super) fn alarm(&self) -> &Arc<Alarm> {
+        &self.alarm
     }
 
     pub(super) fn epoll(&self) -> &Epoll {
@@ -77,17 +111,12 @@ impl Reconnector {
 
     /// Becomes readable at `next`, when it is time for another attempt.
     pub(super) fn wake_at(&self, next: Instant) {
-        self.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
-    }
-
-    fn wake_in(&self, pause: Duration) {
-        let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
+        self.alarm.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     }
 
     /// Is readable no more: connected, or over.
-    pub(super) fn be_quiet(&mut self) {
-        let _ = self.timer.unset();
-        self.owes_releases = false;
+    pub(super) fn be_quiet(&self) {
+        self.alarm.be_quiet();
     }
 
     /// The peer has taken us: the next pause is short.
@@ -101,20 +130,10 @@ impl Reconnector {
     }
 
     /// The connection is lost. When the next attempt is due.
-    pub(super) fn lost(&mut self) -> Instant {
-        self.owes_releases = false;
+    pub(super) fn lost(&self) -> Instant {
+        self.be_quiet();
         let next = Instant::now() + self.pause;
         self.wake_at(next);
         next
-    }
-
-    /// Releases found no room in the socket, which does not tell when it has some: wakes us to try again. Or they did.
-    pub(super) fn set_owing(&mut self, owes: bool) {
-        if owes {
-            self.wake_in(SHORTEST);
-        } else if self.owes_releases {
-            let _ = self.timer.unset();
-        }
-        self.owes_releases = owes;
     }
 }

@@ -23,6 +23,9 @@ use crate::sys::socket::{self, Block, Carries, FdInbox};
 /// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
+/// The longest wait without a look at what is owed.
+const SLICE: Duration = Duration::from_millis(500);
+
 /// Settings of a [`Subscriber`].
 #[derive(Clone, Debug)]
 pub struct SubscriberBuilder {
@@ -322,7 +325,7 @@ impl Subscriber {
     fn greet(&self) -> Result<Arc<Link>> {
         let failed = |op| move |e| Error::os(op, e).on(self.settings.path.display());
         let socket = socket::connect(&self.settings.path, Carries::Messages).map_err(failed("connect"))?;
-        let link = Link::new(socket, self.settings.hold);
+        let link = Link::new(socket, self.settings.hold, self.reconnector.alarm());
         let hello = Hello {
             version_min: VERSION,
             version_max: VERSION,
@@ -351,9 +354,12 @@ impl Subscriber {
                 }
                 return Ok(None);
             }
-            // The publisher may have nothing to say until it has what is owed.
-            State::Up(c) if !c.link.flush() => deadline = deadline.min(Instant::now() + SHORTEST),
-            State::Up(_) => {}
+            // The publisher may have nothing to say until it has what is owed; what another thread will owe tells only who
+            // polls.
+            State::Up(c) => {
+                let pause = if c.link.flush() { SLICE } else { SHORTEST };
+                deadline = deadline.min(Instant::now() + pause);
+            }
         }
         let block = self.prepare_wait(deadline)?;
         match self.step_once(block)? {

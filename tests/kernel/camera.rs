@@ -1,11 +1,12 @@
 //! Capture on vivid: formats, bytes, leases, costs.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use framelease::capture::{Camera, Captured, Fit};
-use framelease::dmabuf::cpu_bytes;
+use framelease::dmabuf::{cpu_bytes, MemoryKind};
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{syscalls, CpuReads, FrameFlags};
@@ -13,6 +14,7 @@ use framelease::v4l2::{CacheWish, Direction, Intervals};
 
 use crate::allocations;
 use crate::devices::*;
+use crate::ioctls;
 use crate::picture;
 
 fn captures(planar: Planar, formats: &[&str]) {
@@ -52,6 +54,31 @@ fn captures_every_format_single_planar() {
 #[test]
 fn captures_every_format_multi_planar() {
     captures(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
+}
+
+/// Rivals hand out one buffer's descriptor for all of them, or physical addresses.
+#[test]
+fn every_buffer_is_a_dma_buf_of_its_own() {
+    const PHYS: usize = 10;
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    for (planar, format, memories) in [(Planar::Single, "NV12", 1), (Planar::Multi, "NV12M", 2)] {
+        let Some(device) = vivid(planar) else { return };
+        let before = descriptors();
+        let ((), asked) = ioctls::counted(b'b', || {
+            leaving_nothing(|| {
+                let mut camera = camera(&device, format).buffers(6).open().unwrap();
+                let buffers = camera.buffers().unwrap();
+                assert_eq!(buffers.slots(), 6);
+                let all: Vec<_> = (0..6).flat_map(|slot| buffers.memory(slot)).collect();
+                assert!(all.iter().all(|memory| memory.kind() == MemoryKind::DmaBuf));
+                let ids: HashSet<_> = all.iter().map(|memory| memory.id()).collect();
+                assert_eq!((all.len(), ids.len()), (6 * memories, 6 * memories), "{format}");
+                assert_eq!(descriptors(), before + 6 * memories, "{format}");
+                (0..12).for_each(|_| drop(frame(&mut camera)));
+            });
+        });
+        assert_eq!((asked[PHYS], descriptors()), (0, before), "{format}");
+    }
 }
 
 #[test]

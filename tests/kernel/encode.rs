@@ -12,13 +12,15 @@ use framelease::encode::{
 };
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
-use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, PacketFanout, Pool, Tapped};
+use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, Packet, PacketFanout, Pool, Tapped};
 use framelease::sink::matroska::{Options, Writer, Written};
 use framelease::v4l2::{Direction, Interest, Resumed};
+use nix::errno::Errno;
 
 use crate::allocations;
 use crate::coding::*;
 use crate::devices::*;
+use crate::ioctls::{self, Fault};
 
 /// A pool of pictures for an encoder that needs no camera.
 fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
@@ -212,7 +214,7 @@ fn vicodec_resumes_and_resets(planar: Planar) {
             encoder.submit(textured(&pool, i)).unwrap();
         }
         let packets = drained(&mut encoder);
-        let about = |p: &framelease::frame::Packet| (p.meta().source, p.is_key());
+        let about = |p: &Packet| (p.meta().source, p.is_key());
         assert_eq!(
             packets.iter().map(about).collect::<Vec<_>>(),
             [(Some(0), true), (Some(1), false), (Some(2), false)]
@@ -310,6 +312,54 @@ fn damaged_buffers_are_packets_and_the_stream_goes_on() {
     assert_eq!(damaged, [false, false, true, false, false, true, false]);
     assert!(packets[3].is_key(), "the driver begins anew");
     assert_eq!(encoder.stats().errors, 2);
+    assert!(packets.iter().map(|p| p.meta().source).eq((0..7).map(Some)), "a damaged one is of its frame, too");
+}
+
+/// As where a rate control skips frames: the others keep their frame's number and time.
+#[test]
+fn a_frame_without_a_packet_shifts_no_other_s_source() {
+    let Some((device, pool)) = h264("drop_every=3").zip(pool("NV12", TINY, 8)) else { return };
+    let mut encoder = Encoder::builder(tiny()).device(device).open(pool.buffers()).unwrap();
+    let sources = |packets: &[Packet]| packets.iter().map(|p| p.meta().source.unwrap()).collect::<Vec<_>>();
+    leaving_nothing(|| {
+        (0..7).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+        let packets = drained(&mut encoder);
+        assert_eq!(sources(&packets), [0, 1, 3, 4, 6]);
+        assert!(packets.iter().all(|p| p.meta().timestamp_ns == p.meta().source.unwrap() * 1_000_000));
+        assert!(packets.iter().map(|p| p.meta().sequence).eq(0..5), "packets are counted, not frames");
+        assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+        // The dropped one is the last: the stream ends by an empty buffer, which is no packet.
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+        (7..9).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+        assert_eq!(sources(&drained(&mut encoder)), [7]);
+        // Outside a drain it is a wait in vain, and its buffer comes back.
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+        (9..12).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+        assert_eq!([0; 2].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(9), Some(10)]);
+        assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none());
+        assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+        drop(encoder);
+    });
+}
+
+#[test]
+fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
+    let Some(pool) = pool("NV12", TINY, 4) else { return };
+    let Some(device) = h264("tight=1") else { return };
+    // Uncompressed, a picture of zeros has half as many bytes again, so that none looks like a start code.
+    let room = 64 * 48 * 3 / 2 + 512;
+    let params = tiny().packet_bytes(room);
+    let mut encoder = Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap();
+    assert_eq!(device.format(Direction::Capture).unwrap().memory_bytes()[0], room);
+    let black = 256;
+    let packets: Vec<_> = [1, black, 2].map(|i| coded(&mut encoder, grey(&pool, i)).detach()).into();
+    let about = |p: &Packet| (p.bytes().is_empty(), p.meta().flags.contains(FrameFlags::ERROR), p.is_key());
+    assert_eq!(
+        packets.iter().map(about).collect::<Vec<_>>(),
+        [(false, false, true), (true, true, false), (false, false, true)]
+    );
+    assert!(drained(&mut encoder).is_empty());
+    assert_eq!((encoder.stats().packets, encoder.stats().errors, pool.buffers().held()), (3, 1, 0));
 }
 
 #[test]
@@ -554,6 +604,13 @@ fn what_cannot_be_encoded_says_why() {
     assert!(e.to_string().contains("gives H264"), "{e}");
     let e = open(params(Codec::H264, Size::new(128, 48)));
     assert_eq!(e.kind(), ErrorKind::InvalidArgument, "more than the frames have: {e}");
+    let e = open(params(Codec::H264, Size::new(63, 47)));
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("63x47") && e.to_string().contains("the device encodes 62x46"), "{e}");
+    let no_selections = Fault { kind: b'V', number: 95, nth: 1, errno: Errno::ENOTTY };
+    let e = ioctls::with(no_selections, || open(params(Codec::H264, Size::new(62, 46))));
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("62x46") && e.to_string().contains("the device cannot crop"), "{e}");
     let e = Encoder::find(Codec::Vp8).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(e.to_string().contains("fl_h264"), "{e}");

@@ -53,6 +53,8 @@ mod m2m_scaler;
 #[cfg(feature = "drm")]
 mod measure;
 mod mem2mem;
+#[cfg(target_arch = "aarch64")]
+mod narrow;
 mod node;
 mod peers;
 mod refusals;

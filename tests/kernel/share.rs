@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use framelease::capture::{Camera, TestPattern};
 use framelease::dmabuf::{cpu_bytes, MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
-use framelease::format::Size;
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::{syscalls, Frame};
 use framelease::share::{Event, Policy, Publisher, Subscriber};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
@@ -241,26 +241,41 @@ fn the_camera_may_go_while_peers_hold_its_frames() {
 }
 
 #[test]
-fn a_peer_can_hand_the_frame_to_its_own_device() {
+fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
+    const BUFFERS: usize = 8;
+    let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
-        let Some(mut s) = Scene::new(Planar::Single, "YUYV", 8) else { return };
+        let fast = camera(&device, "YUYV").size(Size::new(320, 180)).interval(FrameInterval::from_fps(120));
+        let mut s = Scene::of(fast.buffers(BUFFERS).open().unwrap());
         let found = framelease::v4l2::Device::find(|d| d.driver == "vivid" && d.is_output() && !d.is_multi_planar());
         let Some(sink) = needed("vivid", found.map_err(|e| e.to_string())) else { return };
         let mut a = s.join_holding(Policy::Latest, 3);
         let layout = *s.camera.layout().unwrap();
         sink.set_format(Direction::Output, &FormatRequest::like(&layout)).unwrap();
         let mut queue = Queue::new(&sink, Direction::Output).unwrap();
-        queue.import(4).unwrap();
+        queue.import(BUFFERS).unwrap();
         queue.start().unwrap();
-        for i in 0..6 {
-            s.publish();
-            queue.queue(received(&mut a)).unwrap();
-            // vivid shows a frame until there is a next one.
-            if i > 0 {
-                // The lease goes home when the device is done.
-                queue.dequeue(SOON).unwrap().expect("the output consumes the frame");
+        let mut is_first = true;
+        let mut slots = HashSet::new();
+        let mut shown = |frames| {
+            for _ in 0..frames {
+                s.publish();
+                let frame = received(&mut a);
+                slots.insert(frame.memory()[0].id());
+                queue.queue(frame).unwrap();
+                // vivid shows a frame until there is a next one.
+                if !std::mem::take(&mut is_first) {
+                    // The lease goes home when the device is done.
+                    queue.dequeue(SOON).unwrap().expect("the output consumes the frame");
+                }
             }
-        }
+            slots.len() as u64
+        };
+        let mut seen = 0;
+        let Some(attached) = calls_of(ATTACH, || seen = shown(40)) else { return };
+        assert_eq!(attached, seen, "each buffer once");
+        let attached = calls_of(ATTACH, || seen = shown(260) - seen).unwrap();
+        assert_eq!(attached, seen, "only those that came late");
         queue.stop().unwrap();
         s.publish();
         assert!(s.camera.buffers().unwrap().held() <= 2, "the stopped output has given its frame back");

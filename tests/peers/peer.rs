@@ -93,21 +93,22 @@ pub const SANITIZED: &[&str] = &["-g", "-O1", "-fsanitize=address,undefined", "-
 pub fn compiled(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<PathBuf> {
     static BUILT: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap();
-    built.entry(name.into()).or_insert_with(|| compile(name, compiler, program, flags)).clone()
+    let found =
+        built.entry(name.into()).or_insert_with(|| has(compiler).then(|| compile(name, compiler, program, flags)));
+    if found.is_none() {
+        skipped(name, &format!("no {compiler} here"));
+    }
+    found.clone()
 }
 
-fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<PathBuf> {
-    if !has(compiler) {
-        skipped(name, &format!("no {compiler} here"));
-        return None;
-    }
+fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> PathBuf {
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let strict = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Wshadow", "-Werror"];
     let mut command = Command::new(compiler);
     command.args(strict).args(flags).arg("-I").arg(here("examples/peers/c")).arg("-o").arg(&output);
     let built = command.args([here(program), here("examples/peers/c/framelease.c")]).output().unwrap();
     assert!(built.status.success(), "{command:?}: {}", String::from_utf8_lossy(&built.stderr));
-    Some(output)
+    output
 }
 
 /// This test program again, in a role: to obey, or to print sequence number and CRC of every frame from a socket.
@@ -141,12 +142,11 @@ pub fn python() -> Option<&'static str> {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| {
         let test = "import sys; sys.exit(sys.version_info < (3, 9))";
-        let found = Command::new("python3").args(["-c", test]).status().is_ok_and(|s| s.success());
-        if !found {
-            skipped("python3", "not here, or older than 3.9");
-        }
-        found
+        Command::new("python3").args(["-c", test]).status().is_ok_and(|s| s.success())
     });
+    if !found {
+        skipped("python3", "not here, or older than 3.9");
+    }
     found.then_some("python3")
 }
 

@@ -8,8 +8,9 @@ use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
 use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reason, Reconnect, Subscriber};
 use framelease::ErrorKind;
+use nix::sys::socket::SockType;
 
-use crate::support::{frame, nothing, pixels, source, Folder, Stage, SOON};
+use crate::support::{dead_socket, frame, nothing, pixels, source, Folder, Stage, SOON};
 
 #[test]
 fn the_same_memory_arrives_with_all_that_is_known_of_it() {
@@ -302,8 +303,7 @@ fn paths_are_checked() {
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
     // What a killed publisher leaves is replaced.
-    let socket = std::os::unix::net::UnixListener::bind(folder.socket()).unwrap();
-    drop(socket);
+    dead_socket(&folder.socket(), SockType::SeqPacket);
     assert!(folder.socket().exists());
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
     assert!(matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::Os), "{e}");

@@ -644,10 +644,10 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
         }
         assert!(generation < 10_000, "the socket is never full");
     };
-    let last = fill(&p, &mut subscriber);
+    let first = fill(&p, &mut subscriber);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            read_until(&p, last);
+            read_until(&p, first);
             p.send(&message(raw::END, &[]));
         });
         // One that waits for the publisher's next word.
@@ -664,6 +664,36 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
         }
         reader.join().unwrap();
     });
+    // A frame that another thread drops when there is no more room, while this one waits in either way.
+    let room = last - first;
+    for polls in [false, true] {
+        for _ in 1..room {
+            send(&p);
+            drop(frame(&mut subscriber));
+        }
+        let generation = send(&p);
+        let held = frame(&mut subscriber);
+        let calls = syscalls();
+        nothing(&mut subscriber);
+        assert_eq!(syscalls() - calls, 1, "nothing is owed yet");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                drop(held);
+                read_until(&p, generation);
+                p.send(&message(raw::END, &[]));
+            });
+            while polls {
+                let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "nobody wakes us");
+                match subscriber.try_next().unwrap() {
+                    Some(Event::Ended) => return,
+                    other => assert!(other.is_none(), "{other:?}"),
+                }
+            }
+            assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+        });
+    }
 }
 
 #[test]

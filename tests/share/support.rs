@@ -1,6 +1,7 @@
 //! A publisher in a folder of its own, frames to publish, subscribers in lock-step.
 
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::Frame;
 use framelease::share::{Event, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
+use nix::sys::socket::{bind, socket, AddressFamily, SockFlag, SockType, UnixAddr};
 
 pub const SOON: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,13 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The file that a dead publisher leaves. Never one that listens: between its fork and its exec, a child that another test
+/// starts has a copy of every descriptor, and a listener would seem alive.
+pub fn dead_socket(path: &Path, kind: SockType) {
+    let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
 }
 
 /// An unpaced test pattern in memfds.

@@ -15,10 +15,10 @@ use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use nix::sys::signal::{kill, Signal};
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::{MsgFlags, SockType};
 use nix::unistd::Pid;
 
-use crate::support::{frame, pixels, Folder, Stage, SOON};
+use crate::support::{dead_socket, frame, pixels, Folder, Stage, SOON};
 use crate::unixfd_client::{message, number, release, Client, CAPS, EOS, NEW_BUFFER, RELEASE};
 
 fn path(s: &Stage) -> PathBuf {
@@ -461,7 +461,7 @@ fn impossible_settings_are_refused_and_leave_no_file() {
     drop(first);
     assert!(!folder.socket().exists() && !folder.file("gst").exists());
     // What a dead one left is replaced.
-    drop(std::os::unix::net::UnixListener::bind(folder.file("gst")).unwrap());
+    dead_socket(&folder.file("gst"), SockType::Stream);
     assert!(folder.file("gst").exists());
     bind(UnixfdTerms::hold(1)).unwrap();
 }

@@ -24,9 +24,9 @@ use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
+use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags, SockType};
 
-use crate::support::{nothing as native_nothing, pixels, Folder, Stage, SOON};
+use crate::support::{dead_socket, nothing as native_nothing, pixels, Folder, Stage, SOON};
 use crate::unixfd::{gst, without_padding, Pipeline};
 use crate::unixfd_client::{message, number, CAPS, EOS, NEW_BUFFER, RELEASE};
 
@@ -853,7 +853,7 @@ fn connecting_says_what_is_wrong() {
     let (kind, text) = connect(missing.clone()).unwrap_err();
     assert!(kind == ErrorKind::WrongFile && text.contains("no unixfdsink"), "{text}");
     drop(publisher);
-    drop(UnixListener::bind(folder.socket()).unwrap());
+    dead_socket(&folder.socket(), SockType::Stream);
     assert_eq!(connect(missing.clone()).unwrap_err().0, ErrorKind::Disconnected);
     // Who is late is waited for.
     std::fs::remove_file(folder.socket()).unwrap();

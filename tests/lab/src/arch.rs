@@ -10,6 +10,38 @@ pub enum Arch {
 
 pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
 
+/// What programs are built for.
+#[derive(Debug)]
+pub struct Target {
+    /// By Rust's name.
+    pub rust: &'static str,
+    /// Prefix of the GNU tools, and Debian's multi-arch folder.
+    pub gnu: &'static str,
+    /// Debian's package with a C compiler for it on another architecture.
+    pub gcc_package: &'static str,
+    /// Debian's package with the C library's start files for that compiler.
+    pub libc_package: &'static str,
+}
+
+const X86_64: Target = Target {
+    rust: "x86_64-unknown-linux-gnu",
+    gnu: "x86_64-linux-gnu",
+    gcc_package: "gcc-x86-64-linux-gnu",
+    libc_package: "libc6-dev-amd64-cross",
+};
+const AARCH64: Target = Target {
+    rust: "aarch64-unknown-linux-gnu",
+    gnu: "aarch64-linux-gnu",
+    gcc_package: "gcc-aarch64-linux-gnu",
+    libc_package: "libc6-dev-arm64-cross",
+};
+const ARMV7: Target = Target {
+    rust: "armv7-unknown-linux-gnueabihf",
+    gnu: "arm-linux-gnueabihf",
+    gcc_package: "gcc-arm-linux-gnueabihf",
+    libc_package: "libc6-dev-armhf-cross",
+};
+
 impl Arch {
     pub fn parse(name: &str) -> Option<Arch> {
         ALL.into_iter().find(|a| a.name() == name)
@@ -38,34 +70,24 @@ impl Arch {
         }
     }
 
-    pub fn rust_target(self) -> &'static str {
+    /// What its programs are built for.
+    pub fn target(self) -> &'static Target {
         match self {
-            Arch::X86_64 => "x86_64-unknown-linux-gnu",
-            Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+            Arch::X86_64 => &X86_64,
+            Arch::Aarch64 => &AARCH64,
         }
     }
 
     /// Prefix of the GNU tools, and Debian's multi-arch folder.
     pub fn gnu(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "x86_64-linux-gnu",
-            Arch::Aarch64 => "aarch64-linux-gnu",
-        }
+        self.target().gnu
     }
 
-    /// Debian's package with a C compiler for this architecture on another.
-    pub fn cross_gcc_package(self) -> &'static str {
+    /// Programs of 32 bits, which its kernel runs, too.
+    pub fn narrow(self) -> Option<&'static Target> {
         match self {
-            Arch::X86_64 => "gcc-x86-64-linux-gnu",
-            Arch::Aarch64 => "gcc-aarch64-linux-gnu",
-        }
-    }
-
-    /// Debian's package with the C library's start files for that compiler.
-    pub fn cross_libc_package(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "libc6-dev-amd64-cross",
-            Arch::Aarch64 => "libc6-dev-arm64-cross",
+            Arch::X86_64 => None,
+            Arch::Aarch64 => Some(&ARMV7),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::rivals::{Size, Wish, SIZES};
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Test { where_: Where, filter: Option<String>, timeout: Duration },
+    Test { where_: Where, filter: Option<String>, timeout: Duration, no_skips: bool },
     Run(Run),
     Shell { arch: Arch, modules: Vec<String> },
     Rival { frames: u32, turns: u32 },
@@ -47,7 +47,7 @@ pub struct Bench {
 pub const USAGE: &str = "\
 Runs framelease's tests and examples on a real kernel with video test drivers, in QEMU.
 
-usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
+usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--no-skips] [FILTER]
        cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
        cargo lab rival [--frames N] [--turns N]
@@ -59,7 +59,7 @@ usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FIL
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
 
 const TEST: &str = "\
-cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [FILTER]
+cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--no-skips] [FILTER]
 
 Runs the tests that need no device on this machine, then those on kernel drivers (tests/kernel) in
 one guest per architecture, both at once. Fails if a test fails, if a guest's kernel warns or dies, or if a run
@@ -67,6 +67,7 @@ takes too long. The last line is the total.
 
   --arch      host: only this machine; x86_64, aarch64: only that guest; all: the default
   --timeout   seconds for each guest's tests, default 1200
+  --no-skips  a test that skips for want of a device or a program fails the run
   FILTER      only tests whose name contains it";
 
 const RUN: &str = "\
@@ -162,6 +163,7 @@ struct Options {
     consumers: Option<Vec<u32>>,
     sizes: Vec<Size>,
     quick: bool,
+    no_skips: bool,
     update_docs: bool,
     rest: Vec<String>,
 }
@@ -171,7 +173,7 @@ pub fn parse(args: &[String]) -> Result<Command, String> {
         return Err(format!("which command?\n\n{USAGE}"));
     };
     let (help, takes): (&'static str, &[&str]) = match command.as_str() {
-        "test" => (TEST, &["--arch", "--timeout"]),
+        "test" => (TEST, &["--arch", "--timeout", "--no-skips"]),
         "run" => (RUN, &["--arch", "--modules", "--timeout"]),
         "shell" => (SHELL, &["--arch", "--modules"]),
         "rival" => (RIVAL, &["--frames", "--turns"]),
@@ -249,8 +251,14 @@ fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Opti
             let known = takes.join(", ");
             return Err(format!("cargo lab {command} has no option {name}, only {known}, --help"));
         }
-        if name == "--quick" || name == "--update-docs" {
-            *(if name == "--quick" { &mut found.quick } else { &mut found.update_docs }) = true;
+        let switch = match name {
+            "--no-skips" => Some(&mut found.no_skips),
+            "--quick" => Some(&mut found.quick),
+            "--update-docs" => Some(&mut found.update_docs),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
             continue;
         }
         let value = inline.or_else(|| words.next().cloned()).ok_or_else(|| format!("{name} needs a value"))?;
@@ -298,7 +306,8 @@ fn test(mut options: Options) -> Result<Command, String> {
     };
     let filter = (!options.rest.is_empty()).then(|| options.rest.remove(0));
     none_left(&options.rest)?;
-    Ok(Command::Test { where_, filter, timeout: options.timeout.unwrap_or(TEST_LIMIT) })
+    let timeout = options.timeout.unwrap_or(TEST_LIMIT);
+    Ok(Command::Test { where_, filter, timeout, no_skips: options.no_skips })
 }
 
 fn run(mut options: Options) -> Result<Command, String> {
@@ -363,19 +372,19 @@ mod tests {
 
     #[test]
     fn test_defaults_to_everything() {
-        let Ok(Command::Test { where_, filter, timeout }) = parse(&words("test")) else { panic!() };
+        let Ok(Command::Test { where_, filter, timeout, no_skips }) = parse(&words("test")) else { panic!() };
         assert!(where_.host && where_.archs.len() == 2 && !where_.named);
-        assert_eq!((filter, timeout), (None, TEST_LIMIT));
+        assert_eq!((filter, timeout, no_skips), (None, TEST_LIMIT, false));
     }
 
     #[test]
     fn test_takes_arch_and_filter() {
-        let parsed = parse(&words("test --arch=aarch64 --timeout 5 export"));
-        let Ok(Command::Test { where_, filter, timeout }) = parsed else { panic!() };
+        let parsed = parse(&words("test --arch=aarch64 --timeout 5 --no-skips export"));
+        let Ok(Command::Test { where_, filter, timeout, no_skips }) = parsed else { panic!() };
         assert!(!where_.host && where_.named);
         assert_eq!(where_.archs, [Arch::Aarch64]);
         assert_eq!(filter.as_deref(), Some("export"));
-        assert_eq!(timeout, Duration::from_secs(5));
+        assert_eq!((timeout, no_skips), (Duration::from_secs(5), true));
     }
 
     #[test]

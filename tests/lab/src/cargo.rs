@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Target};
 use crate::exec::{ensure, output, run, Need};
 use crate::say;
 use crate::Res;
@@ -36,13 +36,17 @@ pub fn cargo(workspace: &Path) -> Command {
 
 /// Makes sure that Rust programs for `arch` can be built here.
 pub fn toolchain(arch: Arch) -> Res<()> {
-    if Arch::host() == Some(arch) {
-        return Ok(());
+    match Arch::host() {
+        Some(host) if host == arch => Ok(()),
+        _ => cross_toolchain(arch.target()),
     }
-    let gcc = format!("{}-gcc", arch.gnu());
-    let start_file = format!("/usr/{}/lib/crt1.o", arch.gnu());
-    ensure(&[Need(&gcc, arch.cross_gcc_package()), Need(&start_file, arch.cross_libc_package())])?;
-    let target = arch.rust_target();
+}
+
+fn cross_toolchain(target: &Target) -> Res<()> {
+    let gcc = format!("{}-gcc", target.gnu);
+    let start_file = format!("/usr/{}/lib/crt1.o", target.gnu);
+    ensure(&[Need(&gcc, target.gcc_package), Need(&start_file, target.libc_package)])?;
+    let target = target.rust;
     if has_std(target) {
         return Ok(());
     }
@@ -67,28 +71,55 @@ fn has_std(target: &str) -> bool {
 /// Builds with `cargo COMMAND…` for `arch` and returns the executables.
 pub fn build(workspace: &Path, arch: Arch, words: &[&str]) -> Res<Vec<Artifact>> {
     let mut command = cargo(workspace);
-    command.args(words).args(["--release", "--message-format=json-render-diagnostics"]);
+    command.args(words).arg("--release");
     // For the host itself no target is named: so its artifacts are shared with the host's tests.
     if Arch::host() != Some(arch) {
-        command.args(["--target", arch.rust_target()]);
-        let linker = format!("CARGO_TARGET_{}_LINKER", env_name(arch.rust_target()));
-        command.env(linker, format!("{}-gcc", arch.gnu()));
+        aim(&mut command, arch.target());
     }
-    let result = command.stderr(Stdio::inherit()).output().map_err(|e| format!("cannot run cargo: {e}"))?;
+    command.stderr(Stdio::inherit());
+    built(command)
+}
+
+/// Names a target and its linker.
+fn aim(command: &mut Command, target: &Target) {
+    let linker = format!("CARGO_TARGET_{}_LINKER", env_name(target.rust));
+    command.args(["--target", target.rust]).env(linker, format!("{}-gcc", target.gnu));
+}
+
+/// What a cargo command makes. What it says, unless it says it itself, is shown if it fails.
+fn built(mut command: Command) -> Res<Vec<Artifact>> {
+    command.arg("--message-format=json-render-diagnostics");
+    let result = command.output().map_err(|e| format!("cannot run cargo: {e}"))?;
     if !result.status.success() {
-        return Err(format!("cargo {} failed for {arch}", words.join(" ")));
+        return Err(format!("failed: {command:?}{}", String::from_utf8_lossy(&result.stderr)));
     }
     Ok(artifacts(&String::from_utf8_lossy(&result.stdout)))
 }
 
-/// Builds `framelease-cat` of examples/peers/c for `arch`, static: a guest needs nothing for it.
-pub fn framelease_cat(workspace: &Path, arch: Arch) -> Res<Artifact> {
+/// Examples for a guest whose own target is another one: static, since it has no libraries for them, and named after the
+/// target. Not optimized, which is most of what they cost. Cargo is quiet: it warns that static programs load no libraries.
+pub fn narrow(workspace: &Path, target: &Target) -> Res<Vec<Artifact>> {
+    cross_toolchain(target)?;
+    let mut command = cargo(workspace);
+    command.args(["build", "--package", "framelease", "--example", "capture", "--example", "encode"]);
+    command.args(["--example", "subscriber"]);
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", env_name(target.rust));
+    aim(command.env(flags, "-Ctarget-feature=+crt-static"), target);
+    let mut all = built(command)?;
+    all.retain(|a| a.kind == "example");
+    all.push(framelease_cat(workspace, target)?);
+    all.iter_mut().for_each(|a| a.name = format!("{}-{}", a.name, target.gnu));
+    Ok(all)
+}
+
+/// Builds `framelease-cat` of examples/peers/c, static: a guest needs nothing for it.
+pub fn framelease_cat(workspace: &Path, target: &Target) -> Res<Artifact> {
     let name = "framelease-cat";
-    let folder = workspace.join("target/lab").join(arch.gnu());
+    let folder = workspace.join("target/lab").join(target.gnu);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let executable = folder.join(name);
     let sources = ["framelease.c", "framelease-cat.c"].map(|f| workspace.join("examples/peers/c").join(f));
-    let mut compiler = Command::new(format!("{}-gcc", arch.gnu()));
+    let mut compiler = Command::new(format!("{}-gcc", target.gnu));
     run(compiler.args(["-std=c11", "-O2", "-static", "-o"]).arg(&executable).args(sources))?;
     Ok(Artifact { kind: "example".into(), name: name.into(), executable })
 }

@@ -266,7 +266,7 @@ fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String
 /// The C compiler for modules of `arch`; whatever the build needs is there after this.
 fn compiler(arch: Arch) -> Res<String> {
     let compiler = format!("{}-gcc", arch.gnu());
-    let package = if Arch::host() == Some(arch) { "gcc" } else { arch.cross_gcc_package() };
+    let package = if Arch::host() == Some(arch) { "gcc" } else { arch.target().gcc_package };
     let libelf = format!("/usr/lib/{}/libelf.so.1", Arch::host().unwrap_or(arch).gnu());
     ensure(&[
         Need("make", "make"),

@@ -58,7 +58,9 @@ fn main() {
             println!("{text}");
             Ok(0)
         }
-        Command::Test { where_, filter, timeout } => test::test(&workspace(), &where_, filter.as_deref(), timeout),
+        Command::Test { where_, filter, timeout, no_skips } => {
+            test::test(&workspace(), &where_, filter.as_deref(), timeout, no_skips)
+        }
         Command::Run(wish) => run::run(&workspace(), &wish),
         Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
         Command::Bench(wish) => bench::bench(&workspace(), &wish),

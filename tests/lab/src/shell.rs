@@ -45,7 +45,7 @@ fn built_examples(workspace: &Path, arch: Arch) -> Vec<(String, PathBuf)> {
     let folder = if Arch::host() == Some(arch) {
         target.join("release/examples")
     } else {
-        target.join(arch.rust_target()).join("release/examples")
+        target.join(arch.target().rust).join("release/examples")
     };
     fs::read_dir(folder)
         .into_iter()

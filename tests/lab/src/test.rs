@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration) -> Res<i32> {
+pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration, no_skips: bool) -> Res<i32> {
     let mut total = Verdict { tally: Tally::default(), well: true };
     let mut archs = Vec::new();
     let mut without = Vec::new();
@@ -53,7 +53,7 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
             Ok(()) => archs.push(*arch),
             Err(why) if where_.named => return Err(why),
             // A part of the toolchain that cannot be had must not fail everything else.
-            Err(why) => without.push(format!("SKIPPED tests on {arch}: {why}")),
+            Err(why) => without.push((arch, why)),
         }
     }
     // Fetching waits for the network while building waits for the processor: both at once. But no test runs beside
@@ -103,9 +103,11 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
     if signals::interrupts() > 0 {
         return Err("interrupted".into());
     }
-    for note in without {
-        println!("{note}");
-        total.tally.ignored += 1;
+    for (arch, why) in without {
+        total.tally.skip(&format!("tests on {arch}"), &why);
+    }
+    if no_skips && total.tally.skips > 0 {
+        total.fail("some of it was skipped, which --no-skips makes a failure");
     }
     if !total.well && total.tally.failed == 0 {
         total.tally.failed = 1; // the run as a whole
@@ -212,7 +214,14 @@ pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     let built = cargo::build(workspace, arch, &words)?;
     let (tests, mut examples): (Vec<_>, Vec<_>) = built.into_iter().partition(|a| a.kind == "test");
     let tests = tests.into_iter().next().ok_or("cargo built no kernel tests")?;
-    examples.push(cargo::framelease_cat(workspace, arch)?);
+    examples.push(cargo::framelease_cat(workspace, arch.target())?);
+    if let Some(target) = arch.narrow() {
+        // A part of the toolchain that cannot be had must not fail everything else: their tests skip visibly.
+        match cargo::narrow(workspace, target) {
+            Ok(narrow) => examples.extend(narrow),
+            Err(why) => say!("no programs of 32 bits on {arch}: {why}"),
+        }
+    }
     Ok(Built { tests, examples })
 }
 
@@ -245,7 +254,7 @@ impl Ran {
         let mut verdict = Verdict { tally, well: true };
         match oracle::compare(&machine.out) {
             Ok(compared) => verdict.tally.add(compared.same, compared.different),
-            Err(why) => println!("SKIPPED ffmpeg on what was encoded: {why}"),
+            Err(why) => verdict.tally.skip("ffmpeg on what was encoded", &why),
         }
         let trouble = outcome.console.trouble();
         for line in &trouble {

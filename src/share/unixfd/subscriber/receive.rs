@@ -57,7 +57,7 @@ impl UnixfdSubscriber {
         if left > MAX_UNSENT {
             return self.violated("it does not read what is released");
         }
-        self.reconnector.set_owing(left > 0);
+        self.reconnector.alarm().set_owing(left > 0);
         Ok(())
     }
 

@@ -47,6 +47,14 @@ static unsigned int error_every;
 module_param(error_every, uint, 0644);
 MODULE_PARM_DESC(error_every, "every n-th coded frame comes damaged; 0: none");
 
+static unsigned int drop_every;
+module_param(drop_every, uint, 0644);
+MODULE_PARM_DESC(drop_every, "every n-th source gives no packet, as where a rate control skips frames; 0: none");
+
+static bool tight;
+module_param(tight, bool, 0644);
+MODULE_PARM_DESC(tight, "bitstream buffers are as small as asked, and a picture that does not fit is an empty, damaged one");
+
 static unsigned int min_buffers = 1;
 module_param(min_buffers, uint, 0644);
 MODULE_PARM_DESC(min_buffers, "least number of buffers of each queue");
@@ -102,10 +110,10 @@ struct fl_ctx {
 	u8 *previous;
 	size_t previous_size;
 	bool headers_sent, idr_next;
-	u32 since_idr, frame_num, idr_pic_id, coded;
+	u32 since_idr, frame_num, idr_pic_id, coded, taken;
 	/* Parameters at the time of opening. */
-	unsigned int align, error_every, delay, pause;
-	bool key_flags, broken_start, misses_drain;
+	unsigned int align, error_every, drop_every, delay, pause;
+	bool key_flags, broken_start, misses_drain, tight;
 };
 
 static struct fl_ctx *ctx_of(struct file *file)
@@ -287,15 +295,47 @@ static void send_headers(struct fl_ctx *ctx, const struct vb2_v4l2_buffer *src, 
 	v4l2_m2m_buf_done(dst, VB2_BUF_STATE_DONE);
 }
 
+/* A stream that ends without a last packet ends by an empty buffer. */
+static void end_empty(struct fl_ctx *ctx, struct vb2_v4l2_buffer *dst)
+{
+	vb2_set_plane_payload(&dst->vb2_buf, 0, 0);
+	dst->field = V4L2_FIELD_NONE;
+	dst->sequence = ctx->sequences[DST]++;
+	v4l2_m2m_last_buffer_done(ctx->fh.m2m_ctx, dst);
+	v4l2_event_queue_fh(&ctx->fh, &eos);
+}
+
+static void drop_source(struct fl_ctx *ctx)
+{
+	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
+	struct vb2_v4l2_buffer *src = v4l2_m2m_next_src_buf(m2m);
+	bool last;
+
+	mutex_lock(&ctx->drain_lock);
+	last = v4l2_m2m_is_last_draining_src_buf(m2m, src);
+	v4l2_m2m_src_buf_remove(m2m);
+	src->sequence = ctx->sequences[SRC]++;
+	v4l2_m2m_buf_done(src, VB2_BUF_STATE_DONE);
+	if (last)
+		end_empty(ctx, v4l2_m2m_dst_buf_remove(m2m));
+	mutex_unlock(&ctx->drain_lock);
+	v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
+}
+
 static void work(struct work_struct *item)
 {
 	struct fl_ctx *ctx = container_of(item, struct fl_ctx, work);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
-	struct vb2_v4l2_buffer *src = v4l2_m2m_next_src_buf(m2m);
-	struct vb2_v4l2_buffer *dst = v4l2_m2m_dst_buf_remove(m2m);
+	struct vb2_v4l2_buffer *src, *dst;
 	enum vb2_buffer_state state = VB2_BUF_STATE_DONE;
 	bool key = false, last;
 
+	if (ctx->drop_every && ++ctx->taken % ctx->drop_every == 0) {
+		drop_source(ctx);
+		return;
+	}
+	src = v4l2_m2m_next_src_buf(m2m);
+	dst = v4l2_m2m_dst_buf_remove(m2m);
 	if (!ctx->headers_sent && ctx->header_mode == V4L2_MPEG_VIDEO_HEADER_MODE_SEPARATE) {
 		send_headers(ctx, src, dst);
 		v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
@@ -406,11 +446,7 @@ static void buf_queue(struct vb2_buffer *vb)
 	}
 	if (ends) {
 		/* The stream has ended and had no buffer to say so. */
-		vb2_set_plane_payload(vb, 0, 0);
-		v4l2->field = V4L2_FIELD_NONE;
-		v4l2->sequence = ctx->sequences[DST]++;
-		v4l2_m2m_last_buffer_done(m2m, v4l2);
-		v4l2_event_queue_fh(&ctx->fh, &eos);
+		end_empty(ctx, v4l2);
 	} else {
 		v4l2_m2m_buf_queue(m2m, v4l2);
 	}
@@ -576,7 +612,7 @@ static int try_fmt_mp(struct file *file, void *priv, struct v4l2_format *f)
 {
 	struct fl_ctx *ctx = ctx_of(file);
 	struct v4l2_pix_format_mplane *pix = &f->fmt.pix_mp;
-	u32 least = fl_h264_max_size(ctx->crop.width, ctx->crop.height);
+	u32 least = ctx->tight ? 1 : fl_h264_max_size(ctx->crop.width, ctx->crop.height);
 
 	if (V4L2_TYPE_IS_OUTPUT(f->type)) {
 		source_format(ctx, pix);
@@ -601,7 +637,8 @@ static int s_fmt_mp(struct file *file, void *priv, struct v4l2_format *f)
 	}
 	ctx->source = f->fmt.pix_mp;
 	ctx->crop = (struct v4l2_rect){ 0, 0, ctx->source.width, ctx->source.height };
-	ctx->coded_size = max_t(u32, ctx->coded_size, fl_h264_max_size(ctx->crop.width, ctx->crop.height));
+	if (!ctx->tight)
+		ctx->coded_size = max_t(u32, ctx->coded_size, fl_h264_max_size(ctx->crop.width, ctx->crop.height));
 	return 0;
 }
 
@@ -880,7 +917,9 @@ static int fl_open(struct file *file)
 	ctx->key_flags = key_flags;
 	ctx->broken_start = broken_start;
 	ctx->misses_drain = misses_drain;
+	ctx->tight = tight;
 	ctx->error_every = error_every;
+	ctx->drop_every = drop_every;
 	ctx->delay = min(delay, 16u);
 	ctx->pause = min(pause, 1000u);
 	ctx->interval = (struct v4l2_fract){ 1, 30 };
