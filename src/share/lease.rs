@@ -50,6 +50,7 @@ impl Link {
         &self.socket
     }
 
+    /// Releases are still sent: who was expelled is rid of what it holds by them.
     pub(super) fn close(&self) {
         // Whoever sees that it is open sets the alarm before us.
         let _owed = self.owed();
@@ -68,20 +69,23 @@ impl Link {
     fn release(&self, id: LeaseId) {
         let mut owed = self.owed();
         owed.held -= 1;
-        if self.is_closed() || owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
+        if owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
             return;
         }
         owed.unsent.push(id);
-        self.alarm.set_owing(true);
+        self.set_owing(&owed);
+    }
+
+    fn set_owing(&self, owed: &Owed) {
+        if !self.is_closed() {
+            self.alarm.set_owing(!owed.unsent.is_empty());
+        }
     }
 
     /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
     /// readable in a while. `true` when nothing is left; nothing to do costs no system call.
     pub(super) fn flush(&self) -> bool {
         let mut owed = self.owed();
-        if self.is_closed() {
-            return true;
-        }
         while !owed.unsent.is_empty() {
             let first = owed.unsent.len().min(MAX_RELEASES);
             if !self.send(&ToPublisher::Release(Releases::of(&owed.unsent[..first]))) {
@@ -89,9 +93,8 @@ impl Link {
             }
             owed.unsent.drain(..first);
         }
-        let is_done = owed.unsent.is_empty();
-        self.alarm.set_owing(!is_done);
-        is_done
+        self.set_owing(&owed);
+        owed.unsent.is_empty()
     }
 }
 

@@ -41,6 +41,13 @@ struct Lent<T> {
     waiting: u64,
 }
 
+/// Of a peer's leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leases {
+    All,
+    NotRevoked,
+}
+
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Lease {
@@ -342,14 +349,11 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// The oldest lease of any peer that is not expelled: peer, lease, when it was sent. Either of those that are
-    /// revoked or of those that are not.
-    pub(crate) fn oldest_lease(&self, revoked: bool) -> Option<(usize, LeaseId, u64)> {
-        let members = self.peers.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
-        members
-            .filter(|(_, p)| !p.expelled)
-            .flat_map(|(i, p)| p.leases.iter().filter(|l| l.revoked == revoked).map(move |l| (i, l.id, l.sent_ns)))
-            .min_by_key(|&(_, _, sent_ns)| sent_ns)
+    /// The oldest lease of a peer that is not expelled, and when it was sent: of those that are not revoked, or of all.
+    pub(crate) fn oldest_lease(&self, peer: usize, of: Leases) -> Option<(LeaseId, u64)> {
+        let p = self.peers.get(peer)?.as_ref().filter(|p| !p.expelled)?;
+        let leases = p.leases.iter().filter(|l| of == Leases::All || !l.revoked);
+        leases.map(|l| (l.id, l.sent_ns)).min_by_key(|&(_, sent_ns)| sent_ns)
     }
 
     /// Marks a lease as revoked: it still counts against the quota until it is released.
@@ -455,8 +459,8 @@ mod tests {
         let stale = LeaseId { generation: id.generation + 1, ..id };
         assert_eq!(l.release(0, stale), Err(IllegalRelease(stale)));
         l.revoke(0, id);
-        assert!(l.oldest_lease(false).is_none());
-        assert_eq!(l.oldest_lease(true), Some((0, id, 0)));
+        assert!(l.oldest_lease(0, Leases::NotRevoked).is_none());
+        assert_eq!(l.oldest_lease(0, Leases::All), Some((id, 0)));
         assert_eq!(l.release(0, id), Ok(()), "a revoked lease may still be given back");
         assert_eq!(l.release(0, id), Err(IllegalRelease(id)), "twice");
         assert_eq!(l.release(9, id), Err(IllegalRelease(id)));

@@ -109,6 +109,11 @@ impl World {
         (0..SLOTS).find(|&slot| !self.ledger.lent.iter().any(|l| l.item == (self.pool, slot)))
     }
 
+    /// That of the first peer who has one.
+    fn oldest_lease(&self, of: Leases) -> Option<(usize, LeaseId)> {
+        (0..self.ledger.peers.len()).find_map(|peer| Some((peer, self.ledger.oldest_lease(peer, of)?.0)))
+    }
+
     /// Everything that can happen now.
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel, Step::Restart];
@@ -150,12 +155,12 @@ impl World {
             }
             Step::Revoke => {
                 self.left.deadlines = self.left.deadlines.checked_sub(1)?;
-                let (number, id, _) = self.ledger.oldest_lease(false)?;
+                let (number, id) = self.oldest_lease(Leases::NotRevoked)?;
                 self.ledger.revoke(number, id);
                 self.at(number)?.inbox.push_back(ToPeer::Revoke(id));
             }
             Step::Expel => {
-                let (number, _, _) = self.ledger.oldest_lease(true)?;
+                let (number, _) = self.oldest_lease(Leases::All)?;
                 self.ledger.expel(number);
                 self.at(number)?.inbox.push_back(ToPeer::Bye);
             }

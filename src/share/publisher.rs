@@ -10,7 +10,7 @@ use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 
 use super::connection::{Connection, Ending, PeerInfo, SharedPool, Stage};
-use super::ledger::Ledger;
+use super::ledger::{Leases, Ledger};
 use super::settings::{Listener, PublisherBuilder};
 use super::wire::{Reason, MAX_SLOTS};
 use crate::error::{Error, ErrorKind, Rejected, Result};
@@ -281,12 +281,15 @@ impl Publisher {
             Stage::Announcing { deadline_ns } => deadline_ns,
             _ => None,
         });
-        let (revoke, end) = self.lease_ns();
-        let lease =
-            |revoked, limit: u64| self.ledger.oldest_lease(revoked).map(|(_, _, sent)| sent.saturating_add(limit));
-        let leases = self.settings.lease.and_then(|_| lease(false, revoke).into_iter().chain(lease(true, end)).min());
+        let (now, (revoke, end)) = (monotonic_ns(), self.lease_ns());
+        let peers = self.connections.iter().flatten().filter(|_| self.settings.lease.is_some()).filter_map(|c| c.peer);
+        let limits = peers.flat_map(|peer| [(peer, Leases::NotRevoked, revoke), (peer, Leases::All, end)]);
+        let leases = limits
+            .filter_map(|(peer, of, limit)| Some(self.ledger.oldest_lease(peer, of)?.1.saturating_add(limit)))
+            // One that is overdue waits for room in its peer's socket.
+            .filter(|&deadline| self.retry_ns.is_none() || deadline > now);
         let next = handshakes.chain(self.retry_ns).chain(leases).min()?;
-        Some(Duration::from_nanos(next.saturating_sub(monotonic_ns())))
+        Some(Duration::from_nanos(next.saturating_sub(now)))
     }
 
     /// Ends the stream: every subscriber gets the frames that still wait for it, then END. Serves the publisher for at

@@ -6,9 +6,10 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::connection::{Announced, Connection, Ending, Fault, Incoming, Stage};
-use super::ledger::Terms;
+use super::ledger::{Leases, Ledger, Terms};
 use super::publisher::{Publisher, LISTENER, PIDFD};
 use super::wire::{Hello, Reason, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
+use crate::frame::Frame;
 use crate::log::event;
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
@@ -436,36 +437,34 @@ impl Publisher {
         }
     }
 
+    /// A peer whose socket has no room for REVOKE hears of it later, and its end comes all the same.
     fn enforce_leases(&mut self, now: u64) {
         let (revoke, end) = self.lease_ns();
-        while let Some((peer, id, _)) = self.ledger.oldest_lease(false).filter(|l| l.2.saturating_add(revoke) <= now) {
-            // What the peer gave back in time but was not read yet does not count against it.
-            let Some(i) = self.connection_of(peer) else { return };
-            self.drain(i);
-            self.flush(i);
-            if self.ledger.oldest_lease(false).map(|l| (l.0, l.1)) != Some((peer, id)) {
+        for i in 0..self.connections.len() {
+            let Some(peer) = self.connections[i].as_ref().and_then(|c| c.peer) else { continue };
+            let due = |ledger: &Ledger<Frame>, of, limit| {
+                let lease = ledger.oldest_lease(peer, of);
+                lease.filter(|(_, sent)| sent.saturating_add(limit) <= now).map(|(id, _)| id)
+            };
+            if due(&self.ledger, Leases::NotRevoked, revoke).or(due(&self.ledger, Leases::All, end)).is_none() {
                 continue;
             }
-            let Some(c) = &mut self.connections[i] else { continue };
-            if c.send(&ToSubscriber::Revoke(id)) == Ok(false) {
-                self.retry_later();
-                break;
-            }
-            event!("{}: revoked {id:?} of {:?}", self.settings.path.display(), c.info);
-            self.ledger.revoke(peer, id);
-            self.counts.revoked += 1;
-        }
-        while let Some((peer, _, _)) = self.ledger.oldest_lease(true).filter(|l| l.2.saturating_add(end) <= now) {
-            let Some(i) = self.connection_of(peer) else { return };
+            // What the peer gave back in time but was not read yet does not count against it.
             self.drain(i);
             self.flush(i);
-            if self.ledger.oldest_lease(true).is_some_and(|l| l.0 == peer && l.2.saturating_add(end) <= now) {
+            while let Some(id) = due(&self.ledger, Leases::NotRevoked, revoke) {
+                let Some(c) = &mut self.connections[i] else { break };
+                if c.send(&ToSubscriber::Revoke(id)) == Ok(false) {
+                    self.retry_later();
+                    break;
+                }
+                event!("{}: revoked {id:?} of {:?}", self.settings.path.display(), c.info);
+                self.ledger.revoke(peer, id);
+                self.counts.revoked += 1;
+            }
+            if due(&self.ledger, Leases::All, end).is_some() {
                 self.expel(i, Reason::LeaseExpired);
             }
         }
-    }
-
-    fn connection_of(&self, peer: usize) -> Option<usize> {
-        self.connections.iter().position(|c| c.as_ref().is_some_and(|c| c.peer == Some(peer)))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
@@ -10,9 +11,10 @@ use framelease::frame::{syscalls, Frame};
 use framelease::share::{Event, Policy, Publisher, Reason, Subscriber};
 use framelease::ErrorKind;
 use nix::poll::{poll, PollFd, PollFlags};
+use nix::sys::socket::{getsockname, setsockopt, sockopt, UnixAddr};
 
 use crate::raw::{self, hello, kind, message, word, Raw};
-use crate::support::{frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
+use crate::support::{borrowed, frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
 
 /// Open descriptors of this process whose file has such a name: other tests run beside this one.
 fn fds_of(name: &str) -> usize {
@@ -268,6 +270,33 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
         slots.insert(frame(&mut sibling).slot());
     }
     assert!(slots.contains(&(lease[1] as usize)), "the slot is in use again");
+}
+
+/// Makes the sockets that this process has accepted at a path hold a few messages only.
+fn shrink_accepted(path: &Path) {
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let fd: RawFd = entry.file_name().to_str().unwrap().parse().unwrap();
+        if getsockname::<UnixAddr>(fd).is_ok_and(|name| name.path() == Some(path)) {
+            setsockopt(&borrowed(fd), sockopt::SndBuf, &1).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
+    let ms = Duration::from_millis;
+    let mut s = Stage::with(24, |b| b.lease_deadline(ms(40), ms(400)));
+    let hog = admitted(&mut s, 12);
+    shrink_accepted(&s.folder.socket());
+    let other = admitted(&mut s, 1);
+    (0..10).for_each(|_| _ = s.publish());
+    assert!(s.publisher.subscribers().any(|f| f.dropped > 0 && f.held < 10 && f.held > 1), "the hog's socket is full");
+    s.until("the other is told", |p| p.stats().revoked == 1);
+    assert!(s.publisher.next_timeout().unwrap() > Duration::ZERO, "it does not try without a pause");
+    leased(&other);
+    assert_eq!(kind(&other.receive()), raw::REVOKE);
+    s.until("both are expelled", |p| p.active() == 0);
+    drop(hog);
 }
 
 /// Who is a subscriber itself holds so many frames, of whatever pool.
@@ -683,7 +712,11 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
                 read_until(&p, generation);
                 p.send(&message(raw::END, &[]));
             });
-            while polls {
+            if !polls {
+                assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+                return;
+            }
+            loop {
                 let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)];
                 assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "nobody wakes us");
                 match subscriber.try_next().unwrap() {
@@ -691,7 +724,6 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
                     other => assert!(other.is_none(), "{other:?}"),
                 }
             }
-            assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
         });
     }
 }

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::hostile::admitted;
 use crate::raw::{hello, Raw};
-use crate::support::{frame, pixels, source, Folder, Stage, SOON};
+use crate::support::{borrowed, frame, pixels, source, Folder, Stage, SOON};
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
 
@@ -112,7 +112,7 @@ fn peer_process() {
             (link.to_string_lossy().starts_with("socket:") && fd > 2).then_some(fd)
         });
         for fd in fd {
-            nix::fcntl::fcntl(borrow(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+            nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         }
         // Left behind on purpose: it outlives this process, and the test ends it.
         #[allow(clippy::zombie_processes)]
@@ -148,12 +148,6 @@ fn publish_until_killed(path: &str, say: impl Fn(&str)) {
         publisher.wait(Duration::from_millis(5)).unwrap();
         publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
     }
-}
-
-#[allow(unsafe_code)]
-fn borrow(fd: i32) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: the descriptor is the subscriber's socket, open until the process ends.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
 #[test]

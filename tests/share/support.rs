@@ -1,6 +1,6 @@
 //! A publisher in a folder of its own, frames to publish, subscribers in lock-step.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -46,6 +46,13 @@ impl Drop for Folder {
 pub fn dead_socket(path: &Path, kind: SockType) {
     let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+}
+
+/// A descriptor of the library's, found by number.
+#[allow(unsafe_code)]
+pub fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: it is a socket of the calling test's own scene, which outlives the call that it is borrowed for.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// An unpaced test pattern in memfds.
