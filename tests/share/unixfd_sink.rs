@@ -661,6 +661,17 @@ fn a_buffer_before_caps_and_half_a_message_end_it_too() {
     }
 }
 
+/// A pipeline that ended before it began.
+#[test]
+fn an_end_before_caps_is_told_to_who_polls() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.greet(sink.builder(), |sink| sink.send(&message(EOS, &[]), &[])).unwrap();
+    assert!(is_readable(&subscriber));
+    assert!(matches!(subscriber.try_next().unwrap(), Some(Event::Ended)));
+    nothing(&mut subscriber);
+    assert!(!is_readable(&subscriber), "once");
+}
+
 #[test]
 fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
     let mut sink = Sink::new();

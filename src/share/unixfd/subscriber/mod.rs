@@ -130,6 +130,10 @@ impl UnixfdSubscriberBuilder {
                 subscriber.settings.reconnect.pause_after(error, deadline)?;
             }
         }
+        if let State::Up(Connected { owed, is_ended: true, .. }) = &subscriber.state {
+            // It said EOS and no CAPS, which its socket does not tell again.
+            owed.wake();
+        }
         Ok(subscriber)
     }
 }
