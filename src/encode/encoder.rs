@@ -27,7 +27,7 @@ const MOST_BUFFERS: usize = 32;
 pub enum Encoded {
     /// A coded frame. Its buffer goes back to the encoder with the last clone.
     Packet(Packet),
-    /// The drain is over, and every lease of a frame that was read has ended; nothing comes until [`Encoder::resume`] or
+    /// The drain is over, and the encoder keeps no frame that it was for; nothing comes until [`Encoder::resume`] or
     /// [`Encoder::reset`].
     Ended,
 }

@@ -38,8 +38,8 @@ pub(super) enum Stage {
     Announcing { deadline_ns: Option<u64> },
     /// Takes frames.
     Active,
-    /// Told to go; stays until its leases are back.
-    Expelled,
+    /// Told to go, as soon as there is room for it; stays until its leases are back.
+    Expelled { untold: Option<Reason> },
 }
 
 /// A pool as the peers know it.
@@ -67,6 +67,8 @@ pub(super) struct Connection {
     /// The peer's number in the ledger, once admitted.
     pub(super) peer: Option<usize>,
     pub(super) interest: EpollFlags,
+    /// A lease is to be revoked, and there was no room to say so.
+    pub(super) owes_revoke: bool,
     /// END is to be said when nothing waits for the peer any more; until the next frame, releases wake us.
     pub(super) ending: Ending,
     /// The pool whose FORMAT was sent, and how many of its BUFFERs.
@@ -133,6 +135,7 @@ impl Connection {
             stage: Stage::Greeting { deadline_ns },
             peer: None,
             interest: EpollFlags::empty(),
+            owes_revoke: false,
             ending: Ending::No,
             unretired: 0,
             known: None,
@@ -298,9 +301,9 @@ impl Connection {
         false
     }
 
-    /// Says why, if the queue has room. The caller drops the connection or lets its leases come in.
-    pub(super) fn say_bye(&mut self, reason: Reason) {
-        let _ = self.send(&ToSubscriber::Bye(reason));
+    /// Says why, before the caller drops the connection or lets its leases come in. `false`: the peer's queue is full.
+    pub(super) fn say_bye(&mut self, reason: Reason) -> bool {
+        self.send(&ToSubscriber::Bye(reason)) != Ok(false)
     }
 }
 

@@ -4,11 +4,15 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::reconnect::Alarm;
+use super::reconnect::{Alarm, SHORTEST};
 use super::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
 use crate::frame::Home;
 use crate::sys::socket;
+
+/// The longest that a receive waits while a frame is held.
+pub(super) const SLICE: Duration = Duration::from_millis(500);
 
 /// A connection to a publisher, shared by the subscriber and the homes of its frames.
 pub(super) struct Link {
@@ -69,32 +73,44 @@ impl Link {
     fn release(&self, id: LeaseId) {
         let mut owed = self.owed();
         owed.held -= 1;
-        if owed.unsent.is_empty() && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
+        let is_first = owed.unsent.is_empty();
+        if is_first && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
             return;
         }
         owed.unsent.push(id);
-        self.set_owing(&owed);
-    }
-
-    fn set_owing(&self, owed: &Owed) {
-        if !self.is_closed() {
-            self.alarm.set_owing(!owed.unsent.is_empty());
+        if self.is_closed() {
+            // Nobody tries again.
+            self.send_unsent(&mut owed);
+        } else if is_first {
+            self.alarm.set_owing(true);
         }
     }
 
-    /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
-    /// readable in a while. `true` when nothing is left; nothing to do costs no system call.
-    pub(super) fn flush(&self) -> bool {
-        let mut owed = self.owed();
+    fn send_unsent(&self, owed: &mut Owed) -> bool {
         while !owed.unsent.is_empty() {
             let first = owed.unsent.len().min(MAX_RELEASES);
             if !self.send(&ToPublisher::Release(Releases::of(&owed.unsent[..first]))) {
-                break;
+                return false;
             }
             owed.unsent.drain(..first);
         }
-        self.set_owing(&owed);
-        owed.unsent.is_empty()
+        true
+    }
+
+    /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
+    /// readable in a while. How long not to look again, if not for ever. Nothing to do costs no system call.
+    pub(super) fn flush(&self) -> Option<Duration> {
+        let mut owed = self.owed();
+        let is_done = self.send_unsent(&mut owed);
+        if !self.is_closed() {
+            self.alarm.set_owing(!is_done);
+        }
+        match (is_done, owed.held) {
+            (false, _) => Some(SHORTEST),
+            // Another thread may drop them and find no room.
+            (true, 1..) => Some(SLICE),
+            (true, 0) => None,
+        }
     }
 }
 
@@ -181,7 +197,7 @@ impl Home for RemoteHome {
 impl Drop for RemoteHome {
     fn drop(&mut self) {
         // RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
-        if self.0.link.flush() {
+        if self.0.link.send_unsent(&mut self.0.link.owed()) {
             self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
         }
     }

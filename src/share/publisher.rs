@@ -146,7 +146,7 @@ impl Publisher {
         for i in 0..self.connections.len() {
             let Some(c) = &mut self.connections[i] else { continue };
             match c.stage {
-                Stage::Greeting { .. } | Stage::Expelled => continue,
+                Stage::Greeting { .. } | Stage::Expelled { .. } => continue,
                 _ if c.peer.is_some_and(|peer| evicted.contains(&peer)) => {
                     self.expel(i, Reason::Capacity);
                     continue;
@@ -281,15 +281,17 @@ impl Publisher {
             Stage::Announcing { deadline_ns } => deadline_ns,
             _ => None,
         });
-        let (now, (revoke, end)) = (monotonic_ns(), self.lease_ns());
-        let peers = self.connections.iter().flatten().filter(|_| self.settings.lease.is_some()).filter_map(|c| c.peer);
-        let limits = peers.flat_map(|peer| [(peer, Leases::NotRevoked, revoke), (peer, Leases::All, end)]);
-        let leases = limits
-            .filter_map(|(peer, of, limit)| Some(self.ledger.oldest_lease(peer, of)?.1.saturating_add(limit)))
-            // One that is overdue waits for room in its peer's socket.
-            .filter(|&deadline| self.retry_ns.is_none() || deadline > now);
+        let (revoke, end) = self.lease_ns();
+        let peers = self.connections.iter().flatten().filter(|_| self.settings.lease.is_some());
+        let limits = peers.flat_map(|c| {
+            // Where it found no room it is tried again at `retry_ns`.
+            let to_revoke = (!c.owes_revoke).then_some((c.peer, Leases::NotRevoked, revoke));
+            [to_revoke, Some((c.peer, Leases::All, end))].into_iter().flatten()
+        });
+        let leases =
+            limits.filter_map(|(peer, of, limit)| Some(self.ledger.oldest_lease(peer?, of)?.1.saturating_add(limit)));
         let next = handshakes.chain(self.retry_ns).chain(leases).min()?;
-        Some(Duration::from_nanos(next.saturating_sub(now)))
+        Some(Duration::from_nanos(next.saturating_sub(monotonic_ns())))
     }
 
     /// Ends the stream: every subscriber gets the frames that still wait for it, then END. Serves the publisher for at
@@ -316,7 +318,7 @@ impl Publisher {
             let due = |c: &&Connection| match c.stage {
                 Stage::Active => true,
                 Stage::Announcing { .. } => c.peer.is_some_and(is_owed),
-                Stage::Greeting { .. } | Stage::Expelled => false,
+                Stage::Greeting { .. } | Stage::Expelled { .. } => false,
             };
             if !self.connections.iter().flatten().filter(due).any(|c| c.ending == Ending::Due) {
                 return Ok(true);

@@ -246,7 +246,7 @@ impl Publisher {
 
     /// An expelled peer stays only for its leases.
     fn let_go(&mut self, i: usize, peer: usize) {
-        let expelled = self.connections[i].as_ref().is_some_and(|c| c.stage == Stage::Expelled);
+        let expelled = self.connections[i].as_ref().is_some_and(|c| matches!(c.stage, Stage::Expelled { .. }));
         if expelled && self.ledger.held_by(peer) == 0 {
             self.disconnect(i, "it has returned its last lease");
         }
@@ -380,11 +380,22 @@ impl Publisher {
         let Some(c) = &mut self.connections[i] else { return };
         let Some(peer) = c.peer else { return };
         event!("{}: {:?} is expelled: {reason}", self.settings.path.display(), c.info);
-        c.stage = Stage::Expelled;
-        c.say_bye(reason);
+        c.stage = Stage::Expelled { untold: Some(reason) };
+        self.tell_expelled(i);
         self.ledger.expel(peer);
         self.set_interest(i);
         self.let_go(i, peer);
+    }
+
+    /// Says BYE to one who was expelled and does not know it.
+    fn tell_expelled(&mut self, i: usize) {
+        let Some(c) = &mut self.connections[i] else { return };
+        if let Stage::Expelled { untold: Some(reason) } = c.stage {
+            match c.say_bye(reason) {
+                true => c.stage = Stage::Expelled { untold: None },
+                false => self.retry_later(),
+            }
+        }
     }
 
     /// Closes a connection and takes back all that the peer held.
@@ -419,6 +430,7 @@ impl Publisher {
                 }
                 Stage::Announcing { .. } if retry => self.announce_to(i),
                 Stage::Active if retry => drop(self.flush(i)),
+                Stage::Expelled { .. } if retry => self.tell_expelled(i),
                 _ => {}
             }
         }
@@ -441,12 +453,18 @@ impl Publisher {
     fn enforce_leases(&mut self, now: u64) {
         let (revoke, end) = self.lease_ns();
         for i in 0..self.connections.len() {
-            let Some(peer) = self.connections[i].as_ref().and_then(|c| c.peer) else { continue };
+            let Some(&mut Connection { peer: Some(peer), ref mut owes_revoke, .. }) = self.connections[i].as_mut()
+            else {
+                continue;
+            };
+            *owes_revoke = false;
             let due = |ledger: &Ledger<Frame>, of, limit| {
                 let lease = ledger.oldest_lease(peer, of);
                 lease.filter(|(_, sent)| sent.saturating_add(limit) <= now).map(|(id, _)| id)
             };
-            if due(&self.ledger, Leases::NotRevoked, revoke).or(due(&self.ledger, Leases::All, end)).is_none() {
+            let is_due =
+                |ledger| due(ledger, Leases::NotRevoked, revoke).is_some() || due(ledger, Leases::All, end).is_some();
+            if !is_due(&self.ledger) {
                 continue;
             }
             // What the peer gave back in time but was not read yet does not count against it.
@@ -454,7 +472,8 @@ impl Publisher {
             self.flush(i);
             while let Some(id) = due(&self.ledger, Leases::NotRevoked, revoke) {
                 let Some(c) = &mut self.connections[i] else { break };
-                if c.send(&ToSubscriber::Revoke(id)) == Ok(false) {
+                c.owes_revoke = c.send(&ToSubscriber::Revoke(id)) == Ok(false);
+                if c.owes_revoke {
                     self.retry_later();
                     break;
                 }

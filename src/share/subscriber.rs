@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::lease::{Link, RemotePool};
+use super::lease::{Link, RemotePool, SLICE};
 use super::receive::Step;
-use super::reconnect::{Reconnect, Reconnector, SHORTEST};
+use super::reconnect::{Reconnect, Reconnector};
 use super::wire::{Format, Hello, LeaseId, Policy, Rate, ToPublisher, Welcome, MAX_SLOTS, VERSION};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +22,6 @@ use crate::sys::socket::{self, Block, Carries, FdInbox};
 
 /// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
-
-/// The longest wait without a look at what is owed.
-const SLICE: Duration = Duration::from_millis(500);
 
 /// Settings of a [`Subscriber`].
 #[derive(Clone, Debug)]
@@ -354,11 +351,11 @@ impl Subscriber {
                 }
                 return Ok(None);
             }
-            // The publisher may have nothing to say until it has what is owed; what another thread will owe tells only who
-            // polls.
+            // The publisher may have nothing to say until it has what is owed, or will be.
             State::Up(c) => {
-                let pause = if c.link.flush() { SLICE } else { SHORTEST };
-                deadline = deadline.min(Instant::now() + pause);
+                if let Some(pause) = c.link.flush() {
+                    deadline = deadline.min(Instant::now() + pause);
+                }
             }
         }
         let block = self.prepare_wait(deadline)?;
@@ -368,9 +365,9 @@ impl Subscriber {
         }
     }
 
-    /// Makes the next receive wait no longer than until the deadline. SO_RCVTIMEO is set only when it is off by more
-    /// than a little: a loop with one timeout sets it once. It counts in the kernel's ticks, so the last milliseconds
-    /// are waited by poll.
+    /// Makes the next receive wait no longer than until the deadline. SO_RCVTIMEO is set only when it is short, or too
+    /// long by more than a little: a loop with one timeout sets it once. It counts in the kernel's ticks, so the last
+    /// milliseconds are waited by poll.
     fn prepare_wait(&mut self, deadline: Instant) -> Result<Block> {
         let State::Up(c) = &self.state else { return Ok(Block::DontWait) };
         let failed = |op| {
@@ -383,7 +380,7 @@ impl Subscriber {
             return Ok(Block::DontWait);
         }
         let slack = (left / 8).min(SHORT_WAIT);
-        if !(left..left + slack).contains(&self.receive_timeout) {
+        if !(left.min(SLICE)..=left + slack).contains(&self.receive_timeout) {
             let timeout = left + slack / 2;
             socket::set_receive_timeout(c.link.socket().as_fd(), timeout).map_err(failed("SO_RCVTIMEO"))?;
             self.receive_timeout = timeout;

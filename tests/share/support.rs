@@ -41,8 +41,8 @@ impl Drop for Folder {
     }
 }
 
-/// The file that a dead publisher leaves. Never one that listens: between its fork and its exec, a child that another test
-/// starts has a copy of every descriptor, and a listener would seem alive.
+/// The file that a dead publisher leaves. Never one that listens: between its fork and its exec, a child that another
+/// test starts has a copy of every descriptor, and a listener would seem alive.
 pub fn dead_socket(path: &Path, kind: SockType) {
     let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();

@@ -42,7 +42,8 @@ pub fn toolchain(arch: Arch) -> Res<()> {
     }
 }
 
-fn cross_toolchain(target: &Target) -> Res<()> {
+/// The same for a target that is not this machine's own.
+pub fn cross_toolchain(target: &Target) -> Res<()> {
     let gcc = format!("{}-gcc", target.gnu);
     let start_file = format!("/usr/{}/lib/crt1.o", target.gnu);
     ensure(&[Need(&gcc, target.gcc_package), Need(&start_file, target.libc_package)])?;
@@ -96,11 +97,13 @@ fn built(mut command: Command) -> Res<Vec<Artifact>> {
     Ok(artifacts(&String::from_utf8_lossy(&result.stdout)))
 }
 
-/// Examples for a guest whose own target is another one: static, since it has no libraries for them, and named after the
-/// target. Not optimized, which is most of what they cost. Cargo is quiet: it warns that static programs load no libraries.
+/// Examples for a guest whose own target is another one: static, since it has no libraries for them, and named after
+/// the target. Not optimized, which is most of what they cost. Cargo, which warns that static programs load no
+/// libraries, is heard only if it fails.
 pub fn narrow(workspace: &Path, target: &Target) -> Res<Vec<Artifact>> {
-    cross_toolchain(target)?;
     let mut command = cargo(workspace);
+    // These would go before what is set here.
+    command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command.args(["build", "--package", "framelease", "--example", "capture", "--example", "encode"]);
     command.args(["--example", "subscriber"]);
     let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", env_name(target.rust));

@@ -53,7 +53,7 @@ MODULE_PARM_DESC(drop_every, "every n-th source gives no packet, as where a rate
 
 static bool tight;
 module_param(tight, bool, 0644);
-MODULE_PARM_DESC(tight, "bitstream buffers are as small as asked, and a picture that does not fit is an empty, damaged one");
+MODULE_PARM_DESC(tight, "bitstream buffers are as small as asked; what does not fit is empty and damaged");
 
 static unsigned int min_buffers = 1;
 module_param(min_buffers, uint, 0644);
@@ -305,10 +305,9 @@ static void end_empty(struct fl_ctx *ctx, struct vb2_v4l2_buffer *dst)
 	v4l2_event_queue_fh(&ctx->fh, &eos);
 }
 
-static void drop_source(struct fl_ctx *ctx)
+static void drop_source(struct fl_ctx *ctx, struct vb2_v4l2_buffer *src)
 {
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
-	struct vb2_v4l2_buffer *src = v4l2_m2m_next_src_buf(m2m);
 	bool last;
 
 	mutex_lock(&ctx->drain_lock);
@@ -319,28 +318,27 @@ static void drop_source(struct fl_ctx *ctx)
 	if (last)
 		end_empty(ctx, v4l2_m2m_dst_buf_remove(m2m));
 	mutex_unlock(&ctx->drain_lock);
-	v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
 }
 
 static void work(struct work_struct *item)
 {
 	struct fl_ctx *ctx = container_of(item, struct fl_ctx, work);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
-	struct vb2_v4l2_buffer *src, *dst;
+	struct vb2_v4l2_buffer *src = v4l2_m2m_next_src_buf(m2m), *dst;
 	enum vb2_buffer_state state = VB2_BUF_STATE_DONE;
 	bool key = false, last;
 
-	if (ctx->drop_every && ++ctx->taken % ctx->drop_every == 0) {
-		drop_source(ctx);
-		return;
-	}
-	src = v4l2_m2m_next_src_buf(m2m);
-	dst = v4l2_m2m_dst_buf_remove(m2m);
 	if (!ctx->headers_sent && ctx->header_mode == V4L2_MPEG_VIDEO_HEADER_MODE_SEPARATE) {
-		send_headers(ctx, src, dst);
+		send_headers(ctx, src, v4l2_m2m_dst_buf_remove(m2m));
 		v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
 		return;
 	}
+	if (ctx->drop_every && ++ctx->taken % ctx->drop_every == 0) {
+		drop_source(ctx, src);
+		v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
+		return;
+	}
+	dst = v4l2_m2m_dst_buf_remove(m2m);
 	if (!encode(ctx, src, dst, &key))
 		state = VB2_BUF_STATE_ERROR;
 	mutex_lock(&ctx->drain_lock);
