@@ -78,7 +78,7 @@ pub fn ensure(needs: &[Need]) -> Res<()> {
     let install = || {
         run(Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(["install", "-y", "-qq", "--no-install-recommends", "--no-remove"])
             .args(&packages))
     };
     // A fresh container has no package lists yet: fetch them and try again before giving up.
