@@ -124,7 +124,10 @@ fn a_camera_shared_encoded_and_recorded_for_long() {
     let (Some(vivid), Some(device), Some(program)) = (vivid(Planar::Multi), h264(""), example("subscriber")) else {
         return;
     };
+    // Of what other tests have left in the heap, khugepaged may make a page of 2 MiB at any time.
+    nix::sys::prctl::set_thp_disable(true).unwrap();
     leaving_nothing(|| soak(&vivid, device, &program, Duration::from_secs_f64(minutes * 60.0)));
+    nix::sys::prctl::set_thp_disable(false).unwrap();
 }
 
 fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, program: &Path, time: Duration) {
