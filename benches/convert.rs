@@ -12,7 +12,8 @@ use framelease::capture::TestPattern;
 use framelease::convert::{candidates, Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Rect, Size};
-use framelease::frame::{process_cpu_time, Frame, Pool};
+use framelease::frame::{Frame, Pool};
+use framelease::stats::process_cpu_time;
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
 

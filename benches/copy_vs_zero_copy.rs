@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use framelease::dmabuf::{cpu_bytes, Allocator, DmaBuf, DEFAULT_WAIT};
+use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::stats::cpu_bytes;
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
 

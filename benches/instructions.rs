@@ -1,5 +1,4 @@
-//! Instructions of what has no system call: messages of the share protocol, layouts, leases. Counted by valgrind, so the
-//! same on any day; this program runs itself at N and 2 N turns, and the difference is what a turn costs.
+//! Instructions of what makes no system call: layouts and leases. Counted by valgrind, so the same on any day; this program runs itself at N and 2 N turns, and the difference is what a turn costs.
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
@@ -7,7 +6,6 @@ use std::process::{Command, Stdio};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
-use framelease::share::reads_as_written;
 
 type Error = Box<dyn std::error::Error>;
 
@@ -15,20 +13,7 @@ const NV12: FourCc = FourCc::new(b"NV12");
 const SIZE: Size = Size::new(1920, 1080);
 const TURNS: u64 = 20_000;
 
-/// A message of the protocol: type, the flag critical, zeros.
-fn message(kind: u8, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    (bytes[0], bytes[2]) = (kind, 1);
-    bytes
-}
-
-fn understood(message: &[u8]) {
-    assert!(reads_as_written(black_box(message)), "no message of the protocol");
-}
-
 struct Scene {
-    frame: Vec<u8>,
-    release: Vec<u8>,
     layout: Layout,
     pool: Pool,
     lent: Frame,
@@ -39,16 +24,13 @@ impl Scene {
         let layout = Layout::packed(NV12, SIZE)?;
         let pool = Pool::new(&Allocator::Memfd, layout, 4)?;
         let lent = pool.try_acquire().ok_or("a new pool is empty")?.freeze_full(0, 0);
-        Ok(Self { frame: message(19, 96), release: message(4, 24), layout, pool, lent })
+        Ok(Self { layout, pool, lent })
     }
 }
 
 type Case = (&'static str, fn(&Scene));
 
-/// A message is read, written, and read again.
-const CASES: [Case; 7] = [
-    ("wire: FRAME", |s| understood(&s.frame)),
-    ("wire: RELEASE of one lease", |s| understood(&s.release)),
+const CASES: [Case; 5] = [
     ("layout: packed NV12", |_| drop(black_box(Layout::packed(black_box(NV12), black_box(SIZE))))),
     ("layout: NV12 with rows of 64", |_| drop(black_box(Layout::aligned(NV12, black_box(SIZE), black_box(64))))),
     ("layout: from planes", |s| {

@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::bitstream::{AccessUnits, Codec};
+use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
-use framelease::frame::{process_cpu_time, syscalls, Packet, PacketMeta};
+use framelease::frame::{Packet, PacketMeta};
 use framelease::sink::{matroska, rtp};
+use framelease::stats::{process_cpu_time, syscalls};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::socket::{sendmsg, setsockopt, sockopt::RcvBufForce, ControlMessage, MsgFlags};
 use nix::sys::time::TimeValLike;
@@ -224,7 +225,7 @@ fn units(stream: &[u8]) -> Result<Vec<Vec<u8>>> {
 }
 
 fn each_unit(mut stream: impl std::io::Read, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut cutter = AccessUnits::new(Codec::H264, 1 << 20);
+    let mut cutter = AccessUnitSplitter::new(Codec::H264, 1 << 20);
     let mut piece = vec![0; 1 << 16];
     loop {
         let count = stream.read(&mut piece)?;
@@ -258,13 +259,13 @@ fn child(args: &[String]) -> Result<()> {
     if job == "floor" {
         return floor(stream, file, to, wait);
     }
-    let mut options = rtp::Options::default();
+    let mut options = rtp::SenderOptions::default();
     if spread == "burst" {
         options = options.spread(Duration::ZERO);
     }
     let mut sender = rtp::Sender::new(Codec::H264, options)?;
     let ids = to.iter().map(|to| Ok(sender.add(to.parse()?)?)).collect::<Result<Vec<_>>>()?;
-    let mut writer = matroska::Writer::create(file, matroska::Options::default())?;
+    let mut writer = matroska::Writer::create(file, matroska::WriterOptions::default())?;
     let mut sets = None;
     let (calls, cpu) = (syscalls(), process_cpu_time());
     each_unit(stream, |unit| {

@@ -8,12 +8,13 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured, Fit};
-use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
+use framelease::capture::{Camera, Captured, SizeFit};
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::{syscalls, Frame, FrameFlags};
-use framelease::v4l2::CacheWish;
+use framelease::frame::{Frame, FrameFlags};
+use framelease::stats::{cpu_bytes, syscalls};
+use framelease::v4l2::CacheHint;
 
 #[path = "common/picture.rs"]
 mod picture;
@@ -61,12 +62,12 @@ fn parse() -> common::Result<Option<Options>> {
                 "auto" => builder,
                 path => builder.path(path),
             },
-            Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
+            Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(SizeFit::Exact),
             Long("fourcc") => builder.formats(common::formats(&mut parser)?),
             Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
             Long("input") => builder.input(common::value(&mut parser, "input")?),
             Long("buffers") => builder.buffers(common::value(&mut parser, "buffers")?),
-            Long("cached") => builder.cache(CacheWish::Cached),
+            Long("cached") => builder.cache(CacheHint::Cached),
             Long("heap") => builder.allocator(match common::value::<String>(&mut parser, "heap")?.as_str() {
                 "udmabuf" => Allocator::Udmabuf,
                 path => Allocator::Heap(path.into()),

@@ -13,10 +13,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
+use framelease::codec::{Decoded, Decoder, Submitted};
 use framelease::dmabuf::DEFAULT_WAIT;
-use framelease::encode::{Decoded, Decoder, Submitted};
 use framelease::format::FourCc;
-use framelease::frame::{process_cpu_time, Frame, FrameFlags};
+use framelease::frame::{Frame, FrameFlags};
+use framelease::stats::process_cpu_time;
 use framelease::v4l2::Device;
 
 use coded::StreamReader;

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::cpu_bytes;
 use framelease::format::{FourCc, Size};
 use framelease::share::{Offer, Publisher};
+use framelease::stats::cpu_bytes;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{stopped, value, Progress, Result};
@@ -115,7 +115,7 @@ fn run() -> Result<()> {
         }
         progress.show(|| {
             let dropped: u64 = publisher.subscribers().map(|s| s.dropped).sum();
-            let held = source.buffers().map_or(0, |b| b.held());
+            let held = source.buffers().map_or(0, |b| b.leased());
             format!(
                 "{} frames, {} subscribers, {dropped} dropped by policy, {lost} lost by the source, {held} buffers held",
                 publisher.stats().published,

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::{cpu_bytes, DEFAULT_WAIT};
-use framelease::frame::Histogram;
+use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::share::{Event, Policy, Rate, ReceiverStats, Reconnect, Subscriber};
+use framelease::stats::{cpu_bytes, Histogram};
 
 use common::{stopped, value, Progress, Result};
 

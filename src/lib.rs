@@ -28,20 +28,22 @@
 
 pub mod bitstream;
 pub mod capture;
+pub mod codec;
 pub mod convert;
 pub mod dmabuf;
 #[cfg(feature = "drm")]
 pub mod drm;
-pub mod encode;
+
+mod device_nodes;
 pub mod error;
 pub mod format;
 pub mod frame;
 mod log;
-mod nodes;
 #[cfg(feature = "tokio")]
 pub mod reactor;
 pub mod share;
 pub mod sink;
+pub mod stats;
 mod sys;
 pub mod v4l2;
 

@@ -6,10 +6,11 @@ mod allocations;
 use std::time::Duration;
 
 use framelease::capture::TestPattern;
-use framelease::dmabuf::{cpu_bytes, Allocator};
+use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::frame::{syscalls, Pool};
+use framelease::frame::Pool;
 use framelease::share::{Event, Publisher, Subscriber};
+use framelease::stats::{cpu_bytes, syscalls};
 
 fn lines(path: &str) -> usize {
     std::fs::read_to_string(path).unwrap().lines().count()

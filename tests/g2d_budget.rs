@@ -7,8 +7,8 @@ mod allocations;
 mod support;
 
 use framelease::convert::g2d::Wait;
-use framelease::convert::{Converter, Fit, Layer, Request};
-use framelease::frame::{process_cpu_time, syscalls};
+use framelease::convert::{Converter, Layer, Request, Scaling};
+use framelease::stats::{process_cpu_time, syscalls};
 
 use support::*;
 
@@ -27,7 +27,7 @@ fn a_job_allocates_nothing_and_opens_nothing() {
         fake.set("blit_dmabuf", files).set("no_raster", 1).set("fence", i64::from(wait == Wait::Fence));
         let mut g2d = fake.builder().depth(8).wait(wait).open().unwrap();
         let (sources, targets) = (pool(layout("NV12", 640, 360), 2), pool(layout("RGBX32", 320, 320), 8));
-        let request = Request::convert(Layer::default().fit(Fit::Keep));
+        let request = Request::convert(Layer::default().fit(Scaling::Keep));
         let p = plan(&request, &[*sources.buffers().layout()], targets.buffers().layout());
         let frames = [source(&sources, |_, _, _| 0), source(&sources, |_, _, _| 0)];
         let jobs = |g2d: &mut framelease::convert::G2d, count: usize| {

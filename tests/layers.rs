@@ -7,11 +7,11 @@ use std::path::Path;
 const LAYERS: &[&[&str]] = &[
     &["error", "format", "log", "bitstream"],
     &["sys"],
-    &["nodes"],
+    &["device_nodes", "stats"],
     &["dmabuf"],
     &["frame"],
     &["v4l2"],
-    &["capture", "convert", "drm", "encode", "share", "sink"],
+    &["capture", "codec", "convert", "drm", "share", "sink"],
     &["reactor"],
 ];
 

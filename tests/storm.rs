@@ -268,8 +268,8 @@ fn storm(seed: u64, report: &mut Report) {
     report.refused += s.publisher.stats().refused;
     assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
     // The newest alone is kept, for who comes late.
-    assert!(s.source.buffers().held() <= 1, "seed {seed}: {:?}", s.source.buffers());
-    assert!(former.iter().all(|b| b.held() == 0), "seed {seed}: {former:?}");
+    assert!(s.source.buffers().leased() <= 1, "seed {seed}: {:?}", s.source.buffers());
+    assert!(former.iter().all(|b| b.leased() == 0), "seed {seed}: {former:?}");
 }
 
 /// One test: descriptors are the process's.

@@ -9,9 +9,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use framelease::dmabuf::cpu_bytes;
-use framelease::frame::syscalls;
 use framelease::share::{Event, Policy, UnixfdSubscriber};
+use framelease::stats::cpu_bytes;
+use framelease::stats::syscalls;
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
 

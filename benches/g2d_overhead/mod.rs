@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use framelease::convert::g2d::{Abi, Wait};
-use framelease::convert::{Converter, Fit, G2d, Layer, Plan, Request};
+use framelease::convert::{Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::format::{Rect, Size};
-use framelease::frame::{process_cpu_time, Frame, Pool};
+use framelease::frame::{Frame, Pool};
+use framelease::stats::process_cpu_time;
 
 use support::{layout, plan, pool, source, Changes, Fake, TIMEOUT};
 
@@ -57,7 +58,7 @@ impl Scene {
         let quarter = |i: i32| Layer::default().place(Rect::new(i % 2 * 320, i / 2 * 320, Size::new(320, 320)));
         let layers: Vec<Layer> = match work {
             "one blit" => vec![Layer::default()],
-            "letterbox" => vec![Layer::default().fit(Fit::Keep)],
+            "letterbox" => vec![Layer::default().fit(Scaling::Keep)],
             _ => (0..4).map(|i| quarter(i).crop(Rect::new(i % 2 * 320, i / 2 * 320, Size::new(320, 320)))).collect(),
         };
         let sources = pool(layout("NV12", 1280, 720), layers.len());

@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
-use framelease::bitstream::{AccessUnits, Codec};
+use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::Packet;
-use framelease::sink::matroska::{Options, Writer, Written};
+use framelease::sink::matroska::{Writer, WriterOptions, Written};
 
 use super::common;
 
@@ -21,7 +21,7 @@ impl StreamFile {
         if !path.ends_with(".mkv") {
             return PlainFile::create(path, codec, size, fps).map(Self::Plain);
         }
-        let options = Options::default().interval(FrameInterval::from_fps(fps));
+        let options = WriterOptions::default().interval(FrameInterval::from_fps(fps));
         Ok(Self::Matroska(Box::new(Writer::create(path, options)?)))
     }
 
@@ -103,7 +103,7 @@ pub struct StreamReader {
     path: String,
     from: BufReader<File>,
     codec: Codec,
-    units: AccessUnits,
+    units: AccessUnitSplitter,
     ended: bool,
 }
 
@@ -113,7 +113,8 @@ const LIMIT: usize = 64 << 20;
 impl StreamReader {
     pub fn open(path: &str, codec: Codec) -> common::Result<Self> {
         let from = BufReader::new(File::open(path).map_err(|e| format!("{path}: {e}"))?);
-        let mut reader = Self { path: path.into(), from, codec, units: AccessUnits::new(codec, LIMIT), ended: false };
+        let mut reader =
+            Self { path: path.into(), from, codec, units: AccessUnitSplitter::new(codec, LIMIT), ended: false };
         if codec == Codec::Vp8 && reader.exactly(32)?.map_or(true, |header| !header.starts_with(b"DKIF")) {
             return Err(format!("{path}: not an IVF file").into());
         }
@@ -161,7 +162,7 @@ impl StreamReader {
             self.units.push(&piece[..n]);
             if n == 0 {
                 self.ended = true;
-                let units = std::mem::replace(&mut self.units, AccessUnits::new(self.codec, LIMIT));
+                let units = std::mem::replace(&mut self.units, AccessUnitSplitter::new(self.codec, LIMIT));
                 return Ok(Some(units.finish()).filter(|rest| !rest.is_empty()));
             }
         }

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use framelease::capture::{Camera, Captured, Fit, TestPattern};
+use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::{BufferSet, Frame};
 
@@ -37,7 +37,7 @@ impl Source {
             return Ok(Self::Pattern(builder.start()?));
         };
         let mut builder =
-            Camera::builder().formats([wish.fourcc]).size(wish.size).fit(Fit::Exact).buffers(wish.buffers);
+            Camera::builder().formats([wish.fourcc]).size(wish.size).fit(SizeFit::Exact).buffers(wish.buffers);
         if device != "auto" {
             builder = builder.path(device);
         }

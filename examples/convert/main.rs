@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framelease::convert::{candidates, Layer, Plan, Request};
-use framelease::dmabuf::{cpu_bytes, CpuBytes};
 use framelease::format::{Layout, Rect, Size};
-use framelease::frame::{process_cpu_time, Frame, Pool};
+use framelease::frame::{Frame, Pool};
+use framelease::stats::{cpu_bytes, process_cpu_time, CpuBytes};
 
 use options::{Compose, Options};
 use sources::Source;

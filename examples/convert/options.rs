@@ -1,6 +1,6 @@
 //! The command line.
 
-use framelease::convert::{Candidate, Color, Fit};
+use framelease::convert::{Candidate, Color, Scaling};
 use framelease::format::{ColorSpace, Colorimetry, Flip, FormatKind, FourCc, Layout, Range, Rect, Rotation, Size};
 
 use super::common::{self, value};
@@ -54,7 +54,7 @@ pub struct Options {
     pub crop: Option<Rect>,
     pub rotation: Rotation,
     pub flip: Flip,
-    pub fit: Fit,
+    pub fit: Scaling,
     pub background: Color,
     matrix: Option<ColorSpace>,
     range: Option<Range>,
@@ -80,7 +80,7 @@ impl Options {
             crop: None,
             rotation: Rotation::None,
             flip: Flip::None,
-            fit: Fit::Stretch,
+            fit: Scaling::Stretch,
             background: Color::BLACK,
             matrix: None,
             range: None,
@@ -107,7 +107,7 @@ impl Options {
                 Long("crop") => o.crop = Some(value(&mut p, "crop")?),
                 Long("rotate") => o.rotation = value(&mut p, "rotate")?,
                 Long("flip") => o.flip = value(&mut p, "flip")?,
-                Long("keep-ratio") => o.fit = Fit::Keep,
+                Long("keep-ratio") => o.fit = Scaling::Keep,
                 Long("background") => o.background = value(&mut p, "background")?,
                 Long("matrix") => {
                     o.matrix = Some(match value::<String>(&mut p, "matrix")?.as_str() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::capture::{Camera, Captured, Fit, TestPattern};
+use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
 use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
@@ -29,7 +29,7 @@ impl Source {
             }
             Input::Png(path) => Self::Picture(picture(path, o.from, allocator).map_err(|e| format!("{path}: {e}"))?),
             Input::Camera(device) => {
-                let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(Fit::Exact);
+                let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(SizeFit::Exact);
                 let builder = if device == "auto" { builder } else { builder.path(device) };
                 Self::Camera(Box::new(builder.open()?))
             }

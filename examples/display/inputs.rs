@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured, Fit, TestPattern};
-use framelease::drm::{Layer, LayerWish, Scanout};
+use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
+use framelease::drm::{LayerRequirements, PlaneLayer, Scanout};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::Frame;
 use framelease::share::{Event, Subscriber};
@@ -80,9 +80,9 @@ impl Waiting {
     }
 
     /// Has the screen choose a plane and a format, and begins with it.
-    pub fn begin(self, screen: &mut Scanout, o: &Options) -> Result<(Layer, Source)> {
+    pub fn begin(self, screen: &mut Scanout, o: &Options) -> Result<(PlaneLayer, Source)> {
         let size = self.size(o.size).unwrap_or(screen.size());
-        let mut wish = LayerWish::new(self.formats(&o.formats)?, size);
+        let mut wish = LayerRequirements::new(self.formats(&o.formats)?, size);
         if let Some(kind) = o.plane {
             wish = wish.plane(kind);
         }
@@ -92,7 +92,7 @@ impl Waiting {
             Self::Subscriber(s) => Source::Subscriber(s),
             Self::Pattern => pattern(layer, size, o)?,
             Self::Camera(device) => {
-                let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(Fit::Exact);
+                let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(SizeFit::Exact);
                 Source::Camera(Box::new(builder.buffers(o.buffers).interval(interval).open()?))
             }
         };
@@ -101,7 +101,7 @@ impl Waiting {
 }
 
 /// The test pattern for a layer.
-pub fn pattern(layer: Layer, size: Size, o: &Options) -> Result<Source> {
+pub fn pattern(layer: PlaneLayer, size: Size, o: &Options) -> Result<Source> {
     let builder = TestPattern::builder(size).fourcc(layer.fourcc()).buffers(o.buffers);
     Ok(Source::Pattern(builder.interval(FrameInterval::from_fps(o.fps.max(1))).start()?))
 }

@@ -9,10 +9,10 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::cpu_bytes;
-use framelease::drm::{Device, Layer, LayerWish, PlaneKind, Scanout};
+use framelease::drm::{Device, LayerRequirements, PlaneKind, PlaneLayer, Scanout};
 use framelease::format::{Rect, Size};
-use framelease::frame::{FrameFlags, Histogram};
+use framelease::frame::FrameFlags;
+use framelease::stats::{cpu_bytes, Histogram};
 use framelease::ErrorKind;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
@@ -141,17 +141,17 @@ fn open(o: &Options, frames: Option<Size>) -> Result<Scanout> {
 }
 
 /// A small test pattern in the right lower corner.
-fn overlay(screen: &mut Scanout, o: &Options) -> Result<(Layer, Source)> {
+fn overlay(screen: &mut Scanout, o: &Options) -> Result<(PlaneLayer, Source)> {
     let Size { width, height } = screen.size();
     let size = Size::new((width / 4).max(16) & !15, (height / 4).max(16) & !15);
     let corner = Rect::new((width - size.width) as i32, (height - size.height) as i32, size);
-    let wish = LayerWish::new(inputs::drawn(), size).plane(PlaneKind::Overlay).destination(corner);
+    let wish = LayerRequirements::new(inputs::drawn(), size).plane(PlaneKind::Overlay).destination(corner);
     let layer = screen.add_layer(&wish)?;
     Ok((layer, inputs::pattern(layer, size, o)?))
 }
 
 /// Until a source or the screen has something, or half a second.
-fn wait(screen: &Scanout, sources: &[(Layer, Source)]) -> Result<()> {
+fn wait(screen: &Scanout, sources: &[(PlaneLayer, Source)]) -> Result<()> {
     let mut fds = vec![PollFd::new(screen.as_fd(), PollFlags::POLLIN)];
     let events = PollFlags::POLLIN | PollFlags::POLLPRI;
     fds.extend(sources.iter().filter(|(_, s)| s.is_pollable()).map(|(_, s)| PollFd::new(s.as_fd(), events)));

@@ -1,11 +1,11 @@
 //! Encodes a camera or the test pattern by a V4L2 mem-to-mem encoder, dma-buf to dma-buf, and says what it cost.
 
+#[path = "../common/camera_encoder.rs"]
+mod camera_encoder;
 #[path = "../common/coded.rs"]
 mod coded;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/ends.rs"]
-mod ends;
 #[path = "../common/source.rs"]
 mod source;
 
@@ -14,10 +14,10 @@ mod options;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::cpu_bytes;
-use framelease::encode::{Encoded, Encoder, Outcome};
+use framelease::codec::{Encoded, Encoder, Outcome};
 use framelease::error::ErrorKind;
-use framelease::frame::{process_cpu_time, syscalls, Histogram, Packet};
+use framelease::frame::Packet;
+use framelease::stats::{cpu_bytes, process_cpu_time, syscalls, Histogram};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use coded::StreamFile;
@@ -60,7 +60,7 @@ fn framelease_now() -> u64 {
 fn run() -> common::Result<()> {
     let Some(o) = Options::parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
-    let (mut source, mut encoder) = ends::open(&o.ends())?;
+    let (mut source, mut encoder) = camera_encoder::open(&o.ends())?;
     let mut file = o.output.as_deref().map(|path| StreamFile::create(path, o.codec, o.size, o.fps)).transpose()?;
     let (mut progress, mut figures) = (common::Progress::new(), Figures::default());
     let touched = cpu_bytes();

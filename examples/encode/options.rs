@@ -3,8 +3,8 @@
 use framelease::bitstream::Codec;
 use framelease::format::{FourCc, Size};
 
+use super::camera_encoder::Ends;
 use super::common::{self, value};
-use super::ends::Ends;
 
 const HELP: &str = "\
 Encodes a camera's frames, dma-buf to dma-buf, by a V4L2 mem-to-mem encoder.

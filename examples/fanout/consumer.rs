@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use framelease::dmabuf::{cpu_bytes, Allocator, DEFAULT_WAIT};
-use framelease::frame::{process_cpu_time, syscalls, Frame, Pool};
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::frame::{Frame, Pool};
 use framelease::share::{Event, Policy, Subscriber};
+use framelease::stats::{cpu_bytes, process_cpu_time, syscalls};
 
 use super::common::Result;
 

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::{cpu_bytes, Allocator, MemoryKind, DEFAULT_WAIT};
-use framelease::frame::{process_cpu_time, syscalls, Frame, Pool};
+use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
+use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher};
+use framelease::stats::{cpu_bytes, process_cpu_time, syscalls};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common::{stopped, Progress, Result};

@@ -3,10 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod costs;
 #[allow(dead_code)] // Only its allocator is needed.
-#[path = "../common/ends.rs"]
-mod ends;
+#[path = "../common/camera_encoder.rs"]
+mod camera_encoder;
+mod costs;
 mod meter;
 mod paths;
 mod report;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use framelease::dmabuf::cpu_bytes;
-use framelease::frame::syscalls;
+use framelease::stats::cpu_bytes;
+use framelease::stats::syscalls;
 use nix::sys::signal::{kill, Signal};
 use nix::time::{clock_gettime, ClockId};
 use nix::unistd::Pid;

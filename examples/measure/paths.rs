@@ -8,18 +8,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::capture::{Camera, CameraBuilder, Captured, Fit};
+use framelease::capture::{Camera, CameraBuilder, Captured, SizeFit};
+use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
 use framelease::convert::{candidates, Converter, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::drm::{LayerWish, Scanout};
-use framelease::encode::{agree, source_layout, Encoder, Params, Quirks, SourceMemory};
+use framelease::drm::{LayerRequirements, Scanout};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
-use framelease::frame::{syscalls, BufferSet, Frame, Pool};
+use framelease::frame::{BufferSet, Frame, Pool};
 use framelease::share::{Event, Publisher, Subscriber};
+use framelease::stats::syscalls;
 use framelease::v4l2::{Device, Direction};
 
+use super::camera_encoder::allocator;
 use super::common::Result;
-use super::ends::allocator;
 use super::meter::{Counts, Meter, SYSTEM_CALLS};
 use super::Options;
 
@@ -181,7 +182,7 @@ fn builder(o: &Options, device: Device) -> CameraBuilder {
 }
 
 fn camera(o: &Options) -> Result<Camera> {
-    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(Fit::Exact).open()?)
+    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(SizeFit::Exact).open()?)
 }
 
 /// Dma-bufs that the CPU may fill and devices import.
@@ -273,7 +274,7 @@ fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
 fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let (device, coder) = (device(o)?, encoder_device(o)?);
     let params = params(o, o.size);
-    let agreement = agree(&coder, &device, &params, &FORMATS, Quirks::of(coder.info()))?;
+    let agreement = negotiate(&coder, &device, &params, &FORMATS, Quirks::for_device(coder.info()))?;
     let mut builder = builder(o, device).layout(&agreement.source);
     if agreement.memory == SourceMemory::Allocated {
         builder = builder.allocator(allocator()?);
@@ -296,12 +297,12 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let mut formats: Vec<FourCc> = offers.iter().map(|f| f.fourcc).filter(|f| f.drm().is_some()).collect();
     // Not in the driver's order, where few bits may come first.
     formats.sort_by_key(|f| FORMATS.iter().position(|b| b == f).unwrap_or(FORMATS.len()));
-    let layer = screen.add_layer(&LayerWish::new(formats, o.size))?;
+    let layer = screen.add_layer(&LayerRequirements::new(formats, o.size))?;
     let dumb = Hand::new(memory, || Ok(screen.device().dumb_pool(layer.fourcc(), o.size, BUFFERS)?))?;
     let builder = builder(o, device);
     let builder = match &dumb.0 {
         Some(pool) => builder.layout(pool.buffers().layout()),
-        None => builder.formats([layer.fourcc()]).size(o.size).fit(Fit::Exact),
+        None => builder.formats([layer.fourcc()]).size(o.size).fit(SizeFit::Exact),
     };
     let mut camera = builder.open()?;
     // The same buffers, and the camera's colours.

@@ -1,10 +1,10 @@
 //! A camera node in one process: raw frames to peers by descriptor, and one encode that is recorded, sent by RTP to hosts
 //! and groups, and served by RTSP, to consumers that come and go.
 
+#[path = "../common/camera_encoder.rs"]
+mod camera_encoder;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/ends.rs"]
-mod ends;
 #[path = "../common/source.rs"]
 mod source;
 

@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use framelease::dmabuf::cpu_bytes;
-use framelease::encode::{Encoded, Encoder};
-use framelease::frame::{process_cpu_time, Frame, FrameFlags, Histogram};
+use framelease::codec::{Encoded, Encoder};
+use framelease::frame::{Frame, FrameFlags};
 use framelease::share::{Offer, Publisher};
+use framelease::stats::{cpu_bytes, process_cpu_time, Histogram};
 use framelease::v4l2::Interest;
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -19,7 +19,7 @@ use super::report::{Row, Status};
 use super::scale::{self, Scaler};
 use super::sinks::Sinks;
 use super::source::Source;
-use super::{common, ends};
+use super::{camera_encoder, common};
 
 /// A camera or an encoder that is silent for so long is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Node {
                 (source, Some(scaler), encoder)
             }
             None => {
-                let (source, encoder) = ends::open(&o.ends)?;
+                let (source, encoder) = camera_encoder::open(&o.ends)?;
                 (source, None, encoder)
             }
         };

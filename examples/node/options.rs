@@ -7,8 +7,8 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::format::{FourCc, Size};
 
+use super::camera_encoder::Ends;
 use super::common::{self, value};
-use super::ends::Ends;
 
 const HELP: &str = "\
 One camera, one encode, many consumers: records, sends RTP, serves RTSP and shares raw frames, without a copy.

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use framelease::format::FrameInterval;
-use framelease::frame::{Packet, PacketTap, Tapped};
-use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
+use framelease::frame::{Packet, PacketEvent, PacketReceiver};
+use framelease::sink::matroska::{FileRotation, Recorded, Recorder, Writer, WriterOptions, Written};
 
 use super::meter::thread_cpu_time;
 
@@ -61,10 +61,10 @@ impl Files {
 }
 
 impl Recording {
-    pub fn start(path: &Path, tap: PacketTap, fps: u32, rotate: Option<Duration>) -> Result<Self, String> {
-        let options = Options::default().interval(FrameInterval::from_fps(fps));
+    pub fn start(path: &Path, tap: PacketReceiver, fps: u32, rotate: Option<Duration>) -> Result<Self, String> {
+        let options = WriterOptions::default().interval(FrameInterval::from_fps(fps));
         let files = match rotate {
-            Some(most) => Files::Many(Box::new(Recorder::new(path, options, Rotation::default().duration(most)))),
+            Some(most) => Files::Many(Box::new(Recorder::new(path, options, FileRotation::default().duration(most)))),
             None => Files::One(Box::new(Writer::create(path, options).map_err(|e| e.to_string())?)),
         };
         let counts = Arc::new(Counts::default());
@@ -109,7 +109,7 @@ impl Recording {
     }
 }
 
-fn record(mut files: Files, mut tap: PacketTap, counts: &Counts) -> Result<(), String> {
+fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<(), String> {
     let mut done = Ok(());
     // Of a stream that goes on, what waited when it was stopped.
     let mut left = None;
@@ -120,7 +120,7 @@ fn record(mut files: Files, mut tap: PacketTap, counts: &Counts) -> Result<(), S
             left = Some(rest);
         }
         match tap.next(Duration::from_millis(100)) {
-            Ok(Some(Tapped::Packet(packet))) => match files.write(&packet) {
+            Ok(Some(PacketEvent::Packet(packet))) => match files.write(&packet) {
                 Ok(is_stored) => {
                     counts.packets.fetch_add(u64::from(is_stored), Relaxed);
                     counts.bytes.fetch_add(if is_stored { packet.bytes().len() as u64 } else { 0 }, Relaxed);

@@ -3,13 +3,13 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use framelease::codec::Encoder;
 use framelease::convert::{candidates, first_of, Converter, Layer, Plan, Request};
-use framelease::encode::Encoder;
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Pool};
 
+use super::camera_encoder::{allocator, encoded_layout, encoder, Ends};
 use super::common;
-use super::ends::{allocator, encoded_layout, encoder, Ends};
 use super::source::{Source, Wish};
 
 /// Pictures between the two.

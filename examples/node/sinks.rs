@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use framelease::frame::{Backlog, Overflow, Packet, PacketFanout};
+use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
 
@@ -28,7 +28,7 @@ pub struct Sinks {
 impl Sinks {
     pub fn open(o: &Options) -> common::Result<Self> {
         let codec = o.ends.codec;
-        let mut options = rtp::Options::default().ttl(o.ttl);
+        let mut options = rtp::SenderOptions::default().ttl(o.ttl);
         if let Some(name) = &o.interface {
             options = options.interface(name);
         }
@@ -87,7 +87,7 @@ impl Sinks {
             return Err(format!("{} is attached already", path.display()));
         }
         // A disk may stall for some seconds.
-        let backlog = Backlog::new(300, 64 << 20, Overflow::DropNew);
+        let backlog = QueueCapacity::new(300, 64 << 20, Overflow::DropNew);
         let tap = self.fanout.attach(backlog).map_err(|e| e.to_string())?;
         self.recordings.push(Recording::start(path, tap, self.fps, self.rotate)?);
         Ok(())

@@ -17,7 +17,7 @@ pub(crate) use bits::Bits;
 
 pub use annexb::{nal_units, NalKind, NalUnit};
 pub use parameters::ParameterSets;
-pub use units::{AccessUnits, UnitTooLarge};
+pub use units::{AccessUnitSplitter, UnitTooLarge};
 
 /// How pictures are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Codec {
     }
 
     /// The codec of a V4L2 format.
-    pub fn of(fourcc: FourCc) -> Option<Self> {
+    pub fn from_fourcc(fourcc: FourCc) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.fourcc() == fourcc)
     }
 
@@ -175,7 +175,7 @@ mod tests {
     fn names_parse_back() {
         for codec in Codec::ALL {
             assert_eq!(codec.to_string().parse(), Ok(codec));
-            assert_eq!(Codec::of(codec.fourcc()), Some(codec));
+            assert_eq!(Codec::from_fourcc(codec.fourcc()), Some(codec));
         }
         assert_eq!("H265".parse(), Ok(Codec::Hevc));
         assert!("av1".parse::<Codec>().is_err());

@@ -16,7 +16,7 @@ pub struct UnitTooLarge {
 /// A new one begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
 /// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not told apart.
 #[derive(Debug)]
-pub struct AccessUnits {
+pub struct AccessUnitSplitter {
     codec: Codec,
     limit_bytes: usize,
     buffer: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct AccessUnits {
     has_slice: bool,
 }
 
-impl AccessUnits {
+impl AccessUnitSplitter {
     /// Cuts a stream of a codec with NAL units; units of more than `limit_bytes` are refused.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
         Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn cut(stream: &[u8], step: usize, limit: usize) -> Vec<Vec<u8>> {
-        let mut cutter = AccessUnits::new(Codec::H264, limit);
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, limit);
         let mut found = Vec::new();
         for piece in stream.chunks(step) {
             cutter.push(piece);
@@ -144,7 +144,7 @@ mod tests {
         let first = [0, 0, 0, 1, 19 << 1, 1, 0x80, 1];
         let second = [0, 0, 0, 1, 19 << 1, 1, 0x10, 2];
         let units = [[&vps[..], &first, &second].concat(), [&first[..], &second].concat()];
-        let mut cutter = AccessUnits::new(Codec::Hevc, 1000);
+        let mut cutter = AccessUnitSplitter::new(Codec::Hevc, 1000);
         cutter.push(&units.concat());
         assert_eq!(cutter.next_unit().unwrap(), Some(&units[0][..]));
         assert_eq!(cutter.next_unit(), Ok(None));
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_never_ends_is_refused() {
-        let mut cutter = AccessUnits::new(Codec::H264, 100);
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 100);
         cutter.push(&[0; 101]);
         assert_eq!(cutter.next_unit(), Err(UnitTooLarge { limit_bytes: 100 }));
         cutter.push(&units().concat());
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_unit_over_the_limit_is_refused_alone_when_its_end_is_known() {
-        let mut cutter = AccessUnits::new(Codec::H264, 20);
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 20);
         cutter.push(&units().concat());
         assert!(units()[0].len() > 20 && cutter.next_unit().is_err());
         assert_eq!(cutter.next_unit().unwrap(), Some(&units()[1][..]));

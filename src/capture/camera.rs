@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferSet, Frame, FrameFlags};
 use crate::sys::wait;
-use crate::v4l2::{CacheWish, Dequeued, Device, Direction, Event, EventKind, FormatRequest, Queue};
+use crate::v4l2::{CacheHint, Dequeued, Device, Direction, Event, EventKind, FormatRequest, Queue};
 
 /// What a camera gives.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub enum Captured {
 /// What to do with a size that the driver does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fit {
+pub enum SizeFit {
     /// Take the driver's choice; [`Camera::layout`] tells it.
     #[default]
     Nearest,
@@ -54,10 +54,10 @@ pub struct CameraBuilder {
     formats: Vec<FourCc>,
     size: Option<Size>,
     layout: Option<Layout>,
-    fit: Fit,
+    fit: SizeFit,
     interval: Option<FrameInterval>,
     buffers: Option<usize>,
-    cache: CacheWish,
+    cache: CacheHint,
     allocator: Option<Allocator>,
 }
 
@@ -96,12 +96,12 @@ impl CameraBuilder {
     /// smaller, [`CameraBuilder::allocator`] brings buffers of this layout's size.
     pub fn layout(mut self, layout: &Layout) -> Self {
         (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
-        (self.layout, self.fit) = (Some(*layout), Fit::Exact);
+        (self.layout, self.fit) = (Some(*layout), SizeFit::Exact);
         self
     }
 
     /// What to do if the driver does not have that size.
-    pub fn fit(mut self, fit: Fit) -> Self {
+    pub fn fit(mut self, fit: SizeFit) -> Self {
         self.fit = fit;
         self
     }
@@ -119,7 +119,7 @@ impl CameraBuilder {
     }
 
     /// Which memory to ask the driver for; see [`BufferSet::cpu_reads`] for what it gave.
-    pub fn cache(mut self, wish: CacheWish) -> Self {
+    pub fn cache(mut self, wish: CacheHint) -> Self {
         self.cache = wish;
         self
     }
@@ -225,7 +225,7 @@ impl Camera {
             Some(layout) => device.set_format_exact(Direction::Capture, layout)?,
             None => device.set_format(Direction::Capture, &FormatRequest::new(fourcc, size))?,
         };
-        if self.wishes.fit == Fit::Exact && given.size() != size {
+        if self.wishes.fit == SizeFit::Exact && given.size() != size {
             let sizes = device.sizes(fourcc)?;
             let text = format!("asked {fourcc} {size}; the device gives {given} and offers {fourcc} {sizes}");
             return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(&device));
@@ -305,7 +305,7 @@ impl Camera {
 
     /// Counts until now.
     pub fn stats(&self) -> CameraStats {
-        let held = self.buffers.as_ref().map_or(0, BufferSet::held);
+        let held = self.buffers.as_ref().map_or(0, BufferSet::leased);
         CameraStats { held, queued: self.queue.queued(), ..self.stats }
     }
 

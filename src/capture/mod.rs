@@ -3,5 +3,5 @@
 mod camera;
 mod pattern;
 
-pub use camera::{Camera, CameraBuilder, CameraStats, Captured, Fit};
+pub use camera::{Camera, CameraBuilder, CameraStats, Captured, SizeFit};
 pub use pattern::{TestPattern, TestPatternBuilder};

@@ -101,7 +101,7 @@ impl TestPatternBuilder {
 /// Moving colour bars: the source for machines without a camera.
 ///
 /// It writes into udmabufs where the machine has them, else into sealed memfds. Its bytes are counted as
-/// [`CpuBytes::source`](crate::dmabuf::CpuBytes::source): they stand for a camera's DMA.
+/// [`CpuBytes::source`](crate::stats::CpuBytes::source): they stand for a camera's DMA.
 #[derive(Debug)]
 pub struct TestPattern {
     pool: Pool,
@@ -211,7 +211,7 @@ impl TestPattern {
     /// Frame times that have passed since the last call.
     fn expirations(&self) -> Result<u64> {
         let mut count = [0; 8];
-        sys::calls::tick();
+        sys::syscall_count::tick();
         match nix::unistd::read(&self.timer, &mut count) {
             Ok(_) => Ok(u64::from_ne_bytes(count)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
@@ -309,8 +309,8 @@ fn pixels(fourcc: FourCc, plane: usize, c: &Colour) -> Option<([u8; 4], usize)> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dmabuf::cpu_bytes;
     use crate::format::{FormatKind, FORMATS};
+    use crate::stats::cpu_bytes;
 
     fn picture(frame: &Frame) -> Vec<u8> {
         let mut out = Vec::new();

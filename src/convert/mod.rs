@@ -14,8 +14,8 @@
 
 mod auto;
 mod cpu;
-mod decimate;
 mod finished;
+mod frame_rate;
 #[cfg(feature = "g2d")]
 pub mod g2d;
 mod m2m;
@@ -36,12 +36,12 @@ use crate::sys;
 
 pub use auto::{auto, candidates, first_of, Candidate, Choice, Refusal};
 pub use cpu::{Cpu, CpuStats};
-pub use decimate::{Decimated, Decimator};
+pub use frame_rate::{Decimated, FrameRateConverter};
 #[cfg(feature = "g2d")]
 pub use g2d::G2d;
 pub use m2m::M2m;
 pub use plan::{Draw, Fill, Plan, Step};
-pub use request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
+pub use request::{Blend, Color, Layer, Request, Scaling, MAX_LAYERS};
 
 /// What [`Converter::try_done`] gives: a finished frame, `None` while nothing is finished, or an error with the target
 /// of the job that failed (none if the error is of no job).

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Flip, FormatInfo, FormatKind, Layout, Rect, Rotation, Size};
 use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
 
-use super::request::{Blend, Color, Fit, Layer, Request, MAX_LAYERS};
+use super::request::{Blend, Color, Layer, Request, Scaling, MAX_LAYERS};
 
 /// More rectangles of background than this, and the whole target is filled instead.
 const MAX_BACKGROUND_RECTS: usize = 8;
@@ -224,13 +224,13 @@ fn draw(
     (target, target_info): (&Layout, &FormatInfo),
     steps: &mut Vec<Step>,
 ) -> Result<()> {
-    let crop = layer.crop.unwrap_or(Rect::of(source.size()));
-    let area = layer.place.unwrap_or(Rect::of(target.size()));
+    let crop = layer.crop.unwrap_or(Rect::from_size(source.size()));
+    let area = layer.place.unwrap_or(Rect::from_size(target.size()));
     check_rect("crop", crop, source, source_info)?;
     check_rect("place", area, target, target_info)?;
     let place = match layer.fit {
-        Fit::Stretch => area,
-        Fit::Keep => keep_ratio(upright(crop.size, layer.rotation), area, target_info.subsampling()),
+        Scaling::Stretch => area,
+        Scaling::Keep => keep_ratio(upright(crop.size, layer.rotation), area, target_info.subsampling()),
     };
     if let Some(color) = layer.margin {
         steps.extend(subtract(area, place).map(|rect| Step::Fill(Fill { rect, color })));
@@ -249,7 +249,7 @@ fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Res
     if rect.size.width == 0 || rect.size.height == 0 {
         return Err(invalid(format!("{what} {rect} is empty")));
     }
-    if !Rect::of(size).contains(&rect) {
+    if !Rect::from_size(size).contains(&rect) {
         return Err(invalid(format!("{what} {rect} leaves the picture of {size}")));
     }
     let (across, down) = info.subsampling();
@@ -319,7 +319,7 @@ fn drop_hidden(steps: &mut Vec<Step>) {
 
 /// What of the target no opaque layer covers.
 fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
-    let mut open = vec![Rect::of(size)];
+    let mut open = vec![Rect::from_size(size)];
     for step in steps {
         let cover = match step {
             Step::Draw(draw) if draw.is_opaque() => draw.place,
@@ -335,7 +335,7 @@ fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
             .collect();
     }
     if open.len() > MAX_BACKGROUND_RECTS {
-        return vec![Rect::of(size)];
+        return vec![Rect::from_size(size)];
     }
     open
 }
@@ -389,11 +389,11 @@ mod tests {
 
     #[test]
     fn letterbox_is_centred_on_the_chroma_grid_and_only_the_margins_are_filled() {
-        let request = Request::convert(Layer::default().fit(Fit::Keep));
+        let request = Request::convert(Layer::default().fit(Scaling::Keep));
         let plan = Plan::new(&request, &[layout("NV12", 1920, 1080)], &layout("NV12", 640, 640)).unwrap();
         assert_eq!(draws(&plan)[0].place, rect(0, 140, 640, 360));
         assert_eq!(fills(&plan), [rect(0, 0, 640, 140), rect(0, 500, 640, 140)]);
-        let turned = Request::convert(Layer::default().fit(Fit::Keep).rotation(Rotation::Clockwise90));
+        let turned = Request::convert(Layer::default().fit(Scaling::Keep).rotation(Rotation::Clockwise90));
         let plan = Plan::new(&turned, &[layout("NV12", 1920, 1080)], &layout("RGB24", 640, 640)).unwrap();
         assert_eq!(draws(&plan)[0].place, rect(140, 0, 360, 640));
     }
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn an_odd_edge_of_the_picture_is_on_the_grid() {
         let (source, target) = (layout("NV12", 63, 47), layout("NV12", 33, 35));
-        let layer = Layer::default().crop(rect(2, 2, 61, 45)).fit(Fit::Keep);
+        let layer = Layer::default().crop(rect(2, 2, 61, 45)).fit(Scaling::Keep);
         assert!(Plan::new(&Request::convert(layer), &[source], &target).is_ok());
     }
 
@@ -456,7 +456,7 @@ mod tests {
             quarter: bool, formats in prop::sample::select(vec![("NV12", "RGB24"), ("RGB24", "NV12"), ("YUYV", "NV16")]),
         ) {
             let rotation = if quarter { Rotation::Clockwise270 } else { Rotation::None };
-            let request = Request::convert(Layer::default().fit(Fit::Keep).rotation(rotation).margin(Color::BLACK));
+            let request = Request::convert(Layer::default().fit(Scaling::Keep).rotation(rotation).margin(Color::BLACK));
             let target = layout(formats.1, tw, th);
             let plan = Plan::new(&request, &[layout(formats.0, w, h)], &target).unwrap();
             let mut area = 0;

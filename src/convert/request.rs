@@ -53,7 +53,7 @@ impl fmt::Display for Color {
 /// How a source fills its place when their shapes differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Fit {
+pub enum Scaling {
     /// Fills it, whatever becomes of the aspect ratio.
     #[default]
     Stretch,
@@ -89,8 +89,8 @@ pub struct Layer {
     /// Where it lies in the target, after rotation, in the target's pixels; none for all of it.
     pub place: Option<Rect>,
     /// What happens if the shapes of crop and place differ.
-    pub fit: Fit,
-    /// Colour of the margins that [`Fit::Keep`] leaves; none to let shine through what is below.
+    pub fit: Scaling,
+    /// Colour of the margins that [`Scaling::Keep`] leaves; none to let shine through what is below.
     pub margin: Option<Color>,
     /// Opacity of the whole layer; multiplies the pixels' alpha.
     pub alpha: u8,
@@ -107,7 +107,7 @@ impl Default for Layer {
             flip: Flip::None,
             rotation: Rotation::None,
             place: None,
-            fit: Fit::Stretch,
+            fit: Scaling::Stretch,
             margin: None,
             alpha: 255,
             blend: Blend::Replace,
@@ -138,8 +138,8 @@ options! {
     /// Places it, in the target's pixels.
     place: Rect => Some(place);
     /// What happens if the shapes of crop and place differ.
-    fit: Fit => fit;
-    /// Colour of the margins that [`Fit::Keep`] leaves.
+    fit: Scaling => fit;
+    /// Colour of the margins that [`Scaling::Keep`] leaves.
     margin: Color => Some(margin);
     /// Opacity of the whole layer.
     alpha: u8 => alpha;

@@ -1,46 +1,20 @@
 //! CPU access: begun and ended so that caches and devices agree, waited for with a deadline, counted in bytes.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
 
-use super::{DmaBuf, MemoryKind};
+use super::buffer::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::stats::{READ, SOURCE, WRITTEN};
 use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
 /// How long an access waits for a device's fences when its user has no better figure.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
-
-static READ: AtomicU64 = AtomicU64::new(0);
-static WRITTEN: AtomicU64 = AtomicU64::new(0);
-static SOURCE: AtomicU64 = AtomicU64::new(0);
-
-/// Bytes of shared pixels that the CPU has touched through this crate since the process began.
-///
-/// "Zero-copy" as a figure: a camera, its publisher and its encoder leave `read` and `written` at 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CpuBytes {
-    /// Copied out of buffers by [`CpuRead`].
-    pub read: u64,
-    /// Copied into buffers by [`CpuWrite`].
-    pub written: u64,
-    /// Written by a software source ([`TestPattern`](crate::capture::TestPattern)), which stands for a camera's DMA.
-    pub source: u64,
-}
-
-/// The process's [`CpuBytes`] until now.
-pub fn cpu_bytes() -> CpuBytes {
-    CpuBytes {
-        read: READ.load(Ordering::Relaxed),
-        written: WRITTEN.load(Ordering::Relaxed),
-        source: SOURCE.load(Ordering::Relaxed),
-    }
-}
 
 /// Who of this process accesses a buffer through its mapping: so many readers, or one writer (-1). Two threads that
 /// copied in and out at the same time would race, which other processes and devices cannot do to Rust's memory model.

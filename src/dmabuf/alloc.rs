@@ -11,7 +11,7 @@ use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::stat::Mode;
 use nix::unistd::ftruncate;
 
-use super::DmaBuf;
+use super::buffer::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
@@ -106,14 +106,14 @@ impl fmt::Display for Allocator {
 
 fn open_device(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    sys::calls::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
+    sys::syscall_count::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
 }
 
 fn memory_file(size: usize, name: &str, seals: SealFlag) -> Result<OwnedFd> {
     let name = CString::new(name.replace('\0', " ")).unwrap_or_default();
     let fd = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
         .map_err(|e| Error::os("memfd_create", e))?;
-    sys::calls::retry(|| ftruncate(&fd, size as libc::off_t))
+    sys::syscall_count::retry(|| ftruncate(&fd, size as libc::off_t))
         .map_err(|e| Error::os("ftruncate", e).detail(format!("{size} bytes")))?;
     fcntl(&fd, FcntlArg::F_ADD_SEALS(seals)).map_err(|e| Error::os("F_ADD_SEALS", e))?;
     Ok(fd)
@@ -136,8 +136,9 @@ fn page_size() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{cpu_bytes, MemoryKind, DEFAULT_WAIT};
+    use super::super::{MemoryKind, DEFAULT_WAIT};
     use super::*;
+    use crate::stats::cpu_bytes;
 
     #[test]
     fn a_memfd_is_sealed_and_says_what_it_is() {

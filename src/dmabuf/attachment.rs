@@ -8,7 +8,7 @@ use std::path::Path;
 use drm::buffer::Handle;
 use drm::control::Device as _;
 
-use super::DmaBuf;
+use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 
 /// A PRIME import on a DRM render node, held for the sake of the caches.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::poll::PollFlags;
 
-use super::DmaBuf;
+use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 use crate::sys;
 

@@ -10,8 +10,8 @@ use ::drm::{ClientCapability, Device as _, DriverCapability};
 use nix::errno::Errno;
 
 use super::event::{flips, FlipEvent};
+use crate::device_nodes::open_node;
 use crate::error::{Error, Result};
-use crate::nodes::open_node;
 use crate::sys;
 
 /// The major number of every DRM node (`Documentation/admin-guide/devices.txt`).
@@ -150,8 +150,8 @@ impl Device {
 
     /// [`Device::find`] that may ask the open device more.
     pub(super) fn find_open(wanted: impl Fn(&Self) -> bool) -> Result<Self> {
-        let nodes = crate::nodes::list("/dev/dri", &["card", "renderD"]);
-        crate::nodes::find("/dev/dri", &nodes, |path| Self::open(path), wanted, Self::to_string)
+        let nodes = crate::device_nodes::list("/dev/dri", &["card", "renderD"]);
+        crate::device_nodes::find("/dev/dri", &nodes, |path| Self::open(path), wanted, Self::to_string)
     }
 
     /// What the node is.

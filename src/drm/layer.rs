@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::colours::{Colours, Set};
+use super::color_properties::{Colours, Set};
 use super::device::Device;
 use super::framebuffer::{drm_code, Framebuffer, Modifier};
 use super::objects::{Plane, PlaneKind, Props};
@@ -16,7 +16,7 @@ use crate::sys::drm::{Commit, ValueProp};
 /// picture, unscaled, at the screen's left upper corner.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct LayerWish {
+pub struct LayerRequirements {
     pub(super) formats: Vec<FourCc>,
     pub(super) size: Size,
     pub(super) kind: Option<PlaneKind>,
@@ -26,16 +26,16 @@ pub struct LayerWish {
     pub(super) zpos: Option<u64>,
 }
 
-impl LayerWish {
+impl LayerRequirements {
     /// Pictures of this size in one of these formats, best first: what a camera offers, or a converter can make.
     pub fn new(formats: impl IntoIterator<Item = FourCc>, size: Size) -> Self {
-        let all = Rect::of(size);
+        let all = Rect::from_size(size);
         let formats = formats.into_iter().collect();
         Self { formats, size, kind: None, modifier: Modifier::LINEAR, source: all, destination: all, zpos: None }
     }
 
     /// Pictures of this format and size. The driver says at the first frame whether it takes the stride.
-    pub fn of(layout: &Layout) -> Self {
+    pub fn for_layout(layout: &Layout) -> Self {
         Self::new([layout.fourcc()], layout.size())
     }
 
@@ -72,14 +72,14 @@ impl LayerWish {
 
 /// A plane that a scanout took, in a format that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layer {
+pub struct PlaneLayer {
     pub(super) index: usize,
     pub(super) fourcc: FourCc,
     pub(super) plane: u32,
     pub(super) kind: PlaneKind,
 }
 
-impl Layer {
+impl PlaneLayer {
     /// The first of the wished formats that the plane takes.
     pub fn fourcc(&self) -> FourCc {
         self.fourcc
@@ -163,7 +163,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(device: &Device, plane: &Plane, wish: &LayerWish, fourcc: FourCc) -> Result<Self> {
+    pub(super) fn new(device: &Device, plane: &Plane, wish: &LayerRequirements, fourcc: FourCc) -> Result<Self> {
         let code = drm_code(fourcc)?;
         // Named where the plane lists modifiers; LINEAR is what drivers without them mean.
         let listed = plane.formats.iter().any(|f| f.code == code && !f.modifiers.is_empty());

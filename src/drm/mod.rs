@@ -8,28 +8,29 @@
 //! [`Device`] opens a node, counts GEM handles, exports and allocates; [`Scanout`] drives one connector. The words are
 //! those of the kernel's [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
 
-mod before;
-mod choose;
-mod colours;
+mod builder;
+mod color_properties;
 mod commit;
 mod device;
 mod event;
 mod framebuffer;
 mod gem;
+mod hotplug;
 mod layer;
 mod negotiate;
 mod objects;
-mod plugged;
+
+mod saved_crtc;
 mod scanout;
 mod syncobj;
 mod writeback;
 
-pub use choose::{Api, ScanoutBuilder};
+pub use builder::{Api, ScanoutBuilder};
 pub use device::{Device, DeviceInfo, NodeKind};
 pub use framebuffer::{Framebuffer, Modifier};
 pub use gem::Gem;
-pub use layer::{Layer, LayerWish};
+pub use layer::{LayerRequirements, PlaneLayer};
 pub use objects::{Connection, Connector, Mode, Plane, PlaneFormat, PlaneKind};
-pub use scanout::{Flip, Flipped, Scanout, ScanoutStats};
+pub use scanout::{FlipResult, Flipped, Scanout, ScanoutStats};
 pub use syncobj::Syncobj;
 pub use writeback::WriteBack;

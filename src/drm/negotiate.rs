@@ -2,7 +2,7 @@
 
 use super::commit::FenceWish;
 use super::framebuffer::{drm_code, Framebuffer};
-use super::layer::{Layer, LayerWish, Work};
+use super::layer::{LayerRequirements, PlaneLayer, Work};
 use super::objects::{code, Plane, PlaneKind};
 use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,14 +30,14 @@ impl Scanout {
     /// `InvalidArgument` for a source outside of the picture or no format, `PermissionDenied` while another process is
     /// master.
     #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
-    pub fn add_layer(&mut self, wish: &LayerWish) -> Result<Layer> {
+    pub fn add_layer(&mut self, wish: &LayerRequirements) -> Result<PlaneLayer> {
         let Size { width, height } = wish.source.size;
         let empty = wish.formats.is_empty() || width == 0 || height == 0;
-        if empty || !Rect::of(wish.size).contains(&wish.source) {
+        if empty || !Rect::from_size(wish.size).contains(&wish.source) {
             let text = format!("{} of {} in {} formats", wish.source, wish.size, wish.formats.len());
             return Err(Error::new(ErrorKind::InvalidArgument, "add_layer", text).on(&self.device));
         }
-        let whole = Rect::of(self.size());
+        let whole = Rect::from_size(self.size());
         if self.atomic.is_none() && (wish.destination != whole || wish.source.size != whole.size) {
             let text = format!(
                 "the legacy interface shows a picture on the whole screen alone: asked {} to {}, the mode is {}",
@@ -62,7 +62,7 @@ impl Scanout {
                 }
                 let error = match self.tried(plane, wish, fourcc) {
                     Ok(work) => {
-                        let layer = Layer { index: self.work.len(), fourcc, plane: plane.id, kind: plane.kind };
+                        let layer = PlaneLayer { index: self.work.len(), fourcc, plane: plane.id, kind: plane.kind };
                         self.work.push(work);
                         return Ok(layer);
                     }
@@ -89,7 +89,7 @@ impl Scanout {
     }
 
     /// The planes to try, best first: those that no other CRTC can use, and that this one uses now.
-    fn candidates<'a>(&self, planes: &'a [Plane], wish: &LayerWish) -> Vec<&'a Plane> {
+    fn candidates<'a>(&self, planes: &'a [Plane], wish: &LayerRequirements) -> Vec<&'a Plane> {
         let rank = |plane: &Plane| match (wish.kind, plane.kind) {
             (Some(kind), own) => (kind == own).then_some(0),
             (None, PlaneKind::Primary) => Some(0),
@@ -103,7 +103,7 @@ impl Scanout {
         found.into_iter().map(|(_, plane)| plane).collect()
     }
 
-    fn tried(&mut self, plane: &Plane, wish: &LayerWish, fourcc: FourCc) -> Result<Work> {
+    fn tried(&mut self, plane: &Plane, wish: &LayerRequirements, fourcc: FourCc) -> Result<Work> {
         let mut work = Work::new(&self.device, plane, wish, fourcc)?;
         if self.atomic.is_none() {
             return Ok(work);
@@ -131,7 +131,7 @@ impl Scanout {
         Ok(work)
     }
 
-    fn no_plane(&self, planes: &[Plane], wish: &LayerWish, trials: &[String], busy: bool) -> Error {
+    fn no_plane(&self, planes: &[Plane], wish: &LayerRequirements, trials: &[String], busy: bool) -> Error {
         let formats: Vec<_> = wish.formats.iter().map(|f| f.drm().map_or(f.to_string(), code)).collect();
         let mut text = format!(
             "asked {} ({}) of {}, {} to {}",

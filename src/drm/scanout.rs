@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use ::drm::control::Device as _;
 use nix::poll::PollFlags;
 
-use super::before::Before;
-use super::choose::{Api, ScanoutBuilder};
+use super::builder::{Api, ScanoutBuilder};
 use super::commit::{AtomicProps, FenceWish};
 use super::device::Device;
 use super::framebuffer::Framebuffers;
-use super::layer::{Change, Layer, Shown, Work};
+use super::hotplug::Plug;
+use super::layer::{Change, PlaneLayer, Shown, Work};
 use super::objects::{Connector, Mode};
-use super::plugged::Plug;
+use super::saved_crtc::SavedCrtc;
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::Size;
@@ -29,7 +29,7 @@ const LAST_FLIP: Duration = Duration::from_millis(500);
 /// What became of [`Scanout::try_flip`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Flip {
+pub enum FlipResult {
     /// What was staged is on its way to the screen.
     Submitted,
     /// The flip before has not completed yet: what is staged waits.
@@ -76,7 +76,7 @@ pub(super) struct Pending {
 
 /// The screen behind one connector.
 ///
-/// Frames go to a [`Layer`] each: stage any number of them, then flip once. A frame is leased from staging until the
+/// Frames go to a [`PlaneLayer`] each: stage any number of them, then flip once. A frame is leased from staging until the
 /// flip that *replaces* it has completed, so that its producer never writes what the screen still reads. That is up to
 /// three frames a layer (shown, pending, staged): what a subscriber must be allowed to hold, and a camera's pool to lend.
 ///
@@ -91,12 +91,12 @@ pub(super) struct Pending {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use framelease::drm::{LayerWish, Scanout};
+/// use framelease::drm::{LayerRequirements, Scanout};
 /// # fn frames() -> Vec<framelease::frame::Frame> { Vec::new() }
 ///
 /// let mut screen = Scanout::builder().open()?;
 /// let formats = ["NV12", "XBGR32"].map(|f| f.parse().unwrap());
-/// let layer = screen.add_layer(&LayerWish::new(formats, screen.size()))?;
+/// let layer = screen.add_layer(&LayerRequirements::new(formats, screen.size()))?;
 /// // Have the camera, or a converter, give layer.fourcc().
 /// for frame in frames() {
 ///     screen.present(layer, frame, Duration::from_millis(100))?;
@@ -119,7 +119,7 @@ pub struct Scanout {
     pub(super) pending: Option<Pending>,
     stats: ScanoutStats,
     pub(super) plug: Plug,
-    before: Option<Before>,
+    before: Option<SavedCrtc>,
     /// The writeback connector that was tied to the CRTC.
     pub(super) written_back: Option<super::writeback::Port>,
 }
@@ -128,7 +128,7 @@ impl Scanout {
     /// A dark screen. Its drop gives the CRTC back.
     pub(super) fn new(device: Device, connector: Connector, mode: Mode, crtc: (u32, u32)) -> Self {
         Self {
-            before: Before::of(&device, crtc.0),
+            before: SavedCrtc::of(&device, crtc.0),
             device,
             connector,
             mode,
@@ -185,7 +185,7 @@ impl Scanout {
     }
 
     /// The frame that the screen shows on a layer now.
-    pub fn shown(&self, layer: Layer) -> Option<&Frame> {
+    pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
         self.work.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
     }
 
@@ -196,7 +196,7 @@ impl Scanout {
     /// # Errors
     /// `Mismatch` if the frame is not of the layer's format and size, as [`Framebuffer::new`](super::Framebuffer::new);
     /// with the frame. What was staged stays.
-    pub fn stage(&mut self, layer: Layer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
+    pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }
 
@@ -207,7 +207,7 @@ impl Scanout {
     /// As [`Scanout::stage`], and `Unsupported` if the plane takes no fences.
     pub fn stage_fenced(
         &mut self,
-        layer: Layer,
+        layer: PlaneLayer,
         frame: Frame,
         fence: SyncFile,
     ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
@@ -216,7 +216,7 @@ impl Scanout {
 
     fn put(
         &mut self,
-        layer: Layer,
+        layer: PlaneLayer,
         frame: Frame,
         fence: Option<SyncFile>,
     ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
@@ -249,7 +249,7 @@ impl Scanout {
     ///
     /// # Errors
     /// `State` for a layer of another scanout, `Unsupported` for the legacy interface.
-    pub fn hide(&mut self, layer: Layer) -> Result<Option<Frame>> {
+    pub fn hide(&mut self, layer: PlaneLayer) -> Result<Option<Frame>> {
         if self.atomic.is_none() {
             let text = "the legacy interface cannot switch a single plane off";
             return Err(Error::new(ErrorKind::Unsupported, "hide", text).on(&self.device));
@@ -259,7 +259,7 @@ impl Scanout {
     }
 
     /// Takes back what is staged for a layer.
-    pub fn unstage(&mut self, layer: Layer) -> Option<Frame> {
+    pub fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
         taken(self.work.get_mut(layer.index)?.next.take())
     }
 
@@ -275,7 +275,7 @@ impl Scanout {
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
-    pub fn try_flip(&mut self) -> Result<Flip> {
+    pub fn try_flip(&mut self) -> Result<FlipResult> {
         self.flip(FenceWish::None).map(|(flip, _)| flip)
     }
 
@@ -284,11 +284,11 @@ impl Scanout {
     ///
     /// # Errors
     /// As [`Scanout::try_flip`], and `Unsupported` for the legacy interface.
-    pub fn try_flip_fenced(&mut self) -> Result<(Flip, Option<SyncFile>)> {
+    pub fn try_flip_fenced(&mut self) -> Result<(FlipResult, Option<SyncFile>)> {
         self.flip(FenceWish::Out)
     }
 
-    fn flip(&mut self, wish: FenceWish) -> Result<(Flip, Option<SyncFile>)> {
+    fn flip(&mut self, wish: FenceWish) -> Result<(FlipResult, Option<SyncFile>)> {
         let no_fence = wish == FenceWish::Out && self.atomic.as_ref().map_or(true, |p| p.out_fence.is_none());
         if no_fence {
             let text = "the CRTC, or the legacy interface, has no such property";
@@ -296,10 +296,10 @@ impl Scanout {
         }
         if let Some(Pending { submitted_ns, .. }) = self.pending {
             self.check_pending(submitted_ns)?;
-            return Ok((Flip::Pending, None));
+            return Ok((FlipResult::Pending, None));
         }
         if self.work.iter().all(|w| w.next.is_none()) {
-            return Ok((Flip::Nothing, None));
+            return Ok((FlipResult::Nothing, None));
         }
         let submitted_ns = sys::clock::monotonic_ns();
         self.check_display(submitted_ns)?;
@@ -319,7 +319,7 @@ impl Scanout {
                 shown.fence = None;
             }
         }
-        Ok((Flip::Submitted, fence))
+        Ok((FlipResult::Submitted, fence))
     }
 
     /// Marks the commit, or page flip, that was just submitted without a change of the planes.
@@ -392,7 +392,7 @@ impl Scanout {
     /// As [`Scanout::wait`], [`Scanout::stage`] and [`Scanout::try_flip`]; with the frame.
     pub fn present(
         &mut self,
-        layer: Layer,
+        layer: PlaneLayer,
         frame: Frame,
         timeout: Duration,
     ) -> std::result::Result<Option<Flipped>, Rejected<Frame>> {

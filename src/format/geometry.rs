@@ -57,7 +57,7 @@ impl Rect {
     }
 
     /// The whole of a picture.
-    pub const fn of(size: Size) -> Self {
+    pub const fn from_size(size: Size) -> Self {
         Self { left: 0, top: 0, size }
     }
 

@@ -1,11 +1,11 @@
 //! Formats, layouts and geometry: numbers only, no file descriptor and no system call.
 
-mod colour;
+mod colorimetry;
 mod fourcc;
 mod geometry;
 mod layout;
 
-pub use colour::{ColorSpace, Colorimetry, Encoding, Range, Transfer};
+pub use colorimetry::{ColorSpace, Colorimetry, Encoding, Range, Transfer};
 pub use fourcc::{FormatInfo, FormatKind, FourCc, PlaneInfo, FORMATS};
 pub use geometry::{Flip, FrameInterval, Rect, Rotation, Size};
 pub use layout::{Layout, Plane, MAX_PLANES, MAX_SIDE};

@@ -5,160 +5,26 @@
 //! is the only writable form. Memory never dies under a lease: a producer that is dropped or reconfigured leaves its
 //! old buffers to their holders.
 
-mod buffers;
-mod fanout;
+mod buffer_set;
+#[cfg(doctest)]
+mod compile_fail;
+#[allow(clippy::module_inception)] // The file is named after its type.
+mod frame;
+mod lease;
 mod meta;
 mod packet;
+mod packet_fanout;
 mod pixels;
 mod pool;
 mod slots;
-mod stats;
-#[cfg(doctest)]
-mod uncompilable;
 
-use std::fmt;
-
-use crate::dmabuf::DmaBuf;
-use crate::format::Layout;
-
-pub(crate) use buffers::Home;
+pub(crate) use buffer_set::BufferOwner;
 #[cfg(feature = "drm")]
-pub(crate) use buffers::WeakBuffers;
-pub use buffers::{BufferSet, CpuReads, PoolId};
-pub use fanout::{Backlog, Overflow, PacketFanout, PacketTap, Tapped};
+pub(crate) use buffer_set::WeakBuffers;
+pub use buffer_set::{BufferSet, CpuReads, PoolId};
+pub use frame::{Frame, FrameMut};
 pub use meta::{FrameFlags, FrameMeta, Payload};
 pub use packet::{Packet, PacketMeta};
+pub use packet_fanout::{Overflow, PacketEvent, PacketFanout, PacketReceiver, QueueCapacity};
 pub use pixels::{FrameRead, FrameWrite};
 pub use pool::Pool;
-pub use stats::{process_cpu_time, syscalls, Histogram};
-
-/// One lease on one slot.
-struct Lease {
-    buffers: BufferSet,
-    slot: usize,
-}
-
-impl Lease {
-    fn memory(&self) -> &[DmaBuf] {
-        self.buffers.memory(self.slot)
-    }
-}
-
-impl Clone for Lease {
-    fn clone(&self) -> Self {
-        self.buffers.0.slots.share(self.slot);
-        Self { buffers: self.buffers.clone(), slot: self.slot }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let shared = &self.buffers.0;
-        if shared.slots.give_back(self.slot) {
-            shared.home.take_back(self.slot);
-        }
-    }
-}
-
-/// A shared lease on a picture or bitstream buffer. Cloning counts; the drop of the last clone returns the slot.
-///
-/// Costs: a clone is two atomic additions, a drop two subtractions and, for the last, the producer's return call.
-#[derive(Clone)]
-pub struct Frame {
-    lease: Lease,
-    meta: FrameMeta,
-}
-
-impl Frame {
-    /// The exact layout of the pixels.
-    pub fn layout(&self) -> &Layout {
-        self.lease.buffers.layout()
-    }
-
-    /// Sequence, time, payload.
-    pub fn meta(&self) -> &FrameMeta {
-        &self.meta
-    }
-
-    /// The buffers, one per memory plane, for importers. Valid beyond the lease, but the pixels are not.
-    pub fn memory(&self) -> &[DmaBuf] {
-        self.lease.memory()
-    }
-
-    /// The pool generation that the slot belongs to, with all of its buffers.
-    pub fn buffers(&self) -> &BufferSet {
-        &self.lease.buffers
-    }
-
-    /// The slot's number in its pool: the same number always means the same memory.
-    pub fn slot(&self) -> usize {
-        self.lease.slot
-    }
-
-    /// `false` once a publisher has revoked the lease: what was read since then may be another frame's.
-    pub fn is_valid(&self) -> bool {
-        self.lease.buffers.0.home.is_valid(self.lease.slot)
-    }
-
-    /// The writable form again, if this is the only lease: of a frame that nobody else has seen.
-    pub(crate) fn into_unique(self) -> std::result::Result<FrameMut, Self> {
-        match self.lease.buffers.0.slots.is_sole(self.lease.slot) {
-            true => Ok(FrameMut { lease: self.lease }),
-            false => Err(self),
-        }
-    }
-
-    /// The same lease with other particulars, for a stage that renumbers or re-times frames.
-    pub fn with_meta(mut self, meta: FrameMeta) -> Self {
-        self.meta = meta;
-        self
-    }
-}
-
-impl fmt::Debug for Frame {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frame({} #{}, slot {})", self.layout(), self.meta.sequence, self.lease.slot)
-    }
-}
-
-/// The unique, writable lease on a slot. Becomes a [`Frame`] by [`FrameMut::freeze`]; dropped, the slot returns.
-pub struct FrameMut {
-    lease: Lease,
-}
-
-impl FrameMut {
-    fn new(buffers: BufferSet, slot: usize) -> Self {
-        Self { lease: Lease { buffers, slot } }
-    }
-
-    /// The exact layout of the pixels.
-    pub fn layout(&self) -> &Layout {
-        self.lease.buffers.layout()
-    }
-
-    /// The buffers, one per memory plane, for importers.
-    pub fn memory(&self) -> &[DmaBuf] {
-        self.lease.memory()
-    }
-
-    /// The pool generation that the slot belongs to.
-    pub fn buffers(&self) -> &BufferSet {
-        &self.lease.buffers
-    }
-
-    /// The slot's number in its pool.
-    pub fn slot(&self) -> usize {
-        self.lease.slot
-    }
-
-    /// Ends writing: from here on the pixels are shared.
-    pub fn freeze(self, meta: FrameMeta) -> Frame {
-        Frame { lease: self.lease, meta }
-    }
-}
-
-impl fmt::Debug for FrameMut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FrameMut({}, slot {})", self.layout(), self.lease.slot)
-    }
-}

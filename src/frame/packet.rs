@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Frame, FrameFlags};
+use super::frame::Frame;
+use super::meta::FrameFlags;
 use crate::bitstream::{head, Codec, Head, ParameterSets};
 use crate::error::Result;
 use crate::format::Size;
@@ -157,7 +158,7 @@ impl Packet {
     /// Buffers that the encoder has left, all leases counted; `None` for a packet that keeps none.
     pub(super) fn left_to_encoder(&self) -> Option<usize> {
         match &self.data {
-            Data::Leased(frame) => Some(frame.buffers().slots().saturating_sub(frame.buffers().held())),
+            Data::Leased(frame) => Some(frame.buffers().slots().saturating_sub(frame.buffers().leased())),
             Data::Owned(_) => None,
         }
     }

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Frame, FrameMeta, FrameMut, Payload};
+use super::frame::{Frame, FrameMut};
+use super::meta::{FrameMeta, Payload};
 use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};

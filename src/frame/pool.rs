@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{BufferSet, CpuReads, FrameMut, Home};
+use super::buffer_set::{BufferOwner, BufferSet, CpuReads};
+use super::frame::FrameMut;
 use crate::dmabuf::{Allocator, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
@@ -41,10 +42,10 @@ impl FreeList {
     }
 }
 
-struct FreeListHome(Arc<FreeList>);
+struct FreeListOwner(Arc<FreeList>);
 
-impl Home for FreeListHome {
-    fn take_back(&self, slot: usize) {
+impl BufferOwner for FreeListOwner {
+    fn release(&self, slot: usize) {
         let mut free = self.0.lock();
         free.slots.push_back(slot);
         if free.waiting > 0 {
@@ -93,7 +94,7 @@ impl Pool {
             state: Mutex::new(FreeState { slots: (0..memory.len()).collect(), waiting: 0 }),
             returned: Condvar::new(),
         });
-        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListHome(Arc::clone(&free))));
+        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListOwner(Arc::clone(&free))));
         Self { buffers, free }
     }
 
@@ -139,8 +140,9 @@ fn check_count(count: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dmabuf::{cpu_bytes, DEFAULT_WAIT};
+    use crate::dmabuf::DEFAULT_WAIT;
     use crate::format::{Colorimetry, Encoding, Range, Size};
+    use crate::stats::cpu_bytes;
 
     fn pool(count: usize) -> Pool {
         let layout = Layout::aligned("NV12".parse().unwrap(), Size::new(6, 4), 16).unwrap();
@@ -153,14 +155,14 @@ mod tests {
         let a = pool.try_acquire().unwrap().freeze_full(1, 0);
         let b = pool.try_acquire().unwrap();
         assert!(pool.try_acquire().is_none());
-        assert_eq!(pool.buffers().held(), 2);
+        assert_eq!(pool.buffers().leased(), 2);
         let clone = a.clone();
         drop(a);
         assert!(pool.try_acquire().is_none());
         std::thread::spawn(move || drop(clone)).join().unwrap();
         assert_eq!(pool.try_acquire().unwrap().slot(), 0);
         drop(b);
-        assert_eq!(pool.buffers().held(), 0);
+        assert_eq!(pool.buffers().leased(), 0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Slots {
     }
 
     /// Slots that are not at home.
-    pub(crate) fn held(&self) -> usize {
+    pub(crate) fn leased(&self) -> usize {
         self.0.iter().filter(|n| n.load(Ordering::Relaxed) != 0).count()
     }
 }
@@ -68,10 +68,10 @@ mod tests {
         assert!(slots.is_sole(0));
         slots.share(0);
         assert!(!slots.is_sole(0) && !slots.is_sole(1));
-        assert_eq!(slots.held(), 1);
+        assert_eq!(slots.leased(), 1);
         assert!(!slots.give_back(0));
         assert!(slots.give_back(0));
-        assert_eq!(slots.held(), 0);
+        assert_eq!(slots.leased(), 0);
         assert!(slots.lend(0));
     }
 

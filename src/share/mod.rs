@@ -1,29 +1,22 @@
-//! Frames for other processes: descriptors once, then slot numbers; quotas, policies, deadlines.
+//! Fan-out: one source's frames to other processes, by file descriptor and without a copy.
 //!
-//! A [`Publisher`] lends the frames of one source; each [`Subscriber`], in its own process, gets them as the same type
-//! [`Frame`](crate::frame::Frame) and may map them, hand them to its own devices, or share them on. Ownership lives in
-//! the publisher alone (`docs/protocol.md`).
+//! A [`Publisher`] lends its source's buffers, a [`Subscriber`] holds leases on them. `docs/protocol.md` has the bytes.
 
-mod connection;
-mod lease;
-mod ledger;
+mod policy;
 mod publisher;
-mod receive;
-mod reconnect;
-mod serve;
-mod settings;
+mod reason;
 mod subscriber;
 #[cfg(feature = "unixfd")]
 mod unixfd;
 mod wire;
 
-pub use connection::PeerInfo;
-pub use publisher::{Offer, Publisher, PublisherStats, SubscriberStats};
-pub use reconnect::Reconnect;
-pub use settings::PublisherBuilder;
-pub use subscriber::{Event, ReceiverStats, Subscriber, SubscriberBuilder};
+pub use policy::{Policy, Rate};
 #[cfg(feature = "unixfd")]
-pub use unixfd::{UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms};
-#[doc(hidden)]
+pub use publisher::UnixfdTerms;
+pub use publisher::{Offer, PeerInfo, Publisher, PublisherBuilder, PublisherStats, SubscriberStats};
+pub use reason::Reason;
+pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
+#[cfg(feature = "unixfd")]
+pub use subscriber::{UnixfdSubscriber, UnixfdSubscriberBuilder};
+#[cfg(fuzzing)]
 pub use wire::reads_as_written;
-pub use wire::{Policy, Rate, Reason};

@@ -1,6 +1,6 @@
 //! Where packets go: files, RTP, RTSP.
 //!
-//! A sink takes [`Packet`](crate::frame::Packet)s, mostly from a [`PacketTap`](crate::frame::PacketTap), and writes their
+//! A sink takes [`Packet`](crate::frame::Packet)s, mostly from a [`PacketReceiver`](crate::frame::PacketReceiver), and writes their
 //! bytes from where they are.
 
 pub mod matroska;

@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::answers::own;
-use super::calls::{retry, tick};
+use super::from_kernel::own;
+use super::syscall_count::{retry, tick};
 
 /// `f_type` of a dma-buf in `fstatfs(2)` (`linux/magic.h`).
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;

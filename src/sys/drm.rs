@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::answers::{own, text};
-use super::calls::retry;
+use super::from_kernel::{own, text};
+use super::syscall_count::retry;
 
 /// `DRM_MODE_PAGE_FLIP_EVENT`.
 pub(crate) const PAGE_FLIP_EVENT: u32 = 1;

@@ -4,7 +4,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::calls::{retry, tick};
+use super::syscall_count::{retry, tick};
 
 /// Duplicates `fd`, close-on-exec, and makes the open file non-blocking. EBADF if the number is none of ours.
 pub(crate) fn nonblocking(fd: RawFd) -> Result<OwnedFd, Errno> {

@@ -17,7 +17,7 @@ impl Mapping {
     pub(crate) fn new(fd: BorrowedFd<'_>, len: usize, writable: bool) -> std::io::Result<Self> {
         let mut options = MmapOptions::new();
         options.len(len);
-        super::calls::tick();
+        super::syscall_count::tick();
         let raw =
             if writable { options.map_raw(fd.as_raw_fd())? } else { options.map_raw_read_only(fd.as_raw_fd())? };
         Ok(Self { raw, writable })

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-use super::calls::retry;
+use super::syscall_count::retry;
 use super::v4l2::Plain;
 
 /// `struct media_v2_entity`.

@@ -5,20 +5,20 @@
 
 #![allow(unsafe_code)]
 
-pub(crate) mod answers;
-pub(crate) mod calls;
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
 #[cfg(feature = "drm")]
 pub(crate) mod drm;
 #[cfg(feature = "v4l")]
 pub(crate) mod dup;
+pub(crate) mod from_kernel;
 #[cfg(feature = "g2d")]
 pub(crate) mod g2d;
 pub(crate) mod map;
 pub(crate) mod media;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod syscall_count;
 pub(crate) mod udp;
 pub(crate) mod v4l2;
 pub(crate) mod v4l2_calls;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::calls::tick;
+use super::syscall_count::tick;
 
 /// Readable from [`Signal::set`] to [`Signal::clear`].
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::calls::{retry, tick};
+use super::syscall_count::{retry, tick};
 
 /// The most descriptors that one message carries.
 pub(crate) const MAX_FDS: usize = 4;

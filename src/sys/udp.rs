@@ -6,7 +6,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::calls::retry;
+use super::syscall_count::retry;
 
 /// Datagrams in one call.
 pub(crate) const MOST: usize = 64;

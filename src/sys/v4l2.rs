@@ -3,7 +3,25 @@
 //! Time is 64 bits wide on every target: the ioctl numbers follow from the struct sizes, and kernels since 5.6 take
 //! these forms on 32-bit machines too. The calls are in [`super::v4l2_calls`].
 
-use super::v4l2_calls::BufType;
+/// `enum v4l2_buf_type`, as far as this crate goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum BufType {
+    Capture = 1,
+    Output = 2,
+    CaptureMplane = 9,
+    OutputMplane = 10,
+}
+
+impl BufType {
+    pub(crate) fn is_multi_planar(self) -> bool {
+        matches!(self, Self::CaptureMplane | Self::OutputMplane)
+    }
+
+    pub(crate) fn is_output(self) -> bool {
+        matches!(self, Self::Output | Self::OutputMplane)
+    }
+}
 
 /// A struct whose every bit pattern is valid, all zero included.
 ///

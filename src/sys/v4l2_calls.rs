@@ -4,29 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::answers::own;
-use super::calls::retry;
+use super::from_kernel::own;
+use super::syscall_count::retry;
 use super::v4l2::*;
-
-/// `enum v4l2_buf_type`, as far as this crate goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum BufType {
-    Capture = 1,
-    Output = 2,
-    CaptureMplane = 9,
-    OutputMplane = 10,
-}
-
-impl BufType {
-    pub(crate) fn is_multi_planar(self) -> bool {
-        matches!(self, Self::CaptureMplane | Self::OutputMplane)
-    }
-
-    pub(crate) fn is_output(self) -> bool {
-        matches!(self, Self::Output | Self::OutputMplane)
-    }
-}
 
 mod raw {
     use super::super::v4l2::*;

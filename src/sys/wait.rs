@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
-use super::calls::tick;
+use super::syscall_count::tick;
 
 /// A point in time that no wait outlasts. Durations too long for the clock mean "a day".
 pub(crate) fn deadline(timeout: Duration) -> Instant {

@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use bitflags::bitflags;
 use nix::errno::Errno;
 
-use super::Device;
+use super::device::Device;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::answers::text;
+use crate::sys::from_kernel::text;
 use crate::sys::v4l2::{Plain, QueryExtCtrl, QueryMenu};
 use crate::sys::v4l2_calls::{self as calls, ControlCall};
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bitflags::bitflags;
 use nix::errno::Errno;
 
+use crate::device_nodes::open_node;
 use crate::error::{Error, ErrorKind, Result};
-use crate::nodes::open_node;
 use crate::sys;
-use crate::sys::answers::text;
+use crate::sys::from_kernel::text;
+use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::{Capability, Plain};
-use crate::sys::v4l2_calls::BufType;
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
@@ -185,7 +185,7 @@ impl Device {
     /// `NotFound`, with what there is instead and which nodes could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
         let describe = |d: &Self| format!("{d} is {}", role(d.info()));
-        crate::nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
+        crate::device_nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
     }
 
     /// What the node is.
@@ -248,7 +248,7 @@ pub fn devices() -> Vec<DeviceInfo> {
 }
 
 pub(super) fn nodes() -> Vec<PathBuf> {
-    crate::nodes::list("/dev", &["video"])
+    crate::device_nodes::list("/dev", &["video"])
 }
 
 fn name(direction: Direction) -> &'static str {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use super::{ControlId, Device};
+use super::controls::ControlId;
+use super::device::Device;
 use crate::error::Result;
 use crate::sys::v4l2::{self as uapi, EventSubscription, Plain};
 use crate::sys::{v4l2_calls as calls, wait};

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::{Device, Direction};
+use super::device::{Device, Direction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     ColorSpace, Colorimetry, Encoding, FourCc, FrameInterval, Layout, Range, Size, Transfer, MAX_PLANES,
 };
-use crate::sys::answers::text;
+use crate::sys::from_kernel::text;
 use crate::sys::v4l2::{
     FmtDesc, Format, FrmIvalEnum, FrmSizeEnum, Picture, Plain, FIELD_NONE, FLAG_SET_CSC, FMT_COMPRESSED, FMT_EMULATED,
 };
@@ -93,7 +93,7 @@ impl FormatRequest {
     }
 
     /// Everything as another device has it.
-    pub fn like(layout: &Layout) -> Self {
+    pub fn from_layout(layout: &Layout) -> Self {
         let mut request = Self::new(layout.fourcc(), layout.size());
         for plane in layout.planes().iter().rev() {
             // In reverse: where several colour planes share a memory plane, the first one's stride is the asked one.
@@ -269,7 +269,7 @@ impl Device {
     /// (`VIDIOC_TRY_FMT`), nothing is changed.
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {
-        let request = FormatRequest::like(wanted);
+        let request = FormatRequest::from_layout(wanted);
         let would = self.try_format(direction, &request)?;
         if !holds(wanted, &would) {
             return Err(self.mismatch("VIDIOC_TRY_FMT", wanted, &would));
@@ -408,14 +408,14 @@ mod tests {
     #[test]
     fn a_request_like_a_layout_asks_for_all_of_it() {
         let l = Layout::aligned("YUV420M".parse().unwrap(), Size::new(640, 360), 64).unwrap();
-        let r = FormatRequest::like(&l);
+        let r = FormatRequest::from_layout(&l);
         assert_eq!(r.stride_bytes, [640, 320, 320, 0]);
         assert_eq!(r.memory_bytes[..3], *l.memory_bytes());
         let mut picture = r.picture();
         picture.planes = 3;
         assert_eq!(layout(&picture).unwrap(), l);
         let planar = Layout::packed("YU12".parse().unwrap(), Size::new(640, 360)).unwrap();
-        assert_eq!(FormatRequest::like(&planar).stride_bytes[0], 640);
+        assert_eq!(FormatRequest::from_layout(&planar).stride_bytes[0], 640);
     }
 
     #[test]

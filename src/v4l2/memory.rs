@@ -1,23 +1,14 @@
-//! How a queue comes by its buffers: the driver's own, exported once; an allocator's; or those of others.
+//! What a queue can do with memory (`V4L2_BUF_CAP_*`).
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use bitflags::bitflags;
 use nix::errno::Errno;
 
-use super::imports::Imports;
-use super::queue::{state, Memory};
-use super::ring::{Ring, RingHome};
-use super::{Device, Direction, Queue};
-use crate::dmabuf::{Allocator, DmaBuf, MemoryKind};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::Layout;
-use crate::frame::{BufferSet, CpuReads};
-use crate::sys::v4l2::{
-    CreateBuffers, Format, Picture, Plain, RemoveBuffers, RequestBuffers, MEMORY_DMABUF, MEMORY_MMAP, NON_COHERENT,
-};
-use crate::sys::v4l2_calls::{self as calls, BufType};
+use super::device::{Device, Direction};
+use crate::error::Result;
+use crate::sys::v4l2::{BufType, CreateBuffers, Format, Picture, Plain, MEMORY_MMAP};
+use crate::sys::v4l2_calls as calls;
 
 bitflags! {
     /// What a queue can do with memory (`V4L2_BUF_CAP_*`). Empty if the driver does not say.
@@ -45,242 +36,6 @@ bitflags! {
     }
 }
 
-/// Which memory a driver is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CacheWish {
-    /// What the driver takes by default: on SoCs mostly memory that devices share without cache work and that the CPU
-    /// reads slowly.
-    #[default]
-    Driver,
-    /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), where the driver offers it.
-    Cached,
-}
-
-impl Queue {
-    /// Allocates buffers of the driver's for its present format and exports each memory plane once: of a capture queue
-    /// read-only, of an output queue writable, since its user fills them.
-    ///
-    /// The driver may give more or fewer than `count`: see [`BufferSet::slots`]. Ioctls: `VIDIOC_G_FMT`,
-    /// `VIDIOC_REQBUFS`, `VIDIOC_EXPBUF` per buffer and memory plane.
-    ///
-    /// # Errors
-    /// `State` if the queue has buffers, `InvalidArgument` for a count of 0 or above 64, `Busy` if another user has
-    /// buffers, `Exhausted`, and `Unsupported` if the driver cannot export. Nothing stays allocated then.
-    #[doc(alias = "VIDIOC_REQBUFS")]
-    #[doc(alias = "VIDIOC_EXPBUF")]
-    #[doc(alias = "VIDIOC_EXPBUFDMABUF")]
-    pub fn allocate(&mut self, count: usize, wish: CacheWish) -> Result<&BufferSet> {
-        let layout = self.begin(count)?;
-        let flags = if wish == CacheWish::Cached { NON_COHERENT } else { 0 };
-        let (count, flags) = self.request(MEMORY_MMAP, count, flags)?;
-        // Cached where the driver took the hint. Else unknown: vmalloc is cached, dma-contig is not, neither says so.
-        let cpu_reads = if flags & NON_COHERENT != 0 { CpuReads::Cached } else { CpuReads::Unknown };
-        let exported = (0..count).map(|i| self.export(i, &layout)).collect::<Result<Vec<_>>>();
-        self.install(exported, layout, MEMORY_MMAP, cpu_reads)
-    }
-
-    fn export(&self, index: usize, layout: &Layout) -> Result<Vec<DmaBuf>> {
-        let export = |(plane, &needed): (usize, &u32)| {
-            let fd = calls::expbuf(self.device.as_fd(), self.kind, index as u32, plane as u32).map_err(|e| {
-                let error = self.device.failed("VIDIOC_EXPBUF", e);
-                if e == Errno::ENOTTY || e == Errno::EINVAL {
-                    return error.kind_is(ErrorKind::Unsupported).detail("the driver cannot export its buffers");
-                }
-                error
-            })?;
-            let buffer = DmaBuf::from_fd(fd)?;
-            if buffer.size_bytes() < needed as usize {
-                let text = format!("{buffer:?} is smaller than the format's {needed} bytes");
-                return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_EXPBUF", text).on(&self.device));
-            }
-            // A name is a courtesy to whoever reads debugfs.
-            let _ = buffer.set_name(&format!("framelease {}", layout.fourcc()));
-            Ok(buffer)
-        };
-        layout.memory_bytes().iter().enumerate().map(export).collect()
-    }
-
-    /// Allocates buffers elsewhere and has the driver import them, each at its own index for good. A memory plane has
-    /// what the format needs, or `least_bytes` if that is more: what another device needs of the same buffer. Ioctls:
-    /// `VIDIOC_G_FMT`, `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
-    ///
-    /// # Errors
-    /// As [`Queue::allocate`] and [`Allocator::allocate`]; `Unsupported` if the driver imports nothing, or for a memfd.
-    pub fn allocate_from(&mut self, allocator: &Allocator, count: usize, least_bytes: &[u32]) -> Result<&BufferSet> {
-        let layout = self.begin(count)?;
-        let name = format!("framelease {}", layout.fourcc());
-        let allocate = |_| -> Result<Vec<DmaBuf>> {
-            let one = |(plane, &bytes): (usize, &u32)| {
-                let bytes = bytes.max(least_bytes.get(plane).copied().unwrap_or(0));
-                let buffer = allocator.allocate(bytes as usize, &name)?;
-                if buffer.kind() == MemoryKind::DmaBuf {
-                    return Ok(buffer);
-                }
-                let text = format!("{allocator} makes no dma-bufs, and the device imports nothing else");
-                Err(Error::new(ErrorKind::Unsupported, "VIDIOC_REQBUFS", text).on(&self.device))
-            };
-            layout.memory_bytes().iter().enumerate().map(one).collect()
-        };
-        // The driver first: it may want more than was asked.
-        let (given, _) = self.request(MEMORY_DMABUF, count, 0)?;
-        let memory = (0..given).map(allocate).collect();
-        self.install(memory, layout, MEMORY_DMABUF, CpuReads::of(allocator))
-    }
-
-    /// Prepares `count` indices for buffers of others: frames for an output queue ([`Queue::queue`]), writable ones
-    /// for a capture queue ([`Queue::queue_empty`]). The driver may give more or fewer. Ioctls: `VIDIOC_G_FMT`,
-    /// `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
-    ///
-    /// # Errors
-    /// As [`Queue::allocate`]; `Unsupported` if the driver imports nothing.
-    #[doc(alias = "VIDIOC_REQBUFS")]
-    #[doc(alias = "VIDIOC_IMPBUFDMABUF")]
-    pub fn import(&mut self, count: usize) -> Result<()> {
-        let layout = self.begin(count)?;
-        let (count, _) = self.request(MEMORY_DMABUF, count, 0)?;
-        let mut imports = Imports::default();
-        imports.resize(count);
-        self.held.resize_with(count, || None);
-        self.memory = Memory::Imports { imports, layout };
-        Ok(())
-    }
-
-    /// Adds indices to a queue of imports, also while it streams. Ioctl: `VIDIOC_CREATE_BUFS`, Linux 3.2.
-    ///
-    /// # Errors
-    /// `State` on a queue without imports, `Unsupported` or `Exhausted` by the driver.
-    #[doc(alias = "VIDIOC_CREATE_BUFS")]
-    pub fn grow(&mut self, count: usize) -> Result<()> {
-        const OP: &str = "VIDIOC_CREATE_BUFS";
-        let mut arg = self.device.create_arg(self.kind, MEMORY_DMABUF, count.min(64) as u32)?;
-        let Memory::Imports { imports, .. } = &mut self.memory else { return Err(state(OP, "no imports")) };
-        calls::create_bufs(self.device.as_fd(), &mut arg).map_err(|e| self.device.failed(OP, e))?;
-        if arg.index as usize != imports.len() || arg.count > 64 {
-            let text = format!("indices {}+{} behind {}", arg.index, arg.count, imports.len());
-            return Err(Error::new(ErrorKind::Os, OP, text).on(&self.device));
-        }
-        imports.resize(imports.len() + arg.count as usize);
-        self.held.resize_with(imports.len(), || None);
-        Ok(())
-    }
-
-    /// Gives up to `count` free indices back, which ends the driver's hold on the memory last queued there. Returns
-    /// how many. Ioctl: `VIDIOC_REMOVE_BUFS`, Linux 6.10.
-    ///
-    /// # Errors
-    /// `State` on a queue without imports, `Unsupported` on older kernels.
-    #[doc(alias = "VIDIOC_REMOVE_BUFS")]
-    pub fn shrink(&mut self, count: usize) -> Result<usize> {
-        const OP: &str = "VIDIOC_REMOVE_BUFS";
-        let Memory::Imports { imports, .. } = &mut self.memory else { return Err(state(OP, "no imports")) };
-        let count = count.min(imports.free_tail());
-        let left = imports.len() - count;
-        let (index, kind) = (left as u32, self.kind as u32);
-        let mut arg = RemoveBuffers { index, count: count as u32, kind, ..RemoveBuffers::zeroed() };
-        calls::remove_bufs(self.device.as_fd(), &mut arg).map_err(|e| self.device.failed(OP, e))?;
-        imports.resize(left);
-        self.held.truncate(left);
-        Ok(count)
-    }
-
-    /// Removes an index that takes no buffer any more, and creates it again. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux 6.10),
-    /// `VIDIOC_CREATE_BUFS`.
-    pub(super) fn renew(&mut self, index: usize) -> Result<()> {
-        let kind = self.kind as u32;
-        let Memory::Imports { imports, .. } = &mut self.memory else { return Ok(()) };
-        let mut create = self.device.create_arg(self.kind, MEMORY_DMABUF, 1)?;
-        let mut remove = RemoveBuffers { index: index as u32, count: 1, kind, ..RemoveBuffers::zeroed() };
-        calls::remove_bufs(self.device.as_fd(), &mut remove).map_err(|e| {
-            let error = self.device.failed("VIDIOC_REMOVE_BUFS", e);
-            if error.kind() == ErrorKind::DeviceLost {
-                return error;
-            }
-            let text = "the kernel takes no buffer at an index that refused one, and the driver cannot remove it: \
-                        free the queue and import anew";
-            error.kind_is(ErrorKind::Exhausted).detail(text)
-        })?;
-        // The lowest free index is the one that was just removed.
-        let created = calls::create_bufs(self.device.as_fd(), &mut create);
-        if created.is_ok() && (create.index as usize, create.count) == (index, 1) {
-            return Ok(());
-        }
-        imports.lose(index);
-        const OP: &str = "VIDIOC_CREATE_BUFS";
-        created.map_err(|e| self.device.failed(OP, e))?;
-        let text = format!("index {} and not {index}, which was removed", create.index);
-        Err(Error::new(ErrorKind::Os, OP, text).on(&self.device))
-    }
-
-    fn begin(&self, count: usize) -> Result<Layout> {
-        const OP: &str = "VIDIOC_REQBUFS";
-        if !matches!(self.memory, Memory::None) {
-            return Err(state(OP, "the queue has buffers").on(&self.device));
-        }
-        if !(1..=64).contains(&count) {
-            let text = format!("{count} buffers; 1 to 64 are possible");
-            return Err(Error::new(ErrorKind::InvalidArgument, OP, text).on(&self.device));
-        }
-        self.device.format(self.direction)
-    }
-
-    /// REQBUFS: how many buffers the driver gave, and which flags it took.
-    fn request(&self, memory: u32, count: usize, flags: u8) -> Result<(usize, u8)> {
-        const OP: &str = "VIDIOC_REQBUFS";
-        let kind = self.kind as u32;
-        let mut arg = RequestBuffers { count: count as u32, kind, memory, flags, ..RequestBuffers::zeroed() };
-        calls::reqbufs(self.device.as_fd(), &mut arg).map_err(|e| {
-            let (offered, _) = self.device.memory_capabilities(self.direction).unwrap_or_default();
-            let (bit, what) = match memory {
-                MEMORY_DMABUF => (MemoryCapabilities::DMABUF, "imports"),
-                _ => (MemoryCapabilities::MMAP, "buffers of its own"),
-            };
-            let refused = e == Errno::EINVAL && !offered.is_empty() && !offered.contains(bit);
-            let error = self.device.failed(OP, e);
-            let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
-            error.detail(format!("{}; asked {count} {what}; the device offers {offered:?}", e.desc()))
-        })?;
-        match arg.count {
-            0 => Err(Error::new(ErrorKind::Exhausted, OP, "the driver gave no buffer").on(&self.device)),
-            count => Ok((count.min(64) as usize, arg.flags)),
-        }
-    }
-
-    fn install(
-        &mut self,
-        memory: Result<Vec<Vec<DmaBuf>>>,
-        layout: Layout,
-        memory_type: u32,
-        cpu_reads: CpuReads,
-    ) -> Result<&BufferSet> {
-        let memory = memory.map_err(|e| {
-            self.release();
-            e
-        })?;
-        let imported = if memory_type == MEMORY_DMABUF { memory.clone() } else { Vec::new() };
-        let planes = layout.memory_bytes().len();
-        let ring = Ring::new(&self.device, self.kind, memory_type, memory.len(), planes, imported);
-        self.held.resize_with(memory.len(), || None);
-        let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(RingHome(Arc::clone(&ring))));
-        self.memory = Memory::Ring { ring, buffers };
-        self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
-    }
-
-    /// REQBUFS(0). Its failure leaves the buffers to the close of the device.
-    pub(super) fn release(&self) {
-        let (kind, memory) = (self.kind as u32, self.memory_type());
-        let mut arg = RequestBuffers { kind, memory, ..RequestBuffers::zeroed() };
-        let _ = calls::reqbufs(self.device.as_fd(), &mut arg);
-    }
-
-    pub(super) fn memory_type(&self) -> u32 {
-        match &self.memory {
-            Memory::Ring { ring, .. } => ring.memory(),
-            Memory::Imports { .. } => MEMORY_DMABUF,
-            Memory::None => MEMORY_MMAP,
-        }
-    }
-}
-
 impl Device {
     /// What a queue can do with memory, and its largest number of buffers if the driver says so. Changes nothing.
     /// Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
@@ -300,7 +55,7 @@ impl Device {
         Ok((caps, caps.contains(MemoryCapabilities::MAX_BUFFERS).then_some(arg.max_num_buffers)))
     }
 
-    fn create_arg(&self, kind: BufType, memory: u32, count: u32) -> Result<CreateBuffers> {
+    pub(super) fn create_arg(&self, kind: BufType, memory: u32, count: u32) -> Result<CreateBuffers> {
         let mut format = Format::new(kind, &Picture::default());
         calls::g_fmt(self.as_fd(), &mut format).map_err(|e| self.failed("VIDIOC_G_FMT", e))?;
         Ok(CreateBuffers { index: 0, count, memory, format, ..CreateBuffers::zeroed() })

@@ -7,36 +7,32 @@
 //! `VIDIOC_EXPBUF`, import is `VIDIOC_QBUF` with `V4L2_MEMORY_DMABUF`. [`Queue::allocate`] does the one,
 //! [`Queue::import`] the other.
 
-mod codec;
+mod codec_cmd;
 mod controls;
 mod device;
 mod events;
 mod formats;
-mod graph;
-mod imports;
-mod m2m;
-mod marks;
+mod inputs;
 mod media;
+mod mem_to_mem;
+mod mem_to_mem_info;
 mod memory;
-mod payload;
 mod queue;
-mod ring;
-mod roles;
-mod sequence;
-mod source;
-mod submit;
+mod selection;
+mod timestamps;
 #[cfg(feature = "v4l")]
-mod v4l;
+mod v4l_compat;
 
-pub use codec::CodecCommand;
+pub use codec_cmd::CodecCommand;
 pub use controls::{Control, ControlFlags, ControlId, ControlKind, ControlValue, MenuItem};
 pub use device::{devices, Capabilities, Device, DeviceInfo, Direction};
 pub use events::{Event, EventKind};
 pub(crate) use formats::{geometry, holds, splits};
 pub use formats::{FormatOffer, FormatRequest, Intervals, Sizes};
-pub use m2m::{Interest, MemToMem, Processed, Resumed};
+pub use inputs::{Input, Timings};
 pub use media::media_path;
-pub use memory::{CacheWish, MemoryCapabilities};
-pub use queue::{Dequeued, Queue, Reclaimed};
-pub use roles::{mem_to_mem_devices, MemToMemInfo};
-pub use source::{Input, Region, SelectionTarget, Timings};
+pub use mem_to_mem::{Interest, MemToMem, Processed, Resumed};
+pub use mem_to_mem_info::{mem_to_mem_devices, MemToMemInfo};
+pub use memory::MemoryCapabilities;
+pub use queue::{CacheHint, Dequeued, Queue, Reclaimed};
+pub use selection::{Region, SelectionTarget};

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::convert::{Blend, Color, Converter, Fit, Layer, Plan, Request};
+use framelease::convert::{Blend, Color, Converter, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::{
     ColorSpace, Colorimetry, Encoding, Flip, FormatKind, FourCc, Layout, Range, Rect, Rotation, Size, FORMATS,
@@ -114,8 +114,8 @@ pub fn cases(align: u32) -> Vec<Case> {
         one(plain.crop(rect(16, 8, 32, 32)), of(name, 64, 48), of(to, 32, 32));
         one(plain.crop(rect(2, 4, 50, 30)), of(name, 64, 48), of(to, 100, 80));
         one(plain.place(rect(16, 16, 32, 16)), of(name, 64, 48), of(to, 64, 48));
-        one(plain.fit(Fit::Keep).margin(Color::rgb(200, 30, 90)), of(name, 64, 48), of(to, 96, 96));
-        one(plain.fit(Fit::Keep).rotation(Rotation::Clockwise90), of(name, 64, 48), of(to, 96, 96));
+        one(plain.fit(Scaling::Keep).margin(Color::rgb(200, 30, 90)), of(name, 64, 48), of(to, 96, 96));
+        one(plain.fit(Scaling::Keep).rotation(Rotation::Clockwise90), of(name, 64, 48), of(to, 96, 96));
     }
     let wide = [Encoding::Bt601, Encoding::Bt709];
     for (from, to) in [(0, 1), (1, 0), (1, 1)] {
@@ -240,15 +240,15 @@ fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
     order.sort_by_key(|&i| case.request.layers[i].z_order);
     for i in order {
         let (layer, source) = (&case.request.layers[i], &case.sources[i]);
-        let crop = layer.crop.unwrap_or(Rect::of(source.size()));
-        let area = layer.place.unwrap_or(Rect::of(case.target.size()));
+        let crop = layer.crop.unwrap_or(Rect::from_size(source.size()));
+        let area = layer.place.unwrap_or(Rect::from_size(case.target.size()));
         let (mut w, mut h) = (f64::from(crop.size.width), f64::from(crop.size.height));
         if layer.rotation.is_quarter() {
             (w, h) = (h, w);
         }
         let (aw, ah) = (f64::from(area.size.width), f64::from(area.size.height));
         let (pw, ph) = match layer.fit {
-            Fit::Keep => (w * (aw / w).min(ah / h), h * (aw / w).min(ah / h)),
+            Scaling::Keep => (w * (aw / w).min(ah / h), h * (aw / w).min(ah / h)),
             _ => (aw, ah),
         };
         let (left, top) = (f64::from(area.left) + (aw - pw) / 2.0, f64::from(area.top) + (ah - ph) / 2.0);

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use super::*;
-use framelease::convert::{Blend, Fit};
+use framelease::convert::{Blend, Scaling};
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::{Flip, Layout, Rect, Rotation};
 
@@ -134,7 +134,7 @@ fn orientations_are_ffmpeg_s_byte_for_byte() {
 #[test]
 fn letterbox_and_overlay_are_ffmpeg_s() {
     let source = busy(super::layout("RGB24", 160, 90, 1));
-    let request = Request::convert(Layer::default().fit(Fit::Keep));
+    let request = Request::convert(Layer::default().fit(Scaling::Keep));
     let graph = "scale=120:68:flags=area+accurate_rnd,pad=120:120:0:26:black";
     let Some(expected) = ffmpeg(&[&source], &["rgb24"], graph, "rgb24") else { return };
     let got = raw(&convert(&request, std::slice::from_ref(&source), super::layout("RGB24", 120, 120, 1)));

@@ -58,7 +58,7 @@ fn a_converted_frame_has_the_first_source_s_time_and_frees_its_sources() {
     let pool = Pool::new(&Allocator::Memfd, *plan.target(), 2).unwrap();
     let mut cpu = Cpu::new().unwrap();
     cpu.submit(&plan, &[source], pool.try_acquire().unwrap()).unwrap();
-    assert_eq!(held.held(), 0);
+    assert_eq!(held.leased(), 0);
     assert!(readable(&cpu), "a finished frame waits");
     let done = cpu.try_done().unwrap().unwrap();
     assert!(!readable(&cpu));

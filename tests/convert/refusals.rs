@@ -21,13 +21,13 @@ fn setup() -> Setup {
 /// Submits; the frames must come back and the error be of `kind` and contain `text`.
 fn refused(plan: &Arc<Plan>, sources: &[Frame], target: FrameMut, kind: ErrorKind, text: &str) {
     let (slot, buffers) = (target.slot(), target.buffers().clone());
-    let held: Vec<usize> = sources.iter().map(|s| s.buffers().held()).collect();
+    let held: Vec<usize> = sources.iter().map(|s| s.buffers().leased()).collect();
     let mut cpu = Cpu::new().unwrap();
     let rejected = cpu.submit(plan, sources, target).unwrap_err();
     assert_eq!(rejected.error.kind(), kind, "{rejected}");
     assert!(rejected.to_string().contains(text), "{rejected}");
     assert_eq!((rejected.item.slot(), rejected.item.buffers().id()), (slot, buffers.id()));
-    assert_eq!(sources.iter().map(|s| s.buffers().held()).collect::<Vec<_>>(), held);
+    assert_eq!(sources.iter().map(|s| s.buffers().leased()).collect::<Vec<_>>(), held);
     assert_eq!(cpu.in_flight(), 0);
     let e = cpu.done(WAIT).unwrap_err();
     assert!(e.error.kind() == ErrorKind::State && e.item.is_none());

@@ -107,7 +107,7 @@ fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fa
             }
             Ok(())
         })();
-        held = source.buffers().held();
+        held = source.buffers().leased();
         published
     })();
     Published { counts: armed.counts(), result, held }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
-use framelease::bitstream::{AccessUnits, Codec};
+use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
-use framelease::sink::matroska::{Fsync, Options, Recorded, Recorder, RecorderStats, Rotation};
+use framelease::sink::matroska::{FileRotation, Fsync, Recorded, Recorder, RecorderStats, WriterOptions};
 use framelease::sink::rtp::{self, DestinationStats, Sender};
 use framelease::sink::rtsp::{MountOptions, Server};
 use framelease::Result;
@@ -26,7 +26,7 @@ pub const PACKETS: u64 = 24;
 
 /// A key frame, another frame, a key frame, and so on.
 pub fn packets() -> Vec<Packet> {
-    let mut cutter = AccessUnits::new(Codec::H264, 1 << 16);
+    let mut cutter = AccessUnitSplitter::new(Codec::H264, 1 << 16);
     cutter.push(include_bytes!("../fuzz/seeds/bitstream/h264"));
     let mut units: Vec<Vec<u8>> = std::iter::from_fn(|| cutter.next_unit().unwrap().map(<[u8]>::to_vec)).collect();
     units.push(cutter.finish());
@@ -51,8 +51,8 @@ struct Recording {
 
 fn record(to: &Path, packets: &[Packet], fault: Option<Fault>) -> Recording {
     let armed = arm(fault);
-    let options = Options::default().fsync(Fsync::Clusters);
-    let mut recorder = Recorder::new(to, options, Rotation::default().duration(Duration::from_millis(400)));
+    let options = WriterOptions::default().fsync(Fsync::Clusters);
+    let mut recorder = Recorder::new(to, options, FileRotation::default().duration(Duration::from_millis(400)));
     let (mut errors, mut summed) = (Vec::new(), 0);
     for packet in packets {
         match recorder.write(packet) {
@@ -107,7 +107,7 @@ fn what_a_recording_says_is_stored_is_stored() {
 fn send(to: [SocketAddr; 2], packets: &[Packet], fault: Option<Fault>) -> (Counts, Result<[DestinationStats; 2]>) {
     let armed = arm(fault);
     let sent = (|| {
-        let mut sender = Sender::new(Codec::H264, rtp::Options::default().spread(Duration::ZERO))?;
+        let mut sender = Sender::new(Codec::H264, rtp::SenderOptions::default().spread(Duration::ZERO))?;
         let ids = [sender.add(to[0])?, sender.add(to[1])?];
         for packet in packets {
             sender.submit(packet)?;

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use framelease::capture::{Camera, Captured, Fit};
-use framelease::dmabuf::{cpu_bytes, MemoryKind};
+use framelease::capture::{Camera, Captured, SizeFit};
+use framelease::dmabuf::MemoryKind;
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::{syscalls, CpuReads, FrameFlags};
-use framelease::v4l2::{CacheWish, Direction, Intervals};
+use framelease::frame::{CpuReads, FrameFlags};
+use framelease::stats::{cpu_bytes, syscalls};
+use framelease::v4l2::{CacheHint, Direction, Intervals};
 
 use crate::allocations;
 use crate::devices::*;
@@ -263,7 +264,7 @@ fn wait_readable(camera: &Camera) {
 #[test]
 fn cached_buffers_are_told_apart() {
     let Some(device) = vivid(Planar::Single) else { return };
-    for (wish, reads) in [(CacheWish::Driver, CpuReads::Unknown), (CacheWish::Cached, CpuReads::Cached)] {
+    for (wish, reads) in [(CacheHint::Driver, CpuReads::Unknown), (CacheHint::Cached, CpuReads::Cached)] {
         let mut camera = camera(&device, "NV12").cache(wish).open().unwrap();
         assert_eq!(camera.buffers().unwrap().cpu_reads(), reads);
         pixels(&frame(&mut camera));
@@ -282,7 +283,7 @@ fn a_camera_takes_what_is_there_unless_told_otherwise() {
     let camera = near.clone().size(Size::new(650, 370)).open().unwrap();
     assert_eq!((camera.layout().unwrap().fourcc(), camera.layout().unwrap().size()), (fourcc("NV16"), SMALL));
     drop(camera);
-    let e = near.size(Size::new(650, 370)).fit(Fit::Exact).open().unwrap_err();
+    let e = near.size(Size::new(650, 370)).fit(SizeFit::Exact).open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Mismatch);
     assert!(e.to_string().contains("1920x1080"), "{e}");
     let odd = camera_interval(&device, FrameInterval { numerator: 1, denominator: 26 }).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::capture::Camera;
-use framelease::encode::{agree, Agreement, Encoded, Encoder, Params, Quirks, Setting, SourceMemory};
+use framelease::codec::{negotiate, Agreement, Encoded, Encoder, Params, Quirks, Setting, SourceMemory};
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Packet};
 use framelease::v4l2::Device;
@@ -35,7 +35,7 @@ pub fn params(codec: Codec, size: Size) -> Params {
 
 /// A camera and an encoder that agree on a format.
 pub fn pair(camera: &Device, encoder: Device, params: Params, formats: &[FourCc]) -> (Camera, Encoder, Agreement) {
-    let agreement = agree(&encoder, camera, &params, formats, Quirks::of(encoder.info())).unwrap();
+    let agreement = negotiate(&encoder, camera, &params, formats, Quirks::for_device(encoder.info())).unwrap();
     let (camera, encoder) = open(camera, encoder, params, &agreement, Quirks::NONE);
     (camera, encoder, agreement)
 }

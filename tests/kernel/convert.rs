@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
-use framelease::dmabuf::cpu_bytes;
 use framelease::format::{Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Event, Publisher, Subscriber};
+use framelease::stats::cpu_bytes;
 
 use crate::conformance::{self, allocator, rgb, WAIT};
 use crate::devices::*;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::Camera;
-use framelease::encode::{Decoded, Decoder, Encoder, Submitted};
+use framelease::codec::{Decoded, Decoder, Encoder, Submitted};
 use framelease::error::ErrorKind;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
@@ -95,7 +95,7 @@ fn decodes(planar: Planar) {
         assert!(decoder.try_next().unwrap().is_none() && decoder.next(Duration::ZERO).unwrap().is_none());
         let got = decoded(&mut decoder, &packets);
         let Decoded::Format(pictures) = &got[0] else { panic!("{got:?}") };
-        assert_eq!(pictures.visible, Rect::of(SMALL));
+        assert_eq!(pictures.visible, Rect::from_size(SMALL));
         assert!(pictures.buffers.memory(0)[0].is_read_only());
         let all = frames(&got);
         assert_eq!(all.len(), 6);

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use drm::{Device as _, VblankWaitFlags, VblankWaitTarget};
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Captured};
-use framelease::dmabuf::{cpu_bytes, Access, Allocator};
+use framelease::codec::{negotiate, Encoder, Quirks};
+use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{
-    Api, Connection, Device, Flip, Framebuffer, LayerWish, Modifier, NodeKind, PlaneKind, Scanout, ScanoutBuilder,
+    Api, Connection, Device, FlipResult, Framebuffer, LayerRequirements, Modifier, NodeKind, PlaneKind, Scanout,
+    ScanoutBuilder,
 };
-use framelease::encode::{agree, Encoder, Quirks};
 use framelease::format::{FrameInterval, Layout, Rect, Size};
-use framelease::frame::{syscalls, Frame, Pool};
+use framelease::frame::{Frame, Pool};
 use framelease::share::Policy;
+use framelease::stats::{cpu_bytes, syscalls};
 use framelease::ErrorKind;
 
 use crate::allocations;
@@ -116,7 +118,7 @@ pub fn displayed(device: &Device) -> u32 {
 
 /// Three frames of a camera; the last one.
 fn show_camera(camera: &mut Camera, screen: &mut Scanout) -> Frame {
-    let layer = screen.add_layer(&LayerWish::of(camera.layout().unwrap())).unwrap();
+    let layer = screen.add_layer(&LayerRequirements::for_layout(camera.layout().unwrap())).unwrap();
     let mut shown = frame(camera);
     for _ in 0..3 {
         shown = frame(camera);
@@ -209,24 +211,24 @@ fn layers_are_composed_in_one_flip() {
         let crop = Rect::new(16, 8, Size::new(160, 90));
         for in_memory in [false, true] {
             let mut screen = if in_memory { memory_screen(&card) } else { screen(&card) };
-            let primary = screen.add_layer(&LayerWish::of(below.layout())).unwrap();
-            let wish = LayerWish::of(above.layout()).plane(PlaneKind::Overlay);
+            let primary = screen.add_layer(&LayerRequirements::for_layout(below.layout())).unwrap();
+            let wish = LayerRequirements::for_layout(above.layout()).plane(PlaneKind::Overlay);
             let overlay = screen.add_layer(&wish.clone().destination(Rect::new(100, 60, small))).unwrap();
             // A part of the primary's frame once more, on a second overlay.
-            let wish = LayerWish::of(below.layout()).plane(PlaneKind::Overlay);
+            let wish = LayerRequirements::for_layout(below.layout()).plane(PlaneKind::Overlay);
             let again = wish.source(crop).destination(Rect::new(300, 200, crop.size));
             let again = screen.add_layer(&again).unwrap();
             assert_eq!((primary.kind(), overlay.kind()), (PlaneKind::Primary, PlaneKind::Overlay));
             let mut expected = rgb(&below);
-            composed(&mut expected, &rgb(&above), small, Rect::of(small), (100, 60));
+            composed(&mut expected, &rgb(&above), small, Rect::from_size(small), (100, 60));
             composed(&mut expected, &rgb(&below), SCREEN, crop, (300, 200));
             for (layer, frame) in [(primary, &below), (overlay, &above), (again, &below)] {
                 assert!(screen.stage(layer, frame.clone()).unwrap().is_none());
             }
-            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
-            assert_eq!(screen.try_flip().unwrap(), Flip::Pending);
+            assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
+            assert_eq!(screen.try_flip().unwrap(), FlipResult::Pending);
             screen.wait(SECOND).unwrap().unwrap();
-            assert_eq!((screen.stats().flips, screen.try_flip().unwrap()), (1, Flip::Nothing));
+            assert_eq!((screen.stats().flips, screen.try_flip().unwrap()), (1, FlipResult::Nothing));
             // One buffer on two planes is imported once.
             assert_eq!((card.open_handles(), screen.stats().framebuffers), (2, 2));
             if in_memory {
@@ -237,14 +239,14 @@ fn layers_are_composed_in_one_flip() {
             for layer in [overlay, again] {
                 screen.hide(layer).unwrap();
             }
-            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
             screen.wait(SECOND).unwrap();
             assert!(screen.shown(overlay).is_none() && screen.shown(primary).is_some());
             if !in_memory {
                 assert_eq!(displayed(&card), checksum(&rgb(&below)));
             }
         }
-        assert_eq!((below.buffers().held(), above.buffers().held()), (1, 1));
+        assert_eq!((below.buffers().leased(), above.buffers().leased()), (1, 1));
         assert_eq!(card.open_handles(), 0);
     });
 }
@@ -257,34 +259,34 @@ fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
         let builder = Scanout::builder().device(&card).size(SCREEN).api(api);
         let mut screen = builder.open().unwrap();
         assert_eq!(screen.api(), api);
-        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
         screen.present(layer, noise(&pool, 1), SECOND).unwrap();
         let first = screen.wait(SECOND).unwrap().unwrap();
-        assert_eq!(pool.buffers().held(), 1);
+        assert_eq!(pool.buffers().leased(), 1);
         for turn in 2..10 {
             screen.stage(layer, noise(&pool, 90)).unwrap();
             // Replaced before it was shown.
             assert!(screen.stage(layer, noise(&pool, turn)).unwrap().is_some());
-            assert_eq!(pool.buffers().held(), 2);
-            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            assert_eq!(pool.buffers().leased(), 2);
+            assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
             if screen.dispatch().unwrap().is_none() {
-                assert_eq!(pool.buffers().held(), 2, "the old frame may still be read");
+                assert_eq!(pool.buffers().leased(), 2, "the old frame may still be read");
                 let flipped = screen.wait(SECOND).unwrap().unwrap();
                 assert!(flipped.time_ns > first.time_ns && flipped.vblank != first.vblank);
             }
-            assert_eq!(pool.buffers().held(), 1, "{api:?}");
+            assert_eq!(pool.buffers().leased(), 1, "{api:?}");
             assert_eq!(screen.shown(layer).unwrap().meta().sequence, u64::from(turn));
         }
         let shown = rgb(screen.shown(layer).unwrap());
         assert_eq!(displayed(&card), checksum(&shown), "{api:?}");
         assert_eq!((screen.stats().flips, screen.stats().replaced), (9, 8));
         screen.turn_off(SECOND).unwrap();
-        assert_eq!(pool.buffers().held(), 0);
+        assert_eq!(pool.buffers().leased(), 0);
         // And on again.
         screen.present(layer, noise(&pool, 5), SECOND).unwrap();
         screen.wait(SECOND).unwrap().unwrap();
         drop(screen);
-        assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0), "{api:?}");
+        assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0), "{api:?}");
     }
 }
 
@@ -294,7 +296,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
     leaving_nothing(|| {
         let mut camera = camera(&camera_device, "XBGR32").size(SCREEN).buffers(5).open().unwrap();
         let mut screen = screen(&card);
-        let layer = screen.add_layer(&LayerWish::of(camera.layout().unwrap())).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(camera.layout().unwrap())).unwrap();
         for _ in 0..50 {
             screen.present(layer, frame(&mut camera), SECOND).unwrap();
         }
@@ -329,7 +331,7 @@ fn framebuffers_go_with_their_pool() {
         let mut screen = screen(&card);
         let pool = |count| card.dumb_pool(fourcc("XBGR32"), SCREEN, count).unwrap();
         let old = pool(3);
-        let layer = screen.add_layer(&LayerWish::of(old.buffers().layout())).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(old.buffers().layout())).unwrap();
         for seed in 0..6 {
             screen.present(layer, noise(&old, seed), SECOND).unwrap();
         }
@@ -355,7 +357,7 @@ fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
         let bytes = SCREEN.width * 4 * (SCREEN.height + 80);
         let layout = Layout::from_strides(fourcc("XBGR32"), SCREEN, &[SCREEN.width * 4], &[bytes]).unwrap();
         let pool = Pool::new(&Allocator::Udmabuf, layout, 3).unwrap();
-        let layer = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(&layout)).unwrap();
         for row in 0..12 {
             let frame = noise(&pool, row);
             let mut meta = *frame.meta();
@@ -380,7 +382,7 @@ fn strides_and_memory_from_elsewhere_are_shown() {
         let layout = Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
         assert_eq!(layout.planes()[0].stride_bytes, 4096);
         let mut screen = screen(&card);
-        let layer = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(&layout)).unwrap();
         let mut allocators = vec![Allocator::Udmabuf];
         allocators.extend(Allocator::heaps());
         for allocator in allocators {
@@ -406,11 +408,11 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let open = |b: ScanoutBuilder| b.open().map(drop);
     refused(open(builder().connector("HDMI-A-9")), ErrorKind::NotFound, &["HDMI-A-9", "Virtual-1 (Connected"]);
     let mut legacy = builder().size(SCREEN).api(Api::Legacy).open().unwrap();
-    let small = LayerWish::new([fourcc("XBGR32")], Size::new(320, 240));
+    let small = LayerRequirements::new([fourcc("XBGR32")], Size::new(320, 240));
     refused(legacy.add_layer(&small).map(drop), ErrorKind::Unsupported, &["320x240", "whole screen"]);
-    let over = LayerWish::new([fourcc("XBGR32")], SCREEN).plane(PlaneKind::Overlay);
+    let over = LayerRequirements::new([fourcc("XBGR32")], SCREEN).plane(PlaneKind::Overlay);
     refused(legacy.add_layer(&over).map(drop), ErrorKind::Unsupported, &["no plane of that kind", "primary plane"]);
-    let layer = legacy.add_layer(&LayerWish::new([fourcc("XBGR32")], SCREEN)).unwrap();
+    let layer = legacy.add_layer(&LayerRequirements::new([fourcc("XBGR32")], SCREEN)).unwrap();
     refused(legacy.hide(layer).map(drop), ErrorKind::Unsupported, &["legacy"]);
     refused(legacy.try_flip_fenced().map(drop), ErrorKind::Unsupported, &["OUT_FENCE_PTR"]);
     drop(legacy);
@@ -422,19 +424,19 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
 
     let mut screen = screen(&card);
     refused(open(builder()), ErrorKind::Busy, &["Virtual-1"]);
-    let mut add = |wish: LayerWish| screen.add_layer(&wish).map(drop);
-    let yuv = LayerWish::new([fourcc("NV12"), fourcc("YUYV")], SCREEN);
+    let mut add = |wish: LayerRequirements| screen.add_layer(&wish).map(drop);
+    let yuv = LayerRequirements::new([fourcc("NV12"), fourcc("YUYV")], SCREEN);
     refused(add(yuv), ErrorKind::Unsupported, &["NV12", "YUYV", "primary plane", "XR24 (V4L2 XBGR32)", "convert"]);
-    let rgb32 = || LayerWish::new([fourcc("XBGR32")], SCREEN);
+    let rgb32 = || LayerRequirements::new([fourcc("XBGR32")], SCREEN);
     let tiled = rgb32().modifier(Modifier(0x0100_0000_0000_0001));
     refused(add(tiled), ErrorKind::Unsupported, &["0x0100000000000001", "XR24"]);
     // vkms does not scale: the trial says so.
-    let scaled = rgb32().destination(Rect::of(Size::new(320, 240)));
+    let scaled = rgb32().destination(Rect::from_size(Size::new(320, 240)));
     refused(add(scaled), ErrorKind::Unsupported, &["TEST_ONLY", "640x480@0,0 to 320x240@0,0"]);
     refused(add(rgb32().source(Rect::new(1, 0, SCREEN))), ErrorKind::InvalidArgument, &["640x480@1,0"]);
-    refused(add(LayerWish::new([], SCREEN)), ErrorKind::InvalidArgument, &[]);
+    refused(add(LayerRequirements::new([], SCREEN)), ErrorKind::InvalidArgument, &[]);
     // The first format that is shown wins.
-    let layer = screen.add_layer(&LayerWish::new(["NV12", "XBGR32", "RGB565"].map(fourcc), SCREEN)).unwrap();
+    let layer = screen.add_layer(&LayerRequirements::new(["NV12", "XBGR32", "RGB565"].map(fourcc), SCREEN)).unwrap();
     assert_eq!((layer.fourcc(), layer.kind()), (fourcc("XBGR32"), PlaneKind::Primary));
     let primary = rgb32().plane(PlaneKind::Primary);
     refused(screen.add_layer(&primary).map(drop), ErrorKind::Busy, &["another layer"]);
@@ -455,7 +457,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let mut meta = *frame.meta();
     meta.payload[0].offset_bytes = 4;
     refused(stage(frame.with_meta(meta)), ErrorKind::Mismatch, &["ends at byte", "1228800 bytes"]);
-    assert_eq!((pool.buffers().held(), card.open_handles()), (0, 1), "the trial's buffer alone");
+    assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 1), "the trial's buffer alone");
     // Nobody but the driver knows its limits.
     let wide = Pool::new(&Allocator::Udmabuf, Layout::packed(fourcc("XBGR32"), Size::new(9000, 16)).unwrap(), 1);
     let added = Framebuffer::new(&card, &noise(&wide.unwrap(), 1), None).map(drop);
@@ -480,7 +482,7 @@ fn who_is_not_master_is_told_and_comes_back() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
-    let wish = LayerWish::of(pool.buffers().layout());
+    let wish = LayerRequirements::for_layout(pool.buffers().layout());
     let mut theirs = screen(&other);
     let e = theirs.add_layer(&wish).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
@@ -498,7 +500,7 @@ fn who_is_not_master_is_told_and_comes_back() {
     assert_eq!(rejected.error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(rejected.item.meta().sequence, 2);
     drop(rejected);
-    assert_eq!(pool.buffers().held(), 1);
+    assert_eq!(pool.buffers().leased(), 1);
     let their_layer = theirs.add_layer(&wish).unwrap();
     let picture = noise(&pool, 3);
     theirs.present(their_layer, picture.clone(), SECOND).unwrap();
@@ -520,7 +522,7 @@ fn an_unplugged_display_refuses_flips_until_it_is_back() {
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
     for api in [Api::Atomic, Api::Legacy] {
         let mut ours = Scanout::builder().device(&card).size(SCREEN).api(api).open().unwrap();
-        let layer = ours.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        let layer = ours.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
         ours.present(layer, noise(&pool, 1), SECOND).unwrap();
         ours.wait(SECOND).unwrap();
         assert_eq!(ours.connection().unwrap(), Connection::Connected);
@@ -533,7 +535,7 @@ fn an_unplugged_display_refuses_flips_until_it_is_back() {
             refused(Err(rejected.error), ErrorKind::Disconnected, &["GETCONNECTOR", "(vkms)", "Virtual-1"]);
             assert_eq!(rejected.item.meta().sequence, turn.into());
         }
-        assert_eq!((pool.buffers().held(), ours.stats().flips), (1, 1), "what was shown stays leased");
+        assert_eq!((pool.buffers().leased(), ours.stats().flips), (1, 1), "what was shown stays leased");
         let open = Scanout::builder().device(&card).connector("Virtual-1").open().map(drop);
         refused(open, ErrorKind::NotFound, &["Virtual-1 (Disconnected"]);
         std::fs::write(&status, "detect").unwrap();
@@ -543,7 +545,7 @@ fn an_unplugged_display_refuses_flips_until_it_is_back() {
         // One that is pulled out at the end keeps nothing.
         std::fs::write(&status, "off").unwrap();
         drop(ours);
-        assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0), "{api:?}");
+        assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0), "{api:?}");
         std::fs::write(&status, "detect").unwrap();
     }
 }
@@ -553,7 +555,7 @@ fn what_was_shown_before_is_shown_afterwards() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
-    let wish = LayerWish::of(pool.buffers().layout());
+    let wish = LayerRequirements::for_layout(pool.buffers().layout());
     let mut console = screen(&card);
     let layer = console.add_layer(&wish).unwrap();
     console.present(layer, noise(&pool, 1), SECOND).unwrap();
@@ -572,7 +574,7 @@ fn what_was_shown_before_is_shown_afterwards() {
         }
         drop(guest);
         assert_eq!(displayed(&card), picture, "{api:?}");
-        assert_eq!((pool.buffers().held(), other.open_handles()), (1, 0));
+        assert_eq!((pool.buffers().leased(), other.open_handles()), (1, 0));
     }
     // A picture that its owner took away cannot come back.
     let mut guest = screen(&other);
@@ -581,7 +583,7 @@ fn what_was_shown_before_is_shown_afterwards() {
     guest.wait(SECOND).unwrap();
     drop(console);
     drop(guest);
-    assert_eq!((pool.buffers().held(), card.open_handles() + other.open_handles()), (0, 0));
+    assert_eq!((pool.buffers().leased(), card.open_handles() + other.open_handles()), (0, 0));
 }
 
 #[test]
@@ -591,7 +593,7 @@ fn fences_delay_a_flip_and_tell_of_its_end() {
         let drawn = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
         let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
         let mut screen = screen(&card);
-        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
         screen.present(layer, noise(&pool, 1), SECOND).unwrap();
         screen.wait(SECOND).unwrap();
         let moment = Duration::from_millis(100);
@@ -602,11 +604,11 @@ fn fences_delay_a_flip_and_tell_of_its_end() {
         screen.present(layer, frame, SECOND).unwrap();
         let e = screen.wait(moment).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
-        assert_eq!(screen.try_flip().unwrap(), Flip::Pending);
-        assert_eq!((pool.buffers().held(), drawn.buffers().held()), (1, 1), "both are leased");
+        assert_eq!(screen.try_flip().unwrap(), FlipResult::Pending);
+        assert_eq!((pool.buffers().leased(), drawn.buffers().leased()), (1, 1), "both are leased");
         fence.signal();
         screen.wait(SECOND).unwrap().unwrap();
-        assert_eq!((pool.buffers().held(), drawn.buffers().held()), (0, 1));
+        assert_eq!((pool.buffers().leased(), drawn.buffers().leased()), (0, 1));
 
         // A fence that is handed over, and one that comes back.
         let other = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
@@ -616,7 +618,7 @@ fn fences_delay_a_flip_and_tell_of_its_end() {
         screen.stage_fenced(layer, noise(&pool, 3), wait_for).unwrap();
         let (flip, done) = screen.try_flip_fenced().unwrap();
         let done = done.expect("an out-fence");
-        assert_eq!(flip, Flip::Submitted);
+        assert_eq!(flip, FlipResult::Submitted);
         assert!(!done.wait(moment).unwrap() && screen.dispatch().unwrap().is_none());
         fence.signal();
         assert!(done.wait(SECOND).unwrap());
@@ -698,7 +700,7 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
     let Some(encoder) = fwht(Planar::Single) else { return };
     leaving_nothing(|| {
         let params = params(Codec::Fwht, SCREEN);
-        let agreement = agree(&encoder, &camera_device, &params, &[fourcc("XBGR32")], Quirks::NONE).unwrap();
+        let agreement = negotiate(&encoder, &camera_device, &params, &[fourcc("XBGR32")], Quirks::NONE).unwrap();
         let builder = Camera::builder().device(camera_device.clone()).layout(&agreement.source).buffers(10);
         let camera = builder.interval(FrameInterval::from_fps(60)).open().unwrap();
         let mut encoder = Encoder::builder(params).device(encoder).open(camera.buffers().unwrap()).unwrap();
@@ -706,10 +708,11 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
         let mut subscriber = scene.join_holding(Policy::Latest, 3);
         let mut screen = screen(&card);
         let layout = *scene.camera.layout().unwrap();
-        let ours = screen.add_layer(&LayerWish::of(&layout)).unwrap();
+        let ours = screen.add_layer(&LayerRequirements::for_layout(&layout)).unwrap();
         let small = Size::new(64, 32);
-        let corner = LayerWish::of(&layout).plane(PlaneKind::Overlay).source(Rect::new(320, 240, small));
-        let theirs = screen.add_layer(&corner.destination(Rect::of(small))).unwrap();
+        let corner =
+            LayerRequirements::for_layout(&layout).plane(PlaneKind::Overlay).source(Rect::new(320, 240, small));
+        let theirs = screen.add_layer(&corner.destination(Rect::from_size(small))).unwrap();
         for _ in 0..20 {
             let frame = frame(&mut scene.camera);
             let expected = rgb(&frame);
@@ -720,7 +723,7 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
             // The peer's lease of the same buffer on a plane of its own: one handle for both.
             screen.stage(ours, frame).unwrap();
             screen.stage(theirs, peer).unwrap();
-            assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+            assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
             screen.wait(SECOND).unwrap().unwrap();
             assert!(packet(&mut encoder).is_some_and(|p| !p.bytes().is_empty()));
             assert!(rgb(screen.shown(ours).unwrap()) == expected, "somebody wrote into a leased frame");

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use framelease::drm::LayerWish;
+use framelease::drm::LayerRequirements;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -107,7 +107,7 @@ fn ctrl_c_ends_the_example_and_brings_the_console_back() {
     // Stands for the console, whose picture the kernel draws.
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
     let mut console = screen(&card);
-    let layer = console.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+    let layer = console.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
     console.present(layer, noise(&pool, 1), SECOND).unwrap();
     console.wait(SECOND).unwrap();
     let picture = checksum(&rgb(console.shown(layer).unwrap()));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framelease::drm::{Device, Framebuffer, LayerWish, Scanout};
+use framelease::drm::{Device, Framebuffer, LayerRequirements, Scanout};
 use framelease::frame::Pool;
 use framelease::{ErrorKind, Result};
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use crate::ioctls::{self, Fault};
 /// Shows two frames.
 fn show(card: &Device, pool: &Pool) -> Result<()> {
     let mut screen = Scanout::builder().device(card).size(SCREEN).open()?;
-    let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout()))?;
+    let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout()))?;
     for turn in 0..2 {
         let frame = noise(pool, turn);
         let slot = frame.slot();
@@ -61,7 +61,7 @@ fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
                         let lost = errno == Errno::ENODEV && e.errno().is_some();
                         assert!(!lost || e.kind() == ErrorKind::DeviceLost, "{what}: {text}");
                     }
-                    assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0), "{what}: {shown:?}");
+                    assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0), "{what}: {shown:?}");
                 }
             }
             assert!(failed > 0, "{name} was never refused");
@@ -80,5 +80,5 @@ fn a_pitch_that_the_driver_refuses_is_named_with_its_own() {
     let added = ioctls::with(fault, || Framebuffer::new(&card, &frame, None).map(drop));
     let words = ["DRM_IOCTL_MODE_ADDFB2 on ", "(vkms)", "pitches [4096]", "its own buffers so with pitch 2560"];
     refused(added, ErrorKind::InvalidArgument, &words);
-    assert_eq!((frame.buffers().held(), card.open_handles()), (1, 0));
+    assert_eq!((frame.buffers().leased(), card.open_handles()), (1, 0));
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use framelease::dmabuf::{Access, Allocator};
-use framelease::drm::{Device, Flip, LayerWish, NodeKind, Scanout};
+use framelease::drm::{Device, FlipResult, LayerRequirements, NodeKind, Scanout};
 use framelease::format::Size;
 use framelease::frame::Pool;
 use framelease::ErrorKind;
@@ -37,7 +37,7 @@ fn one_frame_is_shown_by_three_screens() {
     let (Some(gpu), Some(card)) = (gpu(), vkms()) else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
-        let wish = LayerWish::of(pool.buffers().layout());
+        let wish = LayerRequirements::for_layout(pool.buffers().layout());
         let mut screens = vec![screen_at(&gpu, 0), screen_at(&gpu, 1), screen(&card)];
         let layers: Vec<_> = screens.iter_mut().map(|s| s.add_layer(&wish).unwrap()).collect();
         assert_ne!(layers[0].plane_id(), layers[1].plane_id());
@@ -47,13 +47,13 @@ fn one_frame_is_shown_by_three_screens() {
             let picture = checksum(&rgb(&frame));
             for (screen, &layer) in screens.iter_mut().zip(&layers) {
                 screen.stage(layer, frame.clone()).unwrap();
-                assert_eq!(screen.try_flip().unwrap(), Flip::Submitted);
+                assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
             }
             drop(frame);
             // In any order: who reads the file keeps the other's event for it.
             for screen in screens.iter_mut().rev() {
                 screen.wait(SECOND).unwrap().unwrap();
-                held.push(pool.buffers().held());
+                held.push(pool.buffers().leased());
             }
             assert_eq!(held.pop(), Some(1), "the frame before is free once the last screen has replaced it");
             assert_eq!((gpu.open_handles(), card.open_handles()), (turn.min(2) as usize, turn.min(2) as usize));
@@ -63,7 +63,7 @@ fn one_frame_is_shown_by_three_screens() {
         }
         assert!(held.contains(&2), "until then it is leased");
         drop(screens);
-        assert_eq!((pool.buffers().held(), gpu.open_handles(), card.open_handles()), (0, 0, 0));
+        assert_eq!((pool.buffers().leased(), gpu.open_handles(), card.open_handles()), (0, 0, 0));
     });
 }
 
@@ -111,7 +111,7 @@ fn a_device_that_is_pulled_out_is_lost_and_its_frames_are_not() {
     let Some(card) = gpu() else { return };
     leaving_nothing(|| {
         let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
-        let wish = LayerWish::of(pool.buffers().layout());
+        let wish = LayerRequirements::for_layout(pool.buffers().layout());
         let mut screen = screen_at(&card, 0);
         let layer = screen.add_layer(&wish).unwrap();
         for turn in 0..2 {
@@ -136,14 +136,14 @@ fn a_device_that_is_pulled_out_is_lost_and_its_frames_are_not() {
             lost(card.syncobj().map(drop), "SYNCOBJ_CREATE");
             lost(Scanout::builder().device(&card).open().map(drop), "GETRESOURCES");
             drop(screen);
-            assert_eq!((pool.buffers().held(), card.open_handles()), (0, 0));
+            assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0));
         });
         drop((pool, card));
         // It is another device now.
         let card = gpu().unwrap();
         let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
         let mut screen = screen_at(&card, 0);
-        let layer = screen.add_layer(&LayerWish::of(pool.buffers().layout())).unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
         screen.present(layer, noise(&pool, 1), SECOND).unwrap();
         screen.wait(SECOND).unwrap().unwrap();
     });

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use framelease::dmabuf::{cpu_bytes, Access, Allocator, DmaBuf, MemoryKind, DEFAULT_WAIT};
+use framelease::dmabuf::{Access, Allocator, DmaBuf, MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
+use framelease::stats::cpu_bytes;
 
 use crate::devices::*;
 

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::{Codec, NalKind};
-use framelease::dmabuf::{cpu_bytes, Allocator};
-use framelease::encode::{
+use framelease::codec::{
     Encoded, Encoder, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
 };
+use framelease::dmabuf::Allocator;
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
-use framelease::frame::{syscalls, Backlog, Frame, FrameFlags, Overflow, Packet, PacketFanout, Pool, Tapped};
-use framelease::sink::matroska::{Options, Writer, Written};
+use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketEvent, PacketFanout, Pool, QueueCapacity};
+use framelease::sink::matroska::{Writer, WriterOptions, Written};
+use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, Interest, Resumed};
 use nix::errno::Errno;
 
@@ -121,16 +122,16 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
         let folder = Judged::folder();
         let mut raw = std::fs::File::create(folder.join("recorded.nv12")).unwrap();
-        let mut writer = Writer::create(folder.join("recorded.mkv"), Options::default()).unwrap();
+        let mut writer = Writer::create(folder.join("recorded.mkv"), WriterOptions::default()).unwrap();
         let mut fanout = PacketFanout::new();
-        let mut recording = fanout.attach(Backlog::default()).unwrap();
-        let _stopped = fanout.attach(Backlog::new(2, 1 << 20, Overflow::DropNew)).unwrap();
+        let mut recording = fanout.attach(QueueCapacity::default()).unwrap();
+        let _stopped = fanout.attach(QueueCapacity::new(2, 1 << 20, Overflow::DropNew)).unwrap();
         for _ in 0..10 {
             let frame = frame(&mut camera);
             raw.write_all(&pixels(&frame)).unwrap();
             let before = cpu_bytes();
             fanout.push(&coded(&mut encoder, frame));
-            let Some(Tapped::Packet(packet)) = recording.try_next() else { panic!("a packet") };
+            let Some(PacketEvent::Packet(packet)) = recording.try_next() else { panic!("a packet") };
             assert!(packet.is_leased(), "not copied for who keeps up");
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
             assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
@@ -177,7 +178,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
         let packets = drained(&mut encoder);
         assert_eq!(packets.iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert_eq!(packets.iter().map(units).collect::<String>(), "spIPP");
-        assert_eq!((pool.buffers().held(), encoder.interest()), (0, Interest::empty()));
+        assert_eq!((pool.buffers().leased(), encoder.interest()), (0, Interest::empty()));
         // What is submitted after the end waits.
         encoder.submit(grey(&pool, 3)).unwrap();
         assert!(encoder.packet(Duration::from_millis(50)).unwrap().is_none());
@@ -298,7 +299,7 @@ fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
     encoder.drain().unwrap();
     assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
     assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none(), "the end is not told");
-    assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+    assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
     assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::Busy);
     encoder.reset().unwrap();
     assert_eq!(units(&coded(&mut encoder, grey(&pool, 2))), "spI");
@@ -327,7 +328,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
         assert_eq!(sources(&packets), [0, 1, 3, 4, 6]);
         assert!(packets.iter().all(|p| p.meta().timestamp_ns == p.meta().source.unwrap() * 1_000_000));
         assert!(packets.iter().map(|p| p.meta().sequence).eq(0..5), "packets are counted, not frames");
-        assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+        assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
         // Outside a drain it is a wait in vain, and its buffer comes back.
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
         (7..9).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
@@ -337,14 +338,14 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
             assert!(start.elapsed() < WAIT);
             assert!(encoder.packet(Duration::from_millis(10)).unwrap().is_none());
         }
-        assert_eq!(pool.buffers().held(), 0);
+        assert_eq!(pool.buffers().leased(), 0);
         drop(encoder);
     });
     // Held back, the dropped one is the last of the drain, which ends by an empty buffer: no packet.
     let Some((mut encoder, pool)) = tiny_encoder("drop_every=3 delay=2", tiny()) else { return };
     (0..3).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
     assert_eq!(sources(&drained(&mut encoder)), [0, 1]);
-    assert_eq!((encoder.stats().in_flight, pool.buffers().held()), (0, 0));
+    assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
 }
 
 #[test]
@@ -364,7 +365,7 @@ fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
         [(false, false, true), (true, true, false), (false, false, true)]
     );
     assert!(drained(&mut encoder).is_empty());
-    assert_eq!((encoder.stats().packets, encoder.stats().errors, pool.buffers().held()), (3, 1, 0));
+    assert_eq!((encoder.stats().packets, encoder.stats().errors, pool.buffers().leased()), (3, 1, 0));
 }
 
 #[test]
@@ -495,13 +496,13 @@ fn a_slow_sink_holds_up_nobody() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         let mut fanout = PacketFanout::new();
-        let mut fast = fanout.attach(Backlog::default()).unwrap();
-        let mut file = fanout.attach(Backlog::new(10, 1 << 20, Overflow::DropNew)).unwrap();
-        let mut live = fanout.attach(Backlog::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
-        let got = |tap: &mut framelease::frame::PacketTap| {
+        let mut fast = fanout.attach(QueueCapacity::default()).unwrap();
+        let mut file = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropNew)).unwrap();
+        let mut live = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
+        let got = |tap: &mut framelease::frame::PacketReceiver| {
             std::iter::from_fn(|| tap.try_next())
                 .map(|t| match t {
-                    Tapped::Packet(p) => p.meta().sequence,
+                    PacketEvent::Packet(p) => p.meta().sequence,
                     other => panic!("{other:?}"),
                 })
                 .collect::<Vec<_>>()

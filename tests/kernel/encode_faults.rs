@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
-use framelease::encode::Encoded;
+use framelease::codec::Encoded;
 use framelease::error::ErrorKind;
 use framelease::share::{Event, Policy, Publisher, Subscriber};
 

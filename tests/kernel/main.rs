@@ -26,6 +26,8 @@ mod coding;
 mod compliance;
 mod controls;
 mod convert;
+mod convert_m2m;
+mod convert_scaler;
 mod decode;
 mod devices;
 #[cfg(feature = "drm")]
@@ -37,29 +39,27 @@ mod display_faults;
 #[cfg(feature = "drm")]
 mod display_gpu;
 mod dmabuf;
+mod driver_errors;
 mod encode;
-mod encode_agree;
 mod encode_faults;
-mod faults;
+mod encode_negotiate;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;
 mod imports;
+mod ioctl_errors;
 mod ioctls;
-#[cfg(feature = "unixfd")]
-mod languages;
-mod m2m;
-mod m2m_scaler;
 #[cfg(feature = "drm")]
 mod measure;
-mod mem2mem;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
 mod node;
-mod peers;
-mod refusals;
+mod peers_c;
+#[cfg(feature = "unixfd")]
+mod peers_mixed;
 mod regressions;
 mod share;
 mod soak;
+mod v4l2_mem_to_mem;
 #[cfg(feature = "drm")]
 mod vgem;

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, TestPattern};
-use framelease::dmabuf::{cpu_bytes, MemoryKind, DEFAULT_WAIT};
+use framelease::dmabuf::{MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::{syscalls, Frame};
+use framelease::frame::Frame;
 use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
 
 use crate::allocations;
@@ -198,7 +199,7 @@ fn the_camera_waits_for_the_last_holder_only() {
         for _ in 0..30 {
             s.publish();
             let all = s.camera.buffers().unwrap();
-            seen.insert(all.held());
+            seen.insert(all.leased());
         }
         assert_eq!(pixels(&held), want, "overwritten under its holder");
         // Its lease and the frame that waits for it, which is the newest.
@@ -251,7 +252,7 @@ fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
         let Some(sink) = needed("vivid", found.map_err(|e| e.to_string())) else { return };
         let mut a = s.join_holding(Policy::Latest, 3);
         let layout = *s.camera.layout().unwrap();
-        sink.set_format(Direction::Output, &FormatRequest::like(&layout)).unwrap();
+        sink.set_format(Direction::Output, &FormatRequest::from_layout(&layout)).unwrap();
         let mut queue = Queue::new(&sink, Direction::Output).unwrap();
         queue.import(BUFFERS).unwrap();
         queue.start().unwrap();
@@ -278,7 +279,7 @@ fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
         assert_eq!(attached, seen, "only those that came late");
         queue.stop().unwrap();
         s.publish();
-        assert!(s.camera.buffers().unwrap().held() <= 2, "the stopped output has given its frame back");
+        assert!(s.camera.buffers().unwrap().leased() <= 2, "the stopped output has given its frame back");
     });
 }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Captured};
-use framelease::encode::{agree, Encoded, Encoder, Quirks};
+use framelease::codec::{negotiate, Encoded, Encoder, Quirks};
 use framelease::format::FrameInterval;
 use framelease::share::{Event, Policy, Publisher, Subscriber};
-use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation};
+use framelease::sink::matroska::{FileRotation, Recorded, Recorder, WriterOptions};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -135,15 +135,15 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     std::fs::create_dir_all(&folder).unwrap();
     let socket = folder.join("socket");
     let params = params(Codec::H264, SMALL);
-    let agreement = agree(&device, vivid, &params, &[fourcc("NV12")], Quirks::NONE).unwrap();
+    let agreement = negotiate(&device, vivid, &params, &[fourcc("NV12")], Quirks::NONE).unwrap();
     let camera = Camera::builder().device(vivid.clone()).layout(&agreement.source).buffers(32);
     let mut camera = camera.interval(FrameInterval::from_fps(25)).open().unwrap();
     let encoder = Encoder::builder(params.resized(agreement.size)).device(device);
     let mut encoder = encoder.open(camera.buffers().unwrap()).unwrap();
     let mut publisher = Publisher::builder(&socket).reserve(4).bind().unwrap();
     publisher.announce(camera.buffers().unwrap()).unwrap();
-    let rotation = Rotation::default().duration(Duration::from_secs(4));
-    let mut recorder = Recorder::new(folder.join("film.mkv"), Options::default(), rotation);
+    let rotation = FileRotation::default().duration(Duration::from_secs(4));
+    let mut recorder = Recorder::new(folder.join("film.mkv"), WriterOptions::default(), rotation);
 
     let (latencies, is_over) = (Latencies::default(), Arc::new(AtomicBool::new(false)));
     let watcher = {

@@ -49,7 +49,7 @@ fn a_slot_is_filled_anew_when_all_have_read_it() {
         };
         let own = end(&pool);
         assert!(reader.join().unwrap() ^ own, "one of them takes it home");
-        assert_eq!(pool.slots.held(), 0);
+        assert_eq!(pool.slots.leased(), 0);
     });
 }
 

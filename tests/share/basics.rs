@@ -194,9 +194,9 @@ fn a_restarted_publisher_is_found_again() {
     assert!(!folder.socket().exists(), "the socket file is removed");
     assert!(matches!(a.next(SOON).unwrap(), Some(Event::Lost)));
     // While it is away, waiting is asleep: no call per poll of ours.
-    let calls = framelease::frame::syscalls();
+    let calls = framelease::stats::syscalls();
     assert!(a.next(Duration::from_millis(300)).unwrap().is_none());
-    let calls = framelease::frame::syscalls() - calls;
+    let calls = framelease::stats::syscalls() - calls;
     assert!(calls < 40, "{calls} system calls in 300 ms without a publisher");
     let mut publisher = Publisher::builder(folder.socket()).bind().unwrap();
     let mut new_source = source(6);
@@ -237,7 +237,7 @@ fn a_frame_can_be_shared_on() {
     s.publish();
     let relayed = frame(&mut relay);
     let (want, slot) = (pixels(&relayed), relayed.slot());
-    assert_eq!((relayed.buffers().slots(), relayed.buffers().lends()), (8, 4), "as many as it may hold");
+    assert_eq!((relayed.buffers().slots(), relayed.buffers().max_leases()), (8, 4), "as many as it may hold");
     second.publish(relayed, SOON).unwrap();
     let path = folder.socket();
     let leaf = std::thread::spawn(move || {

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use framelease::format::Size;
-use framelease::frame::{syscalls, Frame};
+use framelease::frame::Frame;
 use framelease::share::{Event, Policy, Publisher, Reason, Subscriber};
+use framelease::stats::syscalls;
 use framelease::ErrorKind;
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{getsockname, setsockopt, sockopt, UnixAddr};

@@ -165,7 +165,7 @@ fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
     assert_eq!((figures[1].held, figures[1].quota), (1, 2));
     assert_eq!(figures[1].dropped, 2_000 - 2);
     // Its lease, the frame that waits for it (the newest) and nothing else is out.
-    assert_eq!(s.source.buffers().held(), 2);
+    assert_eq!(s.source.buffers().leased(), 2);
     // It goes on where the stream is now, and is told what it missed.
     stopped.signal(Signal::SIGCONT);
     assert_eq!(stopped.answer(), "frame 0");
@@ -184,7 +184,7 @@ fn a_killed_peer_gives_back_what_it_held() {
         peer.order("hold");
         s.publish();
         drop(frame(&mut sibling));
-        assert!(s.source.buffers().held() >= 2, "round {round}");
+        assert!(s.source.buffers().leased() >= 2, "round {round}");
         peer.signal(Signal::SIGKILL);
         let start = Instant::now();
         s.until("it is gone", |p| p.subscribers().count() == 1);
@@ -193,7 +193,7 @@ fn a_killed_peer_gives_back_what_it_held() {
         drop(frame(&mut sibling));
         s.publish();
         // Only the newest and the sibling's are out: nothing of the dead peer's.
-        assert!(s.source.buffers().held() <= 2, "{:?}", s.source.buffers());
+        assert!(s.source.buffers().leased() <= 2, "{:?}", s.source.buffers());
         drop(frame(&mut sibling));
     }
     assert_eq!(sibling.stats().dropped, 0);
@@ -253,11 +253,11 @@ fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
     let highest = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let highest = highest.filter_map(|e| e.file_name().to_str()?.parse::<u64>().ok()).max().unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, highest + 1, hard).unwrap();
-    let (start, calls) = (Instant::now(), framelease::frame::syscalls());
+    let (start, calls) = (Instant::now(), framelease::stats::syscalls());
     while start.elapsed() < Duration::from_millis(500) {
         s.publisher.wait(Duration::from_millis(500)).unwrap();
     }
-    let calls = framelease::frame::syscalls() - calls;
+    let calls = framelease::stats::syscalls() - calls;
     assert!(calls < 200, "{calls} system calls in half a second without descriptors");
     let sequence = s.publish();
     assert_eq!(frame(&mut sibling).meta().sequence, sequence);
@@ -312,11 +312,11 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
         descriptors += fds.len();
     }
     assert!(descriptors <= 16, "{descriptors} descriptors piled up in a stopped peer's queue");
-    let quiet = (framelease::frame::syscalls(), Instant::now());
+    let quiet = (framelease::stats::syscalls(), Instant::now());
     while quiet.1.elapsed() < Duration::from_millis(300) {
         s.publisher.wait(Duration::from_millis(300)).unwrap();
     }
-    let calls = framelease::frame::syscalls() - quiet.0;
+    let calls = framelease::stats::syscalls() - quiet.0;
     assert!(calls < 40, "{calls} system calls in 300 ms on account of a stopped peer");
 }
 
@@ -337,7 +337,7 @@ fn twenty_stalled_peers_cut_nobody_off() {
     let figures: Vec<_> = s.publisher.subscribers().collect();
     assert_eq!(figures.len(), 21);
     assert!(figures.iter().all(|f| f.held <= f.quota as usize), "{figures:?}");
-    assert!(s.source.buffers().held() <= 20 * 2 + 1, "{:?}", s.source.buffers());
+    assert!(s.source.buffers().leased() <= 20 * 2 + 1, "{:?}", s.source.buffers());
     // Frames bring no descriptors: none is on its way to who does not read.
     for peer in stalled {
         while let Some((_, descriptors)) = peer.try_receive() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use framelease::capture::TestPattern;
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::frame::syscalls;
 use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reconnect, Subscriber};
+use framelease::stats::syscalls;
 use framelease::ErrorKind;
 
 use crate::hostile::admitted;

@@ -355,7 +355,7 @@ fn hostile_clients_end_their_own_connection() {
         }
         assert_eq!((s.publisher.stats().violations, s.publisher.active()), (n as u64 + 1, 1), "{what}");
     }
-    assert_eq!(s.source.buffers().held(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().leased(), 1, "the newest is the native one's, all others are home");
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     let stats: Vec<_> = s.publisher.subscribers().collect();
     assert_eq!((stats[0].sent, stats[0].dropped), (510, 0), "the native one loses nothing");
     assert!(stats[1].held <= 3 && stats[1].sent <= 10 + 3 + 3, "{stats:?}");
-    assert!(s.source.buffers().held() <= 3 + 1 + 1 + 2);
+    assert!(s.source.buffers().leased() <= 3 + 1 + 1 + 2);
     // Awake again, it goes on.
     let sent = stats[1].sent;
     pipeline.signal(Signal::SIGCONT);
@@ -495,7 +495,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     s.until("it is gone", |p| p.active() == 1);
     assert!(pipeline.0.wait().is_ok());
     publish(&mut s);
-    assert_eq!(s.source.buffers().held(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().leased(), 1, "the newest is the native one's, all others are home");
     assert_eq!(s.publisher.stats().violations, 0);
 }
 

@@ -973,7 +973,7 @@ fn quotas_fit_what_a_subscriber_may_hold() {
     let mut subscriber = sink.join(sink.builder().hold(4));
     sink.buffer(1, &sink.memory(1));
     let got = frame(&mut subscriber);
-    assert_eq!((got.buffers().slots(), got.buffers().lends()), (16, 4));
+    assert_eq!((got.buffers().slots(), got.buffers().max_leases()), (16, 4));
     // One to hold, one that waits, the newest, and one in hand.
     let mut stage = Stage::with(8, |b| b.reserve(1));
     stage.publisher.publish(got, SOON).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
-use framelease::sink::matroska::{Options, Recorded, Recorder, Rotation, Writer, Written};
+use framelease::sink::matroska::{FileRotation, Recorded, Recorder, Writer, WriterOptions, Written};
 use framelease::ErrorKind;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{SigSet, Signal};
@@ -20,8 +20,8 @@ use crate::support::*;
 
 const CODECS: [Codec; 3] = [Codec::H264, Codec::Hevc, Codec::Vp8];
 
-fn options() -> Options {
-    Options::default().interval(FrameInterval::from_fps(25))
+fn options() -> WriterOptions {
+    WriterOptions::default().interval(FrameInterval::from_fps(25))
 }
 
 fn format(codec: Codec) -> &'static str {
@@ -186,7 +186,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
         [packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, Size::new(160, 96))].concat();
     // One that is there is not written over.
     std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
-    let rotation = Rotation::default().duration(Duration::from_millis(700));
+    let rotation = FileRotation::default().duration(Duration::from_millis(700));
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
     assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
@@ -210,7 +210,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     }
     let both = [frame_sums("-", Some("h264"), &first).unwrap(), frame_sums("-", Some("h264"), &second).unwrap()];
     assert_eq!(sums, both.concat());
-    let by_bytes = Rotation::default().bytes(1);
+    let by_bytes = FileRotation::default().bytes(1);
     let mut recorder = Recorder::new(folder.path("b"), options(), by_bytes);
     packets[..25].iter().for_each(|p| drop(recorder.write(p).unwrap()));
     assert_eq!((recorder.stats().files, recorder.path()), (3, Some(&*folder.path("b-00003"))));
@@ -226,7 +226,7 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     assert!(e.to_string().contains("/dev/full"), "{e}");
     let e = Writer::create("/nowhere/a.mkv", options()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
-    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), Rotation::default());
+    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), FileRotation::default());
     assert_eq!(recorder.write(&packets[0]).unwrap_err().kind(), ErrorKind::NotFound);
     assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
     // FWHT has no name there.
@@ -302,7 +302,7 @@ fn a_damaged_key_frame_begins_no_file() {
     let folder = Folder::new("damaged");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), Rotation::default().bytes(1));
+    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), FileRotation::default().bytes(1));
     assert!(matches!(recorder.write(&damaged(&packets[0])).unwrap(), Recorded::Skipped));
     assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
     assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
@@ -326,7 +326,8 @@ fn times_never_go_back_and_may_jump_ahead() {
     };
     let packets: Vec<Packet> = (0..).zip(&packets).map(|(i, p)| at(p, told(i))).collect();
     let expected: Vec<u64> = (0..30).map(|i| told(i.min(19)) - 5000).collect();
-    for options in [Options::default(), options(), Options::default().interval(FrameInterval::from_fps(2_000_000_000))]
+    for options in
+        [WriterOptions::default(), options(), WriterOptions::default().interval(FrameInterval::from_fps(2_000_000_000))]
     {
         let path = folder.path("a.mkv");
         let mut writer = Writer::create(&path, options).unwrap();
@@ -343,7 +344,7 @@ fn times_never_go_back_and_may_jump_ahead() {
     }
     // A recording has a file for each start of the source, from its first key frame on.
     let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), Rotation::default());
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default());
     let is_new = |(i, p)| matches!(recorder.write(p).unwrap(), Recorded::NewFile(_)).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
     assert_eq!(begun, [0, 16]);
@@ -395,7 +396,7 @@ fn a_full_disk_gets_no_empty_files() {
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(disk.join("filler")).unwrap();
         let _ = file.write_all(&vec![1; most]);
     };
-    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), Rotation::default());
+    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), FileRotation::default());
     assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
     fill(1 << 20);
     let mut full = 0;
@@ -435,7 +436,7 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     let folder = Folder::new("unfinished");
     let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    let rotation = Rotation::default().duration(Duration::from_millis(500));
+    let rotation = FileRotation::default().duration(Duration::from_millis(500));
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
     packets[..20].iter().for_each(|p| drop(recorder.write(p).unwrap()));
     let path = folder.path("r-00001.mkv");
@@ -477,7 +478,7 @@ fn a_pipe_is_not_waited_for_longer_than_told() {
     let open = || std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     // A reader that stalls, and one that goes.
     let reader = open();
-    let mut writer = Writer::create(&path, options().patience(Duration::from_millis(50))).unwrap();
+    let mut writer = Writer::create(&path, options().write_timeout(Duration::from_millis(50))).unwrap();
     let begin = Instant::now();
     let e = packets.iter().cycle().find_map(|p| writer.write(p).err()).unwrap();
     assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");

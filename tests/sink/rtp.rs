@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::Size;
-use framelease::frame::{syscalls, FrameFlags, Packet, PacketMeta};
-use framelease::sink::rtp::{Options, Sender};
+use framelease::frame::{FrameFlags, Packet, PacketMeta};
+use framelease::sink::rtp::{Sender, SenderOptions};
+use framelease::stats::syscalls;
 use framelease::ErrorKind;
 
 use crate::allocations::of_this_thread;
@@ -16,8 +17,8 @@ use crate::support::*;
 
 const LARGE: Size = Size::new(640, 360);
 
-fn at_once() -> Options {
-    Options::default().spread(Duration::ZERO)
+fn at_once() -> SenderOptions {
+    SenderOptions::default().spread(Duration::ZERO)
 }
 
 /// A socket pair of neighbouring ports, for RTP and RTCP.
@@ -110,7 +111,7 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     assert!(sent >= 20 && calls <= 4, "{calls} calls for {sent} packets");
     assert_eq!(received(&rtp).len() as u64, sent);
 
-    let mut sender = Sender::new(Codec::H264, Options::default().spread(Duration::from_secs(1))).unwrap();
+    let mut sender = Sender::new(Codec::H264, SenderOptions::default().spread(Duration::from_secs(1))).unwrap();
     let id = sender.add(to).unwrap();
     let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
     sender.submit(&large).unwrap();
@@ -309,7 +310,7 @@ fn a_goodbye_tells_the_time_of_its_timestamp() {
 #[test]
 fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     let (_rtp, _rtcp, to) = receiver();
-    let mut sender = Sender::new(Codec::H264, Options::default()).unwrap();
+    let mut sender = Sender::new(Codec::H264, SenderOptions::default()).unwrap();
     let id = sender.add(to).unwrap();
     let large = [&SPS[..], &PPS, &IDR, &[7; 400_000]].concat();
     // 400 ms from frame to frame: half of it.
@@ -490,7 +491,7 @@ fn by_ffmpeg(
     codec: Codec,
     size: Size,
     to: SocketAddr,
-    options: Options,
+    options: SenderOptions,
     name: &str,
 ) -> Option<(Vec<String>, Vec<String>)> {
     let bytes = stream(codec, 40, size)?;

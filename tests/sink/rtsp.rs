@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::frame::Packet;
-use framelease::sink::matroska::{Options, Writer, Written};
+use framelease::sink::matroska::{Writer, WriterOptions, Written};
 use framelease::sink::rtp;
-use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerStats, Way};
+use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerStats, Transport};
 use framelease::ErrorKind;
 
 use crate::client::Client;
@@ -232,7 +232,7 @@ fn a_group_outlives_another_setup_of_its_only_member() {
     let Some(packets) = frames(20) else { return };
     // Nothing has to get there: what is sent is counted.
     let group = SocketAddr::new(Ipv4Addr::new(239, 255, 42, 44).into(), 47_000);
-    let options = MountOptions::default().group(group).rtp(rtp::Options::default().interface("lo"));
+    let options = MountOptions::default().group(group).rtp(rtp::SenderOptions::default().interface("lo"));
     let node = Node::start(Server::builder(HOST), options, packets);
     let mut c = node.client();
     let session = format!("Session: {}\r\n", c.setup("RTP/AVP;multicast").session());
@@ -250,7 +250,7 @@ fn no_setting_is_too_large() {
     let Some(packets) = frames(20) else { return };
     let most = Duration::MAX;
     let builder = Server::builder(HOST).session_timeout(most).request_timeout(most).backlog_bytes(usize::MAX);
-    let rtp = rtp::Options::default().spread(most).parameters_every(most);
+    let rtp = rtp::SenderOptions::default().spread(most).parameters_every(most);
     let node = Node::start(builder, MountOptions::default().rtp(rtp), packets);
     let mut c = node.client();
     // A request in two halves: its end is waited for.
@@ -448,7 +448,7 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
     assert_eq!(again.ask("GET_PARAMETER", "/live", &reports).status, 200);
     let (stats, clients) = node.stop();
     assert_eq!((stats.expired, clients.len()), (1, 1));
-    assert!(clients[0].way == Way::Udp && clients[0].is_playing && clients[0].sent.frames > 10);
+    assert!(clients[0].way == Transport::Udp && clients[0].is_playing && clients[0].sent.frames > 10);
 }
 
 #[test]
@@ -523,10 +523,10 @@ fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
     let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
     let receiver = UdpSocket::bind(HOST).unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let mut sender = rtp::Sender::new(Codec::H264, rtp::Options::default().spread(Duration::ZERO)).unwrap();
+    let mut sender = rtp::Sender::new(Codec::H264, rtp::SenderOptions::default().spread(Duration::ZERO)).unwrap();
     sender.add(receiver.local_addr().unwrap()).unwrap();
     let folder = Folder::new("churn");
-    let mut writer = Writer::create(folder.path("a.mkv"), Options::default()).unwrap();
+    let mut writer = Writer::create(folder.path("a.mkv"), WriterOptions::default()).unwrap();
     let stop = AtomicBool::new(false);
     let (received, pushed) = std::thread::scope(|scope| {
         let received = scope.spawn(|| crate::receive::received(&receiver));
@@ -636,7 +636,7 @@ fn ffmpeg_decodes_a_multicast_group() {
     let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
     let group =
         SocketAddr::new(Ipv4Addr::new(239, 255, 42, 43).into(), 42_000 + (std::process::id() % 1000) as u16 * 2);
-    let options = MountOptions::default().group(group).rtp(rtp::Options::default().ttl(1));
+    let options = MountOptions::default().group(group).rtp(rtp::SenderOptions::default().ttl(1));
     let node = Node::start(Server::builder(HOST), options, packets(Codec::H264, &bytes, SIZE));
     let url = node.url("/live");
     let children: Vec<Child> = (0..2).filter_map(|_| ffmpeg(&url, "udp_multicast", 60)).collect();

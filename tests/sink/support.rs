@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use framelease::bitstream::{AccessUnits, Codec};
+use framelease::bitstream::{AccessUnitSplitter, Codec};
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 
@@ -138,7 +138,7 @@ pub fn packets(codec: Codec, stream: &[u8], size: Size) -> Vec<Packet> {
             at += 12 + bytes;
         }
     } else {
-        let mut cutter = AccessUnits::new(codec, 1 << 20);
+        let mut cutter = AccessUnitSplitter::new(codec, 1 << 20);
         for piece in stream.chunks(1000) {
             cutter.push(piece);
             while let Some(unit) = cutter.next_unit().unwrap() {

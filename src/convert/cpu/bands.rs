@@ -8,7 +8,7 @@ use crate::format::{Layout, Rect};
 use crate::frame::{FrameRead, FrameWrite};
 
 use super::blend::Mix;
-use super::colour::{codes, Conversion, Space};
+use super::color::{codes, Conversion, Space};
 use super::fetch::fetch;
 use super::resample::{halve, horizontal, vertical, Taps};
 use super::samples::{groups, Group, Samples, COMPONENTS};

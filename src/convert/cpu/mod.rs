@@ -8,7 +8,7 @@
 
 mod bands;
 mod blend;
-mod colour;
+mod color;
 mod fetch;
 mod resample;
 mod samples;

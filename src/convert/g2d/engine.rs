@@ -31,7 +31,7 @@ enum Files {
 }
 
 /// A square of one colour in memory of the library's own: fills are drawn from it.
-struct Swatch {
+struct TestBuffer {
     buffer: Buffer,
     file: Option<OwnedFd>,
     color: Option<[u8; 4]>,
@@ -53,7 +53,7 @@ pub(super) struct Engine {
     imports: Imports,
     files: Files,
     multi: bool,
-    swatch: Option<Swatch>,
+    swatch: Option<TestBuffer>,
     caps_known: Profile,
 }
 
@@ -397,7 +397,7 @@ impl Engine {
             Error::new(ErrorKind::Exhausted, "g2d_alloc", "no memory for the colour of a fill").on(&self.name)
         })?;
         let file = self.handle.export(&buffer);
-        self.swatch = Some(Swatch { buffer, file, color: None });
+        self.swatch = Some(TestBuffer { buffer, file, color: None });
         Ok(())
     }
 
@@ -530,7 +530,7 @@ fn swatch_surface(address: u64, to: Option<&Surface>) -> Surface {
         rules::swatch_part(Size::new(side(to.left, to.right), side(to.top, to.bottom)))
     });
     let side = SWATCH as i32;
-    let rect = Rect::of(part);
+    let rect = Rect::from_size(part);
     Surface {
         format: SWATCH_FORMAT,
         planes: [address, 0, 0],

@@ -14,9 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Frame, FrameMeta, FrameMut};
 use crate::sys;
-use crate::sys::calls;
 use crate::sys::g2d::{Handle, Library};
 use crate::sys::signal::Signal;
+use crate::sys::syscall_count;
 
 use super::engine::Engine;
 use super::report::{Abi, Report, Survey};
@@ -358,7 +358,7 @@ impl Server<'_> {
             let kick = self.shared.kick.as_ref().filter(|_| room == Room::ForMore);
             let second = kick.map_or(fence.as_fd(), |kick| kick.as_fd());
             let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN), PollFd::new(second, PollFlags::POLLIN)];
-            calls::tick();
+            syscall_count::tick();
             match nix::poll::poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => break self.engine.finish(),

@@ -1,6 +1,6 @@
 //! V4L2 mem-to-mem converters: i.MX ISI and PXP, Rockchip RGA, vim2m. Dma-bufs on both queues, no copy.
 
-mod colours;
+mod colors;
 mod setup;
 
 use std::collections::VecDeque;
@@ -91,7 +91,7 @@ impl M2m {
     /// `Unsupported` if it is no mem-to-mem device, or one that encodes or decodes; `Busy` if a queue of this handle is
     /// in use.
     pub fn new(device: &Device) -> Result<Self> {
-        let info = MemToMemInfo::of(device)?;
+        let info = MemToMemInfo::for_device(device)?;
         if !info.converts() {
             return Err(unsupported(format!("no converter: it takes and gives other things: {info}")).on(device));
         }

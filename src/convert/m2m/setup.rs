@@ -6,7 +6,7 @@ use crate::format::{Flip, Layout, Rect, Rotation, Size};
 use crate::v4l2::{ControlFlags, ControlId, Device, Direction, SelectionTarget};
 
 use super::super::{Blend, Plan, Step};
-use super::colours;
+use super::colors;
 
 /// One source drawn once: all that such a device does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,14 +128,14 @@ impl Setup {
         // Quarter turns exchange the sides of the formats, so they come first.
         self.turn.apply(device)?;
         self.apply_alpha(device)?;
-        let (of_source, of_target) = colours::asked(&self.source, &self.target);
+        let (of_source, of_target) = colors::asked(&self.source, &self.target);
         let wrong = |text: String| unsupported(text).on(device);
         // The output side first: drivers limit the capture side by it.
         let given = device.set_format_exact(Direction::Output, &self.source.with_colorimetry(of_source))?;
-        colours::check(&self.source, &given).map_err(wrong)?;
+        colors::check(&self.source, &given).map_err(wrong)?;
         apply_region(device, Direction::Output, SelectionTarget::Crop, self.crop, given.size())?;
         let given = device.set_format_exact(Direction::Capture, &self.target.with_colorimetry(of_target))?;
-        colours::check(&self.target, &given).map_err(wrong)?;
+        colors::check(&self.target, &given).map_err(wrong)?;
         apply_region(device, Direction::Capture, SelectionTarget::Compose, self.place, given.size())
     }
 
@@ -160,7 +160,7 @@ fn apply_region(
     wanted: Rect,
     size: Size,
 ) -> Result<()> {
-    let whole = wanted == Rect::of(size);
+    let whole = wanted == Rect::from_size(size);
     match device.set_region(direction, target, wanted) {
         Ok(given) if given == wanted => {}
         Ok(given) => {
@@ -183,7 +183,7 @@ fn apply_region(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::convert::{Fit, Layer, Request};
+    use crate::convert::{Layer, Request, Scaling};
 
     fn layout(fourcc: &str, width: u32, height: u32) -> Layout {
         Layout::packed(fourcc.parse().unwrap(), Size::new(width, height)).unwrap()
@@ -200,7 +200,7 @@ mod tests {
         let part = Rect::new(0, 0, Size::new(32, 48));
         for (layer, from, to, rule) in [
             (plain.place(part), "NV12", "NV12", "fills nothing"),
-            (plain.fit(Fit::Keep).rotation(Rotation::Clockwise90), "NV12", "NV12", "fills nothing"),
+            (plain.fit(Scaling::Keep).rotation(Rotation::Clockwise90), "NV12", "NV12", "fills nothing"),
             (plain.alpha(100), "NV12", "NV12", "a background or margins"),
             (plain.blend(Blend::Straight), "RGBA32", "NV12", "a background or margins"),
             (plain, "RGBA32", "ABGR32", "alpha"),

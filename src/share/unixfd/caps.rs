@@ -59,18 +59,18 @@ const NAMED_COLOURS: &[(&str, &str)] = &[
 ];
 
 /// GStreamer's name and number of a pixel format.
-pub(super) fn video_format(fourcc: FourCc) -> Option<(&'static str, u32)> {
+pub(in crate::share) fn video_format(fourcc: FourCc) -> Option<(&'static str, u32)> {
     PIXELS.iter().find(|(code, ..)| FourCc::new(code) == fourcc).map(|&(_, name, number)| (name, number))
 }
 
 /// Whether frames without the key flag need others to be decoded.
-pub(super) fn has_delta_units(fourcc: FourCc) -> bool {
+pub(in crate::share) fn has_delta_units(fourcc: FourCc) -> bool {
     BITSTREAMS.iter().any(|&(code, _, has)| has && FourCc::new(code) == fourcc)
 }
 
 /// Caps of a layout; `None` for what GStreamer has no name for. The rate is "as frames come": a publisher does not know
 /// its source's.
-pub(super) fn of(layout: &Layout) -> Option<String> {
+pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
     let (fourcc, size) = (layout.fourcc(), layout.size());
     let rest = format!("width=(int){}, height=(int){}, framerate=(fraction)0/1", size.width, size.height);
     if let Some((_, media, _)) = BITSTREAMS.iter().find(|(code, ..)| FourCc::new(code) == fourcc) {
@@ -87,17 +87,17 @@ pub(super) fn of(layout: &Layout) -> Option<String> {
 
 /// What a `unixfdsink` says of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Caps {
+pub(in crate::share) struct Caps {
     /// With all planes in one memory, where there are such and others.
-    pub(super) fourcc: FourCc,
-    pub(super) size: Size,
-    pub(super) colorimetry: Colorimetry,
+    pub(in crate::share) fourcc: FourCc,
+    pub(in crate::share) size: Size,
+    pub(in crate::share) colorimetry: Colorimetry,
 }
 
 impl Caps {
     /// # Errors
     /// `Protocol` if these are no caps of fixed video, `Unsupported` if they are of a format that is not in the tables.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(in crate::share) fn parse(text: &str) -> Result<Self> {
         let nonsense = |what: String| Error::new(ErrorKind::Protocol, "CAPS", format!("{what}: {}", shown(text)));
         let other = |what: String| Error::new(ErrorKind::Unsupported, "CAPS", format!("{what}: {}", shown(text)));
         let caps = Structure::parse(text).map_err(nonsense)?;

@@ -1,19 +1,19 @@
 //! The text of GStreamer's caps, as far as one fixed structure goes: `name(features), key=(type)value, …`.
 
 /// The most bytes of caps that are read. Those of raw video are some 200; a stream header in them is a few KiB.
-pub(super) const MAX_CAPS: usize = 16 << 10;
+pub(in crate::share) const MAX_CAPS: usize = 16 << 10;
 
 /// One structure of caps.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Structure {
-    pub(super) name: String,
-    pub(super) features: Vec<String>,
+pub(in crate::share) struct Structure {
+    pub(in crate::share) name: String,
+    pub(in crate::share) features: Vec<String>,
     fields: Vec<(String, String)>,
 }
 
 impl Structure {
     /// Reads caps that are one structure. A list, a range or a buffer as a value is kept as it is written.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::share) fn parse(text: &str) -> Result<Self, String> {
         let mut cursor = Cursor(text);
         let name = cursor.word("a media type")?.to_owned();
         let mut features = Vec::new();
@@ -56,7 +56,7 @@ impl Structure {
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
+    pub(in crate::share) fn get(&self, key: &str) -> Option<&str> {
         self.fields.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 }

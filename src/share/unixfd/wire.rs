@@ -8,38 +8,38 @@ use crate::frame::{Frame, FrameFlags, FrameMeta};
 
 use super::caps;
 
-pub(super) const NEW_BUFFER: u32 = 0;
-pub(super) const RELEASE_BUFFER: u32 = 1;
-pub(super) const CAPS: u32 = 2;
-pub(super) const EOS: u32 = 3;
+pub(in crate::share) const NEW_BUFFER: u32 = 0;
+pub(in crate::share) const RELEASE_BUFFER: u32 = 1;
+pub(in crate::share) const CAPS: u32 = 2;
+pub(in crate::share) const EOS: u32 = 3;
 
-pub(super) const HEADER: usize = 8;
+pub(in crate::share) const HEADER: usize = 8;
 /// A time that is not known.
-pub(super) const NO_TIME: u64 = u64::MAX;
+pub(in crate::share) const NO_TIME: u64 = u64::MAX;
 
 /// `GstBufferFlags`.
-pub(super) mod flag {
+pub(in crate::share) mod flag {
     pub(in super::super) const DISCONT: u32 = 1 << 6;
     pub(in super::super) const CORRUPTED: u32 = 1 << 8;
     pub(in super::super) const DELTA_UNIT: u32 = 1 << 13;
 }
 
-pub(super) fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
+pub(in crate::share) fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
     [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
 }
 
 /// CAPS: a string, with its NUL.
-pub(super) fn caps(caps: &str) -> Vec<u8> {
+pub(in crate::share) fn caps(caps: &str) -> Vec<u8> {
     message(CAPS, format!("{caps}\0").as_bytes())
 }
 
-pub(super) fn eos() -> Vec<u8> {
+pub(in crate::share) fn eos() -> Vec<u8> {
     message(EOS, &[])
 }
 
 /// NEW_BUFFER: the frame, one memory for each memory plane, and for pixels a video meta that says where the planes lie.
 /// Written over what is in `out`.
-pub(super) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool) {
+pub(in crate::share) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool) {
     let layout = frame.layout();
     let mut flags = if has_gap { flag::DISCONT } else { 0 };
     let mut memory = [(0u64, 0u64); crate::format::MAX_PLANES];
@@ -122,7 +122,7 @@ fn video_meta(
 
 /// What a `unixfdsrc` said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::share) enum Said {
     /// It gives a buffer back.
     Release(u64),
     /// Something of a later version, to be skipped.
@@ -131,7 +131,7 @@ pub(super) enum Said {
 
 /// What was read of a message that is not yet complete. 16 bytes, whatever length a peer promises.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(in crate::share) struct Inbox {
     bytes: [u8; HEADER + 8],
     len: usize,
     /// Bytes that still come and mean nothing.
@@ -140,13 +140,13 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Where the next bytes go: never more than a RELEASE_BUFFER, so that none of the next message is read with it.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    pub(in crate::share) fn room(&mut self) -> &mut [u8] {
         let len = if self.len < HEADER { HEADER } else { self.bytes.len() };
         let end = if self.skip > 0 { self.len + (self.skip as usize).min(self.bytes.len() - self.len) } else { len };
         &mut self.bytes[self.len..end]
     }
 
-    pub(super) fn received(&mut self, len: usize) {
+    pub(in crate::share) fn received(&mut self, len: usize) {
         if self.skip > 0 {
             self.skip = self.skip.saturating_sub(len as u32);
         } else {
@@ -155,7 +155,7 @@ impl Inbox {
     }
 
     /// The message that is complete, if one is.
-    pub(super) fn next(&mut self) -> Result<Option<Said>, String> {
+    pub(in crate::share) fn next(&mut self) -> Result<Option<Said>, String> {
         if self.skip > 0 || self.len < HEADER {
             return Ok(None);
         }

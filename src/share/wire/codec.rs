@@ -1,12 +1,13 @@
 //! Each message's fields, in order.
 
 use super::fields::{check, open, unknown, Encoded, Fields, Malformed, CRITICAL};
-use super::{
-    Format, Hello, Policy, Rate, Reason, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE,
-    MAX_RELEASES, MAX_SLOTS,
+use super::messages::{
+    Format, Hello, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE, MAX_RELEASES, MAX_SLOTS,
 };
 use crate::format::{ColorSpace, Colorimetry, Encoding, FourCc, Layout, Plane, Range, Size, Transfer, MAX_PLANES};
 use crate::frame::{CpuReads, FrameFlags, FrameMeta, Payload};
+use crate::share::policy::{Policy, Rate};
+use crate::share::reason::Reason;
 
 /// Message types. Below 16: subscriber to publisher.
 mod kind {
@@ -232,7 +233,7 @@ const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LeaseId, SlotId, VERSION};
+    use super::super::messages::{LeaseId, SlotId, VERSION};
     use super::*;
     use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! A message as bytes: its header, and fields put on its end and taken off its front.
 
-use super::{LeaseId, SlotId, MAX_MESSAGE, MAX_SLOTS};
+use super::messages::{LeaseId, SlotId, MAX_MESSAGE, MAX_SLOTS};
 
 /// A receiver that does not know the type of a message with this flag must end the connection.
 pub(super) const CRITICAL: u16 = 1;

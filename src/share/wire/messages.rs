@@ -1,8 +1,9 @@
 //! What publisher and subscriber say, and how much of it at most.
 
-use super::{Policy, Rate, Reason};
 use crate::format::Layout;
 use crate::frame::{CpuReads, FrameMeta};
+use crate::share::policy::{Policy, Rate};
+use crate::share::reason::Reason;
 
 /// First field of HELLO: `FLSP` in little-endian order.
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"FLSP");

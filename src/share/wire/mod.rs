@@ -6,16 +6,12 @@
 mod codec;
 mod fields;
 mod messages;
-mod reason;
-mod wishes;
 
 pub(crate) use messages::*;
-pub use reason::Reason;
-pub use wishes::{Policy, Rate};
 
-/// Any bytes as a message of either side: what is understood is written again, and then understood as the same. Whether
-/// it was understood. For `tests/fuzz` and `benches/instructions.rs` alone.
-#[doc(hidden)]
+/// Decodes a message of either side. What is understood must survive encoding and decoding again. Returns whether it
+/// was understood.
+#[cfg(fuzzing)]
 pub fn reads_as_written(message: &[u8]) -> bool {
     if let Ok(Some(said)) = ToPublisher::decode(message) {
         assert_eq!(ToPublisher::decode(said.encode().as_bytes()), Ok(Some(said)));

@@ -9,5 +9,5 @@ mod output;
 mod recorder;
 mod writer;
 
-pub use recorder::{Recorded, Recorder, RecorderStats, Rotation};
-pub use writer::{Fsync, Options, Summary, Writer, Written};
+pub use recorder::{FileRotation, Recorded, Recorder, RecorderStats};
+pub use writer::{Fsync, Summary, Writer, WriterOptions, Written};

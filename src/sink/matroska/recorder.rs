@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::writer::begins_file;
-use super::{Options, Summary, Writer, Written};
+use super::{Summary, Writer, WriterOptions, Written};
 use crate::error::{Error, Result};
 use crate::frame::Packet;
 
 /// When a recording goes on in another file: at the first key frame behind a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Rotation {
+pub struct FileRotation {
     /// Bytes of a file.
     pub bytes: Option<u64>,
     /// Time in a file.
     pub duration: Option<Duration>,
 }
 
-impl Rotation {
+impl FileRotation {
     /// After so many bytes.
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes: Some(bytes), ..self }
@@ -62,7 +62,7 @@ pub struct RecorderStats {
     pub skipped: u64,
 }
 
-/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`Rotation`], when the stream
+/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`FileRotation`], when the stream
 /// changes or its timestamps go back (the source has started again), and after an error. Each begins with a key frame
 /// that is not damaged ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Files that are there are never
 /// written over: numbers go on behind them. A file in which nothing could be stored is removed, and its number used
@@ -70,8 +70,8 @@ pub struct RecorderStats {
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
-    options: Options,
-    rotation: Rotation,
+    options: WriterOptions,
+    rotation: FileRotation,
     number: u64,
     now: Option<(PathBuf, Writer)>,
     /// What became of the last file, until it is told.
@@ -81,7 +81,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recording by the name of `path`, whose files get numbers. The first is created with the first key frame.
-    pub fn new(path: impl AsRef<Path>, options: Options, rotation: Rotation) -> Self {
+    pub fn new(path: impl AsRef<Path>, options: WriterOptions, rotation: FileRotation) -> Self {
         let path = path.as_ref().to_owned();
         Self { path, options, rotation, number: 0, now: None, before: None, stats: RecorderStats::default() }
     }

@@ -38,7 +38,7 @@ pub enum Fsync {
 /// What the stream's packets do not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Options {
+pub struct WriterOptions {
     /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may
     /// vary; only the last frame lasts just so long.
     pub interval: Option<FrameInterval>,
@@ -48,16 +48,16 @@ pub struct Options {
     pub fsync: Fsync,
     /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else
     /// is said. Regular files and [`Writer::live`] do not know it.
-    pub patience: Duration,
+    pub write_timeout: Duration,
 }
 
-impl Default for Options {
+impl Default for WriterOptions {
     fn default() -> Self {
-        Self { interval: None, colorimetry: None, fsync: Fsync::default(), patience: Duration::from_secs(5) }
+        Self { interval: None, colorimetry: None, fsync: Fsync::default(), write_timeout: Duration::from_secs(5) }
     }
 }
 
-impl Options {
+impl WriterOptions {
     /// With a frame interval.
     pub fn interval(self, interval: FrameInterval) -> Self {
         Self { interval: Some(interval), ..self }
@@ -73,9 +73,9 @@ impl Options {
         Self { fsync, ..self }
     }
 
-    /// With another patience for readers.
-    pub fn patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    /// With another write_timeout for readers.
+    pub fn write_timeout(self, write_timeout: Duration) -> Self {
+        Self { write_timeout, ..self }
     }
 }
 
@@ -127,7 +127,7 @@ struct Cluster {
 pub struct Writer {
     out: Output,
     name: String,
-    options: Options,
+    options: WriterOptions,
     track: Option<Track>,
     /// Blocks have parameter sets that the header has not.
     has_other_sets: bool,
@@ -151,11 +151,11 @@ pub struct Writer {
 
 impl Writer {
     /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream,
-    /// and is never waited for longer than [`Options::patience`], nor at all here.
+    /// and is never waited for longer than [`WriterOptions::write_timeout`], nor at all here.
     ///
     /// # Errors
     /// What `open` reports; `Disconnected` for a pipe that nobody has opened to read.
-    pub fn create(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+    pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
         let failed = |e: io::Error| {
             let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
@@ -171,7 +171,7 @@ impl Writer {
     }
 
     /// Writes to a file that is open and empty, or else does not block; its path is for error texts.
-    pub(super) fn of_file(file: File, path: &Path, options: Options) -> Result<Self> {
+    pub(super) fn of_file(file: File, path: &Path, options: WriterOptions) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
         let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(file, Instant::now()) };
         Ok(Self::new(out, path.display().to_string(), options))
@@ -181,11 +181,11 @@ impl Writer {
     ///
     /// How long `out` waits is its own affair, and [`Writer::write`] waits as long: give a socket a write timeout
     /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).
-    pub fn live(out: impl Write + Send + 'static, options: Options) -> Self {
+    pub fn live(out: impl Write + Send + 'static, options: WriterOptions) -> Self {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
     }
 
-    fn new(out: Output, name: String, options: Options) -> Self {
+    fn new(out: Output, name: String, options: WriterOptions) -> Self {
         Self {
             out,
             name,
@@ -226,7 +226,7 @@ impl Writer {
     ///
     /// # Errors
     /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe,
-    /// `Timeout` for a pipe whose reader took too little within [`Options::patience`]. The packet is not in the file,
+    /// `Timeout` for a pipe whose reader took too little within [`WriterOptions::write_timeout`]. The packet is not in the file,
     /// which ends where it ended before: it can be finished, or the packet tried again. A live stream cannot be
     /// mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
     /// cannot be read.
@@ -237,7 +237,7 @@ impl Writer {
         if packet.picture().is_empty() {
             return Ok(Written::Skipped);
         }
-        self.out.within(self.options.patience);
+        self.out.within(self.options.write_timeout);
         match &self.track {
             // Not by the header: the write behind it may have failed.
             _ if self.packets == 0 && !begins_file(packet) => return Ok(Written::Skipped),

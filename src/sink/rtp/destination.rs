@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::header::{receiver_report, sender_report, Report, RTP_BYTES};
 use super::interleaved::Outbox;
 use super::plan::Plan;
-use super::sender::Options;
+use super::sender::SenderOptions;
 use super::sockets::Sockets;
 use crate::error::{Error, Result};
 use crate::frame::Packet;
@@ -84,7 +84,7 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn udp(to: SocketAddr, options: &Options) -> Result<Self> {
+    pub(super) fn udp(to: SocketAddr, options: &SenderOptions) -> Result<Self> {
         // RFC 3550, 11: RTCP is on the next port. Where that does not exist, there are no reports.
         let control = to.port().checked_add(1).map(|port| SocketAddr::new(to.ip(), port));
         Ok(Self::new(to, Transport::Udp(Sockets::open(to, control, None, options)?)))
@@ -127,25 +127,25 @@ impl Destination {
     }
 
     /// A frame comes. `true` if it is sent here; `begins` if nothing was sent before it.
-    pub(super) fn begin(&mut self, packet: &Packet) -> Begun {
+    pub(super) fn begin(&mut self, packet: &Packet) -> JoinState {
         self.share = Share::None;
         if self.is_paused {
-            return Begun::Not;
+            return JoinState::Not;
         }
         let begins = self.awaits_key;
         if begins && !packet.can_begin() {
             // Nobody misses what came before the first key frame.
             self.stats.dropped += u64::from(self.stats.frames > 0 || self.stats.last_error.is_some());
-            return Begun::Not;
+            return JoinState::Not;
         }
         (self.awaits_key, self.share) = (false, Share::From(0));
         if begins {
             if let Transport::Udp(sockets) = &self.transport {
                 sockets.forget_error();
             }
-            Begun::First
+            JoinState::First
         } else {
-            Begun::Next
+            JoinState::Next
         }
     }
 
@@ -261,7 +261,7 @@ impl Destination {
 
 /// What a frame is for a destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum JoinState {
     /// Not for it.
     Not,
     /// The one its stream begins with.

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{sendmsg, MsgFlags};
 
 use crate::error::{Error, Result};
-use crate::sys::calls::retry;
+use crate::sys::syscall_count::retry;
 use crate::sys::udp::{Datagram, MOST};
 
 /// Room that packets leave to messages.

@@ -18,7 +18,7 @@ pub(in crate::sink) use sdp::{base64, Session};
 pub(in crate::sink) use sender::random;
 
 pub use destination::{DestinationStats, Reception};
-pub use sender::{DestinationId, Options, Sender, Spread};
+pub use sender::{DestinationId, Sender, SenderOptions, Spread};
 
 /// The first dynamic payload type (RFC 3551, 6).
 const PAYLOAD_TYPE: u8 = 96;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::destination::{Begun, Destination, DestinationStats, Transport};
+use super::destination::{Destination, DestinationStats, JoinState, Transport};
 use super::header::RTP_BYTES;
 use super::interleaved::Outbox;
 use super::plan::{Plan, Stamp};
@@ -44,7 +44,7 @@ impl From<Duration> for Spread {
 /// How a stream is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Options {
+pub struct SenderOptions {
     /// Bytes of the largest IP packet. Default 1400, which tunnels leave room for.
     pub mtu: usize,
     /// A frame's packets are spread over this time, in bursts of at least 32. Default half of the frame interval.
@@ -62,7 +62,7 @@ pub struct Options {
     pub dscp: Option<u8>,
 }
 
-impl Default for Options {
+impl Default for SenderOptions {
     fn default() -> Self {
         Self {
             mtu: 1400,
@@ -76,7 +76,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl SenderOptions {
     /// With another largest packet, at least 128 bytes.
     pub fn mtu(self, bytes: usize) -> Self {
         Self { mtu: bytes.clamp(128, 9000), ..self }
@@ -137,7 +137,7 @@ struct Sending {
 /// allocation.
 pub struct Sender {
     codec: Codec,
-    options: Options,
+    options: SenderOptions,
     destinations: Vec<(DestinationId, Destination)>,
     next_id: u64,
     ssrc: u32,
@@ -174,7 +174,7 @@ impl Sender {
     ///
     /// # Errors
     /// `Unsupported` if the codec has no RTP payload format.
-    pub fn new(codec: Codec, options: Options) -> Result<Self> {
+    pub fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
         if encoding(codec).is_none() {
             return Err(Error::new(ErrorKind::Unsupported, "rtp", format!("{codec} has no RTP payload format")));
         }
@@ -293,7 +293,7 @@ impl Sender {
         (self.sequence, self.ssrc)
     }
 
-    pub(in crate::sink) fn options(&self) -> &Options {
+    pub(in crate::sink) fn options(&self) -> &SenderOptions {
         &self.options
     }
 
@@ -338,8 +338,8 @@ impl Sender {
         let (mut is_wanted, mut begins) = (false, false);
         for (_, destination) in &mut self.destinations {
             let begun = destination.begin(packet);
-            is_wanted |= begun != Begun::Not;
-            begins |= begun == Begun::First;
+            is_wanted |= begun != JoinState::Not;
+            begins |= begun == JoinState::First;
         }
         if !is_wanted {
             return Ok(());

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::sender::Options;
+use super::sender::SenderOptions;
 use crate::error::{Error, Result};
 use crate::sys::udp::{self, Datagram, MOST, MOST_BYTES};
 
@@ -25,7 +25,7 @@ impl Sockets {
         to: SocketAddr,
         control: Option<SocketAddr>,
         from: Option<IpAddr>,
-        options: &Options,
+        options: &SenderOptions,
     ) -> Result<Self> {
         let (rtp, rtcp) = pair(to, from)?;
         let rtp = set_up(rtp, to, options)?;
@@ -74,21 +74,21 @@ impl Sockets {
 
     /// Forgets that earlier datagrams were refused, which the next one would be told and not be sent.
     pub(super) fn forget_error(&self) {
-        crate::sys::calls::tick();
+        crate::sys::syscall_count::tick();
         let _ = self.rtp.take_error();
     }
 
     /// Sends an RTCP packet, as far as anybody listens.
     pub(super) fn control(&self, bytes: &[u8]) {
         if let Some(rtcp) = &self.rtcp {
-            crate::sys::calls::tick();
+            crate::sys::syscall_count::tick();
             let _ = rtcp.send(bytes);
         }
     }
 
     /// An RTCP packet that came.
     pub(super) fn receive(&self, bytes: &mut [u8]) -> Option<usize> {
-        crate::sys::calls::tick();
+        crate::sys::syscall_count::tick();
         self.rtcp.as_ref()?.recv(bytes).ok()
     }
 }
@@ -116,7 +116,7 @@ fn pair(to: SocketAddr, from: Option<IpAddr>) -> Result<(UdpSocket, UdpSocket)> 
     Ok((bind(0)?, bind(0)?))
 }
 
-fn set_up(socket: UdpSocket, to: SocketAddr, options: &Options) -> Result<UdpSocket> {
+fn set_up(socket: UdpSocket, to: SocketAddr, options: &SenderOptions) -> Result<UdpSocket> {
     let io = |op| move |e: std::io::Error| Error::io(op, &e).on(to);
     let os = |op| move |e: Errno| Error::os(op, e).on(to);
     socket.set_nonblocking(true).map_err(io("fcntl"))?;

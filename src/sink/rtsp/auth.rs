@@ -35,25 +35,25 @@ impl Users {
     }
 
     /// Looks at the `Authorization` header of a request.
-    pub(super) fn judge(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> Judgement {
+    pub(super) fn judge(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> AuthResult {
         if self.is_open() {
-            return Judgement::Admitted;
+            return AuthResult::Admitted;
         }
-        let Some((scheme, rest)) = header.and_then(|h| h.trim().split_once(' ')) else { return Judgement::Refused };
+        let Some((scheme, rest)) = header.and_then(|h| h.trim().split_once(' ')) else { return AuthResult::Refused };
         if scheme.eq_ignore_ascii_case("Basic") && self.takes_basic {
             let given = rest.trim();
             let is_one = |(user, pass): &(String, String)| same(&base64(format!("{user}:{pass}").as_bytes()), given);
-            return if self.users.iter().any(is_one) { Judgement::Admitted } else { Judgement::Refused };
+            return if self.users.iter().any(is_one) { AuthResult::Admitted } else { AuthResult::Refused };
         }
         if !scheme.eq_ignore_ascii_case("Digest") {
-            return Judgement::Refused;
+            return AuthResult::Refused;
         }
         let value = |name: &str| parameters(rest).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v);
         let (Some(user), Some(response), Some(given)) = (value("username"), value("response"), value("nonce")) else {
-            return Judgement::Refused;
+            return AuthResult::Refused;
         };
         if value("realm") != Some(REALM) {
-            return Judgement::Refused;
+            return AuthResult::Refused;
         }
         // The request's own URI, whatever the header says: an answer for one address is none for another.
         let hash = |text: String| format!("{:x}", md5::compute(text));
@@ -63,15 +63,15 @@ impl Users {
             same(&hash(format!("{secret}:{given}:{asked}")), &response.to_ascii_lowercase())
         });
         match knows {
-            false => Judgement::Refused,
-            true if given == nonce => Judgement::Admitted,
-            true => Judgement::Stale,
+            false => AuthResult::Refused,
+            true if given == nonce => AuthResult::Admitted,
+            true => AuthResult::Stale,
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum AuthResult {
     Admitted,
     Refused,
     /// The password is right, the nonce is another connection's (RFC 2617, 3.2.1).
@@ -112,7 +112,7 @@ mod tests {
     fn digests_and_passwords() {
         let mut users = Users::default();
         let admits = |users: &Users, header: Option<&str>, method: &str, uri: &str, nonce: &str| {
-            users.judge(header, method, uri, nonce) == Judgement::Admitted
+            users.judge(header, method, uri, nonce) == AuthResult::Admitted
         };
         assert!(admits(&users, None, "DESCRIBE", "rtsp://h/a", "n"));
         users.add("eve".into(), "s3cret".into());
@@ -127,8 +127,8 @@ mod tests {
         assert!(admits(&users, Some(&header), "DESCRIBE", "rtsp://h/a", "n"));
         assert!(!admits(&users, Some(&header), "DESCRIBE", "rtsp://h/b", "n"), "another address");
         assert!(!admits(&users, Some(&header), "SETUP", "rtsp://h/a", "n"), "another method");
-        assert_eq!(users.judge(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), Judgement::Stale);
-        assert_eq!(users.judge(Some(&header), "SETUP", "rtsp://h/a", "m"), Judgement::Refused);
+        assert_eq!(users.judge(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), AuthResult::Stale);
+        assert_eq!(users.judge(Some(&header), "SETUP", "rtsp://h/a", "m"), AuthResult::Refused);
         assert!(users.challenges("n", true)[0].ends_with("nonce=\"n\", stale=true"));
         let basic = "Basic ZXZlOnMzY3JldA==";
         assert!(!admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"), "not unless it was asked for");

@@ -34,7 +34,7 @@ pub(super) struct Connection {
 
 /// What a read brought.
 #[derive(PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum Arrived {
     Bytes,
     Nothing,
     End,
@@ -63,19 +63,19 @@ impl Connection {
         self.stream.local_addr().ok()
     }
 
-    pub(super) fn read(&mut self) -> Came {
+    pub(super) fn read(&mut self) -> Arrived {
         let mut bytes = [0; READ];
-        crate::sys::calls::tick();
+        crate::sys::syscall_count::tick();
         match (&*self.stream).read(&mut bytes) {
-            Ok(0) => Came::End,
+            Ok(0) => Arrived::End,
             // Not looked at any more.
-            Ok(_) if self.closes.is_some() => Came::Nothing,
+            Ok(_) if self.closes.is_some() => Arrived::Nothing,
             Ok(len) => {
                 self.inbox.extend_from_slice(&bytes[..len]);
-                Came::Bytes
+                Arrived::Bytes
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Came::Nothing,
-            Err(_) => Came::End,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Arrived::Nothing,
+            Err(_) => Arrived::End,
         }
     }
 

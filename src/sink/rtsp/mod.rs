@@ -3,18 +3,19 @@
 //! No thread: [`Server`] is a descriptor to poll and [`Server::dispatch`] to call, as a publisher is. Each mount sends what
 //! it is given by one [`rtp::Sender`](super::rtp::Sender), from where it is.
 
-mod answer;
 mod auth;
+mod builder;
 mod connection;
+mod handlers;
 mod message;
 mod mount;
 mod server;
 mod session;
-mod settings;
+
 mod transport;
 
+pub use builder::{MountOptions, ServerBuilder};
 #[cfg(fuzzing)]
 pub use message::{parse, Parsed};
 pub use server::{ClientStats, MountId, Server, ServerStats};
-pub use session::Way;
-pub use settings::{MountOptions, ServerBuilder};
+pub use session::Transport;

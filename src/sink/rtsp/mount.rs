@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::builder::MountOptions;
 use super::server::MountId;
-use super::settings::MountOptions;
 use crate::error::Result;
 use crate::frame::Packet;
 use crate::sink::rtp::{self, DestinationId, Sender};

@@ -10,13 +10,13 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::answer::Asker;
-use super::auth::Judgement;
-use super::connection::{Came, Connection};
+use super::auth::AuthResult;
+use super::builder::{MountOptions, ServerBuilder};
+use super::connection::{Arrived, Connection};
+use super::handlers::Client;
 use super::message::{parse, Parsed, Request, Response, Status};
 use super::mount::Mount;
-use super::session::{Session, Way};
-use super::settings::{MountOptions, ServerBuilder};
+use super::session::{Session, Transport};
 use crate::bitstream::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Packet;
@@ -64,7 +64,7 @@ pub struct ClientStats {
     /// What it watches.
     pub path: String,
     /// How it gets that.
-    pub way: Way,
+    pub way: Transport,
     /// It is not paused, and has begun.
     pub is_playing: bool,
     /// What was sent to it; of multicast, to its group.
@@ -203,7 +203,7 @@ impl Server {
     /// What `epoll_wait` reports; a client's doings are never an error here.
     pub fn dispatch(&mut self) -> Result<bool> {
         let mut events = [EpollEvent::empty(); 32];
-        sys::calls::tick();
+        sys::syscall_count::tick();
         let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
@@ -260,7 +260,7 @@ impl Server {
 
     fn accept(&mut self) {
         for _ in 0..MOST_ACCEPTS {
-            sys::calls::tick();
+            sys::syscall_count::tick();
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(e) if e.kind() == IoKind::WouldBlock => return,
@@ -313,9 +313,9 @@ impl Server {
             return;
         }
         match connection.read() {
-            Came::End => self.disconnect(place),
-            Came::Nothing => {}
-            Came::Bytes => self.read_messages(place),
+            Arrived::End => self.disconnect(place),
+            Arrived::Nothing => {}
+            Arrived::Bytes => self.read_messages(place),
         }
     }
 
@@ -324,7 +324,7 @@ impl Server {
         let Some(connection) = self.connections[place].as_mut() else { return };
         let inbox = std::mem::take(&mut connection.inbox);
         let local = connection.local().map(|a| a.ip().to_canonical()).unwrap_or(connection.peer.ip());
-        let asker = Asker { connection: place, number: connection.number, peer: connection.peer, local };
+        let asker = Client { connection: place, number: connection.number, peer: connection.peer, local };
         let mut at = 0;
         loop {
             let now = Instant::now();
@@ -361,7 +361,7 @@ impl Server {
         }
     }
 
-    fn respond(&mut self, asker: &Asker, request: &Request<'_>) {
+    fn respond(&mut self, asker: &Client, request: &Request<'_>) {
         let Some(connection) = self.connections[asker.connection].as_mut() else { return };
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
@@ -371,10 +371,10 @@ impl Server {
             refused(Status::BadRequest).end()
         } else if let Some(needed) = request.header("Require") {
             refused(Status::OptionNotSupported).header("Unsupported", needed).end()
-        } else if request.method != "OPTIONS" && judgement != Judgement::Admitted {
+        } else if request.method != "OPTIONS" && judgement != AuthResult::Admitted {
             self.stats.unauthorized += 1;
-            connection.refusals += u32::from(judgement == Judgement::Refused && given.is_some());
-            let challenges = self.settings.users.challenges(&connection.nonce, judgement == Judgement::Stale);
+            connection.refusals += u32::from(judgement == AuthResult::Refused && given.is_some());
+            let challenges = self.settings.users.challenges(&connection.nonce, judgement == AuthResult::Stale);
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {
@@ -395,7 +395,7 @@ impl Server {
     /// A receiver's report, on the channel behind that of its packets.
     fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
         let is_its = |s: &&mut Session| {
-            s.connection == connection && s.way == Way::Tcp && s.channel.checked_add(1) == Some(channel)
+            s.connection == connection && s.way == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
         };
         let Some(session) = self.sessions.iter_mut().find(is_its) else { return };
         session.heard = Instant::now();
@@ -413,7 +413,7 @@ impl Server {
         let (id, way, destination) = (session.mount, session.way, session.destination);
         let Some(mount) = self.mounts.iter_mut().find(|m| m.id == id) else { return };
         match (way, is_playing) {
-            (Way::Multicast, _) => {
+            (Transport::Multicast, _) => {
                 if is_playing {
                     mount.want_key();
                 }
@@ -425,7 +425,7 @@ impl Server {
     }
 
     fn update_group(&mut self, id: MountId) {
-        let members = || self.sessions.iter().filter(|s| s.mount == id && s.way == Way::Multicast);
+        let members = || self.sessions.iter().filter(|s| s.mount == id && s.way == Transport::Multicast);
         let (count, playing) = (members().count(), members().filter(|s| s.is_playing).count());
         if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == id) {
             mount.update_group(count, playing);
@@ -436,7 +436,7 @@ impl Server {
         let Some(at) = self.sessions.iter().position(|s| s.id == id) else { return };
         let session = self.sessions.remove(at);
         match session.way {
-            Way::Multicast => self.update_group(session.mount),
+            Transport::Multicast => self.update_group(session.mount),
             _ => {
                 if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
                     mount.sender.remove(session.destination);
@@ -458,7 +458,7 @@ impl Server {
     fn disconnect(&mut self, place: usize) {
         let Some(connection) = self.connections[place].take() else { return };
         let _ = self.epoll.delete(&connection);
-        let of_it = |s: &&Session| s.connection == connection.number && s.way == Way::Tcp;
+        let of_it = |s: &&Session| s.connection == connection.number && s.way == Transport::Tcp;
         let ended: Vec<String> = self.sessions.iter().filter(of_it).map(|s| s.id.clone()).collect();
         ended.iter().for_each(|id| self.end_session(id));
     }
@@ -510,7 +510,7 @@ impl Server {
                 let mut flags = EpollFlags::EPOLLIN;
                 flags.set(EpollFlags::EPOLLOUT, wants);
                 let mut event = EpollEvent::new(flags, place as u64);
-                sys::calls::tick();
+                sys::syscall_count::tick();
                 connection.is_armed =
                     self.epoll.modify(&*connection, &mut event).map_or(connection.is_armed, |()| wants);
             }

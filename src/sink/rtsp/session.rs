@@ -10,7 +10,7 @@ use crate::sink::rtp::{random, DestinationId};
 /// How a client gets its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Way {
+pub enum Transport {
     /// By UDP, to it alone.
     Udp,
     /// In its connection.
@@ -20,7 +20,7 @@ pub enum Way {
 }
 
 /// `UDP`, `TCP`, `multicast`
-impl fmt::Display for Way {
+impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Udp => "UDP",
@@ -37,7 +37,7 @@ pub(super) struct Session {
     pub(super) connection: u64,
     pub(super) channel: u8,
     pub(super) peer: SocketAddr,
-    pub(super) way: Way,
+    pub(super) way: Transport,
     pub(super) destination: DestinationId,
     pub(super) is_playing: bool,
     pub(super) heard: Instant,

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use framelease::bitstream::{head, nal_units, AccessUnits, Codec, NalKind, ParameterSets};
+use framelease::bitstream::{head, nal_units, AccessUnitSplitter, Codec, NalKind, ParameterSets};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -41,7 +41,7 @@ fn look(codec: Codec, data: &[u8]) {
 
 /// The units of a stream in pieces of these lengths, over and over; without any, in one.
 fn cut(codec: Codec, stream: &[u8], lengths: &[u8], limit: usize) -> Vec<Vec<u8>> {
-    let mut cutter = AccessUnits::new(codec, limit);
+    let mut cutter = AccessUnitSplitter::new(codec, limit);
     let (mut units, mut left, mut turn, mut longest) = (Vec::new(), stream, 0, 0);
     while !left.is_empty() {
         let length = lengths.get(turn % lengths.len().max(1)).map_or(left.len(), |&l| usize::from(l).max(1));

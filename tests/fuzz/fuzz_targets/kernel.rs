@@ -12,10 +12,10 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Captured};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::encode::{Encoder, Params};
+use framelease::codec::{Encoder, Params};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
-use framelease::v4l2::{CacheWish, Device, Direction, FormatRequest, MemToMem};
+use framelease::v4l2::{CacheHint, Device, Direction, FormatRequest, MemToMem};
 use libfuzzer_sys::fuzz_target;
 
 const SIZE: Size = Size::new(64, 48);
@@ -83,7 +83,7 @@ fn convert(device: &Device) {
         let _ = device.set_format(direction, &request);
     }
     let sources = pool();
-    if m2m.output_mut().import(3).is_err() || m2m.capture_mut().allocate(3, CacheWish::default()).is_err() {
+    if m2m.output_mut().import(3).is_err() || m2m.capture_mut().allocate(3, CacheHint::default()).is_err() {
         return;
     }
     if m2m.start().is_err() {
@@ -100,7 +100,7 @@ fn convert(device: &Device) {
     }
     let _ = m2m.stop();
     drop(m2m);
-    assert_eq!(sources.buffers().held(), 0, "sources come home");
+    assert_eq!(sources.buffers().leased(), 0, "sources come home");
 }
 
 fn encode(device: Device) {
@@ -122,5 +122,5 @@ fn encode(device: Device) {
         }
     }
     drop(encoder.close());
-    assert_eq!(sources.buffers().held(), 0, "sources come home");
+    assert_eq!(sources.buffers().leased(), 0, "sources come home");
 }

@@ -35,8 +35,8 @@ fuzz_target!(|input: &[u8]| {
     let &[codec, low, high, mtu, ref rest @ ..] = input else { return };
     let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
     let (taken, room) = (Arc::new(AtomicU64::new(0)), u64::from(u16::from_le_bytes([low, high])));
-    let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), matroska::Options::default());
-    let options = rtp::Options::default().spread(Duration::ZERO).mtu(usize::from(mtu) * 8);
+    let mut writer = matroska::Writer::live(Bounded(Arc::clone(&taken), room), matroska::WriterOptions::default());
+    let options = rtp::SenderOptions::default().spread(Duration::ZERO).mtu(usize::from(mtu) * 8);
     static RECEIVER: OnceLock<UdpSocket> = OnceLock::new();
     let receiver = RECEIVER.get_or_init(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
     let mut sender = rtp::Sender::new(codec, options).ok();

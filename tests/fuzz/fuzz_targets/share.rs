@@ -256,7 +256,7 @@ fn publisher(steps: &mut Steps<'_>) {
         !honest.leases.is_empty() && !pipeline.leases.is_empty()
     });
     drop(publisher);
-    assert_eq!(sources.map(|s| s.buffers().held()), [0, 0], "buffers come home");
+    assert_eq!(sources.map(|s| s.buffers().leased()), [0, 0], "buffers come home");
 }
 
 fn serve(publisher: &mut Publisher, what: &str, mut is_done: impl FnMut(&Publisher) -> bool) {

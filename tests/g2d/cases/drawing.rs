@@ -1,7 +1,7 @@
 //! What is drawn: orientation, scaling, colours, blending, fills, layers.
 
 use framelease::convert::g2d::{Variant, Wait};
-use framelease::convert::{Blend, Color, Converter, Fit, Layer, Plan, Request};
+use framelease::convert::{Blend, Color, Converter, Layer, Plan, Request, Scaling};
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Range, Rect, Rotation, Size};
 use framelease::frame::Frame;
 use proptest::prelude::*;
@@ -203,7 +203,7 @@ fn letterbox_margins_are_filled_in_every_kind_of_target() {
             let mut g2d = fake.set("blit_dmabuf", file_imports).open();
             for format in ["RGBX32", "RGBA32", "RGB24", "RGB565", "YUYV"] {
                 let (sources, targets) = (pool(layout("RGBA32", 64, 32), 1), pool(layout(format, 64, 64), 1));
-                let request = Request::convert(Layer::default().fit(Fit::Keep)).background(Some(color));
+                let request = Request::convert(Layer::default().fit(Scaling::Keep)).background(Some(color));
                 let p = plan(&request, &[*sources.buffers().layout()], targets.buffers().layout());
                 let frame = source(&sources, |_, _, _| 255);
                 let done = run(&mut g2d, &p, &[frame], targets.try_acquire().unwrap());
@@ -356,7 +356,7 @@ proptest! {
             .flip([Flip::None, Flip::Horizontal, Flip::Vertical][flip])
             .rotation([Rotation::None, Rotation::Clockwise90, Rotation::Half, Rotation::Clockwise270][rotation])
             .blend([Blend::Replace, Blend::Straight, Blend::Premultiplied][blend]);
-        if keep { layer = layer.fit(Fit::Keep); }
+        if keep { layer = layer.fit(Scaling::Keep); }
         let Ok(p) = Plan::new(&Request::convert(layer), &[from], &to) else { return Ok(()) };
         let file = ["libg2d-viv.so", "libg2d-dpu.so", "libg2d-pxp.so"][variant as usize];
         let fake = shared_fake(modern, file);

@@ -119,7 +119,7 @@ fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
         assert_eq!(rows(&done, 0), rows(&frame, 0));
         assert_eq!((fake.get("opens"), fake.get("closes")), (2, 1));
         drop((done, frame));
-        eventually(|| pool.buffers().held() == 0);
+        eventually(|| pool.buffers().leased() == 0);
     }
 }
 
@@ -136,14 +136,14 @@ fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
         eventually(|| s.fake.get("finishes") > finishes);
         let rejected = s.g2d.done(Duration::from_millis(30)).unwrap_err();
         assert_eq!((rejected.error.kind(), rejected.item.is_none()), (ErrorKind::Timeout, true));
-        assert_eq!((s.g2d.in_flight(), s.pool.buffers().held()), (2, 3));
+        assert_eq!((s.g2d.in_flight(), s.pool.buffers().leased()), (2, 3));
         // The drop does not wait. What has not begun comes back; what the hardware may still write does not.
         let Scene { fake, g2d, pool, frame, .. } = s;
         drop((g2d, frame));
-        eventually(|| pool.buffers().held() == 2);
-        assert_eq!(pool.buffers().held(), 2, "source and target of the job that hangs");
+        eventually(|| pool.buffers().leased() == 2);
+        assert_eq!(pool.buffers().leased(), 2, "source and target of the job that hangs");
         fake.set("finish_hangs", 0);
-        eventually(|| pool.buffers().held() == 0);
+        eventually(|| pool.buffers().leased() == 0);
         assert_eq!(fake.get("closes"), 0);
         fake.lawful();
     }

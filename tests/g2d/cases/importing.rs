@@ -81,7 +81,7 @@ fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
         assert!(text.contains("DMA_BUF_IOCTL_PHYS: ENOTTY; g2d_buf_from_fd: NULL"), "{text}");
         assert_eq!(text.contains("g2d_blit_dmabuf"), abi == Abi::Modern, "{text}");
         drop(rejected.item.expect("the target comes back"));
-        eventually(|| pool.buffers().held() == 0);
+        eventually(|| pool.buffers().leased() == 0);
     }
 }
 

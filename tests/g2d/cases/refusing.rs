@@ -1,7 +1,7 @@
 //! What is refused before any call: each rule by name, with the frames handed back.
 
 use framelease::convert::g2d::{Abi, Answer, WarpFormat, WarpMap};
-use framelease::convert::{Blend, Color, Converter, Fit, G2d, Layer, Plan, Request};
+use framelease::convert::{Blend, Color, Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::error::ErrorKind;
 use framelease::format::{Colorimetry, Encoding, FourCc, Layout, Plane, Range, Rect, Size};
@@ -60,7 +60,7 @@ fn each_rule_has_its_words() {
         check(layout("RGBX32", 2048, 64), rgba, place(4, 4), "shrinks by 256");
         check(rgba, layout("RGBX32", 2048, 64), plain.crop(Rect::new(0, 0, Size::new(4, 4))), "enlarges by 256");
         let veil: Color = "20202080".parse().unwrap();
-        let request = Request::convert(plain.fit(Fit::Keep)).background(Some(veil));
+        let request = Request::convert(plain.fit(Scaling::Keep)).background(Some(veil));
         refused(&g2d, &Plan::new(&request, &[layout("RGBA32", 64, 32)], &rgba).unwrap(), "g2d_clear ignores alpha");
         let plan = Plan::new(&Request::convert(plain), &[rgba], &rgba).unwrap().memory(MemoryKind::Memfd);
         refused(&g2d, &plan, "memfds");
@@ -119,7 +119,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
                     assert_eq!(answer, Answer::No);
                     assert_eq!(rejected.error.kind(), ErrorKind::Unsupported);
                     drop(rejected.item);
-                    assert_eq!(targets.buffers().held(), 0);
+                    assert_eq!(targets.buffers().leased(), 0);
                 }
             }
             fake.lawful();
@@ -172,7 +172,7 @@ fn frames_that_are_not_the_plan_s_come_back() {
     let rejected = g2d.submit(&p, &[frame.clone().with_meta(meta)], rejected.item).unwrap_err();
     assert!(rejected.error.to_string().contains("the data begin at byte 8"), "{}", rejected.error);
     drop((rejected.item, frame));
-    assert_eq!((pool.buffers().held(), small.buffers().held(), g2d.in_flight()), (0, 0, 0));
+    assert_eq!((pool.buffers().leased(), small.buffers().leased(), g2d.in_flight()), (0, 0, 0));
     assert_eq!(fake.get("dmabuf_blits"), 0);
 }
 

@@ -1,0 +1,270 @@
+//! Two devices agree before either streams: one layout that the camera writes and the encoder reads.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FormatKind, FourCc, Layout, Size};
+use crate::v4l2::{geometry, Device, Direction, FormatRequest, MemoryCapabilities};
+
+use super::setup::{fits, reading, set_coded_format};
+use super::{Params, Quirks};
+
+/// How far a driver rounds a side up. More is another picture.
+const MOST_ROUNDING: u32 = 64;
+
+/// The smallest page of any kernel: exported buffers are whole pages.
+const PAGE: u32 = 4096;
+
+/// Whose memory the frames are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SourceMemory {
+    /// The camera's own buffers, exported.
+    Camera,
+    /// Buffers of an allocator that both import: the camera's own would be too small for the encoder.
+    Allocated,
+}
+
+/// What a camera must give so that an encoder takes it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Agreement {
+    /// The layout to ask the camera for, with memory planes as large as the encoder needs them.
+    pub source: Layout,
+    /// The layout that the encoder's queue will have.
+    pub queue: Layout,
+    /// The visible picture: what was asked for, or the larger one in which the camera follows the encoder.
+    pub size: Size,
+    /// Whose memory it must be.
+    pub memory: SourceMemory,
+}
+
+/// Finds a layout that the camera can write and the encoder can read, without a copy and with every plane where both
+/// expect it.
+///
+/// For each format, best first: the encoder says how it wants a picture of the asked size; the camera is asked for that
+/// size with those strides; else for the encoder's own size, if its driver rounds (640x368 for 640x360); a buffer that
+/// would be too small is allocated elsewhere for both. One-plane NV12 whose chroma the two see at different rows fits
+/// neither way: then the next format is tried. The encoder's coded format is set, nothing else is changed. Ioctls:
+/// `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's capture queue, `VIDIOC_TRY_FMT`.
+///
+/// `formats` are acceptable, best first; empty: all that both have, those of the fewest bytes first, grey last.
+/// `quirks` are mostly [`Quirks::for_device`] the encoder.
+///
+/// # Errors
+/// `Mismatch` if no format fits, with both geometries for each that was tried; `Unsupported` if the two have no format in
+/// common, the encoder has not the codec, or the camera is none.
+#[doc(alias = "VIDIOC_TRY_FMT")]
+pub fn negotiate(
+    encoder: &Device,
+    camera: &Device,
+    params: &Params,
+    formats: &[FourCc],
+    quirks: Quirks,
+) -> Result<Agreement> {
+    const OP: &str = "negotiate";
+    if !camera.info().is_capture() {
+        return Err(Error::new(ErrorKind::Unsupported, OP, "it is no capture device").on(camera));
+    }
+    set_coded_format(encoder, params)?;
+    let list = |device: &Device, direction| -> Result<Vec<FourCc>> {
+        Ok(device.formats(direction)?.iter().filter(|o| !o.emulated).map(|o| o.fourcc).collect())
+    };
+    let (written, read) = (list(camera, Direction::Capture)?, list(encoder, Direction::Output)?);
+    let mut refused = Vec::new();
+    for (written, read) in candidates(&written, &read, formats, quirks) {
+        match (Pair { encoder, camera, params, written, read }).negotiate()? {
+            Ok(agreement) => return Ok(agreement),
+            Err(why) => refused.push(why),
+        }
+    }
+    if !refused.is_empty() {
+        let text = format!("asked {} of {camera}; {}", params.size(), refused.join("; "));
+        return Err(Error::new(ErrorKind::Mismatch, OP, text).on(encoder));
+    }
+    let names = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
+    let wanted = if formats.is_empty() { String::new() } else { format!("asked {}; ", names(formats)) };
+    let text = format!(
+        "{wanted}no such format is both written by {camera}, which has {}, and read by the encoder, which has {}",
+        names(&written),
+        names(&read)
+    );
+    Err(Error::new(ErrorKind::Unsupported, OP, text).on(encoder))
+}
+
+/// What to try, best first: the camera's format and the encoder's for the same bytes.
+fn candidates(written: &[FourCc], read: &[FourCc], wanted: &[FourCc], quirks: Quirks) -> Vec<(FourCc, FourCc)> {
+    let mut formats: Vec<FourCc> = match wanted {
+        [] => written.to_vec(),
+        wanted => wanted.iter().copied().filter(|f| written.contains(f)).collect(),
+    };
+    if wanted.is_empty() {
+        // The fewest bytes a pixel cost the least memory traffic; a picture without colours is not what anybody means.
+        formats.retain(|f| f.info().is_some_and(|i| i.kind != FormatKind::Compressed));
+        formats.sort_by_key(|f| {
+            let probe = Layout::packed(*f, Size::new(64, 64)).map_or(u64::MAX, |l| l.pixel_bytes());
+            (f.info().is_some_and(|i| i.name == "GREY"), probe)
+        });
+    }
+    let pairs = formats.into_iter().flat_map(|f| {
+        let split = f.split().filter(|_| quirks.reads_data_offset);
+        [Some(f), split].into_iter().flatten().map(move |read| (f, read))
+    });
+    pairs.filter(|(_, r)| read.contains(r)).collect()
+}
+
+struct Pair<'a> {
+    encoder: &'a Device,
+    camera: &'a Device,
+    params: &'a Params,
+    written: FourCc,
+    read: FourCc,
+}
+
+/// A driver's refusal is a reason, a lost device an error.
+fn answer(layout: Result<Layout>) -> Result<std::result::Result<Layout, String>> {
+    match layout {
+        Err(e) if e.kind() == ErrorKind::DeviceLost => Err(e),
+        other => Ok(other.map_err(|e| e.to_string())),
+    }
+}
+
+impl Pair<'_> {
+    /// The agreement on this format, or why there is none.
+    fn negotiate(&self) -> Result<std::result::Result<Agreement, String>> {
+        let wanted = self.params.size();
+        let own = match answer(self.reads(&FormatRequest::new(self.read, wanted)))? {
+            Ok(own) => own,
+            Err(why) => return Ok(Err(why)),
+        };
+        if !is_rounded(wanted, own.size()) {
+            return Ok(Err(format!("the encoder reads no {} of {wanted}, it offers {own}", self.read)));
+        }
+        let mut reasons = Vec::new();
+        let mut sizes = vec![wanted, own.size()];
+        sizes.dedup();
+        for size in sizes {
+            match self.at(size, &own)? {
+                Ok(agreement) => return Ok(Ok(agreement)),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Ok(Err(reasons.join(", and ")))
+    }
+
+    fn reads(&self, request: &FormatRequest) -> Result<Layout> {
+        self.encoder.try_format(Direction::Output, request)
+    }
+
+    fn writes(&self, request: &FormatRequest) -> Result<Layout> {
+        self.camera.try_format(Direction::Capture, request)
+    }
+
+    /// With pictures of this size, and rows as far apart as in `own`, the encoder's wish.
+    fn at(&self, size: Size, own: &Layout) -> Result<std::result::Result<Agreement, String>> {
+        let mut request = FormatRequest::new(self.written, size);
+        let planes = self.written.info().map_or(1, |i| i.memory_planes);
+        request.stride_bytes[..planes].copy_from_slice(&FormatRequest::from_layout(own).stride_bytes[..planes]);
+        let source = match answer(self.writes(&request))? {
+            Ok(source) if source.size() == size => source,
+            Ok(other) => return Ok(Err(format!("the camera has no {request}, it gives {other}"))),
+            Err(why) => return Ok(Err(why)),
+        };
+        let queue = match answer(self.reads(&reading(&source, self.read, self.params)))? {
+            Ok(queue) => queue,
+            Err(why) => return Ok(Err(why)),
+        };
+        let is_split = self.read != self.written;
+        if !fits(&source, &queue, is_split) {
+            let (writes, reads) = (geometry(&source), geometry(&queue));
+            return Ok(Err(format!("the camera writes {writes}, the encoder reads {reads}")));
+        }
+        let needs = needed(&source, &queue, is_split);
+        self.with_memory(source, &needs)
+            .map(|done| done.map(|(source, memory)| Agreement { source, queue, size, memory }))
+    }
+
+    /// The camera's layout with buffers of at least these sizes, and where they come from.
+    fn with_memory(
+        &self,
+        source: Layout,
+        needs: &[u32],
+    ) -> Result<std::result::Result<(Layout, SourceMemory), String>> {
+        let has = |layout: &Layout| {
+            let pages = |bytes: u32| u64::from(bytes.div_ceil(PAGE)) * u64::from(PAGE);
+            layout.memory_bytes().iter().zip(needs).all(|(&has, &needs)| pages(has) >= u64::from(needs))
+        };
+        if has(&source) {
+            return Ok(Ok((source, SourceMemory::Camera)));
+        }
+        let memory: Vec<u32> = source.memory_bytes().iter().zip(needs).map(|(&a, &b)| a.max(b)).collect();
+        let larger = match Layout::from_planes(source.fourcc(), source.size(), &memory, source.planes()) {
+            Ok(larger) => larger.with_colorimetry(source.colorimetry()),
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        if let Ok(given) = answer(self.writes(&FormatRequest::from_layout(&larger)))? {
+            if has(&given) && given.size() == source.size() && given.planes() == source.planes() {
+                return Ok(Ok((given, SourceMemory::Camera)));
+            }
+        }
+        for (device, direction) in [(self.camera, Direction::Capture), (self.encoder, Direction::Output)] {
+            let (offered, _) = device.memory_capabilities(direction)?;
+            // A driver that does not say may be able to.
+            if !offered.is_empty() && !offered.contains(MemoryCapabilities::DMABUF) {
+                let text =
+                    format!("{source} has buffers of {:?} bytes, the encoder needs {needs:?}", source.memory_bytes());
+                return Ok(Err(format!("{text}, and {device} imports none")));
+            }
+        }
+        Ok(Ok((larger, SourceMemory::Allocated)))
+    }
+}
+
+/// Whether a size is the wished one, or that rounded up to whole blocks.
+fn is_rounded(wanted: Size, given: Size) -> bool {
+    let side = |wanted: u32, given: u32| (wanted..=wanted.saturating_add(MOST_ROUNDING)).contains(&given);
+    side(wanted.width, given.width) && side(wanted.height, given.height)
+}
+
+/// Bytes that the encoder needs of each of the source's buffers.
+fn needed(source: &Layout, queue: &Layout, is_split: bool) -> Vec<u32> {
+    if !is_split {
+        return queue.memory_bytes().to_vec();
+    }
+    let ends = source.planes().iter().zip(queue.memory_bytes());
+    vec![ends.map(|(plane, &bytes)| plane.offset_bytes.saturating_add(bytes)).max().unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> Vec<FourCc> {
+        names.iter().map(|n| n.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_fewest_bytes_come_first_and_the_user_s_order_counts() {
+        let camera = list(&["GREY", "RGB24", "YUYV", "NV12", "MJPEG"]);
+        let encoder = list(&["NV12M", "YUYV", "NV12", "RGB24", "GREY"]);
+        let names = |wanted: &[&str], quirks| -> Vec<String> {
+            let pairs = candidates(&camera, &encoder, &list(wanted), quirks);
+            pairs.iter().map(|(w, r)| if w == r { w.to_string() } else { format!("{w}>{r}") }).collect()
+        };
+        assert_eq!(names(&[], Quirks::NONE), ["NV12", "YUYV", "RGB3", "GREY"]);
+        assert_eq!(names(&["RGB24", "NV12", "NV21"], Quirks::NONE.reads_data_offset()), ["RGB3", "NV12", "NV12>NM12"]);
+        assert!(names(&["UYVY"], Quirks::NONE).is_empty());
+    }
+
+    #[test]
+    fn a_smaller_picture_is_not_a_rounded_one() {
+        let wanted = Size::new(1920, 1080);
+        assert!(is_rounded(wanted, wanted) && is_rounded(wanted, Size::new(1920, 1088)));
+        assert!(!is_rounded(wanted, Size::new(1280, 1080)) && !is_rounded(wanted, Size::new(3840, 2160)));
+    }
+
+    #[test]
+    fn split_planes_need_their_buffer_s_whole_end() {
+        let layout = |f: &str, h| Layout::packed(f.parse().unwrap(), Size::new(640, h)).unwrap();
+        assert_eq!(needed(&layout("NV12", 360), &layout("NV12M", 368), true), [640 * (360 + 184)]);
+        assert_eq!(needed(&layout("NV12M", 360), &layout("NV12M", 368), false), [640 * 368, 640 * 184]);
+    }
+}

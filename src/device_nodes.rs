@@ -1,0 +1,60 @@
+//! Device nodes under `/dev`: listed, opened, chosen among.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{open, OFlag};
+use nix::sys::stat::{major, Mode};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+
+/// Opens a node of one subsystem, readable, writable and non-blocking. `WrongFile` if it is no such node.
+pub(crate) fn open_node(path: &Path, subsystem: &str, number: u64) -> Result<OwnedFd> {
+    // Opening is not harmless on every node (watchdogs, tapes): look first.
+    let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
+    if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != number {
+        let text = format!("not a {subsystem} device: the file is not a node of that subsystem");
+        return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    sys::syscall_count::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
+}
+
+/// The nodes in a folder whose names are one of `prefixes` and a number: by prefix, then by number.
+pub(crate) fn list(folder: &str, prefixes: &[&str]) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let rank = |name: &str| {
+        let ranked = |(at, prefix): (usize, &&str)| Some((at, name.strip_prefix(prefix)?.parse::<u32>().ok()?));
+        prefixes.iter().enumerate().find_map(ranked)
+    };
+    let mut found: Vec<_> =
+        entries.flatten().filter_map(|e| Some((rank(e.file_name().to_str()?)?, e.path()))).collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// The first device for which `wanted` holds. `NotFound` says what there is instead, as `describe` has it.
+pub(crate) fn find<D>(
+    what: &str,
+    nodes: &[PathBuf],
+    open: impl Fn(&Path) -> Result<D>,
+    wanted: impl Fn(&D) -> bool,
+    describe: impl Fn(&D) -> String,
+) -> Result<D> {
+    let mut seen = Vec::new();
+    for path in nodes {
+        match open(path) {
+            Ok(device) if wanted(&device) => return Ok(device),
+            Ok(device) => seen.push(describe(&device)),
+            Err(e) => seen.push(e.to_string()),
+        }
+    }
+    let text = match seen.len() {
+        0 => format!("there is no {what} node"),
+        _ => format!("no device fits; {}", seen.join("; ")),
+    };
+    Err(Error::new(ErrorKind::NotFound, "find", text))
+}

@@ -1,0 +1,276 @@
+//! [`DmaBuf`]: one shared buffer, what it is and whose it is.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+use nix::errno::Errno;
+use nix::fcntl::{fcntl, FcntlArg, OFlag, SealFlag};
+use nix::unistd::{lseek, Whence};
+
+use super::access::Users;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys;
+use crate::sys::map::Mapping;
+
+/// What a file descriptor of shared pixels really is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemoryKind {
+    /// A dma-buf: devices can import it.
+    DmaBuf,
+    /// A memfd sealed against shrinking: processes can map it, devices cannot import it. (One that cannot be sealed is
+    /// taken from a `unixfdsink` alone, on demand.)
+    Memfd,
+}
+
+/// What becomes of a memfd that may shrink, and so take the memory from under a reader (SIGBUS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "unixfd"), allow(dead_code))] // Only a `unixfdsink`'s are other than refused.
+pub(crate) enum Shrinkable {
+    Refused,
+    /// It is sealed by us; refused if its maker forbids that.
+    Sealed,
+    /// It is sealed by us, or taken as it is.
+    Taken,
+}
+
+/// The kernel's identity of a buffer: equal for two descriptors exactly if they name the same memory.
+///
+/// Descriptor numbers are reused; this is not, while a descriptor of the buffer is open (`fstat`, `st_dev` and
+/// `st_ino`, unique per dma-buf since Linux 5.3). Import caches are keyed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId {
+    dev: u64,
+    ino: u64,
+}
+
+/// A counted handle to one shared buffer. Clones share the descriptor and its mapping.
+///
+/// The memory lives until the last handle, lease, import and mapping in any process is gone.
+#[derive(Clone)]
+pub struct DmaBuf(pub(super) Arc<Inner>);
+
+/// See [`DmaBuf::downgrade`].
+#[cfg(feature = "g2d")]
+#[derive(Clone, Debug)]
+pub(crate) struct WeakDmaBuf(std::sync::Weak<Inner>);
+
+#[cfg(feature = "g2d")]
+impl WeakDmaBuf {
+    /// `true` while the handle that it came from, or a clone of that, lives: until then its identity names no other.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+pub(super) struct Inner {
+    pub(super) fd: OwnedFd,
+    pub(super) id: BufferId,
+    pub(super) kind: MemoryKind,
+    pub(super) size_bytes: usize,
+    pub(super) read_only: bool,
+    mapping: OnceLock<Mapping>,
+    pub(super) users: Users,
+}
+
+impl BufferId {
+    /// Of an open descriptor. One system call.
+    pub(crate) fn of(fd: &OwnedFd) -> Result<Self> {
+        sys::syscall_count::tick();
+        let stat = nix::sys::stat::fstat(fd).map_err(|e| Error::os("fstat", e))?;
+        // st_dev and st_ino differ in width between targets.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        Ok(Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
+    }
+}
+
+impl DmaBuf {
+    /// Takes a descriptor from elsewhere (an export, a peer, another library) after checking what it is.
+    ///
+    /// Costs five system calls, none per frame afterwards.
+    ///
+    /// # Errors
+    /// `WrongFile` if it is neither a dma-buf nor a memfd that is sealed against shrinking (whose memory could vanish
+    /// under a reader), or if its size cannot be told.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
+        Self::take(fd, Shrinkable::Refused)
+    }
+
+    /// [`DmaBuf::from_fd`] for one who may take what is not sealed.
+    pub(crate) fn take(fd: OwnedFd, shrinkable: Shrinkable) -> Result<Self> {
+        let os = |op| move |e| Error::os(op, e);
+        let id = BufferId::of(&fd)?;
+        let kind = if sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(os("fstatfs"))? {
+            MemoryKind::DmaBuf
+        } else {
+            check_seals(&fd, shrinkable)?;
+            MemoryKind::Memfd
+        };
+        let size = lseek(&fd, 0, Whence::SeekEnd).map_err(os("lseek"))?;
+        let flags = fcntl(&fd, FcntlArg::F_GETFL).map_err(os("fcntl"))?;
+        sys::syscall_count::tick();
+        sys::syscall_count::tick();
+        let read_only = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDONLY;
+        let size_bytes = usize::try_from(size).unwrap_or(0);
+        if size_bytes == 0 {
+            return Err(Error::new(ErrorKind::WrongFile, "lseek", "the buffer has no size"));
+        }
+        Ok(Self(Arc::new(Inner {
+            fd,
+            id,
+            kind,
+            size_bytes,
+            read_only,
+            mapping: OnceLock::new(),
+            users: Users::default(),
+        })))
+    }
+
+    /// The kernel's identity of this memory.
+    pub fn id(&self) -> BufferId {
+        self.0.id
+    }
+
+    /// Bytes of memory, a multiple of the page size for dma-bufs.
+    pub fn size_bytes(&self) -> usize {
+        self.0.size_bytes
+    }
+
+    /// Dma-buf or memfd.
+    pub fn kind(&self) -> MemoryKind {
+        self.0.kind
+    }
+
+    /// `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any descriptor.
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// `true` if another process that gets this descriptor can map it for writing: neither a read-only descriptor nor
+    /// a memfd sealed against it.
+    pub fn is_writable_by_others(&self) -> bool {
+        let sealed = || {
+            sys::syscall_count::tick();
+            let seals = fcntl(self, FcntlArg::F_GET_SEALS).map_or(SealFlag::empty(), SealFlag::from_bits_truncate);
+            seals.intersects(SealFlag::F_SEAL_FUTURE_WRITE | SealFlag::F_SEAL_WRITE)
+        };
+        match self.0.kind {
+            MemoryKind::DmaBuf => !self.0.read_only,
+            MemoryKind::Memfd => !self.0.read_only && !sealed(),
+        }
+    }
+
+    /// Names the buffer for `/sys/kernel/debug/dma_buf/bufinfo`: at most 31 bytes. Ioctl: `DMA_BUF_SET_NAME`.
+    ///
+    /// # Errors
+    /// `Unsupported` on a memfd (which has the name that it was created with) or before Linux 5.3, `Busy` while a
+    /// device has it attached (before Linux 5.15).
+    #[doc(alias = "DMA_BUF_SET_NAME")]
+    pub fn set_name(&self, name: &str) -> Result<()> {
+        self.dma_buf_only("DMA_BUF_SET_NAME")?;
+        sys::dma_buf::set_name(self.as_fd(), name).map_err(|e| Error::os("DMA_BUF_SET_NAME", e))
+    }
+
+    /// A handle that keeps neither the memory nor the descriptor.
+    #[cfg(feature = "g2d")]
+    pub(crate) fn downgrade(&self) -> WeakDmaBuf {
+        WeakDmaBuf(Arc::downgrade(&self.0))
+    }
+
+    /// The driver that made the dma-buf, such as `system`, `linux,cma`, `udmabuf`, `videobuf2_dma_contig`: `exp_name`
+    /// of its fdinfo, Linux 5.3 on. Three system calls.
+    #[cfg(feature = "g2d")]
+    pub(crate) fn exporter(&self) -> Option<String> {
+        use std::os::fd::AsRawFd;
+        (0..3).for_each(|_| sys::syscall_count::tick());
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.as_fd().as_raw_fd())).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("exp_name:")).map(|name| name.trim().to_owned())
+    }
+
+    pub(super) fn dma_buf_only(&self, op: &'static str) -> Result<()> {
+        match self.0.kind {
+            MemoryKind::DmaBuf => Ok(()),
+            MemoryKind::Memfd => Err(Error::new(ErrorKind::Unsupported, op, "a memfd is not a dma-buf")),
+        }
+    }
+
+    /// Bytes of a bitstream, see [`Mapping::quiet`]; `None` if they are not there or could be written.
+    pub(crate) fn quiet(&self, range: std::ops::Range<usize>) -> Result<Option<&[u8]>> {
+        if !self.0.read_only {
+            return Ok(None);
+        }
+        Ok(self.mapping()?.quiet(range))
+    }
+
+    /// The mapping of the whole buffer, made at first use and kept: writable if the descriptor is.
+    pub(super) fn mapping(&self) -> Result<&Mapping> {
+        if let Some(mapping) = self.0.mapping.get() {
+            return Ok(mapping);
+        }
+        let map = |writable| Mapping::new(self.as_fd(), self.0.size_bytes, writable);
+        let mapping = match map(!self.0.read_only) {
+            // A memfd with F_SEAL_FUTURE_WRITE has a writable descriptor and refuses writable mappings.
+            Err(e) if !self.0.read_only && e.raw_os_error() == Some(libc::EPERM) => map(false),
+            done => done,
+        }
+        .map_err(|e| Error::io("mmap", &e).detail(format!("{} bytes of a {:?}", self.0.size_bytes, self.0.kind)))?;
+        // If another thread was faster, its mapping stays and ours is unmapped.
+        let _ = self.0.mapping.set(mapping);
+        self.0.mapping.get().ok_or_else(|| Error::new(ErrorKind::Os, "mmap", "the mapping was lost"))
+    }
+}
+
+fn check_seals(fd: &OwnedFd, shrinkable: Shrinkable) -> Result<()> {
+    sys::syscall_count::tick();
+    let seals = match fcntl(fd, FcntlArg::F_GET_SEALS) {
+        Ok(bits) => SealFlag::from_bits_truncate(bits),
+        Err(Errno::EINVAL) => {
+            return Err(Error::new(ErrorKind::WrongFile, "fstatfs", "the descriptor is neither a dma-buf nor a memfd"))
+        }
+        Err(e) => return Err(Error::os("F_GET_SEALS", e)),
+    };
+    if seals.contains(SealFlag::F_SEAL_SHRINK) {
+        return Ok(());
+    }
+    if shrinkable == Shrinkable::Refused {
+        return Err(Error::new(ErrorKind::WrongFile, "F_GET_SEALS", "the memfd is not sealed against shrinking"));
+    }
+    sys::syscall_count::tick();
+    match fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)) {
+        Err(e) if shrinkable == Shrinkable::Sealed => {
+            let text = format!("the memfd may shrink under a reader, and cannot be sealed against it: {}", e.desc());
+            Err(Error::new(ErrorKind::WrongFile, "F_ADD_SEALS", text))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl AsFd for DmaBuf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+/// Equal if they name the same memory.
+impl PartialEq for DmaBuf {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for DmaBuf {}
+
+#[cfg(feature = "g2d")]
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Inner(inode {})", self.id.ino)
+    }
+}
+
+impl fmt::Debug for DmaBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = if self.0.read_only { "read-only" } else { "read-write" };
+        write!(f, "{:?}({} bytes, inode {}, {mode})", self.0.kind, self.0.size_bytes, self.0.id.ino)
+    }
+}

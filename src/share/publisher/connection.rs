@@ -1,0 +1,142 @@
+//! One connection of a publisher: its socket, how far the handshake is, which buffers the peer acknowledged.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::epoll::EpollFlags;
+
+use super::native::NativePeer;
+use super::outcome::{Announced, Fault, Incoming};
+use super::protocol::Protocol;
+use super::shared_pool::SharedPool;
+#[cfg(feature = "unixfd")]
+use super::unixfd::UnixfdPeer;
+use crate::frame::{Frame, FrameMeta};
+use crate::share::reason::Reason;
+use crate::share::wire::{LeaseId, SlotId, ToSubscriber};
+use crate::sys::socket::{self, Credentials};
+
+/// Who is at the other end of a connection, as the kernel saw it at `connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Process id, in the publisher's pid namespace; 0 if it has none there.
+    pub pid: i32,
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// HELLO is awaited, until this time.
+    Greeting { deadline_ns: u64 },
+    /// Admitted; waits for a pool, or for its buffers to be sent and acknowledged. The first time it must answer
+    /// within a time.
+    Announcing { deadline_ns: Option<u64> },
+    /// Takes frames.
+    Active,
+    /// Told to go, as soon as there is room for it; stays until its leases are back.
+    Expelled { untold: Option<Reason> },
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: OwnedFd,
+    /// Readable when the peer's process is gone, also while a forked child keeps the socket open.
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) info: PeerInfo,
+    pub(super) stage: Stage,
+    /// The peer's number in the ledger, once admitted.
+    pub(super) peer: Option<usize>,
+    pub(super) interest: EpollFlags,
+    /// A lease is to be revoked, and there was no room to say so.
+    pub(super) owes_revoke: bool,
+    /// END is to be said when nothing waits for the peer any more; until the next frame, releases wake us.
+    pub(super) ending: Ending,
+    protocol: Protocol,
+}
+
+/// How far the end of the stream is told to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    No,
+    Due,
+    Told,
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, credentials: Credentials, deadline_ns: u64) -> Self {
+        let Credentials { pid, uid, gid } = credentials;
+        Self {
+            pidfd: socket::peer_pidfd(socket.as_fd(), pid),
+            socket,
+            info: PeerInfo { pid, uid, gid },
+            stage: Stage::Greeting { deadline_ns },
+            peer: None,
+            interest: EpollFlags::empty(),
+            owes_revoke: false,
+            ending: Ending::No,
+            protocol: Protocol::Native(NativePeer::default()),
+        }
+    }
+
+    /// From here on GStreamer's protocol is spoken.
+    #[cfg(feature = "unixfd")]
+    pub(super) fn speak_unixfd(&mut self) {
+        self.protocol = Protocol::Unixfd(UnixfdPeer::default());
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Sends a message without descriptors. `Ok(false)`: the peer's queue is full.
+    pub(super) fn send(&mut self, message: &ToSubscriber) -> Result<bool, Fault> {
+        self.protocol.send(self.socket.as_fd(), message)
+    }
+
+    /// Sends a frame. `Ok(false)`: the peer's queue is full.
+    pub(super) fn send_frame(&mut self, id: LeaseId, frame: &Frame, meta: FrameMeta) -> Result<bool, Fault> {
+        self.protocol.send_frame(self.socket.as_fd(), id, frame, meta)
+    }
+
+    /// Sends what is left of a message that went in part. `Ok(false)`: something still is.
+    pub(super) fn finish(&mut self) -> Result<bool, Fault> {
+        self.protocol.finish(self.socket.as_fd())
+    }
+
+    /// Reads one message.
+    pub(super) fn receive(&mut self) -> Result<Incoming, Fault> {
+        self.protocol.receive(self.socket.as_fd())
+    }
+
+    /// Announces the current pool, as far as the peer's queue has room and the peer answers.
+    pub(super) fn announce(&mut self, pool: &SharedPool) -> Result<Announced, Fault> {
+        self.protocol.announce(self.socket.as_fd(), pool)
+    }
+
+    pub(super) fn is_ready_for(&self, pool: &SharedPool) -> bool {
+        self.protocol.is_ready_for(pool)
+    }
+
+    pub(super) fn has_buffer(&self, id: LeaseId) -> bool {
+        self.protocol.has_buffer(id)
+    }
+
+    /// Notes the answer to a BUFFER. `Ok(true)` when no BUFFER is unanswered any longer.
+    pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
+        self.protocol.answered(id, ok)
+    }
+
+    /// Notes a RETIRED.
+    pub(super) fn retired(&mut self) -> Result<(), Fault> {
+        self.protocol.retired()
+    }
+
+    /// Says why, before the caller drops the connection or lets its leases come in. `false`: the peer's queue is full.
+    pub(super) fn say_bye(&mut self, reason: Reason) -> bool {
+        self.send(&ToSubscriber::Bye(reason)) != Ok(false)
+    }
+}

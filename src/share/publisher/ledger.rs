@@ -1,0 +1,626 @@
+//! Who holds what: the publisher's whole knowledge of leases, without descriptors or clocks.
+//!
+//! Invariants, checked by random histories below and by all histories of a small world in `ledger_model.rs`:
+//! 1. An item is kept exactly as long as somebody holds it, it waits for somebody, or it is the newest.
+//! 2. A peer never ties up more than its quota: leases plus waiting frames.
+//! 3. The sum of quotas plus the newest frame plus the source's reserve fits the pool, so no set of peers can take
+//!    the source's last buffers.
+//! 4. A release is legal once for each lease that was sent, revoked or not; anything else is the peer's fault.
+
+use std::collections::VecDeque;
+
+use crate::share::policy::{Policy, Rate};
+use crate::share::wire::LeaseId;
+
+/// Peers are bits of a u64.
+pub(crate) const MAX_PEERS: usize = 64;
+
+/// What one peer asks for.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
+pub(crate) struct Terms {
+    /// Leases at a time.
+    pub(crate) hold: u32,
+    pub(crate) policy: Policy,
+    pub(crate) rate: Rate,
+}
+
+impl Terms {
+    pub(crate) fn quota(&self) -> u32 {
+        self.hold + self.policy.depth()
+    }
+}
+
+/// A frame that somebody holds, that waits for somebody, or that is the newest.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+struct Lent<T> {
+    id: LeaseId,
+    timestamp_ns: u64,
+    item: T,
+    holders: u64,
+    waiting: u64,
+}
+
+/// Of a peer's leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leases {
+    All,
+    NotRevoked,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
+struct Lease {
+    id: LeaseId,
+    sent_ns: u64,
+    revoked: bool,
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+struct Peer {
+    terms: Terms,
+    /// Order of admission.
+    joined: u64,
+    /// It is sent what waits for it: it has acknowledged the pool's buffers.
+    active: bool,
+    /// It was active before: with policy `Block` the source waits until it is again.
+    was_active: bool,
+    /// It gets no frame any more and is only here for the leases that it has not given back.
+    expelled: bool,
+    leases: Vec<Lease>,
+    /// Generations that wait, oldest first.
+    waiting: VecDeque<u64>,
+    dropped: u64,
+    sent: u64,
+    offered: u64,
+    next_due_ns: Option<u64>,
+}
+
+impl Peer {
+    fn has_credit(&self) -> bool {
+        self.leases.len() < self.terms.hold as usize
+    }
+
+    /// Whether the rate wants this frame.
+    fn wants(&mut self, timestamp_ns: u64) -> bool {
+        let n = self.offered;
+        self.offered += 1;
+        match self.terms.rate {
+            Rate::All => true,
+            Rate::EveryNth(nth) => n % u64::from(nth.max(1)) == 0,
+            Rate::MilliFps(rate) => {
+                let interval = 1_000_000_000_000 / u64::from(rate.max(1));
+                let due = self.next_due_ns.unwrap_or(timestamp_ns);
+                // A source's timestamps jitter: a frame a little early is the one that was meant. After a pause, or
+                // a clock that stepped back, begin anew.
+                if timestamp_ns.saturating_add(interval / 8) < due && due - timestamp_ns <= 2 * interval {
+                    return false;
+                }
+                let on_time = timestamp_ns.abs_diff(due) < interval;
+                self.next_due_ns = Some(if on_time { due } else { timestamp_ns }.saturating_add(interval));
+                true
+            }
+        }
+    }
+}
+
+/// Figures of one peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) sent: u64,
+    pub(crate) dropped: u64,
+    pub(crate) held: usize,
+    pub(crate) quota: u32,
+    pub(crate) oldest_ns: Option<u64>,
+}
+
+/// The peer broke the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("slot {} of pool {}, generation {}: released but not held", .0.slot, .0.pool, .0.generation)]
+pub(crate) struct IllegalRelease(pub(crate) LeaseId);
+
+/// See the module's head. `T` is the frame: dropping it returns the buffer.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+pub(crate) struct Ledger<T> {
+    peers: Vec<Option<Peer>>,
+    lent: Vec<Lent<T>>,
+    next_generation: u64,
+    newest: Option<u64>,
+    /// The current pool, and how many of its slots peers may tie up together. No pool: slots of any.
+    room: Option<(Option<u32>, u32)>,
+    admitted: u64,
+}
+
+impl<T> Ledger<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            peers: Vec::new(),
+            lent: Vec::with_capacity(64),
+            next_generation: 1,
+            newest: None,
+            room: None,
+            admitted: 0,
+        }
+    }
+
+    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on
+    /// the quotas must fit it, and every peer must be activated anew. `None`: so many are lent of all pools together.
+    /// Peers that no longer fit, last come first, are returned: the caller must expel them.
+    pub(crate) fn set_pool(&mut self, pool: Option<u32>, slots: usize, reserve: usize) -> Vec<usize> {
+        let room = slots.saturating_sub(reserve.saturating_add(1)) as u32;
+        self.room = Some((pool, room));
+        self.newest = None;
+        let mut evicted = Vec::new();
+        (0..self.peers.len()).for_each(|peer| self.stop(peer));
+        while self.quotas() > room {
+            let members = self.peers.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
+            let Some((last, _)) = members.filter(|(_, p)| !p.expelled).max_by_key(|(_, p)| p.joined) else { break };
+            self.expel(last);
+            evicted.push(last);
+        }
+        evicted
+    }
+
+    /// What all peers together can tie up in the current pool.
+    fn quotas(&self) -> u32 {
+        let pool = self.room.and_then(|(pool, _)| pool);
+        let cost = |p: &Peer| match p.expelled {
+            true => p.leases.iter().filter(|l| pool.map_or(true, |pool| l.id.pool == pool)).count() as u32,
+            false => p.terms.quota(),
+        };
+        self.peers.iter().flatten().map(cost).sum()
+    }
+
+    /// Whether another quota fits. Without a pool every quota does, until there is one.
+    pub(crate) fn has_room(&self, terms: &Terms) -> bool {
+        self.room.map_or(true, |(_, room)| self.quotas() + terms.quota() <= room)
+    }
+
+    /// Takes a peer in, not yet active: frames wait for it as they do for others, except under `Block`, where it begins
+    /// when it is active. Under `Latest` the newest one does at once. The number is its own until [`Ledger::remove`].
+    pub(crate) fn admit(&mut self, terms: Terms) -> Option<usize> {
+        if !self.has_room(&terms) {
+            return None;
+        }
+        let free = self.peers.iter().position(Option::is_none).unwrap_or(self.peers.len());
+        if free == MAX_PEERS {
+            return None;
+        }
+        if free == self.peers.len() {
+            self.peers.push(None);
+        }
+        self.admitted += 1;
+        let mut peer = Peer {
+            terms,
+            joined: self.admitted,
+            active: false,
+            was_active: false,
+            expelled: false,
+            leases: Vec::with_capacity(terms.hold as usize),
+            waiting: VecDeque::with_capacity(terms.policy.depth() as usize + 1),
+            dropped: 0,
+            sent: 0,
+            offered: 0,
+            next_due_ns: None,
+        };
+        let newest = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g));
+        if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.timestamp_ns)) {
+            peer.waiting.push_back(lent.id.generation);
+            lent.waiting |= 1 << free;
+        }
+        self.peers[free] = Some(peer);
+        Some(free)
+    }
+
+    /// The peer can take frames from now on.
+    pub(crate) fn activate(&mut self, peer: usize) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        (p.was_active, p.active) = (true, !p.expelled);
+    }
+
+    /// Nothing is sent to the peer until it is activated again; what waits for it is dropped. Its leases stay.
+    pub(crate) fn stop(&mut self, peer: usize) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        p.active = false;
+        p.dropped += p.waiting.len() as u64;
+        p.waiting.clear();
+        for lent in &mut self.lent {
+            lent.waiting &= !(1 << peer);
+        }
+        self.sweep();
+    }
+
+    /// The peer takes no frames any more. It stays while it has leases.
+    pub(crate) fn expel(&mut self, peer: usize) {
+        self.stop(peer);
+        if let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) {
+            p.expelled = true;
+        }
+    }
+
+    /// Forgets the peer: everything it held is given up.
+    pub(crate) fn remove(&mut self, peer: usize) {
+        if let Some(p) = self.peers.get_mut(peer) {
+            *p = None;
+        }
+        for lent in &mut self.lent {
+            lent.holders &= !(1 << peer);
+            lent.waiting &= !(1 << peer);
+        }
+        self.sweep();
+    }
+
+    /// `true` if a peer whose policy is `Block` has no room for another frame, or does not know the new pool yet.
+    pub(crate) fn is_blocked(&self) -> bool {
+        let blocks = |p: &Peer| p.terms.policy == Policy::Block && p.was_active && !p.expelled;
+        self.peers.iter().flatten().any(|p| blocks(p) && (!p.active || !p.waiting.is_empty()))
+    }
+
+    /// A new frame: it waits for every peer that wants it, in place of older ones where the policy says so.
+    pub(crate) fn publish(&mut self, pool: u32, slot: u32, timestamp_ns: u64, item: T) {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let mut lent = Lent { id: LeaseId { pool, slot, generation }, timestamp_ns, item, holders: 0, waiting: 0 };
+        for (i, p) in self.peers.iter_mut().enumerate() {
+            let Some(p) = p else { continue };
+            if p.expelled || !p.wants(timestamp_ns) {
+                continue;
+            }
+            // The source does not wait for one that blocks before it takes its first pool. A frame that waited until
+            // then would be followed by a gap.
+            let is_early = p.terms.policy == Policy::Block && !p.was_active;
+            if is_early || p.waiting.len() >= p.terms.policy.depth() as usize {
+                p.dropped += 1;
+                if p.terms.policy != Policy::Latest {
+                    continue;
+                }
+                if let Some(old) = p.waiting.pop_front() {
+                    if let Some(old) = self.lent.iter_mut().find(|l| l.id.generation == old) {
+                        old.waiting &= !(1 << i);
+                    }
+                }
+            }
+            p.waiting.push_back(generation);
+            lent.waiting |= 1 << i;
+        }
+        self.newest = Some(generation);
+        self.lent.push(lent);
+        self.sweep();
+    }
+
+    /// The next frame that may be sent to a peer, and the peer's drop count to send with it.
+    pub(crate) fn next_for(&self, peer: usize) -> Option<(LeaseId, &T, u64)> {
+        let p = self.peers.get(peer)?.as_ref()?;
+        let generation = *p.waiting.front().filter(|_| p.active && p.has_credit())?;
+        let lent = self.lent.iter().find(|l| l.id.generation == generation)?;
+        Some((lent.id, &lent.item, p.dropped))
+    }
+
+    /// The peer has it.
+    pub(crate) fn sent(&mut self, peer: usize, now_ns: u64) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        let Some(generation) = p.waiting.pop_front() else { return };
+        let Some(lent) = self.lent.iter_mut().find(|l| l.id.generation == generation) else { return };
+        lent.waiting &= !(1 << peer);
+        lent.holders |= 1 << peer;
+        p.leases.push(Lease { id: lent.id, sent_ns: now_ns, revoked: false });
+        p.sent += 1;
+    }
+
+    /// The peer could not be given the frame that [`Ledger::next_for`] named.
+    pub(crate) fn not_sent(&mut self, peer: usize) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        let Some(generation) = p.waiting.pop_front() else { return };
+        p.dropped += 1;
+        if let Some(lent) = self.lent.iter_mut().find(|l| l.id.generation == generation) {
+            lent.waiting &= !(1 << peer);
+        }
+        self.sweep();
+    }
+
+    /// The lease of a peer that a generation names.
+    #[cfg(feature = "unixfd")]
+    pub(crate) fn lease(&self, peer: usize, generation: u64) -> Option<LeaseId> {
+        let peer = self.peers.get(peer)?.as_ref()?;
+        peer.leases.iter().map(|l| l.id).find(|id| id.generation == generation)
+    }
+
+    /// The peer gives a lease back.
+    pub(crate) fn release(&mut self, peer: usize, id: LeaseId) -> Result<(), IllegalRelease> {
+        let p = self.peers.get_mut(peer).and_then(Option::as_mut).ok_or(IllegalRelease(id))?;
+        let at = p.leases.iter().position(|l| l.id == id).ok_or(IllegalRelease(id))?;
+        p.leases.swap_remove(at);
+        if let Some(lent) = self.lent.iter_mut().find(|l| l.id.generation == id.generation) {
+            lent.holders &= !(1 << peer);
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    /// The peer gives back all that it has of a pool.
+    pub(crate) fn retired(&mut self, peer: usize, pool: u32) {
+        let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
+        p.leases.retain(|l| l.id.pool != pool);
+        for lent in self.lent.iter_mut().filter(|l| l.id.pool == pool) {
+            lent.holders &= !(1 << peer);
+        }
+        self.sweep();
+    }
+
+    /// The oldest lease of a peer that is not expelled, and when it was sent: of those that are not revoked, or of all.
+    pub(crate) fn oldest_lease(&self, peer: usize, of: Leases) -> Option<(LeaseId, u64)> {
+        let p = self.peers.get(peer)?.as_ref().filter(|p| !p.expelled)?;
+        let leases = p.leases.iter().filter(|l| of == Leases::All || !l.revoked);
+        leases.map(|l| (l.id, l.sent_ns)).min_by_key(|&(_, sent_ns)| sent_ns)
+    }
+
+    /// Marks a lease as revoked: it still counts against the quota until it is released.
+    pub(crate) fn revoke(&mut self, peer: usize, id: LeaseId) {
+        let lease =
+            self.peers.get_mut(peer).and_then(Option::as_mut).and_then(|p| p.leases.iter_mut().find(|l| l.id == id));
+        if let Some(lease) = lease {
+            lease.revoked = true;
+        }
+    }
+
+    /// Frames sent and not released.
+    pub(crate) fn held_by(&self, peer: usize) -> usize {
+        self.peers.get(peer).and_then(Option::as_ref).map_or(0, |p| p.leases.len())
+    }
+
+    /// Whether the peer has ever taken frames.
+    pub(crate) fn was_active(&self, peer: usize) -> bool {
+        self.peers.get(peer).and_then(Option::as_ref).is_some_and(|p| p.was_active)
+    }
+
+    /// Whether frames wait for the peer's next release.
+    pub(crate) fn waits_for(&self, peer: usize) -> bool {
+        self.peers.get(peer).and_then(Option::as_ref).is_some_and(|p| !p.waiting.is_empty())
+    }
+
+    pub(crate) fn figures(&self, peer: usize) -> Figures {
+        self.peers.get(peer).and_then(Option::as_ref).map_or_else(Figures::default, |p| Figures {
+            sent: p.sent,
+            dropped: p.dropped,
+            held: p.leases.len(),
+            quota: p.terms.quota(),
+            oldest_ns: p.leases.iter().map(|l| l.sent_ns).min(),
+        })
+    }
+
+    /// Drops what nobody needs.
+    fn sweep(&mut self) {
+        let newest = self.newest;
+        self.lent.retain(|l| l.holders | l.waiting != 0 || Some(l.id.generation) == newest);
+    }
+}
+
+#[cfg(test)]
+#[path = "ledger_model.rs"]
+mod model;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::rc::Rc;
+
+    fn terms(hold: u32, policy: Policy) -> Terms {
+        Terms { hold, policy, rate: Rate::All }
+    }
+
+    fn ledger(peers: &[Terms]) -> Ledger<Rc<()>> {
+        let mut ledger = Ledger::new();
+        for (i, t) in peers.iter().enumerate() {
+            assert_eq!(ledger.admit(*t), Some(i));
+            ledger.activate(i);
+        }
+        ledger
+    }
+
+    fn send_all(ledger: &mut Ledger<Rc<()>>, peer: usize) -> Vec<LeaseId> {
+        let mut sent = Vec::new();
+        while let Some((id, _, _)) = ledger.next_for(peer) {
+            ledger.sent(peer, 0);
+            sent.push(id);
+        }
+        sent
+    }
+
+    #[test]
+    fn latest_replaces_fifo_keeps_block_stops() {
+        let mut l = ledger(&[terms(1, Policy::Latest), terms(1, Policy::Fifo(2)), terms(1, Policy::Block)]);
+        let mut first = Vec::new();
+        for frame in 0..5 {
+            if frame == 1 {
+                assert!(!l.is_blocked());
+            }
+            l.publish(1, frame, 0, Rc::new(()));
+            first.push((0..3).map(|p| send_all(&mut l, p)).collect::<Vec<_>>());
+        }
+        assert!(l.is_blocked());
+        let ids: Vec<_> = first[0].iter().map(|s| s[0]).collect();
+        assert!(first[1..].iter().flatten().all(Vec::is_empty), "nobody has credit");
+        (0..3).for_each(|p| l.release(p, ids[p]).unwrap());
+        let next: Vec<_> = (0..3).map(|p| send_all(&mut l, p)[0].generation).collect();
+        assert_eq!(next, [5, 2, 2], "newest, oldest that waits, the one that blocks");
+        assert_eq!((0..3).map(|p| l.figures(p).dropped).collect::<Vec<_>>(), [3, 2, 3]);
+        assert!(!l.is_blocked());
+    }
+
+    #[test]
+    fn a_release_is_legal_once() {
+        let mut l = ledger(&[terms(2, Policy::Latest), terms(2, Policy::Latest)]);
+        l.publish(1, 0, 0, Rc::new(()));
+        let id = send_all(&mut l, 0)[0];
+        assert_eq!(l.release(1, id), Err(IllegalRelease(id)), "another's");
+        let stale = LeaseId { generation: id.generation + 1, ..id };
+        assert_eq!(l.release(0, stale), Err(IllegalRelease(stale)));
+        l.revoke(0, id);
+        assert!(l.oldest_lease(0, Leases::NotRevoked).is_none());
+        assert_eq!(l.oldest_lease(0, Leases::All), Some((id, 0)));
+        assert_eq!(l.release(0, id), Ok(()), "a revoked lease may still be given back");
+        assert_eq!(l.release(0, id), Err(IllegalRelease(id)), "twice");
+        assert_eq!(l.release(9, id), Err(IllegalRelease(id)));
+    }
+
+    #[test]
+    fn quotas_leave_the_source_its_reserve() {
+        let mut l: Ledger<()> = Ledger::new();
+        assert!(l.set_pool(Some(1), 8, 3).is_empty());
+        assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
+        assert_eq!(l.admit(terms(1, Policy::Fifo(2))), None, "2 + 3 > 8 - 3 - 1");
+        assert_eq!(l.admit(terms(1, Policy::Latest)), Some(1));
+        assert_eq!(l.admit(terms(1, Policy::Latest)), None);
+        l.remove(0);
+        assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
+        (0..2).for_each(|p| l.activate(p));
+        assert_eq!(l.set_pool(Some(2), 6, 3), [0], "a smaller pool: the last to come must go");
+    }
+
+    #[test]
+    fn a_late_peer_gets_the_newest_frame() {
+        let mut l = ledger(&[]);
+        l.publish(1, 0, 0, Rc::new(()));
+        l.publish(1, 1, 0, Rc::new(()));
+        let late = l.admit(terms(1, Policy::Latest)).unwrap();
+        assert!(l.next_for(late).is_none());
+        l.activate(late);
+        assert_eq!(send_all(&mut l, late)[0].slot, 1);
+        let fifo = l.admit(terms(1, Policy::Fifo(1))).unwrap();
+        l.activate(fifo);
+        assert!(l.next_for(fifo).is_none());
+    }
+
+    #[test]
+    fn frames_wait_until_the_pool_is_known() {
+        let mut l = ledger(&[terms(2, Policy::Fifo(2)), terms(2, Policy::Latest), terms(2, Policy::Fifo(2))]);
+        for pool in 2..10 {
+            assert!(l.set_pool(Some(pool), 30, 2).is_empty());
+            (0..3).for_each(|slot| l.publish(pool, slot, 0, Rc::new(())));
+            assert!((0..3).all(|p| l.next_for(p).is_none()));
+            (0..2).for_each(|p| l.activate(p));
+            let slots = |ids: Vec<LeaseId>| ids.iter().map(|id| id.slot).collect::<Vec<_>>();
+            assert_eq!((slots(send_all(&mut l, 0)), slots(send_all(&mut l, 1))), (vec![0, 1], vec![2]));
+            (0..2).for_each(|p| l.retired(p, pool));
+        }
+        let counts = |p| (l.figures(p).sent, l.figures(p).dropped);
+        // The third has not answered since: what waits for it is neither.
+        assert_eq!([0, 1, 2].map(counts), [(16, 8), (8, 16), (0, 22)]);
+    }
+
+    #[test]
+    fn rates_count_frames_or_follow_timestamps() {
+        let with = |rate| Terms { hold: 99, policy: Policy::Latest, rate };
+        let mut l = ledger(&[with(Rate::EveryNth(3)), with(Rate::MilliFps(10_000)), with(Rate::MilliFps(25_000))]);
+        for frame in 0..30u64 {
+            // 30 frames a second, each up to 2 ms late.
+            l.publish(1, 0, frame * 33_333_333 + frame % 3 * 1_000_000, Rc::new(()));
+            (0..3).for_each(|p| drop(send_all(&mut l, p)));
+        }
+        assert_eq!((l.figures(0).sent, l.figures(1).sent), (10, 10));
+        assert!((24..=26).contains(&l.figures(2).sent), "{}", l.figures(2).sent);
+        assert_eq!(l.figures(0).dropped, 0, "what is not wanted is not dropped");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Admit(u32, u16, bool),
+        Activate(usize),
+        Remove(usize),
+        Stop(usize),
+        Expel(usize),
+        Publish,
+        Send(usize),
+        NotSent(usize),
+        Release(usize, usize),
+        Foreign(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let peer = 0usize..6;
+        prop_oneof![
+            (1u32..3, 1u16..3, any::<bool>()).prop_map(|(h, d, f)| Step::Admit(h, d, f)),
+            peer.clone().prop_map(Step::Activate),
+            peer.clone().prop_map(Step::Remove),
+            peer.clone().prop_map(Step::Stop),
+            peer.clone().prop_map(Step::Expel),
+            Just(Step::Publish),
+            Just(Step::Publish),
+            peer.clone().prop_map(Step::Send),
+            peer.clone().prop_map(Step::Send),
+            peer.clone().prop_map(Step::NotSent),
+            (peer.clone(), 0usize..3).prop_map(|(p, n)| Step::Release(p, n)),
+            peer.prop_map(Step::Foreign),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_invariants_hold(steps in proptest::collection::vec(step(), 1..200)) {
+            const SLOTS: usize = 12;
+            const RESERVE: usize = 2;
+            let mut l: Ledger<Rc<()>> = Ledger::new();
+            l.set_pool(Some(1), SLOTS, RESERVE);
+            let mut out: Vec<(usize, LeaseId)> = Vec::new();
+            let mut items: Vec<std::rc::Weak<()>> = Vec::new();
+            for s in steps {
+                match s {
+                    Step::Admit(hold, depth, fifo) => {
+                        let policy = if fifo { Policy::Fifo(depth) } else { Policy::Latest };
+                        l.admit(terms(hold, policy));
+                    }
+                    Step::Activate(p) => l.activate(p),
+                    Step::Remove(p) => {
+                        l.remove(p);
+                        out.retain(|&(holder, _)| holder != p);
+                    }
+                    Step::Stop(p) => l.stop(p),
+                    Step::Expel(p) => l.expel(p),
+                    Step::Publish => {
+                        let item = Rc::new(());
+                        items.push(Rc::downgrade(&item));
+                        l.publish(1, 0, 0, item);
+                    }
+                    Step::Send(p) => {
+                        if let Some((id, _, _)) = l.next_for(p) {
+                            l.sent(p, 0);
+                            out.push((p, id));
+                        }
+                    }
+                    Step::NotSent(p) => l.not_sent(p),
+                    Step::Release(p, n) => {
+                        if let Some(at) = out.iter().position(|&(holder, _)| holder == p).map(|at| at + n).filter(|&at| at < out.len()) {
+                            let (holder, id) = out.remove(at);
+                            prop_assert_eq!(l.release(holder, id), Ok(()));
+                            prop_assert!(l.release(holder, id).is_err());
+                        }
+                    }
+                    Step::Foreign(p) => {
+                        let id = LeaseId { pool: 1, slot: 0, generation: u64::MAX };
+                        prop_assert!(l.release(p, id).is_err());
+                    }
+                }
+                // 1: kept exactly as long as needed.
+                let alive = items.iter().filter(|i| i.strong_count() > 0).count();
+                prop_assert_eq!(alive, l.lent.len());
+                for lent in &l.lent {
+                    let holders = out.iter().filter(|(_, id)| *id == lent.id).fold(0u64, |m, (p, _)| m | 1 << p);
+                    prop_assert_eq!(lent.holders, holders);
+                    prop_assert!(lent.holders | lent.waiting != 0 || Some(lent.id.generation) == l.newest);
+                }
+                for (_, id) in &out {
+                    prop_assert!(l.lent.iter().any(|lent| lent.id == *id), "a held frame was let go");
+                }
+                // 2 and 3: quotas bound the harm.
+                for p in l.peers.iter().flatten() {
+                    prop_assert!(p.leases.len() + p.waiting.len() <= p.terms.quota() as usize);
+                }
+                prop_assert!(l.lent.len() + RESERVE <= SLOTS);
+            }
+        }
+    }
+}

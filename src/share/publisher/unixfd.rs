@@ -1,0 +1,241 @@
+//! GStreamer's `unixfd` protocol at one connection: an unchanged `unixfdsrc` is a subscriber.
+//!
+//! It cannot say what it wants, so the publisher's builder says it ([`UnixfdTerms`]). From there on it is a connection
+//! as every other: same stages, same ledger, same deadlines. Descriptors go with every frame, as its protocol has it;
+//! no more frames are under way than it may hold, so a stopped one piles up no more than those.
+//!
+//! | native | here |
+//! |---|---|
+//! | HELLO, WELCOME, BUFFER, RETIRE | nothing |
+//! | FORMAT | CAPS, the first at once, others before the first frame that needs them |
+//! | FRAME, RELEASE | NEW_BUFFER, RELEASE_BUFFER; the id is the lease's generation |
+//! | REVOKE | nothing: there is no word for it |
+//! | END | EOS |
+//! | BYE | our side of the socket is closed, which `unixfdsrc` reports as an error |
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use super::ledger::Terms;
+use super::outcome::{Announced, Fault, Incoming};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Layout;
+use crate::frame::{Frame, FrameMeta};
+use crate::share::policy::{Policy, Rate};
+use crate::share::unixfd::{caps, wire};
+use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
+use crate::sys::socket::{self, Block, Received, MAX_FDS};
+
+/// What every `unixfdsrc` that connects to a path is taken to ask for: see
+/// [`PublisherBuilder::unixfd`](crate::share::PublisherBuilder::unixfd).
+#[derive(Clone, Copy, Debug)]
+pub struct UnixfdTerms(Terms);
+
+impl UnixfdTerms {
+    /// `hold`: the most frames that it has at a time, 1 to 64. Enough for all that its pipeline keeps: what its queues
+    /// hold and one for a sink that shows the last frame. A pipeline that keeps more stands still.
+    ///
+    /// Policy latest, every frame.
+    pub fn hold(hold: u16) -> Self {
+        Self(Terms { hold: hold.into(), policy: Policy::Latest, rate: Rate::All })
+    }
+
+    /// What becomes of frames that come while it holds as many as it may.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.0.policy = policy;
+        self
+    }
+
+    /// How many of the source's frames it gets.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.0.rate = rate;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<Terms> {
+        let Terms { hold, policy, rate } = self.0;
+        let hold_is_possible = (1..=MAX_SLOTS as u32).contains(&hold);
+        let policy_is_possible = !matches!(policy, Policy::Fifo(n) if !(1..=32).contains(&n));
+        if hold_is_possible && policy_is_possible && rate != Rate::EveryNth(0) {
+            return Ok(self.0);
+        }
+        let text =
+            format!("hold {hold}, policy {policy}, {rate:?}: hold is 1 to 64, fifo 1 to 32, every n-th from 1 up");
+        Err(Error::new(ErrorKind::InvalidArgument, "unixfd", text))
+    }
+}
+
+/// One connection's state: what was said, and what of it is still under way in either direction.
+#[derive(Debug, Default)]
+pub(super) struct UnixfdPeer {
+    /// CAPS of the current pool; empty before the first.
+    caps: Vec<u8>,
+    /// They are to be said before the next frame. Not earlier: who reads nothing shall not pile up formats.
+    caps_due: bool,
+    /// Drops until the last frame, to tell a gap.
+    dropped: u64,
+    /// The last frame's message: room for the next.
+    message: Vec<u8>,
+    /// The end of a message whose beginning went.
+    rest: Vec<u8>,
+    inbox: wire::Inbox,
+}
+
+impl UnixfdPeer {
+    /// Notes the format. `All` unless the first CAPS find no room.
+    pub(super) fn announce(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        layout: &Layout,
+    ) -> std::result::Result<Announced, Fault> {
+        let caps = caps::of(layout)
+            .ok_or_else(|| Fault::Unspeakable(format!("GStreamer has no caps for {}", layout.fourcc())))?;
+        let caps = wire::caps(&caps);
+        let is_first = self.caps.is_empty();
+        self.caps_due |= self.caps != caps;
+        self.caps = caps;
+        Ok(if is_first && !self.say_caps(socket)? { Announced::Full } else { Announced::All })
+    }
+
+    fn say_caps(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<bool, Fault> {
+        if self.caps_due {
+            let caps = std::mem::take(&mut self.caps);
+            let sent = self.write(socket, &caps, &[]);
+            self.caps = caps;
+            self.caps_due = !sent?;
+        }
+        Ok(!self.caps_due)
+    }
+
+    /// Says what there is a word for.
+    pub(super) fn say(&mut self, socket: BorrowedFd<'_>, message: &ToSubscriber) -> std::result::Result<bool, Fault> {
+        match message {
+            ToSubscriber::End => self.write(socket, &wire::eos(), &[]),
+            ToSubscriber::Bye(_) => {
+                // Half a message would be the last word.
+                let _ = self.finish(socket);
+                socket::end_sending(socket).map(|()| true).map_err(|_| Fault::Gone)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    pub(super) fn send_frame(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        id: LeaseId,
+        frame: &Frame,
+        meta: &FrameMeta,
+    ) -> std::result::Result<bool, Fault> {
+        if !self.say_caps(socket)? {
+            return Ok(false);
+        }
+        let has_gap = meta.lost > 0 || meta.dropped != self.dropped;
+        let mut message = std::mem::take(&mut self.message);
+        wire::new_buffer(&mut message, id.generation, frame, meta, has_gap);
+        let memory = frame.memory();
+        let mut fds = [socket; MAX_FDS];
+        for (fd, buffer) in fds.iter_mut().zip(memory) {
+            *fd = buffer.as_fd();
+        }
+        let sent = self.write(socket, &message, &fds[..memory.len().min(MAX_FDS)]);
+        self.message = message;
+        let sent = sent?;
+        if sent {
+            self.dropped = meta.dropped;
+        }
+        Ok(sent)
+    }
+
+    /// Sends a message, or nothing of it. What of it does not go at once is kept: it counts as sent, and no other begins
+    /// before it is through.
+    fn write(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> std::result::Result<bool, Fault> {
+        if !self.finish(socket)? {
+            return Ok(false);
+        }
+        match socket::send_some(socket, bytes, fds) {
+            Ok(None) => Ok(false),
+            Ok(Some(sent)) => {
+                self.rest.extend_from_slice(&bytes[sent.min(bytes.len())..]);
+                Ok(true)
+            }
+            Err(Errno::EPERM) => Err(Fault::Protocol("the peer accepts no descriptors".into())),
+            Err(_) => Err(Fault::Gone),
+        }
+    }
+
+    /// Sends what is left of a message. `false`: something still is.
+    pub(super) fn finish(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<bool, Fault> {
+        if !self.rest.is_empty() {
+            let sent = socket::send_some(socket, &self.rest, &[]).map_err(|_| Fault::Gone)?.unwrap_or(0);
+            self.rest.drain(..sent.min(self.rest.len()));
+        }
+        Ok(self.rest.is_empty())
+    }
+
+    /// Reads what there is, up to the end of one message.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<Incoming, Fault> {
+        loop {
+            match self.inbox.next() {
+                Ok(Some(wire::Said::Release(id))) => return Ok(Incoming::Released(id)),
+                Ok(Some(wire::Said::Other)) => return Ok(Incoming::Skipped),
+                Ok(None) => {}
+                Err(what) => return Err(Fault::Protocol(what)),
+            }
+            let room = self.inbox.room();
+            match socket::receive(socket, room, Block::DontWait) {
+                Ok(Received::Message(len)) => self.inbox.received(len),
+                Ok(Received::WouldBlock) => return Ok(Incoming::Nothing),
+                Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a unixfdsrc sends no descriptors".into())),
+                Ok(Received::Closed | Received::Truncated) | Err(_) => return Err(Fault::Gone),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_message_that_went_in_part_is_completed_before_another_begins() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut face = UnixfdPeer::default();
+        let long: Vec<u8> = (0..2_000_000u32).map(|i| i as u8).collect();
+        assert!(face.write(ours.as_fd(), &long, &[]).unwrap());
+        assert!(!face.rest.is_empty(), "longer than the queue");
+        let mut got = Vec::new();
+        let mut buffer = vec![0; 1 << 16];
+        while got.len() < long.len() + 8 {
+            if !face.caps_due && face.write(ours.as_fd(), &wire::eos(), &[]).unwrap() {
+                face.caps_due = true;
+            }
+            let len = theirs.read(&mut buffer).unwrap();
+            got.extend_from_slice(&buffer[..len]);
+        }
+        assert_eq!(got[..long.len()], long);
+        assert_eq!(got[long.len()..], wire::eos());
+    }
+
+    #[test]
+    fn impossible_terms_are_refused() {
+        assert!(UnixfdTerms::hold(1).policy(Policy::Fifo(32)).rate(Rate::EveryNth(1)).check().is_ok());
+        for terms in [
+            UnixfdTerms::hold(0),
+            UnixfdTerms::hold(65),
+            UnixfdTerms::hold(1).policy(Policy::Fifo(0)),
+            UnixfdTerms::hold(1).policy(Policy::Fifo(33)),
+            UnixfdTerms::hold(1).rate(Rate::EveryNth(0)),
+        ] {
+            assert_eq!(terms.check().unwrap_err().kind(), ErrorKind::InvalidArgument, "{terms:?}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What a request is answered (RFC 2326, 10).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::message::{Request, Response, Status};
+use super::mount::{Mount, TRACK};
+use super::server::{MountId, Server};
+use super::session::{Session, Transport};
+use super::transport::{choose, Wanted};
+use crate::log::event;
+use crate::sink::rtp::DestinationId;
+
+const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
+
+/// Who asks.
+pub(super) struct Client {
+    pub(super) connection: usize,
+    pub(super) number: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) local: IpAddr,
+}
+
+type Answer = Result<Response, Status>;
+
+impl Server {
+    /// The response to a request that was let in.
+    pub(super) fn answer(&mut self, asker: &Client, request: &Request<'_>) -> String {
+        let cseq = request.header("CSeq");
+        // Whatever it is about: some clients keep their sessions by OPTIONS (12.37).
+        let _ = request.session().map(|id| self.session_at(id));
+        let answer = match request.method {
+            // With a body, so it ends by itself.
+            "DESCRIBE" => match self.describe(asker, request) {
+                Ok(text) => return text,
+                Err(status) => Err(status),
+            },
+            "OPTIONS" => Ok(Response::new(Status::Ok, cseq).header("Public", METHODS)),
+            "SETUP" => self.set_up(asker, request),
+            "PLAY" => self.play(request),
+            "PAUSE" => self.pause(request),
+            "GET_PARAMETER" | "SET_PARAMETER" => self.parameter(request),
+            "TEARDOWN" => self.tear_down(request),
+            "ANNOUNCE" | "RECORD" | "REDIRECT" => {
+                Ok(Response::new(Status::MethodNotAllowed, cseq).header("Allow", METHODS))
+            }
+            _ => Err(Status::NotImplemented),
+        };
+        answer.unwrap_or_else(|status| Response::new(status, cseq)).end()
+    }
+
+    fn mount_at(&mut self, request: &Request<'_>) -> Result<&mut Mount, Status> {
+        let path = request.path();
+        self.mounts.iter_mut().find(|m| m.is_at(path)).ok_or(Status::NotFound)
+    }
+
+    fn describe(&mut self, asker: &Client, request: &Request<'_>) -> Result<String, Status> {
+        let takes_sdp = |accept: &str| {
+            accept
+                .split(',')
+                .any(|kind| matches!(kind.split(';').next().unwrap_or("").trim(), "application/sdp" | "*/*"))
+        };
+        let mount = self.mount_at(request)?;
+        if request.header("Accept").is_some_and(|accept| !takes_sdp(accept)) {
+            return Err(Status::NotAcceptable);
+        }
+        let text = mount.describe(asker.local).ok_or(Status::InternalError)?;
+        let base = format!("{}/", request.uri.trim_end_matches('/'));
+        let response = Response::new(Status::Ok, request.header("CSeq")).header("Content-Base", &base);
+        Ok(response.body("application/sdp", &text))
+    }
+
+    fn set_up(&mut self, asker: &Client, request: &Request<'_>) -> Answer {
+        let mount = self.mount_at(request)?;
+        let (mount, group) = (mount.id, mount.group);
+        let wanted = choose(request.header("Transport").unwrap_or(""), group.is_some());
+        let wanted = wanted.ok_or(Status::UnsupportedTransport)?;
+        let before = match request.session() {
+            // Another way for a session that there is.
+            Some(id) => {
+                let at = self.session_at(id)?;
+                if self.sessions[at].is_playing || self.sessions[at].mount != mount {
+                    return Err(Status::NotValidInState);
+                }
+                Some(id.to_owned())
+            }
+            None if self.sessions.len() >= self.settings.max_sessions => return Err(Status::NotEnoughBandwidth),
+            None => None,
+        };
+        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted, before.as_deref())?;
+        let id = before.clone().unwrap_or_else(Session::new_id);
+        let timeout = self.settings.session_timeout.as_secs();
+        let response = Response::new(Status::Ok, request.header("CSeq"))
+            .header("Transport", &transport)
+            .header("Session", &format!("{id};timeout={timeout}"));
+        let (connection, peer, heard) = (asker.number, asker.peer, Instant::now());
+        self.sessions.push(Session {
+            id,
+            mount,
+            connection,
+            channel,
+            peer,
+            way,
+            destination,
+            is_playing: false,
+            heard,
+        });
+        // The one before, which comes first in the list: a group whose last member it is must not end with it.
+        if let Some(id) = &before {
+            self.end_session(id);
+        }
+        Ok(response)
+    }
+
+    /// Opens a way, on which nothing is sent yet, and says it as a `Transport` header.
+    fn open_way(
+        &mut self,
+        asker: &Client,
+        mount: MountId,
+        wanted: Wanted,
+        before: Option<&str>,
+    ) -> Result<(Transport, DestinationId, u8, String), Status> {
+        let channel = match wanted {
+            Wanted::Tcp(asked) => self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?,
+            _ => 0,
+        };
+        let out = self.connections[asker.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
+        let mount = self.mounts.iter_mut().find(|m| m.id == mount).ok_or(Status::NotFound)?;
+        let (_, ssrc) = mount.sender.position();
+        let failed = |e: crate::Error| {
+            event!("rtsp: no way to {}: {e}", asker.peer);
+            Status::Unavailable
+        };
+        // Always the asker itself: packets for others would be a weapon.
+        let at = |port| {
+            let mut peer = asker.peer;
+            peer.set_port(port);
+            peer
+        };
+        match wanted {
+            Wanted::Udp(rtp, rtcp) => {
+                let (to, control) = (at(rtp), at(rtcp));
+                let (id, from) = mount.sender.add_udp(to, control, asker.local).map_err(failed)?;
+                mount.sender.pause(id);
+                let ports = format!("client_port={rtp}-{rtcp};server_port={}-{}", from.0, from.1);
+                Ok((Transport::Udp, id, 0, format!("RTP/AVP;unicast;{ports};ssrc={ssrc:08X}")))
+            }
+            Wanted::Tcp(_) => {
+                let id = mount.sender.add_tcp(asker.peer, out, channel);
+                mount.sender.pause(id);
+                let channels = format!("interleaved={channel}-{}", channel + 1);
+                Ok((Transport::Tcp, id, channel, format!("RTP/AVP/TCP;unicast;{channels};ssrc={ssrc:08X}")))
+            }
+            Wanted::Multicast => {
+                let group = mount.group.ok_or(Status::UnsupportedTransport)?;
+                let id = mount.join(group).map_err(failed)?;
+                let (port, ttl) = (group.port(), mount.sender.options().ttl);
+                let ports = format!("destination={};port={port}-{}", group.ip(), port.saturating_add(1));
+                Ok((Transport::Multicast, id, 0, format!("RTP/AVP;multicast;{ports};ttl={ttl};ssrc={ssrc:08X}")))
+            }
+        }
+    }
+
+    /// The channel that was asked for, or the first that no session of the connection has but the one that goes.
+    fn free_channel(&self, connection: u64, asked: Option<u8>, before: Option<&str>) -> Option<u8> {
+        let is_free = |channel: u8| {
+            let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.way == Transport::Tcp);
+            channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1 || before == Some(&*s.id))
+        };
+        asked.filter(|&c| is_free(c)).or_else(|| (0..254).step_by(2).find(|&c| is_free(c)))
+    }
+
+    fn session_at(&mut self, id: &str) -> Result<usize, Status> {
+        let at = self.sessions.iter().position(|s| s.id == id).ok_or(Status::SessionNotFound)?;
+        self.sessions[at].heard = Instant::now();
+        Ok(at)
+    }
+
+    /// The session that a request names, if it is about the session's own stream.
+    fn session_of(&mut self, request: &Request<'_>) -> Result<usize, Status> {
+        let at = self.session_at(request.session().ok_or(Status::SessionNotFound)?)?;
+        let mount = self.sessions[at].mount;
+        let path = request.path();
+        match self.mounts.iter().any(|m| m.id == mount && m.is_at(path)) {
+            true => Ok(at),
+            false => Err(Status::NotFound),
+        }
+    }
+
+    fn play(&mut self, request: &Request<'_>) -> Answer {
+        let at = self.session_of(request)?;
+        self.set_playing(at, true);
+        let session = &self.sessions[at];
+        let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
+        let uri = request.uri.trim_end_matches('/');
+        // A mount's own path may end like that, too. With a query, the track is behind it, as DESCRIBE has it.
+        let is_track = match uri.contains('?') {
+            true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
+            false => request.path() != mount.path,
+        };
+        let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
+        // The time is that of the key frame that comes: it is not known yet.
+        let info = format!("url={track};seq={}", mount.sender.position().0);
+        Ok(Response::new(Status::Ok, request.header("CSeq"))
+            .header("Session", &session.id)
+            .header("Range", "npt=now-")
+            .header("RTP-Info", &info))
+    }
+
+    fn pause(&mut self, request: &Request<'_>) -> Answer {
+        let at = self.session_of(request)?;
+        self.set_playing(at, false);
+        Ok(Response::new(Status::Ok, request.header("CSeq")).header("Session", &self.sessions[at].id))
+    }
+
+    fn tear_down(&mut self, request: &Request<'_>) -> Answer {
+        let at = self.session_of(request)?;
+        let id = self.sessions[at].id.clone();
+        self.end_session(&id);
+        Ok(Response::new(Status::Ok, request.header("CSeq")))
+    }
+
+    /// Mostly a sign of life (10.8).
+    fn parameter(&mut self, request: &Request<'_>) -> Answer {
+        let mut response = Response::new(Status::Ok, request.header("CSeq"));
+        if let Some(id) = request.session() {
+            let at = self.session_at(id)?;
+            response = response.header("Session", &self.sessions[at].id);
+        }
+        match request.has_body {
+            true => Err(Status::ParameterNotUnderstood),
+            false => Ok(response),
+        }
+    }
+}

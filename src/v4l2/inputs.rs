@@ -1,0 +1,160 @@
+//! Inputs, DV timings and frame intervals.
+
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use super::device::{Device, Direction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FrameInterval, Size};
+use crate::sys::from_kernel::text;
+use crate::sys::v4l2::{self as uapi, DvTimings, Plain, StreamParm, CAP_TIMEPERFRAME};
+use crate::sys::v4l2_calls as calls;
+
+/// An input of a grabber.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Input {
+    /// Its number.
+    pub index: u32,
+    /// Its name: `HDMI 0`.
+    pub name: String,
+    /// `true` if its picture is set by DV timings (HDMI, SDI), see [`Device::detect_timings`].
+    pub has_timings: bool,
+    /// `false` if the driver sees no power, signal or lock.
+    pub has_signal: bool,
+}
+
+/// DV timings as the driver detected them. Only their picture's size is told; the rest goes back as it came.
+#[derive(Clone, Copy)]
+pub struct Timings(DvTimings);
+
+impl Timings {
+    /// The active picture.
+    pub fn size(&self) -> Size {
+        Size::new(self.0.width, self.0.height)
+    }
+}
+
+impl std::fmt::Debug for Timings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Timings({})", self.size())
+    }
+}
+
+impl Device {
+    /// The device's inputs; none where a media graph routes. Ioctl: `VIDIOC_ENUMINPUT`.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[doc(alias = "VIDIOC_ENUMINPUT")]
+    pub fn inputs(&self) -> Result<Vec<Input>> {
+        let mut inputs = Vec::new();
+        for index in 0..64 {
+            let mut raw = uapi::Input { index, ..uapi::Input::zeroed() };
+            match calls::enuminput(self.as_fd(), &mut raw) {
+                Ok(()) => inputs.push(Input {
+                    index,
+                    name: text(&raw.name),
+                    has_timings: raw.capabilities & 2 != 0,
+                    // V4L2_IN_ST_NO_POWER, NO_SIGNAL, NO_H_LOCK, NO_SYNC
+                    has_signal: raw.status & 0x1_0103 == 0,
+                }),
+                Err(Errno::EINVAL | Errno::ENOTTY) => break,
+                Err(e) => return Err(self.failed("VIDIOC_ENUMINPUT", e)),
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// The number of the input in use. Ioctl: `VIDIOC_G_INPUT`.
+    ///
+    /// # Errors
+    /// `Unsupported` where a media graph routes.
+    #[doc(alias = "VIDIOC_G_INPUT")]
+    pub fn input(&self) -> Result<u32> {
+        let mut index = 0;
+        calls::g_input(self.as_fd(), &mut index).map_err(|e| self.failed("VIDIOC_G_INPUT", e))?;
+        Ok(u32::try_from(index).unwrap_or(0))
+    }
+
+    /// Selects an input. May change format and frame interval. Ioctl: `VIDIOC_S_INPUT`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with the inputs that there are, `Busy` while streaming.
+    #[doc(alias = "VIDIOC_S_INPUT")]
+    pub fn set_input(&self, index: u32) -> Result<()> {
+        let mut arg = i32::try_from(index).unwrap_or(i32::MAX);
+        calls::s_input(self.as_fd(), &mut arg).map_err(|e| {
+            let inputs = self.inputs().unwrap_or_default();
+            let names: Vec<String> = inputs.iter().map(|i| format!("{} ({})", i.index, i.name)).collect();
+            let text = format!("{}; asked input {index}; the device has {}", e.desc(), names.join(", "));
+            self.failed("VIDIOC_S_INPUT", e).detail(text)
+        })
+    }
+
+    /// The timings that the present input receives, `None` without a stable signal. Ioctl: `VIDIOC_QUERY_DV_TIMINGS`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the input has no timings.
+    #[doc(alias = "VIDIOC_QUERY_DV_TIMINGS")]
+    pub fn detect_timings(&self) -> Result<Option<Timings>> {
+        const OP: &str = "VIDIOC_QUERY_DV_TIMINGS";
+        let mut raw = DvTimings::zeroed();
+        match calls::query_dv_timings(self.as_fd(), &mut raw) {
+            Ok(()) => Ok(Some(Timings(raw))),
+            Err(Errno::ENOLINK | Errno::ENOLCK | Errno::ERANGE) => Ok(None),
+            Err(Errno::ENODATA) => Err(self.failed(OP, Errno::ENODATA).kind_is(ErrorKind::Unsupported)),
+            Err(e) => Err(self.failed(OP, e)),
+        }
+    }
+
+    /// Sets the input to timings that were detected; the format follows. Ioctl: `VIDIOC_S_DV_TIMINGS`.
+    ///
+    /// # Errors
+    /// `Busy` while buffers are allocated for another size.
+    #[doc(alias = "VIDIOC_S_DV_TIMINGS")]
+    pub fn set_timings(&self, timings: &Timings) -> Result<()> {
+        let mut raw = timings.0;
+        calls::s_dv_timings(self.as_fd(), &mut raw).map_err(|e| self.failed("VIDIOC_S_DV_TIMINGS", e))
+    }
+
+    /// The frame interval, `None` if the driver has none to tell. Ioctl: `VIDIOC_G_PARM`.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    #[doc(alias = "VIDIOC_G_PARM")]
+    pub fn frame_interval(&self, direction: Direction) -> Result<Option<FrameInterval>> {
+        const OP: &str = "VIDIOC_G_PARM";
+        let mut raw = StreamParm { kind: self.buf_type(direction, OP)? as u32, ..StreamParm::zeroed() };
+        match calls::g_parm(self.as_fd(), &mut raw) {
+            Ok(()) => Ok(interval(&raw)),
+            Err(Errno::ENOTTY) => Ok(None),
+            Err(e) => Err(self.failed(OP, e)),
+        }
+    }
+
+    /// Asks for a frame interval and returns the nearest that the driver has. Ioctl: `VIDIOC_S_PARM`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a zero, `Unsupported` if the device's rate cannot be set here (a sensor's often is a
+    /// control of its sub-device).
+    #[doc(alias = "VIDIOC_S_PARM")]
+    pub fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
+        const OP: &str = "VIDIOC_S_PARM";
+        let kind = self.buf_type(direction, OP)? as u32;
+        if wanted.duration().is_none() {
+            return Err(Error::new(ErrorKind::InvalidArgument, OP, format!("asked {wanted}")).on(self));
+        }
+        let FrameInterval { numerator, denominator } = wanted;
+        let mut raw = StreamParm { kind, numerator, denominator, ..StreamParm::zeroed() };
+        calls::s_parm(self.as_fd(), &mut raw).map_err(|e| self.failed(OP, e))?;
+        interval(&raw)
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, OP, "the device's frame interval cannot be set").on(self))
+    }
+}
+
+fn interval(raw: &StreamParm) -> Option<FrameInterval> {
+    let interval = FrameInterval { numerator: raw.numerator, denominator: raw.denominator };
+    (raw.capability & CAP_TIMEPERFRAME != 0 && interval.duration().is_some()).then_some(interval)
+}

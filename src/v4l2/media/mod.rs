@@ -1,0 +1,92 @@
+//! Reads the media graph of a video node: `/dev/media*` by sysfs, formats of pads by sub-device nodes.
+
+mod graph;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use nix::sys::stat::{fstat, major, minor};
+
+use self::graph::{BusFormat, Entity, Graph, Link, Pad};
+use super::device::Device;
+use crate::sys;
+use crate::sys::from_kernel::text;
+use crate::sys::v4l2::{Plain, SubdevFormat};
+
+/// `MEDIA_LNK_FL_ENABLED`.
+const ENABLED: u32 = 1;
+/// `MEDIA_LNK_FL_LINK_TYPE`; data links are 0, interface links this one's lowest bit.
+const TYPE: u32 = 0xf000_0000;
+const INTERFACE: u32 = 0x1000_0000;
+/// `MEDIA_INTF_T_V4L_SUBDEV`.
+const SUBDEV: u32 = 0x203;
+
+/// The way of the picture through the media graph to a video node, in one line; `None` without a media device or
+/// where nothing leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
+#[doc(alias = "MEDIA_IOC_G_TOPOLOGY")]
+#[doc(alias = "VIDIOC_SUBDEV_G_FMT")]
+pub fn media_path(device: &Device) -> Option<String> {
+    let (major, minor) = numbers(device)?;
+    graph(major, minor)?.path_text(major, minor, pad_format)
+}
+
+/// Why a pipeline does not start, and what would mend it.
+pub(super) fn diagnose(device: &Device) -> Option<String> {
+    let (major, minor) = numbers(device)?;
+    graph(major, minor)?.diagnosis(major, minor, pad_format)
+}
+
+#[allow(clippy::unnecessary_cast)] // The width of `dev_t` and its parts differs between targets.
+fn numbers(device: &Device) -> Option<(u32, u32)> {
+    let rdev = fstat(device).ok()?.st_rdev;
+    Some((major(rdev) as u32, minor(rdev) as u32))
+}
+
+/// The media device that the node's device registered.
+fn graph(major: u32, minor: u32) -> Option<Graph> {
+    let siblings = fs::read_dir(format!("/sys/dev/char/{major}:{minor}/device")).ok()?;
+    let name = siblings.flatten().filter_map(|e| e.file_name().into_string().ok()).find(|n| {
+        n.strip_prefix("media").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    })?;
+    let path = format!("/dev/{name}");
+    let raw = sys::media::topology(open(&path)?.as_fd()).ok()?;
+    let node = |entity: u32| {
+        let link = raw.links.iter().find(|l| l.flags & TYPE == INTERFACE && l.sink_id == entity)?;
+        raw.interfaces.iter().find(|i| i.id == link.source_id)
+    };
+    let entities = raw.entities.iter().map(|e| {
+        let interface = node(e.id);
+        Entity {
+            id: e.id,
+            name: text(&e.name),
+            node: interface.map(|i| (i.body[0], i.body[1])),
+            subdev: interface.is_some_and(|i| i.kind == SUBDEV),
+        }
+    });
+    let data = raw.links.iter().filter(|l| l.flags & TYPE == 0);
+    Some(Graph {
+        path,
+        entities: entities.collect(),
+        pads: raw.pads.iter().map(|p| Pad { id: p.id, entity: p.entity_id, index: p.index }).collect(),
+        links: data.map(|l| Link { source: l.source_id, sink: l.sink_id, enabled: l.flags & ENABLED != 0 }).collect(),
+    })
+}
+
+/// The active format of a sub-device's pad.
+fn pad_format(entity: &Entity, pad: u32) -> Option<BusFormat> {
+    let (major, minor) = entity.node.filter(|_| entity.subdev)?;
+    let target = fs::read_link(format!("/sys/dev/char/{major}:{minor}")).ok()?;
+    let file = open(PathBuf::from("/dev").join(target.file_name()?).to_str()?)?;
+    if file.metadata().ok()?.rdev() != nix::sys::stat::makedev(major.into(), minor.into()) {
+        return None;
+    }
+    let mut raw = SubdevFormat { which: 1, pad, ..SubdevFormat::zeroed() };
+    sys::v4l2_calls::subdev_g_fmt(file.as_fd(), &mut raw).ok()?;
+    Some(BusFormat { width: raw.width, height: raw.height, code: raw.code })
+}
+
+fn open(path: &str) -> Option<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()
+}

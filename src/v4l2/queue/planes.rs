@@ -1,0 +1,173 @@
+//! What QBUF is told of a buffer's data, checked, and what DQBUF tells.
+
+use super::sequence::Sequence;
+use crate::dmabuf::DmaBuf;
+use crate::format::{Layout, MAX_PLANES};
+use crate::frame::{Frame, FrameFlags, FrameMeta, Payload};
+use crate::sys::v4l2::flag;
+use crate::sys::v4l2_calls::{Buffer, BufferPlane};
+use crate::v4l2::formats::geometry;
+
+/// What each of a queue's planes has of a picture whose planes share one buffer: see [`splits`](super::formats::splits).
+pub(super) fn split(
+    picture: &Layout,
+    queue: &Layout,
+    size: usize,
+    whole: Payload,
+) -> Result<[Payload; MAX_PLANES], String> {
+    let mut parts = [Payload::default(); MAX_PLANES];
+    for (i, (part, &needed)) in parts.iter_mut().zip(queue.memory_bytes()).enumerate() {
+        let inside = u64::from(whole.bytes);
+        if picture.plane_end(i) > inside {
+            return Err(format!("plane {i} ends at {}, behind the frame's {inside} bytes", picture.plane_end(i)));
+        }
+        let offset = u64::from(whole.offset_bytes) + u64::from(picture.planes()[i].offset_bytes);
+        // Drivers look at the whole plane, padding included.
+        if offset + u64::from(needed) > size as u64 {
+            return Err(format!("plane {i} needs {needed} bytes at {offset} of a buffer of {size}"));
+        }
+        *part = Payload { offset_bytes: u32::try_from(offset).unwrap_or(u32::MAX), bytes: needed };
+    }
+    Ok(parts)
+}
+
+/// The planes of a QBUF, checked as the kernel should: `bytesused` counts the offset, `length` is the whole dma-buf.
+/// `data` is absent for a capture queue.
+pub(super) fn planes(
+    picture: &Layout,
+    queue: &Layout,
+    sizes: impl Iterator<Item = usize> + Clone,
+    data: Option<&[Payload; MAX_PLANES]>,
+    multi_planar: bool,
+) -> std::result::Result<[BufferPlane; MAX_PLANES], String> {
+    let needed = queue.memory_bytes();
+    let count = sizes.clone().count();
+    if count != needed.len() {
+        return Err(format!("{count} memory planes; the queue's {queue} has {}", needed.len()));
+    }
+    let mut planes = [BufferPlane::default(); MAX_PLANES];
+    for (i, (size, &needed)) in sizes.zip(needed).enumerate() {
+        if size < needed as usize {
+            let at = geometry(queue);
+            return Err(format!("memory plane {i} is a buffer of {size} bytes; {at} needs {needed}"));
+        }
+        planes[i].length = u32::try_from(size).unwrap_or(u32::MAX);
+        let Some(data) = data else { continue };
+        let Payload { offset_bytes, mut bytes } = data[i];
+        // A whole picture in a queue that has more rows: drivers count those too.
+        let is_whole = !queue.is_compressed() && picture.memory_bytes().get(i).is_some_and(|&own| bytes >= own);
+        if is_whole && u64::from(offset_bytes) + u64::from(needed) <= size as u64 {
+            bytes = bytes.max(needed);
+        }
+        if offset_bytes != 0 && !multi_planar {
+            return Err(format!("data at offset {offset_bytes}; the device's single-planar API has no offset"));
+        }
+        planes[i].data_offset = offset_bytes;
+        planes[i].bytesused = match offset_bytes.checked_add(bytes) {
+            Some(end) if bytes > 0 && end as usize <= size => end,
+            _ => return Err(format!("memory plane {i}: {bytes} bytes at {offset_bytes} of a buffer of {size}")),
+        };
+        // The single-planar API refuses more than the queue's own buffers hold. Of a picture that is padding.
+        if !multi_planar && bytes > needed {
+            if queue.is_compressed() {
+                return Err(format!("{bytes} bytes of bitstream; the queue's {queue}"));
+            }
+            planes[i].bytesused = needed;
+        }
+    }
+    Ok(planes)
+}
+
+/// What the driver says of a filled buffer. Numbers that cannot be right make it a frame in error, without data.
+pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
+    let (count, lost) = sequence.next(buffer.sequence());
+    let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
+    meta.flags = flags(buffer);
+    for (i, (payload, memory)) in meta.payload.iter_mut().zip(memory).enumerate() {
+        let plane = buffer.plane(i);
+        match plane.bytesused.checked_sub(plane.data_offset) {
+            Some(bytes) if plane.bytesused as usize <= memory.size_bytes() => {
+                *payload = Payload { offset_bytes: plane.data_offset, bytes };
+            }
+            _ => meta.flags |= FrameFlags::ERROR,
+        }
+    }
+    meta
+}
+
+/// A frame that an output queue is done with: flagged if the device could not use it.
+pub(super) fn returned(frame: Frame, buffer: &Buffer) -> Frame {
+    let mut meta = *frame.meta();
+    meta.flags |= flags(buffer) & FrameFlags::ERROR;
+    frame.with_meta(meta)
+}
+
+fn flags(buffer: &Buffer) -> FrameFlags {
+    let bits = buffer.flags();
+    let mut flags = FrameFlags::empty();
+    flags.set(FrameFlags::ERROR, bits & flag::ERROR != 0);
+    flags.set(FrameFlags::KEY, bits & flag::KEYFRAME != 0);
+    flags.set(FrameFlags::LAST, bits & flag::LAST != 0);
+    flags.set(FrameFlags::MONOTONIC, bits & flag::TIMESTAMP_MASK == flag::TIMESTAMP_MONOTONIC);
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Size;
+
+    #[test]
+    fn planes_are_checked_before_the_kernel_sees_them() {
+        let layout = Layout::packed("NV12M".parse().unwrap(), Size::new(64, 32)).unwrap();
+        let at = |offset_bytes, bytes| Payload { offset_bytes, bytes };
+        let data = [at(128, 2048), at(0, 1024), Payload::default(), Payload::default()];
+        let good = planes(&layout, &layout, [4096, 4096].into_iter(), Some(&data), true).unwrap();
+        assert_eq!(good[0], BufferPlane { length: 4096, bytesused: 2176, data_offset: 128 });
+        assert_eq!(good[1], BufferPlane { length: 4096, bytesused: 1024, data_offset: 0 });
+        for (sizes, data, multi) in [
+            (vec![4096, 1000], data, true),
+            (vec![4096], data, true),
+            (vec![4096, 4096], data, false),
+            (vec![4096, 4096], [at(4000, 200), data[1], data[2], data[3]], true),
+            (vec![4096, 4096], [at(u32::MAX, 2), data[1], data[2], data[3]], true),
+            (vec![4096, 4096], [at(0, 0), data[1], data[2], data[3]], true),
+        ] {
+            assert!(planes(&layout, &layout, sizes.into_iter(), Some(&data), multi).is_err());
+        }
+        // Padding below the picture, and a bitstream that is too long.
+        let yuyv = Layout::packed("YUYV".parse().unwrap(), Size::new(64, 32)).unwrap();
+        let long = [at(0, 5000), Payload::default(), Payload::default(), Payload::default()];
+        let used =
+            |layout, multi| planes(layout, layout, [8192].into_iter(), Some(&long), multi).map(|p| p[0].bytesused);
+        assert_eq!((used(&yuyv, false), used(&yuyv, true)), (Ok(4096), Ok(5000)));
+        let coded = Layout::from_strides("H264".parse().unwrap(), Size::new(64, 32), &[], &[4096]).unwrap();
+        assert!(used(&coded, false).is_err() && used(&coded, true).is_ok());
+        let empty = planes(&layout, &layout, [4096, 4096].into_iter(), None, true).unwrap();
+        assert_eq!(empty[1], BufferPlane { length: 4096, bytesused: 0, data_offset: 0 });
+    }
+
+    #[test]
+    fn a_picture_in_a_larger_queue_fills_it() {
+        let at = |offset_bytes, bytes| Payload { offset_bytes, bytes };
+        let yuyv = |height| Layout::packed("YUYV".parse().unwrap(), Size::new(64, height)).unwrap();
+        let used = |bytes, size| {
+            let data = [at(0, bytes), Payload::default(), Payload::default(), Payload::default()];
+            planes(&yuyv(30), &yuyv(32), [size].into_iter(), Some(&data), true).map(|p| p[0].bytesused)
+        };
+        assert_eq!(used(30 * 128, 4096), Ok(4096));
+        assert_eq!(used(100, 4096), Ok(100), "a damaged frame stays so");
+        assert!(used(30 * 128, 4000).is_err());
+    }
+
+    #[test]
+    fn planes_in_one_buffer_get_their_offsets() {
+        let one = Layout::packed("NV12".parse().unwrap(), Size::new(64, 30)).unwrap();
+        let two = Layout::packed("NV12M".parse().unwrap(), Size::new(64, 32)).unwrap();
+        let whole = Payload { offset_bytes: 0, bytes: 64 * 45 };
+        let parts = split(&one, &two, 4096, whole).unwrap();
+        assert_eq!(parts[..2], [Payload { offset_bytes: 0, bytes: 2048 }, Payload { offset_bytes: 1920, bytes: 1024 }]);
+        assert!(split(&one, &two, 2900, whole).is_err(), "the last rows of the queue's plane are not there");
+        assert!(split(&one, &two, 4096, Payload { bytes: 2000, ..whole }).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! Giving frames and empty buffers to a queue.
+
+use std::os::fd::AsFd;
+
+use super::imports::{ids, Taken};
+use super::planes::{planes, split};
+use super::{state, Held, Lease, Memory, Queue};
+use crate::dmabuf::{DmaBuf, MemoryKind};
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{Layout, MAX_PLANES};
+use crate::frame::{Frame, FrameMut, Payload};
+use crate::sys::v4l2::BufType;
+use crate::sys::v4l2_calls::{self as calls, Buffer};
+use crate::v4l2::formats::{holds, splits};
+use crate::v4l2::Direction;
+
+impl Queue {
+    /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled; `None` if there is none.
+    pub fn try_acquire(&mut self) -> Option<FrameMut> {
+        match &self.memory {
+            Memory::Mmap { mmap, buffers } if self.direction == Direction::Output => buffers.lend(mmap.take()?),
+            _ => None,
+        }
+    }
+
+    /// Lets pictures whose planes share a buffer go to a queue that has a buffer for each plane, by `data_offset`: for
+    /// drivers that read it.
+    pub(crate) fn split_planes(&mut self, splits: bool) {
+        self.splits = splits;
+    }
+
+    /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
+    pub fn room(&self) -> usize {
+        match &self.memory {
+            Memory::Imports { imports, .. } => imports.free(),
+            _ => 0,
+        }
+    }
+
+    /// Gives a frame to an output queue, which holds the lease until [`Queue::try_dequeue`] returns it. The same
+    /// dma-buf meets the same index, so the kernel attaches it once. Size, length and offset are checked first: the
+    /// kernel leaks a dma-buf that it refuses. Ioctl: `VIDIOC_QBUF`.
+    ///
+    /// # Errors
+    /// With the frame: `Mismatch` if its geometry is not the queue's or its buffers are too small, `WrongFile` for a
+    /// memfd, `Exhausted` if every index is taken (see [`Queue::room`]), `State` without imports.
+    #[doc(alias = "VIDIOC_QBUF")]
+    pub fn queue(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
+        let timestamp_ns = frame.meta().timestamp_ns;
+        self.queue_at(frame, timestamp_ns)
+    }
+
+    /// [`Queue::queue`] with another timestamp than the frame's.
+    pub(in crate::v4l2) fn queue_at(
+        &mut self,
+        frame: Frame,
+        timestamp_ns: u64,
+    ) -> std::result::Result<(), Rejected<Frame>> {
+        let payload = &frame.meta().payload;
+        let own = self.buffers().is_some_and(|b| b.id() == frame.buffers().id());
+        let slot = own.then(|| frame.slot());
+        match self.submit(frame.memory(), frame.layout(), Some((payload, timestamp_ns)), slot) {
+            Ok(index) => {
+                self.hold(index, Lease::Shared(frame));
+                Ok(())
+            }
+            Err(error) => Err(Rejected { error, item: frame }),
+        }
+    }
+
+    /// The driver did not take what was queued at an index.
+    fn spoil(&mut self, index: usize) {
+        if let Memory::Imports { imports, .. } = &mut self.memory {
+            match self.kind {
+                BufType::Output => imports.spoil(index),
+                _ => imports.give_back(index),
+            }
+        }
+    }
+
+    fn hold(&mut self, index: usize, lease: Lease) {
+        self.taken += 1;
+        self.held[index] = Some(Held { number: self.taken, lease });
+    }
+
+    /// Gives a buffer to a capture queue of imports, to be filled. It comes back frozen by [`Queue::try_dequeue`].
+    /// Checks and costs as [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
+    ///
+    /// # Errors
+    /// As [`Queue::queue`], with the buffer.
+    #[doc(alias = "VIDIOC_QBUF")]
+    pub fn queue_empty(&mut self, frame: FrameMut) -> std::result::Result<(), Rejected<FrameMut>> {
+        match self.submit(frame.memory(), frame.layout(), None, None) {
+            Ok(index) => {
+                self.hold(index, Lease::Unique(frame));
+                Ok(())
+            }
+            Err(error) => Err(Rejected { error, item: frame }),
+        }
+    }
+
+    /// QBUF of somebody's memory, or of the mmap's `slot`. The index is within `held`.
+    fn submit(
+        &mut self,
+        memory: &[DmaBuf],
+        layout: &Layout,
+        data: Option<(&[Payload; MAX_PLANES], u64)>,
+        slot: Option<usize>,
+    ) -> Result<usize> {
+        const OP: &str = "VIDIOC_QBUF";
+        let wants = if data.is_some() { Direction::Output } else { Direction::Capture };
+        if wants != self.direction {
+            return Err(
+                state(OP, "a frame goes to an output queue, an empty buffer to a capture queue").on(&self.device)
+            );
+        }
+        let own = match &self.memory {
+            Memory::Imports { layout, .. } => *layout,
+            Memory::Mmap { buffers, .. } if slot.is_some() => *buffers.layout(),
+            _ => return Err(state(OP, "the queue has no imports").on(&self.device)),
+        };
+        let is_split = self.splits && slot.is_none() && data.is_some() && splits(layout, &own);
+        if !is_split && !holds(layout, &own) {
+            return Err(self.device.mismatch(OP, layout, &own));
+        }
+        if memory.iter().any(|m| m.kind() != MemoryKind::DmaBuf) {
+            return Err(Error::new(ErrorKind::WrongFile, OP, "a memfd cannot be imported").on(&self.device));
+        }
+        let does_not_fit = |text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device);
+        // By plane: where they are split, every plane is the one buffer.
+        let mut buffers = [None; MAX_PLANES];
+        let mut payload = data.map(|(payload, _)| *payload);
+        match (is_split, memory) {
+            (true, [one]) => {
+                buffers[..own.memory_bytes().len()].fill(Some(one));
+                let whole = payload.unwrap_or_default()[0];
+                payload = Some(split(layout, &own, one.size_bytes(), whole).map_err(does_not_fit)?);
+            }
+            _ => buffers.iter_mut().zip(memory).for_each(|(to, from)| *to = Some(from)),
+        }
+        let buffers = buffers.iter().copied().flatten();
+        let sizes = buffers.clone().map(DmaBuf::size_bytes);
+        let planes =
+            planes(layout, &own, sizes, payload.as_ref(), self.kind.is_multi_planar()).map_err(does_not_fit)?;
+        let taken = match (&mut self.memory, slot) {
+            (Memory::Imports { imports, .. }, _) => imports.take(ids(buffers.clone())),
+            (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => Some(Taken { index: slot, spoiled: false }),
+            _ => None,
+        };
+        let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
+        let Taken { index, spoiled } = taken.ok_or_else(full)?;
+        if spoiled {
+            self.renew(index).map_err(|e| {
+                self.spoil(index);
+                e
+            })?;
+        }
+        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, own.memory_bytes().len());
+        for (i, (plane, memory)) in planes.iter().zip(buffers).enumerate() {
+            buffer.set_plane(i, *plane, slot.is_none().then(|| memory.as_fd()));
+        }
+        if let Some((_, timestamp_ns)) = data {
+            buffer.set_timestamp_ns(timestamp_ns);
+        }
+        if let Err(e) = calls::qbuf(self.device.as_fd(), &mut buffer) {
+            self.spoil(index);
+            let text = format!("{}; index {index}, {planes:?}", e.desc());
+            return Err(self.device.failed(OP, e).detail(text));
+        }
+        if let Memory::Mmap { mmap, .. } = &self.memory {
+            mmap.mark_queued(index);
+        }
+        Ok(index)
+    }
+}

@@ -1,0 +1,581 @@
+//! The queue pair of mem-to-mem devices: vim2m as a converter, vicodec as encoder and decoder.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::error::ErrorKind;
+use framelease::format::{Layout, Rect, Size};
+use framelease::frame::{Frame, FrameFlags, FrameMeta, FrameMut, Pool};
+use framelease::v4l2::{
+    mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, Interest, MemToMem,
+    Processed, Resumed, SelectionTarget,
+};
+use nix::poll::{poll, PollFd, PollFlags};
+
+use crate::devices::*;
+
+const WAIT: Duration = Duration::from_secs(10);
+const QVGA: Size = Size::new(320, 240);
+
+/// A frame of the pool whose bytes follow from `seed`.
+fn painted(pool: &Pool, seed: u8, timestamp_ns: u64) -> Frame {
+    let mut frame = pool.acquire(WAIT).expect("a free buffer");
+    paint(&mut frame, seed);
+    frame.freeze_full(seed.into(), timestamp_ns)
+}
+
+fn paint(frame: &mut FrameMut, seed: u8) {
+    let layout = *frame.layout();
+    let mut write = frame.write(DEFAULT_WAIT).unwrap();
+    for plane in 0..layout.planes().len() {
+        for y in 0..layout.rows(plane) {
+            let row: Vec<u8> =
+                (0..layout.row_bytes(plane)).map(|x| (x as u8).wrapping_mul(3) ^ (y as u8) ^ seed).collect();
+            write.copy_row(plane, y, &row).unwrap();
+        }
+    }
+}
+
+fn udmabufs(layout: Layout, count: usize) -> Pool {
+    Pool::new(&Allocator::Udmabuf, layout, count).unwrap()
+}
+
+/// vim2m as a copier of RGB24, `count` imports on each side.
+fn copier(count: usize) -> Option<(MemToMem, Pool, Pool)> {
+    let device = vim2m()?;
+    needed_path("udmabuf", "/dev/udmabuf")?;
+    let request = FormatRequest::new(fourcc("RGB24"), QVGA);
+    let [from, to] = [Direction::Output, Direction::Capture].map(|d| device.set_format(d, &request).unwrap());
+    let mut pair = MemToMem::new(&device).unwrap();
+    pair.output_mut().import(count).unwrap();
+    pair.capture_mut().import(count).unwrap();
+    Some((pair, udmabufs(from, count), udmabufs(to, count)))
+}
+
+fn next(pair: &mut MemToMem) -> Processed {
+    match pair.next(WAIT) {
+        Ok(Some(got)) => got,
+        other => panic!("nothing but {other:?}"),
+    }
+}
+
+/// The next result, and the source frames that came before it.
+fn result(pair: &mut MemToMem) -> (Frame, Option<FrameMeta>) {
+    loop {
+        match next(pair) {
+            Processed::Result { frame, source } => return (frame, source),
+            Processed::Source(_) => {}
+            other => panic!("no result but {other:?}"),
+        }
+    }
+}
+
+/// What a poll for `interest` says at once.
+fn polled(pair: &MemToMem, interest: Interest) -> PollFlags {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::POLLIN, interest.contains(Interest::READABLE));
+    events.set(PollFlags::POLLOUT, interest.contains(Interest::WRITABLE));
+    events.set(PollFlags::POLLPRI, interest.contains(Interest::EVENT));
+    let mut fds = [PollFd::new(pair.as_fd(), events)];
+    poll(&mut fds, 0u8).unwrap();
+    fds[0].revents().unwrap()
+}
+
+#[test]
+fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
+    let Some((mut pair, from, to)) = copier(4) else { return };
+    leaving_nothing(|| {
+        for _ in 0..4 {
+            pair.queue_empty(to.try_acquire().unwrap()).unwrap();
+        }
+        // Times that V4L2 cannot hold, that are equal, and that run backwards.
+        let times = [1_000_000_001, 1_000_000_999, 1_000_000_001, 5];
+        for (i, time) in times.into_iter().enumerate() {
+            pair.queue(painted(&from, i as u8, time)).unwrap();
+        }
+        pair.start().unwrap();
+        let (mut results, mut sources) = (Vec::new(), Vec::new());
+        while results.len() + sources.len() < 8 {
+            match next(&mut pair) {
+                Processed::Result { frame, source } => results.push((frame, source.expect("vim2m copies the time"))),
+                Processed::Source(frame) => sources.push(frame),
+                other => panic!("{other:?}"),
+            }
+        }
+        for (i, ((frame, source), back)) in results.iter().zip(&sources).enumerate() {
+            assert_eq!((source.sequence, source.timestamp_ns), (i as u64, times[i]));
+            assert_eq!((frame.meta().sequence, frame.meta().timestamp_ns), (i as u64, times[i]));
+            assert!(frame.meta().flags.contains(FrameFlags::MONOTONIC), "as its source");
+            assert_eq!(back.meta(), source, "the source comes back as it went");
+            assert!(pixels(frame) == pixels(back), "frame {i}");
+        }
+        assert_eq!((pair.output().queued(), pair.capture().queued()), (0, 0));
+    });
+}
+
+#[test]
+fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
+    let Some((mut pair, from, to)) = copier(2) else { return };
+    set(pair.device(), "Transaction Time (msec)", 300);
+    assert!(!pair.is_pollable() && pair.interest().is_empty());
+    assert_eq!(pair.try_next().unwrap_err().kind(), ErrorKind::State, "not started");
+    pair.start().unwrap();
+    assert!(!pair.is_pollable());
+    assert!(polled(&pair, Interest::READABLE | Interest::WRITABLE).contains(PollFlags::POLLERR), "what we must not do");
+    let e = pair.next(WAIT).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::State, "{e}");
+    assert!(pair.try_next().unwrap().is_none());
+
+    // A buffer to fill alone, a source alone: nothing happens, and nothing is reported.
+    pair.queue_empty(to.try_acquire().unwrap()).unwrap();
+    assert_eq!(pair.interest(), Interest::READABLE);
+    assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
+    assert!(pair.next(Duration::ZERO).unwrap().is_none());
+    pair.queue(painted(&from, 1, 0)).unwrap();
+    assert_eq!(pair.interest(), Interest::READABLE | Interest::WRITABLE);
+    // 300 ms of work: not ready, and no error.
+    assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
+    assert!(pair.try_next().unwrap().is_none());
+    assert!(pair.next(Duration::from_millis(1)).unwrap().is_none(), "a wait ends");
+    let both = [next(&mut pair), next(&mut pair)];
+    assert!(both.iter().any(|p| matches!(p, Processed::Result { .. })), "{both:?}");
+    assert!(both.iter().any(|p| matches!(p, Processed::Source(_))), "{both:?}");
+    drop(both);
+    assert!(pair.interest().is_empty());
+
+    // The second source waits for a buffer to fill.
+    pair.queue(painted(&from, 2, 0)).unwrap();
+    assert!(pair.next(Duration::from_millis(20)).unwrap().is_none());
+    pair.queue_empty(to.acquire(WAIT).unwrap()).unwrap();
+    let (frame, source) = result(&mut pair);
+    assert_eq!((source.unwrap().sequence, frame.meta().sequence), (2, 1));
+}
+
+#[test]
+fn a_stop_hands_everything_back_in_order() {
+    let Some((mut pair, from, to)) = copier(4) else { return };
+    leaving_nothing(|| {
+        set(pair.device(), "Transaction Time (msec)", 200);
+        let slots: Vec<usize> = (0..4)
+            .map(|_| {
+                let empty = to.try_acquire().unwrap();
+                let slot = empty.slot();
+                pair.queue_empty(empty).unwrap();
+                slot
+            })
+            .collect();
+        (0..4).for_each(|i| pair.queue(painted(&from, i, 0)).unwrap());
+        pair.start().unwrap();
+        let (first, _) = result(&mut pair);
+        assert_eq!(first.slot(), slots[0]);
+        let back = pair.stop().unwrap();
+        let numbers: Vec<u64> = back.frames.iter().map(|f| f.meta().sequence).collect();
+        let empty: Vec<usize> = back.empty.iter().map(FrameMut::slot).collect();
+        // The first source may have come back before.
+        assert_eq!(numbers[numbers.len() - 3..], [1, 2, 3]);
+        assert_eq!(empty, slots[1..]);
+        assert_eq!((pair.output().queued(), pair.capture().queued()), (0, 0));
+        // And again, with the same imports.
+        back.empty.into_iter().for_each(|f| pair.queue_empty(f).unwrap());
+        back.frames.into_iter().for_each(|f| pair.queue(f).unwrap());
+        pair.start().unwrap();
+        result(&mut pair);
+        // Freed, the device takes another format.
+        let back = pair.free();
+        assert_eq!(back.empty.len(), 2);
+        let request = FormatRequest::new(fourcc("RGB565"), QVGA);
+        pair.device().set_format(Direction::Output, &request).unwrap();
+        drop(back);
+        assert_eq!((from.buffers().leased(), to.buffers().leased()), (0, 1));
+        drop((pair, first));
+    });
+}
+
+#[test]
+fn an_unplug_ends_clearly_and_everything_comes_back() {
+    let Some((mut pair, from, to)) = copier(4) else { return };
+    leaving_nothing(|| {
+        set(pair.device(), "Transaction Time (msec)", 300);
+        (0..4).for_each(|_| pair.queue_empty(to.try_acquire().unwrap()).unwrap());
+        (0..3).for_each(|i| pair.queue(painted(&from, i, 0)).unwrap());
+        pair.start().unwrap();
+        let (first, _) = result(&mut pair);
+        unplugging_vim2m(|| {
+            for _ in 0..3 {
+                // At once, though the wait could be long.
+                assert_eq!(pair.next(WAIT).unwrap_err().kind(), ErrorKind::DeviceLost);
+                assert_eq!(pair.try_next().unwrap_err().kind(), ErrorKind::DeviceLost);
+            }
+            let rejected = pair.queue(painted(&from, 9, 0)).unwrap_err();
+            assert_eq!((rejected.error.kind(), rejected.item.meta().sequence), (ErrorKind::DeviceLost, 9));
+            let back = pair.stop().unwrap();
+            assert!((2..=3).contains(&back.frames.len()), "{back:?}");
+            assert_eq!(back.empty.len(), 3);
+            drop(rejected);
+            drop(back);
+            assert_eq!((from.buffers().leased(), to.buffers().leased()), (0, 1));
+            assert!(!pixels(&first).is_empty());
+            assert!(pair.start().is_err());
+            drop((pair, first, from, to));
+        });
+        let Some((mut pair, from, to)) = copier(1) else { return };
+        pair.queue_empty(to.try_acquire().unwrap()).unwrap();
+        pair.queue(painted(&from, 1, 0)).unwrap();
+        pair.start().unwrap();
+        result(&mut pair);
+    });
+}
+
+#[test]
+fn the_driver_s_own_buffers_on_both_sides() {
+    let Some(device) = vim2m() else { return };
+    leaving_nothing(|| {
+        let request = FormatRequest::new(fourcc("RGB565"), QVGA);
+        for direction in [Direction::Output, Direction::Capture] {
+            device.set_format(direction, &request).unwrap();
+        }
+        let mut pair = MemToMem::new(&device).unwrap();
+        pair.output_mut().allocate(2, Default::default()).unwrap();
+        let results = pair.capture_mut().allocate(2, Default::default()).unwrap().clone();
+        assert!(results.memory(0)[0].is_read_only());
+        pair.start().unwrap();
+        for i in 0..6 {
+            let mut empty = pair.output_mut().try_acquire().expect("a free buffer");
+            paint(&mut empty, i);
+            pair.queue(empty.freeze_full(i.into(), 0)).unwrap();
+            let (mut made, mut back) = (None, None);
+            while made.is_none() || back.is_none() {
+                match next(&mut pair) {
+                    Processed::Result { frame, source } => made = Some((frame, source)),
+                    Processed::Source(frame) => back = Some(frame),
+                    other => panic!("{other:?}"),
+                }
+            }
+            let ((frame, source), back) = (made.unwrap(), back.unwrap());
+            assert_eq!(source.unwrap().sequence, u64::from(i));
+            assert!(pixels(&frame) == pixels(&back));
+        }
+        // All results are leased: one comes when a lease ends, on another thread.
+        let mut held = Vec::new();
+        for i in 0..2 {
+            let empty = pair.output_mut().try_acquire().unwrap();
+            pair.queue(empty.freeze_full(i, 0)).unwrap();
+            held.push(result(&mut pair).0);
+            while pair.output().queued() > 0 {
+                assert!(matches!(next(&mut pair), Processed::Source(_)));
+            }
+        }
+        assert!(!pair.is_pollable());
+        assert!(pair.next(Duration::from_millis(20)).unwrap().is_none(), "a lease may end, so this is no error");
+        let empty = pair.output_mut().try_acquire().unwrap();
+        pair.queue(empty.freeze_full(7, 0)).unwrap();
+        assert!(pair.next(Duration::from_millis(20)).unwrap().is_none());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                drop(held);
+            });
+            assert_eq!(result(&mut pair).1.unwrap().sequence, 7);
+        });
+        drop(pair);
+    });
+}
+
+#[test]
+fn every_open_is_a_device_of_its_own_and_a_handle_has_one_pair() {
+    let Some((pair, _, _)) = copier(2) else { return };
+    let e = MemToMem::new(pair.device()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
+    let path = pair.device().info().path.clone();
+    let other = MemToMem::new(&Device::open(&path).unwrap()).unwrap();
+    assert_eq!(other.device().format(Direction::Output).unwrap().size(), Size::new(640, 480), "its own formats");
+    let device = pair.device().clone();
+    drop(pair);
+    MemToMem::new(&device).unwrap();
+    if let Some(camera) = vivid(Planar::Single) {
+        let e = MemToMem::new(&camera).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+        assert!(e.to_string().contains("(vivid)"), "{e}");
+    }
+}
+
+#[test]
+fn devices_are_found_by_what_they_do() {
+    if vim2m().is_none() || vicodec(Planar::Single).is_none() {
+        return;
+    }
+    let [rgb, yuyv, nv12, fwht] = ["RGB24", "YUYV", "NV12", "FWHT"].map(fourcc);
+    let driver = |wanted: &dyn Fn(&framelease::v4l2::MemToMemInfo) -> bool| {
+        let device = Device::find_mem_to_mem(wanted).unwrap();
+        device.info().driver.clone()
+    };
+    assert_eq!(driver(&|d| d.converts_between(rgb, yuyv)), "vim2m");
+    let encoder = Device::find_mem_to_mem(|d| d.encodes_to(fwht)).unwrap();
+    let decoder = Device::find_mem_to_mem(|d| d.decodes(fwht)).unwrap();
+    assert_ne!(encoder.info().path, decoder.info().path);
+    assert!(encoder.takes_encoder_command(CodecCommand::Stop).unwrap());
+    assert!(!encoder.takes_decoder_command(CodecCommand::Stop).unwrap());
+    assert!(decoder.takes_decoder_command(CodecCommand::Start).unwrap());
+    assert!(!decoder.takes_encoder_command(CodecCommand::Start).unwrap());
+    let all = mem_to_mem_devices();
+    assert!(all.iter().any(|d| d.encodes_to(fwht) && d.takes.iter().any(|o| o.fourcc == nv12)));
+    assert_eq!(all.iter().filter(|d| d.decodes(fwht)).count(), 1, "the stateless decoder is not one of them");
+    let converters: Vec<&str> = all.iter().filter(|d| d.converts()).map(|d| d.device.driver.as_str()).collect();
+    assert!(converters.contains(&"vim2m") && !converters.contains(&"vicodec"), "{converters:?}");
+    let e = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("HEVC"))).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound);
+    assert!(e.to_string().contains("(vim2m) takes RGBP, ") && e.to_string().contains("and gives FWHT"), "{e}");
+}
+
+const HD: Size = Size::new(1280, 720);
+
+/// vicodec's encoder with NV12 imports and FWHT buffers of its own, started.
+fn encoder(planar: Planar) -> Option<(MemToMem, Pool)> {
+    vicodec(planar)?;
+    needed_path("udmabuf", "/dev/udmabuf")?;
+    let device = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+    device.set_format(Direction::Capture, &FormatRequest::new(fourcc("FWHT"), HD)).unwrap();
+    let from = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), HD)).unwrap();
+    for quality in ["FWHT I-Frame QP Value", "FWHT P-Frame QP Value"] {
+        set(&device, quality, 1);
+    }
+    let mut pair = MemToMem::new(&device).unwrap();
+    pair.subscribe(EventKind::EndOfStream).unwrap();
+    pair.output_mut().import(3).unwrap();
+    pair.capture_mut().allocate(3, Default::default()).unwrap();
+    pair.start().unwrap();
+    Some((pair, udmabufs(from, 3)))
+}
+
+/// A smooth picture, so that the codec's loss is small.
+fn smooth(pool: &Pool, seed: u8) -> Frame {
+    let mut frame = pool.acquire(WAIT).expect("a free buffer");
+    let layout = *frame.layout();
+    {
+        let mut write = frame.write(DEFAULT_WAIT).unwrap();
+        for plane in 0..layout.planes().len() {
+            for y in 0..layout.rows(plane) {
+                let row: Vec<u8> = (0..layout.row_bytes(plane)).map(|x| (x / 16 + y / 8) as u8 + 9 * seed).collect();
+                write.copy_row(plane, y, &row).unwrap();
+            }
+        }
+    }
+    frame.freeze_full(seed.into(), u64::from(seed) * 1_000_000)
+}
+
+fn bitstream(frame: &Frame) -> Vec<u8> {
+    let mut bytes = vec![0; frame.meta().payload[0].bytes as usize];
+    frame.read(DEFAULT_WAIT).unwrap().copy_payload(0, 0, &mut bytes).unwrap();
+    bytes
+}
+
+/// Encodes these pictures, drains, and returns the bitstreams that came, with the number of each one's source.
+fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<(u64, Vec<u8>)> {
+    let mut coded = Vec::new();
+    let (mut last, mut ended, mut eos) = (0, false, false);
+    let mut keep = |got: Processed| match got {
+        Processed::Result { frame, source } => {
+            last += u32::from(frame.meta().flags.contains(FrameFlags::LAST));
+            if frame.meta().payload[0].bytes > 0 {
+                coded.push((source.expect("vicodec copies the time").sequence, bitstream(&frame)));
+            }
+        }
+        Processed::Ended => ended = true,
+        Processed::Event(Event::EndOfStream) => eos = true,
+        _ => {}
+    };
+    for seed in seeds {
+        pair.queue(smooth(pool, seed)).unwrap();
+        if pair.output().room() == 0 {
+            while pair.output().room() == 0 {
+                keep(next(pair));
+            }
+        }
+    }
+    pair.drain().unwrap();
+    while !pair.capture().has_ended() {
+        keep(next(pair));
+    }
+    while pair.output().queued() > 0 {
+        keep(next(pair));
+    }
+    // The end is told once, polls nothing, and does not spin.
+    assert!(!pair.is_pollable() && pair.interest() == Interest::EVENT);
+    while let Some(got) = pair.try_next().unwrap() {
+        keep(got);
+    }
+    assert!(polled(pair, pair.interest()).is_empty());
+    assert_eq!((last, ended, eos), (1, true, true));
+    coded
+}
+
+fn encodes_drains_and_resumes(planar: Planar) {
+    let Some((mut pair, pool)) = encoder(planar) else { return };
+    leaving_nothing(|| {
+        assert_eq!(pair.resume().unwrap_err().kind(), ErrorKind::State, "nothing has ended");
+        let first = encoded(&mut pair, &pool, 0..8);
+        assert_eq!(first.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        // vicodec's own START does not resume on Linux 6.12.
+        assert_eq!(pair.resume().unwrap(), Resumed::Restarted);
+        let again = encoded(&mut pair, &pool, 0..8);
+        assert_eq!(first, again, "a new stream begins with a key frame");
+        assert_eq!(pool.buffers().leased(), 0);
+        // What is queued after the end waits, and nobody spins meanwhile: the kernel says "readable" for ever.
+        pair.queue(smooth(&pool, 5)).unwrap();
+        assert_eq!(pair.interest(), Interest::WRITABLE | Interest::EVENT);
+        assert!(polled(&pair, pair.interest()).is_empty() && pair.try_next().unwrap().is_none());
+        assert_eq!(polled(&pair, Interest::READABLE), PollFlags::POLLIN);
+        pair.resume().unwrap();
+        assert_eq!(result(&mut pair).1.unwrap().sequence, 5);
+        // Without anything in between: an empty last buffer.
+        assert!(encoded(&mut pair, &pool, 0..0).is_empty());
+        pair.stop().unwrap();
+        assert_eq!(pair.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
+        drop(pair);
+    });
+}
+
+#[test]
+fn an_encoder_drains_and_resumes_single_planar() {
+    encodes_drains_and_resumes(Planar::Single);
+}
+
+#[test]
+fn an_encoder_drains_and_resumes_multi_planar() {
+    encodes_drains_and_resumes(Planar::Multi);
+}
+
+/// Decodes bitstreams that are all handed over in one buffer, at one index of the queue, and returns the pictures.
+fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
+    let device = Device::find_mem_to_mem(|d| d.decodes(fourcc("FWHT"))).unwrap();
+    assert_eq!(device.info().is_multi_planar(), planar == Planar::Multi);
+    let layout = device.set_format(Direction::Output, &FormatRequest::new(fourcc("FWHT"), HD)).unwrap();
+    let pool = udmabufs(layout, 1);
+    let mut pair = MemToMem::new(&device).unwrap();
+    pair.subscribe(EventKind::SourceChange(0)).unwrap();
+    pair.output_mut().import(1).unwrap();
+    assert_eq!(pair.output().room(), 1, "vicodec gives as few as one");
+    pair.output_mut().start().unwrap();
+    let (mut pictures, mut changes) = (Vec::new(), 0);
+    let mut keep = |got: Processed, pair: &mut MemToMem| match got {
+        Processed::Event(Event::SourceChange { .. }) => {
+            changes += 1;
+            if changes > 1 {
+                return;
+            }
+            // Now the driver knows the picture.
+            assert_eq!(device.format(Direction::Capture).unwrap().size(), HD);
+            let shown = device.region(Direction::Capture, SelectionTarget::Compose).unwrap();
+            assert_eq!(shown.active, Rect { left: 0, top: 0, size: HD });
+            device.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), HD)).unwrap();
+            pair.capture_mut().allocate(4, Default::default()).unwrap();
+            pair.capture_mut().start().unwrap();
+        }
+        Processed::Result { frame, source } if frame.meta().payload[0].bytes > 0 => {
+            assert!(!frame.meta().flags.contains(FrameFlags::ERROR));
+            pictures.push((source.expect("vicodec copies the time").sequence, pixels(&frame)));
+        }
+        _ => {}
+    };
+    for (number, bytes) in coded {
+        let empty = loop {
+            match pool.try_acquire() {
+                Some(empty) => break empty,
+                None => {
+                    let got = next(&mut pair);
+                    keep(got, &mut pair);
+                }
+            }
+        };
+        empty.memory()[0].clone().write(DEFAULT_WAIT).unwrap().copy_from(0, bytes).unwrap();
+        let frame = empty.freeze_full(*number, 1000 * number);
+        let mut meta = *frame.meta();
+        meta.payload[0].bytes = bytes.len() as u32;
+        pair.queue(frame.with_meta(meta)).unwrap();
+    }
+    while !pair.capture().is_streaming() {
+        let got = next(&mut pair);
+        keep(got, &mut pair);
+    }
+    pair.drain().unwrap();
+    while !pair.capture().has_ended() {
+        let got = next(&mut pair);
+        keep(got, &mut pair);
+    }
+    pictures
+}
+
+fn one_bitstream_buffer_feeds_a_decoder(planar: Planar) {
+    let Some((mut pair, pool)) = encoder(planar) else { return };
+    leaving_nothing(|| {
+        let coded = encoded(&mut pair, &pool, 0..8);
+        let lengths: std::collections::HashSet<usize> = coded.iter().map(|(_, b)| b.len()).collect();
+        assert!(lengths.len() > 4, "bitstreams of different lengths: {lengths:?}");
+        let originals: Vec<Vec<u8>> = (0..8).map(|seed| pixels(&smooth(&pool, seed))).collect();
+        drop(pair);
+        let pictures = decoded(planar, &coded);
+        assert_eq!(pictures.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        for ((number, picture), original) in pictures.iter().zip(&originals) {
+            let worst = picture.iter().zip(original).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(worst <= Some(4), "picture {number}: off by {worst:?}");
+        }
+    });
+}
+
+#[test]
+fn one_bitstream_buffer_feeds_a_decoder_single_planar() {
+    one_bitstream_buffer_feeds_a_decoder(Planar::Single);
+}
+
+#[test]
+fn one_bitstream_buffer_feeds_a_decoder_multi_planar() {
+    one_bitstream_buffer_feeds_a_decoder(Planar::Multi);
+}
+
+/// A kernel trace of every QBUF while `test` runs: the `bytesused` that drivers see of plane 0.
+fn traced(test: impl FnOnce()) -> Option<Vec<u32>> {
+    let file = |name: &str| format!("/sys/kernel/debug/tracing/{name}");
+    let on = file("events/vb2/vb2_qbuf/enable");
+    let there = std::fs::write(&on, "1").map_err(|e| format!("{on}: {e}"));
+    needed("tracing", there)?;
+    std::fs::write(file("trace"), "").unwrap();
+    test();
+    let text = std::fs::read_to_string(file("trace")).unwrap();
+    std::fs::write(&on, "0").unwrap();
+    let used = |line: &str| line.split_once("bytesused = ")?.1.split(',').next()?.trim().parse().ok();
+    Some(text.lines().filter_map(used).collect())
+}
+
+#[test]
+fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
+    let Some(()) = vicodec(Planar::Single) else { return };
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    leaving_nothing(|| {
+        let device = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+        let layout = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), HD)).unwrap();
+        let whole = layout.memory_bytes()[0];
+        let pool = udmabufs(layout, 1);
+        let mut pair = MemToMem::new(&device).unwrap();
+        pair.output_mut().import(1).unwrap();
+        pair.capture_mut().allocate(2, Default::default()).unwrap();
+        pair.start().unwrap();
+        let lengths = [whole, whole - 1, whole - 1, 5, whole - 2, whole];
+        let seen = traced(|| {
+            for bytes in lengths {
+                let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
+                let mut meta = *frame.meta();
+                meta.payload[0].bytes = bytes;
+                pair.queue(frame.with_meta(meta)).unwrap();
+                result(&mut pair);
+                while pair.output().queued() > 0 {
+                    next(&mut pair);
+                }
+            }
+        });
+        let Some(seen) = seen else { return };
+        // The results' buffers are queued, too.
+        let seen: Vec<u32> = seen.into_iter().filter(|bytes| lengths.contains(bytes)).collect();
+        assert_eq!(seen, lengths, "what the driver was told");
+    });
+}
