@@ -43,11 +43,13 @@ mod log;
 pub mod reactor;
 pub mod share;
 pub mod sink;
+pub mod station;
 pub mod stats;
 mod sys;
 pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Op, Rejected, Result};
+pub use station::{Received, Station, Submit, Submitted};
 
 /// The programs in the README and in docs/embedding.md compile.
 #[cfg(doctest)]

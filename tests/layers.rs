@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["device_nodes", "stats"],
     &["dmabuf"],
     &["frame"],
+    &["station"],
     &["v4l2"],
     &["capture", "codec", "convert", "drm", "share", "sink"],
     &["reactor"],

@@ -1,4 +1,4 @@
-//! `poll(2)` with a deadline and `epoll(7)`.
+//! `poll(2)` with a deadline.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,8 +14,28 @@ pub(crate) fn deadline(timeout: Duration) -> Instant {
     now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400))
 }
 
-/// Waits for one of `events` (or an error condition) on `fd`. Empty flags mean that the deadline passed.
-pub(crate) fn until(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Ready,
+    TimedOut,
+    /// A signal handler ran. `poll` is not restarted, whatever SA_RESTART says.
+    Interrupted,
+}
+
+/// Waits until a descriptor is readable or in an error condition.
+pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<Waited, Errno> {
+    match events(fd, PollFlags::POLLIN, deadline) {
+        Ok(events) if events.is_empty() => Ok(Waited::TimedOut),
+        Ok(_) => Ok(Waited::Ready),
+        Err(Errno::EINTR) => Ok(Waited::Interrupted),
+        Err(e) => Err(e),
+    }
+}
+
+/// Waits for one of `events` (or an error condition) on `fd`. Empty flags mean that the deadline passed. EINTR is an
+/// error.
+pub(crate) fn events(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // Rounded up, so that the last millisecond is slept and not spun.
@@ -23,11 +43,19 @@ pub(crate) fn until(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) ->
         let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::ZERO);
         let mut fds = [PollFd::new(fd, events)];
         tick();
-        match poll(&mut fds, timeout) {
+        match poll(&mut fds, timeout)? {
+            0 if Instant::now() < deadline => {}
+            _ => return Ok(fds[0].revents().unwrap_or(PollFlags::empty())),
+        }
+    }
+}
+
+/// [`events`], whatever signals come.
+pub(crate) fn until(fd: BorrowedFd<'_>, wanted: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
+    loop {
+        match events(fd, wanted, deadline) {
             Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
-            Ok(0) if Instant::now() < deadline => {}
-            Ok(_) => return Ok(fds[0].revents().unwrap_or(PollFlags::empty())),
+            done => return done,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::sys::socket::{
-    accept4, bind, connect, listen, recv, recvmsg, send, sendmsg, setsockopt, socket, sockopt, AddressFamily,
-    ControlMessage, ControlMessageOwned, MsgFlags, Backlog, SockFlag, SockType, UnixAddr,
+    accept4, bind, connect, listen, recv, recvmsg, send, sendmsg, setsockopt, socket, sockopt, AddressFamily, Backlog,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
 };
 use nix::sys::time::TimeVal;
 

@@ -1,0 +1,265 @@
+//! The contract that every station follows.
+//!
+//! A station is anything that gives or takes frames or packets: a camera, a converter, an encoder, a publisher, a
+//! recorder, a display. Whoever knows one knows all of them:
+//!
+//! 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
+//!    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to say: an item, an event,
+//!    an error, a deadline that has passed, or room after [`Submitted::Full`].
+//! 2. **Giving.** [`Station::try_recv`] and [`Station::recv`] return [`Received`]. After [`Received::Nothing`] the
+//!    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors of
+//!    kind [`State`](crate::ErrorKind::State).
+//! 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. No room is a value. A call that
+//!    fails gives its item back ([`Rejected`]). A publisher's verb is `publish`, a display's is `present`.
+//! 4. **Other work.** [`Station::dispatch`] does what is due (connections, deadlines, pacing) and never blocks. Every
+//!    `try_` call does the same work first, so most programs never call it.
+//! 5. **What happens to a device is an event**, not the end of the program: lost, returned, changed.
+//!
+//! No station has a thread, except `convert::G2d`, whose thread its user names. A `calloop` or `mio` loop needs
+//! [`AsFd`] only; feature `tokio` wraps any station.
+
+use std::fmt;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::frame::Frame;
+use crate::sys::wait::{self, Waited};
+
+/// What a giving call found.
+#[derive(Debug)]
+#[must_use]
+pub enum Received<T> {
+    /// An item or event.
+    Item(T),
+    /// Nothing is there now: the timeout passed, or a signal handler ran. A caller that must know which compares its
+    /// own clock.
+    Nothing,
+    /// The stream is over. Comes once.
+    Ended,
+}
+
+impl<T> Received<T> {
+    /// Returns the item, if this is one.
+    pub fn item(self) -> Option<T> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Nothing | Self::Ended => None,
+        }
+    }
+
+    /// Returns `true` for [`Received::Nothing`].
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    /// Returns `true` for [`Received::Ended`].
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
+    /// Maps the item.
+    pub(crate) fn map<U>(self, map: impl FnOnce(T) -> U) -> Received<U> {
+        match self {
+            Self::Item(item) => Received::Item(map(item)),
+            Self::Nothing => Received::Nothing,
+            Self::Ended => Received::Ended,
+        }
+    }
+}
+
+impl<T: FrameEvent> Received<T> {
+    /// Returns the frame, if this is one. Other events are dropped.
+    pub fn frame(self) -> Option<Frame> {
+        self.item().and_then(T::into_frame)
+    }
+}
+
+impl<T> From<Option<T>> for Received<T> {
+    fn from(item: Option<T>) -> Self {
+        item.map_or(Self::Nothing, Self::Item)
+    }
+}
+
+/// What a taking call did with its item.
+#[derive(Debug)]
+#[must_use]
+pub enum Submitted<T> {
+    /// The station has it.
+    Taken,
+    /// There is no room: here is the item. The descriptor becomes readable when there is room, and the next call of any
+    /// kind on the station ends that.
+    Full(T),
+}
+
+impl<T> Submitted<T> {
+    /// Returns `true` if the station has the item.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken)
+    }
+
+    /// Returns the item that found no room.
+    pub fn full(self) -> Option<T> {
+        match self {
+            Self::Taken => None,
+            Self::Full(item) => Some(item),
+        }
+    }
+}
+
+pub(crate) mod sealed {
+    /// Stations are those of this crate.
+    pub trait Sealed {}
+}
+
+/// Anything that gives or takes frames or packets. See the [module](self) for the contract. Sealed.
+pub trait Station: AsFd + sealed::Sealed {
+    /// What it gives: an enum whose first variant is the item, or the item itself.
+    type Event;
+
+    /// Does the work that is due and returns. Never blocks. What it finds is given by [`Station::try_recv`].
+    ///
+    /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
+    ///
+    /// # Errors
+    /// What the kernel reports of the station's own descriptors. What a peer or a device does is an event.
+    fn dispatch(&mut self) -> Result<()>;
+
+    /// Returns the next item or event, if there is one. Never blocks.
+    ///
+    /// # Errors
+    /// Those of the station. `State` after [`Received::Ended`].
+    fn try_recv(&mut self) -> Result<Received<Self::Event>>;
+
+    /// Returns the next item or event, and waits at most `timeout` for one.
+    ///
+    /// # Errors
+    /// As [`Station::try_recv`].
+    fn recv(&mut self, timeout: Duration) -> Result<Received<Self::Event>> {
+        recv(self, timeout)
+    }
+
+    /// Iterates over frames for as long as the stream lasts. Skips other events, and waits without a limit.
+    ///
+    /// Ends after [`Received::Ended`], and after the first error, which it gives. A program that must react to signals
+    /// calls [`Station::recv`] instead.
+    fn frames(&mut self) -> Frames<'_, Self>
+    where
+        Self: Sized,
+        Self::Event: FrameEvent,
+    {
+        Frames { station: self, is_over: false }
+    }
+}
+
+/// A station that takes items. Sealed.
+pub trait Submit: Station {
+    /// What it takes.
+    type Item;
+
+    /// Gives an item to the station, or returns it if there is no room. Never blocks.
+    ///
+    /// # Errors
+    /// Those of the station, with the item.
+    fn try_submit(&mut self, item: Self::Item) -> std::result::Result<Submitted<Self::Item>, Rejected<Self::Item>>;
+
+    /// Gives an item to the station, and waits at most `timeout` for room. A signal handler that runs ends the wait.
+    ///
+    /// # Errors
+    /// As [`Submit::try_submit`].
+    fn submit(
+        &mut self,
+        item: Self::Item,
+        timeout: Duration,
+    ) -> std::result::Result<Submitted<Self::Item>, Rejected<Self::Item>> {
+        let deadline = wait::deadline(timeout);
+        let mut item = item;
+        loop {
+            match self.try_submit(item)? {
+                Submitted::Taken => return Ok(Submitted::Taken),
+                Submitted::Full(back) => item = back,
+            }
+            match wait_readable(self, deadline) {
+                Ok(Waited::Ready) => {}
+                Ok(Waited::TimedOut | Waited::Interrupted) => return Ok(Submitted::Full(item)),
+                Err(error) => return Err(Rejected { error, item }),
+            }
+        }
+    }
+}
+
+/// An event that may be a frame. Sealed.
+pub trait FrameEvent: sealed::Sealed {
+    /// Returns the frame, if this is one.
+    fn into_frame(self) -> Option<Frame>;
+}
+
+impl sealed::Sealed for Frame {}
+
+impl FrameEvent for Frame {
+    fn into_frame(self) -> Option<Frame> {
+        Some(self)
+    }
+}
+
+/// The frames of a station. See [`Station::frames`].
+pub struct Frames<'a, S: Station> {
+    station: &'a mut S,
+    is_over: bool,
+}
+
+impl<S: Station> Iterator for Frames<'_, S>
+where
+    S::Event: FrameEvent,
+{
+    type Item = Result<Frame>;
+
+    fn next(&mut self) -> Option<Result<Frame>> {
+        while !self.is_over {
+            match self.station.recv(Duration::MAX) {
+                Ok(Received::Item(event)) => {
+                    if let Some(frame) = event.into_frame() {
+                        return Some(Ok(frame));
+                    }
+                }
+                Ok(Received::Nothing) => {}
+                Ok(Received::Ended) => self.is_over = true,
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl<S: Station> fmt::Debug for Frames<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frames(over: {})", self.is_over)
+    }
+}
+
+/// [`Station::recv`] by `try_recv` and a wait for the descriptor. Looks once more after the last wait.
+pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> Result<Received<S::Event>> {
+    let deadline = wait::deadline(timeout);
+    loop {
+        match station.try_recv()? {
+            Received::Nothing => {}
+            got => return Ok(got),
+        }
+        if wait_readable(station, deadline)? != Waited::Ready {
+            return Ok(Received::Nothing);
+        }
+    }
+}
+
+/// Waits until the station's descriptor is readable.
+pub(crate) fn wait_readable<S: AsFd + ?Sized>(station: &S, deadline: Instant) -> Result<Waited> {
+    wait::readable(station.as_fd(), deadline).map_err(|e| Error::os("poll", e))
+}
+
+/// The error of a call after [`Received::Ended`].
+pub(crate) fn ended(op: &'static str) -> Error {
+    Error::new(ErrorKind::State, op, "the stream has ended, and that was reported")
+}

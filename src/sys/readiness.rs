@@ -1,0 +1,104 @@
+//! The one descriptor of a station: an epoll of what can wake it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::syscall_count::tick;
+
+/// An epoll, which is the descriptor that a station's user polls. What it watches may change; it does not.
+#[derive(Debug)]
+pub(crate) struct Readiness(Epoll);
+
+impl Readiness {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        tick();
+        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
+    }
+
+    /// Watches a descriptor. `token` names it in [`Readiness::pending`].
+    pub(crate) fn add(&self, fd: impl AsFd, events: EpollFlags, token: u64) -> Result<(), Errno> {
+        tick();
+        self.0.add(fd, EpollEvent::new(events, token))
+    }
+
+    /// Stops watching a descriptor. To be called before the descriptor is closed: a forked child's copy would keep it
+    /// watched.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        tick();
+        let _ = self.0.delete(fd);
+    }
+
+    /// Fills in what is ready now. Never waits.
+    pub(crate) fn pending<'a>(&self, events: &'a mut [EpollEvent]) -> Result<&'a [EpollEvent], Errno> {
+        tick();
+        match self.0.wait(events, EpollTimeout::ZERO) {
+            Ok(count) => Ok(&events[..count]),
+            Err(Errno::EINTR) => Ok(&[]),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl AsFd for Readiness {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0 .0.as_fd()
+    }
+}
+
+/// A timer that makes few system calls: it is set only for an earlier time than it is set for already.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    timer: TimerFd,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        tick();
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, at: None })
+    }
+
+    /// Makes the descriptor readable at `at`, or earlier if an earlier time was set before: its user then looks at its
+    /// clock and sets it again.
+    pub(crate) fn wake_at(&mut self, at: Instant) {
+        if self.at.is_some_and(|set| set <= at) {
+            return;
+        }
+        let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        tick();
+        if self.timer.set(Expiration::OneShot(left.into()), TimerSetTimeFlags::empty()).is_ok() {
+            self.at = Some(at);
+        }
+    }
+
+    /// Notes that the time has come. Without this the descriptor stays readable. `true` if it had.
+    pub(crate) fn acknowledge(&mut self) -> bool {
+        if self.at.map_or(true, |at| at > Instant::now()) {
+            return false;
+        }
+        self.at = None;
+        // Setting a timer clears it; an unset one costs the same call.
+        tick();
+        let _ = self.timer.unset();
+        true
+    }
+
+    /// Is readable no more.
+    pub(crate) fn unset(&mut self) {
+        if self.at.take().is_some() {
+            tick();
+            let _ = self.timer.unset();
+        }
+    }
+}
+
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
