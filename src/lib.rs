@@ -49,7 +49,7 @@ mod sys;
 pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Op, Rejected, Result};
-pub use station::{Received, Station, Submit, Submitted};
+pub use station::{Received, Station, Submit, SubmitResult, Submitted};
 
 /// The programs in the README and in docs/embedding.md compile.
 #[cfg(doctest)]

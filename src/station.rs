@@ -92,6 +92,9 @@ pub enum Submitted<T> {
     Full(T),
 }
 
+/// What taking calls return: a failed call gives its item back, too.
+pub type SubmitResult<T> = std::result::Result<Submitted<T>, Rejected<T>>;
+
 impl<T> Submitted<T> {
     /// Returns `true` if the station has the item.
     pub fn is_taken(&self) -> bool {
@@ -161,29 +164,20 @@ pub trait Submit: Station {
     ///
     /// # Errors
     /// Those of the station, with the item.
-    fn try_submit(&mut self, item: Self::Item) -> std::result::Result<Submitted<Self::Item>, Rejected<Self::Item>>;
+    fn try_submit(&mut self, item: Self::Item) -> SubmitResult<Self::Item>;
 
-    /// Gives an item to the station, and waits at most `timeout` for room. A signal handler that runs ends the wait.
+    /// Gives an item to the station, and waits at most `timeout` for room. Returns the item early if the station has
+    /// something to give that must be taken first, or if a signal handler runs.
     ///
     /// # Errors
     /// As [`Submit::try_submit`].
-    fn submit(
-        &mut self,
-        item: Self::Item,
-        timeout: Duration,
-    ) -> std::result::Result<Submitted<Self::Item>, Rejected<Self::Item>> {
+    fn submit(&mut self, item: Self::Item, timeout: Duration) -> SubmitResult<Self::Item> {
         let deadline = wait::deadline(timeout);
-        let mut item = item;
-        loop {
-            match self.try_submit(item)? {
-                Submitted::Taken => return Ok(Submitted::Taken),
-                Submitted::Full(back) => item = back,
-            }
-            match wait_readable(self, deadline) {
-                Ok(Waited::Ready) => {}
-                Ok(Waited::TimedOut | Waited::Interrupted) => return Ok(Submitted::Full(item)),
-                Err(error) => return Err(Rejected { error, item }),
-            }
+        let Submitted::Full(item) = self.try_submit(item)? else { return Ok(Submitted::Taken) };
+        match wait_readable(self, deadline) {
+            Ok(Waited::Ready) => self.try_submit(item),
+            Ok(Waited::TimedOut | Waited::Interrupted) => Ok(Submitted::Full(item)),
+            Err(error) => Err(Rejected { error, item }),
         }
     }
 }

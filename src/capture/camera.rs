@@ -2,212 +2,115 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
+use nix::sys::epoll::EpollFlags;
 
-use crate::dmabuf::Allocator;
+use super::builder::{CameraBuilder, Reopen, SizeFit};
+use super::source::{CameraEvent, CameraStats, FrameSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, FrameInterval, Layout, Size};
-use crate::frame::{BufferSet, Frame, FrameFlags};
+use crate::frame::{BufferSet, FrameFlags};
+use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
-use crate::v4l2::{CacheHint, Dequeued, Device, Direction, Event, EventKind, FormatRequest, Queue};
-
-/// What a camera gives.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Captured {
-    /// A frame. Its buffer returns to the camera with the last clone.
-    ///
-    /// Look at [`FrameMeta::flags`](crate::frame::FrameMeta::flags) for `ERROR` (the driver doubts the content) and at
-    /// `lost` for a gap before it: neither ends the stream.
-    Frame(Frame),
-    /// The source's resolution or format changed. Frames of the old format may follow; call
-    /// [`Camera::follow_source`] or [`Camera::reconfigure`] to take the new one.
-    SourceChanged,
-    /// An event that the camera's user subscribed to on [`Camera::device`].
-    Event(Event),
-    /// The driver says that the stream is over. Cameras hardly do. An unplug is `ErrorKind::DeviceLost` instead.
-    Ended,
-}
-
-/// What to do with a size that the driver does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SizeFit {
-    /// Take the driver's choice; [`Camera::layout`] tells it.
-    #[default]
-    Nearest,
-    /// Refuse another size.
-    Exact,
-}
-
-/// Chooses a camera and how it captures. Everything has a default: the first camera, in the format and size that it
-/// has now, in 6 buffers of its driver's.
-#[derive(Clone, Debug, Default)]
-#[must_use]
-pub struct CameraBuilder {
-    path: Option<PathBuf>,
-    device: Option<Device>,
-    input: Option<u32>,
-    formats: Vec<FourCc>,
-    size: Option<Size>,
-    layout: Option<Layout>,
-    fit: SizeFit,
-    interval: Option<FrameInterval>,
-    buffers: Option<usize>,
-    cache: CacheHint,
-    allocator: Option<Allocator>,
-}
+use crate::v4l2::{Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
 
 impl CameraBuilder {
-    /// The node to open.
-    pub fn path(mut self, path: impl AsRef<Path>) -> Self {
-        self.path = Some(path.as_ref().to_owned());
-        self
-    }
-
-    /// A device that is open already, such as one of [`Device::find`].
-    pub fn device(mut self, device: Device) -> Self {
-        self.device = Some(device);
-        self
-    }
-
-    /// The input to select; see [`Device::inputs`].
-    pub fn input(mut self, index: u32) -> Self {
-        self.input = Some(index);
-        self
-    }
-
-    /// The acceptable formats, best first.
-    pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
-        self.formats = formats.into_iter().collect();
-        self
-    }
-
-    /// The picture's size.
-    pub fn size(mut self, size: Size) -> Self {
-        self.size = Some(size);
-        self
-    }
-
-    /// The exact layout of the frames: what a device that imports them needs. Where the driver's own buffers may be
-    /// smaller, [`CameraBuilder::allocator`] brings buffers of this layout's size.
-    pub fn layout(mut self, layout: &Layout) -> Self {
-        (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
-        (self.layout, self.fit) = (Some(*layout), SizeFit::Exact);
-        self
-    }
-
-    /// What to do if the driver does not have that size.
-    pub fn fit(mut self, fit: SizeFit) -> Self {
-        self.fit = fit;
-        self
-    }
-
-    /// The wished frame interval; the driver takes its nearest, or its own if it cannot be set.
-    pub fn interval(mut self, interval: FrameInterval) -> Self {
-        self.interval = Some(interval);
-        self
-    }
-
-    /// How many buffers to ask for: what all holders together may lease, and two or three for the driver.
-    pub fn buffers(mut self, count: usize) -> Self {
-        self.buffers = Some(count);
-        self
-    }
-
-    /// Which memory to ask the driver for; see [`BufferSet::cpu_reads`] for what it gave.
-    pub fn cache(mut self, wish: CacheHint) -> Self {
-        self.cache = wish;
-        self
-    }
-
-    /// Has the driver fill buffers of this allocator instead of its own.
-    pub fn allocator(mut self, allocator: Allocator) -> Self {
-        self.allocator = Some(allocator);
-        self
-    }
-
     /// Opens the camera and starts it.
     ///
     /// # Errors
-    /// `Unsupported` for a device that captures nothing. As [`Device::open`], [`Device::set_format`], [`Queue::allocate`], [`Queue::allocate_from`] and
-    /// [`Queue::start`]. Texts list what the device offers. Nothing stays allocated then.
+    /// `NotFound` without a camera, `Unsupported` for a device that does not capture or lacks the format, `Mismatch` for
+    /// a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if the media graph does not
+    /// fit, `Exhausted`. Texts list what the device offers. Nothing stays allocated then.
     pub fn open(self) -> Result<Camera> {
         let device = match (&self.device, &self.path) {
             (Some(device), _) => device.clone(),
             (None, Some(path)) => Device::open(path)?,
             (None, None) => Device::find(|d| d.is_capture())?,
         };
+        let queue = self.queue(&device)?;
+        let mut camera = Camera {
+            readiness: DeviceReadiness::new()?,
+            queue,
+            wishes: self,
+            interval: None,
+            buffers: None,
+            state: State::Stopped,
+            next: None,
+            stats: CameraStats::default(),
+        };
+        camera.set_up()?;
+        Ok(camera)
+    }
+
+    /// Selects the input of a device and takes its queue.
+    fn queue(&self, device: &Device) -> Result<Queue> {
         if !device.info().is_capture() {
             // Mem-to-mem devices have a capture queue, too, and nothing would ever come from it.
-            let text = "it is no capture device";
-            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(&device));
+            let text = "not a capture device";
+            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(device));
         }
         if let Some(index) = self.input {
             device.set_input(index)?;
         }
-        let queue = Queue::new(&device, Direction::Capture)?;
+        let queue = Queue::new(device, Direction::Capture)?;
         // The event is of one input; drivers without inputs have number 0.
         let input = device.input().unwrap_or(0);
         // Not every driver has sources that change.
         let _ = device.subscribe(EventKind::SourceChange(input));
-        let interval = None;
-        let mut camera = Camera { queue, wishes: self, interval, buffers: None, stats: CameraStats::default() };
-        camera.set_up()?;
-        Ok(camera)
+        Ok(queue)
     }
 }
 
-/// Counts of a camera since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CameraStats {
-    /// Frames given out.
-    pub frames: u64,
-    /// Frames that the driver lost: gaps in its sequence.
-    pub lost: u64,
-    /// Frames flagged `ERROR`, which are among `frames`.
-    pub errors: u64,
-    /// Buffers that somebody leases now.
-    pub held: usize,
-    /// Buffers that the driver has now.
-    pub queued: usize,
+/// How a camera is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Streaming,
+    /// The driver's stream is over, and that was reported.
+    Ended,
+    /// No buffers: a change of format failed, or the input has no signal. Events of the device are watched.
+    Stopped,
+    /// The device is lost, and looked for.
+    Lost,
 }
 
 /// A capturing camera. Dropping it stops the device; frames that are out keep their memory.
 ///
-/// In steady state a frame costs DQBUF here, QBUF when its last clone is dropped (on that thread), and a `poll` where
-/// [`Camera::next`] waits: no memory is copied, allocated, mapped or exported.
-///
-/// In an event loop, register [`AsFd`] for POLLIN and POLLPRI, level-triggered, while [`Camera::is_pollable`], and
-/// call [`Camera::try_next`] until `None`.
+/// In steady state a frame costs DQBUF, and QBUF when its last clone is dropped (on that thread). [`Station::recv`]
+/// adds one `epoll_wait`. No memory is copied, allocated, mapped or exported.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use framelease::capture::{Camera, Captured};
+/// use framelease::capture::{Camera, CameraEvent};
 /// use framelease::format::{FourCc, FrameInterval, Size};
+/// use framelease::{Received, Station};
 ///
 /// let mut camera = Camera::builder()
-///     .formats([FourCc::new(b"NV12"), FourCc::new(b"YUYV")])
+///     .formats([FourCc::NV12, FourCc::YUYV])
 ///     .size(Size::new(1920, 1080))
 ///     .interval(FrameInterval::from_fps(30))
 ///     .open()?;
-/// while let Some(got) = camera.next(Duration::from_secs(2))? {
-///     if let Captured::Frame(frame) = got {
-///         println!("{frame:?}"); // and the drop gives the buffer back
+/// loop {
+///     match camera.recv(Duration::from_secs(2))? {
+///         Received::Item(CameraEvent::Frame(frame)) => println!("{frame:?}"), // and the drop returns the buffer
+///         Received::Item(event) => println!("{event:?}"),
+///         Received::Nothing => println!("no frame for two seconds"),
+///         Received::Ended => break,
 ///     }
 /// }
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Camera {
+    /// Declared first: it keeps a handle of the device.
+    readiness: DeviceReadiness,
     queue: Queue,
     wishes: CameraBuilder,
     interval: Option<FrameInterval>,
-    /// The present generation; `None` after a reconfiguration failed.
+    /// The present generation.
     buffers: Option<BufferSet>,
+    state: State,
+    /// An event that follows the one that was given last.
+    next: Option<CameraEvent>,
     stats: CameraStats,
 }
 
@@ -247,7 +150,9 @@ impl Camera {
             None => self.queue.allocate(count, self.wishes.cache)?,
         };
         self.buffers = Some(buffers.clone());
-        let started = self.queue.start();
+        self.queue.signal_by(self.readiness.signal());
+        self.state = State::Streaming;
+        let started = self.queue.start().and_then(|()| self.arm());
         if started.is_err() {
             self.tear_down();
         }
@@ -275,120 +180,138 @@ impl Camera {
         })
     }
 
-    /// The device, for controls, events and regions.
+    /// Returns the device, for controls, events and selections.
     pub fn device(&self) -> &Device {
         self.queue.device()
     }
 
-    /// The buffers of the present generation, to import or announce each once. A reconfiguration begins a new one.
-    ///
-    /// # Errors
-    /// `State` after a reconfiguration failed.
-    pub fn buffers(&self) -> Result<&BufferSet> {
-        self.buffers.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::State, "buffers", "the last reconfiguration failed").on(self.queue.device())
-        })
-    }
-
-    /// The exact layout of the frames.
-    ///
-    /// # Errors
-    /// As [`Camera::buffers`].
-    pub fn layout(&self) -> Result<&Layout> {
-        self.buffers().map(BufferSet::layout)
-    }
-
-    /// The frame interval that the driver took, if it tells one.
-    pub fn interval(&self) -> Option<FrameInterval> {
-        self.interval
-    }
-
-    /// Counts until now.
-    pub fn stats(&self) -> CameraStats {
-        let held = self.buffers.as_ref().map_or(0, BufferSet::leased);
-        CameraStats { held, queued: self.queue.queued(), ..self.stats }
-    }
-
-    /// `true` while the driver has a buffer to fill, so that polling makes sense. `false` while all are leased: the
-    /// drop of a frame, on whatever thread, makes it `true` again. While it is `false`, poll for POLLPRI alone and call
-    /// [`Camera::try_next`] at every wake-up nevertheless: a buffer whose return failed is told and retried there.
-    pub fn is_pollable(&self) -> bool {
-        self.queue.is_pollable()
-    }
-
-    /// The next frame or event, waiting at most `timeout`; `None` if it passed. Two system calls a frame, and the
-    /// third when the frame is dropped.
-    ///
-    /// # Errors
-    /// `DeviceLost` after an unplug or a fatal error of the driver, at every call: frames that are out stay valid.
-    /// The error of an earlier return of a buffer: the next call tries the return again.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<Captured>> {
-        let deadline = wait::deadline(timeout);
-        loop {
-            let ready = match self.buffers {
-                Some(_) => self.queue.wait(PollFlags::POLLPRI, deadline)?,
-                // After a reconfiguration that failed, a change of the source is what can come.
-                None => wait::until(self.as_fd(), PollFlags::POLLPRI, deadline)
-                    .map_err(|e| self.queue.device().failed("poll", e))?,
-            };
-            if ready.is_empty() {
-                return Ok(None);
-            }
-            if ready.contains(PollFlags::POLLPRI) {
-                if let Some(got) = self.try_event()? {
-                    return Ok(Some(got));
-                }
-            }
-            if let Some(got) = self.try_frame()? {
-                return Ok(Some(got));
-            }
-            if self.buffers.is_none() && ready.contains(PollFlags::POLLPRI) {
-                continue;
-            }
-            if ready.contains(PollFlags::POLLERR) {
-                let text = "the device reports an error condition and has no frame";
-                return Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(self.queue.device()));
-            }
+    /// Watches the device for what it can give now.
+    fn arm(&mut self) -> Result<()> {
+        match self.state {
+            State::Lost => Ok(()),
+            State::Streaming | State::Stopped | State::Ended => self.readiness.arm(None, Some(&self.queue), true),
         }
     }
 
-    /// The next frame or event if there is one. One system call a frame; one more where there is none.
-    ///
-    /// # Errors
-    /// As [`Camera::next`].
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn try_next(&mut self) -> Result<Option<Captured>> {
-        match self.try_frame()? {
-            None => self.try_event(),
-            got => Ok(got),
+    /// Returns the next frame that is there.
+    fn try_frame(&mut self) -> Result<Received<CameraEvent>> {
+        match self.state {
+            State::Streaming => {}
+            State::Ended => return Err(ended("VIDIOC_DQBUF").on(self.queue.device())),
+            State::Stopped | State::Lost => return Ok(Received::Nothing),
         }
-    }
-
-    fn try_frame(&mut self) -> Result<Option<Captured>> {
-        if self.buffers.is_none() {
-            return Ok(None);
-        }
-        Ok(self.queue.try_dequeue()?.map(|got| match got {
-            Dequeued::Frame(frame) => {
+        match self.queue.try_dequeue() {
+            Ok(Received::Item(frame)) => {
                 self.stats.frames += 1;
                 self.stats.lost += u64::from(frame.meta().lost);
                 self.stats.errors += u64::from(frame.meta().flags.contains(FrameFlags::ERROR));
-                Captured::Frame(frame)
+                self.readiness.works();
+                Ok(Received::Item(CameraEvent::Frame(frame)))
             }
-            Dequeued::Ended => Captured::Ended,
-        }))
+            Ok(Received::Nothing) => Ok(Received::Nothing),
+            Ok(Received::Ended) => {
+                self.state = State::Ended;
+                self.arm()?;
+                Ok(Received::Ended)
+            }
+            Err(e) if e.kind() == ErrorKind::DeviceLost => self.fatal(e),
+            Err(e) => Err(e),
+        }
     }
 
-    fn try_event(&mut self) -> Result<Option<Captured>> {
-        Ok(self.queue.device().try_event()?.map(|event| match event {
-            Event::SourceChange { .. } => Captured::SourceChanged,
-            event => Captured::Event(event),
-        }))
+    /// The driver reports a fatal error. Where the source changed at the same time, that is why.
+    fn fatal(&mut self, error: Error) -> Result<Received<CameraEvent>> {
+        match self.device().try_event() {
+            Ok(Some(event)) => self.on_event(event).map(Received::Item),
+            Ok(None) | Err(_) => self.lose(error).map(Received::Item),
+        }
     }
 
-    /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged as
-    /// long as they are held; their memory is freed with the last.
+    fn lose(&mut self, error: Error) -> Result<CameraEvent> {
+        self.state = State::Lost;
+        let device = self.device().clone();
+        self.readiness.lost(&device)?;
+        Ok(CameraEvent::Lost(error))
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<CameraEvent> {
+        let Event::SourceChange { .. } = event else { return Ok(CameraEvent::Device(event)) };
+        let was_stopped = self.state == State::Stopped;
+        match self.follow_source() {
+            Ok(()) => {
+                let changed = CameraEvent::Changed(*self.layout()?);
+                if !was_stopped {
+                    return Ok(changed);
+                }
+                self.give_next(changed);
+                Ok(CameraEvent::Returned)
+            }
+            // The next change of the source tells.
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                self.arm()?;
+                Ok(CameraEvent::Lost(e))
+            }
+            Err(e) => self.lose(e),
+        }
+    }
+
+    /// Has another event follow at once.
+    fn give_next(&mut self, event: CameraEvent) {
+        self.next = Some(event);
+        self.readiness.signal().set();
+    }
+
+    /// Handles what is ready besides frames.
+    fn on_ready(&mut self, ready: Ready) -> Result<Received<CameraEvent>> {
+        if ready.signal {
+            // A buffer came back on another thread, or could not.
+            self.arm()?;
+        }
+        if ready.search {
+            return self.on_search();
+        }
+        if ready.device.contains(EpollFlags::EPOLLPRI) {
+            match self.device().try_event() {
+                Ok(Some(event)) => return self.on_event(event).map(Received::Item),
+                Ok(None) => {}
+                Err(e) if e.kind() == ErrorKind::DeviceLost => return self.lose(e).map(Received::Item),
+                Err(e) => return Err(e),
+            }
+        }
+        if ready.is_broken() {
+            return match self.try_frame()? {
+                Received::Nothing if self.state != State::Lost => {
+                    let error = self.device().broken();
+                    self.fatal(error)
+                }
+                got => Ok(got),
+            };
+        }
+        self.try_frame()
+    }
+
+    /// The lost device may be back.
+    fn on_search(&mut self) -> Result<Received<CameraEvent>> {
+        if !self.readiness.has_returned()? {
+            return Ok(Received::Nothing);
+        }
+        if self.wishes.reopen == Reopen::Never {
+            return Ok(Received::Item(CameraEvent::Returned));
+        }
+        let before = self.buffers.as_ref().map(|b| *b.layout());
+        if self.reopen().is_err() {
+            // It is not ready yet, or another program was faster.
+            return Ok(Received::Nothing);
+        }
+        let now = *self.layout()?;
+        if before != Some(now) {
+            self.give_next(CameraEvent::Changed(now));
+        }
+        Ok(Received::Item(CameraEvent::Returned))
+    }
+
+    /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged while
+    /// they are held; their memory is freed with the last.
     ///
     /// # Errors
     /// As [`CameraBuilder::open`]. The camera then has no buffers and can be reconfigured again.
@@ -399,16 +322,13 @@ impl Camera {
     }
 
     /// Reconfigures to what the source is now: detected timings (HDMI, SDI), else the format that the driver has.
-    ///
-    /// # Errors
-    /// `NotFound` without a stable signal, else as [`Camera::reconfigure`]. The camera then has no buffers, and
-    /// [`Camera::next`] (in an event loop: POLLPRI alone, then [`Camera::try_next`]) tells of the next change.
-    pub fn follow_source(&mut self) -> Result<()> {
+    /// `NotFound` without a stable signal.
+    fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();
-        // Drivers tell of the change that setting the timings makes, too: look again until nothing is told.
+        // Drivers report the change that setting the timings makes, too: look again until nothing is reported.
         for _ in 0..4 {
-            while self.try_event()?.is_some() {}
+            while device.try_event()?.is_some() {}
             match device.detect_timings() {
                 Ok(Some(timings)) => device.set_timings(&timings)?,
                 Ok(None) => {
@@ -419,7 +339,7 @@ impl Camera {
                 Err(e) if e.kind() == ErrorKind::Unsupported => {}
                 Err(e) => return Err(e),
             }
-            if self.try_event()?.is_none() {
+            if device.try_event()?.is_none() {
                 break;
             }
         }
@@ -430,26 +350,127 @@ impl Camera {
     fn tear_down(&mut self) {
         self.buffers = None;
         self.queue.free();
+        self.state = State::Stopped;
+        // Nothing is left to watch but events.
+        let _ = self.arm();
     }
 
-    /// Stops and starts again with the same buffers: what to try after a fatal error of a driver that is still there.
+    /// Finds the device again, by its path, driver, bus and node, opens it as it was set up, and starts with new
+    /// buffers. The descriptor stays; frames of the old buffers stay valid while they are held. A camera that was not
+    /// lost starts anew.
+    ///
+    /// Sequence numbers begin again.
     ///
     /// # Errors
-    /// As [`Queue::start`].
-    pub fn restart(&mut self) -> Result<()> {
-        self.queue.stop()?;
-        self.queue.start()
+    /// `NotFound` until the device is back, else as [`CameraBuilder::open`]. The camera stays lost, and can be reopened
+    /// again.
+    pub fn reopen(&mut self) -> Result<()> {
+        let was_lost = self.state == State::Lost;
+        let reopened = self.open_again();
+        if reopened.is_err() {
+            if was_lost {
+                self.state = State::Lost;
+                self.readiness.search_again();
+            } else {
+                let device = self.device().clone();
+                self.state = State::Lost;
+                self.readiness.lost(&device)?;
+            }
+        }
+        reopened
+    }
+
+    fn open_again(&mut self) -> Result<()> {
+        let device = self.device().find_again()?;
+        self.tear_down();
+        self.readiness.unwatch();
+        self.queue = self.wishes.queue(&device)?;
+        self.set_up()?;
+        self.readiness.found();
+        Ok(())
+    }
+}
+
+impl FrameSource for Camera {
+    fn buffers(&self) -> Result<&BufferSet> {
+        self.buffers.as_ref().ok_or_else(|| {
+            let text = "the camera has no buffers: it was lost, or its last change of format failed";
+            Error::new(ErrorKind::State, "buffers", text).on(self.queue.device())
+        })
+    }
+
+    fn interval(&self) -> Option<FrameInterval> {
+        self.interval
+    }
+
+    fn stats(&self) -> CameraStats {
+        let leased = self.buffers.as_ref().map_or(0, BufferSet::leased);
+        CameraStats { leased, queued: self.queue.queued(), ..self.stats }
+    }
+
+    fn device(&self) -> Option<&Device> {
+        Some(self.queue.device())
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        Self::reopen(self)
+    }
+}
+
+impl sealed::Sealed for Camera {}
+
+/// A frame costs DQBUF alone by `try_recv`, and one `epoll_wait` more by `recv`.
+///
+/// Its errors: that of an earlier return of a buffer, once (the return is tried again), and what the kernel reports of
+/// the camera's own descriptors. An unplug or a fatal error of the driver is [`CameraEvent::Lost`], once.
+impl Station for Camera {
+    type Event = CameraEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.arm()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<CameraEvent>> {
+        if let Some(event) = self.next.take() {
+            return Ok(Received::Item(event));
+        }
+        match self.try_frame()? {
+            Received::Nothing => {}
+            got => return Ok(got),
+        }
+        let ready = self.readiness.pending()?;
+        self.on_ready(ready)
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<CameraEvent>> {
+        let deadline = wait::deadline(timeout);
+        loop {
+            if let Some(event) = self.next.take() {
+                return Ok(Received::Item(event));
+            }
+            if self.state == State::Ended {
+                return self.try_frame();
+            }
+            let ready = self.readiness.wait(deadline)?;
+            if ready.is_empty() {
+                return Ok(Received::Nothing);
+            }
+            match self.on_ready(ready)? {
+                Received::Nothing if Instant::now() < deadline => {}
+                got => return Ok(got),
+            }
+        }
     }
 }
 
 impl AsFd for Camera {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.queue.device().as_fd()
+        self.readiness.as_fd()
     }
 }
 
 impl fmt::Debug for Camera {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Camera({}, {:?}, {:?})", self.queue.device(), self.buffers, self.stats())
+        write!(f, "Camera({}, {:?}, {:?})", self.queue.device(), self.buffers, self.state)
     }
 }

@@ -1,7 +1,22 @@
-//! Sources of frames: the camera, and a test pattern that needs none.
+//! Sources of frames: V4L2 cameras, and a pattern for machines without one.
+//!
+//! ```no_run
+//! use framelease::capture::{Camera, Reopen};
+//! use framelease::Station;
+//!
+//! let mut camera = Camera::builder().path("/dev/video0").reopen(Reopen::Always).open()?;
+//! for frame in camera.frames() {
+//!     println!("{:?}", frame?);
+//! }
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
+mod builder;
 mod camera;
 mod pattern;
+mod source;
 
-pub use camera::{Camera, CameraBuilder, CameraStats, Captured, SizeFit};
+pub use builder::{CameraBuilder, Reopen, SizeFit};
+pub use camera::Camera;
 pub use pattern::{TestPattern, TestPatternBuilder};
+pub use source::{CameraEvent, CameraStats, FrameSource};

@@ -1,18 +1,25 @@
-//! A source that needs no hardware: moving colour bars, written by the CPU into shared memory.
+//! A source that needs no hardware: moving color bars, written by the CPU into shared memory.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::dmabuf::{Allocator, DEFAULT_WAIT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, FourCc, FrameInterval, Layout, Size};
-use crate::frame::{BufferSet, Frame, Pool};
+use crate::frame::{BufferSet, Frame, FrameMut, Pool};
+use crate::station::{sealed, Received, Station};
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::readiness::Readiness;
+use crate::sys::signal::Signal;
+use crate::v4l2::Device;
+
+use super::source::{CameraEvent, CameraStats, FrameSource};
 
 /// How far the bars move from frame to frame, in pixels. Even, so that chroma moves with luma.
 const STEP: u32 = 4;
@@ -94,23 +101,43 @@ impl TestPatternBuilder {
             None => Expiration::OneShot(Duration::from_nanos(1).into()),
         };
         timer.set(expiration, TimerSetTimeFlags::empty()).map_err(clock)?;
-        Ok(TestPattern { pool, rows, timer, paced: self.interval.is_some(), sequence: 0, lost: 0 })
+        let (readiness, signal) = (Readiness::new().map_err(clock)?, Arc::new(Signal::new().map_err(clock)?));
+        readiness.add(&timer, EpollFlags::EPOLLIN, 0).map_err(clock)?;
+        readiness.add(&*signal, EpollFlags::EPOLLIN, 1).map_err(clock)?;
+        Ok(TestPattern {
+            readiness,
+            signal,
+            is_starved: false,
+            pool,
+            rows,
+            timer,
+            interval: self.interval,
+            sequence: 0,
+            lost: 0,
+            stats: CameraStats::default(),
+        })
     }
 }
 
-/// Moving colour bars: the source for machines without a camera.
+/// Moving color bars: the source for machines without a camera.
 ///
 /// It writes into udmabufs where the machine has them, else into sealed memfds. Its bytes are counted as
 /// [`CpuBytes::source`](crate::stats::CpuBytes::source): they stand for a camera's DMA.
 #[derive(Debug)]
 pub struct TestPattern {
+    readiness: Readiness,
+    /// Set when a buffer is free again after all were leased.
+    signal: Arc<Signal>,
+    /// Every buffer is leased: the clock is not watched until one comes back.
+    is_starved: bool,
     pool: Pool,
-    /// For each colour plane a row of the pattern, one period longer than the picture is wide.
+    /// For each color plane a row of the pattern, one period longer than the picture is wide.
     rows: Vec<Vec<u8>>,
     timer: TimerFd,
-    paced: bool,
+    interval: Option<FrameInterval>,
     sequence: u64,
     lost: u32,
+    stats: CameraStats,
 }
 
 impl TestPattern {
@@ -120,35 +147,39 @@ impl TestPattern {
         TestPatternBuilder { fourcc: FourCc::new(b"NV12"), size, layout: None, interval, buffers: 8, allocator: None }
     }
 
-    /// The buffers, to announce or import them before the first frame.
-    pub fn buffers(&self) -> &BufferSet {
-        self.pool.buffers()
-    }
-
-    /// The next frame if it is due and a buffer is free. A frame that is due while every buffer is leased is lost, and
-    /// the next one says so, as a camera's would.
-    ///
-    /// # Errors
-    /// What the CPU access to the buffer reports.
-    pub fn try_next(&mut self) -> Result<Option<Frame>> {
-        if self.paced {
-            let due = self.expirations()?;
-            if due == 0 {
+    /// A free buffer, if a frame is due. A frame that is due while every buffer is leased is lost, and the next one says
+    /// so, as a camera's would.
+    fn due_buffer(&mut self) -> Result<Option<FrameMut>> {
+        let mut buffer = None;
+        if self.is_starved {
+            self.signal.clear();
+            buffer = self.pool.try_acquire_or_signal(&self.signal);
+            if buffer.is_none() {
                 return Ok(None);
             }
-            self.skip(due - 1);
+            self.is_starved = false;
+            self.watch_clock()?;
         }
-        let Some(mut frame) = self.pool.try_acquire() else {
-            if self.paced {
-                self.skip(1);
-            } else {
-                // Readable again in a moment, so that a poll loop neither spins nor sleeps for ever.
-                self.timer
-                    .set(Expiration::OneShot(Duration::from_millis(1).into()), TimerSetTimeFlags::empty())
-                    .map_err(|e| Error::os("timerfd", e))?;
+        if self.interval.is_some() {
+            match self.expirations()? {
+                0 => return Ok(None),
+                due => self.skip(due - 1),
             }
-            return Ok(None);
-        };
+        }
+        buffer = buffer.or_else(|| self.pool.try_acquire_or_signal(&self.signal));
+        if buffer.is_none() {
+            self.skip(u64::from(self.interval.is_some()));
+            self.is_starved = true;
+            self.readiness.remove(&self.timer);
+        }
+        Ok(buffer)
+    }
+
+    fn watch_clock(&self) -> Result<()> {
+        self.readiness.add(&self.timer, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))
+    }
+
+    fn draw(&mut self, mut frame: FrameMut) -> Result<Frame> {
         let layout = *frame.layout();
         let shift = (self.sequence as u32).wrapping_mul(STEP);
         {
@@ -171,36 +202,9 @@ impl TestPattern {
         let mut meta = *frame.meta();
         meta.lost = std::mem::take(&mut self.lost);
         self.sequence += 1;
-        Ok(Some(frame.with_meta(meta)))
-    }
-
-    /// The next frame, waiting at most `timeout`; `None` if none was due or no buffer came back in time.
-    ///
-    /// # Errors
-    /// As [`TestPattern::try_next`].
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<Frame>> {
-        let deadline = sys::wait::deadline(timeout);
-        loop {
-            if let Some(frame) = self.try_next()? {
-                return Ok(Some(frame));
-            }
-            if !self.paced {
-                // The clock is always due: wait for a buffer instead.
-                let left = deadline.saturating_duration_since(std::time::Instant::now());
-                return match self.pool.acquire(left) {
-                    Some(free) => {
-                        drop(free);
-                        self.try_next()
-                    }
-                    None => Ok(None),
-                };
-            }
-            let ready = sys::wait::until(self.timer.as_fd(), PollFlags::POLLIN, deadline)
-                .map_err(|e| Error::os("poll", e).on("test pattern"))?;
-            if ready.is_empty() {
-                return Ok(None);
-            }
-        }
+        self.stats.frames += 1;
+        self.stats.lost += u64::from(meta.lost);
+        Ok(frame.with_meta(meta))
     }
 
     fn skip(&mut self, frames: u64) {
@@ -220,10 +224,50 @@ impl TestPattern {
     }
 }
 
+impl FrameSource for TestPattern {
+    fn buffers(&self) -> Result<&BufferSet> {
+        Ok(self.pool.buffers())
+    }
+
+    fn interval(&self) -> Option<FrameInterval> {
+        self.interval
+    }
+
+    fn stats(&self) -> CameraStats {
+        let leased = self.pool.buffers().leased();
+        CameraStats { leased, queued: self.pool.buffers().slots() - leased, ..self.stats }
+    }
+
+    fn device(&self) -> Option<&Device> {
+        None
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for TestPattern {}
+
+/// A frame costs one read of the clock, and what writing the pixels costs. Its errors are those of the CPU access to
+/// the buffer.
+impl Station for TestPattern {
+    type Event = CameraEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<CameraEvent>> {
+        let Some(buffer) = self.due_buffer()? else { return Ok(Received::Nothing) };
+        self.draw(buffer).map(CameraEvent::Frame).map(Received::Item)
+    }
+}
+
 impl AsFd for TestPattern {
-    /// Readable when the next frame is due. Unpaced: while a buffer is free, and once a millisecond while none is.
+    /// Readable when the next frame is due and a buffer is free. Unpaced: while a buffer is free.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
+        self.readiness.as_fd()
     }
 }
 
@@ -247,7 +291,7 @@ fn pattern_rows(layout: &Layout) -> Result<Vec<Vec<u8>>> {
         for group in 0..groups {
             let bar = (group * info.horizontal) % period / (period / BARS);
             let (bytes, len) =
-                pixels(layout.fourcc(), plane, &COLOURS[bar as usize % COLOURS.len()]).ok_or_else(|| {
+                pixels(layout.fourcc(), plane, &COLORS[bar as usize % COLORS.len()]).ok_or_else(|| {
                     let text = format!("the test pattern cannot write {}", layout.fourcc());
                     Error::new(ErrorKind::Unsupported, "test pattern", text)
                 })?;
@@ -259,25 +303,25 @@ fn pattern_rows(layout: &Layout) -> Result<Vec<Vec<u8>>> {
 }
 
 /// One bar: R'G'B' and, by the BT.601 matrix in limited range, Y'CbCr.
-struct Colour {
+struct BarColor {
     rgb: [u8; 3],
     yuv: [u8; 3],
 }
 
 /// EBU bars at 100 %.
-const COLOURS: [Colour; BARS as usize] = [
-    Colour { rgb: [255, 255, 255], yuv: [235, 128, 128] },
-    Colour { rgb: [255, 255, 0], yuv: [210, 16, 146] },
-    Colour { rgb: [0, 255, 255], yuv: [170, 166, 16] },
-    Colour { rgb: [0, 255, 0], yuv: [145, 54, 34] },
-    Colour { rgb: [255, 0, 255], yuv: [106, 202, 222] },
-    Colour { rgb: [255, 0, 0], yuv: [81, 90, 240] },
-    Colour { rgb: [0, 0, 255], yuv: [41, 240, 110] },
-    Colour { rgb: [0, 0, 0], yuv: [16, 128, 128] },
+const COLORS: [BarColor; BARS as usize] = [
+    BarColor { rgb: [255, 255, 255], yuv: [235, 128, 128] },
+    BarColor { rgb: [255, 255, 0], yuv: [210, 16, 146] },
+    BarColor { rgb: [0, 255, 255], yuv: [170, 166, 16] },
+    BarColor { rgb: [0, 255, 0], yuv: [145, 54, 34] },
+    BarColor { rgb: [255, 0, 255], yuv: [106, 202, 222] },
+    BarColor { rgb: [255, 0, 0], yuv: [81, 90, 240] },
+    BarColor { rgb: [0, 0, 255], yuv: [41, 240, 110] },
+    BarColor { rgb: [0, 0, 0], yuv: [16, 128, 128] },
 ];
 
 /// The bytes of one sample group of a plane in one colour.
-fn pixels(fourcc: FourCc, plane: usize, c: &Colour) -> Option<([u8; 4], usize)> {
+fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)> {
     let ([r, g, b], [y, u, v]) = (c.rgb, c.yuv);
     let name = fourcc.info()?.name;
     Some(match (name, plane) {
@@ -324,14 +368,14 @@ mod tests {
             let builder = TestPattern::builder(Size::new(160, 32)).fourcc(info.fourcc).buffers(2).unpaced();
             let mut source = builder.allocator(Allocator::Memfd).start().unwrap();
             let before = cpu_bytes().source;
-            let a = source.try_next().unwrap().unwrap();
+            let a = source.try_recv().unwrap().frame().unwrap();
             assert!(cpu_bytes().source - before >= a.layout().pixel_bytes());
-            let b = source.try_next().unwrap().unwrap();
+            let b = source.try_recv().unwrap().frame().unwrap();
             assert_ne!(picture(&a), picture(&b), "{} stands still", info.name);
-            assert!(source.try_next().unwrap().is_none(), "both buffers are leased");
+            assert!(source.try_recv().unwrap().is_nothing(), "both buffers are leased");
             // White is the first bar, black the last.
             let first = &picture(&a)[..4];
-            let (white, len) = pixels(info.fourcc, 0, &COLOURS[0]).unwrap();
+            let (white, len) = pixels(info.fourcc, 0, &COLORS[0]).unwrap();
             assert_eq!(first[..len], white[..len], "{}", info.name);
         }
     }
@@ -340,7 +384,7 @@ mod tests {
     fn odd_sizes_work() {
         for name in ["NV12", "YUYV", "YU12", "RGB24", "NV12M"] {
             let builder = TestPattern::builder(Size::new(37, 21)).fourcc(name.parse().unwrap()).unpaced();
-            let frame = builder.start().unwrap().try_next().unwrap().unwrap();
+            let frame = builder.start().unwrap().try_recv().unwrap().frame().unwrap();
             assert_eq!(picture(&frame).len() as u64, frame.layout().pixel_bytes(), "{name}");
         }
     }
@@ -349,11 +393,11 @@ mod tests {
     fn a_missed_frame_is_reported() {
         let builder = TestPattern::builder(Size::new(16, 16)).buffers(1).interval(FrameInterval::from_fps(1000));
         let mut source = builder.start().unwrap();
-        let first = source.next(Duration::from_secs(5)).unwrap().unwrap();
+        let first = source.recv(Duration::from_secs(5)).unwrap().frame().unwrap();
         let taken = first.meta().sequence;
-        assert!(source.next(Duration::from_millis(20)).unwrap().is_none());
+        assert!(source.recv(Duration::from_millis(20)).unwrap().is_nothing());
         drop(first);
-        let next = source.next(Duration::from_secs(5)).unwrap().unwrap();
+        let next = source.recv(Duration::from_secs(5)).unwrap().frame().unwrap();
         assert!(next.meta().lost > 0);
         assert_eq!(next.meta().sequence, taken + 1 + u64::from(next.meta().lost));
     }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::bitstream::Codec;
 use crate::dmabuf::DEFAULT_WAIT;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FormatKind, FourCc, Rect, Size};
 use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, Packet, Payload};
+use crate::station::{sealed, FrameEvent, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
 use crate::v4l2::{
-    CacheHint, ControlId, ControlValue, Device, Direction, Event, EventKind, FormatRequest, Interest, MemToMem,
-    MemToMemInfo, Processed, Resumed, SelectionTarget,
+    CacheHint, ControlId, ControlValue, Device, Direction, Event, EventKind, FormatRequest, MemToMem, MemToMemInfo,
+    Processed, Resumed, SelectionTarget,
 };
 
 /// `V4L2_EVENT_SRC_CH_RESOLUTION`
@@ -21,14 +22,27 @@ const RESOLUTION: u32 = 1;
 /// What a decoder gives.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Decoded {
+pub enum DecoderEvent {
     /// A picture. Its buffer goes back to the decoder with the last clone. Flagged `ERROR` where the stream was damaged.
     Frame(Frame),
     /// The stream's format was found, or has changed: the frames that follow are of these buffers. Those of the buffers
     /// before stay whole as long as they are held.
     Format(Pictures),
-    /// The drain is over; nothing comes until [`Decoder::resume`].
-    Ended,
+    /// The device was unplugged, or its driver gave up. Frames that are out stay valid.
+    Lost(Error),
+    /// The device is back: call [`Decoder::reopen`].
+    Returned,
+}
+
+impl sealed::Sealed for DecoderEvent {}
+
+impl FrameEvent for DecoderEvent {
+    fn into_frame(self) -> Option<Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            _ => None,
+        }
+    }
 }
 
 /// The pictures of a stream, until its format changes.
@@ -39,16 +53,6 @@ pub struct Pictures {
     pub buffers: BufferSet,
     /// The part of each frame that is to be seen: 1080 of 1088 rows.
     pub visible: Rect,
-}
-
-/// Whether a decoder took a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Submitted {
-    /// It did.
-    Taken,
-    /// Every bitstream buffer is with the device: take what it has first, then offer the packet again.
-    Full,
 }
 
 /// Chooses a decoder.
@@ -113,13 +117,7 @@ impl DecoderBuilder {
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
         }
         let mut pair = MemToMem::new(&device)?;
-        let mut request = FormatRequest::new(fourcc, self.size);
-        request.memory_bytes[0] = self.packet_bytes;
-        device.set_format(Direction::Output, &request)?;
-        pair.subscribe(EventKind::SourceChange(0))?;
-        let output = pair.output_mut();
-        output.allocate(self.packet_buffers, CacheHint::Driver)?;
-        output.start()?;
+        self.set_up(&mut pair)?;
         Ok(Decoder {
             pair,
             wishes: self,
@@ -130,6 +128,18 @@ impl DecoderBuilder {
             draining: false,
             stats: DecoderStats::default(),
         })
+    }
+
+    /// Initialization up to the first bitstream buffer. `pair` is without buffers.
+    fn set_up(&self, pair: &mut MemToMem) -> Result<()> {
+        let mut request = FormatRequest::new(self.codec.fourcc(), self.size);
+        request.memory_bytes[0] = self.packet_bytes;
+        pair.device().set_format(Direction::Output, &request)?;
+        pair.subscribe(EventKind::SourceChange(0))?;
+        let output = pair.output_mut();
+        output.allocate(self.packet_buffers, CacheHint::Driver)?;
+        output.start()?;
+        pair.dispatch()
     }
 }
 
@@ -154,8 +164,7 @@ pub struct DecoderStats {
 /// Packets are copied into its bitstream buffers, once; pictures are leases on its own buffers, exported as dma-bufs. It
 /// finds the stream's format by itself and follows its changes, which begin a new generation of buffers.
 ///
-/// In an event loop, register [`AsFd`] level-triggered for [`Decoder::interest`], which always has events, and call
-/// [`Decoder::try_next`] until `None`.
+/// [`Received::Ended`] comes at the end of a drain. [`Decoder::resume`] begins again.
 pub struct Decoder {
     pair: MemToMem,
     wishes: DecoderBuilder,
@@ -200,33 +209,13 @@ impl Decoder {
         self.stats
     }
 
-    /// Gives a packet to the device: one access unit or frame, copied, with the parameter sets before it if it is a key
-    /// frame that comes without. Ioctl: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
+    /// Gives bytes to the device that are one access unit or frame. `timestamp_ns` comes back with its frame. Full while
+    /// every bitstream buffer is with the device: take what it has, then try again.
     ///
     /// # Errors
-    /// `Mismatch` if it is larger than a bitstream buffer (see [`DecoderBuilder::packet_bytes`]), `InvalidArgument` if it is
-    /// empty or of another codec, `DeviceLost`.
+    /// As [`Submit::try_submit`] of a decoder.
     #[doc(alias = "VIDIOC_QBUF")]
-    pub fn submit(&mut self, packet: &Packet) -> Result<Submitted> {
-        let meta = packet.meta();
-        if meta.codec != self.wishes.codec {
-            let text = format!("a packet of {} for a decoder of {}", meta.codec, self.wishes.codec);
-            return Err(Error::new(ErrorKind::InvalidArgument, "VIDIOC_QBUF", text).on(self.device()));
-        }
-        let sets = match packet.parameter_sets() {
-            Some(sets) if packet.is_key() && !packet.carries_parameters() => sets.to_annexb(),
-            _ => Vec::new(),
-        };
-        let monotonic = meta.flags & FrameFlags::MONOTONIC;
-        self.submit_parts([&sets, packet.bytes()], meta.sequence, meta.timestamp_ns, monotonic)
-    }
-
-    /// Gives bytes to the device that are one access unit or frame. `timestamp_ns` comes back with its frame.
-    ///
-    /// # Errors
-    /// As [`Decoder::submit`].
-    #[doc(alias = "VIDIOC_QBUF")]
-    pub fn submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted> {
+    pub fn try_submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted<()>> {
         self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::empty())
     }
 
@@ -236,7 +225,7 @@ impl Decoder {
         sequence: u64,
         timestamp_ns: u64,
         flags: FrameFlags,
-    ) -> Result<Submitted> {
+    ) -> Result<Submitted<()>> {
         const OP: &str = "VIDIOC_QBUF";
         let bytes = parts[0].len() + parts[1].len();
         let room = self.pair.output().layout().and_then(|l| l.memory_bytes().first().copied()).unwrap_or(0);
@@ -247,11 +236,11 @@ impl Decoder {
         }
         let mut buffer = self.pair.output_mut().try_acquire();
         if buffer.is_none() {
-            // The drop of a source that was read brings its buffer home.
+            // The drop of a source that was read frees its buffer.
             while self.pair.try_source()?.is_some() {}
             buffer = self.pair.output_mut().try_acquire();
         }
-        let Some(mut buffer) = buffer else { return Ok(Submitted::Full) };
+        let Some(mut buffer) = buffer else { return Ok(Submitted::Full(())) };
         {
             let mut write = buffer.write(DEFAULT_WAIT)?;
             write.copy_payload(0, parts[0])?;
@@ -259,49 +248,40 @@ impl Decoder {
         }
         let mut meta = FrameMeta { sequence, timestamp_ns, flags, ..FrameMeta::default() };
         meta.payload[0] = Payload { offset_bytes: 0, bytes: bytes as u32 };
-        self.pair.queue(buffer.freeze(meta))?;
+        if let Submitted::Full(_) = self.pair.queue(buffer.freeze(meta))? {
+            return Ok(Submitted::Full(()));
+        }
         self.stats.packets += 1;
         self.stats.bytes += bytes as u64;
         Ok(Submitted::Taken)
     }
 
-    /// The next frame, format or end, if there is one. A new format allocates and starts its buffers here. Ioctls:
-    /// `VIDIOC_DQBUF`, `VIDIOC_DQEVENT`, and for a format `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, `VIDIOC_G_FMT`,
-    /// `VIDIOC_S_FMT`, `VIDIOC_G_SELECTION`, `VIDIOC_EXPBUF`, `VIDIOC_STREAMON`.
-    ///
-    /// # Errors
-    /// `DeviceLost`; `Unsupported` if the pictures' format cannot be laid out, or the device has none of the acceptable ones
-    /// or does not convert to them;
-    /// `Exhausted` if their buffers cannot be had. The error of an earlier return of a frame's buffer.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    #[doc(alias = "VIDIOC_DQEVENT")]
-    pub fn try_next(&mut self) -> Result<Option<Decoded>> {
-        loop {
-            let Some(got) = self.pair.try_next()? else { return Ok(None) };
-            if let Some(decoded) = self.sort(got)? {
-                return Ok(Some(decoded));
-            }
-        }
-    }
-
-    /// [`Decoder::try_next`], waiting at most `timeout`; `None` if it passed.
-    ///
-    /// # Errors
-    /// As [`Decoder::try_next`].
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<Decoded>> {
-        let deadline = wait::deadline(timeout);
+    fn next_until(&mut self, deadline: Instant) -> Result<Received<DecoderEvent>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let Some(got) = self.pair.next(left)? else { return Ok(None) };
-            if let Some(decoded) = self.sort(got)? {
-                return Ok(Some(decoded));
+            let event = match self.pair.recv(left)? {
+                Received::Item(got) => self.sort(got)?,
+                Received::Nothing => return Ok(Received::Nothing),
+                Received::Ended => {
+                    // The event that says why may not have been taken yet.
+                    while let Some(event) = self.device().try_event()? {
+                        self.on_event(event);
+                    }
+                    if !self.changed {
+                        self.draining = false;
+                        return Ok(Received::Ended);
+                    }
+                    Some(self.follow()?)
+                }
+            };
+            if let Some(event) = event {
+                return Ok(Received::Item(event));
             }
         }
     }
 
     /// What of a queue pair's results is the user's.
-    fn sort(&mut self, got: Processed) -> Result<Option<Decoded>> {
+    fn sort(&mut self, got: Processed) -> Result<Option<DecoderEvent>> {
         match got {
             Processed::Result { frame, .. } => {
                 let meta = frame.meta();
@@ -313,41 +293,30 @@ impl Decoder {
                 self.refused.clear();
                 self.stats.frames += 1;
                 self.stats.errors += u64::from(is_damaged);
-                Ok(Some(Decoded::Frame(frame)))
+                Ok(Some(DecoderEvent::Frame(frame)))
             }
             Processed::Source(_) => Ok(None),
             Processed::Event(event) => {
-                self.notice(event);
+                self.on_event(event);
                 // Frames from before the change come first; their end is told by the queue.
                 if !self.changed || self.pair.capture().is_streaming() && !self.pair.capture().has_ended() {
                     return Ok(None);
                 }
                 self.follow().map(Some)
             }
-            Processed::Ended => {
-                // The event that says why may not have been taken yet.
-                while let Some(event) = self.device().try_event()? {
-                    self.notice(event);
-                }
-                match self.changed {
-                    true => self.follow().map(Some),
-                    false => {
-                        self.draining = false;
-                        Ok(Some(Decoded::Ended))
-                    }
-                }
-            }
+            Processed::Lost(error) => Ok(Some(DecoderEvent::Lost(error))),
+            Processed::Returned => Ok(Some(DecoderEvent::Returned)),
         }
     }
 
-    fn notice(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         if let Event::SourceChange { changes, .. } = event {
             self.changed |= changes & RESOLUTION != 0;
         }
     }
 
     /// Takes the stream's format as it is now (`dev-decoder.rst`, "Capture Setup").
-    fn follow(&mut self) -> Result<Decoded> {
+    fn follow(&mut self) -> Result<DecoderEvent> {
         let before = self.pictures.take().map(|p| p.buffers.layout().fourcc());
         self.pair.free_capture();
         let device = self.device().clone();
@@ -379,6 +348,7 @@ impl Decoder {
             return Err(e);
         }
         self.changed = false;
+        self.pair.dispatch()?;
         if self.draining {
             // v4l2-mem2mem forgets a drain when the capture queue stops; a driver that does not is busy with it.
             match self.pair.drain() {
@@ -389,7 +359,7 @@ impl Decoder {
         self.stats.formats += 1;
         let pictures = Pictures { buffers, visible };
         self.pictures = Some(pictures.clone());
-        Ok(Decoded::Format(pictures))
+        Ok(DecoderEvent::Format(pictures))
     }
 
     /// The best acceptable format that the device was not seen to refuse; its own first, if everything is acceptable.
@@ -417,7 +387,7 @@ impl Decoder {
         })
     }
 
-    /// Ends the stream: every packet that was submitted is decoded, then comes [`Decoded::Ended`]. Keep taking frames until
+    /// Ends the stream: every packet that was submitted is decoded, then comes [`Received::Ended`]. Keep taking frames until
     /// then. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
     ///
     /// # Errors
@@ -429,7 +399,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Goes on after [`Decoded::Ended`]. Ioctls: as [`MemToMem::resume`].
+    /// Goes on after [`Received::Ended`]. Ioctls: as [`MemToMem::resume`].
     ///
     /// # Errors
     /// As [`MemToMem::resume`].
@@ -444,13 +414,71 @@ impl Decoder {
     /// # Errors
     /// What the driver reports.
     pub fn flush(&mut self) -> Result<()> {
-        self.pair.output_mut().stop()?;
-        self.pair.output_mut().start()
+        self.pair.restart_output().map(drop)
     }
 
-    /// What to poll the descriptor for now.
-    pub fn interest(&self) -> Interest {
-        self.pair.interest()
+    /// Finds the device again, by its path, driver, bus and node, and has it wait for a stream. The descriptor stays.
+    /// Frames that are out stay valid; packets that were not decoded are dropped. The next packet must be a key frame.
+    ///
+    /// # Errors
+    /// As [`DecoderBuilder::open`]: `NotFound` until the device is back. It can be tried again.
+    pub fn reopen(&mut self) -> Result<()> {
+        self.pair.reopen()?;
+        (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);
+        self.refused.clear();
+        self.wishes.set_up(&mut self.pair)
+    }
+}
+
+impl sealed::Sealed for Decoder {}
+
+/// A new format allocates and starts its buffers in the call that gives it.
+///
+/// Its errors: `Unsupported` if the pictures' format cannot be laid out, or the device has none of the acceptable ones or
+/// does not convert to them; `Exhausted` if their buffers cannot be had; that of an earlier return of a frame's buffer,
+/// once.
+impl Station for Decoder {
+    type Event = DecoderEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.pair.dispatch()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<DecoderEvent>> {
+        self.next_until(Instant::now())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<DecoderEvent>> {
+        self.next_until(wait::deadline(timeout))
+    }
+}
+
+impl Submit for Decoder {
+    type Item = Packet;
+
+    /// Gives a packet to the device: one access unit or frame, copied, with the parameter sets before it if it is a key
+    /// frame that comes without. Ioctl: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
+    ///
+    /// # Errors
+    /// With the packet: `Mismatch` if it is larger than a bitstream buffer (see [`DecoderBuilder::packet_bytes`]),
+    /// `InvalidArgument` if it is empty or of another codec, `DeviceLost`.
+    fn try_submit(&mut self, packet: Packet) -> SubmitResult<Packet> {
+        let meta = packet.meta();
+        if meta.codec != self.wishes.codec {
+            let text = format!("a packet of {} for a decoder of {}", meta.codec, self.wishes.codec);
+            let error = Error::new(ErrorKind::InvalidArgument, "VIDIOC_QBUF", text).on(self.device());
+            return Err(Rejected { error, item: packet });
+        }
+        let sets = match packet.parameter_sets() {
+            Some(sets) if packet.is_key() && !packet.carries_parameters() => sets.to_annexb(),
+            _ => Vec::new(),
+        };
+        let monotonic = meta.flags & FrameFlags::MONOTONIC;
+        match self.submit_parts([&sets, packet.bytes()], meta.sequence, meta.timestamp_ns, monotonic) {
+            Ok(Submitted::Taken) => Ok(Submitted::Taken),
+            Ok(Submitted::Full(())) => Ok(Submitted::Full(packet)),
+            Err(error) => Err(Rejected { error, item: packet }),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::controls::{apply, FORCE_KEY_FRAME};
 use super::setup::Setup;
@@ -13,10 +13,9 @@ use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
 use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
+use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
-use crate::v4l2::{
-    CacheHint, ControlId, ControlValue, Device, Interest, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed,
-};
+use crate::v4l2::{CacheHint, ControlId, ControlValue, Device, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed};
 
 /// The most buffers of a queue: what V4L2 had until Linux 6.10.
 const MOST_BUFFERS: usize = 32;
@@ -24,12 +23,23 @@ const MOST_BUFFERS: usize = 32;
 /// What an encoder gives.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Encoded {
+pub enum EncoderEvent {
     /// A coded frame. Its buffer goes back to the encoder with the last clone.
     Packet(Packet),
-    /// The drain is over, and the encoder keeps no frame that it was for; nothing comes until [`Encoder::resume`] or
-    /// [`Encoder::reset`].
-    Ended,
+    /// The device was unplugged, or its driver gave up. Packets that are out stay whole.
+    Lost(Error),
+    /// The device is back: call [`Encoder::reopen`].
+    Returned,
+}
+
+impl EncoderEvent {
+    /// Returns the packet, if this is one.
+    pub fn into_packet(self) -> Option<Packet> {
+        match self {
+            Self::Packet(packet) => Some(packet),
+            _ => None,
+        }
+    }
 }
 
 /// Counts of an encoder since it was opened.
@@ -50,8 +60,8 @@ pub struct EncoderStats {
     pub bytes: u64,
     /// Frames that the device has now.
     pub in_flight: usize,
-    /// Bitstream buffers that somebody leases now.
-    pub held: usize,
+    /// Bitstream buffers that are leased now.
+    pub leased: usize,
 }
 
 /// Chooses an encoder. Everything but the stream has a default: the first device that encodes to the codec.
@@ -151,20 +161,19 @@ impl Wanted {
 /// picture. Packets are leases on its own bitstream buffers. Caller-driven: no thread, no copy. One encoder is for one
 /// stream; every open of the node is another.
 ///
-/// In an event loop, register [`AsFd`] level-triggered for [`Encoder::interest`], and not at all while that is empty,
-/// then call [`Encoder::try_packet`] until `None`.
+/// [`Received::Ended`] comes at the end of a drain, when the device keeps no frame that it was for. [`Encoder::resume`] or
+/// [`Encoder::reset`] begins again.
 ///
-/// In steady state a frame costs QBUF and DQBUF on both queues, and a `poll` where [`Encoder::packet`] waits: no
-/// allocation, no attachment, no pixel touched. A look at the head of each packet tells key frames where the driver sets no
-/// flag.
+/// In steady state a frame costs QBUF and DQBUF on both queues, and one `epoll_wait`: no allocation, no attachment, no
+/// pixel touched. Where the driver sets no key flag, the head of each packet is read.
 ///
 /// ```no_run
-/// use std::time::Duration;
 /// use framelease::bitstream::Codec;
-/// use framelease::capture::{Camera, Captured};
-/// use framelease::codec::{negotiate, Encoded, Encoder, Params, Quirks, Setting};
+/// use framelease::capture::{Camera, FrameSource};
+/// use framelease::codec::{negotiate, Encoder, EncoderEvent, Params, Quirks, Setting};
 /// use framelease::format::Size;
 /// use framelease::v4l2::Device;
+/// use framelease::{Received, Station, Submit};
 ///
 /// # fn main() -> framelease::Result<()> {
 /// let device = Encoder::find(Codec::H264)?;
@@ -173,9 +182,10 @@ impl Wanted {
 /// let agreement = negotiate(&device, &camera, &params, &[], Quirks::for_device(device.info()))?;
 /// let mut camera = Camera::builder().device(camera).layout(&agreement.source).open()?;
 /// let mut encoder = Encoder::builder(params.resized(agreement.size)).device(device).open(camera.buffers()?)?;
-/// while let Some(Captured::Frame(frame)) = camera.next(Duration::from_secs(1))? {
-///     encoder.submit(frame)?;
-///     while let Some(Encoded::Packet(packet)) = encoder.try_packet()? {
+/// for frame in camera.frames() {
+///     // A frame that finds no room is dropped here.
+///     let _ = encoder.try_submit(frame?)?;
+///     while let Received::Item(EncoderEvent::Packet(packet)) = encoder.try_recv()? {
 ///         println!("{packet:?}");
 ///     }
 /// }
@@ -235,45 +245,13 @@ impl Encoder {
 
     /// Counts until now.
     pub fn stats(&self) -> EncoderStats {
-        let held = self.pair.capture().buffers().map_or(0, BufferSet::leased);
-        EncoderStats { in_flight: self.pair.output().queued(), held, ..self.stats }
+        let leased = self.pair.capture().buffers().map_or(0, BufferSet::leased);
+        EncoderStats { in_flight: self.pair.output().queued(), leased, ..self.stats }
     }
 
-    /// How many frames [`Encoder::submit`] takes now.
-    pub fn room(&self) -> usize {
-        self.pair.output().room()
-    }
-
-    /// Gives a frame to the device, and starts it with the first. The lease ends when the device has read the picture:
-    /// at a later call here. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if there is no room; once `VIDIOC_STREAMON` twice.
-    ///
-    /// After [`Encoder::drain`] frames are kept and not encoded until [`Encoder::resume`].
-    ///
-    /// # Errors
-    /// With the frame: `Exhausted` if the device has as many as it takes (take packets first), `Mismatch` if its layout is
-    /// not that of [`EncoderBuilder::open`], `WrongFile` for a memfd, `DeviceLost`.
-    #[doc(alias = "VIDIOC_QBUF")]
-    pub fn submit(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
-        if self.room() == 0 {
-            if let Err(error) = self.collect() {
-                return Err(Rejected { error, item: frame });
-            }
-        }
-        let had_started = self.pair.capture().is_streaming();
-        self.pair.queue(frame)?;
-        if !had_started {
-            if let Err(error) = self.pair.start() {
-                // Nothing else was queued.
-                let mut back = self.pair.stop().map(|r| r.frames).unwrap_or_default();
-                return match back.pop() {
-                    Some(item) => Err(Rejected { error, item }),
-                    // It stays queued for the next start, which the next call tries.
-                    None => Ok(()),
-                };
-            }
-        }
-        self.stats.frames += 1;
-        Ok(())
+    /// Returns how many frames [`Submit::try_submit`] takes now, if they are of different buffers.
+    pub fn free_slots(&self) -> usize {
+        self.pair.output().free_slots()
     }
 
     /// Ends the leases of the frames that the device has read by now.
@@ -297,51 +275,26 @@ impl Encoder {
         self.stats.refused += u64::from(source.meta().flags.contains(FrameFlags::ERROR));
     }
 
-    /// The next packet, if there is one. Also ends the leases of frames that were read. One system call for each queue
-    /// that has something queued, more if frames or parameter sets came. Ioctl: `VIDIOC_DQBUF`.
-    ///
-    /// # Errors
-    /// `DeviceLost` after an unplug or a fatal error of the driver (EIO), at every call: [`Encoder::reopen`] begins anew.
-    /// The error of an earlier return of a packet's buffer.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn try_packet(&mut self) -> Result<Option<Encoded>> {
-        if !self.pair.capture().is_streaming() {
-            return Ok(None);
-        }
+    fn next_until(&mut self, deadline: Instant) -> Result<Received<EncoderEvent>> {
         loop {
-            match self.pair.try_next()? {
-                None => return Ok(None),
-                Some(got) => {
-                    if let Some(encoded) = self.sort(got)? {
-                        return Ok(Some(encoded));
-                    }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let got = match self.pair.recv(left)? {
+                Received::Item(got) => got,
+                Received::Nothing => return Ok(Received::Nothing),
+                Received::Ended => {
+                    // The caller may not call again: what was read before the last packet is released now.
+                    self.collect()?;
+                    return Ok(Received::Ended);
                 }
-            }
-        }
-    }
-
-    /// [`Encoder::try_packet`], waiting at most `timeout`; `None` if it passed.
-    ///
-    /// # Errors
-    /// As [`Encoder::try_packet`]; `State` while nothing can come: no frame was submitted, or the stream has ended.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn packet(&mut self, timeout: Duration) -> Result<Option<Encoded>> {
-        let deadline = wait::deadline(timeout);
-        loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.pair.next(left)? {
-                None => return Ok(None),
-                Some(got) => {
-                    if let Some(encoded) = self.sort(got)? {
-                        return Ok(Some(encoded));
-                    }
-                }
+            };
+            if let Some(event) = self.sort(got)? {
+                return Ok(Received::Item(event));
             }
         }
     }
 
     /// What of a queue pair's results is the user's.
-    fn sort(&mut self, got: Processed) -> Result<Option<Encoded>> {
+    fn sort(&mut self, got: Processed) -> Result<Option<EncoderEvent>> {
         match got {
             Processed::Result { frame, source } => {
                 let (sequence, meta) = (source.map(|s| s.sequence), *frame.meta());
@@ -359,7 +312,7 @@ impl Encoder {
                         self.stats.keys += u64::from(packet.is_key());
                         self.stats.errors += u64::from(is_damaged);
                         self.stats.bytes += packet.bytes().len() as u64;
-                        Ok(Some(Encoded::Packet(packet)))
+                        Ok(Some(EncoderEvent::Packet(packet)))
                     }
                     Coded::Headers | Coded::Empty => Ok(None),
                 }
@@ -368,11 +321,8 @@ impl Encoder {
                 self.read(&frame);
                 Ok(None)
             }
-            Processed::Ended => {
-                // Nobody may call again: what was read before the last packet goes home now.
-                self.collect()?;
-                Ok(Some(Encoded::Ended))
-            }
+            Processed::Lost(error) => Ok(Some(EncoderEvent::Lost(error))),
+            Processed::Returned => Ok(Some(EncoderEvent::Returned)),
             Processed::Event(_) => Ok(None),
         }
     }
@@ -396,7 +346,7 @@ impl Encoder {
         apply(self.device(), self.wanted.params.codec(), setting)
     }
 
-    /// Ends the stream: every frame that was submitted is encoded, then comes [`Encoded::Ended`]. Keep taking packets until
+    /// Ends the stream: every frame that was submitted is encoded, then comes [`Received::Ended`]. Keep taking packets until
     /// then, and do not wait for it without a limit: some drivers miss a drain that comes while they finish the last frame
     /// (docs/boards.md). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
@@ -407,7 +357,7 @@ impl Encoder {
         self.pair.drain()
     }
 
-    /// Goes on after [`Encoded::Ended`]; where the driver cannot, by a new stream, with parameter sets and a key frame.
+    /// Goes on after [`Received::Ended`]; where the driver cannot, by a new stream, with parameter sets and a key frame.
     /// Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF` and
     /// `VIDIOC_STREAMON`.
     ///
@@ -443,9 +393,7 @@ impl Encoder {
             return Ok(Vec::new());
         }
         self.collect()?;
-        let back = self.pair.output_mut().reclaim()?;
-        self.pair.output_mut().start()?;
-        Ok(back.frames)
+        self.pair.restart_output()
     }
 
     /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
@@ -463,30 +411,23 @@ impl Encoder {
         let frames = self.free();
         let slots = self.wanted.slots.max(sources.slots());
         self.wanted = Wanted { params, source: *sources.layout(), slots, quirks: self.wanted.quirks };
-        self.begin_again(frames)
+        self.set_up_again(frames)
     }
 
-    /// Opens the device anew after [`ErrorKind::DeviceLost`], by its driver, card and bus (its node may have another number
-    /// by now), as it was set up. Packets that are out stay whole. The frames that the
-    /// device had come back; the first may have been encoded already.
+    /// Finds the device again, by its path, driver, bus and node, and sets it up as it was. The descriptor stays. Packets
+    /// that are out stay whole. The frames that the device had come back; the first may have been encoded already.
     ///
     /// # Errors
     /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
-        let (was, fourcc) = (self.device().info().clone(), self.wanted.params.codec().fourcc());
-        let same = |info: &MemToMemInfo| {
-            let is = &info.device;
-            (&is.driver, &is.card, &is.bus) == (&was.driver, &was.card, &was.bus) && info.encodes_to(fourcc)
-        };
-        match Device::find_mem_to_mem(same).and_then(|device| MemToMem::new(&device)) {
-            Ok(pair) => self.pair = pair,
-            Err(error) => return Err(Rejected { error, item: frames }),
+        match self.pair.reopen() {
+            Ok(_) => self.set_up_again(frames),
+            Err(error) => Err(Rejected { error, item: frames }),
         }
-        self.begin_again(frames)
     }
 
-    fn begin_again(&mut self, frames: Vec<Frame>) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
+    fn set_up_again(&mut self, frames: Vec<Frame>) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let count = self.stream.count();
         match self.wanted.set_up(&mut self.pair) {
             Ok(setup) => {
@@ -501,10 +442,61 @@ impl Encoder {
     pub fn close(mut self) -> Vec<Frame> {
         self.free()
     }
+}
 
-    /// What to poll the descriptor for now.
-    pub fn interest(&self) -> Interest {
-        self.pair.interest()
+impl sealed::Sealed for Encoder {}
+
+/// Also ends the leases of frames that were read. Its error is that of an earlier return of a packet's buffer, once.
+impl Station for Encoder {
+    type Event = EncoderEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.pair.dispatch()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<EncoderEvent>> {
+        self.next_until(Instant::now())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<EncoderEvent>> {
+        self.next_until(wait::deadline(timeout))
+    }
+}
+
+impl Submit for Encoder {
+    type Item = Frame;
+
+    /// Gives a frame to the device, and starts it with the first. The lease ends when the device has read the picture:
+    /// at a later call here. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if there is no room; once `VIDIOC_STREAMON` twice.
+    ///
+    /// After [`Encoder::drain`] frames are kept and not encoded until [`Encoder::resume`].
+    ///
+    /// # Errors
+    /// With the frame: `Mismatch` if its layout is not that of [`EncoderBuilder::open`], `WrongFile` for a memfd,
+    /// `DeviceLost`.
+    fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        if self.free_slots() == 0 {
+            if let Err(error) = self.collect() {
+                return Err(Rejected { error, item: frame });
+            }
+        }
+        let had_started = self.pair.capture().is_streaming();
+        if let Submitted::Full(frame) = self.pair.queue(frame)? {
+            return Ok(Submitted::Full(frame));
+        }
+        if !had_started {
+            if let Err(error) = self.pair.start() {
+                // Nothing else was queued.
+                let mut back = self.pair.stop().map(|r| r.frames).unwrap_or_default();
+                return match back.pop() {
+                    Some(item) => Err(Rejected { error, item }),
+                    // It stays queued for the next start, which the next call tries.
+                    None => Ok(Submitted::Taken),
+                };
+            }
+        }
+        self.stats.frames += 1;
+        Ok(Submitted::Taken)
     }
 }
 

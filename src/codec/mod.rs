@@ -13,8 +13,8 @@ mod quirks;
 mod setup;
 mod stream;
 
-pub use decoder::{Decoded, Decoder, DecoderBuilder, DecoderStats, Pictures, Submitted};
-pub use encoder::{Encoded, Encoder, EncoderBuilder, EncoderStats};
+pub use decoder::{Decoder, DecoderBuilder, DecoderEvent, DecoderStats, Pictures};
+pub use encoder::{Encoder, EncoderBuilder, EncoderEvent, EncoderStats};
 pub use negotiate::{negotiate, Agreement, SourceMemory};
 pub use parameters::{Applied, HeaderMode, Level, Outcome, Params, Profile, RateMode, Setting, SliceMode, Switch};
 pub use quirks::Quirks;

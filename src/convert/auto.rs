@@ -2,17 +2,10 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::{m2m, Converter, Cpu, Plan};
-
-/// A backend that will not do, and why.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Refusal {
-    /// The backend and its device or library.
-    pub backend: String,
-    /// The rule that the plan breaks, or why the backend is not there.
-    pub error: Error,
-}
+use super::converter::{opened, Candidate, Converter, Refusal};
+use super::cpu::Cpu;
+use super::m2m;
+use super::plan::Plan;
 
 /// A backend that will do, and those before it that would not.
 #[derive(Debug)]
@@ -23,9 +16,6 @@ pub struct Choice {
     /// Those before it.
     pub refused: Vec<Refusal>,
 }
-
-/// One candidate: a backend, or the name of one that could not be opened and why.
-pub type Candidate = std::result::Result<Box<dyn Converter>, Refusal>;
 
 /// Picks the first backend that can carry `plan` out: libg2d, each V4L2 mem-to-mem device, the CPU.
 ///
@@ -63,12 +53,4 @@ pub fn first_of(plan: &Plan, candidates: impl IntoIterator<Item = Candidate>) ->
         false => format!("no backend converts this: {}", said.join("; ")),
     };
     Err(Error::new(ErrorKind::Unsupported, "convert", text))
-}
-
-/// A backend as a candidate.
-pub(super) fn opened<C: Converter + 'static>(name: &str, opened: Result<C>) -> Candidate {
-    match opened {
-        Ok(converter) => Ok(Box::new(converter)),
-        Err(error) => Err(Refusal { backend: name.to_owned(), error }),
-    }
 }

@@ -1,7 +1,8 @@
-//! Finished jobs of a backend that works in its caller's thread, and the descriptor that tells of them.
+//! Finished jobs of a backend that works in its caller's thread, and the descriptor that reports them.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -14,12 +15,14 @@ const MAX: usize = 64;
 pub(super) struct Finished {
     frames: VecDeque<Frame>,
     event: Signal,
+    /// The descriptor was asked for. Before that, no system call is made for it.
+    is_watched: AtomicBool,
 }
 
 impl Finished {
     pub(super) fn new() -> Result<Self> {
         let event = Signal::new().map_err(|e| Error::os("eventfd", e))?;
-        Ok(Self { frames: VecDeque::with_capacity(MAX), event })
+        Ok(Self { frames: VecDeque::with_capacity(MAX), event, is_watched: AtomicBool::new(false) })
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -31,7 +34,7 @@ impl Finished {
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
-        if self.frames.is_empty() {
+        if self.frames.is_empty() && *self.is_watched.get_mut() {
             self.event.set();
         }
         self.frames.push_back(frame);
@@ -39,7 +42,7 @@ impl Finished {
 
     pub(super) fn pop(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
-        if self.frames.is_empty() {
+        if self.frames.is_empty() && *self.is_watched.get_mut() {
             self.event.clear();
         }
         Some(frame)
@@ -48,6 +51,9 @@ impl Finished {
 
 impl AsFd for Finished {
     fn as_fd(&self) -> BorrowedFd<'_> {
+        if !self.is_watched.swap(true, Ordering::Relaxed) && !self.frames.is_empty() {
+            self.event.set();
+        }
         self.event.as_fd()
     }
 }

@@ -9,6 +9,7 @@ use super::frame::FrameMut;
 use crate::dmabuf::{Allocator, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
+use crate::sys::signal::Signal;
 
 /// The most slots of a pool: V4L2 queues have no more.
 const MAX_SLOTS: usize = 64;
@@ -32,8 +33,10 @@ struct FreeList {
 struct FreeState {
     // In order of return, so that memory rotates and a late reader of a freed slot is found out early.
     slots: VecDeque<usize>,
-    /// A notification is a system call even if nobody waits.
+    /// Threads in [`Pool::acquire`]. A notification is a system call even if no thread waits.
     waiting: usize,
+    /// Set once, when a slot is free again.
+    signal: Option<Arc<Signal>>,
 }
 
 impl FreeList {
@@ -48,9 +51,14 @@ impl BufferOwner for FreeListOwner {
     fn release(&self, slot: usize) {
         let mut free = self.0.lock();
         free.slots.push_back(slot);
-        if free.waiting > 0 {
-            drop(free);
+        let signal = free.signal.take();
+        let waits = free.waiting > 0;
+        drop(free);
+        if waits {
             self.0.returned.notify_one();
+        }
+        if let Some(signal) = signal {
+            signal.set();
         }
     }
 }
@@ -91,7 +99,7 @@ impl Pool {
 
     fn of(layout: Layout, cpu_reads: CpuReads, memory: Vec<Vec<DmaBuf>>) -> Self {
         let free = Arc::new(FreeList {
-            state: Mutex::new(FreeState { slots: (0..memory.len()).collect(), waiting: 0 }),
+            state: Mutex::new(FreeState { slots: (0..memory.len()).collect(), waiting: 0, signal: None }),
             returned: Condvar::new(),
         });
         let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(FreeListOwner(Arc::clone(&free))));
@@ -107,6 +115,15 @@ impl Pool {
     pub fn try_acquire(&self) -> Option<FrameMut> {
         let slot = self.free.lock().slots.pop_front()?;
         self.buffers.lend(slot)
+    }
+
+    /// Leases a free slot. If all are leased, `signal` is set when one is free again.
+    pub(crate) fn try_acquire_or_signal(&self, signal: &Arc<Signal>) -> Option<FrameMut> {
+        let mut free = self.free.lock();
+        let slot = free.slots.pop_front();
+        free.signal = slot.is_none().then(|| Arc::clone(signal));
+        drop(free);
+        self.buffers.lend(slot?)
     }
 
     /// Leases a free slot, waiting at most `timeout` for one; `None` if none came back in time.

@@ -32,10 +32,14 @@ impl Readiness {
         let _ = self.0.delete(fd);
     }
 
-    /// Fills in what is ready now. Never waits.
-    pub(crate) fn pending<'a>(&self, events: &'a mut [EpollEvent]) -> Result<&'a [EpollEvent], Errno> {
+    /// Fills in what is ready, and waits until the deadline for something to be. Nothing is if it passed or a signal
+    /// handler ran.
+    pub(crate) fn wait<'a>(&self, events: &'a mut [EpollEvent], deadline: Instant) -> Result<&'a [EpollEvent], Errno> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that the last millisecond is slept and not spun.
+        let millis = left.as_micros().div_ceil(1000).min(3_600_000) as i32;
         tick();
-        match self.0.wait(events, EpollTimeout::ZERO) {
+        match self.0.wait(events, EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::ZERO)) {
             Ok(count) => Ok(&events[..count]),
             Err(Errno::EINTR) => Ok(&[]),
             Err(e) => Err(e),

@@ -4,10 +4,11 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 use nix::errno::Errno;
+use nix::sys::stat::{fstat, major, minor};
 
 use crate::device_nodes::open_node;
 use crate::error::{Error, ErrorKind, Result};
@@ -133,6 +134,8 @@ struct Inner {
     /// Whether a [`Queue`](super::Queue) of this open file exists, capture and output: a second one would free or
     /// replace the first one's buffers.
     queues: [AtomicBool; 2],
+    /// The node's number within its device, as sysfs has it. Asked while the device is there.
+    index: OnceLock<Option<u32>>,
 }
 
 impl Device {
@@ -171,7 +174,7 @@ impl Device {
             bus: text(&cap.bus_info),
             capabilities: Capabilities::from_bits_retain(bits),
         };
-        Ok(Self(Arc::new(Inner { fd, info, queues: Default::default() })))
+        Ok(Self(Arc::new(Inner { fd, info, queues: Default::default(), index: OnceLock::new() })))
     }
 
     /// Opens the first node, by number, for which `wanted` holds.
@@ -186,6 +189,23 @@ impl Device {
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
         let describe = |d: &Self| format!("{d} is {}", role(d.info()));
         crate::device_nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
+    }
+
+    /// The node's number within its device: `/sys/dev/char/81:N/index`.
+    pub(super) fn index(&self) -> Option<u32> {
+        *self.0.index.get_or_init(|| {
+            let stat = fstat(self.as_fd()).ok()?;
+            // The width of st_rdev differs between targets.
+            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+            let rdev = stat.st_rdev as u64;
+            let path = format!("/sys/dev/char/{}:{}/index", major(rdev), minor(rdev));
+            std::fs::read_to_string(path).ok()?.trim().parse().ok()
+        })
+    }
+
+    /// Returns `true` for a clone of this handle: the same open file.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// What the node is.
@@ -206,11 +226,19 @@ impl Device {
             let text = format!("the {} queue is in use by this handle or a clone of it", name(direction));
             return Err(Error::new(ErrorKind::Busy, "queue", text).on(self));
         }
+        // When the device is lost it is too late to ask.
+        self.index();
         Ok(())
     }
 
     pub(super) fn leave_queue(&self, direction: Direction) {
         self.0.queues[direction as usize].store(false, Ordering::Release);
+    }
+
+    /// The error of a device that reports an error condition and has no buffer.
+    pub(crate) fn broken(&self) -> Error {
+        let text = "the device reports an error condition (POLLERR) and has no buffer";
+        Error::new(ErrorKind::DeviceLost, "poll", text).on(self)
     }
 
     /// An error of an ioctl on this device.

@@ -4,20 +4,18 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use bitflags::bitflags;
-use nix::poll::PollFlags;
+use nix::sys::epoll::EpollFlags;
 
 use super::codec_cmd::CodecCommand;
 use super::device::{Device, Direction};
 use super::events::{Event, EventKind};
-use super::queue::{state, Dequeued, Queue, Reclaimed};
+use super::queue::{state, Queue, Reclaimed};
+use super::readiness::DeviceReadiness;
 use super::timestamps::TimestampMap;
-use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut};
+use crate::station::{ended, sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::wait;
-
-/// How long a wait may miss the failed return of a capture buffer, or an event while nothing can be polled for.
-const SLICE: Duration = Duration::from_millis(200);
 
 /// What a mem-to-mem device gives.
 #[derive(Debug)]
@@ -35,33 +33,12 @@ pub enum Processed {
     /// A source frame that the device has read: the lease of [`MemToMem::queue`]. Flagged
     /// [`ERROR`](FrameFlags::ERROR) if the device could not use it.
     Source(Frame),
-    /// The drain is over; nothing comes until [`MemToMem::resume`] or a restart of the capture queue.
-    Ended,
     /// An event that was subscribed to.
     Event(Event),
-}
-
-bitflags! {
-    /// What an event loop should poll a mem-to-mem device for now.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct Interest: u32 {
-        /// POLLIN: a result, or the end of a drain.
-        const READABLE = 1;
-        /// POLLOUT: a source frame that was read.
-        const WRITABLE = 4;
-        /// POLLPRI: an event.
-        const EVENT = 2;
-    }
-}
-
-impl Interest {
-    fn poll(self) -> PollFlags {
-        let mut flags = PollFlags::empty();
-        flags.set(PollFlags::POLLIN, self.contains(Self::READABLE));
-        flags.set(PollFlags::POLLOUT, self.contains(Self::WRITABLE));
-        flags.set(PollFlags::POLLPRI, self.contains(Self::EVENT));
-        flags
-    }
+    /// The device was unplugged, or its driver gave up. [`MemToMem::stop`] hands back what it had.
+    Lost(Error),
+    /// The device is back: call [`MemToMem::reopen`].
+    Returned,
 }
 
 /// What [`MemToMem::resume`] could do.
@@ -84,21 +61,22 @@ pub enum Resumed {
 /// Results are matched to their sources by the timestamp that the driver copies. The driver is told the source's own, to
 /// the microsecond, moved on where two frames have the same.
 ///
-/// In an event loop, register [`AsFd`] level-triggered for [`MemToMem::interest`], and not at all (or for POLLPRI alone)
-/// while [`MemToMem::is_pollable`] is `false`: a mem-to-mem device reports POLLERR at once and for ever while nothing is
-/// queued. Call [`MemToMem::try_next`] until `None` at every wake-up.
-///
-/// In steady state a frame costs QBUF twice, DQBUF twice, and a `poll` where [`MemToMem::next`] waits. Dropping it stops
-/// both queues; results that are out keep their memory.
+/// A [`Station`]. [`Received::Ended`] is the end of a drain; [`MemToMem::resume`] or a restart of the capture queue
+/// begins again. In steady state a frame costs QBUF twice, DQBUF twice, and one `epoll_wait`. Dropping it stops both
+/// queues; results that are out keep their memory.
 pub struct MemToMem {
+    /// Declared first: it keeps a handle of the device.
+    readiness: DeviceReadiness,
     output: Queue,
     capture: Queue,
     timestamps: TimestampMap,
     subscribed: bool,
-    /// What the last poll said and was not looked at yet.
-    ready: PollFlags,
+    /// What the last wait said and was not looked at yet.
+    ready: EpollFlags,
     /// A result that was found while looking for something else.
-    early: Option<Dequeued>,
+    early: Option<Frame>,
+    /// The device reported a fatal error, and is not watched until it is started again.
+    is_broken: bool,
 }
 
 impl MemToMem {
@@ -108,15 +86,17 @@ impl MemToMem {
     /// `Unsupported` if it is no mem-to-mem device, `Busy` if a queue of this handle is in use.
     pub fn new(device: &Device) -> Result<Self> {
         if !device.info().is_m2m() {
-            return Err(Error::new(ErrorKind::Unsupported, "queue", "it is no mem-to-mem device").on(device));
+            return Err(Error::new(ErrorKind::Unsupported, "queue", "not a mem-to-mem device").on(device));
         }
         Ok(Self {
+            readiness: DeviceReadiness::new()?,
             output: Queue::new(device, Direction::Output)?,
             capture: Queue::new(device, Direction::Capture)?,
             timestamps: TimestampMap::default(),
             subscribed: false,
-            ready: PollFlags::empty(),
+            ready: EpollFlags::empty(),
             early: None,
+            is_broken: false,
         })
     }
 
@@ -154,7 +134,7 @@ impl MemToMem {
     pub fn subscribe(&mut self, kind: EventKind) -> Result<()> {
         self.device().subscribe(kind)?;
         self.subscribed = true;
-        Ok(())
+        self.arm()
     }
 
     /// Starts both queues, the output queue first. Ioctls: `VIDIOC_QBUF` of the driver's own capture buffers,
@@ -164,8 +144,44 @@ impl MemToMem {
     /// As [`Queue::start`]. What was queued stays queued: [`MemToMem::stop`] hands it back.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
+        self.is_broken = false;
         self.output.start()?;
-        self.capture.start()
+        self.capture.start()?;
+        self.arm()
+    }
+
+    /// Watches the device for what can come now. To be called after anything that queues, dequeues, starts or stops.
+    pub(crate) fn arm(&mut self) -> Result<()> {
+        if self.is_broken {
+            return Ok(());
+        }
+        self.capture.signal_by(self.readiness.signal());
+        self.readiness.arm(Some(&self.output), Some(&self.capture), self.subscribed)
+    }
+
+    /// Finds the device again, by its path, driver, bus and node, and opens it without buffers, as [`MemToMem::new`] does.
+    /// The descriptor stays. What the device had comes back.
+    ///
+    /// # Errors
+    /// `NotFound` until the device is back; it can be tried again. What it had stays where it is.
+    pub fn reopen(&mut self) -> Result<Reclaimed> {
+        let opened = self
+            .device()
+            .find_again()
+            .and_then(|device| Ok((Queue::new(&device, Direction::Output)?, Queue::new(&device, Direction::Capture)?)));
+        let (output, capture) = match opened {
+            Ok(queues) => queues,
+            Err(e) => {
+                self.readiness.search_again();
+                return Err(e);
+            }
+        };
+        let reclaimed = self.free();
+        self.readiness.unwatch();
+        self.readiness.found();
+        (self.output, self.capture, self.subscribed) = (output, capture, false);
+        self.timestamps = TimestampMap::default();
+        Ok(reclaimed)
     }
 
     /// Stops both queues and hands back what they had, source frames and empty buffers in the order of queueing.
@@ -179,6 +195,7 @@ impl MemToMem {
         self.forget();
         let output = self.output.reclaim();
         let capture = self.capture.reclaim();
+        self.arm()?;
         Ok(Reclaimed { frames: output?.frames, empty: capture?.empty })
     }
 
@@ -187,6 +204,7 @@ impl MemToMem {
     pub fn free(&mut self) -> Reclaimed {
         self.forget();
         let (output, capture) = (self.output.free_and_reclaim(), self.capture.free_and_reclaim());
+        let _ = self.arm();
         Reclaimed { frames: output.frames, empty: capture.empty }
     }
 
@@ -196,11 +214,13 @@ impl MemToMem {
     pub fn free_capture(&mut self) {
         self.forget();
         self.capture.free();
+        let _ = self.arm();
     }
 
     fn forget(&mut self) {
-        self.ready = PollFlags::empty();
+        self.ready = EpollFlags::empty();
         self.early = None;
+        self.is_broken = false;
     }
 
     /// Gives a source frame to the device, which holds the lease until it comes back as [`Processed::Source`]. Ioctl:
@@ -209,12 +229,14 @@ impl MemToMem {
     /// # Errors
     /// As [`Queue::queue`], with the frame.
     #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
+    pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let stamp = self.timestamps.add(frame.meta());
-        self.output.queue_at(frame, stamp).map_err(|rejected| {
-            self.timestamps.undo();
-            rejected
-        })
+        let done = self.output.queue_at(frame, stamp);
+        match &done {
+            Ok(Submitted::Taken) => drop(self.arm()),
+            Ok(Submitted::Full(_)) | Err(_) => self.timestamps.undo(),
+        }
+        done
     }
 
     /// Gives a buffer to be filled to a capture queue of imports. It comes back as [`Processed::Result`]. Ioctl:
@@ -223,12 +245,14 @@ impl MemToMem {
     /// # Errors
     /// As [`Queue::queue_empty`], with the buffer.
     #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue_empty(&mut self, frame: FrameMut) -> std::result::Result<(), Rejected<FrameMut>> {
-        self.capture.queue_empty(frame)
+    pub fn queue_empty(&mut self, frame: FrameMut) -> SubmitResult<FrameMut> {
+        let done = self.capture.queue_empty(frame);
+        let _ = self.arm();
+        done
     }
 
     /// Ends the stream: everything queued until now is processed, then comes a result flagged
-    /// [`LAST`](FrameFlags::LAST), then [`Processed::Ended`]. Keep serving both queues until then; source frames that
+    /// [`LAST`](FrameFlags::LAST), then [`Received::Ended`]. Keep serving both queues until then; source frames that
     /// are queued meanwhile wait for [`MemToMem::resume`]. Ioctl: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`.
     ///
     /// # Errors
@@ -255,7 +279,7 @@ impl MemToMem {
         }
     }
 
-    /// Goes on after [`Processed::Ended`], where the driver can; else stops and starts the capture queue, whose imported
+    /// Goes on after [`Received::Ended`], where the driver can; else stops and starts the capture queue, whose imported
     /// buffers are then given up and must be queued again. Ioctls: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`,
     /// `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
@@ -273,9 +297,12 @@ impl MemToMem {
                 self.capture.go_on();
                 // vicodec of Linux 6.12 takes the command and goes on answering EPIPE.
                 match self.capture.try_dequeue()? {
-                    Some(Dequeued::Ended) => true,
+                    Received::Ended => true,
                     early => {
-                        self.early = early;
+                        self.early = early.item();
+                        if self.early.is_some() {
+                            self.readiness.signal().set();
+                        }
                         false
                     }
                 }
@@ -284,6 +311,7 @@ impl MemToMem {
             Err(e) => return Err(e),
         };
         if !restarts {
+            self.arm()?;
             return Ok(Resumed::Continued);
         }
         self.restart_capture()?;
@@ -302,133 +330,84 @@ impl MemToMem {
         }
         self.forget();
         self.capture.stop()?;
-        self.capture.start()
+        self.capture.start()?;
+        self.arm()
     }
 
-    /// What to poll the descriptor for now. Changes with every call that queues or dequeues, and with the end of leases
-    /// on the driver's own capture buffers.
-    pub fn interest(&self) -> Interest {
-        let sources = self.output.is_pollable();
-        let results = self.capture.is_pollable();
-        let mut interest = Interest::empty();
-        interest.set(Interest::WRITABLE, sources);
-        // While sources are queued, a capture buffer may be queued by the end of a lease at any time.
-        let open = self.capture.is_streaming() && !self.capture.has_ended();
-        interest.set(Interest::READABLE, results || open && sources);
-        interest.set(Interest::EVENT, self.subscribed);
-        interest
-    }
-
-    /// `true` while the descriptor can be polled for more than events: something is queued that can come back.
-    pub fn is_pollable(&self) -> bool {
-        self.interest().intersects(Interest::READABLE | Interest::WRITABLE)
-    }
-
-    /// What the device is done with, if anything: a result first, then a source frame, then an event. One system call
-    /// for each queue that has something queued, and one for events where they are subscribed to. Ioctls: `VIDIOC_DQBUF`,
-    /// `VIDIOC_DQEVENT`.
+    /// Takes the source frames back that the device has not read, in order, and goes on. Ioctls: `VIDIOC_STREAMOFF` and
+    /// `VIDIOC_STREAMON` on the output queue.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug or a fatal error of the driver, at every call: [`MemToMem::stop`] hands back what the
-    /// device had. The error of an earlier return of a capture buffer. `State` if nothing is started and no event is
-    /// subscribed to.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn try_next(&mut self) -> Result<Option<Processed>> {
-        self.check_started()?;
-        self.ready = PollFlags::POLLIN | PollFlags::POLLOUT | PollFlags::POLLPRI;
-        let got = self.take_ready();
-        self.ready = PollFlags::empty();
-        got
+    /// As [`Queue::reclaim`] and [`Queue::start`].
+    #[doc(alias = "VIDIOC_STREAMOFF")]
+    pub fn restart_output(&mut self) -> Result<Vec<Frame>> {
+        let back = self.output.reclaim()?.frames;
+        self.output.start()?;
+        self.arm()?;
+        Ok(back)
     }
 
-    /// The next result or the end of a drain, if there is one. One system call. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next result or the end of a drain, if there is one. One system call. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
-    /// As [`MemToMem::try_next`], but for `State`: a queue that is not started has nothing.
+    /// As [`Queue::try_dequeue`]. A queue that is not started, or has ended, has nothing.
     #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn try_result(&mut self) -> Result<Option<Processed>> {
+    pub fn try_result(&mut self) -> Result<Received<Processed>> {
         if let Some(early) = self.early.take() {
-            return Ok(Some(self.result(early)));
+            return Ok(Received::Item(self.result(early)));
         }
         if !self.capture.is_streaming() || self.capture.has_ended() {
-            return Ok(None);
+            return Ok(Received::Nothing);
         }
-        Ok(self.capture.try_dequeue()?.map(|got| self.result(got)))
+        let got = self.capture.try_dequeue()?;
+        self.arm()?;
+        Ok(got.map(|frame| self.result(frame)))
     }
 
-    /// The next source frame that the device is done with, if there is one. One system call, none if nothing is queued.
-    /// Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next source frame that the device is done with, if there is one. One system call, none if nothing is
+    /// queued. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
-    /// As [`MemToMem::try_result`].
+    /// As [`Queue::try_dequeue`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_source(&mut self) -> Result<Option<Frame>> {
-        if !self.output.is_pollable() {
+        if !self.output.is_busy() {
             return Ok(None);
         }
-        Ok(self.output.try_dequeue()?.and_then(|got| match got {
-            Dequeued::Frame(frame) => Some(frame),
-            Dequeued::Ended => None,
-        }))
+        let got = self.output.try_dequeue()?.item();
+        self.arm()?;
+        Ok(got)
     }
 
-    /// [`MemToMem::try_next`], waiting at most `timeout`; `None` if it passed.
-    ///
-    /// # Errors
-    /// As [`MemToMem::try_next`]; `State` also while nothing can come: nothing is queued, no lease is out whose end would
-    /// queue something, and no event is subscribed to.
-    #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<Processed>> {
-        let deadline = wait::deadline(timeout);
-        self.check_started()?;
-        loop {
-            if let Some(got) = self.take_ready()? {
-                return Ok(Some(got));
-            }
-            let ready = self.wait(deadline)?;
-            if ready.is_empty() {
-                return Ok(None);
-            }
-            self.ready = ready;
-            if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) {
-                return self.broken();
+    /// One thing of what `ready` announces. Each queue is asked once per wait.
+    fn take_ready(&mut self) -> Result<Received<Processed>> {
+        if self.is_broken {
+            return Ok(Received::Nothing);
+        }
+        if self.early.is_some() || self.take_readiness(EpollFlags::EPOLLIN) {
+            match self.try_result()? {
+                Received::Nothing => {}
+                got => return Ok(got),
             }
         }
-    }
-
-    fn check_started(&self) -> Result<()> {
-        if self.output.is_streaming() || self.capture.is_streaming() || self.subscribed {
-            return Ok(());
-        }
-        Err(state("VIDIOC_DQBUF", "neither queue is started").on(self.device()))
-    }
-
-    /// One thing of what `ready` announces. Each queue is asked once per poll.
-    fn take_ready(&mut self) -> Result<Option<Processed>> {
-        if self.early.is_some() || self.take_readiness(PollFlags::POLLIN) {
-            if let Some(got) = self.try_result()? {
-                return Ok(Some(got));
-            }
-        }
-        if self.take_readiness(PollFlags::POLLOUT) {
+        if self.take_readiness(EpollFlags::EPOLLOUT) {
             if let Some(frame) = self.try_source()? {
-                return Ok(Some(Processed::Source(frame)));
+                return Ok(Received::Item(Processed::Source(frame)));
             }
         }
-        if self.take_readiness(PollFlags::POLLPRI) && self.subscribed {
-            return Ok(self.device().try_event()?.map(Processed::Event));
+        if self.take_readiness(EpollFlags::EPOLLPRI) && self.subscribed {
+            return Ok(self.device().try_event()?.map(Processed::Event).into());
         }
-        Ok(None)
+        Ok(Received::Nothing)
     }
 
-    fn take_readiness(&mut self, of: PollFlags) -> bool {
+    fn take_readiness(&mut self, of: EpollFlags) -> bool {
         let was = self.ready.contains(of);
         self.ready.remove(of);
         was
     }
 
-    fn result(&self, got: Dequeued) -> Processed {
-        let Dequeued::Frame(frame) = got else { return Processed::Ended };
+    fn result(&self, frame: Frame) -> Processed {
         // A buffer that only ends a drain has the timestamp of what it held before.
         let is_empty = frame.meta().payload.iter().all(|p| p.bytes == 0);
         let source = self.timestamps.find(frame.meta().timestamp_ns).filter(|_| !is_empty).copied();
@@ -440,45 +419,85 @@ impl MemToMem {
         Processed::Result { frame: frame.with_meta(meta), source }
     }
 
-    /// The device reports an error condition: what it still has, else the error.
-    fn broken(&mut self) -> Result<Option<Processed>> {
-        self.ready = PollFlags::POLLIN | PollFlags::POLLOUT | PollFlags::POLLPRI;
+    /// Looks at what was announced before, else asks the kernel, waiting until the deadline. Also whether there was
+    /// anything to look at: if not, the time has passed or a signal handler ran.
+    fn look(&mut self, deadline: Instant) -> Result<(Received<Processed>, bool)> {
+        self.capture.settle()?;
         match self.take_ready()? {
-            None => {
-                let text = "the device reports an error condition and has no buffer";
-                Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(self.device()))
-            }
-            got => Ok(got),
+            Received::Nothing => {}
+            got => return Ok((got, true)),
+        }
+        if self.capture.has_ended() && !self.is_broken {
+            return match self.try_source()? {
+                Some(frame) => Ok((Received::Item(Processed::Source(frame)), true)),
+                None => Err(ended("VIDIOC_DQBUF").on(self.device())),
+            };
+        }
+        // The user may have started or stopped a queue.
+        self.arm()?;
+        let ready = self.readiness.wait(deadline)?;
+        if ready.search && self.readiness.has_returned()? {
+            return Ok((Received::Item(Processed::Returned), true));
+        }
+        if ready.signal {
+            // A lease has ended on another thread, or its return has failed.
+            self.capture.settle()?;
+            self.arm()?;
+        }
+        let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLPRI;
+        self.ready = if ready.is_broken() { all } else { ready.device & all };
+        match self.take_ready()? {
+            Received::Nothing if ready.is_broken() => Err(self.device().broken()),
+            got => Ok((got, !ready.is_empty())),
         }
     }
 
-    /// Polls for all that can come. Empty if the deadline passed.
-    fn wait(&self, deadline: Instant) -> Result<PollFlags> {
+    fn next_until(&mut self, deadline: Instant) -> Result<Received<Processed>> {
         loop {
-            self.capture.settle()?;
-            let interest = self.interest();
-            let pollable = interest.intersects(Interest::READABLE | Interest::WRITABLE);
-            // Leases end without a word to us, or their return fails, which no poll tells: look again in slices.
-            let lent = self.capture.waits_for_leases();
-            let mut until = if lent { wait::deadline(SLICE).min(deadline) } else { deadline };
-            if !pollable && lent {
-                self.capture.wait_for_lease(until);
-                until = Instant::now();
-            } else if !pollable && !self.subscribed {
-                return Err(state("poll", "nothing is queued, so nothing can come").on(self.device()));
-            }
-            let ready = wait::until(self.device().as_fd(), interest.poll(), until)
-                .map_err(|e| self.device().failed("poll", e))?;
-            if !ready.is_empty() || Instant::now() >= deadline {
-                return Ok(ready);
+            match self.look(deadline) {
+                Ok((Received::Nothing, true)) if Instant::now() < deadline => {}
+                Ok((got, _)) => return Ok(got),
+                Err(e) if e.kind() == ErrorKind::DeviceLost && !self.is_broken => {
+                    return self.lose(e).map(Received::Item);
+                }
+                Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Stops watching the device, and watches for its return.
+    pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
+        self.is_broken = true;
+        self.ready = EpollFlags::empty();
+        let device = self.device().clone();
+        self.readiness.lost(&device)?;
+        Ok(Processed::Lost(error))
+    }
+}
+
+impl sealed::Sealed for MemToMem {}
+
+/// `try_recv` costs one `epoll_wait` and a DQBUF for each thing that it gives; `Nothing` costs the `epoll_wait` alone.
+/// Its error is that of an earlier return of a capture buffer, once.
+impl Station for MemToMem {
+    type Event = Processed;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.arm()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<Processed>> {
+        self.next_until(Instant::now())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<Processed>> {
+        self.next_until(wait::deadline(timeout))
     }
 }
 
 impl AsFd for MemToMem {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.output.device().as_fd()
+        self.readiness.as_fd()
     }
 }
 

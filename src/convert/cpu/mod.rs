@@ -22,10 +22,11 @@ use crate::dmabuf::DEFAULT_WAIT;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
+use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
 
+use super::converter::{Converter, ConverterEvent};
 use super::finished::Finished;
-use super::plan::meta;
-use super::{Converter, Done, Plan, Step};
+use super::plan::{meta, Plan, Step};
 
 /// The most by which one side is enlarged or reduced.
 const MAX_SCALE: u32 = 64;
@@ -42,7 +43,7 @@ pub struct CpuStats {
     pub bytes_written: u64,
 }
 
-/// The CPU backend. [`Converter::submit`] does the work before it returns, in the caller's thread; it waits at most
+/// The CPU backend. [`Converter::try_submit`] does the work before it returns, in the caller's thread; it waits at most
 /// [`DEFAULT_WAIT`] for a device that still uses one of the buffers.
 #[derive(Debug)]
 pub struct Cpu {
@@ -96,9 +97,6 @@ impl Cpu {
     fn draw(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: &mut FrameMut) -> Result<()> {
         plan.check_frames(sources, target)?;
         self.check(plan)?;
-        if self.finished.is_full() {
-            return Err(Error::new(ErrorKind::Exhausted, "convert", "too many finished frames wait to be taken"));
-        }
         let way = match &mut self.prepared {
             Some((last, way)) if Arc::ptr_eq(last, plan) => way,
             other => &mut other.insert((Arc::clone(plan), Way::of(plan)?)).1,
@@ -159,26 +157,38 @@ impl Converter for Cpu {
         Layout::aligned(fourcc, size, 4)
     }
 
-    fn submit(
-        &mut self,
-        plan: &Arc<Plan>,
-        sources: &[Frame],
-        mut target: FrameMut,
-    ) -> std::result::Result<(), Rejected<FrameMut>> {
+    fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], mut target: FrameMut) -> SubmitResult<FrameMut> {
+        if self.finished.is_full() {
+            return Ok(Submitted::Full(target));
+        }
         if let Err(error) = self.draw(plan, sources, &mut target) {
             return Err(Rejected { error, item: target });
         }
         let meta = meta(sources[0].meta(), &target);
         self.finished.push(target.freeze(meta));
-        Ok(())
-    }
-
-    fn try_done(&mut self) -> Done {
-        Ok(self.finished.pop())
+        Ok(Submitted::Taken)
     }
 
     fn in_flight(&self) -> usize {
         self.finished.len()
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for Cpu {}
+
+impl Station for Cpu {
+    type Event = ConverterEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ConverterEvent>> {
+        Ok(self.finished.pop().map(ConverterEvent::Frame).into())
     }
 }
 
@@ -217,9 +227,9 @@ mod tests {
         let mut cpu = Cpu::new().unwrap();
         cpu.prepared = Some((Arc::clone(plan), way));
         let target = Pool::new(&Allocator::Memfd, *plan.target(), 1).unwrap().try_acquire().unwrap();
-        cpu.submit(plan, std::slice::from_ref(source), target).unwrap();
+        assert!(cpu.try_submit(plan, std::slice::from_ref(source), target).unwrap().is_taken());
         let mut out = Vec::new();
-        cpu.try_done().unwrap().unwrap().read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
+        cpu.try_recv().unwrap().frame().unwrap().read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
         out
     }
 }

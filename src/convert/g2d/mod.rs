@@ -22,13 +22,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::epoll::EpollFlags;
+
 use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
+use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::g2d::{Library, LoadError};
+use crate::sys::readiness::Readiness;
 
-use super::{plan, Converter, Done, Plan};
+use super::converter::{Converter, ConverterEvent};
+use super::plan::{self, Plan};
 use rules::{Profile, Program};
 use worker::{Assignment, Finished, Job, Shared};
 
@@ -190,6 +195,26 @@ impl G2dBuilder {
     }
 
     fn start(self) -> Result<G2d> {
+        let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
+        let (shared, report, profile) = self.worker()?;
+        readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        let name = format!("g2d ({})", report.path.display());
+        Ok(G2d {
+            readiness,
+            settings: self,
+            shared,
+            report,
+            profile,
+            name,
+            in_flight: 0,
+            programs: Vec::new(),
+            warp: None,
+            is_lost: false,
+        })
+    }
+
+    /// Opens the library and gives it to a worker.
+    fn worker(&self) -> Result<(Arc<Shared>, Arc<Report>, Profile)> {
         if !(1..=MAX_DEPTH).contains(&self.depth) {
             let text = format!("{} jobs in flight; 1 to {MAX_DEPTH} are possible", self.depth);
             return Err(Error::new(ErrorKind::InvalidArgument, "g2d", text));
@@ -205,24 +230,13 @@ impl G2dBuilder {
             abi: self.abi.or_else(probe::from_environment),
             wait: self.wait,
             contiguity: self.contiguity,
-            name: self.thread_name,
+            name: self.thread_name.clone(),
         };
         worker::assign(library, assignment)?;
         match shared.await_answer(self.open_timeout, |s| s.opened.take()) {
             Some(opened) => {
                 let (report, profile) = opened?;
-                let name = format!("g2d ({path})");
-                Ok(G2d {
-                    shared,
-                    report,
-                    profile,
-                    name,
-                    depth: self.depth,
-                    in_flight: 0,
-                    programs: Vec::new(),
-                    warp: None,
-                    contiguity: self.contiguity,
-                })
+                Ok((shared, report, profile))
             }
             None => {
                 // The worker finds it closed when it comes back, and parks.
@@ -250,22 +264,24 @@ fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
 
 /// An open libg2d as a [`Converter`].
 ///
-/// All calls are made by one thread, so no call of its user waits for the hardware: [`Converter::submit`] puts the job
-/// into a bounded queue. A call of libg2d that never returns holds the frames of its job, and those behind it wait;
-/// [`Converter::done`] then ends with `Timeout`, and the drop of the `G2d` does not wait.
+/// All calls are made by one thread, so no call of its user waits for the hardware: [`Converter::try_submit`] puts the
+/// job into a bounded queue. A call of libg2d that never returns holds the frames of its job, and later jobs wait;
+/// [`Station::recv`] then gives nothing, and the drop of the `G2d` does not wait.
 ///
 /// Costs per job in steady state: no allocation, no descriptor; the wake-up of the worker, an eventfd written and
 /// read, and what libg2d does.
 pub struct G2d {
+    readiness: Readiness,
+    settings: G2dBuilder,
     shared: Arc<Shared>,
     report: Arc<Report>,
     profile: Profile,
     name: String,
-    depth: usize,
     in_flight: usize,
     programs: Vec<Arc<Program>>,
     warp: Option<Arc<WarpMap>>,
-    contiguity: Contiguity,
+    /// The loss of the device was reported.
+    is_lost: bool,
 }
 
 impl G2d {
@@ -330,17 +346,11 @@ impl G2d {
         Error::new(kind, op, detail).on(&self.name)
     }
 
-    fn begin(
-        &mut self,
-        plan: &Arc<Plan>,
-        sources: &[Frame],
-        target: FrameMut,
-    ) -> std::result::Result<(), Rejected<FrameMut>> {
+    fn begin(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
+        if self.in_flight >= self.settings.depth {
+            return Ok(Submitted::Full(target));
+        }
         let checked = plan.check_frames(sources, &target).and_then(|()| check_payload(sources)).and_then(|()| {
-            if self.in_flight >= self.depth {
-                let text = format!("{} jobs in flight, no more fit: take one", self.in_flight);
-                return Err(Error::new(ErrorKind::Exhausted, "convert", text).on(&self.name));
-            }
             let program = self.program(plan)?;
             if program.has_copy && self.warp.is_some() {
                 let text = format!("{} is copied byte by byte here, which cannot dewarp", plan.target());
@@ -372,7 +382,7 @@ impl G2d {
         drop(state);
         self.shared.wake();
         self.in_flight += 1;
-        Ok(())
+        Ok(Submitted::Taken)
     }
 }
 
@@ -395,7 +405,7 @@ impl Converter for G2d {
     }
 
     fn check(&self, plan: &Plan) -> Result<()> {
-        if plan.memory_kind() == MemoryKind::Memfd && self.contiguity == Contiguity::ByExporter {
+        if plan.memory_kind() == MemoryKind::Memfd && self.settings.contiguity == Contiguity::ByExporter {
             let text = "the frames are in memfds: scattered memory, which no device imports";
             return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
         }
@@ -406,42 +416,69 @@ impl Converter for G2d {
         rules::target_layout(fourcc, size)
     }
 
-    fn submit(
-        &mut self,
-        plan: &Arc<Plan>,
-        sources: &[Frame],
-        target: FrameMut,
-    ) -> std::result::Result<(), Rejected<FrameMut>> {
+    fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
         self.begin(plan, sources, target)
-    }
-
-    fn try_done(&mut self) -> Done {
-        let Some(Finished { target, meta, result }) = self.shared.take() else {
-            let state = self.shared.lock();
-            return match &state.lost {
-                // A worker that panicked has taken them along.
-                Some(lost) if state.ended && state.done.is_empty() && self.in_flight > 0 => {
-                    self.in_flight = 0;
-                    Err(Rejected { error: lost.clone(), item: None })
-                }
-                _ => Ok(None),
-            };
-        };
-        self.in_flight = self.in_flight.saturating_sub(1);
-        match result {
-            Ok(()) => Ok(Some(target.freeze(meta))),
-            Err(error) => Err(Rejected { error, item: Some(target) }),
-        }
     }
 
     fn in_flight(&self) -> usize {
         self.in_flight
     }
+
+    /// Has a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that were not taken are
+    /// given up.
+    fn reopen(&mut self) -> Result<()> {
+        let (shared, report, profile) = self.settings.worker()?;
+        self.readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        self.readiness.remove(self.shared.event());
+        self.shared.close();
+        (self.shared, self.report, self.profile) = (shared, report, profile);
+        (self.in_flight, self.is_lost) = (0, false);
+        self.programs.clear();
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for G2d {}
+
+/// [`ConverterEvent::Returned`] never comes: nothing reports that libg2d works again. Try [`Converter::reopen`].
+impl Station for G2d {
+    type Event = ConverterEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ConverterEvent>> {
+        if let Some(Finished { target, meta, result }) = self.shared.take() {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            return Ok(Received::Item(match result {
+                Ok(()) => ConverterEvent::Frame(target.freeze(meta)),
+                Err(error) => ConverterEvent::Failed { error, target: Some(target) },
+            }));
+        }
+        let lost = {
+            let state = self.shared.lock();
+            state.lost.clone().filter(|_| state.ended && state.done.is_empty())
+        };
+        match lost {
+            // A worker that panicked has taken them along.
+            Some(error) if self.in_flight > 0 => {
+                self.in_flight -= 1;
+                Ok(Received::Item(ConverterEvent::Failed { error, target: None }))
+            }
+            Some(error) if !self.is_lost => {
+                self.is_lost = true;
+                self.shared.event().clear();
+                Ok(Received::Item(ConverterEvent::Lost(error)))
+            }
+            _ => Ok(Received::Nothing),
+        }
+    }
 }
 
 impl AsFd for G2d {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.event().as_fd()
+        self.readiness.as_fd()
     }
 }
 

@@ -140,7 +140,8 @@ impl Shared {
     pub(super) fn take(&self) -> Option<Finished> {
         let mut state = self.lock();
         let finished = state.done.pop_front()?;
-        if state.done.is_empty() {
+        // The loss of the device is still to be reported.
+        if state.done.is_empty() && !state.ended {
             self.event.clear();
         }
         Some(finished)
@@ -408,6 +409,7 @@ impl Server<'_> {
             state.lost = Some(error.clone());
             let Some(job) = state.queue.pop_front() else {
                 state.ended = true;
+                self.shared.event.set();
                 break;
             };
             drop(state);

@@ -8,16 +8,18 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::dmabuf::MemoryKind;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
+use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
+use crate::sys::wait;
 use crate::v4l2::{mem_to_mem_devices, Device, Direction, FormatRequest, MemToMem, MemToMemInfo, Processed};
 
-use super::auto::{opened, Candidate, Refusal};
-use super::plan::meta;
-use super::{Converter, Done, Plan};
+use super::converter::{opened, Candidate, Converter, ConverterEvent, Refusal};
+use super::plan::{meta, Plan};
 use setup::{unsupported, Setup};
 
 /// Jobs that can be in flight also where the first pools are smaller. An index costs next to nothing.
@@ -44,14 +46,16 @@ const LEAST_INDICES: usize = 4;
 ///
 /// Sources: `dev-mem2mem.rst`, `selection-api-targets.rst`, `colorspaces-details.rst` of the kernel.
 pub struct M2m {
+    pair: MemToMem,
     device: Device,
     name: String,
-    pair: MemToMem,
     /// What the device is set up for; both queues have indices and stream then.
     setup: Option<Setup>,
     jobs: VecDeque<Job>,
     /// A source was queued whose target was refused: it must not meet the next job's target.
     orphan: bool,
+    /// The device was lost, which is reported after the jobs that failed.
+    lost: Option<Error>,
 }
 
 /// A job that was not taken yet.
@@ -95,9 +99,8 @@ impl M2m {
         if !info.converts() {
             return Err(unsupported(format!("no converter: it takes and gives other things: {info}")).on(device));
         }
-        let name = format!("m2m ({})", device.info().path.display());
-        let (device, pair) = (device.clone(), MemToMem::new(device)?);
-        Ok(Self { device, name, pair, setup: None, jobs: VecDeque::with_capacity(64), orphan: false })
+        let (device, pair, name) = (device.clone(), MemToMem::new(device)?, name(device));
+        Ok(Self { pair, device, name, setup: None, jobs: VecDeque::with_capacity(64), orphan: false, lost: None })
     }
 
     /// The device.
@@ -106,7 +109,8 @@ impl M2m {
     }
 
     /// Everything of a job that can be wrong before the device sees it; sets the device up for its plan.
-    fn prepare(&mut self, plan: &Plan, sources: &[Frame], target: &FrameMut) -> Result<()> {
+    /// `false`: jobs must be taken first.
+    fn prepare(&mut self, plan: &Plan, sources: &[Frame], target: &FrameMut) -> Result<bool> {
         plan.check_frames(sources, target)?;
         let setup = Setup::of(plan)?;
         let source = &sources[0];
@@ -117,21 +121,15 @@ impl M2m {
             // Most drivers ignore it and would read the wrong pixels.
             return Err(unsupported("the source's data does not begin at the start of its buffer (data_offset)"));
         }
-        let busy = |why: &str| Err(Error::new(ErrorKind::Exhausted, "convert", why));
         if self.setup != Some(setup) {
             if !self.jobs.is_empty() {
-                return busy("jobs of another plan are in flight: take them first");
+                return Ok(false);
             }
             self.set_up(setup, source.buffers().slots(), target.buffers().slots())?;
         }
         self.settle_orphan()?;
-        if self.orphan {
-            return busy("a buffer was refused behind jobs that are in flight: take them first");
-        }
-        if self.pair.output().room() == 0 || self.pair.capture().room() == 0 {
-            return busy("every index of a queue is in flight");
-        }
-        Ok(())
+        // A buffer was refused: its source must not meet this job's target.
+        Ok(!self.orphan && self.pair.output().free_slots() > 0 && self.pair.capture().free_slots() > 0)
     }
 
     fn set_up(&mut self, setup: Setup, sources: usize, targets: usize) -> Result<()> {
@@ -156,8 +154,7 @@ impl M2m {
     /// Once nothing else is with the driver, the source without a target is taken back.
     fn settle_orphan(&mut self) -> Result<()> {
         if self.orphan && self.pair.capture().queued() == 0 {
-            self.pair.output_mut().stop()?;
-            self.pair.output_mut().start()?;
+            self.pair.restart_output()?;
             self.orphan = false;
         }
         Ok(())
@@ -182,7 +179,7 @@ impl M2m {
                 let meta = meta(&job.meta, &frame);
                 End::Done(frame.freeze(meta))
             }
-            // It was in nobody's hands but the queue's.
+            // The queue alone had it.
             Err(frame) => End::Done(frame),
         });
         // Its source is back at the same time: not a call more than one for each job.
@@ -208,6 +205,41 @@ impl M2m {
         for job in self.jobs.iter_mut().filter(|j| j.end.is_none()) {
             job.end = Some(End::Failed(error.clone(), None));
         }
+    }
+
+    fn next_until(&mut self, deadline: Instant) -> Result<Received<ConverterEvent>> {
+        loop {
+            if self.jobs.front().is_some_and(|job| job.end.is_some()) {
+                let end = self.jobs.pop_front().and_then(|job| job.end);
+                return Ok(Received::Item(match end {
+                    Some(End::Done(frame)) => ConverterEvent::Frame(frame),
+                    Some(End::Failed(error, target)) => ConverterEvent::Failed { error, target },
+                    None => continue,
+                }));
+            }
+            if let Some(error) = self.lost.take() {
+                return Ok(Received::Item(ConverterEvent::Lost(error)));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.pair.recv(left)? {
+                Received::Item(Processed::Result { frame, .. }) => self.finish(frame),
+                Received::Item(Processed::Lost(error)) => self.lose(error),
+                Received::Item(Processed::Returned) => return Ok(Received::Item(ConverterEvent::Returned)),
+                Received::Item(Processed::Source(_) | Processed::Event(_)) => {}
+                Received::Nothing => return Ok(Received::Nothing),
+                Received::Ended => {
+                    let text = "the device says that its stream has ended";
+                    let error = Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name);
+                    let Processed::Lost(error) = self.pair.lose(error)? else { continue };
+                    self.lose(error);
+                }
+            }
+        }
+    }
+
+    fn lose(&mut self, error: Error) {
+        self.fail(&error);
+        self.lost = Some(error);
     }
 }
 
@@ -242,52 +274,29 @@ impl Converter for M2m {
         }
     }
 
-    fn submit(
-        &mut self,
-        plan: &Arc<Plan>,
-        sources: &[Frame],
-        target: FrameMut,
-    ) -> std::result::Result<(), Rejected<FrameMut>> {
-        if let Err(error) = self.prepare(plan, sources, &target) {
-            return Err(Rejected { error, item: target });
+    fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
+        match self.prepare(plan, sources, &target) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Submitted::Full(target)),
+            Err(error) => return Err(Rejected { error, item: target }),
         }
         let meta = *sources[0].meta();
         let place = (target.buffers().id(), target.slot());
-        if let Err(rejected) = self.pair.queue(sources[0].clone()) {
-            return Err(Rejected { error: rejected.error, item: target });
+        match self.pair.queue(sources[0].clone()) {
+            Ok(Submitted::Taken) => {}
+            Ok(Submitted::Full(_)) => return Ok(Submitted::Full(target)),
+            Err(rejected) => return Err(Rejected { error: rejected.error, item: target }),
         }
-        if let Err(rejected) = self.pair.queue_empty(target) {
-            self.orphan = true;
-            // If the queue cannot even be restarted, the next job reports why.
-            let _ = self.settle_orphan();
-            return Err(rejected);
-        }
-        self.jobs.push_back(Job { meta, target: place, end: None });
-        Ok(())
-    }
-
-    fn try_done(&mut self) -> Done {
-        loop {
-            match self.jobs.front() {
-                None => return Ok(None),
-                Some(job) if job.end.is_some() => {
-                    return match self.jobs.pop_front().and_then(|job| job.end) {
-                        Some(End::Done(frame)) => Ok(Some(frame)),
-                        Some(End::Failed(error, item)) => Err(Rejected { error, item }),
-                        None => Ok(None),
-                    }
-                }
-                Some(_) => {}
+        match self.pair.queue_empty(target) {
+            Ok(Submitted::Taken) => {
+                self.jobs.push_back(Job { meta, target: place, end: None });
+                Ok(Submitted::Taken)
             }
-            match self.pair.try_result() {
-                Ok(Some(Processed::Result { frame, .. })) => self.finish(frame),
-                Ok(None) => return Ok(None),
-                Ok(Some(_)) => {
-                    let text = "the device says that its stream has ended";
-                    self.fail(&Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name));
-                }
-                Err(e) if e.kind() == ErrorKind::DeviceLost => self.fail(&e),
-                Err(error) => return Err(Rejected { error, item: None }),
+            refused => {
+                self.orphan = true;
+                // If the queue cannot even be restarted, the next job reports why.
+                let _ = self.settle_orphan();
+                refused
             }
         }
     }
@@ -295,12 +304,43 @@ impl Converter for M2m {
     fn in_flight(&self) -> usize {
         self.jobs.len()
     }
+
+    /// The plan of the next job sets the device up.
+    fn reopen(&mut self) -> Result<()> {
+        self.pair.reopen()?;
+        (self.device, self.setup, self.orphan) = (self.pair.device().clone(), None, false);
+        self.name = name(&self.device);
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for M2m {}
+
+/// Its error is what the kernel reports of the converter's own descriptors.
+impl Station for M2m {
+    type Event = ConverterEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.pair.dispatch()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ConverterEvent>> {
+        self.next_until(Instant::now())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<ConverterEvent>> {
+        self.next_until(wait::deadline(timeout))
+    }
 }
 
 impl AsFd for M2m {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.as_fd()
+        self.pair.as_fd()
     }
+}
+
+fn name(device: &Device) -> String {
+    format!("m2m ({})", device.info().path.display())
 }
 
 impl fmt::Debug for M2m {

@@ -1,12 +1,12 @@
 //! The buffers of one queue generation: which of them the driver has, and the way back from the last lease.
 
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, Result};
 use crate::frame::BufferOwner;
+use crate::sys::signal::Signal;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::MEMORY_DMABUF;
 use crate::sys::v4l2_calls::{qbuf, streamoff, Buffer, BufferPlane};
@@ -24,7 +24,6 @@ pub(super) struct MmapBuffers {
     imported: Vec<Vec<DmaBuf>>,
     planes: usize,
     state: Mutex<State>,
-    returned: Condvar,
 }
 
 struct State {
@@ -33,8 +32,14 @@ struct State {
     queued: usize,
     /// The first error of a return, for the queue's next call.
     error: Option<Error>,
-    /// A return failed: its slot waits at home.
+    /// A return failed: its slot is idle, and is tried again.
     stranded: bool,
+    /// A buffer was queued since the last STREAMON: polling the device is safe.
+    was_queued: bool,
+    /// Makes the station's descriptor readable, for what happens on other threads.
+    signal: Option<Arc<Signal>>,
+    /// The station does not watch the device until a buffer is queued.
+    awaits_queued: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +65,11 @@ impl MmapBuffers {
             queued: 0,
             error: None,
             stranded: false,
+            was_queued: false,
+            signal: None,
+            awaits_queued: false,
         };
-        Arc::new(Self { kind, memory, imported, planes, state: Mutex::new(state), returned: Condvar::new() })
+        Arc::new(Self { kind, memory, imported, planes, state: Mutex::new(state) })
     }
 
     pub(super) fn memory(&self) -> u32 {
@@ -69,7 +77,7 @@ impl MmapBuffers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in this crate panics under the lock; if a driver of panics ever does, the marks are still whole.
+        // A poisoned lock is harmless: the state is consistent at every place that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,7 +97,27 @@ impl MmapBuffers {
         }
         state.slots[slot] = Place::Queued;
         state.queued += 1;
+        state.was_queued = true;
         Ok(())
+    }
+
+    /// From here on `signal` is set when a lease that ends on another thread is something for the station to know.
+    pub(super) fn signal_by(&self, signal: &Arc<Signal>) {
+        self.lock().signal = Some(Arc::clone(signal));
+    }
+
+    /// `true` if a buffer is queued. If none is, the signal is set when the end of a lease queues one.
+    pub(super) fn is_queued_or_signal(&self) -> bool {
+        let mut state = self.lock();
+        state.awaits_queued = state.queued == 0;
+        state.queued > 0
+    }
+
+    /// `true` if a buffer was queued since STREAMON. If none was, the signal is set when the end of a lease queues one.
+    pub(super) fn was_queued_or_signal(&self) -> bool {
+        let mut state = self.lock();
+        state.awaits_queued = !state.was_queued;
+        state.was_queued
     }
 
     /// Queues every capture buffer that is at home.
@@ -149,19 +177,6 @@ impl MmapBuffers {
         self.lock().queued
     }
 
-    /// Waits until the driver has a buffer to fill or a return failed. `false` if the deadline passed.
-    pub(super) fn wait_returned(&self, deadline: Instant) -> bool {
-        let mut state = self.lock();
-        while state.queued == 0 && state.error.is_none() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
     /// STREAMOFF: what the driver had is at home again.
     pub(super) fn stop(&self) -> std::result::Result<(), nix::errno::Errno> {
         let mut state = self.lock();
@@ -171,7 +186,7 @@ impl MmapBuffers {
             // A capture buffer is nobody's now; an output buffer's lease is held by the queue, which ends it.
             let place = if self.kind.is_output() { Place::Leased } else { Place::Idle };
             state.slots.iter_mut().filter(|p| **p == Place::Queued).for_each(|p| *p = place);
-            state.queued = 0;
+            (state.queued, state.was_queued) = (0, false);
             // A return that failed before is made good by the next start.
             state.error = None;
         }
@@ -193,11 +208,18 @@ impl BufferOwner for MmapOwner {
         let state = &mut *mmap.lock();
         let Some(place) = state.slots.get_mut(slot) else { return };
         *place = Place::Idle;
-        if !mmap.kind.is_output() {
-            if let Err(e) = mmap.queue_empty(state, slot) {
-                state.error.get_or_insert(e);
-            }
+        if mmap.kind.is_output() {
+            return;
         }
-        mmap.returned.notify_one();
+        let is_news = match mmap.queue_empty(state, slot) {
+            Ok(()) => std::mem::take(&mut state.awaits_queued),
+            Err(e) => {
+                state.error.get_or_insert(e);
+                true
+            }
+        };
+        if let Some(signal) = state.signal.as_ref().filter(|_| is_news) {
+            signal.set();
+        }
     }
 }

@@ -10,10 +10,9 @@ mod sequence;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
 
 use self::imports::Imports;
 use self::mmap_buffers::MmapBuffers;
@@ -24,28 +23,26 @@ pub use self::reqbufs::CacheHint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::frame::{BufferSet, Frame, FrameMut};
+use crate::station::{ended, Received};
+use crate::sys::signal::Signal;
 use crate::sys::v4l2::flag;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2_calls as calls;
 use crate::sys::wait;
 use crate::v4l2::device::{Device, Direction};
 use crate::v4l2::media;
+use crate::v4l2::readiness::DeviceReadiness;
 
-/// What comes back from a driver.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Dequeued {
-    /// A captured frame; from an output queue the frame that was queued, which the device is done with.
-    Frame(Frame),
-    /// The frame flagged [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) was dequeued before: nothing comes until the queue is restarted.
-    Ended,
-}
-
-/// One queue of a device. Not a thread's business but its owner's: calls take `&mut self`; the frames go anywhere.
+/// One queue of a device. Methods take `&mut self`; its frames may be sent to other threads.
 ///
-/// `try_dequeue` costs one system call, the drop of a captured frame's last clone another; no memory is allocated,
-/// mapped, or exported per frame. Dropping the queue stops it and leaves the buffers to the leases that are out.
+/// `try_dequeue` costs one system call, the drop of a captured frame's last clone another. No memory is allocated,
+/// mapped or exported per frame. Dropping the queue stops it and leaves the buffers to the leases that are out.
+///
+/// An event loop polls the device itself. [`MemToMem`](super::MemToMem) and the stations above have a descriptor that
+/// knows when that is safe.
 pub struct Queue {
+    /// For [`Queue::dequeue`]. Declared first: it keeps a handle of the device.
+    waiter: Option<DeviceReadiness>,
     device: Device,
     direction: Direction,
     kind: BufType,
@@ -115,6 +112,7 @@ impl Queue {
         let kind = device.buf_type(direction, "queue")?;
         device.take_queue(direction)?;
         Ok(Self {
+            waiter: None,
             device: device.clone(),
             direction,
             kind,
@@ -260,17 +258,40 @@ impl Queue {
         }
     }
 
-    /// `true` while an event loop may poll the device for this queue: it streams and the driver has a buffer. Without
-    /// one, mem-to-mem devices report POLLERR at once and for ever. While it is `false`, call
-    /// [`Queue::try_dequeue`] at every wake-up nevertheless: a buffer whose return failed is told and retried there. Readable is a capture queue, writable an output
-    /// queue.
-    pub fn is_pollable(&self) -> bool {
-        self.streaming && (self.end == End::Near || self.end == End::No && self.queued() > 0)
+    /// Returns `true` once the end of a drain was given, until the queue is started again.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end == End::Told
     }
 
-    /// `true` once [`Dequeued::Ended`] was told, until the queue is started again.
-    pub fn has_ended(&self) -> bool {
-        self.end == End::Told
+    /// The driver has something that it will give back.
+    pub(super) fn is_busy(&self) -> bool {
+        self.streaming && self.queued() > 0
+    }
+
+    /// Polling the device for this queue gives something sooner or later. If it does not now because every buffer is
+    /// leased, the signal is set when one comes back. `POLLERR` is what a capture queue without buffers answers: a
+    /// mem-to-mem device when none is queued, another when none was queued since it was stopped.
+    pub(super) fn gives(&self) -> bool {
+        if !self.streaming || self.end == End::Told {
+            return false;
+        }
+        match &self.memory {
+            Memory::Mmap { mmap, .. } if self.end == End::No && self.direction == Direction::Capture => {
+                if self.device.info().is_m2m() {
+                    mmap.is_queued_or_signal()
+                } else {
+                    mmap.was_queued_or_signal()
+                }
+            }
+            _ => self.end == End::Near || self.queued() > 0,
+        }
+    }
+
+    /// From here on `signal` is set when the end of a lease on another thread is something to know.
+    pub(crate) fn signal_by(&self, signal: &Arc<Signal>) {
+        if let Memory::Mmap { mmap, .. } = &self.memory {
+            mmap.signal_by(signal);
+        }
     }
 
     /// The driver goes on after a drain.
@@ -278,26 +299,31 @@ impl Queue {
         self.end = End::No;
     }
 
-    /// Takes what the driver is done with; `None` if that is nothing yet. One system call. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns what the driver is done with: of a capture queue the next frame, of an output queue a frame that was
+    /// queued. One system call. Ioctl: `VIDIOC_DQBUF`.
+    ///
+    /// [`Received::Ended`] comes after the frame flagged [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST): nothing
+    /// comes until the queue is restarted.
     ///
     /// # Errors
-    /// The error of an earlier return of a buffer; `DeviceLost` after an unplug or a fatal error of the driver: leases
-    /// stay valid; `State` if the queue is not started.
+    /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
+    /// leases stay valid. `State` if the queue is not started, or after its end.
     #[doc(alias = "VIDIOC_DQBUF")]
-    pub fn try_dequeue(&mut self) -> Result<Option<Dequeued>> {
+    pub fn try_dequeue(&mut self) -> Result<Received<Frame>> {
         const OP: &str = "VIDIOC_DQBUF";
         if !self.streaming {
             return Err(state(OP, "the queue is not started").on(&self.device));
         }
-        if let Memory::Mmap { mmap, .. } = &self.memory {
-            mmap.settle()?;
+        if self.end == End::Told {
+            return Err(ended(OP).on(&self.device));
         }
+        self.settle()?;
         let buffer = match calls::dqbuf(self.device.as_fd(), self.kind, self.memory_type()) {
             Ok(buffer) => buffer,
-            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EAGAIN) => return Ok(Received::Nothing),
             Err(Errno::EPIPE) => {
                 self.end = End::Told;
-                return Ok(Some(Dequeued::Ended));
+                return Ok(Received::Ended);
             }
             Err(e) => return Err(self.device.failed(OP, e)),
         };
@@ -326,80 +352,55 @@ impl Queue {
             }),
             (None, _) => None,
         };
-        frame.map(|f| Some(Dequeued::Frame(f))).ok_or_else(|| {
+        frame.map(Received::Item).ok_or_else(|| {
             let text = format!("the driver returned buffer {index}, which it did not have");
             Error::new(ErrorKind::Os, OP, text).on(&self.device)
         })
     }
 
-    /// [`Queue::try_dequeue`], waiting at most `timeout`; `None` if it passed. One system call more, while all buffers
-    /// are leased none: it then waits for a lease to end.
+    /// Returns what the driver is done with, and waits at most `timeout` for it. Two system calls more where it waits.
     ///
     /// # Errors
     /// As [`Queue::try_dequeue`].
-    pub fn dequeue(&mut self, timeout: Duration) -> Result<Option<Dequeued>> {
+    #[doc(alias = "VIDIOC_DQBUF")]
+    pub fn dequeue(&mut self, timeout: Duration) -> Result<Received<Frame>> {
         let deadline = wait::deadline(timeout);
-        let ready = self.wait(PollFlags::empty(), deadline)?;
-        if ready.is_empty() {
-            return Ok(None);
+        loop {
+            match self.try_dequeue()? {
+                Received::Nothing => {}
+                got => return Ok(got),
+            }
+            let mut waiter = match self.waiter.take() {
+                Some(waiter) => waiter,
+                None => DeviceReadiness::new()?,
+            };
+            self.signal_by(waiter.signal());
+            let (output, capture) = match self.direction {
+                Direction::Output => (Some(&*self), None),
+                Direction::Capture => (None, Some(&*self)),
+            };
+            let ready = waiter.arm(output, capture, false).and_then(|()| waiter.wait(deadline));
+            self.waiter = Some(waiter);
+            let ready = ready?;
+            if ready.is_empty() {
+                return Ok(Received::Nothing);
+            }
+            if ready.is_broken() {
+                // What was filled before is still there.
+                return match self.try_dequeue()? {
+                    Received::Nothing => Err(self.device.broken()),
+                    got => Ok(got),
+                };
+            }
         }
-        let got = self.try_dequeue()?;
-        if got.is_none() && ready.contains(PollFlags::POLLERR) {
-            let text = "the device reports an error condition and has no buffer";
-            return Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(&self.device));
-        }
-        Ok(got)
     }
 
-    /// The kept error of a capture buffer's return, if any; else tries failed returns again.
+    /// The kept error of a capture buffer's return, once; else tries failed returns again.
     pub(super) fn settle(&self) -> Result<()> {
         match &self.memory {
             Memory::Mmap { mmap, .. } => mmap.settle(),
             _ => Ok(()),
         }
-    }
-
-    /// `true` while the driver has no buffer to fill because all of them are leased.
-    pub(super) fn waits_for_leases(&self) -> bool {
-        let of_capture = self.direction == Direction::Capture && self.streaming && self.end == End::No;
-        of_capture && matches!(&self.memory, Memory::Mmap { mmap, .. } if mmap.queued() == 0)
-    }
-
-    /// Waits for the end of a lease, or its error.
-    pub(super) fn wait_for_lease(&self, deadline: Instant) {
-        if let Memory::Mmap { mmap, .. } = &self.memory {
-            mmap.wait_returned(deadline);
-        }
-    }
-
-    /// Waits for a buffer, or for one of the `more` events. Empty if the deadline passed.
-    pub(crate) fn wait(&self, more: PollFlags, deadline: Instant) -> Result<PollFlags> {
-        if !self.streaming {
-            return Err(state("poll", "the queue is not started").on(&self.device));
-        }
-        if let (Memory::Mmap { mmap, .. }, Direction::Capture) = (&self.memory, self.direction) {
-            // Polling a queue without buffers is useless, or worse: wait for the end of a lease, or its error.
-            mmap.settle()?;
-            while mmap.queued() == 0 {
-                // In slices: an unplug and events are told by the device, not by the end of a lease.
-                let slice = wait::deadline(Duration::from_millis(200)).min(deadline);
-                if !mmap.wait_returned(slice) {
-                    let now = wait::until(self.device.as_fd(), more, Instant::now())
-                        .map_err(|e| self.device.failed("poll", e))?;
-                    if !now.is_empty() || slice == deadline {
-                        return Ok(now);
-                    }
-                }
-                mmap.settle()?;
-            }
-        } else if self.queued() == 0 {
-            return Err(state("poll", "nothing is queued, so nothing can come").on(&self.device));
-        }
-        let events = match self.direction {
-            Direction::Capture => PollFlags::POLLIN,
-            Direction::Output => PollFlags::POLLOUT,
-        };
-        wait::until(self.device.as_fd(), events | more, deadline).map_err(|e| self.device.failed("poll", e))
     }
 }
 
@@ -417,6 +418,7 @@ pub(super) fn state(op: &'static str, text: &str) -> Error {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        self.waiter = None;
         let leases = self.free_and_reclaim();
         self.device.leave_queue(self.direction);
         // Fields drop in order: the device first, which closes the file if nobody else has it, then the leases. The

@@ -9,6 +9,7 @@ use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{Layout, MAX_PLANES};
 use crate::frame::{Frame, FrameMut, Payload};
+use crate::station::{SubmitResult, Submitted};
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2_calls::{self as calls, Buffer};
 use crate::v4l2::formats::{holds, splits};
@@ -30,7 +31,7 @@ impl Queue {
     }
 
     /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
-    pub fn room(&self) -> usize {
+    pub fn free_slots(&self) -> usize {
         match &self.memory {
             Memory::Imports { imports, .. } => imports.free(),
             _ => 0,
@@ -43,27 +44,24 @@ impl Queue {
     ///
     /// # Errors
     /// With the frame: `Mismatch` if its geometry is not the queue's or its buffers are too small, `WrongFile` for a
-    /// memfd, `Exhausted` if every index is taken (see [`Queue::room`]), `State` without imports.
+    /// memfd, `State` without imports, what the driver reports.
     #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue(&mut self, frame: Frame) -> std::result::Result<(), Rejected<Frame>> {
+    pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let timestamp_ns = frame.meta().timestamp_ns;
         self.queue_at(frame, timestamp_ns)
     }
 
     /// [`Queue::queue`] with another timestamp than the frame's.
-    pub(in crate::v4l2) fn queue_at(
-        &mut self,
-        frame: Frame,
-        timestamp_ns: u64,
-    ) -> std::result::Result<(), Rejected<Frame>> {
+    pub(in crate::v4l2) fn queue_at(&mut self, frame: Frame, timestamp_ns: u64) -> SubmitResult<Frame> {
         let payload = &frame.meta().payload;
         let own = self.buffers().is_some_and(|b| b.id() == frame.buffers().id());
         let slot = own.then(|| frame.slot());
         match self.submit(frame.memory(), frame.layout(), Some((payload, timestamp_ns)), slot) {
-            Ok(index) => {
+            Ok(Some(index)) => {
                 self.hold(index, Lease::Shared(frame));
-                Ok(())
+                Ok(Submitted::Taken)
             }
+            Ok(None) => Ok(Submitted::Full(frame)),
             Err(error) => Err(Rejected { error, item: frame }),
         }
     }
@@ -89,24 +87,26 @@ impl Queue {
     /// # Errors
     /// As [`Queue::queue`], with the buffer.
     #[doc(alias = "VIDIOC_QBUF")]
-    pub fn queue_empty(&mut self, frame: FrameMut) -> std::result::Result<(), Rejected<FrameMut>> {
+    pub fn queue_empty(&mut self, frame: FrameMut) -> SubmitResult<FrameMut> {
         match self.submit(frame.memory(), frame.layout(), None, None) {
-            Ok(index) => {
+            Ok(Some(index)) => {
                 self.hold(index, Lease::Unique(frame));
-                Ok(())
+                Ok(Submitted::Taken)
             }
+            Ok(None) => Ok(Submitted::Full(frame)),
             Err(error) => Err(Rejected { error, item: frame }),
         }
     }
 
-    /// QBUF of somebody's memory, or of the mmap's `slot`. The index is within `held`.
+    /// QBUF of imported memory, or of the queue's own buffer `slot`. `None` if every index is with the driver. The index
+    /// is within `held`.
     fn submit(
         &mut self,
         memory: &[DmaBuf],
         layout: &Layout,
         data: Option<(&[Payload; MAX_PLANES], u64)>,
         slot: Option<usize>,
-    ) -> Result<usize> {
+    ) -> Result<Option<usize>> {
         const OP: &str = "VIDIOC_QBUF";
         let wants = if data.is_some() { Direction::Output } else { Direction::Capture };
         if wants != self.direction {
@@ -147,8 +147,7 @@ impl Queue {
             (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => Some(Taken { index: slot, spoiled: false }),
             _ => None,
         };
-        let full = || Error::new(ErrorKind::Exhausted, OP, "every index is with the driver").on(&self.device);
-        let Taken { index, spoiled } = taken.ok_or_else(full)?;
+        let Some(Taken { index, spoiled }) = taken else { return Ok(None) };
         if spoiled {
             self.renew(index).map_err(|e| {
                 self.spoil(index);
@@ -170,6 +169,6 @@ impl Queue {
         if let Memory::Mmap { mmap, .. } = &self.memory {
             mmap.mark_queued(index);
         }
-        Ok(index)
+        Ok(Some(index))
     }
 }

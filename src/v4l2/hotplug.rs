@@ -1,0 +1,156 @@
+//! Device nodes that come and go, by inotify on `/dev`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use crate::error::{Error, Result};
+use crate::station::{sealed, Received, Station};
+use crate::sys::syscall_count::tick;
+
+/// What happened to a device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// It was created, or its permissions changed: try to open it.
+    Appeared(PathBuf),
+    /// It was removed.
+    Removed(PathBuf),
+}
+
+/// Reports V4L2 nodes (`/dev/video*`) as they appear and disappear.
+///
+/// A node appears before udev sets its permissions: an open that fails with `PermissionDenied` may succeed at the next
+/// event. If the kernel drops events because too many are unread, each node that is there is reported as appeared.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::v4l2::{Device, Hotplug, NodeEvent};
+/// use framelease::{Received, Station};
+///
+/// let mut hotplug = Hotplug::new()?;
+/// if let Received::Item(NodeEvent::Appeared(path)) = hotplug.recv(Duration::from_secs(60))? {
+///     println!("{:?}", Device::open(path)?.info());
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
+pub struct Hotplug {
+    inotify: Inotify,
+    folder: PathBuf,
+    events: VecDeque<NodeEvent>,
+}
+
+impl Hotplug {
+    /// Watches `/dev`.
+    ///
+    /// # Errors
+    /// `Exhausted` if the user has too many inotify instances or watches.
+    pub fn new() -> Result<Self> {
+        Self::watching(Path::new("/dev"))
+    }
+
+    fn watching(folder: &Path) -> Result<Self> {
+        let failed = |op| move |e| Error::os(op, e).on(folder.display());
+        tick();
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed("inotify_init1"))?;
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM;
+        tick();
+        inotify.add_watch(folder, flags).map_err(failed("inotify_add_watch"))?;
+        Ok(Self { inotify, folder: folder.to_owned(), events: VecDeque::new() })
+    }
+
+    /// Reads what inotify has, at most one buffer of it.
+    fn read(&mut self) -> Result<()> {
+        tick();
+        let read = match self.inotify.read_events() {
+            Ok(read) => read,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+            Err(e) => return Err(Error::os("read", e).on(self.folder.display())),
+        };
+        for event in read {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                let there = crate::device_nodes::list(&self.folder.to_string_lossy(), &["video"]);
+                self.events.extend(there.into_iter().map(NodeEvent::Appeared));
+                continue;
+            }
+            let Some(name) = event.name else { continue };
+            let number = name.to_str().and_then(|n| n.strip_prefix("video"));
+            if !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+                continue;
+            }
+            let path = self.folder.join(name);
+            let is_gone = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+            self.events.push_back(if is_gone { NodeEvent::Removed(path) } else { NodeEvent::Appeared(path) });
+        }
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for Hotplug {}
+
+impl Station for Hotplug {
+    type Event = NodeEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<NodeEvent>> {
+        // The descriptor is inotify's own: what was read is given before the next read, so it must be empty for Nothing.
+        for _ in 0..8 {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Received::Item(event));
+            }
+            self.read()?;
+            if self.events.is_empty() {
+                break;
+            }
+        }
+        Ok(self.events.pop_front().into())
+    }
+}
+
+impl AsFd for Hotplug {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+impl fmt::Debug for Hotplug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hotplug({})", self.folder.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    #[test]
+    fn nodes_are_reported_as_they_come_and_go() {
+        let folder = std::env::temp_dir().join(format!("framelease-hotplug-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut hotplug = Hotplug::watching(&folder).unwrap();
+        assert!(hotplug.recv(Duration::ZERO).unwrap().is_nothing());
+        for name in ["video7", "video", "video7x", "audio7"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        fs::remove_file(folder.join("video7")).unwrap();
+        let wait = Duration::from_secs(5);
+        let next = |h: &mut Hotplug| h.recv(wait).unwrap().item();
+        assert_eq!(next(&mut hotplug), Some(NodeEvent::Appeared(folder.join("video7"))));
+        assert_eq!(next(&mut hotplug), Some(NodeEvent::Removed(folder.join("video7"))));
+        assert!(hotplug.try_recv().unwrap().is_nothing());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,232 @@
+//! The one descriptor of a station that has a V4L2 device.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::device::Device;
+use super::hotplug::Hotplug;
+use super::identity::Identity;
+use super::queue::Queue;
+use crate::error::{Error, Result};
+use crate::station::{Received, Station};
+use crate::sys::readiness::{Alarm, Readiness};
+use crate::sys::signal::Signal;
+
+const DEVICE: u64 = 0;
+const SIGNAL: u64 = 1;
+const HOTPLUG: u64 = 2;
+const ALARM: u64 = 3;
+
+/// The first pause before a device that was lost is looked for again; each further one is twice as long.
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What is ready now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    /// What the device reports: IN, OUT, PRI, ERR, HUP.
+    pub(crate) device: EpollFlags,
+    /// A lease ended on another thread.
+    pub(crate) signal: bool,
+    /// It is time to look for a lost device.
+    pub(crate) search: bool,
+}
+
+impl Ready {
+    pub(crate) const NONE: Self = Self { device: EpollFlags::empty(), signal: false, search: false };
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.device.is_empty() && !self.signal && !self.search
+    }
+
+    /// The device is in an error condition.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.device.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
+    }
+}
+
+/// An epoll over the device, a signal that leases which end on other threads set, and, while the device is lost, what
+/// tells that it may be back.
+#[derive(Debug)]
+pub(crate) struct DeviceReadiness {
+    readiness: Readiness,
+    signal: Arc<Signal>,
+    /// The device as it is in the epoll.
+    watched: Option<(Device, EpollFlags)>,
+    search: Option<Search>,
+    /// How long to wait after the next loss. Grows while a device is lost again soon.
+    pause: Duration,
+}
+
+#[derive(Debug)]
+struct Search {
+    identity: Identity,
+    /// `None` where inotify cannot be had: then the alarm alone.
+    hotplug: Option<Hotplug>,
+    alarm: Alarm,
+    /// It was found, and the station knows.
+    is_found: bool,
+}
+
+impl DeviceReadiness {
+    pub(crate) fn new() -> Result<Self> {
+        let failed = |op| move |e| Error::os(op, e);
+        let readiness = Readiness::new().map_err(failed("epoll_create1"))?;
+        let signal = Arc::new(Signal::new().map_err(failed("eventfd"))?);
+        readiness.add(&*signal, EpollFlags::EPOLLIN, SIGNAL).map_err(failed("epoll_ctl"))?;
+        Ok(Self { readiness, signal, watched: None, search: None, pause: SHORTEST })
+    }
+
+    /// For those who make the station's descriptor readable from other threads.
+    pub(crate) fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// Watches the device for what its queues can give now, and for events if `has_events`. To be called after each
+    /// call that queues, dequeues, starts or stops.
+    pub(crate) fn arm(&mut self, output: Option<&Queue>, capture: Option<&Queue>, has_events: bool) -> Result<()> {
+        let Some(device) = output.or(capture).map(Queue::device) else { return Ok(()) };
+        let mut wanted = EpollFlags::empty();
+        wanted.set(EpollFlags::EPOLLPRI, has_events);
+        // POLLERR is all that a mem-to-mem device answers while both of its queues are empty.
+        if output.is_some_and(Queue::is_busy) || capture.is_some_and(Queue::gives) {
+            wanted.set(EpollFlags::EPOLLOUT, output.is_some_and(Queue::is_streaming));
+            // After the end of a drain POLLIN does not end.
+            wanted.set(EpollFlags::EPOLLIN, capture.is_some_and(|q| q.is_streaming() && !q.has_ended()));
+        }
+        let device = device.clone();
+        self.watch(&device, wanted)
+    }
+
+    /// Watches the device for these events, or not at all if there are none.
+    ///
+    /// The entry is deleted and added, never modified: kernels that register their wait queue at the first poll alone
+    /// (seen in 5.10) would not hear of events that are asked for later.
+    pub(crate) fn watch(&mut self, device: &Device, events: EpollFlags) -> Result<()> {
+        if let Some((watched, now)) = &self.watched {
+            if *now == events && watched.is_same(device) {
+                return Ok(());
+            }
+        }
+        self.unwatch();
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.readiness.add(device, events, DEVICE).map_err(|e| Error::os("epoll_ctl", e).on(device))?;
+        self.watched = Some((device.clone(), events));
+        Ok(())
+    }
+
+    /// Takes the device out of the epoll, which must happen before it is closed.
+    pub(crate) fn unwatch(&mut self) {
+        if let Some((device, _)) = self.watched.take() {
+            self.readiness.remove(&device);
+        }
+    }
+
+    /// What is ready now. Never waits.
+    pub(crate) fn pending(&mut self) -> Result<Ready> {
+        self.ready(Instant::now())
+    }
+
+    /// Waits for something to be ready. Nothing is if the deadline passed or a signal handler ran.
+    pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Ready> {
+        self.ready(deadline)
+    }
+
+    fn ready(&mut self, deadline: Instant) -> Result<Ready> {
+        let mut events = [EpollEvent::empty(); 4];
+        let found = self.readiness.wait(&mut events, deadline).map_err(|e| Error::os("epoll_wait", e))?;
+        let mut ready = Ready::NONE;
+        for event in found {
+            match event.data() {
+                DEVICE => ready.device = event.events(),
+                SIGNAL => ready.signal = true,
+                _ => ready.search = true,
+            }
+        }
+        if ready.signal {
+            self.signal.clear();
+        }
+        Ok(ready)
+    }
+
+    /// The device is lost: watches for its return, which makes the descriptor readable.
+    pub(crate) fn lost(&mut self, device: &Device) -> Result<()> {
+        self.unwatch();
+        let failed = |op| move |e| Error::os(op, e);
+        let mut alarm = Alarm::new().map_err(failed("timerfd_create"))?;
+        self.readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(failed("epoll_ctl"))?;
+        let hotplug = Hotplug::new().ok();
+        if let Some(hotplug) = &hotplug {
+            self.readiness.add(hotplug, EpollFlags::EPOLLIN, HOTPLUG).map_err(failed("epoll_ctl"))?;
+        }
+        // It may be back already, or was never away: a driver can give up without an unplug.
+        alarm.wake_at(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST);
+        self.search = Some(Search { identity: Identity::of(device), hotplug, alarm, is_found: false });
+        Ok(())
+    }
+
+    /// The device works: the next loss is looked after at once.
+    pub(crate) fn works(&mut self) {
+        self.pause = SHORTEST;
+    }
+
+    /// Looks whether the lost device is back: `true` once. To be called when [`Ready::search`] says so.
+    pub(crate) fn has_returned(&mut self) -> Result<bool> {
+        let Some(search) = &mut self.search else { return Ok(false) };
+        search.alarm.acknowledge();
+        let mut is_news = search.hotplug.is_none();
+        if let Some(hotplug) = &mut search.hotplug {
+            while let Received::Item(_) = hotplug.try_recv()? {
+                is_news = true;
+            }
+        }
+        if search.is_found {
+            // It was reported. If its node goes and comes again, that is news.
+            search.is_found = !is_news || search.identity.find().is_ok();
+            return Ok(false);
+        }
+        search.is_found = search.identity.find().is_ok();
+        if !search.is_found && search.hotplug.is_none() {
+            search.alarm.wake_at(Instant::now() + LONGEST);
+        }
+        Ok(search.is_found)
+    }
+
+    /// An attempt to reopen failed: looks again after a pause.
+    pub(crate) fn search_again(&mut self) {
+        if let Some(search) = &mut self.search {
+            search.is_found = false;
+            search.alarm.wake_at(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST);
+        }
+    }
+
+    /// Ends the search: the device is open again.
+    pub(crate) fn found(&mut self) {
+        if let Some(search) = self.search.take() {
+            self.readiness.remove(&search.alarm);
+            if let Some(hotplug) = &search.hotplug {
+                self.readiness.remove(hotplug);
+            }
+        }
+    }
+}
+
+impl AsFd for DeviceReadiness {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for DeviceReadiness {
+    fn drop(&mut self) {
+        self.unwatch();
+        self.found();
+    }
+}
