@@ -1,32 +1,37 @@
-//! Readiness for a tokio reactor (feature `tokio`). The stations themselves know no runtime.
+//! Any station in a tokio reactor (feature `tokio`). The stations themselves know no runtime.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
 
-use crate::error::{Error, Result};
-use crate::share::Publisher;
+use crate::error::{Error, Rejected, Result};
+use crate::station::{Received, Station, Submit, Submitted};
 
 /// A station whose descriptor a tokio reactor watches.
 ///
 /// ```no_run
+/// use framelease::reactor::Ready;
+/// use framelease::share::SubscriberEvent;
+/// use framelease::Received;
+///
 /// # async fn f(subscriber: framelease::share::Subscriber) -> framelease::Result<()> {
-/// let mut subscriber = framelease::reactor::Ready::new(subscriber)?;
-/// let event = subscriber.run(|s| s.try_next()).await?;
+/// let mut subscriber = Ready::new(subscriber)?;
+/// while let Received::Item(event) = subscriber.recv().await? {
+///     if let SubscriberEvent::Frame(frame) = event {
+///         println!("{frame:?}");
+///     }
+/// }
 /// # Ok(()) }
 /// ```
-///
-/// A camera must have a buffer queued while it is awaited: the kernel reports an error condition on a V4L2 descriptor
-/// without one, at once and for ever. The publisher's reserve sees to that.
-pub struct Ready<T> {
+pub struct Ready<S> {
     /// A duplicate of the station's descriptor, so that the registration stays valid whatever becomes of the station.
     readiness: AsyncFd<OwnedFd>,
-    station: T,
+    station: S,
 }
 
-impl<T: AsFd> Ready<T> {
+impl<S: Station> Ready<S> {
     /// Registers a duplicate of the descriptor with the current reactor.
     ///
     /// # Errors
@@ -34,61 +39,66 @@ impl<T: AsFd> Ready<T> {
     ///
     /// # Panics
     /// Outside of a tokio runtime, as tokio does.
-    pub fn new(station: T) -> Result<Self> {
+    pub fn new(station: S) -> Result<Self> {
         let fd = station.as_fd().try_clone_to_owned().map_err(|e| Error::io("dup", &e))?;
-        // Deprecated because a wrapped object may close its descriptor; an OwnedFd that nobody can reach does not.
+        // Deprecated because a wrapped object may close its descriptor; an OwnedFd that nothing else can reach does not.
         #[allow(deprecated)]
         let readiness = AsyncFd::with_interest(fd, Interest::READABLE).map_err(|e| Error::io("epoll_ctl", &e))?;
         Ok(Self { readiness, station })
     }
 
-    /// Awaits the first value of a non-blocking call: `try_next` of a subscriber, a camera, a test pattern.
+    /// Awaits the next item or event, or the end of the stream; never [`Received::Nothing`].
     ///
-    /// Cancel-safe: dropped early, nothing that the call brought is lost.
+    /// Cancel-safe: if the future is dropped early, nothing is lost.
     ///
     /// # Errors
-    /// What the call or the reactor reports.
-    pub async fn run<R>(&mut self, mut call: impl FnMut(&mut T) -> Result<Option<R>>) -> Result<R> {
+    /// As [`Station::try_recv`], and what the reactor reports.
+    pub async fn recv(&mut self) -> Result<Received<S::Event>> {
         loop {
-            let mut guard = self.readiness.readable().await.map_err(|e| Error::io("epoll_wait", &e))?;
-            if let Some(value) = call(&mut self.station)? {
-                return Ok(value);
+            match self.station.try_recv()? {
+                Received::Nothing => self.wait().await?,
+                got => return Ok(got),
             }
-            guard.clear_ready();
         }
     }
 
-    /// The station.
-    pub fn get(&mut self) -> &mut T {
+    /// Awaits that the station's descriptor is readable.
+    async fn wait(&mut self) -> Result<()> {
+        let mut guard = self.readiness.readable().await.map_err(|e| Error::io("epoll_wait", &e))?;
+        // The reactor reports changes alone. The next look at the station comes after this, so none is missed.
+        guard.clear_ready();
+        Ok(())
+    }
+
+    /// Returns the station.
+    pub fn get(&mut self) -> &mut S {
         &mut self.station
     }
 
     /// Ends the watch.
-    pub fn into_inner(self) -> T {
+    pub fn into_inner(self) -> S {
         self.station
     }
 }
 
-impl Ready<Publisher> {
-    /// Awaits something to do for the publisher, and does it. Bound it by [`Publisher::next_timeout`] if handshakes or
-    /// leases have deadlines, and call [`Publisher::dispatch`] when that passes.
+impl<S: Submit> Ready<S> {
+    /// Awaits room and gives an item to the station. If the station has something to give that must be taken first, the
+    /// item comes back.
+    ///
+    /// If the future is dropped early, the item is dropped with it.
     ///
     /// # Errors
-    /// As [`Publisher::dispatch`].
-    pub async fn serve(&mut self) -> Result<()> {
-        let mut guard = self.readiness.readable().await.map_err(|e| Error::io("epoll_wait", &e))?;
-        // The reactor tells of changes only: leave nothing behind, or come back at once.
-        for _ in 0..8 {
-            if !self.station.dispatch()? {
-                guard.clear_ready();
-                break;
-            }
+    /// As [`Submit::try_submit`], and what the reactor reports; with the item.
+    pub async fn submit(&mut self, item: S::Item) -> std::result::Result<Submitted<S::Item>, Rejected<S::Item>> {
+        let Submitted::Full(item) = self.station.try_submit(item)? else { return Ok(Submitted::Taken) };
+        if let Err(error) = self.wait().await {
+            return Err(Rejected { error, item });
         }
-        Ok(())
+        self.station.try_submit(item)
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Ready<T> {
+impl<S: fmt::Debug> fmt::Debug for Ready<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Ready").field(&self.station).finish()
     }

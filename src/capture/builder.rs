@@ -98,7 +98,8 @@ impl CameraBuilder {
         self
     }
 
-    /// How many buffers to ask for: what all holders together may lease, and two or three for the driver.
+    /// Sets the number of buffers to ask for: see [`BufferBudget`](crate::frame::BufferBudget) for the arithmetic. Default
+    /// its default, 12. The driver may give another number: [`BufferSet::slots`](crate::frame::BufferSet::slots).
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = Some(count);
         self

@@ -10,7 +10,7 @@ use super::builder::{CameraBuilder, Reopen, SizeFit};
 use super::source::{CameraEvent, CameraStats, FrameSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, FrameInterval, Layout, Size};
-use crate::frame::{BufferSet, FrameFlags};
+use crate::frame::{BufferBudget, BufferSet, FrameFlags};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
 use crate::v4l2::{Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
@@ -141,7 +141,7 @@ impl Camera {
             },
             None => device.frame_interval(Direction::Capture).unwrap_or(None),
         };
-        let count = self.wishes.buffers.unwrap_or(6);
+        let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = match &self.wishes.allocator {
             Some(allocator) => {
                 let least = exact.as_ref().map_or(&[][..], Layout::memory_bytes);

@@ -11,7 +11,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::dmabuf::{Allocator, DEFAULT_WAIT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, FourCc, FrameInterval, Layout, Size};
-use crate::frame::{BufferSet, Frame, FrameMut, Pool};
+use crate::frame::{BufferBudget, BufferSet, Frame, FrameMut, Pool};
 use crate::station::{sealed, Received, Station};
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
@@ -61,7 +61,7 @@ impl TestPatternBuilder {
         self
     }
 
-    /// Buffers in the pool. Default 8.
+    /// Sets the number of buffers. Default that of [`BufferBudget`], 12.
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = count;
         self
@@ -144,7 +144,14 @@ impl TestPattern {
     /// A pattern of `size` pixels.
     pub fn builder(size: Size) -> TestPatternBuilder {
         let interval = Some(FrameInterval::from_fps(30));
-        TestPatternBuilder { fourcc: FourCc::new(b"NV12"), size, layout: None, interval, buffers: 8, allocator: None }
+        TestPatternBuilder {
+            fourcc: FourCc::new(b"NV12"),
+            size,
+            layout: None,
+            interval,
+            buffers: BufferBudget::default().total(),
+            allocator: None,
+        }
     }
 
     /// A free buffer, if a frame is due. A frame that is due while every buffer is leased is lost, and the next one says

@@ -5,6 +5,7 @@
 //! is the only writable form. Memory never dies under a lease: a producer that is dropped or reconfigured leaves its
 //! old buffers to their holders.
 
+mod buffer_budget;
 mod buffer_set;
 #[cfg(doctest)]
 mod compile_fail;
@@ -18,6 +19,7 @@ mod pixels;
 mod pool;
 mod slots;
 
+pub use buffer_budget::BufferBudget;
 pub(crate) use buffer_set::BufferOwner;
 #[cfg(feature = "drm")]
 pub(crate) use buffer_set::WeakBuffers;

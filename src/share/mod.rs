@@ -4,18 +4,17 @@
 
 mod policy;
 mod publisher;
-mod reason;
 mod subscriber;
 #[cfg(feature = "unixfd")]
 mod unixfd;
 mod wire;
 
+pub use crate::error::Reason;
 pub use policy::{Policy, Rate};
 #[cfg(feature = "unixfd")]
 pub use publisher::UnixfdTerms;
-pub use publisher::{Offer, PeerInfo, Publisher, PublisherBuilder, PublisherStats, SubscriberStats};
-pub use reason::Reason;
-pub use subscriber::{Event, ReceiverStats, Reconnect, Subscriber, SubscriberBuilder};
+pub use publisher::{PeerInfo, Publisher, PublisherBuilder, PublisherEvent, PublisherStats, SubscriberStats};
+pub use subscriber::{ReceiverStats, Reconnect, Subscriber, SubscriberBuilder, SubscriberEvent};
 #[cfg(feature = "unixfd")]
 pub use subscriber::{UnixfdSubscriber, UnixfdSubscriberBuilder};
 #[cfg(fuzzing)]

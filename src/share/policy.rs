@@ -1,20 +1,37 @@
-//! What a subscriber may wish for in HELLO.
+//! What a subscriber asks for: [`Policy`] and [`Rate`].
 
-/// What becomes of frames that a subscriber has no credit for.
+use crate::error::{Error, ErrorKind};
+
+/// The most frames that wait under [`Policy::Fifo`].
+const MAX_FIFO: u16 = 32;
+
+/// What happens to new frames while a subscriber already holds its maximum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest waits and replaces an older one that waits. Nothing blocks; age is bounded by one frame.
+    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame: one that
+    /// it has not read when newer ones wait is released unseen, whatever its `hold`.
     #[default]
     Latest,
-    /// Up to so many wait in order (1 to 32); further ones are dropped.
+    /// Up to this many frames wait in order, 1 to 32. Further ones are dropped.
     Fifo(u16),
-    /// The publisher is told "not ready" until this subscriber has room, also at a format change. A stopped one stops
-    /// the stream.
+    /// The publisher waits until this subscriber has room, also at a format change, and no frame is lost. All other
+    /// subscribers wait with it, so a publisher grants this only if its builder says so
+    /// ([`PublisherBuilder::allow_block`](super::PublisherBuilder::allow_block)).
     Block,
 }
 
 impl Policy {
+    /// Says what is wrong with it, if anything.
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Fifo(n) if !(1..=MAX_FIFO).contains(&n) => {
+                Err(format!("policy fifo:{n}: 1 to {MAX_FIFO} frames can wait"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Frames that may wait in the publisher: part of the quota.
     pub(crate) fn depth(self) -> u32 {
         match self {
@@ -26,17 +43,18 @@ impl Policy {
 
 /// `latest`, `fifo:N` or `block`.
 impl std::str::FromStr for Policy {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self, Error> {
+        let refused = |text: String| Error::new(ErrorKind::InvalidArgument, "parse", text);
         match s.split_once(':') {
             None if s == "latest" => Ok(Self::Latest),
             None if s == "block" => Ok(Self::Block),
             Some(("fifo", n)) => match n.parse() {
-                Ok(n @ 1..=32) => Ok(Self::Fifo(n)),
-                _ => Err(format!("'{n}' frames cannot wait; 1 to 32 are possible")),
+                Ok(n @ 1..=MAX_FIFO) => Ok(Self::Fifo(n)),
+                _ => Err(refused(format!("policy fifo:{n}: 1 to {MAX_FIFO} frames can wait"))),
             },
-            _ => Err(format!("'{s}' is none of latest, fifo:N, block")),
+            _ => Err(refused(format!("'{s}' is not a policy; there are latest, fifo:N, block"))),
         }
     }
 }
@@ -51,7 +69,7 @@ impl std::fmt::Display for Policy {
     }
 }
 
-/// How many of the source's frames a subscriber wants. What it does not want costs it nothing.
+/// How many of the source's frames a subscriber wants. Frames that it does not want cost it nothing: it is not woken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rate {
@@ -60,6 +78,17 @@ pub enum Rate {
     All,
     /// Every n-th frame, n at least 1.
     EveryNth(u32),
-    /// At most so many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second.
+    /// At most this many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second.
     MilliFps(u32),
+}
+
+impl Rate {
+    /// Says what is wrong with it, if anything.
+    pub(crate) fn check(self) -> Result<(), String> {
+        match self {
+            Self::EveryNth(0) => Err("every 0th frame: n is at least 1".into()),
+            Self::MilliFps(0) => Err("0 frames in 1,000 seconds: at least 1".into()),
+            _ => Ok(()),
+        }
+    }
 }

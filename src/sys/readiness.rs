@@ -25,6 +25,12 @@ impl Readiness {
         self.0.add(fd, EpollEvent::new(events, token))
     }
 
+    /// Changes what a descriptor is watched for. Not for V4L2 devices.
+    pub(crate) fn modify(&self, fd: impl AsFd, events: EpollFlags, token: u64) -> Result<(), Errno> {
+        tick();
+        self.0.modify(fd, &mut EpollEvent::new(events, token))
+    }
+
     /// Stops watching a descriptor. To be called before the descriptor is closed: a forked child's copy would keep it
     /// watched.
     pub(crate) fn remove(&self, fd: impl AsFd) {

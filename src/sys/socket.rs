@@ -51,6 +51,8 @@ pub(crate) enum Received {
     Truncated,
     /// Nothing within the time allowed.
     WouldBlock,
+    /// Nothing before a signal handler ran.
+    Interrupted,
     /// The peer hung up (or sent an empty message, which this protocol has not).
     Closed,
 }
@@ -182,6 +184,15 @@ fn sent(result: Result<libc::ssize_t, Errno>) -> Result<Option<usize>, Errno> {
     }
 }
 
+/// The peer has read everything that was sent: `SIOCOUTQ`. `true` where the kernel does not say.
+pub(crate) fn is_read(fd: BorrowedFd<'_>) -> bool {
+    let mut unread: libc::c_int = 0;
+    tick();
+    // SAFETY: `unread` is live and of the size that the ioctl writes. A failure leaves it 0.
+    let _ = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ as _, &mut unread) };
+    unread == 0
+}
+
 /// Says that nothing more will be sent; the peer may still send.
 #[cfg(feature = "unixfd")]
 pub(crate) fn end_sending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -268,39 +279,123 @@ fn receive_message(
     }
     let wait = if block == Block::DontWait { libc::MSG_DONTWAIT } else { 0 };
     tick();
-    // SAFETY: `msg` points at `iov`, `buffer` and `control`, all alive and exclusively ours for the call. A signal
-    // is reported as "nothing yet": the caller knows its deadline.
+    // SAFETY: `msg` points at `iov`, `buffer` and `control`, all alive and exclusively ours for the call.
     let result = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut msg, wait | libc::MSG_CMSG_CLOEXEC) };
     let len = match Errno::result(result) {
         Ok(len) => len as usize,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::WouldBlock),
+        Err(Errno::EAGAIN) => return Ok(Received::WouldBlock),
+        Err(Errno::EINTR) => return Ok(Received::Interrupted),
         Err(e) => return Err(e),
     };
     if let Some(inbox) = fds.as_deref_mut() {
-        // SAFETY: `msg` was filled by recvmsg: the headers between CMSG_FIRSTHDR and CMSG_NXTHDR lie in `control`, and
-        // `cmsg_len` tells how much data each has. Each descriptor was installed for us alone by this call.
-        unsafe {
-            let mut header = libc::CMSG_FIRSTHDR(&msg);
-            while !header.is_null() {
-                if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                    let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-                    for i in 0..bytes / size_of::<RawFd>() {
-                        let raw = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i));
-                        inbox.push(OwnedFd::from_raw_fd(raw));
-                    }
+        // SAFETY: `msg` was filled by recvmsg just now, and `control` is alive.
+        unsafe { take_fds(&msg, inbox) };
+    }
+    Ok(outcome(&msg, len, fds))
+}
+
+/// Takes the descriptors that came with a message.
+///
+/// # Safety
+/// `msg` was filled by a receive and not read since; its control buffer is alive.
+unsafe fn take_fds(msg: &libc::msghdr, inbox: &mut FdInbox) {
+    // SAFETY: the headers between CMSG_FIRSTHDR and CMSG_NXTHDR lie in the control buffer, and `cmsg_len` says how much
+    // data each has. Each descriptor was installed for us alone by the receive.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(msg);
+        while !header.is_null() {
+            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+                for i in 0..bytes / size_of::<RawFd>() {
+                    let raw = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i));
+                    inbox.push(OwnedFd::from_raw_fd(raw));
                 }
-                header = libc::CMSG_NXTHDR(&msg, header);
             }
+            header = libc::CMSG_NXTHDR(msg, header);
         }
     }
+}
+
+/// What a message of `len` bytes came to. None of a truncated one's descriptors are kept.
+fn outcome(msg: &libc::msghdr, len: usize, fds: Option<&mut FdInbox>) -> Received {
     if msg.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         if let Some(inbox) = fds {
             inbox.clear();
         }
         let truncated = msg.msg_flags & libc::MSG_TRUNC != 0;
-        return Ok(if truncated { Received::Truncated } else { Received::FdsLost(len) });
+        return if truncated { Received::Truncated } else { Received::FdsLost(len) };
     }
-    Ok(if len == 0 { Received::Closed } else { Received::Message(len) })
+    if len == 0 {
+        Received::Closed
+    } else {
+        Received::Message(len)
+    }
+}
+
+/// Messages that one [`receive_batch`] takes.
+pub(crate) const BATCH: usize = 8;
+
+/// Room for some messages of at most `SIZE` bytes with their descriptors, made once.
+#[derive(Debug)]
+pub(crate) struct Batch<const SIZE: usize> {
+    bytes: Box<[[u8; SIZE]; BATCH]>,
+    fds: [FdInbox; BATCH],
+}
+
+impl<const SIZE: usize> Batch<SIZE> {
+    pub(crate) fn new() -> Self {
+        Self { bytes: Box::new([[0; SIZE]; BATCH]), fds: Default::default() }
+    }
+
+    /// The bytes of the `i`th message of the last receive, and its descriptors.
+    pub(crate) fn message(&mut self, i: usize, len: usize) -> (&[u8], &mut FdInbox) {
+        (&self.bytes[i][..len.min(SIZE)], &mut self.fds[i])
+    }
+}
+
+/// Receives up to `most` messages of a message socket in one system call, close-on-exec: waits for the first if `block`
+/// says so, and takes what else is there. What the `i`th came to is `got[i]`; returns how many there are. With none,
+/// `got[0]` says why.
+pub(crate) fn receive_batch<const SIZE: usize>(
+    fd: BorrowedFd<'_>,
+    batch: &mut Batch<SIZE>,
+    most: usize,
+    block: Block,
+    got: &mut [Received; BATCH],
+) -> Result<usize, Errno> {
+    let most = most.clamp(1, BATCH);
+    batch.fds.iter_mut().for_each(FdInbox::clear);
+    let mut control: [Control; BATCH] = std::array::from_fn(|_| Control([0; 64]));
+    let mut iov: [libc::iovec; BATCH] =
+        std::array::from_fn(|i| libc::iovec { iov_base: batch.bytes[i].as_mut_ptr().cast(), iov_len: SIZE });
+    // SAFETY: mmsghdr is plain old data, all zeroes is valid.
+    let mut msgs: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+    for ((msg, iov), control) in msgs.iter_mut().zip(&mut iov).zip(&mut control) {
+        msg.msg_hdr.msg_iov = iov;
+        msg.msg_hdr.msg_iovlen = 1;
+        msg.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_hdr.msg_controllen = size_of::<Control>() as _;
+    }
+    let wait = if block == Block::DontWait { libc::MSG_DONTWAIT } else { libc::MSG_WAITFORONE };
+    let flags = wait | libc::MSG_CMSG_CLOEXEC;
+    tick();
+    // SAFETY: the first `most` of `msgs` point at `iov`, at the batch's bytes and at `control`, each at its own, all alive
+    // and exclusively ours for the call. No timeout is passed.
+    let result = unsafe { libc::recvmmsg(fd.as_raw_fd(), msgs.as_mut_ptr(), most as _, flags as _, ptr::null_mut()) };
+    let count = match check(result) {
+        Ok(count) => (count as usize).min(most),
+        Err(e @ (Errno::EAGAIN | Errno::EINTR)) => {
+            got[0] = if e == Errno::EINTR { Received::Interrupted } else { Received::WouldBlock };
+            return Ok(0);
+        }
+        Err(e) => return Err(e),
+    };
+    for i in 0..count {
+        // SAFETY: this message was filled by recvmmsg just now, and `control` is alive.
+        unsafe { take_fds(&msgs[i].msg_hdr, &mut batch.fds[i]) };
+        got[i] = outcome(&msgs[i].msg_hdr, msgs[i].msg_len as usize, Some(&mut batch.fds[i]));
+    }
+    Ok(count)
 }
 
 /// `SO_RCVTIMEO`: how long a receive with [`Block::Wait`] waits. Zero means "without limit" to the kernel, so it is

@@ -8,6 +8,7 @@ use super::connection::PeerInfo;
 use super::ledger::MAX_PEERS;
 #[cfg(feature = "unixfd")]
 use super::unixfd::UnixfdTerms;
+use crate::frame::BufferBudget;
 use crate::share::wire::MAX_SLOTS;
 
 type AcceptHook = Box<dyn FnMut(&PeerInfo) -> bool + Send>;
@@ -20,6 +21,8 @@ pub struct PublisherBuilder {
     pub(super) max_per_user: usize,
     pub(super) max_hold: u16,
     pub(super) reserve: usize,
+    /// Whether, and how long, a subscriber may hold the stream up.
+    pub(super) block: Option<Duration>,
     pub(super) handshake: Duration,
     /// When a lease is revoked, and when its holder is expelled.
     pub(super) lease: Option<(Duration, Duration)>,
@@ -36,7 +39,8 @@ impl PublisherBuilder {
             max_subscribers: MAX_PEERS,
             max_per_user: MAX_PEERS,
             max_hold: MAX_SLOTS as u16,
-            reserve: 2,
+            reserve: BufferBudget::default().reserve(),
+            block: None,
             handshake: Duration::from_secs(1),
             lease: None,
             accept: None,
@@ -80,10 +84,19 @@ impl PublisherBuilder {
         self
     }
 
-    /// Slots that the source needs for itself and that are never lent: for a camera the driver's minimum plus the
-    /// frame in hand; for a subscriber whose frames are published again the frame in hand alone. Default 2.
+    /// Sets how many buffers subscribers can never have: those that the driver needs, and those that this process has in
+    /// use, such as an encoder's. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough. Default 5.
     pub fn reserve(mut self, slots: usize) -> Self {
         self.reserve = slots;
+        self
+    }
+
+    /// Grants [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it: the stream then waits for
+    /// them, and all others with it. One that holds the stream up for longer than `longest_stall` is disconnected with
+    /// [`Reason::Stalled`](crate::Reason::Stalled). Default: not granted, such subscribers are refused with
+    /// [`Reason::BlockDenied`](crate::Reason::BlockDenied).
+    pub fn allow_block(mut self, longest_stall: Duration) -> Self {
+        self.block = Some(longest_stall);
         self
     }
 

@@ -10,9 +10,9 @@ use super::protocol::Protocol;
 use super::shared_pool::SharedPool;
 #[cfg(feature = "unixfd")]
 use super::unixfd::UnixfdPeer;
+use crate::error::Reason;
 use crate::frame::{Frame, FrameMeta};
-use crate::share::reason::Reason;
-use crate::share::wire::{LeaseId, SlotId, ToSubscriber};
+use crate::share::wire::{Bye, LeaseId, SlotId, ToSubscriber};
 use crate::sys::socket::{self, Credentials};
 
 /// Who is at the other end of a connection, as the kernel saw it at `connect`.
@@ -135,8 +135,16 @@ impl Connection {
         self.protocol.retired()
     }
 
+    /// Tells a peer whose last frame is unread that newer ones wait. Costs one system call if it has read everything.
+    pub(super) fn say_newer(&mut self, generation: u64) -> Result<bool, Fault> {
+        if !self.protocol.drops_stale() || socket::is_read(self.socket.as_fd()) {
+            return Ok(true);
+        }
+        self.send(&ToSubscriber::Newer { generation })
+    }
+
     /// Says why, before the caller drops the connection or lets its leases come in. `false`: the peer's queue is full.
-    pub(super) fn say_bye(&mut self, reason: Reason) -> bool {
-        self.send(&ToSubscriber::Bye(reason)) != Ok(false)
+    pub(super) fn say_bye(&mut self, bye: Bye) -> bool {
+        self.send(&ToSubscriber::Bye(bye)) != Ok(false)
     }
 }

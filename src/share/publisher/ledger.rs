@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use crate::frame::BufferBudget;
 use crate::share::policy::{Policy, Rate};
 use crate::share::wire::LeaseId;
 
@@ -76,6 +77,8 @@ struct Peer {
     sent: u64,
     offered: u64,
     next_due_ns: Option<u64>,
+    /// A frame waited for it when it had no credit left.
+    was_out: bool,
 }
 
 impl Peer {
@@ -150,7 +153,7 @@ impl<T> Ledger<T> {
     /// the quotas must fit it, and every peer must be activated anew. `None`: so many are lent of all pools together.
     /// Peers that no longer fit, last come first, are returned: the caller must expel them.
     pub(crate) fn set_pool(&mut self, pool: Option<u32>, slots: usize, reserve: usize) -> Vec<usize> {
-        let room = slots.saturating_sub(reserve.saturating_add(1)) as u32;
+        let room = BufferBudget::left(slots, reserve) as u32;
         self.room = Some((pool, room));
         self.newest = None;
         let mut evicted = Vec::new();
@@ -165,7 +168,7 @@ impl<T> Ledger<T> {
     }
 
     /// What all peers together can tie up in the current pool.
-    fn quotas(&self) -> u32 {
+    pub(crate) fn quotas(&self) -> u32 {
         let pool = self.room.and_then(|(pool, _)| pool);
         let cost = |p: &Peer| match p.expelled {
             true => p.leases.iter().filter(|l| pool.map_or(true, |pool| l.id.pool == pool)).count() as u32,
@@ -205,6 +208,7 @@ impl<T> Ledger<T> {
             sent: 0,
             offered: 0,
             next_due_ns: None,
+            was_out: false,
         };
         let newest = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g));
         if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.timestamp_ns)) {
@@ -259,6 +263,13 @@ impl<T> Ledger<T> {
         self.peers.iter().flatten().any(|p| blocks(p) && (!p.active || !p.waiting.is_empty()))
     }
 
+    /// Peers that the source waits for.
+    pub(crate) fn blocking(&self) -> Vec<usize> {
+        let blocks = |p: &Peer| p.terms.policy == Policy::Block && p.was_active && !p.expelled;
+        let members = self.peers.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
+        members.filter(|(_, p)| blocks(p) && (!p.active || !p.waiting.is_empty())).map(|(i, _)| i).collect()
+    }
+
     /// A new frame: it waits for every peer that wants it, in place of older ones where the policy says so.
     pub(crate) fn publish(&mut self, pool: u32, slot: u32, timestamp_ns: u64, item: T) {
         let generation = self.next_generation;
@@ -297,6 +308,16 @@ impl<T> Ledger<T> {
         let generation = *p.waiting.front().filter(|_| p.active && p.has_credit())?;
         let lent = self.lent.iter().find(|l| l.id.generation == generation)?;
         Some((lent.id, &lent.item, p.dropped))
+    }
+
+    /// A frame waits for a peer under `Latest` that has no credit left, and this is new: the generation that was sent
+    /// last.
+    pub(crate) fn newly_out_of_credit(&mut self, peer: usize) -> Option<u64> {
+        let p = self.peers.get_mut(peer)?.as_mut()?;
+        let is_out = p.active && p.terms.policy == Policy::Latest && !p.waiting.is_empty() && !p.has_credit();
+        let was_out = std::mem::replace(&mut p.was_out, is_out);
+        let last = p.leases.iter().map(|l| l.id.generation).max();
+        last.filter(|_| is_out && !was_out)
     }
 
     /// The peer has it.

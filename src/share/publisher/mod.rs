@@ -12,48 +12,64 @@ mod shared_pool;
 #[cfg(feature = "unixfd")]
 mod unixfd;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::PollFlags;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use self::connection::{Connection, Ending, Stage};
 use self::ledger::{Leases, Ledger};
 use self::listener::Listener;
 use self::shared_pool::SharedPool;
-use super::reason::Reason;
 use super::wire::MAX_SLOTS;
+use crate::error::Reason;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{BufferSet, Frame};
 use crate::log::event;
-use crate::sys;
+use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::readiness::{Alarm, Readiness};
+use crate::sys::signal::Signal;
 use crate::sys::socket::{Carries, MAX_FDS};
+use crate::sys::wait::{self, Waited};
 
 pub use self::builder::PublisherBuilder;
 pub use self::connection::PeerInfo;
 #[cfg(feature = "unixfd")]
 pub use self::unixfd::UnixfdTerms;
 
-/// What an epoll event is about: a listener, the pidfd of a connection, or its socket.
+/// What an epoll event is about: a listener, the pidfd of a connection, the alarm, or a connection's socket.
 const LISTENER: u64 = 1 << 33;
 const PIDFD: u64 = 1 << 32;
+const ALARM: u64 = 1 << 34;
 
-/// What [`Publisher::try_publish`] did with a frame.
+/// What a publisher reports of its subscribers.
 #[derive(Debug)]
-#[must_use]
 #[non_exhaustive]
-pub enum Offer {
-    /// Every subscriber that wants it has it, or its policy decided.
-    Taken,
-    /// A subscriber with [`Policy::Block`](super::Policy::Block) has no room: here is the frame, try again when the
-    /// publisher is readable.
-    NotReady(Frame),
+pub enum PublisherEvent {
+    /// A subscriber was admitted.
+    Joined(PeerInfo),
+    /// A subscriber is gone: it hung up, died or was disconnected. Its leases have ended.
+    Left {
+        /// Who it was.
+        peer: PeerInfo,
+        /// Why: `Disconnected` if it hung up or died, else what it did.
+        error: Error,
+    },
+    /// A connection was refused.
+    Refused {
+        /// Who it was.
+        peer: PeerInfo,
+        /// What it was told.
+        reason: Reason,
+    },
 }
+
+/// Events that are kept for [`Station::try_recv`]. If more are unread, the oldest are dropped.
+const MAX_EVENTS: usize = 256;
 
 /// A publisher's totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,19 +109,41 @@ pub struct SubscriberStats {
 
 /// Shares the frames of one source with up to 64 other processes.
 ///
-/// Each buffer's descriptors are sent to each subscriber once; a frame is then a message of 96 bytes. A subscriber
-/// costs at most its quota of slots, whatever it does: stopped, killed or hostile, it takes nothing from the others.
+/// Each buffer's descriptors are sent to each subscriber once; a frame is then a message of 96 bytes. A subscriber costs
+/// at most its quota of buffers, whatever it does. If it stops, dies or breaks the protocol, the others lose no frame. A
+/// subscriber with [`Policy::Block`](super::Policy::Block) can hold the stream up, where
+/// [`allow_block`](PublisherBuilder::allow_block) permits it, for as long as that says.
 ///
-/// No thread of its own. Call [`dispatch`](Self::dispatch) when the descriptor ([`AsFd`], an epoll) is readable or
-/// [`next_timeout`](Self::next_timeout) has passed: connections come and go there. Publishing reads what subscribers
-/// gave back. A frame costs two system calls per subscriber, and the loop that waits for it.
+/// A [`Station`]: its events are subscribers that come and go, and publishing does what is due for them. A frame costs
+/// two system calls per subscriber, and one `epoll_wait`.
 ///
-/// Dropped, it tells the subscribers and removes its socket file. The frames that they hold stay mapped, but nothing
-/// keeps a source that lives on from filling them again: [`Frame::is_valid`] turns false there.
+/// Dropping it tells the subscribers and removes its socket file. Subscribers keep their mappings, but a source that
+/// outlives the publisher may overwrite those frames: [`Frame::is_valid`] turns false there.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::capture::{Camera, Reopen};
+/// use framelease::share::Publisher;
+/// use framelease::Station;
+///
+/// let mut camera = Camera::builder().reopen(Reopen::Always).open()?;
+/// let mut publisher = Publisher::builder("/run/camera/socket").bind()?;
+/// for frame in camera.frames() {
+///     // A frame that finds no room is dropped here.
+///     let _ = publisher.publish(frame?, Duration::ZERO)?;
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Publisher {
+    /// What the user polls: `work`, and a signal while events are unread.
+    readiness: Readiness,
+    /// Listeners, connections and the alarm.
+    work: Readiness,
+    alarm: Alarm,
+    unread: Signal,
+    events: VecDeque<PublisherEvent>,
     settings: PublisherBuilder,
     listeners: Vec<Listener>,
-    epoll: Epoll,
     epoch: u64,
     ledger: Ledger<Frame>,
     connections: Vec<Option<Connection>>,
@@ -113,6 +151,8 @@ pub struct Publisher {
     next_pool: u32,
     /// When what could not be done is tried again.
     retry_ns: Option<u64>,
+    /// Since when a subscriber that blocks has had no room.
+    blocked_ns: Option<u64>,
     counts: PublisherStats,
 }
 
@@ -137,31 +177,37 @@ impl PublisherBuilder {
             let path = self.path.display().to_string();
             move |e| Error::os(op, e).on(path)
         };
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
+        let readiness = Readiness::new().map_err(at("epoll_create1"))?;
+        let work = Readiness::new().map_err(at("epoll_create1"))?;
+        let alarm = Alarm::new().map_err(at("timerfd_create"))?;
+        let unread = Signal::new().map_err(at("eventfd"))?;
+        readiness.add(&work, EpollFlags::EPOLLIN, 0).map_err(at("epoll_ctl"))?;
+        readiness.add(&unread, EpollFlags::EPOLLIN, 1).map_err(at("epoll_ctl"))?;
+        work.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(at("epoll_ctl"))?;
         for (i, listener) in listeners.iter().enumerate() {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | i as u64);
-            epoll.add(&listener.socket, event).map_err(at("epoll_ctl"))?;
+            work.add(&listener.socket, EpollFlags::EPOLLIN, LISTENER | i as u64).map_err(at("epoll_ctl"))?;
         }
-        Ok(Publisher::new(self, listeners, epoll, random_epoch()))
-    }
-}
-
-impl Publisher {
-    fn new(settings: PublisherBuilder, listeners: Vec<Listener>, epoll: Epoll, epoch: u64) -> Self {
-        Self {
-            settings,
+        Ok(Publisher {
+            readiness,
+            work,
+            alarm,
+            unread,
+            events: VecDeque::new(),
+            settings: self,
             listeners,
-            epoll,
-            epoch,
+            epoch: random_epoch(),
             ledger: Ledger::new(),
             connections: Vec::new(),
             pool: None,
             next_pool: 1,
             retry_ns: None,
+            blocked_ns: None,
             counts: PublisherStats::default(),
-        }
+        })
     }
+}
 
+impl Publisher {
     /// A publisher that will listen at `path`.
     pub fn builder(path: impl AsRef<Path>) -> PublisherBuilder {
         PublisherBuilder::new(path.as_ref())
@@ -208,23 +254,28 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes a frame, or hands it back if a subscriber that blocks has no room.
+    /// Publishes a frame, or returns it if a subscriber that blocks has no room. First does the work of
+    /// [`Station::dispatch`].
     ///
     /// The frame's lease ends when the last subscriber has released it and a newer one is published. Releases are read
-    /// at the next publish; until then a frame counts as held.
+    /// at the next publish; until then a frame counts as leased.
     ///
     /// # Errors
-    /// As [`Publisher::announce`]; the frame comes back. What a subscriber does is never an error here.
-    pub fn try_publish(&mut self, frame: Frame) -> std::result::Result<Offer, Rejected<Frame>> {
+    /// With the frame: as [`Publisher::announce`]; `Mismatch` if the frame's data leave its buffers. What a subscriber
+    /// does is an event, never an error.
+    pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        if let Err(error) = self.check(&frame).and_then(|()| self.dispatch()) {
+            return Err(Rejected { error, item: frame });
+        }
         // Before the new pool, if it is one: what waits of the old would be dropped.
         if self.is_blocked() {
-            return Ok(Offer::NotReady(frame));
+            return Ok(Submitted::Full(frame));
         }
         if let Err(error) = self.announce(frame.buffers()) {
             return Err(Rejected { error, item: frame });
         }
-        if self.ledger.is_blocked() {
-            return Ok(Offer::NotReady(frame));
+        if self.note_blocked() {
+            return Ok(Submitted::Full(frame));
         }
         let pool = self.pool.as_ref().map_or(0, |p| p.number);
         self.counts.published += 1;
@@ -236,7 +287,29 @@ impl Publisher {
             self.flush(i);
             self.set_interest(i);
         }
-        Ok(Offer::Taken)
+        if let Some((revoke, _)) = self.settings.lease {
+            // No lease is revoked earlier than that.
+            self.alarm.wake_at(wait::deadline(revoke));
+        }
+        self.set_alarm_for_retry();
+        Ok(Submitted::Taken)
+    }
+
+    /// A subscriber would take data outside of its buffer for a violation of the protocol.
+    fn check(&self, frame: &Frame) -> Result<()> {
+        for (i, (memory, payload)) in frame.memory().iter().zip(&frame.meta().payload).enumerate() {
+            let end = payload.offset_bytes.checked_add(payload.bytes);
+            if end.map_or(true, |end| end as usize > memory.size_bytes()) {
+                let text = format!(
+                    "memory plane {i} has {} bytes, the frame's data are {} bytes at {}",
+                    memory.size_bytes(),
+                    payload.bytes,
+                    payload.offset_bytes
+                );
+                return Err(self.error(ErrorKind::Mismatch, "publish", text));
+            }
+        }
+        Ok(())
     }
 
     /// Reads what subscribers gave back. If one of them blocks nevertheless, sends what it now has credit for. (Not
@@ -249,82 +322,61 @@ impl Publisher {
                 self.set_interest(i);
             }
         }
-        self.ledger.is_blocked()
+        self.note_blocked()
     }
 
-    /// Publishes a frame, waiting at most `timeout` for subscribers that block.
+    /// Notes since when the stream is held up, for [`PublisherBuilder::allow_block`].
+    fn note_blocked(&mut self) -> bool {
+        if !self.ledger.is_blocked() {
+            self.blocked_ns = None;
+            return false;
+        }
+        if self.blocked_ns.is_none() {
+            self.blocked_ns = Some(monotonic_ns());
+            if let Some(stall) = self.settings.block {
+                self.alarm.wake_at(wait::deadline(stall));
+            }
+        }
+        true
+    }
+
+    /// Publishes a frame, and waits at most `timeout` for subscribers that block. Returns it if the timeout passed or a
+    /// signal handler ran.
     ///
     /// # Errors
-    /// As [`Publisher::try_publish`], and `Timeout`: the frame comes back.
-    pub fn publish(&mut self, frame: Frame, timeout: Duration) -> std::result::Result<(), Rejected<Frame>> {
-        let deadline = sys::wait::deadline(timeout);
+    /// As [`Publisher::try_publish`].
+    pub fn publish(&mut self, frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
+        let deadline = wait::deadline(timeout);
         let mut frame = frame;
         loop {
             match self.try_publish(frame)? {
-                Offer::Taken => return Ok(()),
-                Offer::NotReady(back) => frame = back,
+                Submitted::Taken => return Ok(Submitted::Taken),
+                Submitted::Full(back) => frame = back,
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let waited = if left.is_zero() {
-                Err(self.error(
-                    ErrorKind::Timeout,
-                    "publish",
-                    format!("a subscriber that blocks had no room for {timeout:?}"),
-                ))
-            } else {
-                self.wait(left)
-            };
-            if let Err(error) = waited {
-                return Err(Rejected { error, item: frame });
+            // Not for events, which may be unread.
+            match wait::readable(self.work.as_fd(), deadline) {
+                Ok(Waited::Ready) => {}
+                Ok(Waited::TimedOut | Waited::Interrupted) => return Ok(Submitted::Full(frame)),
+                Err(e) => return Err(Rejected { error: Error::os("poll", e), item: frame }),
             }
         }
     }
 
-    /// Handles what is pending: new connections, handshakes, hang-ups, deadlines. Never blocks. `true` if there was
-    /// something: there may be more.
-    ///
-    /// # Errors
-    /// What `epoll_wait` reports; a peer's doings are never an error here.
-    pub fn dispatch(&mut self) -> Result<bool> {
-        let mut events = [EpollEvent::empty(); 32];
-        sys::syscall_count::tick();
-        let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(e) => return Err(Error::os("epoll_wait", e).on(self.settings.path.display())),
-        };
-        let mut accept = 0u64;
-        for event in &events[..count] {
-            match event.data() {
-                // Last: a new connection may take the number of one that the other events are about.
-                data if data & LISTENER != 0 => accept |= 1 << (data & !LISTENER),
-                data if data & PIDFD != 0 => self.disconnect((data & !PIDFD) as usize, "its process ended"),
-                data => self.serve(data as usize, event.events()),
-            }
+    /// Has the descriptor become readable when something is due.
+    fn set_alarm(&mut self) {
+        if let Some(next) = self.next_deadline() {
+            self.alarm.wake_at(wait::deadline(Duration::from_nanos(next.saturating_sub(monotonic_ns()))));
         }
-        for listener in (0..self.listeners.len()).filter(|l| accept & (1 << l) != 0) {
-            self.accept(listener);
-        }
-        self.meet_deadlines();
-        Ok(count > 0)
     }
 
-    /// Waits at most `timeout` for something to do, and does it.
-    ///
-    /// The last frame's return is not seen here: while the stream goes on, a release that nothing waits for wakes nobody
-    /// and is read at the next publish (docs/adr, ADR 2).
-    ///
-    /// # Errors
-    /// As [`Publisher::dispatch`].
-    pub fn wait(&mut self, timeout: Duration) -> Result<()> {
-        let timeout = self.next_timeout().map_or(timeout, |own| own.min(timeout));
-        sys::wait::until(self.epoll.0.as_fd(), PollFlags::POLLIN, sys::wait::deadline(timeout))
-            .map_err(|e| Error::os("poll", e).on(self.settings.path.display()))?;
-        self.dispatch().map(drop)
+    fn set_alarm_for_retry(&mut self) {
+        if let Some(next) = self.retry_ns {
+            self.alarm.wake_at(wait::deadline(Duration::from_nanos(next.saturating_sub(monotonic_ns()))));
+        }
     }
 
-    /// When [`Publisher::dispatch`] must be called even if the descriptor is not readable. `None`: no deadline runs.
-    pub fn next_timeout(&self) -> Option<Duration> {
+    /// When [`Publisher::dispatch`] has something to do although no descriptor says so.
+    fn next_deadline(&self) -> Option<u64> {
         let handshakes = self.connections.iter().flatten().filter_map(|c| match c.stage {
             Stage::Greeting { deadline_ns } => Some(deadline_ns),
             Stage::Announcing { deadline_ns } => deadline_ns,
@@ -339,20 +391,37 @@ impl Publisher {
         });
         let leases =
             limits.filter_map(|(peer, of, limit)| Some(self.ledger.oldest_lease(peer?, of)?.1.saturating_add(limit)));
-        let next = handshakes.chain(self.retry_ns).chain(leases).min()?;
-        Some(Duration::from_nanos(next.saturating_sub(monotonic_ns())))
+        let stall = self.stall_ends_ns();
+        handshakes.chain(self.retry_ns).chain(leases).chain(stall).min()
     }
 
-    /// Ends the stream: every subscriber gets the frames that still wait for it, then END. Serves the publisher for at
-    /// most `timeout`; `false` if somebody was not told by then, which may be one that still takes a new pool. What
-    /// they hold stays theirs.
+    fn stall_ends_ns(&self) -> Option<u64> {
+        let stall = u64::try_from(self.settings.block?.as_nanos()).unwrap_or(u64::MAX);
+        Some(self.blocked_ns?.saturating_add(stall))
+    }
+
+    /// Keeps an event for [`Station::try_recv`].
+    fn give(&mut self, event: PublisherEvent) {
+        if self.events.is_empty() {
+            self.unread.set();
+        }
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Pauses the stream: every subscriber gets the frames that still wait for it, then
+    /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
+    /// `false` if that passed before every subscriber was notified, for instance because one still takes a new pool.
+    /// Frames that are held stay valid.
     ///
-    /// A later frame begins the stream anew.
+    /// The next frame continues the stream.
     ///
     /// # Errors
-    /// As [`Publisher::dispatch`].
-    pub fn end_stream(&mut self, timeout: Duration) -> Result<bool> {
-        let deadline = sys::wait::deadline(timeout);
+    /// As [`Station::dispatch`].
+    pub fn pause(&mut self, timeout: Duration) -> Result<bool> {
+        let deadline = wait::deadline(timeout);
         for i in 0..self.connections.len() {
             if let Some(c) = self.connections[i].as_mut().filter(|c| c.ending == Ending::No) {
                 c.ending = Ending::Due;
@@ -362,7 +431,7 @@ impl Publisher {
             self.set_interest(i);
         }
         loop {
-            // Who takes its first pool and has missed nothing yet is not waited for.
+            // A subscriber that takes its first pool and has missed nothing yet is not waited for.
             let is_owed = |peer| self.ledger.waits_for(peer) || self.ledger.was_active(peer);
             let due = |c: &&Connection| match c.stage {
                 Stage::Active => true,
@@ -372,11 +441,12 @@ impl Publisher {
             if !self.connections.iter().flatten().filter(due).any(|c| c.ending == Ending::Due) {
                 return Ok(true);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            self.set_alarm();
+            let ready = wait::readable(self.work.as_fd(), deadline);
+            if ready.map_err(|e| Error::os("poll", e))? == Waited::TimedOut {
                 return Ok(false);
             }
-            self.wait(left)?;
+            self.dispatch()?;
         }
     }
 
@@ -416,9 +486,69 @@ impl Publisher {
     }
 }
 
+impl sealed::Sealed for Publisher {}
+
+/// Its error is what the kernel reports of the publisher's own descriptors.
+impl Station for Publisher {
+    type Event = PublisherEvent;
+
+    /// Handles new connections, handshakes, releases, hang-ups and deadlines.
+    fn dispatch(&mut self) -> Result<()> {
+        let mut events = [EpollEvent::empty(); 32];
+        let failed = |e| Error::os("epoll_wait", e).on(self.settings.path.display());
+        let found = self.work.wait(&mut events, Instant::now()).map_err(failed)?.len();
+        let mut accept = 0u64;
+        for event in &events[..found] {
+            match event.data() {
+                // Last: a new connection may take the number of one that the other events are about.
+                data if data & LISTENER != 0 => accept |= 1 << (data & !LISTENER),
+                ALARM => {}
+                data if data & PIDFD != 0 => {
+                    self.disconnect((data & !PIDFD) as usize, ErrorKind::Disconnected, "its process ended");
+                }
+                data => self.serve(data as usize, event.events()),
+            }
+        }
+        for listener in (0..self.listeners.len()).filter(|l| accept & (1 << l) != 0) {
+            self.accept(listener);
+        }
+        let is_due = self.alarm.acknowledge();
+        if is_due {
+            self.meet_deadlines();
+        }
+        if is_due || found > 0 {
+            self.set_alarm();
+        }
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<PublisherEvent>> {
+        self.dispatch()?;
+        let event = self.events.pop_front();
+        if event.is_some() && self.events.is_empty() {
+            self.unread.clear();
+        }
+        Ok(event.into())
+    }
+}
+
+impl Submit for Publisher {
+    type Item = Frame;
+
+    /// [`Publisher::try_publish`].
+    fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        self.try_publish(frame)
+    }
+
+    /// [`Publisher::publish`].
+    fn submit(&mut self, frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
+        self.publish(frame, timeout)
+    }
+}
+
 impl AsFd for Publisher {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.readiness.as_fd()
     }
 }
 
@@ -431,7 +561,7 @@ impl fmt::Debug for Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         for c in self.connections.iter_mut().flatten() {
-            c.say_bye(Reason::Closing);
+            c.say_bye(Reason::Closing.into());
         }
     }
 }

@@ -36,7 +36,7 @@ impl NativePeer {
         let mut buffer = [0; MAX_MESSAGE];
         let len = match socket::receive(socket, &mut buffer, Block::DontWait) {
             Ok(Received::Message(len)) => len,
-            Ok(Received::WouldBlock) => return Ok(Incoming::Nothing),
+            Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
             Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),
             Ok(Received::Truncated) => return Err(Fault::Protocol("a message is too long".into())),
             Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a subscriber sends no descriptors".into())),

@@ -91,6 +91,11 @@ impl Protocol {
         }
     }
 
+    /// The peer understands NEWER.
+    pub(super) fn drops_stale(&self) -> bool {
+        matches!(self, Self::Native(_))
+    }
+
     /// Notes the answer to a BUFFER. `Ok(true)` when no BUFFER is unanswered any longer.
     pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
         match self {

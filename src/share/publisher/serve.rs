@@ -3,16 +3,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 
 use super::connection::{Connection, Ending, Stage};
 use super::ledger::{Leases, Ledger, Terms};
 use super::outcome::{Announced, Fault, Incoming};
-use super::{Publisher, LISTENER, PIDFD};
+use super::{Publisher, PublisherEvent, LISTENER, PIDFD};
+use crate::error::{Error, ErrorKind, Reason};
 use crate::frame::Frame;
 use crate::log::event;
-use crate::share::reason::Reason;
-use crate::share::wire::{Hello, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
+use crate::share::policy::Policy;
+use crate::share::wire::{Bye, Hello, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::socket;
@@ -22,6 +23,8 @@ const RETRY_NS: u64 = 50_000_000;
 /// Messages read from one peer before the others have their turn.
 const READ_AT_ONCE: usize = 64;
 const MAX_CONNECTIONS: usize = 128;
+/// Connections accepted in one call.
+const MOST_ACCEPTS: usize = 32;
 
 impl Publisher {
     fn retry_later(&mut self) {
@@ -30,16 +33,17 @@ impl Publisher {
     }
 
     pub(super) fn accept(&mut self, listener: usize) {
-        loop {
+        // Bounded: peers that connect and hang up again and again keep neither the caller nor the others. The listener
+        // stays readable.
+        for _ in 0..MOST_ACCEPTS {
             match socket::accept(self.listeners[listener].socket.as_fd()) {
                 Ok(Some(socket)) => self.greet(socket, self.listeners[listener].terms),
                 Ok(None) => return,
                 Err(e) => {
                     // Out of descriptors or memory: the listener would stay readable and spin. Listen again later.
                     event!("{}: accept: {e}", self.settings.path.display());
-                    if self.epoll.delete(&self.listeners[listener].socket).is_ok() {
-                        self.listeners[listener].listening = false;
-                    }
+                    self.work.remove(&self.listeners[listener].socket);
+                    self.listeners[listener].listening = false;
                     self.retry_later();
                     return;
                 }
@@ -58,12 +62,13 @@ impl Publisher {
             c.speak_unixfd();
         }
         if self.is_full(c.info.uid) {
-            self.bury();
+            self.close_dead();
         }
         if self.is_full(c.info.uid) || !self.settings.accept.as_mut().map_or(true, |hook| hook(&c.info)) {
             event!("{}: refused {:?}", self.settings.path.display(), c.info);
             self.counts.refused += 1;
-            c.say_bye(Reason::Denied);
+            c.say_bye(Reason::Denied.into());
+            self.give(PublisherEvent::Refused { peer: c.info, reason: Reason::Denied });
             return;
         }
         let free = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
@@ -71,14 +76,12 @@ impl Publisher {
             self.connections.push(None);
         }
         c.interest = EpollFlags::EPOLLIN;
-        sys::syscall_count::tick();
-        if self.epoll.add(c.socket(), EpollEvent::new(c.interest, free as u64)).is_err() {
+        if self.work.add(c.socket(), c.interest, free as u64).is_err() {
             return;
         }
         if let Some(pidfd) = &c.pidfd {
-            sys::syscall_count::tick();
             // Without it, death is still seen by the hang-up.
-            let _ = self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, PIDFD | free as u64));
+            let _ = self.work.add(pidfd, EpollFlags::EPOLLIN, PIDFD | free as u64);
         }
         self.connections[free] = Some(c);
         if let Some(terms) = terms {
@@ -93,9 +96,9 @@ impl Publisher {
         others.count() >= MAX_CONNECTIONS || same_user >= self.settings.max_per_user
     }
 
-    /// Looks for connections that were hung up and have not woken us yet: many may have come and gone in the backlog
-    /// before somebody who stays.
-    fn bury(&mut self) {
+    /// Closes connections that were hung up and have not woken us yet: many may have come and gone in the backlog before
+    /// one that stays.
+    fn close_dead(&mut self) {
         let (mut numbers, mut fds) = (Vec::new(), Vec::new());
         for (i, c) in self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
             numbers.push(i);
@@ -108,7 +111,7 @@ impl Publisher {
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR;
         let is_dead: Vec<bool> = fds.iter().map(|fd| fd.revents().is_some_and(|r| r.intersects(gone))).collect();
         for (i, _) in numbers.into_iter().zip(is_dead).filter(|(_, is_dead)| *is_dead) {
-            self.disconnect(i, "it hung up");
+            self.disconnect(i, ErrorKind::Disconnected, "it hung up");
         }
     }
 
@@ -127,7 +130,7 @@ impl Publisher {
             }
         }
         if events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.disconnect(i, "it hung up");
+            self.disconnect(i, ErrorKind::Disconnected, "it hung up");
         }
     }
 
@@ -171,18 +174,18 @@ impl Publisher {
 
     fn fail(&mut self, i: usize, fault: Fault) {
         match fault {
-            Fault::Gone => self.disconnect(i, "it hung up"),
+            Fault::Gone => self.disconnect(i, ErrorKind::Disconnected, "it hung up"),
             Fault::Protocol(what) => {
                 self.counts.violations += 1;
                 if let Some(c) = &mut self.connections[i] {
-                    c.say_bye(Reason::Protocol);
+                    c.say_bye(Reason::Protocol.into());
                 }
-                self.disconnect(i, &what);
+                self.disconnect(i, ErrorKind::Protocol, &what);
             }
             #[cfg(feature = "unixfd")]
             Fault::Unspeakable(what) => {
                 self.counts.refused += 1;
-                self.disconnect(i, &what);
+                self.disconnect(i, ErrorKind::Unsupported, &what);
             }
         }
     }
@@ -250,7 +253,7 @@ impl Publisher {
     fn let_go(&mut self, i: usize, peer: usize) {
         let expelled = self.connections[i].as_ref().is_some_and(|c| matches!(c.stage, Stage::Expelled { .. }));
         if expelled && self.ledger.held_by(peer) == 0 {
-            self.disconnect(i, "it has returned its last lease");
+            self.disconnect(i, ErrorKind::Disconnected, "it has returned its last lease");
         }
     }
 
@@ -260,6 +263,8 @@ impl Publisher {
             Err(Reason::Version)
         } else if hello.hold > self.settings.max_hold {
             Err(Reason::Denied)
+        } else if hello.policy == Policy::Block && self.settings.block.is_none() {
+            Err(Reason::BlockDenied)
         } else {
             Ok(Terms { hold: u32::from(hello.hold), policy: hello.policy, rate: hello.rate })
         }
@@ -268,9 +273,12 @@ impl Publisher {
     fn admit(&mut self, i: usize, terms: std::result::Result<Terms, Reason>) {
         let members = self.connections.iter().flatten().filter(|c| c.peer.is_some()).count();
         let admitted = match terms {
-            Ok(_) if members >= self.settings.max_subscribers => Err(Reason::Denied),
-            Ok(terms) => self.ledger.admit(terms).map(|peer| (peer, terms)).ok_or(Reason::Capacity),
-            Err(reason) => Err(reason),
+            Ok(_) if members >= self.settings.max_subscribers => Err(Reason::Denied.into()),
+            Ok(terms) => match self.ledger.admit(terms) {
+                Some(peer) => Ok((peer, terms)),
+                None => Err(self.no_room(&terms)),
+            },
+            Err(reason) => Err(Bye::from(reason)),
         };
         let Some(c) = &mut self.connections[i] else { return };
         match admitted {
@@ -286,18 +294,33 @@ impl Publisher {
                     epoch: self.epoch,
                     lease_deadline_ms: u32::try_from(revoke).unwrap_or(u32::MAX),
                 });
+                let info = c.info;
                 // The queue of a connection that has received nothing yet is empty.
                 match c.send(&welcome) {
-                    Ok(true) => self.announce_to(i),
-                    _ => self.disconnect(i, "it does not take WELCOME"),
+                    Ok(true) => {
+                        self.give(PublisherEvent::Joined(info));
+                        self.announce_to(i);
+                    }
+                    _ => self.disconnect(i, ErrorKind::Disconnected, "it does not take WELCOME"),
                 }
             }
-            Err(reason) => {
+            Err(bye) => {
                 self.counts.refused += 1;
-                c.say_bye(reason);
-                self.disconnect(i, "it was refused");
+                c.say_bye(bye);
+                let event = PublisherEvent::Refused { peer: c.info, reason: bye.reason };
+                event!("{}: {:?} is refused: {}", self.settings.path.display(), c.info, bye.text());
+                self.give(event);
+                self.disconnect(i, ErrorKind::Refused, "it was refused");
             }
         }
+    }
+
+    /// The arithmetic of a refusal for want of buffers.
+    fn no_room(&self, terms: &Terms) -> Bye {
+        let slots = self.pool.as_ref().map_or(0, |p| p.buffers.max_leases());
+        let [slots, reserve] = [slots, self.settings.reserve].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        let [granted, wanted] = [self.ledger.quotas(), terms.quota()].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        Bye { reason: Reason::Capacity, slots, reserve, granted, wanted }
     }
 
     /// Tells a peer about the current pool.
@@ -309,7 +332,7 @@ impl Publisher {
             *deadline = Some(monotonic_ns().saturating_add(answer_ns));
         }
         match (c.announce(pool), c.peer) {
-            // Who gets descriptors with every frame owes no answer.
+            // A peer that gets descriptors with every frame answers nothing.
             (Ok(Announced::All), Some(peer)) if c.is_ready_for(pool) => self.activate(i, peer),
             (Ok(Announced::All | Announced::Unanswered), _) => self.set_interest(i),
             (Ok(Announced::Full), _) => self.retry_later(),
@@ -317,7 +340,7 @@ impl Publisher {
         }
     }
 
-    /// Sends what waits for a peer and it has credit for; END behind the last. The number of frames sent.
+    /// Sends what waits for a peer and it has credit for, then END if that is due. Returns the number of frames sent.
     pub(super) fn flush(&mut self, i: usize) -> usize {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return 0 };
         let (Some(peer), Stage::Active) = (c.peer, c.stage) else { return 0 };
@@ -352,6 +375,16 @@ impl Publisher {
             }
             sent += 1;
         }
+        if let Some(generation) = self.ledger.newly_out_of_credit(peer) {
+            match c.say_newer(generation) {
+                // Without room, its queue is full of what is unread: it reads until the end of that.
+                Ok(_) => {}
+                Err(fault) => {
+                    self.fail(i, fault);
+                    return sent;
+                }
+            }
+        }
         if c.ending == Ending::Due && !self.ledger.waits_for(peer) {
             match c.send(&ToSubscriber::End) {
                 Ok(true) => c.ending = Ending::Told,
@@ -370,8 +403,7 @@ impl Publisher {
         let quiet = c.stage == Stage::Active && !waits && c.ending == Ending::No;
         let wanted = if quiet { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
         if c.interest != wanted {
-            sys::syscall_count::tick();
-            if self.epoll.modify(c.socket(), &mut EpollEvent::new(wanted, i as u64)).is_ok() {
+            if self.work.modify(c.socket(), wanted, i as u64).is_ok() {
                 c.interest = wanted;
             }
         }
@@ -393,7 +425,7 @@ impl Publisher {
     fn tell_expelled(&mut self, i: usize) {
         let Some(c) = &mut self.connections[i] else { return };
         if let Stage::Expelled { untold: Some(reason) } = c.stage {
-            match c.say_bye(reason) {
+            match c.say_bye(reason.into()) {
                 true => c.stage = Stage::Expelled { untold: None },
                 false => self.retry_later(),
             }
@@ -401,16 +433,18 @@ impl Publisher {
     }
 
     /// Closes a connection and takes back all that the peer held.
-    pub(super) fn disconnect(&mut self, i: usize, why: &str) {
+    pub(super) fn disconnect(&mut self, i: usize, kind: ErrorKind, why: &str) {
         let Some(c) = self.connections.get_mut(i).and_then(Option::take) else { return };
         event!("{}: {:?} disconnected: {why}", self.settings.path.display(), c.info);
         // A forked copy of our descriptor would keep the epoll entry alive beyond the close.
-        let _ = self.epoll.delete(c.socket());
+        self.work.remove(c.socket());
         if let Some(pidfd) = &c.pidfd {
-            let _ = self.epoll.delete(pidfd);
+            self.work.remove(pidfd);
         }
         if let Some(peer) = c.peer {
             self.ledger.remove(peer);
+            let error = Error::new(kind, "subscriber", why).on(format_args!("pid {} uid {}", c.info.pid, c.info.uid));
+            self.give(PublisherEvent::Left { peer: c.info, error });
         }
     }
 
@@ -426,9 +460,9 @@ impl Publisher {
                 Stage::Greeting { deadline_ns } | Stage::Announcing { deadline_ns: Some(deadline_ns) }
                     if deadline_ns <= now =>
                 {
-                    c.say_bye(Reason::Silent);
+                    c.say_bye(Reason::Silent.into());
                     self.counts.refused += 1;
-                    self.disconnect(i, "it did not answer in time");
+                    self.disconnect(i, ErrorKind::Timeout, "it did not answer in time");
                 }
                 Stage::Announcing { .. } if retry => self.announce_to(i),
                 Stage::Active if retry => drop(self.flush(i)),
@@ -439,8 +473,8 @@ impl Publisher {
         for i in (0..self.listeners.len()).filter(|_| retry) {
             let listener = &mut self.listeners[i];
             if !listener.listening {
-                let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | i as u64);
-                listener.listening = self.epoll.add(&listener.socket, event).is_ok();
+                let token = LISTENER | i as u64;
+                listener.listening = self.work.add(&listener.socket, EpollFlags::EPOLLIN, token).is_ok();
                 if !listener.listening {
                     self.retry_later();
                 }
@@ -449,6 +483,27 @@ impl Publisher {
         if self.settings.lease.is_some() {
             self.enforce_leases(now);
         }
+        self.end_stall(now);
+    }
+
+    /// Expels the subscribers that have held the stream up for too long.
+    fn end_stall(&mut self, now: u64) {
+        if !self.stall_ends_ns().is_some_and(|ends| ends <= now) {
+            return;
+        }
+        // What a peer gave back in time but was not read yet does not count against it.
+        (0..self.connections.len()).for_each(|i| {
+            self.drain(i);
+            self.flush(i);
+        });
+        let blocking = self.ledger.blocking();
+        for i in 0..self.connections.len() {
+            let peer = self.connections[i].as_ref().and_then(|c| c.peer);
+            if peer.is_some_and(|peer| blocking.contains(&peer)) {
+                self.expel(i, Reason::Stalled);
+            }
+        }
+        self.blocked_ns = None;
     }
 
     /// A peer whose socket has no room for REVOKE hears of it later, and its end comes all the same.

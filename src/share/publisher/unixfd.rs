@@ -55,14 +55,14 @@ impl UnixfdTerms {
 
     pub(super) fn check(&self) -> Result<Terms> {
         let Terms { hold, policy, rate } = self.0;
-        let hold_is_possible = (1..=MAX_SLOTS as u32).contains(&hold);
-        let policy_is_possible = !matches!(policy, Policy::Fifo(n) if !(1..=32).contains(&n));
-        if hold_is_possible && policy_is_possible && rate != Rate::EveryNth(0) {
-            return Ok(self.0);
+        let refused = |text: String| Err(Error::new(ErrorKind::InvalidArgument, "unixfd", text));
+        if !(1..=MAX_SLOTS as u32).contains(&hold) {
+            return refused(format!("hold {hold}: 1 to {MAX_SLOTS} are possible"));
         }
-        let text =
-            format!("hold {hold}, policy {policy}, {rate:?}: hold is 1 to 64, fifo 1 to 32, every n-th from 1 up");
-        Err(Error::new(ErrorKind::InvalidArgument, "unixfd", text))
+        match policy.check().and_then(|()| rate.check()) {
+            Ok(()) => Ok(self.0),
+            Err(text) => refused(text),
+        }
     }
 }
 
@@ -191,7 +191,7 @@ impl UnixfdPeer {
             let room = self.inbox.room();
             match socket::receive(socket, room, Block::DontWait) {
                 Ok(Received::Message(len)) => self.inbox.received(len),
-                Ok(Received::WouldBlock) => return Ok(Incoming::Nothing),
+                Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
                 Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a unixfdsrc sends no descriptors".into())),
                 Ok(Received::Closed | Received::Truncated) | Err(_) => return Err(Fault::Gone),
             }

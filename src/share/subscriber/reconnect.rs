@@ -1,16 +1,18 @@
 //! What all connections of a subscriber have in common: its descriptor, and the pauses between attempts.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::error::{Error, Result};
+use crate::sys::readiness::Readiness;
+use crate::sys::signal::Signal;
 
 /// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`]. Also between attempts to
 /// send what found no room.
@@ -24,21 +26,9 @@ pub enum Reconnect {
     /// Report it and stay disconnected.
     #[default]
     Never,
-    /// Try again by itself, with pauses from 10 ms to half a second, until it is back.
+    /// Try again, with pauses from 10 ms to half a second, until it is back. Such a subscriber never gives
+    /// [`Received::Ended`](crate::Received::Ended).
     Always,
-}
-
-impl Reconnect {
-    /// Pauses before the next attempt to connect at first, or gives the error back: that of the last.
-    pub(super) fn pause_after(self, error: Error, deadline: Instant) -> Result<()> {
-        // EAGAIN: somebody listens, and has many to accept before us.
-        let is_worth_it = self == Self::Always || error.errno() == Some(libc::EAGAIN);
-        if !is_worth_it || Instant::now() + SHORTEST >= deadline {
-            return Err(error);
-        }
-        std::thread::sleep(SHORTEST);
-        Ok(())
-    }
 }
 
 /// Makes a subscriber's descriptor readable when it is time to try something again.
@@ -53,7 +43,7 @@ impl Alarm {
         let _ = self.timer.set(Expiration::OneShot(pause.into()), TimerSetTimeFlags::empty());
     }
 
-    fn be_quiet(&self) {
+    fn disarm(&self) {
         let _ = self.timer.unset();
         self.owes_releases.store(false, Ordering::Relaxed);
     }
@@ -65,7 +55,7 @@ impl Alarm {
             self.wake_in(SHORTEST);
             self.owes_releases.store(true, Ordering::Relaxed);
         } else if self.owes_releases.load(Ordering::Relaxed) {
-            self.be_quiet();
+            self.disarm();
         }
     }
 }
@@ -73,8 +63,10 @@ impl Alarm {
 /// An epoll that is readable when there is something to do: the connection has something, or it is time to try again.
 #[derive(Debug)]
 pub(super) struct Reconnector {
-    epoll: Epoll,
+    readiness: Readiness,
     alarm: Arc<Alarm>,
+    /// Set while events are left for the next call.
+    unread: Signal,
     /// Before the next attempt to connect. Grows until a peer has taken us.
     pause: Duration,
 }
@@ -82,24 +74,36 @@ pub(super) struct Reconnector {
 impl Reconnector {
     pub(super) fn new(path: &Path) -> Result<Self> {
         let at = |op| move |e| Error::os(op, e).on(path.display());
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(at("epoll_create1"))?;
+        let readiness = Readiness::new().map_err(at("epoll_create1"))?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
             .map_err(at("timerfd_create"))?;
-        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(at("epoll_ctl"))?;
+        let unread = Signal::new().map_err(at("eventfd"))?;
+        readiness.add(&timer, EpollFlags::EPOLLIN, 0).map_err(at("epoll_ctl"))?;
+        readiness.add(&unread, EpollFlags::EPOLLIN, 0).map_err(at("epoll_ctl"))?;
         let alarm = Arc::new(Alarm { timer, owes_releases: AtomicBool::new(false) });
-        Ok(Self { epoll, alarm, pause: SHORTEST })
+        Ok(Self { readiness, alarm, unread, pause: SHORTEST })
     }
 
     pub(super) fn alarm(&self) -> &Arc<Alarm> {
         &self.alarm
     }
 
-    pub(super) fn epoll(&self) -> &Epoll {
-        &self.epoll
+    /// Watches a descriptor of the connection.
+    pub(super) fn watch(&self, fd: impl AsFd) -> std::result::Result<(), Errno> {
+        self.readiness.add(fd, EpollFlags::EPOLLIN, 0)
     }
 
-    pub(super) fn watch(&self, fd: impl AsFd) -> std::result::Result<(), Errno> {
-        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 1))
+    /// Ends that, before the descriptor is closed.
+    pub(super) fn unwatch(&self, fd: impl AsFd) {
+        self.readiness.remove(fd);
+    }
+
+    pub(super) fn set_unread(&self, has_unread: bool) {
+        if has_unread {
+            self.unread.set();
+        } else {
+            self.unread.clear();
+        }
     }
 
     /// An attempt begins. When the next one is due, should it fail.
@@ -114,12 +118,12 @@ impl Reconnector {
         self.alarm.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     }
 
-    /// Is readable no more: connected, or over.
-    pub(super) fn be_quiet(&self) {
-        self.alarm.be_quiet();
+    /// Is not readable any longer: connected, or over.
+    pub(super) fn disarm(&self) {
+        self.alarm.disarm();
     }
 
-    /// The peer has taken us: the next pause is short.
+    /// The peer has admitted us: the next pause is short.
     pub(super) fn is_taken(&mut self) {
         self.pause = SHORTEST;
     }
@@ -131,9 +135,15 @@ impl Reconnector {
 
     /// The connection is lost. When the next attempt is due.
     pub(super) fn lost(&self) -> Instant {
-        self.be_quiet();
+        self.disarm();
         let next = Instant::now() + self.pause;
         self.wake_at(next);
         next
+    }
+}
+
+impl AsFd for Reconnector {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
     }
 }

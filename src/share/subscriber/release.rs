@@ -1,4 +1,4 @@
-//! What a subscriber owes: the return of each lease to the publisher, from any thread.
+//! Releases: the return of each lease to the publisher, from any thread.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,8 +11,8 @@ use crate::frame::BufferOwner;
 use crate::share::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
 use crate::sys::socket;
 
-/// The longest that a receive waits while a frame is held.
-pub(super) const SLICE: Duration = Duration::from_millis(500);
+/// The longest that a receive waits at a time.
+pub(super) const SLICE: Duration = Duration::from_secs(1);
 
 /// A connection to a publisher, shared by the subscriber and the homes of its frames.
 pub(super) struct Link {
@@ -31,12 +31,14 @@ struct Owed {
     held: usize,
     /// Releases that the socket had no room for. Room for them is made at the start.
     unsent: Vec<LeaseId>,
+    /// Releases are collected, to go in one message.
+    is_corked: bool,
 }
 
 impl Link {
     pub(super) fn new(socket: OwnedFd, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
         let hold = usize::from(hold);
-        let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold) });
+        let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold), is_corked: false });
         Arc::new(Self { socket, hold, owed, alarm: Arc::clone(alarm), closed: AtomicBool::new(false) })
     }
 
@@ -56,7 +58,6 @@ impl Link {
 
     /// Releases are still sent: who was expelled is rid of what it holds by them.
     pub(super) fn close(&self) {
-        // Whoever sees that it is open sets the alarm before us.
         let _owed = self.owed();
         self.closed.store(true, Ordering::Release);
     }
@@ -73,13 +74,17 @@ impl Link {
     fn release(&self, id: LeaseId) {
         let mut owed = self.owed();
         owed.held -= 1;
+        if owed.is_corked {
+            owed.unsent.push(id);
+            return;
+        }
         let is_first = owed.unsent.is_empty();
         if is_first && self.send(&ToPublisher::Release(Releases::of(&[id]))) {
             return;
         }
         owed.unsent.push(id);
         if self.is_closed() {
-            // Nobody tries again.
+            // It is not tried again.
             self.send_unsent(&mut owed);
         } else if is_first {
             self.alarm.set_owing(true);
@@ -97,10 +102,17 @@ impl Link {
         true
     }
 
+    /// From here on releases are collected, until [`Link::flush`].
+    pub(super) fn cork(&self) {
+        self.owed().is_corked = true;
+    }
+
     /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
-    /// readable in a while. How long not to look again, if not for ever. Nothing to do costs no system call.
+    /// readable in a while. Returns how long a receive may wait before this is called again. Nothing to do costs no
+    /// system call.
     pub(super) fn flush(&self) -> Option<Duration> {
         let mut owed = self.owed();
+        owed.is_corked = false;
         let is_done = self.send_unsent(&mut owed);
         if !self.is_closed() {
             self.alarm.set_owing(!is_done);

@@ -2,12 +2,12 @@
 
 use super::fields::{check, open, unknown, Encoded, Fields, Malformed, CRITICAL};
 use super::messages::{
-    Format, Hello, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE, MAX_RELEASES, MAX_SLOTS,
+    Bye, Format, Hello, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE, MAX_RELEASES, MAX_SLOTS,
 };
+use crate::error::Reason;
 use crate::format::{ColorSpace, Colorimetry, Encoding, FourCc, Layout, Plane, Range, Size, Transfer, MAX_PLANES};
 use crate::frame::{CpuReads, FrameFlags, FrameMeta, Payload};
 use crate::share::policy::{Policy, Rate};
-use crate::share::reason::Reason;
 
 /// Message types. Below 16: subscriber to publisher.
 mod kind {
@@ -24,6 +24,7 @@ mod kind {
     pub(super) const RETIRE: u16 = 21;
     pub(super) const END: u16 = 22;
     pub(super) const BYE: u16 = 23;
+    pub(super) const NEWER: u16 = 24;
 }
 
 impl ToPublisher {
@@ -122,7 +123,14 @@ impl ToSubscriber {
             Self::Revoke(id) => Encoded::new(kind::REVOKE, CRITICAL).lease(id),
             Self::Retire { pool } => Encoded::new(kind::RETIRE, CRITICAL).u32(pool),
             Self::End => Encoded::new(kind::END, CRITICAL),
-            Self::Bye(reason) => Encoded::new(kind::BYE, CRITICAL).u32(reason.code()),
+            // Skipped by a subscriber that does not know it.
+            Self::Newer { generation } => Encoded::new(kind::NEWER, 0).u64(generation),
+            Self::Bye(bye) => Encoded::new(kind::BYE, CRITICAL)
+                .u32(bye.reason.code())
+                .u16(bye.slots)
+                .u16(bye.reserve)
+                .u16(bye.granted)
+                .u16(bye.wanted),
         }
     }
 
@@ -155,7 +163,12 @@ impl ToSubscriber {
             kind::REVOKE => Self::Revoke(f.lease()?),
             kind::RETIRE => Self::Retire { pool: f.u32()? },
             kind::END => Self::End,
-            kind::BYE => Self::Bye(Reason::from_code(f.u32()?)),
+            kind::NEWER => Self::Newer { generation: f.u64()? },
+            kind::BYE => {
+                let reason = Reason::from_code(f.u32()?);
+                let (slots, reserve, granted, wanted) = (f.u16()?, f.u16()?, f.u16()?, f.u16()?);
+                Self::Bye(Bye { reason, slots, reserve, granted, wanted })
+            }
             _ => return unknown(kind, flags),
         }))
     }
@@ -280,7 +293,8 @@ mod tests {
             ToSubscriber::Revoke(id()),
             ToSubscriber::Retire { pool: 4 },
             ToSubscriber::End,
-            ToSubscriber::Bye(Reason::Capacity),
+            ToSubscriber::Newer { generation: 77 },
+            ToSubscriber::Bye(Bye { reason: Reason::Capacity, slots: 12, reserve: 5, granted: 6, wanted: 2 }),
         ]
     }
 
@@ -315,7 +329,8 @@ mod tests {
         for part in PAGE.split("\n**").skip(1).flat_map(|p| p.split(", **")) {
             let Some((name, entry)) = part.split_once("** (") else { continue };
             let entry = entry.split(')').next().unwrap().trim_start_matches("type ");
-            let (kind, size) = entry.split_once(", critical, ").unwrap();
+            let is_critical = entry.contains(", critical, ");
+            let (kind, size) = entry.split_once(if is_critical { ", critical, " } else { ", " }).unwrap();
             let variant = |debug: &str| debug.split(['(', ' ']).next().unwrap().to_uppercase();
             let messages: Vec<_> = all.iter().filter(|(m, _)| variant(m) == name.replace('_', "")).collect();
             assert!(!messages.is_empty(), "{name}");
@@ -325,11 +340,12 @@ mod tests {
                     _ => format!("{} bytes", m.len()),
                 };
                 assert!(size.starts_with(&want), "{name}: {size}, {want}");
-                assert_eq!(m[..4], [kind.parse().unwrap(), 0, CRITICAL as u8, 0], "{name}");
+                let flags = if is_critical { CRITICAL as u8 } else { 0 };
+                assert_eq!(m[..4], [kind.parse().unwrap(), 0, flags, 0], "{name}");
             }
             said += 1;
         }
-        assert_eq!(said, 13);
+        assert_eq!(said, 14);
         for limit in [
             format!("at most {MAX_MESSAGE} bytes"),
             format!("`FLSP` (0x{MAGIC:08x})"),
@@ -345,9 +361,9 @@ mod tests {
         }
         let rows = |from: &str| PAGE.split(from).nth(1).unwrap().lines().skip(2).take_while(|l| l.starts_with('|'));
         let reasons: Vec<u32> = rows("| reason | meaning | then |").map(|l| l[2..3].parse().unwrap()).collect();
-        assert_eq!(reasons, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(reasons, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert!(reasons.iter().all(|&r| !matches!(Reason::from_code(r), Reason::Other(_))));
-        assert_eq!(Reason::from_code(8), Reason::Other(8));
+        assert_eq!(Reason::from_code(10), Reason::Other(10));
         let mut known = 0;
         for (formats, planes) in rows("| formats (fourcc) |").map(|l| l[2..].split_once(" | ").unwrap()) {
             for code in formats.split_whitespace() {

@@ -1,9 +1,9 @@
 //! What publisher and subscriber say, and how much of it at most.
 
+use crate::error::Reason;
 use crate::format::Layout;
-use crate::frame::{CpuReads, FrameMeta};
+use crate::frame::{BufferBudget, CpuReads, FrameMeta};
 use crate::share::policy::{Policy, Rate};
-use crate::share::reason::Reason;
 
 /// First field of HELLO: `FLSP` in little-endian order.
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"FLSP");
@@ -94,6 +94,35 @@ impl Releases {
     }
 }
 
+/// Why a connection ends, with the numbers of a refusal for want of buffers (zero for other reasons).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bye {
+    pub(crate) reason: Reason,
+    /// The pool's buffers, those that subscribers cannot have, those granted to others, and those that were asked for.
+    pub(crate) slots: u16,
+    pub(crate) reserve: u16,
+    pub(crate) granted: u16,
+    pub(crate) wanted: u16,
+}
+
+impl From<Reason> for Bye {
+    fn from(reason: Reason) -> Self {
+        Self { reason, slots: 0, reserve: 0, granted: 0, wanted: 0 }
+    }
+}
+
+impl Bye {
+    /// The reason in words, with the arithmetic where there is one.
+    pub(crate) fn text(&self) -> String {
+        let Self { reason, slots, reserve, granted, wanted } = *self;
+        if slots == 0 {
+            return reason.to_string();
+        }
+        let [slots, reserve, granted, wanted] = [slots, reserve, granted, wanted].map(usize::from);
+        format!("{reason}: {}", BufferBudget::explain(slots, reserve, granted, wanted))
+    }
+}
+
 /// What a subscriber says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ToPublisher {
@@ -118,5 +147,9 @@ pub(crate) enum ToSubscriber {
         pool: u32,
     },
     End,
-    Bye(Reason),
+    /// Frames wait that are newer than this generation, the last that was sent: what is unread is out of date.
+    Newer {
+        generation: u64,
+    },
+    Bye(Bye),
 }

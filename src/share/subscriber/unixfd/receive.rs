@@ -1,182 +1,199 @@
 //! How a subscriber handles what a `unixfdsink` says: one message at a time, nothing of it trusted.
 
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use nix::errno::Errno;
 
 use super::memory::{self, Set};
-use super::pending_releases::MAX_UNSENT;
-use super::{picture, Connected, State, UnixfdSubscriber};
+use super::pending_releases::{PendingReleases, MAX_UNSENT};
+use super::{picture, wire, Connected, Unixfd};
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::frame::{FrameFlags, FrameMeta};
-use crate::log::event;
 use crate::share::policy::Policy;
-use crate::share::subscriber::{Event, Reconnect};
+use crate::share::subscriber::event::SubscriberEvent;
+use crate::share::subscriber::reconnect::Reconnector;
+use crate::share::subscriber::session::{Dialect, Fault, Io, Read};
 use crate::share::unixfd::caps::Caps;
 use crate::share::unixfd::from_sink::{NewBuffer, Said};
 use crate::share::wire::MAX_SLOTS;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::socket::{self, Block, Received};
+use crate::sys::socket::{self, Block, Carries, FdInbox, Received};
+use crate::sys::wait::{self, Waited};
 
-/// Receives in one call of `try_next`, so that one who never ends cannot keep it. More are read in the next.
+/// Receives in one call, so that a sink that never ends cannot keep it. More are read in the next.
 const MOST_RECEIVES: usize = 1_000;
 
-/// What one receive came to.
-pub(super) enum Step {
-    Event(Event),
-    Handled,
-    Nothing,
-}
+impl Dialect for Unixfd {
+    type Link = Connected;
 
-impl UnixfdSubscriber {
-    /// Reads what there is, as far as there is a use for it, and takes the first event.
-    pub(super) fn advance(&mut self) -> Result<Option<Event>> {
-        self.flush()?;
+    fn open(&mut self, reconnector: &Reconnector) -> Result<Connected> {
+        let os = |op| move |e| Error::os(op, e);
+        let socket = socket::connect(&self.settings.path, Carries::Bytes).map_err(|e| match e {
+            Errno::EPROTOTYPE => {
+                os("connect")(e).kind_is(ErrorKind::WrongFile).detail("not a unixfdsink: the socket carries messages")
+            }
+            e => os("connect")(e),
+        })?;
+        let depth = self.settings.policy.depth() as usize;
+        // One more comes before one that waits goes.
+        let releases = PendingReleases::new(socket, self.settings.hold.into(), depth + 1).map_err(os("eventfd"))?;
+        reconnector.watch(releases.socket()).map_err(os("epoll_ctl"))?;
+        if let Err(e) = reconnector.watch(releases.signal()) {
+            reconnector.unwatch(releases.socket());
+            return Err(os("epoll_ctl")(e));
+        }
+        Ok(Connected {
+            releases,
+            inbox: wire::Inbox::default(),
+            fds: FdInbox::default(),
+            fresh: FdInbox::default(),
+            is_greeted: false,
+            caps: None,
+            set: None,
+            sets: 0,
+            reported: None,
+            waiting: std::collections::VecDeque::with_capacity(depth + 1),
+            is_ended: false,
+            is_watched: true,
+            expected: None,
+        })
+    }
+
+    fn close(&mut self, c: Connected, io: &mut Io) {
+        io.counts.dropped = io.counts.dropped.saturating_add(c.waiting.len() as u64);
+        // Before the descriptors are closed: frames that are held have them.
+        io.reconnector.unwatch(c.releases.signal());
+        if c.is_watched {
+            io.reconnector.unwatch(c.releases.socket());
+        }
+    }
+
+    fn is_admitted(c: &Connected) -> bool {
+        c.is_greeted
+    }
+
+    fn read(&mut self, c: &mut Connected, io: &mut Io, deadline: Option<Instant>) -> std::result::Result<Read, Fault> {
+        let mut is_read = false;
+        flush(c, io)?;
         for receives in 0.. {
-            let State::Up(c) = &self.state else { return Ok(None) };
             if !c.reads(self.settings.policy) {
                 break;
             }
             if receives == MOST_RECEIVES {
-                c.owed.wake();
+                c.releases.wake();
                 break;
             }
-            match self.receive()? {
-                Step::Event(event) => return Ok(Some(event)),
-                Step::Handled => {}
-                Step::Nothing => break,
+            match self.receive(c, io)? {
+                Read::Some => is_read = true,
+                Read::Nothing | Read::Interrupted => break,
+            }
+            if !c.is_greeted {
+                break;
             }
         }
-        self.deliver()
-    }
-
-    /// Sends the releases that found no room. While some are left, the timer wakes us to try again.
-    fn flush(&mut self) -> Result<()> {
-        let State::Up(c) = &self.state else { return Ok(()) };
-        let left = c.owed.flush();
-        if left > MAX_UNSENT {
-            return self.violated("it does not read what is released");
+        if self.deliver(c, io)? {
+            return Ok(Read::Some);
         }
-        self.reconnector.alarm().set_owing(left > 0);
-        Ok(())
+        match deadline {
+            Some(deadline) if !is_read => {
+                match wait::readable(io.reconnector.as_fd(), deadline).map_err(io.failed("poll"))? {
+                    Waited::Ready => Ok(Read::Some),
+                    Waited::TimedOut => Ok(Read::Nothing),
+                    Waited::Interrupted => Ok(Read::Interrupted),
+                }
+            }
+            _ => Ok(Read::Nothing),
+        }
     }
+}
 
-    fn deliver(&mut self) -> Result<Option<Event>> {
-        let event = self.take_event();
-        let State::Up(c) = &mut self.state else { return Ok(event) };
-        if event.is_some() {
-            // Whoever takes one event for each time that the descriptor is readable is to get the next, too.
+/// Sends the releases that found no room. While some are left, the timer wakes us to try again.
+fn flush(c: &Connected, io: &Io) -> std::result::Result<(), Fault> {
+    let left = c.releases.flush();
+    if left > MAX_UNSENT {
+        return violated(io, "it does not read what is released");
+    }
+    io.reconnector.alarm().set_owing(left > 0);
+    Ok(())
+}
+
+fn violated<T>(io: &Io, what: &str) -> std::result::Result<T, Fault> {
+    Err(io.error(ErrorKind::Protocol, "receive", format!("the sink broke the protocol: {what}")).into())
+}
+
+impl Unixfd {
+    /// Adds the next event. `false` if there is none.
+    fn deliver(&self, c: &mut Connected, io: &mut Io) -> std::result::Result<bool, Fault> {
+        if let Some(event) = take_event(c, io) {
+            io.events.push_back(event);
+            // A user that takes one event for each time that the descriptor is readable must get the next, too.
             let has_more = match c.waiting.len() {
                 0 => c.is_ended || !c.is_watched,
-                waiting => c.owed.has_credit(waiting),
+                waiting => c.releases.has_credit(waiting),
             };
             if has_more {
-                c.owed.wake();
+                c.releases.wake();
             }
-            return Ok(event);
+            return Ok(true);
         }
         // What is not read must not keep the descriptor readable.
         let reads = c.reads(self.settings.policy);
         if reads != c.is_watched {
-            let socket = c.owed.socket();
-            let changed = match reads {
-                true => self.reconnector.watch(socket),
-                false => self.reconnector.epoll().delete(socket),
-            };
-            changed.map_err(|e| Error::os("epoll_ctl", e).on(self.settings.path.display()))?;
+            if reads {
+                io.reconnector.watch(c.releases.socket()).map_err(io.failed("epoll_ctl"))?;
+            } else {
+                io.reconnector.unwatch(c.releases.socket());
+            }
             c.is_watched = reads;
         }
-        Ok(None)
-    }
-
-    fn take_event(&mut self) -> Option<Event> {
-        let State::Up(c) = &mut self.state else { return None };
-        if std::mem::take(&mut c.is_back) {
-            self.counts.reconnects += 1;
-            return Some(Event::Reconnected);
-        }
-        let Some(front) = c.waiting.front() else {
-            return std::mem::take(&mut c.is_ended).then_some(Event::Ended);
-        };
-        let buffers = front.buffers();
-        if c.told.as_ref().map_or(true, |told| told.id() != buffers.id()) {
-            let told = c.told.replace(buffers.clone());
-            let layout = *buffers.layout();
-            if told.map_or(true, |told| is_other_format(told.layout(), &layout)) {
-                return Some(Event::Format(layout));
-            }
-        }
-        if !c.owed.has_credit(c.waiting.len()) {
-            return None;
-        }
-        let frame = c.waiting.pop_front()?;
-        self.counts.received += 1;
-        let meta = FrameMeta { dropped: self.counts.dropped, ..*frame.meta() };
-        Some(Event::Frame(frame.with_meta(meta)))
+        Ok(false)
     }
 
     /// Reads a part of a message, and handles the message if it is complete.
-    pub(super) fn receive(&mut self) -> Result<Step> {
-        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
-        let socket = c.owed.socket().as_fd();
+    fn receive(&self, c: &mut Connected, io: &mut Io) -> std::result::Result<Read, Fault> {
+        let socket = c.releases.socket().as_fd();
         match socket::receive_with_fds(socket, c.inbox.room(), Block::DontWait, &mut c.fresh) {
             Ok(Received::Message(len)) => c.inbox.received(len),
-            Ok(Received::WouldBlock) => return Ok(Step::Nothing),
+            Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Read::Nothing),
             // Reported once when the peer closed without reading all; what it sent before is still to be read.
-            Err(Errno::ECONNRESET) => return Ok(Step::Handled),
-            Ok(Received::Closed) => return Ok(self.lost()),
+            Err(Errno::ECONNRESET) => return Ok(Read::Some),
+            Ok(Received::Closed) => return Err(Fault::clean(&io.path, "the sink hung up")),
             Ok(Received::FdsLost(_) | Received::Truncated) => {
                 let text = "descriptors were lost: too many in one message, or no more can be opened here";
-                let error = self.error(ErrorKind::Exhausted, "NEW_BUFFER", text.into());
-                return self.failed(error);
+                return Err(io.error(ErrorKind::Exhausted, "NEW_BUFFER", text).into());
             }
-            Err(e) => return self.failed(Error::os("recvmsg", e).on(self.settings.path.display())),
+            Err(e) => return Err(io.failed("recvmsg")(e).into()),
         }
         if c.fresh.len() > 0 {
             if c.fds.len() > 0 {
-                return self.violated("descriptors in two parts of one message");
+                return violated(io, "descriptors in two parts of one message");
             }
             std::mem::swap(&mut c.fds, &mut c.fresh);
         }
         let said = match c.inbox.next() {
             Ok(Some(said)) => said,
-            Ok(None) => return Ok(Step::Handled),
-            Err(what) => return self.violated(&what),
+            Ok(None) => return Ok(Read::Some),
+            Err(what) => return violated(io, &what),
         };
-        if !std::mem::replace(&mut c.is_greeted, true) {
-            c.is_back = std::mem::replace(&mut self.was_up, true);
-            self.reconnector.is_taken();
-            event!("{}: the sink is there", self.settings.path.display());
-        }
+        c.is_greeted = true;
         if !matches!(said, Said::Buffer(_)) && c.fds.len() > 0 {
-            return self.violated("descriptors with a message that has none");
+            return violated(io, "descriptors with a message that has none");
         }
         match said {
-            Said::Buffer(buffer) => self.buffer(&buffer),
+            Said::Buffer(buffer) => self.buffer(c, io, &buffer)?,
             // Its pipeline has not come so far.
-            Said::Caps(text) if text == "NULL" => {
-                c.caps = None;
-                Ok(Step::Handled)
-            }
-            Said::Caps(text) => match Caps::parse(&text) {
-                Ok(caps) => {
-                    c.caps = Some(caps);
-                    Ok(Step::Handled)
-                }
-                Err(e) => self.failed(e.on(self.settings.path.display())),
-            },
-            Said::End => {
-                c.is_ended = true;
-                Ok(Step::Handled)
-            }
-            Said::Other => Ok(Step::Handled),
+            Said::Caps(text) if text == "NULL" => c.caps = None,
+            Said::Caps(text) => c.caps = Some(Caps::parse(&text).map_err(|e| e.on(io.path.display()))?),
+            Said::End => c.is_ended = true,
+            Said::Other => {}
         }
+        Ok(Read::Some)
     }
 
-    fn buffer(&mut self, buffer: &NewBuffer) -> Result<Step> {
-        let State::Up(c) = &mut self.state else { return Ok(Step::Nothing) };
+    fn buffer(&self, c: &mut Connected, io: &mut Io, buffer: &NewBuffer) -> std::result::Result<(), Fault> {
         let depth = self.settings.policy.depth() as usize;
         // All that may be out at a time, so that a set is not full for that alone.
         let slots = usize::from(self.settings.slots).max(usize::from(self.settings.hold) + depth + 1).min(MAX_SLOTS);
@@ -187,63 +204,44 @@ impl UnixfdSubscriber {
             true => c.frame(&caps, buffer, self.settings.shrinkable, slots),
             false => Ok(c.pass(buffer)),
         });
-        match done {
-            Ok(lost) => self.counts.lost += u64::from(lost),
-            Err(e) => return self.failed(e.on(self.settings.path.display())),
-        }
+        let lost = done.map_err(|e| e.on(io.path.display()))?;
+        io.counts.lost = io.counts.lost.saturating_add(u64::from(lost));
         if is_full {
-            self.counts.dropped += 1;
+            io.counts.dropped += 1;
             if is_wanted {
                 c.waiting.pop_front();
             }
         }
-        Ok(Step::Handled)
+        Ok(())
     }
+}
 
-    fn violated<T>(&mut self, what: &str) -> Result<T> {
-        let text = format!("the sink broke the protocol: {what}");
-        let error = self.error(ErrorKind::Protocol, "receive", text);
-        self.failed(error)
-    }
-
-    fn failed<T>(&mut self, error: Error) -> Result<T> {
-        self.reconnector.hold_off();
-        self.lost();
-        Err(error)
-    }
-
-    /// The connection is gone. Frames that are still held stay mapped, but are not leased any more; those that wait are
-    /// dropped.
-    fn lost(&mut self) -> Step {
-        let mut was_told = false;
-        if let State::Up(c) = std::mem::replace(&mut self.state, State::Over) {
-            // Of one that came and went between two calls the user knows nothing.
-            was_told = c.is_greeted && !c.is_back;
-            self.counts.dropped += c.waiting.len() as u64;
-            // Not with the descriptors: frames that are held have them.
-            let _ = self.reconnector.epoll().delete(c.owed.signal());
-            if c.is_watched {
-                let _ = self.reconnector.epoll().delete(c.owed.socket());
-            }
-        }
-        event!("{}: the connection is gone", self.settings.path.display());
-        if self.settings.reconnect == Reconnect::Never {
-            self.reconnector.be_quiet();
-            return Step::Event(Event::Ended);
-        }
-        self.state = State::Down { next: self.reconnector.lost() };
-        match was_told {
-            true => Step::Event(Event::Lost),
-            false => Step::Handled,
+fn take_event(c: &mut Connected, io: &mut Io) -> Option<SubscriberEvent> {
+    let Some(front) = c.waiting.front() else {
+        return std::mem::take(&mut c.is_ended).then_some(SubscriberEvent::Paused);
+    };
+    let buffers = front.buffers();
+    if c.reported.as_ref().map_or(true, |reported| reported.id() != buffers.id()) {
+        let reported = c.reported.replace(buffers.clone());
+        let layout = *buffers.layout();
+        if reported.map_or(true, |reported| is_other_format(reported.layout(), &layout)) {
+            return Some(SubscriberEvent::Format(layout));
         }
     }
+    if !c.releases.has_credit(c.waiting.len()) {
+        return None;
+    }
+    let frame = c.waiting.pop_front()?;
+    io.counts.received += 1;
+    let meta = FrameMeta { dropped: io.counts.dropped, ..*frame.meta() };
+    Some(SubscriberEvent::Frame(frame.with_meta(meta)))
 }
 
 fn lie(what: String) -> Error {
     Error::new(ErrorKind::Protocol, "NEW_BUFFER", what)
 }
 
-/// Whether a user who is set up for one must be told of the other: a bitstream's buffers may be of any size.
+/// Whether a user that is set up for one must know of the other: a bitstream's buffers may be of any size.
 fn is_other_format(a: &Layout, b: &Layout) -> bool {
     match a.is_compressed() && b.is_compressed() {
         true => (a.fourcc(), a.size(), a.colorimetry()) != (b.fourcc(), b.size(), b.colorimetry()),
@@ -258,7 +256,7 @@ impl Connected {
         if self.fds.len() != buffer.memory().len() {
             return Err(lie(format!("{} descriptors for {} memories", self.fds.len(), buffer.memory().len())));
         }
-        if self.owed.has(buffer.id) {
+        if self.releases.has(buffer.id) {
             return Err(lie(format!("buffer {:#x} again before it was released", buffer.id)));
         }
         Ok(caps)
@@ -267,7 +265,7 @@ impl Connected {
     /// Gives a buffer back at once. How many are missing before it.
     fn pass(&mut self, buffer: &NewBuffer) -> u32 {
         self.fds.clear();
-        self.owed.give_back(buffer.id);
+        self.releases.give_back(buffer.id);
         self.number(buffer).1
     }
 
@@ -287,13 +285,13 @@ impl Connected {
             layout = self.bitstream(&layout, u32::try_from(size).unwrap_or(u32::MAX))?;
         }
         let fits = self.set.as_ref().filter(|set| *set.buffers().layout() == layout);
-        let lent = fits.and_then(|set| set.lend(&self.owed, buffer.id, &planes));
+        let lent = fits.and_then(|set| set.lend(&self.releases, buffer.id, &planes));
         let frame = match lent {
             Some(frame) => frame,
             None => {
-                let set = Set::new(&self.owed, self.sets, layout, slots, &planes);
+                let set = Set::new(&self.releases, self.sets, layout, slots, &planes);
                 self.sets = self.sets.wrapping_add(1);
-                let frame = set.lend(&self.owed, buffer.id, &planes);
+                let frame = set.lend(&self.releases, buffer.id, &planes);
                 self.set = Some(set);
                 frame.ok_or_else(|| lie("a set without slots".into()))?
             }

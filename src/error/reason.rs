@@ -1,4 +1,4 @@
-//! Why a connection ends: the numbers of BYE.
+//! Why a publisher ends a connection: the numbers of BYE.
 
 /// Why a publisher turns a subscriber down or ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,12 +18,17 @@ pub enum Reason {
     Closing,
     /// HELLO did not come in time.
     Silent,
+    /// The subscriber asked for [`Policy::Block`](crate::share::Policy::Block), which this publisher does not grant.
+    BlockDenied,
+    /// A subscriber with [`Policy::Block`](crate::share::Policy::Block) held the stream up for longer than the publisher
+    /// allows.
+    Stalled,
     /// A number that this version does not know.
     Other(u32),
 }
 
 impl Reason {
-    pub(super) fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             Self::Version => 1,
             Self::Capacity => 2,
@@ -32,11 +37,13 @@ impl Reason {
             Self::LeaseExpired => 5,
             Self::Closing => 6,
             Self::Silent => 7,
+            Self::BlockDenied => 8,
+            Self::Stalled => 9,
             Self::Other(code) => code,
         }
     }
 
-    pub(super) fn from_code(code: u32) -> Self {
+    pub(crate) fn from_code(code: u32) -> Self {
         match code {
             1 => Self::Version,
             2 => Self::Capacity,
@@ -45,8 +52,17 @@ impl Reason {
             5 => Self::LeaseExpired,
             6 => Self::Closing,
             7 => Self::Silent,
+            8 => Self::BlockDenied,
+            9 => Self::Stalled,
             other => Self::Other(other),
         }
+    }
+}
+
+impl Reason {
+    /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher restart.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Capacity | Self::LeaseExpired | Self::Closing | Self::Silent | Self::Stalled)
     }
 }
 
@@ -54,12 +70,14 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Version => "no common protocol version",
-            Self::Capacity => "the pool has no room for another quota",
+            Self::Capacity => "the pool has no room for another subscriber",
             Self::Denied => "access denied or too many connections",
             Self::Protocol => "a message that the protocol forbids",
             Self::LeaseExpired => "a lease was held beyond its deadline",
             Self::Closing => "the publisher is closing",
             Self::Silent => "no HELLO in time",
+            Self::BlockDenied => "this publisher does not grant policy block",
+            Self::Stalled => "the stream was held up for longer than the publisher allows",
             Self::Other(code) => return write!(f, "reason {code}"),
         })
     }

@@ -1,10 +1,15 @@
 //! One error type. [`Error::kind`] decides, `Display` explains.
 //!
-//! "Would block", "end of stream" and "no free slot" are values, not errors: see the return types of the calls.
+//! "Would block", "end of stream" and "no room" are values, not errors: see [`Received`](crate::Received) and
+//! [`Submitted`](crate::Submitted).
+
+mod reason;
 
 use std::fmt;
 
 use nix::errno::Errno;
+
+pub use reason::Reason;
 
 /// The result of every fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -31,7 +36,7 @@ pub enum ErrorKind {
     Pipeline,
     /// The device was unplugged or its driver gave up (ENODEV, EIO on a queue). Open it again.
     DeviceLost,
-    /// The peer or publisher closed the connection or died, or no display hangs at the connector any more.
+    /// The peer or publisher closed the connection or died, or no display is attached to the connector.
     Disconnected,
     /// The publisher turned the connection down or ended it, and said why.
     Refused,
@@ -89,6 +94,7 @@ struct Inner {
     kind: ErrorKind,
     op: Op,
     errno: Option<Errno>,
+    reason: Option<Reason>,
     on: String,
     detail: String,
 }
@@ -96,7 +102,7 @@ struct Inner {
 impl Error {
     /// An error that no system call reported.
     pub(crate) fn new(kind: ErrorKind, op: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, op: Op(op), errno: None, on: String::new(), detail: detail.into() }))
+        Self(Box::new(Inner { kind, op: Op(op), errno: None, reason: None, on: String::new(), detail: detail.into() }))
     }
 
     /// An error that the kernel reported; the kind follows from the number.
@@ -105,6 +111,7 @@ impl Error {
             kind: ErrorKind::of(errno),
             op: Op(op),
             errno: Some(errno),
+            reason: None,
             on: String::new(),
             detail: String::new(),
         }))
@@ -130,6 +137,13 @@ impl Error {
         self
     }
 
+    /// What a publisher said when it ended the connection.
+    pub(crate) fn refused(op: &'static str, reason: Reason, detail: String) -> Self {
+        let mut error = Self::new(ErrorKind::Refused, op, detail);
+        error.0.reason = Some(reason);
+        error
+    }
+
     /// Overrides the kind that the error number suggests.
     pub(crate) fn kind_is(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
@@ -146,6 +160,12 @@ impl Error {
         self.0.op
     }
 
+    /// Returns why a publisher refused or ended the connection, if one did: [`Reason::is_temporary`] says whether to try
+    /// again.
+    pub fn reason(&self) -> Option<Reason> {
+        self.0.reason
+    }
+
     /// The kernel's error number, if a system call failed.
     pub fn errno(&self) -> Option<i32> {
         self.0.errno.map(|e| e as i32)
@@ -154,7 +174,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, op, errno, on, detail } = &*self.0;
+        let Inner { kind, op, errno, on, detail, .. } = &*self.0;
         write!(f, "{op}")?;
         if !on.is_empty() {
             write!(f, " on {on}")?;

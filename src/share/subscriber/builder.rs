@@ -1,0 +1,66 @@
+//! How a subscriber asks for frames.
+
+use std::path::{Path, PathBuf};
+
+use super::reconnect::Reconnect;
+use crate::error::{Error, ErrorKind, Result};
+use crate::share::policy::{Policy, Rate};
+use crate::share::wire::MAX_SLOTS;
+
+/// Settings of a [`Subscriber`](super::Subscriber).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SubscriberBuilder {
+    pub(super) path: PathBuf,
+    pub(super) hold: u16,
+    pub(super) policy: Policy,
+    pub(super) rate: Rate,
+    pub(super) reconnect: Reconnect,
+}
+
+impl SubscriberBuilder {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            hold: 1,
+            policy: Policy::default(),
+            rate: Rate::default(),
+            reconnect: Reconnect::default(),
+        }
+    }
+
+    /// Sets how many frames this process leases at a time, 1 to 64. Default 1. With the policy's depth it makes the
+    /// quota that the publisher must grant. To republish the frames, it is the
+    /// [`BufferBudget::total`](crate::frame::BufferBudget::total) of that publisher with a `driver` of 0.
+    pub fn hold(mut self, frames: u16) -> Self {
+        self.hold = frames;
+        self
+    }
+
+    /// Sets what happens to new frames while all leases are in use. Default [`Policy::Latest`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how many of the source's frames are wanted. Default all.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Sets whether to connect again after the publisher was gone. Default never.
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let refused =
+            |text: String| Err(Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display()));
+        if !(1..=MAX_SLOTS as u16).contains(&self.hold) {
+            return refused(format!("hold {}: 1 to {MAX_SLOTS} are possible", self.hold));
+        }
+        self.policy.check().and_then(|()| self.rate.check()).or_else(refused)
+    }
+}
