@@ -7,13 +7,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::converting::Jobs;
 use criterion::{criterion_group, BenchmarkId, Criterion, Throughput};
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::convert::{candidates, Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::process_cpu_time;
+use framelease::{Station, Submit};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
 
@@ -80,7 +82,7 @@ impl Scene {
         let builder = TestPattern::builder(job.source).buffers(job.sources).unpaced().allocator(allocator.clone());
         let mut pattern = builder.start().expect("memory for the sources");
         let frames: Vec<Frame> =
-            (0..job.sources).map(|_| pattern.next(TIMEOUT).expect("a pattern").expect("a free buffer")).collect();
+            (0..job.sources).map(|_| pattern.recv(TIMEOUT).expect("a pattern").expect("a free buffer")).collect();
         let layouts: Vec<Layout> = frames.iter().map(|f| *f.layout()).collect();
         let request = match job.sources {
             1 => Request::convert(Layer::default()),
@@ -100,7 +102,7 @@ impl Scene {
 
     fn turn(&self, converter: &mut dyn Converter) {
         let target = self.pool.try_acquire().expect("a free target");
-        converter.submit(&self.plan, &self.frames, target).expect("a plan that was checked");
+        converter.begin(&self.plan, &self.frames, target).expect("a plan that was checked");
         converter.done(TIMEOUT).expect("a finished frame");
     }
 }

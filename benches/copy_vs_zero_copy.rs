@@ -14,8 +14,9 @@ use std::time::Duration;
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
+use framelease::{Received, Station};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
 
@@ -98,7 +99,7 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
     };
     let mut children = (0..consumers).map(|_| child()).collect::<std::io::Result<Vec<_>>>()?;
     while publisher.active() < consumers {
-        publisher.wait(Duration::from_millis(10))?;
+        drop(publisher.recv(Duration::from_millis(10))?);
         if children.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some())) {
             return Err("a consumer ended too early".into());
         }
@@ -113,7 +114,7 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
         publisher.publish(frame.freeze_full(sequence, 0), TIMEOUT)?;
     }
     println!("{}", (cpu_bytes().written - before.written) / frames);
-    if !publisher.end_stream(TIMEOUT)? {
+    if !publisher.pause(TIMEOUT)? {
         return Err("a consumer does not take the end".into());
     }
     match children.iter_mut().all(|c| c.wait().is_ok_and(|status| status.success())) {
@@ -126,8 +127,8 @@ fn consume(way: Way, socket: &Path) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).policy(Policy::Block).connect(TIMEOUT)?;
     let mut device: Option<Pool> = None;
     loop {
-        match subscriber.next(TIMEOUT)? {
-            Some(Event::Frame(frame)) => match way {
+        match subscriber.recv(TIMEOUT)? {
+            Received::Item(SubscriberEvent::Frame(frame)) => match way {
                 Way::ZeroCopy | Way::CopyOnce => {}
                 Way::CopyInAndOut => {
                     let size = frame.layout().size();
@@ -141,7 +142,7 @@ fn consume(way: Way, socket: &Path) -> Result<()> {
                 Way::LookMapped => look(&frame.memory()[0])?,
                 Way::LookMapPerFrame => look(&DmaBuf::from_fd(frame_fd(&frame)?)?)?,
             },
-            Some(Event::Ended) => return Ok(()),
+            Received::Ended => return Ok(()),
             Some(_) => {}
             None => return Err("the publisher is silent".into()),
         }

@@ -15,7 +15,8 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::Pool;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 
 const SIZES: [Size; 3] = [Size::new(640, 360), Size::new(1920, 1080), Size::new(3840, 2160)];
 const WAYS: [(&str, bool); 2] = [("zero-copy", false), ("one copy", true)];
@@ -55,7 +56,7 @@ impl Scene {
             }
             let mut subscriber = thread.join().expect("no panic").expect("admission");
             while scene.publisher.active() == i {
-                subscriber.try_next().expect("the buffers");
+                subscriber.try_recv().expect("the buffers");
                 scene.serve();
             }
             scene.subscribers.push(subscriber);
@@ -92,8 +93,8 @@ impl Scene {
         }
         self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("a subscriber that takes it");
         for subscriber in &mut self.subscribers {
-            match subscriber.next(TIMEOUT) {
-                Ok(Some(Event::Frame(_))) => {}
+            match subscriber.recv(TIMEOUT) {
+                Ok(Received::Item(SubscriberEvent::Frame(_))) => {}
                 other => panic!("{other:?} instead of a frame"),
             }
         }
@@ -103,8 +104,8 @@ impl Scene {
 /// Takes frames and gives them back until the publisher is gone.
 fn subscribe(socket: &Path) {
     let mut subscriber = Subscriber::builder(socket).policy(Policy::Block).connect(TIMEOUT).expect("admission");
-    while let Ok(Some(event)) = subscriber.next(TIMEOUT) {
-        if matches!(event, Event::Ended) {
+    while let Ok(Some(event)) = subscriber.recv(TIMEOUT) {
+        if matches!(event, SubscriberEvent::Ended) {
             break;
         }
     }
@@ -112,7 +113,7 @@ fn subscribe(socket: &Path) {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _ = self.publisher.end_stream(TIMEOUT);
+        let _ = self.publisher.pause(TIMEOUT);
         for child in &mut self.children {
             let _ = child.wait();
         }

@@ -20,6 +20,7 @@ use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 use framelease::sink::{matroska, rtp};
 use framelease::stats::{process_cpu_time, syscalls};
+use framelease::{Station, Submit};
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::socket::{sendmsg, setsockopt, sockopt::RcvBufForce, ControlMessage, MsgFlags};
 use nix::sys::time::TimeValLike;

@@ -8,13 +8,14 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured, SizeFit};
+use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::CacheHint;
+use framelease::{Received, Station};
 
 #[path = "common/picture.rs"]
 mod picture;
@@ -107,8 +108,8 @@ fn run() -> common::Result<()> {
     let (start, mut calls, mut first) = (Instant::now(), syscalls(), None);
     let mut last: Option<Frame> = None;
     while !common::stopped(&stop) && (wanted == 0 || camera.stats().frames < wanted) {
-        match camera.next(Duration::from_millis(200)) {
-            Ok(Some(Captured::Frame(frame))) => {
+        match camera.recv(Duration::from_millis(200)) {
+            Ok(Received::Item(CameraEvent::Frame(frame))) => {
                 if let Some(out) = &mut out {
                     // A damaged frame may have less data than its layout; it is counted, not written.
                     if !frame.meta().flags.contains(FrameFlags::ERROR) {
@@ -120,7 +121,7 @@ fn run() -> common::Result<()> {
                 }
                 last = o.png.is_some().then_some(frame);
             }
-            Ok(Some(Captured::SourceChanged)) => {
+            Ok(Received::Item(CameraEvent::SourceChanged)) => {
                 eprintln!("the source changed; capturing on in {layout}");
             }
             Ok(Some(_)) => break,

@@ -13,12 +13,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
-use framelease::codec::{Decoded, Decoder, Submitted};
+use framelease::codec::{Decoder, DecoderEvent, Submitted};
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::FourCc;
 use framelease::frame::{Frame, FrameFlags};
 use framelease::stats::process_cpu_time;
 use framelease::v4l2::Device;
+use framelease::{Received, Station, Submitted};
 
 use coded::StreamReader;
 
@@ -114,8 +115,8 @@ fn run() -> common::Result<()> {
             decoder.drain()?;
             (draining, next) = (true, None);
         }
-        match decoder.next(Duration::from_millis(200))? {
-            Some(Decoded::Frame(frame)) => {
+        match decoder.recv(Duration::from_millis(200))? {
+            Received::Item(DecoderEvent::Frame(frame)) => {
                 if let (Some(out), false) = (&mut out, frame.meta().flags.contains(FrameFlags::ERROR)) {
                     let path = o.output.as_deref().unwrap_or_default();
                     frame.read(DEFAULT_WAIT)?.write_to(out).map_err(|e| format!("{path}: {e}"))?;
@@ -123,13 +124,13 @@ fn run() -> common::Result<()> {
                 last = o.png.is_some().then_some(frame);
                 alive = Instant::now();
             }
-            Some(Decoded::Format(pictures)) => {
+            Received::Item(DecoderEvent::Format(pictures)) => {
                 if !o.json {
                     println!("{} of which {} is to be seen", pictures.buffers.layout(), pictures.visible);
                 }
                 alive = Instant::now();
             }
-            Some(Decoded::Ended) => break,
+            Received::Ended => break,
             Some(_) => {}
             None if alive.elapsed() > SILENCE && decoder.pictures().is_none() => {
                 return Err(format!("{}: nothing in it that the decoder knows as {codec}", o.input).into());

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::format::{FourCc, Size};
-use framelease::share::{Offer, Publisher};
+use framelease::share::Publisher;
 use framelease::stats::cpu_bytes;
+use framelease::{Station, Submitted};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{stopped, value, Progress, Result};
@@ -103,13 +104,13 @@ fn run() -> Result<()> {
         let frame = match pending.take() {
             Some(frame) => Some(frame),
             None => {
-                let frame = source.try_next()?;
+                let frame = source.try_recv()?;
                 lost += frame.as_ref().map_or(0, |f| u64::from(f.meta().lost));
                 frame
             }
         };
         if let Some(frame) = frame {
-            if let Offer::NotReady(frame) = publisher.try_publish(frame)? {
+            if let Submitted::Full(frame) = publisher.try_publish(frame)? {
                 pending = Some(frame);
             }
         }
@@ -127,7 +128,7 @@ fn run() -> Result<()> {
     let stats = publisher.stats();
     let bytes = cpu_bytes();
     let touched = bytes.read + bytes.written;
-    publisher.end_stream(Duration::from_secs(1))?;
+    publisher.pause(Duration::from_secs(1))?;
     if json {
         println!(
             "{{\"published\": {}, \"seconds\": {:.3}, \"lost\": {lost}, \"admitted\": {}, \"refused\": {}, \

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::dmabuf::DEFAULT_WAIT;
-use framelease::share::{Event, Policy, Rate, ReceiverStats, Reconnect, Subscriber};
+use framelease::share::{Policy, Rate, ReceiverStats, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, Histogram};
+use framelease::{Received, Station};
 
 use common::{stopped, value, Progress, Result};
 
@@ -44,13 +45,13 @@ enum Input {
 }
 
 impl Input {
-    fn next(&mut self, timeout: Duration) -> framelease::Result<Option<Event>> {
+    fn next(&mut self, timeout: Duration) -> framelease::Result<Option<SubscriberEvent>> {
         match self {
-            Self::Publisher(s) => s.next(timeout),
+            Self::Publisher(s) => s.recv(timeout),
             #[cfg(feature = "unixfd")]
             Self::Sink(s, latency) => {
-                let event = s.next(timeout)?;
-                if let Some(Event::Frame(frame)) = &event {
+                let event = s.recv(timeout)?;
+                if let Received::Item(SubscriberEvent::Frame(frame)) = &event {
                     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
                         .map_or(0, |now| Duration::from(now).as_nanos() as u64);
                     latency.record_ns(now.saturating_sub(frame.meta().timestamp_ns));
@@ -150,7 +151,7 @@ fn run() -> Result<()> {
     let mut progress = Progress::new();
     let start = Instant::now();
     while subscriber.stats().received < frames && !stopped(&stop) {
-        let event = match subscriber.next(Duration::from_millis(200)) {
+        let event = match subscriber.recv(Duration::from_millis(200)) {
             // It tries again by itself.
             Err(e) if reconnect == Reconnect::Always => {
                 eprintln!("{e}");
@@ -159,7 +160,7 @@ fn run() -> Result<()> {
             other => other?,
         };
         match event {
-            Some(Event::Frame(frame)) => {
+            Received::Item(SubscriberEvent::Frame(frame)) => {
                 if let (Some(file), Some(path)) = (&mut file, &output) {
                     let failed = |e: std::io::Error| format!("{}: {e}", path.display());
                     frame.read(DEFAULT_WAIT)?.write_to(file).map_err(failed)?;
@@ -173,14 +174,14 @@ fn run() -> Result<()> {
                     eprintln!("frame {} was revoked while it was in use", frame.meta().sequence);
                 }
             }
-            Some(Event::Format(layout)) => {
+            Received::Item(SubscriberEvent::Format(layout)) => {
                 let writable = if subscriber.is_writable() { ", writable by every subscriber" } else { "" };
                 eprintln!("{layout}{writable}");
             }
-            Some(Event::Lost) => eprintln!("the publisher is gone; trying again"),
-            Some(Event::Reconnected) => eprintln!("connected again"),
-            Some(Event::Ended) if reconnect == Reconnect::Never => break,
-            Some(Event::Ended) => eprintln!("the stream has ended; waiting for the next"),
+            Received::Item(SubscriberEvent::Lost(_)) => eprintln!("the publisher is gone; trying again"),
+            Received::Item(SubscriberEvent::Returned) => eprintln!("connected again"),
+            Received::Ended if reconnect == Reconnect::Never => break,
+            Received::Ended => eprintln!("the stream has ended; waiting for the next"),
             _ => {}
         }
         progress.show(|| {

@@ -234,7 +234,7 @@ impl<S: Station> fmt::Debug for Frames<'_, S> {
     }
 }
 
-/// [`Station::recv`] by `try_recv` and a wait for the descriptor. Looks once more after the last wait.
+/// [`Station::recv`] by `try_recv` and a wait for the descriptor.
 pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> Result<Received<S::Event>> {
     let deadline = wait::deadline(timeout);
     loop {
@@ -242,7 +242,8 @@ pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> R
             Received::Nothing => {}
             got => return Ok(got),
         }
-        if wait_readable(station, deadline)? != Waited::Ready {
+        // Also of a station that has work without end.
+        if Instant::now() >= deadline || wait_readable(station, deadline)? != Waited::Ready {
             return Ok(Received::Nothing);
         }
     }

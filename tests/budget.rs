@@ -5,12 +5,13 @@ mod allocations;
 
 use std::time::Duration;
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::frame::Pool;
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, syscalls};
+use framelease::{Received, Station};
 
 fn lines(path: &str) -> usize {
     std::fs::read_to_string(path).unwrap().lines().count()
@@ -42,19 +43,19 @@ fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
     let folder = std::env::temp_dir().join(format!("framelease-budget-{}-{consumers}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("socket");
-    let mut publisher = Publisher::builder(&path).bind().unwrap();
+    let mut publisher = Publisher::builder(&path).reserve(2).bind().unwrap();
     publisher.announce(pool).unwrap();
     let mut subscribers = Vec::new();
     for i in 0..consumers {
         let path = path.clone();
         let thread = std::thread::spawn(move || Subscriber::builder(path).connect(Duration::from_secs(10)).unwrap());
         while !thread.is_finished() {
-            publisher.wait(Duration::from_millis(1)).unwrap();
+            drop(publisher.recv(Duration::from_millis(1)).unwrap());
         }
         let mut subscriber = thread.join().unwrap();
         while publisher.active() == i {
-            subscriber.try_next().unwrap();
-            publisher.wait(Duration::from_millis(1)).unwrap();
+            subscriber.try_recv().unwrap();
+            drop(publisher.recv(Duration::from_millis(1)).unwrap());
         }
         subscribers.push(subscriber);
     }
@@ -79,13 +80,13 @@ fn a_frame_costs_what_the_design_allows() {
         let mut round = || {
             let frame = pool.try_acquire().expect("a buffer is free").freeze_full(sequence, sequence);
             let start = syscalls();
-            s.publisher.publish(frame, timeout).unwrap();
+            assert!(s.publisher.publish(frame, timeout).unwrap().is_taken());
             // A loop that also looks after connections.
             s.publisher.dispatch().unwrap();
             let middle = syscalls();
             for (subscriber, met) in s.subscribers.iter_mut().zip(&mut met) {
-                match subscriber.next(timeout).unwrap() {
-                    Some(Event::Frame(f)) => {
+                match subscriber.recv(timeout).unwrap() {
+                    Received::Item(SubscriberEvent::Frame(f)) => {
                         assert_eq!(f.meta().sequence, sequence);
                         let id = f.memory()[0].id();
                         assert_eq!(*met[f.slot()].get_or_insert(id), id, "slot {}", f.slot());
@@ -129,15 +130,15 @@ fn a_frame_costs_what_the_design_allows() {
     }
     // An event loop: poll, receive, release.
     let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().allocator(Allocator::Memfd).start().unwrap();
-    let mut s = scene(source.buffers(), 1);
+    let mut s = scene(source.buffers().unwrap(), 1);
     let mut calls = 0;
     for _ in 0..FRAMES {
-        s.publisher.publish(source.try_next().unwrap().unwrap(), Duration::ZERO).unwrap();
+        assert!(s.publisher.publish(source.try_recv().unwrap().frame().unwrap(), Duration::ZERO).unwrap().is_taken());
         let before = syscalls();
         let mut fds =
             [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&s.subscribers[0]), nix::poll::PollFlags::POLLIN)];
         assert_eq!(nix::poll::poll(&mut fds, 1000u16), Ok(1));
-        assert!(matches!(s.subscribers[0].try_next().unwrap(), Some(Event::Frame(_))));
+        assert!(matches!(s.subscribers[0].try_recv().unwrap(), Received::Item(SubscriberEvent::Frame(_))));
         // The poll is the test's own.
         calls += syscalls() - before + 1;
     }

@@ -2,10 +2,13 @@
 
 #[path = "kernel/allocations.rs"]
 mod allocations;
+#[path = "converting/mod.rs"]
+mod converting;
 #[path = "g2d/cases/support.rs"]
 #[allow(dead_code)]
 mod support;
 
+use crate::converting::Jobs;
 use framelease::convert::g2d::Wait;
 use framelease::convert::{Converter, Layer, Request, Scaling};
 use framelease::stats::{process_cpu_time, syscalls};
@@ -35,7 +38,7 @@ fn a_job_allocates_nothing_and_opens_nothing() {
             while ended < count {
                 while begun < count && g2d.in_flight() < 8 {
                     let target = targets.try_acquire().expect("a buffer is free");
-                    g2d.submit(&p, std::slice::from_ref(&frames[begun % 2]), target).unwrap();
+                    g2d.begin(&p, std::slice::from_ref(&frames[begun % 2]), target).unwrap();
                     begun += 1;
                 }
                 drop(g2d.done(TIMEOUT).unwrap());
@@ -65,6 +68,8 @@ fn a_job_allocates_nothing_and_opens_nothing() {
         let before = descriptors();
         drop(g2d);
         eventually(|| descriptors() < before);
+        // Until the worker has closed its last user's.
+        std::thread::sleep(std::time::Duration::from_millis(200));
         let parked = descriptors();
         for _ in 0..5 {
             // One that is not parked yet is not taken over: another would be started.

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FrameInterval, Size};
 use framelease::reactor::Ready;
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Publisher, Subscriber};
+use framelease::Station;
 
 #[test]
 fn source_publisher_and_subscriber_share_one_thread() {
@@ -20,13 +21,13 @@ fn source_publisher_and_subscriber_share_one_thread() {
     let source = TestPattern::builder(Size::new(64, 48)).interval(interval).allocator(Allocator::Memfd);
     let mut source = source.start().unwrap();
     let mut publisher = Publisher::builder(&path).bind().unwrap();
-    publisher.announce(source.buffers()).unwrap();
+    publisher.announce(source.buffers().unwrap()).unwrap();
     let subscriber = std::thread::spawn(move || Subscriber::builder(path).connect(Duration::from_secs(10)).unwrap());
     while !subscriber.is_finished() {
-        publisher.wait(Duration::from_millis(1)).unwrap();
+        drop(publisher.recv(Duration::from_millis(1)).unwrap());
     }
     let subscriber = subscriber.join().unwrap();
-    let _ = source.try_next();
+    let _ = source.try_recv();
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let received = runtime.block_on(async move {
@@ -36,7 +37,7 @@ fn source_publisher_and_subscriber_share_one_thread() {
         let consumer = async move {
             let mut got = Vec::new();
             while got.len() < 20 {
-                if let Event::Frame(f) = subscriber.run(|s| s.try_next()).await.unwrap() {
+                if let Some(f) = subscriber.recv().await.unwrap().frame() {
                     got.push(f.meta().sequence);
                 }
             }
@@ -46,18 +47,18 @@ fn source_publisher_and_subscriber_share_one_thread() {
         loop {
             let mut frame = None;
             let got = {
-                let mut next = std::pin::pin!(source.run(|s| s.try_next()));
-                let mut served = std::pin::pin!(publisher.serve());
+                let mut next = std::pin::pin!(source.recv());
+                let mut served = std::pin::pin!(publisher.recv());
                 let turn = std::future::poll_fn(|cx| {
                     if let Poll::Ready(got) = consumer.as_mut().poll(cx) {
                         return Poll::Ready(Some(got));
                     }
                     if let Poll::Ready(f) = next.as_mut().poll(cx) {
-                        frame = Some(f.unwrap());
+                        frame = f.unwrap().frame();
                         return Poll::Ready(None);
                     }
                     served.as_mut().poll(cx).map(|r| {
-                        r.unwrap();
+                        drop(r.unwrap());
                         None
                     })
                 });
@@ -67,7 +68,7 @@ fn source_publisher_and_subscriber_share_one_thread() {
                 return got;
             }
             if let Some(frame) = frame {
-                publisher.get().publish(frame, Duration::ZERO).unwrap();
+                assert!(publisher.get().publish(frame, Duration::ZERO).unwrap().is_taken());
             }
         }
     });

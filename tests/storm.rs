@@ -22,11 +22,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use framelease::capture::FrameSource;
 use framelease::format::Size;
 use framelease::frame::BufferSet;
 #[cfg(feature = "unixfd")]
 use framelease::share::UnixfdTerms;
-use framelease::share::{Event, Policy, Publisher, PublisherBuilder, Rate, Subscriber};
+use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use random::Random;
@@ -62,8 +64,8 @@ fn peer_process() {
     };
     let mut held = Vec::new();
     loop {
-        match subscriber.next(Duration::from_millis(100)) {
-            Ok(Some(Event::Frame(f))) => {
+        match subscriber.recv(Duration::from_millis(100)) {
+            Ok(Received::Item(SubscriberEvent::Frame(f))) => {
                 if random.below(2) == 0 {
                     pixels(&f);
                 }
@@ -168,7 +170,7 @@ fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
     peer.signal(Signal::SIGKILL);
     while is_there(&s.publisher) {
         assert!(start.elapsed() < RECLAIM, "{pid} is dead and not gone after {RECLAIM:?}");
-        s.publisher.wait(Duration::from_millis(50)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(50)).unwrap());
     }
     report.killed += 1;
     if was_there {
@@ -226,16 +228,16 @@ fn storm(seed: u64, report: &mut Report) {
                 peers[one].is_stopped = false;
             }
             9 if random.below(8) == 0 => {
-                former.push(s.source.buffers().clone());
+                former.push(s.source.buffers().unwrap().clone());
                 s.source = support::source_of(BUFFERS, Size::new(80 + 16 * (report.changes % 3), 48));
-                s.publisher.announce(s.source.buffers()).unwrap();
+                s.publisher.announce(s.source.buffers().unwrap()).unwrap();
                 // Who takes part must have the new pool before frames go to it.
                 for subscriber in &mut innocent {
                     let start = Instant::now();
-                    while subscriber.buffers().map(BufferSet::layout) != Some(s.source.buffers().layout()) {
+                    while subscriber.buffers().map(BufferSet::layout) != Some(s.source.buffers().unwrap().layout()) {
                         assert!(start.elapsed() < SOON);
-                        s.publisher.wait(Duration::from_millis(1)).unwrap();
-                        assert!(!matches!(subscriber.try_next().unwrap(), Some(Event::Frame(_))));
+                        drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
+                        assert!(!matches!(subscriber.try_recv().unwrap(), Received::Item(SubscriberEvent::Frame(_))));
                     }
                 }
                 s.publisher.dispatch().unwrap();
@@ -243,9 +245,9 @@ fn storm(seed: u64, report: &mut Report) {
             }
             _ => {}
         }
-        let published = s.source.next(SOON).unwrap().expect("the quotas fit the pool");
+        let published = s.source.recv(SOON).unwrap().frame().expect("the quotas fit the pool");
         let (sequence, want) = (published.meta().sequence, pixels(&published));
-        s.publisher.publish(published, SOON).unwrap();
+        assert!(s.publisher.publish(published, SOON).unwrap().is_taken());
         for subscriber in &mut innocent {
             let got = frame(subscriber);
             assert_eq!((got.meta().sequence, pixels(&got) == want), (sequence, true), "seed {seed}");
@@ -268,7 +270,7 @@ fn storm(seed: u64, report: &mut Report) {
     report.refused += s.publisher.stats().refused;
     assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
     // The newest alone is kept, for who comes late.
-    assert!(s.source.buffers().leased() <= 1, "seed {seed}: {:?}", s.source.buffers());
+    assert!(s.source.buffers().unwrap().leased() <= 1, "seed {seed}: {:?}", s.source.buffers().unwrap());
     assert!(former.iter().all(|b| b.leased() == 0), "seed {seed}: {former:?}");
 }
 

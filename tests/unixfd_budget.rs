@@ -9,9 +9,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use framelease::share::{Event, Policy, UnixfdSubscriber};
+use framelease::share::{Policy, SubscriberEvent, UnixfdSubscriber};
 use framelease::stats::cpu_bytes;
 use framelease::stats::syscalls;
+use framelease::{Received, Station};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
 
@@ -60,9 +61,9 @@ fn a_frame_costs_no_allocation_mapping_or_descriptor() {
             send(&sink, 0, &payload, &[memories[n as usize % 3].as_raw_fd()]);
             let before = (syscalls(), allocations::of_this_thread());
             let frame = loop {
-                match subscriber.next(Duration::from_secs(10)).unwrap() {
-                    Some(Event::Frame(frame)) => break frame,
-                    Some(Event::Format(_)) => {}
+                match subscriber.recv(Duration::from_secs(10)).unwrap() {
+                    Received::Item(SubscriberEvent::Frame(frame)) => break frame,
+                    Received::Item(SubscriberEvent::Format(_)) => {}
                     other => panic!("{other:?}"),
                 }
             };

@@ -7,12 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::converting::Jobs;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use framelease::convert::g2d::{Abi, Wait};
 use framelease::convert::{Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::format::{Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::process_cpu_time;
+use framelease::Submit;
 
 use support::{layout, plan, pool, source, Changes, Fake, TIMEOUT};
 
@@ -74,7 +76,7 @@ impl Scene {
         while ended < jobs {
             while begun < jobs && self.g2d.in_flight() < DEPTH {
                 let target = self.targets.try_acquire().expect("as many targets as jobs");
-                self.g2d.submit(&self.plan, &self.frames, target).expect("a plan that was checked");
+                self.g2d.begin(&self.plan, &self.frames, target).expect("a plan that was checked");
                 begun += 1;
             }
             self.g2d.done(TIMEOUT).expect("a finished frame");

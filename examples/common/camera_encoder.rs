@@ -1,7 +1,7 @@
 //! Both ends: a camera that agrees with the encoder, or a test pattern made as the encoder wants it.
 
 use framelease::bitstream::Codec;
-use framelease::capture::{Camera, TestPattern};
+use framelease::capture::{Camera, FrameSource, TestPattern};
 use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, Setting, SourceMemory, Switch};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
@@ -90,7 +90,7 @@ fn with_pattern(o: &Ends, device: Device) -> common::Result<(Source, Encoder)> {
     let layout = encoded_layout(o, &device)?;
     let pattern = TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers);
     let pattern = pattern.allocator(allocator()?).start()?;
-    let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers())?;
+    let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers().unwrap())?;
     Ok((Source::Pattern(pattern), encoder))
 }
 

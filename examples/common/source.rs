@@ -4,9 +4,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::{BufferSet, Frame};
+use framelease::{Received, Station};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -64,15 +65,15 @@ impl Source {
     /// The next frame, if it is there.
     pub fn try_next(&mut self) -> super::common::Result<Option<Frame>> {
         match self {
-            Self::Pattern(p) => Ok(p.try_next()?),
-            Self::Camera(c) => match c.try_next()? {
-                Some(Captured::Frame(frame)) => Ok(Some(frame)),
-                Some(Captured::SourceChanged) => match c.follow_source() {
+            Self::Pattern(p) => Ok(p.try_recv()?),
+            Self::Camera(c) => match c.try_recv()? {
+                Received::Item(CameraEvent::Frame(frame)) => Ok(Some(frame)),
+                Received::Item(CameraEvent::SourceChanged) => match c.follow_source() {
                     // The signal is gone; its return is the next change.
                     Err(e) if e.kind() == framelease::ErrorKind::NotFound => Ok(None),
                     done => done.map(|()| None).map_err(Into::into),
                 },
-                Some(Captured::Ended) => Err("the camera's stream has ended".into()),
+                Received::Item(CameraEvent::Ended) => Err("the camera's stream has ended".into()),
                 _ => Ok(None),
             },
         }

@@ -18,6 +18,7 @@ use framelease::convert::{candidates, Layer, Plan, Request};
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, process_cpu_time, CpuBytes};
+use framelease::Submit;
 
 use options::{Compose, Options};
 use sources::Source;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
 use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, Pool};
+use framelease::{Received, Station, Submit};
 
 use super::common;
 use super::options::{Input, Options};
@@ -48,10 +49,10 @@ impl Source {
 
     pub fn next(&mut self) -> common::Result<Frame> {
         match self {
-            Self::Pattern(p) => p.next(WAIT)?.ok_or_else(|| "the test pattern has no free buffer".into()),
+            Self::Pattern(p) => p.recv(WAIT)?.ok_or_else(|| "the test pattern has no free buffer".into()),
             Self::Picture(frame) => Ok(frame.clone()),
-            Self::Camera(camera) => match camera.next(WAIT)? {
-                Some(Captured::Frame(frame)) => Ok(frame),
+            Self::Camera(camera) => match camera.recv(WAIT)? {
+                Received::Item(CameraEvent::Frame(frame)) => Ok(frame),
                 Some(_) => Err("the camera's stream changed or ended".into()),
                 None => Err(format!("no frame in {WAIT:?} from the camera").into()),
             },

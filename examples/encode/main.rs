@@ -14,10 +14,11 @@ mod options;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::codec::{Encoded, Encoder, Outcome};
+use framelease::codec::{Encoder, EncoderEvent, Outcome};
 use framelease::error::ErrorKind;
 use framelease::frame::Packet;
 use framelease::stats::{cpu_bytes, process_cpu_time, syscalls, Histogram};
+use framelease::{Station, Submit};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use coded::StreamFile;
@@ -75,16 +76,16 @@ fn run() -> common::Result<()> {
         }
         wait(&source, &encoder, draining)?;
         let before = encoder.stats();
-        while let Some(encoded) = encoder.try_packet().map_err(|e| lost(&e, submitted))? {
-            let Encoded::Packet(packet) = encoded else { break 'stream };
-            figures.packet(&packet, encoder.stats().packets);
+        while let Some(encoded) = encoder.try_recv().map_err(|e| lost(&e, submitted))? {
+            let EncoderEvent::Packet(packet) = encoded else { break 'stream };
+            figures.recv(&packet, encoder.stats().packets);
             if let Some(file) = &mut file {
                 file.write(&packet)?;
             }
         }
         // As many as the encoder takes: what it does not take stays the camera's to lose.
-        while !draining && encoder.room() > 0 && (o.frames == 0 || submitted < o.frames) {
-            let Some(frame) = source.try_next()? else { break };
+        while !draining && encoder.free_slots() > 0 && (o.frames == 0 || submitted < o.frames) {
+            let Some(frame) = source.try_recv()? else { break };
             encoder.submit(frame)?;
             submitted += 1;
         }
@@ -126,7 +127,7 @@ fn wait(source: &Source, encoder: &Encoder, draining: bool) -> common::Result<()
     if !events.is_empty() {
         fds.push(PollFd::new(encoder.as_fd(), events));
     }
-    if !draining && encoder.room() > 0 && source.is_pollable() {
+    if !draining && encoder.free_slots() > 0 && source.is_pollable() {
         fds.push(PollFd::new(source.as_fd(), PollFlags::POLLIN));
     }
     match poll(&mut fds, 200u8) {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::frame::{Frame, Pool};
-use framelease::share::{Event, Policy, Subscriber};
+use framelease::share::{Policy, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, process_cpu_time, syscalls};
+use framelease::{Received, Station};
 
 use super::common::Result;
 
@@ -68,8 +69,8 @@ pub fn run(job: &Job) -> Result<()> {
     let mut start = None;
     let mut scratch = vec![0; 65_536];
     loop {
-        match subscriber.next(Duration::from_secs(30))? {
-            Some(Event::Frame(frame)) => {
+        match subscriber.recv(Duration::from_secs(30))? {
+            Received::Item(SubscriberEvent::Frame(frame)) => {
                 start.get_or_insert_with(|| (process_cpu_time(), syscalls()));
                 figures.received += 1;
                 if job.upload {
@@ -80,7 +81,7 @@ pub fn run(job: &Job) -> Result<()> {
                     figures.verify_bytes_read += frame.layout().pixel_bytes();
                 }
             }
-            Some(Event::Ended) => break,
+            Received::Ended => break,
             Some(_) => {}
             None => return Err("the publisher has sent nothing for 30 s".into()),
         }

@@ -12,6 +12,7 @@ use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher};
 use framelease::stats::{cpu_bytes, process_cpu_time, syscalls};
+use framelease::Station;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common::{stopped, Progress, Result};
@@ -135,7 +136,7 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
     while run.frames < options.frames && !stopped(stop) {
         wait(&mut publisher, &source)?;
         let before = process_cpu_time();
-        let frame = source.try_next()?;
+        let frame = source.try_recv()?;
         source_cpu += process_cpu_time() - before;
         let Some(frame) = frame else {
             if last_frame.elapsed() > SILENCE {
@@ -169,7 +170,7 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
     run.source_bytes_written = bytes.source - bytes_before.source;
     run.bytes_touched = bytes.read + bytes.written - bytes_before.read - bytes_before.written - run.verify_bytes_read;
 
-    if !publisher.end_stream(Duration::from_secs(5))? {
+    if !publisher.pause(Duration::from_secs(5))? {
         return Err("a consumer does not take the rest of the stream".into());
     }
     for child in &mut consumers.0 {
@@ -192,7 +193,7 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
 fn attach(publisher: &mut Publisher, consumers: &mut Consumers, stop: &AtomicBool) -> Result<()> {
     let start = Instant::now();
     while publisher.active() < consumers.0.len() {
-        publisher.wait(Duration::from_millis(50))?;
+        drop(publisher.recv(Duration::from_millis(50))?);
         let ended = consumers.0.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some()));
         if ended || stopped(stop) || start.elapsed() > SILENCE {
             return Err("the consumers did not attach".into());

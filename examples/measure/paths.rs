@@ -8,16 +8,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::capture::{Camera, CameraBuilder, Captured, SizeFit};
+use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource, SizeFit};
 use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
 use framelease::convert::{candidates, Converter, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::drm::{LayerRequirements, Scanout};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::{BufferSet, Frame, Pool};
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::v4l2::{Device, Direction};
+use framelease::{Received, Station, Submit};
 
 use super::camera_encoder::allocator;
 use super::common::Result;
@@ -162,8 +163,8 @@ fn each(
         if at == WARM {
             meter.begin()?;
         }
-        match camera.next(WAIT)? {
-            Some(Captured::Frame(frame)) => take(frame)?,
+        match camera.recv(WAIT)? {
+            Received::Item(CameraEvent::Frame(frame)) => take(frame)?,
             other => return Err(format!("{other:?} from {} instead of a frame", camera.device()).into()),
         }
     }
@@ -216,14 +217,14 @@ fn share_in(o: &Options, consumers: usize, memory: Memory, folder: &FilePath) ->
     };
     let mut children = (0..consumers).map(|_| start()).collect::<std::io::Result<Vec<Child>>>()?;
     while publisher.active() < consumers {
-        publisher.wait(Duration::from_millis(10))?;
+        drop(publisher.recv(Duration::from_millis(10))?);
         if children.iter_mut().any(|c| c.try_wait().is_ok_and(|status| status.is_some())) {
             return Err("a subscriber ended too early".into());
         }
     }
     let publish = |frame| Ok(publisher.publish(hand.on(frame)?, WAIT).map(drop)?);
     let mut counts = each(o, &mut camera, &children, publish)?;
-    publisher.end_stream(WAIT)?;
+    publisher.pause(WAIT)?;
     for child in children {
         let out = child.wait_with_output()?;
         let calls: f64 = String::from_utf8_lossy(&out.stdout).trim().parse().map_err(|_| "a subscriber failed")?;
@@ -237,12 +238,12 @@ pub fn subscribe(socket: &FilePath) -> Result<()> {
     let mut subscriber = Subscriber::builder(socket).connect(WAIT)?;
     let (mut frames, mut first) = (0u32, None);
     loop {
-        match subscriber.next(WAIT)? {
-            Some(Event::Frame(_)) => {
+        match subscriber.recv(WAIT)? {
+            Received::Item(SubscriberEvent::Frame(_)) => {
                 frames += 1;
                 first.get_or_insert_with(syscalls);
             }
-            Some(Event::Ended) => break,
+            Received::Ended => break,
             Some(_) => {}
             None => return Err("the publisher is silent".into()),
         }
@@ -264,9 +265,9 @@ fn encoder_device(o: &Options) -> Result<Device> {
 
 /// Gives the encoder a frame, and takes the packets that are there.
 fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
-    while encoder.try_packet()?.is_some() {}
-    while encoder.room() == 0 {
-        encoder.packet(WAIT)?.ok_or("the encoder is stuck")?;
+    while encoder.try_recv()?.is_some() {}
+    while encoder.free_slots() == 0 {
+        encoder.recv(WAIT)?.ok_or("the encoder is stuck")?;
     }
     Ok(encoder.submit(frame)?)
 }

@@ -4,11 +4,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use framelease::codec::{Encoded, Encoder};
+use framelease::codec::{Encoder, EncoderEvent};
 use framelease::frame::{Frame, FrameFlags};
-use framelease::share::{Offer, Publisher};
+use framelease::share::Publisher;
 use framelease::stats::{cpu_bytes, process_cpu_time, Histogram};
 use framelease::v4l2::Interest;
+use framelease::{Station, Submit, Submitted};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
@@ -165,13 +166,13 @@ impl Node {
     }
 
     fn frames(&mut self) -> common::Result<()> {
-        while let Some(frame) = self.meter.charge(Stage::Camera, || self.source.try_next())? {
+        while let Some(frame) = self.meter.charge(Stage::Camera, || self.source.try_recv())? {
             self.alive.0 = Instant::now();
             self.frames += 1;
             self.lost += u64::from(frame.meta().lost);
             if let Some(publisher) = &mut self.publisher {
                 let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
-                self.unshared += u64::from(matches!(offer, Offer::NotReady(_)));
+                self.unshared += u64::from(matches!(offer, Submitted::Full(_)));
             }
             match &mut self.scaler {
                 Some(scaler) => self.meter.charge(Stage::Scale, || scaler.submit(frame))?,
@@ -191,7 +192,7 @@ impl Node {
     }
 
     fn encode(&mut self, frame: Frame) -> common::Result<()> {
-        if self.encoder.room() == 0 {
+        if self.encoder.free_slots() == 0 {
             // The peers have it; the encoder is not waited for.
             self.skipped += 1;
             return Ok(());
@@ -201,8 +202,8 @@ impl Node {
 
     /// Hands on what the encoder has; `false` at the end of a drain.
     fn packets(&mut self) -> common::Result<bool> {
-        while let Some(encoded) = self.meter.charge(Stage::Encoder, || self.encoder.try_packet())? {
-            let Encoded::Packet(packet) = encoded else { return Ok(false) };
+        while let Some(encoded) = self.meter.charge(Stage::Encoder, || self.encoder.try_recv())? {
+            let EncoderEvent::Packet(packet) = encoded else { return Ok(false) };
             self.alive.1 = Instant::now();
             if packet.meta().flags.contains(FrameFlags::MONOTONIC) {
                 self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
@@ -307,7 +308,7 @@ impl Node {
         }
         let status = self.status();
         if let Some(publisher) = &mut self.publisher {
-            let _ = publisher.end_stream(Duration::from_secs(1));
+            let _ = publisher.pause(Duration::from_secs(1));
         }
         Finished { status, result }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use framelease::format::FrameInterval;
 use framelease::frame::{Packet, PacketEvent, PacketReceiver};
 use framelease::sink::matroska::{FileRotation, Recorded, Recorder, Writer, WriterOptions, Written};
+use framelease::Station;
 
 use super::meter::thread_cpu_time;
 
@@ -119,7 +120,7 @@ fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<
             let Some(rest) = waiting.checked_sub(1) else { break };
             left = Some(rest);
         }
-        match tap.next(Duration::from_millis(100)) {
+        match tap.recv(Duration::from_millis(100)) {
             Ok(Some(PacketEvent::Packet(packet))) => match files.write(&packet) {
                 Ok(is_stored) => {
                     counts.packets.fetch_add(u64::from(is_stored), Relaxed);

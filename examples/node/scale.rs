@@ -7,6 +7,7 @@ use framelease::codec::Encoder;
 use framelease::convert::{candidates, first_of, Converter, Layer, Plan, Request};
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Pool};
+use framelease::Submit;
 
 use super::camera_encoder::{allocator, encoded_layout, encoder, Ends};
 use super::common;

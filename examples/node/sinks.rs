@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
+use framelease::{Station, Submit};
 
 use super::common;
 use super::meter::{Meter, Stage};

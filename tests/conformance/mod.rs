@@ -4,6 +4,8 @@
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
+#[path = "../converting/mod.rs"]
+pub mod converting;
 pub mod picture;
 #[path = "../../examples/common/picture.rs"]
 pub mod rgb;
@@ -14,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use converting::Jobs;
 use framelease::convert::{Blend, Color, Converter, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::{
@@ -173,7 +176,7 @@ pub fn run(converter: &mut dyn Converter, allocator: &Allocator, case: &Case) ->
         .collect();
     let pool = Pool::new(allocator, case.target, 1).unwrap();
     let plan = Arc::new(plan);
-    converter.submit(&plan, &frames, pool.try_acquire().unwrap()).unwrap_or_else(|e| panic!("{case}: {e}"));
+    converter.begin(&plan, &frames, pool.try_acquire().unwrap()).unwrap_or_else(|e| panic!("{case}: {e}"));
     assert_eq!(converter.in_flight(), 1);
     let done = converter.done(WAIT).unwrap_or_else(|e| panic!("{case}: {e}"));
     assert_eq!(converter.in_flight(), 0);

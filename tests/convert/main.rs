@@ -9,11 +9,13 @@ mod refusals;
 
 use std::sync::Arc;
 
-use framelease::capture::TestPattern;
+use crate::conformance::converting::Jobs;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::convert::{auto, Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
+use framelease::Station;
 
 use conformance::{layout, picture, raw_formats, rgb, WAIT};
 
@@ -29,7 +31,7 @@ fn convert(request: &Request, sources: &[Frame], target: framelease::format::Lay
     let plan = Arc::new(Plan::new(request, &layouts, &target).unwrap());
     let mut cpu = Cpu::new().unwrap();
     let target = Pool::new(&Allocator::Memfd, target, 1).unwrap().try_acquire().unwrap();
-    cpu.submit(&plan, sources, target).unwrap();
+    cpu.begin(&plan, sources, target).unwrap();
     cpu.done(WAIT).unwrap()
 }
 
@@ -38,7 +40,7 @@ fn the_test_pattern_shows_one_picture_in_every_format() {
     let size = Size::new(160, 96);
     let draw = |fourcc| {
         let builder = TestPattern::builder(size).fourcc(fourcc).buffers(1).unpaced();
-        let frame = builder.allocator(Allocator::Memfd).start().unwrap().try_next().unwrap().unwrap();
+        let frame = builder.allocator(Allocator::Memfd).start().unwrap().try_recv().unwrap().frame().unwrap();
         rgb::rgb(&convert(&Request::convert(Layer::default()), &[frame], layout("RGB24", 160, 96, 4))).unwrap()
     };
     let expected = draw("RGB24".parse().unwrap());
@@ -57,7 +59,7 @@ fn a_converted_frame_has_the_first_source_s_time_and_frees_its_sources() {
     let plan = Arc::new(plan.unwrap());
     let pool = Pool::new(&Allocator::Memfd, *plan.target(), 2).unwrap();
     let mut cpu = Cpu::new().unwrap();
-    cpu.submit(&plan, &[source], pool.try_acquire().unwrap()).unwrap();
+    cpu.begin(&plan, &[source], pool.try_acquire().unwrap()).unwrap();
     assert_eq!(held.leased(), 0);
     assert!(readable(&cpu), "a finished frame waits");
     let done = cpu.try_done().unwrap().unwrap();

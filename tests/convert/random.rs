@@ -1,5 +1,6 @@
 //! Random plans against a pixel-by-pixel reading of what a request means: slow, in floating point, without bands.
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::{Blend, Color};
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::{Flip, FormatKind, Layout, Range, Rect, Rotation};
@@ -322,7 +323,7 @@ proptest! {
         fill(&mut into, !seed);
         let old = Picture::of(&frame_of(target, !seed));
         let mut cpu = Cpu::new().unwrap();
-        cpu.submit(&plan, &sources, into).unwrap();
+        cpu.begin(&plan, &sources, into).unwrap();
         let got = Picture::of(&cpu.done(WAIT).unwrap());
         let pictures: Vec<_> = sources.iter().map(Picture::of).collect();
         let known = averaged(&target, expected(&request, &pictures, &old));

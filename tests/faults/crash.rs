@@ -7,7 +7,8 @@ use std::process::Command;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use framelease::share::{Event, Policy, Reconnect, Subscriber};
+use framelease::share::{Policy, Reconnect, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 
 use crate::calls::{Answer, Fault, CALLS};
 use crate::{descriptors, places, publish, run, Folder, Victim, ALONE, FRAMES, PATIENCE};
@@ -37,12 +38,12 @@ fn follow(path: &Path) -> Result<u64, String> {
     };
     let mut frames = 0;
     loop {
-        match subscriber.next(PATIENCE).map_err(|e| e.to_string())? {
-            Some(Event::Frame(_)) => frames += 1,
-            Some(Event::Lost | Event::Reconnected) => frames = 0,
-            Some(Event::Ended) => return Ok(frames),
-            Some(_) => {}
-            None => return Err(format!("nothing more after {frames} frames")),
+        match subscriber.recv(PATIENCE).map_err(|e| e.to_string())? {
+            Received::Item(SubscriberEvent::Frame(_)) => frames += 1,
+            Received::Item(SubscriberEvent::Lost(_) | SubscriberEvent::Returned) => frames = 0,
+            Received::Item(SubscriberEvent::Paused) | Received::Ended => return Ok(frames),
+            Received::Item(_) => {}
+            Received::Nothing => return Err(format!("nothing more after {frames} frames")),
         }
     }
 }

@@ -24,10 +24,11 @@ use std::sync::{mpsc, Mutex};
 use std::time::{Duration, Instant};
 
 use calls::{arm, Answer, Fault, CALLS};
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::errno::Errno;
 use unixfd_client::{number, release, Client, EOS, NEW_BUFFER};
 
@@ -86,28 +87,28 @@ fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fa
         let mut source = builder.start()?;
         let published = (|| {
             let mut publisher = publisher(path)?;
-            publisher.announce(source.buffers())?;
+            publisher.announce(source.buffers().unwrap())?;
             let start = Instant::now();
             loop {
                 // Before the wait, in which their hang-up is seen.
                 let gone = gone.load(Ordering::Acquire);
-                publisher.wait(Duration::from_millis(20))?;
+                drop(publisher.recv(Duration::from_millis(20))?);
                 if publisher.active() + gone >= subscribers || start.elapsed() > SOON {
                     break;
                 }
             }
             for _ in 0..FRAMES {
-                let Some(frame) = source.next(PATIENCE)? else { break };
-                publisher.publish(frame, PATIENCE).map_err(|e| e.error)?;
+                let Some(frame) = source.recv(PATIENCE)?.frame() else { break };
+                let _ = publisher.publish(frame, PATIENCE).map_err(|e| e.error)?;
             }
-            publisher.end_stream(PATIENCE)?;
+            publisher.pause(PATIENCE)?;
             let start = Instant::now();
             while publisher.subscribers().count() > 0 && start.elapsed() < SOON {
-                publisher.wait(Duration::from_millis(20))?;
+                drop(publisher.recv(Duration::from_millis(20))?);
             }
             Ok(())
         })();
-        held = source.buffers().leased();
+        held = source.buffers().unwrap().leased();
         published
     })();
     Published { counts: armed.counts(), result, held }
@@ -134,16 +135,16 @@ fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscri
             }
         };
         loop {
-            let event = subscriber.next(PATIENCE);
+            let event = subscriber.recv(PATIENCE);
             missed = subscriber.stats().dropped;
             match event? {
-                Some(Event::Frame(frame)) => {
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     // A frame in a buffer that could not be mapped is still a frame.
                     let read = frame.read(DEFAULT_WAIT).map(drop);
                     frames += 1;
                     read?;
                 }
-                Some(Event::Format(_)) => {}
+                Received::Item(SubscriberEvent::Format(_)) => {}
                 _ => return Ok(()),
             }
         }

@@ -13,6 +13,7 @@ use framelease::sink::matroska::{FileRotation, Fsync, Recorded, Recorder, Record
 use framelease::sink::rtp::{self, DestinationStats, Sender};
 use framelease::sink::rtsp::{MountOptions, Server};
 use framelease::Result;
+use framelease::{Station, Submit};
 
 use crate::calls::{arm, Fault, CALLS};
 use crate::{descriptors, faults, text, Counts, Folder, ALONE, HUNG};

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
-use framelease::share::{Event, Policy, UnixfdSubscriber};
+use framelease::share::{Policy, SubscriberEvent, UnixfdSubscriber};
+use framelease::{Received, Station};
 use nix::errno::Errno;
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
 
@@ -70,15 +71,15 @@ fn subscribe(path: &Path, fault: Option<Fault>) -> (Counts, framelease::Result<u
     let result = (|| {
         let mut subscriber = UnixfdSubscriber::builder(path).policy(Policy::Block).connect(PATIENCE)?;
         loop {
-            match subscriber.next(PATIENCE)? {
-                Some(Event::Frame(frame)) => {
+            match subscriber.recv(PATIENCE)? {
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     // A frame in a buffer that could not be mapped is still a frame.
                     let read = frame.read(DEFAULT_WAIT).map(drop);
                     frames += 1;
                     drop(frame);
                     read?;
                 }
-                Some(Event::Format(_)) => {}
+                Received::Item(SubscriberEvent::Format(_)) => {}
                 _ => return Ok(frames),
             }
         }

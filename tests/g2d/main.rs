@@ -2,5 +2,6 @@
 
 #[path = "../conformance/mod.rs"]
 mod conformance;
+use conformance::converting;
 #[path = "cases/mod.rs"]
 mod g2d;

@@ -5,13 +5,14 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use framelease::capture::{Camera, Captured, SizeFit};
+use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
 use framelease::dmabuf::MemoryKind;
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{CpuReads, FrameFlags};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals};
+use framelease::{Received, Station};
 
 use crate::allocations;
 use crate::devices::*;
@@ -196,8 +197,8 @@ fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
     let frames: Vec<_> = (0..slots).map(|_| frame(&mut camera)).collect();
     let bytes: Vec<_> = frames.iter().map(pixels).collect();
     assert!(!camera.is_pollable());
-    assert!(camera.try_next().unwrap().is_none());
-    assert!(camera.next(Duration::from_millis(100)).unwrap().is_none(), "no buffer, no frame");
+    assert!(camera.try_recv().unwrap().is_nothing());
+    assert!(camera.recv(Duration::from_millis(100)).unwrap().is_nothing(), "no buffer, no frame");
     assert!(frames.iter().map(pixels).eq(bytes), "a held frame changed");
     let clone = frames[0].clone();
     drop(frames);
@@ -231,7 +232,7 @@ fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
     let (calls, heap) = (syscalls(), allocations::of_this_thread());
     let (mut frames, mut slots) = (0, 0u64);
     while frames < 1000 {
-        if let Some(Captured::Frame(frame)) = camera.next(Duration::from_secs(5)).unwrap() {
+        if let Received::Item(CameraEvent::Frame(frame)) = camera.recv(Duration::from_secs(5)).unwrap() {
             frames += 1;
             slots |= 1 << frame.slot();
         }
@@ -247,7 +248,7 @@ fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
     let (calls, mut got) = (syscalls(), 0);
     while got < 50 {
         wait_readable(&camera);
-        if let Some(Captured::Frame(_)) = camera.try_next().unwrap() {
+        if let Received::Item(CameraEvent::Frame(_)) = camera.try_recv().unwrap() {
             got += 1;
         }
     }

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use framelease::bitstream::{nal_units, Codec, NalKind};
-use framelease::capture::Camera;
-use framelease::codec::{negotiate, Agreement, Encoded, Encoder, Params, Quirks, Setting, SourceMemory};
+use framelease::capture::{Camera, FrameSource};
+use framelease::codec::{negotiate, Agreement, Encoder, EncoderEvent, Params, Quirks, Setting, SourceMemory};
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Packet};
 use framelease::v4l2::Device;
+use framelease::{Received, Station, Submit};
 
 use crate::devices::*;
 
@@ -63,9 +64,9 @@ pub fn open(
 
 /// The next packet; `None` at the end of a drain.
 pub fn packet(encoder: &mut Encoder) -> Option<Packet> {
-    match encoder.packet(WAIT) {
-        Ok(Some(Encoded::Packet(packet))) => Some(packet),
-        Ok(Some(Encoded::Ended)) => None,
+    match encoder.recv(WAIT) {
+        Ok(Received::Item(EncoderEvent::Packet(packet))) => Some(packet),
+        Ok(Received::Ended) => None,
         other => panic!("no packet but {other:?}"),
     }
 }

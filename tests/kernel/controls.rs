@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use framelease::capture::{Camera, Captured};
+use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::error::ErrorKind;
 use framelease::format::{Rect, Size};
 use framelease::v4l2::{
     self, ControlId, ControlKind, ControlValue, Device, Direction, Event, EventKind, Intervals, MemoryCapabilities,
     SelectionTarget, Sizes,
 };
+use framelease::{Received, Station};
 
 use crate::devices::*;
 
@@ -101,8 +102,8 @@ fn a_source_that_changes_is_followed() {
             assert!(device.detect_timings().unwrap().is_none());
             let e = camera.follow_source().unwrap_err();
             assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
-            let got = camera.next(Duration::ZERO).unwrap();
-            assert!(!matches!(got, Some(Captured::Frame(_))), "{got:?} without a signal");
+            let got = camera.recv(Duration::ZERO).unwrap();
+            assert!(!matches!(got, Received::Item(CameraEvent::Frame(_))), "{got:?} without a signal");
             set(&device, "DV Timings Signal Mode", 4);
             camera.follow_source().unwrap();
             frame(&mut camera);
@@ -114,7 +115,7 @@ fn a_source_that_changes_is_followed() {
 
 fn changed(camera: &mut Camera) {
     for _ in 0..200 {
-        if let Some(Captured::SourceChanged) = camera.next(Duration::from_secs(5)).unwrap() {
+        if let Received::Item(CameraEvent::SourceChanged) = camera.recv(Duration::from_secs(5)).unwrap() {
             return;
         }
     }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
 use framelease::format::{Rotation, Size};
 use framelease::frame::{Frame, Pool};
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
+use framelease::{Received, Station, Submit};
 
 use crate::conformance::{self, allocator, rgb, WAIT};
 use crate::devices::*;
@@ -48,12 +50,12 @@ pub fn camera_to_convert_to_share(
     let path = folder.join("socket");
     let thread = std::thread::spawn(move || Subscriber::builder(path).connect(WAIT).unwrap());
     while !thread.is_finished() {
-        publisher.wait(Duration::from_millis(1)).unwrap();
+        drop(publisher.recv(Duration::from_millis(1)).unwrap());
     }
     let mut subscriber = thread.join().unwrap();
     while publisher.active() == 0 {
-        subscriber.try_next().unwrap();
-        publisher.wait(Duration::from_millis(1)).unwrap();
+        subscriber.try_recv().unwrap();
+        drop(publisher.recv(Duration::from_millis(1)).unwrap());
     }
 
     let before = cpu_bytes();
@@ -62,15 +64,15 @@ pub fn camera_to_convert_to_share(
         drop(pair.take());
         let captured = frame(&mut camera);
         let free = pool.acquire(WAIT).unwrap();
-        converter.submit(&plan, std::slice::from_ref(&captured), free).unwrap();
+        converter.begin(&plan, std::slice::from_ref(&captured), free).unwrap();
         let done = converter.done(WAIT).unwrap();
         assert_eq!(done.meta().sequence, captured.meta().sequence);
-        publisher.publish(done, WAIT).unwrap();
+        assert!(publisher.publish(done, WAIT).unwrap().is_taken());
         publisher.dispatch().unwrap();
         let received = loop {
-            match subscriber.next(WAIT).unwrap() {
-                Some(Event::Frame(frame)) => break frame,
-                Some(Event::Format(_)) => {}
+            match subscriber.recv(WAIT).unwrap() {
+                Received::Item(SubscriberEvent::Frame(frame)) => break frame,
+                Received::Item(SubscriberEvent::Format(_)) => {}
                 other => panic!("{other:?} instead of a frame"),
             }
         };

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::{auto, Blend, Color, Converter, Cpu, Layer, M2m, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
@@ -11,6 +12,7 @@ use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Layout, Range,
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::Device;
+use framelease::Submit;
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
@@ -55,7 +57,7 @@ fn known(pool: &Pool, sequence: u64) -> Frame {
 }
 
 fn converted(m2m: &mut M2m, plan: &Arc<Plan>, source: &Frame, targets: &Pool) -> Frame {
-    m2m.submit(plan, std::slice::from_ref(source), targets.acquire(WAIT).unwrap()).unwrap();
+    m2m.begin(plan, std::slice::from_ref(source), targets.acquire(WAIT).unwrap()).unwrap();
     m2m.done(WAIT).unwrap()
 }
 
@@ -152,7 +154,7 @@ fn the_cpu_and_the_device_agree_on_yuyv() {
     let plan = plan(Layer::default(), rgb, yuyv);
     let by_device = pixels(&converted(&mut m2m, &plan, &source, &pool(yuyv, 1)));
     let mut cpu = Cpu::new().unwrap();
-    cpu.submit(&plan, &[source], pool(yuyv, 1).try_acquire().unwrap()).unwrap();
+    cpu.begin(&plan, &[source], pool(yuyv, 1).try_acquire().unwrap()).unwrap();
     let by_cpu = pixels(&cpu.done(WAIT).unwrap());
     let worst = by_device.iter().zip(&by_cpu).map(|(a, b)| a.abs_diff(*b)).max();
     // The device takes the colour of one pixel of two.
@@ -182,7 +184,7 @@ fn a_thousand_frames_attach_nothing_anew_and_cost_six_calls_each() {
     let sources: Vec<Frame> = (0..4).map(|i| known(&from, i)).collect();
     let mut run = |frames: usize| {
         for i in 0..frames {
-            m2m.submit(&plan, std::slice::from_ref(&sources[i % 4]), to.acquire(WAIT).unwrap()).unwrap();
+            m2m.begin(&plan, std::slice::from_ref(&sources[i % 4]), to.acquire(WAIT).unwrap()).unwrap();
             if m2m.in_flight() == 3 {
                 drop(m2m.done(WAIT).unwrap());
             }
@@ -218,18 +220,18 @@ fn jobs_in_flight_are_done_in_order_and_bounded() {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
         let rgb_to_bgr = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
         for i in 0..4 {
-            m2m.submit(&rgb_to_bgr, &[known(&from, i)], to.try_acquire().unwrap()).unwrap();
+            m2m.begin(&rgb_to_bgr, &[known(&from, i)], to.try_acquire().unwrap()).unwrap();
         }
         assert_eq!((m2m.in_flight(), from.buffers().leased(), to.buffers().leased()), (4, 4, 4));
         let more = pool(*to.buffers().layout(), 1);
         let other = pool(*from.buffers().layout(), 1);
-        let rejected = m2m.submit(&rgb_to_bgr, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&rgb_to_bgr, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Exhausted, "{}", rejected.error);
         assert_eq!(rejected.item.buffers().id(), more.buffers().id());
         drop(rejected);
         // Another plan, too, until all are taken.
         let flipped = plan(Layer::default().flip(Flip::Vertical), *from.buffers().layout(), *to.buffers().layout());
-        let rejected = m2m.submit(&flipped, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&flipped, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Exhausted);
         assert!(rejected.error.to_string().contains("another plan"), "{}", rejected.error);
         drop(rejected);
@@ -238,10 +240,10 @@ fn jobs_in_flight_are_done_in_order_and_bounded() {
             assert_eq!(done.meta().sequence, i);
             assert_eq!(from.buffers().leased(), 3 - i as usize, "the source's lease ends with the job");
         }
-        assert!(m2m.try_done().unwrap().is_none());
+        assert!(m2m.try_done().is_none());
         let e = m2m.done(WAIT).unwrap_err();
         assert_eq!((e.error.kind(), e.item.is_none()), (ErrorKind::State, true));
-        m2m.submit(&flipped, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap();
+        m2m.begin(&flipped, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap();
         assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 9);
         drop(m2m);
     });
@@ -252,14 +254,14 @@ fn a_wait_ends_and_the_descriptor_tells_of_the_end() {
     let Some(mut m2m) = converter(400) else { return };
     let (from, to) = (pool(packed("RGB24", QVGA), 1), pool(packed("BGR24", QVGA), 1));
     let plan = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
-    m2m.submit(&plan, &[known(&from, 1)], to.try_acquire().unwrap()).unwrap();
+    m2m.begin(&plan, &[known(&from, 1)], to.try_acquire().unwrap()).unwrap();
     let readable = |m2m: &M2m, timeout: u16| {
         let mut fds = [PollFd::new(m2m.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, timeout).unwrap();
         fds[0].revents().unwrap()
     };
     assert_eq!(readable(&m2m, 0), PollFlags::empty(), "neither finished nor in error");
-    assert!(m2m.try_done().unwrap().is_none());
+    assert!(m2m.try_done().is_none());
     let e = m2m.done(Duration::from_millis(10)).unwrap_err();
     assert_eq!((e.error.kind(), e.item.is_none(), m2m.in_flight()), (ErrorKind::Timeout, true, 1));
     assert!(e.error.to_string().contains("/dev/video"), "{}", e.error);
@@ -274,7 +276,7 @@ fn a_converter_may_be_dropped_with_jobs_in_flight() {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
         let plan = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
         for i in 0..4 {
-            m2m.submit(&plan, &[known(&from, i)], to.try_acquire().unwrap()).unwrap();
+            m2m.begin(&plan, &[known(&from, i)], to.try_acquire().unwrap()).unwrap();
         }
         let first = m2m.done(WAIT).unwrap();
         drop(m2m);
@@ -317,7 +319,7 @@ fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
         // The same when it is tried all the same, and everything comes back.
         let (sources, targets) = (pool(from, 1), pool(to, 1));
         let source = sources.try_acquire().unwrap().freeze_full(0, 0);
-        let rejected = m2m.submit(&plan, &[source], targets.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&plan, &[source], targets.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported, "{}", rejected.error);
         assert_eq!((rejected.item.buffers().id(), sources.buffers().leased()), (targets.buffers().id(), 0));
     }
@@ -329,7 +331,7 @@ fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
     let (sources, targets) = (pool(rgb, 2), pool(bgr, 2));
     let good = plan(plain, rgb, bgr);
     m2m.check(&good).unwrap();
-    m2m.submit(&good, &[known(&sources, 1)], targets.try_acquire().unwrap()).unwrap();
+    m2m.begin(&good, &[known(&sources, 1)], targets.try_acquire().unwrap()).unwrap();
     assert!(m2m.check(&plan(plain, packed("NV12", QVGA), bgr)).is_err());
     m2m.check(&plan(plain.flip(Flip::Vertical), rgb, bgr)).unwrap();
     assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 1);
@@ -345,14 +347,14 @@ fn memfds_and_frames_of_other_plans_are_refused() {
     assert!(e.to_string().contains("memfd"), "{e}");
     let memfd = |layout| Pool::new(&Allocator::Memfd, layout, 1).unwrap();
     for (sources, targets) in [(memfd(rgb), pool(bgr, 1)), (pool(rgb, 1), memfd(bgr))] {
-        let rejected = m2m.submit(&good, &[known(&sources, 0)], targets.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&good, &[known(&sources, 0)], targets.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::WrongFile, "{}", rejected.error);
         assert_eq!(rejected.item.buffers().id(), targets.buffers().id());
     }
     let other = packed("RGB24", Size::new(160, 120));
-    let rejected = m2m.submit(&good, &[known(&pool(other, 1), 0)], pool(bgr, 1).try_acquire().unwrap()).unwrap_err();
+    let rejected = m2m.begin(&good, &[known(&pool(other, 1), 0)], pool(bgr, 1).try_acquire().unwrap()).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
-    let rejected = m2m.submit(&good, &[], pool(bgr, 1).try_acquire().unwrap()).unwrap_err();
+    let rejected = m2m.begin(&good, &[], pool(bgr, 1).try_acquire().unwrap()).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(m2m.in_flight(), 0);
 }
@@ -413,7 +415,7 @@ fn an_unplug_ends_every_job_and_gives_the_targets_back() {
         for i in 0..4 {
             let target = to.try_acquire().unwrap();
             slots.push(target.slot());
-            m2m.submit(&plan, &[known(&from, i)], target).unwrap();
+            m2m.begin(&plan, &[known(&from, i)], target).unwrap();
         }
         let first = m2m.done(WAIT).unwrap();
         assert_eq!(first.slot(), slots[0]);
@@ -424,7 +426,7 @@ fn an_unplug_ends_every_job_and_gives_the_targets_back() {
                 assert_eq!(rejected.item.map(|t| t.slot()), Some(*slot), "in order");
             }
             assert_eq!((m2m.in_flight(), from.buffers().leased(), to.buffers().leased()), (0, 0, 1));
-            let rejected = m2m.submit(&plan, &[known(&from, 9)], to.try_acquire().unwrap()).unwrap_err();
+            let rejected = m2m.begin(&plan, &[known(&from, 9)], to.try_acquire().unwrap()).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
             drop(rejected);
             assert_eq!(m2m.check(&plan).unwrap_err().kind(), ErrorKind::DeviceLost);
@@ -452,7 +454,7 @@ fn a_camera_s_frames_are_converted_where_they_are() {
         for _ in 0..10 {
             let frame = frame(&mut camera);
             let meta = *frame.meta();
-            m2m.submit(&plan, &[frame], to.acquire(WAIT).unwrap()).unwrap();
+            m2m.begin(&plan, &[frame], to.acquire(WAIT).unwrap()).unwrap();
             let done = m2m.done(WAIT).unwrap();
             assert_eq!((done.meta().sequence, done.meta().timestamp_ns), (meta.sequence, meta.timestamp_ns));
         }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::{Converter, Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, FourCc, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::v4l2::Device;
+use framelease::Submit;
 
 use crate::conformance::{self, picture, rgb};
 use crate::convert::camera_to_convert_to_share;
@@ -87,7 +89,7 @@ fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
         let over = Arc::new(Plan::new(&request, &[from], &to).unwrap());
         let mut target = targets.try_acquire().unwrap();
         fill(&mut target, 200);
-        m2m.submit(&over, &[source], target).unwrap();
+        m2m.begin(&over, &[source], target).unwrap();
         let done = pixels(&m2m.done(WAIT).unwrap());
         for (i, &got) in done.iter().enumerate() {
             let (x, y, c) = (i as u32 / 3 % SIZE.width, i as u32 / 3 / SIZE.width, i as u32 % 3);
@@ -122,7 +124,7 @@ fn two_memory_planes_turn_and_scale() {
         let source = picture::frame(&Allocator::Udmabuf, &from, 1, false);
         let targets = pool(to, 1);
         let layer = Layer::default().rotation(Rotation::Clockwise270);
-        m2m.submit(&plan(layer, from, to), &[source], targets.try_acquire().unwrap()).unwrap();
+        m2m.begin(&plan(layer, from, to), &[source], targets.try_acquire().unwrap()).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!(done.memory().len(), 2);
         // Twice the size: every pixel of the target lies a quarter of a source pixel beside its middle.
@@ -166,7 +168,7 @@ fn colours_are_converted_as_asked_or_refused() {
     for (from, to) in pairs {
         let source = picture::frame(&Allocator::Udmabuf, &from, 0, false);
         let targets = pool(to, 1);
-        m2m.submit(&plan(Layer::default(), from, to), &[source], targets.try_acquire().unwrap()).unwrap();
+        m2m.begin(&plan(Layer::default(), from, to), &[source], targets.try_acquire().unwrap()).unwrap();
         let done = m2m.done(WAIT).unwrap();
         // `rgb` reads the colours that the layout names.
         let expected = rgb::rgb(&picture::frame(&Allocator::Udmabuf, &rgb24, 0, false)).unwrap();
@@ -190,7 +192,7 @@ fn a_target_with_alpha_is_opaque() {
     let Some(mut m2m) = scaler() else { return };
     let (from, to) = (aligned("RGB24", SIZE), aligned("RGBA32", SIZE));
     let (sources, targets) = (pool(from, 1), pool(to, 1));
-    m2m.submit(&plan(Layer::default(), from, to), &[plain(&sources, 9, 0)], targets.try_acquire().unwrap()).unwrap();
+    m2m.begin(&plan(Layer::default(), from, to), &[plain(&sources, 9, 0)], targets.try_acquire().unwrap()).unwrap();
     let done = pixels(&m2m.done(WAIT).unwrap());
     assert!(done.chunks(4).all(|p| *p == [9, 9, 9, 255]));
     let e = m2m.check(&plan(Layer::default(), to, to)).unwrap_err();
@@ -210,7 +212,7 @@ fn a_damaged_job_is_an_error_and_the_next_is_not() {
         for i in 0..3 {
             let target = targets.try_acquire().unwrap();
             slots.push(target.slot());
-            m2m.submit(&plan, &[plain(&sources, 80, i)], target).unwrap();
+            m2m.begin(&plan, &[plain(&sources, 80, i)], target).unwrap();
         }
         let rejected = m2m.done(WAIT).unwrap_err();
         assert_eq!(rejected.error.op().0, "VIDIOC_DQBUF", "{}", rejected.error);
@@ -231,13 +233,13 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
         let plan = plan(Layer::default(), from, to);
         let value = |frame: &Frame| pixels(frame)[0];
         // With nothing else in flight: mended at once.
-        m2m.submit(&plan, &[plain(&sources, 10, 0)], targets.try_acquire().unwrap()).unwrap();
+        m2m.begin(&plan, &[plain(&sources, 10, 0)], targets.try_acquire().unwrap()).unwrap();
         assert_eq!(value(&m2m.done(WAIT).unwrap()), 10);
         press(m2m.device(), "Refuse a Capture Buffer");
-        let rejected = m2m.submit(&plan, &[plain(&sources, 11, 1)], targets.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&plan, &[plain(&sources, 11, 1)], targets.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
         assert_eq!((sources.buffers().leased(), m2m.in_flight()), (0, 0));
-        m2m.submit(&plan, &[plain(&sources, 12, 2)], rejected.item).unwrap();
+        m2m.begin(&plan, &[plain(&sources, 12, 2)], rejected.item).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!((value(&done), done.meta().sequence), (12, 2));
         drop(done);
@@ -245,18 +247,18 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
         // Behind two jobs that are in flight: no other job until they are taken.
         set(m2m.device(), "Delay (msec)", 100);
         for i in 0..2 {
-            m2m.submit(&plan, &[plain(&sources, 20 + i, i.into())], targets.try_acquire().unwrap()).unwrap();
+            m2m.begin(&plan, &[plain(&sources, 20 + i, i.into())], targets.try_acquire().unwrap()).unwrap();
         }
         press(m2m.device(), "Refuse a Capture Buffer");
-        let rejected = m2m.submit(&plan, &[plain(&sources, 30, 9)], targets.try_acquire().unwrap()).unwrap_err();
+        let rejected = m2m.begin(&plan, &[plain(&sources, 30, 9)], targets.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.op().0, "VIDIOC_QBUF");
-        let again = m2m.submit(&plan, &[plain(&sources, 31, 10)], rejected.item).unwrap_err();
+        let again = m2m.begin(&plan, &[plain(&sources, 31, 10)], rejected.item).unwrap_err();
         assert_eq!(again.error.kind(), ErrorKind::Exhausted, "{}", again.error);
         for i in 0..2 {
             let done = m2m.done(WAIT).unwrap();
             assert_eq!((value(&done), done.meta().sequence), (20 + i, i.into()));
         }
-        m2m.submit(&plan, &[plain(&sources, 40, 11)], again.item).unwrap();
+        m2m.begin(&plan, &[plain(&sources, 40, 11)], again.item).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!((value(&done), done.meta().sequence), (40, 11), "not the source whose target was refused");
         assert_eq!(sources.buffers().leased(), 0);
@@ -274,7 +276,7 @@ fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
         set(m2m.device(), "Delay (msec)", 20);
         press(m2m.device(), "Fatal Error");
         for i in 0..3 {
-            m2m.submit(&plan, &[plain(&sources, 80, i)], targets.try_acquire().unwrap()).unwrap();
+            m2m.begin(&plan, &[plain(&sources, 80, i)], targets.try_acquire().unwrap()).unwrap();
         }
         for _ in 0..3 {
             let rejected = m2m.done(WAIT).unwrap_err();
@@ -282,7 +284,7 @@ fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
             assert!(rejected.item.is_some());
         }
         assert_eq!((m2m.in_flight(), sources.buffers().leased(), targets.buffers().leased()), (0, 0, 0));
-        m2m.submit(&plan, &[plain(&sources, 80, 7)], targets.try_acquire().unwrap()).unwrap();
+        m2m.begin(&plan, &[plain(&sources, 80, 7)], targets.try_acquire().unwrap()).unwrap();
         assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 7);
         drop(m2m);
     });
@@ -297,7 +299,7 @@ fn sources_that_come_back_late_are_taken_back_all_the_same() {
         let plan = plan(Layer::default(), from, to);
         set(m2m.device(), "Late Sources", true);
         for i in 0..12 {
-            m2m.submit(&plan, &[plain(&sources, i, i.into())], targets.acquire(WAIT).unwrap()).unwrap();
+            m2m.begin(&plan, &[plain(&sources, i, i.into())], targets.acquire(WAIT).unwrap()).unwrap();
             assert_eq!(pixels(&m2m.done(WAIT).unwrap())[0], i);
             assert!(sources.buffers().leased() <= 2, "one that is late, not more and more");
         }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
-use framelease::capture::Camera;
-use framelease::codec::{Decoded, Decoder, Encoder, Submitted};
+use framelease::capture::{Camera, FrameSource};
+use framelease::codec::{Decoder, DecoderEvent, Encoder, Submitted};
 use framelease::error::ErrorKind;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
 use framelease::v4l2::{Device, Direction, Resumed};
+use framelease::{Received, Station, Submit, Submitted};
 
 use crate::coding::*;
 use crate::devices::*;
@@ -19,25 +20,25 @@ fn decoder(planar: Planar) -> Option<Decoder> {
 }
 
 /// Everything that comes of packets, up to the end. The end needs a buffer, too: no more may be held than was asked for.
-fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<Decoded> {
+fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<DecoderEvent> {
     let mut got = Vec::new();
     for packet in packets {
         while decoder.submit(packet).unwrap() == Submitted::Full {
-            got.push(decoder.next(WAIT).unwrap().expect("something within the time"));
+            got.push(decoder.recv(WAIT).unwrap().frame().expect("something within the time"));
         }
     }
     while decoder.pictures().is_none() {
-        got.push(decoder.next(WAIT).unwrap().expect("the format"));
+        got.push(decoder.recv(WAIT).unwrap().frame().expect("the format"));
     }
     decoder.drain().unwrap();
-    while !matches!(got.last(), Some(Decoded::Ended)) {
-        got.push(decoder.next(WAIT).unwrap().expect("the end"));
+    while !matches!(got.last(), Received::Ended) {
+        got.push(decoder.recv(WAIT).unwrap().frame().expect("the end"));
     }
     got
 }
 
-fn frames(decoded: &[Decoded]) -> Vec<&Frame> {
-    decoded.iter().filter_map(|d| if let Decoded::Frame(f) = d { Some(f) } else { None }).collect()
+fn frames(decoded: &[DecoderEvent]) -> Vec<&Frame> {
+    decoded.iter().filter_map(|d| if let DecoderEvent::Frame(f) = d { Some(f) } else { None }).collect()
 }
 
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
@@ -92,9 +93,9 @@ fn decodes(planar: Planar) {
     let (Some(mut decoder), Some(packets)) = (decoder(planar), stream(SMALL, 6)) else { return };
     leaving_nothing(|| {
         assert_eq!(decoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing is known of the stream");
-        assert!(decoder.try_next().unwrap().is_none() && decoder.next(Duration::ZERO).unwrap().is_none());
+        assert!(decoder.try_recv().unwrap().is_nothing() && decoder.recv(Duration::ZERO).unwrap().is_nothing());
         let got = decoded(&mut decoder, &packets);
-        let Decoded::Format(pictures) = &got[0] else { panic!("{got:?}") };
+        let DecoderEvent::Format(pictures) = &got[0] else { panic!("{got:?}") };
         assert_eq!(pictures.visible, Rect::from_size(SMALL));
         assert!(pictures.buffers.memory(0)[0].is_read_only());
         let all = frames(&got);
@@ -179,8 +180,10 @@ fn a_change_of_the_stream_begins_other_buffers() {
     leaving_nothing(|| {
         let both: Vec<Packet> = small.iter().chain(&large).chain(&small).cloned().collect();
         let got = decoded(&mut decoder, &both);
-        let formats: Vec<Size> =
-            got.iter().filter_map(|d| if let Decoded::Format(p) = d { Some(p.visible.size) } else { None }).collect();
+        let formats: Vec<Size> = got
+            .iter()
+            .filter_map(|d| if let DecoderEvent::Format(p) = d { Some(p.visible.size) } else { None })
+            .collect();
         assert_eq!(formats, [SMALL, Size::new(1280, 720), SMALL]);
         let all = frames(&got);
         assert_eq!(all.len(), 12, "no frame is lost over a change");
@@ -204,7 +207,7 @@ fn held_frames_and_a_flush_do_no_harm() {
                     next = left.next();
                 }
             }
-            match decoder.next(Duration::from_millis(200)).unwrap() {
+            match decoder.recv(Duration::from_millis(200)).unwrap() {
                 Some(got) => held.push(got),
                 None => quiet += 1,
             }
@@ -230,14 +233,14 @@ fn what_is_no_packet_is_refused() {
     assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
     // Noise is not a stream: nothing comes, and nothing breaks.
     assert_eq!(decoder.submit_bytes(&[0x55; 4000], 0, 0).unwrap(), Submitted::Taken);
-    assert!(decoder.next(Duration::from_millis(200)).unwrap().is_none());
+    assert!(decoder.recv(Duration::from_millis(200)).unwrap().is_nothing());
     drop(decoder);
     let Some(packets) = stream(SMALL, 1) else { return };
     let formats =
         |names: &[&str]| Decoder::builder(Codec::Fwht).formats(names.iter().map(|f| fourcc(f))).open().unwrap();
     let mut decoder = formats(&["NV12M"]);
     assert_eq!(decoder.submit(&packets[0]).unwrap(), Submitted::Taken);
-    let e = decoder.next(WAIT).unwrap_err();
+    let e = decoder.recv(WAIT).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.to_string().contains("asked NM12; the device offers YU12"), "{e}");
     drop(decoder);

@@ -6,10 +6,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraBuilder, Captured};
+use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Frame;
 use framelease::v4l2::{Control, ControlValue, Device};
+use framelease::{Received, Station};
 
 /// What the lab loads; tests that change a device load it anew.
 pub const VIVID: &str = "n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1";
@@ -198,8 +199,8 @@ pub fn camera(device: &Device, format: &str) -> CameraBuilder {
 
 /// The next frame; anything else fails the test.
 pub fn frame(camera: &mut Camera) -> Frame {
-    match camera.next(Duration::from_secs(5)) {
-        Ok(Some(Captured::Frame(frame))) => frame,
+    match camera.recv(Duration::from_secs(5)) {
+        Ok(Received::Item(CameraEvent::Frame(frame))) => frame,
         other => panic!("no frame but {other:?}"),
     }
 }

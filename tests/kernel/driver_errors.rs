@@ -4,11 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured};
+use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::error::ErrorKind;
 use framelease::format::Size;
 use framelease::frame::FrameFlags;
 use framelease::v4l2::{Device, Direction, FormatRequest, Queue};
+use framelease::{Received, Station};
 
 use crate::devices::*;
 
@@ -176,7 +177,7 @@ fn a_failed_return_is_told_once_and_tried_again() {
     let frame_held = frame(&mut camera);
     press(&device, "Inject VIDIOC_QBUF Error");
     std::thread::spawn(move || drop(frame_held)).join().unwrap();
-    let e = camera.next(Duration::from_secs(1)).unwrap_err();
+    let e = camera.recv(Duration::from_secs(1)).unwrap_err();
     assert_eq!((e.op().0, e.kind()), ("VIDIOC_QBUF", ErrorKind::InvalidArgument), "{e}");
     (0..8).for_each(|_| drop(frame(&mut camera)));
     let slots = camera.buffers().unwrap().slots();
@@ -192,7 +193,7 @@ fn a_failed_return_is_told_once_and_tried_again() {
             std::thread::sleep(Duration::from_millis(50));
             drop(last);
         });
-        assert_eq!(camera.next(Duration::from_secs(20)).unwrap_err().op().0, "VIDIOC_QBUF");
+        assert_eq!(camera.recv(Duration::from_secs(20)).unwrap_err().op().0, "VIDIOC_QBUF");
     });
     assert!(start.elapsed() < Duration::from_secs(10));
     frame(&mut camera);
@@ -271,9 +272,9 @@ fn lost(camera: &mut Camera) {
     let start = Instant::now();
     let error = loop {
         assert!(start.elapsed() < Duration::from_secs(2), "no end");
-        match camera.next(Duration::from_secs(1)) {
+        match camera.recv(Duration::from_secs(1)) {
             // What was captured before.
-            Ok(Some(Captured::Frame(_))) => {}
+            Ok(Received::Item(CameraEvent::Frame(_))) => {}
             // The return of such a frame may be the first to fail.
             Err(e) => break e,
             other => panic!("{other:?}"),
@@ -282,8 +283,8 @@ fn lost(camera: &mut Camera) {
     assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
     let start = Instant::now();
     for _ in 0..5 {
-        assert_eq!(camera.next(Duration::from_secs(5)).unwrap_err().kind(), ErrorKind::DeviceLost);
-        assert_eq!(camera.try_next().unwrap_err().kind(), ErrorKind::DeviceLost);
+        assert_eq!(camera.recv(Duration::from_secs(5)).unwrap_err().kind(), ErrorKind::DeviceLost);
+        assert_eq!(camera.try_recv().unwrap_err().kind(), ErrorKind::DeviceLost);
     }
     assert!(start.elapsed() < Duration::from_secs(1), "a lost device is waited for");
 }

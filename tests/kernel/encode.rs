@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::{Codec, NalKind};
 use framelease::codec::{
-    Encoded, Encoder, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
+    Encoder, EncoderEvent, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
 };
 use framelease::dmabuf::Allocator;
 use framelease::error::ErrorKind;
@@ -16,6 +16,7 @@ use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketEvent, Packet
 use framelease::sink::matroska::{Writer, WriterOptions, Written};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, Interest, Resumed};
+use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
 
 use crate::allocations;
@@ -98,7 +99,7 @@ fn encodes(planar: Planar, parameters: &str, format: &str) {
                 }
             );
             assert_eq!(packet.picture()[..4], [0, 0, 0, 1]);
-            judge.packet(&packet);
+            judge.recv(&packet);
         }
         assert!(drained(&mut encoder).is_empty());
         let stats = encoder.stats();
@@ -131,7 +132,7 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
             raw.write_all(&pixels(&frame)).unwrap();
             let before = cpu_bytes();
             fanout.push(&coded(&mut encoder, frame));
-            let Some(PacketEvent::Packet(packet)) = recording.try_next() else { panic!("a packet") };
+            let Some(PacketEvent::Packet(packet)) = recording.try_recv() else { panic!("a packet") };
             assert!(packet.is_leased(), "not copied for who keeps up");
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
             assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
@@ -171,7 +172,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
-        assert!(encoder.try_packet().unwrap().is_none() && encoder.interest() == Interest::empty());
+        assert!(encoder.try_recv().unwrap().is_nothing() && encoder.interest() == Interest::empty());
         for i in 0..3 {
             encoder.submit(grey(&pool, i)).unwrap();
         }
@@ -181,7 +182,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
         assert_eq!((pool.buffers().leased(), encoder.interest()), (0, Interest::empty()));
         // What is submitted after the end waits.
         encoder.submit(grey(&pool, 3)).unwrap();
-        assert!(encoder.packet(Duration::from_millis(50)).unwrap().is_none());
+        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing());
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
         assert_eq!(units(&packet(&mut encoder).unwrap()), "P", "neither headers nor a key frame");
         drop(encoder);
@@ -259,7 +260,7 @@ fn reset_and_discard() {
     for i in 10..13 {
         encoder.submit(grey(&pool, i)).unwrap();
     }
-    assert!(encoder.packet(Duration::from_millis(300)).unwrap().is_none());
+    assert!(encoder.recv(Duration::from_millis(300)).unwrap().is_nothing());
     let back = encoder.discard().unwrap();
     assert_eq!(back.iter().map(|f| f.meta().sequence).collect::<Vec<_>>(), [10, 11, 12]);
     drop((back, held));
@@ -272,7 +273,7 @@ fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
     for i in 0..3 {
         encoder.submit(grey(&pool, i)).unwrap();
     }
-    assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none());
+    assert!(encoder.recv(Duration::from_millis(100)).unwrap().is_nothing());
     let first = coded(&mut encoder, grey(&pool, 3));
     assert_eq!(first.meta().source, Some(0));
     assert_eq!(drained(&mut encoder).iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(1), Some(2), Some(3)]);
@@ -298,7 +299,7 @@ fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
     encoder.submit(grey(&pool, 1)).unwrap();
     encoder.drain().unwrap();
     assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
-    assert!(encoder.packet(Duration::from_millis(100)).unwrap().is_none(), "the end is not told");
+    assert!(encoder.recv(Duration::from_millis(100)).unwrap().is_nothing(), "the end is not told");
     assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
     assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::Busy);
     encoder.reset().unwrap();
@@ -336,7 +337,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
         let start = Instant::now();
         while encoder.stats().in_flight > 0 {
             assert!(start.elapsed() < WAIT);
-            assert!(encoder.packet(Duration::from_millis(10)).unwrap().is_none());
+            assert!(encoder.recv(Duration::from_millis(10)).unwrap().is_nothing());
         }
         assert_eq!(pool.buffers().leased(), 0);
         drop(encoder);
@@ -500,7 +501,7 @@ fn a_slow_sink_holds_up_nobody() {
         let mut file = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropNew)).unwrap();
         let mut live = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
         let got = |tap: &mut framelease::frame::PacketReceiver| {
-            std::iter::from_fn(|| tap.try_next())
+            std::iter::from_fn(|| tap.try_recv())
                 .map(|t| match t {
                     PacketEvent::Packet(p) => p.meta().sequence,
                     other => panic!("{other:?}"),
@@ -535,7 +536,7 @@ fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().packet_buffers(3)) else { return };
     let mut held: Vec<_> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i))).collect();
     encoder.submit(grey(&pool, 3)).unwrap();
-    assert!(encoder.packet(Duration::from_millis(200)).unwrap().is_none(), "a wait ends");
+    assert!(encoder.recv(Duration::from_millis(200)).unwrap().is_nothing(), "a wait ends");
     assert_eq!(encoder.stats().held, 3);
     let one = held.remove(0);
     std::thread::scope(|scope| {
@@ -596,7 +597,7 @@ fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
     for i in 0..5 {
         let frame = grey(&apart, 40 * i);
         judge.frame(&frame);
-        judge.packet(&coded(&mut encoder, frame));
+        judge.recv(&coded(&mut encoder, frame));
     }
 }
 
@@ -630,5 +631,5 @@ fn what_cannot_be_encoded_says_why() {
     assert!(packets[0].is_ok());
     let e = packets.into_iter().find_map(Result::err);
     assert!(e.is_none() || e.unwrap().error.kind() == ErrorKind::Exhausted);
-    assert!(matches!(encoder.packet(WAIT), Ok(Some(Encoded::Packet(_)))));
+    assert!(matches!(encoder.recv(WAIT), Ok(Received::Item(EncoderEvent::Packet(_)))));
 }

@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
-use framelease::codec::Encoded;
+use framelease::codec::EncoderEvent;
 use framelease::error::ErrorKind;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::{Received, Station, Submit};
 
 use crate::coding::*;
 use crate::devices::*;
@@ -31,9 +32,9 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
         encoder.submit(frame(&mut camera)).unwrap();
         unplugging_h264(|| {
             for _ in 0..3 {
-                let told = (0..3).find_map(|_| match encoder.packet(WAIT) {
+                let told = (0..3).find_map(|_| match encoder.recv(WAIT) {
                     // What was finished before may still come.
-                    Ok(Some(Encoded::Packet(_))) => None,
+                    Ok(Received::Item(EncoderEvent::Packet(_))) => None,
                     other => Some(other.unwrap_err().kind()),
                 });
                 assert_eq!(told, Some(ErrorKind::DeviceLost));
@@ -64,7 +65,7 @@ fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
             encoder.submit(frame(&mut camera)).unwrap();
         }
         press(&vivid, "Disconnect");
-        let lost = (0..50).find_map(|_| camera.next(Duration::from_millis(200)).err());
+        let lost = (0..50).find_map(|_| camera.recv(Duration::from_millis(200)).err());
         assert_eq!(lost.expect("told").kind(), ErrorKind::DeviceLost);
         drop((camera, vivid));
         assert_eq!(drained(&mut encoder).len(), 2, "what was captured is encoded");
@@ -86,7 +87,7 @@ fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
         let thread = std::thread::spawn(move || {
             let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).hold(1).connect(WAIT).unwrap();
             let frame = loop {
-                if let Some(Event::Frame(frame)) = subscriber.next(WAIT).unwrap() {
+                if let Received::Item(SubscriberEvent::Frame(frame)) = subscriber.recv(WAIT).unwrap() {
                     break frame;
                 }
             };
@@ -97,7 +98,7 @@ fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
         let mut packets = 0;
         while !thread.is_finished() {
             let frame = frame(&mut camera);
-            publisher.publish(frame.clone(), Duration::ZERO).unwrap();
+            assert!(publisher.publish(frame.clone(), Duration::ZERO).unwrap().is_taken());
             publisher.dispatch().unwrap();
             packets += u64::from(coded(&mut encoder, frame).meta().source.is_some());
         }

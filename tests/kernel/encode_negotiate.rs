@@ -1,11 +1,12 @@
 //! Camera and encoder agree on a layout before either streams; pictures show that both mean the same.
 
 use framelease::bitstream::Codec;
-use framelease::capture::Camera;
+use framelease::capture::{Camera, FrameSource};
 use framelease::codec::{negotiate, source_layout, Agreement, Encoder, Params, Quirks, SourceMemory};
 use framelease::error::ErrorKind;
 use framelease::format::{FourCc, Size};
 use framelease::v4l2::Device;
+use framelease::Station;
 
 use crate::coding::*;
 use crate::decode::psnr_of_round_trip;
@@ -75,7 +76,7 @@ fn buffers_that_would_be_too_small_are_allocated_for_both() {
             judge.frame(&frame);
             let packet = coded(&mut encoder, frame);
             assert_eq!(packet.meta().size, SMALL, "the rows below are cropped");
-            judge.packet(&packet);
+            judge.recv(&packet);
         }
         drop((camera, encoder));
     });
@@ -124,7 +125,7 @@ fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
         for _ in 0..6 {
             let frame = frame(&mut camera);
             judge.frame(&frame);
-            judge.packet(&coded(&mut encoder, frame));
+            judge.recv(&coded(&mut encoder, frame));
         }
         drop((camera, encoder));
     });
@@ -142,8 +143,8 @@ fn the_last_rows_of_1088_are_cropped() {
     let allocator = framelease::dmabuf::Allocator::Udmabuf;
     let builder = framelease::capture::TestPattern::builder(size).layout(layout).allocator(allocator).unpaced();
     let mut source = builder.start().unwrap();
-    let mut encoder = Encoder::builder(params).device(encoder).open(source.buffers()).unwrap();
-    let frame = source.try_next().unwrap().unwrap();
+    let mut encoder = Encoder::builder(params).device(encoder).open(source.buffers().unwrap()).unwrap();
+    let frame = source.try_recv().unwrap().frame().unwrap();
     let packet = coded(&mut encoder, frame);
     // frame_crop_bottom_offset in units of two rows is in the parameter sets; ffmpeg sees it in other tests.
     assert_eq!(packet.meta().size, size);

@@ -8,6 +8,7 @@ use framelease::error::ErrorKind;
 use framelease::format::Size;
 use framelease::frame::{CpuReads, Frame, FrameFlags, Pool};
 use framelease::v4l2::{Dequeued, Device, Direction, FormatRequest, MemoryCapabilities, Queue};
+use framelease::Received;
 
 use crate::devices::*;
 
@@ -15,7 +16,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 fn dequeued(queue: &mut Queue) -> Frame {
     match queue.dequeue(WAIT) {
-        Ok(Some(Dequeued::Frame(frame))) => frame,
+        Ok(Received::Item((frame))) => frame,
         other => panic!("no frame but {other:?}"),
     }
 }
@@ -72,7 +73,7 @@ fn a_capture_queue_fills_a_pool_of_others() {
             queue.queue_empty(pool.try_acquire().unwrap()).unwrap();
         }
         let full = queue.queue_empty(pool.try_acquire().unwrap()).unwrap_err();
-        assert_eq!((full.error.kind(), queue.room()), (ErrorKind::Exhausted, 0));
+        assert_eq!((full.error.kind(), queue.free_slots()), (ErrorKind::Exhausted, 0));
         drop(full);
         queue.start().unwrap();
         for _ in 0..20 {
@@ -100,7 +101,7 @@ fn show(planar: Planar, format: &str) {
         let mut queue = Queue::new(&output, Direction::Output).unwrap();
         output.set_format_exact(Direction::Output, &layout).unwrap();
         queue.import(3).unwrap();
-        let room = queue.room();
+        let room = queue.free_slots();
         (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
         assert_eq!(camera.stats().held, 2, "the queue holds the leases");
         queue.start().unwrap();
@@ -112,7 +113,7 @@ fn show(planar: Planar, format: &str) {
             shown.insert(back.slot());
         }
         assert!(shown.len() >= 3, "{shown:?}");
-        assert_eq!((queue.queued(), queue.room()), (2, room - 2));
+        assert_eq!((queue.queued(), queue.free_slots()), (2, room - 2));
         queue.free();
         assert_eq!(camera.stats().held, 0);
         frame(&mut camera);
@@ -187,7 +188,7 @@ fn refused_buffers_do_not_use_the_queue_up() {
             output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
             let mut queue = Queue::new(&output, Direction::Output).unwrap();
             queue.import(2).unwrap();
-            let room = queue.room();
+            let room = queue.free_slots();
             let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 1).unwrap();
             let frame = |bytes| {
                 let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
@@ -202,7 +203,7 @@ fn refused_buffers_do_not_use_the_queue_up() {
                 for _ in 0..3 * room {
                     let rejected = queue.queue(frame(460_799)).unwrap_err();
                     assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument, "{}", rejected.error);
-                    assert_eq!(queue.room(), room);
+                    assert_eq!(queue.free_slots(), room);
                 }
                 queue.start().unwrap();
             }

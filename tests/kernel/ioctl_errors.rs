@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::conformance::converting::Jobs;
 use framelease::bitstream::Codec;
-use framelease::capture::Captured;
-use framelease::codec::{Encoded, Encoder};
+use framelease::capture::CameraEvent;
+use framelease::codec::{Encoder, EncoderEvent};
 use framelease::convert::{Converter, Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
 use framelease::v4l2::Device;
-use framelease::{ErrorKind, Result};
+use framelease::{ErrorKind, Received, Result, Station, Submit};
 use nix::errno::Errno;
 
 use crate::coding::{h264, params};
@@ -78,8 +79,8 @@ fn a_camera_whose_driver_refuses() {
         let mut camera = camera(&Device::open(&node)?, "NV12").buffers(4).open()?;
         let mut frames = 0;
         while frames < 2 {
-            match camera.next(WAIT)? {
-                Some(Captured::Frame(_)) => frames += 1,
+            match camera.recv(WAIT)? {
+                Received::Item(CameraEvent::Frame(_)) => frames += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -118,8 +119,8 @@ fn an_encoder_whose_driver_refuses() {
             encoder.drain()?;
             let mut packets = 0;
             loop {
-                match encoder.packet(WAIT)? {
-                    Some(Encoded::Packet(_)) => packets += 1,
+                match encoder.recv(WAIT)? {
+                    Received::Item(EncoderEvent::Packet(_)) => packets += 1,
                     Some(_) => return Ok(packets),
                     None => return Ok(NOTHING),
                 }
@@ -147,7 +148,7 @@ fn a_converter_whose_driver_refuses() {
             let mut m2m = M2m::new(&Device::open(&node)?)?;
             for i in 0..2 {
                 let target = to.acquire(WAIT).expect("every buffer came home");
-                m2m.submit(&plan, &[grey(&from, i)], target).map_err(|rejected| rejected.error)?;
+                m2m.begin(&plan, &[grey(&from, i)], target).map_err(|rejected| rejected.error)?;
                 drop(m2m.done(WAIT).map_err(|rejected| rejected.error)?);
             }
             Ok(2)

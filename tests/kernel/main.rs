@@ -10,6 +10,8 @@ mod client;
 mod common;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+#[allow(unused_imports)] // Of the g2d cases.
+use conformance::converting;
 #[cfg(feature = "unixfd")]
 #[path = "../peers/crc32.rs"]
 mod crc32;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use framelease::capture::Camera;
+use framelease::capture::{Camera, FrameSource};
 use framelease::share::Publisher;
 
 use crate::coding::{fwht, h264};
@@ -87,7 +87,7 @@ fn join(publisher: &mut Publisher, program: &Path, args: &[&str]) -> Child {
     let start = Instant::now();
     while publisher.active() == active {
         assert!(start.elapsed() < SOON, "{program:?} does not attach");
-        publisher.wait(Duration::from_millis(5)).unwrap();
+        drop(publisher.recv(Duration::from_millis(5)).unwrap());
     }
     child
 }
@@ -111,9 +111,9 @@ fn a_camera_s_frames_reach_them() {
         for _ in 0..FRAMES {
             let frame = frame(&mut camera);
             want.extend(pixels(&frame));
-            publisher.publish(frame, SOON).unwrap();
+            assert!(publisher.publish(frame, SOON).unwrap().is_taken());
         }
-        publisher.end_stream(SOON).unwrap();
+        publisher.pause(SOON).unwrap();
         for (child, output) in children.into_iter().zip(outputs) {
             let ended = ended(child);
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use framelease::share::{Event, Policy, Subscriber};
+use framelease::share::{Policy, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -84,12 +85,12 @@ fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
             Subscriber::builder(socket).policy(Policy::Fifo(2)).hold(1).connect(Duration::from_secs(20)).unwrap();
         let mut frames = 0;
         while frames < MANY {
-            match subscriber.next(Duration::from_secs(20)).unwrap() {
-                Some(Event::Frame(frame)) => {
+            match subscriber.recv(Duration::from_secs(20)).unwrap() {
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     file.write_all(&pixels(&frame)).unwrap();
                     frames += 1;
                 }
-                Some(Event::Format(_)) => {}
+                Received::Item(SubscriberEvent::Format(_)) => {}
                 other => panic!("{other:?} instead of a frame"),
             }
         }

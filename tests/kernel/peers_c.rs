@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, DmaBuf, MemoryKind};
 use framelease::frame::{BufferSet, Frame};
 use framelease::share::Publisher;
+use framelease::Station;
 
 use crate::devices::*;
 use crate::dmabuf::allocators;
@@ -29,15 +30,15 @@ fn cat_writes(buffers: &BufferSet, mut next: impl FnMut() -> Frame) {
     let start = Instant::now();
     while publisher.active() == 0 {
         assert!(start.elapsed() < SOON, "the peer does not attach");
-        publisher.wait(std::time::Duration::from_millis(5)).unwrap();
+        drop(publisher.recv(std::time::Duration::from_millis(5)).unwrap());
     }
     let mut want = Vec::new();
     for _ in 0..FRAMES {
         let frame = next();
         want.extend(pixels(&frame));
-        publisher.publish(frame, SOON).unwrap();
+        assert!(publisher.publish(frame, SOON).unwrap().is_taken());
     }
-    publisher.end_stream(SOON).unwrap();
+    publisher.pause(SOON).unwrap();
     let ended = ended(child);
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(std::fs::read(&output).unwrap() == want, "other pixels arrived");
@@ -61,8 +62,8 @@ fn allocated_buffers_reach_a_c_program() {
     leaving_nothing(|| {
         for allocator in allocators() {
             let mut source = TestPattern::builder(SMALL).allocator(allocator).buffers(10).unpaced().start().unwrap();
-            let buffers = source.buffers().clone();
-            cat_writes(&buffers, || source.next(SOON).unwrap().expect("a free buffer"));
+            let buffers = source.buffers().unwrap().clone();
+            cat_writes(&buffers, || source.recv(SOON).unwrap().frame().expect("a free buffer"));
         }
     });
 }

@@ -7,12 +7,13 @@ use std::sync::{mpsc, OnceLock};
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
-use framelease::capture::Camera;
+use framelease::capture::{Camera, FrameSource};
 use framelease::codec::Encoder;
 use framelease::dmabuf::MemoryKind;
 use framelease::format::Size;
-use framelease::share::{Event, Policy, Publisher, Reconnect, UnixfdSubscriber, UnixfdTerms};
+use framelease::share::{Policy, Publisher, Reconnect, SubscriberEvent, UnixfdSubscriber, UnixfdTerms};
 use framelease::stats::cpu_bytes;
+use framelease::{Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::Pid;
@@ -155,7 +156,7 @@ impl Stage {
         let start = Instant::now();
         while !done(&self.publisher) {
             assert!(start.elapsed() < START, "not within {START:?}: {what}");
-            self.publisher.wait(Duration::from_millis(5)).unwrap();
+            drop(self.publisher.recv(Duration::from_millis(5)).unwrap());
         }
     }
 
@@ -178,7 +179,7 @@ impl Stage {
             let crc = crc32(0, &pixels(&frame));
             changes += usize::from(crc != last);
             last = crc;
-            self.publisher.publish(frame, SOON).unwrap();
+            assert!(self.publisher.publish(frame, SOON).unwrap().is_taken());
             for Consumer { language, seen, .. } in consumers {
                 assert_eq!(seen.recv_timeout(SOON), Ok(crc), "{language}");
             }
@@ -229,7 +230,7 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
             let start = Instant::now();
             while late.seen.try_recv().is_err() {
                 assert!(start.elapsed() < START, "{language} gets no frame");
-                s.publisher.wait(Duration::from_millis(5)).unwrap();
+                drop(s.publisher.recv(Duration::from_millis(5)).unwrap());
             }
         }
         s.publish(20, &consumers);
@@ -259,9 +260,9 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
         let mut judged = Judged::new("from-unixfdsink");
         let (mut encoder, mut frames, mut memories) = (None, 0, 0);
         loop {
-            match subscriber.next(SOON).unwrap() {
-                Some(Event::Format(_)) => {}
-                Some(Event::Frame(frame)) => {
+            match subscriber.recv(SOON).unwrap() {
+                Received::Item(SubscriberEvent::Format(_)) => {}
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     assert!(frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf));
                     judged.frame(&frame);
                     let buffers = subscriber.buffers().unwrap();
@@ -272,11 +273,11 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
                     });
                     let touched = cpu_bytes();
                     encoder.submit(frame).unwrap();
-                    judged.packet(&packet(encoder).unwrap());
+                    judged.recv(&packet(encoder).unwrap());
                     assert_eq!(cpu_bytes(), touched, "the encoder takes the camera's own buffer");
                     frames += 1;
                 }
-                Some(Event::Ended) => break,
+                Received::Ended => break,
                 other => panic!("{other:?} behind {frames} frames"),
             }
         }

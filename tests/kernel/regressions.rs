@@ -3,12 +3,13 @@
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured};
+use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::dmabuf::Allocator;
 use framelease::error::ErrorKind;
 use framelease::format::FrameInterval;
 use framelease::frame::Frame;
 use framelease::v4l2::{ControlId, Device, Direction, Event, EventKind, FormatRequest, Queue};
+use framelease::{Received, Station};
 
 use crate::devices::*;
 
@@ -17,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The camera until it reports the loss of its device.
 fn until_lost(camera: &mut Camera) {
     for _ in 0..100 {
-        if let Err(e) = camera.next(SECOND) {
+        if let Err(e) = camera.recv(SECOND) {
             assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
             return;
         }
@@ -55,7 +56,7 @@ fn an_unplug_is_told_while_every_buffer_is_leased() {
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
     let held = all_leased(&mut camera);
     press(&device, "Disconnect");
-    let e = camera.next(Duration::from_secs(5)).unwrap_err();
+    let e = camera.recv(Duration::from_secs(5)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
     // A restart fails, and the answer stays the same.
     let e = camera.restart().unwrap_err();
@@ -74,7 +75,7 @@ fn the_user_s_own_events_reach_him() {
     let other = Device::open(&device.info().path).unwrap();
     other.set_control(ControlId::CONTRAST, 42).unwrap();
     for _ in 0..20 {
-        if let Some(Captured::Event(Event::Control { id, .. })) = camera.next(SECOND).unwrap() {
+        if let Received::Item(CameraEvent::Event(Event::Control { id, .. })) = camera.recv(SECOND).unwrap() {
             assert_eq!(id, ControlId::CONTRAST);
             return;
         }
@@ -122,7 +123,7 @@ fn a_signal_that_goes_and_comes_back_is_told() {
     let mut camera = builder.open().unwrap();
     frame(&mut camera);
     let changed = |camera: &mut Camera| {
-        let told = (0..50).any(|_| matches!(camera.next(SECOND), Ok(Some(Captured::SourceChanged))));
+        let told = (0..50).any(|_| matches!(camera.recv(SECOND), Ok(Received::Item(CameraEvent::SourceChanged))));
         assert!(told, "the change is not told");
     };
     set(&device, "DV Timings Signal Mode", 1);
@@ -158,8 +159,8 @@ fn a_failed_return_is_made_good_by_the_next_call() {
     held.pop();
     assert!(!camera.is_pollable(), "the driver refused the buffer");
     // As documented: called at every wake-up while the camera is not pollable.
-    camera.try_next().unwrap_err();
-    let _ = camera.try_next().unwrap();
+    camera.try_recv().unwrap_err();
+    let _ = camera.try_recv().unwrap();
     assert!(camera.is_pollable(), "the return was tried again");
     frame(&mut camera);
 }

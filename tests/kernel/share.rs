@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, TestPattern};
+use framelease::capture::{Camera, FrameSource, TestPattern};
 use framelease::dmabuf::{MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::Frame;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
+use framelease::{Received, Station};
 
 use crate::allocations;
 use crate::devices::*;
@@ -56,14 +57,14 @@ impl Scene {
         let thread =
             std::thread::spawn(move || Subscriber::builder(path).policy(policy).hold(hold).connect(SOON).unwrap());
         while !thread.is_finished() {
-            self.publisher.wait(Duration::from_millis(1)).unwrap();
+            drop(self.publisher.recv(Duration::from_millis(1)).unwrap());
         }
         let mut subscriber = thread.join().unwrap();
         let start = Instant::now();
         while self.publisher.active() == active {
             assert!(start.elapsed() < SOON);
-            subscriber.try_next().unwrap();
-            self.publisher.wait(Duration::from_millis(1)).unwrap();
+            subscriber.try_recv().unwrap();
+            drop(self.publisher.recv(Duration::from_millis(1)).unwrap());
         }
         subscriber
     }
@@ -82,7 +83,7 @@ impl Scene {
         let start = Instant::now();
         while self.publisher.active() == active {
             assert!(start.elapsed() < SOON, "the peer does not attach");
-            self.publisher.wait(Duration::from_millis(5)).unwrap();
+            drop(self.publisher.recv(Duration::from_millis(5)).unwrap());
         }
         Some(child)
     }
@@ -90,7 +91,7 @@ impl Scene {
     fn publish(&mut self) -> u64 {
         let frame = frame(&mut self.camera);
         let sequence = frame.meta().sequence;
-        self.publisher.publish(frame, SOON).unwrap();
+        assert!(self.publisher.publish(frame, SOON).unwrap().is_taken());
         self.publisher.dispatch().unwrap();
         sequence
     }
@@ -108,9 +109,9 @@ pub fn example(name: &str) -> Option<PathBuf> {
 
 pub fn received(subscriber: &mut Subscriber) -> Frame {
     loop {
-        match subscriber.next(SOON).unwrap() {
-            Some(Event::Frame(frame)) => return frame,
-            Some(Event::Format(_)) => {}
+        match subscriber.recv(SOON).unwrap() {
+            Received::Item(SubscriberEvent::Frame(frame)) => return frame,
+            Received::Item(SubscriberEvent::Format(_)) => {}
             other => panic!("{other:?} instead of a frame"),
         }
     }
@@ -124,7 +125,7 @@ fn shares(planar: Planar, format: &str) {
         for _ in 0..10 {
             let published = frame(&mut s.camera);
             let (want, memory, meta) = (pixels(&published), published.memory().to_vec(), *published.meta());
-            s.publisher.publish(published, SOON).unwrap();
+            assert!(s.publisher.publish(published, SOON).unwrap().is_taken());
             for subscriber in [&mut a, &mut b] {
                 let got = received(subscriber);
                 assert_eq!(pixels(&got), want, "{format}");
@@ -228,8 +229,8 @@ fn the_camera_may_go_while_peers_hold_its_frames() {
         let start = Instant::now();
         while s.publisher.active() == 0 {
             assert!(start.elapsed() < SOON);
-            s.publisher.wait(Duration::from_millis(1)).unwrap();
-            let _ = a.try_next().unwrap();
+            drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
+            let _ = a.try_recv().unwrap();
         }
         s.publish();
         assert_eq!(pixels(&held), want);
@@ -405,22 +406,22 @@ fn udmabufs_say_that_peers_can_write_them() {
     }
     leaving_nothing(|| {
         let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().start().unwrap();
-        assert_eq!(source.buffers().memory(0)[0].kind(), MemoryKind::DmaBuf);
+        assert_eq!(source.buffers().unwrap().memory(0)[0].kind(), MemoryKind::DmaBuf);
         let folder = std::env::temp_dir().join(format!("framelease-udmabuf-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("socket");
         let mut publisher = Publisher::builder(&path).bind().unwrap();
-        publisher.announce(source.buffers()).unwrap();
+        publisher.announce(source.buffers().unwrap()).unwrap();
         let thread = std::thread::spawn(move || {
             let mut a = Subscriber::builder(path).connect(SOON).unwrap();
             let frame = received(&mut a);
             (a.is_writable(), frame.memory()[0].is_read_only())
         });
         while !thread.is_finished() {
-            publisher.wait(Duration::from_millis(1)).unwrap();
+            drop(publisher.recv(Duration::from_millis(1)).unwrap());
             if publisher.active() > 0 {
-                if let Some(frame) = source.try_next().unwrap() {
-                    publisher.publish(frame, SOON).unwrap();
+                if let Some(frame) = source.try_recv().unwrap() {
+                    assert!(publisher.publish(frame, SOON).unwrap().is_taken());
                 }
             }
         }
@@ -440,16 +441,16 @@ fn a_unixfdsrc_is_told_that_a_dma_buf_is_one() {
     }
     leaving_nothing(|| {
         let mut source = TestPattern::builder(Size::new(64, 48)).unpaced().start().unwrap();
-        assert_eq!(source.buffers().memory(0)[0].kind(), MemoryKind::DmaBuf);
+        assert_eq!(source.buffers().unwrap().memory(0)[0].kind(), MemoryKind::DmaBuf);
         let folder = std::env::temp_dir().join(format!("framelease-unixfd-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("gst");
         let terms = framelease::share::UnixfdTerms::hold(1);
         let mut publisher = Publisher::builder(folder.join("socket")).unixfd(&path, terms).bind().unwrap();
-        publisher.announce(source.buffers()).unwrap();
+        publisher.announce(source.buffers().unwrap()).unwrap();
         let mut client = std::os::unix::net::UnixStream::connect(path).unwrap();
-        publisher.wait(SOON).unwrap();
-        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+        drop(publisher.recv(SOON).unwrap());
+        assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
         // CAPS, NEW_BUFFER. Without room for its descriptor the kernel closes that.
         for expected in [2u8, 0] {
             let mut header = [0; 8];

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
-use framelease::capture::{Camera, Captured};
-use framelease::codec::{negotiate, Encoded, Encoder, Quirks};
+use framelease::capture::{Camera, CameraEvent, FrameSource};
+use framelease::codec::{negotiate, Encoder, EncoderEvent, Quirks};
 use framelease::format::FrameInterval;
-use framelease::share::{Event, Policy, Publisher, Subscriber};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::sink::matroska::{FileRotation, Recorded, Recorder, WriterOptions};
+use framelease::{Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -87,7 +88,7 @@ type Latencies = Arc<Mutex<(Vec<u64>, u64)>>;
 fn watch(socket: &Path, latencies: Latencies, is_over: Arc<AtomicBool>) -> u64 {
     let mut subscriber = Subscriber::builder(socket).policy(Policy::Latest).connect(WAIT).unwrap();
     while !is_over.load(Ordering::Relaxed) {
-        if let Some(Event::Frame(frame)) = subscriber.next(Duration::from_millis(100)).unwrap() {
+        if let Received::Item(SubscriberEvent::Frame(frame)) = subscriber.recv(Duration::from_millis(100)).unwrap() {
             let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
             let now = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
             let mut latencies = latencies.lock().unwrap();
@@ -158,19 +159,19 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     let (start, mut seconds, mut frames) = (Instant::now(), 0, 0u64);
     let mut samples = Vec::new();
     while start.elapsed() < time {
-        match camera.next(Duration::from_millis(20)).unwrap() {
-            Some(Captured::Frame(frame)) => {
+        match camera.recv(Duration::from_millis(20)).unwrap() {
+            Received::Item(CameraEvent::Frame(frame)) => {
                 frames += 1;
-                if encoder.room() > 0 {
+                if encoder.free_slots() > 0 {
                     encoder.submit(frame.clone()).unwrap();
                 }
-                publisher.publish(frame, Duration::ZERO).unwrap();
+                assert!(publisher.publish(frame, Duration::ZERO).unwrap().is_taken());
             }
             None => {}
             other => panic!("{other:?}"),
         }
         while publisher.dispatch().unwrap() {}
-        while let Some(Encoded::Packet(packet)) = encoder.try_packet().unwrap() {
+        while let Received::Item(EncoderEvent::Packet(packet)) = encoder.try_recv().unwrap() {
             if let Recorded::NewFile(Some(last)) = recorder.write(&packet).unwrap() {
                 std::fs::remove_file(last.unwrap().0).unwrap();
             }

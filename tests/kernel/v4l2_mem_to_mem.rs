@@ -11,6 +11,7 @@ use framelease::v4l2::{
     mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, Interest, MemToMem,
     Processed, Resumed, SelectionTarget,
 };
+use framelease::Station;
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
@@ -54,7 +55,7 @@ fn copier(count: usize) -> Option<(MemToMem, Pool, Pool)> {
 }
 
 fn next(pair: &mut MemToMem) -> Processed {
-    match pair.next(WAIT) {
+    match pair.recv(WAIT) {
         Ok(Some(got)) => got,
         other => panic!("nothing but {other:?}"),
     }
@@ -119,25 +120,25 @@ fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
     let Some((mut pair, from, to)) = copier(2) else { return };
     set(pair.device(), "Transaction Time (msec)", 300);
     assert!(!pair.is_pollable() && pair.interest().is_empty());
-    assert_eq!(pair.try_next().unwrap_err().kind(), ErrorKind::State, "not started");
+    assert_eq!(pair.try_recv().unwrap_err().kind(), ErrorKind::State, "not started");
     pair.start().unwrap();
     assert!(!pair.is_pollable());
     assert!(polled(&pair, Interest::READABLE | Interest::WRITABLE).contains(PollFlags::POLLERR), "what we must not do");
-    let e = pair.next(WAIT).unwrap_err();
+    let e = pair.recv(WAIT).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::State, "{e}");
-    assert!(pair.try_next().unwrap().is_none());
+    assert!(pair.try_recv().unwrap().is_nothing());
 
     // A buffer to fill alone, a source alone: nothing happens, and nothing is reported.
     pair.queue_empty(to.try_acquire().unwrap()).unwrap();
     assert_eq!(pair.interest(), Interest::READABLE);
     assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
-    assert!(pair.next(Duration::ZERO).unwrap().is_none());
+    assert!(pair.recv(Duration::ZERO).unwrap().is_nothing());
     pair.queue(painted(&from, 1, 0)).unwrap();
     assert_eq!(pair.interest(), Interest::READABLE | Interest::WRITABLE);
     // 300 ms of work: not ready, and no error.
     assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
-    assert!(pair.try_next().unwrap().is_none());
-    assert!(pair.next(Duration::from_millis(1)).unwrap().is_none(), "a wait ends");
+    assert!(pair.try_recv().unwrap().is_nothing());
+    assert!(pair.recv(Duration::from_millis(1)).unwrap().is_nothing(), "a wait ends");
     let both = [next(&mut pair), next(&mut pair)];
     assert!(both.iter().any(|p| matches!(p, Processed::Result { .. })), "{both:?}");
     assert!(both.iter().any(|p| matches!(p, Processed::Source(_))), "{both:?}");
@@ -146,7 +147,7 @@ fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
 
     // The second source waits for a buffer to fill.
     pair.queue(painted(&from, 2, 0)).unwrap();
-    assert!(pair.next(Duration::from_millis(20)).unwrap().is_none());
+    assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
     pair.queue_empty(to.acquire(WAIT).unwrap()).unwrap();
     let (frame, source) = result(&mut pair);
     assert_eq!((source.unwrap().sequence, frame.meta().sequence), (2, 1));
@@ -204,8 +205,8 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
         unplugging_vim2m(|| {
             for _ in 0..3 {
                 // At once, though the wait could be long.
-                assert_eq!(pair.next(WAIT).unwrap_err().kind(), ErrorKind::DeviceLost);
-                assert_eq!(pair.try_next().unwrap_err().kind(), ErrorKind::DeviceLost);
+                assert_eq!(pair.recv(WAIT).unwrap_err().kind(), ErrorKind::DeviceLost);
+                assert_eq!(pair.try_recv().unwrap_err().kind(), ErrorKind::DeviceLost);
             }
             let rejected = pair.queue(painted(&from, 9, 0)).unwrap_err();
             assert_eq!((rejected.error.kind(), rejected.item.meta().sequence), (ErrorKind::DeviceLost, 9));
@@ -267,10 +268,10 @@ fn the_driver_s_own_buffers_on_both_sides() {
             }
         }
         assert!(!pair.is_pollable());
-        assert!(pair.next(Duration::from_millis(20)).unwrap().is_none(), "a lease may end, so this is no error");
+        assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing(), "a lease may end, so this is no error");
         let empty = pair.output_mut().try_acquire().unwrap();
         pair.queue(empty.freeze_full(7, 0)).unwrap();
-        assert!(pair.next(Duration::from_millis(20)).unwrap().is_none());
+        assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(Duration::from_millis(50));
@@ -387,8 +388,8 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
     };
     for seed in seeds {
         pair.queue(smooth(pool, seed)).unwrap();
-        if pair.output().room() == 0 {
-            while pair.output().room() == 0 {
+        if pair.output().free_slots() == 0 {
+            while pair.output().free_slots() == 0 {
                 keep(next(pair));
             }
         }
@@ -402,7 +403,7 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
     }
     // The end is told once, polls nothing, and does not spin.
     assert!(!pair.is_pollable() && pair.interest() == Interest::EVENT);
-    while let Some(got) = pair.try_next().unwrap() {
+    while let Some(got) = pair.try_recv().unwrap() {
         keep(got);
     }
     assert!(polled(pair, pair.interest()).is_empty());
@@ -424,7 +425,7 @@ fn encodes_drains_and_resumes(planar: Planar) {
         // What is queued after the end waits, and nobody spins meanwhile: the kernel says "readable" for ever.
         pair.queue(smooth(&pool, 5)).unwrap();
         assert_eq!(pair.interest(), Interest::WRITABLE | Interest::EVENT);
-        assert!(polled(&pair, pair.interest()).is_empty() && pair.try_next().unwrap().is_none());
+        assert!(polled(&pair, pair.interest()).is_empty() && pair.try_recv().unwrap().is_nothing());
         assert_eq!(polled(&pair, Interest::READABLE), PollFlags::POLLIN);
         pair.resume().unwrap();
         assert_eq!(result(&mut pair).1.unwrap().sequence, 5);
@@ -455,7 +456,7 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     let mut pair = MemToMem::new(&device).unwrap();
     pair.subscribe(EventKind::SourceChange(0)).unwrap();
     pair.output_mut().import(1).unwrap();
-    assert_eq!(pair.output().room(), 1, "vicodec gives as few as one");
+    assert_eq!(pair.output().free_slots(), 1, "vicodec gives as few as one");
     pair.output_mut().start().unwrap();
     let (mut pictures, mut changes) = (Vec::new(), 0);
     let mut keep = |got: Processed, pair: &mut MemToMem| match got {

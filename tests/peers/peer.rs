@@ -8,8 +8,8 @@ use std::sync::{mpsc, Mutex, OnceLock};
 
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::frame::Frame;
-use framelease::share::{Event, Rate, Reason, Subscriber};
-use framelease::{Error, ErrorKind};
+use framelease::share::{Rate, Reason, Subscriber, SubscriberEvent};
+use framelease::{Error, ErrorKind, Received, Station};
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
@@ -182,9 +182,11 @@ fn peer_process() {
 fn consume(socket: &str) {
     let mut subscriber = Subscriber::builder(socket).hold(2).connect(SOON).unwrap();
     loop {
-        match subscriber.next(6 * SOON).unwrap() {
-            Some(Event::Frame(frame)) => println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap()),
-            Some(Event::Format(_)) => {}
+        match subscriber.recv(6 * SOON).unwrap() {
+            Received::Item(SubscriberEvent::Frame(frame)) => {
+                println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap())
+            }
+            Received::Item(SubscriberEvent::Format(_)) => {}
             _ => return,
         }
     }
@@ -208,17 +210,16 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
         }
         "next" | "poll" => {
             let s = subscriber.as_mut().unwrap();
-            match if words[0] == "next" { s.next(SOON)? } else { s.try_next()? } {
-                None => "nothing".into(),
-                Some(Event::Format(l)) => format!("format {} {}", code(l.fourcc()), l.size()),
-                Some(Event::Frame(frame)) => {
+            match if words[0] == "next" { s.recv(SOON)? } else { s.try_recv()? } {
+                Received::Nothing => "nothing".into(),
+                Received::Item(SubscriberEvent::Format(l)) => format!("format {} {}", code(l.fourcc()), l.size()),
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     let text = describe(&frame);
                     frames.push(Some(frame));
                     text
                 }
-                // A subscriber that was let in has a quota.
-                Some(Event::Ended) if s.quota() > 0 => "end".into(),
-                Some(Event::Ended) => "lost".into(),
+                Received::Item(SubscriberEvent::Paused) => "end".into(),
+                Received::Ended => "lost".into(),
                 other => format!("{other:?}"),
             }
         }

@@ -1,5 +1,6 @@
 //! One publisher, and consumers in Rust, C (also 32-bit) and Python at once.
 
+use framelease::Station;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,9 +55,9 @@ fn stage() -> (Stage, Vec<Peer>) {
 fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
     let mut line = String::new();
     for _ in 0..frames {
-        let frame = s.source.next(SOON).unwrap().expect("the source has a free buffer");
+        let frame = s.source.recv(SOON).unwrap().frame().expect("the source has a free buffer");
         line = format!("{} {:08x}", frame.meta().sequence, crc(&frame).unwrap());
-        s.publisher.publish(frame, SOON).unwrap();
+        assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
         for consumer in consumers {
             assert_eq!(consumer.answer(), line, "{}", consumer.name);
         }
@@ -72,7 +73,7 @@ fn a_thousand_frames_are_the_same_in_every_language() {
     assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
     assert_eq!(s.publisher.stats().violations, 0);
     // All of them see the end, and leave by themselves.
-    s.publisher.end_stream(SOON).unwrap();
+    s.publisher.pause(SOON).unwrap();
     peers.into_iter().for_each(Peer::finish);
 }
 

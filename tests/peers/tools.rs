@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use framelease::dmabuf::DEFAULT_WAIT;
+use framelease::Station;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -23,9 +24,9 @@ fn run(s: &mut Stage, mut command: Command) -> Output {
     let thread = std::thread::spawn(move || child.wait_with_output().unwrap());
     while !thread.is_finished() {
         // With policy block and a program that is about to end, nobody waits for ever.
-        let frame = s.source.next(SOON).unwrap().unwrap();
-        s.publisher.publish(frame, Duration::from_millis(50)).unwrap();
-        s.publisher.wait(Duration::from_millis(1)).unwrap();
+        let frame = s.source.recv(SOON).unwrap().frame().unwrap();
+        assert!(s.publisher.publish(frame, Duration::from_millis(50)).unwrap().is_taken());
+        drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
     }
     thread.join().unwrap()
 }
@@ -43,9 +44,9 @@ fn cat_writes_what_the_library_writes() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     s.until("it takes frames", |p| p.active() == 1);
     for _ in 0..3 {
-        let frame = s.source.next(SOON).unwrap().unwrap();
+        let frame = s.source.recv(SOON).unwrap().frame().unwrap();
         frame.read(DEFAULT_WAIT).unwrap().write_to(&mut want).unwrap();
-        s.publisher.publish(frame, SOON).unwrap();
+        assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     }
     let thread = std::thread::spawn(move || child.wait_with_output().unwrap());
     s.until("it has ended", |_| thread.is_finished());
@@ -69,7 +70,7 @@ fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
     let reader = std::thread::spawn(move || pipe.read_exact(&mut [0; 100]).unwrap());
     while child.try_wait().unwrap().is_none() {
         s.publish();
-        s.publisher.wait(Duration::from_millis(1)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
     }
     reader.join().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "whoever read the pipe had enough");

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
-use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reason, Reconnect, Subscriber};
+use framelease::share::{Policy, Rate, Reason, Reconnect, Subscriber, SubscriberEvent};
 use framelease::ErrorKind;
+use framelease::{Received, Station, Submitted};
 use nix::sys::socket::SockType;
 
-use crate::support::{dead_socket, frame, nothing, pixels, source, Folder, Stage, SOON};
+use crate::support::{dead_socket, frame, nothing, pixels, publisher_at, source, Folder, Stage, SOON};
 
 #[test]
 fn the_same_memory_arrives_with_all_that_is_known_of_it() {
@@ -18,10 +19,10 @@ fn the_same_memory_arrives_with_all_that_is_known_of_it() {
     let mut a = s.join(s.subscriber());
     let mut b = s.join(s.subscriber().hold(2));
     for _ in 0..20 {
-        let published = s.source.next(SOON).unwrap().unwrap();
+        let published = s.source.recv(SOON).unwrap().frame().unwrap();
         let want = pixels(&published);
         let (meta, memory, layout) = (*published.meta(), published.memory().to_vec(), *published.layout());
-        s.publisher.publish(published, SOON).unwrap();
+        assert!(s.publisher.publish(published, SOON).unwrap().is_taken());
         for subscriber in [&mut a, &mut b] {
             let got = frame(subscriber);
             assert_eq!(pixels(&got), want);
@@ -45,15 +46,15 @@ fn padded_and_split_pictures_arrive_byte_for_byte() {
         let layout = Layout::aligned(FourCc::new(code), Size::new(1936, 32), 256).unwrap();
         let pattern = TestPattern::builder(layout.size()).layout(layout).buffers(8).unpaced();
         s.source = pattern.allocator(Allocator::Memfd).start().unwrap();
-        s.publisher.announce(s.source.buffers()).unwrap();
+        s.publisher.announce(s.source.buffers().unwrap()).unwrap();
         for _ in 0..3 {
-            let published = s.source.next(SOON).unwrap().unwrap();
+            let published = s.source.recv(SOON).unwrap().frame().unwrap();
             let (want, layout) = (pixels(&published), *published.layout());
             assert_eq!(layout.planes()[0].stride_bytes % 256, 0);
-            s.publisher.publish(published, SOON).unwrap();
+            assert!(s.publisher.publish(published, SOON).unwrap().is_taken());
             let mut got = None;
             s.until("it arrives", |_| {
-                if let Some(Event::Frame(frame)) = a.try_next().unwrap() {
+                if let Received::Item(SubscriberEvent::Frame(frame)) = a.try_recv().unwrap() {
                     got = Some(frame);
                 }
                 got.is_some()
@@ -88,17 +89,21 @@ fn latest_skips_fifo_keeps_and_both_count() {
     for _ in 0..6 {
         s.publish();
     }
+    // What it did not read is out of date: released unseen, and the newest comes.
+    nothing(&mut latest);
+    s.publisher.dispatch().unwrap();
     let first = (frame(&mut latest), frame(&mut fifo));
-    assert_eq!((first.0.meta().sequence, first.1.meta().sequence), (0, 0));
+    assert_eq!((first.0.meta().sequence, first.1.meta().sequence), (5, 0));
+    assert_eq!(first.0.meta().dropped, 4, "frames that were replaced before they were sent");
+    assert_eq!((latest.stats().received, latest.stats().skipped), (1, 1));
     nothing(&mut latest);
     nothing(&mut fifo);
     drop(first);
     s.until("releases are read", |p| p.subscribers().all(|f| f.sent == 2));
-    let next = frame(&mut latest);
-    assert_eq!((next.meta().sequence, next.meta().dropped), (5, 4), "the newest, and how many it replaced");
+    nothing(&mut latest);
     let mut got = vec![frame(&mut fifo).meta().sequence];
     for _ in 0..2 {
-        s.publisher.wait(Duration::from_millis(100)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(100)).unwrap());
         got.push(frame(&mut fifo).meta().sequence);
     }
     assert_eq!(got, [1, 2, 3], "in order, as many as may wait");
@@ -111,12 +116,14 @@ fn block_hands_the_frame_back_and_loses_nothing() {
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
     s.publish();
-    let third = s.source.next(SOON).unwrap().unwrap();
-    let Offer::NotReady(third) = s.publisher.try_publish(third).unwrap() else { panic!("one is leased, one waits") };
-    let e = s.publisher.publish(third, Duration::from_millis(20)).unwrap_err();
-    assert_eq!((e.error.kind(), e.item.meta().sequence), (ErrorKind::Timeout, 2));
+    let third = s.source.recv(SOON).unwrap().frame().unwrap();
+    let Submitted::Full(third) = s.publisher.try_publish(third).unwrap() else { panic!("one is leased, one waits") };
+    let Submitted::Full(third) = s.publisher.publish(third, Duration::from_millis(20)).unwrap() else {
+        panic!("it still has no room")
+    };
+    assert_eq!(third.meta().sequence, 2);
     let reader = std::thread::spawn(move || (0..3).map(|_| frame(&mut a).meta().sequence).collect::<Vec<_>>());
-    s.publisher.publish(e.item, SOON).unwrap();
+    assert!(s.publisher.publish(third, SOON).unwrap().is_taken());
     s.until("the reader has all", |p| p.subscribers().all(|f| f.sent == 3));
     assert_eq!(reader.join().unwrap(), [0, 1, 2]);
 }
@@ -128,7 +135,7 @@ fn rates_thin_the_stream_without_drops() {
     let mut got = Vec::new();
     for _ in 0..9 {
         s.publish();
-        if let Some(Event::Frame(f)) = third.try_next().unwrap() {
+        if let Received::Item(SubscriberEvent::Frame(f)) = third.try_recv().unwrap() {
             got.push((f.meta().sequence, f.meta().dropped));
         }
     }
@@ -156,7 +163,7 @@ fn the_format_changes_mid_stream_and_old_frames_stay() {
     s.source = builder;
     s.publish();
     s.until("the new pool is acknowledged", |p| {
-        while !matches!(a.try_next().unwrap(), None | Some(Event::Frame(_))) {}
+        while !matches!(a.try_recv().unwrap(), Received::Nothing | Received::Item(SubscriberEvent::Frame(_))) {}
         p.active() == 1
     });
     s.publish();
@@ -192,22 +199,22 @@ fn a_restarted_publisher_is_found_again() {
     let Stage { publisher, source: old_source, folder } = s;
     drop((publisher, old_source));
     assert!(!folder.socket().exists(), "the socket file is removed");
-    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Lost)));
+    assert!(matches!(a.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Lost(_))));
     // While it is away, waiting is asleep: no call per poll of ours.
     let calls = framelease::stats::syscalls();
-    assert!(a.next(Duration::from_millis(300)).unwrap().is_none());
+    assert!(a.recv(Duration::from_millis(300)).unwrap().is_nothing());
     let calls = framelease::stats::syscalls() - calls;
     assert!(calls < 40, "{calls} system calls in 300 ms without a publisher");
-    let mut publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    let mut publisher = publisher_at(folder.socket()).bind().unwrap();
     let mut new_source = source(6);
-    publisher.announce(new_source.buffers()).unwrap();
+    publisher.announce(new_source.buffers().unwrap()).unwrap();
     let mut events = Vec::new();
     while publisher.active() == 0 {
-        publisher.wait(Duration::from_millis(5)).unwrap();
-        events.extend(a.try_next().unwrap());
+        drop(publisher.recv(Duration::from_millis(5)).unwrap());
+        events.extend(a.try_recv().unwrap().item());
     }
-    assert!(matches!(events[..], [Event::Reconnected, Event::Format(_)]), "{events:?}");
-    publisher.publish(new_source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+    assert!(matches!(events[..], [SubscriberEvent::Returned, SubscriberEvent::Format(_)]), "{events:?}");
+    assert!(publisher.publish(new_source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
     assert_eq!(frame(&mut a).meta().sequence, 0);
     assert_eq!(pixels(&held), before, "a frame of the old publisher's is still what it was");
     assert_eq!(a.stats().reconnects, 1);
@@ -219,11 +226,11 @@ fn the_end_of_the_stream_is_an_event_and_leases_outlive_it() {
     let mut a = s.join(s.subscriber());
     s.publish();
     let held = frame(&mut a);
-    assert!(s.publisher.end_stream(SOON).unwrap());
-    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+    assert!(s.publisher.pause(SOON).unwrap());
+    assert!(matches!(a.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
     let before = pixels(&held);
     drop(s);
-    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+    assert!(matches!(a.recv(SOON).unwrap(), Received::Ended));
     drop(a);
     assert_eq!(pixels(&held), before);
 }
@@ -233,12 +240,12 @@ fn a_frame_can_be_shared_on() {
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
     let folder = Folder::new();
-    let mut second = Publisher::builder(folder.socket()).reserve(1).bind().unwrap();
+    let mut second = publisher_at(folder.socket()).reserve(1).bind().unwrap();
     s.publish();
     let relayed = frame(&mut relay);
     let (want, slot) = (pixels(&relayed), relayed.slot());
     assert_eq!((relayed.buffers().slots(), relayed.buffers().max_leases()), (8, 4), "as many as it may hold");
-    second.publish(relayed, SOON).unwrap();
+    assert!(second.publish(relayed, SOON).unwrap().is_taken());
     let path = folder.socket();
     let leaf = std::thread::spawn(move || {
         let mut leaf = Subscriber::builder(path).connect(SOON).unwrap();
@@ -246,15 +253,15 @@ fn a_frame_can_be_shared_on() {
         (pixels(&frame), frame.memory().to_vec())
     });
     while !leaf.is_finished() {
-        second.wait(Duration::from_millis(1)).unwrap();
+        drop(second.recv(Duration::from_millis(1)).unwrap());
     }
     let (got, memory) = leaf.join().unwrap();
     assert_eq!(got, want);
-    assert_eq!(memory, s.source.buffers().memory(slot), "the first source's own memory");
+    assert_eq!(memory, s.source.buffers().unwrap().memory(slot), "the first source's own memory");
     let path = folder.socket();
     let large = std::thread::spawn(move || Subscriber::builder(path).hold(2).connect(SOON).unwrap_err());
     while !large.is_finished() {
-        second.wait(Duration::from_millis(1)).unwrap();
+        drop(second.recv(Duration::from_millis(1)).unwrap());
     }
     let e = large.join().unwrap();
     assert!(e.to_string().contains(&Reason::Capacity.to_string()), "of 4 one is the newest, one in hand: {e}");
@@ -288,17 +295,17 @@ fn hooks_and_limits_decide_who_connects() {
 #[test]
 fn paths_are_checked() {
     let folder = Folder::new();
-    let alive = Publisher::builder(folder.socket()).bind().unwrap();
-    assert_eq!(Publisher::builder(folder.socket()).bind().unwrap_err().kind(), ErrorKind::Busy);
+    let alive = publisher_at(folder.socket()).bind().unwrap();
+    assert_eq!(publisher_at(folder.socket()).bind().unwrap_err().kind(), ErrorKind::Busy);
     drop(alive);
     std::fs::write(folder.socket(), "a file").unwrap();
-    let e = Publisher::builder(folder.socket()).bind().unwrap_err();
+    let e = publisher_at(folder.socket()).bind().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::WrongFile, "{e}");
     std::fs::remove_file(folder.socket()).unwrap();
-    let e = Publisher::builder("/nonexistent/socket").bind().unwrap_err();
+    let e = publisher_at("/nonexistent/socket").bind().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
-    assert!(Publisher::builder("x".repeat(200)).bind().is_err());
-    assert!(Publisher::builder("").bind().is_err());
+    assert!(publisher_at("x".repeat(200)).bind().is_err());
+    assert!(publisher_at("").bind().is_err());
     // Nobody there.
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
@@ -307,7 +314,7 @@ fn paths_are_checked() {
     assert!(folder.socket().exists());
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
     assert!(matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::Os), "{e}");
-    Publisher::builder(folder.socket()).bind().unwrap();
+    publisher_at(folder.socket()).bind().unwrap();
 }
 
 #[test]
@@ -318,11 +325,11 @@ fn an_exhausted_pool_is_a_value_and_recovers() {
     // The user's own code holds all that is left beside the subscriber's quota.
     s.publish();
     let held = frame(&mut a);
-    while let Some(f) = s.source.try_next().unwrap() {
+    while let Some(f) = s.source.try_recv().unwrap().frame() {
         own.push(f);
     }
     assert_eq!(own.len(), 4);
-    assert!(s.source.next(Duration::from_millis(5)).unwrap().is_none());
+    assert!(s.source.recv(Duration::from_millis(5)).unwrap().is_nothing());
     own.clear();
     drop(held);
     for _ in 0..20 {
@@ -346,8 +353,8 @@ fn a_paced_source_and_a_blocking_reader_keep_up() {
     let layout = Size::new(64, 48);
     let builder = framelease::capture::TestPattern::builder(layout).interval(FrameInterval::from_fps(500));
     let mut source = builder.allocator(Allocator::Memfd).start().unwrap();
-    let mut publisher = Publisher::builder(folder.socket()).bind().unwrap();
-    publisher.announce(source.buffers()).unwrap();
+    let mut publisher = publisher_at(folder.socket()).bind().unwrap();
+    publisher.announce(source.buffers().unwrap()).unwrap();
     let path = folder.socket();
     let reader = std::thread::spawn(move || {
         let mut a = Subscriber::builder(path).policy(Policy::Fifo(3)).connect(SOON).unwrap();
@@ -356,8 +363,8 @@ fn a_paced_source_and_a_blocking_reader_keep_up() {
     while !reader.is_finished() {
         publisher.dispatch().unwrap();
         if publisher.active() > 0 {
-            if let Some(f) = source.next(Duration::from_millis(20)).unwrap() {
-                publisher.publish(f, SOON).unwrap();
+            if let Some(f) = source.recv(Duration::from_millis(20)).unwrap().frame() {
+                assert!(publisher.publish(f, SOON).unwrap().is_taken());
             }
         }
     }
@@ -369,14 +376,14 @@ fn a_paced_source_and_a_blocking_reader_keep_up() {
 fn allocated_pools_can_be_published_too() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
-    let pool = Pool::new(&Allocator::Memfd, *s.source.buffers().layout(), 6).unwrap();
+    let pool = Pool::new(&Allocator::Memfd, *s.source.buffers().unwrap().layout(), 6).unwrap();
     for sequence in 0..3 {
         let frame = pool.try_acquire().unwrap().freeze_full(sequence, 0);
-        s.publisher.publish(frame, SOON).unwrap();
+        assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     }
     // The newest waits for whoever takes the new pool.
-    s.until("the newest of the new pool arrives", |_| match a.try_next().unwrap() {
-        Some(Event::Frame(f)) => {
+    s.until("the newest of the new pool arrives", |_| match a.try_recv().unwrap() {
+        Received::Item(SubscriberEvent::Frame(f)) => {
             assert_eq!(f.meta().sequence, 2);
             true
         }

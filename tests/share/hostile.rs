@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use framelease::format::Size;
 use framelease::frame::Frame;
-use framelease::share::{Event, Policy, Publisher, Reason, Subscriber};
+use framelease::share::{Policy, Publisher, Reason, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::ErrorKind;
+use framelease::{Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{getsockname, setsockopt, sockopt, UnixAddr};
 
 use crate::raw::{self, hello, kind, message, word, Raw};
-use crate::support::{borrowed, frame, nothing, pixels, source, source_of, Folder, Stage, SOON};
+use crate::support::{borrowed, frame, nothing, pixels, publisher_at, source, source_of, Folder, Stage, SOON};
 
 /// Open descriptors of this process whose file has such a name: other tests run beside this one.
 fn fds_of(name: &str) -> usize {
@@ -31,7 +32,7 @@ pub fn admitted(s: &mut Stage, hold: u16) -> Raw {
     let start = Instant::now();
     while s.publisher.active() == active {
         assert!(start.elapsed() < SOON);
-        s.publisher.wait(Duration::from_millis(1)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
         while let Some((m, fds)) = peer.try_receive() {
             if kind(&m) == raw::BUFFER {
                 assert_eq!(fds.len(), 1);
@@ -283,6 +284,19 @@ fn shrink_accepted(path: &Path) {
     }
 }
 
+/// How often a publisher is readable in a while, served each time.
+fn turns_in(publisher: &mut Publisher, time: Duration) -> usize {
+    let (start, mut turns) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(publisher), PollFlags::POLLIN)];
+        if poll(&mut fds, 10u8).unwrap() == 1 {
+            turns += 1;
+            drop(publisher.try_recv().unwrap());
+        }
+    }
+    turns
+}
+
 #[test]
 fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
     let ms = Duration::from_millis;
@@ -293,15 +307,16 @@ fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
     (0..10).for_each(|_| _ = s.publish());
     assert!(s.publisher.subscribers().any(|f| f.dropped > 0 && f.held < 10 && f.held > 1), "the hog's socket is full");
     s.until("the other is told", |p| p.stats().revoked == 1);
-    s.until("there are pauses between attempts", |p| p.next_timeout() > Some(Duration::ZERO));
+    assert!(turns_in(&mut s.publisher, ms(100)) < 20, "there are pauses between attempts");
     leased(&other);
+    assert_eq!(kind(&other.receive()), raw::NEWER);
     assert_eq!(kind(&other.receive()), raw::REVOKE);
     s.until("both are expelled", |p| p.active() == 0);
     // When it reads again, it learns what it missed.
     let start = Instant::now();
     let bye = loop {
         assert!(start.elapsed() < SOON, "no BYE comes");
-        s.publisher.wait(ms(1)).unwrap();
+        drop(s.publisher.recv(ms(1)).unwrap());
         match hog.try_receive() {
             Some((m, _)) if kind(&m) == raw::FRAME => {}
             Some((m, _)) => break m,
@@ -318,24 +333,24 @@ fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscri
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
     let folder = Folder::new();
-    let builder = Publisher::builder(folder.socket()).reserve(1).lease_deadline(ms(20), ms(40));
+    let builder = publisher_at(folder.socket()).reserve(1).lease_deadline(ms(20), ms(40));
     let mut second = Stage { publisher: builder.bind().unwrap(), source: source(1), folder };
     second.publisher.announce(relay.buffers().unwrap()).unwrap();
     let hog = admitted(&mut second, 1);
     s.publish();
-    second.publisher.publish(frame(&mut relay), SOON).unwrap();
+    assert!(second.publisher.publish(frame(&mut relay), SOON).unwrap().is_taken());
     let lease = leased(&hog);
     second.until("the hog is expelled", |p| p.active() == 0);
     s.source = source_of(8, Size::new(128, 32));
     s.publish();
     let mut next = None;
     s.until("the relay has a frame of the new pool", |_| {
-        if let Some(Event::Frame(frame)) = relay.try_next().unwrap() {
+        if let Received::Item(SubscriberEvent::Frame(frame)) = relay.try_recv().unwrap() {
             next = Some(frame);
         }
         next.is_some()
     });
-    second.publisher.publish(next.unwrap(), SOON).unwrap();
+    assert!(second.publisher.publish(next.unwrap(), SOON).unwrap().is_taken());
     // Of 4 one is the newest, one in hand, one in quarantine.
     assert_eq!(second.connect(second.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
     hog.send(&message(raw::RETIRED, &[lease[0]]));
@@ -352,7 +367,7 @@ fn a_subscriber_sees_that_its_lease_was_revoked() {
     let held = frame(&mut a);
     assert!(held.is_valid());
     s.until("it is revoked", |p| p.stats().revoked == 1);
-    assert!(a.try_next().unwrap().is_none());
+    assert!(a.try_recv().unwrap().is_nothing());
     assert!(!held.is_valid());
     assert_eq!(a.stats().revoked, 1);
     drop(held);
@@ -393,13 +408,13 @@ fn ten_thousand_frames_read_late_are_what_they_say() {
     let (mut published, mut received, mut held) = (Vec::new(), 0, VecDeque::new());
     while received < 10_000 {
         for _ in 0..9 {
-            let frame = s.source.next(SOON).unwrap().expect("the source has a free buffer");
+            let frame = s.source.recv(SOON).unwrap().frame().expect("the source has a free buffer");
             assert_eq!(frame.meta().sequence, published.len() as u64);
             published.push(hash(&frame));
-            s.publisher.publish(frame, SOON).unwrap();
+            assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
         }
-        while let Some(event) = a.try_next().unwrap() {
-            let Event::Frame(frame) = event else { panic!("{event:?}") };
+        while let Received::Item(event) = a.try_recv().unwrap() {
+            let SubscriberEvent::Frame(frame) = event else { panic!("{event:?}") };
             held.push_back(frame);
             if held.len() == 3 {
                 let oldest = held.pop_front().unwrap();
@@ -426,12 +441,12 @@ fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
         let sequence = s.publish();
         assert_eq!(frame(&mut sibling).meta().sequence, sequence);
         assert!(s.publisher.subscribers().all(|f| f.held <= f.quota as usize));
-        s.publisher.wait(ms(1)).unwrap();
+        drop(s.publisher.recv(ms(1)).unwrap());
     }
     assert_eq!(sibling.stats().dropped, 0);
     let error = loop {
-        match hog.try_next() {
-            Ok(Some(Event::Frame(_))) => {}
+        match hog.try_recv() {
+            Ok(Received::Item(SubscriberEvent::Frame(_))) => {}
             Ok(other) => panic!("{other:?}"),
             Err(error) => break error,
         }
@@ -442,7 +457,7 @@ fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
 }
 
 /// A publisher made of bytes, and a subscriber's answer to it.
-fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Option<Event>> {
+fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Received<SubscriberEvent>> {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     std::thread::scope(|scope| {
@@ -456,8 +471,8 @@ fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Option<Event>
         let result = (|| {
             let mut subscriber = Subscriber::builder(folder.socket()).policy(Policy::Latest).connect(SOON)?;
             loop {
-                match subscriber.next(Duration::from_millis(500))? {
-                    Some(Event::Format(_)) => {}
+                match subscriber.recv(Duration::from_millis(500))? {
+                    Received::Item(SubscriberEvent::Format(_)) => {}
                     other => return Ok(other),
                 }
             }
@@ -616,7 +631,7 @@ fn a_lying_publisher_gets_a_typed_error() {
         p.send_with_fds(&buffer(0), &[fd]);
         p.send(&frame_of(4096, 0));
     });
-    assert!(matches!(event, Ok(Some(Event::Frame(_)))), "{event:?}");
+    assert!(matches!(event, Ok(Received::Item(SubscriberEvent::Frame(_)))), "{event:?}");
 }
 
 #[test]
@@ -637,7 +652,7 @@ fn the_same_slot_twice_is_a_lie_too() {
     });
     let mut subscriber = Subscriber::builder(folder.socket()).connect(SOON).unwrap();
     let held = frame(&mut subscriber);
-    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(subscriber.recv(SOON).unwrap_err().kind(), ErrorKind::Protocol);
     drop(held);
     drop(subscriber);
     publisher.join().unwrap();
@@ -692,7 +707,7 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
             p.send(&message(raw::END, &[]));
         });
         // One that waits for the publisher's next word.
-        assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+        assert!(matches!(subscriber.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
     });
     let last = fill(&p, &mut subscriber);
     std::thread::scope(|scope| {
@@ -725,15 +740,15 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
                 p.send(&message(raw::END, &[]));
             });
             if !polls {
-                assert!(matches!(subscriber.next(SOON).unwrap(), Some(Event::Ended)));
+                assert!(matches!(subscriber.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
                 return;
             }
             loop {
                 let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)];
                 assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "nobody wakes us");
-                match subscriber.try_next().unwrap() {
-                    Some(Event::Ended) => return,
-                    other => assert!(other.is_none(), "{other:?}"),
+                match subscriber.try_recv().unwrap() {
+                    Received::Item(SubscriberEvent::Paused) => return,
+                    other => assert!(other.is_nothing(), "{other:?}"),
                 }
             }
         });
@@ -746,9 +761,9 @@ fn end_and_silence_of_a_publisher_are_values() {
         p.send(&welcome());
         p.send(&message(raw::END, &[]));
     });
-    assert!(matches!(event, Ok(Some(Event::Ended))), "{event:?}");
+    assert!(matches!(event, Ok(Received::Item(SubscriberEvent::Paused))), "{event:?}");
     let event = against(|p| p.send(&welcome()));
-    assert!(matches!(event, Ok(None)), "{event:?}");
+    assert!(matches!(event, Ok(Received::Nothing)), "{event:?}");
     // No WELCOME at all: connect itself ends in time.
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());

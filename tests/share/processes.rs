@@ -7,17 +7,18 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::share::{Event, Policy, Publisher, Reconnect, Subscriber};
+use framelease::share::{Policy, Reconnect, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::hostile::admitted;
 use crate::raw::{hello, Raw};
-use crate::support::{borrowed, frame, pixels, source, Folder, Stage, SOON};
+use crate::support::{borrowed, frame, pixels, publisher_at, source, Folder, Stage, SOON};
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
 
@@ -122,12 +123,12 @@ fn peer_process() {
     let mut held = Vec::new();
     let mut orders = BufReader::new(std::io::stdin()).lines().map_while(Result::ok);
     loop {
-        match subscriber.next(Duration::from_millis(20)) {
-            Ok(Some(Event::Frame(f))) => {
+        match subscriber.recv(Duration::from_millis(20)) {
+            Ok(Received::Item(SubscriberEvent::Frame(f))) => {
                 say(&format!("frame {}", f.meta().sequence));
                 held.push(f);
             }
-            Ok(Some(Event::Ended)) => return say("ended"),
+            Ok(Received::Ended) => return say("ended"),
             Ok(_) => continue,
             Err(e) => return say(&format!("error {:?}", e.kind())),
         }
@@ -141,12 +142,12 @@ fn peer_process() {
 
 fn publish_until_killed(path: &str, say: impl Fn(&str)) {
     let mut source = source(8);
-    let mut publisher = Publisher::builder(path).bind().unwrap();
-    publisher.announce(source.buffers()).unwrap();
+    let mut publisher = publisher_at(path).bind().unwrap();
+    publisher.announce(source.buffers().unwrap()).unwrap();
     say("ready");
     loop {
-        publisher.wait(Duration::from_millis(5)).unwrap();
-        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+        drop(publisher.recv(Duration::from_millis(5)).unwrap());
+        assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
     }
 }
 
@@ -165,10 +166,15 @@ fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
     assert_eq!((figures[1].held, figures[1].quota), (1, 2));
     assert_eq!(figures[1].dropped, 2_000 - 2);
     // Its lease, the frame that waits for it (the newest) and nothing else is out.
-    assert_eq!(s.source.buffers().leased(), 2);
-    // It goes on where the stream is now, and is told what it missed.
+    assert_eq!(s.source.buffers().unwrap().leased(), 2);
+    // It goes on where the stream is now: the frame that it did not read is out of date.
     stopped.signal(Signal::SIGCONT);
-    assert_eq!(stopped.answer(), "frame 0");
+    let mut answer = None;
+    s.until("it has a frame", |_| {
+        answer = answer.take().or_else(|| stopped.answers.try_recv().ok());
+        answer.is_some()
+    });
+    assert_eq!(answer.unwrap(), "frame 1999");
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn a_killed_peer_gives_back_what_it_held() {
         peer.order("hold");
         s.publish();
         drop(frame(&mut sibling));
-        assert!(s.source.buffers().leased() >= 2, "round {round}");
+        assert!(s.source.buffers().unwrap().leased() >= 2, "round {round}");
         peer.signal(Signal::SIGKILL);
         let start = Instant::now();
         s.until("it is gone", |p| p.subscribers().count() == 1);
@@ -193,7 +199,7 @@ fn a_killed_peer_gives_back_what_it_held() {
         drop(frame(&mut sibling));
         s.publish();
         // Only the newest and the sibling's are out: nothing of the dead peer's.
-        assert!(s.source.buffers().leased() <= 2, "{:?}", s.source.buffers());
+        assert!(s.source.buffers().unwrap().leased() <= 2, "{:?}", s.source.buffers().unwrap());
         drop(frame(&mut sibling));
     }
     assert_eq!(sibling.stats().dropped, 0);
@@ -255,7 +261,7 @@ fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
     setrlimit(Resource::RLIMIT_NOFILE, highest + 1, hard).unwrap();
     let (start, calls) = (Instant::now(), framelease::stats::syscalls());
     while start.elapsed() < Duration::from_millis(500) {
-        s.publisher.wait(Duration::from_millis(500)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(500)).unwrap());
     }
     let calls = framelease::stats::syscalls() - calls;
     assert!(calls < 200, "{calls} system calls in half a second without descriptors");
@@ -302,8 +308,8 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
         let builder = TestPattern::builder(Size::new(width, 32)).allocator(Allocator::Memfd).unpaced().buffers(16);
         s.source = builder.start().unwrap();
         s.publish();
-        s.until("the sibling gets the new format", |_| match sibling.try_next().unwrap() {
-            Some(Event::Frame(f)) => f.layout().size().width == width,
+        s.until("the sibling gets the new format", |_| match sibling.try_recv().unwrap() {
+            Received::Item(SubscriberEvent::Frame(f)) => f.layout().size().width == width,
             _ => false,
         });
     }
@@ -314,7 +320,7 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
     assert!(descriptors <= 16, "{descriptors} descriptors piled up in a stopped peer's queue");
     let quiet = (framelease::stats::syscalls(), Instant::now());
     while quiet.1.elapsed() < Duration::from_millis(300) {
-        s.publisher.wait(Duration::from_millis(300)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(300)).unwrap());
     }
     let calls = framelease::stats::syscalls() - quiet.0;
     assert!(calls < 40, "{calls} system calls in 300 ms on account of a stopped peer");
@@ -337,7 +343,7 @@ fn twenty_stalled_peers_cut_nobody_off() {
     let figures: Vec<_> = s.publisher.subscribers().collect();
     assert_eq!(figures.len(), 21);
     assert!(figures.iter().all(|f| f.held <= f.quota as usize), "{figures:?}");
-    assert!(s.source.buffers().leased() <= 20 * 2 + 1, "{:?}", s.source.buffers());
+    assert!(s.source.buffers().unwrap().leased() <= 20 * 2 + 1, "{:?}", s.source.buffers().unwrap());
     // Frames bring no descriptors: none is on its way to who does not read.
     for peer in stalled {
         while let Some((_, descriptors)) = peer.try_receive() {
@@ -358,7 +364,7 @@ fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
         .map(|_| {
             let peer = Raw::connect(&s.folder.socket());
             peer.send(&hello(1, 1, 1));
-            s.publisher.wait(Duration::from_millis(1)).unwrap();
+            drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
             peer
         })
         .collect();
@@ -378,11 +384,11 @@ fn hashes_agree_across_processes_and_memory_is_the_same() {
     // The example does this with three processes; here one frame is looked at byte by byte through /proc.
     let mut s = Stage::new(8);
     let peer = Peer::join(&mut s, "plain");
-    let published = s.source.next(SOON).unwrap().unwrap();
+    let published = s.source.recv(SOON).unwrap().frame().unwrap();
     let want = pixels(&published);
     let inode = nix::sys::stat::fstat(&published.memory()[0]).unwrap().st_ino;
     let own = published.memory()[0].clone();
-    s.publisher.publish(published, SOON).unwrap();
+    assert!(s.publisher.publish(published, SOON).unwrap().is_taken());
     assert_eq!(peer.answer(), "frame 0");
     let folder = format!("/proc/{}/fd", peer.child.id());
     let theirs = std::fs::read_dir(&folder).unwrap().flatten().find(|e| {
@@ -409,15 +415,15 @@ fn a_killed_publisher_is_replaced_and_found_again() {
     publisher.child.wait().unwrap();
     assert!(folder.socket().exists(), "nobody has cleaned up");
     loop {
-        match a.next(SOON).unwrap() {
-            Some(Event::Lost) => break,
-            Some(Event::Frame(_)) => {}
+        match a.recv(SOON).unwrap() {
+            Received::Item(SubscriberEvent::Lost(_)) => break,
+            Received::Item(SubscriberEvent::Frame(_)) => {}
             other => panic!("{other:?}"),
         }
     }
     publisher = Peer::spawn(&folder.socket(), "publisher");
     assert_eq!(publisher.answer(), "ready");
-    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Reconnected)));
+    assert!(matches!(a.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Returned)));
     for _ in 0..10 {
         frame(&mut a);
     }
@@ -435,7 +441,7 @@ fn connect_as(s: &mut Stage, uid: u32, gid: u32) -> String {
             return answer;
         }
         assert!(start.elapsed() < SOON);
-        s.publisher.wait(Duration::from_millis(5)).unwrap();
+        drop(s.publisher.recv(Duration::from_millis(5)).unwrap());
     }
 }
 
@@ -470,6 +476,6 @@ fn permissions_and_the_hook_say_which_users_may_connect() {
 #[test]
 fn abstract_sockets_have_no_permissions_and_are_refused() {
     let name = std::path::Path::new("\0framelease");
-    assert!(Publisher::builder(name).bind().is_err());
+    assert!(publisher_at(name).bind().is_err());
     assert!(Subscriber::builder(name).connect(SOON).is_err());
 }

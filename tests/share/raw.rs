@@ -19,6 +19,7 @@ pub const FORMAT: u16 = 17;
 pub const BUFFER: u16 = 18;
 pub const FRAME: u16 = 19;
 pub const REVOKE: u16 = 20;
+pub const NEWER: u16 = 24;
 pub const END: u16 = 22;
 pub const BYE: u16 = 23;
 

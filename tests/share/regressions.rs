@@ -4,16 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
-use framelease::share::{Event, Offer, Policy, Publisher, Rate, Reconnect, Subscriber};
+use framelease::share::{Policy, Rate, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::ErrorKind;
+use framelease::{Received, Station, Submitted};
 
 use crate::hostile::admitted;
 use crate::raw::{self, hello, message, Raw};
-use crate::support::{frame, pixels, Folder, Stage, SOON};
+use crate::support::{frame, pixels, publisher_at, Folder, Stage, SOON};
 
 fn wider() -> TestPattern {
     TestPattern::builder(Size::new(128, 32)).allocator(Allocator::Memfd).unpaced().buffers(8).start().unwrap()
@@ -31,8 +32,8 @@ fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
     s.publish();
     // The RELEASE is in the socket when the next publish begins.
     drop(frame(&mut a));
-    let third = s.source.next(SOON).unwrap().unwrap();
-    s.publisher.publish(third, Duration::from_secs(3)).unwrap();
+    let third = s.source.recv(SOON).unwrap().frame().unwrap();
+    assert!(s.publisher.publish(third, Duration::from_secs(3)).unwrap().is_taken());
     assert_eq!(frame(&mut a).meta().sequence, 1);
     s.publisher.dispatch().unwrap();
     assert_eq!(frame(&mut a).meta().sequence, 2);
@@ -58,9 +59,9 @@ fn a_flood_of_legal_messages_does_not_hold_publish() {
             })
         };
         for _ in 0..20 {
-            let next = s.source.next(SOON).unwrap().unwrap();
+            let next = s.source.recv(SOON).unwrap().frame().unwrap();
             let before = syscalls();
-            s.publisher.publish(next, SOON).unwrap();
+            assert!(s.publisher.publish(next, SOON).unwrap().is_taken());
             let calls = syscalls() - before;
             assert!(calls < 100, "{what}: {calls} system calls in one publish");
             drop(frame(&mut sibling));
@@ -79,11 +80,11 @@ fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
     let held = frame(&mut a);
     let Stage { publisher, mut source, folder } = s;
     drop(publisher);
-    assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+    assert!(matches!(a.recv(SOON).unwrap(), Received::Ended));
     // The source lives on and may fill the buffer again.
-    let mut publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    let mut publisher = publisher_at(folder.socket()).bind().unwrap();
     for _ in 0..12 {
-        publisher.publish(source.next(SOON).unwrap().unwrap(), SOON).unwrap();
+        assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
     }
     assert!(!held.is_valid());
     assert!(!pixels(&held).is_empty(), "it stays mapped");
@@ -96,18 +97,18 @@ fn the_end_comes_behind_the_frames_that_wait() {
     let b = s.join(s.subscriber().policy(Policy::Fifo(3)));
     s.publish();
     s.publish();
-    assert!(!s.publisher.end_stream(Duration::ZERO).unwrap(), "a frame waits for each");
+    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "a frame waits for each");
     let readers: Vec<_> = [a, b]
         .into_iter()
         .map(|mut x| {
             std::thread::spawn(move || {
                 let got: Vec<_> = (0..2).map(|_| frame(&mut x).meta().sequence).collect();
-                assert!(matches!(x.next(SOON).unwrap(), Some(Event::Ended)));
+                assert!(matches!(x.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
                 got
             })
         })
         .collect();
-    assert!(s.publisher.end_stream(SOON).unwrap());
+    assert!(s.publisher.pause(SOON).unwrap());
     // Now that there is no next publish, releases are read as they come.
     s.until("all is returned", |p| p.subscribers().all(|f| f.held == 0));
     for reader in readers {
@@ -122,13 +123,13 @@ fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
     s.source = wider();
     s.publish();
     s.publish();
-    assert!(!s.publisher.end_stream(Duration::ZERO).unwrap(), "two frames wait");
+    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "two frames wait");
     let reader = std::thread::spawn(move || {
         let got = [0, 1].map(|_| frame(&mut a).meta().sequence);
-        assert!(matches!(a.next(SOON).unwrap(), Some(Event::Ended)));
+        assert!(matches!(a.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
         got
     });
-    assert!(s.publisher.end_stream(SOON).unwrap());
+    assert!(s.publisher.pause(SOON).unwrap());
     drop(s);
     assert_eq!(reader.join().unwrap(), [0, 1]);
 }
@@ -139,7 +140,7 @@ fn the_end_does_not_wait_for_who_is_owed_nothing() {
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 1));
     s.until("it is admitted", |p| p.subscribers().count() == 1);
-    assert!(s.publisher.end_stream(Duration::ZERO).unwrap(), "it was never told that there is a stream");
+    assert!(s.publisher.pause(Duration::ZERO).unwrap(), "it was never told that there is a stream");
 }
 
 #[test]
@@ -151,8 +152,8 @@ fn block_misses_nothing_behind_its_first_frame() {
         s.publish();
     }
     s.until("it has the pool", |p| {
-        let event = a.try_next().unwrap();
-        assert!(!matches!(event, Some(Event::Frame(_))), "{event:?}, and those behind it are lost");
+        let event = a.try_recv().unwrap();
+        assert!(!matches!(event, Received::Item(SubscriberEvent::Frame(_))), "{event:?}, and those behind it are lost");
         p.active() == 1
     });
     let got = [0, 1].map(|_| {
@@ -170,19 +171,19 @@ fn block_loses_nothing_at_a_format_change() {
     s.publish();
     s.publish();
     s.source = wider();
-    let first = s.source.next(SOON).unwrap().unwrap();
-    let Offer::NotReady(first) = s.publisher.try_publish(first).unwrap() else { panic!("an old frame waits") };
+    let first = s.source.recv(SOON).unwrap().frame().unwrap();
+    let Submitted::Full(first) = s.publisher.try_publish(first).unwrap() else { panic!("an old frame waits") };
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
         while got.len() < 5 {
-            if let Some(Event::Frame(f)) = a.next(SOON).unwrap() {
+            if let Received::Item(SubscriberEvent::Frame(f)) = a.recv(SOON).unwrap() {
                 assert_eq!(f.meta().dropped, 0);
                 got.push((f.layout().size().width, f.meta().sequence));
             }
         }
         got
     });
-    s.publisher.publish(first, SOON).unwrap();
+    assert!(s.publisher.publish(first, SOON).unwrap().is_taken());
     s.publish();
     s.publish();
     s.until("it has all", |_| reader.is_finished());
@@ -199,8 +200,8 @@ fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
     }
     let mut got = Vec::new();
     s.until("the newest of the new pool has come", |_| {
-        while let Some(event) = a.try_next().unwrap() {
-            if let Event::Frame(frame) = event {
+        while let Received::Item(event) = a.try_recv().unwrap() {
+            if let SubscriberEvent::Frame(frame) = event {
                 got.push((frame.meta().sequence, frame.meta().dropped));
             }
         }
@@ -229,7 +230,7 @@ fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
     let mut a = builder.connect(SOON).unwrap();
     let (start, mut lost) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(1) {
-        if let Ok(Some(Event::Lost)) = a.next(Duration::from_millis(100)) {
+        if let Ok(Received::Item(SubscriberEvent::Lost(_))) = a.recv(Duration::from_millis(100)) {
             lost += 1;
         }
     }
@@ -287,7 +288,7 @@ fn waits_end_when_they_should() {
     let mut a = s.join(s.subscriber());
     for (asked, most) in [(4, 60), (0, 40), (150, 260), (130, 240), (40, 140)] {
         let start = Instant::now();
-        assert!(a.next(Duration::from_millis(asked)).unwrap().is_none());
+        assert!(a.recv(Duration::from_millis(asked)).unwrap().is_nothing());
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(asked), "{asked} ms took {took:?}");
         // Generous for a loaded machine; an eighth of a long timeout too late, as once, would still show.
@@ -300,19 +301,19 @@ fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
     use nix::poll::{poll, PollFd, PollFlags};
     use std::os::fd::AsFd;
     let mut source = wider();
-    let mut held: Vec<_> = std::iter::from_fn(|| source.try_next().unwrap()).collect();
+    let mut held: Vec<_> = std::iter::from_fn(|| source.try_recv().unwrap().frame()).collect();
     let (start, mut woken) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_millis(100) {
         let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, 100u8).unwrap();
         woken += 1;
-        assert!(source.try_next().unwrap().is_none());
+        assert!(source.try_recv().unwrap().is_nothing());
     }
     assert!((1..200).contains(&woken), "woken {woken} times in 100 ms");
     held.pop();
     let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, 1000u16), Ok(1));
-    assert!(source.try_next().unwrap().is_some());
+    assert!(source.try_recv().unwrap().item().is_some());
 }
 
 #[test]

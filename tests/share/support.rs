@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::Frame;
-use framelease::share::{Event, Publisher, PublisherBuilder, Subscriber, SubscriberBuilder};
+use framelease::share::{Publisher, PublisherBuilder, Subscriber, SubscriberBuilder, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::sys::socket::{bind, socket, AddressFamily, SockFlag, SockType, UnixAddr};
 
 pub const SOON: Duration = Duration::from_secs(10);
@@ -65,6 +66,11 @@ pub fn source_of(buffers: usize, size: Size) -> TestPattern {
     builder.allocator(Allocator::Memfd).start().unwrap()
 }
 
+/// A publisher whose source needs two buffers, and which waits for subscribers that block.
+pub fn publisher_at(path: impl AsRef<Path>) -> PublisherBuilder {
+    Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600))
+}
+
 /// Publisher, its source and its folder.
 pub struct Stage {
     pub publisher: Publisher,
@@ -85,8 +91,8 @@ impl Stage {
     pub fn in_folder(buffers: usize, settings: impl FnOnce(&Folder, PublisherBuilder) -> PublisherBuilder) -> Self {
         let folder = Folder::new();
         let source = source(buffers);
-        let mut publisher = settings(&folder, Publisher::builder(folder.socket())).bind().unwrap();
-        publisher.announce(source.buffers()).unwrap();
+        let mut publisher = settings(&folder, publisher_at(folder.socket())).bind().unwrap();
+        publisher.announce(source.buffers().unwrap()).unwrap();
         Self { publisher, source, folder }
     }
 
@@ -109,10 +115,10 @@ impl Stage {
         let mut first = None;
         while self.publisher.active() == active || first.is_none() && start.elapsed() < Duration::from_millis(20) {
             assert!(start.elapsed() < SOON, "the subscriber does not become active");
-            self.publisher.wait(Duration::from_millis(1)).unwrap();
-            match subscriber.try_next().unwrap() {
-                None | Some(Event::Format(_)) => {}
-                Some(Event::Frame(frame)) => first = Some(frame),
+            drop(self.publisher.recv(Duration::from_millis(1)).unwrap());
+            match subscriber.try_recv().unwrap() {
+                Received::Nothing | Received::Item(SubscriberEvent::Format(_)) => {}
+                Received::Item(SubscriberEvent::Frame(frame)) => first = Some(frame),
                 other => panic!("{other:?} before the subscriber is active"),
             }
         }
@@ -122,16 +128,16 @@ impl Stage {
     pub fn connect(&mut self, builder: SubscriberBuilder) -> framelease::Result<Subscriber> {
         let thread = std::thread::spawn(move || builder.connect(SOON));
         while !thread.is_finished() {
-            self.publisher.wait(Duration::from_millis(1)).unwrap();
+            drop(self.publisher.recv(Duration::from_millis(1)).unwrap());
         }
         thread.join().unwrap()
     }
 
     /// Publishes one frame; its sequence number.
     pub fn publish(&mut self) -> u64 {
-        let frame = self.source.next(SOON).unwrap().expect("the source has a free buffer");
+        let frame = self.source.recv(SOON).unwrap().frame().expect("the source has a free buffer");
         let sequence = frame.meta().sequence;
-        self.publisher.publish(frame, SOON).unwrap();
+        assert!(self.publisher.publish(frame, SOON).unwrap().is_taken());
         sequence
     }
 
@@ -140,7 +146,7 @@ impl Stage {
         let start = Instant::now();
         while !done(&self.publisher) {
             assert!(start.elapsed() < SOON, "not within {SOON:?}: {what}");
-            self.publisher.wait(Duration::from_millis(5)).unwrap();
+            drop(self.publisher.recv(Duration::from_millis(5)).unwrap());
         }
     }
 }
@@ -148,9 +154,9 @@ impl Stage {
 /// The next frame, which must come.
 pub fn frame(subscriber: &mut Subscriber) -> Frame {
     loop {
-        match subscriber.next(SOON).unwrap() {
-            Some(Event::Frame(frame)) => return frame,
-            Some(Event::Format(_)) => {}
+        match subscriber.recv(SOON).unwrap() {
+            Received::Item(SubscriberEvent::Frame(frame)) => return frame,
+            Received::Item(SubscriberEvent::Format(_)) => {}
             other => panic!("{other:?} instead of a frame"),
         }
     }
@@ -158,8 +164,8 @@ pub fn frame(subscriber: &mut Subscriber) -> Frame {
 
 /// No event is there.
 pub fn nothing(subscriber: &mut Subscriber) {
-    let event = subscriber.try_next().unwrap();
-    assert!(event.is_none(), "{event:?}");
+    let event = subscriber.try_recv().unwrap();
+    assert!(event.is_nothing(), "{event:?}");
 }
 
 pub fn pixels(frame: &Frame) -> Vec<u8> {

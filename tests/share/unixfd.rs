@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
+use framelease::Station;
 use nix::sys::signal::{kill, Signal};
 use nix::sys::socket::{MsgFlags, SockType};
 use nix::unistd::Pid;
 
-use crate::support::{dead_socket, frame, pixels, Folder, Stage, SOON};
+use crate::support::{dead_socket, frame, pixels, publisher_at, Folder, Stage, SOON};
 use crate::unixfd_client::{message, number, release, Client, CAPS, EOS, NEW_BUFFER, RELEASE};
 
 fn path(s: &Stage) -> PathBuf {
@@ -150,16 +151,16 @@ fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec
         .unpaced()
         .start()
         .unwrap();
-    s.publisher.announce(s.source.buffers()).unwrap();
+    s.publisher.announce(s.source.buffers().unwrap()).unwrap();
     let output = s.folder.file("out");
     let mut pipeline = Pipeline::join(&mut s, gst, elements, &output);
     let mut expected = Vec::new();
     for _ in 0..100 {
-        let frame = s.source.next(SOON).unwrap().expect("a free buffer");
+        let frame = s.source.recv(SOON).unwrap().frame().expect("a free buffer");
         expected.push(convert(&pixels(&frame)));
-        s.publisher.publish(frame, SOON).unwrap();
+        assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     }
-    assert!(s.publisher.end_stream(SOON).unwrap());
+    assert!(s.publisher.pause(SOON).unwrap());
     s.until("the pipeline has ended", |_| pipeline.is_over());
     assert!(pipeline.0.wait().unwrap().success());
     let got = fs::read(&output).unwrap();
@@ -218,9 +219,9 @@ fn what_a_client_reads_byte_for_byte() {
     let caps = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
                 interlace-mode=(string)progressive, pixel-aspect-ratio=(fraction)1/1, colorimetry=(string)2:4:16:4";
     assert_eq!(client.caps(), caps);
-    let frame = s.source.next(SOON).unwrap().unwrap();
+    let frame = s.source.recv(SOON).unwrap().frame().unwrap();
     let (meta, expected) = (*frame.meta(), pixels(&frame));
-    s.publisher.publish(frame, SOON).unwrap();
+    assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     let (id, payload) = client.buffer();
     let words = |words: &[u64]| words.iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
     let golden = [
@@ -250,7 +251,7 @@ fn what_a_client_reads_byte_for_byte() {
     assert!(third > second && second > id, "an id is never used twice");
     assert_eq!(number(&payload, 32), 2, "its sequence number");
     client.send(&[release(second), release(third)].concat());
-    assert!(s.publisher.end_stream(SOON).unwrap());
+    assert!(s.publisher.pause(SOON).unwrap());
     assert_eq!(client.receive(), (EOS, Vec::new()));
     s.until("all is given back", |p| p.subscribers().next().unwrap().held == 0);
     assert_eq!(s.publisher.stats().violations, 0);
@@ -268,7 +269,7 @@ fn a_new_format_comes_before_its_first_frame() {
         let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(code)).buffers(8).unpaced();
         builder.allocator(Allocator::Memfd).start().unwrap()
     });
-    sources.iter().for_each(|source| s.publisher.announce(source.buffers()).unwrap());
+    sources.iter().for_each(|source| s.publisher.announce(source.buffers().unwrap()).unwrap());
     client.nothing();
     let [_, _, yuyv] = sources;
     s.source = yuyv;
@@ -300,7 +301,7 @@ fn a_bitstream_has_its_caps_and_flags() {
         (meta.flags, meta.lost, meta.timestamp_ns) = (flags, lost, 5);
         meta.payload[0] = Payload { offset_bytes: 16, bytes };
         let frame = pool.try_acquire().unwrap().freeze(meta);
-        s.publisher.publish(frame, SOON).unwrap();
+        assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     };
     const DISCONT: u32 = 1 << 6;
     const CORRUPTED: u32 = 1 << 8;
@@ -355,7 +356,7 @@ fn hostile_clients_end_their_own_connection() {
         }
         assert_eq!((s.publisher.stats().violations, s.publisher.active()), (n as u64 + 1, 1), "{what}");
     }
-    assert_eq!(s.source.buffers().leased(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().unwrap().leased(), 1, "the newest is the native one's, all others are home");
 }
 
 #[test]
@@ -449,14 +450,14 @@ fn rates_policies_and_quotas_are_the_builders() {
 #[test]
 fn impossible_settings_are_refused_and_leave_no_file() {
     let folder = Folder::new();
-    let bind = |terms| Publisher::builder(folder.socket()).unixfd(folder.file("gst"), terms).bind();
+    let bind = |terms| publisher_at(folder.socket()).unixfd(folder.file("gst"), terms).bind();
     assert_eq!(bind(UnixfdTerms::hold(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert!(!folder.socket().exists() && !folder.file("gst").exists());
     let first = bind(UnixfdTerms::hold(1)).unwrap();
     assert!(folder.file("gst").exists());
-    let other = Publisher::builder(folder.file("other")).unixfd(folder.file("gst"), UnixfdTerms::hold(1));
+    let other = publisher_at(folder.file("other")).unixfd(folder.file("gst"), UnixfdTerms::hold(1));
     assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy);
-    let other = Publisher::builder(folder.file("gst"));
+    let other = publisher_at(folder.file("gst"));
     assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy, "of whatever kind who listens there is");
     drop(first);
     assert!(!folder.socket().exists() && !folder.file("gst").exists());
@@ -483,7 +484,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     let stats: Vec<_> = s.publisher.subscribers().collect();
     assert_eq!((stats[0].sent, stats[0].dropped), (510, 0), "the native one loses nothing");
     assert!(stats[1].held <= 3 && stats[1].sent <= 10 + 3 + 3, "{stats:?}");
-    assert!(s.source.buffers().leased() <= 3 + 1 + 1 + 2);
+    assert!(s.source.buffers().unwrap().leased() <= 3 + 1 + 1 + 2);
     // Awake again, it goes on.
     let sent = stats[1].sent;
     pipeline.signal(Signal::SIGCONT);
@@ -495,7 +496,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     s.until("it is gone", |p| p.active() == 1);
     assert!(pipeline.0.wait().is_ok());
     publish(&mut s);
-    assert_eq!(s.source.buffers().leased(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().unwrap().leased(), 1, "the newest is the native one's, all others are home");
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
@@ -506,7 +507,7 @@ fn a_publisher_that_goes_ends_the_pipeline() {
     let output = s.folder.file("out");
     let mut pipeline = Pipeline::join(&mut s, gst, "! identity", &output);
     s.publish();
-    s.publisher = Publisher::builder(s.folder.file("next")).bind().unwrap();
+    s.publisher = publisher_at(s.folder.file("next")).bind().unwrap();
     let start = Instant::now();
     while !pipeline.is_over() {
         assert!(start.elapsed() < SOON, "the pipeline hangs");

@@ -17,16 +17,16 @@ use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{ColorSpace, FourCc, Layout, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{
-    Event, Offer, Policy, Publisher, Reconnect, Subscriber, UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms,
+    Policy, Reconnect, Subscriber, SubscriberEvent, UnixfdSubscriber, UnixfdSubscriberBuilder, UnixfdTerms,
 };
-use framelease::{ErrorKind, Result};
+use framelease::{ErrorKind, Received, Result, Station, Submitted};
 use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags, SockType};
 
-use crate::support::{dead_socket, nothing as native_nothing, pixels, Folder, Stage, SOON};
+use crate::support::{dead_socket, nothing as native_nothing, pixels, publisher_at, Folder, Stage, SOON};
 use crate::unixfd::{gst, without_padding, Pipeline};
 use crate::unixfd_client::{message, number, CAPS, EOS, NEW_BUFFER, RELEASE};
 
@@ -184,25 +184,31 @@ impl Sink {
 }
 
 /// The next event but a format.
-fn event(subscriber: &mut UnixfdSubscriber) -> Event {
+fn event(subscriber: &mut UnixfdSubscriber) -> SubscriberEvent {
     loop {
-        match subscriber.next(SOON).unwrap() {
-            Some(Event::Format(_)) => {}
-            other => return other.expect("an event"),
+        match subscriber.recv(SOON).unwrap() {
+            Received::Item(SubscriberEvent::Format(_)) => {}
+            other => return other.item().expect("an event"),
         }
     }
 }
 
 fn frame(subscriber: &mut UnixfdSubscriber) -> Frame {
     match event(subscriber) {
-        Event::Frame(frame) => frame,
+        SubscriberEvent::Frame(frame) => frame,
         other => panic!("{other:?} instead of a frame"),
     }
 }
 
+/// The end comes once.
+fn ended(subscriber: &mut UnixfdSubscriber) {
+    assert!(subscriber.recv(SOON).unwrap().is_ended());
+    assert_eq!(subscriber.try_recv().unwrap_err().kind(), ErrorKind::State);
+}
+
 fn nothing(subscriber: &mut UnixfdSubscriber) {
-    let event = subscriber.try_next().unwrap();
-    assert!(event.is_none(), "{event:?}");
+    let event = subscriber.try_recv().unwrap();
+    assert!(event.is_nothing(), "{event:?}");
 }
 
 fn is_readable(subscriber: &UnixfdSubscriber) -> bool {
@@ -218,11 +224,11 @@ fn ids(frames: &[Frame]) -> Vec<u64> {
 fn a_frame_comes_as_it_was_sent_and_goes_back() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
-    assert!(subscriber.layout().is_none() && subscriber.next(Duration::ZERO).unwrap().is_none());
+    assert!(subscriber.layout().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
     let first = sink.memory(1);
     sink.buffer(7, &first);
     let layout = Layout::packed(FourCc::new(b"NV12"), Size::new(64, 48)).unwrap();
-    assert!(matches!(subscriber.next(SOON), Ok(Some(Event::Format(l))) if l == layout));
+    assert!(matches!(subscriber.recv(SOON), Ok(Received::Item(SubscriberEvent::Format(l))) if l == layout));
     let got = frame(&mut subscriber);
     assert_eq!(pixels(&got), pattern(NV12_BYTES, 1));
     let mut expected = FrameMeta::default();
@@ -253,11 +259,10 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     assert_eq!((stats.received - before.received, stats.lost, stats.dropped), (4, 3, 0));
     // The end, and the end of the connection.
     sink.send(&message(EOS, &[]), &[]);
-    assert!(matches!(event(&mut subscriber), Event::Ended));
+    assert!(matches!(event(&mut subscriber), SubscriberEvent::Paused));
     nothing(&mut subscriber);
     sink.socket = None;
-    assert!(matches!(event(&mut subscriber), Event::Ended));
-    assert!(matches!(event(&mut subscriber), Event::Ended));
+    ended(&mut subscriber);
 }
 
 /// Open descriptors and mappings of files with such a name.
@@ -340,7 +345,7 @@ fn sets_are_bounded() {
         held = Some(got);
     }
     assert_eq!(sets.len(), 25);
-    assert!(matches!(subscriber.next(Duration::ZERO), Ok(None)), "without a word");
+    assert!(matches!(subscriber.recv(Duration::ZERO), Ok(Received::Nothing)), "without a word");
     drop((held, subscriber));
     assert_eq!(sink.traces(), [0, 0]);
 }
@@ -367,7 +372,7 @@ fn what_a_full_fifo_drops_takes_no_slot() {
     };
     sink.buffer(51, &sink.memory(0));
     sink.send(&Buffer::new(52, 52).bytes(), &[]);
-    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(subscriber.recv(SOON).unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[test]
@@ -380,8 +385,8 @@ fn the_buffers_are_those_of_the_format_that_was_told() {
     sink.caps("video/x-raw, format=(string)GRAY8, width=(int)64, height=(int)48");
     sink.buffer(1, &memory);
     for code in [b"NV12", b"GREY"] {
-        let told = match subscriber.next(SOON).unwrap() {
-            Some(Event::Format(layout)) => layout,
+        let told = match subscriber.recv(SOON).unwrap() {
+            Received::Item(SubscriberEvent::Format(layout)) => layout,
             other => panic!("{other:?}"),
         };
         assert_eq!((told.fourcc(), subscriber.layout()), (FourCc::new(code), Some(&told)));
@@ -400,9 +405,11 @@ fn a_bitstream_in_memories_of_its_size_is_one_format() {
         let memory = sink.unsealed(bytes, 1, MFdFlags::MFD_ALLOW_SEALING);
         sink.send(&Buffer { memory: vec![(bytes, 0)], ..Buffer::new(id as u64, NONE) }.bytes(), &[&memory]);
         loop {
-            match subscriber.next(SOON).unwrap() {
-                Some(Event::Format(_)) => formats += 1,
-                Some(Event::Frame(frame)) => break assert_eq!(u64::from(frame.meta().payload[0].bytes), bytes),
+            match subscriber.recv(SOON).unwrap() {
+                Received::Item(SubscriberEvent::Format(_)) => formats += 1,
+                Received::Item(SubscriberEvent::Frame(frame)) => {
+                    break assert_eq!(u64::from(frame.meta().payload[0].bytes), bytes)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -442,7 +449,7 @@ fn a_sink_that_never_ends_does_not_hold_who_waits() {
             is_over.load(Ordering::Relaxed)
         });
         for _ in 0..3 {
-            assert!(matches!(subscriber.next(Duration::from_millis(20)), Ok(None)));
+            assert!(matches!(subscriber.recv(Duration::from_millis(20)), Ok(Received::Nothing)));
         }
         is_over.store(true, Ordering::Relaxed);
         // It may wait for room.
@@ -476,9 +483,9 @@ fn another_layout_is_told_before_its_first_frame() {
     let mut told = Vec::new();
     let mut frames = Vec::new();
     while frames.len() < 7 {
-        match subscriber.next(SOON).unwrap().unwrap() {
-            Event::Format(layout) => told.push((frames.len(), layout)),
-            Event::Frame(frame) => frames.push(frame),
+        match subscriber.recv(SOON).unwrap().item().unwrap() {
+            SubscriberEvent::Format(layout) => told.push((frames.len(), layout)),
+            SubscriberEvent::Frame(frame) => frames.push(frame),
             other => panic!("{other:?}"),
         }
     }
@@ -612,9 +619,10 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
             let memory = sink.memory(1);
             script(&sink, &memory);
             let error = loop {
-                match subscriber.next(SOON) {
-                    Err(e) => break e,
-                    Ok(Some(Event::Format(_) | Event::Frame(_))) => {}
+                match subscriber.recv(SOON) {
+                    Err(e) if reconnect == Reconnect::Never => break e,
+                    Ok(Received::Item(SubscriberEvent::Lost(e))) if reconnect == Reconnect::Always => break e,
+                    Ok(Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Frame(_))) => {}
                     other => panic!("{what}: {other:?}"),
                 }
             };
@@ -628,14 +636,14 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
                 Reconnect::Always => {
                     nothing(&mut subscriber);
                     assert!(!is_readable(&subscriber), "a pause before the next attempt");
-                    assert!(subscriber.next(Duration::from_secs(1)).unwrap().is_none());
+                    assert!(subscriber.recv(Duration::from_secs(1)).unwrap().is_nothing());
                     sink.accept();
                     sink.caps(NV12);
                     sink.buffer(1, &memory);
-                    assert!(matches!(event(&mut subscriber), Event::Reconnected));
+                    assert!(matches!(event(&mut subscriber), SubscriberEvent::Returned));
                     assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 1));
                 }
-                _ => assert!(matches!(event(&mut subscriber), Event::Ended)),
+                _ => assert_eq!(subscriber.try_recv().unwrap_err().kind(), ErrorKind::State),
             }
         }
     }
@@ -656,7 +664,7 @@ fn a_buffer_before_caps_and_half_a_message_end_it_too() {
         sink.send(&bytes[..len], &[&memory]);
         nothing(&mut subscriber);
         sink.socket = None;
-        assert!(matches!(event(&mut subscriber), Event::Ended));
+        ended(&mut subscriber);
         assert_eq!(sink.traces(), [1, 0]);
     }
 }
@@ -667,7 +675,7 @@ fn an_end_before_caps_is_told_to_who_polls() {
     let mut sink = Sink::new();
     let mut subscriber = sink.greet(sink.builder(), |sink| sink.send(&message(EOS, &[]), &[])).unwrap();
     assert!(is_readable(&subscriber));
-    assert!(matches!(subscriber.try_next().unwrap(), Some(Event::Ended)));
+    assert!(matches!(subscriber.try_recv().unwrap(), Received::Item(SubscriberEvent::Paused)));
     nothing(&mut subscriber);
     assert!(!is_readable(&subscriber), "once");
 }
@@ -684,7 +692,7 @@ fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
         let fds = [&memory];
         let (with_first, with_second) = if cut % 2 == 0 { (&fds[..], &[][..]) } else { (&[][..], &fds[..]) };
         sink.send(first, with_first);
-        while subscriber.next(Duration::ZERO).unwrap().is_some() {}
+        while subscriber.recv(Duration::ZERO).unwrap().item().is_some() {}
         // With the next message right behind it.
         sink.send(second, with_second);
         sink.buffer(cut + 1000, &memory);
@@ -715,7 +723,7 @@ fn releases_that_find_no_room_are_sent_later() {
     });
     while !reader.is_finished() {
         assert!(start.elapsed() < SOON, "releases are lost");
-        assert!(subscriber.next(Duration::from_millis(100)).unwrap().is_none());
+        assert!(subscriber.recv(Duration::from_millis(100)).unwrap().is_nothing());
     }
     assert_eq!(reader.join().unwrap(), (0..1_000).collect::<Vec<_>>());
     nothing(&mut subscriber);
@@ -748,13 +756,13 @@ fn no_wake_up_is_lost() {
             }
             let mut fds = [PollFd::new(subscriber.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "{policy}: {got} of {sent}");
-            match subscriber.try_next().unwrap() {
-                Some(Event::Frame(frame)) => {
+            match subscriber.try_recv().unwrap() {
+                Received::Item(SubscriberEvent::Frame(frame)) => {
                     got += 1;
                     give.send(frame).unwrap();
                 }
-                Some(Event::Format(_)) => {}
-                None => idle += 1,
+                Received::Item(SubscriberEvent::Format(_)) => {}
+                Received::Nothing => idle += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -777,7 +785,7 @@ fn a_sink_that_never_reads_is_left() {
         while sink.try_send(&Buffer::new(sent, sent).bytes(), &[&memory], MsgFlags::MSG_DONTWAIT) {
             sent += 1;
         }
-        match subscriber.try_next() {
+        match subscriber.try_recv() {
             Err(e) => break e,
             Ok(_) => assert!(sent < 20_000, "it goes on for ever"),
         }
@@ -797,17 +805,17 @@ fn a_lease_ends_with_its_connection() {
     // One that waits is lost with the sink.
     sink.buffer(2, &memory);
     sink.socket = None;
-    assert!(matches!(event(&mut subscriber), Event::Lost));
+    assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
     assert!(!held.is_valid() && subscriber.layout().is_none());
     assert_eq!((pixels(&held), subscriber.stats().dropped), (pattern(NV12_BYTES, 1), 1));
     // The next, at the same path: ids and numbers are its own, formats are told anew.
-    assert!(subscriber.next(Duration::from_millis(100)).unwrap().is_none());
+    assert!(subscriber.recv(Duration::from_millis(100)).unwrap().is_nothing());
     sink.accept();
     sink.caps(NV12);
     sink.buffer(1, &memory);
-    let events: Vec<Event> = (0..3).map(|_| subscriber.next(SOON).unwrap().unwrap()).collect();
+    let events: Vec<SubscriberEvent> = (0..3).map(|_| subscriber.recv(SOON).unwrap().item().unwrap()).collect();
     assert!(
-        matches!(&events[..], [Event::Reconnected, Event::Format(_), Event::Frame(f)] if f.is_valid()),
+        matches!(&events[..], [SubscriberEvent::Returned, SubscriberEvent::Format(_), SubscriberEvent::Frame(f)] if f.is_valid()),
         "{events:?}"
     );
     drop(held);
@@ -837,7 +845,7 @@ fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
     assert!(open.set_len(0).is_err());
     let shut = sink.unsealed(NV12_BYTES, 2, MFdFlags::empty());
     sink.buffer(2, &shut);
-    let e = subscriber.next(SOON).unwrap_err();
+    let e = subscriber.recv(SOON).unwrap_err();
     assert!(e.to_string().contains("may shrink under a reader, and cannot be sealed"), "{e}");
     let mut subscriber = sink.join(sink.builder().accept_unsealed());
     sink.buffer(3, &shut);
@@ -845,7 +853,7 @@ fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
     assert_eq!(sink.released(), 3);
     // What is no memory is none on demand either.
     sink.buffer(4, &File::open("/dev/null").unwrap());
-    assert_eq!(subscriber.next(SOON).unwrap_err().kind(), ErrorKind::Protocol);
+    assert_eq!(subscriber.recv(SOON).unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[test]
@@ -860,9 +868,9 @@ fn connecting_says_what_is_wrong() {
     for policy in [Policy::Fifo(0), Policy::Fifo(33)] {
         assert_eq!(connect(missing.clone().policy(policy)).unwrap_err().0, ErrorKind::InvalidArgument);
     }
-    let publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    let publisher = publisher_at(folder.socket()).bind().unwrap();
     let (kind, text) = connect(missing.clone()).unwrap_err();
-    assert!(kind == ErrorKind::WrongFile && text.contains("no unixfdsink"), "{text}");
+    assert!(kind == ErrorKind::WrongFile && text.contains("not a unixfdsink"), "{text}");
     drop(publisher);
     dead_socket(&folder.socket(), SockType::Stream);
     assert_eq!(connect(missing.clone()).unwrap_err().0, ErrorKind::Disconnected);
@@ -879,11 +887,11 @@ fn connecting_says_what_is_wrong() {
     let mut subscriber = missing.reconnect(Reconnect::Always).connect(SOON).unwrap();
     nothing(&mut subscriber);
     drop(late.join().unwrap());
-    assert!(matches!(event(&mut subscriber), Event::Lost));
+    assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
     // One that says nothing, or hangs up without a word.
     let mut sink = Sink::new();
     let (kind, text) = connect(sink.builder()).unwrap_err();
-    assert!(kind == ErrorKind::Timeout && text.contains("no CAPS"), "{text}");
+    assert!(kind == ErrorKind::Timeout && text.contains("no answer"), "{text}");
     sink.accept();
     let e = sink.greet(sink.builder(), |sink| sink.socket().shutdown(Shutdown::Both).unwrap()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
@@ -903,14 +911,14 @@ fn frames_of_a_sink_are_published_again() {
         sink.buffer(ids, &memories[which]);
         let got = frame(&mut subscriber);
         let (slot, memory) = (got.slot(), got.memory().to_vec());
-        stage.publisher.publish(got, SOON).unwrap();
+        assert!(stage.publisher.publish(got, SOON).unwrap().is_taken());
         let start = Instant::now();
         let far = loop {
             assert!(start.elapsed() < SOON, "it does not come");
-            stage.publisher.wait(Duration::from_millis(1)).unwrap();
-            match native.try_next().unwrap() {
-                Some(Event::Frame(frame)) => break frame,
-                None | Some(Event::Format(_)) => {}
+            drop(stage.publisher.recv(Duration::from_millis(1)).unwrap());
+            match native.try_recv().unwrap() {
+                Received::Item(SubscriberEvent::Frame(frame)) => break frame,
+                Received::Nothing | Received::Item(SubscriberEvent::Format(_)) => {}
                 other => panic!("{other:?}"),
             }
         };
@@ -949,17 +957,17 @@ fn memories_that_are_always_new_reach_every_subscriber() {
             let start = Instant::now();
             loop {
                 if let Some(waits) = next.take() {
-                    if let Offer::NotReady(back) = stage.publisher.try_publish(waits).unwrap() {
+                    if let Submitted::Full(back) = stage.publisher.try_publish(waits).unwrap() {
                         next = Some(back);
                     }
                 }
-                if let Some(Event::Frame(far)) = native.try_next().unwrap() {
+                if let Received::Item(SubscriberEvent::Frame(far)) = native.try_recv().unwrap() {
                     assert_eq!((far.meta().sequence, far.meta().dropped), (id, 0), "{policy:?}");
                     assert_eq!(pixels(&far), pattern(NV12_BYTES, id as u8));
                     break;
                 }
                 assert!(start.elapsed() < SOON, "{policy:?}: frame {id} does not come");
-                stage.publisher.wait(Duration::from_millis(1)).unwrap();
+                drop(stage.publisher.recv(Duration::from_millis(1)).unwrap());
             }
         }
         assert_eq!(stage.publisher.stats().violations, 0);
@@ -976,7 +984,7 @@ fn quotas_fit_what_a_subscriber_may_hold() {
     assert_eq!((got.buffers().slots(), got.buffers().max_leases()), (16, 4));
     // One to hold, one that waits, the newest, and one in hand.
     let mut stage = Stage::with(8, |b| b.reserve(1));
-    stage.publisher.publish(got, SOON).unwrap();
+    assert!(stage.publisher.publish(got, SOON).unwrap().is_taken());
     let first = stage.join_late(stage.subscriber());
     assert_eq!(stage.connect(stage.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
     drop(first);
@@ -1054,7 +1062,7 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
             let mut frames = 0;
             loop {
                 match event(&mut subscriber) {
-                    Event::Frame(frame) => {
+                    SubscriberEvent::Frame(frame) => {
                         let layout = *frame.layout();
                         assert_eq!((frame.meta().sequence, frame.meta().lost), (frames as u64, 0), "{layout}");
                         if more.is_empty() {
@@ -1064,13 +1072,13 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
                         }
                         frames += 1;
                     }
-                    Event::Ended => break,
+                    SubscriberEvent::Paused => break,
                     other => panic!("{other:?}"),
                 }
             }
             assert_eq!((frames, subscriber.stats().dropped), (20, 0), "{elements}");
             layouts.push(*subscriber.layout().unwrap());
-            assert!(matches!(event(&mut subscriber), Event::Lost));
+            assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
             assert!(running.0.wait().unwrap().success(), "it ends by itself: all is given back");
         }
         // What we take for the usual layout is what GStreamer says itself.
@@ -1093,13 +1101,14 @@ fn a_killed_pipeline_is_followed_by_the_next() {
     assert_eq!(pixels(&black)[0], 16);
     (0..20).for_each(|_| drop(frame(&mut subscriber)));
     first.signal(Signal::SIGKILL);
-    let lost = std::iter::from_fn(|| subscriber.next(SOON).unwrap()).find(|e| !matches!(e, Event::Frame(_)));
-    assert!(matches!(lost, Some(Event::Lost)), "{lost:?}");
+    let lost =
+        std::iter::from_fn(|| subscriber.recv(SOON).unwrap().item()).find(|e| !matches!(e, SubscriberEvent::Frame(_)));
+    assert!(matches!(lost, Some(SubscriberEvent::Lost(_))), "{lost:?}");
     assert!(!black.is_valid());
     drop(first);
     std::fs::remove_file(folder.socket()).unwrap();
     let second = start("white").unwrap();
-    assert!(matches!(event(&mut subscriber), Event::Reconnected));
+    assert!(matches!(event(&mut subscriber), SubscriberEvent::Returned));
     for n in 0..20 {
         let white = frame(&mut subscriber);
         assert_eq!((pixels(&white)[0], white.meta().sequence), (235, n));
@@ -1165,16 +1174,18 @@ fn a_pipeline_reaches_native_subscribers() {
     let Some(expected) = to_file(&folder, elements) else { return };
     let _running = pipeline(&folder, elements).unwrap();
     let mut from = to_pipeline(&folder).hold(6).policy(Policy::Fifo(8)).connect(SOON).unwrap();
-    let mut publisher = Publisher::builder(folder.file("native")).reserve(1).bind().unwrap();
+    let mut publisher = publisher_at(folder.file("native")).reserve(1).bind().unwrap();
     let path = folder.file("native");
     let (send, taken) = std::sync::mpsc::channel();
     let native = std::thread::spawn(move || {
         let builder = Subscriber::builder(path).hold(2).policy(Policy::Fifo(2)).reconnect(Reconnect::Always);
         let mut native = builder.connect(SOON).unwrap();
-        while let Some(event) = native.next(SOON).unwrap() {
+        while let Received::Item(event) = native.recv(SOON).unwrap() {
             match event {
-                Event::Frame(frame) => send.send((frame.meta().sequence, *frame.layout(), pixels(&frame))).unwrap(),
-                Event::Ended | Event::Lost => break,
+                SubscriberEvent::Frame(frame) => {
+                    send.send((frame.meta().sequence, *frame.layout(), pixels(&frame))).unwrap()
+                }
+                SubscriberEvent::Paused | SubscriberEvent::Lost(_) => break,
                 _ => {}
             }
         }
@@ -1183,18 +1194,18 @@ fn a_pipeline_reaches_native_subscribers() {
     // It connects while nothing is announced yet.
     while publisher.subscribers().count() == 0 {
         assert!(start.elapsed() < SOON);
-        publisher.wait(Duration::from_millis(5)).unwrap();
+        drop(publisher.recv(Duration::from_millis(5)).unwrap());
     }
     loop {
-        match from.next(Duration::from_millis(5)).unwrap() {
-            Some(Event::Frame(frame)) => publisher.publish(frame, SOON).map(drop).unwrap(),
-            Some(Event::Ended) => break,
+        match from.recv(Duration::from_millis(5)).unwrap() {
+            Received::Item(SubscriberEvent::Frame(frame)) => publisher.publish(frame, SOON).map(drop).unwrap(),
+            Received::Item(SubscriberEvent::Paused) => break,
             _ => {}
         }
         publisher.dispatch().unwrap();
         assert!(start.elapsed() < 2 * SOON);
     }
-    publisher.end_stream(SOON).unwrap();
+    publisher.pause(SOON).unwrap();
     native.join().unwrap();
     let got: Vec<_> = taken.iter().collect();
     // A memory that is new costs its announcement, in which frames may be dropped.
@@ -1254,14 +1265,14 @@ fn there_and_back_through_gstreamer() {
             meta.flags.set(FrameFlags::ERROR, n == 7);
             let sent = empty.freeze(meta);
             let expected = pixels(&sent);
-            stage.publisher.publish(sent, SOON).unwrap();
+            assert!(stage.publisher.publish(sent, SOON).unwrap().is_taken());
             let start = Instant::now();
             let got = loop {
                 assert!(start.elapsed() < SOON, "{n} of {layout} does not come back");
                 stage.publisher.dispatch().unwrap();
-                match subscriber.next(Duration::from_millis(20)).unwrap() {
-                    Some(Event::Frame(frame)) => break frame,
-                    None | Some(Event::Format(_)) => {}
+                match subscriber.recv(Duration::from_millis(20)).unwrap() {
+                    Received::Item(SubscriberEvent::Frame(frame)) => break frame,
+                    Received::Nothing | Received::Item(SubscriberEvent::Format(_)) => {}
                     other => panic!("{other:?}"),
                 }
             };

@@ -77,8 +77,10 @@ struct Peer {
     sent: u64,
     offered: u64,
     next_due_ns: Option<u64>,
-    /// A frame waited for it when it had no credit left.
-    was_out: bool,
+    /// Under `Latest`, a frame that waited was replaced by a newer one.
+    has_replaced: bool,
+    /// That was found before.
+    was_late: bool,
 }
 
 impl Peer {
@@ -208,7 +210,8 @@ impl<T> Ledger<T> {
             sent: 0,
             offered: 0,
             next_due_ns: None,
-            was_out: false,
+            has_replaced: false,
+            was_late: false,
         };
         let newest = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g));
         if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.timestamp_ns)) {
@@ -289,6 +292,7 @@ impl<T> Ledger<T> {
                     continue;
                 }
                 if let Some(old) = p.waiting.pop_front() {
+                    p.has_replaced = true;
                     if let Some(old) = self.lent.iter_mut().find(|l| l.id.generation == old) {
                         old.waiting &= !(1 << i);
                     }
@@ -310,14 +314,14 @@ impl<T> Ledger<T> {
         Some((lent.id, &lent.item, p.dropped))
     }
 
-    /// A frame waits for a peer under `Latest` that has no credit left, and this is new: the generation that was sent
-    /// last.
-    pub(crate) fn newly_out_of_credit(&mut self, peer: usize) -> Option<u64> {
+    /// A peer under `Latest` has no credit left, and two frames have come since: what it was sent last is out of date
+    /// if it is unread. Returns its generation, once.
+    pub(crate) fn newly_late(&mut self, peer: usize) -> Option<u64> {
         let p = self.peers.get_mut(peer)?.as_mut()?;
-        let is_out = p.active && p.terms.policy == Policy::Latest && !p.waiting.is_empty() && !p.has_credit();
-        let was_out = std::mem::replace(&mut p.was_out, is_out);
+        let is_late = p.active && p.has_replaced && !p.waiting.is_empty() && !p.has_credit();
+        let was_late = std::mem::replace(&mut p.was_late, is_late);
         let last = p.leases.iter().map(|l| l.id.generation).max();
-        last.filter(|_| is_out && !was_out)
+        last.filter(|_| is_late && !was_late)
     }
 
     /// The peer has it.
@@ -329,6 +333,7 @@ impl<T> Ledger<T> {
         lent.holders |= 1 << peer;
         p.leases.push(Lease { id: lent.id, sent_ns: now_ns, revoked: false });
         p.sent += 1;
+        p.has_replaced = false;
     }
 
     /// The peer could not be given the frame that [`Ledger::next_for`] named.

@@ -153,6 +153,8 @@ pub struct Publisher {
     retry_ns: Option<u64>,
     /// Since when a subscriber that blocks has had no room.
     blocked_ns: Option<u64>,
+    /// [`Station::dispatch`] was called since the last frame.
+    is_dispatched: bool,
     counts: PublisherStats,
 }
 
@@ -202,6 +204,7 @@ impl PublisherBuilder {
             next_pool: 1,
             retry_ns: None,
             blocked_ns: None,
+            is_dispatched: false,
             counts: PublisherStats::default(),
         })
     }
@@ -264,7 +267,10 @@ impl Publisher {
     /// With the frame: as [`Publisher::announce`]; `Mismatch` if the frame's data leave its buffers. What a subscriber
     /// does is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
-        if let Err(error) = self.check(&frame).and_then(|()| self.dispatch()) {
+        // An event loop has done it already.
+        let dispatched = if std::mem::take(&mut self.is_dispatched) { Ok(()) } else { self.dispatch() };
+        self.is_dispatched = false;
+        if let Err(error) = dispatched.and_then(|()| self.check(&frame)) {
             return Err(Rejected { error, item: frame });
         }
         // Before the new pool, if it is one: what waits of the old would be dropped.
@@ -519,6 +525,7 @@ impl Station for Publisher {
         if is_due || found > 0 {
             self.set_alarm();
         }
+        self.is_dispatched = true;
         Ok(())
     }
 

@@ -375,7 +375,7 @@ impl Publisher {
             }
             sent += 1;
         }
-        if let Some(generation) = self.ledger.newly_out_of_credit(peer) {
+        if let Some(generation) = self.ledger.newly_late(peer) {
             match c.say_newer(generation) {
                 // Without room, its queue is full of what is unread: it reads until the end of that.
                 Ok(_) => {}

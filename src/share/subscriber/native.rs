@@ -448,8 +448,10 @@ impl Native {
 
 fn said_bye(io: &Io, bye: &Bye) -> Fault {
     use crate::error::Reason;
+    let is_clean = bye.reason == Reason::Closing;
     let error = Error::refused("subscribe", bye.reason, bye.text()).on(io.path.display());
-    Fault { error, is_clean: bye.reason == Reason::Closing }
+    let error = if is_clean { error.kind_is(ErrorKind::Disconnected) } else { error };
+    Fault { error, is_clean }
 }
 
 fn on_format(c: &mut Connected, io: &mut Io, format: Format) -> Handled {

@@ -129,10 +129,17 @@ impl<D: Dialect> Session<D> {
         let mut last = None;
         while !session.is_admitted {
             let error = match &session.state {
-                State::Up(_) => session.read(Some(deadline)).err().map(|fault| {
-                    session.close();
-                    fault.error
-                }),
+                State::Up(_) => match session.read(Some(deadline)) {
+                    Err(fault) if session.is_admitted && (fault.is_clean || !session.io.events.is_empty()) => {
+                        session.lose(fault);
+                        break;
+                    }
+                    Err(fault) => {
+                        session.close();
+                        Some(fault.error)
+                    }
+                    Ok(_) => None,
+                },
                 _ => session.open().err(),
             };
             let is_late = Instant::now() + SHORTEST >= deadline;
@@ -232,7 +239,7 @@ impl<D: Dialect> Session<D> {
     fn read(&mut self, deadline: Option<Instant>) -> std::result::Result<Read, Fault> {
         let State::Up(link) = &mut self.state else { return Ok(Read::Nothing) };
         let before = self.io.events.len();
-        let read = self.dialect.read(link, &mut self.io, deadline)?;
+        let read = self.dialect.read(link, &mut self.io, deadline);
         if !self.is_admitted && D::is_admitted(link) {
             self.is_admitted = true;
             self.io.reconnector.is_taken();
@@ -241,7 +248,7 @@ impl<D: Dialect> Session<D> {
                 self.io.events.insert(before, SubscriberEvent::Returned);
             }
         }
-        Ok(read)
+        read
     }
 
     /// Keeps the descriptor readable while events are left.

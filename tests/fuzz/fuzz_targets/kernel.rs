@@ -10,12 +10,13 @@ mod driver;
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
-use framelease::capture::{Camera, Captured};
+use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::codec::{Encoder, Params};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
 use framelease::v4l2::{CacheHint, Device, Direction, FormatRequest, MemToMem};
+use framelease::{Received, Station, Submit};
 use libfuzzer_sys::fuzz_target;
 
 const SIZE: Size = Size::new(64, 48);
@@ -52,8 +53,8 @@ fn capture(device: &Device) {
     let Ok(mut camera) = builder.interval(FrameInterval::from_fps(30)).buffers(4).open() else { return };
     let mut held = Vec::new();
     for round in 0..12 {
-        match camera.try_next() {
-            Ok(Some(Captured::Frame(frame))) => {
+        match camera.try_recv() {
+            Ok(Received::Item(CameraEvent::Frame(frame))) => {
                 // What a driver says of the data must lie in the buffer.
                 let read = frame.read(DEFAULT_WAIT);
                 drop(read.map(|pixels| pixels.write_to(&mut std::io::sink())));
@@ -93,7 +94,7 @@ fn convert(device: &Device) {
         if let Some(frame) = sources.try_acquire() {
             let _ = m2m.queue(frame.freeze_full(sequence, sequence * 33_333_000));
         }
-        let _ = m2m.try_next();
+        let _ = m2m.try_recv();
         if sequence == 5 {
             let _ = m2m.drain();
         }
@@ -111,13 +112,13 @@ fn encode(device: Device) {
         if let Some(frame) = sources.try_acquire() {
             let _ = encoder.submit(frame.freeze_full(sequence, sequence * 33_333_000));
         }
-        if let Ok(Some(encoded)) = encoder.try_packet() {
+        if let Ok(Some(encoded)) = encoder.try_recv() {
             let _ = format!("{encoded:?}");
         }
         match sequence {
             3 => drop(encoder.force_key()),
             5 => drop(encoder.drain()),
-            6 => drop(encoder.packet(Duration::ZERO)),
+            6 => drop(encoder.recv(Duration::ZERO)),
             _ => {}
         }
     }

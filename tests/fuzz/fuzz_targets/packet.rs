@@ -14,6 +14,7 @@ use framelease::bitstream::Codec;
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 use framelease::sink::{matroska, rtp};
+use framelease::Submit;
 use libfuzzer_sys::fuzz_target;
 
 /// Counts what it takes, and takes no more than so much.

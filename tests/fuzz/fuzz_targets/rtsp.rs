@@ -13,6 +13,7 @@ use framelease::bitstream::Codec;
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 use framelease::sink::rtsp::{parse, MountId, MountOptions, Parsed, Server};
+use framelease::{Station, Submit};
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {

@@ -18,10 +18,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use framelease::capture::TestPattern;
+use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
 use framelease::format::Size;
-use framelease::share::{Event, Publisher, Subscriber, UnixfdTerms};
+use framelease::share::{SubscriberEvent, Publisher, Subscriber, UnixfdTerms};
+use framelease::{Received, Station};
 use libfuzzer_sys::fuzz_target;
 use raw::{hello, kind, message, word, Raw};
 use unixfd_client::{number, Client, NEW_BUFFER, RELEASE};
@@ -224,7 +225,7 @@ fn publisher(steps: &mut Steps<'_>) {
                 publisher.announce(sources[current].buffers()).expect("buffers");
             }
             (12 | 13, _) => {
-                if let Ok(Some(frame)) = sources[current].try_next() {
+                if let Ok(Some(frame)) = sources[current].try_recv() {
                     let _ = publisher.try_publish(frame);
                 }
             }
@@ -248,7 +249,7 @@ fn publisher(steps: &mut Steps<'_>) {
     });
     let mut pipeline = Pipeline::connect(&unixfd);
     serve(&mut publisher, "a good pipeline is admitted", |p| p.active() == 2);
-    let frame = sources[current].try_next().expect("memory").expect("buffers are at home again");
+    let frame = sources[current].try_recv().expect("memory").expect("buffers are at home again");
     publisher.publish(frame, Duration::from_secs(5)).expect("nobody blocks");
     serve(&mut publisher, "both get a frame", |_| {
         honest.listen();
@@ -341,15 +342,15 @@ fn listen(path: &std::path::Path) {
     let Ok(mut subscriber) = Subscriber::builder(path).hold(2).connect(Duration::from_secs(5)) else { return };
     let mut held = Vec::new();
     for _ in 0..1000 {
-        match subscriber.next(Duration::from_secs(5)) {
-            Ok(Some(Event::Frame(frame))) => {
+        match subscriber.recv(Duration::from_secs(5)) {
+            Ok(Received::Item(SubscriberEvent::Frame(frame))) => {
                 if let Ok(pixels) = frame.read(DEFAULT_WAIT) {
                     let _ = pixels.write_to(&mut std::io::sink());
                 }
                 held.push(frame);
                 held.truncate(2);
             }
-            Ok(Some(Event::Format(_))) => {}
+            Ok(Received::Item(SubscriberEvent::Format(_))) => {}
             _ => return,
         }
     }

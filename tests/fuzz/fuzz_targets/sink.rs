@@ -6,7 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use framelease::dmabuf::{Allocator, DmaBuf, DEFAULT_WAIT};
-use framelease::share::{Event, Policy, UnixfdSubscriber};
+use framelease::share::{SubscriberEvent, Policy, UnixfdSubscriber};
+use framelease::{Received, Station};
 use nix::sys::socket::{sendmsg, ControlMessage, MsgFlags};
 
 use crate::unixfd_client::{message, CAPS, EOS, NEW_BUFFER};
@@ -128,14 +129,14 @@ fn listen(builder: framelease::share::UnixfdSubscriberBuilder) {
     let Ok(mut subscriber) = builder.connect(Duration::from_secs(5)) else { return };
     let mut held = None;
     for _ in 0..1000 {
-        match subscriber.next(Duration::from_secs(5)) {
-            Ok(Some(Event::Frame(frame))) => {
+        match subscriber.recv(Duration::from_secs(5)) {
+            Ok(Received::Item(SubscriberEvent::Frame(frame))) => {
                 if let Ok(pixels) = frame.read(DEFAULT_WAIT) {
                     let _ = pixels.write_to(&mut std::io::sink());
                 }
                 held = Some(frame);
             }
-            Ok(Some(Event::Format(_))) => {}
+            Ok(Received::Item(SubscriberEvent::Format(_))) => {}
             Ok(None) => panic!("nothing, and no end"),
             _ => return drop(held),
         }

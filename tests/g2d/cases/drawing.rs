@@ -1,5 +1,6 @@
 //! What is drawn: orientation, scaling, colours, blending, fills, layers.
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Variant, Wait};
 use framelease::convert::{Blend, Color, Converter, Layer, Plan, Request, Scaling};
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Range, Rect, Rotation, Size};
@@ -63,7 +64,7 @@ fn what_cannot_be_drawn_can_be_copied() {
         let frame = source(&pool, noise);
         let mut meta = *frame.meta();
         meta.payload[0].offset_bytes = 64;
-        g2d.submit(&p, &[frame.with_meta(meta)], pool.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[frame.with_meta(meta)], pool.try_acquire().unwrap()).unwrap();
         assert!(g2d.done(TIMEOUT).unwrap_err().error.to_string().contains("begin at byte 64"));
         fake.lawful();
     }
@@ -317,10 +318,10 @@ fn fences_are_waited_for_while_the_next_job_begins() {
         let frame = source(&pool, noise);
         let finishes = fake.get("finishes");
         for _ in 0..3 {
-            g2d.submit(&p, std::slice::from_ref(&frame), pool.try_acquire().unwrap()).unwrap();
+            g2d.begin(&p, std::slice::from_ref(&frame), pool.try_acquire().unwrap()).unwrap();
         }
         eventually(|| fake.get("fences") == 2);
-        assert!(g2d.try_done().unwrap().is_none());
+        assert!(g2d.try_done().is_none());
         fake.set("fence_signals", 1);
         for _ in 0..3 {
             assert_eq!(rows(&g2d.done(TIMEOUT).unwrap(), 0), rows(&frame, 0));
@@ -365,7 +366,7 @@ proptest! {
         if g2d.check(&p).is_err() { return Ok(()) }
         let (sources, targets) = (pool(from, 1), pool(to, 1));
         let p = std::sync::Arc::new(p);
-        g2d.submit(&p, &[source(&sources, noise)], targets.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[source(&sources, noise)], targets.try_acquire().unwrap()).unwrap();
         let done = g2d.done(TIMEOUT);
         prop_assert!(done.is_ok(), "{:?}", done);
         fake.lawful();

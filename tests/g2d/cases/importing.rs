@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Contiguity};
-use framelease::convert::{Converter, Layer};
+use framelease::convert::Layer;
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::error::ErrorKind;
 use framelease::frame::Pool;
@@ -74,7 +75,7 @@ fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
         let mut g2d = fake.set("from_fd_fails", 1).set("blit_dmabuf", 1).open();
         let pool = pool(layout("RGBA32", 16, 16), 2);
         let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
-        g2d.submit(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
         let rejected = g2d.done(TIMEOUT).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported);
         let text = rejected.error.to_string();
@@ -105,7 +106,7 @@ fn addresses_above_two_and_four_gib() {
     let mut g2d = fake.set("base", 0xffff_f000).open();
     let pool = pool(layout("RGBA32", 64, 64), 2);
     let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
-    g2d.submit(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
+    g2d.begin(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
     let rejected = g2d.done(TIMEOUT).unwrap_err();
     assert!(rejected.error.to_string().contains("end at 4 GiB"), "{}", rejected.error);
     assert!(rejected.item.is_some());
@@ -157,7 +158,7 @@ fn scattered_dma_bufs_are_refused_by_address_and_taken_by_file() {
         let p = simple(Layer::default(), pool.buffers().layout(), targets.buffers().layout());
         let frame = source(&pool, |plane, _, at| if plane == 0 { 145 } else { [54, 34][at % 2] });
         assert_eq!(frame.memory()[0].kind(), MemoryKind::DmaBuf);
-        g2d.submit(&p, &[frame], targets.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[frame], targets.try_acquire().unwrap()).unwrap();
         match g2d.done(TIMEOUT) {
             Ok(done) => {
                 assert!(works);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, Variant};
 use framelease::convert::{Converter, G2d, Layer};
 use framelease::error::ErrorKind;
@@ -102,7 +103,7 @@ fn the_wrong_layout_is_seen_by_the_fake() {
         let pool = pool(layout("RGBA32", 16, 16), 2);
         let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
         let before = fake.get("violations");
-        g2d.submit(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[source(&pool, noise)], pool.try_acquire().unwrap()).unwrap();
         assert!(g2d.done(TIMEOUT).unwrap_err().item.is_some());
         assert!(fake.get("violations") > before || fake.get("blits") == 0);
     }

@@ -1,5 +1,6 @@
 //! What is refused before any call: each rule by name, with the frames handed back.
 
+use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, WarpFormat, WarpMap};
 use framelease::convert::{Blend, Color, Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
@@ -109,7 +110,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
             let p = simple(Layer::default(), sources.buffers().layout(), targets.buffers().layout());
             let frame = source(&sources, |_, _, at| [0, 255, 0, 255][at % 4]);
             let target = targets.try_acquire().unwrap();
-            match g2d.submit(&p, &[frame], target) {
+            match g2d.begin(&p, &[frame], target) {
                 Ok(()) => {
                     assert_eq!(answer, Answer::Yes);
                     let done = g2d.done(TIMEOUT).unwrap();
@@ -130,7 +131,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
         assert_eq!(g2d.report().nv12_target, Answer::Unknown);
         let (sources, targets) = (pool(layout("RGBA32", 32, 16), 1), pool(layout("NV12", 32, 16), 1));
         let p = simple(Layer::default(), sources.buffers().layout(), targets.buffers().layout());
-        g2d.submit(&p, &[source(&sources, noise)], targets.try_acquire().unwrap()).unwrap();
+        g2d.begin(&p, &[source(&sources, noise)], targets.try_acquire().unwrap()).unwrap();
         let rejected = g2d.done(TIMEOUT).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported, "{}", rejected.error);
         assert!(rejected.item.is_some());
@@ -147,29 +148,29 @@ fn frames_that_are_not_the_plan_s_come_back() {
     let frame = source(&pool, noise);
     // Too small a target, another source, none at all.
     let target = small.try_acquire().unwrap();
-    let rejected = g2d.submit(&p, std::slice::from_ref(&frame), target).unwrap_err();
+    let rejected = g2d.begin(&p, std::slice::from_ref(&frame), target).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
     drop(rejected.item);
     let other = source(&small, noise);
-    let rejected = g2d.submit(&p, &[other], pool.try_acquire().unwrap()).unwrap_err();
+    let rejected = g2d.begin(&p, &[other], pool.try_acquire().unwrap()).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
-    let rejected = g2d.submit(&p, &[], rejected.item).unwrap_err();
+    let rejected = g2d.begin(&p, &[], rejected.item).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument);
     // A target of an older generation than the one that the plan is bound to.
     let newer = super::support::pool(l, 1);
     let bound = Plan::new(&Request::convert(Layer::default()), &[l], &l).unwrap().bound_to(newer.buffers()).unwrap();
-    let rejected = g2d.submit(&std::sync::Arc::new(bound), std::slice::from_ref(&frame), rejected.item).unwrap_err();
+    let rejected = g2d.begin(&std::sync::Arc::new(bound), std::slice::from_ref(&frame), rejected.item).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
     assert!(rejected.error.to_string().contains("generation"), "{}", rejected.error);
     // Source and target in one buffer.
     let buffer = pool.buffers().memory(frame.slot()).to_vec();
     let twin = framelease::frame::Pool::from_memory(l, vec![buffer]).unwrap();
-    let same = g2d.submit(&p, std::slice::from_ref(&frame), twin.try_acquire().unwrap()).unwrap_err();
+    let same = g2d.begin(&p, std::slice::from_ref(&frame), twin.try_acquire().unwrap()).unwrap_err();
     assert!(same.error.to_string().contains("the target overlaps the source"), "{}", same.error);
     // Data that begin between two aligned addresses.
     let mut meta = *frame.meta();
     meta.payload[0].offset_bytes = 8;
-    let rejected = g2d.submit(&p, &[frame.clone().with_meta(meta)], rejected.item).unwrap_err();
+    let rejected = g2d.begin(&p, &[frame.clone().with_meta(meta)], rejected.item).unwrap_err();
     assert!(rejected.error.to_string().contains("the data begin at byte 8"), "{}", rejected.error);
     drop((rejected.item, frame));
     assert_eq!((pool.buffers().leased(), small.buffers().leased(), g2d.in_flight()), (0, 0, 0));
@@ -200,7 +201,7 @@ fn warping_is_offered_where_the_library_offers_it() {
         // A copy of bytes dewarps nothing: refused, and not done without.
         let nv12 = super::support::pool(layout("NV12", 64, 48), 2);
         let copy = simple(Layer::default(), nv12.buffers().layout(), nv12.buffers().layout());
-        let rejected = g2d.submit(&copy, &[source(&nv12, noise)], nv12.try_acquire().unwrap()).unwrap_err();
+        let rejected = g2d.begin(&copy, &[source(&nv12, noise)], nv12.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported, "{}", rejected.error);
         assert!(rejected.error.to_string().contains("cannot dewarp"), "{}", rejected.error);
         g2d.set_warp(None).unwrap();

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::converting::Jobs;
 use framelease::convert::g2d::{Abi, G2dBuilder};
-use framelease::convert::{Converter, G2d, Layer, Plan, Request};
+use framelease::convert::{G2d, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{Layout, Size};
 use framelease::frame::{Frame, FrameMut, Pool};
@@ -206,7 +207,7 @@ pub fn simple(layer: Layer, source: &Layout, target: &Layout) -> Arc<Plan> {
 /// One job from submit to the finished frame.
 #[track_caller]
 pub fn run(g2d: &mut G2d, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> Frame {
-    g2d.submit(plan, sources, target).unwrap();
+    g2d.begin(plan, sources, target).unwrap();
     g2d.done(TIMEOUT).unwrap()
 }
 

@@ -1,0 +1,53 @@
+//! Converters one job at a time, for tests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use framelease::convert::{Converter, ConverterEvent, Plan};
+use framelease::frame::{Frame, FrameMut};
+use framelease::{Received, Rejected, Submitted};
+
+/// A finished frame, or the error of the job with its target.
+pub type Done = Result<Frame, Rejected<Option<FrameMut>>>;
+
+/// Jobs that are begun and waited for.
+#[allow(dead_code)] // Not every suite needs all of it.
+pub trait Jobs: Converter {
+    /// Begins a job that must find room.
+    fn begin(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> Result<(), Rejected<FrameMut>> {
+        match self.try_submit(plan, sources, target)? {
+            Submitted::Taken => Ok(()),
+            Submitted::Full(_) => panic!("no room for a job"),
+        }
+    }
+
+    /// The oldest job's end, if it has come. Reports of the device are skipped.
+    fn try_done(&mut self) -> Option<Done> {
+        loop {
+            return match self.try_recv().unwrap() {
+                Received::Item(ConverterEvent::Frame(frame)) => Some(Ok(frame)),
+                Received::Item(ConverterEvent::Failed { error, target }) => Some(Err(Rejected { error, item: target })),
+                Received::Item(_) => continue,
+                Received::Nothing => None,
+                Received::Ended => panic!("a converter has no end"),
+            };
+        }
+    }
+
+    /// The oldest job's end, which must come in time.
+    fn done(&mut self, timeout: Duration) -> Done {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            return match self.recv(left).unwrap() {
+                Received::Item(ConverterEvent::Frame(frame)) => Ok(frame),
+                Received::Item(ConverterEvent::Failed { error, target }) => Err(Rejected { error, item: target }),
+                Received::Nothing if left.is_zero() => panic!("not done within {timeout:?}"),
+                Received::Item(_) | Received::Nothing => continue,
+                Received::Ended => panic!("a converter has no end"),
+            };
+        }
+    }
+}
+
+impl<C: Converter + ?Sized> Jobs for C {}
