@@ -73,7 +73,7 @@ pub fn packet(encoder: &mut Encoder) -> Option<Packet> {
 
 /// A frame's packet, by way of the encoder.
 pub fn coded(encoder: &mut Encoder, frame: Frame) -> Packet {
-    encoder.submit(frame).unwrap();
+    encoder.try_submit(frame).taken();
     packet(encoder).unwrap()
 }
 

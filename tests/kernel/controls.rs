@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::error::ErrorKind;
-use framelease::format::{Rect, Size};
+use framelease::format::{Layout, Rect, Size};
 use framelease::v4l2::{
     self, ControlId, ControlKind, ControlValue, Device, Direction, Event, EventKind, Intervals, MemoryCapabilities,
     SelectionTarget, Sizes,
@@ -91,21 +91,19 @@ fn a_source_that_changes_is_followed() {
             let bytes = pixels(&before);
             set(&device, "DV Timings", 0); // 640x480p59
             set(&device, "DV Timings Signal Mode", 4);
-            changed(&mut camera);
+            assert_eq!(changed(&mut camera).size(), Size::new(640, 480));
             assert_eq!(device.detect_timings().unwrap().unwrap().size(), Size::new(640, 480));
-            camera.follow_source().unwrap();
             assert_eq!(camera.layout().unwrap().size(), Size::new(640, 480));
             assert_eq!(frame(&mut camera).layout().size(), Size::new(640, 480));
             assert!(pixels(&before) == bytes);
             set(&device, "DV Timings Signal Mode", 1); // no signal
-            changed(&mut camera);
+            assert_eq!(told(&mut camera, lost).kind(), ErrorKind::NotFound);
             assert!(device.detect_timings().unwrap().is_none());
-            let e = camera.follow_source().unwrap_err();
-            assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
-            let got = camera.recv(Duration::ZERO).unwrap();
-            assert!(!matches!(got, Received::Item(CameraEvent::Frame(_))), "{got:?} without a signal");
+            let got = camera.recv(Duration::from_millis(50)).unwrap();
+            assert!(got.is_nothing(), "{got:?} without a signal");
             set(&device, "DV Timings Signal Mode", 4);
-            camera.follow_source().unwrap();
+            told(&mut camera, |event| matches!(event, CameraEvent::Returned).then_some(()));
+            changed(&mut camera);
             frame(&mut camera);
         });
         let e = device.set_input(77).unwrap_err();
@@ -113,13 +111,12 @@ fn a_source_that_changes_is_followed() {
     }
 }
 
-fn changed(camera: &mut Camera) {
-    for _ in 0..200 {
-        if let Received::Item(CameraEvent::SourceChanged) = camera.recv(Duration::from_secs(5)).unwrap() {
-            return;
-        }
-    }
-    panic!("no source change");
+/// The layout of the next change of the source.
+fn changed(camera: &mut Camera) -> Layout {
+    told(camera, |event| match event {
+        CameraEvent::Changed(layout) => Some(layout),
+        _ => None,
+    })
 }
 
 #[test]

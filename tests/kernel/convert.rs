@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conformance::converting::Jobs;
+use framelease::capture::FrameSource;
 use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
 use framelease::format::{Rotation, Size};
 use framelease::frame::{Frame, Pool};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conformance::converting::Jobs;
+use framelease::capture::FrameSource;
 use framelease::convert::{auto, Blend, Color, Converter, Cpu, Layer, M2m, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
@@ -371,8 +372,8 @@ fn handles_are_busy_and_nodes_are_not() {
     let upright = plan(Layer::default(), rgb, bgr);
     let turned = plan(Layer::default().rotation(Rotation::Half), rgb, bgr);
     let source = known(&sources, 3);
-    first.submit(&upright, std::slice::from_ref(&source), targets.try_acquire().unwrap()).unwrap();
-    second.submit(&turned, std::slice::from_ref(&source), targets.try_acquire().unwrap()).unwrap();
+    first.begin(&upright, std::slice::from_ref(&source), targets.try_acquire().unwrap()).unwrap();
+    second.begin(&turned, std::slice::from_ref(&source), targets.try_acquire().unwrap()).unwrap();
     let (a, b) = (pixels(&first.done(WAIT).unwrap()), pixels(&second.done(WAIT).unwrap()));
     assert!(a != b && a.chunks(3).eq(b.chunks(3).rev()));
     if let Some(camera) = vivid(Planar::Single) {
@@ -434,7 +435,7 @@ fn an_unplug_ends_every_job_and_gives_the_targets_back() {
             drop((m2m, first));
         });
         let mut again = M2m::find().unwrap();
-        again.submit(&plan, &[known(&from, 5)], to.try_acquire().unwrap()).unwrap();
+        again.begin(&plan, &[known(&from, 5)], to.try_acquire().unwrap()).unwrap();
         assert_eq!(again.done(WAIT).unwrap().meta().sequence, 5);
         drop((again, from, to));
     });
@@ -459,7 +460,7 @@ fn a_camera_s_frames_are_converted_where_they_are() {
             assert_eq!((done.meta().sequence, done.meta().timestamp_ns), (meta.sequence, meta.timestamp_ns));
         }
         assert_eq!(cpu_bytes(), before);
-        assert_eq!(camera.stats().held, 0);
+        assert_eq!(camera.stats().leased, 0);
         drop((m2m, camera));
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
-use framelease::codec::{Decoder, DecoderEvent, Encoder, Submitted};
+use framelease::codec::{Decoder, DecoderEvent, Encoder};
 use framelease::error::ErrorKind;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
@@ -23,18 +23,21 @@ fn decoder(planar: Planar) -> Option<Decoder> {
 fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<DecoderEvent> {
     let mut got = Vec::new();
     for packet in packets {
-        while decoder.submit(packet).unwrap() == Submitted::Full {
-            got.push(decoder.recv(WAIT).unwrap().frame().expect("something within the time"));
+        while !decoder.try_submit(packet.clone()).unwrap().is_taken() {
+            got.push(decoder.recv(WAIT).unwrap().item().expect("something within the time"));
         }
     }
     while decoder.pictures().is_none() {
-        got.push(decoder.recv(WAIT).unwrap().frame().expect("the format"));
+        got.push(decoder.recv(WAIT).unwrap().item().expect("the format"));
     }
     decoder.drain().unwrap();
-    while !matches!(got.last(), Received::Ended) {
-        got.push(decoder.recv(WAIT).unwrap().frame().expect("the end"));
+    loop {
+        match decoder.recv(WAIT).unwrap() {
+            Received::Item(event) => got.push(event),
+            Received::Nothing => panic!("no end"),
+            Received::Ended => return got,
+        }
     }
-    got
 }
 
 fn frames(decoded: &[DecoderEvent]) -> Vec<&Frame> {
@@ -203,13 +206,13 @@ fn held_frames_and_a_flush_do_no_harm() {
         let mut quiet = 0;
         while quiet < 3 {
             if let Some(packet) = next {
-                if decoder.submit(packet).unwrap() == Submitted::Taken {
+                if decoder.try_submit(packet.clone()).unwrap().is_taken() {
                     next = left.next();
                 }
             }
             match decoder.recv(Duration::from_millis(200)).unwrap() {
-                Some(got) => held.push(got),
-                None => quiet += 1,
+                Received::Item(got) => held.push(got),
+                Received::Nothing | Received::Ended => quiet += 1,
             }
         }
         let count = frames(&held).len();
@@ -226,20 +229,20 @@ fn held_frames_and_a_flush_do_no_harm() {
 fn what_is_no_packet_is_refused() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let meta = PacketMeta::new(Codec::H264, SMALL, 0, 0);
-    let e = decoder.submit(&Packet::new(meta, [0, 0, 1, 0x65], None)).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
-    assert_eq!(decoder.submit_bytes(&[], 0, 0).unwrap_err().kind(), ErrorKind::InvalidArgument);
-    let e = decoder.submit_bytes(&vec![0; 64 << 20], 0, 0).unwrap_err();
+    let e = decoder.try_submit(Packet::new(meta, [0, 0, 1, 0x65], None)).unwrap_err();
+    assert_eq!(e.error.kind(), ErrorKind::InvalidArgument, "{e}");
+    assert_eq!(decoder.try_submit_bytes(&[], 0, 0).unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let e = decoder.try_submit_bytes(&vec![0; 64 << 20], 0, 0).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
     // Noise is not a stream: nothing comes, and nothing breaks.
-    assert_eq!(decoder.submit_bytes(&[0x55; 4000], 0, 0).unwrap(), Submitted::Taken);
+    assert!(decoder.try_submit_bytes(&[0x55; 4000], 0, 0).unwrap().is_taken());
     assert!(decoder.recv(Duration::from_millis(200)).unwrap().is_nothing());
     drop(decoder);
     let Some(packets) = stream(SMALL, 1) else { return };
     let formats =
         |names: &[&str]| Decoder::builder(Codec::Fwht).formats(names.iter().map(|f| fourcc(f))).open().unwrap();
     let mut decoder = formats(&["NV12M"]);
-    assert_eq!(decoder.submit(&packets[0]).unwrap(), Submitted::Taken);
+    decoder.try_submit(packets[0].clone()).taken();
     let e = decoder.recv(WAIT).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.to_string().contains("asked NM12; the device offers YU12"), "{e}");

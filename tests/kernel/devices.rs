@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource};
+use framelease::error::Error;
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Frame;
 use framelease::v4l2::{Control, ControlValue, Device};
-use framelease::{Received, Station};
+use framelease::{Received, Station, SubmitResult};
 
 /// What the lab loads; tests that change a device load it anew.
 pub const VIVID: &str = "n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1";
@@ -205,6 +206,25 @@ pub fn frame(camera: &mut Camera) -> Frame {
     }
 }
 
+/// What an event tells that is waited for; frames and other events before it are dropped.
+pub fn told<T>(camera: &mut Camera, what: impl Fn(CameraEvent) -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(10) {
+        if let Some(told) = camera.recv(Duration::from_secs(1)).unwrap().item().and_then(&what) {
+            return told;
+        }
+    }
+    panic!("the event is not told");
+}
+
+/// For [`told`]: the loss of the device or the signal.
+pub fn lost(event: CameraEvent) -> Option<Error> {
+    match event {
+        CameraEvent::Lost(e) => Some(e),
+        _ => None,
+    }
+}
+
 /// The pixels of a frame.
 pub fn pixels(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -259,4 +279,22 @@ pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {
     }
     assert!(after <= before, "dma-bufs before {before:?}, after {after:?}");
     result
+}
+
+/// An item that must find room.
+pub trait Taken {
+    fn taken(self);
+}
+
+impl<T: std::fmt::Debug> Taken for SubmitResult<T> {
+    #[track_caller]
+    fn taken(self) {
+        assert!(self.unwrap().is_taken(), "no room");
+    }
+}
+
+/// Whether a station's descriptor is readable.
+pub fn is_readable(station: &impl std::os::fd::AsFd) -> bool {
+    let mut fds = [nix::poll::PollFd::new(station.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 0u8).unwrap() == 1
 }

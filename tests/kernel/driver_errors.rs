@@ -144,7 +144,7 @@ fn padded_rows_are_left_out_of_the_pixels() {
     queue.allocate(3, Default::default()).unwrap();
     queue.start().unwrap();
     match queue.dequeue(Duration::from_secs(5)).unwrap() {
-        Some(framelease::v4l2::Dequeued::Frame(frame)) => {
+        Received::Item(frame) => {
             assert_eq!(frame.layout().planes()[0].stride_bytes, 1536);
             assert!(pixels(&frame) == tight);
         }
@@ -226,12 +226,10 @@ fn a_sequence_that_wraps_goes_on() {
         assert_eq!(meta.sequence, last + 1 + u64::from(meta.lost));
         last = meta.sequence;
     }
-    camera.restart().unwrap();
-    assert_eq!(frame(&mut camera).meta().sequence, last + 1, "counts on over a restart");
 }
 
 #[test]
-fn a_fatal_error_ends_clearly_and_a_restart_helps() {
+fn a_fatal_error_is_told_once_and_reopening_helps() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         let mut camera = camera(&device, "NV12").open().unwrap();
@@ -240,7 +238,7 @@ fn a_fatal_error_ends_clearly_and_a_restart_helps() {
         press(&device, "Inject Fatal Streaming Error");
         lost(&mut camera);
         assert!(pixels(&held) == bytes);
-        camera.restart().unwrap();
+        camera.reopen().unwrap();
         drop(held);
         (0..10).for_each(|_| drop(frame(&mut camera)));
         assert_eq!(camera.stats().queued, camera.buffers().unwrap().slots());
@@ -248,7 +246,7 @@ fn a_fatal_error_ends_clearly_and_a_restart_helps() {
 }
 
 #[test]
-fn an_unplug_ends_clearly_and_leases_stay() {
+fn an_unplug_is_told_once_and_leases_stay() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(device) = vivid(planar) else { return };
         leaving_nothing(|| {
@@ -258,7 +256,7 @@ fn an_unplug_ends_clearly_and_leases_stay() {
             press(&device, "Disconnect");
             lost(&mut camera);
             assert!(!bytes.is_empty() && pixels(&held) == bytes);
-            assert!(camera.restart().is_err());
+            assert!(camera.reopen().is_err());
             assert_eq!(camera.reconfigure(fourcc("YUYV"), SMALL).unwrap_err().kind(), ErrorKind::DeviceLost);
             assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::State);
             drop(camera);
@@ -267,24 +265,22 @@ fn an_unplug_ends_clearly_and_leases_stay() {
     }
 }
 
-/// The stream ends within a second, and every later call says so without waiting.
+/// The loss is told within a second, once.
 fn lost(camera: &mut Camera) {
     let start = Instant::now();
     let error = loop {
         assert!(start.elapsed() < Duration::from_secs(2), "no end");
-        match camera.recv(Duration::from_secs(1)) {
+        match camera.recv(Duration::from_secs(1)).unwrap() {
             // What was captured before.
-            Ok(Received::Item(CameraEvent::Frame(_))) => {}
-            // The return of such a frame may be the first to fail.
-            Err(e) => break e,
+            Received::Item(CameraEvent::Frame(_)) => {}
+            Received::Item(CameraEvent::Lost(e)) => break e,
             other => panic!("{other:?}"),
         }
     };
     assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
-    let start = Instant::now();
     for _ in 0..5 {
-        assert_eq!(camera.recv(Duration::from_secs(5)).unwrap_err().kind(), ErrorKind::DeviceLost);
-        assert_eq!(camera.try_recv().unwrap_err().kind(), ErrorKind::DeviceLost);
+        // The device may be found again at once: vivid's node stays.
+        let got = camera.try_recv().unwrap();
+        assert!(matches!(got, Received::Nothing | Received::Item(CameraEvent::Returned)), "{got:?} after the loss");
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "a lost device is waited for");
 }

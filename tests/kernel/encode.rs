@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use framelease::capture::FrameSource;
 use framelease::bitstream::{Codec, NalKind};
 use framelease::codec::{
     Encoder, EncoderEvent, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
@@ -15,7 +16,7 @@ use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
 use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketEvent, PacketFanout, Pool, QueueCapacity};
 use framelease::sink::matroska::{Writer, WriterOptions, Written};
 use framelease::stats::{cpu_bytes, syscalls};
-use framelease::v4l2::{Direction, Interest, Resumed};
+use framelease::v4l2::{Direction, Resumed};
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
 
@@ -99,12 +100,12 @@ fn encodes(planar: Planar, parameters: &str, format: &str) {
                 }
             );
             assert_eq!(packet.picture()[..4], [0, 0, 0, 1]);
-            judge.recv(&packet);
+            judge.packet(&packet);
         }
         assert!(drained(&mut encoder).is_empty());
         let stats = encoder.stats();
         assert_eq!((stats.frames, stats.packets, stats.keys, stats.errors), (12, 12, 4, 0));
-        assert_eq!((stats.in_flight, stats.held, stats.refused), (0, 0, 0));
+        assert_eq!((stats.in_flight, stats.leased, stats.refused), (0, 0, 0));
         drop((encoder, camera));
     });
 }
@@ -132,7 +133,7 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
             raw.write_all(&pixels(&frame)).unwrap();
             let before = cpu_bytes();
             fanout.push(&coded(&mut encoder, frame));
-            let Some(PacketEvent::Packet(packet)) = recording.try_recv() else { panic!("a packet") };
+            let Some(PacketEvent::Packet(packet)) = recording.try_next() else { panic!("a packet") };
             assert!(packet.is_leased(), "not copied for who keeps up");
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
             assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
@@ -172,16 +173,16 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
-        assert!(encoder.try_recv().unwrap().is_nothing() && encoder.interest() == Interest::empty());
+        assert!(encoder.try_recv().unwrap().is_nothing() && !is_readable(&encoder));
         for i in 0..3 {
-            encoder.submit(grey(&pool, i)).unwrap();
+            encoder.try_submit(grey(&pool, i)).taken();
         }
         let packets = drained(&mut encoder);
         assert_eq!(packets.iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert_eq!(packets.iter().map(units).collect::<String>(), "spIPP");
-        assert_eq!((pool.buffers().leased(), encoder.interest()), (0, Interest::empty()));
+        assert_eq!((pool.buffers().leased(), is_readable(&encoder)), (0, false));
         // What is submitted after the end waits.
-        encoder.submit(grey(&pool, 3)).unwrap();
+        encoder.try_submit(grey(&pool, 3)).taken();
         assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing());
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
         assert_eq!(units(&packet(&mut encoder).unwrap()), "P", "neither headers nor a key frame");
@@ -213,7 +214,7 @@ fn vicodec_resumes_and_resets(planar: Planar) {
         // Its own GOP would bring the next key frame at 10.
         let mut encoder = Encoder::builder(Params::new(Codec::Fwht, size)).device(device).open(pool.buffers()).unwrap();
         for i in 0..3 {
-            encoder.submit(textured(&pool, i)).unwrap();
+            encoder.try_submit(textured(&pool, i)).taken();
         }
         let packets = drained(&mut encoder);
         let about = |p: &Packet| (p.meta().source, p.is_key());
@@ -254,11 +255,11 @@ fn reset_and_discard() {
     assert_eq!(units(&coded(&mut encoder, grey(&pool, 2))), "spI", "a new stream");
     // All bitstream buffers are held: what is submitted stays with the device.
     let mut held = Vec::new();
-    while encoder.stats().held < 6 {
+    while encoder.stats().leased < 6 {
         held.push(coded(&mut encoder, grey(&pool, 3)));
     }
     for i in 10..13 {
-        encoder.submit(grey(&pool, i)).unwrap();
+        encoder.try_submit(grey(&pool, i)).taken();
     }
     assert!(encoder.recv(Duration::from_millis(300)).unwrap().is_nothing());
     let back = encoder.discard().unwrap();
@@ -271,7 +272,7 @@ fn reset_and_discard() {
 fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
     let Some((mut encoder, pool)) = tiny_encoder("delay=3 min_buffers=3", tiny()) else { return };
     for i in 0..3 {
-        encoder.submit(grey(&pool, i)).unwrap();
+        encoder.try_submit(grey(&pool, i)).taken();
     }
     assert!(encoder.recv(Duration::from_millis(100)).unwrap().is_nothing());
     let first = coded(&mut encoder, grey(&pool, 3));
@@ -284,7 +285,7 @@ fn a_drain_ends_whatever_the_driver_is_at() {
     let Some((mut encoder, pool)) = tiny_encoder("pause=200", tiny()) else { return };
     // Before the driver has let go of the source, between that and the packet, and behind both.
     for (number, late) in [(0, 100), (1, 300), (2, 600)] {
-        encoder.submit(grey(&pool, number)).unwrap();
+        encoder.try_submit(grey(&pool, number)).taken();
         std::thread::sleep(Duration::from_millis(late));
         let sources: Vec<_> = drained(&mut encoder).iter().map(|p| p.meta().source).collect();
         assert_eq!(sources, [Some(number)], "drained {late} ms later");
@@ -295,8 +296,8 @@ fn a_drain_ends_whatever_the_driver_is_at() {
 #[test]
 fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
     let Some((mut encoder, pool)) = tiny_encoder("misses_drain=1", tiny()) else { return };
-    encoder.submit(grey(&pool, 0)).unwrap();
-    encoder.submit(grey(&pool, 1)).unwrap();
+    encoder.try_submit(grey(&pool, 0)).taken();
+    encoder.try_submit(grey(&pool, 1)).taken();
     encoder.drain().unwrap();
     assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
     assert!(encoder.recv(Duration::from_millis(100)).unwrap().is_nothing(), "the end is not told");
@@ -324,7 +325,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
     let mut encoder = Encoder::builder(tiny()).device(device).open(pool.buffers()).unwrap();
     let sources = |packets: &[Packet]| packets.iter().map(|p| p.meta().source.unwrap()).collect::<Vec<_>>();
     leaving_nothing(|| {
-        (0..7).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+        (0..7).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
         let packets = drained(&mut encoder);
         assert_eq!(sources(&packets), [0, 1, 3, 4, 6]);
         assert!(packets.iter().all(|p| p.meta().timestamp_ns == p.meta().source.unwrap() * 1_000_000));
@@ -332,7 +333,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
         assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
         // Outside a drain it is a wait in vain, and its buffer comes back.
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
-        (7..9).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+        (7..9).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
         assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(7));
         let start = Instant::now();
         while encoder.stats().in_flight > 0 {
@@ -344,7 +345,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
     });
     // Held back, the dropped one is the last of the drain, which ends by an empty buffer: no packet.
     let Some((mut encoder, pool)) = tiny_encoder("drop_every=3 delay=2", tiny()) else { return };
-    (0..3).for_each(|i| encoder.submit(grey(&pool, i)).unwrap());
+    (0..3).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
     assert_eq!(sources(&drained(&mut encoder)), [0, 1]);
     assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
 }
@@ -443,12 +444,12 @@ fn another_stream_and_another_size_after_a_drain() {
         let held = coded(&mut encoder, grey(&first, 7));
         let bytes = held.bytes().to_vec();
         assert!(drained(&mut encoder).is_empty());
-        encoder.submit(grey(&first, 8)).unwrap();
+        encoder.try_submit(grey(&first, 8)).taken();
         let larger = params(Codec::H264, Size::new(128, 96));
         let back = encoder.reconfigure(larger, second.buffers()).unwrap();
         assert_eq!(back.len(), 1, "what was not encoded comes back");
         // A frame of before does not fit any more.
-        let rejected = encoder.submit(back.into_iter().next().unwrap()).unwrap_err();
+        let rejected = encoder.try_submit(back.into_iter().next().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
         drop(rejected);
         let packet = coded(&mut encoder, grey(&second, 9));
@@ -458,7 +459,7 @@ fn another_stream_and_another_size_after_a_drain() {
         // A stream that the device does not do leaves the encoder to be set up again.
         let e = encoder.reconfigure(params(Codec::Vp8, TINY), first.buffers()).unwrap_err();
         assert_eq!(e.error.kind(), ErrorKind::Unsupported, "{}", e.error);
-        assert_eq!(encoder.submit(grey(&first, 1)).unwrap_err().error.kind(), ErrorKind::State);
+        assert_eq!(encoder.try_submit(grey(&first, 1)).unwrap_err().error.kind(), ErrorKind::State);
         encoder.reconfigure(tiny(), first.buffers()).unwrap();
         assert_eq!(coded(&mut encoder, grey(&first, 2)).meta().source, Some(2));
         drop((packet, held, encoder));
@@ -471,7 +472,7 @@ fn a_thousand_frames_allocate_attach_and_touch_nothing() {
     let frames: Vec<Frame> = (0..4).map(|i| grey(&pool, i)).collect();
     let mut round = |count: usize| {
         for i in 0..count {
-            encoder.submit(frames[i % 4].clone()).unwrap();
+            encoder.try_submit(frames[i % 4].clone()).taken();
             drop(packet(&mut encoder));
         }
     };
@@ -516,7 +517,7 @@ fn a_slow_sink_holds_up_nobody() {
         assert_eq!(all, (0..50).collect::<Vec<_>>(), "who keeps up gets everything");
         assert_eq!(fast.dropped(), 0);
         // One packet each is the encoder's buffer, the rest were copied.
-        assert!(encoder.stats().held <= 2 && fanout.copied_bytes() > 0, "{:?}", encoder.stats());
+        assert!(encoder.stats().leased <= 2 && fanout.copied_bytes() > 0, "{:?}", encoder.stats());
         assert_eq!(got(&mut file), (0..10).collect::<Vec<_>>());
         assert_eq!(file.dropped(), 40);
         let fresh = got(&mut live);
@@ -535,9 +536,9 @@ fn a_slow_sink_holds_up_nobody() {
 fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().packet_buffers(3)) else { return };
     let mut held: Vec<_> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i))).collect();
-    encoder.submit(grey(&pool, 3)).unwrap();
+    encoder.try_submit(grey(&pool, 3)).taken();
     assert!(encoder.recv(Duration::from_millis(200)).unwrap().is_nothing(), "a wait ends");
-    assert_eq!(encoder.stats().held, 3);
+    assert_eq!(encoder.stats().leased, 3);
     let one = held.remove(0);
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -548,7 +549,7 @@ fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
     });
     // A copy keeps no buffer.
     let copied: Vec<_> = held.into_iter().map(framelease::frame::Packet::detach).collect();
-    assert_eq!(encoder.stats().held, 0);
+    assert_eq!(encoder.stats().leased, 0);
     assert_eq!(copied[0].meta().source, Some(1));
 }
 
@@ -565,13 +566,13 @@ fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
         for _ in 0..6 {
             let frame = frame(&mut camera);
             let sequence = Some(frame.meta().sequence);
-            first.submit(frame.clone()).unwrap();
-            second.submit(frame).unwrap();
+            first.try_submit(frame.clone()).taken();
+            second.try_submit(frame).taken();
             let packets = [packet(&mut first).unwrap(), packet(&mut second).unwrap()];
             assert_eq!(packets.map(|p| p.meta().source), [sequence; 2]);
         }
         assert!(drained(&mut first).is_empty() && drained(&mut second).is_empty());
-        assert_eq!(camera.stats().held, 0);
+        assert_eq!(camera.stats().leased, 0);
         drop((first, second, camera));
     });
 }
@@ -597,7 +598,7 @@ fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
     for i in 0..5 {
         let frame = grey(&apart, 40 * i);
         judge.frame(&frame);
-        judge.recv(&coded(&mut encoder, frame));
+        judge.packet(&coded(&mut encoder, frame));
     }
 }
 
@@ -623,11 +624,11 @@ fn what_cannot_be_encoded_says_why() {
     assert!(e.to_string().contains("fl_h264"), "{e}");
     let memfds = Pool::new(&Allocator::Memfd, packed("NV12", TINY), 2).unwrap();
     let mut encoder = Encoder::builder(tiny()).device(device).open(memfds.buffers()).unwrap();
-    let e = encoder.submit(grey(&memfds, 0)).unwrap_err();
+    let e = encoder.try_submit(grey(&memfds, 0)).unwrap_err();
     assert_eq!((e.error.kind(), e.item.meta().sequence), (ErrorKind::WrongFile, 0));
     // More than it takes: the frame comes back.
     let frames: Vec<Frame> = (0..2).map(|i| grey(&pool, i)).collect();
-    let packets: Vec<_> = std::iter::repeat_with(|| encoder.submit(frames[0].clone())).take(3).collect();
+    let packets: Vec<_> = std::iter::repeat_with(|| encoder.try_submit(frames[0].clone())).take(3).collect();
     assert!(packets[0].is_ok());
     let e = packets.into_iter().find_map(Result::err);
     assert!(e.is_none() || e.unwrap().error.kind() == ErrorKind::Exhausted);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use framelease::capture::FrameSource;
 use framelease::bitstream::Codec;
 use framelease::codec::EncoderEvent;
 use framelease::error::ErrorKind;
@@ -29,17 +30,17 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
         let held = coded(&mut encoder, frame(&mut camera));
         let bytes = held.bytes().to_vec();
-        encoder.submit(frame(&mut camera)).unwrap();
+        encoder.try_submit(frame(&mut camera)).taken();
         unplugging_h264(|| {
-            for _ in 0..3 {
-                let told = (0..3).find_map(|_| match encoder.recv(WAIT) {
-                    // What was finished before may still come.
-                    Ok(Received::Item(EncoderEvent::Packet(_))) => None,
-                    other => Some(other.unwrap_err().kind()),
-                });
-                assert_eq!(told, Some(ErrorKind::DeviceLost));
-            }
-            let rejected = encoder.submit(frame(&mut camera)).unwrap_err();
+            let told = (0..3).find_map(|_| match encoder.recv(WAIT).unwrap() {
+                // What was finished before may still come.
+                Received::Item(EncoderEvent::Packet(_)) => None,
+                Received::Item(EncoderEvent::Lost(e)) => Some(e.kind()),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(told, Some(ErrorKind::DeviceLost));
+            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+            let rejected = encoder.try_submit(frame(&mut camera)).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
             drop(rejected);
             let e = encoder.reopen().unwrap_err();
@@ -48,7 +49,7 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
         });
         // The node may have another number now; as a rule it has its own again.
         encoder.reopen().unwrap();
-        assert_eq!(camera.stats().held, 0, "no frame is lost");
+        assert_eq!(camera.stats().leased, 0, "no frame is lost");
         assert_eq!(held.bytes(), bytes, "a packet outlives its device");
         let packet = coded(&mut encoder, frame(&mut camera));
         assert!(packet.is_key() && packet.carries_parameters());
@@ -62,11 +63,10 @@ fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
         for _ in 0..2 {
-            encoder.submit(frame(&mut camera)).unwrap();
+            encoder.try_submit(frame(&mut camera)).taken();
         }
         press(&vivid, "Disconnect");
-        let lost = (0..50).find_map(|_| camera.recv(Duration::from_millis(200)).err());
-        assert_eq!(lost.expect("told").kind(), ErrorKind::DeviceLost);
+        assert_eq!(told(&mut camera, lost).kind(), ErrorKind::DeviceLost);
         drop((camera, vivid));
         assert_eq!(drained(&mut encoder).len(), 2, "what was captured is encoded");
         drop(encoder);
@@ -106,7 +106,7 @@ fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
         assert!(unchanged, "frame {sequence} was held and did not change");
         assert!(packets > 2);
         drop((publisher, encoder));
-        assert_eq!(camera.stats().held, 0);
+        assert_eq!(camera.stats().leased, 0);
         drop(camera);
         let _ = std::fs::remove_dir_all(folder);
     });

@@ -76,7 +76,7 @@ fn buffers_that_would_be_too_small_are_allocated_for_both() {
             judge.frame(&frame);
             let packet = coded(&mut encoder, frame);
             assert_eq!(packet.meta().size, SMALL, "the rows below are cropped");
-            judge.recv(&packet);
+            judge.packet(&packet);
         }
         drop((camera, encoder));
     });
@@ -125,7 +125,7 @@ fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
         for _ in 0..6 {
             let frame = frame(&mut camera);
             judge.frame(&frame);
-            judge.recv(&coded(&mut encoder, frame));
+            judge.packet(&coded(&mut encoder, frame));
         }
         drop((camera, encoder));
     });

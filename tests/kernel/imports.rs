@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use framelease::capture::FrameSource;
 use framelease::dmabuf::Allocator;
 use framelease::error::ErrorKind;
 use framelease::format::Size;
 use framelease::frame::{CpuReads, Frame, FrameFlags, Pool};
-use framelease::v4l2::{Dequeued, Device, Direction, FormatRequest, MemoryCapabilities, Queue};
+use framelease::v4l2::{Device, Direction, FormatRequest, MemoryCapabilities, Queue};
 use framelease::Received;
 
 use crate::devices::*;
@@ -16,7 +17,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 fn dequeued(queue: &mut Queue) -> Frame {
     match queue.dequeue(WAIT) {
-        Ok(Received::Item((frame))) => frame,
+        Ok(Received::Item(frame)) => frame,
         other => panic!("no frame but {other:?}"),
     }
 }
@@ -70,7 +71,7 @@ fn a_capture_queue_fills_a_pool_of_others() {
         let mut queue = Queue::new(&device, Direction::Capture).unwrap();
         queue.import(3).unwrap();
         for _ in 0..3 {
-            queue.queue_empty(pool.try_acquire().unwrap()).unwrap();
+            queue.queue_empty(pool.try_acquire().unwrap()).taken();
         }
         let full = queue.queue_empty(pool.try_acquire().unwrap()).unwrap_err();
         assert_eq!((full.error.kind(), queue.free_slots()), (ErrorKind::Exhausted, 0));
@@ -80,7 +81,7 @@ fn a_capture_queue_fills_a_pool_of_others() {
             let frame = dequeued(&mut queue);
             assert!(pixels(&frame).iter().any(|&b| b > 16));
             drop(frame);
-            queue.queue_empty(pool.try_acquire().unwrap()).unwrap();
+            queue.queue_empty(pool.try_acquire().unwrap()).taken();
         }
         assert_eq!((queue.queued(), pool.buffers().leased()), (3, 3));
         // A frame is not for a capture queue.
@@ -102,12 +103,12 @@ fn show(planar: Planar, format: &str) {
         output.set_format_exact(Direction::Output, &layout).unwrap();
         queue.import(3).unwrap();
         let room = queue.free_slots();
-        (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
-        assert_eq!(camera.stats().held, 2, "the queue holds the leases");
+        (0..2).for_each(|_| queue.queue(frame(&mut camera)).taken());
+        assert_eq!(camera.stats().leased, 2, "the queue holds the leases");
         queue.start().unwrap();
         let mut shown = HashSet::new();
         for _ in 0..25 {
-            queue.queue(frame(&mut camera)).unwrap();
+            queue.queue(frame(&mut camera)).taken();
             let back = dequeued(&mut queue);
             assert!(!back.meta().flags.contains(FrameFlags::ERROR));
             shown.insert(back.slot());
@@ -115,7 +116,7 @@ fn show(planar: Planar, format: &str) {
         assert!(shown.len() >= 3, "{shown:?}");
         assert_eq!((queue.queued(), queue.free_slots()), (2, room - 2));
         queue.free();
-        assert_eq!(camera.stats().held, 0);
+        assert_eq!(camera.stats().leased, 0);
         frame(&mut camera);
     });
 }
@@ -174,7 +175,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
         let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
         assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
         drop(rejected);
-        queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap();
+        queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).taken();
         drop(queue);
     });
 }
@@ -197,7 +198,7 @@ fn refused_buffers_do_not_use_the_queue_up() {
                 frame.with_meta(meta)
             };
             for _ in 0..2 {
-                queue.queue(frame(460_800)).unwrap();
+                queue.queue(frame(460_800)).taken();
                 queue.stop().unwrap();
                 // vivid refuses a picture that is not whole, and videobuf2 spoils the index for it.
                 for _ in 0..3 * room {
@@ -233,10 +234,10 @@ fn the_same_buffer_is_attached_once() {
     queue.import(slots).unwrap();
     let mut shown = HashSet::new();
     let attached = calls_of(ATTACH, || {
-        (0..2).for_each(|_| queue.queue(frame(&mut camera)).unwrap());
+        (0..2).for_each(|_| queue.queue(frame(&mut camera)).taken());
         queue.start().unwrap();
         for _ in 0..40 {
-            queue.queue(frame(&mut camera)).unwrap();
+            queue.queue(frame(&mut camera)).taken();
             shown.insert(dequeued(&mut queue).slot());
         }
     });
@@ -254,7 +255,7 @@ fn an_output_queue_s_own_buffers_are_filled_and_shown() {
         assert!(queue.try_acquire().is_none());
         for (i, frame) in empty.into_iter().enumerate() {
             // Exported read-only: the CPU cannot write them, a device can.
-            queue.queue(frame.freeze_full(i as u64, 0)).unwrap();
+            queue.queue(frame.freeze_full(i as u64, 0)).taken();
         }
         assert_eq!(queue.queued(), slots);
         queue.start().unwrap();
@@ -262,7 +263,7 @@ fn an_output_queue_s_own_buffers_are_filled_and_shown() {
             let back = dequeued(&mut queue);
             drop(back);
             let next = queue.try_acquire().unwrap();
-            queue.queue(next.freeze_full(0, 0)).unwrap();
+            queue.queue(next.freeze_full(0, 0)).taken();
         }
         queue.stop().unwrap();
         assert_eq!(queue.queued(), 0);

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use crate::client::Client;
 use crate::coding::*;
 use crate::devices::*;
-use crate::receive::{packet, units, Received};
+use crate::receive::{packet, units, Received as Packet};
 use crate::share::example;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 44);
@@ -31,7 +31,7 @@ const MANY: usize = 20;
 struct Receiver {
     port: u16,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Received>>,
+    thread: JoinHandle<Vec<Packet>>,
 }
 
 impl Receiver {
@@ -57,14 +57,14 @@ impl Receiver {
         Self { port, stop, thread }
     }
 
-    fn finish(self) -> Vec<Received> {
+    fn finish(self) -> Vec<Packet> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
 /// Writes what came as a byte stream, and counts its frames; nothing may be missing.
-fn write_stream(path: &Path, packets: &[Received]) -> usize {
+fn write_stream(path: &Path, packets: &[Packet]) -> usize {
     let gaps = packets.windows(2).filter(|w| w[1].0 != w[0].0.wrapping_add(1)).count();
     assert_eq!(gaps, 0, "{}: of {} packets", path.display(), packets.len());
     let whole = packets.iter().rposition(|p| p.3).map_or(0, |last| last + 1);

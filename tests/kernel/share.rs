@@ -264,11 +264,11 @@ fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
                 s.publish();
                 let frame = received(&mut a);
                 slots.insert(frame.memory()[0].id());
-                queue.queue(frame).unwrap();
+                queue.queue(frame).taken();
                 // vivid shows a frame until there is a next one.
                 if !std::mem::take(&mut is_first) {
                     // The lease goes home when the device is done.
-                    queue.dequeue(SOON).unwrap().expect("the output consumes the frame");
+                    queue.dequeue(SOON).unwrap().item().expect("the output consumes the frame");
                 }
             }
             slots.len() as u64
@@ -420,7 +420,7 @@ fn udmabufs_say_that_peers_can_write_them() {
         while !thread.is_finished() {
             drop(publisher.recv(Duration::from_millis(1)).unwrap());
             if publisher.active() > 0 {
-                if let Some(frame) = source.try_recv().unwrap() {
+                if let Some(frame) = source.try_recv().unwrap().frame() {
                     assert!(publisher.publish(frame, SOON).unwrap().is_taken());
                 }
             }

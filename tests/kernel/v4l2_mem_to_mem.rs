@@ -8,10 +8,10 @@ use framelease::error::ErrorKind;
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, FrameMut, Pool};
 use framelease::v4l2::{
-    mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, Interest, MemToMem,
-    Processed, Resumed, SelectionTarget,
+    mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, MemToMem, Processed, Resumed,
+    SelectionTarget,
 };
-use framelease::Station;
+use framelease::{Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
@@ -56,8 +56,19 @@ fn copier(count: usize) -> Option<(MemToMem, Pool, Pool)> {
 
 fn next(pair: &mut MemToMem) -> Processed {
     match pair.recv(WAIT) {
-        Ok(Some(got)) => got,
+        Ok(Received::Item(got)) => got,
         other => panic!("nothing but {other:?}"),
+    }
+}
+
+/// Everything up to the end of a drain.
+fn to_the_end(pair: &mut MemToMem, mut keep: impl FnMut(Processed, &mut MemToMem)) {
+    loop {
+        match pair.recv(WAIT) {
+            Ok(Received::Item(got)) => keep(got, pair),
+            Ok(Received::Ended) => return,
+            other => panic!("no end but {other:?}"),
+        }
     }
 }
 
@@ -72,28 +83,17 @@ fn result(pair: &mut MemToMem) -> (Frame, Option<FrameMeta>) {
     }
 }
 
-/// What a poll for `interest` says at once.
-fn polled(pair: &MemToMem, interest: Interest) -> PollFlags {
-    let mut events = PollFlags::empty();
-    events.set(PollFlags::POLLIN, interest.contains(Interest::READABLE));
-    events.set(PollFlags::POLLOUT, interest.contains(Interest::WRITABLE));
-    events.set(PollFlags::POLLPRI, interest.contains(Interest::EVENT));
-    let mut fds = [PollFd::new(pair.as_fd(), events)];
-    poll(&mut fds, 0u8).unwrap();
-    fds[0].revents().unwrap()
-}
-
 #[test]
 fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         for _ in 0..4 {
-            pair.queue_empty(to.try_acquire().unwrap()).unwrap();
+            pair.queue_empty(to.try_acquire().unwrap()).taken();
         }
         // Times that V4L2 cannot hold, that are equal, and that run backwards.
         let times = [1_000_000_001, 1_000_000_999, 1_000_000_001, 5];
         for (i, time) in times.into_iter().enumerate() {
-            pair.queue(painted(&from, i as u8, time)).unwrap();
+            pair.queue(painted(&from, i as u8, time)).taken();
         }
         pair.start().unwrap();
         let (mut results, mut sources) = (Vec::new(), Vec::new());
@@ -119,36 +119,31 @@ fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
 fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
     let Some((mut pair, from, to)) = copier(2) else { return };
     set(pair.device(), "Transaction Time (msec)", 300);
-    assert!(!pair.is_pollable() && pair.interest().is_empty());
-    assert_eq!(pair.try_recv().unwrap_err().kind(), ErrorKind::State, "not started");
+    assert!(!is_readable(&pair) && pair.try_recv().unwrap().is_nothing(), "not started");
     pair.start().unwrap();
-    assert!(!pair.is_pollable());
-    assert!(polled(&pair, Interest::READABLE | Interest::WRITABLE).contains(PollFlags::POLLERR), "what we must not do");
-    let e = pair.recv(WAIT).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::State, "{e}");
-    assert!(pair.try_recv().unwrap().is_nothing());
+    // Nothing is queued, for which the device itself reports POLLERR at once and for as long as that lasts.
+    let mut fds = [PollFd::new(pair.device().as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+    poll(&mut fds, 0u8).unwrap();
+    assert!(fds[0].revents().unwrap().contains(PollFlags::POLLERR));
+    assert!(!is_readable(&pair) && pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
 
     // A buffer to fill alone, a source alone: nothing happens, and nothing is reported.
-    pair.queue_empty(to.try_acquire().unwrap()).unwrap();
-    assert_eq!(pair.interest(), Interest::READABLE);
-    assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
-    assert!(pair.recv(Duration::ZERO).unwrap().is_nothing());
-    pair.queue(painted(&from, 1, 0)).unwrap();
-    assert_eq!(pair.interest(), Interest::READABLE | Interest::WRITABLE);
+    pair.queue_empty(to.try_acquire().unwrap()).taken();
+    assert!(!is_readable(&pair) && pair.recv(Duration::ZERO).unwrap().is_nothing());
+    pair.queue(painted(&from, 1, 0)).taken();
     // 300 ms of work: not ready, and no error.
-    assert_eq!(polled(&pair, pair.interest()), PollFlags::empty());
-    assert!(pair.try_recv().unwrap().is_nothing());
+    assert!(!is_readable(&pair) && pair.try_recv().unwrap().is_nothing());
     assert!(pair.recv(Duration::from_millis(1)).unwrap().is_nothing(), "a wait ends");
     let both = [next(&mut pair), next(&mut pair)];
     assert!(both.iter().any(|p| matches!(p, Processed::Result { .. })), "{both:?}");
     assert!(both.iter().any(|p| matches!(p, Processed::Source(_))), "{both:?}");
     drop(both);
-    assert!(pair.interest().is_empty());
+    assert!(pair.try_recv().unwrap().is_nothing() && !is_readable(&pair));
 
     // The second source waits for a buffer to fill.
-    pair.queue(painted(&from, 2, 0)).unwrap();
+    pair.queue(painted(&from, 2, 0)).taken();
     assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
-    pair.queue_empty(to.acquire(WAIT).unwrap()).unwrap();
+    pair.queue_empty(to.acquire(WAIT).unwrap()).taken();
     let (frame, source) = result(&mut pair);
     assert_eq!((source.unwrap().sequence, frame.meta().sequence), (2, 1));
 }
@@ -162,11 +157,11 @@ fn a_stop_hands_everything_back_in_order() {
             .map(|_| {
                 let empty = to.try_acquire().unwrap();
                 let slot = empty.slot();
-                pair.queue_empty(empty).unwrap();
+                pair.queue_empty(empty).taken();
                 slot
             })
             .collect();
-        (0..4).for_each(|i| pair.queue(painted(&from, i, 0)).unwrap());
+        (0..4).for_each(|i| pair.queue(painted(&from, i, 0)).taken());
         pair.start().unwrap();
         let (first, _) = result(&mut pair);
         assert_eq!(first.slot(), slots[0]);
@@ -178,8 +173,8 @@ fn a_stop_hands_everything_back_in_order() {
         assert_eq!(empty, slots[1..]);
         assert_eq!((pair.output().queued(), pair.capture().queued()), (0, 0));
         // And again, with the same imports.
-        back.empty.into_iter().for_each(|f| pair.queue_empty(f).unwrap());
-        back.frames.into_iter().for_each(|f| pair.queue(f).unwrap());
+        back.empty.into_iter().for_each(|f| pair.queue_empty(f).taken());
+        back.frames.into_iter().for_each(|f| pair.queue(f).taken());
         pair.start().unwrap();
         result(&mut pair);
         // Freed, the device takes another format.
@@ -198,16 +193,15 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         set(pair.device(), "Transaction Time (msec)", 300);
-        (0..4).for_each(|_| pair.queue_empty(to.try_acquire().unwrap()).unwrap());
-        (0..3).for_each(|i| pair.queue(painted(&from, i, 0)).unwrap());
+        (0..4).for_each(|_| pair.queue_empty(to.try_acquire().unwrap()).taken());
+        (0..3).for_each(|i| pair.queue(painted(&from, i, 0)).taken());
         pair.start().unwrap();
         let (first, _) = result(&mut pair);
         unplugging_vim2m(|| {
-            for _ in 0..3 {
-                // At once, though the wait could be long.
-                assert_eq!(pair.recv(WAIT).unwrap_err().kind(), ErrorKind::DeviceLost);
-                assert_eq!(pair.try_recv().unwrap_err().kind(), ErrorKind::DeviceLost);
-            }
+            // At once, though the wait could be long; and once.
+            let lost = next(&mut pair);
+            assert!(matches!(&lost, Processed::Lost(e) if e.kind() == ErrorKind::DeviceLost), "{lost:?}");
+            assert!(pair.try_recv().unwrap().is_nothing());
             let rejected = pair.queue(painted(&from, 9, 0)).unwrap_err();
             assert_eq!((rejected.error.kind(), rejected.item.meta().sequence), (ErrorKind::DeviceLost, 9));
             let back = pair.stop().unwrap();
@@ -221,8 +215,8 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
             drop((pair, first, from, to));
         });
         let Some((mut pair, from, to)) = copier(1) else { return };
-        pair.queue_empty(to.try_acquire().unwrap()).unwrap();
-        pair.queue(painted(&from, 1, 0)).unwrap();
+        pair.queue_empty(to.try_acquire().unwrap()).taken();
+        pair.queue(painted(&from, 1, 0)).taken();
         pair.start().unwrap();
         result(&mut pair);
     });
@@ -244,7 +238,7 @@ fn the_driver_s_own_buffers_on_both_sides() {
         for i in 0..6 {
             let mut empty = pair.output_mut().try_acquire().expect("a free buffer");
             paint(&mut empty, i);
-            pair.queue(empty.freeze_full(i.into(), 0)).unwrap();
+            pair.queue(empty.freeze_full(i.into(), 0)).taken();
             let (mut made, mut back) = (None, None);
             while made.is_none() || back.is_none() {
                 match next(&mut pair) {
@@ -261,16 +255,16 @@ fn the_driver_s_own_buffers_on_both_sides() {
         let mut held = Vec::new();
         for i in 0..2 {
             let empty = pair.output_mut().try_acquire().unwrap();
-            pair.queue(empty.freeze_full(i, 0)).unwrap();
+            pair.queue(empty.freeze_full(i, 0)).taken();
             held.push(result(&mut pair).0);
             while pair.output().queued() > 0 {
                 assert!(matches!(next(&mut pair), Processed::Source(_)));
             }
         }
-        assert!(!pair.is_pollable());
+        assert!(!is_readable(&pair));
         assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing(), "a lease may end, so this is no error");
         let empty = pair.output_mut().try_acquire().unwrap();
-        pair.queue(empty.freeze_full(7, 0)).unwrap();
+        pair.queue(empty.freeze_full(7, 0)).taken();
         assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -374,7 +368,7 @@ fn bitstream(frame: &Frame) -> Vec<u8> {
 /// Encodes these pictures, drains, and returns the bitstreams that came, with the number of each one's source.
 fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut coded = Vec::new();
-    let (mut last, mut ended, mut eos) = (0, false, false);
+    let (mut last, mut eos) = (0, false);
     let mut keep = |got: Processed| match got {
         Processed::Result { frame, source } => {
             last += u32::from(frame.meta().flags.contains(FrameFlags::LAST));
@@ -382,12 +376,11 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
                 coded.push((source.expect("vicodec copies the time").sequence, bitstream(&frame)));
             }
         }
-        Processed::Ended => ended = true,
         Processed::Event(Event::EndOfStream) => eos = true,
         _ => {}
     };
     for seed in seeds {
-        pair.queue(smooth(pool, seed)).unwrap();
+        pair.queue(smooth(pool, seed)).taken();
         if pair.output().free_slots() == 0 {
             while pair.output().free_slots() == 0 {
                 keep(next(pair));
@@ -395,19 +388,20 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
         }
     }
     pair.drain().unwrap();
-    while !pair.capture().has_ended() {
-        keep(next(pair));
+    to_the_end(pair, |got, _| keep(got));
+    // What was read before the end still comes; then the end is an error, once it was reported.
+    let over = loop {
+        match pair.try_recv() {
+            Ok(Received::Item(got)) => keep(got),
+            other => break other,
+        }
+    };
+    assert_eq!(over.unwrap_err().kind(), ErrorKind::State);
+    while let Some(event) = pair.device().try_event().unwrap() {
+        keep(Processed::Event(event));
     }
-    while pair.output().queued() > 0 {
-        keep(next(pair));
-    }
-    // The end is told once, polls nothing, and does not spin.
-    assert!(!pair.is_pollable() && pair.interest() == Interest::EVENT);
-    while let Some(got) = pair.try_recv().unwrap() {
-        keep(got);
-    }
-    assert!(polled(pair, pair.interest()).is_empty());
-    assert_eq!((last, ended, eos), (1, true, true));
+    assert!(!is_readable(pair), "the kernel says readable for as long as the queue is drained");
+    assert_eq!((last, eos), (1, true));
     coded
 }
 
@@ -422,11 +416,9 @@ fn encodes_drains_and_resumes(planar: Planar) {
         let again = encoded(&mut pair, &pool, 0..8);
         assert_eq!(first, again, "a new stream begins with a key frame");
         assert_eq!(pool.buffers().leased(), 0);
-        // What is queued after the end waits, and nobody spins meanwhile: the kernel says "readable" for ever.
-        pair.queue(smooth(&pool, 5)).unwrap();
-        assert_eq!(pair.interest(), Interest::WRITABLE | Interest::EVENT);
-        assert!(polled(&pair, pair.interest()).is_empty() && pair.try_recv().unwrap().is_nothing());
-        assert_eq!(polled(&pair, Interest::READABLE), PollFlags::POLLIN);
+        // What is queued after the end waits, and nothing spins in the meantime.
+        pair.queue(smooth(&pool, 5)).taken();
+        assert!(!is_readable(&pair));
         pair.resume().unwrap();
         assert_eq!(result(&mut pair).1.unwrap().sequence, 5);
         // Without anything in between: an empty last buffer.
@@ -493,17 +485,14 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
         let frame = empty.freeze_full(*number, 1000 * number);
         let mut meta = *frame.meta();
         meta.payload[0].bytes = bytes.len() as u32;
-        pair.queue(frame.with_meta(meta)).unwrap();
+        pair.queue(frame.with_meta(meta)).taken();
     }
     while !pair.capture().is_streaming() {
         let got = next(&mut pair);
         keep(got, &mut pair);
     }
     pair.drain().unwrap();
-    while !pair.capture().has_ended() {
-        let got = next(&mut pair);
-        keep(got, &mut pair);
-    }
+    to_the_end(&mut pair, keep);
     pictures
 }
 
@@ -567,7 +556,7 @@ fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
                 let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
                 let mut meta = *frame.meta();
                 meta.payload[0].bytes = bytes;
-                pair.queue(frame.with_meta(meta)).unwrap();
+                pair.queue(frame.with_meta(meta)).taken();
                 result(&mut pair);
                 while pair.output().queued() > 0 {
                     next(&mut pair);

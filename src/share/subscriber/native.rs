@@ -364,6 +364,9 @@ impl Native {
             Ok(None) => return Ok(()),
             Err(e) => return violated(io, &e.to_string()),
         };
+        if !matches!(message, ToSubscriber::Buffer(_)) {
+            fds.clear();
+        }
         let is_greeted = c.welcome.is_some();
         match message {
             ToSubscriber::Welcome(welcome) if !is_greeted && welcome.version == VERSION => {
