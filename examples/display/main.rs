@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::drm::{Device, LayerRequirements, PlaneKind, PlaneLayer, Scanout};
+use framelease::drm::{Device, LayerRequirements, PlaneKind, PlaneLayer, Scanout, ScanoutEvent};
 use framelease::format::{Rect, Size};
 use framelease::frame::FrameFlags;
 use framelease::stats::{cpu_bytes, Histogram};
-use framelease::ErrorKind;
+use framelease::{ErrorKind, Received, Station};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{quoted, stopped, Progress, Result};
@@ -39,7 +39,7 @@ fn run() -> Result<()> {
     }
 
     let (start, mut latency, mut progress) = (Instant::now(), Histogram::default(), Progress::new());
-    let (mut ended, mut waiting) = (false, None);
+    let (mut ended, mut refused) = (false, None);
     while !ended && !stopped(&stop) && (o.frames == 0 || screen.stats().flips < o.frames) {
         wait(&screen, &sources)?;
         for (layer, source) in &mut sources {
@@ -55,27 +55,41 @@ fn run() -> Result<()> {
                 }
             }
         }
-        if let Some(flipped) = screen.dispatch()? {
-            let meta = screen.shown(layer).map(|f| *f.meta()).unwrap_or_default();
-            if meta.flags.contains(FrameFlags::MONOTONIC) {
-                latency.record_ns(flipped.time_ns.saturating_sub(meta.timestamp_ns));
+        while let Received::Item(event) = screen.try_recv()? {
+            match event {
+                ScanoutEvent::Shown(flipped) => {
+                    let meta = screen.shown(layer).map(|f| *f.meta()).unwrap_or_default();
+                    if meta.flags.contains(FrameFlags::MONOTONIC) {
+                        latency.record_ns(flipped.time_ns.saturating_sub(meta.timestamp_ns));
+                    }
+                }
+                ScanoutEvent::Lost(e) => eprintln!("waiting: {e}"),
+                ScanoutEvent::Returned => {
+                    if screen.connection().is_err() {
+                        // The device was gone: what is there now is another.
+                        screen.reopen()?;
+                    }
+                    eprintln!("the display is back");
+                }
+                _ => {}
             }
         }
-        match screen.try_flip() {
-            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Disconnected) => {
-                if waiting != Some(e.kind()) {
+        match screen.try_present() {
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::DeviceLost) => {
+                if refused != Some(e.kind()) {
                     eprintln!("waiting: {e}");
                 }
-                waiting = Some(e.kind());
+                refused = Some(e.kind());
                 std::thread::sleep(Duration::from_millis(200));
                 if e.kind() == ErrorKind::PermissionDenied {
-                    // Another virtual terminal; root can ask, others get master back with theirs.
+                    // Another virtual terminal. Root can ask; other users get master back with their terminal.
                     let _ = screen.device().acquire_master();
                 }
             }
-            done => {
-                done?;
-                waiting = None;
+            presented => {
+                // Without room, the descriptor tells when there is.
+                let _ = presented?;
+                refused = None;
             }
         }
         progress.show(|| {

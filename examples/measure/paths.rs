@@ -313,11 +313,12 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let hand = Hand::new(memory, || Ok(Pool::from_memory(layout, (0..BUFFERS).map(memory_of).collect())?))?;
     let counts = each(o, &mut camera, &[], |frame| {
         if shows {
-            screen.present(layer, hand.on(frame)?, WAIT)?;
+            let _ = screen.present_frame(layer, hand.on(frame)?, WAIT)?;
         }
         Ok(())
     })?;
-    screen.wait(WAIT)?;
+    // Waits for the last flip.
+    let _ = screen.present(WAIT)?;
     Ok((counts, camera, format!(" {}", screen.device().info().driver)))
 }
 

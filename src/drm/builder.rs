@@ -1,24 +1,11 @@
-//! Which connector, CRTC and mode a scanout takes.
+//! Which connector, mode and CRTC a scanout takes, at first and again.
 
-use super::commit::AtomicProps;
 use super::device::{Device, NodeKind};
 use super::objects::{Connection, Connector, Mode};
+use super::output::{Api, OutputRequirements};
 use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Size;
-
-/// Which of the kernel's interfaces changes the screen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Api {
-    /// Atomic where the driver has it.
-    #[default]
-    Auto,
-    /// `DRM_IOCTL_MODE_ATOMIC`: all planes at once, tried before it is done, with fences.
-    Atomic,
-    /// `DRM_IOCTL_MODE_SETCRTC` and `PAGE_FLIP`: the primary plane alone.
-    Legacy,
-}
 
 /// Chooses a connector and its mode. By default: the first device with a connected display, in the mode that the
 /// display prefers.
@@ -26,121 +13,127 @@ pub enum Api {
 #[must_use]
 pub struct ScanoutBuilder {
     device: Option<Device>,
-    connector: Option<String>,
-    size: Option<Size>,
-    refresh_hz: Option<u32>,
-    api: Api,
+    output: OutputRequirements,
 }
 
 impl ScanoutBuilder {
-    /// The device.
+    /// Sets the device.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = Some(device.clone());
         self
     }
 
-    /// The connector's name: `HDMI-A-1`. A writeback connector is taken only by its name: then the device composes into
-    /// memory alone, see [`Scanout::write_back`].
+    /// Sets the connector by its name, such as `HDMI-A-1`. A writeback connector is only taken by its name: the device
+    /// then composes into memory, see [`Scanout::write_back`].
     pub fn connector(mut self, name: impl Into<String>) -> Self {
-        self.connector = Some(name.into());
+        self.output.connector = Some(name.into());
         self
     }
 
-    /// The mode's size.
+    /// Sets the size of the mode.
     pub fn size(mut self, size: Size) -> Self {
-        self.size = Some(size);
+        self.output.size = Some(size);
         self
     }
 
-    /// The mode's refresh rate, rounded to whole hertz.
+    /// Sets the refresh rate of the mode, in whole hertz.
     pub fn refresh_hz(mut self, hz: u32) -> Self {
-        self.refresh_hz = Some(hz);
+        self.output.refresh_hz = Some(hz);
         self
     }
 
-    /// The interface.
+    /// Sets the interface. Default: [`Api::Auto`].
     pub fn api(mut self, api: Api) -> Self {
-        self.api = api;
+        self.output.api = api;
         self
     }
 
-    /// Chooses connector, CRTC and mode. The screen changes with the first flip.
+    /// Takes a connector, a CRTC and a mode. The screen changes with the first frame.
     ///
     /// # Errors
-    /// `NotFound` without a connected display, or one of that name or mode: the text lists what there is; `Busy` if
-    /// another scanout of this device drives every CRTC that would do; `Unsupported` for [`Api::Atomic`] on a driver
-    /// that has only the other.
+    /// `NotFound` without a connected display, or without one of that name or mode: the text lists what there is. `Busy`
+    /// if other scanouts of this device drive every CRTC of the connector. `Unsupported` for [`Api::Atomic`] on a driver
+    /// without it, and for a device without displays. `Exhausted` if no descriptor is left.
     pub fn open(self) -> Result<Scanout> {
         let device = match &self.device {
             Some(device) => device.clone(),
             None => Device::find_open(|d| d.info().kind == NodeKind::Primary && has_display(d))?,
         };
-        let atomic = match self.api {
-            Api::Auto => device.info().atomic,
-            Api::Legacy => false,
-            Api::Atomic if device.info().atomic => true,
-            Api::Atomic => {
-                let text = "the driver has no atomic modesetting";
-                return Err(Error::new(ErrorKind::Unsupported, "DRM_IOCTL_SET_CLIENT_CAP", text).on(&device));
-            }
-        };
-        let connector = self.choose_connector(&device)?;
-        let mode = self.choose_mode(&device, &connector)?;
-        let possible = device.crtcs_of(&connector)?;
-        let crtc = {
-            let mut screens = device.screens();
-            let free = possible.iter().find(|(id, _)| !screens.crtcs.contains(id)).copied();
-            let free = free.ok_or_else(|| {
-                let text = format!("every CRTC of {} drives another scanout", connector.name);
-                Error::new(ErrorKind::Busy, "scanout", text).on(&device)
-            })?;
-            screens.crtcs.push(free.0);
-            free
-        };
-        // From here on its drop gives the CRTC back.
-        let mut scanout = Scanout::new(device, connector, mode, crtc);
-        if atomic {
-            scanout.atomic = Some(AtomicProps::of(&scanout.device, scanout.connector.id, scanout.crtc, &mode)?);
-        }
-        Ok(scanout)
+        let (connector, mode) = choose(&device, &self.output)?;
+        device.release_retained();
+        Scanout::new(device, self.output, connector, mode)
+    }
+}
+
+impl Scanout {
+    /// Returns a builder.
+    pub fn builder() -> ScanoutBuilder {
+        ScanoutBuilder::default()
     }
 
-    fn choose_connector(&self, device: &Device) -> Result<Connector> {
-        let all = device.connectors()?;
-        let fits = |c: &&Connector| match &self.connector {
-            Some(name) => c.name == *name,
-            None => !c.writeback,
+    /// Finds the device again, by the place where it is plugged in or by driver and connector name. Takes the connector
+    /// with a mode by the builder's requirements. Keeps the descriptor and the layers. Call it after a device was lost,
+    /// and when another display was plugged in.
+    ///
+    /// The leases of all frames end: what was shown, pending and staged. Present new frames afterwards. If it fails, the
+    /// scanout counts as lost, and the call can be repeated.
+    ///
+    /// # Errors
+    /// `NotFound` while the device or a connected display is missing, or if the display has no mode that fits. `Busy` if
+    /// another scanout took the CRTC. `Unsupported` if no plane takes the format of a layer. `PermissionDenied` while
+    /// another process is DRM master.
+    pub fn reopen(&mut self) -> Result<()> {
+        let (device, name) = match self.connection() {
+            Ok(_) => (self.device().clone(), self.connector().name.clone()),
+            Err(_) => self.device().find_again(self.connector())?,
         };
-        // Nothing hangs at a writeback connector, and the driver says so or that it does not know.
-        let there = |c: &Connector| c.writeback || c.connection == Connection::Connected;
-        let ready = |c: &&Connector| there(c) && !c.modes.is_empty();
-        if let Some(found) = all.iter().filter(fits).find(ready) {
-            return Ok(found.clone());
-        }
-        let name = self.connector.as_deref().unwrap_or("a display");
-        let seen: Vec<_> =
-            all.iter().map(|c| format!("{} ({:?}, {} modes)", c.name, c.connection, c.modes.len())).collect();
-        let text = format!("asked {name}, connected; the device has {}", seen.join(", "));
-        Err(Error::new(ErrorKind::NotFound, "DRM_IOCTL_MODE_GETCONNECTOR", text).on(device))
+        let requirements = OutputRequirements { connector: Some(name), ..self.requirements().clone() };
+        let (connector, mode) = choose(&device, &requirements)?;
+        device.release_retained();
+        self.replace_output(device, requirements, connector, mode)
     }
+}
 
-    fn choose_mode(&self, device: &Device, connector: &Connector) -> Result<Mode> {
-        let fits = |m: &&Mode| {
-            self.size.map_or(true, |s| m.size() == s)
-                && self.refresh_hz.map_or(true, |hz| m.refresh_millihertz().saturating_add(500) / 1000 == hz)
-        };
-        // The list has the preferred mode first, then the larger and faster.
-        let mut fitting = connector.modes.iter().filter(fits);
-        let first = fitting.clone().next();
-        if let Some(mode) = fitting.find(|m| m.is_preferred()).or(first) {
-            return Ok(*mode);
-        }
-        let modes: Vec<_> = connector.modes.iter().map(Mode::to_string).collect();
-        let (size, rate) = (self.size.map_or("any size".into(), |s| s.to_string()), self.refresh_hz);
-        let rate = rate.map_or("any rate".into(), |hz| format!("{hz} Hz"));
-        let text = format!("asked {size} at {rate}; {} has {}", connector.name, modes.join(", "));
-        Err(Error::new(ErrorKind::NotFound, "mode", text).on(device))
+fn choose(device: &Device, wish: &OutputRequirements) -> Result<(Connector, Mode)> {
+    let connector = choose_connector(device, wish)?;
+    let mode = choose_mode(device, &connector, wish)?;
+    Ok((connector, mode))
+}
+
+fn choose_connector(device: &Device, wish: &OutputRequirements) -> Result<Connector> {
+    let all = device.connectors()?;
+    let fits = |c: &&Connector| match &wish.connector {
+        Some(name) => c.name == *name,
+        None => !c.writeback,
+    };
+    // A writeback connector has no display, and its driver reports "disconnected" or "unknown".
+    let ready = |c: &&Connector| (c.writeback || c.connection == Connection::Connected) && !c.modes.is_empty();
+    if let Some(found) = all.iter().filter(fits).find(ready) {
+        return Ok(found.clone());
     }
+    let name = wish.connector.as_deref().unwrap_or("a display");
+    let seen: Vec<_> =
+        all.iter().map(|c| format!("{} ({:?}, {} modes)", c.name, c.connection, c.modes.len())).collect();
+    let text = format!("asked {name}, connected; the device has {}", seen.join(", "));
+    Err(Error::new(ErrorKind::NotFound, "DRM_IOCTL_MODE_GETCONNECTOR", text).on(device))
+}
+
+fn choose_mode(device: &Device, connector: &Connector, wish: &OutputRequirements) -> Result<Mode> {
+    let fits = |m: &&Mode| {
+        wish.size.map_or(true, |s| m.size() == s)
+            && wish.refresh_hz.map_or(true, |hz| m.refresh_millihertz().saturating_add(500) / 1000 == hz)
+    };
+    // The list has the preferred mode first, then the larger and faster.
+    let mut fitting = connector.modes.iter().filter(fits);
+    let first = fitting.clone().next();
+    if let Some(mode) = fitting.find(|m| m.is_preferred()).or(first) {
+        return Ok(*mode);
+    }
+    let modes: Vec<_> = connector.modes.iter().map(Mode::to_string).collect();
+    let (size, rate) = (wish.size.map_or("any size".into(), |s| s.to_string()), wish.refresh_hz);
+    let rate = rate.map_or("any rate".into(), |hz| format!("{hz} Hz"));
+    let text = format!("asked {size} at {rate}; {} has {}", connector.name, modes.join(", "));
+    Err(Error::new(ErrorKind::NotFound, "mode", text).on(device))
 }
 
 /// Whether one of its connectors has a display.

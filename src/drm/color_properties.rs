@@ -1,4 +1,4 @@
-//! What YUV means to a plane: its properties `COLOR_ENCODING` and `COLOR_RANGE`.
+//! How a plane reads YUV: its properties `COLOR_ENCODING` and `COLOR_RANGE`.
 
 use super::device::Device;
 use super::objects::Props;
@@ -7,7 +7,7 @@ use crate::format::{Encoding, FormatKind, Layout, Range};
 use crate::sys;
 use crate::sys::drm::ValueProp;
 
-/// The properties to set for a picture: none for RGB, nor where the plane has none.
+/// The properties to set for a picture. None for RGB, and none if the plane has none.
 pub(super) type Set = [Option<(ValueProp, u64)>; 2];
 
 /// An enum property and the values that the plane has for it, by name.
@@ -35,27 +35,27 @@ impl Choice {
     }
 }
 
-/// What a plane offers. Without these properties the driver's own matrix and range apply.
+/// What a plane offers. Without these properties the driver chooses matrix and range.
 #[derive(Debug)]
-pub(super) struct Colours {
+pub(super) struct ColorProperties {
     encoding: Option<Choice>,
     range: Option<Choice>,
 }
 
-impl Colours {
+impl ColorProperties {
     pub(super) fn of(device: &Device, props: &Props) -> Result<Self> {
         let choice = |name| Choice::of(device, props, name);
         Ok(Self { encoding: choice("COLOR_ENCODING")?, range: choice("COLOR_RANGE")? })
     }
 
-    /// `Unsupported` if the plane has the property and not the value: the picture would have wrong colours.
+    /// `Unsupported` if the plane has the property and not the value: the picture would have wrong colors.
     pub(super) fn set(&self, layout: &Layout) -> Result<Set> {
         if layout.fourcc().info().map_or(true, |i| i.kind != FormatKind::Yuv) {
             return Ok([None; 2]);
         }
-        let colours = layout.colorimetry();
+        let colors = layout.colorimetry();
         // The kernel's names (`drm_color_mgmt.c`); numbers are the driver's.
-        let encoding = match colours.matrix() {
+        let encoding = match colors.matrix() {
             Encoding::Default | Encoding::Bt601 | Encoding::XvYcc601 => "ITU-R BT.601 YCbCr",
             Encoding::Bt709 | Encoding::XvYcc709 => "ITU-R BT.709 YCbCr",
             Encoding::Bt2020 => "ITU-R BT.2020 YCbCr",
@@ -63,7 +63,7 @@ impl Colours {
             Encoding::Bt2020ConstantLuminance => "BT.2020 with constant luminance",
             Encoding::Smpte240m => "SMPTE 240M",
         };
-        let range = match colours.quantization(FormatKind::Yuv) {
+        let range = match colors.quantization(FormatKind::Yuv) {
             Range::Full => "YCbCr full range",
             Range::Limited | Range::Default => "YCbCr limited range",
         };
@@ -83,24 +83,25 @@ mod tests {
     }
 
     fn layout(fourcc: &str, space: ColorSpace, range: Range) -> Layout {
-        let colours = Colorimetry { space, range, ..Colorimetry::default() };
-        Layout::packed(fourcc.parse().unwrap(), Size::new(64, 64)).unwrap().with_colorimetry(colours)
+        let colors = Colorimetry { space, range, ..Colorimetry::default() };
+        Layout::packed(fourcc.parse().unwrap(), Size::new(64, 64)).unwrap().with_colorimetry(colors)
     }
 
-    fn values(colours: &Colours, layout: &Layout) -> [Option<u64>; 2] {
-        colours.set(layout).unwrap().map(|set| set.map(|(_, value)| value))
+    fn values(colors: &ColorProperties, layout: &Layout) -> [Option<u64>; 2] {
+        colors.set(layout).unwrap().map(|set| set.map(|(_, value)| value))
     }
 
     #[test]
-    fn the_frame_s_colours_are_set_where_the_plane_has_them() {
+    fn the_frame_s_colors_are_set_where_the_plane_has_them() {
         let encodings = [("ITU-R BT.601 YCbCr", 4), ("ITU-R BT.709 YCbCr", 9)];
         let ranges = [("YCbCr limited range", 1), ("YCbCr full range", 0)];
-        let all = Colours { encoding: choice("COLOR_ENCODING", &encodings), range: choice("COLOR_RANGE", &ranges) };
+        let all =
+            ColorProperties { encoding: choice("COLOR_ENCODING", &encodings), range: choice("COLOR_RANGE", &ranges) };
         assert_eq!(values(&all, &layout("NV12", ColorSpace::Rec709, Range::Default)), [Some(9), Some(1)]);
         assert_eq!(values(&all, &layout("YUYV", ColorSpace::Jpeg, Range::Default)), [Some(4), Some(0)]);
         assert_eq!(values(&all, &layout("NV12", ColorSpace::Default, Range::Full)), [Some(4), Some(0)]);
         assert_eq!(values(&all, &layout("XBGR32", ColorSpace::Rec709, Range::Limited)), [None, None]);
-        let some = Colours { encoding: None, range: choice("COLOR_RANGE", &ranges) };
+        let some = ColorProperties { encoding: None, range: choice("COLOR_RANGE", &ranges) };
         assert_eq!(values(&some, &layout("NV12", ColorSpace::Bt2020, Range::Default)), [None, Some(1)]);
 
         let e = all.set(&layout("NV12", ColorSpace::Bt2020, Range::Default)).unwrap_err();

@@ -1,16 +1,17 @@
-//! What a scanout tells the kernel: atomic commits, their legacy counterparts, and what a refusal means.
+//! The two kernel interfaces that change a screen: atomic commits, and their legacy counterparts.
 
 use ::drm::control::{connector, crtc, framebuffer, from_u32, Device as _};
 use nix::errno::Errno;
 
 use super::device::Device;
-use super::layer::{Change, Work};
-use super::objects::Mode;
-use super::scanout::Scanout;
+use super::layer::{Change, PlaneState};
+use super::objects::Plane;
+use super::output::{Api, Output};
+use super::writeback_port::WriteBackPort;
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
-use crate::sys::drm::{FenceProp, ValueProp};
+use crate::sys::drm::{Commit, FenceProp, ValueProp};
 
 /// Whether a flip asks for a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,185 +20,344 @@ pub(super) enum FenceWish {
     Out,
 }
 
-/// What atomic commits set on connector and CRTC.
-pub(super) struct AtomicProps {
-    pub(super) connector_crtc: ValueProp,
-    active: ValueProp,
-    mode: ValueProp,
-    pub(super) out_fence: Option<FenceProp>,
-    /// The mode as a property blob.
-    pub(super) blob: u64,
+/// A commit that the kernel refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) op: &'static str,
+    pub(super) errno: Errno,
 }
 
-impl AtomicProps {
-    pub(super) fn of(device: &Device, connector: u32, crtc: u32, mode: &Mode) -> Result<Self> {
+impl Refusal {
+    fn atomic(errno: Errno) -> Self {
+        Self { op: "DRM_IOCTL_MODE_ATOMIC", errno }
+    }
+
+    /// Explains the refusal.
+    pub(super) fn explain(self, output: &mut Output, planes: &[PlaneState]) -> Error {
+        let Self { op, errno } = self;
+        let error = output.device.failed(op, errno);
+        match errno {
+            Errno::EACCES | Errno::EPERM => {
+                output.is_lit = false;
+                let text = "this process is not DRM master (drm-uapi, \"master\")";
+                error.kind_is(ErrorKind::PermissionDenied).detail(text)
+            }
+            Errno::EBUSY => error.detail("another commit to this CRTC is under way"),
+            Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC => {
+                let layers = planes.iter().filter_map(|p| {
+                    let shown = p.newest()?;
+                    let (source, destination) = (p.requirements.source, p.requirements.destination);
+                    Some(format!("{} {source} at {destination} on {}", shown.frame.layout(), p.plane))
+                });
+                let layers = layers.collect::<Vec<_>>().join("; ");
+                let text = format!("{}; mode {}; asked {layers}", errno.desc(), output.mode);
+                error.kind_is(ErrorKind::InvalidArgument).detail(text)
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The result of a commit.
+type Committed<T> = std::result::Result<T, Refusal>;
+
+/// A write-back of the picture, in a commit.
+#[derive(Clone, Copy)]
+pub(super) struct WriteTo<'a> {
+    pub(super) port: &'a WriteBackPort,
+    pub(super) framebuffer: u32,
+}
+
+/// The interface in use.
+pub(super) enum Committer {
+    Atomic(Box<Atomic>),
+    Legacy,
+}
+
+impl Committer {
+    /// Chooses the interface. `Unsupported` if the driver does not have it.
+    pub(super) fn open(output: &Output) -> Result<Self> {
+        let atomic = output.device.info().atomic;
+        match output.requirements.api {
+            Api::Legacy => Ok(Self::Legacy),
+            Api::Auto if !atomic => Ok(Self::Legacy),
+            Api::Atomic if !atomic => {
+                let text = "the driver does not have atomic modesetting";
+                Err(Error::new(ErrorKind::Unsupported, "DRM_IOCTL_SET_CLIENT_CAP", text).on(&output.device))
+            }
+            Api::Auto | Api::Atomic => Ok(Self::Atomic(Box::new(Atomic::open(output)?))),
+        }
+    }
+
+    pub(super) fn api(&self) -> Api {
+        match self {
+            Self::Atomic(_) => Api::Atomic,
+            Self::Legacy => Api::Legacy,
+        }
+    }
+
+    /// `true` if a flip can give a fence.
+    pub(super) fn has_out_fence(&self) -> bool {
+        matches!(self, Self::Atomic(atomic) if atomic.out_fence.is_some())
+    }
+
+    /// Submits what is staged. `mark` comes back in the event of its completion.
+    pub(super) fn flip(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        wish: FenceWish,
+        mark: u64,
+    ) -> Committed<Option<SyncFile>> {
+        match self {
+            Self::Atomic(atomic) => atomic.flip(output, planes, wish, mark).map_err(Refusal::atomic),
+            Self::Legacy => flip_legacy(output, planes, mark).map(|()| None),
+        }
+    }
+
+    /// Has the picture written to memory. `None` if the driver gave no fence.
+    pub(super) fn write_back(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        to: WriteTo<'_>,
+        mark: u64,
+    ) -> Committed<Option<SyncFile>> {
+        match self {
+            Self::Atomic(atomic) => atomic.write_back(output, planes, to, mark).map_err(Refusal::atomic),
+            Self::Legacy => Err(Refusal::atomic(Errno::EOPNOTSUPP)),
+        }
+    }
+
+    /// The writeback connector that is tied to the CRTC.
+    pub(super) fn tied(&self) -> Option<&WriteBackPort> {
+        match self {
+            Self::Atomic(atomic) => atomic.tied.as_ref(),
+            Self::Legacy => None,
+        }
+    }
+
+    /// Tries a plane with a framebuffer beside the others, and changes nothing. The legacy interface cannot try.
+    pub(super) fn try_plane(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        candidate: &PlaneState,
+        framebuffer: u32,
+    ) -> Committed<()> {
+        match self {
+            Self::Atomic(atomic) => atomic.try_plane(output, planes, candidate, framebuffer).map_err(Refusal::atomic),
+            Self::Legacy => Ok(()),
+        }
+    }
+
+    /// Switches the screen off, and waits until it is.
+    pub(super) fn turn_off(&mut self, output: &Output, planes: &[PlaneState]) -> Committed<()> {
+        match self {
+            Self::Atomic(atomic) => atomic.turn_off(output, planes).map_err(Refusal::atomic),
+            Self::Legacy => {
+                let off = from_u32::<crtc::Handle>(output.crtc)
+                    .map_or(Ok(()), |crtc| output.device.0.node.set_crtc(crtc, None, (0, 0), &[], None));
+                off.map_err(|e| Refusal { op: "DRM_IOCTL_MODE_SETCRTC", errno: errno(e) })
+            }
+        }
+    }
+}
+
+/// The atomic interface: its properties, and a commit that is used again, so that a flip allocates nothing.
+pub(super) struct Atomic {
+    device: Device,
+    connector_crtc: ValueProp,
+    active: ValueProp,
+    mode: ValueProp,
+    out_fence: Option<FenceProp>,
+    /// The mode as a property blob.
+    blob: u64,
+    commit: Commit,
+    /// The writeback connector that is tied to the CRTC.
+    tied: Option<WriteBackPort>,
+}
+
+impl Atomic {
+    fn open(output: &Output) -> Result<Self> {
+        let device = &output.device;
         let lacks = |what: &str| {
-            let text = format!("the driver has no property {what}");
+            let text = format!("the driver does not have the property {what}");
             Error::new(ErrorKind::Unsupported, "DRM_IOCTL_MODE_OBJ_GETPROPERTIES", text).on(device)
         };
-        let connector = from_u32::<connector::Handle>(connector).ok_or_else(|| lacks("of connector 0"))?;
-        let crtc = from_u32::<crtc::Handle>(crtc).ok_or_else(|| lacks("of CRTC 0"))?;
+        let connector = from_u32::<connector::Handle>(output.connector.id).ok_or_else(|| lacks("of connector 0"))?;
+        let crtc = from_u32::<crtc::Handle>(output.crtc).ok_or_else(|| lacks("of CRTC 0"))?;
         let (connector, crtc) = (device.props(connector)?, device.props(crtc)?);
         let connector_crtc = connector.value("CRTC_ID").ok_or_else(|| lacks("CRTC_ID"))?;
         let active = crtc.value("ACTIVE").ok_or_else(|| lacks("ACTIVE"))?;
-        let mode_id = crtc.value("MODE_ID").ok_or_else(|| lacks("MODE_ID"))?;
+        let mode = crtc.value("MODE_ID").ok_or_else(|| lacks("MODE_ID"))?;
         // `Mode` is `struct drm_mode_modeinfo`.
-        let blob = device.0.node.create_property_blob(&mode.raw);
+        let blob = device.0.node.create_property_blob(&output.mode.raw);
         let blob = blob.map_err(device.failed_io("DRM_IOCTL_MODE_CREATEPROPBLOB"))?.into();
-        Ok(Self { connector_crtc, active, mode: mode_id, out_fence: crtc.fence("OUT_FENCE_PTR"), blob })
-    }
-}
-
-impl Scanout {
-    pub(super) fn commit_atomic(
-        &mut self,
-        wish: FenceWish,
-        modeset: bool,
-        mark: u64,
-    ) -> std::result::Result<Option<SyncFile>, Errno> {
-        let mut flags = sys::drm::NONBLOCK | sys::drm::PAGE_FLIP_EVENT;
-        if modeset {
-            flags |= sys::drm::ALLOW_MODESET;
-        }
-        self.begin(modeset, wish);
-        for work in &self.work {
-            match &work.next {
-                Some(Change::Show(shown)) => {
-                    let show = (shown.framebuffer.id(), shown.fence.as_ref());
-                    work.write(&mut self.commit, self.crtc, Some(show));
-                }
-                Some(Change::Hide) => work.write(&mut self.commit, self.crtc, None),
-                // Another master may have taken the plane.
-                None if modeset => {
-                    let show = work.shown.as_ref().map(|s| (s.framebuffer.id(), None));
-                    work.write(&mut self.commit, self.crtc, show);
-                }
-                None => {}
-            }
-        }
-        if modeset {
-            self.others_off();
-        }
-        self.commit.submit(self.device.fd(), flags, mark)?;
-        Ok(self.commit.take_fence(0).map(SyncFile::from_fd))
+        let (device, out_fence, commit) = (device.clone(), crtc.fence("OUT_FENCE_PTR"), Commit::default());
+        Ok(Self { device, connector_crtc, active, mode, out_fence, blob, commit, tied: None })
     }
 
-    /// Begins a commit: the mode, if it is to be set, and the fence.
-    pub(super) fn begin(&mut self, modeset: bool, wish: FenceWish) {
+    /// Begins a commit: the mode, if it has to be set, and the fence.
+    fn begin(&mut self, output: &Output, is_modeset: bool, wish: FenceWish) {
         self.commit.clear();
-        let Some(props) = &self.atomic else { return };
-        if modeset {
-            self.commit.object(self.connector.id);
-            self.commit.set(props.connector_crtc, self.crtc.into());
+        if is_modeset {
+            self.commit.object(output.connector.id);
+            self.commit.set(self.connector_crtc, output.crtc.into());
         }
-        let fence = props.out_fence.filter(|_| wish == FenceWish::Out);
-        if modeset || fence.is_some() {
-            self.commit.object(self.crtc);
+        let fence = self.out_fence.filter(|_| wish == FenceWish::Out);
+        if is_modeset || fence.is_some() {
+            self.commit.object(output.crtc);
         }
-        if modeset {
-            self.commit.set(props.mode, props.blob);
-            self.commit.set(props.active, 1);
+        if is_modeset {
+            self.commit.set(self.mode, self.blob);
+            self.commit.set(self.active, 1);
         }
         if let Some(prop) = fence {
             self.commit.ask_fence(prop);
         }
     }
 
-    /// Adds to the commit that planes and connectors which somebody else left on this CRTC are switched off.
-    pub(super) fn others_off(&mut self) {
-        let written_back = self.written_back.as_ref().map(|port| port.id);
-        for (id, prop) in self.device.connectors_at(self.crtc) {
-            if id != self.connector.id && Some(id) != written_back {
+    fn flip(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        wish: FenceWish,
+        mark: u64,
+    ) -> std::result::Result<Option<SyncFile>, Errno> {
+        let is_modeset = !output.is_lit;
+        let mut flags = sys::drm::NONBLOCK | sys::drm::PAGE_FLIP_EVENT;
+        if is_modeset {
+            flags |= sys::drm::ALLOW_MODESET;
+        }
+        self.begin(output, is_modeset, wish);
+        for plane in planes {
+            match &plane.next {
+                Some(Change::Show(shown)) => {
+                    let show = (shown.framebuffer.id(), shown.fence.as_ref());
+                    plane.write(&mut self.commit, output.crtc, Some(show));
+                }
+                Some(Change::Hide) => plane.write(&mut self.commit, output.crtc, None),
+                // Another master may have taken the plane.
+                None if is_modeset => {
+                    let show = plane.shown.as_ref().map(|s| (s.framebuffer.id(), None));
+                    plane.write(&mut self.commit, output.crtc, show);
+                }
+                None => {}
+            }
+        }
+        if is_modeset {
+            self.others_off(output);
+        }
+        self.commit.submit(self.device.fd(), flags, mark)?;
+        Ok(self.commit.take_fence(0).map(SyncFile::from_fd))
+    }
+
+    fn write_back(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        to: WriteTo<'_>,
+        mark: u64,
+    ) -> std::result::Result<Option<SyncFile>, Errno> {
+        self.begin(output, false, FenceWish::None);
+        to.port.attach(&mut self.commit, output.crtc, to.framebuffer);
+        // Some drivers compose only the planes that a commit contains.
+        for plane in planes {
+            let show = plane.shown.as_ref().map(|s| (s.framebuffer.id(), None));
+            plane.write(&mut self.commit, output.crtc, show);
+        }
+        let ties = self.tied.is_none() && !output.connector.writeback;
+        let first = if ties { sys::drm::ALLOW_MODESET } else { 0 };
+        let flags = sys::drm::NONBLOCK | sys::drm::PAGE_FLIP_EVENT | first;
+        self.commit.submit(self.device.fd(), flags, mark)?;
+        self.tied = Some(to.port.clone());
+        Ok(self.commit.take_fence(0).map(SyncFile::from_fd))
+    }
+
+    fn try_plane(
+        &mut self,
+        output: &Output,
+        planes: &[PlaneState],
+        candidate: &PlaneState,
+        framebuffer: u32,
+    ) -> std::result::Result<(), Errno> {
+        self.begin(output, true, FenceWish::None);
+        candidate.write(&mut self.commit, output.crtc, Some((framebuffer, None)));
+        for other in planes {
+            let id = other.newest().map(|s| s.framebuffer.id()).or(other.trial.as_ref().map(|f| f.id()));
+            other.write(&mut self.commit, output.crtc, id.map(|id| (id, None)));
+        }
+        self.others_off(output);
+        let flags = sys::drm::TEST_ONLY | sys::drm::ALLOW_MODESET;
+        self.commit.submit(self.device.fd(), flags, 0)
+    }
+
+    /// Adds to the commit that planes and connectors which another program left on this CRTC are switched off.
+    fn others_off(&mut self, output: &Output) {
+        let tied = self.tied.as_ref().map(|port| port.id);
+        for (id, prop) in self.device.connectors_at(output.crtc) {
+            if id != output.connector.id && Some(id) != tied {
                 self.commit.object(id);
                 self.commit.set(prop, 0);
             }
         }
         let planes = self.device.planes().unwrap_or_default();
-        let claimed = self.device.screens().planes.clone();
-        let foreign = |p: &&super::Plane| p.crtc == self.crtc && !claimed.contains(&p.id);
+        let claimed = self.device.claimed_planes();
+        let foreign = |p: &&Plane| p.crtc == output.crtc && !claimed.contains(&p.id);
         for plane in planes.iter().filter(foreign) {
-            Work::write_off(plane, &mut self.commit);
+            PlaneState::write_off(plane, &mut self.commit);
         }
     }
 
-    pub(super) fn flip_legacy(
-        &mut self,
-        modeset: bool,
-        mark: u64,
-    ) -> (std::result::Result<Option<SyncFile>, Errno>, &'static str) {
-        let shown = self.work.iter().find_map(|w| match &w.next {
-            Some(Change::Show(shown)) => Some((w, shown.framebuffer.id())),
-            _ => None,
-        });
-        let Some((work, id)) = shown else { return (Err(Errno::EINVAL), "DRM_IOCTL_MODE_PAGE_FLIP") };
-        if modeset {
-            let (Some(crtc), Some(fb), Some(connector)) = (
-                from_u32::<crtc::Handle>(self.crtc),
-                from_u32::<framebuffer::Handle>(id),
-                from_u32::<connector::Handle>(self.connector.id),
-            ) else {
-                return (Err(Errno::EINVAL), "DRM_IOCTL_MODE_SETCRTC");
-            };
-            let at = (work.source.left.max(0) as u32, work.source.top.max(0) as u32);
-            let set = self.device.0.node.set_crtc(crtc, Some(fb), at, &[connector], Some(self.mode.raw));
-            if let Err(e) = set {
-                return (Err(errno(e)), "DRM_IOCTL_MODE_SETCRTC");
-            }
-        }
-        // After SETCRTC once more, for its event.
-        let flipped = sys::drm::page_flip(self.device.fd(), self.crtc, id, mark);
-        (flipped.map(|()| None), "DRM_IOCTL_MODE_PAGE_FLIP")
-    }
-
-    /// What a refused flip means.
-    pub(super) fn flip_failed(&mut self, op: &'static str, errno: Errno) -> Error {
-        let error = self.device.failed(op, errno);
-        let asked = || {
-            let layers = self.work.iter().filter_map(|w| {
-                let shown = w.newest()?;
-                Some(format!("{} {} at {} on {}", shown.frame.layout(), w.source, w.destination, w.plane))
-            });
-            layers.collect::<Vec<_>>().join("; ")
-        };
-        match errno {
-            Errno::EACCES | Errno::EPERM => {
-                self.lit = false;
-                error
-                    .kind_is(ErrorKind::PermissionDenied)
-                    .detail("this process is not DRM master (drm-uapi, \"master\")")
-            }
-            Errno::EBUSY => error.detail("another commit to this CRTC is under way"),
-            Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC => error.kind_is(ErrorKind::InvalidArgument).detail(format!(
-                "{}; mode {}; asked {}",
-                errno.desc(),
-                self.mode,
-                asked()
-            )),
-            _ => error,
-        }
-    }
-
-    /// Switches everything off that is ours, and waits for it.
-    pub(super) fn commit_off(&mut self) -> (std::result::Result<(), Errno>, &'static str) {
-        let Some(props) = &self.atomic else {
-            let off = from_u32::<crtc::Handle>(self.crtc)
-                .map_or(Ok(()), |crtc| self.device.0.node.set_crtc(crtc, None, (0, 0), &[], None));
-            return (off.map_err(errno), "DRM_IOCTL_MODE_SETCRTC");
-        };
+    fn turn_off(&mut self, output: &Output, planes: &[PlaneState]) -> std::result::Result<(), Errno> {
         self.commit.clear();
-        for work in &self.work {
-            work.write(&mut self.commit, self.crtc, None);
+        for plane in planes {
+            plane.write(&mut self.commit, output.crtc, None);
         }
-        self.commit.object(self.connector.id);
-        self.commit.set(props.connector_crtc, 0);
-        if let Some(port) = &self.written_back {
-            port.detach(&mut self.commit, self.connector.id);
+        self.commit.object(output.connector.id);
+        self.commit.set(self.connector_crtc, 0);
+        if let Some(port) = self.tied.as_ref().filter(|port| port.id != output.connector.id) {
+            port.detach(&mut self.commit);
         }
-        self.commit.object(self.crtc);
-        self.commit.set(props.mode, 0);
-        self.commit.set(props.active, 0);
-        (self.commit.submit(self.device.fd(), sys::drm::ALLOW_MODESET, 0), "DRM_IOCTL_MODE_ATOMIC")
+        self.commit.object(output.crtc);
+        self.commit.set(self.mode, 0);
+        self.commit.set(self.active, 0);
+        self.commit.submit(self.device.fd(), sys::drm::ALLOW_MODESET, 0)?;
+        self.tied = None;
+        Ok(())
     }
+}
+
+impl Drop for Atomic {
+    fn drop(&mut self) {
+        let _ = self.device.0.node.destroy_property_blob(self.blob);
+    }
+}
+
+fn flip_legacy(output: &Output, planes: &[PlaneState], mark: u64) -> Committed<()> {
+    const FLIP: &str = "DRM_IOCTL_MODE_PAGE_FLIP";
+    const SET: &str = "DRM_IOCTL_MODE_SETCRTC";
+    let shown = planes.iter().find_map(|p| match &p.next {
+        Some(Change::Show(shown)) => Some((p, shown.framebuffer.id())),
+        _ => None,
+    });
+    let (plane, id) = shown.ok_or(Refusal { op: FLIP, errno: Errno::EINVAL })?;
+    if !output.is_lit {
+        let (Some(crtc), Some(fb), Some(connector)) = (
+            from_u32::<crtc::Handle>(output.crtc),
+            from_u32::<framebuffer::Handle>(id),
+            from_u32::<connector::Handle>(output.connector.id),
+        ) else {
+            return Err(Refusal { op: SET, errno: Errno::EINVAL });
+        };
+        let source = plane.requirements.source;
+        let at = (source.left.max(0) as u32, source.top.max(0) as u32);
+        let set = output.device.0.node.set_crtc(crtc, Some(fb), at, &[connector], Some(output.mode.raw));
+        set.map_err(|e| Refusal { op: SET, errno: errno(e) })?;
+    }
+    // After SETCRTC once more, for its event.
+    sys::drm::page_flip(output.device.fd(), output.crtc, id, mark).map_err(|errno| Refusal { op: FLIP, errno })
 }
 
 fn errno(error: std::io::Error) -> Errno {

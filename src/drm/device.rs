@@ -5,11 +5,14 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ::drm::{ClientCapability, Device as _, DriverCapability};
 use nix::errno::Errno;
 
 use super::event::{flips, FlipEvent};
+use super::retained::{Retained, Until};
+use super::wake::Wake;
 use crate::device_nodes::open_node;
 use crate::error::{Error, Result};
 use crate::sys;
@@ -17,20 +20,20 @@ use crate::sys;
 /// The major number of every DRM node (`Documentation/admin-guide/devices.txt`).
 const DRM_MAJOR: u64 = 226;
 
-/// A read that leaves this much room has left no event behind.
+/// A read that leaves this much room has read every event.
 const LARGEST_EVENT: usize = 128;
 
-/// What a node lets its user do.
+/// The kind of a DRM node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeKind {
     /// `/dev/dri/card*`: displays, and dumb buffers.
     Primary,
-    /// `/dev/dri/renderD*`: buffers only; needs no master.
+    /// `/dev/dri/renderD*`: buffers only. Does not need a DRM master.
     Render,
 }
 
-/// What a node is.
+/// What a DRM node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
@@ -48,41 +51,51 @@ pub struct DeviceInfo {
     pub imports: bool,
     /// `true` if it exports them (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
-    /// `true` if it says that it allocates dumb buffers. Drivers without displays (vgem) do not say.
+    /// `true` if the driver reports dumb buffers. Drivers without displays (vgem) have them and do not report them.
     pub dumb_buffers: bool,
     /// `true` if framebuffers can name a modifier (`DRM_CAP_ADDFB2_MODIFIERS`).
     pub modifiers: bool,
 }
 
-/// `/dev/dri/card0 (vkms)`: as errors name a device.
+/// Prints `/dev/dri/card0 (vkms)`.
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.path.display(), self.driver)
     }
 }
 
-/// An open DRM node: a counted handle. The node closes with the last clone, import, framebuffer and scanout.
+/// An open DRM node: a counted handle. The node closes after the last clone, import, framebuffer and scanout.
 ///
 /// GEM handles, master and pending events belong to the open file: clones share them.
 #[derive(Clone)]
 pub struct Device(pub(super) Arc<Inner>);
 
+// The order of the fields matters: the file is closed before the leases in `screens` end.
 pub(super) struct Inner {
     pub(super) node: Node,
     info: DeviceInfo,
+    /// Where the device is plugged in: its folder in sysfs.
+    bus: Option<PathBuf>,
     /// How many [`Gem`](super::Gem)s share a handle: the kernel gives one handle however often a dma-buf is imported,
     /// and one close would take it from all.
     handles: Mutex<HashMap<u32, usize>>,
-    pub(super) screens: Mutex<Screens>,
+    screens: Mutex<Screens>,
 }
 
 /// What the scanouts of one open file must know of each other.
 #[derive(Default)]
-pub(super) struct Screens {
-    /// Whoever reads the file finds the others' events, too.
+struct Screens {
+    claims: Vec<Claim>,
+    planes: Vec<u32>,
+    retained: Vec<Retained>,
+}
+
+/// A CRTC that a scanout has taken.
+struct Claim {
+    crtc: u32,
+    /// Its completed commits. The scanout that reads the file finds the events of all.
     inbox: Vec<FlipEvent>,
-    pub(super) crtcs: Vec<u32>,
-    pub(super) planes: Vec<u32>,
+    wake: Arc<Wake>,
 }
 
 /// The open file, for the `drm` crate.
@@ -98,12 +111,12 @@ impl ::drm::Device for Node {}
 impl ::drm::control::Device for Node {}
 
 impl Device {
-    /// Opens a node, without blocking in later calls, and asks what it is. Who opens a primary node while nobody else
-    /// has it is its master. Ioctls: `DRM_IOCTL_VERSION`, `GET_CAP`, `SET_CLIENT_CAP` (universal planes, atomic,
+    /// Opens a node and asks what it is. If no other process has the primary node open, the opener becomes DRM master.
+    /// Ioctls: `DRM_IOCTL_VERSION`, `GET_CAP`, `SET_CLIENT_CAP` (universal planes, atomic,
     /// writeback connectors).
     ///
     /// # Errors
-    /// `NotFound` and `PermissionDenied` as `open` reports them, `WrongFile` if it is no DRM node.
+    /// `NotFound` and `PermissionDenied` as `open` reports them, `WrongFile` if the file is not a DRM node.
     #[doc(alias = "DRM_IOCTL_VERSION")]
     #[doc(alias = "DRM_IOCTL_SET_CLIENT_CAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -132,7 +145,8 @@ impl Device {
             dumb_buffers: cap(DriverCapability::DumbBuffer) == 1,
             modifiers: cap(DriverCapability::AddFB2Modifiers) == 1,
         };
-        Ok(Self(Arc::new(Inner { node, info, handles: Mutex::default(), screens: Mutex::default() })))
+        let bus = std::fs::canonicalize(format!("/sys/class/drm/{name}/device")).ok();
+        Ok(Self(Arc::new(Inner { node, info, bus, handles: Mutex::default(), screens: Mutex::default() })))
     }
 
     /// Opens the first node for which `wanted` holds: primary nodes by number, then render nodes.
@@ -143,7 +157,7 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`, with what there is instead and which nodes could not be opened.
+    /// `NotFound`: the text lists the nodes that exist, and why those that failed could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
         Self::find_open(|device| wanted(device.info()))
     }
@@ -154,16 +168,22 @@ impl Device {
         crate::device_nodes::find("/dev/dri", &nodes, |path| Self::open(path), wanted, Self::to_string)
     }
 
-    /// What the node is.
+    /// Returns what the node is.
     pub fn info(&self) -> &DeviceInfo {
         &self.0.info
     }
 
-    /// Becomes master, who alone may change what screens show. Ioctl: `DRM_IOCTL_SET_MASTER`; nothing happens if this
-    /// open file is it already.
+    /// Where the device is plugged in.
+    pub(super) fn bus(&self) -> Option<&Path> {
+        self.0.bus.as_deref()
+    }
+
+    /// Makes this open file the DRM master. Only the master may change what screens show. Does nothing if it is the
+    /// master already. Ioctl: `DRM_IOCTL_SET_MASTER`.
     ///
     /// # Errors
-    /// `Busy` while another process is, `PermissionDenied` for a user who never was on this open file and is not root.
+    /// `Busy` while another process is master. `PermissionDenied` if this open file was never master and the user is not
+    /// root.
     #[doc(alias = "DRM_IOCTL_SET_MASTER")]
     pub fn acquire_master(&self) -> Result<()> {
         let os = |e: std::io::Error| match e.raw_os_error() {
@@ -174,8 +194,8 @@ impl Device {
         self.0.node.acquire_master_lock().map_err(os)
     }
 
-    /// Lets another process be master, such as at a switch of virtual terminals. What the screen shows stays, until
-    /// that one changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
+    /// Stops being DRM master, such as at a switch of virtual terminals. The screen keeps its picture until another
+    /// master changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
     ///
     /// # Errors
     /// `InvalidArgument` if this open file is not the master.
@@ -184,7 +204,8 @@ impl Device {
         self.0.node.release_master_lock().map_err(|e| Error::io("DRM_IOCTL_DROP_MASTER", &e).on(self))
     }
 
-    /// GEM handles that this open file has through this crate: one for each buffer, however often it was imported.
+    /// Returns the number of GEM handles that this crate has on this open file. A buffer has one handle, however often
+    /// it was imported.
     pub fn open_handles(&self) -> usize {
         self.handles().len()
     }
@@ -193,7 +214,7 @@ impl Device {
         self.0.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn screens(&self) -> MutexGuard<'_, Screens> {
+    fn screens(&self) -> MutexGuard<'_, Screens> {
         self.0.screens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -201,36 +222,113 @@ impl Device {
         self.0.node.as_fd()
     }
 
-    /// The completion of the commit with this mark, if it has come. Reads all events that are there, and keeps those
-    /// of other scanouts for them.
-    pub(super) fn flip(&self, mark: u64) -> Result<Option<FlipEvent>> {
+    /// Takes the first CRTC of `possible` that is free. `wake` is set when another scanout reads its events.
+    pub(super) fn claim(&self, possible: &[(u32, u32)], wake: &Arc<Wake>) -> Option<(u32, u32)> {
         let mut screens = self.screens();
-        let mut buffer = [0; 1024];
-        loop {
-            match sys::drm::read_events(self.fd(), &mut buffer) {
-                Ok(0) | Err(Errno::EAGAIN) => break,
-                Ok(length) => {
-                    let Screens { inbox, crtcs, .. } = &mut *screens;
-                    // A CRTC that nobody has any more: its scanout is gone, before its last flip.
-                    inbox.extend(flips(&buffer[..length]).filter(|e| crtcs.contains(&e.crtc) || e.mark == mark));
-                    if buffer.len() - length >= LARGEST_EVENT {
-                        break;
-                    }
-                }
-                Err(e) => return Err(self.failed("read", e)),
-            }
+        let free = possible.iter().find(|(id, _)| screens.claims.iter().all(|c| c.crtc != *id)).copied()?;
+        screens.claims.push(Claim { crtc: free.0, inbox: Vec::new(), wake: Arc::clone(wake) });
+        Some(free)
+    }
+
+    /// Takes a plane, unless a layer of this device has it.
+    pub(super) fn claim_plane(&self, plane: u32) -> bool {
+        let mut screens = self.screens();
+        let is_free = !screens.planes.contains(&plane);
+        if is_free {
+            screens.planes.push(plane);
         }
-        let found = screens.inbox.iter().position(|e| e.mark == mark);
-        Ok(found.map(|at| screens.inbox.swap_remove(at)))
+        is_free
+    }
+
+    pub(super) fn release_plane(&self, plane: u32) {
+        self.screens().planes.retain(|&p| p != plane);
+    }
+
+    /// Planes that layers of this device have.
+    pub(super) fn claimed_planes(&self) -> Vec<u32> {
+        self.screens().planes.clone()
     }
 
     /// Gives a CRTC and planes back.
-    pub(super) fn release(&self, crtc: u32, planes: impl Iterator<Item = u32>) {
+    pub(super) fn release(&self, crtc: u32, planes: &[u32]) {
         let mut screens = self.screens();
-        screens.crtcs.retain(|&c| c != crtc);
-        screens.inbox.retain(|e| e.crtc != crtc);
-        for plane in planes {
-            screens.planes.retain(|&p| p != plane);
+        screens.claims.retain(|c| c.crtc != crtc);
+        screens.planes.retain(|p| !planes.contains(p));
+    }
+
+    /// Reads all events that are there. Each goes to the scanout of its CRTC; those of other scanouts wake them.
+    pub(super) fn read_events(&self, reader: Option<u32>) -> Result<()> {
+        let mut screens = self.screens();
+        let mut buffer = [0; 1024];
+        let mut ended = Vec::new();
+        let done = loop {
+            match sys::drm::read_events(self.fd(), &mut buffer) {
+                Ok(0) | Err(Errno::EAGAIN) => break Ok(()),
+                Ok(length) => {
+                    for event in flips(&buffer[..length]) {
+                        screens.completed(event, reader, &mut ended);
+                    }
+                    if buffer.len() - length >= LARGEST_EVENT {
+                        break Ok(());
+                    }
+                }
+                Err(e) => break Err(self.failed("read", e)),
+            }
+        };
+        drop(screens);
+        self.end(ended);
+        done
+    }
+
+    /// Returns the completion of the commit with this mark, if it was read.
+    pub(super) fn completion(&self, crtc: u32, mark: u64) -> Option<FlipEvent> {
+        let mut screens = self.screens();
+        let claim = screens.claims.iter_mut().find(|c| c.crtc == crtc)?;
+        // A CRTC has one commit at a time. Events with other marks are not of this crate.
+        let found = claim.inbox.iter().find(|e| e.mark == mark).copied();
+        claim.inbox.clear();
+        found
+    }
+
+    /// Sets or clears the signal of a scanout. It stays set while there are completions that the scanout has not taken.
+    pub(super) fn wake(&self, crtc: u32, wake: &Wake, is_wanted: bool) {
+        // Under the lock, which another scanout has that sets it.
+        let screens = self.screens();
+        let has_completions = screens.claims.iter().any(|c| c.crtc == crtc && !c.inbox.is_empty());
+        if is_wanted || !has_completions {
+            wake.set(is_wanted);
+        }
+    }
+
+    /// Keeps buffers until the device has finished with them.
+    pub(super) fn retain(&self, retained: Retained) {
+        self.screens().retained.push(retained);
+    }
+
+    /// Ends what is retained and finished.
+    pub(super) fn release_retained(&self) {
+        // An error of `read` comes again where events are awaited.
+        let _ = self.read_events(None);
+        let signaled = |r: &Retained| match &r.until {
+            Until::Fence(fence) => fence.wait(Duration::ZERO).unwrap_or(true),
+            Until::Flip(_) | Until::Closed => false,
+        };
+        let mut screens = self.screens();
+        let (ended, kept) = std::mem::take(&mut screens.retained).into_iter().partition(signaled);
+        screens.retained = kept;
+        drop(screens);
+        self.end(ended);
+    }
+
+    /// Not under the lock: the end of a lease is a system call, and framebuffers are removed before it.
+    fn end(&self, ended: Vec<Retained>) {
+        for retained in ended {
+            for &id in &retained.framebuffers {
+                let _ = sys::drm::rm_fb(self.fd(), id);
+            }
+            if let Some(crtc) = retained.crtc {
+                self.release(crtc, &retained.planes);
+            }
         }
     }
 
@@ -242,6 +340,20 @@ impl Device {
     /// An error that the `drm` crate reported.
     pub(super) fn failed_io(&self, op: &'static str) -> impl Fn(std::io::Error) -> Error + '_ {
         move |e| Error::io(op, &e).on(self)
+    }
+}
+
+impl Screens {
+    fn completed(&mut self, event: FlipEvent, reader: Option<u32>, ended: &mut Vec<Retained>) {
+        let is_of = |r: &Retained| matches!(r.until, Until::Flip(mark) if mark == event.mark);
+        if let Some(at) = self.retained.iter().position(is_of) {
+            ended.push(self.retained.swap_remove(at));
+        } else if let Some(claim) = self.claims.iter_mut().find(|c| c.crtc == event.crtc) {
+            claim.inbox.push(event);
+            if reader != Some(event.crtc) {
+                claim.wake.set(true);
+            }
+        }
     }
 }
 

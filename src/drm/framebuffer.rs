@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use super::device::Device;
 use super::gem::{Dumb, Gem};
+use super::objects::{code, Modifier};
 use crate::dmabuf::{BufferId, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Layout, MAX_PLANES};
@@ -14,29 +16,14 @@ use crate::frame::{Frame, Payload, WeakBuffers};
 use crate::sys;
 use crate::sys::drm::FbPlanes;
 
-/// A DRM format modifier (`DRM_FORMAT_MOD_*`): how pixels are tiled or compressed in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Modifier(pub u64);
-
-impl Modifier {
-    /// `DRM_FORMAT_MOD_LINEAR`: row after row. What V4L2 formats are unless their name says otherwise.
-    pub const LINEAR: Self = Self(0);
-}
-
-impl fmt::Display for Modifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::LINEAR => f.write_str("linear"),
-            Self(bits) => write!(f, "{bits:#018x}"),
-        }
-    }
-}
-
-/// What a plane shows: a picture's format, size and memory, named to the kernel once. Removed on drop; a plane that
-/// shows it then is switched off by the kernel.
+/// A picture's format, size and memory, as a plane shows it. Made once per buffer.
+///
+/// Dropping it removes it from the kernel (`DRM_IOCTL_MODE_RMFB`). The kernel switches off a plane that still shows it.
 pub struct Framebuffer {
     device: Device,
     id: u32,
+    /// Removed by someone else, later: see [`Framebuffer::leave`].
+    is_left: AtomicBool,
     /// The kernel has references of its own; these keep the handles for the next import of the same buffers.
     _gems: Vec<Gem>,
 }
@@ -50,14 +37,16 @@ struct Key {
 }
 
 impl Framebuffer {
-    /// Names a picture to the device: each memory plane is imported, each colour plane gets its handle, pitch, and
-    /// offset (with the payload's `data_offset`). Ioctls: `DRM_IOCTL_PRIME_FD_TO_HANDLE`, `DRM_IOCTL_MODE_ADDFB2`.
+    /// Makes a framebuffer of a frame's buffers. Imports each memory plane, and gives each color plane its handle,
+    /// pitch and offset (including the payload's `data_offset`). Ioctls: `DRM_IOCTL_PRIME_FD_TO_HANDLE`,
+    /// `DRM_IOCTL_MODE_ADDFB2`.
     ///
-    /// Without a modifier the driver asks the buffer itself; name one where planes list modifiers.
+    /// Pass a modifier if planes of this device list modifiers. Without one, the driver asks the buffer.
     ///
     /// # Errors
-    /// `Mismatch` if a buffer is smaller than the picture, `Unsupported` if no DRM format has these bytes, as
-    /// [`Device::import`], and what the driver says of a pitch, an offset or a size that it cannot show.
+    /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a memfd,
+    /// and for a device that does not import. `InvalidArgument` for a pitch, an offset or a size that the driver
+    /// refuses: the text says what it takes.
     #[doc(alias = "DRM_IOCTL_MODE_ADDFB2")]
     pub fn new(device: &Device, frame: &Frame, modifier: Option<Modifier>) -> Result<Self> {
         Self::of(device, frame.memory(), frame.layout(), &frame.meta().payload, modifier)
@@ -75,7 +64,7 @@ impl Framebuffer {
         Self::add(device, gems, layout, payload, modifier)
     }
 
-    /// Of a dumb buffer, to try a format.
+    /// Makes a framebuffer of a dumb buffer, to try a format.
     pub(super) fn of_dumb(device: &Device, dumb: Dumb, modifier: Option<Modifier>) -> Result<Self> {
         Self::add(device, vec![dumb.gem], &dumb.layout, &Default::default(), modifier)
     }
@@ -104,26 +93,35 @@ impl Framebuffer {
             let text = format!(
                 "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}; {}",
                 e.desc(),
-                super::objects::code(format),
+                code(format),
                 &planes.pitches[..count],
                 &planes.offsets[..count],
                 offered(device, layout)
             );
             device.failed(OP, e).detail(text)
         })?;
-        Ok(Self { device: device.clone(), id, _gems: gems })
+        Ok(Self { device: device.clone(), id, is_left: AtomicBool::new(false), _gems: gems })
     }
 
-    /// The KMS object id.
+    /// Returns the KMS object id.
     pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Leaves the removal to another, because removing it now would block until the display has finished with it.
+    /// Returns the id.
+    pub(super) fn leave(&self) -> u32 {
+        self.is_left.store(true, Ordering::Relaxed);
         self.id
     }
 }
 
 impl Drop for Framebuffer {
     fn drop(&mut self) {
-        // An unplugged device has none any more.
-        let _ = sys::drm::rm_fb(self.device.fd(), self.id);
+        if !self.is_left.load(Ordering::Relaxed) {
+            // An unplugged device has removed it already.
+            let _ = sys::drm::rm_fb(self.device.fd(), self.id);
+        }
     }
 }
 
@@ -144,7 +142,7 @@ fn offered(device: &Device, layout: &Layout) -> String {
     let limits = device.resources().map(|all| {
         format!("framebuffers up to {}x{}", most(all.supported_fb_width()), most(all.supported_fb_height()))
     });
-    // The format whose colour planes lie in one memory plane has the pitch of the others.
+    // The format whose color planes lie in one memory plane has the pitch of the others.
     let single = layout.fourcc().drm().and_then(FourCc::from_drm).unwrap_or(layout.fourcc());
     let own = device.dumb(single, layout.size()).ok();
     let pitch = own.and_then(|dumb| dumb.layout.planes().first().map(|p| p.stride_bytes));
@@ -168,7 +166,7 @@ fn check_room(device: &Device, memory: &[DmaBuf], layout: &Layout, payload: &[Pa
         let has = memory.get(at).map_or(0, DmaBuf::size_bytes) as u64;
         let end = layout.plane_end(i) + payload.get(at).map_or(0, |p| u64::from(p.offset_bytes));
         if end > has {
-            return wrong(format!("colour plane {i} of {layout} ends at byte {end} of a buffer of {has} bytes"));
+            return wrong(format!("color plane {i} of {layout} ends at byte {end} of a buffer of {has} bytes"));
         }
     }
     Ok(())
@@ -219,6 +217,11 @@ impl Framebuffers {
     /// Forgets the framebuffers of pools that are gone. One that is on a screen lives until it is replaced.
     pub(super) fn sweep(&mut self) {
         self.entries.retain(|_, entry| entry.pool.is_alive());
+    }
+
+    /// Leaves the removal of all to another. Returns their ids.
+    pub(super) fn leave(self) -> Vec<u32> {
+        self.entries.values().map(|entry| entry.framebuffer.leave()).collect()
     }
 
     pub(super) fn len(&self) -> usize {

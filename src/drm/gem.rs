@@ -9,9 +9,9 @@ use crate::format::{FormatKind, FourCc, Layout, Size};
 use crate::frame::Pool;
 use crate::sys;
 
-/// A buffer in a device's hands: a counted GEM handle. The handle is closed with the last one that names it.
+/// A buffer that a device knows: a counted GEM handle. The last `Gem` of a buffer closes the handle when it is dropped.
 ///
-/// It keeps the memory, also after the last descriptor of its dma-buf is closed.
+/// A `Gem` keeps the memory, even after the last descriptor of its dma-buf is closed.
 pub struct Gem {
     device: Device,
     handle: u32,
@@ -26,12 +26,12 @@ impl Gem {
         Ok(Self { device: device.clone(), handle })
     }
 
-    /// The number of the handle, in this open file alone.
+    /// Returns the number of the handle. It is valid in this open file only.
     pub fn handle(&self) -> u32 {
         self.handle
     }
 
-    /// The dma-buf of this buffer: for an imported one, that which was imported. Ioctl:
+    /// Exports the buffer as a dma-buf. An imported buffer gives the dma-buf that was imported. Ioctl:
     /// `DRM_IOCTL_PRIME_HANDLE_TO_FD`, with `DRM_RDWR`.
     ///
     /// # Errors
@@ -53,8 +53,8 @@ impl Drop for Gem {
         });
         if left == 0 {
             handles.remove(&self.handle);
-            // Still under the lock: an import meanwhile would get the handle that is about to close. An unplugged
-            // device has no handles any more.
+            // Under the lock: an import in between would get the handle that is about to close. An unplugged device has
+            // closed its handles already.
             let _ = sys::drm::gem_close(self.device.fd(), self.handle);
         }
     }
@@ -73,11 +73,11 @@ pub(super) struct Dumb {
 }
 
 impl Device {
-    /// Imports a dma-buf. Importing one twice gives one handle, which closes with the last [`Gem`]; the device may
-    /// attach it only when it is first used. Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
+    /// Imports a dma-buf. A second import of the same dma-buf shares the handle. The device may attach it only when it is
+    /// first used. Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `Unsupported` for a memfd or a device that does not import, and what the driver says of memory that it cannot
+    /// `Unsupported` for a memfd and for a device that does not import. The driver's own error for memory that it cannot
     /// reach.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     pub fn import(&self, buffer: &DmaBuf) -> Result<Gem> {
@@ -93,13 +93,14 @@ impl Device {
         })
     }
 
-    /// A pool of the device's dumb buffers, exported as dma-bufs: memory that its displays can certainly show. The CPU
-    /// may read it slowly. The pitch is the driver's; colour planes lie one behind the other. Ioctls:
-    /// `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`; of a primary node.
+    /// Allocates a pool of the device's dumb buffers, exported as dma-bufs. Displays of the device can show this memory.
+    /// The CPU may read it slowly. The driver chooses the pitch; color planes follow each other. Needs a primary node.
+    /// Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
     ///
     /// # Errors
-    /// `Unsupported` for a format that is not in the table, has several memory planes or no DRM code, and for a device
-    /// without dumb buffers or export; `Exhausted` without memory; as [`Pool::from_memory`].
+    /// `Unsupported` for a format that is not in the table, has several memory planes or has no DRM code, and for a device
+    /// without dumb buffers or export. `Exhausted` without memory. `InvalidArgument` for a count of 0. `Mismatch` if the
+    /// driver gives buffers of different pitches.
     #[doc(alias = "DRM_IOCTL_MODE_CREATE_DUMB")]
     pub fn dumb_pool(&self, fourcc: FourCc, size: Size, count: usize) -> Result<Pool> {
         let mut memory = Vec::new();

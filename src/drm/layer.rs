@@ -1,19 +1,19 @@
-//! One plane of a scanout: what was asked of it, what it shows, shows next and will show then.
+//! One plane of a scanout: its requirements, and what it shows now, next and after that.
 
 use std::sync::Arc;
 
-use super::color_properties::{Colours, Set};
+use super::color_properties::{ColorProperties, Set};
 use super::device::Device;
-use super::framebuffer::{drm_code, Framebuffer, Modifier};
-use super::objects::{Plane, PlaneKind, Props};
+use super::framebuffer::{drm_code, Framebuffer};
+use super::objects::{Modifier, Plane, PlaneKind, Props};
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Layout, Rect, Size};
 use crate::frame::Frame;
 use crate::sys::drm::{Commit, ValueProp};
 
-/// What a plane shall show. By default: on the primary plane while that is free, else on an overlay; the whole
-/// picture, unscaled, at the screen's left upper corner.
+/// What a layer has to show. By default: the whole picture, unscaled, in the upper left corner of the screen, on the
+/// primary plane if that is free and else on an overlay.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LayerRequirements {
@@ -27,50 +27,50 @@ pub struct LayerRequirements {
 }
 
 impl LayerRequirements {
-    /// Pictures of this size in one of these formats, best first: what a camera offers, or a converter can make.
+    /// Requires pictures of this size in one of these formats, best first.
     pub fn new(formats: impl IntoIterator<Item = FourCc>, size: Size) -> Self {
         let all = Rect::from_size(size);
         let formats = formats.into_iter().collect();
         Self { formats, size, kind: None, modifier: Modifier::LINEAR, source: all, destination: all, zpos: None }
     }
 
-    /// Pictures of this format and size. The driver says at the first frame whether it takes the stride.
+    /// Requires pictures of this format and size. The driver accepts or refuses the stride at the first frame.
     pub fn for_layout(layout: &Layout) -> Self {
         Self::new([layout.fourcc()], layout.size())
     }
 
-    /// Which planes to try.
+    /// Sets the kind of plane to use.
     pub fn plane(mut self, kind: PlaneKind) -> Self {
         self.kind = Some(kind);
         self
     }
 
-    /// How the pixels lie in memory, if not row after row.
+    /// Sets the tiling or compression of the pixels. Default: [`Modifier::LINEAR`].
     pub fn modifier(mut self, modifier: Modifier) -> Self {
         self.modifier = modifier;
         self
     }
 
-    /// The part of the picture to show.
+    /// Sets the part of the picture to show. Default: all of it.
     pub fn source(mut self, source: Rect) -> Self {
         self.source = source;
         self
     }
 
-    /// Where on the screen it goes; a size other than the source's has the plane scale, where it can.
+    /// Sets the place on the screen. If its size differs from the source's, the plane scales, if it can.
     pub fn destination(mut self, destination: Rect) -> Self {
         self.destination = destination;
         self
     }
 
-    /// The `zpos` property: higher is nearer. Planes without it have an order of their own.
+    /// Sets the `zpos` property: a higher plane covers a lower one. Planes without this property have a fixed order.
     pub fn zpos(mut self, zpos: u64) -> Self {
         self.zpos = Some(zpos);
         self
     }
 }
 
-/// A plane that a scanout took, in a format that it shows.
+/// A layer of a scanout: a plane, and the format that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayer {
     pub(super) index: usize,
@@ -80,23 +80,23 @@ pub struct PlaneLayer {
 }
 
 impl PlaneLayer {
-    /// The first of the wished formats that the plane takes.
+    /// Returns the first of the required formats that the plane takes.
     pub fn fourcc(&self) -> FourCc {
         self.fourcc
     }
 
-    /// The KMS object id of the plane.
+    /// Returns the KMS object id of the plane, as it was when the layer was added.
     pub fn plane_id(&self) -> u32 {
         self.plane
     }
 
-    /// What the plane is for.
+    /// Returns the kind of the plane.
     pub fn kind(&self) -> PlaneKind {
         self.kind
     }
 }
 
-/// A picture on its way to the screen, or on it. The framebuffer goes before the lease.
+/// A picture on the screen, or about to be. The framebuffer is removed before the lease ends.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) framebuffer: Arc<Framebuffer>,
@@ -104,7 +104,7 @@ pub(super) struct Shown {
     pub(super) fence: Option<SyncFile>,
 }
 
-/// What a plane changes to.
+/// A change of a plane.
 #[derive(Debug)]
 pub(super) enum Change {
     Show(Shown),
@@ -139,47 +139,46 @@ impl PlaneProps {
     }
 }
 
-/// A plane at work.
+/// A plane of a scanout: its requirements, and what it shows now, next and after that.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct PlaneState {
     pub(super) plane: Plane,
     props: Option<PlaneProps>,
     code: u32,
     pub(super) fourcc: FourCc,
-    size: Size,
+    pub(super) requirements: LayerRequirements,
     pub(super) modifier: Option<Modifier>,
-    pub(super) source: Rect,
-    pub(super) destination: Rect,
-    zpos: Option<u64>,
-    colours: Colours,
-    /// What the frame that was staged last set of them.
-    coloured: Set,
+    colors: ColorProperties,
+    /// The values of the frame that was staged last.
+    color_values: Set,
     pub(super) next: Option<Change>,
     /// What the pending flip brings.
     pub(super) pending: Option<Change>,
     pub(super) shown: Option<Shown>,
-    /// What the format was tried with, until there is a frame: drivers refuse a CRTC without its primary plane.
+    /// The buffer of the trial, until there is a frame: drivers refuse a CRTC without its primary plane.
     pub(super) trial: Option<Framebuffer>,
 }
 
-impl Work {
-    pub(super) fn new(device: &Device, plane: &Plane, wish: &LayerRequirements, fourcc: FourCc) -> Result<Self> {
+impl PlaneState {
+    pub(super) fn new(
+        device: &Device,
+        plane: &Plane,
+        requirements: &LayerRequirements,
+        fourcc: FourCc,
+    ) -> Result<Self> {
         let code = drm_code(fourcc)?;
-        // Named where the plane lists modifiers; LINEAR is what drivers without them mean.
+        // Named where the plane lists modifiers. Drivers without modifiers mean LINEAR.
         let listed = plane.formats.iter().any(|f| f.code == code && !f.modifiers.is_empty());
-        let modifier = (device.info().modifiers && listed).then_some(wish.modifier);
+        let modifier = (device.info().modifiers && listed).then_some(requirements.modifier);
         Ok(Self {
             props: PlaneProps::of(&plane.props),
             plane: plane.clone(),
             code,
             fourcc,
-            size: wish.size,
+            requirements: requirements.clone(),
             modifier,
-            source: wish.source,
-            destination: wish.destination,
-            zpos: wish.zpos,
-            colours: Colours::of(device, &plane.props)?,
-            coloured: [None; 2],
+            colors: ColorProperties::of(device, &plane.props)?,
+            color_values: [None; 2],
             next: None,
             pending: None,
             shown: None,
@@ -187,14 +186,26 @@ impl Work {
         })
     }
 
-    /// Refuses a frame that is not what the layer was made for, and takes its colours.
+    /// The flip has completed: what was pending is shown.
+    pub(super) fn advance(&mut self) {
+        match self.pending.take() {
+            Some(Change::Show(shown)) => self.shown = Some(shown),
+            Some(Change::Hide) => self.shown = None,
+            None => {}
+        }
+    }
+
+    /// Refuses a frame that the layer was not made for, and takes its colors.
     pub(super) fn check(&mut self, frame: &Frame) -> Result<()> {
         let layout = frame.layout();
-        if layout.fourcc().drm() == Some(self.code) && layout.size() == self.size {
-            self.coloured = self.colours.set(layout)?;
+        if layout.fourcc().drm() == Some(self.code) && layout.size() == self.requirements.size {
+            self.color_values = self.colors.set(layout)?;
             return Ok(());
         }
-        let text = format!("the layer shows {} {}, the frame is {layout}; {}", self.fourcc, self.size, self.plane);
+        let text = format!(
+            "the layer shows {} {}, the frame is {layout}; {}",
+            self.fourcc, self.requirements.size, self.plane
+        );
         Err(Error::new(ErrorKind::Mismatch, "stage", text))
     }
 
@@ -203,7 +214,7 @@ impl Work {
         self.props.is_some_and(|p| p.in_fence.is_some())
     }
 
-    /// What the plane shows once all that is asked of it has happened.
+    /// What the plane shows after every change so far.
     pub(super) fn newest(&self) -> Option<&Shown> {
         match (&self.next, &self.pending) {
             (Some(Change::Show(shown)), _) | (None, Some(Change::Show(shown))) => Some(shown),
@@ -225,10 +236,10 @@ impl Work {
         commit.set(props.fb, framebuffer.into());
         commit.set(props.crtc, crtc.into());
         // 16.16 fixed point.
-        let Rect { left, top, size } = self.source;
+        let Rect { left, top, size } = self.requirements.source;
         let fixed = |v: u32| u64::from(v) << 16;
         let source = [fixed(left.max(0) as u32), fixed(top.max(0) as u32), fixed(size.width), fixed(size.height)];
-        let Rect { left, top, size } = self.destination;
+        let Rect { left, top, size } = self.requirements.destination;
         // A signed range: two's complement in 64 bits.
         let destination = [i64::from(left) as u64, i64::from(top) as u64, size.width.into(), size.height.into()];
         for (prop, value) in props.source.into_iter().zip(source).chain(props.destination.into_iter().zip(destination))
@@ -238,15 +249,15 @@ impl Work {
         if let (Some(prop), Some(fence)) = (props.in_fence, fence) {
             commit.set(prop, fence.as_fd().as_raw_fd() as u64);
         }
-        if let (Some(prop), Some(zpos)) = (props.zpos, self.zpos) {
+        if let (Some(prop), Some(zpos)) = (props.zpos, self.requirements.zpos) {
             commit.set(prop, zpos);
         }
-        for (prop, value) in self.coloured.into_iter().flatten() {
+        for (prop, value) in self.color_values.into_iter().flatten() {
             commit.set(prop, value);
         }
     }
 
-    /// Switches off a plane that is none of ours.
+    /// Switches off a plane that another program left on.
     pub(super) fn write_off(plane: &Plane, commit: &mut Commit) {
         if let Some(props) = PlaneProps::of(&plane.props) {
             commit.object(plane.id);

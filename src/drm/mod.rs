@@ -5,8 +5,23 @@
 //!   └── its lease ends when the flip that replaces it has completed
 //! ```
 //!
-//! [`Device`] opens a node, counts GEM handles, exports and allocates; [`Scanout`] drives one connector. The words are
-//! those of the kernel's [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
+//! [`Device`] opens a node, counts GEM handles, exports and allocates. [`Scanout`] drives one connector and is a
+//! [`Station`](crate::Station). The words are those of the kernel's
+//! [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use framelease::drm::{LayerRequirements, Scanout};
+//!
+//! let mut screen = Scanout::builder().open()?;
+//! let layer = screen.add_layer(&LayerRequirements::new(["XBGR32".parse()?], screen.size()))?;
+//! # let frames: Vec<framelease::frame::Frame> = Vec::new();
+//! // A camera, a test pattern or a subscriber gives frames in `layer.fourcc()`.
+//! for frame in frames {
+//!     let _ = screen.present_frame(layer, frame, Duration::from_millis(100))?;
+//! }
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod builder;
 mod color_properties;
@@ -15,22 +30,28 @@ mod device;
 mod event;
 mod framebuffer;
 mod gem;
-mod hotplug;
 mod layer;
+mod monitor;
 mod negotiate;
 mod objects;
-
+mod output;
+mod retained;
 mod saved_crtc;
 mod scanout;
+mod scanout_event;
 mod syncobj;
+mod wake;
 mod writeback;
+mod writeback_port;
 
-pub use builder::{Api, ScanoutBuilder};
+pub use builder::ScanoutBuilder;
 pub use device::{Device, DeviceInfo, NodeKind};
-pub use framebuffer::{Framebuffer, Modifier};
+pub use framebuffer::Framebuffer;
 pub use gem::Gem;
 pub use layer::{LayerRequirements, PlaneLayer};
-pub use objects::{Connection, Connector, Mode, Plane, PlaneFormat, PlaneKind};
-pub use scanout::{FlipResult, Flipped, Scanout, ScanoutStats};
+pub use objects::{Connection, Connector, Mode, Modifier, Plane, PlaneFormat, PlaneKind};
+pub use output::Api;
+pub use scanout::Scanout;
+pub use scanout_event::{Flipped, ScanoutEvent, ScanoutStats};
 pub use syncobj::Syncobj;
 pub use writeback::WriteBack;

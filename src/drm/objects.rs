@@ -4,22 +4,21 @@ use std::fmt;
 
 use ::drm::control::{self, connector, Device as _, ModeTypeFlags};
 
-use super::device::Device;
-use super::framebuffer::Modifier;
+use super::device::{Device, NodeKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Size};
 use crate::sys;
 use crate::sys::drm::{FenceProp, Prop, ValueProp};
 
-/// Whether something hangs at a connector.
+/// Whether a display is plugged into a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Connection {
-    /// A display answers.
+    /// A display is there.
     Connected,
-    /// Nothing does.
+    /// No display is there.
     Disconnected,
-    /// The driver cannot tell: writeback connectors, some analogue ones.
+    /// The driver cannot tell: writeback connectors, some analog ones.
     Unknown,
 }
 
@@ -40,13 +39,13 @@ pub struct Mode {
 }
 
 impl Mode {
-    /// Visible pixels.
+    /// Returns the visible size in pixels.
     pub fn size(&self) -> Size {
         let (width, height) = self.raw.size();
         Size::new(width.into(), height.into())
     }
 
-    /// Refreshes in 1000 seconds, from the pixel clock and the totals; 0 if the driver names none.
+    /// Returns the refresh rate in millihertz, from the pixel clock and the totals. 0 if the driver does not give it.
     pub fn refresh_millihertz(&self) -> u32 {
         let total = u64::from(self.raw.hsync().2) * u64::from(self.raw.vsync().2);
         if total == 0 {
@@ -56,12 +55,12 @@ impl Mode {
         u32::try_from(u64::from(self.raw.clock()) * 1_000_000 / total).unwrap_or(u32::MAX)
     }
 
-    /// Nanoseconds from one refresh to the next; 0 if the driver names no rate.
+    /// Returns the nanoseconds from one refresh to the next. 0 if the driver does not give a rate.
     pub fn period_ns(&self) -> u64 {
         1_000_000_000_000u64.checked_div(self.refresh_millihertz().into()).unwrap_or(0)
     }
 
-    /// `true` if the display prefers it.
+    /// Returns `true` if the display prefers this mode.
     pub fn is_preferred(&self) -> bool {
         self.raw.mode_type().contains(ModeTypeFlags::PREFERRED)
     }
@@ -81,7 +80,7 @@ impl fmt::Debug for Mode {
     }
 }
 
-/// A way out of the device.
+/// A connector: where a display is plugged in.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connector {
@@ -89,24 +88,45 @@ pub struct Connector {
     pub id: u32,
     /// The kernel's name, as in `/sys/class/drm/card0-HDMI-A-1`: `HDMI-A-1`.
     pub name: String,
-    /// Whether a display hangs at it.
+    /// Whether a display is plugged in.
     pub connection: Connection,
     /// `true` for a writeback connector: it writes the picture to memory.
     pub writeback: bool,
-    /// What the display shows.
+    /// The modes of the display.
     pub modes: Vec<Mode>,
+    /// Among the connectors of the device.
+    position: usize,
     encoders: Vec<control::encoder::Handle>,
 }
 
 impl Connector {
-    fn of(info: &connector::Info) -> Self {
+    fn of(info: &connector::Info, position: usize) -> Self {
         Self {
+            position,
             id: info.handle().into(),
             name: info.to_string(),
             connection: Connection::of(info.state()),
             writeback: info.interface() == connector::Interface::Writeback,
             modes: info.modes().iter().map(|&raw| Mode { raw }).collect(),
             encoders: info.encoders().to_vec(),
+        }
+    }
+}
+
+/// A DRM format modifier (`DRM_FORMAT_MOD_*`): how pixels are tiled or compressed in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Modifier(pub u64);
+
+impl Modifier {
+    /// `DRM_FORMAT_MOD_LINEAR`: row after row. V4L2 formats are linear unless their name says otherwise.
+    pub const LINEAR: Self = Self(0);
+}
+
+impl fmt::Display for Modifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::LINEAR => f.write_str("linear"),
+            Self(bits) => write!(f, "{bits:#018x}"),
         }
     }
 }
@@ -134,7 +154,7 @@ pub struct PlaneFormat {
 }
 
 impl PlaneFormat {
-    /// The V4L2 format with the same bytes in memory, all colour planes in one memory plane.
+    /// Returns the V4L2 format with the same bytes in memory, all color planes in one memory plane.
     pub fn fourcc(&self) -> Option<FourCc> {
         FourCc::from_drm(self.code)
     }
@@ -158,7 +178,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// `true` if it takes a format with a modifier; any, if the driver lists none.
+    /// Returns `true` if the plane takes this format with this modifier. A plane that lists no modifiers takes any.
     pub fn takes(&self, code: u32, modifier: Modifier) -> bool {
         let fits = |f: &PlaneFormat| f.code == code && (f.modifiers.is_empty() || f.modifiers.contains(&modifier));
         self.formats.iter().any(fits)
@@ -194,7 +214,7 @@ pub(super) fn code(code: u32) -> String {
     }
 }
 
-/// Properties of one object, by name.
+/// The properties of one object, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Props(Vec<(String, Prop, u64)>);
 
@@ -226,20 +246,22 @@ impl Props {
 }
 
 impl Device {
-    /// Its connectors, writeback connectors among them. The master has the kernel ask the displays again, which can
-    /// take some tenths of a second; others get what is known. Ioctls: `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
+    /// Lists the connectors, including writeback connectors. For the DRM master the kernel probes the displays, which
+    /// can take tenths of a second. Other processes get the last known state. Ioctls: `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
     ///
     /// # Errors
     /// `Unsupported` if the device has no displays.
     #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
     pub fn connectors(&self) -> Result<Vec<Connector>> {
         let resources = self.resources()?;
-        // One that vanishes meanwhile (DisplayPort MST) is left out.
-        let infos = resources.connectors().iter().filter_map(|&c| self.0.node.get_connector(c, true).ok());
-        Ok(infos.map(|info| Connector::of(&info)).collect())
+        // A connector can vanish between the two calls (DisplayPort MST).
+        let connector = |(position, &c): (usize, &connector::Handle)| {
+            Some(Connector::of(&self.0.node.get_connector(c, true).ok()?, position))
+        };
+        Ok(resources.connectors().iter().enumerate().filter_map(connector).collect())
     }
 
-    /// Its planes. Ioctls: `DRM_IOCTL_MODE_GETPLANERESOURCES`, `GETPLANE`, `OBJ_GETPROPERTIES`, `GETPROPBLOB`.
+    /// Lists the planes. Ioctls: `DRM_IOCTL_MODE_GETPLANERESOURCES`, `GETPLANE`, `OBJ_GETPROPERTIES`, `GETPROPBLOB`.
     ///
     /// # Errors
     /// `Unsupported` if the device has no displays.
@@ -280,7 +302,38 @@ impl Device {
         Ok(Connection::of(connector::State::from(state)))
     }
 
-    /// The connectors that a CRTC drives now, with their property `CRTC_ID`; none without the atomic interface.
+    /// Finds a device again, and the name of a connector on it.
+    ///
+    /// The device is where it was plugged in before, or another of the same driver that has the connector. The kernel may
+    /// give the connector a new number while a process still has the lost device open: then it is known by its position.
+    pub(super) fn find_again(&self, connector: &Connector) -> Result<(Self, String)> {
+        let kind = |name: &str| name.rsplit_once('-').map(|(kind, _)| kind.to_owned());
+        let found_on = |device: &Self| {
+            let names = device.connector_names();
+            if names.contains(&connector.name) {
+                return Some(connector.name.clone());
+            }
+            let same = names.get(connector.position).filter(|name| kind(name) == kind(&connector.name));
+            same.filter(|_| device.bus().is_some() && device.bus() == self.bus()).cloned()
+        };
+        let fits = |d: &Self| {
+            let info = d.info();
+            info.kind == NodeKind::Primary && info.driver == self.info().driver && found_on(d).is_some()
+        };
+        let device = Self::find_open(fits)?;
+        let name = found_on(&device).unwrap_or_else(|| connector.name.clone());
+        Ok((device, name))
+    }
+
+    /// Does not probe the displays.
+    fn connector_names(&self) -> Vec<String> {
+        let Ok(resources) = self.resources() else { return Vec::new() };
+        let name =
+            |&c: &connector::Handle| self.0.node.get_connector(c, false).map_or(String::new(), |i| i.to_string());
+        resources.connectors().iter().map(name).collect()
+    }
+
+    /// The connectors that a CRTC drives now, with their property `CRTC_ID`. Empty without the atomic interface.
     pub(super) fn connectors_at(&self, crtc: u32) -> Vec<(u32, ValueProp)> {
         let Ok(resources) = self.resources() else { return Vec::new() };
         let driven = |&connector: &connector::Handle| {

@@ -1,4 +1,4 @@
-//! What a screen showed before a scanout took it: the console, as a rule.
+//! The picture that a CRTC showed before a scanout took it, usually the console.
 
 use ::drm::control::{connector, crtc, framebuffer, from_u32, Device as _, Mode};
 
@@ -33,7 +33,7 @@ impl SavedCrtc {
         let Self { connectors, crtc, framebuffer, position, mode } = self;
         let set = device.0.node.set_crtc(*crtc, Some(*framebuffer), *position, connectors, Some(*mode));
         if let Err(e) = set {
-            crate::log::event!("{device}: the picture from before is gone: {e}");
+            crate::log::event!("{device}: the picture of the console is gone: {e}");
         }
     }
 }

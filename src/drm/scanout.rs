@@ -1,97 +1,72 @@
-//! One connector, its mode, and the flips of the planes before it.
+//! One screen: the frames of its layers, and the flips that show them.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::drm::control::Device as _;
-use nix::poll::PollFlags;
-
-use super::builder::{Api, ScanoutBuilder};
-use super::commit::{AtomicProps, FenceWish};
+use super::commit::{Committer, FenceWish, Refusal};
 use super::device::Device;
 use super::framebuffer::Framebuffers;
-use super::hotplug::Plug;
-use super::layer::{Change, PlaneLayer, Shown, Work};
-use super::objects::{Connector, Mode};
-use super::saved_crtc::SavedCrtc;
+use super::layer::{Change, LayerRequirements, PlaneLayer, PlaneState, Shown};
+use super::monitor::{Monitor, Presence};
+use super::negotiate;
+use super::objects::{Connection, Connector, Mode, Plane};
+use super::output::{Api, Output, OutputRequirements};
+use super::retained::{Retained, Until};
+use super::scanout_event::{Flipped, ScanoutEvent, ScanoutStats};
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::Size;
 use crate::frame::Frame;
+use crate::station::{sealed, Received, Station, Submitted};
 use crate::sys;
-use crate::sys::drm::Commit;
+use crate::sys::wait::{self, Waited};
 
 /// How long a scanout that is dropped waits for its last flip.
 const LAST_FLIP: Duration = Duration::from_millis(500);
 
-/// What became of [`Scanout::try_flip`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FlipResult {
-    /// What was staged is on its way to the screen.
-    Submitted,
-    /// The flip before has not completed yet: what is staged waits.
-    Pending,
-    /// Nothing is staged.
-    Nothing,
-}
-
-/// A flip that has completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Flipped {
-    /// The CRTC's count of vertical blanks at which it happened. Wraps.
-    pub vblank: u32,
-    /// When the first pixel of the new picture left, `CLOCK_MONOTONIC`, in nanoseconds: comparable with
-    /// [`FrameMeta::timestamp_ns`](crate::frame::FrameMeta::timestamp_ns).
-    pub time_ns: u64,
-    /// Vertical blanks between submission and completion that passed without the flip: 0 for one that was in time.
-    pub missed: u32,
-}
-
-/// Counts of a scanout since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ScanoutStats {
-    /// Flips that have completed.
-    pub flips: u64,
-    /// The sum of [`Flipped::missed`].
-    pub missed_vblanks: u64,
-    /// Frames that were staged and replaced before they were shown.
-    pub replaced: u64,
-    /// Framebuffers that exist for the pools in use.
-    pub framebuffers: usize,
-}
-
-pub(super) struct Pending {
+/// A commit that has not completed.
+struct Pending {
     mark: u64,
     submitted_ns: u64,
-    /// A flip of the user's, not one that writes back.
-    counts: bool,
-    /// The mode was set with it, which takes what it takes.
-    modeset: bool,
+    /// It shows frames. A write-back does not.
+    is_flip: bool,
+    /// It sets the mode, which can take long.
+    is_modeset: bool,
 }
 
-/// The screen behind one connector.
+/// The screen of one connector.
 ///
-/// Frames go to a [`PlaneLayer`] each: stage any number of them, then flip once. A frame is leased from staging until the
-/// flip that *replaces* it has completed, so that its producer never writes what the screen still reads. That is up to
-/// three frames a layer (shown, pending, staged): what a subscriber must be allowed to hold, and a camera's pool to lend.
+/// Frames go to a [`PlaneLayer`] each: stage any number of them, then present all of them at once. A frame is leased
+/// from staging until the flip that *replaces* it has completed, so that its producer never writes to what the screen
+/// still reads. That is up to three frames a layer (shown, pending, staged): let a subscriber hold as many, and give a
+/// camera as many buffers more.
 ///
-/// In steady state a flip costs one ioctl (twice a second one more, which asks whether the display is there), and reading
-/// its event one `read` (and a `poll` where it waits): no memory is copied, imported or allocated.
+/// In steady state a frame costs one ioctl, and two system calls that read the event of the flip (and a `poll` where a
+/// call waits). Twice a second the kernel is asked whether the display is there. No memory is copied, imported or
+/// allocated.
 ///
-/// In an event loop, register [`AsFd`] for POLLIN, and call [`Scanout::dispatch`] (of every scanout of the device) when
-/// it is readable. The calls that wait have a timeout.
+/// It is a [`Station`]. In an event loop, register [`AsFd`] for POLLIN and call [`Station::try_recv`] until it gives
+/// [`Received::Nothing`].
 ///
-/// Dropped, it shows again what its CRTC showed when the scanout was opened, such as the console, or switches the screen
-/// off if that is gone.
+/// - [`ScanoutEvent::Shown`]: a flip has completed. There is room for the next.
+/// - [`ScanoutEvent::Lost`]: the display is unplugged, or the device is gone. While the display is unplugged, calls that
+///   present return [`Submitted::Full`], and what is staged waits. After a lost device the leases of what was shown have
+///   ended, and calls that present fail.
+/// - [`ScanoutEvent::Returned`]: the display is back, and the next present sets the mode. Or the device is back: call
+///   [`Scanout::reopen`].
+///
+/// The display is looked after (twice a second) while a flip is pending and while it is lost. A screen that shows a
+/// still picture causes no wake-ups, and notices a loss at the next present.
+///
+/// Dropping it shows again what the CRTC showed when the scanout was opened, such as the console. If that is gone, the
+/// screen is switched off.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use framelease::drm::{LayerRequirements, Scanout};
+/// use framelease::drm::{LayerRequirements, Scanout, ScanoutEvent};
+/// use framelease::{Received, Station};
 /// # fn frames() -> Vec<framelease::frame::Frame> { Vec::new() }
 ///
 /// let mut screen = Scanout::builder().open()?;
@@ -99,112 +74,148 @@ pub(super) struct Pending {
 /// let layer = screen.add_layer(&LayerRequirements::new(formats, screen.size()))?;
 /// // Have the camera, or a converter, give layer.fourcc().
 /// for frame in frames() {
-///     screen.present(layer, frame, Duration::from_millis(100))?;
+///     screen.stage(layer, frame)?;
+///     while !screen.try_present()?.is_taken() {
+///         match screen.recv(Duration::from_secs(1))? {
+///             Received::Item(ScanoutEvent::Shown(flipped)) => println!("shown at {} ns", flipped.time_ns),
+///             Received::Item(ScanoutEvent::Lost(error)) => eprintln!("{error}"),
+///             Received::Item(_) | Received::Nothing => {}
+///             Received::Ended => break,
+///         }
+///     }
 /// }
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Scanout {
-    pub(super) device: Device,
-    pub(super) connector: Connector,
-    pub(super) mode: Mode,
-    pub(super) crtc: u32,
-    pub(super) crtc_index: u32,
-    /// `None`: the legacy interface.
-    pub(super) atomic: Option<AtomicProps>,
-    pub(super) work: Vec<Work>,
-    pub(super) commit: Commit,
+    output: Output,
+    committer: Committer,
+    planes: Vec<PlaneState>,
     framebuffers: Framebuffers,
-    /// The mode is set, and nobody else has been master since.
-    pub(super) lit: bool,
-    pub(super) pending: Option<Pending>,
+    pending: Option<Pending>,
     stats: ScanoutStats,
-    pub(super) plug: Plug,
-    before: Option<SavedCrtc>,
-    /// The writeback connector that was tied to the CRTC.
-    pub(super) written_back: Option<super::writeback::Port>,
+    monitor: Monitor,
 }
 
 impl Scanout {
-    /// A dark screen. Its drop gives the CRTC back.
-    pub(super) fn new(device: Device, connector: Connector, mode: Mode, crtc: (u32, u32)) -> Self {
-        Self {
-            before: SavedCrtc::of(&device, crtc.0),
-            device,
-            connector,
-            mode,
-            crtc: crtc.0,
-            crtc_index: crtc.1,
-            atomic: None,
-            work: Vec::new(),
-            commit: Commit::default(),
+    /// Takes a CRTC. The screen stays as it is.
+    pub(super) fn new(
+        device: Device,
+        requirements: OutputRequirements,
+        connector: Connector,
+        mode: Mode,
+    ) -> Result<Self> {
+        let mut monitor = Monitor::new()?;
+        let output = Output::new(device, requirements, connector, mode, monitor.wake())?;
+        let committer = Committer::open(&output)?;
+        monitor.add(&output)?;
+        Ok(Self {
+            output,
+            committer,
+            planes: Vec::new(),
             framebuffers: Framebuffers::default(),
-            lit: false,
             pending: None,
             stats: ScanoutStats::default(),
-            plug: Plug::default(),
-            written_back: None,
-        }
+            monitor,
+        })
     }
 
-    /// Chooses a screen.
-    pub fn builder() -> ScanoutBuilder {
-        ScanoutBuilder::default()
-    }
-
-    /// The device.
+    /// Returns the device.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.output.device
     }
 
-    /// The connector, as it was when the scanout was opened.
+    /// Returns the connector, as it was when the scanout was opened.
     pub fn connector(&self) -> &Connector {
-        &self.connector
+        &self.output.connector
     }
 
-    /// The mode.
+    /// Returns the mode.
     pub fn mode(&self) -> &Mode {
-        &self.mode
+        &self.output.mode
     }
 
-    /// The screen's size.
+    /// Returns the size of the screen.
     pub fn size(&self) -> Size {
-        self.mode.size()
+        self.output.mode.size()
     }
 
-    /// The interface in use: [`Api::Atomic`] or [`Api::Legacy`].
+    /// Returns the interface in use: [`Api::Atomic`] or [`Api::Legacy`].
     pub fn api(&self) -> Api {
-        match self.atomic {
-            Some(_) => Api::Atomic,
-            None => Api::Legacy,
-        }
+        self.committer.api()
     }
 
-    /// Counts.
+    /// Returns the counts.
     pub fn stats(&self) -> ScanoutStats {
         ScanoutStats { framebuffers: self.framebuffers.len(), ..self.stats }
     }
 
-    /// The frame that the screen shows on a layer now.
-    pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
-        self.work.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
+    pub(super) fn requirements(&self) -> &OutputRequirements {
+        &self.output.requirements
     }
 
-    /// Stages a frame for the next flip. Gives back the frame that was staged before and is not shown any more. A
-    /// buffer that the device sees for the first time is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
-    /// `DRM_IOCTL_MODE_ADDFB2`) and stays so until its pool is gone; later ones cost no system call.
+    /// Asks the kernel whether a display is plugged in. Drivers without a hot-plug interrupt look every ten seconds.
+    /// Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
     ///
     /// # Errors
-    /// `Mismatch` if the frame is not of the layer's format and size, as [`Framebuffer::new`](super::Framebuffer::new);
-    /// with the frame. What was staged stays.
+    /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is gone.
+    #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
+    pub fn connection(&self) -> Result<Connection> {
+        self.output.connection()
+    }
+
+    /// Lists the planes that reach the CRTC of this screen.
+    ///
+    /// # Errors
+    /// `DeviceLost`, and other errors of the listing ioctls.
+    pub fn planes(&self) -> Result<Vec<Plane>> {
+        self.output.reachable_planes()
+    }
+
+    /// Takes a plane for pictures of the required size, in the first required format that one shows.
+    ///
+    /// Each format is looked up in the lists of the planes with its modifier. Then it is tried with a dumb buffer in a
+    /// commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`), beside the existing layers. The legacy interface
+    /// cannot try, and shows one picture on the whole screen.
+    ///
+    /// # Errors
+    /// `Unsupported` if no plane shows any of the formats: the text lists what each plane takes and the result of each
+    /// trial. `Busy` if only planes of other layers would do. `InvalidArgument` for a source outside of the picture and
+    /// for no format. `PermissionDenied` while another process is DRM master. `DeviceLost`.
+    #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
+    pub fn add_layer(&mut self, requirements: &LayerRequirements) -> Result<PlaneLayer> {
+        let taken = negotiate::take_plane(&mut self.output, &mut self.committer, &self.planes, requirements);
+        let state = taken.map_err(|error| {
+            self.failed(&error);
+            error
+        })?;
+        let (fourcc, plane, kind) = (state.fourcc, state.plane.id, state.plane.kind);
+        self.planes.push(state);
+        Ok(PlaneLayer { index: self.planes.len() - 1, fourcc, plane, kind })
+    }
+
+    /// Returns the frame that the screen shows on a layer.
+    pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
+        self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
+    }
+
+    /// Stages a frame for the next present. Returns the frame that was staged before and will not be shown.
+    ///
+    /// A buffer that the device sees for the first time is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
+    /// `DRM_IOCTL_MODE_ADDFB2`) and stays imported until its pool is gone. Later frames in it cost no system call.
+    ///
+    /// # Errors
+    /// `Mismatch` if the frame does not have the format and size of the layer, or if its buffer is too small.
+    /// `Unsupported` for a memfd. `State` for a layer of another scanout. `InvalidArgument` if the driver refuses the
+    /// stride. Each with the frame; what was staged stays staged.
     pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }
 
-    /// [`Scanout::stage`] with a fence that the display waits for before it shows the frame (`IN_FENCE_FD`): for a
-    /// producer that is not done yet. Fences attached to the dma-buf itself are waited for without this.
+    /// Stages a frame with a fence that the display waits for before it shows the frame (`IN_FENCE_FD`). For a producer
+    /// that has not finished. The display waits for fences on the dma-buf itself without this.
     ///
     /// # Errors
-    /// As [`Scanout::stage`], and `Unsupported` if the plane takes no fences.
+    /// Those of [`Scanout::stage`], and `Unsupported` if the plane does not take fences.
     pub fn stage_fenced(
         &mut self,
         layer: PlaneLayer,
@@ -220,190 +231,128 @@ impl Scanout {
         frame: Frame,
         fence: Option<SyncFile>,
     ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
-        let device = &self.device;
-        let Some(work) = self.work.get_mut(layer.index) else {
+        let device = &self.output.device;
+        let Some(plane) = self.planes.get_mut(layer.index) else {
             return Err(Rejected { error: foreign(device), item: frame });
         };
-        if fence.is_some() && !work.takes_fences() {
-            let text = format!("no IN_FENCE_FD: wait for the fence before; {}", work.plane);
+        if fence.is_some() && !plane.takes_fences() {
+            let text = format!("no IN_FENCE_FD: wait for the fence first; {}", plane.plane);
             return Err(Rejected { error: Error::new(ErrorKind::Unsupported, "stage", text).on(device), item: frame });
         }
         self.framebuffers.sweep();
-        let checked = work.check(&frame).map_err(|e| e.on(device));
-        let made = checked.and_then(|()| self.framebuffers.get(device, &frame, work.modifier));
+        let checked = plane.check(&frame).map_err(|e| e.on(device));
+        let made = checked.and_then(|()| self.framebuffers.get(device, &frame, plane.modifier));
         let framebuffer = match made {
             Ok(framebuffer) => framebuffer,
-            Err(error) => return Err(Rejected { error, item: frame }),
-        };
-        let before = work.next.replace(Change::Show(Shown { framebuffer, frame, fence }));
-        Ok(match before {
-            Some(Change::Show(shown)) => {
-                self.stats.replaced += 1;
-                Some(shown.frame)
+            Err(error) => {
+                self.failed(&error);
+                return Err(Rejected { error, item: frame });
             }
-            _ => None,
-        })
+        };
+        let before = taken(plane.next.replace(Change::Show(Shown { framebuffer, frame, fence })));
+        self.stats.replaced += u64::from(before.is_some());
+        Ok(before)
     }
 
-    /// Has the layer show nothing from the next flip on. Gives back what was staged.
+    /// Stages that a layer shows nothing. Returns the frame that was staged.
     ///
     /// # Errors
-    /// `State` for a layer of another scanout, `Unsupported` for the legacy interface.
+    /// `State` for a layer of another scanout. `Unsupported` for the legacy interface.
     pub fn hide(&mut self, layer: PlaneLayer) -> Result<Option<Frame>> {
-        if self.atomic.is_none() {
+        if self.api() == Api::Legacy {
             let text = "the legacy interface cannot switch a single plane off";
-            return Err(Error::new(ErrorKind::Unsupported, "hide", text).on(&self.device));
+            return Err(Error::new(ErrorKind::Unsupported, "hide", text).on(self.device()));
         }
-        let work = self.work.get_mut(layer.index).ok_or_else(|| foreign(&self.device))?;
-        Ok(taken(work.next.replace(Change::Hide)))
+        let plane = self.planes.get_mut(layer.index).ok_or_else(|| foreign(&self.output.device))?;
+        Ok(taken(plane.next.replace(Change::Hide)))
     }
 
     /// Takes back what is staged for a layer.
     pub fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
-        taken(self.work.get_mut(layer.index)?.next.take())
+        taken(self.planes.get_mut(layer.index)?.next.take())
     }
 
-    /// Shows all that is staged, at the next vertical blank, and does not wait for it. Ioctl: `DRM_IOCTL_MODE_ATOMIC`
-    /// (nonblocking, with an event), or `PAGE_FLIP`; the first time, and after another process was master, with the
-    /// mode, which may blink.
+    /// Presents everything that is staged, at the next vertical blank. Does not wait for it. Does nothing if nothing is
+    /// staged.
+    ///
+    /// Returns [`Submitted::Full`] while the flip before has not completed, and while no display is plugged in. What is
+    /// staged stays staged then. The first present, and the first after another process was master or after the display
+    /// came back, sets the mode, which may blink. Ioctl: `DRM_IOCTL_MODE_ATOMIC` (nonblocking, with an event), or
+    /// `DRM_IOCTL_MODE_PAGE_FLIP`.
     ///
     /// # Errors
-    /// `PermissionDenied` while another process is master (a switch of virtual terminals): what is staged stays so, and
-    /// the next flip that succeeds sets the mode again. `Disconnected` while no display hangs at the connector, which is
-    /// asked twice a second: likewise; `NotFound` if the one that came back lacks the mode. `Busy` while somebody else's
-    /// commit is under way, `InvalidArgument` if the driver cannot show this, `DeviceLost`.
+    /// What is staged stays staged. `PermissionDenied` while another process is DRM master (a switch of virtual
+    /// terminals). `Busy` while a commit of another program is under way. `InvalidArgument` if the driver cannot show
+    /// this. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`]. `DeviceLost`
+    /// after the device is gone.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
-    pub fn try_flip(&mut self) -> Result<FlipResult> {
-        self.flip(FenceWish::None).map(|(flip, _)| flip)
+    pub fn try_present(&mut self) -> Result<Submitted<()>> {
+        let submitted = self.submit(FenceWish::None).map(|(submitted, _)| submitted);
+        self.monitor.show_events(&self.output);
+        submitted
     }
 
-    /// [`Scanout::try_flip`] that also gives a fence (`OUT_FENCE_PTR`), signalled when the flip completes: the frame
-    /// that it replaces is free then. `None` if nothing was submitted.
+    /// Presents like [`Scanout::try_present`] and also gives a fence (`OUT_FENCE_PTR`). It signals when the flip
+    /// completes and the frame that it replaced is free. `None` if nothing was submitted.
     ///
     /// # Errors
-    /// As [`Scanout::try_flip`], and `Unsupported` for the legacy interface.
-    pub fn try_flip_fenced(&mut self) -> Result<(FlipResult, Option<SyncFile>)> {
-        self.flip(FenceWish::Out)
+    /// Those of [`Scanout::try_present`], and `Unsupported` for the legacy interface.
+    pub fn try_present_fenced(&mut self) -> Result<(Submitted<()>, Option<SyncFile>)> {
+        if !self.committer.has_out_fence() {
+            let text = "the CRTC, or the legacy interface, does not have this property";
+            return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(self.device()));
+        }
+        let submitted = self.submit(FenceWish::Out);
+        self.monitor.show_events(&self.output);
+        submitted
     }
 
-    fn flip(&mut self, wish: FenceWish) -> Result<(FlipResult, Option<SyncFile>)> {
-        let no_fence = wish == FenceWish::Out && self.atomic.as_ref().map_or(true, |p| p.out_fence.is_none());
-        if no_fence {
-            let text = "the CRTC, or the legacy interface, has no such property";
-            return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(&self.device));
-        }
-        if let Some(Pending { submitted_ns, .. }) = self.pending {
-            self.check_pending(submitted_ns)?;
-            return Ok((FlipResult::Pending, None));
-        }
-        if self.work.iter().all(|w| w.next.is_none()) {
-            return Ok((FlipResult::Nothing, None));
-        }
-        let submitted_ns = sys::clock::monotonic_ns();
-        self.check_display(submitted_ns)?;
-        let modeset = !self.lit || self.plug.out;
-        let mark = next_mark();
-        let (done, op) = match self.atomic {
-            Some(_) => (self.commit_atomic(wish, modeset, mark), "DRM_IOCTL_MODE_ATOMIC"),
-            None => self.flip_legacy(modeset, mark),
+    /// Presents everything that is staged, and waits at most `timeout` for the flip before it. A signal handler ends the
+    /// wait, too. Does not wait for the new flip.
+    ///
+    /// # Errors
+    /// Those of [`Scanout::try_present`].
+    pub fn present(&mut self, timeout: Duration) -> Result<Submitted<()>> {
+        let deadline = wait::deadline(timeout);
+        let submitted = loop {
+            // While a flip is pending there is nothing to try before the first wait.
+            if self.pending.is_none() || self.monitor.presence() != Presence::Here {
+                match self.submit(FenceWish::None) {
+                    Ok((Submitted::Full(()), _)) => {}
+                    done => break done.map(|(submitted, _)| submitted),
+                }
+            }
+            match self.wait_and_work(deadline) {
+                Ok(Waited::Ready) => {}
+                Ok(Waited::TimedOut | Waited::Interrupted) => break Ok(Submitted::Full(())),
+                Err(e) => break Err(e),
+            }
         };
-        let fence = done.map_err(|e| self.flip_failed(op, e))?;
-        (self.lit, self.plug.out) = (true, false);
-        self.pending = Some(Pending { mark, submitted_ns, counts: true, modeset });
-        for work in &mut self.work {
-            (work.pending, work.trial) = (work.next.take(), None);
-            // The kernel has a reference of its own.
-            if let Some(Change::Show(shown)) = &mut work.pending {
-                shown.fence = None;
-            }
-        }
-        Ok((FlipResult::Submitted, fence))
+        self.monitor.show_events(&self.output);
+        submitted
     }
 
-    /// Marks the commit, or page flip, that was just submitted without a change of the planes.
-    pub(super) fn pending_write_back(&mut self, mark: u64) {
-        self.pending = Some(Pending { mark, submitted_ns: sys::clock::monotonic_ns(), counts: false, modeset: false });
-    }
-
-    /// The flip that has completed since, if one has: the frames that it replaced are given back. Does not wait. Costs
-    /// one `read`.
+    /// Stages a frame and presents it. Waits at most `timeout` for the flip before it. The frame reaches the screen at
+    /// the vertical blank after that.
     ///
     /// # Errors
-    /// `DeviceLost`, and what else `read` reports.
-    pub fn dispatch(&mut self) -> Result<Option<Flipped>> {
-        let Some(pending) = &self.pending else { return Ok(None) };
-        let Some(event) = self.device.flip(pending.mark)? else { return Ok(None) };
-        let late = event.time_ns.saturating_sub(pending.submitted_ns).checked_div(self.mode.period_ns());
-        let missed = if pending.modeset { 0 } else { u32::try_from(late.unwrap_or(0)).unwrap_or(u32::MAX) };
-        let counts = pending.counts;
-        self.pending = None;
-        for work in &mut self.work {
-            match work.pending.take() {
-                Some(Change::Show(shown)) => work.shown = Some(shown),
-                Some(Change::Hide) => work.shown = None,
-                None => {}
-            }
-        }
-        self.framebuffers.sweep();
-        if !counts {
-            return Ok(None);
-        }
-        self.stats.flips += 1;
-        self.stats.missed_vblanks += u64::from(missed);
-        Ok(Some(Flipped { vblank: event.sequence, time_ns: event.time_ns, missed }))
-    }
-
-    /// Waits until the pending flip has completed; `None` at once if there is none.
-    ///
-    /// # Errors
-    /// `Timeout`: the flip may still come, and its frames stay leased. `DeviceLost`: it will not; frames come back with
-    /// the scanout's drop. As [`Scanout::dispatch`].
-    pub fn wait(&mut self, timeout: Duration) -> Result<Option<Flipped>> {
-        let deadline = sys::wait::deadline(timeout);
-        loop {
-            let flipped = self.dispatch()?;
-            if flipped.is_some() || self.pending.is_none() {
-                return Ok(flipped);
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                self.check_device()?;
-                let text = format!("the flip on {} has not completed in {timeout:?}", self.connector.name);
-                return Err(Error::new(ErrorKind::Timeout, "poll", text).on(&self.device));
-            }
-            // Another scanout of the device may read our event: then nothing more wakes us.
-            let alone = self.device.screens().crtcs.len() < 2;
-            let slice = if alone { deadline } else { deadline.min(now + Duration::from_millis(5)) };
-            let ready = sys::wait::until(self.device.fd(), PollFlags::POLLIN, slice)
-                .map_err(|e| self.device.failed("poll", e))?;
-            if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) && !ready.contains(PollFlags::POLLIN) {
-                let text = "the device gives no events any more";
-                return Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(&self.device));
-            }
-        }
-    }
-
-    /// Waits for the pending flip, then stages the frame and flips. The frame reaches the screen at the vertical blank
-    /// after; what [`Scanout::wait`] said of the flip before is the answer.
-    ///
-    /// # Errors
-    /// As [`Scanout::wait`], [`Scanout::stage`] and [`Scanout::try_flip`]; with the frame.
-    pub fn present(
+    /// Those of [`Scanout::stage`] and [`Scanout::try_present`], with the frame.
+    pub fn present_frame(
         &mut self,
         layer: PlaneLayer,
         frame: Frame,
         timeout: Duration,
-    ) -> std::result::Result<Option<Flipped>, Rejected<Frame>> {
-        let flipped = match self.wait(timeout) {
-            Ok(flipped) => flipped,
-            Err(error) => return Err(Rejected { error, item: frame }),
-        };
+    ) -> std::result::Result<Submitted<Frame>, Rejected<Frame>> {
         let spare = frame.clone();
         self.stage(layer, frame)?;
-        match self.try_flip() {
-            Ok(_) => Ok(flipped),
+        match self.present(timeout) {
+            Ok(Submitted::Taken) => Ok(Submitted::Taken),
+            Ok(Submitted::Full(())) => {
+                self.unstage(layer);
+                Ok(Submitted::Full(spare))
+            }
             Err(error) => {
                 self.unstage(layer);
                 Err(Rejected { error, item: spare })
@@ -411,26 +360,243 @@ impl Scanout {
         }
     }
 
-    /// Waits for the pending flip, switches the screen off and gives every frame back. The next flip switches it on
-    /// again. Ioctl: `DRM_IOCTL_MODE_ATOMIC` or `SETCRTC`.
+    /// Submits what is staged, if there is room.
+    fn submit(&mut self, wish: FenceWish) -> Result<(Submitted<()>, Option<SyncFile>)> {
+        const FULL: Submitted<()> = Submitted::Full(());
+        if self.pending.is_some() || self.monitor.presence() != Presence::Here {
+            self.work()?;
+        }
+        let is_something_staged = self.planes.iter().any(|p| p.next.is_some());
+        let now_ns = sys::clock::monotonic_ns();
+        let is_due = self.pending.is_none() && is_something_staged && self.output.is_question_due(now_ns);
+        // A lost display may be back since the alarm.
+        if is_due || self.monitor.presence() == Presence::NoDisplay {
+            self.monitor.look(&mut self.output, now_ns);
+            self.give_back_if_gone();
+        }
+        match self.monitor.presence() {
+            Presence::NoDevice { .. } => return Err(self.monitor.no_device(&self.output)),
+            Presence::NoDisplay => return Ok((FULL, None)),
+            Presence::Here if self.pending.is_some() => return Ok((FULL, None)),
+            Presence::Here if !is_something_staged => return Ok((Submitted::Taken, None)),
+            Presence::Here => self.monitor.check_mode(&self.output)?,
+        }
+        let mark = next_mark();
+        let is_modeset = !self.output.is_lit;
+        let flipped = self.committer.flip(&self.output, &self.planes, wish, mark);
+        let fence = flipped.map_err(|refusal| self.refused(refusal))?;
+        self.output.is_lit = true;
+        self.pending = Some(Pending { mark, submitted_ns: now_ns, is_flip: true, is_modeset });
+        self.monitor.submitted();
+        for plane in &mut self.planes {
+            (plane.pending, plane.trial) = (plane.next.take(), None);
+            // The kernel has its own reference.
+            if let Some(Change::Show(shown)) = &mut plane.pending {
+                shown.fence = None;
+            }
+        }
+        Ok((Submitted::Taken, fence))
+    }
+
+    /// Reads what the device reports, and takes what has completed.
+    fn work(&mut self) -> Result<()> {
+        self.monitor.work(&mut self.output, self.pending.is_some())?;
+        self.give_back_if_gone();
+        // Also without a pending commit: the inbox must be empty.
+        let mark = self.pending.as_ref().map_or(0, |p| p.mark);
+        let Some(event) = self.output.device.completion(self.output.crtc, mark) else { return Ok(()) };
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let late = event.time_ns.saturating_sub(pending.submitted_ns).checked_div(self.output.mode.period_ns());
+        let missed = if pending.is_modeset { 0 } else { u32::try_from(late.unwrap_or(0)).unwrap_or(u32::MAX) };
+        self.planes.iter_mut().for_each(PlaneState::advance);
+        self.framebuffers.sweep();
+        if pending.is_flip {
+            self.stats.flips += 1;
+            self.stats.missed_vblanks += u64::from(missed);
+            self.monitor.shown(Flipped { vblank: event.sequence, time_ns: event.time_ns, missed });
+        }
+        Ok(())
+    }
+
+    /// A device that is gone reads nothing, and completes no flip.
+    fn give_back_if_gone(&mut self) {
+        if self.monitor.is_gone() {
+            self.pending = None;
+            for plane in &mut self.planes {
+                (plane.pending, plane.shown) = (None, None);
+            }
+        }
+    }
+
+    /// The error of a commit.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Error {
+        let error = refusal.explain(&mut self.output, &self.planes);
+        self.failed(&error);
+        error
+    }
+
+    /// A call of the user has failed, maybe because the device is gone.
+    fn failed(&mut self, error: &Error) {
+        self.monitor.lose_if_gone(&self.output, error);
+        self.give_back_if_gone();
+        self.monitor.show_events(&self.output);
+    }
+
+    fn wait_and_work(&mut self, deadline: Instant) -> Result<Waited> {
+        let waited = self.monitor.wait(&self.output, deadline)?;
+        if waited == Waited::Ready {
+            self.work()?;
+        }
+        Ok(waited)
+    }
+
+    /// Waits until no flip is pending. `false` if the timeout passed before.
+    pub(super) fn settle(&mut self, timeout: Duration) -> Result<bool> {
+        let deadline = wait::deadline(timeout);
+        while self.pending.is_some() {
+            match self.wait_and_work(deadline)? {
+                Waited::Ready | Waited::Interrupted => {}
+                Waited::TimedOut => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the pending flip, switches the screen off and ends the leases of all frames. The next present switches
+    /// it on again. Ioctl: `DRM_IOCTL_MODE_ATOMIC` or `SETCRTC`.
+    ///
+    /// Returns [`Submitted::Full`] if the flip has not completed in `timeout`. The frames stay leased then.
     ///
     /// # Errors
-    /// `Timeout` as [`Scanout::wait`], `PermissionDenied` while another process is master: frames stay leased then.
-    pub fn turn_off(&mut self, timeout: Duration) -> Result<()> {
-        while self.pending.is_some() {
-            self.wait(timeout)?;
+    /// `PermissionDenied` while another process is DRM master: the frames stay leased. `DeviceLost`.
+    pub fn turn_off(&mut self, timeout: Duration) -> Result<Submitted<()>> {
+        let done = self.turn_off_now(timeout);
+        self.monitor.show_events(&self.output);
+        done
+    }
+
+    fn turn_off_now(&mut self, timeout: Duration) -> Result<Submitted<()>> {
+        if !self.settle(timeout)? {
+            return Ok(Submitted::Full(()));
         }
-        if self.lit {
-            let (done, op) = self.commit_off();
-            done.map_err(|e| self.flip_failed(op, e))?;
-            self.lit = false;
-            self.written_back = None;
+        if self.output.is_lit {
+            let off = self.committer.turn_off(&self.output, &self.planes);
+            off.map_err(|refusal| self.refused(refusal))?;
+            self.output.is_lit = false;
         }
-        for work in &mut self.work {
-            (work.next, work.shown) = (None, None);
+        for plane in &mut self.planes {
+            (plane.next, plane.shown) = (None, None);
         }
         self.framebuffers.sweep();
+        Ok(Submitted::Taken)
+    }
+
+    /// What a commit needs.
+    pub(super) fn parts(&mut self) -> (&Output, &mut Committer, &[PlaneState]) {
+        (&self.output, &mut self.committer, &self.planes)
+    }
+
+    /// Notes a commit that shows no frame. The next flip waits for it.
+    pub(super) fn submitted_without_frames(&mut self, mark: u64) {
+        let submitted_ns = sys::clock::monotonic_ns();
+        self.pending = Some(Pending { mark, submitted_ns, is_flip: false, is_modeset: false });
+        self.monitor.submitted();
+    }
+
+    /// Changes to another output, with the same layers. Ends all leases.
+    pub(super) fn replace_output(
+        &mut self,
+        device: Device,
+        requirements: OutputRequirements,
+        connector: Connector,
+        mode: Mode,
+    ) -> Result<()> {
+        // The CRTC and the planes may be the same.
+        let _ = self.turn_off_now(LAST_FLIP);
+        self.end_frames();
+        self.monitor.remove(&self.output);
+        self.output.release();
+        let mut output = Output::new(device, requirements, connector, mode, self.monitor.wake())?;
+        let mut committer = Committer::open(&output)?;
+        let mut planes = Vec::new();
+        for plane in &self.planes {
+            let wish = LayerRequirements { formats: vec![plane.fourcc], ..plane.requirements.clone() };
+            planes.push(negotiate::take_plane(&mut output, &mut committer, &planes, &wish)?);
+        }
+        self.monitor.add(&output)?;
+        output.continues(&mut self.output);
+        (self.output, self.committer, self.planes) = (output, committer, planes);
+        self.monitor.show_events(&self.output);
         Ok(())
+    }
+
+    /// Ends the leases of all frames, framebuffers first. A flip that has not completed leaves them to the device: the
+    /// display may read them until it has, and removing a framebuffer would wait for it without a limit.
+    fn end_frames(&mut self) {
+        let framebuffers = std::mem::take(&mut self.framebuffers);
+        let pending = self.pending.take();
+        let mut shown = Vec::new();
+        for plane in &mut self.planes {
+            plane.next = None;
+            if let Some(Change::Show(pending)) = plane.pending.take() {
+                shown.push(pending);
+            }
+            shown.extend(plane.shown.take());
+            // Never on the screen.
+            plane.trial = None;
+        }
+        let Some(Pending { mark, .. }) = pending else {
+            // A picture that could not be switched off is on the screen until its framebuffer is removed.
+            let frames: Vec<_> = shown.into_iter().map(|s| s.frame).collect();
+            drop((framebuffers, frames));
+            return;
+        };
+        crate::log::event!("{self:?}: the last flip has not completed, its frames stay leased");
+        let mut ids = framebuffers.leave();
+        ids.extend(shown.iter().map(|s| s.framebuffer.leave()));
+        ids.sort_unstable();
+        ids.dedup();
+        let (crtc, planes) = self.output.leave();
+        self.output.device.retain(Retained {
+            until: Until::Flip(mark),
+            framebuffers: ids,
+            _frames: shown.into_iter().map(|s| s.frame).collect(),
+            _target: None,
+            crtc: Some(crtc),
+            planes,
+        });
+    }
+}
+
+impl sealed::Sealed for Scanout {}
+
+impl Station for Scanout {
+    type Event = ScanoutEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        let worked = self.work();
+        self.monitor.show_events(&self.output);
+        worked
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ScanoutEvent>> {
+        let worked = if self.monitor.has_events() { Ok(()) } else { self.work() };
+        let event = self.monitor.pop();
+        self.monitor.show_events(&self.output);
+        worked.map(|()| event.into())
+    }
+
+    fn recv(&mut self, timeout: Duration) -> Result<Received<ScanoutEvent>> {
+        let deadline = wait::deadline(timeout);
+        loop {
+            match self.try_recv()? {
+                Received::Nothing => {}
+                got => return Ok(got),
+            }
+            if self.monitor.wait(&self.output, deadline)? != Waited::Ready {
+                return Ok(Received::Nothing);
+            }
+        }
     }
 }
 
@@ -442,10 +608,10 @@ fn taken(change: Option<Change>) -> Option<Frame> {
 }
 
 fn foreign(device: &Device) -> Error {
-    Error::new(ErrorKind::State, "stage", "the layer is another scanout's").on(device)
+    Error::new(ErrorKind::State, "stage", "the layer belongs to another scanout").on(device)
 }
 
-/// A number that no other commit of this process has.
+/// Returns a number that no other commit of this process has.
 pub(super) fn next_mark() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -453,47 +619,23 @@ pub(super) fn next_mark() -> u64 {
 
 impl Drop for Scanout {
     fn drop(&mut self) {
-        let off = self.turn_off(LAST_FLIP);
-        // A device that is gone reads nothing any more.
-        let gone = off.as_ref().is_err_and(|e| e.kind() == ErrorKind::DeviceLost);
-        if self.pending.is_some() && !gone {
-            // The display may read these for as long as the flip does not complete, and removing a framebuffer would
-            // wait for it without a limit.
-            crate::log::event!("{off:?}: the frames stay leased");
-            std::mem::forget(std::mem::take(&mut self.work));
-            std::mem::forget(std::mem::take(&mut self.framebuffers));
-            return;
+        let off = self.turn_off_now(LAST_FLIP);
+        self.end_frames();
+        if self.stats.flips > 0 && matches!(off, Ok(Submitted::Taken)) {
+            self.output.restore();
         }
-        // What could not be switched off may be on the screen yet: the kernel takes it away with the framebuffer, which
-        // the lease must outlast.
-        let work = std::mem::take(&mut self.work);
-        let planes: Vec<_> = work.iter().map(|w| w.plane.id).collect();
-        let pending = |c: Option<Change>| match c {
-            Some(Change::Show(shown)) => Some(shown),
-            _ => None,
-        };
-        let leases = work.into_iter().flat_map(|w| [w.shown, pending(w.pending)]).flatten().map(|s| s.frame);
-        let leases: Vec<_> = leases.collect();
-        drop(std::mem::take(&mut self.framebuffers));
-        drop(leases);
-        if let Some(before) = self.before.take().filter(|_| self.stats.flips > 0 && off.is_ok()) {
-            before.restore(&self.device);
-        }
-        if let Some(props) = &self.atomic {
-            let _ = self.device.0.node.destroy_property_blob(props.blob);
-        }
-        self.device.release(self.crtc, planes.into_iter());
+        self.monitor.remove(&self.output);
     }
 }
 
 impl AsFd for Scanout {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.fd()
+        self.monitor.watched(&self.output)
     }
 }
 
 impl fmt::Debug for Scanout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scanout({} {} on {})", self.connector.name, self.mode, self.device)
+        write!(f, "Scanout({} {} on {})", self.output.connector.name, self.output.mode, self.output.device)
     }
 }

@@ -1,4 +1,4 @@
-//! Syncobjs: the fences that graphics APIs hand about, to and from sync_files.
+//! Syncobjs, the fences of graphics APIs, to and from sync_files.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use crate::dmabuf::SyncFile;
 use crate::error::{ErrorKind, Result};
 use crate::sys;
 
-/// A holder of one fence at a time (`drm_syncobj`), as Vulkan and OpenGL drivers signal and wait for.
+/// A holder of one fence at a time (`drm_syncobj`). Vulkan and OpenGL drivers signal it and wait for it.
 ///
-/// A GPU's work on a frame meets the rest of this crate by its [`SyncFile`]: hand it to
+/// Export the fence of a GPU's work as a [`SyncFile`]. Give that to
 /// [`Scanout::stage_fenced`](super::Scanout::stage_fenced), or attach it to the buffer
-/// ([`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file)), where readers and displays wait for it by
-/// themselves. The other way, what [`DmaBuf::export_sync_file`](crate::dmabuf::DmaBuf::export_sync_file) or
-/// [`Scanout::try_flip_fenced`](super::Scanout::try_flip_fenced) gives is imported for a GPU's next job to wait for.
+/// ([`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file)), and readers and displays wait for it. For the
+/// opposite direction, import the fence of [`DmaBuf::export_sync_file`](crate::dmabuf::DmaBuf::export_sync_file) or
+/// [`Scanout::try_present_fenced`](super::Scanout::try_present_fenced), and the next job of the GPU waits for it.
 ///
-/// Destroyed on drop (`DRM_IOCTL_SYNCOBJ_DESTROY`); fences that were exported live on.
+/// Dropping it destroys it (`DRM_IOCTL_SYNCOBJ_DESTROY`). Exported fences stay valid.
 pub struct Syncobj {
     device: Device,
     handle: u32,
 }
 
 impl Device {
-    /// A syncobj without a fence. Ioctl: `DRM_IOCTL_SYNCOBJ_CREATE`, of a render or primary node.
+    /// Creates a syncobj without a fence, on a render or primary node. Ioctl: `DRM_IOCTL_SYNCOBJ_CREATE`.
     ///
     /// # Errors
-    /// `Unsupported` if the driver has no syncobjs.
+    /// `Unsupported` if the driver does not have syncobjs.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_CREATE")]
     pub fn syncobj(&self) -> Result<Syncobj> {
         let created = sys::drm::syncobj_create(self.fd());
@@ -37,15 +37,15 @@ impl Device {
 }
 
 impl Syncobj {
-    /// The number of the handle, in this open file alone: what a driver's own submission ioctl names.
+    /// Returns the number of the handle, for a driver's own submission ioctl. It is valid in this open file only.
     pub fn handle(&self) -> u32 {
         self.handle
     }
 
-    /// Replaces its fence by that of a sync_file, which stays the caller's. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
+    /// Replaces the fence by that of a sync_file. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the descriptor is no sync_file, `DeviceLost`.
+    /// `InvalidArgument` if the descriptor is not a sync_file. `DeviceLost`.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE")]
     pub fn import(&self, fence: &SyncFile) -> Result<()> {
         use std::os::fd::AsFd;
@@ -53,11 +53,11 @@ impl Syncobj {
             .map_err(|e| self.device.failed("DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE", e))
     }
 
-    /// The fence that it has now, as a sync_file; later ones do not change that. Ioctl:
+    /// Exports the present fence as a sync_file. Later fences do not change that. Ioctl:
     /// `DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD`.
     ///
     /// # Errors
-    /// `State` if it has no fence yet, `DeviceLost`.
+    /// `State` if it has no fence yet. `DeviceLost`.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD")]
     pub fn export(&self) -> Result<SyncFile> {
         const OP: &str = "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD";
@@ -74,7 +74,7 @@ impl Syncobj {
 
 impl Drop for Syncobj {
     fn drop(&mut self) {
-        // An unplugged device has none any more.
+        // An unplugged device has destroyed it already.
         let _ = sys::drm::syncobj_destroy(self.device.fd(), self.handle);
     }
 }

@@ -1,91 +1,139 @@
-//! What the screen shows, written to memory by the display controller: writeback connectors.
+//! A picture of the screen that the display controller writes to memory.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use ::drm::control::{connector, from_u32, Device as _};
-
-use super::commit::FenceWish;
-use super::framebuffer::{drm_code, Framebuffer, Modifier};
-use super::objects::{code, Connector};
-use super::scanout::{next_mark, Scanout};
 use nix::errno::Errno;
 
+use super::commit::WriteTo;
+use super::device::Device;
+use super::framebuffer::Framebuffer;
+use super::objects::Modifier;
+use super::output::Api;
+use super::retained::{Retained, Until};
+use super::scanout::{next_mark, Scanout};
+use super::writeback_port::WriteBackPort;
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::MAX_PLANES;
 use crate::frame::{Frame, FrameMut, Payload};
+use crate::station::{ended, sealed, Received, Station};
 use crate::sys;
-use crate::sys::drm::{Commit, FenceProp, ValueProp};
 
-/// A writeback connector and its properties.
-#[derive(Clone, Debug)]
-pub(super) struct Port {
-    pub(super) id: u32,
-    crtc: ValueProp,
-    framebuffer: ValueProp,
-    fence: FenceProp,
-    formats: Vec<u32>,
-}
-
-impl Port {
-    /// The first writeback connector that takes this CRTC.
-    fn find(screen: &Scanout) -> Result<Self> {
-        let device = &screen.device;
-        let own = screen.connector().writeback.then_some(screen.connector().id);
-        let usable = |c: &Connector| c.writeback && own.map_or(true, |id| id == c.id);
-        for connector in device.connectors()?.into_iter().filter(usable) {
-            if !device.crtcs_of(&connector)?.iter().any(|(id, _)| *id == screen.crtc) {
-                continue;
-            }
-            let Some(handle) = from_u32::<connector::Handle>(connector.id) else { continue };
-            let props = device.props(handle)?;
-            let formats = props.current("WRITEBACK_PIXEL_FORMATS").filter(|&b| b != 0);
-            let blob = formats.and_then(|b| device.0.node.get_property_blob(b).ok()).unwrap_or_default();
-            let words = blob.chunks_exact(4).filter_map(|b| b.try_into().ok().map(u32::from_ne_bytes));
-            if let (Some(crtc), Some(framebuffer), Some(fence)) =
-                (props.value("CRTC_ID"), props.value("WRITEBACK_FB_ID"), props.fence("WRITEBACK_OUT_FENCE_PTR"))
-            {
-                return Ok(Self { id: connector.id, crtc, framebuffer, fence, formats: words.collect() });
-            }
-        }
-        let text = "no writeback connector takes the picture of this CRTC";
-        Err(Error::new(ErrorKind::Unsupported, "WRITEBACK_FB_ID", text).on(device))
-    }
-
-    /// Takes it from its CRTC.
-    pub(super) fn detach(&self, commit: &mut Commit, display: u32) {
-        if self.id == display {
-            return;
-        }
-        commit.object(self.id);
-        commit.set(self.crtc, 0);
-    }
-}
-
-/// A picture that the display controller writes. Dropped before it is done, it keeps its buffer from its pool for ever:
-/// [`WriteBack::wait`] for it.
+/// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
+///
+/// It is a [`Station`] that gives one frame, whose time is that of the call, and then [`Received::Ended`]. Its
+/// descriptor is the fence of the device.
+///
+/// If it is dropped before the picture is written, its buffer returns to its pool later: at a later call of
+/// `write_back`, or when the device is closed.
 pub struct WriteBack {
-    /// `None` once the frame was given out.
+    device: Device,
+    /// `None` after the frame was given.
     target: Option<(Framebuffer, FrameMut)>,
     fence: SyncFile,
+    is_over: bool,
 }
 
 impl WriteBack {
-    /// Waits until the picture is written. Its time is that of this call's return.
+    pub(super) fn new(device: Device, framebuffer: Framebuffer, target: FrameMut, fence: SyncFile) -> Self {
+        Self { device, target: Some((framebuffer, target)), fence, is_over: false }
+    }
+}
+
+impl Scanout {
+    /// Has the display controller write what the screen shows, all layers composed, into `target`, which must have the
+    /// size of the screen. Waits at most `timeout` for the flip before it. Later flips wait for the write-back.
+    /// Properties `WRITEBACK_FB_ID`, `WRITEBACK_OUT_FENCE_PTR`; needs the atomic interface.
+    ///
+    /// A scanout on a writeback connector can always write back. Beside a display, the connector is tied to the CRTC the
+    /// first time: some displays blink then. Drivers refuse it if the encoders cannot be cloned (vkms of Linux 6.12).
     ///
     /// # Errors
-    /// `Timeout`, with what is still to be waited for.
-    pub fn wait(mut self, timeout: Duration) -> std::result::Result<Frame, Rejected<Self>> {
-        let error = match self.fence.wait(timeout) {
-            Ok(true) => match self.target.take() {
-                Some((_, frame)) => return Ok(frame.freeze_full(0, sys::clock::monotonic_ns())),
-                None => Error::new(ErrorKind::State, "poll", "the picture was given out"),
-            },
-            Ok(false) => Error::new(ErrorKind::Timeout, "poll", format!("no picture was written in {timeout:?}")),
-            Err(e) => e,
-        };
-        Err(Rejected { error, item: self })
+    /// With the target. `Timeout` if the flip before has not completed. `State` before the first flip. `Mismatch` for
+    /// another size. `Unsupported` without a writeback connector, and for a format that it does not write: the text
+    /// lists those that it writes. `InvalidArgument` if the driver does not write back beside this display.
+    /// `PermissionDenied` while another process is DRM master. `DeviceLost`.
+    #[doc(alias = "WRITEBACK_FB_ID")]
+    pub fn write_back(
+        &mut self,
+        target: FrameMut,
+        timeout: Duration,
+    ) -> std::result::Result<WriteBack, Rejected<FrameMut>> {
+        match start(self, &target, timeout) {
+            Ok((framebuffer, fence)) => Ok(WriteBack::new(self.device().clone(), framebuffer, target, fence)),
+            Err(error) => Err(Rejected { error, item: target }),
+        }
+    }
+}
+
+fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<(Framebuffer, SyncFile)> {
+    const OP: &str = "WRITEBACK_FB_ID";
+    let device = screen.device().clone();
+    device.release_retained();
+    let wrong = |kind, text: String| Err(Error::new(kind, OP, text).on(&device));
+    if !screen.settle(timeout)? {
+        return wrong(ErrorKind::Timeout, format!("the flip before it has not completed in {timeout:?}"));
+    }
+    let size = screen.size();
+    let (output, committer, planes) = screen.parts();
+    if committer.api() == Api::Legacy || !output.is_lit {
+        return wrong(ErrorKind::State, "no picture is shown yet, or the interface is not atomic".into());
+    }
+    let layout = *target.layout();
+    if layout.size() != size {
+        return wrong(ErrorKind::Mismatch, format!("the screen is {size}, the target {layout}"));
+    }
+    let tied = committer.tied().cloned();
+    let ties = tied.is_none() && !output.connector.writeback;
+    let port = tied.map_or_else(|| WriteBackPort::find(output), Ok)?;
+    port.check_format(output, layout.fourcc())?;
+    let modifier = device.info().modifiers.then_some(Modifier::LINEAR);
+    let whole = [Payload::default(); MAX_PLANES];
+    let framebuffer = Framebuffer::of(&device, target.memory(), &layout, &whole, modifier)?;
+    let mark = next_mark();
+    let to = WriteTo { port: &port, framebuffer: framebuffer.id() };
+    let fence = committer.write_back(output, planes, to, mark).map_err(|refusal| {
+        if ties && refusal.errno == Errno::EINVAL {
+            let name = &screen.connector().name;
+            let text = format!("{}; the driver does not write back beside {name}", refusal.errno.desc());
+            return device.failed(refusal.op, refusal.errno).detail(text);
+        }
+        screen.refused(refusal)
+    })?;
+    screen.submitted_without_frames(mark);
+    match fence {
+        Some(fence) => Ok((framebuffer, fence)),
+        None => {
+            // Without a fence the end of the writing is unknown: the framebuffer stays until the file is closed.
+            framebuffer.leave();
+            wrong(ErrorKind::Os, "the driver gave no fence".into())
+        }
+    }
+}
+
+impl sealed::Sealed for WriteBack {}
+
+impl Station for WriteBack {
+    type Event = Frame;
+
+    /// Does nothing: the device does the work.
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<Frame>> {
+        if self.target.is_none() {
+            return match std::mem::replace(&mut self.is_over, true) {
+                false => Ok(Received::Ended),
+                true => Err(ended("recv")),
+            };
+        }
+        if !self.fence.wait(Duration::ZERO)? {
+            return Ok(Received::Nothing);
+        }
+        Ok(self.target.take().map(|(_, frame)| frame.freeze_full(0, sys::clock::monotonic_ns())).into())
     }
 }
 
@@ -98,10 +146,21 @@ impl AsFd for WriteBack {
 
 impl Drop for WriteBack {
     fn drop(&mut self) {
-        if self.target.is_some() && !self.fence.wait(Duration::ZERO).unwrap_or(false) {
-            // The device may write to it yet.
-            std::mem::forget(self.target.take());
+        let Some((framebuffer, target)) = self.target.take() else { return };
+        if self.fence.wait(Duration::ZERO).unwrap_or(false) {
+            return;
         }
+        // The device may still write to it.
+        let until =
+            self.fence.as_fd().try_clone_to_owned().map_or(Until::Closed, |fd| Until::Fence(SyncFile::from_fd(fd)));
+        self.device.retain(Retained {
+            until,
+            framebuffers: vec![framebuffer.leave()],
+            _frames: Vec::new(),
+            _target: Some(target),
+            crtc: None,
+            planes: Vec::new(),
+        });
     }
 }
 
@@ -109,96 +168,4 @@ impl fmt::Debug for WriteBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WriteBack({:?})", self.target.as_ref().map(|(_, frame)| frame))
     }
-}
-
-impl Scanout {
-    /// Has the display controller write what the screen shows, all layers composed, into `target`, which has the
-    /// screen's size. Waits at most `timeout` for the flip before it; flips behind it wait for it. Properties
-    /// `WRITEBACK_FB_ID`, `WRITEBACK_OUT_FENCE_PTR`; atomic alone.
-    ///
-    /// A scanout on a writeback connector has it already. Beside a display it is tied to the CRTC the first time, for
-    /// which some displays blink, and which drivers refuse whose encoders are no clones of each other (vkms, since
-    /// Linux has looked at `possible_clones`).
-    ///
-    /// # Errors
-    /// `Unsupported` without a writeback connector, or for a format that it does not write: the text lists those;
-    /// `InvalidArgument` if the driver does not write back beside this display, `State` before the first flip,
-    /// `Mismatch` for another size, and as [`Scanout::try_flip`]; with the target.
-    #[doc(alias = "WRITEBACK_FB_ID")]
-    pub fn write_back(
-        &mut self,
-        target: FrameMut,
-        timeout: Duration,
-    ) -> std::result::Result<WriteBack, Rejected<FrameMut>> {
-        match self.start(&target, timeout) {
-            Ok((framebuffer, fence)) => Ok(WriteBack { target: Some((framebuffer, target)), fence }),
-            Err(error) => Err(Rejected { error, item: target }),
-        }
-    }
-
-    fn start(&mut self, target: &FrameMut, timeout: Duration) -> Result<(Framebuffer, SyncFile)> {
-        const OP: &str = "WRITEBACK_FB_ID";
-        while self.pending.is_some() {
-            self.wait(timeout)?;
-        }
-        let wrong = |kind, text: String| Err(Error::new(kind, OP, text).on(&self.device));
-        if self.atomic.is_none() || !self.lit {
-            return wrong(ErrorKind::State, "there is no picture yet, or no atomic interface".into());
-        }
-        let layout = *target.layout();
-        if layout.size() != self.size() {
-            return wrong(ErrorKind::Mismatch, format!("the screen is {}, the target {layout}", self.size()));
-        }
-        let port = match &self.written_back {
-            Some(port) => port.clone(),
-            None => Port::find(self)?,
-        };
-        let wanted = drm_code(layout.fourcc())?;
-        if !port.formats.contains(&wanted) {
-            let offered: Vec<_> = port.formats.iter().map(|&f| code(f)).collect();
-            let text = format!("asked {}; the connector writes {}", code(wanted), offered.join(", "));
-            return wrong(ErrorKind::Unsupported, text);
-        }
-        let modifier = self.device.info().modifiers.then_some(Modifier::LINEAR);
-        let whole = [Payload::default(); crate::format::MAX_PLANES];
-        let framebuffer = Framebuffer::of(&self.device, target.memory(), &layout, &whole, modifier)?;
-        self.begin(false, FenceWish::None);
-        self.commit.object(port.id);
-        self.commit.set(port.crtc, self.crtc.into());
-        self.commit.set(port.framebuffer, framebuffer.id().into());
-        self.commit.ask_fence(port.fence);
-        // Planes that do not change must be in it for drivers that compose only what a commit brings.
-        for work in &self.work {
-            let show = work.shown.as_ref().map(|s| (s.framebuffer.id(), None));
-            work.write(&mut self.commit, self.crtc, show);
-        }
-        let mark = next_mark();
-        let tie = self.written_back.is_none() && !self.connector().writeback;
-        let first = if tie { sys::drm::ALLOW_MODESET } else { 0 };
-        let flags = sys::drm::NONBLOCK | sys::drm::PAGE_FLIP_EVENT | first;
-        let done = self.commit.submit(self.device.fd(), flags, mark);
-        done.map_err(|e| match e {
-            Errno::EINVAL if tie => {
-                let text = format!("{}; the driver does not write back beside {}", e.desc(), self.connector().name);
-                self.device.failed("DRM_IOCTL_MODE_ATOMIC", e).detail(text)
-            }
-            e => self.flip_failed("DRM_IOCTL_MODE_ATOMIC", e),
-        })?;
-        let fence = self.commit.take_fence(0).map(SyncFile::from_fd);
-        self.pending_write_back(mark);
-        self.written_back = Some(port);
-        match fence {
-            Some(fence) => Ok((framebuffer, fence)),
-            None => {
-                // Nobody can tell when the device is done with it.
-                std::mem::forget(framebuffer);
-                wrong_fence(self)
-            }
-        }
-    }
-}
-
-fn wrong_fence(screen: &Scanout) -> Result<(Framebuffer, SyncFile)> {
-    let text = "the driver gave no fence";
-    Err(Error::new(ErrorKind::Os, "WRITEBACK_OUT_FENCE_PTR", text).on(&screen.device))
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use framelease::drm::{Device, Framebuffer, LayerRequirements, Scanout};
+use framelease::drm::{Device, Framebuffer, LayerRequirements, Scanout, ScanoutEvent};
 use framelease::frame::Pool;
-use framelease::{ErrorKind, Result};
+use framelease::{ErrorKind, Received, Result, Station};
 use nix::errno::Errno;
 
 use crate::devices::*;
@@ -18,11 +18,18 @@ fn show(card: &Device, pool: &Pool) -> Result<()> {
     for turn in 0..2 {
         let frame = noise(pool, turn);
         let slot = frame.slot();
-        screen.present(layer, frame, SECOND).map_err(|rejected| {
+        let presented = screen.present_frame(layer, frame, SECOND).map_err(|rejected| {
             assert_eq!(rejected.item.slot(), slot, "a consuming call gives back what it was given");
             rejected.error
         })?;
-        screen.wait(Duration::from_millis(300))?;
+        drop(presented);
+        // Until no flip is pending.
+        let _ = screen.present(Duration::from_millis(300))?;
+        while let Received::Item(event) = screen.try_recv()? {
+            if let ScanoutEvent::Lost(error) = event {
+                return Err(error);
+            }
+        }
     }
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! What vkms has not: two CRTCs, syncobjs, and an end. QEMU's virtio-gpu shows only buffers of its own.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use framelease::dmabuf::{Access, Allocator};
-use framelease::drm::{Device, FlipResult, LayerRequirements, NodeKind, Scanout};
+use framelease::drm::{Device, LayerRequirements, NodeKind, Scanout, ScanoutEvent};
 use framelease::format::Size;
 use framelease::frame::Pool;
-use framelease::ErrorKind;
+use framelease::{ErrorKind, Received, Station};
 
 use crate::devices::*;
-use crate::display::{checksum, displayed, noise, refused, rgb, screen, vgem, vkms, SCREEN, SECOND};
+use crate::display::{checksum, displayed, noise, present, refused, rgb, screen, settle, vgem, vkms, SCREEN, SECOND};
+use crate::station::{idle_wakes, is_readable, is_readable_within};
 use crate::vgem::Fence;
 
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_gpu";
@@ -24,7 +26,7 @@ fn gpu() -> Option<Device> {
     needed("virtio-gpu", found.map_err(|e| e.to_string()))
 }
 
-/// A screen at the device's `n`-th connector, which is told that a display is there.
+/// A screen at the device's `n`-th connector, after a display was plugged in there.
 fn screen_at(gpu: &Device, n: usize) -> Scanout {
     let name = gpu.connectors().unwrap()[n].name.clone();
     let card = gpu.info().path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -47,12 +49,12 @@ fn one_frame_is_shown_by_three_screens() {
             let picture = checksum(&rgb(&frame));
             for (screen, &layer) in screens.iter_mut().zip(&layers) {
                 screen.stage(layer, frame.clone()).unwrap();
-                assert_eq!(screen.try_flip().unwrap(), FlipResult::Submitted);
+                assert!(screen.try_present().unwrap().is_taken());
             }
             drop(frame);
             // In any order: who reads the file keeps the other's event for it.
             for screen in screens.iter_mut().rev() {
-                screen.wait(SECOND).unwrap().unwrap();
+                settle(screen).unwrap();
                 held.push(pool.buffers().leased());
             }
             assert_eq!(held.pop(), Some(1), "the frame before is free once the last screen has replaced it");
@@ -106,45 +108,96 @@ fn unplugging(test: impl FnOnce()) {
     std::fs::write(driver.join("bind"), &name).unwrap();
 }
 
-#[test]
-fn a_device_that_is_pulled_out_is_lost_and_its_frames_are_not() {
-    let Some(card) = gpu() else { return };
-    leaving_nothing(|| {
-        let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
-        let wish = LayerRequirements::for_layout(pool.buffers().layout());
-        let mut screen = screen_at(&card, 0);
-        let layer = screen.add_layer(&wish).unwrap();
-        for turn in 0..2 {
-            screen.present(layer, noise(&pool, turn), SECOND).unwrap();
+/// The events up to one that is not `Shown`.
+fn change(screen: &mut Scanout) -> ScanoutEvent {
+    loop {
+        match screen.recv(5 * SECOND).unwrap() {
+            Received::Item(ScanoutEvent::Shown(_)) => {}
+            Received::Item(event) => return event,
+            other => panic!("{other:?}"),
         }
-        unplugging(|| {
-            // The last flip may have been on its way.
-            let last = screen.wait(SECOND).map(drop);
-            assert!(last.is_ok() || last.is_err_and(|e| e.kind() == ErrorKind::DeviceLost));
-            let lost = |result, op| refused(result, ErrorKind::DeviceLost, &["(virtio_gpu)", op]);
-            let rejected = screen.present(layer, noise(&pool, 7), SECOND).unwrap_err();
-            assert_eq!(rejected.item.meta().sequence, 7);
-            drop(rejected.item);
-            lost(Err(rejected.error), "DRM_IOCTL_");
-            lost(screen.connection().map(drop), "GETCONNECTOR");
-            lost(screen.add_layer(&wish).map(drop), "DRM_IOCTL_");
-            lost(screen.turn_off(SECOND), "DRM_IOCTL_MODE_ATOMIC");
-            lost(card.connectors().map(drop), "GETRESOURCES");
-            lost(card.planes().map(drop), "GETRESOURCES");
-            lost(card.import(&pool.buffers().memory(0)[0]).map(drop), "PRIME_FD_TO_HANDLE");
-            lost(card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).map(drop), "CREATE_DUMB");
-            lost(card.syncobj().map(drop), "SYNCOBJ_CREATE");
-            lost(Scanout::builder().device(&card).open().map(drop), "GETRESOURCES");
-            drop(screen);
-            assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0));
-        });
-        drop((pool, card));
-        // It is another device now.
-        let card = gpu().unwrap();
-        let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
-        let mut screen = screen_at(&card, 0);
-        let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
-        screen.present(layer, noise(&pool, 1), SECOND).unwrap();
-        screen.wait(SECOND).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn lost_device_gives_its_frames_back_and_is_reopened() {
+    let Some(card) = gpu() else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("XBGR32", SCREEN), 3).unwrap();
+    let own = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let wish = LayerRequirements::for_layout(own.buffers().layout());
+    let mut screen = screen_at(&card, 0);
+    let layer = screen.add_layer(&wish).unwrap();
+    let descriptor = screen.as_fd().as_raw_fd();
+    for turn in 0..2 {
+        present(&mut screen, layer, noise(&own, turn));
+    }
+    unplugging(|| {
+        // The next question, of the alarm or of this call, notices it.
+        let lost = |result, op| refused(result, ErrorKind::DeviceLost, &["(virtio_gpu)", op]);
+        let rejected = loop {
+            match screen.present_frame(layer, noise(&own, 7), SECOND) {
+                Err(rejected) => break rejected,
+                Ok(_) => std::thread::sleep(Duration::from_millis(600)),
+            }
+        };
+        assert_eq!(rejected.item.meta().sequence, 7);
+        drop(rejected.item);
+        lost(Err(rejected.error), "DRM_IOCTL_");
+        assert!(is_readable(&screen));
+        match change(&mut screen) {
+            ScanoutEvent::Lost(e) => assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(own.buffers().leased(), 0, "a device that is gone reads nothing");
+        assert!(idle_wakes(&mut screen) <= 3, "it is looked for twice a second");
+        lost(screen.connection().map(drop), "GETCONNECTOR");
+        lost(screen.add_layer(&wish).map(drop), "DRM_IOCTL_");
+        lost(screen.try_present().map(drop), "DRM_IOCTL_");
+        lost(card.connectors().map(drop), "GETRESOURCES");
+        lost(card.planes().map(drop), "GETRESOURCES");
+        lost(card.import(&pool.buffers().memory(0)[0]).map(drop), "PRIME_FD_TO_HANDLE");
+        lost(card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).map(drop), "CREATE_DUMB");
+        lost(card.syncobj().map(drop), "SYNCOBJ_CREATE");
+        lost(Scanout::builder().device(&card).open().map(drop), "GETRESOURCES");
+        refused(screen.reopen(), ErrorKind::NotFound, &[]);
     });
+    drop((own, card));
+    assert!(is_readable_within(&screen, 2 * SECOND));
+    assert!(matches!(change(&mut screen), ScanoutEvent::Returned));
+    // The status that the test set went with the device.
+    drop(screen_at(&gpu().unwrap(), 0));
+    screen.reopen().unwrap();
+    assert_eq!(screen.as_fd().as_raw_fd(), descriptor);
+    let card = screen.device().clone();
+    let own = card.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
+    // The layer is the one from before.
+    for turn in 0..2 {
+        present(&mut screen, layer, noise(&own, turn));
+    }
+    settle(&mut screen).unwrap();
+    drop(screen);
+    assert_eq!((own.buffers().leased(), card.open_handles()), (0, 0));
+}
+
+#[test]
+fn screens_of_one_device_wake_each_other() {
+    let Some(card) = gpu() else { return };
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
+    let wish = LayerRequirements::for_layout(pool.buffers().layout());
+    let mut screens = [screen_at(&card, 0), screen_at(&card, 1)];
+    let layers = screens.each_mut().map(|s| s.add_layer(&wish).unwrap());
+    for turn in 0..20 {
+        for (screen, layer) in screens.iter_mut().zip(layers) {
+            present(screen, layer, noise(&pool, turn));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        // The first reads the events of both.
+        let [first, second] = &mut screens;
+        for screen in [first, second] {
+            assert!(is_readable_within(screen, SECOND));
+            assert!(matches!(screen.try_recv().unwrap(), Received::Item(ScanoutEvent::Shown(_))));
+            assert!(screen.try_recv().unwrap().is_nothing() && !is_readable(screen));
+        }
+    }
+    assert!(screens.iter_mut().map(idle_wakes).all(|wakes| wakes <= 1));
 }

@@ -21,6 +21,9 @@ mod picture;
 mod random;
 #[path = "../sink/receive.rs"]
 mod receive;
+#[cfg(feature = "drm")]
+#[path = "../sink/station.rs"]
+mod station;
 
 mod allocations;
 mod camera;
@@ -40,6 +43,8 @@ mod display_example;
 mod display_faults;
 #[cfg(feature = "drm")]
 mod display_gpu;
+#[cfg(feature = "drm")]
+mod display_station;
 mod dmabuf;
 mod driver_errors;
 mod encode;

@@ -1,0 +1,122 @@
+//! What a scanout reports: events and counts.
+
+use crate::error::Error;
+
+/// An event of a [`Scanout`](super::Scanout).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ScanoutEvent {
+    /// The screen shows what was presented. If several flips complete between two calls, only the newest is reported.
+    Shown(Flipped),
+    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Comes once.
+    Lost(Error),
+    /// The display or the device is back. Comes once for each `Lost`. After a lost device, call
+    /// [`Scanout::reopen`](super::Scanout::reopen).
+    Returned,
+}
+
+/// A flip that has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flipped {
+    /// The CRTC's count of vertical blanks at the flip. Wraps.
+    pub vblank: u32,
+    /// When the first pixel of the new picture was sent, by `CLOCK_MONOTONIC`, in nanoseconds. Comparable with
+    /// [`FrameMeta::timestamp_ns`](crate::frame::FrameMeta::timestamp_ns).
+    pub time_ns: u64,
+    /// Vertical blanks that passed between submission and completion without the flip. 0 for a flip that was in time.
+    pub missed: u32,
+}
+
+/// Counts of a scanout since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScanoutStats {
+    /// Flips that have completed.
+    pub flips: u64,
+    /// The sum of [`Flipped::missed`].
+    pub missed_vblanks: u64,
+    /// Frames that were staged and replaced before they were shown.
+    pub replaced: u64,
+    /// Framebuffers that exist for the pools in use.
+    pub framebuffers: usize,
+}
+
+/// The events that wait for a call. Bounded: an event replaces an older one of its kind.
+#[derive(Debug, Default)]
+pub(super) struct ScanoutEvents {
+    shown: Option<Flipped>,
+    lost: Option<Error>,
+    has_returned: bool,
+}
+
+impl ScanoutEvents {
+    pub(super) fn shown(&mut self, flipped: Flipped) {
+        self.shown = Some(flipped);
+    }
+
+    pub(super) fn lost(&mut self, error: Error) {
+        // A loss and a return that were not read yet, and another loss: one loss.
+        self.has_returned = false;
+        self.lost = Some(error);
+    }
+
+    pub(super) fn returned(&mut self) {
+        self.has_returned = true;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shown.is_none() && self.lost.is_none() && !self.has_returned
+    }
+
+    pub(super) fn pop(&mut self) -> Option<ScanoutEvent> {
+        if self.lost.is_none() && self.has_returned {
+            // A flip that was shown after the return comes after it.
+            self.has_returned = false;
+            return Some(ScanoutEvent::Returned);
+        }
+        let shown = self.shown.take().map(ScanoutEvent::Shown);
+        shown.or_else(|| self.lost.take().map(ScanoutEvent::Lost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn flipped(vblank: u32) -> Flipped {
+        Flipped { vblank, time_ns: 0, missed: 0 }
+    }
+
+    fn all(events: &mut ScanoutEvents) -> String {
+        let name = |event| match event {
+            ScanoutEvent::Shown(flipped) => format!("{}", flipped.vblank),
+            ScanoutEvent::Lost(error) => format!("lost {:?}", error.op()),
+            ScanoutEvent::Returned => "returned".into(),
+        };
+        std::iter::from_fn(|| events.pop()).map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn events_are_bounded_and_in_order() {
+        let error = |op| Error::new(ErrorKind::Disconnected, op, "");
+        let mut events = ScanoutEvents::default();
+        assert!(events.is_empty());
+        (1..9).for_each(|vblank| events.shown(flipped(vblank)));
+        assert_eq!(all(&mut events), "8");
+        events.shown(flipped(1));
+        events.lost(error("a"));
+        events.returned();
+        assert_eq!(all(&mut events), "1, lost Op(\"a\"), returned");
+        events.lost(error("a"));
+        events.returned();
+        events.lost(error("b"));
+        assert_eq!(all(&mut events), "lost Op(\"b\")");
+        events.returned();
+        events.shown(flipped(2));
+        assert!(!events.is_empty());
+        assert_eq!(all(&mut events), "returned, 2");
+        assert!(events.is_empty());
+    }
+}
