@@ -502,7 +502,7 @@ fn a_slow_sink_holds_up_nobody() {
         let mut file = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropNew)).unwrap();
         let mut live = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
         let got = |tap: &mut framelease::frame::PacketReceiver| {
-            std::iter::from_fn(|| tap.try_recv())
+            std::iter::from_fn(|| tap.try_next())
                 .map(|t| match t {
                     PacketEvent::Packet(p) => p.meta().sequence,
                     other => panic!("{other:?}"),

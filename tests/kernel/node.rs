@@ -179,7 +179,7 @@ fn a_node_serves_everybody_the_same_pixels() {
     let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
     assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
     let mut watched = Vec::new();
-    while watched.iter().filter(|p: &&Received| p.3).count() < MANY {
+    while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
         watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
     }
     // One more that comes while it runs, and goes again.
