@@ -142,7 +142,7 @@ impl PublisherBuilder {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENER | i as u64);
             epoll.add(&listener.socket, event).map_err(at("epoll_ctl"))?;
         }
-        Ok(Publisher::new(self, listeners, epoll, random_epoch()))
+        Ok(Publisher::new(self, listeners, epoll, crate::sys::random::random()))
     }
 }
 
@@ -434,13 +434,4 @@ impl Drop for Publisher {
             c.say_bye(Reason::Closing);
         }
     }
-}
-
-/// Different for every start of a publisher.
-fn random_epoch() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's hasher keys are the kernel's random numbers.
-    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.write_u64(monotonic_ns());
-    hasher.finish()
 }
