@@ -8,7 +8,7 @@ use std::time::Duration;
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
-use framelease::{Received, Station, Submit};
+use framelease::{Error, Received, Station, Submit};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common;
@@ -109,7 +109,7 @@ impl Sinks {
     pub fn push(&mut self, packet: &Packet, meter: &mut Meter) -> common::Result<()> {
         self.fanout.push(packet);
         if !self.destinations.is_empty() {
-            let _ = meter.charge(Stage::Rtp, || self.rtp.try_submit(packet.clone()))?;
+            let _ = meter.charge(Stage::Rtp, || self.rtp.try_submit(packet.clone()).map_err(Error::from))?;
         }
         if let Some((server, live)) = &mut self.rtsp {
             meter.charge(Stage::Rtsp, || server.submit(*live, packet))?;
