@@ -276,9 +276,11 @@ fn child(args: &[String]) -> Result<()> {
         let packet = Packet::new(meta, unit, sets.take());
         sets = packet.parameter_sets().cloned();
         writer.write(&packet)?;
-        sender.submit(&packet)?;
-        while let Some(left) = sender.send_due() {
-            std::thread::sleep(left);
+        let _ = sender.try_submit(packet)?;
+        // Until the frame is sent, or a tenth of a second passed.
+        let end = Instant::now() + Duration::from_millis(100);
+        while let (true, Some(left)) = (sender.is_sending(), end.checked_duration_since(Instant::now())) {
+            let _ = sender.recv(left)?;
         }
         count += 1;
         Ok(())

@@ -1,7 +1,7 @@
 //! The contract that every station follows.
 //!
 //! A station is anything that gives or takes frames or packets: a camera, a converter, an encoder, a publisher, a
-//! recorder, a display. Whoever knows one knows all of them:
+//! recorder, a display. All of them follow the same rules:
 //!
 //! 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
 //!    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to say: an item, an event,
@@ -23,7 +23,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::frame::Frame;
+use crate::frame::{Frame, NextPacket, Packet, PacketReceiver};
 use crate::sys::wait::{self, Waited};
 
 /// What a giving call found.
@@ -234,7 +234,28 @@ impl<S: Station> fmt::Debug for Frames<'_, S> {
     }
 }
 
-/// [`Station::recv`] by `try_recv` and a wait for the descriptor.
+// Here, because `frame` is below this module.
+impl sealed::Sealed for PacketReceiver {}
+
+impl Station for PacketReceiver {
+    type Event = Packet;
+
+    /// Does nothing: a receiver does not have other work.
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<Packet>> {
+        match self.take() {
+            NextPacket::Packet(packet) => Ok(Received::Item(packet)),
+            NextPacket::Nothing => Ok(Received::Nothing),
+            NextPacket::Ended => Ok(Received::Ended),
+            NextPacket::Over => Err(ended("recv")),
+        }
+    }
+}
+
+/// [`Station::recv`] by `try_recv` and a wait for the descriptor. Looks once more after the last wait.
 pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> Result<Received<S::Event>> {
     let deadline = wait::deadline(timeout);
     loop {

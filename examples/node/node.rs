@@ -154,11 +154,11 @@ impl Node {
         // Peers and commands are not served while the encoder is drained: ready, they would end each wait at once.
         let rest = self.publisher.iter().filter(|_| for_frames).map(|p| p.as_fd());
         let rest = rest.chain(self.scaler.as_ref().and_then(Scaler::fd));
-        let rest = rest.chain(self.sinks.rtsp.iter().map(|(server, _)| server.as_fd()));
+        let rest = rest.chain(self.sinks.fds());
         let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let share = self.publisher.as_ref().and_then(Publisher::next_timeout);
-        let timeout = self.sinks.next_timeout().into_iter().chain(share).fold(timeout, Duration::min);
+        let timeout = share.into_iter().fold(timeout, Duration::min);
         match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
             Err(Errno::EINTR) => Ok(()),
             done => done.map(drop).map_err(Into::into),
@@ -286,7 +286,7 @@ impl Node {
         if let Some((server, _)) = &self.sinks.rtsp {
             rows.push(Row::new("rtsp", "", stats.packets, 0).cpu(meter.of(Stage::Rtsp)));
             for client in server.clients() {
-                let to = format!("{} by {}", client.peer, client.way);
+                let to = format!("{} by {}", client.peer, client.transport);
                 rows.push(Row::new("client", &to, client.sent.frames, client.sent.dropped).bytes(client.sent.octets));
             }
         }
@@ -330,12 +330,7 @@ impl Node {
                 self.sinks.dispatch(&mut self.meter)?;
             }
         }
-        // The last frame is spread over some time, too.
-        while let Some(wait) = self.sinks.next_timeout().filter(|w| *w < Duration::from_millis(50)) {
-            std::thread::sleep(wait);
-            self.sinks.dispatch(&mut self.meter)?;
-        }
-        Ok(())
+        self.sinks.flush(&mut self.meter)
     }
 }
 

@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use framelease::format::FrameInterval;
-use framelease::frame::{Packet, PacketEvent, PacketReceiver};
-use framelease::sink::matroska::{FileRotation, Recorded, Recorder, Writer, WriterOptions, Written};
-use framelease::Station;
+use framelease::frame::{Packet, PacketReceiver};
+use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, Writer, WriterOptions, Written};
+use framelease::{Received, Station, Submit};
 
 use super::meter::thread_cpu_time;
 
@@ -19,6 +19,7 @@ struct Counts {
     dropped: AtomicU64,
     bytes: AtomicU64,
     cpu_ns: AtomicU64,
+    awaits_key: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -41,23 +42,40 @@ impl Files {
                 Written::OtherStream => Err("the stream's parameters have changed; --rotate goes on".into()),
                 written => Ok(written == Written::Stored),
             },
-            // It goes on by itself when there is room again.
-            Self::Many(recorder) => match recorder.write(packet) {
-                Ok(recorded) => Ok(!matches!(recorded, Recorded::Skipped)),
-                Err(e) => {
+            // It continues by itself when there is room again.
+            Self::Many(recorder) => {
+                let before = recorder.stats().packets;
+                if let Err(e) = recorder.try_submit(packet.clone()) {
                     eprintln!("recording: {e}");
-                    Ok(false)
                 }
-            },
+                while let Ok(Received::Item(event)) = recorder.try_recv() {
+                    if let RecorderEvent::Error(e) = event {
+                        eprintln!("recording: {e}");
+                    }
+                }
+                Ok(recorder.stats().packets > before)
+            }
         }
     }
 
+    /// A rotation waits for a key frame.
+    fn awaits_key(&self) -> bool {
+        matches!(self, Self::Many(recorder) if recorder.awaits_key())
+    }
+
     fn finish(self) -> Result<(), String> {
-        let done = match self {
-            Self::One(writer) => writer.finish().map(drop),
-            Self::Many(recorder) => recorder.finish().map(drop),
+        let mut recorder = match self {
+            Self::One(writer) => return writer.finish().map(drop).map_err(|e| e.to_string()),
+            Self::Many(recorder) => recorder,
         };
-        done.map_err(|e| e.to_string())
+        recorder.finish();
+        let mut done = Ok(());
+        while let Ok(Received::Item(event)) = recorder.try_recv() {
+            if let RecorderEvent::Error(e) = event {
+                done = Err(e.to_string());
+            }
+        }
+        done
     }
 }
 
@@ -65,7 +83,10 @@ impl Recording {
     pub fn start(path: &Path, tap: PacketReceiver, fps: u32, rotate: Option<Duration>) -> Result<Self, String> {
         let options = WriterOptions::default().interval(FrameInterval::from_fps(fps));
         let files = match rotate {
-            Some(most) => Files::Many(Box::new(Recorder::new(path, options, FileRotation::default().duration(most)))),
+            Some(most) => {
+                let recorder = Recorder::new(path, options, FileRotation::default().duration(most));
+                Files::Many(Box::new(recorder.map_err(|e| e.to_string())?))
+            }
             None => Files::One(Box::new(Writer::create(path, options).map_err(|e| e.to_string())?)),
         };
         let counts = Arc::new(Counts::default());
@@ -89,6 +110,10 @@ impl Recording {
 
     pub fn cpu(&self) -> Duration {
         Duration::from_nanos(self.counts.cpu_ns.load(Relaxed))
+    }
+
+    pub fn awaits_key(&self) -> bool {
+        self.counts.awaits_key.load(Relaxed)
     }
 
     /// It ended by itself: something is wrong.
@@ -121,7 +146,7 @@ fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<
             left = Some(rest);
         }
         match tap.recv(Duration::from_millis(100)) {
-            Ok(Some(PacketEvent::Packet(packet))) => match files.write(&packet) {
+            Ok(Received::Item(packet)) => match files.write(&packet) {
                 Ok(is_stored) => {
                     counts.packets.fetch_add(u64::from(is_stored), Relaxed);
                     counts.bytes.fetch_add(if is_stored { packet.bytes().len() as u64 } else { 0 }, Relaxed);
@@ -131,14 +156,14 @@ fn record(mut files: Files, mut tap: PacketReceiver, counts: &Counts) -> Result<
                     break;
                 }
             },
-            Ok(None) => {}
-            // The stream is over.
-            Ok(Some(_)) => break,
+            Ok(Received::Nothing) => {}
+            Ok(Received::Ended) => break,
             Err(e) => {
                 done = Err(e.to_string());
                 break;
             }
         }
+        counts.awaits_key.store(files.awaits_key(), Relaxed);
         counts.dropped.store(tap.dropped(), Relaxed);
         counts.cpu_ns.store(thread_cpu_time().as_nanos() as u64, Relaxed);
     }

@@ -1,13 +1,15 @@
 //! Where packets go, and which of them come and go while it runs.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use framelease::frame::{Overflow, Packet, PacketFanout, QueueCapacity};
 use framelease::sink::rtp::{self, DestinationId, Sender};
 use framelease::sink::rtsp::{MountId, MountOptions, Server};
-use framelease::{Station, Submit};
+use framelease::{Error, Received, Station, Submit};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::common;
 use super::meter::{Meter, Stage};
@@ -21,7 +23,6 @@ pub struct Sinks {
     rotate: Option<Duration>,
     pub rtp: Sender,
     pub destinations: Vec<(SocketAddr, DestinationId)>,
-    rtp_due: Option<Instant>,
     pub rtsp: Option<(Server, MountId)>,
     sdp: Option<PathBuf>,
 }
@@ -54,7 +55,6 @@ impl Sinks {
             rotate: o.rotate,
             rtp: Sender::new(codec, options)?,
             destinations: Vec::new(),
-            rtp_due: None,
             rtsp,
             sdp: o.sdp.clone(),
         };
@@ -109,8 +109,7 @@ impl Sinks {
     pub fn push(&mut self, packet: &Packet, meter: &mut Meter) -> common::Result<()> {
         self.fanout.push(packet);
         if !self.destinations.is_empty() {
-            meter.charge(Stage::Rtp, || self.rtp.submit(packet))?;
-            self.send_due(meter);
+            let _ = meter.charge(Stage::Rtp, || self.rtp.try_submit(packet.clone()).map_err(Error::from))?;
         }
         if let Some((server, live)) = &mut self.rtsp {
             meter.charge(Stage::Rtsp, || server.submit(*live, packet))?;
@@ -128,32 +127,35 @@ impl Sinks {
         std::fs::write(&path, sdp).map_err(|e| format!("{}: {e}", path.display()).into())
     }
 
-    pub fn send_due(&mut self, meter: &mut Meter) {
-        let wait = meter.charge(Stage::Rtp, || self.rtp.send_due());
-        self.rtp_due = wait.map(|wait| Instant::now() + wait);
+    /// What to poll.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.rtp.as_fd()).chain(self.rtsp.iter().map(|(server, _)| server.as_fd()))
     }
 
-    /// When they must be called again, at the latest.
-    pub fn next_timeout(&self) -> Option<Duration> {
-        let rtp = self.rtp_due.map(|at| at.saturating_duration_since(Instant::now()));
-        let rtsp = self.rtsp.as_ref().and_then(|(server, _)| server.next_timeout());
-        rtp.into_iter().chain(rtsp).min()
-    }
-
+    /// Does what is due. Events are not used: `awaits_key` and the report have what they say.
     pub fn dispatch(&mut self, meter: &mut Meter) -> common::Result<()> {
-        if self.rtp_due.is_some_and(|at| at <= Instant::now()) {
-            self.send_due(meter);
-        }
+        while let Received::Item(_) = meter.charge(Stage::Rtp, || self.rtp.try_recv())? {}
         if let Some((server, _)) = &mut self.rtsp {
-            meter.charge(Stage::Rtsp, || server.dispatch())?;
+            while let Received::Item(_) = meter.charge(Stage::Rtsp, || server.try_recv())? {}
         }
         Ok(())
     }
 
-    /// Somebody gets nothing before a key frame.
+    /// Sends the rest of the last frame, whose packets are spread over some time.
+    pub fn flush(&mut self, meter: &mut Meter) -> common::Result<()> {
+        loop {
+            let mut fds: Vec<_> = self.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            if poll(&mut fds, PollTimeout::from(50u16))? == 0 {
+                return Ok(());
+            }
+            self.dispatch(meter)?;
+        }
+    }
+
+    /// A consumer waits for a key frame.
     pub fn awaits_key(&self) -> bool {
         let rtsp = self.rtsp.as_ref().is_some_and(|(server, live)| server.awaits_key(*live));
-        rtsp || self.fanout.awaits_key() || self.rtp.awaits_key()
+        rtsp || self.fanout.awaits_key() || self.rtp.awaits_key() || self.recordings.iter().any(Recording::awaits_key)
     }
 
     /// Bytes of packets that were copied for recordings that are behind.

@@ -14,7 +14,8 @@
 //! use framelease::drm::{LayerRequirements, Scanout};
 //!
 //! let mut screen = Scanout::builder().open()?;
-//! let layer = screen.add_layer(&LayerRequirements::new(["XBGR32".parse()?], screen.size()))?;
+//! let xrgb = "XBGR32".parse().expect("a known format");
+//! let layer = screen.add_layer(&LayerRequirements::new([xrgb], screen.size()))?;
 //! # let frames: Vec<framelease::frame::Frame> = Vec::new();
 //! // A camera, a test pattern or a subscriber gives frames in `layer.fourcc()`.
 //! for frame in frames {

@@ -135,7 +135,7 @@ impl Monitor {
 
     fn read(&mut self, output: &Output) -> Result<()> {
         let mut buffer = [EpollEvent::empty(); 4];
-        let events = self.readiness.pending(&mut buffer).map_err(|e| Error::os("epoll_wait", e))?;
+        let events = self.readiness.wait(&mut buffer, Instant::now()).map_err(|e| Error::os("epoll_wait", e))?;
         let Some(event) = events.iter().find(|e| e.data() == DEVICE) else { return Ok(()) };
         let read = match event.events().contains(EpollFlags::EPOLLIN) {
             true => output.device.read_events(Some(output.crtc)),

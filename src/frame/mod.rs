@@ -27,6 +27,7 @@ pub use buffer_set::{BufferSet, CpuReads, PoolId};
 pub use frame::{Frame, FrameMut};
 pub use meta::{FrameFlags, FrameMeta, Payload};
 pub use packet::{Packet, PacketMeta};
-pub use packet_fanout::{Overflow, PacketEvent, PacketFanout, PacketReceiver, QueueCapacity};
+pub(crate) use packet_fanout::NextPacket;
+pub use packet_fanout::{Overflow, PacketFanout, PacketReceiver, QueueCapacity};
 pub use pixels::{FrameRead, FrameWrite};
 pub use pool::Pool;

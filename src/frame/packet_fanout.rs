@@ -1,119 +1,115 @@
-//! One encoder's packets to any number of consumers that come and go, none of which can hold up another.
+//! One encoder's packets to any number of consumers, which come and go and cannot hold each other up.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use nix::poll::PollFlags;
 
 use super::packet::Packet;
 use crate::error::{Error, Result};
 use crate::sys::signal::Signal;
-use crate::sys::wait;
 
-/// What becomes of packets when a consumer's backlog is full. Either way its stream goes on at a key frame.
+/// Which packets are dropped when a consumer's queue is full. Its stream continues with a key frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// What waits is dropped, for consumers that show the present: RTP, a display.
+    /// Drops the packets that wait. For live consumers: RTP, a display.
     #[default]
     DropWaiting,
-    /// What waits stays, what comes is dropped, for consumers that keep everything they can: files.
+    /// Keeps the packets that wait and drops new ones. For consumers that keep everything they can: files.
     DropNew,
 }
 
-/// How much may wait for one consumer.
+/// How much can wait for one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueCapacity {
-    /// Packets.
+    /// The most packets.
     pub packets: usize,
-    /// Bytes of them.
+    /// The most bytes of all packets.
     pub bytes: usize,
-    /// And then.
+    /// Which packets are dropped beyond that.
     pub overflow: Overflow,
 }
 
 impl Default for QueueCapacity {
-    /// Two seconds of 30 frames, 8 MiB.
+    /// Returns 60 packets (two seconds at 30 frames/s) and 8 MiB.
     fn default() -> Self {
         Self { packets: 60, bytes: 8 << 20, overflow: Overflow::default() }
     }
 }
 
 impl QueueCapacity {
-    /// A limit of packets and bytes; at least one packet can wait, however large.
+    /// Sets limits of packets and bytes. At least one packet can wait, however large it is.
     pub fn new(packets: usize, bytes: usize, overflow: Overflow) -> Self {
         Self { packets: packets.max(1), bytes, overflow }
     }
 }
 
-/// Buffers that an encoder keeps, whatever consumers do.
+/// Buffers that are always left to the encoder.
 const ENCODER_RESERVE: usize = 2;
 
 /// Hands packets to [`PacketReceiver`]s.
 ///
-/// A consumer that keeps up gets the encoder's own buffer. One that does not, for which a packet is waiting already, gets
-/// a copy, which all such consumers share; so does everybody while the encoder has only two buffers left. A backlog that is
-/// full costs its own consumer packets and nobody else: see [`Overflow`].
+/// A consumer that keeps up gets the encoder's own buffer. A consumer for which a packet is waiting gets a copy, which all
+/// such consumers share. All consumers get the copy while the encoder has only two buffers left. A full queue costs only
+/// its own consumer packets: see [`Overflow`].
 ///
-/// Costs per packet: no system call for consumers that only call [`PacketReceiver::try_next`], one for each that waits or is
-/// polled; no allocation unless a copy is made.
+/// Costs per packet: one system call for each consumer that waits or is polled, if nothing waited for it; none for others.
+/// Allocates only for a copy.
 #[derive(Debug, Default)]
 pub struct PacketFanout {
-    taps: Vec<Arc<Shared>>,
+    consumers: Vec<Arc<Shared>>,
     copied_bytes: u64,
 }
 
 impl PacketFanout {
-    /// One without consumers.
+    /// Creates a fan-out without consumers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a consumer, whose stream begins with the next intact key frame. It leaves by dropping the tap.
+    /// Adds a consumer. Its stream begins with the next intact key frame. Drop the receiver to remove it.
     ///
     /// # Errors
     /// `Exhausted` if no descriptor is left.
     pub fn attach(&mut self, backlog: QueueCapacity) -> Result<PacketReceiver> {
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
         let state = State { awaits_key: true, ..State::default() };
-        let tap = Arc::new(Shared { backlog, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
-        self.taps.push(Arc::clone(&tap));
-        Ok(PacketReceiver(tap))
+        let consumer = Arc::new(Shared { backlog, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
+        self.consumers.push(Arc::clone(&consumer));
+        Ok(PacketReceiver(consumer))
     }
 
-    /// Consumers.
-    pub fn taps(&mut self) -> usize {
-        self.forget_closed();
-        self.taps.len()
+    /// Returns the number of consumers.
+    pub fn receivers(&self) -> usize {
+        self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// `true` while a consumer, new or behind, gets nothing until a key frame comes: time to force one. Not before half
-    /// of its backlog is free: a stalled disk would have every frame be a key frame that has no room.
+    /// Returns `true` while a consumer waits for a key frame, and half of its queue is free. Force a key frame then. With
+    /// less room the key frame would be dropped, and the next one, too.
     pub fn awaits_key(&self) -> bool {
-        self.taps.iter().any(|tap| {
-            let state = tap.lock();
-            let has_room = state.queue.len() <= tap.backlog.packets / 2 && state.bytes <= tap.backlog.bytes / 2;
+        self.consumers.iter().any(|consumer| {
+            let state = consumer.lock();
+            let has_room =
+                state.queue.len() <= consumer.backlog.packets / 2 && state.bytes <= consumer.backlog.bytes / 2;
             state.awaits_key && !state.is_closed && has_room
         })
     }
 
-    /// Bytes that were copied for consumers that are behind.
+    /// Returns the bytes that were copied for consumers that did not keep up.
     pub fn copied_bytes(&self) -> u64 {
         self.copied_bytes
     }
 
-    /// Gives a packet to every consumer. Never waits.
+    /// Gives a packet to every consumer. Never blocks.
     pub fn push(&mut self, packet: &Packet) {
         self.forget_closed();
         let is_scarce = packet.left_to_encoder().is_some_and(|left| left < ENCODER_RESERVE);
         let mut copy = None;
-        for tap in &self.taps {
-            tap.push(packet, |is_behind| {
+        for consumer in &self.consumers {
+            consumer.push(packet, |is_behind| {
                 if !packet.is_leased() || !(is_behind || is_scarce) {
                     return packet.clone();
                 }
@@ -127,15 +123,15 @@ impl PacketFanout {
     }
 
     fn forget_closed(&mut self) {
-        self.taps.retain(|tap| !tap.lock().is_closed);
+        self.consumers.retain(|consumer| !consumer.lock().is_closed);
     }
 }
 
 impl Drop for PacketFanout {
     fn drop(&mut self) {
-        for tap in &self.taps {
-            tap.lock().is_ended = true;
-            tap.signal.set();
+        for consumer in &self.consumers {
+            consumer.lock().is_ended = true;
+            consumer.signal.set();
         }
     }
 }
@@ -146,16 +142,18 @@ struct State {
     bytes: usize,
     awaits_key: bool,
     dropped: u64,
-    /// The consumer is gone.
+    /// The receiver was dropped.
     is_closed: bool,
-    /// The fan-out is gone.
+    /// The fan-out was dropped.
     is_ended: bool,
+    /// The end was given.
+    is_over: bool,
 }
 
 struct Shared {
     backlog: QueueCapacity,
     signal: Signal,
-    /// Somebody waits for the signal or polls it.
+    /// The consumer has asked for the descriptor: only then is the signal used.
     watched: AtomicBool,
     state: Mutex<State>,
 }
@@ -190,7 +188,7 @@ impl Shared {
             let is_behind = !state.queue.is_empty();
             state.bytes += bytes;
             state.queue.push_back(form(is_behind));
-            // Two threads: the consumer marks itself watched before it looks for a packet, under this lock.
+            // The consumer marks itself watched before it looks for a packet, under this lock.
             if !is_behind && self.watched.load(Ordering::Relaxed) {
                 self.signal.set();
             }
@@ -208,78 +206,89 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// What a tap gives.
+/// The next thing that a receiver has. The public form is [`Received`](crate::Received).
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum PacketEvent {
-    /// The next packet. A gap in its sequence is what was dropped.
+pub(crate) enum NextPacket {
     Packet(Packet),
-    /// The fan-out is gone, and everything that waited was given.
+    /// Nothing waits.
+    Nothing,
+    /// The fan-out is gone, and everything that waited was given. Comes once.
     Ended,
+    /// The end was given.
+    Over,
 }
 
 /// One consumer's end of a [`PacketFanout`], for any thread. Dropping it detaches the consumer.
 ///
-/// In an event loop, register [`AsFd`] level-triggered for POLLIN and call [`PacketReceiver::try_next`] until `None`.
+/// It is a [`Station`](crate::Station) that gives packets. A gap in their sequence numbers is what was dropped. It ends
+/// after the fan-out was dropped and everything that waited was given.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::frame::{PacketFanout, QueueCapacity};
+/// use framelease::{Received, Station};
+///
+/// let mut fanout = PacketFanout::new();
+/// let mut receiver = fanout.attach(QueueCapacity::default())?;
+/// // The encoder's loop calls `fanout.push(&packet)`.
+/// drop(fanout);
+/// loop {
+///     match receiver.recv(Duration::from_secs(1))? {
+///         Received::Item(packet) => println!("{} bytes", packet.bytes().len()),
+///         Received::Nothing => {}
+///         Received::Ended => break,
+///     }
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PacketReceiver(Arc<Shared>);
 
 impl PacketReceiver {
-    /// The next packet, if there is one.
-    pub fn try_next(&mut self) -> Option<PacketEvent> {
+    /// Takes the next packet.
+    pub(crate) fn take(&mut self) -> NextPacket {
         let mut state = self.0.lock();
         let packet = state.queue.pop_front();
         if let Some(packet) = &packet {
             state.bytes = state.bytes.saturating_sub(packet.bytes().len());
         }
-        if state.queue.is_empty() && !state.is_ended && self.0.watched.load(Ordering::Relaxed) {
+        let is_over = state.is_over;
+        state.is_over = packet.is_none() && state.is_ended;
+        // The end makes it readable until it was given.
+        let is_quiet = state.queue.is_empty() && (!state.is_ended || state.is_over);
+        if is_quiet && self.0.watched.load(Ordering::Relaxed) && !is_over {
             self.0.signal.clear();
         }
         match packet {
-            Some(packet) => Some(PacketEvent::Packet(packet)),
-            None => state.is_ended.then_some(PacketEvent::Ended),
+            Some(packet) => NextPacket::Packet(packet),
+            None if !state.is_ended => NextPacket::Nothing,
+            None if is_over => NextPacket::Over,
+            None => NextPacket::Ended,
         }
     }
 
-    /// The next packet, waiting at most `timeout`; `None` if it passed.
-    ///
-    /// # Errors
-    /// What `poll` reports.
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<PacketEvent>> {
-        let deadline = wait::deadline(timeout);
-        self.watch();
-        loop {
-            if let Some(tapped) = self.try_next() {
-                return Ok(Some(tapped));
-            }
-            let ready = wait::until(self.0.signal.as_fd(), PollFlags::POLLIN, deadline);
-            if ready.map_err(|e| Error::os("poll", e))?.is_empty() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Packets that this consumer did not get since it was attached: those before its first key frame, those that came
-    /// while its backlog was full, and those up to the next key frame.
+    /// Returns how many packets this consumer did not get since it was attached: those before its first key frame, those
+    /// that came while its queue was full, and those up to the next key frame.
     pub fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
-    /// Packets that wait.
+    /// Returns how many packets wait.
     pub fn waiting(&self) -> usize {
         self.0.lock().queue.len()
     }
 
     fn watch(&self) {
         let state = self.0.lock();
-        if !self.0.watched.swap(true, Ordering::Relaxed) && (!state.queue.is_empty() || state.is_ended) {
+        let has_something = !state.queue.is_empty() || state.is_ended && !state.is_over;
+        if !self.0.watched.swap(true, Ordering::Relaxed) && has_something {
             self.0.signal.set();
         }
     }
 }
 
 impl AsFd for PacketReceiver {
-    /// Readable while a packet waits.
+    /// Readable while a packet, or the end, waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.watch();
         self.0.signal.as_fd()
@@ -299,9 +308,15 @@ impl Drop for PacketReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use nix::poll::PollFlags;
+
     use crate::bitstream::Codec;
     use crate::format::Size;
     use crate::frame::PacketMeta;
+    use crate::sys::wait;
+    use crate::{ErrorKind, Received, Station};
 
     /// A packet of three bytes.
     fn packet(sequence: u64, is_key: bool) -> Packet {
@@ -314,13 +329,8 @@ mod tests {
         range.for_each(|i| fanout.push(&packet(i, i % 4 == 0)));
     }
 
-    fn taken(tap: &mut PacketReceiver) -> Vec<u64> {
-        std::iter::from_fn(|| tap.try_next())
-            .map(|t| match t {
-                PacketEvent::Packet(p) => p.meta().sequence,
-                PacketEvent::Ended => panic!("ended"),
-            })
-            .collect()
+    fn taken(receiver: &mut PacketReceiver) -> Vec<u64> {
+        std::iter::from_fn(|| receiver.try_recv().unwrap().item()).map(|p| p.meta().sequence).collect()
     }
 
     #[test]
@@ -333,13 +343,13 @@ mod tests {
         let mut second = fanout.attach(QueueCapacity::default()).unwrap();
         push(&mut fanout, 2..6);
         assert_eq!((taken(&mut first), taken(&mut second)), (vec![0, 1, 2, 3, 4, 5], vec![4, 5]));
-        assert_eq!((first.dropped(), second.dropped(), fanout.taps()), (0, 2, 2));
+        assert_eq!((first.dropped(), second.dropped(), fanout.receivers()), (0, 2, 2));
         drop(second);
         push(&mut fanout, 6..7);
-        assert_eq!((taken(&mut first), fanout.taps()), (vec![6], 1));
+        assert_eq!((taken(&mut first), fanout.receivers()), (vec![6], 1));
         drop(fanout);
-        assert!(matches!(first.try_next(), Some(PacketEvent::Ended)));
-        assert!(matches!(first.next(Duration::ZERO), Ok(Some(PacketEvent::Ended))));
+        assert!(first.try_recv().unwrap().is_ended());
+        assert_eq!(first.recv(Duration::ZERO).unwrap_err().kind(), ErrorKind::State);
     }
 
     #[test]
@@ -367,21 +377,21 @@ mod tests {
         push(&mut fanout, 0..6);
         assert!(file.dropped() == 2 && !fanout.awaits_key(), "it would be dropped, and the next, too");
         // Room for one: it would be full at once.
-        file.try_next();
+        assert!(file.try_recv().unwrap().item().is_some());
         assert!(!fanout.awaits_key());
-        file.try_next();
+        assert!(file.try_recv().unwrap().item().is_some());
         assert!(fanout.awaits_key());
     }
 
     #[test]
     fn a_waiting_consumer_is_woken() {
         let mut fanout = PacketFanout::new();
-        let mut tap = fanout.attach(QueueCapacity::default()).unwrap();
-        assert!(tap.next(Duration::from_millis(1)).unwrap().is_none());
+        let mut receiver = fanout.attach(QueueCapacity::default()).unwrap();
+        assert!(receiver.recv(Duration::from_millis(1)).unwrap().is_nothing());
         std::thread::scope(|scope| {
             let consumer = scope.spawn(move || {
                 let mut got = Vec::new();
-                while let Some(PacketEvent::Packet(p)) = tap.next(Duration::from_secs(60)).unwrap() {
+                while let Received::Item(p) = receiver.recv(Duration::from_secs(60)).unwrap() {
                     got.push(p.meta().sequence);
                 }
                 got
@@ -394,20 +404,24 @@ mod tests {
 
     #[test]
     fn readable_means_that_something_waits() {
-        let ready = |tap: &PacketReceiver| {
-            let ready = wait::until(tap.as_fd(), PollFlags::POLLIN, wait::deadline(Duration::ZERO));
+        let ready = |receiver: &PacketReceiver| {
+            let ready = wait::until(receiver.as_fd(), PollFlags::POLLIN, wait::deadline(Duration::ZERO));
             ready.unwrap().contains(PollFlags::POLLIN)
         };
         let mut fanout = PacketFanout::new();
-        let mut tap = fanout.attach(QueueCapacity::default()).unwrap();
-        // What came before anybody watched counts.
+        let mut receiver = fanout.attach(QueueCapacity::default()).unwrap();
+        // Packets from before the first poll count.
         push(&mut fanout, 0..2);
-        assert!(ready(&tap));
-        tap.try_next();
-        assert!(ready(&tap));
-        tap.try_next();
-        assert!(!ready(&tap) && tap.try_next().is_none());
+        assert!(ready(&receiver));
+        assert!(receiver.try_recv().unwrap().item().is_some());
+        assert!(ready(&receiver));
+        assert!(receiver.try_recv().unwrap().item().is_some());
+        assert!(!ready(&receiver) && receiver.try_recv().unwrap().is_nothing());
         push(&mut fanout, 2..3);
-        assert!(ready(&tap));
+        assert!(ready(&receiver));
+        drop(fanout);
+        assert!(receiver.try_recv().unwrap().item().is_some() && ready(&receiver), "the end waits");
+        assert!(receiver.try_recv().unwrap().is_ended() && !ready(&receiver));
+        assert!(receiver.try_recv().is_err() && !ready(&receiver));
     }
 }

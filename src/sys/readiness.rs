@@ -9,7 +9,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::syscall_count::tick;
 
-/// An epoll, which is the descriptor that a station's user polls. What it watches may change; it does not.
+/// An epoll, which is the descriptor that a station's user polls. The descriptors that it watches may change.
 #[derive(Debug)]
 pub(crate) struct Readiness(Epoll);
 
@@ -19,7 +19,7 @@ impl Readiness {
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
     }
 
-    /// Watches a descriptor. `token` names it in [`Readiness::pending`].
+    /// Watches a descriptor. `token` names it in [`Readiness::wait`].
     pub(crate) fn add(&self, fd: impl AsFd, events: EpollFlags, token: u64) -> Result<(), Errno> {
         tick();
         self.0.add(fd, EpollEvent::new(events, token))
@@ -86,6 +86,22 @@ impl Alarm {
         }
     }
 
+    /// Sets the next time, after the work that was due at `now` has been done. Makes one call if the time had come, and none
+    /// if it is set for an earlier time that is still to come.
+    pub(crate) fn next(&mut self, at: Option<Instant>, now: Instant) {
+        let is_due = self.at.is_some_and(|set| set <= now);
+        match at {
+            // Setting a timer clears it, so that no read is needed.
+            Some(at) if is_due => {
+                self.at = None;
+                self.wake_at(at);
+            }
+            Some(at) => self.wake_at(at),
+            None if is_due => self.unset(),
+            None => {}
+        }
+    }
+
     /// Notes that the time has come. Without this the descriptor stays readable. `true` if it had.
     pub(crate) fn acknowledge(&mut self) -> bool {
         if self.at.map_or(true, |at| at > Instant::now()) {
@@ -98,7 +114,7 @@ impl Alarm {
         true
     }
 
-    /// Is readable no more.
+    /// Makes the descriptor quiet.
     pub(crate) fn unset(&mut self) {
         if self.at.take().is_some() {
             tick();

@@ -5,15 +5,15 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::capture::FrameSource;
 use framelease::bitstream::{Codec, NalKind};
+use framelease::capture::FrameSource;
 use framelease::codec::{
     Encoder, EncoderEvent, HeaderMode, Level, Outcome, Params, Profile, Quirks, RateMode, Setting, Switch,
 };
 use framelease::dmabuf::Allocator;
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Size};
-use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketEvent, PacketFanout, Pool, QueueCapacity};
+use framelease::frame::{Frame, FrameFlags, Overflow, Packet, PacketFanout, Pool, QueueCapacity};
 use framelease::sink::matroska::{Writer, WriterOptions, Written};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, Resumed};
@@ -133,7 +133,7 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
             raw.write_all(&pixels(&frame)).unwrap();
             let before = cpu_bytes();
             fanout.push(&coded(&mut encoder, frame));
-            let Some(PacketEvent::Packet(packet)) = recording.try_next() else { panic!("a packet") };
+            let Some(packet) = recording.try_recv().unwrap().item() else { panic!("a packet") };
             assert!(packet.is_leased(), "not copied for who keeps up");
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
             assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
@@ -502,12 +502,7 @@ fn a_slow_sink_holds_up_nobody() {
         let mut file = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropNew)).unwrap();
         let mut live = fanout.attach(QueueCapacity::new(10, 1 << 20, Overflow::DropWaiting)).unwrap();
         let got = |tap: &mut framelease::frame::PacketReceiver| {
-            std::iter::from_fn(|| tap.try_next())
-                .map(|t| match t {
-                    PacketEvent::Packet(p) => p.meta().sequence,
-                    other => panic!("{other:?}"),
-                })
-                .collect::<Vec<_>>()
+            std::iter::from_fn(|| tap.try_recv().unwrap().item()).map(|p| p.meta().sequence).collect::<Vec<_>>()
         };
         let mut all = Vec::new();
         for i in 0..50 {

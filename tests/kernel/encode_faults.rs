@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use framelease::capture::FrameSource;
 use framelease::bitstream::Codec;
+use framelease::capture::FrameSource;
 use framelease::codec::EncoderEvent;
 use framelease::error::ErrorKind;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conformance::converting::Jobs;
-use framelease::capture::FrameSource;
 use framelease::bitstream::Codec;
 use framelease::capture::CameraEvent;
+use framelease::capture::FrameSource;
 use framelease::codec::{Encoder, EncoderEvent};
 use framelease::convert::{Converter, Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};

@@ -15,7 +15,7 @@ use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::codec::{negotiate, Encoder, EncoderEvent, Quirks};
 use framelease::format::FrameInterval;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
-use framelease::sink::matroska::{FileRotation, Recorded, Recorder, WriterOptions};
+use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
 use framelease::{Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -144,7 +144,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     let mut publisher = Publisher::builder(&socket).reserve(4).bind().unwrap();
     publisher.announce(camera.buffers().unwrap()).unwrap();
     let rotation = FileRotation::default().duration(Duration::from_secs(4));
-    let mut recorder = Recorder::new(folder.join("film.mkv"), WriterOptions::default(), rotation);
+    let mut recorder = Recorder::new(folder.join("film.mkv"), WriterOptions::default(), rotation).unwrap();
 
     let (latencies, is_over) = (Latencies::default(), Arc::new(AtomicBool::new(false)));
     let watcher = {
@@ -173,8 +173,12 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
         }
         publisher.dispatch().unwrap();
         while let Received::Item(EncoderEvent::Packet(packet)) = encoder.try_recv().unwrap() {
-            if let Recorded::NewFile(Some(last)) = recorder.write(&packet).unwrap() {
-                std::fs::remove_file(last.unwrap().0).unwrap();
+            assert!(recorder.try_submit(packet).unwrap().is_taken());
+            while let Received::Item(event) = recorder.try_recv().unwrap() {
+                match event {
+                    RecorderEvent::File { path, .. } => std::fs::remove_file(path).unwrap(),
+                    other => panic!("{other:?}"),
+                }
             }
         }
         crowd.stir();
@@ -219,7 +223,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     assert!(late.iter().any(|s| s.dma_bufs == base.1), "dma-bufs: {late:?}");
     let descriptors = samples.iter().map(|s| s.descriptors).min().unwrap();
     assert!(late.iter().all(|s| s.descriptors <= descriptors + 2 * PEERS + 4), "descriptors: {late:?}");
-    let _ = recorder.finish().unwrap();
+    recorder.finish();
     drop((publisher, encoder));
     assert_eq!(camera.stats().leased, 0, "every buffer came home");
     drop(camera);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::frame::Packet;
 use framelease::sink::rtsp::{MountOptions, Server};
+use framelease::Station;
 use futures::StreamExt;
 use retina::client::{Credentials, PlayOptions, Session, SessionOptions, SetupOptions, Transport};
 use retina::codec::CodecItem;
@@ -61,7 +62,7 @@ async fn retina_takes_out_what_went_in() {
                 sent += 1;
                 while let Some(left) = (start + Duration::from_millis(10) * sent).checked_duration_since(Instant::now())
                 {
-                    server.wait(left).unwrap();
+                    let _ = server.recv(left).unwrap();
                 }
             }
         });

@@ -9,4 +9,5 @@ mod matroska;
 mod receive;
 mod rtp;
 mod rtsp;
+mod station;
 mod support;

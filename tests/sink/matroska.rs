@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
-use framelease::sink::matroska::{FileRotation, Recorded, Recorder, Writer, WriterOptions, Written};
-use framelease::ErrorKind;
+use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, Summary, Writer, WriterOptions, Written};
+use framelease::{Error, ErrorKind, Received, Station, Submit};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::blocks::blocks;
+use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable};
 use crate::support::*;
 
 const CODECS: [Codec; 3] = [Codec::H264, Codec::Hevc, Codec::Vp8];
@@ -175,6 +176,60 @@ fn a_live_stream_plays_without_sizes_and_its_end_is_told() {
     assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
 }
 
+/// Records a packet. Returns by how much it raised the counts of packets and files.
+fn recorded(recorder: &mut Recorder, packet: &Packet) -> (u64, u64) {
+    let before = recorder.stats();
+    assert!(recorder.try_submit(packet.clone()).unwrap().is_taken());
+    let after = recorder.stats();
+    (after.packets - before.packets, after.files - before.files)
+}
+
+/// Ends a recording. Returns what it reports of its files.
+fn files(mut recorder: Recorder) -> Vec<Result<(PathBuf, Summary), Error>> {
+    recorder.finish();
+    let mut files = Vec::new();
+    loop {
+        assert!(is_readable(&recorder), "events, and then the end");
+        match recorder.try_recv().unwrap() {
+            Received::Item(RecorderEvent::File { path, summary }) => files.push(Ok((path, summary))),
+            Received::Item(RecorderEvent::Error(e)) => files.push(Err(e)),
+            Received::Item(other) => panic!("{other:?}"),
+            Received::Nothing => panic!("the end comes last"),
+            Received::Ended => break,
+        }
+    }
+    assert!(!is_readable(&recorder));
+    assert_eq!(recorder.try_recv().unwrap_err().kind(), ErrorKind::State);
+    files
+}
+
+#[test]
+fn recorder_reports_files_once_and_asks_for_key_frames() {
+    let folder = Folder::new("events");
+    let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let rotation = FileRotation::default().duration(Duration::from_millis(200));
+    let mut recorder = Recorder::new(folder.path("e.mkv"), options(), rotation).unwrap();
+    assert!(recorder.awaits_key() && !is_readable(&recorder));
+    assert_eq!(idle_wakes(&mut recorder), 0);
+    assert_signal_ends_recv(&mut recorder);
+    // Key frames are 400 ms apart.
+    let asked: Vec<bool> =
+        packets[..10].iter().map(|p| (recorded(&mut recorder, p), recorder.awaits_key()).1).collect();
+    assert_eq!(asked, [[false; 5], [true; 5]].concat());
+    assert!(!is_readable(&recorder));
+    assert_eq!(recorded(&mut recorder, &packets[10]), (1, 1));
+    assert!(!recorder.awaits_key() && is_readable(&recorder));
+    match recorder.recv(Duration::ZERO).unwrap() {
+        Received::Item(RecorderEvent::File { path, summary }) => {
+            assert_eq!((path, summary.packets), (folder.path("e-00001.mkv"), 10));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder));
+    assert_eq!(files(recorder).len(), 1);
+}
+
 #[test]
 fn a_recording_goes_on_in_another_file_without_a_gap() {
     let folder = Folder::new("rotate");
@@ -187,12 +242,13 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     // One that is there is not written over.
     std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
     let rotation = FileRotation::default().duration(Duration::from_millis(700));
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
-    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+    assert_eq!(recorded(&mut recorder, &packets[1]), (0, 0));
+    assert!(recorder.awaits_key());
     assert!(recorder.path().is_none() && !folder.path("r-00001.mkv").exists());
     let mut begun = Vec::new();
     for (i, packet) in packets.iter().enumerate() {
-        if let Recorded::NewFile(_) = recorder.write(packet).unwrap() {
+        if recorded(&mut recorder, packet).1 == 1 {
             begun.push(i);
         }
     }
@@ -200,8 +256,10 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     assert_eq!(begun, [0, 20, 40, 45]);
     let stats = recorder.stats();
     assert_eq!((stats.files, stats.packets, stats.skipped), (4, 57, 1));
-    let (last, summary) = recorder.finish().unwrap().unwrap();
-    assert_eq!((last, summary.packets), (folder.path("r-00005.mkv"), 12));
+    let files = files(recorder);
+    assert_eq!(files.len(), 4);
+    let (last, summary) = files[3].as_ref().unwrap();
+    assert_eq!((last, summary.packets), (&folder.path("r-00005.mkv"), 12));
     assert_eq!(std::fs::read(folder.path("r-00002.mkv")).unwrap(), b"mine");
     let mut sums = Vec::new();
     for number in [1, 3, 4, 5] {
@@ -211,8 +269,8 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     let both = [frame_sums("-", Some("h264"), &first).unwrap(), frame_sums("-", Some("h264"), &second).unwrap()];
     assert_eq!(sums, both.concat());
     let by_bytes = FileRotation::default().bytes(1);
-    let mut recorder = Recorder::new(folder.path("b"), options(), by_bytes);
-    packets[..25].iter().for_each(|p| drop(recorder.write(p).unwrap()));
+    let mut recorder = Recorder::new(folder.path("b"), options(), by_bytes).unwrap();
+    packets[..25].iter().for_each(|p| assert_eq!(recorded(&mut recorder, p).0, 1));
     assert_eq!((recorder.stats().files, recorder.path()), (3, Some(&*folder.path("b-00003"))));
 }
 
@@ -226,9 +284,9 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     assert!(e.to_string().contains("/dev/full"), "{e}");
     let e = Writer::create("/nowhere/a.mkv", options()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
-    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), FileRotation::default());
-    assert_eq!(recorder.write(&packets[0]).unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(matches!(recorder.write(&packets[1]).unwrap(), Recorded::Skipped));
+    let mut recorder = Recorder::new("/nowhere/a.mkv", options(), FileRotation::default()).unwrap();
+    assert_eq!(recorder.try_submit(packets[0].clone()).unwrap_err().error.kind(), ErrorKind::NotFound);
+    assert_eq!(recorded(&mut recorder, &packets[1]), (0, 0));
     // FWHT has no name there.
     let meta = framelease::frame::PacketMeta::new(Codec::Fwht, SIZE, 0, 0);
     let mut head = b"OOOO\xff\xff\xff\xff".to_vec();
@@ -302,14 +360,14 @@ fn a_damaged_key_frame_begins_no_file() {
     let folder = Folder::new("damaged");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), FileRotation::default().bytes(1));
-    assert!(matches!(recorder.write(&damaged(&packets[0])).unwrap(), Recorded::Skipped));
+    let mut recorder = Recorder::new(folder.path("d.mkv"), options(), FileRotation::default().bytes(1)).unwrap();
+    assert_eq!(recorded(&mut recorder, &damaged(&packets[0])), (0, 0));
     assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
-    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
     // In the file it is as good as any, but a rotation waits for a better one.
     let stored = [packets[1..10].to_vec(), vec![damaged(&packets[10])], packets[11..20].to_vec()].concat();
-    stored.iter().for_each(|p| assert!(matches!(recorder.write(p).unwrap(), Recorded::Stored)));
-    assert!(matches!(recorder.write(&packets[20]).unwrap(), Recorded::NewFile(Some(_))));
+    stored.iter().for_each(|p| assert_eq!(recorded(&mut recorder, p), (1, 0)));
+    assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
     assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 1));
 }
 
@@ -344,8 +402,8 @@ fn times_never_go_back_and_may_jump_ahead() {
     }
     // A recording has a file for each start of the source, from its first key frame on.
     let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default());
-    let is_new = |(i, p)| matches!(recorder.write(p).unwrap(), Recorded::NewFile(_)).then_some(i);
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default()).unwrap();
+    let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
     assert_eq!(begun, [0, 16]);
     // Times at the end of the clock.
@@ -396,17 +454,14 @@ fn a_full_disk_gets_no_empty_files() {
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(disk.join("filler")).unwrap();
         let _ = file.write_all(&vec![1; most]);
     };
-    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), FileRotation::default());
-    assert!(matches!(recorder.write(&packets[0]).unwrap(), Recorded::NewFile(None)));
+    let mut recorder = Recorder::new(disk.join("r.mkv"), options(), FileRotation::default()).unwrap();
+    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
     fill(1 << 20);
     let mut full = 0;
     for packet in &packets[1..50] {
-        match recorder.write(packet) {
-            Ok(_) => {}
-            Err(e) => {
-                assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
-                full += 1;
-            }
+        if let Err(e) = recorder.try_submit(packet.clone()) {
+            assert_eq!(e.error.kind(), ErrorKind::Exhausted, "{e}");
+            full += 1;
         }
     }
     // Once in the file, then at every key frame, or it has room in what was left of a page.
@@ -414,10 +469,10 @@ fn a_full_disk_gets_no_empty_files() {
     assert_eq!(names(disk), ["filler", "r-00001.mkv"]);
     assert_eq!(recorder.stats().files, 1);
     std::fs::remove_file(disk.join("filler")).unwrap();
-    assert!(matches!(recorder.write(&packets[51]).unwrap(), Recorded::Skipped));
+    assert_eq!(recorded(&mut recorder, &packets[51]), (0, 0));
     let again = with(&packets[50], |_| {});
-    assert!(matches!(recorder.write(&again).unwrap(), Recorded::NewFile(Some(_))));
-    let (path, summary) = recorder.finish().unwrap().unwrap();
+    assert_eq!(recorded(&mut recorder, &again), (1, 1));
+    let (path, summary) = files(recorder).pop().unwrap().unwrap();
     assert_eq!((path, summary.packets), (disk.join("r-00002.mkv"), 1));
     assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
 }
@@ -437,11 +492,12 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let rotation = FileRotation::default().duration(Duration::from_millis(500));
-    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation);
-    packets[..20].iter().for_each(|p| drop(recorder.write(p).unwrap()));
+    let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+    packets[..20].iter().for_each(|p| assert_eq!(recorded(&mut recorder, p).0, 1));
     let path = folder.path("r-00001.mkv");
     limit(std::fs::metadata(&path).unwrap().len() + 3);
-    let Recorded::NewFile(Some(Err(e))) = recorder.write(&packets[20]).unwrap() else { panic!("it is told") };
+    assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
+    let Received::Item(RecorderEvent::Error(e)) = recorder.try_recv().unwrap() else { panic!("it is reported") };
     assert!(e.to_string().contains(text(&path)), "{e}");
     assert_eq!(e.kind(), framelease::ErrorKind::Exhausted);
     assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
@@ -455,12 +511,13 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
     // Nor can a file be begun: its number is not used.
     limit(100);
-    drop(recorder.write(&with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
+    drop(recorder.try_submit(with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
     assert_eq!(names(&folder.path("")), ["r-00001.mkv", "r-00002.mkv"]);
     limit(hard);
-    let Recorded::NewFile(Some(Err(_))) = recorder.write(&packets[0]).unwrap() else { panic!("it is told") };
+    let Received::Item(RecorderEvent::Error(_)) = recorder.try_recv().unwrap() else { panic!("it is reported") };
+    assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
     assert_eq!(recorder.path(), Some(&*folder.path("r-00003.mkv")));
-    assert_eq!(recorder.finish().unwrap().unwrap().1.packets, 1);
+    assert_eq!(files(recorder).pop().unwrap().unwrap().1.packets, 1);
     let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
     let [Some(first), Some(second)] = sums else { return };
     assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));

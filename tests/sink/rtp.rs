@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::{nal_units, Codec, NalKind};
 use framelease::format::Size;
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
-use framelease::sink::rtp::{Sender, SenderOptions};
+use framelease::sink::rtp::{Sender, SenderEvent, SenderOptions};
 use framelease::stats::syscalls;
-use framelease::ErrorKind;
+use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::allocations::of_this_thread;
 use crate::receive::{received, units};
+use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, is_readable_within};
 use crate::support::*;
 
 const LARGE: Size = Size::new(640, 360);
@@ -21,7 +22,7 @@ fn at_once() -> SenderOptions {
     SenderOptions::default().spread(Duration::ZERO)
 }
 
-/// A socket pair of neighbouring ports, for RTP and RTCP.
+/// A socket pair of neighboring ports, for RTP and RTCP.
 fn receiver() -> (UdpSocket, UdpSocket, SocketAddr) {
     for _ in 0..200 {
         let rtp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -38,10 +39,19 @@ fn receiver() -> (UdpSocket, UdpSocket, SocketAddr) {
 
 /// Sends a frame to its end.
 fn send(sender: &mut Sender, packet: &Packet) {
-    sender.submit(packet).unwrap();
-    while let Some(wait) = sender.send_due() {
-        std::thread::sleep(wait);
+    assert!(sender.try_submit(packet.clone()).unwrap().is_taken());
+    // Where the network takes no more, it is tried again after a millisecond.
+    finish(sender, Duration::from_millis(3));
+}
+
+/// Lets it send what is due, until it is quiet for so long. Returns the wake-ups.
+fn finish(sender: &mut Sender, quiet: Duration) -> usize {
+    let mut wakes = 0;
+    while is_readable_within(sender, quiet) {
+        let _ = sender.try_recv().unwrap();
+        wakes += 1;
     }
+    wakes
 }
 
 #[test]
@@ -114,20 +124,16 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     let mut sender = Sender::new(Codec::H264, SenderOptions::default().spread(Duration::from_secs(1))).unwrap();
     let id = sender.add(to).unwrap();
     let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
-    sender.submit(&large).unwrap();
-    let wait = sender.send_due().expect("more to send");
-    assert!(wait <= Duration::from_millis(200));
+    assert!(matches!(sender.try_recv().unwrap(), Received::Item(SenderEvent::KeyFrameWanted)));
+    assert!(sender.try_submit(large.clone()).unwrap().is_taken() && !is_readable(&sender));
     assert_eq!(sender.stats(id).unwrap().packets, 31, "of five bursts, the first");
-    let mut wakes = 0;
-    while let Some(wait) = sender.send_due() {
-        std::thread::sleep(wait);
-        wakes += 1;
-    }
-    assert!(wakes >= 2, "{wakes}");
+    let calls = syscalls();
+    let wakes = finish(&mut sender, Duration::from_millis(300));
+    // A datagram burst, and its timer; the last clears it.
+    assert!((2..=5).contains(&wakes) && syscalls() - calls <= 4 * wakes as u64 + 1, "{wakes}");
     // The next frame sends what is left of the one before.
-    sender.submit(&large).unwrap();
-    sender.send_due();
-    sender.submit(&large).unwrap();
+    assert!(sender.try_submit(large.clone()).unwrap().is_taken());
+    assert!(sender.try_submit(large).unwrap().is_taken());
     assert_eq!(sender.stats(id).unwrap().frames, 2);
 }
 
@@ -169,8 +175,8 @@ fn several_hosts_each_by_itself() {
     assert_eq!(last, 203, "goodbye");
     // Another stream is refused, a codec without a format too.
     let vp8 = framelease::frame::PacketMeta::new(Codec::Vp8, SIZE, 0, 0);
-    let e = sender.submit(&Packet::new(vp8, [0x10, 0, 0], None)).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::InvalidArgument);
+    let e = sender.try_submit(Packet::new(vp8, [0x10, 0, 0], None)).unwrap_err();
+    assert_eq!(e.error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(Sender::new(Codec::Fwht, at_once()).unwrap_err().kind(), ErrorKind::Unsupported);
     let e =
         Sender::new(Codec::H264, at_once().interface("no-such-one")).unwrap().add("239.9.9.9:6000".parse().unwrap());
@@ -317,18 +323,17 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     for i in 0..2 {
         let mut meta = meta(0);
         meta.timestamp_ns = i * 400_000_000;
-        sender.submit(&Packet::new(meta, &large[..], None)).unwrap();
+        assert!(sender.try_submit(Packet::new(meta, &large[..], None)).unwrap().is_taken());
     }
-    let before = sender.stats(id).unwrap().packets;
-    let (start, mut longest) = (Instant::now(), Duration::ZERO);
-    while let Some(wait) = sender.send_due() {
-        longest = longest.max(wait);
-        std::thread::sleep(wait);
+    let (start, mut last) = (Instant::now(), Duration::ZERO);
+    while is_readable_within(&sender, Duration::from_millis(300)) {
+        let _ = sender.try_recv().unwrap();
+        last = start.elapsed();
     }
-    let sent = sender.stats(id).unwrap().packets - before;
-    assert!(sent > 290 && longest < Duration::from_millis(30), "{sent} packets, {longest:?}");
+    let sent = sender.stats(id).unwrap().packets;
+    assert!(sent > 590, "{sent} packets");
     // At least, since nothing of it is sent before its time.
-    assert!(start.elapsed() > Duration::from_millis(150), "{:?}", start.elapsed());
+    assert!(last > Duration::from_millis(150), "{last:?}");
 }
 
 #[test]
@@ -383,7 +388,7 @@ fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() 
     assert!(sender.stats(nobody).unwrap().dropped > 40);
     // An encoder may make none by itself.
     std::thread::sleep(Duration::from_secs(5));
-    assert!(sender.awaits_key(), "it is for ever without a key frame");
+    assert!(sender.awaits_key(), "it waits until there is one");
     send(&mut sender, &Packet::new(meta(50), [&SPS[..], &PPS, &IDR].concat(), None));
     assert!(!sender.awaits_key());
 }
@@ -612,4 +617,42 @@ fn ffmpeg_decodes_a_multicast_group() {
     let to = SocketAddr::new(GROUP.into(), 45_000 + (std::process::id() % 1000) as u16 * 2);
     let Some((sums, expected)) = by_ffmpeg(Codec::H264, SIZE, to, at_once().ttl(1), "multicast") else { return };
     assert!(run(&sums, &expected) >= 10, "{} of {} frames", run(&sums, &expected), sums.len());
+}
+
+#[test]
+fn events_of_a_sender_come_once() {
+    let (_rtp, _rtcp, to) = receiver();
+    let (gone, _, to_gone) = receiver();
+    drop(gone);
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    assert_eq!(idle_wakes(&mut sender), 0);
+    assert_signal_ends_recv(&mut sender);
+    let key = |i| Packet::new(meta(i), [&SPS[..], &PPS, &IDR].concat(), None);
+    for i in 0..2 {
+        sender.add(to).unwrap();
+        assert!(is_readable_within(&sender, Duration::from_secs(1)), "a new destination waits");
+        assert!(matches!(sender.try_recv().unwrap(), Received::Item(SenderEvent::KeyFrameWanted)));
+        assert!(sender.try_recv().unwrap().is_nothing() && !is_readable(&sender));
+        send(&mut sender, &key(i));
+        assert!(!is_readable(&sender));
+    }
+    let lost = sender.add(to_gone).unwrap();
+    let mut failures = 0;
+    for i in 2..20 {
+        assert!(sender.try_submit(key(i)).unwrap().is_taken());
+        while is_readable_within(&sender, Duration::from_millis(3)) {
+            match sender.try_recv().unwrap() {
+                Received::Item(SenderEvent::Failed(id, e)) => {
+                    assert!(id == lost && e.to_string().contains("ECONNREFUSED"), "{e}");
+                    failures += 1;
+                }
+                Received::Item(_) | Received::Nothing => {}
+                Received::Ended => panic!("it has no end"),
+            }
+        }
+    }
+    // A datagram that is refused is reported by a later one: frames may pass in between.
+    assert!(failures > 0 && failures < 18, "{failures}");
+    sender.remove(lost);
+    assert!(idle_wakes(&mut sender) <= 1);
 }

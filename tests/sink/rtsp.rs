@@ -12,10 +12,11 @@ use framelease::bitstream::Codec;
 use framelease::frame::Packet;
 use framelease::sink::matroska::{Writer, WriterOptions, Written};
 use framelease::sink::rtp;
-use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerStats, Transport};
-use framelease::ErrorKind;
+use framelease::sink::rtsp::{ClientStats, MountOptions, Server, ServerBuilder, ServerEvent, ServerStats, Transport};
+use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::client::Client;
+use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, is_readable_within};
 use crate::support::*;
 
 const HOST: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -49,7 +50,7 @@ impl Node {
                 }
                 next += Duration::from_millis(10);
                 while let Some(left) = next.checked_duration_since(Instant::now()) {
-                    server.wait(left).unwrap();
+                    let _ = server.recv(left).unwrap();
                 }
             }
             server
@@ -211,7 +212,7 @@ fn who_has_no_password_sees_nothing() {
     }
     assert!(c.raw(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").is_none(), "closed");
     assert!(node.stop().0.unauthorized >= 6);
-    let node = Node::start(builder.basic(true), MountOptions::default(), Vec::new());
+    let node = Node::start(builder.allow_basic(), MountOptions::default(), Vec::new());
     assert_eq!(node.client().ask("DESCRIBE", "/live", basic).status, 200);
 }
 
@@ -323,7 +324,7 @@ fn the_track_of_any_path_is_told() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                server.wait(Duration::from_millis(10)).unwrap();
+                let _ = server.recv(Duration::from_millis(10)).unwrap();
             }
         });
         let mut c = Client::connect(address);
@@ -448,7 +449,7 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
     assert_eq!(again.ask("GET_PARAMETER", "/live", &reports).status, 200);
     let (stats, clients) = node.stop();
     assert_eq!((stats.expired, clients.len()), (1, 1));
-    assert!(clients[0].way == Transport::Udp && clients[0].is_playing && clients[0].sent.frames > 10);
+    assert!(clients[0].transport == Transport::Udp && clients[0].is_playing && clients[0].sent.frames > 10);
 }
 
 #[test]
@@ -553,20 +554,19 @@ fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
             meta.timestamp_ns = pushed * FRAME_NS;
             let packet = Packet::new(meta, packet.bytes(), packet.parameter_sets().cloned());
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
-            sender.submit(&packet).unwrap();
-            assert_eq!(sender.send_due(), None);
+            assert!(sender.try_submit(packet.clone()).unwrap().is_taken());
             server.submit(live, &packet).unwrap();
             pushed += 1;
             let next = start + Duration::from_millis(20 * pushed);
             while let Some(left) = next.checked_duration_since(Instant::now()) {
-                server.wait(left).unwrap();
+                let _ = server.recv(left).unwrap();
             }
         }
         stop.store(true, Ordering::Relaxed);
         // Those that are in the middle of something get their answers.
         let end = Instant::now() + Duration::from_secs(3);
         while Instant::now() < end {
-            server.wait(Duration::from_millis(10)).unwrap();
+            let _ = server.recv(Duration::from_millis(10)).unwrap();
         }
         (received.join().unwrap(), pushed)
     });
@@ -646,8 +646,9 @@ fn ffmpeg_decodes_a_multicast_group() {
     }
     // Nobody is left: nothing is sent.
     let mut server = node.server();
-    for _ in 0..10 {
-        server.wait(Duration::from_millis(10)).unwrap();
+    let end = Instant::now() + Duration::from_millis(100);
+    while Instant::now() < end {
+        let _ = server.recv(Duration::from_millis(10)).unwrap();
     }
     assert_eq!(server.clients().count(), 0);
 }
@@ -769,4 +770,68 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     assert!(count("h264.nal_unit_hdr == 28 or h264.nal_unit_hdr == 1") > 20, "pictures");
     assert!(count("rtcp.pt == 200 and rtcp.pt == 202") >= 2, "reports");
     assert!(count("rtcp.pt == 203") >= 1, "goodbye");
+}
+
+/// The events that a server gives until it has none, for at most a second.
+fn events(server: &mut Server) -> Vec<ServerEvent> {
+    let mut events = Vec::new();
+    while is_readable_within(server, Duration::from_millis(50)) {
+        if let Received::Item(event) = server.try_recv().unwrap() {
+            events.push(event);
+        }
+    }
+    events
+}
+
+#[test]
+fn server_reports_clients_and_key_frames_once() {
+    let Some(packets) = frames(20) else { return };
+    let mut server = Server::builder(HOST).session_timeout(Duration::from_secs(2)).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    assert_eq!(idle_wakes(&mut server), 0);
+    assert_signal_ends_recv(&mut server);
+    let address = server.local_addr().unwrap();
+    let (tell, told) = mpsc::channel();
+    let client = std::thread::spawn(move || {
+        let mut c = Client::connect(address);
+        let session = format!("Session: {}\r\n", c.setup("RTP/AVP/TCP").session());
+        for method in ["PLAY", "PAUSE", "PLAY"] {
+            assert_eq!(c.ask(method, "/live", &session).status, 200);
+        }
+        told.recv().unwrap();
+    });
+    let mut got: Vec<ServerEvent> = Vec::new();
+    while !got.iter().any(|e| matches!(e, ServerEvent::Joined(..))) {
+        got.extend(server.recv(Duration::from_secs(5)).unwrap().item());
+    }
+    got.extend(events(&mut server));
+    // A client that pauses and plays again waits again, but has joined once.
+    let joined = |e: &&ServerEvent| matches!(e, ServerEvent::Joined(id, _) if *id == live);
+    let wanted = got.iter().filter(|e| **e == ServerEvent::KeyFrameWanted(live)).count();
+    assert!((1..=2).contains(&wanted), "{got:?}");
+    assert_eq!((got.iter().filter(joined).count(), got.len()), (1, wanted + 1), "{got:?}");
+    assert!(!is_readable(&server) && server.awaits_key(live));
+    server.submit(live, &packets[0]).unwrap();
+    assert!(events(&mut server).is_empty() && !server.awaits_key(live));
+    tell.send(()).unwrap();
+    client.join().unwrap();
+    assert!(is_readable_within(&server, Duration::from_secs(1)));
+    let left = events(&mut server);
+    assert!(matches!(left[..], [ServerEvent::Left(id, _)] if id == live), "{left:?}");
+    // The deadlines of connections and sessions that are over cause one wake-up at most.
+    assert!(idle_wakes(&mut server) <= 1);
+
+    // The alarm alone closes a connection without a request.
+    let silent = TcpStream::connect(address).unwrap();
+    let start = Instant::now();
+    while server.connections() == 0 {
+        assert!(is_readable_within(&server, Duration::from_secs(1)));
+        server.dispatch().unwrap();
+    }
+    while server.connections() > 0 {
+        assert!(is_readable_within(&server, Duration::from_secs(3)), "no deadline");
+        server.dispatch().unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_secs(2));
+    drop(silent);
 }

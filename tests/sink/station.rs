@@ -1,4 +1,4 @@
-//! What tests ask of a station: its descriptor, its wake-ups, and what a signal does to a wait.
+//! Checks of stations: the descriptor, wake-ups, and waits that a signal ends.
 #![allow(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -44,7 +44,7 @@ where
     wakes
 }
 
-/// Receives for 10 seconds, and has a signal handler run meanwhile.
+/// Checks that a signal handler ends a wait, with and without SA_RESTART.
 pub fn assert_signal_ends_recv<S: Station>(station: &mut S)
 where
     S::Event: std::fmt::Debug,

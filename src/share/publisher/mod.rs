@@ -197,7 +197,7 @@ impl PublisherBuilder {
             events: VecDeque::new(),
             settings: self,
             listeners,
-            epoch: random_epoch(),
+            epoch: crate::sys::random::random(),
             ledger: Ledger::new(),
             connections: Vec::new(),
             pool: None,
@@ -571,13 +571,4 @@ impl Drop for Publisher {
             c.say_bye(Reason::Closing.into());
         }
     }
-}
-
-/// Different for every start of a publisher.
-fn random_epoch() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's hasher keys are the kernel's random numbers.
-    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.write_u64(monotonic_ns());
-    hasher.finish()
 }

@@ -1,4 +1,4 @@
-//! What a decoder must know before the first block: `CodecID` and `CodecPrivate` (Matroska codec mappings).
+//! The data that a decoder needs before the first block: `CodecID` and `CodecPrivate` (Matroska codec mappings).
 
 use crate::bitstream::{Bits, Codec, NalKind, ParameterSets};
 

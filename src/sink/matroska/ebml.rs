@@ -52,7 +52,7 @@ impl Elements {
         self.bytes(element, &children.0)
     }
 
-    /// A hole of exactly so many bytes, 2 to 128, to be written over.
+    /// A hole of exactly this many bytes, 2 to 128, to be overwritten.
     pub(super) fn void(self, bytes: usize) -> Self {
         self.bytes(0xec, &[0; 126][..bytes.clamp(2, 128) - 2])
     }

@@ -1,7 +1,9 @@
 //! Matroska files and live streams (RFC 9559): one video track, written as it comes.
 //!
-//! A file is playable at every moment: what was cut off in the middle, by a crash or a full disk, plays up to there.
-//! The end brings index, duration and sizes. Coded bytes go to the kernel from where they are, by `writev`.
+//! A file can be played at any moment. A file that was cut off, by a crash or a full disk, plays up to that point. Index,
+//! duration and sizes are written at the end. Coded bytes go to the kernel from where they are, by `writev`.
+//!
+//! [`Recorder`] writes numbered files and is a [`Station`](crate::Station). [`Writer`] writes one file or live stream.
 
 mod codec;
 mod ebml;
@@ -9,5 +11,5 @@ mod output;
 mod recorder;
 mod writer;
 
-pub use recorder::{FileRotation, Recorded, Recorder, RecorderStats};
+pub use recorder::{FileRotation, Recorder, RecorderEvent, RecorderStats};
 pub use writer::{Fsync, Summary, Writer, WriterOptions, Written};

@@ -21,7 +21,7 @@ pub(super) enum Output {
 }
 
 impl Output {
-    /// What is written from now on has so much time, all together.
+    /// Sets the time for everything that is written from now on.
     pub(super) fn within(&mut self, time: Duration) {
         if let Self::Pipe(_, deadline) = self {
             *deadline = wait::deadline(time);
@@ -87,7 +87,7 @@ impl Output {
         }
     }
 
-    /// Takes back what was written behind `end`. `false` if that cannot be.
+    /// Removes what was written after `end`. `false` if that is impossible.
     pub(super) fn cut(&mut self, end: u64) -> bool {
         match self {
             Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),

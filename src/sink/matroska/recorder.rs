@@ -1,32 +1,35 @@
 //! A recording over several files.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::writer::begins_file;
-use super::{Summary, Writer, WriterOptions, Written};
-use crate::error::{Error, Result};
+use super::writer::{begins_file, Summary, Writer, WriterOptions, Written};
+use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::Packet;
+use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
+use crate::sys::signal::Signal;
 
-/// When a recording goes on in another file: at the first key frame behind a limit.
+/// When a recording continues in another file: at the first key frame after a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRotation {
-    /// Bytes of a file.
+    /// The size of a file in bytes.
     pub bytes: Option<u64>,
-    /// Time in a file.
+    /// The duration of a file.
     pub duration: Option<Duration>,
 }
 
 impl FileRotation {
-    /// After so many bytes.
+    /// Sets the size of a file.
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes: Some(bytes), ..self }
     }
 
-    /// After so much time.
+    /// Sets the duration of a file.
     pub fn duration(self, duration: Duration) -> Self {
         Self { duration: Some(duration), ..self }
     }
@@ -37,36 +40,70 @@ impl FileRotation {
     }
 }
 
-/// What became of a packet.
+/// An event of a [`Recorder`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Recorded {
-    /// It is in the file.
-    Stored,
-    /// It is the first of a new file; with what became of the file before it, if there was one. An error there is of
-    /// [`Writer::finish`] and names the file, whose packets play all the same.
-    NewFile(Option<Result<(PathBuf, Summary)>>),
-    /// It is in no file, because none can begin with it: a key frame that is not damaged must come.
-    Skipped,
+pub enum RecorderEvent {
+    /// A file is finished.
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Its content.
+        summary: Summary,
+    },
+    /// A file could not be finished: its end, with index and duration, was not written. Its packets play all the same. The
+    /// text names the file.
+    Error(Error),
 }
 
 /// Counts of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecorderStats {
-    /// Files that were begun and hold something.
+    /// Files that hold at least one packet.
     pub files: u64,
     /// Packets in them.
     pub packets: u64,
-    /// Packets in none.
+    /// Packets that are in no file.
     pub skipped: u64,
 }
 
-/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on: a new file at a [`FileRotation`], when the stream
-/// changes or its timestamps go back (the source has started again), and after an error. Each begins with a key frame
-/// that is not damaged ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Files that are there are never
-/// written over: numbers go on behind them. A file in which nothing could be stored is removed, and its number used
-/// again.
+/// The most events that wait to be received. Older ones are dropped.
+const MOST_EVENTS: usize = 64;
+
+/// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
+///
+/// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has started
+/// again), and after an error. Each file begins with a key frame that is not damaged
+/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Existing files are never overwritten: their numbers are skipped.
+/// A file in which nothing could be stored is removed, and its number is used again.
+///
+/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. It writes regular files, so it always
+/// has room, and a call may block on the disk. A program that must not block gives it a thread and a
+/// [`PacketReceiver`](crate::frame::PacketReceiver).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
+/// use framelease::{Received, Station, Submit};
+/// # fn packets() -> Vec<framelease::frame::Packet> { Vec::new() }
+///
+/// let rotation = FileRotation::default().duration(Duration::from_secs(600));
+/// let mut recorder = Recorder::new("/var/lib/camera/front.mkv", WriterOptions::default(), rotation)?;
+/// for packet in packets() {
+///     let _ = recorder.try_submit(packet)?;
+///     if recorder.awaits_key() { /* encoder.force_key() */ }
+/// }
+/// recorder.finish();
+/// while let Received::Item(event) = recorder.try_recv()? {
+///     match event {
+///         RecorderEvent::File { path, summary } => println!("{}: {} packets", path.display(), summary.packets),
+///         RecorderEvent::Error(error) => eprintln!("{error}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -74,71 +111,100 @@ pub struct Recorder {
     rotation: FileRotation,
     number: u64,
     now: Option<(PathBuf, Writer)>,
-    /// What became of the last file, until it is told.
-    before: Option<Result<(PathBuf, Summary)>>,
+    events: VecDeque<RecorderEvent>,
+    /// Set while an event, or the end, waits.
+    signal: Signal,
+    is_raised: bool,
+    /// After [`Recorder::finish`].
+    is_finished: bool,
+    /// The end was given.
+    is_over: bool,
     stats: RecorderStats,
 }
 
 impl Recorder {
-    /// A recording by the name of `path`, whose files get numbers. The first is created with the first key frame.
-    pub fn new(path: impl AsRef<Path>, options: WriterOptions, rotation: FileRotation) -> Self {
-        let path = path.as_ref().to_owned();
-        Self { path, options, rotation, number: 0, now: None, before: None, stats: RecorderStats::default() }
+    /// Creates a recorder for files with the name of `path` and a number. It creates the first file with the first key
+    /// frame.
+    ///
+    /// # Errors
+    /// `Exhausted` if no descriptor is left.
+    pub fn new(path: impl AsRef<Path>, options: WriterOptions, rotation: FileRotation) -> Result<Self> {
+        Ok(Self {
+            path: path.as_ref().to_owned(),
+            options,
+            rotation,
+            number: 0,
+            now: None,
+            events: VecDeque::new(),
+            signal: Signal::new().map_err(|e| Error::os("eventfd", e))?,
+            is_raised: false,
+            is_finished: false,
+            is_over: false,
+            stats: RecorderStats::default(),
+        })
     }
 
-    /// The file that is written now.
+    /// Returns the file that is being written.
     pub fn path(&self) -> Option<&Path> {
         self.now.as_ref().map(|(path, _)| &**path)
     }
 
-    /// Counts until now.
+    /// Returns the counts.
     pub fn stats(&self) -> RecorderStats {
         self.stats
     }
 
-    /// Records a packet.
-    ///
-    /// # Errors
-    /// As [`Writer::write`] and [`Writer::create`]: the packet is in no file, the file is finished as far as it can
-    /// be, and the recording goes on in another one at the next key frame, so that a disk that has room again is used
-    /// again. A file that cannot be finished is no error here: [`Recorded::NewFile`] or [`Recorder::finish`] tells of
-    /// it.
-    pub fn write(&mut self, packet: &Packet) -> Result<Recorded> {
-        let done = self.try_write(packet);
-        match &done {
-            Ok(Recorded::Stored | Recorded::NewFile(_)) => self.stats.packets += 1,
-            Ok(Recorded::Skipped) => self.stats.skipped += 1,
-            Err(_) => {
-                self.stats.skipped += 1;
-                self.end_file();
-            }
-        }
-        done
+    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force one.
+    pub fn awaits_key(&self) -> bool {
+        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.rotation.is_due(writer));
+        waits && !self.is_finished
     }
 
-    fn try_write(&mut self, packet: &Packet) -> Result<Recorded> {
+    /// Finishes the last file. The recorder then gives the events that wait, and ends.
+    pub fn finish(&mut self) {
+        self.end_file();
+        self.is_finished = true;
+        self.show();
+    }
+
+    fn write(&mut self, packet: &Packet) -> Result<bool> {
         let begins = begins_file(packet);
         let rotation = self.rotation;
         if let Some((_, writer)) = &mut self.now {
             if !begins || !(writer.is_behind(packet) || rotation.is_due(writer)) {
                 match writer.write(packet)? {
-                    Written::Stored => return Ok(Recorded::Stored),
-                    Written::Skipped => return Ok(Recorded::Skipped),
+                    Written::Stored => return Ok(true),
+                    Written::Skipped => return Ok(false),
                     Written::OtherStream => {}
                 }
             }
         }
         self.end_file();
-        if !begins {
-            return Ok(Recorded::Skipped);
+        if begins {
+            self.begin_file(packet)?;
         }
-        self.begin_file(packet)?;
-        Ok(Recorded::NewFile(self.before.take()))
+        Ok(begins)
     }
 
     fn end_file(&mut self) {
-        if let Some((path, writer)) = self.now.take() {
-            self.before = Some(writer.finish().map(|summary| (path, summary)));
+        let Some((path, writer)) = self.now.take() else { return };
+        if self.events.len() == MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(match writer.finish() {
+            Ok(summary) => RecorderEvent::File { path, summary },
+            Err(error) => RecorderEvent::Error(error),
+        });
+    }
+
+    /// Makes the descriptor readable exactly while something waits.
+    fn show(&mut self) {
+        let waits = !self.events.is_empty() || self.is_finished && !self.is_over;
+        if std::mem::replace(&mut self.is_raised, waits) != waits {
+            match waits {
+                true => self.signal.set(),
+                false => self.signal.clear(),
+            }
         }
     }
 
@@ -146,7 +212,7 @@ impl Recorder {
         let (path, file) = self.next_file()?;
         let begun = Writer::of_file(file, &path, self.options);
         let begun = begun.and_then(|mut writer| writer.write(packet).map(|_| writer)).map_err(|e| {
-            // It is ours, and nothing is in it. One that cannot be removed keeps its number.
+            // It is ours, and empty. If it cannot be removed, it keeps its number.
             let _ = fs::remove_file(&path);
             e
         })?;
@@ -156,7 +222,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Creates the file of the next number of which there is none.
+    /// Creates the file of the next free number.
     fn next_file(&mut self) -> Result<(PathBuf, File)> {
         loop {
             let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
@@ -172,13 +238,70 @@ impl Recorder {
             }
         }
     }
+}
 
-    /// Ends the recording: what became of its last file, if there was one that [`Recorded::NewFile`] did not tell.
+impl sealed::Sealed for Recorder {}
+
+impl Station for Recorder {
+    type Event = RecorderEvent;
+
+    /// Does nothing: a recorder does not have other work.
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns the next event. Ends after [`Recorder::finish`].
+    fn try_recv(&mut self) -> Result<Received<RecorderEvent>> {
+        let got = match self.events.pop_front() {
+            Some(event) => Received::Item(event),
+            None if self.is_over => return Err(ended("recv")),
+            None if self.is_finished => {
+                self.is_over = true;
+                Received::Ended
+            }
+            None => Received::Nothing,
+        };
+        self.show();
+        Ok(got)
+    }
+}
+
+impl Submit for Recorder {
+    type Item = Packet;
+
+    /// Records a packet. Always takes it; may block on the disk. A packet that cannot be in a file, because a key frame must
+    /// come first, counts as skipped.
     ///
     /// # Errors
-    /// As [`Writer::finish`].
-    pub fn finish(mut self) -> Result<Option<(PathBuf, Summary)>> {
-        self.end_file();
-        self.before.transpose()
+    /// With the packet, which is in no file. The file is finished as far as possible. The recording continues in another
+    /// one at the next key frame, so that it uses a disk that has room again. `Exhausted` on a full disk, `NotFound` and
+    /// `PermissionDenied` if no file can be created, `Unsupported` if Matroska cannot hold the stream. `State` after
+    /// [`Recorder::finish`].
+    fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
+        if self.is_finished {
+            let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
+            return Err(Rejected { error, item: packet });
+        }
+        let written = self.write(&packet);
+        match &written {
+            Ok(true) => self.stats.packets += 1,
+            Ok(false) => self.stats.skipped += 1,
+            Err(_) => {
+                self.stats.skipped += 1;
+                self.end_file();
+            }
+        }
+        self.show();
+        match written {
+            Ok(_) => Ok(Submitted::Taken),
+            Err(error) => Err(Rejected { error, item: packet }),
+        }
+    }
+}
+
+/// Readable while an event waits.
+impl AsFd for Recorder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signal.as_fd()
     }
 }

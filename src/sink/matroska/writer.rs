@@ -28,26 +28,26 @@ const DURATION_BYTES: usize = 11;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// When the kernel sees fit.
+    /// When the kernel writes it.
     #[default]
     Never,
-    /// At the end of every cluster, which is mostly a key frame's: `fdatasync`, which waits for the disk.
+    /// At the end of every cluster, mostly before a key frame: `fdatasync`, which waits for the disk.
     Clusters,
 }
 
-/// What the stream's packets do not say.
+/// Options of a [`Writer`]: facts that packets do not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual time from frame to frame, for players that ask. Every packet has its own timestamp, so that it may
-    /// vary; only the last frame lasts just so long.
+    /// The usual frame interval, for players. Every packet has its own timestamp, so the interval may vary. It is also the
+    /// duration of the last frame.
     pub interval: Option<FrameInterval>,
-    /// What the numbers mean.
+    /// The colorimetry of the pictures.
     pub colorimetry: Option<Colorimetry>,
-    /// How safe a file is against a loss of power.
+    /// When data must be on the disk.
     pub fsync: Fsync,
-    /// How long one call may wait for the reader of a pipe or device that was opened by its path: 5 s if nothing else
-    /// is said. Regular files and [`Writer::live`] do not know it.
+    /// The longest that one call may block on a pipe or device. Default 5 s. Ignored for regular files and
+    /// [`Writer::live`].
     pub write_timeout: Duration,
 }
 
@@ -58,36 +58,36 @@ impl Default for WriterOptions {
 }
 
 impl WriterOptions {
-    /// With a frame interval.
+    /// Sets the frame interval.
     pub fn interval(self, interval: FrameInterval) -> Self {
         Self { interval: Some(interval), ..self }
     }
 
-    /// With colours.
+    /// Sets the colorimetry.
     pub fn colorimetry(self, colorimetry: Colorimetry) -> Self {
         Self { colorimetry: Some(colorimetry), ..self }
     }
 
-    /// With another rule for the disk.
+    /// Sets when data must be on the disk.
     pub fn fsync(self, fsync: Fsync) -> Self {
         Self { fsync, ..self }
     }
 
-    /// With another write_timeout for readers.
+    /// Sets the longest that one call may block on a pipe or device.
     pub fn write_timeout(self, write_timeout: Duration) -> Self {
         Self { write_timeout, ..self }
     }
 }
 
-/// What became of a packet.
+/// Whether a packet was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Written {
     /// It is in the file.
     Stored,
-    /// It is not: a file begins with a key frame that is not damaged, and an empty packet is nothing.
+    /// It is not: a file begins with a key frame that is not damaged, and an empty packet is ignored.
     Skipped,
-    /// It is not: its codec, size or parameter sets are not those of the file, which needs another one.
+    /// It is not: its codec, size or parameter sets differ from those of the file. It needs another file.
     OtherStream,
 }
 
@@ -103,7 +103,7 @@ pub struct Summary {
     pub duration: Duration,
 }
 
-/// What the track's header says.
+/// The content of the track's header.
 struct Track {
     codec: Codec,
     size: Size,
@@ -150,18 +150,18 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates a file, over one of that name. What is no regular file (a pipe, a device) is written as a live stream,
-    /// and is never waited for longer than [`WriterOptions::write_timeout`], nor at all here.
+    /// Creates a file, or overwrites one of that name. A pipe or device is written as a live stream: a call blocks on it for
+    /// at most [`WriterOptions::write_timeout`], and this call not at all.
     ///
     /// # Errors
-    /// What `open` reports; `Disconnected` for a pipe that nobody has opened to read.
+    /// `NotFound`, `PermissionDenied` and others of `open`. `Disconnected` for a pipe that no process has open for reading.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
         let failed = |e: io::Error| {
             let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
             let error = Error::io("open", &e).on(path.display());
             if e.raw_os_error() == Some(libc::ENXIO) && is_pipe() {
-                return error.kind_is(ErrorKind::Disconnected).detail("nobody reads from this pipe");
+                return error.kind_is(ErrorKind::Disconnected).detail("no process reads from this pipe");
             }
             error
         };
@@ -179,7 +179,7 @@ impl Writer {
 
     /// Writes a live stream, whose sizes and duration stay unknown: to a socket, into memory.
     ///
-    /// How long `out` waits is its own affair, and [`Writer::write`] waits as long: give a socket a write timeout
+    /// [`Writer::write`] blocks as long as `out` blocks: give a socket a write timeout
     /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).
     pub fn live(out: impl Write + Send + 'static, options: WriterOptions) -> Self {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
@@ -207,17 +207,17 @@ impl Writer {
         }
     }
 
-    /// Bytes until now.
+    /// Returns the bytes that were written.
     pub fn bytes(&self) -> u64 {
         self.end
     }
 
-    /// The time of the last packet since the first.
+    /// Returns the time of the last packet since the first.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
     }
 
-    /// It was taken before a packet that is in the file: its time cannot be told there.
+    /// It was taken before a packet that is in the file, which cannot express its time.
     pub(super) fn is_behind(&self, packet: &Packet) -> bool {
         packet.meta().timestamp_ns < self.last_ns
     }
@@ -225,10 +225,10 @@ impl Writer {
     /// Writes a packet.
     ///
     /// # Errors
-    /// What the write reports, naming the file: `Exhausted` on a full disk, `Disconnected` for a closed pipe,
+    /// The text names the file. `Exhausted` on a full disk, `Disconnected` for a closed pipe,
     /// `Timeout` for a pipe whose reader took too little within [`WriterOptions::write_timeout`]. The packet is not in the file,
-    /// which ends where it ended before: it can be finished, or the packet tried again. A live stream cannot be
-    /// mended: `State` from then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
+    /// which ends where it ended before: it can be finished, or the packet tried again. A live stream is broken: `State` from
+    /// then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
     /// cannot be read.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
@@ -239,7 +239,7 @@ impl Writer {
         }
         self.out.within(self.options.write_timeout);
         match &self.track {
-            // Not by the header: the write behind it may have failed.
+            // Not by the header: the write after it may have failed.
             _ if self.packets == 0 && !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
             Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
@@ -277,7 +277,7 @@ impl Writer {
             let is_other = |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit);
             self.has_other_sets = nal_units(packet.bytes()).any(is_other);
         }
-        // A set of the header's that comes again behind another one may be what puts it in force again.
+        // A set of the header that comes again after another one may put it in force again.
         let keeps_sets = self.has_other_sets;
         let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
@@ -310,7 +310,7 @@ impl Writer {
             let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
             return self.append(front.into_iter().chain(body));
         }
-        // So many slices in one picture are rare enough for an allocation.
+        // A picture with more slices is rare enough for an allocation.
         let lengths: Vec<[u8; 4]> = units().map(|u| (u.data.len() as u32).to_be_bytes()).collect();
         let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
         self.append(front.into_iter().chain(body))
@@ -353,8 +353,8 @@ impl Writer {
         }
         let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
         video = video.number(0x9a, 2); // progressive
-        if let Some(colours) = self.options.colorimetry {
-            video = video.master(0x55b0, colour(colours));
+        if let Some(colors) = self.options.colorimetry {
+            video = video.master(0x55b0, color(colors));
         }
         let tracks =
             Elements::default().master(0x1654_ae6b, Elements::default().master(0xae, entry.master(0xe0, video)));
@@ -431,7 +431,7 @@ impl Writer {
     /// Ends the file: index, duration, sizes. Not called, it plays as well, but players cannot jump in it.
     ///
     /// # Errors
-    /// What the writes report; on a full disk the file has no index, and everything else.
+    /// Those of the writes. On a full disk the file lacks its index and has everything else.
     pub fn finish(mut self) -> Result<Summary> {
         let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
         let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };
@@ -485,18 +485,18 @@ impl Track {
     }
 }
 
-/// Colours by the codes of ITU-T H.273; what is not named is left out.
-fn colour(colours: Colorimetry) -> Elements {
-    let matrix = match colours.matrix() {
+/// Colors by the codes of ITU-T H.273. Values without a code are left out.
+fn color(colors: Colorimetry) -> Elements {
+    let matrix = match colors.matrix() {
         Encoding::Bt709 | Encoding::XvYcc709 => 1,
         Encoding::Bt2020 => 9,
         Encoding::Bt2020ConstantLuminance => 10,
         Encoding::Smpte240m => 7,
         _ => 6,
     };
-    let range = if colours.quantization(FormatKind::Yuv) == Range::Full { 2 } else { 1 };
+    let range = if colors.quantization(FormatKind::Yuv) == Range::Full { 2 } else { 1 };
     let mut all = Elements::default().number(0x55b1, matrix).number(0x55b9, range);
-    let transfer = match colours.transfer {
+    let transfer = match colors.transfer {
         Transfer::Rec709 => Some(1),
         Transfer::Srgb => Some(13),
         Transfer::Linear => Some(8),
@@ -504,7 +504,7 @@ fn colour(colours: Colorimetry) -> Elements {
         Transfer::Smpte240m => Some(7),
         _ => None,
     };
-    let primaries = match colours.space {
+    let primaries = match colors.space {
         ColorSpace::Rec709 | ColorSpace::Srgb | ColorSpace::Jpeg => Some(1),
         ColorSpace::Smpte170m => Some(6),
         ColorSpace::Smpte240m => Some(7),

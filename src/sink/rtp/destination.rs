@@ -6,33 +6,25 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::header::{receiver_report, sender_report, Report, RTP_BYTES};
+use super::header::{receiver_report, sender_report, Reception, Report, RTP_BYTES};
 use super::interleaved::Outbox;
+use super::options::SenderOptions;
 use super::plan::Plan;
-use super::sender::SenderOptions;
 use super::sockets::Sockets;
 use crate::error::{Error, Result};
 use crate::frame::Packet;
 use crate::sys::udp::Datagram;
 
-/// How often receivers are told wall-clock time and counts (RFC 3550, 6.2).
+/// How often receivers get wall-clock time and counts (RFC 3550, 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// For who loses frames again and again, a key frame is asked for this long after the last: one for nobody, or for a
-/// network that takes no more, costs everybody else.
+/// A destination that keeps losing frames asks for a key frame this long after the last loss. A key frame that cannot
+/// arrive costs the other destinations.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// What a receiver tells of its reception (RFC 3550, 6.4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Reception {
-    /// Packets lost since its last report, in 1/256.
-    pub fraction_lost: u8,
-    /// Packets lost since the beginning; less than none with duplicates.
-    pub lost: i32,
-    /// Variation of the packets' travelling time, in 1/90000 s.
-    pub jitter: u32,
-}
+/// Names a destination of a [`Sender`](super::Sender).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DestinationId(pub(super) u64);
 
 /// Counts of one destination.
 #[derive(Clone, Debug, Default)]
@@ -42,13 +34,13 @@ pub struct DestinationStats {
     pub packets: u64,
     /// Bytes of their payloads.
     pub octets: u64,
-    /// Frames that were sent whole.
+    /// Frames that were sent completely.
     pub frames: u64,
-    /// Frames that were not: the network took no more, or a key frame was awaited behind such a one.
+    /// Frames that were not: the network took no more, or a key frame had to come first.
     pub dropped: u64,
-    /// Why the last one was not.
+    /// Why the last of these was not.
     pub last_error: Option<Error>,
-    /// The latest report of the receiver, of one of them in a group that this host is a member of.
+    /// The latest report of the receiver. In a group that this host is a member of, of one of the receivers.
     pub reception: Option<Reception>,
 }
 
@@ -58,7 +50,7 @@ pub(super) enum Transport {
     Tcp(Outbox, u8),
 }
 
-/// What a destination gets of the frame that is being sent.
+/// The part of the current frame that a destination still gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Share {
     /// Datagrams from this one on.
@@ -78,6 +70,10 @@ pub(super) struct Destination {
     /// Nothing is sent at all.
     is_paused: bool,
     share: Share,
+    /// The last frame was sent completely, or none was tried.
+    is_well: bool,
+    /// It has failed since, and that was not reported.
+    has_failed: bool,
     reported: Option<Instant>,
     heard: Option<Instant>,
     pub(super) stats: DestinationStats,
@@ -99,6 +95,8 @@ impl Destination {
             asks: true,
             is_paused: false,
             share: Share::None,
+            is_well: true,
+            has_failed: false,
             reported: None,
             heard: None,
             stats: DestinationStats::default(),
@@ -118,6 +116,24 @@ impl Destination {
         self.awaits_key && asks && !self.is_paused
     }
 
+    /// When it begins to ask for a key frame, if it will.
+    pub(super) fn asks_at(&self) -> Option<Instant> {
+        let waits = self.awaits_key && !self.is_paused && !self.asks;
+        self.lost.filter(|_| waits).map(|at| at + ASK_AGAIN)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Why it lost frames, once until a frame is sent completely again.
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        if !std::mem::take(&mut self.has_failed) {
+            return None;
+        }
+        self.stats.last_error.clone()
+    }
+
     pub(super) fn pause(&mut self, is_paused: bool) {
         if self.is_paused == is_paused {
             return;
@@ -126,7 +142,7 @@ impl Destination {
         (self.awaits_key, self.asks, self.share) = (true, true, Share::None);
     }
 
-    /// A frame comes. `true` if it is sent here; `begins` if nothing was sent before it.
+    /// A frame comes. Returns whether it is sent here, and whether the stream begins with it.
     pub(super) fn begin(&mut self, packet: &Packet) -> JoinState {
         self.share = Share::None;
         if self.is_paused {
@@ -134,7 +150,7 @@ impl Destination {
         }
         let begins = self.awaits_key;
         if begins && !packet.can_begin() {
-            // Nobody misses what came before the first key frame.
+            // Frames before the first key frame are not counted.
             self.stats.dropped += u64::from(self.stats.frames > 0 || self.stats.last_error.is_some());
             return JoinState::Not;
         }
@@ -186,6 +202,8 @@ impl Destination {
         (self.share, self.awaits_key) = (Share::None, true);
         self.asks = self.lost.replace(Instant::now()).map_or(true, |at| at.elapsed() >= 2 * ASK_AGAIN);
         self.stats.dropped += 1;
+        self.has_failed |= self.is_well;
+        self.is_well = false;
         self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
     }
 
@@ -196,11 +214,12 @@ impl Destination {
         }
         let is_whole = self.share != Share::None;
         self.stats.frames += u64::from(is_whole);
+        self.is_well |= is_whole;
         self.share = Share::None;
         is_whole
     }
 
-    /// Reports, where it is time to; hears what the receiver reports.
+    /// Sends a report if it is time, and reads what the receiver reports.
     pub(super) fn report(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: impl FnOnce() -> u64) {
         if self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
@@ -212,7 +231,7 @@ impl Destination {
         self.listen(ssrc);
     }
 
-    /// Says goodbye, if it has said anything (RFC 3550, 6.3.7).
+    /// Sends RTCP BYE, if anything was sent (RFC 3550, 6.3.7).
     pub(super) fn leave(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: u64) {
         if self.stats.packets == 0 {
             return;
@@ -228,7 +247,7 @@ impl Destination {
         Report { unix_ns, timestamp, packets, octets }
     }
 
-    /// Best effort: nobody may listen.
+    /// Best effort: the receiver may not listen.
     fn control(&mut self, bytes: &[u8]) {
         match &mut self.transport {
             Transport::Udp(sockets) => sockets.control(bytes),
@@ -236,10 +255,10 @@ impl Destination {
         }
     }
 
-    /// Reads the reports that came. A UDP receiver's only: those in a connection are brought by [`Destination::hear`].
+    /// Reads the reports of a UDP receiver. Those in a connection come by [`Destination::hear`].
     pub(super) fn listen(&mut self, ssrc: u32) {
         let mut bytes = [0; 1500];
-        // Not for ever, however much comes.
+        // Bounded, however much comes.
         for _ in 0..16 {
             let Transport::Udp(sockets) = &self.transport else { return };
             let Some(len) = sockets.receive(&mut bytes) else { return };
@@ -259,14 +278,14 @@ impl Destination {
     }
 }
 
-/// What a frame is for a destination.
+/// Whether a frame is sent to a destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinState {
-    /// Not for it.
+    /// It is not.
     Not,
-    /// The one its stream begins with.
+    /// The stream begins with it.
     First,
-    /// One more.
+    /// It is one more.
     Next,
 }
 

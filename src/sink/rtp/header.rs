@@ -1,7 +1,7 @@
 //! The bytes of RTP headers and RTCP packets (RFC 3550, 5.1 and 6).
 
-use super::destination::Reception;
-use super::PAYLOAD_TYPE;
+/// The first dynamic payload type (RFC 3551, 6).
+pub(super) const PAYLOAD_TYPE: u8 = 96;
 
 /// Bytes of an RTP header without contributing sources.
 pub(super) const RTP_BYTES: usize = 12;
@@ -16,7 +16,7 @@ pub(super) fn rtp(is_last: bool, sequence: u16, timestamp: u32, ssrc: u32) -> [u
     header
 }
 
-/// What a sender report tells.
+/// The content of a sender report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     /// Wall-clock time of the moment that `timestamp` is of, in nanoseconds since 1970.
@@ -43,7 +43,7 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
         len += bytes.len();
     };
     put(&[0x80, SENDER_REPORT, 0, 6]);
-    // NTP's seconds wrap in 2036, as everybody's do.
+    // NTP's seconds wrap in 2036.
     for word in [ssrc, seconds as u32, fraction as u32, report.timestamp, report.packets, report.octets] {
         put(&word.to_be_bytes());
     }
@@ -59,10 +59,22 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
     len
 }
 
+/// What a receiver reports (RFC 3550, 6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reception {
+    /// Packets lost since its last report, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets lost since the beginning. Negative if packets were duplicated.
+    pub lost: i32,
+    /// Variation of the transit time of packets, in 1/90000 s.
+    pub jitter: u32,
+}
+
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 
-/// What a compound packet tells of the reception of `ssrc`.
+/// The reception of `ssrc` that a compound packet reports.
 pub(super) fn receiver_report(ssrc: u32, mut bytes: &[u8]) -> Option<Reception> {
     while let &[first, kind, high, low, ..] = bytes {
         let len = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
@@ -70,7 +82,7 @@ pub(super) fn receiver_report(ssrc: u32, mut bytes: &[u8]) -> Option<Reception> 
             return None;
         }
         let (packet, rest) = bytes.split_at(len);
-        // Both have report blocks, behind the sender's SSRC and, in a sender's, its counts.
+        // Both have report blocks, after the sender's SSRC and, in a sender's report, its counts.
         let blocks = match kind {
             SENDER_REPORT => packet.get(28..),
             RECEIVER_REPORT => packet.get(8..),
@@ -119,8 +131,8 @@ mod tests {
         let heard = Some(Reception { fraction_lost: 128, lost: -2, jitter: 90 });
         assert_eq!(receiver_report(7, &report), heard);
         assert_eq!(receiver_report(8, &report), None, "of another stream");
-        let behind = [&[0x80, 202, 0, 0][..], &report].concat();
-        assert_eq!(receiver_report(7, &behind), heard);
+        let after = [&[0x80, 202, 0, 0][..], &report].concat();
+        assert_eq!(receiver_report(7, &after), heard);
         for len in 0..report.len() {
             assert_eq!(receiver_report(7, &report[..len]), None);
         }

@@ -18,8 +18,8 @@ const MESSAGE_ROOM: usize = 1 << 16;
 /// Bytes before a packet: `$`, channel, length.
 const FRAME_BYTES: usize = 4;
 
-/// A connection's way out, which messages and packets share. What the kernel does not take at once is copied and waits, up
-/// to a limit.
+/// The output of a connection, which messages and packets share. Bytes that the kernel does not take at once are copied and
+/// wait, up to a limit.
 #[derive(Clone)]
 pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
 
@@ -102,8 +102,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends packets on a channel and returns how many are on their way: whole ones always, since half of one would make
-    /// everything behind it unreadable. `EAGAIN` if too much waits already.
+    /// Sends packets on a channel and returns how many are on their way: always whole ones, since half of one would make
+    /// everything after it unreadable. `EAGAIN` if too much waits already.
     pub(super) fn packets(&self, channel: u8, datagrams: &[Datagram<'_>]) -> std::result::Result<usize, Errno> {
         let mut state = self.lock();
         state.flush()?;
@@ -121,7 +121,7 @@ impl Outbox {
             }
             left = state.send(&slices[..datagrams.len() * 3])?;
         }
-        // What the kernel did not take is copied: the rest of a packet in any case, whole ones while there is room.
+        // Bytes that the kernel did not take are copied: the rest of a packet in any case, whole ones while there is room.
         let mut count = 0;
         for (frame, datagram) in frames.iter().zip(datagrams) {
             let whole = FRAME_BYTES + bytes(datagram);

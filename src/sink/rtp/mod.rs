@@ -1,24 +1,49 @@
 //! RTP over UDP (RFC 3550): one stream to any number of hosts and multicast groups.
 //!
-//! Coded bytes go to the kernel from where they are: a datagram is a small header and a slice of the packet, and many
-//! datagrams are one system call (`UDP_SEGMENT`, else `sendmmsg`). No thread: [`Sender::submit`] takes a frame,
-//! [`Sender::send_due`] sends what is due and says when it wants to be called again.
+//! Coded bytes go to the kernel from where they are. A datagram is a small header and a slice of the packet. Many datagrams
+//! are one system call (`UDP_SEGMENT`, else `sendmmsg`). There is no thread: a [`Sender`] is a
+//! [`Station`](crate::Station) whose descriptor becomes readable when more datagrams are due.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use framelease::bitstream::Codec;
+//! use framelease::sink::rtp::{Sender, SenderEvent, SenderOptions};
+//! use framelease::{Received, Station, Submit};
+//! # fn packet() -> framelease::frame::Packet { unimplemented!() }
+//!
+//! let mut sender = Sender::new(Codec::H264, SenderOptions::default())?;
+//! sender.add("192.168.1.20:5004".parse().unwrap())?;
+//! loop {
+//!     let _ = sender.try_submit(packet())?;
+//!     // In an event loop: until the next packet comes, whenever the descriptor is readable.
+//!     while let Received::Item(event) = sender.recv(Duration::from_millis(10))? {
+//!         match event {
+//!             SenderEvent::KeyFrameWanted => { /* encoder.force_key() */ }
+//!             SenderEvent::Failed(_, error) => eprintln!("{error}"),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod destination;
 mod header;
 mod interleaved;
+mod options;
 mod payload;
 mod plan;
 mod sdp;
 mod sender;
 mod sockets;
+mod stream;
 
 pub(in crate::sink) use interleaved::Outbox;
 pub(in crate::sink) use sdp::{base64, Session};
-pub(in crate::sink) use sender::random;
+pub(in crate::sink) use stream::Stream;
 
-pub use destination::{DestinationStats, Reception};
-pub use sender::{DestinationId, Sender, SenderOptions, Spread};
-
-/// The first dynamic payload type (RFC 3551, 6).
-const PAYLOAD_TYPE: u8 = 96;
+pub use destination::{DestinationId, DestinationStats};
+pub use header::Reception;
+pub use options::{SenderOptions, Spread};
+pub use sender::{Sender, SenderEvent};

@@ -37,7 +37,7 @@ pub(super) fn pieces(
 ) -> bool {
     let room = room.max(MOST_PREFIX + 1);
     if !codec.has_nal_units() {
-        // RFC 7741, 4.2: no extension, S at the start of the one partition that is told apart.
+        // RFC 7741, 4.2: no extension, S at the start of the only partition.
         for (i, body) in data.chunks(room - 1).enumerate() {
             each(Piece::new(&[if i == 0 { 0x10 } else { 0 }], body));
         }
@@ -114,7 +114,7 @@ mod tests {
         got
     }
 
-    /// What a receiver makes of the payloads (RFC 6184, 5.8; RFC 7798, 4.4.3).
+    /// The units that a receiver reads from the payloads (RFC 6184, 5.8; RFC 7798, 4.4.3).
     fn rebuilt(codec: Codec, payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut units: Vec<Vec<u8>> = Vec::new();
         for payload in payloads {

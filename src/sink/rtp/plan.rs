@@ -1,4 +1,4 @@
-//! A frame as datagrams: what goes before each piece of it, and where the piece is.
+//! A frame as datagrams: the header of each piece, and where the piece is.
 
 use super::header::{rtp, RTP_BYTES};
 use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
@@ -22,7 +22,7 @@ pub(super) struct Plan {
     own: Vec<u8>,
 }
 
-/// What the headers of a frame's packets have in common.
+/// The part that the headers of a frame's packets have in common.
 #[derive(Clone, Copy)]
 pub(super) struct Stamp {
     pub(super) ssrc: u32,

@@ -1,9 +1,9 @@
-//! What a receiver must know beforehand, as text (RFC 8866; RFC 6184, 8.2; RFC 7798, 7.2; RFC 7741, 6.2).
+//! Session descriptions (RFC 8866; RFC 6184, 8.2; RFC 7798, 7.2; RFC 7741, 6.2).
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use super::PAYLOAD_TYPE;
+use super::header::PAYLOAD_TYPE;
 use crate::bitstream::{Codec, NalKind, ParameterSets};
 
 /// RFC 4648, 4.

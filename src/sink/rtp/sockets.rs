@@ -5,11 +5,11 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
-use super::sender::SenderOptions;
+use super::options::SenderOptions;
 use crate::error::{Error, Result};
 use crate::sys::udp::{self, Datagram, MOST, MOST_BYTES};
 
-/// How often two neighbouring ports are looked for.
+/// How often two neighboring ports are looked for.
 const TRIES: usize = 32;
 
 pub(super) struct Sockets {
@@ -20,7 +20,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Sockets that talk to these two addresses only, from neighbouring ports of `from`, or any address.
+    /// Sockets that talk to these two addresses only, from neighboring ports of `from`, or any address.
     pub(super) fn open(
         to: SocketAddr,
         control: Option<SocketAddr>,
@@ -48,7 +48,7 @@ impl Sockets {
         let size = |datagram: &Datagram<'_>| datagram.iter().map(|piece| piece.len()).sum::<usize>();
         let segment = size(&datagrams[0]);
         if self.has_segments {
-            // Equal ones, and one shorter behind them.
+            // Equal ones, and one shorter after them.
             let equal =
                 datagrams.iter().take(MOST.min(MOST_BYTES / segment.max(1))).take_while(|d| size(d) == segment).count();
             let tail = datagrams
@@ -58,7 +58,7 @@ impl Sockets {
             if count > 1 {
                 match udp::send_segments(self.rtp.as_fd(), &datagrams[..count], segment as u16) {
                     Ok(()) => return Ok(count),
-                    // The kernel or the route has no such thing: a device without checksums says EIO.
+                    // The kernel or the route does not have it: a device without checksums says EIO.
                     Err(Errno::EIO | Errno::EINVAL | Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EMSGSIZE) => {
                         self.has_segments = false;
                     }
@@ -66,19 +66,19 @@ impl Sockets {
                 }
             }
         }
-        // Up to where equal ones begin: parameter sets must not cost the frame behind them a datagram at a time.
+        // Up to where equal ones begin: parameter sets must not make the frame after them cost a call a datagram.
         let pair = |pair: &[Datagram<'_>]| self.has_segments && size(&pair[0]) == size(&pair[1]);
         let alone = datagrams.windows(2).position(pair).unwrap_or(datagrams.len()).max(1);
         udp::send_many(self.rtp.as_fd(), &datagrams[..alone])
     }
 
-    /// Forgets that earlier datagrams were refused, which the next one would be told and not be sent.
+    /// Clears the error of earlier datagrams, which the next send would report in place of sending.
     pub(super) fn forget_error(&self) {
         crate::sys::syscall_count::tick();
         let _ = self.rtp.take_error();
     }
 
-    /// Sends an RTCP packet, as far as anybody listens.
+    /// Sends an RTCP packet. Best effort.
     pub(super) fn control(&self, bytes: &[u8]) {
         if let Some(rtcp) = &self.rtcp {
             crate::sys::syscall_count::tick();

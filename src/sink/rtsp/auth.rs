@@ -1,4 +1,4 @@
-//! Who may watch: Digest (RFC 2617, MD5 without qop, which all RTSP clients know) and Basic.
+//! Authentication: Digest (RFC 2617, MD5 without qop, which all RTSP clients know) and Basic.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl Users {
         self.users.push((name, password));
     }
 
-    /// Everybody may watch.
+    /// Anyone may watch.
     pub(super) fn is_open(&self) -> bool {
         self.users.is_empty()
     }
@@ -55,7 +55,7 @@ impl Users {
         if value("realm") != Some(REALM) {
             return AuthResult::Refused;
         }
-        // The request's own URI, whatever the header says: an answer for one address is none for another.
+        // The request's own URI, whatever the header says: an answer for one address is not valid for another.
         let hash = |text: String| format!("{:x}", md5::compute(text));
         let knows = self.users.iter().filter(|(name, _)| name == user).any(|(name, password)| {
             let secret = hash(format!("{name}:{REALM}:{password}"));
@@ -83,11 +83,11 @@ fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (name, value) = rest.split_once('=')?;
-        let (value, behind) = match value.strip_prefix('"') {
+        let (value, after) = match value.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
             None => value.split_at(value.find(',').unwrap_or(value.len())),
         };
-        rest = behind.trim_start_matches([' ', '\t', ',']);
+        rest = after.trim_start_matches([' ', '\t', ',']);
         Some((name.trim(), value.trim()))
     })
 }

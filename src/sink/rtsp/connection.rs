@@ -1,12 +1,13 @@
 //! One client's TCP connection.
 
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sink::rtp::{random, Outbox};
+use crate::sink::rtp::Outbox;
+use crate::sys::random::random;
 
 /// The most bytes that are read at a time, so that one client does not keep the others waiting.
 const READ: usize = 4096;
@@ -14,25 +15,33 @@ const READ: usize = 4096;
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
-    /// Tells it from others that had its place.
+    /// Distinguishes it from others that had its place.
     pub(super) number: u64,
     stream: Arc<TcpStream>,
     pub(super) peer: SocketAddr,
     pub(super) out: Outbox,
-    /// What came and is no whole message yet.
+    /// Bytes that are not a whole message yet.
     pub(super) inbox: Vec<u8>,
-    /// Since when it is none.
+    /// When the first of these bytes came.
     pub(super) since: Option<Instant>,
     pub(super) heard: Instant,
     pub(super) nonce: String,
     pub(super) refusals: u32,
-    /// It is polled for writing, too.
+    /// It is watched for writing, too.
     pub(super) is_armed: bool,
-    /// Nothing more is read of it; it is closed then, or when the peer has read all.
+    /// When it is closed, or earlier if the peer has read everything. Nothing more is read from it.
     pub(super) closes: Option<Instant>,
 }
 
-/// What a read brought.
+/// The client that a request comes from.
+pub(super) struct Client {
+    pub(super) connection: usize,
+    pub(super) number: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) local: IpAddr,
+}
+
+/// The result of a read.
 #[derive(PartialEq, Eq)]
 pub(super) enum Arrived {
     Bytes,
@@ -58,7 +67,7 @@ impl Connection {
         }
     }
 
-    /// The address that the client asked at.
+    /// The address that the client connected to.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         self.stream.local_addr().ok()
     }
@@ -68,7 +77,7 @@ impl Connection {
         crate::sys::syscall_count::tick();
         match (&*self.stream).read(&mut bytes) {
             Ok(0) => Arrived::End,
-            // Not looked at any more.
+            // Ignored.
             Ok(_) if self.closes.is_some() => Arrived::Nothing,
             Ok(len) => {
                 self.inbox.extend_from_slice(&bytes[..len]);
@@ -79,8 +88,8 @@ impl Connection {
         }
     }
 
-    /// Says the last word. What the peer still sends is read and forgotten for a while: closed at once, the kernel would
-    /// take the last word back.
+    /// Closes it after the last response was read. What the peer still sends is read and ignored for a while: after a close
+    /// at once, the kernel would discard the response.
     pub(super) fn close(&mut self) {
         if self.closes.is_none() {
             self.closes = Some(Instant::now() + LINGER);

@@ -1,11 +1,11 @@
-//! What a request is answered (RFC 2326, 10).
+//! The responses to requests (RFC 2326, 10).
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::connection::Client;
 use super::message::{Request, Response, Status};
-use super::mount::{Mount, TRACK};
-use super::server::{MountId, Server};
+use super::mount::{Mount, MountId, TRACK};
+use super::server::Server;
 use super::session::{Session, Transport};
 use super::transport::{choose, Wanted};
 use crate::log::event;
@@ -13,30 +13,22 @@ use crate::sink::rtp::DestinationId;
 
 const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
 
-/// Who asks.
-pub(super) struct Client {
-    pub(super) connection: usize,
-    pub(super) number: u64,
-    pub(super) peer: SocketAddr,
-    pub(super) local: IpAddr,
-}
-
 type Answer = Result<Response, Status>;
 
 impl Server {
     /// The response to a request that was let in.
-    pub(super) fn answer(&mut self, asker: &Client, request: &Request<'_>) -> String {
+    pub(super) fn answer(&mut self, client: &Client, request: &Request<'_>) -> String {
         let cseq = request.header("CSeq");
         // Whatever it is about: some clients keep their sessions by OPTIONS (12.37).
         let _ = request.session().map(|id| self.session_at(id));
         let answer = match request.method {
             // With a body, so it ends by itself.
-            "DESCRIBE" => match self.describe(asker, request) {
+            "DESCRIBE" => match self.describe(client, request) {
                 Ok(text) => return text,
                 Err(status) => Err(status),
             },
             "OPTIONS" => Ok(Response::new(Status::Ok, cseq).header("Public", METHODS)),
-            "SETUP" => self.set_up(asker, request),
+            "SETUP" => self.set_up(client, request),
             "PLAY" => self.play(request),
             "PAUSE" => self.pause(request),
             "GET_PARAMETER" | "SET_PARAMETER" => self.parameter(request),
@@ -54,7 +46,7 @@ impl Server {
         self.mounts.iter_mut().find(|m| m.is_at(path)).ok_or(Status::NotFound)
     }
 
-    fn describe(&mut self, asker: &Client, request: &Request<'_>) -> Result<String, Status> {
+    fn describe(&mut self, client: &Client, request: &Request<'_>) -> Result<String, Status> {
         let takes_sdp = |accept: &str| {
             accept
                 .split(',')
@@ -64,19 +56,19 @@ impl Server {
         if request.header("Accept").is_some_and(|accept| !takes_sdp(accept)) {
             return Err(Status::NotAcceptable);
         }
-        let text = mount.describe(asker.local).ok_or(Status::InternalError)?;
+        let text = mount.describe(client.local).ok_or(Status::InternalError)?;
         let base = format!("{}/", request.uri.trim_end_matches('/'));
         let response = Response::new(Status::Ok, request.header("CSeq")).header("Content-Base", &base);
         Ok(response.body("application/sdp", &text))
     }
 
-    fn set_up(&mut self, asker: &Client, request: &Request<'_>) -> Answer {
+    fn set_up(&mut self, client: &Client, request: &Request<'_>) -> Answer {
         let mount = self.mount_at(request)?;
         let (mount, group) = (mount.id, mount.group);
         let wanted = choose(request.header("Transport").unwrap_or(""), group.is_some());
         let wanted = wanted.ok_or(Status::UnsupportedTransport)?;
         let before = match request.session() {
-            // Another way for a session that there is.
+            // Another transport for an existing session.
             Some(id) => {
                 let at = self.session_at(id)?;
                 if self.sessions[at].is_playing || self.sessions[at].mount != mount {
@@ -87,22 +79,24 @@ impl Server {
             None if self.sessions.len() >= self.settings.max_sessions => return Err(Status::NotEnoughBandwidth),
             None => None,
         };
-        let (way, destination, channel, transport) = self.open_way(asker, mount, wanted, before.as_deref())?;
+        let (transport, destination, channel, header) =
+            self.open_transport(client, mount, wanted, before.as_deref())?;
         let id = before.clone().unwrap_or_else(Session::new_id);
         let timeout = self.settings.session_timeout.as_secs();
         let response = Response::new(Status::Ok, request.header("CSeq"))
-            .header("Transport", &transport)
+            .header("Transport", &header)
             .header("Session", &format!("{id};timeout={timeout}"));
-        let (connection, peer, heard) = (asker.number, asker.peer, Instant::now());
+        let (connection, peer, heard) = (client.number, client.peer, Instant::now());
         self.sessions.push(Session {
             id,
             mount,
             connection,
             channel,
             peer,
-            way,
+            transport,
             destination,
             is_playing: false,
+            has_joined: false,
             heard,
         });
         // The one before, which comes first in the list: a group whose last member it is must not end with it.
@@ -112,49 +106,51 @@ impl Server {
         Ok(response)
     }
 
-    /// Opens a way, on which nothing is sent yet, and says it as a `Transport` header.
-    fn open_way(
+    /// Opens a transport, on which nothing is sent yet. Also gives its `Transport` header.
+    fn open_transport(
         &mut self,
-        asker: &Client,
+        client: &Client,
         mount: MountId,
         wanted: Wanted,
         before: Option<&str>,
     ) -> Result<(Transport, DestinationId, u8, String), Status> {
         let channel = match wanted {
-            Wanted::Tcp(asked) => self.free_channel(asker.number, asked, before).ok_or(Status::UnsupportedTransport)?,
+            Wanted::Tcp(asked) => {
+                self.free_channel(client.number, asked, before).ok_or(Status::UnsupportedTransport)?
+            }
             _ => 0,
         };
-        let out = self.connections[asker.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
+        let out = self.connections[client.connection].as_ref().map(|c| c.out.clone()).ok_or(Status::InternalError)?;
         let mount = self.mounts.iter_mut().find(|m| m.id == mount).ok_or(Status::NotFound)?;
-        let (_, ssrc) = mount.sender.position();
+        let (_, ssrc) = mount.stream.position();
         let failed = |e: crate::Error| {
-            event!("rtsp: no way to {}: {e}", asker.peer);
+            event!("rtsp: no transport to {}: {e}", client.peer);
             Status::Unavailable
         };
-        // Always the asker itself: packets for others would be a weapon.
+        // Always the client itself: packets for others would be a weapon.
         let at = |port| {
-            let mut peer = asker.peer;
+            let mut peer = client.peer;
             peer.set_port(port);
             peer
         };
         match wanted {
             Wanted::Udp(rtp, rtcp) => {
                 let (to, control) = (at(rtp), at(rtcp));
-                let (id, from) = mount.sender.add_udp(to, control, asker.local).map_err(failed)?;
-                mount.sender.pause(id);
+                let (id, from) = mount.stream.add_udp(to, control, client.local).map_err(failed)?;
+                mount.stream.pause(id);
                 let ports = format!("client_port={rtp}-{rtcp};server_port={}-{}", from.0, from.1);
                 Ok((Transport::Udp, id, 0, format!("RTP/AVP;unicast;{ports};ssrc={ssrc:08X}")))
             }
             Wanted::Tcp(_) => {
-                let id = mount.sender.add_tcp(asker.peer, out, channel);
-                mount.sender.pause(id);
+                let id = mount.stream.add_tcp(client.peer, out, channel);
+                mount.stream.pause(id);
                 let channels = format!("interleaved={channel}-{}", channel + 1);
                 Ok((Transport::Tcp, id, channel, format!("RTP/AVP/TCP;unicast;{channels};ssrc={ssrc:08X}")))
             }
             Wanted::Multicast => {
                 let group = mount.group.ok_or(Status::UnsupportedTransport)?;
                 let id = mount.join(group).map_err(failed)?;
-                let (port, ttl) = (group.port(), mount.sender.options().ttl);
+                let (port, ttl) = (group.port(), mount.stream.options().ttl);
                 let ports = format!("destination={};port={port}-{}", group.ip(), port.saturating_add(1));
                 Ok((Transport::Multicast, id, 0, format!("RTP/AVP;multicast;{ports};ttl={ttl};ssrc={ssrc:08X}")))
             }
@@ -164,7 +160,7 @@ impl Server {
     /// The channel that was asked for, or the first that no session of the connection has but the one that goes.
     fn free_channel(&self, connection: u64, asked: Option<u8>, before: Option<&str>) -> Option<u8> {
         let is_free = |channel: u8| {
-            let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.way == Transport::Tcp);
+            let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.transport == Transport::Tcp);
             channel < u8::MAX && own.all(|s| s.channel.abs_diff(channel) > 1 || before == Some(&*s.id))
         };
         asked.filter(|&c| is_free(c)).or_else(|| (0..254).step_by(2).find(|&c| is_free(c)))
@@ -193,14 +189,14 @@ impl Server {
         let session = &self.sessions[at];
         let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
         let uri = request.uri.trim_end_matches('/');
-        // A mount's own path may end like that, too. With a query, the track is behind it, as DESCRIBE has it.
+        // A mount's own path may end like that, too. With a query, the track comes after it, as DESCRIBE has it.
         let is_track = match uri.contains('?') {
             true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
             false => request.path() != mount.path,
         };
         let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
         // The time is that of the key frame that comes: it is not known yet.
-        let info = format!("url={track};seq={}", mount.sender.position().0);
+        let info = format!("url={track};seq={}", mount.stream.position().0);
         Ok(Response::new(Status::Ok, request.header("CSeq"))
             .header("Session", &session.id)
             .header("Range", "npt=now-")

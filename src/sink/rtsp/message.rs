@@ -7,12 +7,12 @@ pub(super) const MOST_HEAD: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 const MOST_BODY: usize = 8 << 10;
 
-/// What the bytes of a connection begin with.
+/// The message at the start of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
     /// More must come.
     Incomplete,
-    /// An empty line between messages, of so many bytes.
+    /// An empty line between messages, and its length.
     Blank(usize),
     /// A packet on a channel (10.12), and the bytes of all of it.
     Packet(u8, &'a [u8], usize),
@@ -119,7 +119,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
     let head = &bytes[..bytes.len().min(MOST_HEAD)];
     let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
-        // What cannot become a request is not waited for.
+        // Bytes that cannot become a request are refused at once.
         let is_line = bytes.iter().take_while(|&&b| b != b'\r').all(|&b| b.is_ascii_graphic() || b == b' ');
         return match (is_line, bytes.len() >= MOST_HEAD) {
             (false, _) => Parsed::Bad(Status::BadRequest),
@@ -154,7 +154,7 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let mut headers = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
-        // A folded line would begin with a space: nobody writes them any more.
+        // A folded line would begin with a space. Clients no longer write them.
         if name.is_empty() || name.contains([' ', '\t']) || value.contains(|c: char| c.is_control() && c != '\t') {
             return Err(Status::BadRequest);
         }

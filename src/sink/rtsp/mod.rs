@@ -1,7 +1,7 @@
-//! An RTSP 1.0 server (RFC 2326): streams for whoever asks, by UDP, in the connection, or by multicast.
+//! An RTSP 1.0 server (RFC 2326): streams for clients by UDP, in the RTSP connection, or by multicast.
 //!
-//! No thread: [`Server`] is a descriptor to poll and [`Server::dispatch`] to call, as a publisher is. Each mount sends what
-//! it is given by one [`rtp::Sender`](super::rtp::Sender), from where it is.
+//! There is no thread: [`Server`] is a [`Station`](crate::Station) with one descriptor. Each mount sends its packets as
+//! [`rtp::Sender`](super::rtp::Sender) does, from where they are.
 
 mod auth;
 mod builder;
@@ -11,11 +11,12 @@ mod message;
 mod mount;
 mod server;
 mod session;
-
+mod settings;
 mod transport;
 
-pub use builder::{MountOptions, ServerBuilder};
+pub use builder::ServerBuilder;
 #[cfg(fuzzing)]
 pub use message::{parse, Parsed};
-pub use server::{ClientStats, MountId, Server, ServerStats};
+pub use mount::{MountId, MountOptions};
+pub use server::{ClientStats, Server, ServerEvent, ServerStats};
 pub use session::Transport;

@@ -1,34 +1,69 @@
 //! One stream and its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::builder::MountOptions;
-use super::server::MountId;
 use crate::error::Result;
 use crate::frame::Packet;
-use crate::sink::rtp::{self, DestinationId, Sender};
+use crate::sink::rtp::{self, DestinationId, Stream};
 use crate::sys;
 
 /// The name of the one track.
 pub(super) const TRACK: &str = "video";
 
+/// Names a stream of a [`Server`](super::Server).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MountId(pub(super) u64);
+
+/// How a mount's stream is sent.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct MountOptions {
+    /// The packets, for all transports.
+    pub rtp: rtp::SenderOptions,
+    /// The group and port for clients that ask for multicast. Without one, they get 461.
+    pub group: Option<SocketAddr>,
+}
+
+impl MountOptions {
+    /// Sets the options of the packets.
+    pub fn rtp(self, rtp: rtp::SenderOptions) -> Self {
+        Self { rtp, ..self }
+    }
+
+    /// Sets a multicast group. RTCP has the next port.
+    pub fn group(self, group: SocketAddr) -> Self {
+        Self { group: Some(group), ..self }
+    }
+}
+
 pub(super) struct Mount {
     pub(super) id: MountId,
     /// As in a URI, without a slash at its end.
     pub(super) path: String,
-    pub(super) sender: Sender,
+    pub(super) stream: Stream,
     pub(super) group: Option<SocketAddr>,
-    /// While clients want it, and whether it is sent to.
+    /// The destination while clients want it, and whether it is sent to.
     pub(super) group_sent: Option<(DestinationId, bool)>,
-    /// One more has joined the group: it needs a key frame, which the sender does not know.
+    /// A client has joined the group: it needs a key frame, which the stream does not know.
     wants_key: bool,
     due: Option<Instant>,
+    /// A key frame is wanted, and that was reported.
+    pub(super) is_key_reported: bool,
 }
 
 impl Mount {
-    pub(super) fn new(id: MountId, path: String, sender: Sender, options: &MountOptions) -> Self {
-        Self { id, path, sender, group: options.group, group_sent: None, wants_key: false, due: None }
+    pub(super) fn new(id: MountId, path: String, stream: Stream, options: &MountOptions) -> Self {
+        Self {
+            id,
+            path,
+            stream,
+            group: options.group,
+            group_sent: None,
+            wants_key: false,
+            due: None,
+            is_key_reported: false,
+        }
     }
 
     /// `true` for its own path and that of its track.
@@ -37,55 +72,56 @@ impl Mount {
     }
 
     pub(super) fn awaits_key(&self) -> bool {
-        self.wants_key || self.sender.awaits_key()
+        self.wants_key || self.stream.awaits_key()
     }
 
     pub(super) fn submit(&mut self, packet: &Packet) -> Result<()> {
-        self.sender.submit(packet)?;
+        self.stream.submit(packet)?;
         self.wants_key &= !packet.can_begin();
+        self.is_key_reported &= !packet.can_begin();
         self.send_due();
         Ok(())
     }
 
     pub(super) fn send_due(&mut self) {
         // A time that is spread over may be longer than the clock's.
-        self.due = self.sender.send_due().map(sys::wait::deadline);
+        self.due = self.stream.send_due().map(sys::wait::deadline);
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What a client must know, at an address of the server.
+    /// The session description, at an address of the server.
     pub(super) fn describe(&self, local: IpAddr) -> Option<String> {
         let any: IpAddr = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let (to, ttl) = (SocketAddr::new(any, 0), self.sender.options().ttl);
-        self.sender.describe(&rtp::Session { to, from: local, ttl, control: Some(TRACK) })
+        let (to, ttl) = (SocketAddr::new(any, 0), self.stream.options().ttl);
+        self.stream.describe(&rtp::Session { to, from: local, ttl, control: Some(TRACK) })
     }
 
-    /// So many clients have set the group up, and so many of them want it to be sent.
+    /// Counts of clients that have set the group up, and of those that play it.
     pub(super) fn update_group(&mut self, members: usize, playing: usize) {
         let Some((id, is_sent)) = self.group_sent else { return };
         if members == 0 {
-            self.sender.remove(id);
+            self.stream.remove(id);
             self.group_sent = None;
         } else if is_sent != (playing > 0) {
             if is_sent {
-                self.sender.pause(id);
+                self.stream.pause(id);
             } else {
-                self.sender.resume(id);
+                self.stream.resume(id);
             }
             self.group_sent = Some((id, playing > 0));
         }
     }
 
-    /// The destination of the group, which nothing is sent to until somebody plays it.
+    /// The destination of the group. Nothing is sent to it until a client plays it.
     pub(super) fn join(&mut self, group: SocketAddr) -> Result<DestinationId> {
         if let Some((id, _)) = self.group_sent {
             return Ok(id);
         }
-        let id = self.sender.add(group)?;
-        self.sender.pause(id);
+        let id = self.stream.add(group)?;
+        self.stream.pause(id);
         self.group_sent = Some((id, false));
         Ok(id)
     }
@@ -94,8 +130,14 @@ impl Mount {
         self.wants_key = true;
     }
 
-    /// How long it is until the next datagrams are due.
-    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
-        self.due.map(|at| at.saturating_duration_since(now))
+    /// When datagrams are due, or a client begins to wait for a key frame by the passing of time.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let asks = self.stream.awaits_key_at().filter(|_| !self.is_key_reported);
+        self.due.into_iter().chain(asks).min()
+    }
+
+    /// `true` once for each time that a key frame is wanted, if it is taken.
+    pub(super) fn wants_to_report_key(&self) -> bool {
+        self.awaits_key() && !self.is_key_reported
     }
 }

@@ -1,5 +1,6 @@
 //! The server: connections, sessions, deadlines.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind as IoKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,35 +8,47 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::auth::AuthResult;
-use super::builder::{MountOptions, ServerBuilder};
-use super::connection::{Arrived, Connection};
-use super::handlers::Client;
+use super::connection::{Arrived, Client, Connection};
 use super::message::{parse, Parsed, Request, Response, Status};
-use super::mount::Mount;
+use super::mount::{Mount, MountId, MountOptions};
 use super::session::{Session, Transport};
+use super::settings::Settings;
 use crate::bitstream::Codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Packet;
 use crate::log::event;
-use crate::sink::rtp::{DestinationStats, Sender};
+use crate::sink::rtp::{DestinationStats, Stream};
+use crate::station::{sealed, Received, Station};
 use crate::sys;
+use crate::sys::readiness::{Alarm, Readiness};
 
-/// The listening socket among the events; connections have their places.
-pub(super) const LISTENER: u64 = u64::MAX;
-/// Wrong passwords until the connection is closed.
+/// The listening socket and the alarm among the epoll's events. Connections have their places.
+const LISTENER: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
+/// The most events that wait to be received. Older ones are dropped.
+const MOST_EVENTS: usize = 256;
+/// Wrong passwords before the connection is closed.
 const MOST_REFUSALS: u32 = 5;
-/// How long nothing is accepted after a failure (no descriptors left).
+/// The pause after `accept` failed (no descriptors left).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
-/// Connections that are accepted in one go.
+/// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
-/// Names a stream of a [`Server`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MountId(u64);
+/// An event of a [`Server`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// A client of this stream waits for a key frame: force one. Comes once until a key frame was submitted, and again if a
+    /// client then still waits, or waits again.
+    KeyFrameWanted(MountId),
+    /// A client plays a stream for the first time.
+    Joined(MountId, SocketAddr),
+    /// The session of a client that had joined is over.
+    Left(MountId, SocketAddr),
+}
 
 /// Counts of a server since it was bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,79 +56,108 @@ pub struct MountId(u64);
 pub struct ServerStats {
     /// Connections that were accepted.
     pub connections: u64,
-    /// Connections that were turned away, because there are too many.
+    /// Connections that were refused, because there were too many.
     pub refused: u64,
     /// Requests that could be read.
     pub requests: u64,
-    /// Connections that were closed for what they sent, or because a request did not end.
+    /// Connections that were closed for a malformed or an incomplete request.
     pub malformed: u64,
-    /// Requests without the right name and password.
+    /// Requests without a valid name and password.
     pub unauthorized: u64,
-    /// Sessions whose clients were not heard of any more.
+    /// Sessions that ended because the client was no longer heard of.
     pub expired: u64,
 }
 
-/// One session.
+/// One session of a client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientStats {
-    /// Where its client is.
+    /// The address of the client.
     pub peer: SocketAddr,
-    /// What it watches.
+    /// The path of the stream.
     pub path: String,
-    /// How it gets that.
-    pub way: Transport,
-    /// It is not paused, and has begun.
+    /// How the client gets its packets.
+    pub transport: Transport,
+    /// `true` after PLAY and until PAUSE.
     pub is_playing: bool,
-    /// What was sent to it; of multicast, to its group.
+    /// Counts of what was sent to it. For multicast, of its group.
     pub sent: DestinationStats,
 }
 
-/// Serves streams to RTSP clients. Never waits for one: a client that is slow, silent or malicious costs its own
+/// Serves streams to RTSP clients. Never waits for a client: one that is slow, silent or malicious costs only its own
 /// connection.
 ///
-/// In an event loop, register [`AsFd`] level-triggered for POLLIN, and call [`Server::dispatch`] when it is readable and
-/// when [`Server::next_timeout`] has passed, which is asked anew after each call of the server. A client that joins gets
-/// nothing before a key frame: [`Server::awaits_key`] says when to force one.
+/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN, and call [`Station::try_recv`] when
+/// it is readable, until it gives [`Received::Nothing`]. That also accepts connections, answers requests, sends packets that
+/// are due and meets deadlines. At most 256 events wait; if more come, the oldest are dropped.
+///
+/// ```no_run
+/// use std::net::{Ipv4Addr, SocketAddr};
+/// use std::time::Duration;
+/// use framelease::bitstream::Codec;
+/// use framelease::sink::rtsp::{MountOptions, Server, ServerEvent};
+/// use framelease::{Received, Station};
+/// # fn packet() -> framelease::frame::Packet { unimplemented!() }
+///
+/// let mut server = Server::builder(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8554))).bind()?;
+/// let live = server.mount("/live", Codec::H264, MountOptions::default())?;
+/// loop {
+///     server.submit(live, &packet())?;
+///     // In an event loop: until the next packet comes, whenever the descriptor is readable.
+///     while let Received::Item(event) = server.recv(Duration::from_millis(10))? {
+///         match event {
+///             ServerEvent::KeyFrameWanted(_) => { /* encoder.force_key() */ }
+///             ServerEvent::Joined(_, peer) => println!("{peer} watches"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Server {
-    pub(super) settings: ServerBuilder,
+    pub(super) settings: Settings,
     listener: TcpListener,
-    epoll: Epoll,
+    readiness: Readiness,
+    alarm: Alarm,
     pub(super) mounts: Vec<Mount>,
     pub(super) connections: Vec<Option<Connection>>,
     pub(super) sessions: Vec<Session>,
     next_mount: u64,
     next_connection: u64,
-    /// When the listening socket is looked at again.
+    /// When the listening socket is watched again.
     accepts_again: Option<Instant>,
+    events: VecDeque<ServerEvent>,
     stats: ServerStats,
 }
 
 impl Server {
-    /// A server at an address; port 0 is any free one. 554 is the standard's, 8554 what needs no privilege.
-    pub fn builder(address: impl Into<SocketAddr>) -> ServerBuilder {
-        ServerBuilder::new(address.into())
-    }
-
-    pub(super) fn new(settings: ServerBuilder, listener: TcpListener, epoll: Epoll) -> Self {
-        Self {
+    pub(super) fn new(settings: Settings, listener: TcpListener) -> Result<Self> {
+        let os = |op| move |e: Errno| Error::os(op, e).on(settings.address);
+        let readiness = Readiness::new().map_err(os("epoll_create1"))?;
+        let alarm = Alarm::new().map_err(os("timerfd_create"))?;
+        readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(os("epoll_ctl"))?;
+        readiness.add(&listener, EpollFlags::EPOLLIN, LISTENER).map_err(os("epoll_ctl"))?;
+        Ok(Self {
             settings,
             listener,
-            epoll,
+            readiness,
+            alarm,
             mounts: Vec::new(),
             connections: Vec::new(),
             sessions: Vec::new(),
             next_mount: 0,
             next_connection: 0,
             accepts_again: None,
+            events: VecDeque::new(),
             stats: ServerStats::default(),
-        }
+        })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens at.
     ///
     /// # Errors
-    /// What `getsockname` reports.
+    /// Those of `getsockname`.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         self.listener.local_addr().map_err(|e| Error::io("getsockname", &e).on(self.settings.address))
     }
@@ -123,133 +165,142 @@ impl Server {
     /// Offers a stream at `rtsp://HOST:PORT` and `path`, which begins with a slash: `/live`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a path that no URI has, `Busy` for one that is taken, `Unsupported` if the codec has no RTP
-    /// payload format.
+    /// `InvalidArgument` for a path that cannot be in a URI and for a group that is not multicast. `Busy` for a path that is
+    /// taken. `Unsupported` if the codec does not have an RTP payload format.
     pub fn mount(&mut self, path: &str, codec: Codec, options: MountOptions) -> Result<MountId> {
         let path = path.trim_end_matches('/');
         let is_path = (path.is_empty() || path.starts_with('/'))
             && path.bytes().all(|b| b.is_ascii_graphic() && !b"?#<>\"".contains(&b));
         let wrong = |kind, text: String| Err(Error::new(kind, "mount", text));
         if !is_path {
-            return wrong(ErrorKind::InvalidArgument, format!("'{path}' is no path of a URI"));
+            return wrong(ErrorKind::InvalidArgument, format!("'{path}' is not the path of a URI"));
         }
         if let Some(group) = options.group.filter(|g| !g.ip().is_multicast()) {
-            return wrong(ErrorKind::InvalidArgument, format!("{group} is no multicast group"));
+            return wrong(ErrorKind::InvalidArgument, format!("{group} is not a multicast group"));
         }
         if self.mounts.iter().any(|m| m.path == path) {
             return wrong(ErrorKind::Busy, format!("{path} is taken"));
         }
         let id = MountId(self.next_mount);
-        let sender = Sender::new(codec, options.rtp.clone())?;
+        let stream = Stream::new(codec, options.rtp.clone())?;
         self.next_mount += 1;
-        self.mounts.push(Mount::new(id, path.to_owned(), sender, &options));
+        self.mounts.push(Mount::new(id, path.to_owned(), stream, &options));
         Ok(id)
     }
 
-    /// Takes a stream away; its clients' sessions end (RTCP BYE). Unknown ones are none.
+    /// Removes a stream. The sessions of its clients end (RTCP BYE). Does nothing for an unknown id.
     pub fn unmount(&mut self, id: MountId) {
-        self.sessions.retain(|s| s.mount != id);
+        let (ended, kept) = std::mem::take(&mut self.sessions).into_iter().partition(|s| s.mount == id);
+        self.sessions = kept;
+        let ended: Vec<Session> = ended;
+        ended.iter().for_each(|session| self.left(session));
         self.mounts.retain(|m| m.id != id);
+        self.schedule(Instant::now());
     }
 
     fn mount_of(&mut self, id: MountId) -> Result<&mut Mount> {
         let mount = self.mounts.iter_mut().find(|m| m.id == id);
-        mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "submit", "no such mount"))
+        mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "submit", "the stream is not mounted"))
     }
 
-    /// Gives a packet to those who watch a stream. What is not due yet is sent by [`Server::dispatch`].
+    /// Gives a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
     ///
     /// # Errors
-    /// `InvalidArgument` for a mount that is not there and a packet of another codec.
+    /// `InvalidArgument` for an unknown id, and for a packet of another codec.
     pub fn submit(&mut self, id: MountId, packet: &Packet) -> Result<()> {
         self.mount_of(id)?.submit(packet)?;
         self.look_after_connections();
+        self.schedule(Instant::now());
         Ok(())
     }
 
-    /// `true` while a client of the stream gets nothing until a key frame comes: time to force one.
+    /// Returns `true` while a client of the stream waits for a key frame: force one.
     pub fn awaits_key(&self, id: MountId) -> bool {
         self.mounts.iter().any(|m| m.id == id && m.awaits_key())
     }
 
-    /// Counts until now.
+    /// Returns the counts.
     pub fn stats(&self) -> ServerStats {
         self.stats
     }
 
-    /// Connections there are now.
+    /// Returns the number of connections.
     pub fn connections(&self) -> usize {
         self.connections.iter().flatten().count()
     }
 
-    /// The sessions there are now.
+    /// Lists the sessions.
     pub fn clients(&self) -> impl Iterator<Item = ClientStats> + '_ {
         self.sessions.iter().filter_map(|session| {
             let mount = self.mounts.iter().find(|m| m.id == session.mount)?;
             Some(ClientStats {
                 peer: session.peer,
                 path: mount.path.clone(),
-                way: session.way,
+                transport: session.transport,
                 is_playing: session.is_playing,
-                sent: mount.sender.stats(session.destination).unwrap_or_default(),
+                sent: mount.stream.stats(session.destination).unwrap_or_default(),
             })
         })
     }
 
-    /// Handles what is pending: connections, requests, packets that are due, deadlines. Never blocks. `true` if there was
-    /// something: there may be more.
-    ///
-    /// # Errors
-    /// What `epoll_wait` reports; a client's doings are never an error here.
-    pub fn dispatch(&mut self) -> Result<bool> {
+    /// Handles at most 32 events of sockets, and what is due.
+    fn work(&mut self, now: Instant) -> Result<()> {
         let mut events = [EpollEvent::empty(); 32];
-        sys::syscall_count::tick();
-        let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
-            Ok(count) => count,
-            Err(Errno::EINTR) => 0,
-            Err(e) => return Err(Error::os("epoll_wait", e).on(self.settings.address)),
-        };
+        let pending = self.readiness.wait(&mut events, Instant::now());
+        let pending = pending.map_err(|e| Error::os("epoll_wait", e).on(self.settings.address))?;
         let mut accept = false;
-        for event in &events[..count] {
+        for event in pending {
             match event.data() {
                 // Last: a new connection may take the place of one that the other events are about.
                 LISTENER => accept = true,
+                ALARM => {}
                 place => self.serve(place as usize, event.events()),
             }
         }
         if accept {
             self.accept();
         }
-        let now = Instant::now();
         self.mounts.iter_mut().filter(|m| m.due().is_some_and(|at| at <= now)).for_each(Mount::send_due);
+        self.mounts.iter_mut().for_each(|m| m.is_key_reported &= m.awaits_key());
         self.meet_deadlines(now);
         self.look_after_connections();
-        Ok(count > 0)
+        Ok(())
     }
 
-    /// Waits at most `timeout` for something to do, and does it.
-    ///
-    /// # Errors
-    /// As [`Server::dispatch`].
-    pub fn wait(&mut self, timeout: Duration) -> Result<()> {
-        let timeout = self.next_timeout().map_or(timeout, |own| own.min(timeout));
-        sys::wait::until(self.epoll.0.as_fd(), PollFlags::POLLIN, sys::wait::deadline(timeout))
-            .map_err(|e| Error::os("poll", e).on(self.settings.address))?;
-        self.dispatch().map(drop)
+    /// Sets the alarm for the next deadline, or for now if an event waits.
+    fn schedule(&mut self, now: Instant) {
+        let waits = !self.events.is_empty() || self.mounts.iter().any(Mount::wants_to_report_key);
+        let packets = self.mounts.iter().filter_map(Mount::next);
+        let sessions = self.sessions.iter().map(|s| s.heard + self.settings.session_timeout);
+        let connections = self.connections.iter().flatten().filter_map(|c| self.deadline(c));
+        let next =
+            packets.chain(sessions).chain(connections).chain(self.accepts_again).chain(waits.then_some(now)).min();
+        self.alarm.next(next, now);
     }
 
-    /// When [`Server::dispatch`] must be called even if the descriptor is not readable. `None`: no deadline runs.
-    pub fn next_timeout(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let left = |at: Instant| at.saturating_duration_since(now);
-        let packets = self.mounts.iter().filter_map(|m| m.wait(now));
-        let sessions = self.sessions.iter().map(|s| left(s.heard + self.settings.session_timeout));
-        let connections = self.connections.iter().flatten().filter_map(|c| self.deadline(c)).map(left);
-        packets.chain(sessions).chain(connections).chain(self.accepts_again.map(left)).min()
+    fn next_event(&mut self) -> Option<ServerEvent> {
+        let Some(mount) = self.mounts.iter_mut().find(|m| m.wants_to_report_key()) else {
+            return self.events.pop_front();
+        };
+        mount.is_key_reported = true;
+        Some(ServerEvent::KeyFrameWanted(mount.id))
     }
 
-    /// When a connection is closed if nothing happens: one that closes, one whose request does not end, one that is for
-    /// nothing.
+    fn report(&mut self, event: ServerEvent) {
+        if self.events.len() == MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    fn left(&mut self, session: &Session) {
+        if session.has_joined {
+            self.report(ServerEvent::Left(session.mount, session.peer));
+        }
+    }
+
+    /// When a connection is closed if nothing happens: because it is closing, because of an incomplete request, or because it
+    /// is not used.
     fn deadline(&self, c: &Connection) -> Option<Instant> {
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
@@ -264,12 +315,12 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(e) if e.kind() == IoKind::WouldBlock => return,
-                // Its client is gone again.
+                // The client is gone already.
                 Err(e) if matches!(e.kind(), IoKind::Interrupted | IoKind::ConnectionAborted) => {}
                 Err(e) => {
                     event!("rtsp: accept: {e}");
                     // Level-triggered, it would come again at once.
-                    let _ = self.epoll.delete(&self.listener);
+                    self.readiness.remove(&self.listener);
                     self.accepts_again = Some(Instant::now() + ACCEPT_AGAIN);
                     return;
                 }
@@ -297,7 +348,7 @@ impl Server {
             self.connections.push(None);
             self.connections.len() - 1
         });
-        if self.epoll.add(&connection, EpollEvent::new(EpollFlags::EPOLLIN, place as u64)).is_ok() {
+        if self.readiness.add(&connection, EpollFlags::EPOLLIN, place as u64).is_ok() {
             self.stats.connections += 1;
             self.connections[place] = Some(connection);
         }
@@ -306,7 +357,7 @@ impl Server {
     fn serve(&mut self, place: usize, events: EpollFlags) {
         let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
         if events.contains(EpollFlags::EPOLLOUT) {
-            // A failure is met by whoever looks after the connections.
+            // `look_after_connections` sees a failure.
             let _ = connection.out.flush();
         }
         if !events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
@@ -324,7 +375,7 @@ impl Server {
         let Some(connection) = self.connections[place].as_mut() else { return };
         let inbox = std::mem::take(&mut connection.inbox);
         let local = connection.local().map(|a| a.ip().to_canonical()).unwrap_or(connection.peer.ip());
-        let asker = Client { connection: place, number: connection.number, peer: connection.peer, local };
+        let client = Client { connection: place, number: connection.number, peer: connection.peer, local };
         let mut at = 0;
         loop {
             let now = Instant::now();
@@ -333,7 +384,7 @@ impl Server {
                 Parsed::Incomplete => {
                     let rest = &inbox[at..];
                     connection.inbox.extend_from_slice(rest);
-                    // From its first byte on: one byte now and then is no progress.
+                    // From its first byte on: single bytes do not extend the deadline.
                     let is_begun = at == 0 && connection.since.is_some();
                     if !is_begun || rest.is_empty() {
                         connection.since = (!rest.is_empty()).then_some(now);
@@ -343,13 +394,13 @@ impl Server {
                 Parsed::Blank(used) => at += used,
                 Parsed::Packet(channel, bytes, used) => {
                     connection.heard = now;
-                    self.hear(asker.number, channel, bytes);
+                    self.hear(client.number, channel, bytes);
                     at += used;
                 }
                 Parsed::Request(request, used) => {
                     connection.heard = now;
                     self.stats.requests += 1;
-                    self.respond(&asker, &request);
+                    self.respond(&client, &request);
                     at += used;
                 }
                 Parsed::Bad(status) => {
@@ -361,8 +412,8 @@ impl Server {
         }
     }
 
-    fn respond(&mut self, asker: &Client, request: &Request<'_>) {
-        let Some(connection) = self.connections[asker.connection].as_mut() else { return };
+    fn respond(&mut self, client: &Client, request: &Request<'_>) {
+        let Some(connection) = self.connections[client.connection].as_mut() else { return };
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
         let given = request.header("Authorization");
@@ -378,29 +429,29 @@ impl Server {
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {
-            // Without a password, anybody could begin to guess anew.
+            // A request without a password must not reset the count.
             connection.refusals *= u32::from(request.method == "OPTIONS");
-            self.answer(asker, request)
+            self.answer(client, request)
         };
-        if let Some(connection) = self.connections[asker.connection].as_mut() {
+        if let Some(connection) = self.connections[client.connection].as_mut() {
             match connection.out.message(text.as_bytes()) {
                 // A client that does not read its answers.
-                Err(_) => self.disconnect(asker.connection),
+                Err(_) => self.disconnect(client.connection),
                 Ok(()) if connection.refusals >= MOST_REFUSALS => connection.close(),
                 Ok(()) => {}
             }
         }
     }
 
-    /// A receiver's report, on the channel behind that of its packets.
+    /// A receiver's report, on the channel after that of its packets.
     fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
         let is_its = |s: &&mut Session| {
-            s.connection == connection && s.way == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
+            s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
         };
         let Some(session) = self.sessions.iter_mut().find(is_its) else { return };
         session.heard = Instant::now();
         if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
-            mount.sender.hear(session.destination, bytes);
+            mount.stream.hear(session.destination, bytes);
         }
     }
 
@@ -410,22 +461,28 @@ impl Server {
             return;
         }
         session.is_playing = is_playing;
-        let (id, way, destination) = (session.mount, session.way, session.destination);
+        let joins = is_playing && !session.has_joined;
+        session.has_joined |= is_playing;
+        let joined = ServerEvent::Joined(session.mount, session.peer);
+        let (id, transport, destination) = (session.mount, session.transport, session.destination);
         let Some(mount) = self.mounts.iter_mut().find(|m| m.id == id) else { return };
-        match (way, is_playing) {
+        match (transport, is_playing) {
             (Transport::Multicast, _) => {
                 if is_playing {
                     mount.want_key();
                 }
                 self.update_group(id);
             }
-            (_, true) => mount.sender.resume(destination),
-            (_, false) => mount.sender.pause(destination),
+            (_, true) => mount.stream.resume(destination),
+            (_, false) => mount.stream.pause(destination),
+        }
+        if joins {
+            self.report(joined);
         }
     }
 
     fn update_group(&mut self, id: MountId) {
-        let members = || self.sessions.iter().filter(|s| s.mount == id && s.way == Transport::Multicast);
+        let members = || self.sessions.iter().filter(|s| s.mount == id && s.transport == Transport::Multicast);
         let (count, playing) = (members().count(), members().filter(|s| s.is_playing).count());
         if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == id) {
             mount.update_group(count, playing);
@@ -435,17 +492,18 @@ impl Server {
     pub(super) fn end_session(&mut self, id: &str) {
         let Some(at) = self.sessions.iter().position(|s| s.id == id) else { return };
         let session = self.sessions.remove(at);
-        match session.way {
+        self.left(&session);
+        match session.transport {
             Transport::Multicast => self.update_group(session.mount),
             _ => {
                 if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
-                    mount.sender.remove(session.destination);
+                    mount.stream.remove(session.destination);
                 }
             }
         }
     }
 
-    /// Tells a client what was wrong, and reads it no more.
+    /// Sends an error to a client, and closes its connection.
     fn dismiss(&mut self, place: usize, status: Status) {
         if let Some(connection) = self.connections[place].as_mut() {
             let _ = connection.out.message(Response::new(status, None).end().as_bytes());
@@ -453,12 +511,12 @@ impl Server {
         }
     }
 
-    /// A connection is gone, and with it what was sent in it. Other sessions live until they are not heard of: a client may
-    /// come back (RFC 2326, 1.1).
+    /// Removes a connection, and the sessions whose packets it carried. Others live until their deadline: a client may come
+    /// back (RFC 2326, 1.1).
     fn disconnect(&mut self, place: usize) {
         let Some(connection) = self.connections[place].take() else { return };
-        let _ = self.epoll.delete(&connection);
-        let of_it = |s: &&Session| s.connection == connection.number && s.way == Transport::Tcp;
+        self.readiness.remove(&connection);
+        let of_it = |s: &&Session| s.connection == connection.number && s.transport == Transport::Tcp;
         let ended: Vec<String> = self.sessions.iter().filter(of_it).map(|s| s.id.clone()).collect();
         ended.iter().for_each(|id| self.end_session(id));
     }
@@ -466,23 +524,23 @@ impl Server {
     fn meet_deadlines(&mut self, now: Instant) {
         if self.accepts_again.is_some_and(|at| at <= now) {
             self.accepts_again = None;
-            if self.epoll.add(&self.listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).is_err() {
+            if self.readiness.add(&self.listener, EpollFlags::EPOLLIN, LISTENER).is_err() {
                 self.accepts_again = Some(now + ACCEPT_AGAIN);
             }
         }
         let timeout = self.settings.session_timeout;
         let mut expired = Vec::new();
         for session in self.sessions.iter_mut().filter(|s| s.heard + timeout <= now) {
-            // Its reports are signs of life, too.
+            // Its reports count, too.
             let mount = self.mounts.iter_mut().find(|m| m.id == session.mount);
-            let heard = mount.and_then(|m| m.sender.heard(session.destination));
+            let heard = mount.and_then(|m| m.stream.heard(session.destination));
             session.heard = session.heard.max(heard.unwrap_or(session.heard));
             if session.heard + timeout <= now {
                 expired.push(session.id.clone());
             }
         }
         for id in expired {
-            event!("rtsp: session {id} was not heard of any more");
+            event!("rtsp: session {id} has expired");
             self.stats.expired += 1;
             self.end_session(&id);
         }
@@ -499,7 +557,7 @@ impl Server {
         }
     }
 
-    /// Polls connections for writing while something waits there; drops those that cannot be written.
+    /// Watches connections for writing while bytes wait; removes those that cannot be written.
     fn look_after_connections(&mut self) {
         for place in 0..self.connections.len() {
             let Some(connection) = self.connections[place].as_mut() else { continue };
@@ -509,18 +567,44 @@ impl Server {
             } else if wants != connection.is_armed {
                 let mut flags = EpollFlags::EPOLLIN;
                 flags.set(EpollFlags::EPOLLOUT, wants);
-                let mut event = EpollEvent::new(flags, place as u64);
-                sys::syscall_count::tick();
-                connection.is_armed =
-                    self.epoll.modify(&*connection, &mut event).map_or(connection.is_armed, |()| wants);
+                let changed = self.readiness.modify(&*connection, flags, place as u64);
+                connection.is_armed = changed.map_or(connection.is_armed, |()| wants);
             }
         }
     }
 }
 
+impl sealed::Sealed for Server {}
+
+impl Station for Server {
+    type Event = ServerEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let worked = self.work(now);
+        self.schedule(now);
+        worked
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ServerEvent>> {
+        let now = Instant::now();
+        let event = self.work(now).map(|()| self.next_event());
+        self.schedule(now);
+        event.map(Received::from)
+    }
+}
+
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.connections.iter().flatten().for_each(|connection| self.readiness.remove(connection));
+        self.readiness.remove(&self.listener);
+        self.readiness.remove(&self.alarm);
     }
 }
 

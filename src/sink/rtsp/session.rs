@@ -4,22 +4,23 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::server::MountId;
-use crate::sink::rtp::{random, DestinationId};
+use super::mount::MountId;
+use crate::sink::rtp::DestinationId;
+use crate::sys::random::random;
 
-/// How a client gets its packets.
+/// How a client gets its packets (the RFC's word).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// By UDP, to it alone.
+    /// By UDP, unicast.
     Udp,
-    /// In its connection.
+    /// In its RTSP connection.
     Tcp,
     /// By UDP to the mount's group.
     Multicast,
 }
 
-/// `UDP`, `TCP`, `multicast`
+/// Prints `UDP`, `TCP` or `multicast`.
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -37,14 +38,16 @@ pub(super) struct Session {
     pub(super) connection: u64,
     pub(super) channel: u8,
     pub(super) peer: SocketAddr,
-    pub(super) way: Transport,
+    pub(super) transport: Transport,
     pub(super) destination: DestinationId,
     pub(super) is_playing: bool,
+    /// That it plays was reported.
+    pub(super) has_joined: bool,
     pub(super) heard: Instant,
 }
 
 impl Session {
-    /// A name that nobody guesses (RFC 2326, 3.4).
+    /// A name that cannot be guessed (RFC 2326, 3.4).
     pub(super) fn new_id() -> String {
         format!("{:016x}", random())
     }

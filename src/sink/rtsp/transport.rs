@@ -26,7 +26,7 @@ fn wanted(spec: &str) -> Option<Wanted> {
             "unicast" => is_unicast = true,
             "client_port" => ports = Some(range::<u16>(value)?),
             "interleaved" => channels = Some(range::<u8>(value)?),
-            // To record is nothing that this server does.
+            // This server does not record.
             "mode" if !value.trim_matches('"').eq_ignore_ascii_case("play") => return None,
             _ => {}
         }
@@ -50,7 +50,7 @@ fn wanted(spec: &str) -> Option<Wanted> {
     }
 }
 
-/// `a-b`, or `a` alone, whose neighbour is the next one.
+/// `a-b`, or `a`, which stands for `a` and the next number.
 fn range<T: std::str::FromStr + Copy + Into<u32> + TryFrom<u32>>(text: &str) -> Option<(T, T)> {
     match text.split_once('-') {
         Some((a, b)) => Some((a.trim().parse().ok()?, b.trim().parse().ok()?)),

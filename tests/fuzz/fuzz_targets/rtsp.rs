@@ -13,7 +13,7 @@ use framelease::bitstream::Codec;
 use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 use framelease::sink::rtsp::{parse, MountId, MountOptions, Parsed, Server};
-use framelease::{Station, Submit};
+use framelease::Station;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
@@ -36,16 +36,16 @@ fuzz_target!(|input: &[u8]| {
         let (server, live) = &mut *server.borrow_mut();
         let mut stream = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
         stream.set_nonblocking(true).expect("a socket");
-        // No connection is remembered behind its end: there are only so many ports.
+        // No connection is remembered after its end: there are only so many ports.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
         while server.connections() == 0 {
-            server.wait(Duration::from_secs(1)).expect("a server");
+            server.dispatch().expect("a server");
         }
         for (i, part) in bytes.chunks(usize::from(piece) * 16 + 1).enumerate() {
             if stream.write_all(part).is_err() {
                 break;
             }
-            server.dispatch().expect("no client breaks a server");
+            while server.try_recv().expect("no client breaks a server").item().is_some() {}
             let meta = PacketMeta::new(Codec::H264, Size::new(64, 48), i as u64, i as u64);
             let frame = [0, 0, 1, 0x67, 66, 1, 2, 0, 0, 1, 0x68, 1, 0, 0, 1, 0x65, 0x88];
             server.submit(*live, &Packet::new(meta, frame, None)).expect("its own codec");
@@ -53,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
         }
         drop(stream);
         while server.connections() > 0 {
-            server.wait(Duration::from_secs(1)).expect("a server");
+            server.dispatch().expect("a server");
         }
         // Those by UDP outlive it.
         if server.clients().count() > 100 {

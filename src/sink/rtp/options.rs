@@ -1,0 +1,91 @@
+//! How a stream is sent.
+
+use std::time::Duration;
+
+/// The time over which a frame's packets are spread, so that a key frame does not overrun queues in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Spread {
+    /// A part of the frame interval, which is taken from the packets' timestamps.
+    Percent(u8),
+    /// A fixed time.
+    Time(Duration),
+}
+
+impl From<Duration> for Spread {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+/// Options of a [`Sender`](super::Sender).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SenderOptions {
+    /// Size of the largest IP packet in bytes. Default 1400, which leaves room for tunnels.
+    pub mtu: usize,
+    /// The time over which a frame's packets are spread, in bursts of at least 32. Default half of the frame interval.
+    pub spread: Spread,
+    /// Parameter sets are sent before a key frame if this time has passed since the last ones, if they have changed, and if
+    /// a destination's stream begins. Default zero: before each key frame.
+    pub parameters_every: Duration,
+    /// Hops of multicast packets. Default 1: the local network.
+    pub ttl: u32,
+    /// Whether receivers on this host get multicast packets. Default `true`.
+    pub loopback: bool,
+    /// The interface for multicast. Default: chosen by the routes.
+    pub interface: Option<String>,
+    /// Differentiated services code point (RFC 2474) of all packets: 34 (AF41) is usual for video.
+    pub dscp: Option<u8>,
+}
+
+impl Default for SenderOptions {
+    fn default() -> Self {
+        Self {
+            mtu: 1400,
+            spread: Spread::Percent(50),
+            parameters_every: Duration::ZERO,
+            ttl: 1,
+            loopback: true,
+            interface: None,
+            dscp: None,
+        }
+    }
+}
+
+impl SenderOptions {
+    /// Sets the size of the largest IP packet, from 128 to 9000 bytes.
+    pub fn mtu(self, bytes: usize) -> Self {
+        Self { mtu: bytes.clamp(128, 9000), ..self }
+    }
+
+    /// Sets the time over which packets are spread. [`Duration::ZERO`] sends at once.
+    pub fn spread(self, spread: impl Into<Spread>) -> Self {
+        Self { spread: spread.into(), ..self }
+    }
+
+    /// Sets the shortest time between parameter sets.
+    pub fn parameters_every(self, interval: Duration) -> Self {
+        Self { parameters_every: interval, ..self }
+    }
+
+    /// Sets the hops of multicast packets.
+    pub fn ttl(self, ttl: u32) -> Self {
+        Self { ttl: ttl.min(255), ..self }
+    }
+
+    /// Sets whether receivers on this host get multicast packets.
+    pub fn loopback(self, loopback: bool) -> Self {
+        Self { loopback, ..self }
+    }
+
+    /// Sets the interface for multicast.
+    pub fn interface(self, name: impl Into<String>) -> Self {
+        Self { interface: Some(name.into()), ..self }
+    }
+
+    /// Sets the code point, from 0 to 63.
+    pub fn dscp(self, dscp: u8) -> Self {
+        Self { dscp: Some(dscp & 63), ..self }
+    }
+}

@@ -1,0 +1,351 @@
+//! The packets of one stream, as datagrams, in time.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::destination::{Destination, DestinationId, DestinationStats, JoinState, Transport};
+use super::header::RTP_BYTES;
+use super::interleaved::Outbox;
+use super::options::{SenderOptions, Spread};
+use super::plan::{Plan, Stamp};
+use super::sdp::{describe, encoding, Session};
+use super::sockets::Sockets;
+use crate::bitstream::{Codec, ParameterSets};
+use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{FrameFlags, Packet};
+use crate::sys::clock::monotonic_ns;
+use crate::sys::random::random;
+
+/// Datagrams go out in bursts this far apart, or farther if they are few.
+const BURST: Duration = Duration::from_millis(1);
+/// The fewest datagrams of a burst: any queue takes this many, and each burst costs a system call a destination.
+const LEAST: usize = 32;
+/// IP and UDP headers, of IPv6.
+const BELOW_RTP: usize = 48;
+
+/// The frame that is being sent.
+struct Sending {
+    /// Its lease.
+    packet: Packet,
+    begun: Instant,
+    spread: Duration,
+    /// Datagrams that the network has not taken after this time are dropped.
+    patience: Duration,
+}
+
+/// The packets of one stream, and where they go. A [`Sender`](super::Sender) or a mount of a server calls it in time.
+pub(in crate::sink) struct Stream {
+    codec: Codec,
+    options: SenderOptions,
+    destinations: Vec<(DestinationId, Destination)>,
+    next_id: u64,
+    ssrc: u32,
+    sequence: u16,
+    /// RTP time at the stream's time 0.
+    offset: u32,
+    session: u64,
+    frame: Option<Sending>,
+    plan: Plan,
+    timestamp: u32,
+    /// When the picture was taken.
+    sampled: Option<Instant>,
+    /// The time of the frame before, and the interval to it.
+    last_ns: Option<u64>,
+    interval: Duration,
+    parameters_sent: Option<Instant>,
+    /// The latest stream's parameter sets.
+    latest: Option<Arc<ParameterSets>>,
+    /// The canonical name of the source (RFC 3550, 6.5.1).
+    name: String,
+}
+
+/// The assumed frame interval, and the shortest and the longest that are accepted.
+const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_millis(1), Duration::from_secs(1)];
+
+impl Stream {
+    /// A stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
+    pub(in crate::sink) fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
+        if encoding(codec).is_none() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "rtp",
+                format!("{codec} does not have an RTP payload format"),
+            ));
+        }
+        let (ids, start) = (random(), random());
+        Ok(Self {
+            codec,
+            options,
+            destinations: Vec::new(),
+            next_id: 0,
+            ssrc: ids as u32,
+            sequence: start as u16,
+            offset: (start >> 32) as u32,
+            session: ids >> 32,
+            frame: None,
+            plan: Plan::default(),
+            timestamp: 0,
+            sampled: None,
+            last_ns: None,
+            interval: INTERVALS[0],
+            parameters_sent: None,
+            latest: None,
+            name: format!("framelease-{:08x}", (ids >> 32) as u32),
+        })
+    }
+
+    /// Sends to one more host or group, from the next intact key frame on. RTCP goes to the next port.
+    pub(in crate::sink) fn add(&mut self, to: SocketAddr) -> Result<DestinationId> {
+        let destination = Destination::udp(to, &self.options)?;
+        Ok(self.add_destination(destination))
+    }
+
+    /// Sends to a receiver that named both of its addresses, from `from`. Returns the ports that it comes from.
+    pub(in crate::sink) fn add_udp(
+        &mut self,
+        to: SocketAddr,
+        control: SocketAddr,
+        from: IpAddr,
+    ) -> Result<(DestinationId, (u16, u16))> {
+        let sockets = Sockets::open(to, Some(control), Some(from), &self.options)?;
+        let ports = sockets.ports();
+        Ok((self.add_destination(Destination::new(to, Transport::Udp(sockets))), ports))
+    }
+
+    /// Sends in a connection, RTP on `channel` and RTCP on the next one.
+    pub(in crate::sink) fn add_tcp(&mut self, to: SocketAddr, out: Outbox, channel: u8) -> DestinationId {
+        self.add_destination(Destination::new(to, Transport::Tcp(out, channel)))
+    }
+
+    fn add_destination(&mut self, destination: Destination) -> DestinationId {
+        let id = DestinationId(self.next_id);
+        self.next_id += 1;
+        self.destinations.push((id, destination));
+        id
+    }
+
+    /// Stops sending to a destination, and sends RTCP BYE.
+    pub(in crate::sink) fn remove(&mut self, id: DestinationId) {
+        if let Some(at) = self.destinations.iter().position(|(i, _)| *i == id) {
+            let (_, mut destination) = self.destinations.remove(at);
+            destination.leave(self.ssrc, &self.name, self.timestamp, unix_ns(self.sampled));
+        }
+    }
+
+    /// Stops sending to a destination until it is resumed.
+    pub(in crate::sink) fn pause(&mut self, id: DestinationId) {
+        self.set_paused(id, true);
+    }
+
+    /// Sends to a destination again, from the next key frame on.
+    pub(in crate::sink) fn resume(&mut self, id: DestinationId) {
+        self.set_paused(id, false);
+    }
+
+    fn set_paused(&mut self, id: DestinationId, is_paused: bool) {
+        if let Some(destination) = self.destination_mut(id) {
+            destination.pause(is_paused);
+        }
+    }
+
+    fn destination(&self, id: DestinationId) -> Option<&Destination> {
+        self.destinations.iter().find(|(i, _)| *i == id).map(|(_, d)| d)
+    }
+
+    fn destination_mut(&mut self, id: DestinationId) -> Option<&mut Destination> {
+        self.destinations.iter_mut().find(|(i, _)| *i == id).map(|(_, d)| d)
+    }
+
+    /// Counts of a destination.
+    pub(in crate::sink) fn stats(&self, id: DestinationId) -> Option<DestinationStats> {
+        self.destination(id).map(|d| d.stats.clone())
+    }
+
+    /// `true` while a destination waits for a key frame. If it keeps losing frames, not before five seconds after the last.
+    pub(in crate::sink) fn awaits_key(&self) -> bool {
+        self.destinations.iter().any(|(_, d)| d.awaits_key())
+    }
+
+    /// When a destination begins to wait for a key frame by the passing of time.
+    pub(in crate::sink) fn awaits_key_at(&self) -> Option<Instant> {
+        self.destinations.iter().filter_map(|(_, d)| d.asks_at()).min()
+    }
+
+    pub(super) fn has_failure(&self) -> bool {
+        self.destinations.iter().any(|(_, d)| d.has_failed())
+    }
+
+    /// The first destination that has failed since the last call for it.
+    pub(super) fn take_failure(&mut self) -> Option<(DestinationId, Error)> {
+        self.destinations.iter_mut().find_map(|(id, d)| Some((*id, d.take_failure()?)))
+    }
+
+    /// The session description of a destination (RFC 8866), with the parameter sets of the latest packet.
+    pub(in crate::sink) fn sdp(&self, id: DestinationId) -> Option<String> {
+        let destination = self.destination(id)?;
+        let from = destination.from().unwrap_or(destination.to.ip());
+        self.describe(&Session { to: destination.to, from, ttl: self.options.ttl, control: None })
+    }
+
+    pub(in crate::sink) fn describe(&self, session: &Session<'_>) -> Option<String> {
+        describe(self.codec, session, self.session, self.latest.as_deref())
+    }
+
+    /// The sequence number of the next packet, and the stream's SSRC.
+    pub(in crate::sink) fn position(&self) -> (u16, u32) {
+        (self.sequence, self.ssrc)
+    }
+
+    pub(in crate::sink) fn options(&self) -> &SenderOptions {
+        &self.options
+    }
+
+    /// Reads what the receiver sent. Returns when it was last heard of.
+    pub(in crate::sink) fn heard(&mut self, id: DestinationId) -> Option<Instant> {
+        let ssrc = self.ssrc;
+        let destination = self.destination_mut(id)?;
+        destination.listen(ssrc);
+        destination.heard()
+    }
+
+    /// A report that a receiver sent in its connection.
+    pub(in crate::sink) fn hear(&mut self, id: DestinationId, bytes: &[u8]) {
+        let ssrc = self.ssrc;
+        if let Some(destination) = self.destination_mut(id) {
+            destination.hear(ssrc, bytes);
+        }
+    }
+
+    /// Takes a frame, which [`Stream::send_due`] sends. The rest of the frame before is sent at once. Ignores an empty packet,
+    /// as a damaged one may be. `InvalidArgument` for another codec.
+    pub(in crate::sink) fn submit(&mut self, packet: &Packet) -> Result<()> {
+        let meta = packet.meta();
+        if meta.codec != self.codec {
+            let text = format!("a packet of {} in a stream of {}", meta.codec, self.codec);
+            return Err(Error::new(ErrorKind::InvalidArgument, "rtp", text));
+        }
+        self.send(usize::MAX);
+        self.end_frame();
+        if packet.picture().is_empty() {
+            return Ok(());
+        }
+        self.measure(meta.timestamp_ns);
+        let sets = packet.parameter_sets();
+        let are_new = sets.is_some() && self.latest.as_deref() != sets.map(|s| &**s);
+        if are_new {
+            self.latest = sets.cloned();
+        }
+        let (mut is_wanted, mut begins) = (false, false);
+        for (_, destination) in &mut self.destinations {
+            let begun = destination.begin(packet);
+            is_wanted |= begun != JoinState::Not;
+            begins |= begun == JoinState::First;
+        }
+        if !is_wanted {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let is_due = self.parameters_sent.map_or(true, |at| now.duration_since(at) >= self.options.parameters_every);
+        let first = sets.filter(|_| packet.is_key() && (is_due || are_new || begins));
+        if first.is_some() {
+            self.parameters_sent = Some(now);
+        }
+        // 90 kHz (RFC 6184, 5.1), of any length of time.
+        let ticks = (u128::from(meta.timestamp_ns) * 9 / 100_000) as u32;
+        self.timestamp = self.offset.wrapping_add(ticks);
+        // Without a clock that is known, the frame is of now.
+        let age = match meta.flags.contains(FrameFlags::MONOTONIC) {
+            true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
+            false => Duration::ZERO,
+        };
+        self.sampled = now.checked_sub(age);
+        let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
+        let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
+        if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
+            // Other sets may be in force now: the next key frame brings them again.
+            self.parameters_sent = None;
+        }
+        self.sequence = self.sequence.wrapping_add(self.plan.len() as u16);
+        let spread = match self.options.spread {
+            Spread::Time(time) => time,
+            Spread::Percent(percent) => self.interval * u32::from(percent.min(100)) / 100,
+        };
+        let patience = spread.max(self.interval);
+        self.frame = Some(Sending { packet: packet.clone(), begun: now, spread, patience });
+        Ok(())
+    }
+
+    fn measure(&mut self, timestamp_ns: u64) {
+        let since = self.last_ns.replace(timestamp_ns).and_then(|last| timestamp_ns.checked_sub(last));
+        let interval = since.map(Duration::from_nanos).filter(|i| (INTERVALS[1]..=INTERVALS[2]).contains(i));
+        self.interval = interval.unwrap_or(self.interval);
+    }
+
+    /// Sends the datagrams that are due now. Returns how long it is until more are due, or until the network is tried again.
+    /// `None` after the whole frame.
+    pub(in crate::sink) fn send_due(&mut self) -> Option<Duration> {
+        let frame = self.frame.as_ref()?;
+        let (elapsed, spread, patience) = (frame.begun.elapsed(), frame.spread, frame.patience);
+        let count = self.plan.len();
+        let bursts = (spread.as_micros() / BURST.as_micros()).clamp(1, count.div_ceil(LEAST).max(1) as u128) as u32;
+        let step = (spread / bursts).max(Duration::from_micros(1));
+        let burst =
+            u32::try_from(elapsed.as_micros() / step.as_micros()).unwrap_or(bursts).saturating_add(1).min(bursts);
+        let due = (count * burst as usize).div_ceil(bursts as usize);
+        self.send(due);
+        let is_behind = self.destinations.iter().any(|(_, d)| d.is_behind(due));
+        if elapsed >= patience || !is_behind && due == count {
+            self.end_frame();
+            return None;
+        }
+        let next = if due < count { step * burst } else { elapsed + BURST };
+        Some(next.saturating_sub(elapsed))
+    }
+
+    /// Sends up to this many datagrams of the frame.
+    fn send(&mut self, until: usize) {
+        let Some(frame) = &self.frame else { return };
+        let data = frame.packet.bytes();
+        for (_, destination) in &mut self.destinations {
+            destination.send(&self.plan, data, until);
+        }
+    }
+
+    /// Ends the lease of a frame that was sent. Reports to receivers if it is time.
+    fn end_frame(&mut self) {
+        let Some(_frame) = self.frame.take() else { return };
+        let sampled = self.sampled;
+        for (_, destination) in &mut self.destinations {
+            if destination.end(self.plan.len()) {
+                destination.report(self.ssrc, &self.name, self.timestamp, || unix_ns(sampled));
+            }
+        }
+        self.plan.clear();
+    }
+}
+
+/// A moment, else now, in nanoseconds since 1970.
+fn unix_ns(at: Option<Instant>) -> u64 {
+    let age = at.map_or(Duration::ZERO, |at| at.elapsed());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.saturating_sub(age).as_nanos()).unwrap_or(0)
+}
+
+impl Drop for Stream {
+    /// Sends RTCP BYE.
+    fn drop(&mut self) {
+        let now = unix_ns(self.sampled);
+        for (_, destination) in &mut self.destinations {
+            destination.leave(self.ssrc, &self.name, self.timestamp, now);
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to: Vec<_> = self.destinations.iter().map(|(_, d)| d).collect();
+        write!(f, "{}, ssrc {:08x}, to {to:?}", self.codec, self.ssrc)
+    }
+}
