@@ -54,7 +54,7 @@ fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
         }
         let mut subscriber = thread.join().unwrap();
         while publisher.active() == i {
-            subscriber.try_recv().unwrap();
+            let _ = subscriber.try_recv().unwrap();
             drop(publisher.recv(Duration::from_millis(1)).unwrap());
         }
         subscribers.push(subscriber);

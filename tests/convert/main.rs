@@ -10,7 +10,7 @@ mod refusals;
 use std::sync::Arc;
 
 use crate::conformance::converting::Jobs;
-use framelease::capture::{FrameSource, TestPattern};
+use framelease::capture::TestPattern;
 use framelease::convert::{auto, Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::Size;

@@ -5,7 +5,6 @@ use crate::conformance::converting::Jobs;
 use framelease::convert::MAX_LAYERS;
 use framelease::frame::{FrameMut, Payload};
 use framelease::ErrorKind;
-use framelease::Submit;
 
 struct Setup {
     plan: Arc<Plan>,

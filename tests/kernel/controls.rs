@@ -9,7 +9,7 @@ use framelease::v4l2::{
     self, ControlId, ControlKind, ControlValue, Device, Direction, Event, EventKind, Intervals, MemoryCapabilities,
     SelectionTarget, Sizes,
 };
-use framelease::{Received, Station};
+use framelease::Station;
 
 use crate::devices::*;
 

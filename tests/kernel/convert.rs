@@ -10,7 +10,7 @@ use framelease::format::{Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
-use framelease::{Received, Station, Submit};
+use framelease::{Received, Station};
 
 use crate::conformance::{self, allocator, rgb, WAIT};
 use crate::devices::*;
@@ -55,7 +55,7 @@ pub fn camera_to_convert_to_share(
     }
     let mut subscriber = thread.join().unwrap();
     while publisher.active() == 0 {
-        subscriber.try_recv().unwrap();
+        let _ = subscriber.try_recv().unwrap();
         drop(publisher.recv(Duration::from_millis(1)).unwrap());
     }
 

@@ -10,7 +10,6 @@ use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, FourCc, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::v4l2::Device;
-use framelease::Submit;
 
 use crate::conformance::{self, picture, rgb};
 use crate::convert::camera_to_convert_to_share;

@@ -9,7 +9,7 @@ use framelease::error::ErrorKind;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
 use framelease::v4l2::{Device, Direction, Resumed};
-use framelease::{Received, Station, Submit, Submitted};
+use framelease::{Received, Station, Submit};
 
 use crate::coding::*;
 use crate::devices::*;

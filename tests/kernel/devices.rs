@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource};
+use framelease::capture::{Camera, CameraBuilder, CameraEvent};
 use framelease::error::Error;
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Frame;

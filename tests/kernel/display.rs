@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use drm::{Device as _, VblankWaitFlags, VblankWaitTarget};
 use framelease::bitstream::Codec;
-use framelease::capture::{Camera, Captured};
+use framelease::capture::{Camera, FrameSource};
 use framelease::codec::{negotiate, Encoder, Quirks};
 use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{
@@ -18,7 +18,7 @@ use framelease::format::{FrameInterval, Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::share::Policy;
 use framelease::stats::{cpu_bytes, syscalls};
-use framelease::{ErrorKind, Received, Station};
+use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::allocations;
 use crate::coding::{fwht, packet, params};
@@ -336,9 +336,8 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
         let (calls, heap, flips) = (syscalls(), allocations::of_this_thread(), screen.stats().flips);
         for _ in 0..1000 {
             // What is on the screen, and what comes to it.
-            let Some(Captured::Frame(frame)) = camera.next(5 * SECOND).unwrap() else { panic!("no frame") };
-            present(&mut screen, layer, frame);
-            assert!(camera.stats().held <= 2);
+            present(&mut screen, layer, frame(&mut camera));
+            assert!(camera.stats().leased <= 2);
         }
         let (calls, heap) = (syscalls() - calls, allocations::of_this_thread() - heap);
         assert_eq!(screen.stats().flips - flips, 1000);
@@ -347,7 +346,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
         // poll, DQBUF, QBUF; poll, epoll_wait, read, ATOMIC. Twice a second the display is looked after.
         assert!(calls <= 7 * 1000 + 400, "{calls} system calls in 1000 frames");
         drop(screen);
-        assert_eq!((camera.stats().held, card.open_handles()), (0, 0));
+        assert_eq!((camera.stats().leased, card.open_handles()), (0, 0));
     });
 }
 
@@ -705,8 +704,8 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
         for _ in 0..20 {
             let frame = frame(&mut scene.camera);
             let expected = rgb(&frame);
-            encoder.submit(frame.clone()).unwrap();
-            scene.publisher.publish(frame.clone(), SECOND).unwrap();
+            encoder.try_submit(frame.clone()).taken();
+            assert!(scene.publisher.publish(frame.clone(), SECOND).unwrap().is_taken());
             let peer = received(&mut subscriber);
             assert_eq!(peer.memory()[0].id(), frame.memory()[0].id());
             // The peer's lease of the same buffer on a plane of its own: one handle for both.

@@ -9,7 +9,7 @@ use framelease::bitstream::Codec;
 use framelease::capture::CameraEvent;
 use framelease::capture::FrameSource;
 use framelease::codec::{Encoder, EncoderEvent};
-use framelease::convert::{Converter, Layer, M2m, Plan, Request};
+use framelease::convert::{Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
@@ -115,7 +115,7 @@ fn an_encoder_whose_driver_refuses() {
             let mut encoder =
                 Encoder::builder(params(Codec::H264, TINY)).device(Device::open(&node)?).open(pool.buffers())?;
             for i in 0..3 {
-                encoder.try_submit(grey(&pool, i)).map_err(|rejected| rejected.error)?;
+                let _ = encoder.try_submit(grey(&pool, i)).map_err(|rejected| rejected.error)?;
             }
             encoder.drain()?;
             let mut packets = 0;

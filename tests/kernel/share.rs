@@ -63,7 +63,7 @@ impl Scene {
         let start = Instant::now();
         while self.publisher.active() == active {
             assert!(start.elapsed() < SOON);
-            subscriber.try_recv().unwrap();
+            let _ = subscriber.try_recv().unwrap();
             drop(self.publisher.recv(Duration::from_millis(1)).unwrap());
         }
         subscriber

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{FrameSource, TestPattern};
+use framelease::capture::TestPattern;
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::share::{Policy, Rate, Reconnect, Subscriber, SubscriberEvent};

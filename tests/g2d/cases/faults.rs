@@ -7,7 +7,6 @@ use crate::conformance::converting::Jobs;
 use framelease::convert::{Converter, ConverterEvent, G2d, Layer, Plan};
 use framelease::error::ErrorKind;
 use framelease::frame::{Frame, Pool};
-use framelease::Submit;
 use framelease::{Received, Station};
 
 use super::support::*;
