@@ -28,6 +28,21 @@ pub trait Sink {
     fn err(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// Keeps standard output, passes standard error on.
+#[derive(Default)]
+pub struct Lines(pub Vec<u8>);
+
+impl Sink for Lines {
+    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut io::stderr().lock(), bytes)
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub enum End {
     /// The command ended with this status (128 + n: by signal n).

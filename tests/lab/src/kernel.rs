@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::apt::{self, Apt};
 use crate::arch::{self, Arch};
 use crate::cache::{hash, Cache};
-use crate::exec::{ensure, run, Need};
+use crate::exec::run;
 use crate::say;
 use crate::Res;
 
@@ -211,7 +211,7 @@ fn repair(file: &Path, changes: &[(&str, &str)]) -> Res<()> {
 }
 
 fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String, PathBuf)], dir: &Path) -> Res<()> {
-    let compiler = compiler(arch)?;
+    let compiler = format!("{}-gcc", arch.gnu());
     let headers = debian.join("usr/src").join(format!("linux-headers-{release}"));
     relocate(&headers, debian)?;
     let config = fs::read_to_string(headers.join(".config")).map_err(|e| format!("{}: {e}", headers.display()))?;
@@ -261,21 +261,6 @@ fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String
         }
     }
     crate::cache::remove_dir(&tree)
-}
-
-/// The C compiler for modules of `arch`; whatever the build needs is there after this.
-fn compiler(arch: Arch) -> Res<String> {
-    let compiler = format!("{}-gcc", arch.gnu());
-    let package = if Arch::host() == Some(arch) { "gcc" } else { arch.target().gcc_package };
-    let libelf = format!("/usr/lib/{}/libelf.so.1", Arch::host().unwrap_or(arch).gnu());
-    ensure(&[
-        Need("make", "make"),
-        Need(&compiler, package),
-        Need("xz", "xz-utils"),
-        // objtool, which checks every x86 object, is linked with it
-        Need(&libelf, "libelf1"),
-    ])?;
-    Ok(compiler)
 }
 
 /// Debian's headers point to their common part by an absolute path under /usr/src.
