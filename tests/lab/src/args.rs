@@ -97,7 +97,7 @@ Ctrl-C reaches the example as SIGINT, a second one ends the guest.
   --arch      x86_64 (default) or aarch64
   --modules   load a driver with these parameters, for instance \"vivid multiplanar=2\"; several with
               ';' or by repeating the option
-  --timeout   end the guest after so many seconds, default: never";
+  --timeout   end the guest after this many seconds, default: never";
 
 const SHELL: &str = "\
 cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]

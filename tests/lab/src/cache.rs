@@ -70,7 +70,7 @@ impl Cache {
         Ok(done)
     }
 
-    /// Removes other results of the same step that nobody has used for long. Not at once: another
+    /// Removes other results of the same step that were not used for long. Not at once: another
     /// working copy, or a guest that runs now, may use them.
     fn prune(&self, name: &str, keep: &Path) {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {

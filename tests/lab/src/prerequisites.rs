@@ -1,5 +1,5 @@
-//! What this machine must have before a command begins: programs, libraries, Rust targets. All of it is found, installed or
-//! named at once, before anything is built, downloaded or run.
+//! What this machine must have before a command begins: programs, libraries, Rust targets. All of it is found, installed
+//! or named at once, before anything is built, downloaded or run.
 
 use std::env;
 use std::ffi::OsString;
@@ -113,7 +113,7 @@ fn get(needs: &[Need], archs: &[Arch], with_narrow: bool) {
     // The order in which they are given up, last first.
     let mut groups: Vec<Vec<Need>> = vec![archs.iter().flat_map(|a| of_guest(*a)).collect(), needs.to_vec()];
     let can_install = is_root() && on_path("apt-get").is_some();
-    // Without the Rust target its C compiler is of no use. A user who must ask another one for packages asks once, though.
+    // Without the Rust target its C compiler is of no use. A user without root gets one list of all packages instead.
     if can_install {
         rust.add(&without_std);
         groups.push(targets.iter().filter(|t| has_std(t) || rust == Rust::Debian).flat_map(|t| compiler(t)).collect());

@@ -265,7 +265,7 @@ impl Ran {
         Ok(Ran { machine, outcome })
     }
 
-    /// What became of it, behind its tests' own words.
+    /// The verdict on a guest, printed after its tests' own output.
     fn verdict(self, tally: Tally, finished: bool) -> Verdict {
         let Ran { machine, outcome } = self;
         let arch = machine.arch;

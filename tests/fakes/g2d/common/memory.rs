@@ -82,7 +82,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         LIVE.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the mapping was made for this region alone and nobody else has its address.
+        // SAFETY: the mapping was made for this region alone and no one else has its address.
         unsafe { libc::munmap(self.base as *mut c_void, self.len) };
     }
 }
@@ -137,7 +137,7 @@ pub fn place(region: &Arc<Region>) -> u64 {
         space.next = base;
     }
     let at = space.next;
-    // A gap that is nobody's, so that what runs over is noticed.
+    // A gap that belongs to no region, so that what runs over is noticed.
     space.next = (at + region.len() as u64).next_multiple_of(0x1000) + 0x10000;
     space.ranges.push(Range { at, region: Arc::clone(region) });
     at

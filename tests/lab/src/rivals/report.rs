@@ -25,7 +25,7 @@ pub fn tables(figures: &Figures) -> String {
 fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
     let Figures { machine, turns, seconds, physics, .. } = figures;
     writeln!(out, "{machine}; {turns} turns, {seconds} s in all.\n")?;
-    write!(out, "What the machine charges for itself: a 64-byte message to another process and 16 bytes back ")?;
+    write!(out, "What the machine itself costs: a 64-byte message to another process and 16 bytes back ")?;
     write!(out, "{:.1} µs", physics.ping_us)?;
     for (size, us) in &physics.copy_us {
         write!(out, "; a `memcpy` of a {}x{} frame {us:.0} µs", size.width, size.height)?;
