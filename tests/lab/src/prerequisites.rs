@@ -110,7 +110,7 @@ fn get(needs: &[Need], archs: &[Arch], with_narrow: bool) {
     let targets: Vec<&Target> = archs.iter().flat_map(|a| targets(*a, with_narrow)).collect();
     let without_std: Vec<&Target> = targets.iter().copied().filter(|t| !has_std(t)).collect();
     let rust = Rust::of_this_machine();
-    // The order in which they are given up, last first.
+    // All at once; if that fails, one group after the other.
     let mut groups: Vec<Vec<Need>> = vec![archs.iter().flat_map(|a| of_guest(*a)).collect(), needs.to_vec()];
     let can_install = is_root() && on_path("apt-get").is_some();
     // Without the Rust target its C compiler is of no use. A user without root gets one list of all packages instead.
