@@ -9,7 +9,7 @@ pub struct Tally {
     passed: usize,
     pub failed: usize,
     /// Did not run at all: by the harness's own rule.
-    ignored: usize,
+    pub ignored: usize,
     /// A test that misses an unpromised device says so in one line and returns: the harness counts
     /// it as passed, we as skipped. What follows `SKIPPED`.
     skips: Vec<String>,

@@ -12,12 +12,14 @@ pub struct Skips {
     /// How many no package would help, and what they miss.
     others: usize,
     names: BTreeSet<String>,
+    /// Ignored by the harness: other tests run them.
+    ignored: usize,
 }
 
 impl Skips {
-    /// From what follows the word `SKIPPED`.
-    pub fn of(skips: &[String]) -> Self {
-        Self::by(skips, remedy)
+    /// From what follows the word `SKIPPED`, and the number of ignored tests, which are processes of other tests.
+    pub fn of(skips: &[String], ignored: usize) -> Self {
+        Self { ignored, ..Self::by(skips, remedy) }
     }
 
     fn by(skips: &[String], remedy: impl Fn(&str) -> Option<Remedy>) -> Self {
@@ -57,7 +59,10 @@ impl fmt::Display for Skips {
             let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
             texts.push(format!("{} for other reasons ({})", self.others, names.join(", ")));
         }
-        let count = self.others + self.by_remedy.values().sum::<usize>();
+        if self.ignored > 0 {
+            texts.push(format!("{} that other tests run", self.ignored));
+        }
+        let count = self.others + self.ignored + self.by_remedy.values().sum::<usize>();
         match count {
             0 => Ok(()),
             _ => writeln!(f, "{count} skipped: {}", texts.join(", ")),
@@ -87,5 +92,9 @@ mod tests {
         );
         assert!(all.are_served() && !of(&["numpy: x", "udmabuf: x"]).are_served());
         assert_eq!(of(&[]).to_string(), "");
+        assert_eq!(
+            Skips { ignored: 2, ..of(&["numpy: x"]) }.to_string(),
+            "3 skipped: 1 needs numpy (get numpy), 2 that other tests run\n"
+        );
     }
 }

@@ -108,7 +108,7 @@ pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
             false => total.tally.skip(&format!("tests on {arch}"), &why),
         }
     }
-    let skips = Skips::of(total.tally.skips());
+    let skips = Skips::of(total.tally.skips(), total.tally.ignored);
     if wish.no_skips && !total.tally.skips().is_empty() {
         total.fail("some of it was skipped, which --no-skips makes a failure");
     } else if wish.strict && skips.are_served() {
