@@ -122,7 +122,9 @@ fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
         let mut again = fake.open();
         let done = run(&mut again, &plan, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(rows(&done, 0), rows(&frame, 0));
-        assert_eq!((fake.get("opens"), fake.get("closes")), (2, 1));
+        assert_eq!(fake.get("opens"), 2);
+        // The thread of the lost one closes it, and nothing waits for that thread.
+        eventually(|| fake.get("closes") == 1);
         drop((done, frame));
         eventually(|| pool.buffers().leased() == 0);
     }

@@ -21,6 +21,8 @@ pub struct Target {
     pub gcc_package: &'static str,
     /// Debian's package with the C library's start files for that compiler.
     pub libc_package: &'static str,
+    /// Debian's package with Rust's standard library for it, for Debian's Rust.
+    pub std_package: &'static str,
 }
 
 const X86_64: Target = Target {
@@ -28,19 +30,25 @@ const X86_64: Target = Target {
     gnu: "x86_64-linux-gnu",
     gcc_package: "gcc-x86-64-linux-gnu",
     libc_package: "libc6-dev-amd64-cross",
+    std_package: "libstd-rust-dev:amd64",
 };
 const AARCH64: Target = Target {
     rust: "aarch64-unknown-linux-gnu",
     gnu: "aarch64-linux-gnu",
     gcc_package: "gcc-aarch64-linux-gnu",
     libc_package: "libc6-dev-arm64-cross",
+    std_package: "libstd-rust-dev:arm64",
 };
 const ARMV7: Target = Target {
     rust: "armv7-unknown-linux-gnueabihf",
     gnu: "arm-linux-gnueabihf",
     gcc_package: "gcc-arm-linux-gnueabihf",
     libc_package: "libc6-dev-armhf-cross",
+    std_package: "libstd-rust-dev:armhf",
 };
+
+/// All that programs are built for.
+pub const CROSS: [&Target; 3] = [&X86_64, &AARCH64, &ARMV7];
 
 impl Arch {
     pub fn parse(name: &str) -> Option<Arch> {

@@ -1,21 +1,36 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::arch::Arch;
-use crate::rivals::{Size, Wish, SIZES};
+use lexopt::prelude::*;
+use lexopt::{Error, Parser};
+
+use crate::arch::{self, Arch};
+use crate::rivals::{Encode, Share, Size, SIZES};
 
 #[derive(Debug, PartialEq)]
 pub enum Command {
-    Test { where_: Where, filter: Option<String>, timeout: Duration, no_skips: bool },
+    Test(Test),
     Run(Run),
     Shell { arch: Arch, modules: Vec<String> },
-    Rival { frames: u32, turns: u32 },
-    Rivals(Wish),
+    Share(Share),
+    Encode(Encode),
     Soak { arch: Arch, minutes: u32 },
     Bench(Bench),
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Test {
+    pub where_: Where,
+    pub filter: Option<String>,
+    /// For each guest's tests.
+    pub timeout: Duration,
+    /// What can be installed must be there.
+    pub strict: bool,
+    pub no_skips: bool,
 }
 
 /// Where tests run.
@@ -47,11 +62,11 @@ pub struct Bench {
 pub const USAGE: &str = "\
 Runs framelease's tests and examples on a real kernel with video test drivers, in QEMU.
 
-usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--no-skips] [FILTER]
+Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips] [FILTER]
        cargo lab run   [--arch ARCH] [--modules \"NAME PARAMETERS\"] [--timeout SECONDS] -- EXAMPLE [ARGUMENTS]
        cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
-       cargo lab rival [--frames N] [--turns N]
        cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
+       cargo lab rivals --job encode [--frames N] [--turns N]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab fetch [--arch x86_64|aarch64|all]
@@ -59,15 +74,17 @@ usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--n
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
 
 const TEST: &str = "\
-cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--no-skips] [FILTER]
+cargo lab test [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--strict] [--no-skips] [FILTER]
 
 Runs the tests that need no device on this machine, then those on kernel drivers (tests/kernel) in
-one guest per architecture, both at once. Fails if a test fails, if a guest's kernel warns or dies, or if a run
-takes too long. The last line is the total.
+one guest per architecture, both at once. First it finds what the tests need; as root on Debian it installs
+what is missing, else one line names all of it. Fails if a test fails, if a guest's kernel warns or dies, or if a run
+takes too long. The last line is the total; before it, the skipped tests are counted by what would let them run.
 
   --arch      host: only this machine; x86_64, aarch64: only that guest; all: the default
   --timeout   seconds for each guest's tests, default 1200
-  --no-skips  a test that skips for want of a device or a program fails the run
+  --strict    a test that skips for want of a Debian package or a Rust target fails the run
+  --no-skips  a test that skips for any reason fails the run
   FILTER      only tests whose name contains it";
 
 const RUN: &str = "\
@@ -80,7 +97,7 @@ Ctrl-C reaches the example as SIGINT, a second one ends the guest.
   --arch      x86_64 (default) or aarch64
   --modules   load a driver with these parameters, for instance \"vivid multiplanar=2\"; several with
               ';' or by repeating the option
-  --timeout   end the guest after so many seconds, default: never";
+  --timeout   end the guest after this many seconds, default: never";
 
 const SHELL: &str = "\
 cargo lab shell [--arch ARCH] [--modules \"NAME PARAMETERS\"]
@@ -95,42 +112,38 @@ are there, examples that are built already are in $FRAMELEASE_EXAMPLES_DIR, /out
 const FETCH: &str = "\
 cargo lab fetch [--arch x86_64|aarch64|all]
 
-Fetches and builds everything that guests need, so that later starts take seconds. The other
-commands do this by themselves.";
-
-const RIVAL: &str = "\
-cargo lab rival [--frames N] [--turns N]
-
-Encodes vivid by vicodec (FWHT) and by fl_h264 in one x86_64 guest, by our example and by GStreamer
-(v4l2src io-mode=dmabuf ! v4l2fwhtenc output-io-mode=dmabuf-import), and compares the CPU a frame. The
-guest's clock counts instructions, so that the host's load does not matter. Debian's GStreamer is
-fetched into the lab's cache.
-
-  --frames    frames of the short runs, default 200; the long ones have three times as many
-  --turns     how often, default 2";
+Fetches and builds everything that guests need, so that later starts take seconds; for all guests, also installs
+what the tests on this machine need. The other commands do this by themselves.";
 
 const RIVALS: &str = "\
 cargo lab rivals [--contender NAME] [--consumers N,N…] [--size 1080p|4k] [--turns N] [--quick] [--update-docs]
+cargo lab rivals --job encode [--frames N] [--turns N]
 
-Shares the same frames by framelease and by others on this machine, in one run, and compares CPU, latency, system calls,
-memory, and what one stopped or killed consumer does to the others. Fetches GStreamer (Debian 13's) into the lab's cache
-and builds the contenders of tests/rivals. Some 10 minutes; prints the tables, which are in target/rivals.json too.
-Needs to be root for the system calls, if ptrace is restricted.
+Does the same job by framelease and by others, and compares.
+
+--job share (default): shares the same frames on this machine, in one run, and compares CPU, latency, system calls, memory,
+and what one stopped or killed consumer does to the others. Fetches GStreamer (Debian 13's) into the lab's cache and
+builds the contenders of tests/rivals. Some 10 minutes; prints the tables, and all figures are in target/rivals.json. Needs to be root for the system calls, if ptrace is restricted.
+
+--job encode: encodes vivid by vicodec (FWHT) and by fl_h264 in one x86_64 guest, by our example and by GStreamer
+(v4l2src io-mode=dmabuf ! v4l2fwhtenc output-io-mode=dmabuf-import), and compares the CPU a frame. The guest's clock counts
+instructions, so that the host's load does not matter.
 
   --contender    only those whose name contains this; may be repeated
   --consumers    how many, default 1,3,8
   --size         1080p (at 30 frames a second) or 4k (at 60), default both
-  --turns        default 3
+  --frames       frames of the short runs of an encode, default 200; the long ones have three times as many
+  --turns        default 3; for an encode 2
   --quick        one short turn: to see that all works
-  --update-docs  put the tables and plots into docs/performance.md and docs/performance/, and that of
-                 cargo bench --bench copy_vs_zero_copy, two more minutes; whole runs only";
+  --update-docs  put the tables into docs/performance.md, and that of cargo bench --bench copy_vs_zero_copy, two more
+                 minutes; whole runs only";
 
 const SOAK: &str = "\
 cargo lab soak [--arch ARCH] [--minutes N]
 
 vivid in a guest, shared, encoded and recorded, while eight peers come, go, stop and die. Memory, descriptors, mappings,
-dma-bufs and latency are written every second to target/lab/out/soak.csv and drawn to target/lab/soak.svg; it fails if
-one of them grows. Times are the emulator's.
+dma-bufs and latency are written every second to target/lab/out/soak.csv; least, median and most of each are printed. It
+fails if one of them grows. Times are the emulator's.
 
   --arch      x86_64 (default) or aarch64
   --minutes   default 10";
@@ -150,247 +163,244 @@ its table; all figures are in target/lab/bench-ARCH.json.
 /// 20 minutes.
 const TEST_LIMIT: Duration = Duration::from_secs(1200);
 
-/// The options that commands share.
-#[derive(Default)]
-struct Options {
-    arch: Option<String>,
-    modules: Vec<String>,
-    timeout: Option<Duration>,
-    frames: Option<u32>,
-    turns: Option<u32>,
-    minutes: Option<u32>,
-    contenders: Vec<String>,
-    consumers: Option<Vec<u32>>,
-    sizes: Vec<Size>,
-    quick: bool,
-    no_skips: bool,
-    update_docs: bool,
-    rest: Vec<String>,
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut parser = Parser::from_args(words);
+    command(&mut parser).map_err(|e| e.to_string())
 }
 
-pub fn parse(args: &[String]) -> Result<Command, String> {
-    let Some((command, args)) = args.split_first() else {
-        return Err(format!("which command?\n\n{USAGE}"));
+fn command(parser: &mut Parser) -> Result<Command, Error> {
+    let name = match parser.next()? {
+        Some(Value(name)) => name.string()?,
+        Some(Long("help") | Short('h')) => return Ok(Command::Help(USAGE)),
+        Some(other) => return Err(other.unexpected()),
+        None => return Err(format!("which command?\n\n{USAGE}").into()),
     };
-    let (help, takes): (&'static str, &[&str]) = match command.as_str() {
-        "test" => (TEST, &["--arch", "--timeout", "--no-skips"]),
-        "run" => (RUN, &["--arch", "--modules", "--timeout"]),
-        "shell" => (SHELL, &["--arch", "--modules"]),
-        "rival" => (RIVAL, &["--frames", "--turns"]),
-        "rivals" => (RIVALS, &["--contender", "--consumers", "--size", "--turns", "--quick", "--update-docs"]),
-        "soak" => (SOAK, &["--arch", "--minutes"]),
-        "bench" => (BENCH, &["--arch", "--frames", "--turns", "--update-docs"]),
-        "fetch" => (FETCH, &["--arch"]),
-        "help" | "--help" | "-h" => return Ok(Command::Help(USAGE)),
-        other => return Err(format!("no command \"{other}\": test, run, shell, rival, rivals, soak, bench or fetch")),
-    };
-    let Some(options) = options(command, args, takes)? else {
-        return Ok(Command::Help(help));
-    };
-    match command.as_str() {
-        "test" => test(options),
-        "run" => run(options),
-        "shell" => {
-            none_left(&options.rest)?;
-            Ok(Command::Shell { arch: guest(&options.arch)?, modules: options.modules })
-        }
-        "rival" => {
-            none_left(&options.rest)?;
-            Ok(Command::Rival { frames: options.frames.unwrap_or(200), turns: options.turns.unwrap_or(2) })
-        }
-        "soak" => {
-            none_left(&options.rest)?;
-            Ok(Command::Soak { arch: guest(&options.arch)?, minutes: options.minutes.unwrap_or(10) })
-        }
-        "rivals" => {
-            none_left(&options.rest)?;
-            Ok(Command::Rivals(rivals(options)?))
-        }
-        "bench" => {
-            none_left(&options.rest)?;
-            Ok(Command::Bench(Bench {
-                arch: guest(&options.arch)?,
-                frames: options.frames.unwrap_or(60),
-                turns: options.turns.unwrap_or(2),
-                update_docs: options.update_docs,
-            }))
-        }
-        _ => {
-            none_left(&options.rest)?;
-            let name = options.arch.as_deref().unwrap_or("all");
-            Ok(Command::Fetch { archs: guests(name)? })
-        }
+    match name.as_str() {
+        "test" => test(parser),
+        "run" => run(parser),
+        "shell" => shell(parser),
+        "rivals" => rivals(parser),
+        "soak" => soak(parser),
+        "bench" => bench(parser),
+        "fetch" => fetch(parser),
+        "help" => Ok(Command::Help(USAGE)),
+        other => Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench or fetch").into()),
     }
 }
 
-/// Options up to the first other word; `None` if help is wanted.
-fn options(command: &str, args: &[String], takes: &[&str]) -> Result<Option<Options>, String> {
-    let mut found = Options::default();
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        if word == "--help" || word == "-h" {
-            return Ok(None);
-        }
-        if word == "--" {
-            found.rest.extend(words.cloned());
-            break;
-        }
-        if !word.starts_with('-') {
-            found.rest.push(word.clone());
-            if command == "run" {
-                found.rest.extend(words.cloned()); // all the example's
-                break;
-            }
-            continue;
-        }
-        let (name, inline) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_string())),
-            None => (word.as_str(), None),
-        };
-        if !takes.contains(&name) {
-            let known = takes.join(", ");
-            return Err(format!("cargo lab {command} has no option {name}, only {known}, --help"));
-        }
-        let switch = match name {
-            "--no-skips" => Some(&mut found.no_skips),
-            "--quick" => Some(&mut found.quick),
-            "--update-docs" => Some(&mut found.update_docs),
-            _ => None,
-        };
-        if let Some(switch) = switch {
-            *switch = true;
-            continue;
-        }
-        let value = inline.or_else(|| words.next().cloned()).ok_or_else(|| format!("{name} needs a value"))?;
-        match name {
-            "--arch" => found.arch = Some(value),
-            "--modules" => found.modules.push(value),
-            "--contender" => found.contenders.push(value),
-            "--consumers" => {
-                // As many as the contenders' pools have room for.
-                let number = |n: &str| n.parse().ok().filter(|n| (1..=16).contains(n));
-                let numbers: Option<Vec<u32>> = value.split(',').map(number).collect();
-                found.consumers =
-                    Some(numbers.ok_or_else(|| format!("--consumers {value}: not numbers from 1 to 16"))?);
-            }
-            "--size" => found.sizes.push(match value.to_ascii_lowercase().as_str() {
-                "1080p" => SIZES[0],
-                "4k" => SIZES[1],
-                _ => return Err(format!("--size {value}: there are 1080p and 4k")),
-            }),
-            "--frames" | "--turns" | "--minutes" => {
-                let number = value.parse().ok().filter(|n| (1..=100_000).contains(n));
-                let number = number.ok_or_else(|| format!("{name} {value}: not a number from 1 to 100000"))?;
-                let place = match name {
-                    "--frames" => &mut found.frames,
-                    "--turns" => &mut found.turns,
-                    _ => &mut found.minutes,
+fn test(parser: &mut Parser) -> Result<Command, Error> {
+    let where_ = Where { host: true, archs: arch::ALL.to_vec(), named: false };
+    let mut wish = Test { where_, filter: None, timeout: TEST_LIMIT, strict: false, no_skips: false };
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => {
+                let name = parser.value()?.string()?;
+                wish.where_ = match name.as_str() {
+                    "host" => Where { host: true, archs: Vec::new(), named: true },
+                    _ => Where { host: name == "all", archs: guests(&name)?, named: true },
                 };
-                *place = Some(number);
             }
-            _ => {
-                let seconds = value.parse().ok().filter(|s| *s > 0);
-                let seconds = seconds.ok_or_else(|| format!("--timeout {value}: not a number of seconds"))?;
-                found.timeout = Some(Duration::from_secs(seconds));
-            }
+            Long("timeout") => wish.timeout = seconds(parser)?,
+            Long("strict") => wish.strict = true,
+            Long("no-skips") => wish.no_skips = true,
+            Long("help") | Short('h') => return Ok(Command::Help(TEST)),
+            Value(filter) if wish.filter.is_none() => wish.filter = Some(filter.string()?),
+            _ => return Err(arg.unexpected()),
         }
     }
-    Ok(Some(found))
+    Ok(Command::Test(wish))
 }
 
-fn test(mut options: Options) -> Result<Command, String> {
-    let name = options.arch.as_deref().unwrap_or("all");
-    let where_ = match name {
-        "host" => Where { host: true, archs: Vec::new(), named: true },
-        _ => Where { host: name == "all", archs: guests(name)?, named: options.arch.is_some() },
-    };
-    let filter = (!options.rest.is_empty()).then(|| options.rest.remove(0));
-    none_left(&options.rest)?;
-    let timeout = options.timeout.unwrap_or(TEST_LIMIT);
-    Ok(Command::Test { where_, filter, timeout, no_skips: options.no_skips })
-}
-
-fn run(mut options: Options) -> Result<Command, String> {
-    if options.rest.is_empty() {
-        return Err("which example? cargo lab run -- EXAMPLE [ARGUMENTS]".into());
+fn run(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut arch, mut modules, mut timeout) = (Arch::X86_64, Vec::new(), None);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => arch = guest(parser)?,
+            Long("modules") => modules.push(parser.value()?.string()?),
+            Long("timeout") => timeout = Some(seconds(parser)?),
+            Long("help") | Short('h') => return Ok(Command::Help(RUN)),
+            Value(example) => {
+                // All that follows is the example's.
+                let args = parser.raw_args()?.map(|word| word.string()).collect::<Result<_, _>>()?;
+                return Ok(Command::Run(Run { arch, modules, timeout, example: example.string()?, args }));
+            }
+            _ => return Err(arg.unexpected()),
+        }
     }
-    let example = options.rest.remove(0);
-    Ok(Command::Run(Run {
-        arch: guest(&options.arch)?,
-        modules: options.modules,
-        timeout: options.timeout,
-        example,
-        args: options.rest,
-    }))
+    Err("which example? cargo lab run -- EXAMPLE [ARGUMENTS]".into())
 }
 
-fn rivals(options: Options) -> Result<Wish, String> {
-    let mut wish = Wish { contenders: options.contenders, update_docs: options.update_docs, ..Wish::default() };
-    if options.quick {
+fn shell(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut arch, mut modules) = (Arch::X86_64, Vec::new());
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => arch = guest(parser)?,
+            Long("modules") => modules.push(parser.value()?.string()?),
+            Long("help") | Short('h') => return Ok(Command::Help(SHELL)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Shell { arch, modules })
+}
+
+fn rivals(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut is_encode, mut frames, mut turns, mut quick) = (false, None, None, false);
+    let (mut contenders, mut consumers, mut sizes, mut update_docs) = (Vec::new(), None, Vec::new(), false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("job") => {
+                let name = parser.value()?.string()?;
+                is_encode = match name.as_str() {
+                    "share" => false,
+                    "encode" => true,
+                    _ => return Err(format!("--job {name}: there are share and encode").into()),
+                };
+            }
+            Long("contender") => contenders.push(parser.value()?.string()?),
+            // As many as the contenders' pools have room for.
+            Long("consumers") => {
+                let list = |text: &str| text.split(',').map(|n| within(n, 16)).collect::<Result<Vec<u32>, _>>();
+                consumers = Some(parser.value()?.parse_with(list)?);
+            }
+            Long("size") => sizes.push(parser.value()?.parse_with(size)?),
+            Long("frames") => frames = Some(number(parser)?),
+            Long("turns") => turns = Some(number(parser)?),
+            Long("quick") => quick = true,
+            Long("update-docs") => update_docs = true,
+            Long("help") | Short('h') => return Ok(Command::Help(RIVALS)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    if is_encode {
+        if quick || update_docs || consumers.is_some() || !contenders.is_empty() || !sizes.is_empty() {
+            return Err("--job encode takes --frames and --turns, no other option".into());
+        }
+        return Ok(Command::Encode(Encode { frames: frames.unwrap_or(200), turns: turns.unwrap_or(2) }));
+    }
+    if frames.is_some() {
+        return Err("--frames is for --job encode".into());
+    }
+    let mut wish = Share { contenders, update_docs, ..Share::default() };
+    if quick {
         (wish.turns, wish.window) = (1, wish.window / 2);
     }
-    wish.turns = options.turns.map_or(wish.turns, |n| n as usize);
-    wish.consumers = options.consumers.unwrap_or(wish.consumers);
-    if !options.sizes.is_empty() {
-        wish.sizes = options.sizes;
+    wish.turns = turns.map_or(wish.turns, |n| n as usize);
+    wish.consumers = consumers.unwrap_or(wish.consumers);
+    if !sizes.is_empty() {
+        wish.sizes = sizes;
     }
-    let all = Wish { update_docs: true, turns: wish.turns, ..Wish::default() };
+    let all = Share { update_docs: true, turns: wish.turns, ..Share::default() };
     if wish.update_docs && wish != all {
         return Err("--update-docs is for whole runs: only --turns goes with it".into());
     }
-    Ok(wish)
+    Ok(Command::Share(wish))
 }
 
-fn guest(name: &Option<String>) -> Result<Arch, String> {
-    let name = name.as_deref().unwrap_or("x86_64");
-    Arch::parse(name).ok_or_else(|| format!("--arch {name}: there are x86_64 and aarch64"))
+fn soak(parser: &mut Parser) -> Result<Command, Error> {
+    let (mut arch, mut minutes) = (Arch::X86_64, 10);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => arch = guest(parser)?,
+            Long("minutes") => minutes = number(parser)?,
+            Long("help") | Short('h') => return Ok(Command::Help(SOAK)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Soak { arch, minutes })
 }
 
-fn guests(name: &str) -> Result<Vec<Arch>, String> {
+fn bench(parser: &mut Parser) -> Result<Command, Error> {
+    let mut wish = Bench { arch: Arch::X86_64, frames: 60, turns: 2, update_docs: false };
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => wish.arch = guest(parser)?,
+            Long("frames") => wish.frames = number(parser)?,
+            Long("turns") => wish.turns = number(parser)?,
+            Long("update-docs") => wish.update_docs = true,
+            Long("help") | Short('h') => return Ok(Command::Help(BENCH)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Bench(wish))
+}
+
+fn fetch(parser: &mut Parser) -> Result<Command, Error> {
+    let mut archs = arch::ALL.to_vec();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("arch") => archs = guests(&parser.value()?.string()?)?,
+            Long("help") | Short('h') => return Ok(Command::Help(FETCH)),
+            _ => return Err(arg.unexpected()),
+        }
+    }
+    Ok(Command::Fetch { archs })
+}
+
+fn guest(parser: &mut Parser) -> Result<Arch, Error> {
+    let name = parser.value()?.string()?;
+    Arch::parse(&name).ok_or_else(|| format!("--arch {name}: there are x86_64 and aarch64").into())
+}
+
+fn guests(name: &str) -> Result<Vec<Arch>, Error> {
     if name == "all" {
-        return Ok(crate::arch::ALL.to_vec());
+        return Ok(arch::ALL.to_vec());
     }
-    let arch = Arch::parse(name)
-        .ok_or_else(|| format!("--arch {name}: there are x86_64, aarch64, all and (for test) host"))?;
-    Ok(vec![arch])
+    let arch = Arch::parse(name);
+    arch.map(|arch| vec![arch])
+        .ok_or_else(|| format!("--arch {name}: there are x86_64, aarch64, all and (for test) host").into())
 }
 
-fn none_left(rest: &[String]) -> Result<(), String> {
-    match rest.first() {
-        Some(word) => Err(format!("\"{word}\" is one word too many")),
-        None => Ok(()),
+fn size(name: &str) -> Result<Size, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "1080p" => Ok(SIZES[0]),
+        "4k" => Ok(SIZES[1]),
+        _ => Err("there are 1080p and 4k".into()),
     }
+}
+
+fn within(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| (1..=most).contains(n));
+    number.ok_or_else(|| format!("not a number from 1 to {most}"))
+}
+
+fn number(parser: &mut Parser) -> Result<u32, Error> {
+    parser.value()?.parse_with(|text| within(text, 100_000))
+}
+
+fn seconds(parser: &mut Parser) -> Result<Duration, Error> {
+    Ok(Duration::from_secs(number(parser)?.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split(' ').map(str::to_string).collect()
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split(' ').map(OsString::from))
     }
 
     #[test]
     fn test_defaults_to_everything() {
-        let Ok(Command::Test { where_, filter, timeout, no_skips }) = parse(&words("test")) else { panic!() };
-        assert!(where_.host && where_.archs.len() == 2 && !where_.named);
-        assert_eq!((filter, timeout, no_skips), (None, TEST_LIMIT, false));
+        let Ok(Command::Test(wish)) = parsed("test") else { panic!() };
+        assert!(wish.where_.host && wish.where_.archs.len() == 2 && !wish.where_.named);
+        assert_eq!((wish.filter, wish.timeout, wish.strict, wish.no_skips), (None, TEST_LIMIT, false, false));
     }
 
     #[test]
     fn test_takes_arch_and_filter() {
-        let parsed = parse(&words("test --arch=aarch64 --timeout 5 --no-skips export"));
-        let Ok(Command::Test { where_, filter, timeout, no_skips }) = parsed else { panic!() };
-        assert!(!where_.host && where_.named);
-        assert_eq!(where_.archs, [Arch::Aarch64]);
-        assert_eq!(filter.as_deref(), Some("export"));
-        assert_eq!((timeout, no_skips), (Duration::from_secs(5), true));
+        let Ok(Command::Test(wish)) = parsed("test --arch=aarch64 --timeout 5 --no-skips --strict export") else {
+            panic!()
+        };
+        assert!(!wish.where_.host && wish.where_.named && wish.strict && wish.no_skips);
+        assert_eq!(wish.where_.archs, [Arch::Aarch64]);
+        assert_eq!(wish.filter.as_deref(), Some("export"));
+        assert_eq!(wish.timeout, Duration::from_secs(5));
     }
 
     #[test]
-    fn all_behind_the_example_is_the_examples() {
+    fn run_passes_on_all_that_follows_the_example() {
         for line in ["run --modules vivid -- cam --arch x --help", "run --modules vivid cam --arch x --help"] {
-            let Ok(Command::Run(run)) = parse(&words(line)) else { panic!() };
+            let Ok(Command::Run(run)) = parsed(line) else { panic!() };
             assert_eq!((run.arch, run.example.as_str()), (Arch::X86_64, "cam"));
             assert_eq!(run.args, ["--arch", "x", "--help"]);
             assert_eq!(run.modules, ["vivid"]);
@@ -399,11 +409,13 @@ mod tests {
 
     #[test]
     fn rivals_can_be_narrowed() {
-        let parsed = parse(&words("rivals --quick --consumers 1,3 --size 4K --contender floor --turns 2"));
-        let Ok(Command::Rivals(wish)) = parsed else { panic!() };
+        let parsed_ = parsed("rivals --quick --consumers 1,3 --size 4K --contender floor --turns 2");
+        let Ok(Command::Share(wish)) = parsed_ else { panic!() };
         assert_eq!((wish.consumers, wish.sizes, wish.turns), (vec![1, 3], vec![SIZES[1]], 2));
         assert_eq!(wish.contenders, ["floor"]);
-        assert_eq!(parse(&words("rivals")), Ok(Command::Rivals(Wish::default())));
+        assert_eq!(parsed("rivals"), Ok(Command::Share(Share::default())));
+        let encode = Encode { frames: 9, turns: 2 };
+        assert_eq!(parsed("rivals --job encode --frames 9"), Ok(Command::Encode(encode)));
     }
 
     #[test]
@@ -415,18 +427,21 @@ mod tests {
             ("test --fast", "--fast"),
             ("test --timeout soon", "soon"),
             ("test a b", "\"b\""),
-            ("shell --arch", "needs a value"),
+            ("shell --arch", "--arch"),
             ("shell now", "\"now\""),
-            ("rival --turns 0", "--turns 0"),
-            ("rivals --consumers 3,x", "--consumers 3,x"),
-            ("rivals --size 8k", "--size 8k"),
+            ("rivals --turns 0", "from 1 to 100000"),
+            ("rivals --consumers 3,x", "from 1 to 16"),
+            ("rivals --size 8k", "8k"),
             ("rivals --quick --update-docs", "whole runs"),
+            ("rivals --job paint", "--job paint"),
+            ("rivals --frames 5", "--job encode"),
+            ("rivals --job encode --quick", "no other option"),
             ("bench --arch arm", "--arch arm"),
-            ("bench --frames 0", "--frames 0"),
+            ("bench --frames 0", "from 1 to 100000"),
         ] {
-            let error = parse(&words(line)).unwrap_err();
+            let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
         }
-        assert_eq!(parse(&words("run --help")), Ok(Command::Help(RUN)));
+        assert_eq!(parsed("run --help"), Ok(Command::Help(RUN)));
     }
 }

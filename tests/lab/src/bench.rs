@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use crate::args::Bench;
 use crate::cargo::{self, RUN_FEATURES};
-use crate::guest::{self, End, Limits};
+use crate::guest::{self, End, Limits, Lines};
 use crate::initramfs::Job;
 use crate::prepare::prepare;
 use crate::qemu::Pace;
-use crate::rival::Lines;
 use crate::rivals::insert;
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, say, Res};
+use crate::{modules, prerequisites, say, Res};
 
 const EXAMPLE: &str = "measure";
 const LIMIT: Duration = Duration::from_secs(3600);
 
 pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
-    cargo::toolchain(wish.arch)?;
+    prerequisites::for_guest(wish.arch)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
     let program = cargo::build(workspace, wish.arch, &words)?.pop().ok_or("cargo built no example measure")?;
     let mut machine = prepare(wish.arch, workspace)?;

@@ -10,6 +10,8 @@ use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::say;
 use crate::Res;
 
@@ -19,7 +21,7 @@ const KEEP_UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 pub struct Cache {
     root: PathBuf,
     /// Held while results are made; other labs wait. The system releases it if we die.
-    _lock: File,
+    _lock: Flock<File>,
 }
 
 impl Cache {
@@ -28,10 +30,14 @@ impl Cache {
         fs::create_dir_all(&root).map_err(|e| format!("cannot create the cache folder {}: {e}", root.display()))?;
         let lock = File::create(root.join("lock"))
             .map_err(|e| format!("cannot write to the cache folder {}: {e}", root.display()))?;
-        if lock.try_lock().is_err() {
-            say!("waiting for another lab that is filling the cache");
-            lock.lock().map_err(|e| format!("cannot lock the cache: {e}"))?;
-        }
+        // Not `File::lock`, which is newer than Debian 13's Rust.
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((lock, _)) => {
+                say!("waiting for another lab that is filling the cache");
+                Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| format!("cannot lock the cache: {e}"))?
+            }
+        };
         Ok(Cache { root, _lock: lock })
     }
 
@@ -64,7 +70,7 @@ impl Cache {
         Ok(done)
     }
 
-    /// Removes other results of the same step that nobody has used for long. Not at once: another
+    /// Removes other results of the same step that were not used for long. Not at once: another
     /// working copy, or a guest that runs now, may use them.
     fn prune(&self, name: &str, keep: &Path) {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::arch::{Arch, Target};
-use crate::exec::{ensure, output, run, Need};
-use crate::say;
+use crate::exec::run;
 use crate::Res;
 
 /// Features of the library in tests, and in examples alone. Never `v4l`, which needs libclang.
@@ -32,41 +33,6 @@ pub fn cargo(workspace: &Path) -> Command {
         }
     }
     command
-}
-
-/// Makes sure that Rust programs for `arch` can be built here.
-pub fn toolchain(arch: Arch) -> Res<()> {
-    match Arch::host() {
-        Some(host) if host == arch => Ok(()),
-        _ => cross_toolchain(arch.target()),
-    }
-}
-
-/// The same for a target that is not this machine's own.
-pub fn cross_toolchain(target: &Target) -> Res<()> {
-    let gcc = format!("{}-gcc", target.gnu);
-    let start_file = format!("/usr/{}/lib/crt1.o", target.gnu);
-    ensure(&[Need(&gcc, target.gcc_package), Need(&start_file, target.libc_package)])?;
-    let target = target.rust;
-    if has_std(target) {
-        return Ok(());
-    }
-    say!("adding the Rust target {target}");
-    let advice = format!("Rust's target {target} is missing; run: rustup target add {target}");
-    run(Command::new("rustup").args(["target", "add", target])).map_err(|e| format!("{advice}\n  {e}"))?;
-    if has_std(target) {
-        Ok(())
-    } else {
-        Err(advice)
-    }
-}
-
-fn has_std(target: &str) -> bool {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
-    let asked = output(Command::new(rustc).args(["--print", "target-libdir", "--target", target]));
-    let folder = asked.unwrap_or_default();
-    let entries = std::fs::read_dir(folder.trim()).into_iter().flatten().flatten();
-    entries.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
 /// Builds with `cargo COMMAND…` for `arch` and returns the executables.
@@ -131,30 +97,18 @@ fn env_name(target: &str) -> String {
     target.to_ascii_uppercase().replace('-', "_")
 }
 
-/// Picks the executables out of cargo's messages: one JSON object a line, in a fixed form.
+/// Picks the executables out of cargo's messages, of which each line is one.
 fn artifacts(messages: &str) -> Vec<Artifact> {
-    messages
-        .lines()
-        .filter(|l| l.contains("\"reason\":\"compiler-artifact\""))
-        .filter_map(|l| {
-            let (kind, target) = l.split_once("\"target\":{\"kind\":[\"")?.1.split_once('"')?;
-            Some(Artifact { kind: kind.into(), name: text(target, "name")?, executable: text(l, "executable")?.into() })
+    let artifact = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let target = &message["target"];
+        Some(Artifact {
+            kind: target["kind"][0].as_str()?.into(),
+            name: target["name"].as_str()?.into(),
+            executable: message["executable"].as_str()?.into(),
         })
-        .collect()
-}
-
-/// The first value of `key` that is a string. Paths with quotes or backslashes are unescaped.
-fn text(json: &str, key: &str) -> Option<String> {
-    let rest = json.split_once(&format!("\"{key}\":\""))?.1;
-    let mut value = String::new();
-    let mut chars = rest.chars();
-    loop {
-        match chars.next()? {
-            '"' => return Some(value),
-            '\\' => value.push(chars.next()?),
-            c => value.push(c),
-        }
-    }
+    };
+    messages.lines().filter_map(artifact).collect()
 }
 
 #[cfg(test)]

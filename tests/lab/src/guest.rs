@@ -22,10 +22,25 @@ const BOOT: Duration = Duration::from_secs(60);
 /// How long output may keep coming after the guest has reported its end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Takes the output of the guest's command. An error means that nobody wants it any more.
+/// Takes the output of the guest's command. An error means that it cannot be written any more, and ends the guest.
 pub trait Sink {
     fn out(&mut self, bytes: &[u8]) -> io::Result<()>;
     fn err(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Keeps standard output, passes standard error on.
+#[derive(Default)]
+pub struct Lines(pub Vec<u8>);
+
+impl Sink for Lines {
+    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut io::stderr().lock(), bytes)
+    }
 }
 
 #[derive(Debug, PartialEq)]

@@ -11,7 +11,7 @@ use std::process::Command;
 use crate::apt::{self, Apt};
 use crate::arch::{self, Arch};
 use crate::cache::{hash, Cache};
-use crate::exec::{ensure, run, Need};
+use crate::exec::run;
 use crate::say;
 use crate::Res;
 
@@ -24,9 +24,9 @@ const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
-/// vkms of Linux 6.12 can stop a machine of two processors for good: whoever disables vblanks holds DRM's lock and waits for the
-/// timer's function on the other processor, which waits for that lock. As DRM's own vblank timer does since: the function ends
-/// by itself. Old and new text of one file.
+/// vkms of Linux 6.12 can stop a machine of two processors: the processor that disables vblanks holds DRM's lock and waits for
+/// the timer's function on the other processor, which waits for that lock. With this change the function ends by itself, as
+/// in DRM's own vblank timer of later kernels. Old and new text of one file.
 const VKMS_FILE: &str = "vkms_crtc.c";
 const VKMS_REPAIR: [(&str, &str); 4] = [
     (
@@ -211,7 +211,7 @@ fn repair(file: &Path, changes: &[(&str, &str)]) -> Res<()> {
 }
 
 fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String, PathBuf)], dir: &Path) -> Res<()> {
-    let compiler = compiler(arch)?;
+    let compiler = format!("{}-gcc", arch.gnu());
     let headers = debian.join("usr/src").join(format!("linux-headers-{release}"));
     relocate(&headers, debian)?;
     let config = fs::read_to_string(headers.join(".config")).map_err(|e| format!("{}: {e}", headers.display()))?;
@@ -261,21 +261,6 @@ fn build(arch: Arch, release: &str, debian: &Path, source: &Path, own: &[(String
         }
     }
     crate::cache::remove_dir(&tree)
-}
-
-/// The C compiler for modules of `arch`; whatever the build needs is there after this.
-fn compiler(arch: Arch) -> Res<String> {
-    let compiler = format!("{}-gcc", arch.gnu());
-    let package = if Arch::host() == Some(arch) { "gcc" } else { arch.target().gcc_package };
-    let libelf = format!("/usr/lib/{}/libelf.so.1", Arch::host().unwrap_or(arch).gnu());
-    ensure(&[
-        Need("make", "make"),
-        Need(&compiler, package),
-        Need("xz", "xz-utils"),
-        // objtool, which checks every x86 object, is linked with it
-        Need(&libelf, "libelf1"),
-    ])?;
-    Ok(compiler)
 }
 
 /// Debian's headers point to their common part by an absolute path under /usr/src.

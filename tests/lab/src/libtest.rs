@@ -4,15 +4,15 @@ use std::fmt;
 use std::ops::AddAssign;
 
 /// Counts of one or more test runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tally {
     passed: usize,
     pub failed: usize,
     /// Did not run at all: by the harness's own rule.
-    ignored: usize,
+    pub ignored: usize,
     /// A test that misses an unpromised device says so in one line and returns: the harness counts
-    /// it as passed, we as skipped.
-    pub skips: usize,
+    /// it as passed, we as skipped. What follows `SKIPPED`.
+    skips: Vec<String>,
 }
 
 impl Tally {
@@ -26,13 +26,17 @@ impl Tally {
     pub fn skip(&mut self, what: &str, why: &str) {
         println!("SKIPPED {what}: {why}");
         self.passed += 1;
-        self.skips += 1;
+        self.skips.push(format!("{what}: {why}"));
+    }
+
+    pub fn skips(&self) -> &[String] {
+        &self.skips
     }
 
     /// Takes in one line of output.
     pub fn line(&mut self, line: &str) {
-        if is_skip(line) {
-            self.skips += 1;
+        if let Some(skip) = skip(line) {
+            self.skips.push(skip.into());
         } else if let Some((passed, failed, ignored)) = result(line) {
             self.passed += passed;
             self.failed += failed;
@@ -46,21 +50,21 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
-        self.skips += other.skips;
+        self.skips.extend(other.skips);
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passed = self.passed.saturating_sub(self.skips);
-        let skipped = self.ignored + self.skips;
+        let passed = self.passed.saturating_sub(self.skips.len());
+        let skipped = self.ignored + self.skips.len();
         write!(f, "{passed} passed, {} failed, {skipped} skipped", self.failed)
     }
 }
 
 /// `SKIPPED <what>: <why>`
-fn is_skip(line: &str) -> bool {
-    line.strip_prefix("SKIPPED ").is_some_and(|rest| rest.contains(": "))
+fn skip(line: &str) -> Option<&str> {
+    line.strip_prefix("SKIPPED ").filter(|rest| rest.contains(": "))
 }
 
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`
@@ -90,7 +94,8 @@ mod tests {
             tally.line(line);
         }
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
-        tally += tally;
+        assert_eq!(tally.skips(), ["dma-heap: no /dev/dma_heap/system"]);
+        tally += tally.clone();
         assert_eq!(tally.to_string(), "2 passed, 2 failed, 4 skipped");
     }
 

@@ -10,23 +10,24 @@ mod cargo;
 mod console;
 mod cpio;
 mod exec;
+mod ffmpeg_check;
+mod gstreamer_rootfs;
 mod guest;
 mod initramfs;
 mod kernel;
 mod kmods;
 mod libtest;
 mod modules;
-mod oracle;
-mod others;
 mod prepare;
-mod promises;
+mod prerequisites;
 mod qemu;
+mod required_devices;
 mod results;
-mod rival;
 mod rivals;
 mod run;
 mod shell;
 mod signals;
+mod skips;
 mod soak;
 mod test;
 mod userland;
@@ -48,8 +49,7 @@ macro_rules! say {
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let command = args::parse(&words).unwrap_or_else(|error| {
+    let command = args::parse(std::env::args_os().skip(1)).unwrap_or_else(|error| {
         say!("{error}");
         exit(2);
     });
@@ -58,18 +58,14 @@ fn main() {
             println!("{text}");
             Ok(0)
         }
-        Command::Test { where_, filter, timeout, no_skips } => {
-            test::test(&workspace(), &where_, filter.as_deref(), timeout, no_skips)
-        }
+        Command::Test(wish) => test::test(&workspace(), &wish),
         Command::Run(wish) => run::run(&workspace(), &wish),
-        Command::Rival { frames, turns } => rival::rival(&workspace(), frames, turns),
         Command::Bench(wish) => bench::bench(&workspace(), &wish),
-        Command::Rivals(wish) => rivals::rivals(&workspace(), &wish),
+        Command::Share(wish) => rivals::share(&workspace(), &wish),
+        Command::Encode(wish) => rivals::encode(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
-        Command::Fetch { archs } => {
-            test::fetch(&workspace(), &archs, false).into_iter().try_for_each(|machine| machine.map(drop)).map(|()| 0)
-        }
+        Command::Fetch { archs } => test::fetch(&workspace(), &archs).map(|()| 0),
     };
     exit(done.unwrap_or_else(|error| {
         say!("{error}");

@@ -1,7 +1,7 @@
 //! Which drivers a guest loads at start, and with which parameters.
 
 /// Two capture and output pairs: the first single-planar, the second multi-planar. `cache_hints`
-/// lets buffers ask to be left uncached-synchronised (V4L2_MEMORY_FLAG_NON_COHERENT).
+/// lets buffers ask to be left uncached-synchronized (V4L2_MEMORY_FLAG_NON_COHERENT).
 const DEFAULTS: [&str; 5] =
     ["vivid n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1", "vim2m", "vicodec", "vkms", "vgem"];
 

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::exec::{ensure, Need};
 use crate::qemu::{self, escape, Pace, Qemu};
 use crate::{initramfs, kernel, userland, Res};
 
@@ -27,7 +26,6 @@ pub struct Machine {
 
 pub fn prepare(arch: Arch, workspace: &Path) -> Res<Machine> {
     let cache = Cache::open()?;
-    ensure(&[Need("dpkg-deb", "dpkg"), Need("tar", "tar"), Need("readelf", "binutils"), Need("xz", "xz-utils")])?;
     let qemu = qemu::find(&cache, arch)?;
     let root = userland::prepare(&cache, arch)?;
     let kernel = kernel::prepare(&cache, arch, &workspace.join("tests/lab"))?;

@@ -10,8 +10,8 @@ use crate::cargo::{self, RUN_FEATURES};
 use crate::guest::{self, End, Limits, Sink};
 use crate::initramfs::Job;
 use crate::prepare::{prepare, Machine};
-use crate::promises::promises;
-use crate::{modules, say, Res};
+use crate::required_devices::required;
+use crate::{modules, prerequisites, say, Res};
 
 /// Where the guest finds programs of ours.
 pub const EXAMPLES: &str = "/lab/examples";
@@ -32,7 +32,7 @@ impl Sink for PassOn {
 }
 
 pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
-    cargo::toolchain(wish.arch)?;
+    prerequisites::for_guest(wish.arch)?;
     let name = &wish.example;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", name];
     let program =
@@ -94,7 +94,7 @@ pub fn empty_out(out: &Path) -> Res<()> {
 pub fn environment(arch: Arch) -> Vec<(String, String)> {
     [
         ("FRAMELEASE_LAB_ARCH", arch.name().to_string()),
-        ("FRAMELEASE_LAB_PROMISES", promises(arch).join(" ")),
+        ("FRAMELEASE_LAB_PROMISES", required(arch).join(" ")),
         ("FRAMELEASE_EXAMPLES_DIR", EXAMPLES.to_string()),
         ("RUST_BACKTRACE", "1".to_string()),
     ]

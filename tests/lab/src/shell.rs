@@ -10,9 +10,10 @@ use crate::guest::TempDir;
 use crate::initramfs::{self, Job};
 use crate::prepare::prepare;
 use crate::run::{environment, EXAMPLES};
-use crate::{modules, signals, Res};
+use crate::{modules, prerequisites, signals, Res};
 
 pub fn shell(workspace: &Path, arch: Arch, wishes: &[String]) -> Res<i32> {
+    prerequisites::for_guest(arch)?;
     let machine = prepare(arch, workspace)?;
     let temp = TempDir::new(arch)?;
     let initrd = temp.path().join("initrd");

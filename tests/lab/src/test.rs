@@ -8,17 +8,19 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::arch::Arch;
-use crate::args::Where;
+use crate::arch::{self, Arch};
+use crate::args::Test;
 use crate::cache::Cache;
 use crate::cargo::{self, Artifact, TEST_FEATURES};
 use crate::guest::{self, End, Limits, Outcome, Sink};
 use crate::initramfs::Job;
 use crate::libtest::Tally;
 use crate::prepare::{prepare, Machine};
+use crate::prerequisites::{self, Ready};
 use crate::results::{Results, Turns};
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, oracle, others, say, signals, Res};
+use crate::skips::Skips;
+use crate::{ffmpeg_check, gstreamer_rootfs, modules, say, signals, Res};
 
 /// The integration test that runs in guests only.
 const KERNEL_TEST: &str = "kernel";
@@ -44,22 +46,18 @@ impl Verdict {
     }
 }
 
-pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Duration, no_skips: bool) -> Res<i32> {
+pub fn test(workspace: &Path, wish: &Test) -> Res<i32> {
+    let Test { where_, timeout, .. } = wish;
+    let (filter, limit) = (wish.filter.as_deref(), *timeout);
     let mut total = Verdict { tally: Tally::default(), well: true };
-    let mut archs = Vec::new();
-    let mut without = Vec::new();
-    for arch in &where_.archs {
-        match cargo::toolchain(*arch) {
-            Ok(()) => archs.push(*arch),
-            Err(why) if where_.named => return Err(why),
-            // A part of the toolchain that cannot be had must not fail everything else.
-            Err(why) => without.push((arch, why)),
-        }
+    let Ready { archs, without } = prerequisites::for_tests(where_.host, &where_.archs);
+    if let (true, Some((arch, why))) = (where_.named, without.first()) {
+        return Err(format!("no tests on {arch}: {why}"));
     }
     // Fetching waits for the network while building waits for the processor: both at once. But no test runs beside
     // either, because tests look at the clock.
     let (machines, host_built, builds) = thread::scope(|scope| {
-        let fetch = scope.spawn(|| fetch(workspace, &archs, where_.host));
+        let fetch = scope.spawn(|| machines(workspace, &archs, where_.host));
         let host = if where_.host { build_host(workspace) } else { Ok(()) };
         let builds: Vec<_> = archs.iter().map(|arch| build(workspace, *arch)).collect();
         fetch.join().map(|machines| (machines, host, builds)).map_err(|_| "preparing the guests panicked".to_string())
@@ -104,22 +102,42 @@ pub fn test(workspace: &Path, where_: &Where, filter: Option<&str>, limit: Durat
         return Err("interrupted".into());
     }
     for (arch, why) in without {
-        total.tally.skip(&format!("tests on {arch}"), &why);
+        // What this machine's own guest lacks is in Debian. The other needs a Rust target, which may be out of reach.
+        match Arch::host() == Some(arch) {
+            true => total.fail(&format!("no tests on {arch}: {why}")),
+            false => total.tally.skip(&format!("tests on {arch}"), &why),
+        }
     }
-    if no_skips && total.tally.skips > 0 {
+    let skips = Skips::of(total.tally.skips(), total.tally.ignored);
+    if wish.no_skips && !total.tally.skips().is_empty() {
         total.fail("some of it was skipped, which --no-skips makes a failure");
+    } else if wish.strict && skips.are_served() {
+        total.fail("some of it was skipped for want of what can be installed, which --strict makes a failure");
     }
     if !total.well && total.tally.failed == 0 {
         total.tally.failed = 1; // the run as a whole
     }
+    print!("{skips}");
     println!("{}", total.tally);
     Ok(i32::from(total.tally.failed > 0))
 }
 
+/// `cargo lab fetch`: all that `test` needs, if both guests are meant.
+pub fn fetch(workspace: &Path, archs: &[Arch]) -> Res<()> {
+    let Ready { archs: ready, without } = prerequisites::for_tests(archs == arch::ALL, archs);
+    for machine in machines(workspace, &ready, false) {
+        machine?;
+    }
+    match without.into_iter().next() {
+        Some((arch, why)) => Err(format!("nothing for {arch}: {why}")),
+        None => Ok(()),
+    }
+}
+
 /// A machine for each of `archs`, and the programs of others that tests talk to; without them, those tests skip visibly.
-pub fn fetch(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
+fn machines(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
     let others = (host || archs.contains(&Arch::X86_64))
-        .then(|| Cache::open().and_then(|cache| others::root(&cache, Arch::X86_64)))
+        .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::root(&cache, Arch::X86_64)))
         .and_then(|root| root.map_err(|why| say!("no programs of others to talk to: {why}")).ok());
     archs.iter().map(|arch| machine(*arch, workspace, others.as_deref())).collect()
 }
@@ -130,7 +148,7 @@ fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> 
     machine.out = machine.out.join(arch.to_string());
     fs::create_dir_all(&machine.out).map_err(|e| format!("{}: {e}", machine.out.display()))?;
     if let (Some(root), Arch::X86_64) = (others, arch) {
-        machine.shared.push((others::TAG.into(), root.into()));
+        machine.shared.push((gstreamer_rootfs::TAG.into(), root.into()));
         machine.shared.push(("python".into(), workspace.join(PYTHON)));
     }
     Ok(machine)
@@ -217,7 +235,7 @@ pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
     examples.push(cargo::framelease_cat(workspace, arch.target())?);
     if let Some(target) = arch.narrow() {
         // A part of the toolchain that cannot be had must not fail everything else: their tests skip visibly.
-        match cargo::cross_toolchain(target) {
+        match prerequisites::check_target(target) {
             Ok(()) => examples.extend(cargo::narrow(workspace, target)?),
             Err(why) => say!("no programs of 32 bits on {arch}: {why}"),
         }
@@ -241,18 +259,18 @@ impl Ran {
     ) -> Res<Ran> {
         let job = job(&machine, built, filter);
         let limits = Limits { time: Some(limit), pass_interrupt: false };
-        oracle::clear(&machine.out);
+        ffmpeg_check::clear(&machine.out);
         let outcome = guest::run(&machine, &job, &limits, results)?;
         results.flush().map_err(|e| format!("cannot print: {e}"))?;
         Ok(Ran { machine, outcome })
     }
 
-    /// What became of it, behind its tests' own words.
+    /// The verdict on a guest, printed after its tests' own output.
     fn verdict(self, tally: Tally, finished: bool) -> Verdict {
         let Ran { machine, outcome } = self;
         let arch = machine.arch;
         let mut verdict = Verdict { tally, well: true };
-        match oracle::compare(&machine.out) {
+        match ffmpeg_check::compare(&machine.out) {
             Ok(compared) => verdict.tally.add(compared.same, compared.different),
             Err(why) => verdict.tally.skip("ffmpeg on what was encoded", &why),
         }

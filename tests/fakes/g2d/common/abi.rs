@@ -39,7 +39,7 @@ pub struct SurfaceDmabuf {
     pub plane_offset: [c_uint; 3],
 }
 
-/// `struct g2d_buf` with what lies behind it in the library's own allocation: poison for who reads too far.
+/// `struct g2d_buf` with what follows it in the library's own allocation: poison for a caller that reads too far.
 #[repr(C)]
 pub struct Buf {
     pub buf_handle: *mut c_void,

@@ -51,12 +51,24 @@ impl Region {
         if base != libc::MAP_FAILED {
             return Self::new(base, len);
         }
-        // The list is not read in one piece: what other threads map meanwhile can hide a line.
-        let existing = (0..20).find_map(|_| writable_mapping(fd))?;
-        // SAFETY: an old size of 0 doubles a shared mapping and leaves the old one as it is; `existing` is one of this
-        // process, which its owner keeps while the caller leases the buffer.
-        let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
-        Self::new(base, len)
+        // What is found may be a region of another thread's, which is unmapped before it is doubled, and whose place
+        // another mapping may take. The new mapping stays: it is checked, and on a mismatch the search starts again.
+        let inode = inode_of(fd)?;
+        (0..50).find_map(|_| {
+            let existing = writable_mapping(&inode, |_| true)?;
+            // SAFETY: an old size of 0 doubles a shared mapping, leaves the old one as it is and fails where there is
+            // none. The result is a mapping of its own, wherever it came from.
+            let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
+            if base == libc::MAP_FAILED {
+                return None;
+            }
+            if writable_mapping(&inode, |at| at == base as usize).is_none() {
+                // SAFETY: made by the call above, and no one else has its address.
+                unsafe { libc::munmap(base, len) };
+                return None;
+            }
+            Self::new(base, len)
+        })
     }
 
     fn new(base: *mut c_void, len: usize) -> Option<Arc<Self>> {
@@ -70,20 +82,25 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         LIVE.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the mapping was made for this region alone and nobody else has its address.
+        // SAFETY: the mapping was made for this region alone and no one else has its address.
         unsafe { libc::munmap(self.base as *mut c_void, self.len) };
     }
 }
 
-/// Where this process has mapped the file shared and writable.
-fn writable_mapping(fd: c_int) -> Option<usize> {
+/// The inode as `/proc/self/maps` prints it.
+fn inode_of(fd: c_int) -> Option<String> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: a live `struct stat`, which the kernel fills.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
         return None;
     }
     // SAFETY: fstat succeeded, and all zeroes are valid for it too.
-    let inode = unsafe { stat.assume_init() }.st_ino.to_string();
+    Some(unsafe { stat.assume_init() }.st_ino.to_string())
+}
+
+/// Where this process has mapped the file shared, writable and from its start: the first such address that `is_wanted`.
+/// The kernel does not give the list in one piece: what other threads map at the same time can hide a line.
+fn writable_mapping(inode: &str, is_wanted: impl Fn(usize) -> bool) -> Option<usize> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     maps.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -92,7 +109,7 @@ fn writable_mapping(fd: c_int) -> Option<usize> {
         if mode != "rw-s" || found != inode || offset.bytes().any(|b| b != b'0') {
             return None;
         }
-        usize::from_str_radix(range.split_once('-')?.0, 16).ok()
+        usize::from_str_radix(range.split_once('-')?.0, 16).ok().filter(|at| is_wanted(*at))
     })
 }
 
@@ -120,7 +137,7 @@ pub fn place(region: &Arc<Region>) -> u64 {
         space.next = base;
     }
     let at = space.next;
-    // A gap that is nobody's, so that what runs over is noticed.
+    // A gap that belongs to no region, so that what runs over is noticed.
     space.next = (at + region.len() as u64).next_multiple_of(0x1000) + 0x10000;
     space.ranges.push(Range { at, region: Arc::clone(region) });
     at

@@ -329,7 +329,7 @@ pub extern "C" fn g2d_multi_blit(raw: *mut c_void, pairs: *mut *mut Pair, layers
     }
     let mut all = Vec::new();
     for i in 0..usize::try_from(layers).unwrap_or(0) {
-        // SAFETY: the caller passes an array of so many pointers.
+        // SAFETY: the caller passes an array of that many pointers.
         let Some(pair) = take(unsafe { *pairs.add(i) }) else { return FAIL };
         all.push(pair);
     }

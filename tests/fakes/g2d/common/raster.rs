@@ -6,7 +6,7 @@ use super::abi::Surface;
 use super::control::violation;
 use super::memory::Region;
 
-/// A surface with the memory behind its planes.
+/// A surface with the memory of its planes.
 #[derive(Clone)]
 pub struct Picture {
     pub s: Surface,

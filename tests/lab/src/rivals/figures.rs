@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::build::{Contender, Contenders};
+use super::disturb::Losses;
 use super::turn::{Physics, Turn};
-use super::upset::Upset;
-use super::{Size, Wish};
-use crate::rival::median;
+use super::{Share, Size};
 use crate::Res;
 
 /// One job.
@@ -37,7 +36,7 @@ pub struct Figures {
     turns_of: BTreeMap<(Key, &'static str), Vec<Turn>>,
     failed: BTreeMap<(Key, &'static str), String>,
     sources: BTreeMap<(&'static str, u32), Vec<f64>>,
-    pub upsets: Vec<(&'static str, Res<Upset>)>,
+    pub losses: Vec<(&'static str, Res<Losses>)>,
 }
 
 /// Medians of one contender at one job.
@@ -70,7 +69,7 @@ impl Row {
 }
 
 impl Figures {
-    pub fn new(wish: &Wish, all: &Contenders, physics: Physics) -> Self {
+    pub fn new(wish: &Share, all: &Contenders, physics: Physics) -> Self {
         Self {
             machine: machine(),
             turns: wish.turns,
@@ -81,7 +80,7 @@ impl Figures {
             turns_of: BTreeMap::new(),
             failed: BTreeMap::new(),
             sources: BTreeMap::new(),
-            upsets: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -156,4 +155,25 @@ fn machine() -> String {
         "{}{virtual_}, {cores} cores, Linux {kernel}, load before the run {load}",
         model.unwrap_or("unknown processor")
     )
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0]), median(&[])), (2.0, 2.5, 0.0));
+    }
 }

@@ -91,7 +91,7 @@ impl Drop for Process {
     }
 }
 
-/// All shared memory of the machine: that of memfds which nobody maps, too.
+/// All shared memory of the machine, that of unmapped memfds too.
 pub fn shared_kb() -> f64 {
     field_kb(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "Shmem:")
 }

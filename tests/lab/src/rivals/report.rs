@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::build::{FLOOR, OURS, UNIXFD};
 use super::figures::{Figures, Key, Row};
-use super::FLAT;
+use super::{FLAT, SIZES};
 use crate::Res;
 
 /// Puts a text where the page has the two marks for it.
@@ -25,7 +25,7 @@ pub fn tables(figures: &Figures) -> String {
 fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
     let Figures { machine, turns, seconds, physics, .. } = figures;
     writeln!(out, "{machine}; {turns} turns, {seconds} s in all.\n")?;
-    write!(out, "What the machine charges anybody: a 64-byte message to another process and 16 bytes back ")?;
+    write!(out, "What the machine itself costs: a 64-byte message to another process and 16 bytes back ")?;
     write!(out, "{:.1} µs", physics.ping_us)?;
     for (size, us) in &physics.copy_us {
         write!(out, "; a `memcpy` of a {}x{} frame {us:.0} µs", size.width, size.height)?;
@@ -58,9 +58,10 @@ fn write(out: &mut String, figures: &Figures) -> std::fmt::Result {
             }
         }
     }
+    latencies(out, figures)?;
     calls(out, figures)?;
     flat(out, figures)?;
-    upsets(out, figures)?;
+    losses(out, figures)?;
     for (key, name, why) in figures.failures() {
         writeln!(out, "\nFAILED: {name}, {key}: {why}")?;
     }
@@ -71,7 +72,7 @@ fn line(out: &mut String, row: &Row, ours: Option<&Row>) -> std::fmt::Result {
     let [whole, least, most] = row.whole;
     let ratio = match ours {
         Some(ours) if row.name != OURS && row.net > 0.0 => {
-            // Whoever loses frames for want of CPU has none to compare.
+            // A contender that loses frames for want of CPU cannot be compared.
             let is_overloaded = ours.received.min(row.received) < 95.0;
             if is_overloaded {
                 "–".into()
@@ -162,6 +163,24 @@ fn budgets(out: &mut String, figures: &Figures) -> std::fmt::Result {
     Ok(())
 }
 
+/// Of the job with most samples that each contender can do.
+fn latencies(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    let is_it = |k: &Key| !k.reads && k.size == SIZES[0] && k.consumers == 3;
+    let Some(key) = figures.keys().into_iter().find(is_it) else { return Ok(()) };
+    writeln!(
+        out,
+        "\n### Latency\n\nFrom publish to receive, µs, {key}: this share of the frames is received within.\n\n\
+         | contender | 10 % | 25 % | 50 % | 75 % | 90 % | 99 % |\n|---|---|---|---|---|---|---|"
+    )?;
+    for row in figures.rows(key) {
+        let cells: String = [0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
+            .map(|q| row.latency(q).map_or(" – |".into(), |us| format!(" {us:.0} |")))
+            .concat();
+        writeln!(out, "| {} |{cells}", row.name)?;
+    }
+    Ok(())
+}
+
 fn calls(out: &mut String, figures: &Figures) -> std::fmt::Result {
     let traced = |key: &Key| figures.rows(*key).into_iter().any(|r| r.calls.is_some());
     let keys: Vec<Key> = figures.keys().into_iter().filter(traced).collect();
@@ -213,8 +232,8 @@ fn flat(out: &mut String, figures: &Figures) -> std::fmt::Result {
     Ok(())
 }
 
-fn upsets(out: &mut String, figures: &Figures) -> std::fmt::Result {
-    if figures.upsets.is_empty() {
+fn losses(out: &mut String, figures: &Figures) -> std::fmt::Result {
+    if figures.losses.is_empty() {
         return Ok(());
     }
     writeln!(
@@ -223,8 +242,8 @@ fn upsets(out: &mut String, figures: &Figures) -> std::fmt::Result {
          another one is killed. Of the others, the one that lost most.\n\n\
          | contender | while one was stopped | after one was killed |\n|---|---|---|"
     )?;
-    for (name, upset) in &figures.upsets {
-        match upset {
+    for (name, losses) in &figures.losses {
+        match losses {
             Ok(u) => writeln!(out, "| {name} | {} of {} | {} of {} |", u.stop.0, u.stop.1, u.kill.0, u.kill.1)?,
             Err(e) => writeln!(out, "| {name} | NOT MEASURED: {e} | |")?,
         }

@@ -10,7 +10,7 @@ use super::{Size, SIZES};
 use crate::exec::output;
 use crate::{say, Res};
 
-/// Until caches are warm and everybody is in step.
+/// Until caches are warm and all processes are in step.
 const SETTLE: Duration = Duration::from_millis(400);
 const TRACE: Duration = Duration::from_millis(1000);
 
@@ -100,7 +100,7 @@ impl Scene<'_> {
         let memory_mb = (private + shared_kb() - shared_before) / 1024.0;
         let fps = f64::from(self.key.size.fps);
         let calls = match self.trace {
-            // Not everybody may trace.
+            // Not every user may trace.
             true => self.calls(&running).map_err(|e| say!("system calls are NOT MEASURED: {e}")).ok(),
             false => None,
         };
@@ -141,7 +141,7 @@ pub fn source_alone(contender: &Contender, fps: u32, window: Duration) -> Res<f6
     Ok((ended - begun) / (f64::from(fps) * (ended_ns - begun_ns) as f64 / 1e9))
 }
 
-/// What the machine charges whoever it is: a message there and back, and the copy of a frame of each size.
+/// What the machine itself costs: a message there and back, and the copy of a frame of each size.
 #[derive(Clone, Debug)]
 pub struct Physics {
     pub ping_us: f64,

@@ -77,8 +77,8 @@ fn main() -> Result<()> {
         let sample = if job.copies {
             sample.write_from_slice(&camera)
         } else {
-            // SAFETY: the payload is bytes, any of which are valid; they lie in shared memory that the kernel has zeroed
-            // and nobody has freed, so they are initialised.
+            // SAFETY: the payload is bytes, any of which are valid; the kernel has zeroed the shared memory
+            // in which they lie, so they are initialized.
             unsafe { sample.assume_init() }
         };
         sample.send()?;

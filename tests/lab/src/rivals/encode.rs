@@ -1,7 +1,6 @@
-//! `cargo lab rival`: the same encode by GStreamer and by us, in one guest, and what each costs the CPU.
+//! `cargo lab rivals --job encode`: the same encode by GStreamer and by framelease, in one guest, and what each costs the CPU.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,13 +8,15 @@ use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::cargo::{self, RUN_FEATURES};
-use crate::guest::{self, End, Limits, Sink};
+use crate::gstreamer_rootfs::{self, SUITE};
+use crate::guest::{self, End, Limits, Lines};
 use crate::initramfs::Job;
-use crate::others::{self, SUITE};
 use crate::prepare::prepare;
 use crate::qemu::Pace;
 use crate::run::{environment, report, EXAMPLES};
-use crate::{modules, say, Res};
+use crate::{modules, prerequisites, say, Res};
+
+use super::figures::median;
 
 const ARCH: Arch = Arch::X86_64;
 const PACKAGES: [&str; 4] = ["gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "libc6"];
@@ -29,18 +30,27 @@ const LIMIT: Duration = Duration::from_secs(1800);
 fn root(cache: &Cache) -> Res<PathBuf> {
     cache.step("gstreamer", &format!("{SUITE} {}", PACKAGES.join(" ")), |dir| {
         Apt::open(cache, SUITE, &[ARCH.debian()])?.unpack_closure(&PACKAGES, dir)?;
-        others::merge(dir).map_err(|e| format!("{}: {e}", dir.display()))
+        gstreamer_rootfs::merge(dir).map_err(|e| format!("{}: {e}", dir.display()))
     })
 }
 
-pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
-    cargo::toolchain(ARCH)?;
+/// What the user asked for.
+#[derive(Debug, PartialEq)]
+pub struct Encode {
+    /// Of the short runs.
+    pub frames: u32,
+    pub turns: u32,
+}
+
+pub fn encode(workspace: &Path, wish: &Encode) -> Res<i32> {
+    let Encode { frames, turns } = wish;
+    prerequisites::for_guest(ARCH)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
     let program = cargo::build(workspace, ARCH, &words)?.pop().ok_or("cargo built no example encode")?;
     let mut machine = prepare(ARCH, workspace)?;
     machine.pace = Pace::Instructions;
     machine.shared.push(("rival".into(), root(&Cache::open()?)?));
-    let command = ["/lab/rival".into(), frames.to_string(), turns.to_string()].to_vec();
+    let command = ["/lab/encode_rivals".into(), frames.to_string(), turns.to_string()].to_vec();
     let job = Job {
         // Where it can, GStreamer asks for NV12M, and then cannot import a camera's NV12.
         modules: modules::load_lines(&machine.own_modules, &["fl_h264 multiplanar=0".into()]),
@@ -48,7 +58,7 @@ pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
         command,
         programs: vec![
             (format!("{}/{EXAMPLE}", &EXAMPLES[1..]), program.executable),
-            ("lab/rival".into(), workspace.join("tests/lab/guest/rival")),
+            ("lab/encode_rivals".into(), workspace.join("tests/lab/guest/encode_rivals")),
         ],
     };
     let mut lines = Lines::default();
@@ -67,21 +77,6 @@ pub fn rival(workspace: &Path, frames: u32, turns: u32) -> Res<i32> {
     let text = String::from_utf8_lossy(&lines.0).into_owned();
     print!("{}", Figures::of(&text)?);
     Ok(0)
-}
-
-/// Keeps standard output, passes standard error on.
-#[derive(Default)]
-pub struct Lines(pub Vec<u8>);
-
-impl Sink for Lines {
-    fn out(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn err(&mut self, bytes: &[u8]) -> io::Result<()> {
-        io::Write::write_all(&mut io::stderr().lock(), bytes)
-    }
 }
 
 /// `0m1.230s`, as a shell's `times` has it.
@@ -140,17 +135,6 @@ impl Figures {
     }
 }
 
-pub fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
-}
-
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "CPU a frame in the guest, in thousands of instructions: median (least to most)")?;
@@ -196,8 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn medians() {
-        assert_eq!((median(&[3.0, 1.0, 2.0]), median(&[4.0, 1.0]), median(&[])), (2.0, 2.5, 0.0));
+    fn seconds_of_a_shell() {
         assert_eq!((seconds("1m2.50s"), seconds("x")), (Some(62.5), None));
     }
 }

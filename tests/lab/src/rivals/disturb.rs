@@ -12,14 +12,14 @@ use crate::Res;
 const STOPPED: Duration = Duration::from_secs(10);
 const AFTER: Duration = Duration::from_secs(2);
 
-/// Frames that the others lost, the one of them that lost most, of so many.
+/// Frames that the others lost, and how many there were. Of the others, the one that lost most.
 #[derive(Clone, Debug)]
-pub struct Upset {
+pub struct Losses {
     pub stop: (u64, u64),
     pub kill: (u64, u64),
 }
 
-pub fn run(contender: &Contender) -> Res<Upset> {
+pub fn run(contender: &Contender) -> Res<Losses> {
     let running = Running::start(contender, Key { size: SIZES[0], consumers: 3, reads: false })?;
     std::thread::sleep(Duration::from_secs(1));
     let mut at = vec![now_ns()];
@@ -38,8 +38,8 @@ pub fn run(contender: &Contender) -> Res<Upset> {
         let lost = others.iter().map(|&i| lost(&seen[i], from, to, fps)).max().unwrap_or(0);
         (lost, (to - from) * fps / 1_000_000_000)
     };
-    // Who is killed later says nothing of what it got before.
-    Ok(Upset { stop: worst(at[0], at[1], &[2]), kill: worst(at[2], at[3], &[0, 2]) })
+    // A killed consumer does not report what it got before.
+    Ok(Losses { stop: worst(at[0], at[1], &[2]), kill: worst(at[2], at[3], &[0, 2]) })
 }
 
 /// Frames that did not come, or came so late that the time was over, between two moments.

@@ -2,15 +2,15 @@
 //!
 //! A kernel test that encodes leaves a pair in `/out/streams`: `NAME.h264` or `.mkv`, which ffmpeg knows by its name, and
 //! `NAME.nv12`, the frames. Each pair is one more test of the run. `NAME.parts` is for streams of one source that begin and
-//! end where they like: its first line names a file that has all of the frames, each other one a file whose frames must be
-//! among those, in order, and how many there are at least, with format and size of raw pixels: see [`Part`].
+//! end anywhere. Its first line names a file that has all of the frames. Each other line names a file whose frames must be
+//! among those, in order, how many there are at least, and format and size of raw pixels: see [`Part`].
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::exec::{ensure, Need};
+use crate::exec::on_path;
 use crate::Res;
 
 const STREAMS: &str = "streams";
@@ -39,7 +39,9 @@ pub fn compare(out: &Path) -> Res<Compared> {
     if files.is_empty() {
         return Ok(compared);
     }
-    ensure(&[Need("ffmpeg", "ffmpeg")])?;
+    if on_path("ffmpeg").is_none() {
+        return Err("no ffmpeg here".into());
+    }
     let mut count = |name: &str, verdict: Res<String>| match verdict {
         Ok(what) => {
             println!("ffmpeg decodes {name} to {what} ... ok");
@@ -110,7 +112,7 @@ fn parts(list: &Path) -> Res<Vec<(String, Res<String>)>> {
             match in_order(&of, &whole) {
                 Ok(()) if count >= part.least => Ok(format!("{count} of the {} frames that went in", whole.len())),
                 Ok(()) => Err(format!("{count} frames, {} at least", part.least)),
-                Err(at) => Err(format!("frame {at} of {count} is none of the {} that went in", whole.len())),
+                Err(at) => Err(format!("frame {at} of {count} is not among the {} that went in", whole.len())),
             }
         });
         verdicts.push((part.name.to_owned(), verdict));
@@ -118,7 +120,7 @@ fn parts(list: &Path) -> Res<Vec<(String, Res<String>)>> {
     Ok(verdicts)
 }
 
-/// The number of the first frame that is not among the others, behind the one before it.
+/// The number of the first frame that is not among the others, after the one before it.
 fn in_order(part: &[String], whole: &[String]) -> Result<(), usize> {
     let mut rest = whole.iter();
     match part.iter().position(|frame| !rest.any(|other| other == frame)) {
