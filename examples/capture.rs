@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
 use framelease::stats::{cpu_bytes, syscalls};
@@ -103,7 +102,7 @@ fn run() -> common::Result<()> {
         Some(path) => Some(Box::new(BufWriter::new(File::create(path).map_err(|e| format!("{path}: {e}"))?))),
     };
     let mut camera = o.builder.open()?;
-    let layout = *camera.layout()?;
+    let mut layout = *camera.layout()?;
     let mut progress = common::Progress::new();
     let (start, mut calls, mut first) = (Instant::now(), syscalls(), None);
     let mut last: Option<Frame> = None;
@@ -121,18 +120,21 @@ fn run() -> common::Result<()> {
                 }
                 last = o.png.is_some().then_some(frame);
             }
-            Ok(Received::Item(CameraEvent::SourceChanged)) => {
-                eprintln!("the source changed; capturing on in {layout}");
-            }
-            Ok(Some(_)) => break,
-            Ok(None) if start.elapsed() > Duration::from_secs(5) && first.is_none() => {
-                return Err(format!("no frame in 5 s from {}", camera.device().info()).into());
-            }
-            Ok(None) => {}
-            Err(e) if e.kind() == ErrorKind::DeviceLost && camera.stats().frames > 0 => {
+            Ok(Received::Item(CameraEvent::Lost(e))) if camera.stats().frames > 0 => {
                 eprintln!("the stream ended: {e}");
                 break;
             }
+            Ok(Received::Item(CameraEvent::Lost(e))) => return Err(e.into()),
+            Ok(Received::Item(CameraEvent::Changed(now))) => {
+                eprintln!("the source changed: frames are {now} from here on");
+                layout = now;
+            }
+            Ok(Received::Item(_)) => {}
+            Ok(Received::Ended) => break,
+            Ok(Received::Nothing) if start.elapsed() > Duration::from_secs(5) && first.is_none() => {
+                return Err(format!("no frame in 5 s from {}", camera.device().info()).into());
+            }
+            Ok(Received::Nothing) => {}
             Err(e) => return Err(e.into()),
         }
         let stats = camera.stats();

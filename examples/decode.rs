@@ -13,13 +13,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
-use framelease::codec::{Decoder, DecoderEvent, Submitted};
+use framelease::codec::{Decoder, DecoderEvent};
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::FourCc;
 use framelease::frame::{Frame, FrameFlags};
 use framelease::stats::process_cpu_time;
 use framelease::v4l2::Device;
-use framelease::{Received, Station, Submitted};
+use framelease::{Received, Station};
 
 use coded::StreamReader;
 
@@ -101,7 +101,7 @@ fn run() -> common::Result<()> {
     loop {
         // As much as the device takes.
         while let Some(bytes) = &next {
-            if decoder.submit_bytes(bytes, number, number * 1_000_000)? == Submitted::Full {
+            if !decoder.try_submit_bytes(bytes, number, number * 1_000_000)?.is_taken() {
                 break;
             }
             number += 1;
@@ -131,12 +131,15 @@ fn run() -> common::Result<()> {
                 alive = Instant::now();
             }
             Received::Ended => break,
-            Some(_) => {}
-            None if alive.elapsed() > SILENCE && decoder.pictures().is_none() => {
+            Received::Item(DecoderEvent::Lost(e)) => return Err(e.into()),
+            Received::Item(_) => {}
+            Received::Nothing if alive.elapsed() > SILENCE && decoder.pictures().is_none() => {
                 return Err(format!("{}: nothing in it that the decoder knows as {codec}", o.input).into());
             }
-            None if alive.elapsed() > SILENCE => return Err(format!("nothing came for {SILENCE:?}").into()),
-            None => {}
+            Received::Nothing if alive.elapsed() > SILENCE => {
+                return Err(format!("nothing came for {SILENCE:?}").into())
+            }
+            Received::Nothing => {}
         }
         let stats = decoder.stats();
         progress.show(|| format!("{} packets, {} frames", stats.packets, stats.frames));

@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use framelease::capture::CameraEvent;
 use framelease::format::{FourCc, Size};
 use framelease::share::Publisher;
 use framelease::stats::cpu_bytes;
-use framelease::{Station, Submitted};
+use framelease::{Received, Station, Submitted};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use common::{stopped, value, Progress, Result};
-use source::{Source, Wish};
+use source::Wish;
 
 const HELP: &str = "\
 Shares a camera, or the test pattern, with other processes until Ctrl-C.
@@ -71,7 +72,7 @@ fn run() -> Result<()> {
         }
     }
     let stop = common::stop_flag()?;
-    let mut source = Source::open(&wish)?;
+    let mut source = source::open(&wish)?;
     let mut builder = Publisher::builder(&socket);
     if lease_ms > 0 {
         let lease = Duration::from_millis(lease_ms);
@@ -83,33 +84,42 @@ fn run() -> Result<()> {
     }
     let mut publisher = builder.bind()?;
     publisher.announce(source.buffers()?)?;
-    eprintln!("{} from {} at {}", source.buffers()?.layout(), source.name(), socket.display());
+    eprintln!("{} from {} at {}", source.buffers()?.layout(), source::described(&source), socket.display());
 
     let mut progress = Progress::new();
     let (start, mut lost) = (Instant::now(), 0);
     let mut pending = None;
     while publisher.stats().published < frames && !stopped(&stop) {
-        let timeout = publisher.next_timeout().unwrap_or(Duration::MAX).min(Duration::from_millis(500));
         {
             let mut fds =
                 [PollFd::new(publisher.as_fd(), PollFlags::POLLIN), PollFd::new(source.as_fd(), PollFlags::POLLIN)];
             // While a subscriber blocks, only its release matters; the camera's frames wait in the driver.
-            let watched = if pending.is_none() && source.is_pollable() { 2 } else { 1 };
-            match poll(&mut fds[..watched], PollTimeout::try_from(timeout.as_millis() + 1)?) {
+            let watched = if pending.is_none() { 2 } else { 1 };
+            match poll(&mut fds[..watched], PollTimeout::from(500u16)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
         }
         publisher.dispatch()?;
-        let frame = match pending.take() {
-            Some(frame) => Some(frame),
-            None => {
-                let frame = source.try_recv()?;
-                lost += frame.as_ref().map_or(0, |f| u64::from(f.meta().lost));
-                frame
+        if pending.is_none() {
+            match source.try_recv()? {
+                Received::Item(CameraEvent::Frame(frame)) => {
+                    lost += u64::from(frame.meta().lost);
+                    pending = Some(frame);
+                }
+                Received::Item(CameraEvent::Lost(e)) => {
+                    eprintln!("waiting for the camera: {e}");
+                    publisher.pause(Duration::ZERO)?;
+                }
+                // New buffers.
+                Received::Item(CameraEvent::Returned | CameraEvent::Changed(_)) => {
+                    publisher.announce(source.buffers()?)?;
+                }
+                Received::Item(_) | Received::Nothing => {}
+                Received::Ended => break,
             }
-        };
-        if let Some(frame) = frame {
+        }
+        if let Some(frame) = pending.take() {
             if let Submitted::Full(frame) = publisher.try_publish(frame)? {
                 pending = Some(frame);
             }

@@ -45,7 +45,7 @@ enum Input {
 }
 
 impl Input {
-    fn next(&mut self, timeout: Duration) -> framelease::Result<Option<SubscriberEvent>> {
+    fn recv(&mut self, timeout: Duration) -> framelease::Result<Received<SubscriberEvent>> {
         match self {
             Self::Publisher(s) => s.recv(timeout),
             #[cfg(feature = "unixfd")]
@@ -178,10 +178,10 @@ fn run() -> Result<()> {
                 let writable = if subscriber.is_writable() { ", writable by every subscriber" } else { "" };
                 eprintln!("{layout}{writable}");
             }
-            Received::Item(SubscriberEvent::Lost(_)) => eprintln!("the publisher is gone; trying again"),
+            Received::Item(SubscriberEvent::Lost(e)) => eprintln!("{e}; trying again"),
             Received::Item(SubscriberEvent::Returned) => eprintln!("connected again"),
-            Received::Ended if reconnect == Reconnect::Never => break,
-            Received::Ended => eprintln!("the stream has ended; waiting for the next"),
+            Received::Item(SubscriberEvent::Paused) => eprintln!("the publisher paused"),
+            Received::Ended => break,
             _ => {}
         }
         progress.show(|| {

@@ -83,15 +83,15 @@ fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source
     let camera = builder.open()?;
     let params = params.resized(agreement.size);
     let encoder = Encoder::builder(params).device(device).open(camera.buffers()?)?;
-    Ok((Source::Camera(Box::new(camera)), encoder))
+    Ok((Box::new(camera), encoder))
 }
 
 fn with_pattern(o: &Ends, device: Device) -> common::Result<(Source, Encoder)> {
     let layout = encoded_layout(o, &device)?;
     let pattern = TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers);
     let pattern = pattern.allocator(allocator()?).start()?;
-    let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers().unwrap())?;
-    Ok((Source::Pattern(pattern), encoder))
+    let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers()?)?;
+    Ok((Box::new(pattern), encoder))
 }
 
 /// What the encoder reads of the formats that are acceptable, or that the test pattern has.

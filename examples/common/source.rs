@@ -1,13 +1,13 @@
 //! A camera if one is asked for, else the test pattern.
 
-#![allow(dead_code)] // Not every example opens it by a wish.
-
-use std::os::fd::{AsFd, BorrowedFd};
+#![allow(dead_code)] // Not every example needs all of it.
 
 use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
 use framelease::format::{FourCc, FrameInterval, Size};
-use framelease::frame::{BufferSet, Frame};
-use framelease::{Received, Station};
+use framelease::frame::Frame;
+use framelease::Received;
+
+use super::common::Result;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -21,78 +21,41 @@ pub struct Wish {
 }
 
 /// Where frames come from.
-pub enum Source {
-    Pattern(TestPattern),
-    Camera(Box<Camera>),
-}
+pub type Source = Box<dyn FrameSource>;
 
-impl Source {
-    pub fn open(wish: &Wish) -> super::common::Result<Self> {
-        let interval = (wish.fps > 0).then(|| FrameInterval::from_fps(wish.fps));
-        let Some(device) = &wish.device else {
-            let builder = TestPattern::builder(wish.size).fourcc(wish.fourcc).buffers(wish.buffers);
-            let builder = match interval {
-                Some(interval) => builder.interval(interval),
-                None => builder.unpaced(),
-            };
-            return Ok(Self::Pattern(builder.start()?));
+pub fn open(wish: &Wish) -> Result<Source> {
+    let interval = (wish.fps > 0).then(|| FrameInterval::from_fps(wish.fps));
+    let Some(device) = &wish.device else {
+        let builder = TestPattern::builder(wish.size).fourcc(wish.fourcc).buffers(wish.buffers);
+        let builder = match interval {
+            Some(interval) => builder.interval(interval),
+            None => builder.unpaced(),
         };
-        let mut builder =
-            Camera::builder().formats([wish.fourcc]).size(wish.size).fit(SizeFit::Exact).buffers(wish.buffers);
-        if device != "auto" {
-            builder = builder.path(device);
-        }
-        if let Some(interval) = interval {
-            builder = builder.interval(interval);
-        }
-        Ok(Self::Camera(Box::new(builder.open()?)))
+        return Ok(Box::new(builder.start()?));
+    };
+    let mut builder =
+        Camera::builder().formats([wish.fourcc]).size(wish.size).fit(SizeFit::Exact).buffers(wish.buffers);
+    if device != "auto" {
+        builder = builder.path(device);
     }
-
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Pattern(_) => "testpattern",
-            Self::Camera(_) => "camera",
-        }
+    if let Some(interval) = interval {
+        builder = builder.interval(interval);
     }
-
-    pub fn buffers(&self) -> super::common::Result<&BufferSet> {
-        match self {
-            Self::Pattern(p) => Ok(p.buffers()),
-            Self::Camera(c) => Ok(c.buffers()?),
-        }
-    }
-
-    /// The next frame, if it is there.
-    pub fn try_next(&mut self) -> super::common::Result<Option<Frame>> {
-        match self {
-            Self::Pattern(p) => Ok(p.try_recv()?),
-            Self::Camera(c) => match c.try_recv()? {
-                Received::Item(CameraEvent::Frame(frame)) => Ok(Some(frame)),
-                Received::Item(CameraEvent::SourceChanged) => match c.follow_source() {
-                    // The signal is gone; its return is the next change.
-                    Err(e) if e.kind() == framelease::ErrorKind::NotFound => Ok(None),
-                    done => done.map(|()| None).map_err(Into::into),
-                },
-                Received::Item(CameraEvent::Ended) => Err("the camera's stream has ended".into()),
-                _ => Ok(None),
-            },
-        }
-    }
-
-    /// A V4L2 descriptor without a queued buffer reports an error condition for ever: do not poll it then.
-    pub fn is_pollable(&self) -> bool {
-        match self {
-            Self::Pattern(_) => true,
-            Self::Camera(c) => c.is_pollable(),
-        }
-    }
+    Ok(Box::new(builder.open()?))
 }
 
-impl AsFd for Source {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Pattern(p) => p.as_fd(),
-            Self::Camera(c) => c.as_fd(),
-        }
+/// `/dev/video0 (vivid)` or `testpattern`.
+pub fn described(source: &Source) -> String {
+    source.device().map_or_else(|| "testpattern".into(), ToString::to_string)
+}
+
+/// The next frame, if it is there. An example ends with its camera; a service would handle the events.
+pub fn try_frame(source: &mut Source) -> Result<Option<Frame>> {
+    match source.try_recv()? {
+        Received::Item(CameraEvent::Frame(frame)) => Ok(Some(frame)),
+        Received::Item(CameraEvent::Lost(e)) => Err(e.into()),
+        Received::Item(CameraEvent::Changed(layout)) => Err(format!("the source changed to {layout}").into()),
+        Received::Ended => Err("the camera's stream has ended".into()),
+        Received::Item(_) | Received::Nothing => Ok(None),
     }
 }

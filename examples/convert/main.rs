@@ -18,7 +18,6 @@ use framelease::convert::{candidates, Layer, Plan, Request};
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, process_cpu_time, CpuBytes};
-use framelease::Submit;
 
 use options::{Compose, Options};
 use sources::Source;
@@ -35,7 +34,7 @@ fn run() -> common::Result<()> {
     let stop = common::stop_flag()?;
     let (allocator, memory) = sources::allocator(o.heap.as_deref())?;
     let mut sources = o.inputs.iter().map(|i| Source::open(i, &o, &allocator)).collect::<common::Result<Vec<_>>>()?;
-    let layouts: Vec<Layout> = sources.iter().map(Source::layout).collect();
+    let layouts: Vec<Layout> = sources.iter().map(Source::layout).collect::<common::Result<_>>()?;
     let target_size = o.size.unwrap_or_else(|| default_size(&o, &layouts));
     let request = request(&o, &layouts, target_size);
 
@@ -77,8 +76,7 @@ fn run() -> common::Result<()> {
         drop(last.take());
         let target = pool.acquire(WAIT).ok_or("no target buffer came back")?;
         let (start, cpu) = (Instant::now(), process_cpu_time());
-        converter.submit(&plan, &inputs, target)?;
-        last = Some(converter.done(WAIT)?);
+        last = Some(sources::converted(&mut *converter, &plan, &inputs, target)?);
         taken = (taken.0 + start.elapsed(), taken.1 + (process_cpu_time() - cpu));
         frames += 1;
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
-use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
+use framelease::convert::{Converter, ConverterEvent, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
-use framelease::frame::{Frame, Pool};
-use framelease::{Received, Station, Submit};
+use framelease::frame::{Frame, FrameMut, Pool};
+use framelease::Received;
 
 use super::common;
 use super::options::{Input, Options};
@@ -16,9 +16,8 @@ use super::options::{Input, Options};
 const WAIT: Duration = Duration::from_secs(5);
 
 pub enum Source {
-    Pattern(TestPattern),
+    Live(Box<dyn FrameSource>),
     Picture(Frame),
-    Camera(Box<Camera>),
 }
 
 impl Source {
@@ -26,35 +25,32 @@ impl Source {
         Ok(match input {
             Input::Pattern => {
                 let builder = TestPattern::builder(o.input_size).fourcc(o.from).buffers(2).unpaced();
-                Self::Pattern(builder.allocator(allocator.clone()).start()?)
+                Self::Live(Box::new(builder.allocator(allocator.clone()).start()?))
             }
             Input::Png(path) => Self::Picture(picture(path, o.from, allocator).map_err(|e| format!("{path}: {e}"))?),
             Input::Camera(device) => {
                 let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(SizeFit::Exact);
                 let builder = if device == "auto" { builder } else { builder.path(device) };
-                Self::Camera(Box::new(builder.open()?))
+                Self::Live(Box::new(builder.open()?))
             }
         })
     }
 
-    pub fn layout(&self) -> Layout {
+    pub fn layout(&self) -> common::Result<Layout> {
         match self {
-            Self::Pattern(p) => *p.buffers().layout(),
-            Self::Picture(frame) => *frame.layout(),
-            Self::Camera(camera) => {
-                camera.layout().copied().unwrap_or_else(|_| unreachable!("it has just been opened"))
-            }
+            Self::Live(source) => Ok(*source.layout()?),
+            Self::Picture(frame) => Ok(*frame.layout()),
         }
     }
 
     pub fn next(&mut self) -> common::Result<Frame> {
         match self {
-            Self::Pattern(p) => p.recv(WAIT)?.ok_or_else(|| "the test pattern has no free buffer".into()),
             Self::Picture(frame) => Ok(frame.clone()),
-            Self::Camera(camera) => match camera.recv(WAIT)? {
+            Self::Live(source) => match source.recv(WAIT)? {
                 Received::Item(CameraEvent::Frame(frame)) => Ok(frame),
-                Some(_) => Err("the camera's stream changed or ended".into()),
-                None => Err(format!("no frame in {WAIT:?} from the camera").into()),
+                Received::Item(CameraEvent::Lost(e)) => Err(e.into()),
+                Received::Nothing => Err(format!("no frame in {WAIT:?}").into()),
+                other => Err(format!("the source changed or ended: {other:?}").into()),
             },
         }
     }
@@ -89,8 +85,24 @@ fn picture(path: &str, fourcc: FourCc, allocator: &Allocator) -> common::Result<
     let mut cpu = Cpu::new()?;
     let plan = Plan::new(&Request::convert(Layer::default()), &[rgba], &cpu.target_layout(fourcc, size)?)?;
     let target = Pool::new(allocator, *plan.target(), 1)?.try_acquire().ok_or("no buffer")?;
-    cpu.submit(&Arc::new(plan), &[frame], target)?;
-    Ok(cpu.done(WAIT)?)
+    converted(&mut cpu, &Arc::new(plan), &[frame], target)
+}
+
+/// One conversion, from its beginning to its end.
+pub fn converted(
+    converter: &mut dyn Converter,
+    plan: &Arc<Plan>,
+    sources: &[Frame],
+    target: FrameMut,
+) -> common::Result<Frame> {
+    if !converter.try_submit(plan, sources, target)?.is_taken() {
+        return Err(format!("{} has no room", converter.name()).into());
+    }
+    match converter.recv(WAIT)? {
+        Received::Item(ConverterEvent::Frame(frame)) => Ok(frame),
+        Received::Item(ConverterEvent::Failed { error, .. } | ConverterEvent::Lost(error)) => Err(error.into()),
+        other => Err(format!("{} gave {other:?} in {WAIT:?}", converter.name()).into()),
+    }
 }
 
 /// Memory that devices import, if the machine has some: contiguous and uncached heaps first, since 2D engines take no

@@ -3,12 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, Captured, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
 use framelease::drm::{LayerRequirements, PlaneLayer, Scanout};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::Frame;
-use framelease::share::{Event, Subscriber};
+use framelease::share::{Subscriber, SubscriberEvent};
 use framelease::v4l2::{Device, Direction};
+use framelease::{Received, Station};
 
 use super::common::Result;
 use super::options::{Input, Options};
@@ -17,8 +18,7 @@ use super::options::{Input, Options};
 const DRAWN: [&str; 6] = ["XBGR32", "ABGR32", "NV12", "YUYV", "RGB565", "RGB24"];
 
 pub enum Source {
-    Camera(Box<Camera>),
-    Pattern(TestPattern),
+    Live(Box<dyn FrameSource>),
     Subscriber(Box<Subscriber>),
 }
 
@@ -44,7 +44,7 @@ impl Waiting {
                         return Err("the publisher names no format".into());
                     }
                     // The newest frame may come with it; the next will do.
-                    subscriber.next(Duration::from_millis(200))?;
+                    let _ = subscriber.recv(Duration::from_millis(200))?;
                 }
                 Self::Subscriber(Box::new(subscriber))
             }
@@ -93,7 +93,7 @@ impl Waiting {
             Self::Pattern => pattern(layer, size, o)?,
             Self::Camera(device) => {
                 let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(SizeFit::Exact);
-                Source::Camera(Box::new(builder.buffers(o.buffers).interval(interval).open()?))
+                Source::Live(Box::new(builder.buffers(o.buffers).interval(interval).open()?))
             }
         };
         Ok((layer, source))
@@ -103,7 +103,7 @@ impl Waiting {
 /// The test pattern for a layer.
 pub fn pattern(layer: PlaneLayer, size: Size, o: &Options) -> Result<Source> {
     let builder = TestPattern::builder(size).fourcc(layer.fourcc()).buffers(o.buffers);
-    Ok(Source::Pattern(builder.interval(FrameInterval::from_fps(o.fps.max(1))).start()?))
+    Ok(Source::Live(Box::new(builder.interval(FrameInterval::from_fps(o.fps.max(1))).start()?)))
 }
 
 /// The formats that the test pattern draws.
@@ -121,37 +121,27 @@ pub enum Given {
 impl Source {
     /// What is there now.
     pub fn try_next(&mut self) -> Result<Given> {
-        let frame = match self {
-            Self::Pattern(p) => p.try_next()?,
-            Self::Camera(c) => match c.try_next()? {
-                Some(Captured::Frame(frame)) => Some(frame),
-                Some(Captured::Ended) => return Ok(Given::Ended),
-                Some(Captured::SourceChanged) => return Err("the camera's source has changed".into()),
-                _ => None,
+        Ok(match self {
+            Self::Live(source) => match source.try_recv()? {
+                Received::Item(CameraEvent::Frame(frame)) => Given::Frame(frame),
+                Received::Item(CameraEvent::Lost(e)) => return Err(e.into()),
+                Received::Item(CameraEvent::Changed(now)) => return Err(format!("the source changed to {now}").into()),
+                Received::Ended => Given::Ended,
+                Received::Item(_) | Received::Nothing => Given::Nothing,
             },
-            Self::Subscriber(s) => match s.try_next()? {
-                Some(Event::Frame(frame)) => Some(frame),
-                Some(Event::Ended) => return Ok(Given::Ended),
-                _ => None,
+            Self::Subscriber(subscriber) => match subscriber.try_recv()? {
+                Received::Item(SubscriberEvent::Frame(frame)) => Given::Frame(frame),
+                Received::Ended => Given::Ended,
+                Received::Item(_) | Received::Nothing => Given::Nothing,
             },
-        };
-        Ok(frame.map_or(Given::Nothing, Given::Frame))
-    }
-
-    /// A V4L2 descriptor without a queued buffer reports an error condition for ever.
-    pub fn is_pollable(&self) -> bool {
-        match self {
-            Self::Camera(c) => c.is_pollable(),
-            _ => true,
-        }
+        })
     }
 }
 
 impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Camera(c) => c.as_fd(),
-            Self::Pattern(p) => p.as_fd(),
+            Self::Live(source) => source.as_fd(),
             Self::Subscriber(s) => s.as_fd(),
         }
     }

@@ -167,8 +167,7 @@ fn overlay(screen: &mut Scanout, o: &Options) -> Result<(PlaneLayer, Source)> {
 /// Until a source or the screen has something, or half a second.
 fn wait(screen: &Scanout, sources: &[(PlaneLayer, Source)]) -> Result<()> {
     let mut fds = vec![PollFd::new(screen.as_fd(), PollFlags::POLLIN)];
-    let events = PollFlags::POLLIN | PollFlags::POLLPRI;
-    fds.extend(sources.iter().filter(|(_, s)| s.is_pollable()).map(|(_, s)| PollFd::new(s.as_fd(), events)));
+    fds.extend(sources.iter().map(|(_, s)| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
     match poll(&mut fds, PollTimeout::from(500u16)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(e) => Err(e.into()),

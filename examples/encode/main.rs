@@ -11,14 +11,14 @@ mod source;
 
 mod options;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::codec::{Encoder, EncoderEvent, Outcome};
-use framelease::error::ErrorKind;
 use framelease::frame::Packet;
 use framelease::stats::{cpu_bytes, process_cpu_time, syscalls, Histogram};
-use framelease::{Station, Submit};
+use framelease::{Received, Station, Submit};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use coded::StreamFile;
@@ -76,17 +76,24 @@ fn run() -> common::Result<()> {
         }
         wait(&source, &encoder, draining)?;
         let before = encoder.stats();
-        while let Some(encoded) = encoder.try_recv().map_err(|e| lost(&e, submitted))? {
-            let EncoderEvent::Packet(packet) = encoded else { break 'stream };
-            figures.recv(&packet, encoder.stats().packets);
+        loop {
+            let packet = match encoder.try_recv()? {
+                Received::Item(EncoderEvent::Packet(packet)) => packet,
+                Received::Item(EncoderEvent::Lost(e)) => {
+                    return Err(format!("the encoder is gone after {submitted} frames: {e}").into());
+                }
+                Received::Ended => break 'stream,
+                _ => break,
+            };
+            figures.packet(&packet, encoder.stats().packets);
             if let Some(file) = &mut file {
                 file.write(&packet)?;
             }
         }
         // As many as the encoder takes: what it does not take stays the camera's to lose.
         while !draining && encoder.free_slots() > 0 && (o.frames == 0 || submitted < o.frames) {
-            let Some(frame) = source.try_recv()? else { break };
-            encoder.submit(frame)?;
+            let Some(frame) = source::try_frame(&mut source)? else { break };
+            let _ = encoder.try_submit(frame)?;
             submitted += 1;
         }
         let stats = encoder.stats();
@@ -108,39 +115,13 @@ fn run() -> common::Result<()> {
     Ok(())
 }
 
-fn lost(e: &framelease::Error, submitted: u64) -> String {
-    match e.kind() {
-        ErrorKind::DeviceLost => format!("the encoder is gone after {submitted} frames: {e}"),
-        _ => e.to_string(),
-    }
-}
-
-/// Waits for a frame, a packet, or a source that was read.
+/// Waits for a frame or a packet.
 fn wait(source: &Source, encoder: &Encoder, draining: bool) -> common::Result<()> {
-    use framelease::v4l2::Interest;
-    use std::os::fd::AsFd;
-    let mut fds = Vec::with_capacity(2);
-    let interest = encoder.interest();
-    let mut events = PollFlags::empty();
-    events.set(PollFlags::POLLIN, interest.contains(Interest::READABLE));
-    events.set(PollFlags::POLLOUT, interest.contains(Interest::WRITABLE));
-    if !events.is_empty() {
-        fds.push(PollFd::new(encoder.as_fd(), events));
-    }
-    if !draining && encoder.free_slots() > 0 && source.is_pollable() {
-        fds.push(PollFd::new(source.as_fd(), PollFlags::POLLIN));
-    }
-    match poll(&mut fds, 200u8) {
+    let mut fds = [encoder.as_fd(), source.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let watched = if !draining && encoder.free_slots() > 0 { 2 } else { 1 };
+    match poll(&mut fds[..watched], 200u8) {
         Err(nix::errno::Errno::EINTR) => Ok(()),
         done => done.map(drop).map_err(Into::into),
-    }
-}
-
-/// `/dev/video0 (vivid)` or `testpattern`.
-fn described(source: &Source) -> String {
-    match source {
-        Source::Camera(camera) => camera.device().to_string(),
-        Source::Pattern(_) => source.name().into(),
     }
 }
 
@@ -165,7 +146,7 @@ fn report(o: &Options, source: &Source, encoder: &Encoder, figures: &Figures, to
              \"settings\":[{}]}}",
             common::quoted(&info.path.display().to_string()),
             common::quoted(&info.driver),
-            common::quoted(&described(source)),
+            common::quoted(&source::described(source)),
             o.codec,
             encoder.params().size().width,
             encoder.params().size().height,
@@ -182,7 +163,13 @@ fn report(o: &Options, source: &Source, encoder: &Encoder, figures: &Figures, to
         );
         return;
     }
-    println!("{} to {info}: {} in, {} {} out", described(source), encoder.layout(), o.codec, encoder.params().size());
+    println!(
+        "{} to {info}: {} in, {} {} out",
+        source::described(source),
+        encoder.layout(),
+        o.codec,
+        encoder.params().size()
+    );
     for applied in encoder.applied().iter().filter(|a| !matches!(a.outcome, Outcome::Exact)) {
         println!("not as asked: {applied}");
     }

@@ -82,8 +82,8 @@ pub fn run(job: &Job) -> Result<()> {
                 }
             }
             Received::Ended => break,
-            Some(_) => {}
-            None => return Err("the publisher has sent nothing for 30 s".into()),
+            Received::Item(_) => {}
+            Received::Nothing => return Err("the publisher has sent nothing for 30 s".into()),
         }
     }
     // The first frame begins the count, so it is not in it.

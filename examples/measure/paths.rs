@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource, SizeFit};
 use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
-use framelease::convert::{candidates, Converter, Layer, Plan, Request};
+use framelease::convert::{candidates, Converter, ConverterEvent, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::drm::{LayerRequirements, Scanout};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
@@ -18,7 +18,7 @@ use framelease::frame::{BufferSet, Frame, Pool};
 use framelease::share::{Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::v4l2::{Device, Direction};
-use framelease::{Received, Station, Submit};
+use framelease::{Received, Station, Submit, Submitted};
 
 use super::camera_encoder::allocator;
 use super::common::Result;
@@ -244,8 +244,8 @@ pub fn subscribe(socket: &FilePath) -> Result<()> {
                 first.get_or_insert_with(syscalls);
             }
             Received::Ended => break,
-            Some(_) => {}
-            None => return Err("the publisher is silent".into()),
+            Received::Item(_) => {}
+            Received::Nothing => return Err("the publisher is silent".into()),
         }
     }
     let first = first.filter(|_| frames > 1).ok_or("no frames came")?;
@@ -265,11 +265,11 @@ fn encoder_device(o: &Options) -> Result<Device> {
 
 /// Gives the encoder a frame, and takes the packets that are there.
 fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
-    while encoder.try_recv()?.is_some() {}
-    while encoder.free_slots() == 0 {
-        encoder.recv(WAIT)?.ok_or("the encoder is stuck")?;
+    while encoder.try_recv()?.item().is_some() {}
+    match encoder.submit(frame, WAIT)? {
+        Submitted::Taken => Ok(()),
+        Submitted::Full(_) => Err("the encoder is stuck".into()),
     }
-    Ok(encoder.submit(frame)?)
 }
 
 fn encode(o: &Options, memory: Memory) -> Result<Done> {
@@ -336,8 +336,13 @@ fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
     let mut encoder = Encoder::builder(params).device(coder).open(behind.buffers(drawn.buffers()))?;
     let counts = each(o, &mut camera, &[], |frame| {
         let target = drawn.try_acquire().ok_or("every target is leased")?;
-        converter.submit(&plan, &[before.on(frame)?], target)?;
-        feed(&mut encoder, behind.on(converter.done(WAIT)?)?)
+        if !converter.try_submit(&plan, &[before.on(frame)?], target)?.is_taken() {
+            return Err("the converter has no room".into());
+        }
+        match converter.recv(WAIT)? {
+            Received::Item(ConverterEvent::Frame(frame)) => feed(&mut encoder, behind.on(frame)?),
+            other => Err(format!("{other:?} instead of a converted frame").into()),
+        }
     })?;
     let devices = format!(" {} {}", converter.name().replace(' ', "-"), encoder.device().info().driver);
     Ok((counts, camera, devices))

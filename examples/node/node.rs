@@ -8,8 +8,7 @@ use framelease::codec::{Encoder, EncoderEvent};
 use framelease::frame::{Frame, FrameFlags};
 use framelease::share::Publisher;
 use framelease::stats::{cpu_bytes, process_cpu_time, Histogram};
-use framelease::v4l2::Interest;
-use framelease::{Station, Submit, Submitted};
+use framelease::{Error, Received, Station, Submit};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
@@ -19,7 +18,7 @@ use super::options::{multicast, Options};
 use super::report::{Row, Status};
 use super::scale::{self, Scaler};
 use super::sinks::Sinks;
-use super::source::Source;
+use super::source::{self, Source};
 use super::{camera_encoder, common};
 
 /// A camera or an encoder that is silent for so long is stuck.
@@ -103,10 +102,7 @@ impl Node {
     }
 
     pub fn described(&self) -> String {
-        let camera = match &self.source {
-            Source::Camera(camera) => camera.device().to_string(),
-            Source::Pattern(_) => self.source.name().into(),
-        };
+        let camera = source::described(&self.source);
         let (layout, encoder) = (self.encoder.layout(), self.encoder.device().info());
         let scaler = self.scaler.as_ref().map_or_else(String::new, |s| format!(" by {}", s.name()));
         let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
@@ -141,24 +137,14 @@ impl Node {
 
     fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<()> {
         let mut fds = Vec::with_capacity(8);
-        let interest = self.encoder.interest();
-        let mut events = PollFlags::empty();
-        events.set(PollFlags::POLLIN, interest.contains(Interest::READABLE));
-        events.set(PollFlags::POLLOUT, interest.contains(Interest::WRITABLE));
-        if !events.is_empty() {
-            fds.push(PollFd::new(self.encoder.as_fd(), events));
-        }
-        if for_frames && self.source.is_pollable() {
-            fds.push(PollFd::new(self.source.as_fd(), PollFlags::POLLIN));
-        }
-        // Peers and commands are not served while the encoder is drained: ready, they would end each wait at once.
-        let rest = self.publisher.iter().filter(|_| for_frames).map(|p| p.as_fd());
-        let rest = rest.chain(self.scaler.as_ref().and_then(Scaler::fd));
+        fds.push(PollFd::new(self.encoder.as_fd(), PollFlags::POLLIN));
+        // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait at
+        // once.
+        let rest = std::iter::once(self.source.as_fd()).chain(self.publisher.iter().map(|p| p.as_fd()));
+        let rest = rest.filter(|_| for_frames).chain(self.scaler.as_ref().map(Scaler::fd));
         let rest = rest.chain(self.sinks.fds());
         let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        let share = self.publisher.as_ref().and_then(Publisher::next_timeout);
-        let timeout = share.into_iter().fold(timeout, Duration::min);
         match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
             Err(Errno::EINTR) => Ok(()),
             done => done.map(drop).map_err(Into::into),
@@ -166,13 +152,13 @@ impl Node {
     }
 
     fn frames(&mut self) -> common::Result<()> {
-        while let Some(frame) = self.meter.charge(Stage::Camera, || self.source.try_recv())? {
+        while let Some(frame) = self.meter.charge(Stage::Camera, || source::try_frame(&mut self.source))? {
             self.alive.0 = Instant::now();
             self.frames += 1;
             self.lost += u64::from(frame.meta().lost);
             if let Some(publisher) = &mut self.publisher {
                 let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
-                self.unshared += u64::from(matches!(offer, Submitted::Full(_)));
+                self.unshared += u64::from(!offer.is_taken());
             }
             match &mut self.scaler {
                 Some(scaler) => self.meter.charge(Stage::Scale, || scaler.submit(frame))?,
@@ -192,18 +178,21 @@ impl Node {
     }
 
     fn encode(&mut self, frame: Frame) -> common::Result<()> {
-        if self.encoder.free_slots() == 0 {
-            // The peers have it; the encoder is not waited for.
-            self.skipped += 1;
-            return Ok(());
-        }
-        Ok(self.meter.charge(Stage::Encoder, || self.encoder.submit(frame))?)
+        // What does not fit, the peers have; the encoder is not waited for.
+        let submitted = self.meter.charge(Stage::Encoder, || self.encoder.try_submit(frame).map_err(Error::from))?;
+        self.skipped += u64::from(!submitted.is_taken());
+        Ok(())
     }
 
     /// Hands on what the encoder has; `false` at the end of a drain.
     fn packets(&mut self) -> common::Result<bool> {
-        while let Some(encoded) = self.meter.charge(Stage::Encoder, || self.encoder.try_recv())? {
-            let EncoderEvent::Packet(packet) = encoded else { return Ok(false) };
+        loop {
+            let packet = match self.meter.charge(Stage::Encoder, || self.encoder.try_recv())? {
+                Received::Item(EncoderEvent::Packet(packet)) => packet,
+                Received::Item(EncoderEvent::Lost(e)) => return Err(e.into()),
+                Received::Item(_) | Received::Nothing => return Ok(true),
+                Received::Ended => return Ok(false),
+            };
             self.alive.1 = Instant::now();
             if packet.meta().flags.contains(FrameFlags::MONOTONIC) {
                 self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
@@ -211,7 +200,6 @@ impl Node {
             self.key_asked &= !packet.is_key();
             self.sinks.push(&packet, &mut self.meter)?;
         }
-        Ok(true)
     }
 
     fn ask_for_key(&mut self) {
@@ -315,7 +303,7 @@ impl Node {
 
     fn drain(&mut self) -> common::Result<()> {
         let deadline = Instant::now() + SILENCE;
-        while self.scaler.as_ref().is_some_and(|s| s.fd().is_some()) && Instant::now() < deadline {
+        while self.scaler.as_ref().is_some_and(Scaler::is_busy) && Instant::now() < deadline {
             self.wait(Duration::from_millis(20), false)?;
             self.packets()?;
             self.scaled()?;

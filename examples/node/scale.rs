@@ -4,14 +4,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use framelease::codec::Encoder;
-use framelease::convert::{candidates, first_of, Converter, Layer, Plan, Request};
+use framelease::convert::{candidates, first_of, Converter, ConverterEvent, Layer, Plan, Request};
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Pool};
-use framelease::Submit;
+use framelease::{Error, Received};
 
 use super::camera_encoder::{allocator, encoded_layout, encoder, Ends};
 use super::common;
-use super::source::{Source, Wish};
+use super::source::{self, Source, Wish};
 
 /// Pictures between the two.
 const PICTURES: usize = 4;
@@ -28,7 +28,7 @@ pub struct Scaler {
 /// Opens a camera with pictures of its own, an encoder, and what makes the one's of the other's.
 pub fn open(o: &Ends, size: Size, fourcc: FourCc) -> common::Result<(Source, Scaler, Encoder)> {
     let wish = Wish { device: o.camera.clone(), size, fourcc, fps: o.fps, buffers: o.buffers };
-    let source = Source::open(&wish)?;
+    let source = source::open(&wish)?;
     let device = encoder(o)?;
     let from = *source.buffers()?.layout();
     let to = encoded_layout(o, &device)?.with_colorimetry(from.colorimetry());
@@ -54,21 +54,28 @@ impl Scaler {
             self.skipped += 1;
             return Ok(());
         };
-        Ok(self.converter.submit(&self.plan, &[frame], target)?)
+        let submitted = self.converter.try_submit(&self.plan, &[frame], target).map_err(Error::from)?;
+        self.skipped += u64::from(!submitted.is_taken());
+        Ok(())
     }
 
     /// The next picture, if it is finished.
     pub fn try_done(&mut self) -> common::Result<Option<Frame>> {
-        if self.converter.in_flight() == 0 {
-            return Ok(None);
+        match self.converter.try_recv()? {
+            Received::Item(ConverterEvent::Frame(frame)) => {
+                self.frames += 1;
+                Ok(Some(frame))
+            }
+            Received::Item(ConverterEvent::Failed { error, .. } | ConverterEvent::Lost(error)) => Err(error.into()),
+            _ => Ok(None),
         }
-        let done = self.converter.try_done()?;
-        self.frames += u64::from(done.is_some());
-        Ok(done)
     }
 
-    /// An idle V4L2 descriptor reports an error condition for ever: it is not polled then.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        (self.converter.in_flight() > 0).then(|| self.converter.as_fd())
+    pub fn is_busy(&self) -> bool {
+        self.converter.in_flight() > 0
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.converter.as_fd()
     }
 }
