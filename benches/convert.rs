@@ -7,20 +7,23 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::converting::Jobs;
 use criterion::{criterion_group, BenchmarkId, Criterion, Throughput};
-use framelease::capture::{FrameSource, TestPattern};
+use framelease::capture::TestPattern;
 use framelease::convert::{candidates, Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::process_cpu_time;
-use framelease::{Station, Submit};
+use framelease::Station;
 use nix::sys::resource::{getrusage, UsageWho};
 use nix::sys::time::TimeValLike;
 
+#[path = "../tests/converting/mod.rs"]
+mod converting;
 #[cfg(feature = "g2d")]
 mod g2d_overhead;
+
+use converting::Jobs;
 
 const HD: Size = Size::new(1920, 1080);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,7 +47,7 @@ const JOBS: [Job; 3] = [
         name: "1080p NV12 to RGBA",
         source: HD,
         sources: 1,
-        to: FourCc::new(b"AB24"),
+        to: FourCc::RGBA32,
         target: HD,
         times: 1,
         rival_target: HD,
@@ -53,7 +56,7 @@ const JOBS: [Job; 3] = [
         name: "4K to 1080p NV12",
         source: Size::new(3840, 2160),
         sources: 1,
-        to: FourCc::new(b"NV12"),
+        to: FourCc::NV12,
         target: HD,
         times: 1,
         rival_target: HD,
@@ -62,7 +65,7 @@ const JOBS: [Job; 3] = [
         name: "4 x 1080p NV12 composed to 1080p RGBA",
         source: HD,
         sources: 4,
-        to: FourCc::new(b"AB24"),
+        to: FourCc::RGBA32,
         target: HD,
         times: 4,
         rival_target: Size::new(960, 540),
@@ -81,8 +84,9 @@ impl Scene {
         let allocator = Allocator::for_cpu_source();
         let builder = TestPattern::builder(job.source).buffers(job.sources).unpaced().allocator(allocator.clone());
         let mut pattern = builder.start().expect("memory for the sources");
-        let frames: Vec<Frame> =
-            (0..job.sources).map(|_| pattern.recv(TIMEOUT).expect("a pattern").expect("a free buffer")).collect();
+        let frames: Vec<Frame> = (0..job.sources)
+            .map(|_| pattern.recv(TIMEOUT).expect("a pattern").frame().expect("a free buffer"))
+            .collect();
         let layouts: Vec<Layout> = frames.iter().map(|f| *f.layout()).collect();
         let request = match job.sources {
             1 => Request::convert(Layer::default()),
@@ -145,7 +149,7 @@ fn swscale(job: &Job) -> Option<Duration> {
         command.args(["-v", "error", "-threads", "1", "-filter_threads", "1", "-f", "lavfi", "-i", &source]);
         cpu_of(command.args(["-f", "null", "-"]))
     };
-    let to = if job.to == FourCc::new(b"NV12") { "nv12" } else { "rgba" };
+    let to = if job.to == FourCc::NV12 { "nv12" } else { "rgba" };
     let with =
         run(&format!(",scale={}:{}:flags=bilinear,format={to}", job.rival_target.width, job.rival_target.height))?;
     Some(with.saturating_sub(run("")?) / frames * job.times)
@@ -161,7 +165,7 @@ fn gstreamer(job: &Job) -> Option<Duration> {
         command.args(["-q", "videotestsrc", "pattern=black", &format!("num-buffers={frames}"), "!"]);
         command.args([&caps("NV12", job.source), "!"]);
         if convert {
-            let to = if job.to == FourCc::new(b"NV12") { "NV12" } else { "RGBA" };
+            let to = if job.to == FourCc::NV12 { "NV12" } else { "RGBA" };
             command.args(["videoconvertscale", "n-threads=1", "!", &caps(to, job.rival_target), "!"]);
         }
         cpu_of(command.arg("fakesink"))

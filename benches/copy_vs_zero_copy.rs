@@ -74,7 +74,7 @@ impl Way {
 }
 
 fn pool(size: Size, count: usize) -> Result<Pool> {
-    Ok(Pool::new(&Allocator::Memfd, Layout::packed(FourCc::new(b"NV12"), size)?, count)?)
+    Ok(Pool::new(&Allocator::Memfd, Layout::packed(FourCc::NV12, size)?, count)?)
 }
 
 /// The publisher's process. Prints how many bytes it copied for a frame.
@@ -91,7 +91,7 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
             all.push(frame);
         }
     }
-    let mut publisher = Publisher::builder(&socket).bind()?;
+    let mut publisher = Publisher::builder(&socket).reserve(2).allow_block(TIMEOUT).bind()?;
     publisher.announce(shared.buffers())?;
     let child = || {
         let mut command = Command::new(std::env::current_exe()?);
@@ -111,7 +111,9 @@ fn produce(way: Way, size: Size, consumers: usize, frames: u64, folder: &Path) -
             let from = source.try_acquire().ok_or("every buffer is leased")?.freeze_full(0, 0);
             frame.write(DEFAULT_WAIT)?.copy_frame(&from.read(DEFAULT_WAIT)?)?;
         }
-        publisher.publish(frame.freeze_full(sequence, 0), TIMEOUT)?;
+        if !publisher.publish(frame.freeze_full(sequence, 0), TIMEOUT)?.is_taken() {
+            return Err("a consumer does not take a frame".into());
+        }
     }
     println!("{}", (cpu_bytes().written - before.written) / frames);
     if !publisher.pause(TIMEOUT)? {
@@ -143,8 +145,8 @@ fn consume(way: Way, socket: &Path) -> Result<()> {
                 Way::LookMapPerFrame => look(&DmaBuf::from_fd(frame_fd(&frame)?)?)?,
             },
             Received::Ended => return Ok(()),
-            Some(_) => {}
-            None => return Err("the publisher is silent".into()),
+            Received::Item(_) => {}
+            Received::Nothing => return Err("the publisher is silent".into()),
         }
     }
 }

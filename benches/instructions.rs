@@ -9,7 +9,7 @@ use framelease::frame::{Frame, Pool};
 
 type Error = Box<dyn std::error::Error>;
 
-const NV12: FourCc = FourCc::new(b"NV12");
+const NV12: FourCc = FourCc::NV12;
 const SIZE: Size = Size::new(1920, 1080);
 const TURNS: u64 = 20_000;
 

@@ -9,7 +9,7 @@ use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::Pool;
 
-const NV12: FourCc = FourCc::new(b"NV12");
+const NV12: FourCc = FourCc::NV12;
 const SIZE: Size = Size::new(1920, 1080);
 
 fn pool(count: usize) -> Pool {

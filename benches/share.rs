@@ -39,9 +39,10 @@ impl Scene {
     fn empty(size: Size, consumers: usize) -> Self {
         let folder = std::env::temp_dir().join(format!("framelease-bench-{}-{size}-{consumers}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the socket");
-        let layout = Layout::packed(FourCc::new(b"NV12"), size).expect("an even size");
+        let layout = Layout::packed(FourCc::NV12, size).expect("an even size");
         let pool = Pool::new(&Allocator::for_cpu_source(), layout, consumers * 2 + 4).expect("memory for the pool");
-        let mut publisher = Publisher::builder(folder.join("socket")).bind().expect("a new socket");
+        let mut publisher =
+            Publisher::builder(folder.join("socket")).reserve(2).allow_block(TIMEOUT).bind().expect("a new socket");
         publisher.announce(pool.buffers()).expect("a small pool");
         Self { publisher, subscribers: Vec::new(), children: Vec::new(), pool, folder }
     }
@@ -56,7 +57,7 @@ impl Scene {
             }
             let mut subscriber = thread.join().expect("no panic").expect("admission");
             while scene.publisher.active() == i {
-                subscriber.try_recv().expect("the buffers");
+                let _ = subscriber.try_recv().expect("the buffers");
                 scene.serve();
             }
             scene.subscribers.push(subscriber);
@@ -80,7 +81,7 @@ impl Scene {
     }
 
     fn serve(&mut self) {
-        self.publisher.wait(Duration::from_millis(1)).expect("a publisher that works");
+        let _ = self.publisher.recv(Duration::from_millis(1)).expect("a publisher that works");
     }
 
     fn turn(&mut self, copy: bool) {
@@ -91,7 +92,8 @@ impl Scene {
             let read = from.read(DEFAULT_WAIT).expect("readable memory");
             frame.write(DEFAULT_WAIT).and_then(|mut w| w.copy_frame(&read)).expect("writable memory");
         }
-        self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("a subscriber that takes it");
+        let published = self.publisher.publish(frame.freeze_full(0, 0), TIMEOUT).expect("a frame of the pool");
+        assert!(published.is_taken(), "a subscriber does not take it");
         for subscriber in &mut self.subscribers {
             match subscriber.recv(TIMEOUT) {
                 Ok(Received::Item(SubscriberEvent::Frame(_))) => {}
@@ -104,11 +106,7 @@ impl Scene {
 /// Takes frames and gives them back until the publisher is gone.
 fn subscribe(socket: &Path) {
     let mut subscriber = Subscriber::builder(socket).policy(Policy::Block).connect(TIMEOUT).expect("admission");
-    while let Ok(Some(event)) = subscriber.recv(TIMEOUT) {
-        if matches!(event, SubscriberEvent::Ended) {
-            break;
-        }
-    }
+    while let Ok(Received::Item(_)) = subscriber.recv(TIMEOUT) {}
 }
 
 impl Drop for Scene {

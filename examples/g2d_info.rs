@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             eprintln!("error: {e}");
             let missing = e
                 .downcast_ref::<framelease::Error>()
-                .is_some_and(|e| e.kind() == ErrorKind::NotFound && e.op().0 == "dlopen");
+                .is_some_and(|e| e.kind() == ErrorKind::NotFound && e.op() == "dlopen");
             if missing {
                 eprintln!(
                     "i.MX boards with a 2D engine have it in imx-gpu-g2d, imx-dpu-g2d or imx-g2d-pxp (not 8MN, 8MQ)"

@@ -207,7 +207,7 @@ fn as_json(device: &Device, controls: bool) -> String {
             .iter()
             .map(|c| {
                 let (name, text) = (quoted(&c.name), quoted(&c.to_string()));
-                format!("{{\"id\":{},\"name\":{name},\"takes\":{text}}}", c.id.0)
+                format!("{{\"id\":{},\"name\":{name},\"takes\":{text}}}", c.id.to_u32())
             })
             .collect();
         more = format!(",\"controls\":[{}]", all.join(","));

@@ -43,8 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let mut wish =
-        Wish { device: None, size: Size::new(1280, 720), fourcc: FourCc::new(b"NV12"), fps: 30, buffers: 16 };
+    let mut wish = Wish { device: None, size: Size::new(1280, 720), fourcc: FourCc::NV12, fps: 30, buffers: 16 };
     let mut socket: PathBuf = common::default_socket();
     let (mut frames, mut lease_ms, mut json) = (u64::MAX, 0, false);
     #[cfg(feature = "unixfd")]

@@ -48,7 +48,7 @@ pub mod stats;
 mod sys;
 pub mod v4l2;
 
-pub use error::{Error, ErrorKind, Op, Reason, Rejected, Result};
+pub use error::{Error, ErrorKind, Reason, Rejected, Result};
 pub use station::{Received, Station, Submit, SubmitResult, Submitted};
 
 /// The programs in the README and in docs/embedding.md compile.

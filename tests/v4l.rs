@@ -8,10 +8,10 @@ use framelease::format::{FourCc, Layout, Size};
 #[test]
 fn codes_and_formats_go_both_ways() {
     let code = v4l::FourCC::new(b"NV12");
-    assert_eq!(FourCc::from(code), FourCc::new(b"NV12"));
-    assert_eq!(v4l::FourCC::from(FourCc::new(b"YUYV")), v4l::FourCC::new(b"YUYV"));
+    assert_eq!(FourCc::from(code), FourCc::NV12);
+    assert_eq!(v4l::FourCC::from(FourCc::YUYV), v4l::FourCC::new(b"YUYV"));
 
-    let layout = Layout::from_strides(FourCc::new(b"NV12"), Size::new(1920, 1088), &[2048], &[3_342_336]).unwrap();
+    let layout = Layout::from_strides(FourCc::NV12, Size::new(1920, 1088), &[2048], &[3_342_336]).unwrap();
     let theirs = v4l::Format::from(&layout);
     assert_eq!((theirs.width, theirs.height, theirs.stride, theirs.size), (1920, 1088, 2048, 3_342_336));
     let back = Layout::try_from(&theirs).unwrap();

@@ -14,7 +14,6 @@ use framelease::convert::{Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::format::{Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::process_cpu_time;
-use framelease::Submit;
 
 use support::{layout, plan, pool, source, Changes, Fake, TIMEOUT};
 

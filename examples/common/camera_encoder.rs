@@ -99,7 +99,7 @@ pub fn encoded_layout(o: &Ends, device: &Device) -> common::Result<Layout> {
     let params = o.params();
     let offered: Vec<FourCc> = {
         // The coded format decides what else there is.
-        let first = o.formats.first().copied().unwrap_or(FourCc::new(b"NV12"));
+        let first = o.formats.first().copied().unwrap_or(FourCc::NV12);
         let _ = source_layout(device, &params, first);
         device.formats(Direction::Output)?.iter().map(|offer| offer.fourcc).collect()
     };

@@ -74,8 +74,8 @@ impl Options {
         let mut o = Self {
             inputs: Vec::new(),
             input_size: Size::new(1920, 1080),
-            from: FourCc::new(b"NV12"),
-            to: FourCc::new(b"AB24"),
+            from: FourCc::NV12,
+            to: FourCc::RGBA32,
             size: None,
             crop: None,
             rotation: Rotation::None,

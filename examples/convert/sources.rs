@@ -65,7 +65,7 @@ fn picture(path: &str, fourcc: FourCc, allocator: &Allocator) -> common::Result<
     let info = reader.next_frame(&mut pixels)?;
     let (size, pixels) = (Size::new(info.width, info.height), &pixels[..info.buffer_size()]);
     let grey = info.color_type == png::ColorType::GrayscaleAlpha;
-    let rgba = Layout::packed(FourCc::new(b"AB24"), size)?;
+    let rgba = Layout::packed(FourCc::RGBA32, size)?;
     let mut frame = Pool::new(allocator, rgba, 1)?.try_acquire().ok_or("no buffer")?;
     {
         let mut write = frame.write(DEFAULT_WAIT)?;

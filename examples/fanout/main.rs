@@ -83,7 +83,7 @@ fn run() -> Result<()> {
         frames: 300,
         size: Size::new(1920, 1080),
         fps: 30,
-        fourcc: FourCc::new(b"NV12"),
+        fourcc: FourCc::NV12,
         policy: Policy::Latest,
         modes: vec![Mode::ZeroCopy, Mode::Copy, Mode::CopyToDevice],
         verify: false,

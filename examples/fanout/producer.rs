@@ -97,7 +97,7 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
 
     let folder = SocketFolder::new(mode)?;
     let socket = folder.0.join("socket");
-    let mut publisher = Publisher::builder(&socket).reserve(RESERVE).bind()?;
+    let mut publisher = Publisher::builder(&socket).reserve(RESERVE).allow_block(Duration::from_secs(5)).bind()?;
     publisher.announce(&shared)?;
     let job = Job { socket, policy: options.policy, upload: mode == Mode::CopyToDevice, verify: options.verify };
     let mut consumers = Consumers(Vec::new());

@@ -27,7 +27,7 @@ use super::Options;
 
 pub const SUBSCRIBER: &str = "--subscriber";
 /// Best first.
-const FORMATS: [FourCc; 4] = [FourCc::new(b"NV12"), FourCc::new(b"YUYV"), FourCc::new(b"UYVY"), FourCc::new(b"XR24")];
+const FORMATS: [FourCc; 4] = [FourCc::NV12, FourCc::YUYV, FourCc::UYVY, FourCc::XBGR32];
 const WAIT: Duration = Duration::from_secs(10);
 /// The camera's, and those of each pool.
 const BUFFERS: usize = 12;

@@ -154,7 +154,7 @@ impl Options {
             return Err("--user and --rtsp-multicast are for --rtsp, which is not there".into());
         }
         if size.is_some() || fourcc.is_some() {
-            o.camera = Some((size.unwrap_or(o.ends.size), fourcc.unwrap_or(FourCc::new(b"NV12"))));
+            o.camera = Some((size.unwrap_or(o.ends.size), fourcc.unwrap_or(FourCc::NV12)));
         }
         // Peers hold frames, too.
         o.ends.buffers = if o.share.is_some() { 16 } else { 8 };

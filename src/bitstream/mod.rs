@@ -11,6 +11,7 @@ mod units;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
 use crate::format::FourCc;
 
 pub(crate) use bits::Bits;
@@ -72,14 +73,14 @@ impl fmt::Display for Codec {
 
 /// The names that `Display` writes, and `h265`.
 impl FromStr for Codec {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let lower = s.to_ascii_lowercase();
         let known = Self::ALL.into_iter().find(|c| c.to_string() == lower);
         known
             .or_else(|| (lower == "h265").then_some(Self::Hevc))
-            .ok_or_else(|| format!("'{s}' is no codec; there are h264, hevc, vp8 and fwht"))
+            .ok_or_else(|| Error::parse(format!("'{s}' is no codec; there are h264, hevc, vp8 and fwht")))
     }
 }
 
@@ -174,10 +175,10 @@ mod tests {
     #[test]
     fn names_parse_back() {
         for codec in Codec::ALL {
-            assert_eq!(codec.to_string().parse(), Ok(codec));
+            assert_eq!(codec.to_string().parse::<Codec>().unwrap(), codec);
             assert_eq!(Codec::from_fourcc(codec.fourcc()), Some(codec));
         }
-        assert_eq!("H265".parse(), Ok(Codec::Hevc));
+        assert_eq!("H265".parse::<Codec>().unwrap(), Codec::Hevc);
         assert!("av1".parse::<Codec>().is_err());
     }
 

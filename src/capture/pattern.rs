@@ -145,7 +145,7 @@ impl TestPattern {
     pub fn builder(size: Size) -> TestPatternBuilder {
         let interval = Some(FrameInterval::from_fps(30));
         TestPatternBuilder {
-            fourcc: FourCc::new(b"NV12"),
+            fourcc: FourCc::NV12,
             size,
             layout: None,
             interval,
@@ -415,7 +415,7 @@ mod tests {
         for (builder, kind) in [
             (TestPattern::builder(Size::new(0, 16)), ErrorKind::InvalidArgument),
             (TestPattern::builder(Size::new(16, 1_000_000)), ErrorKind::InvalidArgument),
-            (b().fourcc(FourCc::new(b"H264")), ErrorKind::Unsupported),
+            (b().fourcc(FourCc::H264), ErrorKind::Unsupported),
             (b().interval(FrameInterval { numerator: 0, denominator: 30 }), ErrorKind::InvalidArgument),
             (b().interval(FrameInterval::from_fps(0)), ErrorKind::InvalidArgument),
             (b().buffers(0), ErrorKind::InvalidArgument),

@@ -7,7 +7,7 @@ use crate::v4l2::{Control, ControlFlags, ControlId, ControlKind, ControlValue, D
 
 /// `V4L2_CID_CODEC_BASE`
 const fn codec(offset: u32) -> ControlId {
-    ControlId(0x0099_0900 + offset)
+    ControlId::from_u32(0x0099_0900 + offset)
 }
 
 /// `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`
@@ -26,7 +26,7 @@ fn level(of: Codec, level: Level) -> Option<i64> {
     const H264: [u8; 20] = [10, 0, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62];
     const HEVC: [u8; 13] = [10, 20, 21, 30, 31, 40, 41, 50, 51, 52, 60, 61, 62];
     let all: &[u8] = if of == Codec::Hevc { &HEVC } else { &H264 };
-    all.iter().position(|&l| l != 0 && l == level.0).map(|i| i as i64)
+    all.iter().position(|&l| l != 0 && l == level.times_ten()).map(|i| i as i64)
 }
 
 /// The menu entry of `V4L2_CID_MPEG_VIDEO_H264_PROFILE`, `_HEVC_PROFILE`, `_VP8_PROFILE`.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn written(of: Codec, setting: Setting) -> Option<Vec<(u32, i64)>> {
-        Some(steps(of, setting)?.into_iter().map(|(ids, value)| (ids[0].0, value)).collect())
+        Some(steps(of, setting)?.into_iter().map(|(ids, value)| (ids[0].to_u32(), value)).collect())
     }
 
     #[test]
@@ -199,10 +199,10 @@ mod tests {
         use Setting as S;
         for (of, setting, expected) in [
             (Codec::H264, S::BitrateBps(5), Some(vec![(0x0099_09cf, 5)])),
-            (Codec::H264, S::Level(Level(41)), Some(vec![(0x0099_0a67, 12)])),
-            (Codec::Hevc, S::Level(Level(41)), Some(vec![(0x0099_0b68, 6)])),
-            (Codec::H264, S::Level(Level(0)), None),
-            (Codec::Vp8, S::Level(Level(41)), None),
+            (Codec::H264, S::Level(Level::new(4, 1)), Some(vec![(0x0099_0a67, 12)])),
+            (Codec::Hevc, S::Level(Level::new(4, 1)), Some(vec![(0x0099_0b68, 6)])),
+            (Codec::H264, S::Level(Level::new(0, 0)), None),
+            (Codec::Vp8, S::Level(Level::new(4, 1)), None),
             (Codec::H264, S::Profile(Profile::High), Some(vec![(0x0099_0a6b, 4)])),
             (Codec::Hevc, S::Profile(Profile::High), None),
             (Codec::Vp8, S::Profile(Profile::Vp8(2)), Some(vec![(0x0099_0aff, 2)])),
@@ -214,6 +214,6 @@ mod tests {
         ] {
             assert_eq!(written(of, setting), expected, "{of} {setting:?}");
         }
-        assert_eq!(FORCE_KEY_FRAME.0, 0x0099_09e5);
+        assert_eq!(FORCE_KEY_FRAME.to_u32(), 0x0099_09e5);
     }
 }

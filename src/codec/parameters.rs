@@ -58,9 +58,21 @@ pub enum Profile {
     Vp8(u8),
 }
 
-/// A level as ten times its number: 41 is level 4.1. (H.264's 1b is no number and not offered.)
+/// A level of H.264 or HEVC, such as 4.1. (H.264's 1b is no number and not offered.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Level(pub u8);
+pub struct Level(u8);
+
+impl Level {
+    /// Level 4.1 is `Level::new(4, 1)`.
+    pub const fn new(major: u8, minor: u8) -> Self {
+        Self(major.saturating_mul(10).saturating_add(minor))
+    }
+
+    /// As drivers and bitstreams count it: 41 for 4.1.
+    pub(crate) const fn times_ten(self) -> u8 {
+        self.0
+    }
+}
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -188,7 +200,7 @@ pub(super) struct Wish {
 ///     .wish(Setting::Gop(60))
 ///     .wish(Setting::RepeatHeaders(Switch::On))
 ///     .require(Setting::Profile(Profile::High))
-///     .require(Setting::Level(Level(41)));
+///     .require(Setting::Level(Level::new(4, 1)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -299,6 +311,6 @@ mod tests {
         assert!(
             params.wishes()[2].is_required && params.names(&Setting::Gop(0)) && !params.names(&Setting::BFrames(0))
         );
-        assert_eq!(Level(41).to_string(), "4.1");
+        assert_eq!(Level::new(4, 1).to_string(), "4.1");
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
+
 use crate::format::{Flip, Rect, Rotation};
 
 /// The most layers of one request.
@@ -32,13 +34,14 @@ impl Color {
 }
 
 impl FromStr for Color {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let digits = s.strip_prefix('#').unwrap_or(s);
         let hex = matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit());
         let value = u32::from_str_radix(digits, 16).ok().filter(|_| hex);
-        let value = value.ok_or_else(|| format!("'{s}' is not a colour such as ff8000 or ff8000c0 (RRGGBB[AA])"))?;
+        let value = value
+            .ok_or_else(|| Error::parse(format!("'{s}' is not a colour such as ff8000 or ff8000c0 (RRGGBB[AA])")))?;
         let [red, green, blue, alpha] = if digits.len() == 6 { value << 8 | 0xff } else { value }.to_be_bytes();
         Ok(Self { red, green, blue, alpha })
     }
@@ -184,9 +187,9 @@ mod tests {
 
     #[test]
     fn colours_parse_and_print() {
-        assert_eq!("ff8000".parse(), Ok(Color::rgb(255, 128, 0)));
-        assert_eq!("#01020304".parse(), Ok(Color { red: 1, green: 2, blue: 3, alpha: 4 }));
-        assert_eq!(Color::rgb(1, 2, 255).to_string().parse(), Ok(Color::rgb(1, 2, 255)));
+        assert_eq!("ff8000".parse::<Color>().unwrap(), Color::rgb(255, 128, 0));
+        assert_eq!("#01020304".parse::<Color>().unwrap(), Color { red: 1, green: 2, blue: 3, alpha: 4 });
+        assert_eq!(Color::rgb(1, 2, 255).to_string().parse::<Color>().unwrap(), Color::rgb(1, 2, 255));
         for bad in ["", "fff", "gg0000", "ff80001", "+f8000"] {
             assert!(bad.parse::<Color>().is_err(), "{bad}");
         }

@@ -14,6 +14,7 @@ pub use access::{CpuRead, CpuWrite, DEFAULT_WAIT};
 pub use alloc::Allocator;
 #[cfg(feature = "drm")]
 pub use attachment::Attachment;
+#[cfg(feature = "unixfd")]
 pub(crate) use buffer::Shrinkable;
 #[cfg(feature = "g2d")]
 pub(crate) use buffer::WeakDmaBuf;

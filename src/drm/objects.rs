@@ -115,11 +115,21 @@ impl Connector {
 
 /// A DRM format modifier (`DRM_FORMAT_MOD_*`): how pixels are tiled or compressed in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Modifier(pub u64);
+pub struct Modifier(u64);
 
 impl Modifier {
     /// `DRM_FORMAT_MOD_LINEAR`: row after row. V4L2 formats are linear unless their name says otherwise.
     pub const LINEAR: Self = Self(0);
+
+    /// From the number, as `drm_fourcc.h` has it.
+    pub const fn from_u64(modifier: u64) -> Self {
+        Self(modifier)
+    }
+
+    /// Returns the number.
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Modifier {
@@ -207,7 +217,7 @@ impl fmt::Display for Plane {
 
 /// A DRM code as text: the four characters, and the V4L2 name where that differs.
 pub(super) fn code(code: u32) -> String {
-    let drm = FourCc(code).to_string();
+    let drm = FourCc::from_u32(code).to_string();
     match FourCc::from_drm(code).and_then(FourCc::info) {
         Some(info) if info.name != drm => format!("{drm} (V4L2 {})", info.name),
         _ => drm,
@@ -407,7 +417,7 @@ fn in_formats(blob: &[u8]) -> Vec<PlaneFormat> {
         };
         for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
             if let Some(format) = (offset as usize).checked_add(bit).and_then(|n| found.get_mut(n)) {
-                format.modifiers.push(Modifier(modifier));
+                format.modifiers.push(Modifier::from_u64(modifier));
             }
         }
     }

@@ -108,11 +108,11 @@ mod tests {
         events.shown(flipped(1));
         events.lost(error("a"));
         events.returned();
-        assert_eq!(all(&mut events), "1, lost Op(\"a\"), returned");
+        assert_eq!(all(&mut events), "1, lost \"a\", returned");
         events.lost(error("a"));
         events.returned();
         events.lost(error("b"));
-        assert_eq!(all(&mut events), "lost Op(\"b\")");
+        assert_eq!(all(&mut events), "lost \"b\"");
         events.returned();
         events.shown(flipped(2));
         assert!(!events.is_empty());

@@ -73,16 +73,6 @@ impl ErrorKind {
     }
 }
 
-/// The call that failed, by the name that its documentation uses: `VIDIOC_S_FMT`, `mmap`, `HELLO`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Op(pub &'static str);
-
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
 /// An error of this crate: a kind, the failed call, the device or peer, and what was asked and offered.
 ///
 /// Printed as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
@@ -92,7 +82,7 @@ pub struct Error(Box<Inner>);
 #[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
-    op: Op,
+    op: &'static str,
     errno: Option<Errno>,
     reason: Option<Reason>,
     on: String,
@@ -102,14 +92,19 @@ struct Inner {
 impl Error {
     /// An error that no system call reported.
     pub(crate) fn new(kind: ErrorKind, op: &'static str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, op: Op(op), errno: None, reason: None, on: String::new(), detail: detail.into() }))
+        Self(Box::new(Inner { kind, op, errno: None, reason: None, on: String::new(), detail: detail.into() }))
+    }
+
+    /// Text that a `FromStr` cannot read.
+    pub(crate) fn parse(text: String) -> Self {
+        Self::new(ErrorKind::InvalidArgument, "parse", text)
     }
 
     /// An error that the kernel reported; the kind follows from the number.
     pub(crate) fn os(op: &'static str, errno: Errno) -> Self {
         Self(Box::new(Inner {
             kind: ErrorKind::of(errno),
-            op: Op(op),
+            op,
             errno: Some(errno),
             reason: None,
             on: String::new(),
@@ -156,7 +151,7 @@ impl Error {
     }
 
     /// The call that failed.
-    pub fn op(&self) -> Op {
+    pub fn op(&self) -> &'static str {
         self.0.op
     }
 

@@ -3,16 +3,28 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::error::{Error, Result};
+
 /// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
 ///
 /// Any code can be held, known or not; [`FourCc::info`] tells what this crate knows of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FourCc(pub u32);
+pub struct FourCc(u32);
 
 impl FourCc {
     /// From the four characters.
     pub const fn new(code: &[u8; 4]) -> Self {
         Self(u32::from_le_bytes(*code))
+    }
+
+    /// From the code as a number, as the kernel has it.
+    pub const fn from_u32(code: u32) -> Self {
+        Self(code)
+    }
+
+    /// Returns the code as a number: the first character is the lowest byte.
+    pub const fn to_u32(self) -> u32 {
+        self.0
     }
 
     /// What is known of this format.
@@ -61,9 +73,9 @@ impl fmt::Debug for FourCc {
 
 /// A four-character V4L2 code (`NM12`, any case) or the name of the constant behind `V4L2_PIX_FMT_` (`NV12M`).
 impl FromStr for FourCc {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let upper = s.to_ascii_uppercase();
         if let Some(info) =
             FORMATS.iter().find(|i| i.name == upper || i.fourcc.to_string().eq_ignore_ascii_case(&upper))
@@ -72,9 +84,56 @@ impl FromStr for FourCc {
         }
         match <[u8; 4]>::try_from(s.as_bytes()) {
             Ok(code) if code.iter().all(|b| (0x20..0x7f).contains(b)) => Ok(Self::new(&code)),
-            _ => Err(format!("'{s}' is neither a V4L2 format code nor a known format name")),
+            _ => Err(Error::parse(format!("'{s}' is neither a V4L2 format code nor a known format name"))),
         }
     }
+}
+
+macro_rules! constants {
+    ($($name:ident = $code:literal,)*) => {
+        impl FourCc {
+            $(#[doc = concat!("`V4L2_PIX_FMT_", stringify!($name), "`.")]
+            pub const $name: Self = Self::new($code);)*
+        }
+    };
+}
+
+constants! {
+    NV12 = b"NV12",
+    NV21 = b"NV21",
+    NV12M = b"NM12",
+    NV21M = b"NM21",
+    NV16 = b"NV16",
+    NV61 = b"NV61",
+    NV16M = b"NM16",
+    NV61M = b"NM61",
+    YUV420 = b"YU12",
+    YVU420 = b"YV12",
+    YUV420M = b"YM12",
+    YVU420M = b"YM21",
+    YUV422P = b"422P",
+    YUYV = b"YUYV",
+    YVYU = b"YVYU",
+    UYVY = b"UYVY",
+    VYUY = b"VYUY",
+    GREY = b"GREY",
+    RGB565 = b"RGBP",
+    RGB24 = b"RGB3",
+    BGR24 = b"BGR3",
+    RGBA32 = b"AB24",
+    RGBX32 = b"XB24",
+    ABGR32 = b"AR24",
+    XBGR32 = b"XR24",
+    ARGB32 = b"BA24",
+    BGRA32 = b"RA24",
+    XRGB32 = b"BX24",
+    BGRX32 = b"RX24",
+    H264 = b"H264",
+    HEVC = b"HEVC",
+    VP8 = b"VP80",
+    MJPEG = b"MJPG",
+    JPEG = b"JPEG",
+    FWHT = b"FWHT",
 }
 
 /// How one colour plane is sampled.
@@ -146,7 +205,7 @@ const PLANAR_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 1), plane(1, 2, 1
 const PACKED_422: &[PlaneInfo] = &[plane(4, 2, 1)];
 
 const fn yuv(
-    v4l2: &[u8; 4],
+    fourcc: FourCc,
     name: &'static str,
     drm: &[u8; 4],
     g2d: Option<u32>,
@@ -154,7 +213,7 @@ const fn yuv(
     planes: &'static [PlaneInfo],
 ) -> FormatInfo {
     FormatInfo {
-        fourcc: FourCc::new(v4l2),
+        fourcc,
         name,
         drm: Some(*drm),
         g2d,
@@ -166,14 +225,14 @@ const fn yuv(
 }
 
 const fn rgb(
-    v4l2: &[u8; 4],
+    fourcc: FourCc,
     name: &'static str,
     drm: &[u8; 4],
     g2d: Option<u32>,
     planes: &'static [PlaneInfo],
 ) -> FormatInfo {
     FormatInfo {
-        fourcc: FourCc::new(v4l2),
+        fourcc,
         name,
         drm: Some(*drm),
         g2d,
@@ -184,9 +243,9 @@ const fn rgb(
     }
 }
 
-const fn coded(v4l2: &[u8; 4], name: &'static str) -> FormatInfo {
+const fn coded(fourcc: FourCc, name: &'static str) -> FormatInfo {
     FormatInfo {
-        fourcc: FourCc::new(v4l2),
+        fourcc,
         name,
         drm: None,
         g2d: None,
@@ -208,41 +267,41 @@ const RGB32: &[PlaneInfo] = &[plane(4, 1, 1)];
 /// formats by the order of bytes in memory, DRM by the bits of a little-endian word. `RGB565` in G2D is not settled:
 /// headers disagree about its bit order, a board must tell (docs/boards.md).
 pub const FORMATS: &[FormatInfo] = &[
-    yuv(b"NV12", "NV12", b"NV12", Some(20), 1, SEMI_420),
-    yuv(b"NV21", "NV21", b"NV21", Some(23), 1, SEMI_420),
-    yuv(b"NM12", "NV12M", b"NV12", Some(20), 2, SEMI_420),
-    yuv(b"NM21", "NV21M", b"NV21", Some(23), 2, SEMI_420),
-    yuv(b"NV16", "NV16", b"NV16", Some(28), 1, SEMI_422),
-    yuv(b"NV61", "NV61", b"NV61", Some(29), 1, SEMI_422),
-    yuv(b"NM16", "NV16M", b"NV16", Some(28), 2, SEMI_422),
-    yuv(b"NM61", "NV61M", b"NV61", Some(29), 2, SEMI_422),
-    yuv(b"YU12", "YUV420", b"YU12", Some(21), 1, PLANAR_420),
-    yuv(b"YV12", "YVU420", b"YV12", Some(22), 1, PLANAR_420),
-    yuv(b"YM12", "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
-    yuv(b"YM21", "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
-    yuv(b"422P", "YUV422P", b"YU16", None, 1, PLANAR_422),
-    yuv(b"YUYV", "YUYV", b"YUYV", Some(24), 1, PACKED_422),
-    yuv(b"YVYU", "YVYU", b"YVYU", Some(25), 1, PACKED_422),
-    yuv(b"UYVY", "UYVY", b"UYVY", Some(26), 1, PACKED_422),
-    yuv(b"VYUY", "VYUY", b"VYUY", Some(27), 1, PACKED_422),
-    yuv(b"GREY", "GREY", b"R8  ", Some(19), 1, BYTE),
-    rgb(b"RGBP", "RGB565", b"RG16", Some(0), RGB16),
-    rgb(b"RGB3", "RGB24", b"BG24", Some(10), RGB24),
-    rgb(b"BGR3", "BGR24", b"RG24", Some(11), RGB24),
-    rgb(b"AB24", "RGBA32", b"AB24", Some(1), RGB32),
-    rgb(b"XB24", "RGBX32", b"XB24", Some(2), RGB32),
-    rgb(b"AR24", "ABGR32", b"AR24", Some(3), RGB32),
-    rgb(b"XR24", "XBGR32", b"XR24", Some(4), RGB32),
-    rgb(b"BA24", "ARGB32", b"BA24", Some(6), RGB32),
-    rgb(b"RA24", "BGRA32", b"RA24", Some(7), RGB32),
-    rgb(b"BX24", "XRGB32", b"BX24", Some(8), RGB32),
-    rgb(b"RX24", "BGRX32", b"RX24", Some(9), RGB32),
-    coded(b"H264", "H264"),
-    coded(b"HEVC", "HEVC"),
-    coded(b"VP80", "VP8"),
-    coded(b"MJPG", "MJPEG"),
-    coded(b"JPEG", "JPEG"),
-    coded(b"FWHT", "FWHT"),
+    yuv(FourCc::NV12, "NV12", b"NV12", Some(20), 1, SEMI_420),
+    yuv(FourCc::NV21, "NV21", b"NV21", Some(23), 1, SEMI_420),
+    yuv(FourCc::NV12M, "NV12M", b"NV12", Some(20), 2, SEMI_420),
+    yuv(FourCc::NV21M, "NV21M", b"NV21", Some(23), 2, SEMI_420),
+    yuv(FourCc::NV16, "NV16", b"NV16", Some(28), 1, SEMI_422),
+    yuv(FourCc::NV61, "NV61", b"NV61", Some(29), 1, SEMI_422),
+    yuv(FourCc::NV16M, "NV16M", b"NV16", Some(28), 2, SEMI_422),
+    yuv(FourCc::NV61M, "NV61M", b"NV61", Some(29), 2, SEMI_422),
+    yuv(FourCc::YUV420, "YUV420", b"YU12", Some(21), 1, PLANAR_420),
+    yuv(FourCc::YVU420, "YVU420", b"YV12", Some(22), 1, PLANAR_420),
+    yuv(FourCc::YUV420M, "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
+    yuv(FourCc::YVU420M, "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
+    yuv(FourCc::YUV422P, "YUV422P", b"YU16", None, 1, PLANAR_422),
+    yuv(FourCc::YUYV, "YUYV", b"YUYV", Some(24), 1, PACKED_422),
+    yuv(FourCc::YVYU, "YVYU", b"YVYU", Some(25), 1, PACKED_422),
+    yuv(FourCc::UYVY, "UYVY", b"UYVY", Some(26), 1, PACKED_422),
+    yuv(FourCc::VYUY, "VYUY", b"VYUY", Some(27), 1, PACKED_422),
+    yuv(FourCc::GREY, "GREY", b"R8  ", Some(19), 1, BYTE),
+    rgb(FourCc::RGB565, "RGB565", b"RG16", Some(0), RGB16),
+    rgb(FourCc::RGB24, "RGB24", b"BG24", Some(10), RGB24),
+    rgb(FourCc::BGR24, "BGR24", b"RG24", Some(11), RGB24),
+    rgb(FourCc::RGBA32, "RGBA32", b"AB24", Some(1), RGB32),
+    rgb(FourCc::RGBX32, "RGBX32", b"XB24", Some(2), RGB32),
+    rgb(FourCc::ABGR32, "ABGR32", b"AR24", Some(3), RGB32),
+    rgb(FourCc::XBGR32, "XBGR32", b"XR24", Some(4), RGB32),
+    rgb(FourCc::ARGB32, "ARGB32", b"BA24", Some(6), RGB32),
+    rgb(FourCc::BGRA32, "BGRA32", b"RA24", Some(7), RGB32),
+    rgb(FourCc::XRGB32, "XRGB32", b"BX24", Some(8), RGB32),
+    rgb(FourCc::BGRX32, "BGRX32", b"RX24", Some(9), RGB32),
+    coded(FourCc::H264, "H264"),
+    coded(FourCc::HEVC, "HEVC"),
+    coded(FourCc::VP8, "VP8"),
+    coded(FourCc::MJPEG, "MJPEG"),
+    coded(FourCc::JPEG, "JPEG"),
+    coded(FourCc::FWHT, "FWHT"),
 ];
 
 #[cfg(test)]
@@ -252,8 +311,8 @@ mod tests {
     #[test]
     fn codes_and_names_are_unique_and_parse_back() {
         for (i, a) in FORMATS.iter().enumerate() {
-            assert_eq!(a.name.parse::<FourCc>(), Ok(a.fourcc));
-            assert_eq!(a.fourcc.to_string().to_lowercase().parse::<FourCc>(), Ok(a.fourcc));
+            assert_eq!(a.name.parse::<FourCc>().unwrap(), a.fourcc);
+            assert_eq!(a.fourcc.to_string().to_lowercase().parse::<FourCc>().unwrap(), a.fourcc);
             for b in &FORMATS[i + 1..] {
                 assert_ne!(a.fourcc, b.fourcc);
                 assert_ne!(a.name, b.name);
@@ -284,7 +343,7 @@ mod tests {
 
     #[test]
     fn unknown_codes_are_kept_or_refused() {
-        assert_eq!("Y16 ".parse::<FourCc>().map(|f| f.to_string()), Ok("Y16".into()));
+        assert_eq!("Y16 ".parse::<FourCc>().unwrap().to_string(), "Y16");
         assert!("nonsense".parse::<FourCc>().is_err());
         assert_eq!(FourCc(0x8000_0001).to_string(), "0x80000001");
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::error::{Error, Result};
 use std::time::Duration;
 
 /// A picture's width and height in pixels.
@@ -28,14 +30,14 @@ impl fmt::Display for Size {
 
 /// `1920x1080`.
 impl FromStr for Size {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let parse = || {
             let (w, h) = s.split_once(['x', 'X'])?;
             Some(Self::new(w.parse().ok()?, h.parse().ok()?))
         };
-        parse().ok_or_else(|| format!("'{s}' is not a size such as 1920x1080"))
+        parse().ok_or_else(|| Error::parse(format!("'{s}' is not a size such as 1920x1080")))
     }
 }
 
@@ -81,15 +83,15 @@ impl fmt::Display for Rect {
 }
 
 impl FromStr for Rect {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         let parse = || {
             let (size, corner) = s.split_once(['@', '+'])?;
             let (left, top) = corner.split_once([',', '+'])?;
             Some(Self::new(left.parse().ok()?, top.parse().ok()?, size.parse().ok()?))
         };
-        parse().ok_or_else(|| format!("'{s}' is not a rectangle such as 640x360@100,50"))
+        parse().ok_or_else(|| Error::parse(format!("'{s}' is not a rectangle such as 640x360@100,50")))
     }
 }
 
@@ -126,15 +128,15 @@ impl fmt::Display for Rotation {
 }
 
 impl FromStr for Rotation {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         match s {
             "0" => Ok(Self::None),
             "90" => Ok(Self::Clockwise90),
             "180" => Ok(Self::Half),
             "270" => Ok(Self::Clockwise270),
-            _ => Err(format!("'{s}' is not a clockwise rotation: 0, 90, 180 or 270")),
+            _ => Err(Error::parse(format!("'{s}' is not a clockwise rotation: 0, 90, 180 or 270"))),
         }
     }
 }
@@ -152,14 +154,14 @@ pub enum Flip {
 }
 
 impl FromStr for Flip {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self> {
         match s {
             "none" => Ok(Self::None),
             "h" | "horizontal" => Ok(Self::Horizontal),
             "v" | "vertical" => Ok(Self::Vertical),
-            _ => Err(format!("'{s}' is not a flip: h or v")),
+            _ => Err(Error::parse(format!("'{s}' is not a flip: h or v"))),
         }
     }
 }

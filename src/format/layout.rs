@@ -297,7 +297,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NV12: FourCc = FourCc::new(b"NV12");
+    const NV12: FourCc = FourCc::NV12;
 
     #[test]
     fn nv12_chroma_begins_below_the_driver_s_last_row() {
@@ -346,7 +346,7 @@ mod tests {
             let e = Layout::from_strides(NV12, size, strides, sizes).unwrap_err();
             assert_eq!(e.kind(), kind, "{e}");
         }
-        let e = Layout::packed(FourCc::new(b"H264"), Size::new(640, 360)).unwrap_err();
+        let e = Layout::packed(FourCc::H264, Size::new(640, 360)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
     }
 

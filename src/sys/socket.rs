@@ -221,6 +221,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], block: Block) -> Re
 }
 
 /// Receives one message and its descriptors, close-on-exec. None are kept of a truncated one.
+#[cfg(any(test, feature = "unixfd"))]
 pub(crate) fn receive_with_fds(
     fd: BorrowedFd<'_>,
     buffer: &mut [u8],

@@ -18,9 +18,10 @@ const NEXT: u32 = 0xc000_0000;
 /// More bytes than the payload of any control of a sane driver.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras and converters mostly have.
+/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras and converters
+/// mostly have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ControlId(pub u32);
+pub struct ControlId(u32);
 
 impl ControlId {
     /// `V4L2_CID_BRIGHTNESS`
@@ -45,6 +46,16 @@ impl ControlId {
     pub const EXPOSURE_ABSOLUTE: Self = Self(0x009a_0902);
     /// `V4L2_CID_TEST_PATTERN`
     pub const TEST_PATTERN: Self = Self(0x009f_0903);
+
+    /// From the number, as the kernel's headers have it.
+    pub const fn from_u32(id: u32) -> Self {
+        Self(id)
+    }
+
+    /// Returns the number.
+    pub const fn to_u32(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for ControlId {
@@ -227,7 +238,7 @@ impl Control {
             other => K::Other(other),
         };
         Self {
-            id: ControlId(raw.id),
+            id: ControlId::from_u32(raw.id),
             name: text(&raw.name),
             kind,
             minimum: raw.minimum,
@@ -296,7 +307,7 @@ impl Device {
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     pub fn control(&self, id: ControlId) -> Result<Control> {
         const OP: &str = "VIDIOC_QUERY_EXT_CTRL";
-        let mut raw = QueryExtCtrl { id: id.0 & !NEXT, ..QueryExtCtrl::zeroed() };
+        let mut raw = QueryExtCtrl { id: id.to_u32() & !NEXT, ..QueryExtCtrl::zeroed() };
         match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
             Ok(()) => Ok(self.with_menu(Control::from_raw(&raw))),
             Err(e @ (Errno::EINVAL | Errno::ENOTTY)) => {
@@ -313,7 +324,7 @@ impl Device {
         }
         let (first, last) = (control.minimum.clamp(0, 1024), control.maximum.clamp(0, 1024));
         for index in first as u32..=last as u32 {
-            let mut raw = QueryMenu { id: control.id.0, index, ..QueryMenu::zeroed() };
+            let mut raw = QueryMenu { id: control.id.to_u32(), index, ..QueryMenu::zeroed() };
             // Menus have holes: EINVAL.
             if calls::querymenu(self.as_fd(), &mut raw).is_err() {
                 continue;
@@ -377,7 +388,7 @@ impl Device {
                 _ => &[],
             };
             bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            calls::control_bytes(self.as_fd(), call, control.id.0, &mut bytes).map_err(failed)?;
+            calls::control_bytes(self.as_fd(), call, control.id.to_u32(), &mut bytes).map_err(failed)?;
             return Ok(match control.kind {
                 ControlKind::Text => ControlValue::Text(text(&bytes)),
                 _ => ControlValue::Bytes(bytes),
@@ -391,7 +402,7 @@ impl Device {
                 false => raw[..4].copy_from_slice(&(*n as u32).to_ne_bytes()),
             }
         }
-        calls::control_number(self.as_fd(), call, control.id.0, &mut raw).map_err(failed)?;
+        calls::control_number(self.as_fd(), call, control.id.to_u32(), &mut raw).map_err(failed)?;
         let [a, b, c, d, ..] = raw;
         Ok(match control.kind {
             ControlKind::Button => ControlValue::Press,

@@ -33,7 +33,7 @@ impl EventKind {
         let (kind, id) = match self {
             Self::VerticalSync => (1, 0),
             Self::EndOfStream => (2, 0),
-            Self::Control(ControlId(id)) => (3, id),
+            Self::Control(id) => (3, id.to_u32()),
             Self::FrameSync => (4, 0),
             Self::SourceChange(input) => (5, input),
         };
@@ -87,7 +87,7 @@ fn decode(raw: &uapi::Event) -> Event {
         3 => {
             // changes, type, value (64 bits for an integer64), flags, minimum, maximum
             let value = if word(4) == 5 { raw.data[1] as i64 } else { signed(8) };
-            Event::Control { id: ControlId(raw.id), value, range: (signed(20), signed(24)) }
+            Event::Control { id: ControlId::from_u32(raw.id), value, range: (signed(20), signed(24)) }
         }
         4 => Event::FrameSync { sequence: word(0) },
         5 => Event::SourceChange { input: raw.id, changes: word(0) },
@@ -166,9 +166,9 @@ mod tests {
         assert_eq!(decode(&raw(1, &[1])), Event::VerticalSync);
         assert_eq!(decode(&raw(99, &[1])), Event::Other(99));
         let control = raw(3, &[1, 1, -5i32 as u32, 0, 0, -10i32 as u32, 10]);
-        assert_eq!(decode(&control), Event::Control { id: ControlId(7), value: -5, range: (-10, 10) });
+        assert_eq!(decode(&control), Event::Control { id: ControlId::from_u32(7), value: -5, range: (-10, 10) });
         let mut wide = raw(3, &[1, 5]);
         wide.data[1] = 1 << 40;
-        assert_eq!(decode(&wide), Event::Control { id: ControlId(7), value: 1 << 40, range: (0, 0) });
+        assert_eq!(decode(&wide), Event::Control { id: ControlId::from_u32(7), value: 1 << 40, range: (0, 0) });
     }
 }

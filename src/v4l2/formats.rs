@@ -109,7 +109,7 @@ impl FormatRequest {
         let mut picture = Picture {
             width: self.size.width,
             height: self.size.height,
-            fourcc: self.fourcc.0,
+            fourcc: self.fourcc.to_u32(),
             field: FIELD_NONE,
             planes: self.fourcc.info().map_or(1, |i| i.memory_planes),
             colour: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
@@ -139,7 +139,7 @@ fn layout(picture: &Picture) -> Result<Layout> {
     let [space, encoding, range, transfer] = picture.colour;
     let planes = picture.planes;
     let layout = Layout::from_strides(
-        FourCc(picture.fourcc),
+        FourCc::from_u32(picture.fourcc),
         Size::new(picture.width, picture.height),
         &picture.strides[..planes],
         &picture.sizes[..planes],
@@ -170,7 +170,7 @@ impl Device {
             let mut desc = FmtDesc { index, kind: kind as u32, ..FmtDesc::zeroed() };
             match calls::enum_fmt(self.as_fd(), &mut desc) {
                 Ok(()) => offers.push(FormatOffer {
-                    fourcc: FourCc(desc.pixelformat),
+                    fourcc: FourCc::from_u32(desc.pixelformat),
                     description: text(&desc.description),
                     compressed: desc.flags & FMT_COMPRESSED != 0,
                     emulated: desc.flags & FMT_EMULATED != 0,
@@ -190,7 +190,7 @@ impl Device {
     pub fn sizes(&self, fourcc: FourCc) -> Result<Sizes> {
         let mut discrete = Vec::new();
         for index in 0..MOST {
-            let mut arg = FrmSizeEnum { index, pixel_format: fourcc.0, ..FrmSizeEnum::zeroed() };
+            let mut arg = FrmSizeEnum { index, pixel_format: fourcc.to_u32(), ..FrmSizeEnum::zeroed() };
             match calls::enum_framesizes(self.as_fd(), &mut arg) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOTTY) => break,
@@ -214,7 +214,7 @@ impl Device {
         let mut discrete = Vec::new();
         for index in 0..MOST {
             let (width, height) = (size.width, size.height);
-            let mut arg = FrmIvalEnum { index, pixel_format: fourcc.0, width, height, ..FrmIvalEnum::zeroed() };
+            let mut arg = FrmIvalEnum { index, pixel_format: fourcc.to_u32(), width, height, ..FrmIvalEnum::zeroed() };
             match calls::enum_frameintervals(self.as_fd(), &mut arg) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOTTY) => break,
@@ -304,8 +304,8 @@ impl Device {
             e => asked(Error::os(op, e), ""),
         })?;
         let picture = arg.picture();
-        if picture.fourcc != request.fourcc.0 {
-            let why = format!("the driver gives {} instead: ", FourCc(picture.fourcc));
+        if picture.fourcc != request.fourcc.to_u32() {
+            let why = format!("the driver gives {} instead: ", FourCc::from_u32(picture.fourcc));
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
         // 0 any, 1 progressive, 4 both fields of a frame, interleaved: whole frames. The rest are single fields, or
@@ -402,7 +402,7 @@ mod tests {
     use super::*;
 
     fn nv12(height: u32, stride: u32) -> Layout {
-        Layout::from_strides(FourCc::new(b"NV12"), Size::new(1920, height), &[stride], &[]).unwrap()
+        Layout::from_strides(FourCc::NV12, Size::new(1920, height), &[stride], &[]).unwrap()
     }
 
     #[test]
@@ -423,26 +423,25 @@ mod tests {
         assert!(holds(&nv12(1080, 1920), &nv12(1080, 1920)));
         assert!(!holds(&nv12(1080, 1920), &nv12(1088, 1920)), "chroma would lie elsewhere");
         assert!(!holds(&nv12(1080, 1920), &nv12(1080, 2048)));
-        let yuyv = |h| Layout::packed(FourCc::new(b"YUYV"), Size::new(1920, h)).unwrap();
+        let yuyv = |h| Layout::packed(FourCc::YUYV, Size::new(1920, h)).unwrap();
         assert!(holds(&yuyv(1080), &yuyv(1088)));
         assert!(!holds(&yuyv(1088), &yuyv(1080)));
-        let padded = |w| Layout::from_strides(FourCc::new(b"YUYV"), Size::new(w, 64), &[2048], &[]).unwrap();
+        let padded = |w| Layout::from_strides(FourCc::YUYV, Size::new(w, 64), &[2048], &[]).unwrap();
         assert!(holds(&padded(1000), &padded(1008)) && !holds(&padded(1008), &padded(1000)));
     }
 
     #[test]
     fn planes_of_one_buffer_are_split_where_the_bytes_are_the_same() {
-        let nm12 =
-            |h, stride| Layout::from_strides(FourCc::new(b"NM12"), Size::new(1920, h), &[stride; 2], &[]).unwrap();
+        let nm12 = |h, stride| Layout::from_strides(FourCc::NV12M, Size::new(1920, h), &[stride; 2], &[]).unwrap();
         assert!(splits(&nv12(1080, 1920), &nm12(1088, 1920)), "rows below a plane move none");
         assert!(!splits(&nv12(1080, 1920), &nm12(1088, 2048)));
         assert!(!splits(&nm12(1080, 1920), &nm12(1080, 1920)) && !splits(&nm12(1080, 1920), &nv12(1080, 1920)));
-        assert!(!splits(&Layout::packed(FourCc::new(b"NV21"), Size::new(1920, 1080)).unwrap(), &nm12(1080, 1920)));
+        assert!(!splits(&Layout::packed(FourCc::NV21, Size::new(1920, 1080)).unwrap(), &nm12(1080, 1920)));
     }
 
     #[test]
     fn a_driver_s_nonsense_is_an_error() {
-        let p = Picture { width: 640, height: 360, fourcc: FourCc::new(b"NM12").0, ..Picture::default() };
+        let p = Picture { width: 640, height: 360, fourcc: FourCc::NV12M.to_u32(), ..Picture::default() };
         for planes in 0..=8 {
             assert!(layout(&Picture { planes, ..p }).is_err());
         }

@@ -90,7 +90,7 @@ impl Device {
     ///
     /// ```no_run
     /// use framelease::format::FourCc;
-    /// let encoder = framelease::v4l2::Device::find_mem_to_mem(|d| d.encodes_to(FourCc::new(b"H264")))?;
+    /// let encoder = framelease::v4l2::Device::find_mem_to_mem(|d| d.encodes_to(FourCc::H264))?;
     /// # Ok::<(), framelease::Error>(())
     /// ```
     ///

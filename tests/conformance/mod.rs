@@ -214,7 +214,7 @@ type Known = Rc<(Vec<u8>, Vec<bool>)>;
 fn expected(case: &Case, dx: f64, dy: f64) -> Known {
     thread_local!(static KNOWN: RefCell<HashMap<String, Known>> = RefCell::default());
     let size = case.target.size();
-    let grey = [&case.target, &case.sources[0]].iter().any(|l| l.fourcc() == FourCc::new(b"GREY"));
+    let grey = [&case.target, &case.sources[0]].iter().any(|l| l.fourcc() == FourCc::GREY);
     let sources: Vec<_> = case.sources.iter().map(|l| (l.size(), l.fourcc().info().unwrap().has_alpha())).collect();
     let key = format!("{:?} {sources:?} {size} {grey} {dx} {dy}", case.request);
     if let Some(known) = KNOWN.with(|k| k.borrow().get(&key).cloned()) {

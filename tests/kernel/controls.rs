@@ -50,7 +50,7 @@ fn controls_of_every_type_are_read_and_written() {
     }
     let e = device.set_control(control(&device, "Read-Only Integer 32 Bits").id, 5).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
-    let e = device.set_control(ControlId(0x0098_7fff), 1).unwrap_err();
+    let e = device.set_control(ControlId::from_u32(0x0098_7fff), 1).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
     // Every control can be described and, if it may be, read.
     for control in all {

@@ -214,7 +214,7 @@ fn a_damaged_job_is_an_error_and_the_next_is_not() {
             m2m.begin(&plan, &[plain(&sources, 80, i)], target).unwrap();
         }
         let rejected = m2m.done(WAIT).unwrap_err();
-        assert_eq!(rejected.error.op().0, "VIDIOC_DQBUF", "{}", rejected.error);
+        assert_eq!(rejected.error.op(), "VIDIOC_DQBUF", "{}", rejected.error);
         assert_eq!(rejected.item.as_ref().map(|t| t.slot()), Some(slots[0]));
         assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 1);
         assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 2);
@@ -236,7 +236,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
         assert_eq!(value(&m2m.done(WAIT).unwrap()), 10);
         press(m2m.device(), "Refuse a Capture Buffer");
         let rejected = m2m.begin(&plan, &[plain(&sources, 11, 1)], targets.try_acquire().unwrap()).unwrap_err();
-        assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
+        assert_eq!(rejected.error.op(), "VIDIOC_QBUF", "{}", rejected.error);
         assert_eq!((sources.buffers().leased(), m2m.in_flight()), (0, 0));
         m2m.begin(&plan, &[plain(&sources, 12, 2)], rejected.item).unwrap();
         let done = m2m.done(WAIT).unwrap();
@@ -250,7 +250,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
         }
         press(m2m.device(), "Refuse a Capture Buffer");
         let rejected = m2m.begin(&plan, &[plain(&sources, 30, 9)], targets.try_acquire().unwrap()).unwrap_err();
-        assert_eq!(rejected.error.op().0, "VIDIOC_QBUF");
+        assert_eq!(rejected.error.op(), "VIDIOC_QBUF");
         let again = m2m.begin(&plan, &[plain(&sources, 31, 10)], rejected.item).unwrap_err();
         assert_eq!(again.error.kind(), ErrorKind::Exhausted, "{}", again.error);
         for i in 0..2 {
@@ -314,7 +314,7 @@ fn the_driver_says_which_strides_it_takes() {
     assert_eq!(layout, aligned("NV12", Size::new(130, 98)));
     // A size that it does not have, and a format.
     assert_eq!(m2m.target_layout(fourcc("NV12"), Size::new(8, 8)).unwrap(), packed("NV12", Size::new(8, 8)));
-    assert_eq!(m2m.target_layout(FourCc::new(b"GREY"), SIZE).unwrap(), packed("GREY", SIZE));
+    assert_eq!(m2m.target_layout(FourCc::GREY, SIZE).unwrap(), packed("GREY", SIZE));
     for (from, to, rule) in [
         (packed("RGB24", Size::new(130, 98)), aligned("RGB24", Size::new(130, 98)), "0+0/390"),
         (aligned("RGB24", SIZE), packed("RGB24", Size::new(8, 8)), "16x16"),

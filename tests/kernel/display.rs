@@ -454,7 +454,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let yuv = LayerRequirements::new([fourcc("NV12"), fourcc("YUYV")], SCREEN);
     refused(add(yuv), ErrorKind::Unsupported, &["NV12", "YUYV", "primary plane", "XR24 (V4L2 XBGR32)", "convert"]);
     let rgb32 = || LayerRequirements::new([fourcc("XBGR32")], SCREEN);
-    let tiled = rgb32().modifier(Modifier(0x0100_0000_0000_0001));
+    let tiled = rgb32().modifier(Modifier::from_u64(0x0100_0000_0000_0001));
     refused(add(tiled), ErrorKind::Unsupported, &["0x0100000000000001", "XR24"]);
     // vkms does not scale: the trial says so.
     let scaled = rgb32().destination(Rect::from_size(Size::new(320, 240)));

@@ -163,7 +163,7 @@ fn injected_errors_are_typed_and_pass() {
         ] {
             press(&device, button);
             let e = camera(&device, "NV12").open().unwrap_err();
-            assert_eq!((e.op().0, e.kind()), (op, ErrorKind::InvalidArgument), "{e}");
+            assert_eq!((e.op(), e.kind()), (op, ErrorKind::InvalidArgument), "{e}");
             // Nothing is left of the failure: neither buffers nor state.
             frame(&mut camera(&device, "YUYV").open().unwrap());
         }
@@ -178,7 +178,7 @@ fn a_failed_return_is_told_once_and_tried_again() {
     press(&device, "Inject VIDIOC_QBUF Error");
     std::thread::spawn(move || drop(frame_held)).join().unwrap();
     let e = camera.recv(Duration::from_secs(1)).unwrap_err();
-    assert_eq!((e.op().0, e.kind()), ("VIDIOC_QBUF", ErrorKind::InvalidArgument), "{e}");
+    assert_eq!((e.op(), e.kind()), ("VIDIOC_QBUF", ErrorKind::InvalidArgument), "{e}");
     (0..8).for_each(|_| drop(frame(&mut camera)));
     let slots = camera.buffers().unwrap().slots();
     assert_eq!(camera.stats().queued, slots, "no buffer is lost");
@@ -193,7 +193,7 @@ fn a_failed_return_is_told_once_and_tried_again() {
             std::thread::sleep(Duration::from_millis(50));
             drop(last);
         });
-        assert_eq!(camera.recv(Duration::from_secs(20)).unwrap_err().op().0, "VIDIOC_QBUF");
+        assert_eq!(camera.recv(Duration::from_secs(20)).unwrap_err().op(), "VIDIOC_QBUF");
     });
     assert!(start.elapsed() < Duration::from_secs(10));
     frame(&mut camera);

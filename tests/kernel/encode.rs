@@ -389,7 +389,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
         .interval(FrameInterval::from_fps(25))
         .wish(Setting::BitrateBps(1))
         .wish(Setting::Profile(Profile::Main))
-        .wish(Setting::Level(Level(41)))
+        .wish(Setting::Level(Level::new(4, 1)))
         .wish(Setting::RateMode(RateMode::Constant))
         .wish(Setting::Profile(Profile::High));
     let Some((mut encoder, pool)) = tiny_encoder("", wishes) else { return };
@@ -399,7 +399,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
     };
     assert!(matches!(outcome(&encoder, Setting::BitrateBps(1)), Outcome::Adjusted(10_000)));
     assert!(matches!(outcome(&encoder, Setting::Gop(4)), Outcome::Exact));
-    assert!(matches!(outcome(&encoder, Setting::Level(Level(41))), Outcome::Exact));
+    assert!(matches!(outcome(&encoder, Setting::Level(Level::new(4, 1))), Outcome::Exact));
     assert!(matches!(outcome(&encoder, Setting::RateMode(RateMode::Constant)), Outcome::Missing));
     let Outcome::Refused(e) = outcome(&encoder, Setting::Profile(Profile::High)) else { panic!("High is not offered") };
     assert!(e.to_string().contains("Constrained Baseline"), "{e}");
@@ -415,7 +415,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
 
     let colours = Colorimetry { space: ColorSpace::Bt2020, ..Colorimetry::default() };
     let builder =
-        Encoder::builder(tiny().colorimetry(colours).wish(Setting::Level(Level(41)))).device(h264("").unwrap());
+        Encoder::builder(tiny().colorimetry(colours).wish(Setting::Level(Level::new(4, 1)))).device(h264("").unwrap());
     let mut encoder = builder.open(pool.buffers()).unwrap();
     let packet = coded(&mut encoder, grey(&pool, 0));
     let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();

@@ -173,7 +173,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
         let mut meta = *frame.meta();
         meta.payload[0].bytes = 100;
         let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
-        assert_eq!(rejected.error.op().0, "VIDIOC_QBUF", "{}", rejected.error);
+        assert_eq!(rejected.error.op(), "VIDIOC_QBUF", "{}", rejected.error);
         drop(rejected);
         queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).taken();
         drop(queue);

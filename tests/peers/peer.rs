@@ -243,7 +243,7 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
 
 /// The code of NV12M is NM12.
 fn code(fourcc: framelease::format::FourCc) -> String {
-    String::from_utf8_lossy(&fourcc.0.to_le_bytes()).into_owned()
+    String::from_utf8_lossy(&fourcc.to_u32().to_le_bytes()).into_owned()
 }
 
 fn describe(frame: &Frame) -> String {

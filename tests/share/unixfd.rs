@@ -279,7 +279,7 @@ fn a_new_format_comes_before_its_first_frame() {
     assert_eq!(number(&payload, 56), 32 * 16 * 2);
     // The same format in new buffers needs no word; a lease of an old pool is given back like any other.
     client.send(&[release(old), release(new)].concat());
-    let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(b"YUYV")).buffers(8).unpaced();
+    let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::YUYV).buffers(8).unpaced();
     s.source = builder.allocator(Allocator::Memfd).start().unwrap();
     s.publish();
     client.buffer();

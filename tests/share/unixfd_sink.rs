@@ -227,7 +227,7 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     assert!(subscriber.layout().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
     let first = sink.memory(1);
     sink.buffer(7, &first);
-    let layout = Layout::packed(FourCc::new(b"NV12"), Size::new(64, 48)).unwrap();
+    let layout = Layout::packed(FourCc::NV12, Size::new(64, 48)).unwrap();
     assert!(matches!(subscriber.recv(SOON), Ok(Received::Item(SubscriberEvent::Format(l))) if l == layout));
     let got = frame(&mut subscriber);
     assert_eq!(pixels(&got), pattern(NV12_BYTES, 1));

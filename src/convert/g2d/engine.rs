@@ -152,7 +152,7 @@ impl Engine {
             Err(error) => Err(match first {
                 Some((_, by_file)) => {
                     let text = format!("{error}; before that {by_file}");
-                    Error::new(error.kind(), error.op().0, text)
+                    Error::new(error.kind(), error.op(), text)
                 }
                 None => error,
             }),

@@ -340,7 +340,7 @@ impl G2d {
 
     /// Names the library behind what the error names already.
     fn named(&self, error: Error) -> Error {
-        let (kind, op) = (error.kind(), error.op().0);
+        let (kind, op) = (error.kind(), error.op());
         let text = error.to_string();
         let detail = text.strip_prefix(op).map_or(text.as_str(), |rest| rest.trim_start_matches([' ', ':']));
         Error::new(kind, op, detail).on(&self.name)

@@ -207,7 +207,7 @@ pub(super) fn nv12_target(report: &mut Report, trial: Option<&Trial<'_>>) {
         (Answer::No, _) => (Answer::No, "g2d_query_feature(DST_YUV): no".to_owned()),
         (query, None) => (Answer::Unknown, format!("DST_YUV: {query}; no g2d_alloc for a trial")),
         (query, Some(trial)) => {
-            let status = trial.blit(FourCc::new(b"AB24"), FourCc::new(b"NV12"));
+            let status = trial.blit(FourCc::RGBA32, FourCc::NV12);
             let answer = if status.is_ok() { Answer::Yes } else { Answer::No };
             (answer, format!("DST_YUV: {query}; trial blit: {status}"))
         }

@@ -260,7 +260,7 @@ mod tests {
             let layout = Layout::from_strides(info.fourcc, size, &[256, 256, 128], &[]).unwrap();
             assert_eq!(of(&layout).is_none(), info.name == "FWHT", "{}", info.name);
         }
-        let layout = Layout::packed(FourCc::new(b"NV12"), size).unwrap();
+        let layout = Layout::packed(FourCc::NV12, size).unwrap();
         let bt709 = Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() };
         assert_eq!(colorimetry(bt709, FormatKind::Yuv).as_deref(), Some("2:3:5:1"));
         let bt601 = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
@@ -290,8 +290,7 @@ mod tests {
                 let text = of(&layout.with_colorimetry(colorimetry)).unwrap();
                 let caps = Caps::parse(&text).unwrap();
                 // Which memory the planes lie in is not the caps' to say; MJPG and JPEG are one to GStreamer.
-                let same =
-                    [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::new(b"MJPG"))];
+                let same = [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::MJPEG)];
                 assert!(same.contains(&Some(caps.fourcc)) && caps.size == size, "{text}");
                 assert_eq!(
                     of(&Layout::from_strides(caps.fourcc, size, &[256], &[])

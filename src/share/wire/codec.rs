@@ -186,7 +186,7 @@ fn encode_format(f: &Format) -> Encoded {
         .u16(f.slots)
         .u8(cpu_reads)
         .u8(u8::from(f.writable))
-        .u32(layout.fourcc().0)
+        .u32(layout.fourcc().to_u32())
         .u32(layout.size().width)
         .u32(layout.size().height)
         // The DRM format modifier: V4L2 formats without one of their own are linear.
@@ -216,7 +216,7 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
         _ => CpuReads::Unknown,
     };
     let writable = f.u8()? != 0;
-    let (fourcc, size) = (FourCc(f.u32()?), Size::new(f.u32()?, f.u32()?));
+    let (fourcc, size) = (FourCc::from_u32(f.u32()?), Size::new(f.u32()?, f.u32()?));
     check(f.u64()? == 0, "modifier")?;
     let colorimetry = Colorimetry {
         space: ColorSpace::from_v4l2(f.u32()?),

@@ -20,7 +20,7 @@ use framelease::{Received, Station, Submit};
 use libfuzzer_sys::fuzz_target;
 
 const SIZE: Size = Size::new(64, 48);
-const NV12: FourCc = FourCc::new(b"NV12");
+const NV12: FourCc = FourCc::NV12;
 
 fuzz_target!(|input: &[u8]| {
     let &[kind, ref answers @ ..] = input else { return };
@@ -49,7 +49,7 @@ fn look(device: &Device) {
 }
 
 fn capture(device: &Device) {
-    let builder = Camera::builder().device(device.clone()).formats([NV12, FourCc::new(b"YUYV")]).size(SIZE);
+    let builder = Camera::builder().device(device.clone()).formats([NV12, FourCc::YUYV]).size(SIZE);
     let Ok(mut camera) = builder.interval(FrameInterval::from_fps(30)).buffers(4).open() else { return };
     let mut held = Vec::new();
     for round in 0..12 {
@@ -60,15 +60,14 @@ fn capture(device: &Device) {
                 drop(read.map(|pixels| pixels.write_to(&mut std::io::sink())));
                 held.push(frame);
             }
-            Ok(Some(_)) => drop(camera.follow_source()),
-            Ok(None) => {}
-            Err(_) => drop(camera.restart()),
+            Ok(Received::Item(CameraEvent::Lost(_))) | Err(_) => drop(camera.reopen()),
+            Ok(_) => {}
         }
         if round % 3 == 2 {
             held.clear();
         }
         let stats = camera.stats();
-        assert!(stats.held + stats.queued <= 64);
+        assert!(stats.leased + stats.queued <= 64);
     }
 }
 
@@ -110,9 +109,9 @@ fn encode(device: Device) {
     let Ok(mut encoder) = Encoder::builder(params).device(device).open(sources.buffers()) else { return };
     for sequence in 0..8 {
         if let Some(frame) = sources.try_acquire() {
-            let _ = encoder.submit(frame.freeze_full(sequence, sequence * 33_333_000));
+            let _ = encoder.try_submit(frame.freeze_full(sequence, sequence * 33_333_000));
         }
-        if let Ok(Some(encoded)) = encoder.try_recv() {
+        if let Ok(Received::Item(encoded)) = encoder.try_recv() {
             let _ = format!("{encoded:?}");
         }
         match sequence {

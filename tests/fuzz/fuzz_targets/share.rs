@@ -171,9 +171,9 @@ fn publisher(steps: &mut Steps<'_>) {
     let _ = std::fs::remove_file(&unixfd);
     let mut sources = [source(), source()];
     let mut current = 0;
-    let builder = Publisher::builder(&path).unixfd(&unixfd, UnixfdTerms::hold(1));
+    let builder = Publisher::builder(&path).reserve(2).allow_block(Duration::from_secs(1)).unixfd(&unixfd, UnixfdTerms::hold(1));
     let mut publisher = builder.bind().expect("a free path");
-    publisher.announce(sources[0].buffers()).expect("buffers");
+    publisher.announce(sources[0].buffers().expect("memory")).expect("buffers");
     let mut peers: [Option<Peer>; 4] = Default::default();
     let mut pipelines: [Option<Pipeline>; 4] = Default::default();
     let mut backlog = 0;
@@ -222,10 +222,10 @@ fn publisher(steps: &mut Steps<'_>) {
             (10, peer) => *peer = None,
             (11, _) => {
                 current = 1 - current;
-                publisher.announce(sources[current].buffers()).expect("buffers");
+                publisher.announce(sources[current].buffers().expect("memory")).expect("buffers");
             }
             (12 | 13, _) => {
-                if let Ok(Some(frame)) = sources[current].try_recv() {
+                if let Some(frame) = sources[current].try_recv().expect("memory").frame() {
                     let _ = publisher.try_publish(frame);
                 }
             }
@@ -235,7 +235,7 @@ fn publisher(steps: &mut Steps<'_>) {
                 Some(pipeline) => pipeline.step(steps),
                 None => *pipeline = Some(Pipeline::connect(&unixfd)),
             },
-            _ => drop(publisher.dispatch().expect("no peer breaks a publisher")),
+            _ => publisher.dispatch().expect("no peer breaks a publisher"),
         }
     }
     drop((peers, pipelines));
@@ -249,15 +249,15 @@ fn publisher(steps: &mut Steps<'_>) {
     });
     let mut pipeline = Pipeline::connect(&unixfd);
     serve(&mut publisher, "a good pipeline is admitted", |p| p.active() == 2);
-    let frame = sources[current].try_recv().expect("memory").expect("buffers are at home again");
-    publisher.publish(frame, Duration::from_secs(5)).expect("nobody blocks");
+    let frame = sources[current].try_recv().expect("memory").frame().expect("buffers are at home again");
+    assert!(publisher.try_publish(frame).expect("a frame of the set").is_taken(), "nobody blocks");
     serve(&mut publisher, "both get a frame", |_| {
         honest.listen();
         pipeline.listen();
         !honest.leases.is_empty() && !pipeline.leases.is_empty()
     });
     drop(publisher);
-    assert_eq!(sources.map(|s| s.buffers().leased()), [0, 0], "buffers come home");
+    assert_eq!(sources.map(|s| s.buffers().expect("memory").leased()), [0, 0], "buffers come home");
 }
 
 fn serve(publisher: &mut Publisher, what: &str, mut is_done: impl FnMut(&Publisher) -> bool) {
@@ -265,7 +265,7 @@ fn serve(publisher: &mut Publisher, what: &str, mut is_done: impl FnMut(&Publish
         if is_done(publisher) {
             return;
         }
-        publisher.wait(Duration::from_millis(1)).expect("no peer breaks a publisher");
+        let _ = publisher.recv(Duration::from_millis(1)).expect("no peer breaks a publisher");
     }
     panic!("not so: {what}");
 }
@@ -315,7 +315,8 @@ fn subscriber(steps: &mut Steps<'_>) {
             8 => (changed(steps, raw::REVOKE, &[5, u32::from(step >> 4) % 2, generation, 0]), Vec::new()),
             9 => (changed(steps, raw::REVOKE + 1, &[5]), Vec::new()),
             10 => (message(raw::END, &[]), Vec::new()),
-            11 => (message(raw::BYE, &[steps.number()]), Vec::new()),
+            11 => (changed(steps, raw::BYE, &[1, 10, 2, 3, 2]), Vec::new()),
+            12 => (changed(steps, raw::NEWER, &[5, 0]), Vec::new()),
             _ => (steps.bytes(), Vec::new()),
         };
         script.push((bytes, fds));
@@ -350,7 +351,7 @@ fn listen(path: &std::path::Path) {
                 held.push(frame);
                 held.truncate(2);
             }
-            Ok(Received::Item(SubscriberEvent::Format(_))) => {}
+            Ok(Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused)) => {}
             _ => return,
         }
     }

@@ -136,8 +136,8 @@ fn listen(builder: framelease::share::UnixfdSubscriberBuilder) {
                 }
                 held = Some(frame);
             }
-            Ok(Received::Item(SubscriberEvent::Format(_))) => {}
-            Ok(None) => panic!("nothing, and no end"),
+            Ok(Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused)) => {}
+            Ok(Received::Nothing) => panic!("nothing, and no end"),
             _ => return drop(held),
         }
     }

@@ -12,7 +12,7 @@ use crate::converting::Jobs;
 use framelease::convert::g2d::{Abi, G2dBuilder};
 use framelease::convert::{G2d, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::format::{Layout, Size};
+use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{Frame, FrameMut, Pool};
 
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -154,7 +154,7 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> usize {
 /// A layout that libg2d takes.
 pub fn layout(fourcc: &str, width: u32, height: u32) -> Layout {
     let fourcc = fourcc.parse().unwrap();
-    let align = if ["RGB24", "BGR24"].iter().any(|n| n.parse() == Ok(fourcc)) { 48 } else { 64 };
+    let align = if [FourCc::RGB24, FourCc::BGR24].contains(&fourcc) { 48 } else { 64 };
     Layout::aligned(fourcc, Size::new(width, height), align).unwrap()
 }
 

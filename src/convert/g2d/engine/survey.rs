@@ -18,7 +18,7 @@ impl Engine {
         self.set_caps(&Caps { blend: false, global_alpha: false, matrix: cap::BT_601 })?;
         survey.fence = self.handle.fence().is_some();
         if let Some(trial) = Trial::new(&self.handle, abi) {
-            let rgba = FourCc::new(b"AB24");
+            let rgba = FourCc::RGBA32;
             let answer = |status: Status| (status.is_ok(), status.to_string());
             for info in FORMATS.iter().filter(|i| i.g2d.is_some() && i.memory_planes == 1) {
                 let rule = |target| Answer::from(rules::format_allowed(&self.caps_known, info.fourcc, target));

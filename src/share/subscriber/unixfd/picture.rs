@@ -133,7 +133,7 @@ mod tests {
         // A plane in a memory of its own: the offset counts through both.
         let split = buffer(&[(64 * 50, 0), (64 * 24, 512)], &[(0, 64), (64 * 50, 64)]);
         let (layout, payload) = of(&nv12, &split).unwrap();
-        assert_eq!((layout.fourcc(), layout.memory_bytes()), (FourCc::new(b"NM12"), &[64 * 48, 64 * 24][..]));
+        assert_eq!((layout.fourcc(), layout.memory_bytes()), (FourCc::NV12M, &[64 * 48, 64 * 24][..]));
         assert_eq!(layout.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 64 });
         assert_eq!(payload[1], Payload { offset_bytes: 512, bytes: 64 * 24 });
         for (memory, planes, kind) in [

@@ -6,7 +6,8 @@ use std::time::Duration;
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::Pool;
-use framelease::share::{Event, Publisher, Subscriber};
+use framelease::share::{Publisher, Subscriber, SubscriberEvent};
+use framelease::{Received, Station};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -37,7 +38,7 @@ fn wait(fds: &mut [PollFd]) -> Result<()> {
 }
 
 fn produce(job: &Job) -> Result<()> {
-    let layout = Layout::packed(FourCc::new(b"NV12"), Size::new(job.width, job.height))?;
+    let layout = Layout::packed(FourCc::NV12, Size::new(job.width, job.height))?;
     let pool = Pool::new(&Allocator::Memfd, layout, 2 * job.consumers + 4)?;
     let row = vec![16; job.bytes()];
     let mut filled = Vec::new();
@@ -46,7 +47,7 @@ fn produce(job: &Job) -> Result<()> {
         filled.push(frame);
     }
     drop((filled, row));
-    let mut publisher = Publisher::builder(&job.socket).bind()?;
+    let mut publisher = Publisher::builder(&job.socket).reserve(2).bind()?;
     publisher.announce(pool.buffers())?;
     let timer = timer(job)?;
     let mut sequence = 0;
@@ -63,7 +64,7 @@ fn produce(job: &Job) -> Result<()> {
             sequence += 1;
             // None: all are held, the frame is lost.
             if let Some(frame) = pool.try_acquire() {
-                publisher.publish(frame.freeze_full(sequence - 1, now_ns()), TIMEOUT)?;
+                let _ = publisher.try_publish(frame.freeze_full(sequence - 1, now_ns()))?;
             }
         }
     }
@@ -74,14 +75,14 @@ fn consume(job: &Job) -> Result<()> {
     let mut subscriber = Subscriber::builder(&job.socket).connect(TIMEOUT)?;
     let (mut samples, mut scratch) = (Samples::default(), vec![0; 1 << 16]);
     while !job.is_over() {
-        match subscriber.next(Duration::from_millis(500))? {
-            Some(Event::Frame(frame)) => {
+        match subscriber.recv(Duration::from_millis(500))? {
+            Received::Item(SubscriberEvent::Frame(frame)) => {
                 samples.received(frame.meta().sequence, frame.meta().timestamp_ns)?;
                 if job.reads {
                     frame.read(DEFAULT_WAIT)?.for_each_row(&mut scratch, |row| samples.add_up(row))?;
                 }
             }
-            Some(Event::Ended) => break,
+            Received::Ended => break,
             _ => {}
         }
     }
