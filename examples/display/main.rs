@@ -46,7 +46,11 @@ fn run() -> Result<()> {
             loop {
                 match source.try_next()? {
                     // The newest wins; what it replaces goes back to its producer.
-                    Given::Frame(frame) => drop(screen.stage(*layer, frame)?),
+                    Given::Frame(frame) => match screen.stage(*layer, frame) {
+                        // Until it is back, there is nothing to show frames on.
+                        Err(rejected) if rejected.error.kind() == ErrorKind::DeviceLost => {}
+                        staged => drop(staged?),
+                    },
                     Given::Nothing => break,
                     Given::Ended => {
                         ended = true;

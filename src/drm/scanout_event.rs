@@ -8,10 +8,11 @@ use crate::error::Error;
 pub enum ScanoutEvent {
     /// The screen shows what was presented. If several flips complete between two calls, only the newest is reported.
     Shown(Flipped),
-    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Comes once.
+    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Comes once for each: the
+    /// device of an unplugged display may be lost, too.
     Lost(Error),
-    /// The display or the device is back. Comes once for each `Lost`. After a lost device, call
-    /// [`Scanout::reopen`](super::Scanout::reopen).
+    /// The display or the device is back. Comes once after a loss, also after a [`Scanout::reopen`](super::Scanout::reopen)
+    /// that came first. After a lost device, call `reopen`.
     Returned,
 }
 

@@ -6,6 +6,7 @@ mod allocations;
 mod blocks;
 mod client;
 mod matroska;
+mod packet_receiver;
 mod receive;
 mod rtp;
 mod rtsp;

@@ -16,7 +16,7 @@ use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::blocks::blocks;
-use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable};
+use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, signaled};
 use crate::support::*;
 
 const CODECS: [Codec; 3] = [Codec::H264, Codec::Hevc, Codec::Vp8];
@@ -567,4 +567,59 @@ fn a_pipe_is_not_waited_for_longer_than_told() {
     assert!(got.len() > 100_000, "{}", got.len());
     let Some(sums) = frame_sums("-", Some("matroska"), &got) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream.repeat(6)));
+}
+
+#[test]
+fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
+    let folder = Folder::new("full");
+    let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    let path = folder.path("a.mkv");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut recorder = Recorder::new(&path, options(), FileRotation::default().bytes(1)).unwrap();
+    let e = recorder.try_submit(packets[0].clone()).unwrap_err();
+    assert_eq!(e.error.kind(), ErrorKind::Disconnected, "{e}");
+    let mut reader = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let (mut got, mut sent) = (Vec::new(), 0);
+    let all: Vec<Packet> = (0..150).map(|i| at(&packets[i as usize % 25], i * 40)).collect();
+    let mut all = all.iter();
+    let mut fulls = 0;
+    let mut next = all.next();
+    while let Some(packet) = next {
+        if recorder.try_submit(packet.clone()).unwrap().is_taken() {
+            (sent, next) = (sent + 1, all.next());
+            continue;
+        }
+        fulls += 1;
+        assert!(!is_readable(&recorder), "there is no room");
+        assert!(!recorder.submit(packet.clone(), Duration::from_millis(20)).unwrap().is_taken());
+        assert_signal_ends_submit(&mut recorder, packet);
+        let mut bytes = [0; 8192];
+        while let Ok(n @ 1..) = reader.read(&mut bytes) {
+            got.extend_from_slice(&bytes[..n]);
+        }
+        assert!(is_readable(&recorder), "the reader has taken something");
+        assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder), "and all is written");
+    }
+    assert!(fulls > 0 && sent == 150, "{fulls}");
+    assert_eq!(recorder.stats().files, 1, "no rotation");
+    let mut bytes = [0; 8192];
+    while let Ok(n @ 1..) = reader.read(&mut bytes) {
+        got.extend_from_slice(&bytes[..n]);
+        recorder.dispatch().unwrap();
+    }
+    assert_eq!(blocks(&got).len(), 150);
+    // A reader that goes is an error of what waits, or of the next packet.
+    drop(reader);
+    let failed = (150..160).find_map(|i| recorder.try_submit(at(&packets[0], i * 40)).err());
+    assert_eq!(failed.unwrap().error.kind(), ErrorKind::Disconnected);
+    recorder.finish();
+    while !recorder.try_recv().unwrap().is_ended() {}
+}
+
+fn assert_signal_ends_submit(recorder: &mut Recorder, packet: &Packet) {
+    use nix::sys::signal::SaFlags;
+    let start = Instant::now();
+    let done = signaled(SaFlags::SA_RESTART, || recorder.submit(packet.clone(), Duration::from_secs(10)));
+    assert!(done.unwrap().full().is_some() && start.elapsed() < Duration::from_secs(5));
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,81 @@ const MOST: usize = 64;
 
 pub(super) enum Output {
     File(File),
-    /// A pipe or device that does not block, and until when its reader is waited for.
-    Pipe(File, Instant),
+    Pipe(Pipe),
     Stream(Box<dyn Write + Send>),
+}
+
+/// A pipe or device that does not block.
+pub(super) struct Pipe {
+    file: File,
+    /// How long a call may block on its reader.
+    deadline: Instant,
+    /// Bytes that the reader has not taken. `None`: calls block for them.
+    waiting: Option<Vec<u8>>,
+}
+
+impl Pipe {
+    pub(super) fn new(file: File, waiting: Option<Vec<u8>>) -> Self {
+        Self { file, deadline: Instant::now(), waiting }
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let Some(waiting) = &mut self.waiting else { return write_until(&mut self.file, slices, self.deadline) };
+        if waiting.is_empty() {
+            match self.file.write_vectored(slices) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        slices.iter().for_each(|slice| waiting.extend_from_slice(slice));
+        Ok(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|w| !w.is_empty())
+    }
+
+    /// Writes what waits, as far as the reader takes it. Never blocks.
+    pub(super) fn write_waiting(&mut self) -> io::Result<()> {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        while !waiting.is_empty() {
+            match self.file.write(waiting) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => drop(waiting.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all that waits, by the deadline.
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        while !waiting.is_empty() {
+            match write_until(&mut self.file, &[IoSlice::new(waiting)], self.deadline) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => drop(waiting.drain(..n)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Output {
     /// Sets the time for everything that is written from now on.
     pub(super) fn within(&mut self, time: Duration) {
-        if let Self::Pipe(_, deadline) = self {
-            *deadline = wait::deadline(time);
+        if let Self::Pipe(pipe) = self {
+            pipe.deadline = wait::deadline(time);
         }
     }
 
@@ -52,7 +117,7 @@ impl Output {
             let slices = &slices[..batch.len().min(MOST)];
             let written = match self {
                 Self::File(file) => file.write_vectored(slices),
-                Self::Pipe(file, deadline) => write_until(file, slices, *deadline),
+                Self::Pipe(pipe) => pipe.write(slices),
                 Self::Stream(stream) => stream.write_vectored(slices),
             };
             let mut left = match written {
@@ -104,8 +169,16 @@ impl Output {
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::File(_) | Self::Pipe(..) => Ok(()),
+            Self::File(_) => Ok(()),
+            Self::Pipe(pipe) => pipe.flush(),
             Self::Stream(stream) => stream.flush(),
+        }
+    }
+
+    pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
+        match self {
+            Self::Pipe(pipe) => Some(pipe),
+            Self::File(_) | Self::Stream(_) => None,
         }
     }
 

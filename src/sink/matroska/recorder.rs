@@ -4,14 +4,21 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::epoll::EpollFlags;
 
 use super::writer::{begins_file, Summary, Writer, WriterOptions, Written};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::Packet;
 use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
+use crate::sys::readiness::Readiness;
 use crate::sys::signal::Signal;
+use crate::sys::wait;
 
 /// When a recording continues in another file: at the first key frame after a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,9 +85,12 @@ const MOST_EVENTS: usize = 64;
 /// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Existing files are never overwritten: their numbers are skipped.
 /// A file in which nothing could be stored is removed, and its number is used again.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. It writes regular files, so it always
-/// has room, and a call may block on the disk. A program that must not block gives it a thread and a
-/// [`PacketReceiver`](crate::frame::PacketReceiver).
+/// If `path` is a pipe or a device, it gets one live stream without a number, which a [`FileRotation`] does not divide.
+///
+/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. With regular files it always has room,
+/// and a call may block on the disk. A program that must not block gives it a thread and a
+/// [`PacketReceiver`](crate::frame::PacketReceiver). With a pipe it is full while the reader has not taken the packet before,
+/// of which it keeps a copy.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -112,6 +122,11 @@ pub struct Recorder {
     number: u64,
     now: Option<(PathBuf, Writer)>,
     events: VecDeque<RecorderEvent>,
+    /// The path is that of a pipe or device.
+    is_pipe: bool,
+    /// Holds the signal, and the pipe while bytes wait for its reader.
+    readiness: Readiness,
+    is_watching: bool,
     /// Set while an event, or the end, waits.
     signal: Signal,
     is_raised: bool,
@@ -129,14 +144,22 @@ impl Recorder {
     /// # Errors
     /// `Exhausted` if no descriptor is left.
     pub fn new(path: impl AsRef<Path>, options: WriterOptions, rotation: FileRotation) -> Result<Self> {
+        let path = path.as_ref();
+        let is_other = |meta: fs::Metadata| meta.file_type().is_fifo() || meta.file_type().is_char_device();
+        let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
+        let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
+        readiness.add(&signal, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
         Ok(Self {
-            path: path.as_ref().to_owned(),
+            is_pipe: path.metadata().is_ok_and(is_other),
+            path: path.to_owned(),
             options,
             rotation,
             number: 0,
             now: None,
             events: VecDeque::new(),
-            signal: Signal::new().map_err(|e| Error::os("eventfd", e))?,
+            readiness,
+            is_watching: false,
+            signal,
             is_raised: false,
             is_finished: false,
             is_over: false,
@@ -156,22 +179,27 @@ impl Recorder {
 
     /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force one.
     pub fn awaits_key(&self) -> bool {
-        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.rotation.is_due(writer));
+        let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
         waits && !self.is_finished
     }
 
-    /// Finishes the last file. The recorder then gives the events that wait, and ends.
+    /// Finishes the last file. The recorder then gives the events that wait, and ends. For a pipe, blocks for at most
+    /// [`WriterOptions::write_timeout`] until its reader has taken the rest.
     pub fn finish(&mut self) {
         self.end_file();
         self.is_finished = true;
         self.show();
     }
 
+    fn is_due(&self, writer: &Writer) -> bool {
+        !self.is_pipe && self.rotation.is_due(writer)
+    }
+
     fn write(&mut self, packet: &Packet) -> Result<bool> {
         let begins = begins_file(packet);
-        let rotation = self.rotation;
+        let is_due = self.now.as_ref().is_some_and(|(_, writer)| self.is_due(writer));
         if let Some((_, writer)) = &mut self.now {
-            if !begins || !(writer.is_behind(packet) || rotation.is_due(writer)) {
+            if !begins || !(writer.is_behind(packet) || is_due) {
                 match writer.write(packet)? {
                     Written::Stored => return Ok(true),
                     Written::Skipped => return Ok(false),
@@ -187,14 +215,49 @@ impl Recorder {
     }
 
     fn end_file(&mut self) {
+        self.watch(false);
         let Some((path, writer)) = self.now.take() else { return };
-        if self.events.len() == MOST_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(match writer.finish() {
+        self.report(match writer.finish() {
             Ok(summary) => RecorderEvent::File { path, summary },
             Err(error) => RecorderEvent::Error(error),
         });
+    }
+
+    fn report(&mut self, event: RecorderEvent) {
+        if self.events.len() == MOST_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Writes what waits for the reader of a pipe. Returns `true` if nothing waits any more.
+    fn write_waiting(&mut self) -> bool {
+        let Some((_, writer)) = self.now.as_mut().filter(|_| self.is_pipe) else { return true };
+        let written = writer.write_waiting();
+        let waits = writer.pipe().is_some_and(|pipe| pipe.has_waiting());
+        if let Err(error) = written {
+            self.watch(false);
+            self.now = None;
+            self.report(RecorderEvent::Error(error));
+            return true;
+        }
+        self.watch(waits);
+        !waits
+    }
+
+    /// Watches the pipe, so that what waits is written when its reader has taken something.
+    fn watch(&mut self, is_wanted: bool) {
+        if self.is_watching == is_wanted {
+            return;
+        }
+        let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { return };
+        match is_wanted {
+            true => self.is_watching = self.readiness.add(&*pipe, EpollFlags::EPOLLOUT, 1).is_ok(),
+            false => {
+                self.readiness.remove(&*pipe);
+                self.is_watching = false;
+            }
+        }
     }
 
     /// Makes the descriptor readable exactly while something waits.
@@ -209,6 +272,13 @@ impl Recorder {
     }
 
     fn begin_file(&mut self, packet: &Packet) -> Result<()> {
+        if self.is_pipe {
+            let mut writer = Writer::of_pipe(&self.path, self.options)?;
+            writer.write(packet)?;
+            self.stats.files += 1;
+            self.now = Some((self.path.clone(), writer));
+            return Ok(());
+        }
         let (path, file) = self.next_file()?;
         let begun = Writer::of_file(file, &path, self.options);
         let begun = begun.and_then(|mut writer| writer.write(packet).map(|_| writer)).map_err(|e| {
@@ -245,13 +315,16 @@ impl sealed::Sealed for Recorder {}
 impl Station for Recorder {
     type Event = RecorderEvent;
 
-    /// Does nothing: a recorder does not have other work.
+    /// Writes what waits for the reader of a pipe.
     fn dispatch(&mut self) -> Result<()> {
+        self.write_waiting();
+        self.show();
         Ok(())
     }
 
     /// Returns the next event. Ends after [`Recorder::finish`].
     fn try_recv(&mut self) -> Result<Received<RecorderEvent>> {
+        self.write_waiting();
         let got = match self.events.pop_front() {
             Some(event) => Received::Item(event),
             None if self.is_over => return Err(ended("recv")),
@@ -269,18 +342,22 @@ impl Station for Recorder {
 impl Submit for Recorder {
     type Item = Packet;
 
-    /// Records a packet. Always takes it; may block on the disk. A packet that cannot be in a file, because a key frame must
-    /// come first, counts as skipped.
+    /// Records a packet. A regular file always takes it, and the call may block on the disk. A pipe takes it if its reader
+    /// has taken the packet before. A packet that cannot be in a file, because a key frame must come first, counts as
+    /// skipped.
     ///
     /// # Errors
     /// With the packet, which is in no file. The file is finished as far as possible. The recording continues in another
     /// one at the next key frame, so that it uses a disk that has room again. `Exhausted` on a full disk, `NotFound` and
-    /// `PermissionDenied` if no file can be created, `Unsupported` if Matroska cannot hold the stream. `State` after
+    /// `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a reader, `Unsupported` if Matroska cannot hold the stream. `State` after
     /// [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
             return Err(Rejected { error, item: packet });
+        }
+        if !self.write_waiting() {
+            return Ok(Submitted::Full(packet));
         }
         let written = self.write(&packet);
         match &written {
@@ -291,17 +368,47 @@ impl Submit for Recorder {
                 self.end_file();
             }
         }
+        self.write_waiting();
         self.show();
         match written {
             Ok(_) => Ok(Submitted::Taken),
             Err(error) => Err(Rejected { error, item: packet }),
         }
     }
+
+    // The descriptor is readable for events, too: they would end each wait at once.
+    fn submit(
+        &mut self,
+        packet: Packet,
+        timeout: Duration,
+    ) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
+        let deadline = wait::deadline(timeout);
+        let mut packet = packet;
+        loop {
+            match self.try_submit(packet)? {
+                Submitted::Taken => return Ok(Submitted::Taken),
+                Submitted::Full(back) => packet = back,
+            }
+            let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { continue };
+            match wait::events(pipe.as_fd(), PollFlags::POLLOUT, deadline) {
+                Ok(ready) if !ready.is_empty() => {}
+                Ok(_) | Err(Errno::EINTR) => return Ok(Submitted::Full(packet)),
+                Err(e) => return Err(Rejected { error: Error::os("poll", e), item: packet }),
+            }
+        }
+    }
 }
 
-/// Readable while an event waits.
+/// Readable while an event waits, and when the reader of a pipe has taken something.
 impl AsFd for Recorder {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.signal.as_fd()
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.watch(false);
+        self.readiness.remove(&self.signal);
     }
 }

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::codec::{codec_id, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
-use super::output::Output;
+use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
@@ -157,24 +157,30 @@ impl Writer {
     /// `NotFound`, `PermissionDenied` and others of `open`. `Disconnected` for a pipe that no process has open for reading.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
-        let failed = |e: io::Error| {
-            let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
-            let error = Error::io("open", &e).on(path.display());
-            if e.raw_os_error() == Some(libc::ENXIO) && is_pipe() {
-                return error.kind_is(ErrorKind::Disconnected).detail("no process reads from this pipe");
-            }
-            error
-        };
-        let mut open = OpenOptions::new();
-        open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        Self::of_file(open.open(path).map_err(failed)?, path, options)
+        Self::of_file(open(path)?, path, options)
     }
 
     /// Writes to a file that is open and empty, or else does not block; its path is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: WriterOptions) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(file, Instant::now()) };
+        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file, None)) };
         Ok(Self::new(out, path.display().to_string(), options))
+    }
+
+    /// Writes to a pipe or device, and keeps the bytes that its reader has not taken.
+    pub(super) fn of_pipe(path: &Path, options: WriterOptions) -> Result<Self> {
+        let out = Output::Pipe(Pipe::new(open(path)?, Some(Vec::new())));
+        Ok(Self::new(out, path.display().to_string(), options))
+    }
+
+    pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
+        self.out.pipe()
+    }
+
+    /// Writes what waits for the reader of a pipe, as far as it takes it.
+    pub(super) fn write_waiting(&mut self) -> Result<()> {
+        let done = self.out.pipe().map_or(Ok(()), Pipe::write_waiting);
+        done.map_err(|e| self.failed("write", &e))
     }
 
     /// Writes a live stream, whose sizes and duration stay unknown: to a socket, into memory.
@@ -438,6 +444,7 @@ impl Writer {
         let packets = self.packets;
         let summary = |end| Summary { packets, bytes: end, duration };
         if self.track.is_none() || !self.out.is_file() {
+            self.out.within(self.options.write_timeout);
             self.out.flush().map_err(|e| self.failed("write", &e))?;
             return Ok(summary(self.end));
         }
@@ -465,6 +472,20 @@ impl Writer {
         }
         Ok(summary(self.end))
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let failed = |e: io::Error| {
+        let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
+        let error = Error::io("open", &e).on(path.display());
+        if e.raw_os_error() == Some(libc::ENXIO) && is_pipe() {
+            return error.kind_is(ErrorKind::Disconnected).detail("no process reads from this pipe");
+        }
+        error
+    };
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    open.open(path).map_err(failed)
 }
 
 /// A decoder can begin with it.
