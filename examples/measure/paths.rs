@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource, SizeFit};
 use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
@@ -265,11 +265,16 @@ fn encoder_device(o: &Options) -> Result<Device> {
 
 /// Gives the encoder a frame, and takes the packets that are there.
 fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
-    while encoder.try_recv()?.item().is_some() {}
-    match encoder.submit(frame, WAIT)? {
-        Submitted::Taken => Ok(()),
-        Submitted::Full(_) => Err("the encoder is stuck".into()),
+    let (start, mut waiting) = (Instant::now(), frame);
+    while start.elapsed() < WAIT {
+        while encoder.try_recv()?.item().is_some() {}
+        match encoder.submit(waiting, WAIT)? {
+            Submitted::Taken => return Ok(()),
+            // A packet is to be taken first.
+            Submitted::Full(frame) => waiting = frame,
+        }
     }
+    Err("the encoder is stuck".into())
 }
 
 fn encode(o: &Options, memory: Memory) -> Result<Done> {
