@@ -144,7 +144,7 @@ fn consume(way: Way, socket: &Path) -> Result<()> {
                 Way::LookMapped => look(&frame.memory()[0])?,
                 Way::LookMapPerFrame => look(&DmaBuf::from_fd(frame_fd(&frame)?)?)?,
             },
-            Received::Ended => return Ok(()),
+            Received::Item(SubscriberEvent::Paused) | Received::Ended => return Ok(()),
             Received::Item(_) => {}
             Received::Nothing => return Err("the publisher is silent".into()),
         }

@@ -106,7 +106,12 @@ impl Scene {
 /// Takes frames and gives them back until the publisher is gone.
 fn subscribe(socket: &Path) {
     let mut subscriber = Subscriber::builder(socket).policy(Policy::Block).connect(TIMEOUT).expect("admission");
-    while let Ok(Received::Item(_)) = subscriber.recv(TIMEOUT) {}
+    loop {
+        match subscriber.recv(TIMEOUT) {
+            Ok(Received::Item(SubscriberEvent::Paused)) | Ok(Received::Nothing | Received::Ended) | Err(_) => return,
+            Ok(Received::Item(_)) => {}
+        }
+    }
 }
 
 impl Drop for Scene {

@@ -81,7 +81,7 @@ pub fn run(job: &Job) -> Result<()> {
                     figures.verify_bytes_read += frame.layout().pixel_bytes();
                 }
             }
-            Received::Ended => break,
+            Received::Item(SubscriberEvent::Paused) | Received::Ended => break,
             Received::Item(_) => {}
             Received::Nothing => return Err("the publisher has sent nothing for 30 s".into()),
         }

@@ -243,7 +243,7 @@ pub fn subscribe(socket: &FilePath) -> Result<()> {
                 frames += 1;
                 first.get_or_insert_with(syscalls);
             }
-            Received::Ended => break,
+            Received::Item(SubscriberEvent::Paused) | Received::Ended => break,
             Received::Item(_) => {}
             Received::Nothing => return Err("the publisher is silent".into()),
         }

@@ -39,7 +39,8 @@ pub trait Jobs: Converter {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            return match self.recv(left).unwrap() {
+            let received = self.recv(left).map_err(|error| Rejected { error, item: None })?;
+            return match received {
                 Received::Item(ConverterEvent::Frame(frame)) => Ok(frame),
                 Received::Item(ConverterEvent::Failed { error, target }) => Err(Rejected { error, item: target }),
                 Received::Nothing if left.is_zero() => panic!("not done within {timeout:?}"),

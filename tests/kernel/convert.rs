@@ -46,7 +46,7 @@ pub fn camera_to_convert_to_share(
 
     let folder = std::env::temp_dir().join(format!("framelease-convert-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let mut publisher = Publisher::builder(folder.join("socket")).bind().unwrap();
+    let mut publisher = Publisher::builder(folder.join("socket")).reserve(2).bind().unwrap();
     publisher.announce(pool.buffers()).unwrap();
     let path = folder.join("socket");
     let thread = std::thread::spawn(move || Subscriber::builder(path).connect(WAIT).unwrap());

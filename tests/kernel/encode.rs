@@ -181,9 +181,10 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
         assert_eq!(packets.iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert_eq!(packets.iter().map(units).collect::<String>(), "spIPP");
         assert_eq!((pool.buffers().leased(), is_readable(&encoder)), (0, false));
-        // What is submitted after the end waits.
+        // What is submitted after the end waits, and the end was told.
         encoder.try_submit(grey(&pool, 3)).taken();
-        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing());
+        assert_eq!(encoder.recv(Duration::from_millis(50)).unwrap_err().kind(), ErrorKind::State);
+        assert!(!is_readable(&encoder));
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
         assert_eq!(units(&packet(&mut encoder).unwrap()), "P", "neither headers nor a key frame");
         drop(encoder);

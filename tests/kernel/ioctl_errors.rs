@@ -82,6 +82,7 @@ fn a_camera_whose_driver_refuses() {
         while frames < 2 {
             match camera.recv(WAIT)? {
                 Received::Item(CameraEvent::Frame(_)) => frames += 1,
+                Received::Item(CameraEvent::Lost(e)) => return Err(e),
                 other => panic!("{other:?}"),
             }
         }
@@ -122,6 +123,7 @@ fn an_encoder_whose_driver_refuses() {
             loop {
                 match encoder.recv(WAIT)? {
                     Received::Item(EncoderEvent::Packet(_)) => packets += 1,
+                    Received::Item(EncoderEvent::Lost(e)) => return Err(e),
                     Received::Nothing => return Ok(NOTHING),
                     _ => return Ok(packets),
                 }

@@ -261,7 +261,7 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
         let (mut encoder, mut frames, mut memories) = (None, 0, 0);
         loop {
             match subscriber.recv(SOON).unwrap() {
-                Received::Item(SubscriberEvent::Format(_)) => {}
+                Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
                 Received::Item(SubscriberEvent::Frame(frame)) => {
                     assert!(frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf));
                     judged.frame(&frame);

@@ -136,6 +136,10 @@ impl MmapBuffers {
     pub(super) fn settle(&self) -> Result<()> {
         let mut state = self.lock();
         if let Some(error) = state.error.take() {
+            // The return is tried again by the next call, which this brings about.
+            if let Some(signal) = state.signal.as_ref().filter(|_| state.stranded) {
+                signal.set();
+            }
             return Err(error);
         }
         if !state.stranded {
