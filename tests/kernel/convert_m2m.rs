@@ -13,6 +13,7 @@ use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Layout, Range,
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::Device;
+use framelease::Station;
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
