@@ -39,9 +39,9 @@ Usage: subscriber [OPTIONS]
 
 /// Who the frames come from.
 enum Input {
-    Publisher(Subscriber),
+    Publisher(Box<Subscriber>),
     #[cfg(feature = "unixfd")]
-    Sink(framelease::share::UnixfdSubscriber, Histogram),
+    Sink(Box<framelease::share::UnixfdSubscriber>, Box<Histogram>),
 }
 
 impl Input {
@@ -135,7 +135,7 @@ fn run() -> Result<()> {
     let patience = Duration::from_secs(5);
     let native = || {
         let builder = Subscriber::builder(&socket).policy(policy).rate(rate).hold(hold).reconnect(reconnect);
-        builder.connect(patience).map(Input::Publisher)
+        builder.connect(patience).map(|subscriber| Input::Publisher(Box::new(subscriber)))
     };
     #[cfg(not(feature = "unixfd"))]
     let mut subscriber = native()?;
@@ -145,7 +145,7 @@ fn run() -> Result<()> {
         Some(_) if rate != Rate::All => return Err("a unixfdsink sends all frames: put a videorate before it".into()),
         Some(path) => {
             let builder = framelease::share::UnixfdSubscriber::builder(path).policy(policy).hold(hold);
-            Input::Sink(builder.reconnect(reconnect).connect(patience)?, Histogram::default())
+            Input::Sink(Box::new(builder.reconnect(reconnect).connect(patience)?), Box::default())
         }
     };
     let mut progress = Progress::new();

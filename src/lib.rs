@@ -49,7 +49,7 @@ mod sys;
 pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Reason, Rejected, Result};
-pub use station::{Received, Station, Submit, SubmitResult, Submitted};
+pub use station::{wait, Received, Station, Submit, SubmitResult, Submitted};
 
 /// The programs in the README and in docs/embedding.md compile.
 #[cfg(doctest)]

@@ -19,7 +19,7 @@
 //! [`AsFd`] only; feature `tokio` wraps any station.
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Rejected, Result};
@@ -253,6 +253,38 @@ impl Station for PacketReceiver {
             NextPacket::Over => Err(ended("recv")),
         }
     }
+}
+
+/// Waits until one of these stations has something to say (`true`), or until `timeout` has passed or a signal handler
+/// runs (`false`). One `poll`.
+///
+/// For programs with few stations and no loop of their own. All stations must then be asked with `try_recv`: what is
+/// left unasked ends the next wait at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::capture::TestPattern;
+/// use framelease::format::Size;
+/// use framelease::{wait, Station};
+///
+/// let mut pattern = TestPattern::builder(Size::new(64, 48)).start()?;
+/// assert!(wait(&[&pattern], Duration::from_secs(5))?);
+/// let frame = pattern.try_recv()?.frame().expect("what the wait was for");
+/// # Ok::<(), framelease::Error>(())
+/// ```
+///
+/// # Errors
+/// `InvalidArgument` for more than 16; what `poll` reports.
+pub fn wait(stations: &[&dyn AsFd], timeout: Duration) -> Result<bool> {
+    const MOST: usize = 16;
+    const OP: &str = "poll";
+    if stations.is_empty() || stations.len() > MOST {
+        let text = format!("{} stations; 1 to {MOST} can be waited for, others need an epoll", stations.len());
+        return Err(Error::new(ErrorKind::InvalidArgument, OP, text));
+    }
+    let last = stations.len() - 1;
+    let fds: [BorrowedFd<'_>; MOST] = std::array::from_fn(|i| stations[i.min(last)].as_fd());
+    wait::any_readable(&fds[..=last], wait::deadline(timeout)).map_err(|e| Error::os(OP, e))
 }
 
 /// [`Station::recv`] by `try_recv` and a wait for the descriptor. Looks once more after the last wait.

@@ -21,7 +21,7 @@ pub enum Reopen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SizeFit {
-    /// Take the driver's choice; [`Camera::layout`](super::Camera::layout) tells it.
+    /// Take the driver's choice; [`FrameSource::layout`](super::FrameSource::layout) tells it.
     #[default]
     Nearest,
     /// Refuse another size.
@@ -29,7 +29,8 @@ pub enum SizeFit {
 }
 
 /// Chooses a camera and how it captures. Everything has a default: the first camera, in the format and size that it
-/// has now, in 6 buffers of its driver's.
+/// has now, in as many buffers of its driver's as
+/// [`BufferBudget`](crate::frame::BufferBudget) has by default.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct CameraBuilder {

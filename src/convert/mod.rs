@@ -1,7 +1,8 @@
 //! Scaling, rotating, converting and composing frames: in hardware where there is some.
 //!
 //! A [`Request`] says what is to become of the sources; [`Plan::new`] resolves it for given layouts, once. A
-//! [`Converter`] takes the plan with frames and a [`FrameMut`] of any pool, and hands the finished [`Frame`] out:
+//! [`Converter`] takes the plan with frames and a [`FrameMut`](crate::frame::FrameMut) of any pool, and gives the finished
+//! [`Frame`](crate::frame::Frame):
 //!
 //! ```text
 //! Request ─► Plan ──┐

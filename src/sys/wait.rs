@@ -33,17 +33,34 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<Waited, 
     }
 }
 
+/// Waits until one of at most 16 descriptors is readable. `false` if the deadline passed or a signal handler ran.
+pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Errno> {
+    let Some(last) = fds.len().min(16).checked_sub(1) else { return Ok(false) };
+    let mut polled: [PollFd<'_>; 16] = std::array::from_fn(|i| PollFd::new(fds[i.min(last)], PollFlags::POLLIN));
+    loop {
+        tick();
+        match poll(&mut polled[..=last], left(deadline)) {
+            Ok(0) if Instant::now() < deadline => {}
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The rest of the time, rounded up, so that the last millisecond is slept and not spun.
+fn left(deadline: Instant) -> PollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(left.as_micros().div_ceil(1000).min(3_600_000) as i32).unwrap_or(PollTimeout::ZERO)
+}
+
 /// Waits for one of `events` (or an error condition) on `fd`. Empty flags mean that the deadline passed. EINTR is an
 /// error.
 pub(crate) fn events(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, so that the last millisecond is slept and not spun.
-        let millis = left.as_micros().div_ceil(1000).min(3_600_000) as i32;
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::ZERO);
         let mut fds = [PollFd::new(fd, events)];
         tick();
-        match poll(&mut fds, timeout)? {
+        match poll(&mut fds, left(deadline))? {
             0 if Instant::now() < deadline => {}
             _ => return Ok(fds[0].revents().unwrap_or(PollFlags::empty())),
         }

@@ -126,7 +126,7 @@ impl MemToMem {
         &mut self.capture
     }
 
-    /// Subscribes to events of the device, which [`MemToMem::next`] then gives: a decoder needs
+    /// Subscribes to events of the device, which [`Station::recv`] then gives: a decoder needs
     /// [`EventKind::SourceChange`]. Ioctl: `VIDIOC_SUBSCRIBE_EVENT`.
     ///
     /// # Errors

@@ -620,6 +620,7 @@ fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
 fn assert_signal_ends_submit(recorder: &mut Recorder, packet: &Packet) {
     use nix::sys::signal::SaFlags;
     let start = Instant::now();
-    let done = signaled(SaFlags::SA_RESTART, || recorder.submit(packet.clone(), Duration::from_secs(10)));
+    let done =
+        signaled(SaFlags::SA_RESTART, || recorder.submit(packet.clone(), Duration::from_secs(10)).map_err(Error::from));
     assert!(done.unwrap().full().is_some() && start.elapsed() < Duration::from_secs(5));
 }
