@@ -39,6 +39,7 @@ pub mod error;
 pub mod format;
 pub mod frame;
 mod log;
+pub mod negotiate;
 #[cfg(feature = "tokio")]
 pub mod reactor;
 pub mod share;

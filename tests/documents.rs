@@ -29,7 +29,10 @@ fn readme_shows_the_first_programs() {
 }
 
 #[test]
-fn embedding_shows_the_event_loop() {
+fn embedding_shows_the_event_loop_and_the_node() {
     let shown = programs(include_str!("../docs/embedding.md"));
-    assert_eq!(shown, [example(include_str!("../examples/event_loop.rs"))]);
+    let (event_loop, node) = (include_str!("../examples/event_loop.rs"), include_str!("../examples/camera_node.rs"));
+    assert_eq!(shown, [example(event_loop), example(node)]);
+    let lines = example(node).lines().filter(|line| !line.is_empty()).count();
+    assert!(lines < 70, "the whole node has {lines} lines");
 }

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["station"],
     &["v4l2"],
     &["capture", "codec", "convert", "drm", "share", "sink"],
-    &["reactor"],
+    &["negotiate", "reactor"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

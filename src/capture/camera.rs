@@ -23,11 +23,7 @@ impl CameraBuilder {
     /// a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if the media graph does not
     /// fit, `Exhausted`. Texts list what the device offers. Nothing stays allocated then.
     pub fn open(self) -> Result<Camera> {
-        let device = match (&self.device, &self.path) {
-            (Some(device), _) => device.clone(),
-            (None, Some(path)) => Device::open(path)?,
-            (None, None) => Device::find(|d| d.is_capture())?,
-        };
+        let device = self.find_device()?;
         let queue = self.queue(&device)?;
         let mut camera = Camera {
             readiness: DeviceReadiness::new()?,
@@ -41,6 +37,15 @@ impl CameraBuilder {
         };
         camera.set_up()?;
         Ok(camera)
+    }
+
+    /// The device that was asked for, else the first camera.
+    pub(crate) fn find_device(&self) -> Result<Device> {
+        match (&self.device, &self.path) {
+            (Some(device), _) => Ok(device.clone()),
+            (None, Some(path)) => Device::open(path),
+            (None, None) => Device::find(|d| d.is_capture()),
+        }
     }
 
     /// Selects the input of a device and takes its queue.

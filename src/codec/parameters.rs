@@ -207,7 +207,7 @@ pub(super) struct Wish {
 pub struct Params {
     pub(super) codec: Codec,
     pub(super) size: Size,
-    pub(super) interval: Option<FrameInterval>,
+    pub(crate) interval: Option<FrameInterval>,
     pub(super) colorimetry: Option<Colorimetry>,
     pub(super) packet_bytes: u32,
     pub(super) packet_buffers: usize,

@@ -45,6 +45,30 @@ impl Allocator {
         }
     }
 
+    /// Finds memory that devices import: contiguous and uncached heaps first, since 2D engines and encoders take no
+    /// scattered pages and are not coherent with caches; then other heaps, then udmabuf.
+    ///
+    /// # Errors
+    /// `Unsupported` if nothing here makes dma-bufs, with what each allocator said.
+    pub fn for_devices() -> Result<Self> {
+        let rank = |heap: &Self| match heap.to_string() {
+            name if name.contains("cma-uncached") => 0,
+            name if name.contains("cma") || name.contains("reserved") => 1,
+            _ => 2,
+        };
+        let mut heaps = Self::heaps();
+        heaps.sort_by_key(rank);
+        let mut refused = Vec::new();
+        for allocator in heaps.into_iter().chain([Self::Udmabuf]) {
+            match allocator.allocate(4096, "probe") {
+                Ok(_) => return Ok(allocator),
+                Err(e) => refused.push(e.to_string()),
+            }
+        }
+        let text = format!("nothing here makes dma-bufs: {}", refused.join("; "));
+        Err(Error::new(ErrorKind::Unsupported, "allocate", text))
+    }
+
     /// The dma-heaps that this machine has, by name.
     pub fn heaps() -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir(HEAPS) else { return Vec::new() };

@@ -60,6 +60,7 @@ mod ioctls;
 mod measure;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
+mod negotiate;
 mod node;
 mod peers_c;
 #[cfg(feature = "unixfd")]

@@ -261,7 +261,7 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
         let (mut encoder, mut frames, mut memories) = (None, 0, 0);
         loop {
             match subscriber.recv(SOON).unwrap() {
-                Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
+                Received::Item(SubscriberEvent::Format(_)) => {}
                 Received::Item(SubscriberEvent::Frame(frame)) => {
                     assert!(frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf));
                     judged.frame(&frame);
@@ -277,7 +277,8 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
                     assert_eq!(cpu_bytes(), touched, "the encoder takes the camera's own buffer");
                     frames += 1;
                 }
-                Received::Ended => break,
+                // The pipeline's end of stream.
+                Received::Item(SubscriberEvent::Paused) => break,
                 other => panic!("{other:?} behind {frames} frames"),
             }
         }

@@ -256,7 +256,7 @@ impl Dialect for Native {
                 }
             }
         };
-        let mut got = [const { socket::Received::WouldBlock }; BATCH];
+        let mut got = std::array::from_fn(|_| socket::Received::WouldBlock);
         let socket = c.link.socket().as_fd();
         let count = match socket::receive_batch(socket, &mut self.batch, self.most, block, &mut got) {
             Ok(count) => count,

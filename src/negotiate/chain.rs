@@ -1,0 +1,238 @@
+//! An encoder, and the converter in front of it if there is one.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use nix::sys::epoll::EpollFlags;
+
+use crate::codec::{Encoder, EncoderEvent};
+use crate::convert::{Converter, ConverterEvent, Plan};
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::frame::{Frame, Pool};
+use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
+use crate::sys::readiness::Readiness;
+
+const CONVERTER: u64 = 0;
+const ENCODER: u64 = 1;
+
+/// An [`Encoder`] that takes a camera's frames: as they are, or through a converter where the two have no layout in
+/// common. Which of the two it is, its user need not know.
+///
+/// Through a converter a frame costs its job and a buffer of a small pool; frames of the source return when the job is
+/// done. No pixel is touched by the CPU.
+pub struct EncoderChain {
+    between: Option<Between>,
+    encoder: Encoder,
+    lost: Lost,
+}
+
+/// What is in front of the encoder.
+struct Between {
+    /// Over both devices.
+    readiness: Readiness,
+    converter: Box<dyn Converter>,
+    plan: Arc<Plan>,
+    pool: Pool,
+    /// A picture that the encoder has no room for. The converter is not watched then.
+    waiting: Option<Frame>,
+    drains: bool,
+}
+
+/// What was lost and not reopened.
+#[derive(Default)]
+struct Lost {
+    converter: bool,
+    encoder: bool,
+}
+
+impl EncoderChain {
+    pub(super) fn direct(encoder: Encoder) -> Self {
+        Self { between: None, encoder, lost: Lost::default() }
+    }
+
+    pub(super) fn converted(
+        converter: Box<dyn Converter>,
+        plan: Arc<Plan>,
+        pool: Pool,
+        encoder: Encoder,
+    ) -> Result<Self> {
+        let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
+        for (fd, token) in [(converter.as_fd(), CONVERTER), (encoder.as_fd(), ENCODER)] {
+            readiness.add(fd, EpollFlags::EPOLLIN, token).map_err(|e| Error::os("epoll_ctl", e))?;
+        }
+        let between = Between { readiness, converter, plan, pool, waiting: None, drains: false };
+        Ok(Self { between: Some(between), encoder, lost: Lost::default() })
+    }
+
+    /// Returns the encoder.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Returns the encoder, for key frames and settings. Submit, receive and drain by the chain.
+    pub fn encoder_mut(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
+    /// Returns the converter's name, if there is one.
+    pub fn converter(&self) -> Option<&str> {
+        self.between.as_ref().map(|between| between.converter.name())
+    }
+
+    /// Returns how many frames were submitted and have not come out as packets.
+    pub fn in_flight(&self) -> usize {
+        let between = |b: &Between| b.converter.in_flight() + usize::from(b.waiting.is_some());
+        self.encoder.stats().in_flight + self.between.as_ref().map_or(0, between)
+    }
+
+    /// Ends the stream, as [`Encoder::drain`]: every frame that was submitted is converted and encoded, then comes
+    /// [`Received::Ended`].
+    ///
+    /// # Errors
+    /// As [`Encoder::drain`].
+    pub fn drain(&mut self) -> Result<()> {
+        match &mut self.between {
+            Some(between) if between.is_busy() => {
+                between.drains = true;
+                Ok(())
+            }
+            _ => self.encoder.drain(),
+        }
+    }
+
+    /// Opens again what was lost: the converter, the encoder, or both. The descriptor stays. Frames that the encoder had
+    /// are returned to their pools.
+    ///
+    /// # Errors
+    /// `NotFound` until the device is back. It can be tried again.
+    pub fn reopen(&mut self) -> Result<()> {
+        if let Some(between) = self.between.as_mut().filter(|_| self.lost.converter) {
+            between.converter.reopen()?;
+            self.lost.converter = false;
+        }
+        if self.lost.encoder {
+            self.encoder.reopen().map_err(|rejected| rejected.error)?;
+            self.lost.encoder = false;
+        }
+        Ok(())
+    }
+
+    /// Brings converted pictures on to the encoder. An event of the converter that the user must know is returned.
+    fn pump(&mut self) -> Result<Option<EncoderEvent>> {
+        let Some(between) = &mut self.between else { return Ok(None) };
+        loop {
+            if let Some(frame) = between.waiting.take() {
+                if let Submitted::Full(frame) = self.encoder.try_submit(frame).map_err(Error::from)? {
+                    between.waiting = Some(frame);
+                    break;
+                }
+            }
+            match between.converter.try_recv()? {
+                Received::Item(ConverterEvent::Frame(frame)) => between.waiting = Some(frame),
+                Received::Item(ConverterEvent::Failed { error, .. }) => return Err(error),
+                Received::Item(ConverterEvent::Lost(error)) => {
+                    self.lost.converter = true;
+                    return Ok(Some(EncoderEvent::Lost(error)));
+                }
+                Received::Item(ConverterEvent::Returned) => return Ok(Some(EncoderEvent::Returned)),
+                Received::Nothing | Received::Ended => break,
+            }
+        }
+        between.watch()?;
+        if between.drains && !between.is_busy() {
+            between.drains = false;
+            self.encoder.drain()?;
+        }
+        Ok(None)
+    }
+}
+
+impl Between {
+    fn is_busy(&self) -> bool {
+        self.waiting.is_some() || self.converter.in_flight() > 0
+    }
+
+    /// Watches the converter only while the encoder can take what it gives.
+    fn watch(&self) -> Result<()> {
+        let mut events = EpollFlags::empty();
+        events.set(EpollFlags::EPOLLIN, self.waiting.is_none());
+        self.readiness.modify(self.converter.as_fd(), events, CONVERTER).map_err(|e| Error::os("epoll_ctl", e))
+    }
+}
+
+impl sealed::Sealed for EncoderChain {}
+
+/// Its errors: those of the encoder; that of a conversion that failed, whose frame is lost.
+impl Station for EncoderChain {
+    type Event = EncoderEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.encoder.dispatch()
+    }
+
+    fn try_recv(&mut self) -> Result<Received<EncoderEvent>> {
+        // First what makes room.
+        let received = self.encoder.try_recv()?;
+        if let Received::Item(EncoderEvent::Lost(_)) = &received {
+            self.lost.encoder = true;
+        }
+        if !received.is_nothing() || self.between.is_none() {
+            return Ok(received);
+        }
+        if let Some(event) = self.pump()? {
+            return Ok(Received::Item(event));
+        }
+        self.encoder.try_recv()
+    }
+}
+
+impl Submit for EncoderChain {
+    type Item = Frame;
+
+    /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has read
+    /// it. After [`Submitted::Full`] the descriptor becomes readable when there may be room.
+    ///
+    /// # Errors
+    /// As the encoder's [`Submit::try_submit`], and `Mismatch` for a frame of another layout than the camera's.
+    fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        let Some(between) = &mut self.between else { return self.encoder.try_submit(frame) };
+        if between.drains {
+            let text = "the stream is being drained";
+            return Err(Rejected { error: Error::new(ErrorKind::State, "submit", text), item: frame });
+        }
+        let Some(target) = between.pool.try_acquire() else { return Ok(Submitted::Full(frame)) };
+        match between.converter.try_submit(&between.plan, std::slice::from_ref(&frame), target) {
+            Ok(Submitted::Taken) => Ok(Submitted::Taken),
+            Ok(Submitted::Full(_)) => Ok(Submitted::Full(frame)),
+            Err(rejected) => Err(Rejected { error: rejected.error, item: frame }),
+        }
+    }
+}
+
+impl AsFd for EncoderChain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.between {
+            Some(between) => between.readiness.as_fd(),
+            None => self.encoder.as_fd(),
+        }
+    }
+}
+
+impl Drop for EncoderChain {
+    fn drop(&mut self) {
+        if let Some(between) = &self.between {
+            between.readiness.remove(between.converter.as_fd());
+            between.readiness.remove(self.encoder.as_fd());
+        }
+    }
+}
+
+impl fmt::Debug for EncoderChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.converter() {
+            Some(name) => write!(f, "EncoderChain({name}, {:?})", self.encoder),
+            None => write!(f, "EncoderChain({:?})", self.encoder),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Opens a camera and an encoder so that they fit.
+
+use std::sync::Arc;
+
+use super::chain::EncoderChain;
+use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPattern};
+use crate::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
+use crate::convert::{candidates, first_of, Layer, Plan, Request};
+use crate::dmabuf::Allocator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FourCc, Layout};
+use crate::frame::{BufferBudget, Pool};
+use crate::v4l2::{ControlId, ControlValue, Device, Direction};
+
+/// Buffers between a converter and an encoder: one that is drawn, two that are read, one that waits.
+const BETWEEN: usize = 4;
+
+/// What the test pattern draws, best first.
+const DRAWN: [FourCc; 5] = [FourCc::NV12, FourCc::NV12M, FourCc::YUYV, FourCc::RGB24, FourCc::XBGR32];
+
+/// A source, and an encoder of its frames.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Negotiated {
+    /// A [`Camera`], or a [`TestPattern`].
+    pub source: Box<dyn FrameSource>,
+    /// Takes the source's frames and gives packets.
+    pub encoder: EncoderChain,
+}
+
+/// What is wanted of a camera and an encoder. Everything but the stream has a default: the first camera, the first
+/// encoder that has the codec, any format that both have, buffers for three subscribers beside the encoder.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Negotiation {
+    params: Params,
+    camera: Option<CameraBuilder>,
+    encoder: Option<Device>,
+    budget: BufferBudget,
+}
+
+impl Negotiation {
+    /// Wants this stream.
+    pub fn new(params: Params) -> Self {
+        Self { params, camera: Some(CameraBuilder::default()), encoder: None, budget: BufferBudget::default() }
+    }
+
+    /// Sets the camera and its wishes. Its formats are those that are acceptable, best first. A size that is not the
+    /// stream's makes a converter scale; without one the camera is asked for the stream's size. Layout, allocator and
+    /// count of buffers are decided here.
+    pub fn camera(mut self, camera: CameraBuilder) -> Self {
+        self.camera = Some(camera);
+        self
+    }
+
+    /// Takes a [`TestPattern`] instead of a camera, in the format and layout that the encoder wants.
+    pub fn test_pattern(mut self) -> Self {
+        self.camera = None;
+        self
+    }
+
+    /// Sets the encoder's device.
+    pub fn encoder(mut self, device: Device) -> Self {
+        self.encoder = Some(device);
+        self
+    }
+
+    /// Sets who needs the source's buffers. The encoder's frames are part of
+    /// [`local`](BufferBudget::local), which is raised to what its driver says it needs.
+    pub fn budget(mut self, budget: BufferBudget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Opens both, and a converter if it takes one. A converter is a device, never the CPU.
+    ///
+    /// Ioctls: those of [`negotiate`](crate::codec::negotiate), [`CameraBuilder::open`] and
+    /// [`EncoderBuilder::open`](crate::codec::EncoderBuilder::open).
+    ///
+    /// # Errors
+    /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
+    /// converts, with what each said; and as the calls above. Nothing stays open then.
+    pub fn open(self) -> Result<Negotiated> {
+        let device = match self.encoder.clone() {
+            Some(device) => device,
+            None => Encoder::find(self.params.codec())?,
+        };
+        match self.camera.clone() {
+            None => self.pattern(device),
+            Some(camera) => self.with_camera(device, camera),
+        }
+    }
+
+    fn with_camera(self, device: Device, wishes: CameraBuilder) -> Result<Negotiated> {
+        let camera = wishes.find_device()?;
+        let size = wishes.size.unwrap_or(self.params.size());
+        let wishes = wishes.device(camera.clone()).size(size).buffers(self.buffers(&device));
+        let wishes = match (wishes.interval, self.params.interval) {
+            (None, Some(interval)) => wishes.interval(interval),
+            _ => wishes,
+        };
+        if size != self.params.size() {
+            let text = format!("the camera gives {size} and the stream is {}", self.params.size());
+            return self.converted(device, wishes, Error::new(ErrorKind::Mismatch, "negotiate", text));
+        }
+        let quirks = Quirks::for_device(device.info());
+        let agreement = match negotiate(&device, &camera, &self.params, &wishes.formats, quirks) {
+            Ok(agreement) => agreement,
+            Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
+                return self.converted(device, wishes, e);
+            }
+            Err(e) => return Err(e),
+        };
+        let wishes = wishes.layout(&agreement.source);
+        let wishes = match agreement.memory {
+            SourceMemory::Camera => wishes,
+            SourceMemory::Allocated => wishes.allocator(Allocator::for_devices()?),
+        };
+        let camera = wishes.open()?;
+        let builder = Encoder::builder(self.params.resized(agreement.size)).device(device);
+        let encoder = EncoderChain::direct(builder.open(camera.buffers()?)?);
+        Ok(Negotiated { source: Box::new(camera), encoder })
+    }
+
+    /// By a converter between the two; `why` they do not agree.
+    fn converted(self, device: Device, wishes: CameraBuilder, why: Error) -> Result<Negotiated> {
+        let camera: Camera = wishes.fit(SizeFit::Exact).open()?;
+        let from = *camera.layout()?;
+        let mut refused = vec![why.to_string()];
+        for fourcc in readable(&device, &self.params)? {
+            let to = source_layout(&device, &self.params, fourcc)?.with_colorimetry(from.colorimetry());
+            let plan = match Plan::new(&Request::convert(Layer::default()), &[from], &to) {
+                Ok(plan) => plan,
+                Err(e) => {
+                    refused.push(e.to_string());
+                    continue;
+                }
+            };
+            match first_of(&plan, devices()) {
+                Ok(choice) => {
+                    let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
+                    let encoder = Encoder::builder(self.params).device(device).open(pool.buffers())?;
+                    let encoder = EncoderChain::converted(choice.converter, Arc::new(plan), pool, encoder)?;
+                    return Ok(Negotiated { source: Box::new(camera), encoder });
+                }
+                Err(e) => refused.push(e.to_string()),
+            }
+        }
+        Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(&device))
+    }
+
+    fn pattern(self, device: Device) -> Result<Negotiated> {
+        let offered = readable(&device, &self.params)?;
+        let Some(fourcc) = DRAWN.into_iter().find(|f| offered.contains(f)) else {
+            let list = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
+            let text = format!("the test pattern has {}; the encoder reads {}", list(&DRAWN), list(&offered));
+            return Err(Error::new(ErrorKind::Unsupported, "negotiate", text).on(&device));
+        };
+        let layout: Layout = source_layout(&device, &self.params, fourcc)?;
+        let builder = TestPattern::builder(self.params.size()).layout(layout).buffers(self.buffers(&device));
+        let builder = match self.params.interval {
+            Some(interval) => builder.interval(interval),
+            None => builder,
+        };
+        let source = builder.allocator(Allocator::for_devices()?).start()?;
+        let encoder = Encoder::builder(self.params).device(device).open(source.buffers()?)?;
+        Ok(Negotiated { source: Box::new(source), encoder: EncoderChain::direct(encoder) })
+    }
+
+    fn buffers(&self, encoder: &Device) -> usize {
+        let mut budget = self.budget;
+        if let Ok(ControlValue::Number(least)) = encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
+            // And the frame in hand.
+            budget.local = budget.local.max(usize::try_from(least).unwrap_or(0).saturating_add(1).min(MOST_LOCAL));
+        }
+        budget.total()
+    }
+}
+
+/// More frames than any encoder needs, whatever its driver says.
+const MOST_LOCAL: usize = 16;
+
+/// The formats that an encoder reads for this stream: its coded format decides them.
+fn readable(device: &Device, params: &Params) -> Result<Vec<FourCc>> {
+    // Whether it reads this one does not matter.
+    match source_layout(device, params, FourCc::NV12) {
+        Err(e) if e.kind() == ErrorKind::DeviceLost => return Err(e),
+        _ => {}
+    }
+    Ok(device.formats(Direction::Output)?.iter().filter(|offer| !offer.emulated).map(|offer| offer.fourcc).collect())
+}
+
+/// Every converter that is a device.
+fn devices() -> impl Iterator<Item = crate::convert::Candidate> {
+    candidates().filter(|candidate| match candidate {
+        Ok(converter) => converter.name() != "cpu",
+        Err(refusal) => refusal.backend != "cpu",
+    })
+}

@@ -1,0 +1,220 @@
+//! A camera and an encoder in one call, by real drivers; and the first programs, run as they stand.
+
+use std::collections::HashSet;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use framelease::bitstream::Codec;
+use framelease::capture::Camera;
+use framelease::codec::EncoderEvent;
+use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::negotiate::{Negotiated, Negotiation};
+use framelease::share::{Reconnect, Subscriber, SubscriberEvent};
+use framelease::stats::cpu_bytes;
+use framelease::{wait, ErrorKind, Received, Station, Submit};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::coding::*;
+use crate::devices::*;
+use crate::share::example;
+
+const SMALLER: Size = Size::new(320, 180);
+
+/// Packets of a source's frames, and the bytes that the CPU touched for them.
+fn packets(negotiated: &mut Negotiated, wanted: usize) -> (Vec<framelease::frame::Packet>, u64) {
+    let Negotiated { source, encoder, .. } = negotiated;
+    let before = cpu_bytes();
+    let (start, mut packets) = (Instant::now(), Vec::new());
+    while packets.len() < wanted {
+        assert!(start.elapsed() < Duration::from_secs(20), "{} packets", packets.len());
+        wait(&[&*source, &*encoder], Duration::from_secs(5)).unwrap();
+        if let Some(frame) = source.try_recv().unwrap().frame() {
+            let _ = encoder.try_submit(frame).unwrap();
+        }
+        while let Received::Item(event) = encoder.try_recv().unwrap() {
+            match event {
+                EncoderEvent::Packet(packet) => packets.push(packet.detach()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let after = cpu_bytes();
+    (packets, after.read - before.read + after.written - before.written)
+}
+
+/// Ends the stream, and returns how many packets came after it was asked for.
+fn drained(negotiated: &mut Negotiated) -> usize {
+    negotiated.encoder.drain().unwrap();
+    let mut rest = 0;
+    loop {
+        match negotiated.encoder.recv(WAIT).unwrap() {
+            Received::Item(EncoderEvent::Packet(_)) => rest += 1,
+            Received::Ended => return rest,
+            other => panic!("{other:?} in a drain"),
+        }
+    }
+}
+
+#[test]
+fn a_camera_and_an_encoder_agree_in_one_call() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder);
+        let mut negotiated = negotiation.camera(Camera::builder().device(camera)).open().unwrap();
+        assert_eq!(negotiated.encoder.converter(), None);
+        let (packets, touched) = packets(&mut negotiated, 10);
+        assert!(packets[0].is_key());
+        assert_eq!(touched, 0, "the camera's buffers are the encoder's");
+        drained(&mut negotiated);
+        assert_eq!(negotiated.source.stats().leased, 0);
+    });
+}
+
+#[test]
+fn a_converter_stands_between_where_the_pictures_differ() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    if framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").is_err() {
+        needed::<()>("fl_scaler", Err("no such device".into()));
+        return;
+    }
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALLER).interval(FrameInterval::from_fps(60));
+        let wishes = Camera::builder().device(camera).formats([FourCc::NV12, FourCc::NV12M]).size(SMALL);
+        let mut negotiated = Negotiation::new(params).encoder(encoder).camera(wishes).open().unwrap();
+        let name = negotiated.encoder.converter().expect("a converter").to_owned();
+        assert!(name.starts_with("m2m"), "{name}");
+        let (packets, touched) = packets(&mut negotiated, 10);
+        assert!(packets[0].is_key());
+        assert_eq!(touched, 0, "no pixel is touched by the CPU");
+        // More than all of them have room for: none is lost, and nothing spins.
+        let mut waiting = Vec::new();
+        for _ in 0..12 {
+            let frame = negotiated.source.recv(WAIT).unwrap().frame().expect("a frame");
+            match negotiated.encoder.try_submit(frame).unwrap().full() {
+                Some(frame) => {
+                    waiting.push(frame);
+                    break;
+                }
+                None => continue,
+            }
+        }
+        drop(waiting);
+        let submitted = negotiated.encoder.in_flight();
+        assert!(submitted > 0 && submitted < 12, "{submitted} in flight");
+        assert!(drained(&mut negotiated) >= 1);
+        assert_eq!((negotiated.encoder.in_flight(), negotiated.source.stats().leased), (0, 0));
+        assert!(!is_readable(&negotiated.encoder), "after the end");
+    });
+}
+
+#[test]
+fn a_test_pattern_stands_in_for_a_camera() {
+    let Some(encoder) = h264("") else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALLER).interval(FrameInterval::from_fps(60));
+        let mut negotiated = Negotiation::new(params).encoder(encoder).test_pattern().open().unwrap();
+        assert!(packets(&mut negotiated, 5).0[0].is_key());
+    });
+}
+
+#[test]
+fn what_cannot_fit_says_what_each_device_said() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Single), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALLER);
+        let wishes = Camera::builder().device(camera).formats([fourcc("GREY")]).size(SMALLER);
+        let e = Negotiation::new(params).encoder(encoder).camera(wishes).open().unwrap_err();
+        assert!(matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Mismatch), "{e}");
+        assert!(e.to_string().contains("GREY") && e.to_string().contains("no backend converts this"), "{e}");
+    });
+}
+
+/// A program that goes with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn running(name: &str, args: &[&str]) -> Option<Running> {
+    let mut command = Command::new(example(name)?);
+    Some(Running(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
+}
+
+/// Frames of a service until `enough`; its restarts are waited for.
+fn received(subscriber: &mut Subscriber, enough: usize) {
+    let (start, mut frames) = (Instant::now(), HashSet::new());
+    while frames.len() < enough {
+        assert!(start.elapsed() < Duration::from_secs(30), "{} frames", frames.len());
+        if let Received::Item(SubscriberEvent::Frame(frame)) = subscriber.recv(Duration::from_secs(1)).unwrap() {
+            frames.insert(frame.meta().sequence);
+        }
+    }
+}
+
+#[test]
+fn the_first_programs_survive_what_happens() {
+    if vivid(Planar::Single).is_none() {
+        return;
+    }
+    for name in ["camera_service", "event_loop"] {
+        let folder = std::env::temp_dir().join(format!("framelease-first-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let socket = folder.join("socket");
+        let path = socket.to_str().unwrap();
+        let Some(service) = running(name, &[path]) else { return };
+        let builder = Subscriber::builder(&socket).reconnect(Reconnect::Always);
+        let mut subscriber = builder.connect(Duration::from_secs(20)).unwrap();
+        received(&mut subscriber, 10);
+        // A consumer that dies, and one that is stopped, keep nobody waiting.
+        let dies = running("camera_consumer", &[path]).unwrap();
+        let stops = running("camera_consumer", &[path]).unwrap();
+        received(&mut subscriber, 10);
+        kill(Pid::from_raw(stops.0.id() as i32), Signal::SIGSTOP).unwrap();
+        drop(dies);
+        received(&mut subscriber, 20);
+        drop(stops);
+        // The service dies and is started again; the subscriber was told to come back.
+        drop(service);
+        let again = running(name, &[path]).unwrap();
+        received(&mut subscriber, 10);
+        drop((again, subscriber));
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+#[test]
+fn the_whole_node_shares_records_and_serves() {
+    let (Some(_), Some(_)) = (vivid(Planar::Multi), h264("")) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-first-node-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (socket, file) = (folder.join("socket"), folder.join("camera.mkv"));
+    let rtsp = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let args = [socket.to_str().unwrap(), &rtsp.to_string(), file.to_str().unwrap()];
+    let Some(_node) = running("camera_node", &args) else { return };
+    let mut subscriber = Subscriber::builder(&socket).connect(Duration::from_secs(20)).unwrap();
+    received(&mut subscriber, 20);
+    let mut client = crate::client::Client::connect(rtsp);
+    let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
+    assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+    assert!(!client.read_packets(20).is_empty());
+    received(&mut subscriber, 20);
+    let recorded = std::fs::read_dir(&folder).unwrap().flatten().any(|entry| {
+        entry.path().extension().is_some_and(|e| e == "mkv") && entry.metadata().is_ok_and(|meta| meta.len() > 1000)
+    });
+    assert!(recorded, "a file grows");
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
+fn a_service_that_cannot_listen_says_where() {
+    let (Some(_), Some(program)) = (vivid(Planar::Single), example("camera_service")) else { return };
+    let out = ended(start(program.to_str().unwrap(), &["/nonexistent/folder/socket"]));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && text.contains("/nonexistent/folder"), "{text}");
+}
