@@ -197,7 +197,8 @@ fn the_whole_node_shares_records_and_serves() {
     let rtsp = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let args = [socket.to_str().unwrap(), &rtsp.to_string(), file.to_str().unwrap()];
     let Some(_node) = running("camera_node", &args) else { return };
-    let mut subscriber = Subscriber::builder(&socket).connect(Duration::from_secs(20)).unwrap();
+    let builder = Subscriber::builder(&socket).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(Duration::from_secs(20)).unwrap();
     received(&mut subscriber, 20);
     let mut client = crate::client::Client::connect(rtsp);
     let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
