@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, FrameSource};
 use framelease::share::Publisher;
+use framelease::Station;
 
 use crate::coding::{fwht, h264};
 use crate::devices::*;
