@@ -1,7 +1,12 @@
-//! Imports point down: a module that uses a higher one, or a station that uses another, fails here.
+//! Imports point down: a module that uses a higher one, or a station that uses another, fails here. So do two files that
+//! import each other, and a type with methods in two folders.
+
+mod tangles;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+use tangles::Tree;
 
 /// Lowest first; modules of one row do not see each other, except those of the first.
 const LAYERS: &[&[&str]] = &[
@@ -80,4 +85,29 @@ fn the_check_sees_what_it_must() {
     let used = imports("use crate::{error::Error, frame::Frame};\n// crate::share\nfn f() { crate::sys::x() }\n#[cfg(test)]\nmod tests { use crate::v4l2; }");
     assert_eq!(used.into_iter().collect::<Vec<_>>(), ["error", "frame", "sys"]);
     assert!(layer("share") > layer("frame") && layer("share") == layer("capture"));
+}
+
+#[test]
+fn no_two_files_import_each_other() {
+    let pairs = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).pairs();
+    assert!(pairs.is_empty(), "{}", pairs.join("\n"));
+}
+
+#[test]
+fn a_type_s_methods_are_in_one_folder() {
+    let spread = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).spread();
+    assert!(spread.is_empty(), "{}", spread.join("\n"));
+}
+
+#[test]
+fn tangles_are_seen_through_re_exports() {
+    let tree = Tree::of(&[
+        ("lib.rs", "pub mod a;\npub mod b;\n"),
+        ("a/mod.rs", "mod one;\nmod two;\npub use one::{One, Other};\npub use two::Two;\n"),
+        ("a/one.rs", "use super::Two;\npub struct One;\npub struct Other;\n"),
+        ("a/two.rs", "use std::fmt;\nuse super::{Other as Own};\npub struct Two;\nimpl Two {\n}\n"),
+        ("b.rs", "use crate::a::One;\n// use crate::a::Two\nimpl One {\n}\nimpl fmt::Debug for One {\n}\n"),
+    ]);
+    assert_eq!(tree.pairs(), ["a/one and a/two"]);
+    assert_eq!(tree.spread(), ["One of a/one in b"]);
 }
