@@ -27,7 +27,7 @@ fn every_session(mut peer: Peer) {
 /// Without those that take descriptors away: valgrind needs some for itself. At least as many as there are.
 fn most_sessions(mut peer: Peer) {
     let (good, forbidden) = (golden::sessions(golden::GOOD), golden::sessions(golden::FORBIDDEN));
-    assert!(good.len() >= 27 && forbidden.len() >= 61, "{} and {} sessions", good.len(), forbidden.len());
+    assert!(good.len() >= 38 && forbidden.len() >= 64, "{} and {} sessions", good.len(), forbidden.len());
     golden::play(&mut peer, &good);
     golden::play(&mut peer, &forbidden);
     peer.finish();

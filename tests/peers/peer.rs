@@ -218,7 +218,7 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
                     frames.push(Some(frame));
                     text
                 }
-                Received::Item(SubscriberEvent::Paused) => "end".into(),
+                Received::Item(SubscriberEvent::Paused) => "paused".into(),
                 Received::Ended => "lost".into(),
                 other => format!("{other:?}"),
             }
@@ -265,19 +265,20 @@ fn describe(frame: &Frame) -> String {
 }
 
 fn error(e: &Error) -> String {
-    use Reason::{Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Version};
-    let reasons = [Version, Capacity, Denied, Protocol, LeaseExpired, Closing, Silent].into_iter().zip(1..);
-    let text = e.to_string();
+    use Reason::{
+        BlockDenied, Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Stalled, Version,
+    };
+    let reasons = [Version, Capacity, Denied, Protocol, LeaseExpired, Closing, Silent, BlockDenied, Stalled];
     match e.kind() {
         ErrorKind::Protocol => "error protocol".into(),
         ErrorKind::Exhausted => "error exhausted".into(),
         ErrorKind::Disconnected => "error disconnected".into(),
         ErrorKind::Refused => {
-            let mut all = reasons.chain([(Other(99), 99)]);
-            let reason = all.find(|(r, _)| text.contains(&r.to_string())).map_or(0, |(_, number)| number);
+            let mut all = reasons.into_iter().zip(1..).chain([(Other(99), 99)]);
+            let reason = all.find(|&(r, _)| e.reason() == Some(r)).map_or(0, |(_, number)| number);
             format!("error refused {reason}")
         }
-        _ => text,
+        _ => e.to_string(),
     }
 }
 
