@@ -186,7 +186,9 @@ fn consume(socket: &str) {
             Received::Item(SubscriberEvent::Frame(frame)) => {
                 println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap())
             }
-            Received::Item(SubscriberEvent::Format(_)) => {}
+            Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
+            // Also when the process was stopped and continued.
+            Received::Nothing => {}
             _ => return,
         }
     }

@@ -107,7 +107,8 @@ struct fl_client {
     fl_refusal refusal;
     uint64_t epoch, dropped; /* of this connection */
     fl_stats stats;
-    char message[512];
+    fl_error deferred; /* reported by the next fl_next */
+    char message[512], deferred_message[512];
 };
 
 /* ---- numbers ---- */
@@ -667,13 +668,12 @@ static step take(fl_client *c, int64_t deadline, bool handshake) {
     c->unseen = NULL;
     if (frame == NULL) return s;
     if (s.outcome == FAILED) {
-        /* The connection is over. The error is reported, and the frame goes back. */
-        (void)fl_release(c, frame);
-        c->stats.received--;
-        c->stats.skipped++;
-        return s;
+        /* The frame came before the message that ended the connection. The next call reports the error. */
+        c->deferred = s.error;
+        memcpy(c->deferred_message, c->message, sizeof c->message);
+    } else if (c->link->unsent > 0) {
+        flush(c->link);
     }
-    if (c->link->unsent > 0) flush(c->link);
     return event_step(FL_FRAME, frame);
 }
 
@@ -727,6 +727,7 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     hang_up(c);
     c->had_pool = false;
+    c->deferred = FL_OK;
     memset(&c->refusal, 0, sizeof c->refusal);
     c->link = (link_t *)calloc(1, sizeof *c->link);
     if (c->link == NULL) return fail_os(c, "calloc", ENOMEM);
@@ -781,6 +782,12 @@ fl_error fl_reconnect(fl_client *c, int timeout_ms) {
 fl_error fl_next(fl_client *c, int timeout_ms, fl_event *event, fl_frame **frame) {
     *event = FL_NOTHING;
     *frame = NULL;
+    fl_error deferred = c->deferred;
+    c->deferred = FL_OK;
+    if (deferred != FL_OK) {
+        memcpy(c->message, c->deferred_message, sizeof c->message);
+        return deferred;
+    }
     if (c->link == NULL) return fail(c, FL_DISCONNECTED, "fl_next", "not connected");
     step s = take(c, deadline_after(timeout_ms), false);
     *event = s.event;

@@ -489,6 +489,7 @@ class Subscriber:
         self._welcomed = False
         self._latest = name == "latest"
         self._unseen: Optional[Frame] = None  # with latest, inside _take(): a frame that next() has not given yet
+        self._deferred: Optional[Exception] = None  # raised by the next next()
         self._counts = [0, 0, 0, 0, 0]  # received, lost, revoked, connections, skipped
         self._dropped_before = self._dropped = 0
         self.quota = self.lease_ms = self.epoch = 0
@@ -518,7 +519,7 @@ class Subscriber:
                     raise
                 raise OSError(e.errno, e.strerror, self.path) from None
         self._link = _Link(sock)
-        self._last_pool = None
+        self._last_pool = self._deferred = None
         # A publisher that hung up at once has said why: the first receive brings it.
         self._link.send(HELLO, self._hello)
         try:
@@ -552,6 +553,9 @@ class Subscriber:
         """A frame, a new format, an event; None if nothing came in time. After an error we are not connected any more.
 
         With policy latest it reads all frames that are there, gives the newest, and releases the others unseen."""
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            raise deferred
         if self._link is None:
             raise Disconnected(f"{self.path}: not connected")
         return self._take(time.monotonic() + timeout, handshake=False)
@@ -637,8 +641,13 @@ class Subscriber:
         """The next frame or event. With latest, a frame is given when no newer one is there."""
         try:
             got = self._handle(deadline, handshake)
+        except (Error, OSError) as e:
+            if self._unseen is None:
+                raise
+            # The frame came before the message that ended the connection. The next call raises the error.
+            self._deferred = e
+            got = None
         except BaseException:
-            # The error is reported, and the frame goes back.
             if self._unseen is not None:
                 pool = self._skip_unseen()
                 pool.link.flush()
