@@ -22,7 +22,7 @@ fn cat_writes(buffers: &BufferSet, mut next: impl FnMut() -> Frame) {
     let folder = std::env::temp_dir().join(format!("framelease-peers-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (socket, output) = (folder.join("socket"), folder.join("frames"));
-    let mut publisher = Publisher::builder(&socket).reserve(3).bind().unwrap();
+    let mut publisher = Publisher::builder(&socket).reserve(3).allow_block(SOON).bind().unwrap();
     publisher.announce(buffers).unwrap();
     let mut command = Command::new(program);
     command.args(["--policy", "block", "--frames", &FRAMES.to_string(), "--socket"]).arg(&socket);
