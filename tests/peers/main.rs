@@ -6,10 +6,10 @@ mod formats;
 mod golden;
 mod hostile;
 mod peer;
-mod refusals;
 #[path = "../share/raw.rs"]
 #[allow(dead_code)]
 mod raw;
+mod refusals;
 #[path = "../share/support.rs"]
 #[allow(dead_code)]
 mod support;

@@ -33,7 +33,7 @@ impl Peer {
         Self::spawn_with(name, command, "PEER ")
     }
 
-    /// A peer whose lines, behind a word, are its answers.
+    /// A peer whose answers are lines that begin with a word.
     pub fn spawn_with(name: &str, mut command: Command, word: &'static str) -> Self {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
         let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -267,9 +267,7 @@ fn describe(frame: &Frame) -> String {
 }
 
 fn error(e: &Error) -> String {
-    use Reason::{
-        BlockDenied, Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Stalled, Version,
-    };
+    use Reason::{BlockDenied, Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Stalled, Version};
     let reasons = [Version, Capacity, Denied, Protocol, LeaseExpired, Closing, Silent, BlockDenied, Stalled];
     match e.kind() {
         ErrorKind::Protocol => "error protocol".into(),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use framelease::share::{Policy, Publisher, Subscriber};
 use framelease::capture::FrameSource;
+use framelease::share::{Policy, Publisher, Subscriber};
 use framelease::{ErrorKind, Station};
 
 use crate::peer::{compiled, here, python};

@@ -46,7 +46,7 @@ fn stage() -> (Stage, Vec<Peer>) {
     // An interpreter on a busy machine takes its time.
     let mut s = Stage::with(24, |b| b.handshake_timeout(SOON));
     let socket = s.folder.socket();
-    // First all compilers: nobody shall wait for them.
+    // First all compilers, so that no consumer waits for them.
     let commands: Vec<_> = LANGUAGES.iter().filter_map(|l| Some((l, consumer(l, &socket)?))).collect();
     let peers = commands.into_iter().map(|(language, command)| join(&mut s, language, command)).collect();
     (s, peers)

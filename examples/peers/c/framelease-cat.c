@@ -28,11 +28,11 @@ static const char HELP[] =
     "  --output FILE   write there\n"
     "  --hash          a line for each frame instead: sequence number, CRC-32 of what would be written\n"
     "  --none          write nothing\n"
-    "  --frames N      stop after so many\n"
+    "  --frames N      stop after N frames\n"
     "  --policy P      latest, fifo:N or block (default latest)\n"
     "  --hold N        frames to lease at a time (default 1)\n"
     "  --every N       take every n-th frame only\n"
-    "  --max-fps F     take at most so many frames a second\n"
+    "  --max-fps F     take at most F frames a second\n"
     "  --timeout S     give up after S seconds without a frame (default 10); a pause of the stream does not count\n"
     "  --reconnect     connect again after the publisher was gone\n"
     "  --stats         rate, latency and drops on standard error at the end\n"
@@ -201,7 +201,7 @@ static int run(fl_client *client, job *j) {
             if (!written && why == 0) {
                 fprintf(stderr, "frame of fewer bytes than its layout; skipped\n");
             } else if (!written) {
-                /* Whoever read the pipe has seen enough. */
+                /* The reader of the pipe has closed it. */
                 if (why == EPIPE) break;
                 fprintf(stderr, "error: %s: %s\n", j->output != NULL ? j->output : "standard output", strerror(why));
                 status = 1;

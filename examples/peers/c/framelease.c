@@ -64,8 +64,8 @@ typedef struct lease {
     uint64_t generation;
 } lease;
 
-/* A connection. It outlives the client's interest in it while frames of it are held: after BYE the publisher waits for them,
- * and a hang-up would end their leases. */
+/* A connection. It outlives the client's interest in it while frames of it are held: after BYE the publisher waits for
+ * them, and a hang-up would end their leases. */
 typedef struct link {
     int fd;
     unsigned users; /* the client, and pools */
@@ -125,13 +125,13 @@ static int64_t now_ns(void) {
 
 static int64_t deadline_after(int timeout_ms) { return now_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000; }
 
-/* Rounded up, so that nobody spins through the last millisecond. */
+/* Rounded up, so that a wait does not spin through the last millisecond. */
 static int ms_until(int64_t deadline) {
     int64_t left = deadline - now_ns();
     return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* What is known of a format: for each colour plane, bytes of a sample group, and the pixels across and down that it covers.
+/* A pixel format: for each color plane, bytes of a sample group, and the pixels across and down that it covers.
  * The table is the protocol page's. */
 typedef struct known {
     char code[5];
@@ -250,7 +250,7 @@ static void settle(fl_client *c, pool_t *pool) {
     if (pool->answered == pool->format.slots) {
         uint8_t bytes[12];
         flush(pool->link);
-        /* RETIRED ends the pool's leases: a RELEASE behind it would be one too many. */
+        /* RETIRED ends the pool's leases: a RELEASE after it would be one too many. */
         uint8_t *end = put32(put_header(bytes, RETIRED), pool->format.pool);
         if (pool->link->unsent == 0) (void)send_bytes(pool->link, bytes, end);
     }
@@ -332,10 +332,10 @@ static step lost(fl_client *c) {
 /* The planes of a layout lie in its memory, and its rows in its strides. */
 static const char *read_layout(fl_format *f, const uint8_t *m) {
     const known *k = known_format(f->fourcc);
-    if (k == NULL) return "a pixel format that we do not know";
+    if (k == NULL) return "an unknown pixel format";
     if (f->width < 1 || f->width > MAX_SIDE || f->height < 1 || f->height > MAX_SIDE) return "impossible width or height";
     if (f->memory_planes < 1 || f->memory_planes > FL_MAX_PLANES) return "expected 1 to 4 memory planes";
-    if (f->planes != k->planes) return "the number of colour planes is not the format's";
+    if (f->planes != k->planes) return "the number of color planes is not the format's";
     for (unsigned i = 0; i < FL_MAX_PLANES; i++) f->memory_bytes[i] = u32_at(m + 56 + 4 * i);
     for (unsigned i = 0; i < f->planes; i++) {
         const uint8_t *at = m + 72 + 12 * i, *group = k->group[i];
@@ -345,11 +345,11 @@ static const char *read_layout(fl_format *f, const uint8_t *m) {
         p->stride = u32_at(at + 8);
         p->row_bytes = (f->width + group[1] - 1u) / group[1] * group[0];
         p->rows = (f->height + group[2] - 1u) / group[2];
-        if (p->memory >= f->memory_planes) return "a colour plane lies in no memory plane";
+        if (p->memory >= f->memory_planes) return "a color plane lies in a memory plane that does not exist";
         if (p->stride < p->row_bytes) return "a stride is shorter than a row";
         /* Below 2^32 + 2^32 * 2^15 + 2^17: no overflow. */
         uint64_t end = (uint64_t)p->offset + (uint64_t)p->stride * (p->rows - 1u) + p->row_bytes;
-        if (end > f->memory_bytes[p->memory]) return "a colour plane is larger than its memory plane";
+        if (end > f->memory_bytes[p->memory]) return "a color plane is larger than its memory plane";
     }
     return NULL;
 }
@@ -468,7 +468,7 @@ static step on_buffer(fl_client *c, const uint8_t *m, int *fds, unsigned count, 
     s->usable = complete;
     pool->answered++;
     uint8_t bytes[16], *end = put_header(bytes, complete ? BUFFER_OK : BUFFER_FAILED);
-    /* Nothing but answers and a few releases is under way: a socket without room is one that nobody reads. */
+    /* Only answers and a few releases are under way: if the socket has no room, the publisher does not read. */
     if (send_bytes(c->link, bytes, put32(put32(end, number), slot)) != 0) return lost(c);
     if (pool->answered < f->slots) return handled();
     for (uint32_t i = 0; i < f->slots; i++)
@@ -550,7 +550,7 @@ static step on_frame(fl_client *c, const uint8_t *m) {
     return handled();
 }
 
-/* A lease that we have given back meanwhile is no concern of ours. */
+/* A lease that was given back in the meantime does not matter. */
 static step on_revoke(fl_client *c, const uint8_t *m) {
     c->stats.revoked++;
     for (pool_t *pool = c->pools; pool != NULL; pool = pool->next)
@@ -741,7 +741,7 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     c->link->users = 1;
     while (connect(c->link->fd, (const struct sockaddr *)&c->address, sizeof c->address) != 0) {
         int error = errno;
-        /* EAGAIN: somebody listens, and has many to accept before us. */
+        /* EAGAIN: a publisher listens, and has many connections to accept before this one. */
         if (error == EINTR) continue;
         if (error == EAGAIN && ms_until(deadline) > 0 && poll(NULL, 0, PAUSE_MIN_MS) == 0) continue;
         hang_up(c);

@@ -14,8 +14,9 @@
  *         }
  *     }
  *
- * No thread, no global state, no allocation per frame. A client and its frames belong to one thread at a time. Every wait
- * has a limit in milliseconds; below 0 is 0. A signal ends a wait early. Nothing of what a publisher says is trusted. */
+ * No thread, no global state, no allocation per frame. A client and its frames belong to one thread at a time. Every
+ * wait has a limit in milliseconds; below 0 is 0. A signal ends a wait early. The client checks every message of the
+ * publisher. */
 #ifndef FRAMELEASE_H
 #define FRAMELEASE_H
 
@@ -148,22 +149,22 @@ void fl_close(fl_client *client);
 
 /* Connects, and waits until the publisher has admitted us. Also after FL_LOST or an error. */
 fl_error fl_connect(fl_client *client, int timeout_ms);
-/* Calls fl_connect until it works, the time is over or a signal comes, with pauses from 10 ms to half a second. Returns at once
- * after a refusal that does not pass, FL_REASON_BLOCK_DENIED for example. */
+/* Calls fl_connect until it works, the time is over or a signal comes, with pauses from 10 ms to half a second. Returns
+ * at once after a refusal that another try does not change, for example FL_REASON_BLOCK_DENIED. */
 fl_error fl_reconnect(fl_client *client, int timeout_ms);
 
-/* The next event. After an error the client is not connected any more; frames that are held stay mapped. With FL_LATEST it reads
- * all frames that are there, gives the newest, and releases the others unseen. */
+/* The next event. After an error the client is not connected any more; frames that are held stay mapped. With FL_LATEST
+ * it reads all frames that are there, gives the newest, and releases the others unseen. */
 fl_error fl_next(fl_client *client, int timeout_ms, fl_event *event, fl_frame **frame);
 /* Gives a frame back; it may not be used afterwards. */
 fl_error fl_release(fl_client *client, fl_frame *frame);
 /* Whether the lease still holds: not revoked, connection up. Its memory is readable in any case, until released. */
 bool fl_valid(const fl_frame *frame);
 
-/* CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC around it. */
+/* Begins CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC. */
 fl_error fl_begin_read(fl_client *client, fl_frame *frame, int timeout_ms);
 void fl_end_read(fl_frame *frame);
-/* Between the two. The first row of a colour plane; NULL if the frame's data end before its last row. */
+/* Between the two. The first row of a color plane; NULL if the frame's data end before its last row. */
 const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane);
 /* The data of a memory plane, as a bitstream is read; frame->memory[i].bytes of them. */
 const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
@@ -181,7 +182,8 @@ fl_stats fl_statistics(const fl_client *client);
 
 /* The last error: socket, call, what was expected and what came. Never NULL. */
 const char *fl_message(const fl_client *client);
-/* What the BYE of the last FL_REFUSED said; reason 0: there was none since the last fl_connect. fl_message has it as a sentence. */
+/* What the BYE of the last FL_REFUSED said; reason 0: there was none since the last fl_connect. fl_message has it as a
+ * sentence. */
 fl_refusal fl_last_refusal(const fl_client *client);
 const char *fl_error_name(fl_error error);
 

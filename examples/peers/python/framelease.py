@@ -5,12 +5,14 @@
             print(frame.sequence, frame.format, frame.planes[0][:16].hex())
 
 Standard library only; Python 3.9 and newer (CPython), Linux 5.3. No thread. One thread at a time uses a subscriber and its
-frames. Every wait has a limit. Nothing of what a publisher says is trusted.
+frames. Every wait has a limit. The subscriber checks every message of the publisher.
+
+The loop goes on after a pause of the stream (Event.PAUSED) and ends when the publisher closes or dies (Event.LOST).
 
 A lease and its views. `frame.planes` and `frame.data()` are read-only views of the shared memory itself. `release()` (or the
 end of a `with frame:`, or the next turn of the loop above) ends them: using one later raises ValueError. What was made
 of them, a slice or a NumPy array, cannot be ended from here; while such a one lives, `release()` raises BufferError and the
-lease is kept, so that nobody ever reads a buffer that is being filled again. Let go of it and call `release()` again, or
+lease is kept, so that the source does not fill a buffer that is being read. Let go of it and call `release()` again, or
 leave it: each later call of the subscriber tries once more.
 """
 
@@ -49,7 +51,7 @@ _F_GET_SEALS, _F_SEAL_SHRINK = 1034, 2
 _DMA_BUF_IOCTL_SYNC = 0x40086200
 _SYNC_READ, _SYNC_END = 1, 4
 
-# For each colour plane: bytes of a sample group, pixels across and down that it covers. The table of the protocol page.
+# For each color plane: bytes of a sample group, pixels across and down that it covers. The table of the protocol page.
 _TWO_420 = ((1, 1, 1), (2, 2, 2))
 _TWO_422 = ((1, 1, 1), (2, 2, 1))
 _THREE_420 = ((1, 1, 1), (1, 2, 2), (1, 2, 2))
@@ -104,7 +106,7 @@ class Refused(Error):
 
     @property
     def is_temporary(self) -> bool:
-        """Whether the same request may be admitted later. Policy block at a publisher that does not grant it never is."""
+        """Whether the same request may be admitted later. Never so for policy block where it is not granted."""
         return self.reason in _TEMPORARY
 
 
@@ -133,7 +135,7 @@ class Flags(enum.IntFlag):
 
 
 class Plane(NamedTuple):
-    """A colour plane: bytes, except for the number of rows and the index of its memory plane."""
+    """A color plane: bytes, except for the number of rows and the index of its memory plane."""
 
     memory: int
     offset: int  # of the first row, in the memory plane's data
@@ -147,7 +149,7 @@ class Plane(NamedTuple):
 
 
 class Format(NamedTuple):
-    """What the frames of a pool look like. The numbers of colour are V4L2's."""
+    """What the frames of a pool look like. The color numbers are V4L2's."""
 
     pool: int
     slots: int
@@ -219,7 +221,7 @@ class _Buffer:
         return memoryview(self._map)
 
     def is_viewed(self) -> bool:
-        """Whether any view lives. All refer to the mapping, also numpy.ndarray(buffer=…), which it does not count as one."""
+        """Whether any view lives. All refer to the mapping, also numpy.ndarray(buffer=…), which is not counted as one."""
         return self._map is not None and sys.getrefcount(self._map) > self._alone
 
     def sync(self, flags: int) -> None:
@@ -237,7 +239,7 @@ class _Buffer:
 
 
 def _is_dmabuf(fd: int) -> bool:
-    # Python has no fstatfs with its f_type. Only a dma-buf's fdinfo names an exporter; the kernel writes it (Linux 5.3).
+    # Python has no fstatfs with its f_type. Only a dma-buf's fdinfo names an exporter (Linux 5.3).
     try:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as info:
             return any(line.startswith("exp_name:") for line in info)
@@ -246,8 +248,8 @@ def _is_dmabuf(fd: int) -> bool:
 
 
 class _Link:
-    """A connection. It outlives the subscriber's interest in it while frames of it are held: after BYE the publisher waits for
-    them, and a hang-up would end their leases."""
+    """A connection. It outlives the subscriber's interest in it while frames of it are held: after BYE the publisher
+    waits for them, and a hang-up would end their leases."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
@@ -311,7 +313,7 @@ class _Pool:
                 buffer.close()
         if self.complete:
             self.link.flush()
-            # RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+            # RETIRED ends the pool's leases: a RELEASE after it would be one too many.
             if not self.link.unsent:
                 self.link.send(RETIRED, struct.pack("<I", self.format.pool))
         self.link.unuse()
@@ -371,7 +373,7 @@ class Frame:
 
     @property
     def planes(self) -> Tuple[memoryview, ...]:
-        """The colour planes, each from its first row to the end of its last. Read-only views.
+        """The color planes, each from its first row to the end of its last. Read-only views.
 
         ValueError if the frame's data end before that, or the frame was released."""
         if self._planes is None:
@@ -399,7 +401,7 @@ class Frame:
         return b"".join(bytes(row) for row in self.rows())
 
     def numpy(self, plane: int = 0) -> Any:
-        """A read-only NumPy view of a colour plane: rows, samples across, bytes of a sample if more than one.
+        """A read-only NumPy view of a color plane: rows, samples across, bytes of a sample if more than one.
 
         It must be gone (`del`) before the frame is released."""
         import numpy
@@ -411,7 +413,7 @@ class Frame:
         return numpy.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
 
     def release(self) -> None:
-        """Gives the lease back; again is nothing. BufferError while somebody still has a slice or array of a view."""
+        """Gives the lease back. A second call does nothing. BufferError while a slice or array of a view lives."""
         pool = self._pool
         if pool is None:
             return
@@ -463,7 +465,7 @@ class Subscriber:
     """Receives frames. Poll it (`fileno`) and call `next(0)`, or wait in `next`, or iterate.
 
     hold: frames leased at a time, 1 to 64. policy, for frames that come while all leases are in use: "latest", "fifo:N"
-    or "block". every: take every n-th frame. max_fps: take at most so many a second."""
+    or "block". every: take every n-th frame. max_fps: take at most this many frames a second."""
 
     def __init__(
         self, path: Union[str, os.PathLike[str]], *, hold: int = 1, policy: str = "latest", every: int = 1, max_fps: float = 0
@@ -508,10 +510,10 @@ class Subscriber:
                 sock.connect(self.path)
                 break
             except BlockingIOError:
-                # Somebody listens, and has many to accept before us.
+                # A publisher listens, and has many connections to accept before this one.
                 if time.monotonic() >= deadline:
                     sock.close()
-                    raise Timeout(f"{self.path}: connect: the publisher accepts nobody for {timeout} s") from None
+                    raise Timeout(f"{self.path}: connect: the publisher does not accept for {timeout} s") from None
                 time.sleep(_PAUSE_MIN)
             except OSError as e:
                 sock.close()
@@ -565,7 +567,7 @@ class Subscriber:
     ) -> Iterator[Frame]:
         """Frames until the publisher hangs up; each is released at the next turn. A pause does not end it.
 
-        Timeout if no frame comes for so many seconds; a pause does not count. `on_event` is called with each Format and
+        Timeout if no frame comes for `timeout` seconds; a pause does not count. `on_event` is called with each Format and
         Event."""
         paused = False
         while True:
@@ -803,7 +805,7 @@ class Subscriber:
 
     def _on_format(self, m: bytes) -> Format:
         pool, slots, cpu_reads, writable, code, width, height, modifier = struct.unpack_from("<IHBB4sIIQ", m, 8)
-        colour: Tuple[int, int, int, int] = struct.unpack_from("<IIII", m, 36)
+        color: Tuple[int, int, int, int] = struct.unpack_from("<IIII", m, 36)
         memory_count, plane_count = struct.unpack_from("<HH", m, 52)
         fourcc = code.decode("latin-1")
         if not 1 <= slots <= MAX_SLOTS:
@@ -831,7 +833,7 @@ class Subscriber:
                 raise _Violation(f"{what}: plane {i} (stride {stride}, ends at {plane.end}) does not fit its memory")
             planes.append(plane)
         reads = cpu_reads if cpu_reads <= 2 else 0
-        fmt = Format(pool, slots, fourcc, width, height, reads, bool(writable), *colour, memory, tuple(planes))
+        fmt = Format(pool, slots, fourcc, width, height, reads, bool(writable), *color, memory, tuple(planes))
         assert self._link is not None
         self._current = _Pool(self, self._link, fmt)
         self._pools.append(self._current)
@@ -854,7 +856,7 @@ class Subscriber:
             state.buffers = buffers
             fds.clear()
         pool.slots.append(state)
-        # Nothing but answers and a few releases is under way: a socket without room is one that nobody reads.
+        # Only answers and a few releases are under way: if the socket has no room, the publisher does not read.
         if not pool.link.send(BUFFER_OK if complete else BUFFER_FAILED, struct.pack("<II", number, slot)):
             self._hang_up()
             return Event.LOST
@@ -904,6 +906,6 @@ class Subscriber:
         for pool in self._pools:
             if pool.link is self._link and pool.format.pool == number and slot < len(pool.slots):
                 state = pool.slots[slot]
-                # A lease that we have given back meanwhile is no concern of ours.
+                # A lease that was given back in the meantime does not matter.
                 if state.held and state.generation == generation:
                     state.revoked = True

@@ -81,11 +81,11 @@ def main() -> int:
     parser.add_argument("--socket", default=socket, help="where the publisher listens (default: %(default)s)")
     parser.add_argument("--png", metavar="FILE", help="save the first frame, and stop")
     parser.add_argument("--hash", action="store_true", help="a line for each frame: sequence number, CRC-32 of its pixels")
-    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after so many")
+    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after N frames")
     parser.add_argument("--policy", default="latest", help="latest, fifo:N or block")
     parser.add_argument("--hold", type=int, default=1, metavar="N", help="frames to lease at a time")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th frame only")
-    parser.add_argument("--max-fps", type=float, default=0, metavar="F", help="take at most so many frames a second")
+    parser.add_argument("--max-fps", type=float, default=0, metavar="F", help="take at most F frames a second")
     parser.add_argument("--timeout", type=float, default=10, metavar="S",
                         help="give up after S seconds without a frame (default: %(default)s); a pause does not count")  # fmt: skip
     parser.add_argument("--reconnect", action="store_true", help="connect again after the publisher was gone")
