@@ -352,6 +352,11 @@ impl<const SIZE: usize> Batch<SIZE> {
     pub(crate) fn message(&mut self, i: usize, len: usize) -> (&[u8], &mut FdInbox) {
         (&self.bytes[i][..len.min(SIZE)], &mut self.fds[i])
     }
+
+    /// Closes the descriptors that nothing has taken.
+    pub(crate) fn close_fds(&mut self) {
+        self.fds.iter_mut().for_each(FdInbox::clear);
+    }
 }
 
 /// Receives up to `most` messages of a message socket in one system call, close-on-exec: waits for the first if `block`
@@ -365,7 +370,7 @@ pub(crate) fn receive_batch<const SIZE: usize>(
     got: &mut [Received; BATCH],
 ) -> Result<usize, Errno> {
     let most = most.clamp(1, BATCH);
-    batch.fds.iter_mut().for_each(FdInbox::clear);
+    batch.close_fds();
     let mut control: [Control; BATCH] = std::array::from_fn(|_| Control([0; 64]));
     let mut iov: [libc::iovec; BATCH] =
         std::array::from_fn(|i| libc::iovec { iov_base: batch.bytes[i].as_mut_ptr().cast(), iov_len: SIZE });

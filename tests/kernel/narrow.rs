@@ -102,7 +102,7 @@ fn a_camera_s_frames_reach_them() {
         let mut camera: Camera = camera(&device, "NV12M").buffers(12).open().unwrap();
         let folder = Folder::new();
         let socket = folder.file("socket");
-        let mut publisher = Publisher::builder(&socket).reserve(3).bind().unwrap();
+        let mut publisher = Publisher::builder(&socket).reserve(3).allow_block(SOON).bind().unwrap();
         publisher.announce(camera.buffers().unwrap()).unwrap();
         let outputs = [folder.file("rust"), folder.file("c")];
         let common = ["--policy", "block", "--frames", "8", "--socket", &socket, "--output"];

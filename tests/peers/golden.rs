@@ -92,7 +92,7 @@ pub fn sessions(text: &str) -> Vec<Session> {
             "hang-up" => vec![Step::HangUp],
             "open" => vec![Step::Open],
             "gone" => vec![Step::Gone],
-            other => panic!("line {}: '{other}' is no step", number + 1),
+            other => panic!("line {}: '{other}' is not a step", number + 1),
         };
         all.last_mut().expect("a session's name comes first").1.extend(steps);
     }

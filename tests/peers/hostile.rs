@@ -1,4 +1,4 @@
-//! A publisher that sends damaged sessions: whatever comes of it, a peer lives, answers and leaves nothing behind.
+//! A publisher that sends damaged sessions: whatever comes of it, a peer lives, answers and keeps nothing open.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -93,7 +93,7 @@ fn survives(mut peer: Peer, sessions: usize) {
                 link.send_with_fds(message, &fds);
             }
         }
-        // A hang-up behind what was sent; the peer can still speak.
+        // A hang-up after what was sent; the peer can still speak.
         shutdown(link.as_raw_fd(), Shutdown::Write).unwrap();
         let mut answer = peer.answer();
         let mut held = 0;

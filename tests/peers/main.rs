@@ -9,6 +9,7 @@ mod peer;
 #[path = "../share/raw.rs"]
 #[allow(dead_code)]
 mod raw;
+mod refusals;
 #[path = "../share/support.rs"]
 #[allow(dead_code)]
 mod support;
@@ -27,7 +28,7 @@ fn every_session(mut peer: Peer) {
 /// Without those that take descriptors away: valgrind needs some for itself. At least as many as there are.
 fn most_sessions(mut peer: Peer) {
     let (good, forbidden) = (golden::sessions(golden::GOOD), golden::sessions(golden::FORBIDDEN));
-    assert!(good.len() >= 27 && forbidden.len() >= 61, "{} and {} sessions", good.len(), forbidden.len());
+    assert!(good.len() >= 38 && forbidden.len() >= 65, "{} and {} sessions", good.len(), forbidden.len());
     golden::play(&mut peer, &good);
     golden::play(&mut peer, &forbidden);
     peer.finish();

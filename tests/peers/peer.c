@@ -54,7 +54,7 @@ static void print_pixels(fl_frame *frame) {
 
 static void print_error(fl_error error) {
     printf("error %s", fl_error_name(error));
-    if (error == FL_REFUSED) printf(" %" PRIu32, fl_reason(client));
+    if (error == FL_REFUSED) printf(" %" PRIu32, fl_last_refusal(client).reason);
 }
 
 /* Different buffers of the test's that are open here. */
@@ -88,11 +88,11 @@ static void next(int timeout_ms) {
         printf("frame slot %" PRIu32 " sequence %" PRIu64 " time %" PRIu64 " sent %" PRIu64 " dropped %" PRIu64 " lost %" PRIu32
                " flags %" PRIu32 " data", frame->slot, frame->sequence, frame->timestamp_ns, frame->sent_ns, frame->dropped,
                frame->lost, frame->flags);
-        for (uint32_t i = 0; i < f->memory_planes; i++) printf(" %" PRIu32 "+%" PRIu32, frame->memory[i].offset, frame->memory[i].bytes);
+        for (uint32_t i = 0; i < frame->format->memory_planes; i++) printf(" %" PRIu32 "+%" PRIu32, frame->memory[i].offset, frame->memory[i].bytes);
         print_pixels(frame);
         if (received < MAX_FRAMES) frames[received++] = frame;
     } else {
-        printf("%s", event == FL_END ? "end" : event == FL_LOST ? "lost" : "nothing");
+        printf("%s", event == FL_PAUSED ? "paused" : event == FL_LOST ? "lost" : "nothing");
     }
 }
 

@@ -52,7 +52,7 @@ def next_event(timeout):
             f"frame slot {got.slot} sequence {got.sequence} time {got.timestamp_ns} sent {got.sent_ns} dropped {got.dropped} "
             f"lost {got.lost} flags {int(got.flags)} data {data} {pixels(got)}"
         )
-    return {framelease.Event.END: "end", framelease.Event.LOST: "lost", None: "nothing"}[got]
+    return {framelease.Event.PAUSED: "paused", framelease.Event.LOST: "lost", None: "nothing"}[got]
 
 
 def obey(order, *words):

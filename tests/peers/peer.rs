@@ -33,7 +33,7 @@ impl Peer {
         Self::spawn_with(name, command, "PEER ")
     }
 
-    /// A peer whose lines, behind a word, are its answers.
+    /// A peer whose answers are lines that begin with a word.
     pub fn spawn_with(name: &str, mut command: Command, word: &'static str) -> Self {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
         let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -186,7 +186,9 @@ fn consume(socket: &str) {
             Received::Item(SubscriberEvent::Frame(frame)) => {
                 println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap())
             }
-            Received::Item(SubscriberEvent::Format(_)) => {}
+            Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
+            // Also when the process was stopped and continued.
+            Received::Nothing => {}
             _ => return,
         }
     }
@@ -218,7 +220,7 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
                     frames.push(Some(frame));
                     text
                 }
-                Received::Item(SubscriberEvent::Paused) => "end".into(),
+                Received::Item(SubscriberEvent::Paused) => "paused".into(),
                 Received::Ended => "lost".into(),
                 other => format!("{other:?}"),
             }
@@ -265,19 +267,18 @@ fn describe(frame: &Frame) -> String {
 }
 
 fn error(e: &Error) -> String {
-    use Reason::{Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Version};
-    let reasons = [Version, Capacity, Denied, Protocol, LeaseExpired, Closing, Silent].into_iter().zip(1..);
-    let text = e.to_string();
+    use Reason::{BlockDenied, Capacity, Closing, Denied, LeaseExpired, Other, Protocol, Silent, Stalled, Version};
+    let reasons = [Version, Capacity, Denied, Protocol, LeaseExpired, Closing, Silent, BlockDenied, Stalled];
     match e.kind() {
         ErrorKind::Protocol => "error protocol".into(),
         ErrorKind::Exhausted => "error exhausted".into(),
         ErrorKind::Disconnected => "error disconnected".into(),
         ErrorKind::Refused => {
-            let mut all = reasons.chain([(Other(99), 99)]);
-            let reason = all.find(|(r, _)| text.contains(&r.to_string())).map_or(0, |(_, number)| number);
+            let mut all = reasons.into_iter().zip(1..).chain([(Other(99), 99)]);
+            let reason = all.find(|&(r, _)| e.reason() == Some(r)).map_or(0, |(_, number)| number);
             format!("error refused {reason}")
         }
-        _ => text,
+        _ => e.to_string(),
     }
 }
 

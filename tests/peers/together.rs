@@ -1,5 +1,6 @@
 //! One publisher, and consumers in Rust, C (also 32-bit) and Python at once.
 
+use framelease::share::Publisher;
 use framelease::Station;
 use std::path::Path;
 use std::process::Command;
@@ -45,7 +46,7 @@ fn stage() -> (Stage, Vec<Peer>) {
     // An interpreter on a busy machine takes its time.
     let mut s = Stage::with(24, |b| b.handshake_timeout(SOON));
     let socket = s.folder.socket();
-    // First all compilers: nobody shall wait for them.
+    // First all compilers, so that no consumer waits for them.
     let commands: Vec<_> = LANGUAGES.iter().filter_map(|l| Some((l, consumer(l, &socket)?))).collect();
     let peers = commands.into_iter().map(|(language, command)| join(&mut s, language, command)).collect();
     (s, peers)
@@ -73,8 +74,46 @@ fn a_thousand_frames_are_the_same_in_every_language() {
     assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
     assert_eq!(s.publisher.stats().violations, 0);
     // All of them see the end, and leave by themselves.
-    s.publisher.pause(SOON).unwrap();
+    drop(s.publisher);
     peers.into_iter().for_each(Peer::finish);
+}
+
+#[test]
+fn pause_lets_frames_follow_in_every_language() {
+    let (mut s, peers) = stage();
+    let all: Vec<_> = peers.iter().collect();
+    for _ in 0..3 {
+        publish(&mut s, 5, &all);
+        s.publisher.pause(SOON).unwrap();
+        s.until("all have released their frames", |p| p.subscribers().all(|f| f.held == 0));
+    }
+    publish(&mut s, 5, &all);
+    assert!(s.publisher.subscribers().all(|f| f.sent == 20 && f.dropped == 0));
+    assert_eq!(s.publisher.stats().violations, 0);
+    drop(s.publisher);
+    peers.into_iter().for_each(Peer::finish);
+}
+
+#[test]
+fn policy_latest_gives_the_newest_to_a_slow_consumer_in_every_language() {
+    let (mut s, peers) = stage();
+    publish(&mut s, 5, &peers.iter().collect::<Vec<_>>());
+    let sent = |p: &Publisher| p.subscribers().map(|f| f.sent).sum::<u64>();
+    for victim in &peers {
+        let others: Vec<_> = peers.iter().filter(|p| p.name != victim.name).collect();
+        let pid = Pid::from_raw(victim.child.id() as i32);
+        kill(pid, Signal::SIGSTOP).unwrap();
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        let last = publish(&mut s, 20, &others);
+        let before = sent(&s.publisher);
+        kill(pid, Signal::SIGCONT).unwrap();
+        s.until("the newest is sent", |p| sent(p) > before);
+        assert_eq!(victim.answer(), last, "{}", victim.name);
+    }
+    // None of them has seen a frame of before.
+    let last = publish(&mut s, 1, &[]);
+    peers.iter().for_each(|peer| assert_eq!(peer.answer(), last, "{}", peer.name));
+    assert_eq!(s.publisher.stats().violations, 0);
 }
 
 #[test]

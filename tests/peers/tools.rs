@@ -23,7 +23,7 @@ fn run(s: &mut Stage, mut command: Command) -> Output {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let thread = std::thread::spawn(move || child.wait_with_output().unwrap());
     while !thread.is_finished() {
-        // With policy block and a program that is about to end, nobody waits for ever.
+        // With policy block and a program that is about to end, the publisher must not wait forever.
         let frame = s.source.recv(SOON).unwrap().frame().unwrap();
         assert!(s.publisher.publish(frame, Duration::from_millis(50)).unwrap().is_taken());
         drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
@@ -73,10 +73,10 @@ fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
         drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
     }
     reader.join().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "whoever read the pipe had enough");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "the reader closed the pipe");
 
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        s.until("nobody is left", |p| p.subscribers().count() == 0);
+        s.until("no subscriber is left", |p| p.subscribers().count() == 0);
         let mut child = cat(&s).unwrap().args(["--none", "--stats"]).stderr(Stdio::piped()).spawn().unwrap();
         s.until("it takes frames", |p| p.active() == 1);
         // It waits: nothing is published.
@@ -94,7 +94,7 @@ fn cat_says_what_is_wrong() {
     let output = cat(&s).unwrap().args(["--socket", "/nowhere", "--hash"]).output().unwrap();
     assert_eq!(text(&output.stderr), "error: /nowhere: connect: No such file or directory (not-found)\n");
     assert_eq!(output.status.code(), Some(1));
-    // Nobody serves this publisher.
+    // This publisher is not served.
     let output = cat(&s).unwrap().args(["--timeout", "0.05", "--hash"]).output().unwrap();
     assert!(text(&output.stderr).contains("no answer to HELLO within 50 ms"), "{}", text(&output.stderr));
     let help = text(&cat(&s).unwrap().arg("--help").output().unwrap().stdout);
@@ -116,11 +116,11 @@ fn view_saves_a_picture() {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.width, info.height, info.color_type), (64, 48, png::ColorType::Rgb));
-    // The test pattern's bars: all eight colours are there, and nearly nothing else.
+    // The test pattern's bars: all eight colors are there, and nearly nothing else.
     let bars = pixels.chunks_exact(3).filter(|p| p.iter().all(|&c| !(6..=249).contains(&c))).count();
-    let colours: std::collections::HashSet<_> =
+    let colors: std::collections::HashSet<_> =
         pixels.chunks_exact(3).map(|p| [p[0] > 127, p[1] > 127, p[2] > 127]).collect();
-    assert!(colours.len() == 8 && bars > 64 * 48 * 9 / 10, "{} colours, {bars} pixels", colours.len());
+    assert!(colors.len() == 8 && bars > 64 * 48 * 9 / 10, "{} colors, {bars} pixels", colors.len());
 }
 
 #[test]

@@ -19,7 +19,8 @@
 
 static const char HELP[] =
     "Writes the frames of a framelease publisher to standard output until Ctrl-C or the end of the stream: planes one after\n"
-    "the other, rows without padding; a bitstream as it is.\n"
+    "the other, rows without padding; a bitstream as it is. A pause of the stream is reported on standard error, and the\n"
+    "next frame continues it. The stream ends when the publisher closes.\n"
     "\n"
     "Usage: framelease-cat [OPTIONS]\n"
     "\n"
@@ -27,13 +28,13 @@ static const char HELP[] =
     "  --output FILE   write there\n"
     "  --hash          a line for each frame instead: sequence number, CRC-32 of what would be written\n"
     "  --none          write nothing\n"
-    "  --frames N      stop after so many\n"
+    "  --frames N      stop after N frames\n"
     "  --policy P      latest, fifo:N or block (default latest)\n"
     "  --hold N        frames to lease at a time (default 1)\n"
     "  --every N       take every n-th frame only\n"
-    "  --max-fps F     take at most so many frames a second\n"
-    "  --timeout S     give up after so many seconds without a frame (default 10)\n"
-    "  --reconnect     come back when the publisher was gone\n"
+    "  --max-fps F     take at most F frames a second\n"
+    "  --timeout S     give up after S seconds without a frame (default 10); a pause of the stream does not count\n"
+    "  --reconnect     connect again after the publisher was gone\n"
     "  --stats         rate, latency and drops on standard error at the end\n"
     "  --help          this text\n";
 
@@ -161,6 +162,7 @@ static void parse(job *j, int argc, char **argv) {
 /* Until Ctrl-C, the end, an error, or as many frames as wanted. The exit status. */
 static int run(fl_client *client, job *j) {
     uint64_t start = now_ns(), latency = 0, latency_max = 0, received = 0;
+    bool paused = false;
     int status = 0;
     fl_error error = j->reconnect ? fl_reconnect(client, j->timeout_ms) : fl_connect(client, j->timeout_ms);
     uint64_t deadline = now_ns() + (uint64_t)j->timeout_ms * 1000000u;
@@ -168,6 +170,7 @@ static int run(fl_client *client, job *j) {
         fl_event event;
         fl_frame *frame;
         uint64_t now = now_ns();
+        if (paused) deadline = now + (uint64_t)j->timeout_ms * 1000000u;
         if (now >= deadline) {
             fprintf(stderr, "error: no frame for %d ms\n", j->timeout_ms);
             status = 1;
@@ -182,6 +185,7 @@ static int run(fl_client *client, job *j) {
             latency += age;
             if (age > latency_max) latency_max = age;
             received++;
+            paused = false;
             deadline = now_ns() + (uint64_t)j->timeout_ms * 1000000u;
             j->sink.crc = 0;
             bool written = true;
@@ -197,18 +201,23 @@ static int run(fl_client *client, job *j) {
             if (!written && why == 0) {
                 fprintf(stderr, "frame of fewer bytes than its layout; skipped\n");
             } else if (!written) {
-                /* Whoever read the pipe has seen enough. */
+                /* The reader of the pipe has closed it. */
                 if (why == EPIPE) break;
                 fprintf(stderr, "error: %s: %s\n", j->output != NULL ? j->output : "standard output", strerror(why));
                 status = 1;
                 break;
             }
-        } else if ((event == FL_END || event == FL_LOST) && !j->reconnect) {
+        } else if (event == FL_PAUSED) {
+            paused = true;
+            fprintf(stderr, "the publisher paused the stream; waiting for the next frame\n");
+        } else if (event == FL_LOST && !j->reconnect) {
             break;
         }
         if (j->reconnect && (event == FL_LOST || error == FL_REFUSED || error == FL_PROTOCOL)) {
             fprintf(stderr, "the publisher is gone (%s); trying again\n", error == FL_OK ? "hang-up" : fl_message(client));
             error = fl_reconnect(client, j->timeout_ms);
+            paused = false;
+            deadline = now_ns() + (uint64_t)j->timeout_ms * 1000000u;
         }
     }
     if (error != FL_OK && !stopped) status = complain(client, error);

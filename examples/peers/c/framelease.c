@@ -41,7 +41,8 @@ enum {
     REVOKE = 20,
     RETIRE = 21,
     END = 22,
-    BYE = 23
+    BYE = 23,
+    NEWER = 24
 };
 
 #define MAGIC 0x50534c46u /* FLSP */
@@ -50,7 +51,6 @@ enum {
 #define MAX_MESSAGE 256u
 #define MAX_RELEASES 8u
 #define MAX_SIDE 32768u
-#define CLOSING 6u
 #define DMA_BUF_MAGIC_NUMBER 0x444d4142u
 /* Room for more descriptors than can be meant, so that a surplus is seen. */
 #define MAX_FDS 8u
@@ -64,14 +64,14 @@ typedef struct lease {
     uint64_t generation;
 } lease;
 
-/* A connection. It outlives the client's interest in it while frames of it are held: after BYE the publisher waits for them,
- * and a hang-up would end their leases. */
+/* A connection. It outlives the client's interest in it while frames of it are held: after BYE the publisher waits for
+ * them, and a hang-up would end their leases. */
 typedef struct link {
     int fd;
     unsigned users; /* the client, and pools */
     bool over;
     unsigned leases; /* frames held */
-    unsigned unsent; /* releases that the socket had no room for */
+    unsigned unsent; /* releases that the socket had no room for, or that wait for more of them */
     lease release[FL_MAX_SLOTS];
 } link_t;
 
@@ -98,14 +98,17 @@ struct fl_client {
     link_t *link;
     pool_t *pools; /* the current one, and those of which frames are held */
     pool_t *current;
+    fl_frame *unseen; /* with FL_LATEST, inside take(): a frame that fl_next has not given yet */
     bool welcomed;
     uint32_t last_pool;
     bool had_pool;
     unsigned quota;
-    uint32_t lease_ms, reason;
+    uint32_t lease_ms;
+    fl_refusal refusal;
     uint64_t epoch, dropped; /* of this connection */
     fl_stats stats;
-    char message[320];
+    fl_error deferred; /* reported by the next fl_next */
+    char message[512], deferred_message[512];
 };
 
 /* ---- numbers ---- */
@@ -122,13 +125,13 @@ static int64_t now_ns(void) {
 
 static int64_t deadline_after(int timeout_ms) { return now_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000; }
 
-/* Rounded up, so that nobody spins through the last millisecond. */
+/* Rounded up, so that a wait does not spin through the last millisecond. */
 static int ms_until(int64_t deadline) {
     int64_t left = deadline - now_ns();
     return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* What is known of a format: for each colour plane, bytes of a sample group, and the pixels across and down that it covers.
+/* A pixel format: for each color plane, bytes of a sample group, and the pixels across and down that it covers.
  * The table is the protocol page's. */
 typedef struct known {
     char code[5];
@@ -247,7 +250,7 @@ static void settle(fl_client *c, pool_t *pool) {
     if (pool->answered == pool->format.slots) {
         uint8_t bytes[12];
         flush(pool->link);
-        /* RETIRED ends the pool's leases: a RELEASE behind it would be one too many. */
+        /* RETIRED ends the pool's leases: a RELEASE after it would be one too many. */
         uint8_t *end = put32(put_header(bytes, RETIRED), pool->format.pool);
         if (pool->link->unsent == 0) (void)send_bytes(pool->link, bytes, end);
     }
@@ -329,10 +332,10 @@ static step lost(fl_client *c) {
 /* The planes of a layout lie in its memory, and its rows in its strides. */
 static const char *read_layout(fl_format *f, const uint8_t *m) {
     const known *k = known_format(f->fourcc);
-    if (k == NULL) return "a pixel format that we do not know";
+    if (k == NULL) return "an unknown pixel format";
     if (f->width < 1 || f->width > MAX_SIDE || f->height < 1 || f->height > MAX_SIDE) return "impossible width or height";
     if (f->memory_planes < 1 || f->memory_planes > FL_MAX_PLANES) return "expected 1 to 4 memory planes";
-    if (f->planes != k->planes) return "the number of colour planes is not the format's";
+    if (f->planes != k->planes) return "the number of color planes is not the format's";
     for (unsigned i = 0; i < FL_MAX_PLANES; i++) f->memory_bytes[i] = u32_at(m + 56 + 4 * i);
     for (unsigned i = 0; i < f->planes; i++) {
         const uint8_t *at = m + 72 + 12 * i, *group = k->group[i];
@@ -342,11 +345,11 @@ static const char *read_layout(fl_format *f, const uint8_t *m) {
         p->stride = u32_at(at + 8);
         p->row_bytes = (f->width + group[1] - 1u) / group[1] * group[0];
         p->rows = (f->height + group[2] - 1u) / group[2];
-        if (p->memory >= f->memory_planes) return "a colour plane lies in no memory plane";
+        if (p->memory >= f->memory_planes) return "a color plane lies in a memory plane that does not exist";
         if (p->stride < p->row_bytes) return "a stride is shorter than a row";
         /* Below 2^32 + 2^32 * 2^15 + 2^17: no overflow. */
         uint64_t end = (uint64_t)p->offset + (uint64_t)p->stride * (p->rows - 1u) + p->row_bytes;
-        if (end > f->memory_bytes[p->memory]) return "a colour plane is larger than its memory plane";
+        if (end > f->memory_bytes[p->memory]) return "a color plane is larger than its memory plane";
     }
     return NULL;
 }
@@ -362,16 +365,38 @@ static step on_welcome(fl_client *c, const uint8_t *m) {
     return handled();
 }
 
-static step on_bye(fl_client *c, uint32_t reason) {
-    static const char *const TEXTS[] = {
-        "no common protocol version",          "the pool has no room for another quota", "access denied or too many connections",
-        "a message that the protocol forbids", "a lease was held beyond its deadline",   "the publisher is closing",
-        "no HELLO in time"};
-    if (reason == CLOSING) return lost(c);
+static const char *reason_text(uint32_t reason) {
+    switch (reason) {
+        case FL_REASON_VERSION: return "no common protocol version";
+        case FL_REASON_CAPACITY: return "the pool has no room for another subscriber";
+        case FL_REASON_DENIED: return "access denied or too many connections";
+        case FL_REASON_PROTOCOL: return "a message that the protocol forbids";
+        case FL_REASON_LEASE_EXPIRED: return "a lease was held beyond its deadline";
+        case FL_REASON_SILENT: return "no HELLO in time";
+        case FL_REASON_BLOCK_DENIED: return "this publisher does not grant policy block; ask for latest or fifo";
+        case FL_REASON_STALLED: return "the stream was held up for longer than the publisher allows";
+        default: return NULL;
+    }
+}
+
+static step on_bye(fl_client *c, const uint8_t *m) {
+    static const char CALL[] = "the publisher ended the connection";
+    fl_refusal r;
+    r.reason = u32_at(m + 8);
+    r.slots = (uint16_t)u16_at(m + 12);
+    r.reserve = (uint16_t)u16_at(m + 14);
+    r.granted = (uint16_t)u16_at(m + 16);
+    r.wanted = (uint16_t)u16_at(m + 18);
+    if (r.reason == FL_REASON_CLOSING) return lost(c);
     hang_up(c);
-    c->reason = reason;
-    const char *text = reason >= 1 && reason <= 7 ? TEXTS[reason - 1] : "a reason that we do not know";
-    return failed(fail(c, FL_REFUSED, "the publisher said BYE", "%s (%" PRIu32 ")", text, reason));
+    c->refusal = r;
+    const char *text = reason_text(r.reason);
+    if (text == NULL) return failed(fail(c, FL_REFUSED, CALL, "reason %" PRIu32, r.reason));
+    if (r.slots == 0) return failed(fail(c, FL_REFUSED, CALL, "%s", text));
+    return failed(fail(c, FL_REFUSED, CALL,
+                       "%s: the pool has %u buffers: %u for the driver and the publisher's process, 1 for the newest frame, "
+                       "%u for other subscribers; this subscriber needs %u",
+                       text, r.slots, r.reserve, r.granted, r.wanted));
 }
 
 static step on_format(fl_client *c, const uint8_t *m) {
@@ -443,13 +468,40 @@ static step on_buffer(fl_client *c, const uint8_t *m, int *fds, unsigned count, 
     s->usable = complete;
     pool->answered++;
     uint8_t bytes[16], *end = put_header(bytes, complete ? BUFFER_OK : BUFFER_FAILED);
-    /* Nothing but answers and a few releases is under way: a socket without room is one that nobody reads. */
+    /* Only answers and a few releases are under way: if the socket has no room, the publisher does not read. */
     if (send_bytes(c->link, bytes, put32(put32(end, number), slot)) != 0) return lost(c);
     if (pool->answered < f->slots) return handled();
     for (uint32_t i = 0; i < f->slots; i++)
         if (pool->slots[i].usable) return handled();
     hang_up(c);
     return failed(fail(c, FL_EXHAUSTED, "recvmsg", "no file descriptor is left for any of %" PRIu32 " buffers", slot + 1));
+}
+
+/* Ends a lease. Its release is sent by the next flush(). */
+static void end_lease(slot_t *s) {
+    link_t *l = s->pool->link;
+    lease ended = {s->pool->format.pool, s->frame.slot, s->frame.generation};
+    fl_end_read(&s->frame);
+    s->held = false;
+    s->pool->held--;
+    l->leases--;
+    l->release[l->unsent++] = ended;
+}
+
+/* Releases the frame that the caller has not seen. */
+static void skip_unseen(fl_client *c) {
+    slot_t *s = (slot_t *)c->unseen;
+    if (s == NULL) return;
+    c->unseen = NULL;
+    end_lease(s);
+    c->stats.received--;
+    c->stats.skipped++;
+}
+
+/* Newer frames wait than the last one that was sent. If that one is unseen, its release brings the newest. */
+static step on_newer(fl_client *c, const uint8_t *m) {
+    if (c->unseen != NULL && u64_at(m + 8) >= c->unseen->generation) skip_unseen(c);
+    return handled();
 }
 
 static step on_frame(fl_client *c, const uint8_t *m) {
@@ -488,10 +540,17 @@ static step on_frame(fl_client *c, const uint8_t *m) {
     c->dropped = f->dropped;
     c->stats.received++;
     c->stats.lost += f->lost;
-    return event_step(FL_FRAME, f);
+    if (c->options.policy != FL_LATEST) return event_step(FL_FRAME, f);
+    if (c->unseen != NULL) {
+        /* What the source lost before the older one is lost before this one, too. */
+        f->lost = f->lost > UINT32_MAX - c->unseen->lost ? UINT32_MAX : f->lost + c->unseen->lost;
+        skip_unseen(c);
+    }
+    c->unseen = f;
+    return handled();
 }
 
-/* A lease that we have given back meanwhile is no concern of ours. */
+/* A lease that was given back in the meantime does not matter. */
 static step on_revoke(fl_client *c, const uint8_t *m) {
     c->stats.revoked++;
     for (pool_t *pool = c->pools; pool != NULL; pool = pool->next)
@@ -503,10 +562,10 @@ static step on_revoke(fl_client *c, const uint8_t *m) {
 }
 
 static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, unsigned count, bool complete) {
-    static const uint8_t LENGTHS[] = {24, 120, 16, 96, 24, 12, 8, 12};
+    static const uint8_t LENGTHS[] = {24, 120, 16, 96, 24, 12, 8, 20, 16};
     if (length < 8) return failed(VIOLATED(c, "a message of %zu bytes", length));
     uint32_t type = u16_at(m), flags = u16_at(m + 2);
-    if (type < WELCOME || type > BYE) {
+    if (type < WELCOME || type > NEWER) {
         if ((flags & CRITICAL) == 0) return handled();
         return failed(VIOLATED(c, "message type %" PRIu32 " is unknown and critical", type));
     }
@@ -514,7 +573,7 @@ static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, 
         return failed(VIOLATED(c, "message type %" PRIu32 ": expected %u bytes, got %zu", type, (unsigned)LENGTHS[type - WELCOME], length));
     bool names_slot = type == BUFFER || type == FRAME || type == REVOKE;
     if (names_slot && u32_at(m + 12) >= FL_MAX_SLOTS) return failed(VIOLATED(c, "slot %" PRIu32 " is out of range", u32_at(m + 12)));
-    if (type == BYE) return on_bye(c, u32_at(m + 8));
+    if (type == BYE) return on_bye(c, m);
     if (type == WELCOME) return on_welcome(c, m);
     if (!c->welcomed) return failed(VIOLATED(c, "expected WELCOME, got message type %" PRIu32, type));
     switch (type) {
@@ -527,7 +586,8 @@ static step on_message(fl_client *c, const uint8_t *m, size_t length, int *fds, 
                 return failed(VIOLATED(c, "RETIRE of pool %" PRIu32 ", which is not the current one", u32_at(m + 8)));
             retire(c);
             return handled();
-        default: return event_step(FL_END, NULL);
+        case NEWER: return on_newer(c, m);
+        default: return event_step(FL_PAUSED, NULL);
     }
 }
 
@@ -581,17 +641,40 @@ static bool await(fl_client *c, int64_t deadline) {
     return poll(&p, 1, ms_until(deadline)) > 0;
 }
 
-/* Handles messages until one of them is an event. */
+/* Whether the next message is there and cannot become an event of its own. It stays in the socket. */
+static bool more_about_frames(const fl_client *c) {
+    uint8_t bytes[8];
+    if (recv(c->link->fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_PEEK) != (ssize_t)sizeof bytes) return false;
+    uint32_t type = u16_at(bytes);
+    return type == FRAME || type == NEWER || type == REVOKE;
+}
+
+/* Handles messages until one of them is an event. With FL_LATEST a frame is one when no newer one is there. */
 static step take(fl_client *c, int64_t deadline, bool handshake) {
     step s = handled();
     for (unsigned i = 0; i < MAX_STEPS && s.outcome != EVENT && s.outcome != FAILED && !(handshake && c->welcomed); i++) {
-        for (pool_t *pool = c->pools; pool != NULL; pool = pool->next) flush(pool->link);
-        bool wait = ms_until(deadline) > 0;
-        if (wait && !await(c, deadline)) break;
-        s = receive(c);
-        if (s.outcome == EMPTY && !wait) break;
+        if (c->unseen != NULL && !more_about_frames(c)) break;
+        if (c->unseen == NULL) {
+            for (pool_t *pool = c->pools; pool != NULL; pool = pool->next) flush(pool->link);
+            bool wait = ms_until(deadline) > 0;
+            if (wait && !await(c, deadline)) break;
+            s = receive(c);
+            if (s.outcome == EMPTY && !wait) break;
+        } else {
+            s = receive(c);
+        }
     }
-    return s;
+    fl_frame *frame = c->unseen;
+    c->unseen = NULL;
+    if (frame == NULL) return s;
+    if (s.outcome == FAILED) {
+        /* The frame came before the message that ended the connection. The next call reports the error. */
+        c->deferred = s.error;
+        memcpy(c->deferred_message, c->message, sizeof c->message);
+    } else if (c->link->unsent > 0) {
+        flush(c->link);
+    }
+    return event_step(FL_FRAME, frame);
 }
 
 /* ---- the calls ---- */
@@ -644,7 +727,8 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     hang_up(c);
     c->had_pool = false;
-    c->reason = 0;
+    c->deferred = FL_OK;
+    memset(&c->refusal, 0, sizeof c->refusal);
     c->link = (link_t *)calloc(1, sizeof *c->link);
     if (c->link == NULL) return fail_os(c, "calloc", ENOMEM);
     c->link->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -657,7 +741,7 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     c->link->users = 1;
     while (connect(c->link->fd, (const struct sockaddr *)&c->address, sizeof c->address) != 0) {
         int error = errno;
-        /* EAGAIN: somebody listens, and has many to accept before us. */
+        /* EAGAIN: a publisher listens, and has many connections to accept before this one. */
         if (error == EINTR) continue;
         if (error == EAGAIN && ms_until(deadline) > 0 && poll(NULL, 0, PAUSE_MIN_MS) == 0) continue;
         hang_up(c);
@@ -677,12 +761,19 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
     return error;
 }
 
+/* Whether the same HELLO may be admitted later. */
+static bool is_temporary(uint32_t reason) {
+    return reason == FL_REASON_CAPACITY || reason == FL_REASON_LEASE_EXPIRED || reason == FL_REASON_SILENT ||
+           reason == FL_REASON_STALLED;
+}
+
 fl_error fl_reconnect(fl_client *c, int timeout_ms) {
     int64_t deadline = deadline_after(timeout_ms);
     for (int pause = PAUSE_MIN_MS;; pause = pause * 2 < PAUSE_MAX_MS ? pause * 2 : PAUSE_MAX_MS) {
         fl_error error = fl_connect(c, ms_until(deadline));
         int left = ms_until(deadline);
-        bool may_pass = error == FL_NOT_FOUND || error == FL_DISCONNECTED || error == FL_REFUSED || error == FL_PROTOCOL;
+        bool may_pass = error == FL_NOT_FOUND || error == FL_DISCONNECTED || error == FL_PROTOCOL ||
+                        (error == FL_REFUSED && is_temporary(c->refusal.reason));
         if (!may_pass || left == 0) return error;
         if (poll(NULL, 0, pause < left ? pause : left) != 0) return error;
     }
@@ -691,6 +782,12 @@ fl_error fl_reconnect(fl_client *c, int timeout_ms) {
 fl_error fl_next(fl_client *c, int timeout_ms, fl_event *event, fl_frame **frame) {
     *event = FL_NOTHING;
     *frame = NULL;
+    fl_error deferred = c->deferred;
+    c->deferred = FL_OK;
+    if (deferred != FL_OK) {
+        memcpy(c->message, c->deferred_message, sizeof c->message);
+        return deferred;
+    }
     if (c->link == NULL) return fail(c, FL_DISCONNECTED, "fl_next", "not connected");
     step s = take(c, deadline_after(timeout_ms), false);
     *event = s.event;
@@ -701,16 +798,9 @@ fl_error fl_next(fl_client *c, int timeout_ms, fl_event *event, fl_frame **frame
 fl_error fl_release(fl_client *c, fl_frame *frame) {
     slot_t *s = (slot_t *)frame;
     if (!s->held) return fail(c, FL_INVALID, "fl_release", "the frame in slot %" PRIu32 " is not held", frame->slot);
-    fl_end_read(frame);
-    pool_t *pool = s->pool;
-    link_t *l = pool->link;
-    lease ended = {pool->format.pool, frame->slot, frame->generation};
-    s->held = false;
-    pool->held--;
-    l->leases--;
-    l->release[l->unsent++] = ended;
-    flush(l);
-    settle(c, pool);
+    end_lease(s);
+    flush(s->pool->link);
+    settle(c, s->pool);
     return FL_OK;
 }
 
@@ -803,7 +893,7 @@ fl_stats fl_statistics(const fl_client *c) {
 }
 
 const char *fl_message(const fl_client *c) { return c->message; }
-uint32_t fl_reason(const fl_client *c) { return c->reason; }
+fl_refusal fl_last_refusal(const fl_client *c) { return c->refusal; }
 
 const char *fl_error_name(fl_error error) {
     static const char *const NAMES[] = {"ok",       "invalid",  "not-found", "permission",   "timeout",

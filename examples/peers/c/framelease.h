@@ -14,8 +14,9 @@
  *         }
  *     }
  *
- * No thread, no global state, no allocation per frame. A client and its frames belong to one thread at a time. Every wait
- * has a limit in milliseconds; below 0 is 0. A signal ends a wait early. Nothing of what a publisher says is trusted. */
+ * No thread, no global state, no allocation per frame. A client and its frames belong to one thread at a time. Every
+ * wait has a limit in milliseconds; below 0 is 0. A signal ends a wait early. The client checks every message of the
+ * publisher. */
 #ifndef FRAMELEASE_H
 #define FRAMELEASE_H
 
@@ -36,10 +37,10 @@ typedef enum fl_error {
     FL_NOT_FOUND,    /* there is no such socket */
     FL_PERMISSION,   /* the socket's file or folder says no */
     FL_TIMEOUT,
-    FL_REFUSED,      /* BYE: fl_reason */
+    FL_REFUSED,      /* the publisher refused this subscriber or ended the connection: fl_last_refusal */
     FL_PROTOCOL,     /* the publisher broke the protocol */
     FL_EXHAUSTED,    /* no memory, no descriptor */
-    FL_DISCONNECTED, /* nobody listens, or the publisher hung up */
+    FL_DISCONNECTED, /* no publisher listens, or it hung up */
     FL_SYSTEM        /* another system call failed */
 } fl_error;
 
@@ -59,9 +60,33 @@ typedef enum fl_event {
     FL_NOTHING, /* until the time was over, or a signal came */
     FL_FRAME,
     FL_FORMAT, /* the frames that follow have another layout, fl_current_format; old frames stay as they are */
-    FL_END,    /* the stream is over; leases go on, and so does the connection until the publisher hangs up */
-    FL_LOST    /* the publisher is gone: fl_connect or fl_reconnect brings the next one */
+    FL_PAUSED, /* the publisher paused the stream; leases stay valid, and the next frame continues it */
+    FL_LOST    /* the stream is over, the publisher hung up: fl_connect or fl_reconnect connects again */
 } fl_event;
+
+/* Why a publisher says BYE. Treat a number that is not here like FL_REASON_DENIED. */
+typedef enum fl_reason {
+    FL_REASON_NONE = 0,
+    FL_REASON_VERSION = 1,       /* no common protocol version */
+    FL_REASON_CAPACITY = 2,      /* the pool has no room for this quota: the numbers in fl_refusal */
+    FL_REASON_DENIED = 3,        /* access denied, or too many connections */
+    FL_REASON_PROTOCOL = 4,      /* this subscriber broke the protocol */
+    FL_REASON_LEASE_EXPIRED = 5, /* a lease was held beyond its deadline */
+    FL_REASON_CLOSING = 6,       /* comes as FL_LOST */
+    FL_REASON_SILENT = 7,        /* no HELLO, or no answer to the first announcement, in time */
+    FL_REASON_BLOCK_DENIED = 8,  /* FL_BLOCK was asked for, and this publisher does not grant it */
+    FL_REASON_STALLED = 9        /* with FL_BLOCK: the stream was held up for longer than the publisher allows */
+} fl_reason;
+
+/* What a BYE said. The numbers are 0 for every reason but FL_REASON_CAPACITY. The quota does not fit if
+ * reserve + 1 (the newest frame) + granted + wanted is more than slots. */
+typedef struct fl_refusal {
+    uint32_t reason;  /* an fl_reason, or a number of a later version */
+    uint16_t slots;   /* buffers of the pool */
+    uint16_t reserve; /* buffers for the driver and the publisher's process */
+    uint16_t granted; /* the quotas of other subscribers */
+    uint16_t wanted;  /* the quota that this subscriber asked for */
+} fl_refusal;
 
 /* FRAME's flags. */
 #define FL_DAMAGED 1u
@@ -109,7 +134,9 @@ typedef struct fl_frame {
 } fl_frame;
 
 typedef struct fl_stats {
-    uint64_t received, lost, revoked, connections;
+    uint64_t received; /* frames that fl_next gave */
+    uint64_t skipped;  /* with FL_LATEST: frames that came and were released unseen, because a newer one was there */
+    uint64_t lost, revoked, connections;
     uint64_t dropped; /* all connections together */
 } fl_stats;
 
@@ -122,20 +149,22 @@ void fl_close(fl_client *client);
 
 /* Connects, and waits until the publisher has admitted us. Also after FL_LOST or an error. */
 fl_error fl_connect(fl_client *client, int timeout_ms);
-/* fl_connect again and again, with pauses from 10 ms to half a second, until it works, time is over or a signal comes. */
+/* Calls fl_connect until it works, the time is over or a signal comes, with pauses from 10 ms to half a second. Returns
+ * at once after a refusal that another try does not change, for example FL_REASON_BLOCK_DENIED. */
 fl_error fl_reconnect(fl_client *client, int timeout_ms);
 
-/* The next event. After an error the client is not connected any more; frames that are held stay mapped. */
+/* The next event. After an error the client is not connected any more; frames that are held stay mapped. With FL_LATEST
+ * it reads all frames that are there, gives the newest, and releases the others unseen. */
 fl_error fl_next(fl_client *client, int timeout_ms, fl_event *event, fl_frame **frame);
 /* Gives a frame back; it may not be used afterwards. */
 fl_error fl_release(fl_client *client, fl_frame *frame);
 /* Whether the lease still holds: not revoked, connection up. Its memory is readable in any case, until released. */
 bool fl_valid(const fl_frame *frame);
 
-/* CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC around it. */
+/* Begins CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC. */
 fl_error fl_begin_read(fl_client *client, fl_frame *frame, int timeout_ms);
 void fl_end_read(fl_frame *frame);
-/* Between the two. The first row of a colour plane; NULL if the frame's data end before its last row. */
+/* Between the two. The first row of a color plane; NULL if the frame's data end before its last row. */
 const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane);
 /* The data of a memory plane, as a bitstream is read; frame->memory[i].bytes of them. */
 const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
@@ -144,7 +173,7 @@ const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
 int fl_fd(const fl_client *client);
 short fl_poll_events(const fl_client *client);
 
-/* NULL before the publisher has a source. */
+/* The format of the frames to come; a frame's own is frame->format. NULL before the publisher has a source. */
 const fl_format *fl_current_format(const fl_client *client);
 unsigned fl_quota(const fl_client *client);
 uint32_t fl_lease_ms(const fl_client *client); /* a lease is revoked after so long; 0: never */
@@ -153,8 +182,9 @@ fl_stats fl_statistics(const fl_client *client);
 
 /* The last error: socket, call, what was expected and what came. Never NULL. */
 const char *fl_message(const fl_client *client);
-/* BYE's reason of the last FL_REFUSED; 0: none. */
-uint32_t fl_reason(const fl_client *client);
+/* What the BYE of the last FL_REFUSED said; reason 0: there was none since the last fl_connect. fl_message has it as a
+ * sentence. */
+fl_refusal fl_last_refusal(const fl_client *client);
 const char *fl_error_name(fl_error error);
 
 #ifdef __cplusplus

@@ -5,12 +5,14 @@
             print(frame.sequence, frame.format, frame.planes[0][:16].hex())
 
 Standard library only; Python 3.9 and newer (CPython), Linux 5.3. No thread. One thread at a time uses a subscriber and its
-frames. Every wait has a limit. Nothing of what a publisher says is trusted.
+frames. Every wait has a limit. The subscriber checks every message of the publisher.
+
+The loop goes on after a pause of the stream (Event.PAUSED) and ends when the publisher closes or dies (Event.LOST).
 
 A lease and its views. `frame.planes` and `frame.data()` are read-only views of the shared memory itself. `release()` (or the
 end of a `with frame:`, or the next turn of the loop above) ends them: using one later raises ValueError. What was made
 of them, a slice or a NumPy array, cannot be ended from here; while such a one lives, `release()` raises BufferError and the
-lease is kept, so that nobody ever reads a buffer that is being filled again. Let go of it and call `release()` again, or
+lease is kept, so that the source does not fill a buffer that is being read. Let go of it and call `release()` again, or
 leave it: each later call of the subscriber tries once more.
 """
 
@@ -27,11 +29,11 @@ import socket
 import struct
 import sys
 import time
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 HELLO, BUFFER_OK, BUFFER_FAILED, RELEASE, RETIRED = 1, 2, 3, 4, 5
-WELCOME, FORMAT, BUFFER, FRAME, REVOKE, RETIRE, END, BYE = 16, 17, 18, 19, 20, 21, 22, 23
-_LENGTHS = {WELCOME: 24, FORMAT: 120, BUFFER: 16, FRAME: 96, REVOKE: 24, RETIRE: 12, END: 8, BYE: 12}
+WELCOME, FORMAT, BUFFER, FRAME, REVOKE, RETIRE, END, BYE, NEWER = 16, 17, 18, 19, 20, 21, 22, 23, 24
+_LENGTHS = {WELCOME: 24, FORMAT: 120, BUFFER: 16, FRAME: 96, REVOKE: 24, RETIRE: 12, END: 8, BYE: 20, NEWER: 16}
 
 MAGIC = 0x50534C46  # FLSP
 VERSION = 1
@@ -49,7 +51,7 @@ _F_GET_SEALS, _F_SEAL_SHRINK = 1034, 2
 _DMA_BUF_IOCTL_SYNC = 0x40086200
 _SYNC_READ, _SYNC_END = 1, 4
 
-# For each colour plane: bytes of a sample group, pixels across and down that it covers. The table of the protocol page.
+# For each color plane: bytes of a sample group, pixels across and down that it covers. The table of the protocol page.
 _TWO_420 = ((1, 1, 1), (2, 2, 2))
 _TWO_422 = ((1, 1, 1), (2, 2, 1))
 _THREE_420 = ((1, 1, 1), (1, 2, 2), (1, 2, 2))
@@ -69,14 +71,17 @@ KNOWN = {
 
 REASONS = {
     1: "no common protocol version",
-    2: "the pool has no room for another quota",
+    2: "the pool has no room for another subscriber",
     3: "access denied or too many connections",
     4: "a message that the protocol forbids",
     5: "a lease was held beyond its deadline",
     6: "the publisher is closing",
     7: "no HELLO in time",
+    8: "this publisher does not grant policy block; ask for latest or fifo",
+    9: "the stream was held up for longer than the publisher allows",
 }
 _CLOSING = 6
+_TEMPORARY = (2, 5, 7, 9)  # the same request may be admitted later
 
 
 class Error(Exception):
@@ -88,9 +93,21 @@ class ProtocolError(Error):
 
 
 class Refused(Error):
-    """The publisher said BYE; `reason` is its number."""
+    """The publisher refused this subscriber or ended the connection. The text says why.
+
+    `reason` is the number of BYE, a key of REASONS or one of a later version. With reason 2 the quota does not fit the pool:
+    `reserve` + 1 (the newest frame) + `granted` + `wanted` is more than `slots`. With other reasons these are 0."""
 
     reason = 0
+    slots = 0  # buffers of the pool
+    reserve = 0  # buffers for the driver and the publisher's process
+    granted = 0  # the quotas of other subscribers
+    wanted = 0  # the quota that this subscriber asked for
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may be admitted later. Never so for policy block where it is not granted."""
+        return self.reason in _TEMPORARY
 
 
 class Disconnected(Error):
@@ -106,8 +123,8 @@ class Timeout(Error, TimeoutError):
 
 
 class Event(enum.Enum):
-    END = "the stream is over; leases go on, and so does the connection until the publisher hangs up"
-    LOST = "the publisher is gone: connect() or reconnect() brings the next one"
+    PAUSED = "the publisher paused the stream; leases stay valid, and the next frame continues it"
+    LOST = "the stream is over, the publisher hung up: connect() or reconnect() connects again"
 
 
 class Flags(enum.IntFlag):
@@ -118,7 +135,7 @@ class Flags(enum.IntFlag):
 
 
 class Plane(NamedTuple):
-    """A colour plane: bytes, except for the number of rows and the index of its memory plane."""
+    """A color plane: bytes, except for the number of rows and the index of its memory plane."""
 
     memory: int
     offset: int  # of the first row, in the memory plane's data
@@ -132,7 +149,7 @@ class Plane(NamedTuple):
 
 
 class Format(NamedTuple):
-    """What the frames of a pool look like. The numbers of colour are V4L2's."""
+    """What the frames of a pool look like. The color numbers are V4L2's."""
 
     pool: int
     slots: int
@@ -163,11 +180,12 @@ class Memory(NamedTuple):
 
 
 class Stats(NamedTuple):
-    received: int
+    received: int  # frames that next() gave
     dropped: int
     lost: int
     revoked: int
     connections: int
+    skipped: int  # with policy latest: frames that came and were released unseen, because a newer one was there
 
 
 class _Violation(Exception):
@@ -203,7 +221,7 @@ class _Buffer:
         return memoryview(self._map)
 
     def is_viewed(self) -> bool:
-        """Whether any view lives. All refer to the mapping, also numpy.ndarray(buffer=…), which it does not count as one."""
+        """Whether any view lives. All refer to the mapping, also numpy.ndarray(buffer=…), which is not counted as one."""
         return self._map is not None and sys.getrefcount(self._map) > self._alone
 
     def sync(self, flags: int) -> None:
@@ -221,7 +239,7 @@ class _Buffer:
 
 
 def _is_dmabuf(fd: int) -> bool:
-    # Python has no fstatfs with its f_type. Only a dma-buf's fdinfo names an exporter; the kernel writes it (Linux 5.3).
+    # Python has no fstatfs with its f_type. Only a dma-buf's fdinfo names an exporter (Linux 5.3).
     try:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as info:
             return any(line.startswith("exp_name:") for line in info)
@@ -230,15 +248,15 @@ def _is_dmabuf(fd: int) -> bool:
 
 
 class _Link:
-    """A connection. It outlives the subscriber's interest in it while frames of it are held: after BYE the publisher waits for
-    them, and a hang-up would end their leases."""
+    """A connection. It outlives the subscriber's interest in it while frames of it are held: after BYE the publisher
+    waits for them, and a hang-up would end their leases."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.users = 1  # the subscriber, and pools
         self.over = False
         self.leases = 0
-        self.unsent: List[bytes] = []  # releases that the socket had no room for: at most `hold`
+        self.unsent: List[bytes] = []  # releases that the socket had no room for, or that wait for more: at most `hold`
 
     def send(self, kind: int, fields: bytes) -> bool:
         try:
@@ -295,7 +313,7 @@ class _Pool:
                 buffer.close()
         if self.complete:
             self.link.flush()
-            # RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+            # RETIRED ends the pool's leases: a RELEASE after it would be one too many.
             if not self.link.unsent:
                 self.link.send(RETIRED, struct.pack("<I", self.format.pool))
         self.link.unuse()
@@ -355,7 +373,7 @@ class Frame:
 
     @property
     def planes(self) -> Tuple[memoryview, ...]:
-        """The colour planes, each from its first row to the end of its last. Read-only views.
+        """The color planes, each from its first row to the end of its last. Read-only views.
 
         ValueError if the frame's data end before that, or the frame was released."""
         if self._planes is None:
@@ -383,7 +401,7 @@ class Frame:
         return b"".join(bytes(row) for row in self.rows())
 
     def numpy(self, plane: int = 0) -> Any:
-        """A read-only NumPy view of a colour plane: rows, samples across, bytes of a sample if more than one.
+        """A read-only NumPy view of a color plane: rows, samples across, bytes of a sample if more than one.
 
         It must be gone (`del`) before the frame is released."""
         import numpy
@@ -395,7 +413,7 @@ class Frame:
         return numpy.lib.stride_tricks.as_strided(flat, shape, strides, writeable=False)
 
     def release(self) -> None:
-        """Gives the lease back; again is nothing. BufferError while somebody still has a slice or array of a view."""
+        """Gives the lease back. A second call does nothing. BufferError while a slice or array of a view lives."""
         pool = self._pool
         if pool is None:
             return
@@ -416,12 +434,16 @@ class Frame:
         if self._reading:
             for buffer in self._state.buffers:
                 buffer.sync(_SYNC_READ | _SYNC_END)
+        self._end_lease(pool)
+        pool.link.flush()
+        pool.settle()
+
+    def _end_lease(self, pool: _Pool) -> None:
+        """Its release is sent by the link's next flush()."""
         self._pool, self._state.held = None, False
         pool.held -= 1
         pool.link.leases -= 1
         pool.link.unsent.append(struct.pack("<IIQ", pool.format.pool, self.slot, self.generation))
-        pool.link.flush()
-        pool.settle()
 
     def __enter__(self) -> Frame:
         return self
@@ -443,7 +465,7 @@ class Subscriber:
     """Receives frames. Poll it (`fileno`) and call `next(0)`, or wait in `next`, or iterate.
 
     hold: frames leased at a time, 1 to 64. policy, for frames that come while all leases are in use: "latest", "fifo:N"
-    or "block". every: take every n-th frame. max_fps: take at most so many a second."""
+    or "block". every: take every n-th frame. max_fps: take at most this many frames a second."""
 
     def __init__(
         self, path: Union[str, os.PathLike[str]], *, hold: int = 1, policy: str = "latest", every: int = 1, max_fps: float = 0
@@ -467,7 +489,10 @@ class Subscriber:
         self._late: List[Frame] = []  # released by their user, views still about
         self._last_pool: Optional[int] = None
         self._welcomed = False
-        self._counts = [0, 0, 0, 0]  # received, lost, revoked, connections
+        self._latest = name == "latest"
+        self._unseen: Optional[Frame] = None  # with latest, inside _take(): a frame that next() has not given yet
+        self._deferred: Optional[Exception] = None  # raised by the next next()
+        self._counts = [0, 0, 0, 0, 0]  # received, lost, revoked, connections, skipped
         self._dropped_before = self._dropped = 0
         self.quota = self.lease_ms = self.epoch = 0
 
@@ -485,10 +510,10 @@ class Subscriber:
                 sock.connect(self.path)
                 break
             except BlockingIOError:
-                # Somebody listens, and has many to accept before us.
+                # A publisher listens, and has many connections to accept before this one.
                 if time.monotonic() >= deadline:
                     sock.close()
-                    raise Timeout(f"{self.path}: connect: the publisher accepts nobody for {timeout} s") from None
+                    raise Timeout(f"{self.path}: connect: the publisher does not accept for {timeout} s") from None
                 time.sleep(_PAUSE_MIN)
             except OSError as e:
                 sock.close()
@@ -496,7 +521,7 @@ class Subscriber:
                     raise
                 raise OSError(e.errno, e.strerror, self.path) from None
         self._link = _Link(sock)
-        self._last_pool = None
+        self._last_pool = self._deferred = None
         # A publisher that hung up at once has said why: the first receive brings it.
         self._link.send(HELLO, self._hello)
         try:
@@ -512,35 +537,55 @@ class Subscriber:
         return self
 
     def reconnect(self, timeout: float) -> Subscriber:
-        """connect() again and again, with pauses from 10 ms to half a second, until it works or time is over."""
+        """Calls connect() until it works or time is over, with pauses from 10 ms to half a second.
+
+        A refusal that is not temporary is raised at once."""
         deadline, pause = time.monotonic() + timeout, _PAUSE_MIN
         while True:
             try:
                 return self.connect(max(deadline - time.monotonic(), 0))
-            except (FileNotFoundError, ConnectionRefusedError, Disconnected, Refused, ProtocolError):
+            except (FileNotFoundError, ConnectionRefusedError, Disconnected, Refused, ProtocolError) as e:
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or (isinstance(e, Refused) and not e.is_temporary):
                     raise
             time.sleep(min(pause, left))
             pause = min(pause * 2, _PAUSE_MAX)
 
     def next(self, timeout: float = 0.0) -> Union[Frame, Format, Event, None]:
-        """A frame, a new format, an event; None if nothing came in time. After an error we are not connected any more."""
+        """A frame, a new format, an event; None if nothing came in time. After an error we are not connected any more.
+
+        With policy latest it reads all frames that are there, gives the newest, and releases the others unseen."""
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            raise deferred
         if self._link is None:
             raise Disconnected(f"{self.path}: not connected")
         return self._take(time.monotonic() + timeout, handshake=False)
 
-    def frames(self, timeout: float = 10.0) -> Iterator[Frame]:
-        """Frames until the stream ends; each is released at the next turn. Timeout if none comes for so many seconds."""
+    def frames(
+        self, timeout: float = 10.0, on_event: Optional[Callable[[Union[Format, Event]], object]] = None
+    ) -> Iterator[Frame]:
+        """Frames until the publisher hangs up; each is released at the next turn. A pause does not end it.
+
+        Timeout if no frame comes for `timeout` seconds; a pause does not count. `on_event` is called with each Format and
+        Event."""
+        paused = False
         while True:
             got = self.next(timeout)
             if got is None:
+                if paused:
+                    continue
                 raise Timeout(f"{self.path}: no frame for {timeout} s")
-            if isinstance(got, Event):
-                return
             if isinstance(got, Frame):
+                paused = False
                 with got:
                     yield got
+            else:
+                if on_event is not None:
+                    on_event(got)
+                if got is Event.LOST:
+                    return
+                paused = paused or got is Event.PAUSED
             # Its name would keep it, and a slice of it, until the next frame comes.
             del got
 
@@ -555,13 +600,13 @@ class Subscriber:
 
     @property
     def format(self) -> Optional[Format]:
-        """None before the publisher has a source."""
+        """The format of the frames to come; a frame has its own. None before the publisher has a source."""
         return self._current.format if self._current else None
 
     @property
     def stats(self) -> Stats:
-        received, lost, revoked, connections = self._counts
-        return Stats(received, self._dropped_before + self._dropped, lost, revoked, connections)
+        received, lost, revoked, connections, skipped = self._counts
+        return Stats(received, self._dropped_before + self._dropped, lost, revoked, connections, skipped)
 
     def close(self) -> None:
         """Ends the connection. Frames that are still held keep it, and their memory, until they are released."""
@@ -595,17 +640,64 @@ class Subscriber:
             pool.settle()
 
     def _take(self, deadline: float, handshake: bool) -> Union[Frame, Format, Event, None]:
-        """Handles messages until one of them is something to tell."""
+        """The next frame or event. With latest, a frame is given when no newer one is there."""
+        try:
+            got = self._handle(deadline, handshake)
+        except (Error, OSError) as e:
+            if self._unseen is None:
+                raise
+            # The frame came before the message that ended the connection. The next call raises the error.
+            self._deferred = e
+            got = None
+        except BaseException:
+            if self._unseen is not None:
+                pool = self._skip_unseen()
+                pool.link.flush()
+                pool.settle()
+            raise
+        frame, self._unseen = self._unseen, None
+        if frame is None:
+            return got
+        if self._link is not None:
+            self._link.flush()
+        return frame
+
+    def _skip_unseen(self) -> _Pool:
+        """Releases the frame that the caller has not seen."""
+        frame, self._unseen = self._unseen, None
+        assert frame is not None and frame._pool is not None
+        pool = frame._pool
+        frame._end_lease(pool)
+        self._counts[0] -= 1
+        self._counts[4] += 1
+        return pool
+
+    def _is_more_about_frames(self) -> bool:
+        """Whether the next message is there and cannot become an event of its own. It stays in the socket."""
+        assert self._link is not None
+        try:
+            header = self._link.socket.recv(8, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except OSError:
+            return False
+        return len(header) == 8 and struct.unpack_from("<H", header)[0] in (FRAME, NEWER, REVOKE)
+
+    def _handle(self, deadline: float, handshake: bool) -> Union[Frame, Format, Event, None]:
+        """Handles messages until one of them is something to report."""
         assert self._link is not None
         for _ in range(_MAX_STEPS):
-            for frame in list(self._late):
-                try:
-                    frame.release()
-                except BufferError:
-                    pass
-            for pool in list(self._pools):
-                pool.link.flush()
-            left = deadline - time.monotonic()
+            left = 0.0
+            if self._unseen is not None:
+                if not self._is_more_about_frames():
+                    return None
+            else:
+                for frame in list(self._late):
+                    try:
+                        frame.release()
+                    except BufferError:
+                        pass
+                for pool in list(self._pools):
+                    pool.link.flush()
+                left = deadline - time.monotonic()
             if left > 0:
                 ready = select.poll()
                 ready.register(self._link.socket, select.POLLIN | (select.POLLOUT if self._link.unsent else 0))
@@ -662,7 +754,7 @@ class Subscriber:
         if kind in (BUFFER, FRAME, REVOKE) and struct.unpack_from("<I", m, 12)[0] >= MAX_SLOTS:
             raise _Violation("a slot is out of range")
         if kind == BYE:
-            return self._on_bye(*struct.unpack_from("<I", m, 8))
+            return self._on_bye(*struct.unpack_from("<IHHHH", m, 8))
         if kind == WELCOME:
             if self._welcomed:
                 raise _Violation("a second WELCOME")
@@ -689,20 +781,31 @@ class Subscriber:
                 raise _Violation(f"RETIRE of pool {number}, which is not the current one")
             self._retire()
             return None
-        return Event.END
+        if kind == NEWER:
+            (generation,) = struct.unpack_from("<Q", m, 8)
+            # Newer frames wait than the last one that was sent. If that one is unseen, its release brings the newest.
+            if self._unseen is not None and generation >= self._unseen.generation:
+                self._skip_unseen()
+            return None
+        return Event.PAUSED
 
-    def _on_bye(self, reason: int) -> Event:
+    def _on_bye(self, reason: int, slots: int, reserve: int, granted: int, wanted: int) -> Event:
         self._hang_up()
         if reason == _CLOSING:
             return Event.LOST
-        text = REASONS.get(reason, "a reason that we do not know")
-        error = Refused(f"{self.path}: the publisher said BYE: {text} ({reason})")
-        error.reason = reason
+        text = REASONS.get(reason, f"reason {reason}")
+        if slots:
+            text += (
+                f": the pool has {slots} buffers: {reserve} for the driver and the publisher's process, 1 for the newest frame, "
+                f"{granted} for other subscribers; this subscriber needs {wanted}"
+            )
+        error = Refused(f"{self.path}: the publisher ended the connection: {text}")
+        error.reason, error.slots, error.reserve, error.granted, error.wanted = reason, slots, reserve, granted, wanted
         raise error
 
     def _on_format(self, m: bytes) -> Format:
         pool, slots, cpu_reads, writable, code, width, height, modifier = struct.unpack_from("<IHBB4sIIQ", m, 8)
-        colour: Tuple[int, int, int, int] = struct.unpack_from("<IIII", m, 36)
+        color: Tuple[int, int, int, int] = struct.unpack_from("<IIII", m, 36)
         memory_count, plane_count = struct.unpack_from("<HH", m, 52)
         fourcc = code.decode("latin-1")
         if not 1 <= slots <= MAX_SLOTS:
@@ -730,7 +833,7 @@ class Subscriber:
                 raise _Violation(f"{what}: plane {i} (stride {stride}, ends at {plane.end}) does not fit its memory")
             planes.append(plane)
         reads = cpu_reads if cpu_reads <= 2 else 0
-        fmt = Format(pool, slots, fourcc, width, height, reads, bool(writable), *colour, memory, tuple(planes))
+        fmt = Format(pool, slots, fourcc, width, height, reads, bool(writable), *color, memory, tuple(planes))
         assert self._link is not None
         self._current = _Pool(self, self._link, fmt)
         self._pools.append(self._current)
@@ -753,7 +856,7 @@ class Subscriber:
             state.buffers = buffers
             fds.clear()
         pool.slots.append(state)
-        # Nothing but answers and a few releases is under way: a socket without room is one that nobody reads.
+        # Only answers and a few releases are under way: if the socket has no room, the publisher does not read.
         if not pool.link.send(BUFFER_OK if complete else BUFFER_FAILED, struct.pack("<II", number, slot)):
             self._hang_up()
             return Event.LOST
@@ -762,7 +865,7 @@ class Subscriber:
             raise Exhausted(f"{self.path}: no file descriptor is left for any of {fmt.slots} buffers")
         return None
 
-    def _on_frame(self, m: bytes) -> Frame:
+    def _on_frame(self, m: bytes) -> Optional[Frame]:
         number, slot, *fields = struct.unpack_from("<IIQQQQQII", m, 8)
         pool = self._current
         if pool is None or pool.format.pool != number or not pool.complete:
@@ -789,13 +892,20 @@ class Subscriber:
         self._counts[0] += 1
         self._counts[1] += frame.lost
         self._dropped = frame.dropped
-        return frame
+        if not self._latest:
+            return frame
+        if self._unseen is not None:
+            # What the source lost before the older one is lost before this one, too.
+            frame.lost = min(frame.lost + self._unseen.lost, 0xFFFFFFFF)
+            self._skip_unseen()
+        self._unseen = frame
+        return None
 
     def _on_revoke(self, number: int, slot: int, generation: int) -> None:
         self._counts[2] += 1
         for pool in self._pools:
             if pool.link is self._link and pool.format.pool == number and slot < len(pool.slots):
                 state = pool.slots[slot]
-                # A lease that we have given back meanwhile is no concern of ours.
+                # A lease that was given back in the meantime does not matter.
                 if state.held and state.generation == generation:
                     state.revoked = True

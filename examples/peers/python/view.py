@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Shows rate, latency and drops of a framelease publisher's frames; saves one as PNG, or prints a hash of each."""
+"""Shows rate, latency and drops of a framelease publisher's frames; saves one as PNG, or prints a hash of each.
+
+Ends when the publisher closes. A pause of the stream is reported on standard error, and the next frame continues it."""
 
 import argparse
 import os
@@ -79,13 +81,14 @@ def main() -> int:
     parser.add_argument("--socket", default=socket, help="where the publisher listens (default: %(default)s)")
     parser.add_argument("--png", metavar="FILE", help="save the first frame, and stop")
     parser.add_argument("--hash", action="store_true", help="a line for each frame: sequence number, CRC-32 of its pixels")
-    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after so many")
+    parser.add_argument("--frames", type=int, default=0, metavar="N", help="stop after N frames")
     parser.add_argument("--policy", default="latest", help="latest, fifo:N or block")
     parser.add_argument("--hold", type=int, default=1, metavar="N", help="frames to lease at a time")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th frame only")
-    parser.add_argument("--max-fps", type=float, default=0, metavar="F", help="take at most so many frames a second")
-    parser.add_argument("--timeout", type=float, default=10, metavar="S", help="give up after so long without a frame")
-    parser.add_argument("--reconnect", action="store_true", help="come back when the publisher was gone")
+    parser.add_argument("--max-fps", type=float, default=0, metavar="F", help="take at most F frames a second")
+    parser.add_argument("--timeout", type=float, default=10, metavar="S",
+                        help="give up after S seconds without a frame (default: %(default)s); a pause does not count")  # fmt: skip
+    parser.add_argument("--reconnect", action="store_true", help="connect again after the publisher was gone")
     o = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -94,6 +97,10 @@ def main() -> int:
         parser.error(str(e))
     shown = time.monotonic()
     latencies: list = []
+
+    def report(event) -> None:
+        if event is framelease.Event.PAUSED:
+            print("the publisher paused the stream; waiting for the next frame", file=sys.stderr)
 
     def show(since: float, counted: list) -> None:
         ages, stats = sorted(counted) or [0], subscriber.stats
@@ -107,7 +114,7 @@ def main() -> int:
     try:
         (subscriber.reconnect if o.reconnect else subscriber.connect)(o.timeout)
         while True:
-            for frame in subscriber.frames(o.timeout):
+            for frame in subscriber.frames(o.timeout, on_event=report):
                 latencies.append(time.monotonic_ns() - frame.sent_ns)
                 if o.png:
                     save_png(frame, o.png)

@@ -278,6 +278,10 @@ impl Dialect for Native {
         if count > 1 {
             c.link.flush();
         }
+        if handled.is_err() {
+            // Nothing receives after this, which would close them.
+            self.batch.close_fds();
+        }
         handled.map(|()| Read::Some)
     }
 }
