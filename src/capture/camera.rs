@@ -13,7 +13,7 @@ use crate::format::{FormatKind, FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet, FrameFlags};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
-use crate::v4l2::{Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
+use crate::v4l2::{watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
 
 impl CameraBuilder {
     /// Opens the camera and starts it.
@@ -194,7 +194,9 @@ impl Camera {
     fn arm(&mut self) -> Result<()> {
         match self.state {
             State::Lost => Ok(()),
-            State::Streaming | State::Stopped | State::Ended => self.readiness.arm(None, Some(&self.queue), true),
+            State::Streaming | State::Stopped | State::Ended => {
+                watch(&mut self.readiness, None, Some(&self.queue), true)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! CPU access: begun and ended so that caches and devices agree, waited for with a deadline, counted in bytes.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::poll::PollFlags;
@@ -15,30 +15,6 @@ use crate::sys::map::Mapping;
 
 /// How long an access waits for a device's fences when its user has no better figure.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
-
-/// Who of this process accesses a buffer through its mapping: so many readers, or one writer (-1). Two threads that
-/// copied in and out at the same time would race, which other processes and devices cannot do to Rust's memory model.
-#[derive(Debug, Default)]
-pub(super) struct Users(AtomicI32);
-
-impl Users {
-    fn enter(&self, flags: u64) -> Result<()> {
-        let join = |n: i32| match flags & SYNC_WRITE {
-            0 => (n >= 0).then(|| n.saturating_add(1)),
-            _ => (n == 0).then_some(-1),
-        };
-        // Acquire: after what the previous user did. Release of the same pair: in `leave`.
-        match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, join) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::new(ErrorKind::Busy, "access", "another part of this process accesses the buffer")),
-        }
-    }
-
-    fn leave(&self, flags: u64) {
-        let left = if flags & SYNC_WRITE != 0 { 1 } else { -1 };
-        self.0.fetch_add(left, Ordering::Release);
-    }
-}
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START now, END on drop.
 #[derive(Debug)]

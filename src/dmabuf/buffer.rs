@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{fcntl, FcntlArg, OFlag, SealFlag};
 use nix::unistd::{lseek, Whence};
 
-use super::access::Users;
+use super::users::Users;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 use crate::sys::map::Mapping;

@@ -9,6 +9,7 @@ mod alloc;
 mod attachment;
 mod buffer;
 mod fence;
+mod users;
 
 pub use access::{CpuRead, CpuWrite, DEFAULT_WAIT};
 pub use alloc::Allocator;

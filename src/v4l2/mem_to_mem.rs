@@ -9,7 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use super::codec_cmd::CodecCommand;
 use super::device::{Device, Direction};
 use super::events::{Event, EventKind};
-use super::queue::{state, Queue, Reclaimed};
+use super::queue::{self, state, Queue, Reclaimed};
 use super::readiness::DeviceReadiness;
 use super::timestamps::TimestampMap;
 use crate::error::{Error, ErrorKind, Result};
@@ -156,7 +156,7 @@ impl MemToMem {
             return Ok(());
         }
         self.capture.signal_by(self.readiness.signal());
-        self.readiness.arm(Some(&self.output), Some(&self.capture), self.subscribed)
+        queue::watch(&mut self.readiness, Some(&self.output), Some(&self.capture), self.subscribed)
     }
 
     /// Finds the device again, by its path, driver, bus and node, and opens it without buffers, as [`MemToMem::new`] does.

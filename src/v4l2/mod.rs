@@ -38,6 +38,7 @@ pub use media::media_path;
 pub use mem_to_mem::{MemToMem, Processed, Resumed};
 pub use mem_to_mem_info::{mem_to_mem_devices, MemToMemInfo};
 pub use memory::MemoryCapabilities;
+pub(crate) use queue::watch;
 pub use queue::{CacheHint, Queue, Reclaimed};
 pub(crate) use readiness::{DeviceReadiness, Ready};
 pub use selection::{Region, SelectionTarget};

@@ -9,7 +9,6 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::device::Device;
 use super::hotplug::Hotplug;
 use super::identity::Identity;
-use super::queue::Queue;
 use crate::error::{Error, Result};
 use crate::station::{Received, Station};
 use crate::sys::readiness::{Alarm, Readiness};
@@ -83,22 +82,6 @@ impl DeviceReadiness {
     /// For those who make the station's descriptor readable from other threads.
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
-    }
-
-    /// Watches the device for what its queues can give now, and for events if `has_events`. To be called after each
-    /// call that queues, dequeues, starts or stops.
-    pub(crate) fn arm(&mut self, output: Option<&Queue>, capture: Option<&Queue>, has_events: bool) -> Result<()> {
-        let Some(device) = output.or(capture).map(Queue::device) else { return Ok(()) };
-        let mut wanted = EpollFlags::empty();
-        wanted.set(EpollFlags::EPOLLPRI, has_events);
-        // POLLERR is all that a mem-to-mem device answers while both of its queues are empty.
-        if output.is_some_and(Queue::is_busy) || capture.is_some_and(Queue::gives) {
-            wanted.set(EpollFlags::EPOLLOUT, output.is_some_and(Queue::is_streaming));
-            // After the end of a drain POLLIN does not end.
-            wanted.set(EpollFlags::EPOLLIN, capture.is_some_and(|q| q.is_streaming() && !q.has_ended()));
-        }
-        let device = device.clone();
-        self.watch(&device, wanted)
     }
 
     /// Watches the device for these events, or not at all if there are none.

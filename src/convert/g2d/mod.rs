@@ -12,6 +12,7 @@ mod import;
 mod probe;
 mod report;
 mod rules;
+mod settings;
 mod warp;
 mod worker;
 
@@ -35,6 +36,7 @@ use crate::sys::readiness::Readiness;
 use super::converter::{Converter, ConverterEvent};
 use super::plan::{self, Plan};
 use rules::{Profile, Program};
+pub use settings::{Contiguity, Wait};
 use worker::{Assignment, Finished, Job, Shared};
 
 pub use report::{Abi, Answer, FormatTrial, Report, Survey, Variant, Vote};
@@ -45,31 +47,6 @@ const LIBRARY: &str = "libg2d.so.2";
 /// Plans whose calls are kept; a fifth takes the place of the oldest.
 const PROGRAMS: usize = 4;
 const MAX_DEPTH: usize = 64;
-
-/// How the worker waits for the hardware.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Wait {
-    /// `g2d_finish` behind every job.
-    #[default]
-    Finish,
-    /// A fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is under way;
-    /// `g2d_finish` where the library gives none.
-    Fence,
-}
-
-/// How it is told whether a buffer without `g2d_blit_dmabuf` is contiguous: nothing asks the hardware.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Contiguity {
-    /// By the driver that made it (`exp_name` of its fdinfo): system heaps, udmabuf, vmalloc and scatter-gather
-    /// buffers of V4L2 are refused, everything else is taken.
-    #[default]
-    ByExporter,
-    /// Every buffer is, memfds too if the library takes them, because an IOMMU gathers the pages or the user knows.
-    /// Wrong, and the engine draws over memory that is not the buffer's.
-    Assume,
-}
 
 /// How a library is opened.
 #[derive(Clone, Debug)]

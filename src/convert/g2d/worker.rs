@@ -21,8 +21,8 @@ use crate::sys::syscall_count;
 use super::engine::Engine;
 use super::report::{Abi, Report, Survey};
 use super::rules::{Profile, Program};
+use super::settings::{Contiguity, Wait};
 use super::warp::WarpMap;
-use super::{Contiguity, Wait};
 use crate::dmabuf::DmaBuf;
 
 /// Jobs whose fences are awaited while the next is submitted.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 
 use self::imports::Imports;
 use self::mmap_buffers::MmapBuffers;
@@ -379,7 +380,7 @@ impl Queue {
                 Direction::Output => (Some(&*self), None),
                 Direction::Capture => (None, Some(&*self)),
             };
-            let ready = waiter.arm(output, capture, false).and_then(|()| waiter.wait(deadline));
+            let ready = watch(&mut waiter, output, capture, false).and_then(|()| waiter.wait(deadline));
             self.waiter = Some(waiter);
             let ready = ready?;
             if ready.is_empty() {
@@ -402,6 +403,27 @@ impl Queue {
             _ => Ok(()),
         }
     }
+}
+
+/// Watches the device of a station for what its queues can give now, and for events if `has_events`. To be called after
+/// each call that queues, dequeues, starts or stops.
+pub(crate) fn watch(
+    readiness: &mut DeviceReadiness,
+    output: Option<&Queue>,
+    capture: Option<&Queue>,
+    has_events: bool,
+) -> Result<()> {
+    let Some(device) = output.or(capture).map(Queue::device) else { return Ok(()) };
+    let mut wanted = EpollFlags::empty();
+    wanted.set(EpollFlags::EPOLLPRI, has_events);
+    // POLLERR is all that a mem-to-mem device answers while both of its queues are empty.
+    if output.is_some_and(Queue::is_busy) || capture.is_some_and(Queue::gives) {
+        wanted.set(EpollFlags::EPOLLOUT, output.is_some_and(Queue::is_streaming));
+        // After the end of a drain POLLIN does not end.
+        wanted.set(EpollFlags::EPOLLIN, capture.is_some_and(|q| q.is_streaming() && !q.has_ended()));
+    }
+    let device = device.clone();
+    readiness.watch(&device, wanted)
 }
 
 fn own_planes(memory: &Memory) -> usize {
