@@ -44,13 +44,13 @@ pub mod negotiate;
 pub mod reactor;
 pub mod share;
 pub mod sink;
-pub mod station;
+mod station;
 pub mod stats;
 mod sys;
 pub mod v4l2;
 
 pub use error::{Error, ErrorKind, Reason, Rejected, Result};
-pub use station::{wait, Received, Station, Submit, SubmitResult, Submitted};
+pub use station::{wait, FrameEvent, Frames, Received, Station, Submit, SubmitResult, Submitted};
 
 /// The programs in the README and in docs/embedding.md compile.
 #[cfg(doctest)]

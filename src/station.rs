@@ -1,22 +1,4 @@
 //! The contract that every station follows.
-//!
-//! A station is anything that gives or takes frames or packets: a camera, a converter, an encoder, a publisher, a
-//! recorder, a display. All of them follow the same rules:
-//!
-//! 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
-//!    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to say: an item, an event,
-//!    an error, a deadline that has passed, or room after [`Submitted::Full`].
-//! 2. **Giving.** [`Station::try_recv`] and [`Station::recv`] return [`Received`]. After [`Received::Nothing`] the
-//!    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors of
-//!    kind [`State`](crate::ErrorKind::State).
-//! 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. No room is a value. A call that
-//!    fails gives its item back ([`Rejected`]). A publisher's verb is `publish`, a display's is `present`.
-//! 4. **Other work.** [`Station::dispatch`] does what is due (connections, deadlines, pacing) and never blocks. Every
-//!    `try_` call does the same work first, so most programs never call it.
-//! 5. **What happens to a device is an event**, not the end of the program: lost, returned, changed.
-//!
-//! No station has a thread, except `convert::G2d`, whose thread its user names. A `calloop` or `mio` loop needs
-//! [`AsFd`] only; feature `tokio` wraps any station.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -115,7 +97,25 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// Anything that gives or takes frames or packets. See the [module](self) for the contract. Sealed.
+/// The contract that every station follows. Sealed.
+///
+/// A station is anything that gives or takes frames or packets: a camera, a converter, an encoder, a publisher, a
+/// recorder, a display. All of them follow the same rules:
+///
+/// 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
+///    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to say: an item, an event,
+///    an error, a deadline that has passed, or room after [`Submitted::Full`].
+/// 2. **Giving.** [`Station::try_recv`] and [`Station::recv`] return [`Received`]. After [`Received::Nothing`] the
+///    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors of
+///    kind [`State`](crate::ErrorKind::State).
+/// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. No room is a value. A call that
+///    fails gives its item back ([`Rejected`]). A publisher's verb is `publish`, a display's is `present`.
+/// 4. **Other work.** [`Station::dispatch`] does what is due (connections, deadlines, pacing) and never blocks. Every
+///    `try_` call does the same work first, so most programs never call it.
+/// 5. **What happens to a device is an event**, not the end of the program: lost, returned, changed.
+///
+/// No station has a thread, except `convert::G2d`, whose thread its user names. A `calloop` or `mio` loop needs
+/// [`AsFd`] only; feature `tokio` wraps any station.
 pub trait Station: AsFd + sealed::Sealed {
     /// What it gives: an enum whose first variant is the item, or the item itself.
     type Event;

@@ -18,6 +18,7 @@ pub enum Command {
     Encode(Encode),
     Soak { arch: Arch, minutes: u32 },
     Bench(Bench),
+    Surface { lists: bool },
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -69,6 +70,7 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab rivals --job encode [--frames N] [--turns N]
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
+       cargo lab surface [--list]
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -108,6 +110,13 @@ are there, examples that are built already are in $FRAMELEASE_EXAMPLES_DIR, /out
 
   --arch      x86_64 (default) or aarch64
   --modules   as for cargo lab run";
+
+const SURFACE: &str = "\
+cargo lab surface [--list]
+
+Counts the library's public items and fails above the number in docs/public-api-limit.
+
+  --list      names them";
 
 const FETCH: &str = "\
 cargo lab fetch [--arch x86_64|aarch64|all]
@@ -182,9 +191,10 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "rivals" => rivals(parser),
         "soak" => soak(parser),
         "bench" => bench(parser),
+        "surface" => surface(parser),
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
-        other => Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench or fetch").into()),
+        other => Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench, surface or fetch").into()),
     }
 }
 
@@ -322,6 +332,18 @@ fn bench(parser: &mut Parser) -> Result<Command, Error> {
         }
     }
     Ok(Command::Bench(wish))
+}
+
+fn surface(parser: &mut Parser) -> Result<Command, Error> {
+    let mut lists = false;
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("list") => lists = true,
+            Short('h') | Long("help") => return Ok(Command::Help(SURFACE)),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Surface { lists })
 }
 
 fn fetch(parser: &mut Parser) -> Result<Command, Error> {

@@ -29,6 +29,7 @@ mod shell;
 mod signals;
 mod skips;
 mod soak;
+mod surface;
 mod test;
 mod userland;
 
@@ -65,6 +66,7 @@ fn main() {
         Command::Encode(wish) => rivals::encode(&workspace(), &wish),
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
+        Command::Surface { lists } => surface::surface(&workspace(), lists),
         Command::Fetch { archs } => test::fetch(&workspace(), &archs).map(|()| 0),
     };
     exit(done.unwrap_or_else(|error| {
