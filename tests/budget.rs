@@ -57,6 +57,8 @@ fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
             let _ = subscriber.try_recv().unwrap();
             drop(publisher.recv(Duration::from_millis(1)).unwrap());
         }
+        // The format, if it was not taken above.
+        while subscriber.try_recv().unwrap().item().is_some() {}
         subscribers.push(subscriber);
     }
     Scene { publisher, subscribers, folder }
