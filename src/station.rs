@@ -122,7 +122,8 @@ pub trait Station: AsFd + sealed::Sealed {
 
     /// Does the work that is due and returns. Never blocks. What it finds is given by [`Station::try_recv`].
     ///
-    /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
+    /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable. Events
+    /// that were found stay for `try_recv`; a publisher's do not keep the descriptor readable after this call.
     ///
     /// # Errors
     /// What the kernel reports of the station's own descriptors. What a peer or a device does is an event.

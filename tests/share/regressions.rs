@@ -366,3 +366,23 @@ fn retiring_more_than_was_given_ends_the_connection() {
     }
     assert_eq!((s.publisher.stats().violations, dropped(&s)), (1, vec![0]));
 }
+
+#[test]
+fn events_that_nobody_takes_do_not_keep_a_dispatched_publisher_awake() {
+    let mut s = Stage::new(8);
+    drop(s.join(s.subscriber()));
+    let start = Instant::now();
+    while s.publisher.active() > 0 && start.elapsed() < SOON {
+        std::thread::sleep(Duration::from_millis(1));
+        s.publisher.dispatch().unwrap();
+    }
+    // A loop that only dispatches does not spin.
+    assert!(!is_readable(&s.publisher));
+    // And the events were kept.
+    assert!(s.publisher.try_recv().unwrap().item().is_some());
+}
+
+fn is_readable(station: &impl std::os::fd::AsFd) -> bool {
+    let mut fds = [nix::poll::PollFd::new(station.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 0u8).unwrap() == 1
+}

@@ -141,6 +141,8 @@ pub struct Publisher {
     work: Readiness,
     alarm: Alarm,
     unread: Signal,
+    /// `unread` is set.
+    is_raised: bool,
     events: VecDeque<PublisherEvent>,
     settings: PublisherBuilder,
     listeners: Vec<Listener>,
@@ -154,7 +156,7 @@ pub struct Publisher {
     /// Since when a subscriber that blocks has had no room.
     blocked_ns: Option<u64>,
     /// [`Station::dispatch`] was called since the last frame.
-    is_dispatched: bool,
+    has_worked: bool,
     counts: PublisherStats,
 }
 
@@ -194,6 +196,7 @@ impl PublisherBuilder {
             work,
             alarm,
             unread,
+            is_raised: false,
             events: VecDeque::new(),
             settings: self,
             listeners,
@@ -204,7 +207,7 @@ impl PublisherBuilder {
             next_pool: 1,
             retry_ns: None,
             blocked_ns: None,
-            is_dispatched: false,
+            has_worked: false,
             counts: PublisherStats::default(),
         })
     }
@@ -268,8 +271,8 @@ impl Publisher {
     /// does is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
         // An event loop has done it already.
-        let dispatched = if std::mem::take(&mut self.is_dispatched) { Ok(()) } else { self.dispatch() };
-        self.is_dispatched = false;
+        let dispatched = if std::mem::take(&mut self.has_worked) { Ok(()) } else { self.work() };
+        self.has_worked = false;
         if let Err(error) = dispatched.and_then(|()| self.check(&frame)) {
             return Err(Rejected { error, item: frame });
         }
@@ -408,9 +411,7 @@ impl Publisher {
 
     /// Keeps an event for [`Station::try_recv`].
     fn give(&mut self, event: PublisherEvent) {
-        if self.events.is_empty() {
-            self.unread.set();
-        }
+        self.raise(true);
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
@@ -452,7 +453,7 @@ impl Publisher {
             if ready.map_err(|e| Error::os("poll", e))? == Waited::TimedOut {
                 return Ok(false);
             }
-            self.dispatch()?;
+            self.work()?;
         }
     }
 
@@ -486,6 +487,16 @@ impl Publisher {
         Error::new(kind, op, text).on(self.settings.path.display())
     }
 
+    /// Makes the descriptor readable for events that wait, or not.
+    fn raise(&mut self, raise: bool) {
+        match (raise, self.is_raised) {
+            (true, false) => self.unread.set(),
+            (false, true) => self.unread.clear(),
+            _ => {}
+        }
+        self.is_raised = raise;
+    }
+
     fn lease_ns(&self) -> (u64, u64) {
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         self.settings.lease.map_or((u64::MAX, u64::MAX), |(revoke, end)| (ns(revoke), ns(end)))
@@ -498,8 +509,24 @@ impl sealed::Sealed for Publisher {}
 impl Station for Publisher {
     type Event = PublisherEvent;
 
-    /// Handles new connections, handshakes, releases, hang-ups and deadlines.
+    /// Handles new connections, handshakes, releases, hang-ups and deadlines. The events that wait for `try_recv` then no
+    /// longer keep the descriptor readable, so that a program that does not want them need not take them.
     fn dispatch(&mut self) -> Result<()> {
+        let worked = self.work();
+        self.raise(false);
+        worked
+    }
+
+    fn try_recv(&mut self) -> Result<Received<PublisherEvent>> {
+        self.work()?;
+        let event = self.events.pop_front();
+        self.raise(!self.events.is_empty());
+        Ok(event.into())
+    }
+}
+
+impl Publisher {
+    fn work(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 32];
         let failed = |e| Error::os("epoll_wait", e).on(self.settings.path.display());
         let found = self.work.wait(&mut events, Instant::now()).map_err(failed)?.len();
@@ -525,17 +552,8 @@ impl Station for Publisher {
         if is_due || found > 0 {
             self.set_alarm();
         }
-        self.is_dispatched = true;
+        self.has_worked = true;
         Ok(())
-    }
-
-    fn try_recv(&mut self) -> Result<Received<PublisherEvent>> {
-        self.dispatch()?;
-        let event = self.events.pop_front();
-        if event.is_some() && self.events.is_empty() {
-            self.unread.clear();
-        }
-        Ok(event.into())
     }
 }
 
