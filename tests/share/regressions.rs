@@ -66,9 +66,10 @@ fn a_flood_of_legal_messages_does_not_hold_publish() {
             drop(frame(&mut sibling));
             calls
         });
-        // The count is of all threads, and other tests run beside this one: not each, but most.
+        // 64 messages of a peer when the publisher's other work is done, and as many before it sends. The count is of all
+        // threads, and other tests run beside this one: not each, but most.
         counts.sort_unstable();
-        assert!(counts[10] < 100, "{what}: {counts:?} system calls in a publish");
+        assert!(counts[10] < 2 * 64 + 20, "{what}: {counts:?} system calls in a publish");
         stop.store(true, Ordering::Relaxed);
         s.until("the flood ends", |_| flooder.is_finished());
         assert_eq!(sibling.stats().dropped, 0);
