@@ -402,10 +402,8 @@ impl Publisher {
         let waits = c.peer.is_some_and(|peer| self.ledger.waits_for(peer));
         let quiet = c.stage == Stage::Active && !waits && c.ending == Ending::No;
         let wanted = if quiet { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        if c.interest != wanted {
-            if self.work.modify(c.socket(), wanted, i as u64).is_ok() {
-                c.interest = wanted;
-            }
+        if c.interest != wanted && self.work.modify(c.socket(), wanted, i as u64).is_ok() {
+            c.interest = wanted;
         }
     }
 
