@@ -1,51 +1,12 @@
 //! `convert::Cpu`.
 
-use std::sync::Arc;
-
-use framelease::convert::{Converter, ConverterEvent, Cpu, Layer, Plan, Request};
+use framelease::convert::{ConverterEvent, Cpu};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
-use framelease::frame::{Frame, FrameMut, Pool};
 use framelease::Station;
 
+use crate::jobs::{kind, Jobs};
 use crate::scene::{Description, Kind, Scene};
-
-/// A converter, what it draws, and where.
-pub struct Jobs<C: Converter> {
-    pub converter: C,
-    pub plan: Arc<Plan>,
-    pub source: Frame,
-    targets: Vec<Pool>,
-}
-
-impl<C: Converter> Jobs<C> {
-    pub fn new(converter: C) -> Self {
-        let layout = Layout::aligned(FourCc::RGBA32, Size::new(16, 16), 64).unwrap();
-        let pool = |count| Pool::new(&Allocator::Memfd, layout, count).unwrap();
-        let mut source = pool(1).try_acquire().unwrap();
-        drop(source.write(DEFAULT_WAIT).unwrap());
-        let plan = Plan::new(&Request::convert(Layer::default()), &[layout], &layout).unwrap();
-        Self { converter, plan: Arc::new(plan), source: source.freeze_full(1, 1), targets: vec![pool(60), pool(10)] }
-    }
-
-    fn target(&self) -> FrameMut {
-        self.targets.iter().find_map(Pool::try_acquire).expect("a free target")
-    }
-
-    /// Begins a job. `false` if there was no room: the target is dropped.
-    pub fn submit(&mut self) -> bool {
-        let target = self.target();
-        self.converter.try_submit(&self.plan, std::slice::from_ref(&self.source), target).unwrap().is_taken()
-    }
-}
-
-pub fn kind(event: &ConverterEvent) -> Kind {
-    match event {
-        ConverterEvent::Frame(_) => Kind::Item,
-        ConverterEvent::Failed { .. } => Kind::Error,
-        _ => Kind::Other,
-    }
-}
 
 impl Scene for Jobs<Cpu> {
     type Station = Cpu;
@@ -78,7 +39,9 @@ impl Scene for Jobs<Cpu> {
     };
 
     fn new() -> Self {
-        Self::new(Cpu::new().unwrap())
+        let layout = Layout::aligned(FourCc::RGBA32, Size::new(16, 16), 64).unwrap();
+        // More than the 64 that are kept.
+        Self::new(Cpu::new().unwrap(), layout, &Allocator::Memfd, &[60, 10])
     }
 
     fn station(&mut self) -> &mut Cpu {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use framelease::convert::g2d::Abi;
 use framelease::convert::{Converter, ConverterEvent, G2d};
-use framelease::dmabuf::DEFAULT_WAIT;
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::Station;
 
-use self::support::{Fake, TIMEOUT};
-use crate::cpu::{kind, Jobs};
+use self::support::{layout, Fake, TIMEOUT};
+use crate::jobs::{kind, Jobs};
 use crate::scene::{Description, Kind, Scene};
 
 struct Library {
@@ -70,7 +70,8 @@ impl Scene for Library {
 
     fn new() -> Self {
         let fake = Fake::new(Abi::Modern);
-        Self { jobs: Jobs::new(fake.open()), fake: Arc::new(fake) }
+        let jobs = Jobs::new(fake.open(), layout("RGBA32", 16, 16), &Allocator::Memfd, &[30]);
+        Self { jobs, fake: Arc::new(fake) }
     }
 
     fn station(&mut self) -> &mut G2d {

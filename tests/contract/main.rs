@@ -6,6 +6,7 @@ mod client;
 #[path = "../converting/mod.rs"]
 mod converting;
 mod forked_child;
+mod jobs;
 #[allow(dead_code)] // Not all of it here.
 #[path = "../share/raw.rs"]
 mod raw;

@@ -26,6 +26,11 @@ pub trait Scene: Sized {
     /// How to cause what the checks look for.
     const DESCRIPTION: Description<Self>;
 
+    /// Returns `true` if this machine has what the scene needs. Says what it has not.
+    fn is_here() -> bool {
+        true
+    }
+
     /// Makes the station and its surroundings. There is nothing to receive yet.
     fn new() -> Self;
 

@@ -1,28 +1,35 @@
-//! `TestPattern`. It makes frames as fast as buffers are free: its items are frames in buffers that are free again.
+//! `TestPattern`, by a clock and without. Its items are frames in buffers that are free again.
+
+use std::time::Duration;
 
 use framelease::capture::{CameraEvent, TestPattern};
-use framelease::dmabuf::DEFAULT_WAIT;
+use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::Frame;
 use framelease::Station;
 
 use crate::scene::{Description, Kind, Scene};
-use crate::support::source;
+use crate::support::SOON;
 
-struct Pattern {
+/// A source whose buffers are all held.
+struct Pattern<const PACED: bool> {
     source: TestPattern,
     held: Vec<Frame>,
 }
 
+const INTERVAL: FrameInterval = FrameInterval::from_fps(100);
+
 const BUFFERS: usize = 4;
 
-impl Scene for Pattern {
+impl<const PACED: bool> Scene for Pattern<PACED> {
     type Station = TestPattern;
 
     const DESCRIPTION: Description<Self> = Description {
         give: |scene| drop(scene.held.remove(0)),
         most_waiting: BUFFERS,
-        many: 200,
-        extra_wakes: 0,
+        many: if PACED { 50 } else { 200 },
+        // The end of a lease, before the next frame is due. The time after it, when no buffer is free.
+        extra_wakes: if PACED { 2 } else { 0 },
         // Its errors are those of memory.
         fail: None,
         // It has no end.
@@ -47,8 +54,12 @@ impl Scene for Pattern {
     };
 
     fn new() -> Self {
-        let mut source = source(BUFFERS);
-        let held = (0..BUFFERS).map(|_| source.try_recv().unwrap().frame().unwrap()).collect();
+        let builder = TestPattern::builder(Size::new(64, 48)).buffers(BUFFERS).allocator(Allocator::Memfd);
+        let builder = if PACED { builder.interval(INTERVAL) } else { builder.unpaced() };
+        let mut source = builder.start().unwrap();
+        let held = (0..BUFFERS).map(|_| source.recv(SOON).unwrap().frame().unwrap()).collect();
+        // It sees that no buffer is free when the next frame is due.
+        assert!(source.recv(Duration::from_millis(50)).unwrap().is_nothing());
         Self { source, held }
     }
 
@@ -70,4 +81,10 @@ impl Scene for Pattern {
     }
 }
 
-crate::contract!(Pattern);
+mod unpaced {
+    crate::contract!(super::Pattern<false>);
+}
+
+mod paced {
+    crate::contract!(super::Pattern<true>);
+}
