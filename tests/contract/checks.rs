@@ -329,9 +329,11 @@ pub fn forked_child<S: Scene>() {
     }
     if let Some(end) = description.end {
         let (mut scene, watch) = start::<S>();
+        (description.give)(&mut scene);
+        let mut got = Got::default();
+        got.until(&mut scene, &watch, |got| got.items == 1);
         children.push(ForkedChild::new());
         end(&mut scene);
-        let mut got = Got::default();
         got.until(&mut scene, &watch, |got| got.ends == 1);
         assert!(!watch.is_readable_within(QUIET), "readable after the end");
     }

@@ -218,12 +218,15 @@ mod encoder {
     struct Encoding {
         encoder: Encoder,
         source: TestPattern,
+        /// For more frames than the encoder has room for.
+        spare: TestPattern,
     }
 
     impl Encoding {
         /// Submits a frame. `false` if there was no room.
         fn submit(&mut self) -> bool {
-            let frame = self.source.recv(WAIT).unwrap().frame().expect("a free buffer");
+            let frame = self.source.try_recv().unwrap().frame().or_else(|| self.spare.recv(WAIT).unwrap().frame());
+            let frame = frame.expect("a free buffer");
             self.encoder.try_submit(frame).unwrap().is_taken()
         }
     }
@@ -263,10 +266,13 @@ mod encoder {
 
         fn new() -> Self {
             let layout = packed("YUYV", SMALL);
-            let builder = TestPattern::builder(SMALL).layout(layout).buffers(12).unpaced();
-            let source = builder.allocator(Allocator::Udmabuf).start().unwrap();
+            let pattern = |buffers| {
+                let builder = TestPattern::builder(SMALL).layout(layout).buffers(buffers).unpaced();
+                builder.allocator(Allocator::Udmabuf).start().unwrap()
+            };
+            let source = pattern(4);
             let builder = Encoder::builder(params(Codec::Fwht, SMALL)).device(Encoder::find(Codec::Fwht).unwrap());
-            Self { encoder: builder.open(source.buffers().unwrap()).unwrap(), source }
+            Self { encoder: builder.open(source.buffers().unwrap()).unwrap(), source, spare: pattern(60) }
         }
 
         fn station(&mut self) -> &mut Encoder {
