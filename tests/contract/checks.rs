@@ -21,7 +21,7 @@ const MOST_SYSCALLS: u64 = 1000;
 const MOST_CALLS: usize = 2000;
 
 /// What calls of `try_recv` gave.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Got {
     items: usize,
     errors: usize,
@@ -68,6 +68,15 @@ impl Got {
             calls += 1;
             assert!(calls < MOST_CALLS, "the descriptor stays readable: {self:?}");
         }
+    }
+
+    /// Receives while the descriptor is readable. Then there is nothing: what is there makes it readable.
+    fn all_announced<S: Scene>(&mut self, scene: &mut S, watch: &Watch, quiet: Duration) {
+        self.while_readable(scene, watch, quiet);
+        let before = self.clone();
+        self.until_nothing(scene);
+        assert_eq!(*self, before, "there was more, and the descriptor was not readable");
+        self.while_readable(scene, watch, Duration::ZERO);
     }
 
     /// Receives until `done`, which must come soon.
@@ -129,8 +138,7 @@ pub fn one_item<S: Scene>() {
     (S::DESCRIPTION.give)(&mut scene);
     let mut got = Got::default();
     got.until(&mut scene, &watch, |got| got.items == 1);
-    got.until_nothing(&mut scene);
-    got.while_readable(&mut scene, &watch, QUIET);
+    got.all_announced(&mut scene, &watch, QUIET);
     assert_eq!((got.items, got.errors, got.others, got.ends), (1, 0, 0, 0), "{got:?}");
     assert!(got.nothings <= S::DESCRIPTION.extra_wakes, "{got:?}");
     // Also by a call that waits.
@@ -168,8 +176,7 @@ pub fn error<S: Scene>() {
     let mut got = Got::default();
     got.until(&mut scene, &watch, |got| got.errors == 1);
     let before = got.nothings;
-    got.until_nothing(&mut scene);
-    got.while_readable(&mut scene, &watch, 3 * QUIET);
+    got.all_announced(&mut scene, &watch, 3 * QUIET);
     assert_eq!(got.errors, 1, "{got:?}");
     assert!(got.nothings - before <= S::DESCRIPTION.extra_wakes, "{got:?}");
     watch.assert_has(scene.station());
@@ -210,8 +217,7 @@ pub fn elsewhere<S: Scene>() {
     });
     assert!(watch.is_readable_within(SOON), "another thread did not wake the waiter");
     thread.join().unwrap();
-    got.until_nothing(&mut scene);
-    got.while_readable(&mut scene, &watch, QUIET);
+    got.all_announced(&mut scene, &watch, QUIET);
 }
 
 /// After `Full` and the drop of the item, the descriptor is quiet. Room makes it readable once.

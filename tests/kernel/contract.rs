@@ -6,7 +6,7 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, CameraEvent, FrameSource, TestPattern};
 use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent};
-use framelease::convert::{ConverterEvent, M2m};
+use framelease::convert::{Converter, ConverterEvent, M2m};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::{Frame, Packet};
@@ -154,8 +154,11 @@ mod m2m {
             most_waiting: 2,
             many: 40,
             extra_wakes: 2,
-            // vim2m has no failures of its own.
-            fail: None,
+            // Each job in flight fails before.
+            fail: Some(|scene| {
+                while scene.submit() {}
+                unplugging_vim2m(|| {});
+            }),
             // It has no end.
             end: None,
             gives_before_end: false,
@@ -164,8 +167,18 @@ mod m2m {
             make_room: None,
             // No other thread can make something possible.
             elsewhere: None,
-            // vim2m is not lost, but when it is pulled out.
-            restart: None,
+            restart: Some(|scene| {
+                while scene.submit() {}
+                let mut told = |what: fn(&ConverterEvent) -> bool| loop {
+                    let event = scene.converter.recv(WAIT).unwrap().item().expect("an event");
+                    if what(&event) {
+                        break;
+                    }
+                };
+                unplugging_vim2m(|| told(|event| matches!(event, ConverterEvent::Lost(_))));
+                told(|event| matches!(event, ConverterEvent::Returned));
+                scene.converter.reopen().unwrap();
+            }),
             last_lease: Some(|scene| {
                 assert!(scene.submit());
                 let frame = scene.converter.recv(WAIT).unwrap().frame().unwrap();
@@ -181,7 +194,10 @@ mod m2m {
         }
 
         fn new() -> Self {
-            let converter = M2m::new(&vim2m().unwrap()).unwrap();
+            let device = vim2m().unwrap();
+            // Some are still in flight when it is pulled out.
+            set(&device, "Transaction Time (msec)", 20);
+            let converter = M2m::new(&device).unwrap();
             Self::new(converter, packed("RGB24", Size::new(320, 240)), &Allocator::Udmabuf, &[60, 10])
         }
 
@@ -190,7 +206,11 @@ mod m2m {
         }
 
         fn kind(event: &ConverterEvent) -> Kind {
-            kind(event)
+            match event {
+                ConverterEvent::Lost(_) => Kind::Error,
+                ConverterEvent::Failed { .. } => Kind::Other,
+                event => kind(event),
+            }
         }
     }
 
@@ -247,8 +267,20 @@ mod encoder {
             fill: Some(|scene| while scene.submit() {}),
             // What makes room is the device, which does not wait to be received from here.
             make_room: None,
-            // No other thread can make something possible while packets are received here.
-            elsewhere: None,
+            // The device has no buffer for another packet.
+            elsewhere: Some(|scene| {
+                let mut held = Vec::new();
+                loop {
+                    let is_full = !scene.submit();
+                    match scene.encoder.recv(Duration::from_millis(200)).unwrap().item() {
+                        Some(EncoderEvent::Packet(packet)) => held.push(packet),
+                        None if is_full => break,
+                        _ => {}
+                    }
+                }
+                assert!(!held.is_empty());
+                Box::new(move || drop(held))
+            }),
             restart: Some(|scene| drop(scene.encoder.reopen().unwrap())),
             last_lease: Some(|scene| {
                 assert!(scene.submit());
@@ -352,8 +384,20 @@ mod decoder {
             fill: Some(|scene| while scene.submit() {}),
             // What makes room is the device, which does not wait to be received from here.
             make_room: None,
-            // No other thread can make something possible while frames are received here.
-            elsewhere: None,
+            // The device has no buffer for another frame.
+            elsewhere: Some(|scene| {
+                let mut held = Vec::new();
+                loop {
+                    let is_full = !scene.submit();
+                    match scene.decoder.recv(Duration::from_millis(200)).unwrap().item() {
+                        Some(DecoderEvent::Frame(frame)) => held.push(frame),
+                        None if is_full => break,
+                        _ => {}
+                    }
+                }
+                assert!(!held.is_empty());
+                Box::new(move || drop(held))
+            }),
             // Its reopen gives a format again, and is checked by the tests of decoders.
             restart: None,
             last_lease: Some(|scene| {
