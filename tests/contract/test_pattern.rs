@@ -28,8 +28,8 @@ impl<const PACED: bool> Scene for Pattern<PACED> {
         give: |scene| drop(scene.held.remove(0)),
         most_waiting: BUFFERS,
         many: if PACED { 50 } else { 200 },
-        // The end of a lease, before the next frame is due. The time after it, when no buffer is free.
-        extra_wakes: if PACED { 2 } else { 0 },
+        // It sees that no buffer is free when the next frame is due. With a clock, also the end of a lease before that.
+        extra_wakes: if PACED { 2 } else { 1 },
         // Its errors are those of memory.
         fail: None,
         // It has no end.
