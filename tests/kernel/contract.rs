@@ -232,6 +232,36 @@ mod m2m {
     }
 }
 
+mod m2m_lost {
+    use super::*;
+
+    #[test]
+    fn jobs_that_fail_together_keep_the_descriptor_readable() {
+        if !Jobs::<M2m>::is_here() {
+            return;
+        }
+        let mut scene = <Jobs<M2m> as Scene>::new();
+        while scene.submit() {}
+        unplugging_vim2m(|| {
+            let mut failed = 0;
+            loop {
+                match scene.converter.recv(WAIT).unwrap().item().expect("an event") {
+                    ConverterEvent::Frame(_) => {}
+                    ConverterEvent::Failed { .. } => {
+                        failed += 1;
+                        assert!(is_readable(&scene.converter), "the next event is not announced");
+                    }
+                    event => {
+                        assert!(matches!(event, ConverterEvent::Lost(_)), "{event:?}");
+                        break;
+                    }
+                }
+            }
+            assert!(failed > 0);
+        });
+    }
+}
+
 mod encoder {
     use super::*;
 
