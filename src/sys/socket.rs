@@ -200,8 +200,8 @@ pub(crate) fn end_sending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })).map(drop)
 }
 
-/// Ends the connection in both directions, also where others still have the descriptor.
-#[cfg(feature = "unixfd")]
+/// Ends the connection in both directions, also where another process still has the descriptor. A listener refuses
+/// connections from then on.
 pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
     // SAFETY: no pointers. It fails where the connection is over already.
     let _ = retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) }));

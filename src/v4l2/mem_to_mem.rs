@@ -465,6 +465,11 @@ impl MemToMem {
         }
     }
 
+    /// Makes the descriptor readable until the next look at the device: the caller has more to give.
+    pub(crate) fn wake(&self) {
+        self.readiness.signal().set();
+    }
+
     /// Stops watching the device, and watches for its return.
     pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
         self.is_broken = true;

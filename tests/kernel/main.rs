@@ -4,6 +4,8 @@
 // The suite brings its own copies of what the examples share.
 #![allow(clippy::duplicate_mod)]
 
+#[path = "../contract/checks.rs"]
+mod checks;
 #[path = "../sink/client.rs"]
 mod client;
 #[path = "../../examples/common/mod.rs"]
@@ -15,20 +17,29 @@ use conformance::converting;
 #[cfg(feature = "unixfd")]
 #[path = "../peers/crc32.rs"]
 mod crc32;
+#[path = "../contract/forked_child.rs"]
+mod forked_child;
+#[path = "../contract/jobs.rs"]
+mod jobs;
 #[path = "../../examples/common/picture.rs"]
 mod picture;
 #[path = "../random/mod.rs"]
 mod random;
 #[path = "../sink/receive.rs"]
 mod receive;
+#[path = "../contract/scene.rs"]
+mod scene;
 #[cfg(feature = "drm")]
 #[path = "../sink/station.rs"]
 mod station;
+#[path = "../contract/watch.rs"]
+mod watch;
 
 mod allocations;
 mod camera;
 mod coding;
 mod compliance;
+mod contract;
 mod controls;
 mod convert;
 mod convert_m2m;
@@ -50,6 +61,7 @@ mod driver_errors;
 mod encode;
 mod encode_faults;
 mod encode_negotiate;
+mod epoll_ctl;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;

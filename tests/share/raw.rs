@@ -1,7 +1,7 @@
 //! The protocol from docs/protocol.md by hand: bytes in and out of a socket, nothing of the crate's.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::sys::socket::{
@@ -25,6 +25,12 @@ pub const BYE: u16 = 23;
 
 /// A socket that speaks bytes.
 pub struct Raw(OwnedFd);
+
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 fn seqpacket() -> OwnedFd {
     socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap()

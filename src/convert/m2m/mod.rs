@@ -240,6 +240,8 @@ impl M2m {
     fn lose(&mut self, error: Error) {
         self.fail(&error);
         self.lost = Some(error);
+        // The failed jobs and the loss are given one at a time.
+        self.pair.wake();
     }
 }
 

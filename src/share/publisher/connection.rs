@@ -66,6 +66,13 @@ pub(super) enum Ending {
     Told,
 }
 
+/// Hangs up: a forked child may still have the socket.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        socket::hang_up(self.socket.as_fd());
+    }
+}
+
 impl Connection {
     pub(super) fn new(socket: OwnedFd, credentials: Credentials, deadline_ns: u64) -> Self {
         let Credentials { pid, uid, gid } = credentials;

@@ -26,6 +26,13 @@ pub(super) struct Link {
     closed: AtomicBool,
 }
 
+/// The subscriber and its frames have let the connection go. A forked child may still have the socket.
+impl Drop for Link {
+    fn drop(&mut self) {
+        socket::hang_up(self.socket.as_fd());
+    }
+}
+
 /// Leases that the publisher counts as ours. Together never more than `hold`.
 struct Owed {
     held: usize,

@@ -202,6 +202,7 @@ impl<D: Dialect> Session<D> {
                 State::Over(error) => {
                     let error = error.take();
                     self.state = State::Reported;
+                    self.mark_unread();
                     return error.map_or(Ok(Received::Ended), Err);
                 }
                 State::Reported => return Err(ended("subscribe").on(self.io.path.display())),
@@ -251,9 +252,9 @@ impl<D: Dialect> Session<D> {
         read
     }
 
-    /// Keeps the descriptor readable while events are left.
+    /// Keeps the descriptor readable while events are left, or the end: it may have come with the last event.
     fn mark_unread(&mut self) {
-        let has_unread = !self.io.events.is_empty();
+        let has_unread = !self.io.events.is_empty() || matches!(self.state, State::Over(_));
         if has_unread != self.has_unread {
             self.has_unread = has_unread;
             self.io.reconnector.set_unread(has_unread);

@@ -101,6 +101,13 @@ impl Connection {
     }
 }
 
+/// Ends the connection: a forked child may still have the socket.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        crate::sys::socket::hang_up(self.stream.as_fd());
+    }
+}
+
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()

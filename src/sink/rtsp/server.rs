@@ -605,6 +605,8 @@ impl Drop for Server {
         self.connections.iter().flatten().for_each(|connection| self.readiness.remove(connection));
         self.readiness.remove(&self.listener);
         self.readiness.remove(&self.alarm);
+        // A forked child may still have the socket: it would keep the port.
+        sys::socket::hang_up(self.listener.as_fd());
     }
 }
 

@@ -1,0 +1,30 @@
+//! The contract of a station, checked by the same tests for every station that runs without a device.
+
+mod checks;
+#[path = "../sink/client.rs"]
+mod client;
+#[path = "../converting/mod.rs"]
+mod converting;
+mod forked_child;
+mod jobs;
+#[allow(dead_code)] // Not all of it here.
+#[path = "../share/raw.rs"]
+mod raw;
+mod scene;
+#[allow(dead_code)] // Not all of it here.
+#[path = "../share/support.rs"]
+mod support;
+mod watch;
+
+mod cpu;
+#[cfg(feature = "g2d")]
+mod g2d;
+mod packet_receiver;
+mod publisher;
+mod recorder;
+mod rtp_sender;
+mod rtsp_server;
+mod subscriber;
+mod test_pattern;
+#[cfg(feature = "unixfd")]
+mod unixfd_subscriber;

@@ -1,0 +1,138 @@
+//! `sink::rtsp::Server`. Its items are clients that come and go.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use framelease::bitstream::Codec;
+use framelease::sink::rtsp::{MountId, MountOptions, Server, ServerEvent};
+use framelease::Station;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{connect, socket, AddressFamily, SockFlag, SockType, SockaddrIn};
+
+use crate::client::Client;
+use crate::packet_receiver::packet;
+use crate::scene::{Crowd, Description, Kind, Scene};
+use crate::support::SOON;
+
+struct Clients {
+    server: Server,
+    live: MountId,
+    clients: Vec<Client>,
+    crowd: Vec<OwnedFd>,
+}
+
+const MOST_CLIENTS: usize = 4;
+
+impl Clients {
+    /// Has a client say something while the server is served. Events wait.
+    fn served<T: Send + 'static>(&mut self, client: impl FnOnce() -> T + Send + 'static) -> T {
+        let client = std::thread::spawn(client);
+        while !client.is_finished() {
+            self.server.dispatch().unwrap();
+            std::thread::yield_now();
+        }
+        client.join().unwrap()
+    }
+
+    /// A client plays, or hangs up although another process may have its descriptor.
+    fn come_or_go(&mut self) {
+        if self.clients.len() == MOST_CLIENTS {
+            return self.clients.remove(0).stream.shutdown(Shutdown::Both).unwrap();
+        }
+        let address = self.server.local_addr().unwrap();
+        let client = self.served(move || {
+            let mut client = Client::connect(address);
+            let session = client.setup("RTP/AVP/TCP;unicast;interleaved=0-1").session();
+            assert_eq!(client.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+            client
+        });
+        self.clients.push(client);
+    }
+}
+
+impl Scene for Clients {
+    type Station = Server;
+
+    const DESCRIPTION: Description<Self> = Description {
+        give: Self::come_or_go,
+        most_waiting: 4,
+        many: 60,
+        // A connection, and its hang-up.
+        extra_wakes: 2,
+        // What clients do wrong is counted.
+        fail: None,
+        // It has no end.
+        end: None,
+        gives_before_end: false,
+        // It always has room.
+        fill: None,
+        make_room: None,
+        // No other thread can make something possible.
+        elsewhere: None,
+        // It has no device.
+        restart: None,
+        last_lease: Some(|scene| {
+            scene.come_or_go();
+            let packet = packet(1, 1_000, 1_000_000);
+            scene.server.submit(scene.live, &packet).unwrap();
+            Box::new(move || assert_eq!(packet.bytes().len(), 1_000_000))
+        }),
+        crowd: Some(Crowd {
+            knock: |scene| {
+                let SocketAddr::V4(address) = scene.server.local_addr().unwrap() else { panic!("not IPv4") };
+                let before = scene.crowd.len();
+                // The backlog of the standard library's listener, and more.
+                for _ in 0..200 {
+                    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+                    let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+                    let connected = connect(fd.as_raw_fd(), &SockaddrIn::from(address));
+                    assert!(matches!(connected, Ok(()) | Err(Errno::EINPROGRESS)), "{connected:?}");
+                    let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&fd), PollFlags::POLLOUT)];
+                    if poll(&mut fds, PollTimeout::ZERO).unwrap() == 0 {
+                        break;
+                    }
+                    scene.crowd.push(fd);
+                }
+                scene.crowd.len() - before
+            },
+            leave: |scene| scene.crowd.clear(),
+        }),
+        drop_is_seen: Some(|scene| {
+            let Self { server, clients, .. } = scene;
+            let address = server.local_addr().unwrap();
+            drop(server);
+            for mut client in clients {
+                client.stream.set_read_timeout(Some(SOON)).unwrap();
+                let end = client.stream.read_to_end(&mut Vec::new());
+                assert!(end.is_ok(), "the client does not see the end: {end:?}");
+            }
+            // The port is free.
+            Server::builder(address).bind().unwrap();
+        }),
+    };
+
+    fn new() -> Self {
+        let mut server = Server::builder((Ipv4Addr::LOCALHOST, 0)).bind().unwrap();
+        let live = server.mount("/live", Codec::Vp8, MountOptions::default()).unwrap();
+        let mut scene = Self { server, live, clients: Vec::new(), crowd: Vec::new() };
+        // A client that waits for a key frame. That is reported here, and once.
+        scene.come_or_go();
+        while scene.server.try_recv().unwrap().item().is_some() {}
+        scene
+    }
+
+    fn station(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    fn kind(event: &ServerEvent) -> Kind {
+        match event {
+            ServerEvent::Joined(..) | ServerEvent::Left(..) => Kind::Item,
+            _ => Kind::Other,
+        }
+    }
+}
+
+crate::contract!(Clients);
