@@ -16,7 +16,7 @@
 //! use framelease::{wait, Received, Station, Submit};
 //!
 //! let params = Params::new(Codec::H264, Size::new(1280, 720));
-//! let Negotiated { mut source, mut encoder } = Negotiation::new(params).open()?;
+//! let Negotiated { mut source, mut encoder, .. } = Negotiation::new(params).open()?;
 //! loop {
 //!     wait(&[&source, &encoder], Duration::from_secs(10))?;
 //!     if let Some(frame) = source.try_recv()?.frame() {
