@@ -78,7 +78,7 @@ fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source
     let mut builder =
         Camera::builder().device(camera).layout(&agreement.source).interval(o.interval()).buffers(o.buffers);
     if agreement.memory == SourceMemory::Allocated {
-        builder = builder.allocator(allocator()?);
+        builder = builder.allocator(Allocator::for_devices()?);
     }
     let camera = builder.open()?;
     let params = params.resized(agreement.size);
@@ -89,7 +89,7 @@ fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source
 fn with_pattern(o: &Ends, device: Device) -> common::Result<(Source, Encoder)> {
     let layout = encoded_layout(o, &device)?;
     let pattern = TestPattern::builder(o.size).layout(layout).interval(o.interval()).buffers(o.buffers);
-    let pattern = pattern.allocator(allocator()?).start()?;
+    let pattern = pattern.allocator(Allocator::for_devices()?).start()?;
     let encoder = Encoder::builder(o.params()).device(device).open(pattern.buffers()?)?;
     Ok((Box::new(pattern), encoder))
 }
@@ -110,17 +110,4 @@ pub fn encoded_layout(o: &Ends, device: &Device) -> common::Result<Layout> {
         return Err(format!("the picture could be {}; the encoder reads {}", list(wanted), list(&offered)).into());
     };
     Ok(source_layout(device, &params, fourcc)?)
-}
-
-/// The first that makes dma-bufs here.
-pub fn allocator() -> common::Result<Allocator> {
-    let heaps = ["linux,cma", "reserved", "system"].map(|name| Allocator::Heap(format!("/dev/dma_heap/{name}").into()));
-    let mut refused = Vec::new();
-    for allocator in heaps.into_iter().chain([Allocator::Udmabuf]) {
-        match allocator.allocate(4096, "probe") {
-            Ok(_) => return Ok(allocator),
-            Err(e) => refused.push(e.to_string()),
-        }
-    }
-    Err(format!("nothing here makes dma-bufs: {}", refused.join("; ")).into())
 }

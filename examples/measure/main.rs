@@ -3,15 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-#[allow(dead_code)] // Only its allocator is needed.
-#[path = "../common/camera_encoder.rs"]
-mod camera_encoder;
 mod costs;
 mod meter;
 mod paths;
 mod report;
-#[path = "../common/source.rs"]
-mod source;
 
 use std::process::ExitCode;
 

@@ -20,7 +20,6 @@ use framelease::stats::syscalls;
 use framelease::v4l2::{Device, Direction};
 use framelease::{Received, Station, Submit, Submitted};
 
-use super::camera_encoder::allocator;
 use super::common::Result;
 use super::meter::{Counts, Meter, SYSTEM_CALLS};
 use super::Options;
@@ -188,7 +187,7 @@ fn camera(o: &Options) -> Result<Camera> {
 
 /// Dma-bufs that the CPU may fill and devices import.
 fn pool(layout: Layout) -> Result<Pool> {
-    Ok(Pool::new(&allocator()?, layout, BUFFERS)?)
+    Ok(Pool::new(&Allocator::for_devices()?, layout, BUFFERS)?)
 }
 
 fn capture(o: &Options) -> Result<Done> {
@@ -283,7 +282,7 @@ fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let agreement = negotiate(&coder, &device, &params, &FORMATS, Quirks::for_device(coder.info()))?;
     let mut builder = builder(o, device).layout(&agreement.source);
     if agreement.memory == SourceMemory::Allocated {
-        builder = builder.allocator(allocator()?);
+        builder = builder.allocator(Allocator::for_devices()?);
     }
     let mut camera = builder.open()?;
     let hand = Hand::new(memory, || pool(agreement.source))?;

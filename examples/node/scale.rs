@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use framelease::codec::Encoder;
 use framelease::convert::{candidates, first_of, Converter, ConverterEvent, Layer, Plan, Request};
+use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::{Error, Received};
 
-use super::camera_encoder::{allocator, encoded_layout, encoder, Ends};
+use super::camera_encoder::{encoded_layout, encoder, Ends};
 use super::common;
 use super::source::{self, Source, Wish};
 
@@ -38,7 +39,7 @@ pub fn open(o: &Ends, size: Size, fourcc: FourCc) -> common::Result<(Source, Sca
         Err(refusal) => refusal.backend != "cpu",
     });
     let converter = first_of(&plan, devices)?.converter;
-    let pool = Pool::new(&allocator()?, to, PICTURES)?;
+    let pool = Pool::new(&Allocator::for_devices()?, to, PICTURES)?;
     let encoder = Encoder::builder(o.params()).device(device).open(pool.buffers())?;
     Ok((source, Scaler { converter, plan: Arc::new(plan), pool, frames: 0, skipped: 0 }, encoder))
 }
