@@ -36,6 +36,7 @@ struct Between {
     pool: Pool,
     /// A picture that the encoder has no room for. The converter is not watched then.
     waiting: Option<Frame>,
+    is_watched: bool,
     drains: bool,
 }
 
@@ -61,7 +62,7 @@ impl EncoderChain {
         for (fd, token) in [(converter.as_fd(), CONVERTER), (encoder.as_fd(), ENCODER)] {
             readiness.add(fd, EpollFlags::EPOLLIN, token).map_err(|e| Error::os("epoll_ctl", e))?;
         }
-        let between = Between { readiness, converter, plan, pool, waiting: None, drains: false };
+        let between = Between { readiness, converter, plan, pool, waiting: None, is_watched: true, drains: false };
         Ok(Self { between: Some(between), encoder, lost: Lost::default() })
     }
 
@@ -154,10 +155,15 @@ impl Between {
     }
 
     /// Watches the converter only while the encoder can take what it gives.
-    fn watch(&self) -> Result<()> {
-        let mut events = EpollFlags::empty();
-        events.set(EpollFlags::EPOLLIN, self.waiting.is_none());
-        self.readiness.modify(self.converter.as_fd(), events, CONVERTER).map_err(|e| Error::os("epoll_ctl", e))
+    fn watch(&mut self) -> Result<()> {
+        let watches = self.waiting.is_none();
+        if watches != self.is_watched {
+            let events = if watches { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+            let changed = self.readiness.modify(self.converter.as_fd(), events, CONVERTER);
+            changed.map_err(|e| Error::os("epoll_ctl", e))?;
+            self.is_watched = watches;
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +174,9 @@ impl Station for EncoderChain {
     type Event = EncoderEvent;
 
     fn dispatch(&mut self) -> Result<()> {
+        if let Some(between) = &mut self.between {
+            between.converter.dispatch()?;
+        }
         self.encoder.dispatch()
     }
 

@@ -8,8 +8,8 @@ use crate::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemo
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FourCc, Layout};
-use crate::frame::{BufferBudget, Pool};
+use crate::format::{FourCc, Layout, Rect};
+use crate::frame::{BufferBudget, BufferSet, Pool};
 use crate::v4l2::{ControlId, ControlValue, Device, Direction};
 
 /// Buffers between a converter and an encoder: one that is drawn, two that are read, one that waits.
@@ -81,13 +81,32 @@ impl Negotiation {
     /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
     /// converts, with what each said; and as the calls above. Nothing stays open then.
     pub fn open(self) -> Result<Negotiated> {
-        let device = match self.encoder.clone() {
-            Some(device) => device,
-            None => Encoder::find(self.params.codec())?,
-        };
+        let device = self.device()?;
         match self.camera.clone() {
             None => self.pattern(device),
             Some(camera) => self.with_camera(device, camera),
+        }
+    }
+
+    /// Opens an encoder of frames that come from elsewhere, such as a subscriber's, and a converter if it takes one.
+    ///
+    /// # Errors
+    /// As [`Negotiation::open`].
+    pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
+        let device = self.device()?;
+        match Encoder::builder(self.params.clone()).device(device.clone()).open(frames) {
+            Ok(encoder) => Ok(EncoderChain::direct(encoder)),
+            Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
+                converted(device, self.params, frames.layout(), e)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn device(&self) -> Result<Device> {
+        match &self.encoder {
+            Some(device) => Ok(device.clone()),
+            None => Encoder::find(self.params.codec()),
         }
     }
 
@@ -122,31 +141,11 @@ impl Negotiation {
         Ok(Negotiated { source: Box::new(camera), encoder })
     }
 
-    /// By a converter between the two; `why` they do not agree.
+    /// With a converter between the two; `why` they do not agree.
     fn converted(self, device: Device, wishes: CameraBuilder, why: Error) -> Result<Negotiated> {
         let camera: Camera = wishes.fit(SizeFit::Exact).open()?;
-        let from = *camera.layout()?;
-        let mut refused = vec![why.to_string()];
-        for fourcc in readable(&device, &self.params)? {
-            let to = source_layout(&device, &self.params, fourcc)?.with_colorimetry(from.colorimetry());
-            let plan = match Plan::new(&Request::convert(Layer::default()), &[from], &to) {
-                Ok(plan) => plan,
-                Err(e) => {
-                    refused.push(e.to_string());
-                    continue;
-                }
-            };
-            match first_of(&plan, devices()) {
-                Ok(choice) => {
-                    let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
-                    let encoder = Encoder::builder(self.params).device(device).open(pool.buffers())?;
-                    let encoder = EncoderChain::converted(choice.converter, Arc::new(plan), pool, encoder)?;
-                    return Ok(Negotiated { source: Box::new(camera), encoder });
-                }
-                Err(e) => refused.push(e.to_string()),
-            }
-        }
-        Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(&device))
+        let encoder = converted(device, self.params, camera.layout()?, why)?;
+        Ok(Negotiated { source: Box::new(camera), encoder })
     }
 
     fn pattern(self, device: Device) -> Result<Negotiated> {
@@ -175,6 +174,29 @@ impl Negotiation {
         }
         budget.total()
     }
+}
+
+/// An encoder, and in front of it a device that converts what comes; `why` the encoder does not take it as it is.
+fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Result<EncoderChain> {
+    let mut refused = vec![why.to_string()];
+    for fourcc in readable(&device, &params)? {
+        let to = source_layout(&device, &params, fourcc)?.with_colorimetry(from.colorimetry());
+        let request = match to.size() == params.size() {
+            true => Request::convert(Layer::default()),
+            // The encoder crops what is outside of the picture.
+            false => Request::convert(Layer::default().place(Rect::from_size(params.size()))).background(None),
+        };
+        let found = Plan::new(&request, &[*from], &to).and_then(|plan| Ok((first_of(&plan, devices())?, plan)));
+        match found {
+            Ok((choice, plan)) => {
+                let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
+                let encoder = Encoder::builder(params).device(device).open(pool.buffers())?;
+                return EncoderChain::converted(choice.converter, Arc::new(plan), pool, encoder);
+            }
+            Err(e) => refused.push(e.to_string()),
+        }
+    }
+    Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(&device))
 }
 
 /// More frames than any encoder needs, whatever its driver says.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::Codec;
 use framelease::capture::Camera;
 use framelease::codec::EncoderEvent;
+use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Size};
+use framelease::frame::Pool;
 use framelease::negotiate::{Negotiated, Negotiation};
 use framelease::share::{Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
@@ -117,6 +119,39 @@ fn a_test_pattern_stands_in_for_a_camera() {
         let mut negotiated = Negotiation::new(params).encoder(encoder).test_pattern().open().unwrap();
         assert!(packets(&mut negotiated, 5).0[0].is_key());
     });
+}
+
+/// An encoder of frames of a pool, as a subscriber's come; what is in front of it, and its packets.
+fn encoded_from(pool: &Pool, encoder: framelease::v4l2::Device) -> (Option<String>, usize) {
+    let params = params(Codec::H264, pool.buffers().layout().size());
+    let mut chain = Negotiation::new(params).encoder(encoder).open_for(pool.buffers()).unwrap();
+    let mut packets = 0;
+    for sequence in 0..5 {
+        let mut frame = pool.acquire(WAIT).expect("a free buffer");
+        let bytes = vec![100; frame.layout().memory_bytes()[0] as usize];
+        frame.write(WAIT).unwrap().copy_payload(0, &bytes).unwrap();
+        assert!(chain.submit(frame.freeze_full(sequence, sequence * 33_333_333), WAIT).unwrap().is_taken());
+        while let Received::Item(EncoderEvent::Packet(_)) = chain.recv(Duration::from_millis(200)).unwrap() {
+            packets += 1;
+        }
+    }
+    (chain.converter().map(str::to_owned), packets)
+}
+
+#[test]
+fn frames_from_elsewhere_find_their_encoder() {
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
+    let Some(encoder) = h264("") else { return };
+    leaving_nothing(|| assert_eq!(encoded_from(&pool, encoder), (None, 5)));
+    // An encoder that reads rows of another length.
+    let Some(encoder) = h264("align=256") else { return };
+    leaving_nothing(|| {
+        let (between, packets) = encoded_from(&pool, encoder);
+        assert!(between.is_some_and(|name| name.starts_with("m2m")), "a converter");
+        assert_eq!(packets, 5);
+    });
+    assert_eq!(pool.buffers().leased(), 0);
 }
 
 #[test]
