@@ -296,12 +296,19 @@ fn a_drain_ends_whatever_the_driver_is_at() {
 
 #[test]
 fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
-    let Some((mut encoder, pool)) = tiny_encoder("misses_drain=1", tiny()) else { return };
-    encoder.try_submit(grey(&pool, 0)).taken();
-    encoder.try_submit(grey(&pool, 1)).taken();
-    encoder.drain().unwrap();
-    assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
-    assert!(encoder.recv(Duration::from_millis(100)).unwrap().is_nothing(), "the end is not told");
+    // A busy machine may let the driver finish both frames before the drain, which it then does not miss.
+    let missed = (0..20).find_map(|_| {
+        let (mut encoder, pool) = tiny_encoder("misses_drain=1", tiny())?;
+        encoder.try_submit(grey(&pool, 0)).taken();
+        encoder.try_submit(grey(&pool, 1)).taken();
+        encoder.drain().unwrap();
+        assert_eq!([0, 1].map(|_| packet(&mut encoder).unwrap().meta().source), [Some(0), Some(1)]);
+        encoder.recv(Duration::from_millis(100)).unwrap().is_nothing().then_some((encoder, pool))
+    });
+    let Some((mut encoder, pool)) = missed else {
+        assert!(h264("").is_none(), "the driver misses no drain");
+        return;
+    };
     assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
     assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::Busy);
     encoder.reset().unwrap();
