@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 continue;
             };
             let _ = publisher.try_publish(frame.clone())?;
-            let _ = encoder.try_submit(frame); // Without room it is not encoded. That the encoder is lost is told below.
+            let _ = encoder.try_submit(frame); // Dropped if there is no room. A lost encoder is an event below.
         }
         while let Received::Item(event) = encoder.try_recv()? {
             match event {

@@ -254,3 +254,27 @@ fn a_service_that_cannot_listen_says_where() {
     let text = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success() && text.contains("/nonexistent/folder"), "{text}");
 }
+
+#[test]
+fn the_camera_service_survives_an_unplug() {
+    if vivid(Planar::Single).is_none() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("framelease-first-unplug-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let socket = folder.join("socket");
+    let Some(_service) = running("camera_service", &[socket.to_str().unwrap()]) else { return };
+    let builder = Subscriber::builder(&socket).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(Duration::from_secs(20)).unwrap();
+    received(&mut subscriber, 10);
+    let driver = std::path::Path::new("/sys/bus/platform/drivers/vivid");
+    std::fs::write(driver.join("unbind"), "vivid.0").unwrap();
+    // What was on its way; then nothing, while the service goes on.
+    let start = Instant::now();
+    while subscriber.recv(Duration::from_millis(500)).unwrap().frame().is_some() {
+        assert!(start.elapsed() < Duration::from_secs(10), "frames of a camera that is gone");
+    }
+    std::fs::write(driver.join("bind"), "vivid.0").unwrap();
+    received(&mut subscriber, 20);
+    let _ = std::fs::remove_dir_all(folder);
+}
