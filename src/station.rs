@@ -122,8 +122,15 @@ pub trait Station: AsFd + sealed::Sealed {
 
     /// Does the work that is due and returns. Never blocks. What it finds is given by [`Station::try_recv`].
     ///
-    /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable. Events
-    /// that were found stay for `try_recv`; a publisher's do not keep the descriptor readable after this call.
+    /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
+    ///
+    /// A station that takes items (a publisher, a sender, a server, a recorder, a display) has events that a program
+    /// may ignore. A call of `dispatch` counts as a look at them: unread events do not keep the descriptor readable
+    /// until something new happens. [`Station::try_recv`] still returns them. Their number is bounded, and the oldest
+    /// are dropped. So a loop that only calls `dispatch` and a taking call does not spin.
+    ///
+    /// A station that gives items (a camera, a subscriber, a converter, an encoder) keeps them all, and its descriptor
+    /// stays readable while one waits. Call `try_recv` there.
     ///
     /// # Errors
     /// What the kernel reports of the station's own descriptors. What a peer or a device does is an event.

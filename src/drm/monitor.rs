@@ -114,6 +114,11 @@ impl Monitor {
         !self.events.is_empty()
     }
 
+    /// `dispatch` was called.
+    pub(super) fn looked(&mut self) {
+        self.events.looked();
+    }
+
     pub(super) fn pop(&mut self) -> Option<ScanoutEvent> {
         self.events.pop()
     }
@@ -213,9 +218,10 @@ impl Monitor {
         Ok(())
     }
 
-    /// Makes the descriptor readable exactly while events wait. A program that never polls it pays nothing.
+    /// Makes the descriptor readable while events are announced. A program that never polls it pays nothing.
     pub(super) fn show_events(&self, output: &Output) {
-        output.device.wake(output.crtc, &self.wake, self.has_events() && self.is_watched.load(Ordering::Relaxed));
+        let is_wanted = self.events.are_announced() && self.is_watched.load(Ordering::Relaxed);
+        output.device.wake(output.crtc, &self.wake, is_wanted);
     }
 
     /// The descriptor for the user.

@@ -575,6 +575,7 @@ impl Station for Scanout {
 
     fn dispatch(&mut self) -> Result<()> {
         let worked = self.work();
+        self.monitor.looked();
         self.monitor.show_events(&self.output);
         worked
     }

@@ -1,6 +1,7 @@
 //! What a scanout reports: events and counts.
 
 use crate::error::Error;
+use crate::sys::event_queue::Unread;
 
 /// An event of a [`Scanout`](super::Scanout).
 #[derive(Debug)]
@@ -49,21 +50,35 @@ pub(super) struct ScanoutEvents {
     shown: Option<Flipped>,
     lost: Option<Error>,
     has_returned: bool,
+    unread: Unread,
 }
 
 impl ScanoutEvents {
     pub(super) fn shown(&mut self, flipped: Flipped) {
         self.shown = Some(flipped);
+        self.unread.found();
     }
 
     pub(super) fn lost(&mut self, error: Error) {
         // A loss and a return that were not read yet, and another loss: one loss.
         self.has_returned = false;
         self.lost = Some(error);
+        self.unread.found();
     }
 
     pub(super) fn returned(&mut self) {
         self.has_returned = true;
+        self.unread.found();
+    }
+
+    /// `dispatch` was called.
+    pub(super) fn looked(&mut self) {
+        self.unread.looked();
+    }
+
+    /// Returns `true` if the descriptor must be readable.
+    pub(super) fn are_announced(&self) -> bool {
+        self.unread.is_announced()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -71,6 +86,12 @@ impl ScanoutEvents {
     }
 
     pub(super) fn pop(&mut self) -> Option<ScanoutEvent> {
+        let event = self.first();
+        self.unread.given(!self.is_empty());
+        event
+    }
+
+    fn first(&mut self) -> Option<ScanoutEvent> {
         if self.lost.is_none() && self.has_returned {
             // A flip that was shown after the return comes after it.
             self.has_returned = false;
@@ -103,7 +124,7 @@ mod tests {
     fn events_are_bounded_and_in_order() {
         let error = |op| Error::new(ErrorKind::Disconnected, op, "");
         let mut events = ScanoutEvents::default();
-        assert!(events.is_empty());
+        assert!(events.is_empty() && !events.are_announced());
         (1..9).for_each(|vblank| events.shown(flipped(vblank)));
         assert_eq!(all(&mut events), "8");
         events.shown(flipped(1));
@@ -115,8 +136,11 @@ mod tests {
         events.lost(error("b"));
         assert_eq!(all(&mut events), "lost \"b\"");
         events.returned();
+        assert!(events.are_announced());
+        events.looked();
+        assert!(!events.are_announced() && !events.is_empty());
         events.shown(flipped(2));
-        assert!(!events.is_empty());
+        assert!(events.are_announced() && !events.is_empty());
         assert_eq!(all(&mut events), "returned, 2");
         assert!(events.is_empty());
     }

@@ -11,6 +11,7 @@ pub(crate) mod dma_buf;
 pub(crate) mod drm;
 #[cfg(feature = "v4l")]
 pub(crate) mod dup;
+pub(crate) mod event_queue;
 pub(crate) mod from_kernel;
 #[cfg(feature = "g2d")]
 pub(crate) mod g2d;

@@ -203,6 +203,82 @@ pub fn end<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
+/// Calls `dispatch` while the descriptor is readable, and nothing else.
+fn dispatch_only<S: Scene>(scene: &mut S, watch: &Watch) {
+    let mut calls = 0;
+    while watch.is_readable_within(QUIET) {
+        scene.station().dispatch().unwrap();
+        calls += 1;
+        assert!(calls < 20, "the descriptor stays readable for a loop that only calls dispatch");
+    }
+}
+
+/// Of a station that takes items, events that are ignored do not keep the descriptor readable after `dispatch`, and
+/// are kept. Of a station that gives items, those that wait do.
+pub fn ignored<S: Scene>() {
+    let (mut scene, watch) = start::<S>();
+    let description = S::DESCRIPTION;
+    (description.give)(&mut scene);
+    let mut got = Got::default();
+    if description.most_ignored.is_none() {
+        for _ in 0..20 {
+            assert!(watch.is_readable_within(SOON), "an item waits, and the descriptor is not readable");
+            scene.station().dispatch().unwrap();
+        }
+        return got.until(&mut scene, &watch, |got| got.items == 1);
+    }
+    dispatch_only(&mut scene, &watch);
+    (description.give)(&mut scene);
+    dispatch_only(&mut scene, &watch);
+    assert!(got.add(&mut scene) && got.items == 1, "the first event was not kept: {got:?}");
+    let waits = description.most_waiting.min(2) - 1;
+    assert_eq!(watch.is_readable(), waits > 0, "a call that gives an event announces those that are left");
+    dispatch_only(&mut scene, &watch);
+    got.until_nothing(&mut scene);
+    assert_eq!((got.items, got.errors, got.others, got.ends), (1 + waits, 0, 0, 0), "{got:?}");
+    assert!(!watch.is_readable(), "nothing is left");
+    // What is new is announced again.
+    (description.give)(&mut scene);
+    got.until(&mut scene, &watch, |got| got.items == 2 + waits);
+    if let Some(end) = description.end {
+        end(&mut scene);
+        assert!(watch.is_readable(), "the end is new");
+        dispatch_only(&mut scene, &watch);
+        got.until_nothing(&mut scene);
+        assert_eq!((got.errors, got.ends), (0, 1), "{got:?}");
+    }
+    watch.assert_has(scene.station());
+    if let Some(fail) = description.fail {
+        let (mut scene, watch) = start::<S>();
+        fail(&mut scene);
+        dispatch_only(&mut scene, &watch);
+        let mut got = Got::default();
+        got.until_nothing(&mut scene);
+        assert_eq!((got.errors, got.ends), (1, 0), "{got:?}");
+        assert!(!watch.is_readable(), "nothing is left");
+    }
+}
+
+/// A loop that never receives keeps a bounded number of events.
+pub fn ignored_for_long<S: Scene>() {
+    let Some(most) = S::DESCRIPTION.most_ignored else { return };
+    let (mut scene, watch) = start::<S>();
+    for _ in 0..most + 20 {
+        (S::DESCRIPTION.give)(&mut scene);
+        scene.station().dispatch().unwrap();
+    }
+    dispatch_only(&mut scene, &watch);
+    let mut got = Got::default();
+    got.until_nothing(&mut scene);
+    assert!((1..=most).contains(&(got.items + got.others)) && got.errors + got.ends == 0, "{got:?} of {most}");
+    assert!(!watch.is_readable(), "nothing is left");
+    // The station works on.
+    (S::DESCRIPTION.give)(&mut scene);
+    let items = got.items;
+    got.until(&mut scene, &watch, |got| got.items == items + 1);
+    watch.assert_has(scene.station());
+}
+
 /// What another thread does wakes the waiter.
 pub fn elsewhere<S: Scene>() {
     let Some(elsewhere) = S::DESCRIPTION.elsewhere else { return };
@@ -414,6 +490,16 @@ macro_rules! contract {
         #[test]
         fn end_comes_once() {
             checks::run::<$scene>(checks::end::<$scene>);
+        }
+
+        #[test]
+        fn dispatch_counts_as_a_look_at_events_and_not_at_items() {
+            checks::run::<$scene>(checks::ignored::<$scene>);
+        }
+
+        #[test]
+        fn events_that_are_ignored_are_bounded() {
+            checks::run::<$scene>(checks::ignored_for_long::<$scene>);
         }
 
         #[test]

@@ -16,6 +16,7 @@ impl Scene for Jobs<Cpu> {
         most_waiting: 20,
         many: 200,
         extra_wakes: 0,
+        most_ignored: None,
         // It draws in `try_submit`, which returns the errors.
         fail: None,
         // It has no end.

@@ -28,6 +28,7 @@ impl Scene for Library {
         most_waiting: 4,
         many: 200,
         extra_wakes: 0,
+        most_ignored: None,
         fail: Some(|scene| {
             scene.fake.set("blit_result", -1).set("blit_fails_at", 1);
             assert!(scene.jobs.submit());

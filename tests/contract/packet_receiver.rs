@@ -29,6 +29,7 @@ impl Scene for Fanout {
         most_waiting: 30,
         many: 500,
         extra_wakes: 0,
+        most_ignored: None,
         // It has no errors.
         fail: None,
         end: Some(|scene| scene.fanout = None),

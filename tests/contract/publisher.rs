@@ -97,6 +97,7 @@ impl Scene for Peers {
         many: 200,
         // A connection, and its first message.
         extra_wakes: 2,
+        most_ignored: Some(256),
         fail: Some(|scene| {
             scene.come_or_go();
             scene.peers[0].send(&[0xff; 12]);

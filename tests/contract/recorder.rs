@@ -66,6 +66,7 @@ mod files {
             most_waiting: 20,
             many: 100,
             extra_wakes: 0,
+            most_ignored: Some(64),
             // A regular file reports errors by `try_submit`.
             fail: None,
             end: Some(|scene| scene.0.recorder.finish()),
@@ -146,6 +147,7 @@ mod pipe {
             most_waiting: 20,
             many: 100,
             extra_wakes: 0,
+            most_ignored: Some(64),
             // A reader that goes, while packets wait for it.
             fail: Some(|scene| {
                 scene.fill();

@@ -39,6 +39,7 @@ impl Scene for Hosts {
         most_waiting: 1,
         many: 50,
         extra_wakes: 1,
+        most_ignored: Some(2),
         fail: Some(|scene| {
             let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
             scene.sender.add(gone).unwrap();

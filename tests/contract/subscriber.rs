@@ -70,6 +70,7 @@ mod once {
             most_waiting: 4,
             many: 300,
             extra_wakes: 1,
+            most_ignored: None,
             // A pool that has too few buffers for it: it is refused.
             fail: Some(|scene| {
                 let publisher = &mut scene.0.stage.as_mut().unwrap().publisher;
@@ -121,6 +122,7 @@ mod latest {
             most_waiting: 1,
             many: 300,
             extra_wakes: 1,
+            most_ignored: None,
             // A pool that has too few buffers for it: it is refused.
             fail: Some(|scene| {
                 let publisher = &mut scene.0.stage.as_mut().unwrap().publisher;
@@ -171,6 +173,7 @@ mod always {
             most_waiting: 4,
             many: 300,
             extra_wakes: 1,
+            most_ignored: None,
             // Each error is an event of a subscriber that is lost.
             fail: None,
             // It has no end.

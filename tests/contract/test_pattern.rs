@@ -30,6 +30,7 @@ impl<const PACED: bool> Scene for Pattern<PACED> {
         many: if PACED { 50 } else { 200 },
         // It sees that no buffer is free when the next frame is due. With a clock, also the end of a lease before that.
         extra_wakes: if PACED { 2 } else { 1 },
+        most_ignored: None,
         // Its errors are those of memory.
         fail: None,
         // It has no end.

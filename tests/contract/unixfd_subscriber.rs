@@ -143,6 +143,7 @@ mod once {
             most_waiting: 8,
             many: 300,
             extra_wakes: 1,
+            most_ignored: None,
             fail: Some(|scene| scene.0.sink.as_ref().unwrap().send(&message(RELEASE_BUFFER, &[0; 8]), &[])),
             end: Some(|scene| scene.0.sink.as_ref().unwrap().hang_up()),
             // The leases of frames end with the connection. Those that waited are counted as dropped.
@@ -188,6 +189,7 @@ mod always {
             most_waiting: 8,
             many: 300,
             extra_wakes: 1,
+            most_ignored: None,
             // Each error is an event of a subscriber that is lost.
             fail: None,
             // It has no end.

@@ -57,6 +57,7 @@ mod camera {
             many: 30,
             // A buffer that came back, on whatever thread.
             extra_wakes: 2,
+            most_ignored: None,
             fail: Some(|scene| press(&scene.device, "Inject Fatal Streaming Error")),
             // vivid has no end.
             end: None,
@@ -154,6 +155,7 @@ mod m2m {
             most_waiting: 2,
             many: 40,
             extra_wakes: 2,
+            most_ignored: None,
             // Each job in flight fails before.
             fail: Some(|scene| {
                 while scene.submit() {}
@@ -290,6 +292,7 @@ mod encoder {
             many: 40,
             // A frame that was read, and its packet.
             extra_wakes: 2,
+            most_ignored: None,
             // vicodec has no failures of its own.
             fail: None,
             end: Some(|scene| scene.encoder.drain().unwrap()),
@@ -407,6 +410,7 @@ mod decoder {
             many: 40,
             // A packet that was read, and its frame.
             extra_wakes: 2,
+            most_ignored: None,
             // vicodec has no failures of its own.
             fail: None,
             end: Some(|scene| scene.decoder.drain().unwrap()),

@@ -52,11 +52,18 @@ impl Client {
     }
 
     pub fn ask(&mut self, method: &str, path: &str, headers: &str) -> Response {
-        self.cseq += 1;
-        let text = format!("{method} rtsp://{}{path} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.address, self.cseq);
-        let response = self.raw(text.as_bytes()).expect("a response");
+        self.say(method, path, headers);
+        let response = self.response().expect("a response");
         assert_eq!(response.header("CSeq"), self.cseq.to_string());
         response
+    }
+
+    /// Sends a request, and does not wait for the response.
+    pub fn say(&mut self, method: &str, path: &str, headers: &str) {
+        self.cseq += 1;
+        let text = format!("{method} rtsp://{}{path} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.address, self.cseq);
+        // It may have been closed already.
+        let _ = self.stream.write_all(text.as_bytes());
     }
 
     pub fn setup(&mut self, transport: &str) -> Response {

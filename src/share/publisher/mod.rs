@@ -12,7 +12,6 @@ mod shared_pool;
 #[cfg(feature = "unixfd")]
 mod unixfd;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -31,8 +30,8 @@ use crate::frame::{BufferSet, Frame};
 use crate::log::event;
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::clock::monotonic_ns;
+use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::{Alarm, Readiness};
-use crate::sys::signal::Signal;
 use crate::sys::socket::{Carries, MAX_FDS};
 use crate::sys::wait::{self, Waited};
 
@@ -135,15 +134,12 @@ pub struct SubscriberStats {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Publisher {
-    /// What the user polls: `work`, and a signal while events are unread.
+    /// What the user polls: `work`, and the events.
     readiness: Readiness,
     /// Listeners, connections and the alarm.
     work: Readiness,
     alarm: Alarm,
-    unread: Signal,
-    /// `unread` is set.
-    is_raised: bool,
-    events: VecDeque<PublisherEvent>,
+    events: EventQueue<PublisherEvent>,
     settings: PublisherBuilder,
     listeners: Vec<Listener>,
     epoch: u64,
@@ -184,9 +180,9 @@ impl PublisherBuilder {
         let readiness = Readiness::new().map_err(at("epoll_create1"))?;
         let work = Readiness::new().map_err(at("epoll_create1"))?;
         let alarm = Alarm::new().map_err(at("timerfd_create"))?;
-        let unread = Signal::new().map_err(at("eventfd"))?;
+        let events = EventQueue::new(MAX_EVENTS).map_err(at("eventfd"))?;
         readiness.add(&work, EpollFlags::EPOLLIN, 0).map_err(at("epoll_ctl"))?;
-        readiness.add(&unread, EpollFlags::EPOLLIN, 1).map_err(at("epoll_ctl"))?;
+        readiness.add(&events, EpollFlags::EPOLLIN, 1).map_err(at("epoll_ctl"))?;
         work.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(at("epoll_ctl"))?;
         for (i, listener) in listeners.iter().enumerate() {
             work.add(&listener.socket, EpollFlags::EPOLLIN, LISTENER | i as u64).map_err(at("epoll_ctl"))?;
@@ -195,9 +191,7 @@ impl PublisherBuilder {
             readiness,
             work,
             alarm,
-            unread,
-            is_raised: false,
-            events: VecDeque::new(),
+            events,
             settings: self,
             listeners,
             epoch: crate::sys::random::random(),
@@ -409,15 +403,6 @@ impl Publisher {
         Some(self.blocked_ns?.saturating_add(stall))
     }
 
-    /// Keeps an event for [`Station::try_recv`].
-    fn give(&mut self, event: PublisherEvent) {
-        self.raise(true);
-        if self.events.len() == MAX_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-    }
-
     /// Pauses the stream: every subscriber gets the frames that still wait for it, then
     /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
     /// `false` if that passed before every subscriber was notified, for instance because one still takes a new pool.
@@ -487,16 +472,6 @@ impl Publisher {
         Error::new(kind, op, text).on(self.settings.path.display())
     }
 
-    /// Makes the descriptor readable for events that wait, or not.
-    fn raise(&mut self, raise: bool) {
-        match (raise, self.is_raised) {
-            (true, false) => self.unread.set(),
-            (false, true) => self.unread.clear(),
-            _ => {}
-        }
-        self.is_raised = raise;
-    }
-
     fn lease_ns(&self) -> (u64, u64) {
         let ns = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
         self.settings.lease.map_or((u64::MAX, u64::MAX), |(revoke, end)| (ns(revoke), ns(end)))
@@ -509,18 +484,17 @@ impl sealed::Sealed for Publisher {}
 impl Station for Publisher {
     type Event = PublisherEvent;
 
-    /// Handles new connections, handshakes, releases, hang-ups and deadlines. The events that wait for `try_recv` then no
-    /// longer keep the descriptor readable, so that a program that does not want them need not take them.
+    /// Handles new connections, handshakes, releases, hang-ups and deadlines.
     fn dispatch(&mut self) -> Result<()> {
         let worked = self.work();
-        self.raise(false);
+        self.events.looked();
         worked
     }
 
     fn try_recv(&mut self) -> Result<Received<PublisherEvent>> {
         self.work()?;
-        let event = self.events.pop_front();
-        self.raise(!self.events.is_empty());
+        let event = self.events.pop();
+        self.events.given(false);
         Ok(event.into())
     }
 }

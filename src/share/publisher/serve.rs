@@ -68,7 +68,7 @@ impl Publisher {
             event!("{}: refused {:?}", self.settings.path.display(), c.info);
             self.counts.refused += 1;
             c.say_bye(Reason::Denied.into());
-            self.give(PublisherEvent::Refused { peer: c.info, reason: Reason::Denied });
+            self.events.push(PublisherEvent::Refused { peer: c.info, reason: Reason::Denied });
             return;
         }
         let free = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
@@ -298,7 +298,7 @@ impl Publisher {
                 // The queue of a connection that has received nothing yet is empty.
                 match c.send(&welcome) {
                     Ok(true) => {
-                        self.give(PublisherEvent::Joined(info));
+                        self.events.push(PublisherEvent::Joined(info));
                         self.announce_to(i);
                     }
                     _ => self.disconnect(i, ErrorKind::Disconnected, "it does not take WELCOME"),
@@ -309,7 +309,7 @@ impl Publisher {
                 c.say_bye(bye);
                 let event = PublisherEvent::Refused { peer: c.info, reason: bye.reason };
                 event!("{}: {:?} is refused: {}", self.settings.path.display(), c.info, bye.text());
-                self.give(event);
+                self.events.push(event);
                 self.disconnect(i, ErrorKind::Refused, "it was refused");
             }
         }
@@ -442,7 +442,7 @@ impl Publisher {
         if let Some(peer) = c.peer {
             self.ledger.remove(peer);
             let error = Error::new(kind, "subscriber", why).on(format_args!("pid {} uid {}", c.info.pid, c.info.uid));
-            self.give(PublisherEvent::Left { peer: c.info, error });
+            self.events.push(PublisherEvent::Left { peer: c.info, error });
         }
     }
 

@@ -1,6 +1,5 @@
 //! A recording over several files.
 
-use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,8 +15,8 @@ use super::writer::{begins_file, Summary, Writer, WriterOptions, Written};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::Packet;
 use crate::station::{ended, sealed, Received, Station, Submit, Submitted};
+use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::Readiness;
-use crate::sys::signal::Signal;
 use crate::sys::wait;
 
 /// When a recording continues in another file: at the first key frame after a limit.
@@ -121,15 +120,12 @@ pub struct Recorder {
     rotation: FileRotation,
     number: u64,
     now: Option<(PathBuf, Writer)>,
-    events: VecDeque<RecorderEvent>,
+    events: EventQueue<RecorderEvent>,
     /// The path is that of a pipe or device.
     is_pipe: bool,
-    /// Holds the signal, and the pipe while bytes wait for its reader.
+    /// Holds the events, and the pipe while bytes wait for its reader.
     readiness: Readiness,
     is_watching: bool,
-    /// Set while an event, or the end, waits.
-    signal: Signal,
-    is_raised: bool,
     /// After [`Recorder::finish`].
     is_finished: bool,
     /// The end was given.
@@ -147,8 +143,8 @@ impl Recorder {
         let path = path.as_ref();
         let is_other = |meta: fs::Metadata| meta.file_type().is_fifo() || meta.file_type().is_char_device();
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
-        let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
-        readiness.add(&signal, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        let events = EventQueue::new(MOST_EVENTS).map_err(|e| Error::os("eventfd", e))?;
+        readiness.add(&events, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
         Ok(Self {
             is_pipe: path.metadata().is_ok_and(is_other),
             path: path.to_owned(),
@@ -156,11 +152,9 @@ impl Recorder {
             rotation,
             number: 0,
             now: None,
-            events: VecDeque::new(),
+            events,
             readiness,
             is_watching: false,
-            signal,
-            is_raised: false,
             is_finished: false,
             is_over: false,
             stats: RecorderStats::default(),
@@ -187,8 +181,9 @@ impl Recorder {
     /// [`WriterOptions::write_timeout`] until its reader has taken the rest.
     pub fn finish(&mut self) {
         self.end_file();
-        self.is_finished = true;
-        self.show();
+        if !std::mem::replace(&mut self.is_finished, true) {
+            self.events.found();
+        }
     }
 
     fn is_due(&self, writer: &Writer) -> bool {
@@ -217,17 +212,10 @@ impl Recorder {
     fn end_file(&mut self) {
         self.watch(false);
         let Some((path, writer)) = self.now.take() else { return };
-        self.report(match writer.finish() {
+        self.events.push(match writer.finish() {
             Ok(summary) => RecorderEvent::File { path, summary },
             Err(error) => RecorderEvent::Error(error),
         });
-    }
-
-    fn report(&mut self, event: RecorderEvent) {
-        if self.events.len() == MOST_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 
     /// Writes what waits for the reader of a pipe. Returns `true` if nothing waits any more.
@@ -238,7 +226,7 @@ impl Recorder {
         if let Err(error) = written {
             self.watch(false);
             self.now = None;
-            self.report(RecorderEvent::Error(error));
+            self.events.push(RecorderEvent::Error(error));
             return true;
         }
         self.watch(waits);
@@ -256,17 +244,6 @@ impl Recorder {
             false => {
                 self.readiness.remove(&*pipe);
                 self.is_watching = false;
-            }
-        }
-    }
-
-    /// Makes the descriptor readable exactly while something waits.
-    fn show(&mut self) {
-        let waits = !self.events.is_empty() || self.is_finished && !self.is_over;
-        if std::mem::replace(&mut self.is_raised, waits) != waits {
-            match waits {
-                true => self.signal.set(),
-                false => self.signal.clear(),
             }
         }
     }
@@ -318,14 +295,14 @@ impl Station for Recorder {
     /// Writes what waits for the reader of a pipe.
     fn dispatch(&mut self) -> Result<()> {
         self.write_waiting();
-        self.show();
+        self.events.looked();
         Ok(())
     }
 
     /// Returns the next event. Ends after [`Recorder::finish`].
     fn try_recv(&mut self) -> Result<Received<RecorderEvent>> {
         self.write_waiting();
-        let got = match self.events.pop_front() {
+        let got = match self.events.pop() {
             Some(event) => Received::Item(event),
             None if self.is_over => return Err(ended("recv")),
             None if self.is_finished => {
@@ -334,7 +311,7 @@ impl Station for Recorder {
             }
             None => Received::Nothing,
         };
-        self.show();
+        self.events.given(self.is_finished && !self.is_over);
         Ok(got)
     }
 }
@@ -369,7 +346,6 @@ impl Submit for Recorder {
             }
         }
         self.write_waiting();
-        self.show();
         match written {
             Ok(_) => Ok(Submitted::Taken),
             Err(error) => Err(Rejected { error, item: packet }),
@@ -399,7 +375,7 @@ impl Submit for Recorder {
     }
 }
 
-/// Readable while an event waits, and when the reader of a pipe has taken something.
+/// Readable while an event waits that is new, and when the reader of a pipe has taken something.
 impl AsFd for Recorder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
@@ -409,6 +385,6 @@ impl AsFd for Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.watch(false);
-        self.readiness.remove(&self.signal);
+        self.readiness.remove(&self.events);
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Destination {
     is_well: bool,
     /// It has failed since, and that was not reported.
     has_failed: bool,
+    /// And it was not announced.
+    is_failure_new: bool,
     reported: Option<Instant>,
     heard: Option<Instant>,
     pub(super) stats: DestinationStats,
@@ -97,6 +99,7 @@ impl Destination {
             share: Share::None,
             is_well: true,
             has_failed: false,
+            is_failure_new: false,
             reported: None,
             heard: None,
             stats: DestinationStats::default(),
@@ -124,6 +127,11 @@ impl Destination {
 
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
+    }
+
+    /// Returns `true` once for each failure.
+    pub(super) fn has_newly_failed(&mut self) -> bool {
+        std::mem::take(&mut self.is_failure_new)
     }
 
     /// Why it lost frames, once until a frame is sent completely again.
@@ -203,6 +211,7 @@ impl Destination {
         self.asks = self.lost.replace(Instant::now()).map_or(true, |at| at.elapsed() >= 2 * ASK_AGAIN);
         self.stats.dropped += 1;
         self.has_failed |= self.is_well;
+        self.is_failure_new |= self.is_well;
         self.is_well = false;
         self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
     }

@@ -14,6 +14,7 @@ use crate::bitstream::Codec;
 use crate::error::{Error, Rejected, Result};
 use crate::frame::Packet;
 use crate::station::{sealed, Received, Station, Submit, Submitted};
+use crate::sys::event_queue::UnreadSignal;
 use crate::sys::readiness::{Alarm, Readiness};
 use crate::sys::wait;
 
@@ -42,13 +43,16 @@ pub enum SenderEvent {
 /// burst but the first. Nothing is copied. In steady state nothing is allocated.
 pub struct Sender {
     stream: Stream,
-    /// Holds the alarm.
+    /// Holds the alarm, and the signal of events.
     readiness: Readiness,
     alarm: Alarm,
+    unread: UnreadSignal,
     /// When datagrams are due.
     due: Option<Instant>,
     /// A key frame is wanted, and that was reported.
     is_key_reported: bool,
+    /// A key frame is wanted, and that waits to be reported.
+    is_key_announced: bool,
 }
 
 impl Sender {
@@ -60,8 +64,10 @@ impl Sender {
         let stream = Stream::new(codec, options)?;
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let alarm = Alarm::new().map_err(|e| Error::os("timerfd_create", e))?;
+        let unread = UnreadSignal::new().map_err(|e| Error::os("eventfd", e))?;
         readiness.add(&alarm, EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
-        Ok(Self { stream, readiness, alarm, due: None, is_key_reported: false })
+        readiness.add(&unread, EpollFlags::EPOLLIN, 1).map_err(|e| Error::os("epoll_ctl", e))?;
+        Ok(Self { stream, readiness, alarm, unread, due: None, is_key_reported: false, is_key_announced: false })
     }
 
     /// Adds a host or group. Its stream begins with the next intact key frame. RTCP goes to the next port.
@@ -77,11 +83,13 @@ impl Sender {
     /// Stops sending to a destination, and sends RTCP BYE. Does nothing for an unknown id.
     pub fn remove(&mut self, id: DestinationId) {
         self.stream.remove(id);
+        self.schedule(Instant::now());
     }
 
     /// Stops sending to a destination until [`Sender::resume`]. Does nothing for an unknown id.
     pub fn pause(&mut self, id: DestinationId) {
         self.stream.pause(id);
+        self.schedule(Instant::now());
     }
 
     /// Sends to a destination again, from the next key frame on. Does nothing for an unknown id.
@@ -125,16 +133,33 @@ impl Sender {
         if let Some((id, error)) = self.stream.take_failure() {
             return Some(SenderEvent::Failed(id, error));
         }
-        let is_wanted = self.stream.awaits_key();
-        (is_wanted && !std::mem::replace(&mut self.is_key_reported, is_wanted)).then_some(SenderEvent::KeyFrameWanted)
+        let is_wanted = self.wants_to_report_key();
+        self.is_key_reported |= is_wanted;
+        is_wanted.then_some(SenderEvent::KeyFrameWanted)
     }
 
-    /// Sets the alarm for the next datagrams, or for now if an event waits.
+    fn wants_to_report_key(&self) -> bool {
+        self.stream.awaits_key() && !self.is_key_reported
+    }
+
+    fn has_event(&self) -> bool {
+        self.stream.has_failure() || self.wants_to_report_key()
+    }
+
+    /// Announces what is new. Sets the alarm for the next datagrams, or for the time when a destination begins to wait
+    /// for a key frame.
     fn schedule(&mut self, now: Instant) {
-        let waits = self.stream.has_failure() || self.stream.awaits_key() && !self.is_key_reported;
-        let asks = self.stream.awaits_key_at().filter(|_| !self.is_key_reported);
-        let next = self.due.into_iter().chain(asks).chain(waits.then_some(now)).min();
-        self.alarm.next(next, now);
+        let wants_key = self.wants_to_report_key();
+        let is_new = wants_key && !self.is_key_announced;
+        self.is_key_announced = wants_key;
+        if self.stream.has_newly_failed() || is_new {
+            self.unread.found();
+        } else if !self.has_event() {
+            // A key frame came before that was reported.
+            self.unread.given(false);
+        }
+        let asks = self.stream.awaits_key_at().filter(|at| *at > now && !self.is_key_reported);
+        self.alarm.next(self.due.into_iter().chain(asks).min(), now);
     }
 }
 
@@ -147,6 +172,7 @@ impl Station for Sender {
         let now = Instant::now();
         self.work(now);
         self.schedule(now);
+        self.unread.looked();
         Ok(())
     }
 
@@ -155,6 +181,7 @@ impl Station for Sender {
         self.work(now);
         let event = self.event();
         self.schedule(now);
+        self.unread.given(self.has_event());
         Ok(event.into())
     }
 }
@@ -190,6 +217,7 @@ impl AsFd for Sender {
 impl Drop for Sender {
     fn drop(&mut self) {
         self.readiness.remove(&self.alarm);
+        self.readiness.remove(&self.unread);
     }
 }
 

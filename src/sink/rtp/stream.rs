@@ -177,6 +177,11 @@ impl Stream {
         self.destinations.iter().any(|(_, d)| d.has_failed())
     }
 
+    /// Returns `true` if a destination has failed since the last call.
+    pub(super) fn has_newly_failed(&mut self) -> bool {
+        self.destinations.iter_mut().fold(false, |is_one, (_, d)| is_one | d.has_newly_failed())
+    }
+
     /// The first destination that has failed since the last call for it.
     pub(super) fn take_failure(&mut self) -> Option<(DestinationId, Error)> {
         self.destinations.iter_mut().find_map(|(id, d)| Some((*id, d.take_failure()?)))

@@ -50,6 +50,8 @@ pub(super) struct Mount {
     due: Option<Instant>,
     /// A key frame is wanted, and that was reported.
     pub(super) is_key_reported: bool,
+    /// A key frame is wanted, and that waits to be reported.
+    is_key_announced: bool,
 }
 
 impl Mount {
@@ -63,6 +65,7 @@ impl Mount {
             wants_key: false,
             due: None,
             is_key_reported: false,
+            is_key_announced: false,
         }
     }
 
@@ -131,9 +134,16 @@ impl Mount {
     }
 
     /// When datagrams are due, or a client begins to wait for a key frame by the passing of time.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let asks = self.stream.awaits_key_at().filter(|_| !self.is_key_reported);
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let asks = self.stream.awaits_key_at().filter(|at| *at > now && !self.is_key_reported);
         self.due.into_iter().chain(asks).min()
+    }
+
+    /// Returns `true` once for each time that a key frame begins to be wanted.
+    pub(super) fn newly_wants_key(&mut self) -> bool {
+        let wants_key = self.wants_to_report_key();
+        let was_announced = std::mem::replace(&mut self.is_key_announced, wants_key);
+        wants_key && !was_announced
     }
 
     /// `true` once for each time that a key frame is wanted, if it is taken.

@@ -1,6 +1,5 @@
 //! The server: connections, sessions, deadlines.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind as IoKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,11 +22,13 @@ use crate::log::event;
 use crate::sink::rtp::{DestinationStats, Stream};
 use crate::station::{sealed, Received, Station};
 use crate::sys;
+use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::{Alarm, Readiness};
 
-/// The listening socket and the alarm among the epoll's events. Connections have their places.
+/// The listening socket, the alarm and the queue of events in the epoll. Connections have their places.
 const LISTENER: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
+const EVENTS: u64 = u64::MAX - 2;
 /// The most events that wait to be received. Older ones are dropped.
 const MOST_EVENTS: usize = 256;
 /// Wrong passwords before the connection is closed.
@@ -127,7 +128,7 @@ pub struct Server {
     next_connection: u64,
     /// When the listening socket is watched again.
     accepts_again: Option<Instant>,
-    events: VecDeque<ServerEvent>,
+    events: EventQueue<ServerEvent>,
     stats: ServerStats,
 }
 
@@ -136,7 +137,9 @@ impl Server {
         let os = |op| move |e: Errno| Error::os(op, e).on(settings.address);
         let readiness = Readiness::new().map_err(os("epoll_create1"))?;
         let alarm = Alarm::new().map_err(os("timerfd_create"))?;
+        let events = EventQueue::new(MOST_EVENTS).map_err(os("eventfd"))?;
         readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(os("epoll_ctl"))?;
+        readiness.add(&events, EpollFlags::EPOLLIN, EVENTS).map_err(os("epoll_ctl"))?;
         readiness.add(&listener, EpollFlags::EPOLLIN, LISTENER).map_err(os("epoll_ctl"))?;
         Ok(Self {
             settings,
@@ -149,7 +152,7 @@ impl Server {
             next_mount: 0,
             next_connection: 0,
             accepts_again: None,
-            events: VecDeque::new(),
+            events,
             stats: ServerStats::default(),
         })
     }
@@ -253,7 +256,7 @@ impl Server {
             match event.data() {
                 // Last: a new connection may take the place of one that the other events are about.
                 LISTENER => accept = true,
-                ALARM => {}
+                ALARM | EVENTS => {}
                 place => self.serve(place as usize, event.events()),
             }
         }
@@ -267,35 +270,36 @@ impl Server {
         Ok(())
     }
 
-    /// Sets the alarm for the next deadline, or for now if an event waits.
+    /// Announces what is new, and sets the alarm for the next deadline.
     fn schedule(&mut self, now: Instant) {
-        let waits = !self.events.is_empty() || self.mounts.iter().any(Mount::wants_to_report_key);
-        let packets = self.mounts.iter().filter_map(Mount::next);
+        if self.mounts.iter_mut().fold(false, |is_one, m| is_one | m.newly_wants_key()) {
+            self.events.found();
+        } else if self.events.is_empty() && !self.wants_to_report_key() {
+            // A key frame came before that was reported.
+            self.events.given(false);
+        }
+        let packets = self.mounts.iter().filter_map(|m| m.next(now));
         let sessions = self.sessions.iter().map(|s| s.heard + self.settings.session_timeout);
         let connections = self.connections.iter().flatten().filter_map(|c| self.deadline(c));
-        let next =
-            packets.chain(sessions).chain(connections).chain(self.accepts_again).chain(waits.then_some(now)).min();
+        let next = packets.chain(sessions).chain(connections).chain(self.accepts_again).min();
         self.alarm.next(next, now);
+    }
+
+    fn wants_to_report_key(&self) -> bool {
+        self.mounts.iter().any(Mount::wants_to_report_key)
     }
 
     fn next_event(&mut self) -> Option<ServerEvent> {
         let Some(mount) = self.mounts.iter_mut().find(|m| m.wants_to_report_key()) else {
-            return self.events.pop_front();
+            return self.events.pop();
         };
         mount.is_key_reported = true;
         Some(ServerEvent::KeyFrameWanted(mount.id))
     }
 
-    fn report(&mut self, event: ServerEvent) {
-        if self.events.len() == MOST_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
-    }
-
     fn left(&mut self, session: &Session) {
         if session.has_joined {
-            self.report(ServerEvent::Left(session.mount, session.peer));
+            self.events.push(ServerEvent::Left(session.mount, session.peer));
         }
     }
 
@@ -477,7 +481,7 @@ impl Server {
             (_, false) => mount.stream.pause(destination),
         }
         if joins {
-            self.report(joined);
+            self.events.push(joined);
         }
     }
 
@@ -583,6 +587,7 @@ impl Station for Server {
         let now = Instant::now();
         let worked = self.work(now);
         self.schedule(now);
+        self.events.looked();
         worked
     }
 
@@ -590,6 +595,7 @@ impl Station for Server {
         let now = Instant::now();
         let event = self.work(now).map(|()| self.next_event());
         self.schedule(now);
+        self.events.given(self.wants_to_report_key());
         event.map(Received::from)
     }
 }
@@ -605,6 +611,7 @@ impl Drop for Server {
         self.connections.iter().flatten().for_each(|connection| self.readiness.remove(connection));
         self.readiness.remove(&self.listener);
         self.readiness.remove(&self.alarm);
+        self.readiness.remove(&self.events);
         // A forked child may still have the socket: it would keep the port.
         sys::socket::hang_up(self.listener.as_fd());
     }
