@@ -51,6 +51,8 @@ pub(super) struct Connection {
     /// The peer's number in the ledger, once admitted.
     pub(super) peer: Option<usize>,
     pub(super) interest: EpollFlags,
+    /// The [`Publisher::round`](super::Publisher) in which it was read last.
+    pub(super) read_in: u64,
     /// A lease is to be revoked, and there was no room to say so.
     pub(super) owes_revoke: bool,
     /// END is to be said when nothing waits for the peer any more; until the next frame, releases wake us.
@@ -83,6 +85,7 @@ impl Connection {
             stage: Stage::Greeting { deadline_ns },
             peer: None,
             interest: EpollFlags::empty(),
+            read_in: 0,
             owes_revoke: false,
             ending: Ending::No,
             protocol: Protocol::Native(NativePeer::default()),

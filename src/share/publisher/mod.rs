@@ -153,6 +153,8 @@ pub struct Publisher {
     blocked_ns: Option<u64>,
     /// [`Station::dispatch`] was called since the last frame.
     has_worked: bool,
+    /// Counts calls of the user: each reads a peer once.
+    round: u64,
     counts: PublisherStats,
 }
 
@@ -202,6 +204,7 @@ impl PublisherBuilder {
             retry_ns: None,
             blocked_ns: None,
             has_worked: false,
+            round: 0,
             counts: PublisherStats::default(),
         })
     }
@@ -265,6 +268,7 @@ impl Publisher {
     /// does is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
         // An event loop has done it already.
+        self.round += 1;
         let dispatched = if std::mem::take(&mut self.has_worked) { Ok(()) } else { self.work() };
         self.has_worked = false;
         if let Err(error) = dispatched.and_then(|()| self.check(&frame)) {
@@ -315,7 +319,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what subscribers gave back. If one of them blocks nevertheless, sends what it now has credit for. (Not
+    /// Reads what subscribers gave back, those that the work before has not read. If one of them blocks nevertheless, sends what it now has credit for. (Not
     /// otherwise: a frame that waits under `Latest` is about to be replaced.)
     fn is_blocked(&mut self) -> bool {
         (0..self.connections.len()).for_each(|i| self.drain(i));
@@ -414,6 +418,7 @@ impl Publisher {
     /// As [`Station::dispatch`].
     pub fn pause(&mut self, timeout: Duration) -> Result<bool> {
         let deadline = wait::deadline(timeout);
+        self.round += 1;
         for i in 0..self.connections.len() {
             if let Some(c) = self.connections[i].as_mut().filter(|c| c.ending == Ending::No) {
                 c.ending = Ending::Due;
@@ -438,6 +443,7 @@ impl Publisher {
             if ready.map_err(|e| Error::os("poll", e))? == Waited::TimedOut {
                 return Ok(false);
             }
+            self.round += 1;
             self.work()?;
         }
     }
@@ -486,12 +492,14 @@ impl Station for Publisher {
 
     /// Handles new connections, handshakes, releases, hang-ups and deadlines.
     fn dispatch(&mut self) -> Result<()> {
+        self.round += 1;
         let worked = self.work();
         self.events.looked();
         worked
     }
 
     fn try_recv(&mut self) -> Result<Received<PublisherEvent>> {
+        self.round += 1;
         self.work()?;
         let event = self.events.pop();
         self.events.given(false);

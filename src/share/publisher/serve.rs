@@ -118,11 +118,7 @@ impl Publisher {
     /// Reads a peer whose socket woke us.
     pub(super) fn serve(&mut self, i: usize, events: EpollFlags) {
         if events.contains(EpollFlags::EPOLLIN) {
-            for _ in 0..READ_AT_ONCE {
-                if !self.read_one(i) || self.owes_nothing(i) {
-                    break;
-                }
-            }
+            self.read(i);
             // A peer that was waited for is likely to be so again at the next frame: disarm only if it woke us for
             // nothing.
             if self.flush(i) == 0 {
@@ -140,13 +136,21 @@ impl Publisher {
         active.and_then(|c| c.peer).is_some_and(|peer| self.ledger.held_by(peer) == 0)
     }
 
-    /// Reads what a peer has given back, without asking the kernel more often than it can have answers. Bounded: a
-    /// peer that says more than that has its turn in `dispatch`.
+    /// Reads what a peer has given back, unless this call of the user has read it already or it holds nothing.
     pub(super) fn drain(&mut self, i: usize) {
-        let holds =
-            |p: &Self| p.connections[i].as_ref().and_then(|c| c.peer).is_some_and(|peer| p.ledger.held_by(peer) > 0);
+        let unread = self.connections[i].as_ref().filter(|c| c.read_in != self.round);
+        if unread.and_then(|c| c.peer).is_some_and(|peer| self.ledger.held_by(peer) > 0) {
+            self.read(i);
+        }
+    }
+
+    /// Reads a peer. Bounded: one that says more has its turn in the next call of the user.
+    fn read(&mut self, i: usize) {
+        if let Some(c) = &mut self.connections[i] {
+            c.read_in = self.round;
+        }
         for _ in 0..READ_AT_ONCE {
-            if !holds(self) || !self.read_one(i) {
+            if !self.read_one(i) || self.owes_nothing(i) {
                 break;
             }
         }
