@@ -6,10 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::error::{Error, Result};
 use crate::station::{sealed, Received, Station};
+use crate::sys::event_queue::UnreadSignal;
+use crate::sys::readiness::Readiness;
 use crate::sys::syscall_count::tick;
 
 /// What happened to a device node.
@@ -41,7 +44,12 @@ pub enum NodeEvent {
 pub struct Hotplug {
     inotify: Inotify,
     folder: PathBuf,
+    /// What one read gave. The next read is made when all of it was given.
     events: VecDeque<NodeEvent>,
+    /// Readable while `events` has some.
+    unread: UnreadSignal,
+    /// Over both.
+    readiness: Readiness,
 }
 
 impl Hotplug {
@@ -64,7 +72,23 @@ impl Hotplug {
             | AddWatchFlags::IN_MOVED_FROM;
         tick();
         inotify.add_watch(folder, flags).map_err(failed("inotify_add_watch"))?;
-        Ok(Self { inotify, folder: folder.to_owned(), events: VecDeque::new() })
+        let unread = UnreadSignal::new().map_err(failed("eventfd"))?;
+        let readiness = Readiness::new().map_err(failed("epoll_create1"))?;
+        readiness.add(&inotify, EpollFlags::EPOLLIN, 0).map_err(failed("epoll_ctl"))?;
+        readiness.add(&unread, EpollFlags::EPOLLIN, 1).map_err(failed("epoll_ctl"))?;
+        Ok(Self { inotify, folder: folder.to_owned(), events: VecDeque::new(), unread, readiness })
+    }
+
+    /// The descriptor of inotify, for a caller that takes all events at once. One level of epolls less.
+    pub(super) fn inotify(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    fn next(&mut self) -> Result<Option<NodeEvent>> {
+        if self.events.is_empty() {
+            self.read()?;
+        }
+        Ok(self.events.pop_front())
     }
 
     /// Reads what inotify has, at most one buffer of it.
@@ -104,23 +128,22 @@ impl Station for Hotplug {
     }
 
     fn try_recv(&mut self) -> Result<Received<NodeEvent>> {
-        // The descriptor is inotify's own: what was read is given before the next read, so it must be empty for Nothing.
-        for _ in 0..8 {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Received::Item(event));
-            }
-            self.read()?;
-            if self.events.is_empty() {
-                break;
-            }
-        }
-        Ok(self.events.pop_front().into())
+        let event = self.next();
+        self.unread.given(!self.events.is_empty());
+        event.map(Received::from)
     }
 }
 
 impl AsFd for Hotplug {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for Hotplug {
+    fn drop(&mut self) {
+        self.readiness.remove(&self.inotify);
+        self.readiness.remove(&self.unread);
     }
 }
 

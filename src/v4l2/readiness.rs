@@ -145,7 +145,7 @@ impl DeviceReadiness {
         self.readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(failed("epoll_ctl"))?;
         let hotplug = Hotplug::new().ok();
         if let Some(hotplug) = &hotplug {
-            self.readiness.add(hotplug, EpollFlags::EPOLLIN, HOTPLUG).map_err(failed("epoll_ctl"))?;
+            self.readiness.add(hotplug.inotify(), EpollFlags::EPOLLIN, HOTPLUG).map_err(failed("epoll_ctl"))?;
         }
         // It may be back already, or was never away: a driver can give up without an unplug.
         alarm.wake_at(Instant::now() + self.pause);
@@ -195,7 +195,7 @@ impl DeviceReadiness {
         if let Some(search) = self.search.take() {
             self.readiness.remove(&search.alarm);
             if let Some(hotplug) = &search.hotplug {
-                self.readiness.remove(hotplug);
+                self.readiness.remove(hotplug.inotify());
             }
         }
     }

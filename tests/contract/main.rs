@@ -19,6 +19,7 @@ mod watch;
 mod cpu;
 #[cfg(feature = "g2d")]
 mod g2d;
+mod hotplug;
 mod packet_receiver;
 mod publisher;
 mod recorder;
