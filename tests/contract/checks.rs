@@ -347,7 +347,8 @@ pub fn crowd<S: Scene>() {
         let made = syscalls() - before;
         assert!(made < MOST_SYSCALLS, "{made} system calls in one call");
         calls += 1;
-        assert!(calls < MOST_CALLS, "the descriptor stays readable");
+        // A client may come and go, and both are events.
+        assert!(calls < 2 * MOST_CALLS, "the descriptor stays readable: {got:?}");
     };
     while knocked < 1000 {
         let new = (crowd.knock)(&mut scene);

@@ -14,6 +14,10 @@ mod scene;
 #[allow(dead_code)] // Not all of it here.
 #[path = "../share/support.rs"]
 mod support;
+#[cfg(feature = "unixfd")]
+#[allow(dead_code)] // Not all of it here.
+#[path = "../share/unixfd_client.rs"]
+mod unixfd_client;
 mod watch;
 
 mod cpu;
@@ -27,5 +31,7 @@ mod rtp_sender;
 mod rtsp_server;
 mod subscriber;
 mod test_pattern;
+#[cfg(feature = "unixfd")]
+mod unixfd_publisher;
 #[cfg(feature = "unixfd")]
 mod unixfd_subscriber;
