@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 
 use super::commit::WriteTo;
 use super::device::Device;
@@ -20,11 +21,14 @@ use crate::format::MAX_PLANES;
 use crate::frame::{Frame, FrameMut, Payload};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys;
+use crate::sys::readiness::Readiness;
+
+/// Longer than a picture takes to be written.
+const WRITTEN: Duration = Duration::from_secs(1);
 
 /// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
 ///
-/// It is a [`Station`] that gives one frame, whose time is that of the call, and then [`Received::Ended`]. Its
-/// descriptor is the fence of the device.
+/// It is a [`Station`] that gives one frame, whose time is that of the call, and then [`Received::Ended`].
 ///
 /// If it is dropped before the picture is written, its buffer returns to its pool later: at a later call of
 /// `write_back`, or when the device is closed.
@@ -33,13 +37,9 @@ pub struct WriteBack {
     /// `None` after the frame was given.
     target: Option<(Framebuffer, FrameMut)>,
     fence: SyncFile,
+    /// Has the fence until the end was given: a fence that has signaled stays readable.
+    readiness: Readiness,
     is_over: bool,
-}
-
-impl WriteBack {
-    pub(super) fn new(device: Device, framebuffer: Framebuffer, target: FrameMut, fence: SyncFile) -> Self {
-        Self { device, target: Some((framebuffer, target)), fence, is_over: false }
-    }
 }
 
 impl Scanout {
@@ -62,14 +62,25 @@ impl Scanout {
         timeout: Duration,
     ) -> std::result::Result<WriteBack, Rejected<FrameMut>> {
         match start(self, &target, timeout) {
-            Ok((framebuffer, fence)) => Ok(WriteBack::new(self.device().clone(), framebuffer, target, fence)),
+            Ok(Started { framebuffer, fence, readiness }) => {
+                let device = self.device().clone();
+                Ok(WriteBack { device, target: Some((framebuffer, target)), fence, readiness, is_over: false })
+            }
             Err(error) => Err(Rejected { error, item: target }),
         }
     }
 }
 
-fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<(Framebuffer, SyncFile)> {
+/// A write-back that the device has begun.
+struct Started {
+    framebuffer: Framebuffer,
+    fence: SyncFile,
+    readiness: Readiness,
+}
+
+fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<Started> {
     const OP: &str = "WRITEBACK_FB_ID";
+    let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
     let device = screen.device().clone();
     device.release_retained();
     let wrong = |kind, text: String| Err(Error::new(kind, OP, text).on(&device));
@@ -104,7 +115,14 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<(
     })?;
     screen.submitted_without_frames(mark);
     match fence {
-        Some(fence) => Ok((framebuffer, fence)),
+        Some(fence) => {
+            if let Err(e) = readiness.add(&fence, EpollFlags::EPOLLIN, 0) {
+                // The target goes back to the caller: not before the device has written it.
+                let _ = fence.wait(WRITTEN);
+                return Err(Error::os("epoll_ctl", e).on(&device));
+            }
+            Ok(Started { framebuffer, fence, readiness })
+        }
         None => {
             // Without a fence the end of the writing is unknown: the framebuffer stays until the file is closed.
             framebuffer.leave();
@@ -126,7 +144,10 @@ impl Station for WriteBack {
     fn try_recv(&mut self) -> Result<Received<Frame>> {
         if self.target.is_none() {
             return match std::mem::replace(&mut self.is_over, true) {
-                false => Ok(Received::Ended),
+                false => {
+                    self.readiness.remove(&self.fence);
+                    Ok(Received::Ended)
+                }
                 true => Err(ended("recv")),
             };
         }
@@ -137,15 +158,16 @@ impl Station for WriteBack {
     }
 }
 
-/// Readable when the picture is written.
+/// Readable when the picture is written, until the end was given.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fence.as_fd()
+        self.readiness.as_fd()
     }
 }
 
 impl Drop for WriteBack {
     fn drop(&mut self) {
+        self.readiness.remove(&self.fence);
         let Some((framebuffer, target)) = self.target.take() else { return };
         if self.fence.wait(Duration::ZERO).unwrap_or(false) {
             return;

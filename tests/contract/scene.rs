@@ -52,7 +52,7 @@ pub struct Description<S> {
     pub give: fn(&mut S),
     /// The most items that can wait to be received.
     pub most_waiting: usize,
-    /// The number of items of a longer run.
+    /// The number of items of a longer run. 1: it gives one item and ends.
     pub many: usize,
     /// Wake-ups without an event that an item may cause: handshakes, hang-ups.
     pub extra_wakes: usize,

@@ -42,7 +42,7 @@ pub fn screen(device: &Device) -> Scanout {
 }
 
 /// A screen in memory alone: vkms writes back where no display is.
-fn memory_screen(device: &Device) -> Scanout {
+pub fn memory_screen(device: &Device) -> Scanout {
     Scanout::builder().device(device).connector("Writeback-1").size(SCREEN).open().unwrap()
 }
 

@@ -49,6 +49,8 @@ mod devices;
 #[cfg(feature = "drm")]
 mod display;
 #[cfg(feature = "drm")]
+mod display_contract;
+#[cfg(feature = "drm")]
 mod display_example;
 #[cfg(feature = "drm")]
 mod display_faults;
