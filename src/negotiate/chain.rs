@@ -115,22 +115,44 @@ impl EncoderChain {
         if self.lost.encoder {
             self.encoder.reopen().map_err(|rejected| rejected.error)?;
             self.lost.encoder = false;
+            // An encoder without a frame would make nothing readable.
+            self.feed()?;
         }
         Ok(())
     }
 
+    /// Gives the encoder the picture that waits for it. Returns `true` if none waits now.
+    fn feed(&mut self) -> Result<bool> {
+        let Some(between) = &mut self.between else { return Ok(true) };
+        if !self.lost.encoder {
+            if let Some(frame) = between.waiting.take() {
+                between.waiting = match self.encoder.try_submit(frame) {
+                    Ok(submitted) => submitted.full(),
+                    // The loss is an event, which the encoder gives.
+                    Err(Rejected { error, item }) if error.kind() == ErrorKind::DeviceLost => Some(item),
+                    Err(rejected) => return Err(rejected.error),
+                };
+            }
+        }
+        between.watch()?;
+        Ok(between.waiting.is_none())
+    }
+
+    /// What the encoder gives.
+    fn encoded(&mut self) -> Result<Received<EncoderEvent>> {
+        let received = self.encoder.try_recv()?;
+        self.lost.encoder |= matches!(received, Received::Item(EncoderEvent::Lost(_)));
+        Ok(received)
+    }
+
     /// Brings converted pictures on to the encoder. An event of the converter that the user must know is returned.
     fn pump(&mut self) -> Result<Option<EncoderEvent>> {
-        let Some(between) = &mut self.between else { return Ok(None) };
-        loop {
-            if let Some(frame) = between.waiting.take() {
-                if let Submitted::Full(frame) = self.encoder.try_submit(frame).map_err(Error::from)? {
-                    between.waiting = Some(frame);
-                    break;
-                }
-            }
+        while self.feed()? {
+            let Some(between) = &mut self.between else { return Ok(None) };
             match between.converter.try_recv()? {
                 Received::Item(ConverterEvent::Frame(frame)) => between.waiting = Some(frame),
+                // The loss is an event, which comes after the jobs that failed by it.
+                Received::Item(ConverterEvent::Failed { error, .. }) if error.kind() == ErrorKind::DeviceLost => {}
                 Received::Item(ConverterEvent::Failed { error, .. }) => return Err(error),
                 Received::Item(ConverterEvent::Lost(error)) => {
                     self.lost.converter = true;
@@ -140,7 +162,7 @@ impl EncoderChain {
                 Received::Nothing | Received::Ended => break,
             }
         }
-        between.watch()?;
+        let Some(between) = &mut self.between else { return Ok(None) };
         if between.drains && !between.is_busy() {
             between.drains = false;
             self.encoder.drain()?;
@@ -169,7 +191,8 @@ impl Between {
 
 impl sealed::Sealed for EncoderChain {}
 
-/// Its errors: those of the encoder; that of a conversion that failed, whose frame is lost.
+/// Its errors: those of the encoder; that of a conversion that failed, whose frame is lost. The frames that a lost
+/// converter had are lost with [`EncoderEvent::Lost`].
 impl Station for EncoderChain {
     type Event = EncoderEvent;
 
@@ -182,17 +205,14 @@ impl Station for EncoderChain {
 
     fn try_recv(&mut self) -> Result<Received<EncoderEvent>> {
         // First what makes room.
-        let received = self.encoder.try_recv()?;
-        if let Received::Item(EncoderEvent::Lost(_)) = &received {
-            self.lost.encoder = true;
-        }
+        let received = self.encoded()?;
         if !received.is_nothing() || self.between.is_none() {
             return Ok(received);
         }
         if let Some(event) = self.pump()? {
             return Ok(Received::Item(event));
         }
-        self.encoder.try_recv()
+        self.encoded()
     }
 }
 

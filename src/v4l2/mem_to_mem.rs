@@ -75,6 +75,9 @@ pub struct MemToMem {
     ready: EpollFlags,
     /// A result that was found while looking for something else.
     early: Option<Frame>,
+    /// A frame was refused because the device is gone, and that was not reported as a loss. A device whose queues are not
+    /// started is not watched.
+    gone: Option<Error>,
     /// The device reported a fatal error, and is not watched until it is started again.
     is_broken: bool,
 }
@@ -96,6 +99,7 @@ impl MemToMem {
             subscribed: false,
             ready: EpollFlags::empty(),
             early: None,
+            gone: None,
             is_broken: false,
         })
     }
@@ -220,6 +224,7 @@ impl MemToMem {
     fn forget(&mut self) {
         self.ready = EpollFlags::empty();
         self.early = None;
+        self.gone = None;
         self.is_broken = false;
     }
 
@@ -227,14 +232,21 @@ impl MemToMem {
     /// `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// As [`Queue::queue`], with the frame.
+    /// As [`Queue::queue`], with the frame. [`Processed::Lost`] comes after `DeviceLost`.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let stamp = self.timestamps.add(frame.meta());
         let done = self.output.queue_at(frame, stamp);
         match &done {
             Ok(Submitted::Taken) => drop(self.arm()),
-            Ok(Submitted::Full(_)) | Err(_) => self.timestamps.undo(),
+            Ok(Submitted::Full(_)) => self.timestamps.undo(),
+            Err(rejected) => {
+                self.timestamps.undo();
+                if rejected.error.kind() == ErrorKind::DeviceLost && !self.is_broken {
+                    self.gone = Some(rejected.error.clone());
+                    self.wake();
+                }
+            }
         }
         done
     }
@@ -423,6 +435,9 @@ impl MemToMem {
     /// anything to look at: if not, the time has passed or a signal handler ran.
     fn look(&mut self, deadline: Instant) -> Result<(Received<Processed>, bool)> {
         self.capture.settle()?;
+        if let Some(error) = self.gone.take() {
+            return Err(error);
+        }
         match self.take_ready()? {
             Received::Nothing => {}
             got => return Ok((got, true)),

@@ -58,6 +58,28 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
 }
 
 #[test]
+fn an_encoder_that_has_no_frame_reports_its_loss_too() {
+    let (Some(device), Some(())) = (h264(""), needed_path("udmabuf", "/dev/udmabuf")) else { return };
+    let pattern = framelease::capture::TestPattern::builder(SMALL).layout(packed("NV12", SMALL)).unpaced();
+    let mut source = pattern.allocator(framelease::dmabuf::Allocator::Udmabuf).start().unwrap();
+    let builder = framelease::codec::Encoder::builder(params(Codec::H264, SMALL)).device(device);
+    let mut encoder = builder.open(source.buffers().unwrap()).unwrap();
+    unplugging_h264(|| {
+        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "its queues are not watched");
+        let rejected = encoder.try_submit(source.recv(WAIT).unwrap().frame().unwrap()).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+        assert!(is_readable(&encoder));
+        let told = encoder.try_recv().unwrap();
+        assert!(matches!(told, Received::Item(EncoderEvent::Lost(_))), "{told:?}");
+        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+    });
+    let told = encoder.recv(WAIT).unwrap();
+    assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
+    encoder.reopen().unwrap();
+    assert!(coded(&mut encoder, source.recv(WAIT).unwrap().frame().unwrap()).is_key());
+}
+
+#[test]
 fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {

@@ -37,6 +37,7 @@ mod watch;
 
 mod allocations;
 mod camera;
+mod chain_contract;
 mod coding;
 mod compliance;
 mod contract;
