@@ -111,7 +111,8 @@ pub(crate) mod sealed {
 /// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. No room is a value. A call that
 ///    fails gives its item back ([`Rejected`]). A publisher's verb is `publish`, a display's is `present`.
 /// 4. **Other work.** [`Station::dispatch`] does what is due (connections, deadlines, pacing) and never blocks. Every
-///    `try_` call does the same work first, so most programs never call it.
+///    `try_` call does the same work first, so most programs never call it. After `dispatch`, events that a program may
+///    ignore do not keep the descriptor readable.
 /// 5. **What happens to a device is an event**, not the end of the program: lost, returned, changed.
 ///
 /// No station has a thread, except `convert::G2d`, whose thread its user names. A `calloop` or `mio` loop needs
@@ -129,8 +130,8 @@ pub trait Station: AsFd + sealed::Sealed {
     /// until something new happens. [`Station::try_recv`] still returns them. Their number is bounded, and the oldest
     /// are dropped. So a loop that only calls `dispatch` and a taking call does not spin.
     ///
-    /// A station that gives items (a camera, a subscriber, a converter, an encoder) keeps them all, and its descriptor
-    /// stays readable while one waits. Call `try_recv` there.
+    /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while one waits. Call
+    /// `try_recv` there.
     ///
     /// # Errors
     /// What the kernel reports of the station's own descriptors. What a peer or a device does is an event.

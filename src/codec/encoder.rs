@@ -488,6 +488,7 @@ impl Submit for Encoder {
             if let Err(error) = self.pair.start() {
                 // Nothing else was queued.
                 let mut back = self.pair.stop().map(|r| r.frames).unwrap_or_default();
+                self.pair.refused(&error);
                 return match back.pop() {
                     Some(item) => Err(Rejected { error, item }),
                     // It stays queued for the next start, which the next call tries.

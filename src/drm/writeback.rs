@@ -37,7 +37,7 @@ pub struct WriteBack {
     /// `None` after the frame was given.
     target: Option<(Framebuffer, FrameMut)>,
     fence: SyncFile,
-    /// Has the fence until the end was given: a fence that has signaled stays readable.
+    /// Watches the fence until `try_recv` has given the end. A fence that has signaled stays readable.
     readiness: Readiness,
     is_over: bool,
 }
@@ -117,7 +117,7 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<S
     match fence {
         Some(fence) => {
             if let Err(e) = readiness.add(&fence, EpollFlags::EPOLLIN, 0) {
-                // The target goes back to the caller: not before the device has written it.
+                // The caller gets the target back: not before the device has written it.
                 let _ = fence.wait(WRITTEN);
                 return Err(Error::os("epoll_ctl", e).on(&device));
             }
@@ -158,7 +158,7 @@ impl Station for WriteBack {
     }
 }
 
-/// Readable when the picture is written, until the end was given.
+/// Readable when the picture is written, until `try_recv` has given the end.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()

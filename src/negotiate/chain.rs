@@ -115,7 +115,7 @@ impl EncoderChain {
         if self.lost.encoder {
             self.encoder.reopen().map_err(|rejected| rejected.error)?;
             self.lost.encoder = false;
-            // An encoder without a frame would make nothing readable.
+            // Without a frame the encoder would never make the descriptor readable.
             self.feed()?;
         }
         Ok(())

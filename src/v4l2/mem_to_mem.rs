@@ -75,8 +75,8 @@ pub struct MemToMem {
     ready: EpollFlags,
     /// A result that was found while looking for something else.
     early: Option<Frame>,
-    /// A frame was refused because the device is gone, and that was not reported as a loss. A device whose queues are not
-    /// started is not watched.
+    /// A call failed because the device is gone, and the loss was not reported. A device whose queues are not started is
+    /// not watched.
     gone: Option<Error>,
     /// The device reported a fatal error, and is not watched until it is started again.
     is_broken: bool,
@@ -149,9 +149,20 @@ impl MemToMem {
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         self.is_broken = false;
-        self.output.start()?;
-        self.capture.start()?;
+        let started = self.output.start().and_then(|()| self.capture.start());
+        if let Err(error) = &started {
+            self.refused(error);
+        }
+        started?;
         self.arm()
+    }
+
+    /// Reports the loss of the device, if a call failed by it and it was not reported.
+    pub(crate) fn refused(&mut self, error: &Error) {
+        if error.kind() == ErrorKind::DeviceLost && !self.is_broken && !self.readiness.is_lost() {
+            self.gone = Some(error.clone());
+            self.wake();
+        }
     }
 
     /// Watches the device for what can come now. To be called after anything that queues, dequeues, starts or stops.
@@ -242,10 +253,7 @@ impl MemToMem {
             Ok(Submitted::Full(_)) => self.timestamps.undo(),
             Err(rejected) => {
                 self.timestamps.undo();
-                if rejected.error.kind() == ErrorKind::DeviceLost && !self.is_broken {
-                    self.gone = Some(rejected.error.clone());
-                    self.wake();
-                }
+                self.refused(&rejected.error);
             }
         }
         done

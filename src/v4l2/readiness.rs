@@ -154,6 +154,11 @@ impl DeviceReadiness {
         Ok(())
     }
 
+    /// Returns `true` from a loss until the device is open again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.search.is_some()
+    }
+
     /// The device works: the next loss is looked after at once.
     pub(crate) fn works(&mut self) {
         self.pause = SHORTEST;

@@ -49,7 +49,7 @@ impl Scene for Nodes {
         many: 200,
         extra_wakes: 0,
         most_ignored: None,
-        // Events that were lost are told by what is there.
+        // If the kernel drops events, the nodes that are there count as new.
         fail: None,
         // It has no end.
         end: None,

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use crate::conformance::converting::Jobs;
 use framelease::capture::FrameSource;
-use framelease::convert::{auto, Blend, Color, Converter, Cpu, Layer, M2m, Plan, Request, Scaling};
+use framelease::convert::{auto, Blend, Color, Converter, ConverterEvent, Cpu, Layer, M2m, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::Device;
-use framelease::Station;
+use framelease::{Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
@@ -397,6 +397,33 @@ fn auto_takes_the_device_for_dma_bufs_and_says_why_not() {
     assert_eq!(m2m.target_layout(fourcc("BGR24"), QVGA).unwrap(), bgr);
     assert_eq!(m2m.target_layout(fourcc("NV12"), QVGA).unwrap(), packed("NV12", QVGA));
     assert!(m2m.target_layout(fourcc("H264"), QVGA).is_err());
+}
+
+#[test]
+fn a_converter_without_jobs_reports_its_loss_too() {
+    let Some(mut m2m) = converter(1) else { return };
+    leaving_nothing(|| {
+        let (from, to) = (pool(packed("RGB24", QVGA), 2), pool(packed("BGR24", QVGA), 2));
+        let plan = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
+        // Before its first job, and after one.
+        for sequence in 0..2 {
+            unplugging_vim2m(|| {
+                for _ in 0..2 {
+                    let rejected = m2m.begin(&plan, &[known(&from, 9)], to.try_acquire().unwrap()).unwrap_err();
+                    assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+                }
+                let told = m2m.recv(WAIT).unwrap();
+                assert!(matches!(told, Received::Item(ConverterEvent::Lost(_))), "{told:?}");
+                assert!(m2m.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+            });
+            let told = m2m.recv(WAIT).unwrap();
+            assert!(matches!(told, Received::Item(ConverterEvent::Returned)), "{told:?}");
+            m2m.reopen().unwrap();
+            m2m.begin(&plan, &[known(&from, sequence)], to.try_acquire().unwrap()).unwrap();
+            assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, sequence);
+        }
+        drop((m2m, from, to));
+    });
 }
 
 #[test]

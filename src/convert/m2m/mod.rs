@@ -280,7 +280,10 @@ impl Converter for M2m {
         match self.prepare(plan, sources, &target) {
             Ok(true) => {}
             Ok(false) => return Ok(Submitted::Full(target)),
-            Err(error) => return Err(Rejected { error, item: target }),
+            Err(error) => {
+                self.pair.refused(&error);
+                return Err(Rejected { error, item: target });
+            }
         }
         let meta = *sources[0].meta();
         let place = (target.buffers().id(), target.slot());

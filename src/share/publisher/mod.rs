@@ -319,7 +319,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what subscribers gave back, those that the work before has not read. If one of them blocks nevertheless, sends what it now has credit for. (Not
+    /// Reads what subscribers gave back, unless the work before has read it. If one of them blocks nevertheless, sends what it now has credit for. (Not
     /// otherwise: a frame that waits under `Latest` is about to be replaced.)
     fn is_blocked(&mut self) -> bool {
         (0..self.connections.len()).for_each(|i| self.drain(i));

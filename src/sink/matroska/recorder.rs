@@ -375,7 +375,7 @@ impl Submit for Recorder {
     }
 }
 
-/// Readable while an event waits that is new, and when the reader of a pipe has taken something.
+/// Readable while a new event waits, and when the reader of a pipe has taken something.
 impl AsFd for Recorder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()

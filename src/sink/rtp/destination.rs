@@ -74,7 +74,7 @@ pub(super) struct Destination {
     is_well: bool,
     /// It has failed since, and that was not reported.
     has_failed: bool,
-    /// And it was not announced.
+    /// The same, and the failure was not announced.
     is_failure_new: bool,
     reported: Option<Instant>,
     heard: Option<Instant>,

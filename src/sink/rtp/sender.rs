@@ -155,7 +155,7 @@ impl Sender {
         if self.stream.has_newly_failed() || is_new {
             self.unread.found();
         } else if !self.has_event() {
-            // A key frame came before that was reported.
+            // A key frame came before the event was taken.
             self.unread.given(false);
         }
         let asks = self.stream.awaits_key_at().filter(|at| *at > now && !self.is_key_reported);

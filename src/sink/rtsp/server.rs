@@ -275,7 +275,7 @@ impl Server {
         if self.mounts.iter_mut().fold(false, |is_one, m| is_one | m.newly_wants_key()) {
             self.events.found();
         } else if self.events.is_empty() && !self.wants_to_report_key() {
-            // A key frame came before that was reported.
+            // A key frame came before the event was taken.
             self.events.given(false);
         }
         let packets = self.mounts.iter().filter_map(|m| m.next(now));
