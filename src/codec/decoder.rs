@@ -216,7 +216,7 @@ impl Decoder {
     /// As [`Submit::try_submit`] of a decoder.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn try_submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted<()>> {
-        self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::empty())
+        self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::default())
     }
 
     fn submit_parts(
@@ -334,7 +334,7 @@ impl Decoder {
         let visible = match device.region(Direction::Capture, SelectionTarget::Compose) {
             Ok(region) => region.active,
             Err(e) if e.kind() == ErrorKind::DeviceLost => return Err(e),
-            Err(_) => Rect::from_size(size),
+            Err(_) => Rect::from(size),
         };
         let least = match device.control_value(ControlId::MIN_BUFFERS_FOR_CAPTURE) {
             Ok(ControlValue::Number(n)) => usize::try_from(n).unwrap_or(1),

@@ -32,16 +32,6 @@ pub enum EncoderEvent {
     Returned,
 }
 
-impl EncoderEvent {
-    /// Returns the packet, if this is one.
-    pub fn into_packet(self) -> Option<Packet> {
-        match self {
-            Self::Packet(packet) => Some(packet),
-            _ => None,
-        }
-    }
-}
-
 /// Counts of an encoder since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,6 +72,7 @@ impl EncoderBuilder {
     }
 
     /// What is known of its driver, instead of the library's table.
+    #[doc(hidden)]
     pub fn quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = Some(quirks);
         self
@@ -170,7 +161,7 @@ impl Wanted {
 /// ```no_run
 /// use framelease::bitstream::Codec;
 /// use framelease::capture::{Camera, FrameSource};
-/// use framelease::codec::{negotiate, Encoder, EncoderEvent, Params, Quirks, Setting};
+/// use framelease::codec::{negotiate, Encoder, EncoderEvent, Params, Setting};
 /// use framelease::format::Size;
 /// use framelease::v4l2::Device;
 /// use framelease::{Received, Station, Submit};
@@ -179,7 +170,7 @@ impl Wanted {
 /// let device = Encoder::find(Codec::H264)?;
 /// let camera = Device::find(|d| d.is_capture())?;
 /// let params = Params::new(Codec::H264, Size::new(1920, 1080)).wish(Setting::BitrateBps(4_000_000));
-/// let agreement = negotiate(&device, &camera, &params, &[], Quirks::for_device(device.info()))?;
+/// let agreement = negotiate(&device, &camera, &params, &[])?;
 /// let mut camera = Camera::builder().device(camera).layout(&agreement.source).open()?;
 /// let mut encoder = Encoder::builder(params.resized(agreement.size)).device(device).open(camera.buffers()?)?;
 /// for frame in camera.frames() {
@@ -250,6 +241,7 @@ impl Encoder {
     }
 
     /// Returns how many frames [`Submit::try_submit`] takes now, if they are of different buffers.
+    #[doc(hidden)]
     pub fn free_slots(&self) -> usize {
         self.pair.output().free_slots()
     }
@@ -383,19 +375,6 @@ impl Encoder {
         Ok(())
     }
 
-    /// Takes back the frames that the device has not read, in order; it goes on with the next. Ioctls:
-    /// `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output queue.
-    ///
-    /// # Errors
-    /// What the driver reports. The frames' leases have ended then, unless it is the first ioctl that failed.
-    pub fn discard(&mut self) -> Result<Vec<Frame>> {
-        if !self.pair.output().is_streaming() {
-            return Ok(Vec::new());
-        }
-        self.collect()?;
-        self.pair.restart_output()
-    }
-
     /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
     /// had not read come back: [`Encoder::drain`] before leaves none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and those
     /// of [`EncoderBuilder::open`].
@@ -436,11 +415,6 @@ impl Encoder {
             }
             Err(error) => Err(Rejected { error, item: frames }),
         }
-    }
-
-    /// Stops for good, and hands back the frames that the device had not read. Packets that are out stay whole.
-    pub fn close(mut self) -> Vec<Frame> {
-        self.free()
     }
 }
 

@@ -82,6 +82,7 @@ impl EncoderChain {
     }
 
     /// Returns how many frames were submitted and have not come out as packets.
+    #[doc(hidden)]
     pub fn in_flight(&self) -> usize {
         let between = |b: &Between| b.converter.in_flight() + usize::from(b.waiting.is_some());
         self.encoder.stats().in_flight + self.between.as_ref().map_or(0, between)

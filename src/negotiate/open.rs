@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chain::EncoderChain;
 use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPattern};
-use crate::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
+use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
@@ -122,8 +122,7 @@ impl Negotiation {
             let text = format!("the camera gives {size} and the stream is {}", self.params.size());
             return self.converted(device, wishes, Error::new(ErrorKind::Mismatch, "negotiate", text));
         }
-        let quirks = Quirks::for_device(device.info());
-        let agreement = match negotiate(&device, &camera, &self.params, &wishes.formats, quirks) {
+        let agreement = match negotiate(&device, &camera, &self.params, &wishes.formats) {
             Ok(agreement) => agreement,
             Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
                 return self.converted(device, wishes, e);
@@ -184,7 +183,7 @@ fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Resul
         let request = match to.size() == params.size() {
             true => Request::convert(Layer::default()),
             // The encoder crops what is outside of the picture.
-            false => Request::convert(Layer::default().place(Rect::from_size(params.size()))).background(None),
+            false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
         };
         let found = Plan::new(&request, &[*from], &to).and_then(|plan| Ok((first_of(&plan, devices())?, plan)));
         match found {

@@ -13,6 +13,7 @@ use super::queue::{self, state, Queue, Reclaimed};
 use super::readiness::DeviceReadiness;
 use super::timestamps::TimestampMap;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::Flags;
 use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut};
 use crate::station::{ended, sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::wait;

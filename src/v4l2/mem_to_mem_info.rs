@@ -96,6 +96,7 @@ impl Device {
     ///
     /// # Errors
     /// `NotFound`, with the formats of those that there are, and which nodes could not be opened.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_ENUM_FMT")]
     pub fn find_mem_to_mem(wanted: impl Fn(&MemToMemInfo) -> bool) -> Result<Self> {
         let mut seen = Vec::new();
@@ -121,7 +122,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v4l2::Capabilities;
+    use crate::v4l2::device::Capabilities;
 
     fn side(formats: &[&str]) -> Vec<FormatOffer> {
         let offer = |f: &&str| FormatOffer {

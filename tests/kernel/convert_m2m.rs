@@ -8,11 +8,11 @@ use crate::conformance::converting::Jobs;
 use framelease::capture::FrameSource;
 use framelease::convert::{auto, Blend, Color, Converter, Cpu, Layer, M2m, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::Device;
+use framelease::ErrorKind;
 use framelease::Station;
 use nix::poll::{poll, PollFd, PollFlags};
 

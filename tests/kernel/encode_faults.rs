@@ -7,8 +7,8 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::capture::FrameSource;
 use framelease::codec::EncoderEvent;
-use framelease::error::ErrorKind;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
 
 use crate::coding::*;

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, FrameMut, Pool};
 use framelease::v4l2::{
     mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, MemToMem, Processed, Resumed,
     SelectionTarget,
 };
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 

@@ -1261,8 +1261,12 @@ fn there_and_back_through_gstreamer() {
             }
             (meta.sequence, meta.timestamp_ns, meta.payload) = (100 + n, now_ns() + n, payload);
             meta.flags = FrameFlags::MONOTONIC;
-            meta.flags.set(FrameFlags::KEY, layout.is_compressed() && (n % 4 == 0 || layout == coded(b"MJPG")));
-            meta.flags.set(FrameFlags::ERROR, n == 7);
+            if layout.is_compressed() && (n % 4 == 0 || layout == coded(b"MJPG")) {
+                meta.flags |= FrameFlags::KEY;
+            }
+            if n == 7 {
+                meta.flags |= FrameFlags::ERROR;
+            }
             let sent = empty.freeze(meta);
             let expected = pixels(&sent);
             assert!(stage.publisher.publish(sent, SOON).unwrap().is_taken());

@@ -10,6 +10,7 @@ use super::pending_releases::{PendingReleases, MAX_UNSENT};
 use super::{picture, wire, Connected, Unixfd};
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::Flags;
 use crate::format::Layout;
 use crate::frame::{FrameFlags, FrameMeta};
 use crate::share::policy::Policy;
