@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .wish(Setting::BitrateBps(4_000_000))
         .wish(Setting::RepeatHeaders(Switch::On));
     let negotiation = Negotiation::new(params).camera(Camera::builder().reopen(Reopen::Always));
-    let Negotiated { source: mut camera, mut encoder, .. } = negotiation.open()?;
-    let mut publisher = Publisher::builder(socket).bind()?;
+    let Negotiated { source: mut camera, mut encoder, budget, .. } = negotiation.open()?;
+    let mut publisher = Publisher::builder(socket).reserve(budget.reserve()).bind()?;
     publisher.announce(camera.buffers()?)?;
     let mut server = Server::builder(address.parse::<std::net::SocketAddr>()?).bind()?;
     let live = server.mount("/live", Codec::H264, MountOptions::default())?;

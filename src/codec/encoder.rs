@@ -247,7 +247,7 @@ impl Encoder {
     }
 
     /// Ends the leases of the frames that the device has read by now.
-    fn collect(&mut self) -> Result<()> {
+    pub(crate) fn collect(&mut self) -> Result<()> {
         while let Some(source) = self.pair.try_source()? {
             self.read(&source);
         }

@@ -24,6 +24,8 @@ const ENCODER: u64 = 1;
 pub struct EncoderChain {
     between: Option<Between>,
     encoder: Encoder,
+    /// The most frames of the source that the encoder has at a time. (A converter is limited by its pool.)
+    most: usize,
     lost: Lost,
 }
 
@@ -48,8 +50,8 @@ struct Lost {
 }
 
 impl EncoderChain {
-    pub(super) fn direct(encoder: Encoder) -> Self {
-        Self { between: None, encoder, lost: Lost::default() }
+    pub(super) fn direct(encoder: Encoder, most: usize) -> Self {
+        Self { between: None, encoder, most: most.max(1), lost: Lost::default() }
     }
 
     pub(super) fn converted(
@@ -63,7 +65,7 @@ impl EncoderChain {
             readiness.add(fd, EpollFlags::EPOLLIN, token).map_err(|e| Error::os("epoll_ctl", e))?;
         }
         let between = Between { readiness, converter, plan, pool, waiting: None, is_watched: true, drains: false };
-        Ok(Self { between: Some(between), encoder, lost: Lost::default() })
+        Ok(Self { between: Some(between), encoder, most: usize::MAX, lost: Lost::default() })
     }
 
     /// Returns the encoder.
@@ -203,10 +205,24 @@ impl Submit for EncoderChain {
     /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has read
     /// it. After [`Submitted::Full`] the descriptor becomes readable when there may be room.
     ///
+    /// The encoder of [`Negotiation::open`](super::Negotiation::open) has at most
+    /// [`local`](crate::frame::BufferBudget::local) frames at a time, so that a slow one does not take the camera's buffers.
+    ///
     /// # Errors
     /// As the encoder's [`Submit::try_submit`], and `Mismatch` for a frame of another layout than the camera's.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
-        let Some(between) = &mut self.between else { return self.encoder.try_submit(frame) };
+        let Some(between) = &mut self.between else {
+            if self.encoder.stats().in_flight >= self.most {
+                if let Err(error) = self.encoder.collect() {
+                    return Err(Rejected { error, item: frame });
+                }
+                if self.encoder.stats().in_flight >= self.most {
+                    // The device is watched while it has frames.
+                    return Ok(Submitted::Full(frame));
+                }
+            }
+            return self.encoder.try_submit(frame);
+        };
         if between.drains {
             let text = "the stream is being drained";
             return Err(Rejected { error: Error::new(ErrorKind::State, "submit", text), item: frame });

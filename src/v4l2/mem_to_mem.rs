@@ -420,10 +420,18 @@ impl MemToMem {
         Processed::Result { frame: frame.with_meta(meta), source }
     }
 
+    /// Reports that the return of a capture buffer failed, once. A lost device takes no buffers, and its loss was reported.
+    fn settle(&self) -> Result<()> {
+        if self.is_broken {
+            return Ok(());
+        }
+        self.capture.settle()
+    }
+
     /// Looks at what was announced before, else asks the kernel, waiting until the deadline. Also whether there was
     /// anything to look at: if not, the time has passed or a signal handler ran.
     fn look(&mut self, deadline: Instant) -> Result<(Received<Processed>, bool)> {
-        self.capture.settle()?;
+        self.settle()?;
         match self.take_ready()? {
             Received::Nothing => {}
             got => return Ok((got, true)),
@@ -442,7 +450,7 @@ impl MemToMem {
         }
         if ready.signal {
             // A lease has ended on another thread, or its return has failed.
-            self.capture.settle()?;
+            self.settle()?;
             self.arm()?;
         }
         let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLPRI;

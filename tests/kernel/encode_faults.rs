@@ -30,8 +30,11 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
         let held = coded(&mut encoder, frame(&mut camera));
         let bytes = held.bytes().to_vec();
+        let (early, late) = (coded(&mut encoder, frame(&mut camera)), coded(&mut encoder, frame(&mut camera)));
         encoder.try_submit(frame(&mut camera)).taken();
         unplugging_h264(|| {
+            // Its buffer cannot be returned to the device.
+            drop(early);
             let told = (0..3).find_map(|_| match encoder.recv(WAIT).unwrap() {
                 // What was finished before may still come.
                 Received::Item(EncoderEvent::Packet(_)) => None,
@@ -40,6 +43,8 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
             });
             assert_eq!(told, Some(ErrorKind::DeviceLost));
             assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+            drop(late);
+            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "nor for a packet's return");
             let rejected = encoder.try_submit(frame(&mut camera)).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
             drop(rejected);

@@ -9,10 +9,11 @@ use framelease::capture::Camera;
 use framelease::codec::EncoderEvent;
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Size};
-use framelease::frame::Pool;
+use framelease::frame::{BufferBudget, Pool};
 use framelease::negotiate::{Negotiated, Negotiation};
 use framelease::share::{Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
+use framelease::v4l2::{ControlId, ControlValue};
 use framelease::{wait, ErrorKind, Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -63,12 +64,47 @@ fn a_camera_and_an_encoder_agree_in_one_call() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
-        let negotiation = Negotiation::new(params).encoder(encoder);
+        let least = match encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
+            Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let mut budget = BufferBudget::default();
+        budget.local = 1;
+        let negotiation = Negotiation::new(params).encoder(encoder).budget(budget);
         let mut negotiated = negotiation.camera(Camera::builder().device(camera)).open().unwrap();
         assert_eq!(negotiated.encoder.converter(), None);
+        let BufferBudget { driver, local, subscribers, .. } = negotiated.budget;
+        assert_eq!((driver, local, subscribers), (budget.driver, least + 1, budget.subscribers));
+        assert!(negotiated.source.buffers().unwrap().slots() >= negotiated.budget.total());
         let (packets, touched) = packets(&mut negotiated, 10);
         assert!(packets[0].is_key());
         assert_eq!(touched, 0, "the camera's buffers are the encoder's");
+        drained(&mut negotiated);
+        assert_eq!(negotiated.source.stats().leased, 0);
+    });
+}
+
+#[test]
+fn negotiated_encoder_leaves_the_camera_its_buffers() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder).camera(Camera::builder().device(camera));
+        let mut negotiated = negotiation.open().unwrap();
+        let Negotiated { source, encoder, budget, .. } = &mut negotiated;
+        let mut next = || source.recv(WAIT).unwrap().frame().expect("a frame");
+        // Its packets are not taken: it stops when it has no buffer for one.
+        let mut fulls = 0;
+        while fulls < 20 {
+            fulls += u32::from(!encoder.try_submit(next()).unwrap().is_taken());
+            assert!(encoder.in_flight() <= budget.local, "{} of {budget}", encoder.in_flight());
+        }
+        while encoder.try_recv().unwrap().item().is_some() {}
+        let start = Instant::now();
+        while !encoder.try_submit(next()).unwrap().is_taken() {
+            assert!(start.elapsed() < WAIT, "there is room again");
+            while encoder.try_recv().unwrap().item().is_some() {}
+        }
         drained(&mut negotiated);
         assert_eq!(negotiated.source.stats().leased, 0);
     });

@@ -33,8 +33,8 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber. With
-    /// [`Reconnect::Always`](super::Reconnect::Always) a publisher that is not there yet, or has no room, is tried again
-    /// until then.
+    /// [`Reconnect::Always`](super::Reconnect::Always) a publisher that is not there yet is tried again every 10 ms until
+    /// then, and one that has no room twice a second.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
