@@ -64,7 +64,7 @@ fn a_camera_and_an_encoder_agree_in_one_call() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
-        let least = match encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
+        let least = match encoder.control_value(ControlId::new(0x0098_0928)) {
             Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap(),
             other => panic!("{other:?}"),
         };
