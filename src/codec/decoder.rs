@@ -109,7 +109,7 @@ impl DecoderBuilder {
         let fourcc = self.codec.fourcc();
         let device = match &self.device {
             Some(device) => device.clone(),
-            None => Device::find_mem_to_mem(|d| d.decodes(fourcc))?,
+            None => Device::find_mem_to_mem(&format!("decoder of {}", self.codec), |d| d.decodes(fourcc))?,
         };
         let info = MemToMemInfo::for_device(&device)?;
         if !info.decodes(fourcc) {
@@ -426,7 +426,7 @@ impl Decoder {
         self.pair.reopen()?;
         (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);
         self.refused.clear();
-        self.wishes.set_up(&mut self.pair)
+        self.wishes.set_up(&mut self.pair).or_else(|e| self.pair.search_again().and(Err(e)))
     }
 }
 

@@ -201,7 +201,7 @@ impl Encoder {
     /// # Errors
     /// `NotFound`, with the mem-to-mem devices that there are.
     pub fn find(codec: Codec) -> Result<Device> {
-        Device::find_mem_to_mem(|d| d.encodes_to(codec.fourcc()))
+        Device::find_mem_to_mem(&format!("encoder of {codec}"), |d| d.encodes_to(codec.fourcc()))
     }
 
     /// The device, for controls that [`Setting`] has not.
@@ -397,11 +397,15 @@ impl Encoder {
     /// that are out stay whole. The frames that the device had come back; the first may have been encoded already.
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again.
+    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again, and
+    /// [`EncoderEvent::Returned`] comes again after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
-            Ok(_) => self.set_up_again(frames),
+            Ok(_) => self.set_up_again(frames).map_err(|rejected| {
+                let error = self.pair.search_again().err().unwrap_or(rejected.error);
+                Rejected { error, ..rejected }
+            }),
             Err(error) => Err(Rejected { error, item: frames }),
         }
     }

@@ -96,9 +96,14 @@ impl Negotiation {
     /// Opens an encoder of frames that come from elsewhere, such as a subscriber's, and a converter if it takes one.
     ///
     /// # Errors
-    /// As [`Negotiation::open`].
+    /// As [`Negotiation::open`]. `Mismatch` also if the encoder needs more frames at a time than their source lends.
     pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
         let device = self.device()?;
+        let (least, lent) = (least_sources(&device), frames.max_leases());
+        if lent < least {
+            let text = format!("the encoder needs {least} frames at a time, and their source lends {lent}: hold more");
+            return Err(Error::new(ErrorKind::Mismatch, "negotiate", text).on(&device));
+        }
         match Encoder::builder(self.params.clone()).device(device.clone()).open(frames) {
             // What the publisher lends is the limit.
             Ok(encoder) => Ok(EncoderChain::direct(encoder, usize::MAX)),
@@ -138,6 +143,7 @@ impl Negotiation {
         let wishes = wishes.layout(&agreement.source);
         let wishes = match agreement.memory {
             SourceMemory::Camera => wishes,
+            SourceMemory::Allocated if wishes.allocator.is_some() => wishes,
             SourceMemory::Allocated => wishes.allocator(Allocator::for_devices()?),
         };
         let camera = wishes.open()?;
@@ -175,11 +181,17 @@ impl Negotiation {
 
 /// The budget with as many local buffers as the encoder's driver says it needs.
 fn with_encoder(mut budget: BufferBudget, encoder: &Device) -> BufferBudget {
-    if let Ok(ControlValue::Number(least)) = encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
-        // And the frame in hand.
-        budget.local = budget.local.max(usize::try_from(least).unwrap_or(0).saturating_add(1).min(MOST_LOCAL));
-    }
+    // And the frame in hand.
+    budget.local = budget.local.max(least_sources(encoder) + 1);
     budget
+}
+
+/// The frames that an encoder must have at a time, as far as its driver says.
+fn least_sources(encoder: &Device) -> usize {
+    match encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
+        Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap_or(0).min(MOST_LOCAL),
+        _ => 0,
+    }
 }
 
 /// An encoder, and in front of it a device that converts what comes; `why` the encoder does not take it as it is.

@@ -481,11 +481,16 @@ impl MemToMem {
 
     /// Stops watching the device, and watches for its return.
     pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
+        self.search_again()?;
+        Ok(Processed::Lost(error))
+    }
+
+    /// As after a loss: for a device that was opened again and could not be set up.
+    pub(crate) fn search_again(&mut self) -> Result<()> {
         self.is_broken = true;
         self.ready = EpollFlags::empty();
         let device = self.device().clone();
-        self.readiness.lost(&device)?;
-        Ok(Processed::Lost(error))
+        self.readiness.lost(&device)
     }
 }
 

@@ -20,7 +20,7 @@ pub const WAIT: Duration = Duration::from_secs(10);
 /// fl_h264 with these habits.
 pub fn h264(parameters: &str) -> Option<Device> {
     reload("fl_h264", parameters);
-    let found = Device::find_mem_to_mem(|d| d.device.driver == "fl_h264" && d.encodes_to(fourcc("H264")));
+    let found = Device::find_mem_to_mem("device", |d| d.device.driver == "fl_h264" && d.encodes_to(fourcc("H264")));
     needed("fl_h264", found.map_err(|e| e.to_string()))
 }
 

@@ -373,7 +373,7 @@ fn handles_are_busy_and_nodes_are_not() {
         assert_eq!(M2m::new(&camera).unwrap_err().kind(), ErrorKind::Unsupported);
     }
     if vicodec(Planar::Single).is_some() {
-        let encoder = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+        let encoder = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("FWHT"))).unwrap();
         let e = M2m::new(&encoder).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
         assert!(e.to_string().contains("gives FWHT"), "{e}");

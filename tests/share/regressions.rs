@@ -337,7 +337,7 @@ fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
 
 #[test]
 fn a_mute_peer_does_not_keep_its_quota() {
-    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(20)));
+    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 4));
     s.until("it is in", |p| p.subscribers().count() == 1);

@@ -70,9 +70,10 @@ pub fn source_of(buffers: usize, size: Size) -> TestPattern {
     builder.allocator(Allocator::Memfd).start().unwrap()
 }
 
-/// A publisher whose source needs two buffers, and which waits for subscribers that block.
+/// A publisher whose source needs two buffers, and which waits for subscribers that block or that a loaded machine lets
+/// wait.
 pub fn publisher_at(path: impl AsRef<Path>) -> PublisherBuilder {
-    Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600))
+    Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600)).handshake_timeout(SOON)
 }
 
 /// Publisher, its source and its folder.

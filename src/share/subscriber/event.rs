@@ -11,7 +11,8 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease goes back to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The frames that follow have this layout and lie in new buffers. Old frames stay as they are.
+    /// The frames that follow have this layout and lie in new buffers, which [`Subscriber::buffers`](super::Subscriber::buffers)
+    /// has now. Old frames stay as they are.
     Format(Layout),
     /// The publisher paused the stream. The next frame continues it.
     Paused,

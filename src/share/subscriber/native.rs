@@ -469,7 +469,6 @@ fn on_format(c: &mut Connected, io: &mut Io, format: Format) -> Handled {
     let remote = RemotePool::new(&c.link, format.pool, slots);
     c.pool = Some(Incoming { format, memory: vec![Vec::new(); slots], answered: 0, remote, buffers: None });
     c.last_pool = Some(format.pool);
-    io.events.push_back(SubscriberEvent::Format(format.layout));
     Ok(())
 }
 
@@ -511,6 +510,7 @@ fn on_buffer(c: &mut Connected, io: &mut Io, id: SlotId, complete: bool, fds: &m
             let text = "no file descriptor is left for the publisher's buffers";
             return Err(io.error(ErrorKind::Exhausted, "BUFFER", text).into());
         }
+        io.events.push_back(SubscriberEvent::Format(*layout));
     }
     if sent {
         Ok(())
