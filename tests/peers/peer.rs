@@ -214,7 +214,9 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
             let s = subscriber.as_mut().unwrap();
             match if words[0] == "next" { s.recv(SOON)? } else { s.try_recv()? } {
                 Received::Nothing => "nothing".into(),
-                Received::Item(SubscriberEvent::Format(l)) => format!("format {} {}", code(l.fourcc()), l.size()),
+                Received::Item(SubscriberEvent::Format(b)) => {
+                    format!("format {} {}", code(b.layout().fourcc()), b.layout().size())
+                }
                 Received::Item(SubscriberEvent::Frame(frame)) => {
                     let text = describe(&frame);
                     frames.push(Some(frame));

@@ -505,12 +505,12 @@ fn on_buffer(c: &mut Connected, io: &mut Io, id: SlotId, complete: bool, fds: &m
         let memory = std::mem::take(&mut pool.memory);
         let none = memory.iter().all(Vec::is_empty);
         let owner = Box::new(RemoteOwner(Arc::clone(&pool.remote)));
-        pool.buffers = Some(BufferSet::new(*layout, pool.format.cpu_reads, memory, owner));
+        let buffers = pool.buffers.insert(BufferSet::new(*layout, pool.format.cpu_reads, memory, owner));
         if none {
             let text = "no file descriptor is left for the publisher's buffers";
             return Err(io.error(ErrorKind::Exhausted, "BUFFER", text).into());
         }
-        io.events.push_back(SubscriberEvent::Format(*layout));
+        io.events.push_back(SubscriberEvent::Format(buffers.clone()));
     }
     if sent {
         Ok(())

@@ -103,7 +103,6 @@ impl Sender {
 
     /// Returns `true` while datagrams of the last packet are still to be sent. A program that ends calls
     /// [`Station::recv`] until then.
-    #[doc(hidden)]
     pub fn is_sending(&self) -> bool {
         self.due.is_some()
     }
