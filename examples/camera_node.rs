@@ -9,7 +9,7 @@ use framelease::format::{FrameInterval, Size};
 use framelease::negotiate::{Negotiated, Negotiation};
 use framelease::share::Publisher;
 use framelease::sink::matroska::{FileRotation, Recorder, WriterOptions};
-use framelease::sink::rtsp::{MountOptions, Server, ServerEvent};
+use framelease::sink::rtsp::{MountOptions, Server};
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -23,8 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .wish(Setting::BitrateBps(4_000_000))
         .wish(Setting::RepeatHeaders(Switch::On));
     let negotiation = Negotiation::new(params).camera(Camera::builder().reopen(Reopen::Always));
-    let Negotiated { source: mut camera, mut encoder, .. } = negotiation.open()?;
-    let mut publisher = Publisher::builder(socket).bind()?;
+    let Negotiated { source: mut camera, mut encoder, budget, .. } = negotiation.open()?;
+    let mut publisher = Publisher::builder(socket).reserve(budget.reserve()).bind()?;
     publisher.announce(camera.buffers()?)?;
     let mut server = Server::builder(address.parse::<std::net::SocketAddr>()?).bind()?;
     let live = server.mount("/live", Codec::H264, MountOptions::default())?;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 continue;
             };
             let _ = publisher.try_publish(frame.clone())?;
-            let _ = encoder.try_submit(frame); // Dropped if there is no room. A lost encoder is an event below.
+            let _ = encoder.try_submit(frame); // Dropped if there is no room, or while the encoder is lost.
         }
         while let Received::Item(event) = encoder.try_recv()? {
             match event {
@@ -58,17 +58,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         eprintln!("{}", rejected.error); // The disk is full, perhaps.
                     }
                 }
-                EncoderEvent::Returned => encoder.reopen()?,
-                event => eprintln!("{event:?}"),
+                event => eprintln!("{event:?}"), // Lost, or open again.
             }
         }
         while let Received::Item(event) = server.try_recv()? {
-            if let ServerEvent::KeyFrameWanted(_) = event {
-                encoder.encoder_mut().force_key()?;
-            }
+            eprintln!("{event:?}");
         }
         while let Received::Item(event) = recorder.try_recv()? {
             eprintln!("{event:?}");
+        }
+        if server.awaits_key(live) || recorder.awaits_key() {
+            encoder.force_key()?;
         }
     }
 }

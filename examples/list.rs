@@ -90,7 +90,7 @@ fn as_text(device: &Device, controls: bool, all_intervals: bool) {
     let info = device.info();
     let planar = if info.is_multi_planar() { "multi-planar" } else { "single-planar" };
     println!("{}: {} (driver {}, {}), {planar}", info.path.display(), info.card, info.driver, info.bus);
-    println!("  can: {}", names(info.capabilities.iter_names().map(|(name, _)| name)));
+    println!("  can: {}", names(info.capabilities().into_iter()));
     if let Ok(inputs) = device.inputs() {
         let now = device.input().ok();
         for input in inputs {
@@ -104,9 +104,10 @@ fn as_text(device: &Device, controls: bool, all_intervals: bool) {
             continue;
         }
         match device.memory_capabilities(direction) {
-            Ok((memory, most)) => {
-                let most = most.map_or(String::new(), |n| format!("; at most {n} buffers"));
-                println!("  {name} memory: {}{most}", names(memory.iter_names().map(|(name, _)| name)));
+            Ok(None) => println!("  {name} memory: not told"),
+            Ok(Some(memory)) => {
+                let most = memory.max_buffers.map_or(String::new(), |n| format!("; at most {n} buffers"));
+                println!("  {name} memory: {}{most}", memory.to_string().to_lowercase());
             }
             Err(e) => println!("  {name} memory: {e}"),
         }
@@ -188,9 +189,10 @@ fn as_json(device: &Device, controls: bool) -> String {
         if offers.is_empty() {
             continue;
         }
-        let (memory, most) = device.memory_capabilities(direction).unwrap_or_default();
-        let memory: Vec<String> = memory.iter_names().map(|(n, _)| quoted(&n.to_lowercase())).collect();
-        let most = most.map_or("null".into(), |n| n.to_string());
+        let memory = device.memory_capabilities(direction).unwrap_or_default();
+        let most = memory.and_then(|m| m.max_buffers).map_or("null".into(), |n| n.to_string());
+        let memory = memory.map_or(String::new(), |m| m.to_string().to_lowercase());
+        let memory: Vec<String> = memory.split(", ").filter(|name| !name.is_empty()).map(quoted).collect();
         let offers: Vec<String> = offers.iter().map(|o| offer_json(device, direction, o)).collect();
         queues.push(format!(
             "{}:{{\"memory\":[{}],\"max_buffers\":{most},\"formats\":[{}]}}",
@@ -199,7 +201,7 @@ fn as_json(device: &Device, controls: bool) -> String {
             offers.join(",")
         ));
     }
-    let capabilities: Vec<String> = info.capabilities.iter_names().map(|(n, _)| quoted(&n.to_lowercase())).collect();
+    let capabilities: Vec<String> = info.capabilities().iter().map(|n| quoted(&n.to_lowercase())).collect();
     let mut more = String::new();
     if controls {
         let all = device.controls().unwrap_or_default();
@@ -207,7 +209,7 @@ fn as_json(device: &Device, controls: bool) -> String {
             .iter()
             .map(|c| {
                 let (name, text) = (quoted(&c.name), quoted(&c.to_string()));
-                format!("{{\"id\":{},\"name\":{name},\"takes\":{text}}}", c.id.to_u32())
+                format!("{{\"id\":{},\"name\":{name},\"takes\":{text}}}", u32::from(c.id))
             })
             .collect();
         more = format!(",\"controls\":[{}]", all.join(","));

@@ -174,9 +174,9 @@ fn run() -> Result<()> {
                     eprintln!("frame {} was revoked while it was in use", frame.meta().sequence);
                 }
             }
-            Received::Item(SubscriberEvent::Format(layout)) => {
+            Received::Item(SubscriberEvent::Format(buffers)) => {
                 let writable = if subscriber.is_writable() { ", writable by every subscriber" } else { "" };
-                eprintln!("{layout}{writable}");
+                eprintln!("{}{writable}", buffers.layout());
             }
             Received::Item(SubscriberEvent::Lost(e)) => eprintln!("{e}; trying again"),
             Received::Item(SubscriberEvent::Returned) => eprintln!("connected again"),

@@ -35,7 +35,8 @@ pub mod dmabuf;
 pub mod drm;
 
 mod device_nodes;
-pub mod error;
+mod error;
+mod flags;
 pub mod format;
 pub mod frame;
 mod log;

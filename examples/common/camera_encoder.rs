@@ -2,7 +2,7 @@
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource, TestPattern};
-use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, Setting, SourceMemory, Switch};
+use framelease::codec::{negotiate, source_layout, Encoder, Params, Setting, SourceMemory, Switch};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::v4l2::{Device, Direction};
@@ -73,8 +73,8 @@ fn with_camera(o: &Ends, device: Device, camera: &str) -> common::Result<(Source
         "auto" => Device::find(|d| d.is_capture())?,
         path => Device::open(path)?,
     };
-    let (params, quirks) = (o.params(), Quirks::for_device(device.info()));
-    let agreement = negotiate(&device, &camera, &params, &o.formats, quirks)?;
+    let params = o.params();
+    let agreement = negotiate(&device, &camera, &params, &o.formats)?;
     let mut builder =
         Camera::builder().device(camera).layout(&agreement.source).interval(o.interval()).buffers(o.buffers);
     if agreement.memory == SourceMemory::Allocated {

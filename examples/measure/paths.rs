@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource, SizeFit};
-use framelease::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
+use framelease::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use framelease::convert::{candidates, Converter, ConverterEvent, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::drm::{LayerRequirements, Scanout};
@@ -279,7 +279,7 @@ fn feed(encoder: &mut Encoder, frame: Frame) -> Result<()> {
 fn encode(o: &Options, memory: Memory) -> Result<Done> {
     let (device, coder) = (device(o)?, encoder_device(o)?);
     let params = params(o, o.size);
-    let agreement = negotiate(&coder, &device, &params, &FORMATS, Quirks::for_device(coder.info()))?;
+    let agreement = negotiate(&coder, &device, &params, &FORMATS)?;
     let mut builder = builder(o, device).layout(&agreement.source);
     if agreement.memory == SourceMemory::Allocated {
         builder = builder.allocator(Allocator::for_devices()?);

@@ -1,15 +1,7 @@
 //! Access units of a byte stream that comes in pieces.
 
 use super::{nal_units, Codec, NalKind};
-
-/// An access unit that is longer than its reader allows, or bytes in which none begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no access unit ends within {limit_bytes} bytes")]
-#[non_exhaustive]
-pub struct UnitTooLarge {
-    /// The reader's limit.
-    pub limit_bytes: usize,
-}
+use crate::error::{Error, ErrorKind, Result};
 
 /// Cuts an H.264 or H.265 byte stream into access units: one picture each, with what stands before it.
 ///
@@ -44,8 +36,8 @@ impl AccessUnitSplitter {
     /// The next access unit that is complete: one behind it has begun.
     ///
     /// # Errors
-    /// [`UnitTooLarge`], which drops the unit, or what there is of it; the next one is found behind it.
-    pub fn next_unit(&mut self) -> Result<Option<&[u8]>, UnitTooLarge> {
+    /// `Exhausted` for a unit above the limit, which drops it, or what there is of it. The next one is found behind it.
+    pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
         self.buffer.drain(..self.given);
         self.given = 0;
         // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them. One
@@ -84,16 +76,21 @@ impl AccessUnitSplitter {
                 (self.given, self.searched, self.has_slice) = (end, 0, false);
                 match end <= self.limit_bytes {
                     true => Ok(Some(&self.buffer[..end])),
-                    false => Err(UnitTooLarge { limit_bytes: self.limit_bytes }),
+                    false => Err(self.too_large()),
                 }
             }
             None if self.buffer.len() > self.limit_bytes => {
                 self.buffer.clear();
                 (self.searched, self.has_slice) = (0, false);
-                Err(UnitTooLarge { limit_bytes: self.limit_bytes })
+                Err(self.too_large())
             }
             None => Ok(None),
         }
+    }
+
+    fn too_large(&self) -> Error {
+        let text = format!("no access unit ends within {} bytes", self.limit_bytes);
+        Error::new(ErrorKind::Exhausted, "next_unit", text)
     }
 
     /// What is left at the stream's end: its last access unit.
@@ -147,7 +144,7 @@ mod tests {
         let mut cutter = AccessUnitSplitter::new(Codec::Hevc, 1000);
         cutter.push(&units.concat());
         assert_eq!(cutter.next_unit().unwrap(), Some(&units[0][..]));
-        assert_eq!(cutter.next_unit(), Ok(None));
+        assert!(cutter.next_unit().unwrap().is_none());
         assert_eq!(cutter.finish(), units[1]);
     }
 
@@ -155,7 +152,8 @@ mod tests {
     fn what_never_ends_is_refused() {
         let mut cutter = AccessUnitSplitter::new(Codec::H264, 100);
         cutter.push(&[0; 101]);
-        assert_eq!(cutter.next_unit(), Err(UnitTooLarge { limit_bytes: 100 }));
+        let e = cutter.next_unit().unwrap_err();
+        assert!(e.kind() == ErrorKind::Exhausted && e.to_string().contains("within 100 bytes"), "{e}");
         cutter.push(&units().concat());
         assert_eq!(cutter.next_unit().unwrap(), Some(&units()[0][..]));
     }

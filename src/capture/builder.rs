@@ -44,7 +44,7 @@ pub struct CameraBuilder {
     pub(crate) interval: Option<FrameInterval>,
     pub(super) buffers: Option<usize>,
     pub(super) cache: CacheHint,
-    pub(super) allocator: Option<Allocator>,
+    pub(crate) allocator: Option<Allocator>,
     pub(super) reopen: Reopen,
 }
 

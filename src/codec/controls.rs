@@ -3,11 +3,11 @@
 use super::parameters::{Applied, HeaderMode, Level, Outcome, Params, Profile, RateMode, Setting, SliceMode, Switch};
 use crate::bitstream::Codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::v4l2::{Control, ControlFlags, ControlId, ControlKind, ControlValue, Device};
+use crate::v4l2::{Control, ControlId, ControlKind, ControlValue, Device};
 
 /// `V4L2_CID_CODEC_BASE`
 const fn codec(offset: u32) -> ControlId {
-    ControlId::from_u32(0x0099_0900 + offset)
+    ControlId::new(0x0099_0900 + offset)
 }
 
 /// `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`
@@ -114,7 +114,7 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
 fn find(device: &Device, ids: &[ControlId]) -> Result<Option<Control>> {
     for &id in ids {
         match device.control(id) {
-            Ok(c) if !c.flags.intersects(ControlFlags::DISABLED | ControlFlags::READ_ONLY) => return Ok(Some(c)),
+            Ok(c) if !c.is_disabled && !c.is_read_only => return Ok(Some(c)),
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::Unsupported => {}
             Err(e) => return Err(e),
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn written(of: Codec, setting: Setting) -> Option<Vec<(u32, i64)>> {
-        Some(steps(of, setting)?.into_iter().map(|(ids, value)| (ids[0].to_u32(), value)).collect())
+        Some(steps(of, setting)?.into_iter().map(|(ids, value)| (u32::from(ids[0]), value)).collect())
     }
 
     #[test]
@@ -214,6 +214,6 @@ mod tests {
         ] {
             assert_eq!(written(of, setting), expected, "{of} {setting:?}");
         }
-        assert_eq!(FORCE_KEY_FRAME.to_u32(), 0x0099_09e5);
+        assert_eq!(u32::from(FORCE_KEY_FRAME), 0x0099_09e5);
     }
 }

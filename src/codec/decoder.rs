@@ -109,7 +109,7 @@ impl DecoderBuilder {
         let fourcc = self.codec.fourcc();
         let device = match &self.device {
             Some(device) => device.clone(),
-            None => Device::find_mem_to_mem(|d| d.decodes(fourcc))?,
+            None => Device::find_mem_to_mem(&format!("decoder of {}", self.codec), |d| d.decodes(fourcc))?,
         };
         let info = MemToMemInfo::for_device(&device)?;
         if !info.decodes(fourcc) {
@@ -216,7 +216,7 @@ impl Decoder {
     /// As [`Submit::try_submit`] of a decoder.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn try_submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted<()>> {
-        self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::empty())
+        self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::default())
     }
 
     fn submit_parts(
@@ -334,7 +334,7 @@ impl Decoder {
         let visible = match device.region(Direction::Capture, SelectionTarget::Compose) {
             Ok(region) => region.active,
             Err(e) if e.kind() == ErrorKind::DeviceLost => return Err(e),
-            Err(_) => Rect::from_size(size),
+            Err(_) => Rect::from(size),
         };
         let least = match device.control_value(ControlId::MIN_BUFFERS_FOR_CAPTURE) {
             Ok(ControlValue::Number(n)) => usize::try_from(n).unwrap_or(1),
@@ -426,7 +426,7 @@ impl Decoder {
         self.pair.reopen()?;
         (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);
         self.refused.clear();
-        self.wishes.set_up(&mut self.pair)
+        self.wishes.set_up(&mut self.pair).or_else(|e| self.pair.search_again().and(Err(e)))
     }
 }
 

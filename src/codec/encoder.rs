@@ -32,16 +32,6 @@ pub enum EncoderEvent {
     Returned,
 }
 
-impl EncoderEvent {
-    /// Returns the packet, if this is one.
-    pub fn into_packet(self) -> Option<Packet> {
-        match self {
-            Self::Packet(packet) => Some(packet),
-            _ => None,
-        }
-    }
-}
-
 /// Counts of an encoder since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,6 +72,7 @@ impl EncoderBuilder {
     }
 
     /// What is known of its driver, instead of the library's table.
+    #[doc(hidden)]
     pub fn quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = Some(quirks);
         self
@@ -170,7 +161,7 @@ impl Wanted {
 /// ```no_run
 /// use framelease::bitstream::Codec;
 /// use framelease::capture::{Camera, FrameSource};
-/// use framelease::codec::{negotiate, Encoder, EncoderEvent, Params, Quirks, Setting};
+/// use framelease::codec::{negotiate, Encoder, EncoderEvent, Params, Setting};
 /// use framelease::format::Size;
 /// use framelease::v4l2::Device;
 /// use framelease::{Received, Station, Submit};
@@ -179,7 +170,7 @@ impl Wanted {
 /// let device = Encoder::find(Codec::H264)?;
 /// let camera = Device::find(|d| d.is_capture())?;
 /// let params = Params::new(Codec::H264, Size::new(1920, 1080)).wish(Setting::BitrateBps(4_000_000));
-/// let agreement = negotiate(&device, &camera, &params, &[], Quirks::for_device(device.info()))?;
+/// let agreement = negotiate(&device, &camera, &params, &[])?;
 /// let mut camera = Camera::builder().device(camera).layout(&agreement.source).open()?;
 /// let mut encoder = Encoder::builder(params.resized(agreement.size)).device(device).open(camera.buffers()?)?;
 /// for frame in camera.frames() {
@@ -210,7 +201,7 @@ impl Encoder {
     /// # Errors
     /// `NotFound`, with the mem-to-mem devices that there are.
     pub fn find(codec: Codec) -> Result<Device> {
-        Device::find_mem_to_mem(|d| d.encodes_to(codec.fourcc()))
+        Device::find_mem_to_mem(&format!("encoder of {codec}"), |d| d.encodes_to(codec.fourcc()))
     }
 
     /// The device, for controls that [`Setting`] has not.
@@ -250,12 +241,13 @@ impl Encoder {
     }
 
     /// Returns how many frames [`Submit::try_submit`] takes now, if they are of different buffers.
+    #[doc(hidden)]
     pub fn free_slots(&self) -> usize {
         self.pair.output().free_slots()
     }
 
     /// Ends the leases of the frames that the device has read by now.
-    fn collect(&mut self) -> Result<()> {
+    pub(crate) fn collect(&mut self) -> Result<()> {
         while let Some(source) = self.pair.try_source()? {
             self.read(&source);
         }
@@ -383,19 +375,6 @@ impl Encoder {
         Ok(())
     }
 
-    /// Takes back the frames that the device has not read, in order; it goes on with the next. Ioctls:
-    /// `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output queue.
-    ///
-    /// # Errors
-    /// What the driver reports. The frames' leases have ended then, unless it is the first ioctl that failed.
-    pub fn discard(&mut self) -> Result<Vec<Frame>> {
-        if !self.pair.output().is_streaming() {
-            return Ok(Vec::new());
-        }
-        self.collect()?;
-        self.pair.restart_output()
-    }
-
     /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
     /// had not read come back: [`Encoder::drain`] before leaves none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and those
     /// of [`EncoderBuilder::open`].
@@ -418,11 +397,15 @@ impl Encoder {
     /// that are out stay whole. The frames that the device had come back; the first may have been encoded already.
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again.
+    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again, and
+    /// [`EncoderEvent::Returned`] comes again after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
-            Ok(_) => self.set_up_again(frames),
+            Ok(_) => self.set_up_again(frames).map_err(|rejected| {
+                let error = self.pair.search_again().err().unwrap_or(rejected.error);
+                Rejected { error, ..rejected }
+            }),
             Err(error) => Err(Rejected { error, item: frames }),
         }
     }
@@ -436,11 +419,6 @@ impl Encoder {
             }
             Err(error) => Err(Rejected { error, item: frames }),
         }
-    }
-
-    /// Stops for good, and hands back the frames that the device had not read. Packets that are out stay whole.
-    pub fn close(mut self) -> Vec<Frame> {
-        self.free()
     }
 }
 

@@ -15,7 +15,10 @@ mod stream;
 
 pub use decoder::{Decoder, DecoderBuilder, DecoderEvent, DecoderStats, Pictures};
 pub use encoder::{Encoder, EncoderBuilder, EncoderEvent, EncoderStats};
+#[doc(hidden)] // For this project's tests.
+pub use negotiate::negotiate_with;
 pub use negotiate::{negotiate, Agreement, SourceMemory};
 pub use parameters::{Applied, HeaderMode, Level, Outcome, Params, Profile, RateMode, Setting, SliceMode, Switch};
+#[doc(hidden)] // For this project's tests.
 pub use quirks::Quirks;
 pub use setup::source_layout;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, Layout, Size};
-use crate::v4l2::{geometry, Device, Direction, FormatRequest, MemoryCapabilities};
+use crate::v4l2::{geometry, Device, Direction, FormatRequest};
 
 use super::setup::{fits, reading, set_coded_format};
 use super::{Params, Quirks};
@@ -47,13 +47,17 @@ pub struct Agreement {
 /// `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's capture queue, `VIDIOC_TRY_FMT`.
 ///
 /// `formats` are acceptable, best first; empty: all that both have, those of the fewest bytes first, grey last.
-/// `quirks` are mostly [`Quirks::for_device`] the encoder.
 ///
 /// # Errors
 /// `Mismatch` if no format fits, with both geometries for each that was tried; `Unsupported` if the two have no format in
 /// common, the encoder has not the codec, or the camera is none.
 #[doc(alias = "VIDIOC_TRY_FMT")]
-pub fn negotiate(
+pub fn negotiate(encoder: &Device, camera: &Device, params: &Params, formats: &[FourCc]) -> Result<Agreement> {
+    negotiate_with(encoder, camera, params, formats, Quirks::for_device(encoder.info()))
+}
+
+#[doc(hidden)] // For this project's tests.
+pub fn negotiate_with(
     encoder: &Device,
     camera: &Device,
     params: &Params,
@@ -206,9 +210,8 @@ impl Pair<'_> {
             }
         }
         for (device, direction) in [(self.camera, Direction::Capture), (self.encoder, Direction::Output)] {
-            let (offered, _) = device.memory_capabilities(direction)?;
             // A driver that does not say may be able to.
-            if !offered.is_empty() && !offered.contains(MemoryCapabilities::DMABUF) {
+            if device.memory_capabilities(direction)?.is_some_and(|m| !m.imports) {
                 let text =
                     format!("{source} has buffers of {:?} bytes, the encoder needs {needs:?}", source.memory_bytes());
                 return Ok(Err(format!("{text}, and {device} imports none")));
@@ -249,9 +252,12 @@ mod tests {
             let pairs = candidates(&camera, &encoder, &list(wanted), quirks);
             pairs.iter().map(|(w, r)| if w == r { w.to_string() } else { format!("{w}>{r}") }).collect()
         };
-        assert_eq!(names(&[], Quirks::NONE), ["NV12", "YUYV", "RGB3", "GREY"]);
-        assert_eq!(names(&["RGB24", "NV12", "NV21"], Quirks::NONE.reads_data_offset()), ["RGB3", "NV12", "NV12>NM12"]);
-        assert!(names(&["UYVY"], Quirks::NONE).is_empty());
+        assert_eq!(names(&[], Quirks::default()), ["NV12", "YUYV", "RGB3", "GREY"]);
+        assert_eq!(
+            names(&["RGB24", "NV12", "NV21"], Quirks { reads_data_offset: true, ..Quirks::default() }),
+            ["RGB3", "NV12", "NV12>NM12"]
+        );
+        assert!(names(&["UYVY"], Quirks::default()).is_empty());
     }
 
     #[test]

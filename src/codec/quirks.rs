@@ -6,7 +6,7 @@
 
 use crate::v4l2::DeviceInfo;
 
-/// What must be known of an encoder's driver beforehand.
+/// What must be known of an encoder's driver before it is used. The default is safe for every driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quirks {
@@ -18,15 +18,9 @@ pub struct Quirks {
 }
 
 impl Quirks {
-    /// No driver's: what is safe everywhere.
-    pub const NONE: Self = Self { reads_data_offset: false, profile_first: false };
+    const NONE: Self = Self { reads_data_offset: false, profile_first: false };
 
-    /// The planes' `data_offset` is read.
-    pub fn reads_data_offset(self) -> Self {
-        Self { reads_data_offset: true, ..self }
-    }
-
-    /// Of the driver of a device; [`Quirks::NONE`] for one that is not in the table.
+    /// Returns those of a device's driver, and the default for one that is not in the table.
     pub fn for_device(device: &DeviceInfo) -> Self {
         let known = DRIVERS.iter().find(|(name, _)| device.driver == *name || device.card == *name);
         known.map_or(Self::NONE, |(_, quirks)| *quirks)
@@ -48,7 +42,7 @@ const DRIVERS: &[(&str, Quirks)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v4l2::Capabilities;
+    use crate::flags::Flags;
 
     #[test]
     fn drivers_are_known_by_driver_or_card() {
@@ -57,7 +51,7 @@ mod tests {
             driver: driver.into(),
             card: card.into(),
             bus: String::new(),
-            capabilities: Capabilities::VIDEO_M2M_MPLANE,
+            capabilities: Flags::from_bits(0),
         };
         assert!(Quirks::for_device(&device("vsi_v4l2", "vsi_v4l2enc")).reads_data_offset);
         assert!(Quirks::for_device(&device("bcm2835-codec", "bcm2835-codec-encode")).profile_first);

@@ -126,9 +126,9 @@ fn set_interval(device: &Device, params: &Params) -> Result<Option<FrameInterval
 /// The part of the buffers that is the picture: 1080 of 1088 rows.
 fn set_crop(device: &Device, params: &Params, source: &Layout, queue: &Layout) -> Result<()> {
     const OP: &str = "VIDIOC_S_SELECTION";
-    let visible = Rect::from_size(params.size());
-    let whole = Rect::from_size(queue.size());
-    if !Rect::from_size(source.size()).contains(&visible) {
+    let visible = Rect::from(params.size());
+    let whole = Rect::from(queue.size());
+    if !Rect::from(source.size()).contains(&visible) {
         let text = format!("asked a picture of {} in frames of {}", params.size(), source.size());
         return Err(Error::new(ErrorKind::InvalidArgument, OP, text).on(device));
     }

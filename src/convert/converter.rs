@@ -66,7 +66,7 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// in flight: take one first.
     ///
     /// # Errors
-    /// With the target: as [`Plan::check_frames`] and [`Converter::check`]; what the device or library reports.
+    /// With the target: if a frame does not have the plan's layout; as [`Converter::check`]; what the device or library reports.
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut>;
 
     /// Returns how many jobs were submitted and not yet taken.

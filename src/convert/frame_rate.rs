@@ -45,7 +45,7 @@ impl FrameRateConverter {
     }
 
     /// Takes the source's next frame; gives the frames that are due, none, one or (repeating) more.
-    pub fn push(&mut self, frame: Frame) -> Decimated {
+    pub fn push(&mut self, frame: Frame) -> impl Iterator<Item = Frame> {
         let now = frame.meta().timestamp_ns;
         let jumped = now < self.last_ns || now - self.last_ns > DISCONTINUITY_NS;
         let (start, points) = match self.grid {
@@ -84,7 +84,7 @@ impl FrameRateConverter {
 
 /// Frames that [`FrameRateConverter::push`] found due, in order.
 #[derive(Debug)]
-pub struct Decimated {
+struct Decimated {
     frames: [Option<Frame>; 2],
     due: [u64; 2],
     /// The grid's start, its first point to be served, and the first sequence number.

@@ -27,9 +27,12 @@ mod request;
 pub use auto::{auto, candidates, first_of, Choice};
 pub use converter::{Candidate, Converter, ConverterEvent, Refusal};
 pub use cpu::{Cpu, CpuStats};
-pub use frame_rate::{Decimated, FrameRateConverter};
+pub use frame_rate::FrameRateConverter;
 #[cfg(feature = "g2d")]
-pub use g2d::G2d;
+pub use g2d::station::G2d;
 pub use m2m::M2m;
-pub use plan::{Draw, Fill, Plan, Step};
-pub use request::{Blend, Color, Layer, Request, Scaling, MAX_LAYERS};
+pub use plan::Plan;
+pub(crate) use plan::{Draw, Fill, Step};
+#[doc(hidden)] // For this project's tests.
+pub use request::MAX_LAYERS;
+pub use request::{Blend, Color, Layer, Request, Scaling};

@@ -50,7 +50,8 @@ impl Draw {
         upright(self.crop.size, self.rotation)
     }
 
-    /// `true` if the place has another size than the upright crop.
+    /// Returns `true` if the place has another size than the upright crop.
+    #[cfg(feature = "simd")]
     pub fn is_scaled(&self) -> bool {
         self.upright() != self.place.size
     }
@@ -131,6 +132,7 @@ impl Plan {
     }
 
     /// The layouts of the sources.
+    #[doc(hidden)]
     pub fn sources(&self) -> &[Layout] {
         &self.sources
     }
@@ -141,17 +143,17 @@ impl Plan {
     }
 
     /// What is done to the target, in order.
-    pub fn steps(&self) -> &[Step] {
+    pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
     /// `true` if something of what the target held before shows in the result.
-    pub fn keeps_old(&self) -> bool {
+    pub(crate) fn keeps_old(&self) -> bool {
         self.keeps_old
     }
 
     /// What memory the frames are in.
-    pub fn memory_kind(&self) -> MemoryKind {
+    pub(crate) fn memory_kind(&self) -> MemoryKind {
         self.memory
     }
 
@@ -160,7 +162,7 @@ impl Plan {
     ///
     /// # Errors
     /// `InvalidArgument`, `Mismatch` or `Revoked`, naming the source.
-    pub fn check_frames(&self, sources: &[Frame], target: &FrameMut) -> Result<()> {
+    pub(crate) fn check_frames(&self, sources: &[Frame], target: &FrameMut) -> Result<()> {
         if sources.len() != self.sources.len() {
             return Err(invalid(format!("{} frames for a plan of {} sources", sources.len(), self.sources.len())));
         }
@@ -224,8 +226,8 @@ fn draw(
     (target, target_info): (&Layout, &FormatInfo),
     steps: &mut Vec<Step>,
 ) -> Result<()> {
-    let crop = layer.crop.unwrap_or(Rect::from_size(source.size()));
-    let area = layer.place.unwrap_or(Rect::from_size(target.size()));
+    let crop = layer.crop.unwrap_or(Rect::from(source.size()));
+    let area = layer.place.unwrap_or(Rect::from(target.size()));
     check_rect("crop", crop, source, source_info)?;
     check_rect("place", area, target, target_info)?;
     let place = match layer.fit {
@@ -249,7 +251,7 @@ fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Res
     if rect.size.width == 0 || rect.size.height == 0 {
         return Err(invalid(format!("{what} {rect} is empty")));
     }
-    if !Rect::from_size(size).contains(&rect) {
+    if !Rect::from(size).contains(&rect) {
         return Err(invalid(format!("{what} {rect} leaves the picture of {size}")));
     }
     let (across, down) = info.subsampling();
@@ -319,7 +321,7 @@ fn drop_hidden(steps: &mut Vec<Step>) {
 
 /// What of the target no opaque layer covers.
 fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
-    let mut open = vec![Rect::from_size(size)];
+    let mut open = vec![Rect::from(size)];
     for step in steps {
         let cover = match step {
             Step::Draw(draw) if draw.is_opaque() => draw.place,
@@ -335,7 +337,7 @@ fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
             .collect();
     }
     if open.len() > MAX_BACKGROUND_RECTS {
-        return vec![Rect::from_size(size)];
+        return vec![Rect::from(size)];
     }
     open
 }

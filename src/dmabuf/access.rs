@@ -147,7 +147,7 @@ impl CpuWrite<'_> {
     ///
     /// # Errors
     /// `InvalidArgument` if a range leaves its buffer or both handles are one; nothing is copied then.
-    pub fn copy_from_buffer(
+    pub(crate) fn copy_from_buffer(
         &mut self,
         offset_bytes: usize,
         from: &CpuRead<'_>,

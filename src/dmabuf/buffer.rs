@@ -143,13 +143,14 @@ impl DmaBuf {
     }
 
     /// `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any descriptor.
+    #[doc(hidden)]
     pub fn is_read_only(&self) -> bool {
         self.0.read_only
     }
 
     /// `true` if another process that gets this descriptor can map it for writing: neither a read-only descriptor nor
     /// a memfd sealed against it.
-    pub fn is_writable_by_others(&self) -> bool {
+    pub(crate) fn is_writable_by_others(&self) -> bool {
         let sealed = || {
             sys::syscall_count::tick();
             let seals = fcntl(self, FcntlArg::F_GET_SEALS).map_or(SealFlag::empty(), SealFlag::from_bits_truncate);
@@ -167,7 +168,7 @@ impl DmaBuf {
     /// `Unsupported` on a memfd (which has the name that it was created with) or before Linux 5.3, `Busy` while a
     /// device has it attached (before Linux 5.15).
     #[doc(alias = "DMA_BUF_SET_NAME")]
-    pub fn set_name(&self, name: &str) -> Result<()> {
+    pub(crate) fn set_name(&self, name: &str) -> Result<()> {
         self.dma_buf_only("DMA_BUF_SET_NAME")?;
         sys::dma_buf::set_name(self.as_fd(), name).map_err(|e| Error::os("DMA_BUF_SET_NAME", e))
     }

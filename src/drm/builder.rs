@@ -43,6 +43,7 @@ impl ScanoutBuilder {
     }
 
     /// Sets the interface. Default: [`Api::Auto`].
+    #[doc(hidden)]
     pub fn api(mut self, api: Api) -> Self {
         self.output.api = api;
         self

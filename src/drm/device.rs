@@ -206,6 +206,7 @@ impl Device {
 
     /// Returns the number of GEM handles that this crate has on this open file. A buffer has one handle, however often
     /// it was imported.
+    #[doc(hidden)]
     pub fn open_handles(&self) -> usize {
         self.handles().len()
     }

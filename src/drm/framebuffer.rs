@@ -87,20 +87,19 @@ impl Framebuffer {
             planes.offsets[i] = plane.offset_bytes.saturating_add(data.offset_bytes);
         }
         let size = (layout.size().width, layout.size().height);
-        let id =
-            sys::drm::add_fb2(device.fd(), size, format, &planes, modifier.map(Modifier::to_u64)).map_err(|e| {
-                let count = layout.planes().len();
-                let modifier = modifier.map_or("no modifier".into(), |m| format!("modifier {m}"));
-                let text = format!(
-                    "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}; {}",
-                    e.desc(),
-                    code(format),
-                    &planes.pitches[..count],
-                    &planes.offsets[..count],
-                    offered(device, layout)
-                );
-                device.failed(OP, e).detail(text)
-            })?;
+        let id = sys::drm::add_fb2(device.fd(), size, format, &planes, modifier.map(u64::from)).map_err(|e| {
+            let count = layout.planes().len();
+            let modifier = modifier.map_or("no modifier".into(), |m| format!("modifier {m}"));
+            let text = format!(
+                "{}; asked {layout} ({}), pitches {:?}, offsets {:?}, {modifier}; {}",
+                e.desc(),
+                code(format),
+                &planes.pitches[..count],
+                &planes.offsets[..count],
+                offered(device, layout)
+            );
+            device.failed(OP, e).detail(text)
+        })?;
         Ok(Self { device: device.clone(), id, is_left: AtomicBool::new(false), _gems: gems })
     }
 

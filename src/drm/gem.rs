@@ -80,6 +80,7 @@ impl Device {
     /// `Unsupported` for a memfd and for a device that does not import. The driver's own error for memory that it cannot
     /// reach.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
+    #[doc(hidden)]
     pub fn import(&self, buffer: &DmaBuf) -> Result<Gem> {
         use std::os::fd::AsFd;
         const OP: &str = "DRM_IOCTL_PRIME_FD_TO_HANDLE";

@@ -29,12 +29,13 @@ pub struct LayerRequirements {
 impl LayerRequirements {
     /// Requires pictures of this size in one of these formats, best first.
     pub fn new(formats: impl IntoIterator<Item = FourCc>, size: Size) -> Self {
-        let all = Rect::from_size(size);
+        let all = Rect::from(size);
         let formats = formats.into_iter().collect();
         Self { formats, size, kind: None, modifier: Modifier::LINEAR, source: all, destination: all, zpos: None }
     }
 
     /// Requires pictures of this format and size. The driver accepts or refuses the stride at the first frame.
+    #[doc(hidden)]
     pub fn for_layout(layout: &Layout) -> Self {
         Self::new([layout.fourcc()], layout.size())
     }

@@ -47,12 +47,18 @@ mod writeback_port;
 
 pub use builder::ScanoutBuilder;
 pub use device::{Device, DeviceInfo, NodeKind};
+#[doc(hidden)] // For this project's tests.
 pub use framebuffer::Framebuffer;
+#[doc(hidden)] // For this project's tests.
 pub use gem::Gem;
 pub use layer::{LayerRequirements, PlaneLayer};
-pub use objects::{Connection, Connector, Mode, Modifier, Plane, PlaneFormat, PlaneKind};
+pub use objects::{Connection, Connector, Mode, Modifier, PlaneKind};
+#[doc(hidden)] // For this project's tests.
+pub use objects::{Plane, PlaneFormat};
+#[doc(hidden)] // For this project's tests.
 pub use output::Api;
 pub use scanout::Scanout;
 pub use scanout_event::{Flipped, ScanoutEvent, ScanoutStats};
+#[doc(hidden)] // For this project's tests.
 pub use syncobj::Syncobj;
 pub use writeback::WriteBack;

@@ -49,11 +49,11 @@ pub(super) fn take_plane(
 fn check(output: &Output, committer: &Committer, wish: &LayerRequirements) -> Result<()> {
     let Size { width, height } = wish.source.size;
     let is_empty = wish.formats.is_empty() || width == 0 || height == 0;
-    if is_empty || !Rect::from_size(wish.size).contains(&wish.source) {
+    if is_empty || !Rect::from(wish.size).contains(&wish.source) {
         let text = format!("{} of {} in {} formats", wish.source, wish.size, wish.formats.len());
         return Err(Error::new(ErrorKind::InvalidArgument, "add_layer", text).on(&output.device));
     }
-    let whole = Rect::from_size(output.mode.size());
+    let whole = Rect::from(output.mode.size());
     if committer.api() == Api::Legacy && (wish.destination != whole || wish.source.size != whole.size) {
         let text = format!(
             "the legacy interface shows one picture on the whole screen: asked {} to {}, the mode is {}",

@@ -46,7 +46,7 @@ impl Mode {
     }
 
     /// Returns the refresh rate in millihertz, from the pixel clock and the totals. 0 if the driver does not give it.
-    pub fn refresh_millihertz(&self) -> u32 {
+    pub(crate) fn refresh_millihertz(&self) -> u32 {
         let total = u64::from(self.raw.hsync().2) * u64::from(self.raw.vsync().2);
         if total == 0 {
             return self.raw.vrefresh().saturating_mul(1000);
@@ -56,12 +56,12 @@ impl Mode {
     }
 
     /// Returns the nanoseconds from one refresh to the next. 0 if the driver does not give a rate.
-    pub fn period_ns(&self) -> u64 {
+    pub(crate) fn period_ns(&self) -> u64 {
         1_000_000_000_000u64.checked_div(self.refresh_millihertz().into()).unwrap_or(0)
     }
 
     /// Returns `true` if the display prefers this mode.
-    pub fn is_preferred(&self) -> bool {
+    pub(crate) fn is_preferred(&self) -> bool {
         self.raw.mode_type().contains(ModeTypeFlags::PREFERRED)
     }
 }
@@ -120,15 +120,18 @@ pub struct Modifier(u64);
 impl Modifier {
     /// `DRM_FORMAT_MOD_LINEAR`: row after row. V4L2 formats are linear unless their name says otherwise.
     pub const LINEAR: Self = Self(0);
+}
 
-    /// From the number, as `drm_fourcc.h` has it.
-    pub const fn from_u64(modifier: u64) -> Self {
+/// From the number, as `drm_fourcc.h` has it.
+impl From<u64> for Modifier {
+    fn from(modifier: u64) -> Self {
         Self(modifier)
     }
+}
 
-    /// Returns the number.
-    pub const fn to_u64(self) -> u64 {
-        self.0
+impl From<Modifier> for u64 {
+    fn from(modifier: Modifier) -> Self {
+        modifier.0
     }
 }
 
@@ -217,7 +220,7 @@ impl fmt::Display for Plane {
 
 /// A DRM code as text: the four characters, and the V4L2 name where that differs.
 pub(super) fn code(code: u32) -> String {
-    let drm = FourCc::from_u32(code).to_string();
+    let drm = FourCc::from(code).to_string();
     match FourCc::from_drm(code).and_then(FourCc::info) {
         Some(info) if info.name != drm => format!("{drm} (V4L2 {})", info.name),
         _ => drm,
@@ -276,6 +279,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` if the device has no displays.
     #[doc(alias = "DRM_IOCTL_MODE_GETPLANE")]
+    #[doc(hidden)]
     pub fn planes(&self) -> Result<Vec<Plane>> {
         let all = self.resources()?;
         let handles = self.0.node.plane_handles().map_err(self.failed_io("DRM_IOCTL_MODE_GETPLANERESOURCES"))?;
@@ -417,7 +421,7 @@ fn in_formats(blob: &[u8]) -> Vec<PlaneFormat> {
         };
         for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
             if let Some(format) = (offset as usize).checked_add(bit).and_then(|n| found.get_mut(n)) {
-                format.modifiers.push(Modifier::from_u64(modifier));
+                format.modifiers.push(Modifier::from(modifier));
             }
         }
     }

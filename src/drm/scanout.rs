@@ -140,6 +140,7 @@ impl Scanout {
     }
 
     /// Returns the interface in use: [`Api::Atomic`] or [`Api::Legacy`].
+    #[doc(hidden)]
     pub fn api(&self) -> Api {
         self.committer.api()
     }
@@ -167,6 +168,7 @@ impl Scanout {
     ///
     /// # Errors
     /// `DeviceLost`, and other errors of the listing ioctls.
+    #[doc(hidden)]
     pub fn planes(&self) -> Result<Vec<Plane>> {
         self.output.reachable_planes()
     }
@@ -268,7 +270,7 @@ impl Scanout {
     }
 
     /// Takes back what is staged for a layer.
-    pub fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
+    pub(crate) fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
         taken(self.planes.get_mut(layer.index)?.next.take())
     }
 

@@ -29,6 +29,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` if the driver does not have syncobjs.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_CREATE")]
+    #[doc(hidden)]
     pub fn syncobj(&self) -> Result<Syncobj> {
         let created = sys::drm::syncobj_create(self.fd());
         let handle = created.map_err(|e| self.failed("DRM_IOCTL_SYNCOBJ_CREATE", e))?;

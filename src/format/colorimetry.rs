@@ -16,12 +16,12 @@ macro_rules! codes {
 
         impl $name {
             /// From the UAPI's number; an unknown one is `Default`.
-            pub const fn from_v4l2(code: u32) -> Self {
+            pub(crate) const fn from_v4l2(code: u32) -> Self {
                 match code { $($value => Self::$variant,)* _ => Self::Default }
             }
 
             /// The UAPI's number.
-            pub const fn to_v4l2(self) -> u32 {
+            pub(crate) const fn to_v4l2(self) -> u32 {
                 match self { Self::Default => 0, $(Self::$variant => $value,)* }
             }
         }
@@ -144,6 +144,7 @@ impl Colorimetry {
 
 impl Encoding {
     /// The weights of red and blue in luma, K_R and K_B (ITU-R BT.601, BT.709, BT.2020, SMPTE 240M).
+    #[doc(hidden)]
     pub const fn luma_weights(self) -> (f32, f32) {
         match self {
             Self::Bt709 | Self::XvYcc709 => (0.2126, 0.0722),

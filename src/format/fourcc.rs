@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 
 /// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
 ///
-/// Any code can be held, known or not; [`FourCc::info`] tells what this crate knows of it.
+/// Any code can be held, known or not; [`FourCc::info`] tells what this crate knows of it. Common formats have
+/// constants; others are made of their code, `FourCc::new(b"NV61")`, or parsed from their name, `"NV61M".parse()?`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FourCc(u32);
 
@@ -15,16 +16,6 @@ impl FourCc {
     /// From the four characters.
     pub const fn new(code: &[u8; 4]) -> Self {
         Self(u32::from_le_bytes(*code))
-    }
-
-    /// From the code as a number, as the kernel has it.
-    pub const fn from_u32(code: u32) -> Self {
-        Self(code)
-    }
-
-    /// Returns the code as a number: the first character is the lowest byte.
-    pub const fn to_u32(self) -> u32 {
-        self.0
     }
 
     /// What is known of this format.
@@ -43,14 +34,28 @@ impl FourCc {
     }
 
     /// The format with the same bytes and a memory plane for each colour plane: NV12M of NV12.
-    pub fn split(self) -> Option<Self> {
+    pub(crate) fn split(self) -> Option<Self> {
         let info = self.info().filter(|i| i.memory_planes == 1 && i.drm.is_some())?;
         FORMATS.iter().find(|i| i.memory_planes > 1 && i.drm == info.drm).map(|i| i.fourcc)
     }
 
     /// The number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
-    pub fn g2d(self) -> Option<u32> {
+    #[cfg(feature = "g2d")]
+    pub(crate) fn g2d(self) -> Option<u32> {
         self.info()?.g2d
+    }
+}
+
+/// From the code as a number, as the kernel has it: the first character is the lowest byte.
+impl From<u32> for FourCc {
+    fn from(code: u32) -> Self {
+        Self(code)
+    }
+}
+
+impl From<FourCc> for u32 {
+    fn from(fourcc: FourCc) -> Self {
+        fourcc.0
     }
 }
 
@@ -102,20 +107,12 @@ constants! {
     NV12 = b"NV12",
     NV21 = b"NV21",
     NV12M = b"NM12",
-    NV21M = b"NM21",
     NV16 = b"NV16",
-    NV61 = b"NV61",
-    NV16M = b"NM16",
-    NV61M = b"NM61",
     YUV420 = b"YU12",
     YVU420 = b"YV12",
     YUV420M = b"YM12",
-    YVU420M = b"YM21",
-    YUV422P = b"422P",
     YUYV = b"YUYV",
-    YVYU = b"YVYU",
     UYVY = b"UYVY",
-    VYUY = b"VYUY",
     GREY = b"GREY",
     RGB565 = b"RGBP",
     RGB24 = b"RGB3",
@@ -270,20 +267,20 @@ pub const FORMATS: &[FormatInfo] = &[
     yuv(FourCc::NV12, "NV12", b"NV12", Some(20), 1, SEMI_420),
     yuv(FourCc::NV21, "NV21", b"NV21", Some(23), 1, SEMI_420),
     yuv(FourCc::NV12M, "NV12M", b"NV12", Some(20), 2, SEMI_420),
-    yuv(FourCc::NV21M, "NV21M", b"NV21", Some(23), 2, SEMI_420),
+    yuv(FourCc::new(b"NM21"), "NV21M", b"NV21", Some(23), 2, SEMI_420),
     yuv(FourCc::NV16, "NV16", b"NV16", Some(28), 1, SEMI_422),
-    yuv(FourCc::NV61, "NV61", b"NV61", Some(29), 1, SEMI_422),
-    yuv(FourCc::NV16M, "NV16M", b"NV16", Some(28), 2, SEMI_422),
-    yuv(FourCc::NV61M, "NV61M", b"NV61", Some(29), 2, SEMI_422),
+    yuv(FourCc::new(b"NV61"), "NV61", b"NV61", Some(29), 1, SEMI_422),
+    yuv(FourCc::new(b"NM16"), "NV16M", b"NV16", Some(28), 2, SEMI_422),
+    yuv(FourCc::new(b"NM61"), "NV61M", b"NV61", Some(29), 2, SEMI_422),
     yuv(FourCc::YUV420, "YUV420", b"YU12", Some(21), 1, PLANAR_420),
     yuv(FourCc::YVU420, "YVU420", b"YV12", Some(22), 1, PLANAR_420),
     yuv(FourCc::YUV420M, "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
-    yuv(FourCc::YVU420M, "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
-    yuv(FourCc::YUV422P, "YUV422P", b"YU16", None, 1, PLANAR_422),
+    yuv(FourCc::new(b"YM21"), "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
+    yuv(FourCc::new(b"422P"), "YUV422P", b"YU16", None, 1, PLANAR_422),
     yuv(FourCc::YUYV, "YUYV", b"YUYV", Some(24), 1, PACKED_422),
-    yuv(FourCc::YVYU, "YVYU", b"YVYU", Some(25), 1, PACKED_422),
+    yuv(FourCc::new(b"YVYU"), "YVYU", b"YVYU", Some(25), 1, PACKED_422),
     yuv(FourCc::UYVY, "UYVY", b"UYVY", Some(26), 1, PACKED_422),
-    yuv(FourCc::VYUY, "VYUY", b"VYUY", Some(27), 1, PACKED_422),
+    yuv(FourCc::new(b"VYUY"), "VYUY", b"VYUY", Some(27), 1, PACKED_422),
     yuv(FourCc::GREY, "GREY", b"R8  ", Some(19), 1, BYTE),
     rgb(FourCc::RGB565, "RGB565", b"RG16", Some(0), RGB16),
     rgb(FourCc::RGB24, "RGB24", b"BG24", Some(10), RGB24),

@@ -58,21 +58,23 @@ impl Rect {
         Self { left, top, size }
     }
 
-    /// The whole of a picture.
-    pub const fn from_size(size: Size) -> Self {
-        Self { left: 0, top: 0, size }
-    }
-
     /// The first column to the right of it and the first row below it.
-    pub fn end(&self) -> (i64, i64) {
+    pub(crate) fn end(&self) -> (i64, i64) {
         (i64::from(self.left) + i64::from(self.size.width), i64::from(self.top) + i64::from(self.size.height))
     }
 
     /// `true` if `other` lies within it.
-    pub fn contains(&self, other: &Self) -> bool {
+    pub(crate) fn contains(&self, other: &Self) -> bool {
         let (right, bottom) = self.end();
         let (other_right, other_bottom) = other.end();
         other.left >= self.left && other.top >= self.top && other_right <= right && other_bottom <= bottom
+    }
+}
+
+/// The whole of a picture.
+impl From<Size> for Rect {
+    fn from(size: Size) -> Self {
+        Self { left: 0, top: 0, size }
     }
 }
 
@@ -111,6 +113,7 @@ pub enum Rotation {
 
 impl Rotation {
     /// `true` if width and height change places.
+    #[doc(hidden)]
     pub const fn is_quarter(self) -> bool {
         matches!(self, Self::Clockwise90 | Self::Clockwise270)
     }

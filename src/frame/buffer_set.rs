@@ -158,6 +158,7 @@ impl BufferSet {
     }
 
     /// Slots that can be leased at a time: all, but of a subscriber's buffers, of which it holds only so many.
+    #[doc(hidden)]
     pub fn max_leases(&self) -> usize {
         self.0.owner.max_leases().map_or(self.slots(), |most| most.min(self.slots()))
     }

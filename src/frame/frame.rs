@@ -95,6 +95,7 @@ impl FrameMut {
     }
 
     /// The slot's number in its pool.
+    #[doc(hidden)]
     pub fn slot(&self) -> usize {
         self.lease.slot
     }

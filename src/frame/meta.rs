@@ -1,21 +1,19 @@
 //! What is known of one frame besides its pixels.
 
-use bitflags::bitflags;
-
+use crate::flags::flags;
 use crate::format::MAX_PLANES;
 
-bitflags! {
+flags! {
     /// Properties of one frame.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct FrameFlags: u32 {
+    pub struct FrameFlags {
         /// The driver says that the content may be damaged (`V4L2_BUF_FLAG_ERROR`); the stream goes on.
-        const ERROR = 1;
+        pub const ERROR = 1;
         /// A coded frame that decodes by itself.
-        const KEY = 2;
+        pub const KEY = 2;
         /// The last frame of a drained stream.
-        const LAST = 4;
+        pub const LAST = 4;
         /// [`FrameMeta::timestamp_ns`] is of `CLOCK_MONOTONIC`, so it can be compared with other processes' clocks.
-        const MONOTONIC = 8;
+        pub const MONOTONIC = 8;
     }
 }
 

@@ -7,6 +7,7 @@ use super::frame::Frame;
 use super::meta::FrameFlags;
 use crate::bitstream::{head, Codec, Head, ParameterSets};
 use crate::error::Result;
+use crate::flags::Flags;
 use crate::format::Size;
 
 /// What is known of a coded frame besides its bytes.
@@ -30,7 +31,7 @@ pub struct PacketMeta {
 impl PacketMeta {
     /// A packet of a stream; flags and source are left empty.
     pub fn new(codec: Codec, size: Size, sequence: u64, timestamp_ns: u64) -> Self {
-        Self { codec, size, sequence, timestamp_ns, flags: FrameFlags::empty(), source: None }
+        Self { codec, size, sequence, timestamp_ns, flags: FrameFlags::default(), source: None }
     }
 }
 
@@ -133,16 +134,18 @@ impl Packet {
     }
 
     /// The encoder or the transport marked it as damaged ([`FrameFlags::ERROR`]).
-    pub fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.meta.flags.contains(FrameFlags::ERROR)
     }
 
     /// A stream can begin with it: an intact key frame.
+    #[doc(hidden)]
     pub fn can_begin(&self) -> bool {
         self.is_key() && !self.is_damaged()
     }
 
     /// `true` while it keeps a buffer of the encoder's.
+    #[doc(hidden)]
     pub fn is_leased(&self) -> bool {
         matches!(self.data, Data::Leased(_))
     }

@@ -83,6 +83,7 @@ impl PacketFanout {
     }
 
     /// Returns the number of consumers.
+    #[doc(hidden)]
     pub fn receivers(&self) -> usize {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }

@@ -63,6 +63,7 @@ impl FrameMut {
     }
 
     /// The payload of a full picture: every memory plane from its start to the end of its rows.
+    #[doc(hidden)]
     pub fn full_payload(&self) -> [Payload; MAX_PLANES] {
         let mut payload = [Payload::default(); MAX_PLANES];
         for (p, &bytes) in payload.iter_mut().zip(self.layout().memory_bytes()) {
@@ -98,6 +99,7 @@ impl FrameRead<'_> {
     ///
     /// # Errors
     /// As [`FrameRead::copy_row`]; `InvalidArgument` if the row ends before `to` is full.
+    #[doc(hidden)]
     pub fn copy_span(&self, plane: usize, row: u32, first_byte: usize, to: &mut [u8]) -> Result<()> {
         let (memory, offset, row_len) = row_range(self.frame.layout(), plane, row)?;
         let len = to.len();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
@@ -10,6 +11,7 @@ use crate::codec::{Encoder, EncoderEvent};
 use crate::convert::{Converter, ConverterEvent, Plan};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{Frame, Pool};
+use crate::log::event;
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::readiness::Readiness;
 
@@ -21,11 +23,26 @@ const ENCODER: u64 = 1;
 ///
 /// Through a converter a frame costs its job and a buffer of a small pool; frames of the source return when the job is
 /// done. No pixel is touched by the CPU.
+///
+/// A device that was lost is opened again by itself when it is back. Until then there is no room for frames.
 pub struct EncoderChain {
     between: Option<Between>,
     encoder: Encoder,
+    room: Room,
     lost: Lost,
+    /// A key frame was forced and has not come yet.
+    is_key_forced: bool,
 }
+
+/// The most frames of the source that an encoder has at a time. (A converter is limited by its pool.)
+struct Room {
+    most: usize,
+    /// Since when the encoder has had so many, and what it had done by then.
+    full: Option<(Instant, u64)>,
+}
+
+/// An encoder that gives nothing back for so long needs more frames than its driver says.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is in front of the encoder.
 struct Between {
@@ -48,8 +65,8 @@ struct Lost {
 }
 
 impl EncoderChain {
-    pub(super) fn direct(encoder: Encoder) -> Self {
-        Self { between: None, encoder, lost: Lost::default() }
+    pub(super) fn direct(encoder: Encoder, most: usize) -> Self {
+        Self { between: None, encoder, room: Room::new(most), lost: Lost::default(), is_key_forced: false }
     }
 
     pub(super) fn converted(
@@ -63,7 +80,8 @@ impl EncoderChain {
             readiness.add(fd, EpollFlags::EPOLLIN, token).map_err(|e| Error::os("epoll_ctl", e))?;
         }
         let between = Between { readiness, converter, plan, pool, waiting: None, is_watched: true, drains: false };
-        Ok(Self { between: Some(between), encoder, lost: Lost::default() })
+        let (room, lost) = (Room::new(usize::MAX), Lost::default());
+        Ok(Self { between: Some(between), encoder, room, lost, is_key_forced: false })
     }
 
     /// Returns the encoder.
@@ -71,9 +89,26 @@ impl EncoderChain {
         &self.encoder
     }
 
-    /// Returns the encoder, for key frames and settings. Submit, receive and drain by the chain.
+    /// Returns the encoder, for settings. Submit, receive, drain and reopen by the chain.
     pub fn encoder_mut(&mut self) -> &mut Encoder {
         &mut self.encoder
+    }
+
+    /// Makes the next frame that is submitted a key frame, as [`Encoder::force_key`]. Further calls do nothing until the
+    /// key frame has come, so this may be called again and again while a sink awaits one.
+    ///
+    /// A driver that cannot do it is left to its own interval of key frames. A lost device begins with one.
+    ///
+    /// # Errors
+    /// What else the driver reports.
+    pub fn force_key(&mut self) -> Result<()> {
+        if !self.is_key_forced && !self.lost.encoder {
+            match self.encoder.force_key() {
+                Err(e) if !matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::DeviceLost) => return Err(e),
+                _ => self.is_key_forced = true,
+            }
+        }
+        Ok(())
     }
 
     /// Returns the converter's name, if there is one.
@@ -82,6 +117,7 @@ impl EncoderChain {
     }
 
     /// Returns how many frames were submitted and have not come out as packets.
+    #[doc(hidden)]
     pub fn in_flight(&self) -> usize {
         let between = |b: &Between| b.converter.in_flight() + usize::from(b.waiting.is_some());
         self.encoder.stats().in_flight + self.between.as_ref().map_or(0, between)
@@ -102,12 +138,9 @@ impl EncoderChain {
         }
     }
 
-    /// Opens again what was lost: the converter, the encoder, or both. The descriptor stays. Frames that the encoder had
-    /// are returned to their pools.
-    ///
-    /// # Errors
-    /// `NotFound` until the device is back. It can be tried again.
-    pub fn reopen(&mut self) -> Result<()> {
+    /// Opens again what was lost: the converter, the encoder, or both. Frames that the encoder had are returned to their
+    /// pools. What fails is looked for again, and gives another [`EncoderEvent::Returned`].
+    fn reopen(&mut self) -> Result<()> {
         if let Some(between) = self.between.as_mut().filter(|_| self.lost.converter) {
             between.converter.reopen()?;
             self.lost.converter = false;
@@ -115,8 +148,8 @@ impl EncoderChain {
         if self.lost.encoder {
             self.encoder.reopen().map_err(|rejected| rejected.error)?;
             self.lost.encoder = false;
-            // Without a frame the encoder would never make the descriptor readable.
-            self.feed()?;
+            // Without a frame the encoder would never make the descriptor readable. A frame that it refuses is lost.
+            let _ = self.feed();
         }
         Ok(())
     }
@@ -126,12 +159,17 @@ impl EncoderChain {
         let Some(between) = &mut self.between else { return Ok(true) };
         if !self.lost.encoder {
             if let Some(frame) = between.waiting.take() {
-                between.waiting = match self.encoder.try_submit(frame) {
-                    Ok(submitted) => submitted.full(),
+                match self.encoder.try_submit(frame) {
+                    Ok(submitted) => between.waiting = submitted.full(),
                     // The loss is an event, which the encoder gives.
-                    Err(Rejected { error, item }) if error.kind() == ErrorKind::DeviceLost => Some(item),
-                    Err(rejected) => return Err(rejected.error),
-                };
+                    Err(Rejected { error, item }) if error.kind() == ErrorKind::DeviceLost => {
+                        between.waiting = Some(item);
+                    }
+                    Err(rejected) => {
+                        between.watch()?;
+                        return Err(rejected.error);
+                    }
+                }
             }
         }
         between.watch()?;
@@ -143,6 +181,19 @@ impl EncoderChain {
         let received = self.encoder.try_recv()?;
         self.lost.encoder |= matches!(received, Received::Item(EncoderEvent::Lost(_)));
         Ok(received)
+    }
+
+    /// What the encoder has, before and after it is given what the converter has.
+    fn look(&mut self) -> Result<Received<EncoderEvent>> {
+        // First what makes room.
+        let received = self.encoded()?;
+        if !received.is_nothing() || self.between.is_none() {
+            return Ok(received);
+        }
+        match self.pump()? {
+            Some(event) => Ok(Received::Item(event)),
+            None => self.encoded(),
+        }
     }
 
     /// Brings converted pictures on to the encoder. An event of the converter that the user must know is returned.
@@ -171,6 +222,36 @@ impl EncoderChain {
     }
 }
 
+impl Room {
+    fn new(most: usize) -> Self {
+        Self { most: most.max(1), full: None }
+    }
+
+    /// Whether the encoder may have one more. That it has read a frame may only be known after a look.
+    fn is_there(&mut self, encoder: &mut Encoder) -> Result<bool> {
+        if encoder.stats().in_flight >= self.most {
+            encoder.collect()?;
+        }
+        let stats = encoder.stats();
+        if stats.in_flight < self.most {
+            self.full = None;
+            return Ok(true);
+        }
+        let done = stats.frames - stats.in_flight as u64 + stats.packets;
+        match self.full {
+            Some((since, before)) if before == done => {
+                if since.elapsed() >= PATIENCE {
+                    event!("{}: needs more than {} frames at a time", encoder.device(), self.most);
+                    (self.most, self.full) = (self.most + 1, None);
+                    return Ok(true);
+                }
+            }
+            _ => self.full = Some((Instant::now(), done)),
+        }
+        Ok(false)
+    }
+}
+
 impl Between {
     fn is_busy(&self) -> bool {
         self.waiting.is_some() || self.converter.in_flight() > 0
@@ -191,6 +272,8 @@ impl Between {
 
 impl sealed::Sealed for EncoderChain {}
 
+/// [`EncoderEvent::Returned`] says that the device is open again and the stream goes on, with a key frame.
+///
 /// Its errors: those of the encoder; that of a conversion that failed, whose frame is lost. The frames that a lost
 /// converter had are lost with [`EncoderEvent::Lost`].
 impl Station for EncoderChain {
@@ -204,15 +287,16 @@ impl Station for EncoderChain {
     }
 
     fn try_recv(&mut self) -> Result<Received<EncoderEvent>> {
-        // First what makes room.
-        let received = self.encoded()?;
-        if !received.is_nothing() || self.between.is_none() {
+        loop {
+            let received = self.look()?;
+            match &received {
+                // The device is not ready yet, or another program was faster.
+                Received::Item(EncoderEvent::Returned) if self.reopen().is_err() => continue,
+                Received::Item(EncoderEvent::Packet(packet)) if packet.is_key() => self.is_key_forced = false,
+                _ => {}
+            }
             return Ok(received);
         }
-        if let Some(event) = self.pump()? {
-            return Ok(Received::Item(event));
-        }
-        self.encoded()
     }
 }
 
@@ -222,10 +306,35 @@ impl Submit for EncoderChain {
     /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has read
     /// it. After [`Submitted::Full`] the descriptor becomes readable when there may be room.
     ///
+    /// The encoder of [`Negotiation::open`](super::Negotiation::open) has at most
+    /// [`local`](crate::frame::BufferBudget::local) frames at a time, so that a slow one does not take the camera's buffers.
+    /// One that gives nothing back for a second needs more, and gets them.
+    ///
     /// # Errors
-    /// As the encoder's [`Submit::try_submit`], and `Mismatch` for a frame of another layout than the camera's.
+    /// As the encoder's [`Submit::try_submit`], and `Mismatch` for a frame of another layout than the camera's. A lost device
+    /// is no error here: there is no room until it is back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
-        let Some(between) = &mut self.between else { return self.encoder.try_submit(frame) };
+        if self.lost.encoder || self.lost.converter {
+            return Ok(Submitted::Full(frame));
+        }
+        match self.submit_now(frame) {
+            // `try_recv` gives the event.
+            Err(rejected) if rejected.error.kind() == ErrorKind::DeviceLost => Ok(Submitted::Full(rejected.item)),
+            done => done,
+        }
+    }
+}
+
+impl EncoderChain {
+    fn submit_now(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        let Some(between) = &mut self.between else {
+            return match self.room.is_there(&mut self.encoder) {
+                Ok(true) => self.encoder.try_submit(frame),
+                // The device is watched while it has frames.
+                Ok(false) => Ok(Submitted::Full(frame)),
+                Err(error) => Err(Rejected { error, item: frame }),
+            };
+        };
         if between.drains {
             let text = "the stream is being drained";
             return Err(Rejected { error: Error::new(ErrorKind::State, "submit", text), item: frame });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chain::EncoderChain;
 use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPattern};
-use crate::codec::{negotiate, source_layout, Encoder, Params, Quirks, SourceMemory};
+use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,10 @@ pub struct Negotiated {
     pub source: Box<dyn FrameSource>,
     /// Takes the source's frames and gives packets.
     pub encoder: EncoderChain,
+    /// Who needs the source's buffers: [`Negotiation::budget`], with what the encoder's driver needs in
+    /// [`local`](BufferBudget::local). Give its [`reserve`](BufferBudget::reserve) to
+    /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
+    pub budget: BufferBudget,
 }
 
 /// What is wanted of a camera and an encoder. Everything but the stream has a default: the first camera, the first
@@ -66,7 +70,7 @@ impl Negotiation {
     }
 
     /// Sets who needs the source's buffers. The encoder's frames are part of
-    /// [`local`](BufferBudget::local), which is raised to what its driver says it needs.
+    /// [`local`](BufferBudget::local), which is raised to what its driver says it needs: [`Negotiated::budget`].
     pub fn budget(mut self, budget: BufferBudget) -> Self {
         self.budget = budget;
         self
@@ -80,8 +84,9 @@ impl Negotiation {
     /// # Errors
     /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
     /// converts, with what each said; and as the calls above. Nothing stays open then.
-    pub fn open(self) -> Result<Negotiated> {
+    pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
+        self.budget = with_encoder(self.budget, &device);
         match self.camera.clone() {
             None => self.pattern(device),
             Some(camera) => self.with_camera(device, camera),
@@ -91,11 +96,17 @@ impl Negotiation {
     /// Opens an encoder of frames that come from elsewhere, such as a subscriber's, and a converter if it takes one.
     ///
     /// # Errors
-    /// As [`Negotiation::open`].
+    /// As [`Negotiation::open`]. `Mismatch` also if the encoder needs more frames at a time than their source lends.
     pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
         let device = self.device()?;
+        let (least, lent) = (least_sources(&device), frames.max_leases());
+        if lent < least {
+            let text = format!("the encoder needs {least} frames at a time, and their source lends {lent}: hold more");
+            return Err(Error::new(ErrorKind::Mismatch, "negotiate", text).on(&device));
+        }
         match Encoder::builder(self.params.clone()).device(device.clone()).open(frames) {
-            Ok(encoder) => Ok(EncoderChain::direct(encoder)),
+            // What the publisher lends is the limit.
+            Ok(encoder) => Ok(EncoderChain::direct(encoder, usize::MAX)),
             Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
                 converted(device, self.params, frames.layout(), e)
             }
@@ -113,7 +124,7 @@ impl Negotiation {
     fn with_camera(self, device: Device, wishes: CameraBuilder) -> Result<Negotiated> {
         let camera = wishes.find_device()?;
         let size = wishes.size.unwrap_or(self.params.size());
-        let wishes = wishes.device(camera.clone()).size(size).buffers(self.buffers(&device));
+        let wishes = wishes.device(camera.clone()).size(size).buffers(self.budget.total());
         let wishes = match (wishes.interval, self.params.interval) {
             (None, Some(interval)) => wishes.interval(interval),
             _ => wishes,
@@ -122,8 +133,7 @@ impl Negotiation {
             let text = format!("the camera gives {size} and the stream is {}", self.params.size());
             return self.converted(device, wishes, Error::new(ErrorKind::Mismatch, "negotiate", text));
         }
-        let quirks = Quirks::for_device(device.info());
-        let agreement = match negotiate(&device, &camera, &self.params, &wishes.formats, quirks) {
+        let agreement = match negotiate(&device, &camera, &self.params, &wishes.formats) {
             Ok(agreement) => agreement,
             Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
                 return self.converted(device, wishes, e);
@@ -133,19 +143,20 @@ impl Negotiation {
         let wishes = wishes.layout(&agreement.source);
         let wishes = match agreement.memory {
             SourceMemory::Camera => wishes,
+            SourceMemory::Allocated if wishes.allocator.is_some() => wishes,
             SourceMemory::Allocated => wishes.allocator(Allocator::for_devices()?),
         };
         let camera = wishes.open()?;
         let builder = Encoder::builder(self.params.resized(agreement.size)).device(device);
-        let encoder = EncoderChain::direct(builder.open(camera.buffers()?)?);
-        Ok(Negotiated { source: Box::new(camera), encoder })
+        let encoder = EncoderChain::direct(builder.open(camera.buffers()?)?, self.budget.local);
+        Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }
 
     /// With a converter between the two; `why` they do not agree.
     fn converted(self, device: Device, wishes: CameraBuilder, why: Error) -> Result<Negotiated> {
         let camera: Camera = wishes.fit(SizeFit::Exact).open()?;
         let encoder = converted(device, self.params, camera.layout()?, why)?;
-        Ok(Negotiated { source: Box::new(camera), encoder })
+        Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }
 
     fn pattern(self, device: Device) -> Result<Negotiated> {
@@ -156,23 +167,30 @@ impl Negotiation {
             return Err(Error::new(ErrorKind::Unsupported, "negotiate", text).on(&device));
         };
         let layout: Layout = source_layout(&device, &self.params, fourcc)?;
-        let builder = TestPattern::builder(self.params.size()).layout(layout).buffers(self.buffers(&device));
+        let builder = TestPattern::builder(self.params.size()).layout(layout).buffers(self.budget.total());
         let builder = match self.params.interval {
             Some(interval) => builder.interval(interval),
             None => builder,
         };
         let source = builder.allocator(Allocator::for_devices()?).start()?;
         let encoder = Encoder::builder(self.params).device(device).open(source.buffers()?)?;
-        Ok(Negotiated { source: Box::new(source), encoder: EncoderChain::direct(encoder) })
+        let encoder = EncoderChain::direct(encoder, self.budget.local);
+        Ok(Negotiated { source: Box::new(source), encoder, budget: self.budget })
     }
+}
 
-    fn buffers(&self, encoder: &Device) -> usize {
-        let mut budget = self.budget;
-        if let Ok(ControlValue::Number(least)) = encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
-            // And the frame in hand.
-            budget.local = budget.local.max(usize::try_from(least).unwrap_or(0).saturating_add(1).min(MOST_LOCAL));
-        }
-        budget.total()
+/// The budget with as many local buffers as the encoder's driver says it needs.
+fn with_encoder(mut budget: BufferBudget, encoder: &Device) -> BufferBudget {
+    // And the frame in hand.
+    budget.local = budget.local.max(least_sources(encoder) + 1);
+    budget
+}
+
+/// The frames that an encoder must have at a time, as far as its driver says.
+fn least_sources(encoder: &Device) -> usize {
+    match encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
+        Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap_or(0).min(MOST_LOCAL),
+        _ => 0,
     }
 }
 
@@ -184,7 +202,7 @@ fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Resul
         let request = match to.size() == params.size() {
             true => Request::convert(Layer::default()),
             // The encoder crops what is outside of the picture.
-            false => Request::convert(Layer::default().place(Rect::from_size(params.size()))).background(None),
+            false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
         };
         let found = Plan::new(&request, &[*from], &to).and_then(|plan| Ok((first_of(&plan, devices())?, plan)));
         match found {

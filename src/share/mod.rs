@@ -9,7 +9,6 @@ mod subscriber;
 mod unixfd;
 mod wire;
 
-pub use crate::error::Reason;
 pub use policy::{Policy, Rate};
 #[cfg(feature = "unixfd")]
 pub use publisher::UnixfdTerms;

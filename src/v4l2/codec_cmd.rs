@@ -35,6 +35,7 @@ impl Device {
     ///
     /// # Errors
     /// `Unsupported` if the device has no such command, `Busy` during a drain.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn encoder_command(&self, command: CodecCommand) -> Result<()> {
         let mut arg = EncoderCmd { cmd: command.number(), ..EncoderCmd::zeroed() };
@@ -46,6 +47,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::encoder_command`].
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn decoder_command(&self, command: CodecCommand) -> Result<()> {
         let mut arg = DecoderCmd { cmd: command.number(), ..DecoderCmd::zeroed() };
@@ -56,6 +58,7 @@ impl Device {
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_ENCODER_CMD")]
     pub fn takes_encoder_command(&self, command: CodecCommand) -> Result<bool> {
         let mut arg = EncoderCmd { cmd: command.number(), ..EncoderCmd::zeroed() };
@@ -66,6 +69,7 @@ impl Device {
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_DECODER_CMD")]
     pub fn takes_decoder_command(&self, command: CodecCommand) -> Result<bool> {
         let mut arg = DecoderCmd { cmd: command.number(), ..DecoderCmd::zeroed() };

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::os::fd::AsFd;
 
-use bitflags::bitflags;
 use nix::errno::Errno;
 
 use super::device::Device;
@@ -35,26 +34,25 @@ impl ControlId {
     /// `V4L2_CID_ROTATE`, in degrees
     pub const ROTATE: Self = Self(0x0098_0922);
     /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`
-    pub const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
+    pub(crate) const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
     /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`
-    pub const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
+    pub(crate) const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
     /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel
-    pub const ALPHA_COMPONENT: Self = Self(0x0098_0929);
+    pub(crate) const ALPHA_COMPONENT: Self = Self(0x0098_0929);
     /// `V4L2_CID_EXPOSURE_AUTO`
     pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
     /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs
     pub const EXPOSURE_ABSOLUTE: Self = Self(0x009a_0902);
-    /// `V4L2_CID_TEST_PATTERN`
-    pub const TEST_PATTERN: Self = Self(0x009f_0903);
 
-    /// From the number, as the kernel's headers have it.
-    pub const fn from_u32(id: u32) -> Self {
+    /// Makes an id of its number, as the kernel's headers have it.
+    pub const fn new(id: u32) -> Self {
         Self(id)
     }
+}
 
-    /// Returns the number.
-    pub const fn to_u32(self) -> u32 {
-        self.0
+impl From<ControlId> for u32 {
+    fn from(id: ControlId) -> Self {
+        id.0
     }
 }
 
@@ -90,27 +88,8 @@ pub enum ControlKind {
     Other(u32),
 }
 
-bitflags! {
-    /// `V4L2_CTRL_FLAG_*`.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct ControlFlags: u32 {
-        /// For ever off.
-        const DISABLED = 1;
-        /// Another user holds it.
-        const GRABBED = 2;
-        /// Cannot be written.
-        const READ_ONLY = 4;
-        /// A change may change others.
-        const UPDATE = 8;
-        /// Without effect now.
-        const INACTIVE = 0x10;
-        /// Cannot be read.
-        const WRITE_ONLY = 0x40;
-        /// Changes by itself.
-        const VOLATILE = 0x80;
-        const _ = !0;
-    }
-}
+/// `V4L2_CTRL_FLAG_DISABLED`
+const DISABLED: u32 = 1;
 
 /// An entry of a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,8 +119,20 @@ pub struct Control {
     pub step: u64,
     /// The value that the driver starts with.
     pub default: i64,
-    /// Properties.
-    pub flags: ControlFlags,
+    /// It is off for ever.
+    pub is_disabled: bool,
+    /// Another user holds it now.
+    pub is_grabbed: bool,
+    /// Its value cannot be set.
+    pub is_read_only: bool,
+    /// Its value cannot be read.
+    pub is_write_only: bool,
+    /// It has no effect now: gain while automatic gain is on.
+    pub is_inactive: bool,
+    /// Its value changes by itself.
+    pub is_volatile: bool,
+    /// A new value may change other controls.
+    pub changes_others: bool,
     /// Bytes of a text's or compound's payload.
     pub payload_bytes: usize,
     /// The entries of a menu; empty for others.
@@ -238,14 +229,20 @@ impl Control {
             other => K::Other(other),
         };
         Self {
-            id: ControlId::from_u32(raw.id),
+            id: ControlId::new(raw.id),
             name: text(&raw.name),
             kind,
             minimum: raw.minimum,
             maximum: raw.maximum,
             step: raw.step,
             default: raw.default_value,
-            flags: ControlFlags::from_bits_retain(raw.flags),
+            is_disabled: raw.flags & DISABLED != 0,
+            is_grabbed: raw.flags & 0x2 != 0,
+            is_read_only: raw.flags & 0x4 != 0,
+            is_write_only: raw.flags & 0x40 != 0,
+            is_inactive: raw.flags & 0x10 != 0,
+            is_volatile: raw.flags & 0x80 != 0,
+            changes_others: raw.flags & 0x8 != 0,
             payload_bytes: if payload { (raw.elem_size as usize).saturating_mul(raw.elems as usize) } else { 0 },
             menu: Vec::new(),
         }
@@ -293,7 +290,7 @@ impl Device {
             }
             last = raw.id;
             // 6 is a class: a heading.
-            if raw.kind != 6 && raw.flags & ControlFlags::DISABLED.bits() == 0 {
+            if raw.kind != 6 && raw.flags & DISABLED == 0 {
                 controls.push(self.with_menu(Control::from_raw(&raw)));
             }
         }
@@ -307,7 +304,7 @@ impl Device {
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     pub fn control(&self, id: ControlId) -> Result<Control> {
         const OP: &str = "VIDIOC_QUERY_EXT_CTRL";
-        let mut raw = QueryExtCtrl { id: id.to_u32() & !NEXT, ..QueryExtCtrl::zeroed() };
+        let mut raw = QueryExtCtrl { id: u32::from(id) & !NEXT, ..QueryExtCtrl::zeroed() };
         match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
             Ok(()) => Ok(self.with_menu(Control::from_raw(&raw))),
             Err(e @ (Errno::EINVAL | Errno::ENOTTY)) => {
@@ -324,7 +321,7 @@ impl Device {
         }
         let (first, last) = (control.minimum.clamp(0, 1024), control.maximum.clamp(0, 1024));
         for index in first as u32..=last as u32 {
-            let mut raw = QueryMenu { id: control.id.to_u32(), index, ..QueryMenu::zeroed() };
+            let mut raw = QueryMenu { id: u32::from(control.id), index, ..QueryMenu::zeroed() };
             // Menus have holes: EINVAL.
             if calls::querymenu(self.as_fd(), &mut raw).is_err() {
                 continue;
@@ -388,7 +385,7 @@ impl Device {
                 _ => &[],
             };
             bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            calls::control_bytes(self.as_fd(), call, control.id.to_u32(), &mut bytes).map_err(failed)?;
+            calls::control_bytes(self.as_fd(), call, u32::from(control.id), &mut bytes).map_err(failed)?;
             return Ok(match control.kind {
                 ControlKind::Text => ControlValue::Text(text(&bytes)),
                 _ => ControlValue::Bytes(bytes),
@@ -402,7 +399,7 @@ impl Device {
                 false => raw[..4].copy_from_slice(&(*n as u32).to_ne_bytes()),
             }
         }
-        calls::control_number(self.as_fd(), call, control.id.to_u32(), &mut raw).map_err(failed)?;
+        calls::control_number(self.as_fd(), call, u32::from(control.id), &mut raw).map_err(failed)?;
         let [a, b, c, d, ..] = raw;
         Ok(match control.kind {
             ControlKind::Button => ControlValue::Press,

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bitflags::bitflags;
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, major, minor};
 
 use crate::device_nodes::open_node;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::{flags, Flags};
 use crate::sys;
 use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
@@ -20,31 +20,29 @@ use crate::sys::v4l2::{Capability, Plain};
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
 
-bitflags! {
+flags! {
     /// What a device node can do: `device_caps` of `VIDIOC_QUERYCAP`, this node's own and not its whole device's.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct Capabilities: u32 {
+    pub(crate) struct Capabilities {
         /// Captures video, single-planar API.
-        const VIDEO_CAPTURE = 1;
+        pub(crate) const VIDEO_CAPTURE = 1;
         /// Captures video, multi-planar API.
-        const VIDEO_CAPTURE_MPLANE = 0x1000;
+        pub(crate) const VIDEO_CAPTURE_MPLANE = 0x1000;
         /// Takes video, single-planar API.
-        const VIDEO_OUTPUT = 2;
+        pub(crate) const VIDEO_OUTPUT = 2;
         /// Takes video, multi-planar API.
-        const VIDEO_OUTPUT_MPLANE = 0x2000;
+        pub(crate) const VIDEO_OUTPUT_MPLANE = 0x2000;
         /// Mem-to-mem, multi-planar API.
-        const VIDEO_M2M_MPLANE = 0x4000;
+        pub(crate) const VIDEO_M2M_MPLANE = 0x4000;
         /// Mem-to-mem, single-planar API.
-        const VIDEO_M2M = 0x8000;
+        pub(crate) const VIDEO_M2M = 0x8000;
         /// Captures metadata.
-        const META_CAPTURE = 0x80_0000;
+        pub(crate) const META_CAPTURE = 0x80_0000;
         /// `read` and `write` work.
-        const READ_WRITE = 0x100_0000;
+        pub(crate) const READ_WRITE = 0x100_0000;
         /// Buffers can be queued.
-        const STREAMING = 0x400_0000;
+        pub(crate) const STREAMING = 0x400_0000;
         /// Inputs and outputs are routed in the media graph, not by this node.
-        const IO_MC = 0x2000_0000;
-        const _ = !0;
+        pub(crate) const IO_MC = 0x2000_0000;
     }
 }
 
@@ -69,8 +67,7 @@ pub struct DeviceInfo {
     pub card: String,
     /// Where it sits: `platform:vivid-000`.
     pub bus: String,
-    /// What the node can do.
-    pub capabilities: Capabilities,
+    pub(crate) capabilities: Capabilities,
 }
 
 impl DeviceInfo {
@@ -91,6 +88,11 @@ impl DeviceInfo {
     /// An encoder, decoder, scaler or converter.
     pub fn is_m2m(&self) -> bool {
         self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
+    }
+
+    /// Returns the names of what the node can do: `STREAMING`.
+    pub fn capabilities(&self) -> Vec<&'static str> {
+        self.capabilities.names()
     }
 
     /// Speaks the multi-planar API.
@@ -172,7 +174,7 @@ impl Device {
             driver: text(&cap.driver),
             card: text(&cap.card),
             bus: text(&cap.bus_info),
-            capabilities: Capabilities::from_bits_retain(bits),
+            capabilities: Capabilities::from_bits(bits),
         };
         Ok(Self(Arc::new(Inner { fd, info, queues: Default::default(), index: OnceLock::new() })))
     }
@@ -323,7 +325,7 @@ mod tests {
             driver: String::new(),
             card: String::new(),
             bus: String::new(),
-            capabilities: Capabilities::from_bits_retain(bits | 0x400_0000),
+            capabilities: Capabilities::from_bits(bits | 0x400_0000),
         };
         assert_eq!(info(1).buf_type(Direction::Capture), Some(BufType::Capture));
         assert_eq!(info(1).buf_type(Direction::Output), None);

@@ -33,7 +33,7 @@ impl EventKind {
         let (kind, id) = match self {
             Self::VerticalSync => (1, 0),
             Self::EndOfStream => (2, 0),
-            Self::Control(id) => (3, id.to_u32()),
+            Self::Control(id) => (3, u32::from(id)),
             Self::FrameSync => (4, 0),
             Self::SourceChange(input) => (5, input),
         };
@@ -87,7 +87,7 @@ fn decode(raw: &uapi::Event) -> Event {
         3 => {
             // changes, type, value (64 bits for an integer64), flags, minimum, maximum
             let value = if word(4) == 5 { raw.data[1] as i64 } else { signed(8) };
-            Event::Control { id: ControlId::from_u32(raw.id), value, range: (signed(20), signed(24)) }
+            Event::Control { id: ControlId::new(raw.id), value, range: (signed(20), signed(24)) }
         }
         4 => Event::FrameSync { sequence: word(0) },
         5 => Event::SourceChange { input: raw.id, changes: word(0) },
@@ -112,6 +112,7 @@ impl Device {
     /// # Errors
     /// What the driver reports.
     #[doc(alias = "VIDIOC_UNSUBSCRIBE_EVENT")]
+    #[doc(hidden)]
     pub fn unsubscribe(&self, kind: EventKind) -> Result<()> {
         calls::unsubscribe_event(self.as_fd(), &mut kind.subscription())
             .map_err(|e| self.failed("VIDIOC_UNSUBSCRIBE_EVENT", e))
@@ -136,6 +137,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::try_event`].
+    #[doc(hidden)]
     pub fn event(&self, timeout: Duration) -> Result<Option<Event>> {
         wait::until(self.as_fd(), PollFlags::POLLPRI, wait::deadline(timeout)).map_err(|e| self.failed("poll", e))?;
         self.try_event()
@@ -166,9 +168,9 @@ mod tests {
         assert_eq!(decode(&raw(1, &[1])), Event::VerticalSync);
         assert_eq!(decode(&raw(99, &[1])), Event::Other(99));
         let control = raw(3, &[1, 1, -5i32 as u32, 0, 0, -10i32 as u32, 10]);
-        assert_eq!(decode(&control), Event::Control { id: ControlId::from_u32(7), value: -5, range: (-10, 10) });
+        assert_eq!(decode(&control), Event::Control { id: ControlId::new(7), value: -5, range: (-10, 10) });
         let mut wide = raw(3, &[1, 5]);
         wide.data[1] = 1 << 40;
-        assert_eq!(decode(&wide), Event::Control { id: ControlId::from_u32(7), value: 1 << 40, range: (0, 0) });
+        assert_eq!(decode(&wide), Event::Control { id: ControlId::new(7), value: 1 << 40, range: (0, 0) });
     }
 }

@@ -109,7 +109,7 @@ impl FormatRequest {
         let mut picture = Picture {
             width: self.size.width,
             height: self.size.height,
-            fourcc: self.fourcc.to_u32(),
+            fourcc: u32::from(self.fourcc),
             field: FIELD_NONE,
             planes: self.fourcc.info().map_or(1, |i| i.memory_planes),
             colour: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
@@ -139,7 +139,7 @@ fn layout(picture: &Picture) -> Result<Layout> {
     let [space, encoding, range, transfer] = picture.colour;
     let planes = picture.planes;
     let layout = Layout::from_strides(
-        FourCc::from_u32(picture.fourcc),
+        FourCc::from(picture.fourcc),
         Size::new(picture.width, picture.height),
         &picture.strides[..planes],
         &picture.sizes[..planes],
@@ -170,7 +170,7 @@ impl Device {
             let mut desc = FmtDesc { index, kind: kind as u32, ..FmtDesc::zeroed() };
             match calls::enum_fmt(self.as_fd(), &mut desc) {
                 Ok(()) => offers.push(FormatOffer {
-                    fourcc: FourCc::from_u32(desc.pixelformat),
+                    fourcc: FourCc::from(desc.pixelformat),
                     description: text(&desc.description),
                     compressed: desc.flags & FMT_COMPRESSED != 0,
                     emulated: desc.flags & FMT_EMULATED != 0,
@@ -190,7 +190,7 @@ impl Device {
     pub fn sizes(&self, fourcc: FourCc) -> Result<Sizes> {
         let mut discrete = Vec::new();
         for index in 0..MOST {
-            let mut arg = FrmSizeEnum { index, pixel_format: fourcc.to_u32(), ..FrmSizeEnum::zeroed() };
+            let mut arg = FrmSizeEnum { index, pixel_format: u32::from(fourcc), ..FrmSizeEnum::zeroed() };
             match calls::enum_framesizes(self.as_fd(), &mut arg) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOTTY) => break,
@@ -214,7 +214,8 @@ impl Device {
         let mut discrete = Vec::new();
         for index in 0..MOST {
             let (width, height) = (size.width, size.height);
-            let mut arg = FrmIvalEnum { index, pixel_format: fourcc.to_u32(), width, height, ..FrmIvalEnum::zeroed() };
+            let mut arg =
+                FrmIvalEnum { index, pixel_format: u32::from(fourcc), width, height, ..FrmIvalEnum::zeroed() };
             match calls::enum_frameintervals(self.as_fd(), &mut arg) {
                 Ok(()) => {}
                 Err(Errno::EINVAL | Errno::ENOTTY) => break,
@@ -245,6 +246,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Device::set_format`].
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_FMT")]
     pub fn try_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
         self.negotiate("VIDIOC_TRY_FMT", calls::try_fmt, direction, request)
@@ -256,6 +258,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` if the format is not offered, with what is; `InvalidArgument` for a size of 0; `Busy` while
     /// buffers are allocated, here or by another user.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
         self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)
@@ -267,6 +270,7 @@ impl Device {
     /// # Errors
     /// As [`Device::set_format`]; `Mismatch` if the driver would give another geometry. Where it says so at once
     /// (`VIDIOC_TRY_FMT`), nothing is changed.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {
         let request = FormatRequest::from_layout(wanted);
@@ -304,8 +308,8 @@ impl Device {
             e => asked(Error::os(op, e), ""),
         })?;
         let picture = arg.picture();
-        if picture.fourcc != request.fourcc.to_u32() {
-            let why = format!("the driver gives {} instead: ", FourCc::from_u32(picture.fourcc));
+        if picture.fourcc != u32::from(request.fourcc) {
+            let why = format!("the driver gives {} instead: ", FourCc::from(picture.fourcc));
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
         // 0 any, 1 progressive, 4 both fields of a frame, interleaved: whole frames. The rest are single fields, or
@@ -441,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_driver_s_nonsense_is_an_error() {
-        let p = Picture { width: 640, height: 360, fourcc: FourCc::NV12M.to_u32(), ..Picture::default() };
+        let p = Picture { width: 640, height: 360, fourcc: u32::from(FourCc::NV12M), ..Picture::default() };
         for planes in 0..=8 {
             assert!(layout(&Picture { planes, ..p }).is_err());
         }

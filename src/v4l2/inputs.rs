@@ -124,7 +124,7 @@ impl Device {
     /// # Errors
     /// What the driver reports.
     #[doc(alias = "VIDIOC_G_PARM")]
-    pub fn frame_interval(&self, direction: Direction) -> Result<Option<FrameInterval>> {
+    pub(crate) fn frame_interval(&self, direction: Direction) -> Result<Option<FrameInterval>> {
         const OP: &str = "VIDIOC_G_PARM";
         let mut raw = StreamParm { kind: self.buf_type(direction, OP)? as u32, ..StreamParm::zeroed() };
         match calls::g_parm(self.as_fd(), &mut raw) {
@@ -140,7 +140,7 @@ impl Device {
     /// `InvalidArgument` for a zero, `Unsupported` if the device's rate cannot be set here (a sensor's often is a
     /// control of its sub-device).
     #[doc(alias = "VIDIOC_S_PARM")]
-    pub fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
+    pub(crate) fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
         const OP: &str = "VIDIOC_S_PARM";
         let kind = self.buf_type(direction, OP)? as u32;
         if wanted.duration().is_none() {

@@ -13,6 +13,7 @@ use super::queue::{self, state, Queue, Reclaimed};
 use super::readiness::DeviceReadiness;
 use super::timestamps::TimestampMap;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::Flags;
 use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut};
 use crate::station::{ended, sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::wait;
@@ -439,10 +440,18 @@ impl MemToMem {
         Processed::Result { frame: frame.with_meta(meta), source }
     }
 
+    /// Reports that the return of a capture buffer failed, once. A lost device takes no buffers, and its loss was reported.
+    fn settle(&self) -> Result<()> {
+        if self.is_broken {
+            return Ok(());
+        }
+        self.capture.settle()
+    }
+
     /// Looks at what was announced before, else asks the kernel, waiting until the deadline. Also whether there was
     /// anything to look at: if not, the time has passed or a signal handler ran.
     fn look(&mut self, deadline: Instant) -> Result<(Received<Processed>, bool)> {
-        self.capture.settle()?;
+        self.settle()?;
         if let Some(error) = self.gone.take() {
             return Err(error);
         }
@@ -464,7 +473,7 @@ impl MemToMem {
         }
         if ready.signal {
             // A lease has ended on another thread, or its return has failed.
-            self.capture.settle()?;
+            self.settle()?;
             self.arm()?;
         }
         let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLPRI;
@@ -495,11 +504,16 @@ impl MemToMem {
 
     /// Stops watching the device, and watches for its return.
     pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
+        self.search_again()?;
+        Ok(Processed::Lost(error))
+    }
+
+    /// As after a loss: for a device that was opened again and could not be set up.
+    pub(crate) fn search_again(&mut self) -> Result<()> {
         self.is_broken = true;
         self.ready = EpollFlags::empty();
         let device = self.device().clone();
-        self.readiness.lost(&device)?;
-        Ok(Processed::Lost(error))
+        self.readiness.lost(&device)
     }
 }
 

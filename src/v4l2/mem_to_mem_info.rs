@@ -90,29 +90,30 @@ impl Device {
     ///
     /// ```no_run
     /// use framelease::format::FourCc;
-    /// let encoder = framelease::v4l2::Device::find_mem_to_mem(|d| d.encodes_to(FourCc::H264))?;
+    /// let encoder = framelease::v4l2::Device::find_mem_to_mem("encoder of h264", |d| d.encodes_to(FourCc::H264))?;
     /// # Ok::<(), framelease::Error>(())
     /// ```
     ///
     /// # Errors
-    /// `NotFound`, with the formats of those that there are, and which nodes could not be opened.
+    /// `NotFound`, with those that there are, and which nodes could not be opened.
+    #[doc(hidden)]
     #[doc(alias = "VIDIOC_ENUM_FMT")]
-    pub fn find_mem_to_mem(wanted: impl Fn(&MemToMemInfo) -> bool) -> Result<Self> {
+    pub fn find_mem_to_mem(what: &str, wanted: impl Fn(&MemToMemInfo) -> bool) -> Result<Self> {
         let mut seen = Vec::new();
         for path in nodes() {
             match Self::open(&path) {
                 Ok(device) if !device.info().is_m2m() => {}
                 Ok(device) => match MemToMemInfo::for_device(&device) {
                     Ok(info) if wanted(&info) => return Ok(device),
-                    Ok(info) => seen.push(info.to_string()),
+                    Ok(info) => seen.push(info.device.to_string()),
                     Err(e) => seen.push(e.to_string()),
                 },
                 Err(e) => seen.push(e.to_string()),
             }
         }
         let text = match seen.len() {
-            0 => "there is no mem-to-mem device".into(),
-            _ => format!("no mem-to-mem device fits; {}", seen.join("; ")),
+            0 => format!("there is no {what}, and no mem-to-mem device at all"),
+            _ => format!("there is no {what}; there are {}", seen.join("; ")),
         };
         Err(Error::new(ErrorKind::NotFound, "find", text))
     }
@@ -121,7 +122,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v4l2::Capabilities;
+    use crate::v4l2::device::Capabilities;
 
     fn side(formats: &[&str]) -> Vec<FormatOffer> {
         let offer = |f: &&str| FormatOffer {

@@ -1,8 +1,8 @@
 //! What a queue can do with memory (`V4L2_BUF_CAP_*`).
 
+use std::fmt;
 use std::os::fd::AsFd;
 
-use bitflags::bitflags;
 use nix::errno::Errno;
 
 use super::device::{Device, Direction};
@@ -10,49 +10,82 @@ use crate::error::Result;
 use crate::sys::v4l2::{BufType, CreateBuffers, Format, Picture, Plain, MEMORY_MMAP};
 use crate::sys::v4l2_calls as calls;
 
-bitflags! {
-    /// What a queue can do with memory (`V4L2_BUF_CAP_*`). Empty if the driver does not say.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct MemoryCapabilities: u32 {
-        /// Buffers of the driver's own, which can be exported.
-        const MMAP = 1;
-        /// Memory of the process. This crate does not use it.
-        const USERPTR = 2;
-        /// Imports dma-bufs.
-        const DMABUF = 4;
-        /// Media requests.
-        const REQUESTS = 8;
-        /// Freed buffers live on under their exports.
-        const ORPHANED_BUFFERS = 0x10;
-        /// A decoder can hold a capture buffer for several slices.
-        const M2M_HOLD_CAPTURE = 0x20;
-        /// Cached ("non-coherent") buffers can be asked for.
-        const CACHE_HINTS = 0x40;
-        /// The driver tells its largest number of buffers.
-        const MAX_BUFFERS = 0x80;
-        /// Single buffers can be freed.
-        const REMOVE_BUFFERS = 0x100;
-        const _ = !0;
+/// What a queue can do with memory (`V4L2_BUF_CAP_*`). Displays as `MMAP, DMABUF`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryCapabilities {
+    /// Has buffers of the driver's own, which can be exported (`MMAP`).
+    pub exports: bool,
+    /// Imports dma-bufs (`DMABUF`).
+    pub imports: bool,
+    /// Cached ("non-coherent") buffers can be asked for (`MMAP_CACHE_HINTS`).
+    pub cache_hints: bool,
+    /// Freed buffers live on under their exports (`ORPHANED_BUFS`).
+    pub orphans: bool,
+    /// Single buffers can be freed (`REMOVE_BUFS`).
+    pub removes: bool,
+    /// The largest number of buffers, if the driver says so.
+    pub max_buffers: Option<u32>,
+    bits: u32,
+}
+
+const MMAP: u32 = 1;
+const DMABUF: u32 = 4;
+const ORPHANED_BUFS: u32 = 0x10;
+const MMAP_CACHE_HINTS: u32 = 0x40;
+const MAX_NUM_BUFFERS: u32 = 0x80;
+const REMOVE_BUFS: u32 = 0x100;
+
+const NAMES: [(u32, &str); 9] = [
+    (MMAP, "MMAP"),
+    (2, "USERPTR"),
+    (DMABUF, "DMABUF"),
+    (8, "REQUESTS"),
+    (ORPHANED_BUFS, "ORPHANED_BUFS"),
+    (0x20, "M2M_HOLD_CAPTURE_BUF"),
+    (MMAP_CACHE_HINTS, "MMAP_CACHE_HINTS"),
+    (MAX_NUM_BUFFERS, "MAX_NUM_BUFFERS"),
+    (REMOVE_BUFS, "REMOVE_BUFS"),
+];
+
+impl MemoryCapabilities {
+    fn new(arg: &CreateBuffers) -> Self {
+        let has = |bit: u32| arg.capabilities & bit != 0;
+        Self {
+            exports: has(MMAP),
+            imports: has(DMABUF),
+            cache_hints: has(MMAP_CACHE_HINTS),
+            orphans: has(ORPHANED_BUFS),
+            removes: has(REMOVE_BUFS),
+            max_buffers: has(MAX_NUM_BUFFERS).then_some(arg.max_num_buffers),
+            bits: arg.capabilities,
+        }
+    }
+}
+
+impl fmt::Display for MemoryCapabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = NAMES.iter().filter(|(bit, _)| self.bits & bit != 0).map(|(_, name)| *name).collect();
+        f.write_str(&names.join(", "))
     }
 }
 
 impl Device {
-    /// What a queue can do with memory, and its largest number of buffers if the driver says so. Changes nothing.
-    /// Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
+    /// Returns what a queue can do with memory, or none if the driver does not say. Changes nothing. Ioctls:
+    /// `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
     ///
     /// # Errors
     /// `Unsupported` if the device has no such queue; what `VIDIOC_G_FMT` reports.
     #[doc(alias = "VIDIOC_CREATE_BUFS")]
-    pub fn memory_capabilities(&self, direction: Direction) -> Result<(MemoryCapabilities, Option<u32>)> {
+    pub fn memory_capabilities(&self, direction: Direction) -> Result<Option<MemoryCapabilities>> {
         const OP: &str = "VIDIOC_CREATE_BUFS";
         let mut arg = self.create_arg(self.buf_type(direction, OP)?, MEMORY_MMAP, 0)?;
         match calls::create_bufs(self.as_fd(), &mut arg) {
-            Ok(()) => {}
-            Err(Errno::ENOTTY | Errno::EINVAL) => return Ok(Default::default()),
-            Err(e) => return Err(self.failed(OP, e)),
+            // Drivers from before Linux 4.20 leave it at 0.
+            Ok(()) => Ok((arg.capabilities != 0).then(|| MemoryCapabilities::new(&arg))),
+            Err(Errno::ENOTTY | Errno::EINVAL) => Ok(None),
+            Err(e) => Err(self.failed(OP, e)),
         }
-        let caps = MemoryCapabilities::from_bits_retain(arg.capabilities);
-        Ok((caps, caps.contains(MemoryCapabilities::MAX_BUFFERS).then_some(arg.max_num_buffers)))
     }
 
     pub(super) fn create_arg(&self, kind: BufType, memory: u32, count: u32) -> Result<CreateBuffers> {

@@ -15,7 +15,7 @@ impl From<::v4l::FourCC> for FourCc {
 
 impl From<FourCc> for ::v4l::FourCC {
     fn from(code: FourCc) -> Self {
-        Self { repr: code.to_u32().to_le_bytes() }
+        Self { repr: u32::from(code).to_le_bytes() }
     }
 }
 

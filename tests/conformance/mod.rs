@@ -243,8 +243,8 @@ fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
     order.sort_by_key(|&i| case.request.layers[i].z_order);
     for i in order {
         let (layer, source) = (&case.request.layers[i], &case.sources[i]);
-        let crop = layer.crop.unwrap_or(Rect::from_size(source.size()));
-        let area = layer.place.unwrap_or(Rect::from_size(case.target.size()));
+        let crop = layer.crop.unwrap_or(Rect::from(source.size()));
+        let area = layer.place.unwrap_or(Rect::from(case.target.size()));
         let (mut w, mut h) = (f64::from(crop.size.width), f64::from(crop.size.height));
         if layer.rotation.is_quarter() {
             (w, h) = (h, w);

@@ -188,7 +188,8 @@ pub fn error<S: Scene>() {
     let before = got.nothings;
     got.all_announced(&mut scene, &watch, 3 * QUIET);
     assert_eq!(got.errors, 1, "{got:?}");
-    assert!(got.nothings - before <= S::DESCRIPTION.extra_wakes, "{got:?}");
+    // A station that recovers by itself may give what waited.
+    assert!(got.nothings - before <= S::DESCRIPTION.extra_wakes * got.items.max(1), "{got:?}");
     watch.assert_has(scene.station());
 }
 

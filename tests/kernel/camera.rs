@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
 use framelease::dmabuf::MemoryKind;
-use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{CpuReads, FrameFlags};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals};
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 
 use crate::allocations;

@@ -20,7 +20,7 @@ pub const WAIT: Duration = Duration::from_secs(10);
 /// fl_h264 with these habits.
 pub fn h264(parameters: &str) -> Option<Device> {
     reload("fl_h264", parameters);
-    let found = Device::find_mem_to_mem(|d| d.device.driver == "fl_h264" && d.encodes_to(fourcc("H264")));
+    let found = Device::find_mem_to_mem("device", |d| d.device.driver == "fl_h264" && d.encodes_to(fourcc("H264")));
     needed("fl_h264", found.map_err(|e| e.to_string()))
 }
 
@@ -30,14 +30,21 @@ pub fn fwht(planar: Planar) -> Option<Device> {
     needed("vicodec", Encoder::find(Codec::Fwht).map_err(|e| e.to_string()))
 }
 
+/// Of a driver that reads each plane where its `data_offset` says.
+pub fn reading_offsets() -> Quirks {
+    let mut quirks = Quirks::default();
+    quirks.reads_data_offset = true;
+    quirks
+}
+
 pub fn params(codec: Codec, size: Size) -> Params {
     Params::new(codec, size).wish(Setting::Gop(4))
 }
 
 /// A camera and an encoder that agree on a format.
 pub fn pair(camera: &Device, encoder: Device, params: Params, formats: &[FourCc]) -> (Camera, Encoder, Agreement) {
-    let agreement = negotiate(&encoder, camera, &params, formats, Quirks::for_device(encoder.info())).unwrap();
-    let (camera, encoder) = open(camera, encoder, params, &agreement, Quirks::NONE);
+    let agreement = negotiate(&encoder, camera, &params, formats).unwrap();
+    let (camera, encoder) = open(camera, encoder, params, &agreement, Quirks::default());
     (camera, encoder, agreement)
 }
 

@@ -8,12 +8,11 @@ use crate::conformance::converting::Jobs;
 use framelease::capture::FrameSource;
 use framelease::convert::{auto, Blend, Color, Converter, ConverterEvent, Cpu, Layer, M2m, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::Device;
-use framelease::{Received, Station};
+use framelease::{ErrorKind, Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use crate::devices::*;
@@ -373,7 +372,7 @@ fn handles_are_busy_and_nodes_are_not() {
         assert_eq!(M2m::new(&camera).unwrap_err().kind(), ErrorKind::Unsupported);
     }
     if vicodec(Planar::Single).is_some() {
-        let encoder = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+        let encoder = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("FWHT"))).unwrap();
         let e = M2m::new(&encoder).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
         assert!(e.to_string().contains("gives FWHT"), "{e}");

@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::conformance::converting::Jobs;
 use framelease::convert::{Converter, Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, FourCc, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::v4l2::Device;
+use framelease::ErrorKind;
 
 use crate::conformance::{self, picture, rgb};
 use crate::convert::camera_to_convert_to_share;

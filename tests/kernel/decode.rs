@@ -5,10 +5,10 @@ use std::time::Duration;
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
 use framelease::codec::{Decoder, DecoderEvent, Encoder};
-use framelease::error::ErrorKind;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
 use framelease::v4l2::{Device, Direction, Resumed};
+use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
 
 use crate::coding::*;
@@ -99,7 +99,7 @@ fn decodes(planar: Planar) {
         assert!(decoder.try_recv().unwrap().is_nothing() && decoder.recv(Duration::ZERO).unwrap().is_nothing());
         let got = decoded(&mut decoder, &packets);
         let DecoderEvent::Format(pictures) = &got[0] else { panic!("{got:?}") };
-        assert_eq!(pictures.visible, Rect::from_size(SMALL));
+        assert_eq!(pictures.visible, Rect::from(SMALL));
         assert!(pictures.buffers.memory(0)[0].is_read_only());
         let all = frames(&got);
         assert_eq!(all.len(), 6);

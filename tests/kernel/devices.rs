@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraBuilder, CameraEvent};
-use framelease::error::Error;
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Frame;
 use framelease::v4l2::{Control, ControlValue, Device};
+use framelease::Error;
 use framelease::{Received, Station, SubmitResult};
 
 /// What the lab loads; tests that change a device load it anew.

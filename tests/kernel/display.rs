@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use drm::{Device as _, VblankWaitFlags, VblankWaitTarget};
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
-use framelease::codec::{negotiate, Encoder, Quirks};
+use framelease::codec::{negotiate, Encoder};
 use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{
     Api, Device, Flipped, Framebuffer, LayerRequirements, Modifier, NodeKind, PlaneKind, PlaneLayer, Scanout,
@@ -248,7 +248,7 @@ fn layers_are_composed_in_one_flip() {
             let again = screen.add_layer(&again).unwrap();
             assert_eq!((primary.kind(), overlay.kind()), (PlaneKind::Primary, PlaneKind::Overlay));
             let mut expected = rgb(&below);
-            composed(&mut expected, &rgb(&above), small, Rect::from_size(small), (100, 60));
+            composed(&mut expected, &rgb(&above), small, Rect::from(small), (100, 60));
             composed(&mut expected, &rgb(&below), SCREEN, crop, (300, 200));
             for (layer, frame) in [(primary, &below), (overlay, &above), (again, &below)] {
                 assert!(screen.stage(layer, frame.clone()).unwrap().is_none());
@@ -454,10 +454,10 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let yuv = LayerRequirements::new([fourcc("NV12"), fourcc("YUYV")], SCREEN);
     refused(add(yuv), ErrorKind::Unsupported, &["NV12", "YUYV", "primary plane", "XR24 (V4L2 XBGR32)", "convert"]);
     let rgb32 = || LayerRequirements::new([fourcc("XBGR32")], SCREEN);
-    let tiled = rgb32().modifier(Modifier::from_u64(0x0100_0000_0000_0001));
+    let tiled = rgb32().modifier(Modifier::from(0x0100_0000_0000_0001));
     refused(add(tiled), ErrorKind::Unsupported, &["0x0100000000000001", "XR24"]);
     // vkms does not scale: the trial says so.
-    let scaled = rgb32().destination(Rect::from_size(Size::new(320, 240)));
+    let scaled = rgb32().destination(Rect::from(Size::new(320, 240)));
     refused(add(scaled), ErrorKind::Unsupported, &["TEST_ONLY", "640x480@0,0 to 320x240@0,0"]);
     refused(add(rgb32().source(Rect::new(1, 0, SCREEN))), ErrorKind::InvalidArgument, &["640x480@1,0"]);
     refused(add(LayerRequirements::new([], SCREEN)), ErrorKind::InvalidArgument, &[]);
@@ -688,7 +688,7 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
     let Some(encoder) = fwht(Planar::Single) else { return };
     leaving_nothing(|| {
         let params = params(Codec::Fwht, SCREEN);
-        let agreement = negotiate(&encoder, &camera_device, &params, &[fourcc("XBGR32")], Quirks::NONE).unwrap();
+        let agreement = negotiate(&encoder, &camera_device, &params, &[fourcc("XBGR32")]).unwrap();
         let builder = Camera::builder().device(camera_device.clone()).layout(&agreement.source).buffers(10);
         let camera = builder.interval(FrameInterval::from_fps(60)).open().unwrap();
         let mut encoder = Encoder::builder(params).device(encoder).open(camera.buffers().unwrap()).unwrap();
@@ -700,7 +700,7 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
         let small = Size::new(64, 32);
         let corner =
             LayerRequirements::for_layout(&layout).plane(PlaneKind::Overlay).source(Rect::new(320, 240, small));
-        let theirs = screen.add_layer(&corner.destination(Rect::from_size(small))).unwrap();
+        let theirs = screen.add_layer(&corner.destination(Rect::from(small))).unwrap();
         for _ in 0..20 {
             let frame = frame(&mut scene.camera);
             let expected = rgb(&frame);

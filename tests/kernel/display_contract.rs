@@ -5,7 +5,7 @@ use std::time::Duration;
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::drm::{Device, LayerRequirements, PlaneLayer, Scanout, ScanoutEvent, WriteBack};
 use framelease::frame::{Frame, Pool};
-use framelease::{Station, Submitted};
+use framelease::Station;
 
 use crate::devices::fourcc;
 use crate::display::{memory_screen, present, screen, settle, vgem, vkms, SCREEN, SECOND};
@@ -78,9 +78,8 @@ mod scanout {
 
         /// Presents a frame for which there is no room, and takes it back.
         fn refused(&mut self) {
-            assert!(self.screen.stage(self.layer, frame(&self.pool)).unwrap().is_none());
-            assert!(matches!(self.screen.try_present().unwrap(), Submitted::Full(())));
-            assert!(self.screen.unstage(self.layer).is_some());
+            let presented = self.screen.present_frame(self.layer, frame(&self.pool), Duration::ZERO);
+            assert!(presented.unwrap().full().is_some(), "there is room");
         }
 
         /// Pulls the plug. The next present notices that.

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use framelease::dmabuf::{Access, Allocator, DmaBuf, MemoryKind, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::stats::cpu_bytes;
+use framelease::ErrorKind;
 
 use crate::devices::*;
 

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraEvent, FrameSource};
-use framelease::error::ErrorKind;
 use framelease::format::Size;
 use framelease::frame::FrameFlags;
 use framelease::v4l2::{Device, Direction, FormatRequest, Queue};
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 
 use crate::devices::*;

@@ -2,10 +2,10 @@
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
-use framelease::codec::{negotiate, source_layout, Agreement, Encoder, Params, Quirks, SourceMemory};
-use framelease::error::ErrorKind;
+use framelease::codec::{negotiate, negotiate_with, source_layout, Agreement, Encoder, Params, Quirks, SourceMemory};
 use framelease::format::{FourCc, Size};
 use framelease::v4l2::Device;
+use framelease::ErrorKind;
 use framelease::Station;
 
 use crate::coding::*;
@@ -16,7 +16,7 @@ const ROUNDED: Size = Size::new(640, 368);
 
 fn agreed(encoder: &Device, camera: &Device, params: &Params, formats: &[&str]) -> framelease::Result<Agreement> {
     let formats: Vec<FourCc> = formats.iter().map(|f| fourcc(f)).collect();
-    negotiate(encoder, camera, params, &formats, Quirks::for_device(encoder.info()))
+    negotiate(encoder, camera, params, &formats)
 }
 
 /// Encodes some frames of a frozen picture and has vicodec decode them.
@@ -40,7 +40,7 @@ fn the_camera_follows_an_encoder_that_rounds() {
         );
         assert_eq!(agreement.source.planes(), agreement.queue.planes());
         freeze_pattern(&camera);
-        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::NONE);
+        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::default());
         assert_eq!(camera.layout().unwrap().size(), ROUNDED);
         round_trip(camera, encoder);
     });
@@ -54,7 +54,7 @@ fn what_fits_as_it_is_stays_as_it_is() {
         let agreement = agreed(&encoder, &camera, &params, &["YUYV"]).unwrap();
         assert_eq!((agreement.size, agreement.source.size(), agreement.memory), (SMALL, SMALL, SourceMemory::Camera));
         freeze_pattern(&camera);
-        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::NONE);
+        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::default());
         round_trip(camera, encoder);
     });
 }
@@ -69,7 +69,7 @@ fn buffers_that_would_be_too_small_are_allocated_for_both() {
         assert_eq!((agreement.size, agreement.source.size()), (SMALL, SMALL));
         assert_eq!((agreement.queue.size(), agreement.memory), (ROUNDED, SourceMemory::Allocated));
         assert_eq!(agreement.source.memory_bytes(), [640 * 368, 640 * 184]);
-        let (mut camera, mut encoder) = open(&camera, encoder, params, &agreement, Quirks::NONE);
+        let (mut camera, mut encoder) = open(&camera, encoder, params, &agreement, Quirks::default());
         let mut judge = Judged::new("heap-NV12M-aligned");
         for _ in 0..6 {
             let frame = frame(&mut camera);
@@ -99,7 +99,7 @@ fn chroma_at_other_rows_is_never_shifted() {
         let agreement = agreed(&encoder, &camera, &params, &[]).unwrap();
         assert!(agreement.source.fourcc() != fourcc("GREY") && agreement.source.pixel_bytes() <= 640 * 360 * 2);
         freeze_pattern(&camera);
-        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::NONE);
+        let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::default());
         // Opened without asking first, it is refused as well.
         let plain = crate::devices::camera(&vivid_as_is(Planar::Multi).unwrap(), "NV12").open().unwrap();
         let other = Encoder::find(Codec::Fwht).unwrap();
@@ -115,10 +115,10 @@ fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
         // NV12 in one buffer, 360 rows, for an encoder that wants 368: as NV12M, each plane at its own offset.
-        let (params, quirks) = (params(Codec::H264, SMALL), Quirks::NONE.reads_data_offset());
-        let e = negotiate(&encoder, &camera, &params, &[fourcc("NV12")], Quirks::NONE).unwrap_err();
+        let (params, quirks) = (params(Codec::H264, SMALL), reading_offsets());
+        let e = negotiate(&encoder, &camera, &params, &[fourcc("NV12")]).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Mismatch);
-        let agreement = negotiate(&encoder, &camera, &params, &[fourcc("NV12")], quirks).unwrap();
+        let agreement = negotiate_with(&encoder, &camera, &params, &[fourcc("NV12")], quirks).unwrap();
         assert_eq!((agreement.source.fourcc(), agreement.queue.fourcc()), (fourcc("NV12"), fourcc("NV12M")));
         let (mut camera, mut encoder) = open(&camera, encoder, params, &agreement, quirks);
         let mut judge = Judged::new("camera-split-planes");

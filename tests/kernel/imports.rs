@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use framelease::capture::FrameSource;
 use framelease::dmabuf::Allocator;
-use framelease::error::ErrorKind;
 use framelease::format::Size;
 use framelease::frame::{CpuReads, Frame, FrameFlags, Pool};
-use framelease::v4l2::{Device, Direction, FormatRequest, MemoryCapabilities, Queue};
+use framelease::v4l2::{Device, Direction, FormatRequest, Queue};
+use framelease::ErrorKind;
 use framelease::Received;
 
 use crate::devices::*;
@@ -215,9 +215,9 @@ fn refused_buffers_do_not_use_the_queue_up() {
 #[test]
 fn memory_capabilities_are_those_of_vivid() {
     let Some((output, mut queue)) = yuyv_output() else { return };
-    let (capabilities, most) = output.memory_capabilities(Direction::Output).unwrap();
-    assert!(capabilities.contains(MemoryCapabilities::MMAP | MemoryCapabilities::DMABUF));
-    assert!(most.unwrap() >= 32);
+    let memory = output.memory_capabilities(Direction::Output).unwrap().expect("vb2 tells");
+    assert!(memory.exports && memory.imports, "{memory}");
+    assert!(memory.max_buffers.unwrap() >= 32);
     queue.import(2).unwrap();
     assert!(queue.import(2).unwrap_err().kind() == ErrorKind::State);
 }

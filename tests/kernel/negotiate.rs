@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::capture::Camera;
-use framelease::codec::EncoderEvent;
+use framelease::codec::{EncoderEvent, Setting};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Size};
-use framelease::frame::Pool;
+use framelease::frame::{BufferBudget, Pool};
 use framelease::negotiate::{Negotiated, Negotiation};
 use framelease::share::{Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
+use framelease::v4l2::{ControlId, ControlValue};
 use framelease::{wait, ErrorKind, Received, Station, Submit};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::coding::*;
 use crate::devices::*;
+use crate::encode_faults::unplugging_h264;
 use crate::share::example;
 
 const SMALLER: Size = Size::new(320, 180);
@@ -63,15 +65,130 @@ fn a_camera_and_an_encoder_agree_in_one_call() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
-        let negotiation = Negotiation::new(params).encoder(encoder);
+        let least = match encoder.control_value(ControlId::new(0x0098_0928)) {
+            Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let mut budget = BufferBudget::default();
+        budget.local = 1;
+        let negotiation = Negotiation::new(params).encoder(encoder).budget(budget);
         let mut negotiated = negotiation.camera(Camera::builder().device(camera)).open().unwrap();
         assert_eq!(negotiated.encoder.converter(), None);
+        let BufferBudget { driver, local, subscribers, .. } = negotiated.budget;
+        assert_eq!((driver, local, subscribers), (budget.driver, least + 1, budget.subscribers));
+        assert!(negotiated.source.buffers().unwrap().slots() >= negotiated.budget.total());
         let (packets, touched) = packets(&mut negotiated, 10);
         assert!(packets[0].is_key());
         assert_eq!(touched, 0, "the camera's buffers are the encoder's");
         drained(&mut negotiated);
         assert_eq!(negotiated.source.stats().leased, 0);
     });
+}
+
+#[test]
+fn negotiated_encoder_leaves_the_camera_its_buffers() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder).camera(Camera::builder().device(camera));
+        let mut negotiated = negotiation.open().unwrap();
+        let Negotiated { source, encoder, budget, .. } = &mut negotiated;
+        let mut next = || source.recv(WAIT).unwrap().frame().expect("a frame");
+        // Its packets are not taken: it stops when it has no buffer for one.
+        let mut fulls = 0;
+        while fulls < 20 {
+            fulls += u32::from(!encoder.try_submit(next()).unwrap().is_taken());
+            assert!(encoder.in_flight() <= budget.local, "{} of {budget}", encoder.in_flight());
+        }
+        while encoder.try_recv().unwrap().item().is_some() {}
+        let start = Instant::now();
+        while !encoder.try_submit(next()).unwrap().is_taken() {
+            assert!(start.elapsed() < WAIT, "there is room again");
+            while encoder.try_recv().unwrap().item().is_some() {}
+        }
+        drained(&mut negotiated);
+        assert_eq!(negotiated.source.stats().leased, 0);
+    });
+}
+
+#[test]
+fn an_encoder_that_needs_more_frames_than_it_says_gets_them() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("delay=4 hides_delay=1")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder).camera(Camera::builder().device(camera));
+        let mut negotiated = negotiation.open().unwrap();
+        assert!(negotiated.budget.local < 5, "{}", negotiated.budget);
+        packets(&mut negotiated, 10);
+        drained(&mut negotiated);
+    });
+}
+
+#[test]
+fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder).camera(Camera::builder().device(camera));
+        let mut negotiated = negotiation.open().unwrap();
+        packets(&mut negotiated, 2);
+        let Negotiated { source, encoder, .. } = &mut negotiated;
+        let mut next = || source.recv(WAIT).unwrap().frame().expect("a frame");
+        unplugging_h264(|| {
+            // Whoever asks first is told: by a frame that finds no room, and by one event.
+            let (mut lost, mut refused) = (0, 0);
+            for _ in 0..20 {
+                refused += usize::from(!encoder.try_submit(next()).unwrap().is_taken());
+                while let Received::Item(event) = encoder.try_recv().unwrap() {
+                    lost += usize::from(matches!(event, EncoderEvent::Lost(_)));
+                }
+                encoder.force_key().unwrap();
+            }
+            assert!(lost == 1 && refused > 10, "{lost} events, {refused} frames");
+        });
+        let returned = (0..100).any(|_| matches!(encoder.recv(WAIT).unwrap().item(), Some(EncoderEvent::Returned)));
+        assert!(returned, "it is back");
+        assert!(encoder.try_submit(next()).unwrap().is_taken());
+        let first = encoder.recv(WAIT).unwrap().item();
+        assert!(matches!(&first, Some(EncoderEvent::Packet(packet)) if packet.is_key()), "{first:?}");
+    });
+}
+
+#[test]
+fn a_chain_forces_one_key_frame_for_all_who_ask() {
+    let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
+    leaving_nothing(|| {
+        let params = params(Codec::H264, SMALL).wish(Setting::Gop(1000)).interval(FrameInterval::from_fps(60));
+        let negotiation = Negotiation::new(params).encoder(encoder).camera(Camera::builder().device(camera));
+        let Negotiated { mut source, mut encoder, .. } = negotiation.open().unwrap();
+        let mut keys = Vec::new();
+        for turn in 0..20 {
+            // Three sinks ask at every turn until they have it.
+            if turn >= 10 && !keys.iter().any(|key| *key >= 10) {
+                (0..3).for_each(|_| encoder.force_key().unwrap());
+            }
+            let frame = source.recv(WAIT).unwrap().frame().expect("a frame");
+            assert!(encoder.submit(frame, WAIT).unwrap().is_taken());
+            match encoder.recv(WAIT).unwrap() {
+                Received::Item(EncoderEvent::Packet(packet)) => keys.extend(packet.is_key().then_some(turn)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(keys, [0, 10]);
+    });
+}
+
+#[test]
+fn frames_that_are_too_few_for_the_encoder_are_refused_at_once() {
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    let Some(encoder) = h264("delay=4") else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
+    let negotiation = Negotiation::new(params(Codec::H264, SMALL)).encoder(encoder);
+    let e = negotiation.open_for(pool.buffers()).unwrap_err();
+    assert!(
+        e.kind() == ErrorKind::Mismatch && e.to_string().contains("needs 5") && e.to_string().contains("lends 4"),
+        "{e}"
+    );
 }
 
 #[test]

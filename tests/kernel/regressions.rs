@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::dmabuf::Allocator;
-use framelease::error::ErrorKind;
 use framelease::format::FrameInterval;
 use framelease::frame::Frame;
 use framelease::v4l2::{ControlId, Device, Direction, Event, EventKind, FormatRequest, Queue};
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 
 use crate::devices::*;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, FrameSource, TestPattern};
 use framelease::dmabuf::{MemoryKind, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::Frame;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 
 use crate::allocations;

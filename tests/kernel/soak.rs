@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, CameraEvent, FrameSource};
-use framelease::codec::{negotiate, Encoder, EncoderEvent, Quirks};
+use framelease::codec::{negotiate, Encoder, EncoderEvent};
 use framelease::format::FrameInterval;
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, WriterOptions};
@@ -136,7 +136,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     std::fs::create_dir_all(&folder).unwrap();
     let socket = folder.join("socket");
     let params = params(Codec::H264, SMALL);
-    let agreement = negotiate(&device, vivid, &params, &[fourcc("NV12")], Quirks::NONE).unwrap();
+    let agreement = negotiate(&device, vivid, &params, &[fourcc("NV12")]).unwrap();
     let camera = Camera::builder().device(vivid.clone()).layout(&agreement.source).buffers(32);
     let mut camera = camera.interval(FrameInterval::from_fps(25)).open().unwrap();
     let encoder = Encoder::builder(params.resized(agreement.size)).device(device);

@@ -4,13 +4,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::error::ErrorKind;
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, FrameMut, Pool};
 use framelease::v4l2::{
     mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, MemToMem, Processed, Resumed,
     SelectionTarget,
 };
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 
@@ -302,12 +302,12 @@ fn devices_are_found_by_what_they_do() {
     }
     let [rgb, yuyv, nv12, fwht] = ["RGB24", "YUYV", "NV12", "FWHT"].map(fourcc);
     let driver = |wanted: &dyn Fn(&framelease::v4l2::MemToMemInfo) -> bool| {
-        let device = Device::find_mem_to_mem(wanted).unwrap();
+        let device = Device::find_mem_to_mem("device", wanted).unwrap();
         device.info().driver.clone()
     };
     assert_eq!(driver(&|d| d.converts_between(rgb, yuyv)), "vim2m");
-    let encoder = Device::find_mem_to_mem(|d| d.encodes_to(fwht)).unwrap();
-    let decoder = Device::find_mem_to_mem(|d| d.decodes(fwht)).unwrap();
+    let encoder = Device::find_mem_to_mem("device", |d| d.encodes_to(fwht)).unwrap();
+    let decoder = Device::find_mem_to_mem("device", |d| d.decodes(fwht)).unwrap();
     assert_ne!(encoder.info().path, decoder.info().path);
     assert!(encoder.takes_encoder_command(CodecCommand::Stop).unwrap());
     assert!(!encoder.takes_decoder_command(CodecCommand::Stop).unwrap());
@@ -318,7 +318,7 @@ fn devices_are_found_by_what_they_do() {
     assert_eq!(all.iter().filter(|d| d.decodes(fwht)).count(), 1, "the stateless decoder is not one of them");
     let converters: Vec<&str> = all.iter().filter(|d| d.converts()).map(|d| d.device.driver.as_str()).collect();
     assert!(converters.contains(&"vim2m") && !converters.contains(&"vicodec"), "{converters:?}");
-    let e = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("HEVC"))).unwrap_err();
+    let e = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("HEVC"))).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(e.to_string().contains("(vim2m) takes RGBP, ") && e.to_string().contains("and gives FWHT"), "{e}");
 }
@@ -329,7 +329,7 @@ const HD: Size = Size::new(1280, 720);
 fn encoder(planar: Planar) -> Option<(MemToMem, Pool)> {
     vicodec(planar)?;
     needed_path("udmabuf", "/dev/udmabuf")?;
-    let device = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+    let device = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("FWHT"))).unwrap();
     device.set_format(Direction::Capture, &FormatRequest::new(fourcc("FWHT"), HD)).unwrap();
     let from = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), HD)).unwrap();
     for quality in ["FWHT I-Frame QP Value", "FWHT P-Frame QP Value"] {
@@ -441,7 +441,7 @@ fn an_encoder_drains_and_resumes_multi_planar() {
 
 /// Decodes bitstreams that are all handed over in one buffer, at one index of the queue, and returns the pictures.
 fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
-    let device = Device::find_mem_to_mem(|d| d.decodes(fourcc("FWHT"))).unwrap();
+    let device = Device::find_mem_to_mem("device", |d| d.decodes(fourcc("FWHT"))).unwrap();
     assert_eq!(device.info().is_multi_planar(), planar == Planar::Multi);
     let layout = device.set_format(Direction::Output, &FormatRequest::new(fourcc("FWHT"), HD)).unwrap();
     let pool = udmabufs(layout, 1);
@@ -542,7 +542,7 @@ fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
     let Some(()) = vicodec(Planar::Single) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
-        let device = Device::find_mem_to_mem(|d| d.encodes_to(fourcc("FWHT"))).unwrap();
+        let device = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("FWHT"))).unwrap();
         let layout = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), HD)).unwrap();
         let whole = layout.memory_bytes()[0];
         let pool = udmabufs(layout, 1);

@@ -10,7 +10,7 @@ use tangles::Tree;
 
 /// Lowest first; modules of one row do not see each other, except those of the first.
 const LAYERS: &[&[&str]] = &[
-    &["error", "format", "log", "bitstream"],
+    &["error", "flags", "format", "log", "bitstream"],
     &["sys"],
     &["device_nodes", "stats"],
     &["dmabuf"],

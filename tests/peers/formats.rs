@@ -13,7 +13,7 @@ const BYTES: usize = 16384;
 fn session(layout: &Layout) -> Session {
     let (fourcc, size) = (layout.fourcc(), layout.size());
     let memories = layout.memory_bytes().len() as u32;
-    let mut words = vec![1, 1, fourcc.to_u32(), size.width, size.height, 0, 0, 0, 0, 0, 0];
+    let mut words = vec![1, 1, u32::from(fourcc), size.width, size.height, 0, 0, 0, 0, 0, 0];
     words.push(memories | (layout.planes().len() as u32) << 16);
     words.extend((0..4).map(|i| layout.memory_bytes().get(i).copied().unwrap_or(0)));
     let planes = (0..4).map(|i| layout.planes().get(i).copied().unwrap_or_default());
@@ -37,7 +37,7 @@ fn session(layout: &Layout) -> Session {
         crc = crc32(0, &(0..layout.memory_bytes()[0] as usize).map(|k| byte(0, k)).collect::<Vec<_>>());
     }
     let data: Vec<_> = layout.memory_bytes().iter().map(|bytes| format!("0+{bytes}")).collect();
-    let code = String::from_utf8_lossy(&fourcc.to_u32().to_le_bytes()).into_owned();
+    let code = String::from_utf8_lossy(&u32::from(fourcc).to_le_bytes()).into_owned();
 
     let mut steps = golden::sessions(golden::COMMON).into_iter().find(|(name, _)| name == "greeted").unwrap().1;
     let next = || Step::Order("next".into());

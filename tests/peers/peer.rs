@@ -8,8 +8,8 @@ use std::sync::{mpsc, Mutex, OnceLock};
 
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::frame::Frame;
-use framelease::share::{Rate, Reason, Subscriber, SubscriberEvent};
-use framelease::{Error, ErrorKind, Received, Station};
+use framelease::share::{Rate, Subscriber, SubscriberEvent};
+use framelease::{Error, ErrorKind, Reason, Received, Station};
 
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
@@ -214,7 +214,9 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
             let s = subscriber.as_mut().unwrap();
             match if words[0] == "next" { s.recv(SOON)? } else { s.try_recv()? } {
                 Received::Nothing => "nothing".into(),
-                Received::Item(SubscriberEvent::Format(l)) => format!("format {} {}", code(l.fourcc()), l.size()),
+                Received::Item(SubscriberEvent::Format(b)) => {
+                    format!("format {} {}", code(b.layout().fourcc()), b.layout().size())
+                }
                 Received::Item(SubscriberEvent::Frame(frame)) => {
                     let text = describe(&frame);
                     frames.push(Some(frame));
@@ -245,7 +247,7 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
 
 /// The code of NV12M is NM12.
 fn code(fourcc: framelease::format::FourCc) -> String {
-    String::from_utf8_lossy(&fourcc.to_u32().to_le_bytes()).into_owned()
+    String::from_utf8_lossy(&u32::from(fourcc).to_le_bytes()).into_owned()
 }
 
 fn describe(frame: &Frame) -> String {
@@ -260,7 +262,7 @@ fn describe(frame: &Frame) -> String {
         m.published_ns,
         m.dropped,
         m.lost,
-        m.flags.bits(),
+        u32::from(m.flags),
         data.join(" "),
         crc(frame).map_or("short".into(), |crc| format!("crc {crc:08x}"))
     )

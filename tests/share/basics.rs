@@ -6,9 +6,9 @@ use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, FrameInterval, Layout, Size};
 use framelease::frame::Pool;
-use framelease::share::{Policy, Rate, Reason, Reconnect, Subscriber, SubscriberEvent};
+use framelease::share::{Policy, Rate, Reconnect, Subscriber, SubscriberEvent};
 use framelease::ErrorKind;
-use framelease::{Received, Station, Submitted};
+use framelease::{Reason, Received, Station, Submitted};
 use nix::sys::socket::SockType;
 
 use crate::support::{dead_socket, frame, nothing, pixels, publisher_at, source, Folder, Stage, SOON};

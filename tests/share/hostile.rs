@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use framelease::format::Size;
 use framelease::frame::Frame;
-use framelease::share::{Policy, Publisher, Reason, Subscriber, SubscriberEvent};
+use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::ErrorKind;
-use framelease::{Received, Station};
+use framelease::{Reason, Received, Station};
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::socket::{getsockname, setsockopt, sockopt, UnixAddr};
 

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use crate::hostile::admitted;
 use crate::raw::{hello, Raw};
-use crate::support::{borrowed, frame, pixels, publisher_at, source, Folder, Stage, SOON};
+use crate::support::{self, borrowed, frame, pixels, publisher_at, source, Folder, Stage, SOON};
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
 
@@ -56,8 +56,11 @@ impl Peer {
     /// Starts a peer and serves the publisher until frames go to it.
     fn join(s: &mut Stage, role: &str) -> Self {
         let active = s.publisher.active();
-        let peer = Self::spawn(&s.folder.socket(), role);
-        s.until("the peer is active", |p| p.active() == active + 1);
+        let mut peer = Self::spawn(&s.folder.socket(), role);
+        s.until("the peer is active", |p| {
+            assert_eq!(peer.child.try_wait().unwrap(), None, "the peer ended before frames went to it");
+            p.active() == active + 1
+        });
         peer
     }
 
@@ -70,7 +73,7 @@ impl Peer {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        support::signal(&self.child, signal);
     }
 }
 

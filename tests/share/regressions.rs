@@ -266,6 +266,21 @@ fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
 }
 
 #[test]
+fn connect_asks_a_full_publisher_twice_a_second() {
+    let mut s = Stage::new(6);
+    let _first = s.join(s.subscriber());
+    let builder = s.subscriber().hold(6).reconnect(Reconnect::Always);
+    let second = std::thread::spawn(move || builder.connect(Duration::from_millis(1200)));
+    while !second.is_finished() {
+        drop(s.publisher.recv(Duration::from_millis(10)).unwrap());
+    }
+    let error = second.join().unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(framelease::Reason::Capacity), "{error}");
+    let refused = s.publisher.stats().refused;
+    assert!((2..=4).contains(&refused), "{refused} refusals in 1.2 s");
+}
+
+#[test]
 fn connecting_backs_off_from_a_listener_that_hangs_up() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
@@ -343,7 +358,7 @@ fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
 
 #[test]
 fn a_mute_peer_does_not_keep_its_quota() {
-    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(20)));
+    let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 4));
     s.until("it is in", |p| p.subscribers().count() == 1);

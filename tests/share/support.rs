@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,10 @@ use framelease::format::Size;
 use framelease::frame::Frame;
 use framelease::share::{Publisher, PublisherBuilder, Subscriber, SubscriberBuilder, SubscriberEvent};
 use framelease::{Received, Station};
+use nix::sys::signal::{kill, Signal};
 use nix::sys::socket::{bind, socket, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::wait::{waitpid, WaitPidFlag};
+use nix::unistd::Pid;
 
 pub const SOON: Duration = Duration::from_secs(10);
 
@@ -66,9 +70,10 @@ pub fn source_of(buffers: usize, size: Size) -> TestPattern {
     builder.allocator(Allocator::Memfd).start().unwrap()
 }
 
-/// A publisher whose source needs two buffers, and which waits for subscribers that block.
+/// A publisher whose source needs two buffers, and which waits for subscribers that block or that a loaded machine lets
+/// wait.
 pub fn publisher_at(path: impl AsRef<Path>) -> PublisherBuilder {
-    Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600))
+    Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600)).handshake_timeout(SOON)
 }
 
 /// Publisher, its source and its folder.
@@ -172,4 +177,14 @@ pub fn pixels(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();
     frame.read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
     out
+}
+
+/// Signals a child. One that is to stop has stopped when this returns.
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, signal).unwrap();
+    if signal == Signal::SIGSTOP {
+        // One of its threads may run on until all have heard of the signal.
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    }
 }

@@ -15,11 +15,10 @@ use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
 use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use framelease::Station;
-use nix::sys::signal::{kill, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, SockType};
-use nix::unistd::Pid;
 
-use crate::support::{dead_socket, frame, pixels, publisher_at, Folder, Stage, SOON};
+use crate::support::{self, dead_socket, frame, pixels, publisher_at, Folder, Stage, SOON};
 use crate::unixfd_client::{message, number, release, Client, CAPS, EOS, NEW_BUFFER, RELEASE};
 
 fn path(s: &Stage) -> PathBuf {
@@ -104,7 +103,7 @@ impl Pipeline {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+        support::signal(&self.0, signal);
     }
 
     pub fn is_over(&mut self) -> bool {

@@ -228,7 +228,7 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     let first = sink.memory(1);
     sink.buffer(7, &first);
     let layout = Layout::packed(FourCc::NV12, Size::new(64, 48)).unwrap();
-    assert!(matches!(subscriber.recv(SOON), Ok(Received::Item(SubscriberEvent::Format(l))) if l == layout));
+    assert!(matches!(subscriber.recv(SOON), Ok(Received::Item(SubscriberEvent::Format(b))) if *b.layout() == layout));
     let got = frame(&mut subscriber);
     assert_eq!(pixels(&got), pattern(NV12_BYTES, 1));
     let mut expected = FrameMeta::default();
@@ -386,7 +386,7 @@ fn the_buffers_are_those_of_the_format_that_was_told() {
     sink.buffer(1, &memory);
     for code in [b"NV12", b"GREY"] {
         let told = match subscriber.recv(SOON).unwrap() {
-            Received::Item(SubscriberEvent::Format(layout)) => layout,
+            Received::Item(SubscriberEvent::Format(buffers)) => *buffers.layout(),
             other => panic!("{other:?}"),
         };
         assert_eq!((told.fourcc(), subscriber.layout()), (FourCc::new(code), Some(&told)));
@@ -484,7 +484,7 @@ fn another_layout_is_told_before_its_first_frame() {
     let mut frames = Vec::new();
     while frames.len() < 7 {
         match subscriber.recv(SOON).unwrap().item().unwrap() {
-            SubscriberEvent::Format(layout) => told.push((frames.len(), layout)),
+            SubscriberEvent::Format(buffers) => told.push((frames.len(), *buffers.layout())),
             SubscriberEvent::Frame(frame) => frames.push(frame),
             other => panic!("{other:?}"),
         }
@@ -1261,8 +1261,12 @@ fn there_and_back_through_gstreamer() {
             }
             (meta.sequence, meta.timestamp_ns, meta.payload) = (100 + n, now_ns() + n, payload);
             meta.flags = FrameFlags::MONOTONIC;
-            meta.flags.set(FrameFlags::KEY, layout.is_compressed() && (n % 4 == 0 || layout == coded(b"MJPG")));
-            meta.flags.set(FrameFlags::ERROR, n == 7);
+            if layout.is_compressed() && (n % 4 == 0 || layout == coded(b"MJPG")) {
+                meta.flags |= FrameFlags::KEY;
+            }
+            if n == 7 {
+                meta.flags |= FrameFlags::ERROR;
+            }
             let sent = empty.freeze(meta);
             let expected = pixels(&sent);
             assert!(stage.publisher.publish(sent, SOON).unwrap().is_taken());

@@ -21,7 +21,11 @@ impl Taps {
     /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
     /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
     pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
-        let reach = if scale > 1.0 { scale.ceil() as usize + 1 } else { 2 };
+        let reach = match scale > 1.0 {
+            // Where an output begins between two inputs, it reaches one more.
+            true => scale.ceil() as usize + usize::from(scale.fract() != 0.0),
+            false => 2,
+        };
         let count = reach.min(input);
         let (mut first, mut weights) = (Vec::with_capacity(output), Vec::with_capacity(output * count));
         for i in 0..output {
@@ -72,9 +76,6 @@ impl Taps {
     pub(super) fn inputs(&self, from: usize, to: usize) -> (usize, usize) {
         if self.identity {
             return (from, to);
-        }
-        if self.half {
-            return (2 * from, 2 * to);
         }
         (self.first[from], self.first[to - 1] + self.count)
     }
@@ -206,6 +207,33 @@ mod tests {
             column.data.fill(value);
             vertical(&column, 0, &taps, (0, output), &mut Vec::new(), &mut to);
             prop_assert!(to.data.iter().all(|&v| v == value));
+        }
+
+        #[test]
+        fn a_band_has_the_inputs_of_each_of_its_outputs(input in 1usize..400, output in 1usize..400, band in any::<[u16; 2]>()) {
+            let scale = input as f64 / output as f64;
+            let taps = Taps::new(input, output, scale);
+            let (from, to) = (usize::from(band[0].min(band[1])) % output, usize::from(band[0].max(band[1])) % output + 1);
+            let (from, to) = (from.min(to - 1), to);
+            let (first, end) = taps.inputs(from, to);
+            prop_assert!(end <= input);
+            for i in from..to {
+                let (begin, weights) = taps.of(i);
+                prop_assert!(taps.is_identity() || first <= begin && begin + weights.len() <= end, "{i} of {from}..{to}");
+            }
+            // As the call that has to do without the other rows.
+            let mut rows = Samples::default();
+            rows.reshape(1, end - first);
+            if !taps.is_identity() {
+                vertical(&rows, first, &taps, (from, to), &mut Vec::new(), &mut Samples::default());
+            }
+        }
+
+        #[test]
+        fn a_half_is_the_same_by_bands(output in 1usize..200) {
+            let taps = Taps::new(2 * output, output, 2.0);
+            prop_assert!(taps.is_half());
+            (0..output).for_each(|i| assert_eq!(taps.inputs(i, i + 1), (2 * i, 2 * i + 2)));
         }
     }
 }

@@ -363,7 +363,7 @@ mod tests {
         ) {
             let layout = |name: &str, w: u32, h: u32| Layout::aligned(name.parse().unwrap(), Size::new(w, h), 4).unwrap();
             let (source, target) = (layout(from, w * 2, h * 2), layout(to, tw * 2 + 4, th * 2 + 4));
-            let place = if inset { Rect::new(2, 2, Size::new(tw * 2, th * 2)) } else { Rect::from_size(target.size()) };
+            let place = if inset { Rect::new(2, 2, Size::new(tw * 2, th * 2)) } else { Rect::from(target.size()) };
             let request = Request::convert(Layer::default().place(place));
             let plan = Arc::new(Plan::new(&request, &[source], &target).unwrap());
             prop_assume!(Cpu::new().unwrap().check(&plan).is_ok());

@@ -112,6 +112,7 @@ pub(super) fn report(handle: &Handle, forced: Option<Abi>) -> Report {
         features: ask(&feature::NAMES, &|i| handle.feature(i)),
         nv12_target: Answer::Unknown,
         nv12_why: "not asked".into(),
+        survey: None,
     }
 }
 
@@ -193,7 +194,7 @@ fn trial_surface(fourcc: FourCc, address: u64) -> Option<Surface> {
     // RGB888 needs rows of 192 bytes: whole pixels already.
     let layout = Layout::packed(fourcc, size).ok().filter(|l| l.memory_bytes().len() == 1)?;
     let address = if address >> 32 == u64::from(u32::MAX) { address & u64::from(u32::MAX) } else { address };
-    let mut surface = rules::surface(&layout, Rect::from_size(size)).ok()?;
+    let mut surface = rules::surface(&layout, Rect::from(size)).ok()?;
     for (to, plane) in surface.planes.iter_mut().zip(layout.planes()) {
         *to = address + u64::from(plane.offset_bytes);
     }

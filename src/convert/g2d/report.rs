@@ -108,7 +108,7 @@ impl fmt::Display for Vote {
     }
 }
 
-/// What an open libg2d says of itself.
+/// What a libg2d says of itself. Displays as a text of some lines.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -117,6 +117,7 @@ pub struct Report {
     /// The layout that is used; none if the probes disagree or say nothing, and nobody decided.
     pub abi: Option<Abi>,
     /// How each probe voted.
+    #[doc(hidden)]
     pub votes: Vec<Vote>,
     /// `true` if the user or the environment chose the layout, whatever the probes say.
     pub abi_forced: bool,
@@ -127,22 +128,31 @@ pub struct Report {
     /// The hardware.
     pub variant: Variant,
     /// `g2d_query_hardware`: name and answer.
+    #[doc(hidden)]
     pub hardware: Vec<(&'static str, Answer)>,
     /// `g2d_query_feature`: name and answer.
+    #[doc(hidden)]
     pub features: Vec<(&'static str, Answer)>,
     /// Whether NV12 can be written, by query and trial.
+    #[doc(hidden)]
     pub nv12_target: Answer,
     /// How [`Report::nv12_target`] was found.
+    #[doc(hidden)]
     pub nv12_why: String,
+    /// What trials say, if [`G2dBuilder::inspect`](super::G2dBuilder::inspect) made them.
+    #[doc(hidden)]
+    pub survey: Option<Survey>,
 }
 
 impl Report {
     /// Whether the library exports a symbol.
+    #[doc(hidden)]
     pub fn has(&self, symbol: &str) -> bool {
         self.symbols.iter().any(|(name, present)| *name == symbol && *present)
     }
 
     /// The answer to a feature's query, by the name in `enum g2d_feature`.
+    #[doc(hidden)]
     pub fn feature(&self, name: &str) -> Answer {
         self.features.iter().find(|(n, _)| *n == name).map_or(Answer::Unknown, |(_, answer)| *answer)
     }

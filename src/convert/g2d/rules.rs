@@ -123,7 +123,7 @@ pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
 /// Whether nothing becomes of the one source but that it is there again.
 fn is_copy(plan: &Plan) -> bool {
     let [Step::Draw(draw)] = plan.steps() else { return false };
-    let whole = Rect::from_size(plan.target().size());
+    let whole = Rect::from(plan.target().size());
     plan.sources() == [*plan.target()]
         && draw.is_opaque()
         && (draw.crop, draw.place) == (whole, whole)

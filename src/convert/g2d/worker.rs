@@ -1,6 +1,6 @@
 //! The one thread per handle: jobs go in by a bounded queue, come out by another, an eventfd tells of them.
 //!
-//! A thread outlives its [`G2d`](super::G2d): handles are never closed without need, so it is parked with its handle
+//! A thread outlives its [`G2d`](crate::convert::G2d): handles are never closed without need, so it is parked with its handle
 //! and serves the next one that opens the same library.
 
 use std::collections::VecDeque;

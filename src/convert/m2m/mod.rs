@@ -86,7 +86,7 @@ impl M2m {
     /// # Errors
     /// `NotFound`, with the mem-to-mem devices that there are.
     pub fn find() -> Result<Self> {
-        Self::new(&Device::find_mem_to_mem(MemToMemInfo::converts)?)
+        Self::new(&Device::find_mem_to_mem("converter", MemToMemInfo::converts)?)
     }
 
     /// Takes both queues of an open device.

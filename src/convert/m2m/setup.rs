@@ -3,7 +3,7 @@
 use crate::dmabuf::MemoryKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Flip, Layout, Rect, Rotation, Size};
-use crate::v4l2::{ControlFlags, ControlId, Device, Direction, SelectionTarget};
+use crate::v4l2::{ControlId, Device, Direction, SelectionTarget};
 
 use super::super::{Blend, Plan, Step};
 use super::colors;
@@ -74,7 +74,7 @@ impl Turn {
 /// Whether a device has a control that can be written.
 fn usable(device: &Device, id: ControlId) -> Result<bool> {
     match device.control(id) {
-        Ok(control) => Ok(!control.flags.intersects(ControlFlags::DISABLED | ControlFlags::READ_ONLY)),
+        Ok(control) => Ok(!control.is_disabled && !control.is_read_only),
         Err(e) if e.kind() == ErrorKind::Unsupported => Ok(false),
         Err(e) => Err(e),
     }
@@ -160,7 +160,7 @@ fn apply_region(
     wanted: Rect,
     size: Size,
 ) -> Result<()> {
-    let whole = wanted == Rect::from_size(size);
+    let whole = wanted == Rect::from(size);
     match device.set_region(direction, target, wanted) {
         Ok(given) if given == wanted => {}
         Ok(given) => {

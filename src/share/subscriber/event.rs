@@ -1,8 +1,7 @@
 //! What a subscriber gives, and its counts.
 
 use crate::error::Error;
-use crate::format::Layout;
-use crate::frame::Frame;
+use crate::frame::{BufferSet, Frame};
 use crate::station::{sealed, FrameEvent};
 
 /// What a subscriber gives.
@@ -11,8 +10,8 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease goes back to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The frames that follow have this layout and lie in new buffers. Old frames stay as they are.
-    Format(Layout),
+    /// The frames that follow lie in these buffers and have their [layout](BufferSet::layout). Old frames stay as they are.
+    Format(BufferSet),
     /// The publisher paused the stream. The next frame continues it.
     Paused,
     /// The connection was lost, and is retried: the publisher closed it, died, or refused this subscriber

@@ -33,8 +33,8 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber. With
-    /// [`Reconnect::Always`](super::Reconnect::Always) a publisher that is not there yet, or has no room, is tried again
-    /// until then.
+    /// [`Reconnect::Always`](super::Reconnect::Always) a publisher that is not there yet is tried again every 10 ms until
+    /// then, and one that has no room twice a second.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
@@ -469,7 +469,6 @@ fn on_format(c: &mut Connected, io: &mut Io, format: Format) -> Handled {
     let remote = RemotePool::new(&c.link, format.pool, slots);
     c.pool = Some(Incoming { format, memory: vec![Vec::new(); slots], answered: 0, remote, buffers: None });
     c.last_pool = Some(format.pool);
-    io.events.push_back(SubscriberEvent::Format(format.layout));
     Ok(())
 }
 
@@ -506,11 +505,12 @@ fn on_buffer(c: &mut Connected, io: &mut Io, id: SlotId, complete: bool, fds: &m
         let memory = std::mem::take(&mut pool.memory);
         let none = memory.iter().all(Vec::is_empty);
         let owner = Box::new(RemoteOwner(Arc::clone(&pool.remote)));
-        pool.buffers = Some(BufferSet::new(*layout, pool.format.cpu_reads, memory, owner));
+        let buffers = pool.buffers.insert(BufferSet::new(*layout, pool.format.cpu_reads, memory, owner));
         if none {
             let text = "no file descriptor is left for the publisher's buffers";
             return Err(io.error(ErrorKind::Exhausted, "BUFFER", text).into());
         }
+        io.events.push_back(SubscriberEvent::Format(buffers.clone()));
     }
     if sent {
         Ok(())

@@ -17,7 +17,7 @@ use crate::sys::signal::Signal;
 /// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`]. Also between attempts to
 /// send what found no room.
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_millis(500);
+pub(super) const LONGEST: Duration = Duration::from_millis(500);
 
 /// What to do when the publisher goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

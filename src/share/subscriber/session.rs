@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::event::{ReceiverStats, SubscriberEvent};
-use super::reconnect::{Reconnect, Reconnector, SHORTEST};
+use super::reconnect::{Reconnect, Reconnector, LONGEST, SHORTEST};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log::event;
 use crate::station::{ended, Received};
@@ -147,8 +147,13 @@ impl<D: Dialect> Session<D> {
                 if is_late || !session.is_worth_another_try(&error) {
                     return Err(error);
                 }
+                let pause = match error.kind() {
+                    // The publisher has no room. Each attempt costs it a connection.
+                    ErrorKind::Refused => LONGEST,
+                    _ => SHORTEST,
+                };
                 last = Some(error);
-                std::thread::sleep(SHORTEST);
+                std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
             } else if is_late && !session.is_admitted && Instant::now() >= deadline {
                 let text = format!("no answer within {timeout:?}");
                 return Err(last.unwrap_or_else(|| session.io.error(ErrorKind::Timeout, "connect", text)));

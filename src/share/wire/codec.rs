@@ -5,6 +5,7 @@ use super::messages::{
     Bye, Format, Hello, Releases, ToPublisher, ToSubscriber, Welcome, MAGIC, MAX_MESSAGE, MAX_RELEASES, MAX_SLOTS,
 };
 use crate::error::Reason;
+use crate::flags::Flags;
 use crate::format::{ColorSpace, Colorimetry, Encoding, FourCc, Layout, Plane, Range, Size, Transfer, MAX_PLANES};
 use crate::frame::{CpuReads, FrameFlags, FrameMeta, Payload};
 use crate::share::policy::{Policy, Rate};
@@ -152,7 +153,7 @@ impl ToSubscriber {
                     published_ns: f.u64()?,
                     dropped: f.u64()?,
                     lost: f.u32()?,
-                    flags: FrameFlags::from_bits_truncate(f.u32()?),
+                    flags: FrameFlags::from_known_bits(f.u32()?),
                     ..FrameMeta::default()
                 };
                 for p in &mut meta.payload {
@@ -186,7 +187,7 @@ fn encode_format(f: &Format) -> Encoded {
         .u16(f.slots)
         .u8(cpu_reads)
         .u8(u8::from(f.writable))
-        .u32(layout.fourcc().to_u32())
+        .u32(u32::from(layout.fourcc()))
         .u32(layout.size().width)
         .u32(layout.size().height)
         // The DRM format modifier: V4L2 formats without one of their own are linear.
@@ -216,7 +217,7 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
         _ => CpuReads::Unknown,
     };
     let writable = f.u8()? != 0;
-    let (fourcc, size) = (FourCc::from_u32(f.u32()?), Size::new(f.u32()?, f.u32()?));
+    let (fourcc, size) = (FourCc::from(f.u32()?), Size::new(f.u32()?, f.u32()?));
     check(f.u64()? == 0, "modifier")?;
     let colorimetry = Colorimetry {
         space: ColorSpace::from_v4l2(f.u32()?),

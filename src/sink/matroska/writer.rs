@@ -122,7 +122,7 @@ struct Cluster {
 /// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks
 /// do not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
 /// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time.
-/// A damaged packet ([`Packet::is_damaged`]) is stored as it is, but begins no file. Per packet: one `writev`, no
+/// A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but begins no file. Per packet: one `writev`, no
 /// copy, no allocation; per cluster two `write`s.
 pub struct Writer {
     out: Output,

@@ -228,6 +228,7 @@ impl Server {
     }
 
     /// Returns the number of connections.
+    #[doc(hidden)]
     pub fn connections(&self) -> usize {
         self.connections.iter().flatten().count()
     }

@@ -2,6 +2,7 @@
 
 use super::sequence::Sequence;
 use crate::dmabuf::DmaBuf;
+use crate::flags::Flags;
 use crate::format::{Layout, MAX_PLANES};
 use crate::frame::{Frame, FrameFlags, FrameMeta, Payload};
 use crate::sys::v4l2::flag;
@@ -98,13 +99,15 @@ pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) 
 /// A frame that an output queue is done with: flagged if the device could not use it.
 pub(super) fn returned(frame: Frame, buffer: &Buffer) -> Frame {
     let mut meta = *frame.meta();
-    meta.flags |= flags(buffer) & FrameFlags::ERROR;
+    if buffer.flags() & flag::ERROR != 0 {
+        meta.flags |= FrameFlags::ERROR;
+    }
     frame.with_meta(meta)
 }
 
 fn flags(buffer: &Buffer) -> FrameFlags {
     let bits = buffer.flags();
-    let mut flags = FrameFlags::empty();
+    let mut flags = FrameFlags::default();
     flags.set(FrameFlags::ERROR, bits & flag::ERROR != 0);
     flags.set(FrameFlags::KEY, bits & flag::KEYFRAME != 0);
     flags.set(FrameFlags::LAST, bits & flag::LAST != 0);

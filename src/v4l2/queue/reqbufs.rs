@@ -14,7 +14,6 @@ use crate::format::Layout;
 use crate::frame::{BufferSet, CpuReads};
 use crate::sys::v4l2::{Plain, RemoveBuffers, RequestBuffers, MEMORY_DMABUF, MEMORY_MMAP, NON_COHERENT};
 use crate::sys::v4l2_calls as calls;
-use crate::v4l2::memory::MemoryCapabilities;
 
 /// Which memory a driver is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -162,15 +161,16 @@ impl Queue {
         let kind = self.kind as u32;
         let mut arg = RequestBuffers { count: count as u32, kind, memory, flags, ..RequestBuffers::zeroed() };
         calls::reqbufs(self.device.as_fd(), &mut arg).map_err(|e| {
-            let (offered, _) = self.device.memory_capabilities(self.direction).unwrap_or_default();
-            let (bit, what) = match memory {
-                MEMORY_DMABUF => (MemoryCapabilities::DMABUF, "imports"),
-                _ => (MemoryCapabilities::MMAP, "buffers of its own"),
+            let offered = self.device.memory_capabilities(self.direction).unwrap_or_default();
+            let (can, what) = match memory {
+                MEMORY_DMABUF => (offered.map(|o| o.imports), "imports"),
+                _ => (offered.map(|o| o.exports), "buffers of its own"),
             };
-            let refused = e == Errno::EINVAL && !offered.is_empty() && !offered.contains(bit);
+            let refused = e == Errno::EINVAL && can == Some(false);
+            let offered = offered.map_or("what it does not tell".to_owned(), |o| o.to_string());
             let error = self.device.failed(OP, e);
             let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
-            error.detail(format!("{}; asked {count} {what}; the device offers {offered:?}", e.desc()))
+            error.detail(format!("{}; asked {count} {what}; the device offers {offered}", e.desc()))
         })?;
         match arg.count {
             0 => Err(Error::new(ErrorKind::Exhausted, OP, "the driver gave no buffer").on(&self.device)),

@@ -13,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
     // One that is known, or any.
     let fourcc = match KNOWN.get(kind as usize % 16) {
         Some(name) => FourCc::new(name),
-        None => FourCc::from_u32(kind),
+        None => FourCc::from(kind),
     };
     let size = Size::new(width, height);
     let (half, other) = rest.split_at(rest.len() / 2);

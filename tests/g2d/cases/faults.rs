@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::conformance::converting::Jobs;
 use framelease::convert::{Converter, ConverterEvent, G2d, Layer, Plan};
-use framelease::error::ErrorKind;
 use framelease::frame::{Frame, Pool};
+use framelease::ErrorKind;
 use framelease::{Received, Station};
 
 use super::support::*;

@@ -6,8 +6,8 @@ use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Contiguity};
 use framelease::convert::Layer;
 use framelease::dmabuf::{Allocator, MemoryKind};
-use framelease::error::ErrorKind;
 use framelease::frame::Pool;
+use framelease::ErrorKind;
 
 use super::support::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, Variant};
 use framelease::convert::{Converter, G2d, Layer};
-use framelease::error::ErrorKind;
+use framelease::ErrorKind;
 
 use super::support::*;
 
@@ -80,8 +80,8 @@ fn probes_that_disagree_or_say_nothing_refuse_to_draw() {
         for text in ["_G2D_VERSION: ", "exported symbols: ", "g2d_alloc: ", "FRAMELEASE_G2D_ABI"] {
             assert!(e.to_string().contains(text), "{e}");
         }
-        let (report, survey) = fake.builder().inspect(None).unwrap();
-        assert!(report.abi.is_none() && survey.is_none());
+        let report = fake.builder().inspect(None).unwrap();
+        assert!(report.abi.is_none() && report.survey.is_none());
         assert_eq!(fake.get("blits") + fake.get("dmabuf_blits") + fake.get("clears"), 0);
         // Its user knows better.
         let mut g2d = fake.builder().abi(abi).open().unwrap();
@@ -220,8 +220,8 @@ fn an_inspection_tries_everything() {
         let fake = Fake::new(abi);
         fake.set("fence", 1);
         let buffers = pool(layout("RGBA32", 64, 64), 1);
-        let (report, survey) = fake.builder().inspect(Some(&buffers.buffers().memory(0)[0])).unwrap();
-        let survey = survey.unwrap();
+        let report = fake.builder().inspect(Some(&buffers.buffers().memory(0)[0])).unwrap();
+        let survey = report.survey.as_ref().unwrap();
         assert!(survey.fence && survey.caps.iter().all(|(_, on, _)| *on));
         assert_eq!(report.feature("SCALING"), Answer::Yes);
         let row = |name: &str| {

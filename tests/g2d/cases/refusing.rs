@@ -4,8 +4,8 @@ use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, WarpFormat, WarpMap};
 use framelease::convert::{Blend, Color, Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
-use framelease::error::ErrorKind;
 use framelease::format::{Colorimetry, Encoding, FourCc, Layout, Plane, Range, Rect, Size};
+use framelease::ErrorKind;
 
 use super::support::*;
 

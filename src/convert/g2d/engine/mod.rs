@@ -530,7 +530,7 @@ fn swatch_surface(address: u64, to: Option<&Surface>) -> Surface {
         rules::swatch_part(Size::new(side(to.left, to.right), side(to.top, to.bottom)))
     });
     let side = SWATCH as i32;
-    let rect = Rect::from_size(part);
+    let rect = Rect::from(part);
     Surface {
         format: SWATCH_FORMAT,
         planes: [address, 0, 0],

@@ -10,6 +10,7 @@ use super::pending_releases::{PendingReleases, MAX_UNSENT};
 use super::{picture, wire, Connected, Unixfd};
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::Flags;
 use crate::format::Layout;
 use crate::frame::{FrameFlags, FrameMeta};
 use crate::share::policy::Policy;
@@ -223,9 +224,8 @@ fn take_event(c: &mut Connected, io: &mut Io) -> Option<SubscriberEvent> {
     let buffers = front.buffers();
     if c.reported.as_ref().map_or(true, |reported| reported.id() != buffers.id()) {
         let reported = c.reported.replace(buffers.clone());
-        let layout = *buffers.layout();
-        if reported.map_or(true, |reported| is_other_format(reported.layout(), &layout)) {
-            return Some(SubscriberEvent::Format(layout));
+        if reported.map_or(true, |reported| is_other_format(reported.layout(), buffers.layout())) {
+            return Some(SubscriberEvent::Format(buffers.clone()));
         }
     }
     if !c.releases.has_credit(c.waiting.len()) {

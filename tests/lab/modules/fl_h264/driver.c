@@ -63,6 +63,10 @@ static unsigned int delay;
 module_param(delay, uint, 0644);
 MODULE_PARM_DESC(delay, "frames that wait before the first comes out");
 
+static bool hides_delay;
+module_param(hides_delay, bool, 0644);
+MODULE_PARM_DESC(hides_delay, "the control for the least number of sources does not count the delay");
+
 static unsigned int pause;
 module_param(pause, uint, 0644);
 MODULE_PARM_DESC(pause, "milliseconds that a job waits before it lets go of its source, and before its packet is done");
@@ -888,7 +892,7 @@ static int init_controls(struct fl_ctx *ctx)
 	v4l2_ctrl_new_std_menu(controls, &ctrl_ops, V4L2_CID_MPEG_VIDEO_H264_LEVEL, V4L2_MPEG_VIDEO_H264_LEVEL_6_2,
 			       1 << V4L2_MPEG_VIDEO_H264_LEVEL_1B, V4L2_MPEG_VIDEO_H264_LEVEL_5_1);
 	ctrl = v4l2_ctrl_new_std(controls, NULL, V4L2_CID_MIN_BUFFERS_FOR_OUTPUT, 1, VIDEO_MAX_FRAME, 1,
-				 clamp(max(min_buffers, delay + 1), 1u, (unsigned int)VIDEO_MAX_FRAME));
+				 clamp(max(min_buffers, hides_delay ? 1 : delay + 1), 1u, (unsigned int)VIDEO_MAX_FRAME));
 	if (ctrl)
 		ctrl->flags |= V4L2_CTRL_FLAG_READ_ONLY;
 	ctx->fh.ctrl_handler = controls;

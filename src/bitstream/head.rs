@@ -1,0 +1,108 @@
+//! Whether a coded buffer is a key frame, and where its picture begins.
+
+use super::annexb::{nal_units, NalKind};
+use super::codec::Codec;
+
+/// What the head of one coded buffer says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Head {
+    /// It decodes without any frame before it (IDR or, in H.265, any IRAP picture).
+    pub is_key: bool,
+    /// There is a picture, not parameter sets alone.
+    pub has_picture: bool,
+    /// Bytes before the picture: access unit delimiter, parameter sets, SEI. 0 for codecs without NAL units.
+    pub prefix_bytes: usize,
+    /// Parameter sets are among the prefix.
+    pub has_parameters: bool,
+}
+
+/// Looks at a coded buffer up to the head of its first slice or frame.
+pub fn head(codec: Codec, data: &[u8]) -> Head {
+    match codec {
+        Codec::H264 | Codec::Hevc => nal_head(codec, data),
+        // RFC 6386, 9.1: bit 0 of the frame tag is clear in key frames.
+        Codec::Vp8 => whole(data.first().is_some_and(|tag| tag & 1 == 0), !data.is_empty()),
+        Codec::Fwht => whole(fwht_flags(data).is_some_and(|flags| flags & FWHT_I_FRAME != 0), !data.is_empty()),
+    }
+}
+
+/// `V4L2_FWHT_FL_I_FRAME`
+const FWHT_I_FRAME: u32 = 1 << 10;
+
+/// The flags of a FWHT frame header: behind two magic words, version, width and height, big-endian.
+fn fwht_flags(data: &[u8]) -> Option<u32> {
+    if data.get(..8)? != [0x4f, 0x4f, 0x4f, 0x4f, 0xff, 0xff, 0xff, 0xff] {
+        return None;
+    }
+    Some(u32::from_be_bytes(data.get(20..24)?.try_into().ok()?))
+}
+
+fn whole(is_key: bool, has_picture: bool) -> Head {
+    Head { is_key, has_picture, prefix_bytes: 0, has_parameters: false }
+}
+
+fn nal_head(codec: Codec, data: &[u8]) -> Head {
+    let mut head = Head { prefix_bytes: data.len(), ..Head::default() };
+    for unit in nal_units(data) {
+        match unit.kind(codec) {
+            NalKind::Slice { is_key } => {
+                head.is_key = is_key;
+                head.has_picture = true;
+                head.prefix_bytes = unit.start;
+                break;
+            }
+            kind => head.has_parameters |= kind.is_parameters(),
+        }
+    }
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitstream::ParameterSets;
+    use proptest::prelude::*;
+
+    #[test]
+    fn heads_of_h264() {
+        let idr = [0, 0, 0, 1, 9, 0x10, 0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
+        let expected = Head { is_key: true, has_picture: true, prefix_bytes: 19, has_parameters: true };
+        assert_eq!(head(Codec::H264, &idr), expected);
+        let p = [0, 0, 0, 1, 0x41, 0x9a, 1, 2];
+        assert_eq!(head(Codec::H264, &p), Head { has_picture: true, ..Head::default() });
+        let sets = &idr[..19];
+        assert_eq!(head(Codec::H264, sets), Head { prefix_bytes: 19, has_parameters: true, ..Head::default() });
+        assert_eq!(head(Codec::H264, &[]), Head::default());
+    }
+
+    #[test]
+    fn heads_of_hevc_vp8_and_fwht() {
+        // VPS, then CRA (21): an IRAP picture.
+        let cra = [0, 0, 1, 32 << 1, 1, 7, 0, 0, 1, 21 << 1, 1, 0x80];
+        let h = head(Codec::Hevc, &cra);
+        assert!(h.is_key && h.has_parameters && h.prefix_bytes == 6, "{h:?}");
+        assert!(!head(Codec::Hevc, &[0, 0, 1, 1 << 1, 1, 0x80]).is_key);
+        assert!(head(Codec::Vp8, &[0x10, 2, 3]).is_key && !head(Codec::Vp8, &[0x11]).is_key);
+        let mut fwht = vec![0x4f; 4];
+        fwht.extend([0xff; 4]);
+        fwht.extend([0, 0, 0, 3, 0, 0, 2, 128, 0, 0, 1, 104]);
+        let with = |flags: u32| [&fwht[..], &flags.to_be_bytes()].concat();
+        assert!(head(Codec::Fwht, &with(1 << 10)).is_key && !head(Codec::Fwht, &with(1 << 9)).is_key);
+        assert!(!head(Codec::Fwht, &fwht).is_key && head(Codec::Fwht, &fwht).has_picture);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_head(data in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..200)) {
+            for codec in Codec::ALL {
+                let head = head(codec, &data);
+                prop_assert!(head.prefix_bytes <= data.len());
+                if let Some(sets) = ParameterSets::find(codec, &data) {
+                    prop_assert!(head.has_parameters || head.has_picture);
+                    prop_assert_eq!(ParameterSets::find(codec, &sets.to_annexb()), Some(sets));
+                }
+            }
+        }
+    }
+}

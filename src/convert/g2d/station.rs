@@ -1,0 +1,380 @@
+//! An open libg2d as a converter.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nix::sys::epoll::EpollFlags;
+
+use super::builder::G2dBuilder;
+use super::probe;
+use super::report::{Report, Vote};
+use super::rules::{self, Profile, Program};
+use super::settings::Contiguity;
+use super::warp::WarpMap;
+use super::worker::{self, Assignment, Finished, Job, Shared};
+use crate::convert::converter::{Converter, ConverterEvent};
+use crate::convert::plan::{self, Plan};
+use crate::dmabuf::{DmaBuf, MemoryKind};
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{FourCc, Layout, Size};
+use crate::frame::{Frame, FrameMut};
+use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
+use crate::sys::g2d::{Library, LoadError};
+use crate::sys::readiness::Readiness;
+
+/// The name that the dynamic loader looks up if nothing else is said.
+const LIBRARY: &str = "libg2d.so.2";
+/// Plans whose calls are kept; a fifth takes the place of the oldest.
+const PROGRAMS: usize = 4;
+const MAX_DEPTH: usize = 64;
+
+impl G2dBuilder {
+    /// Opens the library, starts or takes over its worker thread, and lets it probe.
+    ///
+    /// The library is never closed and its handle kept: after the drop of the [`G2d`] the thread sleeps until the same
+    /// library is opened again.
+    ///
+    /// # Errors
+    /// `NotFound` without a library, `WrongFile` for one that lacks a core symbol, `Unsupported` if the probes of the
+    /// layout disagree or say nothing, `Timeout` if `g2d_open` does not return, `InvalidArgument` for a depth of 0 or
+    /// above 64 or a thread name with a NUL, and what `g2d_open` reports.
+    pub fn open(self) -> Result<G2d> {
+        let g2d = self.start()?;
+        let report = &g2d.report;
+        if report.abi.is_none() {
+            let votes: Vec<String> = report.votes.iter().map(Vote::to_string).collect();
+            let text = format!(
+                "the probes of the structs' layout do not agree: {}; FRAMELEASE_G2D_ABI or G2dBuilder::abi decides",
+                votes.join("; ")
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "g2d_open", text).on(report.path.display()));
+        }
+        Ok(g2d)
+    }
+
+    /// Reports what the library is and can do, also if its probes disagree. If they agree, caps, formats and (with
+    /// `buffer`, of which nothing is drawn) imports are tried, in some hundred calls.
+    ///
+    /// libg2d may print to standard output while it refuses things.
+    ///
+    /// # Errors
+    /// As [`G2dBuilder::open`], but not for probes that disagree.
+    pub fn inspect(self, buffer: Option<&DmaBuf>) -> Result<Report> {
+        let timeout = self.open_timeout;
+        let g2d = self.start()?;
+        if g2d.report.abi.is_none() {
+            return Ok(Report::clone(&g2d.report));
+        }
+        g2d.shared.lock().survey = Some(buffer.cloned());
+        g2d.shared.wake();
+        match g2d.shared.await_answer(timeout, |s| s.surveyed.take()) {
+            Some(survey) => Ok(Report { survey: Some(survey?), ..Report::clone(&g2d.report) }),
+            None => {
+                let error = Error::new(ErrorKind::Timeout, "g2d", format!("no answer to trials after {timeout:?}"));
+                Err(error.on(g2d.report.path.display()))
+            }
+        }
+    }
+
+    fn start(self) -> Result<G2d> {
+        let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
+        let (shared, report, profile) = self.worker()?;
+        readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        let name = format!("g2d ({})", report.path.display());
+        Ok(G2d {
+            readiness,
+            settings: self,
+            shared,
+            report,
+            profile,
+            name,
+            in_flight: 0,
+            programs: Vec::new(),
+            warp: None,
+            is_lost: false,
+        })
+    }
+
+    /// Opens the library and gives it to a worker.
+    fn worker(&self) -> Result<(Arc<Shared>, Arc<Report>, Profile)> {
+        if !(1..=MAX_DEPTH).contains(&self.depth) {
+            let text = format!("{} jobs in flight; 1 to {MAX_DEPTH} are possible", self.depth);
+            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", text));
+        }
+        if self.thread_name.contains('\0') {
+            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "a thread's name contains no NUL"));
+        }
+        let library = load(self.library.as_ref())?;
+        let path = library.path().display();
+        let shared = Arc::new(Shared::new(self.depth, self.wait)?);
+        let assignment = Assignment {
+            shared: Arc::clone(&shared),
+            abi: self.abi.or_else(probe::from_environment),
+            wait: self.wait,
+            contiguity: self.contiguity,
+            name: self.thread_name.clone(),
+        };
+        worker::assign(library, assignment)?;
+        match shared.await_answer(self.open_timeout, |s| s.opened.take()) {
+            Some(opened) => {
+                let (report, profile) = opened?;
+                Ok((shared, report, profile))
+            }
+            None => {
+                // The worker finds it closed when it comes back, and parks.
+                shared.close();
+                let text = format!("no answer after {:?}", self.open_timeout);
+                Err(Error::new(ErrorKind::Timeout, "g2d_open", text).on(path))
+            }
+        }
+    }
+}
+
+fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
+    let name = match path {
+        Some(path) => path.as_os_str().to_owned(),
+        None => std::env::var_os("FRAMELEASE_G2D_LIBRARY").unwrap_or_else(|| OsString::from(LIBRARY)),
+    };
+    let shown = name.to_string_lossy().into_owned();
+    Library::load(&name).map_err(|e| match e {
+        LoadError::NotLoaded(words) => Error::new(ErrorKind::NotFound, "dlopen", words).on(shown),
+        LoadError::NoSymbol(symbol) => {
+            Error::new(ErrorKind::WrongFile, "dlsym", format!("no {symbol}: this is no libg2d")).on(shown)
+        }
+    })
+}
+
+/// An open libg2d as a [`Converter`].
+///
+/// All calls are made by one thread, so no call of its user waits for the hardware: [`Converter::try_submit`] puts the
+/// job into a bounded queue. A call of libg2d that never returns holds the frames of its job, and later jobs wait;
+/// [`Station::recv`] then gives nothing, and the drop of the `G2d` does not wait.
+///
+/// Costs per job in steady state: no allocation, no descriptor; the wake-up of the worker, an eventfd written and
+/// read, and what libg2d does.
+pub struct G2d {
+    readiness: Readiness,
+    settings: G2dBuilder,
+    shared: Arc<Shared>,
+    report: Arc<Report>,
+    profile: Profile,
+    name: String,
+    in_flight: usize,
+    programs: Vec<Arc<Program>>,
+    warp: Option<Arc<WarpMap>>,
+    /// The loss of the device was reported.
+    is_lost: bool,
+}
+
+impl G2d {
+    /// Options, then [`G2dBuilder::open`].
+    pub fn builder() -> G2dBuilder {
+        G2dBuilder::default()
+    }
+
+    /// Opens `libg2d.so.2` with the defaults.
+    ///
+    /// # Errors
+    /// As [`G2dBuilder::open`].
+    pub fn open() -> Result<Self> {
+        G2dBuilder::default().open()
+    }
+
+    /// What the library is and can do.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Draws the jobs that are submitted from now on through a dewarping table; none to end that. The table's buffer
+    /// is held by the jobs.
+    ///
+    /// # Errors
+    /// `Unsupported` if the library does not offer it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
+    /// if the table is empty or larger than its buffer.
+    pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
+        if let Some(map) = &map {
+            if !self.profile.warp {
+                let text = format!("WARP_DEWARP: {}", self.report.feature("WARP_DEWARP"));
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_set_warp_coordinates", text).on(&self.name));
+            }
+            let (bytes, room) = (map.bytes(), map.table().size_bytes());
+            if bytes == 0 || bytes > room as u128 {
+                let text = format!("a table of {bytes} bytes in {:?} of {room}", map.table());
+                return Err(Error::new(ErrorKind::Mismatch, "g2d_set_warp_coordinates", text).on(&self.name));
+            }
+        }
+        self.warp = map.map(Arc::new);
+        Ok(())
+    }
+
+    /// The calls for a plan: made at its first use, then kept.
+    fn program(&mut self, plan: &Arc<Plan>) -> Result<Arc<Program>> {
+        if let Some(known) = self.programs.iter().find(|p| Arc::ptr_eq(&p.plan, plan)) {
+            return Ok(Arc::clone(known));
+        }
+        let program = Arc::new(Program::new(plan, &self.profile).map_err(|e| self.named(e))?);
+        if self.programs.len() == PROGRAMS {
+            self.programs.remove(0);
+        }
+        self.programs.push(Arc::clone(&program));
+        Ok(program)
+    }
+
+    /// Names the library behind what the error names already.
+    fn named(&self, error: Error) -> Error {
+        let (kind, op) = (error.kind(), error.op());
+        let text = error.to_string();
+        let detail = text.strip_prefix(op).map_or(text.as_str(), |rest| rest.trim_start_matches([' ', ':']));
+        Error::new(kind, op, detail).on(&self.name)
+    }
+
+    fn begin(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
+        if self.in_flight >= self.settings.depth {
+            return Ok(Submitted::Full(target));
+        }
+        let checked = plan.check_frames(sources, &target).and_then(|()| check_payload(sources)).and_then(|()| {
+            let program = self.program(plan)?;
+            if program.has_copy && self.warp.is_some() {
+                let text = format!("{} is copied byte by byte here, which cannot dewarp", plan.target());
+                return Err(Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(&self.name));
+            }
+            Ok(program)
+        });
+        let program = match checked {
+            Ok(program) => program,
+            Err(error) => return Err(Rejected { error, item: target }),
+        };
+        let meta = match sources.first() {
+            Some(first) => plan::meta(first.meta(), &target),
+            None => {
+                return Err(Rejected {
+                    error: Error::new(ErrorKind::InvalidArgument, "convert", "no source"),
+                    item: target,
+                })
+            }
+        };
+        let warp = self.warp.clone();
+        let mut state = self.shared.lock();
+        if let Some(lost) = &state.lost {
+            return Err(Rejected { error: lost.clone(), item: target });
+        }
+        let mut held = state.spare.pop().unwrap_or_default();
+        held.extend(sources.iter().cloned());
+        state.queue.push_back(Job { program, sources: held, target, meta, warp });
+        drop(state);
+        self.shared.wake();
+        self.in_flight += 1;
+        Ok(Submitted::Taken)
+    }
+}
+
+/// `data_offset` moves every plane of a buffer, so it is held to the alignment of addresses.
+fn check_payload(sources: &[Frame]) -> Result<()> {
+    for (i, frame) in sources.iter().enumerate() {
+        let Some(info) = frame.layout().fourcc().info() else { continue };
+        let align = rules::address_align(info);
+        if let Some(payload) = frame.meta().payload.iter().find(|p| u64::from(p.offset_bytes) % align != 0) {
+            let text = format!("the data begin at byte {}, not at a multiple of {align}", payload.offset_bytes);
+            return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(format!("source {i}")));
+        }
+    }
+    Ok(())
+}
+
+impl Converter for G2d {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self, plan: &Plan) -> Result<()> {
+        if plan.memory_kind() == MemoryKind::Memfd && self.settings.contiguity == Contiguity::ByExporter {
+            let text = "the frames are in memfds: scattered memory, which no device imports";
+            return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
+        }
+        rules::compile(plan, &self.profile).map(drop).map_err(|e| self.named(e))
+    }
+
+    fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
+        rules::target_layout(fourcc, size)
+    }
+
+    fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut> {
+        self.begin(plan, sources, target)
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Has a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that were not taken are
+    /// given up.
+    fn reopen(&mut self) -> Result<()> {
+        let (shared, report, profile) = self.settings.worker()?;
+        self.readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        self.readiness.remove(self.shared.event());
+        self.shared.close();
+        (self.shared, self.report, self.profile) = (shared, report, profile);
+        (self.in_flight, self.is_lost) = (0, false);
+        self.programs.clear();
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for G2d {}
+
+/// [`ConverterEvent::Returned`] never comes: nothing reports that libg2d works again. Try [`Converter::reopen`].
+impl Station for G2d {
+    type Event = ConverterEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ConverterEvent>> {
+        if let Some(Finished { target, meta, result }) = self.shared.take() {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            return Ok(Received::Item(match result {
+                Ok(()) => ConverterEvent::Frame(target.freeze(meta)),
+                Err(error) => ConverterEvent::Failed { error, target: Some(target) },
+            }));
+        }
+        let lost = {
+            let state = self.shared.lock();
+            state.lost.clone().filter(|_| state.ended && state.done.is_empty())
+        };
+        match lost {
+            // A worker that panicked has taken them along.
+            Some(error) if self.in_flight > 0 => {
+                self.in_flight -= 1;
+                Ok(Received::Item(ConverterEvent::Failed { error, target: None }))
+            }
+            Some(error) if !self.is_lost => {
+                self.is_lost = true;
+                self.shared.event().clear();
+                Ok(Received::Item(ConverterEvent::Lost(error)))
+            }
+            _ => Ok(Received::Nothing),
+        }
+    }
+}
+
+impl AsFd for G2d {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for G2d {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for G2d {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "G2d({}, {} in flight)", self.name, self.in_flight)
+    }
+}
