@@ -16,9 +16,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::codec::{Encoder, EncoderEvent, Outcome};
-use framelease::frame::Packet;
+use framelease::frame::{Frame, Packet};
+use framelease::negotiate::{EncoderChain, Negotiated};
 use framelease::stats::{cpu_bytes, process_cpu_time, syscalls, Histogram};
-use framelease::{Received, Station, Submit};
+use framelease::{Received, Station, Submit, Submitted};
 use nix::poll::{poll, PollFd, PollFlags};
 
 use coded::StreamFile;
@@ -61,21 +62,22 @@ fn framelease_now() -> u64 {
 fn run() -> common::Result<()> {
     let Some(o) = Options::parse()? else { return Ok(()) };
     let stop = common::stop_flag()?;
-    let (mut source, mut encoder) = camera_encoder::open(&o.ends())?;
+    let Negotiated { mut source, mut encoder, .. } = o.ends().open()?;
     let mut file = o.output.as_deref().map(|path| StreamFile::create(path, o.codec, o.size, o.fps)).transpose()?;
     let (mut progress, mut figures) = (common::Progress::new(), Figures::default());
     let touched = cpu_bytes();
     let (mut submitted, mut alive, mut draining) = (0u64, Instant::now(), false);
+    let mut waiting: Option<Frame> = None;
     'stream: loop {
         if !draining && (common::stopped(&stop) || o.frames != 0 && submitted >= o.frames) {
             if submitted == 0 {
                 break;
             }
             encoder.drain()?;
-            draining = true;
+            (draining, waiting) = (true, None);
         }
-        wait(&source, &encoder, draining)?;
-        let before = encoder.stats();
+        wait(&source, &encoder, draining || waiting.is_some())?;
+        let before = encoder.encoder().stats();
         loop {
             let packet = match encoder.try_recv()? {
                 Received::Item(EncoderEvent::Packet(packet)) => packet,
@@ -85,18 +87,22 @@ fn run() -> common::Result<()> {
                 Received::Ended => break 'stream,
                 _ => break,
             };
-            figures.packet(&packet, encoder.stats().packets);
+            figures.packet(&packet, encoder.encoder().stats().packets);
             if let Some(file) = &mut file {
                 file.write(&packet)?;
             }
         }
-        // As many as the encoder takes: what it does not take stays the camera's to lose.
-        while !draining && encoder.free_slots() > 0 && (o.frames == 0 || submitted < o.frames) {
-            let Some(frame) = source::try_frame(&mut source)? else { break };
-            let _ = encoder.try_submit(frame)?;
+        // One that finds no room waits, and those behind it are the camera's to lose.
+        while !draining && (o.frames == 0 || submitted < o.frames) {
+            let next = waiting.take().map_or_else(|| source::try_frame(&mut source), |frame| Ok(Some(frame)))?;
+            let Some(frame) = next else { break };
+            if let Submitted::Full(frame) = encoder.try_submit(frame)? {
+                waiting = Some(frame);
+                break;
+            }
             submitted += 1;
         }
-        let stats = encoder.stats();
+        let stats = encoder.encoder().stats();
         if (stats.packets, stats.frames) != (before.packets, before.frames) || alive.elapsed() > SILENCE {
             if stats.packets == before.packets && stats.frames == before.frames {
                 let who = if draining || stats.in_flight > 0 { "the encoder" } else { "the camera" };
@@ -111,15 +117,14 @@ fn run() -> common::Result<()> {
         file.finish()?;
     }
     let after = cpu_bytes();
-    report(&o, &source, &encoder, &figures, (after.read - touched.read, after.written - touched.written));
+    report(&o, &source, encoder.encoder(), &figures, (after.read - touched.read, after.written - touched.written));
     Ok(())
 }
 
-/// Waits for a frame or a packet.
-fn wait(source: &Source, encoder: &Encoder, draining: bool) -> common::Result<()> {
+/// Waits for a packet, and for a frame if one is wanted.
+fn wait(source: &Source, encoder: &EncoderChain, is_full: bool) -> common::Result<()> {
     let mut fds = [encoder.as_fd(), source.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    let watched = if !draining && encoder.free_slots() > 0 { 2 } else { 1 };
-    match poll(&mut fds[..watched], 200u8) {
+    match poll(&mut fds[..if is_full { 1 } else { 2 }], 200u8) {
         Err(nix::errno::Errno::EINTR) => Ok(()),
         done => done.map(drop).map_err(Into::into),
     }

@@ -97,11 +97,11 @@ impl Options {
             camera: self.camera.clone(),
             codec: self.codec,
             size: self.size,
+            camera_size: None,
             fps: self.fps,
             bitrate: self.bitrate,
             gop: self.gop,
             formats: self.formats.clone(),
-            buffers: 8,
         }
     }
 }

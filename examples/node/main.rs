@@ -15,7 +15,6 @@ mod notify;
 mod options;
 mod record;
 mod report;
-mod scale;
 mod sinks;
 
 use std::io::{IsTerminal, Write};

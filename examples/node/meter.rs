@@ -8,14 +8,13 @@ use nix::time::{clock_gettime, ClockId};
 pub enum Stage {
     Camera,
     Share,
-    Scale,
     Encoder,
     Rtp,
     Rtsp,
 }
 
 #[derive(Default)]
-pub struct Meter([Duration; 6]);
+pub struct Meter([Duration; 5]);
 
 /// The CPU time of this thread.
 pub fn thread_cpu_time() -> Duration {

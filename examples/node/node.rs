@@ -4,22 +4,22 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use framelease::codec::{Encoder, EncoderEvent};
-use framelease::frame::{Frame, FrameFlags};
+use framelease::codec::EncoderEvent;
+use framelease::frame::FrameFlags;
+use framelease::negotiate::{EncoderChain, Negotiated};
 use framelease::share::Publisher;
 use framelease::stats::{cpu_bytes, process_cpu_time, Histogram};
-use framelease::{Error, Received, Station, Submit};
+use framelease::{Error, ErrorKind, Received, Station, Submit};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
+use super::common;
 use super::control::{Control, HELP};
 use super::meter::{Meter, Stage};
 use super::options::{multicast, Options};
 use super::report::{Row, Status};
-use super::scale::{self, Scaler};
 use super::sinks::Sinks;
 use super::source::{self, Source};
-use super::{camera_encoder, common};
 
 /// A camera or an encoder that is silent for so long is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -29,8 +29,7 @@ const KEY_AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Node {
     source: Source,
-    scaler: Option<Scaler>,
-    encoder: Encoder,
+    encoder: EncoderChain,
     publisher: Option<Publisher>,
     sinks: Sinks,
     control: Option<Control>,
@@ -45,8 +44,6 @@ pub struct Node {
     skipped: u64,
     /// When the camera and the encoder were last heard of.
     alive: (Instant, Instant),
-    /// A key frame was asked for and has not come yet; when the last one was asked for.
-    key_asked: bool,
     key_asked_at: Option<Instant>,
 }
 
@@ -58,21 +55,12 @@ pub struct Finished {
 
 impl Node {
     pub fn open(o: &Options) -> common::Result<Self> {
-        let (source, scaler, encoder) = match o.camera {
-            Some((size, fourcc)) => {
-                let (source, scaler, encoder) = scale::open(&o.ends, size, fourcc)?;
-                (source, Some(scaler), encoder)
-            }
-            None => {
-                let (source, encoder) = camera_encoder::open(&o.ends)?;
-                (source, None, encoder)
-            }
-        };
+        let Negotiated { source, encoder, budget, .. } = o.ends.open()?;
         // Behind the devices: where there are none, no file is begun.
         let sinks = Sinks::open(o)?;
         let publisher = match &o.share {
             Some(path) => {
-                let mut publisher = Publisher::builder(path).bind()?;
+                let mut publisher = Publisher::builder(path).reserve(budget.reserve()).bind()?;
                 publisher.announce(source.buffers()?)?;
                 Some(publisher)
             }
@@ -82,7 +70,6 @@ impl Node {
         let (now, touched) = (Instant::now(), cpu_bytes());
         Ok(Self {
             source,
-            scaler,
             encoder,
             publisher,
             sinks,
@@ -96,15 +83,14 @@ impl Node {
             unshared: 0,
             skipped: 0,
             alive: (now, now),
-            key_asked: false,
             key_asked_at: None,
         })
     }
 
     pub fn described(&self) -> String {
         let camera = source::described(&self.source);
-        let (layout, encoder) = (self.encoder.layout(), self.encoder.device().info());
-        let scaler = self.scaler.as_ref().map_or_else(String::new, |s| format!(" by {}", s.name()));
+        let (layout, encoder) = (self.encoder.encoder().layout(), self.encoder.encoder().device().info());
+        let scaler = self.encoder.converter().map_or_else(String::new, |name| format!(" by {name}"));
         let rtsp = self.sinks.rtsp.as_ref().and_then(|(server, _)| server.local_addr().ok());
         let rtsp = rtsp.map_or_else(String::new, |at| format!(", rtsp://{at}/live"));
         format!("{camera}: {layout}{scaler} to {encoder}{rtsp}")
@@ -129,7 +115,9 @@ impl Node {
         }
         let silent = match self.alive {
             (camera, _) if camera.elapsed() > SILENCE => "the camera",
-            (_, encoder) if encoder.elapsed() > SILENCE && self.encoder.stats().in_flight > 0 => "the encoder",
+            (_, encoder) if encoder.elapsed() > SILENCE && self.encoder.encoder().stats().in_flight > 0 => {
+                "the encoder"
+            }
             _ => return Ok(()),
         };
         Err(format!("nothing came from {silent} for {SILENCE:?}").into())
@@ -141,8 +129,7 @@ impl Node {
         // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait at
         // once.
         let rest = std::iter::once(self.source.as_fd()).chain(self.publisher.iter().map(|p| p.as_fd()));
-        let rest = rest.filter(|_| for_frames).chain(self.scaler.as_ref().map(Scaler::fd));
-        let rest = rest.chain(self.sinks.fds());
+        let rest = rest.filter(|_| for_frames).chain(self.sinks.fds());
         let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
         fds.extend(rest.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::try_from(timeout.as_micros().div_ceil(1000))?) {
@@ -160,27 +147,11 @@ impl Node {
                 let offer = self.meter.charge(Stage::Share, || publisher.try_publish(frame.clone()))?;
                 self.unshared += u64::from(!offer.is_taken());
             }
-            match &mut self.scaler {
-                Some(scaler) => self.meter.charge(Stage::Scale, || scaler.submit(frame))?,
-                None => self.encode(frame)?,
-            }
+            // What does not fit, the peers have; the encoder is not waited for.
+            let submitted =
+                self.meter.charge(Stage::Encoder, || self.encoder.try_submit(frame).map_err(Error::from))?;
+            self.skipped += u64::from(!submitted.is_taken());
         }
-        self.scaled()
-    }
-
-    /// Hands on what the converter has finished.
-    fn scaled(&mut self) -> common::Result<()> {
-        while let Some(scaler) = &mut self.scaler {
-            let Some(frame) = self.meter.charge(Stage::Scale, || scaler.try_done())? else { break };
-            self.encode(frame)?;
-        }
-        Ok(())
-    }
-
-    fn encode(&mut self, frame: Frame) -> common::Result<()> {
-        // What does not fit, the peers have; the encoder is not waited for.
-        let submitted = self.meter.charge(Stage::Encoder, || self.encoder.try_submit(frame).map_err(Error::from))?;
-        self.skipped += u64::from(!submitted.is_taken());
         Ok(())
     }
 
@@ -197,17 +168,15 @@ impl Node {
             if packet.meta().flags.contains(FrameFlags::MONOTONIC) {
                 self.latency.record_ns(now_ns().saturating_sub(packet.meta().timestamp_ns));
             }
-            self.key_asked &= !packet.is_key();
             self.sinks.push(&packet, &mut self.meter)?;
         }
     }
 
     fn ask_for_key(&mut self) {
         let is_soon = self.key_asked_at.is_some_and(|at| at.elapsed() < KEY_AGAIN);
-        if !self.key_asked && !is_soon && self.sinks.awaits_key() {
-            // An encoder that cannot: they wait for the next by itself.
+        if !is_soon && self.sinks.awaits_key() {
             let _ = self.encoder.force_key();
-            (self.key_asked, self.key_asked_at) = (true, Some(Instant::now()));
+            self.key_asked_at = Some(Instant::now());
         }
     }
 
@@ -241,7 +210,7 @@ impl Node {
 
     pub fn status(&self) -> Status {
         let mut rows = Vec::new();
-        let stats = self.encoder.stats();
+        let stats = self.encoder.encoder().stats();
         let (meter, latency) = (&self.meter, |q| self.latency.quantile_ns(q) / 1000);
         let touched = cpu_bytes();
         let bytes = (touched.read - self.touched.0) + (touched.written - self.touched.1);
@@ -254,10 +223,11 @@ impl Node {
                 rows.push(Row::new("peer", &format!("pid {}", peer.peer.pid), peer.sent, peer.dropped));
             }
         }
-        if let Some(scaler) = &self.scaler {
-            rows.push(Row::new("convert", "", scaler.frames, scaler.skipped).cpu(meter.of(Stage::Scale)));
+        let mut skipped = self.skipped;
+        if let Some(name) = self.encoder.converter() {
+            rows.push(Row::new("convert", name, stats.frames, std::mem::take(&mut skipped)));
         }
-        let row = Row::new("encoder", "", stats.packets, self.skipped + stats.refused + stats.errors);
+        let row = Row::new("encoder", "", stats.packets, skipped + stats.refused + stats.errors);
         rows.push(row.bytes(stats.bytes).cpu(meter.of(Stage::Encoder)).latency(latency(0.5), latency(0.99)));
         for recording in &self.sinks.recordings {
             let path = recording.path.display().to_string();
@@ -303,20 +273,17 @@ impl Node {
 
     fn drain(&mut self) -> common::Result<()> {
         let deadline = Instant::now() + SILENCE;
-        while self.scaler.as_ref().is_some_and(Scaler::is_busy) && Instant::now() < deadline {
-            self.wait(Duration::from_millis(20), false)?;
-            self.packets()?;
-            self.scaled()?;
+        match self.encoder.drain() {
+            // It had no frame.
+            Err(e) if e.kind() == ErrorKind::State => return self.sinks.flush(&mut self.meter),
+            done => done?,
         }
-        if self.encoder.stats().frames > 0 {
-            self.encoder.drain()?;
-            while self.packets()? {
-                if Instant::now() >= deadline {
-                    return Err("the encoder's drain does not end".into());
-                }
-                self.wait(Duration::from_millis(20), false)?;
-                self.sinks.dispatch(&mut self.meter)?;
+        while self.packets()? {
+            if Instant::now() >= deadline {
+                return Err("the encoder's drain does not end".into());
             }
+            self.wait(Duration::from_millis(20), false)?;
+            self.sinks.dispatch(&mut self.meter)?;
         }
         self.sinks.flush(&mut self.meter)
     }

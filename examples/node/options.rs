@@ -19,9 +19,8 @@ usage: node [OPTIONS]
   --encoder auto|PATH             the encoder (auto: the first that has the codec)
   --codec h264|hevc|vp8           how (h264)
   --size WxH                      the picture's size (1280x720)
-  --fourcc C[,C]                  acceptable pixel formats, best first (what both devices have)
+  --fourcc C[,C]                  the camera's acceptable pixel formats, best first (what both devices have)
   --camera-size WxH               the camera's size, if it is another: a G2D or V4L2 device converts, not the CPU
-  --camera-fourcc C               the camera's pixel format then (NV12)
   --fps F                         frame rate (30)
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
@@ -45,8 +44,6 @@ usage: node [OPTIONS]
 
 pub struct Options {
     pub ends: Ends,
-    /// What the camera gives, if that must be converted.
-    pub camera: Option<(Size, FourCc)>,
     pub record: Vec<PathBuf>,
     pub rotate: Option<Duration>,
     pub rtp: Vec<SocketAddr>,
@@ -72,15 +69,14 @@ impl Options {
             camera: Some("auto".into()),
             codec: Codec::H264,
             size: Size::new(1280, 720),
+            camera_size: None,
             fps: 30,
             bitrate: None,
             gop: None,
             formats: Vec::<FourCc>::new(),
-            buffers: 8,
         };
         let mut o = Self {
             ends,
-            camera: None,
             record: Vec::new(),
             rotate: None,
             rtp: Vec::new(),
@@ -96,7 +92,6 @@ impl Options {
             duration: None,
             json: false,
         };
-        let (mut size, mut fourcc) = (None, None);
         let mut p = lexopt::Parser::from_env();
         while let Some(arg) = p.next()? {
             match arg {
@@ -107,8 +102,7 @@ impl Options {
                 Long("codec") => o.ends.codec = value(&mut p, "codec")?,
                 Long("size") => o.ends.size = value(&mut p, "size")?,
                 Long("fourcc") => o.ends.formats = common::formats(&mut p)?,
-                Long("camera-size") => size = Some(value(&mut p, "camera-size")?),
-                Long("camera-fourcc") => fourcc = Some(value(&mut p, "camera-fourcc")?),
+                Long("camera-size") => o.ends.camera_size = Some(value(&mut p, "camera-size")?),
                 Long("fps") => o.ends.fps = value(&mut p, "fps")?,
                 Long("bitrate") => o.ends.bitrate = Some(value(&mut p, "bitrate")?),
                 Long("gop") => o.ends.gop = Some(value(&mut p, "gop")?),
@@ -153,11 +147,6 @@ impl Options {
         if o.rtsp.is_none() && (o.rtsp_group.is_some() || !o.users.is_empty()) {
             return Err("--user and --rtsp-multicast are for --rtsp, which is not there".into());
         }
-        if size.is_some() || fourcc.is_some() {
-            o.camera = Some((size.unwrap_or(o.ends.size), fourcc.unwrap_or(FourCc::NV12)));
-        }
-        // Peers hold frames, too.
-        o.ends.buffers = if o.share.is_some() { 16 } else { 8 };
         Ok(Some(o))
     }
 }

@@ -28,24 +28,24 @@ const BARS: u32 = 8;
 /// Settings of a [`TestPattern`].
 #[derive(Clone, Debug)]
 pub struct TestPatternBuilder {
-    fourcc: FourCc,
-    size: Size,
+    pub(crate) fourcc: Option<FourCc>,
+    pub(crate) size: Size,
     layout: Option<Layout>,
     interval: Option<FrameInterval>,
     buffers: usize,
-    allocator: Option<Allocator>,
+    pub(crate) allocator: Option<Allocator>,
 }
 
 impl TestPatternBuilder {
     /// The pixel format. Default NV12.
     pub fn fourcc(mut self, fourcc: FourCc) -> Self {
-        self.fourcc = fourcc;
+        self.fourcc = Some(fourcc);
         self
     }
 
     /// The exact layout, format and size included: what a device that imports the frames needs.
     pub fn layout(mut self, layout: Layout) -> Self {
-        (self.fourcc, self.size, self.layout) = (layout.fourcc(), layout.size(), Some(layout));
+        (self.fourcc, self.size, self.layout) = (Some(layout.fourcc()), layout.size(), Some(layout));
         self
     }
 
@@ -82,7 +82,7 @@ impl TestPatternBuilder {
         // The tightest layout that has whole chroma groups in each row.
         let layout = match self.layout {
             Some(layout) => layout,
-            None => Layout::aligned(self.fourcc, self.size, 2)?,
+            None => Layout::aligned(self.fourcc.unwrap_or(FourCc::NV12), self.size, 2)?,
         };
         let layout = layout.with_colorimetry(colours);
         let allocator = self.allocator.unwrap_or_else(Allocator::for_cpu_source);
@@ -145,7 +145,7 @@ impl TestPattern {
     pub fn builder(size: Size) -> TestPatternBuilder {
         let interval = Some(FrameInterval::from_fps(30));
         TestPatternBuilder {
-            fourcc: FourCc::NV12,
+            fourcc: None,
             size,
             layout: None,
             interval,

@@ -76,7 +76,7 @@ impl std::fmt::Display for Reason {
             Self::LeaseExpired => "a lease was held beyond its deadline",
             Self::Closing => "the publisher is closing",
             Self::Silent => "no HELLO in time",
-            Self::BlockDenied => "this publisher does not grant policy block",
+            Self::BlockDenied => "this publisher does not grant policy block; ask for latest or fifo",
             Self::Stalled => "the stream was held up for longer than the publisher allows",
             Self::Other(code) => return write!(f, "reason {code}"),
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::chain::EncoderChain;
-use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPattern};
+use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPatternBuilder};
 use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
@@ -38,28 +38,38 @@ pub struct Negotiated {
 #[must_use]
 pub struct Negotiation {
     params: Params,
-    camera: Option<CameraBuilder>,
+    source: Wanted,
     encoder: Option<Device>,
     budget: BufferBudget,
+}
+
+#[derive(Clone, Debug)]
+enum Wanted {
+    Camera(CameraBuilder),
+    Pattern(TestPatternBuilder),
 }
 
 impl Negotiation {
     /// Wants this stream.
     pub fn new(params: Params) -> Self {
-        Self { params, camera: Some(CameraBuilder::default()), encoder: None, budget: BufferBudget::default() }
+        let source = Wanted::Camera(CameraBuilder::default());
+        Self { params, source, encoder: None, budget: BufferBudget::default() }
     }
 
     /// Sets the camera and its wishes. Its formats are those that are acceptable, best first. A size that is not the
-    /// stream's makes a converter scale; without one the camera is asked for the stream's size. Layout, allocator and
-    /// count of buffers are decided here.
+    /// stream's makes a converter scale; without one the camera is asked for the stream's size. Layout and count of
+    /// buffers are decided here, and the allocator if it has none.
     pub fn camera(mut self, camera: CameraBuilder) -> Self {
-        self.camera = Some(camera);
+        self.source = Wanted::Camera(camera);
         self
     }
 
-    /// Takes a [`TestPattern`] instead of a camera, in the format and layout that the encoder wants.
-    pub fn test_pattern(mut self) -> Self {
-        self.camera = None;
+    /// Takes a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that the
+    /// encoder does not read, or a size that is not the stream's, makes a converter come between; without a format the
+    /// pattern has one that the encoder reads. Layout and count of buffers are decided here, and the allocator if it has
+    /// none.
+    pub fn test_pattern(mut self, pattern: TestPatternBuilder) -> Self {
+        self.source = Wanted::Pattern(pattern);
         self
     }
 
@@ -87,9 +97,9 @@ impl Negotiation {
     pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
         self.budget = with_encoder(self.budget, &device);
-        match self.camera.clone() {
-            None => self.pattern(device),
-            Some(camera) => self.with_camera(device, camera),
+        match self.source.clone() {
+            Wanted::Pattern(pattern) => self.with_pattern(device, pattern),
+            Wanted::Camera(camera) => self.with_camera(device, camera),
         }
     }
 
@@ -159,20 +169,30 @@ impl Negotiation {
         Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }
 
-    fn pattern(self, device: Device) -> Result<Negotiated> {
+    fn with_pattern(self, device: Device, wishes: TestPatternBuilder) -> Result<Negotiated> {
         let offered = readable(&device, &self.params)?;
-        let Some(fourcc) = DRAWN.into_iter().find(|f| offered.contains(f)) else {
+        let drawn = wishes.fourcc.map_or(DRAWN.to_vec(), |fourcc| vec![fourcc]);
+        let wishes = wishes.buffers(self.budget.total());
+        let wishes = match self.params.interval {
+            Some(interval) => wishes.interval(interval),
+            None => wishes,
+        };
+        let wishes = match wishes.allocator {
+            Some(_) => wishes,
+            None => wishes.allocator(Allocator::for_devices()?),
+        };
+        let fitting = drawn.iter().find(|f| offered.contains(f) && wishes.size == self.params.size());
+        let Some(&fourcc) = fitting else {
             let list = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
-            let text = format!("the test pattern has {}; the encoder reads {}", list(&DRAWN), list(&offered));
-            return Err(Error::new(ErrorKind::Unsupported, "negotiate", text).on(&device));
+            let (has, reads) = (list(&drawn), list(&offered));
+            let (from, to) = (wishes.size, self.params.size());
+            let text = format!("the test pattern has {has} of {from}; the encoder reads {reads} of {to}");
+            let why = Error::new(ErrorKind::Unsupported, "negotiate", text);
+            let source = wishes.start()?;
+            let encoder = converted(device, self.params, source.buffers()?.layout(), why)?;
+            return Ok(Negotiated { source: Box::new(source), encoder, budget: self.budget });
         };
-        let layout: Layout = source_layout(&device, &self.params, fourcc)?;
-        let builder = TestPattern::builder(self.params.size()).layout(layout).buffers(self.budget.total());
-        let builder = match self.params.interval {
-            Some(interval) => builder.interval(interval),
-            None => builder,
-        };
-        let source = builder.allocator(Allocator::for_devices()?).start()?;
+        let source = wishes.layout(source_layout(&device, &self.params, fourcc)?).start()?;
         let encoder = Encoder::builder(self.params).device(device).open(source.buffers()?)?;
         let encoder = EncoderChain::direct(encoder, self.budget.local);
         Ok(Negotiated { source: Box::new(source), encoder, budget: self.budget })

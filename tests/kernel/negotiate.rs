@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
-use framelease::capture::Camera;
+use framelease::capture::{Camera, TestPattern};
 use framelease::codec::{EncoderEvent, Setting};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, FrameInterval, Size};
@@ -233,8 +233,18 @@ fn a_test_pattern_stands_in_for_a_camera() {
     let Some(encoder) = h264("") else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALLER).interval(FrameInterval::from_fps(60));
-        let mut negotiated = Negotiation::new(params).encoder(encoder).test_pattern().open().unwrap();
-        assert!(packets(&mut negotiated, 5).0[0].is_key());
+        let negotiation = |size| {
+            let pattern = TestPattern::builder(size);
+            Negotiation::new(params.clone()).encoder(encoder.clone()).test_pattern(pattern).open().unwrap()
+        };
+        let mut negotiated = negotiation(SMALLER);
+        assert!(packets(&mut negotiated, 5).0[0].is_key() && negotiated.encoder.converter().is_none());
+        drop(negotiated);
+        // A pattern of another size is scaled.
+        if framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").is_ok() {
+            let mut negotiated = negotiation(SMALL);
+            assert!(packets(&mut negotiated, 5).0[0].is_key() && negotiated.encoder.converter().is_some());
+        }
     });
 }
 

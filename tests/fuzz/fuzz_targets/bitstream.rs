@@ -55,7 +55,7 @@ fn cut(codec: Codec, stream: &[u8], lengths: &[u8], limit: usize) -> Vec<Vec<u8>
                     units.push(unit.to_vec());
                 }
                 Ok(None) => break,
-                Err(e) => assert!(e.limit_bytes == limit && limit < usize::MAX),
+                Err(e) => assert!(e.kind() == framelease::ErrorKind::Exhausted && limit < usize::MAX),
             }
         }
     }

@@ -121,6 +121,6 @@ fn encode(device: Device) {
             _ => {}
         }
     }
-    drop(encoder.close());
+    drop(encoder);
     assert_eq!(sources.buffers().leased(), 0, "sources come home");
 }
