@@ -39,7 +39,7 @@ impl Waiting {
                 // One on the screen, one on its way there, one that is staged.
                 let mut subscriber = Subscriber::builder(path).hold(3).connect(Duration::from_secs(5))?;
                 let deadline = Instant::now() + Duration::from_secs(5);
-                while subscriber.layout().is_none() {
+                while subscriber.buffers().is_none() {
                     if Instant::now() >= deadline {
                         return Err("the publisher names no format".into());
                     }
@@ -54,7 +54,7 @@ impl Waiting {
     /// The size that frames have: a publisher's whatever is asked, a camera's own if nothing is.
     pub fn size(&self, asked: Option<Size>) -> Option<Size> {
         match self {
-            Self::Subscriber(s) => s.layout().map(|l| l.size()),
+            Self::Subscriber(s) => s.buffers().map(|b| b.layout().size()),
             Self::Camera(device) => asked.or_else(|| device.format(Direction::Capture).ok().map(|l| l.size())),
             Self::Pattern => asked,
         }
@@ -65,7 +65,7 @@ impl Waiting {
         let offered: Vec<FourCc> = match self {
             Self::Camera(device) => device.formats(Direction::Capture)?.iter().map(|f| f.fourcc).collect(),
             Self::Pattern => DRAWN.iter().map(|f| f.parse()).collect::<std::result::Result<_, _>>()?,
-            Self::Subscriber(s) => s.layout().map(|l| l.fourcc()).into_iter().collect(),
+            Self::Subscriber(s) => s.buffers().map(|b| b.layout().fourcc()).into_iter().collect(),
         };
         Ok(match wished {
             [] => {

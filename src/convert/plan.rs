@@ -125,6 +125,7 @@ impl Plan {
     ///
     /// # Errors
     /// `Mismatch` if the pool has another layout than the plan's target.
+    #[doc(hidden)]
     pub fn bound_to(mut self, pool: &BufferSet) -> Result<Self> {
         self.check_target(pool.layout())?;
         self.pool = Some(pool.id());

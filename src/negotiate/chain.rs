@@ -237,7 +237,7 @@ impl Room {
             self.full = None;
             return Ok(true);
         }
-        let done = stats.frames - stats.in_flight as u64 + stats.packets;
+        let done = stats.frames.saturating_sub(stats.in_flight as u64) + stats.packets;
         match self.full {
             Some((since, before)) if before == done => {
                 if since.elapsed() >= PATIENCE {

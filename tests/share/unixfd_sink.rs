@@ -224,7 +224,7 @@ fn ids(frames: &[Frame]) -> Vec<u64> {
 fn a_frame_comes_as_it_was_sent_and_goes_back() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
-    assert!(subscriber.layout().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
+    assert!(subscriber.buffers().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
     let first = sink.memory(1);
     sink.buffer(7, &first);
     let layout = Layout::packed(FourCc::NV12, Size::new(64, 48)).unwrap();
@@ -235,7 +235,7 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     (expected.sequence, expected.timestamp_ns, expected.flags) = (7, 7_000, FrameFlags::MONOTONIC);
     expected.payload[0] = Payload { offset_bytes: 0, bytes: NV12_BYTES as u32 };
     assert_eq!(*got.meta(), expected);
-    assert_eq!((subscriber.layout(), subscriber.buffers().map(|b| b.slots())), (Some(&layout), Some(16)));
+    assert_eq!(subscriber.buffers().map(|b| (*b.layout(), b.slots())), Some((layout, 16)));
     // The last clone, on another thread.
     let clone = got.clone();
     drop(got);
@@ -389,7 +389,7 @@ fn the_buffers_are_those_of_the_format_that_was_told() {
             Received::Item(SubscriberEvent::Format(buffers)) => *buffers.layout(),
             other => panic!("{other:?}"),
         };
-        assert_eq!((told.fourcc(), subscriber.layout()), (FourCc::new(code), Some(&told)));
+        assert_eq!((told.fourcc(), subscriber.buffers().map(|b| *b.layout())), (FourCc::new(code), Some(told)));
         let buffers = subscriber.buffers().unwrap().clone();
         let got = frame(&mut subscriber);
         assert_eq!((got.layout(), got.buffers().id()), (&told, buffers.id()));
@@ -806,7 +806,7 @@ fn a_lease_ends_with_its_connection() {
     sink.buffer(2, &memory);
     sink.socket = None;
     assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
-    assert!(!held.is_valid() && subscriber.layout().is_none());
+    assert!(!held.is_valid() && subscriber.buffers().is_none());
     assert_eq!((pixels(&held), subscriber.stats().dropped), (pattern(NV12_BYTES, 1), 1));
     // The next, at the same path: ids and numbers are its own, formats are told anew.
     assert!(subscriber.recv(Duration::from_millis(100)).unwrap().is_nothing());
@@ -1077,7 +1077,7 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
                 }
             }
             assert_eq!((frames, subscriber.stats().dropped), (20, 0), "{elements}");
-            layouts.push(*subscriber.layout().unwrap());
+            layouts.push(*subscriber.buffers().unwrap().layout());
             assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
             assert!(running.0.wait().unwrap().success(), "it ends by itself: all is given back");
         }

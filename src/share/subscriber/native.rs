@@ -16,7 +16,6 @@ use super::release::{Link, RemoteOwner, RemotePool, SLICE};
 use super::session::{Dialect, Fault, Io, Read, Session};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Layout;
 use crate::frame::{BufferSet, FrameMeta};
 use crate::share::policy::Policy;
 use crate::share::wire::{
@@ -77,11 +76,6 @@ impl Subscriber {
     /// Returns the settings of a subscriber to the publisher that listens at `path`.
     pub fn builder(path: impl AsRef<Path>) -> SubscriberBuilder {
         SubscriberBuilder::new(path.as_ref())
-    }
-
-    /// Returns the layout of the frames, once the publisher has a source.
-    pub fn layout(&self) -> Option<&Layout> {
-        self.incoming().map(|p| &p.format.layout)
     }
 
     /// Returns the buffers of the current pool, to import them before the first frame. `None` until all are here.

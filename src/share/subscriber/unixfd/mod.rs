@@ -22,7 +22,6 @@ use super::reconnect::Reconnect;
 use super::session::Session;
 use crate::dmabuf::Shrinkable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Layout;
 use crate::frame::{BufferSet, Frame};
 use crate::share::policy::Policy;
 use crate::share::unixfd::caps::Caps;
@@ -193,11 +192,6 @@ impl UnixfdSubscriber {
         }
     }
 
-    /// Returns the layout of the frames that are taken now.
-    pub fn layout(&self) -> Option<&Layout> {
-        self.buffers().map(BufferSet::layout)
-    }
-
     /// Returns the buffers of the frames that are taken now, as far as they are known: those whose frames have come.
     /// `None` before the first [`SubscriberEvent::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
@@ -215,7 +209,7 @@ impl sealed::Sealed for UnixfdSubscriber {}
 
 /// Its errors, without [`Reconnect::Always`]: `Protocol` if the sink broke its protocol, with what was wrong (sizes,
 /// offsets, a number of descriptors that cannot be, one that is neither dma-buf nor memfd or shrinks, releases that it
-/// does not read); `Unsupported` for caps or memories of a kind that no [`Layout`] describes; `Exhausted` if descriptors
+/// does not read); `Unsupported` for caps or memories of a kind that no [`Layout`](crate::format::Layout) describes; `Exhausted` if descriptors
 /// were lost. The subscriber is over then.
 impl Station for UnixfdSubscriber {
     type Event = SubscriberEvent;
