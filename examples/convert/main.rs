@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::convert::{candidates, Layer, Plan, Request};
+use framelease::convert::{candidates, first_of, Layer, Plan, Request};
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, Pool};
 use framelease::stats::{cpu_bytes, process_cpu_time, CpuBytes};
@@ -38,30 +38,13 @@ fn run() -> common::Result<()> {
     let target_size = o.size.unwrap_or_else(|| default_size(&o, &layouts));
     let request = request(&o, &layouts, target_size);
 
-    // The layout that a target should have is the backend's to say, and a plan is for one layout.
-    let (mut refused, mut found) = (Vec::new(), None);
-    for candidate in candidates().filter(|c| o.accepts(c)) {
-        let converter = match candidate {
-            Ok(converter) => converter,
-            Err(refusal) => {
-                refused.push((refusal.backend, refusal.error));
-                continue;
-            }
-        };
+    // The layout that a target should have is the backend's to say.
+    let choice = first_of(candidates().filter(|c| o.accepts(c)), |converter| {
         let target = converter.target_layout(o.to, target_size)?.with_colorimetry(o.colorimetry(&layouts[0]));
-        let plan = Plan::new(&request, &layouts, &target)?.memory(memory);
-        match converter.check(&plan) {
-            Ok(()) => {
-                found = Some((converter, plan));
-                break;
-            }
-            Err(e) => refused.push((converter.name().to_owned(), e)),
-        }
-    }
-    let refused: Vec<String> = refused.into_iter().map(|(name, e)| format!("{name}: {e}")).collect();
-    let (mut converter, plan) =
-        found.ok_or_else(|| format!("no backend converts this:\n  {}", refused.join("\n  ")))?;
-    let plan = Arc::new(plan);
+        Ok(Plan::new(&request, &layouts, &target)?.memory(memory))
+    })?;
+    let refused: Vec<String> = choice.refused.iter().map(|r| format!("{}: {}", r.backend, r.error)).collect();
+    let (mut converter, plan) = (choice.converter, Arc::new(choice.plan));
     let pool = Pool::new(&allocator, *plan.target(), 3)?;
 
     let (mut frames, mut last): (u64, Option<Frame>) = (0, None);
@@ -91,7 +74,7 @@ fn run() -> common::Result<()> {
     let each = frames.max(1);
     if o.json {
         let quoted = |text: &String| common::quoted(text);
-        let refused: Vec<String> = refused.iter().map(quoted).collect();
+        let refused: Vec<String> = refused.iter().map(|why| quoted(why)).collect();
         println!(
             "{{\"backend\":{},\"refused\":[{}],\"from\":[{}],\"to\":{},\"width\":{},\"height\":{},\"memory\":\"{memory:?}\",\
              \"frames\":{frames},\"us_per_frame\":{:.0},\"cpu_us_per_frame\":{:.0},\"cpu_bytes_read_per_frame\":{},\

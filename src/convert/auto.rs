@@ -13,6 +13,8 @@ use super::plan::Plan;
 pub struct Choice {
     /// The first that can carry the plan out.
     pub converter: Box<dyn Converter>,
+    /// The plan.
+    pub plan: Plan,
     /// Those before it.
     pub refused: Vec<Refusal>,
 }
@@ -22,7 +24,7 @@ pub struct Choice {
 /// # Errors
 /// As [`first_of`].
 pub fn auto(plan: &Plan) -> Result<Choice> {
-    first_of(plan, candidates())
+    first_of(candidates(), |_| Ok(plan.clone()))
 }
 
 /// Every backend of this machine, in the order of [`auto`].
@@ -34,17 +36,42 @@ pub fn candidates() -> impl Iterator<Item = Candidate> {
     rest
 }
 
-/// Picks the first of `candidates` that can carry `plan` out. Later ones are not opened.
+/// Picks the first of `candidates` that can carry out the plan that is made for it. Later ones are not opened.
+///
+/// A plan is for one layout of the target, and which layout suits a backend, the backend says:
+///
+/// ```
+/// use framelease::convert::{candidates, first_of, Layer, Plan, Request};
+/// use framelease::format::{FourCc, Layout, Size};
+///
+/// let source = Layout::packed(FourCc::YUYV, Size::new(640, 480))?;
+/// let request = Request::convert(Layer::default());
+/// let choice = first_of(candidates(), |converter| {
+///     let target = converter.target_layout(FourCc::NV12, Size::new(320, 240))?;
+///     Plan::new(&request, &[source], &target)
+/// })?;
+/// println!("{} writes {}", choice.converter.name(), choice.plan.target());
+/// # Ok::<(), framelease::Error>(())
+/// ```
 ///
 /// # Errors
 /// `Unsupported` if none can; the text has what each of them said.
-pub fn first_of(plan: &Plan, candidates: impl IntoIterator<Item = Candidate>) -> Result<Choice> {
+pub fn first_of(
+    candidates: impl IntoIterator<Item = Candidate>,
+    mut plan: impl FnMut(&dyn Converter) -> Result<Plan>,
+) -> Result<Choice> {
     let mut refused = Vec::new();
     for candidate in candidates {
-        match candidate.map(|converter| (converter.check(plan), converter)) {
-            Ok((Ok(()), converter)) => return Ok(Choice { converter, refused }),
-            Ok((Err(error), converter)) => refused.push(Refusal { backend: converter.name().to_owned(), error }),
-            Err(refusal) => refused.push(refusal),
+        let converter = match candidate {
+            Ok(converter) => converter,
+            Err(refusal) => {
+                refused.push(refusal);
+                continue;
+            }
+        };
+        match plan(&*converter).and_then(|plan| converter.check(&plan).map(|()| plan)) {
+            Ok(plan) => return Ok(Choice { converter, plan, refused }),
+            Err(error) => refused.push(Refusal { backend: converter.name().to_owned(), error }),
         }
     }
     let said: Vec<String> = refused.iter().map(|r| format!("[{}] {}", r.backend, r.error)).collect();

@@ -224,12 +224,11 @@ fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Resul
             // The encoder crops what is outside of the picture.
             false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
         };
-        let found = Plan::new(&request, &[*from], &to).and_then(|plan| Ok((first_of(&plan, devices())?, plan)));
-        match found {
-            Ok((choice, plan)) => {
+        match first_of(devices(), |_| Plan::new(&request, &[*from], &to)) {
+            Ok(choice) => {
                 let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
                 let encoder = Encoder::builder(params).device(device).open(pool.buffers())?;
-                return EncoderChain::converted(choice.converter, Arc::new(plan), pool, encoder);
+                return EncoderChain::converted(choice.converter, Arc::new(choice.plan), pool, encoder);
             }
             Err(e) => refused.push(e.to_string()),
         }

@@ -92,7 +92,12 @@ impl Setup {
         let draw = match plan.steps() {
             [Step::Draw(draw)] => draw,
             [] => return Err(unsupported("nothing is drawn")),
-            _ => return Err(unsupported("a background or margins: the device fills nothing")),
+            _ => {
+                let text =
+                    "a background or margins: the device fills nothing. Fill the targets once, and ask for the place \
+                            alone, without a background (Layer::place, Request::background)";
+                return Err(unsupported(text));
+            }
         };
         if draw.alpha != 255 || draw.blend != Blend::Replace {
             return Err(unsupported("a translucent layer: the device replaces what was there"));
@@ -199,7 +204,7 @@ mod tests {
         let plain = Layer::default();
         let part = Rect::new(0, 0, Size::new(32, 48));
         for (layer, from, to, rule) in [
-            (plain.place(part), "NV12", "NV12", "fills nothing"),
+            (plain.place(part), "NV12", "NV12", "Fill the targets once"),
             (plain.fit(Scaling::Keep).rotation(Rotation::Clockwise90), "NV12", "NV12", "fills nothing"),
             (plain.alpha(100), "NV12", "NV12", "a background or margins"),
             (plain.blend(Blend::Straight), "RGBA32", "NV12", "a background or margins"),
