@@ -31,6 +31,8 @@ pub use frame_rate::FrameRateConverter;
 #[cfg(feature = "g2d")]
 pub use g2d::station::G2d;
 pub use m2m::M2m;
+#[cfg(feature = "drm")]
+pub(crate) use plan::keep_ratio;
 pub use plan::Plan;
 pub(crate) use plan::{Draw, Fill, Step};
 #[doc(hidden)] // For this project's tests.

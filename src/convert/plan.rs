@@ -268,7 +268,7 @@ fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Res
 }
 
 /// The largest rectangle of the shape of `upright` in `area`, centred, on the grid of chroma samples.
-fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) -> Rect {
+pub(crate) fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) -> Rect {
     let (w, h) = (u64::from(upright.width), u64::from(upright.height));
     let (room_w, room_h) = (u64::from(area.size.width), u64::from(area.size.height));
     let scale = |side: u64, by: u64, over: u64| (side * by + over / 2) / over;

@@ -173,6 +173,11 @@ impl Device {
         &self.0.info
     }
 
+    /// Returns `true` if the device answers. One that was unplugged answers no ioctl. Ioctl: `DRM_IOCTL_GET_CAP`.
+    pub(super) fn is_there(&self) -> bool {
+        self.0.node.get_driver_capability(DriverCapability::Prime).is_ok()
+    }
+
     /// Where the device is plugged in.
     pub(super) fn bus(&self) -> Option<&Path> {
         self.0.bus.as_deref()

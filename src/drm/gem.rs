@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use nix::errno::Errno;
+
 use super::device::Device;
 use crate::dmabuf::{DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -77,8 +79,8 @@ impl Device {
     /// first used. Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `Unsupported` for a memfd and for a device that does not import. The driver's own error for memory that it cannot
-    /// reach.
+    /// `Unsupported` for a memfd, and for a device that does not import or does not take the buffer. The driver's own
+    /// error for memory that it cannot reach.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     #[doc(hidden)]
     pub fn import(&self, buffer: &DmaBuf) -> Result<Gem> {
@@ -89,8 +91,14 @@ impl Device {
             return Err(Error::new(ErrorKind::Unsupported, OP, text).on(self));
         }
         Gem::counted(self, || {
-            sys::drm::prime_fd_to_handle(self.fd(), buffer.as_fd())
-                .map_err(|e| self.failed(OP, e).detail(format!("{}; {buffer:?}", e.desc())))
+            sys::drm::prime_fd_to_handle(self.fd(), buffer.as_fd()).map_err(|e| {
+                let error = self.failed(OP, e).detail(format!("{}; {buffer:?}", e.desc()));
+                // virtio_gpu says this of every buffer of another device, and is there.
+                match e == Errno::ENODEV && self.is_there() {
+                    true => error.kind_is(ErrorKind::Unsupported),
+                    false => error,
+                }
+            })
         })
     }
 

@@ -197,8 +197,7 @@ impl PlaneState {
     }
 
     /// Refuses a frame that the layer was not made for, and takes its colors.
-    pub(super) fn check(&mut self, frame: &Frame) -> Result<()> {
-        let layout = frame.layout();
+    pub(super) fn check(&mut self, layout: &Layout) -> Result<()> {
         if layout.fourcc().drm() == Some(self.code) && layout.size() == self.requirements.size {
             self.color_values = self.colors.set(layout)?;
             return Ok(());

@@ -141,6 +141,19 @@ impl Output {
         }
     }
 
+    /// Takes a plane again that was given back.
+    pub(super) fn claim_plane(&mut self, plane: u32) {
+        if self.device.claim_plane(plane) {
+            self.planes.push(plane);
+        }
+    }
+
+    /// Gives a plane back.
+    pub(super) fn release_plane(&mut self, plane: u32) {
+        self.planes.retain(|&p| p != plane);
+        self.device.release_plane(plane);
+    }
+
     /// Gives the CRTC and its planes back.
     pub(super) fn release(&mut self) {
         if std::mem::take(&mut self.is_claimed) {

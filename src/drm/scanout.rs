@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::{Committer, FenceWish, Refusal};
 use super::device::Device;
-use super::framebuffer::Framebuffers;
+use super::framebuffer::{Framebuffer, Framebuffers};
 use super::layer::{Change, LayerRequirements, PlaneLayer, PlaneState, Shown};
 use super::monitor::{Monitor, Presence};
 use super::negotiate;
@@ -17,8 +17,8 @@ use super::retained::{Retained, Until};
 use super::scanout_event::{Flipped, ScanoutEvent, ScanoutStats};
 use crate::dmabuf::SyncFile;
 use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::format::Size;
-use crate::frame::Frame;
+use crate::format::{FourCc, Size};
+use crate::frame::{BufferSet, Frame};
 use crate::station::{sealed, Received, Station, Submitted};
 use crate::sys;
 use crate::sys::wait::{self, Waited};
@@ -195,6 +195,99 @@ impl Scanout {
         Ok(PlaneLayer { index: self.planes.len() - 1, fourcc, plane, kind })
     }
 
+    /// Returns the first of the required formats that a plane shows. The plane of `old` counts as free.
+    pub(crate) fn find_format(&mut self, old: Option<PlaneLayer>, wish: &LayerRequirements) -> Result<FourCc> {
+        self.without(old, |scanout, _| {
+            let state = negotiate::take_plane(&mut scanout.output, &mut scanout.committer, &scanout.planes, wish)?;
+            scanout.output.release_plane(state.plane.id);
+            Ok((state.fourcc, None))
+        })
+    }
+
+    /// Takes a plane for these buffers, in place of the layer `old` if there is one. What `old` shows stays on the screen
+    /// until the next flip, which sets the mode: formats and sizes may need that. Waits for a pending flip. If it fails,
+    /// `old` stays as it is.
+    pub(crate) fn change_layer(
+        &mut self,
+        old: Option<PlaneLayer>,
+        wish: &LayerRequirements,
+        buffers: &BufferSet,
+    ) -> Result<PlaneLayer> {
+        self.without(old, |scanout, index| {
+            let (output, committer) = (&mut scanout.output, &mut scanout.committer);
+            let mut state = negotiate::take_plane(output, committer, &scanout.planes, wish)?;
+            // What the trial does not show: colors, pitches, and memory that the device cannot reach.
+            let checked = state.check(buffers.layout()).map_err(|e| e.on(&output.device)).and_then(|()| {
+                let (memory, layout) = (buffers.memory(0), buffers.layout());
+                if memory.is_empty() {
+                    return Ok(());
+                }
+                Framebuffer::of(&output.device, memory, layout, &Default::default(), state.modifier).map(drop)
+            });
+            if let Err(error) = checked {
+                output.release_plane(state.plane.id);
+                return Err(error);
+            }
+            let (fourcc, plane, kind) = (state.fourcc, state.plane.id, state.plane.kind);
+            Ok((PlaneLayer { index, fourcc, plane, kind }, Some(state)))
+        })
+    }
+
+    /// Calls `take` while the plane of `old` is free. What it returns stands in place of `old`.
+    fn without<T>(
+        &mut self,
+        old: Option<PlaneLayer>,
+        take: impl FnOnce(&mut Self, usize) -> Result<(T, Option<PlaneState>)>,
+    ) -> Result<T> {
+        let settled = if old.is_some() { self.settle(LAST_FLIP) } else { Ok(true) };
+        self.monitor.show_events(&self.output);
+        if !settled? {
+            let text = "the last flip has not completed: try again";
+            return Err(Error::new(ErrorKind::Timeout, "add_layer", text).on(self.device()));
+        }
+        let index = old.map_or(self.planes.len(), |layer| layer.index);
+        let before = old.and_then(|_| (index < self.planes.len()).then(|| self.planes.remove(index)));
+        if let Some(before) = &before {
+            self.output.release_plane(before.plane.id);
+        }
+        let (result, state) = match take(self, index) {
+            Ok((value, state)) => (Ok(value), state),
+            Err(error) => (Err(error), None),
+        };
+        match (before, state) {
+            (Some(before), Some(mut state)) => {
+                state.shown = before.shown;
+                self.planes.insert(index, state);
+                self.output.is_lit = false;
+            }
+            (Some(before), None) => {
+                self.output.claim_plane(before.plane.id);
+                self.planes.insert(index, before);
+            }
+            (None, Some(state)) => self.planes.push(state),
+            (None, None) => {}
+        }
+        if let Err(error) = &result {
+            self.failed(error);
+        }
+        result
+    }
+
+    /// Returns `true` if only a reopen helps: the device is gone, or the display that came back lacks the mode.
+    pub(crate) fn wants_reopen(&mut self) -> bool {
+        self.monitor.is_gone() || self.monitor.check_mode(&self.output).is_err()
+    }
+
+    /// [`Scanout::reopen`] without this layer: a screen of another size may not have its place.
+    pub(crate) fn reopen_without(&mut self, layer: Option<PlaneLayer>) -> Result<()> {
+        let _ = self.turn_off_now(LAST_FLIP);
+        if let Some(layer) = layer.filter(|layer| layer.index < self.planes.len()) {
+            let state = self.planes.remove(layer.index);
+            self.output.release_plane(state.plane.id);
+        }
+        self.reopen()
+    }
+
     /// Returns the frame that the screen shows on a layer.
     pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
         self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
@@ -242,7 +335,7 @@ impl Scanout {
             return Err(Rejected { error: Error::new(ErrorKind::Unsupported, "stage", text).on(device), item: frame });
         }
         self.framebuffers.sweep();
-        let checked = plane.check(&frame).map_err(|e| e.on(device));
+        let checked = plane.check(frame.layout()).map_err(|e| e.on(device));
         let made = checked.and_then(|()| self.framebuffers.get(device, &frame, plane.modifier));
         let framebuffer = match made {
             Ok(framebuffer) => framebuffer,
@@ -450,6 +543,13 @@ impl Scanout {
             self.work()?;
         }
         Ok(waited)
+    }
+
+    /// Waits until there may be room for a present. Not for events that wait.
+    pub(crate) fn wait_for_room(&mut self, deadline: Instant) -> Result<Waited> {
+        let waited = self.wait_and_work(deadline);
+        self.monitor.show_events(&self.output);
+        waited
     }
 
     /// Waits until no flip is pending. `false` if the timeout passed before.

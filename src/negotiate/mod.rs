@@ -7,6 +7,8 @@
 //! [`convert::first_of`](crate::convert::first_of) finds a converter, and
 //! [`Allocator::for_devices`](crate::dmabuf::Allocator::for_devices) finds memory that devices import.
 //!
+//! `DisplayChain` (feature `drm`) does the same for frames from elsewhere and a screen.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //! use framelease::bitstream::Codec;
@@ -33,7 +35,11 @@
 //! ```
 
 mod chain;
+#[cfg(feature = "drm")]
+mod display;
 mod open;
 
 pub use chain::EncoderChain;
+#[cfg(feature = "drm")]
+pub use display::DisplayChain;
 pub use open::{Negotiated, Negotiation};

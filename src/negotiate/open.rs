@@ -250,7 +250,7 @@ fn readable(device: &Device, params: &Params) -> Result<Vec<FourCc>> {
 }
 
 /// Every converter that is a device.
-fn devices() -> impl Iterator<Item = crate::convert::Candidate> {
+pub(super) fn devices() -> impl Iterator<Item = crate::convert::Candidate> {
     candidates().filter(|candidate| match candidate {
         Ok(converter) => converter.name() != "cpu",
         Err(refusal) => refusal.backend != "cpu",

@@ -220,7 +220,7 @@ pub fn noise(pool: &Pool, seed: u32) -> Frame {
 }
 
 /// `over` at a place of `picture`, both opaque.
-fn composed(picture: &mut [u8], over: &[u8], over_size: Size, source: Rect, (left, top): (u32, u32)) {
+pub fn composed(picture: &mut [u8], over: &[u8], over_size: Size, source: Rect, (left, top): (u32, u32)) {
     for y in 0..source.size.height {
         let from = ((y + source.top as u32) * over_size.width + source.left as u32) as usize * 3;
         let to = ((y + top) * SCREEN.width + left) as usize * 3;

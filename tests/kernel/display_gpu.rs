@@ -4,11 +4,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use framelease::convert::Scaling;
 use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{Device, LayerRequirements, NodeKind, Scanout, ScanoutEvent};
 use framelease::format::Size;
 use framelease::frame::Pool;
-use framelease::{ErrorKind, Received, Station};
+use framelease::negotiate::DisplayChain;
+use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::devices::*;
 use crate::display::{checksum, displayed, noise, present, refused, rgb, screen, settle, vgem, vkms, SCREEN, SECOND};
@@ -177,6 +179,74 @@ fn lost_device_gives_its_frames_back_and_is_reopened() {
     settle(&mut screen).unwrap();
     drop(screen);
     assert_eq!((own.buffers().leased(), card.open_handles()), (0, 0));
+}
+
+#[test]
+fn display_chain_is_reopened_after_a_lost_device() {
+    let Some(card) = gpu() else { return };
+    let memfds = Pool::new(&Allocator::Memfd, packed("XBGR32", SCREEN), 4).unwrap();
+    let own = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
+    let chain = |pool: &Pool| DisplayChain::open(screen_at(&card, 0), pool.buffers(), Scaling::Keep).unwrap();
+    let show = |chain: &mut DisplayChain, pool: &Pool| {
+        for turn in 0..4 {
+            assert!(chain.submit(noise(pool, turn), SECOND).unwrap().is_taken());
+            assert!(matches!(chain.recv(SECOND).unwrap(), Received::Item(ScanoutEvent::Shown(_))));
+        }
+    };
+    drop({
+        let mut direct = chain(&own);
+        assert_eq!(direct.converter(), None);
+        show(&mut direct, &own);
+        direct
+    });
+    // Dma-bufs that the device does not show.
+    let foreign = Pool::new(&Allocator::Udmabuf, packed("XBGR32", SCREEN), 4).unwrap();
+    drop({
+        let mut converted = chain(&foreign);
+        assert!(converted.converter().is_some());
+        show(&mut converted, &foreign);
+        converted
+    });
+    let mut chain = chain(&memfds);
+    let descriptor = chain.as_fd().as_raw_fd();
+    assert_eq!(chain.converter(), Some("cpu"));
+    show(&mut chain, &memfds);
+    drop((own, card));
+    let told = |chain: &mut DisplayChain| loop {
+        match chain.recv(5 * SECOND).unwrap() {
+            Received::Item(ScanoutEvent::Shown(_)) => {}
+            Received::Item(event) => return event,
+            other => panic!("{other:?}"),
+        }
+    };
+    unplugging(|| {
+        let rejected = loop {
+            match chain.try_submit(noise(&memfds, 7)) {
+                Err(rejected) => break rejected,
+                Ok(_) => std::thread::sleep(Duration::from_millis(600)),
+            }
+        };
+        assert_eq!((rejected.error.kind(), rejected.item.meta().sequence), (ErrorKind::DeviceLost, 7));
+        drop(rejected);
+        match told(&mut chain) {
+            ScanoutEvent::Lost(e) => assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}"),
+            other => panic!("{other:?}"),
+        }
+        refused(chain.reopen(memfds.buffers()), ErrorKind::NotFound, &[]);
+        let rejected = chain.try_submit(noise(&memfds, 8)).unwrap_err();
+        refused(Err(rejected.error), ErrorKind::DeviceLost, &["reopen"]);
+        assert!(idle_wakes(&mut chain) <= 3, "it is looked for twice a second");
+    });
+    assert!(is_readable_within(&chain, 2 * SECOND));
+    assert!(matches!(told(&mut chain), ScanoutEvent::Returned));
+    // The status that the test set went with the device.
+    drop(screen_at(&gpu().unwrap(), 0));
+    chain.reopen(memfds.buffers()).unwrap();
+    assert_eq!((chain.as_fd().as_raw_fd(), chain.converter()), (descriptor, Some("cpu")));
+    show(&mut chain, &memfds);
+    let card = chain.scanout().device().clone();
+    drop(chain);
+    assert_eq!((memfds.buffers().leased(), card.open_handles()), (0, 0));
 }
 
 #[test]

@@ -50,6 +50,10 @@ mod devices;
 #[cfg(feature = "drm")]
 mod display;
 #[cfg(feature = "drm")]
+mod display_chain;
+#[cfg(feature = "drm")]
+mod display_chain_contract;
+#[cfg(feature = "drm")]
 mod display_contract;
 #[cfg(feature = "drm")]
 mod display_example;

@@ -1,0 +1,524 @@
+//! A display, and the converter in front of it if there is one.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::EpollFlags;
+
+use super::open::devices;
+use crate::convert::{first_of, keep_ratio, Converter, ConverterEvent, Cpu, Layer, Plan, Request, Scaling};
+use crate::dmabuf::MemoryKind;
+use crate::drm::{Device, LayerRequirements, PlaneLayer, Scanout, ScanoutEvent};
+use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::format::{FormatKind, FourCc, Layout, Rect, Size};
+use crate::frame::{BufferSet, Frame, Pool};
+use crate::station::{sealed, wait_readable, Received, Station, Submit, SubmitResult, Submitted};
+use crate::sys::readiness::Readiness;
+use crate::sys::signal::Signal;
+use crate::sys::wait::{self, Waited};
+
+/// In the epoll.
+const DISPLAY: u64 = 0;
+const CONVERTER: u64 = 1;
+const FOUND: u64 = 2;
+
+/// Buffers between a converter and a display: one that is shown, one whose flip is pending, one that is drawn.
+const BETWEEN: usize = 3;
+
+/// Formats that displays show.
+const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc::RGB565];
+
+/// A [`Scanout`] that shows frames from elsewhere, such as a subscriber's: as they are, or through a converter where no
+/// plane takes them. It is to a display what [`EncoderChain`](super::EncoderChain) is to an encoder.
+///
+/// With [`Scaling::Keep`] the picture is as large as fits, in the middle of the screen, with black margins. With
+/// [`Scaling::Stretch`] it fills the screen. A plane that takes the frames scales them. Otherwise a converter draws each
+/// frame into one of three dumb buffers of the display. The converter is a device if one can do it, and else the CPU,
+/// which works in the calling thread.
+///
+/// A frame that a plane shows is leased until the flip that replaces it has completed: let a subscriber hold three. A
+/// frame that is converted is leased until the converter has read it.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::convert::Scaling;
+/// use framelease::drm::{Scanout, ScanoutEvent};
+/// use framelease::negotiate::DisplayChain;
+/// use framelease::share::{Subscriber, SubscriberEvent};
+/// use framelease::{wait, Received, Station, Submit};
+///
+/// let subscriber = Subscriber::builder("/run/camera/socket").hold(3);
+/// let mut subscriber = subscriber.connect(Duration::from_secs(5))?;
+/// let first = loop {
+///     if let Some(frame) = subscriber.recv(Duration::from_secs(5))?.frame() {
+///         break frame;
+///     }
+/// };
+/// let mut display = DisplayChain::open(Scanout::builder().open()?, first.buffers(), Scaling::Keep)?;
+/// loop {
+///     wait(&[&subscriber, &display], Duration::from_secs(5))?;
+///     while let Received::Item(event) = subscriber.try_recv()? {
+///         if let SubscriberEvent::Frame(frame) = event {
+///             // Without room, this frame is not shown.
+///             if let Err(rejected) = display.try_submit(frame) {
+///                 eprintln!("{}", rejected.error);
+///                 display.reopen(rejected.item.buffers())?;
+///             }
+///         }
+///     }
+///     while let Received::Item(event) = display.try_recv()? {
+///         if let ScanoutEvent::Lost(error) = event {
+///             eprintln!("{error}");
+///         }
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), framelease::Error>(())
+/// ```
+pub struct DisplayChain {
+    /// Over the display, the converter, and `signal`.
+    readiness: Readiness,
+    scanout: Scanout,
+    /// None after a reopen that failed.
+    layer: Option<PlaneLayer>,
+    between: Option<Between>,
+    fit: Scaling,
+    /// What the converter reported to another call than `try_recv`. `signal` is set then.
+    found: Option<Result<ScanoutEvent>>,
+    signal: Signal,
+}
+
+/// What is in front of the display.
+struct Between {
+    converter: Box<dyn Converter>,
+    plan: Arc<Plan>,
+    pool: Pool,
+    /// A picture that the display does not take now. The converter is not watched then.
+    waiting: Option<Frame>,
+    is_watched: bool,
+}
+
+impl DisplayChain {
+    /// Takes a plane of the screen for frames in these buffers, and a converter if it takes one. The screen changes with
+    /// the first frame.
+    ///
+    /// Ioctls: those of [`Scanout::add_layer`], one import of a buffer (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
+    /// `DRM_IOCTL_MODE_ADDFB2`) and, for a converter, those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
+    ///
+    /// # Errors
+    /// If no plane and no converter takes the frames, the text has what the planes and each converter said, and the kind is
+    /// that of the planes: `Unsupported`, `Busy`, or what the driver reports for a buffer. `PermissionDenied` while another
+    /// process is DRM master. `DeviceLost`. `Exhausted` if no descriptor is left. The scanout is dropped then.
+    pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {
+        let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
+        let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
+        let mut chain = Self { readiness, scanout, layer: None, between: None, fit, found: None, signal };
+        chain.watch(&chain.scanout, DISPLAY)?;
+        chain.watch(&chain.signal, FOUND)?;
+        chain.set_up(frames)?;
+        Ok(chain)
+    }
+
+    /// Opens again for frames in these buffers: after their layout has changed, and after a device was lost and has
+    /// returned, be it the display's or the converter's. The descriptor stays. Waits for a pending flip.
+    ///
+    /// After a change of layout, the old picture stays on the screen until the first new frame. A display that is gone, or
+    /// that came back with other modes, is opened again as by [`Scanout::reopen`]. A converter is chosen again.
+    ///
+    /// # Errors
+    /// As [`DisplayChain::open`] and [`Scanout::reopen`]; `Timeout` if the pending flip does not complete in half a second. It
+    /// can be tried again. If the display was there all the time, frames of the old layout can still be shown.
+    pub fn reopen(&mut self, frames: &BufferSet) -> Result<()> {
+        if self.scanout.wants_reopen() {
+            self.end_between();
+            self.scanout.reopen_without(self.layer.take())?;
+        }
+        self.set_up(frames)
+    }
+
+    /// Takes a plane, and a converter if it takes one, instead of those before.
+    fn set_up(&mut self, frames: &BufferSet) -> Result<()> {
+        let (layer, between) = set_up(&mut self.scanout, self.layer, frames, self.fit)?;
+        self.end_between();
+        self.layer = Some(layer);
+        if let Some(between) = between {
+            self.watch(between.converter.as_fd(), CONVERTER)?;
+            self.between = Some(between);
+        }
+        Ok(())
+    }
+
+    fn watch(&self, fd: impl AsFd, token: u64) -> Result<()> {
+        self.readiness.add(fd, EpollFlags::EPOLLIN, token).map_err(|e| Error::os("epoll_ctl", e))
+    }
+
+    /// Returns the display, for its connector, size and counts.
+    pub fn scanout(&self) -> &Scanout {
+        &self.scanout
+    }
+
+    /// Returns the converter's name, if there is one.
+    pub fn converter(&self) -> Option<&str> {
+        self.between.as_ref().map(|between| between.converter.name())
+    }
+
+    /// Ends the conversions, and forgets what they reported.
+    fn end_between(&mut self) {
+        if let Some(between) = self.between.take() {
+            self.readiness.remove(between.converter.as_fd());
+        }
+        self.take_found();
+    }
+
+    fn take_found(&mut self) -> Option<Result<ScanoutEvent>> {
+        let found = self.found.take();
+        if found.is_some() {
+            self.signal.clear();
+        }
+        found
+    }
+
+    /// Presents the picture that waits. `false` if it still waits.
+    fn present_waiting(&mut self) -> Result<bool> {
+        let (Some(between), Some(layer)) = (&mut self.between, self.layer) else { return Ok(true) };
+        let Some(frame) = between.waiting.take() else { return Ok(true) };
+        let (waiting, presented) = match present(&mut self.scanout, layer, frame) {
+            Ok(Submitted::Taken) => (None, Ok(true)),
+            Ok(Submitted::Full(frame)) => (Some(frame), Ok(false)),
+            Err(Rejected { error, item }) => (Some(item), Err(error)),
+        };
+        between.waiting = waiting;
+        presented
+    }
+
+    /// Brings converted pictures on to the display. An event of the converter that the user must know is returned.
+    fn pump(&mut self) -> Result<Option<ScanoutEvent>> {
+        loop {
+            // Why a picture must wait is reported by the next submit.
+            if !self.present_waiting().unwrap_or(false) {
+                return Ok(None);
+            }
+            let Some(between) = &mut self.between else { return Ok(None) };
+            match between.converter.try_recv()? {
+                Received::Item(ConverterEvent::Frame(frame)) => between.waiting = Some(frame),
+                // The loss is an event, which comes after the jobs that failed by it.
+                Received::Item(ConverterEvent::Failed { error, .. }) if error.kind() == ErrorKind::DeviceLost => {}
+                Received::Item(ConverterEvent::Failed { error, .. }) => return Err(error),
+                Received::Item(ConverterEvent::Lost(error)) => return Ok(Some(ScanoutEvent::Lost(error))),
+                Received::Item(ConverterEvent::Returned) => return Ok(Some(ScanoutEvent::Returned)),
+                Received::Nothing | Received::Ended => return Ok(None),
+            }
+        }
+    }
+
+    /// Watches the converter only while the display takes what it gives.
+    fn pump_and_watch(&mut self) -> Result<Option<ScanoutEvent>> {
+        let found = self.pump();
+        if let Some(between) = &mut self.between {
+            let watches = between.waiting.is_none();
+            if watches != between.is_watched {
+                let events = if watches { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+                let changed = self.readiness.modify(between.converter.as_fd(), events, CONVERTER);
+                changed.map_err(|e| Error::os("epoll_ctl", e))?;
+                between.is_watched = watches;
+            }
+        }
+        found
+    }
+
+    /// Waits for a flip, or for a converter that has the last buffers.
+    fn wait_for_room(&mut self, deadline: Instant) -> Result<Waited> {
+        match &self.between {
+            _ if self.found.is_some() => Ok(Waited::Interrupted),
+            Some(between) if between.waiting.is_none() && between.converter.in_flight() > 0 => {
+                wait_readable(&*between.converter, deadline)
+            }
+            _ => self.scanout.wait_for_room(deadline),
+        }
+    }
+
+    /// Does what is due, and keeps what it finds for `try_recv`.
+    fn work(&mut self) {
+        if self.found.is_none() {
+            self.found = self.pump_and_watch().transpose();
+            if self.found.is_some() {
+                self.signal.set();
+            }
+        }
+    }
+}
+
+impl sealed::Sealed for DisplayChain {}
+
+/// Its events are those of [`Scanout`]. [`ScanoutEvent::Lost`] and [`ScanoutEvent::Returned`] also report a converter
+/// that is a device. [`DisplayChain::reopen`] opens either.
+///
+/// Its errors: those of the scanout; that of a conversion that failed, whose frame is lost. The frames that a lost
+/// converter had are lost with [`ScanoutEvent::Lost`].
+impl Station for DisplayChain {
+    type Event = ScanoutEvent;
+
+    fn dispatch(&mut self) -> Result<()> {
+        self.scanout.dispatch()?;
+        if let Some(between) = &mut self.between {
+            between.converter.dispatch()?;
+        }
+        self.work();
+        Ok(())
+    }
+
+    fn try_recv(&mut self) -> Result<Received<ScanoutEvent>> {
+        if let Some(found) = self.take_found() {
+            self.work();
+            return found.map(Received::Item);
+        }
+        // First what makes room.
+        let received = self.scanout.try_recv()?;
+        if self.between.is_none() {
+            return Ok(received);
+        }
+        if !received.is_nothing() {
+            self.work();
+            return Ok(received);
+        }
+        match self.pump_and_watch()? {
+            Some(event) => Ok(Received::Item(event)),
+            // A flip may have completed meanwhile.
+            None => self.scanout.try_recv(),
+        }
+    }
+}
+
+impl Submit for DisplayChain {
+    type Item = Frame;
+
+    /// Shows a frame, or gives it to the converter in front of the display. After [`Submitted::Full`] the descriptor
+    /// becomes readable when there may be room. While the display is unplugged there is no room.
+    ///
+    /// # Errors
+    /// As [`Scanout::stage`] and [`Scanout::try_present`], and as [`Converter::try_submit`]. `Mismatch` for a frame of
+    /// another layout: call [`DisplayChain::reopen`] with its buffers. `PermissionDenied` while another process is DRM
+    /// master: a later frame may be shown.
+    fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        let Some(layer) = self.layer else {
+            let error = Error::new(ErrorKind::DeviceLost, "present", "the last reopen failed: call it again");
+            return Err(Rejected { error: error.on(self.scanout.device()), item: frame });
+        };
+        if self.between.is_none() {
+            return present(&mut self.scanout, layer, frame);
+        }
+        match self.present_waiting() {
+            Ok(true) => self.work(),
+            Ok(false) => {}
+            Err(error) => return Err(Rejected { error, item: frame }),
+        }
+        let Some(between) = &mut self.between else { return Ok(Submitted::Full(frame)) };
+        let Some(target) = between.pool.try_acquire() else { return Ok(Submitted::Full(frame)) };
+        match between.converter.try_submit(&between.plan, std::slice::from_ref(&frame), target) {
+            Ok(Submitted::Taken) => {
+                // The CPU has finished it.
+                self.work();
+                Ok(Submitted::Taken)
+            }
+            Ok(Submitted::Full(_)) => Ok(Submitted::Full(frame)),
+            Err(rejected) => Err(Rejected { error: rejected.error, item: frame }),
+        }
+    }
+
+    /// Shows a frame, and waits at most `timeout` for room, also while flips wait to be received. Returns the frame early
+    /// if the converter has an event or a signal handler runs.
+    fn submit(&mut self, mut frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
+        let deadline = wait::deadline(timeout);
+        loop {
+            match self.try_submit(frame)? {
+                Submitted::Taken => return Ok(Submitted::Taken),
+                Submitted::Full(back) => frame = back,
+            }
+            match self.wait_for_room(deadline) {
+                Ok(Waited::Ready) => {}
+                Ok(Waited::TimedOut | Waited::Interrupted) => return Ok(Submitted::Full(frame)),
+                Err(error) => return Err(Rejected { error, item: frame }),
+            }
+        }
+    }
+}
+
+impl AsFd for DisplayChain {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
+    }
+}
+
+impl Drop for DisplayChain {
+    fn drop(&mut self) {
+        self.end_between();
+        self.readiness.remove(&self.signal);
+        self.readiness.remove(&self.scanout);
+    }
+}
+
+impl fmt::Debug for DisplayChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.converter() {
+            Some(name) => write!(f, "DisplayChain({name}, {:?})", self.scanout),
+            None => write!(f, "DisplayChain({:?})", self.scanout),
+        }
+    }
+}
+
+/// [`Scanout::present_frame`] that does not wait.
+fn present(scanout: &mut Scanout, layer: PlaneLayer, frame: Frame) -> SubmitResult<Frame> {
+    let spare = frame.clone();
+    drop(scanout.stage(layer, frame)?);
+    let presented = scanout.try_present();
+    if !matches!(presented, Ok(Submitted::Taken)) {
+        drop(scanout.unstage(layer));
+    }
+    match presented {
+        Ok(Submitted::Taken) => Ok(Submitted::Taken),
+        Ok(Submitted::Full(())) => Ok(Submitted::Full(spare)),
+        Err(error) => Err(Rejected { error, item: spare }),
+    }
+}
+
+/// What is asked of a screen.
+struct Wish<'a> {
+    /// The layer that is replaced.
+    old: Option<PlaneLayer>,
+    from: &'a Layout,
+    memory: MemoryKind,
+    fit: Scaling,
+}
+
+/// Takes a plane for the frames as they are, else a converter and a plane for what it draws.
+fn set_up(
+    scanout: &mut Scanout,
+    old: Option<PlaneLayer>,
+    frames: &BufferSet,
+    fit: Scaling,
+) -> Result<(PlaneLayer, Option<Between>)> {
+    let (from, whole) = (frames.layout(), Rect::from(scanout.size()));
+    let place = match fit {
+        Scaling::Stretch => whole,
+        // Even sides and corners, for formats that are subsampled.
+        Scaling::Keep => keep_ratio(from.size(), whole, (2, 2)),
+    };
+    // A publisher has one allocator. Buffers that are not known yet are dma-bufs, or the first frame is refused.
+    let memory = frames.memory(0).first().map_or(MemoryKind::DmaBuf, |buffer| buffer.kind());
+    let wish = Wish { old, from, memory, fit };
+    let direct = match memory {
+        MemoryKind::DmaBuf => {
+            scanout.change_layer(old, &LayerRequirements::for_layout(from).destination(place), frames)
+        }
+        _ => Err(Error::new(ErrorKind::Unsupported, "add_layer", "the frames are memfds, which no display shows")),
+    };
+    let why = match direct {
+        Ok(layer) => return Ok((layer, None)),
+        Err(e) if is_final(&e) => return Err(e),
+        Err(e) => e,
+    };
+    let mut refused = vec![why.to_string()];
+    let targets = targets(scanout, &wish, place, &mut refused)?;
+    // What was said of which targets.
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+    for is_cpu in [false, true] {
+        for &(fourcc, place) in &targets {
+            let error = match converted(scanout, &wish, (fourcc, place), is_cpu) {
+                Ok((layer, between)) => return Ok((layer, Some(between))),
+                Err(e) if is_final(&e) => return Err(e),
+                Err(e) => e.to_string(),
+            };
+            let target = format!("{fourcc} at {place}");
+            match said.iter_mut().find(|(text, _)| *text == error) {
+                Some((_, targets)) => targets.push(target),
+                None => said.push((error, vec![target])),
+            }
+        }
+    }
+    refused.extend(said.into_iter().map(|(text, targets)| format!("{}: {text}", targets.join(", "))));
+    Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(scanout.device()))
+}
+
+/// Another format does not help then.
+fn is_final(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::DeviceLost | ErrorKind::Timeout)
+}
+
+/// What planes show for a converter: pictures of the place, or else of the whole screen with margins that are drawn. Of
+/// each the formats, best first.
+fn targets(
+    scanout: &mut Scanout,
+    wish: &Wish<'_>,
+    place: Rect,
+    refused: &mut Vec<String>,
+) -> Result<Vec<(FourCc, Rect)>> {
+    let whole = Rect::from(scanout.size());
+    let mut all = SHOWN;
+    // What is made of RGB should keep its colors.
+    all.sort_by_key(|&fourcc| is_yuv(fourcc) != is_yuv(wish.from.fourcc()));
+    let mut found = Vec::new();
+    for place in std::iter::once(place).chain((place != whole).then_some(whole)) {
+        let mut formats = all.to_vec();
+        while !formats.is_empty() {
+            let layer = LayerRequirements::new(formats.iter().copied(), place.size).destination(place);
+            match scanout.find_format(wish.old, &layer) {
+                Ok(fourcc) => {
+                    found.push((fourcc, place));
+                    formats.retain(|&f| f != fourcc);
+                }
+                Err(e) if is_final(&e) => return Err(e),
+                Err(e) => {
+                    // Of a screen that shows others, this is not the reason.
+                    if formats.len() == all.len() {
+                        refused.push(e.to_string());
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A converter to one target, and a plane for that.
+fn converted(
+    scanout: &mut Scanout,
+    wish: &Wish<'_>,
+    (fourcc, place): (FourCc, Rect),
+    is_cpu: bool,
+) -> Result<(PlaneLayer, Between)> {
+    let pool = pool(scanout.device(), fourcc, place.size, wish.from)?;
+    // The place has the picture's shape already, but for a pixel.
+    let fit = if place == Rect::from(scanout.size()) { wish.fit } else { Scaling::Stretch };
+    let request = Request::convert(Layer::default().fit(fit));
+    let plan = |_: &dyn Converter| {
+        Plan::new(&request, &[*wish.from], pool.buffers().layout()).map(|plan| plan.memory(wish.memory))
+    };
+    let choice = match is_cpu {
+        false => first_of(devices(), plan)?,
+        true => {
+            let cpu: Box<dyn Converter> = Box::new(Cpu::new()?);
+            first_of([Ok(cpu)], plan)?
+        }
+    };
+    let layer = LayerRequirements::new([fourcc], place.size).destination(place);
+    let layer = scanout.change_layer(wish.old, &layer, pool.buffers())?;
+    let (converter, plan) = (choice.converter, Arc::new(choice.plan));
+    Ok((layer, Between { converter, plan, pool, waiting: None, is_watched: true }))
+}
+
+/// Dumb buffers, in the colors of what they are made of.
+fn pool(device: &Device, fourcc: FourCc, size: Size, from: &Layout) -> Result<Pool> {
+    let pool = device.dumb_pool(fourcc, size, BETWEEN)?;
+    if !is_yuv(fourcc) || !is_yuv(from.fourcc()) {
+        return Ok(pool);
+    }
+    let layout = pool.buffers().layout().with_colorimetry(from.colorimetry());
+    Pool::from_memory(layout, (0..BETWEEN).map(|slot| pool.buffers().memory(slot).to_vec()).collect())
+}
+
+fn is_yuv(fourcc: FourCc) -> bool {
+    fourcc.info().is_some_and(|info| info.kind == FormatKind::Yuv)
+}
