@@ -289,6 +289,7 @@ impl Scanout {
     }
 
     /// Returns the frame that the screen shows on a layer.
+    #[doc(hidden)]
     pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
         self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
     }

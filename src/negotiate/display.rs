@@ -160,6 +160,7 @@ impl DisplayChain {
     }
 
     /// Returns the converter's name, if there is one.
+    #[doc(hidden)]
     pub fn converter(&self) -> Option<&str> {
         self.between.as_ref().map(|between| between.converter.name())
     }
