@@ -74,7 +74,7 @@ fn run() -> common::Result<()> {
     let each = frames.max(1);
     if o.json {
         let quoted = |text: &String| common::quoted(text);
-        let refused: Vec<String> = refused.iter().map(|why| quoted(why)).collect();
+        let refused: Vec<String> = refused.iter().map(quoted).collect();
         println!(
             "{{\"backend\":{},\"refused\":[{}],\"from\":[{}],\"to\":{},\"width\":{},\"height\":{},\"memory\":\"{memory:?}\",\
              \"frames\":{frames},\"us_per_frame\":{:.0},\"cpu_us_per_frame\":{:.0},\"cpu_bytes_read_per_frame\":{},\

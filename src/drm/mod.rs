@@ -36,6 +36,7 @@ mod monitor;
 mod negotiate;
 mod objects;
 mod output;
+mod present;
 mod retained;
 mod saved_crtc;
 mod scanout;

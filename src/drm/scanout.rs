@@ -5,20 +5,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::commit::{Committer, FenceWish, Refusal};
+use super::commit::{Committer, Refusal};
 use super::device::Device;
 use super::framebuffer::{Framebuffer, Framebuffers};
-use super::layer::{Change, LayerRequirements, PlaneLayer, PlaneState, Shown};
-use super::monitor::{Monitor, Presence};
+use super::layer::{Change, LayerRequirements, PlaneLayer, PlaneState};
+use super::monitor::Monitor;
 use super::negotiate;
 use super::objects::{Connection, Connector, Mode, Plane};
 use super::output::{Api, Output, OutputRequirements};
 use super::retained::{Retained, Until};
 use super::scanout_event::{Flipped, ScanoutEvent, ScanoutStats};
-use crate::dmabuf::SyncFile;
-use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Size};
-use crate::frame::{BufferSet, Frame};
+use crate::frame::BufferSet;
 use crate::station::{sealed, Received, Station, Submitted};
 use crate::sys;
 use crate::sys::wait::{self, Waited};
@@ -27,13 +26,13 @@ use crate::sys::wait::{self, Waited};
 const LAST_FLIP: Duration = Duration::from_millis(500);
 
 /// A commit that has not completed.
-struct Pending {
-    mark: u64,
-    submitted_ns: u64,
+pub(super) struct Pending {
+    pub(super) mark: u64,
+    pub(super) submitted_ns: u64,
     /// It shows frames. A write-back does not.
-    is_flip: bool,
+    pub(super) is_flip: bool,
     /// It sets the mode, which can take long.
-    is_modeset: bool,
+    pub(super) is_modeset: bool,
 }
 
 /// The screen of one connector.
@@ -87,13 +86,13 @@ struct Pending {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Scanout {
-    output: Output,
-    committer: Committer,
-    planes: Vec<PlaneState>,
-    framebuffers: Framebuffers,
-    pending: Option<Pending>,
-    stats: ScanoutStats,
-    monitor: Monitor,
+    pub(super) output: Output,
+    pub(super) committer: Committer,
+    pub(super) planes: Vec<PlaneState>,
+    pub(super) framebuffers: Framebuffers,
+    pub(super) pending: Option<Pending>,
+    pub(super) stats: ScanoutStats,
+    pub(super) monitor: Monitor,
 }
 
 impl Scanout {
@@ -288,214 +287,8 @@ impl Scanout {
         self.reopen()
     }
 
-    /// Returns the frame that the screen shows on a layer.
-    #[doc(hidden)]
-    pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
-        self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
-    }
-
-    /// Stages a frame for the next present. Returns the frame that was staged before and will not be shown.
-    ///
-    /// A buffer that the device sees for the first time is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
-    /// `DRM_IOCTL_MODE_ADDFB2`) and stays imported until its pool is gone. Later frames in it cost no system call.
-    ///
-    /// # Errors
-    /// `Mismatch` if the frame does not have the format and size of the layer, or if its buffer is too small.
-    /// `Unsupported` for a memfd. `State` for a layer of another scanout. `InvalidArgument` if the driver refuses the
-    /// stride. Each with the frame; what was staged stays staged.
-    pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
-        self.put(layer, frame, None)
-    }
-
-    /// Stages a frame with a fence that the display waits for before it shows the frame (`IN_FENCE_FD`). For a producer
-    /// that has not finished. The display waits for fences on the dma-buf itself without this.
-    ///
-    /// # Errors
-    /// Those of [`Scanout::stage`], and `Unsupported` if the plane does not take fences.
-    pub fn stage_fenced(
-        &mut self,
-        layer: PlaneLayer,
-        frame: Frame,
-        fence: SyncFile,
-    ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
-        self.put(layer, frame, Some(fence))
-    }
-
-    fn put(
-        &mut self,
-        layer: PlaneLayer,
-        frame: Frame,
-        fence: Option<SyncFile>,
-    ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
-        let device = &self.output.device;
-        let Some(plane) = self.planes.get_mut(layer.index) else {
-            return Err(Rejected { error: foreign(device), item: frame });
-        };
-        if fence.is_some() && !plane.takes_fences() {
-            let text = format!("no IN_FENCE_FD: wait for the fence first; {}", plane.plane);
-            return Err(Rejected { error: Error::new(ErrorKind::Unsupported, "stage", text).on(device), item: frame });
-        }
-        self.framebuffers.sweep();
-        let checked = plane.check(frame.layout()).map_err(|e| e.on(device));
-        let made = checked.and_then(|()| self.framebuffers.get(device, &frame, plane.modifier));
-        let framebuffer = match made {
-            Ok(framebuffer) => framebuffer,
-            Err(error) => {
-                self.failed(&error);
-                return Err(Rejected { error, item: frame });
-            }
-        };
-        let before = taken(plane.next.replace(Change::Show(Shown { framebuffer, frame, fence })));
-        self.stats.replaced += u64::from(before.is_some());
-        Ok(before)
-    }
-
-    /// Stages that a layer shows nothing. Returns the frame that was staged.
-    ///
-    /// # Errors
-    /// `State` for a layer of another scanout. `Unsupported` for the legacy interface.
-    pub fn hide(&mut self, layer: PlaneLayer) -> Result<Option<Frame>> {
-        if self.api() == Api::Legacy {
-            let text = "the legacy interface cannot switch a single plane off";
-            return Err(Error::new(ErrorKind::Unsupported, "hide", text).on(self.device()));
-        }
-        let plane = self.planes.get_mut(layer.index).ok_or_else(|| foreign(&self.output.device))?;
-        Ok(taken(plane.next.replace(Change::Hide)))
-    }
-
-    /// Takes back what is staged for a layer.
-    pub(crate) fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
-        taken(self.planes.get_mut(layer.index)?.next.take())
-    }
-
-    /// Presents everything that is staged, at the next vertical blank. Does not wait for it. Does nothing if nothing is
-    /// staged.
-    ///
-    /// Returns [`Submitted::Full`] while the flip before has not completed, and while no display is plugged in. What is
-    /// staged stays staged then. The first present, and the first after another process was master or after the display
-    /// came back, sets the mode, which may blink. Ioctl: `DRM_IOCTL_MODE_ATOMIC` (nonblocking, with an event), or
-    /// `DRM_IOCTL_MODE_PAGE_FLIP`.
-    ///
-    /// # Errors
-    /// What is staged stays staged. `PermissionDenied` while another process is DRM master (a switch of virtual
-    /// terminals). `Busy` while a commit of another program is under way. `InvalidArgument` if the driver cannot show
-    /// this. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`]. `DeviceLost`
-    /// after the device is gone.
-    #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
-    #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
-    #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
-    pub fn try_present(&mut self) -> Result<Submitted<()>> {
-        let submitted = self.submit(FenceWish::None).map(|(submitted, _)| submitted);
-        self.monitor.show_events(&self.output);
-        submitted
-    }
-
-    /// Presents like [`Scanout::try_present`] and also gives a fence (`OUT_FENCE_PTR`). It signals when the flip
-    /// completes and the frame that it replaced is free. `None` if nothing was submitted.
-    ///
-    /// # Errors
-    /// Those of [`Scanout::try_present`], and `Unsupported` for the legacy interface.
-    pub fn try_present_fenced(&mut self) -> Result<(Submitted<()>, Option<SyncFile>)> {
-        if !self.committer.has_out_fence() {
-            let text = "the CRTC, or the legacy interface, does not have this property";
-            return Err(Error::new(ErrorKind::Unsupported, "OUT_FENCE_PTR", text).on(self.device()));
-        }
-        let submitted = self.submit(FenceWish::Out);
-        self.monitor.show_events(&self.output);
-        submitted
-    }
-
-    /// Presents everything that is staged, and waits at most `timeout` for the flip before it. A signal handler ends the
-    /// wait, too. Does not wait for the new flip.
-    ///
-    /// # Errors
-    /// Those of [`Scanout::try_present`].
-    pub fn present(&mut self, timeout: Duration) -> Result<Submitted<()>> {
-        let deadline = wait::deadline(timeout);
-        let submitted = loop {
-            // While a flip is pending there is nothing to try before the first wait.
-            if self.pending.is_none() || self.monitor.presence() != Presence::Here {
-                match self.submit(FenceWish::None) {
-                    Ok((Submitted::Full(()), _)) => {}
-                    done => break done.map(|(submitted, _)| submitted),
-                }
-            }
-            match self.wait_and_work(deadline) {
-                Ok(Waited::Ready) => {}
-                Ok(Waited::TimedOut | Waited::Interrupted) => break Ok(Submitted::Full(())),
-                Err(e) => break Err(e),
-            }
-        };
-        self.monitor.show_events(&self.output);
-        submitted
-    }
-
-    /// Stages a frame and presents it. Waits at most `timeout` for the flip before it. The frame reaches the screen at
-    /// the vertical blank after that.
-    ///
-    /// # Errors
-    /// Those of [`Scanout::stage`] and [`Scanout::try_present`], with the frame.
-    pub fn present_frame(
-        &mut self,
-        layer: PlaneLayer,
-        frame: Frame,
-        timeout: Duration,
-    ) -> std::result::Result<Submitted<Frame>, Rejected<Frame>> {
-        let spare = frame.clone();
-        self.stage(layer, frame)?;
-        match self.present(timeout) {
-            Ok(Submitted::Taken) => Ok(Submitted::Taken),
-            Ok(Submitted::Full(())) => {
-                self.unstage(layer);
-                Ok(Submitted::Full(spare))
-            }
-            Err(error) => {
-                self.unstage(layer);
-                Err(Rejected { error, item: spare })
-            }
-        }
-    }
-
-    /// Submits what is staged, if there is room.
-    fn submit(&mut self, wish: FenceWish) -> Result<(Submitted<()>, Option<SyncFile>)> {
-        const FULL: Submitted<()> = Submitted::Full(());
-        if self.pending.is_some() || self.monitor.presence() != Presence::Here {
-            self.work()?;
-        }
-        let is_something_staged = self.planes.iter().any(|p| p.next.is_some());
-        let now_ns = sys::clock::monotonic_ns();
-        let is_due = self.pending.is_none() && is_something_staged && self.output.is_question_due(now_ns);
-        // A lost display may be back since the alarm.
-        if is_due || self.monitor.presence() == Presence::NoDisplay {
-            self.monitor.look(&mut self.output, now_ns);
-            self.give_back_if_gone();
-        }
-        match self.monitor.presence() {
-            Presence::NoDevice { .. } => return Err(self.monitor.no_device(&self.output)),
-            Presence::NoDisplay => return Ok((FULL, None)),
-            Presence::Here if self.pending.is_some() => return Ok((FULL, None)),
-            Presence::Here if !is_something_staged => return Ok((Submitted::Taken, None)),
-            Presence::Here => self.monitor.check_mode(&self.output)?,
-        }
-        let mark = next_mark();
-        let is_modeset = !self.output.is_lit;
-        let flipped = self.committer.flip(&self.output, &self.planes, wish, mark);
-        let fence = flipped.map_err(|refusal| self.refused(refusal))?;
-        self.output.is_lit = true;
-        self.pending = Some(Pending { mark, submitted_ns: now_ns, is_flip: true, is_modeset });
-        self.monitor.submitted();
-        for plane in &mut self.planes {
-            (plane.pending, plane.trial) = (plane.next.take(), None);
-            // The kernel has its own reference.
-            if let Some(Change::Show(shown)) = &mut plane.pending {
-                shown.fence = None;
-            }
-        }
-        Ok((Submitted::Taken, fence))
-    }
-
     /// Reads what the device reports, and takes what has completed.
-    fn work(&mut self) -> Result<()> {
+    pub(super) fn work(&mut self) -> Result<()> {
         self.monitor.work(&mut self.output, self.pending.is_some())?;
         self.give_back_if_gone();
         // Also without a pending commit: the inbox must be empty.
@@ -515,7 +308,7 @@ impl Scanout {
     }
 
     /// A device that is gone reads nothing, and completes no flip.
-    fn give_back_if_gone(&mut self) {
+    pub(super) fn give_back_if_gone(&mut self) {
         if self.monitor.is_gone() {
             self.pending = None;
             for plane in &mut self.planes {
@@ -532,13 +325,13 @@ impl Scanout {
     }
 
     /// A call of the user has failed, maybe because the device is gone.
-    fn failed(&mut self, error: &Error) {
+    pub(super) fn failed(&mut self, error: &Error) {
         self.monitor.lose_if_gone(&self.output, error);
         self.give_back_if_gone();
         self.monitor.show_events(&self.output);
     }
 
-    fn wait_and_work(&mut self, deadline: Instant) -> Result<Waited> {
+    pub(super) fn wait_and_work(&mut self, deadline: Instant) -> Result<Waited> {
         let waited = self.monitor.wait(&self.output, deadline)?;
         if waited == Waited::Ready {
             self.work()?;
@@ -702,17 +495,6 @@ impl Station for Scanout {
             }
         }
     }
-}
-
-fn taken(change: Option<Change>) -> Option<Frame> {
-    match change {
-        Some(Change::Show(shown)) => Some(shown.frame),
-        _ => None,
-    }
-}
-
-fn foreign(device: &Device) -> Error {
-    Error::new(ErrorKind::State, "stage", "the layer belongs to another scanout").on(device)
 }
 
 /// Returns a number that no other commit of this process has.
