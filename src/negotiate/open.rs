@@ -22,7 +22,7 @@ const DRAWN: [FourCc; 5] = [FourCc::NV12, FourCc::NV12M, FourCc::YUYV, FourCc::R
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Negotiated {
-    /// A [`Camera`], or a [`TestPattern`].
+    /// A [`Camera`], or a [`TestPattern`](crate::capture::TestPattern).
     pub source: Box<dyn FrameSource>,
     /// Takes the source's frames and gives packets.
     pub encoder: EncoderChain,
