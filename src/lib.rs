@@ -1,29 +1,86 @@
-//! Zero-copy video on Linux: capture once, share by file descriptor, let the CPU touch no pixel.
+//! Zero-copy video on Linux: one camera for many processes, without copying a frame.
 //!
 //! ```text
-//! /dev/videoN ─► capture::Camera ─► Frame ──┬─► convert::{G2d, M2m, Cpu} ─► Frame
-//!    ▲           capture::TestPattern (a lease)└─► share::Publisher ══ fds once, then slots ══► share::Subscriber ─► Frame
-//!    └── VIDIOC_QBUF ◄── drop of the last clone: any thread, any peer, or a peer's death       (in another process)
+//!   camera service                                    other processes
+//!
+//!   /dev/videoN ─► Camera ─► Frame ──┬─► Publisher ══════► Subscriber ─► Frame ─► your code, a device
+//!      ▲                             ├─► Converter ─► Frame
+//!      │                             └─► Encoder ─► Packet ─► Matroska, RTP, RTSP
+//!      └── VIDIOC_QBUF, after the last clone of the frame was dropped: on any thread, in any process
 //! ```
 //!
-//! A [`frame::Frame`] is a counted lease on one buffer of a driver, an allocator or a publisher in another process.
-//! Stations ([`capture`], [`convert`], [`share`]) meet in it and know nothing of each other. `docs/architecture.md` has
-//! the whole picture, `docs/embedding.md` the event loop, `docs/protocol.md` the bytes between processes.
+//! A [`Camera`](capture::Camera) exports its driver's buffers as dma-bufs and gives each picture as a
+//! [`Frame`](frame::Frame). A [`Publisher`](share::Publisher) lends the frames to other processes: each buffer's descriptor
+//! travels once, and a frame is then a message of 96 bytes. Encoders, converters and displays import the same buffers.
+//! No pixel is copied on the way.
 //!
-//! What this crate does:
-//! - V4L2 devices, formats, queues, the queue pairs of mem-to-mem devices, controls and events, single- and
-//!   multi-planar through one path ([`v4l2`]); buffers exported with `VIDIOC_EXPBUF`, or dma-bufs imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. (There
-//!   is no `VIDIOC_EXPBUFDMABUF` and no `VIDIOC_IMPBUFDMABUF`, whatever a blog says.)
-//! - dma-bufs: identity, CPU access, fences, allocation from dma-heaps, udmabuf and memfd ([`dmabuf`]).
-//! - Scaling, rotating, converting and composing, by the i.MX 2D engines, V4L2 mem-to-mem devices, or the CPU
-//!   ([`convert`]).
-//! - Displays, without a copy (`drm`, feature `drm`).
-//! - Fan-out to other processes with quotas, policies and deadlines ([`share`]).
+//! # A first program
 //!
-//! What it does not do: start a thread (but the one of `convert::G2d`, which its user names), block without a timeout,
-//! panic over what a kernel, a peer, a file or libg2d says, lend `&[u8]` over memory that a device may write, or copy a
-//! pixel that nobody asked it to copy.
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use framelease::capture::{Camera, CameraEvent, FrameSource, Reopen};
+//! use framelease::share::Publisher;
+//! use framelease::{wait, Received, Station};
+//!
+//! fn main() -> framelease::Result<()> {
+//!     let mut camera = Camera::builder().reopen(Reopen::Always).open()?;
+//!     let mut publisher = Publisher::builder("/run/camera/socket").bind()?;
+//!     publisher.announce(camera.buffers()?)?;
+//!     loop {
+//!         wait(&[&camera, &publisher], Duration::from_secs(10))?;
+//!         while let Received::Item(event) = publisher.try_recv()? {
+//!             println!("{event:?}"); // A subscriber has come, gone, or was refused.
+//!         }
+//!         while let Received::Item(event) = camera.try_recv()? {
+//!             match event {
+//!                 CameraEvent::Frame(frame) => drop(publisher.try_publish(frame)?),
+//!                 event => println!("{event:?}"), // The camera was unplugged, is back, or has another format.
+//!             }
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! [`Subscriber`](share::Subscriber) has the consumer's side.
+//!
+//! # Where to start
+//!
+//! | task | start with |
+//! |---|---|
+//! | share a camera | [`capture::Camera`], [`share::Publisher`] |
+//! | take frames in another process | [`share::Subscriber`] |
+//! | encode a camera | [`negotiate::Negotiation`], then [`sink`] |
+//! | encode frames of a subscriber | [`negotiate::Negotiation::open_for`] |
+//! | show frames | `negotiate::DisplayChain`, `drm::Scanout` (feature `drm`) |
+//! | scale or convert frames | [`convert`] |
+//! | decode a stream | [`codec::Decoder`] |
+//! | set controls, choose inputs | [`v4l2::Device`] |
+//! | write your own event loop | [`Station`], the contract that all of these follow |
+//! | run without a camera | [`capture::TestPattern`] |
+//!
+//! # Words
+//!
+//! - **Frame**: one picture in one buffer. **Packet**: one coded picture.
+//! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends when
+//!   the last clone is dropped.
+//! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
+//! - **Generation**: the count of a slot's leases. It tells an old lease of a slot from the present one.
+//! - **Station**: anything that gives or takes frames or packets.
+//! - **Quota**: the most buffers that one subscriber can hold or have waiting.
+//! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
+//! - **Revoke**: to end a lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
+//!
+//! # Rules of this crate
+//!
+//! - No thread is started, except the one of `convert::G2d`, which its user names.
+//! - No call blocks without a timeout, and no call panics because of what a kernel, a peer or a file says.
+//! - No pixel is copied, and no frame is dropped, without being counted.
+//! - No `&[u8]` points to memory that a device or another process may write.
+//!
+//! Items that this documentation does not show are for the tests of this project. They may change in any release.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, missing_debug_implementations)]
 
 pub mod bitstream;
