@@ -1,4 +1,13 @@
-//! Counters of this process: system calls, CPU time, bytes of pixels that the CPU touched; and a histogram.
+//! A histogram of durations.
+//!
+//! ```
+//! use framelease::stats::Histogram;
+//!
+//! let mut latency = Histogram::default();
+//! (1..=1000).for_each(|us| latency.record_ns(us * 1000));
+//! assert!(latency.quantile_ns(0.5) >= 500_000);
+//! println!("{latency:?}");
+//! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,25 @@
-//! What can be told of a coded stream from its bytes: whether a frame is a key frame, where its parameter sets end,
-//! where one frame of a byte stream ends and the next begins. Looks at headers only; knows no device and no file.
+//! Reads the headers of coded streams: key frames, parameter sets, the ends of access units.
 //!
-//! Nothing here panics or allocates more than its input's size, whatever the bytes.
+//! This module looks at bytes only. It does not use a device or a file. It does not panic and does not allocate more than the
+//! size of its input, whatever the bytes are.
+//!
+//! ```
+//! use framelease::bitstream::{AccessUnitSplitter, Codec};
+//!
+//! // A byte stream of H.264 that arrives in pieces of any size.
+//! let stream = [0, 0, 0, 1, 0x65, 0x88, 0x84, 1, 0, 0, 0, 1, 0x41, 0x9a, 2, 3, 0, 0, 0, 1, 0x41, 0x9a, 4, 5];
+//! let mut splitter = AccessUnitSplitter::new(Codec::H264, 1 << 20);
+//! let mut units = 0;
+//! for piece in stream.chunks(5) {
+//!     splitter.push(piece);
+//!     while splitter.next_unit()?.is_some() {
+//!         units += 1;
+//!     }
+//! }
+//! assert_eq!(units, 2); // The third is complete when something follows it.
+//! assert!(!splitter.finish().is_empty()); // Or at the end of the stream.
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod annexb;
 mod bits;

@@ -1,8 +1,36 @@
-//! One hardware encode for all consumers: stateful V4L2 mem-to-mem encoders, fed by dma-buf.
+//! Stateful V4L2 encoders and decoders, fed with dma-bufs.
 //!
-//! A camera's or converter's frames go into the encoder's output queue as they are; [`Packet`](crate::frame::Packet)s
-//! come out, leased, and are cloned to any number of sinks ([`PacketFanout`](crate::frame::PacketFanout)). Before either
-//! streams, [`negotiate`] finds a layout that both devices mean the same by. [`Decoder`] is the way back.
+//! An [`Encoder`] imports the frames of a camera or converter as they are, and gives [`Packet`](crate::frame::Packet)s. A packet
+//! is a lease on a buffer of the driver. Clones of it go to any number of sinks. A [`Decoder`] takes packets and gives frames.
+//!
+//! [`Negotiation`](crate::negotiate::Negotiation) opens a camera and an encoder that fit each other. To encode frames of a pool
+//! of your own:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use framelease::bitstream::Codec;
+//! use framelease::codec::{source_layout, Encoder, EncoderEvent, Params};
+//! use framelease::dmabuf::Allocator;
+//! use framelease::format::{FourCc, Size};
+//! use framelease::frame::Pool;
+//! use framelease::{Received, Station, Submit};
+//!
+//! let params = Params::new(Codec::H264, Size::new(1280, 720));
+//! let device = Encoder::find(Codec::H264)?;
+//! let layout = source_layout(&device, &params, FourCc::NV12)?;
+//! let pool = Pool::new(&Allocator::for_devices()?, layout, 4)?;
+//! let mut encoder = Encoder::builder(params).device(device).open(pool.buffers())?;
+//! for sequence in 0..100 {
+//!     let Some(frame) = pool.acquire(Duration::from_secs(1)) else { break };
+//!     // Draw the picture into `frame` here.
+//!     let _ = encoder.submit(frame.freeze_full(sequence, sequence * 33_000_000), Duration::from_secs(1))?;
+//!     if let Received::Item(EncoderEvent::Packet(packet)) = encoder.recv(Duration::from_secs(1))? {
+//!         println!("{} bytes", packet.bytes().len());
+//!     }
+//! }
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod controls;
 mod decoder;

@@ -1,8 +1,7 @@
-//! Scaling, rotating, converting and composing frames: in hardware where there is some.
+//! Scales, rotates, converts and composes frames: in hardware where the machine has it.
 //!
-//! A [`Request`] says what is to become of the sources; [`Plan::new`] resolves it for given layouts, once. A
-//! [`Converter`] takes the plan with frames and a [`FrameMut`](crate::frame::FrameMut) of any pool, and gives the finished
-//! [`Frame`](crate::frame::Frame):
+//! A [`Request`] says what to draw. A [`Plan`] resolves the request for the layouts of the sources and of the target, once. A
+//! [`Converter`] takes the plan, the source frames and a free buffer of any pool, and gives the finished frame:
 //!
 //! ```text
 //! Request ─► Plan ──┐
@@ -10,8 +9,31 @@
 //! FrameMut ─────────┘
 //! ```
 //!
-//! [`auto`] picks the first backend that can carry a plan out: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
-//! ([`M2m`]), the CPU ([`Cpu`]).
+//! [`auto`] picks the first backend that can carry out a plan: `G2d` (feature `g2d`), a V4L2 mem-to-mem device ([`M2m`]), or the
+//! CPU ([`Cpu`]). [`first_of`] does the same and makes the plan for each backend.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
+//! use framelease::dmabuf::Allocator;
+//! use framelease::format::{FourCc, Layout, Size};
+//! use framelease::frame::Pool;
+//! use framelease::Station;
+//!
+//! // A picture, scaled to half its size and converted to RGB.
+//! let source = Pool::new(&Allocator::Memfd, Layout::packed(FourCc::NV12, Size::new(64, 48))?, 1)?;
+//! let picture = source.try_acquire().expect("a free buffer").freeze_full(0, 0);
+//! let mut converter = Cpu::new()?;
+//! let target = Pool::new(&Allocator::Memfd, converter.target_layout(FourCc::RGB24, Size::new(32, 24))?, 1)?;
+//! let plan = Plan::new(&Request::convert(Layer::default()), &[*picture.layout()], target.buffers().layout())?;
+//! let free = target.try_acquire().expect("a free buffer");
+//! let _ = converter.try_submit(&Arc::new(plan), &[picture], free)?;
+//! let converted = converter.recv(Duration::from_secs(1))?.frame().expect("a frame");
+//! assert_eq!(converted.layout().size(), Size::new(32, 24));
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod auto;
 mod converter;

@@ -1,4 +1,16 @@
-//! Formats, layouts and geometry: numbers only, no file descriptor and no system call.
+//! Formats, layouts and geometry. This module holds numbers only: no file descriptor, and no system call.
+//!
+//! A [`FourCc`] names a pixel format. A [`Layout`] says where each row of each plane lies in memory.
+//!
+//! ```
+//! use framelease::format::{FourCc, Layout, Size};
+//!
+//! let layout = Layout::packed(FourCc::NV12, Size::new(640, 480))?;
+//! assert_eq!(layout.planes().len(), 2); // Y, and CbCr with half the rows.
+//! assert_eq!((layout.planes()[1].offset_bytes, layout.planes()[1].stride_bytes), (640 * 480, 640));
+//! assert_eq!(layout.memory_bytes(), [640 * 480 * 3 / 2]); // Both lie in one buffer.
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod colorimetry;
 mod fourcc;

@@ -1,9 +1,27 @@
-//! Leases: a [`Frame`] is a counted lease on one slot of one pool.
+//! Frames and packets: counted leases on buffers.
 //!
-//! Clone it as often as needed; when the last clone is dropped, on whatever thread, the slot returns to its producer:
-//! QBUF for a camera, the free list for a [`Pool`], RELEASE to the publisher for a frame from a peer. A [`FrameMut`]
-//! is the only writable form. Memory never dies under a lease: a producer that is dropped or reconfigured leaves its
-//! old buffers to their holders.
+//! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. When the last clone is dropped, on any thread,
+//! the buffer returns to its producer: a camera queues it again, a [`Pool`] puts it back, a subscriber sends RELEASE to its
+//! publisher. A [`FrameMut`] is the only form that can be written. A producer that is dropped or reconfigured leaves its old
+//! buffers to those who still hold them, so memory never disappears under a lease.
+//!
+//! ```
+//! use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
+//! use framelease::format::{FourCc, Layout, Size};
+//! use framelease::frame::Pool;
+//!
+//! let layout = Layout::packed(FourCc::GREY, Size::new(64, 48))?;
+//! let pool = Pool::new(&Allocator::Memfd, layout, 2)?;
+//! let mut frame = pool.try_acquire().expect("a new pool has free buffers");
+//! frame.write(DEFAULT_WAIT)?.copy_row(0, 0, &[255; 64])?;
+//! let frame = frame.freeze_full(1, 0);
+//! let clone = frame.clone();
+//! drop(frame);
+//! assert_eq!(pool.buffers().leased(), 1);
+//! drop(clone); // The last one: the buffer is free again.
+//! assert_eq!(pool.buffers().leased(), 0);
+//! # Ok::<(), framelease::Error>(())
+//! ```
 
 mod buffer_budget;
 mod buffer_set;

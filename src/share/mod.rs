@@ -1,6 +1,34 @@
-//! Fan-out: one source's frames to other processes, by file descriptor and without a copy.
+//! Lends a source's frames to other processes, by file descriptor and without a copy.
 //!
-//! A [`Publisher`] lends its source's buffers, a [`Subscriber`] holds leases on them. `docs/protocol.md` has the bytes.
+//! A [`Publisher`] lends the buffers of a camera or another source. A [`Subscriber`] in another process receives the frames
+//! and holds leases on them. A subscriber has a quota of buffers, so one that stops does not stop the others. What happens to
+//! frames that find no room is the subscriber's [`Policy`].
+//!
+//! The publisher, with a test pattern instead of a camera:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use framelease::capture::{FrameSource, TestPattern};
+//! use framelease::format::Size;
+//! use framelease::share::Publisher;
+//! use framelease::{wait, Station};
+//!
+//! let mut source = TestPattern::builder(Size::new(640, 480)).start()?;
+//! let mut publisher = Publisher::builder("/run/camera/socket").bind()?;
+//! publisher.announce(source.buffers()?)?;
+//! loop {
+//!     wait(&[&source, &publisher], Duration::from_secs(10))?;
+//!     publisher.dispatch()?; // Subscribers come and go here.
+//!     if let Some(frame) = source.try_recv()?.frame() {
+//!         let _ = publisher.try_publish(frame)?;
+//!     }
+//! }
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), framelease::Error>(())
+//! ```
+//!
+//! [`Subscriber`] has the other side. `docs/protocol.md` describes the messages, for peers in other languages.
 
 mod policy;
 mod publisher;

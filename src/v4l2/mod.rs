@@ -1,12 +1,22 @@
-//! V4L2 devices: discovery, negotiation, and queues whose buffers are exported and imported as dma-bufs.
+//! V4L2 devices: discovery, formats, controls, inputs, regions, events.
 //!
-//! Single- and multi-planar devices take one path: a [`Layout`](crate::format::Layout) tells memory planes from color
-//! planes, and a queue uses whichever of the two APIs the driver has.
+//! ```no_run
+//! use framelease::v4l2::{ControlId, Device, Direction};
 //!
-//! The queues themselves are not public: [`Camera`](crate::capture::Camera), [`Encoder`](crate::codec::Encoder),
-//! [`Decoder`](crate::codec::Decoder) and [`M2m`](crate::convert::M2m) own them. Buffers are exported with
-//! `VIDIOC_EXPBUF` and imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. The kernel has no `VIDIOC_EXPBUFDMABUF`
-//! and no `VIDIOC_IMPBUFDMABUF`, although blog posts name them.
+//! let device = Device::find(|info| info.is_capture())?;
+//! println!("{}", device.info());
+//! for offer in device.formats(Direction::Capture)? {
+//!     println!("{}: {}", offer.fourcc, device.sizes(offer.fourcc)?);
+//! }
+//! device.set_control(ControlId::BRIGHTNESS, 128)?;
+//! # Ok::<(), framelease::Error>(())
+//! ```
+//!
+//! [`Camera`](crate::capture::Camera), [`Encoder`](crate::codec::Encoder), [`Decoder`](crate::codec::Decoder) and
+//! [`M2m`](crate::convert::M2m) own the queues of a device. They take an open [`Device`]. Buffers are exported with
+//! `VIDIOC_EXPBUF` and imported with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. The kernel does not have the
+//! `VIDIOC_EXPBUFDMABUF` and `VIDIOC_IMPBUFDMABUF` that blog posts name. Single- and multi-planar devices look the same: a
+//! [`Layout`](crate::format::Layout) tells memory planes from color planes.
 
 mod codec_cmd;
 mod controls;
