@@ -281,6 +281,7 @@ fn of_two_rtsp_clients_one_at_most_is_cut_off() {
                 "epoll_create1",
                 "epoll_ctl",
                 "timerfd_create",
+                "eventfd",
                 "ioctl",
                 "poll",
             ]

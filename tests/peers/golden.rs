@@ -125,15 +125,22 @@ pub fn play(peer: &mut Peer, sessions: &[Session]) {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     for (name, steps) in sessions {
-        let mut stage =
-            Stage { peer, folder: &folder, listener: &listener, link: None, fds: VecDeque::new(), opened: 0 };
+        let mut stage = Stage {
+            peer,
+            folder: &folder,
+            listener: &listener,
+            link: None,
+            fds: VecDeque::new(),
+            opened: 0,
+            late: vec![],
+        };
         for (i, step) in steps.iter().enumerate() {
             if let Err(came) = stage.take(step) {
                 panic!("{} [{name}] step {}, {step:x?}: {came}", stage.peer.name, i + 1);
             }
         }
         stage.peer.order("close");
-        assert_eq!(stage.peer.answer(), "closed", "[{name}]");
+        assert_eq!(stage.answer(), "closed", "[{name}]");
         if let Err(came) = stage.take(&Step::Gone) {
             panic!("{} [{name}] at its end: {came}", stage.peer.name);
         }
@@ -147,9 +154,23 @@ struct Stage<'a> {
     link: Option<Raw>,
     fds: VecDeque<OwnedFd>,
     opened: usize,
+    /// Formats that Rust has not reported yet: it does so when it has the buffers, and C and Python before that.
+    late: Vec<String>,
 }
 
 impl Stage<'_> {
+    fn answer(&mut self) -> String {
+        loop {
+            let came = self.peer.answer();
+            match self.late.iter().position(|late| *late == came) {
+                Some(i) => drop(self.late.remove(i)),
+                // Ordered for what would have come after a format, which does not come any more.
+                None if !self.late.is_empty() && came.ends_with("the stream has ended, and that was reported") => {}
+                None => return came,
+            }
+        }
+    }
+
     fn take(&mut self, step: &Step) -> Result<(), String> {
         let same = |ok: bool, came: String| if ok { Ok(()) } else { Err(came) };
         match step {
@@ -160,8 +181,11 @@ impl Stage<'_> {
                 }
                 None => self.peer.order(order),
             },
+            Step::Answer(want) if self.peer.name == "Rust" && want.starts_with("format ") => {
+                self.late.push(want.clone())
+            }
             Step::Answer(want) => {
-                let came = self.peer.answer();
+                let came = self.answer();
                 return same(came == *want, came);
             }
             Step::With(descriptor) => {

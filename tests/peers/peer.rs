@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::TryRecvError;
 use std::sync::{mpsc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::frame::Frame;
@@ -171,11 +173,37 @@ fn peer_process() {
     if role != "obey" {
         return consume(&role);
     }
-    let mut subscriber = None;
-    let mut frames = Vec::new();
-    for line in std::io::stdin().lines().map_while(Result::ok) {
-        let answer = obey(&line, &mut subscriber, &mut frames).unwrap_or_else(|e| error(&e));
-        println!("PEER {answer}");
+    let (send, orders) = mpsc::channel();
+    std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let (mut subscriber, mut frames) = (None, Vec::new());
+    // A format comes after its buffers: the test gives other orders while the answer is awaited.
+    let mut awaited = std::collections::VecDeque::new();
+    loop {
+        let order = match awaited.is_empty() {
+            true => orders.recv().ok(),
+            false => orders.try_recv().map_or_else(|e| (e == TryRecvError::Empty).then(String::new), Some),
+        };
+        match order.as_deref() {
+            None => return,
+            Some("next") => awaited.push_back(Instant::now() + SOON),
+            Some("") => match obey("soon", &mut subscriber, &mut frames) {
+                Ok(answer) if answer == "nothing" && awaited.front().is_some_and(|at| Instant::now() < *at) => {}
+                Ok(answer) => {
+                    println!("PEER {answer}");
+                    awaited.pop_front();
+                }
+                Err(e) => {
+                    println!("PEER {}", error(&e));
+                    awaited.clear();
+                }
+            },
+            Some(line) => {
+                println!("PEER {}", obey(line, &mut subscriber, &mut frames).unwrap_or_else(|e| error(&e)));
+                if line == "close" {
+                    awaited.clear();
+                }
+            }
+        }
     }
 }
 
@@ -210,9 +238,9 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
             *subscriber = Some(connected);
             answer
         }
-        "next" | "poll" => {
+        "soon" | "poll" => {
             let s = subscriber.as_mut().unwrap();
-            match if words[0] == "next" { s.recv(SOON)? } else { s.try_recv()? } {
+            match if words[0] == "soon" { s.recv(Duration::from_millis(20))? } else { s.try_recv()? } {
                 Received::Nothing => "nothing".into(),
                 Received::Item(SubscriberEvent::Format(b)) => {
                     format!("format {} {}", code(b.layout().fourcc()), b.layout().size())
