@@ -66,7 +66,7 @@ pub fn rgb(frame: &Frame) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The rows of each colour plane, without padding.
+/// The rows of each color plane, without padding.
 fn rows(frame: &Frame) -> Result<Vec<Vec<Vec<u8>>>> {
     let (layout, read) = (frame.layout(), frame.read(framelease::dmabuf::DEFAULT_WAIT)?);
     let mut planes = Vec::new();
@@ -81,11 +81,11 @@ fn rows(frame: &Frame) -> Result<Vec<Vec<Vec<u8>>>> {
 }
 
 fn to_rgb(layout: &Layout, y: u8, u: u8, v: u8) -> [u8; 3] {
-    let colour = layout.colorimetry();
-    let wide = matches!(colour.encoding, Encoding::Bt709 | Encoding::XvYcc709)
-        || (colour.encoding == Encoding::Default && matches!(colour.space, ColorSpace::Rec709 | ColorSpace::DciP3));
+    let color = layout.colorimetry();
+    let wide = matches!(color.encoding, Encoding::Bt709 | Encoding::XvYcc709)
+        || (color.encoding == Encoding::Default && matches!(color.space, ColorSpace::Rec709 | ColorSpace::DciP3));
     let (kr, kb) = if wide { (0.2126, 0.0722) } else { (0.299, 0.114) };
-    let full = colour.range == Range::Full || (colour.range == Range::Default && colour.space == ColorSpace::Jpeg);
+    let full = color.range == Range::Full || (color.range == Range::Default && color.space == ColorSpace::Jpeg);
     let (y, scale) = if full { (f32::from(y), 255.0) } else { ((f32::from(y) - 16.0) * 255.0 / 219.0, 224.0) };
     let (u, v) = ((f32::from(u) - 128.0) * 255.0 / scale, (f32::from(v) - 128.0) * 255.0 / scale);
     let (r, b) = (y + 2.0 * (1.0 - kr) * v, y + 2.0 * (1.0 - kb) * u);

@@ -20,7 +20,7 @@ usage: convert [OPTIONS]
   --rotate 0|90|180|270          clockwise
   --flip h|v                     before the rotation
   --keep-ratio                   margins instead of a stretched picture
-  --background RRGGBB[AA]        colour of margins and gaps (000000)
+  --background RRGGBB[AA]        color of margins and gaps (000000)
   --matrix 601|709               matrix of a Y'CbCr result (the first source's)
   --range full|limited           quantisation of a Y'CbCr result (the first source's)
   --compose grid|pip             several sources side by side, or all others in the first
@@ -170,17 +170,17 @@ impl Options {
         self.backend == "auto" || name.split(' ').next() == Some(&self.backend)
     }
 
-    /// The result's colours: as asked, else the first source's.
+    /// The result's colors: as asked, else the first source's.
     pub fn colorimetry(&self, source: &Layout) -> Colorimetry {
         if self.to.info().map_or(true, |info| info.kind == FormatKind::Rgb) {
             return Colorimetry::default();
         }
         let is_yuv = source.fourcc().info().is_some_and(|info| info.kind == FormatKind::Yuv);
-        let mut colours = if is_yuv { source.colorimetry() } else { Colorimetry::default() };
+        let mut colors = if is_yuv { source.colorimetry() } else { Colorimetry::default() };
         if let Some(space) = self.matrix {
-            colours = Colorimetry { space, range: colours.range, ..Colorimetry::default() };
+            colors = Colorimetry { space, range: colors.range, ..Colorimetry::default() };
         }
-        colours.range = self.range.unwrap_or(colours.range);
-        colours
+        colors.range = self.range.unwrap_or(colors.range);
+        colors
     }
 }

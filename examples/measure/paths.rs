@@ -310,7 +310,7 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
         None => builder.formats([layer.fourcc()]).size(o.size).fit(SizeFit::Exact),
     };
     let mut camera = builder.open()?;
-    // The same buffers, and the camera's colours.
+    // The same buffers, and the camera's colors.
     let buffers = dumb.buffers(camera.buffers()?).clone();
     let memory_of = |slot| buffers.memory(slot).to_vec();
     let layout = *camera.layout()?;

@@ -78,13 +78,13 @@ impl TestPatternBuilder {
     /// # Errors
     /// `Unsupported` for a format whose pixels this source cannot write, and as [`Layout::packed`] and [`Pool::new`].
     pub fn start(self) -> Result<TestPattern> {
-        let colours = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
+        let colors = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
         // The tightest layout that has whole chroma groups in each row.
         let layout = match self.layout {
             Some(layout) => layout,
             None => Layout::aligned(self.fourcc.unwrap_or(FourCc::NV12), self.size, 2)?,
         };
-        let layout = layout.with_colorimetry(colours);
+        let layout = layout.with_colorimetry(colors);
         let allocator = self.allocator.unwrap_or_else(Allocator::for_cpu_source);
         let pool = Pool::new(&allocator, layout, self.buffers)?;
         let rows = pattern_rows(&layout)?;
@@ -327,7 +327,7 @@ const COLORS: [BarColor; BARS as usize] = [
     BarColor { rgb: [0, 0, 0], yuv: [16, 128, 128] },
 ];
 
-/// The bytes of one sample group of a plane in one colour.
+/// The bytes of one sample group of a plane in one color.
 fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)> {
     let ([r, g, b], [y, u, v]) = (c.rgb, c.yuv);
     let name = fourcc.info()?.name;

@@ -43,7 +43,7 @@ fn profile(of: Codec, profile: Profile) -> Option<i64> {
     }
 }
 
-/// A quantiser's control for each codec that has it.
+/// A quantizer's control for each codec that has it.
 fn by_codec(of: Codec, h264: u32, hevc: u32, vpx: u32, fwht: Option<u32>) -> Vec<ControlId> {
     match of {
         Codec::H264 => vec![codec(h264)],

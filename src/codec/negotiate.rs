@@ -101,7 +101,7 @@ fn candidates(written: &[FourCc], read: &[FourCc], wanted: &[FourCc], quirks: Qu
         wanted => wanted.iter().copied().filter(|f| written.contains(f)).collect(),
     };
     if wanted.is_empty() {
-        // The fewest bytes a pixel cost the least memory traffic; a picture without colours is not what anybody means.
+        // The fewest bytes a pixel cost the least memory traffic; a picture without colors is not what anybody means.
         formats.retain(|f| f.info().is_some_and(|i| i.kind != FormatKind::Compressed));
         formats.sort_by_key(|f| {
             let probe = Layout::packed(*f, Size::new(64, 64)).map_or(u64::MAX, |l| l.pixel_bytes());

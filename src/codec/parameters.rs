@@ -99,7 +99,7 @@ pub enum Setting {
     Level(Level),
     /// How bits are spent.
     RateMode(RateMode),
-    /// Rate control from frame to frame: off means fixed quantisers.
+    /// Rate control from frame to frame: off means fixed quantizers.
     FrameRateControl(Switch),
     /// Rate control within a frame.
     MacroblockRateControl(Switch),
@@ -115,13 +115,13 @@ pub enum Setting {
     Gop(u32),
     /// B-frames between two others. Where this is not asked for and can be set, it is 0: no frame waits for a later one.
     BFrames(u32),
-    /// The smallest quantiser.
+    /// The smallest quantizer.
     MinQp(u32),
-    /// The largest quantiser.
+    /// The largest quantizer.
     MaxQp(u32),
-    /// The quantiser of intra frames where the rate is not controlled.
+    /// The quantizer of intra frames where the rate is not controlled.
     IntraQp(u32),
-    /// The quantiser of P-frames where the rate is not controlled.
+    /// The quantizer of P-frames where the rate is not controlled.
     InterQp(u32),
     /// Parameter sets at the beginning.
     HeaderMode(HeaderMode),

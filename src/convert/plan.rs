@@ -10,12 +10,12 @@ use super::request::{Blend, Color, Layer, Request, Scaling, MAX_LAYERS};
 /// More rectangles of background than this, and the whole target is filled instead.
 const MAX_BACKGROUND_RECTS: usize = 8;
 
-/// A rectangle of the target that takes a colour, alpha included.
+/// A rectangle of the target that takes a color, alpha included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
     /// Where.
     pub rect: Rect,
-    /// The colour; it replaces what was there.
+    /// The color; it replaces what was there.
     pub color: Color,
 }
 
@@ -61,7 +61,7 @@ impl Draw {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// A colour.
+    /// A color.
     Fill(Fill),
     /// A source.
     Draw(Draw),
@@ -267,7 +267,7 @@ fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Res
     Err(invalid(text))
 }
 
-/// The largest rectangle of the shape of `upright` in `area`, centred, on the grid of chroma samples.
+/// The largest rectangle of the shape of `upright` in `area`, centered, on the grid of chroma samples.
 pub(crate) fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) -> Rect {
     let (w, h) = (u64::from(upright.width), u64::from(upright.height));
     let (room_w, room_h) = (u64::from(area.size.width), u64::from(area.size.height));

@@ -1,4 +1,4 @@
-//! What is to become of the sources: geometry, blending, colours, in any pixel format.
+//! What is to become of the sources: geometry, blending, colors, in any pixel format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::format::{Flip, Rect, Rotation};
 /// The most layers of one request.
 pub const MAX_LAYERS: usize = 16;
 
-/// A colour: full-range R'G'B' with straight alpha, 8 bits each.
+/// A color: full-range R'G'B' with straight alpha, 8 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Color {
     /// Red.
@@ -27,7 +27,7 @@ impl Color {
     /// Opaque black.
     pub const BLACK: Self = Self::rgb(0, 0, 0);
 
-    /// An opaque colour.
+    /// An opaque color.
     pub const fn rgb(red: u8, green: u8, blue: u8) -> Self {
         Self { red, green, blue, alpha: 255 }
     }
@@ -41,7 +41,7 @@ impl FromStr for Color {
         let hex = matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit());
         let value = u32::from_str_radix(digits, 16).ok().filter(|_| hex);
         let value = value
-            .ok_or_else(|| Error::parse(format!("'{s}' is not a colour such as ff8000 or ff8000c0 (RRGGBB[AA])")))?;
+            .ok_or_else(|| Error::parse(format!("'{s}' is not a color such as ff8000 or ff8000c0 (RRGGBB[AA])")))?;
         let [red, green, blue, alpha] = if digits.len() == 6 { value << 8 | 0xff } else { value }.to_be_bytes();
         Ok(Self { red, green, blue, alpha })
     }
@@ -66,16 +66,16 @@ pub enum Scaling {
 
 /// How a layer covers what is below it.
 ///
-/// Colours are mixed as if what is below were opaque or premultiplied; so are those of a target that keeps alpha.
+/// Colors are mixed as if what is below were opaque or premultiplied; so are those of a target that keeps alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {
     /// Replaces it, alpha component included. Below a layer alpha of 255 it is mixed in by the layer alpha alone.
     #[default]
     Replace,
-    /// Over it, by the pixels' alpha; colour components are independent of alpha.
+    /// Over it, by the pixels' alpha; color components are independent of alpha.
     Straight,
-    /// Over it, by the pixels' alpha; colour components are already multiplied by alpha.
+    /// Over it, by the pixels' alpha; color components are already multiplied by alpha.
     Premultiplied,
 }
 
@@ -93,7 +93,7 @@ pub struct Layer {
     pub place: Option<Rect>,
     /// What happens if the shapes of crop and place differ.
     pub fit: Scaling,
-    /// Colour of the margins that [`Scaling::Keep`] leaves; none to let shine through what is below.
+    /// Color of the margins that [`Scaling::Keep`] leaves; none to let shine through what is below.
     pub margin: Option<Color>,
     /// Opacity of the whole layer; multiplies the pixels' alpha.
     pub alpha: u8,
@@ -142,7 +142,7 @@ options! {
     place: Rect => Some(place);
     /// What happens if the shapes of crop and place differ.
     fit: Scaling => fit;
-    /// Colour of the margins that [`Scaling::Keep`] leaves.
+    /// Color of the margins that [`Scaling::Keep`] leaves.
     margin: Color => Some(margin);
     /// Opacity of the whole layer.
     alpha: u8 => alpha;
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_parse_and_print() {
+    fn colors_parse_and_print() {
         assert_eq!("ff8000".parse::<Color>().unwrap(), Color::rgb(255, 128, 0));
         assert_eq!("#01020304".parse::<Color>().unwrap(), Color { red: 1, green: 2, blue: 3, alpha: 4 });
         assert_eq!(Color::rgb(1, 2, 255).to_string().parse::<Color>().unwrap(), Color::rgb(1, 2, 255));

@@ -1,4 +1,4 @@
-//! A device attached to a buffer only so that CPU access is synchronised (feature `drm`).
+//! A device attached to a buffer only so that CPU access is synchronized (feature `drm`).
 
 use std::fmt;
 use std::fs::File;

@@ -8,7 +8,7 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            /// The default of the colour space, or unknown.
+            /// The default of the color space, or unknown.
             #[default]
             Default,
             $($(#[$vm])* $variant,)*
@@ -120,7 +120,7 @@ pub struct Colorimetry {
 }
 
 impl Colorimetry {
-    /// The matrix with the default of the colour space filled in (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
+    /// The matrix with the default of the color space filled in (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
     pub const fn matrix(self) -> Encoding {
         match (self.encoding, self.space) {
             (Encoding::Default, ColorSpace::Rec709 | ColorSpace::DciP3) => Encoding::Bt709,
@@ -131,7 +131,7 @@ impl Colorimetry {
         }
     }
 
-    /// The quantisation range with the default filled in (`V4L2_MAP_QUANTIZATION_DEFAULT`): full for RGB and JPEG,
+    /// The quantization range with the default filled in (`V4L2_MAP_QUANTIZATION_DEFAULT`): full for RGB and JPEG,
     /// else limited.
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {

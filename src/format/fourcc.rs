@@ -28,12 +28,12 @@ impl FourCc {
         self.info()?.drm.map(u32::from_le_bytes)
     }
 
-    /// The V4L2 format with the same bytes in memory as a DRM format, all colour planes in one memory plane.
+    /// The V4L2 format with the same bytes in memory as a DRM format, all color planes in one memory plane.
     pub fn from_drm(drm: u32) -> Option<Self> {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
 
-    /// The format with the same bytes and a memory plane for each colour plane: NV12M of NV12.
+    /// The format with the same bytes and a memory plane for each color plane: NV12M of NV12.
     pub(crate) fn split(self) -> Option<Self> {
         let info = self.info().filter(|i| i.memory_planes == 1 && i.drm.is_some())?;
         FORMATS.iter().find(|i| i.memory_planes > 1 && i.drm == info.drm).map(|i| i.fourcc)
@@ -133,7 +133,7 @@ constants! {
     FWHT = b"FWHT",
 }
 
-/// How one colour plane is sampled.
+/// How one color plane is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneInfo {
     /// Bytes of one sample group of this plane.
@@ -170,9 +170,9 @@ pub struct FormatInfo {
     pub g2d: Option<u32>,
     /// What it is.
     pub kind: FormatKind,
-    /// Memory planes that V4L2 uses for it: 1, or one per colour plane for the `M` formats.
+    /// Memory planes that V4L2 uses for it: 1, or one per color plane for the `M` formats.
     pub memory_planes: usize,
-    /// Colour planes, in memory order. Empty for a bitstream.
+    /// Color planes, in memory order. Empty for a bitstream.
     pub planes: &'static [PlaneInfo],
     /// `true` if the planes after the first have half the first one's stride (planar 4:2:0 and 4:2:2 in V4L2).
     pub half_chroma_stride: bool,

@@ -1,4 +1,4 @@
-//! Where the pixels of a picture lie: memory planes (what a file descriptor names) are not colour planes.
+//! Where the pixels of a picture lie: memory planes (what a file descriptor names) are not color planes.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub const MAX_PLANES: usize = 4;
 /// The largest width or height that is taken for a picture: V4L2 and DRM devices stop well below.
 pub const MAX_SIDE: u32 = 32_768;
 
-/// One colour plane: where its rows begin and how far apart they are.
+/// One color plane: where its rows begin and how far apart they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plane {
     /// The memory plane that holds it.
@@ -24,7 +24,7 @@ pub struct Plane {
 
 /// The exact layout of one picture, as negotiated with a driver or chosen by an allocator.
 ///
-/// For a bitstream there is one memory plane, its size is the most that one buffer can hold, and no colour plane.
+/// For a bitstream there is one memory plane, its size is the most that one buffer can hold, and no color plane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout {
     fourcc: FourCc,
@@ -65,7 +65,7 @@ impl Layout {
     }
 
     /// The layout that V4L2 means by a format: one stride (`bytesperline`) and size (`sizeimage`) per memory plane,
-    /// further colour planes directly behind the first at `bytesperline` x height (`pixfmt-yuv-planar.rst`).
+    /// further color planes directly behind the first at `bytesperline` x height (`pixfmt-yuv-planar.rst`).
     ///
     /// A size of 0, or a missing one, means the smallest that holds the rows.
     ///
@@ -153,7 +153,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The same layout with its colours named.
+    /// The same layout with its colors named.
     pub fn with_colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = colorimetry;
         self
@@ -179,7 +179,7 @@ impl Layout {
         &self.memory[..self.memory_count]
     }
 
-    /// The colour planes; empty for a bitstream.
+    /// The color planes; empty for a bitstream.
     pub fn planes(&self) -> &[Plane] {
         &self.planes[..self.plane_count]
     }
@@ -189,12 +189,12 @@ impl Layout {
         self.plane_count == 0
     }
 
-    /// Bytes of pixels in a row of colour plane `i`, without padding. 0 if there is no such plane.
+    /// Bytes of pixels in a row of color plane `i`, without padding. 0 if there is no such plane.
     pub fn row_bytes(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
     }
 
-    /// Rows of colour plane `i`. 0 if there is no such plane.
+    /// Rows of color plane `i`. 0 if there is no such plane.
     pub fn rows(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
     }
@@ -213,7 +213,7 @@ impl Layout {
         let parts = |l: &Self| {
             let Colorimetry { space, encoding, range, transfer } = l.colorimetry;
             [
-                ("colour space", format!("{space:?}")),
+                ("color space", format!("{space:?}")),
                 ("encoding", format!("{encoding:?}")),
                 ("range", format!("{range:?}")),
                 ("transfer", format!("{transfer:?}")),
@@ -228,7 +228,7 @@ impl Layout {
         pairs.map(|((what, a), (_, b))| format!("; {what} {a} into {b}")).collect()
     }
 
-    /// The first byte behind the pixels of colour plane `i`, in its memory plane.
+    /// The first byte behind the pixels of color plane `i`, in its memory plane.
     pub(crate) fn plane_end(&self, i: usize) -> u64 {
         let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));
         u64::from(plane.offset_bytes)
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn multi_planar_formats_have_a_memory_plane_per_colour_plane() {
+    fn multi_planar_formats_have_a_memory_plane_per_color_plane() {
         let l = Layout::packed("NV12M".parse().unwrap(), Size::new(640, 360)).unwrap();
         assert_eq!(l.memory_bytes(), &[640 * 360, 640 * 180]);
         assert_eq!(l.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 640 });

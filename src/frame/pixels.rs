@@ -1,4 +1,4 @@
-//! CPU access to a frame by rows of colour planes: the brackets of all its buffers begun and ended together.
+//! CPU access to a frame by rows of color planes: the brackets of all its buffers begun and ended together.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl FrameMut {
 }
 
 impl FrameRead<'_> {
-    /// Copies the pixels of one row of a colour plane, without padding, into the front of `to`.
+    /// Copies the pixels of one row of a color plane, without padding, into the front of `to`.
     ///
     /// # Errors
     /// `InvalidArgument` if there is no such row or `to` is too short, `Mismatch` if the row is not within the data
@@ -95,7 +95,7 @@ impl FrameRead<'_> {
         self.copy_span(plane, row, 0, to)
     }
 
-    /// Copies a part of a row of a colour plane, from its byte `first_byte` on, to fill `to`.
+    /// Copies a part of a row of a color plane, from its byte `first_byte` on, to fill `to`.
     ///
     /// # Errors
     /// As [`FrameRead::copy_row`]; `InvalidArgument` if the row ends before `to` is full.
@@ -178,7 +178,7 @@ impl FrameRead<'_> {
 }
 
 impl<'a> FrameWrite<'a> {
-    /// Copies `from` to the front of one row of a colour plane.
+    /// Copies `from` to the front of one row of a color plane.
     ///
     /// # Errors
     /// `InvalidArgument` if there is no such row or `from` is longer than it.
@@ -220,7 +220,7 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from_source(offset, from)
     }
 
-    /// Copies out what one row of a colour plane holds; for [`FrameMut::write_over`].
+    /// Copies out what one row of a color plane holds; for [`FrameMut::write_over`].
     pub(crate) fn copy_row_out(&mut self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, to.len())?;
         guard.copy_to(offset, to)

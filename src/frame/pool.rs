@@ -215,8 +215,8 @@ mod tests {
             done.unwrap_err().to_string()
         };
         let same = *from.layout();
-        let colours = Colorimetry { range: Range::Full, encoding: Encoding::Bt709, ..Colorimetry::default() };
-        let text = refused(same.with_colorimetry(colours));
+        let colors = Colorimetry { range: Range::Full, encoding: Encoding::Bt709, ..Colorimetry::default() };
+        let text = refused(same.with_colorimetry(colors));
         assert!(text.ends_with("; encoding Default into Bt709; range Default into Full"), "{text}");
         let larger = Layout::from_strides(same.fourcc(), same.size(), &[16], &[same.memory_bytes()[0] + 16]).unwrap();
         let text = refused(larger);

@@ -214,7 +214,7 @@ pub(crate) fn create_dumb(fd: BorrowedFd<'_>, width: u32, height: u32, bpp: u32)
     Ok(Dumb { handle: arg.handle, pitch_bytes: arg.pitch, size_bytes: arg.size })
 }
 
-/// What a framebuffer is made of: for each colour plane a GEM handle, a pitch and an offset.
+/// What a framebuffer is made of: for each color plane a GEM handle, a pitch and an offset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FbPlanes {
     pub(crate) handles: [u32; 4],

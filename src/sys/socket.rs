@@ -100,7 +100,7 @@ pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> 
     let (addr, len) = address(path)?;
     let fd = socket(carries)?;
     set_flags(&fd, libc::O_NONBLOCK)?;
-    // SAFETY: plain descriptor calls; `addr` is an initialised sockaddr_un of which `len` bytes are valid.
+    // SAFETY: plain descriptor calls; `addr` is an initialized sockaddr_un of which `len` bytes are valid.
     unsafe {
         check(libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t))?;
         check(libc::bind(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len))?;
@@ -115,7 +115,7 @@ pub(crate) fn connect(path: &Path, carries: Carries) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket(carries)?;
     set_flags(&fd, libc::O_NONBLOCK)?;
-    // SAFETY: `addr` is an initialised sockaddr_un of which `len` bytes are valid.
+    // SAFETY: `addr` is an initialized sockaddr_un of which `len` bytes are valid.
     retry(|| check(unsafe { libc::connect(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len) }))?;
     set_flags(&fd, 0)?;
     Ok(fd)

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use nix::errno::Errno;
 
 thread_local! {
-    // Per thread: costs no shared cache line, and a budget of one loop is not blurred by its neighbours.
+    // Per thread: costs no shared cache line, and a budget of one loop is not blurred by its neighbors.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 

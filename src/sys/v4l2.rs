@@ -347,8 +347,8 @@ pub(crate) struct Picture {
     pub(crate) sizes: [u32; 8],
     /// At most 8.
     pub(crate) planes: usize,
-    /// Colour space, YCbCr encoding, quantization, transfer function.
-    pub(crate) colour: [u32; 4],
+    /// Color space, YCbCr encoding, quantization, transfer function.
+    pub(crate) color: [u32; 4],
 }
 
 /// `V4L2_PIX_FMT_PRIV_MAGIC`: the fields behind `priv` are there.
@@ -358,7 +358,7 @@ impl Format {
     pub(crate) fn new(kind: BufType, picture: &Picture) -> Self {
         let mut format = Self::zeroed();
         format.kind = kind as u32;
-        let [space, encoding, range, transfer] = picture.colour;
+        let [space, encoding, range, transfer] = picture.color;
         if kind.is_multi_planar() {
             let mut pix_mp = PixFormatMplane {
                 width: picture.width,
@@ -403,7 +403,7 @@ impl Format {
     pub(crate) fn picture(&self) -> Picture {
         let mut picture = Picture::default();
         if self.kind == BufType::CaptureMplane as u32 || self.kind == BufType::OutputMplane as u32 {
-            // SAFETY: every member of the union is integers, and all of its bytes are initialised (`zeroed`).
+            // SAFETY: every member of the union is integers, and all of its bytes are initialized (`zeroed`).
             let pix = unsafe { self.body.pix_mp };
             (picture.width, picture.height, picture.fourcc) = (pix.width, pix.height, pix.pixelformat);
             (picture.field, picture.flags) = (pix.field, pix.flags.into());
@@ -411,7 +411,7 @@ impl Format {
             for (i, plane) in { pix.plane_fmt }.iter().enumerate() {
                 (picture.strides[i], picture.sizes[i]) = (plane.bytesperline, plane.sizeimage);
             }
-            picture.colour = [pix.colorspace, pix.ycbcr_enc.into(), pix.quantization.into(), pix.xfer_func.into()];
+            picture.color = [pix.colorspace, pix.ycbcr_enc.into(), pix.quantization.into(), pix.xfer_func.into()];
         } else {
             // SAFETY: as above.
             let pix = unsafe { self.body.pix };
@@ -419,7 +419,7 @@ impl Format {
             (picture.field, picture.flags) = (pix.field, pix.flags);
             picture.planes = 1;
             (picture.strides[0], picture.sizes[0]) = (pix.bytesperline, pix.sizeimage);
-            picture.colour = [pix.colorspace, pix.ycbcr_enc, pix.quantization, pix.xfer_func];
+            picture.color = [pix.colorspace, pix.ycbcr_enc, pix.quantization, pix.xfer_func];
         }
         picture
     }
@@ -499,7 +499,7 @@ pub(crate) const MEMORY_DMABUF: u32 = 4;
 pub(crate) const NON_COHERENT: u8 = 1;
 /// `V4L2_FIELD_NONE`: progressive.
 pub(crate) const FIELD_NONE: u32 = 1;
-/// `V4L2_PIX_FMT_FLAG_SET_CSC`: a capture device is asked to convert to the given colours.
+/// `V4L2_PIX_FMT_FLAG_SET_CSC`: a capture device is asked to convert to the given colors.
 pub(crate) const FLAG_SET_CSC: u32 = 2;
 /// `V4L2_FMT_FLAG_COMPRESSED`.
 pub(crate) const FMT_COMPRESSED: u32 = 1;
@@ -589,7 +589,7 @@ mod tests {
     #[test]
     fn a_picture_survives_both_forms() {
         let mut p = Picture { width: 640, height: 360, fourcc: 7, field: 1, planes: 1, ..Picture::default() };
-        p.colour = [3, 2, 1, 4];
+        p.color = [3, 2, 1, 4];
         (p.strides[0], p.sizes[0]) = (704, 704 * 360);
         assert_eq!(Format::new(BufType::Capture, &p).picture(), p);
         (p.planes, p.strides[1], p.sizes[1]) = (2, 704, 704 * 180);

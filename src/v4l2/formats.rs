@@ -81,7 +81,7 @@ pub struct FormatRequest {
     pub stride_bytes: [u32; MAX_PLANES],
     /// Bytes of a buffer, per memory plane; for a bitstream the most that one buffer can hold.
     pub memory_bytes: [u32; MAX_PLANES],
-    /// The colours, on an output queue what they are, on a capture queue what to convert to if the device can.
+    /// The colors, on an output queue what they are, on a capture queue what to convert to if the device can.
     pub colorimetry: Colorimetry,
 }
 
@@ -96,7 +96,7 @@ impl FormatRequest {
     pub fn from_layout(layout: &Layout) -> Self {
         let mut request = Self::new(layout.fourcc(), layout.size());
         for plane in layout.planes().iter().rev() {
-            // In reverse: where several colour planes share a memory plane, the first one's stride is the asked one.
+            // In reverse: where several color planes share a memory plane, the first one's stride is the asked one.
             request.stride_bytes[plane.memory as usize % MAX_PLANES] = plane.stride_bytes;
         }
         request.memory_bytes[..layout.memory_bytes().len()].copy_from_slice(layout.memory_bytes());
@@ -112,7 +112,7 @@ impl FormatRequest {
             fourcc: u32::from(self.fourcc),
             field: FIELD_NONE,
             planes: self.fourcc.info().map_or(1, |i| i.memory_planes),
-            colour: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
+            color: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
             ..Picture::default()
         };
         picture.strides[..MAX_PLANES].copy_from_slice(&self.stride_bytes);
@@ -136,7 +136,7 @@ impl fmt::Display for FormatRequest {
 
 /// The layout that a driver means.
 fn layout(picture: &Picture) -> Result<Layout> {
-    let [space, encoding, range, transfer] = picture.colour;
+    let [space, encoding, range, transfer] = picture.color;
     let planes = picture.planes;
     let layout = Layout::from_strides(
         FourCc::from(picture.fourcc),
@@ -343,7 +343,7 @@ impl Device {
     }
 }
 
-/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format, every colour plane
+/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format, every color plane
 /// at the same place. A queue may have more columns and rows where that moves no plane.
 pub(crate) fn holds(picture: &Layout, queue: &Layout) -> bool {
     picture.fourcc() == queue.fourcc()

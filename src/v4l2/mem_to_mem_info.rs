@@ -56,7 +56,7 @@ impl MemToMemInfo {
         lists(&self.takes, coded) && self.gives.iter().any(|o| !is_coded(o))
     }
 
-    /// Takes pictures and gives pictures: a scaler, rotator, colour converter.
+    /// Takes pictures and gives pictures: a scaler, rotator, color converter.
     pub fn converts(&self) -> bool {
         [&self.takes, &self.gives].iter().all(|side| side.iter().any(|o| !is_coded(o)))
     }

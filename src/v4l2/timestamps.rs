@@ -63,7 +63,7 @@ mod tests {
         let mut marks = TimestampMap::default();
         let stamps: Vec<u64> = (0..4).map(|i| marks.add(&frame(i, 5_000_999))).collect();
         assert_eq!(stamps, [5_000_000, 5_001_000, 5_002_000, 5_003_000]);
-        // A frame whose own time is taken by such a neighbour.
+        // A frame whose own time is taken by such a neighbor.
         assert_eq!(marks.add(&frame(4, 5_002_500)), 5_004_000);
         assert_eq!(marks.find(5_002_000).map(|m| m.sequence), Some(2));
         assert_eq!(marks.find(5_004_000).map(|m| (m.sequence, m.timestamp_ns)), Some((4, 5_002_500)));

@@ -44,18 +44,18 @@ impl TryFrom<&::v4l::Format> for Layout {
 
     fn try_from(format: &::v4l::Format) -> Result<Self> {
         let size = Size::new(format.width, format.height);
-        let colours = Colorimetry {
+        let colors = Colorimetry {
             space: ColorSpace::from_v4l2(format.colorspace as u32),
             range: Range::from_v4l2(format.quantization as u32),
             transfer: Transfer::from_v4l2(format.transfer as u32),
             encoding: Encoding::Default,
         };
         let layout = Self::from_strides(format.fourcc.into(), size, &[format.stride], &[format.size])?;
-        Ok(layout.with_colorimetry(colours))
+        Ok(layout.with_colorimetry(colors))
     }
 }
 
-/// What `v4l` can say of a layout: the first memory plane. Colours are left to the driver.
+/// What `v4l` can say of a layout: the first memory plane. Colors are left to the driver.
 impl From<&Layout> for ::v4l::Format {
     fn from(layout: &Layout) -> Self {
         let mut format = Self::new(layout.size().width, layout.size().height, layout.fourcc().into());

@@ -65,7 +65,7 @@ pub fn layout(name: &str, width: u32, height: u32, stride_align: u32) -> Layout 
     Layout::aligned(name.parse().unwrap(), Size::new(width, height), stride_align).unwrap()
 }
 
-fn coloured(layout: Layout, encoding: Encoding, range: Range) -> Layout {
+fn colored(layout: Layout, encoding: Encoding, range: Range) -> Layout {
     layout.with_colorimetry(Colorimetry { space: ColorSpace::Default, encoding, range, ..Colorimetry::default() })
 }
 
@@ -78,7 +78,7 @@ pub fn raw_formats() -> impl Iterator<Item = FourCc> {
     FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed).map(|i| i.fourcc)
 }
 
-/// The whole suite: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colours, blends.
+/// The whole suite: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colors, blends.
 /// `align` is the stride alignment of all layouts that are not about strides.
 pub fn cases(align: u32) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -123,10 +123,10 @@ pub fn cases(align: u32) -> Vec<Case> {
     let wide = [Encoding::Bt601, Encoding::Bt709];
     for (from, to) in [(0, 1), (1, 0), (1, 1)] {
         for (from_range, to_range) in [(Range::Limited, Range::Full), (Range::Full, Range::Limited)] {
-            let nv12 = coloured(of("NV12", 64, 48), wide[from], from_range);
-            one(plain, nv12, coloured(of("YUYV", 64, 48), wide[to], to_range));
+            let nv12 = colored(of("NV12", 64, 48), wide[from], from_range);
+            one(plain, nv12, colored(of("YUYV", 64, 48), wide[to], to_range));
             one(plain, nv12, of("RGBA32", 64, 48));
-            one(plain, of("RGBA32", 64, 48), coloured(of("NV12", 64, 48), wide[to], to_range));
+            one(plain, of("RGBA32", 64, 48), colored(of("NV12", 64, 48), wide[to], to_range));
         }
     }
     let quarter = |x: i32, y: i32| plain.place(rect(x, y, 32, 32));
@@ -210,7 +210,7 @@ pub fn compare(case: &Case, done: &Frame) -> f64 {
 type Known = Rc<(Vec<u8>, Vec<bool>)>;
 
 /// What the case must give as RGB, seen `(dx, dy)` pixels aside; and which pixels are clear of all edges. The same for
-/// all formats but those without alpha or colour, so it is kept.
+/// all formats but those without alpha or color, so it is kept.
 fn expected(case: &Case, dx: f64, dy: f64) -> Known {
     thread_local!(static KNOWN: RefCell<HashMap<String, Known>> = RefCell::default());
     let size = case.target.size();
@@ -234,7 +234,7 @@ fn expected(case: &Case, dx: f64, dy: f64) -> Known {
     known
 }
 
-/// The colour at a point of the target, and whether the point is clear of all edges.
+/// The color at a point of the target, and whether the point is clear of all edges.
 fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
     let rgba = |c: Color| [c.red, c.green, c.blue, c.alpha].map(|v| f64::from(v) / 255.0);
     let mut color = rgba(case.request.background.unwrap());

@@ -22,14 +22,14 @@ pub fn point(which: usize, u: f64, v: f64) -> Rgba {
     }
 }
 
-/// Y, U, V codes in the layout's colour space, not rounded.
+/// Y, U, V codes in the layout's color space, not rounded.
 fn yuv(layout: &Layout, [r, g, b, _]: Rgba) -> [f64; 3] {
-    let colour = layout.colorimetry();
-    let (kr, kb) = colour.matrix().luma_weights();
+    let color = layout.colorimetry();
+    let (kr, kb) = color.matrix().luma_weights();
     let (kr, kb) = (f64::from(kr), f64::from(kb));
     let y = kr * r + (1.0 - kr - kb) * g + kb * b;
     let (u, v) = ((b - y) / (2.0 * (1.0 - kb)), (r - y) / (2.0 * (1.0 - kr)));
-    match colour.quantization(FormatKind::Yuv) {
+    match color.quantization(FormatKind::Yuv) {
         Range::Full => [255.0 * y, 128.0 + 255.0 * u, 128.0 + 255.0 * v],
         _ => [16.0 + 219.0 * y, 128.0 + 224.0 * u, 128.0 + 224.0 * v],
     }
@@ -39,7 +39,7 @@ fn byte(value: f64) -> u8 {
     value.round().clamp(0.0, 255.0) as u8
 }
 
-/// The bytes of one row of a colour plane of picture `which`. `premultiplied` multiplies colours by alpha.
+/// The bytes of one row of a color plane of picture `which`. `premultiplied` multiplies colors by alpha.
 fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32) -> Vec<u8> {
     let info = layout.fourcc().info().unwrap();
     let (width, height) = (f64::from(layout.size().width), f64::from(layout.size().height));
@@ -94,7 +94,7 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
 
 type Planes = Rc<Vec<Vec<Vec<u8>>>>;
 
-/// All rows of all colour planes of picture `which`; kept, because backends are shown the same ones.
+/// All rows of all color planes of picture `which`; kept, because backends are shown the same ones.
 fn planes(layout: &Layout, which: usize, premultiplied: bool) -> Planes {
     type Key = (Layout, usize, bool);
     thread_local!(static KNOWN: RefCell<HashMap<Key, Planes>> = RefCell::default());

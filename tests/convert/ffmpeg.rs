@@ -15,7 +15,7 @@ fn raw(frame: &Frame) -> Vec<u8> {
     out
 }
 
-/// A frame of colour bars, a checkerboard and noise that is the same at every run.
+/// A frame of color bars, a checkerboard and noise that is the same at every run.
 fn busy(layout: Layout) -> Frame {
     let (w, h) = (layout.size().width, layout.size().height);
     let rgb = super::layout("RGB24", w, h, 1);
@@ -98,8 +98,8 @@ fn matrices_and_ranges_are_swscale_s() {
     use framelease::format::{Colorimetry, Encoding, Range};
     for (encoding, matrix) in [(Encoding::Bt601, "bt601"), (Encoding::Bt709, "bt709"), (Encoding::Bt2020, "bt2020")] {
         for (range, name) in [(Range::Full, "pc"), (Range::Limited, "tv")] {
-            let colours = Colorimetry { encoding, range, ..Colorimetry::default() };
-            let target = super::layout("YUV420", 320, 240, 4).with_colorimetry(colours);
+            let colors = Colorimetry { encoding, range, ..Colorimetry::default() };
+            let target = super::layout("YUV420", 320, 240, 4).with_colorimetry(colors);
             let source = busy(super::layout("RGB24", 320, 240, 1));
             let graph = format!("scale=flags=accurate_rnd:out_color_matrix={matrix}:out_range={name}");
             let Some(expected) = ffmpeg(&[&source], &["rgb24"], &graph, "yuv420p") else { return };

@@ -17,7 +17,7 @@ fn noise(seed: u32, at: u32) -> u32 {
     (n ^ n >> 15).wrapping_mul(0x2c1b_3c6d) >> 16
 }
 
-/// The byte of a component in its colour plane: plane, byte of the row, row.
+/// The byte of a component in its color plane: plane, byte of the row, row.
 fn place(layout: &Layout, component: usize, x: u32, y: u32) -> Option<(usize, usize, u32)> {
     let name = layout.fourcc().info().unwrap().name.trim_end_matches('M');
     let (x, half_x, half_y) = (x as usize, x as usize / 2, y / 2);

@@ -39,7 +39,7 @@ fn captures(planar: Planar, formats: &[&str]) {
                     assert!(meta.timestamp_ns > time);
                 }
                 let bytes = pixels(&frame);
-                // 75 % colour bars begin with light grey and end with black.
+                // 75 % color bars begin with light grey and end with black.
                 let row = &bytes[layout.row_bytes(0) as usize * 200..][..layout.row_bytes(0) as usize];
                 assert!(row[..4] != row[row.len() - 4..], "{format}: no picture");
             }
@@ -139,7 +139,7 @@ fn our_bytes_equal_those_of_v4l2_ctl_multi_planar() {
 }
 
 #[test]
-fn a_png_shows_the_colour_bars() {
+fn a_png_shows_the_color_bars() {
     let Some(device) = vivid(Planar::Single) else { return };
     freeze_pattern(&device);
     for format in ["NV12", "YUYV", "YU12", "UYVY", "RGB24", "BGRX32", "NV16"] {

@@ -116,7 +116,7 @@ fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
             let upright = case.sources[0].size();
             let scaled = layer.crop.is_some() || layer.place.is_some() || upright != case.target.size();
             if case.sources.len() == 1 && scaled && !layer.rotation.is_quarter() {
-                // vim2m scales to the nearest neighbour, and not from the middle of its pixels.
+                // vim2m scales to the nearest neighbor, and not from the middle of its pixels.
                 continue;
             }
             if case.sources[0].fourcc() == fourcc("RGB565") || case.target.fourcc() == fourcc("RGB565") {
@@ -157,7 +157,7 @@ fn the_cpu_and_the_device_agree_on_yuyv() {
     cpu.begin(&plan, &[source], pool(yuyv, 1).try_acquire().unwrap()).unwrap();
     let by_cpu = pixels(&cpu.done(WAIT).unwrap());
     let worst = by_device.iter().zip(&by_cpu).map(|(a, b)| a.abs_diff(*b)).max();
-    // The device takes the colour of one pixel of two.
+    // The device takes the color of one pixel of two.
     assert!(worst <= Some(4), "{worst:?}");
     assert!(by_device != vec![by_device[0]; by_device.len()]);
 }
@@ -286,7 +286,7 @@ fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
     let part = Rect::new(0, 0, Size::new(160, 120));
     let strided = Layout::aligned(fourcc("RGB24"), QVGA, 1024).unwrap();
     let large = Size::new(800, 600);
-    let colours = |layout: Layout, encoding, range| {
+    let colors = |layout: Layout, encoding, range| {
         layout.with_colorimetry(Colorimetry { space: ColorSpace::Default, encoding, range, ..Colorimetry::default() })
     };
     let yuyv = packed("YUYV", QVGA);
@@ -303,7 +303,7 @@ fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
         (plain.fit(Scaling::Keep).margin(Color::BLACK), rgb, packed("BGR24", Size::new(320, 320)), "fills nothing"),
         (plain, rgb, packed("ABGR32", QVGA), "V4L2_CID_ALPHA_COMPONENT"),
         (plain.blend(Blend::Straight), packed("RGBA32", QVGA), bgr, "fills nothing"),
-        (plain, rgb, colours(yuyv, Encoding::Default, Range::Full), "range Full"),
+        (plain, rgb, colors(yuyv, Encoding::Default, Range::Full), "range Full"),
     ] {
         let plan = plan(layer, from, to);
         let e = m2m.check(&plan).unwrap_err();

@@ -145,18 +145,18 @@ fn two_memory_planes_turn_and_scale() {
 }
 
 #[test]
-fn colours_are_converted_as_asked_or_refused() {
+fn colors_are_converted_as_asked_or_refused() {
     let Some(mut m2m) = scaler() else { return };
-    let coloured = |layout: Layout, space, encoding, range| {
+    let colored = |layout: Layout, space, encoding, range| {
         layout.with_colorimetry(Colorimetry { space, encoding, range, ..Colorimetry::default() })
     };
     let (rgb24, nv12) = (aligned("RGB24", SIZE), aligned("NV12", SIZE));
     let limited = [
-        coloured(nv12, ColorSpace::Default, Encoding::Default, Range::Default),
-        coloured(nv12, ColorSpace::Default, Encoding::Bt709, Range::Limited),
-        coloured(nv12, ColorSpace::Rec709, Encoding::Default, Range::Default),
-        coloured(nv12, ColorSpace::Rec709, Encoding::Bt601, Range::Default),
-        coloured(nv12, ColorSpace::Smpte170m, Encoding::Bt709, Range::Limited),
+        colored(nv12, ColorSpace::Default, Encoding::Default, Range::Default),
+        colored(nv12, ColorSpace::Default, Encoding::Bt709, Range::Limited),
+        colored(nv12, ColorSpace::Rec709, Encoding::Default, Range::Default),
+        colored(nv12, ColorSpace::Rec709, Encoding::Bt601, Range::Default),
+        colored(nv12, ColorSpace::Smpte170m, Encoding::Bt709, Range::Limited),
     ];
     let mut pairs = Vec::new();
     for yuv in limited {
@@ -169,16 +169,16 @@ fn colours_are_converted_as_asked_or_refused() {
         let targets = pool(to, 1);
         m2m.begin(&plan(Layer::default(), from, to), &[source], targets.try_acquire().unwrap()).unwrap();
         let done = m2m.done(WAIT).unwrap();
-        // `rgb` reads the colours that the layout names.
+        // `rgb` reads the colors that the layout names.
         let expected = rgb::rgb(&picture::frame(&Allocator::Udmabuf, &rgb24, 0, false)).unwrap();
         let db = picture::psnr(&expected, &rgb::rgb(&done).unwrap(), |_| true);
         assert!(db > 34.0, "{:?} to {:?}: {db:.1} dB", from.colorimetry(), to.colorimetry());
     }
     for (from, to) in [
-        (rgb24, coloured(nv12, ColorSpace::Default, Encoding::Default, Range::Full)),
-        (coloured(nv12, ColorSpace::Jpeg, Encoding::Default, Range::Default), rgb24),
-        (rgb24, coloured(nv12, ColorSpace::Default, Encoding::Bt2020, Range::Default)),
-        (coloured(rgb24, ColorSpace::Default, Encoding::Default, Range::Limited), nv12),
+        (rgb24, colored(nv12, ColorSpace::Default, Encoding::Default, Range::Full)),
+        (colored(nv12, ColorSpace::Jpeg, Encoding::Default, Range::Default), rgb24),
+        (rgb24, colored(nv12, ColorSpace::Default, Encoding::Bt2020, Range::Default)),
+        (colored(rgb24, ColorSpace::Default, Encoding::Default, Range::Limited), nv12),
     ] {
         let e = m2m.check(&plan(Layer::default(), from, to)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);

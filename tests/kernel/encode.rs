@@ -408,13 +408,13 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
     assert!(matches!(encoder.apply(Setting::BFrames(2)).unwrap(), Outcome::Missing));
     drop((packet, encoder));
 
-    let colours = Colorimetry { space: ColorSpace::Bt2020, ..Colorimetry::default() };
+    let colors = Colorimetry { space: ColorSpace::Bt2020, ..Colorimetry::default() };
     let builder =
-        Encoder::builder(tiny().colorimetry(colours).wish(Setting::Level(Level::new(4, 1)))).device(h264("").unwrap());
+        Encoder::builder(tiny().colorimetry(colors).wish(Setting::Level(Level::new(4, 1)))).device(h264("").unwrap());
     let mut encoder = builder.open(pool.buffers()).unwrap();
     let packet = coded(&mut encoder, grey(&pool, 0));
     let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
-    assert_ne!(sps, narrow, "the colours are in it");
+    assert_ne!(sps, narrow, "the colors are in it");
     drop((packet, encoder));
 
     for (required, kind) in [

@@ -95,7 +95,7 @@ fn chroma_at_other_rows_is_never_shifted() {
         // Another format that both have.
         let agreement = agreed(&encoder, &camera, &params, &["NV12", "YUYV"]).unwrap();
         assert_eq!(agreement.source.fourcc(), fourcc("YUYV"));
-        // Of all, one of the fewest bytes that fits, with colours.
+        // Of all, one of the fewest bytes that fits, with colors.
         let agreement = agreed(&encoder, &camera, &params, &[]).unwrap();
         assert!(agreement.source.fourcc() != fourcc("GREY") && agreement.source.pixel_bytes() <= 640 * 360 * 2);
         freeze_pattern(&camera);

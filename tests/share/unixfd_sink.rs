@@ -1227,9 +1227,9 @@ fn there_and_back_through_gstreamer() {
     let _alone = alone();
     let size = Size::new(64, 48);
     let coded = |code| Layout::from_strides(FourCc::new(code), size, &[0], &[8192]).unwrap();
-    let colours = framelease::format::Colorimetry { space: ColorSpace::Rec709, ..Default::default() };
+    let colors = framelease::format::Colorimetry { space: ColorSpace::Rec709, ..Default::default() };
     // Rows are not padded: unixfdsrc 1.26 knows no video meta in a process that uses none.
-    let packed = |code| Layout::packed(FourCc::new(code), size).unwrap().with_colorimetry(colours);
+    let packed = |code| Layout::packed(FourCc::new(code), size).unwrap().with_colorimetry(colors);
     for layout in [coded(b"MJPG"), coded(b"H264"), packed(b"NV12"), packed(b"NM12"), packed(b"XB24")] {
         let terms = UnixfdTerms::hold(6).policy(Policy::Block);
         let mut stage = Stage::in_folder(8, |folder, b| b.unixfd(folder.file("gst"), terms));

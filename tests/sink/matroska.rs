@@ -41,8 +41,8 @@ fn a_file_holds_the_stream() {
         let packets = packets(codec, &stream, SIZE);
         assert_eq!(packets.len(), 35);
         let path = folder.path("a.mkv");
-        let colours = Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() };
-        let mut writer = Writer::create(&path, options().colorimetry(colours)).unwrap();
+        let colors = Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() };
+        let mut writer = Writer::create(&path, options().colorimetry(colors)).unwrap();
         // A file begins with a key frame.
         assert_eq!(writer.write(&packets[3]).unwrap(), Written::Skipped);
         for packet in &packets {

@@ -69,7 +69,7 @@ pub(super) struct Scratch {
     sums: Vec<i32>,
     /// The source's components at the size of the place.
     placed: [Samples; COMPONENTS],
-    /// The same, in the target's colours at full resolution.
+    /// The same, in the target's colors at full resolution.
     converted: [Samples; 3],
     lines: [Vec<u8>; 3],
     /// One component with the target's subsampling.
@@ -187,7 +187,7 @@ impl Prepared {
                 if index == 3 || missing {
                     let (count, height) = (width.div_ceil(group.across), rows.div_ceil(group.down));
                     scratch.ready.reshape(count, height);
-                    // Grey has no colour.
+                    // Grey has no color.
                     scratch.ready.data.fill(128);
                 } else if layer.conversion.is_some() {
                     let from = &scratch.converted[index];
@@ -309,7 +309,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Turns the placed components into the target's colours, at full resolution.
+    /// Turns the placed components into the target's colors, at full resolution.
     fn convert(&self, scratch: &mut Scratch, conversion: &Conversion, (first, rows): (usize, usize), width: usize) {
         for converted in &mut scratch.converted {
             converted.reshape(width, rows);

@@ -1,11 +1,11 @@
-//! From one colour space's codes to another's: one matrix in fixed point.
+//! From one color space's codes to another's: one matrix in fixed point.
 
 use crate::convert::Color;
 use crate::format::{FormatKind, Layout, Range};
 
 use super::samples::is_yuv;
 
-/// How codes mean a colour: Y'CbCr by a matrix or R'G'B', and their range.
+/// How codes mean a color: Y'CbCr by a matrix or R'G'B', and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Space {
     yuv: Option<(f32, f32)>,
@@ -19,12 +19,12 @@ impl Space {
     const RGB: Self = Self { yuv: None, full: true };
 
     pub(super) fn of(layout: &Layout) -> Self {
-        let (colour, yuv) = (layout.colorimetry(), is_yuv(layout));
+        let (color, yuv) = (layout.colorimetry(), is_yuv(layout));
         let kind = if yuv { FormatKind::Yuv } else { FormatKind::Rgb };
-        Self { yuv: yuv.then(|| colour.matrix().luma_weights()), full: colour.quantization(kind) == Range::Full }
+        Self { yuv: yuv.then(|| color.matrix().luma_weights()), full: color.quantization(kind) == Range::Full }
     }
 
-    /// The code of zero: black, or no colour difference.
+    /// The code of zero: black, or no color difference.
     pub(super) fn zero(&self) -> [i32; 3] {
         let black = if self.full { 0 } else { 16 };
         if self.yuv.is_some() {
@@ -114,7 +114,7 @@ impl Conversion {
     }
 }
 
-/// A colour in the codes of `space`.
+/// A color in the codes of `space`.
 pub(super) fn codes(color: Color, space: Space) -> [u8; 3] {
     let rgb = [color.red, color.green, color.blue];
     Conversion::between(Space::RGB, space).map_or(rgb, |c| c.pixel(rgb))
@@ -127,13 +127,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn space(fourcc: &str, encoding: Encoding, range: Range) -> Space {
-        let colour = Colorimetry { encoding, range, ..Colorimetry::default() };
-        Space::of(&Layout::packed(fourcc.parse().unwrap(), Size::new(2, 2)).unwrap().with_colorimetry(colour))
+        let color = Colorimetry { encoding, range, ..Colorimetry::default() };
+        Space::of(&Layout::packed(fourcc.parse().unwrap(), Size::new(2, 2)).unwrap().with_colorimetry(color))
     }
 
     /// The bars of ITU-R BT.601 and BT.709 at 100 %, limited range: published values.
     #[test]
-    fn known_colours() {
+    fn known_colors() {
         let limited = |encoding| space("NV12", encoding, Range::Limited);
         for (encoding, rgb, yuv) in [
             (Encoding::Bt601, Color::rgb(255, 255, 255), [235, 128, 128]),

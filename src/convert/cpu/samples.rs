@@ -36,7 +36,7 @@ pub(super) struct Component {
     pub(super) first_byte: usize,
 }
 
-/// Components that are read and written together: of one colour plane, with one sample per `step_bytes`.
+/// Components that are read and written together: of one color plane, with one sample per `step_bytes`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
     pub(super) plane: usize,
@@ -152,7 +152,7 @@ pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     let packed = |y: usize, u: usize, v: usize| {
         vec![Group::new(0, 2, (1, 1), &[(0, y)]), Group::new(0, 4, (2, 1), &[(1, u), (2, v)])]
     };
-    // The memory planes of the M formats are the colour planes.
+    // The memory planes of the M formats are the color planes.
     Some(match info.name.trim_end_matches('M') {
         "NV12" | "NV16" => two(0, 1),
         "NV21" | "NV61" => two(1, 0),
@@ -180,7 +180,7 @@ pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     })
 }
 
-/// Luma or colour components of a kind, without alpha.
+/// Luma or color components of a kind, without alpha.
 pub(super) fn is_yuv(layout: &Layout) -> bool {
     layout.fourcc().info().is_some_and(|info| info.kind == FormatKind::Yuv)
 }

@@ -320,7 +320,7 @@ fn suits(draw: &Draw, source: &Layout, target: &Layout) -> Option<Work> {
     Some(Work::Convert(*draw, to_rgb, range, matrix))
 }
 
-/// A row of the target in one colour, for each plane.
+/// A row of the target in one color, for each plane.
 fn packed(fill: Fill, target: &Layout) -> Option<Vec<Vec<u8>>> {
     let [a, b, c] = codes(fill.color, Space::of(target));
     let alpha = if target.fourcc().info()?.has_alpha() { fill.color.alpha } else { 255 };
@@ -373,7 +373,7 @@ mod tests {
             let noise = frame(source, noise);
             let whole = draw(&plan, Way::Simd(one), &noise);
             let seam = far(&draw(&plan, Way::Simd(few), &noise), &whole);
-            // A code of chroma is up to 2.1 of a colour.
+            // A code of chroma is up to 2.1 of a color.
             prop_assert!(seam <= if from == to { 1 } else { 4 }, "{}", seam);
             let slope = frame(source, |p, y, x| {
                 let (bytes, rows) = (source.row_bytes(p) as usize, source.rows(p));

@@ -64,8 +64,8 @@ pub(super) enum Op {
     Multi(Vec<Blit>),
     /// The only source as it is, byte by byte: `g2d_copy`, which knows no formats.
     Copy,
-    /// A colour: `g2d_clear` where the target has no alpha component and the call its addresses, else a blit from a
-    /// square of that colour.
+    /// A color: `g2d_clear` where the target has no alpha component and the call its addresses, else a blit from a
+    /// square of that color.
     Fill {
         color: [u8; 4],
         to: Surface,
@@ -160,7 +160,7 @@ fn compile_fill(fill: &Fill, target: &Layout, profile: &Profile) -> Result<Op> {
         let text = format!("{} fill of {}: g2d_clear ignores alpha, only opaque fills are exact", fill.color, target);
         return Err(rule(text));
     }
-    // With an alpha component the result of g2d_clear would not be opaque; for YUV its colour space is not told.
+    // With an alpha component the result of g2d_clear would not be opaque; for YUV its color space is not told.
     let clear = profile.clear && info.kind == FormatKind::Rgb && !info.has_alpha() && info.planes[0].bytes != 3;
     if !clear && !profile.alloc {
         return Err(rule(format!("a fill of {target} needs g2d_alloc, which this library does not offer")));
@@ -419,17 +419,17 @@ pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
     })
 }
 
-/// The cap for a picture's colours. RGB has none of its own and goes with the default.
+/// The cap for a picture's colors. RGB has none of its own and goes with the default.
 fn matrix(layout: &Layout) -> Result<u32> {
-    let (colour, kind) = (layout.colorimetry(), info(layout)?.kind);
-    let full = colour.quantization(kind) == Range::Full;
+    let (color, kind) = (layout.colorimetry(), info(layout)?.kind);
+    let full = color.quantization(kind) == Range::Full;
     if kind == FormatKind::Rgb {
         if !full {
             return Err(rule(format!("{layout} in limited range: libg2d takes RGB as full range")));
         }
         return Ok(cap::BT_601);
     }
-    let wide = match colour.matrix() {
+    let wide = match color.matrix() {
         Encoding::Bt601 | Encoding::XvYcc601 => false,
         Encoding::Bt709 | Encoding::XvYcc709 => true,
         other => return Err(rule(format!("{layout} in {other:?}: libg2d has the matrices of BT.601 and BT.709"))),

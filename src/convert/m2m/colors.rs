@@ -1,4 +1,4 @@
-//! The colours of both sides, as V4L2 formats name them (`colorspaces-details.rst`): what to ask of a driver, and whether
+//! The colors of both sides, as V4L2 formats name them (`colorspaces-details.rst`): what to ask of a driver, and whether
 //! what it answers is what a plan means.
 
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, Layout, Range};
@@ -7,7 +7,7 @@ fn kind(layout: &Layout) -> FormatKind {
     layout.fourcc().info().map_or(FormatKind::Yuv, |i| i.kind)
 }
 
-/// The colour space whose default matrix this is.
+/// The color space whose default matrix this is.
 fn space_of(matrix: Encoding) -> ColorSpace {
     match matrix {
         Encoding::Bt709 | Encoding::XvYcc709 => ColorSpace::Rec709,
@@ -22,28 +22,28 @@ fn matrix(source: &Layout, target: &Layout) -> Option<Encoding> {
     [target, source].into_iter().find(|l| kind(l) == FormatKind::Yuv).map(|l| l.colorimetry().matrix())
 }
 
-/// A side with its colours named for every driver: rockchip-rga goes by the colour space alone, imx-pxp by the encoding
+/// A side with its colors named for every driver: rockchip-rga goes by the color space alone, imx-pxp by the encoding
 /// of a YUV source and by the space of an RGB one, vim2m copies its output side's words to its capture side. None of
 /// them converts primaries, so the space may say the matrix.
 fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
-    let (kind, mut colours) = (kind(layout), layout.colorimetry());
+    let (kind, mut colors) = (kind(layout), layout.colorimetry());
     let Some(matrix) = matrix else {
-        if colours.space == ColorSpace::Default {
-            colours.space = ColorSpace::Srgb;
+        if colors.space == ColorSpace::Default {
+            colors.space = ColorSpace::Srgb;
         }
-        return colours;
+        return colors;
     };
-    let implied = Colorimetry { encoding: Encoding::Default, ..colours }.matrix();
-    if colours.space == ColorSpace::Default || implied != matrix {
-        colours.space = space_of(matrix);
+    let implied = Colorimetry { encoding: Encoding::Default, ..colors }.matrix();
+    if colors.space == ColorSpace::Default || implied != matrix {
+        colors.space = space_of(matrix);
     }
-    colours.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
+    colors.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
     let range = layout.colorimetry().quantization(kind);
-    let implied = Colorimetry { range: Range::Default, ..colours }.quantization(kind);
+    let implied = Colorimetry { range: Range::Default, ..colors }.quantization(kind);
     // YUV that is not called full is limited to some drivers, whatever its space says.
     let is_said = range == implied && (kind == FormatKind::Rgb || range == Range::Limited);
-    colours.range = if is_said { Range::Default } else { range };
-    colours
+    colors.range = if is_said { Range::Default } else { range };
+    colors
 }
 
 /// What to ask of the output queue and of the capture queue.
@@ -137,8 +137,8 @@ mod tests {
                     for (from, to) in [("NV12", "RGB24"), ("RGB24", "NV12"), ("YUYV", "NV12")] {
                         let (from, to) = (layout(from, space, encoding, range), layout(to, space, encoding, range));
                         let (source, target) = asked(&from, &to);
-                        for (layout, colours) in [(from, source), (to, target)] {
-                            assert_eq!(check(&layout, &layout.with_colorimetry(colours)), Ok(()), "{layout:?}");
+                        for (layout, colors) in [(from, source), (to, target)] {
+                            assert_eq!(check(&layout, &layout.with_colorimetry(colors)), Ok(()), "{layout:?}");
                         }
                     }
                 }

@@ -25,7 +25,7 @@ use setup::{unsupported, Setup};
 /// Jobs that can be in flight also where the first pools are smaller. An index costs next to nothing.
 const LEAST_INDICES: usize = 4;
 
-/// A V4L2 mem-to-mem scaler, rotator or colour converter.
+/// A V4L2 mem-to-mem scaler, rotator or color converter.
 ///
 /// It draws one source, whole or cropped, into one target: what plan it can carry out, its formats, sizes, controls and
 /// selections tell. Scaling needs other sizes on both queues, a crop `V4L2_SEL_TGT_CROP` on the output queue, a place

@@ -46,8 +46,8 @@ const BITSTREAMS: &[(&[u8; 4], &str, bool)] = &[
     (b"JPEG", "image/jpeg", false),
 ];
 
-/// GStreamer's names for colours in its numbers.
-const NAMED_COLOURS: &[(&str, &str)] = &[
+/// GStreamer's names for colors in its numbers.
+const NAMED_COLORS: &[(&str, &str)] = &[
     ("bt601", "2:4:16:4"),
     ("bt709", "2:3:5:1"),
     ("smpte240m", "2:5:6:5"),
@@ -77,11 +77,11 @@ pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
         return Some(format!("{media}, {rest}"));
     }
     let (name, _) = video_format(fourcc)?;
-    let colours = colorimetry(layout.colorimetry(), fourcc.info()?.kind);
-    let colours = colours.map_or(String::new(), |c| format!(", colorimetry=(string){c}"));
+    let colors = colorimetry(layout.colorimetry(), fourcc.info()?.kind);
+    let colors = colors.map_or(String::new(), |c| format!(", colorimetry=(string){c}"));
     Some(format!(
         "video/x-raw, format=(string){name}, {rest}, interlace-mode=(string)progressive, \
-         pixel-aspect-ratio=(fraction)1/1{colours}"
+         pixel-aspect-ratio=(fraction)1/1{colors}"
     ))
 }
 
@@ -114,7 +114,7 @@ impl Caps {
         };
         let size = Size::new(side("width")?, side("height")?);
         let kind = fourcc.info().map_or(FormatKind::Yuv, |i| i.kind);
-        let colorimetry = caps.get("colorimetry").and_then(|c| colours(c, kind)).unwrap_or_default();
+        let colorimetry = caps.get("colorimetry").and_then(|c| colors(c, kind)).unwrap_or_default();
         Ok(Self { fourcc, size, colorimetry })
     }
 }
@@ -160,10 +160,10 @@ fn bitstream(caps: &Structure) -> Option<FourCc> {
     BITSTREAMS.iter().find(|(_, media, _)| fits(media)).map(|(code, ..)| FourCc::new(code))
 }
 
-/// Colours by name or by numbers; `None` for what is neither. What a number leaves open, or says of the colour space's
+/// Colors by name or by numbers; `None` for what is neither. What a number leaves open, or says of the color space's
 /// own, is left to that.
-fn colours(text: &str, kind: FormatKind) -> Option<Colorimetry> {
-    let numbers = NAMED_COLOURS.iter().find(|(name, _)| *name == text).map_or(text, |(_, numbers)| numbers);
+fn colors(text: &str, kind: FormatKind) -> Option<Colorimetry> {
+    let numbers = NAMED_COLORS.iter().find(|(name, _)| *name == text).map_or(text, |(_, numbers)| numbers);
     let mut parts = numbers.split(':').map(|n| n.parse::<u32>().ok());
     let [range, matrix, transfer, primaries] = [(); 4].map(|()| parts.next().flatten());
     if parts.next().is_some() {
@@ -212,7 +212,7 @@ fn colours(text: &str, kind: FormatKind) -> Option<Colorimetry> {
     Some(Colorimetry { encoding, range, ..all })
 }
 
-/// `range:matrix:transfer:primaries` in GStreamer's numbers. Without a colour space nothing is known; GStreamer then
+/// `range:matrix:transfer:primaries` in GStreamer's numbers. Without a color space nothing is known; GStreamer then
 /// guesses by size.
 fn colorimetry(c: Colorimetry, kind: FormatKind) -> Option<String> {
     let primaries = match c.space {
@@ -357,15 +357,15 @@ mod tests {
     }
 
     #[test]
-    fn colours_have_names_and_numbers() {
+    fn colors_have_names_and_numbers() {
         let of =
-            |text: &str| colours(text, FormatKind::Yuv).map(|c| (c.space, c.matrix(), c.quantization(FormatKind::Yuv)));
+            |text: &str| colors(text, FormatKind::Yuv).map(|c| (c.space, c.matrix(), c.quantization(FormatKind::Yuv)));
         assert_eq!(of("bt709"), Some((ColorSpace::Rec709, Encoding::Bt709, Range::Limited)));
         assert_eq!(of("1:4:7:1"), Some((ColorSpace::Jpeg, Encoding::Bt601, Range::Full)));
         assert_eq!(of("2:3:0:4"), Some((ColorSpace::Smpte170m, Encoding::Bt709, Range::Limited)));
-        assert_eq!(colours("bt2100-pq", FormatKind::Yuv).map(|c| c.transfer), Some(Transfer::St2084));
+        assert_eq!(colors("bt2100-pq", FormatKind::Yuv).map(|c| c.transfer), Some(Transfer::St2084));
         for text in ["", "bt4711", "1:2:3", "1:2:3:4:5", "a:2:3:4", "-1:2:3:4"] {
-            assert_eq!(colours(text, FormatKind::Yuv), None, "{text}");
+            assert_eq!(colors(text, FormatKind::Yuv), None, "{text}");
         }
     }
 }

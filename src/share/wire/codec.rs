@@ -176,7 +176,7 @@ impl ToSubscriber {
 }
 
 fn encode_format(f: &Format) -> Encoded {
-    let (layout, colour) = (&f.layout, f.layout.colorimetry());
+    let (layout, color) = (&f.layout, f.layout.colorimetry());
     let cpu_reads = match f.cpu_reads {
         CpuReads::Unknown => 0,
         CpuReads::Cached => 1,
@@ -192,10 +192,10 @@ fn encode_format(f: &Format) -> Encoded {
         .u32(layout.size().height)
         // The DRM format modifier: V4L2 formats without one of their own are linear.
         .u64(0)
-        .u32(colour.space.to_v4l2())
-        .u32(colour.encoding.to_v4l2())
-        .u32(colour.range.to_v4l2())
-        .u32(colour.transfer.to_v4l2())
+        .u32(color.space.to_v4l2())
+        .u32(color.encoding.to_v4l2())
+        .u32(color.range.to_v4l2())
+        .u32(color.transfer.to_v4l2())
         .u16(layout.memory_bytes().len() as u16)
         .u16(layout.planes().len() as u16);
     for i in 0..MAX_PLANES {

@@ -93,7 +93,7 @@ pub(crate) mod blend {
     pub(crate) const ZERO: u32 = 0;
     pub(crate) const ONE: u32 = 1;
     pub(crate) const ONE_MINUS_SRC_ALPHA: u32 = 3;
-    /// Added to a factor: the hardware multiplies colour by alpha first, so this is for straight input.
+    /// Added to a factor: the hardware multiplies color by alpha first, so this is for straight input.
     pub(crate) const PRE_MULTIPLY: u32 = 0x10;
 }
 

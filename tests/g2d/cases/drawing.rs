@@ -1,4 +1,4 @@
-//! What is drawn: orientation, scaling, colours, blending, fills, layers.
+//! What is drawn: orientation, scaling, colors, blending, fills, layers.
 
 use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Variant, Wait};
@@ -139,22 +139,22 @@ fn crop_and_place_touch_nothing_else() {
 }
 
 #[test]
-fn colours_go_by_the_source_s_matrix_and_range() {
-    let colour = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
+fn colors_go_by_the_source_s_matrix_and_range() {
+    let color = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
         // Codes of pure green in each space, from ITU-R BT.601 and BT.709.
-        for (colour, cap, [y, u, v]) in [
+        for (color, cap, [y, u, v]) in [
             (Colorimetry::default(), 5, [145, 54, 34]),
-            (colour(Encoding::Bt601, Range::Limited), 5, [145, 54, 34]),
-            (colour(Encoding::Bt709, Range::Limited), 6, [173, 42, 26]),
+            (color(Encoding::Bt601, Range::Limited), 5, [145, 54, 34]),
+            (color(Encoding::Bt709, Range::Limited), 6, [173, 42, 26]),
             (Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() }, 6, [173, 42, 26]),
-            (colour(Encoding::Bt601, Range::Full), 7, [150, 44, 21]),
+            (color(Encoding::Bt601, Range::Full), 7, [150, 44, 21]),
             (Colorimetry { space: ColorSpace::Jpeg, ..Colorimetry::default() }, 7, [150, 44, 21]),
-            (colour(Encoding::Bt709, Range::Full), 8, [182, 30, 12]),
+            (color(Encoding::Bt709, Range::Full), 8, [182, 30, 12]),
         ] {
-            let from = layout("NV12", 16, 16).with_colorimetry(colour);
+            let from = layout("NV12", 16, 16).with_colorimetry(color);
             let (sources, targets) = (pool(from, 1), pool(layout("RGBA32", 16, 16), 1));
             let p = simple(Layer::default(), &from, targets.buffers().layout());
             let frame = source(&sources, |plane, _, at| if plane == 0 { y } else { [u, v][at % 2] });
@@ -198,7 +198,7 @@ fn planar_and_packed_sources_and_strides_wider_than_rows() {
 fn letterbox_margins_are_filled_in_every_kind_of_target() {
     let color: Color = "2060a0".parse().unwrap();
     for abi in ABIS {
-        // Without clear there is no fill: the colour's square is painted by it.
+        // Without clear there is no fill: the color's square is painted by it.
         for file_imports in [0, 1] {
             let fake = Fake::new(abi);
             let mut g2d = fake.set("blit_dmabuf", file_imports).open();

@@ -70,7 +70,7 @@ fn a_refused_blit_is_that_job_s_error_and_no_more() {
 }
 
 #[test]
-fn a_cap_that_is_refused_is_an_error_and_not_another_colour() {
+fn a_cap_that_is_refused_is_an_error_and_not_another_color() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("no_cap", 6 + 1).open();

@@ -47,12 +47,12 @@ fn each_rule_has_its_words() {
         let fourcc: FourCc = "NV12M".parse().unwrap();
         let two = Layout::from_planes(fourcc, Size::new(64, 64), &[4096, 4096], &planes).unwrap();
         check(two, rgba, plain, "one stride for all planes; plane 1 has 128, not 64");
-        let colour = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
-        let bt2020 = layout("NV12", 64, 64).with_colorimetry(colour(Encoding::Bt2020, Range::Default));
+        let color = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
+        let bt2020 = layout("NV12", 64, 64).with_colorimetry(color(Encoding::Bt2020, Range::Default));
         check(bt2020, rgba, plain, "Bt2020");
-        let studio = rgba.with_colorimetry(colour(Encoding::Default, Range::Limited));
+        let studio = rgba.with_colorimetry(color(Encoding::Default, Range::Limited));
         check(layout("NV12", 64, 64), studio, plain, "takes RGB as full range");
-        let wide = layout("YUYV", 64, 64).with_colorimetry(colour(Encoding::Bt709, Range::Default));
+        let wide = layout("YUYV", 64, 64).with_colorimetry(color(Encoding::Bt709, Range::Default));
         check(layout("NV12", 64, 64), wide, plain, "one matrix for both");
         check(rgba, layout("YUYV", 64, 64), plain.alpha(99), "blending reads the target");
         check(rgba, rgba, plain.blend(Blend::Premultiplied).alpha(99), "premultiplied pixels with a layer alpha");

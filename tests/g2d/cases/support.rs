@@ -162,7 +162,7 @@ pub fn pool(layout: Layout, count: usize) -> Pool {
     Pool::new(&Allocator::Memfd, layout, count).unwrap()
 }
 
-/// Bytes of a row's pixel-th sample group, anything that differs from its neighbours.
+/// Bytes of a row's pixel-th sample group, anything that differs from its neighbors.
 pub fn noise(plane: usize, row: u32, at: usize) -> u8 {
     let n = (plane as u32 * 7919 + row * 251 + at as u32 * 31).wrapping_mul(0x9e37_79b1);
     (n >> 24) as u8

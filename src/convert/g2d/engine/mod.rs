@@ -30,7 +30,7 @@ enum Files {
     Refused,
 }
 
-/// A square of one colour in memory of the library's own: fills are drawn from it.
+/// A square of one color in memory of the library's own: fills are drawn from it.
 struct TestBuffer {
     buffer: Buffer,
     file: Option<OwnedFd>,
@@ -394,7 +394,7 @@ impl Engine {
             return Ok(());
         }
         let buffer = self.handle.alloc((SWATCH * SWATCH * 4) as i32).ok_or_else(|| {
-            Error::new(ErrorKind::Exhausted, "g2d_alloc", "no memory for the colour of a fill").on(&self.name)
+            Error::new(ErrorKind::Exhausted, "g2d_alloc", "no memory for the color of a fill").on(&self.name)
         })?;
         let file = self.handle.export(&buffer);
         self.swatch = Some(TestBuffer { buffer, file, color: None });
@@ -415,7 +415,7 @@ impl Engine {
                 }
                 Ok(())
             }
-            status => Err(self.error(status_kind(status), "g2d_clear", status, "the colour of a fill")),
+            status => Err(self.error(status_kind(status), "g2d_clear", status, "the color of a fill")),
         }
     }
 

@@ -92,7 +92,7 @@ static void nal_end(struct fl_h264_writer *w)
 	align_zero(w);
 }
 
-/* E.1.1: colours and timing, which users want to see in a player. */
+/* E.1.1: colors and timing, which users want to see in a player. */
 static void vui(struct fl_h264_writer *w, const struct fl_h264_params *p)
 {
 	u(w, 1, 0);				/* aspect_ratio_info_present_flag */
@@ -100,7 +100,7 @@ static void vui(struct fl_h264_writer *w, const struct fl_h264_params *p)
 	u(w, 1, 1);				/* video_signal_type_present_flag */
 	u(w, 3, 5);				/* video_format: unspecified */
 	u(w, 1, p->full_range);
-	u(w, 1, 1);				/* colour_description_present_flag */
+	u(w, 1, 1);				/* color_description_present_flag */
 	u(w, 8, p->primaries);
 	u(w, 8, p->transfer);
 	u(w, 8, p->matrix);

@@ -235,8 +235,8 @@ struct drawing {
 	bool through_rgb;
 };
 
-/* The colour of pixel (x, y) of the compose rectangle, as the destination has it. */
-static void colour_at(const struct drawing *d, u32 x, u32 y, int c[3])
+/* The color of pixel (x, y) of the compose rectangle, as the destination has it. */
+static void color_at(const struct drawing *d, u32 x, u32 y, int c[3])
 {
 	u32 sx, sy;
 
@@ -255,7 +255,7 @@ static void chroma_at(const struct drawing *d, u32 x, u32 y, int mean[3])
 	int c[3], sum[3] = {};
 
 	for (i = 0; i < 2 * rows; i++) {
-		colour_at(d, x + i % 2, y + i / 2, c);
+		color_at(d, x + i % 2, y + i / 2, c);
 		sum[1] += c[1];
 		sum[2] += c[2];
 	}
@@ -280,7 +280,7 @@ static bool draw(struct fl_ctx *ctx, struct vb2_buffer *src, struct vb2_buffer *
 			(d.from.packing != RGB && d.before.red != d.after.red);
 	for (y = 0; y < to->height; y++) {
 		for (x = 0; x < to->width; x++) {
-			colour_at(&d, x, y, c);
+			color_at(&d, x, y, c);
 			write_pixel(&d.into, to->left + x, to->top + y, c, ctx->alpha);
 			if (d.into.packing == RGB || x % 2 || (d.into.packing == SEMI_PLANAR && y % 2))
 				continue;
