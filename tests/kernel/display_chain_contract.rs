@@ -37,7 +37,10 @@ impl<const CONVERTS: bool> Shown<CONVERTS> {
         self.plug.pull();
         // It asks twice a second.
         std::thread::sleep(Duration::from_millis(600));
-        while self.submit() {}
+        let start = std::time::Instant::now();
+        while self.submit() {
+            assert!(start.elapsed() < 10 * SECOND, "the loss is noticed");
+        }
     }
 }
 
@@ -59,7 +62,10 @@ impl<const CONVERTS: bool> Scene for Shown<CONVERTS> {
         // It has no end.
         end: None,
         gives_before_end: false,
-        fill: Some(|scene| while scene.submit() {}),
+        // A slow machine shows each before the next is drawn: then there is always room.
+        fill: Some(|scene| {
+            let _ = (0..8).all(|_| scene.submit());
+        }),
         // What makes room is a flip, which does not wait to be received from here.
         make_room: None,
         // No other thread can make something possible.
