@@ -1,7 +1,7 @@
 //! Subscribers in processes of their own: stopped, killed, starved of descriptors, forked.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -58,7 +58,8 @@ impl Peer {
         let active = s.publisher.active();
         let mut peer = Self::spawn(&s.folder.socket(), role);
         s.until("the peer is active", |p| {
-            assert_eq!(peer.child.try_wait().unwrap(), None, "the peer ended before frames went to it");
+            let ended = peer.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the peer ended before frames went to it: {ended:?}, {:?}", peer.answers.try_recv());
             p.active() == active + 1
         });
         peer
@@ -101,11 +102,9 @@ fn peer_process() {
         let result = Subscriber::builder(path).connect(SOON);
         return say(&format!("{:?}", result.map(drop).map_err(|e| e.kind())));
     }
-    if role == "no-descriptors" {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // Enough to connect, too few for the pool: `open` counts the directory itself.
-        setrlimit(Resource::RLIMIT_NOFILE, open - 1 + 3 + 2, hard).unwrap();
+    if let Some(buffers) = role.strip_prefix("descriptors:") {
+        // A connection's own: epoll, timer, event counter, socket, the publisher's process.
+        leave_descriptors(5 + buffers.parse::<u64>().unwrap());
     }
     let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).connect(SOON).unwrap();
     if role == "fork" {
@@ -141,6 +140,20 @@ fn peer_process() {
             _ => return,
         }
     }
+}
+
+/// Lets this process open `count` more descriptors. The limit is one of numbers, so the gaps that an inherited descriptor
+/// of a high number leaves are filled first.
+fn leave_descriptors(count: u64) {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let highest = open.filter_map(|e| e.file_name().to_str()?.parse().ok()).max().unwrap_or(0);
+    let mut filled = null.into_raw_fd();
+    while (filled as u64) < highest {
+        filled = nix::unistd::dup(borrowed(filled)).unwrap().into_raw_fd();
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, highest.max(filled as u64) + 1 + count, hard).unwrap();
 }
 
 fn publish_until_killed(path: &str, say: impl Fn(&str)) {
@@ -223,8 +236,8 @@ fn death_is_seen_although_a_forked_child_keeps_the_socket() {
 fn a_peer_without_descriptors_takes_the_buffers_it_can() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
-    let mut peer = Peer::join(&mut s, "no-descriptors");
-    // Some slots it has, some it has not: those frames are counted drops, and nobody else notices.
+    let mut peer = Peer::join(&mut s, "descriptors:2");
+    // It has two buffers of twelve. The publisher counts frames in the others as dropped, and its sibling misses none.
     let mut received = 0;
     for _ in 0..24 {
         let sequence = s.publish();
@@ -239,6 +252,18 @@ fn a_peer_without_descriptors_takes_the_buffers_it_can() {
     let figures: Vec<_> = s.publisher.subscribers().collect();
     assert!(received > 0 && figures[1].dropped > 0, "{received} received, {} dropped", figures[1].dropped);
     assert_eq!(sibling.stats().dropped, 0);
+}
+
+#[test]
+fn a_peer_without_any_descriptor_gets_an_error() {
+    let mut s = Stage::new(12);
+    let peer = Peer::spawn(&s.folder.socket(), "descriptors:0");
+    let mut answer = None;
+    s.until("the peer reports", |_| {
+        answer = peer.answers.try_recv().ok();
+        answer.is_some()
+    });
+    assert_eq!(answer.unwrap(), "error Exhausted");
 }
 
 #[test]
