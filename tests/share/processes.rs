@@ -59,7 +59,11 @@ impl Peer {
         let mut peer = Self::spawn(&s.folder.socket(), role);
         s.until("the peer is active", |p| {
             let ended = peer.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the peer ended before frames went to it: {ended:?}, {:?}", peer.answers.try_recv());
+            assert!(
+                ended.is_none(),
+                "the peer ended before frames went to it: {ended:?}, {:?}",
+                peer.answers.try_recv()
+            );
             p.active() == active + 1
         });
         peer

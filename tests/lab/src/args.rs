@@ -19,6 +19,7 @@ pub enum Command {
     Soak { arch: Arch, minutes: u32 },
     Bench(Bench),
     Surface { lists: bool },
+    Manual,
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
 }
@@ -71,6 +72,7 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab surface [--list]
+       cargo lab manual
        cargo lab fetch [--arch x86_64|aarch64|all]
 
 cargo lab COMMAND --help says more. docs/testing.md has the whole story.";
@@ -117,6 +119,13 @@ cargo lab surface [--list]
 Counts the library's public items and fails above the number in docs/public-api-limit.
 
   --list      names them";
+
+const MANUAL: &str = "\
+cargo lab manual
+
+Lists what the public documentation lacks, and fails if that is anything: items described by fewer than four words,
+functions whose first line does not begin with a verb (\"Returns\", \"Opens\"), types that users create and builders
+without an example.";
 
 const FETCH: &str = "\
 cargo lab fetch [--arch x86_64|aarch64|all]
@@ -192,9 +201,13 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "soak" => soak(parser),
         "bench" => bench(parser),
         "surface" => surface(parser),
+        "manual" => manual(parser),
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
-        other => Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench, surface or fetch").into()),
+        other => {
+            Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench, surface, manual or fetch")
+                .into())
+        }
     }
 }
 
@@ -332,6 +345,14 @@ fn bench(parser: &mut Parser) -> Result<Command, Error> {
         }
     }
     Ok(Command::Bench(wish))
+}
+
+fn manual(parser: &mut Parser) -> Result<Command, Error> {
+    match parser.next()? {
+        None => Ok(Command::Manual),
+        Some(Short('h') | Long("help")) => Ok(Command::Help(MANUAL)),
+        Some(other) => Err(other.unexpected()),
+    }
 }
 
 fn surface(parser: &mut Parser) -> Result<Command, Error> {

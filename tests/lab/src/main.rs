@@ -17,6 +17,7 @@ mod initramfs;
 mod kernel;
 mod kmods;
 mod libtest;
+mod manual;
 mod modules;
 mod prepare;
 mod prerequisites;
@@ -67,6 +68,7 @@ fn main() {
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Surface { lists } => surface::surface(&workspace(), lists),
+        Command::Manual => manual::manual(&workspace()),
         Command::Fetch { archs } => test::fetch(&workspace(), &archs).map(|()| 0),
     };
     exit(done.unwrap_or_else(|error| {

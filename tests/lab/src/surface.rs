@@ -13,6 +13,18 @@ const FEATURES: &str = "g2d,drm,log,tokio,unixfd";
 
 /// Prints the items if `lists`, and their number. Status 1 above the limit.
 pub fn surface(workspace: &Path, lists: bool) -> Res<i32> {
+    let items = items(&rustdoc(workspace)?)?;
+    let limit = std::fs::read_to_string(workspace.join(LIMIT)).map_err(|e| format!("{LIMIT}: {e}"))?;
+    let limit: usize = limit.trim().parse().map_err(|e| format!("{LIMIT}: {e}"))?;
+    if lists {
+        items.iter().for_each(|item| println!("{item}"));
+    }
+    println!("{} public items, and {LIMIT} allows {limit}", items.len());
+    Ok(i32::from(items.len() > limit))
+}
+
+/// rustdoc's JSON of the library with all its features.
+pub fn rustdoc(workspace: &Path) -> Res<Value> {
     let folder = workspace.join("target/lab/surface");
     let mut command = cargo(workspace);
     // rustdoc's JSON is not stable. What is read of it has not changed for years.
@@ -25,14 +37,7 @@ pub fn surface(workspace: &Path, lists: bool) -> Res<i32> {
     }
     let path = folder.join("doc/framelease.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let items = items(&serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?)?;
-    let limit = std::fs::read_to_string(workspace.join(LIMIT)).map_err(|e| format!("{LIMIT}: {e}"))?;
-    let limit: usize = limit.trim().parse().map_err(|e| format!("{LIMIT}: {e}"))?;
-    if lists {
-        items.iter().for_each(|item| println!("{item}"));
-    }
-    println!("{} public items, and {LIMIT} allows {limit}", items.len());
-    Ok(i32::from(items.len() > limit))
+    serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Public types, traits, functions, methods and constants by their paths. Variants, fields and impls of traits are part of
@@ -113,20 +118,20 @@ impl<'a> Walk<'a> {
 }
 
 /// A number in newer versions, a string before.
-fn id(value: &Value) -> String {
+pub fn id(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn ids(list: &Value) -> Vec<String> {
+pub fn ids(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().map(id).collect()
 }
 
-fn name(item: &Value) -> &str {
+pub fn name(item: &Value) -> &str {
     item["name"].as_str().unwrap_or_default()
 }
 
 /// What kind of item it is, and what belongs to that kind.
-fn inner(item: &Value) -> (&str, &Value) {
+pub fn inner(item: &Value) -> (&str, &Value) {
     let inner = item["inner"].as_object().and_then(|inner| inner.iter().next());
     inner.map_or(("", &Value::Null), |(kind, inner)| (kind, inner))
 }
