@@ -148,12 +148,11 @@ impl<'a> Scan<'a> {
             let comment = self.take(line_end);
             self.comments.push((line, comment.trim_start_matches(['/', '!', '#'])));
         } else if !is_script && rest.starts_with("/*") {
-            let mut line = self.line;
+            let first = self.line;
             let length = rest.find("*/").map_or(rest.len(), |end| end + 2);
-            for text in self.take(length).lines() {
-                self.comments.push((line, text.trim().trim_start_matches(['/', '*']).trim_end_matches(['*', '/'])));
-                line += 1;
-            }
+            let lines = self.take(length).lines();
+            let texts = lines.map(|line| line.trim().trim_start_matches(['/', '*']).trim_end_matches(['*', '/']));
+            self.comments.extend((first..).zip(texts));
         } else if let Some(hashes) = self.raw_string() {
             let close = format!("\"{}", "#".repeat(hashes));
             let open = rest.find('"').map_or(1, |at| at + 1);
@@ -161,12 +160,12 @@ impl<'a> Scan<'a> {
             self.string(length);
         } else if rest.starts_with('"') || is_script && rest.starts_with('\'') {
             self.string(quoted(rest));
-        } else if rest.starts_with('\'') {
+        } else if let Some(after) = rest.strip_prefix('\'') {
             // A character, or a lifetime.
-            let mut chars = rest[1..].chars();
+            let mut chars = after.chars();
             let first = chars.next();
             let length = match first {
-                Some('\\') => rest[2..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(2, |(at, _)| at + 3),
+                Some('\\') => after[1..].char_indices().skip(1).find(|(_, c)| *c == '\'').map_or(2, |(at, _)| at + 3),
                 Some(c) if chars.next() == Some('\'') => 2 + c.len_utf8(),
                 _ => 1,
             };
