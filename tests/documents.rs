@@ -36,3 +36,82 @@ fn embedding_shows_the_event_loop_and_the_node() {
     let lines = example(node).lines().filter(|line| !line.is_empty()).count();
     assert!(lines < 70, "the whole node has {lines} lines");
 }
+
+/// What stands between backticks outside of fenced blocks.
+fn spans(document: &str) -> Vec<&str> {
+    let prose = document.split("```").step_by(2);
+    prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+fn documents() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "docs", "docs/adr"].map(|folder| root.join(folder));
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
+    let pages = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let named = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), text)
+    };
+    pages.map(named).collect()
+}
+
+#[test]
+fn documents_name_files_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    for (page, text) in documents() {
+        let folder = root.join(&page).parent().unwrap().to_owned();
+        let paths = spans(&text).into_iter().filter(|span| {
+            let is_ours =
+                ["src/", "tests/", "docs/", "examples/", "benches/", ".ci/"].iter().any(|at| span.starts_with(at));
+            is_ours && !span.contains([' ', '*', '{', '<']) && !span.contains("NAME")
+        });
+        missing.extend(paths.filter(|path| !root.join(path).exists()).map(|path| format!("{page}: {path}")));
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if link.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { root.join(&page) } else { folder.join(file) };
+            let has_anchor = || {
+                let headings = std::fs::read_to_string(&target).unwrap();
+                let headings = headings.lines().filter_map(|line| line.strip_prefix('#'));
+                headings.map(|line| slug(line.trim_start_matches('#'))).any(|slug| slug == anchor)
+            };
+            if !target.exists() || (!anchor.is_empty() && !has_anchor()) {
+                missing.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// The anchor that a heading gets.
+fn slug(heading: &str) -> String {
+    let words = heading.trim().to_lowercase().replace(' ', "-");
+    words.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
+}
+
+#[test]
+fn documents_name_items_that_exist() {
+    let api = include_str!("../docs/public-api.txt");
+    let is_name = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_') && !part.is_empty();
+    let mut missing = Vec::new();
+    for (page, text) in documents() {
+        for span in spans(&text) {
+            let path = span.trim_end_matches("()");
+            let parts: Vec<&str> = path.split("::").collect();
+            // `Frame::read`, `convert::Request`. What begins with another crate's name is not ours.
+            let is_ours = parts.len() > 1 && parts.iter().all(|part| is_name(part)) && !FOREIGN.contains(&parts[0]);
+            let last = parts[parts.len().saturating_sub(2)..].join("::");
+            let ends = [" ", "(", "<", "\n", ":", ",", ")", ">"];
+            if is_ours && !ends.iter().any(|end| api.contains(&format!("{last}{end}"))) {
+                missing.push(format!("{page}: {span}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Crates, and modules that are not public.
+const FOREIGN: &[&str] = &["std", "tokio", "nix", "libc", "v4l", "drm_rs", "log"];
