@@ -42,7 +42,7 @@
 //! }
 //! ```
 //!
-//! [`Subscriber`](share::Subscriber) has the consumer's side.
+//! [`Subscriber`](share::Subscriber) has the consumer's side. The [guides](guide) explain leases, memory, event loops and more.
 //!
 //! # Where to start
 //!
@@ -110,14 +110,10 @@ pub mod v4l2;
 pub use error::{Error, ErrorKind, Reason, Rejected, Result};
 pub use station::{wait, FrameEvent, Frames, Received, Station, Submit, SubmitResult, Submitted};
 
-/// The programs in the README and in docs/embedding.md compile.
+#[cfg(doc)]
+pub mod guide;
+
+/// The programs of the README compile.
 #[cfg(doctest)]
-mod documents {
-    #[doc = include_str!("../README.md")]
-    mod readme {}
-    #[doc = include_str!("../docs/embedding.md")]
-    mod embedding {}
-    #[cfg(feature = "unixfd")]
-    #[doc = include_str!("../docs/interop.md")]
-    mod interop {}
-}
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -67,7 +67,8 @@ fn documents_name_files_that_exist() {
             is_ours && !span.contains([' ', '*', '{', '<']) && !span.contains("NAME")
         });
         missing.extend(paths.filter(|path| !root.join(path).exists()).map(|path| format!("{page}: {path}")));
-        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+        let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in inline.chain(definitions(&text).map(|(_, target)| target)) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             if link.contains("://") {
                 continue;
@@ -84,6 +85,56 @@ fn documents_name_files_that_exist() {
         }
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// `[label]: target`
+fn definitions(document: &str) -> impl Iterator<Item = (&str, &str)> {
+    document.lines().filter_map(|line| line.strip_prefix('[')?.split_once("]: "))
+}
+
+#[test]
+fn guides_link_to_pages_and_items_of_the_documentation() {
+    let links = include_str!("../src/guide/links.md");
+    let pages = include_str!("../src/guide/mod.rs");
+    let mut checked = 0;
+    for (page, text) in documents() {
+        if !pages.contains(&format!("\"{page}\"")) {
+            continue;
+        }
+        // An inline link leads to a file, which the documentation does not have.
+        let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in inline {
+            assert!(
+                link.contains("://") || link.starts_with('#'),
+                "{page}: ({link}) must be a reference, see links.md"
+            );
+        }
+        for (label, _) in definitions(&text) {
+            assert!(definitions(links).any(|(known, _)| known == label), "{page}: links.md lacks [{label}]");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+#[test]
+fn documents_name_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for (page, text) in documents() {
+        // `name_of_a_test` in `tests/file.rs`
+        for (before, after) in text.match_indices("` in `tests/").map(|(at, _)| text.split_at(at)) {
+            let test = before.rsplit('`').next().unwrap();
+            let file = after.split('`').nth(2).unwrap();
+            let source = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+            if !source.contains(&format!("fn {test}(")) {
+                missing.push(format!("{page}: {test} in {file}"));
+            }
+            named += 1;
+        }
+    }
+    assert!(named > 20 && missing.is_empty(), "{named} named, missing:\n{}", missing.join("\n"));
 }
 
 /// The anchor that a heading gets.

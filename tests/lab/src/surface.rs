@@ -72,6 +72,8 @@ impl<'a> Walk<'a> {
             match kind {
                 "use" => self.reexported(inner, path),
                 "impl" => {}
+                // Pages, which have no items.
+                "module" if name(item) == "guide" => {}
                 _ => self.add(id, item, &format!("{path}::{}", name(item))),
             }
         }
