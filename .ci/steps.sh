@@ -40,7 +40,7 @@ choose() {
             ;;
         *)
             if [ -z "${about[$word]:-}" ]; then
-                echo "$0: there is no step $word; --list names the steps" >&2
+                echo "$0: unknown step $word; --list names the steps" >&2
                 exit 2
             fi
             chosen+=("$word")
