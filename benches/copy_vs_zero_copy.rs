@@ -60,7 +60,7 @@ impl Way {
         WAYS.into_iter().find(|way| way.name() == name).ok_or_else(|| format!("no way {name}").into())
     }
 
-    /// Frames of the long run: what is cheap needs many, to stand out from starting up.
+    /// Frames of the long run. A cheap way needs many, or its start-up would dominate.
     fn frames(self) -> u64 {
         match self {
             Self::ZeroCopy | Self::LookMapped => 3000,
@@ -208,7 +208,7 @@ fn compare_in(folder: &Path) -> Result<()> {
             let mut copied = vec![String::new(); WAYS.len()];
             for turn in 0..TURNS {
                 for i in 0..WAYS.len() {
-                    // Nobody is always first.
+                    // The order rotates, so that none always runs first.
                     let at = (i + turn) % WAYS.len();
                     let (short, _) = run(WAYS[at], size, consumers, SHORT, folder)?;
                     let frames = WAYS[at].frames();

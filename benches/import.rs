@@ -1,7 +1,7 @@
-//! A buffer that arrives with a descriptor of its own for each frame, as most protocols send it: imported anew each time,
-//! or found again by its identity (`BufferId`: device and inode).
+//! A buffer that arrives with a descriptor of its own for each frame, as most protocols send it: imported again each
+//! time, or found again by its identity (`BufferId`: device and inode).
 //!
-//! *Import* is taking the descriptor; *map* adds a byte of each page by the CPU, where a mapping made anew pays a page
+//! *Import* is taking the descriptor; *map* adds a byte of each page by the CPU, where a new mapping pays a page
 //! fault for each. On a dma-buf (udmabuf) where the machine has one, else on a memfd.
 
 use std::collections::HashMap;
@@ -32,20 +32,20 @@ fn import(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("import, {kind}"));
         // Installing the descriptor is the sender's and the kernel's work; it is in neither figure.
         let arrive = || buffer.as_fd().try_clone_to_owned().expect("a descriptor");
-        let anew = |fd: OwnedFd| DmaBuf::from_fd(fd).expect("a buffer");
+        let again = |fd: OwnedFd| DmaBuf::from_fd(fd).expect("a buffer");
         let mut cache: HashMap<BufferId, DmaBuf> = HashMap::new();
         let mut known = |fd: OwnedFd| {
             let new = DmaBuf::from_fd(fd).expect("a buffer");
             cache.entry(new.id()).or_insert(new).clone()
         };
-        group.bench_function(BenchmarkId::new("import anew", size), |b| {
-            b.iter_batched(arrive, anew, BatchSize::SmallInput);
+        group.bench_function(BenchmarkId::new("import again", size), |b| {
+            b.iter_batched(arrive, again, BatchSize::SmallInput);
         });
         group.bench_function(BenchmarkId::new("found by identity", size), |b| {
             b.iter_batched(arrive, &mut known, BatchSize::SmallInput);
         });
-        group.bench_function(BenchmarkId::new("import anew, map", size), |b| {
-            b.iter_batched(arrive, |fd| look(&anew(fd)), BatchSize::SmallInput);
+        group.bench_function(BenchmarkId::new("import again, map", size), |b| {
+            b.iter_batched(arrive, |fd| look(&again(fd)), BatchSize::SmallInput);
         });
         group.bench_function(BenchmarkId::new("found by identity, map", size), |b| {
             b.iter_batched(arrive, |fd| look(&known(fd)), BatchSize::SmallInput);

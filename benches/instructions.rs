@@ -1,4 +1,5 @@
-//! Instructions of what makes no system call: layouts and leases. Counted by valgrind, so the same on any day; this program runs itself at N and 2 N turns, and the difference is what a turn costs.
+//! Instructions of what makes no system call: layouts and leases. Counted by valgrind, so the same on any day; this
+//! program runs itself at N and 2 N turns, and the difference is what a turn costs.
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
@@ -41,7 +42,7 @@ const CASES: [Case; 5] = [
     ("lease: a slot out and home", |s| drop(black_box(s.pool.try_acquire()))),
 ];
 
-/// All instructions of this program with so many turns of a case.
+/// Counts all instructions of this program with `turns` turns of a case.
 fn count(case: usize, turns: u64) -> Result<u64, Error> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);

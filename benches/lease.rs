@@ -1,5 +1,5 @@
-//! What a lease costs by itself, without a socket: clone and drop, a slot out and home again, both while other threads do
-//! the same; and the arithmetic of a layout.
+//! What a lease costs by itself, without a socket: clone and drop, a slot out and home again, both while other threads
+//! do the same; and the arithmetic of a layout.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

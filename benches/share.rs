@@ -1,8 +1,8 @@
 //! Publish to receive: CPU of one frame to C subscribers and its return, over sizes. The curve over sizes must be flat.
 //!
-//! First all in one thread, so that the figure is the work and not the scheduler: publish, every subscriber receives and
-//! drops, next. Then subscribers are processes, whose CPU counts, too: as fast as the slowest takes the frames, all of them.
-//! `docs/performance.md` says how to read it.
+//! First all in one thread, so that the figure is the work and not the scheduler: publish, every subscriber receives
+//! and drops, next. Then subscribers are processes, whose CPU counts, too: as fast as the slowest takes the frames, all
+//! of them. `docs/performance.md` says how to read it.
 
 mod cpu;
 
@@ -35,7 +35,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Nobody has subscribed yet.
+    /// Before the first subscriber.
     fn empty(size: Size, consumers: usize) -> Self {
         let folder = std::env::temp_dir().join(format!("framelease-bench-{}-{size}-{consumers}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for the socket");

@@ -52,7 +52,7 @@ enum Contender {
     Ours,
     /// Over half of the frame interval, the default.
     OursSpread,
-    /// What the kernel asks of anybody: the bytes written once, and given to each receiver's socket in one call.
+    /// The cost that every program has in the kernel: one write of the bytes, and one call for each receiver's socket.
     Floor,
     Ffmpeg,
     GStreamer,
@@ -139,7 +139,7 @@ struct Receivers {
     to: Vec<SocketAddr>,
     bytes: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
-    /// Somebody listens to reports, too, so that nobody meets ICMP errors.
+    /// A socket also listens for reports, so that no sender gets ICMP errors.
     _control: Vec<UdpSocket>,
 }
 
@@ -196,7 +196,7 @@ fn run(mut command: Command) -> Result<f64> {
     Ok(children_us()? - before)
 }
 
-/// So many frames: 300 of x264's, over and over.
+/// Returns this number of frames: 300 of x264's, repeated.
 fn stream(folder: &Path, frames: usize) -> Result<PathBuf> {
     let once = folder.join("300.h264");
     if !once.exists() {
@@ -350,7 +350,7 @@ fn measure(row: &Row, folder: &Path, contenders: &[Contender]) -> Result<Vec<Fig
     let mut got: Vec<[Vec<f64>; 3]> = contenders.iter().map(|_| Default::default()).collect();
     for turn in 0..row.turns {
         for i in 0..contenders.len() {
-            // Nobody is always first.
+            // The order rotates, so that none always runs first.
             let at = (i + turn) % contenders.len();
             let (contender, file) = (contenders[at], folder.join("record.mkv"));
             let mut attempts = 0;

@@ -1,4 +1,5 @@
-//! One camera: shared with other processes, encoded once, recorded, and served by RTSP. docs/embedding.md shows this file.
+//! One camera: shared with other processes, encoded once, recorded, and served by RTSP. docs/embedding.md shows this
+//! file.
 
 use std::os::fd::AsFd;
 
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 continue;
             };
             let _ = publisher.try_publish(frame.clone())?;
-            let _ = encoder.try_submit(frame); // Dropped if there is no room, or while the encoder is lost.
+            let _ = encoder.try_submit(frame); // Dropped while the encoder is full or lost.
         }
         while let Received::Item(event) = encoder.try_recv()? {
             match event {

@@ -22,20 +22,21 @@ mod picture;
 const HELP: &str = "\
 Captures frames of a camera.
 
-usage: capture [OPTIONS]
+Usage: capture [OPTIONS]
 
-  --device auto|PATH   the camera (auto: the first)
-  --size WxH           the picture's size; another one is refused
-  --fourcc C[,C]       acceptable formats, best first: NV12, YUYV, NV12M, …
-  --fps F              wished frame rate
-  --input N            the device's input
-  --frames N           stop after N frames (300; 0: go on until Ctrl-C)
-  --buffers N          buffers to ask for (6)
-  --cached             ask the driver for memory that the CPU reads through its cache
-  --heap PATH|udmabuf  let the driver fill buffers of a dma-heap or of udmabuf
+  --device auto|PATH   the camera (default: the first)
+  --size WxH           picture size; any other size is refused (default: the camera's)
+  --fourcc C[,C]       acceptable formats, best first: NV12, YUYV, NV12M, … (default: the camera's)
+  --fps F              frame rate (default: the camera's)
+  --input N            the camera's input
+  --frames N           stop after N frames, or 0 for never (default 300)
+  --buffers N          buffers to request (default 12)
+  --cached             request memory that the CPU reads through its cache
+  --heap PATH|udmabuf  let the camera fill buffers of this dma-heap, or of udmabuf
   --output FILE        write the pixels of every frame, without padding ('-': standard output)
   --png FILE           write the last frame as a PNG
-  --json               print figures as one JSON object
+  --json               print the figures as one JSON object
+  --help               print this text
 ";
 
 #[derive(Default)]

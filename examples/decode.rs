@@ -24,18 +24,19 @@ use framelease::{Received, Station};
 use coded::StreamReader;
 
 const HELP: &str = "\
-Decodes a stream by a V4L2 mem-to-mem decoder.
+Decodes a file with a V4L2 mem-to-mem decoder.
 
-usage: decode --input FILE [OPTIONS]
+Usage: decode --input FILE [OPTIONS]
 
-  --input FILE                a byte stream of H.264 or H.265, IVF of VP8, FWHT frames
-  --codec h264|hevc|vp8|fwht  what it is (h264)
-  --device auto|PATH          the decoder (auto: the first that has the codec)
-  --fourcc C[,C]              acceptable pixel formats, best first (the driver's choice)
-  --frames N                  stop after N frames (0: all)
-  --output FILE               write the pixels of every frame, without padding between rows
+  --input FILE                a byte stream of H.264 or H.265, IVF with VP8, or FWHT frames
+  --codec h264|hevc|vp8|fwht  the codec of the file (default h264)
+  --device auto|PATH          the decoder (default: the first that has the codec)
+  --fourcc C[,C]              acceptable pixel formats, best first (default: the driver's choice)
+  --frames N                  stop after N frames, or 0 for all (default 0)
+  --output FILE               write the pixels of every frame, without padding
   --png FILE                  write the last frame as a PNG
-  --json                      print figures as one JSON object
+  --json                      print the figures as one JSON object
+  --help                      print this text
 ";
 
 /// A decoder that is silent for so long is stuck.

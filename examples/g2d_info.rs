@@ -14,20 +14,18 @@ use framelease::dmabuf::Allocator;
 use framelease::ErrorKind;
 
 const HELP: &str = "\
-Prints what libg2d is and can do: file, struct layout and how each probe of it
-voted, version, symbols, hardware, features, caps, formats by trial blits,
-and how buffers get in.
+Prints what libg2d is and what it can do: file, struct layout and the answer of each probe, version, symbols, hardware,
+features, formats by trial blits, and how it imports buffers.
 
 Usage: g2d_info [OPTIONS]
 
-  --library PATH  this file; default: libg2d.so.2 as the dynamic loader finds it
-  --abi WHICH     legacy or modern, whatever the probes say
-  --heap PATH     a dma-heap whose buffer is imported; default: the first CMA heap
-  --json          one JSON object on standard output
-  --help          this text
+  --library PATH  the library (default: libg2d.so.2, as the dynamic loader finds it)
+  --abi WHICH     use the struct layout legacy or modern, whatever the probes answer
+  --heap PATH     import a buffer of this dma-heap (default: the first CMA heap)
+  --json          print one JSON object on standard output
+  --help          print this text
 
-Exit status: 0, 1 for an error, 2 if there is no libg2d.
-What libg2d itself prints goes to standard error.
+Exit status: 0; 1 after an error; 2 without a libg2d. Output of libg2d itself goes to standard error.
 ";
 
 fn main() -> ExitCode {

@@ -11,14 +11,14 @@ use framelease::format::{FourCc, Size};
 use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, Sizes};
 
 const HELP: &str = "\
-Lists the V4L2 devices and what they offer.
+Lists V4L2 devices, their formats and media graphs, and where shared memory comes from.
 
 Usage: list [OPTIONS] [PATH]…
 
-  --intervals  every frame interval of every size, and each format's description
-  --controls   controls with their ranges and values, too
-  --json       one JSON object on standard output
-  --help       this text
+  --intervals  every frame interval of every size, and the description of each format
+  --controls   controls with their ranges and values
+  --json       print one JSON object on standard output
+  --help       print this text
 ";
 
 fn main() -> ExitCode {

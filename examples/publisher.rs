@@ -21,21 +21,21 @@ use common::{stopped, value, Progress, Result};
 use source::Wish;
 
 const HELP: &str = "\
-Shares a camera, or the test pattern, with other processes until Ctrl-C.
+Shares a camera or the test pattern with other processes until Ctrl-C.
 
 Usage: publisher [OPTIONS]
 
-  --socket PATH       where to listen (default: framelease.socket in XDG_RUNTIME_DIR or the temporary folder)
-  --device PATH       a V4L2 camera, or 'auto' for the first one (default: test pattern)
-  --size WxH          picture size (default 1280x720)
-  --fourcc C          pixel format, V4L2 code or name (default NV12)
-  --fps F             frames a second; 0: as fast as possible (default 30)
-  --buffers N         buffers in the pool (default 16)
-  --frames N          stop after so many frames (default: on Ctrl-C)
-  --lease-ms N        revoke leases that are held longer, and end the connection after twice that time
-  --unixfd PATH       also serve GStreamer's unixfdsrc, at this path (needs the cargo feature unixfd)
-  --json              the figures as one JSON object on standard output
-  --help              this text
+  --socket PATH  listen here (default: framelease.socket in $XDG_RUNTIME_DIR or the temporary folder)
+  --device PATH  share this V4L2 camera, or the first one with 'auto' (default: the test pattern)
+  --size WxH     picture size (default 1280x720)
+  --fourcc C     pixel format, as a V4L2 code or name (default NV12)
+  --fps F        frames a second, or 0 for as fast as possible (default 30)
+  --buffers N    buffers in the pool (default 16)
+  --frames N     stop after N frames (default: never)
+  --lease-ms N   revoke leases that are held longer, and disconnect the subscriber after twice that time
+  --unixfd PATH  also serve GStreamer's unixfdsrc at this path (needs the cargo feature unixfd)
+  --json         print the figures as one JSON object on standard output
+  --help         print this text
 ";
 
 fn main() -> ExitCode {

@@ -22,19 +22,19 @@ Receives the frames of a publisher, or of GStreamer's unixfdsink, until Ctrl-C o
 
 Usage: subscriber [OPTIONS]
 
-  --socket PATH       where the publisher listens (default: as for publisher)
-  --unixfd PATH       receive from the unixfdsink with this socket-path instead (needs the cargo feature unixfd);
-                      latency is then from the PTS on, and --every and --max-fps are not to be had
-  --policy P          latest, fifo:N or block (default latest)
-  --hold N            frames to lease at a time (default 1)
-  --every N           take every n-th frame only
-  --max-fps F         take at most so many frames a second
-  --work-ms N         hold each frame for so long, as a slow consumer would
-  --frames N          stop after so many frames
-  --output FILE       write the pixels of every frame, without padding
-  --reconnect         come back by itself when the publisher was gone
-  --json              the figures as one JSON object on standard output
-  --help              this text
+  --socket PATH  connect to the publisher here (default: the default of the example publisher)
+  --unixfd PATH  connect to the unixfdsink with this socket-path instead (needs the cargo feature unixfd).
+                 Latency is then measured from the PTS; --every and --max-fps are not available
+  --policy P     latest, fifo:N or block (default latest)
+  --hold N       frames to hold at a time (default 1)
+  --every N      take every n-th frame only
+  --max-fps F    take at most F frames a second
+  --work-ms N    hold each frame for N ms, as a slow consumer would
+  --frames N     stop after N frames
+  --output FILE  write the pixels of every frame, without padding
+  --reconnect    connect again after the publisher was gone
+  --json         print the figures as one JSON object on standard output
+  --help         print this text
 ";
 
 /// Who the frames come from.

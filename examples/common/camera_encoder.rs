@@ -1,4 +1,4 @@
-//! A camera or the test pattern, an encoder, and what converts between them if it takes that.
+//! A camera or the test pattern, an encoder, and a converter between them if they need one.
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, TestPattern};
@@ -9,7 +9,7 @@ use framelease::v4l2::Device;
 
 use super::common;
 
-/// What is wanted of both.
+/// The options for both.
 pub struct Ends {
     /// None: the first that has the codec.
     pub encoder: Option<String>,
@@ -17,10 +17,10 @@ pub struct Ends {
     pub camera: Option<String>,
     pub codec: Codec,
     pub size: Size,
-    /// The camera's size, if it is another.
+    /// The camera's size, if it differs.
     pub camera_size: Option<Size>,
     pub fps: u32,
-    /// Bits per second, and frames from key frame to key frame: wishes.
+    /// Requested bits per second, and frames from one key frame to the next.
     pub bitrate: Option<u32>,
     pub gop: Option<u32>,
     /// Acceptable formats, best first; none: what both devices have.
@@ -37,7 +37,7 @@ impl Ends {
             params = params.wish(Setting::Gop(frames));
         }
         if self.codec.has_nal_units() {
-            // Whoever joins later can decode from the next key frame on.
+            // A client that joins later can decode from the next key frame on.
             params = params.wish(Setting::RepeatHeaders(Switch::On));
         }
         params

@@ -107,7 +107,7 @@ pub struct StreamReader {
     ended: bool,
 }
 
-/// More than any frame has: a file that is no stream is found out.
+/// More bytes than any frame has, to detect a file that is not a stream.
 const LIMIT: usize = 64 << 20;
 
 impl StreamReader {
@@ -168,7 +168,7 @@ impl StreamReader {
         }
     }
 
-    /// So many bytes, or `None` at the end.
+    /// Reads this number of bytes. `None` at the end of the file.
     fn exactly(&mut self, bytes: usize) -> common::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
         let read =

@@ -1,4 +1,4 @@
-//! A captured frame as a PNG: by the CPU and plainly, since one picture is no stream.
+//! Writes a captured frame as a PNG, with the CPU. Speed does not matter for one picture.
 
 #![allow(dead_code)] // The tests use a part.
 

@@ -6,30 +6,31 @@ use framelease::format::{ColorSpace, Colorimetry, Flip, FormatKind, FourCc, Layo
 use super::common::{self, value};
 
 const HELP: &str = "\
-Converts frames: format, size, part, orientation; or composes several.
+Scales, rotates, converts and composes pictures with i.MX G2D, a V4L2 device or the CPU.
 
-usage: convert [OPTIONS]
+Usage: convert [OPTIONS]
 
-  --input testpattern|FILE.png   a source; repeat it with --compose (testpattern)
-  --device auto|PATH             a camera as a source
-  --input-size WxH               size of test pattern and camera (1920x1080; a PNG has its own)
-  --from C                       format of the sources, V4L2 code or name (NV12)
-  --to C                         format of the result (RGBA32)
-  --size WxH                     size of the result, after rotation (the source's)
-  --crop WxH@X,Y                 draw a part of the source
-  --rotate 0|90|180|270          clockwise
-  --flip h|v                     before the rotation
-  --keep-ratio                   margins instead of a stretched picture
-  --background RRGGBB[AA]        color of margins and gaps (000000)
-  --matrix 601|709               matrix of a Y'CbCr result (the first source's)
-  --range full|limited           quantisation of a Y'CbCr result (the first source's)
-  --compose grid|pip             several sources side by side, or all others in the first
-  --alpha 0..255                 opacity of the inner pictures of pip (255)
-  --backend auto|g2d|m2m|cpu     who does it (auto: the first that can)
-  --heap PATH|udmabuf|memfd      memory of the frames (the first heap, udmabuf or memfd that works)
-  --frames N                     how many (1)
-  --png FILE                     write the last result as a PNG
-  --json                         print figures as one JSON object
+  --input testpattern|FILE.png  a source; repeat it with --compose (default testpattern)
+  --device auto|PATH            a camera as a source
+  --input-size WxH              size of test pattern and camera (default 1920x1080; a PNG has its own)
+  --from C                      format of the sources, as a V4L2 code or name (default NV12)
+  --to C                        format of the result (default RGBA32)
+  --size WxH                    size of the result, after rotation (default: the source's)
+  --crop WxH@X,Y                use this part of the source
+  --rotate 0|90|180|270         rotate clockwise
+  --flip h|v                    flip, before the rotation
+  --keep-ratio                  add margins instead of stretching the picture
+  --background RRGGBB[AA]       color of margins and gaps (default 000000)
+  --matrix 601|709              matrix of a Y'CbCr result (default: the first source's)
+  --range full|limited          quantization of a Y'CbCr result (default: the first source's)
+  --compose grid|pip            several sources next to each other, or all others inside the first
+  --alpha 0..255                opacity of the inner pictures of pip (default 255)
+  --backend auto|g2d|m2m|cpu    the backend (default: the first that can do it)
+  --heap PATH|udmabuf|memfd     memory of the frames (default: the first that works)
+  --frames N                    convert N frames (default 1)
+  --png FILE                    write the last result as a PNG
+  --json                        print the figures as one JSON object
+  --help                        print this text
 ";
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -130,5 +130,5 @@ pub fn allocator(asked: Option<&str>) -> common::Result<(Allocator, MemoryKind)>
             Err(e) => last = Some(e),
         }
     }
-    Err(last.map_or_else(|| "there is no memory to share".into(), Into::into))
+    Err(last.map_or_else(|| "no allocator of shared memory works here".into(), Into::into))
 }

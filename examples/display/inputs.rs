@@ -1,4 +1,4 @@
-//! What is shown, opened when the screen has said which format it takes.
+//! The input, opened after the screen has said which formats it takes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ pub enum Given {
 }
 
 impl Source {
-    /// What is there now.
+    /// The present buffers.
     pub fn try_next(&mut self) -> Result<Given> {
         Ok(match self {
             Self::Live(source) => match source.try_recv()? {

@@ -70,7 +70,7 @@ fn run() -> Result<()> {
                 ScanoutEvent::Lost(e) => eprintln!("waiting: {e}"),
                 ScanoutEvent::Returned => {
                     if screen.connection().is_err() {
-                        // The device was gone: what is there now is another.
+                        // The device was gone, and has returned as another one.
                         screen.reopen()?;
                     }
                     eprintln!("the display is back");

@@ -6,29 +6,30 @@ use framelease::format::{FourCc, Size};
 use super::common::{self, value};
 
 const HELP: &str = "\
-Shows a camera, the test pattern, or a publisher's frames on a screen, by dma-buf and without a copy.
+Shows a camera, the test pattern or a publisher's frames on a display.
 
-usage: display [OPTIONS]
+Usage: display [OPTIONS]
 
-  --input camera|testpattern|SOCKET  what is shown; camera:PATH for one camera of several (testpattern)
-  --device auto|PATH                 the DRM device (auto: the first with a connected display)
-  --connector NAME                   the connector, such as HDMI-A-1 (the first with a display)
-  --mode WxH[@HZ]                    the mode (that of the frames' size, else what the display prefers)
-  --plane any|primary|overlay        which plane shows it (any: primary)
-  --overlay                          a small test pattern on an overlay plane, above it
-  --size WxH                         the picture's size (the camera's own, the screen's for the test pattern)
-  --fourcc C[,C]                     acceptable pixel formats, best first (what the input has)
-  --fps F                            the input's frame rate (60)
-  --buffers N                        the input's buffers (6)
-  --frames N                         stop after N flips (0: go on until Ctrl-C)
-  --json                             print figures as one JSON object
+  --input camera|testpattern|SOCKET  what to show; camera:PATH for one of several cameras (default testpattern)
+  --device auto|PATH                 the DRM device (default: the first with a connected display)
+  --connector NAME                   the connector, such as HDMI-A-1 (default: the first with a display)
+  --mode WxH[@HZ]                    the mode (default: that of the frames' size, else the display's preferred one)
+  --plane any|primary|overlay        the plane to use (default any: primary)
+  --overlay                          also show a small test pattern on an overlay plane above
+  --size WxH                         picture size (default: the camera's, or the screen's for the test pattern)
+  --fourcc C[,C]                     acceptable pixel formats, best first (default: the input's)
+  --fps F                            frame rate of the input (default 60)
+  --buffers N                        buffers of the input (default 6)
+  --frames N                         stop after N flips, or 0 for never (default 0)
+  --json                             print the figures as one JSON object
+  --help                             print this text
 
-A frame is leased until the flip that replaces it has completed. Latency is from the frame's time stamp to
-the flip. While another process is DRM master (another virtual terminal), or the display is unplugged, the
-picture stands still. At the end, also by Ctrl-C, the console comes back.
+A frame is leased until the flip that replaces it has completed. Latency is measured from the frame's timestamp to the
+flip. While another process is DRM master (another virtual terminal), or the display is unplugged, the picture does not
+change. At the end, also after Ctrl-C, the console comes back.
 ";
 
-/// What is shown.
+/// The source of the picture.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// None: the first.

@@ -92,7 +92,7 @@ fn run() -> common::Result<()> {
                 file.write(&packet)?;
             }
         }
-        // One that finds no room waits, and those behind it are the camera's to lose.
+        // A frame waits while the encoder is full. The camera drops those that come after it.
         while !draining && (o.frames == 0 || submitted < o.frames) {
             let next = waiting.take().map_or_else(|| source::try_frame(&mut source), |frame| Ok(Some(frame)))?;
             let Some(frame) = next else { break };

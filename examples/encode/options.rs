@@ -7,25 +7,26 @@ use super::camera_encoder::Ends;
 use super::common::{self, value};
 
 const HELP: &str = "\
-Encodes a camera's frames, dma-buf to dma-buf, by a V4L2 mem-to-mem encoder.
+Encodes a camera's frames from dma-buf to dma-buf, with a V4L2 mem-to-mem encoder.
 
-usage: encode [OPTIONS]
+Usage: encode [OPTIONS]
 
-  --device auto|PATH              the encoder (auto: the first that has the codec)
-  --camera auto|PATH|testpattern  what is encoded (testpattern)
-  --codec h264|hevc|vp8|fwht      how (h264)
-  --size WxH                      the picture's size (1280x720)
-  --fourcc C[,C]                  acceptable pixel formats, best first (what both devices have)
-  --fps F                         frame rate (30)
+  --device auto|PATH              the encoder (default: the first that has the codec)
+  --camera auto|PATH|testpattern  what to encode (default testpattern)
+  --codec h264|hevc|vp8|fwht      the codec (default h264)
+  --size WxH                      picture size (default 1280x720)
+  --fourcc C[,C]                  acceptable pixel formats, best first (default: any that both devices have)
+  --fps F                         frame rate (default 30)
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
-  --frames N                      stop after N frames (300; 0: go on until Ctrl-C)
-  --output FILE                   write the stream: Matroska if it ends in .mkv (not of FWHT), else a byte stream of
-                                  H.264 or H.265, IVF of VP8, FWHT frames
-  --json                          print figures as one JSON object
+  --frames N                      stop after N frames, or 0 for never (default 300)
+  --output FILE                   write the stream: Matroska if the name ends in .mkv (not for FWHT), else a byte stream
+                                  of H.264 or H.265, IVF with VP8, or FWHT frames
+  --json                          print the figures as one JSON object
+  --help                          print this text
 
-Camera and encoder agree on a layout first; where they cannot, the error has both geometries.
-Bitrate and GOP are wishes: what the driver does instead is told.
+Camera and encoder agree on a layout first. If they cannot, the error has both geometries.
+Bitrate and GOP are requests. The output says what the driver did instead.
 ";
 
 pub struct Options {

@@ -13,7 +13,7 @@ use framelease::{Received, Station};
 
 use super::common::Result;
 
-/// What a consumer is told on its command line: `POLICY,UPLOAD,VERIFY,SOCKET`.
+/// The command line of a consumer: `POLICY,UPLOAD,VERIFY,SOCKET`.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub socket: PathBuf,

@@ -18,23 +18,23 @@ use framelease::share::Policy;
 use common::{value, Result};
 
 const HELP: &str = "\
-One source, one publisher, several subscriber processes; CPU, latency and copies as a table.
+Sends frames from one publisher to several subscriber processes, zero-copy and copied, and compares the cost.
 
 Usage: fanout [OPTIONS]
 
-  --consumers N     subscriber processes, 1 to 20 (default 3)
-  --frames N        frames to count (default 300)
-  --size WxH        picture size (default 1920x1080)
-  --fps F           frames a second; 0: as fast as possible (default 30)
-  --fourcc C        pixel format, V4L2 code or name (default NV12)
-  --policy P        latest, fifo:N or block: what becomes of frames for a busy consumer (default latest)
-  --mode M          zero-copy, copy or both (default both)
-                    copy: one memcpy into shared memory, consumers read in place; and the same with one more memcpy
-                    in each consumer, as it takes to feed a device
-  --verify          publisher and consumers hash the pixels of every frame; the hashes must be equal
-  --device PATH     a V4L2 camera, or 'auto' for the first one (default: test pattern)
-  --json            the figures as one JSON object on standard output
-  --help            this text
+  --consumers N  subscriber processes, 1 to 20 (default 3)
+  --frames N     frames to count (default 300)
+  --size WxH     picture size (default 1920x1080)
+  --fps F        frames a second, or 0 for as fast as possible (default 30)
+  --fourcc C     pixel format, as a V4L2 code or name (default NV12)
+  --policy P     latest, fifo:N or block: what happens to frames for a busy consumer (default latest)
+  --mode M       zero-copy, copy or both (default both).
+                 copy: one memcpy into shared memory, and consumers read in place; then the same with one more memcpy
+                 in each consumer, which a device there would need
+  --verify       publisher and consumers hash the pixels of every frame, and the hashes must be equal
+  --device PATH  share this V4L2 camera, or the first one with 'auto' (default: the test pattern)
+  --json         print the figures as one JSON object on standard output
+  --help         print this text
 ";
 
 /// What the user asked for.

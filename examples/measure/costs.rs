@@ -36,7 +36,7 @@ pub fn measure(o: &Options) -> Result<Costs> {
     let count = rows.len();
     for turn in 0..o.turns {
         for at in 0..count {
-            // Nobody is always first.
+            // The order rotates, so that none always runs first.
             let row = &mut rows[(at + turn) % count];
             if row.failed.is_none() {
                 eprintln!("turn {} of {}: {} by {}", turn + 1, o.turns, row.path.name(), row.memory.name());

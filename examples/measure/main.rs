@@ -17,31 +17,31 @@ use common::{value, Result};
 use paths::{Memory, Path, PATHS};
 
 const HELP: &str = "\
-Measures what a frame costs the CPU on its way from a camera to another device or process: once handed on as a
-dma-buf, once copied from the camera's mapped buffer into a mapped buffer of the next one.
+Measures the CPU cost of a frame on its way from a camera to another device or process. It measures each way twice: the
+dma-buf passed on, and a copy from the camera's mapped buffer into a mapped buffer of the next stage.
 
-usage: measure [OPTIONS]
+Usage: measure [OPTIONS]
 
-  --path NAME     only this one; may be repeated: capture, share-1, share-3, encode, convert-encode, capture-shown,
-                  display (all)
-  --camera PATH   the camera (the first)
-  --encoder PATH  the encoder (the first of the codec)
-  --codec NAME    h264, hevc, vp8 or fwht (h264)
-  --size WxH      the picture's size (640x480)
-  --fps F         the camera's frame rate (30)
-  --frames N      frames that are measured, behind 20 that warm up (60)
-  --turns N       how often; figures are medians (3)
-  --json FILE     write all figures there, too
+  --path NAME     measure only this way; repeatable: capture, share-1, share-3, encode, convert-encode, capture-shown,
+                  display (default: all)
+  --camera PATH   the camera (default: the first)
+  --encoder PATH  the encoder (default: the first that has the codec)
+  --codec NAME    h264, hevc, vp8 or fwht (default h264)
+  --size WxH      picture size (default 640x480)
+  --fps F         frame rate of the camera (default 30)
+  --frames N      frames to measure, after 20 of warm-up (default 60)
+  --turns N       repetitions; figures are medians (default 3)
+  --json FILE     also write all figures to this file
+  --help          print this text
 
-Prints a table in Markdown; all figures are of one frame. Each way is a process of its own (share: with its subscribers).
-CPU is user and system time in us of these; that of the whole machine has the work of kernel threads, too, and of
-everything else that runs meanwhile. What `capture` costs, which takes frames and gives them back, is in all others
-(`capture-shown`, in the display's format, in `display`).
-System calls are those of the library. Where perf and the DDR counters of i.MX8 (imx8_ddr0) are there, the bus's cycles
-are in the JSON.
+Prints a table in Markdown. All figures are for one frame. Each way is a process of its own (share: with its subscribers).
+CPU is user and system time of these processes in us. The CPU of the whole machine also contains kernel threads and other
+programs. The cost of `capture`, which takes frames and gives them back, is contained in all other rows (in `display` that
+of `capture-shown`, in the display's format). System calls are those of the library. If perf and the DDR counters of an
+i.MX8 (imx8_ddr0) are available, the JSON has the cycles of the bus.
 ";
 
-/// What is wanted.
+/// The command line.
 #[derive(Clone, Debug)]
 pub struct Options {
     paths: Vec<Path>,

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::common::Result;
 
-/// What is counted, in the order of [`Counts`].
+/// The counters, in the order of [`Counts`].
 pub const NAMES: [&str; 8] = [
     "process_cpu_us",
     "machine_cpu_us",
@@ -50,7 +50,7 @@ impl Meter {
         Ok(())
     }
 
-    /// For each of so many frames since [`Meter::begin`].
+    /// Returns the counts for each of `frames` frames since [`Meter::begin`].
     pub fn end(self, frames: u64) -> Result<Counts> {
         let (work, events) = (self.work()?, self.events()?);
         let (since, work_before, events_before) = self.from.ok_or("nothing was begun")?;
@@ -90,8 +90,8 @@ impl Meter {
     }
 }
 
-/// CPU of all tasks of the machine, kernel threads included: exact where the kernel has schedstats, else in ticks, which
-/// count interrupts, too.
+/// CPU of all tasks of the machine, kernel threads included: exact where the kernel has schedstats, else in ticks,
+/// which count interrupts, too.
 fn machine_us() -> Result<f64> {
     if let Ok(text) = fs::read_to_string("/proc/schedstat") {
         let cpus = text.lines().filter(|l| l.starts_with("cpu"));

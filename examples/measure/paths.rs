@@ -39,7 +39,7 @@ pub enum Path {
     Capture,
     /// The same in the format that the display takes.
     CaptureShown,
-    /// To so many other processes.
+    /// To this number of other processes.
     Share(usize),
     Encode,
     Display,
@@ -326,7 +326,7 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     Ok((counts, camera, format!(" {}", screen.device().info().driver)))
 }
 
-/// To a quarter of the picture, by a converter that is no CPU.
+/// Scales to a quarter of the picture, with a converter other than the CPU.
 fn convert_encode(o: &Options, memory: Memory) -> Result<Done> {
     let mut camera = camera(o)?;
     let even = |side: u32| (side / 2) & !15;

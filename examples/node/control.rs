@@ -30,14 +30,14 @@ pub struct Control {
 impl Control {
     pub fn bind(path: &Path) -> common::Result<Self> {
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        // What a run left that was killed. Of a file that is no socket, connect says the same.
+        // A run that was killed leaves its socket. `connect` refuses other files in the same way, so check the type.
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
         if is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused) {
             std::fs::remove_file(path).map_err(failed)?;
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        // Who may write there may write files here.
+        // A process that can write to this socket can make the node write files.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), listener, clients: Vec::new(), accepts_again: None })
     }

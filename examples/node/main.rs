@@ -1,5 +1,5 @@
-//! A camera node in one process: raw frames to peers by descriptor, and one encode that is recorded, sent by RTP to hosts
-//! and groups, and served by RTSP, to consumers that come and go.
+//! A camera node in one process: raw frames to peers by descriptor, and one encode that is recorded, sent by RTP to
+//! hosts and groups, and served by RTSP, to consumers that come and go.
 
 #[path = "../common/camera_encoder.rs"]
 mod camera_encoder;

@@ -24,7 +24,7 @@ use super::source::{self, Source};
 /// A camera or an encoder that is silent for so long is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// Key frames are large: whoever comes and goes does not get one each time.
+/// Key frames are large. A consumer that comes and goes does not get one each time.
 const KEY_AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Node {
@@ -56,7 +56,7 @@ pub struct Finished {
 impl Node {
     pub fn open(o: &Options) -> common::Result<Self> {
         let Negotiated { source, encoder, budget, .. } = o.ends.open()?;
-        // Behind the devices: where there are none, no file is begun.
+        // After the devices, so that no file is created where none is found.
         let sinks = Sinks::open(o)?;
         let publisher = match &o.share {
             Some(path) => {
@@ -126,8 +126,8 @@ impl Node {
     fn wait(&self, timeout: Duration, for_frames: bool) -> common::Result<()> {
         let mut fds = Vec::with_capacity(8);
         fds.push(PollFd::new(self.encoder.as_fd(), PollFlags::POLLIN));
-        // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait at
-        // once.
+        // The camera, peers and commands are not served while the encoder is drained: ready, they would end each wait
+        // at once.
         let rest = std::iter::once(self.source.as_fd()).chain(self.publisher.iter().map(|p| p.as_fd()));
         let rest = rest.filter(|_| for_frames).chain(self.sinks.fds());
         let rest = rest.chain(self.control.iter().filter(|_| for_frames).flat_map(Control::fds));
@@ -194,7 +194,7 @@ impl Node {
         let (kind, what) = rest.trim().split_once(' ').unwrap_or((rest, ""));
         let what = what.trim();
         // No names: looking one up would keep everybody waiting.
-        let address = || what.parse().map_err(|_| format!("'{what}' is no address and port"));
+        let address = || what.parse().map_err(|_| format!("'{what}' is not an address and port"));
         let ok = |()| "ok".to_owned();
         match (verb, kind) {
             ("status", _) => Ok(self.status().json()),
@@ -204,7 +204,7 @@ impl Node {
             ("detach", "rtp" | "multicast") => self.sinks.detach_rtp(address()?).map(ok),
             ("attach", "record") if !what.is_empty() => self.sinks.attach_recording(Path::new(what)).map(ok),
             ("detach", "record") => self.sinks.detach_recording(Path::new(what)).map(ok),
-            _ => Err(format!("there is {HELP}")),
+            _ => Err(format!("unknown command; the commands are: {HELP}")),
         }
     }
 

@@ -32,7 +32,7 @@ impl Manager {
         Self { socket: address.and_then(|to| Some((UnixDatagram::unbound().ok()?, to))), every, last: Instant::now() }
     }
 
-    /// Best effort: a manager that does not listen is no reason to stop.
+    /// Does not fail if the service manager does not listen.
     pub fn tell(&self, state: &str) {
         if let Some((socket, to)) = &self.socket {
             let _ = socket.send_to_addr(state.as_bytes(), to);
@@ -59,7 +59,7 @@ impl Metrics {
         Self { path: path.to_owned(), last: None }
     }
 
-    /// Writes the figures, if it is time. Readers see the file before or behind it, never half of one.
+    /// Writes the figures, if it is time. A reader sees the old file or the new one, never a part.
     pub fn write(&mut self, status: impl FnOnce() -> Status) -> Result<(), String> {
         if self.last.is_some_and(|at| at.elapsed() < METRICS) {
             return Ok(());

@@ -13,33 +13,34 @@ use super::common::{self, value};
 const HELP: &str = "\
 One camera, one encode, many consumers: records, sends RTP, serves RTSP and shares raw frames, without a copy.
 
-usage: node [OPTIONS]
+Usage: node [OPTIONS]
 
-  --camera auto|PATH|testpattern  the camera (auto)
-  --encoder auto|PATH             the encoder (auto: the first that has the codec)
-  --codec h264|hevc|vp8           how (h264)
-  --size WxH                      the picture's size (1280x720)
-  --fourcc C[,C]                  the camera's acceptable pixel formats, best first (what both devices have)
-  --camera-size WxH               the camera's size, if it is another: a G2D or V4L2 device converts, not the CPU
-  --fps F                         frame rate (30)
+  --camera auto|PATH|testpattern  the camera (default: the first)
+  --encoder auto|PATH             the encoder (default: the first that has the codec)
+  --codec h264|hevc|vp8           the codec (default h264)
+  --size WxH                      picture size (default 1280x720)
+  --fourcc C[,C]                  acceptable pixel formats, best first (default: any that both devices have)
+  --camera-size WxH               the camera's size, if it differs: G2D or a V4L2 device converts, not the CPU
+  --fps F                         frame rate (default 30)
   --bitrate BPS                   bits per second
   --gop N                         frames from one key frame to the next
 
   --record FILE                   record to a Matroska file; repeatable
-  --rotate SECONDS                record to FILE-00001 and so on, a new one after so long
+  --rotate SECONDS                record to FILE-00001 and so on, and begin a new file after this time
   --rtp HOST:PORT                 send RTP; repeatable
   --multicast GROUP:PORT          send RTP to a multicast group; repeatable
-  --ttl N                         hops of multicast packets (1)
-  --interface NAME                multicast by this interface (as the routes say)
+  --ttl N                         hops of multicast packets (default 1)
+  --interface NAME                send multicast through this interface (default: by the routes)
   --rtsp ADDR:PORT                serve rtsp://ADDR:PORT/live
-  --rtsp-multicast GROUP:PORT     the group of RTSP clients that ask for multicast
-  --user NAME:PASSWORD            who may watch by RTSP; repeatable (everybody)
+  --rtsp-multicast GROUP:PORT     the group for RTSP clients that ask for multicast
+  --user NAME:PASSWORD            a user who may watch by RTSP; repeatable (default: everyone)
   --share SOCKET                  share raw frames with framelease subscribers at this socket
   --sdp FILE                      write the session description of the first RTP destination
-  --control SOCKET                take commands at this socket, one a line; 'help' lists them
-  --metrics FILE                  write figures for Prometheus there (node_exporter's textfile collector)
-  --duration SECONDS              stop after so long (Ctrl-C)
+  --control SOCKET                take commands at this socket, one in each line; 'help' lists them
+  --metrics FILE                  write figures for Prometheus (node_exporter's textfile collector)
+  --duration SECONDS              stop after this time (default: never)
   --json                          print the last table as one JSON object
+  --help                          print this text
 ";
 
 pub struct Options {
@@ -142,7 +143,7 @@ impl Options {
             return Err("--fps 0: an encoder's rate control needs a frame rate".into());
         }
         if o.sdp.is_some() && o.rtp.is_empty() {
-            return Err("--sdp describes an RTP destination: there is no --rtp and no --multicast".into());
+            return Err("--sdp describes an RTP destination, and needs --rtp or --multicast".into());
         }
         if o.rtsp.is_none() && (o.rtsp_group.is_some() || !o.users.is_empty()) {
             return Err("--user and --rtsp-multicast are for --rtsp, which is not there".into());

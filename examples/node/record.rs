@@ -121,7 +121,8 @@ impl Recording {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// Nothing that comes from now on is recorded. What waits is written and the file ended, by the recording's own thread.
+    /// Nothing that comes from now on is recorded. What waits is written and the file ended, by the recording's own
+    /// thread.
     pub fn stop(&self) {
         self.counts.stop.store(true, Relaxed);
     }

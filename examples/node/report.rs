@@ -1,4 +1,4 @@
-//! What is known of every stage and consumer, as a table and as JSON.
+//! The figures of every stage and consumer, as a table and as JSON.
 
 use std::fmt::Write;
 use std::time::Duration;

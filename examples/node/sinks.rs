@@ -94,7 +94,7 @@ impl Sinks {
         Ok(())
     }
 
-    /// Stops a recording. Its disk may need time, and keeps nobody else waiting: [`Sinks::ended_recording`].
+    /// Stops a recording. Its disk may need time, and no other sink waits for it: see [`Sinks::ended_recording`].
     pub fn detach_recording(&mut self, path: &Path) -> Result<(), String> {
         let recording = self.recordings.iter().find(|r| r.path == path);
         recording.ok_or_else(|| format!("{} is not attached", path.display())).map(Recording::stop)

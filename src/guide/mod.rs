@@ -14,8 +14,8 @@
 //! | [`performance`] | for measurements, and how to repeat them |
 //! | [`security`] | before you let other users connect |
 
-// The first definition of a link wins in Markdown. links.md names the pages as they are here. The definitions at the end of
-// each page are for readers of the repository.
+// The first definition of a link wins in Markdown. links.md names the pages as they are here. The definitions at the
+// end of each page are for readers of the repository.
 macro_rules! page {
     ($name:ident, $file:literal) => {
         #[doc = include_str!("links.md")]

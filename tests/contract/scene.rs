@@ -56,8 +56,8 @@ pub struct Description<S> {
     pub many: usize,
     /// Wake-ups without an event that an item may cause: handshakes, hang-ups.
     pub extra_wakes: usize,
-    /// The most events that wait for a program that ignores them, which it may if it only calls `dispatch`. `None` for a
-    /// station whose purpose is to give items: those that wait keep its descriptor readable.
+    /// The most events that wait for a program that ignores them, which it may if it only calls `dispatch`. `None` for
+    /// a station whose purpose is to give items: those that wait keep its descriptor readable.
     pub most_ignored: Option<usize>,
     /// Makes the station report an error, at once or soon.
     pub fail: Option<fn(&mut S)>,

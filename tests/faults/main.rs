@@ -1,7 +1,8 @@
 //! Every system call of a publisher and of a subscriber fails once, in each way that the kernel may answer it.
 //!
-//! What must hold then: nothing panics, nothing hangs, every buffer comes home, no descriptor stays open, and whoever is
-//! not at the other end of what failed gets every frame. Where the call may be tried again, nothing is to be seen at all.
+//! What must hold then: nothing panics, nothing hangs, every buffer comes home, no descriptor stays open, and whoever
+//! is not at the other end of what failed gets every frame. Where the call may be tried again, nothing is to be seen at
+//! all.
 #![cfg(target_pointer_width = "64")]
 
 mod calls;

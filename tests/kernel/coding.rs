@@ -1,4 +1,5 @@
-//! What tests of encoders and decoders share: the lab's drivers by their habits, streams for the host's ffmpeg to judge.
+//! What tests of encoders and decoders share: the lab's drivers by their habits, streams for the host's ffmpeg to
+//! judge.
 
 use std::fs::{create_dir_all, File};
 use std::io::Write;

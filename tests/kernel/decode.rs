@@ -19,7 +19,8 @@ fn decoder(planar: Planar) -> Option<Decoder> {
     Some(Decoder::builder(Codec::Fwht).frames_held(16).open().unwrap())
 }
 
-/// Everything that comes of packets, up to the end. The end needs a buffer, too: no more may be held than was asked for.
+/// Everything that comes of packets, up to the end. The end needs a buffer, too: no more may be held than was asked
+/// for.
 fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<DecoderEvent> {
     let mut got = Vec::new();
     for packet in packets {

@@ -111,8 +111,8 @@ impl AsFd for Node<'_> {
 
 impl drm::Device for Node<'_> {}
 
-/// The event of a first flip comes before the CRTC's vblanks run. vkms of 6.12 loses count of them, and warns, where its
-/// checksums are asked for so early.
+/// The event of a first flip comes before the CRTC's vblanks run. vkms of 6.12 loses count of them, and warns, where
+/// its checksums are asked for so early.
 fn wait_for_vblanks(device: &Device) {
     let (node, start) = (Node(device.as_fd()), Instant::now());
     while node.wait_vblank(VblankWaitTarget::Relative(1), VblankWaitFlags::empty(), 0, 0).is_err() {

@@ -102,8 +102,8 @@ fn unplugging(test: impl FnOnce()) {
     let driver = PathBuf::from(DRIVER);
     let names = std::fs::read_dir(&driver).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
     let name = names.into_iter().find(|n| n.strip_prefix("virtio").is_some_and(|n| n.parse::<u32>().is_ok())).unwrap();
-    // virtio_gpu of Linux 6.12 forgets the commands that are on their way, and the buffers in them: its last dma-buf then
-    // ends in a warning of drm_mm_takedown.
+    // virtio_gpu of Linux 6.12 forgets the commands that are on their way, and the buffers in them: its last dma-buf
+    // then ends in a warning of drm_mm_takedown.
     std::thread::sleep(Duration::from_millis(300));
     std::fs::write(driver.join("unbind"), &name).unwrap();
     test();

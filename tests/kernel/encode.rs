@@ -1,5 +1,5 @@
-//! Encoders behind a camera. What ffmpeg decodes from fl_h264's streams is what the camera gave, byte for byte (decoded on
-//! the host after the run); what vicodec decodes is near it.
+//! Encoders behind a camera. What ffmpeg decodes from fl_h264's streams is what the camera gave, byte for byte (decoded
+//! on the host after the run); what vicodec decodes is near it.
 
 use std::io::Write;
 use std::sync::Arc;

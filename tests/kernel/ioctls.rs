@@ -58,8 +58,8 @@ fn fails(request: c_ulong) -> bool {
     left == 0
 }
 
-// SAFETY: contract: the C library's function of this name, as the system call that it is. The variadic argument comes in
-// a register on the 64-bit targets that tests run on; the kernel ignores it where there is none.
+// SAFETY: contract: the C library's function of this name, as the system call that it is. The variadic argument comes
+// in a register on the 64-bit targets that tests run on; the kernel ignores it where there is none.
 #[no_mangle]
 unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     if fails(request) {

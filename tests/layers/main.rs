@@ -1,5 +1,5 @@
-//! Imports point down: a module that uses a higher one, or a station that uses another, fails here. So do two files that
-//! import each other, and a type with methods in two folders.
+//! Imports point down: a module that uses a higher one, or a station that uses another, fails here. So do two files
+//! that import each other, and a type with methods in two folders.
 
 mod tangles;
 

@@ -1,5 +1,5 @@
-//! The files in `golden/`: sessions as bytes, read as text, so that any implementation can be held against them. They are
-//! played by the publisher's side against each peer.
+//! The files in `golden/`: sessions as bytes, read as text, so that any implementation can be held against them. They
+//! are played by the publisher's side against each peer.
 //!
 //! A session begins with `[its name]`. One step a line; `#` begins a comment.
 //!

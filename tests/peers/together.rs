@@ -14,8 +14,8 @@ use crate::support::{Stage, SOON};
 
 const LANGUAGES: [&str; 4] = ["Rust", "C", "C armv7", "Python"];
 
-/// A consumer that prints sequence number and CRC of every frame. It holds two, so that there is always room for the next
-/// when the line of the last has come. `None`: it cannot be had here.
+/// A consumer that prints sequence number and CRC of every frame. It holds two, so that there is always room for the
+/// next when the line of the last has come. `None`: it cannot be had here.
 fn consumer(language: &str, socket: &Path) -> Option<Command> {
     let cat = "examples/peers/c/framelease-cat.c";
     let mut command = match language {

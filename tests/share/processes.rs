@@ -146,8 +146,8 @@ fn peer_process() {
     }
 }
 
-/// Lets this process open `count` more descriptors. The limit is one of numbers, so the gaps that an inherited descriptor
-/// of a high number leaves are filled first.
+/// Lets this process open `count` more descriptors. The limit is one of numbers, so the gaps that an inherited
+/// descriptor of a high number leaves are filled first.
 fn leave_descriptors(count: u64) {
     let null = std::fs::File::open("/dev/null").unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();

@@ -173,8 +173,8 @@ pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a datagram
-/// in the receiver's buffer, which costs what follows up to a key frame.
+/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a
+/// datagram in the receiver's buffer, which costs what follows up to a key frame.
 pub fn run(sums: &[String], of: &[String]) -> usize {
     let is_next = |pair: &[String]| (0..of.len()).any(|i| of[i] == pair[0] && of[(i + 1) % of.len()] == pair[1]);
     let mut longest = 0;

@@ -79,7 +79,8 @@ fn paragraphs<'a>(lines: impl Iterator<Item = (usize, &'a str, usize)>) -> Vec<P
     let mut end = |raw: &mut String, marks: &mut Vec<(usize, usize, usize)>| {
         if !marks.is_empty() {
             let whole = std::mem::take(raw);
-            // Spans may go over the ends of lines: the paragraph is made plain as a whole, and its lines are found again.
+            // Spans may go over the ends of lines: the paragraph is made plain as a whole, and its lines are found
+            // again.
             let lines = marks.drain(..).map(|(at, line, width)| (plain(&whole[..at]).len(), line, width)).collect();
             all.push(Piece { text: plain(&whole), lines, kind: Kind::Comment });
         }

@@ -281,7 +281,7 @@ static void hang_up(fl_client *c) {
 /* The text first: what it is about goes with the connection. */
 #define VIOLATED(c, ...) (fail(c, FL_PROTOCOL, "the publisher broke the protocol", __VA_ARGS__), hang_up(c), FL_PROTOCOL)
 
-/* Takes a descriptor as memory, after looking at what it is. A text: what is wrong with it. */
+/* Takes a descriptor as memory, after checking what it is. Returns a text if it is unusable. */
 static const char *adopt(fl_memory *m, int fd, uint64_t needed) {
     struct statfs fs;
     if (fstatfs(fd, &fs) != 0) return "fstatfs fails on a descriptor";

@@ -34,7 +34,7 @@ extern "C" {
 typedef enum fl_error {
     FL_OK,
     FL_INVALID,      /* an argument or an option */
-    FL_NOT_FOUND,    /* there is no such socket */
+    FL_NOT_FOUND,    /* the socket does not exist */
     FL_PERMISSION,   /* the socket's file or folder says no */
     FL_TIMEOUT,
     FL_REFUSED,      /* the publisher refused this subscriber or ended the connection: fl_last_refusal */

@@ -87,7 +87,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th frame only")
     parser.add_argument("--max-fps", type=float, default=0, metavar="F", help="take at most F frames a second")
     parser.add_argument("--timeout", type=float, default=10, metavar="S",
-                        help="give up after S seconds without a frame (default: %(default)s); a pause does not count")  # fmt: skip
+                        help="give up after S seconds without a frame, pauses excluded (default: %(default)s)")
     parser.add_argument("--reconnect", action="store_true", help="connect again after the publisher was gone")
     o = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -121,8 +121,8 @@ impl Arch {
         }
     }
 
-    /// The machine. The Cortex-A53 is the i.MX8M's core. On x86_64 all that QEMU has but what is slow in software: copies
-    /// byte by byte (ERMS, FSRM) and a fifth level of page tables.
+    /// The machine. The Cortex-A53 is the i.MX8M's core. On x86_64 all that QEMU has but what is slow in software:
+    /// copies byte by byte (ERMS, FSRM) and a fifth level of page tables.
     pub fn machine(self) -> &'static [&'static str] {
         match self {
             Arch::X86_64 => &["-machine", "q35", "-cpu", "max,-erms,-fsrm,-la57"],

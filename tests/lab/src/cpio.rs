@@ -1,7 +1,7 @@
 //! The archive format of an initramfs ("newc"), written without a cpio program.
 //!
-//! The kernel unpacks several archives in a row, so what never changes is made once and only a job's own files are packed
-//! at each start.
+//! The kernel unpacks several archives in a row, so what never changes is made once and only a job's own files are
+//! packed at each start.
 
 use std::io::{self, Write};
 

@@ -1,9 +1,9 @@
 //! What a guest's encoders wrote, decoded by ffmpeg on this machine: it must be what went in.
 //!
-//! A kernel test that encodes leaves a pair in `/out/streams`: `NAME.h264` or `.mkv`, which ffmpeg knows by its name, and
-//! `NAME.nv12`, the frames. Each pair is one more test of the run. `NAME.parts` is for streams of one source that begin and
-//! end anywhere. Its first line names a file that has all of the frames. Each other line names a file whose frames must be
-//! among those, in order, how many there are at least, and format and size of raw pixels: see [`Part`].
+//! A kernel test that encodes leaves a pair in `/out/streams`: `NAME.h264` or `.mkv`, which ffmpeg knows by its name,
+//! and `NAME.nv12`, the frames. Each pair is one more test of the run. `NAME.parts` is for streams of one source that
+//! begin and end anywhere. Its first line names a file that has all of the frames. Each other line names a file whose
+//! frames must be among those, in order, how many there are at least, and format and size of raw pixels: see [`Part`].
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};

@@ -1,5 +1,5 @@
-//! A Debian root with programs that tests talk to: GStreamer with `unixfdsrc` and `unixfdsink`, and Python. The x86_64 guest
-//! mounts it and changes its root to it. On this machine the root's own dynamic loader starts its programs.
+//! A Debian root with programs that tests talk to: GStreamer with `unixfdsrc` and `unixfdsink`, and Python. The x86_64
+//! guest mounts it and changes its root to it. On this machine the root's own dynamic loader starts its programs.
 
 use std::fs;
 use std::io;

@@ -24,9 +24,9 @@ const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
-/// vkms of Linux 6.12 can stop a machine of two processors: the processor that disables vblanks holds DRM's lock and waits for
-/// the timer's function on the other processor, which waits for that lock. With this change the function ends by itself, as
-/// in DRM's own vblank timer of later kernels. Old and new text of one file.
+/// vkms of Linux 6.12 can stop a machine of two processors: the processor that disables vblanks holds DRM's lock and
+/// waits for the timer's function on the other processor, which waits for that lock. With this change the function ends
+/// by itself, as in DRM's own vblank timer of later kernels. Old and new text of one file.
 const VKMS_FILE: &str = "vkms_crtc.c";
 const VKMS_REPAIR: [(&str, &str); 4] = [
     (

@@ -1,5 +1,5 @@
-//! Whether rustdoc is a manual: each public item is described, functions begin with a verb, and what a user creates has an
-//! example.
+//! Whether rustdoc is a manual: each public item is described, functions begin with a verb, and what a user creates has
+//! an example.
 
 use std::path::Path;
 

@@ -51,9 +51,8 @@ impl Machine {
     pub fn command(&self, initrd: &Path, parameters: &str) -> Command {
         let mut command = self.qemu.command(self.arch, self.pace);
         command.arg("-kernel").arg(&self.image).arg("-initrd").arg(initrd);
-        // panic=-1: a panic restarts at once, and with -no-reboot that ends QEMU.
-        // Without mitigations and what calls for them, such as KPTI, which KASLR brings on aarch64: emulated, they take a
-        // sixth of the camera tests' time.
+        // panic=-1: a panic restarts at once, and with -no-reboot that ends QEMU. Without mitigations and what calls
+        // for them, such as KPTI, which KASLR brings on aarch64: emulated, they take a sixth of the camera tests' time.
         let own = self.arch.kernel_parameters();
         command.arg("-append").arg(format!("{own} panic=-1 mitigations=off nokaslr {parameters}"));
         let out = escape(&self.out);

@@ -1,5 +1,5 @@
-//! What this machine must have before a command begins: programs, libraries, Rust targets. All of it is found, installed
-//! or named at once, before anything is built, downloaded or run.
+//! What this machine must have before a command begins: programs, libraries, Rust targets. All of it is found,
+//! installed or named at once, before anything is built, downloaded or run.
 
 use std::env;
 use std::ffi::OsString;

@@ -40,8 +40,8 @@ pub fn rustdoc(workspace: &Path) -> Res<Value> {
     serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Public types, traits, functions, methods and constants by their paths. Variants, fields and impls of traits are part of
-/// their types. What is re-exported counts in each place.
+/// Public types, traits, functions, methods and constants by their paths. Variants, fields and impls of traits are part
+/// of their types. What is re-exported counts in each place.
 fn items(rustdoc: &Value) -> Res<BTreeSet<String>> {
     let index = &rustdoc["index"];
     let root = id(&rustdoc["root"]);

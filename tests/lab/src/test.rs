@@ -134,7 +134,8 @@ pub fn fetch(workspace: &Path, archs: &[Arch]) -> Res<()> {
     }
 }
 
-/// A machine for each of `archs`, and the programs of others that tests talk to; without them, those tests skip visibly.
+/// A machine for each of `archs`, and the programs of others that tests talk to; without them, those tests skip
+/// visibly.
 fn machines(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
     let others = (host || archs.contains(&Arch::X86_64))
         .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::root(&cache, Arch::X86_64)))
@@ -154,8 +155,8 @@ fn machine(arch: Arch, workspace: &Path, others: Option<&Path>) -> Res<Machine> 
     Ok(machine)
 }
 
-/// Builds as plain `cargo test` would: tests start the examples, and a guest of this architecture runs the kernel tests. All
-/// in one call, which leaves no processor idle behind a large test.
+/// Builds as plain `cargo test` would: tests start the examples, and a guest of this architecture runs the kernel
+/// tests. All in one call, which leaves no processor idle behind a large test.
 fn build_host(workspace: &Path) -> Res<()> {
     let Some(arch) = Arch::host() else {
         return Ok(());

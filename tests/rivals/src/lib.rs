@@ -1,5 +1,5 @@
-//! What every contender in Rust has in common: its job, its clock, its figures. `contender.h` is the same in C, and says
-//! what the words on the command line mean.
+//! What every contender in Rust has in common: its job, its clock, its figures. `contender.h` is the same in C, and
+//! says what the words on the command line mean.
 
 use std::error::Error;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! `cargo lab rivals --job encode`: the same encode by GStreamer and by framelease, in one guest, and what each costs the CPU.
+//! `cargo lab rivals --job encode`: the same encode by GStreamer and by framelease, in one guest, and what each costs
+//! the CPU.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -85,8 +86,8 @@ fn seconds(word: &str) -> Option<f64> {
     Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
 }
 
-/// Thousands of instructions a frame, which the guest takes for microseconds: of the process, and of the whole machine. One
-/// of each for every turn.
+/// Thousands of instructions a frame, which the guest takes for microseconds: of the process, and of the whole machine.
+/// One of each for every turn.
 #[derive(Debug, Default, PartialEq)]
 struct Costs {
     process: Vec<f64>,

@@ -1,7 +1,7 @@
 //! `cargo lab rivals --job share`: one fan-out by framelease and by others, in one run on this machine.
 //!
-//! Every contender is a producer process and consumer processes. `tests/rivals/contender.h` says how they talk to the lab.
-//! Turns alternate the order; docs/performance.md says how to read the figures.
+//! Every contender is a producer process and consumer processes. `tests/rivals/contender.h` says how they talk to the
+//! lab. Turns alternate the order; docs/performance.md says how to read the figures.
 
 use std::fs;
 use std::path::Path;
