@@ -22,6 +22,11 @@ pub fn exit(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
+            if e.downcast_ref::<framelease::Error>().is_some_and(|e| e.op() == "find") {
+                let name = std::env::args().next().unwrap_or_default();
+                let name = name.rsplit('/').next().unwrap_or_default();
+                eprintln!("On virtual devices, from a checkout: cargo lab run -- {name}. docs/first-hour.md has what to check.");
+            }
             ExitCode::FAILURE
         }
     }
