@@ -77,7 +77,7 @@ fn a_frame_costs_what_the_design_allows() {
         let timeout = Duration::from_secs(10);
         // One frame in lock-step: the calls of the publisher's loop and of all subscribers.
         let mut sequence = 0;
-        // Which memory each subscriber has seen in each slot: what it imported once is good for ever.
+        // The memory that each subscriber has seen in each slot: an import stays valid forever.
         let mut met = vec![[None; 20]; consumers];
         let mut round = || {
             let frame = pool.try_acquire().expect("a buffer is free").freeze_full(sequence, sequence);

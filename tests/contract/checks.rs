@@ -75,7 +75,7 @@ impl Got {
         }
     }
 
-    /// Receives while the descriptor is readable. Then there is nothing: what is there makes it readable.
+    /// Receives while the descriptor is readable. Afterwards nothing may be left, because an item makes it readable.
     fn all_announced<S: Scene>(&mut self, scene: &mut S, watch: &Watch, quiet: Duration) {
         self.while_readable(scene, watch, quiet);
         let before = self.clone();
@@ -252,7 +252,7 @@ pub fn ignored<S: Scene>() {
     got.until_nothing(&mut scene);
     assert_eq!((got.items, got.errors, got.others, got.ends), (1 + waits, 0, 0, 0), "{got:?}");
     assert!(!watch.is_readable(), "nothing is left");
-    // What is new is announced again.
+    // A new item is announced again.
     (description.give)(&mut scene);
     got.until(&mut scene, &watch, |got| got.items == 2 + waits);
     if let Some(end) = description.end {

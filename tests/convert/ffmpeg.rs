@@ -39,7 +39,7 @@ fn busy(layout: Layout) -> Frame {
     convert(&Request::convert(Layer::default()), &[frame.freeze_full(0, 0)], layout)
 }
 
-/// What ffmpeg makes of the frames with a filter graph; `None` if there is no ffmpeg.
+/// Runs a filter graph of ffmpeg over the frames. `None` without ffmpeg.
 fn ffmpeg(sources: &[&Frame], names: &[&str], graph: &str, to: &str) -> Option<Vec<u8>> {
     let folder =
         std::env::temp_dir().join(format!("framelease-{}-{:?}", std::process::id(), std::thread::current().id()));

@@ -37,7 +37,7 @@ impl Pool {
 }
 
 #[test]
-fn a_slot_is_filled_anew_when_all_have_read_it() {
+fn slot_is_filled_again_after_all_have_read_it() {
     loom::model(|| {
         let pool = Pool::new();
         assert!(pool.slots.lend(0));
@@ -53,12 +53,12 @@ fn a_slot_is_filled_anew_when_all_have_read_it() {
     });
 }
 
-/// Reads, gives back, and fills it anew if it was the last.
+/// Reads, gives back, and fills the slot again if it was the last reader.
 fn end(pool: &Pool) -> bool {
     assert_eq!(pool.read(), 1);
     let is_last = pool.slots.give_back(0);
     if is_last {
-        assert!(pool.slots.lend(0), "nobody else has it");
+        assert!(pool.slots.lend(0), "no other lease exists");
         pool.write(2);
         assert!(pool.slots.give_back(0));
     }

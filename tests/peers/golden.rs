@@ -7,18 +7,21 @@
 //! |---|---|
 //! | `use NAME` | takes the steps of another session, of this file or of common.txt |
 //! | `say HEX…` | sends one message; `00*9` is nine bytes of 0 |
-//! | `with memfd N`, `with unsealed N`, `with null` | attaches a descriptor to the next message: a memfd of N bytes sealed as the protocol asks, or not at all, or /dev/null. Byte k of the session's n-th descriptor is (k + 13 n) mod 251, n from 0 |
+//! | `with memfd N` | attaches a sealed memfd of N bytes to the next message. See below for its bytes |
+//! | `with unsealed N`, `with null` | attaches a memfd without seals, or /dev/null |
 //! | `hear HEX…` | receives exactly this message |
-//! | `order connect HOLD POLICY EVERY MILLI_FPS` | the peer shall connect; and takes the connection |
-//! | `order next`, `poll` | the peer shall take the next event, or say `nothing` if none is there yet |
-//! | `order release N`, `valid N` | its N-th frame, from 0: shall be given back; is the lease good? |
-//! | `order memory` | how many of the session's buffers has it open? |
-//! | `order starve`, `feed` | it shall leave itself no free descriptor; as many as before |
-//! | `answer TEXT` | the peer's answer to the oldest order that it has not answered |
+//! | `order connect HOLD POLICY EVERY MILLI_FPS` | tells the peer to connect, and accepts the connection |
+//! | `order next`, `poll` | tells the peer to take the next event, or to answer `nothing` if it has none yet |
+//! | `order release N`, `valid N` | tells the peer to release its N-th frame, from 0; asks whether it is valid |
+//! | `order memory` | asks how many of the session's buffers the peer has open |
+//! | `order starve`, `feed` | tells the peer to leave itself no free descriptor; or as many as before |
+//! | `answer TEXT` | expects this answer to the oldest order without one |
 //! | `hang-up` | closes the connection |
-//! | `open`, `gone` | the peer has not, or has, closed it. Releases and RETIRED may come before that |
+//! | `open`, `gone` | expects that the peer has not, or has, closed it. Releases and RETIRED may come first |
 //!
-//! A session ends when the peer has let everything go and hung up.
+//! Byte k of the session's n-th descriptor is (k + 13 n) mod 251, n from 0.
+//!
+//! A session ends when the peer has released everything and hung up.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,5 +1,5 @@
 /* The floor: a program that does only what has to be done. SEQPACKET; descriptors are sent once; a frame is a message
- * of 64 bytes, its return one of 16; epoll; a count of holders. It has no quotas, no late joiners, no defence.
+ * of 64 bytes, its return one of 16; epoll; a count of holders. It has no quotas, no late joiners, no checks.
  *
  * As transports "ping" and "memcpy" it prints what a message there and back, and a copy of a frame, cost here (ns). */
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-//! What is told of a coded stream, and its access units in pieces that the input chooses.
+//! The facts about a coded stream, and its access units in pieces that the input chooses.
 //!
 //! Input: a limit, a count of piece lengths, those, the stream.
 

@@ -36,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
         let (server, live) = &mut *server.borrow_mut();
         let mut stream = TcpStream::connect(server.local_addr().expect("bound")).expect("it listens");
         stream.set_nonblocking(true).expect("a socket");
-        // No connection is remembered after its end: there are only so many ports.
+        // The server forgets a connection after its end, because the number of ports is limited.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
         while server.connections() == 0 {
             server.dispatch().expect("a server");

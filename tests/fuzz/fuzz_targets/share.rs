@@ -181,10 +181,10 @@ fn publisher(steps: &mut Steps<'_>) {
         let peer = &mut peers[usize::from(step >> 4) % 4];
         let pipeline = &mut pipelines[usize::from(step >> 4) % 4];
         if step & 15 < 2 || step & 15 == 14 {
-            // A full backlog makes the next `connect` wait, and here nobody else would make room.
+            // A full backlog makes the next `connect` wait, and here no other thread would accept.
             backlog += 1;
             if backlog % 30 == 0 {
-                // One takes on so many sockets at a time, and the listener may not be among the first.
+                // One call takes a limited number of sockets, and the listener may not be among the first.
                 for _ in 0..8 {
                     publisher.dispatch().expect("no peer breaks a publisher");
                 }
@@ -240,7 +240,7 @@ fn publisher(steps: &mut Steps<'_>) {
     }
     drop((peers, pipelines));
     serve(&mut publisher, "the dead are gone", |p| p.subscribers().count() == 0);
-    // Whoever comes now is served.
+    // A new peer is served.
     let mut honest = Peer::new(Raw::connect(&path));
     honest.raw.send(&hello(1, 1, 1));
     serve(&mut publisher, "a good peer is admitted", |p| {
@@ -250,7 +250,7 @@ fn publisher(steps: &mut Steps<'_>) {
     let mut pipeline = Pipeline::connect(&unixfd);
     serve(&mut publisher, "a good pipeline is admitted", |p| p.active() == 2);
     let frame = sources[current].try_recv().expect("memory").frame().expect("buffers are at home again");
-    assert!(publisher.try_publish(frame).expect("a frame of the set").is_taken(), "nobody blocks");
+    assert!(publisher.try_publish(frame).expect("a frame of the set").is_taken(), "no subscriber blocks");
     serve(&mut publisher, "both get a frame", |_| {
         honest.listen();
         pipeline.listen();
@@ -330,7 +330,7 @@ fn subscriber(steps: &mut Steps<'_>) {
                     false => peer.send_with_fds(bytes, fds),
                 }
             }
-            // What is unread is still read behind the end of the connection.
+            // Unread messages are still read after the end of the connection.
         });
         listen(&path);
         // A scope waits for the thread's work, not for its end.

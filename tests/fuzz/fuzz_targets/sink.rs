@@ -90,7 +90,7 @@ fn change(steps: &mut Steps<'_>, bytes: &mut Vec<u8>) {
     }
 }
 
-/// NEW_BUFFER's payload: what is usual, or numbers of the input's.
+/// The payload of NEW_BUFFER, with usual numbers or with those of the input.
 fn buffer(steps: &mut Steps<'_>, id: u64, memories: usize) -> Vec<u8> {
     let how = steps.byte();
     let mut number = |usual: u64, bit: u8| if how & bit != 0 { u64::from(steps.number()) } else { usual };

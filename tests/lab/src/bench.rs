@@ -51,7 +51,7 @@ pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
     fs::rename(machine.out.join(&name), &kept).map_err(|e| format!("{}: {e}", kept.display()))?;
     say!("all figures are in {}", kept.display());
     if table.contains("NOT RUN") {
-        return Err("a path that this guest has was not run".into());
+        return Err("a path did not run although this guest has its devices".into());
     }
     if wish.update_docs {
         let page = workspace.join("docs/performance.md");

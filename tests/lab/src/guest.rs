@@ -116,7 +116,7 @@ pub fn run(machine: &Machine, job: &Job, limits: &Limits, sink: &mut dyn Sink) -
         return Ok(outcome);
     }
     // Seen once: an assertion of QEMU's about a write of the booting guest (msix_table_mmio_write). No word of ours.
-    say!("QEMU ended by a signal while the {} guest booted: once more", machine.arch);
+    say!("QEMU was killed by a signal while the {} guest booted; starting it again", machine.arch);
     boot(machine, job, limits, sink)
 }
 

@@ -60,7 +60,7 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     let note = format!("kernel-version.{suite}");
     let kernel_step = format!("kernel-{arch}");
     let release_of = |version: &str| format!("{version}-{}", arch.debian());
-    // What is here is used. Once anything must be fetched, the newest version is: mirrors do not
+    // Files that are here are used. Once anything must be fetched, the newest version is: mirrors do not
     // keep old ones.
     let complete = |version: &String| cache.has(SOURCE_STEP, version) && cache.has(&kernel_step, &release_of(version));
     let (version, apt) = match cache.note(&note).filter(complete) {
@@ -127,7 +127,7 @@ fn newest(apt: &Apt) -> Res<String> {
     let kbuild = apt.version(&format!("linux-kbuild-{newest}"))?;
     let source = apt.version("linux-source-6.12")?;
     if kbuild != source {
-        say!("note: linux-source-6.12 is {source:?}, the kernel {kbuild:?}; trying all the same");
+        say!("note: linux-source-6.12 is {source:?}, the kernel {kbuild:?}; building anyway");
     }
     Ok(newest.to_string())
 }
@@ -203,7 +203,7 @@ fn hash_folder(folder: &Path) -> Res<String> {
 fn repair(file: &Path, changes: &[(&str, &str)]) -> Res<()> {
     let mut text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     if changes.iter().any(|(old, _)| text.matches(old).count() != 1) {
-        say!("note: {} is not what it was and stays as it is", file.display());
+        say!("note: {} has changed; leaving it as it is", file.display());
         return Ok(());
     }
     changes.iter().for_each(|(old, new)| text = text.replace(old, new));

@@ -14,7 +14,7 @@ use crate::Res;
 pub const DEBIAN_MODULES: [&str; 8] =
     ["9p", "9pnet_virtio", "vivid", "vgem", "virtio_gpu", "uvcvideo", "usb_f_uvc", "dummy_hcd"];
 
-/// The modules to pack, uncompressed: what is built, [`DEBIAN_MODULES`], and all they depend on.
+/// The modules to pack, uncompressed: those that are built, [`DEBIAN_MODULES`], and all that they depend on.
 pub fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {
     let mut known = BTreeMap::new();
     list_modules(&kernel.debian_modules, &mut known);

@@ -141,7 +141,7 @@ fn get(needs: &[Need], archs: &[Arch], with_narrow: bool) {
     }
     say!("installing {}", all.join(" "));
     if let Err(why) = install(&all, &foreign) {
-        say!("not all can be installed: {why}");
+        say!("some packages cannot be installed: {why}");
         // One that cannot be had must not cost the others.
         for list in lists.iter().filter(|list| !list.is_empty()) {
             let foreign = if list.iter().any(|p| p.contains(':')) { &foreign[..] } else { &[] };
@@ -316,7 +316,7 @@ fn has_std(target: &Target) -> bool {
 /// What would let a skipped test run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Remedy {
-    /// What is missing.
+    /// The missing prerequisites.
     pub what: String,
     /// The command that brings it.
     pub command: String,

@@ -67,7 +67,7 @@ pub fn run(workspace: &Path, wish: &Run) -> Res<i32> {
     })
 }
 
-/// Says why there is no result, with the end of the console log.
+/// Says why a result is missing, with the end of the console log.
 pub fn report(machine: &Machine, end: &End, tail: &str) {
     let what = match end {
         End::NoBoot => "gave no sign of life",
@@ -82,7 +82,7 @@ pub fn report(machine: &Machine, end: &End, tail: &str) {
         "" => {}
         words => say!("QEMU said: {words}"),
     }
-    say!("all of it is in {}", machine.console_log.display());
+    say!("the whole log is {}", machine.console_log.display());
 }
 
 /// Files of an earlier run would be mistaken for this one's.

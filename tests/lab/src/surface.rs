@@ -1,4 +1,4 @@
-//! How many public items the library has, by rustdoc's JSON. They are what cannot be changed once somebody uses them.
+//! Counts the library's public items, by rustdoc's JSON. They cannot change any more once programs use them.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -27,7 +27,7 @@ pub fn surface(workspace: &Path, lists: bool) -> Res<i32> {
 pub fn rustdoc(workspace: &Path) -> Res<Value> {
     let folder = workspace.join("target/lab/surface");
     let mut command = cargo(workspace);
-    // rustdoc's JSON is not stable. What is read of it has not changed for years.
+    // rustdoc's JSON is not stable. The parts that this reads have not changed for years.
     command.args(["rustdoc", "--quiet", "--package", "framelease", "--no-default-features", "--features", FEATURES]);
     command.arg("--target-dir").arg(&folder).env("RUSTC_BOOTSTRAP", "1");
     command.args(["--", "-Z", "unstable-options", "--output-format", "json"]);
@@ -41,7 +41,7 @@ pub fn rustdoc(workspace: &Path) -> Res<Value> {
 }
 
 /// Public types, traits, functions, methods and constants by their paths. Variants, fields and impls of traits are part
-/// of their types. What is re-exported counts in each place.
+/// of their types. A re-exported item counts in each place.
 fn items(rustdoc: &Value) -> Res<BTreeSet<String>> {
     let index = &rustdoc["index"];
     let root = id(&rustdoc["root"]);

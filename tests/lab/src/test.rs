@@ -139,7 +139,7 @@ pub fn fetch(workspace: &Path, archs: &[Arch]) -> Res<()> {
 fn machines(workspace: &Path, archs: &[Arch], host: bool) -> Vec<Res<Machine>> {
     let others = (host || archs.contains(&Arch::X86_64))
         .then(|| Cache::open().and_then(|cache| gstreamer_rootfs::root(&cache, Arch::X86_64)))
-        .and_then(|root| root.map_err(|why| say!("no programs of others to talk to: {why}")).ok());
+        .and_then(|root| root.map_err(|why| say!("GStreamer and Python for the guest are missing: {why}")).ok());
     archs.iter().map(|arch| machine(*arch, workspace, others.as_deref())).collect()
 }
 
@@ -238,7 +238,7 @@ pub fn build(workspace: &Path, arch: Arch) -> Res<Built> {
         // A part of the toolchain that cannot be had must not fail everything else: their tests skip visibly.
         match prerequisites::check_target(target) {
             Ok(()) => examples.extend(cargo::narrow(workspace, target)?),
-            Err(why) => say!("no programs of 32 bits on {arch}: {why}"),
+            Err(why) => say!("32-bit programs on {arch} are missing: {why}"),
         }
     }
     Ok(Built { tests, examples })
@@ -281,7 +281,7 @@ impl Ran {
         }
         if !trouble.is_empty() {
             let log = machine.console_log.display();
-            verdict.fail(&format!("the {arch} kernel is not well; all of it is in {log}"));
+            verdict.fail(&format!("the {arch} kernel printed a warning; the whole log is {log}"));
         }
         match outcome.end {
             End::Exited(0) if finished => {}

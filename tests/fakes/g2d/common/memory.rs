@@ -51,13 +51,13 @@ impl Region {
         if base != libc::MAP_FAILED {
             return Self::new(base, len);
         }
-        // What is found may be a region of another thread's, which is unmapped before it is doubled, and whose place
+        // The region may belong to another thread, which unmaps it before it is doubled, and whose place
         // another mapping may take. The new mapping stays: it is checked, and on a mismatch the search starts again.
         let inode = inode_of(fd)?;
         (0..50).find_map(|_| {
             let existing = writable_mapping(&inode, |_| true)?;
-            // SAFETY: an old size of 0 doubles a shared mapping, leaves the old one as it is and fails where there is
-            // none. The result is a mapping of its own, wherever it came from.
+            // SAFETY: an old size of 0 doubles a shared mapping, keeps the old one, and fails without one. The
+            // result is an independent mapping.
             let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
             if base == libc::MAP_FAILED {
                 return None;

@@ -49,7 +49,7 @@ static inline size_t fl_h264_reference_size(u32 width, u32 height)
 	return (size_t)((width + 15) / 16) * ((height + 15) / 16) * 384;
 }
 
-/* Bytes that the largest picture can take: two pixel bytes in three may need a third byte behind them. */
+/* Bytes that the largest picture can take: two pixel bytes in three may need a third byte after each. */
 static inline size_t fl_h264_max_size(u32 width, u32 height)
 {
 	return fl_h264_reference_size(width, height) * 3 / 2 + (size_t)((width + 15) / 16) * ((height + 15) / 16) * 4 + 1024;

@@ -97,7 +97,7 @@ struct fl_ctx {
 	struct v4l2_ctrl_handler controls;
 	struct mutex queue_lock;
 	/*
-	 * No STOP comes between a job's look for the last source and its packet: nobody would flag that packet, or an
+	 * No STOP comes between a job's look for the last source and its packet: no job would flag that packet, or an
 	 * empty buffer flagged LAST would overtake it.
 	 */
 	struct mutex drain_lock;
@@ -272,7 +272,7 @@ static bool encode(struct fl_ctx *ctx, struct vb2_v4l2_buffer *src, struct vb2_v
 	vb2_set_plane_payload(vb, 0, writer.at - to);
 	ctx->coded++;
 	if (ctx->error_every && ctx->coded % ctx->error_every == 0) {
-		/* Half a picture; the next begins anew. */
+		/* Half a picture; the next one is whole again. */
 		vb2_set_plane_payload(vb, 0, (writer.at - to) / 2);
 		ctx->idr_next = true;
 		return false;
@@ -933,7 +933,7 @@ static int fl_open(struct file *file)
 	err = init_controls(ctx);
 	if (err)
 		goto fail;
-	/* A press of the button while the controls were set up is none. */
+	/* Setting up the controls also presses the button. Ignore that. */
 	ctx->key_wanted = false;
 	ctx->fh.m2m_ctx = v4l2_m2m_ctx_init(dev->m2m, ctx, queue_init);
 	if (IS_ERR(ctx->fh.m2m_ctx)) {

@@ -548,7 +548,7 @@ static int s_fmt(struct file *file, void *priv, struct v4l2_format *f)
 	return 0;
 }
 
-/* NULL where there is no such rectangle: a source is cropped, a target is composed into. */
+/* NULL for a rectangle that does not exist: sources have crop, targets have compose. */
 static struct fl_side *selected(struct fl_ctx *ctx, const struct v4l2_selection *s)
 {
 	/* The core has made them single-planar. */
