@@ -31,7 +31,7 @@ use crate::sys::wait::{self, Waited};
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 impl SubscriberBuilder {
-    /// Connects, and waits at most `timeout` until the publisher has admitted this subscriber. With
+    /// Connects and waits at most `timeout` until the publisher has admitted this subscriber. With
     /// [`Reconnect::Always`](super::Reconnect::Always), until then, it tries a missing publisher every 10 ms, and a
     /// full one twice a second.
     ///

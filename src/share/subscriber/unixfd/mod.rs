@@ -104,7 +104,7 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Connects, and waits at most `timeout` until the sink has accepted this subscriber, which it shows by sending
+    /// Connects and waits at most `timeout` until the sink has accepted this subscriber, which it shows by sending
     /// CAPS. All later frames arrive here. With [`Reconnect::Always`], until then, a missing sink is tried again.
     ///
     /// # Errors
