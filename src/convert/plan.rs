@@ -437,8 +437,8 @@ mod tests {
         for (layer, text) in [
             (Layer::default().crop(rect(0, 0, 0, 16)), "crop 0x16@0,0 is empty"),
             (Layer::default().crop(rect(32, 0, 34, 16)), "exceeds the picture of 64x48"),
-            (Layer::default().crop(rect(-2, 0, 32, 16)), "leaves"),
-            (Layer::default().crop(rect(i32::MAX, 0, u32::MAX, 16)), "leaves"),
+            (Layer::default().crop(rect(-2, 0, 32, 16)), "exceeds"),
+            (Layer::default().crop(rect(i32::MAX, 0, u32::MAX, 16)), "exceeds"),
             (Layer::default().crop(rect(0, 1, 32, 16)), "crop 32x16@0,1 is odd"),
             (Layer::default().place(rect(1, 0, 32, 16)), "place 32x16@1,0 is odd"),
         ] {
