@@ -44,10 +44,10 @@ impl FrameRateConverter {
     /// Creates a limit: at most one frame per `interval` passes.
     ///
     /// # Errors
-    /// `InvalidArgument` for an interval of zero or without end.
+    /// `InvalidArgument` for an interval that is not a positive time.
     pub fn new(interval: FrameInterval) -> Result<Self> {
         if interval.duration().map_or(true, |d| d.is_zero()) {
-            let text = format!("a frame interval of {interval}");
+            let text = format!("the frame interval {interval} is not a positive time");
             return Err(Error::new(ErrorKind::InvalidArgument, "decimate", text));
         }
         Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })

@@ -563,7 +563,7 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
             s.send(&bytes[..20], &[m]);
             s.send(&bytes[20..], &[m]);
         }),
-        ("a message that has none", ErrorKind::Protocol, |s, m| s.send(&message(EOS, &[]), &[m])),
+        ("a message that must not have any", ErrorKind::Protocol, |s, m| s.send(&message(EOS, &[]), &[m])),
         ("of 5 memories", ErrorKind::Protocol, |s, m| {
             s.send(&Buffer { memory: vec![(10, 0); 5], ..Buffer::new(1, 1) }.bytes(), &[m; 5]);
         }),

@@ -41,7 +41,7 @@ fn by_version(text: Option<&str>) -> Vote {
     match version(text) {
         Some(numbers) if numbers >= FIRST_MODERN => vote(Some(Abi::Modern), shown),
         Some(_) => vote(Some(Abi::Legacy), shown),
-        None => vote(None, format!("not understood: {shown:?}")),
+        None => vote(None, format!("not a version: {shown:?}")),
     }
 }
 
@@ -64,7 +64,7 @@ fn by_symbols(has: &dyn Fn(&str) -> bool) -> Vote {
     if !has("g2d_set_warp_coordinates") {
         return vote(Some(Abi::Legacy), "g2d_set_warp_coordinates of header 2.1 is missing");
     }
-    vote(None, "those of header 2.1 or later")
+    vote(None, "the library has the symbols of header 2.1, which both layouts may have")
 }
 
 #[cfg(target_pointer_width = "64")]

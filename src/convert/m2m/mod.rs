@@ -242,7 +242,7 @@ impl M2m {
                 Received::Item(Processed::Source(_) | Processed::Event(_)) => {}
                 Received::Nothing => return Ok(Received::Nothing),
                 Received::Ended => {
-                    let text = "the device says that its stream has ended";
+                    let text = "the device reports the end of its stream";
                     let error = Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name);
                     let Processed::Lost(error) = self.pair.lose(error)? else { continue };
                     self.lose(error);

@@ -373,7 +373,7 @@ impl Native {
                 Ok(())
             }
             ToSubscriber::Bye(bye) => Err(said_bye(io, &bye)),
-            _ if !is_greeted => violated(io, "the first message must be WELCOME, of our version"),
+            _ if !is_greeted => violated(io, "the first message must be WELCOME, with a supported version"),
             ToSubscriber::Welcome(_) => violated(io, "a second WELCOME"),
             ToSubscriber::Format(format) => on_format(c, io, format),
             ToSubscriber::Buffer(id) => on_buffer(c, io, id, complete, fds),

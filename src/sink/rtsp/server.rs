@@ -59,7 +59,7 @@ pub struct ServerStats {
     pub connections: u64,
     /// Connections that were refused because there were too many.
     pub refused: u64,
-    /// Requests that were parsed and counted, whatever the response.
+    /// Requests that could be parsed.
     pub requests: u64,
     /// Connections that were closed for a malformed or an incomplete request.
     pub malformed: u64,

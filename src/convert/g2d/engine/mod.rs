@@ -285,7 +285,12 @@ impl Engine {
         if let Some(warp) = warp {
             for status in [self.handle.set_warp(abi.raw(), warp), self.handle.enable(cap::WARPING)] {
                 if !status.is_ok() {
-                    return Err(self.error(ErrorKind::Unsupported, "g2d_set_warp_coordinates", status, "no warp"));
+                    return Err(self.error(
+                        ErrorKind::Unsupported,
+                        "g2d_set_warp_coordinates",
+                        status,
+                        "the dewarping table was refused",
+                    ));
                 }
             }
         }

@@ -181,7 +181,7 @@ impl Unixfd {
         };
         c.is_greeted = true;
         if !matches!(said, Said::Buffer(_)) && c.fds.len() > 0 {
-            return violated(io, "descriptors with a message that has none");
+            return violated(io, "descriptors with a message that must not have any");
         }
         match said {
             Said::Buffer(buffer) => self.buffer(c, io, &buffer)?,
