@@ -60,8 +60,8 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// strides.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format or a bitstream, `InvalidArgument` for a side that is 0, too large, or not a multiple
-    /// of the chroma subsampling.
+    /// `Unsupported` for an unknown format or a bitstream. `InvalidArgument` for a side that is 0, too large, or not a
+    /// multiple of the chroma subsampling.
     fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout>;
 
     /// Begins a job: draws `sources` into `target` as `plan` says. Does not wait for the device.

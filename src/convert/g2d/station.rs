@@ -34,8 +34,8 @@ const MAX_DEPTH: usize = 64;
 impl G2dBuilder {
     /// Opens the library, starts its worker thread or takes a parked one over, and runs the probes.
     ///
-    /// The library and its handle are never closed. After the [`G2d`] is dropped, the thread sleeps until the same
-    /// library is opened again.
+    /// The library is never closed, and a working handle is kept. After the [`G2d`] is dropped, the thread sleeps until
+    /// the same library is opened again.
     ///
     /// # Errors
     /// `NotFound` if the library is missing, `WrongFile` if it lacks a core symbol, `Unsupported` if the probes of the

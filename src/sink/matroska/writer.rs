@@ -28,7 +28,7 @@ const DURATION_BYTES: usize = 11;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// When the kernel writes it, at a time of its choice.
+    /// Not synchronized: the kernel writes the data later.
     #[default]
     Never,
     /// At the end of every cluster, which is mostly before a key frame. Calls `fdatasync`, which waits for the disk.
