@@ -1,4 +1,4 @@
-//! Device nodes under `/dev`: listed, opened, chosen among.
+//! Lists, chooses and opens device nodes under `/dev`.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -11,9 +11,9 @@ use nix::sys::stat::{major, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
-/// Opens a node of one subsystem, readable, writable and non-blocking. `WrongFile` if it is no such node.
+/// Opens a node of one subsystem, readable, writable and non-blocking. `WrongFile` if the file is not such a node.
 pub(crate) fn open_node(path: &Path, subsystem: &str, number: u64) -> Result<OwnedFd> {
-    // Opening is not harmless on every node (watchdogs, tapes): look first.
+    // The check comes first because opening some nodes has side effects (watchdogs, tapes).
     let meta = fs::metadata(path).map_err(|e| Error::io("open", &e).on(path.display()))?;
     if !meta.file_type().is_char_device() || major(meta.rdev() as _) as u64 != number {
         let text = format!("not a {subsystem} device: the file is not a node of that subsystem");
@@ -23,7 +23,7 @@ pub(crate) fn open_node(path: &Path, subsystem: &str, number: u64) -> Result<Own
     sys::syscall_count::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
 }
 
-/// The nodes in a folder whose names are one of `prefixes` and a number: by prefix, then by number.
+/// Lists the nodes in a folder that are named by one of `prefixes` and a number, sorted by prefix, then by number.
 pub(crate) fn list(folder: &str, prefixes: &[&str]) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let rank = |name: &str| {
@@ -36,7 +36,8 @@ pub(crate) fn list(folder: &str, prefixes: &[&str]) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// The first device for which `wanted` holds. `NotFound` says what there is instead, as `describe` has it.
+/// Finds the first device for which `wanted` holds. The text of `NotFound` lists the others, in the words of
+/// `describe`.
 pub(crate) fn find<D>(
     what: &str,
     nodes: &[PathBuf],
@@ -53,8 +54,8 @@ pub(crate) fn find<D>(
         }
     }
     let text = match seen.len() {
-        0 => format!("there is no {what} node"),
-        _ => format!("no device fits; {}", seen.join("; ")),
+        0 => format!("found no {what} node"),
+        _ => format!("no device fits: {}", seen.join("; ")),
     };
     Err(Error::new(ErrorKind::NotFound, "find", text))
 }

@@ -1,13 +1,13 @@
-//! Sets of flags, as the kernel and the protocol have them.
+//! Types for sets of flags of the kernel and the protocol.
 
-/// What the crate does with flags besides the few methods that are public.
+/// What the crate does with flags, besides the few public methods.
 pub(crate) trait Flags: Copy {
-    /// The set of these bits, unknown ones included.
+    /// Makes the set of these bits, including bits without a name.
     fn from_bits(bits: u32) -> Self;
-    /// The set of those bits that have a name.
+    /// Makes the set of those bits that have a name.
     fn from_known_bits(bits: u32) -> Self;
     fn bits(self) -> u32;
-    /// The names of the flags that are set.
+    /// Returns the names of the flags that are set.
     fn names(self) -> Vec<&'static str>;
 
     fn intersects(self, other: Self) -> bool {
@@ -79,7 +79,7 @@ macro_rules! flags {
             }
         }
 
-        /// The bits, as the kernel or the protocol has them.
+        /// The bits in the numbering of the kernel or the protocol.
         impl From<$Name> for u32 {
             fn from(flags: $Name) -> Self {
                 flags.0
@@ -101,7 +101,7 @@ mod tests {
     use super::Flags;
 
     flags! {
-        /// Two of them.
+        /// A set with the lowest and the highest bit.
         pub struct Two {
             const LOW = 1;
             const HIGH = 0x8000_0000;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_bits_are_kept_or_dropped_as_told() {
+    fn from_bits_keeps_unknown_bits_and_from_known_bits_drops_them() {
         let both = Two::LOW | Two::HIGH;
         assert_eq!(Two::from_bits(0x8000_0003).bits(), 0x8000_0003);
         assert_eq!(Two::from_known_bits(u32::MAX), both);

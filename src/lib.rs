@@ -10,9 +10,9 @@
 //! ```
 //!
 //! A [`Camera`](capture::Camera) exports its driver's buffers as dma-bufs and gives each picture as a
-//! [`Frame`](frame::Frame). A [`Publisher`](share::Publisher) lends the frames to other processes: each buffer's descriptor
-//! travels once, and a frame is then a message of 96 bytes. Encoders, converters and displays import the same buffers.
-//! No pixel is copied on the way.
+//! [`Frame`](frame::Frame). A [`Publisher`](share::Publisher) lends the frames to other processes. It sends each
+//! buffer's descriptor once; a frame is then a message of 96 bytes. Encoders, converters and displays import the same
+//! buffers. No pixel is copied on the way.
 //!
 //! # A first program
 //!
@@ -62,20 +62,20 @@
 //! # Words
 //!
 //! - **Frame**: one picture in one buffer. **Packet**: one coded picture.
-//! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends when
-//!   the last clone is dropped.
+//! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
+//!   when the last clone is dropped.
 //! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
 //! - **Generation**: the count of a slot's leases. It tells an old lease of a slot from the present one.
 //! - **Station**: anything that gives or takes frames or packets.
 //! - **Quota**: the most buffers that one subscriber can hold or have waiting.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
-//! - **Revoke**: to end a lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
+//! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
 //!
 //! # Rules of this crate
 //!
-//! - No thread is started, except the one of `convert::G2d`, which its user names.
-//! - No call blocks without a timeout, and no call panics because of what a kernel, a peer or a file says.
-//! - No pixel is copied, and no frame is dropped, without being counted.
+//! - The crate starts no threads, except one for `convert::G2d`, which the caller names.
+//! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
+//! - The crate counts every pixel that it copies and every frame that it drops.
 //! - No `&[u8]` points to memory that a device or another process may write.
 //!
 //! Items that this documentation does not show are for the tests of this project. They may change in any release.
@@ -113,7 +113,7 @@ pub use station::{wait, FrameEvent, Frames, Received, Station, Submit, SubmitRes
 #[cfg(doc)]
 pub mod guide;
 
-/// The programs of the README compile.
+/// Compiles the programs of the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

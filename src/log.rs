@@ -1,4 +1,4 @@
-//! Rare events (peers that come and go, revocations, lost devices) for the `log` facade; nothing per frame.
+//! Logging through the `log` facade, of rare events only: peers that come and go, revocations, lost devices.
 
 /// Logs at `info` level with feature `log`; otherwise only type-checks its arguments.
 macro_rules! event {

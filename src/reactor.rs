@@ -1,4 +1,4 @@
-//! Any station in a tokio reactor (feature `tokio`). The stations themselves know no runtime.
+//! Stations in a tokio reactor (feature `tokio`). The stations themselves do not depend on a runtime.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -26,33 +26,34 @@ use crate::station::{Received, Station, Submit, Submitted};
 /// # Ok(()) }
 /// ```
 pub struct Ready<S> {
-    /// A duplicate of the station's descriptor, so that the registration stays valid whatever becomes of the station.
+    /// A duplicate of the station's descriptor. The registration stays valid when the station is dropped or taken out.
     readiness: AsyncFd<OwnedFd>,
     station: S,
 }
 
 impl<S: Station> Ready<S> {
-    /// Registers a duplicate of the descriptor with the current reactor.
+    /// Registers a duplicate of the station's descriptor with the current reactor.
     ///
     /// # Errors
-    /// What `dup` or epoll report; the station is dropped then.
+    /// Errors of `dup` and epoll. The station is then dropped.
     ///
     /// # Panics
-    /// Outside of a tokio runtime, as tokio does.
+    /// Panics outside of a tokio runtime, as tokio does.
     pub fn new(station: S) -> Result<Self> {
         let fd = station.as_fd().try_clone_to_owned().map_err(|e| Error::io("dup", &e))?;
-        // Deprecated because a wrapped object may close its descriptor; an OwnedFd that nothing else can reach does not.
+        // Deprecated because a wrapped object may close its descriptor. This OwnedFd is private, so nothing else closes
+        // it.
         #[allow(deprecated)]
         let readiness = AsyncFd::with_interest(fd, Interest::READABLE).map_err(|e| Error::io("epoll_ctl", &e))?;
         Ok(Self { readiness, station })
     }
 
-    /// Awaits the next item or event, or the end of the stream; never [`Received::Nothing`].
+    /// Awaits the next item or event, or the end of the stream. Never returns [`Received::Nothing`].
     ///
     /// Cancel-safe: if the future is dropped early, nothing is lost.
     ///
     /// # Errors
-    /// As [`Station::try_recv`], and what the reactor reports.
+    /// The errors of [`Station::try_recv`], and those of the reactor.
     pub async fn recv(&mut self) -> Result<Received<S::Event>> {
         loop {
             match self.station.try_recv()? {
@@ -62,33 +63,33 @@ impl<S: Station> Ready<S> {
         }
     }
 
-    /// Awaits that the station's descriptor is readable.
+    /// Waits until the station's descriptor is readable.
     async fn wait(&mut self) -> Result<()> {
         let mut guard = self.readiness.readable().await.map_err(|e| Error::io("epoll_wait", &e))?;
-        // The reactor reports changes alone. The next look at the station comes after this, so none is missed.
+        // The reactor reports only changes. The caller looks at the station after this, so it misses no change.
         guard.clear_ready();
         Ok(())
     }
 
-    /// Returns the station.
+    /// Returns the wrapped station, to call its other methods.
     pub fn get(&mut self) -> &mut S {
         &mut self.station
     }
 
-    /// Ends the watch.
+    /// Unregisters the descriptor and returns the station.
     pub fn into_inner(self) -> S {
         self.station
     }
 }
 
 impl<S: Submit> Ready<S> {
-    /// Awaits room and gives an item to the station. If the station has something to give that must be taken first, the
-    /// item comes back.
+    /// Waits for room and gives an item to the station. Returns the item if the station has something to give that must
+    /// be taken first.
     ///
     /// If the future is dropped early, the item is dropped with it.
     ///
     /// # Errors
-    /// As [`Submit::try_submit`], and what the reactor reports; with the item.
+    /// The errors of [`Submit::try_submit`] and those of the reactor, with the item.
     pub async fn submit(&mut self, item: S::Item) -> std::result::Result<Submitted<S::Item>, Rejected<S::Item>> {
         let Submitted::Full(item) = self.station.try_submit(item)? else { return Ok(Submitted::Taken) };
         if let Err(error) = self.wait().await {

@@ -8,16 +8,15 @@ use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{Frame, NextPacket, Packet, PacketReceiver};
 use crate::sys::wait::{self, Waited};
 
-/// What a giving call found.
+/// The result of a call that gives: an item, nothing, or the end.
 #[derive(Debug)]
 #[must_use]
 pub enum Received<T> {
-    /// An item or event.
+    /// An item or an event.
     Item(T),
-    /// Nothing is there now: the timeout passed, or a signal handler ran. A caller that must know which compares its
-    /// own clock.
+    /// Nothing is there now: the timeout passed, or a signal handler ran. To tell these apart, compare a clock.
     Nothing,
-    /// The stream is over. Comes once.
+    /// The stream is over. Reported once.
     Ended,
 }
 
@@ -51,7 +50,7 @@ impl<T> Received<T> {
 }
 
 impl<T: FrameEvent> Received<T> {
-    /// Returns the frame, if this is one. Other events are dropped.
+    /// Returns the frame, if this is one. Drops other events.
     pub fn frame(self) -> Option<Frame> {
         self.item().and_then(T::into_frame)
     }
@@ -63,18 +62,18 @@ impl<T> From<Option<T>> for Received<T> {
     }
 }
 
-/// What a taking call did with its item.
+/// The result of a call that takes: the station has the item, or there was no room.
 #[derive(Debug)]
 #[must_use]
 pub enum Submitted<T> {
-    /// The station has it.
+    /// The station has the item.
     Taken,
-    /// There is no room: here is the item. The descriptor becomes readable when there is room, and the next call of any
-    /// kind on the station ends that.
+    /// The station is full: here is the item. The descriptor becomes readable when the station has room, and stays
+    /// readable until the next call of any kind on the station.
     Full(T),
 }
 
-/// What taking calls return: a failed call gives its item back, too.
+/// The result of a call that takes an item. A call that fails gives the item back, too.
 pub type SubmitResult<T> = std::result::Result<Submitted<T>, Rejected<T>>;
 
 impl<T> Submitted<T> {
@@ -83,7 +82,7 @@ impl<T> Submitted<T> {
         matches!(self, Self::Taken)
     }
 
-    /// Returns the item that found no room.
+    /// Returns the item, if there was no room for it.
     pub fn full(self) -> Option<T> {
         match self {
             Self::Taken => None,
@@ -93,7 +92,7 @@ impl<T> Submitted<T> {
 }
 
 pub(crate) mod sealed {
-    /// Stations are those of this crate.
+    /// Only this crate implements stations.
     pub trait Sealed {}
 }
 
@@ -103,44 +102,44 @@ pub(crate) mod sealed {
 /// recorder, a display. All of them follow the same rules:
 ///
 /// 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
-///    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to say: an item, an event,
-///    an error, a deadline that has passed, or room after [`Submitted::Full`].
+///    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to report: an item, an
+///    event, an error, a deadline that has passed, or room after [`Submitted::Full`].
 /// 2. **Giving.** [`Station::try_recv`] and [`Station::recv`] return [`Received`]. After [`Received::Nothing`] the
-///    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors of
-///    kind [`State`](crate::ErrorKind::State).
-/// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. No room is a value. A call that
-///    fails gives its item back ([`Rejected`]). A publisher's verb is `publish`, a display's is `present`.
-/// 4. **Other work.** [`Station::dispatch`] does what is due (connections, deadlines, pacing) and never blocks. Every
-///    `try_` call does the same work first, so most programs never call it. After `dispatch`, events that a program may
-///    ignore do not keep the descriptor readable.
-/// 5. **What happens to a device is an event**, not the end of the program: lost, returned, changed.
+///    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors
+///    of kind [`State`](crate::ErrorKind::State).
+/// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. A lack of room is not an error. A
+///    call that fails gives its item back ([`Rejected`]). A publisher calls this `publish`, a display `present`.
+/// 4. **Other work.** [`Station::dispatch`] does the work that is due (connections, deadlines, pacing) and never
+///    blocks. Every `try_` call does the same work first, so most programs never call it. After `dispatch`, events that
+///    a program may ignore do not keep the descriptor readable.
+/// 5. **A device that is lost, returns or changes is an event**, not the end of the program.
 ///
-/// No station has a thread, except `convert::G2d`, whose thread its user names. A `calloop` or `mio` loop needs
-/// [`AsFd`] only; feature `tokio` wraps any station.
+/// No station has a thread, except `convert::G2d`, whose thread the caller names. A `calloop` or `mio` loop needs
+/// [`AsFd`] only; the feature `tokio` wraps any station.
 pub trait Station: AsFd + sealed::Sealed {
-    /// What it gives: an enum whose first variant is the item, or the item itself.
+    /// The items and events that the station gives: an enum whose first variant is the item, or the item itself.
     type Event;
 
-    /// Does the work that is due and returns. Never blocks. What it finds is given by [`Station::try_recv`].
+    /// Does the work that is due and returns. Never blocks. [`Station::try_recv`] returns the events that it finds.
     ///
     /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
     ///
     /// A station that takes items (a publisher, a sender, a server, a recorder, a display) has events that a program
-    /// may ignore. A call of `dispatch` counts as a look at them: unread events do not keep the descriptor readable
-    /// until something new happens. [`Station::try_recv`] still returns them. Their number is bounded, and the oldest
-    /// are dropped. So a loop that only calls `dispatch` and a taking call does not spin.
+    /// may ignore. After `dispatch`, unread events no longer keep the descriptor readable, until a new one comes.
+    /// [`Station::try_recv`] still returns them. Their number is bounded, and the oldest are dropped. So a loop that
+    /// only calls `dispatch` and a taking call does not spin.
     ///
-    /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while one waits. Call
-    /// `try_recv` there.
+    /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while an item waits.
+    /// Call `try_recv` there.
     ///
     /// # Errors
-    /// What the kernel reports of the station's own descriptors. What a peer or a device does is an event.
+    /// Errors that the kernel reports of the station's own descriptors. A fault of a peer or a device is an event.
     fn dispatch(&mut self) -> Result<()>;
 
     /// Returns the next item or event, if there is one. Never blocks.
     ///
     /// # Errors
-    /// Those of the station. `State` after [`Received::Ended`].
+    /// The errors of the station. `State` after [`Received::Ended`].
     fn try_recv(&mut self) -> Result<Received<Self::Event>>;
 
     /// Returns the next item or event, and waits at most `timeout` for one.
@@ -153,8 +152,8 @@ pub trait Station: AsFd + sealed::Sealed {
 
     /// Iterates over frames for as long as the stream lasts. Skips other events, and waits without a limit.
     ///
-    /// Ends after [`Received::Ended`], and after the first error, which it gives. A program that must react to signals
-    /// calls [`Station::recv`] instead.
+    /// The iterator ends after [`Received::Ended`], or after it has returned an error. A program that must react to
+    /// signals calls [`Station::recv`] instead.
     fn frames(&mut self) -> Frames<'_, Self>
     where
         Self: Sized,
@@ -166,13 +165,13 @@ pub trait Station: AsFd + sealed::Sealed {
 
 /// A station that takes items. Sealed.
 pub trait Submit: Station {
-    /// What it takes.
+    /// The item that the station takes: a frame or a packet.
     type Item;
 
-    /// Gives an item to the station, or returns it if there is no room. Never blocks.
+    /// Gives an item to the station, or returns it if the station is full. Never blocks.
     ///
     /// # Errors
-    /// Those of the station, with the item.
+    /// The errors of the station, with the item.
     fn try_submit(&mut self, item: Self::Item) -> SubmitResult<Self::Item>;
 
     /// Gives an item to the station, and waits at most `timeout` for room. Returns the item early if the station has
@@ -205,7 +204,7 @@ impl FrameEvent for Frame {
     }
 }
 
-/// The frames of a station. See [`Station::frames`].
+/// The frames of a station, as an iterator. See [`Station::frames`].
 pub struct Frames<'a, S: Station> {
     station: &'a mut S,
     is_over: bool,
@@ -243,7 +242,7 @@ impl<S: Station> fmt::Debug for Frames<'_, S> {
     }
 }
 
-// Here, because `frame` is below this module.
+// This is not in `frame`, which is below this module.
 impl sealed::Sealed for PacketReceiver {}
 
 impl Station for PacketReceiver {
@@ -264,11 +263,11 @@ impl Station for PacketReceiver {
     }
 }
 
-/// Waits until one of these stations has something to say (`true`), or until `timeout` has passed or a signal handler
-/// runs (`false`). One `poll`.
+/// Waits for any of up to 16 stations. Returns `true` if one has something to report, `false` if `timeout` has passed
+/// or a signal handler runs. One `poll`.
 ///
-/// For programs with few stations and no loop of their own. All stations must then be asked with `try_recv`: what is
-/// left unasked ends the next wait at once.
+/// For programs with few stations and no event loop. Call `try_recv` on every station after each wait: an item or event
+/// that is left there ends the next wait at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -278,17 +277,19 @@ impl Station for PacketReceiver {
 ///
 /// let mut pattern = TestPattern::builder(Size::new(64, 48)).start()?;
 /// assert!(wait(&[&pattern], Duration::from_secs(5))?);
-/// let frame = pattern.try_recv()?.frame().expect("what the wait was for");
+/// if let Some(frame) = pattern.try_recv()?.frame() {
+///     println!("{frame:?}");
+/// }
 /// # Ok::<(), framelease::Error>(())
 /// ```
 ///
 /// # Errors
-/// `InvalidArgument` for more than 16; what `poll` reports.
+/// `InvalidArgument` for no station or more than 16; errors of `poll`.
 pub fn wait(stations: &[&dyn AsFd], timeout: Duration) -> Result<bool> {
     const MOST: usize = 16;
     const OP: &str = "poll";
     if stations.is_empty() || stations.len() > MOST {
-        let text = format!("{} stations; 1 to {MOST} can be waited for, others need an epoll", stations.len());
+        let text = format!("{} stations: poll waits for 1 to {MOST}, use epoll for more", stations.len());
         return Err(Error::new(ErrorKind::InvalidArgument, OP, text));
     }
     let last = stations.len() - 1;
@@ -296,7 +297,7 @@ pub fn wait(stations: &[&dyn AsFd], timeout: Duration) -> Result<bool> {
     wait::any_readable(&fds[..=last], wait::deadline(timeout)).map_err(|e| Error::os(OP, e))
 }
 
-/// [`Station::recv`] by `try_recv` and a wait for the descriptor. Looks once more after the last wait.
+/// Implements [`Station::recv`] by `try_recv` and waits for the descriptor. Looks once more after the last wait.
 pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> Result<Received<S::Event>> {
     let deadline = wait::deadline(timeout);
     loop {
@@ -304,7 +305,7 @@ pub(crate) fn recv<S: Station + ?Sized>(station: &mut S, timeout: Duration) -> R
             Received::Nothing => {}
             got => return Ok(got),
         }
-        // Also of a station that has work without end.
+        // The clock is compared in each round: the descriptor of a busy station may be readable every time.
         if Instant::now() >= deadline || wait_readable(station, deadline)? != Waited::Ready {
             return Ok(Received::Nothing);
         }
@@ -318,5 +319,5 @@ pub(crate) fn wait_readable<S: AsFd + ?Sized>(station: &S, deadline: Instant) ->
 
 /// The error of a call after [`Received::Ended`].
 pub(crate) fn ended(op: &'static str) -> Error {
-    Error::new(ErrorKind::State, op, "the stream has ended, and that was reported")
+    Error::new(ErrorKind::State, op, "the stream has ended, as an earlier call reported")
 }

@@ -17,20 +17,21 @@ pub(crate) static SOURCE: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes of shared pixels that the CPU has touched through this crate since the process began.
 ///
-/// "Zero-copy" as a figure: a camera, its publisher and its encoder leave `read` and `written` at 0.
+/// Measures "zero-copy": a camera, its publisher and its encoder leave `read` and `written` at 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[doc(hidden)]
 pub struct CpuBytes {
-    /// Copied out of buffers by [`CpuRead`](crate::dmabuf::CpuRead).
+    /// Bytes copied out of buffers by [`CpuRead`](crate::dmabuf::CpuRead).
     pub read: u64,
-    /// Copied into buffers by [`CpuWrite`](crate::dmabuf::CpuWrite).
+    /// Bytes copied into buffers by [`CpuWrite`](crate::dmabuf::CpuWrite).
     pub written: u64,
-    /// Written by a software source ([`TestPattern`](crate::capture::TestPattern)), which stands for a camera's DMA.
+    /// Bytes written by a software source ([`TestPattern`](crate::capture::TestPattern)), which stands for a camera's
+    /// DMA.
     pub source: u64,
 }
 
-/// The process's [`CpuBytes`] until now.
+/// Returns the [`CpuBytes`] of this process until now.
 #[doc(hidden)]
 pub fn cpu_bytes() -> CpuBytes {
     CpuBytes {
@@ -40,13 +41,14 @@ pub fn cpu_bytes() -> CpuBytes {
     }
 }
 
-/// System calls that this crate has made in this thread, waits and CPU-access brackets included.
+/// Returns how many system calls this crate has made in this thread, including waits and CPU-access brackets.
 #[doc(hidden)]
 pub fn syscalls() -> u64 {
     crate::sys::syscall_count::total()
 }
 
-/// CPU time of this process until now, user and system, all threads. One system call, which [`syscalls`] does not count.
+/// Returns the CPU time of this process until now: user and system, all threads. Costs one system call, which
+/// [`syscalls`] does not count.
 #[doc(hidden)]
 pub fn process_cpu_time() -> std::time::Duration {
     std::time::Duration::from_nanos(crate::sys::clock::process_cpu_ns())
@@ -56,7 +58,7 @@ pub fn process_cpu_time() -> std::time::Duration {
 const STEPS: u64 = 16;
 const BUCKETS: usize = (64 - 4 + 1) * STEPS as usize;
 
-/// A histogram of nanoseconds with logarithmic buckets: a quantile is exact to 6 %. Recording allocates nothing.
+/// A histogram of nanoseconds with logarithmic buckets: quantiles are exact to 6 %. Recording does not allocate.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Box<[u32]>,
@@ -71,7 +73,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Adds one value.
+    /// Records one value, in nanoseconds.
     pub fn record_ns(&mut self, ns: u64) {
         let count = &mut self.counts[bucket(ns)];
         *count = count.saturating_add(1);
@@ -79,12 +81,12 @@ impl Histogram {
         self.max = self.max.max(ns);
     }
 
-    /// Values recorded.
+    /// Returns how many values were recorded.
     pub fn count(&self) -> u64 {
         self.total
     }
 
-    /// The value that a share `q` (0 to 1) of all values does not exceed; 0 without values.
+    /// Returns the value that a share `q` (0 to 1) of all values does not exceed, or 0 if there are no values.
     pub fn quantile_ns(&self, q: f64) -> u64 {
         let rank = ((self.total as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
@@ -112,7 +114,7 @@ fn bucket(ns: u64) -> usize {
     ((doubling + 1) * STEPS + ((ns >> doubling) - STEPS)) as usize
 }
 
-/// The largest value of a bucket.
+/// Returns the largest value of a bucket.
 fn upper(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < STEPS {

@@ -1,4 +1,4 @@
-//! The first backend that can.
+//! Chooses the first backend that can carry out a plan.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -7,27 +7,27 @@ use super::cpu::Cpu;
 use super::m2m;
 use super::plan::Plan;
 
-/// A backend that will do, and those before it that would not.
+/// The backend that can carry out a plan, and the backends that cannot.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Choice {
-    /// The first that can carry the plan out.
+    /// The first backend that can carry out the plan.
     pub converter: Box<dyn Converter>,
-    /// The plan.
+    /// The plan for this backend.
     pub plan: Plan,
-    /// Those before it.
+    /// The backends before it, which refused the plan.
     pub refused: Vec<Refusal>,
 }
 
-/// Picks the first backend that can carry `plan` out: libg2d, each V4L2 mem-to-mem device, the CPU.
+/// Picks the first backend that can carry out `plan`: libg2d, each V4L2 mem-to-mem device, the CPU.
 ///
 /// # Errors
-/// As [`first_of`].
+/// `Unsupported` if no backend can. The text has the answer of each.
 pub fn auto(plan: &Plan) -> Result<Choice> {
     first_of(candidates(), |_| Ok(plan.clone()))
 }
 
-/// Every backend of this machine, in the order of [`auto`].
+/// Returns every backend of this machine, in the order of [`auto`].
 pub fn candidates() -> impl Iterator<Item = Candidate> {
     let cpu = std::iter::once_with(|| opened("cpu", Cpu::new()));
     let rest = std::iter::once_with(m2m::candidates).flatten().chain(cpu);
@@ -36,9 +36,9 @@ pub fn candidates() -> impl Iterator<Item = Candidate> {
     rest
 }
 
-/// Picks the first of `candidates` that can carry out the plan that is made for it. Later ones are not opened.
+/// Picks the first of `candidates` that can carry out the plan that is made for it. Later candidates are not opened.
 ///
-/// A plan is for one layout of the target, and which layout suits a backend, the backend says:
+/// A plan is for one layout of the target. Each backend knows which layout suits it:
 ///
 /// ```
 /// use framelease::convert::{candidates, first_of, Layer, Plan, Request};
@@ -55,7 +55,7 @@ pub fn candidates() -> impl Iterator<Item = Candidate> {
 /// ```
 ///
 /// # Errors
-/// `Unsupported` if none can; the text has what each of them said.
+/// `Unsupported` if no backend can. The text has the answer of each.
 pub fn first_of(
     candidates: impl IntoIterator<Item = Candidate>,
     mut plan: impl FnMut(&dyn Converter) -> Result<Plan>,
@@ -76,7 +76,7 @@ pub fn first_of(
     }
     let said: Vec<String> = refused.iter().map(|r| format!("[{}] {}", r.backend, r.error)).collect();
     let text = match said.is_empty() {
-        true => "there is no backend".to_owned(),
+        true => "found no backend".to_owned(),
         false => format!("no backend converts this: {}", said.join("; ")),
     };
     Err(Error::new(ErrorKind::Unsupported, "convert", text))

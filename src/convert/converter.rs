@@ -1,4 +1,4 @@
-//! What all backends have in common.
+//! The interface of all backends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,22 +9,23 @@ use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::station::{sealed, FrameEvent, Station, SubmitResult};
 
-/// What a converter gives.
+/// What a converter gives: finished jobs, failed jobs, and the loss and return of its device.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConverterEvent {
     /// A finished job: its target, with the sequence number and time of its first source.
     Frame(Frame),
-    /// A job failed.
+    /// A job that the device or library could not finish.
     Failed {
-        /// What the device or library reported.
+        /// The error that the device or library reported.
         error: Error,
         /// The job's target; `None` if the device did not give it back.
         target: Option<FrameMut>,
     },
-    /// The device was unplugged, or its driver or library gave up. Each job in flight has failed before this.
+    /// The device was unplugged, or its driver or library failed. Each job in flight was reported as failed before
+    /// this.
     Lost(Error),
-    /// The device is back: call [`Converter::reopen`].
+    /// The device has returned: call [`Converter::reopen`].
     Returned,
 }
 
@@ -42,57 +43,61 @@ impl FrameEvent for ConverterEvent {
 /// A backend that draws frames into frames. Sealed.
 ///
 /// Jobs finish in the order in which they were submitted. A job in flight holds a lease on each of its sources and on
-/// its target, so no camera and no pool reuses them. The leases of the sources end when the job is taken by
-/// [`Station::try_recv`] at the latest.
+/// its target, so no camera and no pool reuses them. The leases of the sources end, at the latest, when
+/// [`Station::try_recv`] returns the job.
 pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
-    /// Returns the backend and its device or library, for reports: `g2d (libg2d.so.2)`, `m2m (/dev/video3)`, `cpu`.
+    /// Returns the name of the backend and its device or library, for reports: `g2d (libg2d.so.2)`, `m2m
+    /// (/dev/video3)`, `cpu`.
     fn name(&self) -> &str;
 
-    /// Checks whether this backend carries the plan out without an extra copy. No frame is touched.
+    /// Checks whether this backend can carry out the plan without an extra copy. Does not touch any frame.
     ///
     /// # Errors
-    /// `Unsupported`, with the rule that the plan breaks: this is the backend's answer in [`auto`](super::auto)'s report.
+    /// `Unsupported`, with the rule that the plan breaks. [`auto`](super::auto) reports this answer.
     fn check(&self, plan: &Plan) -> Result<()>;
 
-    /// Returns the layout that a target of this format and size should have for this backend: its alignment of strides.
+    /// Returns the layout that a target of this format and size should have for this backend, with its alignment of
+    /// strides.
     ///
     /// # Errors
-    /// As [`Layout::aligned`].
+    /// `Unsupported` for an unknown format or a bitstream. `InvalidArgument` for a side that is 0, too large, or not a
+    /// multiple of the chroma subsampling.
     fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout>;
 
     /// Begins a job: draws `sources` into `target` as `plan` says. Does not wait for the device.
     ///
-    /// The sources are leased until the job is done. `target` comes back as a [`Frame`], or at once if too many jobs are
-    /// in flight: take one first.
+    /// The sources are leased until the job is done. `target` comes back as a [`Frame`] of the finished job. If too
+    /// many jobs are in flight, it comes back at once; call [`Station::try_recv`] first.
     ///
     /// # Errors
-    /// With the target: if a frame does not have the plan's layout; as [`Converter::check`]; what the device or library reports.
+    /// With the target: `InvalidArgument` or `Mismatch` if a frame does not fit the plan, `Revoked` if a source's lease
+    /// has ended, `Unsupported` as [`Converter::check`], and errors of the device or library.
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut>;
 
-    /// Returns how many jobs were submitted and not yet taken.
+    /// Returns how many jobs were submitted and not yet returned.
     fn in_flight(&self) -> usize;
 
-    /// Opens the device or library again after [`ConverterEvent::Lost`]. The descriptor stays.
+    /// Opens the device or library again after [`ConverterEvent::Lost`]. The descriptor stays the same.
     ///
     /// # Errors
-    /// `NotFound` until it is back. It can be tried again.
+    /// `NotFound` until the device or library is back. The call can be repeated.
     fn reopen(&mut self) -> Result<()>;
 }
 
-/// A backend that will not do, and why.
+/// A backend that cannot carry out a plan, and the reason.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refusal {
     /// The backend and its device or library.
     pub backend: String,
-    /// The rule that the plan breaks, or why the backend is not there.
+    /// The rule that the plan breaks, or why the backend is missing.
     pub error: Error,
 }
 
-/// One candidate: a backend, or the name of one that could not be opened and why.
+/// A candidate: an open backend, or the name of one that could not be opened, with the reason.
 pub type Candidate = std::result::Result<Box<dyn Converter>, Refusal>;
 
-/// A backend as a candidate.
+/// Makes a candidate of a backend.
 pub(super) fn opened<C: Converter + 'static>(name: &str, opened: Result<C>) -> Candidate {
     match opened {
         Ok(converter) => Ok(Box::new(converter)),

@@ -8,14 +8,14 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::sys::signal::Signal;
 
-/// More than this are not kept: take one first. No pool has more slots.
+/// The most finished jobs that wait to be taken. No pool has more slots.
 const MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Finished {
     frames: VecDeque<Frame>,
     event: Signal,
-    /// The descriptor was asked for. Before that, no system call is made for it.
+    /// The caller has asked for the descriptor. Before that, no system call is made for it.
     is_watched: AtomicBool,
 }
 

@@ -1,22 +1,38 @@
-//! Another frame rate without a copy: frames are dropped or repeated by their timestamps.
+//! Changes a frame rate without a copy: drops or repeats frames by their timestamps.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameInterval;
 use crate::frame::Frame;
 
-/// A source that is silent for longer, or whose time goes back, begins anew.
+/// After a longer silence of the source, or if its time goes back, the grid starts again.
 const DISCONTINUITY_NS: u64 = 2_000_000_000;
 
-/// Gives a stream another rate: of a regular grid of times, each is served by the frame nearest to it.
+/// Changes the rate of a stream. Each time of a regular grid gets the frame that is nearest to it.
 ///
-/// Frames pass through as leases; nothing is copied and no system call is made. As a rate limit
-/// ([`FrameRateConverter::new`]) it drops frames and leaves the others as they are. With [`FrameRateConverter::repeating`] it also
-/// repeats frames, so that the rate is constant while the source's is lower.
+/// Frames pass through as leases: nothing is copied, and no system call is made. As a rate limit
+/// ([`FrameRateConverter::new`]) it drops frames and does not change the others. With [`FrameRateConverter::repeating`]
+/// it also repeats frames, so the rate is constant if the source is slower.
+///
+/// ```
+/// use framelease::capture::TestPattern;
+/// use framelease::convert::FrameRateConverter;
+/// use framelease::format::{FrameInterval, Size};
+/// use framelease::Station;
+///
+/// let mut source = TestPattern::builder(Size::new(64, 48)).start()?;
+/// let mut limit = FrameRateConverter::new(FrameInterval::from_fps(10))?;
+/// for frame in source.frames().take(4) {
+///     for frame in limit.push(frame?) {
+///         println!("{frame:?}");
+///     }
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameRateConverter {
     interval: FrameInterval,
     repeats: bool,
-    /// Time of the grid's first point, and points served since.
+    /// The time of the grid's first point, and how many points have got a frame.
     grid: Option<(u64, u64)>,
     last_ns: u64,
     gap_ns: u64,
@@ -25,26 +41,26 @@ pub struct FrameRateConverter {
 }
 
 impl FrameRateConverter {
-    /// Lets at most one frame per `interval` pass.
+    /// Creates a limit: at most one frame per `interval` passes.
     ///
     /// # Errors
-    /// `InvalidArgument` for an interval of no length.
+    /// `InvalidArgument` for an interval that is not a positive time.
     pub fn new(interval: FrameInterval) -> Result<Self> {
         if interval.duration().map_or(true, |d| d.is_zero()) {
-            let text = format!("a frame interval of {interval}");
+            let text = format!("the frame interval {interval} is not a positive time");
             return Err(Error::new(ErrorKind::InvalidArgument, "decimate", text));
         }
         Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })
     }
 
-    /// Repeats frames where the source is slower: one frame for each point of the grid, with the point's time and a
-    /// sequence number of its own. Holds a lease on the latest frame for that.
+    /// Repeats frames if the source is slower. Gives one frame for each point of the grid, with the point's time and
+    /// its own sequence number. Holds a lease on the latest frame.
     pub fn repeating(mut self) -> Self {
         self.repeats = true;
         self
     }
 
-    /// Takes the source's next frame; gives the frames that are due, none, one or (repeating) more.
+    /// Takes the source's next frame. Returns the frames that are due: none, one or, if it repeats, more.
     pub fn push(&mut self, frame: Frame) -> impl Iterator<Item = Frame> {
         let now = frame.meta().timestamp_ns;
         let jumped = now < self.last_ns || now - self.last_ns > DISCONTINUITY_NS;
@@ -60,7 +76,7 @@ impl FrameRateConverter {
             }
         };
         self.last_ns = now;
-        // Half of the time to the frame before is the frame's own, and as much behind it.
+        // A frame covers half of the interval before it and half of the interval after it.
         let due = |until: u64| match until.checked_sub(start) {
             Some(ns) => self.point(ns) + 1,
             None => 0,
@@ -75,19 +91,19 @@ impl FrameRateConverter {
         Decimated { frames: [previous, Some(frame)], due, first, interval: self.interval, repeats: self.repeats }
     }
 
-    /// The number of the grid's point at or before a time since its start.
+    /// Returns the number of the last grid point up to `ns` after the start.
     fn point(&self, ns: u64) -> u64 {
         let per = u128::from(self.interval.numerator) * 1_000_000_000;
         (u128::from(ns) * u128::from(self.interval.denominator) / per) as u64
     }
 }
 
-/// Frames that [`FrameRateConverter::push`] found due, in order.
+/// The frames that [`FrameRateConverter::push`] found due, in order.
 #[derive(Debug)]
 struct Decimated {
     frames: [Option<Frame>; 2],
     due: [u64; 2],
-    /// The grid's start, its first point to be served, and the first sequence number.
+    /// The grid's start, its first point that is due, and the first sequence number.
     first: (u64, u64, u64),
     interval: FrameInterval,
     repeats: bool,
@@ -105,7 +121,7 @@ impl Iterator for Decimated {
         }
         let (start, point, sequence) = &mut self.first;
         let ns = u128::from(*point) * u128::from(self.interval.numerator) * 1_000_000_000;
-        // A source's time is anything; the half of a gap behind the last moment there is must not overflow.
+        // The timestamp may be any number, so half a gap after it must not overflow.
         let timestamp_ns = start.saturating_add((ns / u128::from(self.interval.denominator)) as u64);
         let meta = crate::frame::FrameMeta { timestamp_ns, sequence: *sequence, lost: 0, ..*frame.meta() };
         (*point, *sequence) = (*point + 1, *sequence + 1);
@@ -128,7 +144,7 @@ mod tests {
         Pool::new(&Allocator::Memfd, layout, 4).unwrap()
     }
 
-    /// Times in ms of what comes out for frames at `times`.
+    /// Returns the times in ms of the frames that come out for frames at `times`.
     fn run(decimator: &mut FrameRateConverter, times: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let pool = pool();
         let mut out = Vec::new();
@@ -152,7 +168,7 @@ mod tests {
     #[test]
     fn a_slow_source_is_repeated_and_a_gap_is_filled_by_the_nearer_frame() {
         let mut d = FrameRateConverter::new(FrameInterval::from_fps(100)).unwrap().repeating();
-        // The first frame is alone with its time; the second serves 20 (its half) to 50, and the last what is left.
+        // The first frame has no interval. The second covers 20 (half the gap) to 50, and the last the rest.
         assert_eq!(run(&mut d, [0, 40 * MS, 60 * MS]), [0, 10, 20, 30, 40, 50, 60, 70]);
     }
 
@@ -164,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn time_that_jumps_begins_anew() {
+    fn push_restarts_the_grid_when_time_jumps() {
         let mut d = FrameRateConverter::new(FrameInterval::from_fps(10)).unwrap();
         assert_eq!(run(&mut d, [0, 50 * MS, 9_000 * MS, 9_100 * MS, 5 * MS, 105 * MS]), [0, 9000, 9100, 5, 105]);
         assert!(FrameRateConverter::new(FrameInterval { numerator: 0, denominator: 1 }).is_err());
     }
 
     #[test]
-    fn the_end_of_time_is_a_time() {
+    fn push_accepts_the_largest_timestamp() {
         for repeats in [false, true] {
             let mut d = FrameRateConverter::new(FrameInterval::from_fps(1000)).unwrap();
             if repeats {

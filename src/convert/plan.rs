@@ -1,4 +1,4 @@
-//! A request resolved for given layouts: which rectangle of which source goes where, in which order. Numbers only.
+//! Resolves a request for given layouts: which rectangle of which source goes where, in which order.
 
 use crate::dmabuf::MemoryKind;
 use crate::error::{Error, ErrorKind, Result};
@@ -7,15 +7,15 @@ use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
 
 use super::request::{Blend, Color, Layer, Request, Scaling, MAX_LAYERS};
 
-/// More rectangles of background than this, and the whole target is filled instead.
+/// If the background has more rectangles than this, the whole target is filled instead.
 const MAX_BACKGROUND_RECTS: usize = 8;
 
-/// A rectangle of the target that takes a color, alpha included.
+/// A rectangle of the target that gets a color, alpha included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// Where.
+    /// The rectangle in the target.
     pub rect: Rect,
-    /// The color; it replaces what was there.
+    /// The color, which replaces the pixels.
     pub color: Color,
 }
 
@@ -23,34 +23,34 @@ pub struct Fill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Draw {
-    /// Which of the sources.
+    /// The index of the source.
     pub source: usize,
-    /// The part of the source.
+    /// The part of the source that is drawn.
     pub crop: Rect,
-    /// Reflection, before the rotation.
+    /// The reflection, before the rotation.
     pub flip: Flip,
-    /// Rotation.
+    /// The rotation of the crop.
     pub rotation: Rotation,
-    /// Where it lies in the target, after the rotation.
+    /// The place in the target, after the rotation.
     pub place: Rect,
-    /// Opacity.
+    /// The opacity of the whole layer.
     pub alpha: u8,
-    /// How it covers what is below; [`Blend::Replace`] if the source has no alpha component.
+    /// How the source covers the pixels below; [`Blend::Replace`] if it has no alpha component.
     pub blend: Blend,
 }
 
 impl Draw {
-    /// `true` if nothing shines through.
+    /// Returns `true` if the pixels below do not show.
     pub fn is_opaque(&self) -> bool {
         self.alpha == 255 && self.blend == Blend::Replace
     }
 
-    /// The size of the crop after the rotation, before scaling.
+    /// Returns the size of the crop after the rotation, before scaling.
     pub fn upright(&self) -> Size {
         upright(self.crop.size, self.rotation)
     }
 
-    /// Returns `true` if the place has another size than the upright crop.
+    /// Returns `true` if the size of the place differs from that of the upright crop.
     #[cfg(feature = "simd")]
     pub fn is_scaled(&self) -> bool {
         self.upright() != self.place.size
@@ -61,16 +61,28 @@ impl Draw {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// A color.
+    /// Fills a rectangle with a color.
     Fill(Fill),
-    /// A source.
+    /// Draws a source into a rectangle.
     Draw(Draw),
 }
 
 /// A [`Request`] resolved for the layouts of its sources and its target.
 ///
-/// Made once and used for every frame. What no pixel of the target shows is left out: layers below an opaque one, the
-/// background where an opaque layer covers it.
+/// Make it once and use it for every frame. It leaves out what cannot be seen: layers below an opaque layer, and the
+/// background below opaque layers.
+///
+/// ```
+/// use framelease::convert::{Layer, Plan, Request, Scaling};
+/// use framelease::format::{FourCc, Layout, Size};
+///
+/// let source = Layout::packed(FourCc::NV12, Size::new(1920, 1080))?;
+/// let target = Layout::packed(FourCc::RGB24, Size::new(640, 640))?;
+/// let letterbox = Request::convert(Layer::default().fit(Scaling::Keep));
+/// let plan = Plan::new(&letterbox, &[source], &target)?;
+/// assert_eq!(plan.target().size(), Size::new(640, 640));
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
     sources: Vec<Layout>,
@@ -82,12 +94,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves `request`: its first layer draws a frame of the first layout of `sources`.
+    /// Resolves `request`. Its first layer draws a frame of the first layout of `sources`, and so on.
     ///
     /// # Errors
-    /// `InvalidArgument`, naming the layer: no layer or more than [`MAX_LAYERS`], another number of sources, a
-    /// rectangle that is empty, leaves its picture, or begins or ends between the pixels of one chroma sample.
-    /// `Unsupported` for a format that has no pixels.
+    /// `InvalidArgument`, with the layer: no layer or more than 16, another number of sources, a rectangle that is
+    /// empty, exceeds its picture, or begins or ends between the pixels of one chroma sample. `Unsupported` for a
+    /// format without pixels.
     pub fn new(request: &Request, sources: &[Layout], target: &Layout) -> Result<Self> {
         if !(1..=MAX_LAYERS).contains(&request.layers.len()) {
             return Err(invalid(format!("{} layers; 1 to {MAX_LAYERS} are possible", request.layers.len())));
@@ -115,16 +127,16 @@ impl Plan {
         Ok(Self { sources: sources.to_vec(), target: *target, steps, keeps_old, memory, pool })
     }
 
-    /// Says what memory the frames are in, if it is not dma-bufs: devices cannot import a memfd.
+    /// Sets the kind of memory that the frames are in. Default dma-bufs. Devices cannot import memfds.
     pub fn memory(mut self, memory: MemoryKind) -> Self {
         self.memory = memory;
         self
     }
 
-    /// Takes targets of one pool generation only.
+    /// Restricts the plan to targets of one pool generation.
     ///
     /// # Errors
-    /// `Mismatch` if the pool has another layout than the plan's target.
+    /// `Mismatch` if the pool's layout differs from the plan's target.
     #[doc(hidden)]
     pub fn bound_to(mut self, pool: &BufferSet) -> Result<Self> {
         self.check_target(pool.layout())?;
@@ -132,40 +144,40 @@ impl Plan {
         Ok(self)
     }
 
-    /// The layouts of the sources.
+    /// Returns the layouts of the sources.
     #[doc(hidden)]
     pub fn sources(&self) -> &[Layout] {
         &self.sources
     }
 
-    /// The layout of the target.
+    /// Returns the layout of the target.
     pub fn target(&self) -> &Layout {
         &self.target
     }
 
-    /// What is done to the target, in order.
+    /// The operations on the target, in order.
     pub(crate) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// `true` if something of what the target held before shows in the result.
+    /// Returns `true` if the result shows pixels that the target held before.
     pub(crate) fn keeps_old(&self) -> bool {
         self.keeps_old
     }
 
-    /// What memory the frames are in.
+    /// Returns the kind of memory that the frames are in.
     pub(crate) fn memory_kind(&self) -> MemoryKind {
         self.memory
     }
 
-    /// Checks that frames are the plan's: how many, of which layouts, complete and within their buffers, of which pool, and that the target is
-    /// no source. Every [`Converter`](super::Converter) does so first.
+    /// Checks that the frames fit the plan: their number, layouts and pool; that their data are complete and within
+    /// their buffers; and that the target is not a source. Every [`Converter`](super::Converter) calls this first.
     ///
     /// # Errors
-    /// `InvalidArgument`, `Mismatch` or `Revoked`, naming the source.
+    /// `InvalidArgument`, `Mismatch` or `Revoked`, with the source.
     pub(crate) fn check_frames(&self, sources: &[Frame], target: &FrameMut) -> Result<()> {
         if sources.len() != self.sources.len() {
-            return Err(invalid(format!("{} frames for a plan of {} sources", sources.len(), self.sources.len())));
+            return Err(invalid(format!("{} frames for a plan with {} sources", sources.len(), self.sources.len())));
         }
         self.check_target(target.layout())?;
         if self.pool.is_some_and(|id| id != target.buffers().id()) {
@@ -188,7 +200,7 @@ impl Plan {
     }
 }
 
-/// The particulars of a finished target: the time and number of its first source.
+/// Returns the metadata of a finished target: the time and number of its first source.
 pub(super) fn meta(first: &FrameMeta, target: &FrameMut) -> FrameMeta {
     let flags = first.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC);
     FrameMeta { flags, payload: target.full_payload(), published_ns: 0, ..*first }
@@ -205,7 +217,7 @@ fn check_source(frame: &Frame, layout: &Layout, target: &FrameMut) -> Result<()>
     for (i, plane) in layout.planes().iter().enumerate() {
         let (has, needs) = (frame.meta().payload[plane.memory as usize].bytes, layout.plane_end(i));
         if u64::from(has) < needs {
-            return mismatch(format!("plane {i} ends at byte {needs}, the frame brought {has}"));
+            return mismatch(format!("plane {i} ends at byte {needs}, the frame has {has} bytes"));
         }
     }
     for (i, (payload, memory)) in frame.meta().payload.iter().zip(frame.memory()).enumerate() {
@@ -246,14 +258,14 @@ fn draw(
     Ok(())
 }
 
-/// Inside its picture, not empty, and on the grid of chroma samples.
+/// Checks that the rectangle is inside its picture, not empty, and on the grid of chroma samples.
 fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Result<()> {
     let size = layout.size();
     if rect.size.width == 0 || rect.size.height == 0 {
         return Err(invalid(format!("{what} {rect} is empty")));
     }
     if !Rect::from(size).contains(&rect) {
-        return Err(invalid(format!("{what} {rect} leaves the picture of {size}")));
+        return Err(invalid(format!("{what} {rect} exceeds the picture of {size}")));
     }
     let (across, down) = info.subsampling();
     let (right, bottom) = rect.end();
@@ -267,7 +279,7 @@ fn check_rect(what: &str, rect: Rect, layout: &Layout, info: &FormatInfo) -> Res
     Err(invalid(text))
 }
 
-/// The largest rectangle of the shape of `upright` in `area`, centered, on the grid of chroma samples.
+/// Returns the largest rectangle with the shape of `upright` in `area`, centered, on the grid of chroma samples.
 pub(crate) fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) -> Rect {
     let (w, h) = (u64::from(upright.width), u64::from(upright.height));
     let (room_w, room_h) = (u64::from(area.size.width), u64::from(area.size.height));
@@ -283,7 +295,7 @@ pub(crate) fn keep_ratio(upright: Size, area: Rect, (across, down): (u32, u32)) 
     Rect::new(area.left + left, area.top + top, Size::new(width, height))
 }
 
-/// What of `area` lies outside `hole`, which is within it: at most four rectangles.
+/// Returns the parts of `area` outside `hole`, which lies within it: at most four rectangles.
 fn subtract(area: Rect, hole: Rect) -> impl Iterator<Item = Rect> {
     let ((right, bottom), (hole_right, hole_bottom)) = (area.end(), hole.end());
     let rect = |left: i64, top: i64, right: i64, bottom: i64| {
@@ -301,7 +313,7 @@ fn subtract(area: Rect, hole: Rect) -> impl Iterator<Item = Rect> {
     .filter(|r| r.size.width > 0 && r.size.height > 0)
 }
 
-/// Drops what a later opaque layer covers.
+/// Drops the steps that a later opaque layer covers.
 fn drop_hidden(steps: &mut Vec<Step>) {
     let opaque = |step: &Step| match step {
         Step::Draw(draw) if draw.is_opaque() => Some(draw.place),
@@ -320,7 +332,7 @@ fn drop_hidden(steps: &mut Vec<Step>) {
     }
 }
 
-/// What of the target no opaque layer covers.
+/// Returns the parts of the target that no opaque layer covers.
 fn uncovered(size: Size, steps: &[Step]) -> Vec<Rect> {
     let mut open = vec![Rect::from(size)];
     for step in steps {
@@ -391,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn letterbox_is_centred_on_the_chroma_grid_and_only_the_margins_are_filled() {
+    fn letterbox_is_centered_on_the_chroma_grid_and_only_the_margins_are_filled() {
         let request = Request::convert(Layer::default().fit(Scaling::Keep));
         let plan = Plan::new(&request, &[layout("NV12", 1920, 1080)], &layout("NV12", 640, 640)).unwrap();
         assert_eq!(draws(&plan)[0].place, rect(0, 140, 640, 360));
@@ -402,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sees_is_not_drawn() {
+    fn plan_leaves_out_what_cannot_be_seen() {
         let quarter = |x, y| Layer::default().place(rect(x, y, 32, 32));
         let request = Request::compose([quarter(0, 0), quarter(32, 0), quarter(0, 32), quarter(32, 32)]);
         let plan = Plan::new(&request, &[layout("NV12", 64, 64); 4], &layout("NV12", 64, 64)).unwrap();
@@ -411,7 +423,7 @@ mod tests {
             Request::compose([quarter(0, 0).z_order(1), Layer::default().z_order(2), quarter(0, 0).z_order(3)]);
         let plan = Plan::new(&request, &[layout("NV12", 64, 64); 3], &layout("NV12", 64, 64)).unwrap();
         assert_eq!(draws(&plan).iter().map(|d| d.source).collect::<Vec<_>>(), [1, 2]);
-        // A translucent layer hides nothing, an invisible one is not drawn.
+        // A translucent layer hides nothing. An invisible layer is not drawn.
         let request = Request::compose([quarter(0, 0), Layer::default().alpha(200), quarter(0, 0).alpha(0)]);
         let plan = Plan::new(&request, &[layout("NV12", 64, 64); 3], &layout("NV12", 64, 64)).unwrap();
         assert_eq!(draws(&plan).len(), 2);
@@ -424,9 +436,9 @@ mod tests {
         let one = |layer| Plan::new(&Request::convert(layer), &[source], &target).unwrap_err();
         for (layer, text) in [
             (Layer::default().crop(rect(0, 0, 0, 16)), "crop 0x16@0,0 is empty"),
-            (Layer::default().crop(rect(32, 0, 34, 16)), "leaves the picture of 64x48"),
-            (Layer::default().crop(rect(-2, 0, 32, 16)), "leaves"),
-            (Layer::default().crop(rect(i32::MAX, 0, u32::MAX, 16)), "leaves"),
+            (Layer::default().crop(rect(32, 0, 34, 16)), "exceeds the picture of 64x48"),
+            (Layer::default().crop(rect(-2, 0, 32, 16)), "exceeds"),
+            (Layer::default().crop(rect(i32::MAX, 0, u32::MAX, 16)), "exceeds"),
             (Layer::default().crop(rect(0, 1, 32, 16)), "crop 32x16@0,1 is odd"),
             (Layer::default().place(rect(1, 0, 32, 16)), "place 32x16@1,0 is odd"),
         ] {

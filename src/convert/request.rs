@@ -1,4 +1,4 @@
-//! What is to become of the sources: geometry, blending, colors, in any pixel format.
+//! Requests: what to draw, as geometry, blending and colors, for any pixel format.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,23 +11,32 @@ use crate::format::{Flip, Rect, Rotation};
 pub const MAX_LAYERS: usize = 16;
 
 /// A color: full-range R'G'B' with straight alpha, 8 bits each.
+///
+/// ```
+/// use framelease::convert::Color;
+///
+/// let orange = Color::rgb(255, 128, 0);
+/// assert_eq!("ff8000".parse::<Color>()?, orange);
+/// assert_eq!(orange.to_string(), "#ff8000ff");
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Color {
-    /// Red.
+    /// The red component, full range.
     pub red: u8,
-    /// Green.
+    /// The green component, full range.
     pub green: u8,
-    /// Blue.
+    /// The blue component, full range.
     pub blue: u8,
-    /// Opacity: 255 hides what is below.
+    /// The opacity: 255 hides the pixels below.
     pub alpha: u8,
 }
 
 impl Color {
-    /// Opaque black.
+    /// The opaque color black.
     pub const BLACK: Self = Self::rgb(0, 0, 0);
 
-    /// An opaque color.
+    /// Returns an opaque color of these components.
     pub const fn rgb(red: u8, green: u8, blue: u8) -> Self {
         Self { red, green, blue, alpha: 255 }
     }
@@ -57,49 +66,51 @@ impl fmt::Display for Color {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scaling {
-    /// Fills it, whatever becomes of the aspect ratio.
+    /// Fills the place. The aspect ratio may change.
     #[default]
     Stretch,
-    /// Keeps the ratio and leaves margins (letterbox, pillarbox). Pixels are taken as square.
+    /// Keeps the aspect ratio and leaves margins (letterbox, pillarbox). Assumes square pixels.
     Keep,
 }
 
-/// How a layer covers what is below it.
+/// How a layer covers the pixels below.
 ///
-/// Colors are mixed as if what is below were opaque or premultiplied; so are those of a target that keeps alpha.
+/// Colors are mixed as if the pixels below were opaque or premultiplied. This also applies to a target that keeps
+/// alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {
-    /// Replaces it, alpha component included. Below a layer alpha of 255 it is mixed in by the layer alpha alone.
+    /// Replaces the pixels below, including their alpha. If the layer's alpha is below 255, mixes by the layer's alpha
+    /// alone.
     #[default]
     Replace,
-    /// Over it, by the pixels' alpha; color components are independent of alpha.
+    /// Draws over the pixels below, by the pixels' alpha. Color components are independent of alpha.
     Straight,
-    /// Over it, by the pixels' alpha; color components are already multiplied by alpha.
+    /// Draws over the pixels below, by the pixels' alpha. Color components are already multiplied by alpha.
     Premultiplied,
 }
 
-/// One source in the picture. In this order: crop, flip, rotate, scale to the place, blend.
+/// One source in the picture. Its steps are, in this order: crop, flip, rotate, scale to the place, blend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Layer {
-    /// The part of the source that is drawn, in its pixels; none for all of it.
+    /// The part of the source that is drawn, in the source's pixels. `None`: all of it.
     pub crop: Option<Rect>,
-    /// Reflection, before the rotation.
+    /// The reflection, before the rotation.
     pub flip: Flip,
-    /// Rotation.
+    /// The rotation, after the reflection.
     pub rotation: Rotation,
-    /// Where it lies in the target, after rotation, in the target's pixels; none for all of it.
+    /// The place in the target, after the rotation, in the target's pixels. `None`: all of the target.
     pub place: Option<Rect>,
-    /// What happens if the shapes of crop and place differ.
+    /// How to scale if the shapes of crop and place differ.
     pub fit: Scaling,
-    /// Color of the margins that [`Scaling::Keep`] leaves; none to let shine through what is below.
+    /// The color of the margins that [`Scaling::Keep`] leaves. `None`: the margins show the pixels below.
     pub margin: Option<Color>,
-    /// Opacity of the whole layer; multiplies the pixels' alpha.
+    /// The opacity of the whole layer. Multiplies the pixels' alpha.
     pub alpha: u8,
-    /// How it covers what is below.
+    /// How the layer covers the pixels below.
     pub blend: Blend,
-    /// Layers are drawn in rising order; equal ones in the order of the request.
+    /// The order of drawing: lower layers first, equal ones in the order of the request.
     pub z_order: i32,
 }
 
@@ -132,49 +143,59 @@ macro_rules! options {
 }
 
 options! {
-    /// Draws a part of the source, in its pixels.
+    /// Draws only a part of the source, in the source's pixels.
     crop: Rect => Some(crop);
-    /// Reflects it, before the rotation.
+    /// Reflects the crop, before the rotation.
     flip: Flip => flip;
-    /// Rotates it.
+    /// Rotates the crop, after the reflection.
     rotation: Rotation => rotation;
-    /// Places it, in the target's pixels.
+    /// Sets the place in the target, in the target's pixels.
     place: Rect => Some(place);
-    /// What happens if the shapes of crop and place differ.
+    /// Sets how to scale if the shapes of crop and place differ.
     fit: Scaling => fit;
-    /// Color of the margins that [`Scaling::Keep`] leaves.
+    /// Sets the color of the margins that [`Scaling::Keep`] leaves.
     margin: Color => Some(margin);
-    /// Opacity of the whole layer.
+    /// Sets the opacity of the whole layer.
     alpha: u8 => alpha;
-    /// How it covers what is below.
+    /// Sets how the layer covers the pixels below.
     blend: Blend => blend;
-    /// Layers are drawn in rising order.
+    /// Sets the order of drawing: lower layers are drawn first.
     z_order: i32 => z_order;
 }
 
 /// Layers, one per source, over a background.
+///
+/// ```
+/// use framelease::convert::{Color, Layer, Request};
+/// use framelease::format::{Rect, Size};
+///
+/// // The second source in a corner, over the first.
+/// let inset = Layer::default().place(Rect::new(480, 0, Size::new(160, 120))).z_order(1);
+/// let request = Request::compose([Layer::default(), inset]).background(Some(Color::BLACK));
+/// assert_eq!(request.layers.len(), 2);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The layers: the first belongs to the first source.
+    /// The layers. The first belongs to the first source.
     pub layers: Vec<Layer>,
-    /// What lies below the layers where they leave something open. None: it keeps what the buffer held before, which
-    /// for a pool's buffer is an older picture.
+    /// The color of pixels that no layer covers. `None`: they keep what the buffer held before, which in a pool's
+    /// buffer is an older picture.
     pub background: Option<Color>,
 }
 
 impl Request {
-    /// One source, on opaque black.
+    /// Draws one source, on opaque black.
     pub fn convert(layer: Layer) -> Self {
         Self::compose([layer])
     }
 
-    /// Several sources, on opaque black.
+    /// Draws several sources, on opaque black.
     pub fn compose(layers: impl IntoIterator<Item = Layer>) -> Self {
         Self { layers: layers.into_iter().collect(), background: Some(Color::BLACK) }
     }
 
-    /// What lies below the layers; none to keep what the buffer held.
+    /// Sets the color of pixels that no layer covers. `None`: they keep what the buffer held before.
     pub fn background(mut self, background: Option<Color>) -> Self {
         self.background = background;
         self

@@ -1,8 +1,8 @@
 //! Lends a source's frames to other processes, by file descriptor and without a copy.
 //!
-//! A [`Publisher`] lends the buffers of a camera or another source. A [`Subscriber`] in another process receives the frames
-//! and holds leases on them. A subscriber has a quota of buffers, so one that stops does not stop the others. What happens to
-//! frames that find no room is the subscriber's [`Policy`].
+//! A [`Publisher`] lends the buffers of a camera or another source. A [`Subscriber`] in another process receives the
+//! frames and holds leases on them. Each subscriber has a quota of buffers, so one that stops does not stop the others.
+//! Its [`Policy`] decides what happens to frames for which it has no room.
 //!
 //! The publisher, with a test pattern instead of a camera:
 //!
@@ -28,7 +28,7 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 //!
-//! [`Subscriber`] has the other side. `docs/protocol.md` describes the messages, for peers in other languages.
+//! [`Subscriber`] shows the other side. `docs/protocol.md` describes the messages, for peers in other languages.
 
 mod policy;
 mod publisher;

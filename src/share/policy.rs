@@ -1,28 +1,28 @@
-//! What a subscriber asks for: [`Policy`] and [`Rate`].
+//! [`Policy`] and [`Rate`]: which frames a subscriber gets.
 
 use crate::error::{Error, ErrorKind};
 
-/// The most frames that wait under [`Policy::Fifo`].
+/// The most frames that can wait under [`Policy::Fifo`].
 const MAX_FIFO: u16 = 32;
 
 /// What happens to new frames while a subscriber already holds its maximum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame: one that
-    /// it has not read when newer ones wait is released unseen, whatever its `hold`.
+    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame. A
+    /// frame that it has not read when a newer one waits is released unseen, whatever its `hold`.
     #[default]
     Latest,
-    /// Up to this many frames wait in order, 1 to 32. Further ones are dropped.
+    /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.
     Fifo(u16),
     /// The publisher waits until this subscriber has room, also at a format change, and no frame is lost. All other
-    /// subscribers wait with it, so a publisher grants this only if its builder says so
-    /// ([`PublisherBuilder::allow_block`](super::PublisherBuilder::allow_block)).
+    /// subscribers wait, too, so a publisher grants this only after
+    /// [`PublisherBuilder::allow_block`](super::PublisherBuilder::allow_block).
     Block,
 }
 
 impl Policy {
-    /// Says what is wrong with it, if anything.
+    /// Returns an error text if the number is out of range.
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
             Self::Fifo(n) if !(1..=MAX_FIFO).contains(&n) => {
@@ -32,7 +32,7 @@ impl Policy {
         }
     }
 
-    /// Frames that may wait in the publisher: part of the quota.
+    /// Returns how many frames may wait in the publisher: a part of the quota.
     pub(crate) fn depth(self) -> u32 {
         match self {
             Self::Fifo(n) => u32::from(n),
@@ -41,7 +41,7 @@ impl Policy {
     }
 }
 
-/// `latest`, `fifo:N` or `block`.
+/// Parses `latest`, `fifo:N` or `block`.
 impl std::str::FromStr for Policy {
     type Err = Error;
 
@@ -54,7 +54,7 @@ impl std::str::FromStr for Policy {
                 Ok(n @ 1..=MAX_FIFO) => Ok(Self::Fifo(n)),
                 _ => Err(refused(format!("policy fifo:{n}: 1 to {MAX_FIFO} frames can wait"))),
             },
-            _ => Err(refused(format!("'{s}' is not a policy; there are latest, fifo:N, block"))),
+            _ => Err(refused(format!("'{s}' is not a policy: use latest, fifo:N or block"))),
         }
     }
 }
@@ -69,11 +69,11 @@ impl std::fmt::Display for Policy {
     }
 }
 
-/// How many of the source's frames a subscriber wants. Frames that it does not want cost it nothing: it is not woken.
+/// How many of the source's frames a subscriber wants. The publisher does not send it other frames or wake it for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rate {
-    /// Every frame.
+    /// Every frame of the source.
     #[default]
     All,
     /// Every n-th frame, n at least 1.
@@ -83,7 +83,7 @@ pub enum Rate {
 }
 
 impl Rate {
-    /// Says what is wrong with it, if anything.
+    /// Returns an error text if the number is 0.
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
             Self::EveryNth(0) => Err("every 0th frame: n is at least 1".into()),

@@ -1,7 +1,7 @@
 //! Sinks of coded packets: Matroska files, RTP, RTSP. Displays are in `drm`.
 //!
-//! A sink takes [`Packet`](crate::frame::Packet)s and writes their bytes from where they are. One encoder can serve all sinks: a
-//! clone of a packet costs a count. A sink in a thread of its own gets packets from a
+//! A sink takes [`Packet`](crate::frame::Packet)s and writes their bytes without a copy. One encoder can serve all
+//! sinks: a clone of a packet increments a counter. A sink in its own thread gets packets from a
 //! [`PacketReceiver`](crate::frame::PacketReceiver).
 //!
 //! ```

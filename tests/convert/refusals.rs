@@ -63,7 +63,7 @@ fn a_frame_that_brought_less_than_its_layout() {
     let mut meta = *s.source.meta();
     meta.payload[0] = Payload { offset_bytes: 0, bytes: 64 * 48 };
     let short = s.source.with_meta(meta);
-    refused(&s.plan, &[short], s.pool.try_acquire().unwrap(), ErrorKind::Mismatch, "the frame brought 3072");
+    refused(&s.plan, &[short], s.pool.try_acquire().unwrap(), ErrorKind::Mismatch, "the frame has 3072");
 }
 
 #[test]

@@ -168,7 +168,8 @@ impl Stage<'_> {
             match self.late.iter().position(|late| *late == came) {
                 Some(i) => drop(self.late.remove(i)),
                 // Ordered for what would have come after a format, which does not come any more.
-                None if !self.late.is_empty() && came.ends_with("the stream has ended, and that was reported") => {}
+                None if !self.late.is_empty()
+                    && came.ends_with("the stream has ended, as an earlier call reported") => {}
                 None => return came,
             }
         }

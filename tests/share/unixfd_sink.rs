@@ -563,7 +563,7 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
             s.send(&bytes[..20], &[m]);
             s.send(&bytes[20..], &[m]);
         }),
-        ("a message that has none", ErrorKind::Protocol, |s, m| s.send(&message(EOS, &[]), &[m])),
+        ("a message that must not have any", ErrorKind::Protocol, |s, m| s.send(&message(EOS, &[]), &[m])),
         ("of 5 memories", ErrorKind::Protocol, |s, m| {
             s.send(&Buffer { memory: vec![(10, 0); 5], ..Buffer::new(1, 1) }.bytes(), &[m; 5]);
         }),
@@ -605,9 +605,13 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
         }),
         ("does not send", ErrorKind::Protocol, |s, _| s.send(&message(RELEASE, &[0; 8]), &[])),
         ("where a media type is expected", ErrorKind::Protocol, |s, _| s.caps("\u{1}")),
-        ("a width that is none", ErrorKind::Protocol, |s, _| s.caps("image/jpeg, width=(int)-1, height=(int)2")),
-        ("no format I420_10LE here", ErrorKind::Unsupported, |s, _| s.caps(&NV12.replace("NV12", "I420_10LE"))),
-        ("no video that is known", ErrorKind::Unsupported, |s, _| s.caps("audio/x-raw, rate=(int)8000")),
+        ("a width that is not a valid number", ErrorKind::Protocol, |s, _| {
+            s.caps("image/jpeg, width=(int)-1, height=(int)2")
+        }),
+        ("format I420_10LE is not supported", ErrorKind::Unsupported, |s, _| {
+            s.caps(&NV12.replace("NV12", "I420_10LE"))
+        }),
+        ("not a known video format", ErrorKind::Unsupported, |s, _| s.caps("audio/x-raw, rate=(int)8000")),
         ("CAPS that do not end", ErrorKind::Protocol, |s, _| s.send(&message(CAPS, b"image/jpeg"), &[])),
     ];
     for (n, (what, kind, script)) in scripts.iter().enumerate() {

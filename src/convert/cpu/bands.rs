@@ -1,4 +1,4 @@
-//! A plan carried out band by band: each band of the target is composed in private memory and written once.
+//! Carries a plan out band by band: composes each band of the target in private memory and writes it once.
 
 use std::sync::Arc;
 
@@ -13,12 +13,13 @@ use super::fetch::fetch;
 use super::resample::{halve, horizontal, vertical, Taps};
 use super::samples::{groups, Group, Samples, COMPONENTS};
 
-/// Samples of one component that a band's sources may have: with four of them, what a second-level cache holds.
+/// The most samples of one component in a band's sources. Four such components fit a second-level cache.
 const BAND_SAMPLES: usize = 64 * 1024;
-/// Rows of a band: an even number, for 4:2:0.
+/// The fewest rows of a band. Even, for 4:2:0.
 const MIN_ROWS: usize = 2;
 const MAX_ROWS: usize = 64;
-/// A column of the source is an upright row: too few at a time would read single bytes.
+/// The fewest rows of a band of a rotated source. A row is then a column of the source, and fewer columns would be read
+/// in single bytes.
 const MIN_ROWS_TURNED: usize = 32;
 
 /// A source's components, prepared for one draw.
@@ -46,19 +47,19 @@ enum Work {
     Draw(Layer),
 }
 
-/// A plan, prepared.
+/// A plan that is prepared for this backend.
 #[derive(Debug)]
 pub(super) struct Prepared {
     plan: Arc<Plan>,
     work: Vec<Work>,
     target: Vec<Group>,
-    /// Codes of nothing drawn, and what premultiplied codes are counted from.
+    /// The codes of black without color. Premultiplied codes are counted from these.
     zero: [i32; 3],
     has_alpha: bool,
     rows: usize,
 }
 
-/// Private memory of a band, kept from one conversion to the next.
+/// Private memory of a band, reused by the next conversion.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// The target's components of one band, each with its own subsampling.
@@ -166,7 +167,7 @@ impl Prepared {
         }
     }
 
-    /// Lays what [`Layer::place`] left in the scratch over the band.
+    /// Blends the rows that [`Layer::place`] left in the scratch over the band.
     fn lay(&self, scratch: &mut Scratch, layer: &Layer, (begin, end): (usize, usize), top: usize) {
         let place = layer.draw.place;
         let first = begin - place.top as usize;
@@ -177,7 +178,7 @@ impl Prepared {
         let mix = Mix::of(&layer.draw);
         for group in &self.target {
             let target = (group.across, group.down);
-            // Alpha has full resolution; subsampled components take its average.
+            // Alpha has full resolution. Subsampled components use its average.
             if layer.has_alpha {
                 reduce(&scratch.placed[3], (1, 1), first, (first, rows), width, target, &mut scratch.alphas);
             }
@@ -187,7 +188,7 @@ impl Prepared {
                 if index == 3 || missing {
                     let (count, height) = (width.div_ceil(group.across), rows.div_ceil(group.down));
                     scratch.ready.reshape(count, height);
-                    // Grey has no color.
+                    // Gray formats have neutral chroma.
                     scratch.ready.data.fill(128);
                 } else if layer.conversion.is_some() {
                     let from = &scratch.converted[index];
@@ -238,7 +239,7 @@ impl Prepared {
         })
     }
 
-    /// Calls `each` with plane, row and row of the band, for the target's rows of a band; `scratch.bytes` has the
+    /// Calls `each` with plane, row and row of the band, for the target's rows of a band. `scratch.bytes` has the
     /// length of the row.
     fn rows(
         &self,
@@ -280,7 +281,7 @@ impl Layer {
         self.parts.iter().find(|p| p.group.components().iter().any(|c| c.index == component))
     }
 
-    /// Brings the rows `begin..end` of the place, scaled, into `scratch.placed`.
+    /// Scales the rows `begin..end` of the place into `scratch.placed`.
     fn place(&self, scratch: &mut Scratch, read: &FrameRead<'_>, (begin, end): (usize, usize)) -> Result<()> {
         for part in &self.parts {
             let outputs = (begin / part.down, end.div_ceil(part.down));
@@ -309,7 +310,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Turns the placed components into the target's colors, at full resolution.
+    /// Converts the placed components to the target's colors, at full resolution.
     fn convert(&self, scratch: &mut Scratch, conversion: &Conversion, (first, rows): (usize, usize), width: usize) {
         for converted in &mut scratch.converted {
             converted.reshape(width, rows);
@@ -332,16 +333,17 @@ impl Layer {
     }
 }
 
-/// One axis of a component with `own` pixels per sample: pixels of the place per sample, and how it is scaled.
+/// Returns, for one axis of a component with `own` pixels per sample, the pixels of the place per sample, and the
+/// scaling.
 fn axis(crop: u32, own: usize, place: u32, of_target: u32) -> (usize, Taps) {
     let samples = (crop as usize).div_ceil(own);
-    // Subsampled chroma of a picture that is reduced may serve the target's every pixel.
+    // If the picture is reduced, subsampled chroma may have a sample for each pixel of the target.
     let placed = if of_target == 1 && samples >= place as usize { 1 } else { own };
     let scale = (f64::from(crop) / own as f64) / (f64::from(place) / placed as f64);
     (placed, Taps::new(samples, (place as usize).div_ceil(placed), scale))
 }
 
-/// Repeats each sample for the pixels that it stands for.
+/// Repeats each sample for its pixels.
 fn widen(from: &[u8], across: usize, to: &mut [u8]) {
     match across {
         1 => to.copy_from_slice(&from[..to.len()]),
@@ -349,8 +351,8 @@ fn widen(from: &[u8], across: usize, to: &mut [u8]) {
     }
 }
 
-/// From one subsampling to another, over rows `first..first + rows` of a place `width` pixels wide: each sample of the
-/// target is the mean of the pixels that it stands for. `from` begins with the sample of pixel row `origin`.
+/// Changes the subsampling, over rows `first..first + rows` of a place that is `width` pixels wide. Each sample of the
+/// target is the mean of its pixels. `from` begins with the sample of pixel row `origin`.
 fn reduce(
     from: &Samples,
     (own_across, own_down): (usize, usize),
@@ -387,7 +389,7 @@ fn reduce(
 
 fn known_groups(layout: &Layout) -> Result<Vec<Group>> {
     groups(layout).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "convert", format!("{} is not a format of this backend", layout.fourcc()))
+        Error::new(ErrorKind::Unsupported, "convert", format!("this backend does not support {}", layout.fourcc()))
             .on("cpu")
     })
 }

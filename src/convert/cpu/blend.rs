@@ -1,8 +1,8 @@
-//! One row of a component over what is there.
+//! Blends one row of a component over another.
 
 use crate::convert::{Blend, Draw};
 
-/// How a draw mixes: with its layer alpha and, if it has them, the pixels' alphas.
+/// How a draw mixes: by its layer alpha and, if it has them, the pixels' alphas.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mix {
     pub(super) blend: Blend,
@@ -14,8 +14,8 @@ impl Mix {
         Self { blend: draw.blend, layer_alpha: draw.alpha }
     }
 
-    /// Lays `from` over `to`. `alphas` are those of the pixels, `zero` is the code of no signal, which premultiplied
-    /// codes are counted from.
+    /// Blends `from` over `to`. `alphas` are those of the pixels. `zero` is the code of no signal, from which
+    /// premultiplied codes are counted.
     pub(super) fn row(&self, from: &[u8], alphas: Option<&[u8]>, zero: i32, to: &mut [u8]) {
         let layer = i32::from(self.layer_alpha);
         match (self.blend, alphas) {
@@ -41,7 +41,7 @@ impl Mix {
         }
     }
 
-    /// The alpha component of the target below a draw; `alphas` are the pixels' own, opaque if there are none.
+    /// Blends the target's alpha component. `alphas` are the source's pixels' own; without them, the source is opaque.
     pub(super) fn alpha_row(&self, alphas: Option<&[u8]>, to: &mut [u8]) {
         let layer = i32::from(self.layer_alpha);
         let replaces = self.blend == Blend::Replace;
@@ -57,7 +57,7 @@ impl Mix {
     }
 }
 
-/// A sum of products of codes and alphas, in codes again.
+/// Converts a sum of products of codes and alphas back to a code.
 fn div(sum: i32) -> u8 {
     ((sum + 127) / 255).clamp(0, 255) as u8
 }
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(mix(Blend::Straight, 255, 200, Some(128), 100), 150);
         assert_eq!(mix(Blend::Straight, 128, 200, Some(255), 100), 150);
         assert_eq!(mix(Blend::Straight, 255, 200, Some(0), 100), 100);
-        // Premultiplied: 100 of 200 at half opacity, and the same again through a half-opaque layer.
+        // Premultiplied: 100 of 200 at half opacity, then again through a half-opaque layer.
         assert_eq!(mix(Blend::Premultiplied, 255, 100, Some(128), 100), 150);
         assert_eq!(mix(Blend::Premultiplied, 128, 100, Some(128), 100), 125);
         let mut alpha = [100];

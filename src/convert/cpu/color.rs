@@ -1,11 +1,11 @@
-//! From one color space's codes to another's: one matrix in fixed point.
+//! Converts codes between color spaces, by one matrix in fixed point.
 
 use crate::convert::Color;
 use crate::format::{FormatKind, Layout, Range};
 
 use super::samples::is_yuv;
 
-/// How codes mean a color: Y'CbCr by a matrix or R'G'B', and their range.
+/// The meaning of codes: Y'CbCr by a matrix, or R'G'B', and their range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Space {
     yuv: Option<(f32, f32)>,
@@ -15,7 +15,7 @@ pub(super) struct Space {
 type Matrix3 = [[f64; 3]; 3];
 
 impl Space {
-    /// Full-range R'G'B', in which [`Color`] is.
+    /// Full-range R'G'B', the space of [`Color`].
     const RGB: Self = Self { yuv: None, full: true };
 
     pub(super) fn of(layout: &Layout) -> Self {
@@ -24,7 +24,7 @@ impl Space {
         Self { yuv: yuv.then(|| color.matrix().luma_weights()), full: color.quantization(kind) == Range::Full }
     }
 
-    /// The code of zero: black, or no color difference.
+    /// Returns the codes of black, without color difference.
     pub(super) fn zero(&self) -> [i32; 3] {
         let black = if self.full { 0 } else { 16 };
         if self.yuv.is_some() {
@@ -34,7 +34,7 @@ impl Space {
         }
     }
 
-    /// Codes per unit of the signal.
+    /// Returns the codes per unit of the signal.
     fn scales(&self) -> [f64; 3] {
         match (self.full, self.yuv.is_some()) {
             (true, _) => [255.0; 3],
@@ -43,7 +43,7 @@ impl Space {
         }
     }
 
-    /// Signal from R'G'B' in 0 to 1, without offsets.
+    /// Returns the matrix from R'G'B' (0 to 1) to the signal, without offsets.
     fn signal_from_rgb(self) -> Matrix3 {
         let Some((kr, kb)) = self.yuv else { return [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]] };
         let (kr, kb) = (f64::from(kr), f64::from(kb));
@@ -61,10 +61,10 @@ impl Space {
     }
 }
 
-/// Fixed point of the matrix.
+/// Fractional bits of the matrix.
 const BITS: u32 = 14;
 
-/// The conversion between two spaces.
+/// A conversion between two spaces.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conversion {
     factors: [[i32; 3]; 3],
@@ -72,7 +72,7 @@ pub(super) struct Conversion {
 }
 
 impl Conversion {
-    /// `None` if codes mean the same in both.
+    /// Returns the conversion, or `None` if codes mean the same in both spaces.
     pub(super) fn between(from: Space, to: Space) -> Option<Self> {
         if from == to {
             return None;
@@ -102,7 +102,7 @@ impl Conversion {
         [code(0), code(1), code(2)]
     }
 
-    /// Converts a row; all slices have one length.
+    /// Converts a row. All slices have the same length.
     pub(super) fn row(&self, from: [&[u8]; 3], to: [&mut [u8]; 3]) {
         for (i, to) in to.into_iter().enumerate() {
             let (f, offset) = (self.factors[i], self.offsets[i]);
@@ -114,7 +114,7 @@ impl Conversion {
     }
 }
 
-/// A color in the codes of `space`.
+/// Converts a color to the codes of `space`.
 pub(super) fn codes(color: Color, space: Space) -> [u8; 3] {
     let rgb = [color.red, color.green, color.blue];
     Conversion::between(Space::RGB, space).map_or(rgb, |c| c.pixel(rgb))
@@ -131,7 +131,7 @@ mod tests {
         Space::of(&Layout::packed(fourcc.parse().unwrap(), Size::new(2, 2)).unwrap().with_colorimetry(color))
     }
 
-    /// The bars of ITU-R BT.601 and BT.709 at 100 %, limited range: published values.
+    /// The color bars of ITU-R BT.601 and BT.709 at 100 %, limited range, with their published values.
     #[test]
     fn known_colors() {
         let limited = |encoding| space("NV12", encoding, Range::Limited);

@@ -1,4 +1,4 @@
-//! From shared memory into private samples: crop, flip and rotation happen on the way.
+//! Copies shared memory into private samples. Crops, flips and rotates on the way.
 
 use crate::error::Result;
 use crate::format::{Flip, Rotation};
@@ -8,8 +8,8 @@ use crate::convert::Draw;
 
 use super::samples::{Group, Samples, COMPONENTS};
 
-/// Copies the upright rows `begin..end` of a group's components out of a frame, one [`Samples`] for each. Says how many
-/// bytes it copied.
+/// Copies the upright rows `begin..end` of a group's components from a frame, one [`Samples`] for each. Returns how
+/// many bytes it copied.
 pub(super) fn fetch(
     frame: &FrameRead<'_>,
     draw: &Draw,
@@ -65,5 +65,5 @@ pub(super) fn fetch(
     Ok((rows * count * group.step_bytes) as u64)
 }
 
-/// Columns taken apart at a time.
+/// How many columns are copied at a time.
 const MAX_COLUMNS: usize = 256;

@@ -1,10 +1,10 @@
-//! The CPU as a converter: plain and correct, for boards without a 2D engine and as the measure of the others.
+//! The CPU as a converter, for boards without a 2D engine and as the reference for other backends.
 //!
-//! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels.
-//! Scaling is bilinear where it enlarges and averages what a pixel covers where it reduces; a chroma sample stands for
-//! the middle of its pixels, but for subsampled pictures of an odd side that are flipped or turned: there it lies by up
-//! to a pixel aside. Matrix and range follow the layouts' colorimetry; primaries and transfer functions are
-//! left as they are.
+//! It works in bands of rows, copied into private memory that fits the cache, so no slice ever covers shared pixels. It
+//! enlarges by bilinear interpolation, and reduces by the mean of the pixels that an output pixel covers. A chroma
+//! sample lies in the middle of its pixels. Exception: in subsampled pictures of odd width or height that are flipped
+//! or rotated, it lies up to a pixel aside. Matrix and range follow the layouts' colorimetry. Primaries and transfer
+//! functions are not converted.
 
 mod bands;
 mod blend;
@@ -28,23 +28,43 @@ use super::converter::{Converter, ConverterEvent};
 use super::finished::Finished;
 use super::plan::{meta, Plan, Step};
 
-/// The most by which one side is enlarged or reduced.
+/// The largest factor by which a side can be enlarged or reduced.
 const MAX_SCALE: u32 = 64;
 
-/// What the CPU did.
+/// Counts of a [`Cpu`] converter since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CpuStats {
-    /// Frames finished.
+    /// Frames that were finished.
     pub frames: u64,
-    /// Bytes copied out of sources (and of targets that keep what they held).
+    /// Bytes that were copied out of sources, and out of targets that keep old pixels.
     pub bytes_read: u64,
-    /// Bytes copied into targets.
+    /// Bytes that were copied into targets.
     pub bytes_written: u64,
 }
 
-/// The CPU backend. [`Converter::try_submit`] does the work before it returns, in the caller's thread; it waits at most
+/// The CPU backend. [`Converter::try_submit`] does the work in the caller's thread before it returns. It waits at most
 /// [`DEFAULT_WAIT`] for a device that still uses one of the buffers.
+///
+/// ```
+/// use std::sync::Arc;
+/// use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
+/// use framelease::dmabuf::Allocator;
+/// use framelease::format::{Flip, FourCc, Layout, Size};
+/// use framelease::frame::Pool;
+/// use framelease::Station;
+///
+/// # fn main() -> framelease::Result<()> {
+/// let layout = Layout::packed(FourCc::NV12, Size::new(64, 48))?;
+/// let pool = Pool::new(&Allocator::Memfd, layout, 2)?;
+/// let plan = Plan::new(&Request::convert(Layer::default().flip(Flip::Vertical)), &[layout], &layout)?;
+/// let mut cpu = Cpu::new()?;
+/// if let (Some(source), Some(target)) = (pool.try_acquire(), pool.try_acquire()) {
+///     let _ = cpu.try_submit(&Arc::new(plan), &[source.freeze_full(0, 0)], target)?;
+/// }
+/// assert!(cpu.try_recv()?.frame().is_some());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Cpu {
     finished: Finished,
@@ -74,10 +94,10 @@ impl Way {
 }
 
 impl Cpu {
-    /// A converter with one file descriptor and no thread.
+    /// Creates a converter with one file descriptor and no thread.
     ///
     /// # Errors
-    /// What `eventfd` reports.
+    /// Errors of `eventfd`.
     pub fn new() -> Result<Self> {
         Ok(Self {
             finished: Finished::new()?,
@@ -89,7 +109,7 @@ impl Cpu {
         })
     }
 
-    /// Frames and bytes until now.
+    /// Returns counts of frames and bytes since the converter was created.
     pub fn stats(&self) -> CpuStats {
         self.stats
     }
@@ -138,7 +158,7 @@ impl Converter for Cpu {
         let unsupported = |text: String| Err(Error::new(ErrorKind::Unsupported, "convert", text).on("cpu"));
         for layout in plan.sources().iter().chain([plan.target()]) {
             if samples::groups(layout).is_none() {
-                return unsupported(format!("{} is not a format of this backend", layout.fourcc()));
+                return unsupported(format!("this backend does not support {}", layout.fourcc()));
             }
         }
         for step in plan.steps() {
@@ -146,14 +166,14 @@ impl Converter for Cpu {
             let (from, to) = (draw.upright(), draw.place.size);
             let far = |a: u32, b: u32| a.max(b) > a.min(b).saturating_mul(MAX_SCALE);
             if far(from.width, to.width) || far(from.height, to.height) {
-                return unsupported(format!("{from} to {to}: a side is scaled by more than {MAX_SCALE}"));
+                return unsupported(format!("{from} to {to}: a side would be scaled by more than {MAX_SCALE}"));
             }
         }
         Ok(())
     }
 
     fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
-        // Even for the chroma rows of odd widths.
+        // The alignment also keeps chroma rows of odd widths whole.
         Layout::aligned(fourcc, size, 4)
     }
 
@@ -222,7 +242,7 @@ mod tests {
         frame.freeze_full(0, 0)
     }
 
-    /// All rows of all planes, padding left out.
+    /// Returns all rows of all planes, without padding.
     pub(super) fn draw(plan: &Arc<Plan>, way: Way, source: &Frame) -> Vec<u8> {
         let mut cpu = Cpu::new().unwrap();
         cpu.prepared = Some((Arc::clone(plan), way));

@@ -1,16 +1,16 @@
-//! Separable scaling: bilinear where it enlarges, the mean of what a pixel covers where it reduces.
+//! Separable scaling: enlarges by bilinear interpolation, reduces by the mean of the covered pixels.
 
 use super::samples::Samples;
 
-/// Fixed point of the weights.
+/// The weight 1 in fixed point.
 const ONE: i32 = 1 << 14;
 
 /// Which input samples make each output sample along one axis.
 #[derive(Debug, Default)]
 pub(super) struct Taps {
-    /// Per output: the first input.
+    /// The first input of each output.
     first: Vec<usize>,
-    /// Per output: `count` weights, summing to [`ONE`].
+    /// `count` weights for each output, whose sum is [`ONE`].
     weights: Vec<i16>,
     count: usize,
     identity: bool,
@@ -18,11 +18,11 @@ pub(super) struct Taps {
 }
 
 impl Taps {
-    /// From `input` samples to `output`; `scale` input samples are as long as one output sample. It differs a little
-    /// from the ratio of the counts where the last chroma sample stands for fewer pixels than the others.
+    /// Scales `input` samples to `output`; one output sample is as long as `scale` input samples. `scale` differs
+    /// slightly from the ratio of the counts if the last chroma sample has fewer pixels than the others.
     pub(super) fn new(input: usize, output: usize, scale: f64) -> Self {
         let reach = match scale > 1.0 {
-            // Where an output begins between two inputs, it reaches one more.
+            // An output that begins between two inputs reaches one more.
             true => scale.ceil() as usize + usize::from(scale.fract() != 0.0),
             false => 2,
         };
@@ -43,7 +43,7 @@ impl Taps {
             let sum: f64 = raw.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let at = weights.len();
             weights.extend(raw.iter().map(|w| (w / sum * f64::from(ONE)).round() as i16));
-            // Rounding must neither lighten nor darken: the largest weight takes the rest.
+            // Rounding must not change the brightness, so the largest weight takes the rest.
             let total: i32 = weights[at..].iter().map(|&w| i32::from(w)).sum();
             if let Some(largest) = weights[at..].iter_mut().max_by_key(|w| **w) {
                 *largest = (i32::from(*largest) + ONE - total) as i16;
@@ -63,7 +63,7 @@ impl Taps {
         self.identity
     }
 
-    /// `true` if each output is the mean of two inputs of its own.
+    /// Returns `true` if each output is the mean of two inputs that no other output uses.
     pub(super) fn is_half(&self) -> bool {
         self.half
     }
@@ -72,7 +72,7 @@ impl Taps {
         self.first.len()
     }
 
-    /// The inputs that outputs `from..to` need.
+    /// Returns the range of inputs that outputs `from..to` need.
     pub(super) fn inputs(&self, from: usize, to: usize) -> (usize, usize) {
         if self.identity {
             return (from, to);
@@ -85,7 +85,7 @@ impl Taps {
     }
 }
 
-/// Scales all columns of `from` to `to`, which gets `across.outputs()` of them.
+/// Scales all columns of `from` to `across.outputs()` columns of `to`.
 pub(super) fn horizontal(from: &Samples, across: &Taps, to: &mut Samples) {
     to.reshape(across.outputs(), from.height);
     for y in 0..from.height {
@@ -98,7 +98,7 @@ pub(super) fn horizontal(from: &Samples, across: &Taps, to: &mut Samples) {
     }
 }
 
-/// Scales rows: `from` begins with the input row `first_input`; outputs `begin..end` go to `to`.
+/// Scales rows. `from` begins with the input row `first_input`; outputs `begin..end` go to `to`.
 pub(super) fn vertical(
     from: &Samples,
     first_input: usize,
@@ -120,9 +120,10 @@ pub(super) fn vertical(
     }
 }
 
-/// Halves both sides of a picture: one output row from two of the input's, of samples of `BYTES` (1 or 2) components.
+/// Halves both sides of a picture: makes one output row from two input rows, of samples with `BYTES` (1 or 2)
+/// components.
 ///
-/// In blocks of a fixed size, which compilers turn into vector instructions.
+/// Works in blocks of a fixed size, which compilers turn into vector instructions.
 pub(super) fn halve<const BYTES: usize>(above: &[u8], below: &[u8], to: &mut [u8]) {
     const BLOCK: usize = 32;
     let rest = to.len() / BLOCK * BLOCK;
@@ -221,7 +222,7 @@ mod tests {
                 let (begin, weights) = taps.of(i);
                 prop_assert!(taps.is_identity() || first <= begin && begin + weights.len() <= end, "{i} of {from}..{to}");
             }
-            // As the call that has to do without the other rows.
+            // In the same way as a call that lacks the other rows.
             let mut rows = Samples::default();
             rows.reshape(1, end - first);
             if !taps.is_identity() {

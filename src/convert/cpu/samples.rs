@@ -1,8 +1,8 @@
-//! Component planes in private memory, and where a format keeps its components.
+//! Component planes in private memory, and the position of components in each format.
 
 use crate::format::{FormatKind, Layout};
 
-/// Samples of one component: a rectangle of bytes that only this process sees.
+/// Samples of one component: a rectangle of bytes in private memory.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     pub(super) data: Vec<u8>,
@@ -11,7 +11,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Gives it a size. What it holds then is unspecified.
+    /// Sets the size. The content is then unspecified.
     pub(super) fn reshape(&mut self, width: usize, height: usize) {
         (self.width, self.height) = (width, height);
         self.data.resize(width * height, 0);
@@ -26,7 +26,7 @@ impl Samples {
     }
 }
 
-/// Y, U, V or R, G, B; then alpha.
+/// The most components of a format: Y, U, V or R, G, B; then alpha.
 pub(super) const COMPONENTS: usize = 4;
 
 /// A component of a format: the byte of its first sample in a row.
@@ -36,17 +36,17 @@ pub(super) struct Component {
     pub(super) first_byte: usize,
 }
 
-/// Components that are read and written together: of one color plane, with one sample per `step_bytes`.
+/// Components that are read and written together: those of one color plane, with one sample per `step_bytes`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
     pub(super) plane: usize,
     pub(super) step_bytes: usize,
-    /// Pixels per sample, across and down.
+    /// Pixels per sample, horizontally and vertically.
     pub(super) across: usize,
     pub(super) down: usize,
     components: [Component; COMPONENTS],
     count: usize,
-    /// 5, 6 and 5 bits of one little-endian word.
+    /// The components are 5, 6 and 5 bits of a little-endian word.
     pub(super) is_565: bool,
 }
 
@@ -63,7 +63,7 @@ impl Group {
         Self { plane, step_bytes, across, down, components, count: parts.len(), is_565: false }
     }
 
-    /// Takes the samples of one row apart: `to` gets component `which` of [`Group::components`].
+    /// Unpacks the samples of one row: `to` gets component `which` of [`Group::components`].
     pub(super) fn unpack(&self, bytes: &[u8], which: usize, to: &mut [u8]) {
         if self.is_565 {
             for (to, word) in to.iter_mut().zip(bytes.chunks_exact(2)) {
@@ -85,7 +85,7 @@ impl Group {
         }
     }
 
-    /// Puts one component of a row into its bytes.
+    /// Packs one component of a row into its bytes.
     pub(super) fn pack(&self, from: &[u8], which: usize, bytes: &mut [u8]) {
         if self.is_565 {
             for (from, word) in from.iter().zip(bytes.chunks_exact_mut(2)) {
@@ -109,7 +109,7 @@ impl Group {
     }
 }
 
-/// The last sample may lack the bytes of the other components behind it: only the first byte of a step counts.
+/// The last sample may lack the bytes of other components after it, so only the first byte of a step counts.
 fn spread<const STEP: usize>(from: &[u8], to: &mut [u8]) {
     let whole = from.chunks_exact(STEP);
     let rest = whole.remainder().first();
@@ -136,7 +136,7 @@ fn squeeze(value: u8, bits: u32) -> u16 {
     ((u32::from(value) * most + 127) / 255) as u16
 }
 
-/// Where a layout keeps its components. `None` for a format that this backend does not know.
+/// Returns the position of a layout's components. `None` for a format that this backend does not support.
 pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     let info = layout.fourcc().info()?;
     let sub = |plane: usize| {
@@ -180,7 +180,7 @@ pub(super) fn groups(layout: &Layout) -> Option<Vec<Group>> {
     })
 }
 
-/// Luma or color components of a kind, without alpha.
+/// Returns `true` if the components are luma and chroma, without regard to alpha.
 pub(super) fn is_yuv(layout: &Layout) -> bool {
     layout.fourcc().info().is_some_and(|info| info.kind == FormatKind::Yuv)
 }
@@ -208,7 +208,7 @@ mod tests {
             for (plane, bytes) in again.iter().enumerate() {
                 let mut expected = row(plane);
                 if info.planes[0].bytes == 4 && info.kind == FormatKind::Yuv {
-                    // The eighth pixel of a row of seven has no luma of its own.
+                    // The eighth pixel of a row of seven does not have its own luma.
                     let last_luma = if info.name.starts_with('Y') { 14 } else { 15 };
                     expected[last_luma] = 0;
                 }

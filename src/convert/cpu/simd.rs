@@ -1,5 +1,5 @@
-//! The plans that SIMD crates carry out (feature `simd`): opaque, upright pictures that are scaled plane by plane, or
-//! go from semi-planar Y'CbCr to RGB. Everything else takes the plain way of `bands`.
+//! Plans that SIMD crates carry out (feature `simd`): opaque, upright pictures that are scaled plane by plane, or
+//! converted from semi-planar Y'CbCr to RGB. `bands` carries out all other plans.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::color::{codes, Space};
 use super::resample::halve;
 use super::samples::groups;
 
-/// Bytes of a source's plane that one band reads: large enough that the filters' set-up is paid seldom.
+/// How many bytes of a source's plane one band reads: large, so that the filters are rarely set up.
 const BAND_BYTES: usize = 256 * 1024;
 
 type ToRgb = fn(
@@ -30,13 +30,13 @@ type ToRgb = fn(
 
 #[derive(Debug)]
 enum Work {
-    /// One packed row for each plane of the target.
+    /// A color, as one packed row for each plane of the target.
     Fill(Fill, Vec<Vec<u8>>),
     Copy(Draw),
     Convert(Draw, ToRgb, YuvRange, YuvStandardMatrix),
 }
 
-/// A plan for this backend.
+/// A plan that is prepared for this backend.
 #[derive(Debug)]
 pub(super) struct Prepared {
     plan: Arc<Plan>,
@@ -57,7 +57,7 @@ pub(super) struct Scratch {
 }
 
 impl Prepared {
-    /// `None` if the plan is not for this backend.
+    /// Returns `None` if the plan is not for this backend.
     pub(super) fn new(plan: &Arc<Plan>) -> Option<Self> {
         let target = plan.target();
         let info = target.fourcc().info()?;
@@ -141,7 +141,7 @@ impl Prepared {
                     let (left, len) = span(&planes[0], place.left as usize, width as usize);
                     let stride = target.row_bytes(0) as usize;
                     let mode = YuvConversionMode::Balanced;
-                    // The picture is as wide as the target, or goes there row by row.
+                    // If the picture is not as wide as the target, each row is copied there.
                     let whole = len == stride;
                     let out = if whole {
                         &mut scratch.band[0][(begin - top) * stride..(end - top) * stride]
@@ -168,7 +168,7 @@ impl Prepared {
 }
 
 impl Scratch {
-    /// Brings rows `begin..end` of a draw's place, of one plane of its source, into `self.scaled[to]`.
+    /// Scales rows `begin..end` of a draw's place, of one plane of its source, into `self.scaled[to]`.
     fn scale(
         &mut self,
         draw: &Draw,
@@ -209,7 +209,7 @@ impl Scratch {
             return Ok(());
         }
         let scale = f64::from(draw.crop.size.height) / f64::from(draw.place.size.height);
-        // One row more than the filter's support at both ends, so that bands meet without a seam.
+        // One row more than the filter's support at both ends, so that no seam shows between bands.
         let margin = scale.max(1.0) + 1.0;
         let from = (begin as f64 * scale - margin).floor().max(0.0) as usize;
         let until = ((end as f64 * scale + margin).ceil() as usize).min(rows);
@@ -222,7 +222,7 @@ impl Scratch {
         };
         let out = &mut self.scaled[to];
         out.resize(width * (end - begin) * bytes, 0);
-        // The box takes a pixel in or leaves it out: only with whole factors that is the mean of what is covered.
+        // The box filter includes a whole pixel or leaves it out. So it is the mean only for integer factors.
         let (crop, place) = (draw.crop.size, draw.place.size);
         let whole = crop.width % place.width == 0 && crop.height % place.height == 0;
         let reduces = crop.width > place.width;
@@ -230,7 +230,7 @@ impl Scratch {
         let source =
             ImageRef::new(columns as u32, (until - from) as u32, &self.fetched, kind).map_err(|e| resize(&e))?;
         let mut target = Image::from_slice_u8(width as u32, (end - begin) as u32, out, kind).map_err(|e| resize(&e))?;
-        // On a grid, so that no sum of them rounds to beyond the picture, which the crate refuses.
+        // Rounded to a grid, so that no sum of them exceeds the picture, which the crate refuses.
         let at = |row: usize| ((row as f64 * scale - from as f64) * 65_536.0).round() / 65_536.0;
         let (first, last) = (at(begin), at(end).min((until - from) as f64));
         let options = ResizeOptions::new()
@@ -254,7 +254,7 @@ fn lay(rows: &[u8], len: usize, band: &mut [u8], stride: usize, (row, left): (us
     }
 }
 
-/// First byte and length of pixels in a row of a plane.
+/// Returns the first byte and the length of pixels in a row of a plane.
 fn span(plane: &PlaneInfo, left: usize, width: usize) -> (usize, usize) {
     let (bytes, across) = (plane.bytes as usize, plane.horizontal as usize);
     (left / across * bytes, width.div_ceil(across) * bytes)
@@ -264,7 +264,7 @@ fn planes(layout: &Layout) -> &'static [PlaneInfo] {
     layout.fourcc().info().map_or(&[], |info| info.planes)
 }
 
-/// How a draw is done here, if it can be.
+/// Returns how a draw is done here, if it can be.
 fn suits(draw: &Draw, source: &Layout, target: &Layout) -> Option<Work> {
     let (from, to) = (source.fourcc().info()?, target.fourcc().info()?);
     let (across, down) = from.subsampling();
@@ -276,9 +276,9 @@ fn suits(draw: &Draw, source: &Layout, target: &Layout) -> Option<Work> {
             && even(rect.top as u32, down)
     });
     let upright = draw.rotation == Rotation::None && draw.flip == Flip::None;
-    // One sample for each pixel or pixel pair of a plane; packed 4:2:2 has more.
+    // One sample for each pixel or pixel pair of a plane. Packed 4:2:2 has more.
     let planar = |info: &FormatInfo| info.planes.len() == 2 || info.kind == FormatKind::Rgb && info.planes[0].bytes > 2;
-    // One filter serves both axes: they are both reduced or both enlarged.
+    // One filter serves both axes, so both must be reduced or both enlarged.
     let (crop, place) = (draw.crop.size, draw.place.size);
     let alike = (crop.width > place.width) == (crop.height > place.height);
     if !alike || !whole || !upright || !draw.is_opaque() || !planar(from) {
@@ -320,7 +320,7 @@ fn suits(draw: &Draw, source: &Layout, target: &Layout) -> Option<Work> {
     Some(Work::Convert(*draw, to_rgb, range, matrix))
 }
 
-/// A row of the target in one color, for each plane.
+/// Returns a row of the target in one color, for each plane.
 fn packed(fill: Fill, target: &Layout) -> Option<Vec<Vec<u8>>> {
     let [a, b, c] = codes(fill.color, Space::of(target));
     let alpha = if target.fourcc().info()?.has_alpha() { fill.color.alpha } else { 255 };
@@ -373,7 +373,7 @@ mod tests {
             let noise = frame(source, noise);
             let whole = draw(&plan, Way::Simd(one), &noise);
             let seam = far(&draw(&plan, Way::Simd(few), &noise), &whole);
-            // A code of chroma is up to 2.1 of a color.
+            // A step of one code in chroma changes a color by up to 2.1.
             prop_assert!(seam <= if from == to { 1 } else { 4 }, "{}", seam);
             let slope = frame(source, |p, y, x| {
                 let (bytes, rows) = (source.row_bytes(p) as usize, source.rows(p));
@@ -381,7 +381,7 @@ mod tests {
             });
             let (simd, plain) = (Prepared::new(&plan).unwrap(), bands::Prepared::new(&plan).unwrap());
             let apart = far(&draw(&plan, Way::Simd(simd), &slope), &draw(&plan, Way::Plain(plain), &slope));
-            // Chroma goes by way of the target's halved size here, in steps of the slope over two pixels, times 2.1.
+            // Chroma is first halved to the target's size here, in steps of the slope over two pixels, times 2.1.
             let step = 2.1 * 100.0 / f64::from(place.size.width.min(place.size.height));
             prop_assert!(f64::from(apart) <= 4.0 + 2.0 * step, "{}", apart);
         }

@@ -1,4 +1,4 @@
-//! How a libg2d is opened.
+//! Settings of a libg2d.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,16 @@ use std::time::Duration;
 use super::report::Abi;
 use super::settings::{Contiguity, Wait};
 
-/// How a library is opened.
+/// Settings of a [`G2d`](super::super::G2d).
+///
+/// ```no_run
+/// use framelease::convert::g2d::Wait;
+/// use framelease::convert::G2d;
+///
+/// let g2d = G2d::builder().thread_name("preview-g2d").depth(4).wait(Wait::Fence).open()?;
+/// println!("{}", g2d.report());
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct G2dBuilder {
@@ -34,50 +43,50 @@ impl Default for G2dBuilder {
 }
 
 impl G2dBuilder {
-    /// Opens this file. Default: `FRAMELEASE_G2D_LIBRARY` of the environment, else `libg2d.so.2` as the dynamic loader
-    /// finds it.
+    /// Sets the library's file. Default: the environment's `FRAMELEASE_G2D_LIBRARY`, or else `libg2d.so.2` as the
+    /// dynamic loader finds it.
     ///
-    /// The file's code runs in this process: name what you trust.
+    /// The file's code runs in this process, so use a file that you trust.
     pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
         self.library = Some(path.into());
         self
     }
 
-    /// Decides the layout of the library's structs, whatever the probes say. Default: `FRAMELEASE_G2D_ABI` (`legacy`
-    /// or `modern`) of the environment, else the probes.
+    /// Sets the layout of the library's structs, and overrides the probes. Default: the environment's
+    /// `FRAMELEASE_G2D_ABI` (`legacy` or `modern`), or else the result of the probes.
     ///
-    /// With the wrong one libg2d reads addresses where there are none.
+    /// With the wrong layout, libg2d reads addresses from the wrong fields.
     pub fn abi(mut self, abi: Abi) -> Self {
         self.abi = Some(abi);
         self
     }
 
-    /// Names the worker thread, as `ps -L` and `top -H` show it: 15 bytes. Default: `g2d`.
+    /// Sets the name of the worker thread, up to 15 bytes, as `ps -L` and `top -H` show it. Default: `g2d`.
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.thread_name = name.into();
         self
     }
 
-    /// Jobs that may be in flight. Default: 8.
+    /// Sets how many jobs may be in flight, 1 to 64. Default: 8.
     pub fn depth(mut self, jobs: usize) -> Self {
         self.depth = jobs;
         self
     }
 
-    /// How the worker waits for the hardware.
+    /// Sets how the worker waits for the hardware. Default: [`Wait::Finish`].
     pub fn wait(mut self, wait: Wait) -> Self {
         self.wait = wait;
         self
     }
 
-    /// How scattered buffers are told.
+    /// Sets how scattered buffers are recognized.
     #[doc(hidden)]
     pub fn contiguity(mut self, contiguity: Contiguity) -> Self {
         self.contiguity = contiguity;
         self
     }
 
-    /// How long opening may take: `g2d_open` sets up OpenCL on some boards. Default: 10 s.
+    /// Sets how long opening may take: `g2d_open` initializes OpenCL on some boards. Default: 10 s.
     #[doc(hidden)]
     pub fn open_timeout(mut self, timeout: Duration) -> Self {
         self.open_timeout = timeout;

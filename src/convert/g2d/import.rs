@@ -1,10 +1,10 @@
-//! How a buffer gets into libg2d: found out once per buffer, by a ladder.
+//! Imports buffers into libg2d. The first way that works is found once per buffer:
 //!
-//! 1. `g2d_blit_dmabuf`, where it is exported and a trial with the buffer succeeds (`engine.rs`);
-//! 2. the address that `DMA_BUF_IOCTL_PHYS` tells, on NXP's kernels;
-//! 3. the address that `g2d_buf_from_fd` tells.
+//! 1. `g2d_blit_dmabuf`, if it is exported and a trial with the buffer succeeds (`engine.rs`);
+//! 2. the address from `DMA_BUF_IOCTL_PHYS`, on NXP's kernels;
+//! 3. the address from `g2d_buf_from_fd`.
 //!
-//! 2 and 3 give the address of the first segment, so they are for contiguous memory only.
+//! 2 and 3 give the address of the first segment, so they work for contiguous memory only.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,9 +19,9 @@ use super::Contiguity;
 const SCATTERED: [&str; 5] = ["system", "system-uncached", "udmabuf", "videobuf2_vmalloc", "videobuf2_dma_sg"];
 
 const FOUR_GIB: u64 = 1 << 32;
-/// Above this the 2D core of an 8MM or 8MP is said not to reach.
+/// The 2D core of an 8MM or 8MP may not reach addresses above this.
 const THREE_GIB: u64 = 3 << 30;
-/// Physical addresses have 48 bits from header 2.3 on.
+/// From header 2.3 on, physical addresses have 48 bits.
 const TOP: u64 = 1 << 48;
 
 /// Whether `g2d_blit_dmabuf` takes a buffer.
@@ -38,7 +38,7 @@ struct Entry {
     alive: WeakDmaBuf,
     by_file: ByFile,
     address: Option<Result<u64>>,
-    /// What `g2d_buf_from_fd` gave, with the descriptor that it does not duplicate.
+    /// The result of `g2d_buf_from_fd`, with the descriptor, which the library does not duplicate.
     held: Option<(Buffer, OwnedFd)>,
 }
 
@@ -55,7 +55,7 @@ impl Imports {
     }
 
     fn entry(&mut self, buffer: &DmaBuf, handle: &Handle) -> &mut Entry {
-        // Few buffers, looked up in an order that repeats: a scan beats hashing.
+        // There are few buffers, in an order that repeats, so a scan is faster than hashing.
         if let Some(i) = self.entries.iter().position(|e| e.id == buffer.id() && e.alive.is_alive()) {
             return &mut self.entries[i];
         }
@@ -66,7 +66,7 @@ impl Imports {
         &mut self.entries[last]
     }
 
-    /// Forgets buffers that nobody has any more: their identities may soon name others.
+    /// Removes buffers that no longer exist: the kernel may give their identities to others.
     pub(super) fn sweep(&mut self, handle: &Handle) {
         let mut i = 0;
         while i < self.entries.len() {
@@ -90,7 +90,7 @@ impl Imports {
         self.entry(buffer, handle).by_file = is;
     }
 
-    /// The buffer's address, 64-byte aligned and in the library's reach.
+    /// Returns the buffer's address, 64-byte aligned and in the library's reach.
     pub(super) fn address(&mut self, buffer: &DmaBuf, handle: &Handle, abi: Abi) -> Result<u64> {
         let contiguity = self.contiguity;
         let entry = self.entry(buffer, handle);
@@ -104,7 +104,7 @@ impl Imports {
 }
 
 impl Imports {
-    /// Makes sure that there is a `g2d_buf` for the buffer.
+    /// Makes a `g2d_buf` for the buffer, if it does not have one.
     pub(super) fn hold(&mut self, buffer: &DmaBuf, handle: &Handle, abi: Abi) -> Result<()> {
         self.address(buffer, handle, abi)?;
         let entry = self.entry(buffer, handle);
@@ -118,7 +118,7 @@ impl Imports {
         Ok(())
     }
 
-    /// What [`Imports::hold`] has made.
+    /// Returns the `g2d_buf` of [`Imports::hold`].
     pub(super) fn held(&self, buffer: &DmaBuf) -> Option<&Buffer> {
         self.entries.iter().find(|e| e.id == buffer.id()).and_then(|e| e.held.as_ref()).map(|(buffer, _)| buffer)
     }
@@ -155,9 +155,9 @@ fn resolve(
                 Err(Error::new(ErrorKind::Unsupported, "import", text))
             };
             if !handle.has_buf_from_fd() {
-                return failed("no such symbol");
+                return failed("the symbol is missing");
             }
-            // The library's buffer goes by the number, so it gets one that stays open as long as it needs it.
+            // The library identifies the buffer by this number, so it needs a descriptor that stays open.
             let descriptor = match buffer.as_fd().try_clone_to_owned() {
                 Ok(descriptor) => descriptor,
                 Err(e) => return Err(Error::io("dup", &e)),
@@ -171,7 +171,7 @@ fn resolve(
     match usable(given, buffer.size_bytes() as u64, abi) {
         Ok(address) => {
             if address + buffer.size_bytes() as u64 > THREE_GIB && abi == Abi::Legacy {
-                crate::log::event!("{op}: {buffer:?} at {address:#x} is above 3 GiB: not every 2D core reaches it");
+                crate::log::event!("{op}: {buffer:?} at {address:#x} is above 3 GiB, which not every 2D core reaches");
             }
             Ok(address)
         }
@@ -185,16 +185,16 @@ fn resolve(
     }
 }
 
-/// The address that a library or kernel meant, if libg2d can use it.
+/// Returns the address that a library or kernel meant, if libg2d can use it.
 fn usable(given: u64, bytes: u64, abi: Abi) -> std::result::Result<u64, &'static str> {
-    // An `int` on its way into 64 bits: negative from 2 GiB on.
+    // The address went through an `int`, which is negative from 2 GiB on.
     let address = if given >> 32 == u64::from(u32::MAX) { given & u64::from(u32::MAX) } else { given };
     match address.checked_add(bytes) {
-        _ if address == 0 => Err("no address"),
-        _ if address % 64 != 0 => Err("the address is no multiple of 64 bytes"),
+        _ if address == 0 => Err("the address is 0"),
+        _ if address % 64 != 0 => Err("the address is not a multiple of 64 bytes"),
         Some(end) if abi == Abi::Legacy && end > FOUR_GIB => Err("the legacy ABI's addresses end at 4 GiB"),
         Some(end) if end <= TOP => Ok(address),
-        _ => Err("an address has 48 bits"),
+        _ => Err("the address has more than 48 bits"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The i.MX 2D engines through libg2d, which is opened at run time (feature `g2d`).
 //!
-//! libg2d has one name and several natures: two layouts of its structs under one soname, three kinds of hardware, and
-//! symbols that come and go. [`G2dBuilder::open`] finds out which it is ([`G2d::report`](super::G2d::report) tells), the rules of the kind
-//! are checked before any call, and calls are made by one named thread per handle. What libg2d says is believed only
-//! where a trial confirms it.
+//! Libraries named libg2d differ: they have two layouts of structs under one soname, three kinds of hardware, and
+//! different sets of symbols. [`G2dBuilder::open`] finds out which library it is, and
+//! [`G2d::report`](super::G2d::report) describes it. The converter checks the rules of that library before any call.
+//! One named thread per handle makes the calls. A capability that libg2d reports is used only after a trial confirms
+//! it.
 //!
-//! Not on every i.MX8: 8MN, 8MQ and 8DXL have no 2D engine, and [`G2dBuilder::open`] answers `NotFound` there.
+//! Some i.MX8 have no 2D engine: 8MN, 8MQ and 8DXL. [`G2dBuilder::open`] returns `NotFound` there.
 
 mod builder;
 mod engine;

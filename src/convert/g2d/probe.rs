@@ -1,4 +1,5 @@
-//! Which layout a library has, and which hardware is behind it: no function says either, so several signs must agree.
+//! Finds out which layout a library has, and which hardware it drives. No function returns these, so several signs must
+//! agree.
 
 use std::path::Path;
 
@@ -8,16 +9,16 @@ use crate::sys::g2d::{cap, feature, hardware, Buffer, Handle, Status, Surface};
 use super::report::{Abi, Answer, Report, Variant, Vote};
 use super::rules;
 
-/// The first version of the GPU's library whose structs are modern, as its `_G2D_VERSION` counts.
+/// The first version of the GPU's library with modern structs, in the numbers of its `_G2D_VERSION`.
 const FIRST_MODERN: [u64; 4] = [6, 4, 11, 1_049_711];
-/// Bytes that the probe allocates: whole pages, and no half of an address.
+/// How many bytes the probe allocates: whole pages, and a number that cannot be half of an address.
 const PROBE_BYTES: i32 = 0x1_3000;
-/// Side of the pictures of trial blits.
+/// The side of the pictures of trial blits.
 pub(super) const TRIAL_SIDE: u32 = 64;
 const TRIAL_BYTES: i32 = 0x4000;
 
-/// The ladder's answer: what all probes that vote agree on. Where pointers have 32 bits, so have addresses, and both
-/// layouts are one: an old library for such a target votes legacy, and nothing speaks against it.
+/// Returns the layout on which all probes that vote agree. With 32-bit pointers, addresses have 32 bits in both
+/// layouts, so they are the same: an old library for such a target votes legacy, and no vote contradicts it.
 fn decide(votes: &[Vote], pointer_bits: u32) -> Option<Abi> {
     if pointer_bits == 32 {
         return Some(Abi::Legacy);
@@ -35,16 +36,16 @@ pub(super) fn votes(handle: &Handle) -> Vec<Vote> {
 
 fn by_version(text: Option<&str>) -> Vote {
     let vote = |abi, why: String| Vote { probe: "_G2D_VERSION", abi, why };
-    let Some(text) = text else { return vote(None, "no such symbol".into()) };
+    let Some(text) = text else { return vote(None, "the symbol is missing".into()) };
     let shown = text.trim().to_owned();
     match version(text) {
         Some(numbers) if numbers >= FIRST_MODERN => vote(Some(Abi::Modern), shown),
         Some(_) => vote(Some(Abi::Legacy), shown),
-        None => vote(None, format!("not understood: {shown:?}")),
+        None => vote(None, format!("not a version: {shown:?}")),
     }
 }
 
-/// The four numbers of a text such as `$VERSION$6.4.11:1049711:abcdef$`.
+/// Parses the four numbers of a text such as `$VERSION$6.4.11:1049711:abcdef$`.
 fn version(text: &str) -> Option<[u64; 4]> {
     let rest = text.split_once("$VERSION$")?.1;
     let mut parts = rest.split([':', '$']);
@@ -61,9 +62,9 @@ fn by_symbols(has: &dyn Fn(&str) -> bool) -> Vote {
         }
     }
     if !has("g2d_set_warp_coordinates") {
-        return vote(Some(Abi::Legacy), "no g2d_set_warp_coordinates of header 2.1");
+        return vote(Some(Abi::Legacy), "g2d_set_warp_coordinates of header 2.1 is missing");
     }
-    vote(None, "those of header 2.1 or later")
+    vote(None, "the library has the symbols of header 2.1, which both layouts may have")
 }
 
 #[cfg(target_pointer_width = "64")]
@@ -72,7 +73,7 @@ fn by_alloc(handle: &Handle) -> Vote {
     match handle.probe_alloc(PROBE_BYTES) {
         Some(crate::sys::g2d::Abi::Legacy) => vote(Some(Abi::Legacy), "buf_size is at byte 20"),
         Some(crate::sys::g2d::Abi::Modern) => vote(Some(Abi::Modern), "buf_size is not at byte 20"),
-        None => vote(None, "no buffer"),
+        None => vote(None, "no buffer was returned"),
     }
 }
 
@@ -82,7 +83,7 @@ fn by_alloc(_: &Handle) -> Vote {
     Vote { probe: "g2d_alloc", abi: None, why }
 }
 
-/// The choice of the environment: `FRAMELEASE_G2D_ABI` is `legacy` or `modern`.
+/// Returns the environment's choice: `FRAMELEASE_G2D_ABI` is `legacy` or `modern`.
 pub(super) fn from_environment() -> Option<Abi> {
     match std::env::var("FRAMELEASE_G2D_ABI").ok()?.as_str() {
         "legacy" => Some(Abi::Legacy),
@@ -91,7 +92,7 @@ pub(super) fn from_environment() -> Option<Abi> {
     }
 }
 
-/// Asks everything but trials.
+/// Queries everything, without trials.
 pub(super) fn report(handle: &Handle, forced: Option<Abi>) -> Report {
     let library = handle.library();
     let votes = votes(handle);
@@ -116,7 +117,7 @@ pub(super) fn report(handle: &Handle, forced: Option<Abi>) -> Report {
     }
 }
 
-/// What the query of the hardware says, else what the file is called, else what is missing.
+/// Returns the hardware by its query, or else by the file's name, or else by missing symbols.
 fn variant(hardware: &[(&str, Answer)], path: &Path, symbols: &[(&str, bool)]) -> Variant {
     let is = |kind: &str| hardware.iter().any(|(name, answer)| name.starts_with(kind) && *answer == Answer::Yes);
     if is("DPU") {
@@ -139,7 +140,7 @@ fn variant(hardware: &[(&str, Answer)], path: &Path, symbols: &[(&str, bool)]) -
     }
 }
 
-/// Two buffers of the library's own that trials draw between.
+/// Two buffers of the library's own, between which trials draw.
 pub(super) struct Trial<'a> {
     handle: &'a Handle,
     abi: Abi,
@@ -147,9 +148,9 @@ pub(super) struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    /// `None` without `g2d_alloc`.
+    /// Returns `None` if the library has no `g2d_alloc`.
     pub(super) fn new(handle: &'a Handle, abi: Abi) -> Option<Self> {
-        // As for every operation: one matrix.
+        // As for every operation, only one matrix is enabled.
         for cap in [cap::BLEND, cap::BT_709, cap::BT_601_FULL, cap::BT_709_FULL] {
             let _ = handle.disable(cap);
         }
@@ -164,7 +165,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// A blit between the two, and `g2d_finish`.
+    /// Draws between the two buffers, and calls `g2d_finish`.
     pub(super) fn blit(&self, from: FourCc, to: FourCc) -> Status {
         let Some((source, target)) = &self.buffers else { return Status::Missing };
         let abi = self.abi.raw();
@@ -191,7 +192,7 @@ impl Drop for Trial<'_> {
 
 fn trial_surface(fourcc: FourCc, address: u64) -> Option<Surface> {
     let size = Size::new(TRIAL_SIDE, TRIAL_SIDE);
-    // RGB888 needs rows of 192 bytes: whole pixels already.
+    // Rows of RGB888 have 192 bytes, which are whole pixels already.
     let layout = Layout::packed(fourcc, size).ok().filter(|l| l.memory_bytes().len() == 1)?;
     let address = if address >> 32 == u64::from(u32::MAX) { address & u64::from(u32::MAX) } else { address };
     let mut surface = rules::surface(&layout, Rect::from(size)).ok()?;
@@ -202,7 +203,7 @@ fn trial_surface(fourcc: FourCc, address: u64) -> Option<Surface> {
     Some(surface)
 }
 
-/// NV12 as target: never assumed. The feature's query can only say no, a trial decides.
+/// Finds out whether NV12 can be a target. The feature's query can only deny it; a trial decides.
 pub(super) fn nv12_target(report: &mut Report, trial: Option<&Trial<'_>>) {
     let (answer, why) = match (report.feature("DST_YUV"), trial) {
         (Answer::No, _) => (Answer::No, "g2d_query_feature(DST_YUV): no".to_owned()),
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variant_is_told_by_hardware_then_file_then_symbols() {
+    fn variant_is_found_by_hardware_then_file_then_symbols() {
         let path = Path::new("/usr/lib/libg2d-viv.so");
         assert_eq!(variant(&[("PXP_V1", Answer::Yes)], path, &[]), Variant::Pxp);
         assert_eq!(variant(&[("DPU_V2", Answer::No)], path, &[]), Variant::Gpu);

@@ -1,4 +1,4 @@
-//! What a libg2d is and can do, as far as it says.
+//! The properties of a libg2d, as far as it reveals them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::format::FourCc;
 use crate::sys::g2d as sys;
 
-/// Which layout the library's structs have. Both are shipped as `libg2d.so.2`.
+/// The layout of the library's structs. Both layouts are shipped as `libg2d.so.2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Abi {
     /// Physical addresses are `int`: headers up to 2.2.
@@ -33,7 +33,7 @@ impl fmt::Display for Abi {
     }
 }
 
-/// The hardware behind a library.
+/// The hardware that a library drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Variant {
@@ -43,7 +43,7 @@ pub enum Variant {
     Dpu,
     /// The pixel pipeline: 93, 943.
     Pxp,
-    /// Not told: the library's own answers decide what it takes.
+    /// Unknown hardware: the library's own answers decide which formats it takes.
     Unknown,
 }
 
@@ -58,14 +58,14 @@ impl fmt::Display for Variant {
     }
 }
 
-/// An answer that may not be had.
+/// An answer that may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// Yes.
+    /// The library supports it.
     Yes,
-    /// No.
+    /// The library does not support it.
     No,
-    /// The library offers no way to find out beforehand.
+    /// The library has no way to find out beforehand.
     Unknown,
 }
 
@@ -85,15 +85,15 @@ impl fmt::Display for Answer {
     }
 }
 
-/// One probe of the layout.
+/// The result of one probe of the layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Vote {
-    /// What was looked at.
+    /// The property that was probed.
     pub probe: &'static str,
-    /// What it says; none if it says nothing.
+    /// The layout that the probe found. `None` if it found neither.
     pub abi: Option<Abi>,
-    /// What was found.
+    /// Why the probe voted as it did.
     pub why: String,
 }
 
@@ -108,29 +108,29 @@ impl fmt::Display for Vote {
     }
 }
 
-/// What a libg2d says of itself. Displays as a text of some lines.
+/// What a libg2d reports of itself. Displays as text of several lines.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The library's real file, symbolic links resolved.
+    /// The library's real file, with symbolic links resolved.
     pub path: PathBuf,
-    /// The layout that is used; none if the probes disagree or say nothing, and nobody decided.
+    /// The layout that is used. `None` if the probes disagree or found nothing, and the caller did not choose one.
     pub abi: Option<Abi>,
-    /// How each probe voted.
+    /// The vote of each probe.
     #[doc(hidden)]
     pub votes: Vec<Vote>,
-    /// `true` if the user or the environment chose the layout, whatever the probes say.
+    /// `true` if the caller or the environment chose the layout, which overrides the probes.
     pub abi_forced: bool,
-    /// The text behind `_G2D_VERSION`, if there is one.
+    /// The text that `_G2D_VERSION` points to, if the symbol exists.
     pub version: Option<String>,
-    /// The symbols of the headers and whether each is there.
+    /// The symbols of the headers, and whether the library has each.
     pub symbols: Vec<(&'static str, bool)>,
-    /// The hardware.
+    /// The hardware that the library drives.
     pub variant: Variant,
-    /// `g2d_query_hardware`: name and answer.
+    /// Names and answers of `g2d_query_hardware`.
     #[doc(hidden)]
     pub hardware: Vec<(&'static str, Answer)>,
-    /// `g2d_query_feature`: name and answer.
+    /// Names and answers of `g2d_query_feature`.
     #[doc(hidden)]
     pub features: Vec<(&'static str, Answer)>,
     /// Whether NV12 can be written, by query and trial.
@@ -139,49 +139,49 @@ pub struct Report {
     /// How [`Report::nv12_target`] was found.
     #[doc(hidden)]
     pub nv12_why: String,
-    /// What trials say, if [`G2dBuilder::inspect`](super::G2dBuilder::inspect) made them.
+    /// The results of trials, if [`G2dBuilder::inspect`](super::G2dBuilder::inspect) made them.
     #[doc(hidden)]
     pub survey: Option<Survey>,
 }
 
 impl Report {
-    /// Whether the library exports a symbol.
+    /// Returns `true` if the library exports a symbol.
     #[doc(hidden)]
     pub fn has(&self, symbol: &str) -> bool {
         self.symbols.iter().any(|(name, present)| *name == symbol && *present)
     }
 
-    /// The answer to a feature's query, by the name in `enum g2d_feature`.
+    /// Returns the answer to a feature's query, by its name in `enum g2d_feature`.
     #[doc(hidden)]
     pub fn feature(&self, name: &str) -> Answer {
         self.features.iter().find(|(n, _)| *n == name).map_or(Answer::Unknown, |(_, answer)| *answer)
     }
 }
 
-/// One row of the matrix of formats: what trial blits of 64x64 pixels from and to RGBA returned.
+/// One row of the table of formats: the results of trial blits of 64x64 pixels from and to RGBA.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FormatTrial {
-    /// The format.
+    /// The pixel format of this row.
     pub fourcc: FourCc,
-    /// As source, onto RGBA: the library's answer as text, and whether it is success.
+    /// As source, to RGBA: whether the call succeeded, and the library's answer.
     pub source: (bool, String),
-    /// As target, from RGBA.
+    /// As target, from RGBA: whether the call succeeded, and the library's answer.
     pub target: (bool, String),
-    /// What the crate's own rules say: as source, as target.
+    /// The answers of this crate's rules: as source, as target.
     pub rules: (Answer, Answer),
 }
 
-/// What trials on buffers of the library's own say.
+/// The results of trials on the library's own buffers.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Survey {
-    /// Caps that `g2d_enable` takes: name and the call's answer.
+    /// Caps that were tried with `g2d_enable`: name, success, answer.
     pub caps: Vec<(&'static str, bool, String)>,
-    /// Formats. Empty if the library has no `g2d_alloc`.
+    /// The table of formats. Empty if the library has no `g2d_alloc`.
     pub formats: Vec<FormatTrial>,
-    /// The rungs of the import ladder, tried with one buffer: name and result.
+    /// The steps of the import ladder, tried with one buffer: name, success, result.
     pub imports: Vec<(&'static str, bool, String)>,
-    /// Whether `g2d_create_fence_fd` gives a fence.
+    /// `true` if `g2d_create_fence_fd` returned a fence.
     pub fence: bool,
 }

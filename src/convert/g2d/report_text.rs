@@ -7,15 +7,15 @@ use super::report::{Abi, Answer, FormatTrial, Report, Survey};
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "library: {}", self.path.display())?;
-        let forced = if self.abi_forced { ", as asked for" } else { "" };
+        let forced = if self.abi_forced { ", as chosen" } else { "" };
         match self.abi {
             Some(abi) => writeln!(f, "layout: {abi}{forced}")?,
-            None => writeln!(f, "layout: NOT KNOWN, the probes disagree or say nothing; choose one")?,
+            None => writeln!(f, "layout: NOT KNOWN: the probes disagree or found nothing; choose one")?,
         }
         for vote in &self.votes {
             writeln!(f, "  {vote}")?;
         }
-        writeln!(f, "version: {}", self.version.as_deref().map_or("not told", str::trim))?;
+        writeln!(f, "version: {}", self.version.as_deref().map_or("unknown", str::trim))?;
         writeln!(f, "variant: {}", self.variant)?;
         let symbols = |present| {
             let names: Vec<&str> = self.symbols.iter().filter(|(_, p)| *p == present).map(|(name, _)| *name).collect();
@@ -43,7 +43,7 @@ fn trials(f: &mut fmt::Formatter<'_>, survey: &Survey) -> fmt::Result {
     writeln!(f, "caps: {}", caps.join(", "))?;
     writeln!(f, "fence: {}", if survey.fence { "yes" } else { "no" })?;
     if survey.formats.is_empty() {
-        writeln!(f, "formats: no g2d_alloc, not tried")?;
+        writeln!(f, "formats: not tried, g2d_alloc is missing")?;
     } else {
         writeln!(
             f,
@@ -59,7 +59,7 @@ fn trials(f: &mut fmt::Formatter<'_>, survey: &Survey) -> fmt::Result {
         writeln!(f, "  {name}: {}, {why}", if *works { "yes" } else { "no" })?;
     }
     if survey.imports.len() < 2 {
-        writeln!(f, "  those by address: no CMA heap here to try them with")?;
+        writeln!(f, "  by address: not tried, no CMA heap was found")?;
     }
     Ok(())
 }
@@ -126,7 +126,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(",")
 }
 
-/// A string of JSON.
+/// Returns a quoted string of JSON.
 fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {

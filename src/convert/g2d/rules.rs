@@ -1,7 +1,8 @@
-//! What libg2d is known to do and refuse, as rules on numbers: a plan becomes calls, or an error that names the rule.
+//! The known abilities and limits of libg2d, as rules on numbers. They turn a plan into calls, or into an error that
+//! names the rule.
 //!
 //! Sources: the i.MX G2D API guide (alignments, sizes), measurements on 8MP boards (formats), the PXP's published
-//! library. docs/boards.md says which of them a board still has to confirm.
+//! library. `docs/boards.md` lists the rules that a board still has to confirm.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,27 +14,27 @@ use crate::sys::g2d::{blend, cap, rotation, Surface, MAX_PAIRS};
 
 use super::report::{Answer, Variant};
 
-/// Pixels: a picture is no smaller.
+/// The smallest side of a picture, in pixels.
 const MIN_SIDE: u32 = 4;
-/// The PXP decimates by up to 8 and scales by up to 2 behind that.
+/// The PXP decimates by up to 8, and then scales by up to 2.
 const PXP_MAX_SHRINK: u32 = 16;
-/// No document gives the other cores' limits; far beyond use, so that no fixed-point factor overflows.
+/// No document gives the other cores' limits. This is beyond practical use, and no fixed-point factor overflows.
 const MAX_SCALE: u32 = 256;
-/// Side of the square that fills are drawn from.
+/// The side of the square that fills are drawn from.
 pub(super) const SWATCH: u32 = 64;
-/// `G2D_RGBX8888`: no alpha component, so that targets get an opaque one.
+/// `G2D_RGBX8888`: without an alpha component, so targets get an opaque one.
 pub(super) const SWATCH_FORMAT: u32 = 2;
 
-/// What of a handle the rules depend on.
+/// The properties of a handle that the rules depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Profile {
     pub(super) variant: Variant,
-    /// Whether NV12 can be written: query and trial together.
+    /// Whether NV12 can be written, by query and trial together.
     pub(super) nv12_target: Answer,
     pub(super) multi_blit: bool,
     pub(super) clear: bool,
     pub(super) alloc: bool,
-    /// `g2d_copy`, and `g2d_buf_from_fd` for what it takes.
+    /// `g2d_copy` can be used, with `g2d_buf_from_fd` for its buffers.
     pub(super) copy: bool,
     pub(super) warp: bool,
 }
@@ -43,11 +44,11 @@ pub(super) struct Profile {
 pub(super) struct Caps {
     pub(super) blend: bool,
     pub(super) global_alpha: bool,
-    /// One of the four matrices: `g2d_enable` of exactly one.
+    /// The matrix. Exactly one of the four is enabled.
     pub(super) matrix: u32,
 }
 
-/// One source onto the target. Addresses are filled in for each job.
+/// One source that is drawn onto the target. Each job fills the addresses in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blit {
     pub(super) source: usize,
@@ -56,16 +57,16 @@ pub(super) struct Blit {
     pub(super) caps: Caps,
 }
 
-/// One call, or what stands for one.
+/// One step of a program.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Blit(Blit),
-    /// Layers that `g2d_multi_blit` takes in one pass; blits one by one if it does not.
+    /// Layers for `g2d_multi_blit` in one pass. If that fails, they are drawn one by one.
     Multi(Vec<Blit>),
-    /// The only source as it is, byte by byte: `g2d_copy`, which knows no formats.
+    /// Copies the only source byte by byte, by `g2d_copy`, which does not depend on formats.
     Copy,
-    /// A color: `g2d_clear` where the target has no alpha component and the call its addresses, else a blit from a
-    /// square of that color.
+    /// Fills with a color. Uses `g2d_clear` if the target has no alpha component and the call can address it, otherwise
+    /// draws from a square of that color.
     Fill {
         color: [u8; 4],
         to: Surface,
@@ -80,7 +81,7 @@ pub(super) struct Program {
     pub(super) plan: Arc<Plan>,
     pub(super) ops: Vec<Op>,
     pub(super) has_fill: bool,
-    /// `g2d_copy` takes buffers of the library's own making, no files.
+    /// Uses `g2d_copy`, which takes `g2d_buf`s and no file descriptors.
     pub(super) has_copy: bool,
 }
 
@@ -109,7 +110,11 @@ pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
             Step::Draw(draw) => {
                 let on = |e: Error| e.on(format!("source {}", draw.source));
                 let Some(source) = plan.sources().get(draw.source) else {
-                    return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "the plan draws no source of its own"));
+                    return Err(Error::new(
+                        ErrorKind::InvalidArgument,
+                        "g2d",
+                        "the plan draws a source that it does not have",
+                    ));
                 };
                 check_picture(source, profile, Role::Source).map_err(on)?;
                 let blit = compile_draw(draw, source, target, profile).map_err(on)?;
@@ -120,7 +125,7 @@ pub(super) fn compile(plan: &Plan, profile: &Profile) -> Result<Vec<Op>> {
     Ok(ops)
 }
 
-/// Whether nothing becomes of the one source but that it is there again.
+/// Returns `true` if the plan only copies its one source.
 fn is_copy(plan: &Plan) -> bool {
     let [Step::Draw(draw)] = plan.steps() else { return false };
     let whole = Rect::from(plan.target().size());
@@ -130,8 +135,8 @@ fn is_copy(plan: &Plan) -> bool {
         && (draw.flip, draw.rotation) == (Flip::None, Rotation::None)
 }
 
-/// Adds a blit, into one multi-blit with those before it where the call can take them all: same place in source and
-/// target, no rotation, the same caps.
+/// Adds a blit. Joins it with the blits before it to one multi-blit if the call can take them all: same place in source
+/// and target, no rotation, the same caps.
 fn join(ops: &mut Vec<Op>, blit: Blit, profile: &Profile) {
     let fits = |b: &Blit| {
         let edges = |s: &Surface| (s.left, s.top, s.right, s.bottom);
@@ -157,20 +162,21 @@ fn compile_fill(fill: &Fill, target: &Layout, profile: &Profile) -> Result<Op> {
     let info = info(target)?;
     let Color { red, green, blue, alpha } = fill.color;
     if info.has_alpha() && alpha != 255 {
-        let text = format!("{} fill of {}: g2d_clear ignores alpha, only opaque fills are exact", fill.color, target);
+        let text =
+            format!("{} fill of {}: g2d_clear ignores alpha, so only opaque fills are exact", fill.color, target);
         return Err(rule(text));
     }
-    // With an alpha component the result of g2d_clear would not be opaque; for YUV its color space is not told.
+    // With an alpha component the result of g2d_clear would not be opaque. For YUV its color space is unknown.
     let clear = profile.clear && info.kind == FormatKind::Rgb && !info.has_alpha() && info.planes[0].bytes != 3;
     if !clear && !profile.alloc {
-        return Err(rule(format!("a fill of {target} needs g2d_alloc, which this library does not offer")));
+        return Err(rule(format!("a fill of {target} needs g2d_alloc, which this library lacks")));
     }
     check_scale(swatch_part(fill.rect.size), fill.rect.size, profile)?;
     let caps = Caps { blend: false, global_alpha: false, matrix: matrix(target)? };
     Ok(Op::Fill { color: [red, green, blue, alpha], to: surface(target, fill.rect)?, clear, caps })
 }
 
-/// The part of the square that a fill of this size is drawn from: not scaled if that can be.
+/// Returns the part of the square from which a fill of this size is drawn, without scaling if possible.
 pub(super) fn swatch_part(fill: Size) -> Size {
     Size::new(fill.width.min(SWATCH), fill.height.min(SWATCH))
 }
@@ -196,18 +202,18 @@ fn compile_draw(draw: &Draw, source: &Layout, target: &Layout, profile: &Profile
         to.blend = blend::ONE_MINUS_SRC_ALPHA;
         match draw.blend {
             Blend::Premultiplied if draw.alpha < 255 => {
-                let text = "premultiplied pixels with a layer alpha: no document says how the hardware scales them";
+                let text = "premultiplied pixels with a layer alpha: it is not documented how the hardware scales them";
                 return Err(rule(text.into()));
             }
             Blend::Premultiplied => {}
             Blend::Straight => from.blend = blend::ONE | blend::PRE_MULTIPLY,
             Blend::Replace => {
                 from.blend = blend::ONE | blend::PRE_MULTIPLY;
-                // The layer's alpha alone: the pixels' own must not be looked at.
+                // Only the layer's alpha applies: the pixels' own alpha must be ignored.
                 if from_info.has_alpha() {
                     if to_info.has_alpha() {
                         let (from, to) = (source.fourcc(), target.fourcc());
-                        let text = format!("{from} mixed into {to} by the layer alpha alone: no call leaves the pixels' alpha out and writes it");
+                        let text = format!("{from} mixed into {to} by the layer alpha alone: no call ignores the pixels' alpha and also writes it");
                         return Err(rule(text));
                     }
                     from.format = opaque_twin(from.format);
@@ -219,7 +225,7 @@ fn compile_draw(draw: &Draw, source: &Layout, target: &Layout, profile: &Profile
     Ok(Blit { source: draw.source, from, to, caps })
 }
 
-/// RGBA, BGRA, ARGB, ABGR to the format of the same bytes whose alpha is not looked at.
+/// Returns the format with the same bytes as RGBA, BGRA, ARGB or ABGR that ignores alpha.
 fn opaque_twin(format: u32) -> u32 {
     match format {
         1 => 2,
@@ -230,8 +236,8 @@ fn opaque_twin(format: u32) -> u32 {
     }
 }
 
-/// The flip for the source and the rotation for the target: so all eight orientations are one pass, except where one
-/// surface operation at a time is all that is safe.
+/// Returns the flip for the source and the rotation for the target. So all eight orientations take one pass, except on
+/// hardware where only one of them at a time is safe.
 fn orientation(flip: Flip, turn: Rotation, profile: &Profile) -> Result<(u32, u32)> {
     let flip_code = match flip {
         Flip::None => 0,
@@ -278,7 +284,7 @@ const YUYV: u32 = 24;
 const UYVY: u32 = 26;
 const VYUY: u32 = 27;
 
-/// Whether a variant takes a format; `None` where nobody has written it down, and the library's own answer decides.
+/// Returns whether a variant takes a format. `None` if it is not documented; the library's own answer then decides.
 fn takes(profile: &Profile, role: Role, format: u32) -> Option<bool> {
     let yuv = (PLANAR[0]..=29).contains(&format);
     match (role, profile.variant) {
@@ -298,23 +304,23 @@ fn takes(profile: &Profile, role: Role, format: u32) -> Option<bool> {
     }
 }
 
-/// The formats of the table that a handle takes as source or as target, as far as the rules know.
+/// Returns whether a handle takes a format of the table as source or as target, as far as the rules know.
 pub(super) fn format_allowed(profile: &Profile, fourcc: FourCc, target: bool) -> Option<bool> {
     takes(profile, if target { Role::Target } else { Role::Source }, fourcc.g2d()?)
 }
 
-/// The rules that a picture must keep whatever is drawn of it.
+/// Checks the rules for a picture that do not depend on the drawing.
 fn check_picture(layout: &Layout, profile: &Profile, role: Role) -> Result<()> {
     let info = info(layout)?;
     let Some(format) = info.g2d else {
-        return Err(rule(format!("{} is no format of libg2d", layout.fourcc())));
+        return Err(rule(format!("{} is not a format of libg2d", layout.fourcc())));
     };
     if takes(profile, role, format) == Some(false) {
         let why = match (format, role) {
             (NV12, Role::Target) => " (query and trial)",
             _ => "",
         };
-        return Err(rule(format!("{} is no {role} format of {}{why}", layout.fourcc(), profile.variant)));
+        return Err(rule(format!("{} is not a {role} format of {}{why}", layout.fourcc(), profile.variant)));
     }
     let Size { width, height } = layout.size();
     if width < MIN_SIDE || height < MIN_SIDE {
@@ -352,8 +358,8 @@ fn check_strides(layout: &Layout, info: &FormatInfo) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that the first plane's stride must be a multiple of: 16 and whole pixels for RGB, 8 pixels for packed and 16
-/// bytes for semi-planar YUV, 32 pixels for planar YUV.
+/// Returns the bytes of which the first plane's stride must be a multiple: 16 and whole pixels for RGB, 8 pixels for
+/// packed and 16 bytes for semi-planar YUV, 32 pixels for planar YUV.
 fn stride_unit(info: &FormatInfo) -> u32 {
     match (info.kind, info.planes) {
         (FormatKind::Rgb, [one]) if one.bytes == 3 => 48,
@@ -362,7 +368,7 @@ fn stride_unit(info: &FormatInfo) -> u32 {
     }
 }
 
-/// Bytes that the address of each plane must be a multiple of.
+/// Returns the bytes of which the address of each plane must be a multiple.
 pub(super) fn address_align(info: &FormatInfo) -> u64 {
     if info.planes.len() > 1 {
         64
@@ -371,7 +377,7 @@ pub(super) fn address_align(info: &FormatInfo) -> u64 {
     }
 }
 
-/// The layout that every rule here agrees with.
+/// Returns a layout that keeps all these rules.
 pub(super) fn target_layout(fourcc: FourCc, size: Size) -> Result<Layout> {
     let three_bytes = fourcc.info().is_some_and(|i| i.planes.len() == 1 && i.planes[0].bytes == 3);
     Layout::aligned(fourcc, size, if three_bytes { 48 } else { 64 })
@@ -392,11 +398,11 @@ fn check_scale(from: Size, to: Size, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// A surface of a layout, with a rectangle of it; no addresses, opaque, no blending.
+/// Describes a layout with a rectangle of it as a surface: without addresses, opaque, no blending.
 pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
     let info = info(layout)?;
     let (Some(format), Some(plane), Some(sample)) = (info.g2d, layout.planes().first(), info.planes.first()) else {
-        return Err(rule(format!("{layout} is no picture of libg2d")));
+        return Err(rule(format!("{layout} is not a picture for libg2d")));
     };
     // A packed 4:2:2 sample has two pixels.
     let stride = u64::from(plane.stride_bytes) * u64::from(sample.horizontal) / u64::from(sample.bytes);
@@ -419,7 +425,7 @@ pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
     })
 }
 
-/// The cap for a picture's colors. RGB has none of its own and goes with the default.
+/// Returns the cap for a picture's colors. RGB does not have one and uses the default.
 fn matrix(layout: &Layout) -> Result<u32> {
     let (color, kind) = (layout.colorimetry(), info(layout)?.kind);
     let full = color.quantization(kind) == Range::Full;
@@ -442,7 +448,7 @@ fn matrix(layout: &Layout) -> Result<u32> {
     })
 }
 
-/// One cap serves a blit in both directions.
+/// Returns the cap that serves a blit between these layouts.
 fn common_matrix((source, from): (&Layout, &FormatInfo), (target, to): (&Layout, &FormatInfo)) -> Result<u32> {
     let (a, b) = (matrix(source)?, matrix(target)?);
     match (from.kind, to.kind) {

@@ -4,23 +4,23 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wait {
-    /// `g2d_finish` behind every job.
+    /// Calls `g2d_finish` after every job.
     #[default]
     Finish,
-    /// A fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is under way;
-    /// `g2d_finish` where the library gives none.
+    /// Waits for a fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is running.
+    /// Calls `g2d_finish` if the library returns no fence.
     Fence,
 }
 
-/// How it is told whether a buffer without `g2d_blit_dmabuf` is contiguous: nothing asks the hardware.
+/// How to find out whether a buffer is contiguous, if `g2d_blit_dmabuf` cannot be used. The hardware is not asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Contiguity {
-    /// By the driver that made it (`exp_name` of its fdinfo): system heaps, udmabuf, vmalloc and scatter-gather
-    /// buffers of V4L2 are refused, everything else is taken.
+    /// By the driver that exported the buffer (`exp_name` of its fdinfo). Refuses system heaps, udmabuf, and V4L2
+    /// buffers of vmalloc and scatter-gather memory; accepts all others.
     #[default]
     ByExporter,
-    /// Every buffer is, memfds too if the library takes them, because an IOMMU gathers the pages or the user knows.
-    /// Wrong, and the engine draws over memory that is not the buffer's.
+    /// Takes every buffer as contiguous, and memfds too if the library accepts them. For boards whose IOMMU gathers the
+    /// pages, or if the caller knows. If this is wrong, the engine draws over other memory.
     Assume,
 }

@@ -25,29 +25,29 @@ use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::g2d::{Library, LoadError};
 use crate::sys::readiness::Readiness;
 
-/// The name that the dynamic loader looks up if nothing else is said.
+/// The name that the dynamic loader looks up by default.
 const LIBRARY: &str = "libg2d.so.2";
-/// Plans whose calls are kept; a fifth takes the place of the oldest.
+/// How many plans' calls are kept. A further plan replaces the oldest.
 const PROGRAMS: usize = 4;
 const MAX_DEPTH: usize = 64;
 
 impl G2dBuilder {
-    /// Opens the library, starts or takes over its worker thread, and lets it probe.
+    /// Opens the library, starts its worker thread or takes a parked one over, and runs the probes.
     ///
-    /// The library is never closed and its handle kept: after the drop of the [`G2d`] the thread sleeps until the same
-    /// library is opened again.
+    /// The library is never closed, and a working handle is kept. After the [`G2d`] is dropped, the thread sleeps until
+    /// the same library is opened again.
     ///
     /// # Errors
-    /// `NotFound` without a library, `WrongFile` for one that lacks a core symbol, `Unsupported` if the probes of the
-    /// layout disagree or say nothing, `Timeout` if `g2d_open` does not return, `InvalidArgument` for a depth of 0 or
-    /// above 64 or a thread name with a NUL, and what `g2d_open` reports.
+    /// `NotFound` if the library is missing, `WrongFile` if it lacks a core symbol, `Unsupported` if the probes of the
+    /// layout disagree or give no result, `Timeout` if `g2d_open` does not return, `InvalidArgument` for a depth that
+    /// is not 1 to 64 or a thread name with a NUL, and errors of `g2d_open`.
     pub fn open(self) -> Result<G2d> {
         let g2d = self.start()?;
         let report = &g2d.report;
         if report.abi.is_none() {
             let votes: Vec<String> = report.votes.iter().map(Vote::to_string).collect();
             let text = format!(
-                "the probes of the structs' layout do not agree: {}; FRAMELEASE_G2D_ABI or G2dBuilder::abi decides",
+                "the probes of the structs' layout do not agree: {}; set FRAMELEASE_G2D_ABI or G2dBuilder::abi",
                 votes.join("; ")
             );
             return Err(Error::new(ErrorKind::Unsupported, "g2d_open", text).on(report.path.display()));
@@ -55,13 +55,13 @@ impl G2dBuilder {
         Ok(g2d)
     }
 
-    /// Reports what the library is and can do, also if its probes disagree. If they agree, caps, formats and (with
-    /// `buffer`, of which nothing is drawn) imports are tried, in some hundred calls.
+    /// Reports what the library is and can do, even if its probes disagree. If they agree, also tries caps, formats and
+    /// (with `buffer`, which is not drawn to) imports, in about a hundred calls.
     ///
-    /// libg2d may print to standard output while it refuses things.
+    /// libg2d may print to standard output when it refuses a call.
     ///
     /// # Errors
-    /// As [`G2dBuilder::open`], but not for probes that disagree.
+    /// As [`G2dBuilder::open`], except that probes may disagree.
     pub fn inspect(self, buffer: Option<&DmaBuf>) -> Result<Report> {
         let timeout = self.open_timeout;
         let g2d = self.start()?;
@@ -73,7 +73,7 @@ impl G2dBuilder {
         match g2d.shared.await_answer(timeout, |s| s.surveyed.take()) {
             Some(survey) => Ok(Report { survey: Some(survey?), ..Report::clone(&g2d.report) }),
             None => {
-                let error = Error::new(ErrorKind::Timeout, "g2d", format!("no answer to trials after {timeout:?}"));
+                let error = Error::new(ErrorKind::Timeout, "g2d", format!("the trials did not end within {timeout:?}"));
                 Err(error.on(g2d.report.path.display()))
             }
         }
@@ -105,7 +105,7 @@ impl G2dBuilder {
             return Err(Error::new(ErrorKind::InvalidArgument, "g2d", text));
         }
         if self.thread_name.contains('\0') {
-            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "a thread's name contains no NUL"));
+            return Err(Error::new(ErrorKind::InvalidArgument, "g2d", "the thread's name contains a NUL"));
         }
         let library = load(self.library.as_ref())?;
         let path = library.path().display();
@@ -124,9 +124,9 @@ impl G2dBuilder {
                 Ok((shared, report, profile))
             }
             None => {
-                // The worker finds it closed when it comes back, and parks.
+                // The worker finds the state closed when the call returns, and parks.
                 shared.close();
-                let text = format!("no answer after {:?}", self.open_timeout);
+                let text = format!("g2d_open did not return within {:?}", self.open_timeout);
                 Err(Error::new(ErrorKind::Timeout, "g2d_open", text).on(path))
             }
         }
@@ -142,19 +142,32 @@ fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
     Library::load(&name).map_err(|e| match e {
         LoadError::NotLoaded(words) => Error::new(ErrorKind::NotFound, "dlopen", words).on(shown),
         LoadError::NoSymbol(symbol) => {
-            Error::new(ErrorKind::WrongFile, "dlsym", format!("no {symbol}: this is no libg2d")).on(shown)
+            Error::new(ErrorKind::WrongFile, "dlsym", format!("the symbol {symbol} is missing: this is not a libg2d"))
+                .on(shown)
         }
     })
 }
 
 /// An open libg2d as a [`Converter`].
 ///
-/// All calls are made by one thread, so no call of its user waits for the hardware: [`Converter::try_submit`] puts the
-/// job into a bounded queue. A call of libg2d that never returns holds the frames of its job, and later jobs wait;
-/// [`Station::recv`] then gives nothing, and the drop of the `G2d` does not wait.
+/// One thread makes all calls of libg2d, so the caller never waits for the hardware: [`Converter::try_submit`] puts the
+/// job into a bounded queue. If a call of libg2d never returns, its job's frames stay leased and later jobs wait.
+/// [`Station::recv`] then returns nothing. Dropping the `G2d` does not wait.
 ///
-/// Costs per job in steady state: no allocation, no descriptor; the wake-up of the worker, an eventfd written and
-/// read, and what libg2d does.
+/// In steady state a job costs no allocation and no descriptor. It costs a wake-up of the worker, a write and a read of
+/// an eventfd, and the calls of libg2d.
+///
+/// ```no_run
+/// use framelease::convert::{Converter, G2d, Layer, Plan, Request};
+/// use framelease::format::{FourCc, Layout, Size};
+///
+/// let g2d = G2d::open()?;
+/// let source = Layout::packed(FourCc::NV12, Size::new(1920, 1080))?;
+/// let target = g2d.target_layout(FourCc::RGBA32, Size::new(640, 360))?;
+/// let plan = Plan::new(&Request::convert(Layer::default()), &[source], &target)?;
+/// g2d.check(&plan)?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct G2d {
     readiness: Readiness,
     settings: G2dBuilder,
@@ -170,7 +183,7 @@ pub struct G2d {
 }
 
 impl G2d {
-    /// Options, then [`G2dBuilder::open`].
+    /// Returns a builder with the defaults. Call [`G2dBuilder::open`] at the end.
     pub fn builder() -> G2dBuilder {
         G2dBuilder::default()
     }
@@ -183,16 +196,16 @@ impl G2d {
         G2dBuilder::default().open()
     }
 
-    /// What the library is and can do.
+    /// Returns the report of what the library is and can do.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Draws the jobs that are submitted from now on through a dewarping table; none to end that. The table's buffer
-    /// is held by the jobs.
+    /// Sets a dewarping table for the jobs that are submitted from now on; `None` ends that. The jobs hold the table's
+    /// buffer.
     ///
     /// # Errors
-    /// `Unsupported` if the library does not offer it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
+    /// `Unsupported` if the library does not support it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
     /// if the table is empty or larger than its buffer.
     pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
         if let Some(map) = &map {
@@ -210,7 +223,7 @@ impl G2d {
         Ok(())
     }
 
-    /// The calls for a plan: made at its first use, then kept.
+    /// Returns the calls for a plan, which are compiled at its first use and kept.
     fn program(&mut self, plan: &Arc<Plan>) -> Result<Arc<Program>> {
         if let Some(known) = self.programs.iter().find(|p| Arc::ptr_eq(&p.plan, plan)) {
             return Ok(Arc::clone(known));
@@ -223,7 +236,7 @@ impl G2d {
         Ok(program)
     }
 
-    /// Names the library behind what the error names already.
+    /// Adds the library's name to an error, after the names that it has.
     fn named(&self, error: Error) -> Error {
         let (kind, op) = (error.kind(), error.op());
         let text = error.to_string();
@@ -271,7 +284,7 @@ impl G2d {
     }
 }
 
-/// `data_offset` moves every plane of a buffer, so it is held to the alignment of addresses.
+/// `data_offset` moves every plane of a buffer, so it needs the alignment of addresses.
 fn check_payload(sources: &[Frame]) -> Result<()> {
     for (i, frame) in sources.iter().enumerate() {
         let Some(info) = frame.layout().fourcc().info() else { continue };
@@ -291,7 +304,7 @@ impl Converter for G2d {
 
     fn check(&self, plan: &Plan) -> Result<()> {
         if plan.memory_kind() == MemoryKind::Memfd && self.settings.contiguity == Contiguity::ByExporter {
-            let text = "the frames are in memfds: scattered memory, which no device imports";
+            let text = "the frames are in memfds: scattered memory, which devices cannot import";
             return Err(Error::new(ErrorKind::Unsupported, "libg2d's rules", text).on(&self.name));
         }
         rules::compile(plan, &self.profile).map(drop).map_err(|e| self.named(e))
@@ -309,8 +322,8 @@ impl Converter for G2d {
         self.in_flight
     }
 
-    /// Has a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that were not taken are
-    /// given up.
+    /// Makes a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that were not taken
+    /// are lost.
     fn reopen(&mut self) -> Result<()> {
         let (shared, report, profile) = self.settings.worker()?;
         self.readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
@@ -325,7 +338,8 @@ impl Converter for G2d {
 
 impl sealed::Sealed for G2d {}
 
-/// [`ConverterEvent::Returned`] never comes: nothing reports that libg2d works again. Try [`Converter::reopen`].
+/// [`ConverterEvent::Returned`] never comes, because nothing reports that libg2d works again. Call
+/// [`Converter::reopen`].
 impl Station for G2d {
     type Event = ConverterEvent;
 
@@ -346,7 +360,7 @@ impl Station for G2d {
             state.lost.clone().filter(|_| state.ended && state.done.is_empty())
         };
         match lost {
-            // A worker that panicked has taken them along.
+            // A worker that panicked has lost these jobs with their frames.
             Some(error) if self.in_flight > 0 => {
                 self.in_flight -= 1;
                 Ok(Received::Item(ConverterEvent::Failed { error, target: None }))

@@ -1,24 +1,36 @@
-//! Dewarping tables for hardware that has them: the DPU of 8QM and 8QXP.
+//! Dewarping tables for hardware that supports them: the DPU of 8QM and 8QXP.
 
 use crate::dmabuf::DmaBuf;
 use crate::format::Size;
 use crate::sys::g2d::Warp as RawWarp;
 
-/// How a table gives source positions (`enum g2d_warp_map_format`).
+/// How a table stores source positions (`enum g2d_warp_map_format`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WarpFormat {
-    /// Positions.
+    /// Positions in the source.
     Points,
-    /// Differences to the previous position.
+    /// Differences from the previous position.
     Deltas,
-    /// Differences of differences.
+    /// Differences from the previous difference.
     DoubleDeltas,
 }
 
 /// A table that maps target pixels to source positions (`struct g2d_warp_coordinates`, header 2.1).
 ///
-/// Its bytes are the hardware's: this crate hands them on and looks at none.
+/// The hardware defines the table's bytes. This crate passes them on and does not read them.
+///
+/// ```no_run
+/// use framelease::convert::g2d::{WarpFormat, WarpMap};
+/// use framelease::convert::G2d;
+/// use framelease::dmabuf::Allocator;
+/// use framelease::format::Size;
+///
+/// let table = Allocator::Heap("/dev/dma_heap/linux,cma".into()).allocate(64 * 48 * 4, "warp")?;
+/// let map = WarpMap::new(table, WarpFormat::Points, 32, Size::new(64, 48));
+/// G2d::open()?.set_warp(Some(map))?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct WarpMap {
     table: DmaBuf,
@@ -30,30 +42,30 @@ pub struct WarpMap {
 }
 
 impl WarpMap {
-    /// A table of `size` points of `bits_per_point` bits in contiguous memory.
+    /// Describes a table of `size` points of `bits_per_point` bits in contiguous memory.
     pub fn new(table: DmaBuf, format: WarpFormat, bits_per_point: u8, size: Size) -> Self {
         Self { table, format, bits_per_point, size, start: [0; 2], delta: [0; 4] }
     }
 
-    /// The first position, x and y, in 16.5 fixed point: for [`WarpFormat::Deltas`] and
+    /// Sets the first position, x and y, in 16.5 fixed point. For [`WarpFormat::Deltas`] and
     /// [`WarpFormat::DoubleDeltas`].
     pub fn start(mut self, x: u32, y: u32) -> Self {
         self.start = [x, y];
         self
     }
 
-    /// The first differences xx, xy, yx, yy in 3.5 fixed point: for [`WarpFormat::DoubleDeltas`].
+    /// Sets the first differences xx, xy, yx, yy in 3.5 fixed point. For [`WarpFormat::DoubleDeltas`].
     pub fn delta(mut self, delta: [u32; 4]) -> Self {
         self.delta = delta;
         self
     }
 
-    /// The table's memory.
+    /// Returns the memory of the table.
     pub fn table(&self) -> &DmaBuf {
         &self.table
     }
 
-    /// Bytes that the points take; 0 for a table without any.
+    /// Returns how many bytes the points take; 0 for an empty table.
     pub(super) fn bytes(&self) -> u128 {
         let points = u64::from(self.size.width) * u64::from(self.size.height);
         (u128::from(points) * u128::from(self.bits_per_point)).div_ceil(8)

@@ -1,7 +1,7 @@
-//! The one thread per handle: jobs go in by a bounded queue, come out by another, an eventfd tells of them.
+//! The thread of a handle. Jobs enter by a bounded queue and leave by another; an eventfd reports them.
 //!
-//! A thread outlives its [`G2d`](crate::convert::G2d): handles are never closed without need, so it is parked with its handle
-//! and serves the next one that opens the same library.
+//! A thread outlives its [`G2d`](crate::convert::G2d), because handles are closed only if they fail. It is parked with
+//! its handle, and serves the next `G2d` that opens the same library.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ use super::settings::{Contiguity, Wait};
 use super::warp::WarpMap;
 use crate::dmabuf::DmaBuf;
 
-/// Jobs whose fences are awaited while the next is submitted.
+/// How many submitted jobs may wait for their fences while the next is submitted.
 const PIPELINE: usize = 2;
 
 pub(super) struct Job {
@@ -42,34 +42,34 @@ pub(super) struct Finished {
     pub(super) result: Result<()>,
 }
 
-/// What the worker tells of the library when it has opened it.
+/// The worker's result of opening the library.
 pub(super) type Opened = Result<(Arc<Report>, Profile)>;
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) queue: VecDeque<Job>,
     pub(super) done: VecDeque<Finished>,
-    /// Emptied source lists, to be filled again.
+    /// Empty source lists, kept to reuse their memory.
     pub(super) spare: Vec<Vec<Frame>>,
     pub(super) opened: Option<Opened>,
-    /// The device is lost: no job is taken any more.
+    /// The device is lost, so no job is accepted.
     pub(super) lost: Option<Error>,
-    /// ... and all jobs have come back.
+    /// The device is lost, and all jobs have come back.
     pub(super) ended: bool,
     pub(super) survey: Option<Option<DmaBuf>>,
     pub(super) surveyed: Option<Result<Survey>>,
     pub(super) closed: bool,
 }
 
-/// What a `G2d` and its worker have in common.
+/// State that a `G2d` and its worker share.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// For the worker: there is work, or no more will come.
+    /// Wakes the worker: there is work, or no more will come.
     work: Condvar,
-    /// For whoever waits for `opened` or `surveyed`.
+    /// Wakes a caller that waits for `opened` or `surveyed`.
     answer: Condvar,
     event: Signal,
-    /// For a worker that waits for a fence: there is a new job.
+    /// Wakes a worker that waits for a fence: there is a new job.
     kick: Option<Signal>,
 }
 
@@ -104,7 +104,7 @@ impl Shared {
         }
     }
 
-    /// Ends it: what has not begun is given up with its frames, what has begun is finished by the worker first.
+    /// Closes the queue. Drops the jobs that have not begun, with their frames. The worker finishes those that have.
     pub(super) fn close(&self) {
         let (queue, done) = {
             let mut state = self.lock();
@@ -112,11 +112,11 @@ impl Shared {
             (std::mem::take(&mut state.queue), std::mem::take(&mut state.done))
         };
         self.wake();
-        // Outside of the lock: the drop of a frame may call its driver.
+        // Outside of the lock, because dropping a frame may call its driver.
         drop((queue, done));
     }
 
-    /// Waits for the worker to say something, at most until `timeout` has passed.
+    /// Waits for an answer of the worker, at most `timeout`.
     pub(super) fn await_answer<T>(
         &self,
         timeout: Duration,
@@ -136,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// Takes the oldest finished job. The descriptor stays readable while there is another.
+    /// Takes the oldest finished job. The descriptor stays readable while another waits.
     pub(super) fn take(&self) -> Option<Finished> {
         let mut state = self.lock();
         let finished = state.done.pop_front()?;
@@ -158,7 +158,7 @@ impl Shared {
     }
 }
 
-/// One user's claim on a worker.
+/// A request of one `G2d` to a worker.
 pub(super) struct Assignment {
     pub(super) shared: Arc<Shared>,
     pub(super) abi: Option<Abi>,
@@ -167,7 +167,7 @@ pub(super) struct Assignment {
     pub(super) name: String,
 }
 
-/// A worker without a user, with its handle open.
+/// A parked worker, with its handle open.
 struct Parked {
     library: &'static Library,
     next: Mutex<Option<Assignment>>,
@@ -180,7 +180,7 @@ fn parked() -> MutexGuard<'static, Vec<Arc<Parked>>> {
     PARKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives the claim to a parked worker of this library, or to a new thread.
+/// Gives the request to a parked worker of this library, or to a new thread.
 pub(super) fn assign(library: &'static Library, assignment: Assignment) -> Result<()> {
     let idle = {
         let mut all = parked();
@@ -197,7 +197,8 @@ pub(super) fn assign(library: &'static Library, assignment: Assignment) -> Resul
     thread.map(drop).map_err(|e| Error::io("pthread_create", &e))
 }
 
-/// A worker's life: one handle, one user after the other. Ends when the handle's device is lost.
+/// The main function of a worker: serves one `G2d` after the other with one handle. Ends when the handle's device is
+/// lost.
 fn live(library: &'static Library, first: Assignment) {
     let mut handle = match Handle::open(library) {
         Ok(handle) => handle,
@@ -223,7 +224,7 @@ fn live(library: &'static Library, first: Assignment) {
                 None => return,
             }
         };
-        // A parked worker holds nothing of its last user's.
+        // A parked worker holds nothing of its last `G2d`.
         drop(assignment);
         let parking = Arc::new(Parked { library, next: Mutex::new(None), claimed: Condvar::new() });
         parked().push(Arc::clone(&parking));
@@ -234,7 +235,7 @@ fn live(library: &'static Library, first: Assignment) {
                 None => next = parking.claimed.wait(next).unwrap_or_else(PoisonError::into_inner),
             }
         };
-        // The thread is named by whom it serves; Linux takes 15 bytes.
+        // The thread takes the name of the `G2d` that it serves. Linux allows 15 bytes.
         sys::g2d::name_thread(&assignment.name);
     }
 }
@@ -243,13 +244,13 @@ struct Server<'a> {
     shared: &'a Shared,
     engine: Engine,
     wait: Wait,
-    /// Submitted, with their fences, oldest first.
+    /// Submitted jobs with their fences, oldest first.
     pending: VecDeque<(Job, OwnedFd)>,
-    /// No job has brought buffers since imports were last looked through.
+    /// No job has brought new buffers since the last sweep of the imports.
     swept: bool,
 }
 
-/// Whether another job may be submitted while a fence is awaited.
+/// Whether another job may be submitted while the worker waits for a fence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
     ForMore,
@@ -259,13 +260,13 @@ enum Room {
 enum Next {
     Job(Job),
     Survey(Option<DmaBuf>),
-    /// Nothing new, but fences are pending.
+    /// No new job is waiting, but fences are pending.
     Fence,
     End,
 }
 
 impl Server<'_> {
-    /// Serves until the user is gone (the handle comes back) or the device is lost (none does).
+    /// Serves until the `G2d` is gone (returns the handle) or the device is lost (returns `None`).
     fn run(mut self) -> Option<Handle> {
         self.pending.reserve(PIPELINE);
         loop {
@@ -287,7 +288,7 @@ impl Server<'_> {
                 return None;
             }
         }
-        // What the hardware still does must end before its frames go.
+        // The hardware must finish before the frames are dropped.
         while !self.pending.is_empty() {
             if let Err(lost) = self.oldest(Room::None) {
                 self.lose(lost);
@@ -315,7 +316,7 @@ impl Server<'_> {
                 return Next::Fence;
             }
             if !self.swept {
-                // Calls libg2d: not under the lock, which the user's thread takes.
+                // The sweep calls libg2d, so not under the lock, which the caller's thread takes.
                 drop(state);
                 self.engine.sweep();
                 self.swept = true;
@@ -326,6 +327,8 @@ impl Server<'_> {
         }
     }
 
+    /// Submits a job.
+    ///
     /// # Errors
     /// The device is lost.
     fn begin(&mut self, job: Job) -> Result<()> {
@@ -337,22 +340,22 @@ impl Server<'_> {
                 return Ok(());
             }
         }
-        // Jobs end in order.
+        // Jobs finish in order.
         while !self.pending.is_empty() {
             if let Err(lost) = self.oldest(Room::None) {
                 self.give_back(job, Err(lost.clone()));
                 return Err(lost);
             }
         }
-        // Also behind an error: an earlier call of the job may be under way.
+        // Also after an error, because an earlier call of the job may be running.
         let finished = self.engine.finish();
         let lost = finished.clone();
         self.give_back(job, finished.and(drawn));
         lost
     }
 
-    /// Waits for the oldest fence, however long it takes: until then its frames cannot be given back. A new job that
-    /// can be submitted meanwhile interrupts it.
+    /// Waits for the oldest fence without a limit: until then its frames cannot be given back. A new job that can be
+    /// submitted in the meantime interrupts the wait.
     fn oldest(&mut self, room: Room) -> Result<()> {
         let Some((_, fence)) = self.pending.front() else { return Ok(()) };
         let waited = loop {
@@ -368,7 +371,7 @@ impl Server<'_> {
             if state.contains(PollFlags::POLLIN) {
                 break Ok(());
             }
-            // What is no fence cannot be waited for: the blocking call must do.
+            // The descriptor is not a fence, so only the blocking call can wait.
             if !state.is_empty() {
                 break self.engine.finish();
             }
@@ -386,7 +389,7 @@ impl Server<'_> {
 
     fn give_back(&mut self, job: Job, result: Result<()>) {
         let Job { mut sources, target, meta, .. } = job;
-        // Outside of the lock: the drop of a frame may call its driver.
+        // Outside of the lock, because dropping a frame may call its driver.
         sources.clear();
         let mut state = self.shared.lock();
         state.spare.push(sources);
@@ -398,7 +401,7 @@ impl Server<'_> {
         self.shared.hand_out(&mut state, finished);
     }
 
-    /// Everything comes back with the error, and the handle is closed: a new one may find the device again.
+    /// Gives every job back with the error, and closes the handle. A new handle may find the device again.
     fn lose(mut self, error: Error) {
         crate::log::event!("{error}");
         while let Some((job, _)) = self.pending.pop_front() {
@@ -419,7 +422,7 @@ impl Server<'_> {
     }
 }
 
-/// A panic of this thread, which would be a defect of this crate, must not leave a caller waiting.
+/// Notifies the caller if this thread panics, which would be a defect of this crate.
 struct Guard(Arc<Shared>);
 
 impl Drop for Guard {

@@ -1,5 +1,5 @@
-//! The colors of both sides, as V4L2 formats name them (`colorspaces-details.rst`): what to ask of a driver, and whether
-//! what it answers is what a plan means.
+//! The colors of both queues in V4L2 formats (`colorspaces-details.rst`): what to request of a driver, and whether its
+//! answer is what the plan needs.
 
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, Layout, Range};
 
@@ -7,7 +7,7 @@ fn kind(layout: &Layout) -> FormatKind {
     layout.fourcc().info().map_or(FormatKind::Yuv, |i| i.kind)
 }
 
-/// The color space whose default matrix this is.
+/// Returns the color space whose default matrix this is.
 fn space_of(matrix: Encoding) -> ColorSpace {
     match matrix {
         Encoding::Bt709 | Encoding::XvYcc709 => ColorSpace::Rec709,
@@ -17,14 +17,14 @@ fn space_of(matrix: Encoding) -> ColorSpace {
     }
 }
 
-/// The matrix that the conversion needs: that of its YUV side, the target's if both are.
+/// Returns the matrix that the conversion needs: that of its YUV side, or the target's if both sides are YUV.
 fn matrix(source: &Layout, target: &Layout) -> Option<Encoding> {
     [target, source].into_iter().find(|l| kind(l) == FormatKind::Yuv).map(|l| l.colorimetry().matrix())
 }
 
-/// A side with its colors named for every driver: rockchip-rga goes by the color space alone, imx-pxp by the encoding
-/// of a YUV source and by the space of an RGB one, vim2m copies its output side's words to its capture side. None of
-/// them converts primaries, so the space may say the matrix.
+/// Describes a side's colors for every driver. rockchip-rga uses only the color space. imx-pxp uses the encoding of a
+/// YUV source and the space of an RGB source. vim2m copies the fields of its output side to its capture side. None of
+/// them converts primaries, so the space can express the matrix.
 fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
     let (kind, mut colors) = (kind(layout), layout.colorimetry());
     let Some(matrix) = matrix else {
@@ -40,13 +40,13 @@ fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
     colors.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
     let range = layout.colorimetry().quantization(kind);
     let implied = Colorimetry { range: Range::Default, ..colors }.quantization(kind);
-    // YUV that is not called full is limited to some drivers, whatever its space says.
+    // Some drivers take YUV as limited if its range is not set to full, whatever its space implies.
     let is_said = range == implied && (kind == FormatKind::Rgb || range == Range::Limited);
     colors.range = if is_said { Range::Default } else { range };
     colors
 }
 
-/// What to ask of the output queue and of the capture queue.
+/// Returns the colors to request of the output queue and of the capture queue.
 pub(super) fn asked(source: &Layout, target: &Layout) -> (Colorimetry, Colorimetry) {
     let needed = matrix(source, target);
     let of_source = match kind(source) {
@@ -56,7 +56,7 @@ pub(super) fn asked(source: &Layout, target: &Layout) -> (Colorimetry, Colorimet
     (named(source, of_source), named(target, needed))
 }
 
-/// Whether a driver means what `wanted` means. Primaries and transfer functions are left as they are by everybody.
+/// Checks that the driver's format means the same as `wanted`. No driver converts primaries and transfer functions.
 pub(super) fn check(wanted: &Layout, given: &Layout) -> Result<(), String> {
     let kind = kind(wanted);
     let of = |layout: &Layout| (layout.colorimetry().matrix(), layout.colorimetry().quantization(kind));
@@ -85,13 +85,13 @@ mod tests {
         layout(fourcc, ColorSpace::Default, Encoding::Default, Range::Default)
     }
 
-    /// A driver that, like imx-pxp and vim2m, derives its capture side from its output side's space.
+    /// Models a driver that, like imx-pxp and vim2m, derives its capture side from its output side's space.
     fn derived(source: Colorimetry, target: &Layout) -> Layout {
         target.with_colorimetry(Colorimetry { range: Range::Default, ..source })
     }
 
     #[test]
-    fn a_driver_that_derives_one_side_from_the_other_derives_what_is_meant() {
+    fn asked_colors_are_right_for_drivers_that_derive_one_side() {
         for target in [
             plain("NV12"),
             layout("NV12", ColorSpace::Rec709, Encoding::Default, Range::Default),
@@ -102,7 +102,7 @@ mod tests {
             let (source, _) = asked(&plain("RGB24"), &target);
             assert_eq!(check(&target, &derived(source, &target)), Ok(()), "{target:?}");
         }
-        // Two YUV sides may differ: then the driver must do more than derive.
+        // Two YUV sides may differ. Then the driver must do more than derive.
         let (from, to) = (plain("NV12"), layout("YUYV", ColorSpace::Default, Encoding::Bt709, Range::Default));
         let (source, target) = asked(&from, &to);
         assert_eq!((source.matrix(), target.matrix()), (Encoding::Bt601, Encoding::Bt709));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_driver_hears_what_it_listens_to() {
+    fn asked_colors_set_every_field_that_drivers_use() {
         // A space that contradicts the matrix, and one that implies full range.
         let odd = layout("NV12", ColorSpace::Rec709, Encoding::Bt601, Range::Default);
         let jpeg = layout("NV12", ColorSpace::Jpeg, Encoding::Default, Range::Default);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_is_asked_for() {
+    fn asked_colors_keep_the_meaning() {
         let spaces = [ColorSpace::Default, ColorSpace::Rec709, ColorSpace::Jpeg, ColorSpace::Srgb, ColorSpace::Bt2020];
         let matrices = [Encoding::Default, Encoding::Bt601, Encoding::Bt709, Encoding::Bt2020];
         for space in spaces {

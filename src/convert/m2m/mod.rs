@@ -1,4 +1,4 @@
-//! V4L2 mem-to-mem converters: i.MX ISI and PXP, Rockchip RGA, vim2m. Dma-bufs on both queues, no copy.
+//! V4L2 mem-to-mem converters: i.MX ISI and PXP, Rockchip RGA, vim2m. Both queues use dma-bufs, without a copy.
 
 mod colors;
 mod setup;
@@ -22,47 +22,62 @@ use super::converter::{opened, Candidate, Converter, ConverterEvent, Refusal};
 use super::plan::{meta, Plan};
 use setup::{unsupported, Setup};
 
-/// Jobs that can be in flight also where the first pools are smaller. An index costs next to nothing.
+/// The fewest indices of a queue, and so of jobs in flight, if the first pools are smaller. An index costs little.
 const LEAST_INDICES: usize = 4;
 
 /// A V4L2 mem-to-mem scaler, rotator or color converter.
 ///
-/// It draws one source, whole or cropped, into one target: what plan it can carry out, its formats, sizes, controls and
-/// selections tell. Scaling needs other sizes on both queues, a crop `V4L2_SEL_TGT_CROP` on the output queue, a place
-/// within the target `V4L2_SEL_TGT_COMPOSE` on the capture queue, orientation the controls `V4L2_CID_HFLIP`,
-/// `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise). Everything else is refused by [`Converter::check`].
+/// It draws one source, whole or cropped, into one target. The device's formats, sizes, controls and selections decide
+/// which plans it can carry out, and [`Converter::check`] refuses all others:
 ///
-/// A converter is set up for one plan at a time, by its first job. A job of another plan is `Exhausted` until those in
-/// flight are taken; then the device is set up anew and attaches the buffers anew. Streams of several plans that
-/// alternate want a converter each: every open of the node is a device of its own.
+/// - scaling: different sizes on both queues;
+/// - a crop: `V4L2_SEL_TGT_CROP` on the output queue;
+/// - a place within the target: `V4L2_SEL_TGT_COMPOSE` on the capture queue;
+/// - orientation: the controls `V4L2_CID_HFLIP`, `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise).
 ///
-/// In steady state a job costs QBUF twice and DQBUF twice. Each queue has as many indices as the pool of the plan's first
-/// frame has slots, and 4 at least: so many jobs can be in flight, and each dma-buf is attached once.
+/// The first job sets the device up for its plan. A job of another plan comes back as [`Submitted::Full`] until the
+/// jobs in flight are taken. Then the device is set up again, and attaches the buffers again. If streams with several
+/// plans alternate, use one converter for each: every open of the node has its own settings.
 ///
-/// The lease of a source ends when its job is taken; only a driver that gives a source back after its result keeps it
-/// for a call longer. Dropping the converter waits for the picture that the device works on and ends all leases. The
-/// targets that a lost device ([`ErrorKind::DeviceLost`]) gives back may still be written by its driver, if that goes on
-/// working, until the last handle of the device is dropped.
+/// In steady state a job costs two QBUF and two DQBUF. Each queue has as many indices as the pool of the plan's first
+/// frame has slots, and at least 4. This is the number of jobs in flight, and each dma-buf is attached once.
+///
+/// The lease of a source ends when its job is taken. Only a driver that returns a source after its result keeps it
+/// until the next call. Dropping the converter waits for the picture that the device works on, and ends all leases. A
+/// lost device ([`ErrorKind::DeviceLost`]) gives its targets back, but its driver may still write to them until the
+/// last handle of the device is dropped.
+///
+/// ```no_run
+/// use framelease::convert::{Converter, Layer, M2m, Plan, Request};
+/// use framelease::format::{FourCc, Layout, Size};
+///
+/// let converter = M2m::find()?;
+/// let source = Layout::packed(FourCc::YUYV, Size::new(640, 480))?;
+/// let target = converter.target_layout(FourCc::NV12, Size::new(320, 240))?;
+/// let plan = Plan::new(&Request::convert(Layer::default()), &[source], &target)?;
+/// converter.check(&plan)?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 ///
 /// Sources: `dev-mem2mem.rst`, `selection-api-targets.rst`, `colorspaces-details.rst` of the kernel.
 pub struct M2m {
     pair: MemToMem,
     device: Device,
     name: String,
-    /// What the device is set up for; both queues have indices and stream then.
+    /// The plan that the device is set up for. If set, both queues have indices and stream.
     setup: Option<Setup>,
     jobs: VecDeque<Job>,
-    /// A source was queued whose target was refused: it must not meet the next job's target.
+    /// A source was queued whose target was refused. The driver must not pair it with the next job's target.
     orphan: bool,
-    /// The device was lost, which is reported after the jobs that failed.
+    /// The device was lost. Reported after the jobs that failed.
     lost: Option<Error>,
 }
 
-/// A job that was not taken yet.
+/// A job that was not returned yet.
 struct Job {
-    /// Of its source.
+    /// The metadata of its source.
     meta: FrameMeta,
-    /// Where its target is from.
+    /// The pool and the slot of its target.
     target: (PoolId, usize),
     end: Option<End>,
 }
@@ -73,10 +88,10 @@ enum End {
 }
 
 impl M2m {
-    /// Opens a node. Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
+    /// Opens a device node. Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
     ///
     /// # Errors
-    /// As [`Device::open`] and [`M2m::new`].
+    /// Errors of [`Device::open`]. `Unsupported` if it is not a mem-to-mem device, or if it encodes or decodes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::new(&Device::open(path)?)
     }
@@ -84,7 +99,7 @@ impl M2m {
     /// Opens the first converter of the machine.
     ///
     /// # Errors
-    /// `NotFound`, with the mem-to-mem devices that there are.
+    /// `NotFound`, with a list of the mem-to-mem devices that were found.
     pub fn find() -> Result<Self> {
         Self::new(&Device::find_mem_to_mem("converter", MemToMemInfo::converts)?)
     }
@@ -92,24 +107,23 @@ impl M2m {
     /// Takes both queues of an open device.
     ///
     /// # Errors
-    /// `Unsupported` if it is no mem-to-mem device, or one that encodes or decodes; `Busy` if a queue of this handle is
+    /// `Unsupported` if it is not a mem-to-mem device, or if it encodes or decodes. `Busy` if a queue of this handle is
     /// in use.
     pub fn new(device: &Device) -> Result<Self> {
         let info = MemToMemInfo::for_device(device)?;
         if !info.converts() {
-            return Err(unsupported(format!("no converter: it takes and gives other things: {info}")).on(device));
+            return Err(unsupported(format!("not a converter: its formats are {info}")).on(device));
         }
         let (device, pair, name) = (device.clone(), MemToMem::new(device)?, name(device));
         Ok(Self { pair, device, name, setup: None, jobs: VecDeque::with_capacity(64), orphan: false, lost: None })
     }
 
-    /// The device.
+    /// Returns the device that the converter uses.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Everything of a job that can be wrong before the device sees it; sets the device up for its plan.
-    /// `false`: jobs must be taken first.
+    /// Checks a job before the device gets it, and sets the device up for its plan. `false`: jobs must be taken first.
     fn prepare(&mut self, plan: &Plan, sources: &[Frame], target: &FrameMut) -> Result<bool> {
         plan.check_frames(sources, target)?;
         let setup = Setup::of(plan)?;
@@ -118,7 +132,7 @@ impl M2m {
             return Err(Error::new(ErrorKind::WrongFile, "convert", "a memfd cannot be imported"));
         }
         if source.meta().payload.iter().any(|p| p.offset_bytes != 0) {
-            // Most drivers ignore it and would read the wrong pixels.
+            // Most drivers ignore data_offset and would read the wrong pixels.
             return Err(unsupported("the source's data does not begin at the start of its buffer (data_offset)"));
         }
         if self.setup != Some(setup) {
@@ -128,7 +142,7 @@ impl M2m {
             self.set_up(setup, source.buffers().slots(), target.buffers().slots())?;
         }
         self.settle_orphan()?;
-        // A buffer was refused: its source must not meet this job's target.
+        // If a target was refused, the driver must not pair its source with this job's target.
         Ok(!self.orphan && self.pair.output().free_slots() > 0 && self.pair.capture().free_slots() > 0)
     }
 
@@ -151,7 +165,7 @@ impl M2m {
         Ok(())
     }
 
-    /// Once nothing else is with the driver, the source without a target is taken back.
+    /// Takes the source without a target back, once the driver has nothing else.
     fn settle_orphan(&mut self) -> Result<()> {
         if self.orphan && self.pair.capture().queued() == 0 {
             self.pair.restart_output()?;
@@ -164,7 +178,7 @@ impl M2m {
         error.on(&self.name)
     }
 
-    /// A target came back filled.
+    /// Notes that a target came back filled.
     fn finish(&mut self, frame: Frame) {
         let target = (frame.buffers().id(), frame.slot());
         let Some(job) = self.jobs.iter_mut().find(|j| j.target == target && j.end.is_none()) else { return };
@@ -179,20 +193,20 @@ impl M2m {
                 let meta = meta(&job.meta, &frame);
                 End::Done(frame.freeze(meta))
             }
-            // The queue alone had it.
+            // Unreachable: only the queue held the frame.
             Err(frame) => End::Done(frame),
         });
-        // Its source is back at the same time: not a call more than one for each job.
+        // The source is back at the same time. Takes at most one per job, to save calls.
         while self.pair.output().queued() > self.pair.capture().queued() + usize::from(self.orphan) {
             match self.pair.try_source() {
                 Ok(Some(_)) => {}
-                // An error is told by the next call on the capture queue.
+                // The next call on the capture queue reports the error.
                 Ok(None) | Err(_) => break,
             }
         }
     }
 
-    /// The device gave up: every job in flight ends, and the next one sets it up anew, if it is still there.
+    /// Handles a failed device: ends every job in flight. The next job sets the device up again, if it is still there.
     fn fail(&mut self, error: &Error) {
         self.setup = None;
         self.orphan = false;
@@ -228,7 +242,7 @@ impl M2m {
                 Received::Item(Processed::Source(_) | Processed::Event(_)) => {}
                 Received::Nothing => return Ok(Received::Nothing),
                 Received::Ended => {
-                    let text = "the device says that its stream has ended";
+                    let text = "the device reports the end of its stream";
                     let error = Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name);
                     let Processed::Lost(error) = self.pair.lose(error)? else { continue };
                     self.lose(error);
@@ -240,7 +254,7 @@ impl M2m {
     fn lose(&mut self, error: Error) {
         self.fail(&error);
         self.lost = Some(error);
-        // The failed jobs and the loss are given one at a time.
+        // The caller gets the failed jobs and the loss one at a time.
         self.pair.wake();
     }
 }
@@ -250,7 +264,7 @@ impl Converter for M2m {
         &self.name
     }
 
-    /// Asks the device itself: formats are set on it while it is not set up, else on another open of its node.
+    /// Asks the device: sets the formats on it if it is not set up, otherwise on another open of its node.
     fn check(&self, plan: &Plan) -> Result<()> {
         let setup = Setup::of(plan).map_err(|e| self.named(e))?;
         match &self.setup {
@@ -261,7 +275,7 @@ impl Converter for M2m {
     }
 
     fn target_layout(&self, fourcc: FourCc, size: Size) -> Result<Layout> {
-        // Of an open of its own: a capture side is limited by the output side.
+        // Uses another open of the node, because the output side limits the capture side.
         let device = Device::open(&self.device.info().path)?;
         let takes = device.formats(Direction::Output)?.into_iter().map(|o| o.fourcc);
         for source in takes.filter(|f| Layout::packed(*f, size).is_ok()) {
@@ -271,7 +285,7 @@ impl Converter for M2m {
         }
         match device.try_format(Direction::Capture, &FormatRequest::new(fourcc, size)) {
             Ok(given) if given.size() == size => Ok(given.with_colorimetry(Default::default())),
-            // What cannot be is refused by `check`, with the device's reason.
+            // `check` refuses an impossible layout, with the device's reason.
             _ => Layout::packed(fourcc, size).or_else(|_| Layout::aligned(fourcc, size, 4)),
         }
     }
@@ -299,7 +313,7 @@ impl Converter for M2m {
             }
             refused => {
                 self.orphan = true;
-                // If the queue cannot even be restarted, the next job reports why.
+                // If the queue cannot be restarted, the next job reports why.
                 let _ = self.settle_orphan();
                 refused
             }
@@ -310,7 +324,7 @@ impl Converter for M2m {
         self.jobs.len()
     }
 
-    /// The plan of the next job sets the device up.
+    /// Opens the device again. The next job sets it up for its plan.
     fn reopen(&mut self) -> Result<()> {
         self.pair.reopen()?;
         (self.device, self.setup, self.orphan) = (self.pair.device().clone(), None, false);
@@ -321,7 +335,7 @@ impl Converter for M2m {
 
 impl sealed::Sealed for M2m {}
 
-/// Its error is what the kernel reports of the converter's own descriptors.
+/// Its errors are those that the kernel reports of the converter's own descriptors.
 impl Station for M2m {
     type Event = ConverterEvent;
 
@@ -354,11 +368,11 @@ impl fmt::Debug for M2m {
     }
 }
 
-/// Every mem-to-mem converter of the machine, by number; or why there is none.
+/// Returns every mem-to-mem converter of the machine, by number, or the reason why none was found.
 pub(super) fn candidates() -> Vec<Candidate> {
     let converters: Vec<_> = mem_to_mem_devices().into_iter().filter(MemToMemInfo::converts).collect();
     if converters.is_empty() {
-        let error = Error::new(ErrorKind::NotFound, "find", "there is no mem-to-mem converter that can be opened");
+        let error = Error::new(ErrorKind::NotFound, "find", "found no mem-to-mem converter that can be opened");
         return vec![Err(Refusal { backend: "m2m".to_owned(), error })];
     }
     let open = |info: MemToMemInfo| {

@@ -1,4 +1,4 @@
-//! What a plan asks of a mem-to-mem device, and the ioctls that make a device so.
+//! The settings that a plan needs of a mem-to-mem device, and the ioctls that apply them.
 
 use crate::dmabuf::MemoryKind;
 use crate::error::{Error, ErrorKind, Result};
@@ -8,7 +8,7 @@ use crate::v4l2::{ControlId, Device, Direction, SelectionTarget};
 use super::super::{Blend, Plan, Step};
 use super::colors;
 
-/// One source drawn once: all that such a device does.
+/// One source that is drawn once, which is all that such a device can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Setup {
     source: Layout,
@@ -18,7 +18,7 @@ pub(super) struct Setup {
     turn: Turn,
 }
 
-/// An orientation by controls: flips, and a rotation of so many degrees clockwise.
+/// An orientation as controls: flips, and a clockwise rotation in degrees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Turn {
     degrees: i64,
@@ -35,7 +35,7 @@ impl Turn {
         let (horizontal, vertical) = (flip == Flip::Horizontal, flip == Flip::Vertical);
         let degrees = match rotation {
             Rotation::None => 0,
-            // Half a turn is both flips.
+            // A half turn is both flips.
             Rotation::Half => {
                 return Ok(Self { degrees: 0, horizontal: !horizontal, vertical: !vertical });
             }
@@ -71,7 +71,7 @@ impl Turn {
     }
 }
 
-/// Whether a device has a control that can be written.
+/// Returns `true` if a device has a control that can be written.
 fn usable(device: &Device, id: ControlId) -> Result<bool> {
     match device.control(id) {
         Ok(control) => Ok(!control.is_disabled && !control.is_read_only),
@@ -81,10 +81,10 @@ fn usable(device: &Device, id: ControlId) -> Result<bool> {
 }
 
 impl Setup {
-    /// What a plan asks, if it is of the kind that such devices carry out.
+    /// Returns the settings for a plan, if mem-to-mem devices can carry out plans of its kind.
     pub(super) fn of(plan: &Plan) -> Result<Self> {
         if plan.memory_kind() != MemoryKind::DmaBuf {
-            return Err(unsupported("a memfd is no dma-buf, and devices import nothing else"));
+            return Err(unsupported("the frames are in memfds, and devices import only dma-bufs"));
         }
         let [source] = plan.sources() else {
             return Err(unsupported(format!("{} sources; a mem-to-mem device takes one", plan.sources().len())));
@@ -104,7 +104,7 @@ impl Setup {
         }
         let has_alpha = |layout: &Layout| layout.fourcc().info().is_some_and(|i| i.has_alpha());
         if has_alpha(source) && has_alpha(plan.target()) {
-            let text = "V4L2 does not say what becomes of the source's alpha in a target that has alpha";
+            let text = "V4L2 does not define what happens to the source's alpha in a target that has alpha";
             return Err(unsupported(text));
         }
         Ok(Self {
@@ -116,14 +116,14 @@ impl Setup {
         })
     }
 
-    /// Makes a device so. Both queues are without buffers. Ioctls: `VIDIOC_S_EXT_CTRLS`, `VIDIOC_S_FMT`,
-    /// `VIDIOC_S_SELECTION`.
+    /// Applies the settings to a device. Both queues must be without buffers. Ioctls: `VIDIOC_S_EXT_CTRLS`,
+    /// `VIDIOC_S_FMT`, `VIDIOC_S_SELECTION`.
     ///
     /// # Errors
-    /// `Unsupported`, with the rule that the device has; what else it reports.
+    /// `Unsupported`, with the device's rule; other errors of the device.
     pub(super) fn apply(&self, device: &Device) -> Result<()> {
         self.apply_all(device).map_err(|e| match e.kind() {
-            // The device says what it would do instead.
+            // The error contains what the device would do instead.
             ErrorKind::InvalidArgument | ErrorKind::Mismatch => e.kind_is(ErrorKind::Unsupported),
             _ => e,
         })
@@ -135,7 +135,7 @@ impl Setup {
         self.apply_alpha(device)?;
         let (of_source, of_target) = colors::asked(&self.source, &self.target);
         let wrong = |text: String| unsupported(text).on(device);
-        // The output side first: drivers limit the capture side by it.
+        // The output side comes first, because drivers limit the capture side by it.
         let given = device.set_format_exact(Direction::Output, &self.source.with_colorimetry(of_source))?;
         colors::check(&self.source, &given).map_err(wrong)?;
         apply_region(device, Direction::Output, SelectionTarget::Crop, self.crop, given.size())?;
@@ -144,7 +144,7 @@ impl Setup {
         apply_region(device, Direction::Capture, SelectionTarget::Compose, self.place, given.size())
     }
 
-    /// Opaque, where the target has alpha and the source has none.
+    /// Makes the target opaque if it has alpha and the source does not.
     fn apply_alpha(&self, device: &Device) -> Result<()> {
         if !self.target.fourcc().info().is_some_and(|i| i.has_alpha()) {
             return Ok(());
@@ -157,7 +157,7 @@ impl Setup {
     }
 }
 
-/// Crop or compose, which devices without selections have at the whole picture of `size` for ever.
+/// Sets crop or compose. Devices without selections always use the whole picture of `size`.
 fn apply_region(
     device: &Device,
     direction: Direction,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_such_device_does_is_refused_with_the_rule() {
+    fn setup_refuses_unsupported_plans_with_the_rule() {
         let plain = Layer::default();
         let part = Rect::new(0, 0, Size::new(32, 48));
         for (layer, from, to, rule) in [
@@ -221,7 +221,7 @@ mod tests {
         let both = Request::compose([Layer::default(), shown]);
         let e = Setup::of(&Plan::new(&both, &pair, &pair[0]).unwrap()).unwrap_err();
         assert!(e.to_string().contains("2 sources"), "{e}");
-        // A translucent layer over what the target held.
+        // A translucent layer over the target's old pixels.
         let old = Request::convert(shown).background(None);
         let e = Setup::of(&Plan::new(&old, &pair[..1], &pair[0]).unwrap()).unwrap_err();
         assert!(e.to_string().contains("translucent"), "{e}");

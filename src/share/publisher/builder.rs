@@ -1,4 +1,4 @@
-//! How a publisher is set up: limits, deadlines, the socket.
+//! Settings of a publisher: limits, deadlines, the socket.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,20 @@ use crate::share::wire::MAX_SLOTS;
 type AcceptHook = Box<dyn FnMut(&PeerInfo) -> bool + Send>;
 
 /// Settings of a [`Publisher`](super::Publisher).
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::share::Publisher;
+///
+/// # let path = std::env::temp_dir().join(format!("framelease-builder-{}", std::process::id()));
+/// let publisher = Publisher::builder(&path)
+///     .mode(0o600)
+///     .max_subscribers(8)
+///     .lease_deadline(Duration::from_secs(1), Duration::from_secs(5))
+///     .accept_if(|peer| peer.uid == 0 || peer.gid == 44)
+///     .bind()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct PublisherBuilder {
     pub(super) path: PathBuf,
     pub(super) mode: u32,
@@ -21,10 +35,10 @@ pub struct PublisherBuilder {
     pub(super) max_per_user: usize,
     pub(super) max_hold: u16,
     pub(super) reserve: usize,
-    /// Whether, and how long, a subscriber may hold the stream up.
+    /// How long a blocking subscriber may stop the stream, if it may.
     pub(super) block: Option<Duration>,
     pub(super) handshake: Duration,
-    /// When a lease is revoked, and when its holder is expelled.
+    /// When a lease is revoked, and when its holder is disconnected.
     pub(super) lease: Option<(Duration, Duration)>,
     pub(super) accept: Option<AcceptHook>,
     #[cfg(feature = "unixfd")]
@@ -49,72 +63,74 @@ impl PublisherBuilder {
         }
     }
 
-    /// Listens at another path for GStreamer's `unixfdsrc` (1.24 and later), unchanged: each that connects is a
-    /// subscriber on these terms. Limits, quotas, deadlines, the accept hook and the file's mode are as for all others;
-    /// [`max_hold`](Self::max_hold) is not for it. Up to 8 paths, each with terms of its own.
+    /// Listens at another path for unchanged `unixfdsrc` elements of GStreamer (1.24 and later). Each that connects is
+    /// a subscriber on these terms. Limits, quotas, deadlines, the accept hook and the file's mode apply as for all
+    /// others, but [`max_hold`](Self::max_hold) does not. Up to 8 paths, each with its own terms.
     ///
-    /// See `docs/interop.md` for what GStreamer is told and what it cannot be told.
+    /// `docs/interop.md` lists what GStreamer receives and what its protocol cannot express.
     #[cfg(feature = "unixfd")]
     pub fn unixfd(mut self, path: impl AsRef<Path>, terms: UnixfdTerms) -> Self {
         self.unixfd.push((path.as_ref().to_owned(), terms));
         self
     }
 
-    /// Permissions of the socket file, less the umask. Default 0o660; the directory's permissions count as well.
+    /// Sets the permissions of the socket file, less the umask. Default 0o660. The directory's permissions apply as
+    /// well.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The most subscribers at a time, 64 at most and by default.
+    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum.
     pub fn max_subscribers(mut self, count: usize) -> Self {
         self.max_subscribers = count.min(MAX_PEERS);
         self
     }
 
-    /// The most connections of one user id, so that one user cannot take all. Default 64.
+    /// Limits the connections of one user id, so that one user cannot take all. Default 64.
     pub fn max_per_user(mut self, count: usize) -> Self {
         self.max_per_user = count;
         self
     }
 
-    /// The most frames that one subscriber may hold at a time. Default 64: as many as the pool has room for.
+    /// Limits how many frames one subscriber may hold at a time. Default 64: the pool's size is then the limit.
     pub fn max_hold(mut self, frames: u16) -> Self {
         self.max_hold = frames;
         self
     }
 
-    /// Sets how many buffers subscribers can never have: those that the driver needs, and those that this process has in
-    /// use, such as an encoder's. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough. Default 5.
+    /// Sets how many buffers subscribers can never have: those that the driver needs, and those that this process has
+    /// in use, such as an encoder's. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough. Default 5.
     pub fn reserve(mut self, slots: usize) -> Self {
         self.reserve = slots;
         self
     }
 
-    /// Grants [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it: the stream then waits for
-    /// them, and all others with it. One that holds the stream up for longer than `longest_stall` is disconnected with
-    /// [`Reason::Stalled`](crate::Reason::Stalled). Default: not granted, such subscribers are refused with
-    /// [`Reason::BlockDenied`](crate::Reason::BlockDenied).
+    /// Allows [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it: the stream, with all other
+    /// subscribers, then waits for them. One that blocks the stream for longer than `longest_stall` is disconnected
+    /// with [`Reason::Stalled`](crate::Reason::Stalled). By default it is not allowed, and such subscribers are refused
+    /// with [`Reason::BlockDenied`](crate::Reason::BlockDenied).
     pub fn allow_block(mut self, longest_stall: Duration) -> Self {
         self.block = Some(longest_stall);
         self
     }
 
-    /// How long a new connection may take to say HELLO, and five times that to take the buffers. Default one second.
+    /// Sets how long a new connection may take to send HELLO. It has five times that to take the buffers. Default one
+    /// second.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
         self
     }
 
-    /// How long a subscriber may hold a frame: after `revoke` it is told that the lease is over, after `end` (if it
-    /// has still not given it back) it gets no more frames. The slot stays in its quota until it says so itself,
-    /// hangs up or dies: memory is never reused under a reader. Default: no limit.
+    /// Sets how long a subscriber may hold a frame. After `revoke`, the publisher sends it notice that the lease is
+    /// over. After `end`, a subscriber that still holds the frame gets no more frames. The slot stays in its quota
+    /// until it releases the frame, hangs up or dies, so memory is never reused under a reader. Default: no limit.
     pub fn lease_deadline(mut self, revoke: Duration, end: Duration) -> Self {
         self.lease = Some((revoke, end.max(revoke)));
         self
     }
 
-    /// Decides who may connect. The hook sees the peer's user and process before its HELLO is read.
+    /// Decides who may connect. The hook sees the peer's user and process before the publisher reads its HELLO.
     pub fn accept_if(mut self, hook: impl FnMut(&PeerInfo) -> bool + Send + 'static) -> Self {
         self.accept = Some(Box::new(hook));
         self

@@ -1,4 +1,4 @@
-//! One connection of a publisher: its socket, how far the handshake is, which buffers the peer acknowledged.
+//! One connection of a publisher: its socket, the stage of the handshake, the buffers that the peer acknowledged.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,52 +15,52 @@ use crate::frame::{Frame, FrameMeta};
 use crate::share::wire::{Bye, LeaseId, SlotId, ToSubscriber};
 use crate::sys::socket::{self, Credentials};
 
-/// Who is at the other end of a connection, as the kernel saw it at `connect`.
+/// The process at the other end of a connection, as the kernel saw it at `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// Process id, in the publisher's pid namespace; 0 if it has none there.
+    /// The process id in the publisher's pid namespace; 0 if it has none there.
     pub pid: i32,
-    /// Effective user id.
+    /// The effective user id of the process.
     pub uid: u32,
-    /// Effective group id.
+    /// The effective group id of the process.
     pub gid: u32,
 }
 
-/// How far a connection is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// HELLO is awaited, until this time.
+    /// Waits for HELLO, until this time.
     Greeting { deadline_ns: u64 },
-    /// Admitted; waits for a pool, or for its buffers to be sent and acknowledged. The first time it must answer
-    /// within a time.
+    /// Admitted. Waits for a pool, or for the pool's buffers to be sent and acknowledged. The first pool must be
+    /// acknowledged before the deadline.
     Announcing { deadline_ns: Option<u64> },
     /// Takes frames.
     Active,
-    /// Told to go, as soon as there is room for it; stays until its leases are back.
+    /// To be disconnected. `untold` is the reason, until there was room to send it. Stays until its leases are back.
     Expelled { untold: Option<Reason> },
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
-    /// Readable when the peer's process is gone, also while a forked child keeps the socket open.
+    /// Readable when the peer's process is gone, even if a forked child keeps the socket open.
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) info: PeerInfo,
     pub(super) stage: Stage,
     /// The peer's number in the ledger, once admitted.
     pub(super) peer: Option<usize>,
     pub(super) interest: EpollFlags,
-    /// The [`Publisher::round`](super::Publisher) in which it was read last.
+    /// The [`Publisher::round`](super::Publisher) in which its socket was last read.
     pub(super) read_in: u64,
-    /// A lease is to be revoked, and there was no room to say so.
+    /// A lease must be revoked, and there was no room to send REVOKE.
     pub(super) owes_revoke: bool,
-    /// END is to be said when nothing waits for the peer any more; until the next frame, releases wake us.
+    /// Whether END is due, once no frame waits for the peer. Until the next frame, releases wake the publisher.
     pub(super) ending: Ending,
     protocol: Protocol,
 }
 
-/// How far the end of the stream is told to a peer.
+/// Whether a peer was notified of the end of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     No,
@@ -68,7 +68,7 @@ pub(super) enum Ending {
     Told,
 }
 
-/// Hangs up: a forked child may still have the socket.
+/// Shuts the socket down, because a forked child may still have it open.
 impl Drop for Connection {
     fn drop(&mut self) {
         socket::hang_up(self.socket.as_fd());
@@ -92,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// From here on GStreamer's protocol is spoken.
+    /// Switches the connection to GStreamer's protocol.
     #[cfg(feature = "unixfd")]
     pub(super) fn speak_unixfd(&mut self) {
         self.protocol = Protocol::Unixfd(UnixfdPeer::default());
@@ -112,7 +112,7 @@ impl Connection {
         self.protocol.send_frame(self.socket.as_fd(), id, frame, meta)
     }
 
-    /// Sends what is left of a message that went in part. `Ok(false)`: something still is.
+    /// Sends the rest of a message that was sent in part. `Ok(false)`: some of it still remains.
     pub(super) fn finish(&mut self) -> Result<bool, Fault> {
         self.protocol.finish(self.socket.as_fd())
     }
@@ -135,7 +135,7 @@ impl Connection {
         self.protocol.has_buffer(id)
     }
 
-    /// Notes the answer to a BUFFER. `Ok(true)` when no BUFFER is unanswered any longer.
+    /// Notes the answer to a BUFFER. `Ok(true)` if every BUFFER is now answered.
     pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
         self.protocol.answered(id, ok)
     }
@@ -145,7 +145,8 @@ impl Connection {
         self.protocol.retired()
     }
 
-    /// Tells a peer whose last frame is unread that newer ones wait. Costs one system call if it has read everything.
+    /// Notifies a peer whose last frame is unread that newer ones wait. Costs one system call if it has read
+    /// everything.
     pub(super) fn say_newer(&mut self, generation: u64) -> Result<bool, Fault> {
         if !self.protocol.drops_stale() || socket::is_read(self.socket.as_fd()) {
             return Ok(true);
@@ -153,7 +154,8 @@ impl Connection {
         self.send(&ToSubscriber::Newer { generation })
     }
 
-    /// Says why, before the caller drops the connection or lets its leases come in. `false`: the peer's queue is full.
+    /// Sends BYE with the reason, before the caller drops the connection or waits for its leases. `false`: the queue is
+    /// full.
     pub(super) fn say_bye(&mut self, bye: Bye) -> bool {
         self.send(&ToSubscriber::Bye(bye)) != Ok(false)
     }

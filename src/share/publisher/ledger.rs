@@ -1,11 +1,11 @@
-//! Who holds what: the publisher's whole knowledge of leases, without descriptors or clocks.
+//! The publisher's record of leases: which peer holds which frame. It has no descriptors and no clock.
 //!
 //! Invariants, checked by random histories below and by all histories of a small world in `ledger_model.rs`:
-//! 1. An item is kept exactly as long as somebody holds it, it waits for somebody, or it is the newest.
+//! 1. An item is kept exactly as long as a peer holds it, it waits for a peer, or it is the newest.
 //! 2. A peer never ties up more than its quota: leases plus waiting frames.
-//! 3. The sum of quotas plus the newest frame plus the source's reserve fits the pool, so no set of peers can take
-//!    the source's last buffers.
-//! 4. A release is legal once for each lease that was sent, revoked or not; anything else is the peer's fault.
+//! 3. The sum of quotas plus the newest frame plus the source's reserve fits the pool. So no set of peers can take the
+//!    source's last buffers.
+//! 4. A release is legal once for each lease that was sent, revoked or not. Any other release is the peer's fault.
 
 use std::collections::VecDeque;
 
@@ -13,14 +13,14 @@ use crate::frame::BufferBudget;
 use crate::share::policy::{Policy, Rate};
 use crate::share::wire::LeaseId;
 
-/// Peers are bits of a u64.
+/// Sets of peers are bits of a u64.
 pub(crate) const MAX_PEERS: usize = 64;
 
-/// What one peer asks for.
+/// What one peer asks for, or is granted.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Terms {
-    /// Leases at a time.
+    /// The most leases at a time.
     pub(crate) hold: u32,
     pub(crate) policy: Policy,
     pub(crate) rate: Rate,
@@ -32,7 +32,7 @@ impl Terms {
     }
 }
 
-/// A frame that somebody holds, that waits for somebody, or that is the newest.
+/// A frame that a peer holds, that waits for a peer, or that is the newest.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Lent<T> {
@@ -43,7 +43,7 @@ struct Lent<T> {
     waiting: u64,
 }
 
-/// Of a peer's leases.
+/// Selects among a peer's leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leases {
     All,
@@ -62,13 +62,13 @@ struct Lease {
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Peer {
     terms: Terms,
-    /// Order of admission.
+    /// The peer's place in the order of admission.
     joined: u64,
-    /// It is sent what waits for it: it has acknowledged the pool's buffers.
+    /// The peer has acknowledged the pool's buffers, so frames that wait for it can be sent.
     active: bool,
-    /// It was active before: with policy `Block` the source waits until it is again.
+    /// The peer was active before. With policy `Block` the source waits until it is active again.
     was_active: bool,
-    /// It gets no frame any more and is only here for the leases that it has not given back.
+    /// The peer gets no more frames. It stays until it has given back its leases.
     expelled: bool,
     leases: Vec<Lease>,
     /// Generations that wait, oldest first.
@@ -77,9 +77,9 @@ struct Peer {
     sent: u64,
     offered: u64,
     next_due_ns: Option<u64>,
-    /// Under `Latest`, a frame that waited was replaced by a newer one.
+    /// Under `Latest`, a newer frame has replaced one that waited.
     has_replaced: bool,
-    /// That was found before.
+    /// `newly_late` has already reported this.
     was_late: bool,
 }
 
@@ -88,7 +88,7 @@ impl Peer {
         self.leases.len() < self.terms.hold as usize
     }
 
-    /// Whether the rate wants this frame.
+    /// Returns `true` if the rate selects this frame.
     fn wants(&mut self, timestamp_ns: u64) -> bool {
         let n = self.offered;
         self.offered += 1;
@@ -98,8 +98,8 @@ impl Peer {
             Rate::MilliFps(rate) => {
                 let interval = 1_000_000_000_000 / u64::from(rate.max(1));
                 let due = self.next_due_ns.unwrap_or(timestamp_ns);
-                // A source's timestamps jitter: a frame a little early is the one that was meant. After a pause, or
-                // a clock that stepped back, begin anew.
+                // A source's timestamps jitter, so a frame that is slightly early counts as the one that is due. After
+                // a pause, or if the clock stepped back, counting starts at this frame.
                 if timestamp_ns.saturating_add(interval / 8) < due && due - timestamp_ns <= 2 * interval {
                     return false;
                 }
@@ -121,12 +121,12 @@ pub(crate) struct Figures {
     pub(crate) oldest_ns: Option<u64>,
 }
 
-/// The peer broke the rules.
+/// A peer released a lease that it does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("slot {} of pool {}, generation {}: released but not held", .0.slot, .0.pool, .0.generation)]
 pub(crate) struct IllegalRelease(pub(crate) LeaseId);
 
-/// See the module's head. `T` is the frame: dropping it returns the buffer.
+/// The record of leases; see the module. `T` is the frame: dropping it returns the buffer.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Ledger<T> {
@@ -134,7 +134,7 @@ pub(crate) struct Ledger<T> {
     lent: Vec<Lent<T>>,
     next_generation: u64,
     newest: Option<u64>,
-    /// The current pool, and how many of its slots peers may tie up together. No pool: slots of any.
+    /// The current pool, and how many of its slots peers may tie up together. Without a pool number: slots of any pool.
     room: Option<(Option<u32>, u32)>,
     admitted: u64,
 }
@@ -151,9 +151,9 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// The next frames are of `pool`, of which `slots` are lent at a time and the source needs `reserve`: from here on
-    /// the quotas must fit it, and every peer must be activated anew. `None`: so many are lent of all pools together.
-    /// Peers that no longer fit, last come first, are returned: the caller must expel them.
+    /// Starts a new pool, of which `slots` are lent at a time and the source needs `reserve`. From now on the quotas
+    /// must fit it, and every peer must be activated again. If `pool` is `None`, `slots` counts the slots of all pools
+    /// together. Returns the peers that no longer fit, the last admitted first. The caller must expel them.
     pub(crate) fn set_pool(&mut self, pool: Option<u32>, slots: usize, reserve: usize) -> Vec<usize> {
         let room = BufferBudget::left(slots, reserve) as u32;
         self.room = Some((pool, room));
@@ -169,7 +169,7 @@ impl<T> Ledger<T> {
         evicted
     }
 
-    /// What all peers together can tie up in the current pool.
+    /// Returns how many slots of the current pool all peers together can tie up.
     pub(crate) fn quotas(&self) -> u32 {
         let pool = self.room.and_then(|(pool, _)| pool);
         let cost = |p: &Peer| match p.expelled {
@@ -179,13 +179,14 @@ impl<T> Ledger<T> {
         self.peers.iter().flatten().map(cost).sum()
     }
 
-    /// Whether another quota fits. Without a pool every quota does, until there is one.
+    /// Returns `true` if another quota fits. Until there is a pool, every quota fits.
     pub(crate) fn has_room(&self, terms: &Terms) -> bool {
         self.room.map_or(true, |(_, room)| self.quotas() + terms.quota() <= room)
     }
 
-    /// Takes a peer in, not yet active: frames wait for it as they do for others, except under `Block`, where it begins
-    /// when it is active. Under `Latest` the newest one does at once. The number is its own until [`Ledger::remove`].
+    /// Admits a peer, which is not yet active. Frames wait for it as for others. Exceptions: under `Block` it starts
+    /// with the first frame after its activation, and under `Latest` the newest frame waits at once. The number is the
+    /// peer's until [`Ledger::remove`].
     pub(crate) fn admit(&mut self, terms: Terms) -> Option<usize> {
         if !self.has_room(&terms) {
             return None;
@@ -222,13 +223,13 @@ impl<T> Ledger<T> {
         Some(free)
     }
 
-    /// The peer can take frames from now on.
+    /// Marks the peer as able to take frames.
     pub(crate) fn activate(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         (p.was_active, p.active) = (true, !p.expelled);
     }
 
-    /// Nothing is sent to the peer until it is activated again; what waits for it is dropped. Its leases stay.
+    /// Drops the frames that wait for the peer, and sends it nothing until it is activated again. Its leases stay.
     pub(crate) fn stop(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         p.active = false;
@@ -240,7 +241,7 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// The peer takes no frames any more. It stays while it has leases.
+    /// Ends the stream for the peer. The peer stays while it has leases.
     pub(crate) fn expel(&mut self, peer: usize) {
         self.stop(peer);
         if let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) {
@@ -248,7 +249,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Forgets the peer: everything it held is given up.
+    /// Removes the peer and ends its leases.
     pub(crate) fn remove(&mut self, peer: usize) {
         if let Some(p) = self.peers.get_mut(peer) {
             *p = None;
@@ -260,20 +261,21 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// `true` if a peer whose policy is `Block` has no room for another frame, or does not know the new pool yet.
+    /// Returns `true` if a peer with policy `Block` has no room for another frame, or has not acknowledged the new
+    /// pool.
     pub(crate) fn is_blocked(&self) -> bool {
         let blocks = |p: &Peer| p.terms.policy == Policy::Block && p.was_active && !p.expelled;
         self.peers.iter().flatten().any(|p| blocks(p) && (!p.active || !p.waiting.is_empty()))
     }
 
-    /// Peers that the source waits for.
+    /// Returns the peers that the source waits for.
     pub(crate) fn blocking(&self) -> Vec<usize> {
         let blocks = |p: &Peer| p.terms.policy == Policy::Block && p.was_active && !p.expelled;
         let members = self.peers.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
         members.filter(|(_, p)| blocks(p) && (!p.active || !p.waiting.is_empty())).map(|(i, _)| i).collect()
     }
 
-    /// A new frame: it waits for every peer that wants it, in place of older ones where the policy says so.
+    /// Adds a frame. It waits for every peer that wants it, and replaces older ones where the policy says so.
     pub(crate) fn publish(&mut self, pool: u32, slot: u32, timestamp_ns: u64, item: T) {
         let generation = self.next_generation;
         self.next_generation += 1;
@@ -283,7 +285,7 @@ impl<T> Ledger<T> {
             if p.expelled || !p.wants(timestamp_ns) {
                 continue;
             }
-            // The source does not wait for one that blocks before it takes its first pool. A frame that waited until
+            // The source does not wait for a `Block` peer before that takes its first pool. A frame that waited until
             // then would be followed by a gap.
             let is_early = p.terms.policy == Policy::Block && !p.was_active;
             if is_early || p.waiting.len() >= p.terms.policy.depth() as usize {
@@ -306,7 +308,7 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// The next frame that may be sent to a peer, and the peer's drop count to send with it.
+    /// Returns the next frame to send to a peer, and the drop count to send with it.
     pub(crate) fn next_for(&self, peer: usize) -> Option<(LeaseId, &T, u64)> {
         let p = self.peers.get(peer)?.as_ref()?;
         let generation = *p.waiting.front().filter(|_| p.active && p.has_credit())?;
@@ -314,8 +316,8 @@ impl<T> Ledger<T> {
         Some((lent.id, &lent.item, p.dropped))
     }
 
-    /// A peer under `Latest` has no credit left, and two frames have come since: what it was sent last is out of date
-    /// if it is unread. Returns its generation, once.
+    /// Returns the generation of the frame that was last sent to the peer, if it is out of date, and only once. It is
+    /// if the policy is `Latest`, no credit is left, and two frames have come since.
     pub(crate) fn newly_late(&mut self, peer: usize) -> Option<u64> {
         let p = self.peers.get_mut(peer)?.as_mut()?;
         let is_late = p.active && p.has_replaced && !p.waiting.is_empty() && !p.has_credit();
@@ -324,7 +326,7 @@ impl<T> Ledger<T> {
         last.filter(|_| is_late && !was_late)
     }
 
-    /// The peer has it.
+    /// Notes that the frame of [`Ledger::next_for`] was sent.
     pub(crate) fn sent(&mut self, peer: usize, now_ns: u64) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         let Some(generation) = p.waiting.pop_front() else { return };
@@ -336,7 +338,7 @@ impl<T> Ledger<T> {
         p.has_replaced = false;
     }
 
-    /// The peer could not be given the frame that [`Ledger::next_for`] named.
+    /// Notes that the frame of [`Ledger::next_for`] could not be sent.
     pub(crate) fn not_sent(&mut self, peer: usize) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         let Some(generation) = p.waiting.pop_front() else { return };
@@ -347,14 +349,14 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// The lease of a peer that a generation names.
+    /// Returns the peer's lease of a generation.
     #[cfg(feature = "unixfd")]
     pub(crate) fn lease(&self, peer: usize, generation: u64) -> Option<LeaseId> {
         let peer = self.peers.get(peer)?.as_ref()?;
         peer.leases.iter().map(|l| l.id).find(|id| id.generation == generation)
     }
 
-    /// The peer gives a lease back.
+    /// Ends a lease that the peer has released.
     pub(crate) fn release(&mut self, peer: usize, id: LeaseId) -> Result<(), IllegalRelease> {
         let p = self.peers.get_mut(peer).and_then(Option::as_mut).ok_or(IllegalRelease(id))?;
         let at = p.leases.iter().position(|l| l.id == id).ok_or(IllegalRelease(id))?;
@@ -366,7 +368,7 @@ impl<T> Ledger<T> {
         Ok(())
     }
 
-    /// The peer gives back all that it has of a pool.
+    /// Ends all leases that the peer has of a pool.
     pub(crate) fn retired(&mut self, peer: usize, pool: u32) {
         let Some(p) = self.peers.get_mut(peer).and_then(Option::as_mut) else { return };
         p.leases.retain(|l| l.id.pool != pool);
@@ -376,7 +378,7 @@ impl<T> Ledger<T> {
         self.sweep();
     }
 
-    /// The oldest lease of a peer that is not expelled, and when it was sent: of those that are not revoked, or of all.
+    /// Returns the oldest lease of a peer that is not expelled, and when it was sent.
     pub(crate) fn oldest_lease(&self, peer: usize, of: Leases) -> Option<(LeaseId, u64)> {
         let p = self.peers.get(peer)?.as_ref().filter(|p| !p.expelled)?;
         let leases = p.leases.iter().filter(|l| of == Leases::All || !l.revoked);
@@ -392,17 +394,17 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Frames sent and not released.
+    /// Returns how many frames were sent and not released.
     pub(crate) fn held_by(&self, peer: usize) -> usize {
         self.peers.get(peer).and_then(Option::as_ref).map_or(0, |p| p.leases.len())
     }
 
-    /// Whether the peer has ever taken frames.
+    /// Returns `true` if the peer has ever been active.
     pub(crate) fn was_active(&self, peer: usize) -> bool {
         self.peers.get(peer).and_then(Option::as_ref).is_some_and(|p| p.was_active)
     }
 
-    /// Whether frames wait for the peer's next release.
+    /// Returns `true` if frames wait for the peer's next release.
     pub(crate) fn waits_for(&self, peer: usize) -> bool {
         self.peers.get(peer).and_then(Option::as_ref).is_some_and(|p| !p.waiting.is_empty())
     }
@@ -417,7 +419,7 @@ impl<T> Ledger<T> {
         })
     }
 
-    /// Drops what nobody needs.
+    /// Drops the frames that no peer holds or waits for, except the newest.
     fn sweep(&mut self) {
         let newest = self.newest;
         self.lent.retain(|l| l.holders | l.waiting != 0 || Some(l.id.generation) == newest);
@@ -469,10 +471,10 @@ mod tests {
         }
         assert!(l.is_blocked());
         let ids: Vec<_> = first[0].iter().map(|s| s[0]).collect();
-        assert!(first[1..].iter().flatten().all(Vec::is_empty), "nobody has credit");
+        assert!(first[1..].iter().flatten().all(Vec::is_empty), "no peer has credit");
         (0..3).for_each(|p| l.release(p, ids[p]).unwrap());
         let next: Vec<_> = (0..3).map(|p| send_all(&mut l, p)[0].generation).collect();
-        assert_eq!(next, [5, 2, 2], "newest, oldest that waits, the one that blocks");
+        assert_eq!(next, [5, 2, 2], "the newest, the oldest that waits, the one that blocks");
         assert_eq!((0..3).map(|p| l.figures(p).dropped).collect::<Vec<_>>(), [3, 2, 3]);
         assert!(!l.is_blocked());
     }
@@ -504,7 +506,7 @@ mod tests {
         l.remove(0);
         assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
         (0..2).for_each(|p| l.activate(p));
-        assert_eq!(l.set_pool(Some(2), 6, 3), [0], "a smaller pool: the last to come must go");
+        assert_eq!(l.set_pool(Some(2), 6, 3), [0], "a smaller pool: the last admitted is expelled");
     }
 
     #[test]
@@ -534,7 +536,7 @@ mod tests {
             (0..2).for_each(|p| l.retired(p, pool));
         }
         let counts = |p| (l.figures(p).sent, l.figures(p).dropped);
-        // The third has not answered since: what waits for it is neither.
+        // The third has not answered since, so the frames that wait for it are neither sent nor dropped.
         assert_eq!([0, 1, 2].map(counts), [(16, 8), (8, 16), (0, 22)]);
     }
 
@@ -549,7 +551,7 @@ mod tests {
         }
         assert_eq!((l.figures(0).sent, l.figures(1).sent), (10, 10));
         assert!((24..=26).contains(&l.figures(2).sent), "{}", l.figures(2).sent);
-        assert_eq!(l.figures(0).dropped, 0, "what is not wanted is not dropped");
+        assert_eq!(l.figures(0).dropped, 0, "a frame that the rate skips is not a drop");
     }
 
     #[derive(Clone, Debug)]
@@ -630,7 +632,7 @@ mod tests {
                         prop_assert!(l.release(p, id).is_err());
                     }
                 }
-                // 1: kept exactly as long as needed.
+                // Invariant 1: kept exactly as long as needed.
                 let alive = items.iter().filter(|i| i.strong_count() > 0).count();
                 prop_assert_eq!(alive, l.lent.len());
                 for lent in &l.lent {
@@ -639,9 +641,9 @@ mod tests {
                     prop_assert!(lent.holders | lent.waiting != 0 || Some(lent.id.generation) == l.newest);
                 }
                 for (_, id) in &out {
-                    prop_assert!(l.lent.iter().any(|lent| lent.id == *id), "a held frame was let go");
+                    prop_assert!(l.lent.iter().any(|lent| lent.id == *id), "a held frame was dropped");
                 }
-                // 2 and 3: quotas bound the harm.
+                // Invariants 2 and 3: quotas are limits.
                 for p in l.peers.iter().flatten() {
                     prop_assert!(p.leases.len() + p.waiting.len() <= p.terms.quota() as usize);
                 }

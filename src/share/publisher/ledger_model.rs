@@ -1,9 +1,10 @@
-//! The protocol of docs/protocol.md with the real ledger: every order of events of a small world, one after the other.
+//! Model check of the protocol in `docs/protocol.md` with the real ledger: tries every order of events in a small
+//! world.
 //!
-//! Two subscribers and a publisher with messages under way in both directions. At any time a frame may be published, a
-//! message delivered or answered, a lease given back, revoked or quarantined, the pool changed, a subscriber killed, its
-//! death seen, another one come in its place, and the publisher killed and followed by one with other memory that counts
-//! from the beginning. `FRAMELEASE_STORM` makes the world larger.
+//! The world has a publisher, two subscribers, and messages under way in both directions. At any time one of these can
+//! happen: a frame is published; a message is delivered or answered; a lease is given back, revoked or quarantined; the
+//! pool changes; a subscriber is killed, its death is seen, or another one takes its place; the publisher is killed and
+//! another one starts, with other memory and its own count. `FRAMELEASE_STORM` makes the world larger.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -13,7 +14,7 @@ const PEERS: usize = 2;
 const SLOTS: u8 = 6;
 const RESERVE: u8 = 1;
 
-/// How often something may happen.
+/// How often each event may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Budget {
     frames: u8,
@@ -41,20 +42,20 @@ enum FromPeer {
 /// A subscriber, and the publisher's side of its connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
-    /// Its number in the ledger.
+    /// The subscriber's number in the ledger.
     number: usize,
     is_dead: bool,
-    /// Its publisher is dead; what came before can still be read.
+    /// The publisher has died. Earlier messages can still be read.
     is_cut_off: bool,
-    /// Frames that its program reads.
+    /// Frames that the subscriber's program reads.
     holds: Vec<LeaseId>,
-    /// Frames of a dead publisher that its program reads.
+    /// Frames of a dead publisher that the subscriber's program reads.
     stale: Vec<LeaseId>,
-    /// Pools that it has mapped.
+    /// Pools that the subscriber has mapped.
     pools: Vec<u32>,
     inbox: VecDeque<ToPeer>,
     outbox: VecDeque<FromPeer>,
-    /// What it was told last, and whether it has answered.
+    /// The last pool that was announced to it, and whether it has answered.
     told: u32,
     owes: bool,
 }
@@ -67,7 +68,7 @@ struct World {
     left: Budget,
 }
 
-/// What must have happened somewhere, so that rules are not kept for want of cases.
+/// Cases that must have occurred, so that no rule holds only because its case did not.
 const REVOKED_AND_RELEASED: u8 = 1;
 const FREED_FROM_QUARANTINE: u8 = 2;
 const HELD_ACROSS_POOLS: u8 = 4;
@@ -104,17 +105,17 @@ impl World {
         Self { ledger, pool: 1, peers: Default::default(), left }
     }
 
-    /// A buffer of this pool that the source may fill.
+    /// Returns a buffer of this pool that the source may fill.
     fn free(&self) -> Option<u8> {
         (0..SLOTS).find(|&slot| !self.ledger.lent.iter().any(|l| l.item == (self.pool, slot)))
     }
 
-    /// That of the first peer who has one.
+    /// Returns the oldest lease of the first peer that has one.
     fn oldest_lease(&self, of: Leases) -> Option<(usize, LeaseId)> {
         (0..self.ledger.peers.len()).find_map(|peer| Some((peer, self.ledger.oldest_lease(peer, of)?.0)))
     }
 
-    /// Everything that can happen now.
+    /// Returns every event that can happen now.
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::Publish, Step::ChangePool, Step::Revoke, Step::Expel, Step::Restart];
         for (p, peer) in self.peers.iter().enumerate() {
@@ -127,12 +128,12 @@ impl World {
         steps
     }
 
-    /// The world after it, if it can happen.
+    /// Returns the world after this event, if it can happen.
     fn after(&self, step: Step, seen: &mut u8) -> Option<Self> {
         let mut next = self.clone();
         *seen |= next.act(step)?;
         (0..PEERS).for_each(|p| next.flush(p));
-        // Counts that decide nothing here make no worlds of their own.
+        // These counts have no influence, so worlds that differ only in them are the same.
         for peer in next.ledger.peers.iter_mut().flatten() {
             (peer.joined, peer.dropped, peer.sent, peer.offered) = (0, 0, 0, 0);
         }
@@ -140,7 +141,7 @@ impl World {
         Some(next)
     }
 
-    /// What was seen, of the above.
+    /// Applies the event. Returns which of the cases above occurred.
     fn act(&mut self, step: Step) -> Option<u8> {
         match step {
             Step::Publish => {
@@ -168,14 +169,14 @@ impl World {
                 if self.peers[p].is_some() {
                     return None;
                 }
-                // In quarantine one costs what it holds, so there is always room for another.
+                // An expelled peer costs only what it holds, so there is always room for another.
                 let number = self.ledger.admit(TERMS[p]).expect("the quotas fit");
                 self.peers[p] = Some(Peer { number, ..Peer::default() });
             }
             Step::Take(p) => return self.take(p),
             Step::Reap(p) => {
                 let peer = self.peers[p].take_if(|peer| peer.is_dead)?;
-                // Who had served it is dead, too.
+                // The publisher that served it is dead, too.
                 if peer.is_cut_off {
                     return Some(0);
                 }
@@ -194,7 +195,7 @@ impl World {
                 self.left.kills = self.left.kills.checked_sub(1)?;
                 let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
                 peer.is_dead = true;
-                // Nobody reads any more; what it had sent is still on its way.
+                // The subscriber's program is gone. Messages that it had sent are still on their way.
                 peer.holds.clear();
                 peer.stale.clear();
                 peer.inbox.clear();
@@ -204,7 +205,7 @@ impl World {
                 (self.ledger, self.pool) = (Ledger::new(), 1);
                 self.ledger.set_pool(Some(1), SLOTS.into(), RESERVE.into());
                 for place in &mut self.peers {
-                    // Of the dead nothing is left.
+                    // The new publisher does not know the dead subscribers.
                     *place = place.take().filter(|peer| !peer.is_dead);
                     if let Some(peer) = place {
                         peer.is_cut_off = true;
@@ -212,14 +213,14 @@ impl World {
                     }
                 }
             }
-            // It has read everything, and sees the hang-up.
+            // The subscriber has read everything, and sees the hang-up.
             Step::Reconnect(p) => {
                 let peer = self.peers[p].take_if(|peer| peer.is_cut_off && !peer.is_dead && peer.inbox.is_empty())?;
                 let stale = [peer.stale, peer.holds].concat();
                 let number = self.ledger.admit(TERMS[p]).expect("the quotas fit");
                 self.peers[p] = Some(Peer { number, stale, ..Peer::default() });
             }
-            // Nobody is told: the same name may be somebody's lease again.
+            // No message is sent: the same id may be a lease of the new publisher.
             Step::DropStale(p, i) => {
                 let id = self.peers[p].as_mut()?.stale.remove(i);
                 let is_in_use = self.ledger.lent.iter().any(|l| l.id == id);
@@ -229,7 +230,7 @@ impl World {
         Some(0)
     }
 
-    /// The publisher sends what it can, as it does after each event.
+    /// Sends frames, as the publisher does after each event.
     fn flush(&mut self, p: usize) {
         let Some(peer) = self.peers[p].as_mut().filter(|peer| !peer.is_cut_off) else { return };
         if peer.told != self.pool && !peer.owes {
@@ -272,7 +273,7 @@ impl World {
         Some(0)
     }
 
-    /// A subscriber reads a message.
+    /// The subscriber reads a message.
     fn deliver(&mut self, p: usize) -> Option<u8> {
         let peer = self.peers[p].as_mut().filter(|peer| !peer.is_dead)?;
         match peer.inbox.pop_front()? {
@@ -285,28 +286,28 @@ impl World {
                 peer.holds.push(id);
                 return Some(if id.pool == self.pool { 0 } else { HELD_ACROSS_POOLS });
             }
-            // It is told; its program may still read.
+            // The subscriber is notified; its program may still read.
             ToPeer::Revoke(_) | ToPeer::Bye => {}
         }
         Some(0)
     }
 
-    /// What must hold whatever happened.
+    /// Checks the rules that hold after every event.
     fn check(&self) {
-        // Nobody fills what a dead publisher had.
+        // No source fills the buffers of a dead publisher.
         for peer in self.peers.iter().flatten().filter(|peer| !peer.is_dead && !peer.is_cut_off) {
-            // What is read, or will be when it is delivered, is not filled anew, and is the frame that it was.
+            // A frame that is read, or will be read when its message is delivered, is still in its buffer.
             let coming = peer.inbox.iter().filter_map(|m| if let ToPeer::Frame(id) = m { Some(*id) } else { None });
             for id in peer.holds.iter().copied().chain(coming) {
                 let lent = self.ledger.lent.iter().find(|l| l.item == (id.pool, id.slot as u8));
-                assert!(lent.is_some_and(|l| l.id == id), "{id:?} is read, and its buffer has gone home");
+                assert!(lent.is_some_and(|l| l.id == id), "{id:?} is read, and its buffer was returned");
             }
         }
         for peer in self.ledger.peers.iter().flatten() {
             assert!(peer.leases.len() + peer.waiting.len() <= peer.terms.quota() as usize, "a quota is exceeded");
         }
         let lent = self.ledger.lent.iter().filter(|l| l.id.pool == self.pool).count();
-        assert!(lent + usize::from(RESERVE) <= usize::from(SLOTS), "the source's reserve is lent");
+        assert!(lent + usize::from(RESERVE) <= usize::from(SLOTS), "peers hold the source's reserve");
         for (i, l) in self.ledger.lent.iter().enumerate() {
             assert!(!self.ledger.lent[..i].iter().any(|other| other.item == l.item), "a buffer has two frames");
         }
@@ -329,7 +330,7 @@ impl Peer {
         }
     }
 
-    /// Lets go of old pools of which it holds nothing.
+    /// Retires old pools of which the subscriber holds nothing.
     fn retire(&mut self) {
         let Some(&newest) = self.pools.last() else { return };
         let holds = &self.holds;
@@ -341,7 +342,7 @@ impl Peer {
     }
 }
 
-/// Every world that can be reached; how many there are, and what was seen.
+/// Visits every world that can be reached. Returns how many there are, and which cases occurred.
 fn explore(budget: Budget) -> (usize, u8) {
     let first = World::new(budget);
     let mut known = HashSet::from([first.clone()]);
@@ -364,7 +365,7 @@ fn explore(budget: Budget) -> (usize, u8) {
 fn no_order_of_events_breaks_a_rule() {
     let budget =
         |[frames, pools, kills, deadlines, restarts]: [u8; 5]| Budget { frames, pools, kills, deadlines, restarts };
-    // The larger ones take half a minute.
+    // The larger worlds take half a minute.
     let worlds = match std::env::var_os("FRAMELEASE_STORM") {
         Some(_) => {
             vec![[2, 1, 1, 1, 0], [4, 0, 0, 1, 0], [3, 1, 0, 0, 0], [3, 0, 0, 0, 1], [2, 1, 0, 0, 1], [2, 0, 1, 1, 1]]
@@ -385,5 +386,5 @@ fn no_order_of_events_breaks_a_rule() {
         println!("{world:?}: {states} states");
         seen |= some;
     }
-    assert_eq!(seen, ALL, "not everything happened");
+    assert_eq!(seen, ALL, "a case did not occur");
 }

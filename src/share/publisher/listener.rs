@@ -12,20 +12,20 @@ use super::ledger::Terms;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::socket::{self, Carries};
 
-/// A socket that subscribers connect to. Dropped, it removes its file.
+/// A socket that subscribers connect to. Removes its file when dropped.
 pub(super) struct Listener {
     path: PathBuf,
     inode: u64,
     pub(super) socket: OwnedFd,
-    /// It is watched: not so while there is no room for another connection's descriptor.
+    /// Whether the socket is watched. It is not while the process lacks a descriptor for another connection.
     pub(super) listening: bool,
-    /// Who comes here is a `unixfdsrc`, which cannot say what it wants.
+    /// Set if `unixfdsrc` elements connect here, which cannot say what they want.
     pub(super) terms: Option<Terms>,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Only our own file: a successor may have replaced it.
+        // Removes only our own file: another publisher may have replaced it.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -34,7 +34,7 @@ impl Drop for Listener {
 
 impl Listener {
     pub(super) fn bind(path: &Path, carries: Carries, mode: u32, terms: Option<Terms>) -> Result<Self> {
-        // Held until the socket listens, so that of two publishers that start at once one sees the other.
+        // Held until the socket listens: if two publishers start at once, the second sees the first.
         let _lock = lock_folder(path)?;
         remove_stale(path, carries)?;
         let socket = socket::listen(path, carries, mode, 64).map_err(|e| Error::os("bind", e).on(path.display()))?;
@@ -43,7 +43,7 @@ impl Listener {
     }
 }
 
-/// Removes the socket of a publisher that is dead: nobody accepts there any more.
+/// Removes the socket file of a publisher that has died: no process accepts connections there.
 fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
     use std::os::unix::fs::FileTypeExt;
     let at = |e: Error| e.on(path.display());
@@ -60,16 +60,16 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(Error::io("unlink", &e))),
             _ => Ok(()),
         },
-        // EAGAIN: its backlog is full, so somebody listens.
-        // EPROTOTYPE: of another kind, so not ours, but somebody's.
+        // EAGAIN: a process listens, and its backlog is full. EPROTOTYPE: a process listens on a socket of another
+        // kind, which is not ours.
         Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => {
-            Err(at(Error::new(ErrorKind::Busy, "bind", "somebody listens there already")))
+            Err(at(Error::new(ErrorKind::Busy, "bind", "another process already listens there")))
         }
         Err(e) => Err(at(Error::os("connect", e))),
     }
 }
 
-/// An advisory lock on the socket's folder, where we may read it.
+/// Takes an advisory lock on the socket's folder, if the folder can be read.
 fn lock_folder(path: &Path) -> Result<Option<File>> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -85,7 +85,7 @@ fn lock_folder(path: &Path) -> Result<Option<File>> {
                 let text = "another publisher has been starting there for a second";
                 return Err(Error::new(ErrorKind::Busy, "flock", text).on(folder.display()));
             }
-            // Not every file system has locks.
+            // Not every file system supports locks.
             Err(_) => return Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! The publisher: lends frames to other processes by descriptor, once per buffer, and by slot number per frame.
+//! The publisher: lends frames to other processes. It sends a buffer's descriptors once, then only slot numbers.
 
 mod builder;
 mod connection;
@@ -40,7 +40,7 @@ pub use self::connection::PeerInfo;
 #[cfg(feature = "unixfd")]
 pub use self::unixfd::UnixfdTerms;
 
-/// What an epoll event is about: a listener, the pidfd of a connection, the alarm, or a connection's socket.
+/// What the number of an epoll event means: a listener, the pidfd of a connection, the alarm, or a connection's socket.
 const LISTENER: u64 = 1 << 33;
 const PIDFD: u64 = 1 << 32;
 const ALARM: u64 = 1 << 34;
@@ -53,71 +53,72 @@ pub enum PublisherEvent {
     Joined(PeerInfo),
     /// A subscriber is gone: it hung up, died or was disconnected. Its leases have ended.
     Left {
-        /// Who it was.
+        /// The process that was connected.
         peer: PeerInfo,
-        /// Why: `Disconnected` if it hung up or died, else what it did.
+        /// Why it is gone: `Disconnected` if it hung up or died, otherwise what it did wrong.
         error: Error,
     },
-    /// A connection was refused.
+    /// The publisher refused a connection.
     Refused {
-        /// Who it was.
+        /// The process that tried to connect.
         peer: PeerInfo,
-        /// What it was told.
+        /// The reason that the publisher sent.
         reason: Reason,
     },
 }
 
-/// Events that are kept for [`Station::try_recv`]. If more are unread, the oldest are dropped.
+/// How many events are kept for [`Station::try_recv`]. If more are unread, the oldest are dropped.
 const MAX_EVENTS: usize = 256;
 
-/// A publisher's totals.
+/// Totals of a publisher since it was bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PublisherStats {
-    /// Frames published.
+    /// Frames that were published.
     pub published: u64,
     /// Connections that were admitted.
     pub admitted: u64,
-    /// Connections that were turned down.
+    /// Connections that were refused.
     pub refused: u64,
-    /// Connections that were ended for breaking the protocol.
+    /// Connections that were ended because the peer broke the protocol.
     pub violations: u64,
     /// Leases that were revoked.
     pub revoked: u64,
-    /// Peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made read-only.
+    /// `true` if peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made
+    /// read-only.
     pub writable_by_peers: bool,
 }
 
-/// One subscriber's figures.
+/// Figures of one subscriber.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SubscriberStats {
-    /// Who it is.
+    /// The process that is connected.
     pub peer: PeerInfo,
     /// Frames sent to it.
     pub sent: u64,
-    /// Frames that it wanted and was not given.
+    /// Frames that it wanted and did not get.
     pub dropped: u64,
-    /// Frames it holds now.
+    /// Frames that it holds now.
     pub held: usize,
-    /// The most it can tie up.
+    /// The most buffers that it can hold or have waiting.
     pub quota: u32,
-    /// How long it has held the oldest frame that it holds.
+    /// How long it has held its oldest frame.
     pub oldest_lease: Option<Duration>,
 }
 
 /// Shares the frames of one source with up to 64 other processes.
 ///
-/// Each buffer's descriptors are sent to each subscriber once; a frame is then a message of 96 bytes. A subscriber costs
-/// at most its quota of buffers, whatever it does. If it stops, dies or breaks the protocol, the others lose no frame. A
-/// subscriber with [`Policy::Block`](super::Policy::Block) can hold the stream up, where
-/// [`allow_block`](PublisherBuilder::allow_block) permits it, for as long as that says.
+/// The publisher sends each buffer's descriptors to each subscriber once; a frame is then a message of 96 bytes. A
+/// subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
+/// The exception is [`Policy::Block`](super::Policy::Block): such a subscriber can stop the stream, if
+/// [`allow_block`](PublisherBuilder::allow_block) permits it, and for as long as that says.
 ///
-/// A [`Station`]: its events are subscribers that come and go, and publishing does what is due for them. A frame costs
-/// two system calls per subscriber, and one `epoll_wait`.
+/// A [`Station`]: its events are subscribers that come and go. Publishing also does the work of [`Station::dispatch`].
+/// A frame costs two system calls per subscriber, and one `epoll_wait`.
 ///
-/// Dropping it tells the subscribers and removes its socket file. Subscribers keep their mappings, but a source that
-/// outlives the publisher may overwrite those frames: [`Frame::is_valid`] turns false there.
+/// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but a
+/// source that outlives the publisher may overwrite those frames: [`Frame::is_valid`] is then false.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -128,13 +129,13 @@ pub struct SubscriberStats {
 /// let mut camera = Camera::builder().reopen(Reopen::Always).open()?;
 /// let mut publisher = Publisher::builder("/run/camera/socket").bind()?;
 /// for frame in camera.frames() {
-///     // A frame that finds no room is dropped here.
+///     // Drops the frame if a blocking subscriber has no room.
 ///     let _ = publisher.publish(frame?, Duration::ZERO)?;
 /// }
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Publisher {
-    /// What the user polls: `work`, and the events.
+    /// The descriptor that the caller polls: `work` and the events.
     readiness: Readiness,
     /// Listeners, connections and the alarm.
     work: Readiness,
@@ -147,23 +148,23 @@ pub struct Publisher {
     connections: Vec<Option<Connection>>,
     pool: Option<SharedPool>,
     next_pool: u32,
-    /// When what could not be done is tried again.
+    /// When to retry sends and accepts that failed for lack of room or descriptors.
     retry_ns: Option<u64>,
-    /// Since when a subscriber that blocks has had no room.
+    /// Since when a blocking subscriber has had no room.
     blocked_ns: Option<u64>,
-    /// [`Station::dispatch`] was called since the last frame.
+    /// `dispatch` was called since the last frame.
     has_worked: bool,
-    /// Counts calls of the user: each reads a peer once.
+    /// Counts the caller's calls: each call reads a peer only once.
     round: u64,
     counts: PublisherStats,
 }
 
 impl PublisherBuilder {
-    /// Binds the socket. A file that a dead publisher left is replaced.
+    /// Binds the socket. Replaces the socket file of a publisher that has died.
     ///
     /// # Errors
-    /// `Busy` if a live publisher listens there, `WrongFile` if the path is no socket, and what the kernel reports
-    /// (`PermissionDenied`, `NotFound`), naming the path. With feature `unixfd`, `InvalidArgument` for impossible terms.
+    /// `Busy` if a live publisher listens there, `WrongFile` if the path is not a socket, and errors of the kernel
+    /// (`PermissionDenied`, `NotFound`) with the path. With feature `unixfd`, `InvalidArgument` for impossible terms.
     pub fn bind(self) -> Result<Publisher> {
         #[allow(unused_mut)]
         let mut listeners = vec![Listener::bind(&self.path, Carries::Messages, self.mode, None)?];
@@ -211,16 +212,17 @@ impl PublisherBuilder {
 }
 
 impl Publisher {
-    /// A publisher that will listen at `path`.
+    /// Returns a builder for a publisher that listens at `path`.
     pub fn builder(path: impl AsRef<Path>) -> PublisherBuilder {
         PublisherBuilder::new(path.as_ref())
     }
 
-    /// Announces the buffers of a source before its first frame, so that quotas are checked as subscribers come.
-    /// Publishing a frame of another pool does the same by itself: the format may change at any time. Frames that wait
-    /// for subscribers are dropped, and counted. One publisher is for one source: two that take turns would be announced
-    /// at every frame. Buffers that become known with their first frames (`UnixfdSubscriber`'s) are announced anew as
-    /// they do.
+    /// Announces the buffers of a source before its first frame, so that quotas are checked when subscribers connect.
+    /// [`Publisher::publish`] does the same when a frame of another pool comes, so the format may change at any time.
+    /// Frames that wait for subscribers are then dropped, and counted.
+    ///
+    /// One publisher serves one source: two sources that alternate would be announced at every frame. Buffers that
+    /// become known with their first frames (`UnixfdSubscriber`'s) are announced again as each becomes known.
     ///
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.
@@ -257,24 +259,25 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes a frame, or returns it if a subscriber that blocks has no room. First does the work of
+    /// Publishes a frame, or returns it if a blocking subscriber has no room. First does the work of
     /// [`Station::dispatch`].
     ///
-    /// The frame's lease ends when the last subscriber has released it and a newer one is published. Releases are read
-    /// at the next publish; until then a frame counts as leased.
+    /// The frame's lease ends when the last subscriber has released it and a newer one is published. The publisher
+    /// reads releases at the next publish; until then a frame counts as leased.
     ///
     /// # Errors
-    /// With the frame: as [`Publisher::announce`]; `Mismatch` if the frame's data leave its buffers. What a subscriber
-    /// does is an event, never an error.
+    /// With the frame: `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes; `Mismatch` if the
+    /// frame's data exceed its buffers; errors of the kernel about the publisher's own descriptors. A fault of a
+    /// subscriber is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
-        // An event loop has done it already.
+        // An event loop has already called `dispatch`.
         self.round += 1;
         let dispatched = if std::mem::take(&mut self.has_worked) { Ok(()) } else { self.work() };
         self.has_worked = false;
         if let Err(error) = dispatched.and_then(|()| self.check(&frame)) {
             return Err(Rejected { error, item: frame });
         }
-        // Before the new pool, if it is one: what waits of the old would be dropped.
+        // Before a new pool is announced: the announcement drops the frames that wait.
         if self.is_blocked() {
             return Ok(Submitted::Full(frame));
         }
@@ -295,14 +298,14 @@ impl Publisher {
             self.set_interest(i);
         }
         if let Some((revoke, _)) = self.settings.lease {
-            // No lease is revoked earlier than that.
+            // No lease is revoked before this time.
             self.alarm.wake_at(wait::deadline(revoke));
         }
         self.set_alarm_for_retry();
         Ok(Submitted::Taken)
     }
 
-    /// A subscriber would take data outside of its buffer for a violation of the protocol.
+    /// Checks that the frame's data lie in its buffers. A subscriber would report a protocol violation otherwise.
     fn check(&self, frame: &Frame) -> Result<()> {
         for (i, (memory, payload)) in frame.memory().iter().zip(&frame.meta().payload).enumerate() {
             let end = payload.offset_bytes.checked_add(payload.bytes);
@@ -319,8 +322,9 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what subscribers gave back, unless the work before has read it. If one of them blocks nevertheless, sends what it now has credit for. (Not
-    /// otherwise: a frame that waits under `Latest` is about to be replaced.)
+    /// Reads the releases of subscribers, unless `work` has read them already. If one blocks nevertheless, sends the
+    /// frames that now have credit. Returns `true` if one still blocks. (Sends nothing if none blocks: a frame that
+    /// waits under `Latest` is about to be replaced.)
     fn is_blocked(&mut self) -> bool {
         (0..self.connections.len()).for_each(|i| self.drain(i));
         if self.ledger.is_blocked() {
@@ -332,7 +336,7 @@ impl Publisher {
         self.note_blocked()
     }
 
-    /// Notes since when the stream is held up, for [`PublisherBuilder::allow_block`].
+    /// Notes since when the stream is blocked, for [`PublisherBuilder::allow_block`].
     fn note_blocked(&mut self) -> bool {
         if !self.ledger.is_blocked() {
             self.blocked_ns = None;
@@ -347,8 +351,8 @@ impl Publisher {
         true
     }
 
-    /// Publishes a frame, and waits at most `timeout` for subscribers that block. Returns it if the timeout passed or a
-    /// signal handler ran.
+    /// Publishes a frame, and waits at most `timeout` for blocking subscribers. Returns the frame if the timeout passed
+    /// or a signal handler ran.
     ///
     /// # Errors
     /// As [`Publisher::try_publish`].
@@ -360,7 +364,7 @@ impl Publisher {
                 Submitted::Taken => return Ok(Submitted::Taken),
                 Submitted::Full(back) => frame = back,
             }
-            // Not for events, which may be unread.
+            // Waits for `work` only: unread events would keep `readiness` readable.
             match wait::readable(self.work.as_fd(), deadline) {
                 Ok(Waited::Ready) => {}
                 Ok(Waited::TimedOut | Waited::Interrupted) => return Ok(Submitted::Full(frame)),
@@ -369,7 +373,7 @@ impl Publisher {
         }
     }
 
-    /// Has the descriptor become readable when something is due.
+    /// Makes the descriptor readable at the next deadline.
     fn set_alarm(&mut self) {
         if let Some(next) = self.next_deadline() {
             self.alarm.wake_at(wait::deadline(Duration::from_nanos(next.saturating_sub(monotonic_ns()))));
@@ -382,7 +386,7 @@ impl Publisher {
         }
     }
 
-    /// When [`Publisher::dispatch`] has something to do although no descriptor says so.
+    /// Returns the next time at which `dispatch` has work although no descriptor is readable.
     fn next_deadline(&self) -> Option<u64> {
         let handshakes = self.connections.iter().flatten().filter_map(|c| match c.stage {
             Stage::Greeting { deadline_ns } => Some(deadline_ns),
@@ -392,7 +396,7 @@ impl Publisher {
         let (revoke, end) = self.lease_ns();
         let peers = self.connections.iter().flatten().filter(|_| self.settings.lease.is_some());
         let limits = peers.flat_map(|c| {
-            // Where it found no room it is tried again at `retry_ns`.
+            // A REVOKE that found no room is retried at `retry_ns`.
             let to_revoke = (!c.owes_revoke).then_some((c.peer, Leases::NotRevoked, revoke));
             [to_revoke, Some((c.peer, Leases::All, end))].into_iter().flatten()
         });
@@ -407,10 +411,10 @@ impl Publisher {
         Some(self.blocked_ns?.saturating_add(stall))
     }
 
-    /// Pauses the stream: every subscriber gets the frames that still wait for it, then
+    /// Pauses the stream. Every subscriber gets the frames that still wait for it, then
     /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
-    /// `false` if that passed before every subscriber was notified, for instance because one still takes a new pool.
-    /// Frames that are held stay valid.
+    /// `false` if that passed before every subscriber was notified, for instance because one is still receiving a new
+    /// pool. Frames that subscribers hold stay valid.
     ///
     /// The next frame continues the stream.
     ///
@@ -428,7 +432,7 @@ impl Publisher {
             self.set_interest(i);
         }
         loop {
-            // A subscriber that takes its first pool and has missed nothing yet is not waited for.
+            // A subscriber that is receiving its first pool has missed nothing, so the pause does not wait for it.
             let is_owed = |peer| self.ledger.waits_for(peer) || self.ledger.was_active(peer);
             let due = |c: &&Connection| match c.stage {
                 Stage::Active => true,
@@ -448,12 +452,12 @@ impl Publisher {
         }
     }
 
-    /// Totals.
+    /// Returns totals since the publisher was bound.
     pub fn stats(&self) -> PublisherStats {
         PublisherStats { writable_by_peers: self.pool.as_ref().is_some_and(SharedPool::is_writable), ..self.counts }
     }
 
-    /// Figures of each subscriber.
+    /// Returns the figures of each subscriber.
     pub fn subscribers(&self) -> impl Iterator<Item = SubscriberStats> + '_ {
         let now = monotonic_ns();
         self.connections.iter().flatten().filter_map(move |c| {
@@ -469,7 +473,7 @@ impl Publisher {
         })
     }
 
-    /// Subscribers that take frames now.
+    /// Returns how many subscribers take frames now.
     pub fn active(&self) -> usize {
         self.connections.iter().flatten().filter(|c| c.stage == Stage::Active).count()
     }
@@ -486,7 +490,7 @@ impl Publisher {
 
 impl sealed::Sealed for Publisher {}
 
-/// Its error is what the kernel reports of the publisher's own descriptors.
+/// Its errors are those that the kernel reports of the publisher's own descriptors.
 impl Station for Publisher {
     type Event = PublisherEvent;
 
@@ -515,7 +519,7 @@ impl Publisher {
         let mut accept = 0u64;
         for event in &events[..found] {
             match event.data() {
-                // Last: a new connection may take the number of one that the other events are about.
+                // Accept last: a new connection may get a number that the other events of this batch refer to.
                 data if data & LISTENER != 0 => accept |= 1 << (data & !LISTENER),
                 ALARM => {}
                 data if data & PIDFD != 0 => {
@@ -542,12 +546,12 @@ impl Publisher {
 impl Submit for Publisher {
     type Item = Frame;
 
-    /// [`Publisher::try_publish`].
+    /// Publishes a frame, as [`Publisher::try_publish`] does.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         self.try_publish(frame)
     }
 
-    /// [`Publisher::publish`].
+    /// Publishes a frame, as [`Publisher::publish`] does.
     fn submit(&mut self, frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
         self.publish(frame, timeout)
     }

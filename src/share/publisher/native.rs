@@ -1,4 +1,4 @@
-//! The library's own protocol at one connection: which buffers the peer was sent and has acknowledged.
+//! The library's own protocol at one connection: which buffers were sent to the peer and acknowledged.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -9,19 +9,20 @@ use super::shared_pool::SharedPool;
 use crate::share::wire::{LeaseId, SlotId, ToPublisher, ToSubscriber, MAX_MESSAGE, MAX_SLOTS};
 use crate::sys::socket::{self, Block, Received};
 
-/// BUFFERs that a peer may owe an answer. Their descriptors stay on their way until it reads them, and the kernel
-/// limits how many a user has there (RLIMIT_NOFILE): peers that greet and read nothing would keep newcomers out.
+/// How many BUFFERs may be unanswered. Their descriptors stay in flight until the peer reads them, and the kernel
+/// limits how many a user has in flight (RLIMIT_NOFILE): peers that send HELLO and then do not read would keep new ones
+/// out.
 const MAX_UNANSWERED: usize = 8;
 
-/// What a native peer knows.
+/// What a native peer was sent and has answered.
 #[derive(Debug, Default)]
 pub(super) struct NativePeer {
-    /// The pool whose FORMAT was sent, and how many of its BUFFERs.
+    /// The pool whose FORMAT was sent, and how many of its BUFFERs were sent.
     known: Option<u32>,
     announced: usize,
     acknowledged: u64,
     failed: u64,
-    /// FORMATs sent less RETIREDs received: a peer cannot retire more than it was given.
+    /// FORMATs sent less RETIREDs received: a peer cannot retire more pools than it was sent.
     unretired: u32,
 }
 
@@ -39,7 +40,9 @@ impl NativePeer {
             Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
             Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),
             Ok(Received::Truncated) => return Err(Fault::Protocol("a message is too long".into())),
-            Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a subscriber sends no descriptors".into())),
+            Ok(Received::FdsLost(_)) => {
+                return Err(Fault::Protocol("descriptors, which a subscriber does not send".into()))
+            }
         };
         match ToPublisher::decode(&buffer[..len]) {
             Ok(Some(message)) => Ok(Incoming::Message(message)),
@@ -49,7 +52,7 @@ impl NativePeer {
     }
 
     /// Sends RETIRE of the old pool, FORMAT, and every BUFFER, as far as the peer's queue has room and the peer
-    /// answers. At most one announcement is unanswered at a time, and a few of its BUFFERs.
+    /// answers. At most one announcement and [`MAX_UNANSWERED`] of its BUFFERs are unanswered at a time.
     pub(super) fn announce(&mut self, socket: BorrowedFd<'_>, pool: &SharedPool) -> Result<Announced, Fault> {
         if let Some(old) = self.known.filter(|&old| old != pool.number) {
             if !self.is_answered() {
@@ -82,7 +85,7 @@ impl NativePeer {
             match socket::send(socket, ToSubscriber::Buffer(id).encode().as_bytes(), fds) {
                 Ok(true) => self.announced += 1,
                 Ok(false) => return Ok(Announced::Full),
-                // EPERM: the peer refuses descriptors (SO_PASSRIGHTS). It cannot be served.
+                // EPERM: the peer refuses descriptors (SO_PASSRIGHTS), so it cannot get frames.
                 Err(Errno::EPERM) => return Err(Fault::Protocol("the peer accepts no descriptors".into())),
                 Err(_) => return Err(Fault::Gone),
             }
@@ -94,22 +97,22 @@ impl NativePeer {
         (self.acknowledged | self.failed).count_ones() as usize
     }
 
-    /// Every BUFFER that was sent is answered.
+    /// Returns `true` if every BUFFER that was sent is answered.
     fn is_answered(&self) -> bool {
         self.answers() == self.announced
     }
 
-    /// Every BUFFER of the pool is sent and answered.
+    /// Returns `true` if every BUFFER of the pool was sent and answered.
     pub(super) fn is_ready_for(&self, pool: &SharedPool) -> bool {
         self.known == Some(pool.number) && self.announced == pool.filled && self.is_answered()
     }
 
-    /// Notes the answer to a BUFFER. `Ok(true)` when no BUFFER is unanswered any longer.
+    /// Notes the answer to a BUFFER. `Ok(true)` if every BUFFER is now answered.
     pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
         let bit = 1u64 << (id.slot as usize % MAX_SLOTS);
         let asked = Some(id.pool) == self.known && (id.slot as usize) < self.announced;
         if !asked || (self.acknowledged | self.failed) & bit != 0 {
-            return Err(Fault::Protocol(format!("slot {} is answered out of turn", id.slot)));
+            return Err(Fault::Protocol(format!("the answer about slot {} is out of turn", id.slot)));
         }
         *(if ok { &mut self.acknowledged } else { &mut self.failed }) |= bit;
         Ok(self.is_answered())
@@ -122,7 +125,7 @@ impl NativePeer {
         Ok(())
     }
 
-    /// Whether the peer has the buffer that a frame is in.
+    /// Returns `true` if the peer has the buffer of this frame.
     pub(super) fn has_buffer(&self, id: LeaseId) -> bool {
         Some(id.pool) == self.known && self.acknowledged & (1 << (id.slot as usize % MAX_SLOTS)) != 0
     }

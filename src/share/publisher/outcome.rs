@@ -1,37 +1,37 @@
-//! What an exchange with a peer came to, in either protocol.
+//! Results of an exchange with a peer, in either protocol.
 
 use crate::share::wire::ToPublisher;
 
-/// How far [`Protocol::announce`](super::protocol::Protocol::announce) came.
+/// How much of a pool [`Protocol::announce`](super::protocol::Protocol::announce) has announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
-    /// All is said.
+    /// Everything was sent.
     All,
     /// The peer's queue is full: try again later.
     Full,
-    /// The peer has not answered what it was told before. A stopped one must not pile up descriptors in its queue.
+    /// The peer has not answered earlier messages. Descriptors must not pile up in the queue of a stopped peer.
     Unanswered,
 }
 
-/// What [`Protocol::receive`](super::protocol::Protocol::receive) found.
+/// What [`Protocol::receive`](super::protocol::Protocol::receive) has read.
 pub(super) enum Incoming {
     Nothing,
-    /// A message of a later version, to be skipped.
+    /// A message of a later version, which is skipped.
     Skipped,
     Message(ToPublisher),
-    /// A `unixfdsrc` gives back the lease of this generation.
+    /// A `unixfdsrc` released the lease of this generation.
     #[cfg(feature = "unixfd")]
     Released(u64),
 }
 
-/// What the peer did that ends its connection.
+/// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It hung up, or its socket broke.
+    /// The peer hung up, or its socket failed.
     Gone,
-    /// It broke the protocol.
+    /// The peer broke the protocol.
     Protocol(String),
-    /// Not its fault: its protocol has no word for the source's format.
+    /// Not the peer's fault: its protocol cannot describe the source's format.
     #[cfg(feature = "unixfd")]
     Unspeakable(String),
 }

@@ -10,7 +10,7 @@ use super::unixfd::UnixfdPeer;
 use crate::frame::{Frame, FrameMeta};
 use crate::share::wire::{LeaseId, SlotId, ToSubscriber};
 
-/// One connection's protocol, with what was said in it.
+/// The protocol of one connection, and its state.
 #[derive(Debug)]
 pub(super) enum Protocol {
     Native(NativePeer),
@@ -44,7 +44,7 @@ impl Protocol {
         }
     }
 
-    /// Sends what is left of a message that went in part. `Ok(false)`: something still is.
+    /// Sends the rest of a message that was sent in part. `Ok(false)`: some of it still remains.
     pub(super) fn finish(&mut self, socket: BorrowedFd<'_>) -> Result<bool, Fault> {
         let _ = socket;
         match self {
@@ -72,17 +72,17 @@ impl Protocol {
         }
     }
 
-    /// The peer has every buffer of the pool, or needs none announced.
+    /// Returns `true` if the peer has every buffer of the pool, or if its protocol announces none.
     pub(super) fn is_ready_for(&self, pool: &SharedPool) -> bool {
         match self {
             Self::Native(peer) => peer.is_ready_for(pool),
-            // Descriptors go with every frame.
+            // Its descriptors come with every frame.
             #[cfg(feature = "unixfd")]
             Self::Unixfd(_) => true,
         }
     }
 
-    /// Whether a frame in this buffer can be sent to the peer.
+    /// Returns `true` if a frame in this buffer can be sent to the peer.
     pub(super) fn has_buffer(&self, id: LeaseId) -> bool {
         match self {
             Self::Native(peer) => peer.has_buffer(id),
@@ -91,16 +91,16 @@ impl Protocol {
         }
     }
 
-    /// The peer understands NEWER.
+    /// Returns `true` if the peer understands NEWER.
     pub(super) fn drops_stale(&self) -> bool {
         matches!(self, Self::Native(_))
     }
 
-    /// Notes the answer to a BUFFER. `Ok(true)` when no BUFFER is unanswered any longer.
+    /// Notes the answer to a BUFFER. `Ok(true)` if every BUFFER is now answered.
     pub(super) fn answered(&mut self, id: SlotId, ok: bool) -> Result<bool, Fault> {
         match self {
             Self::Native(peer) => peer.answered(id, ok),
-            // It has no such message.
+            // GStreamer's protocol does not have this message.
             #[cfg(feature = "unixfd")]
             Self::Unixfd(_) => Ok(false),
         }

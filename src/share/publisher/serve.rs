@@ -1,4 +1,4 @@
-//! How a publisher serves its connections: accepting, reading, sending, deadlines.
+//! How a publisher serves its connections: accepts, reads, sends, keeps deadlines.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -18,12 +18,12 @@ use crate::sys;
 use crate::sys::clock::monotonic_ns;
 use crate::sys::socket;
 
-/// How long what failed for want of room or descriptors waits before it is tried again.
+/// The pause before a retry of calls that failed for lack of room or descriptors.
 const RETRY_NS: u64 = 50_000_000;
-/// Messages read from one peer before the others have their turn.
+/// How many messages are read from one peer before the others are read.
 const READ_AT_ONCE: usize = 64;
 const MAX_CONNECTIONS: usize = 128;
-/// Connections accepted in one call.
+/// How many connections one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
 impl Publisher {
@@ -33,14 +33,15 @@ impl Publisher {
     }
 
     pub(super) fn accept(&mut self, listener: usize) {
-        // Bounded: peers that connect and hang up again and again keep neither the caller nor the others. The listener
+        // Bounded: peers that connect and hang up again and again cannot keep the caller or the others. The listener
         // stays readable.
         for _ in 0..MOST_ACCEPTS {
             match socket::accept(self.listeners[listener].socket.as_fd()) {
                 Ok(Some(socket)) => self.greet(socket, self.listeners[listener].terms),
                 Ok(None) => return,
                 Err(e) => {
-                    // Out of descriptors or memory: the listener would stay readable and spin. Listen again later.
+                    // There are no descriptors or no memory. The listener would stay readable and spin, so listen again
+                    // later.
                     event!("{}: accept: {e}", self.settings.path.display());
                     self.work.remove(&self.listeners[listener].socket);
                     self.listeners[listener].listening = false;
@@ -51,7 +52,7 @@ impl Publisher {
         }
     }
 
-    /// `terms`: those of a peer that has no words for them and says no HELLO.
+    /// Takes a new connection. `terms` are set for a `unixfdsrc`, which sends no HELLO.
     fn greet(&mut self, socket: OwnedFd, terms: Option<Terms>) {
         let Ok(credentials) = socket::peer_credentials(socket.as_fd()) else { return };
         let handshake = u64::try_from(self.settings.handshake.as_nanos()).unwrap_or(u64::MAX);
@@ -80,7 +81,7 @@ impl Publisher {
             return;
         }
         if let Some(pidfd) = &c.pidfd {
-            // Without it, death is still seen by the hang-up.
+            // Without the pidfd, the hang-up still shows that the peer died.
             let _ = self.work.add(pidfd, EpollFlags::EPOLLIN, PIDFD | free as u64);
         }
         self.connections[free] = Some(c);
@@ -89,15 +90,15 @@ impl Publisher {
         }
     }
 
-    /// Whether there are as many connections as may be, of all or of this user.
+    /// Returns `true` if all connections, or all of this user, are taken.
     fn is_full(&self, uid: u32) -> bool {
         let others = self.connections.iter().flatten();
         let same_user = others.clone().filter(|o| o.info.uid == uid).count();
         others.count() >= MAX_CONNECTIONS || same_user >= self.settings.max_per_user
     }
 
-    /// Closes connections that were hung up and have not woken us yet: many may have come and gone in the backlog before
-    /// one that stays.
+    /// Closes connections that were hung up and whose events were not read yet. Many may have come and gone in the
+    /// backlog before a new connection.
     fn close_dead(&mut self) {
         let (mut numbers, mut fds) = (Vec::new(), Vec::new());
         for (i, c) in self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
@@ -115,12 +116,12 @@ impl Publisher {
         }
     }
 
-    /// Reads a peer whose socket woke us.
+    /// Handles events of a peer's socket.
     pub(super) fn serve(&mut self, i: usize, events: EpollFlags) {
         if events.contains(EpollFlags::EPOLLIN) {
             self.read(i);
-            // A peer that was waited for is likely to be so again at the next frame: disarm only if it woke us for
-            // nothing.
+            // A peer that the stream waited for will likely be waited for at the next frame, too. Disarm only if there
+            // was nothing to send.
             if self.flush(i) == 0 {
                 self.set_interest(i);
             }
@@ -130,13 +131,13 @@ impl Publisher {
         }
     }
 
-    /// An active peer that holds nothing has nothing to say but that it goes, which wakes us by itself.
+    /// Returns `true` for an active peer that holds nothing: it can only hang up, which `EPOLLHUP` reports.
     fn owes_nothing(&self, i: usize) -> bool {
         let active = self.connections[i].as_ref().filter(|c| c.stage == Stage::Active);
         active.and_then(|c| c.peer).is_some_and(|peer| self.ledger.held_by(peer) == 0)
     }
 
-    /// Reads what a peer has given back, unless this call of the user has read it already or it holds nothing.
+    /// Reads a peer's releases, unless this call of the caller's has read them already or the peer holds nothing.
     pub(super) fn drain(&mut self, i: usize) {
         let unread = self.connections[i].as_ref().filter(|c| c.read_in != self.round);
         if unread.and_then(|c| c.peer).is_some_and(|peer| self.ledger.held_by(peer) > 0) {
@@ -144,7 +145,7 @@ impl Publisher {
         }
     }
 
-    /// Reads a peer. Bounded: one that says more has its turn in the next call of the user.
+    /// Reads a peer. Bounded: a peer that sends more is read on in the caller's next call.
     fn read(&mut self, i: usize) {
         if let Some(c) = &mut self.connections[i] {
             c.read_in = self.round;
@@ -156,7 +157,7 @@ impl Publisher {
         }
     }
 
-    /// Reads and handles one message. `false`: there is none, or the peer is gone.
+    /// Reads and handles one message. `false`: no message is there, or the peer is gone.
     fn read_one(&mut self, i: usize) -> bool {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return false };
         let handled = match c.receive() {
@@ -224,7 +225,7 @@ impl Publisher {
     #[cfg(feature = "unixfd")]
     fn released(&mut self, i: usize, generation: u64) -> std::result::Result<(), Fault> {
         let Some(peer) = self.connections[i].as_ref().and_then(|c| c.peer) else { return Ok(()) };
-        let unknown = || Fault::Protocol(format!("buffer {generation} is released but not held"));
+        let unknown = || Fault::Protocol(format!("buffer {generation}: released but not held"));
         let id = self.ledger.lease(peer, generation).ok_or_else(unknown)?;
         self.ledger.release(peer, id).map_err(|e| Fault::Protocol(e.to_string()))?;
         self.let_go(i, peer);
@@ -239,7 +240,7 @@ impl Publisher {
         if c.is_ready_for(pool) {
             self.activate(i, peer);
         } else {
-            // The next BUFFERs, or another pool that has come meanwhile.
+            // More BUFFERs of this pool, or another pool that has come in the meantime.
             self.announce_to(i);
         }
         Ok(())
@@ -253,7 +254,7 @@ impl Publisher {
         self.set_interest(i);
     }
 
-    /// An expelled peer stays only for its leases.
+    /// Disconnects an expelled peer after its last lease.
     fn let_go(&mut self, i: usize, peer: usize) {
         let expelled = self.connections[i].as_ref().is_some_and(|c| matches!(c.stage, Stage::Expelled { .. }));
         if expelled && self.ledger.held_by(peer) == 0 {
@@ -261,7 +262,7 @@ impl Publisher {
         }
     }
 
-    /// What a HELLO asks for, if it may.
+    /// Returns the terms that a HELLO asks for, or the reason to refuse them.
     fn terms_of(&self, hello: Hello) -> std::result::Result<Terms, Reason> {
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
             Err(Reason::Version)
@@ -299,13 +300,13 @@ impl Publisher {
                     lease_deadline_ms: u32::try_from(revoke).unwrap_or(u32::MAX),
                 });
                 let info = c.info;
-                // The queue of a connection that has received nothing yet is empty.
+                // Nothing was sent on this connection yet, so its queue is empty.
                 match c.send(&welcome) {
                     Ok(true) => {
                         self.events.push(PublisherEvent::Joined(info));
                         self.announce_to(i);
                     }
-                    _ => self.disconnect(i, ErrorKind::Disconnected, "it does not take WELCOME"),
+                    _ => self.disconnect(i, ErrorKind::Disconnected, "WELCOME could not be sent"),
                 }
             }
             Err(bye) => {
@@ -319,7 +320,7 @@ impl Publisher {
         }
     }
 
-    /// The arithmetic of a refusal for want of buffers.
+    /// Returns the numbers that explain a refusal for lack of buffers.
     fn no_room(&self, terms: &Terms) -> Bye {
         let slots = self.pool.as_ref().map_or(0, |p| p.buffers.max_leases());
         let [slots, reserve] = [slots, self.settings.reserve].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
@@ -327,7 +328,7 @@ impl Publisher {
         Bye { reason: Reason::Capacity, slots, reserve, granted, wanted }
     }
 
-    /// Tells a peer about the current pool.
+    /// Announces the current pool to a peer.
     pub(super) fn announce_to(&mut self, i: usize) {
         let answer_ns = u64::try_from(self.settings.handshake.as_nanos()).unwrap_or(u64::MAX).saturating_mul(5);
         let (Some(c), Some(pool)) = (&mut self.connections[i], &self.pool) else { return };
@@ -336,7 +337,7 @@ impl Publisher {
             *deadline = Some(monotonic_ns().saturating_add(answer_ns));
         }
         match (c.announce(pool), c.peer) {
-            // A peer that gets descriptors with every frame answers nothing.
+            // A peer that gets descriptors with every frame does not answer.
             (Ok(Announced::All), Some(peer)) if c.is_ready_for(pool) => self.activate(i, peer),
             (Ok(Announced::All | Announced::Unanswered), _) => self.set_interest(i),
             (Ok(Announced::Full), _) => self.retry_later(),
@@ -344,7 +345,8 @@ impl Publisher {
         }
     }
 
-    /// Sends what waits for a peer and it has credit for, then END if that is due. Returns the number of frames sent.
+    /// Sends the waiting frames for which the peer has credit, then END if that is due. Returns the number of frames
+    /// sent.
     pub(super) fn flush(&mut self, i: usize) -> usize {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return 0 };
         let (Some(peer), Stage::Active) = (c.peer, c.stage) else { return 0 };
@@ -381,7 +383,7 @@ impl Publisher {
         }
         if let Some(generation) = self.ledger.newly_late(peer) {
             match c.say_newer(generation) {
-                // Without room, its queue is full of what is unread: it reads until the end of that.
+                // A peer whose socket is full has a full queue to read first, so it does not need NEWER.
                 Ok(_) => {}
                 Err(fault) => {
                     self.fail(i, fault);
@@ -399,8 +401,8 @@ impl Publisher {
         sent
     }
 
-    /// Releases need not wake us while nothing waits for them: the next publish reads them. When the stream has ended
-    /// there is no next publish.
+    /// Watches a peer's socket only if its releases must wake the publisher: while frames wait for them, or after the
+    /// stream has ended. Otherwise the next publish reads them.
     pub(super) fn set_interest(&mut self, i: usize) {
         let Some(c) = &mut self.connections[i] else { return };
         let waits = c.peer.is_some_and(|peer| self.ledger.waits_for(peer));
@@ -411,7 +413,7 @@ impl Publisher {
         }
     }
 
-    /// No more frames; the connection stays for the leases that the peer still has.
+    /// Ends the stream for a peer. The connection stays for the leases that the peer still has.
     pub(super) fn expel(&mut self, i: usize, reason: Reason) {
         let Some(c) = &mut self.connections[i] else { return };
         let Some(peer) = c.peer else { return };
@@ -423,7 +425,7 @@ impl Publisher {
         self.let_go(i, peer);
     }
 
-    /// Says BYE to one who was expelled and does not know it.
+    /// Sends BYE to an expelled peer, if that is still to be sent.
     fn tell_expelled(&mut self, i: usize) {
         let Some(c) = &mut self.connections[i] else { return };
         if let Stage::Expelled { untold: Some(reason) } = c.stage {
@@ -434,11 +436,11 @@ impl Publisher {
         }
     }
 
-    /// Closes a connection and takes back all that the peer held.
+    /// Closes a connection and ends all leases of the peer.
     pub(super) fn disconnect(&mut self, i: usize, kind: ErrorKind, why: &str) {
         let Some(c) = self.connections.get_mut(i).and_then(Option::take) else { return };
         event!("{}: {:?} disconnected: {why}", self.settings.path.display(), c.info);
-        // A forked copy of our descriptor would keep the epoll entry alive beyond the close.
+        // The epoll entry would outlive the close if a forked process has a copy of the descriptor.
         self.work.remove(c.socket());
         if let Some(pidfd) = &c.pidfd {
             self.work.remove(pidfd);
@@ -488,12 +490,12 @@ impl Publisher {
         self.end_stall(now);
     }
 
-    /// Expels the subscribers that have held the stream up for too long.
+    /// Expels the subscribers that have blocked the stream for too long.
     fn end_stall(&mut self, now: u64) {
         if !self.stall_ends_ns().is_some_and(|ends| ends <= now) {
             return;
         }
-        // What a peer gave back in time but was not read yet does not count against it.
+        // Reads releases first: a peer may have released in time.
         (0..self.connections.len()).for_each(|i| {
             self.drain(i);
             self.flush(i);
@@ -508,7 +510,8 @@ impl Publisher {
         self.blocked_ns = None;
     }
 
-    /// A peer whose socket has no room for REVOKE hears of it later, and its end comes all the same.
+    /// Revokes leases and expels peers whose time has passed. If a socket has no room for REVOKE, it is sent later, and
+    /// the peer is expelled at the same time as otherwise.
     fn enforce_leases(&mut self, now: u64) {
         let (revoke, end) = self.lease_ns();
         for i in 0..self.connections.len() {
@@ -526,7 +529,7 @@ impl Publisher {
             if !is_due(&self.ledger) {
                 continue;
             }
-            // What the peer gave back in time but was not read yet does not count against it.
+            // Reads releases first: the peer may have released in time.
             self.drain(i);
             self.flush(i);
             while let Some(id) = due(&self.ledger, Leases::NotRevoked, revoke) {

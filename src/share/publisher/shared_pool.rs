@@ -1,15 +1,15 @@
-//! A pool as the peers know it.
+//! A pool with its number in the protocol.
 
 use crate::dmabuf::DmaBuf;
 use crate::frame::BufferSet;
 use crate::share::wire::Format;
 
-/// A pool that is announced, under its number in the protocol.
+/// A pool that was announced, with its number in the protocol.
 #[derive(Debug)]
 pub(super) struct SharedPool {
     pub(super) number: u32,
     pub(super) buffers: BufferSet,
-    /// Slots that have memory, and are announced.
+    /// Slots that have memory and were announced.
     pub(super) filled: usize,
 }
 

@@ -1,17 +1,18 @@
 //! GStreamer's `unixfd` protocol at one connection: an unchanged `unixfdsrc` is a subscriber.
 //!
-//! It cannot say what it wants, so the publisher's builder says it ([`UnixfdTerms`]). From there on it is a connection
-//! as every other: same stages, same ledger, same deadlines. Descriptors go with every frame, as its protocol has it;
-//! no more frames are under way than it may hold, so a stopped one piles up no more than those.
+//! A `unixfdsrc` cannot say what it wants, so the publisher's builder says it ([`UnixfdTerms`]). Otherwise the
+//! connection is like every other: same stages, same ledger, same deadlines. Its protocol sends descriptors with every
+//! frame. No more frames are under way than the peer may hold, so a stopped peer ties up no more descriptors than
+//! those.
 //!
 //! | native | here |
 //! |---|---|
 //! | HELLO, WELCOME, BUFFER, RETIRE | nothing |
-//! | FORMAT | CAPS, the first at once, others before the first frame that needs them |
+//! | FORMAT | CAPS: the first at once, others before the first frame that needs them |
 //! | FRAME, RELEASE | NEW_BUFFER, RELEASE_BUFFER; the id is the lease's generation |
-//! | REVOKE | nothing: there is no word for it |
+//! | REVOKE | nothing: the protocol has no such message |
 //! | END | EOS |
-//! | BYE | our side of the socket is closed, which `unixfdsrc` reports as an error |
+//! | BYE | the publisher closes its side of the socket, which `unixfdsrc` reports as an error |
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -27,27 +28,36 @@ use crate::share::unixfd::{caps, wire};
 use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
 use crate::sys::socket::{self, Block, Received, MAX_FDS};
 
-/// What every `unixfdsrc` that connects to a path is taken to ask for: see
-/// [`PublisherBuilder::unixfd`](crate::share::PublisherBuilder::unixfd).
+/// The terms on which `unixfdsrc` elements get frames: what a native subscriber asks for itself.
+///
+/// ```no_run
+/// use framelease::share::{Policy, Publisher, UnixfdTerms};
+///
+/// let terms = UnixfdTerms::hold(4).policy(Policy::Fifo(2));
+/// let publisher = Publisher::builder("/run/camera/socket").unixfd("/run/camera/gst", terms).bind()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
+///
+/// See [`PublisherBuilder::unixfd`](crate::share::PublisherBuilder::unixfd).
 #[derive(Clone, Copy, Debug)]
 pub struct UnixfdTerms(Terms);
 
 impl UnixfdTerms {
-    /// `hold`: the most frames that it has at a time, 1 to 64. Enough for all that its pipeline keeps: what its queues
-    /// hold and one for a sink that shows the last frame. A pipeline that keeps more stands still.
+    /// Sets the most frames that a `unixfdsrc` has at a time, 1 to 64. Count the frames that the pipeline's queues
+    /// hold, and one for a sink that shows the last frame. A pipeline that keeps more stalls.
     ///
-    /// Policy latest, every frame.
+    /// The policy is [`Policy::Latest`], the rate is every frame.
     pub fn hold(hold: u16) -> Self {
         Self(Terms { hold: hold.into(), policy: Policy::Latest, rate: Rate::All })
     }
 
-    /// What becomes of frames that come while it holds as many as it may.
+    /// Sets what happens to new frames while the `unixfdsrc` holds as many as it may.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.0.policy = policy;
         self
     }
 
-    /// How many of the source's frames it gets.
+    /// Sets how many of the source's frames a `unixfdsrc` gets.
     pub fn rate(mut self, rate: Rate) -> Self {
         self.0.rate = rate;
         self
@@ -66,24 +76,24 @@ impl UnixfdTerms {
     }
 }
 
-/// One connection's state: what was said, and what of it is still under way in either direction.
+/// The state of one connection: what was sent, and the incomplete messages of either direction.
 #[derive(Debug, Default)]
 pub(super) struct UnixfdPeer {
     /// CAPS of the current pool; empty before the first.
     caps: Vec<u8>,
-    /// They are to be said before the next frame. Not earlier: who reads nothing shall not pile up formats.
+    /// CAPS must be sent before the next frame. Not earlier: formats must not pile up for a peer that does not read.
     caps_due: bool,
-    /// Drops until the last frame, to tell a gap.
+    /// Frames dropped before the last frame that was sent: a difference marks a gap.
     dropped: u64,
-    /// The last frame's message: room for the next.
+    /// The bytes of the last frame's message, kept to reuse the allocation.
     message: Vec<u8>,
-    /// The end of a message whose beginning went.
+    /// The rest of a message that was sent in part.
     rest: Vec<u8>,
     inbox: wire::Inbox,
 }
 
 impl UnixfdPeer {
-    /// Notes the format. `All` unless the first CAPS find no room.
+    /// Notes the format. Returns `All`, or `Full` if the socket lacks room for the first CAPS.
     pub(super) fn announce(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -108,12 +118,12 @@ impl UnixfdPeer {
         Ok(!self.caps_due)
     }
 
-    /// Says what there is a word for.
+    /// Sends the messages that GStreamer's protocol has, and skips others.
     pub(super) fn say(&mut self, socket: BorrowedFd<'_>, message: &ToSubscriber) -> std::result::Result<bool, Fault> {
         match message {
             ToSubscriber::End => self.write(socket, &wire::eos(), &[]),
             ToSubscriber::Bye(_) => {
-                // Half a message would be the last word.
+                // The peer must not end with half a message.
                 let _ = self.finish(socket);
                 socket::end_sending(socket).map(|()| true).map_err(|_| Fault::Gone)
             }
@@ -148,8 +158,8 @@ impl UnixfdPeer {
         Ok(sent)
     }
 
-    /// Sends a message, or nothing of it. What of it does not go at once is kept: it counts as sent, and no other begins
-    /// before it is through.
+    /// Sends a message, or nothing of it. Keeps the part that the socket does not take at once: the message counts as
+    /// sent, and no other begins before it is complete.
     fn write(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -170,7 +180,7 @@ impl UnixfdPeer {
         }
     }
 
-    /// Sends what is left of a message. `false`: something still is.
+    /// Sends the rest of a message. `false`: some of it still remains.
     pub(super) fn finish(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<bool, Fault> {
         if !self.rest.is_empty() {
             let sent = socket::send_some(socket, &self.rest, &[]).map_err(|_| Fault::Gone)?.unwrap_or(0);
@@ -179,7 +189,7 @@ impl UnixfdPeer {
         Ok(self.rest.is_empty())
     }
 
-    /// Reads what there is, up to the end of one message.
+    /// Reads until one message is complete or the socket is empty.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<Incoming, Fault> {
         loop {
             match self.inbox.next() {
@@ -192,7 +202,9 @@ impl UnixfdPeer {
             match socket::receive(socket, room, Block::DontWait) {
                 Ok(Received::Message(len)) => self.inbox.received(len),
                 Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
-                Ok(Received::FdsLost(_)) => return Err(Fault::Protocol("a unixfdsrc sends no descriptors".into())),
+                Ok(Received::FdsLost(_)) => {
+                    return Err(Fault::Protocol("descriptors, which a unixfdsrc does not send".into()))
+                }
                 Ok(Received::Closed | Received::Truncated) | Err(_) => return Err(Fault::Gone),
             }
         }

@@ -1,4 +1,4 @@
-//! How a subscriber asks for frames.
+//! Settings of a subscriber.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,19 @@ use crate::share::policy::{Policy, Rate};
 use crate::share::wire::MAX_SLOTS;
 
 /// Settings of a [`Subscriber`](super::Subscriber).
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::share::{Policy, Rate, Reconnect, Subscriber};
+///
+/// let subscriber = Subscriber::builder("/run/camera/socket")
+///     .hold(3)
+///     .policy(Policy::Fifo(4))
+///     .rate(Rate::EveryNth(2))
+///     .reconnect(Reconnect::Always)
+///     .connect(Duration::from_secs(10))?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SubscriberBuilder {
@@ -29,9 +42,9 @@ impl SubscriberBuilder {
         }
     }
 
-    /// Sets how many frames this process leases at a time, 1 to 64. Default 1. With the policy's depth it makes the
-    /// quota that the publisher must grant. To republish the frames, it is the
-    /// [`BufferBudget::total`](crate::frame::BufferBudget::total) of that publisher with a `driver` of 0.
+    /// Sets how many frames this process leases at a time, 1 to 64. Default 1. The publisher must grant a quota of this
+    /// plus the frames that the policy lets wait. A process that publishes the frames again needs the
+    /// [`BufferBudget::total`](crate::frame::BufferBudget::total) of its publisher, with a `driver` of 0.
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self
@@ -49,7 +62,7 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Sets whether to connect again after the publisher was gone. Default never.
+    /// Sets whether to connect again after the publisher is gone. Default never.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self

@@ -1,24 +1,24 @@
-//! What a subscriber gives, and its counts.
+//! Events and counts of a subscriber.
 
 use crate::error::Error;
 use crate::frame::{BufferSet, Frame};
 use crate::station::{sealed, FrameEvent};
 
-/// What a subscriber gives.
+/// What a subscriber gives: frames, and changes of the stream or the connection.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SubscriberEvent {
-    /// A frame. Its lease goes back to the publisher when the last clone is dropped.
+    /// A frame. Its lease returns to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The frames that follow lie in these buffers and have their [layout](BufferSet::layout). Old frames stay as they are.
+    /// The next frames lie in these buffers and have their [layout](BufferSet::layout). Earlier frames do not change.
     Format(BufferSet),
     /// The publisher paused the stream. The next frame continues it.
     Paused,
-    /// The connection was lost, and is retried: the publisher closed it, died, or refused this subscriber
-    /// ([`Error::reason`]). Frames that are still held have lost their leases. Only with
+    /// The connection was lost: the publisher closed it, died, or refused this subscriber ([`Error::reason`]). The
+    /// subscriber tries to connect again. Frames that are still held have lost their leases. Only with
     /// [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
-    /// The connection is up again, perhaps to another publisher: sequence numbers may begin again.
+    /// The connection is up again, perhaps to another publisher: sequence numbers may start again.
     Returned,
 }
 
@@ -33,20 +33,21 @@ impl FrameEvent for SubscriberEvent {
     }
 }
 
-/// A subscriber's counts.
+/// Counts of a subscriber since it first connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiverStats {
-    /// Frames given to the user.
+    /// Frames that the subscriber returned.
     pub received: u64,
-    /// Frames that came and were released unseen, because a newer one was there: [`Policy::Latest`](crate::share::Policy).
+    /// Frames that were received and released unseen, because a newer one was there:
+    /// [`Policy::Latest`](crate::share::Policy).
     pub skipped: u64,
-    /// Frames that were wanted and not given, by the publisher's count, all connections together.
+    /// Frames that the subscriber wanted and did not get, as the publisher counts them. The sum over all connections.
     pub dropped: u64,
     /// Frames that the source itself lost, as far as it reported.
     pub lost: u64,
-    /// Leases that the publisher took away.
+    /// Leases that the publisher revoked.
     pub revoked: u64,
-    /// Times the connection came up after the first.
+    /// How often the connection came up again.
     pub reconnects: u64,
 }

@@ -1,4 +1,4 @@
-//! Taking a publisher's frames in another process.
+//! Receives a publisher's frames in another process.
 
 mod builder;
 mod event;

@@ -1,4 +1,4 @@
-//! The subscriber of the library's own protocol. One message at a time, and nothing of it is trusted.
+//! The subscriber of the library's own protocol. It reads one message at a time and checks every field.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,18 +27,18 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::socket::{self, Batch, Block, Carries, FdInbox, BATCH};
 use crate::sys::wait::{self, Waited};
 
-/// Waits below this are poll's: SO_RCVTIMEO is rounded up to the kernel's ticks.
+/// Waits shorter than this use `poll`, because the kernel rounds SO_RCVTIMEO up to its ticks.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber. With
-    /// [`Reconnect::Always`](super::Reconnect::Always) a publisher that is not there yet is tried again every 10 ms until
-    /// then, and one that has no room twice a second.
+    /// [`Reconnect::Always`](super::Reconnect::Always), until then, it tries a missing publisher every 10 ms, and a
+    /// full one twice a second.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
     /// `PermissionDenied` by the socket's file permissions, `Refused` with the publisher's reason ([`Error::reason`]),
-    /// `InvalidArgument` for settings that no publisher takes, `Timeout`.
+    /// `InvalidArgument` for settings that no publisher accepts, `Timeout`.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         self.check()?;
         let (path, reconnect) = (self.path.clone(), self.reconnect);
@@ -50,8 +50,8 @@ impl SubscriberBuilder {
 
 /// Receives the frames of a [`Publisher`](crate::share::Publisher) in another process.
 ///
-/// A frame costs one receive and, when its last clone is dropped, one send; no allocation, no mapping, no descriptor.
-/// Under [`Policy::Latest`] one receive takes all frames that are there, and gives the newest.
+/// A frame costs one receive and, when its last clone is dropped, one send. It costs no allocation, mapping or
+/// descriptor. Under [`Policy::Latest`] one receive reads all waiting frames and returns the newest.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -73,12 +73,12 @@ impl SubscriberBuilder {
 pub struct Subscriber(Session<Native>);
 
 impl Subscriber {
-    /// Returns the settings of a subscriber to the publisher that listens at `path`.
+    /// Returns a builder for a subscriber to the publisher that listens at `path`.
     pub fn builder(path: impl AsRef<Path>) -> SubscriberBuilder {
         SubscriberBuilder::new(path.as_ref())
     }
 
-    /// Returns the buffers of the current pool, to import them before the first frame. `None` until all are here.
+    /// Returns the buffers of the current pool, to import them before the first frame. `None` until all have arrived.
     pub fn buffers(&self) -> Option<&BufferSet> {
         self.incoming()?.buffers.as_ref()
     }
@@ -89,19 +89,19 @@ impl Subscriber {
         self.incoming().is_some_and(|p| p.format.writable)
     }
 
-    /// Returns what the publisher grants: leases plus waiting frames.
+    /// Returns the quota that the publisher grants: leases plus waiting frames.
     pub fn quota(&self) -> usize {
         self.0.link().and_then(|c| c.welcome).map_or(0, |w| usize::from(w.quota))
     }
 
-    /// Returns counts since the subscriber connected first.
+    /// Returns counts since the subscriber first connected.
     pub fn stats(&self) -> ReceiverStats {
         let mut counts = self.0.io.counts;
         counts.dropped = counts.dropped.saturating_add(self.0.link().map_or(0, |c| c.dropped));
         counts
     }
 
-    /// Returns the time from the publisher's send to our receive, in nanoseconds.
+    /// Returns the times from the publisher's send to the receive here, in nanoseconds.
     pub fn latency(&self) -> &Histogram {
         &self.0.dialect.latency
     }
@@ -113,15 +113,15 @@ impl Subscriber {
 
 impl sealed::Sealed for Subscriber {}
 
-/// One system call for each frame, and one where there is nothing; none while disconnected and pausing.
+/// Costs one system call for each frame, one without a frame, and none while it pauses between connections.
 ///
-/// Its errors, without [`Reconnect::Always`](super::Reconnect::Always): `Refused` with the publisher's reason, `Protocol`
-/// if the publisher broke it, `Exhausted` if none of a pool's buffers could be taken for want of descriptors. The
-/// subscriber is over then.
+/// Without [`Reconnect::Always`](super::Reconnect::Always) its errors are: `Refused` with the publisher's reason,
+/// `Protocol` if the publisher broke the protocol, `Exhausted` if no descriptor is left for any of a pool's buffers.
+/// The subscriber has then ended.
 impl Station for Subscriber {
     type Event = SubscriberEvent;
 
-    /// Sends releases that found no room. The rest is done by `try_recv`.
+    /// Sends releases that found no room. `try_recv` does the rest.
     fn dispatch(&mut self) -> Result<()> {
         if let Some(connected) = self.0.link() {
             connected.link.flush();
@@ -151,7 +151,7 @@ impl fmt::Debug for Subscriber {
     }
 }
 
-/// A publisher's pool as announced so far.
+/// A publisher's pool, as far as it was announced.
 #[derive(Debug)]
 struct Incoming {
     format: Format,
@@ -165,7 +165,7 @@ struct Incoming {
 struct Native {
     settings: SubscriberBuilder,
     batch: Batch<MAX_MESSAGE>,
-    /// Messages that one receive takes.
+    /// How many messages one receive reads.
     most: usize,
     latency: Histogram,
 }
@@ -173,16 +173,16 @@ struct Native {
 #[derive(Debug)]
 struct Connected {
     link: Arc<Link>,
-    /// Readable when the publisher's process is gone, also while a forked child keeps the socket open.
+    /// Readable when the publisher's process is gone, even if a forked child keeps the socket open.
     pidfd: Option<OwnedFd>,
     receive_timeout: Duration,
-    /// Receives without a message, one after the other.
+    /// How many receives in a row found no message.
     idle: u32,
     welcome: Option<Welcome>,
     pool: Option<Incoming>,
     /// The number of the last FORMAT.
     last_pool: Option<u32>,
-    /// Retired pools of which frames are perhaps held: their leases can still be revoked.
+    /// Retired pools whose frames may still be held: their leases can still be revoked.
     old: Vec<Weak<RemotePool>>,
     dropped: u64,
     /// The generation of the last frame.
@@ -202,11 +202,11 @@ impl Dialect for Native {
         let hello = Hello { version_min: VERSION, version_max: VERSION, hold, policy, rate };
         reconnector.watch(link.socket()).map_err(failed("epoll_ctl"))?;
         if let Some(pidfd) = &pidfd {
-            // Without it, death is still seen by the hang-up.
+            // Without the pidfd, the hang-up still shows that the publisher died.
             let _ = reconnector.watch(pidfd);
         }
-        // A publisher that hung up at once has said why: the first receive brings it. But what was not sent for want of
-        // memory must be: nothing else makes it speak.
+        // A publisher that has already hung up sent a reason, which the first receive reads. But if HELLO could not be
+        // sent for lack of memory, this must fail: the publisher would wait for it.
         let connected = Connected {
             link,
             pidfd,
@@ -238,7 +238,7 @@ impl Dialect for Native {
     }
 
     fn read(&mut self, c: &mut Connected, io: &mut Io, deadline: Option<Instant>) -> std::result::Result<Read, Fault> {
-        // The publisher may have nothing to say until it has the releases that found no room.
+        // The publisher may wait for the releases that found no room before it sends more.
         let pause = c.link.flush();
         let block = match deadline {
             None => Block::DontWait,
@@ -254,7 +254,7 @@ impl Dialect for Native {
         let socket = c.link.socket().as_fd();
         let count = match socket::receive_batch(socket, &mut self.batch, self.most, block, &mut got) {
             Ok(count) => count,
-            // Reported once when the peer closed without reading all; what it sent before is still to be read.
+            // Reported once if the peer closed without reading everything. Earlier messages can still be read.
             Err(Errno::ECONNRESET) => return Ok(Read::Some),
             Err(e) => return Err(io.failed("recvmsg")(e).into()),
         };
@@ -273,7 +273,7 @@ impl Dialect for Native {
             c.link.flush();
         }
         if handled.is_err() {
-            // Nothing receives after this, which would close them.
+            // No receive follows, which would close them.
             self.batch.close_fds();
         }
         handled.map(|()| Read::Some)
@@ -288,8 +288,8 @@ impl Connected {
         }
     }
 
-    /// No message was there. Looks at the publisher's process where that may be why, and not at each call: a loop that
-    /// reads until there is nothing would pay for it at each frame.
+    /// Handles a receive without a message. Checks the publisher's process only after a wait or a second empty receive:
+    /// a loop that reads until the socket is empty would otherwise pay for it at each frame.
     fn nothing(&mut self, io: &Io, block: Block) -> std::result::Result<Read, Fault> {
         self.idle = self.idle.saturating_add(1);
         if let Some(pidfd) = self.pidfd.as_ref().filter(|_| self.idle > 1 || block == Block::Wait) {
@@ -300,11 +300,11 @@ impl Connected {
         Ok(Read::Nothing)
     }
 
-    /// Makes the next receive wait no longer than until the deadline. SO_RCVTIMEO is set only when it is short, or too
-    /// long by more than a little: a loop with one timeout sets it once. It counts in the kernel's ticks, so the last
-    /// milliseconds are waited by poll. `None` if a signal handler ran.
+    /// Limits the next receive to the deadline. Sets SO_RCVTIMEO only if it is too short, or clearly too long: a loop
+    /// with one timeout sets it once. SO_RCVTIMEO counts in the kernel's ticks, so `poll` waits for the last
+    /// milliseconds. `None` if a signal handler ran.
     ///
-    /// A receive with SO_RCVTIMEO is never restarted after a signal, whatever SA_RESTART says.
+    /// The kernel never restarts a receive with SO_RCVTIMEO after a signal, not even with SA_RESTART.
     fn prepare_wait(&mut self, io: &Io, deadline: Instant) -> Result<Option<Block>> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left < SHORT_WAIT {
@@ -323,7 +323,7 @@ impl Connected {
         Ok(Some(Block::Wait))
     }
 
-    /// No more frames of the current pool. RETIRED goes out when the last frame of it does.
+    /// Ends the current pool. RETIRED is sent when its last frame is dropped.
     fn retire(&mut self) {
         if let Some(pool) = self.pool.take() {
             self.old.retain(|p| p.strong_count() > 0);
@@ -331,7 +331,7 @@ impl Connected {
         }
     }
 
-    /// The publisher takes a lease away. One that was released in the meantime does not matter.
+    /// Revokes a lease. Does nothing if it was released in the meantime.
     fn revoke(&self, id: LeaseId) {
         let current = self.pool.iter().map(|p| Arc::clone(&p.remote));
         let pools = current.chain(self.old.iter().filter_map(Weak::upgrade));
@@ -354,7 +354,7 @@ impl Native {
             R::FdsLost(len) => (len, false),
             R::WouldBlock | R::Interrupted => return Ok(()),
             R::Closed => return Err(Fault::clean(&io.path, "the publisher hung up")),
-            R::Truncated => return violated(io, "a message is too long"),
+            R::Truncated => return violated(io, "a message that is too long"),
         };
         let (bytes, fds) = self.batch.message(i, len);
         let message = match ToSubscriber::decode(bytes) {
@@ -373,13 +373,13 @@ impl Native {
                 Ok(())
             }
             ToSubscriber::Bye(bye) => Err(said_bye(io, &bye)),
-            _ if !is_greeted => violated(io, "the first message must be WELCOME, of our version"),
+            _ if !is_greeted => violated(io, "the first message must be WELCOME, with a supported version"),
             ToSubscriber::Welcome(_) => violated(io, "a second WELCOME"),
             ToSubscriber::Format(format) => on_format(c, io, format),
             ToSubscriber::Buffer(id) => on_buffer(c, io, id, complete, fds),
             ToSubscriber::Frame(id, meta) => self.on_frame(c, io, id, meta),
             ToSubscriber::Newer { generation } => {
-                // Dropped, it is released, and the newest follows.
+                // The frame is dropped here, which releases it, and the newest follows.
                 if generation >= c.newest && self.settings.policy == Policy::Latest {
                     if let Some(SubscriberEvent::Frame(_)) = io.events.back() {
                         io.events.pop_back();
@@ -416,13 +416,13 @@ impl Native {
             p.offset_bytes.checked_add(p.bytes).is_some_and(|end| end as usize <= buffer.size_bytes())
         });
         if memory.is_empty() || !fits {
-            return violated(io, "FRAME in a slot we do not have, or larger than its buffer");
+            return violated(io, "FRAME in a slot that was not announced, or larger than its buffer");
         }
         if pool.remote.had(id) || !c.link.has_credit() {
-            return violated(io, "FRAME of a generation that was, or while we hold all that we asked for");
+            return violated(io, "FRAME of an old generation, or while this subscriber holds its maximum");
         }
         let Some(frame) = buffers.lend(id.slot as usize) else {
-            return violated(io, "FRAME in a slot that we still hold");
+            return violated(io, "FRAME in a slot that this subscriber still holds");
         };
         pool.remote.leased(id);
         (c.dropped, c.newest) = (meta.dropped, id.generation);
@@ -432,7 +432,7 @@ impl Native {
         let mut frame = frame.freeze(meta);
         if self.settings.policy == Policy::Latest {
             if let Some(SubscriberEvent::Frame(older)) = io.events.back_mut() {
-                // What the source lost before the older one is lost before this one, too.
+                // Frames that the source lost before the older frame are lost before this one, too.
                 let mut meta = *frame.meta();
                 meta.lost = meta.lost.saturating_add(older.meta().lost);
                 frame = frame.with_meta(meta);
@@ -466,7 +466,7 @@ fn on_format(c: &mut Connected, io: &mut Io, format: Format) -> Handled {
     Ok(())
 }
 
-/// Takes a slot's descriptors, after checking what they are, and answers.
+/// Takes a slot's descriptors, checks what they are, and answers.
 fn on_buffer(c: &mut Connected, io: &mut Io, id: SlotId, complete: bool, fds: &mut FdInbox) -> Handled {
     let Connected { link, pool: Some(pool), .. } = c else { return violated(io, "BUFFER without FORMAT") };
     let layout = &pool.format.layout;
@@ -483,7 +483,7 @@ fn on_buffer(c: &mut Connected, io: &mut Io, id: SlotId, complete: bool, fds: &m
             match DmaBuf::from_fd(fd) {
                 Ok(buffer) if buffer.size_bytes() >= needed as usize => memory.push(buffer),
                 Ok(buffer) => {
-                    let text = format!("slot {}: {} bytes, its layout needs {needed}", id.slot, buffer.size_bytes());
+                    let text = format!("slot {}: {} bytes, the layout needs {needed}", id.slot, buffer.size_bytes());
                     return violated(io, &text);
                 }
                 Err(e) => return violated(io, &format!("slot {}: {e}", id.slot)),

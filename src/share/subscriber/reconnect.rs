@@ -1,4 +1,4 @@
-//! What all connections of a subscriber have in common: its descriptor, and the pauses between attempts.
+//! State that outlives a connection: the subscriber's descriptor, and the pauses between attempts.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -14,24 +14,24 @@ use crate::error::{Error, Result};
 use crate::sys::readiness::Readiness;
 use crate::sys::signal::Signal;
 
-/// The first pause before a reconnect; each further one is twice as long, up to [`LONGEST`]. Also between attempts to
-/// send what found no room.
+/// The first pause before a reconnect. Each further pause is twice as long, up to [`LONGEST`]. Also the pause between
+/// attempts to send releases that found no room.
 pub(super) const SHORTEST: Duration = Duration::from_millis(10);
 pub(super) const LONGEST: Duration = Duration::from_millis(500);
 
-/// What to do when the publisher goes away.
+/// Whether a subscriber connects again after the publisher is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reconnect {
-    /// Report it and stay disconnected.
+    /// Report the loss and stay disconnected.
     #[default]
     Never,
-    /// Try again, with pauses from 10 ms to half a second, until it is back. Such a subscriber never gives
+    /// Try to connect again, with pauses from 10 ms to half a second. Such a subscriber never returns
     /// [`Received::Ended`](crate::Received::Ended).
     Always,
 }
 
-/// Makes a subscriber's descriptor readable when it is time to try something again.
+/// Makes a subscriber's descriptor readable at the time of the next attempt.
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: TimerFd,
@@ -48,8 +48,9 @@ impl Alarm {
         self.owes_releases.store(false, Ordering::Relaxed);
     }
 
-    /// Releases found no room in the socket, which does not tell when it has some: wakes the subscriber to try again. Or
-    /// they did. From any thread, but only while their connection is up and by one at a time.
+    /// Notes whether releases wait for room in the socket. The socket does not report room, so a timer wakes the
+    /// subscriber to try again. May be called from any thread, but only while the connection is up, and by one thread
+    /// at a time.
     pub(super) fn set_owing(&self, owes: bool) {
         if owes {
             self.wake_in(SHORTEST);
@@ -60,14 +61,14 @@ impl Alarm {
     }
 }
 
-/// An epoll that is readable when there is something to do: the connection has something, or it is time to try again.
+/// An epoll that is readable when the connection has data, or when the next attempt is due.
 #[derive(Debug)]
 pub(super) struct Reconnector {
     readiness: Readiness,
     alarm: Arc<Alarm>,
-    /// Set while events are left for the next call.
+    /// Set while events remain for the next call.
     unread: Signal,
-    /// Before the next attempt to connect. Grows until a peer has taken us.
+    /// The pause before the next attempt to connect. Grows until a peer admits us.
     pause: Duration,
 }
 
@@ -93,7 +94,7 @@ impl Reconnector {
         self.readiness.add(fd, EpollFlags::EPOLLIN, 0)
     }
 
-    /// Ends that, before the descriptor is closed.
+    /// Stops watching a descriptor, before it is closed.
     pub(super) fn unwatch(&self, fd: impl AsFd) {
         self.readiness.remove(fd);
     }
@@ -106,34 +107,34 @@ impl Reconnector {
         }
     }
 
-    /// An attempt begins. When the next one is due, should it fail.
+    /// Begins an attempt. Returns when the next one is due if this one fails.
     pub(super) fn attempt(&mut self) -> Instant {
         let next = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(LONGEST);
         next
     }
 
-    /// Becomes readable at `next`, when it is time for another attempt.
+    /// Becomes readable at `next`, for another attempt.
     pub(super) fn wake_at(&self, next: Instant) {
         self.alarm.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     }
 
-    /// Is not readable any longer: connected, or over.
+    /// Is no longer readable: the subscriber is connected, or has ended.
     pub(super) fn disarm(&self) {
         self.alarm.disarm();
     }
 
-    /// The peer has admitted us: the next pause is short.
+    /// Notes that the peer has admitted us: the next pause is short.
     pub(super) fn is_taken(&mut self) {
         self.pause = SHORTEST;
     }
 
-    /// Something is wrong that will hardly be right at once: the next pause is long.
+    /// Makes the next pause long, because an attempt at once would likely fail, too.
     pub(super) fn hold_off(&mut self) {
         self.pause = LONGEST;
     }
 
-    /// The connection is lost. When the next attempt is due.
+    /// Notes that the connection is lost. Returns when the next attempt is due.
     pub(super) fn lost(&self) -> Instant {
         self.disarm();
         let next = Instant::now() + self.pause;

@@ -1,4 +1,4 @@
-//! Releases: the return of each lease to the publisher, from any thread.
+//! Releases: return each lease to the publisher, from any thread.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,34 +11,35 @@ use crate::frame::BufferOwner;
 use crate::share::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
 use crate::sys::socket;
 
-/// The longest that a receive waits at a time.
+/// The longest time that one receive waits.
 pub(super) const SLICE: Duration = Duration::from_secs(1);
 
-/// A connection to a publisher, shared by the subscriber and the homes of its frames.
+/// A connection to a publisher, shared by the subscriber and the owners of its frames' buffers.
 pub(super) struct Link {
     socket: OwnedFd,
-    /// Frames that this process leases at a time.
+    /// How many frames this process leases at a time.
     hold: usize,
     owed: Mutex<Owed>,
-    /// The subscriber's, for what is owed. Not touched when the connection is gone.
+    /// The subscriber's alarm, set while releases are unsent. Not used after the connection is closed.
     alarm: Arc<Alarm>,
-    /// The connection is gone, and with it every lease: the source may fill the buffers again.
+    /// The connection is closed, so no lease is valid: the source may fill the buffers again.
     closed: AtomicBool,
 }
 
-/// The subscriber and its frames have let the connection go. A forked child may still have the socket.
+/// Runs when the subscriber and its frames have dropped the link. Shuts the socket down, because a forked child may
+/// still have it open.
 impl Drop for Link {
     fn drop(&mut self) {
         socket::hang_up(self.socket.as_fd());
     }
 }
 
-/// Leases that the publisher counts as ours. Together never more than `hold`.
+/// Leases that the publisher counts as ours. `held` and `unsent` together never exceed `hold`.
 struct Owed {
     held: usize,
-    /// Releases that the socket had no room for. Room for them is made at the start.
+    /// Releases for which the socket had no room. Allocated at the start.
     unsent: Vec<LeaseId>,
-    /// Releases are collected, to go in one message.
+    /// Set while releases are collected to go in one message.
     is_corked: bool,
 }
 
@@ -53,7 +54,7 @@ impl Link {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the publisher may give us another frame.
+    /// Returns `true` if the publisher may send another frame.
     pub(super) fn has_credit(&self) -> bool {
         let owed = self.owed();
         owed.held + owed.unsent.len() < self.hold
@@ -63,7 +64,7 @@ impl Link {
         &self.socket
     }
 
-    /// Releases are still sent: who was expelled is rid of what it holds by them.
+    /// Closes the link. Later releases are still sent, because a disconnected subscriber's leases end only by them.
     pub(super) fn close(&self) {
         let _owed = self.owed();
         self.closed.store(true, Ordering::Release);
@@ -73,7 +74,7 @@ impl Link {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// `false`: no room, or the publisher is gone.
+    /// Sends a message. `false`: the socket is full, or the publisher is gone.
     pub(super) fn send(&self, message: &ToPublisher) -> bool {
         socket::send(self.socket.as_fd(), message.encode().as_bytes(), &[]).unwrap_or(false)
     }
@@ -91,7 +92,7 @@ impl Link {
         }
         owed.unsent.push(id);
         if self.is_closed() {
-            // It is not tried again.
+            // A closed link has no alarm that would retry later.
             self.send_unsent(&mut owed);
         } else if is_first {
             self.alarm.set_owing(true);
@@ -109,14 +110,14 @@ impl Link {
         true
     }
 
-    /// From here on releases are collected, until [`Link::flush`].
+    /// Collects releases from now on, until [`Link::flush`].
     pub(super) fn cork(&self) {
         self.owed().is_corked = true;
     }
 
-    /// Sends what could not be sent before, several to a message; if some is left, the subscriber's descriptor becomes
-    /// readable in a while. Returns how long a receive may wait before this is called again. Nothing to do costs no
-    /// system call.
+    /// Sends the releases that found no room, several to a message. If some remain, the alarm makes the subscriber's
+    /// descriptor readable later. Returns how long a receive may wait before the next call. Without unsent releases
+    /// this costs no system call.
     pub(super) fn flush(&self) -> Option<Duration> {
         let mut owed = self.owed();
         owed.is_corked = false;
@@ -126,7 +127,7 @@ impl Link {
         }
         match (is_done, owed.held) {
             (false, _) => Some(SHORTEST),
-            // Another thread may drop them and find no room.
+            // Another thread may drop frames while the receive waits, and find no room.
             (true, 1..) => Some(SLICE),
             (true, 0) => None,
         }
@@ -139,7 +140,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// The leases of one pool of the publisher's.
+/// The leases of one pool of the publisher.
 #[derive(Debug)]
 pub(super) struct RemotePool {
     link: Arc<Link>,
@@ -164,14 +165,14 @@ impl RemotePool {
         self.number
     }
 
-    /// Whether the slot's last lease had this generation.
+    /// Returns `true` if the slot's last lease had this generation.
     pub(super) fn had(&self, id: LeaseId) -> bool {
         let had =
             |s: &RemoteSlot| s.used.load(Ordering::Relaxed) && s.generation.load(Ordering::Relaxed) == id.generation;
         self.slots.get(id.slot as usize).is_some_and(had)
     }
 
-    /// A new lease of a slot that is at home.
+    /// Notes a new lease of a free slot.
     pub(super) fn leased(&self, id: LeaseId) {
         self.link.owed().held += 1;
         if let Some(slot) = self.slots.get(id.slot as usize) {
@@ -181,7 +182,7 @@ impl RemotePool {
         }
     }
 
-    /// The publisher takes a lease away.
+    /// Revokes a lease.
     pub(super) fn revoke(&self, id: LeaseId) {
         if let Some(slot) = self.slots.get(id.slot as usize) {
             if slot.generation.load(Ordering::Acquire) == id.generation {
@@ -191,7 +192,7 @@ impl RemotePool {
     }
 }
 
-/// What the frames of a remote pool call when their last clone is dropped.
+/// The owner of a remote pool's buffers: sends RELEASE when the last clone of a frame is dropped.
 pub(super) struct RemoteOwner(pub(super) Arc<RemotePool>);
 
 impl BufferOwner for RemoteOwner {
@@ -212,10 +213,10 @@ impl BufferOwner for RemoteOwner {
     }
 }
 
-/// The last frame and the subscriber have let the pool go: nothing of it is mapped any more.
+/// Runs when the subscriber and its last frame have dropped the pool: none of it is mapped any more.
 impl Drop for RemoteOwner {
     fn drop(&mut self) {
-        // RETIRED ends the pool's leases: a RELEASE behind it would be one too many.
+        // RETIRED ends the pool's leases. A RELEASE after it would be a protocol violation.
         if self.0.link.send_unsent(&mut self.0.link.owed()) {
             self.0.link.send(&ToPublisher::Retired { pool: self.0.number });
         }

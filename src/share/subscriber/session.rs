@@ -1,4 +1,4 @@
-//! The life of a subscriber, whatever protocol it speaks: connections that come up, are lost, and are tried again.
+//! A subscriber's connections in either protocol: connects, loses the connection, connects again.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,25 +12,24 @@ use crate::log::event;
 use crate::station::{ended, Received};
 use crate::sys::wait::{self, Waited};
 
-/// Reads in one call that does not wait, so that a peer which never ends cannot keep it.
+/// How many reads one call makes if it does not wait. A peer that sends without pause cannot keep the caller.
 const MOST_READS: usize = 64;
 
-/// What one protocol does in a session.
+/// The part of a session that depends on the protocol.
 pub(super) trait Dialect: Sized {
-    /// A connection.
+    /// A connection with its state.
     type Link;
 
-    /// Connects and asks for frames. What wakes the subscriber is watched by `reconnector`.
+    /// Connects and asks for frames. `reconnector` watches the descriptors that wake the subscriber.
     fn open(&mut self, reconnector: &Reconnector) -> Result<Self::Link>;
 
-    /// Ends a connection. Frames that are still held stay mapped, but are not leased any more.
+    /// Ends a connection. Frames that are still held stay mapped, but lose their leases.
     fn close(&mut self, link: Self::Link, session: &mut Io);
 
-    /// The publisher has admitted us.
+    /// Returns `true` if the publisher has admitted this subscriber.
     fn is_admitted(link: &Self::Link) -> bool;
 
-    /// Reads and handles what there is, and adds events to `io`. Waits until the deadline for something to read, if
-    /// there is a deadline.
+    /// Reads and handles messages, and adds events to `io`. If there is a deadline, waits until then for a message.
     fn read(
         &mut self,
         link: &mut Self::Link,
@@ -39,22 +38,22 @@ pub(super) trait Dialect: Sized {
     ) -> std::result::Result<Read, Fault>;
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// Something was handled.
+    /// A message was handled.
     Some,
-    /// There was nothing.
+    /// There was no message.
     Nothing,
-    /// There was nothing before a signal handler ran.
+    /// A signal handler ran before a message came.
     Interrupted,
 }
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) error: Error,
-    /// The publisher hung up or closed: an ordinary end.
+    /// The publisher hung up or closed the connection, without an error.
     pub(super) is_clean: bool,
 }
 
@@ -71,7 +70,7 @@ impl From<Error> for Fault {
     }
 }
 
-/// What a dialect and its session share.
+/// State that a dialect and its session share.
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) path: PathBuf,
@@ -97,7 +96,7 @@ enum State<L> {
     Down {
         next: Instant,
     },
-    /// The end is still to be reported.
+    /// The connection has ended, and that is still to be reported.
     Over(Option<Error>),
     Reported,
 }
@@ -111,14 +110,14 @@ pub(super) struct Session<D: Dialect> {
     state: State<D::Link>,
     /// The present connection was admitted.
     is_admitted: bool,
-    /// One was.
+    /// A connection was admitted at some time.
     was_admitted: bool,
-    /// Events are left for the next call, and the descriptor says so.
+    /// Events remain for the next call, and the descriptor is readable for them.
     has_unread: bool,
 }
 
 impl<D: Dialect> Session<D> {
-    /// Connects and waits at most `timeout` to be admitted.
+    /// Connects, and waits at most `timeout` for the publisher to admit this subscriber.
     pub(super) fn connect(path: &Path, reconnect: Reconnect, dialect: D, timeout: Duration) -> Result<Self> {
         let deadline = wait::deadline(timeout);
         let (path, reconnector) = (path.to_owned(), Reconnector::new(path)?);
@@ -148,7 +147,7 @@ impl<D: Dialect> Session<D> {
                     return Err(error);
                 }
                 let pause = match error.kind() {
-                    // The publisher has no room. Each attempt costs it a connection.
+                    // The publisher is full. Each attempt costs it a connection.
                     ErrorKind::Refused => LONGEST,
                     _ => SHORTEST,
                 };
@@ -163,9 +162,9 @@ impl<D: Dialect> Session<D> {
         Ok(session)
     }
 
-    /// Whether [`Session::connect`] may succeed later.
+    /// Returns `true` if [`Session::connect`] may succeed later.
     fn is_worth_another_try(&self, error: &Error) -> bool {
-        // EAGAIN: a publisher listens, and has many to accept before us.
+        // EAGAIN: a publisher listens, and its backlog is full.
         if error.errno() == Some(libc::EAGAIN) {
             return true;
         }
@@ -177,7 +176,7 @@ impl<D: Dialect> Session<D> {
         self.reconnect == Reconnect::Always && is_temporary
     }
 
-    /// The present connection.
+    /// Returns the present connection, if there is one.
     pub(super) fn link(&self) -> Option<&D::Link> {
         match &self.state {
             State::Up(link) => Some(link),
@@ -194,7 +193,7 @@ impl<D: Dialect> Session<D> {
         }
     }
 
-    /// The next event. Waits until the deadline, if there is one.
+    /// Returns the next event. If there is a deadline, waits until then.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Received<SubscriberEvent>> {
         let mut reads = 0;
         loop {
@@ -214,7 +213,7 @@ impl<D: Dialect> Session<D> {
                 State::Down { next } if *next > Instant::now() => {
                     let next = *next;
                     let Some(deadline) = deadline else { return Ok(Received::Nothing) };
-                    // The timer of the next attempt is in the epoll.
+                    // The epoll also has the timer of the next attempt.
                     let waited = wait::readable(self.io.reconnector.as_fd(), deadline.min(next));
                     let waited = waited.map_err(self.io.failed("poll"))?;
                     if waited == Waited::Interrupted || is_late() {
@@ -236,7 +235,7 @@ impl<D: Dialect> Session<D> {
             }
             reads += 1;
             if reads >= MOST_READS && self.io.events.is_empty() && deadline.map_or(true, |d| d <= Instant::now()) {
-                // The socket stays readable.
+                // The socket stays readable, so the caller comes back.
                 return Ok(Received::Nothing);
             }
         }
@@ -257,7 +256,7 @@ impl<D: Dialect> Session<D> {
         read
     }
 
-    /// Keeps the descriptor readable while events are left, or the end: it may have come with the last event.
+    /// Keeps the descriptor readable while events or the end are unread. The end may have come with the last event.
     fn mark_unread(&mut self) {
         let has_unread = !self.io.events.is_empty() || matches!(self.state, State::Over(_));
         if has_unread != self.has_unread {
@@ -266,7 +265,7 @@ impl<D: Dialect> Session<D> {
         }
     }
 
-    /// Connects. While it fails, the pauses grow.
+    /// Connects. The pauses grow while this fails.
     fn open(&mut self) -> Result<()> {
         let next = self.io.reconnector.attempt();
         self.state = State::Down { next };
@@ -290,7 +289,7 @@ impl<D: Dialect> Session<D> {
         self.is_admitted = false;
     }
 
-    /// The connection is over.
+    /// Ends the connection and reports it, or plans the next attempt.
     fn lose(&mut self, fault: Fault) {
         let was_admitted = self.is_admitted;
         self.close();
@@ -302,11 +301,11 @@ impl<D: Dialect> Session<D> {
             return;
         }
         if !is_clean {
-            // Another attempt at once would hardly do better.
+            // An attempt at once would likely fail, too.
             self.io.reconnector.hold_off();
         }
         self.state = State::Down { next: self.io.reconnector.lost() };
-        // Of a connection that was never admitted the user knows nothing.
+        // The caller was not informed of a connection that was never admitted.
         if was_admitted {
             self.io.events.push_back(SubscriberEvent::Lost(error));
         }

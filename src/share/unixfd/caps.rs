@@ -1,10 +1,10 @@
-//! Our formats in GStreamer's words, and back.
+//! Translates formats to GStreamer's caps, and back.
 
 use super::text::Structure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FourCc, Layout, Range, Size, Transfer, MAX_SIDE};
 
-/// V4L2 code, GStreamer's name, number in `GstVideoFormat`: the same bytes in memory.
+/// V4L2 code, GStreamer's name, number in `GstVideoFormat`. Each line has one format in memory.
 const PIXELS: &[(&[u8; 4], &str, u32)] = &[
     (b"NV12", "NV12", 23),
     (b"NV21", "NV21", 24),
@@ -37,7 +37,7 @@ const PIXELS: &[(&[u8; 4], &str, u32)] = &[
     (b"RX24", "xBGR", 10),
 ];
 
-/// V4L2 code, caps, whether a frame may lean on others.
+/// V4L2 code, caps, whether frames may depend on others.
 const BITSTREAMS: &[(&[u8; 4], &str, bool)] = &[
     (b"H264", "video/x-h264, stream-format=(string)byte-stream, alignment=(string)au", true),
     (b"HEVC", "video/x-h265, stream-format=(string)byte-stream, alignment=(string)au", true),
@@ -46,7 +46,7 @@ const BITSTREAMS: &[(&[u8; 4], &str, bool)] = &[
     (b"JPEG", "image/jpeg", false),
 ];
 
-/// GStreamer's names for colors in its numbers.
+/// GStreamer's names for colorimetries, each with its numbers.
 const NAMED_COLORS: &[(&str, &str)] = &[
     ("bt601", "2:4:16:4"),
     ("bt709", "2:3:5:1"),
@@ -58,18 +58,18 @@ const NAMED_COLORS: &[(&str, &str)] = &[
     ("bt2100-hlg", "2:6:15:7"),
 ];
 
-/// GStreamer's name and number of a pixel format.
+/// Returns GStreamer's name and number of a pixel format.
 pub(in crate::share) fn video_format(fourcc: FourCc) -> Option<(&'static str, u32)> {
     PIXELS.iter().find(|(code, ..)| FourCc::new(code) == fourcc).map(|&(_, name, number)| (name, number))
 }
 
-/// Whether frames without the key flag need others to be decoded.
+/// Returns `true` if frames without the key flag need others to be decoded.
 pub(in crate::share) fn has_delta_units(fourcc: FourCc) -> bool {
     BITSTREAMS.iter().any(|&(code, _, has)| has && FourCc::new(code) == fourcc)
 }
 
-/// Caps of a layout; `None` for what GStreamer has no name for. The rate is "as frames come": a publisher does not know
-/// its source's.
+/// Returns the caps of a layout, or `None` if GStreamer has no name for it. The rate is 0/1, which means variable: a
+/// publisher does not know its source's rate.
 pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
     let (fourcc, size) = (layout.fourcc(), layout.size());
     let rest = format!("width=(int){}, height=(int){}, framerate=(fraction)0/1", size.width, size.height);
@@ -85,10 +85,10 @@ pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
     ))
 }
 
-/// What a `unixfdsink` says of its frames.
+/// The description of frames that a `unixfdsink` sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::share) struct Caps {
-    /// With all planes in one memory, where there are such and others.
+    /// If a format exists with one or with several memories: the code for one memory.
     pub(in crate::share) fourcc: FourCc,
     pub(in crate::share) size: Size,
     pub(in crate::share) colorimetry: Colorimetry,
@@ -96,19 +96,19 @@ pub(in crate::share) struct Caps {
 
 impl Caps {
     /// # Errors
-    /// `Protocol` if these are no caps of fixed video, `Unsupported` if they are of a format that is not in the tables.
+    /// `Protocol` if the text is not caps of fixed video, `Unsupported` if the format is not in the tables.
     pub(in crate::share) fn parse(text: &str) -> Result<Self> {
         let nonsense = |what: String| Error::new(ErrorKind::Protocol, "CAPS", format!("{what}: {}", shown(text)));
         let other = |what: String| Error::new(ErrorKind::Unsupported, "CAPS", format!("{what}: {}", shown(text)));
         let caps = Structure::parse(text).map_err(nonsense)?;
         let fourcc = match caps.name.as_str() {
             "video/x-raw" => pixels(&caps).map_err(other)?,
-            _ => bitstream(&caps).ok_or_else(|| other("no video that is known here".into()))?,
+            _ => bitstream(&caps).ok_or_else(|| other("not a known video format".into()))?,
         };
         let side = |key: &str| match caps.get(key) {
             Some(value) => match value.parse() {
                 Ok(side) if (1..=MAX_SIDE).contains(&side) => Ok(side),
-                _ => Err(nonsense(format!("a {key} that is none"))),
+                _ => Err(nonsense(format!("a {key} that is not a valid number"))),
             },
             None => Err(other(format!("no {key}"))),
         };
@@ -119,19 +119,19 @@ impl Caps {
     }
 }
 
-/// Caps in an error: no more of them than a line or two.
+/// Shortens caps for an error text.
 fn shown(text: &str) -> String {
     text.chars().take(200).flat_map(char::escape_default).collect()
 }
 
 fn pixels(caps: &Structure) -> std::result::Result<FourCc, String> {
-    // Others of `memory:` are no descriptors, `format:Interlaced` brings fields apart.
+    // Features such as `memory:GLMemory` have no descriptors. `format:Interlaced` sends fields separately.
     let is_known = |f: &String| f == "memory:DMABuf" || f == "memory:SystemMemory" || f.starts_with("meta:");
     if let Some(feature) = caps.features.iter().find(|f| !is_known(f)) {
         return Err(format!("feature {feature}"));
     }
     if let Some(mode @ ("fields" | "alternate")) = caps.get("interlace-mode") {
-        return Err(format!("the source is interlaced and comes in fields ({mode})"));
+        return Err(format!("the source is interlaced, and its frames come in fields ({mode})"));
     }
     let name = caps.get("format").ok_or("no format")?;
     let found = match name {
@@ -147,7 +147,7 @@ fn pixels(caps: &Structure) -> std::result::Result<FourCc, String> {
         }
         name => PIXELS.iter().find(|(_, n, _)| *n == name).map(|(code, ..)| FourCc::new(code)),
     };
-    found.ok_or_else(|| format!("no format {name} here"))
+    found.ok_or_else(|| format!("format {name} is not supported"))
 }
 
 fn bitstream(caps: &Structure) -> Option<FourCc> {
@@ -160,8 +160,8 @@ fn bitstream(caps: &Structure) -> Option<FourCc> {
     BITSTREAMS.iter().find(|(_, media, _)| fits(media)).map(|(code, ..)| FourCc::new(code))
 }
 
-/// Colors by name or by numbers; `None` for what is neither. What a number leaves open, or says of the color space's
-/// own, is left to that.
+/// Reads a colorimetry, as a name or as numbers; `None` for other text. Fields that the numbers leave open, or that are
+/// the color space's default, get the default.
 fn colors(text: &str, kind: FormatKind) -> Option<Colorimetry> {
     let numbers = NAMED_COLORS.iter().find(|(name, _)| *name == text).map_or(text, |(_, numbers)| numbers);
     let mut parts = numbers.split(':').map(|n| n.parse::<u32>().ok());
@@ -212,7 +212,7 @@ fn colors(text: &str, kind: FormatKind) -> Option<Colorimetry> {
     Some(Colorimetry { encoding, range, ..all })
 }
 
-/// `range:matrix:transfer:primaries` in GStreamer's numbers. Without a color space nothing is known; GStreamer then
+/// Returns `range:matrix:transfer:primaries` in GStreamer's numbers, or `None` without a color space. GStreamer then
 /// guesses by size.
 fn colorimetry(c: Colorimetry, kind: FormatKind) -> Option<String> {
     let primaries = match c.space {
@@ -239,7 +239,7 @@ fn colorimetry(c: Colorimetry, kind: FormatKind) -> Option<String> {
         (Transfer::Smpte240m, _) | (Transfer::Default, ColorSpace::Smpte240m) => 6,
         (Transfer::OpRgb, _) | (Transfer::Default, ColorSpace::OpRgb) => 12,
         (Transfer::St2084, _) => 14,
-        // One curve under several names.
+        // These names mean one curve.
         (Transfer::Rec709 | Transfer::Default, ColorSpace::Smpte170m) => 16,
         (Transfer::Rec709 | Transfer::Default, ColorSpace::Bt2020) => 11,
         (Transfer::Rec709 | Transfer::Default, _) => 5,
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn caps_that_are_written_can_be_parsed() {
         use ColorSpace::*;
         let size = Size::new(64, 48);
         let spaces = [Default, Smpte170m, Smpte240m, Rec709, System470M, System470Bg, Jpeg, Srgb, Bt2020, OpRgb];
@@ -289,7 +289,7 @@ mod tests {
                 let layout = Layout::from_strides(info.fourcc, size, &[256, 256, 128], &[]).unwrap();
                 let text = of(&layout.with_colorimetry(colorimetry)).unwrap();
                 let caps = Caps::parse(&text).unwrap();
-                // Which memory the planes lie in is not the caps' to say; MJPG and JPEG are one to GStreamer.
+                // Caps do not say in how many memories the planes lie. MJPG and JPEG are the same for GStreamer.
                 let same = [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::MJPEG)];
                 assert!(same.contains(&Some(caps.fourcc)) && caps.size == size, "{text}");
                 assert_eq!(
@@ -327,7 +327,7 @@ mod tests {
         }
         for (text, kind, what) in [
             (raw(""), ErrorKind::Unsupported, "no format"),
-            (raw(", format=P010_10LE"), ErrorKind::Unsupported, "no format P010_10LE"),
+            (raw(", format=P010_10LE"), ErrorKind::Unsupported, "format P010_10LE is not"),
             (raw("(memory:GLMemory), format=RGBA"), ErrorKind::Unsupported, "feature memory:GLMemory"),
             (raw("(memory:DMABuf), format=DMA_DRM"), ErrorKind::Unsupported, "no drm-format"),
             (
@@ -341,9 +341,9 @@ mod tests {
             (
                 "video/x-h264, stream-format=avc, alignment=au, width=64, height=48".into(),
                 ErrorKind::Unsupported,
-                "no video",
+                "not a known video",
             ),
-            ("audio/x-raw, format=S16LE".into(), ErrorKind::Unsupported, "no video"),
+            ("audio/x-raw, format=S16LE".into(), ErrorKind::Unsupported, "not a known video"),
             ("image/jpeg".into(), ErrorKind::Unsupported, "no width"),
             ("image/jpeg, width=64".into(), ErrorKind::Unsupported, "no height"),
             ("image/jpeg, width=0, height=48".into(), ErrorKind::Protocol, "a width"),

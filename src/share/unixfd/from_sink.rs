@@ -1,37 +1,37 @@
-//! What a `unixfdsink` says (1.24 to 1.28): bytes, no descriptors.
+//! Parses the messages of a `unixfdsink` (1.24 to 1.28): bytes, without descriptors.
 //!
-//! The messages are those of [`super::wire`], read instead of written.
+//! They are the messages of [`super::wire`], which writes them.
 
 use super::text::MAX_CAPS;
 use super::wire::{flag, CAPS, EOS, HEADER, NEW_BUFFER, NO_TIME, RELEASE_BUFFER};
 use crate::format::MAX_PLANES;
 
-/// The longest message that is kept: metas of later versions have room, and caps with a stream header.
+/// The longest message that is kept. It has room for metas of later versions, and for caps with a stream header.
 const MAX_MESSAGE: usize = HEADER + MAX_CAPS;
 
-/// A buffer, as its sink describes it.
+/// A buffer as its sink describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::share) struct NewBuffer {
     pub(in crate::share) id: u64,
-    /// `CLOCK_MONOTONIC`.
+    /// The presentation time in `CLOCK_MONOTONIC`.
     pub(in crate::share) pts_ns: Option<u64>,
     /// The source's count of frames, if it counts.
     pub(in crate::share) number: Option<u64>,
     flags: u32,
     memory: [Memory; MAX_PLANES],
     memories: usize,
-    /// Where the planes lie, if that is said.
+    /// Where the planes lie, if the sink sends that.
     pub(in crate::share) meta: Option<VideoMeta>,
 }
 
-/// The part of a descriptor's memory that is the buffer's.
+/// The part of a descriptor's memory that belongs to the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::share) struct Memory {
     pub(in crate::share) bytes: u64,
     pub(in crate::share) offset_bytes: u64,
 }
 
-/// Planes of a `GstVideoMeta`. The offsets count through all memories, as if they were one.
+/// The planes of a `GstVideoMeta`. The offsets count through all memories, as if they were one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::share) struct VideoMeta {
     pub(in crate::share) planes: usize,
@@ -72,21 +72,22 @@ pub(in crate::share) enum Said {
     Caps(String),
     Buffer(NewBuffer),
     End,
-    /// Something of a later version, to be skipped.
+    /// A message of a later version, which is skipped.
     Other,
 }
 
-/// What was read of a message that is not yet complete: never more than [`MAX_MESSAGE`], whatever length is promised.
+/// The bytes of an incomplete message. Never more than [`MAX_MESSAGE`], whatever length its header claims.
 #[derive(Debug, Default)]
 pub(in crate::share) struct Inbox {
     bytes: Vec<u8>,
     len: usize,
-    /// Bytes that still come and mean nothing.
+    /// How many bytes to skip.
     skip: u32,
 }
 
 impl Inbox {
-    /// Where the next bytes go. Never more than the rest of a message: descriptors that come with them are its own.
+    /// Returns where the next bytes go. Never more than the rest of a message: descriptors that come with the bytes
+    /// belong to this message.
     pub(in crate::share) fn room(&mut self) -> &mut [u8] {
         let end = match self.skip {
             0 => self.wanted(),
@@ -98,7 +99,7 @@ impl Inbox {
         &mut self.bytes[self.len..end]
     }
 
-    /// Bytes of the message, as far as they are known.
+    /// Returns the message's length, as far as it is known.
     fn wanted(&self) -> usize {
         if self.len < HEADER {
             return HEADER;
@@ -118,7 +119,7 @@ impl Inbox {
         }
     }
 
-    /// The message that is complete, if one is.
+    /// Returns the message that is complete, if there is one.
     pub(in crate::share) fn next(&mut self) -> Result<Option<Said>, String> {
         if self.skip > 0 || self.len < HEADER {
             return Ok(None);
@@ -152,10 +153,10 @@ impl Inbox {
 
 fn text(payload: &[u8]) -> Result<String, String> {
     let end = payload.iter().position(|&b| b == 0).ok_or("CAPS that do not end")?;
-    String::from_utf8(payload[..end].to_vec()).map_err(|_| "CAPS that are no text".into())
+    String::from_utf8(payload[..end].to_vec()).map_err(|_| "CAPS that are not text".into())
 }
 
-/// Numbers from the front of a message.
+/// Reads numbers from the front of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -189,12 +190,12 @@ impl<'a> Reader<'a> {
 
 fn new_buffer(payload: &[u8]) -> Result<NewBuffer, String> {
     let mut r = Reader(payload);
-    let short = || format!("NEW_BUFFER of {} bytes, shorter than what it says to hold", payload.len());
+    let short = || format!("NEW_BUFFER of {} bytes, shorter than its fields", payload.len());
     let mut number = || r.u64().ok_or_else(short);
     let [id, pts, _dts, _duration, offset, offset_end] =
         [number()?, number()?, number()?, number()?, number()?, number()?];
     let flags = r.u32().ok_or_else(short)?;
-    // What kind of memory it is, the kernel says.
+    // The kernel says what kind of memory it is.
     let [_kind, memories] = r.array().ok_or_else(short)?;
     let metas = u16::from_ne_bytes(r.array().ok_or_else(short)?);
     if !(1..=MAX_PLANES as u8).contains(&memories) {
@@ -203,7 +204,7 @@ fn new_buffer(payload: &[u8]) -> Result<NewBuffer, String> {
     let mut buffer = NewBuffer {
         id,
         pts_ns: Some(pts).filter(|&pts| pts != NO_TIME),
-        // Bytes are counted there, too.
+        // In some buffers the offset counts bytes.
         number: Some(offset).filter(|&n| offset_end != NO_TIME && n.checked_add(1) == Some(offset_end)),
         flags,
         memory: Default::default(),
@@ -215,13 +216,13 @@ fn new_buffer(payload: &[u8]) -> Result<NewBuffer, String> {
         memory.offset_bytes = r.u64().ok_or_else(short)?;
     }
     for _ in 0..metas {
-        let meta = meta(&mut r).ok_or("a meta that leaves its message")?;
+        let meta = meta(&mut r).ok_or("a meta that exceeds its message")?;
         buffer.meta = buffer.meta.or(meta?);
     }
     Ok(buffer)
 }
 
-/// One serialized meta: a `GstVideoMeta`, or another.
+/// Reads one serialized meta: a `GstVideoMeta` or another.
 fn meta(r: &mut Reader<'_>) -> Option<Result<Option<VideoMeta>, String>> {
     let total = (r.le32()? as usize).checked_sub(4)?;
     let mut r = Reader(r.bytes(total)?);
@@ -258,7 +259,7 @@ mod tests {
         said_in(bytes, &[usize::MAX])
     }
 
-    /// What bytes say that come in pieces of these sizes, over and over.
+    /// Reads bytes that arrive in pieces of these sizes, repeated.
     fn said_in(bytes: &[u8], pieces: &[usize]) -> (Vec<Said>, Option<String>) {
         let (mut inbox, mut rest, mut out) = (Inbox::default(), bytes, Vec::new());
         let mut pieces = pieces.iter().cycle();
@@ -284,7 +285,7 @@ mod tests {
         }
     }
 
-    /// A NEW_BUFFER's payload: id, pts, offset and its end, flags, memories, metas.
+    /// Returns a NEW_BUFFER's payload: id, pts, offset and its end, flags, memories, metas.
     fn buffer(id: u64, pts: u64, offsets: [u64; 2], flags: u32, memory: &[(u64, u64)], metas: &[Vec<u8>]) -> Vec<u8> {
         let mut out: Vec<u8> =
             [id, pts, NO_TIME, NO_TIME, offsets[0], offsets[1]].iter().flat_map(|n| n.to_ne_bytes()).collect();
@@ -317,7 +318,7 @@ mod tests {
         bytes.extend(message(NEW_BUFFER, &buffer(7, 5, [3, 4], 1 << 6 | 1 << 13, &[(100, 0), (50, 4096)], &metas)));
         bytes.extend(message(NEW_BUFFER, &buffer(8, NO_TIME, [4096, 8192], 1 << 8, &[(100, 0)], &[])));
         bytes.extend(message(NEW_BUFFER, &buffer(9, 0, [NO_TIME, NO_TIME], 0, &[(100, 0)], &[])));
-        // Of a later version: unknown, with a promise of what is to come.
+        // Messages of a later version: an unknown type, and one with a long payload.
         bytes.extend(message(99, &[1; 100_000]));
         bytes.extend(eos());
         let (said, error) = said(&bytes);
@@ -333,12 +334,12 @@ mod tests {
         assert_eq!((second.pts_ns, second.number, second.meta), (None, None, None));
         assert!(second.is_damaged() && !second.has_gap());
         let Said::Buffer(third) = &said[3] else { panic!("{said:?}") };
-        assert_eq!((third.pts_ns, third.number), (Some(0), None), "no count is no count");
+        assert_eq!((third.pts_ns, third.number), (Some(0), None), "an offset that is not a count");
         assert_eq!(said[4..], [Said::Other, Said::End]);
     }
 
     #[test]
-    fn lies_are_refused() {
+    fn malformed_messages_are_refused() {
         let good = |memory: &[(u64, u64)], metas: &[Vec<u8>]| buffer(1, 0, [0, 1], 0, memory, metas);
         let one = [(100, 0)];
         let five_planes = [(0, 1); 5];
@@ -355,20 +356,20 @@ mod tests {
             (message(NEW_BUFFER, &good(&one, &[video_meta(&[])])), "of 0 planes"),
             (message(NEW_BUFFER, &good(&one, &[meta(b"GstVideoMeta", 1, &[])])), "of version 1"),
             (message(NEW_BUFFER, &good(&one, &[meta(b"GstVideoMeta", 0, &[2; 20])])), "planes"),
-            (message(NEW_BUFFER, &good(&one, &[vec![3, 0, 0, 0]])), "leaves its message"),
-            (message(NEW_BUFFER, &good(&one, &[long])), "leaves its message"),
-            (message(NEW_BUFFER, &good(&one, &[long_name])), "leaves its message"),
+            (message(NEW_BUFFER, &good(&one, &[vec![3, 0, 0, 0]])), "exceeds its message"),
+            (message(NEW_BUFFER, &good(&one, &[long])), "exceeds its message"),
+            (message(NEW_BUFFER, &good(&one, &[long_name])), "exceeds its message"),
             ([NEW_BUFFER.to_ne_bytes(), [0xff; 4]].concat(), "with 4294967295 bytes"),
             ([CAPS.to_ne_bytes(), (MAX_CAPS as u32 + 1).to_ne_bytes()].concat(), "with 16385 bytes"),
             (message(CAPS, b"video/x-raw"), "do not end"),
             (message(CAPS, b""), "do not end"),
-            (message(CAPS, b"\xff\0"), "no text"),
+            (message(CAPS, b"\xff\0"), "not text"),
             (message(RELEASE_BUFFER, &[0; 8]), "does not send"),
         ] {
             let (said, error) = said(&bytes);
             assert!(said.is_empty() && error.as_ref().is_some_and(|e| e.contains(what)), "{what}: {said:?} {error:?}");
         }
-        // A promise of 4 GiB of something unknown costs nothing.
+        // An unknown message that claims 4 GiB is skipped without memory.
         assert_eq!(said(&[99u32.to_ne_bytes(), [0xff; 4]].concat()), ([Said::Other].into(), None));
     }
 

@@ -1,6 +1,6 @@
-//! The text of GStreamer's caps, as far as one fixed structure goes: `name(features), key=(type)value, …`.
+//! Parses the text of GStreamer's caps. Supports one fixed structure: `name(features), key=(type)value, …`.
 
-/// The most bytes of caps that are read. Those of raw video are some 200; a stream header in them is a few KiB.
+/// The most bytes of caps that are read. Caps of raw video have about 200, caps with a stream header a few KiB.
 pub(in crate::share) const MAX_CAPS: usize = 16 << 10;
 
 /// One structure of caps.
@@ -12,7 +12,7 @@ pub(in crate::share) struct Structure {
 }
 
 impl Structure {
-    /// Reads caps that are one structure. A list, a range or a buffer as a value is kept as it is written.
+    /// Parses caps of one structure. Keeps the text of a list, a range or a buffer as the value.
     pub(in crate::share) fn parse(text: &str) -> Result<Self, String> {
         let mut cursor = Cursor(text);
         let name = cursor.word("a media type")?.to_owned();
@@ -32,7 +32,7 @@ impl Structure {
             match cursor.next() {
                 None => return Ok(Self { name, features, fields }),
                 Some(',') => {}
-                // What ends one structure; a second is not fixed.
+                // ';' ends a structure. Caps with a second structure are not fixed.
                 Some(';') => {
                     return match cursor.next() {
                         None => Ok(Self { name, features, fields }),
@@ -75,7 +75,7 @@ impl<'a> Cursor<'a> {
         self.0 = self.0.trim_start();
     }
 
-    /// The next character that is no space.
+    /// Returns the next character that is not a space.
     fn next(&mut self) -> Option<char> {
         self.skip_space();
         let c = self.0.chars().next()?;
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A name of a media type, a feature, a field or a type.
+    /// Reads a name of a media type, a feature, a field or a type.
     fn word(&mut self, what: &str) -> Result<&'a str, String> {
         self.skip_space();
         let is_in = |c: char| c.is_ascii_alphanumeric() || "-_/.:+".contains(c);
@@ -107,8 +107,8 @@ impl<'a> Cursor<'a> {
         Ok(word)
     }
 
-    /// A value up to the ',' or ';' behind it: quotes and escapes are undone, brackets are kept. `None` if one of
-    /// either does not end.
+    /// Reads a value up to the ',' or ';' after it. Removes quotes and escapes, and keeps brackets. `None` if a quote
+    /// or bracket does not end.
     fn value(&mut self) -> Option<String> {
         self.skip_space();
         let (mut out, mut depth, mut is_quoted) = (Vec::new(), 0u32, false);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gstreamer_writes_is_read() {
+    fn caps_of_gstreamer_can_be_parsed() {
         let s = Structure::parse(
             "video/x-raw(memory:DMABuf, meta:GstVideoOverlayComposition), format=(string)DMA_DRM, width=(int)321, \
              drm-format=(string)\"NV12:0x0\", framerate=(fraction)30/1, range=[ 1, 2 ], list=(int){ 3, 4 }, \
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_its_place() {
+    fn malformed_text_is_refused_with_its_place() {
         for (text, what) in [
             ("", "the end where a media type"),
             (",", "',' where a media type"),

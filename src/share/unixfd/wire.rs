@@ -1,7 +1,7 @@
-//! The messages of GStreamer's `unixfd` protocol (1.24 to 1.28): bytes, no descriptors.
+//! Writes the messages of GStreamer's `unixfd` protocol (1.24 to 1.28), and reads those of a `unixfdsrc`.
 //!
-//! A message is `{u32 type, u32 bytes that follow}` and those bytes, in the machine's order; serialized metas are
-//! little-endian always. Fields and values were taken from recorded sessions of GStreamer 1.26.
+//! A message is `{u32 type, u32 bytes that follow}` and those bytes, in the machine's order. Serialized metas are
+//! always little-endian. The fields and values come from recorded sessions of GStreamer 1.26.
 
 use crate::dmabuf::MemoryKind;
 use crate::frame::{Frame, FrameFlags, FrameMeta};
@@ -14,7 +14,7 @@ pub(in crate::share) const CAPS: u32 = 2;
 pub(in crate::share) const EOS: u32 = 3;
 
 pub(in crate::share) const HEADER: usize = 8;
-/// A time that is not known.
+/// The value of an unknown time.
 pub(in crate::share) const NO_TIME: u64 = u64::MAX;
 
 /// `GstBufferFlags`.
@@ -28,7 +28,7 @@ pub(in crate::share) fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
     [&kind.to_ne_bytes()[..], &(payload.len() as u32).to_ne_bytes(), payload].concat()
 }
 
-/// CAPS: a string, with its NUL.
+/// Returns a CAPS message: a string with its NUL.
 pub(in crate::share) fn caps(caps: &str) -> Vec<u8> {
     message(CAPS, format!("{caps}\0").as_bytes())
 }
@@ -37,8 +37,8 @@ pub(in crate::share) fn eos() -> Vec<u8> {
     message(EOS, &[])
 }
 
-/// NEW_BUFFER: the frame, one memory for each memory plane, and for pixels a video meta that says where the planes lie.
-/// Written over what is in `out`.
+/// Writes a NEW_BUFFER to `out`, which is cleared first: the frame, one memory for each memory plane, and for pixels a
+/// video meta with the position of the planes.
 pub(in crate::share) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, meta: &FrameMeta, has_gap: bool) {
     let layout = frame.layout();
     let mut flags = if has_gap { flag::DISCONT } else { 0 };
@@ -49,7 +49,7 @@ pub(in crate::share) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, me
         *offset = payload.offset_bytes.into();
         *size = payload.bytes.into();
         if !layout.is_compressed() {
-            // All of the layout, and of the buffer no more than there is: elements count on whole pictures.
+            // The whole layout, but not more than the buffer has: elements expect whole pictures.
             let whole = u64::from(layout.memory_bytes().get(i).copied().unwrap_or(0));
             let there = (frame.memory()[i].size_bytes() as u64).saturating_sub(*offset);
             *size = whole.min(there);
@@ -65,12 +65,12 @@ pub(in crate::share) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, me
     }
     let video = caps::video_format(layout.fourcc());
     let is_dma_buf = frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf);
-    // unixfdsrc takes times of CLOCK_MONOTONIC alone.
+    // unixfdsrc accepts only times of CLOCK_MONOTONIC.
     let is_monotonic = meta.flags.contains(FrameFlags::MONOTONIC);
     let pts = if is_monotonic { meta.timestamp_ns } else { meta.published_ns };
     out.clear();
     out.extend_from_slice(&NEW_BUFFER.to_ne_bytes());
-    // The length, known below.
+    // Place for the length, which is known below.
     out.extend_from_slice(&[0; 4]);
     for number in [id, pts, NO_TIME, NO_TIME, meta.sequence, meta.sequence.wrapping_add(1)] {
         out.extend_from_slice(&number.to_ne_bytes());
@@ -110,36 +110,36 @@ fn video_meta(
     word(out, total as u32);
     word(out, NAME.len() as u32);
     out.extend_from_slice(NAME);
-    // NUL, version.
+    // A NUL and the version.
     out.extend_from_slice(&[0, 0]);
-    // No flags.
+    // First word: no flags.
     [0, format, width, height, count as u32].into_iter().for_each(|n| word(out, n));
     planes.clone().for_each(|(offset, _)| out.extend_from_slice(&offset.to_le_bytes()));
     planes.for_each(|(_, stride)| word(out, stride));
-    // Padding at the four sides, and the alignment of each stride: not told.
+    // Zeros: no padding at the four sides, no alignment of strides.
     out.resize(end, 0);
 }
 
-/// What a `unixfdsrc` said.
+/// A message of a `unixfdsrc`.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::share) enum Said {
-    /// It gives a buffer back.
+    /// Releases the buffer with this id.
     Release(u64),
-    /// Something of a later version, to be skipped.
+    /// A message of a later version, which is skipped.
     Other,
 }
 
-/// What was read of a message that is not yet complete. 16 bytes, whatever length a peer promises.
+/// The bytes of an incomplete message: at most 16, whatever length its header claims.
 #[derive(Debug, Default)]
 pub(in crate::share) struct Inbox {
     bytes: [u8; HEADER + 8],
     len: usize,
-    /// Bytes that still come and mean nothing.
+    /// How many bytes to skip.
     skip: u32,
 }
 
 impl Inbox {
-    /// Where the next bytes go: never more than a RELEASE_BUFFER, so that none of the next message is read with it.
+    /// Returns where the next bytes go: never more than a RELEASE_BUFFER, so that no byte of the next message is read.
     pub(in crate::share) fn room(&mut self) -> &mut [u8] {
         let len = if self.len < HEADER { HEADER } else { self.bytes.len() };
         let end = if self.skip > 0 { self.len + (self.skip as usize).min(self.bytes.len() - self.len) } else { len };
@@ -154,7 +154,7 @@ impl Inbox {
         }
     }
 
-    /// The message that is complete, if one is.
+    /// Returns the message that is complete, if there is one.
     pub(in crate::share) fn next(&mut self) -> Result<Option<Said>, String> {
         if self.skip > 0 || self.len < HEADER {
             return Ok(None);
@@ -169,7 +169,7 @@ impl Inbox {
                 (self.len, self.skip) = (0, len - 8);
                 Ok(Some(Said::Release(id)))
             }
-            NEW_BUFFER | CAPS => Err(format!("a unixfdsrc sends no message of type {kind}")),
+            NEW_BUFFER | CAPS => Err(format!("a message of type {kind}, which a unixfdsrc does not send")),
             _ => {
                 (self.len, self.skip) = (0, len);
                 Ok(Some(Said::Other))
@@ -187,7 +187,7 @@ mod tests {
         said_in(bytes, &[usize::MAX])
     }
 
-    /// What bytes say that come in pieces of these sizes, over and over.
+    /// Reads bytes that arrive in pieces of these sizes, repeated.
     fn said_in(bytes: &[u8], pieces: &[usize]) -> (Vec<Said>, Option<String>) {
         let (mut inbox, mut rest, mut out) = (Inbox::default(), bytes, Vec::new());
         let mut pieces = pieces.iter().cycle();
@@ -215,15 +215,15 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in() {
         let mut bytes = message(RELEASE_BUFFER, &7u64.to_ne_bytes());
-        // Of a later version: longer, unknown, empty.
+        // Messages of a later version: longer, unknown, empty.
         bytes.extend(message(RELEASE_BUFFER, &[8u64.to_ne_bytes(), [9; 8], [9; 8]].concat()));
         bytes.extend(message(99, &[1; 1000]));
         bytes.extend(message(EOS, &[]));
         bytes.extend(message(RELEASE_BUFFER, &9u64.to_ne_bytes()));
         let expected = [Said::Release(7), Said::Release(8), Said::Other, Said::Other, Said::Release(9)];
         assert_eq!(said(&bytes), (expected.into(), None));
-        assert_eq!(said(&bytes[..bytes.len() - 1]).0.len(), 4, "an incomplete one waits");
-        // A promise of 4 GiB costs nothing.
+        assert_eq!(said(&bytes[..bytes.len() - 1]).0.len(), 4, "an incomplete message waits");
+        // A message that claims 4 GiB is skipped without memory.
         assert_eq!(said(&[99u32.to_ne_bytes(), [0xff; 4]].concat()), ([Said::Other].into(), None));
         for bad in [message(RELEASE_BUFFER, &[0; 7]), message(NEW_BUFFER, &[]), message(CAPS, b"x\0")] {
             assert!(said(&bad).1.is_some(), "{bad:?}");
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// As GStreamer 1.26 serializes it.
+    /// The bytes that GStreamer 1.26 writes.
     #[test]
     fn a_video_meta_is_gstreamers() {
         let golden = [

@@ -1,4 +1,4 @@
-//! Each message's fields, in order.
+//! Encodes and decodes the fields of each message.
 
 use super::fields::{check, open, unknown, Encoded, Fields, Malformed, CRITICAL};
 use super::messages::{
@@ -10,7 +10,7 @@ use crate::format::{ColorSpace, Colorimetry, Encoding, FourCc, Layout, Plane, Ra
 use crate::frame::{CpuReads, FrameFlags, FrameMeta, Payload};
 use crate::share::policy::{Policy, Rate};
 
-/// Message types. Below 16: subscriber to publisher.
+/// Message types. Types below 16 go from subscriber to publisher.
 mod kind {
     pub(super) const HELLO: u16 = 1;
     pub(super) const BUFFER_OK: u16 = 2;
@@ -60,7 +60,7 @@ impl ToPublisher {
         }
     }
 
-    /// `None` for an unknown message that may be skipped.
+    /// Decodes a message. `None`: an unknown message that may be skipped.
     pub(crate) fn decode(message: &[u8]) -> Result<Option<Self>, Malformed> {
         let (kind, flags, mut f) = open(message)?;
         Ok(Some(match kind {
@@ -124,7 +124,7 @@ impl ToSubscriber {
             Self::Revoke(id) => Encoded::new(kind::REVOKE, CRITICAL).lease(id),
             Self::Retire { pool } => Encoded::new(kind::RETIRE, CRITICAL).u32(pool),
             Self::End => Encoded::new(kind::END, CRITICAL),
-            // Skipped by a subscriber that does not know it.
+            // A subscriber that does not know this type skips it.
             Self::Newer { generation } => Encoded::new(kind::NEWER, 0).u64(generation),
             Self::Bye(bye) => Encoded::new(kind::BYE, CRITICAL)
                 .u32(bye.reason.code())
@@ -135,7 +135,7 @@ impl ToSubscriber {
         }
     }
 
-    /// `None` for an unknown message that may be skipped.
+    /// Decodes a message. `None`: an unknown message that may be skipped.
     pub(crate) fn decode(message: &[u8]) -> Result<Option<Self>, Malformed> {
         let (kind, flags, mut f) = open(message)?;
         Ok(Some(match kind {
@@ -190,7 +190,7 @@ fn encode_format(f: &Format) -> Encoded {
         .u32(u32::from(layout.fourcc()))
         .u32(layout.size().width)
         .u32(layout.size().height)
-        // The DRM format modifier: V4L2 formats without one of their own are linear.
+        // The DRM format modifier. V4L2 formats without one are linear, which is 0.
         .u64(0)
         .u32(color.space.to_v4l2())
         .u32(color.encoding.to_v4l2())
@@ -242,7 +242,7 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
     Ok(Format { pool, slots, cpu_reads, writable, layout })
 }
 
-// FORMAT and a full RELEASE, the longest messages, fit.
+// FORMAT and a full RELEASE are the longest messages.
 const _: () = assert!(72 + MAX_PLANES * 12 <= MAX_MESSAGE && 8 + MAX_RELEASES * 16 <= MAX_MESSAGE);
 
 #[cfg(test)]
@@ -305,7 +305,7 @@ mod tests {
             let e = m.encode();
             assert_eq!(ToPublisher::decode(e.as_bytes()), Ok(Some(m)));
             for len in 0..e.as_bytes().len() {
-                // A RELEASE cut at a lease's end is a shorter RELEASE.
+                // A RELEASE that is cut after a lease is a shorter RELEASE.
                 let cut = ToPublisher::decode(&e.as_bytes()[..len]);
                 assert!(cut.is_err() || matches!(cut, Ok(Some(ToPublisher::Release(_)))), "{m:?} cut at {len}");
             }
@@ -321,7 +321,7 @@ mod tests {
 
     const PAGE: &str = include_str!("../../../docs/protocol.md");
 
-    /// The rows of a table of docs/protocol.md that is marked for this test, as cells.
+    /// Returns the cells of a table of `docs/protocol.md` that is marked for tests.
     fn table(name: &str) -> Vec<Vec<&'static str>> {
         let mark = format!("<!-- test: {name} -->\n");
         let (_, table) = PAGE.split_once(mark.as_str()).unwrap();

@@ -1,11 +1,11 @@
-//! A message as bytes: its header, and fields put on its end and taken off its front.
+//! A message as bytes: its header, and fields that are appended at the end and read from the front.
 
 use super::messages::{LeaseId, SlotId, MAX_MESSAGE, MAX_SLOTS};
 
 /// A receiver that does not know the type of a message with this flag must end the connection.
 pub(super) const CRITICAL: u16 = 1;
 
-/// What cannot be a message of this protocol.
+/// Bytes that are not a message of this protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error("the message ends within its fields")]
@@ -67,7 +67,7 @@ impl Encoded {
     }
 }
 
-/// Takes fields off the front of a message.
+/// Reads fields from the front of a message.
 pub(super) struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -80,7 +80,7 @@ impl Fields<'_> {
         field.try_into().map_err(|_| Malformed::Short)
     }
 
-    /// Bytes that were not taken.
+    /// Returns how many bytes were not read.
     pub(super) fn left(&self) -> usize {
         self.0.len()
     }
@@ -121,7 +121,7 @@ pub(super) fn check(ok: bool, field: &'static str) -> Result<(), Malformed> {
     }
 }
 
-/// Splits the header off: type, flags, fields.
+/// Splits the header off a message: type, flags, fields.
 pub(super) fn open(message: &[u8]) -> Result<(u16, u16, Fields<'_>), Malformed> {
     if message.len() > MAX_MESSAGE {
         return Err(Malformed::Long);

@@ -1,4 +1,4 @@
-//! What publisher and subscriber say, and how much of it at most.
+//! The messages between publisher and subscriber, and their limits.
 
 use crate::error::Reason;
 use crate::format::Layout;
@@ -9,14 +9,14 @@ use crate::share::policy::{Policy, Rate};
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"FLSP");
 /// The protocol version that this crate speaks.
 pub(crate) const VERSION: u16 = 1;
-/// No message is longer.
+/// The longest message, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 256;
 /// The most releases in one RELEASE.
 pub(crate) const MAX_RELEASES: usize = 8;
 /// The most slots of a shared pool: acknowledgements are a 64-bit mask.
 pub(crate) const MAX_SLOTS: usize = 64;
 
-/// What a subscriber asks for.
+/// The request of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) version_min: u16,
@@ -27,30 +27,30 @@ pub(crate) struct Hello {
     pub(crate) rate: Rate,
 }
 
-/// The publisher's answer.
+/// The publisher's answer to HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Welcome {
     pub(crate) version: u16,
-    /// Frames sent and not released plus frames that wait: the most this subscriber can tie up.
+    /// The most frames that this subscriber can hold or have waiting.
     pub(crate) quota: u16,
-    /// Random for each start of a publisher.
+    /// A random number for each start of a publisher.
     pub(crate) epoch: u64,
-    /// After so long a lease is revoked; 0: never.
+    /// The time after which a lease is revoked; 0: never.
     pub(crate) lease_deadline_ms: u32,
 }
 
-/// A pool generation and its layout.
+/// A pool with its number and layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) pool: u32,
     pub(crate) slots: u16,
     pub(crate) cpu_reads: CpuReads,
-    /// The descriptors can be mapped for writing: the publisher could not make them read-only.
+    /// Peers can map the descriptors for writing, because the publisher could not make them read-only.
     pub(crate) writable: bool,
     pub(crate) layout: Layout,
 }
 
-/// One slot's lease: the generation is never reused.
+/// A lease of one slot. A generation is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LeaseId {
     pub(crate) pool: u32,
@@ -73,7 +73,7 @@ pub(crate) struct Releases {
 }
 
 impl Releases {
-    /// The first [`MAX_RELEASES`] of `leases`.
+    /// Takes the first [`MAX_RELEASES`] of `leases`.
     pub(crate) fn of(leases: &[LeaseId]) -> Self {
         let mut all = [LeaseId { pool: 0, slot: 0, generation: 0 }; MAX_RELEASES];
         let count = leases.len().min(MAX_RELEASES);
@@ -81,7 +81,7 @@ impl Releases {
         Self { leases: all, count }
     }
 
-    /// Adds one, if there is room.
+    /// Adds a lease, if there is room.
     pub(super) fn push(&mut self, lease: LeaseId) {
         if let Some(to) = self.leases.get_mut(self.count) {
             *to = lease;
@@ -94,11 +94,11 @@ impl Releases {
     }
 }
 
-/// Why a connection ends, with the numbers of a refusal for want of buffers (zero for other reasons).
+/// Why a connection ends, with the numbers of a refusal for lack of buffers (zero for other reasons).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bye {
     pub(crate) reason: Reason,
-    /// The pool's buffers, those that subscribers cannot have, those granted to others, and those that were asked for.
+    /// In this order: the pool's buffers, those that subscribers cannot have, those granted to others, those asked for.
     pub(crate) slots: u16,
     pub(crate) reserve: u16,
     pub(crate) granted: u16,
@@ -112,7 +112,7 @@ impl From<Reason> for Bye {
 }
 
 impl Bye {
-    /// The reason in words, with the arithmetic where there is one.
+    /// Returns the reason in words, with its numbers if it has any.
     pub(crate) fn text(&self) -> String {
         let Self { reason, slots, reserve, granted, wanted } = *self;
         if slots == 0 {
@@ -123,7 +123,7 @@ impl Bye {
     }
 }
 
-/// What a subscriber says.
+/// The messages of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ToPublisher {
     Hello(Hello),
@@ -133,13 +133,13 @@ pub(crate) enum ToPublisher {
     Retired { pool: u32 },
 }
 
-/// What a publisher says.
+/// The messages of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant)] // Lives on the stack for one call.
 pub(crate) enum ToSubscriber {
     Welcome(Welcome),
     Format(Format),
-    /// Comes with one descriptor per memory plane.
+    /// Has one descriptor per memory plane.
     Buffer(SlotId),
     Frame(LeaseId, FrameMeta),
     Revoke(LeaseId),
@@ -147,7 +147,7 @@ pub(crate) enum ToSubscriber {
         pool: u32,
     },
     End,
-    /// Frames wait that are newer than this generation, the last that was sent: what is unread is out of date.
+    /// Frames that are newer than this generation, the last that was sent, wait. If that is unread, it is out of date.
     Newer {
         generation: u64,
     },

@@ -1,7 +1,8 @@
-//! The messages of the share protocol, version 1: `docs/protocol.md` in code. Bytes in, values out; no descriptor.
+//! The messages of the share protocol, version 1, as `docs/protocol.md` defines them. Bytes in, values out; no
+//! descriptors.
 //!
 //! Fixed little-endian layouts over SOCK_SEQPACKET. A message may be longer than this version knows: the rest is
-//! ignored. One that is shorter, or holds an impossible value, is a [`Malformed`](fields::Malformed).
+//! ignored. A message that is shorter, or has an impossible value, is [`Malformed`](fields::Malformed).
 
 mod codec;
 mod fields;
@@ -9,8 +10,8 @@ mod messages;
 
 pub(crate) use messages::*;
 
-/// Decodes a message of either side. What is understood must survive encoding and decoding again. Returns whether it
-/// was understood.
+/// Decodes a message of either side, for fuzzing. Returns whether it could be decoded. A decoded message must survive
+/// encoding and decoding again.
 #[cfg(fuzzing)]
 pub fn reads_as_written(message: &[u8]) -> bool {
     if let Ok(Some(said)) = ToPublisher::decode(message) {

@@ -1,8 +1,8 @@
-//! The data that a decoder needs before the first block: `CodecID` and `CodecPrivate` (Matroska codec mappings).
+//! `CodecID` and `CodecPrivate` (Matroska codec mappings): the data that a decoder needs before the first block.
 
 use crate::bitstream::{Bits, Codec, NalKind, ParameterSets};
 
-/// The codec's name in a track; `None` if Matroska has none for it.
+/// Returns the codec's name in a track; `None` if Matroska does not have one.
 pub(super) fn codec_id(codec: Codec) -> Option<&'static str> {
     match codec {
         Codec::H264 => Some("V_MPEG4/ISO/AVC"),
@@ -12,7 +12,7 @@ pub(super) fn codec_id(codec: Codec) -> Option<&'static str> {
     }
 }
 
-/// `avcC` or `hvcC` with NAL unit lengths of four bytes; `None` if the parameter sets cannot be read.
+/// Returns `avcC` or `hvcC` with NAL unit lengths of four bytes; `None` if the parameter sets cannot be parsed.
 pub(super) fn private(sets: &ParameterSets) -> Option<Vec<u8>> {
     match sets.codec() {
         Codec::H264 => avc(sets),
@@ -25,7 +25,7 @@ fn length(unit: &[u8]) -> Option<[u8; 2]> {
     Some(u16::try_from(unit.len()).ok()?.to_be_bytes())
 }
 
-/// ISO/IEC 14496-15, 5.3.3.1.
+/// Writes `avcC` (ISO/IEC 14496-15, 5.3.3.1).
 fn avc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let first = sets.of(NalKind::Sps).next()?;
     let &[_, profile, constraints, level, ..] = first else { return None };
@@ -51,14 +51,14 @@ fn avc(sets: &ParameterSets) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// ISO/IEC 14496-15, 8.3.3.1.
+/// Writes `hvcC` (ISO/IEC 14496-15, 8.3.3.1).
 fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let sps = sets.of(NalKind::Sps).next()?.get(2..)?;
     let mut bits = Bits::new(sps);
     bits.bits(4)?; // sps_video_parameter_set_id
     let (layers, nested) = (bits.bits(3)?, bits.bits(1)?);
     let mut out = vec![1];
-    // General profile, tier, compatibility and constraint flags, level: twelve bytes that are the same in both.
+    // General profile, tier, compatibility and constraint flags, level: twelve bytes that both formats share.
     for _ in 0..12 {
         out.push(bits.bits(8)? as u8);
     }
@@ -94,7 +94,7 @@ fn hevc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let present = kinds.iter().filter(|(kind, _)| sets.of(*kind).next().is_some());
     out.push(present.clone().count() as u8);
     for (kind, number) in present {
-        // array_completeness is 0: other sets may come in the blocks.
+        // array_completeness is 0, because blocks may contain other sets.
         out.push(*number);
         out.extend(u16::try_from(sets.of(*kind).count()).ok()?.to_be_bytes());
         for unit in sets.of(*kind) {

@@ -1,6 +1,6 @@
-//! EBML elements (RFC 8794): identifiers, sizes, bodies.
+//! Writes EBML elements (RFC 8794): identifiers, sizes, bodies.
 
-/// A size that is not known yet, in the longest form, so that it can be patched.
+/// An unknown size in the longest form, so that it can be patched.
 pub(super) const UNKNOWN_SIZE: [u8; 8] = [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
 /// A known size in the longest form.
@@ -8,13 +8,13 @@ pub(super) fn long_size(bytes: u64) -> [u8; 8] {
     (bytes & 0x00ff_ffff_ffff_ffff | 1 << 56).to_be_bytes()
 }
 
-/// The bytes of an identifier, which has its own length in it.
+/// Returns the bytes of an identifier, and how many they are.
 pub(super) fn id(id: u32) -> ([u8; 4], usize) {
     let length = (4 - id.leading_zeros() as usize / 8).max(1);
     ((id << (8 * (4 - length))).to_be_bytes(), length)
 }
 
-/// Elements that are made in memory: everything but pictures.
+/// Elements that are built in memory: all except pictures.
 #[derive(Debug, Default)]
 pub(super) struct Elements(pub(super) Vec<u8>);
 
@@ -52,7 +52,7 @@ impl Elements {
         self.bytes(element, &children.0)
     }
 
-    /// A hole of exactly this many bytes, 2 to 128, to be overwritten.
+    /// Adds a Void element of exactly this many bytes, 2 to 128, to be overwritten.
     pub(super) fn void(self, bytes: usize) -> Self {
         self.bytes(0xec, &[0; 126][..bytes.clamp(2, 128) - 2])
     }

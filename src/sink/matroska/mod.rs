@@ -1,7 +1,7 @@
 //! Matroska files and live streams (RFC 9559): one video track, written as it comes.
 //!
-//! A file can be played at any moment. A file that was cut off, by a crash or a full disk, plays up to that point. Index,
-//! duration and sizes are written at the end. Coded bytes go to the kernel from where they are, by `writev`.
+//! A file can be played at any moment. A file that was cut off, by a crash or a full disk, plays up to that point.
+//! Index, duration and sizes are written at the end. `writev` writes the coded bytes without a copy.
 //!
 //! [`Recorder`] writes numbered files and is a [`Station`](crate::Station). [`Writer`] writes one file or live stream.
 

@@ -1,4 +1,4 @@
-//! Where the bytes go: a file, which can be patched and cut, or a stream, which cannot.
+//! The output: a file, which can be patched and cut, or a stream, which cannot.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
@@ -22,9 +22,9 @@ pub(super) enum Output {
 /// A pipe or device that does not block.
 pub(super) struct Pipe {
     file: File,
-    /// How long a call may block on its reader.
+    /// When a call that waits for the reader gives up.
     deadline: Instant,
-    /// Bytes that the reader has not taken. `None`: calls block for them.
+    /// Bytes that the reader has not taken. `None`: calls block until it has.
     waiting: Option<Vec<u8>>,
 }
 
@@ -49,7 +49,7 @@ impl Pipe {
         self.waiting.as_ref().is_some_and(|w| !w.is_empty())
     }
 
-    /// Writes what waits, as far as the reader takes it. Never blocks.
+    /// Writes waiting bytes, as far as the reader takes them. Never blocks.
     pub(super) fn write_waiting(&mut self) -> io::Result<()> {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         while !waiting.is_empty() {
@@ -64,7 +64,7 @@ impl Pipe {
         Ok(())
     }
 
-    /// Writes all that waits, by the deadline.
+    /// Writes all waiting bytes, and waits for the reader until the deadline.
     fn flush(&mut self) -> io::Result<()> {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         while !waiting.is_empty() {
@@ -86,14 +86,14 @@ impl AsFd for Pipe {
 }
 
 impl Output {
-    /// Sets the time for everything that is written from now on.
+    /// Sets the time limit for the next writes.
     pub(super) fn within(&mut self, time: Duration) {
         if let Self::Pipe(pipe) = self {
             pipe.deadline = wait::deadline(time);
         }
     }
 
-    /// Writes slices one after the other, all of them.
+    /// Writes all slices, in order.
     pub(super) fn write<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
         let mut batch: [&[u8]; MOST] = [&[]; MOST];
         let mut filled = 0;
@@ -144,7 +144,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes over what is there. A stream keeps what it has.
+    /// Overwrites bytes of a file. Does nothing for a stream.
     pub(super) fn patch(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write_all_at(bytes, at),
@@ -152,7 +152,7 @@ impl Output {
         }
     }
 
-    /// Removes what was written after `end`. `false` if that is impossible.
+    /// Removes everything after `end`. `false` if that is impossible.
     pub(super) fn cut(&mut self, end: u64) -> bool {
         match self {
             Self::File(file) => file.set_len(end).is_ok() && file.seek(SeekFrom::Start(end)).is_ok(),
@@ -193,7 +193,7 @@ fn write_until(file: &mut File, slices: &[IoSlice<'_>], deadline: Instant) -> io
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }
-        // Asked for here, because a device may call itself ready and take nothing.
+        // Checked here, because a device may report that it is ready and then take nothing.
         if Instant::now() >= deadline {
             return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
         }
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
 
-    /// Takes a few bytes at a time, is interrupted, and then full.
+    /// A writer that takes a few bytes at a time, is interrupted, and then full.
     struct Slow(Arc<Mutex<Vec<u8>>>, usize);
 
     impl Write for Slow {

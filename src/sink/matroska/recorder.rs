@@ -1,4 +1,4 @@
-//! A recording over several files.
+//! A recording in several files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -52,13 +52,13 @@ impl FileRotation {
 pub enum RecorderEvent {
     /// A file is finished.
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
-        /// Its content.
+        /// Counts of its content.
         summary: Summary,
     },
-    /// A file could not be finished: its end, with index and duration, was not written. Its packets play all the same. The
-    /// text names the file.
+    /// A file could not be finished: its index and duration were not written. Its packets still play. The text names
+    /// the file.
     Error(Error),
 }
 
@@ -66,30 +66,30 @@ pub enum RecorderEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecorderStats {
-    /// Files that hold at least one packet.
+    /// Files that contain at least one packet.
     pub files: u64,
-    /// Packets in them.
+    /// Packets that were written to files.
     pub packets: u64,
-    /// Packets that are in no file.
+    /// Packets that are not in any file.
     pub skipped: u64,
 }
 
-/// The most events that wait to be received. Older ones are dropped.
+/// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 64;
 
 /// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
 ///
-/// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has started
-/// again), and after an error. Each file begins with a key frame that is not damaged
-/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). Existing files are never overwritten: their numbers are skipped.
-/// A file in which nothing could be stored is removed, and its number is used again.
+/// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has
+/// restarted), and after an error. Each file begins with a key frame that is not damaged
+/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites existing files, but skips
+/// their numbers. It removes a file in which nothing could be stored, and uses the number again.
 ///
 /// If `path` is a pipe or a device, it gets one live stream without a number, which a [`FileRotation`] does not divide.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. With regular files it always has room,
-/// and a call may block on the disk. A program that must not block gives it a thread and a
-/// [`PacketReceiver`](crate::frame::PacketReceiver). With a pipe it is full while the reader has not taken the packet before,
-/// of which it keeps a copy.
+/// A [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files it always has room,
+/// and a call may block on the disk. To avoid that, run the recorder in a thread with a
+/// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe it is full until the reader has taken the previous
+/// packet, of which it keeps a copy.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -123,19 +123,18 @@ pub struct Recorder {
     events: EventQueue<RecorderEvent>,
     /// The path is that of a pipe or device.
     is_pipe: bool,
-    /// Holds the events, and the pipe while bytes wait for its reader.
+    /// Has the events, and the pipe while bytes wait for its reader.
     readiness: Readiness,
     is_watching: bool,
-    /// After [`Recorder::finish`].
+    /// `finish` was called.
     is_finished: bool,
-    /// The end was given.
+    /// The end was returned.
     is_over: bool,
     stats: RecorderStats,
 }
 
 impl Recorder {
-    /// Creates a recorder for files with the name of `path` and a number. It creates the first file with the first key
-    /// frame.
+    /// Creates a recorder for files with the name of `path` and a number. The first key frame creates the first file.
     ///
     /// # Errors
     /// `Exhausted` if no descriptor is left.
@@ -161,23 +160,24 @@ impl Recorder {
         })
     }
 
-    /// Returns the file that is being written.
+    /// Returns the path of the current file.
     pub fn path(&self) -> Option<&Path> {
         self.now.as_ref().map(|(path, _)| &**path)
     }
 
-    /// Returns the counts.
+    /// Returns counts of files and packets.
     pub fn stats(&self) -> RecorderStats {
         self.stats
     }
 
-    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force one.
+    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force
+    /// one.
     pub fn awaits_key(&self) -> bool {
         let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
         waits && !self.is_finished
     }
 
-    /// Finishes the last file. The recorder then gives the events that wait, and ends. For a pipe, blocks for at most
+    /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, blocks for at most
     /// [`WriterOptions::write_timeout`] until its reader has taken the rest.
     pub fn finish(&mut self) {
         self.end_file();
@@ -218,7 +218,7 @@ impl Recorder {
         });
     }
 
-    /// Writes what waits for the reader of a pipe. Returns `true` if nothing waits any more.
+    /// Writes waiting bytes for the reader of a pipe. Returns `true` if none remain.
     fn write_waiting(&mut self) -> bool {
         let Some((_, writer)) = self.now.as_mut().filter(|_| self.is_pipe) else { return true };
         let written = writer.write_waiting();
@@ -233,7 +233,7 @@ impl Recorder {
         !waits
     }
 
-    /// Watches the pipe, so that what waits is written when its reader has taken something.
+    /// Watches the pipe, to write waiting bytes when its reader has taken some.
     fn watch(&mut self, is_wanted: bool) {
         if self.is_watching == is_wanted {
             return;
@@ -259,7 +259,7 @@ impl Recorder {
         let (path, file) = self.next_file()?;
         let begun = Writer::of_file(file, &path, self.options);
         let begun = begun.and_then(|mut writer| writer.write(packet).map(|_| writer)).map_err(|e| {
-            // It is ours, and empty. If it cannot be removed, it keeps its number.
+            // The file is ours and empty. If it cannot be removed, its number stays in use.
             let _ = fs::remove_file(&path);
             e
         })?;
@@ -269,7 +269,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Creates the file of the next free number.
+    /// Creates the file with the next free number.
     fn next_file(&mut self) -> Result<(PathBuf, File)> {
         loop {
             let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
@@ -292,7 +292,7 @@ impl sealed::Sealed for Recorder {}
 impl Station for Recorder {
     type Event = RecorderEvent;
 
-    /// Writes what waits for the reader of a pipe.
+    /// Writes waiting bytes for the reader of a pipe.
     fn dispatch(&mut self) -> Result<()> {
         self.write_waiting();
         self.events.looked();
@@ -319,15 +319,15 @@ impl Station for Recorder {
 impl Submit for Recorder {
     type Item = Packet;
 
-    /// Records a packet. A regular file always takes it, and the call may block on the disk. A pipe takes it if its reader
-    /// has taken the packet before. A packet that cannot be in a file, because a key frame must come first, counts as
-    /// skipped.
+    /// Records a packet. A regular file always takes it, and the call may block on the disk. A pipe takes it if its
+    /// reader has taken the previous packet. A packet that cannot be in a file, because a key frame must come first,
+    /// counts as skipped.
     ///
     /// # Errors
-    /// With the packet, which is in no file. The file is finished as far as possible. The recording continues in another
-    /// one at the next key frame, so that it uses a disk that has room again. `Exhausted` on a full disk, `NotFound` and
-    /// `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a reader, `Unsupported` if Matroska cannot hold the stream. `State` after
-    /// [`Recorder::finish`].
+    /// With the packet, which is not in any file. The recorder finishes the file as far as possible, and begins another
+    /// at the next key frame, so it uses a disk that has room again. `Exhausted` on a full disk, `NotFound` and
+    /// `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a reader, `Unsupported` if
+    /// Matroska cannot hold the stream, `State` after [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
@@ -352,7 +352,7 @@ impl Submit for Recorder {
         }
     }
 
-    // The descriptor is readable for events, too: they would end each wait at once.
+    // Does not wait for the descriptor alone: it is readable for events, too, which would end each wait at once.
     fn submit(
         &mut self,
         packet: Packet,
@@ -375,7 +375,7 @@ impl Submit for Recorder {
     }
 }
 
-/// Readable while a new event waits, and when the reader of a pipe has taken something.
+/// Readable while a new event waits, and when the reader of a pipe has taken bytes.
 impl AsFd for Recorder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()

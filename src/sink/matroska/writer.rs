@@ -1,4 +1,4 @@
-//! One file or stream.
+//! Writes one file or stream.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -16,11 +16,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
 use crate::frame::Packet;
 
-/// The index has no more entries than one in so much time.
+/// The shortest time between two entries of the index.
 const CUE_MS: u64 = 250;
-/// A cluster is ended at a key frame, and at this age without one.
+/// The age at which a cluster ends without a key frame.
 const CLUSTER_MS: u64 = 5000;
-/// Where the index will be: three entries of 21 bytes and their head.
+/// The bytes reserved for the seek head: its own header and three entries of 21 bytes.
 const SEEK_HEAD_BYTES: usize = 68;
 const DURATION_BYTES: usize = 11;
 
@@ -28,25 +28,25 @@ const DURATION_BYTES: usize = 11;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// When the kernel writes it.
+    /// Not synchronized: the kernel writes the data later.
     #[default]
     Never,
-    /// At the end of every cluster, mostly before a key frame: `fdatasync`, which waits for the disk.
+    /// At the end of every cluster, which is mostly before a key frame. Calls `fdatasync`, which waits for the disk.
     Clusters,
 }
 
-/// Options of a [`Writer`]: facts that packets do not carry.
+/// Options of a [`Writer`], mostly facts that packets do not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual frame interval, for players. Every packet has its own timestamp, so the interval may vary. It is also the
-    /// duration of the last frame.
+    /// The usual frame interval, for players. The interval may vary, because every packet has its own timestamp. It is
+    /// also the duration of the last frame.
     pub interval: Option<FrameInterval>,
     /// The colorimetry of the pictures.
     pub colorimetry: Option<Colorimetry>,
     /// When data must be on the disk.
     pub fsync: Fsync,
-    /// The longest that one call may block on a pipe or device. Default 5 s. Ignored for regular files and
+    /// The longest time that one call may block on a pipe or device. Default 5 s. Ignored for regular files and
     /// [`Writer::live`].
     pub write_timeout: Duration,
 }
@@ -63,7 +63,7 @@ impl WriterOptions {
         Self { interval: Some(interval), ..self }
     }
 
-    /// Sets the colorimetry.
+    /// Sets the colorimetry of the pictures.
     pub fn colorimetry(self, colorimetry: Colorimetry) -> Self {
         Self { colorimetry: Some(colorimetry), ..self }
     }
@@ -73,7 +73,7 @@ impl WriterOptions {
         Self { fsync, ..self }
     }
 
-    /// Sets the longest that one call may block on a pipe or device.
+    /// Sets the longest time that one call may block on a pipe or device.
     pub fn write_timeout(self, write_timeout: Duration) -> Self {
         Self { write_timeout, ..self }
     }
@@ -83,27 +83,28 @@ impl WriterOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Written {
-    /// It is in the file.
+    /// The packet is in the file.
     Stored,
-    /// It is not: a file begins with a key frame that is not damaged, and an empty packet is ignored.
+    /// The packet was not written: a file begins with a key frame that is not damaged, and empty packets are ignored.
     Skipped,
-    /// It is not: its codec, size or parameter sets differ from those of the file. It needs another file.
+    /// The packet was not written: its codec, size or parameter sets differ from those of the file. It needs another
+    /// file.
     OtherStream,
 }
 
-/// A finished file.
+/// The counts of a finished file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Packets in it.
+    /// Packets in the file.
     pub packets: u64,
-    /// Bytes of it.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// From the first frame to the end of the last one.
+    /// The time from the first frame to the end of the last.
     pub duration: Duration,
 }
 
-/// The content of the track's header.
+/// The stream that the track's header describes.
 struct Track {
     codec: Codec,
     size: Size,
@@ -112,26 +113,46 @@ struct Track {
 }
 
 struct Cluster {
-    /// Where its size is.
+    /// The position of the cluster's size.
     size_at: u64,
     time_ms: u64,
 }
 
-/// Writes packets to a Matroska file or stream, whose header comes with the first key frame.
+/// Writes packets to a Matroska file or stream. The header is written with the first key frame.
 ///
-/// Of H.264 and H.265, start codes become lengths and the first key frame's parameter sets go into the header: blocks
-/// do not repeat them, until another set comes that the header has not; from then on they keep all. Timestamps are
-/// milliseconds since the first frame, and never go back: a packet from before the last one gets the last one's time.
-/// A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but begins no file. Per packet: one `writev`, no
-/// copy, no allocation; per cluster two `write`s.
+/// For H.264 and H.265, start codes become lengths, and the first key frame's parameter sets go into the header. Later
+/// parameter sets are left out if they equal the header's. After a different set has appeared, all are kept. Timestamps
+/// are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of the last
+/// packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but does not
+/// begin a file.
+///
+/// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
+///
+/// ```
+/// use framelease::bitstream::Codec;
+/// use framelease::format::Size;
+/// use framelease::frame::{Packet, PacketMeta};
+/// use framelease::sink::matroska::{Writer, WriterOptions};
+///
+/// # let path = std::env::temp_dir().join(format!("framelease-writer-{}.mkv", std::process::id()));
+/// # let idr: &[u8] = &[0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0xda, 2, 0x80, 0xf6, 0x40, 0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80,
+/// #     0, 0, 0, 1, 0x65, 0x88, 0x84, 0, 0x33, 0xff];
+/// let mut writer = Writer::create(&path, WriterOptions::default())?;
+/// let meta = PacketMeta::new(Codec::H264, Size::new(640, 480), 0, 0);
+/// let _ = writer.write(&Packet::new(meta, idr.to_vec(), None))?; // `idr` came from an encoder.
+/// let summary = writer.finish()?;
+/// assert_eq!(summary.packets, 1);
+/// # let _ = std::fs::remove_file(path);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Writer {
     out: Output,
     name: String,
     options: WriterOptions,
     track: Option<Track>,
-    /// Blocks have parameter sets that the header has not.
+    /// Blocks contain parameter sets that differ from the header's.
     has_other_sets: bool,
-    /// Bytes of whole elements.
+    /// The bytes of complete elements.
     end: u64,
     segment_at: u64,
     seek_head_at: u64,
@@ -139,28 +160,29 @@ pub struct Writer {
     tracks_at: u64,
     duration_at: u64,
     cluster: Option<Cluster>,
-    /// Time of a key frame, and its cluster's place in the segment.
+    /// For each key frame: its time, and its cluster's position in the segment.
     cues: Vec<(u64, u64)>,
     last_ms: u64,
     /// The latest timestamp of all packets.
     last_ns: u64,
     packets: u64,
-    /// A stream whose tail is in pieces.
+    /// The output is a stream that ends with half an element.
     is_broken: bool,
 }
 
 impl Writer {
-    /// Creates a file, or overwrites one of that name. A pipe or device is written as a live stream: a call blocks on it for
-    /// at most [`WriterOptions::write_timeout`], and this call not at all.
+    /// Creates a file, or overwrites an existing one. Writes a live stream to a pipe or device. A write to it blocks
+    /// for at most [`WriterOptions::write_timeout`]; this call does not block.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied` and others of `open`. `Disconnected` for a pipe that no process has open for reading.
+    /// Errors of `open`, such as `NotFound` and `PermissionDenied`. `Disconnected` for a pipe that no process has open
+    /// for reading.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
         Self::of_file(open(path)?, path, options)
     }
 
-    /// Writes to a file that is open and empty, or else does not block; its path is for error texts.
+    /// Writes to `file`, which must be an empty file or not block. `path` is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: WriterOptions) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
         let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file, None)) };
@@ -177,15 +199,15 @@ impl Writer {
         self.out.pipe()
     }
 
-    /// Writes what waits for the reader of a pipe, as far as it takes it.
+    /// Writes waiting bytes for the reader of a pipe, as far as it takes them.
     pub(super) fn write_waiting(&mut self) -> Result<()> {
         let done = self.out.pipe().map_or(Ok(()), Pipe::write_waiting);
         done.map_err(|e| self.failed("write", &e))
     }
 
-    /// Writes a live stream, whose sizes and duration stay unknown: to a socket, into memory.
+    /// Creates a writer of a live stream, whose sizes and duration stay unknown: to a socket, into memory.
     ///
-    /// [`Writer::write`] blocks as long as `out` blocks: give a socket a write timeout
+    /// [`Writer::write`] blocks as long as `out` blocks. Set a write timeout on a socket
     /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).
     pub fn live(out: impl Write + Send + 'static, options: WriterOptions) -> Self {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
@@ -213,7 +235,7 @@ impl Writer {
         }
     }
 
-    /// Returns the bytes that were written.
+    /// Returns how many bytes were written.
     pub fn bytes(&self) -> u64 {
         self.end
     }
@@ -223,7 +245,7 @@ impl Writer {
         Duration::from_millis(self.last_ms)
     }
 
-    /// It was taken before a packet that is in the file, which cannot express its time.
+    /// Returns `true` if the packet is older than a packet in the file, which cannot express its time.
     pub(super) fn is_behind(&self, packet: &Packet) -> bool {
         packet.meta().timestamp_ns < self.last_ns
     }
@@ -231,11 +253,11 @@ impl Writer {
     /// Writes a packet.
     ///
     /// # Errors
-    /// The text names the file. `Exhausted` on a full disk, `Disconnected` for a closed pipe,
-    /// `Timeout` for a pipe whose reader took too little within [`WriterOptions::write_timeout`]. The packet is not in the file,
-    /// which ends where it ended before: it can be finished, or the packet tried again. A live stream is broken: `State` from
-    /// then on. `Unsupported` if Matroska has no name for the codec, or the parameter sets
-    /// cannot be read.
+    /// `Exhausted` on a full disk, `Disconnected` for a closed pipe, `Timeout` for a pipe whose reader took too little
+    /// within [`WriterOptions::write_timeout`]. The packet is then not in the file, which ends after the previous
+    /// packet. The file can be finished, or the packet tried again. A live stream is broken after such an error: later
+    /// calls return `State`. `Unsupported` if Matroska has no name for the codec, or the parameter sets cannot be
+    /// parsed. The text names the file.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
             return Err(Error::new(ErrorKind::State, "write", "an earlier write failed in the middle").on(&self.name));
@@ -245,7 +267,7 @@ impl Writer {
         }
         self.out.within(self.options.write_timeout);
         match &self.track {
-            // Not by the header: the write after it may have failed.
+            // Not decided by the header: the write after it may have failed.
             _ if self.packets == 0 && !begins_file(packet) => return Ok(Written::Skipped),
             None => self.begin(packet)?,
             Some(track) if !track.is_of(packet) => return Ok(Written::OtherStream),
@@ -274,7 +296,7 @@ impl Writer {
         Ok(Written::Stored)
     }
 
-    /// SimpleBlock: track, time, flags, and the picture.
+    /// Writes a SimpleBlock: track, time, flags, and the picture.
     fn block(&mut self, packet: &Packet, relative: i16) -> Result<()> {
         let codec = packet.meta().codec;
         let header = self.track.as_ref().and_then(|t| t.parameters.clone());
@@ -283,11 +305,11 @@ impl Writer {
             let is_other = |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit);
             self.has_other_sets = nal_units(packet.bytes()).any(is_other);
         }
-        // A set of the header that comes again after another one may put it in force again.
+        // After a different set, a repeated set of the header may be needed to put it in force again.
         let keeps_sets = self.has_other_sets;
         let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
-            // Lengths make delimiters useless.
+            // Delimiters are not needed with lengths.
             !unit.data.is_empty()
                 && kind != NalKind::Delimiter
                 && (keeps_sets || !kind.is_parameters() || !is_in_header(unit))
@@ -299,7 +321,7 @@ impl Writer {
             let size = long_size((head.len() + packet.bytes().len()) as u64);
             return self.append([&[0xa3][..], &size, &head, packet.bytes()].into_iter());
         }
-        // Lengths must stay where they are until all is written.
+        // The slices refer to the lengths until everything is written.
         let mut lengths = [[0; 4]; 64];
         let mut bytes = head.len() as u64;
         let mut count = 0;
@@ -316,13 +338,13 @@ impl Writer {
             let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
             return self.append(front.into_iter().chain(body));
         }
-        // A picture with more slices is rare enough for an allocation.
+        // Pictures with more slices are rare, so this may allocate.
         let lengths: Vec<[u8; 4]> = units().map(|u| (u.data.len() as u32).to_be_bytes()).collect();
         let body = lengths.iter().zip(units()).flat_map(|(length, unit)| [&length[..], unit.data]);
         self.append(front.into_iter().chain(body))
     }
 
-    /// Writes whole elements, or nothing.
+    /// Writes complete elements, or nothing.
     fn append<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> Result<()> {
         let mut bytes = 0;
         let counted = slices.inspect(|s| bytes += s.len() as u64);
@@ -339,21 +361,20 @@ impl Writer {
         Error::io(op, e).on(&self.name)
     }
 
-    /// EBML header, and of the segment everything before the first cluster.
+    /// Writes the EBML header, and the segment up to the first cluster.
     fn begin(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         let unsupported = |text: String| Error::new(ErrorKind::Unsupported, "write", text).on(&self.name);
-        let id = codec_id(meta.codec)
-            .ok_or_else(|| unsupported(format!("{} has no place in a Matroska file", meta.codec)))?;
+        let id = codec_id(meta.codec).ok_or_else(|| unsupported(format!("Matroska has no name for {}", meta.codec)))?;
         let mut entry =
             Elements::default().number(0xd7, 1).number(0x73c5, 1).number(0x83, 1).number(0x9c, 0).text(0x86, id);
         if meta.codec.has_nal_units() {
             let sets = packet.parameter_sets().and_then(|sets| private(sets));
-            let sets = sets.ok_or_else(|| unsupported("the parameter sets are missing or cannot be read".into()))?;
+            let sets = sets.ok_or_else(|| unsupported("the parameter sets are missing or cannot be parsed".into()))?;
             entry = entry.bytes(0x63a2, &sets);
         }
         let interval = self.options.interval.and_then(FrameInterval::duration);
-        // 0 is not allowed there.
+        // The element must not be 0.
         if let Some(nanos) = interval.and_then(|i| u64::try_from(i.as_nanos()).ok()).filter(|&n| n > 0) {
             entry = entry.number(0x23_e383, nanos);
         }
@@ -386,7 +407,7 @@ impl Writer {
             .text(0x4d80, "framelease")
             .text(0x5741, concat!("framelease ", env!("CARGO_PKG_VERSION")));
         if is_file {
-            // Written over at the end; it is the last child.
+            // The Void is overwritten at the end. It is the last child.
             info = info.void(DURATION_BYTES);
         }
         all = all.master(0x1549_a966, info);
@@ -415,7 +436,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The cluster that has just begun can be jumped to.
+    /// Adds the cluster that has just begun to the index.
     fn index(&mut self, time_ms: u64) {
         let is_due = self.cues.last().map_or(true, |&(last, _)| time_ms >= last + CUE_MS);
         if let (Some(cluster), true) = (&self.cluster, is_due && self.out.is_file()) {
@@ -423,7 +444,7 @@ impl Writer {
         }
     }
 
-    /// The cluster's size becomes known. A failure leaves it unknown, which plays as well.
+    /// Writes the cluster's size. If this fails, the size stays unknown, and the file still plays.
     fn end_cluster(&mut self) -> Result<()> {
         let Some(cluster) = self.cluster.take() else { return Ok(()) };
         let body = self.end - (cluster.size_at + 8);
@@ -434,10 +455,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file: index, duration, sizes. Not called, it plays as well, but players cannot jump in it.
+    /// Finishes the file: writes index, duration and sizes. A file that is not finished plays as well, but players
+    /// cannot seek in it.
     ///
     /// # Errors
-    /// Those of the writes. On a full disk the file lacks its index and has everything else.
+    /// Errors of the writes. On a full disk the file lacks its index and has everything else.
     pub fn finish(mut self) -> Result<Summary> {
         let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
         let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };
@@ -488,7 +510,7 @@ fn open(path: &Path) -> Result<File> {
     open.open(path).map_err(failed)
 }
 
-/// A decoder can begin with it.
+/// Returns `true` if a decoder can begin with this packet.
 pub(super) fn begins_file(packet: &Packet) -> bool {
     packet.can_begin() && !packet.picture().is_empty()
 }
@@ -498,7 +520,7 @@ impl Track {
         let same = |a: &Arc<ParameterSets>, b: &Arc<ParameterSets>| Arc::ptr_eq(a, b) || a == b;
         let sets = match (&self.parameters, packet.parameter_sets()) {
             (Some(a), Some(b)) => same(a, b),
-            // Before the first key frame of a new stream nothing is known of it.
+            // A new stream is unknown before its first key frame.
             (Some(_), None) => false,
             (None, _) => true,
         };
@@ -506,7 +528,7 @@ impl Track {
     }
 }
 
-/// Colors by the codes of ITU-T H.273. Values without a code are left out.
+/// Writes colors in the codes of ITU-T H.273. Leaves out values without a code.
 fn color(colors: Colorimetry) -> Elements {
     let matrix = match colors.matrix() {
         Encoding::Bt709 | Encoding::XvYcc709 => 1,

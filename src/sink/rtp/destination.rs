@@ -1,4 +1,4 @@
-//! One receiver, or one multicast group.
+//! A destination: one receiver, or one multicast group.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -15,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::frame::Packet;
 use crate::sys::udp::Datagram;
 
-/// How often receivers get wall-clock time and counts (RFC 3550, 6.2).
+/// How often receivers get the wall-clock time and counts (RFC 3550, 6.2).
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// A destination that keeps losing frames asks for a key frame this long after the last loss. A key frame that cannot
-/// arrive costs the other destinations.
+/// A destination that keeps losing frames asks for a key frame this long after the last loss. A key frame costs
+/// bandwidth for all destinations, even if it cannot reach this one.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Names a destination of a [`Sender`](super::Sender).
@@ -30,32 +30,32 @@ pub struct DestinationId(pub(super) u64);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DestinationStats {
-    /// RTP packets sent.
+    /// RTP packets that were sent.
     pub packets: u64,
     /// Bytes of their payloads.
     pub octets: u64,
     /// Frames that were sent completely.
     pub frames: u64,
-    /// Frames that were not: the network took no more, or a key frame had to come first.
+    /// Frames that were not sent completely: the network did not take them in time, or a key frame had to come first.
     pub dropped: u64,
-    /// Why the last of these was not.
+    /// Why the last frame was dropped.
     pub last_error: Option<Error>,
-    /// The latest report of the receiver. In a group that this host is a member of, of one of the receivers.
+    /// The latest report of the receiver. For a group that this host is a member of: of one of the receivers.
     pub reception: Option<Reception>,
 }
 
 pub(super) enum Transport {
     Udp(Sockets),
-    /// With the channel of RTP; RTCP has the next one.
+    /// The channel is that of RTP; RTCP has the next channel.
     Tcp(Outbox, u8),
 }
 
-/// The part of the current frame that a destination still gets.
+/// The datagrams of the current frame that a destination still gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Share {
-    /// Datagrams from this one on.
+    /// Datagrams from this index on.
     From(usize),
-    /// Nothing more.
+    /// No more datagrams.
     None,
 }
 
@@ -64,17 +64,17 @@ pub(super) struct Destination {
     transport: Transport,
     /// Nothing is sent until a key frame comes.
     awaits_key: bool,
-    /// When a frame was last lost, and whether a key frame is asked for at once because of it.
+    /// When a frame was last lost, and whether a key frame is asked for without waiting for [`ASK_AGAIN`].
     lost: Option<Instant>,
     asks: bool,
     /// Nothing is sent at all.
     is_paused: bool,
     share: Share,
-    /// The last frame was sent completely, or none was tried.
+    /// The last frame was sent completely, or no frame was tried.
     is_well: bool,
-    /// It has failed since, and that was not reported.
+    /// A frame was lost since then, and `Failed` was not returned.
     has_failed: bool,
-    /// The same, and the failure was not announced.
+    /// As `has_failed`, and the descriptor was not made readable for it.
     is_failure_new: bool,
     reported: Option<Instant>,
     heard: Option<Instant>,
@@ -83,7 +83,7 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn udp(to: SocketAddr, options: &SenderOptions) -> Result<Self> {
-        // RFC 3550, 11: RTCP is on the next port. Where that does not exist, there are no reports.
+        // RFC 3550, 11: RTCP uses the next port. For port 65535 there are no reports.
         let control = to.port().checked_add(1).map(|port| SocketAddr::new(to.ip(), port));
         Ok(Self::new(to, Transport::Udp(Sockets::open(to, control, None, options)?)))
     }
@@ -106,7 +106,7 @@ impl Destination {
         }
     }
 
-    /// The address that packets come from.
+    /// Returns the address that packets come from.
     pub(super) fn from(&self) -> Option<IpAddr> {
         match &self.transport {
             Transport::Udp(sockets) => sockets.from(),
@@ -119,7 +119,7 @@ impl Destination {
         self.awaits_key && asks && !self.is_paused
     }
 
-    /// When it begins to ask for a key frame, if it will.
+    /// Returns when the destination begins to ask for a key frame, if it will.
     pub(super) fn asks_at(&self) -> Option<Instant> {
         let waits = self.awaits_key && !self.is_paused && !self.asks;
         self.lost.filter(|_| waits).map(|at| at + ASK_AGAIN)
@@ -134,7 +134,7 @@ impl Destination {
         std::mem::take(&mut self.is_failure_new)
     }
 
-    /// Why it lost frames, once until a frame is sent completely again.
+    /// Returns why frames were lost: once, until a frame is sent completely again.
     pub(super) fn take_failure(&mut self) -> Option<Error> {
         if !std::mem::take(&mut self.has_failed) {
             return None;
@@ -150,7 +150,7 @@ impl Destination {
         (self.awaits_key, self.asks, self.share) = (true, true, Share::None);
     }
 
-    /// A frame comes. Returns whether it is sent here, and whether the stream begins with it.
+    /// Begins a frame. Returns whether it is sent here, and whether the stream starts with it.
     pub(super) fn begin(&mut self, packet: &Packet) -> JoinState {
         self.share = Share::None;
         if self.is_paused {
@@ -158,7 +158,7 @@ impl Destination {
         }
         let begins = self.awaits_key;
         if begins && !packet.can_begin() {
-            // Frames before the first key frame are not counted.
+            // Frames before the first key frame are not counted as dropped.
             self.stats.dropped += u64::from(self.stats.frames > 0 || self.stats.last_error.is_some());
             return JoinState::Not;
         }
@@ -201,7 +201,7 @@ impl Destination {
         }
     }
 
-    /// `true` if it has less than `count` datagrams of the frame and has not given it up.
+    /// Returns `true` if fewer than `count` datagrams of the frame were sent and the rest was not dropped.
     pub(super) fn is_behind(&self, count: usize) -> bool {
         matches!(self.share, Share::From(at) if at < count)
     }
@@ -216,7 +216,7 @@ impl Destination {
         self.stats.last_error = Some(Error::os("sendmsg", e).on(self.to));
     }
 
-    /// The frame's time is over. `true` if all of it was sent.
+    /// Ends the frame. Returns `true` if all of it was sent.
     pub(super) fn end(&mut self, count: usize) -> bool {
         if self.is_behind(count) {
             self.lose(Errno::EAGAIN);
@@ -228,7 +228,7 @@ impl Destination {
         is_whole
     }
 
-    /// Sends a report if it is time, and reads what the receiver reports.
+    /// Sends a report if it is due, and reads the receiver's reports.
     pub(super) fn report(&mut self, ssrc: u32, name: &str, timestamp: u32, unix_ns: impl FnOnce() -> u64) {
         if self.reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
@@ -251,12 +251,12 @@ impl Destination {
     }
 
     fn counts(&self, timestamp: u32, unix_ns: u64) -> Report {
-        // RFC 3550, 6.4.1: both counts wrap.
+        // Both counts wrap (RFC 3550, 6.4.1).
         let (packets, octets) = (self.stats.packets as u32, self.stats.octets as u32);
         Report { unix_ns, timestamp, packets, octets }
     }
 
-    /// Best effort: the receiver may not listen.
+    /// Sends RTCP. Ignores errors: the receiver may not listen.
     fn control(&mut self, bytes: &[u8]) {
         match &mut self.transport {
             Transport::Udp(sockets) => sockets.control(bytes),
@@ -264,10 +264,10 @@ impl Destination {
         }
     }
 
-    /// Reads the reports of a UDP receiver. Those in a connection come by [`Destination::hear`].
+    /// Reads the reports of a UDP receiver. Reports in a connection come by [`Destination::hear`].
     pub(super) fn listen(&mut self, ssrc: u32) {
         let mut bytes = [0; 1500];
-        // Bounded, however much comes.
+        // Bounded, whatever a receiver sends.
         for _ in 0..16 {
             let Transport::Udp(sockets) = &self.transport else { return };
             let Some(len) = sockets.receive(&mut bytes) else { return };
@@ -275,13 +275,13 @@ impl Destination {
         }
     }
 
-    /// A receiver's RTCP packet.
+    /// Takes a receiver's RTCP packet.
     pub(super) fn hear(&mut self, ssrc: u32, bytes: &[u8]) {
         self.heard = Some(Instant::now());
         self.stats.reception = receiver_report(ssrc, bytes).or(self.stats.reception);
     }
 
-    /// When the receiver was last heard of.
+    /// Returns when the receiver last sent a report.
     pub(super) fn heard(&self) -> Option<Instant> {
         self.heard
     }
@@ -290,11 +290,11 @@ impl Destination {
 /// Whether a frame is sent to a destination.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum JoinState {
-    /// It is not.
+    /// It is not sent.
     Not,
-    /// The stream begins with it.
+    /// It is sent, and the stream starts with it.
     First,
-    /// It is one more.
+    /// It is sent, and continues the stream.
     Next,
 }
 

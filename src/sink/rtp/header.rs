@@ -19,23 +19,23 @@ pub(super) fn rtp(is_last: bool, sequence: u16, timestamp: u32, ssrc: u32) -> [u
 /// The content of a sender report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Wall-clock time of the moment that `timestamp` is of, in nanoseconds since 1970.
+    /// Wall-clock time that belongs to `timestamp`, in nanoseconds since 1970.
     pub(super) unix_ns: u64,
     pub(super) timestamp: u32,
     pub(super) packets: u32,
     pub(super) octets: u32,
 }
 
-/// Seconds from 1900, where NTP begins, to 1970.
+/// Seconds from 1900, the start of NTP time, to 1970.
 const NTP_OFFSET: u64 = 2_208_988_800;
 
-/// Writes a compound packet (RFC 3550, 6.1): sender report, the canonical name that must be with it, and goodbye if the
-/// sender leaves. Returns its bytes; the name is cut to what has room.
+/// Writes a compound packet (RFC 3550, 6.1): a sender report, the canonical name that must follow it, and BYE if the
+/// sender leaves. Returns its length. Cuts the name to 128 bytes.
 pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool, out: &mut [u8; 256]) -> usize {
     let (seconds, rest) = (report.unix_ns / 1_000_000_000 + NTP_OFFSET, report.unix_ns % 1_000_000_000);
     let fraction = (rest << 32) / 1_000_000_000;
     let name = &name.as_bytes()[..name.len().min(128)];
-    // SSRC, the item, a zero that ends the list, and zeros to a whole word.
+    // The SSRC, the item, a zero that ends the list, and zeros up to a whole word.
     let words = (4 + 2 + name.len() + 1).div_ceil(4);
     let mut len = 0;
     let mut put = |bytes: &[u8]| {
@@ -43,7 +43,7 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
         len += bytes.len();
     };
     put(&[0x80, SENDER_REPORT, 0, 6]);
-    // NTP's seconds wrap in 2036.
+    // The seconds of NTP wrap in 2036.
     for word in [ssrc, seconds as u32, fraction as u32, report.timestamp, report.packets, report.octets] {
         put(&word.to_be_bytes());
     }
@@ -59,11 +59,11 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
     len
 }
 
-/// What a receiver reports (RFC 3550, 6.4.1).
+/// A receiver's report about a stream (RFC 3550, 6.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reception {
-    /// Packets lost since its last report, in 1/256.
+    /// Packets lost since the previous report, in 1/256.
     pub fraction_lost: u8,
     /// Packets lost since the beginning. Negative if packets were duplicated.
     pub lost: i32,
@@ -74,7 +74,7 @@ pub struct Reception {
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 
-/// The reception of `ssrc` that a compound packet reports.
+/// Returns the reception of `ssrc` that a compound packet reports.
 pub(super) fn receiver_report(ssrc: u32, mut bytes: &[u8]) -> Option<Reception> {
     while let &[first, kind, high, low, ..] = bytes {
         let len = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
@@ -82,7 +82,7 @@ pub(super) fn receiver_report(ssrc: u32, mut bytes: &[u8]) -> Option<Reception> 
             return None;
         }
         let (packet, rest) = bytes.split_at(len);
-        // Both have report blocks, after the sender's SSRC and, in a sender's report, its counts.
+        // Both have report blocks, after the sender's SSRC and, in a sender report, its counts.
         let blocks = match kind {
             SENDER_REPORT => packet.get(28..),
             RECEIVER_REPORT => packet.get(8..),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn receivers_are_heard() {
+    fn receiver_report_is_parsed() {
         let mut block = [0; 24];
         block[..8].copy_from_slice(&[0, 0, 0, 7, 128, 0xff, 0xff, 0xfe]);
         block[15] = 90;

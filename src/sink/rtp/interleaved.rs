@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::sys::syscall_count::retry;
 use crate::sys::udp::{Datagram, MOST};
 
-/// Room that packets leave to messages.
+/// Bytes that packets leave free for messages.
 const MESSAGE_ROOM: usize = 1 << 16;
 /// Bytes before a packet: `$`, channel, length.
 const FRAME_BYTES: usize = 4;
 
-/// The output of a connection, which messages and packets share. Bytes that the kernel does not take at once are copied and
-/// wait, up to a limit.
+/// The output of a connection, which RTSP messages and packets share. Copies the bytes that the kernel does not take at
+/// once, up to a limit.
 #[derive(Clone)]
 pub(in crate::sink) struct Outbox(Arc<Mutex<State>>);
 
@@ -72,22 +72,22 @@ impl Outbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that the kernel has not taken yet.
+    /// Returns how many bytes the kernel has not taken yet.
     pub(in crate::sink) fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// The connection cannot be written any more.
+    /// Returns `true` if the connection can no longer be written.
     pub(in crate::sink) fn has_failed(&self) -> bool {
         self.lock().failed.is_some()
     }
 
-    /// Sends what waits, as far as the kernel takes it.
+    /// Sends waiting bytes, as far as the kernel takes them.
     pub(in crate::sink) fn flush(&self) -> Result<()> {
         self.lock().flush().map_err(|e| Error::os("sendmsg", e))
     }
 
-    /// Sends a message, or keeps it to be sent. `Exhausted` if too much waits already: the peer does not read.
+    /// Sends a message, or keeps it to be sent. `Exhausted` if too many bytes wait: the peer does not read.
     pub(in crate::sink) fn message(&self, bytes: &[u8]) -> Result<()> {
         let mut state = self.lock();
         state.flush().map_err(|e| Error::os("sendmsg", e))?;
@@ -102,8 +102,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Sends packets on a channel and returns how many are on their way: always whole ones, since half of one would make
-    /// everything after it unreadable. `EAGAIN` if too much waits already.
+    /// Sends packets on a channel. Returns how many were sent or kept, always whole packets: after half a packet, the
+    /// peer could not parse the rest. `EAGAIN` if too many bytes wait.
     pub(super) fn packets(&self, channel: u8, datagrams: &[Datagram<'_>]) -> std::result::Result<usize, Errno> {
         let mut state = self.lock();
         state.flush()?;
@@ -121,7 +121,7 @@ impl Outbox {
             }
             left = state.send(&slices[..datagrams.len() * 3])?;
         }
-        // Bytes that the kernel did not take are copied: the rest of a packet in any case, whole ones while there is room.
+        // Copies bytes that the kernel did not take: always the rest of a packet, and whole packets up to the limit.
         let mut count = 0;
         for (frame, datagram) in frames.iter().zip(datagrams) {
             let whole = FRAME_BYTES + bytes(datagram);
@@ -173,7 +173,7 @@ mod tests {
         let body: Vec<u8> = (0..1300u32).map(|i| i as u8).collect();
         let datagrams: Vec<Datagram<'_>> = (0..40).map(|_| [&[1u8, 2, 3][..], &body[..]]).collect();
         let mut sent = 0;
-        // Until kernel and backlog are full.
+        // Until the kernel and the backlog are full.
         loop {
             match out.packets(4, &datagrams) {
                 Ok(count) => sent += count,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_gone_is_told_once_and_for_ever() {
+    fn outbox_keeps_failing_after_the_peer_is_gone() {
         let (near, far) = pair();
         let out = Outbox::new(Arc::new(near), 1000);
         drop(far);

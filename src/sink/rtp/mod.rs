@@ -1,8 +1,8 @@
 //! RTP over UDP (RFC 3550): one stream to any number of hosts and multicast groups.
 //!
-//! Coded bytes go to the kernel from where they are. A datagram is a small header and a slice of the packet. Many datagrams
-//! are one system call (`UDP_SEGMENT`, else `sendmmsg`). There is no thread: a [`Sender`] is a
-//! [`Station`](crate::Station) whose descriptor becomes readable when more datagrams are due.
+//! Coded bytes go to the kernel without a copy. A datagram is a small header and a slice of the packet. One system call
+//! (`UDP_SEGMENT`, or `sendmmsg`) sends many datagrams. A [`Sender`] is a [`Station`](crate::Station) without a thread.
+//! Its descriptor becomes readable when more datagrams are due.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -12,7 +12,7 @@
 //! # fn packet() -> framelease::frame::Packet { unimplemented!() }
 //!
 //! let mut sender = Sender::new(Codec::H264, SenderOptions::default())?;
-//! sender.add("192.168.1.20:5004".parse().unwrap())?;
+//! sender.add(([192, 168, 1, 20], 5004).into())?;
 //! loop {
 //!     let _ = sender.try_submit(packet())?;
 //!     // In an event loop: until the next packet comes, whenever the descriptor is readable.

@@ -1,4 +1,4 @@
-//! How a stream is sent.
+//! Options of an RTP stream.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Spread {
     /// A part of the frame interval, which is taken from the packets' timestamps.
     Percent(u8),
-    /// A fixed time.
+    /// A fixed time for each frame.
     Time(Duration),
 }
 
@@ -22,18 +22,18 @@ impl From<Duration> for Spread {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SenderOptions {
-    /// Size of the largest IP packet in bytes. Default 1400, which leaves room for tunnels.
+    /// The size of the largest IP packet in bytes. Default 1400, which leaves room for tunnels.
     pub mtu: usize,
     /// The time over which a frame's packets are spread, in bursts of at least 32. Default half of the frame interval.
     pub spread: Spread,
-    /// Parameter sets are sent before a key frame if this time has passed since the last ones, if they have changed, and if
-    /// a destination's stream begins. Default zero: before each key frame.
+    /// The shortest time between parameter sets before key frames. They are also sent if they have changed, and when a
+    /// destination's stream begins. Default zero: before each key frame.
     pub parameters_every: Duration,
-    /// Hops of multicast packets. Default 1: the local network.
+    /// The hop limit of multicast packets. Default 1: the local network.
     pub ttl: u32,
     /// Whether receivers on this host get multicast packets. Default `true`.
     pub loopback: bool,
-    /// The interface for multicast. Default: chosen by the routes.
+    /// The interface for multicast. By default the routes choose it.
     pub interface: Option<String>,
     /// Differentiated services code point (RFC 2474) of all packets: 34 (AF41) is usual for video.
     pub dscp: Option<u8>,
@@ -69,7 +69,7 @@ impl SenderOptions {
         Self { parameters_every: interval, ..self }
     }
 
-    /// Sets the hops of multicast packets.
+    /// Sets the hop limit of multicast packets.
     pub fn ttl(self, ttl: u32) -> Self {
         Self { ttl: ttl.min(255), ..self }
     }

@@ -1,11 +1,11 @@
-//! A coded frame as RTP payloads: RFC 6184 (H.264, packetization-mode 1), RFC 7798 (H.265), RFC 7741 (VP8).
+//! Splits a coded frame into RTP payloads: RFC 6184 (H.264, packetization-mode 1), RFC 7798 (H.265), RFC 7741 (VP8).
 
 use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
 
-/// The most bytes before the coded ones: payload header and fragment header.
+/// The most bytes before the coded bytes: payload header and fragment header.
 pub(super) const MOST_PREFIX: usize = 3;
 
-/// One RTP packet's payload: a few bytes of a header and a piece of the coded frame where it is.
+/// The payload of one RTP packet: a few bytes of a header and a slice of the coded frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece<'a> {
     prefix: [u8; MOST_PREFIX],
@@ -26,8 +26,8 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Every piece of a frame that fits `room` bytes, in order. Delimiters are left out, and the parameter sets that are among
-/// `apart`: those go by themselves ([`parameters`]). `true` if others are among the pieces.
+/// Calls `each` with every piece of a frame that fits `room` bytes, in order. Leaves out delimiters, and parameter sets
+/// that are in `apart`: [`parameters`] sends those. Returns `true` if the pieces contain other parameter sets.
 pub(super) fn pieces(
     codec: Codec,
     data: &[u8],
@@ -55,10 +55,10 @@ pub(super) fn pieces(
     has_sets
 }
 
-/// A NAL unit as it is, or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).
+/// Sends a NAL unit whole or in fragments: FU-A (RFC 6184, 5.8), FU (RFC 7798, 4.4.3).
 fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece<'_>)) {
     if unit.len() <= room {
-        // Less than its header is nothing that a receiver can read.
+        // A receiver cannot read a unit that is shorter than its header.
         if unit.len() >= if codec == Codec::H264 { 1 } else { 2 } {
             each(Piece::new(&[], unit));
         }
@@ -77,13 +77,13 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     }
 }
 
-/// Appends the parameter sets as one payload, STAP-A (RFC 6184, 5.7.1) or AP (RFC 7798, 4.4.2), since they are tiny.
-/// `false`, with nothing appended, if it has no room: they go one by one then ([`each_parameter`]).
+/// Appends the parameter sets as one payload, STAP-A (RFC 6184, 5.7.1) or AP (RFC 7798, 4.4.2), because they are tiny.
+/// `false`, with nothing appended, if they do not fit: [`each_parameter`] then sends them one by one.
 pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     let fits = sets.iter().all(|unit| unit.len() <= usize::from(u16::MAX));
     match sets.codec() {
-        // The importance of the most important.
+        // The highest importance (nal_ref_idc) of the units.
         Codec::H264 => out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24),
         _ => out.extend([48 << 1, 1]),
     }
@@ -98,7 +98,7 @@ pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -
     fits
 }
 
-/// The parameter sets that [`parameters`] has no room for, one by one.
+/// Sends parameter sets that do not fit in one payload, one by one.
 pub(super) fn each_parameter(sets: &ParameterSets, room: usize, mut each: impl FnMut(Piece<'_>)) {
     sets.iter().for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
 }
@@ -114,7 +114,7 @@ mod tests {
         got
     }
 
-    /// The units that a receiver reads from the payloads (RFC 6184, 5.8; RFC 7798, 4.4.3).
+    /// Returns the units that a receiver reads from the payloads (RFC 6184, 5.8; RFC 7798, 4.4.3).
     fn rebuilt(codec: Codec, payloads: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut units: Vec<Vec<u8>> = Vec::new();
         for payload in payloads {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shorter_than_its_header_is_no_payload() {
+    fn units_shorter_than_their_header_are_left_out() {
         let frame = [0, 0, 1, 2, 0, 0, 1, 0, 0, 1, 2, 1, 5, 0, 0, 1, 0x26];
         assert_eq!(all(Codec::Hevc, &frame, 100, None), [vec![2, 1, 5]]);
         assert_eq!(all(Codec::H264, &[0, 0, 1, 0, 0, 1, 10], 100, None), [vec![10]], "an end of sequence");
@@ -166,12 +166,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_apart_comes_together(
+        fn pieces_of_a_frame_can_be_put_together(
             units in proptest::collection::vec(proptest::collection::vec(1u8.., 3..300), 1..6),
             room in 4usize..120,
         ) {
             for codec in [Codec::H264, Codec::Hevc] {
-                // Slices: delimiters would be left out.
+                // Slices, because delimiters would be left out.
                 let first = if codec == Codec::H264 { 0x41 } else { 2 };
                 let units: Vec<Vec<u8>> = units.iter().map(|u| [&[first, 1][..], u].concat()).collect();
                 let data: Vec<u8> = units.iter().flat_map(|u| [&[0, 0, 1], &u[..]].concat()).collect();

@@ -1,4 +1,4 @@
-//! A frame as datagrams: the header of each piece, and where the piece is.
+//! A frame as datagrams: the header of each piece, and the position of the piece.
 
 use super::header::{rtp, RTP_BYTES};
 use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
@@ -11,29 +11,29 @@ struct Planned {
     head_len: u8,
     start: usize,
     len: usize,
-    /// In the plan's own bytes and not in the frame's.
+    /// The bytes are in `own`, not in the frame.
     is_own: bool,
 }
 
-/// The datagrams of one frame. Its memory is used again for the next one.
+/// The datagrams of one frame. Reuses its memory for the next frame.
 #[derive(Default)]
 pub(super) struct Plan {
     planned: Vec<Planned>,
     own: Vec<u8>,
 }
 
-/// The part that the headers of a frame's packets have in common.
+/// The header fields that all packets of a frame share.
 #[derive(Clone, Copy)]
 pub(super) struct Stamp {
     pub(super) ssrc: u32,
     pub(super) timestamp: u32,
-    /// Of the first packet.
+    /// The sequence number of the first packet.
     pub(super) sequence: u16,
 }
 
 impl Plan {
-    /// Plans a frame, `room` bytes of payload a datagram; `first` are parameter sets to go before it. `true` if it brings
-    /// others.
+    /// Plans a frame, with `room` bytes of payload per datagram. `first` are parameter sets to send before it. Returns
+    /// `true` if the frame contains other parameter sets.
     pub(super) fn make(&mut self, packet: &Packet, first: Option<&ParameterSets>, room: usize, stamp: Stamp) -> bool {
         self.planned.clear();
         self.own.clear();
@@ -50,10 +50,10 @@ impl Plan {
             }
         }
         let (data, planned) = (packet.bytes(), &mut self.planned);
-        // A key frame's sets are those in force; what another frame brings goes where it stands.
+        // A key frame's sets are those in force. Sets in other frames stay where they are.
         let apart = packet.parameter_sets().filter(|_| packet.is_key());
         let has_others = pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |piece| {
-            // A piece is a part of the data: so far from its start.
+            // A piece is a slice of the data, so this is its offset.
             let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
             add(planned, &piece, start, false);
         });
@@ -73,8 +73,8 @@ impl Plan {
         self.planned.len()
     }
 
-    /// The datagrams from `from` up to `until`, as many as one call takes, and how many they are. `data` are the frame's
-    /// bytes.
+    /// Returns the datagrams from `from` up to `until`, as many as one call sends, and their number. `data` are the
+    /// frame's bytes.
     pub(super) fn datagrams<'a>(&'a self, data: &'a [u8], from: usize, until: usize) -> ([Datagram<'a>; MOST], usize) {
         let mut datagrams: [Datagram<'_>; MOST] = [[&[]; 2]; MOST];
         let planned = self.planned.get(from..until.min(self.len()).min(from + MOST)).unwrap_or(&[]);

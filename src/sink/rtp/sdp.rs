@@ -1,4 +1,4 @@
-//! Session descriptions (RFC 8866; RFC 6184, 8.2; RFC 7798, 7.2; RFC 7741, 6.2).
+//! Writes session descriptions (RFC 8866; RFC 6184, 8.2; RFC 7798, 7.2; RFC 7741, 6.2).
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::header::PAYLOAD_TYPE;
 use crate::bitstream::{Codec, NalKind, ParameterSets};
 
-/// RFC 4648, 4.
+/// Encodes bytes as in RFC 4648, 4.
 pub(in crate::sink) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -24,7 +24,7 @@ fn list<'a>(units: impl Iterator<Item = &'a [u8]>) -> String {
     units.map(base64).collect::<Vec<_>>().join(",")
 }
 
-/// The name of a payload format; `None` for a codec that has none.
+/// Returns the name of a payload format; `None` for a codec without one.
 pub(super) fn encoding(codec: Codec) -> Option<&'static str> {
     match codec {
         Codec::H264 => Some("H264"),
@@ -34,9 +34,9 @@ pub(super) fn encoding(codec: Codec) -> Option<&'static str> {
     }
 }
 
-/// Where a session goes.
+/// The ends of a session.
 pub(in crate::sink) struct Session<'a> {
-    /// An address of zeros and port 0 where the receiver names its own (RFC 2326, C.1).
+    /// The destination; an address of zeros and port 0 if the receiver chooses its own (RFC 2326, C.1).
     pub(in crate::sink) to: SocketAddr,
     pub(in crate::sink) from: IpAddr,
     pub(in crate::sink) ttl: u32,
@@ -44,11 +44,11 @@ pub(in crate::sink) struct Session<'a> {
     pub(in crate::sink) control: Option<&'a str>,
 }
 
-/// A session of one video stream to one destination.
+/// Returns the description of a session with one video stream to one destination.
 pub(super) fn describe(codec: Codec, session: &Session<'_>, id: u64, sets: Option<&ParameterSets>) -> Option<String> {
     let Session { to, from, ttl, control } = *session;
     let family = |ip: IpAddr| if ip.is_ipv4() { "IP4" } else { "IP6" };
-    // RFC 8866, 5.7: IPv4 multicast brings its TTL.
+    // RFC 8866, 5.7: an IPv4 multicast address has a TTL.
     let reach = if to.is_ipv4() && to.ip().is_multicast() { format!("/{ttl}") } else { String::new() };
     let mut text = format!(
         "v=0\r\no=- {id} 1 IN {} {from}\r\ns=framelease\r\nc=IN {} {}{reach}\r\nt=0 0\r\n\

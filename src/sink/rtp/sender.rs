@@ -1,4 +1,4 @@
-//! The sender as a station.
+//! The sender of an RTP stream.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,36 +22,49 @@ use crate::sys::wait;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SenderEvent {
-    /// A destination waits for a key frame: force one. Comes once until a key frame was submitted, and again if a
-    /// destination then still waits, or waits again.
+    /// A destination waits for a key frame: force one. Reported once. Reported again after a key frame was submitted,
+    /// if a destination still waits, or waits again.
     KeyFrameWanted,
-    /// A destination lost a frame: the network took no more, or the host is unreachable. Comes once until a frame was sent
-    /// completely again. [`DestinationStats`] count every frame.
+    /// A destination lost a frame: the network did not take it in time, or the host is unreachable. Reported once until
+    /// a frame is sent completely again. [`DestinationStats`] count every frame.
     Failed(DestinationId, Error),
 }
 
 /// Sends one stream to any number of hosts and multicast groups.
 ///
-/// All destinations get the same packets, with one SSRC. Each loses frames for itself: if the network takes no more for a
-/// frame interval, or the host is unreachable, that destination does not get the rest of the frame, nor anything up to the
-/// next intact key frame. The others do not notice.
+/// All destinations get the same packets, with one SSRC. They lose frames independently. If the network does not take a
+/// frame within a frame interval, or the host is unreachable, that destination gets neither the rest of the frame nor
+/// the frames up to the next intact key frame. The others are not affected.
 ///
-/// It is a [`Station`] and takes packets ([`Submit`]). It always has room: a new packet sends the rest of the packet before
-/// at once. A packet is leased until its last datagram was sent.
+/// A [`Station`] that takes packets ([`Submit`]). It always has room: when a new packet comes, it sends the rest of the
+/// previous packet at once. A packet is leased until its last datagram was sent.
 ///
-/// Costs of a frame: a system call for each burst of up to 64 datagrams and destination, and a `timerfd_settime` for each
-/// burst but the first. Nothing is copied. In steady state nothing is allocated.
+/// A frame costs one system call per destination for each burst of up to 64 datagrams, and one `timerfd_settime` for
+/// each burst but the first. Nothing is copied. In steady state nothing is allocated.
+///
+/// ```
+/// use framelease::bitstream::Codec;
+/// use framelease::sink::rtp::{Sender, SenderOptions};
+///
+/// let mut sender = Sender::new(Codec::H264, SenderOptions::default().dscp(34))?;
+/// let host = sender.add(([127, 0, 0, 1], 5004).into())?;
+/// assert!(sender.awaits_key()); // encoder.force_key()
+/// println!("{}", sender.sdp(host).unwrap_or_default());
+/// # Ok::<(), framelease::Error>(())
+/// ```
+///
+/// The [module](crate::sink::rtp) has a complete loop.
 pub struct Sender {
     stream: Stream,
     /// Holds the alarm, and the signal of events.
     readiness: Readiness,
     alarm: Alarm,
     unread: UnreadSignal,
-    /// When datagrams are due.
+    /// When more datagrams are due.
     due: Option<Instant>,
-    /// A key frame is wanted, and that was reported.
+    /// A key frame is needed, and `KeyFrameWanted` was returned.
     is_key_reported: bool,
-    /// A key frame is wanted, and that waits to be reported.
+    /// A key frame is needed, and the descriptor was made readable for that.
     is_key_announced: bool,
 }
 
@@ -70,7 +83,7 @@ impl Sender {
         Ok(Self { stream, readiness, alarm, unread, due: None, is_key_reported: false, is_key_announced: false })
     }
 
-    /// Adds a host or group. Its stream begins with the next intact key frame. RTCP goes to the next port.
+    /// Adds a host or group. Its stream starts with the next intact key frame. RTCP uses the next port.
     ///
     /// # Errors
     /// `NotFound` or `DeviceLost` for an unknown interface, `Os` without a route, `Exhausted` if no descriptor is left.
@@ -103,25 +116,25 @@ impl Sender {
         self.stream.stats(id)
     }
 
-    /// Returns `true` while a destination waits for a key frame: force one. A destination that keeps losing frames, such as
-    /// an unreachable host, waits five seconds after the last loss before it asks.
+    /// Returns `true` while a destination waits for a key frame: force one. A destination that keeps losing frames,
+    /// such as an unreachable host, asks only five seconds after the last loss.
     pub fn awaits_key(&self) -> bool {
         self.stream.awaits_key()
     }
 
-    /// Returns `true` while datagrams of the last packet are still to be sent. A program that ends calls
-    /// [`Station::recv`] until then.
+    /// Returns `true` while datagrams of the last packet are still to be sent. Before a program ends, it calls
+    /// [`Station::recv`] until this is `false`.
     pub fn is_sending(&self) -> bool {
         self.due.is_some()
     }
 
-    /// Returns the session description of a destination (RFC 8866), with the parameter sets of the latest packet. `None` for
-    /// an unknown id.
+    /// Returns the session description of a destination (RFC 8866), with the parameter sets of the latest packet.
+    /// `None` for an unknown id.
     pub fn sdp(&self, id: DestinationId) -> Option<String> {
         self.stream.sdp(id)
     }
 
-    /// Sends what is due.
+    /// Sends the datagrams that are due.
     fn work(&mut self, now: Instant) {
         if self.due.is_some_and(|at| at <= now) {
             self.due = self.stream.send_due().map(wait::deadline);
@@ -146,8 +159,8 @@ impl Sender {
         self.stream.has_failure() || self.wants_to_report_key()
     }
 
-    /// Announces what is new. Sets the alarm for the next datagrams, or for the time when a destination begins to wait
-    /// for a key frame.
+    /// Makes the descriptor readable for new events. Sets the alarm for the next datagrams, or for the time when a
+    /// destination begins to ask for a key frame.
     fn schedule(&mut self, now: Instant) {
         let wants_key = self.wants_to_report_key();
         let is_new = wants_key && !self.is_key_announced;
@@ -189,8 +202,8 @@ impl Station for Sender {
 impl Submit for Sender {
     type Item = Packet;
 
-    /// Takes a packet and sends its first burst. The rest of the packet before is sent at once. Always takes it. An empty
-    /// packet, as a damaged one may be, is ignored.
+    /// Takes a packet and sends its first burst, after the rest of the previous packet. Always takes it. Ignores an
+    /// empty packet, which a damaged packet may be.
     ///
     /// # Errors
     /// `InvalidArgument` for a packet of another codec, with the packet.
@@ -199,7 +212,7 @@ impl Submit for Sender {
             return Err(Rejected { error, item: packet });
         }
         let now = Instant::now();
-        // If a key frame was asked for and another destination needs one after this, it is asked for again.
+        // A destination that needs a key frame after this one is reported again.
         self.is_key_reported &= !packet.can_begin();
         self.due = self.stream.send_due().map(wait::deadline);
         self.work(now);

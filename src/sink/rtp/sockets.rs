@@ -9,18 +9,19 @@ use super::options::SenderOptions;
 use crate::error::{Error, Result};
 use crate::sys::udp::{self, Datagram, MOST, MOST_BYTES};
 
-/// How often two neighboring ports are looked for.
+/// How many pairs of neighboring ports are tried.
 const TRIES: usize = 32;
 
 pub(super) struct Sockets {
     rtp: UdpSocket,
     rtcp: Option<UdpSocket>,
-    /// The route takes many datagrams as one.
+    /// The kernel and the route can send many datagrams as one (`UDP_SEGMENT`).
     has_segments: bool,
 }
 
 impl Sockets {
-    /// Sockets that talk to these two addresses only, from neighboring ports of `from`, or any address.
+    /// Opens two sockets that talk to these two addresses only. Their ports are neighbors, at address `from` or any
+    /// address.
     pub(super) fn open(
         to: SocketAddr,
         control: Option<SocketAddr>,
@@ -37,18 +38,18 @@ impl Sockets {
         self.rtp.local_addr().ok().map(|a| a.ip())
     }
 
-    /// The ports that packets come from: RTP, RTCP.
+    /// Returns the local ports: RTP, RTCP.
     pub(super) fn ports(&self) -> (u16, u16) {
         let port = |socket: &UdpSocket| socket.local_addr().map_or(0, |a| a.port());
         (port(&self.rtp), self.rtcp.as_ref().map_or(0, port))
     }
 
-    /// Sends some of the datagrams, at least one, and returns how many.
+    /// Sends some of the datagrams, at least one. Returns how many.
     pub(super) fn send(&mut self, datagrams: &[Datagram<'_>]) -> std::result::Result<usize, Errno> {
         let size = |datagram: &Datagram<'_>| datagram.iter().map(|piece| piece.len()).sum::<usize>();
         let segment = size(&datagrams[0]);
         if self.has_segments {
-            // Equal ones, and one shorter after them.
+            // Datagrams of equal size, and a shorter one after them.
             let equal =
                 datagrams.iter().take(MOST.min(MOST_BYTES / segment.max(1))).take_while(|d| size(d) == segment).count();
             let tail = datagrams
@@ -58,7 +59,7 @@ impl Sockets {
             if count > 1 {
                 match udp::send_segments(self.rtp.as_fd(), &datagrams[..count], segment as u16) {
                     Ok(()) => return Ok(count),
-                    // The kernel or the route does not have it: a device without checksums says EIO.
+                    // The kernel or the route does not support it. A device without checksum offload reports EIO.
                     Err(Errno::EIO | Errno::EINVAL | Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EMSGSIZE) => {
                         self.has_segments = false;
                     }
@@ -66,19 +67,19 @@ impl Sockets {
                 }
             }
         }
-        // Up to where equal ones begin: parameter sets must not make the frame after them cost a call a datagram.
+        // Stops where equal datagrams begin: otherwise the frame after parameter sets would cost a call per datagram.
         let pair = |pair: &[Datagram<'_>]| self.has_segments && size(&pair[0]) == size(&pair[1]);
         let alone = datagrams.windows(2).position(pair).unwrap_or(datagrams.len()).max(1);
         udp::send_many(self.rtp.as_fd(), &datagrams[..alone])
     }
 
-    /// Clears the error of earlier datagrams, which the next send would report in place of sending.
+    /// Clears the error of earlier datagrams, which the next send would report instead of sending.
     pub(super) fn forget_error(&self) {
         crate::sys::syscall_count::tick();
         let _ = self.rtp.take_error();
     }
 
-    /// Sends an RTCP packet. Best effort.
+    /// Sends an RTCP packet, and ignores errors.
     pub(super) fn control(&self, bytes: &[u8]) {
         if let Some(rtcp) = &self.rtcp {
             crate::sys::syscall_count::tick();
@@ -86,18 +87,18 @@ impl Sockets {
         }
     }
 
-    /// An RTCP packet that came.
+    /// Reads an RTCP packet, if there is one.
     pub(super) fn receive(&self, bytes: &mut [u8]) -> Option<usize> {
         crate::sys::syscall_count::tick();
         self.rtcp.as_ref()?.recv(bytes).ok()
     }
 }
 
-/// Two sockets on an even port and the next one; on any two where those are hard to find.
+/// Binds two sockets to an even port and the next one, or to any two ports if no such pair was found.
 fn pair(to: SocketAddr, from: Option<IpAddr>) -> Result<(UdpSocket, UdpSocket)> {
     let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let from = from.filter(|ip| ip.is_ipv4() == to.is_ipv4()).unwrap_or(any);
-    // Link-local, it is on the link that the other is on.
+    // A link-local address needs the peer's link.
     let bind = |port| {
         let mut own = to;
         own.set_ip(from);

@@ -1,4 +1,4 @@
-//! The packets of one stream, as datagrams, in time.
+//! The packets of one stream as datagrams, sent at their time.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,24 +18,25 @@ use crate::frame::{FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::random::random;
 
-/// Datagrams go out in bursts this far apart, or farther if they are few.
+/// Bursts of datagrams are this far apart, or farther if there are few.
 const BURST: Duration = Duration::from_millis(1);
-/// The fewest datagrams of a burst: any queue takes this many, and each burst costs a system call a destination.
+/// The fewest datagrams of a burst. Any queue has room for this many, and each burst costs a system call per
+/// destination.
 const LEAST: usize = 32;
-/// IP and UDP headers, of IPv6.
+/// Bytes of the IPv6 and UDP headers.
 const BELOW_RTP: usize = 48;
 
 /// The frame that is being sent.
 struct Sending {
-    /// Its lease.
+    /// The packet, which is leased until the frame was sent.
     packet: Packet,
     begun: Instant,
     spread: Duration,
-    /// Datagrams that the network has not taken after this time are dropped.
+    /// The network has this long to take a datagram. Then the datagram is dropped.
     patience: Duration,
 }
 
-/// The packets of one stream, and where they go. A [`Sender`](super::Sender) or a mount of a server calls it in time.
+/// The packets and the destinations of one stream. A [`Sender`](super::Sender) or a mount of a server calls it in time.
 pub(in crate::sink) struct Stream {
     codec: Codec,
     options: SenderOptions,
@@ -43,29 +44,29 @@ pub(in crate::sink) struct Stream {
     next_id: u64,
     ssrc: u32,
     sequence: u16,
-    /// RTP time at the stream's time 0.
+    /// The RTP timestamp of time 0.
     offset: u32,
     session: u64,
     frame: Option<Sending>,
     plan: Plan,
     timestamp: u32,
-    /// When the picture was taken.
+    /// When the picture was captured.
     sampled: Option<Instant>,
-    /// The time of the frame before, and the interval to it.
+    /// The timestamp of the previous frame, and the interval to it.
     last_ns: Option<u64>,
     interval: Duration,
     parameters_sent: Option<Instant>,
-    /// The latest stream's parameter sets.
+    /// The parameter sets of the latest packet that had them.
     latest: Option<Arc<ParameterSets>>,
     /// The canonical name of the source (RFC 3550, 6.5.1).
     name: String,
 }
 
-/// The assumed frame interval, and the shortest and the longest that are accepted.
+/// The frame interval that is assumed at first, and the shortest and the longest that are accepted.
 const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_millis(1), Duration::from_secs(1)];
 
 impl Stream {
-    /// A stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
+    /// Creates a stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
     pub(in crate::sink) fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
         if encoding(codec).is_none() {
             return Err(Error::new(
@@ -96,13 +97,13 @@ impl Stream {
         })
     }
 
-    /// Sends to one more host or group, from the next intact key frame on. RTCP goes to the next port.
+    /// Adds a host or group, which gets the next intact key frame first. RTCP uses the next port.
     pub(in crate::sink) fn add(&mut self, to: SocketAddr) -> Result<DestinationId> {
         let destination = Destination::udp(to, &self.options)?;
         Ok(self.add_destination(destination))
     }
 
-    /// Sends to a receiver that named both of its addresses, from `from`. Returns the ports that it comes from.
+    /// Adds a receiver that named both of its addresses. Sends from `from`, and returns the local ports.
     pub(in crate::sink) fn add_udp(
         &mut self,
         to: SocketAddr,
@@ -114,7 +115,7 @@ impl Stream {
         Ok((self.add_destination(Destination::new(to, Transport::Udp(sockets))), ports))
     }
 
-    /// Sends in a connection, RTP on `channel` and RTCP on the next one.
+    /// Adds a receiver in a connection, with RTP on `channel` and RTCP on the next channel.
     pub(in crate::sink) fn add_tcp(&mut self, to: SocketAddr, out: Outbox, channel: u8) -> DestinationId {
         self.add_destination(Destination::new(to, Transport::Tcp(out, channel)))
     }
@@ -158,17 +159,18 @@ impl Stream {
         self.destinations.iter_mut().find(|(i, _)| *i == id).map(|(_, d)| d)
     }
 
-    /// Counts of a destination.
+    /// Returns the counts of a destination.
     pub(in crate::sink) fn stats(&self, id: DestinationId) -> Option<DestinationStats> {
         self.destination(id).map(|d| d.stats.clone())
     }
 
-    /// `true` while a destination waits for a key frame. If it keeps losing frames, not before five seconds after the last.
+    /// Returns `true` while a destination waits for a key frame. A destination that keeps losing frames asks only five
+    /// seconds after the last loss.
     pub(in crate::sink) fn awaits_key(&self) -> bool {
         self.destinations.iter().any(|(_, d)| d.awaits_key())
     }
 
-    /// When a destination begins to wait for a key frame by the passing of time.
+    /// Returns when a destination begins to ask for a key frame, if one will.
     pub(in crate::sink) fn awaits_key_at(&self) -> Option<Instant> {
         self.destinations.iter().filter_map(|(_, d)| d.asks_at()).min()
     }
@@ -182,12 +184,12 @@ impl Stream {
         self.destinations.iter_mut().fold(false, |is_one, (_, d)| is_one | d.has_newly_failed())
     }
 
-    /// The first destination that has failed since the last call for it.
+    /// Returns the first destination that has failed since the last call for it.
     pub(super) fn take_failure(&mut self) -> Option<(DestinationId, Error)> {
         self.destinations.iter_mut().find_map(|(id, d)| Some((*id, d.take_failure()?)))
     }
 
-    /// The session description of a destination (RFC 8866), with the parameter sets of the latest packet.
+    /// Returns the session description of a destination (RFC 8866), with the parameter sets of the latest packet.
     pub(in crate::sink) fn sdp(&self, id: DestinationId) -> Option<String> {
         let destination = self.destination(id)?;
         let from = destination.from().unwrap_or(destination.to.ip());
@@ -198,7 +200,7 @@ impl Stream {
         describe(self.codec, session, self.session, self.latest.as_deref())
     }
 
-    /// The sequence number of the next packet, and the stream's SSRC.
+    /// Returns the sequence number of the next packet, and the stream's SSRC.
     pub(in crate::sink) fn position(&self) -> (u16, u32) {
         (self.sequence, self.ssrc)
     }
@@ -207,7 +209,7 @@ impl Stream {
         &self.options
     }
 
-    /// Reads what the receiver sent. Returns when it was last heard of.
+    /// Reads the receiver's reports. Returns when it last sent one.
     pub(in crate::sink) fn heard(&mut self, id: DestinationId) -> Option<Instant> {
         let ssrc = self.ssrc;
         let destination = self.destination_mut(id)?;
@@ -215,7 +217,7 @@ impl Stream {
         destination.heard()
     }
 
-    /// A report that a receiver sent in its connection.
+    /// Takes a report that a receiver sent in its connection.
     pub(in crate::sink) fn hear(&mut self, id: DestinationId, bytes: &[u8]) {
         let ssrc = self.ssrc;
         if let Some(destination) = self.destination_mut(id) {
@@ -223,8 +225,8 @@ impl Stream {
         }
     }
 
-    /// Takes a frame, which [`Stream::send_due`] sends. The rest of the frame before is sent at once. Ignores an empty packet,
-    /// as a damaged one may be. `InvalidArgument` for another codec.
+    /// Takes a frame, which [`Stream::send_due`] sends. Sends the rest of the previous frame at once. Ignores an empty
+    /// packet, which a damaged packet may be. `InvalidArgument` for another codec.
     pub(in crate::sink) fn submit(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         if meta.codec != self.codec {
@@ -257,10 +259,10 @@ impl Stream {
         if first.is_some() {
             self.parameters_sent = Some(now);
         }
-        // 90 kHz (RFC 6184, 5.1), of any length of time.
+        // 90 kHz (RFC 6184, 5.1). The sum wraps.
         let ticks = (u128::from(meta.timestamp_ns) * 9 / 100_000) as u32;
         self.timestamp = self.offset.wrapping_add(ticks);
-        // Without a clock that is known, the frame is of now.
+        // If the clock of the timestamp is unknown, the frame counts as captured now.
         let age = match meta.flags.contains(FrameFlags::MONOTONIC) {
             true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
             false => Duration::ZERO,
@@ -269,7 +271,7 @@ impl Stream {
         let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
         if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
-            // Other sets may be in force now: the next key frame brings them again.
+            // Other sets may be in force now, so the next key frame sends them again.
             self.parameters_sent = None;
         }
         self.sequence = self.sequence.wrapping_add(self.plan.len() as u16);
@@ -288,8 +290,8 @@ impl Stream {
         self.interval = interval.unwrap_or(self.interval);
     }
 
-    /// Sends the datagrams that are due now. Returns how long it is until more are due, or until the network is tried again.
-    /// `None` after the whole frame.
+    /// Sends the datagrams that are due. Returns the time until more are due or the network is tried again. `None`
+    /// after the whole frame.
     pub(in crate::sink) fn send_due(&mut self) -> Option<Duration> {
         let frame = self.frame.as_ref()?;
         let (elapsed, spread, patience) = (frame.begun.elapsed(), frame.spread, frame.patience);
@@ -309,7 +311,7 @@ impl Stream {
         Some(next.saturating_sub(elapsed))
     }
 
-    /// Sends up to this many datagrams of the frame.
+    /// Sends the datagrams of the frame up to `until`.
     fn send(&mut self, until: usize) {
         let Some(frame) = &self.frame else { return };
         let data = frame.packet.bytes();
@@ -318,7 +320,7 @@ impl Stream {
         }
     }
 
-    /// Ends the lease of a frame that was sent. Reports to receivers if it is time.
+    /// Ends the lease of a frame that was sent. Sends reports if they are due.
     fn end_frame(&mut self) {
         let Some(_frame) = self.frame.take() else { return };
         let sampled = self.sampled;
@@ -331,7 +333,7 @@ impl Stream {
     }
 }
 
-/// A moment, else now, in nanoseconds since 1970.
+/// Converts an instant, or else the current time, to nanoseconds since 1970.
 fn unix_ns(at: Option<Instant>) -> u64 {
     let age = at.map_or(Duration::ZERO, |at| at.elapsed());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

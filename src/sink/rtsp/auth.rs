@@ -1,14 +1,14 @@
-//! Authentication: Digest (RFC 2617, MD5 without qop, which all RTSP clients know) and Basic.
+//! Authentication by Digest (RFC 2617, MD5 without qop, which all RTSP clients support) and Basic.
 
 use std::fmt;
 
 use crate::sink::rtp::base64;
 
-/// Names and passwords, and what is asked for them.
+/// The users of a server, and the schemes that it accepts.
 #[derive(Clone, Default)]
 pub(super) struct Users {
     users: Vec<(String, String)>,
-    /// Basic sends the password as good as clear.
+    /// Accept Basic, which sends passwords in readable form.
     pub(super) takes_basic: bool,
 }
 
@@ -19,12 +19,13 @@ impl Users {
         self.users.push((name, password));
     }
 
-    /// Anyone may watch.
+    /// Returns `true` if anyone may watch.
     pub(super) fn is_open(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// The values of `WWW-Authenticate`. A client that is stale tries again without asking for a password.
+    /// Returns the values of `WWW-Authenticate`. A client with a stale nonce tries again without asking for the
+    /// password.
     pub(super) fn challenges(&self, nonce: &str, is_stale: bool) -> Vec<String> {
         let stale = if is_stale { ", stale=true" } else { "" };
         let mut all = vec![format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\"{stale}")];
@@ -34,8 +35,8 @@ impl Users {
         all
     }
 
-    /// Looks at the `Authorization` header of a request.
-    pub(super) fn judge(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> AuthResult {
+    /// Checks the `Authorization` header of a request.
+    pub(super) fn check(&self, header: Option<&str>, method: &str, uri: &str, nonce: &str) -> AuthResult {
         if self.is_open() {
             return AuthResult::Admitted;
         }
@@ -55,7 +56,7 @@ impl Users {
         if value("realm") != Some(REALM) {
             return AuthResult::Refused;
         }
-        // The request's own URI, whatever the header says: an answer for one address is not valid for another.
+        // The request's own URI, not the header's: a response for one address is not valid for another.
         let hash = |text: String| format!("{:x}", md5::compute(text));
         let knows = self.users.iter().filter(|(name, _)| name == user).any(|(name, password)| {
             let secret = hash(format!("{name}:{REALM}:{password}"));
@@ -74,11 +75,11 @@ impl Users {
 pub(super) enum AuthResult {
     Admitted,
     Refused,
-    /// The password is right, the nonce is another connection's (RFC 2617, 3.2.1).
+    /// The password is right, but the nonce is that of another connection (RFC 2617, 3.2.1).
     Stale,
 }
 
-/// `a="b, c", d=e`
+/// Parses `a="b, c", d=e`.
 fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -92,13 +93,13 @@ fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Takes as long wherever the difference is.
+/// Compares in constant time.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
 impl fmt::Debug for Users {
-    /// Without the passwords.
+    /// Leaves the passwords out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.users.iter().map(|(name, _)| name)).finish()
     }
@@ -112,7 +113,7 @@ mod tests {
     fn digests_and_passwords() {
         let mut users = Users::default();
         let admits = |users: &Users, header: Option<&str>, method: &str, uri: &str, nonce: &str| {
-            users.judge(header, method, uri, nonce) == AuthResult::Admitted
+            users.check(header, method, uri, nonce) == AuthResult::Admitted
         };
         assert!(admits(&users, None, "DESCRIBE", "rtsp://h/a", "n"));
         users.add("eve".into(), "s3cret".into());
@@ -127,11 +128,11 @@ mod tests {
         assert!(admits(&users, Some(&header), "DESCRIBE", "rtsp://h/a", "n"));
         assert!(!admits(&users, Some(&header), "DESCRIBE", "rtsp://h/b", "n"), "another address");
         assert!(!admits(&users, Some(&header), "SETUP", "rtsp://h/a", "n"), "another method");
-        assert_eq!(users.judge(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), AuthResult::Stale);
-        assert_eq!(users.judge(Some(&header), "SETUP", "rtsp://h/a", "m"), AuthResult::Refused);
+        assert_eq!(users.check(Some(&header), "DESCRIBE", "rtsp://h/a", "m"), AuthResult::Stale);
+        assert_eq!(users.check(Some(&header), "SETUP", "rtsp://h/a", "m"), AuthResult::Refused);
         assert!(users.challenges("n", true)[0].ends_with("nonce=\"n\", stale=true"));
         let basic = "Basic ZXZlOnMzY3JldA==";
-        assert!(!admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"), "not unless it was asked for");
+        assert!(!admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"), "not accepted unless allowed");
         users.takes_basic = true;
         assert!(admits(&users, Some(basic), "DESCRIBE", "rtsp://h/a", "n"));
         for bad in ["Basic ZXZlOnMzY3JldB==", "Digest", "Digest username=\"eve", "Basic ", "", "Digest response=,,=\""]

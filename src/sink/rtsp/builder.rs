@@ -1,4 +1,4 @@
-//! How a server is built.
+//! The builder of a server.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -9,17 +9,30 @@ use super::server::Server;
 use super::settings::Settings;
 use crate::error::{Error, Result};
 
-/// Longer timeouts are shortened to this: a clock and a client can count to it.
+/// The longest timeout. Clocks and clients can represent it.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
-/// Builds a [`Server`].
+/// Settings of a [`Server`].
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::sink::rtsp::Server;
+///
+/// let server = Server::builder(([127, 0, 0, 1], 0))
+///     .user("viewer", "secret")
+///     .max_sessions(8)
+///     .session_timeout(Duration::from_secs(30))
+///     .bind()?;
+/// println!("rtsp://{}", server.local_addr()?);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct ServerBuilder(Settings);
 
 impl Server {
-    /// Returns a builder of a server at an address. Port 0 is any free one. The standard port is 554; 8554 needs no
-    /// privilege.
+    /// Returns a builder for a server at an address. With port 0 the kernel chooses a free port. The standard port is
+    /// 554; 8554 needs no privilege.
     pub fn builder(address: impl Into<SocketAddr>) -> ServerBuilder {
         ServerBuilder(Settings {
             address: address.into(),
@@ -34,56 +47,57 @@ impl Server {
 }
 
 impl ServerBuilder {
-    /// Adds a user who may watch, by Digest authentication. Without users, anyone may. A name that contains a quotation mark
-    /// (or, with Basic, a colon) never matches a request.
+    /// Adds a user who may watch, by Digest authentication. Without users, anyone may. A name that contains a quotation
+    /// mark (or, with Basic, a colon) never matches a request.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.0.users.add(name.into(), password.into());
         self
     }
 
-    /// Accepts Basic authentication, too, which sends passwords in the clear.
+    /// Accepts Basic authentication, too, which sends passwords in readable form.
     pub fn allow_basic(mut self) -> Self {
         self.0.users.takes_basic = true;
         self
     }
 
-    /// Sets the most connections at a time. Others get 503. Default 64.
+    /// Sets the most connections at a time. The server answers others with 503. Default 64.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.0.max_connections = count.max(1);
         self
     }
 
-    /// Sets the most sessions at a time. Others get 453. Default 64.
+    /// Sets the most sessions at a time. The server answers others with 453. Default 64.
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.0.max_sessions = count;
         self
     }
 
-    /// Sets how long a session, or a connection without one, lives after the client was last heard of. Default 60 s. At
-    /// least one second, at most a year. The server announces this time to clients.
+    /// Sets how long a session, or a connection without a session, lives after the client's last message. Default 60 s,
+    /// at least one second, at most a year. The server sends this time to clients.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.0.session_timeout = timeout.clamp(Duration::from_secs(1), LONGEST);
         self
     }
 
-    /// Sets how long a request may take to arrive. A slower one ends its connection with 408. Default 10 s, at most a year.
+    /// Sets how long a request may take to arrive. The server closes a slower connection with 408. Default 10 s, at
+    /// most a year.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// Sets how many bytes can wait for a client that gets its packets in the connection and reads slowly. Beyond it, frames
-    /// are dropped for that client up to a key frame. Default 1 MiB.
+    /// Sets how many bytes can wait for a client that gets packets in its connection and reads slowly. Beyond that, the
+    /// server drops frames for that client up to a key frame. Default 1 MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
         self
     }
 
-    /// Listens.
+    /// Binds the address and listens.
     ///
     /// # Errors
-    /// `Busy` for an address in use, `PermissionDenied` below port 1024, `Exhausted` if no descriptor is left. The text names
-    /// the address.
+    /// `Busy` for an address in use, `PermissionDenied` below port 1024, `Exhausted` if no descriptor is left. The text
+    /// names the address.
     pub fn bind(self) -> Result<Server> {
         let io = |op| move |e: std::io::Error| Error::io(op, &e).on(self.0.address);
         let listener = TcpListener::bind(self.0.address).map_err(io("bind"))?;

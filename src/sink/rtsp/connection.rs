@@ -9,27 +9,28 @@ use std::time::{Duration, Instant};
 use crate::sink::rtp::Outbox;
 use crate::sys::random::random;
 
-/// The most bytes that are read at a time, so that one client does not keep the others waiting.
+/// The most bytes that one call reads, so that one client cannot keep the others waiting.
 const READ: usize = 4096;
-/// How long a client may take to read why it was turned away.
+/// How long a refused client may take to read the reason.
 const LINGER: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
-    /// Distinguishes it from others that had its place.
+    /// A number that earlier connections at this index did not have.
     pub(super) number: u64,
     stream: Arc<TcpStream>,
     pub(super) peer: SocketAddr,
     pub(super) out: Outbox,
-    /// Bytes that are not a whole message yet.
+    /// The bytes of an incomplete message.
     pub(super) inbox: Vec<u8>,
-    /// When the first of these bytes came.
+    /// When the first of these bytes arrived.
     pub(super) since: Option<Instant>,
     pub(super) heard: Instant,
     pub(super) nonce: String,
     pub(super) refusals: u32,
-    /// It is watched for writing, too.
+    /// Whether the socket is also watched for writing.
     pub(super) is_armed: bool,
-    /// When it is closed, or earlier if the peer has read everything. Nothing more is read from it.
+    /// When to close the connection, at the latest. It is closed earlier if the peer has read everything. Set when no
+    /// more requests are read.
     pub(super) closes: Option<Instant>,
 }
 
@@ -67,7 +68,7 @@ impl Connection {
         }
     }
 
-    /// The address that the client connected to.
+    /// Returns the address that the client connected to.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         self.stream.local_addr().ok()
     }
@@ -77,7 +78,7 @@ impl Connection {
         crate::sys::syscall_count::tick();
         match (&*self.stream).read(&mut bytes) {
             Ok(0) => Arrived::End,
-            // Ignored.
+            // A closing connection is read, and the bytes are ignored.
             Ok(_) if self.closes.is_some() => Arrived::Nothing,
             Ok(len) => {
                 self.inbox.extend_from_slice(&bytes[..len]);
@@ -88,8 +89,8 @@ impl Connection {
         }
     }
 
-    /// Closes it after the last response was read. What the peer still sends is read and ignored for a while: after a close
-    /// at once, the kernel would discard the response.
+    /// Closes the connection after the peer has read the last response. Until then, for a while, reads and ignores what
+    /// it sends: if the socket were closed with unread bytes, the kernel would discard the response.
     pub(super) fn close(&mut self) {
         if self.closes.is_none() {
             self.closes = Some(Instant::now() + LINGER);
@@ -101,7 +102,7 @@ impl Connection {
     }
 }
 
-/// Ends the connection: a forked child may still have the socket.
+/// Shuts the socket down, because a forked child may still have it open.
 impl Drop for Connection {
     fn drop(&mut self) {
         crate::sys::socket::hang_up(self.stream.as_fd());

@@ -1,4 +1,4 @@
-//! The responses to requests (RFC 2326, 10).
+//! Responses to requests (RFC 2326, 10).
 
 use std::time::Instant;
 
@@ -16,13 +16,13 @@ const METHODS: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET
 type Answer = Result<Response, Status>;
 
 impl Server {
-    /// The response to a request that was let in.
+    /// Returns the response to an authorized request.
     pub(super) fn answer(&mut self, client: &Client, request: &Request<'_>) -> String {
         let cseq = request.header("CSeq");
-        // Whatever it is about: some clients keep their sessions by OPTIONS (12.37).
+        // Any request keeps its session alive: some clients use OPTIONS for that (12.37).
         let _ = request.session().map(|id| self.session_at(id));
         let answer = match request.method {
-            // With a body, so it ends by itself.
+            // Has a body, so it builds its own end.
             "DESCRIBE" => match self.describe(client, request) {
                 Ok(text) => return text,
                 Err(status) => Err(status),
@@ -68,7 +68,7 @@ impl Server {
         let wanted = choose(request.header("Transport").unwrap_or(""), group.is_some());
         let wanted = wanted.ok_or(Status::UnsupportedTransport)?;
         let before = match request.session() {
-            // Another transport for an existing session.
+            // The client wants another transport for an existing session.
             Some(id) => {
                 let at = self.session_at(id)?;
                 if self.sessions[at].is_playing || self.sessions[at].mount != mount {
@@ -99,14 +99,15 @@ impl Server {
             has_joined: false,
             heard,
         });
-        // The one before, which comes first in the list: a group whose last member it is must not end with it.
+        // The old session is ended after the new one is in the list: it may be the last member of a group, which must
+        // not end.
         if let Some(id) = &before {
             self.end_session(id);
         }
         Ok(response)
     }
 
-    /// Opens a transport, on which nothing is sent yet. Also gives its `Transport` header.
+    /// Opens a transport, on which nothing is sent yet. Also returns the value of its `Transport` header.
     fn open_transport(
         &mut self,
         client: &Client,
@@ -127,7 +128,7 @@ impl Server {
             event!("rtsp: no transport to {}: {e}", client.peer);
             Status::Unavailable
         };
-        // Always the client itself: packets for others would be a weapon.
+        // Packets always go to the client itself. Otherwise a client could direct them at others.
         let at = |port| {
             let mut peer = client.peer;
             peer.set_port(port);
@@ -157,7 +158,8 @@ impl Server {
         }
     }
 
-    /// The channel that was asked for, or the first that no session of the connection has but the one that goes.
+    /// Returns the requested channel, or the first that no session of the connection uses, except the session that is
+    /// replaced.
     fn free_channel(&self, connection: u64, asked: Option<u8>, before: Option<&str>) -> Option<u8> {
         let is_free = |channel: u8| {
             let mut own = self.sessions.iter().filter(|s| s.connection == connection && s.transport == Transport::Tcp);
@@ -172,7 +174,7 @@ impl Server {
         Ok(at)
     }
 
-    /// The session that a request names, if it is about the session's own stream.
+    /// Returns the session that a request names, if the request is about the session's own stream.
     fn session_of(&mut self, request: &Request<'_>) -> Result<usize, Status> {
         let at = self.session_at(request.session().ok_or(Status::SessionNotFound)?)?;
         let mount = self.sessions[at].mount;
@@ -189,13 +191,13 @@ impl Server {
         let session = &self.sessions[at];
         let mount = self.mounts.iter().find(|m| m.id == session.mount).ok_or(Status::NotFound)?;
         let uri = request.uri.trim_end_matches('/');
-        // A mount's own path may end like that, too. With a query, the track comes after it, as DESCRIBE has it.
+        // A mount's own path may end with the track's name, too. The track comes after a query, as DESCRIBE writes it.
         let is_track = match uri.contains('?') {
             true => uri.strip_suffix(TRACK).is_some_and(|base| base.ends_with('/')),
             false => request.path() != mount.path,
         };
         let track = if is_track { uri.to_owned() } else { format!("{uri}/{TRACK}") };
-        // The time is that of the key frame that comes: it is not known yet.
+        // The time is unknown: it will be that of the next key frame.
         let info = format!("url={track};seq={}", mount.stream.position().0);
         Ok(Response::new(Status::Ok, request.header("CSeq"))
             .header("Session", &session.id)
@@ -216,7 +218,7 @@ impl Server {
         Ok(Response::new(Status::Ok, request.header("CSeq")))
     }
 
-    /// Mostly a sign of life (10.8).
+    /// Answers GET_PARAMETER and SET_PARAMETER. Clients mostly send them to keep a session alive (10.8).
     fn parameter(&mut self, request: &Request<'_>) -> Answer {
         let mut response = Response::new(Status::Ok, request.header("CSeq"));
         if let Some(id) = request.session() {

@@ -1,4 +1,4 @@
-//! RTSP messages as bytes (RFC 2326, 4 to 7). Knows no session and no socket; whatever the bytes, it does not panic.
+//! Parses and writes RTSP messages (RFC 2326, 4 to 7). Does not depend on sessions or sockets, and does not panic.
 
 use std::fmt::Write;
 
@@ -10,19 +10,19 @@ const MOST_BODY: usize = 8 << 10;
 /// The message at the start of the bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
-    /// More must come.
+    /// The message is not complete.
     Incomplete,
-    /// An empty line between messages, and its length.
+    /// An empty line between messages, with its length.
     Blank(usize),
-    /// A packet on a channel (10.12), and the bytes of all of it.
+    /// A packet on a channel (10.12), with the length of the whole message.
     Packet(u8, &'a [u8], usize),
-    /// A request, and the bytes of all of it.
+    /// A request, with its length.
     Request(Request<'a>, usize),
-    /// Something else: the status that says what is wrong. The rest of the connection cannot be read.
+    /// A malformed message, with the status to answer. The rest of the connection cannot be parsed.
     Bad(Status),
 }
 
-/// A request. Its names are compared as they must be: methods by case, headers not.
+/// A request. Methods are compared with their case, names of headers without.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     pub(super) method: &'a str,
@@ -81,17 +81,17 @@ impl Status {
 }
 
 impl Request<'_> {
-    /// The first header of a name.
+    /// Returns the first header of this name.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 
-    /// The session's number, without its parameters (12.37).
+    /// Returns the session's id, without its parameters (12.37).
     pub(super) fn session(&self) -> Option<&str> {
         self.header("Session").map(|s| s.split(';').next().unwrap_or("").trim())
     }
 
-    /// The path of the URI, without host, query, and slash at its end; `*` as it is.
+    /// Returns the path of the URI, without host, query and final slash; `*` as it is.
     pub(super) fn path(&self) -> &str {
         let rest = match self.uri.split_once("://") {
             Some((_, rest)) => rest.find('/').map_or("", |at| &rest[at..]),
@@ -101,7 +101,7 @@ impl Request<'_> {
     }
 }
 
-/// Reads what the bytes begin with.
+/// Parses the message at the start of the bytes.
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     match bytes {
         [] => return Parsed::Incomplete,
@@ -119,7 +119,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
     let head = &bytes[..bytes.len().min(MOST_HEAD)];
     let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
-        // Bytes that cannot become a request are refused at once.
+        // Refuse bytes that cannot become a request at once.
         let is_line = bytes.iter().take_while(|&&b| b != b'\r').all(|&b| b.is_ascii_graphic() || b == b' ');
         return match (is_line, bytes.len() >= MOST_HEAD) {
             (false, _) => Parsed::Bad(Status::BadRequest),
@@ -136,7 +136,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// The request and the length of its body.
+/// Parses a request without its body. Also returns the length of the body.
 fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let text = std::str::from_utf8(head).map_err(|_| Status::BadRequest)?;
     let mut lines = text.split("\r\n");
@@ -154,7 +154,7 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let mut headers = Vec::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(Status::BadRequest)?;
-        // A folded line would begin with a space. Clients no longer write them.
+        // Folded lines, which begin with a space, are refused: clients no longer write them.
         if name.is_empty() || name.contains([' ', '\t']) || value.contains(|c: char| c.is_control() && c != '\t') {
             return Err(Status::BadRequest);
         }
@@ -180,12 +180,12 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     Ok((Request { method, uri, headers, has_body: body > 0 }, body))
 }
 
-/// A response, header by header.
+/// A response that is built header by header.
 #[derive(Debug)]
 pub(super) struct Response(String);
 
 impl Response {
-    /// `cseq` is the request's number, which must come back (12.17).
+    /// Begins a response. `cseq` is the request's number, which the response must repeat (12.17).
     pub(super) fn new(status: Status, cseq: Option<&str>) -> Self {
         let mut text = format!("RTSP/1.0 {} {}\r\n", status as u16, status.reason());
         if let Some(cseq) = cseq {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_told_why() {
+    fn malformed_requests_get_a_status() {
         let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(65));
         let long = format!("OPTIONS {} RTSP/1.0\r\n", "a".repeat(9000));
         for (text, status) in [

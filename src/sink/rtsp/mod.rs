@@ -1,7 +1,7 @@
 //! An RTSP 1.0 server (RFC 2326): streams for clients by UDP, in the RTSP connection, or by multicast.
 //!
-//! There is no thread: [`Server`] is a [`Station`](crate::Station) with one descriptor. Each mount sends its packets as
-//! [`rtp::Sender`](super::rtp::Sender) does, from where they are.
+//! [`Server`] is a [`Station`](crate::Station) with one descriptor and without a thread. Each mount sends its packets
+//! without a copy, as [`rtp::Sender`](super::rtp::Sender) does.
 
 mod auth;
 mod builder;

@@ -1,4 +1,4 @@
-//! One stream and its address.
+//! One stream of a server, with its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::frame::Packet;
 use crate::sink::rtp::{self, DestinationId, Stream};
 use crate::sys;
 
-/// The name of the one track.
+/// The name of a stream's only track.
 pub(super) const TRACK: &str = "video";
 
 /// Names a stream of a [`Server`](super::Server).
@@ -19,9 +19,9 @@ pub struct MountId(pub(super) u64);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MountOptions {
-    /// The packets, for all transports.
+    /// Options of the packets, for all transports.
     pub rtp: rtp::SenderOptions,
-    /// The group and port for clients that ask for multicast. Without one, they get 461.
+    /// The group and port for clients that ask for multicast. Without a group, they get 461.
     pub group: Option<SocketAddr>,
 }
 
@@ -31,7 +31,7 @@ impl MountOptions {
         Self { rtp, ..self }
     }
 
-    /// Sets a multicast group. RTCP has the next port.
+    /// Sets a multicast group. RTCP uses the next port.
     pub fn group(self, group: SocketAddr) -> Self {
         Self { group: Some(group), ..self }
     }
@@ -39,18 +39,18 @@ impl MountOptions {
 
 pub(super) struct Mount {
     pub(super) id: MountId,
-    /// As in a URI, without a slash at its end.
+    /// The path in a URI, without a final slash.
     pub(super) path: String,
     pub(super) stream: Stream,
     pub(super) group: Option<SocketAddr>,
-    /// The destination while clients want it, and whether it is sent to.
+    /// The group's destination while clients have set it up, and whether packets are sent to it.
     pub(super) group_sent: Option<(DestinationId, bool)>,
-    /// A client has joined the group: it needs a key frame, which the stream does not know.
+    /// A client has joined the group and needs a key frame. The stream cannot know this.
     wants_key: bool,
     due: Option<Instant>,
-    /// A key frame is wanted, and that was reported.
+    /// A key frame is needed, and `KeyFrameWanted` was returned.
     pub(super) is_key_reported: bool,
-    /// A key frame is wanted, and that waits to be reported.
+    /// A key frame is needed, and the descriptor was made readable for that.
     is_key_announced: bool,
 }
 
@@ -69,7 +69,7 @@ impl Mount {
         }
     }
 
-    /// `true` for its own path and that of its track.
+    /// Returns `true` for the stream's own path and that of its track.
     pub(super) fn is_at(&self, path: &str) -> bool {
         path.strip_prefix(&*self.path).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(TRACK))
     }
@@ -87,7 +87,7 @@ impl Mount {
     }
 
     pub(super) fn send_due(&mut self) {
-        // A time that is spread over may be longer than the clock's.
+        // `deadline` limits the time: a spread may be longer than the clock can represent.
         self.due = self.stream.send_due().map(sys::wait::deadline);
     }
 
@@ -95,14 +95,14 @@ impl Mount {
         self.due
     }
 
-    /// The session description, at an address of the server.
+    /// Returns the session description, with an address of the server.
     pub(super) fn describe(&self, local: IpAddr) -> Option<String> {
         let any: IpAddr = if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let (to, ttl) = (SocketAddr::new(any, 0), self.stream.options().ttl);
         self.stream.describe(&rtp::Session { to, from: local, ttl, control: Some(TRACK) })
     }
 
-    /// Counts of clients that have set the group up, and of those that play it.
+    /// Takes the number of clients that have set the group up, and of those that play it.
     pub(super) fn update_group(&mut self, members: usize, playing: usize) {
         let Some((id, is_sent)) = self.group_sent else { return };
         if members == 0 {
@@ -118,7 +118,7 @@ impl Mount {
         }
     }
 
-    /// The destination of the group. Nothing is sent to it until a client plays it.
+    /// Returns the destination of the group. Nothing is sent to it until a client plays it.
     pub(super) fn join(&mut self, group: SocketAddr) -> Result<DestinationId> {
         if let Some((id, _)) = self.group_sent {
             return Ok(id);
@@ -133,20 +133,20 @@ impl Mount {
         self.wants_key = true;
     }
 
-    /// When datagrams are due, or a client begins to wait for a key frame by the passing of time.
+    /// Returns the next time at which datagrams are due, or a client begins to ask for a key frame.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let asks = self.stream.awaits_key_at().filter(|at| *at > now && !self.is_key_reported);
         self.due.into_iter().chain(asks).min()
     }
 
-    /// Returns `true` once for each time that a key frame begins to be wanted.
+    /// Returns `true` once each time that a key frame becomes needed.
     pub(super) fn newly_wants_key(&mut self) -> bool {
         let wants_key = self.wants_to_report_key();
         let was_announced = std::mem::replace(&mut self.is_key_announced, wants_key);
         wants_key && !was_announced
     }
 
-    /// `true` once for each time that a key frame is wanted, if it is taken.
+    /// Returns `true` if a key frame is needed and that was not returned as an event.
     pub(super) fn wants_to_report_key(&self) -> bool {
         self.awaits_key() && !self.is_key_reported
     }

@@ -25,15 +25,15 @@ use crate::sys;
 use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::{Alarm, Readiness};
 
-/// The listening socket, the alarm and the queue of events in the epoll. Connections have their places.
+/// Epoll data of the listening socket, the alarm and the queue of events. A connection has its index.
 const LISTENER: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
 const EVENTS: u64 = u64::MAX - 2;
-/// The most events that wait to be received. Older ones are dropped.
+/// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 256;
-/// Wrong passwords before the connection is closed.
+/// How many wrong passwords close a connection.
 const MOST_REFUSALS: u32 = 5;
-/// The pause after `accept` failed (no descriptors left).
+/// The pause after `accept` failed because no descriptor was left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
@@ -42,12 +42,12 @@ const MOST_ACCEPTS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// A client of this stream waits for a key frame: force one. Comes once until a key frame was submitted, and again if a
-    /// client then still waits, or waits again.
+    /// A client of this stream waits for a key frame: force one. Reported once. Reported again after a key frame was
+    /// submitted, if a client still waits, or waits again.
     KeyFrameWanted(MountId),
     /// A client plays a stream for the first time.
     Joined(MountId, SocketAddr),
-    /// The session of a client that had joined is over.
+    /// The session of a client that had joined has ended.
     Left(MountId, SocketAddr),
 }
 
@@ -57,15 +57,15 @@ pub enum ServerEvent {
 pub struct ServerStats {
     /// Connections that were accepted.
     pub connections: u64,
-    /// Connections that were refused, because there were too many.
+    /// Connections that were refused because there were too many.
     pub refused: u64,
-    /// Requests that could be read.
+    /// Requests that could be parsed.
     pub requests: u64,
     /// Connections that were closed for a malformed or an incomplete request.
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
-    /// Sessions that ended because the client was no longer heard of.
+    /// Sessions that ended because the client sent nothing for the session timeout.
     pub expired: u64,
 }
 
@@ -77,20 +77,20 @@ pub struct ClientStats {
     pub peer: SocketAddr,
     /// The path of the stream.
     pub path: String,
-    /// How the client gets its packets.
+    /// The transport by which the client gets its packets.
     pub transport: Transport,
     /// `true` after PLAY and until PAUSE.
     pub is_playing: bool,
-    /// Counts of what was sent to it. For multicast, of its group.
+    /// Counts of the packets that were sent to it. For multicast, those of its group.
     pub sent: DestinationStats,
 }
 
-/// Serves streams to RTSP clients. Never waits for a client: one that is slow, silent or malicious costs only its own
+/// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN, and call [`Station::try_recv`] when
-/// it is readable, until it gives [`Received::Nothing`]. That also accepts connections, answers requests, sends packets that
-/// are due and meets deadlines. At most 256 events wait; if more come, the oldest are dropped.
+/// A [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When it is readable, call
+/// [`Station::try_recv`] until it returns [`Received::Nothing`]. That also accepts connections, answers requests, and
+/// sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///
 /// ```no_run
 /// use std::net::{Ipv4Addr, SocketAddr};
@@ -157,10 +157,10 @@ impl Server {
         })
     }
 
-    /// Returns the address that it listens at.
+    /// Returns the address at which the server listens.
     ///
     /// # Errors
-    /// Those of `getsockname`.
+    /// Errors of `getsockname`.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         self.listener.local_addr().map_err(|e| Error::io("getsockname", &e).on(self.settings.address))
     }
@@ -168,8 +168,8 @@ impl Server {
     /// Offers a stream at `rtsp://HOST:PORT` and `path`, which begins with a slash: `/live`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a path that cannot be in a URI and for a group that is not multicast. `Busy` for a path that is
-    /// taken. `Unsupported` if the codec does not have an RTP payload format.
+    /// `InvalidArgument` for a path that cannot be in a URI, and for a group that is not multicast. `Busy` for a path
+    /// that is taken. `Unsupported` if the codec does not have an RTP payload format.
     pub fn mount(&mut self, path: &str, codec: Codec, options: MountOptions) -> Result<MountId> {
         let path = path.trim_end_matches('/');
         let is_path = (path.is_empty() || path.starts_with('/'))
@@ -191,7 +191,7 @@ impl Server {
         Ok(id)
     }
 
-    /// Removes a stream. The sessions of its clients end (RTCP BYE). Does nothing for an unknown id.
+    /// Removes a stream. Ends the sessions of its clients with RTCP BYE. Does nothing for an unknown id.
     pub fn unmount(&mut self, id: MountId) {
         let (ended, kept) = std::mem::take(&mut self.sessions).into_iter().partition(|s| s.mount == id);
         self.sessions = kept;
@@ -206,7 +206,7 @@ impl Server {
         mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "submit", "the stream is not mounted"))
     }
 
-    /// Gives a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
+    /// Sends a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown id, and for a packet of another codec.
@@ -222,7 +222,7 @@ impl Server {
         self.mounts.iter().any(|m| m.id == id && m.awaits_key())
     }
 
-    /// Returns the counts.
+    /// Returns counts since the server was bound.
     pub fn stats(&self) -> ServerStats {
         self.stats
     }
@@ -233,7 +233,7 @@ impl Server {
         self.connections.iter().flatten().count()
     }
 
-    /// Lists the sessions.
+    /// Returns the sessions of all clients.
     pub fn clients(&self) -> impl Iterator<Item = ClientStats> + '_ {
         self.sessions.iter().filter_map(|session| {
             let mount = self.mounts.iter().find(|m| m.id == session.mount)?;
@@ -247,7 +247,7 @@ impl Server {
         })
     }
 
-    /// Handles at most 32 events of sockets, and what is due.
+    /// Handles at most 32 events of sockets, and the work that is due.
     fn work(&mut self, now: Instant) -> Result<()> {
         let mut events = [EpollEvent::empty(); 32];
         let pending = self.readiness.wait(&mut events, Instant::now());
@@ -255,7 +255,7 @@ impl Server {
         let mut accept = false;
         for event in pending {
             match event.data() {
-                // Last: a new connection may take the place of one that the other events are about.
+                // Accept last: a new connection may get an index that the other events of this batch refer to.
                 LISTENER => accept = true,
                 ALARM | EVENTS => {}
                 place => self.serve(place as usize, event.events()),
@@ -271,7 +271,7 @@ impl Server {
         Ok(())
     }
 
-    /// Announces what is new, and sets the alarm for the next deadline.
+    /// Makes the descriptor readable for new events, and sets the alarm for the next deadline.
     fn schedule(&mut self, now: Instant) {
         if self.mounts.iter_mut().fold(false, |is_one, m| is_one | m.newly_wants_key()) {
             self.events.found();
@@ -304,8 +304,8 @@ impl Server {
         }
     }
 
-    /// When a connection is closed if nothing happens: because it is closing, because of an incomplete request, or because it
-    /// is not used.
+    /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
+    /// or is not used.
     fn deadline(&self, c: &Connection) -> Option<Instant> {
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
@@ -320,11 +320,11 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(e) if e.kind() == IoKind::WouldBlock => return,
-                // The client is gone already.
+                // The client has already gone.
                 Err(e) if matches!(e.kind(), IoKind::Interrupted | IoKind::ConnectionAborted) => {}
                 Err(e) => {
                     event!("rtsp: accept: {e}");
-                    // Level-triggered, it would come again at once.
+                    // The event is level-triggered and would come again at once.
                     self.readiness.remove(&self.listener);
                     self.accepts_again = Some(Instant::now() + ACCEPT_AGAIN);
                     return;
@@ -334,7 +334,7 @@ impl Server {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        // A v4 client of a v6 socket. Of a link-local one, the link stays.
+        // An IPv4 client of an IPv6 socket gets its IPv4 address. A link-local address keeps its link.
         let mut peer = peer;
         peer.set_ip(peer.ip().to_canonical());
         if stream.set_nonblocking(true).is_err() {
@@ -362,7 +362,7 @@ impl Server {
     fn serve(&mut self, place: usize, events: EpollFlags) {
         let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return };
         if events.contains(EpollFlags::EPOLLOUT) {
-            // `look_after_connections` sees a failure.
+            // `look_after_connections` handles a failure.
             let _ = connection.out.flush();
         }
         if !events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
@@ -389,7 +389,7 @@ impl Server {
                 Parsed::Incomplete => {
                     let rest = &inbox[at..];
                     connection.inbox.extend_from_slice(rest);
-                    // From its first byte on: single bytes do not extend the deadline.
+                    // The time counts from the first byte: further bytes do not extend the deadline.
                     let is_begun = at == 0 && connection.since.is_some();
                     if !is_begun || rest.is_empty() {
                         connection.since = (!rest.is_empty()).then_some(now);
@@ -422,15 +422,15 @@ impl Server {
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
         let given = request.header("Authorization");
-        let judgement = self.settings.users.judge(given, request.method, request.uri, &connection.nonce);
+        let result = self.settings.users.check(given, request.method, request.uri, &connection.nonce);
         let text = if cseq.is_none() {
             refused(Status::BadRequest).end()
         } else if let Some(needed) = request.header("Require") {
             refused(Status::OptionNotSupported).header("Unsupported", needed).end()
-        } else if request.method != "OPTIONS" && judgement != AuthResult::Admitted {
+        } else if request.method != "OPTIONS" && result != AuthResult::Admitted {
             self.stats.unauthorized += 1;
-            connection.refusals += u32::from(judgement == AuthResult::Refused && given.is_some());
-            let challenges = self.settings.users.challenges(&connection.nonce, judgement == AuthResult::Stale);
+            connection.refusals += u32::from(result == AuthResult::Refused && given.is_some());
+            let challenges = self.settings.users.challenges(&connection.nonce, result == AuthResult::Stale);
             let ask = |response: Response, value: &String| response.header("WWW-Authenticate", value);
             challenges.iter().fold(refused(Status::Unauthorized), ask).end()
         } else {
@@ -440,7 +440,7 @@ impl Server {
         };
         if let Some(connection) = self.connections[client.connection].as_mut() {
             match connection.out.message(text.as_bytes()) {
-                // A client that does not read its answers.
+                // The client does not read its responses.
                 Err(_) => self.disconnect(client.connection),
                 Ok(()) if connection.refusals >= MOST_REFUSALS => connection.close(),
                 Ok(()) => {}
@@ -448,7 +448,7 @@ impl Server {
         }
     }
 
-    /// A receiver's report, on the channel after that of its packets.
+    /// Takes a receiver's report, which comes on the channel after that of its packets.
     fn hear(&mut self, connection: u64, channel: u8, bytes: &[u8]) {
         let is_its = |s: &&mut Session| {
             s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
@@ -516,8 +516,8 @@ impl Server {
         }
     }
 
-    /// Removes a connection, and the sessions whose packets it carried. Others live until their deadline: a client may come
-    /// back (RFC 2326, 1.1).
+    /// Removes a connection, and the sessions whose packets it carried. Other sessions live until their deadline: the
+    /// client may connect again (RFC 2326, 1.1).
     fn disconnect(&mut self, place: usize) {
         let Some(connection) = self.connections[place].take() else { return };
         self.readiness.remove(&connection);
@@ -536,7 +536,7 @@ impl Server {
         let timeout = self.settings.session_timeout;
         let mut expired = Vec::new();
         for session in self.sessions.iter_mut().filter(|s| s.heard + timeout <= now) {
-            // Its reports count, too.
+            // A client's RTCP reports keep its session alive, too.
             let mount = self.mounts.iter_mut().find(|m| m.id == session.mount);
             let heard = mount.and_then(|m| m.stream.heard(session.destination));
             session.heard = session.heard.max(heard.unwrap_or(session.heard));
@@ -562,7 +562,7 @@ impl Server {
         }
     }
 
-    /// Watches connections for writing while bytes wait; removes those that cannot be written.
+    /// Watches connections for writing while bytes wait. Removes connections that cannot be written.
     fn look_after_connections(&mut self) {
         for place in 0..self.connections.len() {
             let Some(connection) = self.connections[place].as_mut() else { continue };
@@ -613,7 +613,7 @@ impl Drop for Server {
         self.readiness.remove(&self.listener);
         self.readiness.remove(&self.alarm);
         self.readiness.remove(&self.events);
-        // A forked child may still have the socket: it would keep the port.
+        // A forked child may still have the socket open, which would keep the port in use.
         sys::socket::hang_up(self.listener.as_fd());
     }
 }

@@ -1,4 +1,4 @@
-//! One client's stream.
+//! A client's session.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use super::mount::MountId;
 use crate::sink::rtp::DestinationId;
 use crate::sys::random::random;
 
-/// How a client gets its packets (the RFC's word).
+/// How a client gets its packets. RFC 2326 calls this the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// By UDP, unicast.
+    /// By UDP to ports of the client.
     Udp,
     /// In its RTSP connection.
     Tcp,
@@ -34,20 +34,20 @@ impl fmt::Display for Transport {
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) mount: MountId,
-    /// The number of the connection that set it up, and its channel there.
+    /// The number of the connection that set the session up, and its channel there.
     pub(super) connection: u64,
     pub(super) channel: u8,
     pub(super) peer: SocketAddr,
     pub(super) transport: Transport,
     pub(super) destination: DestinationId,
     pub(super) is_playing: bool,
-    /// That it plays was reported.
+    /// `Joined` was reported for this session.
     pub(super) has_joined: bool,
     pub(super) heard: Instant,
 }
 
 impl Session {
-    /// A name that cannot be guessed (RFC 2326, 3.4).
+    /// Returns an id that cannot be guessed (RFC 2326, 3.4).
     pub(super) fn new_id() -> String {
         format!("{:016x}", random())
     }

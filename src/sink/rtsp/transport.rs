@@ -1,17 +1,17 @@
-//! The `Transport` header (RFC 2326, 12.39): how a client wants its packets.
+//! Parses the `Transport` header (RFC 2326, 12.39): how a client wants its packets.
 
-/// A way that this server knows.
+/// A transport that this server supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// By UDP to these ports of the client: RTP, RTCP.
     Udp(u16, u16),
-    /// In the connection, RTP on this channel and RTCP on the next; without one the server chooses.
+    /// In the connection, with RTP on this channel and RTCP on the next. `None`: the server chooses.
     Tcp(Option<u8>),
     /// By UDP to the stream's group.
     Multicast,
 }
 
-/// The first of the ways in the header that can be had.
+/// Returns the first transport in the header that is available.
 pub(super) fn choose(header: &str, has_group: bool) -> Option<Wanted> {
     header.split(',').find_map(|spec| wanted(spec.trim()).filter(|w| has_group || *w != Wanted::Multicast))
 }
@@ -26,14 +26,14 @@ fn wanted(spec: &str) -> Option<Wanted> {
             "unicast" => is_unicast = true,
             "client_port" => ports = Some(range::<u16>(value)?),
             "interleaved" => channels = Some(range::<u8>(value)?),
-            // This server does not record.
+            // The server only plays.
             "mode" if !value.trim_matches('"').eq_ignore_ascii_case("play") => return None,
             _ => {}
         }
     }
     if profile.eq_ignore_ascii_case("RTP/AVP/TCP") {
         return match channels {
-            // RTCP must be on the next one.
+            // RTCP must be on the next channel.
             Some((rtp, rtcp)) if rtcp == rtp.checked_add(1)? => Some(Wanted::Tcp(Some(rtp))),
             Some(_) => None,
             None => Some(Wanted::Tcp(None)),
@@ -50,7 +50,7 @@ fn wanted(spec: &str) -> Option<Wanted> {
     }
 }
 
-/// `a-b`, or `a`, which stands for `a` and the next number.
+/// Parses `a-b`, or `a`, which means `a` and the next number.
 fn range<T: std::str::FromStr + Copy + Into<u32> + TryFrom<u32>>(text: &str) -> Option<(T, T)> {
     match text.split_once('-') {
         Some((a, b)) => Some((a.trim().parse().ok()?, b.trim().parse().ok()?)),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_that_can_be_had() {
+    fn choose_takes_the_first_that_is_available() {
         for (header, expected) in [
             ("RTP/AVP;unicast;client_port=5000-5001", Some(Wanted::Udp(5000, 5001))),
             ("rtp/avp/udp; unicast; client_port=5000;mode=\"PLAY\"", Some(Wanted::Udp(5000, 5001))),

@@ -56,7 +56,7 @@ fn the_example_prints_what_the_library_is() {
     let Some((output, out, _)) = run(&["--library", path], &[]) else { return };
     assert!(output.status.success() && out.contains("layout: NOT KNOWN") && !out.contains("formats"), "{out}");
     let (_, out, _) = run(&["--library", path], &[("FRAMELEASE_G2D_ABI", "modern")]).unwrap();
-    assert!(out.contains("layout: modern (64-bit physical addresses), as asked for"), "{out}");
+    assert!(out.contains("layout: modern (64-bit physical addresses), as chosen"), "{out}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn a_library_that_lacks_a_core_symbol_is_none() {
         let fake = Fake::without(Abi::Modern, &[symbol]);
         let e = fake.builder().open().unwrap_err();
         assert_eq!(e.kind(), ErrorKind::WrongFile);
-        assert!(e.to_string().contains(&format!("no {symbol}:")), "{e}");
+        assert!(e.to_string().contains(&format!("{symbol} is missing")), "{e}");
     }
 }
 

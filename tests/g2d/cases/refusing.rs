@@ -38,10 +38,10 @@ fn each_rule_has_its_words() {
         check(layout("RGBA32", 64, 63), rgba, plain, "must be even");
         check(tight("NV12", 63, 64, 64), rgba, plain, "must be even");
         check(layout("RGBA32", 2, 64), rgba, plain, "at least 4x4");
-        check(layout("GREY", 64, 64), rgba, plain, "GREY is no source format");
-        check(layout("VYUY", 64, 64), rgba, plain, "VYUY is no source format of the GPU's libg2d");
-        check(rgba, layout("NV12", 64, 64), plain, "NV12 is no target format of the GPU's libg2d (query and trial)");
-        check(rgba, layout("UYVY", 64, 64), plain, "UYVY is no target format");
+        check(layout("GREY", 64, 64), rgba, plain, "GREY is not a source format");
+        check(layout("VYUY", 64, 64), rgba, plain, "VYUY is not a source format of the GPU's libg2d");
+        check(rgba, layout("NV12", 64, 64), plain, "NV12 is not a target format of the GPU's libg2d (query and trial)");
+        check(rgba, layout("UYVY", 64, 64), plain, "UYVY is not a target format");
         let own = |stride| Plane { memory: 1, offset_bytes: 0, stride_bytes: stride };
         let planes = [Plane { memory: 0, offset_bytes: 0, stride_bytes: 64 }, own(128)];
         let fourcc: FourCc = "NV12M".parse().unwrap();
@@ -79,8 +79,8 @@ fn the_pxp_has_narrower_limits() {
         let rgba = layout("RGBA32", 64, 64);
         let one = |source, target| Plan::new(&Request::convert(Layer::default()), &[source], &target).unwrap();
         refused(&g2d, &one(layout("RGBA32", 2048, 64), rgba), "the PXP's libg2d shrinks by 16");
-        refused(&g2d, &one(rgba, layout("YUYV", 64, 64)), "YUYV is no target format of the PXP's libg2d");
-        refused(&g2d, &one(rgba, layout("RGB24", 64, 64)), "is no target format");
+        refused(&g2d, &one(rgba, layout("YUYV", 64, 64)), "YUYV is not a target format of the PXP's libg2d");
+        refused(&g2d, &one(rgba, layout("RGB24", 64, 64)), "is not a target format");
         assert!(g2d.check(&one(layout("VYUY", 1024, 64), rgba)).is_ok());
     }
 }

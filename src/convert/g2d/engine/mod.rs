@@ -1,4 +1,4 @@
-//! The worker's side: jobs become calls on one handle. Nothing here is sent to another thread.
+//! The worker's calls: turns jobs into calls on one handle. Stays on one thread.
 
 mod survey;
 
@@ -19,10 +19,10 @@ use super::rules::{self, Blit, Caps, Op, Profile, Program, SWATCH, SWATCH_FORMAT
 use super::warp::WarpMap;
 use super::Contiguity;
 
-/// Sources and the target, which is the last.
+/// The most pictures of a job: the sources and then the target.
 const PICTURES: usize = MAX_LAYERS + 1;
 
-/// Whether the library's `g2d_blit_dmabuf` is more than an exported name.
+/// Whether the library's `g2d_blit_dmabuf` works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Files {
     Untried,
@@ -30,17 +30,17 @@ enum Files {
     Refused,
 }
 
-/// A square of one color in memory of the library's own: fills are drawn from it.
+/// A square of one color in the library's own memory, from which fills are drawn.
 struct TestBuffer {
     buffer: Buffer,
     file: Option<OwnedFd>,
     color: Option<[u8; 4]>,
 }
 
-/// How one attempt to draw went.
+/// The result of one attempt to draw.
 enum Attempt {
     Done,
-    /// The library's answer to the first call: nothing was drawn.
+    /// The library refused the first call, so nothing was drawn.
     NotBegun(Status, Error),
     /// A later call failed.
     Broken(Error),
@@ -77,7 +77,7 @@ impl Engine {
         (engine, report)
     }
 
-    /// Gives back what it imported and the handle, for the next user.
+    /// Releases the imports and returns the handle, for the next `G2d`.
     pub(super) fn into_handle(mut self) -> Handle {
         self.imports.clear(&self.handle);
         if let Some(swatch) = self.swatch.take() {
@@ -90,19 +90,19 @@ impl Engine {
         self.caps_known
     }
 
-    /// Forgets buffers that are gone.
+    /// Releases the imports of buffers that no longer exist.
     pub(super) fn sweep(&mut self) {
         self.imports.sweep(&self.handle);
     }
 
-    /// Waits for all that was submitted.
+    /// Waits for all submitted work.
     ///
     /// # Errors
-    /// `DeviceLost`: work was taken and not done.
+    /// `DeviceLost` if the library does not finish it.
     pub(super) fn finish(&self) -> Result<()> {
         match self.handle.finish() {
             Status::Ok => Ok(()),
-            status => Err(self.error(ErrorKind::DeviceLost, "g2d_finish", status, "work that was taken is lost")),
+            status => Err(self.error(ErrorKind::DeviceLost, "g2d_finish", status, "submitted work is lost")),
         }
     }
 
@@ -114,7 +114,7 @@ impl Engine {
         Error::new(kind, op, format!("{status}: {what}")).on(&self.name)
     }
 
-    /// Submits the calls of a job. Wait before the frames are given back, whatever comes out.
+    /// Submits the calls of a job. The caller must wait before it gives the frames back, also after an error.
     pub(super) fn draw(
         &mut self,
         program: &Program,
@@ -185,7 +185,7 @@ impl Engine {
 
     fn mark(&mut self, sources: &[Frame], target: &FrameMut, is: ByFile) {
         for buffer in buffers(sources, target) {
-            // What has worked once is not unlearnt.
+            // A way that has worked once stays.
             if self.imports.by_file(buffer, &self.handle) == ByFile::Untried {
                 self.imports.set_by_file(buffer, &self.handle, is);
             }
@@ -200,7 +200,7 @@ impl Engine {
             let blits: &[Blit] = match op {
                 Op::Blit(blit) => std::slice::from_ref(blit),
                 Op::Multi(blits) => blits,
-                // Not begun by files.
+                // Jobs with this step do not use files.
                 Op::Copy => &[],
                 Op::Fill { color, to, caps, .. } => match self.fill_by_file(*color, to, caps, (to_offsets, to_fds)) {
                     Ok(()) => {
@@ -285,7 +285,12 @@ impl Engine {
         if let Some(warp) = warp {
             for status in [self.handle.set_warp(abi.raw(), warp), self.handle.enable(cap::WARPING)] {
                 if !status.is_ok() {
-                    return Err(self.error(ErrorKind::Unsupported, "g2d_set_warp_coordinates", status, "no warp"));
+                    return Err(self.error(
+                        ErrorKind::Unsupported,
+                        "g2d_set_warp_coordinates",
+                        status,
+                        "the dewarping table was refused",
+                    ));
                 }
             }
         }
@@ -302,10 +307,13 @@ impl Engine {
         for (((from, to), &bytes), payload) in pairs.zip(&source.meta().payload) {
             let refused = |text: String| Error::new(ErrorKind::Unsupported, "g2d_copy", text).on(&self.name);
             if payload.offset_bytes != 0 {
-                return Err(refused(format!("the data begin at byte {}, it copies from 0", payload.offset_bytes)));
+                return Err(refused(format!(
+                    "the data begin at byte {}, and it copies from byte 0",
+                    payload.offset_bytes
+                )));
             }
             let Ok(bytes) = i32::try_from(bytes) else {
-                return Err(refused(format!("{bytes} bytes, it takes an int")));
+                return Err(refused(format!("{bytes} bytes do not fit its int")));
             };
             self.imports.hold(from, &self.handle, abi.raw())?;
             self.imports.hold(to, &self.handle, abi.raw())?;
@@ -320,7 +328,7 @@ impl Engine {
         Ok(())
     }
 
-    /// `false` if the library will not: then the layers are drawn one by one, now and from now on.
+    /// Draws layers in one call. `false`: the library refuses; the layers are drawn one by one, now and in the future.
     fn multi_by_address(
         &mut self,
         blits: &[Blit],
@@ -336,7 +344,7 @@ impl Engine {
         }
         match self.handle.multi_blit(abi.raw(), &pairs[..blits.len().min(MAX_PAIRS)]) {
             Status::Ok => Ok(true),
-            // Nothing was drawn; what ails the hardware shows at the single blits.
+            // Nothing was drawn. If the hardware has failed, the single blits show it.
             _ => {
                 self.multi = false;
                 Ok(false)
@@ -419,12 +427,12 @@ impl Engine {
         }
     }
 
-    /// All caps of an operation, every time: libg2d switches some off by itself.
+    /// Sets all caps of an operation, every time, because libg2d switches some off by itself.
     fn set_caps(&self, caps: &Caps) -> Result<()> {
         let matrices = [cap::BT_601, cap::BT_709, cap::BT_601_FULL, cap::BT_709_FULL];
         let wanted = [(cap::BLEND, caps.blend), (cap::DITHER, false), (cap::GLOBAL_ALPHA, caps.global_alpha)];
         let all = wanted.into_iter().chain(matrices.map(|m| (m, m == caps.matrix)));
-        // First off, then on: of the matrices never two at once. Older libraries know fewer caps to switch off.
+        // First off, then on: two matrices are never on together. Older libraries do not know all caps to switch off.
         for (cap, _) in all.clone().filter(|(_, on)| !on) {
             let _ = self.handle.disable(cap);
         }
@@ -494,7 +502,7 @@ fn with_planes(surface: &Surface, planes: [u64; 3]) -> Surface {
     Surface { planes, ..*surface }
 }
 
-/// Where each plane begins in its buffer.
+/// Returns the offset of each plane in its buffer.
 fn offsets(layout: &Layout, payload: Option<&[Payload]>) -> [u64; 3] {
     let mut out = [0; 3];
     for (to, plane) in out.iter_mut().zip(layout.planes()) {
@@ -504,7 +512,7 @@ fn offsets(layout: &Layout, payload: Option<&[Payload]>) -> [u64; 3] {
     out
 }
 
-/// The file of each plane; the first one's where there are fewer.
+/// Returns the descriptor of each plane. Further planes get that of the first.
 fn fds<'a>(layout: &Layout, memory: &'a [DmaBuf]) -> [BorrowedFd<'a>; 3] {
     let of = |i: usize| {
         let plane = layout.planes().get(i).map_or(0, |p| p.memory as usize);
@@ -515,7 +523,7 @@ fn fds<'a>(layout: &Layout, memory: &'a [DmaBuf]) -> [BorrowedFd<'a>; 3] {
 
 fn swatch_address(buffer: &Buffer, abi: Abi) -> u64 {
     let address = buffer.address(abi.raw());
-    // As imported addresses: an `int` on its way into 64 bits.
+    // As for imported addresses: it went through an `int`.
     if address >> 32 == u64::from(u32::MAX) {
         address & u64::from(u32::MAX)
     } else {
@@ -523,7 +531,7 @@ fn swatch_address(buffer: &Buffer, abi: Abi) -> u64 {
     }
 }
 
-/// The square, or the part of it that a fill of `to` is drawn from.
+/// Describes the square, or the part of it from which a fill of `to` is drawn.
 fn swatch_surface(address: u64, to: Option<&Surface>) -> Surface {
     let part = to.map_or(Size::new(SWATCH, SWATCH), |to| {
         let side = |begin: i32, end: i32| u32::try_from(i64::from(end) - i64::from(begin)).unwrap_or(SWATCH);

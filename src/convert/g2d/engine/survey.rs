@@ -1,4 +1,5 @@
-//! Trials of everything a library may offer: caps, formats, imports. For [`G2dBuilder::inspect`](super::super::G2dBuilder).
+//! Trials of every cap, format and import that a library may support. For
+//! [`G2dBuilder::inspect`](super::super::G2dBuilder).
 
 use std::os::fd::AsFd;
 
@@ -6,7 +7,7 @@ use super::{cap, DmaBuf, FourCc, Result, FORMATS};
 use super::{rules, swatch_surface, Abi, Answer, Caps, Engine, FormatTrial, Status, Surface, Survey, Trial, SWATCH};
 
 impl Engine {
-    /// Tries every format and every rung with buffers of the library's own, and one of the user's.
+    /// Tries every format and every import with the library's own buffers, and one of the caller's.
     pub(in crate::convert::g2d) fn survey(&mut self, buffer: Option<&DmaBuf>) -> Result<Survey> {
         let Some(abi) = self.abi else { return Err(self.undecided()) };
         let mut survey = Survey::default();
@@ -50,7 +51,7 @@ impl Engine {
             let _ = self.handle.finish();
             (status.is_ok(), status.to_string())
         } else {
-            (false, "exported; without g2d_buf_export_fd not tried".to_owned())
+            (false, "exported; not tried, g2d_buf_export_fd is missing".to_owned())
         };
         survey.imports.push(("g2d_blit_dmabuf", by_file.0, by_file.1));
         let Some(buffer) = buffer else { return };

@@ -1,4 +1,4 @@
-//! The memories of a sink as a buffer set: slots that get their memory when it first comes.
+//! The memories of a sink as a buffer set: each slot gets its memory when that first arrives.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::sys::socket::FdInbox;
 /// The memory of one buffer, plane by plane.
 pub(super) type Planes = [Option<DmaBuf>; MAX_PLANES];
 
-/// One generation of slots.
+/// One set of slots, with its number.
 #[derive(Debug)]
 pub(super) struct Set {
     number: u32,
@@ -39,7 +39,7 @@ impl Set {
         self.known().flat_map(|(_, memory)| memory).find(|m| m.id() == id).cloned()
     }
 
-    /// Lends a slot that has this memory, or gets it now. `None` if no slot is without.
+    /// Lends a free slot that has this memory, or gives the memory to an empty slot. `None` if there is neither.
     pub(super) fn lend(&self, owed: &PendingReleases, id: u64, planes: &Planes) -> Option<FrameMut> {
         let is_free = |slot| !owed.is_out(self.number, slot);
         let same = |memory: &[DmaBuf]| memory.iter().eq(planes.iter().flatten());
@@ -54,7 +54,7 @@ impl Set {
     }
 }
 
-/// Takes a message's descriptors: those of known memory are closed. The number of them is checked.
+/// Takes a message's descriptors, and closes those of known memories. The caller has checked how many there are.
 pub(super) fn take(fds: &mut FdInbox, set: Option<&Set>, shrinkable: Shrinkable) -> Result<Planes> {
     let mut planes = Planes::default();
     for i in 0..fds.len().min(MAX_PLANES) {

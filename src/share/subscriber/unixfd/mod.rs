@@ -1,7 +1,7 @@
 //! A subscriber of GStreamer's `unixfdsink`.
 //!
-//! The sink lends every buffer to all who are connected, asks none of them, and waits for one that does not read. So the
-//! socket is read until it is empty, and what the policy has no room for is given back at once.
+//! The sink lends every buffer to every connected client, and waits for a client that does not read. So the subscriber
+//! reads until the socket is empty, and gives back at once the frames for which the policy has no room.
 
 mod memory;
 mod pending_releases;
@@ -32,6 +32,18 @@ use crate::sys::socket::FdInbox;
 use crate::sys::wait;
 
 /// Settings of a [`UnixfdSubscriber`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::share::{Policy, Reconnect, UnixfdSubscriber};
+///
+/// let subscriber = UnixfdSubscriber::builder("/run/pipeline/socket")
+///     .hold(2)
+///     .policy(Policy::Fifo(4))
+///     .reconnect(Reconnect::Always)
+///     .connect(Duration::from_secs(10))?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct UnixfdSubscriberBuilder {
     path: PathBuf,
@@ -43,62 +55,63 @@ pub struct UnixfdSubscriberBuilder {
 }
 
 impl UnixfdSubscriberBuilder {
-    /// Frames that the user of the subscriber has at a time, 1 to 64. Default 1.
+    /// Sets how many frames the caller holds at a time, 1 to 64. Default 1.
     ///
-    /// What the policy lets wait comes on top: a pipeline whose source has a fixed number of buffers (`v4l2src`) needs
-    /// some beyond both. For a [`Publisher`](crate::share::Publisher) of the frames: the quotas of its
-    /// subscribers, the newest frame, and its [reserve](crate::share::PublisherBuilder::reserve).
+    /// Frames that the policy lets wait are added to this. A pipeline whose source has a fixed number of buffers
+    /// (`v4l2src`) needs some more than both. To publish the frames with a [`Publisher`](crate::share::Publisher), add
+    /// up the quotas of its subscribers, 1 for the newest frame, and its
+    /// [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self
     }
 
-    /// What becomes of frames that come while as many as may be are in use. Default [`Policy::Latest`].
+    /// Sets what happens to new frames while the caller holds its maximum. Default [`Policy::Latest`].
     ///
-    /// Under `Latest` and `Fifo` frames are dropped, and counted, before the sink notices. Under `Block` the socket is
-    /// not read meanwhile: it takes some 280 frames, of which the pipeline has no more use until they are read, then
-    /// the sink stands still, and with it its whole pipeline and all that is connected to it. For a bitstream, which no
-    /// frame may miss. That the sink is gone is not seen meanwhile.
+    /// With `Latest` and `Fifo`, frames are dropped and counted before the sink notices. With `Block`, the subscriber
+    /// does not read the socket while all leases are in use. After about 280 frames, which the pipeline cannot reuse
+    /// until they are read, the sink stalls, and with it its pipeline and all of the sink's other clients. Use `Block`
+    /// for coded streams, where no frame may be lost. The subscriber detects a closed sink only when it reads again.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Slots of a buffer set, 1 to 64: memories of the sink that are known, mapped and imported at a time. Default 16,
-    /// and never fewer than what may be held and may wait, together with one more.
+    /// Sets the number of slots of a buffer set, 1 to 64: how many of the sink's memories are known, mapped and
+    /// imported at a time. Default 16, and at least the frames that may be held and may wait, and one more.
     ///
-    /// A pool of more memories makes a new set again and again, each to be imported anew. A pipeline that allocates for
-    /// each frame does so in any case, and this many dead ones are kept.
+    /// A pipeline with more memories causes one new set after the other, and each must be imported again. A pipeline
+    /// that allocates for each frame does so in any case; this many dead memories are then kept.
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots.clamp(1, MAX_SLOTS as u16);
         self
     }
 
-    /// Whether to come back by itself after the sink was gone. Default never.
+    /// Sets whether to connect again after the sink is gone. Default never.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self
     }
 
-    /// Takes memfds that can shrink, too: of a producer that forbids to seal them, other than GStreamer's own
-    /// allocators (1.26), whose memfds are sealed.
+    /// Accepts memfds that can shrink. A producer may forbid sealing; GStreamer's own allocators (1.26) seal their
+    /// memfds.
     ///
-    /// If such a producer truncates one, a CPU that reads it here gets SIGBUS, which ends the process. For producers
-    /// that are trusted. (Without this a memfd that is not sealed against shrinking is sealed, which its producer
-    /// notices if it wants to shrink it; one that cannot be sealed is refused.)
+    /// If such a producer truncates a memfd, a CPU read of it here raises SIGBUS, which ends the process. Use this for
+    /// trusted producers only. By default the subscriber seals a memfd against shrinking if it is not sealed, which a
+    /// producer notices when it tries to shrink it. A memfd that cannot be sealed is refused.
     pub fn accept_unsealed(mut self) -> Self {
         self.shrinkable = Shrinkable::Taken;
         self
     }
 
-    /// Connects and waits at most `timeout` until the sink has taken us, which it says by CAPS: frames from then on
-    /// come. With [`Reconnect::Always`] a sink that is not there yet is tried again until then.
+    /// Connects and waits at most `timeout` until the sink has accepted this subscriber, which it shows by sending
+    /// CAPS. All later frames arrive here. With [`Reconnect::Always`], until then, a missing sink is tried again.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no sink listens, `PermissionDenied` by the socket's
-    /// file permissions, `WrongFile` if a publisher of the library's own protocol listens, `InvalidArgument` for a hold of
-    /// other than 1 to 64 or a [`Policy::Fifo`] of other than 1 to 32, `Timeout`, and those of [`UnixfdSubscriber`] for
-    /// what the sink says first.
+    /// file permissions, `WrongFile` if a publisher of the library's own protocol listens, `InvalidArgument` if `hold`
+    /// is not 1 to 64 or a [`Policy::Fifo`] is not 1 to 32, `Timeout`, and the errors of [`UnixfdSubscriber`] if the
+    /// sink's first messages are wrong.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let error = |text: String| Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display());
         if !(1..=MAX_SLOTS as u16).contains(&self.hold) {
@@ -108,7 +121,7 @@ impl UnixfdSubscriberBuilder {
         let (path, reconnect) = (self.path.clone(), self.reconnect);
         let session = Session::connect(&path, reconnect, Unixfd { settings: self }, timeout)?;
         if let Some(Connected { releases, is_ended: true, .. }) = session.link() {
-            // It said EOS and no CAPS, which its socket does not report again.
+            // The sink sent EOS and no CAPS. Its socket does not become readable for that again.
             releases.wake();
         }
         Ok(UnixfdSubscriber(session))
@@ -124,28 +137,28 @@ struct Unixfd {
 struct Connected {
     releases: Arc<PendingReleases>,
     inbox: wire::Inbox,
-    /// The descriptors of the message that is being read, and those of one receive.
+    /// The descriptors of the incomplete message, and those of one receive.
     fds: FdInbox,
     fresh: FdInbox,
-    /// It has sent something.
+    /// The sink has sent a message.
     is_greeted: bool,
     caps: Option<Caps>,
     set: Option<Set>,
     sets: u32,
-    /// The set that the user knows: of the last frame that was taken, or of the last format that was reported.
+    /// The set that the caller knows: that of the last frame that it took, or of the last format event.
     reported: Option<BufferSet>,
-    /// What the user may have as soon as there is credit.
+    /// Frames that the caller gets as soon as there is credit.
     waiting: VecDeque<Frame>,
-    /// EOS came behind the frames that wait.
+    /// EOS came after the frames that wait.
     is_ended: bool,
-    /// The socket is in the epoll set.
+    /// The epoll set has the socket.
     is_watched: bool,
-    /// The sequence number of the next frame, if none is lost.
+    /// The sequence number of the next frame if none is lost.
     expected: Option<u64>,
 }
 
 impl Connected {
-    /// Whether there is a use for what the sink says next.
+    /// Returns `true` if the policy has a use for the sink's next message.
     fn reads(&self, policy: Policy) -> bool {
         !self.is_ended && (policy != Policy::Block || self.waiting.is_empty())
     }
@@ -157,30 +170,31 @@ impl Drop for Connected {
     }
 }
 
-/// Receives the frames of GStreamer's `unixfdsink` (1.24 on), from any pipeline.
+/// Receives the frames of GStreamer's `unixfdsink` (1.24 and later), from any pipeline.
 ///
-/// A [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] is the sink's EOS.
-/// A frame's buffer goes back to the pipeline when its last clone is dropped, on whatever thread, without blocking. When
-/// the subscriber is dropped the connection ends, and with it the leases of all frames
+/// A [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] reports the sink's
+/// EOS. When a frame's last clone is dropped, on any thread, its buffer returns to the pipeline, without blocking.
+/// Dropping the subscriber ends the connection, and with it the leases of all frames
 /// ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
 ///
-/// The sink sends descriptors with every frame. They are known by what they name
-/// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)): of a memory that was seen before, the descriptor is closed and the slot
-/// used that has it, with its mapping and its imports; another takes the next slot of the set. In steady state nothing
-/// is allocated, mapped or kept for a frame. When all [slots](UnixfdSubscriberBuilder::slots) have memory and one more
-/// comes, a new set begins: silently, unless the layout has changed. A memory that comes again while a frame in it is
-/// held gets another slot.
+/// The sink sends descriptors with every frame. The subscriber identifies the memory of each
+/// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)). If it knows the memory, it closes the descriptor and uses the memory's
+/// slot, with its mapping and its imports. A new memory takes the next slot of the set. So in steady state a frame
+/// allocates and maps nothing. When all [slots](UnixfdSubscriberBuilder::slots) have memory and a new memory comes, a
+/// new set begins. An event reports this only if the layout has changed. A memory that comes again while a frame in it
+/// is held gets another slot.
 ///
-/// A frame's sequence number is the buffer's `offset` where that counts frames, else counted here from 0 on each
-/// connection; its timestamp is the PTS, which the sink gives in `CLOCK_MONOTONIC`, or, where it gives none, when it came.
-/// DISCONT is a [loss](crate::frame::FrameMeta::lost) of at least one, CORRUPTED
-/// [`ERROR`](crate::frame::FrameFlags::ERROR), a bitstream without DELTA_UNIT [`KEY`](crate::frame::FrameFlags::KEY).
+/// A frame's sequence number is the buffer's `offset` if that counts frames. Otherwise the subscriber counts from 0 on
+/// each connection. Its timestamp is the PTS, which the sink gives in `CLOCK_MONOTONIC`, or else the time of arrival.
+/// DISCONT is a [loss](crate::frame::FrameMeta::lost) of at least one frame, CORRUPTED is
+/// [`ERROR`](crate::frame::FrameFlags::ERROR), a bitstream without DELTA_UNIT is
+/// [`KEY`](crate::frame::FrameFlags::KEY).
 ///
-/// A subscriber must go on reading: the sink waits for one that does not ([`UnixfdSubscriberBuilder::policy`]).
+/// Call `try_recv` regularly: the sink waits for a client that does not read ([`UnixfdSubscriberBuilder::policy`]).
 pub struct UnixfdSubscriber(Session<Unixfd>);
 
 impl UnixfdSubscriber {
-    /// Returns the settings of a subscriber to the `unixfdsink` whose `socket-path` is `path`.
+    /// Returns a builder for a subscriber to the `unixfdsink` whose `socket-path` is `path`.
     pub fn builder(path: impl AsRef<Path>) -> UnixfdSubscriberBuilder {
         UnixfdSubscriberBuilder {
             path: path.as_ref().to_owned(),
@@ -192,14 +206,14 @@ impl UnixfdSubscriber {
         }
     }
 
-    /// Returns the buffers of the frames that are taken now, as far as they are known: those whose frames have come.
-    /// `None` before the first [`SubscriberEvent::Format`].
+    /// Returns the current buffers, as far as they are known: a buffer is known after its first frame. `None` before
+    /// the first [`SubscriberEvent::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         self.0.link()?.reported.as_ref()
     }
 
-    /// Returns counts since the subscriber connected first. `dropped` are the frames that came and that the policy had no
-    /// room for.
+    /// Returns counts since the subscriber first connected. `dropped` counts frames that arrived and for which the
+    /// policy had no room.
     pub fn stats(&self) -> ReceiverStats {
         self.0.io.counts
     }
@@ -207,14 +221,18 @@ impl UnixfdSubscriber {
 
 impl sealed::Sealed for UnixfdSubscriber {}
 
-/// Its errors, without [`Reconnect::Always`]: `Protocol` if the sink broke its protocol, with what was wrong (sizes,
-/// offsets, a number of descriptors that cannot be, one that is neither dma-buf nor memfd or shrinks, releases that it
-/// does not read); `Unsupported` for caps or memories of a kind that no [`Layout`](crate::format::Layout) describes; `Exhausted` if descriptors
-/// were lost. The subscriber is over then.
+/// Without [`Reconnect::Always`] its errors are:
+///
+/// - `Protocol` if the sink broke its protocol, with the fault: sizes, offsets, a wrong number of descriptors, a
+///   descriptor that is neither a dma-buf nor a memfd or that can shrink, releases that the sink does not read.
+/// - `Unsupported` for caps or memories that no [`Layout`](crate::format::Layout) describes.
+/// - `Exhausted` if descriptors were lost.
+///
+/// The subscriber has then ended.
 impl Station for UnixfdSubscriber {
     type Event = SubscriberEvent;
 
-    /// Sends releases that found no room. The rest is done by `try_recv`.
+    /// Sends releases that found no room. `try_recv` does the rest.
     fn dispatch(&mut self) -> Result<()> {
         if let Some(connected) = self.0.link() {
             self.0.io.reconnector.alarm().set_owing(connected.releases.flush() > 0);

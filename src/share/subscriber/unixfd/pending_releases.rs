@@ -1,4 +1,4 @@
-//! What is owed to a `unixfdsink`: RELEASE_BUFFER for each buffer, from any thread.
+//! Releases for a `unixfdsink`: one RELEASE_BUFFER for each buffer, from any thread.
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,30 +12,30 @@ use crate::share::unixfd::wire::RELEASE_BUFFER;
 use crate::sys::signal::Signal;
 use crate::sys::socket;
 
-/// Bytes of releases that a sink may leave unread, beside what its socket holds: some four thousand.
+/// The most bytes of releases that a sink may leave unread, besides those in its socket: about four thousand releases.
 pub(super) const MAX_UNSENT: usize = 64 << 10;
 
-/// A connection to a sink, shared by the subscriber and the homes of its frames.
+/// A connection to a sink, shared by the subscriber and the owners of its frames' buffers.
 pub(super) struct PendingReleases {
     socket: OwnedFd,
-    /// Frames that the subscriber's user has at a time.
+    /// How many frames the caller holds at a time.
     hold: usize,
     /// Set when a release has changed what the subscriber can do.
     signal: Signal,
-    /// The connection is over, and with it every lease.
+    /// The connection is closed, so no lease is valid.
     closed: AtomicBool,
     ledger: Mutex<Ledger>,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// Buffers that are not given back. Room for them is made at the start.
+    /// Buffers that were not given back. Allocated at the start.
     out: Vec<Out>,
-    /// Releases that the socket had no room for.
+    /// Releases for which the socket had no room.
     unsent: Vec<u8>,
     /// The subscriber has a frame that waits for another to be released.
     is_starving: bool,
-    is_signalled: bool,
+    is_signaled: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ struct Out {
 }
 
 impl PendingReleases {
-    /// `waiting`: buffers that are out beside those that the user holds.
+    /// `waiting`: how many buffers are out besides those that the caller holds.
     pub(super) fn new(socket: OwnedFd, hold: usize, waiting: usize) -> Result<Arc<Self>, Errno> {
         let most = hold + waiting;
         let ledger =
@@ -67,7 +67,8 @@ impl PendingReleases {
         &self.signal
     }
 
-    /// Ends the connection. Not by closing: frames that are held have the socket, and nobody would read it.
+    /// Ends the connection. Closing the descriptor would not: frames that are held keep the socket open, and the sink
+    /// would wait for a reader.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         socket::hang_up(self.socket.as_fd());
@@ -77,7 +78,8 @@ impl PendingReleases {
         self.ledger().out.iter().any(|o| o.id == id)
     }
 
-    /// Whether a slot is to be released yet. Only then it may be lent: its frame's lease ends a moment earlier.
+    /// Returns `true` if the slot's release is still to come. The slot must not be lent until then: the frame's lease
+    /// ends a moment earlier.
     pub(super) fn is_out(&self, set: u32, slot: usize) -> bool {
         self.ledger().out.iter().any(|o| (o.set, o.slot) == (set, slot))
     }
@@ -86,8 +88,8 @@ impl PendingReleases {
         self.ledger().out.push(Out { set, slot, id });
     }
 
-    /// Whether another frame may go to the user while so many of those that are out wait here. If not, the signal tells
-    /// when.
+    /// Returns `true` if the caller may get another frame, when `waiting` of the buffers that are out wait here. If
+    /// not, the signal is set as soon as it may.
     pub(super) fn has_credit(&self, waiting: usize) -> bool {
         let mut ledger = self.ledger();
         let has = ledger.out.len() < self.hold + waiting;
@@ -114,37 +116,38 @@ impl PendingReleases {
         ledger.unsent.extend_from_slice(&RELEASE_BUFFER.to_ne_bytes());
         ledger.unsent.extend_from_slice(&8u32.to_ne_bytes());
         ledger.unsent.extend_from_slice(&id.to_ne_bytes());
-        // A socket that was full is tried again by the subscriber.
+        // If the socket was full, the subscriber tries again.
         let is_left = ledger.unsent.len() > 16 || !self.send(&mut ledger.unsent);
         if is_left || ledger.is_starving {
             self.set(&mut ledger);
         }
     }
 
-    /// Sets the signal: the subscriber has more to do than it did.
+    /// Sets the signal: there is more work for the subscriber.
     pub(super) fn wake(&self) {
         self.set(&mut self.ledger());
     }
 
-    /// Under the lock: it must not be set behind the `clear` that the flag caused.
+    /// Needs the lock: the signal must not be set after the `clear` that belongs to the flag.
     fn set(&self, ledger: &mut Ledger) {
-        if !std::mem::replace(&mut ledger.is_signalled, true) {
+        if !std::mem::replace(&mut ledger.is_signaled, true) {
             self.signal.set();
         }
     }
 
-    /// Sends what could not be sent before; how many bytes are left. Clears the signal: the subscriber is at work.
+    /// Sends the releases that found no room. Returns how many bytes remain. Clears the signal, because the subscriber
+    /// is now working.
     pub(super) fn flush(&self) -> usize {
         let mut ledger = self.ledger();
         ledger.is_starving = false;
-        if std::mem::take(&mut ledger.is_signalled) {
+        if std::mem::take(&mut ledger.is_signaled) {
             self.signal.clear();
         }
         self.send(&mut ledger.unsent);
         ledger.unsent.len()
     }
 
-    /// `true` if nothing is left. A sink that is gone, which who reads finds out, is owed nothing.
+    /// Returns `true` if none remains. If the sink is gone, nothing is sent; the reader detects that.
     fn send(&self, unsent: &mut Vec<u8>) -> bool {
         while !unsent.is_empty() {
             match socket::send_some(self.socket.as_fd(), unsent, &[]) {
@@ -163,7 +166,7 @@ impl fmt::Debug for PendingReleases {
     }
 }
 
-/// What the frames of one set call when their last clone is dropped.
+/// The owner of one set's buffers: sends RELEASE_BUFFER when the last clone of a frame is dropped.
 #[derive(Debug)]
 pub(super) struct SinkOwner {
     pub(super) owed: Arc<PendingReleases>,

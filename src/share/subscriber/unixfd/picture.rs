@@ -1,4 +1,4 @@
-//! Where a picture lies in the memories that a `unixfdsink` sends.
+//! The position of a picture in the memories that a `unixfdsink` sends.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, Plane, MAX_PLANES};
@@ -6,17 +6,18 @@ use crate::frame::Payload;
 use crate::share::unixfd::caps::Caps;
 use crate::share::unixfd::from_sink::{NewBuffer, VideoMeta};
 
-/// A buffer's layout and data. A bitstream's layout has as many bytes as it has data: its buffer can hold more.
+/// Returns a buffer's layout and data. A bitstream's layout has as many bytes as there are data: its buffer can hold
+/// more.
 ///
 /// # Errors
-/// `Protocol` if planes leave their memory, `Unsupported` if no format here has its planes so divided.
+/// `Protocol` if planes exceed their memory, `Unsupported` if no format has its planes divided in this way.
 pub(super) fn of(caps: &Caps, buffer: &NewBuffer) -> Result<(Layout, [Payload; MAX_PLANES])> {
-    let lie = |what: String| Error::new(ErrorKind::Protocol, "NEW_BUFFER", what);
+    let violation = |what: String| Error::new(ErrorKind::Protocol, "NEW_BUFFER", what);
     let other = |what: String| Error::new(ErrorKind::Unsupported, "NEW_BUFFER", what);
     let size = caps.size;
     let mut payload = [Payload::default(); MAX_PLANES];
     for (to, memory) in payload.iter_mut().zip(buffer.memory()) {
-        let narrow = |n: u64| u32::try_from(n).map_err(|_| lie(format!("a memory of {memory:?}")));
+        let narrow = |n: u64| u32::try_from(n).map_err(|_| violation(format!("a memory of {memory:?}")));
         *to = Payload { offset_bytes: narrow(memory.offset_bytes)?, bytes: narrow(memory.bytes)? };
     }
     let memories = buffer.memory().len();
@@ -36,7 +37,7 @@ pub(super) fn of(caps: &Caps, buffer: &NewBuffer) -> Result<(Layout, [Payload; M
     };
     let told = buffer.meta.unwrap_or_else(|| usual(caps));
     if told.planes != info.planes.len() {
-        return Err(lie(format!("{} planes of {}", told.planes, caps.fourcc)));
+        return Err(violation(format!("{} planes of {}", told.planes, caps.fourcc)));
     }
     let mut planes = [Plane::default(); MAX_PLANES];
     let mut needs = [0u64; MAX_PLANES];
@@ -46,20 +47,20 @@ pub(super) fn of(caps: &Caps, buffer: &NewBuffer) -> Result<(Layout, [Payload; M
         let before: u64 = payload[..memory].iter().map(|p| u64::from(p.bytes)).sum();
         let offset = told.offsets[i].checked_sub(before).and_then(|at| u32::try_from(at).ok());
         let offset =
-            offset.ok_or_else(|| lie(format!("plane {i} at byte {} of {memories} memories", told.offsets[i])))?;
+            offset.ok_or_else(|| violation(format!("plane {i} at byte {} of {memories} memories", told.offsets[i])))?;
         *plane = Plane { memory: memory as u32, offset_bytes: offset, stride_bytes: told.strides[i] };
         let rows = u64::from(size.height.div_ceil(info.planes[i].vertical));
         needs[memory] = needs[memory].max(u64::from(offset) + u64::from(told.strides[i]) * rows);
     }
-    // Whole rows, unless the memory ends with the last pixel.
+    // Memories have whole rows, or end with the last pixel.
     let bytes: [u32; MAX_PLANES] = std::array::from_fn(|i| needs[i].min(payload[i].bytes.into()) as u32);
     let layout = Layout::from_planes(fourcc, size, &bytes[..memories], &planes[..told.planes])
-        .map_err(|e| lie(format!("{e}; {:?}", buffer.memory())))?;
+        .map_err(|e| violation(format!("{e}; {:?}", buffer.memory())))?;
     Ok((layout.with_colorimetry(caps.colorimetry), payload))
 }
 
-/// How GStreamer lays out a picture that comes without a video meta: strides are multiples of four, planes follow each
-/// other, above subsampled ones rows are even. (Seen in 1.26, for each format of the table.)
+/// GStreamer's layout of a picture without a video meta: strides are multiples of four, planes follow each other, and
+/// planes above subsampled ones have an even number of rows. (Observed in 1.26, for each format of the table.)
 fn usual(caps: &Caps) -> VideoMeta {
     let mut meta = VideoMeta { planes: 0, offsets: [0; MAX_PLANES], strides: [0; MAX_PLANES] };
     let Some(info) = caps.fourcc.info() else { return meta };
@@ -112,9 +113,9 @@ mod tests {
             let got: Vec<_> = layout.planes().iter().map(|p| (u64::from(p.offset_bytes), p.stride_bytes)).collect();
             assert_eq!((got.as_slice(), layout.memory_bytes()), (planes, &[bytes as u32][..]), "{layout}");
             assert_eq!(payload[0], Payload { offset_bytes: 0, bytes: bytes as u32 });
-            // A meta may say the same.
+            // A meta with the same values gives the same layout.
             assert_eq!(of(&caps(code, size), &buffer(&[(bytes, 0)], planes)).unwrap().0, layout);
-            // The last row needs no padding; one pixel less is a lie.
+            // The last row needs no padding, but all its pixels.
             let last = layout.planes().len() - 1;
             let end = layout.plane_end(last);
             assert!(of(&caps(code, size), &buffer(&[(end, 0)], &[])).is_ok());
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(layout.planes()[1], Plane { memory: 0, offset_bytes: 128 * 64, stride_bytes: 128 });
         assert_eq!(layout.memory_bytes(), [128 * (64 + 24)]);
         assert_eq!(payload[0], Payload { offset_bytes: 4096, bytes: 12_800 });
-        // A plane in a memory of its own: the offset counts through both.
+        // A plane in its own memory: the offset counts through both.
         let split = buffer(&[(64 * 50, 0), (64 * 24, 512)], &[(0, 64), (64 * 50, 64)]);
         let (layout, payload) = of(&nv12, &split).unwrap();
         assert_eq!((layout.fourcc(), layout.memory_bytes()), (FourCc::NV12M, &[64 * 48, 64 * 24][..]));

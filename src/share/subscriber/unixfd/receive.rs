@@ -1,4 +1,4 @@
-//! How a subscriber handles what a `unixfdsink` says: one message at a time, nothing of it trusted.
+//! Handles the messages of a `unixfdsink`, one at a time, and checks every field.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::socket::{self, Block, Carries, FdInbox, Received};
 use crate::sys::wait::{self, Waited};
 
-/// Receives in one call, so that a sink that never ends cannot keep it. More are read in the next.
+/// How many receives one call makes. A sink that sends without pause cannot keep the caller; the next call reads on.
 const MOST_RECEIVES: usize = 1_000;
 
 impl Dialect for Unixfd {
@@ -39,7 +39,7 @@ impl Dialect for Unixfd {
             e => os("connect")(e),
         })?;
         let depth = self.settings.policy.depth() as usize;
-        // One more comes before one that waits goes.
+        // One more arrives before one that waits is released.
         let releases = PendingReleases::new(socket, self.settings.hold.into(), depth + 1).map_err(os("eventfd"))?;
         reconnector.watch(releases.socket()).map_err(os("epoll_ctl"))?;
         if let Err(e) = reconnector.watch(releases.signal()) {
@@ -65,7 +65,7 @@ impl Dialect for Unixfd {
 
     fn close(&mut self, c: Connected, io: &mut Io) {
         io.counts.dropped = io.counts.dropped.saturating_add(c.waiting.len() as u64);
-        // Before the descriptors are closed: frames that are held have them.
+        // Before the descriptors are closed: frames that are held keep them open.
         io.reconnector.unwatch(c.releases.signal());
         if c.is_watched {
             io.reconnector.unwatch(c.releases.socket());
@@ -111,11 +111,11 @@ impl Dialect for Unixfd {
     }
 }
 
-/// Sends the releases that found no room. While some are left, the timer wakes us to try again.
+/// Sends the releases that found no room. If some remain, the timer wakes the subscriber to try again.
 fn flush(c: &Connected, io: &Io) -> std::result::Result<(), Fault> {
     let left = c.releases.flush();
     if left > MAX_UNSENT {
-        return violated(io, "it does not read what is released");
+        return violated(io, "it does not read releases");
     }
     io.reconnector.alarm().set_owing(left > 0);
     Ok(())
@@ -126,11 +126,11 @@ fn violated<T>(io: &Io, what: &str) -> std::result::Result<T, Fault> {
 }
 
 impl Unixfd {
-    /// Adds the next event. `false` if there is none.
+    /// Adds the next event. Returns `false` if nothing is to be reported.
     fn deliver(&self, c: &mut Connected, io: &mut Io) -> std::result::Result<bool, Fault> {
         if let Some(event) = take_event(c, io) {
             io.events.push_back(event);
-            // A user that takes one event for each time that the descriptor is readable must get the next, too.
+            // A caller that takes one event each time that the descriptor is readable must get the next event, too.
             let has_more = match c.waiting.len() {
                 0 => c.is_ended || !c.is_watched,
                 waiting => c.releases.has_credit(waiting),
@@ -140,7 +140,7 @@ impl Unixfd {
             }
             return Ok(true);
         }
-        // What is not read must not keep the descriptor readable.
+        // A socket that is not read must not keep the descriptor readable.
         let reads = c.reads(self.settings.policy);
         if reads != c.is_watched {
             if reads {
@@ -159,7 +159,7 @@ impl Unixfd {
         match socket::receive_with_fds(socket, c.inbox.room(), Block::DontWait, &mut c.fresh) {
             Ok(Received::Message(len)) => c.inbox.received(len),
             Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Read::Nothing),
-            // Reported once when the peer closed without reading all; what it sent before is still to be read.
+            // Reported once if the peer closed without reading everything. Earlier messages can still be read.
             Err(Errno::ECONNRESET) => return Ok(Read::Some),
             Ok(Received::Closed) => return Err(Fault::clean(&io.path, "the sink hung up")),
             Ok(Received::FdsLost(_) | Received::Truncated) => {
@@ -181,11 +181,11 @@ impl Unixfd {
         };
         c.is_greeted = true;
         if !matches!(said, Said::Buffer(_)) && c.fds.len() > 0 {
-            return violated(io, "descriptors with a message that has none");
+            return violated(io, "descriptors with a message that must not have any");
         }
         match said {
             Said::Buffer(buffer) => self.buffer(c, io, &buffer)?,
-            // Its pipeline has not come so far.
+            // The sink's pipeline has not negotiated its caps yet.
             Said::Caps(text) if text == "NULL" => c.caps = None,
             Said::Caps(text) => c.caps = Some(Caps::parse(&text).map_err(|e| e.on(io.path.display()))?),
             Said::End => c.is_ended = true,
@@ -196,10 +196,10 @@ impl Unixfd {
 
     fn buffer(&self, c: &mut Connected, io: &mut Io, buffer: &NewBuffer) -> std::result::Result<(), Fault> {
         let depth = self.settings.policy.depth() as usize;
-        // All that may be out at a time, so that a set is not full for that alone.
+        // As many slots as buffers can be out at a time, so that a set does not fill up by these alone.
         let slots = usize::from(self.settings.slots).max(usize::from(self.settings.hold) + depth + 1).min(MAX_SLOTS);
         let is_full = c.waiting.len() >= depth;
-        // One that is not wanted takes no slot.
+        // A frame that is not wanted takes no slot.
         let is_wanted = !is_full || !matches!(self.settings.policy, Policy::Fifo(_));
         let done = c.check(buffer).and_then(|caps| match is_wanted {
             true => c.frame(&caps, buffer, self.settings.shrinkable, slots),
@@ -237,11 +237,11 @@ fn take_event(c: &mut Connected, io: &mut Io) -> Option<SubscriberEvent> {
     Some(SubscriberEvent::Frame(frame.with_meta(meta)))
 }
 
-fn lie(what: String) -> Error {
+fn violation(what: String) -> Error {
     Error::new(ErrorKind::Protocol, "NEW_BUFFER", what)
 }
 
-/// Whether a user that is set up for one must know of the other: a bitstream's buffers may be of any size.
+/// Returns `true` if the caller must be notified of the change. A bitstream's buffers may be of any size.
 fn is_other_format(a: &Layout, b: &Layout) -> bool {
     match a.is_compressed() && b.is_compressed() {
         true => (a.fourcc(), a.size(), a.colorimetry()) != (b.fourcc(), b.size(), b.colorimetry()),
@@ -250,34 +250,34 @@ fn is_other_format(a: &Layout, b: &Layout) -> bool {
 }
 
 impl Connected {
-    /// What can be said of a buffer before it is looked at.
+    /// Checks a buffer before its memories are looked at.
     fn check(&self, buffer: &NewBuffer) -> Result<Caps> {
-        let caps = self.caps.ok_or_else(|| lie("a buffer before CAPS".into()))?;
+        let caps = self.caps.ok_or_else(|| violation("a buffer before CAPS".into()))?;
         if self.fds.len() != buffer.memory().len() {
-            return Err(lie(format!("{} descriptors for {} memories", self.fds.len(), buffer.memory().len())));
+            return Err(violation(format!("{} descriptors for {} memories", self.fds.len(), buffer.memory().len())));
         }
         if self.releases.has(buffer.id) {
-            return Err(lie(format!("buffer {:#x} again before it was released", buffer.id)));
+            return Err(violation(format!("buffer {:#x} again before it was released", buffer.id)));
         }
         Ok(caps)
     }
 
-    /// Gives a buffer back at once. How many are missing before it.
+    /// Gives a buffer back at once. Returns how many frames are missing before it.
     fn pass(&mut self, buffer: &NewBuffer) -> u32 {
         self.fds.clear();
         self.releases.give_back(buffer.id);
         self.number(buffer).1
     }
 
-    /// Makes a buffer a frame, which waits. How many are missing before it.
+    /// Makes a frame of a buffer, and lets it wait. Returns how many frames are missing before it.
     fn frame(&mut self, caps: &Caps, buffer: &NewBuffer, shrinkable: Shrinkable, slots: usize) -> Result<u32> {
         let (mut layout, payload) = picture::of(caps, buffer)?;
         let planes = memory::take(&mut self.fds, self.set.as_ref(), shrinkable);
         self.fds.clear();
-        let planes = planes.map_err(|e| lie(e.to_string()))?;
+        let planes = planes.map_err(|e| violation(e.to_string()))?;
         for (memory, told) in planes.iter().flatten().zip(buffer.memory()) {
             if told.offset_bytes.checked_add(told.bytes).map_or(true, |end| end > memory.size_bytes() as u64) {
-                return Err(lie(format!("{told:?} of a memory of {} bytes", memory.size_bytes())));
+                return Err(violation(format!("{told:?} of a memory of {} bytes", memory.size_bytes())));
             }
         }
         if layout.is_compressed() {
@@ -293,7 +293,7 @@ impl Connected {
                 self.sets = self.sets.wrapping_add(1);
                 let frame = set.lend(&self.releases, buffer.id, &planes);
                 self.set = Some(set);
-                frame.ok_or_else(|| lie("a set without slots".into()))?
+                frame.ok_or_else(|| violation("a set without slots".into()))?
             }
         };
         let mut flags = FrameFlags::MONOTONIC;
@@ -306,8 +306,8 @@ impl Connected {
         Ok(lost)
     }
 
-    /// The layout of a bitstream whose buffer has so many bytes: the current one's, if the buffer is as large and the
-    /// data are no more. Buffers that differ a little in size are no new format each.
+    /// Returns the layout of a bitstream whose buffer has `buffer_bytes` bytes. The current layout stays if the buffer
+    /// is as large and the data fit: buffers of slightly different sizes are not new formats.
     fn bitstream(&self, own: &Layout, buffer_bytes: u32) -> Result<Layout> {
         let current = self.set.as_ref().map(|set| *set.buffers().layout());
         let data_bytes = own.memory_bytes()[0];
@@ -324,7 +324,7 @@ impl Connected {
         }
     }
 
-    /// A frame's number, and how many are missing before it.
+    /// Returns a frame's number, and how many frames are missing before it.
     fn number(&mut self, buffer: &NewBuffer) -> (u64, u32) {
         let has_gap = buffer.has_gap() && self.expected.is_some();
         let expected = self.expected.unwrap_or(0);
