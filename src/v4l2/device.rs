@@ -219,7 +219,7 @@ impl Device {
 
     pub(crate) fn buf_type(&self, direction: Direction, op: &'static str) -> Result<BufType> {
         self.info().buf_type(direction).ok_or_else(|| {
-            let text = format!("the device does not have a queue for {}: it is {}", name(direction), role(self.info()));
+            let text = format!("the {} queue does not exist: the device is {}", name(direction), role(self.info()));
             Error::new(ErrorKind::Unsupported, op, text).on(self)
         })
     }
