@@ -5,9 +5,9 @@
 //!   └── its lease ends when the flip that replaces it has completed
 //! ```
 //!
-//! [`Device`] opens a node, counts GEM handles, exports and allocates. [`Scanout`] drives one connector and is a
-//! [`Station`](crate::Station). The words are those of the kernel's
-//! [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
+//! [`Device`] opens a node, counts GEM handles, and exports and allocates buffers. [`Scanout`] drives one connector
+//! and is a [`Station`](crate::Station). The terms are those of the kernel's [KMS
+//! documentation](https://docs.kernel.org/gpu/drm-kms.html).
 //!
 //! ```no_run
 //! use std::time::Duration;
