@@ -14,8 +14,8 @@
 //! use framelease::drm::{LayerRequirements, Scanout};
 //!
 //! let mut screen = Scanout::builder().open()?;
-//! let xrgb = "XBGR32".parse().expect("a known format");
-//! let layer = screen.add_layer(&LayerRequirements::new([xrgb], screen.size()))?;
+//! let formats = [framelease::format::FourCc::XBGR32];
+//! let layer = screen.add_layer(&LayerRequirements::new(formats, screen.size()))?;
 //! # let frames: Vec<framelease::frame::Frame> = Vec::new();
 //! // A camera, a test pattern or a subscriber gives frames in `layer.fourcc()`.
 //! for frame in frames {
