@@ -26,13 +26,13 @@ pub enum NalKind {
         /// `true` for an IDR picture, and in H.265 for any IRAP picture.
         is_key: bool,
     },
-    /// Video parameter set (H.265).
+    /// A video parameter set (H.265 only).
     Vps,
-    /// Sequence parameter set.
+    /// A sequence parameter set (SPS).
     Sps,
-    /// Picture parameter set.
+    /// A picture parameter set (PPS).
     Pps,
-    /// Access unit delimiter.
+    /// An access unit delimiter (AUD).
     Delimiter,
     /// Supplemental enhancement information before its picture.
     Sei,

@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// use framelease::bitstream::{AccessUnitSplitter, Codec};
 ///
 /// let mut splitter = AccessUnitSplitter::new(Codec::H264, 1 << 20);
-/// splitter.push(&[0, 0, 0, 1, 0x65, 0x88]); // A key frame.
+/// splitter.push(&[0, 0, 0, 1, 0x65, 0x88, 0x84]); // A key frame.
 /// assert!(splitter.next_unit()?.is_none()); // It may continue.
-/// splitter.push(&[0, 0, 0, 1, 0x41, 0x9a]); // The next frame.
-/// assert_eq!(splitter.next_unit()?.map(<[u8]>::len), Some(6));
+/// splitter.push(&[0, 0, 0, 1, 0x41, 0x9a, 1]); // The next frame.
+/// assert_eq!(splitter.next_unit()?.map(<[u8]>::len), Some(7));
 /// # Ok::<(), framelease::Error>(())
 /// ```
 #[derive(Debug)]

@@ -318,7 +318,7 @@ impl Camera {
         Ok(Received::Item(CameraEvent::Returned))
     }
 
-    /// Stops, changes the format, and starts with new buffers. Frames of the old buffers stay valid and unchanged
+    /// Changes the format: stops and starts with new buffers. Frames of the old buffers stay valid and unchanged
     /// while they are leased. Their memory is freed with the last lease.
     ///
     /// # Errors

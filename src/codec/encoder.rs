@@ -393,7 +393,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Stops, and sets up for another stream or other frames. Leased packets stay intact. Returns the frames that the
+    /// Changes to another stream or other frames. Leased packets stay intact. Returns the frames that the
     /// device had not read; there are none after [`Encoder::drain`]. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`,
     /// and those of [`EncoderBuilder::open`].
     ///

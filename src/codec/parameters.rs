@@ -44,15 +44,15 @@ pub enum SliceMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Profile {
-    /// H.264 Baseline.
+    /// The H.264 Baseline profile.
     Baseline,
-    /// H.264 Constrained Baseline.
+    /// The H.264 Constrained Baseline profile.
     ConstrainedBaseline,
-    /// H.264 or H.265 Main.
+    /// The Main profile of H.264 or H.265.
     Main,
-    /// H.265 Main 10.
+    /// The H.265 Main 10 profile.
     Main10,
-    /// H.264 High.
+    /// The H.264 High profile.
     High,
     /// One of VP8's profiles 0 to 3.
     Vp8(u8),
@@ -109,7 +109,7 @@ pub enum Setting {
     FrameRateControl(Switch),
     /// Rate control within a frame.
     MacroblockRateControl(Switch),
-    /// Bits per second.
+    /// The bitrate in bits per second.
     BitrateBps(u32),
     /// The most bits per second under [`RateMode::Variable`].
     PeakBitrateBps(u32),
@@ -122,9 +122,9 @@ pub enum Setting {
     /// B-frames between two other frames. The default is 0 if the driver allows it, so that frames do not wait for
     /// later ones.
     BFrames(u32),
-    /// The smallest quantizer.
+    /// The smallest allowed quantizer value.
     MinQp(u32),
-    /// The largest quantizer.
+    /// The largest allowed quantizer value.
     MaxQp(u32),
     /// The quantizer of intra frames if the rate is not controlled.
     IntraQp(u32),

@@ -7,6 +7,15 @@
 use crate::v4l2::DeviceInfo;
 
 /// Properties of an encoder's driver that must be known before its use. The default is safe for every driver.
+///
+/// ```no_run
+/// use framelease::bitstream::Codec;
+/// use framelease::codec::{Encoder, Quirks};
+///
+/// let device = Encoder::find(Codec::H264)?;
+/// println!("{:?}", Quirks::for_device(device.info()));
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Quirks {

@@ -49,6 +49,18 @@ pub struct BufferId {
 /// A counted handle to one shared buffer. Clones share the descriptor and its mapping.
 ///
 /// The memory exists until every process has dropped its handles, leases, imports and mappings.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use framelease::dmabuf::{Allocator, DmaBuf};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ours = Allocator::Memfd.allocate(4096, "example")?;
+/// let fd = ours.as_fd().try_clone_to_owned()?; // As if another process had sent it.
+/// let theirs = DmaBuf::from_fd(fd)?;
+/// assert_eq!(ours, theirs); // The same memory.
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct DmaBuf(pub(super) Arc<Inner>);
 

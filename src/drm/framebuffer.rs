@@ -20,6 +20,15 @@ use crate::sys::drm::FbPlanes;
 ///
 /// Dropping it removes it from the kernel (`DRM_IOCTL_MODE_RMFB`). The kernel switches off a plane that still shows
 /// it.
+///
+/// ```
+/// use framelease::drm::{Device, Framebuffer};
+/// use framelease::frame::Frame;
+///
+/// fn framebuffer(card: &Device, frame: &Frame) -> framelease::Result<Framebuffer> {
+///     Framebuffer::new(card, frame, None)
+/// }
+/// ```
 pub struct Framebuffer {
     device: Device,
     id: u32,

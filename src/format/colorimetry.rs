@@ -32,11 +32,11 @@ codes! {
     /// The color space (`enum v4l2_colorspace`): the primaries, and the defaults of matrix, range and transfer
     /// function.
     ColorSpace {
-        /// SMPTE 170M: NTSC, PAL.
+        /// SMPTE 170M, for NTSC and PAL.
         Smpte170m = 1,
-        /// SMPTE 240M.
+        /// SMPTE 240M, for early HDTV.
         Smpte240m = 2,
-        /// Rec. ITU-R BT.709: HDTV.
+        /// Rec. ITU-R BT.709, for HDTV.
         Rec709 = 3,
         /// ITU-R BT.601, 525 lines (M/NTSC).
         System470M = 5,
@@ -44,15 +44,15 @@ codes! {
         System470Bg = 6,
         /// JPEG: sRGB primaries, BT.601 matrix, full range.
         Jpeg = 7,
-        /// IEC 61966-2-1: webcams, graphics.
+        /// IEC 61966-2-1, for webcams and graphics.
         Srgb = 8,
-        /// opRGB (Adobe RGB).
+        /// The opRGB (Adobe RGB) color space.
         OpRgb = 9,
-        /// ITU-R BT.2020: UHDTV.
+        /// ITU-R BT.2020, for UHDTV.
         Bt2020 = 10,
-        /// Raw sensor data.
+        /// Raw data of a sensor.
         Raw = 11,
-        /// DCI-P3.
+        /// The DCI-P3 color space of cinemas.
         DciP3 = 12,
     }
 }
@@ -60,19 +60,19 @@ codes! {
 codes! {
     /// The YCbCr matrix (`enum v4l2_ycbcr_encoding`).
     Encoding {
-        /// ITU-R BT.601.
+        /// The matrix of ITU-R BT.601.
         Bt601 = 1,
-        /// ITU-R BT.709.
+        /// The matrix of ITU-R BT.709.
         Bt709 = 2,
-        /// xvYCC with the BT.601 matrix.
+        /// The BT.601 matrix with the extended values of xvYCC.
         XvYcc601 = 3,
-        /// xvYCC with the BT.709 matrix.
+        /// The BT.709 matrix with the extended values of xvYCC.
         XvYcc709 = 4,
         /// ITU-R BT.2020, non-constant luminance.
         Bt2020 = 6,
         /// ITU-R BT.2020, constant luminance.
         Bt2020ConstantLuminance = 7,
-        /// SMPTE 240M.
+        /// The matrix of SMPTE 240M.
         Smpte240m = 8,
     }
 }
@@ -90,19 +90,19 @@ codes! {
 codes! {
     /// The transfer function (`enum v4l2_xfer_func`).
     Transfer {
-        /// ITU-R BT.709, BT.601, BT.2020.
+        /// The function of ITU-R BT.709, BT.601 and BT.2020.
         Rec709 = 1,
-        /// IEC 61966-2-1.
+        /// The function of sRGB (IEC 61966-2-1).
         Srgb = 2,
-        /// opRGB.
+        /// The function of opRGB.
         OpRgb = 3,
-        /// SMPTE 240M.
+        /// The function of SMPTE 240M.
         Smpte240m = 4,
-        /// Linear.
+        /// Values proportional to light (linear).
         Linear = 5,
-        /// DCI-P3.
+        /// The function of DCI-P3.
         DciP3 = 6,
-        /// SMPTE ST 2084: HDR.
+        /// The function of SMPTE ST 2084, for HDR.
         St2084 = 7,
     }
 }

@@ -106,42 +106,42 @@ impl FromStr for FourCc {
 }
 
 macro_rules! constants {
-    ($($name:ident = $code:literal,)*) => {
+    ($($name:ident = $code:literal, $what:literal;)*) => {
         impl FourCc {
-            $(#[doc = concat!("`V4L2_PIX_FMT_", stringify!($name), "`.")]
+            $(#[doc = concat!("`V4L2_PIX_FMT_", stringify!($name), "`: ", $what, ".")]
             pub const $name: Self = Self::new($code);)*
         }
     };
 }
 
 constants! {
-    NV12 = b"NV12",
-    NV21 = b"NV21",
-    NV12M = b"NM12",
-    NV16 = b"NV16",
-    YUV420 = b"YU12",
-    YVU420 = b"YV12",
-    YUV420M = b"YM12",
-    YUYV = b"YUYV",
-    UYVY = b"UYVY",
-    GREY = b"GREY",
-    RGB565 = b"RGBP",
-    RGB24 = b"RGB3",
-    BGR24 = b"BGR3",
-    RGBA32 = b"AB24",
-    RGBX32 = b"XB24",
-    ABGR32 = b"AR24",
-    XBGR32 = b"XR24",
-    ARGB32 = b"BA24",
-    BGRA32 = b"RA24",
-    XRGB32 = b"BX24",
-    BGRX32 = b"RX24",
-    H264 = b"H264",
-    HEVC = b"HEVC",
-    VP8 = b"VP80",
-    MJPEG = b"MJPG",
-    JPEG = b"JPEG",
-    FWHT = b"FWHT",
+    NV12 = b"NV12", "8-bit Y plane, then a plane of Cb and Cr pairs, 4:2:0";
+    NV21 = b"NV21", "8-bit Y plane, then a plane of Cr and Cb pairs, 4:2:0";
+    NV12M = b"NM12", "`NV12` with one memory plane per color plane";
+    NV16 = b"NV16", "8-bit Y plane, then a plane of Cb and Cr pairs, 4:2:2";
+    YUV420 = b"YU12", "8-bit planes Y, Cb and Cr, 4:2:0";
+    YVU420 = b"YV12", "8-bit planes Y, Cr and Cb, 4:2:0";
+    YUV420M = b"YM12", "`YUV420` with one memory plane per color plane";
+    YUYV = b"YUYV", "packed bytes Y, Cb, Y, Cr, 4:2:2";
+    UYVY = b"UYVY", "packed bytes Cb, Y, Cr, Y, 4:2:2";
+    GREY = b"GREY", "8-bit luma without color";
+    RGB565 = b"RGBP", "16-bit words with red in the highest bits";
+    RGB24 = b"RGB3", "bytes R, G, B";
+    BGR24 = b"BGR3", "bytes B, G, R";
+    RGBA32 = b"AB24", "bytes R, G, B, A";
+    RGBX32 = b"XB24", "bytes R, G, B, padding";
+    ABGR32 = b"AR24", "bytes B, G, R, A";
+    XBGR32 = b"XR24", "bytes B, G, R, padding";
+    ARGB32 = b"BA24", "bytes A, R, G, B";
+    BGRA32 = b"RA24", "bytes A, B, G, R";
+    XRGB32 = b"BX24", "bytes padding, R, G, B";
+    BGRX32 = b"RX24", "bytes padding, B, G, R";
+    H264 = b"H264", "an H.264 byte stream with start codes";
+    HEVC = b"HEVC", "an H.265 byte stream with start codes";
+    VP8 = b"VP80", "a VP8 frame per buffer";
+    MJPEG = b"MJPG", "a Motion JPEG picture per buffer";
+    JPEG = b"JPEG", "a JPEG picture per buffer";
+    FWHT = b"FWHT", "the coded format of the test driver vicodec";
 }
 
 /// The sampling of one color plane.
@@ -163,7 +163,7 @@ pub enum FormatKind {
     Yuv,
     /// Red, green and blue, perhaps with alpha.
     Rgb,
-    /// A coded bitstream.
+    /// A coded bitstream without planes.
     Compressed,
 }
 

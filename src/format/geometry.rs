@@ -116,7 +116,7 @@ impl FromStr for Rect {
 /// A clockwise rotation of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rotation {
-    /// Not rotated.
+    /// The picture is not rotated.
     #[default]
     None,
     /// A quarter turn clockwise.
@@ -163,7 +163,7 @@ impl FromStr for Rotation {
 /// A reflection, applied before any rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Flip {
-    /// Not reflected.
+    /// The picture is not reflected.
     #[default]
     None,
     /// Swaps left and right.

@@ -30,25 +30,25 @@ const MOST_BYTES: usize = 1 << 20;
 pub struct ControlId(u32);
 
 impl ControlId {
-    /// `V4L2_CID_BRIGHTNESS`
+    /// `V4L2_CID_BRIGHTNESS`: the brightness of the picture.
     pub const BRIGHTNESS: Self = Self(0x0098_0900);
-    /// `V4L2_CID_CONTRAST`
+    /// `V4L2_CID_CONTRAST`: the contrast of the picture.
     pub const CONTRAST: Self = Self(0x0098_0901);
-    /// `V4L2_CID_HFLIP`
+    /// `V4L2_CID_HFLIP`: mirrors the picture horizontally.
     pub const HORIZONTAL_FLIP: Self = Self(0x0098_0914);
-    /// `V4L2_CID_VFLIP`
+    /// `V4L2_CID_VFLIP`: mirrors the picture vertically.
     pub const VERTICAL_FLIP: Self = Self(0x0098_0915);
-    /// `V4L2_CID_ROTATE`, in degrees
+    /// `V4L2_CID_ROTATE`: rotates the picture, in degrees.
     pub const ROTATE: Self = Self(0x0098_0922);
-    /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`
+    /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`.
     pub(crate) const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
-    /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`
+    /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`.
     pub(crate) const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
-    /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel
+    /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel.
     pub(crate) const ALPHA_COMPONENT: Self = Self(0x0098_0929);
-    /// `V4L2_CID_EXPOSURE_AUTO`
+    /// `V4L2_CID_EXPOSURE_AUTO`: automatic, manual or partly automatic exposure.
     pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
-    /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs
+    /// `V4L2_CID_EXPOSURE_ABSOLUTE`: the exposure time, in units of 100 µs.
     pub const EXPOSURE_ABSOLUTE: Self = Self(0x009a_0902);
 
     /// Creates an id from its number in the kernel's headers.
@@ -75,11 +75,11 @@ impl fmt::Display for ControlId {
 pub enum ControlKind {
     /// A number of 32 bits.
     Integer,
-    /// Off or on.
+    /// A value that is 0 (off) or 1 (on).
     Boolean,
-    /// One of a list of names.
+    /// An entry of a list of names.
     Menu,
-    /// One of a list of numbers.
+    /// An entry of a list of numbers.
     IntegerMenu,
     /// A write triggers an action. The control has no value.
     Button,

@@ -23,7 +23,7 @@ pub enum EventKind {
     EndOfStream,
     /// A control's value or range changed.
     Control(ControlId),
-    /// A frame begins.
+    /// A new frame begins to arrive.
     FrameSync,
     /// The resolution or format changed, at the input of this number or in a decoder's bitstream (0).
     SourceChange(u32),
@@ -59,7 +59,7 @@ pub enum Event {
         /// The smallest and the largest value now.
         range: (i64, i64),
     },
-    /// A frame begins.
+    /// A new frame begins to arrive.
     FrameSync {
         /// The number that the frame will have.
         sequence: u32,

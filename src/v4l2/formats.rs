@@ -70,6 +70,15 @@ pub enum Intervals {
 }
 
 /// A format to request from a driver. The driver chooses values that are zero.
+///
+/// ```
+/// use framelease::format::{FourCc, Size};
+/// use framelease::v4l2::FormatRequest;
+///
+/// let mut request = FormatRequest::new(FourCc::NV12, Size::new(1920, 1080));
+/// request.stride_bytes[0] = 2048;
+/// assert_eq!(request.to_string(), "NV12 1920x1080 stride 2048");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FormatRequest {

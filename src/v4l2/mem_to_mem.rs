@@ -67,6 +67,25 @@ pub enum Resumed {
 /// It is a [`Station`]. [`Received::Ended`] means the end of a drain; [`MemToMem::resume`] or a restart of the
 /// capture queue begins again. In steady state a frame costs two QBUF, two DQBUF and one `epoll_wait`. Dropping it
 /// stops both queues. Results that are still leased keep their memory.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::frame::Frame;
+/// use framelease::v4l2::{CacheHint, Device, MemToMem, Processed};
+/// use framelease::{Received, Station};
+///
+/// fn convert(frame: Frame) -> framelease::Result<()> {
+///     let mut pair = MemToMem::new(&Device::find_mem_to_mem("scaler", |d| d.converts())?)?;
+///     pair.output_mut().import(4)?;
+///     pair.capture_mut().allocate(4, CacheHint::Driver)?;
+///     pair.start()?;
+///     let _ = pair.queue(frame)?;
+///     if let Received::Item(Processed::Result { frame, .. }) = pair.recv(Duration::from_secs(1))? {
+///         println!("{frame:?}");
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct MemToMem {
     /// Declared first: it keeps a handle of the device.
     readiness: DeviceReadiness,

@@ -11,6 +11,12 @@ use crate::format::{FormatKind, FourCc};
 ///
 /// Drivers list the formats of one queue that match the other queue's present format. A list can be longer after a
 /// format is set.
+///
+/// ```
+/// for info in framelease::v4l2::mem_to_mem_devices() {
+///     println!("{info}, converts: {}", info.converts());
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemToMemInfo {

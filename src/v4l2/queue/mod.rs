@@ -42,6 +42,20 @@ use crate::v4l2::readiness::DeviceReadiness;
 ///
 /// An event loop has to poll the device itself. [`MemToMem`](super::MemToMem) and the stations have a descriptor that
 /// polls the device only when that is safe.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::v4l2::{CacheHint, Device, Direction, Queue};
+/// use framelease::Received;
+///
+/// let mut queue = Queue::new(&Device::find(|d| d.is_capture())?, Direction::Capture)?;
+/// queue.allocate(4, CacheHint::Driver)?;
+/// queue.start()?;
+/// if let Received::Item(frame) = queue.dequeue(Duration::from_secs(1))? {
+///     println!("{frame:?}");
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Queue {
     /// For [`Queue::dequeue`]. Declared first: it keeps a handle of the device.
     waiter: Option<DeviceReadiness>,
