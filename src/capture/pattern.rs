@@ -106,7 +106,11 @@ impl TestPatternBuilder {
         let expiration = match self.interval {
             Some(interval) => {
                 let period = interval.duration().filter(|d| !d.is_zero()).ok_or_else(|| {
-                    Error::new(ErrorKind::InvalidArgument, "test pattern", format!("a frame interval of {interval}"))
+                    Error::new(
+                        ErrorKind::InvalidArgument,
+                        "test pattern",
+                        format!("the frame interval {interval} is not possible"),
+                    )
                 })?;
                 Expiration::IntervalDelayed(Duration::from_nanos(1).into(), period.into())
             }

@@ -109,7 +109,7 @@ fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split
         return Ok(());
     }
     let text =
-        format!("packets of {} bytes change what the encoder reads, to {}", params.packet_bytes, geometry(&queue));
+        format!("for packets of {} bytes, the encoder reads another layout: {}", params.packet_bytes, geometry(&queue));
     Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device))
 }
 
@@ -130,7 +130,7 @@ fn set_crop(device: &Device, params: &Params, source: &Layout, queue: &Layout) -
     let visible = Rect::from(params.size());
     let whole = Rect::from(queue.size());
     if !Rect::from(source.size()).contains(&visible) {
-        let text = format!("asked a picture of {} in frames of {}", params.size(), source.size());
+        let text = format!("the picture of {} does not fit the frames of {}", params.size(), source.size());
         return Err(Error::new(ErrorKind::InvalidArgument, OP, text).on(device));
     }
     match device.set_region(Direction::Output, SelectionTarget::Crop, visible) {

@@ -185,6 +185,6 @@ impl CpuWrite<'_> {
 }
 
 fn outside(offset: usize, len: usize, mapping: &Mapping) -> Error {
-    let text = format!("{len} bytes at {offset} leave the buffer of {} bytes", mapping.len());
+    let text = format!("{len} bytes at {offset} exceed the buffer of {} bytes", mapping.len());
     Error::new(ErrorKind::InvalidArgument, "copy", text)
 }

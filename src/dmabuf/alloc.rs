@@ -60,7 +60,6 @@ impl Allocator {
     ///
     /// # Errors
     /// `Unsupported` if nothing here allocates dma-bufs. The text has the error of each allocator.
-    /// `Unsupported` if nothing here makes dma-bufs, with what each allocator said.
     pub fn for_devices() -> Result<Self> {
         let rank = |heap: &Self| match heap.to_string() {
             name if name.contains("cma-uncached") => 0,
@@ -76,7 +75,7 @@ impl Allocator {
                 Err(e) => refused.push(e.to_string()),
             }
         }
-        let text = format!("nothing here makes dma-bufs: {}", refused.join("; "));
+        let text = format!("no allocator of this machine gives dma-bufs: {}", refused.join("; "));
         Err(Error::new(ErrorKind::Unsupported, "allocate", text))
     }
 

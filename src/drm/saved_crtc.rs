@@ -33,7 +33,7 @@ impl SavedCrtc {
         let Self { connectors, crtc, framebuffer, position, mode } = self;
         let set = device.0.node.set_crtc(*crtc, Some(*framebuffer), *position, connectors, Some(*mode));
         if let Err(e) = set {
-            crate::log::event!("{device}: the picture of the console is gone: {e}");
+            crate::log::event!("{device}: cannot restore the earlier picture: {e}");
         }
     }
 }

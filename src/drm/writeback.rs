@@ -129,7 +129,7 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<S
         None => {
             // Without a fence the end of the write is unknown, so the framebuffer stays until the file is closed.
             framebuffer.leave();
-            wrong(ErrorKind::Os, "the driver gave no fence".into())
+            wrong(ErrorKind::Os, "the driver did not return a fence".into())
         }
     }
 }

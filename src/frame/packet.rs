@@ -74,7 +74,7 @@ pub struct Packet {
 
 #[derive(Clone)]
 enum Data {
-    /// A frame that [`bytes`] accepted, so it accepts it again.
+    /// A frame for which [`bytes`] returned a slice, and will again.
     Leased(Frame),
     Owned(Arc<[u8]>),
 }
@@ -109,7 +109,7 @@ impl Packet {
         Ok(Self { data, meta, prefix_bytes: 0, carries_parameters: false, parameters: None })
     }
 
-    /// Adds the facts that the bytes tell, the sequence number and the parameter sets in force. Keeps a key flag of
+    /// Adds the properties found in the bytes, the sequence number and the parameter sets in force. Keeps a key flag of
     /// the encoder.
     pub(crate) fn with_head(mut self, head: &Head, sequence: u64, parameters: Option<Arc<ParameterSets>>) -> Self {
         if head.is_key {

@@ -92,7 +92,7 @@ impl FrameRead<'_> {
         let (_, _, len) = row_range(self.frame.layout(), plane, row)?;
         let short = to.len();
         let to = to.get_mut(..len).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes into {short}"))
+            Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes does not fit {short} bytes"))
         })?;
         self.copy_span(plane, row, 0, to)
     }
@@ -107,13 +107,17 @@ impl FrameRead<'_> {
         let (memory, offset, row_len) = row_range(self.frame.layout(), plane, row)?;
         let len = to.len();
         if first_byte.checked_add(len).map_or(true, |end| end > row_len) {
-            let text = format!("{len} bytes at {first_byte} leave a row of {row_len}");
+            let text = format!("{len} bytes at {first_byte} exceed a row of {row_len} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         let offset = offset + first_byte;
         let payload = self.frame.meta().payload[memory];
         if offset + len > payload.bytes as usize {
-            let text = format!("row {row} of plane {plane} ends at {}, the frame has {}", offset + len, payload.bytes);
+            let text = format!(
+                "row {row} of plane {plane} ends at byte {}, the frame has {} bytes",
+                offset + len,
+                payload.bytes
+            );
             return Err(Error::new(ErrorKind::Mismatch, "copy", text));
         }
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset), to)
@@ -126,7 +130,7 @@ impl FrameRead<'_> {
     pub fn copy_payload(&self, memory: usize, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
         let payload = self.frame.meta().payload.get(memory).copied().unwrap_or_default();
         if offset_bytes.checked_add(to.len()).map_or(true, |end| end > payload.bytes as usize) {
-            let text = format!("{} bytes at {offset_bytes} leave the payload of {} bytes", to.len(), payload.bytes);
+            let text = format!("{} bytes at {offset_bytes} exceed the payload of {} bytes", to.len(), payload.bytes);
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
@@ -234,7 +238,7 @@ impl<'a> FrameWrite<'a> {
     fn row(&mut self, plane: usize, row: u32, len: usize) -> Result<(&mut CpuWrite<'a>, usize)> {
         let (memory, offset, row_len) = row_range(self.layout, plane, row)?;
         if len > row_len {
-            let text = format!("{len} bytes into a row of {row_len}");
+            let text = format!("{len} bytes do not fit a row of {row_len} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         let guard = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;

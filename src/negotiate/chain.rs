@@ -242,7 +242,7 @@ impl Room {
         match self.full {
             Some((since, before)) if before == done => {
                 if since.elapsed() >= PATIENCE {
-                    event!("{}: needs more than {} frames at a time", encoder.device(), self.most);
+                    event!("{}: the encoder needs more than {} frames at the same time", encoder.device(), self.most);
                     (self.most, self.full) = (self.most + 1, None);
                     return Ok(true);
                 }
@@ -312,8 +312,9 @@ impl Submit for EncoderChain {
     /// of the camera's buffers. If it returns nothing for a second, it needs more frames, and the limit grows by one.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` for a frame of another layout than the camera's, `WrongFile` for a memfd. A lost
-    /// device is not an error: the chain accepts no frames until it is back.
+    /// With the frame: `Mismatch` for a frame of another layout than the camera's, `WrongFile` for a memfd, `State`
+    /// while a drain waits for the converter. A lost device is not an error: the chain accepts no frames until it is
+    /// back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));

@@ -155,7 +155,7 @@ fn layout(picture: &Picture) -> Result<Layout> {
         &picture.sizes[..planes],
     )?;
     if layout.memory_bytes().len() != planes {
-        let text = format!("the driver puts {layout} into {planes} memory planes");
+        let text = format!("the driver reports {planes} memory planes for {layout}");
         return Err(Error::new(ErrorKind::Mismatch, "layout", text));
     }
     Ok(layout.with_colorimetry(Colorimetry {

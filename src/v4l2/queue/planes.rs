@@ -74,7 +74,7 @@ pub(super) fn planes(
         // padding.
         if !multi_planar && bytes > needed {
             if queue.is_compressed() {
-                return Err(format!("{bytes} bytes of bitstream; the queue's {queue}"));
+                return Err(format!("{bytes} bytes of bitstream do not fit the queue's {queue}"));
             }
             planes[i].bytesused = needed;
         }
