@@ -204,8 +204,8 @@ pub struct Decoder {
     pictures: Option<Pictures>,
     /// The driver reported a change, and drains the frames before it.
     changed: bool,
-    /// Formats that the driver accepted and then reported as changed again, without a frame. It does not convert to
-    /// them.
+    /// Formats that the driver accepted before it reported another change, without a frame in between. It does not
+    /// convert to them.
     refused: Vec<FourCc>,
     /// The stream's size and the frame count when the format was set.
     found: Option<(Size, u64)>,
