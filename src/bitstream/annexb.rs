@@ -4,53 +4,53 @@ use memchr::memmem;
 
 use super::Codec;
 
-/// What a start code is, without the zero byte that may stand before it.
+/// A start code, without the zero byte that may precede it.
 const START: &[u8] = &[0, 0, 1];
 
-/// One NAL unit in the bytes that it was found in.
+/// One NAL unit within a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NalUnit<'a> {
-    /// Where its start code begins, zero byte included.
+    /// Offset of its start code, including a zero byte before it.
     pub start: usize,
-    /// Header and payload, without start code and trailing zeros. Emulation prevention bytes are still in it.
+    /// Header and payload, without start code and trailing zeros. Emulation prevention bytes are included.
     pub data: &'a [u8],
 }
 
-/// What a NAL unit holds, as far as anybody here needs to know.
+/// The type of a NAL unit, as far as this crate uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NalKind {
-    /// A part of a picture.
+    /// A slice of a picture.
     Slice {
-        /// Of an IDR picture; in H.265 of any IRAP picture.
+        /// `true` for an IDR picture, and in H.265 for any IRAP picture.
         is_key: bool,
     },
-    /// Video parameter set (H.265).
+    /// A video parameter set (H.265 only).
     Vps,
-    /// Sequence parameter set.
+    /// A sequence parameter set (SPS).
     Sps,
-    /// Picture parameter set.
+    /// A picture parameter set (PPS).
     Pps,
-    /// Access unit delimiter.
+    /// An access unit delimiter (AUD).
     Delimiter,
-    /// Supplemental enhancement information that stands before its picture.
+    /// Supplemental enhancement information before its picture.
     Sei,
-    /// End of sequence or stream, filler, SEI behind its picture.
+    /// End of sequence or stream, filler, or SEI after its picture.
     Suffix,
-    /// Reserved, extensions, or too short to have a header.
+    /// Reserved, an extension, or too short to have a header.
     Other,
 }
 
 impl NalKind {
-    /// A parameter set.
+    /// Returns `true` for a parameter set.
     pub fn is_parameters(self) -> bool {
         matches!(self, Self::Vps | Self::Sps | Self::Pps)
     }
 }
 
 impl NalUnit<'_> {
-    /// By its header (H.264: table 7-1; H.265: table 7-1).
+    /// Returns the kind, from the header (H.264: table 7-1; H.265: table 7-1).
     pub fn kind(&self, codec: Codec) -> NalKind {
         let Some(&first) = self.data.first() else { return NalKind::Other };
         match (codec, first & 31, first >> 1 & 63) {
@@ -71,15 +71,16 @@ impl NalUnit<'_> {
         }
     }
 
-    /// `true` for the first slice of a picture: `first_mb_in_slice` is 0, or `first_slice_segment_in_pic_flag` is set.
+    /// Returns `true` for the first slice of a picture: `first_mb_in_slice` is 0, or
+    /// `first_slice_segment_in_pic_flag` is set.
     pub(super) fn begins_picture(&self, codec: Codec) -> bool {
         let header = if codec == Codec::Hevc { 2 } else { 1 };
-        // ue(v) of 0 is one bit, 1; the flag of H.265 is one bit, too.
+        // The `ue(v)` of 0 is a single bit, 1. The flag of H.265 is a single bit, too.
         matches!(self.kind(codec), NalKind::Slice { .. }) && self.data.get(header).is_some_and(|b| b & 0x80 != 0)
     }
 }
 
-/// The NAL units of a buffer, in order. What stands before the first start code is none.
+/// Returns the NAL units of a buffer, in order. Skips bytes before the first start code.
 pub fn nal_units(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
     let mut starts = memmem::find_iter(data, START);
     let mut next = starts.next();
@@ -88,7 +89,8 @@ pub fn nal_units(data: &[u8]) -> impl Iterator<Item = NalUnit<'_>> {
         next = starts.next();
         let end = next.unwrap_or(data.len());
         let body = &data[(at + START.len()).min(end)..end];
-        // The zero byte of the next start code, and trailing_zero_8bits: a NAL unit does not end with a zero.
+        // Excludes the zero byte of the next start code, and trailing_zero_8bits: a NAL unit does not end with a
+        // zero.
         let len = body.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
         let start = if at > 0 && data[at - 1] == 0 { at - 1 } else { at };
         Some(NalUnit { start, data: &body[..len] })
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_split_at_start_codes_of_both_lengths() {
+    fn nal_units_are_split_at_start_codes_of_both_lengths() {
         let data = [9, 9, 0, 0, 0, 1, 0x67, 1, 0, 0, 3, 0, 0, 1, 0x68, 0, 0, 0, 0, 1, 0x65, 0x80, 0, 0, 1];
         let units: Vec<_> = nal_units(&data).collect();
         let expected: [(usize, &[u8]); 4] = [(2, &[0x67, 1, 0, 0, 3]), (11, &[0x68]), (16, &[0x65, 0x80]), (22, &[])];

@@ -1,6 +1,6 @@
-//! Bits of a NAL unit's payload, emulation prevention removed on the way (ITU-T H.264, 7.3.1 and 9.1).
+//! Bits of a NAL unit's payload, without the emulation prevention bytes (ITU-T H.264, 7.3.1 and 9.1).
 
-/// Reads from the front. Behind the end everything is `None`.
+/// Reads bits from the start. Every read after the end returns `None`.
 #[derive(Debug)]
 pub(crate) struct Bits<'a> {
     data: &'a [u8],
@@ -27,7 +27,7 @@ impl<'a> Bits<'a> {
         Some(byte)
     }
 
-    /// Up to 32 bits, the first one the highest.
+    /// Returns up to 32 bits, the first one as the highest.
     pub(crate) fn bits(&mut self, count: u32) -> Option<u32> {
         let mut value = 0u32;
         for _ in 0..count {
@@ -40,7 +40,7 @@ impl<'a> Bits<'a> {
         Some(value)
     }
 
-    /// `ue(v)`.
+    /// Returns an unsigned Exp-Golomb code, `ue(v)`.
     pub(crate) fn unsigned(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.bits(1)? == 0 {
@@ -59,7 +59,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn codes_and_prevention_bytes() {
+    fn bits_skips_prevention_bytes() {
         // 1, 010, 011, 00100, then zeros with an emulation prevention byte between.
         let mut bits = Bits::new(&[0b1010_0110, 0b0100_0000, 0, 0, 3, 1, 0xff]);
         assert_eq!(
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn bits_end_for_any_bytes(data in proptest::collection::vec(any::<u8>(), 0..64)) {
             let mut bits = Bits::new(&data);
             let mut count = 0;
             while bits.unsigned().is_some() {

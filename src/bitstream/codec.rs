@@ -1,4 +1,4 @@
-//! The codecs.
+//! The supported codecs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::format::FourCc;
 
-/// How pictures are coded.
+/// The coding format of a stream of pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Codec {
@@ -14,18 +14,18 @@ pub enum Codec {
     H264,
     /// H.265 (HEVC) as a byte stream with start codes (ITU-T H.265 Annex B).
     Hevc,
-    /// VP8, one frame a buffer (RFC 6386).
+    /// VP8, with one frame per buffer (RFC 6386).
     Vp8,
     /// The fast Walsh-Hadamard transform of the kernel's test codec vicodec.
     Fwht,
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs, in the order of their names' table.
     #[doc(hidden)]
     pub const ALL: [Self; 4] = [Self::H264, Self::Hevc, Self::Vp8, Self::Fwht];
 
-    /// The V4L2 format of the stream.
+    /// Returns the V4L2 format of the stream.
     pub fn fourcc(self) -> FourCc {
         FourCc::new(match self {
             Self::H264 => b"H264",
@@ -35,13 +35,13 @@ impl Codec {
         })
     }
 
-    /// `true` for a stream of NAL units behind start codes.
+    /// Returns `true` for a stream of NAL units with start codes.
     pub fn has_nal_units(self) -> bool {
         matches!(self, Self::H264 | Self::Hevc)
     }
 }
 
-/// `h264`, `hevc`, `vp8`, `fwht`
+/// Displays as `h264`, `hevc`, `vp8` or `fwht`.
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -53,7 +53,7 @@ impl fmt::Display for Codec {
     }
 }
 
-/// The names that `Display` writes, and `h265`.
+/// Parses the names that `Display` writes, and `h265`.
 impl FromStr for Codec {
     type Err = Error;
 
@@ -62,7 +62,7 @@ impl FromStr for Codec {
         let known = Self::ALL.into_iter().find(|c| c.to_string() == lower);
         known
             .or_else(|| (lower == "h265").then_some(Self::Hevc))
-            .ok_or_else(|| Error::parse(format!("'{s}' is no codec; there are h264, hevc, vp8 and fwht")))
+            .ok_or_else(|| Error::parse(format!("'{s}' is not a codec; use h264, hevc, vp8 or fwht")))
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_parse_back() {
+    fn codec_parses_its_own_names() {
         for codec in Codec::ALL {
             assert_eq!(codec.to_string().parse::<Codec>().unwrap(), codec);
         }

@@ -1,23 +1,23 @@
-//! Whether a coded buffer is a key frame, and where its picture begins.
+//! Finds out whether a coded buffer is a key frame, and where its picture begins.
 
 use super::annexb::{nal_units, NalKind};
 use super::codec::Codec;
 
-/// What the head of one coded buffer says.
+/// Properties of a coded buffer, from its first bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// It decodes without any frame before it (IDR or, in H.265, any IRAP picture).
+    /// The picture decodes without any frame before it: IDR, or in H.265 any IRAP picture.
     pub is_key: bool,
-    /// There is a picture, not parameter sets alone.
+    /// The buffer contains a picture, and not only parameter sets.
     pub has_picture: bool,
-    /// Bytes before the picture: access unit delimiter, parameter sets, SEI. 0 for codecs without NAL units.
+    /// Bytes before the picture: delimiter, parameter sets, SEI. 0 for codecs without NAL units.
     pub prefix_bytes: usize,
-    /// Parameter sets are among the prefix.
+    /// The prefix contains parameter sets.
     pub has_parameters: bool,
 }
 
-/// Looks at a coded buffer up to the head of its first slice or frame.
+/// Reads a coded buffer up to the header of its first slice or frame.
 pub fn head(codec: Codec, data: &[u8]) -> Head {
     match codec {
         Codec::H264 | Codec::Hevc => nal_head(codec, data),
@@ -30,7 +30,7 @@ pub fn head(codec: Codec, data: &[u8]) -> Head {
 /// `V4L2_FWHT_FL_I_FRAME`
 const FWHT_I_FRAME: u32 = 1 << 10;
 
-/// The flags of a FWHT frame header: behind two magic words, version, width and height, big-endian.
+/// Returns the flags of a FWHT frame header. They follow two magic words, version, width and height, big-endian.
 fn fwht_flags(data: &[u8]) -> Option<u32> {
     if data.get(..8)? != [0x4f, 0x4f, 0x4f, 0x4f, 0xff, 0xff, 0xff, 0xff] {
         return None;
@@ -65,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn heads_of_h264() {
+    fn head_of_h264() {
         let idr = [0, 0, 0, 1, 9, 0x10, 0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
         let expected = Head { is_key: true, has_picture: true, prefix_bytes: 19, has_parameters: true };
         assert_eq!(head(Codec::H264, &idr), expected);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_hevc_vp8_and_fwht() {
+    fn head_of_hevc_vp8_and_fwht() {
         // VPS, then CRA (21): an IRAP picture.
         let cra = [0, 0, 1, 32 << 1, 1, 7, 0, 0, 1, 21 << 1, 1, 0x80];
         let h = head(Codec::Hevc, &cra);
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_have_a_head(data in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..200)) {
+        fn head_accepts_any_bytes(data in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..200)) {
             for codec in Codec::ALL {
                 let head = head(codec, &data);
                 prop_assert!(head.prefix_bytes <= data.len());

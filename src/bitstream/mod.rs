@@ -1,7 +1,7 @@
 //! Reads the headers of coded streams: key frames, parameter sets, the ends of access units.
 //!
-//! This module looks at bytes only. It does not use a device or a file. It does not panic and does not allocate more than the
-//! size of its input, whatever the bytes are.
+//! This module only looks at bytes. It does not use a device or a file. For any input, it does not panic and does not
+//! allocate more than the size of the input.
 //!
 //! ```
 //! use framelease::bitstream::{AccessUnitSplitter, Codec};
@@ -16,8 +16,8 @@
 //!         units += 1;
 //!     }
 //! }
-//! assert_eq!(units, 2); // The third is complete when something follows it.
-//! assert!(!splitter.finish().is_empty()); // Or at the end of the stream.
+//! assert_eq!(units, 2); // The third is complete when another one follows.
+//! assert!(!splitter.finish().is_empty()); // Or at the end.
 //! # Ok::<(), framelease::Error>(())
 //! ```
 

@@ -1,18 +1,28 @@
-//! The parameter sets of a stream, which a decoder needs before anything else.
+//! The parameter sets of a stream. A decoder needs them before anything else.
 
 use super::{nal_units, Codec, NalKind};
 
-/// Video, sequence and picture parameter sets, without start codes: what SDP, Matroska and late joiners need apart from
-/// the pictures.
+/// Video, sequence and picture parameter sets, without start codes. SDP, Matroska and subscribers that join late need
+/// them separately from the pictures.
+///
+/// ```
+/// use framelease::bitstream::{Codec, ParameterSets};
+///
+/// // SPS, PPS, IDR slice.
+/// let stream = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 0, 1, 0x68, 0xce, 0, 0, 0, 1, 0x65, 0x88];
+/// let sets = ParameterSets::find(Codec::H264, &stream);
+/// assert_eq!(sets.map(|sets| sets.iter().count()), Some(2));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterSets {
     codec: Codec,
-    /// In decoding order of kinds: VPS, SPS, PPS.
+    /// In the order VPS, SPS, PPS.
     units: Vec<(NalKind, Vec<u8>)>,
 }
 
 impl ParameterSets {
-    /// Those in a coded buffer, duplicates once; `None` without a sequence and a picture parameter set.
+    /// Finds the parameter sets in a coded buffer, without duplicates. Returns `None` unless it contains a sequence
+    /// and a picture parameter set.
     pub fn find(codec: Codec, data: &[u8]) -> Option<Self> {
         if !codec.has_nal_units() {
             return None;
@@ -37,27 +47,27 @@ impl ParameterSets {
         (has(NalKind::Sps) && has(NalKind::Pps)).then_some(Self { codec, units })
     }
 
-    /// The stream's codec.
+    /// Returns the codec of the stream.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The sets of one kind, header and payload.
+    /// Returns the sets of one kind, each with header and payload.
     pub fn of(&self, kind: NalKind) -> impl Iterator<Item = &[u8]> {
         self.units.iter().filter(move |(k, _)| *k == kind).map(|(_, unit)| &unit[..])
     }
 
-    /// All of them, header and payload: VPS, SPS, PPS.
+    /// Returns all sets, each with header and payload, in the order VPS, SPS, PPS.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.units.iter().map(|(_, unit)| &unit[..])
     }
 
-    /// `true` if a NAL unit is, byte for byte, one of them.
+    /// Returns `true` if a NAL unit is byte for byte equal to one of the sets.
     pub fn contains(&self, unit: &[u8]) -> bool {
         self.iter().any(|own| own == unit)
     }
 
-    /// All of them, each behind a start code of four bytes.
+    /// Returns all sets, each after a start code of four bytes.
     pub fn to_annexb(&self) -> Vec<u8> {
         self.units.iter().flat_map(|(_, unit)| [&[0, 0, 0, 1], &unit[..]].concat()).collect()
     }
@@ -68,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_are_found_once_and_in_order() {
+    fn parameter_sets_are_found_once_and_in_order() {
         let stream = [
             0,
             0,
@@ -109,7 +119,7 @@ mod tests {
         ];
         let sets = ParameterSets::find(Codec::Hevc, &stream).unwrap();
         assert_eq!(sets.of(NalKind::Sps).collect::<Vec<_>>(), [&[33 << 1, 1, 4][..]]);
-        assert_eq!(sets.of(NalKind::Pps).count(), 1, "behind the picture is another picture's");
+        assert_eq!(sets.of(NalKind::Pps).count(), 1, "a set after the picture belongs to another picture");
         let again = sets.to_annexb();
         assert_eq!(again[..7], [0, 0, 0, 1, 32 << 1, 1, 3]);
         assert_eq!(ParameterSets::find(Codec::Hevc, &again), Some(sets));

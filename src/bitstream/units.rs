@@ -1,47 +1,60 @@
-//! Access units of a byte stream that comes in pieces.
+//! Splits a byte stream, which arrives in pieces, into access units.
 
 use super::{nal_units, Codec, NalKind};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Cuts an H.264 or H.265 byte stream into access units: one picture each, with what stands before it.
+/// Splits an H.264 or H.265 byte stream into access units. Each has one picture and the NAL units before it.
 ///
-/// A new one begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
-/// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not told apart.
+/// A unit begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
+/// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not
+/// recognized.
+///
+/// ```
+/// use framelease::bitstream::{AccessUnitSplitter, Codec};
+///
+/// let mut splitter = AccessUnitSplitter::new(Codec::H264, 1 << 20);
+/// splitter.push(&[0, 0, 0, 1, 0x65, 0x88, 0x84]); // A key frame.
+/// assert!(splitter.next_unit()?.is_none()); // It may continue.
+/// splitter.push(&[0, 0, 0, 1, 0x41, 0x9a, 1]); // The next frame.
+/// assert_eq!(splitter.next_unit()?.map(<[u8]>::len), Some(7));
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AccessUnitSplitter {
     codec: Codec,
     limit_bytes: usize,
     buffer: Vec<u8>,
-    /// What was given out before and goes at the next call.
+    /// Length of the unit that was returned last. The next call removes it.
     given: usize,
-    /// Up to here the buffer was searched and is one unit so far.
+    /// The buffer was searched up to here, and is one unit so far.
     searched: usize,
-    /// A slice was seen in the unit.
+    /// The unit has a slice.
     has_slice: bool,
 }
 
 impl AccessUnitSplitter {
-    /// Cuts a stream of a codec with NAL units; units of more than `limit_bytes` are refused.
+    /// Creates a splitter for a codec with NAL units. It refuses units of more than `limit_bytes`.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
         Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
     }
 
-    /// Adds bytes as they come.
+    /// Adds bytes to the end of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.given);
         self.given = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next access unit that is complete: one behind it has begun.
+    /// Returns the next access unit, if it is complete. It is complete when the next one has begun.
     ///
     /// # Errors
-    /// `Exhausted` for a unit above the limit, which drops it, or what there is of it. The next one is found behind it.
+    /// `Exhausted` for a unit above the limit. Its bytes are dropped, and the next call continues after them.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
         self.buffer.drain(..self.given);
         self.given = 0;
-        // A unit's kind and first slice bit are in the three bytes behind its start code; the last unit may lack them. One
-        // before it is as short as it is: a delimiter has two bytes, an end of sequence has one.
+        // A unit's kind and first slice bit are in the three bytes after its start code. The last unit may still lack
+        // them. An earlier unit is complete, even if it is shorter: a delimiter has two bytes, an end of sequence has
+        // one.
         let from = self.searched;
         let (mut end, mut is_open) = (None, false);
         let mut units = nal_units(&self.buffer[from..]).peekable();
@@ -54,7 +67,7 @@ impl AccessUnitSplitter {
             let is_new = match unit.kind(self.codec) {
                 NalKind::Slice { .. } => self.has_slice && unit.begins_picture(self.codec),
                 NalKind::Suffix => false,
-                // Reserved ones do not tell.
+                // Reserved units may belong to either picture.
                 NalKind::Other => false,
                 _ => self.has_slice,
             };
@@ -63,12 +76,12 @@ impl AccessUnitSplitter {
                 break;
             }
             self.has_slice |= matches!(unit.kind(self.codec), NalKind::Slice { .. });
-            // Behind its start code: it is not met again.
+            // The search continues after its start code.
             self.searched = at + 4;
         }
         drop(units);
         if end.is_none() && !is_open {
-            // No more than a part of a start code, and the zero before it, can be in the last bytes.
+            // The last bytes contain at most a part of a start code, and the zero before it.
             self.searched = self.searched.max(self.buffer.len().saturating_sub(3));
         }
         match end {
@@ -93,7 +106,7 @@ impl AccessUnitSplitter {
         Error::new(ErrorKind::Exhausted, "next_unit", text)
     }
 
-    /// What is left at the stream's end: its last access unit.
+    /// Returns the last access unit, at the end of the stream.
     pub fn finish(mut self) -> Vec<u8> {
         self.buffer.drain(..self.given);
         self.buffer
@@ -105,7 +118,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Units as an encoder writes them: parameter sets and a key frame of two slices, then others.
+    /// Returns units as an encoder writes them: parameter sets and a key frame of two slices, then other frames.
     fn units() -> Vec<Vec<u8>> {
         let sets = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 0, 1, 0x68, 0xce, 0x3c, 0x80];
         let idr = [0, 0, 0, 1, 0x65, 0x88, 0x84, 7, 0, 0, 1, 0x65, 0x04, 0x84, 8];
@@ -128,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_any_size_give_the_same_units() {
+    fn splitter_gives_the_same_units_for_pieces_of_any_size() {
         let stream = units().concat();
         for step in 1..=stream.len() {
             assert_eq!(cut(&stream, step, 1000), units(), "in pieces of {step}");
@@ -136,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn hevc_units_begin_at_first_slice_segments() {
+    fn splitter_begins_hevc_units_at_first_slice_segments() {
         let vps = [0, 0, 0, 1, 32 << 1, 1, 9, 9];
         let first = [0, 0, 0, 1, 19 << 1, 1, 0x80, 1];
         let second = [0, 0, 0, 1, 19 << 1, 1, 0x10, 2];
@@ -149,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_refused() {
+    fn splitter_refuses_a_unit_that_does_not_end() {
         let mut cutter = AccessUnitSplitter::new(Codec::H264, 100);
         cutter.push(&[0; 101]);
         let e = cutter.next_unit().unwrap_err();
@@ -159,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn units_of_one_and_two_bytes_do_not_stop_it() {
+    fn splitter_accepts_nal_units_of_one_and_two_bytes() {
         // A delimiter as x264 writes it, and an end of sequence.
         let unit = [0, 0, 0, 1, 9, 0x10, 0, 0, 0, 1, 0x65, 0x88, 0x84, 7, 0, 0, 1, 10];
         let stream = [&unit[..], &unit, &unit].concat();
@@ -169,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_over_the_limit_is_refused_alone_when_its_end_is_known() {
+    fn splitter_continues_after_a_unit_over_the_limit() {
         let mut cutter = AccessUnitSplitter::new(Codec::H264, 20);
         cutter.push(&units().concat());
         assert!(units()[0].len() > 20 && cutter.next_unit().is_err());
@@ -178,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_nothing_panics(
+        fn splitter_keeps_every_byte_of_any_input(
             data in proptest::collection::vec(prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(0x65), 3 => any::<u8>()], 0..300),
             step in 1usize..50,
         ) {

@@ -1,4 +1,4 @@
-//! How a camera is chosen and set up.
+//! Settings of a camera.
 
 use std::path::{Path, PathBuf};
 
@@ -10,27 +10,39 @@ use crate::v4l2::{CacheHint, Device};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reopen {
-    /// It waits for [`Camera::reopen`](super::Camera::reopen).
+    /// The camera waits for [`Camera::reopen`](super::Camera::reopen).
     #[default]
     Never,
-    /// It opens the device again as soon as it is back, and goes on.
+    /// The camera opens the device again as soon as it is back, and continues.
     Always,
 }
 
-/// What to do with a size that the driver does not have.
+/// What to do if the driver does not support the requested size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SizeFit {
-    /// Take the driver's choice; [`FrameSource::layout`](super::FrameSource::layout) tells it.
+    /// Take the size that the driver chooses. [`FrameSource::layout`](super::FrameSource::layout) returns it.
     #[default]
     Nearest,
-    /// Refuse another size.
+    /// Fail with `Mismatch` for any other size.
     Exact,
 }
 
-/// Chooses a camera and how it captures. Everything has a default: the first camera, in the format and size that it
-/// has now, in as many buffers of its driver's as
-/// [`BufferBudget`](crate::frame::BufferBudget) has by default.
+/// Chooses a camera and sets how it captures. Every setting has a default: the first camera, its present format and
+/// size, and the number of driver buffers that [`BufferBudget`](crate::frame::BufferBudget) has by default.
+///
+/// ```no_run
+/// use framelease::capture::{Camera, SizeFit};
+/// use framelease::format::{FourCc, Size};
+///
+/// let camera = Camera::builder()
+///     .path("/dev/video0")
+///     .formats([FourCc::NV12, FourCc::YUYV])
+///     .size(Size::new(1280, 720))
+///     .fit(SizeFit::Exact)
+///     .open()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct CameraBuilder {
@@ -49,76 +61,77 @@ pub struct CameraBuilder {
 }
 
 impl CameraBuilder {
-    /// The node to open.
+    /// Sets the path of the node to open.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
         self.path = Some(path.as_ref().to_owned());
         self
     }
 
-    /// A device that is open already, such as one of [`Device::find`].
+    /// Sets a device that is already open, such as one from [`Device::find`].
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// The input to select; see [`Device::inputs`].
+    /// Sets the input to select. See [`Device::inputs`].
     pub fn input(mut self, index: u32) -> Self {
         self.input = Some(index);
         self
     }
 
-    /// The acceptable formats, best first.
+    /// Sets the acceptable formats, best first.
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
     }
 
-    /// The picture's size.
+    /// Sets the picture's size.
     pub fn size(mut self, size: Size) -> Self {
         self.size = Some(size);
         self
     }
 
-    /// The exact layout of the frames: what a device that imports them needs. Where the driver's own buffers may be
-    /// smaller, [`CameraBuilder::allocator`] brings buffers of this layout's size.
+    /// Sets the exact layout of the frames, for a device that imports them. If the driver's own buffers may be too
+    /// small, [`CameraBuilder::allocator`] provides buffers of this layout's size.
     pub fn layout(mut self, layout: &Layout) -> Self {
         (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
         (self.layout, self.fit) = (Some(*layout), SizeFit::Exact);
         self
     }
 
-    /// What to do if the driver does not have that size.
+    /// Sets what to do if the driver does not support the size.
     pub fn fit(mut self, fit: SizeFit) -> Self {
         self.fit = fit;
         self
     }
 
-    /// The wished frame interval; the driver takes its nearest, or its own if it cannot be set.
+    /// Sets the preferred frame interval. The driver chooses the nearest one, or its own if it cannot be set.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Sets the number of buffers to ask for: see [`BufferBudget`](crate::frame::BufferBudget) for the arithmetic. Default
-    /// its default, 12. The driver may give another number: [`BufferSet::slots`](crate::frame::BufferSet::slots).
+    /// Sets the number of buffers to request. The default is that of [`BufferBudget`](crate::frame::BufferBudget),
+    /// 12. The driver may give another number: see [`BufferSet::slots`](crate::frame::BufferSet::slots).
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = Some(count);
         self
     }
 
-    /// Which memory to ask the driver for; see [`BufferSet::cpu_reads`](crate::frame::BufferSet::cpu_reads) for what it gave.
+    /// Sets the kind of memory to request from the driver.
+    /// [`BufferSet::cpu_reads`](crate::frame::BufferSet::cpu_reads) returns what it gave.
     pub fn cache(mut self, wish: CacheHint) -> Self {
         self.cache = wish;
         self
     }
 
-    /// What to do after the device was lost: unplugged, or given up by its driver. Default [`Reopen::Never`].
+    /// Sets what to do after the device was lost (unplugged, or failed by its driver). Default [`Reopen::Never`].
     pub fn reopen(mut self, reopen: Reopen) -> Self {
         self.reopen = reopen;
         self
     }
 
-    /// Has the driver fill buffers of this allocator instead of its own.
+    /// Makes the driver fill buffers of this allocator instead of its own.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
         self

@@ -1,4 +1,4 @@
-//! A V4L2 camera whose frames are the driver's own buffers, leased.
+//! A V4L2 camera. Its frames are leases on the driver's own buffers.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,12 +16,13 @@ use crate::sys::wait;
 use crate::v4l2::{watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
 
 impl CameraBuilder {
-    /// Opens the camera and starts it.
+    /// Opens the camera and starts streaming.
     ///
     /// # Errors
-    /// `NotFound` without a camera, `Unsupported` for a device that does not capture or lacks the format, `Mismatch` for
-    /// a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if the media graph does not
-    /// fit, `Exhausted`. Texts list what the device offers. Nothing stays allocated then.
+    /// `NotFound` without a camera, `Unsupported` for a device that does not capture or lacks the format, `Mismatch`
+    /// for a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if formats along the
+    /// media graph do not fit, `Exhausted` without memory. The texts list what the device offers. Nothing stays
+    /// allocated then.
     pub fn open(self) -> Result<Camera> {
         let device = self.find_device()?;
         let queue = self.queue(&device)?;
@@ -39,7 +40,7 @@ impl CameraBuilder {
         Ok(camera)
     }
 
-    /// The device that was asked for, else the first camera.
+    /// Returns the requested device, else opens the first camera.
     pub(crate) fn find_device(&self) -> Result<Device> {
         match (&self.device, &self.path) {
             (Some(device), _) => Ok(device.clone()),
@@ -51,7 +52,7 @@ impl CameraBuilder {
     /// Selects the input of a device and takes its queue.
     fn queue(&self, device: &Device) -> Result<Queue> {
         if !device.info().is_capture() {
-            // Mem-to-mem devices have a capture queue, too, and nothing would ever come from it.
+            // Mem-to-mem devices have a capture queue as well, but would not give a frame.
             let text = "not a capture device";
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(device));
         }
@@ -59,30 +60,30 @@ impl CameraBuilder {
             device.set_input(index)?;
         }
         let queue = Queue::new(device, Direction::Capture)?;
-        // The event is of one input; drivers without inputs have number 0.
+        // The event belongs to one input. Drivers without inputs use the number 0.
         let input = device.input().unwrap_or(0);
-        // Not every driver has sources that change.
+        // A failure is ignored: not every driver has sources that change.
         let _ = device.subscribe(EventKind::SourceChange(input));
         Ok(queue)
     }
 }
 
-/// How a camera is.
+/// The state of a camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Streaming,
-    /// The driver's stream is over, and that was reported.
+    /// The driver's stream has ended, and the end was reported.
     Ended,
-    /// No buffers: a change of format failed, or the input has no signal. Events of the device are watched.
+    /// Without buffers: a change of format failed, or the input has no signal. Events of the device are watched.
     Stopped,
-    /// The device is lost, and looked for.
+    /// The device is lost, and its return is watched.
     Lost,
 }
 
-/// A capturing camera. Dropping it stops the device; frames that are out keep their memory.
+/// A capturing camera. Dropping it stops the device. Leased frames keep their memory.
 ///
-/// In steady state a frame costs DQBUF, and QBUF when its last clone is dropped (on that thread). [`Station::recv`]
-/// adds one `epoll_wait`. No memory is copied, allocated, mapped or exported.
+/// In steady state a frame costs one DQBUF, and one QBUF when its last clone is dropped, on that thread.
+/// [`Station::recv`] adds one `epoll_wait`. No memory is copied, allocated, mapped or exported.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -97,7 +98,7 @@ enum State {
 ///     .open()?;
 /// loop {
 ///     match camera.recv(Duration::from_secs(2))? {
-///         Received::Item(CameraEvent::Frame(frame)) => println!("{frame:?}"), // and the drop returns the buffer
+///         Received::Item(CameraEvent::Frame(frame)) => println!("{frame:?}"), // The drop returns the buffer.
 ///         Received::Item(event) => println!("{event:?}"),
 ///         Received::Nothing => println!("no frame for two seconds"),
 ///         Received::Ended => break,
@@ -111,16 +112,16 @@ pub struct Camera {
     queue: Queue,
     wishes: CameraBuilder,
     interval: Option<FrameInterval>,
-    /// The present generation.
+    /// The present buffer generation.
     buffers: Option<BufferSet>,
     state: State,
-    /// An event that follows the one that was given last.
+    /// An event to return directly after the last one.
     next: Option<CameraEvent>,
     stats: CameraStats,
 }
 
 impl Camera {
-    /// Chooses a camera.
+    /// Creates a builder, with which to choose and set up a camera.
     pub fn builder() -> CameraBuilder {
         CameraBuilder::default()
     }
@@ -139,7 +140,7 @@ impl Camera {
             return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(&device));
         }
         self.interval = match self.wishes.interval {
-            // A wish: sensors whose rate is set elsewhere go at that rate.
+            // A preference only: some sensors have their rate set elsewhere.
             Some(wish) => match device.set_frame_interval(Direction::Capture, wish) {
                 Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => None,
                 done => Some(done?),
@@ -164,7 +165,7 @@ impl Camera {
         started
     }
 
-    /// The best acceptable format, and the size to ask for.
+    /// Returns the best acceptable format, and the size to request.
     fn choose(&self, device: &Device) -> Result<(FourCc, Size)> {
         let now = device.format(Direction::Capture).ok();
         let size = self.wishes.size.or(now.map(|l| l.size())).unwrap_or(Size::new(640, 480));
@@ -190,7 +191,7 @@ impl Camera {
         self.queue.device()
     }
 
-    /// Watches the device for what it can give now.
+    /// Watches the device for the events that are possible now.
     fn arm(&mut self) -> Result<()> {
         match self.state {
             State::Lost => Ok(()),
@@ -200,7 +201,7 @@ impl Camera {
         }
     }
 
-    /// Returns the next frame that is there.
+    /// Returns the next frame, if one is ready.
     fn try_frame(&mut self) -> Result<Received<CameraEvent>> {
         match self.state {
             State::Streaming => {}
@@ -226,7 +227,7 @@ impl Camera {
         }
     }
 
-    /// The driver reports a fatal error. Where the source changed at the same time, that is why.
+    /// Handles a fatal error of the driver. If the source changed at the same time, the change is the cause.
     fn fatal(&mut self, error: Error) -> Result<Received<CameraEvent>> {
         match self.device().try_event() {
             Ok(Some(event)) => self.on_event(event).map(Received::Item),
@@ -253,7 +254,7 @@ impl Camera {
                 self.give_next(changed);
                 Ok(CameraEvent::Returned)
             }
-            // The next change of the source tells.
+            // The next change of the source is an event again.
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 self.arm()?;
                 Ok(CameraEvent::Lost(e))
@@ -262,7 +263,7 @@ impl Camera {
         }
     }
 
-    /// Has another event follow at once.
+    /// Returns another event directly after the present one.
     fn give_next(&mut self, event: CameraEvent) {
         self.next = Some(event);
         self.readiness.signal().set();
@@ -271,7 +272,7 @@ impl Camera {
     /// Handles what is ready besides frames.
     fn on_ready(&mut self, ready: Ready) -> Result<Received<CameraEvent>> {
         if ready.signal {
-            // A buffer came back on another thread, or could not.
+            // A buffer returned on another thread, or its return failed.
             self.arm()?;
         }
         if ready.search {
@@ -297,7 +298,7 @@ impl Camera {
         self.try_frame()
     }
 
-    /// The lost device may be back.
+    /// Searches for the lost device, which may be back.
     fn on_search(&mut self) -> Result<Received<CameraEvent>> {
         if !self.readiness.has_returned()? {
             return Ok(Received::Nothing);
@@ -307,7 +308,7 @@ impl Camera {
         }
         let before = self.buffers.as_ref().map(|b| *b.layout());
         if self.reopen().is_err() {
-            // It is not ready yet, or another program was faster.
+            // The device is not ready yet, or another program took it.
             return Ok(Received::Nothing);
         }
         let now = *self.layout()?;
@@ -317,23 +318,23 @@ impl Camera {
         Ok(Received::Item(CameraEvent::Returned))
     }
 
-    /// Stops, takes another format, and starts with new buffers. Frames of the old ones stay valid and unchanged while
-    /// they are held; their memory is freed with the last.
+    /// Changes the format: stops and starts with new buffers. Frames of the old buffers stay valid and unchanged
+    /// while they are leased. Their memory is freed with the last lease.
     ///
     /// # Errors
-    /// As [`CameraBuilder::open`]. The camera then has no buffers and can be reconfigured again.
+    /// The errors of [`CameraBuilder::open`]. The camera then has no buffers, and can be reconfigured again.
     pub fn reconfigure(&mut self, fourcc: FourCc, size: Size) -> Result<()> {
         self.tear_down();
         (self.wishes.formats, self.wishes.size, self.wishes.layout) = (vec![fourcc], Some(size), None);
         self.set_up()
     }
 
-    /// Reconfigures to what the source is now: detected timings (HDMI, SDI), else the format that the driver has.
+    /// Reconfigures to the present source: the detected timings (HDMI, SDI), else the driver's format. Returns
     /// `NotFound` without a stable signal.
     fn follow_source(&mut self) -> Result<()> {
         self.tear_down();
         let device = self.queue.device().clone();
-        // Drivers report the change that setting the timings makes, too: look again until nothing is reported.
+        // Setting the timings is reported as a change, too. Repeats until no change is reported.
         for _ in 0..4 {
             while device.try_event()?.is_some() {}
             match device.detect_timings() {
@@ -342,7 +343,7 @@ impl Camera {
                     let text = "the input has no stable signal";
                     return Err(Error::new(ErrorKind::NotFound, "VIDIOC_QUERY_DV_TIMINGS", text).on(&device));
                 }
-                // No timings on this kind of input.
+                // This kind of input does not have timings.
                 Err(e) if e.kind() == ErrorKind::Unsupported => {}
                 Err(e) => return Err(e),
             }
@@ -358,19 +359,19 @@ impl Camera {
         self.buffers = None;
         self.queue.free();
         self.state = State::Stopped;
-        // Nothing is left to watch but events.
+        // Only events are left to watch.
         let _ = self.arm();
     }
 
-    /// Finds the device again, by its path, driver, bus and node, opens it as it was set up, and starts with new
-    /// buffers. The descriptor stays; frames of the old buffers stay valid while they are held. A camera that was not
-    /// lost starts anew.
+    /// Finds the device again, by its path, driver, bus and node, opens it with the same settings, and starts with
+    /// new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are leased. A
+    /// camera that was not lost is opened again, too.
     ///
     /// Sequence numbers begin again.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else as [`CameraBuilder::open`]. The camera stays lost, and can be reopened
-    /// again.
+    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`]. The camera stays lost, and
+    /// `reopen` can be called again.
     pub fn reopen(&mut self) -> Result<()> {
         let was_lost = self.state == State::Lost;
         let reopened = self.open_again();
@@ -426,10 +427,10 @@ impl FrameSource for Camera {
 
 impl sealed::Sealed for Camera {}
 
-/// A frame costs DQBUF alone by `try_recv`, and one `epoll_wait` more by `recv`.
+/// A frame costs one DQBUF with `try_recv`, and one more `epoll_wait` with `recv`.
 ///
-/// Its errors: that of an earlier return of a buffer, once (the return is tried again), and what the kernel reports of
-/// the camera's own descriptors. An unplug or a fatal error of the driver is [`CameraEvent::Lost`], once.
+/// Errors are that of an earlier return of a buffer, once (the return is then retried), and those of the camera's own
+/// descriptors. An unplug or a fatal error of the driver is not an error but [`CameraEvent::Lost`], once.
 impl Station for Camera {
     type Event = CameraEvent;
 

@@ -1,4 +1,4 @@
-//! Sources of frames: V4L2 cameras, and a pattern for machines without one.
+//! Sources of frames: V4L2 cameras, and a test pattern for machines without a camera.
 //!
 //! ```no_run
 //! use framelease::capture::{Camera, Reopen};

@@ -1,4 +1,4 @@
-//! A source that needs no hardware: moving color bars, written by the CPU into shared memory.
+//! A test pattern of moving color bars, which the CPU writes into shared memory. It needs no hardware.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -21,11 +21,22 @@ use crate::v4l2::Device;
 
 use super::source::{CameraEvent, CameraStats, FrameSource};
 
-/// How far the bars move from frame to frame, in pixels. Even, so that chroma moves with luma.
+/// Pixels that the bars move per frame. Even, so that chroma moves with luma.
 const STEP: u32 = 4;
 const BARS: u32 = 8;
 
 /// Settings of a [`TestPattern`].
+///
+/// ```
+/// use framelease::capture::TestPattern;
+/// use framelease::format::{FourCc, FrameInterval, Size};
+///
+/// let pattern = TestPattern::builder(Size::new(320, 240))
+///     .fourcc(FourCc::YUYV)
+///     .interval(FrameInterval::from_fps(50))
+///     .start()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TestPatternBuilder {
     pub(crate) fourcc: Option<FourCc>,
@@ -37,37 +48,37 @@ pub struct TestPatternBuilder {
 }
 
 impl TestPatternBuilder {
-    /// The pixel format. Default NV12.
+    /// Sets the pixel format. Default NV12.
     pub fn fourcc(mut self, fourcc: FourCc) -> Self {
         self.fourcc = Some(fourcc);
         self
     }
 
-    /// The exact layout, format and size included: what a device that imports the frames needs.
+    /// Sets the exact layout, including format and size, for a device that imports the frames.
     pub fn layout(mut self, layout: Layout) -> Self {
         (self.fourcc, self.size, self.layout) = (Some(layout.fourcc()), layout.size(), Some(layout));
         self
     }
 
-    /// The time between frames. Default 1/30 s.
+    /// Sets the time between frames. Default 1/30 s.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Frames as fast as they are taken.
+    /// Gives frames as fast as they are taken.
     pub fn unpaced(mut self) -> Self {
         self.interval = None;
         self
     }
 
-    /// Sets the number of buffers. Default that of [`BufferBudget`], 12.
+    /// Sets the number of buffers. The default is that of [`BufferBudget`], 12.
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = count;
         self
     }
 
-    /// Where the memory comes from. Default [`Allocator::for_cpu_source`].
+    /// Sets the allocator of the buffers. Default [`Allocator::for_cpu_source`].
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
         self
@@ -76,10 +87,11 @@ impl TestPatternBuilder {
     /// Allocates the buffers and starts the clock.
     ///
     /// # Errors
-    /// `Unsupported` for a format whose pixels this source cannot write, and as [`Layout::packed`] and [`Pool::new`].
+    /// `Unsupported` for a format whose pixels the pattern cannot write, `InvalidArgument` for an impossible size,
+    /// count or interval, `Exhausted` if memory is not available, and other errors of [`Pool::new`].
     pub fn start(self) -> Result<TestPattern> {
         let colors = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
-        // The tightest layout that has whole chroma groups in each row.
+        // The smallest layout with whole chroma groups in each row.
         let layout = match self.layout {
             Some(layout) => layout,
             None => Layout::aligned(self.fourcc.unwrap_or(FourCc::NV12), self.size, 2)?,
@@ -94,7 +106,11 @@ impl TestPatternBuilder {
         let expiration = match self.interval {
             Some(interval) => {
                 let period = interval.duration().filter(|d| !d.is_zero()).ok_or_else(|| {
-                    Error::new(ErrorKind::InvalidArgument, "test pattern", format!("a frame interval of {interval}"))
+                    Error::new(
+                        ErrorKind::InvalidArgument,
+                        "test pattern",
+                        format!("the frame interval {interval} is not possible"),
+                    )
                 })?;
                 Expiration::IntervalDelayed(Duration::from_nanos(1).into(), period.into())
             }
@@ -119,19 +135,32 @@ impl TestPatternBuilder {
     }
 }
 
-/// Moving color bars: the source for machines without a camera.
+/// A source of moving color bars, for machines without a camera.
 ///
-/// It writes into udmabufs where the machine has them, else into sealed memfds. Its bytes are counted as
-/// [`CpuBytes::source`](crate::stats::CpuBytes::source): they stand for a camera's DMA.
+/// It writes into udmabufs if the machine has them, else into sealed memfds. Its bytes stand for a camera's DMA, and
+/// are counted as [`CpuBytes::source`](crate::stats::CpuBytes::source).
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::capture::TestPattern;
+/// use framelease::format::Size;
+/// use framelease::Station;
+///
+/// let mut pattern = TestPattern::builder(Size::new(320, 240)).start()?;
+/// if let Some(frame) = pattern.recv(Duration::from_secs(1))?.frame() {
+///     assert_eq!(frame.layout().size(), Size::new(320, 240));
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TestPattern {
     readiness: Readiness,
     /// Set when a buffer is free again after all were leased.
     signal: Arc<Signal>,
-    /// Every buffer is leased: the clock is not watched until one comes back.
+    /// Every buffer is leased. The clock is not watched until one returns.
     is_starved: bool,
     pool: Pool,
-    /// For each color plane a row of the pattern, one period longer than the picture is wide.
+    /// A row of the pattern for each color plane. It is one period longer than the picture is wide.
     rows: Vec<Vec<u8>>,
     timer: TimerFd,
     interval: Option<FrameInterval>,
@@ -141,7 +170,7 @@ pub struct TestPattern {
 }
 
 impl TestPattern {
-    /// A pattern of `size` pixels.
+    /// Creates a builder for a pattern of `size` pixels.
     pub fn builder(size: Size) -> TestPatternBuilder {
         let interval = Some(FrameInterval::from_fps(30));
         TestPatternBuilder {
@@ -154,8 +183,8 @@ impl TestPattern {
         }
     }
 
-    /// A free buffer, if a frame is due. A frame that is due while every buffer is leased is lost, and the next one says
-    /// so, as a camera's would.
+    /// Returns a free buffer if a frame is due. A frame that is due while every buffer is leased counts as lost, and
+    /// the next frame reports it, as a camera's does.
     fn due_buffer(&mut self) -> Result<Option<FrameMut>> {
         let mut buffer = None;
         if self.is_starved {
@@ -196,7 +225,7 @@ impl TestPattern {
                 let period = pattern.len() - len;
                 let down = layout.fourcc().info().map_or(1, |info| info.planes[plane].vertical);
                 for row in 0..layout.rows(plane) {
-                    // Both are whole sample groups: `period` is BARS bars of an even number of pixels.
+                    // Both are whole sample groups: `period` is [`BARS`] bars of an even number of pixels.
                     let pixels_right = u64::from(shift) + u64::from(row * down / 16 * STEP);
                     let at = (pixels_right * period as u64 / u64::from(period_pixels(layout.size().width))) as usize;
                     let group = group_bytes(layout.fourcc(), plane);
@@ -219,7 +248,7 @@ impl TestPattern {
         self.lost = self.lost.saturating_add(u32::try_from(frames).unwrap_or(u32::MAX));
     }
 
-    /// Frame times that have passed since the last call.
+    /// Returns the number of frame times that have passed since the last call.
     fn expirations(&self) -> Result<u64> {
         let mut count = [0; 8];
         sys::syscall_count::tick();
@@ -256,8 +285,8 @@ impl FrameSource for TestPattern {
 
 impl sealed::Sealed for TestPattern {}
 
-/// A frame costs one read of the clock, and what writing the pixels costs. Its errors are those of the CPU access to
-/// the buffer.
+/// A frame costs one read of the clock and the writing of its pixels. Errors are those of the CPU access to the
+/// buffer.
 impl Station for TestPattern {
     type Event = CameraEvent;
 
@@ -272,13 +301,14 @@ impl Station for TestPattern {
 }
 
 impl AsFd for TestPattern {
-    /// Readable when the next frame is due and a buffer is free. Unpaced: while a buffer is free.
+    /// Returns a descriptor that is readable when the next frame is due and a buffer is free. Without an interval, it
+    /// is readable while a buffer is free.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
     }
 }
 
-/// Pixels after which the bars repeat: at least the width, in bars of an even number of pixels.
+/// Returns the number of pixels after which the bars repeat: at least the width, in bars of an even number of pixels.
 fn period_pixels(width: u32) -> u32 {
     width.div_ceil(2 * BARS) * 2 * BARS
 }
@@ -287,7 +317,7 @@ fn group_bytes(fourcc: FourCc, plane: usize) -> usize {
     fourcc.info().and_then(|i| i.planes.get(plane)).map_or(1, |p| p.bytes as usize)
 }
 
-/// A row of each plane: the picture's width and one period.
+/// Returns a row of each plane, which is the picture's width and one period long.
 fn pattern_rows(layout: &Layout) -> Result<Vec<Vec<u8>>> {
     let planes = layout.fourcc().info().map_or(&[][..], |i| i.planes);
     let (width, period) = (layout.size().width, period_pixels(layout.size().width));
@@ -309,7 +339,7 @@ fn pattern_rows(layout: &Layout) -> Result<Vec<Vec<u8>>> {
     Ok(rows)
 }
 
-/// One bar: R'G'B' and, by the BT.601 matrix in limited range, Y'CbCr.
+/// The color of one bar as R'G'B', and as Y'CbCr by the BT.601 matrix in limited range.
 struct BarColor {
     rgb: [u8; 3],
     yuv: [u8; 3],
@@ -327,7 +357,7 @@ const COLORS: [BarColor; BARS as usize] = [
     BarColor { rgb: [0, 0, 0], yuv: [16, 128, 128] },
 ];
 
-/// The bytes of one sample group of a plane in one color.
+/// Returns the bytes of one sample group of a plane in one color.
 fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)> {
     let ([r, g, b], [y, u, v]) = (c.rgb, c.yuv);
     let name = fourcc.info()?.name;
@@ -370,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pixel_format_has_moving_bars() {
+    fn test_pattern_moves_in_every_pixel_format() {
         for info in FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed) {
             let builder = TestPattern::builder(Size::new(160, 32)).fourcc(info.fourcc).buffers(2).unpaced();
             let mut source = builder.allocator(Allocator::Memfd).start().unwrap();
@@ -378,7 +408,7 @@ mod tests {
             let a = source.try_recv().unwrap().frame().unwrap();
             assert!(cpu_bytes().source - before >= a.layout().pixel_bytes());
             let b = source.try_recv().unwrap().frame().unwrap();
-            assert_ne!(picture(&a), picture(&b), "{} stands still", info.name);
+            assert_ne!(picture(&a), picture(&b), "{} does not move", info.name);
             assert!(source.try_recv().unwrap().is_nothing(), "both buffers are leased");
             // White is the first bar, black the last.
             let first = &picture(&a)[..4];
@@ -388,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_sizes_work() {
+    fn test_pattern_supports_odd_sizes() {
         for name in ["NV12", "YUYV", "YU12", "RGB24", "NV12M"] {
             let builder = TestPattern::builder(Size::new(37, 21)).fourcc(name.parse().unwrap()).unpaced();
             let frame = builder.start().unwrap().try_recv().unwrap().frame().unwrap();
@@ -397,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_frame_is_reported() {
+    fn test_pattern_reports_lost_frames() {
         let builder = TestPattern::builder(Size::new(16, 16)).buffers(1).interval(FrameInterval::from_fps(1000));
         let mut source = builder.start().unwrap();
         let first = source.recv(Duration::from_secs(5)).unwrap().frame().unwrap();
@@ -410,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_settings_are_refused() {
+    fn start_refuses_impossible_settings() {
         let b = || TestPattern::builder(Size::new(16, 16));
         for (builder, kind) in [
             (TestPattern::builder(Size::new(0, 16)), ErrorKind::InvalidArgument),

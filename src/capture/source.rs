@@ -1,4 +1,4 @@
-//! What a camera and a test pattern have in common.
+//! The interface that a camera and a test pattern share.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use crate::frame::{BufferSet, Frame};
 use crate::station::{sealed, FrameEvent, Station};
 use crate::v4l2::{self, Device};
 
-/// What a camera gives.
+/// An event of a frame source.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CameraEvent {
-    /// A frame. Its buffer returns to the camera with the last clone.
+    /// A frame. Its buffer returns to the camera when the last clone is dropped.
     ///
-    /// Look at [`FrameMeta::flags`](crate::frame::FrameMeta::flags) for `ERROR` (the driver doubts the content) and at
-    /// `lost` for a gap before it: neither ends the stream.
+    /// Check [`FrameMeta::flags`](crate::frame::FrameMeta::flags) for `ERROR` (the content may be damaged) and `lost`
+    /// for a gap before the frame. The stream continues in both cases.
     Frame(Frame),
-    /// The device was unplugged, its driver gave up, or the input lost its signal. Frames that are out stay valid.
+    /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
-    /// The device or the signal is back. With [`Reopen::Always`](super::Reopen::Always), and after a signal, the camera
-    /// streams already; else call [`Camera::reopen`](super::Camera::reopen).
+    /// The device or the signal is back. After a lost signal, and with [`Reopen::Always`](super::Reopen::Always), the
+    /// camera already streams again. Else call [`Camera::reopen`](super::Camera::reopen).
     Returned,
-    /// The frames that follow have this layout and lie in new buffers: the source changed, or the device came back with
-    /// another format.
+    /// The layout of the frames that follow, which are in new buffers. The source changed, or the device came back
+    /// with another format.
     Changed(Layout),
-    /// An event that was subscribed to on [`Camera::device`](super::Camera::device).
+    /// A subscribed event of [`Camera::device`](super::Camera::device).
     Device(v4l2::Event),
 }
 
@@ -40,36 +40,53 @@ impl FrameEvent for CameraEvent {
     }
 }
 
-/// A [`Camera`](super::Camera) or a [`TestPattern`](super::TestPattern), so that a program runs without a camera.
+/// A [`Camera`](super::Camera) or a [`TestPattern`](super::TestPattern), so that a program can run without a camera.
 /// Sealed.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::capture::{FrameSource, TestPattern};
+/// use framelease::format::Size;
+/// use framelease::Received;
+///
+/// fn first_frame(source: &mut dyn FrameSource) -> framelease::Result<()> {
+///     println!("{} buffers of {}", source.buffers()?.slots(), source.layout()?);
+///     if let Received::Item(event) = source.recv(Duration::from_secs(1))? {
+///         println!("{event:?}");
+///     }
+///     Ok(())
+/// }
+/// first_frame(&mut TestPattern::builder(Size::new(64, 48)).start()?)?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
     /// Returns the buffers of the present generation, to import or announce each once.
     ///
     /// # Errors
-    /// `State` while the source has none: after it was lost, or a change of format failed.
+    /// `State` while the source has no buffers: after it was lost, or after a failed change of format.
     fn buffers(&self) -> Result<&BufferSet>;
 
     /// Returns the exact layout of the frames.
     ///
     /// # Errors
-    /// As [`FrameSource::buffers`].
+    /// `State` while the source has no buffers.
     fn layout(&self) -> Result<&Layout> {
         self.buffers().map(BufferSet::layout)
     }
 
-    /// Returns the time between frames, if the source has one.
+    /// Returns the time between frames, if it is known.
     fn interval(&self) -> Option<FrameInterval>;
 
-    /// Returns counts since the source was opened.
+    /// Returns the counts since the source was opened.
     fn stats(&self) -> CameraStats;
 
-    /// Returns the device, if there is one.
+    /// Returns the V4L2 device, or `None` for a test pattern.
     fn device(&self) -> Option<&Device>;
 
-    /// Opens the device again and goes on. The descriptor stays. A source without a device has nothing to do.
+    /// Opens the device again and continues. The file descriptor stays the same. Does nothing for a test pattern.
     ///
     /// # Errors
-    /// As [`Camera::reopen`](super::Camera::reopen).
+    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`](super::CameraBuilder::open).
     fn reopen(&mut self) -> Result<()>;
 }
 
@@ -77,11 +94,11 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CameraStats {
-    /// Frames given out.
+    /// Frames that the source gave.
     pub frames: u64,
-    /// Frames that the driver lost: gaps in its sequence.
+    /// Frames that the driver lost, which are gaps in its sequence.
     pub lost: u64,
-    /// Frames flagged `ERROR`, which are among `frames`.
+    /// Frames flagged `ERROR`, which are included in `frames`.
     pub errors: u64,
     /// Buffers that are leased now.
     pub leased: usize,

@@ -1,4 +1,4 @@
-//! Settings as V4L2 controls (`ext-ctrls-codec.rst`), in one table.
+//! Encoder settings as V4L2 controls (`ext-ctrls-codec.rst`), in one table.
 
 use super::parameters::{Applied, HeaderMode, Level, Outcome, Params, Profile, RateMode, Setting, SliceMode, Switch};
 use crate::bitstream::Codec;
@@ -14,14 +14,14 @@ const fn codec(offset: u32) -> ControlId {
 pub(super) const FORCE_KEY_FRAME: ControlId = codec(229);
 const B_FRAMES: ControlId = codec(202);
 
-/// One control to write; the first of several ids that the device has.
+/// One control to write: the first of these ids that the device has.
 type Step = (Vec<ControlId>, i64);
 
 fn is_on(switch: Switch) -> i64 {
     i64::from(switch == Switch::On)
 }
 
-/// The menu entry of `V4L2_CID_MPEG_VIDEO_H264_LEVEL`, `_HEVC_LEVEL`.
+/// Returns the menu entry of `V4L2_CID_MPEG_VIDEO_H264_LEVEL` or `_HEVC_LEVEL`.
 fn level(of: Codec, level: Level) -> Option<i64> {
     const H264: [u8; 20] = [10, 0, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52, 60, 61, 62];
     const HEVC: [u8; 13] = [10, 20, 21, 30, 31, 40, 41, 50, 51, 52, 60, 61, 62];
@@ -29,7 +29,7 @@ fn level(of: Codec, level: Level) -> Option<i64> {
     all.iter().position(|&l| l != 0 && l == level.times_ten()).map(|i| i as i64)
 }
 
-/// The menu entry of `V4L2_CID_MPEG_VIDEO_H264_PROFILE`, `_HEVC_PROFILE`, `_VP8_PROFILE`.
+/// Returns the menu entry of `V4L2_CID_MPEG_VIDEO_H264_PROFILE`, `_HEVC_PROFILE` or `_VP8_PROFILE`.
 fn profile(of: Codec, profile: Profile) -> Option<i64> {
     match (of, profile) {
         (Codec::H264, Profile::Baseline) => Some(0),
@@ -43,7 +43,7 @@ fn profile(of: Codec, profile: Profile) -> Option<i64> {
     }
 }
 
-/// A quantizer's control for each codec that has it.
+/// Returns a quantizer's control for the codec, if there is one.
 fn by_codec(of: Codec, h264: u32, hevc: u32, vpx: u32, fwht: Option<u32>) -> Vec<ControlId> {
     match of {
         Codec::H264 => vec![codec(h264)],
@@ -53,7 +53,7 @@ fn by_codec(of: Codec, h264: u32, hevc: u32, vpx: u32, fwht: Option<u32>) -> Vec
     }
 }
 
-/// What to write for a setting; `None` if the codec has no such thing.
+/// Returns the controls to write for a setting, or `None` if the codec does not have the setting.
 fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
     let one = |offset: u32, value: i64| Some(vec![(vec![codec(offset)], value)]);
     let qp = |ids: Vec<ControlId>, value: u32| (!ids.is_empty()).then(|| vec![(ids, i64::from(value))]);
@@ -87,7 +87,7 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
         Setting::Quality(quality) => one(645, quality.into()),
         Setting::VbvKilobytes(size) => one(222, size.into()),
         Setting::Gop(frames) => {
-            // Some have the period of H.264's I-frames alone.
+            // Some drivers have only the period of H.264's I-frames.
             let ids = if of == Codec::H264 { vec![codec(203), codec(358)] } else { vec![codec(203)] };
             Some(vec![(ids, frames.into())])
         }
@@ -97,20 +97,20 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
         Setting::IntraQp(value) => qp(by_codec(of, 350, 602, 509, Some(290)), value),
         Setting::InterQp(value) => qp(by_codec(of, 351, 603, 510, Some(291)), value),
         Setting::HeaderMode(mode) => one(216, i64::from(mode == HeaderMode::Joined)),
-        // Drivers have one or the other.
+        // Drivers have one of these two.
         Setting::RepeatHeaders(on) => Some(vec![(vec![codec(226), codec(644)], is_on(on))]),
         Setting::Delimiters(on) => one(231, is_on(on)),
         Setting::IntraRefreshFrames(frames) => one(236, frames.into()),
         Setting::Slices(mode) => Some(match mode {
             SliceMode::Single => vec![(vec![codec(221)], 0)],
-            // The size first: a mode without one is nothing.
+            // The size first: the mode requires it.
             SliceMode::Macroblocks(n) => vec![(vec![codec(220)], n.into()), (vec![codec(221)], 1)],
             SliceMode::Bytes(n) => vec![(vec![codec(219)], n.into()), (vec![codec(221)], 2)],
         }),
     }
 }
 
-/// A control that can be written, if the device has one of these.
+/// Returns the first of these controls that the device has and that can be written.
 fn find(device: &Device, ids: &[ControlId]) -> Result<Option<Control>> {
     for &id in ids {
         match device.control(id) {
@@ -123,7 +123,7 @@ fn find(device: &Device, ids: &[ControlId]) -> Result<Option<Control>> {
     Ok(None)
 }
 
-/// The value of a number's range that comes nearest.
+/// Returns the nearest value within a number's range.
 fn clamped(control: &Control, value: i64) -> i64 {
     match control.kind {
         ControlKind::Integer | ControlKind::Integer64 if control.minimum <= control.maximum => {
@@ -133,10 +133,10 @@ fn clamped(control: &Control, value: i64) -> i64 {
     }
 }
 
-/// Makes a setting, as near as the device can. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
+/// Applies a setting as closely as the device allows. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
 ///
 /// # Errors
-/// A lost device only; everything else is an outcome.
+/// `DeviceLost`. Everything else is an outcome.
 pub(super) fn apply(device: &Device, of: Codec, setting: Setting) -> Result<Outcome> {
     let Some(steps) = steps(of, setting) else { return Ok(Outcome::Missing) };
     let mut outcome = Outcome::Exact;
@@ -152,10 +152,11 @@ pub(super) fn apply(device: &Device, of: Codec, setting: Setting) -> Result<Outc
     Ok(outcome)
 }
 
-/// Makes all that `wanted` accepts of what was asked for, and no B-frames unless they were. Outcomes are appended.
+/// Applies the requested settings that `wanted` accepts, and disables B-frames unless they were requested. Appends
+/// the outcomes.
 ///
 /// # Errors
-/// `Unsupported` or `InvalidArgument` for a required setting that the device does not take exactly.
+/// `Unsupported` or `InvalidArgument` for a required setting that the device does not apply exactly.
 pub(super) fn apply_all(
     device: &Device,
     params: &Params,
@@ -180,7 +181,7 @@ pub(super) fn apply_all(
     }
     let no_b_frames = Setting::BFrames(0);
     if wanted(&no_b_frames) && !params.names(&no_b_frames) {
-        // The kernel's default is 2, and then frames wait for later ones.
+        // The kernel's default is 2, with which frames wait for later frames.
         apply(device, params.codec(), no_b_frames)?;
     }
     Ok(())
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_the_codec_s_own_controls() {
+    fn setting_selects_the_codec_s_own_control() {
         use Setting as S;
         for (of, setting, expected) in [
             (Codec::H264, S::BitrateBps(5), Some(vec![(0x0099_09cf, 5)])),

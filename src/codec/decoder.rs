@@ -1,4 +1,4 @@
-//! The stateful decoder: packets in, leased frames out.
+//! The stateful decoder: takes packets and gives leased frames.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,18 +19,19 @@ use crate::v4l2::{
 /// `V4L2_EVENT_SRC_CH_RESOLUTION`
 const RESOLUTION: u32 = 1;
 
-/// What a decoder gives.
+/// An event of a decoder.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DecoderEvent {
-    /// A picture. Its buffer goes back to the decoder with the last clone. Flagged `ERROR` where the stream was damaged.
+    /// A picture. Its buffer returns to the decoder when the last clone is dropped. It is flagged `ERROR` if the
+    /// stream was damaged.
     Frame(Frame),
-    /// The stream's format was found, or has changed: the frames that follow are of these buffers. Those of the buffers
-    /// before stay whole as long as they are held.
+    /// The stream's format was found or has changed. The frames that follow are in these buffers. Frames in the
+    /// earlier buffers stay intact while they are leased.
     Format(Pictures),
-    /// The device was unplugged, or its driver gave up. Frames that are out stay valid.
+    /// The device was unplugged, or its driver failed. Leased frames stay valid.
     Lost(Error),
-    /// The device is back: call [`Decoder::reopen`].
+    /// The device is back. Call [`Decoder::reopen`].
     Returned,
 }
 
@@ -45,17 +46,26 @@ impl FrameEvent for DecoderEvent {
     }
 }
 
-/// The pictures of a stream, until its format changes.
+/// The buffers and the visible part of a stream's pictures, until its format changes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pictures {
-    /// The buffers, with the layout that all frames have; to import or announce.
+    /// The buffers, with the layout of all frames, to import or announce.
     pub buffers: BufferSet,
-    /// The part of each frame that is to be seen: 1080 of 1088 rows.
+    /// The visible part of each frame: 1080 of 1088 rows.
     pub visible: Rect,
 }
 
-/// Chooses a decoder.
+/// Chooses a decoder and sets it up.
+///
+/// ```no_run
+/// use framelease::bitstream::Codec;
+/// use framelease::codec::Decoder;
+/// use framelease::format::FourCc;
+///
+/// let decoder = Decoder::builder(Codec::H264).formats([FourCc::NV12]).frames_held(6).open()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DecoderBuilder {
@@ -69,42 +79,43 @@ pub struct DecoderBuilder {
 }
 
 impl DecoderBuilder {
-    /// A device that is open already.
+    /// Sets a device that is already open.
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// Acceptable formats of the pictures, best first; else the driver's choice.
+    /// Sets the acceptable formats of the pictures, best first. By default, the driver chooses.
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
     }
 
-    /// The size that pictures will probably have, from which drivers derive the size of bitstream buffers.
+    /// Sets the expected size of the pictures, from which drivers derive the size of bitstream buffers.
     pub fn size(mut self, size: Size) -> Self {
         self.size = size;
         self
     }
 
-    /// The most bytes of a packet, instead of the driver's guess.
+    /// Sets the largest size of a packet in bytes, instead of the driver's estimate.
     pub fn packet_bytes(mut self, bytes: u32) -> Self {
         self.packet_bytes = bytes;
         self
     }
 
-    /// Frames that the user may hold at once (4), beside those that the decoder needs for itself.
+    /// Sets the number of frames that the caller may hold at once (4), besides those that the decoder needs.
     pub fn frames_held(mut self, count: usize) -> Self {
         self.frame_buffers = count;
         self
     }
 
-    /// Opens the decoder and has it wait for a stream. Ioctls: those of `dev-decoder.rst`, "Initialization", up to the
-    /// first bitstream buffer.
+    /// Opens the decoder, which then waits for a stream. Ioctls: those of `dev-decoder.rst`, "Initialization", up to
+    /// the first bitstream buffer.
     ///
     /// # Errors
-    /// `NotFound` if there is no such decoder, with those that there are; `Unsupported` if the device does not decode this;
-    /// as [`Device::set_format`] and [`Queue::allocate`](crate::v4l2::Queue::allocate).
+    /// `NotFound` if no device decodes the codec (the text lists the mem-to-mem devices), `Unsupported` if the chosen
+    /// device does not decode it, `Busy` while another program has buffers of the device, `Exhausted` without memory,
+    /// and other errors of the driver.
     pub fn open(self) -> Result<Decoder> {
         let fourcc = self.codec.fourcc();
         let device = match &self.device {
@@ -130,7 +141,7 @@ impl DecoderBuilder {
         })
     }
 
-    /// Initialization up to the first bitstream buffer. `pair` is without buffers.
+    /// Initializes the device up to the first bitstream buffer. `pair` has no buffers.
     fn set_up(&self, pair: &mut MemToMem) -> Result<()> {
         let mut request = FormatRequest::new(self.codec.fourcc(), self.size);
         request.memory_bytes[0] = self.packet_bytes;
@@ -147,41 +158,64 @@ impl DecoderBuilder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DecoderStats {
-    /// Packets taken.
+    /// Packets that were submitted.
     pub packets: u64,
-    /// Frames given.
+    /// Frames that the decoder gave.
     pub frames: u64,
-    /// Frames flagged `ERROR`.
+    /// Frames flagged `ERROR` as damaged.
     pub errors: u64,
-    /// Times that a format was found or changed.
+    /// Times that the format was found or changed.
     pub formats: u64,
-    /// Bytes of packets, copied into the device's buffers.
+    /// Bytes of packets, which were copied into the device's buffers.
     pub bytes: u64,
 }
 
 /// A stateful V4L2 mem-to-mem decoder (`dev-decoder.rst`).
 ///
-/// Packets are copied into its bitstream buffers, once; pictures are leases on its own buffers, exported as dma-bufs. It
-/// finds the stream's format by itself and follows its changes, which begin a new generation of buffers.
+/// Each packet is copied once, into a bitstream buffer of the decoder. Frames are leases on its own picture buffers,
+/// which are exported as dma-bufs. The decoder finds the format of the stream and tracks its changes. Each change
+/// begins a new generation of buffers.
 ///
 /// [`Received::Ended`] comes at the end of a drain. [`Decoder::resume`] begins again.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::bitstream::Codec;
+/// use framelease::codec::{Decoder, DecoderEvent};
+/// use framelease::frame::Packet;
+/// use framelease::{Received, Station, Submit};
+///
+/// fn decode(packets: impl Iterator<Item = Packet>) -> framelease::Result<()> {
+///     let mut decoder = Decoder::builder(Codec::H264).open()?;
+///     for packet in packets {
+///         let _ = decoder.submit(packet, Duration::from_secs(1))?;
+///         while let Received::Item(event) = decoder.try_recv()? {
+///             if let DecoderEvent::Frame(frame) = event {
+///                 println!("{frame:?}");
+///             }
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Decoder {
     pair: MemToMem,
     wishes: DecoderBuilder,
     pictures: Option<Pictures>,
-    /// The driver told of a change, and drains what was before it.
+    /// The driver reported a change, and drains the frames before it.
     changed: bool,
-    /// Formats that it took and then told of a change again, without a frame: it does not convert to them.
+    /// Formats that the driver accepted before it reported another change, without a frame in between. It does not
+    /// convert to them.
     refused: Vec<FourCc>,
-    /// The stream's size, and the frames that there were, when the format was set.
+    /// The stream's size and the frame count when the format was set.
     found: Option<(Size, u64)>,
-    /// A drain was asked for and its end not told.
+    /// A drain was requested, and its end was not reported yet.
     draining: bool,
     stats: DecoderStats,
 }
 
 impl Decoder {
-    /// Chooses a decoder.
+    /// Creates a builder for a decoder of this codec.
     pub fn builder(codec: Codec) -> DecoderBuilder {
         DecoderBuilder {
             codec,
@@ -194,26 +228,27 @@ impl Decoder {
         }
     }
 
-    /// The device, for controls.
+    /// Returns the device, for controls.
     pub fn device(&self) -> &Device {
         self.pair.device()
     }
 
-    /// The pictures of the stream as it is now; `None` until its format was found.
+    /// Returns the present buffers of the stream's pictures, or `None` until the format was found.
     pub fn pictures(&self) -> Option<&Pictures> {
         self.pictures.as_ref()
     }
 
-    /// Counts until now.
+    /// Returns the counts since the decoder was opened.
     pub fn stats(&self) -> DecoderStats {
         self.stats
     }
 
-    /// Gives bytes to the device that are one access unit or frame. `timestamp_ns` comes back with its frame. Full while
-    /// every bitstream buffer is with the device: take what it has, then try again.
+    /// Submits the bytes of one access unit or frame. The frame that is decoded from them has `timestamp_ns`. Returns
+    /// [`Submitted::Full`] while the device has every bitstream buffer; receive its events, then try again.
     ///
     /// # Errors
-    /// As [`Submit::try_submit`] of a decoder.
+    /// `Mismatch` if the bytes exceed a bitstream buffer (see [`DecoderBuilder::packet_bytes`]), `InvalidArgument` if
+    /// they are empty, `DeviceLost` after an unplug.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn try_submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted<()>> {
         self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::default())
@@ -236,7 +271,7 @@ impl Decoder {
         }
         let mut buffer = self.pair.output_mut().try_acquire();
         if buffer.is_none() {
-            // The drop of a source that was read frees its buffer.
+            // Dropping a source that was read frees its buffer.
             while self.pair.try_source()?.is_some() {}
             buffer = self.pair.output_mut().try_acquire();
         }
@@ -263,7 +298,7 @@ impl Decoder {
                 Received::Item(got) => self.sort(got)?,
                 Received::Nothing => return Ok(Received::Nothing),
                 Received::Ended => {
-                    // The event that says why may not have been taken yet.
+                    // The event of a format change may not have been read yet.
                     while let Some(event) = self.device().try_event()? {
                         self.on_event(event);
                     }
@@ -280,7 +315,7 @@ impl Decoder {
         }
     }
 
-    /// What of a queue pair's results is the user's.
+    /// Converts a result of the queue pair to an event for the caller, if there is one.
     fn sort(&mut self, got: Processed) -> Result<Option<DecoderEvent>> {
         match got {
             Processed::Result { frame, .. } => {
@@ -298,7 +333,7 @@ impl Decoder {
             Processed::Source(_) => Ok(None),
             Processed::Event(event) => {
                 self.on_event(event);
-                // Frames from before the change come first; their end is told by the queue.
+                // Frames from before the change come first. The queue reports their end.
                 if !self.changed || self.pair.capture().is_streaming() && !self.pair.capture().has_ended() {
                     return Ok(None);
                 }
@@ -315,7 +350,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the stream's format as it is now (`dev-decoder.rst`, "Capture Setup").
+    /// Changes to the present format of the stream (`dev-decoder.rst`, "Capture Setup").
     fn follow(&mut self) -> Result<DecoderEvent> {
         let before = self.pictures.take().map(|p| p.buffers.layout().fourcc());
         self.pair.free_capture();
@@ -324,7 +359,7 @@ impl Decoder {
         let size = own.map_or(self.wishes.size, |l| l.size());
         let now = Some((size, self.stats.frames));
         match before {
-            // The same stream again, and no frame of it.
+            // The same stream again, and no frame was decoded.
             Some(before) if self.found == now => self.refused.push(before),
             _ => self.refused.clear(),
         }
@@ -350,7 +385,8 @@ impl Decoder {
         self.changed = false;
         self.pair.dispatch()?;
         if self.draining {
-            // v4l2-mem2mem forgets a drain when the capture queue stops; a driver that does not is busy with it.
+            // v4l2-mem2mem forgets a drain when the capture queue stops. Other drivers report that the drain still
+            // runs.
             match self.pair.drain() {
                 Err(e) if e.kind() != ErrorKind::Busy => return Err(e),
                 _ => {}
@@ -362,7 +398,8 @@ impl Decoder {
         Ok(DecoderEvent::Format(pictures))
     }
 
-    /// The best acceptable format that the device was not seen to refuse; its own first, if everything is acceptable.
+    /// Returns the best acceptable format that the device did not refuse. Without a preference, the device's own
+    /// format comes first.
     fn choose(&self, own: Option<FourCc>) -> Result<FourCc> {
         let device = self.device();
         let offered: Vec<FourCc> = device.formats(Direction::Capture)?.iter().map(|o| o.fourcc).collect();
@@ -387,8 +424,8 @@ impl Decoder {
         })
     }
 
-    /// Ends the stream: every packet that was submitted is decoded, then comes [`Received::Ended`]. Keep taking frames until
-    /// then. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
+    /// Ends the stream. The device decodes every submitted packet, then [`Received::Ended`] comes. Continue to take
+    /// frames until then. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the stream's format was found, `Busy` during a drain.
@@ -399,29 +436,32 @@ impl Decoder {
         Ok(())
     }
 
-    /// Goes on after [`Received::Ended`]. Ioctls: as [`MemToMem::resume`].
+    /// Resumes after [`Received::Ended`]. Ioctls: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_START`, `VIDIOC_DQBUF`,
+    /// perhaps `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// As [`MemToMem::resume`].
+    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         self.pair.resume()
     }
 
-    /// Drops the packets that were not decoded, for a jump to another place in the stream: a key frame must come next.
-    /// Frames of before may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output queue.
+    /// Drops the packets that were not decoded, to continue at another place in the stream. The next packet must be a
+    /// key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output
+    /// queue.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// `DeviceLost` after an unplug, and other errors of the driver.
     pub fn flush(&mut self) -> Result<()> {
         self.pair.restart_output().map(drop)
     }
 
-    /// Finds the device again, by its path, driver, bus and node, and has it wait for a stream. The descriptor stays.
-    /// Frames that are out stay valid; packets that were not decoded are dropped. The next packet must be a key frame.
+    /// Finds the device again, by its path, driver, bus and node. It then waits for a stream. The file descriptor
+    /// stays the same. Leased frames stay valid. Packets that were not decoded are dropped. The next packet must be a
+    /// key frame.
     ///
     /// # Errors
-    /// As [`DecoderBuilder::open`]: `NotFound` until the device is back. It can be tried again.
+    /// `NotFound` until the device is back, else the errors of [`DecoderBuilder::open`]. The call can be repeated.
     pub fn reopen(&mut self) -> Result<()> {
         self.pair.reopen()?;
         (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);
@@ -432,11 +472,11 @@ impl Decoder {
 
 impl sealed::Sealed for Decoder {}
 
-/// A new format allocates and starts its buffers in the call that gives it.
+/// The call that returns a new format also allocates and starts its buffers.
 ///
-/// Its errors: `Unsupported` if the pictures' format cannot be laid out, or the device has none of the acceptable ones or
-/// does not convert to them; `Exhausted` if their buffers cannot be had; that of an earlier return of a frame's buffer,
-/// once.
+/// Errors are `Unsupported` if the format of the pictures cannot be laid out, or if the device has none of the
+/// acceptable formats or does not convert to them; `Exhausted` if their buffers cannot be allocated; and that of an
+/// earlier return of a frame's buffer, once.
 impl Station for Decoder {
     type Event = DecoderEvent;
 
@@ -456,12 +496,12 @@ impl Station for Decoder {
 impl Submit for Decoder {
     type Item = Packet;
 
-    /// Gives a packet to the device: one access unit or frame, copied, with the parameter sets before it if it is a key
-    /// frame that comes without. Ioctl: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
+    /// Submits a packet: one access unit or frame. It is copied. A key frame without parameter sets gets those of
+    /// [`Packet::parameter_sets`]. Ioctls: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
     ///
     /// # Errors
     /// With the packet: `Mismatch` if it is larger than a bitstream buffer (see [`DecoderBuilder::packet_bytes`]),
-    /// `InvalidArgument` if it is empty or of another codec, `DeviceLost`.
+    /// `InvalidArgument` if it is empty or of another codec, `DeviceLost` after an unplug.
     fn try_submit(&mut self, packet: Packet) -> SubmitResult<Packet> {
         let meta = packet.meta();
         if meta.codec != self.wishes.codec {

@@ -1,4 +1,4 @@
-//! The stateful encoder: dma-bufs in, leased packets out.
+//! The stateful encoder: takes dma-bufs and gives leased packets.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,18 +17,18 @@ use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted}
 use crate::sys::wait;
 use crate::v4l2::{CacheHint, ControlId, ControlValue, Device, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed};
 
-/// The most buffers of a queue: what V4L2 had until Linux 6.10.
+/// The largest number of buffers of a queue: V4L2's limit before Linux 6.10.
 const MOST_BUFFERS: usize = 32;
 
-/// What an encoder gives.
+/// An event of an encoder.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EncoderEvent {
-    /// A coded frame. Its buffer goes back to the encoder with the last clone.
+    /// A coded frame. Its buffer returns to the encoder when the last clone is dropped.
     Packet(Packet),
-    /// The device was unplugged, or its driver gave up. Packets that are out stay whole.
+    /// The device was unplugged, or its driver failed. Leased packets stay intact.
     Lost(Error),
-    /// The device is back: call [`Encoder::reopen`].
+    /// The device is back. Call [`Encoder::reopen`].
     Returned,
 }
 
@@ -36,17 +36,17 @@ pub enum EncoderEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EncoderStats {
-    /// Frames taken.
+    /// Frames that were submitted.
     pub frames: u64,
-    /// Packets given.
+    /// Packets that the encoder gave.
     pub packets: u64,
-    /// Packets that were key frames.
+    /// Key frames among the packets.
     pub keys: u64,
-    /// Packets flagged `ERROR`.
+    /// Packets flagged `ERROR` as damaged.
     pub errors: u64,
     /// Frames that the device could not use.
     pub refused: u64,
-    /// Bytes of packets.
+    /// Bytes of all packets.
     pub bytes: u64,
     /// Frames that the device has now.
     pub in_flight: usize,
@@ -54,7 +54,20 @@ pub struct EncoderStats {
     pub leased: usize,
 }
 
-/// Chooses an encoder. Everything but the stream has a default: the first device that encodes to the codec.
+/// Chooses an encoder and sets it up. Every setting but the stream has a default. The default device is the first
+/// that encodes to the codec.
+///
+/// ```no_run
+/// use framelease::bitstream::Codec;
+/// use framelease::codec::{Encoder, Params};
+/// use framelease::format::Size;
+/// use framelease::frame::Pool;
+///
+/// fn open(frames: &Pool) -> framelease::Result<Encoder> {
+///     let params = Params::new(Codec::H264, Size::new(1280, 720));
+///     Encoder::builder(params).open(frames.buffers())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct EncoderBuilder {
@@ -65,33 +78,34 @@ pub struct EncoderBuilder {
 }
 
 impl EncoderBuilder {
-    /// A device that is open already: the one that [`negotiate`](super::negotiate) was asked about.
+    /// Sets a device that is already open, such as the one that [`negotiate`](super::negotiate) used.
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
     }
 
-    /// What is known of its driver, instead of the library's table.
+    /// Sets the driver's quirks, instead of those in the library's table.
     #[doc(hidden)]
     pub fn quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = Some(quirks);
         self
     }
 
-    /// How many buffers frames will come from, if from more than one pool. Each is attached once then.
+    /// Sets the number of buffers that frames come from, if they come from more than one pool. The kernel then
+    /// attaches each buffer only once.
     pub fn sources(mut self, count: usize) -> Self {
         self.sources = Some(count);
         self
     }
 
-    /// Sets the device up for frames of a pool: a camera's, a converter's, a subscription's. It starts with the first
-    /// frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
+    /// Sets the device up for frames of a pool: a camera's, a converter's, a subscriber's. The device starts with the
+    /// first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
     ///
     /// # Errors
-    /// `NotFound` if there is no such encoder, with those that there are; `Mismatch` if the device cannot read that layout,
-    /// with both geometries ([`negotiate`](super::negotiate) finds one that it can); `Unsupported` if it lacks the codec, the
-    /// format, or a crop that the picture needs; that of a [required](Params::require) setting; `Exhausted`. Nothing stays
-    /// allocated.
+    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices); `Mismatch` if the device
+    /// cannot read the layout (the text has both geometries, and [`negotiate`](super::negotiate) finds a layout that
+    /// it can read); `Unsupported` if it lacks the codec, the format, or a crop that the picture needs; the error of
+    /// a [required](Params::require) setting; `Exhausted` without memory. Nothing stays allocated.
     pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
         let codec = self.params.codec();
         let device = match self.device {
@@ -113,7 +127,7 @@ impl EncoderBuilder {
     }
 }
 
-/// What a device is set up for.
+/// The stream and the frames that a device is set up for.
 #[derive(Debug)]
 struct Wanted {
     params: Params,
@@ -123,7 +137,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// `pair` is without buffers, and is so again if this fails.
+    /// Sets up `pair`, which has no buffers, and has none if this fails.
     fn set_up(&self, pair: &mut MemToMem) -> Result<Setup> {
         let device = pair.device().clone();
         let setup = Setup::apply(&device, &self.params, &self.source, self.quirks)?;
@@ -146,17 +160,18 @@ impl Wanted {
     }
 }
 
-/// A stateful V4L2 mem-to-mem encoder (`dev-encoder.rst`), fed by dma-buf.
+/// A stateful V4L2 mem-to-mem encoder (`dev-encoder.rst`), fed with dma-bufs.
 ///
-/// Frames go into its output queue as they are: the lease of [`Encoder::submit`] ends when the device has read the
-/// picture. Packets are leases on its own bitstream buffers. Caller-driven: no thread, no copy. One encoder is for one
-/// stream; every open of the node is another.
+/// Frames go into its output queue as they are. The lease of [`Encoder::submit`] ends when the device has read the
+/// picture. Packets are leases on the encoder's own bitstream buffers. The caller drives it: it has no thread and
+/// copies nothing. One encoder encodes one stream. Open the node again for another stream.
 ///
-/// [`Received::Ended`] comes at the end of a drain, when the device keeps no frame that it was for. [`Encoder::resume`] or
-/// [`Encoder::reset`] begins again.
+/// [`Received::Ended`] comes at the end of a drain, when the device has released all of its frames.
+/// [`Encoder::resume`] or [`Encoder::reset`] begins again.
 ///
-/// In steady state a frame costs QBUF and DQBUF on both queues, and one `epoll_wait`: no allocation, no attachment, no
-/// pixel touched. Where the driver sets no key flag, the head of each packet is read.
+/// In steady state a frame costs QBUF and DQBUF on both queues, and one `epoll_wait`, without an allocation, an
+/// attachment or CPU access to pixels. If the driver does not set key flags, the CPU reads the first bytes of each
+/// packet.
 ///
 /// ```no_run
 /// use framelease::bitstream::Codec;
@@ -191,7 +206,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Chooses an encoder for a stream.
+    /// Creates a builder for the encoder of a stream.
     pub fn builder(params: Params) -> EncoderBuilder {
         EncoderBuilder { params, device: None, quirks: None, sources: None }
     }
@@ -199,54 +214,54 @@ impl Encoder {
     /// Opens the first device, by number, that encodes to a codec.
     ///
     /// # Errors
-    /// `NotFound`, with the mem-to-mem devices that there are.
+    /// `NotFound` if no device encodes to the codec. The text lists the mem-to-mem devices.
     pub fn find(codec: Codec) -> Result<Device> {
         Device::find_mem_to_mem(&format!("encoder of {codec}"), |d| d.encodes_to(codec.fourcc()))
     }
 
-    /// The device, for controls that [`Setting`] has not.
+    /// Returns the device, for controls that [`Setting`] does not have.
     pub fn device(&self) -> &Device {
         self.pair.device()
     }
 
-    /// The stream that was asked for.
+    /// Returns the requested parameters of the stream.
     pub fn params(&self) -> &Params {
         &self.wanted.params
     }
 
-    /// What became of each setting that was asked for.
+    /// Returns the outcome of each requested setting.
     pub fn applied(&self) -> &[Applied] {
         &self.setup.applied
     }
 
-    /// The frame interval that the device took, if it has one and was asked.
+    /// Returns the frame interval that the device chose, if it was requested and the device has one.
     pub fn interval(&self) -> Option<FrameInterval> {
         self.setup.interval
     }
 
-    /// The layout of the device's output queue.
+    /// Returns the layout of the device's output queue.
     pub fn layout(&self) -> &Layout {
         &self.setup.queue
     }
 
-    /// The parameter sets in force; `None` before the first packet and for codecs without.
+    /// Returns the parameter sets in force, or `None` before the first packet and for codecs without parameter sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.stream.parameters()
     }
 
-    /// Counts until now.
+    /// Returns the counts since the encoder was opened.
     pub fn stats(&self) -> EncoderStats {
         let leased = self.pair.capture().buffers().map_or(0, BufferSet::leased);
         EncoderStats { in_flight: self.pair.output().queued(), leased, ..self.stats }
     }
 
-    /// Returns how many frames [`Submit::try_submit`] takes now, if they are of different buffers.
+    /// Returns how many frames [`Submit::try_submit`] accepts now, if they are in different buffers.
     #[doc(hidden)]
     pub fn free_slots(&self) -> usize {
         self.pair.output().free_slots()
     }
 
-    /// Ends the leases of the frames that the device has read by now.
+    /// Ends the leases of the frames that the device has read.
     pub(crate) fn collect(&mut self) -> Result<()> {
         while let Some(source) = self.pair.try_source()? {
             self.read(&source);
@@ -254,15 +269,15 @@ impl Encoder {
         Ok(())
     }
 
-    /// Stops both queues and frees them: the frames that the device had not read, as far as it says.
+    /// Stops both queues and frees them. Returns the frames that the device had not read, as far as it reports.
     fn free(&mut self) -> Vec<Frame> {
-        // A device that is gone says nothing any more.
+        // A lost device reports nothing more.
         let _ = self.collect();
         let Reclaimed { frames, .. } = self.pair.free();
         frames
     }
 
-    /// The device has read a source.
+    /// Counts a source frame that the device has read.
     fn read(&mut self, source: &Frame) {
         self.stats.refused += u64::from(source.meta().flags.contains(FrameFlags::ERROR));
     }
@@ -274,7 +289,8 @@ impl Encoder {
                 Received::Item(got) => got,
                 Received::Nothing => return Ok(Received::Nothing),
                 Received::Ended => {
-                    // The caller may not call again: what was read before the last packet is released now.
+                    // The caller may not call again, so the frames that were read before the last packet are released
+                    // now.
                     self.collect()?;
                     return Ok(Received::Ended);
                 }
@@ -285,13 +301,13 @@ impl Encoder {
         }
     }
 
-    /// What of a queue pair's results is the user's.
+    /// Converts a result of the queue pair to an event for the caller, if there is one.
     fn sort(&mut self, got: Processed) -> Result<Option<EncoderEvent>> {
         match got {
             Processed::Result { frame, source } => {
                 let (sequence, meta) = (source.map(|s| s.sequence), *frame.meta());
                 let is_damaged = meta.flags.contains(FrameFlags::ERROR);
-                // Parameter sets alone are a packet, too, for as long as it takes to see that.
+                // Parameter sets alone are a packet, too, until their content is known.
                 let params = &self.wanted.params;
                 let mut about = PacketMeta::new(params.codec(), params.size(), 0, meta.timestamp_ns);
                 about.source = sequence;
@@ -319,42 +335,44 @@ impl Encoder {
         }
     }
 
-    /// Makes the next frame that is submitted a key frame. Ioctl: `VIDIOC_S_EXT_CTRLS`.
+    /// Makes the next submitted frame a key frame. Ioctl: `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `Unsupported` if the driver has no `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`; [`Encoder::reset`] is another way.
+    /// `Unsupported` if the driver does not have `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`. Call [`Encoder::reset`] then.
     #[doc(alias = "V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME")]
     pub fn force_key(&mut self) -> Result<()> {
         self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press).map(drop)
     }
 
-    /// Changes a setting while it runs. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
+    /// Changes a setting of a running encoder. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
-    /// A driver that does not take it now says `Busy` in [`Outcome::Refused`]: drain, or [`Encoder::reconfigure`].
+    /// If the driver does not accept it during streaming, [`Outcome::Refused`] contains `Busy`. Call
+    /// [`Encoder::drain`] before, or [`Encoder::reconfigure`].
     ///
     /// # Errors
-    /// `DeviceLost`.
+    /// `DeviceLost` after an unplug.
     pub fn apply(&mut self, setting: Setting) -> Result<Outcome> {
         apply(self.device(), self.wanted.params.codec(), setting)
     }
 
-    /// Ends the stream: every frame that was submitted is encoded, then comes [`Received::Ended`]. Keep taking packets until
-    /// then, and do not wait for it without a limit: some drivers miss a drain that comes while they finish the last frame
-    /// (docs/boards.md). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// Ends the stream. The device encodes every submitted frame, then [`Received::Ended`] comes. Continue to take
+    /// packets until then, and limit the wait: some drivers miss a drain that arrives while they finish the last
+    /// frame (docs/boards.md). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
-    /// `State` before the first frame (nothing would come), `Busy` during a drain, `Unsupported` if the driver cannot.
+    /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver
+    /// cannot drain.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
         self.pair.drain()
     }
 
-    /// Goes on after [`Received::Ended`]; where the driver cannot, by a new stream, with parameter sets and a key frame.
-    /// Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF` and
-    /// `VIDIOC_STREAMON`.
+    /// Resumes after [`Received::Ended`]. If the driver cannot resume, begins a new stream with parameter sets and a
+    /// key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF`
+    /// and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before the end was told; what the driver reports.
+    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         let resumed = self.pair.resume()?;
@@ -364,24 +382,24 @@ impl Encoder {
         Ok(resumed)
     }
 
-    /// Begins a new stream, with parameter sets and a key frame. Frames that were submitted stay and are encoded in it;
-    /// packets that were not taken are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the capture queue.
+    /// Begins a new stream, with parameter sets and a key frame. Submitted frames stay and are encoded in it. Packets
+    /// that were not taken are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the capture queue.
     ///
     /// # Errors
-    /// `State` before the first frame, and what the driver reports.
+    /// `State` before the first frame, `DeviceLost` after an unplug, and other errors of the driver.
     pub fn reset(&mut self) -> Result<()> {
         self.pair.restart_capture()?;
         self.stream.restart();
         Ok(())
     }
 
-    /// Stops, and sets up for another stream or other frames. Packets that are out stay whole. The frames that the device
-    /// had not read come back: [`Encoder::drain`] before leaves none. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`, and those
-    /// of [`EncoderBuilder::open`].
+    /// Changes to another stream or other frames. Leased packets stay intact. Returns the frames that the
+    /// device had not read; there are none after [`Encoder::drain`]. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`,
+    /// and those of [`EncoderBuilder::open`].
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`], with those frames. The encoder then has no buffers, takes no frame, and can be
-    /// reconfigured again.
+    /// The errors of [`EncoderBuilder::open`], with those frames. The encoder then has no buffers and accepts no
+    /// frames, and can be reconfigured again.
     pub fn reconfigure(
         &mut self,
         params: Params,
@@ -393,12 +411,13 @@ impl Encoder {
         self.set_up_again(frames)
     }
 
-    /// Finds the device again, by its path, driver, bus and node, and sets it up as it was. The descriptor stays. Packets
-    /// that are out stay whole. The frames that the device had come back; the first may have been encoded already.
+    /// Finds the device again, by its path, driver, bus and node, and sets it up as before. The file descriptor stays
+    /// the same. Leased packets stay intact. Returns the frames that the device had; the first one may have been
+    /// encoded already.
     ///
     /// # Errors
-    /// As [`EncoderBuilder::open`], with those frames: `NotFound` until the device is back. It can be tried again, and
-    /// [`EncoderEvent::Returned`] comes again after a pause.
+    /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with those frames. The call
+    /// can be repeated; [`EncoderEvent::Returned`] comes again after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
@@ -424,7 +443,8 @@ impl Encoder {
 
 impl sealed::Sealed for Encoder {}
 
-/// Also ends the leases of frames that were read. Its error is that of an earlier return of a packet's buffer, once.
+/// Each call also ends the leases of frames that were read. Errors are those of an earlier return of a packet's
+/// buffer, once each.
 impl Station for Encoder {
     type Event = EncoderEvent;
 
@@ -444,14 +464,15 @@ impl Station for Encoder {
 impl Submit for Encoder {
     type Item = Frame;
 
-    /// Gives a frame to the device, and starts it with the first. The lease ends when the device has read the picture:
-    /// at a later call here. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if there is no room; once `VIDIOC_STREAMON` twice.
+    /// Gives a frame to the device, and starts the device with the first frame. The lease ends in a later call, when
+    /// the device has read the picture. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if the queue is full; `VIDIOC_STREAMON`
+    /// twice at the start.
     ///
-    /// After [`Encoder::drain`] frames are kept and not encoded until [`Encoder::resume`].
+    /// Frames that are submitted after [`Encoder::drain`] are kept, and encoded after [`Encoder::resume`].
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its layout is not that of [`EncoderBuilder::open`], `WrongFile` for a memfd,
-    /// `DeviceLost`.
+    /// With the frame: `Mismatch` if its layout differs from that of [`EncoderBuilder::open`], `WrongFile` for a
+    /// memfd, `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {
@@ -469,7 +490,7 @@ impl Submit for Encoder {
                 self.pair.refused(&error);
                 return match back.pop() {
                     Some(item) => Err(Rejected { error, item }),
-                    // It stays queued for the next start, which the next call tries.
+                    // The frame stays queued. The next call tries to start again.
                     None => Ok(Submitted::Taken),
                 };
             }

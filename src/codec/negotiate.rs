@@ -1,4 +1,4 @@
-//! Two devices agree before either streams: one layout that the camera writes and the encoder reads.
+//! Finds one layout that the camera writes and the encoder reads, before either streams.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, Layout, Size};
@@ -7,50 +7,58 @@ use crate::v4l2::{geometry, Device, Direction, FormatRequest};
 use super::setup::{fits, reading, set_coded_format};
 use super::{Params, Quirks};
 
-/// How far a driver rounds a side up. More is another picture.
+/// The most that a driver rounds a side up. A larger size is another picture.
 const MOST_ROUNDING: u32 = 64;
 
-/// The smallest page of any kernel: exported buffers are whole pages.
+/// The smallest page size of any kernel. Exported buffers are whole pages.
 const PAGE: u32 = 4096;
 
-/// Whose memory the frames are in.
+/// The owner of the memory that the frames are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SourceMemory {
-    /// The camera's own buffers, exported.
+    /// The camera's own buffers, which are exported.
     Camera,
-    /// Buffers of an allocator that both import: the camera's own would be too small for the encoder.
+    /// Buffers of an allocator, which both devices import because the camera's own would be too small for the
+    /// encoder.
     Allocated,
 }
 
-/// What a camera must give so that an encoder takes it as it is.
+/// A layout on which a camera and an encoder agree, so that frames need no copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Agreement {
-    /// The layout to ask the camera for, with memory planes as large as the encoder needs them.
+    /// The layout to request from the camera. Its memory planes have the size that the encoder needs.
     pub source: Layout,
     /// The layout that the encoder's queue will have.
     pub queue: Layout,
-    /// The visible picture: what was asked for, or the larger one in which the camera follows the encoder.
+    /// The visible picture: the requested size, or a larger one if the camera follows the encoder's rounding.
     pub size: Size,
-    /// Whose memory it must be.
+    /// The memory that the frames must be in.
     pub memory: SourceMemory,
 }
 
-/// Finds a layout that the camera can write and the encoder can read, without a copy and with every plane where both
+/// Finds a layout that the camera can write and the encoder can read without a copy, with every plane where both
 /// expect it.
 ///
-/// For each format, best first: the encoder says how it wants a picture of the asked size; the camera is asked for that
-/// size with those strides; else for the encoder's own size, if its driver rounds (640x368 for 640x360); a buffer that
-/// would be too small is allocated elsewhere for both. One-plane NV12 whose chroma the two see at different rows fits
-/// neither way: then the next format is tried. The encoder's coded format is set, nothing else is changed. Ioctls:
-/// `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's capture queue, `VIDIOC_TRY_FMT`.
+/// Tries each format, best first:
 ///
-/// `formats` are acceptable, best first; empty: all that both have, those of the fewest bytes first, grey last.
+/// 1. The encoder reports its layout for a picture of the requested size. The camera is asked for that size with
+///    those strides.
+/// 2. If that does not fit and the encoder rounds sizes (640x368 for 640x360), the camera is asked for the rounded
+///    size.
+/// 3. If the camera's buffers would be too small, the result says to allocate buffers for both.
+///
+/// The next format is tried if the two devices place a plane differently, such as the chroma plane of NV12. Only the
+/// encoder's coded format is set. Ioctls: `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's capture queue,
+/// `VIDIOC_TRY_FMT`.
+///
+/// `formats` are the acceptable formats, best first. If it is empty, all common formats are tried: those with the
+/// fewest bytes first, grey last.
 ///
 /// # Errors
-/// `Mismatch` if no format fits, with both geometries for each that was tried; `Unsupported` if the two have no format in
-/// common, the encoder has not the codec, or the camera is none.
+/// `Mismatch` if no format fits (the text has both geometries for each one that was tried), `Unsupported` if the
+/// devices have no common format, the encoder does not support the codec, or `camera` is not a capture device.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn negotiate(encoder: &Device, camera: &Device, params: &Params, formats: &[FourCc]) -> Result<Agreement> {
     negotiate_with(encoder, camera, params, formats, Quirks::for_device(encoder.info()))
@@ -66,7 +74,7 @@ pub fn negotiate_with(
 ) -> Result<Agreement> {
     const OP: &str = "negotiate";
     if !camera.info().is_capture() {
-        return Err(Error::new(ErrorKind::Unsupported, OP, "it is no capture device").on(camera));
+        return Err(Error::new(ErrorKind::Unsupported, OP, "not a capture device").on(camera));
     }
     set_coded_format(encoder, params)?;
     let list = |device: &Device, direction| -> Result<Vec<FourCc>> {
@@ -86,22 +94,19 @@ pub fn negotiate_with(
     }
     let names = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
     let wanted = if formats.is_empty() { String::new() } else { format!("asked {}; ", names(formats)) };
-    let text = format!(
-        "{wanted}no such format is both written by {camera}, which has {}, and read by the encoder, which has {}",
-        names(&written),
-        names(&read)
-    );
+    let text =
+        format!("{wanted}{camera} writes {} and the encoder reads {}: no common format", names(&written), names(&read));
     Err(Error::new(ErrorKind::Unsupported, OP, text).on(encoder))
 }
 
-/// What to try, best first: the camera's format and the encoder's for the same bytes.
+/// Returns the pairs to try, best first: the camera's format, and the encoder's format for the same bytes.
 fn candidates(written: &[FourCc], read: &[FourCc], wanted: &[FourCc], quirks: Quirks) -> Vec<(FourCc, FourCc)> {
     let mut formats: Vec<FourCc> = match wanted {
         [] => written.to_vec(),
         wanted => wanted.iter().copied().filter(|f| written.contains(f)).collect(),
     };
     if wanted.is_empty() {
-        // The fewest bytes a pixel cost the least memory traffic; a picture without colors is not what anybody means.
+        // Few bytes per pixel need little memory bandwidth. Grey goes last, because it drops the colors.
         formats.retain(|f| f.info().is_some_and(|i| i.kind != FormatKind::Compressed));
         formats.sort_by_key(|f| {
             let probe = Layout::packed(*f, Size::new(64, 64)).map_or(u64::MAX, |l| l.pixel_bytes());
@@ -123,7 +128,7 @@ struct Pair<'a> {
     read: FourCc,
 }
 
-/// A driver's refusal is a reason, a lost device an error.
+/// Turns a driver's refusal into a reason. Only a lost device is an error.
 fn answer(layout: Result<Layout>) -> Result<std::result::Result<Layout, String>> {
     match layout {
         Err(e) if e.kind() == ErrorKind::DeviceLost => Err(e),
@@ -132,7 +137,7 @@ fn answer(layout: Result<Layout>) -> Result<std::result::Result<Layout, String>>
 }
 
 impl Pair<'_> {
-    /// The agreement on this format, or why there is none.
+    /// Returns the agreement on this format, or the reason against it.
     fn negotiate(&self) -> Result<std::result::Result<Agreement, String>> {
         let wanted = self.params.size();
         let own = match answer(self.reads(&FormatRequest::new(self.read, wanted)))? {
@@ -140,7 +145,7 @@ impl Pair<'_> {
             Err(why) => return Ok(Err(why)),
         };
         if !is_rounded(wanted, own.size()) {
-            return Ok(Err(format!("the encoder reads no {} of {wanted}, it offers {own}", self.read)));
+            return Ok(Err(format!("the encoder does not read {} of {wanted}, it offers {own}", self.read)));
         }
         let mut reasons = Vec::new();
         let mut sizes = vec![wanted, own.size()];
@@ -162,14 +167,14 @@ impl Pair<'_> {
         self.camera.try_format(Direction::Capture, request)
     }
 
-    /// With pictures of this size, and rows as far apart as in `own`, the encoder's wish.
+    /// Tries pictures of this size, with the strides of `own`, the encoder's preferred layout.
     fn at(&self, size: Size, own: &Layout) -> Result<std::result::Result<Agreement, String>> {
         let mut request = FormatRequest::new(self.written, size);
         let planes = self.written.info().map_or(1, |i| i.memory_planes);
         request.stride_bytes[..planes].copy_from_slice(&FormatRequest::from_layout(own).stride_bytes[..planes]);
         let source = match answer(self.writes(&request))? {
             Ok(source) if source.size() == size => source,
-            Ok(other) => return Ok(Err(format!("the camera has no {request}, it gives {other}"))),
+            Ok(other) => return Ok(Err(format!("the camera does not give {request}, it gives {other}"))),
             Err(why) => return Ok(Err(why)),
         };
         let queue = match answer(self.reads(&reading(&source, self.read, self.params)))? {
@@ -186,7 +191,7 @@ impl Pair<'_> {
             .map(|done| done.map(|(source, memory)| Agreement { source, queue, size, memory }))
     }
 
-    /// The camera's layout with buffers of at least these sizes, and where they come from.
+    /// Returns the camera's layout with buffers of at least these sizes, and the owner of the memory.
     fn with_memory(
         &self,
         source: Layout,
@@ -210,24 +215,24 @@ impl Pair<'_> {
             }
         }
         for (device, direction) in [(self.camera, Direction::Capture), (self.encoder, Direction::Output)] {
-            // A driver that does not say may be able to.
+            // A driver that does not report its capabilities may still import.
             if device.memory_capabilities(direction)?.is_some_and(|m| !m.imports) {
                 let text =
                     format!("{source} has buffers of {:?} bytes, the encoder needs {needs:?}", source.memory_bytes());
-                return Ok(Err(format!("{text}, and {device} imports none")));
+                return Ok(Err(format!("{text}, and {device} cannot import buffers")));
             }
         }
         Ok(Ok((larger, SourceMemory::Allocated)))
     }
 }
 
-/// Whether a size is the wished one, or that rounded up to whole blocks.
+/// Returns whether a size is the requested one, or that rounded up to whole blocks.
 fn is_rounded(wanted: Size, given: Size) -> bool {
     let side = |wanted: u32, given: u32| (wanted..=wanted.saturating_add(MOST_ROUNDING)).contains(&given);
     side(wanted.width, given.width) && side(wanted.height, given.height)
 }
 
-/// Bytes that the encoder needs of each of the source's buffers.
+/// Returns the bytes that the encoder needs of each of the source's buffers.
 fn needed(source: &Layout, queue: &Layout, is_split: bool) -> Vec<u32> {
     if !is_split {
         return queue.memory_bytes().to_vec();
@@ -245,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_bytes_come_first_and_the_user_s_order_counts() {
+    fn negotiate_tries_the_fewest_bytes_first_or_the_user_s_order() {
         let camera = list(&["GREY", "RGB24", "YUYV", "NV12", "MJPEG"]);
         let encoder = list(&["NV12M", "YUYV", "NV12", "RGB24", "GREY"]);
         let names = |wanted: &[&str], quirks| -> Vec<String> {
@@ -261,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_picture_is_not_a_rounded_one() {
+    fn negotiate_accepts_rounding_but_not_another_size() {
         let wanted = Size::new(1920, 1080);
         assert!(is_rounded(wanted, wanted) && is_rounded(wanted, Size::new(1920, 1088)));
         assert!(!is_rounded(wanted, Size::new(1280, 1080)) && !is_rounded(wanted, Size::new(3840, 2160)));
     }
 
     #[test]
-    fn split_planes_need_their_buffer_s_whole_end() {
+    fn negotiate_requests_the_whole_last_plane_of_a_split_buffer() {
         let layout = |f: &str, h| Layout::packed(f.parse().unwrap(), Size::new(640, h)).unwrap();
         assert_eq!(needed(&layout("NV12", 360), &layout("NV12M", 368), true), [640 * (360 + 184)]);
         assert_eq!(needed(&layout("NV12M", 360), &layout("NV12M", 368), false), [640 * 368, 640 * 184]);

@@ -1,4 +1,4 @@
-//! What an encoder is asked for, and what it made of it.
+//! The requested parameters of an encoder, and their outcome.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use crate::bitstream::Codec;
 use crate::error::Error;
 use crate::format::{Colorimetry, FrameInterval, Size};
 
-/// How bits are spent.
+/// How the encoder spends bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RateMode {
-    /// By need, around the bitrate; a peak can be set.
+    /// A bitrate that varies around the set one. A peak can be set.
     Variable,
-    /// Evenly (`CBR`).
+    /// A constant bitrate (`CBR`).
     Constant,
-    /// By a quality, at whatever rate it takes.
+    /// A constant quality, at whatever bitrate it needs.
     Quality,
 }
 
@@ -22,53 +22,59 @@ pub enum RateMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HeaderMode {
-    /// Into a buffer of their own.
+    /// Into a separate buffer before the first frame.
     Separate,
     /// Into the buffer of the first frame.
     Joined,
 }
 
-/// How a picture is cut into slices.
+/// How the encoder cuts a picture into slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum SliceMode {
-    /// One slice.
+    /// One slice for the whole picture.
     Single,
-    /// Slices of at most so many macroblocks.
+    /// Slices of at most this many macroblocks.
     Macroblocks(u32),
-    /// Slices of at most so many bytes.
+    /// Slices of at most this many bytes.
     Bytes(u32),
 }
 
-/// A profile, by the standard's name.
+/// A profile, named as in the standard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Profile {
-    /// H.264 Baseline.
+    /// The H.264 Baseline profile.
     Baseline,
-    /// H.264 Constrained Baseline.
+    /// The H.264 Constrained Baseline profile.
     ConstrainedBaseline,
-    /// H.264 or H.265 Main.
+    /// The Main profile of H.264 or H.265.
     Main,
-    /// H.265 Main 10.
+    /// The H.265 Main 10 profile.
     Main10,
-    /// H.264 High.
+    /// The H.264 High profile.
     High,
-    /// VP8's 0 to 3.
+    /// One of VP8's profiles 0 to 3.
     Vp8(u8),
 }
 
-/// A level of H.264 or HEVC, such as 4.1. (H.264's 1b is no number and not offered.)
+/// A level of H.264 or HEVC, such as 4.1. H.264's level 1b is not supported.
+///
+/// ```
+/// use framelease::codec::Level;
+///
+/// assert_eq!(Level::new(4, 1).to_string(), "4.1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level(u8);
 
 impl Level {
-    /// Level 4.1 is `Level::new(4, 1)`.
+    /// Creates a level: 4.1 is `Level::new(4, 1)`.
     pub const fn new(major: u8, minor: u8) -> Self {
         Self(major.saturating_mul(10).saturating_add(minor))
     }
 
-    /// As drivers and bitstreams count it: 41 for 4.1.
+    /// Returns the level as drivers and bitstreams count it: 41 for 4.1.
     pub(crate) const fn times_ten(self) -> u8 {
         self.0
     }
@@ -80,89 +86,90 @@ impl fmt::Display for Level {
     }
 }
 
-/// Off or on.
+/// A setting that is off or on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Switch {
-    /// Off.
+    /// The setting is off.
     Off,
-    /// On.
+    /// The setting is on.
     On,
 }
 
-/// One setting of an encoder. They are applied in the order in which they stand here.
+/// One setting of an encoder. Settings are applied in the order of this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Setting {
-    /// The profile.
+    /// The profile of the stream.
     Profile(Profile),
-    /// The level.
+    /// The level of the stream.
     Level(Level),
     /// How bits are spent.
     RateMode(RateMode),
-    /// Rate control from frame to frame: off means fixed quantizers.
+    /// Rate control from frame to frame. If it is off, the quantizers are fixed.
     FrameRateControl(Switch),
     /// Rate control within a frame.
     MacroblockRateControl(Switch),
-    /// Bits per second.
+    /// The bitrate in bits per second.
     BitrateBps(u32),
     /// The most bits per second under [`RateMode::Variable`].
     PeakBitrateBps(u32),
-    /// 1 (worst) to 100, for [`RateMode::Quality`].
+    /// The quality for [`RateMode::Quality`], from 1 (worst) to 100.
     Quality(u32),
-    /// Size of the decoder's buffer that the rate is for, in kilobytes.
+    /// Size of the decoder buffer that rate control assumes, in kilobytes.
     VbvKilobytes(u32),
     /// Frames from one key frame to the next.
     Gop(u32),
-    /// B-frames between two others. Where this is not asked for and can be set, it is 0: no frame waits for a later one.
+    /// B-frames between two other frames. The default is 0 if the driver allows it, so that frames do not wait for
+    /// later ones.
     BFrames(u32),
-    /// The smallest quantizer.
+    /// The smallest allowed quantizer value.
     MinQp(u32),
-    /// The largest quantizer.
+    /// The largest allowed quantizer value.
     MaxQp(u32),
-    /// The quantizer of intra frames where the rate is not controlled.
+    /// The quantizer of intra frames if the rate is not controlled.
     IntraQp(u32),
-    /// The quantizer of P-frames where the rate is not controlled.
+    /// The quantizer of P-frames if the rate is not controlled.
     InterQp(u32),
-    /// Parameter sets at the beginning.
+    /// The place of parameter sets at the beginning.
     HeaderMode(HeaderMode),
-    /// Parameter sets before every key frame.
+    /// Whether parameter sets precede every key frame.
     RepeatHeaders(Switch),
-    /// An access unit delimiter before every frame.
+    /// Whether an access unit delimiter precedes every frame.
     Delimiters(Switch),
-    /// All of the picture is refreshed in so many frames, without key frames.
+    /// The number of frames in which the whole picture is refreshed, without key frames.
     IntraRefreshFrames(u32),
-    /// Slices.
+    /// How a picture is cut into slices.
     Slices(SliceMode),
 }
 
 impl Setting {
-    /// `true` for another value of the same setting.
+    /// Returns `true` if `other` is the same setting, perhaps with another value.
     fn is_same(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
-/// What became of a setting.
+/// The outcome of a setting.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The driver took it.
+    /// The driver accepted the value.
     Exact,
-    /// The driver took another value, in the setting's own unit.
+    /// The driver chose another value, in the setting's own unit.
     Adjusted(i64),
-    /// The driver has no such control.
+    /// The driver does not have the control.
     Missing,
-    /// The driver has it and refused this value: the error has what it offers.
+    /// The driver refused the value. The error says what it offers.
     Refused(Error),
 }
 
-/// A setting that was asked for, and what became of it.
+/// A requested setting and its outcome.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Applied {
-    /// What was asked.
+    /// The setting that was requested.
     pub setting: Setting,
-    /// What became of it.
+    /// What the driver did with it.
     pub outcome: Outcome,
 }
 
@@ -172,7 +179,7 @@ impl fmt::Display for Applied {
         match outcome {
             Outcome::Exact => write!(f, "{setting:?}"),
             Outcome::Adjusted(value) => write!(f, "{setting:?}: the device takes {value}"),
-            Outcome::Missing => write!(f, "{setting:?}: the device has no such control"),
+            Outcome::Missing => write!(f, "{setting:?}: the device does not have this control"),
             Outcome::Refused(e) => write!(f, "{setting:?}: {e}"),
         }
     }
@@ -184,10 +191,10 @@ pub(super) struct Wish {
     pub(super) is_required: bool,
 }
 
-/// A stream as it is wanted: codec and visible size, and any number of [`Setting`]s.
+/// The parameters of a stream: codec, visible size, and any number of [`Setting`]s.
 ///
-/// A setting that the driver lacks, refuses or rounds is told by [`Encoder::applied`](super::Encoder::applied); it is an
-/// error only if it was [required](Params::require).
+/// [`Encoder::applied`](super::Encoder::applied) reports settings that the driver lacks, refuses or rounds. They are
+/// errors only if the setting was [required](Params::require).
 ///
 /// ```
 /// use framelease::bitstream::Codec;
@@ -215,47 +222,48 @@ pub struct Params {
 }
 
 impl Params {
-    /// A stream of a codec whose visible picture has this size.
+    /// Creates the parameters of a stream with this codec and visible size.
     pub fn new(codec: Codec, size: Size) -> Self {
         Self { codec, size, interval: None, colorimetry: None, packet_bytes: 0, packet_buffers: 6, wishes: Vec::new() }
     }
 
-    /// The same for another picture: the one that [`negotiate`](super::negotiate) came to.
+    /// Changes the size to that of another picture, such as the one that [`negotiate`](super::negotiate) found.
     pub fn resized(mut self, size: Size) -> Self {
         self.size = size;
         self
     }
 
-    /// The source's frame interval, which rate control goes by. The driver's default is rarely right.
+    /// Sets the source's frame interval, on which rate control depends. The driver's default is rarely right.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// What the source's numbers mean, if its layout does not say.
+    /// Sets the colorimetry of the source, if its layout does not have it.
     pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = Some(colorimetry);
         self
     }
 
-    /// The most bytes of a packet, instead of the driver's guess. A frame that needs more comes damaged.
+    /// Sets the largest size of a packet in bytes, instead of the driver's estimate. A larger frame is damaged.
     pub fn packet_bytes(mut self, bytes: u32) -> Self {
         self.packet_bytes = bytes;
         self
     }
 
-    /// Bitstream buffers to ask for (6): what all sinks together may lease, and two for the driver.
+    /// Sets the number of bitstream buffers to request (6): those that all sinks together may lease, and two for the
+    /// driver.
     pub fn packet_buffers(mut self, count: usize) -> Self {
         self.packet_buffers = count;
         self
     }
 
-    /// Asks for a setting. The last word on a setting counts.
+    /// Requests a setting. A later request for the same setting replaces it.
     pub fn wish(self, setting: Setting) -> Self {
         self.with(Wish { setting, is_required: false })
     }
 
-    /// Asks for a setting, exactly or not at all.
+    /// Requires a setting: opening the encoder fails unless the driver applies it exactly.
     pub fn require(self, setting: Setting) -> Self {
         self.with(Wish { setting, is_required: true })
     }
@@ -267,22 +275,22 @@ impl Params {
         self
     }
 
-    /// The codec.
+    /// Returns the codec of the stream.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// The visible picture.
+    /// Returns the size of the visible picture.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// What was asked for, in the order in which it is applied.
+    /// Returns the requested settings, in the order in which they are applied.
     pub(super) fn wishes(&self) -> &[Wish] {
         &self.wishes
     }
 
-    /// `true` if a value of this setting was asked for.
+    /// Returns `true` if a value of this setting was requested.
     pub(super) fn names(&self, setting: &Setting) -> bool {
         self.wishes.iter().any(|w| w.setting.is_same(setting))
     }
@@ -293,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_counts_and_the_order_is_the_drivers() {
+    fn params_keep_the_last_value_and_the_drivers_order() {
         let params = Params::new(Codec::H264, Size::new(64, 48))
             .wish(Setting::Gop(30))
             .wish(Setting::BitrateBps(1))

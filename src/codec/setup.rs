@@ -1,4 +1,4 @@
-//! What a device is set to before its queues have buffers, in the order of `dev-encoder.rst`, "Initialization".
+//! Sets up an encoder before its queues have buffers, in the order of `dev-encoder.rst`, "Initialization".
 
 use super::controls::apply_all;
 use super::parameters::{Applied, Setting};
@@ -7,40 +7,40 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Rect};
 use crate::v4l2::{geometry, holds, splits, Device, Direction, FormatRequest, SelectionTarget};
 
-/// How an encoder is set up for sources of one layout.
+/// The result of setting up an encoder for sources of one layout.
 #[derive(Debug)]
 pub(super) struct Setup {
     pub(super) queue: Layout,
-    /// The planes of a source share a buffer and the queue has one for each.
+    /// The planes of a source share a buffer, and the queue has a buffer for each plane.
     pub(super) is_split: bool,
     pub(super) interval: Option<FrameInterval>,
     pub(super) applied: Vec<Applied>,
 }
 
-/// S_FMT of the coded format, which decides what the output queue takes.
+/// Sets the coded format, which determines the formats of the output queue.
 pub(super) fn set_coded_format(device: &Device, params: &Params) -> Result<()> {
     let mut request = FormatRequest::new(params.codec().fourcc(), params.size());
     request.memory_bytes[0] = params.packet_bytes;
     device.set_format(Direction::Capture, &request).map(drop)
 }
 
-/// How an encoder reads pictures of a format and of the stream's size: what to allocate or convert to where no camera has
-/// a say. Rows and columns beyond [`Params::size`] are padding that it crops. Sets its coded format. Ioctls:
-/// `VIDIOC_S_FMT` on the capture queue, `VIDIOC_TRY_FMT`.
+/// Returns the layout in which an encoder reads pictures of a format and of the stream's size. Use it to allocate or
+/// convert frames that do not come from a camera. The encoder crops the rows and columns beyond [`Params::size`].
+/// Sets the encoder's coded format. Ioctls: `VIDIOC_S_FMT` on the capture queue, `VIDIOC_TRY_FMT`.
 ///
 /// # Errors
-/// `Unsupported` if it does not read the format, with those that it reads.
+/// `Unsupported` if the encoder does not read the format. The text lists the formats that it reads.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn source_layout(encoder: &Device, params: &Params, fourcc: FourCc) -> Result<Layout> {
     set_coded_format(encoder, params)?;
     encoder.try_format(Direction::Output, &FormatRequest::new(fourcc, params.size()))
 }
 
-/// A source's layout as an encoder is asked to read it, perhaps in the format that has a buffer for each plane.
+/// Returns the request to read a source's layout, perhaps in the format with a buffer for each plane.
 pub(super) fn reading(source: &Layout, read: FourCc, params: &Params) -> FormatRequest {
     let mut request = FormatRequest::from_layout(source);
     request.fourcc = read;
-    // Sizes of buffers are the encoder's to say.
+    // The encoder determines the sizes of the buffers.
     request.memory_bytes = Default::default();
     if read != source.fourcc() {
         for (stride, plane) in request.stride_bytes.iter_mut().zip(source.planes()) {
@@ -54,7 +54,7 @@ pub(super) fn reading(source: &Layout, read: FourCc, params: &Params) -> FormatR
 }
 
 impl Setup {
-    /// Sets a device whose queues are without buffers. Ioctls: `VIDIOC_S_FMT` twice, `VIDIOC_S_PARM`,
+    /// Sets up a device whose queues have no buffers. Ioctls: `VIDIOC_S_FMT` twice, `VIDIOC_S_PARM`,
     /// `VIDIOC_S_SELECTION`, `VIDIOC_S_EXT_CTRLS`.
     pub(super) fn apply(device: &Device, params: &Params, source: &Layout, quirks: Quirks) -> Result<Self> {
         let mut applied = Vec::new();
@@ -70,7 +70,7 @@ impl Setup {
     }
 }
 
-/// Whether frames of a layout can go to a queue as they are, or plane by plane.
+/// Returns whether frames of a layout can be queued as they are, or plane by plane.
 pub(super) fn fits(source: &Layout, queue: &Layout, is_split: bool) -> bool {
     if is_split {
         splits(source, queue)
@@ -79,7 +79,7 @@ pub(super) fn fits(source: &Layout, queue: &Layout, is_split: bool) -> bool {
     }
 }
 
-/// S_FMT of the output queue to what the source is, and nothing else.
+/// Sets the output queue to the layout of the source. Accepts no other layout.
 fn set_source_format(device: &Device, params: &Params, source: &Layout, quirks: Quirks) -> Result<(Layout, bool)> {
     let split = source.fourcc().split().filter(|_| quirks.reads_data_offset);
     for (read, is_split) in [(Some(source.fourcc()), false), (split, true)] {
@@ -97,7 +97,7 @@ fn set_source_format(device: &Device, params: &Params, source: &Layout, quirks: 
     Err(Error::new(ErrorKind::Mismatch, "VIDIOC_TRY_FMT", text).on(device))
 }
 
-/// S_FMT of the source sets the size of bitstream buffers, too: asks for the wished size again, if it was lost.
+/// Requests the size of the bitstream buffers again, if setting the source format has changed it.
 fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split: bool) -> Result<()> {
     let has = device.format(Direction::Capture)?.memory_bytes().first().copied().unwrap_or(0);
     if has >= params.packet_bytes {
@@ -109,27 +109,28 @@ fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split
         return Ok(());
     }
     let text =
-        format!("packets of {} bytes change what the encoder reads, to {}", params.packet_bytes, geometry(&queue));
+        format!("for packets of {} bytes, the encoder reads another layout: {}", params.packet_bytes, geometry(&queue));
     Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device))
 }
 
-/// The interval that the device took; `None` if it has none or none was asked for.
+/// Sets the frame interval. Returns the one that the driver chose, or `None` if it was not requested or cannot be
+/// set.
 fn set_interval(device: &Device, params: &Params) -> Result<Option<FrameInterval>> {
     let Some(wanted) = params.interval else { return Ok(None) };
     match device.set_frame_interval(Direction::Output, wanted) {
-        // It does without, then.
+        // The encoder works without an interval.
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => Ok(None),
         done => done.map(Some),
     }
 }
 
-/// The part of the buffers that is the picture: 1080 of 1088 rows.
+/// Sets the part of the buffers that is the picture: 1080 of 1088 rows.
 fn set_crop(device: &Device, params: &Params, source: &Layout, queue: &Layout) -> Result<()> {
     const OP: &str = "VIDIOC_S_SELECTION";
     let visible = Rect::from(params.size());
     let whole = Rect::from(queue.size());
     if !Rect::from(source.size()).contains(&visible) {
-        let text = format!("asked a picture of {} in frames of {}", params.size(), source.size());
+        let text = format!("the picture of {} does not fit the frames of {}", params.size(), source.size());
         return Err(Error::new(ErrorKind::InvalidArgument, OP, text).on(device));
     }
     match device.set_region(Direction::Output, SelectionTarget::Crop, visible) {
@@ -139,7 +140,7 @@ fn set_crop(device: &Device, params: &Params, source: &Layout, queue: &Layout) -
             Err(Error::new(ErrorKind::Unsupported, OP, text).on(device))
         }
         Err(e) if e.kind() == ErrorKind::DeviceLost => Err(e),
-        // A device without selections encodes everything.
+        // A device without selections encodes the whole buffer.
         Err(_) if visible == whole => Ok(()),
         Err(e) => {
             let text = format!("the picture is {visible} of {}; the device cannot crop: {e}", queue.size());

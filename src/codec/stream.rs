@@ -1,30 +1,31 @@
-//! The packets of one stream: which coded buffers are pictures, and the parameter sets that are in force. Knows no device.
+//! The packets of one stream: which coded buffers are pictures, and which parameter sets are in force. It does not
+//! use a device.
 
 use std::sync::Arc;
 
 use crate::bitstream::{head, Codec, Head, ParameterSets};
 
-/// More parameter sets than any stream has: a driver that sends nothing else is not collected for ever.
+/// A limit above the parameter sets of any stream, for a driver that sends nothing else.
 const MOST_HEADER_BYTES: usize = 1 << 16;
 
-/// Follows an encoder's output buffers in order.
+/// Tracks an encoder's output buffers in order.
 #[derive(Debug)]
 pub(super) struct Stream {
     codec: Codec,
-    /// Parameter sets that came in buffers of their own, not yet followed by a picture.
+    /// Parameter sets that came in separate buffers and are not yet followed by a picture.
     headers: Vec<u8>,
     parameters: Option<Arc<ParameterSets>>,
     count: u64,
 }
 
-/// What a coded buffer is.
+/// The content of a coded buffer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Coded {
-    /// A packet, with its number.
+    /// A packet with its number in the stream.
     Picture { head: Head, sequence: u64, parameters: Option<Arc<ParameterSets>> },
-    /// Nothing but parameter sets, which are in force now.
+    /// Only parameter sets, which are in force from now on.
     Headers,
-    /// Nothing at all.
+    /// An empty buffer.
     Empty,
 }
 
@@ -33,28 +34,28 @@ impl Stream {
         Self::from(codec, 0)
     }
 
-    /// One whose first packet has this number.
+    /// Creates a stream whose first packet has this number.
     pub(super) fn from(codec: Codec, count: u64) -> Self {
         Self { codec, headers: Vec::new(), parameters: None, count }
     }
 
-    /// The next packet's number.
+    /// Returns the number of the next packet.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// A new stream begins, with parameter sets of its own. Packets are counted on.
+    /// Begins a new stream, which has its own parameter sets. The count of packets continues.
     pub(super) fn restart(&mut self) {
         self.headers.clear();
         self.parameters = None;
     }
 
-    /// The parameter sets in force.
+    /// Returns the parameter sets in force.
     pub(super) fn parameters(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }
 
-    /// Takes the next coded buffer. Damaged ones are pictures, too, however little is left of them.
+    /// Takes the next coded buffer. A damaged buffer counts as a picture, however little it contains.
     pub(super) fn next(&mut self, bytes: &[u8], is_damaged: bool) -> Coded {
         if bytes.is_empty() && !is_damaged {
             return Coded::Empty;
@@ -74,7 +75,7 @@ impl Stream {
         Coded::Picture { head, sequence, parameters: self.parameters.clone() }
     }
 
-    /// `true` if this buffer alone has all that a decoder needs.
+    /// Collects parameter sets. Returns `true` if this buffer alone has all parameter sets that a decoder needs.
     fn learn(&mut self, bytes: &[u8], head: &Head) -> bool {
         let prefix = bytes.get(..head.prefix_bytes).unwrap_or(bytes);
         if self.headers.len() + prefix.len() > MOST_HEADER_BYTES {
@@ -85,7 +86,7 @@ impl Stream {
         let found = ParameterSets::find(self.codec, &self.headers);
         let is_complete = is_alone && found.is_some();
         if let Some(found) = found {
-            // The same sets, repeated, stay the same for those who compare pointers.
+            // Repeated sets keep their `Arc`, for callers that compare pointers.
             if self.parameters.as_deref() != Some(&found) {
                 self.parameters = Some(Arc::new(found));
             }
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_joined_separate_or_in_pieces() {
+    fn stream_accepts_headers_joined_separate_or_in_pieces() {
         for buffers in [
             vec![[SPS, PPS, IDR].concat()],
             vec![[SPS, PPS].concat(), IDR.into()],
@@ -130,12 +131,12 @@ mod tests {
             let (is_key, sequence, sets) = picture(stream.next(P, false));
             assert!(!is_key && sequence == 1 && sets.is_some());
             let again = stream.next(&[SPS, PPS, IDR].concat(), false);
-            assert!(matches!(again, Coded::Picture { head, .. } if head.has_parameters), "all by itself");
+            assert!(matches!(again, Coded::Picture { head, .. } if head.has_parameters), "complete in one buffer");
         }
     }
 
     #[test]
-    fn repeated_sets_are_the_same_and_others_replace_them() {
+    fn stream_keeps_repeated_sets_and_replaces_others() {
         let mut stream = Stream::new(Codec::H264);
         let joined = [SPS, PPS, IDR].concat();
         let (_, _, first) = picture(stream.next(&joined, false));
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_a_packet_but_a_damaged_buffer_is() {
+    fn stream_skips_empty_buffers_but_not_damaged_ones() {
         let mut stream = Stream::new(Codec::H264);
         assert_eq!(stream.next(&[], false), Coded::Empty);
         assert_eq!(picture(stream.next(&[], true)), (false, 0, None));

@@ -1,4 +1,5 @@
-//! CPU access: begun and ended so that caches and devices agree, waited for with a deadline, counted in bytes.
+//! CPU access to buffers. It begins and ends in agreement with caches and devices, waits with a deadline, and counts
+//! bytes.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,10 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// How long an access waits for a device's fences when its user has no better figure.
+/// A usual limit for the wait for a device's fences.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
-/// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START now, END on drop.
+/// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.
 #[derive(Debug)]
 struct Bracket<'a> {
     buffer: &'a DmaBuf,
@@ -47,7 +48,7 @@ impl<'a> Bracket<'a> {
     }
 }
 
-/// SYNC itself waits for fences without a limit, and whoever holds a descriptor can attach one: poll first.
+/// SYNC waits for fences without a limit, and any holder of a descriptor can attach a fence. Polls first.
 fn wait_for_fences(buffer: &DmaBuf, flags: u64, wait: Duration) -> Result<()> {
     let events = if flags & SYNC_WRITE != 0 { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let ready =
@@ -65,62 +66,64 @@ fn wait_for_fences(buffer: &DmaBuf, flags: u64, wait: Duration) -> Result<()> {
 impl Drop for Bracket<'_> {
     fn drop(&mut self) {
         if self.buffer.kind() == MemoryKind::DmaBuf {
-            // Nothing can be done about a failure here; the next START reports the same cause.
+            // A failure cannot be handled here. The next START reports the same cause.
             let _ = sys::dma_buf::sync(self.buffer.as_fd(), self.flags | SYNC_END);
         }
         self.buffer.0.users.leave(self.flags);
     }
 }
 
-/// Read access to a buffer by the CPU, until dropped. Bytes are copied out: a device or a peer may write at any time,
-/// so no reference to them can be lent.
+/// Read access of the CPU to a buffer, until it is dropped. Bytes are copied out. References are not possible,
+/// because a device or another process may write at any time.
 #[derive(Debug)]
 pub struct CpuRead<'a>(Bracket<'a>);
 
-/// Write access to a buffer by the CPU, until dropped.
+/// Write access of the CPU to a buffer, until it is dropped.
 #[derive(Debug)]
 pub struct CpuWrite<'a>(Bracket<'a>);
 
 impl DmaBuf {
     /// Begins reading by the CPU. Waits at most `wait` for devices that still write.
     ///
-    /// Maps the buffer at the first call (kept until the last handle is gone), then two system calls to begin and one
-    /// to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN; none on a memfd.
+    /// The first call maps the buffer, until the last handle is dropped. Each access costs two system calls to begin
+    /// and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A memfd costs no system calls.
     ///
     /// # Errors
-    /// `Timeout` if a fence does not signal in time, `Busy` while this process writes it through another handle, or
-    /// what `mmap` and the ioctl report. A fence that ended with an error counts as signalled.
+    /// `Timeout` if a fence is not signaled in time, `Busy` while this process writes the buffer through another
+    /// handle, and the errors of `mmap` and the ioctl. A fence that ended with an error counts as signaled.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn read(&self, wait: Duration) -> Result<CpuRead<'_>> {
         Bracket::begin(self, SYNC_READ, wait).map(CpuRead)
     }
 
-    /// Begins writing by the CPU. Waits at most `wait` for devices that still use the buffer. For a buffer of one's
-    /// own; the pixels of a pool are written through [`FrameMut::write`](crate::frame::FrameMut::write).
+    /// Begins writing by the CPU. Waits at most `wait` for devices that still use the buffer. It is for the caller's
+    /// own buffers; write the pixels of a pool through [`FrameMut::write`](crate::frame::FrameMut::write).
     ///
     /// # Errors
-    /// As [`DmaBuf::read`]; `Busy` while this process reads it; `PermissionDenied` on a read-only descriptor or a sealed memfd of another process.
+    /// `Timeout` if a fence is not signaled in time, `Busy` while this process reads or writes the buffer through
+    /// another handle, `PermissionDenied` on a read-only descriptor or another process's sealed memfd, and the errors
+    /// of `mmap` and the ioctl.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn write(&mut self, wait: Duration) -> Result<CpuWrite<'_>> {
         self.begin_write(wait)
     }
 
-    /// [`DmaBuf::write`] for the unique holder of a lease.
+    /// [`DmaBuf::write`] for the holder of the only lease.
     pub(crate) fn begin_write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
         Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
     }
 
-    /// [`DmaBuf::begin_write`] for one who also reads what is there.
+    /// [`DmaBuf::begin_write`] for a caller that also reads the present content.
     pub(crate) fn begin_update(&self, wait: Duration) -> Result<CpuWrite<'_>> {
         Bracket::begin(self, SYNC_READ | SYNC_WRITE, wait).map(CpuWrite)
     }
 }
 
 impl CpuRead<'_> {
-    /// Copies bytes from `offset_bytes` on into `to`.
+    /// Copies bytes to `to`, starting at `offset_bytes`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the range leaves the buffer; nothing is copied then.
+    /// `InvalidArgument` if the range exceeds the buffer. Nothing is copied then.
     pub fn copy_to(&self, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
         if !self.0.mapping.copy_out(offset_bytes, to) {
             return Err(outside(offset_bytes, to.len(), self.0.mapping));
@@ -131,10 +134,10 @@ impl CpuRead<'_> {
 }
 
 impl CpuWrite<'_> {
-    /// Copies `from` to `offset_bytes`.
+    /// Copies `from` into the buffer, starting at `offset_bytes`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the range leaves the buffer; nothing is copied then.
+    /// `InvalidArgument` if the range exceeds the buffer. Nothing is copied then.
     pub fn copy_from(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
         if !self.0.mapping.copy_in(offset_bytes, from) {
             return Err(outside(offset_bytes, from.len(), self.0.mapping));
@@ -143,10 +146,10 @@ impl CpuWrite<'_> {
         Ok(())
     }
 
-    /// Copies `len` bytes from another buffer, in one pass: the copy that sharing by descriptor avoids.
+    /// Copies `len` bytes from another buffer, in one pass.
     ///
     /// # Errors
-    /// `InvalidArgument` if a range leaves its buffer or both handles are one; nothing is copied then.
+    /// `InvalidArgument` if a range exceeds its buffer or both handles share a mapping. Nothing is copied then.
     pub(crate) fn copy_from_buffer(
         &mut self,
         offset_bytes: usize,
@@ -162,7 +165,7 @@ impl CpuWrite<'_> {
         Ok(())
     }
 
-    /// Copies bytes from `offset_bytes` on into `to`; for [`DmaBuf::begin_update`].
+    /// Copies bytes to `to`, starting at `offset_bytes`. For [`DmaBuf::begin_update`].
     pub(crate) fn copy_to(&self, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
         if !self.0.mapping.copy_out(offset_bytes, to) {
             return Err(outside(offset_bytes, to.len(), self.0.mapping));
@@ -171,7 +174,7 @@ impl CpuWrite<'_> {
         Ok(())
     }
 
-    /// [`CpuWrite::copy_from`] by a software source, whose bytes are counted apart.
+    /// [`CpuWrite::copy_from`] for a software source. The bytes are counted separately.
     pub(crate) fn copy_from_source(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
         if !self.0.mapping.copy_in(offset_bytes, from) {
             return Err(outside(offset_bytes, from.len(), self.0.mapping));
@@ -182,6 +185,6 @@ impl CpuWrite<'_> {
 }
 
 fn outside(offset: usize, len: usize, mapping: &Mapping) -> Error {
-    let text = format!("{len} bytes at {offset} leave the buffer of {} bytes", mapping.len());
+    let text = format!("{len} bytes at {offset} exceed the buffer of {} bytes", mapping.len());
     Error::new(ErrorKind::InvalidArgument, "copy", text)
 }

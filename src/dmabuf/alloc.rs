@@ -1,4 +1,4 @@
-//! Where buffers that no device brings come from.
+//! Allocators of shared memory, for buffers that no device provides.
 
 use std::ffi::CString;
 use std::fmt;
@@ -18,25 +18,34 @@ use crate::sys;
 const UDMABUF: &str = "/dev/udmabuf";
 const HEAPS: &str = "/dev/dma_heap";
 
-/// A source of shared memory.
+/// An allocator of shared memory.
 ///
-/// The buffers of a heap and of udmabuf are dma-bufs that every holder may write: their descriptors cannot be made
-/// read-only. A memfd can, and is, but no device imports it.
+/// A heap and udmabuf allocate dma-bufs. Every holder can write them, because their descriptors cannot be made
+/// read-only. A memfd is made read-only for other processes, but devices cannot import it.
+///
+/// ```
+/// use framelease::dmabuf::{Allocator, MemoryKind};
+///
+/// let buffer = Allocator::Memfd.allocate(640 * 480, "preview")?;
+/// assert_eq!(buffer.kind(), MemoryKind::Memfd);
+/// assert!(buffer.size_bytes() >= 640 * 480); // Whole pages.
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allocator {
-    /// A dma-heap by its path: `/dev/dma_heap/system`, `/dev/dma_heap/linux,cma`. Linux 5.6.
+    /// A dma-heap by its path, such as `/dev/dma_heap/system` or `/dev/dma_heap/linux,cma`. Linux 5.6.
     Heap(PathBuf),
-    /// `/dev/udmabuf`: a dma-buf over the pages of a memfd. Linux 4.20; 64 MiB a buffer unless the module's limit is
-    /// raised.
+    /// `/dev/udmabuf`: a dma-buf over the pages of a memfd. Linux 4.20. At most 64 MiB per buffer, unless the
+    /// module's limit is raised.
     Udmabuf,
-    /// A memfd, sealed against resizing and against writable mappings of others. Linux 5.1.
+    /// A memfd, sealed against resizing and against new writable mappings. Linux 5.1.
     Memfd,
 }
 
 impl Allocator {
-    /// What this machine offers for memory that the CPU fills and peers read: udmabuf where it can be opened, else a
-    /// sealed memfd.
+    /// Returns the best allocator for memory that the CPU fills and other processes read: udmabuf if it can be
+    /// opened, else a sealed memfd.
     pub fn for_cpu_source() -> Self {
         if open_device(Path::new(UDMABUF)).is_ok() {
             Self::Udmabuf
@@ -45,11 +54,12 @@ impl Allocator {
         }
     }
 
-    /// Finds memory that devices import: contiguous and uncached heaps first, since 2D engines and encoders take no
-    /// scattered pages and are not coherent with caches; then other heaps, then udmabuf.
+    /// Finds an allocator whose memory devices can import. Tries contiguous and uncached heaps first, because 2D
+    /// engines and encoders need contiguous pages and do not snoop the CPU's caches. Then it tries other heaps, then
+    /// udmabuf. Each attempt allocates a page.
     ///
     /// # Errors
-    /// `Unsupported` if nothing here makes dma-bufs, with what each allocator said.
+    /// `Unsupported` if nothing here allocates dma-bufs. The text has the error of each allocator.
     pub fn for_devices() -> Result<Self> {
         let rank = |heap: &Self| match heap.to_string() {
             name if name.contains("cma-uncached") => 0,
@@ -65,11 +75,11 @@ impl Allocator {
                 Err(e) => refused.push(e.to_string()),
             }
         }
-        let text = format!("nothing here makes dma-bufs: {}", refused.join("; "));
+        let text = format!("no allocator of this machine gives dma-bufs: {}", refused.join("; "));
         Err(Error::new(ErrorKind::Unsupported, "allocate", text))
     }
 
-    /// The dma-heaps that this machine has, by name.
+    /// Returns the dma-heaps that this machine has, by name.
     pub fn heaps() -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir(HEAPS) else { return Vec::new() };
         let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).collect();
@@ -77,11 +87,11 @@ impl Allocator {
         paths.into_iter().map(Self::Heap).collect()
     }
 
-    /// Allocates a buffer of at least `size_bytes` (rounded up to whole pages), named `name` for debugfs.
+    /// Allocates a buffer of at least `size_bytes`, rounded up to whole pages. debugfs shows `name`.
     ///
     /// # Errors
     /// `InvalidArgument` for a size of 0, `NotFound` or `PermissionDenied` if the device cannot be opened,
-    /// `Exhausted` without memory, and what else the kernel reports, naming device and size.
+    /// `Exhausted` if memory is not available, and other errors of the kernel. The text names device and size.
     #[doc(alias = "DMA_HEAP_IOCTL_ALLOC")]
     #[doc(alias = "UDMABUF_CREATE")]
     pub fn allocate(&self, size_bytes: usize, name: &str) -> Result<DmaBuf> {
@@ -100,7 +110,7 @@ impl Allocator {
             }
             Self::Udmabuf => {
                 let device = open_device(Path::new(UDMABUF))?;
-                // The kernel demands SHRINK and refuses WRITE.
+                // The kernel requires SHRINK and refuses WRITE.
                 let memfd = memory_file(size, name, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
                 let fd = sys::dma_buf::udmabuf_create(device.as_fd(), memfd.as_fd(), size as u64)
                     .map_err(failed("UDMABUF_CREATE"))?;
@@ -109,7 +119,7 @@ impl Allocator {
             Self::Memfd => {
                 let fd = memory_file(size, name, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
                 let buffer = DmaBuf::from_fd(fd)?;
-                // Our own mapping first: the seal forbids every later writable one, ours too.
+                // Maps it first: the seal forbids every later writable mapping, this process's too.
                 buffer.mapping()?;
                 fcntl(&buffer, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_FUTURE_WRITE)).map_err(failed("F_ADD_SEALS"))?;
                 Ok(buffer)
@@ -145,7 +155,7 @@ fn memory_file(size: usize, name: &str, seals: SealFlag) -> Result<OwnedFd> {
 
 fn named(fd: OwnedFd, name: &str) -> Result<DmaBuf> {
     let buffer = DmaBuf::from_fd(fd)?;
-    // A name is a courtesy to whoever reads debugfs.
+    // A failure is ignored: the name only helps people who read debugfs.
     let _ = buffer.set_name(name);
     Ok(buffer)
 }
@@ -165,7 +175,7 @@ mod tests {
     use crate::stats::cpu_bytes;
 
     #[test]
-    fn a_memfd_is_sealed_and_says_what_it_is() {
+    fn allocate_seals_a_memfd() {
         let mut ours = Allocator::Memfd.allocate(5000, "test").unwrap();
         assert_eq!((ours.kind(), ours.size_bytes()), (MemoryKind::Memfd, 8192));
         let mut theirs = DmaBuf::from_fd(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
@@ -176,7 +186,7 @@ mod tests {
         theirs.read(DEFAULT_WAIT).unwrap().copy_to(4990, &mut got).unwrap();
         assert_eq!(&got, b"pixels");
         assert!(cpu_bytes().read >= before + 6);
-        // A peer's CPU can neither write it, nor resize it under us, nor lift the seals.
+        // Another process's CPU cannot write it, cannot resize it, and cannot remove the seals.
         assert_eq!(theirs.write(DEFAULT_WAIT).unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert!(ftruncate(&theirs, 100).is_err());
         let e = theirs.set_name("x").unwrap_err();
@@ -184,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_writer_or_many_readers() {
+    fn access_allows_one_writer_or_many_readers() {
         let mut a = Allocator::Memfd.allocate(4096, "test").unwrap();
         let mut b = a.clone();
         let busy = |e: Error| e.kind() == ErrorKind::Busy;
@@ -202,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_outside_are_refused() {
+    fn copy_to_refuses_ranges_outside() {
         let b = Allocator::Memfd.allocate(4096, "test").unwrap();
         let read = b.read(DEFAULT_WAIT).unwrap();
         for offset in [4093, 4097, usize::MAX] {
@@ -212,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_buffer_is_refused() {
+    fn from_fd_and_allocate_refuse_other_files_and_sizes() {
         let null = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(DmaBuf::from_fd(null.into()).unwrap_err().kind(), ErrorKind::WrongFile);
         let loose = memory_file(4096, "loose", SealFlag::empty()).unwrap();

@@ -1,4 +1,4 @@
-//! A device attached to a buffer only so that CPU access is synchronized (feature `drm`).
+//! Attaches a device to a buffer, only to synchronize CPU access (feature `drm`).
 
 use std::fmt;
 use std::fs::File;
@@ -11,14 +11,25 @@ use drm::control::Device as _;
 use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 
-/// A PRIME import on a DRM render node, held for the sake of the caches.
+/// A PRIME import on a DRM render node, which exists only for its effect on the caches.
 ///
-/// On a cached heap `DMA_BUF_IOCTL_SYNC` walks the buffer's attachments: with none it succeeds and does nothing, and
-/// the CPU may see stale pixels. Hold one of these while the CPU and a device without an attachment of its own (G2D by
-/// physical address) take turns. Buffers that V4L2 exported have the capture device's attachment and need none.
+/// On a cached heap, `DMA_BUF_IOCTL_SYNC` acts on the buffer's attachments. Without an attachment it succeeds, does
+/// nothing, and the CPU may see stale pixels. Hold an `Attachment` while the CPU and a device without its own
+/// attachment (G2D by physical address) take turns. Buffers that V4L2 exported do not need it: they have the capture
+/// device's attachment.
 ///
-/// Each has a descriptor of its own: importing one buffer twice through one descriptor gives one handle, which the
-/// first close would take from the second.
+/// Each attachment opens the node again. Two imports of a buffer through one descriptor would give the same handle,
+/// and the first close would release it for both.
+///
+/// ```no_run
+/// use framelease::dmabuf::Allocator;
+///
+/// let buffer = Allocator::for_devices()?.allocate(1 << 20, "g2d input")?;
+/// let attachment = buffer.attach("/dev/dri/renderD128")?;
+/// // Read and write the buffer by the CPU, between jobs of the 2D engine.
+/// drop(attachment);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Attachment {
     node: Node,
     handle: Handle,
@@ -36,12 +47,12 @@ impl drm::Device for Node {}
 impl drm::control::Device for Node {}
 
 impl DmaBuf {
-    /// Attaches the buffer to the device behind a render node, such as `/dev/dri/renderD128`.
-    /// Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
+    /// Attaches the buffer to the device of a render node, such as `/dev/dri/renderD128`. Ioctl:
+    /// `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `NotFound` or `PermissionDenied` for the node, `Unsupported` on a memfd, and what the import reports: a node
-    /// without PRIME, or a device that cannot reach the memory.
+    /// `NotFound` or `PermissionDenied` if the node cannot be opened, `Unsupported` on a memfd, and the errors of the
+    /// import: a node without PRIME, or a device that cannot reach the memory.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     pub fn attach(&self, render_node: impl AsRef<Path>) -> Result<Attachment> {
         const OP: &str = "DRM_IOCTL_PRIME_FD_TO_HANDLE";
@@ -56,7 +67,7 @@ impl DmaBuf {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // The node's close releases the handle too.
+        // The close of the node would release the handle as well.
         let _ = self.node.close_buffer(self.handle);
     }
 }

@@ -1,4 +1,4 @@
-//! [`DmaBuf`]: one shared buffer, what it is and whose it is.
+//! [`DmaBuf`]: a handle to one shared buffer, with its kind, size and identity.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,32 +13,33 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 use crate::sys::map::Mapping;
 
-/// What a file descriptor of shared pixels really is.
+/// The kind of memory that a file descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryKind {
     /// A dma-buf: devices can import it.
     DmaBuf,
-    /// A memfd sealed against shrinking: processes can map it, devices cannot import it. (One that cannot be sealed is
-    /// taken from a `unixfdsink` alone, on demand.)
+    /// A memfd that is sealed against shrinking. Processes can map it; devices cannot import it. Only a `unixfdsink`
+    /// subscriber can accept an unsealed memfd, on request.
     Memfd,
 }
 
-/// What becomes of a memfd that may shrink, and so take the memory from under a reader (SIGBUS).
+/// How to treat a memfd that may shrink. A reader of the lost pages would get SIGBUS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "unixfd"), allow(dead_code))] // Only a `unixfdsink`'s are other than refused.
+#[cfg_attr(not(feature = "unixfd"), allow(dead_code))] // Only `unixfd` constructs the other variants.
 pub(crate) enum Shrinkable {
     Refused,
-    /// It is sealed by us; refused if its maker forbids that.
+    /// It is sealed here, and refused if its creator forbids that.
     Sealed,
-    /// It is sealed by us, or taken as it is.
+    /// It is sealed here if its creator allows that, else accepted without a seal.
     Taken,
 }
 
-/// The kernel's identity of a buffer: equal for two descriptors exactly if they name the same memory.
+/// The kernel's identity of a buffer. Two descriptors have the same identity exactly if they refer to the same
+/// memory.
 ///
-/// Descriptor numbers are reused; this is not, while a descriptor of the buffer is open (`fstat`, `st_dev` and
-/// `st_ino`, unique per dma-buf since Linux 5.3). Import caches are keyed by it.
+/// It is `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. Descriptor numbers are
+/// reused. The identity is not, while a descriptor of the buffer is open. It is the key of import caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,
@@ -47,18 +48,30 @@ pub struct BufferId {
 
 /// A counted handle to one shared buffer. Clones share the descriptor and its mapping.
 ///
-/// The memory lives until the last handle, lease, import and mapping in any process is gone.
+/// The memory exists until every process has dropped its handles, leases, imports and mappings.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use framelease::dmabuf::{Allocator, DmaBuf};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ours = Allocator::Memfd.allocate(4096, "example")?;
+/// let fd = ours.as_fd().try_clone_to_owned()?; // As if another process had sent it.
+/// let theirs = DmaBuf::from_fd(fd)?;
+/// assert_eq!(ours, theirs); // The same memory.
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct DmaBuf(pub(super) Arc<Inner>);
 
-/// See [`DmaBuf::downgrade`].
+/// A weak handle to a buffer. See [`DmaBuf::downgrade`].
 #[cfg(feature = "g2d")]
 #[derive(Clone, Debug)]
 pub(crate) struct WeakDmaBuf(std::sync::Weak<Inner>);
 
 #[cfg(feature = "g2d")]
 impl WeakDmaBuf {
-    /// `true` while the handle that it came from, or a clone of that, lives: until then its identity names no other.
+    /// Returns `true` while the original handle or a clone exists. Until then, no other buffer has its identity.
     pub(crate) fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
@@ -75,7 +88,7 @@ pub(super) struct Inner {
 }
 
 impl BufferId {
-    /// Of an open descriptor. One system call.
+    /// Returns the identity of an open descriptor. One system call.
     pub(crate) fn of(fd: &OwnedFd) -> Result<Self> {
         sys::syscall_count::tick();
         let stat = nix::sys::stat::fstat(fd).map_err(|e| Error::os("fstat", e))?;
@@ -86,18 +99,18 @@ impl BufferId {
 }
 
 impl DmaBuf {
-    /// Takes a descriptor from elsewhere (an export, a peer, another library) after checking what it is.
+    /// Takes a descriptor from elsewhere (an export, another process, another library) and checks its type.
     ///
-    /// Costs five system calls, none per frame afterwards.
+    /// Costs five system calls once; later accesses do not repeat them.
     ///
     /// # Errors
-    /// `WrongFile` if it is neither a dma-buf nor a memfd that is sealed against shrinking (whose memory could vanish
-    /// under a reader), or if its size cannot be told.
+    /// `WrongFile` if the descriptor is neither a dma-buf nor a memfd that is sealed against shrinking, or if its
+    /// size is unknown. The memory of an unsealed memfd could vanish under a reader.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::take(fd, Shrinkable::Refused)
     }
 
-    /// [`DmaBuf::from_fd`] for one who may take what is not sealed.
+    /// [`DmaBuf::from_fd`] for a caller that may accept an unsealed memfd.
     pub(crate) fn take(fd: OwnedFd, shrinkable: Shrinkable) -> Result<Self> {
         let os = |op| move |e| Error::os(op, e);
         let id = BufferId::of(&fd)?;
@@ -127,29 +140,30 @@ impl DmaBuf {
         })))
     }
 
-    /// The kernel's identity of this memory.
+    /// Returns the kernel's identity of this memory.
     pub fn id(&self) -> BufferId {
         self.0.id
     }
 
-    /// Bytes of memory, a multiple of the page size for dma-bufs.
+    /// Returns the size in bytes, a multiple of the page size for dma-bufs.
     pub fn size_bytes(&self) -> usize {
         self.0.size_bytes
     }
 
-    /// Dma-buf or memfd.
+    /// Returns whether this is a dma-buf or a memfd.
     pub fn kind(&self) -> MemoryKind {
         self.0.kind
     }
 
-    /// `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any descriptor.
+    /// Returns `true` if this descriptor cannot be mapped for writing. Devices can write a dma-buf through any
+    /// descriptor.
     #[doc(hidden)]
     pub fn is_read_only(&self) -> bool {
         self.0.read_only
     }
 
-    /// `true` if another process that gets this descriptor can map it for writing: neither a read-only descriptor nor
-    /// a memfd sealed against it.
+    /// Returns `true` if another process that gets this descriptor can map it for writing: the descriptor is not
+    /// read-only, and it is not a memfd with a write seal.
     pub(crate) fn is_writable_by_others(&self) -> bool {
         let sealed = || {
             sys::syscall_count::tick();
@@ -162,25 +176,25 @@ impl DmaBuf {
         }
     }
 
-    /// Names the buffer for `/sys/kernel/debug/dma_buf/bufinfo`: at most 31 bytes. Ioctl: `DMA_BUF_SET_NAME`.
+    /// Names the buffer for `/sys/kernel/debug/dma_buf/bufinfo`, with at most 31 bytes. Ioctl: `DMA_BUF_SET_NAME`.
     ///
     /// # Errors
-    /// `Unsupported` on a memfd (which has the name that it was created with) or before Linux 5.3, `Busy` while a
-    /// device has it attached (before Linux 5.15).
+    /// `Unsupported` on a memfd (which has its name from its creation) or before Linux 5.3, `Busy` while a device has
+    /// the buffer attached (before Linux 5.15).
     #[doc(alias = "DMA_BUF_SET_NAME")]
     pub(crate) fn set_name(&self, name: &str) -> Result<()> {
         self.dma_buf_only("DMA_BUF_SET_NAME")?;
         sys::dma_buf::set_name(self.as_fd(), name).map_err(|e| Error::os("DMA_BUF_SET_NAME", e))
     }
 
-    /// A handle that keeps neither the memory nor the descriptor.
+    /// Returns a handle that keeps neither the memory nor the descriptor.
     #[cfg(feature = "g2d")]
     pub(crate) fn downgrade(&self) -> WeakDmaBuf {
         WeakDmaBuf(Arc::downgrade(&self.0))
     }
 
-    /// The driver that made the dma-buf, such as `system`, `linux,cma`, `udmabuf`, `videobuf2_dma_contig`: `exp_name`
-    /// of its fdinfo, Linux 5.3 on. Three system calls.
+    /// Returns the driver that exported the dma-buf, such as `system`, `linux,cma`, `udmabuf`,
+    /// `videobuf2_dma_contig`: `exp_name` in its fdinfo, since Linux 5.3. Three system calls.
     #[cfg(feature = "g2d")]
     pub(crate) fn exporter(&self) -> Option<String> {
         use std::os::fd::AsRawFd;
@@ -196,7 +210,8 @@ impl DmaBuf {
         }
     }
 
-    /// Bytes of a bitstream, see [`Mapping::quiet`]; `None` if they are not there or could be written.
+    /// Returns the bytes of a bitstream, see [`Mapping::quiet`]. `None` if the range exceeds the buffer or the memory
+    /// could be written.
     pub(crate) fn quiet(&self, range: std::ops::Range<usize>) -> Result<Option<&[u8]>> {
         if !self.0.read_only {
             return Ok(None);
@@ -204,7 +219,7 @@ impl DmaBuf {
         Ok(self.mapping()?.quiet(range))
     }
 
-    /// The mapping of the whole buffer, made at first use and kept: writable if the descriptor is.
+    /// Returns the mapping of the whole buffer, created at first use and kept. It is writable if the descriptor is.
     pub(super) fn mapping(&self) -> Result<&Mapping> {
         if let Some(mapping) = self.0.mapping.get() {
             return Ok(mapping);
@@ -216,7 +231,7 @@ impl DmaBuf {
             done => done,
         }
         .map_err(|e| Error::io("mmap", &e).detail(format!("{} bytes of a {:?}", self.0.size_bytes, self.0.kind)))?;
-        // If another thread was faster, its mapping stays and ours is unmapped.
+        // If another thread was faster, its mapping stays and this one is unmapped.
         let _ = self.0.mapping.set(mapping);
         self.0.mapping.get().ok_or_else(|| Error::new(ErrorKind::Os, "mmap", "the mapping was lost"))
     }
@@ -253,7 +268,7 @@ impl AsFd for DmaBuf {
     }
 }
 
-/// Equal if they name the same memory.
+/// Compares the identity: equal handles refer to the same memory.
 impl PartialEq for DmaBuf {
     fn eq(&self, other: &Self) -> bool {
         self.id() == other.id()

@@ -1,4 +1,4 @@
-//! Fences as `sync_file` descriptors: what a device still does to a buffer.
+//! Fences as `sync_file` descriptors: pending work of devices on a buffer.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// What somebody is about to do to a buffer, or a fence stands for.
+/// The kind of access to a buffer that is planned, or that a fence stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
-    /// Reading: waits for writers.
+    /// A read access. It waits for writers.
     Read,
-    /// Writing: waits for readers and writers.
+    /// A write access. It waits for readers and writers.
     Write,
 }
 
@@ -28,20 +28,32 @@ impl Access {
     }
 }
 
-/// A fence (`sync_file`): readable once the device work that it stands for is done.
+/// A fence (`sync_file`). The descriptor is readable after the device has finished the work that the fence stands
+/// for.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::dmabuf::{Access, Allocator, DmaBuf};
+///
+/// fn is_idle(buffer: &DmaBuf) -> framelease::Result<bool> {
+///     buffer.export_sync_file(Access::Write)?.wait(Duration::ZERO)
+/// }
+/// assert!(is_idle(&Allocator::Memfd.allocate(4096, "test")?).is_err()); // A memfd does not have fences.
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SyncFile(OwnedFd);
 
 impl SyncFile {
-    /// Takes a sync_file descriptor, such as a DRM out-fence.
+    /// Creates a fence from a sync_file descriptor, such as a DRM out-fence.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
-    /// Waits until the fence has signalled: `true`, or `false` if `timeout` passed first.
+    /// Waits until the fence is signaled. Returns `false` if `timeout` passed first.
     ///
     /// # Errors
-    /// What `poll` reports.
+    /// The errors of `poll`.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         sys::wait::until(self.as_fd(), PollFlags::POLLIN, sys::wait::deadline(timeout))
             .map(|ready| !ready.is_empty())
@@ -56,8 +68,8 @@ impl AsFd for SyncFile {
 }
 
 impl DmaBuf {
-    /// The fences that an access must wait for, as one sync_file. V4L2 attaches none: a vb2 buffer's is signalled at
-    /// once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
+    /// Returns the fences that an access must wait for, as one sync_file. V4L2 does not attach fences, so the result
+    /// for a V4L2 buffer is signaled at once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
     /// `Unsupported` on a memfd or an older kernel.
@@ -68,11 +80,11 @@ impl DmaBuf {
         sys::dma_buf::export_sync_file(self.as_fd(), access.flags()).map(SyncFile).map_err(|e| Error::os(OP, e))
     }
 
-    /// Attaches a fence that later accesses wait for: `access` says what the fenced work does to the buffer.
-    /// Ioctl: `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0.
+    /// Attaches a fence that later accesses wait for. `access` is what the fenced work does to the buffer. Ioctl:
+    /// `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
-    /// `Unsupported` on a memfd or an older kernel, `InvalidArgument` if `fence` is no sync_file.
+    /// `Unsupported` on a memfd or an older kernel, `InvalidArgument` if `fence` is not a sync_file.
     #[doc(alias = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE")]
     pub fn import_sync_file(&self, fence: &SyncFile, access: Access) -> Result<()> {
         const OP: &str = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE";

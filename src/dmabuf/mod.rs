@@ -1,8 +1,8 @@
 //! Shared buffers as file descriptors: identity, size, CPU access, fences, allocation.
 //!
-//! A [`DmaBuf`] is what V4L2 exports (`VIDIOC_EXPBUF`), what a dma-heap or udmabuf allocates, and what devices and other
-//! processes import. Where the kernel does not offer dma-bufs, a sealed memfd can stand in. [`DmaBuf::kind`] says which of the
-//! two it is. Devices cannot import a memfd.
+//! A [`DmaBuf`] is a handle to memory that V4L2 exports (`VIDIOC_EXPBUF`) or that a dma-heap or udmabuf allocates.
+//! Devices and other processes import it. On kernels without dma-bufs a sealed memfd can be used instead, but devices
+//! cannot import it. [`DmaBuf::kind`] tells the two apart.
 //!
 //! ```
 //! use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};

@@ -1,12 +1,13 @@
-//! Accesses of one process to a mapped buffer, kept apart.
+//! Keeps the accesses of one process to a mapped buffer apart.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::dma_buf::SYNC_WRITE;
 
-/// Who of this process accesses a buffer through its mapping: so many readers, or one writer (-1). Two threads that
-/// copied in and out at the same time would race, which other processes and devices cannot do to Rust's memory model.
+/// The number of accesses of this process through the buffer's mapping: n readers, or -1 for one writer. Two threads
+/// that copy in and out at the same time would be a data race. Other processes and devices are outside Rust's memory
+/// model.
 #[derive(Debug, Default)]
 pub(super) struct Users(AtomicI32);
 
@@ -16,7 +17,7 @@ impl Users {
             0 => (n >= 0).then(|| n.saturating_add(1)),
             _ => (n == 0).then_some(-1),
         };
-        // Acquire: after what the previous user did. Release of the same pair: in `leave`.
+        // Acquire: the previous access happens before this one. The matching release is in `leave`.
         match self.0.fetch_update(Ordering::Acquire, Ordering::Relaxed, join) {
             Ok(_) => Ok(()),
             Err(_) => Err(Error::new(ErrorKind::Busy, "access", "another part of this process accesses the buffer")),

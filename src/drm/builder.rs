@@ -1,4 +1,4 @@
-//! Which connector, mode and CRTC a scanout takes, at first and again.
+//! Chooses the connector, mode and CRTC of a scanout, at first and after a loss.
 
 use super::device::{Device, NodeKind};
 use super::objects::{Connection, Connector, Mode};
@@ -7,8 +7,17 @@ use super::scanout::Scanout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Size;
 
-/// Chooses a connector and its mode. By default: the first device with a connected display, in the mode that the
+/// Chooses a connector and its mode. The default is the first device with a connected display, in the mode that the
 /// display prefers.
+///
+/// ```no_run
+/// use framelease::drm::Scanout;
+/// use framelease::format::Size;
+///
+/// let screen = Scanout::builder().connector("HDMI-A-1").size(Size::new(1280, 720)).refresh_hz(60).open()?;
+/// println!("{}", screen.size());
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ScanoutBuilder {
@@ -17,14 +26,14 @@ pub struct ScanoutBuilder {
 }
 
 impl ScanoutBuilder {
-    /// Sets the device.
+    /// Sets the device to use.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = Some(device.clone());
         self
     }
 
-    /// Sets the connector by its name, such as `HDMI-A-1`. A writeback connector is only taken by its name: the device
-    /// then composes into memory, see [`Scanout::write_back`].
+    /// Sets the connector by its name, such as `HDMI-A-1`. A writeback connector is used only if it is named here.
+    /// The device then composes into memory: see [`Scanout::write_back`].
     pub fn connector(mut self, name: impl Into<String>) -> Self {
         self.output.connector = Some(name.into());
         self
@@ -42,7 +51,7 @@ impl ScanoutBuilder {
         self
     }
 
-    /// Sets the interface. Default: [`Api::Auto`].
+    /// Sets the kernel interface to use. The default is [`Api::Auto`].
     #[doc(hidden)]
     pub fn api(mut self, api: Api) -> Self {
         self.output.api = api;
@@ -52,9 +61,10 @@ impl ScanoutBuilder {
     /// Takes a connector, a CRTC and a mode. The screen changes with the first frame.
     ///
     /// # Errors
-    /// `NotFound` without a connected display, or without one of that name or mode: the text lists what there is. `Busy`
-    /// if other scanouts of this device drive every CRTC of the connector. `Unsupported` for [`Api::Atomic`] on a driver
-    /// without it, and for a device without displays. `Exhausted` if no descriptor is left.
+    /// `NotFound` without a connected display, or without one of that name or mode (the text lists what is there).
+    /// `Busy` if other scanouts of this device drive every CRTC of the connector. `Unsupported` for [`Api::Atomic`]
+    /// if the driver does not have it, and for a device without displays. `Exhausted` if the process has no
+    /// descriptors left.
     pub fn open(self) -> Result<Scanout> {
         let device = match &self.device {
             Some(device) => device.clone(),
@@ -67,20 +77,20 @@ impl ScanoutBuilder {
 }
 
 impl Scanout {
-    /// Returns a builder.
+    /// Returns a builder, with which to choose the connector and mode.
     pub fn builder() -> ScanoutBuilder {
         ScanoutBuilder::default()
     }
 
-    /// Finds the device again, by the place where it is plugged in or by driver and connector name. Takes the connector
-    /// with a mode by the builder's requirements. Keeps the descriptor and the layers. Call it after a device was lost,
-    /// and when another display was plugged in.
+    /// Finds the device again, by the place where it is plugged in, or by driver and connector name. Takes the
+    /// connector with a mode that meets the builder's requirements. Keeps the descriptor and the layers. Call it
+    /// after a device was lost, and after another display was plugged in.
     ///
-    /// The leases of all frames end: what was shown, pending and staged. Present new frames afterwards. If it fails, the
-    /// scanout counts as lost, and the call can be repeated.
+    /// The leases of all frames end, whether shown, pending or staged. Present new frames afterwards. If the call
+    /// fails, the scanout counts as lost, and the call can be repeated.
     ///
     /// # Errors
-    /// `NotFound` while the device or a connected display is missing, or if the display has no mode that fits. `Busy` if
+    /// `NotFound` while the device or a connected display is missing, or if no mode of the display fits. `Busy` if
     /// another scanout took the CRTC. `Unsupported` if no plane takes the format of a layer. `PermissionDenied` while
     /// another process is DRM master.
     pub fn reopen(&mut self) -> Result<()> {
@@ -124,7 +134,7 @@ fn choose_mode(device: &Device, connector: &Connector, wish: &OutputRequirements
         wish.size.map_or(true, |s| m.size() == s)
             && wish.refresh_hz.map_or(true, |hz| m.refresh_millihertz().saturating_add(500) / 1000 == hz)
     };
-    // The list has the preferred mode first, then the larger and faster.
+    // The list has the preferred mode first, then larger and faster modes.
     let mut fitting = connector.modes.iter().filter(fits);
     let first = fitting.clone().next();
     if let Some(mode) = fitting.find(|m| m.is_preferred()).or(first) {
@@ -137,7 +147,7 @@ fn choose_mode(device: &Device, connector: &Connector, wish: &OutputRequirements
     Err(Error::new(ErrorKind::NotFound, "mode", text).on(device))
 }
 
-/// Whether one of its connectors has a display.
+/// Returns whether one of the device's connectors has a display.
 fn has_display(device: &Device) -> bool {
     let connected = |c: &Connector| c.connection == Connection::Connected && !c.writeback;
     device.connectors().is_ok_and(|all| all.iter().any(connected))

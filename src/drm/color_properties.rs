@@ -1,4 +1,4 @@
-//! How a plane reads YUV: its properties `COLOR_ENCODING` and `COLOR_RANGE`.
+//! The properties by which a plane reads YUV: `COLOR_ENCODING` and `COLOR_RANGE`.
 
 use super::device::Device;
 use super::objects::Props;
@@ -7,10 +7,10 @@ use crate::format::{Encoding, FormatKind, Layout, Range};
 use crate::sys;
 use crate::sys::drm::ValueProp;
 
-/// The properties to set for a picture. None for RGB, and none if the plane has none.
+/// The properties to set for a picture. `None` for RGB, and for a plane without the property.
 pub(super) type Set = [Option<(ValueProp, u64)>; 2];
 
-/// An enum property and the values that the plane has for it, by name.
+/// An enum property, and the values that the plane offers, by name.
 #[derive(Debug)]
 struct Choice {
     name: &'static str,
@@ -35,7 +35,7 @@ impl Choice {
     }
 }
 
-/// What a plane offers. Without these properties the driver chooses matrix and range.
+/// The color properties of a plane. Without them, the driver chooses matrix and range.
 #[derive(Debug)]
 pub(super) struct ColorProperties {
     encoding: Option<Choice>,
@@ -48,13 +48,14 @@ impl ColorProperties {
         Ok(Self { encoding: choice("COLOR_ENCODING")?, range: choice("COLOR_RANGE")? })
     }
 
-    /// `Unsupported` if the plane has the property and not the value: the picture would have wrong colors.
+    /// Returns the values for a layout. Fails with `Unsupported` if the plane has the property without the value,
+    /// because the picture would have wrong colors.
     pub(super) fn set(&self, layout: &Layout) -> Result<Set> {
         if layout.fourcc().info().map_or(true, |i| i.kind != FormatKind::Yuv) {
             return Ok([None; 2]);
         }
         let colors = layout.colorimetry();
-        // The kernel's names (`drm_color_mgmt.c`); numbers are the driver's.
+        // The kernel's names (`drm_color_mgmt.c`). The numbers depend on the driver.
         let encoding = match colors.matrix() {
             Encoding::Default | Encoding::Bt601 | Encoding::XvYcc601 => "ITU-R BT.601 YCbCr",
             Encoding::Bt709 | Encoding::XvYcc709 => "ITU-R BT.709 YCbCr",
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frame_s_colors_are_set_where_the_plane_has_them() {
+    fn color_properties_follow_the_frame_if_the_plane_offers_them() {
         let encodings = [("ITU-R BT.601 YCbCr", 4), ("ITU-R BT.709 YCbCr", 9)];
         let ranges = [("YCbCr limited range", 1), ("YCbCr full range", 0)];
         let all =

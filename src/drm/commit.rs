@@ -1,4 +1,4 @@
-//! The two kernel interfaces that change a screen: atomic commits, and their legacy counterparts.
+//! The two kernel interfaces that change a screen: atomic commits, and the legacy ioctls.
 
 use ::drm::control::{connector, crtc, framebuffer, from_u32, Device as _};
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 use crate::sys::drm::{Commit, FenceProp, ValueProp};
 
-/// Whether a flip asks for a fence.
+/// Whether a flip requests a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FenceWish {
     None,
@@ -32,7 +32,7 @@ impl Refusal {
         Self { op: "DRM_IOCTL_MODE_ATOMIC", errno }
     }
 
-    /// Explains the refusal.
+    /// Returns an error that explains the refusal.
     pub(super) fn explain(self, output: &mut Output, planes: &[PlaneState]) -> Error {
         let Self { op, errno } = self;
         let error = output.device.failed(op, errno);
@@ -61,21 +61,21 @@ impl Refusal {
 /// The result of a commit.
 type Committed<T> = std::result::Result<T, Refusal>;
 
-/// A write-back of the picture, in a commit.
+/// A write-back of the picture as part of a commit.
 #[derive(Clone, Copy)]
 pub(super) struct WriteTo<'a> {
     pub(super) port: &'a WriteBackPort,
     pub(super) framebuffer: u32,
 }
 
-/// The interface in use.
+/// The kernel interface in use.
 pub(super) enum Committer {
     Atomic(Box<Atomic>),
     Legacy,
 }
 
 impl Committer {
-    /// Chooses the interface. `Unsupported` if the driver does not have it.
+    /// Chooses the interface. Fails with `Unsupported` if the driver does not have it.
     pub(super) fn open(output: &Output) -> Result<Self> {
         let atomic = output.device.info().atomic;
         match output.requirements.api {
@@ -96,12 +96,12 @@ impl Committer {
         }
     }
 
-    /// `true` if a flip can give a fence.
+    /// Returns `true` if a flip can give a fence.
     pub(super) fn has_out_fence(&self) -> bool {
         matches!(self, Self::Atomic(atomic) if atomic.out_fence.is_some())
     }
 
-    /// Submits what is staged. `mark` comes back in the event of its completion.
+    /// Submits the staged changes. The completion event contains `mark`.
     pub(super) fn flip(
         &mut self,
         output: &Output,
@@ -115,7 +115,7 @@ impl Committer {
         }
     }
 
-    /// Has the picture written to memory. `None` if the driver gave no fence.
+    /// Submits a write-back of the picture to memory. Returns `None` if the driver does not give a fence.
     pub(super) fn write_back(
         &mut self,
         output: &Output,
@@ -129,7 +129,7 @@ impl Committer {
         }
     }
 
-    /// The writeback connector that is tied to the CRTC.
+    /// Returns the writeback connector that is tied to the CRTC.
     pub(super) fn tied(&self) -> Option<&WriteBackPort> {
         match self {
             Self::Atomic(atomic) => atomic.tied.as_ref(),
@@ -137,7 +137,7 @@ impl Committer {
         }
     }
 
-    /// Tries a plane with a framebuffer beside the others, and changes nothing. The legacy interface cannot try.
+    /// Tests a plane with a framebuffer besides the other planes. Changes nothing. The legacy interface cannot test.
     pub(super) fn try_plane(
         &mut self,
         output: &Output,
@@ -151,7 +151,7 @@ impl Committer {
         }
     }
 
-    /// Switches the screen off, and waits until it is.
+    /// Switches the screen off, and waits until it is off.
     pub(super) fn turn_off(&mut self, output: &Output, planes: &[PlaneState]) -> Committed<()> {
         match self {
             Self::Atomic(atomic) => atomic.turn_off(output, planes).map_err(Refusal::atomic),
@@ -164,7 +164,7 @@ impl Committer {
     }
 }
 
-/// The atomic interface: its properties, and a commit that is used again, so that a flip allocates nothing.
+/// The atomic interface: its properties, and a commit that is reused, so that a flip does not allocate.
 pub(super) struct Atomic {
     device: Device,
     connector_crtc: ValueProp,
@@ -198,7 +198,7 @@ impl Atomic {
         Ok(Self { device, connector_crtc, active, mode, out_fence, blob, commit, tied: None })
     }
 
-    /// Begins a commit: the mode, if it has to be set, and the fence.
+    /// Begins a commit: sets the mode if needed, and requests a fence.
     fn begin(&mut self, output: &Output, is_modeset: bool, wish: FenceWish) {
         self.commit.clear();
         if is_modeset {
@@ -238,7 +238,7 @@ impl Atomic {
                     plane.write(&mut self.commit, output.crtc, Some(show));
                 }
                 Some(Change::Hide) => plane.write(&mut self.commit, output.crtc, None),
-                // Another master may have taken the plane.
+                // Another master may have changed the plane.
                 None if is_modeset => {
                     let show = plane.shown.as_ref().map(|s| (s.framebuffer.id(), None));
                     plane.write(&mut self.commit, output.crtc, show);
@@ -293,7 +293,7 @@ impl Atomic {
         self.commit.submit(self.device.fd(), flags, 0)
     }
 
-    /// Adds to the commit that planes and connectors which another program left on this CRTC are switched off.
+    /// Adds to the commit that it switches off planes and connectors that another program left on this CRTC.
     fn others_off(&mut self, output: &Output) {
         let tied = self.tied.as_ref().map(|port| port.id);
         for (id, prop) in self.device.connectors_at(output.crtc) {
@@ -356,7 +356,7 @@ fn flip_legacy(output: &Output, planes: &[PlaneState], mark: u64) -> Committed<(
         let set = output.device.0.node.set_crtc(crtc, Some(fb), at, &[connector], Some(output.mode.raw));
         set.map_err(|e| Refusal { op: SET, errno: errno(e) })?;
     }
-    // After SETCRTC once more, for its event.
+    // Also after SETCRTC, because SETCRTC gives no event.
     sys::drm::page_flip(output.device.fd(), output.crtc, id, mark).map_err(|errno| Refusal { op: FLIP, errno })
 }
 

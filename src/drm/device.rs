@@ -1,4 +1,4 @@
-//! Opening and finding DRM devices; master.
+//! Opens and finds DRM devices, and acquires DRM master.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,53 +20,54 @@ use crate::sys;
 /// The major number of every DRM node (`Documentation/admin-guide/devices.txt`).
 const DRM_MAJOR: u64 = 226;
 
-/// A read that leaves this much room has read every event.
+/// If a read leaves this much room in the buffer, it has read every event.
 const LARGEST_EVENT: usize = 128;
 
 /// The kind of a DRM node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeKind {
-    /// `/dev/dri/card*`: displays, and dumb buffers.
+    /// `/dev/dri/card*`: displays and dumb buffers.
     Primary,
-    /// `/dev/dri/renderD*`: buffers only. Does not need a DRM master.
+    /// `/dev/dri/renderD*`: only buffers. It does not need DRM master.
     Render,
 }
 
-/// What a DRM node is.
+/// The properties of a DRM node. Displays as `/dev/dri/card0 (vkms)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
-    /// The node: `/dev/dri/card0`.
+    /// The path of the node, such as `/dev/dri/card0`.
     pub path: PathBuf,
-    /// The driver's name: `imx-drm`, `vkms`.
+    /// The driver's name, such as `imx-drm` or `vkms`.
     pub driver: String,
     /// The driver's description of itself.
     pub description: String,
-    /// Primary or render node.
+    /// Whether this is a primary or a render node.
     pub kind: NodeKind,
     /// `true` if the driver has atomic modesetting.
     pub atomic: bool,
     /// `true` if it imports dma-bufs (`DRM_PRIME_CAP_IMPORT`).
     pub imports: bool,
-    /// `true` if it exports them (`DRM_PRIME_CAP_EXPORT`).
+    /// `true` if it exports dma-bufs (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
-    /// `true` if the driver reports dumb buffers. Drivers without displays (vgem) have them and do not report them.
+    /// `true` if the driver reports dumb buffers. Drivers without displays (vgem) have them but do not report them.
     pub dumb_buffers: bool,
     /// `true` if framebuffers can name a modifier (`DRM_CAP_ADDFB2_MODIFIERS`).
     pub modifiers: bool,
 }
 
-/// Prints `/dev/dri/card0 (vkms)`.
+/// Displays as `/dev/dri/card0 (vkms)`.
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.path.display(), self.driver)
     }
 }
 
-/// An open DRM node: a counted handle. The node closes after the last clone, import, framebuffer and scanout.
+/// An open DRM node, as a counted handle. The node is closed when the last clone, import, framebuffer and scanout are
+/// dropped.
 ///
-/// GEM handles, master and pending events belong to the open file: clones share them.
+/// GEM handles, master and pending events belong to the open file. Clones share them.
 #[derive(Clone)]
 pub struct Device(pub(super) Arc<Inner>);
 
@@ -74,15 +75,15 @@ pub struct Device(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) node: Node,
     info: DeviceInfo,
-    /// Where the device is plugged in: its folder in sysfs.
+    /// The place where the device is plugged in: its folder in sysfs.
     bus: Option<PathBuf>,
-    /// How many [`Gem`](super::Gem)s share a handle: the kernel gives one handle however often a dma-buf is imported,
-    /// and one close would take it from all.
+    /// The number of [`Gem`](super::Gem)s for each handle. The kernel gives the same handle for every import of a
+    /// dma-buf, and one close would release it for all.
     handles: Mutex<HashMap<u32, usize>>,
     screens: Mutex<Screens>,
 }
 
-/// What the scanouts of one open file must know of each other.
+/// The state that the scanouts of one open file share.
 #[derive(Default)]
 struct Screens {
     claims: Vec<Claim>,
@@ -93,12 +94,12 @@ struct Screens {
 /// A CRTC that a scanout has taken.
 struct Claim {
     crtc: u32,
-    /// Its completed commits. The scanout that reads the file finds the events of all.
+    /// Its completed commits. The scanout that reads the file finds the events of all scanouts.
     inbox: Vec<FlipEvent>,
     wake: Arc<Wake>,
 }
 
-/// The open file, for the `drm` crate.
+/// The open file, as the `drm` crate needs it.
 pub(super) struct Node(OwnedFd);
 
 impl AsFd for Node {
@@ -111,12 +112,12 @@ impl ::drm::Device for Node {}
 impl ::drm::control::Device for Node {}
 
 impl Device {
-    /// Opens a node and asks what it is. If no other process has the primary node open, the opener becomes DRM master.
-    /// Ioctls: `DRM_IOCTL_VERSION`, `GET_CAP`, `SET_CLIENT_CAP` (universal planes, atomic,
-    /// writeback connectors).
+    /// Opens a node and reads its properties. If no other process has the primary node open, this process becomes DRM
+    /// master. Ioctls: `DRM_IOCTL_VERSION`, `GET_CAP`, `SET_CLIENT_CAP` (universal planes, atomic, writeback
+    /// connectors).
     ///
     /// # Errors
-    /// `NotFound` and `PermissionDenied` as `open` reports them, `WrongFile` if the file is not a DRM node.
+    /// `NotFound` or `PermissionDenied` if the node cannot be opened, `WrongFile` if the file is not a DRM node.
     #[doc(alias = "DRM_IOCTL_VERSION")]
     #[doc(alias = "DRM_IOCTL_SET_CLIENT_CAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -125,7 +126,7 @@ impl Device {
         let driver = node.get_driver().map_err(|e| Error::io("DRM_IOCTL_VERSION", &e).on(path.display()))?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let kind = if name.starts_with("renderD") { NodeKind::Render } else { NodeKind::Primary };
-        // Each is refused by what has no displays, or is older than the capability.
+        // Devices without displays and older kernels refuse these capabilities.
         let mut atomic = false;
         if kind == NodeKind::Primary {
             let _ = node.set_client_capability(ClientCapability::UniversalPlanes, true);
@@ -149,7 +150,7 @@ impl Device {
         Ok(Self(Arc::new(Inner { node, info, bus, handles: Mutex::default(), screens: Mutex::default() })))
     }
 
-    /// Opens the first node for which `wanted` holds: primary nodes by number, then render nodes.
+    /// Opens the first node for which `wanted` returns `true`: primary nodes by number, then render nodes.
     ///
     /// ```no_run
     /// let card = framelease::drm::Device::find(|d| d.driver == "imx-drm")?;
@@ -157,28 +158,29 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`: the text lists the nodes that exist, and why those that failed could not be opened.
+    /// `NotFound` if no node matches. The text lists the nodes, with the errors of those that could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
         Self::find_open(|device| wanted(device.info()))
     }
 
-    /// [`Device::find`] that may ask the open device more.
+    /// Does the same as [`Device::find`]. `wanted` gets the open device.
     pub(super) fn find_open(wanted: impl Fn(&Self) -> bool) -> Result<Self> {
         let nodes = crate::device_nodes::list("/dev/dri", &["card", "renderD"]);
         crate::device_nodes::find("/dev/dri", &nodes, |path| Self::open(path), wanted, Self::to_string)
     }
 
-    /// Returns what the node is.
+    /// Returns the properties of the node.
     pub fn info(&self) -> &DeviceInfo {
         &self.0.info
     }
 
-    /// Returns `true` if the device answers. One that was unplugged answers no ioctl. Ioctl: `DRM_IOCTL_GET_CAP`.
+    /// Returns `true` if the device responds. An unplugged device does not respond to any ioctl. Ioctl:
+    /// `DRM_IOCTL_GET_CAP`.
     pub(super) fn is_there(&self) -> bool {
         self.0.node.get_driver_capability(DriverCapability::Prime).is_ok()
     }
 
-    /// Where the device is plugged in.
+    /// Returns the place where the device is plugged in.
     pub(super) fn bus(&self) -> Option<&Path> {
         self.0.bus.as_deref()
     }
@@ -187,20 +189,20 @@ impl Device {
     /// master already. Ioctl: `DRM_IOCTL_SET_MASTER`.
     ///
     /// # Errors
-    /// `Busy` while another process is master. `PermissionDenied` if this open file was never master and the user is not
-    /// root.
+    /// `Busy` while another process is master. `PermissionDenied` if this open file was never master and the user is
+    /// not root.
     #[doc(alias = "DRM_IOCTL_SET_MASTER")]
     pub fn acquire_master(&self) -> Result<()> {
         let os = |e: std::io::Error| match e.raw_os_error() {
-            // The kernel says EINVAL of the file's own state and EBUSY of another's.
+            // The kernel returns EINVAL for the file's own state and EBUSY for another master.
             Some(libc::EBUSY) => self.failed("DRM_IOCTL_SET_MASTER", Errno::EBUSY).detail("another process is master"),
             _ => Error::io("DRM_IOCTL_SET_MASTER", &e).on(self),
         };
         self.0.node.acquire_master_lock().map_err(os)
     }
 
-    /// Stops being DRM master, such as at a switch of virtual terminals. The screen keeps its picture until another
-    /// master changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
+    /// Stops being DRM master, for example at a switch of virtual terminals. The screen keeps its picture until
+    /// another master changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
     ///
     /// # Errors
     /// `InvalidArgument` if this open file is not the master.
@@ -209,8 +211,8 @@ impl Device {
         self.0.node.release_master_lock().map_err(|e| Error::io("DRM_IOCTL_DROP_MASTER", &e).on(self))
     }
 
-    /// Returns the number of GEM handles that this crate has on this open file. A buffer has one handle, however often
-    /// it was imported.
+    /// Returns the number of GEM handles that this crate has on this open file. A buffer has one handle, however
+    /// often it was imported.
     #[doc(hidden)]
     pub fn open_handles(&self) -> usize {
         self.handles().len()
@@ -228,7 +230,7 @@ impl Device {
         self.0.node.as_fd()
     }
 
-    /// Takes the first CRTC of `possible` that is free. `wake` is set when another scanout reads its events.
+    /// Takes the first free CRTC of `possible`. `wake` is set when another scanout reads its events.
     pub(super) fn claim(&self, possible: &[(u32, u32)], wake: &Arc<Wake>) -> Option<(u32, u32)> {
         let mut screens = self.screens();
         let free = possible.iter().find(|(id, _)| screens.claims.iter().all(|c| c.crtc != *id)).copied()?;
@@ -250,19 +252,19 @@ impl Device {
         self.screens().planes.retain(|&p| p != plane);
     }
 
-    /// Planes that layers of this device have.
+    /// Returns the planes that layers of this device have.
     pub(super) fn claimed_planes(&self) -> Vec<u32> {
         self.screens().planes.clone()
     }
 
-    /// Gives a CRTC and planes back.
+    /// Releases a CRTC and planes.
     pub(super) fn release(&self, crtc: u32, planes: &[u32]) {
         let mut screens = self.screens();
         screens.claims.retain(|c| c.crtc != crtc);
         screens.planes.retain(|p| !planes.contains(p));
     }
 
-    /// Reads all events that are there. Each goes to the scanout of its CRTC; those of other scanouts wake them.
+    /// Reads all pending events. Each goes to the scanout of its CRTC, and wakes it if another scanout reads.
     pub(super) fn read_events(&self, reader: Option<u32>) -> Result<()> {
         let mut screens = self.screens();
         let mut buffer = [0; 1024];
@@ -290,15 +292,15 @@ impl Device {
     pub(super) fn completion(&self, crtc: u32, mark: u64) -> Option<FlipEvent> {
         let mut screens = self.screens();
         let claim = screens.claims.iter_mut().find(|c| c.crtc == crtc)?;
-        // A CRTC has one commit at a time. Events with other marks are not of this crate.
+        // A CRTC has one commit at a time. Events with other marks are not from this crate.
         let found = claim.inbox.iter().find(|e| e.mark == mark).copied();
         claim.inbox.clear();
         found
     }
 
-    /// Sets or clears the signal of a scanout. It stays set while there are completions that the scanout has not taken.
+    /// Sets or clears the signal of a scanout. It stays set while the scanout has completions to take.
     pub(super) fn wake(&self, crtc: u32, wake: &Wake, is_wanted: bool) {
-        // Under the lock, which another scanout has that sets it.
+        // Under the lock, because another scanout that sets it holds the lock.
         let screens = self.screens();
         let has_completions = screens.claims.iter().any(|c| c.crtc == crtc && !c.inbox.is_empty());
         if is_wanted || !has_completions {
@@ -311,9 +313,9 @@ impl Device {
         self.screens().retained.push(retained);
     }
 
-    /// Ends what is retained and finished.
+    /// Ends the leases of retained buffers that the device has finished with.
     pub(super) fn release_retained(&self) {
-        // An error of `read` comes again where events are awaited.
+        // An error of `read` is reported again by the calls that wait for events.
         let _ = self.read_events(None);
         let signaled = |r: &Retained| match &r.until {
             Until::Fence(fence) => fence.wait(Duration::ZERO).unwrap_or(true),
@@ -326,7 +328,8 @@ impl Device {
         self.end(ended);
     }
 
-    /// Not under the lock: the end of a lease is a system call, and framebuffers are removed before it.
+    /// Runs without the lock, because the end of a lease is a system call. Removes framebuffers before their leases
+    /// end.
     fn end(&self, ended: Vec<Retained>) {
         for retained in ended {
             for &id in &retained.framebuffers {
@@ -338,12 +341,12 @@ impl Device {
         }
     }
 
-    /// An error of an ioctl on this device.
+    /// Creates the error of an ioctl on this device.
     pub(super) fn failed(&self, op: &'static str, errno: Errno) -> Error {
         Error::os(op, errno).on(self)
     }
 
-    /// An error that the `drm` crate reported.
+    /// Converts an error of the `drm` crate.
     pub(super) fn failed_io(&self, op: &'static str) -> impl Fn(std::io::Error) -> Error + '_ {
         move |e| Error::io(op, &e).on(self)
     }
@@ -387,7 +390,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn what_is_no_drm_node_is_named() {
+    fn open_names_files_that_are_not_drm_nodes() {
         for (path, kind) in [("/dev/null", ErrorKind::WrongFile), ("/dev/dri/card-none", ErrorKind::NotFound)] {
             let e = Device::open(path).unwrap_err();
             assert_eq!(e.kind(), kind, "{e}");

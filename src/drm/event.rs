@@ -1,4 +1,4 @@
-//! The events that a DRM file gives to read (`drm.h`, `struct drm_event_vblank`).
+//! The events that a DRM file returns on a read (`drm.h`, `struct drm_event_vblank`).
 
 /// `DRM_EVENT_FLIP_COMPLETE`.
 const FLIP_COMPLETE: u32 = 2;
@@ -6,16 +6,16 @@ const FLIP_COMPLETE: u32 = 2;
 /// A commit whose picture the screen now shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlipEvent {
-    /// What the commit was marked with.
+    /// The mark of the commit.
     pub(super) mark: u64,
     pub(super) crtc: u32,
-    /// The CRTC's count of vertical blanks. Wraps.
+    /// The CRTC's count of vertical blanks. It wraps.
     pub(super) sequence: u32,
-    /// `CLOCK_MONOTONIC`.
+    /// Time of the flip by `CLOCK_MONOTONIC`, in nanoseconds.
     pub(super) time_ns: u64,
 }
 
-/// The flips among the events that one read gave. What is cut or of no sensible length ends it.
+/// Returns the flips among the events of one read. Stops at an event that is cut off or has an invalid length.
 pub(super) fn flips(mut bytes: &[u8]) -> impl Iterator<Item = FlipEvent> + '_ {
     std::iter::from_fn(move || loop {
         let word = |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn flips_are_found_among_other_events() {
+    fn flips_skips_other_events() {
         let bytes =
             [event(1, 32, 1), event(FLIP_COMPLETE, 32, 2), event(9, 32, 3), event(FLIP_COMPLETE, 32, 4)].concat();
         let all: Vec<_> = flips(&bytes).collect();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_no_sensible_length_end_the_reading() {
+    fn flips_stops_at_an_invalid_length() {
         for length in [0, 7, 33, u32::MAX] {
             assert_eq!(flips(&event(FLIP_COMPLETE, length, 1)).count(), 0, "{length}");
         }
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn flips_accepts_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(flips(&bytes).count() <= bytes.len() / 32);
         }
     }

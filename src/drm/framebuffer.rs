@@ -1,4 +1,4 @@
-//! Framebuffers over imported dma-bufs, kept as long as the pool that the buffers belong to.
+//! Framebuffers on imported dma-bufs. They are kept as long as the pool of the buffers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,19 +16,29 @@ use crate::frame::{Frame, Payload, WeakBuffers};
 use crate::sys;
 use crate::sys::drm::FbPlanes;
 
-/// A picture's format, size and memory, as a plane shows it. Made once per buffer.
+/// A picture's format, size and memory, as a plane shows it. Created once per buffer.
 ///
-/// Dropping it removes it from the kernel (`DRM_IOCTL_MODE_RMFB`). The kernel switches off a plane that still shows it.
+/// Dropping it removes it from the kernel (`DRM_IOCTL_MODE_RMFB`). The kernel switches off a plane that still shows
+/// it.
+///
+/// ```
+/// use framelease::drm::{Device, Framebuffer};
+/// use framelease::frame::Frame;
+///
+/// fn framebuffer(card: &Device, frame: &Frame) -> framelease::Result<Framebuffer> {
+///     Framebuffer::new(card, frame, None)
+/// }
+/// ```
 pub struct Framebuffer {
     device: Device,
     id: u32,
-    /// Removed by someone else, later: see [`Framebuffer::leave`].
+    /// The device removes it later. See [`Framebuffer::leave`].
     is_left: AtomicBool,
-    /// The kernel has references of its own; these keep the handles for the next import of the same buffers.
+    /// The kernel has its own references. These keep the handles for the next import of the same buffers.
     _gems: Vec<Gem>,
 }
 
-/// What makes two pictures one framebuffer.
+/// The properties that two pictures share if they can share a framebuffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     memory: [Option<BufferId>; MAX_PLANES],
@@ -37,16 +47,16 @@ struct Key {
 }
 
 impl Framebuffer {
-    /// Makes a framebuffer of a frame's buffers. Imports each memory plane, and gives each color plane its handle,
+    /// Creates a framebuffer on a frame's buffers. Imports each memory plane, and gives each color plane its handle,
     /// pitch and offset (including the payload's `data_offset`). Ioctls: `DRM_IOCTL_PRIME_FD_TO_HANDLE`,
     /// `DRM_IOCTL_MODE_ADDFB2`.
     ///
-    /// Pass a modifier if planes of this device list modifiers. Without one, the driver asks the buffer.
+    /// Pass a modifier if planes of this device list modifiers. Without one, the driver derives it from the buffer.
     ///
     /// # Errors
-    /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a memfd,
-    /// and for a device that does not import. `InvalidArgument` for a pitch, an offset or a size that the driver
-    /// refuses: the text says what it takes.
+    /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a
+    /// memfd, and for a device that cannot import. `InvalidArgument` for a pitch, an offset or a size that the driver
+    /// refuses (the text says what it accepts).
     #[doc(alias = "DRM_IOCTL_MODE_ADDFB2")]
     pub fn new(device: &Device, frame: &Frame, modifier: Option<Modifier>) -> Result<Self> {
         Self::of(device, frame.memory(), frame.layout(), &frame.meta().payload, modifier)
@@ -64,7 +74,7 @@ impl Framebuffer {
         Self::add(device, gems, layout, payload, modifier)
     }
 
-    /// Makes a framebuffer of a dumb buffer, to try a format.
+    /// Creates a framebuffer on a dumb buffer, to test a format.
     pub(super) fn of_dumb(device: &Device, dumb: Dumb, modifier: Option<Modifier>) -> Result<Self> {
         Self::add(device, vec![dumb.gem], &dumb.layout, &Default::default(), modifier)
     }
@@ -108,8 +118,8 @@ impl Framebuffer {
         self.id
     }
 
-    /// Leaves the removal to another, because removing it now would block until the display has finished with it.
-    /// Returns the id.
+    /// Leaves the removal to the device, because it would block now until the display has finished with the
+    /// framebuffer. Returns the id.
     pub(super) fn leave(&self) -> u32 {
         self.is_left.store(true, Ordering::Relaxed);
         self.id
@@ -119,7 +129,7 @@ impl Framebuffer {
 impl Drop for Framebuffer {
     fn drop(&mut self) {
         if !self.is_left.load(Ordering::Relaxed) {
-            // An unplugged device has removed it already.
+            // The kernel has removed it already if the device was unplugged.
             let _ = sys::drm::rm_fb(self.device.fd(), self.id);
         }
     }
@@ -131,7 +141,8 @@ impl fmt::Debug for Framebuffer {
     }
 }
 
-/// What ADDFB2 takes, as far as the kernel tells: the largest size, and the pitch of the device's own buffers.
+/// Describes what ADDFB2 accepts, as far as the kernel reports it: the largest size, and the pitch of the device's
+/// own buffers.
 fn offered(device: &Device, layout: &Layout) -> String {
     fn most(range: impl RangeBounds<u32>) -> u32 {
         match range.end_bound() {
@@ -142,15 +153,16 @@ fn offered(device: &Device, layout: &Layout) -> String {
     let limits = device.resources().map(|all| {
         format!("framebuffers up to {}x{}", most(all.supported_fb_width()), most(all.supported_fb_height()))
     });
-    // The format whose color planes lie in one memory plane has the pitch of the others.
+    // The format with all color planes in one memory plane has the same pitch.
     let single = layout.fourcc().drm().and_then(FourCc::from_drm).unwrap_or(layout.fourcc());
     let own = device.dumb(single, layout.size()).ok();
     let pitch = own.and_then(|dumb| dumb.layout.planes().first().map(|p| p.stride_bytes));
-    let pitch = pitch.map_or("none of its own so".into(), |p| format!("its own buffers so with pitch {p}"));
+    let pitch =
+        pitch.map_or("no dumb buffer of this size".into(), |p| format!("dumb buffers of this size with pitch {p}"));
     format!("the device has {}, {pitch}", limits.unwrap_or_else(|e| e.to_string()))
 }
 
-/// The DRM code of a format.
+/// Returns the DRM code of a format.
 pub(super) fn drm_code(fourcc: FourCc) -> Result<u32> {
     let unknown = || Error::new(ErrorKind::Unsupported, "format", format!("no DRM format has the bytes of {fourcc}"));
     fourcc.drm().ok_or_else(unknown)
@@ -175,7 +187,8 @@ fn check_room(device: &Device, memory: &[DmaBuf], layout: &Layout, payload: &[Pa
 #[derive(Debug)]
 struct Entry {
     pool: WeakBuffers,
-    /// Where the payloads began. Not in the key: a buffer whose frames begin anywhere has one framebuffer at a time.
+    /// The offsets of the payloads. They are not in the key: a buffer whose frames begin at different offsets has one
+    /// framebuffer at a time.
     offsets: [u32; MAX_PLANES],
     framebuffer: Arc<Framebuffer>,
 }
@@ -187,7 +200,8 @@ pub(super) struct Framebuffers {
 }
 
 impl Framebuffers {
-    /// The framebuffer of a frame: made at first sight, without a system call or an allocation afterwards.
+    /// Returns the framebuffer of a frame. Creates it for a new buffer. For a known buffer, it needs no system call
+    /// or allocation.
     pub(super) fn get(
         &mut self,
         device: &Device,
@@ -195,14 +209,14 @@ impl Framebuffers {
         modifier: Option<Modifier>,
     ) -> Result<Arc<Framebuffer>> {
         let mut key = Key { memory: [None; MAX_PLANES], layout: *frame.layout(), modifier };
-        // What a peer says of planes that the buffer does not have makes no difference.
+        // Offsets of planes that the buffer does not have are ignored, because another process may send any.
         let mut offsets = [0; MAX_PLANES];
         for (i, buffer) in frame.memory().iter().take(MAX_PLANES).enumerate() {
             key.memory[i] = Some(buffer.id());
             offsets[i] = frame.meta().payload[i].offset_bytes;
         }
         if let Some(entry) = self.entries.get_mut(&key).filter(|e| e.offsets == offsets) {
-            // Another pool over the same buffers may have outlived the first.
+            // Another pool of the same buffers may have outlived the first.
             if !entry.pool.is_alive() {
                 entry.pool = frame.buffers().downgrade();
             }
@@ -214,12 +228,12 @@ impl Framebuffers {
         Ok(framebuffer)
     }
 
-    /// Forgets the framebuffers of pools that are gone. One that is on a screen lives until it is replaced.
+    /// Drops the framebuffers of pools that are gone. A framebuffer that is on a screen exists until it is replaced.
     pub(super) fn sweep(&mut self) {
         self.entries.retain(|_, entry| entry.pool.is_alive());
     }
 
-    /// Leaves the removal of all to another. Returns their ids.
+    /// Leaves the removal of all framebuffers to the device. Returns their ids.
     pub(super) fn leave(self) -> Vec<u32> {
         self.entries.values().map(|entry| entry.framebuffer.leave()).collect()
     }

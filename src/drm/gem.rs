@@ -1,4 +1,4 @@
-//! GEM handles: PRIME import and export, dumb buffers, and the count that keeps one close from breaking another import.
+//! GEM handles: PRIME import and export, dumb buffers, and the count of users of each handle.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::format::{FormatKind, FourCc, Layout, Size};
 use crate::frame::Pool;
 use crate::sys;
 
-/// A buffer that a device knows: a counted GEM handle. The last `Gem` of a buffer closes the handle when it is dropped.
+/// A buffer that a device knows, as a counted GEM handle. Dropping the last `Gem` of a buffer closes the handle.
 ///
 /// A `Gem` keeps the memory, even after the last descriptor of its dma-buf is closed.
 pub struct Gem {
@@ -20,7 +20,7 @@ pub struct Gem {
 }
 
 impl Gem {
-    /// Takes a handle that the kernel has just given, under the lock that orders it with the last close.
+    /// Counts a handle that the kernel has just given, under the lock that orders it with the last close.
     fn counted(device: &Device, give: impl FnOnce() -> Result<u32>) -> Result<Self> {
         let mut handles = device.handles();
         let handle = give()?;
@@ -28,16 +28,16 @@ impl Gem {
         Ok(Self { device: device.clone(), handle })
     }
 
-    /// Returns the number of the handle. It is valid in this open file only.
+    /// Returns the number of the handle. It is valid only in this open file.
     pub fn handle(&self) -> u32 {
         self.handle
     }
 
-    /// Exports the buffer as a dma-buf. An imported buffer gives the dma-buf that was imported. Ioctl:
+    /// Exports the buffer as a dma-buf. The export of an imported buffer is the dma-buf that was imported. Ioctl:
     /// `DRM_IOCTL_PRIME_HANDLE_TO_FD`, with `DRM_RDWR`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not export.
+    /// `Unsupported` if the device does not support export.
     #[doc(alias = "DRM_IOCTL_PRIME_HANDLE_TO_FD")]
     pub fn export(&self) -> Result<DmaBuf> {
         const OP: &str = "DRM_IOCTL_PRIME_HANDLE_TO_FD";
@@ -55,8 +55,8 @@ impl Drop for Gem {
         });
         if left == 0 {
             handles.remove(&self.handle);
-            // Under the lock: an import in between would get the handle that is about to close. An unplugged device has
-            // closed its handles already.
+            // Under the lock, because an import in between would get the handle that is about to close. The kernel
+            // has closed the handles of an unplugged device already.
             let _ = sys::drm::gem_close(self.device.fd(), self.handle);
         }
     }
@@ -75,12 +75,12 @@ pub(super) struct Dumb {
 }
 
 impl Device {
-    /// Imports a dma-buf. A second import of the same dma-buf shares the handle. The device may attach it only when it is
-    /// first used. Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
+    /// Imports a dma-buf. A second import of the same dma-buf shares the handle. The device may attach the buffer
+    /// only at its first use. Ioctl: `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `Unsupported` for a memfd, and for a device that does not import or does not take the buffer. The driver's own
-    /// error for memory that it cannot reach.
+    /// `Unsupported` for a memfd, and if the device does not support import or does not accept the buffer. The
+    /// driver's own error for memory that it cannot reach.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     #[doc(hidden)]
     pub fn import(&self, buffer: &DmaBuf) -> Result<Gem> {
@@ -93,7 +93,7 @@ impl Device {
         Gem::counted(self, || {
             sys::drm::prime_fd_to_handle(self.fd(), buffer.as_fd()).map_err(|e| {
                 let error = self.failed(OP, e).detail(format!("{}; {buffer:?}", e.desc()));
-                // virtio_gpu says this of every buffer of another device, and is there.
+                // virtio_gpu returns ENODEV for every buffer of another device, although it is present.
                 match e == Errno::ENODEV && self.is_there() {
                     true => error.kind_is(ErrorKind::Unsupported),
                     false => error,
@@ -102,13 +102,13 @@ impl Device {
         })
     }
 
-    /// Allocates a pool of the device's dumb buffers, exported as dma-bufs. Displays of the device can show this memory.
-    /// The CPU may read it slowly. The driver chooses the pitch; color planes follow each other. Needs a primary node.
-    /// Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
+    /// Allocates a pool of the device's dumb buffers, exported as dma-bufs. Displays of the device can show this
+    /// memory. The CPU may read it slowly. The driver chooses the pitch. Color planes follow each other. Needs a
+    /// primary node. Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
     ///
     /// # Errors
-    /// `Unsupported` for a format that is not in the table, has several memory planes or has no DRM code, and for a device
-    /// without dumb buffers or export. `Exhausted` without memory. `InvalidArgument` for a count of 0. `Mismatch` if the
+    /// `Unsupported` for a format that is unknown, has several memory planes or no DRM code, and for a device without
+    /// dumb buffers or export. `Exhausted` without memory. `InvalidArgument` for a count of 0. `Mismatch` if the
     /// driver gives buffers of different pitches.
     #[doc(alias = "DRM_IOCTL_MODE_CREATE_DUMB")]
     pub fn dumb_pool(&self, fourcc: FourCc, size: Size, count: usize) -> Result<Pool> {
@@ -122,7 +122,7 @@ impl Device {
             }
             memory.push(vec![dumb.gem.export()?]);
         }
-        // The dma-buf keeps the memory, and with it the device; a count of 0 is refused by the pool.
+        // The dma-buf keeps the memory and the device. The pool refuses a count of 0.
         let layout = layout.map_or_else(|| Layout::packed(fourcc, size), Ok)?;
         Pool::from_memory(layout, memory)
     }
@@ -136,7 +136,7 @@ impl Device {
             let text = format!("{fourcc} has several memory planes, or no DRM format has its bytes");
             return Err(Error::new(ErrorKind::Unsupported, OP, text).on(self));
         };
-        // "Pixels" of the first plane; the others are rows below it.
+        // The unit of `bits` is a pixel of the first plane. The other planes are rows below it.
         let bits = first.bytes * 8 / first.horizontal;
         let stride = packed.planes().first().map_or(1, |p| p.stride_bytes.max(1));
         let rows = packed.memory_bytes().first().map_or(0, |bytes| bytes.div_ceil(stride));

@@ -1,4 +1,4 @@
-//! One plane of a scanout: its requirements, and what it shows now, next and after that.
+//! One plane of a scanout: its requirements, and its present and coming pictures.
 
 use std::sync::Arc;
 
@@ -12,8 +12,19 @@ use crate::format::{FourCc, Layout, Rect, Size};
 use crate::frame::Frame;
 use crate::sys::drm::{Commit, ValueProp};
 
-/// What a layer has to show. By default: the whole picture, unscaled, in the upper left corner of the screen, on the
-/// primary plane if that is free and else on an overlay.
+/// The requirements for a layer. The default is the whole picture, unscaled, in the upper left corner of the screen,
+/// on the primary plane if that is free, else on an overlay.
+///
+/// ```
+/// use framelease::drm::{LayerRequirements, PlaneKind};
+/// use framelease::format::{FourCc, Rect, Size};
+///
+/// let size = Size::new(640, 480);
+/// let overlay = LayerRequirements::new([FourCc::NV12, FourCc::YUYV], size)
+///     .plane(PlaneKind::Overlay)
+///     .destination(Rect::new(100, 50, size));
+/// # let _ = overlay;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct LayerRequirements {
@@ -27,14 +38,14 @@ pub struct LayerRequirements {
 }
 
 impl LayerRequirements {
-    /// Requires pictures of this size in one of these formats, best first.
+    /// Requires pictures of this size, in one of these formats, best first.
     pub fn new(formats: impl IntoIterator<Item = FourCc>, size: Size) -> Self {
         let all = Rect::from(size);
         let formats = formats.into_iter().collect();
         Self { formats, size, kind: None, modifier: Modifier::LINEAR, source: all, destination: all, zpos: None }
     }
 
-    /// Requires pictures of this format and size. The driver accepts or refuses the stride at the first frame.
+    /// Requires pictures of this format and size. The driver accepts or refuses the stride with the first frame.
     #[doc(hidden)]
     pub fn for_layout(layout: &Layout) -> Self {
         Self::new([layout.fourcc()], layout.size())
@@ -46,25 +57,26 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the tiling or compression of the pixels. Default: [`Modifier::LINEAR`].
+    /// Sets the tiling or compression of the pixels. The default is [`Modifier::LINEAR`].
     pub fn modifier(mut self, modifier: Modifier) -> Self {
         self.modifier = modifier;
         self
     }
 
-    /// Sets the part of the picture to show. Default: all of it.
+    /// Sets the part of the picture to show. The default is all of it.
     pub fn source(mut self, source: Rect) -> Self {
         self.source = source;
         self
     }
 
-    /// Sets the place on the screen. If its size differs from the source's, the plane scales, if it can.
+    /// Sets the place on the screen. If its size differs from the source's, the plane scales the picture, if it can.
     pub fn destination(mut self, destination: Rect) -> Self {
         self.destination = destination;
         self
     }
 
-    /// Sets the `zpos` property: a higher plane covers a lower one. Planes without this property have a fixed order.
+    /// Sets the `zpos` property: a plane with a higher value covers one with a lower value. Planes without this
+    /// property have a fixed order.
     pub fn zpos(mut self, zpos: u64) -> Self {
         self.zpos = Some(zpos);
         self
@@ -81,7 +93,7 @@ pub struct PlaneLayer {
 }
 
 impl PlaneLayer {
-    /// Returns the first of the required formats that the plane takes.
+    /// Returns the first of the required formats that the plane supports.
     pub fn fourcc(&self) -> FourCc {
         self.fourcc
     }
@@ -97,7 +109,7 @@ impl PlaneLayer {
     }
 }
 
-/// A picture on the screen, or about to be. The framebuffer is removed before the lease ends.
+/// A picture that is on the screen or will be. The framebuffer is removed before the lease ends.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) framebuffer: Arc<Framebuffer>,
@@ -140,7 +152,7 @@ impl PlaneProps {
     }
 }
 
-/// A plane of a scanout: its requirements, and what it shows now, next and after that.
+/// A plane of a scanout: its requirements, and its present and coming pictures.
 #[derive(Debug)]
 pub(super) struct PlaneState {
     pub(super) plane: Plane,
@@ -153,10 +165,10 @@ pub(super) struct PlaneState {
     /// The values of the frame that was staged last.
     color_values: Set,
     pub(super) next: Option<Change>,
-    /// What the pending flip brings.
+    /// The change that the pending flip makes.
     pub(super) pending: Option<Change>,
     pub(super) shown: Option<Shown>,
-    /// The buffer of the trial, until there is a frame: drivers refuse a CRTC without its primary plane.
+    /// The buffer of the test commit, until there is a frame. Drivers refuse a CRTC without its primary plane.
     pub(super) trial: Option<Framebuffer>,
 }
 
@@ -168,7 +180,7 @@ impl PlaneState {
         fourcc: FourCc,
     ) -> Result<Self> {
         let code = drm_code(fourcc)?;
-        // Named where the plane lists modifiers. Drivers without modifiers mean LINEAR.
+        // Only named if the plane lists modifiers. Drivers without modifiers mean LINEAR.
         let listed = plane.formats.iter().any(|f| f.code == code && !f.modifiers.is_empty());
         let modifier = (device.info().modifiers && listed).then_some(requirements.modifier);
         Ok(Self {
@@ -187,7 +199,7 @@ impl PlaneState {
         })
     }
 
-    /// The flip has completed: what was pending is shown.
+    /// Shows the pending picture, because the flip has completed.
     pub(super) fn advance(&mut self) {
         match self.pending.take() {
             Some(Change::Show(shown)) => self.shown = Some(shown),
@@ -196,7 +208,7 @@ impl PlaneState {
         }
     }
 
-    /// Refuses a frame that the layer was not made for, and takes its colors.
+    /// Refuses a frame that does not fit the layer, and takes its colorimetry.
     pub(super) fn check(&mut self, layout: &Layout) -> Result<()> {
         if layout.fourcc().drm() == Some(self.code) && layout.size() == self.requirements.size {
             self.color_values = self.colors.set(layout)?;
@@ -209,12 +221,12 @@ impl PlaneState {
         Err(Error::new(ErrorKind::Mismatch, "stage", text))
     }
 
-    /// `true` if fences can be given to it.
+    /// Returns `true` if the plane supports fences.
     pub(super) fn takes_fences(&self) -> bool {
         self.props.is_some_and(|p| p.in_fence.is_some())
     }
 
-    /// What the plane shows after every change so far.
+    /// Returns the picture that the plane shows after every change so far.
     pub(super) fn newest(&self) -> Option<&Shown> {
         match (&self.next, &self.pending) {
             (Some(Change::Show(shown)), _) | (None, Some(Change::Show(shown))) => Some(shown),
@@ -223,7 +235,7 @@ impl PlaneState {
         }
     }
 
-    /// Adds the plane to a commit: with a framebuffer, or off.
+    /// Adds the plane to a commit, with a framebuffer or switched off.
     pub(super) fn write(&self, commit: &mut Commit, crtc: u32, show: Option<(u32, Option<&SyncFile>)>) {
         use std::os::fd::{AsFd, AsRawFd};
         let Some(props) = &self.props else { return };

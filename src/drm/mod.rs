@@ -5,17 +5,17 @@
 //!   └── its lease ends when the flip that replaces it has completed
 //! ```
 //!
-//! [`Device`] opens a node, counts GEM handles, exports and allocates. [`Scanout`] drives one connector and is a
-//! [`Station`](crate::Station). The words are those of the kernel's
-//! [KMS documentation](https://docs.kernel.org/gpu/drm-kms.html).
+//! [`Device`] opens a node, counts GEM handles, and exports and allocates buffers. [`Scanout`] drives one connector
+//! and is a [`Station`](crate::Station). The terms are those of the kernel's [KMS
+//! documentation](https://docs.kernel.org/gpu/drm-kms.html).
 //!
 //! ```no_run
 //! use std::time::Duration;
 //! use framelease::drm::{LayerRequirements, Scanout};
 //!
 //! let mut screen = Scanout::builder().open()?;
-//! let xrgb = "XBGR32".parse().expect("a known format");
-//! let layer = screen.add_layer(&LayerRequirements::new([xrgb], screen.size()))?;
+//! let formats = [framelease::format::FourCc::XBGR32];
+//! let layer = screen.add_layer(&LayerRequirements::new(formats, screen.size()))?;
 //! # let frames: Vec<framelease::frame::Frame> = Vec::new();
 //! // A camera, a test pattern or a subscriber gives frames in `layer.fourcc()`.
 //! for frame in frames {

@@ -1,4 +1,4 @@
-//! The descriptor of a scanout, and the watch over its device and display.
+//! The descriptor of a scanout, and the watch on its device and display.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,37 +16,37 @@ use crate::sys;
 use crate::sys::readiness::{Alarm, Readiness};
 use crate::sys::wait::{self, Waited};
 
-/// In the epoll.
+/// Tokens of the epoll.
 const DEVICE: u64 = 0;
 const OTHER: u64 = 1;
 
-/// Whether the display is there.
+/// Whether the display is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
     Here,
     /// The display is unplugged.
     NoDisplay,
-    /// The device is gone, or a reopen failed. `is_back`: the device was found again, and waits for a reopen.
+    /// The device is gone, or a reopen failed. `is_back`: the device was found again and must be reopened.
     NoDevice {
         is_back: bool,
     },
 }
 
-/// Watches a device and its display, and keeps the events for the user.
+/// Watches a device and its display, and keeps the events for the caller.
 ///
-/// The kernel is asked for the display while a flip is pending and while the display is lost.
+/// It asks the kernel for the display while a flip is pending and while the display is lost.
 pub(super) struct Monitor {
     presence: Presence,
-    /// Why the device counts as gone.
+    /// The error by which the device counts as gone.
     loss: Option<Error>,
-    /// Another display may be plugged in since.
+    /// Another display may have been plugged in since.
     is_mode_unsure: bool,
     events: ScanoutEvents,
     readiness: Readiness,
     alarm: Alarm,
-    /// Set by other scanouts of the device that read our completions, and while events wait.
+    /// Set by other scanouts of the device that read this scanout's completions, and while events are not received.
     wake: Arc<Wake>,
-    /// The user has the descriptor: it must show events that wait.
+    /// The caller has the descriptor, so it must be readable while events are not received.
     is_watched: AtomicBool,
 }
 
@@ -82,7 +82,7 @@ impl Monitor {
         matches!(self.presence, Presence::NoDevice { .. })
     }
 
-    /// Watches the device of an output, which is there.
+    /// Begins to watch the device of an output. The device exists.
     pub(super) fn add(&mut self, output: &Output) -> Result<()> {
         let added = self.readiness.add(output.device.fd(), EpollFlags::EPOLLIN, DEVICE);
         added.map_err(|e| Error::os("epoll_ctl", e))?;
@@ -93,7 +93,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Stops watching. Without a loss that was reported, the output counts as lost until another is added.
+    /// Stops watching. If no loss was reported, the output counts as lost until another is added.
     pub(super) fn remove(&mut self, output: &Output) {
         self.readiness.remove(output.device.fd());
         if self.presence == Presence::Here {
@@ -101,7 +101,7 @@ impl Monitor {
         }
     }
 
-    /// A commit was submitted: looks after the display for as long as it is pending.
+    /// Begins to watch the display, because a commit was submitted. Watches it until the commit completes.
     pub(super) fn submitted(&mut self) {
         self.alarm.wake_at(Instant::now() + Duration::from_nanos(QUESTION_NS));
     }
@@ -114,7 +114,7 @@ impl Monitor {
         !self.events.is_empty()
     }
 
-    /// `dispatch` was called.
+    /// Notes that `dispatch` was called.
     pub(super) fn looked(&mut self) {
         self.events.looked();
     }
@@ -123,7 +123,7 @@ impl Monitor {
         self.events.pop()
     }
 
-    /// Reads what the device reports, and looks after the display if it is time. Never waits.
+    /// Reads the device's events, and checks the display if it is time. Never waits.
     pub(super) fn work(&mut self, output: &mut Output, is_pending: bool) -> Result<()> {
         let is_time = self.alarm.acknowledge();
         if !self.is_gone() {
@@ -145,7 +145,7 @@ impl Monitor {
         let read = match event.events().contains(EpollFlags::EPOLLIN) {
             true => output.device.read_events(Some(output.crtc)),
             false => {
-                let text = "the device gives no events any more";
+                let text = "the device does not give events any more";
                 Err(Error::new(ErrorKind::DeviceLost, "poll", text).on(&output.device))
             }
         };
@@ -158,7 +158,7 @@ impl Monitor {
         }
     }
 
-    /// Asks whether the display, or the device, is there.
+    /// Checks whether the display and the device are there.
     pub(super) fn look(&mut self, output: &mut Output, now_ns: u64) {
         if let Presence::NoDevice { is_back } = &mut self.presence {
             if !*is_back && output.device.find_again(&output.connector).is_ok() {
@@ -185,7 +185,7 @@ impl Monitor {
         }
     }
 
-    /// Notes that the device is gone, if that is what an error says.
+    /// Notes that the device is gone, if the error means that.
     pub(super) fn lose_if_gone(&mut self, output: &Output, error: &Error) {
         if error.kind() != ErrorKind::DeviceLost || self.is_gone() {
             return;
@@ -198,7 +198,7 @@ impl Monitor {
         self.submitted();
     }
 
-    /// The error of calls that need the device.
+    /// Returns the error of calls that need the device.
     pub(super) fn no_device(&self, output: &Output) -> Error {
         let text = "the device is gone: call reopen when it is back";
         match &self.loss {
@@ -218,13 +218,13 @@ impl Monitor {
         Ok(())
     }
 
-    /// Makes the descriptor readable while events are announced. A program that never polls it pays nothing.
+    /// Makes the descriptor readable while events are announced. Without a caller that polls it, this costs nothing.
     pub(super) fn show_events(&self, output: &Output) {
         let is_wanted = self.events.are_announced() && self.is_watched.load(Ordering::Relaxed);
         output.device.wake(output.crtc, &self.wake, is_wanted);
     }
 
-    /// The descriptor for the user.
+    /// Returns the descriptor for the caller.
     pub(super) fn watched(&self, output: &Output) -> BorrowedFd<'_> {
         if !self.is_watched.swap(true, Ordering::Relaxed) {
             self.show_events(output);
@@ -232,7 +232,8 @@ impl Monitor {
         self.readiness.as_fd()
     }
 
-    /// Waits for the device, for another scanout of it, or for the alarm; not for events that wait.
+    /// Waits for the device, for another scanout of it, or for the alarm. Events that are not received yet do not end
+    /// the wait.
     pub(super) fn wait(&self, output: &Output, deadline: Instant) -> Result<Waited> {
         output.device.wake(output.crtc, &self.wake, false);
         wait::readable(self.readiness.as_fd(), deadline).map_err(|e| Error::os("poll", e))

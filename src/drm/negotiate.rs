@@ -1,4 +1,4 @@
-//! Which plane shows which format: by its list, then by a commit that is only tried (TEST_ONLY).
+//! Finds the plane that shows a format: by the plane's list, then by a test commit (TEST_ONLY).
 
 use super::commit::Committer;
 use super::framebuffer::{drm_code, Framebuffer};
@@ -8,7 +8,7 @@ use super::output::{Api, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc, Rect, Size};
 
-/// Takes a plane that meets the requirements beside the planes in use, and gives its state.
+/// Takes a plane that meets the requirements besides the planes in use, and returns its state.
 pub(super) fn take_plane(
     output: &mut Output,
     committer: &mut Committer,
@@ -45,7 +45,7 @@ pub(super) fn take_plane(
     Err(no_plane(&planes, &candidates, wish, &trials, is_busy).on(&output.device))
 }
 
-/// Refuses what no plane can show.
+/// Refuses requirements that no plane can meet.
 fn check(output: &Output, committer: &Committer, wish: &LayerRequirements) -> Result<()> {
     let Size { width, height } = wish.source.size;
     let is_empty = wish.formats.is_empty() || width == 0 || height == 0;
@@ -64,7 +64,7 @@ fn check(output: &Output, committer: &Committer, wish: &LayerRequirements) -> Re
     Ok(())
 }
 
-/// The planes to try, best first: those that other CRTCs cannot use, and that this one uses now.
+/// Returns the planes to try, best first: those that other CRTCs cannot use, and that this CRTC uses now.
 fn candidates<'a>(
     output: &Output,
     committer: &Committer,
@@ -95,7 +95,8 @@ fn tried(
     if committer.api() == Api::Legacy {
         return Ok(state);
     }
-    // Formats with several memory planes are tried in one. A format without dumb buffers is tried by its first frame.
+    // Formats with several memory planes are tested in their single-plane form. A format without dumb buffers is
+    // tested by its first frame.
     let single = fourcc.drm().and_then(FourCc::from_drm).unwrap_or(fourcc);
     let Ok(dumb) = output.device.dumb(single, wish.size) else { return Ok(state) };
     let trial = Framebuffer::of_dumb(&output.device, dumb, state.modifier)?;
@@ -132,7 +133,7 @@ fn no_plane(
         }
     };
     if candidates.is_empty() {
-        text.push_str("; no plane of that kind can be used; there are");
+        text.push_str("; no plane of that kind can be used; the planes are");
         list(&mut text, &planes.iter().collect::<Vec<_>>());
     } else {
         list(&mut text, candidates);

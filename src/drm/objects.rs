@@ -1,4 +1,4 @@
-//! Connectors, modes, CRTCs and planes: what a device has, and what each plane takes.
+//! Connectors, modes, CRTCs and planes of a device, and the formats of each plane.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::sys::drm::{FenceProp, Prop, ValueProp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Connection {
-    /// A display is there.
+    /// A display is plugged in.
     Connected,
-    /// No display is there.
+    /// No display is plugged in.
     Disconnected,
-    /// The driver cannot tell: writeback connectors, some analog ones.
+    /// The driver does not know: writeback connectors, some analog connectors.
     Unknown,
 }
 
@@ -45,7 +45,8 @@ impl Mode {
         Size::new(width.into(), height.into())
     }
 
-    /// Returns the refresh rate in millihertz, from the pixel clock and the totals. 0 if the driver does not give it.
+    /// Returns the refresh rate in millihertz, from the pixel clock and the totals. 0 if the driver does not report
+    /// it.
     pub(crate) fn refresh_millihertz(&self) -> u32 {
         let total = u64::from(self.raw.hsync().2) * u64::from(self.raw.vsync().2);
         if total == 0 {
@@ -55,7 +56,7 @@ impl Mode {
         u32::try_from(u64::from(self.raw.clock()) * 1_000_000 / total).unwrap_or(u32::MAX)
     }
 
-    /// Returns the nanoseconds from one refresh to the next. 0 if the driver does not give a rate.
+    /// Returns the nanoseconds from one refresh to the next. 0 if the driver does not report a rate.
     pub(crate) fn period_ns(&self) -> u64 {
         1_000_000_000_000u64.checked_div(self.refresh_millihertz().into()).unwrap_or(0)
     }
@@ -66,7 +67,7 @@ impl Mode {
     }
 }
 
-/// `1920x1080@60.00`.
+/// Displays as `1920x1080@60.00`.
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rate = self.refresh_millihertz();
@@ -80,21 +81,21 @@ impl fmt::Debug for Mode {
     }
 }
 
-/// A connector: where a display is plugged in.
+/// A connector, which a display is plugged into.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connector {
     /// The KMS object id.
     pub id: u32,
-    /// The kernel's name, as in `/sys/class/drm/card0-HDMI-A-1`: `HDMI-A-1`.
+    /// The kernel's name, such as `HDMI-A-1` for `/sys/class/drm/card0-HDMI-A-1`.
     pub name: String,
     /// Whether a display is plugged in.
     pub connection: Connection,
-    /// `true` for a writeback connector: it writes the picture to memory.
+    /// `true` for a writeback connector, which writes the picture to memory.
     pub writeback: bool,
     /// The modes of the display.
     pub modes: Vec<Mode>,
-    /// Among the connectors of the device.
+    /// The index among the connectors of the device.
     position: usize,
     encoders: Vec<control::encoder::Handle>,
 }
@@ -113,7 +114,14 @@ impl Connector {
     }
 }
 
-/// A DRM format modifier (`DRM_FORMAT_MOD_*`): how pixels are tiled or compressed in memory.
+/// A DRM format modifier (`DRM_FORMAT_MOD_*`): the tiling or compression of pixels in memory.
+///
+/// ```
+/// use framelease::drm::Modifier;
+///
+/// let tiled = Modifier::from(0x0100_0000_0000_0001); // I915_FORMAT_MOD_X_TILED
+/// assert_ne!(tiled, Modifier::LINEAR);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Modifier(u64);
 
@@ -122,7 +130,7 @@ impl Modifier {
     pub const LINEAR: Self = Self(0);
 }
 
-/// From the number, as `drm_fourcc.h` has it.
+/// Converts the number that `drm_fourcc.h` defines.
 impl From<u64> for Modifier {
     fn from(modifier: u64) -> Self {
         Self(modifier)
@@ -144,61 +152,62 @@ impl fmt::Display for Modifier {
     }
 }
 
-/// What a plane is for.
+/// The purpose of a plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PlaneKind {
-    /// The lowest; most CRTCs need it.
+    /// The lowest plane. Most CRTCs require it.
     Primary,
-    /// Above, or below with alpha, as the driver has it.
+    /// A plane above the primary plane. Some drivers can place it below.
     Overlay,
-    /// For small pictures on top.
+    /// A plane on top for small pictures.
     Cursor,
 }
 
-/// A format that a plane takes.
+/// A format that a plane supports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlaneFormat {
     /// The DRM code (`drm_fourcc.h`).
     pub code: u32,
-    /// With which modifiers; empty if the driver does not say.
+    /// The modifiers that it is supported with; empty if the driver does not list them.
     pub modifiers: Vec<Modifier>,
 }
 
 impl PlaneFormat {
-    /// Returns the V4L2 format with the same bytes in memory, all color planes in one memory plane.
+    /// Returns the V4L2 format with the same bytes in memory, with all color planes in one memory plane.
     pub fn fourcc(&self) -> Option<FourCc> {
         FourCc::from_drm(self.code)
     }
 }
 
-/// A plane: where a framebuffer meets a CRTC.
+/// A plane, which connects framebuffers to a CRTC. Displays as `primary plane 31 takes XR24, AR24 (linear)`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plane {
     /// The KMS object id.
     pub id: u32,
-    /// What it is for.
+    /// The purpose of the plane.
     pub kind: PlaneKind,
-    /// What it takes (`IN_FORMATS`, else the list without modifiers).
+    /// The supported formats (`IN_FORMATS`, else the list without modifiers).
     pub formats: Vec<PlaneFormat>,
-    /// Bit `n` for the `n`-th CRTC.
+    /// Bit `n` is set for the `n`-th CRTC.
     pub(super) crtcs: u32,
-    /// The CRTC that shows it now, 0 for none.
+    /// The CRTC that shows it now, or 0.
     pub(super) crtc: u32,
     pub(super) props: Props,
 }
 
 impl Plane {
-    /// Returns `true` if the plane takes this format with this modifier. A plane that lists no modifiers takes any.
+    /// Returns `true` if the plane supports this format with this modifier. A plane without listed modifiers supports
+    /// any.
     pub fn takes(&self, code: u32, modifier: Modifier) -> bool {
         let fits = |f: &PlaneFormat| f.code == code && (f.modifiers.is_empty() || f.modifiers.contains(&modifier));
         self.formats.iter().any(fits)
     }
 }
 
-/// `primary plane 31 takes XR24, AR24 (linear)`.
+/// Displays as `primary plane 31 takes XR24, AR24 (linear)`.
 impl fmt::Display for Plane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -211,14 +220,14 @@ impl fmt::Display for Plane {
             write!(f, "{}{}", if i > 0 { ", " } else { "" }, code(format.code))?;
             let others: Vec<_> = format.modifiers.iter().filter(|&&m| m != Modifier::LINEAR).collect();
             if !others.is_empty() {
-                write!(f, " (and {} modifiers beside linear)", others.len())?;
+                write!(f, " (and {} modifiers besides linear)", others.len())?;
             }
         }
         Ok(())
     }
 }
 
-/// A DRM code as text: the four characters, and the V4L2 name where that differs.
+/// Returns a DRM code as text: the four characters, and the V4L2 name if it differs.
 pub(super) fn code(code: u32) -> String {
     let drm = FourCc::from(code).to_string();
     match FourCc::from_drm(code).and_then(FourCc::info) {
@@ -236,7 +245,7 @@ impl Props {
         self.0.iter().find(|(n, ..)| n == name)
     }
 
-    /// A property to set.
+    /// Returns a property to set.
     pub(super) fn value(&self, name: &str) -> Option<ValueProp> {
         self.find(name).and_then(|(_, prop, _)| match *prop {
             Prop::Value(prop) => Some(prop),
@@ -244,7 +253,7 @@ impl Props {
         })
     }
 
-    /// A property that asks for a fence.
+    /// Returns a property that requests a fence.
     pub(super) fn fence(&self, name: &str) -> Option<FenceProp> {
         self.find(name).and_then(|(_, prop, _)| match *prop {
             Prop::Fence(prop) => Some(prop),
@@ -252,22 +261,23 @@ impl Props {
         })
     }
 
-    /// What it was when it was read.
+    /// Returns the value of a property when it was read.
     pub(super) fn current(&self, name: &str) -> Option<u64> {
         self.find(name).map(|&(_, _, value)| value)
     }
 }
 
 impl Device {
-    /// Lists the connectors, including writeback connectors. For the DRM master the kernel probes the displays, which
-    /// can take tenths of a second. Other processes get the last known state. Ioctls: `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
+    /// Lists the connectors, including writeback connectors. If this process is DRM master, the kernel probes the
+    /// displays, which can take tenths of a second. Other processes get the last known state. Ioctls:
+    /// `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no displays.
+    /// `Unsupported` if the device does not have displays.
     #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
     pub fn connectors(&self) -> Result<Vec<Connector>> {
         let resources = self.resources()?;
-        // A connector can vanish between the two calls (DisplayPort MST).
+        // A connector can disappear between the two calls (DisplayPort MST).
         let connector = |(position, &c): (usize, &connector::Handle)| {
             Some(Connector::of(&self.0.node.get_connector(c, true).ok()?, position))
         };
@@ -277,7 +287,7 @@ impl Device {
     /// Lists the planes. Ioctls: `DRM_IOCTL_MODE_GETPLANERESOURCES`, `GETPLANE`, `OBJ_GETPROPERTIES`, `GETPROPBLOB`.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no displays.
+    /// `Unsupported` if the device does not have displays.
     #[doc(alias = "DRM_IOCTL_MODE_GETPLANE")]
     #[doc(hidden)]
     pub fn planes(&self) -> Result<Vec<Plane>> {
@@ -309,7 +319,8 @@ impl Device {
         Ok(planes)
     }
 
-    /// What is known of one connector now, without asking the display. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
+    /// Returns the state of one connector that the kernel knows, without a probe. Ioctl:
+    /// `DRM_IOCTL_MODE_GETCONNECTOR`.
     pub(super) fn connection(&self, id: u32) -> Result<Connection> {
         let state = sys::drm::connection(self.fd(), id);
         let state = state.map_err(|e| self.failed("DRM_IOCTL_MODE_GETCONNECTOR", e))?;
@@ -318,8 +329,9 @@ impl Device {
 
     /// Finds a device again, and the name of a connector on it.
     ///
-    /// The device is where it was plugged in before, or another of the same driver that has the connector. The kernel may
-    /// give the connector a new number while a process still has the lost device open: then it is known by its position.
+    /// The device is at the place where it was plugged in before, or is another one of the same driver that has the
+    /// connector. The kernel may give the connector a new number while a process has the lost device open. Then it is
+    /// identified by its position.
     pub(super) fn find_again(&self, connector: &Connector) -> Result<(Self, String)> {
         let kind = |name: &str| name.rsplit_once('-').map(|(kind, _)| kind.to_owned());
         let found_on = |device: &Self| {
@@ -339,7 +351,7 @@ impl Device {
         Ok((device, name))
     }
 
-    /// Does not probe the displays.
+    /// Returns the names of the connectors, without a probe.
     fn connector_names(&self) -> Vec<String> {
         let Ok(resources) = self.resources() else { return Vec::new() };
         let name =
@@ -347,7 +359,8 @@ impl Device {
         resources.connectors().iter().map(name).collect()
     }
 
-    /// The connectors that a CRTC drives now, with their property `CRTC_ID`. Empty without the atomic interface.
+    /// Returns the connectors that a CRTC drives now, with their property `CRTC_ID`. Empty without the atomic
+    /// interface.
     pub(super) fn connectors_at(&self, crtc: u32) -> Vec<(u32, ValueProp)> {
         let Ok(resources) = self.resources() else { return Vec::new() };
         let driven = |&connector: &connector::Handle| {
@@ -358,7 +371,7 @@ impl Device {
         resources.connectors().iter().filter_map(driven).collect()
     }
 
-    /// The CRTCs that a connector's encoders reach: id and index.
+    /// Returns the CRTCs that a connector's encoders reach: id and index.
     pub(super) fn crtcs_of(&self, connector: &Connector) -> Result<Vec<(u32, u32)>> {
         let all = self.resources()?;
         let mut found = Vec::new();
@@ -378,16 +391,16 @@ impl Device {
         self.0.node.resource_handles().map_err(|e| {
             let error = Error::io("DRM_IOCTL_MODE_GETRESOURCES", &e).on(self);
             match e.raw_os_error() {
-                // ENOTSUPP's sibling for drivers without DRIVER_MODESET; render nodes say EACCES.
+                // Drivers without DRIVER_MODESET return EOPNOTSUPP or EINVAL. Render nodes return EACCES.
                 Some(libc::EOPNOTSUPP | libc::EINVAL | libc::EACCES) => {
-                    error.kind_is(ErrorKind::Unsupported).detail("the node has no displays")
+                    error.kind_is(ErrorKind::Unsupported).detail("the node does not have displays")
                 }
                 _ => error,
             }
         })
     }
 
-    /// The properties of an object.
+    /// Returns the properties of an object.
     pub(super) fn props<H: control::ResourceHandle>(&self, handle: H) -> Result<Props> {
         let set = self.0.node.get_properties(handle).map_err(self.failed_io("DRM_IOCTL_MODE_OBJ_GETPROPERTIES"))?;
         let mut props = Vec::new();
@@ -400,7 +413,8 @@ impl Device {
     }
 }
 
-/// The `IN_FORMATS` blob (`struct drm_format_modifier_blob`): formats, and for each modifier a bit per format.
+/// Parses the `IN_FORMATS` blob (`struct drm_format_modifier_blob`): formats, and for each modifier one bit per
+/// format.
 fn in_formats(blob: &[u8]) -> Vec<PlaneFormat> {
     let word =
         |at: usize| -> Option<u32> { Some(u32::from_ne_bytes(blob.get(at..at.checked_add(4)?)?.try_into().ok()?)) };
@@ -448,14 +462,14 @@ mod tests {
     }
 
     #[test]
-    fn modifiers_meet_their_formats() {
+    fn in_formats_assigns_modifiers_to_formats() {
         let found = in_formats(&blob(&[1, 2, 3], &[(0b101, 0, 0), (0b1, 1, 77)]));
         let modifiers: Vec<Vec<u64>> = found.iter().map(|f| f.modifiers.iter().map(|m| m.0).collect()).collect();
         assert_eq!(modifiers, [vec![0], vec![77], vec![0]]);
     }
 
     #[test]
-    fn codes_are_named_both_ways() {
+    fn code_has_the_drm_and_the_v4l2_name() {
         assert_eq!(code(u32::from_le_bytes(*b"XR24")), "XR24 (V4L2 XBGR32)");
         assert_eq!(code(u32::from_le_bytes(*b"NV12")), "NV12");
         assert_eq!(code(u32::from_le_bytes(*b"XR48")), "XR48");
@@ -463,9 +477,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_blob_is_read(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), counts: bool) {
+        fn in_formats_accepts_any_blob(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), counts: bool) {
             if counts && bytes.len() >= 24 {
-                // Plausible counts and offsets reach deeper.
+                // Plausible counts and offsets reach more of the parser.
                 for (at, word) in [(8, 9u32), (12, 24), (16, 9), (20, 60)] {
                     bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
                 }

@@ -1,4 +1,4 @@
-//! A connector, its CRTC and its mode: what they were before, and whether a display is there.
+//! A connector with its CRTC and mode, their earlier state, and whether a display is connected.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use super::wake::Wake;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Size;
 
-/// Selects the kernel interface that changes the screen.
+/// The kernel interface that changes the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Api {
     /// Atomic if the driver has it, else legacy.
     #[default]
     Auto,
-    /// `DRM_IOCTL_MODE_ATOMIC`: all planes at once, tried before use, with fences.
+    /// `DRM_IOCTL_MODE_ATOMIC`: changes all planes at once, with test commits and fences.
     Atomic,
-    /// `DRM_IOCTL_MODE_SETCRTC` and `PAGE_FLIP`: the primary plane only.
+    /// `DRM_IOCTL_MODE_SETCRTC` and `PAGE_FLIP`: changes only the primary plane.
     Legacy,
 }
 
-/// The wishes that an output was chosen by.
+/// The requirements by which an output was chosen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OutputRequirements {
     pub(super) connector: Option<String>,
@@ -31,10 +31,10 @@ pub(super) struct OutputRequirements {
     pub(super) api: Api,
 }
 
-/// How often the kernel is asked whether the display is there.
+/// The interval at which the kernel is asked whether a display is connected.
 pub(super) const QUESTION_NS: u64 = 500_000_000;
 
-/// A connector that a CRTC drives in a mode. Dropping it gives the CRTC and its planes back.
+/// A connector that a CRTC drives in a mode. Dropping it releases the CRTC and its planes.
 pub(super) struct Output {
     pub(super) device: Device,
     pub(super) requirements: OutputRequirements,
@@ -51,7 +51,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Takes a CRTC for the connector. The screen stays as it is.
+    /// Takes a CRTC for the connector. The screen does not change.
     pub(super) fn new(
         device: Device,
         requirements: OutputRequirements,
@@ -79,23 +79,23 @@ impl Output {
         })
     }
 
-    /// The planes that reach the CRTC.
+    /// Returns the planes that reach the CRTC.
     pub(super) fn reachable_planes(&self) -> Result<Vec<Plane>> {
         let bit = 1u32.checked_shl(self.crtc_index).unwrap_or(0);
         Ok(self.device.planes()?.into_iter().filter(|p| p.crtcs & bit != 0).collect())
     }
 
-    /// Asks the kernel whether a display is there. Never asks the display.
+    /// Asks the kernel whether a display is connected. Does not probe the display.
     pub(super) fn connection(&self) -> Result<Connection> {
         self.device.connection(self.connector.id)
     }
 
-    /// `true` if the last question is so old that the display may be gone.
+    /// Returns `true` if the last question is old enough that the display may be gone.
     pub(super) fn is_question_due(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.asked_ns) >= QUESTION_NS
     }
 
-    /// Asks, and reports an unplugged display or device as an error.
+    /// Asks the kernel, and returns an error for an unplugged display or device.
     pub(super) fn check(&mut self, now_ns: u64) -> Result<()> {
         self.asked_ns = now_ns;
         match self.connection() {
@@ -106,7 +106,7 @@ impl Output {
                 Err(error.on(&self.device))
             }
             Ok(_) => Ok(()),
-            // The connector of a DisplayPort hub goes with the hub.
+            // The connector of a DisplayPort hub disappears with the hub.
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(e.kind_is(ErrorKind::Disconnected).detail(format!("{} is gone", self.connector.name)))
             }
@@ -114,7 +114,7 @@ impl Output {
         }
     }
 
-    /// Checks that the display that came back has the mode. It may be another one.
+    /// Checks that the display that came back has the mode. It may be another display.
     pub(super) fn check_mode(&self) -> Result<()> {
         let all = self.device.connectors()?;
         let modes = all.into_iter().find(|c| c.id == self.connector.id).map_or(Vec::new(), |c| c.modes);
@@ -127,41 +127,41 @@ impl Output {
         Err(Error::new(ErrorKind::NotFound, "DRM_IOCTL_MODE_GETCONNECTOR", text).on(&self.device))
     }
 
-    /// Shows again what the CRTC showed when it was taken.
+    /// Shows the picture that the CRTC showed before it was taken.
     pub(super) fn restore(&mut self) {
         if let Some(saved) = self.saved.take() {
             saved.restore(&self.device);
         }
     }
 
-    /// Continues another output of the same device, whose CRTC was given back.
+    /// Continues another output of the same device, whose CRTC was released.
     pub(super) fn continues(&mut self, before: &mut Self) {
         if self.crtc == before.crtc {
             self.saved = before.saved.take();
         }
     }
 
-    /// Takes a plane again that was given back.
+    /// Takes a plane again that was released.
     pub(super) fn claim_plane(&mut self, plane: u32) {
         if self.device.claim_plane(plane) {
             self.planes.push(plane);
         }
     }
 
-    /// Gives a plane back.
+    /// Releases a plane.
     pub(super) fn release_plane(&mut self, plane: u32) {
         self.planes.retain(|&p| p != plane);
         self.device.release_plane(plane);
     }
 
-    /// Gives the CRTC and its planes back.
+    /// Releases the CRTC and its planes.
     pub(super) fn release(&mut self) {
         if std::mem::take(&mut self.is_claimed) {
             self.device.release(self.crtc, &std::mem::take(&mut self.planes));
         }
     }
 
-    /// Leaves the CRTC and its planes to the device, which gives them back later.
+    /// Leaves the CRTC and its planes to the device, which releases them later.
     pub(super) fn leave(&mut self) -> (u32, Vec<u32>) {
         self.is_claimed = false;
         (self.crtc, std::mem::take(&mut self.planes))

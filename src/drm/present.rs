@@ -22,24 +22,24 @@ impl Scanout {
         self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
     }
 
-    /// Stages a frame for the next present. Returns the frame that was staged before and will not be shown.
+    /// Stages a frame for the next present. Returns the frame that was staged before, which is not shown.
     ///
-    /// A buffer that the device sees for the first time is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
-    /// `DRM_IOCTL_MODE_ADDFB2`) and stays imported until its pool is gone. Later frames in it cost no system call.
+    /// A new buffer is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`, `DRM_IOCTL_MODE_ADDFB2`) and stays imported until
+    /// its pool is gone. Later frames in it cost no system call.
     ///
     /// # Errors
-    /// `Mismatch` if the frame does not have the format and size of the layer, or if its buffer is too small.
-    /// `Unsupported` for a memfd. `State` for a layer of another scanout. `InvalidArgument` if the driver refuses the
-    /// stride. Each with the frame; what was staged stays staged.
+    /// With the frame; other staged frames stay staged. `Mismatch` if the frame does not have the format and size of
+    /// the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of another scanout.
+    /// `InvalidArgument` if the driver refuses the stride.
     pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }
 
-    /// Stages a frame with a fence that the display waits for before it shows the frame (`IN_FENCE_FD`). For a producer
-    /// that has not finished. The display waits for fences on the dma-buf itself without this.
+    /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). For a
+    /// producer that has not finished. The display also waits for fences on the dma-buf itself, without this call.
     ///
     /// # Errors
-    /// Those of [`Scanout::stage`], and `Unsupported` if the plane does not take fences.
+    /// The errors of [`Scanout::stage`], and `Unsupported` if the plane does not support fences.
     pub fn stage_fenced(
         &mut self,
         layer: PlaneLayer,
@@ -78,7 +78,7 @@ impl Scanout {
         Ok(before)
     }
 
-    /// Stages that a layer shows nothing. Returns the frame that was staged.
+    /// Stages that a layer shows nothing. Returns the frame that was staged before.
     ///
     /// # Errors
     /// `State` for a layer of another scanout. `Unsupported` for the legacy interface.
@@ -91,24 +91,24 @@ impl Scanout {
         Ok(taken(plane.next.replace(Change::Hide)))
     }
 
-    /// Takes back what is staged for a layer.
+    /// Removes the staged frame of a layer and returns it.
     pub(crate) fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
         taken(self.planes.get_mut(layer.index)?.next.take())
     }
 
-    /// Presents everything that is staged, at the next vertical blank. Does not wait for it. Does nothing if nothing is
-    /// staged.
+    /// Presents everything that is staged, at the next vertical blank. Does not wait for it. Does nothing if nothing
+    /// is staged.
     ///
-    /// Returns [`Submitted::Full`] while the flip before has not completed, and while no display is plugged in. What is
-    /// staged stays staged then. The first present, and the first after another process was master or after the display
-    /// came back, sets the mode, which may blink. Ioctl: `DRM_IOCTL_MODE_ATOMIC` (nonblocking, with an event), or
-    /// `DRM_IOCTL_MODE_PAGE_FLIP`.
+    /// Returns [`Submitted::Full`] while the previous flip is pending, and while no display is plugged in. Staged
+    /// frames stay staged then. The first present sets the mode, which may blink. So does the first present after
+    /// another process was master, or after the display came back. Ioctl: `DRM_IOCTL_MODE_ATOMIC` (nonblocking, with
+    /// an event), or `DRM_IOCTL_MODE_PAGE_FLIP`.
     ///
     /// # Errors
-    /// What is staged stays staged. `PermissionDenied` while another process is DRM master (a switch of virtual
-    /// terminals). `Busy` while a commit of another program is under way. `InvalidArgument` if the driver cannot show
-    /// this. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`]. `DeviceLost`
-    /// after the device is gone.
+    /// Staged frames stay staged. `PermissionDenied` while another process is DRM master (a switch of virtual
+    /// terminals). `Busy` while a commit of another program is pending. `InvalidArgument` if the driver cannot show
+    /// these frames. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`].
+    /// `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]
@@ -118,11 +118,11 @@ impl Scanout {
         submitted
     }
 
-    /// Presents like [`Scanout::try_present`] and also gives a fence (`OUT_FENCE_PTR`). It signals when the flip
-    /// completes and the frame that it replaced is free. `None` if nothing was submitted.
+    /// Presents like [`Scanout::try_present`], and also returns a fence (`OUT_FENCE_PTR`). The fence signals when the
+    /// flip has completed and the replaced frame is free. It is `None` if nothing was submitted.
     ///
     /// # Errors
-    /// Those of [`Scanout::try_present`], and `Unsupported` for the legacy interface.
+    /// The errors of [`Scanout::try_present`], and `Unsupported` for the legacy interface.
     pub fn try_present_fenced(&mut self) -> Result<(Submitted<()>, Option<SyncFile>)> {
         if !self.committer.has_out_fence() {
             let text = "the CRTC, or the legacy interface, does not have this property";
@@ -133,15 +133,15 @@ impl Scanout {
         submitted
     }
 
-    /// Presents everything that is staged, and waits at most `timeout` for the flip before it. A signal handler ends the
-    /// wait, too. Does not wait for the new flip.
+    /// Presents everything that is staged. Waits at most `timeout` for the previous flip. A signal handler also ends
+    /// the wait. Does not wait for the new flip.
     ///
     /// # Errors
-    /// Those of [`Scanout::try_present`].
+    /// The errors of [`Scanout::try_present`].
     pub fn present(&mut self, timeout: Duration) -> Result<Submitted<()>> {
         let deadline = wait::deadline(timeout);
         let submitted = loop {
-            // While a flip is pending there is nothing to try before the first wait.
+            // While a flip is pending, an attempt before the first wait would fail.
             if self.pending.is_none() || self.monitor.presence() != Presence::Here {
                 match self.submit(FenceWish::None) {
                     Ok((Submitted::Full(()), _)) => {}
@@ -158,11 +158,11 @@ impl Scanout {
         submitted
     }
 
-    /// Stages a frame and presents it. Waits at most `timeout` for the flip before it. The frame reaches the screen at
+    /// Stages a frame and presents it. Waits at most `timeout` for the previous flip. The frame reaches the screen at
     /// the vertical blank after that.
     ///
     /// # Errors
-    /// Those of [`Scanout::stage`] and [`Scanout::try_present`], with the frame.
+    /// The errors of [`Scanout::stage`] and [`Scanout::try_present`], with the frame.
     pub fn present_frame(
         &mut self,
         layer: PlaneLayer,
@@ -184,7 +184,7 @@ impl Scanout {
         }
     }
 
-    /// Submits what is staged, if there is room.
+    /// Submits the staged frames, if no flip is pending.
     fn submit(&mut self, wish: FenceWish) -> Result<(Submitted<()>, Option<SyncFile>)> {
         const FULL: Submitted<()> = Submitted::Full(());
         if self.pending.is_some() || self.monitor.presence() != Presence::Here {
@@ -193,7 +193,7 @@ impl Scanout {
         let is_something_staged = self.planes.iter().any(|p| p.next.is_some());
         let now_ns = sys::clock::monotonic_ns();
         let is_due = self.pending.is_none() && is_something_staged && self.output.is_question_due(now_ns);
-        // A lost display may be back since the alarm.
+        // A lost display may be back since the last alarm.
         if is_due || self.monitor.presence() == Presence::NoDisplay {
             self.monitor.look(&mut self.output, now_ns);
             self.give_back_if_gone();

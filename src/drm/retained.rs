@@ -3,7 +3,7 @@
 use crate::dmabuf::SyncFile;
 use crate::frame::{Frame, FrameMut};
 
-/// When the device has finished with what is retained. All of it ends with the open file, too.
+/// The event after which the device has finished with what is retained. The close of the file ends all of it, too.
 #[derive(Debug)]
 pub(super) enum Until {
     /// The commit with this mark has completed.
@@ -26,7 +26,7 @@ pub(super) struct Retained {
     pub(super) _frames: Vec<Frame>,
     /// A picture that the device writes.
     pub(super) _target: Option<FrameMut>,
-    /// What stays taken for as long: a CRTC, and planes.
+    /// The CRTC and the planes that stay taken until then.
     pub(super) crtc: Option<u32>,
     pub(super) planes: Vec<u32>,
 }

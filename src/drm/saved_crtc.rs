@@ -15,7 +15,7 @@ pub(super) struct SavedCrtc {
 }
 
 impl SavedCrtc {
-    /// `None` if the CRTC was dark.
+    /// Returns the state of a CRTC, or `None` if it was dark.
     pub(super) fn of(device: &Device, crtc: u32) -> Option<Self> {
         let (node, crtc) = (&device.0.node, from_u32::<crtc::Handle>(crtc)?);
         let info = node.get_crtc(crtc).ok()?;
@@ -28,12 +28,12 @@ impl SavedCrtc {
         Some(Self { connectors, crtc, framebuffer, position, mode })
     }
 
-    /// Shows it again, if its owner still has it.
+    /// Shows the picture again, if its owner still has it.
     pub(super) fn restore(&self, device: &Device) {
         let Self { connectors, crtc, framebuffer, position, mode } = self;
         let set = device.0.node.set_crtc(*crtc, Some(*framebuffer), *position, connectors, Some(*mode));
         if let Err(e) = set {
-            crate::log::event!("{device}: the picture of the console is gone: {e}");
+            crate::log::event!("{device}: cannot restore the earlier picture: {e}");
         }
     }
 }

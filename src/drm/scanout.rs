@@ -22,56 +22,57 @@ use crate::station::{sealed, Received, Station, Submitted};
 use crate::sys;
 use crate::sys::wait::{self, Waited};
 
-/// How long a scanout that is dropped waits for its last flip.
+/// The time that a dropped scanout waits for its last flip.
 const LAST_FLIP: Duration = Duration::from_millis(500);
 
 /// A commit that has not completed.
 pub(super) struct Pending {
     pub(super) mark: u64,
     pub(super) submitted_ns: u64,
-    /// It shows frames. A write-back does not.
+    /// `true` if it shows frames. A write-back does not.
     pub(super) is_flip: bool,
-    /// It sets the mode, which can take long.
+    /// `true` if it sets the mode, which can take long.
     pub(super) is_modeset: bool,
 }
 
 /// The screen of one connector.
 ///
-/// Frames go to a [`PlaneLayer`] each: stage any number of them, then present all of them at once. A frame is leased
-/// from staging until the flip that *replaces* it has completed, so that its producer never writes to what the screen
-/// still reads. That is up to three frames a layer (shown, pending, staged): let a subscriber hold as many, and give a
-/// camera as many buffers more.
+/// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame is
+/// leased from staging until the flip that *replaces* it has completed, so that its producer never writes to memory
+/// that the screen still reads. That is up to three frames per layer: shown, pending and staged. Let a subscriber
+/// hold three, and give a camera three more buffers.
 ///
-/// In steady state a frame costs one ioctl, and two system calls that read the event of the flip (and a `poll` where a
-/// call waits). Twice a second the kernel is asked whether the display is there. No memory is copied, imported or
+/// In steady state a frame costs one ioctl, two system calls that read the event of the flip, and a `poll` if a call
+/// waits. Twice a second the kernel is asked whether the display is connected. No memory is copied, imported or
 /// allocated.
 ///
-/// It is a [`Station`]. In an event loop, register [`AsFd`] for POLLIN and call [`Station::try_recv`] until it gives
-/// [`Received::Nothing`].
+/// It is a [`Station`]. In an event loop, register [`AsFd`] for POLLIN and call [`Station::try_recv`] until it
+/// returns [`Received::Nothing`].
 ///
 /// - [`ScanoutEvent::Shown`]: a flip has completed. There is room for the next.
-/// - [`ScanoutEvent::Lost`]: the display is unplugged, or the device is gone. While the display is unplugged, calls that
-///   present return [`Submitted::Full`], and what is staged waits. After a lost device the leases of what was shown have
-///   ended, and calls that present fail.
+/// - [`ScanoutEvent::Lost`]: the display is unplugged, or the device is gone. While the display is unplugged, calls
+///   that present return [`Submitted::Full`], and staged frames stay staged. If the device is lost, the leases of the
+///   shown frames have ended, and calls that present fail.
 /// - [`ScanoutEvent::Returned`]: the display is back, and the next present sets the mode. Or the device is back: call
 ///   [`Scanout::reopen`].
 ///
-/// The display is looked after (twice a second) while a flip is pending and while it is lost. A screen that shows a
-/// still picture causes no wake-ups, and notices a loss at the next present.
+/// The display is only checked (twice a second) while a flip is pending and while it is lost. A screen with a still
+/// picture causes no wake-ups, and detects a loss at the next present.
 ///
-/// Dropping it shows again what the CRTC showed when the scanout was opened, such as the console. If that is gone, the
+/// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If that is gone, the
 /// screen is switched off.
 ///
 /// ```no_run
 /// use std::time::Duration;
 /// use framelease::drm::{LayerRequirements, Scanout, ScanoutEvent};
+/// use framelease::format::FourCc;
 /// use framelease::{Received, Station};
 /// # fn frames() -> Vec<framelease::frame::Frame> { Vec::new() }
 ///
 /// let mut screen = Scanout::builder().open()?;
-/// let formats = ["NV12", "XBGR32"].map(|f| f.parse().unwrap());
+/// let formats = [FourCc::NV12, FourCc::XBGR32];
 /// let layer = screen.add_layer(&LayerRequirements::new(formats, screen.size()))?;
-/// // Have the camera, or a converter, give layer.fourcc().
+/// // The camera or a converter gives frames in `layer.fourcc()`.
 /// for frame in frames() {
 ///     screen.stage(layer, frame)?;
 ///     while !screen.try_present()?.is_taken() {
@@ -96,7 +97,7 @@ pub struct Scanout {
 }
 
 impl Scanout {
-    /// Takes a CRTC. The screen stays as it is.
+    /// Takes a CRTC. The screen does not change.
     pub(super) fn new(
         device: Device,
         requirements: OutputRequirements,
@@ -118,17 +119,17 @@ impl Scanout {
         })
     }
 
-    /// Returns the device.
+    /// Returns the device of the screen.
     pub fn device(&self) -> &Device {
         &self.output.device
     }
 
-    /// Returns the connector, as it was when the scanout was opened.
+    /// Returns the connector, in its state when the scanout was opened.
     pub fn connector(&self) -> &Connector {
         &self.output.connector
     }
 
-    /// Returns the mode.
+    /// Returns the mode of the screen.
     pub fn mode(&self) -> &Mode {
         &self.output.mode
     }
@@ -144,7 +145,7 @@ impl Scanout {
         self.committer.api()
     }
 
-    /// Returns the counts.
+    /// Returns the counts since the scanout was opened.
     pub fn stats(&self) -> ScanoutStats {
         ScanoutStats { framebuffers: self.framebuffers.len(), ..self.stats }
     }
@@ -153,8 +154,8 @@ impl Scanout {
         &self.output.requirements
     }
 
-    /// Asks the kernel whether a display is plugged in. Drivers without a hot-plug interrupt look every ten seconds.
-    /// Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
+    /// Asks the kernel whether a display is plugged in. For drivers without a hot-plug interrupt, the kernel checks
+    /// every ten seconds. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
     ///
     /// # Errors
     /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is gone.
@@ -166,22 +167,23 @@ impl Scanout {
     /// Lists the planes that reach the CRTC of this screen.
     ///
     /// # Errors
-    /// `DeviceLost`, and other errors of the listing ioctls.
+    /// `DeviceLost` if the device is gone, and other errors of the listing ioctls.
     #[doc(hidden)]
     pub fn planes(&self) -> Result<Vec<Plane>> {
         self.output.reachable_planes()
     }
 
-    /// Takes a plane for pictures of the required size, in the first required format that one shows.
+    /// Takes a plane for pictures of the required size, in the first required format that a plane supports.
     ///
-    /// Each format is looked up in the lists of the planes with its modifier. Then it is tried with a dumb buffer in a
-    /// commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`), beside the existing layers. The legacy interface
-    /// cannot try, and shows one picture on the whole screen.
+    /// Each format and its modifier are looked up in the lists of the planes. Then the format is tested with a dumb
+    /// buffer in a commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`), together with the existing layers. The
+    /// legacy interface cannot test, and shows one picture on the whole screen.
     ///
     /// # Errors
-    /// `Unsupported` if no plane shows any of the formats: the text lists what each plane takes and the result of each
-    /// trial. `Busy` if only planes of other layers would do. `InvalidArgument` for a source outside of the picture and
-    /// for no format. `PermissionDenied` while another process is DRM master. `DeviceLost`.
+    /// `Unsupported` if no plane supports any of the formats (the text lists the formats of each plane and the result
+    /// of each test). `Busy` if only planes of other layers would do. `InvalidArgument` for a source outside of the
+    /// picture and for an empty list of formats. `PermissionDenied` while another process is DRM master. `DeviceLost`
+    /// if the device is gone.
     #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
     pub fn add_layer(&mut self, requirements: &LayerRequirements) -> Result<PlaneLayer> {
         let taken = negotiate::take_plane(&mut self.output, &mut self.committer, &self.planes, requirements);
@@ -194,7 +196,7 @@ impl Scanout {
         Ok(PlaneLayer { index: self.planes.len() - 1, fourcc, plane, kind })
     }
 
-    /// Returns the first of the required formats that a plane shows. The plane of `old` counts as free.
+    /// Returns the first of the required formats that a plane supports. The plane of `old` counts as free.
     pub(crate) fn find_format(&mut self, old: Option<PlaneLayer>, wish: &LayerRequirements) -> Result<FourCc> {
         self.without(old, |scanout, _| {
             let state = negotiate::take_plane(&mut scanout.output, &mut scanout.committer, &scanout.planes, wish)?;
@@ -203,9 +205,9 @@ impl Scanout {
         })
     }
 
-    /// Takes a plane for these buffers, in place of the layer `old` if there is one. What `old` shows stays on the screen
-    /// until the next flip, which sets the mode: formats and sizes may need that. Waits for a pending flip. If it fails,
-    /// `old` stays as it is.
+    /// Takes a plane for these buffers, in place of the layer `old` if there is one. The picture of `old` stays on
+    /// the screen until the next flip. That flip sets the mode, because formats and sizes may require it. Waits for a
+    /// pending flip. If the call fails, `old` does not change.
     pub(crate) fn change_layer(
         &mut self,
         old: Option<PlaneLayer>,
@@ -215,7 +217,7 @@ impl Scanout {
         self.without(old, |scanout, index| {
             let (output, committer) = (&mut scanout.output, &mut scanout.committer);
             let mut state = negotiate::take_plane(output, committer, &scanout.planes, wish)?;
-            // What the trial does not show: colors, pitches, and memory that the device cannot reach.
+            // The test commit does not cover colors, pitches, and memory that the device cannot reach.
             let checked = state.check(buffers.layout()).map_err(|e| e.on(&output.device)).and_then(|()| {
                 let (memory, layout) = (buffers.memory(0), buffers.layout());
                 if memory.is_empty() {
@@ -232,7 +234,7 @@ impl Scanout {
         })
     }
 
-    /// Calls `take` while the plane of `old` is free. What it returns stands in place of `old`.
+    /// Calls `take` while the plane of `old` is free. The returned state replaces `old`.
     fn without<T>(
         &mut self,
         old: Option<PlaneLayer>,
@@ -272,12 +274,13 @@ impl Scanout {
         result
     }
 
-    /// Returns `true` if only a reopen helps: the device is gone, or the display that came back lacks the mode.
+    /// Returns `true` if a reopen is needed: the device is gone, or the display that came back lacks the mode.
     pub(crate) fn wants_reopen(&mut self) -> bool {
         self.monitor.is_gone() || self.monitor.check_mode(&self.output).is_err()
     }
 
-    /// [`Scanout::reopen`] without this layer: a screen of another size may not have its place.
+    /// Does the same as [`Scanout::reopen`] without this layer, whose place may be outside of a screen of another
+    /// size.
     pub(crate) fn reopen_without(&mut self, layer: Option<PlaneLayer>) -> Result<()> {
         let _ = self.turn_off_now(LAST_FLIP);
         if let Some(layer) = layer.filter(|layer| layer.index < self.planes.len()) {
@@ -287,11 +290,11 @@ impl Scanout {
         self.reopen()
     }
 
-    /// Reads what the device reports, and takes what has completed.
+    /// Reads the device's events, and handles completed commits.
     pub(super) fn work(&mut self) -> Result<()> {
         self.monitor.work(&mut self.output, self.pending.is_some())?;
         self.give_back_if_gone();
-        // Also without a pending commit: the inbox must be empty.
+        // Also without a pending commit, because the inbox must be emptied.
         let mark = self.pending.as_ref().map_or(0, |p| p.mark);
         let Some(event) = self.output.device.completion(self.output.crtc, mark) else { return Ok(()) };
         let Some(pending) = self.pending.take() else { return Ok(()) };
@@ -307,7 +310,7 @@ impl Scanout {
         Ok(())
     }
 
-    /// A device that is gone reads nothing, and completes no flip.
+    /// Ends the leases of a device that is gone, which reads no memory and completes no flip.
     pub(super) fn give_back_if_gone(&mut self) {
         if self.monitor.is_gone() {
             self.pending = None;
@@ -317,14 +320,14 @@ impl Scanout {
         }
     }
 
-    /// The error of a commit.
+    /// Returns the error of a commit.
     pub(super) fn refused(&mut self, refusal: Refusal) -> Error {
         let error = refusal.explain(&mut self.output, &self.planes);
         self.failed(&error);
         error
     }
 
-    /// A call of the user has failed, maybe because the device is gone.
+    /// Handles the failure of a call, which may mean that the device is gone.
     pub(super) fn failed(&mut self, error: &Error) {
         self.monitor.lose_if_gone(&self.output, error);
         self.give_back_if_gone();
@@ -339,14 +342,14 @@ impl Scanout {
         Ok(waited)
     }
 
-    /// Waits until there may be room for a present. Not for events that wait.
+    /// Waits until there may be room for a present. Events that are not received yet do not end the wait.
     pub(crate) fn wait_for_room(&mut self, deadline: Instant) -> Result<Waited> {
         let waited = self.wait_and_work(deadline);
         self.monitor.show_events(&self.output);
         waited
     }
 
-    /// Waits until no flip is pending. `false` if the timeout passed before.
+    /// Waits until no flip is pending. Returns `false` if the timeout passed first.
     pub(super) fn settle(&mut self, timeout: Duration) -> Result<bool> {
         let deadline = wait::deadline(timeout);
         while self.pending.is_some() {
@@ -358,13 +361,14 @@ impl Scanout {
         Ok(true)
     }
 
-    /// Waits for the pending flip, switches the screen off and ends the leases of all frames. The next present switches
-    /// it on again. Ioctl: `DRM_IOCTL_MODE_ATOMIC` or `SETCRTC`.
+    /// Waits for the pending flip, switches the screen off and ends the leases of all frames. The next present
+    /// switches it on again. Ioctl: `DRM_IOCTL_MODE_ATOMIC` or `SETCRTC`.
     ///
-    /// Returns [`Submitted::Full`] if the flip has not completed in `timeout`. The frames stay leased then.
+    /// Returns [`Submitted::Full`] if the flip has not completed in `timeout`. The frames then stay leased.
     ///
     /// # Errors
-    /// `PermissionDenied` while another process is DRM master: the frames stay leased. `DeviceLost`.
+    /// `PermissionDenied` while another process is DRM master; the frames then stay leased. `DeviceLost` if the
+    /// device is gone.
     pub fn turn_off(&mut self, timeout: Duration) -> Result<Submitted<()>> {
         let done = self.turn_off_now(timeout);
         self.monitor.show_events(&self.output);
@@ -387,19 +391,19 @@ impl Scanout {
         Ok(Submitted::Taken)
     }
 
-    /// What a commit needs.
+    /// Returns the parts that a commit needs.
     pub(super) fn parts(&mut self) -> (&Output, &mut Committer, &[PlaneState]) {
         (&self.output, &mut self.committer, &self.planes)
     }
 
-    /// Notes a commit that shows no frame. The next flip waits for it.
+    /// Notes a commit that does not show a frame. The next flip waits for it.
     pub(super) fn submitted_without_frames(&mut self, mark: u64) {
         let submitted_ns = sys::clock::monotonic_ns();
         self.pending = Some(Pending { mark, submitted_ns, is_flip: false, is_modeset: false });
         self.monitor.submitted();
     }
 
-    /// Changes to another output, with the same layers. Ends all leases.
+    /// Changes to another output with the same layers. Ends all leases.
     pub(super) fn replace_output(
         &mut self,
         device: Device,
@@ -426,8 +430,8 @@ impl Scanout {
         Ok(())
     }
 
-    /// Ends the leases of all frames, framebuffers first. A flip that has not completed leaves them to the device: the
-    /// display may read them until it has, and removing a framebuffer would wait for it without a limit.
+    /// Ends the leases of all frames, after removing the framebuffers. If a flip is pending, it leaves them to the
+    /// device: the display may still read them, and the removal of a framebuffer would wait without a limit.
     fn end_frames(&mut self) {
         let framebuffers = std::mem::take(&mut self.framebuffers);
         let pending = self.pending.take();
@@ -438,16 +442,16 @@ impl Scanout {
                 shown.push(pending);
             }
             shown.extend(plane.shown.take());
-            // Never on the screen.
+            // It was never on the screen.
             plane.trial = None;
         }
         let Some(Pending { mark, .. }) = pending else {
-            // A picture that could not be switched off is on the screen until its framebuffer is removed.
+            // A picture that could not be switched off stays on the screen until its framebuffer is removed.
             let frames: Vec<_> = shown.into_iter().map(|s| s.frame).collect();
             drop((framebuffers, frames));
             return;
         };
-        crate::log::event!("{self:?}: the last flip has not completed, its frames stay leased");
+        crate::log::event!("{self:?}: the last flip has not completed: its frames stay leased");
         let mut ids = framebuffers.leave();
         ids.extend(shown.iter().map(|s| s.framebuffer.leave()));
         ids.sort_unstable();

@@ -1,4 +1,4 @@
-//! What a scanout reports: events and counts.
+//! The events and counts of a scanout.
 
 use crate::error::Error;
 use crate::sys::event_queue::Unread;
@@ -7,13 +7,14 @@ use crate::sys::event_queue::Unread;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ScanoutEvent {
-    /// The screen shows what was presented. If several flips complete between two calls, only the newest is reported.
+    /// The screen shows the presented picture. If several flips complete between two calls, only the newest is
+    /// reported.
     Shown(Flipped),
-    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Comes once for each: the
-    /// device of an unplugged display may be lost, too.
+    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Each is reported
+    /// once, and the device of an unplugged display may be lost later.
     Lost(Error),
-    /// The display or the device is back. Comes once after a loss, also after a [`Scanout::reopen`](super::Scanout::reopen)
-    /// that came first. After a lost device, call `reopen`.
+    /// The display or the device is back. Reported once after a loss, even if
+    /// [`Scanout::reopen`](super::Scanout::reopen) came first. After a lost device, call `reopen`.
     Returned,
 }
 
@@ -21,12 +22,12 @@ pub enum ScanoutEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flipped {
-    /// The CRTC's count of vertical blanks at the flip. Wraps.
+    /// The CRTC's count of vertical blanks at the flip. It wraps.
     pub vblank: u32,
-    /// When the first pixel of the new picture was sent, by `CLOCK_MONOTONIC`, in nanoseconds. Comparable with
-    /// [`FrameMeta::timestamp_ns`](crate::frame::FrameMeta::timestamp_ns).
+    /// Time at which the first pixel of the new picture was sent, by `CLOCK_MONOTONIC`, in nanoseconds. Comparable
+    /// with [`FrameMeta::timestamp_ns`](crate::frame::FrameMeta::timestamp_ns).
     pub time_ns: u64,
-    /// Vertical blanks that passed between submission and completion without the flip. 0 for a flip that was in time.
+    /// Vertical blanks between submission and completion that passed without the flip. 0 if the flip was in time.
     pub missed: u32,
 }
 
@@ -44,7 +45,7 @@ pub struct ScanoutStats {
     pub framebuffers: usize,
 }
 
-/// The events that wait for a call. Bounded: an event replaces an older one of its kind.
+/// The events that are not received yet. Bounded: an event replaces an older one of its kind.
 #[derive(Debug, Default)]
 pub(super) struct ScanoutEvents {
     shown: Option<Flipped>,
@@ -60,7 +61,7 @@ impl ScanoutEvents {
     }
 
     pub(super) fn lost(&mut self, error: Error) {
-        // A loss and a return that were not read yet, and another loss: one loss.
+        // Several losses that were not received are reported as one, without the return in between.
         self.has_returned = false;
         self.lost = Some(error);
         self.unread.found();
@@ -71,7 +72,7 @@ impl ScanoutEvents {
         self.unread.found();
     }
 
-    /// `dispatch` was called.
+    /// Notes that `dispatch` was called.
     pub(super) fn looked(&mut self) {
         self.unread.looked();
     }
@@ -93,7 +94,7 @@ impl ScanoutEvents {
 
     fn first(&mut self) -> Option<ScanoutEvent> {
         if self.lost.is_none() && self.has_returned {
-            // A flip that was shown after the return comes after it.
+            // A flip after the return is reported after it.
             self.has_returned = false;
             return Some(ScanoutEvent::Returned);
         }
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_bounded_and_in_order() {
+    fn scanout_events_are_bounded_and_in_order() {
         let error = |op| Error::new(ErrorKind::Disconnected, op, "");
         let mut events = ScanoutEvents::default();
         assert!(events.is_empty() && !events.are_announced());

@@ -9,13 +9,13 @@ use crate::dmabuf::SyncFile;
 use crate::error::{ErrorKind, Result};
 use crate::sys;
 
-/// A holder of one fence at a time (`drm_syncobj`). Vulkan and OpenGL drivers signal it and wait for it.
+/// A container for one fence at a time (`drm_syncobj`). Vulkan and OpenGL drivers signal it and wait for it.
 ///
-/// Export the fence of a GPU's work as a [`SyncFile`]. Give that to
+/// To let displays and readers wait for a GPU, export the fence of its work as a [`SyncFile`]. Pass that to
 /// [`Scanout::stage_fenced`](super::Scanout::stage_fenced), or attach it to the buffer
-/// ([`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file)), and readers and displays wait for it. For the
-/// opposite direction, import the fence of [`DmaBuf::export_sync_file`](crate::dmabuf::DmaBuf::export_sync_file) or
-/// [`Scanout::try_present_fenced`](super::Scanout::try_present_fenced), and the next job of the GPU waits for it.
+/// ([`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file)). To let a GPU wait, import the fence of
+/// [`DmaBuf::export_sync_file`](crate::dmabuf::DmaBuf::export_sync_file) or
+/// [`Scanout::try_present_fenced`](super::Scanout::try_present_fenced). The next job of the GPU then waits for it.
 ///
 /// Dropping it destroys it (`DRM_IOCTL_SYNCOBJ_DESTROY`). Exported fences stay valid.
 pub struct Syncobj {
@@ -43,10 +43,10 @@ impl Syncobj {
         self.handle
     }
 
-    /// Replaces the fence by that of a sync_file. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
+    /// Replaces the fence with that of a sync_file. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the descriptor is not a sync_file. `DeviceLost`.
+    /// `InvalidArgument` if the descriptor is not a sync_file, `DeviceLost` after an unplug.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE")]
     pub fn import(&self, fence: &SyncFile) -> Result<()> {
         use std::os::fd::AsFd;
@@ -54,11 +54,11 @@ impl Syncobj {
             .map_err(|e| self.device.failed("DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE", e))
     }
 
-    /// Exports the present fence as a sync_file. Later fences do not change that. Ioctl:
+    /// Exports the present fence as a sync_file. Later fences do not change it. Ioctl:
     /// `DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD`.
     ///
     /// # Errors
-    /// `State` if it has no fence yet. `DeviceLost`.
+    /// `State` if the syncobj has no fence yet, `DeviceLost` after an unplug.
     #[doc(alias = "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD")]
     pub fn export(&self) -> Result<SyncFile> {
         const OP: &str = "DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD";
@@ -75,7 +75,7 @@ impl Syncobj {
 
 impl Drop for Syncobj {
     fn drop(&mut self) {
-        // An unplugged device has destroyed it already.
+        // The kernel has destroyed it already if the device was unplugged.
         let _ = sys::drm::syncobj_destroy(self.device.fd(), self.handle);
     }
 }

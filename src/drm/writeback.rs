@@ -23,38 +23,41 @@ use crate::station::{ended, sealed, Received, Station};
 use crate::sys;
 use crate::sys::readiness::Readiness;
 
-/// Longer than a picture takes to be written.
+/// Longer than the device takes to write a picture.
 const WRITTEN: Duration = Duration::from_secs(1);
 
 /// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
 ///
-/// It is a [`Station`] that gives one frame, whose time is that of the call, and then [`Received::Ended`].
+/// It is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time of the
+/// call that returns it.
 ///
-/// If it is dropped before the picture is written, its buffer returns to its pool later: at a later call of
+/// If it is dropped before the picture is written, its buffer returns to its pool later: in a later call of
 /// `write_back`, or when the device is closed.
 pub struct WriteBack {
     device: Device,
-    /// `None` after the frame was given.
+    /// `None` after the frame was received.
     target: Option<(Framebuffer, FrameMut)>,
     fence: SyncFile,
-    /// Watches the fence until `try_recv` has given the end. A fence that has signaled stays readable.
+    /// Watches the fence until `try_recv` has returned the end. A fence that has signaled stays readable.
     readiness: Readiness,
     is_over: bool,
 }
 
 impl Scanout {
-    /// Has the display controller write what the screen shows, all layers composed, into `target`, which must have the
-    /// size of the screen. Waits at most `timeout` for the flip before it. Later flips wait for the write-back.
-    /// Properties `WRITEBACK_FB_ID`, `WRITEBACK_OUT_FENCE_PTR`; needs the atomic interface.
+    /// Starts a write-back: the display controller writes what the screen shows, all layers composed, into `target`.
+    /// The target must have the size of the screen. Waits at most `timeout` for the pending flip. Later flips wait
+    /// for the write-back. Uses the properties `WRITEBACK_FB_ID` and `WRITEBACK_OUT_FENCE_PTR`, and needs the atomic
+    /// interface.
     ///
-    /// A scanout on a writeback connector can always write back. Beside a display, the connector is tied to the CRTC the
-    /// first time: some displays blink then. Drivers refuse it if the encoders cannot be cloned (vkms of Linux 6.12).
+    /// A scanout on a writeback connector can always write back. Besides a display, the first call ties the connector
+    /// to the CRTC, and some displays blink then. Drivers refuse it if the encoders cannot be cloned (vkms of Linux
+    /// 6.12).
     ///
     /// # Errors
-    /// With the target. `Timeout` if the flip before has not completed. `State` before the first flip. `Mismatch` for
-    /// another size. `Unsupported` without a writeback connector, and for a format that it does not write: the text
-    /// lists those that it writes. `InvalidArgument` if the driver does not write back beside this display.
-    /// `PermissionDenied` while another process is DRM master. `DeviceLost`.
+    /// With the target. `Timeout` if the pending flip has not completed. `State` before the first flip. `Mismatch`
+    /// for another size. `Unsupported` without a writeback connector, and for a format that it does not write (the
+    /// text lists those that it writes). `InvalidArgument` if the driver does not write back besides this display.
+    /// `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]
     pub fn write_back(
         &mut self,
@@ -85,7 +88,7 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<S
     device.release_retained();
     let wrong = |kind, text: String| Err(Error::new(kind, OP, text).on(&device));
     if !screen.settle(timeout)? {
-        return wrong(ErrorKind::Timeout, format!("the flip before it has not completed in {timeout:?}"));
+        return wrong(ErrorKind::Timeout, format!("the pending flip has not completed in {timeout:?}"));
     }
     let size = screen.size();
     let (output, committer, planes) = screen.parts();
@@ -108,7 +111,7 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<S
     let fence = committer.write_back(output, planes, to, mark).map_err(|refusal| {
         if ties && refusal.errno == Errno::EINVAL {
             let name = &screen.connector().name;
-            let text = format!("{}; the driver does not write back beside {name}", refusal.errno.desc());
+            let text = format!("{}; the driver does not write back besides {name}", refusal.errno.desc());
             return device.failed(refusal.op, refusal.errno).detail(text);
         }
         screen.refused(refusal)
@@ -117,16 +120,16 @@ fn start(screen: &mut Scanout, target: &FrameMut, timeout: Duration) -> Result<S
     match fence {
         Some(fence) => {
             if let Err(e) = readiness.add(&fence, EpollFlags::EPOLLIN, 0) {
-                // The caller gets the target back: not before the device has written it.
+                // Returns the target only after the device has written it.
                 let _ = fence.wait(WRITTEN);
                 return Err(Error::os("epoll_ctl", e).on(&device));
             }
             Ok(Started { framebuffer, fence, readiness })
         }
         None => {
-            // Without a fence the end of the writing is unknown: the framebuffer stays until the file is closed.
+            // Without a fence the end of the write is unknown, so the framebuffer stays until the file is closed.
             framebuffer.leave();
-            wrong(ErrorKind::Os, "the driver gave no fence".into())
+            wrong(ErrorKind::Os, "the driver did not return a fence".into())
         }
     }
 }
@@ -158,7 +161,7 @@ impl Station for WriteBack {
     }
 }
 
-/// Readable when the picture is written, until `try_recv` has given the end.
+/// Returns a descriptor that is readable when the picture is written, until `try_recv` has returned the end.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
@@ -172,7 +175,7 @@ impl Drop for WriteBack {
         if self.fence.wait(Duration::ZERO).unwrap_or(false) {
             return;
         }
-        // The device may still write to it.
+        // The device may still write to the buffer.
         let until =
             self.fence.as_fd().try_clone_to_owned().map_or(Until::Closed, |fd| Until::Fence(SyncFile::from_fd(fd)));
         self.device.retain(Retained {

@@ -1,4 +1,4 @@
-//! One error type. [`Error::kind`] decides, `Display` explains.
+//! The error type of this crate. [`Error::kind`] is for a `match`, `Display` is for people.
 //!
 //! "Would block", "end of stream" and "no room" are values, not errors: see [`Received`](crate::Received) and
 //! [`Submitted`](crate::Submitted).
@@ -14,39 +14,39 @@ pub use reason::Reason;
 /// The result of every fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, for a `match`. Details are in the error's text.
+/// The kind of an error, for a `match`. The error's text has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The path, device, driver or socket does not exist.
     NotFound,
-    /// The file exists but is not what the call needs: not a video node, not a dma-buf, not an unshrinkable memfd.
+    /// The file exists, but the call needs another type: a video node, a dma-buf, a memfd that cannot shrink.
     WrongFile,
     /// The kernel or a publisher denies access to this user.
     PermissionDenied,
-    /// Another user streams from the device, or buffers are still queued.
+    /// Another program streams from the device, or buffers are still queued.
     Busy,
-    /// The device, kernel or build does not offer what was asked.
+    /// The device, the kernel or the build does not offer what was requested.
     Unsupported,
-    /// The caller's argument cannot be right: a size of zero, a rectangle outside the picture.
+    /// The caller's argument is invalid: a size of zero, a rectangle outside the picture.
     InvalidArgument,
     /// A buffer is smaller than its layout, or two geometries do not fit.
     Mismatch,
     /// Links or formats along the media pipeline do not match (EPIPE or ENOLINK at STREAMON).
     Pipeline,
-    /// The device was unplugged or its driver gave up (ENODEV, EIO on a queue). Open it again.
+    /// The device was unplugged or its driver failed (ENODEV, EIO on a queue). Open it again.
     DeviceLost,
-    /// The peer or publisher closed the connection or died, or no display is attached to the connector.
+    /// The peer or publisher closed the connection or died, or the connector does not have a display.
     Disconnected,
-    /// The publisher turned the connection down or ended it, and said why.
+    /// The publisher refused or ended the connection. [`Error::reason`] returns its reason.
     Refused,
     /// The peer broke the protocol of `docs/protocol.md`.
     Protocol,
-    /// The call's own deadline passed. What it waited for may still come.
+    /// The call's own deadline passed. The awaited event may still occur.
     Timeout,
-    /// No memory, file descriptors, buffer slots or room in a file are left.
+    /// No memory, file descriptors, buffer slots or space in a file are left.
     Exhausted,
-    /// The frame's lease ended while it was in use: its pixels may have changed.
+    /// The frame's lease ended while the frame was in use: its pixels may have changed.
     Revoked,
     /// The call is out of order: streaming before allocation, a frame of a queue that was freed.
     State,
@@ -73,9 +73,21 @@ impl ErrorKind {
     }
 }
 
-/// An error of this crate: a kind, the failed call, the device or peer, and what was asked and offered.
+/// An error of this crate. It holds the kind, the failed call, the device or peer, and what was requested and
+/// offered.
 ///
-/// Printed as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
+/// Displays as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
+///
+/// ```
+/// use framelease::v4l2::Device;
+/// use framelease::ErrorKind;
+///
+/// match Device::open("/dev/video-none") {
+///     Err(e) if e.kind() == ErrorKind::NotFound => println!("no camera: {e}"),
+///     other => println!("{:?}", other?.info()),
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -90,17 +102,17 @@ struct Inner {
 }
 
 impl Error {
-    /// An error that no system call reported.
+    /// Creates an error that no system call reported.
     pub(crate) fn new(kind: ErrorKind, op: &'static str, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, op, errno: None, reason: None, on: String::new(), detail: detail.into() }))
     }
 
-    /// Text that a `FromStr` cannot read.
+    /// Creates the error of text that a `FromStr` cannot read.
     pub(crate) fn parse(text: String) -> Self {
         Self::new(ErrorKind::InvalidArgument, "parse", text)
     }
 
-    /// An error that the kernel reported; the kind follows from the number.
+    /// Creates an error that the kernel reported. The kind follows from the number.
     pub(crate) fn os(op: &'static str, errno: Errno) -> Self {
         Self(Box::new(Inner {
             kind: ErrorKind::of(errno),
@@ -112,7 +124,7 @@ impl Error {
         }))
     }
 
-    /// An I/O error of the standard library.
+    /// Converts an I/O error of the standard library.
     pub(crate) fn io(op: &'static str, error: &std::io::Error) -> Self {
         match error.raw_os_error() {
             Some(errno) => Self::os(op, Errno::from_raw(errno)),
@@ -120,48 +132,48 @@ impl Error {
         }
     }
 
-    /// Names the device, path or peer.
+    /// Sets the device, path or peer that the error is about.
     pub(crate) fn on(mut self, subject: impl fmt::Display) -> Self {
         self.0.on = subject.to_string();
         self
     }
 
-    /// Says what was asked and what was offered.
+    /// Sets the text that says what was requested and what was offered.
     pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.0.detail = detail.into();
         self
     }
 
-    /// What a publisher said when it ended the connection.
+    /// Creates the error for the reason that a publisher sent when it ended the connection.
     pub(crate) fn refused(op: &'static str, reason: Reason, detail: String) -> Self {
         let mut error = Self::new(ErrorKind::Refused, op, detail);
         error.0.reason = Some(reason);
         error
     }
 
-    /// Overrides the kind that the error number suggests.
+    /// Replaces the kind that the error number suggests.
     pub(crate) fn kind_is(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// What to match on.
+    /// Returns the kind of the error, to match on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The call that failed.
+    /// Returns the name of the call that failed.
     pub fn op(&self) -> &'static str {
         self.0.op
     }
 
-    /// Returns why a publisher refused or ended the connection, if one did: [`Reason::is_temporary`] says whether to try
-    /// again.
+    /// Returns the reason why a publisher refused or ended the connection, if it did. [`Reason::is_temporary`] says
+    /// whether a later attempt may succeed.
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason
     }
 
-    /// The kernel's error number, if a system call failed.
+    /// Returns the kernel's error number, if a system call failed.
     pub fn errno(&self) -> Option<i32> {
         self.0.errno.map(|e| e as i32)
     }
@@ -198,13 +210,13 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// A consuming call that failed gives its item back.
+/// The error of a call that takes an item by value. It gives the item back.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct Rejected<T> {
-    /// Why it was rejected.
+    /// The reason why the call failed.
     pub error: Error,
-    /// The item that was passed in, untouched.
+    /// The item that was passed in, unchanged.
     pub item: T,
 }
 
@@ -225,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_names_call_device_number_and_offer() {
+    fn display_names_call_device_number_and_offer() {
         let e = Error::os("VIDIOC_S_FMT", Errno::EINVAL)
             .on("/dev/video2 (mxc-isi)")
             .detail("asked NV12 1920x1080; the device offers YUYV 640x480");
@@ -238,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn one_word() {
+    fn error_is_one_word() {
         assert_eq!(std::mem::size_of::<Error>(), std::mem::size_of::<usize>());
     }
 }

@@ -1,27 +1,27 @@
-//! Why a publisher ends a connection: the numbers of BYE.
+//! The reasons why a publisher ends a connection: the numbers of the message BYE.
 
-/// Why a publisher turns a subscriber down or ends its connection.
+/// The reason why a publisher refuses a subscriber or ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// No common protocol version.
+    /// The two sides have no common protocol version.
     Version,
-    /// The sum of all quotas would leave the source without buffers.
+    /// The quotas of all subscribers together would leave the source without buffers.
     Capacity,
-    /// The accept hook or a connection limit said no.
+    /// The accept hook or a connection limit refused the subscriber.
     Denied,
-    /// A message that the protocol forbids.
+    /// The subscriber sent a message that the protocol forbids.
     Protocol,
     /// A lease was held beyond its deadline.
     LeaseExpired,
     /// The publisher is closing.
     Closing,
-    /// HELLO did not come in time.
+    /// The subscriber did not send HELLO in time.
     Silent,
     /// The subscriber asked for [`Policy::Block`](crate::share::Policy::Block), which this publisher does not grant.
     BlockDenied,
-    /// A subscriber with [`Policy::Block`](crate::share::Policy::Block) held the stream up for longer than the publisher
-    /// allows.
+    /// A subscriber with [`Policy::Block`](crate::share::Policy::Block) held the stream up for longer than the
+    /// publisher allows.
     Stalled,
     /// A number that this version does not know.
     Other(u32),
@@ -60,7 +60,8 @@ impl Reason {
 }
 
 impl Reason {
-    /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher restart.
+    /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher may
+    /// restart.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Capacity | Self::LeaseExpired | Self::Closing | Self::Silent | Self::Stalled)
     }

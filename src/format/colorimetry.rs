@@ -1,4 +1,4 @@
-//! Colorimetry as V4L2 describes it (`colorspaces-defs.rst`): numbers of the UAPI, names of the standards.
+//! Colorimetry as V4L2 describes it (`colorspaces-defs.rst`), with the numbers of the UAPI.
 
 use super::FormatKind;
 
@@ -15,12 +15,12 @@ macro_rules! codes {
         }
 
         impl $name {
-            /// From the UAPI's number; an unknown one is `Default`.
+            /// Converts the UAPI's number. An unknown number becomes `Default`.
             pub(crate) const fn from_v4l2(code: u32) -> Self {
                 match code { $($value => Self::$variant,)* _ => Self::Default }
             }
 
-            /// The UAPI's number.
+            /// Returns the UAPI's number.
             pub(crate) const fn to_v4l2(self) -> u32 {
                 match self { Self::Default => 0, $(Self::$variant => $value,)* }
             }
@@ -29,13 +29,14 @@ macro_rules! codes {
 }
 
 codes! {
-    /// `enum v4l2_colorspace`: primaries and the defaults of the other three.
+    /// The color space (`enum v4l2_colorspace`): the primaries, and the defaults of matrix, range and transfer
+    /// function.
     ColorSpace {
-        /// SMPTE 170M: NTSC, PAL.
+        /// SMPTE 170M, for NTSC and PAL.
         Smpte170m = 1,
-        /// SMPTE 240M.
+        /// SMPTE 240M, for early HDTV.
         Smpte240m = 2,
-        /// Rec. ITU-R BT.709: HDTV.
+        /// Rec. ITU-R BT.709, for HDTV.
         Rec709 = 3,
         /// ITU-R BT.601, 525 lines (M/NTSC).
         System470M = 5,
@@ -43,84 +44,92 @@ codes! {
         System470Bg = 6,
         /// JPEG: sRGB primaries, BT.601 matrix, full range.
         Jpeg = 7,
-        /// IEC 61966-2-1: webcams, graphics.
+        /// IEC 61966-2-1, for webcams and graphics.
         Srgb = 8,
-        /// opRGB (Adobe RGB).
+        /// The opRGB (Adobe RGB) color space.
         OpRgb = 9,
-        /// ITU-R BT.2020: UHDTV.
+        /// ITU-R BT.2020, for UHDTV.
         Bt2020 = 10,
-        /// Raw sensor data.
+        /// Raw data of a sensor.
         Raw = 11,
-        /// DCI-P3.
+        /// The DCI-P3 color space of cinemas.
         DciP3 = 12,
     }
 }
 
 codes! {
-    /// `enum v4l2_ycbcr_encoding`: the matrix.
+    /// The YCbCr matrix (`enum v4l2_ycbcr_encoding`).
     Encoding {
-        /// ITU-R BT.601.
+        /// The matrix of ITU-R BT.601.
         Bt601 = 1,
-        /// ITU-R BT.709.
+        /// The matrix of ITU-R BT.709.
         Bt709 = 2,
-        /// xvYCC with the BT.601 matrix.
+        /// The BT.601 matrix with the extended values of xvYCC.
         XvYcc601 = 3,
-        /// xvYCC with the BT.709 matrix.
+        /// The BT.709 matrix with the extended values of xvYCC.
         XvYcc709 = 4,
         /// ITU-R BT.2020, non-constant luminance.
         Bt2020 = 6,
         /// ITU-R BT.2020, constant luminance.
         Bt2020ConstantLuminance = 7,
-        /// SMPTE 240M.
+        /// The matrix of SMPTE 240M.
         Smpte240m = 8,
     }
 }
 
 codes! {
-    /// `enum v4l2_quantization`.
+    /// The quantization range (`enum v4l2_quantization`).
     Range {
-        /// 0 to 255.
+        /// Values from 0 to 255.
         Full = 1,
-        /// 16 to 235 (luma and RGB), 16 to 240 (chroma).
+        /// Values from 16 to 235 (luma and RGB) or 16 to 240 (chroma).
         Limited = 2,
     }
 }
 
 codes! {
-    /// `enum v4l2_xfer_func`: the transfer function.
+    /// The transfer function (`enum v4l2_xfer_func`).
     Transfer {
-        /// ITU-R BT.709, BT.601, BT.2020.
+        /// The function of ITU-R BT.709, BT.601 and BT.2020.
         Rec709 = 1,
-        /// IEC 61966-2-1.
+        /// The function of sRGB (IEC 61966-2-1).
         Srgb = 2,
-        /// opRGB.
+        /// The function of opRGB.
         OpRgb = 3,
-        /// SMPTE 240M.
+        /// The function of SMPTE 240M.
         Smpte240m = 4,
-        /// Linear.
+        /// Values proportional to light (linear).
         Linear = 5,
-        /// DCI-P3.
+        /// The function of DCI-P3.
         DciP3 = 6,
-        /// SMPTE ST 2084: HDR.
+        /// The function of SMPTE ST 2084, for HDR.
         St2084 = 7,
     }
 }
 
-/// What the numbers in a picture mean.
+/// The meaning of the numbers in a picture: primaries, matrix, range and transfer function.
+///
+/// ```
+/// use framelease::format::{ColorSpace, Colorimetry, Encoding, FormatKind, Range};
+///
+/// let hdtv = Colorimetry { space: ColorSpace::Rec709, ..Colorimetry::default() };
+/// assert_eq!(hdtv.matrix(), Encoding::Bt709);
+/// assert_eq!(hdtv.quantization(FormatKind::Yuv), Range::Limited);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Colorimetry {
-    /// Primaries.
+    /// The primaries, and defaults for the rest.
     pub space: ColorSpace,
-    /// The YCbCr matrix.
+    /// The matrix between YCbCr and RGB.
     pub encoding: Encoding,
-    /// Which values black and white have.
+    /// The values that black and white have.
     pub range: Range,
     /// The curve between light and value.
     pub transfer: Transfer,
 }
 
 impl Colorimetry {
-    /// The matrix with the default of the color space filled in (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
+    /// Returns the matrix. Replaces `Default` by the color space's matrix (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
     pub const fn matrix(self) -> Encoding {
         match (self.encoding, self.space) {
             (Encoding::Default, ColorSpace::Rec709 | ColorSpace::DciP3) => Encoding::Bt709,
@@ -131,8 +140,8 @@ impl Colorimetry {
         }
     }
 
-    /// The quantization range with the default filled in (`V4L2_MAP_QUANTIZATION_DEFAULT`): full for RGB and JPEG,
-    /// else limited.
+    /// Returns the quantization range. Replaces `Default` by full for RGB and JPEG, else by limited
+    /// (`V4L2_MAP_QUANTIZATION_DEFAULT`).
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {
             (Range::Default, FormatKind::Rgb, _) | (Range::Default, _, ColorSpace::Jpeg) => Range::Full,
@@ -143,7 +152,7 @@ impl Colorimetry {
 }
 
 impl Encoding {
-    /// The weights of red and blue in luma, K_R and K_B (ITU-R BT.601, BT.709, BT.2020, SMPTE 240M).
+    /// Returns the weights of red and blue in luma, K_R and K_B (ITU-R BT.601, BT.709, BT.2020, SMPTE 240M).
     #[doc(hidden)]
     pub const fn luma_weights(self) -> (f32, f32) {
         match self {

@@ -1,4 +1,4 @@
-//! Pixel and bitstream formats: one table for the names that V4L2, DRM and libg2d use.
+//! Pixel and bitstream formats: one table of the names that V4L2, DRM and libg2d use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,46 +7,56 @@ use crate::error::{Error, Result};
 
 /// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
 ///
-/// Any code can be held, known or not; [`FourCc::info`] tells what this crate knows of it. Common formats have
-/// constants; others are made of their code, `FourCc::new(b"NV61")`, or parsed from their name, `"NV61M".parse()?`.
+/// It holds any code; [`FourCc::info`] returns the properties of the codes that this crate knows. Common formats have
+/// constants. Create others from their code, or parse their name.
+///
+/// ```
+/// use framelease::format::FourCc;
+///
+/// assert_eq!(FourCc::new(b"NV12"), FourCc::NV12);
+/// assert_eq!("NV12M".parse::<FourCc>()?, FourCc::new(b"NM12"));
+/// assert_eq!(FourCc::NV12.info().map(|info| info.memory_planes), Some(1));
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FourCc(u32);
 
 impl FourCc {
-    /// From the four characters.
+    /// Creates a code from its four characters.
     pub const fn new(code: &[u8; 4]) -> Self {
         Self(u32::from_le_bytes(*code))
     }
 
-    /// What is known of this format.
+    /// Returns the properties of the format, or `None` if this crate does not know it.
     pub fn info(self) -> Option<&'static FormatInfo> {
         FORMATS.iter().find(|info| info.fourcc == self)
     }
 
-    /// The DRM format code (`drm_fourcc.h`) with the same bytes in memory, if there is one.
+    /// Returns the DRM format code (`drm_fourcc.h`) with the same bytes in memory, if there is one.
     pub fn drm(self) -> Option<u32> {
         self.info()?.drm.map(u32::from_le_bytes)
     }
 
-    /// The V4L2 format with the same bytes in memory as a DRM format, all color planes in one memory plane.
+    /// Returns the V4L2 format with the same bytes in memory as a DRM format, with all color planes in one memory
+    /// plane.
     pub fn from_drm(drm: u32) -> Option<Self> {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
 
-    /// The format with the same bytes and a memory plane for each color plane: NV12M of NV12.
+    /// Returns the format with the same bytes and one memory plane for each color plane: NV12M for NV12.
     pub(crate) fn split(self) -> Option<Self> {
         let info = self.info().filter(|i| i.memory_planes == 1 && i.drm.is_some())?;
         FORMATS.iter().find(|i| i.memory_planes > 1 && i.drm == info.drm).map(|i| i.fourcc)
     }
 
-    /// The number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
+    /// Returns the number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
     #[cfg(feature = "g2d")]
     pub(crate) fn g2d(self) -> Option<u32> {
         self.info()?.g2d
     }
 }
 
-/// From the code as a number, as the kernel has it: the first character is the lowest byte.
+/// Converts the code from a number, as the kernel has it: the first character is the lowest byte.
 impl From<u32> for FourCc {
     fn from(code: u32) -> Self {
         Self(code)
@@ -76,7 +86,8 @@ impl fmt::Debug for FourCc {
     }
 }
 
-/// A four-character V4L2 code (`NM12`, any case) or the name of the constant behind `V4L2_PIX_FMT_` (`NV12M`).
+/// Parses a four-character V4L2 code (`NM12`, in any case) or the part of a constant's name after `V4L2_PIX_FMT_`
+/// (`NV12M`).
 impl FromStr for FourCc {
     type Err = Error;
 
@@ -95,80 +106,80 @@ impl FromStr for FourCc {
 }
 
 macro_rules! constants {
-    ($($name:ident = $code:literal,)*) => {
+    ($($name:ident = $code:literal, $what:literal;)*) => {
         impl FourCc {
-            $(#[doc = concat!("`V4L2_PIX_FMT_", stringify!($name), "`.")]
+            $(#[doc = concat!("`V4L2_PIX_FMT_", stringify!($name), "`: ", $what, ".")]
             pub const $name: Self = Self::new($code);)*
         }
     };
 }
 
 constants! {
-    NV12 = b"NV12",
-    NV21 = b"NV21",
-    NV12M = b"NM12",
-    NV16 = b"NV16",
-    YUV420 = b"YU12",
-    YVU420 = b"YV12",
-    YUV420M = b"YM12",
-    YUYV = b"YUYV",
-    UYVY = b"UYVY",
-    GREY = b"GREY",
-    RGB565 = b"RGBP",
-    RGB24 = b"RGB3",
-    BGR24 = b"BGR3",
-    RGBA32 = b"AB24",
-    RGBX32 = b"XB24",
-    ABGR32 = b"AR24",
-    XBGR32 = b"XR24",
-    ARGB32 = b"BA24",
-    BGRA32 = b"RA24",
-    XRGB32 = b"BX24",
-    BGRX32 = b"RX24",
-    H264 = b"H264",
-    HEVC = b"HEVC",
-    VP8 = b"VP80",
-    MJPEG = b"MJPG",
-    JPEG = b"JPEG",
-    FWHT = b"FWHT",
+    NV12 = b"NV12", "8-bit Y plane, then a plane of Cb and Cr pairs, 4:2:0";
+    NV21 = b"NV21", "8-bit Y plane, then a plane of Cr and Cb pairs, 4:2:0";
+    NV12M = b"NM12", "`NV12` with one memory plane per color plane";
+    NV16 = b"NV16", "8-bit Y plane, then a plane of Cb and Cr pairs, 4:2:2";
+    YUV420 = b"YU12", "8-bit planes Y, Cb and Cr, 4:2:0";
+    YVU420 = b"YV12", "8-bit planes Y, Cr and Cb, 4:2:0";
+    YUV420M = b"YM12", "`YUV420` with one memory plane per color plane";
+    YUYV = b"YUYV", "packed bytes Y, Cb, Y, Cr, 4:2:2";
+    UYVY = b"UYVY", "packed bytes Cb, Y, Cr, Y, 4:2:2";
+    GREY = b"GREY", "8-bit luma without color";
+    RGB565 = b"RGBP", "16-bit words with red in the highest bits";
+    RGB24 = b"RGB3", "bytes R, G, B";
+    BGR24 = b"BGR3", "bytes B, G, R";
+    RGBA32 = b"AB24", "bytes R, G, B, A";
+    RGBX32 = b"XB24", "bytes R, G, B, padding";
+    ABGR32 = b"AR24", "bytes B, G, R, A";
+    XBGR32 = b"XR24", "bytes B, G, R, padding";
+    ARGB32 = b"BA24", "bytes A, R, G, B";
+    BGRA32 = b"RA24", "bytes A, B, G, R";
+    XRGB32 = b"BX24", "bytes padding, R, G, B";
+    BGRX32 = b"RX24", "bytes padding, B, G, R";
+    H264 = b"H264", "an H.264 byte stream with start codes";
+    HEVC = b"HEVC", "an H.265 byte stream with start codes";
+    VP8 = b"VP80", "a VP8 frame per buffer";
+    MJPEG = b"MJPG", "a Motion JPEG picture per buffer";
+    JPEG = b"JPEG", "a JPEG picture per buffer";
+    FWHT = b"FWHT", "the coded format of the test driver vicodec";
 }
 
-/// How one color plane is sampled.
+/// The sampling of one color plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneInfo {
     /// Bytes of one sample group of this plane.
     pub bytes: u32,
-    /// Luma pixels across that one sample group covers.
+    /// Width of one sample group, in luma pixels.
     pub horizontal: u32,
     /// Luma rows that one row of this plane covers.
     pub vertical: u32,
 }
 
-/// What the bytes of a format are.
+/// The kind of content that a format has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FormatKind {
-    /// Luma and chroma.
+    /// Luma and chroma samples.
     Yuv,
-    /// Red, green, blue, perhaps alpha.
+    /// Red, green and blue, perhaps with alpha.
     Rgb,
-    /// A coded bitstream.
+    /// A coded bitstream without planes.
     Compressed,
 }
 
-/// One row of the format table.
+/// The properties of one format.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FormatInfo {
-    /// The V4L2 code.
+    /// The V4L2 code of the format.
     pub fourcc: FourCc,
-    /// The name behind `V4L2_PIX_FMT_`.
+    /// The part of the constant's name after `V4L2_PIX_FMT_`.
     pub name: &'static str,
     /// The DRM code with the same bytes in memory.
     pub drm: Option<[u8; 4]>,
     /// The number in libg2d's `enum g2d_format`.
     pub g2d: Option<u32>,
-    /// What it is.
+    /// The kind of content.
     pub kind: FormatKind,
     /// Memory planes that V4L2 uses for it: 1, or one per color plane for the `M` formats.
     pub memory_planes: usize,
@@ -179,13 +190,14 @@ pub struct FormatInfo {
 }
 
 impl FormatInfo {
-    /// Pixels that share one chroma sample, across and down: 2 and 2 for 4:2:0, 1 and 1 for RGB.
+    /// Returns the number of pixels that share one chroma sample, across and down: 2 and 2 for 4:2:0, 1 and 1 for
+    /// RGB.
     pub fn subsampling(&self) -> (u32, u32) {
         let most = |f: fn(&PlaneInfo) -> u32| self.planes.iter().map(f).max().unwrap_or(1);
         (most(|p| p.horizontal), most(|p| p.vertical))
     }
 
-    /// `true` if the pixels have an alpha component.
+    /// Returns `true` if the pixels have an alpha component.
     pub fn has_alpha(&self) -> bool {
         self.kind == FormatKind::Rgb && self.name.contains('A')
     }
@@ -260,9 +272,9 @@ const RGB32: &[PlaneInfo] = &[plane(4, 1, 1)];
 
 /// Every format that this crate can lay out, and the bitstreams that it can carry.
 ///
-/// Sources: `videodev2.h`, `drm_fourcc.h`; the libg2d numbers from the i.MX G2D API. V4L2 and libg2d name RGB
-/// formats by the order of bytes in memory, DRM by the bits of a little-endian word. `RGB565` in G2D is not settled:
-/// headers disagree about its bit order, a board must tell (docs/boards.md).
+/// Sources: `videodev2.h` and `drm_fourcc.h`. The libg2d numbers are from the i.MX G2D API. V4L2 and libg2d name RGB
+/// formats by the order of bytes in memory; DRM names them by the bits of a little-endian word. Headers disagree
+/// about the bit order of `RGB565` in G2D, and only a board can tell (docs/boards.md).
 pub const FORMATS: &[FormatInfo] = &[
     yuv(FourCc::NV12, "NV12", b"NV12", Some(20), 1, SEMI_420),
     yuv(FourCc::NV21, "NV21", b"NV21", Some(23), 1, SEMI_420),
@@ -306,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_names_are_unique_and_parse_back() {
+    fn formats_have_unique_codes_and_names_that_parse_back() {
         for (i, a) in FORMATS.iter().enumerate() {
             assert_eq!(a.name.parse::<FourCc>().unwrap(), a.fourcc);
             assert_eq!(a.fourcc.to_string().to_lowercase().parse::<FourCc>().unwrap(), a.fourcc);
@@ -318,8 +330,9 @@ mod tests {
     }
 
     #[test]
-    fn g2d_s_formats_are_here_or_known_to_be_missing() {
-        // BGR565, whose bits the headers dispute with RGB565's; the 5551s, 1010102 and GRAY10. There is no 17.
+    fn formats_have_every_g2d_number_or_leave_it_out_on_purpose() {
+        // Left out: BGR565 (headers disagree about its and RGB565's bits), the 5551s, 1010102 and GRAY10. 17 is
+        // unused.
         let left_out = [5, 12, 13, 14, 15, 16, 17, 18];
         for number in 0..=29 {
             let here = FORMATS.iter().any(|f| f.g2d == Some(number));
@@ -328,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn drm_names_keep_the_bytes() {
-        // V4L2 BGR24 has bytes B, G, R; DRM names the little-endian word: RGB888.
+    fn drm_and_split_formats_have_the_same_bytes() {
+        // V4L2 BGR24 has bytes B, G, R. DRM names the little-endian word: RGB888.
         assert_eq!(FourCc::new(b"BGR3").drm(), Some(u32::from_le_bytes(*b"RG24")));
         assert_eq!(FourCc::from_drm(u32::from_le_bytes(*b"NV12")), Some(FourCc::new(b"NV12")));
         assert_eq!(FourCc::new(b"H264").drm(), None);
@@ -339,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_are_kept_or_refused() {
+    fn parse_keeps_unknown_codes_and_refuses_other_text() {
         assert_eq!("Y16 ".parse::<FourCc>().unwrap().to_string(), "Y16");
         assert!("nonsense".parse::<FourCc>().is_err());
         assert_eq!(FourCc(0x8000_0001).to_string(), "0x80000001");

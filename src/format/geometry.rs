@@ -6,17 +6,24 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use std::time::Duration;
 
-/// A picture's width and height in pixels.
+/// A picture's width and height in pixels. Displays and parses as `1920x1080`.
+///
+/// ```
+/// use framelease::format::Size;
+///
+/// assert_eq!("1920x1080".parse::<Size>()?, Size::new(1920, 1080));
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Size {
-    /// Pixels per row.
+    /// Width: the pixels of a row.
     pub width: u32,
-    /// Rows.
+    /// Height: the number of rows.
     pub height: u32,
 }
 
 impl Size {
-    /// `width` x `height` pixels.
+    /// Creates a size of `width` x `height` pixels.
     pub const fn new(width: u32, height: u32) -> Self {
         Self { width, height }
     }
@@ -28,7 +35,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// `1920x1080`.
+/// Parses text such as `1920x1080`.
 impl FromStr for Size {
     type Err = Error;
 
@@ -41,29 +48,38 @@ impl FromStr for Size {
     }
 }
 
-/// A rectangle in pixels. The origin may be negative where a device composes beyond its picture.
+/// A rectangle in pixels. The origin may be negative: devices can compose beyond the edge of a picture. Displays as
+/// `640x360@100,50`.
+///
+/// ```
+/// use framelease::format::{Rect, Size};
+///
+/// let left_half = Rect::new(0, 0, Size::new(960, 1080));
+/// assert_eq!("960x1080@0,0".parse::<Rect>()?, left_half);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rect {
-    /// Distance of the left edge from the picture's.
+    /// Distance from the picture's left edge.
     pub left: i32,
-    /// Distance of the top edge from the picture's.
+    /// Distance from the picture's top edge.
     pub top: i32,
-    /// Extent.
+    /// Width and height in pixels.
     pub size: Size,
 }
 
 impl Rect {
-    /// A rectangle by its left upper corner and its size.
+    /// Creates a rectangle from its upper left corner and its size.
     pub const fn new(left: i32, top: i32, size: Size) -> Self {
         Self { left, top, size }
     }
 
-    /// The first column to the right of it and the first row below it.
+    /// Returns the first column to its right and the first row below it.
     pub(crate) fn end(&self) -> (i64, i64) {
         (i64::from(self.left) + i64::from(self.size.width), i64::from(self.top) + i64::from(self.size.height))
     }
 
-    /// `true` if `other` lies within it.
+    /// Returns `true` if `other` lies within this rectangle.
     pub(crate) fn contains(&self, other: &Self) -> bool {
         let (right, bottom) = self.end();
         let (other_right, other_bottom) = other.end();
@@ -71,7 +87,7 @@ impl Rect {
     }
 }
 
-/// The whole of a picture.
+/// Returns the rectangle that covers a whole picture.
 impl From<Size> for Rect {
     fn from(size: Size) -> Self {
         Self { left: 0, top: 0, size }
@@ -97,22 +113,22 @@ impl FromStr for Rect {
     }
 }
 
-/// A clockwise rotation.
+/// A clockwise rotation of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rotation {
-    /// Upright.
+    /// The picture is not rotated.
     #[default]
     None,
     /// A quarter turn clockwise.
     Clockwise90,
-    /// Upside down.
+    /// A half turn: upside down.
     Half,
     /// A quarter turn counter-clockwise.
     Clockwise270,
 }
 
 impl Rotation {
-    /// `true` if width and height change places.
+    /// Returns `true` if the rotation swaps width and height.
     #[doc(hidden)]
     pub const fn is_quarter(self) -> bool {
         matches!(self, Self::Clockwise90 | Self::Clockwise270)
@@ -144,15 +160,15 @@ impl FromStr for Rotation {
     }
 }
 
-/// A reflection, done before any rotation.
+/// A reflection, applied before any rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Flip {
-    /// As it is.
+    /// The picture is not reflected.
     #[default]
     None,
-    /// Left and right change places.
+    /// Swaps left and right.
     Horizontal,
-    /// Top and bottom change places.
+    /// Swaps top and bottom.
     Vertical,
 }
 
@@ -169,22 +185,30 @@ impl FromStr for Flip {
     }
 }
 
-/// The time between two frames as the fraction of a second that V4L2 calls `timeperframe`.
+/// The time between two frames, as a fraction of a second. V4L2 calls it `timeperframe`.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::format::FrameInterval;
+///
+/// let interval = FrameInterval::from_fps(50);
+/// assert_eq!(interval.duration(), Some(Duration::from_millis(20)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameInterval {
-    /// Seconds.
+    /// The number of seconds.
     pub numerator: u32,
-    /// Frames in that many seconds.
+    /// The number of frames in that time.
     pub denominator: u32,
 }
 
 impl FrameInterval {
-    /// `fps` frames a second.
+    /// Creates the interval of `fps` frames per second.
     pub const fn from_fps(fps: u32) -> Self {
         Self { numerator: 1, denominator: fps }
     }
 
-    /// Frames a second; 0 if the interval is not known.
+    /// Returns the frames per second, or 0 if the interval is unknown.
     pub fn fps(self) -> f64 {
         if self.numerator == 0 {
             return 0.0;
@@ -192,7 +216,7 @@ impl FrameInterval {
         f64::from(self.denominator) / f64::from(self.numerator)
     }
 
-    /// The interval as time; `None` if a part is 0.
+    /// Returns the interval as a [`Duration`], or `None` if numerator or denominator is 0.
     pub fn duration(self) -> Option<Duration> {
         if self.numerator == 0 || self.denominator == 0 {
             return None;

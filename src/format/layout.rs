@@ -1,22 +1,23 @@
-//! Where the pixels of a picture lie: memory planes (what a file descriptor names) are not color planes.
+//! Where the pixels of a picture are. A memory plane is what a file descriptor names; it can hold several color
+//! planes.
 
 use std::fmt;
 
 use super::{Colorimetry, FormatKind, FourCc, Size};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most planes of either kind that a layout has.
+/// The largest number of color planes, and of memory planes, in a layout.
 pub const MAX_PLANES: usize = 4;
 
-/// The largest width or height that is taken for a picture: V4L2 and DRM devices stop well below.
+/// The largest accepted width or height. The limits of V4L2 and DRM devices are well below it.
 pub const MAX_SIDE: u32 = 32_768;
 
 /// One color plane: where its rows begin and how far apart they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plane {
-    /// The memory plane that holds it.
+    /// The index of the memory plane that holds it.
     pub memory: u32,
-    /// Bytes from the start of that memory plane's payload (behind V4L2's `data_offset`).
+    /// Bytes from the start of that memory plane's payload (after V4L2's `data_offset`) to the first row.
     pub offset_bytes: u32,
     /// Bytes from one row to the next.
     pub stride_bytes: u32,
@@ -24,7 +25,17 @@ pub struct Plane {
 
 /// The exact layout of one picture, as negotiated with a driver or chosen by an allocator.
 ///
-/// For a bitstream there is one memory plane, its size is the most that one buffer can hold, and no color plane.
+/// The layout of a bitstream has one memory plane and no color plane. Its size is the most that one buffer can hold.
+///
+/// ```
+/// use framelease::format::{FourCc, Layout, Size};
+///
+/// let layout = Layout::aligned(FourCc::NV12, Size::new(1922, 1080), 64)?;
+/// assert_eq!(layout.planes()[0].stride_bytes, 1984);
+/// assert_eq!(layout.row_bytes(0), 1922);
+/// assert_eq!(layout.to_string(), "NV12 1922x1080 stride 1984");
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout {
     fourcc: FourCc,
@@ -37,25 +48,26 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The tightest layout: no padding between rows or planes.
+    /// Creates the layout without padding between rows or planes.
     ///
     /// # Errors
-    /// `Unsupported` for a format that is not in the table or is a bitstream, `InvalidArgument` for a side that is
-    /// 0, too large, or not a multiple of the chroma subsampling.
+    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn packed(fourcc: FourCc, size: Size) -> Result<Self> {
         Self::aligned(fourcc, size, 1)
     }
 
-    /// Rows that begin at multiples of `stride_align` bytes, in every plane.
+    /// Creates a layout whose rows begin at multiples of `stride_align` bytes, in every plane.
     ///
     /// # Errors
-    /// As [`Layout::packed`].
+    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
         let info = fourcc.info().filter(|i| i.kind != FormatKind::Compressed).ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
         let align = stride_align.max(1);
         let first = &info.planes[0];
-        // The chroma strides follow from the first plane's, as V4L2 has it; align so that all of them come out even.
+        // V4L2 derives the chroma strides from the first plane's. This unit aligns the halved strides, too.
         let unit = if info.half_chroma_stride { align.saturating_mul(2) } else { align };
         let stride = round_up(row_bytes(first.bytes, first.horizontal, size.width), unit);
         let strides: Vec<u32> = (0..info.memory_planes)
@@ -64,14 +76,15 @@ impl Layout {
         Self::from_strides(fourcc, size, &strides, &[])
     }
 
-    /// The layout that V4L2 means by a format: one stride (`bytesperline`) and size (`sizeimage`) per memory plane,
-    /// further color planes directly behind the first at `bytesperline` x height (`pixfmt-yuv-planar.rst`).
+    /// Creates the layout that V4L2 defines for a format: one stride (`bytesperline`) and size (`sizeimage`) per
+    /// memory plane. Further color planes follow the first directly, at `bytesperline` x height
+    /// (`pixfmt-yuv-planar.rst`).
     ///
-    /// A size of 0, or a missing one, means the smallest that holds the rows.
+    /// A size of 0, or a missing one, means the smallest size that holds the rows.
     ///
     /// # Errors
     /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if a stride is
-    /// shorter than a row or a memory plane smaller than its rows.
+    /// shorter than a row or a memory plane is smaller than its rows.
     pub fn from_strides(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -119,10 +132,11 @@ impl Layout {
         Ok(layout)
     }
 
-    /// A layout from its parts, as another process or a user describes it.
+    /// Creates a layout from its parts, as another process or a user describes it.
     ///
     /// # Errors
-    /// As [`Layout::from_strides`], and `Mismatch` if a plane lies outside its memory plane.
+    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if the number of
+    /// planes does not fit the format, a stride is shorter than a row, or a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -153,53 +167,54 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The same layout with its colors named.
+    /// Sets the colorimetry. The geometry stays.
     pub fn with_colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = colorimetry;
         self
     }
 
-    /// The pixel or bitstream format.
+    /// Returns the pixel or bitstream format.
     pub fn fourcc(&self) -> FourCc {
         self.fourcc
     }
 
-    /// Width and height in pixels, as the driver counts them: chroma begins below the last of these rows.
+    /// Returns width and height in pixels, as the driver counts them. The chroma plane begins after the last of these
+    /// rows.
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// What the numbers mean.
+    /// Returns the colorimetry of the pixels.
     pub fn colorimetry(&self) -> Colorimetry {
         self.colorimetry
     }
 
-    /// Bytes of each memory plane's payload.
+    /// Returns the bytes of each memory plane's payload.
     pub fn memory_bytes(&self) -> &[u32] {
         &self.memory[..self.memory_count]
     }
 
-    /// The color planes; empty for a bitstream.
+    /// Returns the color planes. Empty for a bitstream.
     pub fn planes(&self) -> &[Plane] {
         &self.planes[..self.plane_count]
     }
 
-    /// `true` if the content is a bitstream rather than pixels.
+    /// Returns `true` if the content is a bitstream rather than pixels.
     pub fn is_compressed(&self) -> bool {
         self.plane_count == 0
     }
 
-    /// Bytes of pixels in a row of color plane `i`, without padding. 0 if there is no such plane.
+    /// Returns the bytes of pixels in a row of color plane `i`, without padding. 0 if the plane does not exist.
     pub fn row_bytes(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
     }
 
-    /// Rows of color plane `i`. 0 if there is no such plane.
+    /// Returns the number of rows of color plane `i`. 0 if the plane does not exist.
     pub fn rows(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
     }
 
-    /// Bytes of all pixels, without any padding.
+    /// Returns the bytes of all pixels, without any padding.
     pub fn pixel_bytes(&self) -> u64 {
         (0..self.plane_count).map(|i| u64::from(self.row_bytes(i)) * u64::from(self.rows(i))).sum()
     }
@@ -208,7 +223,7 @@ impl Layout {
         self.fourcc.info()?.planes.get(i)
     }
 
-    /// What differs from another layout that looks the same by `Display`: `; range Full into Limited`.
+    /// Returns the differences from another layout with the same `Display` text: `; range Full into Limited`.
     pub(crate) fn hidden_difference(&self, other: &Self) -> String {
         let parts = |l: &Self| {
             let Colorimetry { space, encoding, range, transfer } = l.colorimetry;
@@ -228,7 +243,7 @@ impl Layout {
         pairs.map(|((what, a), (_, b))| format!("; {what} {a} into {b}")).collect()
     }
 
-    /// The first byte behind the pixels of color plane `i`, in its memory plane.
+    /// Returns the first byte after the pixels of color plane `i`, in its memory plane.
     pub(crate) fn plane_end(&self, i: usize) -> u64 {
         let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));
         u64::from(plane.offset_bytes)
@@ -237,7 +252,7 @@ impl Layout {
     }
 }
 
-/// `NV12 1920x1088 stride 2048`: geometry as error texts and listings show it.
+/// Displays the geometry for error texts and listings: `NV12 1920x1088 stride 2048`.
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.fourcc, self.size)?;
@@ -300,7 +315,7 @@ mod tests {
     const NV12: FourCc = FourCc::NV12;
 
     #[test]
-    fn nv12_chroma_begins_below_the_driver_s_last_row() {
+    fn from_strides_puts_nv12_chroma_after_the_driver_s_last_row() {
         let l = Layout::from_strides(NV12, Size::new(1920, 1088), &[2048], &[3_342_336]).unwrap();
         assert_eq!(l.planes()[1], Plane { memory: 0, offset_bytes: 2048 * 1088, stride_bytes: 2048 });
         assert_eq!(l.memory_bytes(), &[3_342_336]);
@@ -308,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn multi_planar_formats_have_a_memory_plane_per_color_plane() {
+    fn packed_gives_multi_planar_formats_a_memory_plane_per_color_plane() {
         let l = Layout::packed("NV12M".parse().unwrap(), Size::new(640, 360)).unwrap();
         assert_eq!(l.memory_bytes(), &[640 * 360, 640 * 180]);
         assert_eq!(l.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 640 });
@@ -317,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn planar_420_halves_the_stride() {
+    fn aligned_halves_the_stride_of_planar_420() {
         let l = Layout::aligned("YU12".parse().unwrap(), Size::new(642, 362), 16).unwrap();
         let strides: Vec<u32> = l.planes().iter().map(|p| p.stride_bytes).collect();
         assert_eq!(strides, [672, 336, 336]);
@@ -325,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_sizes_round_chroma_up() {
+    fn packed_and_aligned_round_chroma_of_odd_sizes_up() {
         let l = Layout::packed(NV12, Size::new(3, 3));
         // A row of two chroma pairs is four bytes and does not fit a luma stride of three.
         assert_eq!(l.map_err(|e| e.kind()), Err(ErrorKind::Mismatch));
@@ -334,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_geometry_is_refused() {
+    fn from_strides_refuses_impossible_geometry() {
         for (size, strides, sizes, kind) in [
             (Size::new(0, 1080), &[0][..], &[][..], ErrorKind::InvalidArgument),
             (Size::new(u32::MAX, 2), &[u32::MAX], &[], ErrorKind::InvalidArgument),
@@ -352,7 +367,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_plane_leaves_its_memory(
+        fn from_strides_keeps_planes_within_their_memory(
             format in 0..super::super::FORMATS.len(),
             width in 0u32..40_000, height in 0u32..40_000,
             strides in proptest::collection::vec(any::<u32>(), 0..5),

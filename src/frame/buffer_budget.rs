@@ -2,31 +2,40 @@
 
 use std::fmt;
 
-/// Who needs the buffers of one pool, and how many. The one place where they are added up.
+/// The number of buffers that one pool needs, by user.
 ///
-/// The defaults fit each other: a camera or test pattern has as many buffers as the default budget, and a publisher of
-/// its frames admits three subscribers with default settings beside an encoder.
+/// The defaults match: a camera or a test pattern has as many buffers as the default budget, and a publisher of its
+/// frames admits three subscribers with default settings besides an encoder.
+///
+/// ```
+/// use framelease::frame::BufferBudget;
+///
+/// let mut budget = BufferBudget::default();
+/// budget.subscribers = 8; // Four subscribers that need 2 buffers each.
+/// assert_eq!(budget.reserve(), 5);
+/// assert_eq!(budget.total(), 14);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferBudget {
-    /// Buffers that the driver needs to go on capturing. 2 for most.
+    /// Buffers that the driver needs to continue capturing. Most drivers need 2.
     pub driver: usize,
-    /// Frames that this process has in use at a time: the frame in hand, an encoder's, a display's.
+    /// Frames that this process uses at the same time: the frame in hand, the encoder's, the display's.
     pub local: usize,
-    /// The sum of the quotas of all subscribers. A subscriber's quota is what it may hold, and what may wait for it: 1
-    /// under `Latest` and `Block`, n under `Fifo(n)`.
+    /// The sum of the quotas of all subscribers. A subscriber's quota is the number of frames that it may hold, plus
+    /// the number that may wait for it: 1 under `Latest` and `Block`, n under `Fifo(n)`.
     pub subscribers: usize,
 }
 
 impl Default for BufferBudget {
-    /// 2 for the driver, 3 for this process, 6 for three subscribers of 2 each.
+    /// Returns 2 for the driver, 3 for this process, and 6 for three subscribers that need 2 each.
     fn default() -> Self {
         Self { driver: 2, local: 3, subscribers: 6 }
     }
 }
 
 impl BufferBudget {
-    /// The newest frame, which a publisher keeps for subscribers that join late.
+    /// Buffers for the newest frame, which a publisher keeps for subscribers that join late.
     const NEWEST: usize = 1;
 
     /// Returns the number of buffers that the pool needs.
@@ -34,17 +43,18 @@ impl BufferBudget {
         self.reserve().saturating_add(Self::NEWEST).saturating_add(self.subscribers)
     }
 
-    /// Returns what subscribers can never have: [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
+    /// Returns the number of buffers that subscribers never get. Pass it to
+    /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub fn reserve(&self) -> usize {
         self.driver.saturating_add(self.local)
     }
 
-    /// Returns what a pool of `slots` has for subscribers.
+    /// Returns the number of buffers that a pool of `slots` has for subscribers.
     pub(crate) fn left(slots: usize, reserve: usize) -> usize {
         slots.saturating_sub(reserve.saturating_add(Self::NEWEST))
     }
 
-    /// Why a pool has no room for one more quota.
+    /// Returns the text that explains why a pool cannot grant one more quota.
     pub(crate) fn explain(slots: usize, reserve: usize, granted: usize, wanted: usize) -> String {
         format!(
             "the pool has {slots} buffers: {reserve} for the driver and the publisher's process, {} for the newest frame, \

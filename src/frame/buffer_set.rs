@@ -1,4 +1,4 @@
-//! The buffers of one pool generation, and where their slots go when the last lease ends.
+//! The buffers of one pool generation, and the owner that a slot returns to when its last lease ends.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,8 @@ use super::slots::Slots;
 use crate::dmabuf::{Allocator, DmaBuf};
 use crate::format::Layout;
 
-/// Names one generation of buffers in this process. Never reused: a reconfigured queue gets a new one.
+/// The identity of one generation of buffers in this process. It is never reused: a reconfigured queue gets a new
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(u64);
 
@@ -16,18 +17,18 @@ pub struct PoolId(u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CpuReads {
-    /// Through the cache.
+    /// The CPU reads through its cache, at full speed.
     Cached,
-    /// Past the cache: many times slower. Let a device read, or ask for cached buffers.
+    /// The CPU bypasses its cache and is many times slower. Let a device read the pixels, or request cached buffers.
     Uncached,
-    /// The driver does not say.
+    /// The driver does not report it.
     #[default]
     Unknown,
 }
 
 impl CpuReads {
-    /// Of an allocator's buffers: all from the page cache, which the CPU reads through its cache; a vendor's heap may
-    /// be otherwise.
+    /// Returns the value for an allocator's buffers. The kernel's own allocators give page cache memory, which the
+    /// CPU caches. A vendor's heap may differ.
     pub(crate) fn of(allocator: &Allocator) -> Self {
         match allocator {
             Allocator::Heap(path) if !path.ends_with("system") => Self::Unknown,
@@ -36,19 +37,21 @@ impl CpuReads {
     }
 }
 
-/// Where a slot goes when its last lease ends. Called from any thread, at most once per lease of the slot.
+/// The producer that a slot returns to when its last lease ends. Called from any thread, at most once per lease of
+/// the slot.
 ///
-/// Must not panic and must not block on a peer; an error is kept for the producer's next call.
+/// Implementations must not panic and must not block on a peer. They keep an error for the producer's next call.
 pub(crate) trait BufferOwner: Send + Sync {
-    /// The slot is free again.
+    /// Takes the slot back: it is free again.
     fn release(&self, slot: usize);
 
-    /// Slots that are lent at a time, of this and earlier pools together, where the producer itself has not all.
+    /// Returns how many slots can be leased at once, over this pool and earlier ones, if that is fewer than all
+    /// slots.
     fn max_leases(&self) -> Option<usize> {
         None
     }
 
-    /// `false` once the producer has taken the slot's lease away from under its holder.
+    /// Returns `false` if the producer has revoked the slot's lease while it was held.
     fn is_valid(&self, _slot: usize) -> bool {
         true
     }
@@ -59,25 +62,26 @@ pub(super) struct Shared {
     layout: Layout,
     cpu_reads: CpuReads,
     pub(super) slots: Slots,
-    /// The first so many slots have memory: all, but of a pool that is still to meet its buffers.
+    /// The slots that have memory come first. All slots do, except in a pool that learns of its buffers one by one.
     memory: Box<[OnceLock<Box<[DmaBuf]>>]>,
     pub(super) owner: Box<dyn BufferOwner>,
 }
 
-/// The buffers of one pool generation: a counted handle.
+/// The buffers of one pool generation, as a counted handle.
 ///
-/// Importers and publishers take it to import or announce every slot once. Holding it keeps the memory, not a lease.
+/// Importers and publishers use it to import or announce every slot once. Holding it keeps the memory allocated, but
+/// is not a lease.
 #[derive(Clone)]
 pub struct BufferSet(pub(super) Arc<Shared>);
 
-/// See [`BufferSet::downgrade`].
+/// A weak handle to a [`BufferSet`]. See [`BufferSet::downgrade`].
 #[cfg(feature = "drm")]
 #[derive(Clone)]
 pub(crate) struct WeakBuffers(std::sync::Weak<Shared>);
 
 #[cfg(feature = "drm")]
 impl WeakBuffers {
-    /// `true` while somebody has the buffers or leases one of them.
+    /// Returns `true` while a [`BufferSet`] or a lease on one of its slots exists.
     pub(crate) fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
     }
@@ -91,13 +95,13 @@ impl fmt::Debug for WeakBuffers {
 }
 
 impl BufferSet {
-    /// A handle that keeps neither the buffers nor a lease, for caches that end with the pool.
+    /// Returns a handle that keeps neither the buffers nor a lease, for caches that end with the pool.
     #[cfg(feature = "drm")]
     pub(crate) fn downgrade(&self) -> WeakBuffers {
         WeakBuffers(Arc::downgrade(&self.0))
     }
 
-    /// A new generation: `memory[slot][memory plane]`. Every slot begins at home.
+    /// Creates a generation from `memory[slot][memory plane]`. No slot is leased.
     pub(crate) fn new(
         layout: Layout,
         cpu_reads: CpuReads,
@@ -108,7 +112,7 @@ impl BufferSet {
         Self::of(layout, cpu_reads, memory, owner)
     }
 
-    /// A new generation whose slots get their memory one after the other, by [`BufferSet::fill`].
+    /// Creates a generation whose slots get their memory one after the other, by [`BufferSet::fill`].
     #[cfg(feature = "unixfd")]
     pub(crate) fn empty(layout: Layout, cpu_reads: CpuReads, slots: usize, owner: Box<dyn BufferOwner>) -> Self {
         Self::of(layout, cpu_reads, (0..slots).map(|_| OnceLock::new()).collect(), owner)
@@ -125,56 +129,58 @@ impl BufferSet {
         Self(Arc::new(Shared { id, layout, cpu_reads, slots: Slots::new(memory.len()), memory, owner }))
     }
 
-    /// Gives the first slot that has none its memory, for good. `None` if all have.
+    /// Gives memory to the first slot without memory, for good. Returns `None` if every slot has memory.
     #[cfg(feature = "unixfd")]
     pub(crate) fn fill(&self, memory: Box<[DmaBuf]>) -> Option<usize> {
         let slot = self.filled();
         self.0.memory.get(slot)?.set(memory).ok().map(|()| slot)
     }
 
-    /// Slots that have memory: the first so many. Frames are of those alone.
+    /// Returns the number of slots that have memory. These come first, and only they have frames.
     pub(crate) fn filled(&self) -> usize {
         self.0.memory.iter().take_while(|m| m.get().is_some()).count()
     }
 
-    /// The generation.
+    /// Returns the identity of this generation.
     pub fn id(&self) -> PoolId {
         self.0.id
     }
 
-    /// The layout that every slot has.
+    /// Returns the layout that every slot has.
     pub fn layout(&self) -> &Layout {
         &self.0.layout
     }
 
-    /// How fast the CPU reads these buffers.
+    /// Returns how fast the CPU reads these buffers.
     pub fn cpu_reads(&self) -> CpuReads {
         self.0.cpu_reads
     }
 
-    /// Slots in the pool.
+    /// Returns the number of slots in the pool.
     pub fn slots(&self) -> usize {
         self.0.slots.len()
     }
 
-    /// Slots that can be leased at a time: all, but of a subscriber's buffers, of which it holds only so many.
+    /// Returns how many slots can be leased at once. This is [`BufferSet::slots`], except for a subscriber's buffers,
+    /// where its `hold` is the limit.
     #[doc(hidden)]
     pub fn max_leases(&self) -> usize {
         self.0.owner.max_leases().map_or(self.slots(), |most| most.min(self.slots()))
     }
 
-    /// Whether leases of earlier pools count against [`BufferSet::lends`].
+    /// Returns whether leases of earlier pools count against [`BufferSet::max_leases`].
     pub(crate) fn counts_leases_of_all_pools(&self) -> bool {
         self.0.owner.max_leases().is_some()
     }
 
-    /// Slots that somebody leases.
+    /// Returns the number of slots that are leased.
     pub fn leased(&self) -> usize {
         self.0.slots.leased()
     }
 
-    /// The buffers of a slot, one per memory plane. Empty if there is no such slot, or it has no memory yet:
-    /// GStreamer's `unixfdsink` does not tell its buffers before their first frame (`share::UnixfdSubscriber`).
+    /// Returns the buffers of a slot, one per memory plane. Returns an empty slice if the slot does not exist or does
+    /// not have its memory yet: GStreamer's `unixfdsink` announces a buffer with its first frame (see
+    /// `share::UnixfdSubscriber`).
     pub fn memory(&self, slot: usize) -> &[DmaBuf] {
         self.0.memory.get(slot).and_then(OnceLock::get).map_or(&[], |planes| planes)
     }
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_get_their_memory_in_order_and_for_good() {
+    fn fill_gives_each_slot_its_memory_once_in_order() {
         let layout = Layout::packed("GREY".parse().unwrap(), Size::new(64, 64)).unwrap();
         let memory = || -> Box<[DmaBuf]> { Box::new([Allocator::Memfd.allocate(4096, "test").unwrap()]) };
         let set = BufferSet::empty(layout, CpuReads::Cached, 2, Box::new(Nowhere));

@@ -1,6 +1,6 @@
-//! What safe code must not be able to say. Each rule is followed by the same without the mistake, which compiles.
+//! Misuse that must not compile. Each case is followed by the correct version, which must compile.
 
-/// Pixels are written by one at a time.
+/// Only one writer at a time has access to the pixels.
 ///
 /// ```compile_fail,E0499
 /// fn two(frame: &mut framelease::frame::FrameMut, wait: std::time::Duration) -> framelease::Result<()> {
@@ -18,7 +18,7 @@
 /// ```
 struct TwoWriters;
 
-/// A published frame is read only.
+/// A published frame is read-only.
 ///
 /// ```compile_fail,E0599
 /// fn write(frame: &mut framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
@@ -32,7 +32,7 @@ struct TwoWriters;
 /// ```
 struct WritingWhatOthersRead;
 
-/// A frame is not given back while it is read.
+/// A frame cannot be dropped while it is read.
 ///
 /// ```compile_fail,E0505
 /// fn late(frame: framelease::frame::Frame, wait: std::time::Duration) -> framelease::Result<()> {
@@ -48,9 +48,9 @@ struct WritingWhatOthersRead;
 ///     done
 /// }
 /// ```
-struct ReadingBehindTheLease;
+struct ReadingAfterTheLease;
 
-/// A frame that is given away is gone.
+/// A published frame cannot be written or published again.
 ///
 /// ```compile_fail,E0382
 /// fn keep(frame: framelease::frame::FrameMut) -> framelease::frame::FrameMut {
@@ -66,7 +66,7 @@ struct ReadingBehindTheLease;
 /// ```
 struct WritingWhatIsPublished;
 
-/// Bytes of a packet do not outlive it.
+/// Bytes of a packet cannot outlive the packet.
 ///
 /// ```compile_fail,E0505
 /// fn late(packet: framelease::frame::Packet) -> usize {
@@ -80,4 +80,4 @@ struct WritingWhatIsPublished;
 ///     packet.bytes().len()
 /// }
 /// ```
-struct BytesBehindTheLease;
+struct BytesAfterTheLease;

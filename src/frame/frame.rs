@@ -8,9 +8,11 @@ use super::meta::FrameMeta;
 use crate::dmabuf::DmaBuf;
 use crate::format::Layout;
 
-/// A shared lease on a picture or bitstream buffer. Cloning counts; the drop of the last clone returns the slot.
+/// A shared, read-only lease on a buffer with a picture or a bitstream. When the last clone is dropped, the buffer
+/// returns to its producer.
 ///
-/// Costs: a clone is two atomic additions, a drop two subtractions and, for the last, the producer's return call.
+/// Costs: a clone is two atomic additions. A drop is two subtractions; the last one also makes the producer's call
+/// that returns the buffer.
 #[derive(Clone)]
 pub struct Frame {
     lease: Lease,
@@ -18,37 +20,38 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The exact layout of the pixels.
+    /// Returns the exact layout of the pixels.
     pub fn layout(&self) -> &Layout {
         self.lease.buffers.layout()
     }
 
-    /// Sequence, time, payload.
+    /// Returns the frame's sequence number, time, flags and payload.
     pub fn meta(&self) -> &FrameMeta {
         &self.meta
     }
 
-    /// The buffers, one per memory plane, for importers. Valid beyond the lease, but the pixels are not.
+    /// Returns the buffers, one per memory plane, for importers. A clone of a [`DmaBuf`] stays usable after the lease
+    /// ends, but the producer may then overwrite its pixels.
     pub fn memory(&self) -> &[DmaBuf] {
         self.lease.memory()
     }
 
-    /// The pool generation that the slot belongs to, with all of its buffers.
+    /// Returns the buffer set (the pool generation) that the slot belongs to.
     pub fn buffers(&self) -> &BufferSet {
         &self.lease.buffers
     }
 
-    /// The slot's number in its pool: the same number always means the same memory.
+    /// Returns the slot's number in its pool. The same number always means the same memory.
     pub fn slot(&self) -> usize {
         self.lease.slot
     }
 
-    /// `false` once a publisher has revoked the lease: what was read since then may be another frame's.
+    /// Returns `false` after a publisher revoked the lease. Pixels that were read since then may be of another frame.
     pub fn is_valid(&self) -> bool {
         self.lease.buffers.0.owner.is_valid(self.lease.slot)
     }
 
-    /// The writable form again, if this is the only lease: of a frame that nobody else has seen.
+    /// Returns the writable form if this is the only lease. For frames that the caller has not shared.
     pub(crate) fn into_unique(self) -> std::result::Result<FrameMut, Self> {
         match self.lease.buffers.0.slots.is_sole(self.lease.slot) {
             true => Ok(FrameMut { lease: self.lease }),
@@ -56,7 +59,7 @@ impl Frame {
         }
     }
 
-    /// The same lease with other particulars, for a stage that renumbers or re-times frames.
+    /// Replaces the metadata, for a stage that renumbers or re-times frames. The lease is the same.
     pub fn with_meta(mut self, meta: FrameMeta) -> Self {
         self.meta = meta;
         self
@@ -69,7 +72,8 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The unique, writable lease on a slot. Becomes a [`Frame`] by [`FrameMut::freeze`]; dropped, the slot returns.
+/// The only lease on a slot, which may write its pixels. [`FrameMut::freeze`] turns it into a [`Frame`]. Dropping it
+/// returns the slot.
 pub struct FrameMut {
     lease: Lease,
 }
@@ -79,28 +83,28 @@ impl FrameMut {
         Self { lease: Lease { buffers, slot } }
     }
 
-    /// The exact layout of the pixels.
+    /// Returns the exact layout of the pixels.
     pub fn layout(&self) -> &Layout {
         self.lease.buffers.layout()
     }
 
-    /// The buffers, one per memory plane, for importers.
+    /// Returns the buffers, one per memory plane, for importers.
     pub fn memory(&self) -> &[DmaBuf] {
         self.lease.memory()
     }
 
-    /// The pool generation that the slot belongs to.
+    /// Returns the buffer set (the pool generation) that the slot belongs to.
     pub fn buffers(&self) -> &BufferSet {
         &self.lease.buffers
     }
 
-    /// The slot's number in its pool.
+    /// Returns the slot's number in its pool.
     #[doc(hidden)]
     pub fn slot(&self) -> usize {
         self.lease.slot
     }
 
-    /// Ends writing: from here on the pixels are shared.
+    /// Ends writing and returns the frame with `meta`. From then on the pixels can be shared, but not written.
     pub fn freeze(self, meta: FrameMeta) -> Frame {
         Frame { lease: self.lease, meta }
     }
@@ -113,7 +117,7 @@ impl fmt::Debug for FrameMut {
 }
 
 impl BufferSet {
-    /// Begins the lease of a slot that its producer has just got back. `None` if it is leased already.
+    /// Begins the lease of a slot that the producer has. Returns `None` if the slot is leased.
     pub(crate) fn lend(&self, slot: usize) -> Option<FrameMut> {
         self.0.slots.lend(slot).then(|| FrameMut::new(self.clone(), slot))
     }

@@ -1,9 +1,9 @@
-//! One counted lease on one slot of a buffer set.
+//! The counted lease on one slot of a buffer set.
 
 use super::buffer_set::BufferSet;
 use crate::dmabuf::DmaBuf;
 
-/// One lease on one slot.
+/// A lease on one slot. Clones are counted; dropping the last one returns the slot to its owner.
 pub(super) struct Lease {
     pub(super) buffers: BufferSet,
     pub(super) slot: usize,

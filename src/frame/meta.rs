@@ -1,18 +1,19 @@
-//! What is known of one frame besides its pixels.
+//! Metadata of one frame: sequence, time, flags and payload.
 
 use crate::flags::flags;
 use crate::format::MAX_PLANES;
 
 flags! {
-    /// Properties of one frame.
+    /// Properties of one frame or packet.
     pub struct FrameFlags {
-        /// The driver says that the content may be damaged (`V4L2_BUF_FLAG_ERROR`); the stream goes on.
+        /// The driver reports that the content may be damaged (`V4L2_BUF_FLAG_ERROR`). The stream continues.
         pub const ERROR = 1;
-        /// A coded frame that decodes by itself.
+        /// A coded frame that decodes without any frame before it.
         pub const KEY = 2;
         /// The last frame of a drained stream.
         pub const LAST = 4;
-        /// [`FrameMeta::timestamp_ns`] is of `CLOCK_MONOTONIC`, so it can be compared with other processes' clocks.
+        /// [`FrameMeta::timestamp_ns`] is in `CLOCK_MONOTONIC`, so it can be compared with times from other
+        /// processes.
         pub const MONOTONIC = 8;
     }
 }
@@ -22,26 +23,26 @@ flags! {
 pub struct Payload {
     /// Where the data begins in the memory plane (V4L2's `data_offset`).
     pub offset_bytes: u32,
-    /// Bytes of data from there on: V4L2's `bytesused` less the offset.
+    /// Bytes of data from that offset: V4L2's `bytesused` minus `data_offset`.
     pub bytes: u32,
 }
 
-/// Sequence, time and payload of one frame. Travels with it to other processes.
+/// Sequence, time and payload of one frame. A publisher sends them with the frame to other processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameMeta {
-    /// The source's frame count. It does not wrap in practice, also where the driver's 32-bit count does.
+    /// The source's frame count. It has 64 bits and does not wrap, even if the driver's 32-bit count does.
     pub sequence: u64,
-    /// When the source says the frame was taken, in nanoseconds; see [`FrameFlags::MONOTONIC`].
+    /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// Frames that the source lost directly before this one: the gap in its sequence.
+    /// Frames that the source lost directly before this one, which is the gap in `sequence`.
     pub lost: u32,
-    /// Properties.
+    /// Properties such as damaged, key frame or last frame.
     pub flags: FrameFlags,
-    /// The data in each memory plane.
+    /// The part of each memory plane that holds data.
     pub payload: [Payload; MAX_PLANES],
-    /// Frames that this process's subscription was not given since it began, all reasons together. 0 at the source.
+    /// Frames that this subscription missed since it began, for any reason. 0 at the source.
     pub dropped: u64,
-    /// When the publisher sent the frame, `CLOCK_MONOTONIC`, in nanoseconds. 0 at the source.
+    /// Time at which the publisher sent the frame: `CLOCK_MONOTONIC`, in nanoseconds. 0 at the source.
     pub published_ns: u64,
 }

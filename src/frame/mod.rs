@@ -1,9 +1,9 @@
 //! Frames and packets: counted leases on buffers.
 //!
-//! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. When the last clone is dropped, on any thread,
-//! the buffer returns to its producer: a camera queues it again, a [`Pool`] puts it back, a subscriber sends RELEASE to its
-//! publisher. A [`FrameMut`] is the only form that can be written. A producer that is dropped or reconfigured leaves its old
-//! buffers to those who still hold them, so memory never disappears under a lease.
+//! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. When the last clone is dropped, on
+//! any thread, the buffer returns to its producer: a camera queues it again, a [`Pool`] puts it back, a subscriber
+//! sends RELEASE to its publisher. Only a [`FrameMut`] can be written. A producer that is dropped or reconfigured
+//! keeps its old buffers allocated until the last lease ends, so memory never disappears under a lease.
 //!
 //! ```
 //! use framelease::dmabuf::{Allocator, DEFAULT_WAIT};

@@ -1,4 +1,4 @@
-//! One coded frame: a lease on a bitstream buffer, or bytes of its own.
+//! A coded frame: a lease on a bitstream buffer, or a copy of its bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,37 +10,59 @@ use crate::error::Result;
 use crate::flags::Flags;
 use crate::format::Size;
 
-/// What is known of a coded frame besides its bytes.
+/// Metadata of a coded frame: codec, size, sequence, time and flags.
+///
+/// ```
+/// use framelease::bitstream::Codec;
+/// use framelease::format::Size;
+/// use framelease::frame::PacketMeta;
+///
+/// let mut meta = PacketMeta::new(Codec::H264, Size::new(1920, 1080), 0, 0);
+/// meta.source = Some(41); // It was encoded from the camera's frame 41.
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PacketMeta {
-    /// How it is coded.
+    /// The codec of the bytes.
     pub codec: Codec,
-    /// The visible picture's size.
+    /// The size of the visible picture.
     pub size: Size,
-    /// The stream's count of packets. A gap is a packet that was dropped on the way.
+    /// The number of the packet in its stream. A gap means that packets were dropped on the way.
     pub sequence: u64,
-    /// When the source frame was taken, in nanoseconds; see [`FrameFlags::MONOTONIC`].
+    /// Time at which the source frame was taken, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// [`KEY`](FrameFlags::KEY): it decodes without those before it. [`ERROR`](FrameFlags::ERROR): it is damaged.
+    /// [`KEY`](FrameFlags::KEY): the packet decodes without the packets before it. [`ERROR`](FrameFlags::ERROR): it
+    /// is damaged.
     pub flags: FrameFlags,
-    /// The sequence of the source frame, where the encoder could match it.
+    /// The sequence of the source frame, if the encoder could match it.
     pub source: Option<u64>,
 }
 
 impl PacketMeta {
-    /// A packet of a stream; flags and source are left empty.
+    /// Creates the metadata of a packet. The flags and the source are empty.
     pub fn new(codec: Codec, size: Size, sequence: u64, timestamp_ns: u64) -> Self {
         Self { codec, size, sequence, timestamp_ns, flags: FrameFlags::default(), source: None }
     }
 }
 
-/// One coded frame. A clone counts and copies nothing, so that one encode serves any number of sinks.
+/// One coded frame. A clone only adds a reference, so one encode serves any number of sinks.
 ///
-/// Leased, its bytes are the encoder's own buffer, which goes back to the driver (`VIDIOC_QBUF`) with the last clone:
-/// whoever keeps many keeps the encoder waiting. [`Packet::detach`] copies the bytes instead.
+/// The bytes of a leased packet are in the encoder's own buffer, which returns to the driver (`VIDIOC_QBUF`) when the
+/// last clone is dropped. An encoder stalls while its consumers hold all of its buffers. [`Packet::detach`] copies
+/// the bytes and returns the buffer.
 ///
-/// Costs: a clone is three atomic additions, and no system call or allocation.
+/// Costs: a clone is three atomic additions, without a system call or an allocation.
+///
+/// ```
+/// use framelease::bitstream::Codec;
+/// use framelease::format::Size;
+/// use framelease::frame::{Packet, PacketMeta};
+///
+/// let meta = PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0);
+/// let packet = Packet::new(meta, [0x10, 0, 0], None); // From a file or a network.
+/// assert!(packet.is_key());
+/// assert_eq!(packet.clone().bytes(), [0x10, 0, 0]);
+/// ```
 #[derive(Clone)]
 pub struct Packet {
     data: Data,
@@ -52,14 +74,14 @@ pub struct Packet {
 
 #[derive(Clone)]
 enum Data {
-    /// Its bytes were lent once, so they can be lent again.
+    /// A frame for which [`bytes`] returned a slice, and will again.
     Leased(Frame),
     Owned(Arc<[u8]>),
 }
 
 impl Packet {
-    /// A packet of bytes from elsewhere: a file, another encoder. Key flag and parameter sets are found in the bytes,
-    /// the latter else taken from `parameters`.
+    /// Creates a packet from bytes of another source: a file, another encoder. Finds the key flag and the parameter
+    /// sets in the bytes. `parameters` is used if the bytes contain no parameter sets.
     pub fn new(mut meta: PacketMeta, bytes: impl Into<Arc<[u8]>>, parameters: Option<Arc<ParameterSets>>) -> Self {
         let bytes = bytes.into();
         let head = head(meta.codec, &bytes);
@@ -74,20 +96,21 @@ impl Packet {
         }
     }
 
-    /// A packet that leases `frame`, a dequeued buffer of the encoder's own. [`Packet::with_head`] completes it.
+    /// Creates a packet that leases `frame`, a dequeued buffer of the encoder. [`Packet::with_head`] completes it.
     ///
     /// # Errors
-    /// What `mmap` reports, when the buffer is met first.
+    /// The errors of `mmap`, for a buffer that is used the first time.
     pub(crate) fn leased(frame: Frame, meta: PacketMeta) -> Result<Self> {
         let data = match bytes(&frame)? {
             Some(_) => Data::Leased(frame),
-            // Memory that others may write is not lent.
+            // Memory that another process can write is copied, not lent.
             None => Data::Owned(copy(&frame)?),
         };
         Ok(Self { data, meta, prefix_bytes: 0, carries_parameters: false, parameters: None })
     }
 
-    /// The packet with what its bytes say, its number, and the parameter sets in force. The encoder's key flag counts, too.
+    /// Adds the properties found in the bytes, the sequence number and the parameter sets in force. Keeps a key flag of
+    /// the encoder.
     pub(crate) fn with_head(mut self, head: &Head, sequence: u64, parameters: Option<Arc<ParameterSets>>) -> Self {
         if head.is_key {
             self.meta.flags |= FrameFlags::KEY;
@@ -98,59 +121,61 @@ impl Packet {
         self
     }
 
-    /// The coded bytes as the encoder wrote them.
+    /// Returns the coded bytes as the encoder wrote them.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
-            // The same call has succeeded when the packet was made.
+            // The same call succeeded in `leased`.
             Data::Leased(frame) => bytes(frame).ok().flatten().unwrap_or(&[]),
             Data::Owned(bytes) => bytes,
         }
     }
 
-    /// The coded picture without the parameter sets, SEI and delimiters that stand before it.
+    /// Returns the coded picture without the parameter sets, SEI messages and delimiters that precede it.
     pub fn picture(&self) -> &[u8] {
         self.bytes().get(self.prefix_bytes as usize..).unwrap_or(&[])
     }
 
-    /// The parameter sets that are in force, whether they are among the bytes or came before; `None` for codecs without
-    /// and before the first.
+    /// Returns the parameter sets in force, whether this packet or an earlier one contains them. Returns `None`
+    /// before the first set, and for codecs without parameter sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }
 
-    /// `true` if its own bytes bring the parameter sets, so that [`Packet::bytes`] decodes without those before it.
+    /// Returns `true` if the bytes of this packet contain parameter sets, so that [`Packet::bytes`] decodes without
+    /// earlier packets.
     pub fn carries_parameters(&self) -> bool {
         self.carries_parameters
     }
 
-    /// Time, size, flags.
+    /// Returns the codec, size, sequence number, time and flags.
     pub fn meta(&self) -> &PacketMeta {
         &self.meta
     }
 
-    /// It decodes without the packets before it.
+    /// Returns `true` if the packet decodes without the packets before it.
     pub fn is_key(&self) -> bool {
         self.meta.flags.contains(FrameFlags::KEY)
     }
 
-    /// The encoder or the transport marked it as damaged ([`FrameFlags::ERROR`]).
+    /// Returns `true` if the encoder or the transport marked the packet as damaged ([`FrameFlags::ERROR`]).
     pub(crate) fn is_damaged(&self) -> bool {
         self.meta.flags.contains(FrameFlags::ERROR)
     }
 
-    /// A stream can begin with it: an intact key frame.
+    /// Returns `true` if a stream can begin with this packet: it is an intact key frame.
     #[doc(hidden)]
     pub fn can_begin(&self) -> bool {
         self.is_key() && !self.is_damaged()
     }
 
-    /// `true` while it keeps a buffer of the encoder's.
+    /// Returns `true` while the packet holds a buffer of the encoder.
     #[doc(hidden)]
     pub fn is_leased(&self) -> bool {
         matches!(self.data, Data::Leased(_))
     }
 
-    /// The same packet with bytes of its own, so that it keeps no buffer of the encoder's: copied once, or as it is.
+    /// Returns the packet without a lease on the encoder's buffer. Copies a leased packet's bytes once; other packets
+    /// stay as they are.
     pub fn detach(self) -> Self {
         match self.data {
             Data::Leased(_) => Self { data: Data::Owned(self.bytes().into()), ..self },
@@ -158,7 +183,7 @@ impl Packet {
         }
     }
 
-    /// Buffers that the encoder has left, all leases counted; `None` for a packet that keeps none.
+    /// Returns how many buffers the encoder has that are not leased, or `None` for a packet without a lease.
     pub(super) fn left_to_encoder(&self) -> Option<usize> {
         match &self.data {
             Data::Leased(frame) => Some(frame.buffers().slots().saturating_sub(frame.buffers().leased())),
@@ -171,7 +196,7 @@ fn prefix(head: &Head) -> u32 {
     u32::try_from(head.prefix_bytes).unwrap_or(u32::MAX)
 }
 
-/// The payload of a bitstream buffer, if it can be lent.
+/// Returns the payload of a bitstream buffer if it can be lent, else `None`.
 fn bytes(frame: &Frame) -> Result<Option<&[u8]>> {
     let payload = frame.meta().payload[0];
     let start = payload.offset_bytes as usize;
@@ -201,7 +226,7 @@ mod tests {
     use crate::bitstream::NalKind;
 
     #[test]
-    fn a_packet_from_elsewhere_knows_its_head() {
+    fn packet_new_finds_key_flag_and_parameter_sets() {
         let meta = PacketMeta::new(Codec::H264, Size::new(64, 48), 7, 1000);
         let stream = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 0, 1, 0x68, 0xce, 0, 0, 0, 1, 0x65, 0x88, 9];
         let key = Packet::new(meta, stream, None);

@@ -1,4 +1,5 @@
-//! One encoder's packets to any number of consumers, which come and go and cannot hold each other up.
+//! Distributes one encoder's packets to any number of consumers. Consumers can be added and removed at any time, and
+//! a slow one does not delay the others.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +11,7 @@ use super::packet::Packet;
 use crate::error::{Error, Result};
 use crate::sys::signal::Signal;
 
-/// Which packets are dropped when a consumer's queue is full. Its stream continues with a key frame.
+/// Which packets are dropped when a consumer's queue is full. The consumer's stream continues with a key frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -21,15 +22,23 @@ pub enum Overflow {
     DropNew,
 }
 
-/// How much can wait for one consumer.
+/// How many packets can wait for one consumer.
+///
+/// ```
+/// use framelease::frame::{Overflow, QueueCapacity};
+///
+/// // A recording may be 10 s late and keeps its oldest packets.
+/// let capacity = QueueCapacity::new(300, 32 << 20, Overflow::DropNew);
+/// assert_eq!((capacity.packets, capacity.bytes), (300, 32 * 1024 * 1024));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueCapacity {
-    /// The most packets.
+    /// The largest number of packets.
     pub packets: usize,
-    /// The most bytes of all packets.
+    /// The largest sum of the packets' bytes.
     pub bytes: usize,
-    /// Which packets are dropped beyond that.
+    /// Which packets are dropped when the queue is full.
     pub overflow: Overflow,
 }
 
@@ -41,23 +50,39 @@ impl Default for QueueCapacity {
 }
 
 impl QueueCapacity {
-    /// Sets limits of packets and bytes. At least one packet can wait, however large it is.
+    /// Sets the limits. At least one packet can wait, however large it is.
     pub fn new(packets: usize, bytes: usize, overflow: Overflow) -> Self {
         Self { packets: packets.max(1), bytes, overflow }
     }
 }
 
-/// Buffers that are always left to the encoder.
+/// If the encoder has fewer buffers left than this, consumers get copies.
 const ENCODER_RESERVE: usize = 2;
 
-/// Hands packets to [`PacketReceiver`]s.
+/// Gives packets to [`PacketReceiver`]s.
 ///
-/// A consumer that keeps up gets the encoder's own buffer. A consumer for which a packet is waiting gets a copy, which all
-/// such consumers share. All consumers get the copy while the encoder has only two buffers left. A full queue costs only
-/// its own consumer packets: see [`Overflow`].
+/// A consumer that keeps up gets the encoder's own buffer. A consumer with a packet in its queue gets a copy, which
+/// all such consumers share. All consumers get the copy while the encoder has fewer than two buffers left. When a
+/// queue is full, only its own consumer misses packets: see [`Overflow`].
 ///
-/// Costs per packet: one system call for each consumer that waits or is polled, if nothing waited for it; none for others.
-/// Allocates only for a copy.
+/// Costs per packet: one system call for each consumer whose queue was empty and which waits or is polled; none for
+/// others. Only a copy allocates.
+///
+/// ```
+/// use framelease::bitstream::Codec;
+/// use framelease::format::Size;
+/// use framelease::frame::{Packet, PacketFanout, PacketMeta, QueueCapacity};
+/// use framelease::Station;
+///
+/// let mut fanout = PacketFanout::new();
+/// let mut recorder = fanout.attach(QueueCapacity::default())?;
+/// let mut network = fanout.attach(QueueCapacity::default())?;
+/// let meta = PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0);
+/// fanout.push(&Packet::new(meta, [0x10, 0, 0], None));
+/// assert!(recorder.try_recv()?.item().is_some());
+/// assert!(network.try_recv()?.item().is_some());
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct PacketFanout {
     consumers: Vec<Arc<Shared>>,
@@ -70,10 +95,10 @@ impl PacketFanout {
         Self::default()
     }
 
-    /// Adds a consumer. Its stream begins with the next intact key frame. Drop the receiver to remove it.
+    /// Adds a consumer. Its stream begins with the next intact key frame. Drop the receiver to remove the consumer.
     ///
     /// # Errors
-    /// `Exhausted` if no descriptor is left.
+    /// `Exhausted` if the process has no file descriptors left.
     pub fn attach(&mut self, backlog: QueueCapacity) -> Result<PacketReceiver> {
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
         let state = State { awaits_key: true, ..State::default() };
@@ -88,8 +113,8 @@ impl PacketFanout {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// Returns `true` while a consumer waits for a key frame, and half of its queue is free. Force a key frame then. With
-    /// less room the key frame would be dropped, and the next one, too.
+    /// Returns `true` if a consumer waits for a key frame and half of its queue is free. Force a key frame then. If
+    /// less were free, the key frame would be dropped, and the next one, too.
     pub fn awaits_key(&self) -> bool {
         self.consumers.iter().any(|consumer| {
             let state = consumer.lock();
@@ -99,7 +124,7 @@ impl PacketFanout {
         })
     }
 
-    /// Returns the bytes that were copied for consumers that did not keep up.
+    /// Returns the number of bytes that were copied for consumers that did not keep up.
     pub fn copied_bytes(&self) -> u64 {
         self.copied_bytes
     }
@@ -147,14 +172,14 @@ struct State {
     is_closed: bool,
     /// The fan-out was dropped.
     is_ended: bool,
-    /// The end was given.
+    /// The receiver has returned the end.
     is_over: bool,
 }
 
 struct Shared {
     backlog: QueueCapacity,
     signal: Signal,
-    /// The consumer has asked for the descriptor: only then is the signal used.
+    /// The consumer asked for the descriptor. Only then is the signal used.
     watched: AtomicBool,
     state: Mutex<State>,
 }
@@ -189,7 +214,7 @@ impl Shared {
             let is_behind = !state.queue.is_empty();
             state.bytes += bytes;
             state.queue.push_back(form(is_behind));
-            // The consumer marks itself watched before it looks for a packet, under this lock.
+            // The consumer sets `watched` before it looks for a packet, under this lock.
             if !is_behind && self.watched.load(Ordering::Relaxed) {
                 self.signal.set();
             }
@@ -207,22 +232,22 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// The next thing that a receiver has. The public form is [`Received`](crate::Received).
+/// The next result of a receiver. The public form is [`Received`](crate::Received).
 #[derive(Debug)]
 pub(crate) enum NextPacket {
     Packet(Packet),
-    /// Nothing waits.
+    /// The queue is empty.
     Nothing,
-    /// The fan-out is gone, and everything that waited was given. Comes once.
+    /// The fan-out was dropped, and the queue is empty. Returned once.
     Ended,
-    /// The end was given.
+    /// The end was returned before.
     Over,
 }
 
-/// One consumer's end of a [`PacketFanout`], for any thread. Dropping it detaches the consumer.
+/// One consumer's end of a [`PacketFanout`], usable from any thread. Dropping it removes the consumer.
 ///
-/// It is a [`Station`](crate::Station) that gives packets. A gap in their sequence numbers is what was dropped. It ends
-/// after the fan-out was dropped and everything that waited was given.
+/// It is a [`Station`](crate::Station) that gives packets. A gap in their sequence numbers is the number of dropped
+/// packets. The stream ends after the fan-out was dropped and every waiting packet was received.
 ///
 /// ```
 /// use std::time::Duration;
@@ -255,7 +280,7 @@ impl PacketReceiver {
         }
         let is_over = state.is_over;
         state.is_over = packet.is_none() && state.is_ended;
-        // The end makes it readable until it was given.
+        // The end keeps the descriptor readable until it is returned.
         let is_quiet = state.queue.is_empty() && (!state.is_ended || state.is_over);
         if is_quiet && self.0.watched.load(Ordering::Relaxed) && !is_over {
             self.0.signal.clear();
@@ -268,13 +293,13 @@ impl PacketReceiver {
         }
     }
 
-    /// Returns how many packets this consumer did not get since it was attached: those before its first key frame, those
-    /// that came while its queue was full, and those up to the next key frame.
+    /// Returns how many packets this consumer missed since it was attached: packets before its first key frame,
+    /// packets that were dropped because its queue was full, and packets from there to the next key frame.
     pub fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
-    /// Returns how many packets wait.
+    /// Returns the number of packets that wait.
     pub fn waiting(&self) -> usize {
         self.0.lock().queue.len()
     }
@@ -289,7 +314,7 @@ impl PacketReceiver {
 }
 
 impl AsFd for PacketReceiver {
-    /// Readable while a packet, or the end, waits.
+    /// Returns a descriptor that is readable while a packet or the end waits.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.watch();
         self.0.signal.as_fd()
@@ -319,13 +344,13 @@ mod tests {
     use crate::sys::wait;
     use crate::{ErrorKind, Received, Station};
 
-    /// A packet of three bytes.
+    /// Returns a packet of three bytes.
     fn packet(sequence: u64, is_key: bool) -> Packet {
         let meta = PacketMeta::new(Codec::Vp8, Size::new(16, 16), sequence, sequence * 1000);
         Packet::new(meta, [u8::from(!is_key), 0, 0], None)
     }
 
-    /// Packets 0.., a key frame every fourth.
+    /// Pushes the packets of `range`. Every fourth is a key frame.
     fn push(fanout: &mut PacketFanout, range: std::ops::Range<u64>) {
         range.for_each(|i| fanout.push(&packet(i, i % 4 == 0)));
     }
@@ -335,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn consumers_come_and_go_at_key_frames() {
+    fn attach_begins_and_drop_ends_a_consumer_s_stream() {
         let mut fanout = PacketFanout::new();
         let mut first = fanout.attach(QueueCapacity::default()).unwrap();
         assert!(fanout.awaits_key());
@@ -354,30 +379,30 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_costs_its_own_consumer_up_to_a_key_frame() {
+    fn queue_capacity_costs_only_its_own_consumer_until_a_key_frame() {
         let mut fanout = PacketFanout::new();
         let mut live = fanout.attach(QueueCapacity::new(3, 1000, Overflow::DropWaiting)).unwrap();
         let mut file = fanout.attach(QueueCapacity::new(3, 1000, Overflow::DropNew)).unwrap();
         let mut large = fanout.attach(QueueCapacity::new(60, 6, Overflow::DropNew)).unwrap();
         let mut fast = fanout.attach(QueueCapacity::default()).unwrap();
         push(&mut fanout, 0..10);
-        // The live one lost all at 3, began again with 4, and lost that at 7.
+        // The live consumer dropped 3 packets at 3, began again with 4, and dropped that at 7.
         assert_eq!((taken(&mut live), live.dropped()), (vec![8, 9], 8));
         assert_eq!((taken(&mut file), file.dropped()), (vec![0, 1, 2], 7));
         assert_eq!((taken(&mut large), large.dropped()), (vec![0, 1], 8));
         assert_eq!((taken(&mut fast).len(), fast.dropped()), (10, 0));
-        // With room again, not before a key frame.
+        // A consumer with room again still waits for a key frame.
         push(&mut fanout, 10..13);
         assert_eq!((taken(&mut live), taken(&mut file)), (vec![10, 11, 12], vec![12]));
     }
 
     #[test]
-    fn a_key_frame_that_has_no_room_is_not_asked_for() {
+    fn awaits_key_is_false_while_a_key_frame_has_no_room() {
         let mut fanout = PacketFanout::new();
         let mut file = fanout.attach(QueueCapacity::new(4, 1000, Overflow::DropNew)).unwrap();
         push(&mut fanout, 0..6);
-        assert!(file.dropped() == 2 && !fanout.awaits_key(), "it would be dropped, and the next, too");
-        // Room for one: it would be full at once.
+        assert!(file.dropped() == 2 && !fanout.awaits_key(), "a key frame would be dropped, and the next one, too");
+        // One packet would fill the queue again.
         assert!(file.try_recv().unwrap().item().is_some());
         assert!(!fanout.awaits_key());
         assert!(file.try_recv().unwrap().item().is_some());
@@ -385,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_consumer_is_woken() {
+    fn recv_wakes_when_a_packet_is_pushed() {
         let mut fanout = PacketFanout::new();
         let mut receiver = fanout.attach(QueueCapacity::default()).unwrap();
         assert!(receiver.recv(Duration::from_millis(1)).unwrap().is_nothing());
@@ -404,14 +429,14 @@ mod tests {
     }
 
     #[test]
-    fn readable_means_that_something_waits() {
+    fn receiver_is_readable_while_a_packet_or_the_end_waits() {
         let ready = |receiver: &PacketReceiver| {
             let ready = wait::until(receiver.as_fd(), PollFlags::POLLIN, wait::deadline(Duration::ZERO));
             ready.unwrap().contains(PollFlags::POLLIN)
         };
         let mut fanout = PacketFanout::new();
         let mut receiver = fanout.attach(QueueCapacity::default()).unwrap();
-        // Packets from before the first poll count.
+        // Packets that were pushed before the first poll count.
         push(&mut fanout, 0..2);
         assert!(ready(&receiver));
         assert!(receiver.try_recv().unwrap().item().is_some());

@@ -1,4 +1,4 @@
-//! CPU access to a frame by rows of color planes: the brackets of all its buffers begun and ended together.
+//! CPU access to a frame by rows of color planes. Access begins and ends for all buffers of the frame together.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
 
-/// Read access to all pixels of a frame, until dropped.
+/// Read access of the CPU to all pixels of a frame, until it is dropped.
 #[derive(Debug)]
 pub struct FrameRead<'a> {
     frame: &'a Frame,
     memory: [Option<CpuRead<'a>>; MAX_PLANES],
 }
 
-/// Write access to all pixels of a frame, until dropped.
+/// Write access of the CPU to all pixels of a frame, until it is dropped.
 #[derive(Debug)]
 pub struct FrameWrite<'a> {
     layout: &'a Layout,
@@ -24,13 +24,14 @@ pub struct FrameWrite<'a> {
 }
 
 impl Frame {
-    /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes.
+    /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes them.
     ///
-    /// See [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for what it costs. Where the frame came from a publisher, check [`Frame::is_valid`] after
-    /// the last byte was read.
+    /// [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) describes the cost, per buffer. For a publisher's frame, check
+    /// [`Frame::is_valid`] after the last byte was read.
     ///
     /// # Errors
-    /// As [`DmaBuf::read`](crate::dmabuf::DmaBuf::read).
+    /// `Timeout` if a device still writes after `wait`, `Busy` while this process writes the buffer, and the errors
+    /// of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn read(&self, wait: Duration) -> Result<FrameRead<'_>> {
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
@@ -44,12 +45,13 @@ impl FrameMut {
     /// Begins writing the pixels by the CPU. Waits at most `wait` for a device that still uses the buffer.
     ///
     /// # Errors
-    /// As [`DmaBuf::write`](crate::dmabuf::DmaBuf::write).
+    /// `Timeout` if a device still uses the buffer after `wait`, `Busy` while this process reads or writes it,
+    /// `PermissionDenied` on a read-only buffer, and the errors of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn write(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
         self.begin(|buffer| buffer.begin_write(wait))
     }
 
-    /// [`FrameMut::write`] for one who also reads what is there.
+    /// [`FrameMut::write`] for a caller that also reads the present content.
     pub(crate) fn write_over(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
         self.begin(|buffer| buffer.begin_update(wait))
     }
@@ -62,7 +64,7 @@ impl FrameMut {
         Ok(FrameWrite { layout: self.layout(), memory })
     }
 
-    /// The payload of a full picture: every memory plane from its start to the end of its rows.
+    /// Returns the payload of a full picture: every memory plane from its start to the end of its rows.
     #[doc(hidden)]
     pub fn full_payload(&self) -> [Payload; MAX_PLANES] {
         let mut payload = [Payload::default(); MAX_PLANES];
@@ -72,7 +74,7 @@ impl FrameMut {
         payload
     }
 
-    /// [`FrameMut::freeze`] for a picture that fills its buffers.
+    /// Ends writing, for a picture that fills its buffers. [`FrameMut::freeze`] takes other metadata.
     pub fn freeze_full(self, sequence: u64, timestamp_ns: u64) -> Frame {
         let payload = self.full_payload();
         let flags = super::FrameFlags::MONOTONIC;
@@ -81,59 +83,64 @@ impl FrameMut {
 }
 
 impl FrameRead<'_> {
-    /// Copies the pixels of one row of a color plane, without padding, into the front of `to`.
+    /// Copies the pixels of one row of a color plane, without padding, to the start of `to`.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no such row or `to` is too short, `Mismatch` if the row is not within the data
-    /// that the frame brought.
+    /// `InvalidArgument` if the plane or row does not exist or `to` is too short, `Mismatch` if the frame's payload
+    /// ends before the row does.
     pub fn copy_row(&self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (_, _, len) = row_range(self.frame.layout(), plane, row)?;
         let short = to.len();
         let to = to.get_mut(..len).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes into {short}"))
+            Error::new(ErrorKind::InvalidArgument, "copy", format!("a row of {len} bytes does not fit {short} bytes"))
         })?;
         self.copy_span(plane, row, 0, to)
     }
 
-    /// Copies a part of a row of a color plane, from its byte `first_byte` on, to fill `to`.
+    /// Copies part of a row of a color plane, starting at its byte `first_byte`, until `to` is full.
     ///
     /// # Errors
-    /// As [`FrameRead::copy_row`]; `InvalidArgument` if the row ends before `to` is full.
+    /// `InvalidArgument` if the plane or row does not exist or the row ends before `to` is full, `Mismatch` if the
+    /// frame's payload ends before that.
     #[doc(hidden)]
     pub fn copy_span(&self, plane: usize, row: u32, first_byte: usize, to: &mut [u8]) -> Result<()> {
         let (memory, offset, row_len) = row_range(self.frame.layout(), plane, row)?;
         let len = to.len();
         if first_byte.checked_add(len).map_or(true, |end| end > row_len) {
-            let text = format!("{len} bytes at {first_byte} leave a row of {row_len}");
+            let text = format!("{len} bytes at {first_byte} exceed a row of {row_len} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         let offset = offset + first_byte;
         let payload = self.frame.meta().payload[memory];
         if offset + len > payload.bytes as usize {
-            let text = format!("row {row} of plane {plane} ends at {}, the frame has {}", offset + len, payload.bytes);
+            let text = format!(
+                "row {row} of plane {plane} ends at byte {}, the frame has {} bytes",
+                offset + len,
+                payload.bytes
+            );
             return Err(Error::new(ErrorKind::Mismatch, "copy", text));
         }
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset), to)
     }
 
-    /// Copies raw bytes of a memory plane's payload, padding and all, from `offset_bytes` on.
+    /// Copies raw bytes of a memory plane's payload, including padding, starting at `offset_bytes`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the range leaves the payload.
+    /// `InvalidArgument` if the range exceeds the payload.
     pub fn copy_payload(&self, memory: usize, offset_bytes: usize, to: &mut [u8]) -> Result<()> {
         let payload = self.frame.meta().payload.get(memory).copied().unwrap_or_default();
         if offset_bytes.checked_add(to.len()).map_or(true, |end| end > payload.bytes as usize) {
-            let text = format!("{} bytes at {offset_bytes} leave the payload of {} bytes", to.len(), payload.bytes);
+            let text = format!("{} bytes at {offset_bytes} exceed the payload of {} bytes", to.len(), payload.bytes);
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
-    /// Hands every pixel byte to `sink` in order: planes one after the other, rows without padding; a bitstream as it
-    /// is. `scratch` holds what is copied at a time; at least a row, or it grows to one.
+    /// Passes every pixel byte to `sink` in order: plane after plane, rows without padding. A bitstream is passed as
+    /// it is. `scratch` holds the bytes of one call of `sink`. It grows to the length of a row if it is shorter.
     ///
     /// # Errors
-    /// As [`FrameRead::copy_row`].
+    /// `Mismatch` if the frame's payload ends before its last row.
     pub fn for_each_row(&self, scratch: &mut Vec<u8>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         let layout = self.frame.layout();
         if layout.is_compressed() {
@@ -157,11 +164,11 @@ impl FrameRead<'_> {
         Ok(())
     }
 
-    /// Writes every pixel byte, in the order of [`FrameRead::for_each_row`]: what `v4l2-ctl --stream-to` calls a raw
-    /// frame where the layout has no padding.
+    /// Writes every pixel byte to `out`, in the order of [`FrameRead::for_each_row`]. `v4l2-ctl --stream-to` writes
+    /// the same bytes if the layout has no padding.
     ///
     /// # Errors
-    /// As [`FrameRead::copy_row`], as an I/O error, and what `out` reports.
+    /// `Mismatch` (as an I/O error) if the frame's payload ends before its last row, and the errors of `out`.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let mut result = Ok(());
         self.for_each_row(&mut vec![0; 65_536], |bytes| {
@@ -178,28 +185,30 @@ impl FrameRead<'_> {
 }
 
 impl<'a> FrameWrite<'a> {
-    /// Copies `from` to the front of one row of a color plane.
+    /// Copies `from` to the start of one row of a color plane.
     ///
     /// # Errors
-    /// `InvalidArgument` if there is no such row or `from` is longer than it.
+    /// `InvalidArgument` if the plane or row does not exist or the row is shorter than `from`.
     pub fn copy_row(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;
         guard.copy_from(offset, from)
     }
 
-    /// Copies bytes of a bitstream into its buffer, from `offset_bytes` on.
+    /// Copies bytes of a bitstream into its buffer, starting at `offset_bytes`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the buffer ends before them.
+    /// `InvalidArgument` if the buffer is too small.
     pub fn copy_payload(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
         let guard = self.memory[0].as_mut().ok_or_else(|| no_memory(0))?;
         guard.copy_from(offset_bytes, from)
     }
 
-    /// Copies all data of a frame with the same layout, one pass per memory plane. The payload becomes what `from` has.
+    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets.
+    /// Give the new frame the payload of `from`.
     ///
     /// # Errors
-    /// `Mismatch` if the layouts differ (colorimetry, too), with what differs; `InvalidArgument` if the data do not fit.
+    /// `Mismatch` if the layouts differ, including their colorimetry; the text names the difference.
+    /// `InvalidArgument` if the data do not fit.
     pub fn copy_frame(&mut self, from: &FrameRead<'_>) -> Result<()> {
         if from.frame.layout() != self.layout {
             let layout = from.frame.layout();
@@ -214,13 +223,13 @@ impl<'a> FrameWrite<'a> {
         Ok(())
     }
 
-    /// [`FrameWrite::copy_row`] by a software source, whose bytes are counted apart.
+    /// [`FrameWrite::copy_row`] for a software source. The bytes are counted separately.
     pub(crate) fn copy_row_from_source(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;
         guard.copy_from_source(offset, from)
     }
 
-    /// Copies out what one row of a color plane holds; for [`FrameMut::write_over`].
+    /// Copies the present content of one row of a color plane. For [`FrameMut::write_over`].
     pub(crate) fn copy_row_out(&mut self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, to.len())?;
         guard.copy_to(offset, to)
@@ -229,7 +238,7 @@ impl<'a> FrameWrite<'a> {
     fn row(&mut self, plane: usize, row: u32, len: usize) -> Result<(&mut CpuWrite<'a>, usize)> {
         let (memory, offset, row_len) = row_range(self.layout, plane, row)?;
         if len > row_len {
-            let text = format!("{len} bytes into a row of {row_len}");
+            let text = format!("{len} bytes do not fit a row of {row_len} bytes");
             return Err(Error::new(ErrorKind::InvalidArgument, "copy", text));
         }
         let guard = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;
@@ -238,10 +247,10 @@ impl<'a> FrameWrite<'a> {
 }
 
 fn no_memory(memory: usize) -> Error {
-    Error::new(ErrorKind::InvalidArgument, "copy", format!("there is no memory plane {memory}"))
+    Error::new(ErrorKind::InvalidArgument, "copy", format!("memory plane {memory} does not exist"))
 }
 
-/// Memory plane, offset and length of the pixels of one row.
+/// Returns memory plane, offset and length of the pixels of one row.
 fn row_range(layout: &Layout, plane: usize, row: u32) -> Result<(usize, usize, usize)> {
     match layout.planes().get(plane) {
         Some(p) if row < layout.rows(plane) => {

@@ -1,4 +1,4 @@
-//! A pool of allocated buffers: for software sources, converters, and cameras that import.
+//! A pool of allocated buffers, for software sources, converters, and cameras that import.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,27 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::sys::signal::Signal;
 
-/// The most slots of a pool: V4L2 queues have no more.
+/// The largest number of slots. V4L2 queues have no more.
 const MAX_SLOTS: usize = 64;
 
 /// A fixed number of equal buffers from one allocator.
 ///
-/// Dropping the pool leaves the buffers to whoever leases them.
+/// Dropping the pool does not free buffers that are still leased.
+///
+/// ```
+/// use std::time::Duration;
+/// use framelease::dmabuf::Allocator;
+/// use framelease::format::{FourCc, Layout, Size};
+/// use framelease::frame::Pool;
+///
+/// let layout = Layout::packed(FourCc::NV12, Size::new(640, 480))?;
+/// let pool = Pool::new(&Allocator::for_cpu_source(), layout, 4)?;
+/// if let Some(mut frame) = pool.acquire(Duration::from_millis(10)) {
+///     let mut pixels = frame.write(Duration::from_millis(10))?;
+///     pixels.copy_row(0, 0, &[128; 640])?;
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Pool {
     buffers: BufferSet,
@@ -31,11 +46,11 @@ struct FreeList {
 
 #[derive(Debug, Default)]
 struct FreeState {
-    // In order of return, so that memory rotates and a late reader of a freed slot is found out early.
+    // In the order of return, so that all buffers take turns and a reader that is too late shows early.
     slots: VecDeque<usize>,
-    /// Threads in [`Pool::acquire`]. A notification is a system call even if no thread waits.
+    /// Threads in [`Pool::acquire`]. Without one, no notification is sent, which would be a system call.
     waiting: usize,
-    /// Set once, when a slot is free again.
+    /// Is set, once, when a slot is free again.
     signal: Option<Arc<Signal>>,
 }
 
@@ -64,10 +79,11 @@ impl BufferOwner for FreeListOwner {
 }
 
 impl Pool {
-    /// Allocates `count` buffers of `layout`, one allocation per memory plane.
+    /// Allocates `count` buffers of `layout`, one allocation per memory plane. If one fails, the others are freed.
     ///
     /// # Errors
-    /// `InvalidArgument` for a count of 0 or above 64, and as [`Allocator::allocate`]: then nothing stays allocated.
+    /// `InvalidArgument` for a count of 0 or above 64, `NotFound` or `PermissionDenied` if the allocator's device
+    /// cannot be opened, `Exhausted` if memory is not available, and other errors of the kernel.
     pub fn new(allocator: &Allocator, layout: Layout, count: usize) -> Result<Self> {
         check_count(count)?;
         let name = format!("framelease {}", layout.fourcc());
@@ -78,12 +94,13 @@ impl Pool {
         Ok(Self::of(layout, CpuReads::of(allocator), memory))
     }
 
-    /// A pool over buffers from elsewhere, `memory[slot][memory plane]`: another library's allocator, a graphics
-    /// driver's buffers. The caller lets nobody else write them while a frame of the pool is leased.
+    /// Creates a pool of buffers from elsewhere, `memory[slot][memory plane]`: another library's allocator, a
+    /// graphics driver's buffers. The caller must not let anyone else write a buffer while a frame of the pool leases
+    /// it.
     ///
     /// # Errors
-    /// `InvalidArgument` for no buffers or more than 64, `Mismatch` if a slot has not the layout's memory planes or
-    /// one of them is too small.
+    /// `InvalidArgument` for 0 or more than 64 buffers, `Mismatch` if a slot does not have the layout's number of
+    /// memory planes or one of them is too small.
     pub fn from_memory(layout: Layout, memory: Vec<Vec<DmaBuf>>) -> Result<Self> {
         check_count(memory.len())?;
         for (slot, planes) in memory.iter().enumerate() {
@@ -106,18 +123,18 @@ impl Pool {
         Self { buffers, free }
     }
 
-    /// The buffers, to announce or import them before the first frame.
+    /// Returns the buffers, to announce or import them before the first frame.
     pub fn buffers(&self) -> &BufferSet {
         &self.buffers
     }
 
-    /// Leases a free slot; `None` if all are leased. No system call, no allocation.
+    /// Leases a free slot. Returns `None` if all are leased. No system call, no allocation.
     pub fn try_acquire(&self) -> Option<FrameMut> {
         let slot = self.free.lock().slots.pop_front()?;
         self.buffers.lend(slot)
     }
 
-    /// Leases a free slot. If all are leased, `signal` is set when one is free again.
+    /// Leases a free slot. If all are leased, sets `signal` when a slot is free again.
     pub(crate) fn try_acquire_or_signal(&self, signal: &Arc<Signal>) -> Option<FrameMut> {
         let mut free = self.free.lock();
         let slot = free.slots.pop_front();
@@ -126,7 +143,7 @@ impl Pool {
         self.buffers.lend(slot?)
     }
 
-    /// Leases a free slot, waiting at most `timeout` for one; `None` if none came back in time.
+    /// Leases a free slot, and waits at most `timeout` for it. Returns `None` if the time has passed.
     pub fn acquire(&self, timeout: Duration) -> Option<FrameMut> {
         let deadline = Instant::now().checked_add(timeout);
         let mut free = self.free.lock();
@@ -167,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_clone_returns_the_slot_from_any_thread() {
+    fn pool_gets_a_slot_back_with_the_last_clone_from_any_thread() {
         let pool = pool(2);
         let a = pool.try_acquire().unwrap().freeze_full(1, 0);
         let b = pool.try_acquire().unwrap();
@@ -183,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_a_return_or_the_timeout() {
+    fn acquire_ends_with_a_returned_slot_or_the_timeout() {
         let pool = pool(1);
         let frame = pool.try_acquire().unwrap();
         assert!(pool.acquire(Duration::from_millis(5)).is_none());
@@ -195,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_outlive_their_pool() {
+    fn pool_can_be_dropped_before_its_frames() {
         let mut frame = pool(1).try_acquire().unwrap();
         frame.write(DEFAULT_WAIT).unwrap().copy_row(1, 1, b"chroma").unwrap();
         let frame = frame.freeze_full(7, 0);
@@ -206,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_between_layouts_that_look_the_same_says_what_differs() {
+    fn copy_frame_names_a_difference_that_display_does_not_show() {
         let from = pool(1).try_acquire().unwrap().freeze_full(0, 0);
         let refused = |layout: Layout| {
             let mut to = Pool::new(&Allocator::Memfd, layout, 1).unwrap().try_acquire().unwrap();
@@ -221,13 +238,13 @@ mod tests {
         let larger = Layout::from_strides(same.fourcc(), same.size(), &[16], &[same.memory_bytes()[0] + 16]).unwrap();
         let text = refused(larger);
         assert!(text.ends_with("; memory planes of [96] bytes into [112] bytes"), "{text}");
-        // What the layouts say themselves is not said twice.
+        // The layouts' own texts already show this difference.
         let text = refused(Layout::aligned(same.fourcc(), same.size(), 32).unwrap());
         assert!(text.ends_with("stride 16 into NV12 6x4 stride 32"), "{text}");
     }
 
     #[test]
-    fn rows_outside_are_refused_and_pixels_come_without_padding() {
+    fn copy_row_refuses_rows_outside_and_skips_padding() {
         let pool = pool(1);
         let mut frame = pool.try_acquire().unwrap();
         {
@@ -244,7 +261,7 @@ mod tests {
         frame.read(DEFAULT_WAIT).unwrap().write_to(&mut out).unwrap();
         assert_eq!(out.len() as u64, frame.layout().pixel_bytes());
         assert!(out.starts_with(b"luma..luma.."));
-        // A frame that brought less data than its layout has is not read beyond it.
+        // Reading stops at the end of a payload that is shorter than the layout.
         let mut short = *frame.meta();
         short.payload[0].bytes = 20;
         let frame = frame.with_meta(short);
@@ -254,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_from_elsewhere_are_checked() {
+    fn from_memory_checks_the_buffers() {
         let layout = *pool(1).buffers().layout();
         let buffer = |bytes| Allocator::Memfd.allocate(bytes, "test").unwrap();
         assert!(Pool::from_memory(layout, vec![vec![buffer(4096)]]).unwrap().try_acquire().is_some());
@@ -270,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_counts_are_refused() {
+    fn pool_refuses_counts_that_are_impossible() {
         for count in [0, 65, usize::MAX] {
             let layout = *pool(1).buffers().layout();
             assert_eq!(Pool::new(&Allocator::Memfd, layout, count).unwrap_err().kind(), ErrorKind::InvalidArgument);

@@ -1,16 +1,16 @@
-//! How many leases each slot of a pool has. Atomics only: no descriptor, no memory, no lock.
+//! Lease counts of the slots of a pool. They are atomics: no descriptor, no memory, no lock.
 
 #[cfg(loom)]
 use loom::sync::atomic::{fence, AtomicU32, Ordering};
 #[cfg(not(loom))]
 use std::sync::atomic::{fence, AtomicU32, Ordering};
 
-/// The lease count of each slot. 0: at home, with the driver, the allocator or the publisher.
+/// The lease count of each slot. A count of 0 means that the driver, the allocator or the publisher has the slot.
 #[derive(Debug)]
 pub(crate) struct Slots(Box<[AtomicU32]>);
 
 impl Slots {
-    /// `count` slots at home.
+    /// Creates `count` slots without a lease.
     pub(crate) fn new(count: usize) -> Self {
         Self((0..count).map(|_| AtomicU32::new(0)).collect())
     }
@@ -19,26 +19,26 @@ impl Slots {
         self.0.len()
     }
 
-    /// Begins the first lease. `false` if the slot does not exist or is not at home.
+    /// Begins the first lease. Returns `false` if the slot does not exist or is leased.
     pub(crate) fn lend(&self, slot: usize) -> bool {
-        // Acquire: what the last holder did to the pixels happens before what the next one does.
+        // Acquire: the last holder's accesses to the pixels happen before the next holder's.
         self.0.get(slot).is_some_and(|n| n.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok())
     }
 
     /// Adds a lease to a slot that the caller already leases.
     pub(crate) fn share(&self, slot: usize) {
-        // Relaxed: the new lease is made from one that keeps the slot away from home, as in `Arc::clone`.
+        // Relaxed: the caller's own lease keeps the slot from being lent again, as in `Arc::clone`.
         let before = self.0[slot].fetch_add(1, Ordering::Relaxed);
         debug_assert_ne!(before, 0, "a lease was cloned that did not exist");
     }
 
-    /// `true` if the caller's lease is the only one: nobody can add one then.
+    /// Returns `true` if the caller's lease is the only one. No other thread can add a lease then.
     pub(crate) fn is_sole(&self, slot: usize) -> bool {
-        // Acquire: what holders before did to the pixels happens before what the caller does.
+        // Acquire: earlier holders' accesses to the pixels happen before the caller's.
         self.0.get(slot).is_some_and(|n| n.load(Ordering::Acquire) == 1)
     }
 
-    /// Ends a lease. `true` if it was the last: the caller must take the slot home.
+    /// Ends a lease. Returns `true` if it was the last: the caller must then return the slot to its owner.
     pub(crate) fn give_back(&self, slot: usize) -> bool {
         // Release: this holder's accesses happen before the slot is lent again.
         if self.0[slot].fetch_sub(1, Ordering::Release) != 1 {
@@ -48,7 +48,7 @@ impl Slots {
         true
     }
 
-    /// Slots that are not at home.
+    /// Returns the number of leased slots.
     pub(crate) fn leased(&self) -> usize {
         self.0.iter().filter(|n| n.load(Ordering::Relaxed) != 0).count()
     }
@@ -60,7 +60,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_slot_goes_home_with_its_last_lease() {
+    fn slot_returns_with_its_last_lease() {
         let slots = Slots::new(2);
         assert!(slots.lend(0));
         assert!(!slots.lend(0), "lent twice");

@@ -18,46 +18,46 @@ use crate::sys::readiness::Readiness;
 const CONVERTER: u64 = 0;
 const ENCODER: u64 = 1;
 
-/// An [`Encoder`] that takes a camera's frames: as they are, or through a converter where the two have no layout in
-/// common. Which of the two it is, its user need not know.
+/// An [`Encoder`] that takes a camera's frames, directly or through a converter. The caller uses both forms in the
+/// same way.
 ///
-/// Through a converter a frame costs its job and a buffer of a small pool; frames of the source return when the job is
-/// done. No pixel is touched by the CPU.
+/// With a converter, a frame costs a conversion job and a buffer of a small pool. Frames of the source return when
+/// the job is done. The CPU does not touch pixels.
 ///
-/// A device that was lost is opened again by itself when it is back. Until then there is no room for frames.
+/// The chain opens a lost device again when it is back. Until then it accepts no frames.
 pub struct EncoderChain {
     between: Option<Between>,
     encoder: Encoder,
     room: Room,
     lost: Lost,
-    /// A key frame was forced and has not come yet.
+    /// A key frame was forced and has not been received yet.
     is_key_forced: bool,
 }
 
-/// The most frames of the source that an encoder has at a time. (A converter is limited by its pool.)
+/// Limits the frames of the source that an encoder has at the same time. A converter is limited by its pool.
 struct Room {
     most: usize,
-    /// Since when the encoder has had so many, and what it had done by then.
+    /// The time since which the encoder has had this many frames, and the work that it had done by then.
     full: Option<(Instant, u64)>,
 }
 
-/// An encoder that gives nothing back for so long needs more frames than its driver says.
+/// An encoder that returns nothing for this time needs more frames than its driver reports.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is in front of the encoder.
+/// The converter in front of the encoder.
 struct Between {
-    /// Over both devices.
+    /// Watches both devices.
     readiness: Readiness,
     converter: Box<dyn Converter>,
     plan: Arc<Plan>,
     pool: Pool,
-    /// A picture that the encoder has no room for. The converter is not watched then.
+    /// A picture that the encoder does not accept now. The converter is not watched then.
     waiting: Option<Frame>,
     is_watched: bool,
     drains: bool,
 }
 
-/// What was lost and not reopened.
+/// The devices that were lost and are not open again.
 #[derive(Default)]
 struct Lost {
     converter: bool,
@@ -84,23 +84,23 @@ impl EncoderChain {
         Ok(Self { between: Some(between), encoder, room, lost, is_key_forced: false })
     }
 
-    /// Returns the encoder.
+    /// Returns the encoder, for its settings and counts.
     pub fn encoder(&self) -> &Encoder {
         &self.encoder
     }
 
-    /// Returns the encoder, for settings. Submit, receive, drain and reopen by the chain.
+    /// Returns the encoder, to change its settings. To submit, receive, drain and reopen, call the chain.
     pub fn encoder_mut(&mut self) -> &mut Encoder {
         &mut self.encoder
     }
 
-    /// Makes the next frame that is submitted a key frame, as [`Encoder::force_key`]. Further calls do nothing until the
-    /// key frame has come, so this may be called again and again while a sink awaits one.
+    /// Makes the next submitted frame a key frame, as [`Encoder::force_key`] does. Further calls do nothing until the
+    /// key frame has been received, so call it as often as a sink awaits a key frame.
     ///
-    /// A driver that cannot do it is left to its own interval of key frames. A lost device begins with one.
+    /// A driver that cannot force a key frame uses its own interval. A lost device begins with a key frame.
     ///
     /// # Errors
-    /// What else the driver reports.
+    /// Other errors of the driver.
     pub fn force_key(&mut self) -> Result<()> {
         if !self.is_key_forced && !self.lost.encoder {
             match self.encoder.force_key() {
@@ -116,18 +116,18 @@ impl EncoderChain {
         self.between.as_ref().map(|between| between.converter.name())
     }
 
-    /// Returns how many frames were submitted and have not come out as packets.
+    /// Returns how many submitted frames have not been received as packets.
     #[doc(hidden)]
     pub fn in_flight(&self) -> usize {
         let between = |b: &Between| b.converter.in_flight() + usize::from(b.waiting.is_some());
         self.encoder.stats().in_flight + self.between.as_ref().map_or(0, between)
     }
 
-    /// Ends the stream, as [`Encoder::drain`]: every frame that was submitted is converted and encoded, then comes
-    /// [`Received::Ended`].
+    /// Ends the stream, as [`Encoder::drain`] does. Every submitted frame is converted and encoded, then
+    /// [`Received::Ended`] comes.
     ///
     /// # Errors
-    /// As [`Encoder::drain`].
+    /// `State` before the first frame, `Busy` during a drain, `Unsupported` if the driver cannot drain.
     pub fn drain(&mut self) -> Result<()> {
         match &mut self.between {
             Some(between) if between.is_busy() => {
@@ -138,8 +138,8 @@ impl EncoderChain {
         }
     }
 
-    /// Opens again what was lost: the converter, the encoder, or both. Frames that the encoder had are returned to their
-    /// pools. What fails is looked for again, and gives another [`EncoderEvent::Returned`].
+    /// Opens lost devices again: the converter, the encoder, or both. Frames that the encoder had return to their
+    /// pools. A device that fails is searched again, which gives another [`EncoderEvent::Returned`].
     fn reopen(&mut self) -> Result<()> {
         if let Some(between) = self.between.as_mut().filter(|_| self.lost.converter) {
             between.converter.reopen()?;
@@ -148,20 +148,20 @@ impl EncoderChain {
         if self.lost.encoder {
             self.encoder.reopen().map_err(|rejected| rejected.error)?;
             self.lost.encoder = false;
-            // Without a frame the encoder would never make the descriptor readable. A frame that it refuses is lost.
+            // Without a frame, the encoder would never make the descriptor readable. A frame that it refuses is lost.
             let _ = self.feed();
         }
         Ok(())
     }
 
-    /// Gives the encoder the picture that waits for it. Returns `true` if none waits now.
+    /// Gives the waiting picture to the encoder. Returns `true` if none waits now.
     fn feed(&mut self) -> Result<bool> {
         let Some(between) = &mut self.between else { return Ok(true) };
         if !self.lost.encoder {
             if let Some(frame) = between.waiting.take() {
                 match self.encoder.try_submit(frame) {
                     Ok(submitted) => between.waiting = submitted.full(),
-                    // The loss is an event, which the encoder gives.
+                    // The encoder reports the loss as an event.
                     Err(Rejected { error, item }) if error.kind() == ErrorKind::DeviceLost => {
                         between.waiting = Some(item);
                     }
@@ -176,16 +176,16 @@ impl EncoderChain {
         Ok(between.waiting.is_none())
     }
 
-    /// What the encoder gives.
+    /// Returns the next event of the encoder.
     fn encoded(&mut self) -> Result<Received<EncoderEvent>> {
         let received = self.encoder.try_recv()?;
         self.lost.encoder |= matches!(received, Received::Item(EncoderEvent::Lost(_)));
         Ok(received)
     }
 
-    /// What the encoder has, before and after it is given what the converter has.
+    /// Returns the next event, and passes converted pictures to the encoder.
     fn look(&mut self) -> Result<Received<EncoderEvent>> {
-        // First what makes room.
+        // The encoder first, because its events make room.
         let received = self.encoded()?;
         if !received.is_nothing() || self.between.is_none() {
             return Ok(received);
@@ -196,13 +196,13 @@ impl EncoderChain {
         }
     }
 
-    /// Brings converted pictures on to the encoder. An event of the converter that the user must know is returned.
+    /// Passes converted pictures to the encoder. Returns an event of the converter that the caller must know.
     fn pump(&mut self) -> Result<Option<EncoderEvent>> {
         while self.feed()? {
             let Some(between) = &mut self.between else { return Ok(None) };
             match between.converter.try_recv()? {
                 Received::Item(ConverterEvent::Frame(frame)) => between.waiting = Some(frame),
-                // The loss is an event, which comes after the jobs that failed by it.
+                // The loss is reported as an event, after the jobs that failed because of it.
                 Received::Item(ConverterEvent::Failed { error, .. }) if error.kind() == ErrorKind::DeviceLost => {}
                 Received::Item(ConverterEvent::Failed { error, .. }) => return Err(error),
                 Received::Item(ConverterEvent::Lost(error)) => {
@@ -227,7 +227,8 @@ impl Room {
         Self { most: most.max(1), full: None }
     }
 
-    /// Whether the encoder may have one more. That it has read a frame may only be known after a look.
+    /// Returns whether the encoder may have one more frame. It may have read a frame already, which `collect` finds
+    /// out.
     fn is_there(&mut self, encoder: &mut Encoder) -> Result<bool> {
         if encoder.stats().in_flight >= self.most {
             encoder.collect()?;
@@ -241,7 +242,7 @@ impl Room {
         match self.full {
             Some((since, before)) if before == done => {
                 if since.elapsed() >= PATIENCE {
-                    event!("{}: needs more than {} frames at a time", encoder.device(), self.most);
+                    event!("{}: the encoder needs more than {} frames at the same time", encoder.device(), self.most);
                     (self.most, self.full) = (self.most + 1, None);
                     return Ok(true);
                 }
@@ -257,7 +258,7 @@ impl Between {
         self.waiting.is_some() || self.converter.in_flight() > 0
     }
 
-    /// Watches the converter only while the encoder can take what it gives.
+    /// Watches the converter only while the encoder can take its pictures.
     fn watch(&mut self) -> Result<()> {
         let watches = self.waiting.is_none();
         if watches != self.is_watched {
@@ -272,9 +273,9 @@ impl Between {
 
 impl sealed::Sealed for EncoderChain {}
 
-/// [`EncoderEvent::Returned`] says that the device is open again and the stream goes on, with a key frame.
+/// [`EncoderEvent::Returned`] means that the device is open again and the stream continues with a key frame.
 ///
-/// Its errors: those of the encoder; that of a conversion that failed, whose frame is lost. The frames that a lost
+/// Errors are those of the encoder, and that of a failed conversion, whose frame is lost. Frames that a lost
 /// converter had are lost with [`EncoderEvent::Lost`].
 impl Station for EncoderChain {
     type Event = EncoderEvent;
@@ -290,7 +291,7 @@ impl Station for EncoderChain {
         loop {
             let received = self.look()?;
             match &received {
-                // The device is not ready yet, or another program was faster.
+                // The device is not ready yet, or another program took it.
                 Received::Item(EncoderEvent::Returned) if self.reopen().is_err() => continue,
                 Received::Item(EncoderEvent::Packet(packet)) if packet.is_key() => self.is_key_forced = false,
                 _ => {}
@@ -303,22 +304,23 @@ impl Station for EncoderChain {
 impl Submit for EncoderChain {
     type Item = Frame;
 
-    /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has read
-    /// it. After [`Submitted::Full`] the descriptor becomes readable when there may be room.
+    /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has
+    /// read it. After [`Submitted::Full`], the descriptor becomes readable when there may be room.
     ///
     /// The encoder of [`Negotiation::open`](super::Negotiation::open) has at most
-    /// [`local`](crate::frame::BufferBudget::local) frames at a time, so that a slow one does not take the camera's buffers.
-    /// One that gives nothing back for a second needs more, and gets them.
+    /// [`local`](crate::frame::BufferBudget::local) frames at the same time, so that a slow encoder does not take all
+    /// of the camera's buffers. If it returns nothing for a second, it needs more frames, and the limit grows by one.
     ///
     /// # Errors
-    /// As the encoder's [`Submit::try_submit`], and `Mismatch` for a frame of another layout than the camera's. A lost device
-    /// is no error here: there is no room until it is back.
+    /// With the frame: `Mismatch` for a frame of another layout than the camera's, `WrongFile` for a memfd, `State`
+    /// while a drain waits for the converter. A lost device is not an error: the chain accepts no frames until it is
+    /// back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));
         }
         match self.submit_now(frame) {
-            // `try_recv` gives the event.
+            // `try_recv` reports the loss.
             Err(rejected) if rejected.error.kind() == ErrorKind::DeviceLost => Ok(Submitted::Full(rejected.item)),
             done => done,
         }

@@ -19,27 +19,27 @@ use crate::sys::readiness::Readiness;
 use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Waited};
 
-/// In the epoll.
+/// Tokens of the epoll.
 const DISPLAY: u64 = 0;
 const CONVERTER: u64 = 1;
 const FOUND: u64 = 2;
 
-/// Buffers between a converter and a display: one that is shown, one whose flip is pending, one that is drawn.
+/// Buffers between a converter and a display: one that is shown, one whose flip is pending, one to draw.
 const BETWEEN: usize = 3;
 
-/// Formats that displays show.
+/// Formats that displays usually show.
 const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc::RGB565];
 
-/// A [`Scanout`] that shows frames from elsewhere, such as a subscriber's: as they are, or through a converter where no
-/// plane takes them. It is to a display what [`EncoderChain`](super::EncoderChain) is to an encoder.
+/// A [`Scanout`] that shows frames from elsewhere, such as a subscriber's. It shows them directly, or through a
+/// converter if no plane takes them. It is to a display what [`EncoderChain`](super::EncoderChain) is to an encoder.
 ///
-/// With [`Scaling::Keep`] the picture is as large as fits, in the middle of the screen, with black margins. With
-/// [`Scaling::Stretch`] it fills the screen. A plane that takes the frames scales them. Otherwise a converter draws each
-/// frame into one of three dumb buffers of the display. The converter is a device if one can do it, and else the CPU,
-/// which works in the calling thread.
+/// With [`Scaling::Keep`] the picture is as large as possible, in the middle of the screen, with black margins. With
+/// [`Scaling::Stretch`] it fills the screen. A plane that takes the frames also scales them. Otherwise a converter
+/// draws each frame into one of three dumb buffers of the display. The converter is a device if one can do it, else
+/// the CPU, which works in the calling thread.
 ///
-/// A frame that a plane shows is leased until the flip that replaces it has completed: let a subscriber hold three. A
-/// frame that is converted is leased until the converter has read it.
+/// A frame that a plane shows is leased until the flip that replaces it has completed, so a subscriber should hold
+/// three. A frame that is converted is leased until the converter has read it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -78,39 +78,40 @@ const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct DisplayChain {
-    /// Over the display, the converter, and `signal`.
+    /// Watches the display, the converter, and `signal`.
     readiness: Readiness,
     scanout: Scanout,
-    /// None after a reopen that failed.
+    /// `None` after a failed reopen.
     layer: Option<PlaneLayer>,
     between: Option<Between>,
     fit: Scaling,
-    /// What the converter reported to another call than `try_recv`. `signal` is set then.
+    /// The converter's event that a call other than `try_recv` found. `signal` is set then.
     found: Option<Result<ScanoutEvent>>,
     signal: Signal,
 }
 
-/// What is in front of the display.
+/// The converter in front of the display.
 struct Between {
     converter: Box<dyn Converter>,
     plan: Arc<Plan>,
     pool: Pool,
-    /// A picture that the display does not take now. The converter is not watched then.
+    /// A picture that the display does not accept now. The converter is not watched then.
     waiting: Option<Frame>,
     is_watched: bool,
 }
 
 impl DisplayChain {
-    /// Takes a plane of the screen for frames in these buffers, and a converter if it takes one. The screen changes with
-    /// the first frame.
+    /// Takes a plane of the screen for frames in these buffers, and a converter if one is needed. The screen changes
+    /// with the first frame.
     ///
     /// Ioctls: those of [`Scanout::add_layer`], one import of a buffer (`DRM_IOCTL_PRIME_FD_TO_HANDLE`,
-    /// `DRM_IOCTL_MODE_ADDFB2`) and, for a converter, those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
+    /// `DRM_IOCTL_MODE_ADDFB2`), and for a converter those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
     ///
     /// # Errors
-    /// If no plane and no converter takes the frames, the text has what the planes and each converter said, and the kind is
-    /// that of the planes: `Unsupported`, `Busy`, or what the driver reports for a buffer. `PermissionDenied` while another
-    /// process is DRM master. `DeviceLost`. `Exhausted` if no descriptor is left. The scanout is dropped then.
+    /// If no plane and no converter takes the frames, the text has the reasons of the planes and of each converter.
+    /// The kind is that of the planes: `Unsupported`, `Busy`, or the driver's error for a buffer. `PermissionDenied`
+    /// while another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process has no
+    /// descriptors left. The scanout is dropped then.
     pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
@@ -121,15 +122,17 @@ impl DisplayChain {
         Ok(chain)
     }
 
-    /// Opens again for frames in these buffers: after their layout has changed, and after a device was lost and has
-    /// returned, be it the display's or the converter's. The descriptor stays. Waits for a pending flip.
+    /// Opens again for frames in these buffers. Call it after their layout has changed, and after the device of the
+    /// display or of the converter was lost and has returned. The descriptor stays the same. Waits for a pending
+    /// flip.
     ///
-    /// After a change of layout, the old picture stays on the screen until the first new frame. A display that is gone, or
-    /// that came back with other modes, is opened again as by [`Scanout::reopen`]. A converter is chosen again.
+    /// After a change of layout, the old picture stays on the screen until the first new frame. A lost display, or
+    /// one that came back with other modes, is opened as by [`Scanout::reopen`]. A new converter is chosen.
     ///
     /// # Errors
-    /// As [`DisplayChain::open`] and [`Scanout::reopen`]; `Timeout` if the pending flip does not complete in half a second. It
-    /// can be tried again. If the display was there all the time, frames of the old layout can still be shown.
+    /// The errors of [`DisplayChain::open`] and [`Scanout::reopen`], and `Timeout` if the pending flip does not
+    /// complete in half a second. The call can be repeated. If the display was never lost, frames of the old layout
+    /// can still be shown.
     pub fn reopen(&mut self, frames: &BufferSet) -> Result<()> {
         if self.scanout.wants_reopen() {
             self.end_between();
@@ -138,7 +141,7 @@ impl DisplayChain {
         self.set_up(frames)
     }
 
-    /// Takes a plane, and a converter if it takes one, instead of those before.
+    /// Takes a new plane, and a converter if one is needed.
     fn set_up(&mut self, frames: &BufferSet) -> Result<()> {
         let (layer, between) = set_up(&mut self.scanout, self.layer, frames, self.fit)?;
         self.end_between();
@@ -165,7 +168,7 @@ impl DisplayChain {
         self.between.as_ref().map(|between| between.converter.name())
     }
 
-    /// Ends the conversions, and forgets what they reported.
+    /// Stops the converter and drops what it reported.
     fn end_between(&mut self) {
         if let Some(between) = self.between.take() {
             self.readiness.remove(between.converter.as_fd());
@@ -181,7 +184,7 @@ impl DisplayChain {
         found
     }
 
-    /// Presents the picture that waits. `false` if it still waits.
+    /// Presents the waiting picture. Returns `false` if it still waits.
     fn present_waiting(&mut self) -> Result<bool> {
         let (Some(between), Some(layer)) = (&mut self.between, self.layer) else { return Ok(true) };
         let Some(frame) = between.waiting.take() else { return Ok(true) };
@@ -194,17 +197,17 @@ impl DisplayChain {
         presented
     }
 
-    /// Brings converted pictures on to the display. An event of the converter that the user must know is returned.
+    /// Passes converted pictures to the display. Returns an event of the converter that the caller must know.
     fn pump(&mut self) -> Result<Option<ScanoutEvent>> {
         loop {
-            // Why a picture must wait is reported by the next submit.
+            // The next submit reports the reason why a picture must wait.
             if !self.present_waiting().unwrap_or(false) {
                 return Ok(None);
             }
             let Some(between) = &mut self.between else { return Ok(None) };
             match between.converter.try_recv()? {
                 Received::Item(ConverterEvent::Frame(frame)) => between.waiting = Some(frame),
-                // The loss is an event, which comes after the jobs that failed by it.
+                // The loss is reported as an event, after the jobs that failed because of it.
                 Received::Item(ConverterEvent::Failed { error, .. }) if error.kind() == ErrorKind::DeviceLost => {}
                 Received::Item(ConverterEvent::Failed { error, .. }) => return Err(error),
                 Received::Item(ConverterEvent::Lost(error)) => return Ok(Some(ScanoutEvent::Lost(error))),
@@ -214,7 +217,7 @@ impl DisplayChain {
         }
     }
 
-    /// Watches the converter only while the display takes what it gives.
+    /// Does the same as `pump`. Then watches the converter only while the display accepts its pictures.
     fn pump_and_watch(&mut self) -> Result<Option<ScanoutEvent>> {
         let found = self.pump();
         if let Some(between) = &mut self.between {
@@ -229,7 +232,7 @@ impl DisplayChain {
         found
     }
 
-    /// Waits for a flip, or for a converter that has the last buffers.
+    /// Waits for a flip, or for the converter that has the last buffers.
     fn wait_for_room(&mut self, deadline: Instant) -> Result<Waited> {
         match &self.between {
             _ if self.found.is_some() => Ok(Waited::Interrupted),
@@ -240,7 +243,7 @@ impl DisplayChain {
         }
     }
 
-    /// Does what is due, and keeps what it finds for `try_recv`.
+    /// Does pending work, and keeps an event for `try_recv`.
     fn work(&mut self) {
         if self.found.is_none() {
             self.found = self.pump_and_watch().transpose();
@@ -253,10 +256,10 @@ impl DisplayChain {
 
 impl sealed::Sealed for DisplayChain {}
 
-/// Its events are those of [`Scanout`]. [`ScanoutEvent::Lost`] and [`ScanoutEvent::Returned`] also report a converter
-/// that is a device. [`DisplayChain::reopen`] opens either.
+/// The events are those of [`Scanout`]. [`ScanoutEvent::Lost`] and [`ScanoutEvent::Returned`] also report the device
+/// of a converter. [`DisplayChain::reopen`] opens either device again.
 ///
-/// Its errors: those of the scanout; that of a conversion that failed, whose frame is lost. The frames that a lost
+/// Errors are those of the scanout, and that of a failed conversion, whose frame is lost. Frames that a lost
 /// converter had are lost with [`ScanoutEvent::Lost`].
 impl Station for DisplayChain {
     type Event = ScanoutEvent;
@@ -275,7 +278,7 @@ impl Station for DisplayChain {
             self.work();
             return found.map(Received::Item);
         }
-        // First what makes room.
+        // The display first, because its events make room.
         let received = self.scanout.try_recv()?;
         if self.between.is_none() {
             return Ok(received);
@@ -286,7 +289,7 @@ impl Station for DisplayChain {
         }
         match self.pump_and_watch()? {
             Some(event) => Ok(Received::Item(event)),
-            // A flip may have completed meanwhile.
+            // A flip may have completed in the meantime.
             None => self.scanout.try_recv(),
         }
     }
@@ -295,13 +298,13 @@ impl Station for DisplayChain {
 impl Submit for DisplayChain {
     type Item = Frame;
 
-    /// Shows a frame, or gives it to the converter in front of the display. After [`Submitted::Full`] the descriptor
-    /// becomes readable when there may be room. While the display is unplugged there is no room.
+    /// Shows a frame, or gives it to the converter in front of the display. After [`Submitted::Full`], the descriptor
+    /// becomes readable when there may be room. An unplugged display accepts no frames.
     ///
     /// # Errors
-    /// As [`Scanout::stage`] and [`Scanout::try_present`], and as [`Converter::try_submit`]. `Mismatch` for a frame of
-    /// another layout: call [`DisplayChain::reopen`] with its buffers. `PermissionDenied` while another process is DRM
-    /// master: a later frame may be shown.
+    /// With the frame: the errors of [`Scanout::stage`], [`Scanout::try_present`] and [`Converter::try_submit`].
+    /// `Mismatch` for a frame of another layout: call [`DisplayChain::reopen`] with its buffers. `PermissionDenied`
+    /// while another process is DRM master: a later frame may be shown.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let Some(layer) = self.layer else {
             let error = Error::new(ErrorKind::DeviceLost, "present", "the last reopen failed: call it again");
@@ -319,7 +322,7 @@ impl Submit for DisplayChain {
         let Some(target) = between.pool.try_acquire() else { return Ok(Submitted::Full(frame)) };
         match between.converter.try_submit(&between.plan, std::slice::from_ref(&frame), target) {
             Ok(Submitted::Taken) => {
-                // The CPU has finished it.
+                // The CPU converter has finished already.
                 self.work();
                 Ok(Submitted::Taken)
             }
@@ -328,8 +331,8 @@ impl Submit for DisplayChain {
         }
     }
 
-    /// Shows a frame, and waits at most `timeout` for room, also while flips wait to be received. Returns the frame early
-    /// if the converter has an event or a signal handler runs.
+    /// Shows a frame, and waits at most `timeout` for room, even while flips wait to be received. Returns the frame
+    /// early if the converter has an event or a signal handler runs.
     fn submit(&mut self, mut frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
         let deadline = wait::deadline(timeout);
         loop {
@@ -369,7 +372,7 @@ impl fmt::Debug for DisplayChain {
     }
 }
 
-/// [`Scanout::present_frame`] that does not wait.
+/// Does the same as [`Scanout::present_frame`] without waiting.
 fn present(scanout: &mut Scanout, layer: PlaneLayer, frame: Frame) -> SubmitResult<Frame> {
     let spare = frame.clone();
     drop(scanout.stage(layer, frame)?);
@@ -384,16 +387,16 @@ fn present(scanout: &mut Scanout, layer: PlaneLayer, frame: Frame) -> SubmitResu
     }
 }
 
-/// What is asked of a screen.
+/// The requirements for a layer of the screen.
 struct Wish<'a> {
-    /// The layer that is replaced.
+    /// The layer to replace.
     old: Option<PlaneLayer>,
     from: &'a Layout,
     memory: MemoryKind,
     fit: Scaling,
 }
 
-/// Takes a plane for the frames as they are, else a converter and a plane for what it draws.
+/// Takes a plane for the frames themselves, else a converter and a plane for its pictures.
 fn set_up(
     scanout: &mut Scanout,
     old: Option<PlaneLayer>,
@@ -403,17 +406,18 @@ fn set_up(
     let (from, whole) = (frames.layout(), Rect::from(scanout.size()));
     let place = match fit {
         Scaling::Stretch => whole,
-        // Even sides and corners, for formats that are subsampled.
+        // Sides and corners are even, for subsampled formats.
         Scaling::Keep => keep_ratio(from.size(), whole, (2, 2)),
     };
-    // A publisher has one allocator. Buffers that are not known yet are dma-bufs, or the first frame is refused.
+    // A publisher has one allocator. Buffers that are not known yet are assumed to be dma-bufs. Otherwise the first
+    // frame is refused.
     let memory = frames.memory(0).first().map_or(MemoryKind::DmaBuf, |buffer| buffer.kind());
     let wish = Wish { old, from, memory, fit };
     let direct = match memory {
         MemoryKind::DmaBuf => {
             scanout.change_layer(old, &LayerRequirements::for_layout(from).destination(place), frames)
         }
-        _ => Err(Error::new(ErrorKind::Unsupported, "add_layer", "the frames are memfds, which no display shows")),
+        _ => Err(Error::new(ErrorKind::Unsupported, "add_layer", "the frames are memfds, which displays cannot show")),
     };
     let why = match direct {
         Ok(layer) => return Ok((layer, None)),
@@ -422,7 +426,7 @@ fn set_up(
     };
     let mut refused = vec![why.to_string()];
     let targets = targets(scanout, &wish, place, &mut refused)?;
-    // What was said of which targets.
+    // Each error text with the targets that it is about.
     let mut said: Vec<(String, Vec<String>)> = Vec::new();
     for is_cpu in [false, true] {
         for &(fourcc, place) in &targets {
@@ -442,13 +446,13 @@ fn set_up(
     Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(scanout.device()))
 }
 
-/// Another format does not help then.
+/// Returns `true` if another format would not help.
 fn is_final(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::DeviceLost | ErrorKind::Timeout)
 }
 
-/// What planes show for a converter: pictures of the place, or else of the whole screen with margins that are drawn. Of
-/// each the formats, best first.
+/// Returns the formats that planes show for a converter, best first: for pictures of the place, then for pictures of
+/// the whole screen with margins.
 fn targets(
     scanout: &mut Scanout,
     wish: &Wish<'_>,
@@ -457,7 +461,7 @@ fn targets(
 ) -> Result<Vec<(FourCc, Rect)>> {
     let whole = Rect::from(scanout.size());
     let mut all = SHOWN;
-    // What is made of RGB should keep its colors.
+    // A converter should keep RGB as RGB and YUV as YUV, which keeps the colors.
     all.sort_by_key(|&fourcc| is_yuv(fourcc) != is_yuv(wish.from.fourcc()));
     let mut found = Vec::new();
     for place in std::iter::once(place).chain((place != whole).then_some(whole)) {
@@ -471,7 +475,7 @@ fn targets(
                 }
                 Err(e) if is_final(&e) => return Err(e),
                 Err(e) => {
-                    // Of a screen that shows others, this is not the reason.
+                    // If the screen shows other formats, this is not the reason.
                     if formats.len() == all.len() {
                         refused.push(e.to_string());
                     }
@@ -483,7 +487,7 @@ fn targets(
     Ok(found)
 }
 
-/// A converter to one target, and a plane for that.
+/// Finds a converter to one target, and a plane for its pictures.
 fn converted(
     scanout: &mut Scanout,
     wish: &Wish<'_>,
@@ -491,7 +495,7 @@ fn converted(
     is_cpu: bool,
 ) -> Result<(PlaneLayer, Between)> {
     let pool = pool(scanout.device(), fourcc, place.size, wish.from)?;
-    // The place has the picture's shape already, but for a pixel.
+    // The place already has the aspect ratio of the picture, except for rounding.
     let fit = if place == Rect::from(scanout.size()) { wish.fit } else { Scaling::Stretch };
     let request = Request::convert(Layer::default().fit(fit));
     let plan = |_: &dyn Converter| {
@@ -510,7 +514,7 @@ fn converted(
     Ok((layer, Between { converter, plan, pool, waiting: None, is_watched: true }))
 }
 
-/// Dumb buffers, in the colors of what they are made of.
+/// Allocates dumb buffers with the colorimetry of the source.
 fn pool(device: &Device, fourcc: FourCc, size: Size, from: &Layout) -> Result<Pool> {
     let pool = device.dumb_pool(fourcc, size, BETWEEN)?;
     if !is_yuv(fourcc) || !is_yuv(from.fourcc()) {

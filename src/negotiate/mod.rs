@@ -1,13 +1,13 @@
-//! A camera and an encoder in one call: devices, one layout, one set of buffers, and a converter in between where no
-//! layout suits both.
+//! Opens a camera and an encoder in one call. It finds the devices, one layout and one set of buffers. If no layout
+//! suits both devices, it adds a converter.
 //!
-//! [`Negotiation::open`] does what every camera firmware otherwise writes by hand. Its parts are public:
+//! [`Negotiation::open`] does the setup that camera firmware otherwise does step by step. Its parts are public:
 //! [`codec::negotiate`](crate::codec::negotiate) finds a common layout,
 //! [`codec::source_layout`](crate::codec::source_layout) asks an encoder how it reads pictures,
 //! [`convert::first_of`](crate::convert::first_of) finds a converter, and
 //! [`Allocator::for_devices`](crate::dmabuf::Allocator::for_devices) finds memory that devices import.
 //!
-//! `DisplayChain` (feature `drm`) does the same for frames from elsewhere and a screen.
+//! `DisplayChain` (feature `drm`) does the same for a display and frames from elsewhere.
 //!
 //! ```no_run
 //! use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Opens a camera and an encoder so that they fit.
+//! Opens a camera and an encoder that fit each other.
 
 use std::sync::Arc;
 
@@ -12,28 +12,54 @@ use crate::format::{FourCc, Layout, Rect};
 use crate::frame::{BufferBudget, BufferSet, Pool};
 use crate::v4l2::{ControlId, ControlValue, Device, Direction};
 
-/// Buffers between a converter and an encoder: one that is drawn, two that are read, one that waits.
+/// Buffers between a converter and an encoder: one to draw, two that the encoder reads, one that waits.
 const BETWEEN: usize = 4;
 
-/// What the test pattern draws, best first.
+/// Formats that the test pattern can draw, best first.
 const DRAWN: [FourCc; 5] = [FourCc::NV12, FourCc::NV12M, FourCc::YUYV, FourCc::RGB24, FourCc::XBGR32];
 
-/// A source, and an encoder of its frames.
+/// A source of frames and an encoder for them.
+///
+/// ```no_run
+/// use framelease::bitstream::Codec;
+/// use framelease::codec::Params;
+/// use framelease::format::Size;
+/// use framelease::negotiate::Negotiation;
+///
+/// let negotiated = Negotiation::new(Params::new(Codec::H264, Size::new(1280, 720))).open()?;
+/// println!("{}", negotiated.budget); // For `PublisherBuilder::reserve`.
+/// let (mut source, mut encoder) = (negotiated.source, negotiated.encoder);
+/// # let _ = (&mut source, &mut encoder);
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Negotiated {
     /// A [`Camera`], or a [`TestPattern`](crate::capture::TestPattern).
     pub source: Box<dyn FrameSource>,
-    /// Takes the source's frames and gives packets.
+    /// The encoder, which takes the source's frames and gives packets.
     pub encoder: EncoderChain,
-    /// Who needs the source's buffers: [`Negotiation::budget`], with what the encoder's driver needs in
-    /// [`local`](BufferBudget::local). Give its [`reserve`](BufferBudget::reserve) to
+    /// The users of the source's buffers: [`Negotiation::budget`], with [`local`](BufferBudget::local) raised to what
+    /// the encoder's driver needs. Pass its [`reserve`](BufferBudget::reserve) to
     /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub budget: BufferBudget,
 }
 
-/// What is wanted of a camera and an encoder. Everything but the stream has a default: the first camera, the first
-/// encoder that has the codec, any format that both have, buffers for three subscribers beside the encoder.
+/// The requirements for a camera and an encoder. Every setting but the stream has a default: the first camera, the
+/// first encoder that has the codec, any common format, and buffers for three subscribers besides the encoder.
+///
+/// ```no_run
+/// use framelease::bitstream::Codec;
+/// use framelease::capture::Camera;
+/// use framelease::codec::Params;
+/// use framelease::format::{FourCc, Size};
+/// use framelease::negotiate::Negotiation;
+///
+/// let params = Params::new(Codec::H264, Size::new(1920, 1080));
+/// let camera = Camera::builder().path("/dev/video2").formats([FourCc::NV12]);
+/// let negotiated = Negotiation::new(params).camera(camera).open()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Negotiation {
@@ -50,50 +76,50 @@ enum Wanted {
 }
 
 impl Negotiation {
-    /// Wants this stream.
+    /// Creates a negotiation for this stream.
     pub fn new(params: Params) -> Self {
         let source = Wanted::Camera(CameraBuilder::default());
         Self { params, source, encoder: None, budget: BufferBudget::default() }
     }
 
-    /// Sets the camera and its wishes. Its formats are those that are acceptable, best first. A size that is not the
-    /// stream's makes a converter scale; without one the camera is asked for the stream's size. Layout and count of
-    /// buffers are decided here, and the allocator if it has none.
+    /// Sets the camera and its settings. The formats are those that are acceptable, best first. A size other than the
+    /// stream's adds a converter that scales; by default the camera is asked for the stream's size. The negotiation
+    /// decides the layout, the number of buffers, and the allocator if none is set.
     pub fn camera(mut self, camera: CameraBuilder) -> Self {
         self.source = Wanted::Camera(camera);
         self
     }
 
-    /// Takes a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that the
-    /// encoder does not read, or a size that is not the stream's, makes a converter come between; without a format the
-    /// pattern has one that the encoder reads. Layout and count of buffers are decided here, and the allocator if it has
-    /// none.
+    /// Uses a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that
+    /// the encoder does not read, or a size other than the stream's, adds a converter; by default the pattern has a
+    /// format that the encoder reads. The negotiation decides the layout, the number of buffers, and the allocator if
+    /// none is set.
     pub fn test_pattern(mut self, pattern: TestPatternBuilder) -> Self {
         self.source = Wanted::Pattern(pattern);
         self
     }
 
-    /// Sets the encoder's device.
+    /// Sets the device of the encoder.
     pub fn encoder(mut self, device: Device) -> Self {
         self.encoder = Some(device);
         self
     }
 
-    /// Sets who needs the source's buffers. The encoder's frames are part of
-    /// [`local`](BufferBudget::local), which is raised to what its driver says it needs: [`Negotiated::budget`].
+    /// Sets the users of the source's buffers. The encoder's frames are part of [`local`](BufferBudget::local), which
+    /// is raised to what its driver needs: see [`Negotiated::budget`].
     pub fn budget(mut self, budget: BufferBudget) -> Self {
         self.budget = budget;
         self
     }
 
-    /// Opens both, and a converter if it takes one. A converter is a device, never the CPU.
+    /// Opens the camera and the encoder, and a converter if they need one. The converter is a device, never the CPU.
     ///
     /// Ioctls: those of [`negotiate`](crate::codec::negotiate), [`CameraBuilder::open`] and
     /// [`EncoderBuilder::open`](crate::codec::EncoderBuilder::open).
     ///
     /// # Errors
     /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
-    /// converts, with what each said; and as the calls above. Nothing stays open then.
+    /// converts (the text has the reason of each); else the errors of the calls above. Nothing stays open then.
     pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
         self.budget = with_encoder(self.budget, &device);
@@ -103,19 +129,21 @@ impl Negotiation {
         }
     }
 
-    /// Opens an encoder of frames that come from elsewhere, such as a subscriber's, and a converter if it takes one.
+    /// Opens an encoder for frames from elsewhere, such as a subscriber's, and a converter if the encoder needs one.
     ///
     /// # Errors
-    /// As [`Negotiation::open`]. `Mismatch` also if the encoder needs more frames at a time than their source lends.
+    /// Those of [`Negotiation::open`], and `Mismatch` if the encoder needs more frames at the same time than their
+    /// source lends.
     pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
         let device = self.device()?;
         let (least, lent) = (least_sources(&device), frames.max_leases());
         if lent < least {
-            let text = format!("the encoder needs {least} frames at a time, and their source lends {lent}: hold more");
+            let text =
+                format!("the encoder needs {least} frames at the same time, and their source lends {lent}: hold more");
             return Err(Error::new(ErrorKind::Mismatch, "negotiate", text).on(&device));
         }
         match Encoder::builder(self.params.clone()).device(device.clone()).open(frames) {
-            // What the publisher lends is the limit.
+            // The publisher limits the number of leases.
             Ok(encoder) => Ok(EncoderChain::direct(encoder, usize::MAX)),
             Err(e) if matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported) => {
                 converted(device, self.params, frames.layout(), e)
@@ -162,7 +190,7 @@ impl Negotiation {
         Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }
 
-    /// With a converter between the two; `why` they do not agree.
+    /// Adds a converter between the two. `why` is the reason that they have no common layout.
     fn converted(self, device: Device, wishes: CameraBuilder, why: Error) -> Result<Negotiated> {
         let camera: Camera = wishes.fit(SizeFit::Exact).open()?;
         let encoder = converted(device, self.params, camera.layout()?, why)?;
@@ -199,14 +227,14 @@ impl Negotiation {
     }
 }
 
-/// The budget with as many local buffers as the encoder's driver says it needs.
+/// Returns the budget with at least as many local buffers as the encoder's driver needs.
 fn with_encoder(mut budget: BufferBudget, encoder: &Device) -> BufferBudget {
-    // And the frame in hand.
+    // One more for the frame in hand.
     budget.local = budget.local.max(least_sources(encoder) + 1);
     budget
 }
 
-/// The frames that an encoder must have at a time, as far as its driver says.
+/// Returns the number of frames that an encoder must have at the same time, as far as its driver reports it.
 fn least_sources(encoder: &Device) -> usize {
     match encoder.control_value(ControlId::MIN_BUFFERS_FOR_OUTPUT) {
         Ok(ControlValue::Number(least)) => usize::try_from(least).unwrap_or(0).min(MOST_LOCAL),
@@ -214,14 +242,15 @@ fn least_sources(encoder: &Device) -> usize {
     }
 }
 
-/// An encoder, and in front of it a device that converts what comes; `why` the encoder does not take it as it is.
+/// Opens an encoder with a device in front that converts the frames. `why` is the reason that the encoder cannot take
+/// them as they are.
 fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Result<EncoderChain> {
     let mut refused = vec![why.to_string()];
     for fourcc in readable(&device, &params)? {
         let to = source_layout(&device, &params, fourcc)?.with_colorimetry(from.colorimetry());
         let request = match to.size() == params.size() {
             true => Request::convert(Layer::default()),
-            // The encoder crops what is outside of the picture.
+            // The encoder crops the area outside of the picture.
             false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
         };
         match first_of(devices(), |_| Plan::new(&request, &[*from], &to)) {
@@ -236,12 +265,12 @@ fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Resul
     Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(&device))
 }
 
-/// More frames than any encoder needs, whatever its driver says.
+/// A limit for the number that a driver reports.
 const MOST_LOCAL: usize = 16;
 
-/// The formats that an encoder reads for this stream: its coded format decides them.
+/// Returns the formats that an encoder reads for this stream. They depend on its coded format.
 fn readable(device: &Device, params: &Params) -> Result<Vec<FourCc>> {
-    // Whether it reads this one does not matter.
+    // The call sets the coded format. Whether the encoder reads NV12 does not matter.
     match source_layout(device, params, FourCc::NV12) {
         Err(e) if e.kind() == ErrorKind::DeviceLost => return Err(e),
         _ => {}
@@ -249,7 +278,7 @@ fn readable(device: &Device, params: &Params) -> Result<Vec<FourCc>> {
     Ok(device.formats(Direction::Output)?.iter().filter(|offer| !offer.emulated).map(|offer| offer.fourcc).collect())
 }
 
-/// Every converter that is a device.
+/// Returns every converter that is a device.
 pub(super) fn devices() -> impl Iterator<Item = crate::convert::Candidate> {
     candidates().filter(|candidate| match candidate {
         Ok(converter) => converter.name() != "cpu",

@@ -10,11 +10,11 @@ use super::syscall_count::{retry, tick};
 /// `f_type` of a dma-buf in `fstatfs(2)` (`linux/magic.h`).
 const DMA_BUF_MAGIC: u64 = 0x444d_4142;
 
-/// `DMA_BUF_SYNC_READ`, also the sync_file ioctls' "fences that a reader waits for".
+/// `DMA_BUF_SYNC_READ`. In the sync_file ioctls it means the fences that a reader waits for.
 pub(crate) const SYNC_READ: u64 = 1;
 /// `DMA_BUF_SYNC_WRITE`.
 pub(crate) const SYNC_WRITE: u64 = 2;
-/// `DMA_BUF_SYNC_END`; START is its absence.
+/// `DMA_BUF_SYNC_END`. Without it, the call means START.
 pub(crate) const SYNC_END: u64 = 4;
 
 #[repr(C)]
@@ -56,11 +56,11 @@ const _: () = {
 mod raw {
     use super::{HeapAllocation, SyncFile, SyncFlags, UdmabufCreate};
     nix::ioctl_write_ptr!(sync, b'b', 0, SyncFlags);
-    // The kernel takes both the 32-bit and the 64-bit form of this number; 64 bits are right on every target.
+    // The kernel accepts the 32-bit and the 64-bit form of this number on every target.
     nix::ioctl_write_ptr!(set_name, b'b', 1, u64);
     nix::ioctl_readwrite!(export_sync_file, b'b', 2, SyncFile);
     nix::ioctl_write_ptr!(import_sync_file, b'b', 3, SyncFile);
-    // Declared "write" in NXP's header, but the kernel writes to it.
+    // NXP's header declares it as "write", but the kernel writes to it.
     #[cfg(feature = "g2d")]
     nix::ioctl_readwrite_bad!(
         phys,
@@ -71,7 +71,7 @@ mod raw {
     nix::ioctl_write_ptr!(udmabuf_create, b'u', 0x42, UdmabufCreate);
 }
 
-/// Whether the file is a dma-buf.
+/// Returns whether the file is a dma-buf.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     tick();
     let stat = nix::sys::statfs::fstatfs(fd)?;
@@ -80,7 +80,7 @@ pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(stat.filesystem_type().0 as u64 & 0xffff_ffff == DMA_BUF_MAGIC)
 }
 
-/// `DMA_BUF_IOCTL_SYNC`, restarted as the kernel's documentation demands.
+/// Begins or ends an access (`DMA_BUF_IOCTL_SYNC`). Restarts the ioctl as the kernel's documentation requires.
 pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
     let arg = SyncFlags { flags };
     loop {
@@ -92,18 +92,18 @@ pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
     }
 }
 
-/// `DMA_BUF_SET_NAME`: at most 31 bytes, shown in `/sys/kernel/debug/dma_buf/bufinfo`.
+/// Sets a name of at most 31 bytes (`DMA_BUF_SET_NAME`), shown in `/sys/kernel/debug/dma_buf/bufinfo`.
 pub(crate) fn set_name(fd: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let mut bytes = [0u8; 32];
     for (to, from) in bytes[..31].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    // SAFETY: the kernel reads at most 32 bytes (DMA_BUF_NAME_LEN) up to the NUL that `bytes` always ends with; the
-    // pointer's declared type only makes the ioctl number.
+    // SAFETY: the kernel reads at most 32 bytes (DMA_BUF_NAME_LEN), up to the NUL that `bytes` always ends with. The
+    // pointer's declared type only determines the ioctl number.
     retry(|| unsafe { raw::set_name(fd.as_raw_fd(), bytes.as_ptr().cast()) }).map(drop)
 }
 
-/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE` (Linux 6.0): the fences that an access of this kind must wait for.
+/// Exports the fences that an access of this kind must wait for (`DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0).
 pub(crate) fn export_sync_file(fd: BorrowedFd<'_>, access: u64) -> Result<OwnedFd, Errno> {
     let mut arg = SyncFile { flags: access as u32, fd: -1 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct dma_buf_export_sync_file`.
@@ -111,24 +111,25 @@ pub(crate) fn export_sync_file(fd: BorrowedFd<'_>, access: u64) -> Result<OwnedF
     own(arg.fd)
 }
 
-/// `DMA_BUF_IOCTL_IMPORT_SYNC_FILE` (Linux 6.0): adds a fence that later accesses wait for.
+/// Adds a fence that later accesses wait for (`DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0).
 pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, fence: BorrowedFd<'_>, access: u64) -> Result<(), Errno> {
     let arg = SyncFile { flags: access as u32, fd: fence.as_raw_fd() };
     // SAFETY: `arg` is a live `struct dma_buf_import_sync_file`, which the kernel only reads; both fds are open.
     retry(|| unsafe { raw::import_sync_file(fd.as_raw_fd(), &arg) }).map(drop)
 }
 
-/// `DMA_BUF_IOCTL_PHYS` of NXP's kernels: the address of the first segment. ENOTTY on others.
+/// Returns the physical address of the first segment (`DMA_BUF_IOCTL_PHYS` of NXP's kernels). ENOTTY on other
+/// kernels.
 #[cfg(feature = "g2d")]
 pub(crate) fn phys(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     let mut address: std::ffi::c_ulong = 0;
-    // SAFETY: `address` is a live, exclusively borrowed `unsigned long`, all of NXP's struct.
+    // SAFETY: `address` is a live, exclusively borrowed `unsigned long`, which is the whole of NXP's struct.
     retry(|| unsafe { raw::phys(fd.as_raw_fd(), &mut address) })?;
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
     Ok(address as u64)
 }
 
-/// `DMA_HEAP_IOCTL_ALLOC` on an open heap: a new dma-buf, readable and writable.
+/// Allocates a dma-buf from an open heap, readable and writable (`DMA_HEAP_IOCTL_ALLOC`).
 pub(crate) fn heap_alloc(heap: BorrowedFd<'_>, len: u64) -> Result<OwnedFd, Errno> {
     let fd_flags = (libc::O_RDWR | libc::O_CLOEXEC) as u32;
     let mut arg = HeapAllocation { len, fd: 0, fd_flags, heap_flags: 0 };
@@ -137,7 +138,7 @@ pub(crate) fn heap_alloc(heap: BorrowedFd<'_>, len: u64) -> Result<OwnedFd, Errn
     own(arg.fd as i32)
 }
 
-/// `UDMABUF_CREATE`: a dma-buf over the pages of a memfd that is sealed against shrinking.
+/// Creates a dma-buf over the pages of a memfd that is sealed against shrinking (`UDMABUF_CREATE`).
 pub(crate) fn udmabuf_create(device: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size: u64) -> Result<OwnedFd, Errno> {
     let arg = UdmabufCreate { memfd: memfd.as_raw_fd() as u32, flags: UDMABUF_FLAGS_CLOEXEC, offset: 0, size };
     // SAFETY: `arg` is a live `struct udmabuf_create`, which the kernel only reads; both fds are open.
@@ -147,7 +148,7 @@ pub(crate) fn udmabuf_create(device: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size
 #[cfg(test)]
 mod tests {
     #[test]
-    fn numbers_are_the_uapi_s() {
+    fn ioctls_have_the_uapi_s_numbers() {
         assert_eq!(nix::request_code_write!(b'b', 0, 8), 0x4008_6200);
         assert_eq!(nix::request_code_readwrite!(b'b', 2, 8), 0xc008_6202);
         assert_eq!(nix::request_code_write!(b'b', 3, 8), 0x4008_6203);

@@ -1,7 +1,7 @@
-//! `drm/drm.h`, `drm/drm_mode.h`: the calls of every frame, and those whose answers the `drm` crate unwraps.
+//! `drm/drm.h`, `drm/drm_mode.h`: the calls of every frame, and calls whose results the `drm` crate unwraps.
 //!
-//! Property ids are typed here by what the kernel does with their value: one whose value is a pointer that the kernel
-//! writes through ([`FenceProp`]) cannot be set to a number.
+//! Property ids have a type by what the kernel does with their value. A property whose value is a pointer that the
+//! kernel writes through ([`FenceProp`]) cannot be set to a number.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -104,7 +104,7 @@ struct GetConnector {
 #[derive(Default)]
 struct SyncobjHandle {
     handle: u32,
-    /// `DRM_SYNCOBJ_CREATE_*`; padding when destroying.
+    /// `DRM_SYNCOBJ_CREATE_*`. Padding in the destroy ioctl.
     flags: u32,
 }
 
@@ -142,7 +142,7 @@ const _: () = {
     assert!(size_of::<GemClose>() == 8);
     assert!(size_of::<PrimeHandle>() == 12);
     assert!(size_of::<CreateDumb>() == 32);
-    // A u64 is aligned to 4 bytes on 32-bit x86, to 8 elsewhere.
+    // A u64 is aligned to 4 bytes on 32-bit x86, and to 8 elsewhere.
     assert!(size_of::<FbCmd2>() == if std::mem::align_of::<u64>() == 4 { 100 } else { 104 });
     assert!(size_of::<GetProperty>() == 64);
     assert!(size_of::<PropertyEnum>() == 40);
@@ -174,23 +174,24 @@ mod raw {
     nix::ioctl_readwrite!(syncobj_from_fd, b'd', 0xc2, SyncobjFd);
 }
 
-/// `DRM_IOCTL_GEM_CLOSE`: the handle means nothing afterwards, however often it was imported.
+/// Closes a handle (`DRM_IOCTL_GEM_CLOSE`). It is invalid afterwards, however often it was imported.
 pub(crate) fn gem_close(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
     let arg = GemClose { handle, pad: 0 };
     // SAFETY: `arg` is a live `struct drm_gem_close`, which the kernel only reads; `fd` is open for the whole call.
     retry(|| unsafe { raw::gem_close(fd.as_raw_fd(), &arg) }).map(drop)
 }
 
-/// `DRM_IOCTL_PRIME_FD_TO_HANDLE`: the GEM handle of a dma-buf, the same one each time in one open file.
+/// Returns the GEM handle of a dma-buf (`DRM_IOCTL_PRIME_FD_TO_HANDLE`). It is the same for every call in one open
+/// file.
 pub(crate) fn prime_fd_to_handle(fd: BorrowedFd<'_>, dma_buf: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut arg = PrimeHandle { handle: 0, flags: 0, fd: dma_buf.as_raw_fd() };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; both descriptors are open for the call,
-    // and the kernel takes a reference of its own to the dma-buf.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`. Both descriptors are open for the
+    // call, and the kernel takes its own reference to the dma-buf.
     retry(|| unsafe { raw::fd_to_handle(fd.as_raw_fd(), &mut arg) })?;
     Ok(arg.handle)
 }
 
-/// `DRM_IOCTL_PRIME_HANDLE_TO_FD`: a new descriptor of the dma-buf behind a GEM handle, readable and writable.
+/// Returns a new descriptor of a GEM handle's dma-buf, readable and writable (`DRM_IOCTL_PRIME_HANDLE_TO_FD`).
 pub(crate) fn prime_handle_to_fd(fd: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Errno> {
     let mut arg = PrimeHandle { handle, flags: (libc::O_CLOEXEC | libc::O_RDWR) as u32, fd: -1 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_prime_handle`; `fd` is open for the whole call.
@@ -198,7 +199,7 @@ pub(crate) fn prime_handle_to_fd(fd: BorrowedFd<'_>, handle: u32) -> Result<Owne
     own(arg.fd)
 }
 
-/// What `DRM_IOCTL_MODE_CREATE_DUMB` made.
+/// A buffer that `DRM_IOCTL_MODE_CREATE_DUMB` created.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dumb {
     pub(crate) handle: u32,
@@ -206,7 +207,7 @@ pub(crate) struct Dumb {
     pub(crate) size_bytes: u64,
 }
 
-/// `DRM_IOCTL_MODE_CREATE_DUMB`: `height` rows of `width` pixels of `bpp` bits.
+/// Allocates `height` rows of `width` pixels of `bpp` bits (`DRM_IOCTL_MODE_CREATE_DUMB`).
 pub(crate) fn create_dumb(fd: BorrowedFd<'_>, width: u32, height: u32, bpp: u32) -> Result<Dumb, Errno> {
     let mut arg = CreateDumb { width, height, bpp, ..CreateDumb::default() };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_create_dumb`; `fd` is open for the whole call.
@@ -214,7 +215,7 @@ pub(crate) fn create_dumb(fd: BorrowedFd<'_>, width: u32, height: u32, bpp: u32)
     Ok(Dumb { handle: arg.handle, pitch_bytes: arg.pitch, size_bytes: arg.size })
 }
 
-/// What a framebuffer is made of: for each color plane a GEM handle, a pitch and an offset.
+/// The memory of a framebuffer: for each color plane a GEM handle, a pitch and an offset.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FbPlanes {
     pub(crate) handles: [u32; 4],
@@ -222,7 +223,7 @@ pub(crate) struct FbPlanes {
     pub(crate) offsets: [u32; 4],
 }
 
-/// `DRM_IOCTL_MODE_ADDFB2`, with the modifier for every plane in use if there is one.
+/// Creates a framebuffer (`DRM_IOCTL_MODE_ADDFB2`), with the modifier for every plane in use if there is one.
 pub(crate) fn add_fb2(
     fd: BorrowedFd<'_>,
     (width, height): (u32, u32),
@@ -243,21 +244,21 @@ pub(crate) fn add_fb2(
     Ok(arg.fb_id)
 }
 
-/// `DRM_IOCTL_MODE_RMFB`: planes that show the framebuffer are switched off first.
+/// Removes a framebuffer (`DRM_IOCTL_MODE_RMFB`). The kernel first switches off planes that show it.
 pub(crate) fn rm_fb(fd: BorrowedFd<'_>, mut id: u32) -> Result<(), Errno> {
-    // SAFETY: `id` is a live, exclusively borrowed `unsigned int`, all that the kernel reads.
+    // SAFETY: `id` is a live, exclusively borrowed `unsigned int`, which is all that the kernel reads.
     retry(|| unsafe { raw::rm_fb(fd.as_raw_fd(), &mut id) }).map(drop)
 }
 
-/// `DRM_IOCTL_MODE_PAGE_FLIP` with an event.
+/// Flips the primary plane and requests an event (`DRM_IOCTL_MODE_PAGE_FLIP`).
 pub(crate) fn page_flip(fd: BorrowedFd<'_>, crtc_id: u32, fb_id: u32, user_data: u64) -> Result<(), Errno> {
     let mut arg = PageFlip { crtc_id, fb_id, flags: PAGE_FLIP_EVENT, reserved: 0, user_data };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_crtc_page_flip`; `user_data` is a number that
-    // comes back in the event and is never used as an address.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_crtc_page_flip`. `user_data` is a number that
+    // the event returns, and is never used as an address.
     retry(|| unsafe { raw::page_flip(fd.as_raw_fd(), &mut arg) }).map(drop)
 }
 
-/// A property whose value is a number: set it to anything, the kernel checks it.
+/// A property whose value is a number. The kernel checks any value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ValueProp(u32);
 
@@ -272,26 +273,26 @@ impl ValueProp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FenceProp(u32);
 
-/// A property, by what its value is.
+/// A property, by the kind of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prop {
     Value(ValueProp),
     Fence(FenceProp),
 }
 
-/// `DRM_IOCTL_MODE_GETPROPERTY`: name and kind of a property.
+/// Returns name and kind of a property (`DRM_IOCTL_MODE_GETPROPERTY`).
 pub(crate) fn property(fd: BorrowedFd<'_>, id: u32) -> Result<(String, Prop), Errno> {
     let mut arg = GetProperty { prop_id: id, ..GetProperty::default() };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; both counts are 0, so that the
-    // kernel writes through neither of its pointers.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`. Both counts are 0, so the kernel
+    // does not write through its pointers.
     retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
     let name = text(&arg.name);
-    // OUT_FENCE_PTR and WRITEBACK_OUT_FENCE_PTR are all that the kernel has; a third one would be named like them.
+    // The kernel has only OUT_FENCE_PTR and WRITEBACK_OUT_FENCE_PTR. A third one would have the same ending.
     let prop = if name.ends_with("_PTR") { Prop::Fence(FenceProp(id)) } else { Prop::Value(ValueProp(id)) };
     Ok((name, prop))
 }
 
-/// `DRM_IOCTL_MODE_GETPROPERTY`: the named values of an enum property.
+/// Returns the named values of an enum property (`DRM_IOCTL_MODE_GETPROPERTY`).
 pub(crate) fn property_values(fd: BorrowedFd<'_>, prop: ValueProp) -> Result<Vec<(String, u64)>, Errno> {
     let mut arg = GetProperty { prop_id: prop.0, ..GetProperty::default() };
     // SAFETY: as in `property`.
@@ -300,27 +301,28 @@ pub(crate) fn property_values(fd: BorrowedFd<'_>, prop: ValueProp) -> Result<Vec
     let count_enum_blobs = values.len() as u32;
     let enum_blob_ptr = values.as_mut_ptr() as usize as u64;
     let mut arg = GetProperty { prop_id: prop.0, enum_blob_ptr, count_enum_blobs, ..GetProperty::default() };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`; the kernel writes at most
-    // `count_enum_blobs` of `struct drm_mode_property_enum` through its one pointer, to `values`, which is exclusively
-    // borrowed and outlives the call; any bytes are valid in it. The other count is 0.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_property`. The kernel writes at most
+    // `count_enum_blobs` of `struct drm_mode_property_enum` through its one pointer, to `values`, which is
+    // exclusively borrowed and outlives the call; any bytes are valid in it. The other count is 0.
     retry(|| unsafe { raw::get_property(fd.as_raw_fd(), &mut arg) })?;
     values.truncate(arg.count_enum_blobs as usize);
     Ok(values.iter().map(|v| (text(&v.name), v.value)).collect())
 }
 
-/// `DRM_IOCTL_MODE_GETCONNECTOR`, without asking the display: `enum drm_connector_status`, 1 for connected, 2 for not.
+/// Returns `enum drm_connector_status`, 1 for connected, 2 for not, without a probe (`DRM_IOCTL_MODE_GETCONNECTOR`).
 pub(crate) fn connection(fd: BorrowedFd<'_>, connector_id: u32) -> Result<u32, Errno> {
-    // `struct drm_mode_modeinfo`. A count of 0 would have the master's call probe the display.
+    // `struct drm_mode_modeinfo`. With a count of 0, the master's call would probe the display.
     let mut mode = [0u64; 9];
     let modes_ptr = mode.as_mut_ptr() as usize as u64;
     let mut arg = GetConnector { connector_id, modes_ptr, count_modes: 1, ..GetConnector::default() };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_connector`; of its arrays only that of modes has
-    // a count, 1: the kernel writes 68 bytes there at most, to `mode`, which is exclusively borrowed and has 72.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_mode_get_connector`. Of its arrays, only that of
+    // modes has a count, which is 1: the kernel writes at most 68 bytes there, to `mode`, which is exclusively
+    // borrowed and has 72.
     retry(|| unsafe { raw::get_connector(fd.as_raw_fd(), &mut arg) })?;
     Ok(arg.connection)
 }
 
-/// `DRM_IOCTL_SYNCOBJ_CREATE`: a syncobj without a fence.
+/// Creates a syncobj without a fence (`DRM_IOCTL_SYNCOBJ_CREATE`).
 pub(crate) fn syncobj_create(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut arg = SyncobjHandle::default();
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_create`; `fd` is open for the whole call.
@@ -328,14 +330,14 @@ pub(crate) fn syncobj_create(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     Ok(arg.handle)
 }
 
-/// `DRM_IOCTL_SYNCOBJ_DESTROY`.
+/// Destroys a syncobj (`DRM_IOCTL_SYNCOBJ_DESTROY`).
 pub(crate) fn syncobj_destroy(fd: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
     let mut arg = SyncobjHandle { handle, flags: 0 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_destroy`; handles are looked up.
     retry(|| unsafe { raw::syncobj_destroy(fd.as_raw_fd(), &mut arg) }).map(drop)
 }
 
-/// `DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD` with `EXPORT_SYNC_FILE`: the fence that the syncobj has now.
+/// Exports the present fence of a syncobj (`DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD` with `EXPORT_SYNC_FILE`).
 pub(crate) fn syncobj_export_sync_file(fd: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Errno> {
     let mut arg = SyncobjFd { handle, flags: 1, fd: -1, pad: 0 };
     // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_handle`; `fd` is open for the whole call.
@@ -343,27 +345,27 @@ pub(crate) fn syncobj_export_sync_file(fd: BorrowedFd<'_>, handle: u32) -> Resul
     own(arg.fd)
 }
 
-/// `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE` with `IMPORT_SYNC_FILE`: the syncobj has this fence from now on.
+/// Replaces the fence of a syncobj (`DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE` with `IMPORT_SYNC_FILE`).
 pub(crate) fn syncobj_import_sync_file(fd: BorrowedFd<'_>, handle: u32, fence: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut arg = SyncobjFd { handle, flags: 1, fd: fence.as_raw_fd(), pad: 0 };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_handle`; both descriptors are open for the call,
-    // and the kernel takes a reference of its own to the fence.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct drm_syncobj_handle`. Both descriptors are open for the
+    // call, and the kernel takes its own reference to the fence.
     retry(|| unsafe { raw::syncobj_from_fd(fd.as_raw_fd(), &mut arg) }).map(drop)
 }
 
-/// The properties of one `DRM_IOCTL_MODE_ATOMIC`, kept so that a commit of every frame allocates nothing.
+/// The properties of one `DRM_IOCTL_MODE_ATOMIC`. It is reused, so that a commit does not allocate.
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
     objects: Vec<u32>,
     counts: Vec<u32>,
     props: Vec<u32>,
     values: Vec<u64>,
-    /// Which values are addresses of the descriptors beside them.
+    /// The values that are addresses of the descriptors next to them.
     fences: Vec<(usize, i32)>,
 }
 
 impl Commit {
-    /// Forgets everything.
+    /// Removes all objects and properties.
     pub(crate) fn clear(&mut self) {
         self.objects.clear();
         self.counts.clear();
@@ -372,7 +374,7 @@ impl Commit {
         self.fences.clear();
     }
 
-    /// Begins with the properties of another object; each object once.
+    /// Begins the properties of another object. Call it once per object.
     pub(crate) fn object(&mut self, id: u32) {
         self.objects.push(id);
         self.counts.push(0);
@@ -383,7 +385,7 @@ impl Commit {
         self.push(prop.0, value);
     }
 
-    /// Asks for a fence of the object; [`Commit::take_fence`] gives it in the order of these calls.
+    /// Requests a fence of the object. [`Commit::take_fence`] returns fences in the order of these calls.
     pub(crate) fn ask_fence(&mut self, prop: FenceProp) {
         self.fences.push((self.values.len(), -1));
         self.push(prop.0, 0);
@@ -397,7 +399,7 @@ impl Commit {
         }
     }
 
-    /// `DRM_IOCTL_MODE_ATOMIC`.
+    /// Submits the commit (`DRM_IOCTL_MODE_ATOMIC`).
     pub(crate) fn submit(&mut self, fd: BorrowedFd<'_>, flags: u32, user_data: u64) -> Result<(), Errno> {
         for (at, fence) in &mut self.fences {
             *fence = -1;
@@ -415,29 +417,29 @@ impl Commit {
             reserved: 0,
             user_data,
         };
-        // SAFETY: the kernel reads `count_objs` numbers at the first two pointers and, as the counts add up to by
-        // `push`, `props.len()` at the other two. It writes through values only where the property's value is an
-        // address, which `FenceProp` alone is: to the `i32`s in `fences`, which `self` borrows exclusively and does not
-        // move before the call returns; it keeps none of these addresses.
+        // SAFETY: the kernel reads `count_objs` numbers at the first two pointers and `props.len()` at the other two,
+        // because the counts add up to that by `push`. It writes through values only if the property's value is an
+        // address, which is only true for `FenceProp`: to the `i32`s in `fences`, which `self` borrows exclusively
+        // and does not move before the call returns. The kernel keeps none of these addresses.
         let done = retry(|| unsafe { raw::atomic(fd.as_raw_fd(), &mut arg) });
         if done.is_err() {
-            // Nothing was installed.
+            // The kernel installed no descriptors.
             self.fences.iter_mut().for_each(|(_, fence)| *fence = -1);
         }
         done.map(drop)
     }
 
-    /// The `n`-th fence of a commit that succeeded. `None` after TEST_ONLY, and the second time.
+    /// Returns the `n`-th fence of a commit that succeeded. `None` after TEST_ONLY, and the second time.
     pub(crate) fn take_fence(&mut self, n: usize) -> Option<OwnedFd> {
         let (_, fence) = self.fences.get_mut(n)?;
         let fd = std::mem::replace(fence, -1);
-        // SAFETY: the commit succeeded and installed this descriptor for its caller alone; the number was taken out
-        // above, so that nobody else closes it.
+        // SAFETY: the commit succeeded and installed this descriptor for its caller alone. The number was taken out
+        // above, so no other code closes it.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }
 
-/// Reads events: whole ones, as many as fit. EAGAIN if there are none.
+/// Reads whole events, as many as fit. Returns EAGAIN if there are none.
 pub(crate) fn read_events(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     retry(|| nix::unistd::read(fd, buffer))
 }
@@ -445,7 +447,7 @@ pub(crate) fn read_events(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize
 #[cfg(test)]
 mod tests {
     #[test]
-    fn numbers_are_the_uapi_s() {
+    fn ioctls_have_the_uapi_s_numbers() {
         assert_eq!(nix::request_code_write!(b'd', 0x09, 8), 0x4008_6409);
         assert_eq!(nix::request_code_readwrite!(b'd', 0x2e, 12), 0xc00c_642e);
         assert_eq!(nix::request_code_readwrite!(b'd', 0xa7, 80), 0xc050_64a7);

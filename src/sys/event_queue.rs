@@ -1,4 +1,4 @@
-//! Events that wait to be received, and the signal that says so.
+//! Events that are not received yet, and the signal that announces them.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,25 +7,25 @@ use nix::errno::Errno;
 
 use super::signal::Signal;
 
-/// The rule for events that a program may ignore: `dispatch` counts as a look at them. After it they keep the
-/// station's descriptor readable only when something new happens.
+/// The rule for events that a program may ignore. After `dispatch`, unread events do not keep the station's
+/// descriptor readable; only a new event makes it readable again.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     is_announced: bool,
 }
 
 impl Unread {
-    /// Something new happened.
+    /// Notes a new event.
     pub(crate) fn found(&mut self) {
         self.is_announced = true;
     }
 
-    /// `dispatch` was called.
+    /// Notes that `dispatch` was called.
     pub(crate) fn looked(&mut self) {
         self.is_announced = false;
     }
 
-    /// A call gave an event, or had none to give. Announces those that are left.
+    /// Notes that a call returned an event or found none. Announces the events that are left.
     pub(crate) fn given(&mut self, is_one_left: bool) {
         self.is_announced = is_one_left;
     }
@@ -49,19 +49,19 @@ impl UnreadSignal {
         Ok(Self { unread: Unread::default(), signal: Signal::new()?, is_set: false })
     }
 
-    /// Something new happened.
+    /// Notes a new event.
     pub(crate) fn found(&mut self) {
         self.unread.found();
         self.show();
     }
 
-    /// `dispatch` was called.
+    /// Notes that `dispatch` was called.
     pub(crate) fn looked(&mut self) {
         self.unread.looked();
         self.show();
     }
 
-    /// A call gave an event, or had none to give. Announces those that are left.
+    /// Notes that a call returned an event or found none. Announces the events that are left.
     pub(crate) fn given(&mut self, is_one_left: bool) {
         self.unread.given(is_one_left);
         self.show();
@@ -84,7 +84,7 @@ impl AsFd for UnreadSignal {
     }
 }
 
-/// The events of a station that takes items. Bounded: the oldest is dropped for one more.
+/// The events of a station that takes items. Bounded: the oldest event is dropped for a new one.
 #[derive(Debug)]
 pub(crate) struct EventQueue<E> {
     events: VecDeque<E>,
@@ -93,7 +93,7 @@ pub(crate) struct EventQueue<E> {
 }
 
 impl<E> EventQueue<E> {
-    /// A queue for at most this many events.
+    /// Creates a queue for at most this many events.
     pub(crate) fn new(most: usize) -> Result<Self, Errno> {
         Ok(Self { events: VecDeque::new(), most, signal: UnreadSignal::new()? })
     }
@@ -110,22 +110,23 @@ impl<E> EventQueue<E> {
         self.signal.found();
     }
 
-    /// The caller gives the event, then calls [`EventQueue::given`].
+    /// Removes the oldest event. The caller returns it, then calls [`EventQueue::given`].
     pub(crate) fn pop(&mut self) -> Option<E> {
         self.events.pop_front()
     }
 
-    /// Something new happened that is not an event of the queue.
+    /// Notes a new event that is not in this queue.
     pub(crate) fn found(&mut self) {
         self.signal.found();
     }
 
-    /// `dispatch` was called.
+    /// Notes that `dispatch` was called.
     pub(crate) fn looked(&mut self) {
         self.signal.looked();
     }
 
-    /// A call gave an event, or had none to give. Announces those that are left, in the queue or elsewhere.
+    /// Notes that a call returned an event or found none. Announces the events that are left, in the queue or
+    /// elsewhere.
     pub(crate) fn given(&mut self, is_other_left: bool) {
         self.signal.given(is_other_left || !self.events.is_empty());
     }
@@ -148,25 +149,25 @@ mod tests {
     }
 
     #[test]
-    fn events_are_bounded_and_announced_until_a_look() {
+    fn event_queue_is_bounded_and_readable_until_a_dispatch() {
         let mut queue = EventQueue::new(3).unwrap();
         assert!(!is_readable(&queue));
         (1..=5).for_each(|event| queue.push(event));
         assert!(is_readable(&queue));
         queue.looked();
-        assert!(!is_readable(&queue), "unread, and seen");
+        assert!(!is_readable(&queue), "unread, but dispatch was called");
         queue.push(6);
-        assert!(is_readable(&queue), "another is new");
+        assert!(is_readable(&queue), "another event is new");
         for (event, is_left) in [(4, true), (5, true), (6, false)] {
             assert_eq!(queue.pop(), Some(event));
             queue.given(false);
             assert_eq!(is_readable(&queue), is_left);
         }
         queue.found();
-        assert!(is_readable(&queue), "what is not an event of the queue");
+        assert!(is_readable(&queue), "an event outside of the queue");
         queue.looked();
         queue.given(true);
-        assert!(is_readable(&queue), "a call that gives announces what is left");
+        assert!(is_readable(&queue), "a call that returns an event announces those that are left");
         queue.given(false);
         assert!(!is_readable(&queue));
     }

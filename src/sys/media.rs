@@ -18,7 +18,7 @@ pub(crate) struct Entity {
     pub(crate) reserved: [u32; 5],
 }
 
-/// `struct media_v2_interface`; a device node's numbers are the first two of `body`.
+/// `struct media_v2_interface`. The first two words of `body` are the numbers of a device node.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Interface {
@@ -89,7 +89,7 @@ unsafe impl Plain for Link {}
 
 nix::ioctl_readwrite!(g_topology, b'|', 4, RawTopology);
 
-/// All of a media device's graph.
+/// The whole graph of a media device.
 #[derive(Default)]
 pub(crate) struct Topology {
     pub(crate) entities: Vec<Entity>,
@@ -98,7 +98,7 @@ pub(crate) struct Topology {
     pub(crate) links: Vec<Link>,
 }
 
-/// More of one kind than any media device has; a driver that claims more is not believed.
+/// A limit above the number of objects of any media device. Larger claims of a driver are refused.
 const MOST: u32 = 4096;
 
 fn room<T: Plain>(array: &mut Array) -> Result<Vec<T>, Errno> {
@@ -110,11 +110,12 @@ fn room<T: Plain>(array: &mut Array) -> Result<Vec<T>, Errno> {
     Ok(items)
 }
 
-/// `MEDIA_IOC_G_TOPOLOGY` (Linux 4.19), once for the counts and once for the graph.
+/// Returns the graph (`MEDIA_IOC_G_TOPOLOGY`, Linux 4.19), with one call for the counts and one for the graph.
 pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
     for _ in 0..8 {
         let mut arg = RawTopology::default();
-        // SAFETY: `arg` is live and exclusively borrowed; without pointers the kernel only fills in the counts.
+        // SAFETY: `arg` is live and exclusively borrowed; its pointers are null, so the kernel only writes the
+        // counts.
         retry(|| unsafe { g_topology(fd.as_raw_fd(), &mut arg) })?;
         let mut graph = Topology {
             entities: room(&mut arg.entities)?,
@@ -123,7 +124,7 @@ pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
             links: room(&mut arg.links)?,
         };
         // SAFETY: each pointer is to a vector of exactly `count` items, which live in `graph` and are not otherwise
-        // touched during the call; the kernel answers ENOSPC rather than write more than `count`.
+        // touched during the call. The kernel returns ENOSPC instead of writing more than `count`.
         match retry(|| unsafe { g_topology(fd.as_raw_fd(), &mut arg) }) {
             // The graph grew between the calls.
             Err(Errno::ENOSPC) => {}
@@ -143,7 +144,7 @@ pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn number_is_the_uapi_s() {
+    fn topology_has_the_uapi_s_ioctl_number() {
         assert_eq!(nix::request_code_readwrite!(b'|', 4, 72) as u32, 0xc048_7c04);
     }
 }

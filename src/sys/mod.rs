@@ -1,7 +1,7 @@
-//! The only unsafe code: system calls, mappings and foreign structs behind safe functions.
+//! All unsafe code of the crate: safe functions for system calls, mappings and foreign structs.
 //!
-//! Functions return the bare [`Errno`](nix::errno::Errno); the layer that knows the device and the question makes an
-//! [`Error`](crate::Error) of it.
+//! Functions return the bare [`Errno`](nix::errno::Errno). The layer that knows the device converts it to an
+//! [`Error`](crate::Error).
 
 #![allow(unsafe_code)]
 

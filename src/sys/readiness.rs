@@ -1,4 +1,4 @@
-//! The one descriptor of a station: an epoll of what can wake it.
+//! The single descriptor of a station: an epoll over everything that can wake it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::syscall_count::tick;
 
-/// An epoll, which is the descriptor that a station's user polls. The descriptors that it watches may change.
+/// An epoll, which is the descriptor that a station's caller polls. The set of watched descriptors may change.
 #[derive(Debug)]
 pub(crate) struct Readiness(Epoll);
 
@@ -19,30 +19,30 @@ impl Readiness {
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(Self)
     }
 
-    /// Watches a descriptor. `token` names it in [`Readiness::wait`].
+    /// Watches a descriptor. [`Readiness::wait`] reports it as `token`.
     pub(crate) fn add(&self, fd: impl AsFd, events: EpollFlags, token: u64) -> Result<(), Errno> {
         tick();
         self.0.add(fd, EpollEvent::new(events, token))
     }
 
-    /// Changes what a descriptor is watched for. Not for V4L2 devices.
+    /// Changes the events that a descriptor is watched for. Not for V4L2 devices.
     pub(crate) fn modify(&self, fd: impl AsFd, events: EpollFlags, token: u64) -> Result<(), Errno> {
         tick();
         self.0.modify(fd, &mut EpollEvent::new(events, token))
     }
 
-    /// Stops watching a descriptor. To be called before the descriptor is closed: a forked child's copy would keep it
-    /// watched.
+    /// Stops watching a descriptor. Call this before the descriptor is closed: otherwise the copy of a forked child
+    /// would keep it in the epoll.
     pub(crate) fn remove(&self, fd: impl AsFd) {
         tick();
         let _ = self.0.delete(fd);
     }
 
-    /// Fills in what is ready, and waits until the deadline for something to be. Nothing is if it passed or a signal
-    /// handler ran.
+    /// Waits until the deadline for descriptors to be ready, and returns them. Returns none if the deadline passed or
+    /// a signal handler ran.
     pub(crate) fn wait<'a>(&self, events: &'a mut [EpollEvent], deadline: Instant) -> Result<&'a [EpollEvent], Errno> {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, so that the last millisecond is slept and not spun.
+        // Rounded up, so that the last millisecond is a sleep and not a busy loop.
         let millis = left.as_micros().div_ceil(1000).min(3_600_000) as i32;
         tick();
         match self.0.wait(events, EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::ZERO)) {
@@ -59,7 +59,7 @@ impl AsFd for Readiness {
     }
 }
 
-/// A timer that makes few system calls: it is set only for an earlier time than it is set for already.
+/// A timer that makes few system calls: it is only set again for an earlier time.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     timer: TimerFd,
@@ -73,8 +73,8 @@ impl Alarm {
         Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, at: None })
     }
 
-    /// Makes the descriptor readable at `at`, or earlier if an earlier time was set before: its user then looks at its
-    /// clock and sets it again.
+    /// Makes the descriptor readable at `at`, or earlier if an earlier time is set. The caller then checks the clock
+    /// and sets the timer again.
     pub(crate) fn wake_at(&mut self, at: Instant) {
         if self.at.is_some_and(|set| set <= at) {
             return;
@@ -86,12 +86,12 @@ impl Alarm {
         }
     }
 
-    /// Sets the next time, after the work that was due at `now` has been done. Makes one call if the time had come, and none
-    /// if it is set for an earlier time that is still to come.
+    /// Sets the next time, after the work that was due at `now`. Makes one call if the time had come, and none if an
+    /// earlier time in the future is set.
     pub(crate) fn next(&mut self, at: Option<Instant>, now: Instant) {
         let is_due = self.at.is_some_and(|set| set <= now);
         match at {
-            // Setting a timer clears it, so that no read is needed.
+            // Setting a timer clears it, so a read is not needed.
             Some(at) if is_due => {
                 self.at = None;
                 self.wake_at(at);
@@ -102,19 +102,19 @@ impl Alarm {
         }
     }
 
-    /// Notes that the time has come. Without this the descriptor stays readable. `true` if it had.
+    /// Acknowledges that the time has come; otherwise the descriptor stays readable. Returns `true` if it had come.
     pub(crate) fn acknowledge(&mut self) -> bool {
         if self.at.map_or(true, |at| at > Instant::now()) {
             return false;
         }
         self.at = None;
-        // Setting a timer clears it; an unset one costs the same call.
+        // Unsetting the timer clears it, for the price of a read.
         tick();
         let _ = self.timer.unset();
         true
     }
 
-    /// Makes the descriptor quiet.
+    /// Unsets the timer, so that the descriptor is not readable.
     pub(crate) fn unset(&mut self) {
         if self.at.take().is_some() {
             tick();

@@ -1,4 +1,4 @@
-//! A descriptor that is readable while something waits to be taken: an eventfd.
+//! A descriptor that stays readable until it is cleared: an eventfd.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,13 +19,13 @@ impl Signal {
 
     pub(crate) fn set(&self) {
         tick();
-        // A counter that is full is readable, too.
+        // A write to a full counter fails, but then it is readable already.
         let _ = self.0.write(1);
     }
 
     pub(crate) fn clear(&self) {
         tick();
-        // Nothing to read: it was clear.
+        // A read fails if it was clear already.
         let _ = self.0.read();
     }
 }

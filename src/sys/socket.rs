@@ -1,4 +1,4 @@
-//! `AF_UNIX` sockets with descriptors as ancillary data, without allocation.
+//! `AF_UNIX` sockets with descriptors as ancillary data, without allocations.
 
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -11,10 +11,10 @@ use nix::errno::Errno;
 
 use super::syscall_count::{retry, tick};
 
-/// The most descriptors that one message carries.
+/// The largest number of descriptors in one message.
 pub(crate) const MAX_FDS: usize = 4;
 
-/// Room for more descriptors than are expected, so that a surplus is seen and closed by us.
+/// Room for more descriptors than expected, so that surplus descriptors are detected and closed here.
 const CONTROL_FDS: usize = 8;
 
 #[repr(C, align(8))]
@@ -22,7 +22,7 @@ struct Control([u8; 64]);
 
 const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + CONTROL_FDS * size_of::<RawFd>());
 
-/// Who is at the other end, as the kernel saw it at `connect`.
+/// The identity of the peer, as the kernel recorded it at `connect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) pid: i32,
@@ -30,7 +30,7 @@ pub(crate) struct Credentials {
     pub(crate) gid: u32,
 }
 
-/// What a socket carries.
+/// The type of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Carries {
     /// Messages: `SOCK_SEQPACKET`.
@@ -40,20 +40,21 @@ pub(crate) enum Carries {
     Bytes,
 }
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// One message of this many bytes; of a stream, as many as were there.
+    /// One message of this many bytes; on a stream, the bytes that were available.
     Message(usize),
-    /// One message of this many bytes with descriptors that did not all arrive: none is kept.
+    /// One message of this many bytes whose descriptors did not all arrive. None is kept.
     FdsLost(usize),
     /// A message that was longer than the buffer.
     Truncated,
-    /// Nothing within the time allowed.
+    /// No message within the allowed time.
     WouldBlock,
-    /// Nothing before a signal handler ran.
+    /// No message before a signal handler ran.
     Interrupted,
-    /// The peer hung up (or sent an empty message, which this protocol has not).
+    /// The peer closed the connection. (An empty message has the same result, but this protocol does not have empty
+    /// messages.)
     Closed,
 }
 
@@ -70,13 +71,13 @@ fn socket(carries: Carries) -> Result<OwnedFd, Errno> {
     let kind = kind | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; a new descriptor belongs to the caller alone.
     let fd = retry(|| check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) }))?;
-    // SAFETY: just created, owned by nobody else.
+    // SAFETY: just created; no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
     let bytes = path.as_os_str().as_bytes();
-    // SAFETY: sockaddr_un is plain old data, all zeroes is valid.
+    // SAFETY: sockaddr_un is plain old data, for which all zeros are valid.
     let mut addr: libc::sockaddr_un = unsafe { zeroed() };
     if bytes.is_empty() || bytes[0] == 0 || bytes.contains(&0) || bytes.len() >= addr.sun_path.len() {
         return Err(Errno::ENAMETOOLONG);
@@ -89,13 +90,13 @@ fn address(path: &Path) -> Result<(libc::sockaddr_un, libc::socklen_t), Errno> {
     Ok((addr, len as libc::socklen_t))
 }
 
-/// Locks a file, if nobody else has, until it is closed. nix's guard panics where unlocking fails.
+/// Locks a file until it is closed, if no other process has locked it. nix's guard would panic if unlocking fails.
 pub(crate) fn try_lock(file: &std::fs::File) -> Result<(), Errno> {
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })).map(drop)
 }
 
-/// Binds and listens. The socket file gets `mode` less the umask.
+/// Binds and listens. The socket file gets `mode` minus the umask.
 pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket(carries)?;
@@ -109,8 +110,8 @@ pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> 
     Ok(fd)
 }
 
-/// Connects without waiting. EAGAIN: the listener's backlog is full. The socket then blocks unless a call asks
-/// otherwise.
+/// Connects without waiting. EAGAIN means that the listener's backlog is full. The connected socket blocks, unless a
+/// call asks otherwise.
 pub(crate) fn connect(path: &Path, carries: Carries) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket(carries)?;
@@ -121,27 +122,28 @@ pub(crate) fn connect(path: &Path, carries: Carries) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// Accepts one connection, if there is one. The new socket blocks unless a call asks otherwise.
+/// Accepts one connection, if there is one. The new socket blocks, unless a call asks otherwise.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Errno> {
-    // SAFETY: null address pointers are allowed: the peer's address is not wanted.
+    // SAFETY: null address pointers are allowed: the peer's address is not needed.
     let accept =
         || unsafe { libc::accept4(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), libc::SOCK_CLOEXEC) };
     match retry(|| check(accept())) {
-        // SAFETY: accept4 just created it for us.
+        // SAFETY: accept4 just created it for this call alone.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
-        // ECONNABORTED: it was there and is gone.
+        // ECONNABORTED: the connection ended before it was accepted.
         Err(Errno::EAGAIN | Errno::ECONNABORTED) => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-/// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. `false`: nothing
-/// was sent, the peer's queue is full or (ETOOMANYREFS) this user has too many descriptors under way.
+/// Sends one message with up to [`MAX_FDS`] descriptors. Never blocks, never raises SIGPIPE. Returns `false` if
+/// nothing was sent, because the peer's queue is full or (ETOOMANYREFS) this user has too many descriptors in flight.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<bool, Errno> {
     send_some(fd, bytes, fds).map(|sent| sent.is_some())
 }
 
-/// As [`send`], on a stream too: how many bytes went, the descriptors with the first of them.
+/// Does the same as [`send`], also on a stream. Returns how many bytes were sent. The descriptors go with the first
+/// byte.
 pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<Option<usize>, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     if fds.is_empty() {
@@ -151,7 +153,7 @@ pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]
     }
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: msghdr is plain old data, all zeroes is valid.
+    // SAFETY: msghdr is plain old data, for which all zeros are valid.
     let mut msg: libc::msghdr = unsafe { zeroed() };
     msg.msg_iov = &mut iov;
     msg.msg_iovlen = 1;
@@ -160,8 +162,8 @@ pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]
     }
     let payload = (fds.len() * size_of::<RawFd>()) as u32;
     msg.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: CMSG_SPACE and CMSG_LEN only compute; the control buffer is aligned for a cmsghdr and larger than
-    // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data lie inside it.
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute. The control buffer is aligned for a cmsghdr and larger than
+    // CMSG_SPACE of MAX_FDS descriptors, so the first header and its data are inside it.
     unsafe {
         msg.msg_controllen = libc::CMSG_SPACE(payload) as _;
         let header = libc::CMSG_FIRSTHDR(&msg);
@@ -172,7 +174,7 @@ pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]
             ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i), f.as_raw_fd());
         }
     }
-    // SAFETY: `msg` points at `iov`, `bytes` and `control`, all alive for the call; sendmsg only reads them.
+    // SAFETY: `msg` points at `iov`, `bytes` and `control`, which all live for the call. sendmsg only reads them.
     sent(retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, flags) })))
 }
 
@@ -184,43 +186,43 @@ fn sent(result: Result<libc::ssize_t, Errno>) -> Result<Option<usize>, Errno> {
     }
 }
 
-/// The peer has read everything that was sent: `SIOCOUTQ`. `true` where the kernel does not say.
+/// Returns `true` if the peer has read everything that was sent (`SIOCOUTQ`), and if the kernel does not report it.
 pub(crate) fn is_read(fd: BorrowedFd<'_>) -> bool {
     let mut unread: libc::c_int = 0;
     tick();
-    // SAFETY: `unread` is live and of the size that the ioctl writes. A failure leaves it 0.
+    // SAFETY: `unread` is live and has the size that the ioctl writes. A failure leaves it 0.
     let _ = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ as _, &mut unread) };
     unread == 0
 }
 
-/// Says that nothing more will be sent; the peer may still send.
+/// Shuts down the sending direction. The peer may still send.
 #[cfg(feature = "unixfd")]
 pub(crate) fn end_sending(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: no pointers.
     retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })).map(drop)
 }
 
-/// Ends the connection in both directions, also where another process still has the descriptor. A listener refuses
-/// connections from then on.
+/// Ends the connection in both directions, even if another process still has the descriptor. A listener then refuses
+/// connections.
 pub(crate) fn hang_up(fd: BorrowedFd<'_>) {
-    // SAFETY: no pointers. It fails where the connection is over already.
+    // SAFETY: no pointers. The call fails if the connection has ended already.
     let _ = retry(|| check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) }));
 }
 
-/// Whether a receive may wait (for as long as [`set_receive_timeout`] allows).
+/// Whether a receive may wait, for as long as [`set_receive_timeout`] allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Block {
     Wait,
     DontWait,
 }
 
-/// Receives one message without room for descriptors: whatever a peer attaches never reaches our table, and shows as
-/// [`Received::FdsLost`].
+/// Receives one message without room for descriptors. Attached descriptors are never installed in this process, and
+/// give [`Received::FdsLost`].
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], block: Block) -> Result<Received, Errno> {
     receive_message(fd, buffer, block, None)
 }
 
-/// Receives one message and its descriptors, close-on-exec. None are kept of a truncated one.
+/// Receives one message and its descriptors, close-on-exec. Keeps no descriptor of a truncated message.
 #[cfg(any(test, feature = "unixfd"))]
 pub(crate) fn receive_with_fds(
     fd: BorrowedFd<'_>,
@@ -232,7 +234,7 @@ pub(crate) fn receive_with_fds(
     receive_message(fd, buffer, block, Some(fds))
 }
 
-/// The descriptors of one message, in order. Those nobody takes are closed.
+/// The descriptors of one message, in order. Those that are not taken are closed.
 #[derive(Debug, Default)]
 pub(crate) struct FdInbox {
     fds: [Option<OwnedFd>; CONTROL_FDS],
@@ -270,7 +272,7 @@ fn receive_message(
 ) -> Result<Received, Errno> {
     let mut control = Control([0; 64]);
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: msghdr is plain old data, all zeroes is valid.
+    // SAFETY: msghdr is plain old data, for which all zeros are valid.
     let mut msg: libc::msghdr = unsafe { zeroed() };
     msg.msg_iov = &mut iov;
     msg.msg_iovlen = 1;
@@ -280,7 +282,8 @@ fn receive_message(
     }
     let wait = if block == Block::DontWait { libc::MSG_DONTWAIT } else { 0 };
     tick();
-    // SAFETY: `msg` points at `iov`, `buffer` and `control`, all alive and exclusively ours for the call.
+    // SAFETY: `msg` points at `iov`, `buffer` and `control`, which all live for the call and are exclusively
+    // borrowed.
     let result = unsafe { libc::recvmsg(fd.as_raw_fd(), &mut msg, wait | libc::MSG_CMSG_CLOEXEC) };
     let len = match Errno::result(result) {
         Ok(len) => len as usize,
@@ -298,10 +301,11 @@ fn receive_message(
 /// Takes the descriptors that came with a message.
 ///
 /// # Safety
-/// `msg` was filled by a receive and not read since; its control buffer is alive.
+/// A receive must have filled `msg`, and no other call may have taken its descriptors. Its control buffer must be
+/// alive.
 unsafe fn take_fds(msg: &libc::msghdr, inbox: &mut FdInbox) {
-    // SAFETY: the headers between CMSG_FIRSTHDR and CMSG_NXTHDR lie in the control buffer, and `cmsg_len` says how much
-    // data each has. Each descriptor was installed for us alone by the receive.
+    // SAFETY: the headers between CMSG_FIRSTHDR and CMSG_NXTHDR are in the control buffer, and `cmsg_len` is the
+    // length of each header's data. The receive installed each descriptor for this process alone.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(msg);
         while !header.is_null() {
@@ -317,7 +321,7 @@ unsafe fn take_fds(msg: &libc::msghdr, inbox: &mut FdInbox) {
     }
 }
 
-/// What a message of `len` bytes came to. None of a truncated one's descriptors are kept.
+/// Classifies a message of `len` bytes. Keeps no descriptor of a truncated message.
 fn outcome(msg: &libc::msghdr, len: usize, fds: Option<&mut FdInbox>) -> Received {
     if msg.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         if let Some(inbox) = fds {
@@ -333,10 +337,10 @@ fn outcome(msg: &libc::msghdr, len: usize, fds: Option<&mut FdInbox>) -> Receive
     }
 }
 
-/// Messages that one [`receive_batch`] takes.
+/// The number of messages that one [`receive_batch`] takes.
 pub(crate) const BATCH: usize = 8;
 
-/// Room for some messages of at most `SIZE` bytes with their descriptors, made once.
+/// Room for some messages of at most `SIZE` bytes with their descriptors, allocated once.
 #[derive(Debug)]
 pub(crate) struct Batch<const SIZE: usize> {
     bytes: Box<[[u8; SIZE]; BATCH]>,
@@ -348,20 +352,20 @@ impl<const SIZE: usize> Batch<SIZE> {
         Self { bytes: Box::new([[0; SIZE]; BATCH]), fds: Default::default() }
     }
 
-    /// The bytes of the `i`th message of the last receive, and its descriptors.
+    /// Returns the bytes of the `i`th message of the last receive, and its descriptors.
     pub(crate) fn message(&mut self, i: usize, len: usize) -> (&[u8], &mut FdInbox) {
         (&self.bytes[i][..len.min(SIZE)], &mut self.fds[i])
     }
 
-    /// Closes the descriptors that nothing has taken.
+    /// Closes the descriptors that were not taken.
     pub(crate) fn close_fds(&mut self) {
         self.fds.iter_mut().for_each(FdInbox::clear);
     }
 }
 
-/// Receives up to `most` messages of a message socket in one system call, close-on-exec: waits for the first if `block`
-/// says so, and takes what else is there. What the `i`th came to is `got[i]`; returns how many there are. With none,
-/// `got[0]` says why.
+/// Receives up to `most` messages of a message socket in one system call, close-on-exec. Waits for the first if
+/// `block` allows it, and takes further messages that are available. Writes the result of the `i`th message to
+/// `got[i]` and returns the number of messages. If that is 0, `got[0]` is the reason.
 pub(crate) fn receive_batch<const SIZE: usize>(
     fd: BorrowedFd<'_>,
     batch: &mut Batch<SIZE>,
@@ -374,7 +378,7 @@ pub(crate) fn receive_batch<const SIZE: usize>(
     let mut control: [Control; BATCH] = std::array::from_fn(|_| Control([0; 64]));
     let mut iov: [libc::iovec; BATCH] =
         std::array::from_fn(|i| libc::iovec { iov_base: batch.bytes[i].as_mut_ptr().cast(), iov_len: SIZE });
-    // SAFETY: mmsghdr is plain old data, all zeroes is valid.
+    // SAFETY: mmsghdr is plain old data, for which all zeros are valid.
     let mut msgs: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
     for ((msg, iov), control) in msgs.iter_mut().zip(&mut iov).zip(&mut control) {
         msg.msg_hdr.msg_iov = iov;
@@ -385,8 +389,8 @@ pub(crate) fn receive_batch<const SIZE: usize>(
     let wait = if block == Block::DontWait { libc::MSG_DONTWAIT } else { libc::MSG_WAITFORONE };
     let flags = wait | libc::MSG_CMSG_CLOEXEC;
     tick();
-    // SAFETY: the first `most` of `msgs` point at `iov`, at the batch's bytes and at `control`, each at its own, all alive
-    // and exclusively ours for the call. No timeout is passed.
+    // SAFETY: each of the first `most` of `msgs` points at its own entries of `iov`, the batch's bytes and `control`,
+    // which all live for the call and are exclusively borrowed. No timeout is passed.
     let result = unsafe { libc::recvmmsg(fd.as_raw_fd(), msgs.as_mut_ptr(), most as _, flags as _, ptr::null_mut()) };
     let count = match check(result) {
         Ok(count) => (count as usize).min(most),
@@ -404,8 +408,8 @@ pub(crate) fn receive_batch<const SIZE: usize>(
     Ok(count)
 }
 
-/// `SO_RCVTIMEO`: how long a receive with [`Block::Wait`] waits. Zero means "without limit" to the kernel, so it is
-/// rounded up to a microsecond.
+/// Sets how long a receive with [`Block::Wait`] waits (`SO_RCVTIMEO`). Zero would mean "without limit" to the kernel,
+/// so it is rounded up to a microsecond.
 pub(crate) fn set_receive_timeout(fd: BorrowedFd<'_>, timeout: Duration) -> Result<(), Errno> {
     let timeout = timeout.clamp(Duration::from_micros(1), Duration::from_secs(86_400));
     let value = libc::timeval { tv_sec: timeout.as_secs() as _, tv_usec: timeout.subsec_micros() as _ };
@@ -419,31 +423,32 @@ fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, va
         .map(drop)
 }
 
-/// `F_SETFL`: O_NONBLOCK or nothing.
+/// Sets the file status flags (`F_SETFL`): O_NONBLOCK or none.
 fn set_flags(fd: &OwnedFd, flags: libc::c_int) -> Result<(), Errno> {
     tick();
     // SAFETY: no pointers.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
 }
 
-/// `SO_PEERCRED`: fixed when the peer called `connect`.
+/// Returns the identity of the peer when it called `connect` (`SO_PEERCRED`).
 pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     let out = ptr::addr_of_mut!(cred).cast();
-    // SAFETY: `cred` and `len` are live, exclusively borrowed and of the sizes stated.
+    // SAFETY: `cred` and `len` are live, exclusively borrowed, and have the stated sizes.
     retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len) }))?;
     Ok(Credentials { pid: cred.pid, uid: cred.uid, gid: cred.gid })
 }
 
-/// A descriptor that becomes readable when the peer's process is gone: `SO_PEERPIDFD` (Linux 6.5), else `pidfd_open`
-/// (5.3) on the pid of `SO_PEERCRED`. `None` where neither is to be had, or the peer is in another pid namespace.
+/// Returns a descriptor that becomes readable when the peer's process has ended: `SO_PEERPIDFD` (Linux 6.5), else
+/// `pidfd_open` (5.3) with the pid of `SO_PEERCRED`. Returns `None` if neither is available, or if the peer is in
+/// another pid namespace.
 pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
     const SO_PEERPIDFD: libc::c_int = 77;
     let mut pidfd: RawFd = -1;
     let mut len = size_of::<RawFd>() as libc::socklen_t;
     let out = ptr::addr_of_mut!(pidfd).cast();
-    // SAFETY: `pidfd` and `len` are live, exclusively borrowed and of the sizes stated.
+    // SAFETY: `pidfd` and `len` are live, exclusively borrowed, and have the stated sizes.
     let got =
         retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, out, &mut len) }));
     if got.is_err() {
@@ -451,11 +456,11 @@ pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
             return None;
         }
         tick();
-        // SAFETY: no pointers. Called right after accept: should the peer be dead and its pid reused already, the
-        // hang-up is pending and ends the connection first.
+        // SAFETY: no pointers. It is called right after accept. If the peer is dead and its pid is reused already,
+        // the pending hang-up ends the connection first.
         pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
     }
-    // SAFETY: one of the calls above installed it for us alone.
+    // SAFETY: one of the calls above installed it for this process alone.
     (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
@@ -467,7 +472,7 @@ mod tests {
 
     fn pair() -> (OwnedFd, OwnedFd) {
         let mut fds = [0; 2];
-        // SAFETY: `fds` has room for two descriptors, which become ours.
+        // SAFETY: `fds` has room for two descriptors, which this process then owns.
         unsafe {
             let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
             check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr())).unwrap();
@@ -480,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_arrive_close_on_exec_and_unwanted_ones_are_closed() {
+    fn receive_sets_close_on_exec_and_closes_unwanted_descriptors() {
         let (a, b) = pair();
         let null = File::open("/dev/null").unwrap();
         assert!(send(a.as_fd(), b"two", &[null.as_fd(), null.as_fd()]).unwrap());
@@ -492,14 +497,14 @@ mod tests {
         let first = inbox.take(0).unwrap();
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::fcntl(first.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
-        // Without room for descriptors none is installed, and the message says so.
+        // Without room for descriptors, none is installed, and the result shows it.
         assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::FdsLost(3)));
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer, Block::DontWait), Ok(Received::Closed));
     }
 
     #[test]
-    fn a_long_message_is_seen_as_truncated() {
+    fn receive_detects_a_truncated_message() {
         let (a, b) = pair();
         assert!(send(a.as_fd(), &[7; 64], &[]).unwrap());
         assert_eq!(receive(b.as_fd(), &mut [0; 16], Block::DontWait), Ok(Received::Truncated));
@@ -507,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn surplus_descriptors_do_not_leak() {
+    fn receive_closes_surplus_descriptors() {
         let (a, b) = pair();
         let null = File::open("/dev/null").unwrap();
         let before = open_fds();
@@ -516,12 +521,12 @@ mod tests {
             let mut inbox = FdInbox::default();
             receive_with_fds(b.as_fd(), &mut [0; 4], Block::DontWait, &mut inbox).unwrap();
         }
-        // Other tests of this process open files too: allow for them, not for forty.
+        // Other tests of this process open files, too. The margin allows for them, but not for forty.
         assert!(open_fds() < before + 30);
     }
 
     #[test]
-    fn a_full_queue_is_not_an_error() {
+    fn send_returns_false_for_a_full_queue() {
         let (a, _b) = pair();
         let sent = (0..100_000).take_while(|_| send(a.as_fd(), &[0; 16], &[]).unwrap()).count();
         assert!(sent > 1 && sent < 100_000);

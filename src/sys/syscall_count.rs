@@ -1,26 +1,26 @@
-//! Counts the system calls that this crate makes, so that a budget of calls per frame can be asserted.
+//! Counts the system calls of this crate, so that tests can assert a budget per frame.
 
 use std::cell::Cell;
 
 use nix::errno::Errno;
 
 thread_local! {
-    // Per thread: costs no shared cache line, and a budget of one loop is not blurred by its neighbors.
+    // Per thread: threads share no cache line, and do not disturb each other's budgets.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// System calls of this thread. vDSO calls (`clock_gettime`) are not among them.
+/// Returns the number of system calls of this thread. vDSO calls (`clock_gettime`) are not counted.
 pub(crate) fn total() -> u64 {
-    // A thread that is being torn down has no count any more.
+    // A thread that is ending has no count any more.
     CALLS.try_with(Cell::get).unwrap_or(0)
 }
 
-/// Counts one call that is made elsewhere.
+/// Counts one call that other code makes.
 pub(crate) fn tick() {
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
 }
 
-/// Makes a call until a signal does not interrupt it.
+/// Repeats a call while signals interrupt it.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         tick();

@@ -1,4 +1,5 @@
-//! UDP without copies: many datagrams in one call, each from several pieces of memory (`udp(7)`, `sendmmsg(2)`).
+//! Sends many UDP datagrams in one call, each from several pieces of memory, without copies (`udp(7)`,
+//! `sendmmsg(2)`).
 
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -8,17 +9,17 @@ use nix::errno::Errno;
 
 use super::syscall_count::retry;
 
-/// Datagrams in one call.
+/// The largest number of datagrams in one call.
 pub(crate) const MOST: usize = 64;
-/// Pieces of one datagram.
+/// The number of pieces of one datagram.
 pub(crate) const PIECES: usize = 2;
-/// The most bytes of all segments of one `UDP_SEGMENT` send.
+/// The largest sum of the bytes in one `UDP_SEGMENT` send.
 pub(crate) const MOST_BYTES: usize = 65_000;
 
-/// `UDP_SEGMENT`, Linux 4.18; not in every libc crate's targets.
+/// `UDP_SEGMENT`, Linux 4.18. The libc crate does not define it for every target.
 const UDP_SEGMENT: libc::c_int = 103;
 
-/// One datagram's pieces.
+/// The pieces of one datagram.
 pub(crate) type Datagram<'a> = [&'a [u8]; PIECES];
 
 fn iovecs(datagrams: &[Datagram<'_>]) -> [[libc::iovec; PIECES]; MOST] {
@@ -32,8 +33,8 @@ fn iovecs(datagrams: &[Datagram<'_>]) -> [[libc::iovec; PIECES]; MOST] {
     all
 }
 
-/// Sends datagrams of `segment` bytes, the last of which may be shorter, as one (`UDP_SEGMENT`), without waiting. All or
-/// none are sent. At most [`MOST`], of [`MOST_BYTES`] together.
+/// Sends datagrams of `segment` bytes, the last of which may be shorter, as one (`UDP_SEGMENT`), without waiting.
+/// Sends all or none. The limits are [`MOST`] datagrams and [`MOST_BYTES`] together.
 pub(crate) fn send_segments(fd: BorrowedFd<'_>, datagrams: &[Datagram<'_>], segment: u16) -> Result<(), Errno> {
     #[repr(C, align(8))]
     struct Control([u8; 32]);
@@ -49,8 +50,9 @@ pub(crate) fn send_segments(fd: BorrowedFd<'_>, datagrams: &[Datagram<'_>], segm
     let (space, length) = unsafe { (libc::CMSG_SPACE(2), libc::CMSG_LEN(2)) };
     const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + 8);
     msg.msg_controllen = space as _;
-    // SAFETY: memory: `control` is aligned for a cmsghdr and has room for one with two bytes of data (asserted above), so
-    // CMSG_FIRSTHDR is not null and CMSG_DATA lies within it. Lifetime: all of it is on this stack until the call is over.
+    // SAFETY: memory: `control` is aligned for a cmsghdr and has room for one with two bytes of data (asserted
+    // above), so CMSG_FIRSTHDR is not null and CMSG_DATA is within it. Lifetime: all of it is on this stack until the
+    // call returns.
     unsafe {
         let header = libc::CMSG_FIRSTHDR(&msg);
         (*header).cmsg_level = libc::SOL_UDP;
@@ -58,13 +60,14 @@ pub(crate) fn send_segments(fd: BorrowedFd<'_>, datagrams: &[Datagram<'_>], segm
         (*header).cmsg_len = length as _;
         libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
     }
-    // SAFETY: memory: every iovec names a slice that lives for the call; `iov` and `control` outlive it, too. Contract: the
-    // kernel only reads what a sent iovec names, so casting away const is not a write.
+    // SAFETY: memory: every iovec names a slice that lives for the call; `iov` and `control` outlive it, too.
+    // Contract: the kernel only reads the memory of a sent iovec, so casting away const does not cause a write.
     retry(|| Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &msg, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }))
         .map(drop)
 }
 
-/// Sends datagrams one by one in one call (`sendmmsg`), without waiting, and returns how many were sent: at least one.
+/// Sends datagrams separately in one call (`sendmmsg`), without waiting. Returns how many were sent, which is at
+/// least one.
 pub(crate) fn send_many(fd: BorrowedFd<'_>, datagrams: &[Datagram<'_>]) -> Result<usize, Errno> {
     let datagrams = &datagrams[..datagrams.len().min(MOST)];
     let mut iov = iovecs(datagrams);
@@ -92,14 +95,15 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c
 fn set<T: Copy>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> Result<(), Errno> {
     let len = size_of::<T>() as libc::socklen_t;
     let value: *const T = value;
-    // SAFETY: `value` points to a `T` that is borrowed for the whole call, and `len` is its size; the kernel only reads it.
+    // SAFETY: `value` points to a `T` that is borrowed for the whole call, and `len` is its size. The kernel only
+    // reads it.
     retry(|| Errno::result(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.cast(), len) })).map(drop)
 }
 
-/// Sends multicast by an interface of this name.
+/// Selects the interface with this name for sending multicast.
 pub(crate) fn set_multicast_interface(fd: BorrowedFd<'_>, name: &str, is_v6: bool) -> Result<(), Errno> {
     let name = std::ffi::CString::new(name).map_err(|_| Errno::ENODEV)?;
-    // SAFETY: a string that ends with a zero and lives for the call, which only reads it.
+    // SAFETY: the string ends with a zero and lives for the call, which only reads it.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
     if index == 0 {
         return Err(Errno::ENODEV);

@@ -1,9 +1,9 @@
-//! `linux/videodev2.h` and `linux/v4l2-subdev.h`: structs and constants, without pointers that others could set.
+//! `linux/videodev2.h` and `linux/v4l2-subdev.h`: structs and constants. Pointers in them are private.
 //!
-//! Time is 64 bits wide on every target: the ioctl numbers follow from the struct sizes, and kernels since 5.6 take
-//! these forms on 32-bit machines too. The calls are in [`super::v4l2_calls`].
+//! Time is 64 bits wide on every target. The ioctl numbers follow from the struct sizes, and kernels since 5.6 accept
+//! these forms on 32-bit machines, too. The calls are in [`super::v4l2_calls`].
 
-/// `enum v4l2_buf_type`, as far as this crate goes.
+/// `enum v4l2_buf_type`, as far as this crate uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum BufType {
@@ -23,13 +23,13 @@ impl BufType {
     }
 }
 
-/// A struct whose every bit pattern is valid, all zero included.
+/// A struct for which every bit pattern is valid, including all zeros.
 ///
 /// # Safety
 /// Implementors consist of integers, arrays and unions of integers, and raw pointers.
 pub(crate) unsafe trait Plain: Copy {
     fn zeroed() -> Self {
-        // SAFETY: the trait's contract: zero is a valid value of every field.
+        // SAFETY: by the trait's contract, zero is a valid value of every field.
         unsafe { std::mem::zeroed() }
     }
 }
@@ -39,7 +39,7 @@ macro_rules! plain {
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name { $(pub(crate) $field: $type,)* }
-        // SAFETY: integers and arrays of them, as the fields above show.
+        // SAFETY: integers and arrays of integers, as the fields above show.
         unsafe impl Plain for $name {}
     )*};
 }
@@ -69,7 +69,8 @@ plain! {
         reserved: [u32; 3],
     }
 
-    /// `struct v4l2_frmsizeenum`; `body` is width, height, or min/max/step of width, then of height.
+    /// `struct v4l2_frmsizeenum`. `body` is width and height, or min, max and step of the width and then of the
+    /// height.
     #[repr(C)]
     struct FrmSizeEnum {
         index: u32,
@@ -79,7 +80,7 @@ plain! {
         reserved: [u32; 2],
     }
 
-    /// `struct v4l2_frmivalenum`; `body` is one fraction, or the fractions min, max, step.
+    /// `struct v4l2_frmivalenum`. `body` is one fraction, or the fractions min, max and step.
     #[repr(C)]
     struct FrmIvalEnum {
         index: u32,
@@ -219,7 +220,7 @@ plain! {
         reserved: [u32; 32],
     }
 
-    /// `struct v4l2_querymenu`; `body` is the name, or the value in its first eight bytes.
+    /// `struct v4l2_querymenu`. `body` is the name, or has the value in its first eight bytes.
     #[repr(C, packed)]
     struct QueryMenu {
         id: u32,
@@ -258,7 +259,7 @@ plain! {
         raw: [u32; 8],
     }
 
-    /// `struct v4l2_decoder_cmd`; `raw` is a time to stop at, or speed and format of a start.
+    /// `struct v4l2_decoder_cmd`. `raw` is the time of a stop, or speed and format of a start.
     #[repr(C)]
     struct DecoderCmd {
         cmd: u32,
@@ -280,7 +281,7 @@ plain! {
         reserved: [u32; 3],
     }
 
-    /// `struct v4l2_dv_timings`: kept whole, only its first words are read.
+    /// `struct v4l2_dv_timings`. It is kept whole; only its first words are read.
     #[repr(C, packed)]
     struct DvTimings {
         kind: u32,
@@ -312,7 +313,7 @@ plain! {
     }
 }
 
-/// `struct v4l2_format`. The kind is private: with an overlay's, the body would hold pointers.
+/// `struct v4l2_format`. The kind is private: with an overlay's kind, the body would contain pointers.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Format {
@@ -326,14 +327,14 @@ union FormatBody {
     pix: PixFormat,
     pix_mp: PixFormatMplane,
     raw: [u8; 200],
-    /// The kernel's union has members with pointers, which set its alignment.
+    /// The kernel's union has members with pointers, which determine its alignment.
     align: usize,
 }
 
 // SAFETY: integers, and a union of structs of integers.
 unsafe impl Plain for Format {}
 
-/// What both forms of `v4l2_format` say of a picture.
+/// The description of a picture that both forms of `v4l2_format` contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) width: u32,
@@ -345,13 +346,13 @@ pub(crate) struct Picture {
     pub(crate) strides: [u32; 8],
     /// `sizeimage` per memory plane.
     pub(crate) sizes: [u32; 8],
-    /// At most 8.
+    /// The number of memory planes, at most 8.
     pub(crate) planes: usize,
     /// Color space, YCbCr encoding, quantization, transfer function.
     pub(crate) color: [u32; 4],
 }
 
-/// `V4L2_PIX_FMT_PRIV_MAGIC`: the fields behind `priv` are there.
+/// `V4L2_PIX_FMT_PRIV_MAGIC`: the fields after `priv` are valid.
 const PRIV_MAGIC: u32 = 0xfeed_cafe;
 
 impl Format {
@@ -403,7 +404,8 @@ impl Format {
     pub(crate) fn picture(&self) -> Picture {
         let mut picture = Picture::default();
         if self.kind == BufType::CaptureMplane as u32 || self.kind == BufType::OutputMplane as u32 {
-            // SAFETY: every member of the union is integers, and all of its bytes are initialized (`zeroed`).
+            // SAFETY: every member of the union consists of integers, and all of its bytes are initialized
+            // (`zeroed`).
             let pix = unsafe { self.body.pix_mp };
             (picture.width, picture.height, picture.fourcc) = (pix.width, pix.height, pix.pixelformat);
             (picture.field, picture.flags) = (pix.field, pix.flags.into());
@@ -425,7 +427,7 @@ impl Format {
     }
 }
 
-/// `struct v4l2_plane`; `m` is an offset, an address or a descriptor.
+/// `struct v4l2_plane`. `m` is an offset, an address or a descriptor.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct RawPlane {
@@ -456,7 +458,7 @@ pub(super) struct RawBuffer {
     pub(super) request_fd: i32,
 }
 
-/// The `m` of planes and buffers.
+/// The field `m` of planes and buffers.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) union Place {
@@ -470,7 +472,7 @@ unsafe impl Plain for RawPlane {}
 // SAFETY: as above.
 unsafe impl Plain for RawBuffer {}
 
-/// `struct v4l2_ext_control`; the union holds a number or an address, native-endian in its first bytes.
+/// `struct v4l2_ext_control`. The union holds a number or an address, native-endian in its first bytes.
 #[derive(Clone, Copy)]
 #[repr(C, packed)]
 pub(super) struct RawControl {
@@ -499,7 +501,7 @@ pub(crate) const MEMORY_DMABUF: u32 = 4;
 pub(crate) const NON_COHERENT: u8 = 1;
 /// `V4L2_FIELD_NONE`: progressive.
 pub(crate) const FIELD_NONE: u32 = 1;
-/// `V4L2_PIX_FMT_FLAG_SET_CSC`: a capture device is asked to convert to the given colors.
+/// `V4L2_PIX_FMT_FLAG_SET_CSC`: requests that a capture device converts to the given colorimetry.
 pub(crate) const FLAG_SET_CSC: u32 = 2;
 /// `V4L2_FMT_FLAG_COMPRESSED`.
 pub(crate) const FMT_COMPRESSED: u32 = 1;
@@ -521,7 +523,7 @@ macro_rules! sizes {
     ($($type:ident: $lp64:literal, $ilp32:literal;)*) => {
         #[cfg(target_pointer_width = "64")]
         const _: () = { $(assert!(std::mem::size_of::<$type>() == $lp64);)* };
-        // Other 32-bit targets align 64-bit numbers to four bytes; theirs follow from the same definitions.
+        // Other 32-bit targets align 64-bit numbers to four bytes. Their sizes follow from the same definitions.
         #[cfg(target_arch = "arm")]
         const _: () = { $(assert!(std::mem::size_of::<$type>() == $ilp32);)* };
     };
@@ -563,7 +565,7 @@ mod tests {
     use std::mem::offset_of;
 
     #[test]
-    fn offsets_are_the_uapi_s() {
+    fn structs_have_the_uapi_s_offsets() {
         assert_eq!(offset_of!(RawBuffer, seconds), 24);
         assert_eq!(offset_of!(RawBuffer, timecode), 40);
         assert_eq!(offset_of!(RawBuffer, sequence), 56);
@@ -587,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_survives_both_forms() {
+    fn format_keeps_a_picture_in_both_forms() {
         let mut p = Picture { width: 640, height: 360, fourcc: 7, field: 1, planes: 1, ..Picture::default() };
         p.color = [3, 2, 1, 4];
         (p.strides[0], p.sizes[0]) = (704, 704 * 360);

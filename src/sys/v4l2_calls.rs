@@ -1,4 +1,4 @@
-//! The V4L2 ioctls behind safe functions: single- and multi-planar buffers take one path.
+//! The V4L2 ioctls as safe functions. Single- and multi-planar buffers take the same path.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -49,14 +49,14 @@ mod raw {
     nix::ioctl_readwrite!(subdev_g_fmt, b'V', 4, SubdevFormat);
 }
 
-/// Safe functions of the ioctls whose argument is integers only.
+/// Safe functions for ioctls whose argument consists of integers.
 macro_rules! plain_calls {
     ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {$(
         $(#[$meta])*
         pub(crate) fn $name(fd: BorrowedFd<'_>, arg: &mut $type) -> Result<(), Errno> {
             // SAFETY: memory: `arg` is exclusively borrowed for the call and exactly as large as the ioctl's number
-            // says. Contract: it is a `Plain` struct without pointers (`Format` keeps its kind to the four that have
-            // none), so whatever the driver reads or writes stays inside it, and every result is a valid value.
+            // says. Contract: it is a `Plain` struct without pointers (`Format` allows only the four kinds without
+            // pointers), so the driver reads and writes only within it, and every result is a valid value.
             retry(|| unsafe { raw::$name(fd.as_raw_fd(), arg) }).map(drop)
         }
     )*};
@@ -91,7 +91,7 @@ plain_calls! {
     try_encoder_cmd(EncoderCmd);
     decoder_cmd(DecoderCmd);
     try_decoder_cmd(DecoderCmd);
-    /// On `/dev/v4l-subdevN`.
+    /// For `/dev/v4l-subdevN`.
     subdev_g_fmt(SubdevFormat);
 }
 
@@ -109,8 +109,8 @@ pub(crate) fn streamoff(fd: BorrowedFd<'_>, kind: BufType) -> Result<(), Errno> 
     retry(|| unsafe { raw::streamoff(fd.as_raw_fd(), &kind) }).map(drop)
 }
 
-/// `VIDIOC_EXPBUF`, close-on-exec: a new dma-buf object at every call. What a device fills cannot be written by the CPU
-/// through it, what a device reads can.
+/// Exports a memory plane, close-on-exec (`VIDIOC_EXPBUF`). Each call creates a new dma-buf object. The CPU can write
+/// it only if it belongs to an output queue.
 pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) -> Result<OwnedFd, Errno> {
     let mode = if kind.is_output() { libc::O_RDWR } else { libc::O_RDONLY };
     let flags = (mode | libc::O_CLOEXEC) as u32;
@@ -120,8 +120,8 @@ pub(crate) fn expbuf(fd: BorrowedFd<'_>, kind: BufType, index: u32, plane: u32) 
     own(arg.fd)
 }
 
-/// One memory plane of a buffer as QBUF and DQBUF have it. `bytesused` counts from the buffer's start, the offset
-/// included.
+/// One memory plane of a buffer for QBUF and DQBUF. `bytesused` counts from the start of the buffer, including the
+/// offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BufferPlane {
     pub(crate) length: u32,
@@ -129,14 +129,14 @@ pub(crate) struct BufferPlane {
     pub(crate) data_offset: u32,
 }
 
-/// The argument of QBUF and DQBUF: a buffer and its planes, whichever of the two APIs the queue speaks.
+/// The argument of QBUF and DQBUF: a buffer and its planes, for queues of either API.
 pub(crate) struct Buffer {
     raw: RawBuffer,
     planes: [RawPlane; 8],
 }
 
 impl Buffer {
-    /// For QBUF of a buffer with `planes` memory planes; DQBUF takes any number up to 8.
+    /// Creates the argument for QBUF of a buffer with `planes` memory planes. DQBUF accepts any number up to 8.
     pub(crate) fn new(kind: BufType, memory: u32, index: u32, planes: usize) -> Self {
         let mut raw = RawBuffer::zeroed();
         (raw.kind, raw.memory, raw.index) = (kind as u32, memory, index);
@@ -151,7 +151,7 @@ impl Buffer {
         self.raw.kind == BufType::CaptureMplane as u32 || self.raw.kind == BufType::OutputMplane as u32
     }
 
-    /// Describes a memory plane; with a descriptor for `MEMORY_DMABUF`. The single-planar API has one plane and no
+    /// Describes a memory plane. `MEMORY_DMABUF` needs a descriptor. The single-planar API has one plane and no
     /// offset.
     pub(crate) fn set_plane(&mut self, i: usize, plane: BufferPlane, fd: Option<BorrowedFd<'_>>) {
         let m = fd.map(|fd| Place { fd: fd.as_raw_fd() });
@@ -164,7 +164,7 @@ impl Buffer {
         }
     }
 
-    /// What the driver says of a memory plane.
+    /// Returns a memory plane as the driver described it.
     pub(crate) fn plane(&self, i: usize) -> BufferPlane {
         if !self.is_multi_planar() {
             return BufferPlane { length: self.raw.length, bytesused: self.raw.bytesused, data_offset: 0 };
@@ -195,13 +195,13 @@ impl Buffer {
             .saturating_add(part(self.raw.microseconds).saturating_mul(1000))
     }
 
-    /// Sets the time that a mem-to-mem device copies to what it makes of the buffer.
+    /// Sets the timestamp, which a mem-to-mem device copies to its result.
     pub(crate) fn set_timestamp_ns(&mut self, ns: u64) {
         self.raw.seconds = (ns / 1_000_000_000) as i64;
         self.raw.microseconds = (ns % 1_000_000_000 / 1000) as i64;
     }
 
-    /// Runs `call` with the plane array attached where the queue is multi-planar.
+    /// Runs `call` with the plane array attached if the queue is multi-planar.
     fn with(
         &mut self,
         call: unsafe fn(i32, *mut RawBuffer) -> nix::Result<i32>,
@@ -212,13 +212,15 @@ impl Buffer {
             if self.is_multi_planar() {
                 arg.m = Place { planes: self.planes.as_mut_ptr() };
             }
-            // SAFETY: memory: `arg` lives on this stack frame; a multi-planar kind makes `m` point to the eight planes
-            // of `self`, exclusively borrowed for the call, and `length` is at most 8 (`new`); the kernel writes back
-            // no more entries than that. A single-planar kind has no pointer: memory is MMAP or DMABUF, never USERPTR.
-            // Contract: `call` is QBUF or DQBUF, which take this struct; descriptors in it are only looked up.
+            // SAFETY: memory: `arg` lives on this stack frame. A multi-planar kind makes `m` point to the eight
+            // planes of `self`, exclusively borrowed for the call, and `length` is at most 8 (`new`); the kernel
+            // writes back no more entries than that. A single-planar kind has no pointer: memory is MMAP or DMABUF,
+            // never USERPTR. Contract: `call` is QBUF or DQBUF, which take this struct; descriptors in it are only
+            // looked up.
             let done = unsafe { call(fd.as_raw_fd(), &mut arg) };
             if done.is_ok() {
-                // The pointer must not outlive this frame, nor the kernel's count of planes our array.
+                // The pointer must not outlive this frame, and the kernel's count of planes must not exceed the
+                // array.
                 if self.is_multi_planar() {
                     (arg.m, arg.length) = (self.raw.m, arg.length.min(8));
                 }
@@ -242,14 +244,15 @@ pub(crate) fn dqbuf(fd: BorrowedFd<'_>, kind: BufType, memory: u32) -> Result<Bu
     Ok(buffer)
 }
 
-/// Reading or writing a control.
+/// Whether to read or write a control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlCall {
     Get,
     Set,
 }
 
-/// `VIDIOC_G_EXT_CTRLS` or `VIDIOC_S_EXT_CTRLS` of one number; native-endian, 32-bit values in the first four bytes.
+/// Reads or writes one number (`VIDIOC_G_EXT_CTRLS`, `VIDIOC_S_EXT_CTRLS`). Native-endian; 32-bit values are in the
+/// first four bytes.
 pub(crate) fn control_number(fd: BorrowedFd<'_>, call: ControlCall, id: u32, value: &mut [u8; 8]) -> Result<(), Errno> {
     let mut control = RawControl { id, size: 0, reserved2: 0, value: *value };
     one_control(fd, call, &mut control)?;
@@ -257,7 +260,7 @@ pub(crate) fn control_number(fd: BorrowedFd<'_>, call: ControlCall, id: u32, val
     Ok(())
 }
 
-/// `VIDIOC_G_EXT_CTRLS` or `VIDIOC_S_EXT_CTRLS` of one control whose value is bytes behind a pointer.
+/// Reads or writes one control whose value is an array of bytes (`VIDIOC_G_EXT_CTRLS`, `VIDIOC_S_EXT_CTRLS`).
 pub(crate) fn control_bytes(fd: BorrowedFd<'_>, call: ControlCall, id: u32, bytes: &mut [u8]) -> Result<(), Errno> {
     let size = u32::try_from(bytes.len()).map_err(|_| Errno::EINVAL)?;
     let mut value = [0; 8];
@@ -272,8 +275,9 @@ fn one_control(fd: BorrowedFd<'_>, call: ControlCall, control: &mut RawControl) 
     let mut arg = RawControls { which: 0, count: 1, error_idx: 0, request_fd: 0, reserved: 0, controls: control };
     retry(|| {
         // SAFETY: memory: `arg` is live and points to one live `struct v4l2_ext_control`, exclusively borrowed. Its
-        // callers set `size` to the length of the bytes that it points to, or to 0 for a number. Contract: a control
-        // with a payload and size 0 or too small is answered with ENOSPC or EFAULT, a number's control ignores size.
+        // callers set `size` to the length of the bytes that it points to, or to 0 for a number. Contract: for a
+        // control with a payload and a `size` that is 0 or too small, the kernel returns ENOSPC or EFAULT; for a
+        // number it ignores `size`.
         unsafe {
             match call {
                 ControlCall::Get => raw::g_ext_ctrls(fd.as_raw_fd(), &mut arg),

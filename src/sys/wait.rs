@@ -8,18 +8,18 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 
 use super::syscall_count::tick;
 
-/// A point in time that no wait outlasts. Durations too long for the clock mean "a day".
+/// Returns the time at which a wait ends. Durations that exceed the clock count as a day.
 pub(crate) fn deadline(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400))
 }
 
-/// Why a wait ended.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
     Ready,
     TimedOut,
-    /// A signal handler ran. `poll` is not restarted, whatever SA_RESTART says.
+    /// A signal handler ran. `poll` is never restarted, whatever SA_RESTART says.
     Interrupted,
 }
 
@@ -33,7 +33,8 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, deadline: Instant) -> Result<Waited, 
     }
 }
 
-/// Waits until one of at most 16 descriptors is readable. `false` if the deadline passed or a signal handler ran.
+/// Waits until one of at most 16 descriptors is readable. Returns `false` if the deadline passed or a signal handler
+/// ran.
 pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Errno> {
     let Some(last) = fds.len().min(16).checked_sub(1) else { return Ok(false) };
     let mut polled: [PollFd<'_>; 16] = std::array::from_fn(|i| PollFd::new(fds[i.min(last)], PollFlags::POLLIN));
@@ -48,13 +49,13 @@ pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<
     }
 }
 
-/// The rest of the time, rounded up, so that the last millisecond is slept and not spun.
+/// Returns the remaining time, rounded up, so that the last millisecond is a sleep and not a busy loop.
 fn left(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());
     PollTimeout::try_from(left.as_micros().div_ceil(1000).min(3_600_000) as i32).unwrap_or(PollTimeout::ZERO)
 }
 
-/// Waits for one of `events` (or an error condition) on `fd`. Empty flags mean that the deadline passed. EINTR is an
+/// Waits for one of `events` (or an error condition) on `fd`. Returns empty flags if the deadline passed. EINTR is an
 /// error.
 pub(crate) fn events(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
     loop {
@@ -67,7 +68,7 @@ pub(crate) fn events(fd: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -
     }
 }
 
-/// [`events`], whatever signals come.
+/// Does the same as [`events`], but continues after signals.
 pub(crate) fn until(fd: BorrowedFd<'_>, wanted: PollFlags, deadline: Instant) -> Result<PollFlags, Errno> {
     loop {
         match events(fd, wanted, deadline) {

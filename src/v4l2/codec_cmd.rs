@@ -1,4 +1,4 @@
-//! The commands that end and resume the stream of a stateful encoder or decoder.
+//! The commands that drain and resume a stateful encoder or decoder.
 
 use std::os::fd::AsFd;
 
@@ -13,9 +13,9 @@ use crate::sys::v4l2_calls as calls;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CodecCommand {
-    /// Goes on after a drain.
+    /// Resumes after a drain.
     Start,
-    /// Drains: everything queued until now is processed, the last capture buffer is flagged
+    /// Drains the codec. It processes everything that is queued, and flags the last capture buffer
     /// [`LAST`](crate::frame::FrameFlags::LAST).
     Stop,
 }
@@ -30,11 +30,11 @@ impl CodecCommand {
 }
 
 impl Device {
-    /// Sends a command to an encoder. Takes effect only while both queues stream (`dev-encoder.rst`, "Drain"). Ioctl:
-    /// `VIDIOC_ENCODER_CMD`.
+    /// Sends a command to an encoder. It takes effect only while both queues stream (`dev-encoder.rst`, "Drain").
+    /// Ioctl: `VIDIOC_ENCODER_CMD`.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such command, `Busy` during a drain.
+    /// `Unsupported` if the device does not have the command, `Busy` during a drain.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn encoder_command(&self, command: CodecCommand) -> Result<()> {
@@ -42,11 +42,11 @@ impl Device {
         calls::encoder_cmd(self.as_fd(), &mut arg).map_err(|e| self.refused("VIDIOC_ENCODER_CMD", command, e))
     }
 
-    /// Sends a command to a decoder. Takes effect only while both queues stream (`dev-decoder.rst`, "Drain"). Ioctl:
-    /// `VIDIOC_DECODER_CMD`.
+    /// Sends a command to a decoder. It takes effect only while both queues stream (`dev-decoder.rst`, "Drain").
+    /// Ioctl: `VIDIOC_DECODER_CMD`.
     ///
     /// # Errors
-    /// As [`Device::encoder_command`].
+    /// `Unsupported` if the device does not have the command, `Busy` during a drain.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn decoder_command(&self, command: CodecCommand) -> Result<()> {
@@ -54,7 +54,7 @@ impl Device {
         calls::decoder_cmd(self.as_fd(), &mut arg).map_err(|e| self.refused("VIDIOC_DECODER_CMD", command, e))
     }
 
-    /// Whether the device takes a command as an encoder. Changes nothing. Ioctl: `VIDIOC_TRY_ENCODER_CMD`.
+    /// Returns whether the device supports a command as an encoder. Changes nothing. Ioctl: `VIDIOC_TRY_ENCODER_CMD`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
@@ -65,7 +65,7 @@ impl Device {
         self.taken("VIDIOC_TRY_ENCODER_CMD", calls::try_encoder_cmd(self.as_fd(), &mut arg))
     }
 
-    /// Whether the device takes a command as a decoder. Changes nothing. Ioctl: `VIDIOC_TRY_DECODER_CMD`.
+    /// Returns whether the device supports a command as a decoder. Changes nothing. Ioctl: `VIDIOC_TRY_DECODER_CMD`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.

@@ -1,4 +1,4 @@
-//! Controls: enumerated with ranges and menus, read and written by their type.
+//! Controls of a device: their ranges and menus, and reading and writing them by type.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -14,37 +14,44 @@ use crate::sys::v4l2_calls::{self as calls, ControlCall};
 /// `V4L2_CTRL_FLAG_NEXT_CTRL` and `_NEXT_COMPOUND`.
 const NEXT: u32 = 0xc000_0000;
 
-/// More bytes than the payload of any control of a sane driver.
+/// A limit above the payload of any reasonable driver's control.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The id of a control (`V4L2_CID_*`). Any number can be asked for; the constants are those that cameras and converters
-/// mostly have.
+/// The id of a control (`V4L2_CID_*`). Any number is allowed. The constants are controls that most cameras and
+/// converters have.
+///
+/// ```
+/// use framelease::v4l2::ControlId;
+///
+/// const GAIN: ControlId = ControlId::new(0x0098_0913); // `V4L2_CID_GAIN`
+/// assert_eq!(GAIN.to_string(), "0x00980913");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ControlId(u32);
 
 impl ControlId {
-    /// `V4L2_CID_BRIGHTNESS`
+    /// `V4L2_CID_BRIGHTNESS`: the brightness of the picture.
     pub const BRIGHTNESS: Self = Self(0x0098_0900);
-    /// `V4L2_CID_CONTRAST`
+    /// `V4L2_CID_CONTRAST`: the contrast of the picture.
     pub const CONTRAST: Self = Self(0x0098_0901);
-    /// `V4L2_CID_HFLIP`
+    /// `V4L2_CID_HFLIP`: mirrors the picture horizontally.
     pub const HORIZONTAL_FLIP: Self = Self(0x0098_0914);
-    /// `V4L2_CID_VFLIP`
+    /// `V4L2_CID_VFLIP`: mirrors the picture vertically.
     pub const VERTICAL_FLIP: Self = Self(0x0098_0915);
-    /// `V4L2_CID_ROTATE`, in degrees
+    /// `V4L2_CID_ROTATE`: rotates the picture, in degrees.
     pub const ROTATE: Self = Self(0x0098_0922);
-    /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`
+    /// `V4L2_CID_MIN_BUFFERS_FOR_CAPTURE`.
     pub(crate) const MIN_BUFFERS_FOR_CAPTURE: Self = Self(0x0098_0927);
-    /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`
+    /// `V4L2_CID_MIN_BUFFERS_FOR_OUTPUT`.
     pub(crate) const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
-    /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel
+    /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel.
     pub(crate) const ALPHA_COMPONENT: Self = Self(0x0098_0929);
-    /// `V4L2_CID_EXPOSURE_AUTO`
+    /// `V4L2_CID_EXPOSURE_AUTO`: automatic, manual or partly automatic exposure.
     pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
-    /// `V4L2_CID_EXPOSURE_ABSOLUTE`, in units of 100 µs
+    /// `V4L2_CID_EXPOSURE_ABSOLUTE`: the exposure time, in units of 100 µs.
     pub const EXPOSURE_ABSOLUTE: Self = Self(0x009a_0902);
 
-    /// Makes an id of its number, as the kernel's headers have it.
+    /// Creates an id from its number in the kernel's headers.
     pub const fn new(id: u32) -> Self {
         Self(id)
     }
@@ -62,25 +69,25 @@ impl fmt::Display for ControlId {
     }
 }
 
-/// What a control's value is.
+/// The type of a control's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ControlKind {
     /// A number of 32 bits.
     Integer,
-    /// Off or on.
+    /// A value that is 0 (off) or 1 (on).
     Boolean,
-    /// One of a list of names.
+    /// An entry of a list of names.
     Menu,
-    /// One of a list of numbers.
+    /// An entry of a list of numbers.
     IntegerMenu,
-    /// Writing it does something; it has no value.
+    /// A write triggers an action. The control has no value.
     Button,
     /// A number of 64 bits.
     Integer64,
     /// Bits of a 32-bit number.
     Bitmask,
-    /// Text.
+    /// Text of a limited length.
     Text,
     /// An array or struct, as its bytes.
     Compound,
@@ -91,65 +98,65 @@ pub enum ControlKind {
 /// `V4L2_CTRL_FLAG_DISABLED`
 const DISABLED: u32 = 1;
 
-/// An entry of a menu.
+/// An entry of a menu control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MenuItem {
-    /// The control's value that selects it.
+    /// The value of the control that selects the entry.
     pub index: u32,
-    /// Its name, or its number for an integer menu.
+    /// The name of the entry, or its number for an integer menu.
     pub name: String,
 }
 
-/// A control as its driver describes it.
+/// A control, as its driver describes it. Displays as `'Brightness' takes 0 to 255 in steps of 1, by default 128`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Control {
-    /// The id.
+    /// The id of the control.
     pub id: ControlId,
-    /// The driver's name for it.
+    /// The name that the driver gives it.
     pub name: String,
-    /// What its value is.
+    /// The type of its value.
     pub kind: ControlKind,
     /// The smallest value, or the shortest text.
     pub minimum: i64,
     /// The largest value, or the longest text.
     pub maximum: i64,
-    /// The distance of two values.
+    /// The distance between two values.
     pub step: u64,
     /// The value that the driver starts with.
     pub default: i64,
-    /// It is off for ever.
+    /// `true` if the control is permanently off.
     pub is_disabled: bool,
-    /// Another user holds it now.
+    /// `true` while another program holds the control.
     pub is_grabbed: bool,
-    /// Its value cannot be set.
+    /// `true` if the value cannot be set.
     pub is_read_only: bool,
-    /// Its value cannot be read.
+    /// `true` if the value cannot be read.
     pub is_write_only: bool,
-    /// It has no effect now: gain while automatic gain is on.
+    /// `true` if it has no effect now, such as gain while automatic gain is on.
     pub is_inactive: bool,
-    /// Its value changes by itself.
+    /// `true` if the hardware changes the value.
     pub is_volatile: bool,
-    /// A new value may change other controls.
+    /// `true` if a new value may change other controls.
     pub changes_others: bool,
-    /// Bytes of a text's or compound's payload.
+    /// Bytes of the payload of a text or compound control.
     pub payload_bytes: usize,
-    /// The entries of a menu; empty for others.
+    /// The entries of a menu, empty for other types.
     pub menu: Vec<MenuItem>,
 }
 
-/// A control's value.
+/// The value of a control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ControlValue {
-    /// Of an integer, boolean (0 or 1), menu (the entry's index), bitmask.
+    /// The value of an integer, boolean (0 or 1), menu (the entry's index) or bitmask.
     Number(i64),
-    /// Of a text.
+    /// The value of a text control.
     Text(String),
-    /// Of a compound, native-endian as the kernel has it.
+    /// The bytes of a compound control, native-endian as the kernel has them.
     Bytes(Vec<u8>),
-    /// Presses a button.
+    /// A press of a button control.
     Press,
 }
 
@@ -194,7 +201,7 @@ impl fmt::Display for ControlValue {
     }
 }
 
-/// `'Brightness' takes 0 to 255 in steps of 1, by default 128`: what an error says of a control.
+/// Displays the control as errors describe it: `'Brightness' takes 0 to 255 in steps of 1, by default 128`.
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, minimum, maximum, step, default, .. } = self;
@@ -248,7 +255,7 @@ impl Control {
         }
     }
 
-    /// Why a value cannot be this control's, if so. Steps are left to the driver, which rounds.
+    /// Returns `true` if the control cannot have this value. The driver checks and rounds steps.
     fn refuses(&self, value: &ControlValue) -> bool {
         use ControlKind as K;
         match (self.kind, value) {
@@ -266,17 +273,17 @@ impl Control {
 }
 
 impl Device {
-    /// Every control that is not disabled, menus included. Ioctls: `VIDIOC_QUERY_EXT_CTRL` (Linux 3.17),
+    /// Returns every control that is not disabled, with its menu. Ioctls: `VIDIOC_QUERY_EXT_CTRL` (Linux 3.17),
     /// `VIDIOC_QUERYMENU`.
     ///
     /// # Errors
-    /// What the driver reports; a device without controls has none.
+    /// `DeviceLost` after an unplug, and other errors of the driver. The list is empty for a device without controls.
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     #[doc(alias = "VIDIOC_QUERYMENU")]
     pub fn controls(&self) -> Result<Vec<Control>> {
         let mut controls = Vec::new();
         let mut last = 0;
-        // No device has more; a driver that makes them up is not followed for ever.
+        // No device has more controls. The limit ends the loop for a driver that invents them.
         for _ in 0..4096 {
             let mut raw = QueryExtCtrl { id: last | NEXT, ..QueryExtCtrl::zeroed() };
             match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
@@ -285,11 +292,11 @@ impl Device {
                 Err(e) => return Err(self.failed("VIDIOC_QUERY_EXT_CTRL", e)),
             }
             if raw.id <= last {
-                // A driver that does not go forward.
+                // Stops at a driver that does not advance.
                 return Ok(controls);
             }
             last = raw.id;
-            // 6 is a class: a heading.
+            // Type 6 is a class, which is only a heading.
             if raw.kind != 6 && raw.flags & DISABLED == 0 {
                 controls.push(self.with_menu(Control::from_raw(&raw)));
             }
@@ -297,10 +304,10 @@ impl Device {
         Ok(controls)
     }
 
-    /// One control's description. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.
+    /// Returns the description of one control. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such control.
+    /// `Unsupported` if the device does not have the control.
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     pub fn control(&self, id: ControlId) -> Result<Control> {
         const OP: &str = "VIDIOC_QUERY_EXT_CTRL";
@@ -308,7 +315,7 @@ impl Device {
         match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
             Ok(()) => Ok(self.with_menu(Control::from_raw(&raw))),
             Err(e @ (Errno::EINVAL | Errno::ENOTTY)) => {
-                let text = format!("the device has no control {id}");
+                let text = format!("the device does not have the control {id}");
                 Err(self.failed(OP, e).kind_is(ErrorKind::Unsupported).detail(text))
             }
             Err(e) => Err(self.failed(OP, e)),
@@ -322,7 +329,7 @@ impl Device {
         let (first, last) = (control.minimum.clamp(0, 1024), control.maximum.clamp(0, 1024));
         for index in first as u32..=last as u32 {
             let mut raw = QueryMenu { id: u32::from(control.id), index, ..QueryMenu::zeroed() };
-            // Menus have holes: EINVAL.
+            // Menus can have gaps, for which the driver returns EINVAL.
             if calls::querymenu(self.as_fd(), &mut raw).is_err() {
                 continue;
             }
@@ -336,22 +343,23 @@ impl Device {
         control
     }
 
-    /// A control's value. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_G_EXT_CTRLS`.
+    /// Returns the value of a control. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_G_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such control or it cannot be read.
+    /// `Unsupported` if the device does not have the control, and the driver's error if the control cannot be read.
     #[doc(alias = "VIDIOC_G_EXT_CTRLS")]
     pub fn control_value(&self, id: ControlId) -> Result<ControlValue> {
         let control = self.control(id)?;
         self.exchange(&control, ControlCall::Get, &ControlValue::Number(0))
     }
 
-    /// Sets a control and returns the value that the driver took, which may be rounded to a step. Ioctls:
+    /// Sets a control and returns the value that the driver chose, which may be rounded to a step. Ioctls:
     /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a value of the wrong type or out of range, with the range or menu; `Unsupported` if the
-    /// device has no such control; `Busy` while another user or the stream holds it; `PermissionDenied` if read-only.
+    /// `InvalidArgument` for a value of the wrong type or out of range (the text has the range or menu),
+    /// `Unsupported` if the device does not have the control, `Busy` while another program or the stream holds it,
+    /// `PermissionDenied` if it is read-only.
     #[doc(alias = "VIDIOC_S_EXT_CTRLS")]
     pub fn set_control(&self, id: ControlId, value: impl Into<ControlValue>) -> Result<ControlValue> {
         let (control, value) = (self.control(id)?, value.into());
@@ -421,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_against_type_and_range() {
+    fn control_refuses_values_of_another_type_or_range() {
         let gain = Control::from_raw(&raw(1, -5, 10));
         assert!(!gain.refuses(&(-5).into()) && gain.refuses(&11.into()) && gain.refuses(&"11".into()));
         assert_eq!(gain.to_string(), "'Gain' takes -5 to 10 in steps of 1, by default 0");

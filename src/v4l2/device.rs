@@ -21,15 +21,16 @@ use crate::sys::v4l2::{Capability, Plain};
 const V4L2_MAJOR: u64 = 81;
 
 flags! {
-    /// What a device node can do: `device_caps` of `VIDIOC_QUERYCAP`, this node's own and not its whole device's.
+    /// The capabilities of a device node: `device_caps` of `VIDIOC_QUERYCAP`, which are this node's and not the whole
+    /// device's.
     pub(crate) struct Capabilities {
         /// Captures video, single-planar API.
         pub(crate) const VIDEO_CAPTURE = 1;
         /// Captures video, multi-planar API.
         pub(crate) const VIDEO_CAPTURE_MPLANE = 0x1000;
-        /// Takes video, single-planar API.
+        /// Takes video buffers, single-planar API.
         pub(crate) const VIDEO_OUTPUT = 2;
-        /// Takes video, multi-planar API.
+        /// Takes video buffers, multi-planar API.
         pub(crate) const VIDEO_OUTPUT_MPLANE = 0x2000;
         /// Mem-to-mem, multi-planar API.
         pub(crate) const VIDEO_M2M_MPLANE = 0x4000;
@@ -46,56 +47,56 @@ flags! {
     }
 }
 
-/// Which of a device's queues: capture is what it fills, output what it takes.
+/// A queue of a device, from the device's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The device fills buffers.
+    /// The queue whose buffers the device fills.
     Capture,
-    /// The device takes buffers.
+    /// The queue whose buffers the device reads.
     Output,
 }
 
-/// What `VIDIOC_QUERYCAP` says of a node.
+/// The properties of a node, from `VIDIOC_QUERYCAP`. Displays as `/dev/video2 (mxc-isi)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
-    /// The node: `/dev/video0`.
+    /// The path of the node, such as `/dev/video0`.
     pub path: PathBuf,
-    /// The driver's name: `mxc-isi`.
+    /// The driver's name, such as `mxc-isi`.
     pub driver: String,
-    /// The device's name: `vivid`.
+    /// The device's name, such as `vivid`.
     pub card: String,
-    /// Where it sits: `platform:vivid-000`.
+    /// The place of the device on its bus, such as `platform:vivid-000`.
     pub bus: String,
     pub(crate) capabilities: Capabilities,
 }
 
 impl DeviceInfo {
-    /// A camera or grabber: captures video into buffers and is no mem-to-mem device.
+    /// Returns `true` for a camera or grabber: it captures video into buffers and is not a mem-to-mem device.
     pub fn is_capture(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Capture).is_some()
             && !self.is_m2m()
     }
 
-    /// Takes video from buffers and is no mem-to-mem device.
+    /// Returns `true` for a device that takes video from buffers and is not a mem-to-mem device.
     pub fn is_output(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Output).is_some()
             && !self.is_m2m()
     }
 
-    /// An encoder, decoder, scaler or converter.
+    /// Returns `true` for an encoder, decoder, scaler or converter.
     pub fn is_m2m(&self) -> bool {
         self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
     }
 
-    /// Returns the names of what the node can do: `STREAMING`.
+    /// Returns the names of the node's capabilities, such as `STREAMING`.
     pub fn capabilities(&self) -> Vec<&'static str> {
         self.capabilities.names()
     }
 
-    /// Speaks the multi-planar API.
+    /// Returns `true` if the node has the multi-planar API.
     pub fn is_multi_planar(&self) -> bool {
         use Capabilities as C;
         self.capabilities.intersects(C::VIDEO_CAPTURE_MPLANE | C::VIDEO_OUTPUT_MPLANE | C::VIDEO_M2M_MPLANE)
@@ -119,45 +120,46 @@ impl DeviceInfo {
     }
 }
 
-/// `/dev/video2 (mxc-isi)`: as errors name a device.
+/// Displays the device as errors name it: `/dev/video2 (mxc-isi)`.
 impl fmt::Display for DeviceInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.path.display(), self.driver)
     }
 }
 
-/// An open V4L2 node: a counted handle. The node closes with its last clone and queue.
+/// An open V4L2 node, as a counted handle. The node is closed when the last clone and the last queue are dropped.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
 struct Inner {
     fd: OwnedFd,
     info: DeviceInfo,
-    /// Whether a [`Queue`](super::Queue) of this open file exists, capture and output: a second one would free or
-    /// replace the first one's buffers.
+    /// Whether a capture and an output [`Queue`](super::Queue) of this open file exist. A second one would free or
+    /// replace the buffers of the first.
     queues: [AtomicBool; 2],
-    /// The node's number within its device, as sysfs has it. Asked while the device is there.
+    /// The index of the node within its device, from sysfs. It can only be read while the device exists.
     index: OnceLock<Option<u32>>,
 }
 
 impl Device {
-    /// Opens a node, without blocking in later calls, and asks what it is. Ioctl: `VIDIOC_QUERYCAP`.
+    /// Opens a node in non-blocking mode and reads its properties. Ioctl: `VIDIOC_QUERYCAP`.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied` and `Busy` as `open` reports them, `WrongFile` if it is no V4L2 video node.
+    /// `NotFound`, `PermissionDenied` or `Busy` if the node cannot be opened, `WrongFile` if it is not a V4L2 video
+    /// node.
     #[doc(alias = "VIDIOC_QUERYCAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_fd(open_node(path, "V4L2", V4L2_MAJOR)?, path)
     }
 
-    /// Any descriptor as a device: the fuzzer answers its ioctls.
+    /// Takes any descriptor as a device. The fuzzer answers its ioctls.
     #[cfg(fuzzing)]
     pub fn made_up(fd: OwnedFd) -> Result<Self> {
         Self::from_fd(fd, Path::new("made-up"))
     }
 
-    /// Takes an open, non-blocking node; `path` is for error texts.
+    /// Takes an open, non-blocking node. `path` is for error texts.
     pub(crate) fn from_fd(fd: OwnedFd, path: &Path) -> Result<Self> {
         let mut cap = Capability::zeroed();
         match sys::v4l2_calls::querycap(fd.as_fd(), &mut cap) {
@@ -179,7 +181,7 @@ impl Device {
         Ok(Self(Arc::new(Inner { fd, info, queues: Default::default(), index: OnceLock::new() })))
     }
 
-    /// Opens the first node, by number, for which `wanted` holds.
+    /// Opens the first node, by number, for which `wanted` returns `true`.
     ///
     /// ```no_run
     /// let camera = framelease::v4l2::Device::find(|d| d.is_capture() && d.driver == "mxc-isi")?;
@@ -187,13 +189,13 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`, with what there is instead and which nodes could not be opened.
+    /// `NotFound` if no node matches. The text lists the nodes, with the errors of those that could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
         let describe = |d: &Self| format!("{d} is {}", role(d.info()));
         crate::device_nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
     }
 
-    /// The node's number within its device: `/sys/dev/char/81:N/index`.
+    /// Returns the index of the node within its device: `/sys/dev/char/81:N/index`.
     pub(super) fn index(&self) -> Option<u32> {
         *self.0.index.get_or_init(|| {
             let stat = fstat(self.as_fd()).ok()?;
@@ -205,30 +207,30 @@ impl Device {
         })
     }
 
-    /// Returns `true` for a clone of this handle: the same open file.
+    /// Returns `true` for a clone of this handle, which is the same open file.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What the node is.
+    /// Returns the properties of the node.
     pub fn info(&self) -> &DeviceInfo {
         &self.0.info
     }
 
     pub(crate) fn buf_type(&self, direction: Direction, op: &'static str) -> Result<BufType> {
         self.info().buf_type(direction).ok_or_else(|| {
-            let text = format!("it has no {} queue; it is {}", name(direction), role(self.info()));
+            let text = format!("the {} queue does not exist: the device is {}", name(direction), role(self.info()));
             Error::new(ErrorKind::Unsupported, op, text).on(self)
         })
     }
 
-    /// Makes the caller the one user of a queue, until [`Device::leave_queue`].
+    /// Reserves a queue for the caller, until [`Device::leave_queue`].
     pub(super) fn take_queue(&self, direction: Direction) -> Result<()> {
         if self.0.queues[direction as usize].swap(true, Ordering::Acquire) {
             let text = format!("the {} queue is in use by this handle or a clone of it", name(direction));
             return Err(Error::new(ErrorKind::Busy, "queue", text).on(self));
         }
-        // When the device is lost it is too late to ask.
+        // Reads the index now: it cannot be read after the device is lost.
         self.index();
         Ok(())
     }
@@ -237,17 +239,17 @@ impl Device {
         self.0.queues[direction as usize].store(false, Ordering::Release);
     }
 
-    /// The error of a device that reports an error condition and has no buffer.
+    /// Creates the error of a device that reports an error condition and has no buffer.
     pub(crate) fn broken(&self) -> Error {
         let text = "the device reports an error condition (POLLERR) and has no buffer";
         Error::new(ErrorKind::DeviceLost, "poll", text).on(self)
     }
 
-    /// An error of an ioctl on this device.
+    /// Creates the error of an ioctl on this device.
     pub(crate) fn failed(&self, op: &'static str, errno: Errno) -> Error {
         let error = Error::os(op, errno).on(self);
         match (errno, op) {
-            // On a queue, EIO is the driver giving up; elsewhere it may be one I2C transfer.
+            // On a queue, EIO means that the driver gave up. Elsewhere it may be one failed I2C transfer.
             (Errno::EIO, "VIDIOC_DQBUF" | "VIDIOC_QBUF" | "poll") => error.kind_is(ErrorKind::DeviceLost),
             _ => error,
         }
@@ -272,7 +274,7 @@ impl fmt::Debug for Device {
     }
 }
 
-/// Every V4L2 video node that can be opened, by number. One that vanishes meanwhile, or denies access, is left out.
+/// Returns every V4L2 video node that can be opened, by number. Leaves out nodes that disappear or deny access.
 pub fn devices() -> Vec<DeviceInfo> {
     nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
 }
@@ -305,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_video_node_is_named() {
+    fn open_names_files_that_are_not_video_nodes() {
         for (path, kind) in [
             ("/dev/null", ErrorKind::WrongFile),
             ("/", ErrorKind::WrongFile),
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_type_follows_from_the_capabilities() {
+    fn buf_type_follows_from_the_capabilities() {
         let info = |bits: u32| DeviceInfo {
             path: "/dev/video0".into(),
             driver: String::new(),

@@ -1,4 +1,4 @@
-//! Events of a device: what it tells beside its buffers.
+//! Events that a device reports besides its buffers.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,19 +12,20 @@ use crate::error::Result;
 use crate::sys::v4l2::{self as uapi, EventSubscription, Plain};
 use crate::sys::{v4l2_calls as calls, wait};
 
-/// What can be subscribed to.
+/// A kind of event to subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
     /// The vertical sync of an output.
     VerticalSync,
-    /// The end of a stream. Deprecated by the kernel: [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) tells it.
+    /// The end of a stream. The kernel deprecates it: [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) marks the
+    /// end.
     EndOfStream,
     /// A control's value or range changed.
     Control(ControlId),
-    /// A frame begins.
+    /// A new frame begins to arrive.
     FrameSync,
-    /// The resolution or format at the input of this number, or in a decoder's bitstream (0), changed.
+    /// The resolution or format changed, at the input of this number or in a decoder's bitstream (0).
     SourceChange(u32),
 }
 
@@ -41,7 +42,7 @@ impl EventKind {
     }
 }
 
-/// What happened.
+/// An event that a device reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -49,25 +50,25 @@ pub enum Event {
     VerticalSync,
     /// The end of a stream.
     EndOfStream,
-    /// A control changed.
+    /// The value or range of a control changed.
     Control {
-        /// Which.
+        /// The control that changed.
         id: ControlId,
-        /// Its value now; 0 for one that is no number.
+        /// The present value, or 0 if the control's value is not a number.
         value: i64,
-        /// The smallest and largest value now.
+        /// The smallest and the largest value now.
         range: (i64, i64),
     },
-    /// A frame begins.
+    /// A new frame begins to arrive.
     FrameSync {
         /// The number that the frame will have.
         sequence: u32,
     },
-    /// The source changed: read the format (or timings) again, and reconfigure.
+    /// The source changed. Read the format (or the timings) again and reconfigure.
     SourceChange {
         /// The number of the input.
         input: u32,
-        /// `V4L2_EVENT_SRC_CH_*`: bit 0 is the resolution.
+        /// Bits of `V4L2_EVENT_SRC_CH_*`. Bit 0 means the resolution.
         changes: u32,
     },
     /// An event that this crate does not know, by its `V4L2_EVENT_*` number.
@@ -96,11 +97,11 @@ fn decode(raw: &uapi::Event) -> Event {
 }
 
 impl Device {
-    /// Subscribes to a kind of event. Events are per open file: all clones of a `Device` share them. Ioctl:
-    /// `VIDIOC_SUBSCRIBE_EVENT`.
+    /// Subscribes to a kind of event. Subscriptions belong to the open file: all clones of a `Device` share them.
+    /// Ioctl: `VIDIOC_SUBSCRIBE_EVENT`.
     ///
     /// # Errors
-    /// `InvalidArgument` or `Unsupported` if the driver has no such event.
+    /// `InvalidArgument` or `Unsupported` if the driver does not have the event.
     #[doc(alias = "VIDIOC_SUBSCRIBE_EVENT")]
     pub fn subscribe(&self, kind: EventKind) -> Result<()> {
         calls::subscribe_event(self.as_fd(), &mut kind.subscription())
@@ -110,7 +111,7 @@ impl Device {
     /// Ends a subscription. Ioctl: `VIDIOC_UNSUBSCRIBE_EVENT`.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_UNSUBSCRIBE_EVENT")]
     #[doc(hidden)]
     pub fn unsubscribe(&self, kind: EventKind) -> Result<()> {
@@ -118,7 +119,8 @@ impl Device {
             .map_err(|e| self.failed("VIDIOC_UNSUBSCRIBE_EVENT", e))
     }
 
-    /// The next pending event, `None` if there is none. POLLPRI on the device announces one. Ioctl: `VIDIOC_DQEVENT`.
+    /// Returns the next pending event, if there is one. The device reports POLLPRI while events are pending. Ioctl:
+    /// `VIDIOC_DQEVENT`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
@@ -133,10 +135,10 @@ impl Device {
         }
     }
 
-    /// Waits at most `timeout` for an event; `None` if it passed.
+    /// Waits at most `timeout` for an event. Returns `None` if the time has passed.
     ///
     /// # Errors
-    /// As [`Device::try_event`].
+    /// `DeviceLost` after an unplug.
     #[doc(hidden)]
     pub fn event(&self, timeout: Duration) -> Result<Option<Event>> {
         wait::until(self.as_fd(), PollFlags::POLLPRI, wait::deadline(timeout)).map_err(|e| self.failed("poll", e))?;
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn events_decode() {
+    fn event_decodes_each_kind() {
         assert_eq!(decode(&raw(4, &[42])), Event::FrameSync { sequence: 42 });
         assert_eq!(decode(&raw(5, &[1])), Event::SourceChange { input: 7, changes: 1 });
         assert_eq!(decode(&raw(2, &[])), Event::EndOfStream);

@@ -1,4 +1,4 @@
-//! What a device offers, and agreeing on one exact layout.
+//! The formats, sizes and intervals that a device offers, and the negotiation of one exact layout.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -16,20 +16,20 @@ use crate::sys::v4l2::{
 };
 use crate::sys::v4l2_calls as calls;
 
-/// More entries than a driver lists; ends an enumeration that never does.
+/// A limit above the entries of any driver, for drivers whose list does not end.
 const MOST: u32 = 256;
 
 /// A format that a device lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FormatOffer {
-    /// The code.
+    /// The code of the format.
     pub fourcc: FourCc,
-    /// The driver's or kernel's words for it.
+    /// The name that the driver or the kernel gives it.
     pub description: String,
     /// `true` for a bitstream.
     pub compressed: bool,
-    /// `true` if libv4l makes it on the CPU.
+    /// `true` if libv4l converts to it on the CPU.
     pub emulated: bool,
 }
 
@@ -37,18 +37,18 @@ pub struct FormatOffer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sizes {
-    /// These.
+    /// A list of sizes.
     Discrete(Vec<Size>),
     /// Every size from `min` to `max` in steps.
     Stepwise {
-        /// The smallest.
+        /// The smallest possible size.
         min: Size,
-        /// The largest.
+        /// The largest possible size.
         max: Size,
-        /// The distance between two.
+        /// The distance between two sizes.
         step: Size,
     },
-    /// The driver does not say.
+    /// The driver does not list sizes.
     Unknown,
 }
 
@@ -56,47 +56,57 @@ pub enum Sizes {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Intervals {
-    /// These.
+    /// A list of intervals.
     Discrete(Vec<FrameInterval>),
-    /// From the shortest to the longest.
+    /// Every interval from the shortest to the longest.
     Stepwise {
-        /// The shortest.
+        /// The shortest possible interval.
         min: FrameInterval,
-        /// The longest.
+        /// The longest possible interval.
         max: FrameInterval,
     },
-    /// The driver does not say.
+    /// The driver does not list intervals.
     Unknown,
 }
 
-/// What is asked of a driver. Zeros leave the choice to it.
+/// A format to request from a driver. The driver chooses values that are zero.
+///
+/// ```
+/// use framelease::format::{FourCc, Size};
+/// use framelease::v4l2::FormatRequest;
+///
+/// let mut request = FormatRequest::new(FourCc::NV12, Size::new(1920, 1080));
+/// request.stride_bytes[0] = 2048;
+/// assert_eq!(request.to_string(), "NV12 1920x1080 stride 2048");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FormatRequest {
     /// The pixel or bitstream format.
     pub fourcc: FourCc,
-    /// The picture's size.
+    /// Width and height of the picture.
     pub size: Size,
     /// Bytes from row to row, per memory plane.
     pub stride_bytes: [u32; MAX_PLANES],
-    /// Bytes of a buffer, per memory plane; for a bitstream the most that one buffer can hold.
+    /// Bytes of a buffer, per memory plane. For a bitstream, the most that one buffer can hold.
     pub memory_bytes: [u32; MAX_PLANES],
-    /// The colors, on an output queue what they are, on a capture queue what to convert to if the device can.
+    /// The colorimetry. On an output queue it describes the pixels. On a capture queue the device converts to it if
+    /// it can.
     pub colorimetry: Colorimetry,
 }
 
 impl FormatRequest {
-    /// A format and size; the rest is the driver's choice.
+    /// Creates a request for a format and size. The driver chooses the rest.
     pub fn new(fourcc: FourCc, size: Size) -> Self {
         let zero = [0; MAX_PLANES];
         Self { fourcc, size, stride_bytes: zero, memory_bytes: zero, colorimetry: Colorimetry::default() }
     }
 
-    /// Everything as another device has it.
+    /// Creates a request for exactly the layout of another device.
     pub fn from_layout(layout: &Layout) -> Self {
         let mut request = Self::new(layout.fourcc(), layout.size());
         for plane in layout.planes().iter().rev() {
-            // In reverse: where several color planes share a memory plane, the first one's stride is the asked one.
+            // In reverse order: the stride of the first color plane in a memory plane must win.
             request.stride_bytes[plane.memory as usize % MAX_PLANES] = plane.stride_bytes;
         }
         request.memory_bytes[..layout.memory_bytes().len()].copy_from_slice(layout.memory_bytes());
@@ -134,7 +144,7 @@ impl fmt::Display for FormatRequest {
     }
 }
 
-/// The layout that a driver means.
+/// Returns the layout that a driver's answer describes.
 fn layout(picture: &Picture) -> Result<Layout> {
     let [space, encoding, range, transfer] = picture.color;
     let planes = picture.planes;
@@ -145,7 +155,7 @@ fn layout(picture: &Picture) -> Result<Layout> {
         &picture.sizes[..planes],
     )?;
     if layout.memory_bytes().len() != planes {
-        let text = format!("the driver puts {layout} into {planes} memory planes");
+        let text = format!("the driver reports {planes} memory planes for {layout}");
         return Err(Error::new(ErrorKind::Mismatch, "layout", text));
     }
     Ok(layout.with_colorimetry(Colorimetry {
@@ -157,10 +167,10 @@ fn layout(picture: &Picture) -> Result<Layout> {
 }
 
 impl Device {
-    /// The formats that a queue lists. Ioctl: `VIDIOC_ENUM_FMT`, one call each.
+    /// Returns the formats that a queue lists. Ioctl: `VIDIOC_ENUM_FMT`, one call per format.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such queue.
+    /// `Unsupported` if the device does not have the queue.
     #[doc(alias = "VIDIOC_ENUM_FMT")]
     pub fn formats(&self, direction: Direction) -> Result<Vec<FormatOffer>> {
         const OP: &str = "VIDIOC_ENUM_FMT";
@@ -182,10 +192,10 @@ impl Device {
         Ok(offers)
     }
 
-    /// The sizes that the device lists for a format. Ioctl: `VIDIOC_ENUM_FRAMESIZES`.
+    /// Returns the sizes that the device lists for a format. Ioctl: `VIDIOC_ENUM_FRAMESIZES`.
     ///
     /// # Errors
-    /// What the driver reports; one that lists nothing is `Sizes::Unknown`.
+    /// `DeviceLost` after an unplug, and other errors of the driver. An empty list gives `Sizes::Unknown`.
     #[doc(alias = "VIDIOC_ENUM_FRAMESIZES")]
     pub fn sizes(&self, fourcc: FourCc) -> Result<Sizes> {
         let mut discrete = Vec::new();
@@ -205,10 +215,10 @@ impl Device {
         Ok(if discrete.is_empty() { Sizes::Unknown } else { Sizes::Discrete(discrete) })
     }
 
-    /// The frame intervals that the device lists for a format and size. Ioctl: `VIDIOC_ENUM_FRAMEINTERVALS`.
+    /// Returns the frame intervals that the device lists for a format and size. Ioctl: `VIDIOC_ENUM_FRAMEINTERVALS`.
     ///
     /// # Errors
-    /// What the driver reports; one that lists nothing is `Intervals::Unknown`.
+    /// `DeviceLost` after an unplug, and other errors of the driver. An empty list gives `Intervals::Unknown`.
     #[doc(alias = "VIDIOC_ENUM_FRAMEINTERVALS")]
     pub fn intervals(&self, fourcc: FourCc, size: Size) -> Result<Intervals> {
         let mut discrete = Vec::new();
@@ -230,10 +240,10 @@ impl Device {
         Ok(if discrete.is_empty() { Intervals::Unknown } else { Intervals::Discrete(discrete) })
     }
 
-    /// The layout that a queue has now. Ioctl: `VIDIOC_G_FMT`.
+    /// Returns the present layout of a queue. Ioctl: `VIDIOC_G_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` for a format that this crate cannot lay out.
+    /// `Unsupported` if the device does not have the queue, or for a format that this crate cannot lay out.
     #[doc(alias = "VIDIOC_G_FMT")]
     pub fn format(&self, direction: Direction) -> Result<Layout> {
         const OP: &str = "VIDIOC_G_FMT";
@@ -242,34 +252,35 @@ impl Device {
         layout(&arg.picture()).map_err(|e| self.unusable(OP, e))
     }
 
-    /// What [`Device::set_format`] would give, without any change. Ioctl: `VIDIOC_TRY_FMT`.
+    /// Returns the layout that [`Device::set_format`] would give. Changes nothing. Ioctl: `VIDIOC_TRY_FMT`.
     ///
     /// # Errors
-    /// As [`Device::set_format`].
+    /// `Unsupported` if the device does not offer the format (the text lists those that it offers), `InvalidArgument`
+    /// for a size of 0.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_FMT")]
     pub fn try_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
         self.negotiate("VIDIOC_TRY_FMT", calls::try_fmt, direction, request)
     }
 
-    /// Asks for a layout and returns the one that the driver gives: it may align the size and stride, or take the
-    /// nearest size that it has, but it keeps the format. Ioctl: `VIDIOC_S_FMT`.
+    /// Requests a layout and returns the one that the driver chose. The driver may align size and stride or choose
+    /// the nearest size, but it keeps the format. Ioctl: `VIDIOC_S_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` if the format is not offered, with what is; `InvalidArgument` for a size of 0; `Busy` while
-    /// buffers are allocated, here or by another user.
+    /// `Unsupported` if the device does not offer the format (the text lists those that it offers), `InvalidArgument`
+    /// for a size of 0, `Busy` while buffers are allocated, here or by another program.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
         self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)
     }
 
-    /// Asks for a layout and takes no other: what buffers of another device have. Buffers may be larger than the
-    /// driver's own. Ioctl: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
+    /// Requests exactly a layout, such as that of another device's buffers. Buffers may be larger than the driver's
+    /// own. Ioctls: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
     ///
     /// # Errors
-    /// As [`Device::set_format`]; `Mismatch` if the driver would give another geometry. Where it says so at once
-    /// (`VIDIOC_TRY_FMT`), nothing is changed.
+    /// `Mismatch` if the driver would choose another geometry: nothing is changed if `VIDIOC_TRY_FMT` reports that.
+    /// Else the errors of [`Device::set_format`].
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {
@@ -312,8 +323,8 @@ impl Device {
             let why = format!("the driver gives {} instead: ", FourCc::from(picture.fourcc));
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        // 0 any, 1 progressive, 4 both fields of a frame, interleaved: whole frames. The rest are single fields, or
-        // fields one after the other, which no layout here describes.
+        // 0 is any, 1 progressive, 4 both fields of a frame, interleaved: these give whole frames. The others are
+        // single or sequential fields, which no layout here describes.
         if !matches!(picture.field, 0 | 1 | 4) {
             let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
@@ -330,7 +341,7 @@ impl Device {
         Error::new(ErrorKind::Mismatch, op, text).on(self)
     }
 
-    /// Formats and sizes in a line, the asked format first.
+    /// Returns formats and sizes in one line, the requested format first.
     fn offer(&self, direction: Direction, asked: FourCc) -> String {
         let mut formats: Vec<FourCc> = self.formats(direction).unwrap_or_default().iter().map(|o| o.fourcc).collect();
         if let Some(at) = formats.iter().position(|&f| f == asked) {
@@ -343,8 +354,8 @@ impl Device {
     }
 }
 
-/// Whether a picture laid out as `picture` can be handed to a queue of layout `queue`: same format, every color plane
-/// at the same place. A queue may have more columns and rows where that moves no plane.
+/// Returns whether a queue of layout `queue` can take a picture of layout `picture`: the format and the place of
+/// every color plane must be the same. The queue may have more columns and rows if that moves no plane.
 pub(crate) fn holds(picture: &Layout, queue: &Layout) -> bool {
     picture.fourcc() == queue.fourcc()
         && picture.memory_bytes().len() == queue.memory_bytes().len()
@@ -356,8 +367,8 @@ fn is_within(picture: &Layout, queue: &Layout) -> bool {
     picture.size().width <= queue.size().width && picture.size().height <= queue.size().height
 }
 
-/// Whether a picture whose planes share one buffer can be handed to a queue that has a buffer for each plane, as the
-/// same bytes: the same dma-buf for every plane, each with the `data_offset` of its plane.
+/// Returns whether a picture whose planes share one buffer can be queued where each plane has its own buffer. The
+/// same dma-buf is then queued for every plane, each with its own `data_offset`.
 pub(crate) fn splits(picture: &Layout, queue: &Layout) -> bool {
     let (from, to) = (picture.planes(), queue.planes());
     picture.fourcc().drm().is_some_and(|drm| queue.fourcc().drm() == Some(drm))
@@ -368,7 +379,7 @@ pub(crate) fn splits(picture: &Layout, queue: &Layout) -> bool {
         && is_within(picture, queue)
 }
 
-/// A layout with every plane's place.
+/// Describes a layout with the place of every plane.
 pub(crate) fn geometry(layout: &Layout) -> String {
     let planes: Vec<String> =
         layout.planes().iter().map(|p| format!("{}+{}/{}", p.memory, p.offset_bytes, p.stride_bytes)).collect();
@@ -410,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_like_a_layout_asks_for_all_of_it() {
+    fn format_request_from_a_layout_has_all_of_it() {
         let l = Layout::aligned("YUV420M".parse().unwrap(), Size::new(640, 360), 64).unwrap();
         let r = FormatRequest::from_layout(&l);
         assert_eq!(r.stride_bytes, [640, 320, 320, 0]);
@@ -423,9 +434,9 @@ mod tests {
     }
 
     #[test]
-    fn rows_below_fit_only_where_no_plane_moves() {
+    fn holds_allows_more_rows_only_if_no_plane_moves() {
         assert!(holds(&nv12(1080, 1920), &nv12(1080, 1920)));
-        assert!(!holds(&nv12(1080, 1920), &nv12(1088, 1920)), "chroma would lie elsewhere");
+        assert!(!holds(&nv12(1080, 1920), &nv12(1088, 1920)), "the chroma plane would be elsewhere");
         assert!(!holds(&nv12(1080, 1920), &nv12(1080, 2048)));
         let yuyv = |h| Layout::packed(FourCc::YUYV, Size::new(1920, h)).unwrap();
         assert!(holds(&yuyv(1080), &yuyv(1088)));
@@ -435,16 +446,16 @@ mod tests {
     }
 
     #[test]
-    fn planes_of_one_buffer_are_split_where_the_bytes_are_the_same() {
+    fn splits_allows_the_same_bytes_in_separate_planes() {
         let nm12 = |h, stride| Layout::from_strides(FourCc::NV12M, Size::new(1920, h), &[stride; 2], &[]).unwrap();
-        assert!(splits(&nv12(1080, 1920), &nm12(1088, 1920)), "rows below a plane move none");
+        assert!(splits(&nv12(1080, 1920), &nm12(1088, 1920)), "rows below a plane move no plane");
         assert!(!splits(&nv12(1080, 1920), &nm12(1088, 2048)));
         assert!(!splits(&nm12(1080, 1920), &nm12(1080, 1920)) && !splits(&nm12(1080, 1920), &nv12(1080, 1920)));
         assert!(!splits(&Layout::packed(FourCc::NV21, Size::new(1920, 1080)).unwrap(), &nm12(1080, 1920)));
     }
 
     #[test]
-    fn a_driver_s_nonsense_is_an_error() {
+    fn layout_refuses_impossible_formats_of_a_driver() {
         let p = Picture { width: 640, height: 360, fourcc: u32::from(FourCc::NV12M), ..Picture::default() };
         for planes in 0..=8 {
             assert!(layout(&Picture { planes, ..p }).is_err());

@@ -1,4 +1,4 @@
-//! Device nodes that come and go, by inotify on `/dev`.
+//! Reports device nodes that appear and disappear, through inotify on `/dev`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,20 +15,20 @@ use crate::sys::event_queue::UnreadSignal;
 use crate::sys::readiness::Readiness;
 use crate::sys::syscall_count::tick;
 
-/// What happened to a device node.
+/// A change of a device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeEvent {
-    /// It was created, or its permissions changed: try to open it.
+    /// The node was created, or its permissions changed. Try to open it.
     Appeared(PathBuf),
-    /// It was removed.
+    /// The node was removed.
     Removed(PathBuf),
 }
 
 /// Reports V4L2 nodes (`/dev/video*`) as they appear and disappear.
 ///
-/// A node appears before udev sets its permissions: an open that fails with `PermissionDenied` may succeed at the next
-/// event. If the kernel drops events because too many are unread, each node that is there is reported as appeared.
+/// A node appears before udev sets its permissions. If an open fails with `PermissionDenied`, try again at the next
+/// event. If the kernel drops events because too many are unread, each node that exists is reported as appeared.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -44,16 +44,16 @@ pub enum NodeEvent {
 pub struct Hotplug {
     inotify: Inotify,
     folder: PathBuf,
-    /// What one read gave. The next read is made when all of it was given.
+    /// The events of one read. The next read happens when all of them are received.
     events: VecDeque<NodeEvent>,
-    /// Readable while `events` has some.
+    /// Readable while `events` is not empty.
     unread: UnreadSignal,
-    /// Over both.
+    /// Watches `inotify` and `unread`.
     readiness: Readiness,
 }
 
 impl Hotplug {
-    /// Watches `/dev`.
+    /// Begins to watch `/dev`.
     ///
     /// # Errors
     /// `Exhausted` if the user has too many inotify instances or watches.
@@ -79,7 +79,8 @@ impl Hotplug {
         Ok(Self { inotify, folder: folder.to_owned(), events: VecDeque::new(), unread, readiness })
     }
 
-    /// The descriptor of inotify, for a caller that takes all events at once. One level of epolls less.
+    /// Returns the descriptor of inotify, for a caller that takes all events at once. It avoids one level of nested
+    /// epolls.
     pub(super) fn inotify(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
@@ -91,7 +92,7 @@ impl Hotplug {
         Ok(self.events.pop_front())
     }
 
-    /// Reads what inotify has, at most one buffer of it.
+    /// Reads pending events of inotify, at most one buffer of them.
     fn read(&mut self) -> Result<()> {
         tick();
         let read = match self.inotify.read_events() {
@@ -160,7 +161,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn nodes_are_reported_as_they_come_and_go() {
+    fn hotplug_reports_nodes_that_appear_and_disappear() {
         let folder = std::env::temp_dir().join(format!("framelease-hotplug-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut hotplug = Hotplug::watching(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Which device a station was opened with, to find it again after an unplug.
+//! The identity of the device that a station opened, to find the device again after an unplug.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::device::{nodes, Device};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What stays the same when a device comes back: its driver, name, place on the bus, and which of its nodes this is.
-/// The node's number may differ.
+/// The properties that a device keeps when it returns: its driver, its name, its place on the bus, and the index of
+/// this node. The node's number may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The path that the user gave: perhaps a link by id, which names the device better than its bus does.
+    /// The path that the user gave. A link by id identifies the device better than its bus does.
     path: PathBuf,
     driver: String,
     card: String,
@@ -36,16 +36,16 @@ impl Identity {
         is_same && (self.index.is_none() || self.index == device.index())
     }
 
-    /// A link by id names one device wherever it is plugged in.
+    /// Returns `true` for a link by id, which names one device wherever it is plugged in.
     fn is_at_link(&self, device: &Device) -> bool {
         let is_link = fs::symlink_metadata(&self.path).is_ok_and(|m| m.file_type().is_symlink());
         is_link && self.driver == device.info().driver
     }
 
-    /// Opens the device again: by its path if that is still it, else by looking at all nodes.
+    /// Opens the device again: by its path if the same device is there, else by searching all nodes.
     ///
     /// # Errors
-    /// `NotFound` with what is missing.
+    /// `NotFound` if the device is missing.
     pub(crate) fn find(&self) -> Result<Device> {
         if let Ok(device) = Device::open(&self.path) {
             if self.is(&device) || self.is_at_link(&device) {
@@ -55,17 +55,17 @@ impl Identity {
         let others = nodes().into_iter().filter(|path| path != &self.path);
         let found = others.filter_map(|path| Device::open(path).ok()).find(|device| self.is(device));
         found.ok_or_else(|| {
-            let text = format!("{} ({}) on {} is not there", self.card, self.driver, self.bus);
+            let text = format!("{} ({}) on {} was not found", self.card, self.driver, self.bus);
             Error::new(ErrorKind::NotFound, "open", text).on(self.path.display())
         })
     }
 }
 
 impl Device {
-    /// Opens the same device again after an unplug, whatever number its node has now.
+    /// Opens the same device again after an unplug, even if its node has another number.
     ///
     /// # Errors
-    /// `NotFound` until it is back.
+    /// `NotFound` until the device is back.
     pub(crate) fn find_again(&self) -> Result<Self> {
         Identity::of(self).find()
     }

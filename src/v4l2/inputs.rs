@@ -11,26 +11,27 @@ use crate::sys::from_kernel::text;
 use crate::sys::v4l2::{self as uapi, DvTimings, Plain, StreamParm, CAP_TIMEPERFRAME};
 use crate::sys::v4l2_calls as calls;
 
-/// An input of a grabber.
+/// An input of a capture device, such as an HDMI connector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Input {
-    /// Its number.
+    /// The number of the input.
     pub index: u32,
-    /// Its name: `HDMI 0`.
+    /// The driver's name for it, such as `HDMI 0`.
     pub name: String,
-    /// `true` if its picture is set by DV timings (HDMI, SDI), see [`Device::detect_timings`].
+    /// `true` if DV timings set the size of its picture (HDMI, SDI). See [`Device::detect_timings`].
     pub has_timings: bool,
-    /// `false` if the driver sees no power, signal or lock.
+    /// `false` if the driver reports that power, signal or lock is missing.
     pub has_signal: bool,
 }
 
-/// DV timings as the driver detected them. Only their picture's size is told; the rest goes back as it came.
+/// DV timings that a driver detected. Only the picture's size is readable. [`Device::set_timings`] passes everything
+/// back to the driver unchanged.
 #[derive(Clone, Copy)]
 pub struct Timings(DvTimings);
 
 impl Timings {
-    /// The active picture.
+    /// Returns the size of the active picture.
     pub fn size(&self) -> Size {
         Size::new(self.0.width, self.0.height)
     }
@@ -43,10 +44,10 @@ impl std::fmt::Debug for Timings {
 }
 
 impl Device {
-    /// The device's inputs; none where a media graph routes. Ioctl: `VIDIOC_ENUMINPUT`.
+    /// Returns the inputs of the device. Empty if a media graph routes the picture. Ioctl: `VIDIOC_ENUMINPUT`.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_ENUMINPUT")]
     pub fn inputs(&self) -> Result<Vec<Input>> {
         let mut inputs = Vec::new();
@@ -67,10 +68,10 @@ impl Device {
         Ok(inputs)
     }
 
-    /// The number of the input in use. Ioctl: `VIDIOC_G_INPUT`.
+    /// Returns the number of the selected input. Ioctl: `VIDIOC_G_INPUT`.
     ///
     /// # Errors
-    /// `Unsupported` where a media graph routes.
+    /// `Unsupported` if a media graph routes the picture.
     #[doc(alias = "VIDIOC_G_INPUT")]
     pub fn input(&self) -> Result<u32> {
         let mut index = 0;
@@ -78,10 +79,10 @@ impl Device {
         Ok(u32::try_from(index).unwrap_or(0))
     }
 
-    /// Selects an input. May change format and frame interval. Ioctl: `VIDIOC_S_INPUT`.
+    /// Selects an input. Format and frame interval may change. Ioctl: `VIDIOC_S_INPUT`.
     ///
     /// # Errors
-    /// `InvalidArgument` with the inputs that there are, `Busy` while streaming.
+    /// `InvalidArgument` if the input does not exist (the text lists the inputs), `Busy` while streaming.
     #[doc(alias = "VIDIOC_S_INPUT")]
     pub fn set_input(&self, index: u32) -> Result<()> {
         let mut arg = i32::try_from(index).unwrap_or(i32::MAX);
@@ -93,10 +94,11 @@ impl Device {
         })
     }
 
-    /// The timings that the present input receives, `None` without a stable signal. Ioctl: `VIDIOC_QUERY_DV_TIMINGS`.
+    /// Returns the timings that the present input receives, or `None` without a stable signal. Ioctl:
+    /// `VIDIOC_QUERY_DV_TIMINGS`.
     ///
     /// # Errors
-    /// `Unsupported` if the input has no timings.
+    /// `Unsupported` if the input does not have DV timings.
     #[doc(alias = "VIDIOC_QUERY_DV_TIMINGS")]
     pub fn detect_timings(&self) -> Result<Option<Timings>> {
         const OP: &str = "VIDIOC_QUERY_DV_TIMINGS";
@@ -109,7 +111,7 @@ impl Device {
         }
     }
 
-    /// Sets the input to timings that were detected; the format follows. Ioctl: `VIDIOC_S_DV_TIMINGS`.
+    /// Sets the input to timings that were detected. The format changes with them. Ioctl: `VIDIOC_S_DV_TIMINGS`.
     ///
     /// # Errors
     /// `Busy` while buffers are allocated for another size.
@@ -119,10 +121,10 @@ impl Device {
         calls::s_dv_timings(self.as_fd(), &mut raw).map_err(|e| self.failed("VIDIOC_S_DV_TIMINGS", e))
     }
 
-    /// The frame interval, `None` if the driver has none to tell. Ioctl: `VIDIOC_G_PARM`.
+    /// Returns the frame interval, or `None` if the driver does not report it. Ioctl: `VIDIOC_G_PARM`.
     ///
     /// # Errors
-    /// What the driver reports.
+    /// `Unsupported` if the device does not have the queue, and other errors of the driver.
     #[doc(alias = "VIDIOC_G_PARM")]
     pub(crate) fn frame_interval(&self, direction: Direction) -> Result<Option<FrameInterval>> {
         const OP: &str = "VIDIOC_G_PARM";
@@ -134,11 +136,11 @@ impl Device {
         }
     }
 
-    /// Asks for a frame interval and returns the nearest that the driver has. Ioctl: `VIDIOC_S_PARM`.
+    /// Sets the frame interval and returns the nearest one that the driver supports. Ioctl: `VIDIOC_S_PARM`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a zero, `Unsupported` if the device's rate cannot be set here (a sensor's often is a
-    /// control of its sub-device).
+    /// `InvalidArgument` if a part is 0, `Unsupported` if the device's rate cannot be set here. Sensors often have a
+    /// control on their subdevice instead.
     #[doc(alias = "VIDIOC_S_PARM")]
     pub(crate) fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
         const OP: &str = "VIDIOC_S_PARM";

@@ -1,4 +1,4 @@
-//! The two queues of a mem-to-mem device, which encoders, decoders and converters share.
+//! The two queues of a mem-to-mem device. Encoders, decoders and converters are built on it.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,53 +18,74 @@ use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut};
 use crate::station::{ended, sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::wait;
 
-/// What a mem-to-mem device gives.
+/// An event of a mem-to-mem device.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Processed {
-    /// What the device made. Its `timestamp_ns` and `MONOTONIC` flag are those of the source.
+    /// A result of the device. Its `timestamp_ns` and `MONOTONIC` flag are those of the source.
     Result {
-        /// The picture or bitstream. Flagged [`LAST`](FrameFlags::LAST), it ends a drain and may be empty; flagged
-        /// [`ERROR`](FrameFlags::ERROR), it is damaged, and the stream goes on.
+        /// The picture or bitstream. A frame flagged [`LAST`](FrameFlags::LAST) ends a drain and may be empty. A
+        /// frame flagged [`ERROR`](FrameFlags::ERROR) is damaged, and the stream continues.
         frame: Frame,
-        /// The source frame that it was made of; `None` if the driver did not copy the timestamp, if more than 128
-        /// frames were queued since, or for an empty buffer.
+        /// The source frame of the result. `None` if the driver did not copy the timestamp, if more than 128 frames
+        /// were queued since, or if the buffer is empty.
         source: Option<FrameMeta>,
     },
-    /// A source frame that the device has read: the lease of [`MemToMem::queue`]. Flagged
+    /// A source frame that the device has read: the lease that [`MemToMem::queue`] took. It is flagged
     /// [`ERROR`](FrameFlags::ERROR) if the device could not use it.
     Source(Frame),
-    /// An event that was subscribed to.
+    /// A subscribed event of the device.
     Event(Event),
-    /// The device was unplugged, or its driver gave up. [`MemToMem::stop`] hands back what it had.
+    /// The device was unplugged, or its driver failed. [`MemToMem::stop`] returns the frames that it had.
     Lost(Error),
-    /// The device is back: call [`MemToMem::reopen`].
+    /// The device is back. Call [`MemToMem::reopen`].
     Returned,
 }
 
-/// What [`MemToMem::resume`] could do.
+/// The way in which [`MemToMem::resume`] resumed the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resumed {
-    /// The stream goes on where it was.
+    /// The stream continues where it was.
     Continued,
-    /// The driver does not resume; its capture queue was stopped and started: an encoder begins a new stream, with
-    /// headers and a key frame, a decoder waits for a key frame.
+    /// The driver cannot resume, so its capture queue was stopped and started. An encoder begins a new stream, with
+    /// headers and a key frame. A decoder waits for a key frame.
     Restarted,
 }
 
-/// A mem-to-mem device: frames go to its output queue, results come from its capture queue, on one file descriptor.
+/// A mem-to-mem device. Source frames go to its output queue, results come from its capture queue, on one file
+/// descriptor.
 ///
-/// Every open of the node is a device of its own to the driver, with its own formats, controls and buffers. Formats are
-/// set by [`Device::set_format`] before buffers exist; which of the two first is the user's knowledge: an encoder's
-/// capture format governs its output formats, a decoder's the other way round (`dev-encoder.rst`, `dev-decoder.rst`).
+/// For the driver, every open of the node is a separate device with its own formats, controls and buffers. Set
+/// formats by [`Device::set_format`] before buffers exist. The order depends on the device: an encoder's capture
+/// format determines its output formats, and a decoder's output format its capture formats (`dev-encoder.rst`,
+/// `dev-decoder.rst`).
 ///
-/// Results are matched to their sources by the timestamp that the driver copies. The driver is told the source's own, to
-/// the microsecond, moved on where two frames have the same.
+/// Results are matched to their sources by the timestamp that the driver copies. The driver gets the source's
+/// timestamp in microseconds, which is moved if two frames have the same.
 ///
-/// A [`Station`]. [`Received::Ended`] is the end of a drain; [`MemToMem::resume`] or a restart of the capture queue
-/// begins again. In steady state a frame costs QBUF twice, DQBUF twice, and one `epoll_wait`. Dropping it stops both
-/// queues; results that are out keep their memory.
+/// It is a [`Station`]. [`Received::Ended`] means the end of a drain; [`MemToMem::resume`] or a restart of the
+/// capture queue begins again. In steady state a frame costs two QBUF, two DQBUF and one `epoll_wait`. Dropping it
+/// stops both queues. Results that are still leased keep their memory.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::frame::Frame;
+/// use framelease::v4l2::{CacheHint, Device, MemToMem, Processed};
+/// use framelease::{Received, Station};
+///
+/// fn convert(frame: Frame) -> framelease::Result<()> {
+///     let mut pair = MemToMem::new(&Device::find_mem_to_mem("scaler", |d| d.converts())?)?;
+///     pair.output_mut().import(4)?;
+///     pair.capture_mut().allocate(4, CacheHint::Driver)?;
+///     pair.start()?;
+///     let _ = pair.queue(frame)?;
+///     if let Received::Item(Processed::Result { frame, .. }) = pair.recv(Duration::from_secs(1))? {
+///         println!("{frame:?}");
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct MemToMem {
     /// Declared first: it keeps a handle of the device.
     readiness: DeviceReadiness,
@@ -72,22 +93,22 @@ pub struct MemToMem {
     capture: Queue,
     timestamps: TimestampMap,
     subscribed: bool,
-    /// What the last wait said and was not looked at yet.
+    /// Events of the last wait that are not handled yet.
     ready: EpollFlags,
-    /// A result that was found while looking for something else.
+    /// A result that was dequeued while looking for something else.
     early: Option<Frame>,
-    /// A call failed because the device is gone, and the loss was not reported. A device whose queues are not started is
-    /// not watched.
+    /// The error of a call that failed because the device is gone, until the loss is reported. A device whose queues
+    /// are not started is not watched.
     gone: Option<Error>,
-    /// The device reported a fatal error, and is not watched until it is started again.
+    /// The device reported a fatal error. It is not watched until it is started again.
     is_broken: bool,
 }
 
 impl MemToMem {
-    /// Both queues of a device, without buffers. No ioctl.
+    /// Takes both queues of a device, without buffers. No ioctl.
     ///
     /// # Errors
-    /// `Unsupported` if it is no mem-to-mem device, `Busy` if a queue of this handle is in use.
+    /// `Unsupported` if the device is not a mem-to-mem device, `Busy` if a queue of this handle is in use.
     pub fn new(device: &Device) -> Result<Self> {
         if !device.info().is_m2m() {
             return Err(Error::new(ErrorKind::Unsupported, "queue", "not a mem-to-mem device").on(device));
@@ -105,37 +126,37 @@ impl MemToMem {
         })
     }
 
-    /// The device, for formats, controls and regions.
+    /// Returns the device, for formats, controls and regions.
     pub fn device(&self) -> &Device {
         self.output.device()
     }
 
-    /// The queue of source frames.
+    /// Returns the queue of source frames.
     pub fn output(&self) -> &Queue {
         &self.output
     }
 
-    /// The queue of source frames, to allocate, import, start, stop and free. Frames that are queued and dequeued there
-    /// and not here are not matched.
+    /// Returns the queue of source frames, to allocate, import, start, stop and free. Frames that are queued and
+    /// dequeued directly on it are not matched to results.
     pub fn output_mut(&mut self) -> &mut Queue {
         &mut self.output
     }
 
-    /// The queue of results.
+    /// Returns the queue of results.
     pub fn capture(&self) -> &Queue {
         &self.capture
     }
 
-    /// The queue of results, to allocate, import, start, stop and free.
+    /// Returns the queue of results, to allocate, import, start, stop and free.
     pub fn capture_mut(&mut self) -> &mut Queue {
         &mut self.capture
     }
 
-    /// Subscribes to events of the device, which [`Station::recv`] then gives: a decoder needs
+    /// Subscribes to events of the device, which [`Station::recv`] then returns. A decoder needs
     /// [`EventKind::SourceChange`]. Ioctl: `VIDIOC_SUBSCRIBE_EVENT`.
     ///
     /// # Errors
-    /// As [`Device::subscribe`].
+    /// `InvalidArgument` or `Unsupported` if the driver does not have the event.
     pub fn subscribe(&mut self, kind: EventKind) -> Result<()> {
         self.device().subscribe(kind)?;
         self.subscribed = true;
@@ -146,7 +167,7 @@ impl MemToMem {
     /// `VIDIOC_STREAMON` twice.
     ///
     /// # Errors
-    /// As [`Queue::start`]. What was queued stays queued: [`MemToMem::stop`] hands it back.
+    /// The errors of [`Queue::start`]. Queued frames stay queued; [`MemToMem::stop`] returns them.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         self.is_broken = false;
@@ -158,7 +179,7 @@ impl MemToMem {
         self.arm()
     }
 
-    /// Reports the loss of the device, if a call failed by it and it was not reported.
+    /// Schedules the report of a lost device, if a call failed because of it and it was not reported.
     pub(crate) fn refused(&mut self, error: &Error) {
         if error.kind() == ErrorKind::DeviceLost && !self.is_broken && !self.readiness.is_lost() {
             self.gone = Some(error.clone());
@@ -166,7 +187,8 @@ impl MemToMem {
         }
     }
 
-    /// Watches the device for what can come now. To be called after anything that queues, dequeues, starts or stops.
+    /// Watches the device for the events that are possible now. Call it after anything that queues, dequeues, starts
+    /// or stops.
     pub(crate) fn arm(&mut self) -> Result<()> {
         if self.is_broken {
             return Ok(());
@@ -175,11 +197,11 @@ impl MemToMem {
         queue::watch(&mut self.readiness, Some(&self.output), Some(&self.capture), self.subscribed)
     }
 
-    /// Finds the device again, by its path, driver, bus and node, and opens it without buffers, as [`MemToMem::new`] does.
-    /// The descriptor stays. What the device had comes back.
+    /// Finds the device again, by its path, driver, bus and node, and opens it without buffers, as [`MemToMem::new`]
+    /// does. The file descriptor stays the same. Returns the frames that the device had.
     ///
     /// # Errors
-    /// `NotFound` until the device is back; it can be tried again. What it had stays where it is.
+    /// `NotFound` until the device is back. The frames stay, and the call can be repeated.
     pub fn reopen(&mut self) -> Result<Reclaimed> {
         let opened = self
             .device()
@@ -200,12 +222,13 @@ impl MemToMem {
         Ok(reclaimed)
     }
 
-    /// Stops both queues and hands back what they had, source frames and empty buffers in the order of queueing.
+    /// Stops both queues and returns the source frames and empty buffers that they had, in the order of queueing.
     /// Results that were not dequeued are lost. Waits for the picture that the device works on. Ioctl:
     /// `VIDIOC_STREAMOFF` twice.
     ///
     /// # Errors
-    /// As [`Queue::reclaim`]; what the other queue had is dropped then, which gives it back to its owner.
+    /// The errors of [`Queue::reclaim`]. The frames of the other queue are then dropped, which returns them to their
+    /// owners.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn stop(&mut self) -> Result<Reclaimed> {
         self.forget();
@@ -215,8 +238,8 @@ impl MemToMem {
         Ok(Reclaimed { frames: output?.frames, empty: capture?.empty })
     }
 
-    /// Stops both queues, frees their buffers, and hands back what they had: the device can take other formats. Ioctls:
-    /// `VIDIOC_STREAMOFF` and `VIDIOC_REQBUFS` with 0, twice.
+    /// Stops both queues, frees their buffers, and returns the frames that they had. The device can then take other
+    /// formats. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_REQBUFS` with 0, twice.
     pub fn free(&mut self) -> Reclaimed {
         self.forget();
         let (output, capture) = (self.output.free_and_reclaim(), self.capture.free_and_reclaim());
@@ -224,9 +247,9 @@ impl MemToMem {
         Reclaimed { frames: output.frames, empty: capture.empty }
     }
 
-    /// Stops the capture queue and frees its buffers, so that it can take another format while the output queue goes on: a
-    /// decoder whose stream has changed. Frames that are out keep their memory. Ioctls: `VIDIOC_STREAMOFF`,
-    /// `VIDIOC_REQBUFS` with 0.
+    /// Stops the capture queue and frees its buffers, so that it can take another format while the output queue
+    /// continues. For a decoder whose stream has changed. Leased frames keep their memory. Ioctls:
+    /// `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` with 0.
     pub fn free_capture(&mut self) {
         self.forget();
         self.capture.free();
@@ -240,11 +263,11 @@ impl MemToMem {
         self.is_broken = false;
     }
 
-    /// Gives a source frame to the device, which holds the lease until it comes back as [`Processed::Source`]. Ioctl:
+    /// Gives a source frame to the device. The device holds the lease until [`Processed::Source`] returns it. Ioctl:
     /// `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// As [`Queue::queue`], with the frame. [`Processed::Lost`] comes after `DeviceLost`.
+    /// The errors of [`Queue::queue`], with the frame. [`Processed::Lost`] follows after `DeviceLost`.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let stamp = self.timestamps.add(frame.meta());
@@ -260,11 +283,11 @@ impl MemToMem {
         done
     }
 
-    /// Gives a buffer to be filled to a capture queue of imports. It comes back as [`Processed::Result`]. Ioctl:
+    /// Gives a buffer to a capture queue of imports, to be filled. [`Processed::Result`] returns it. Ioctl:
     /// `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// As [`Queue::queue_empty`], with the buffer.
+    /// The errors of [`Queue::queue_empty`], with the buffer.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue_empty(&mut self, frame: FrameMut) -> SubmitResult<FrameMut> {
         let done = self.capture.queue_empty(frame);
@@ -272,13 +295,14 @@ impl MemToMem {
         done
     }
 
-    /// Ends the stream: everything queued until now is processed, then comes a result flagged
-    /// [`LAST`](FrameFlags::LAST), then [`Received::Ended`]. Keep serving both queues until then; source frames that
-    /// are queued meanwhile wait for [`MemToMem::resume`]. Ioctl: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`.
+    /// Ends the stream. The device processes everything that is queued, then gives a result flagged
+    /// [`LAST`](FrameFlags::LAST), then [`Received::Ended`]. Continue to serve both queues until then. Source frames
+    /// that are queued during the drain wait for [`MemToMem::resume`]. Ioctl: `VIDIOC_ENCODER_CMD` or
+    /// `VIDIOC_DECODER_CMD`.
     ///
     /// # Errors
-    /// `Unsupported` for a device whose both sides are raw, or whose driver cannot drain; `State` unless both queues
-    /// stream (the kernel would do nothing, and no end would come); `Busy` during a drain.
+    /// `Unsupported` for a device whose two sides are both raw, or whose driver cannot drain; `State` unless both
+    /// queues stream (the kernel would ignore the command, and the stream would not end); `Busy` during a drain.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
@@ -295,17 +319,17 @@ impl MemToMem {
         } else if coded(&self.output) {
             self.device().decoder_command(command)
         } else {
-            let text = "neither side is a bitstream: it is neither encoder nor decoder";
+            let text = "neither side is a bitstream: the device is neither an encoder nor a decoder";
             Err(Error::new(ErrorKind::Unsupported, "drain", text).on(self.device()))
         }
     }
 
-    /// Goes on after [`Received::Ended`], where the driver can; else stops and starts the capture queue, whose imported
-    /// buffers are then given up and must be queued again. Ioctls: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`,
+    /// Resumes after [`Received::Ended`]. If the driver cannot resume, stops and starts the capture queue, which
+    /// gives up its imported buffers; queue them again then. Ioctls: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`,
     /// `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before the end was told; as [`Queue::stop`] and [`Queue::start`].
+    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
@@ -316,7 +340,7 @@ impl MemToMem {
         let restarts = match self.command(CodecCommand::Start) {
             Ok(()) => {
                 self.capture.go_on();
-                // vicodec of Linux 6.12 takes the command and goes on answering EPIPE.
+                // vicodec of Linux 6.12 accepts the command and still returns EPIPE.
                 match self.capture.try_dequeue()? {
                     Received::Ended => true,
                     early => {
@@ -339,11 +363,12 @@ impl MemToMem {
         Ok(Resumed::Restarted)
     }
 
-    /// Stops and starts the capture queue: an encoder begins a new stream, a decoder waits for a key frame. Results that
-    /// were not dequeued are lost, imported buffers given up. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_STREAMON`.
+    /// Stops and starts the capture queue. An encoder begins a new stream; a decoder waits for a key frame. Results
+    /// that were not dequeued are lost, and imported buffers are given up. Ioctls: `VIDIOC_STREAMOFF`,
+    /// `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` unless it is started; as [`Queue::stop`] and [`Queue::start`].
+    /// `State` unless the queue is started, `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_capture(&mut self) -> Result<()> {
         if !self.capture.is_streaming() {
@@ -355,11 +380,11 @@ impl MemToMem {
         self.arm()
     }
 
-    /// Takes the source frames back that the device has not read, in order, and goes on. Ioctls: `VIDIOC_STREAMOFF` and
-    /// `VIDIOC_STREAMON` on the output queue.
+    /// Takes back the source frames that the device has not read, in order, and continues. Ioctls: `VIDIOC_STREAMOFF`
+    /// and `VIDIOC_STREAMON` on the output queue.
     ///
     /// # Errors
-    /// As [`Queue::reclaim`] and [`Queue::start`].
+    /// `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_output(&mut self) -> Result<Vec<Frame>> {
         let back = self.output.reclaim()?.frames;
@@ -368,10 +393,12 @@ impl MemToMem {
         Ok(back)
     }
 
-    /// Returns the next result or the end of a drain, if there is one. One system call. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next result or the end of a drain, if there is one. Returns nothing for a queue that is not
+    /// started or has ended. One system call. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
-    /// As [`Queue::try_dequeue`]. A queue that is not started, or has ended, has nothing.
+    /// `DeviceLost` after an unplug or a fatal error of the driver, and the error of an earlier return of a buffer,
+    /// once.
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_result(&mut self) -> Result<Received<Processed>> {
         if let Some(early) = self.early.take() {
@@ -385,11 +412,11 @@ impl MemToMem {
         Ok(got.map(|frame| self.result(frame)))
     }
 
-    /// Returns the next source frame that the device is done with, if there is one. One system call, none if nothing is
+    /// Returns the next source frame that the device has read, if there is one. One system call, none if nothing is
     /// queued. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
-    /// As [`Queue::try_dequeue`].
+    /// `DeviceLost` after an unplug or a fatal error of the driver.
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_source(&mut self) -> Result<Option<Frame>> {
         if !self.output.is_busy() {
@@ -400,7 +427,7 @@ impl MemToMem {
         Ok(got)
     }
 
-    /// One thing of what `ready` announces. Each queue is asked once per wait.
+    /// Returns one of the events that `ready` announces. Asks each queue once per wait.
     fn take_ready(&mut self) -> Result<Received<Processed>> {
         if self.is_broken {
             return Ok(Received::Nothing);
@@ -429,7 +456,7 @@ impl MemToMem {
     }
 
     fn result(&self, frame: Frame) -> Processed {
-        // A buffer that only ends a drain has the timestamp of what it held before.
+        // A buffer that only ends a drain has the timestamp of its earlier content.
         let is_empty = frame.meta().payload.iter().all(|p| p.bytes == 0);
         let source = self.timestamps.find(frame.meta().timestamp_ns).filter(|_| !is_empty).copied();
         let mut meta = *frame.meta();
@@ -440,7 +467,8 @@ impl MemToMem {
         Processed::Result { frame: frame.with_meta(meta), source }
     }
 
-    /// Reports that the return of a capture buffer failed, once. A lost device takes no buffers, and its loss was reported.
+    /// Reports that the return of a capture buffer failed, once. After a loss nothing can be returned, and the loss
+    /// was reported.
     fn settle(&self) -> Result<()> {
         if self.is_broken {
             return Ok(());
@@ -448,8 +476,8 @@ impl MemToMem {
         self.capture.settle()
     }
 
-    /// Looks at what was announced before, else asks the kernel, waiting until the deadline. Also whether there was
-    /// anything to look at: if not, the time has passed or a signal handler ran.
+    /// Handles what was announced before, else asks the kernel and waits until the deadline. Also returns whether
+    /// anything was announced. If not, the time has passed or a signal handler ran.
     fn look(&mut self, deadline: Instant) -> Result<(Received<Processed>, bool)> {
         self.settle()?;
         if let Some(error) = self.gone.take() {
@@ -465,14 +493,14 @@ impl MemToMem {
                 None => Err(ended("VIDIOC_DQBUF").on(self.device())),
             };
         }
-        // The user may have started or stopped a queue.
+        // The caller may have started or stopped a queue.
         self.arm()?;
         let ready = self.readiness.wait(deadline)?;
         if ready.search && self.readiness.has_returned()? {
             return Ok((Received::Item(Processed::Returned), true));
         }
         if ready.signal {
-            // A lease has ended on another thread, or its return has failed.
+            // A lease ended on another thread, or the return of its buffer failed.
             self.settle()?;
             self.arm()?;
         }
@@ -497,18 +525,18 @@ impl MemToMem {
         }
     }
 
-    /// Makes the descriptor readable until the next look at the device: the caller has more to give.
+    /// Makes the descriptor readable until the next look at the device, because the caller has more to give.
     pub(crate) fn wake(&self) {
         self.readiness.signal().set();
     }
 
-    /// Stops watching the device, and watches for its return.
+    /// Stops watching the device, and begins to watch for its return.
     pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
         self.search_again()?;
         Ok(Processed::Lost(error))
     }
 
-    /// As after a loss: for a device that was opened again and could not be set up.
+    /// Searches as after a loss, for a device that was opened again but could not be set up.
     pub(crate) fn search_again(&mut self) -> Result<()> {
         self.is_broken = true;
         self.ready = EpollFlags::empty();
@@ -519,8 +547,8 @@ impl MemToMem {
 
 impl sealed::Sealed for MemToMem {}
 
-/// `try_recv` costs one `epoll_wait` and a DQBUF for each thing that it gives; `Nothing` costs the `epoll_wait` alone.
-/// Its error is that of an earlier return of a capture buffer, once.
+/// `try_recv` costs one `epoll_wait` and one DQBUF for each event that it returns. `Nothing` costs only the
+/// `epoll_wait`. Its errors are those of an earlier return of a capture buffer, once each.
 impl Station for MemToMem {
     type Event = Processed;
 

@@ -1,4 +1,4 @@
-//! What mem-to-mem devices do: told by the formats on their two sides.
+//! The function of a mem-to-mem device, derived from the formats of its two queues.
 
 use std::fmt;
 
@@ -7,22 +7,29 @@ use super::formats::FormatOffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FormatKind, FourCc};
 
-/// A mem-to-mem node with the formats that it lists on both sides.
+/// A mem-to-mem node with the formats that it lists on both queues.
 ///
-/// Drivers list a side by the other side's present format, so a list can be longer once a format is set.
+/// Drivers list the formats of one queue that match the other queue's present format. A list can be longer after a
+/// format is set.
+///
+/// ```
+/// for info in framelease::v4l2::mem_to_mem_devices() {
+///     println!("{info}, converts: {}", info.converts());
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemToMemInfo {
-    /// The node.
+    /// The properties of the node.
     pub device: DeviceInfo,
-    /// What its output queue takes.
+    /// The formats that its output queue takes.
     pub takes: Vec<FormatOffer>,
-    /// What its capture queue gives.
+    /// The formats that its capture queue gives.
     pub gives: Vec<FormatOffer>,
 }
 
 fn is_coded(offer: &FormatOffer) -> bool {
-    // Drivers forget the flag; the kernel sets it for formats that it knows.
+    // Some drivers omit the flag. The kernel sets it for formats that it knows.
     offer.compressed || offer.fourcc.info().is_some_and(|i| i.kind == FormatKind::Compressed)
 }
 
@@ -31,43 +38,43 @@ fn lists(offers: &[FormatOffer], fourcc: FourCc) -> bool {
 }
 
 impl MemToMemInfo {
-    /// What a device lists now. Ioctl: `VIDIOC_ENUM_FMT`.
+    /// Returns the formats that a device lists now. Ioctl: `VIDIOC_ENUM_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` for a device that is no mem-to-mem device.
+    /// `Unsupported` if the device is not a mem-to-mem device.
     #[doc(alias = "VIDIOC_ENUM_FMT")]
     pub fn for_device(device: &Device) -> Result<Self> {
         if !device.info().is_m2m() {
-            let text = "it is no mem-to-mem device";
+            let text = "not a mem-to-mem device";
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(device));
         }
         let (takes, gives) = (device.formats(Direction::Output)?, device.formats(Direction::Capture)?);
         Ok(Self { device: device.info().clone(), takes, gives })
     }
 
-    /// Encodes pictures to `coded`.
+    /// Returns `true` if the device encodes pictures to `coded`.
     pub fn encodes_to(&self, coded: FourCc) -> bool {
         lists(&self.gives, coded) && self.takes.iter().any(|o| !is_coded(o))
     }
 
-    /// Decodes `coded` to pictures, keeping the stream's state by itself. Stateless decoders have formats of their own
-    /// (`S264`).
+    /// Returns `true` if the device decodes `coded` to pictures and keeps the stream's state itself. Stateless
+    /// decoders list other formats (`S264`).
     pub fn decodes(&self, coded: FourCc) -> bool {
         lists(&self.takes, coded) && self.gives.iter().any(|o| !is_coded(o))
     }
 
-    /// Takes pictures and gives pictures: a scaler, rotator, color converter.
+    /// Returns `true` if the device takes pictures and gives pictures: a scaler, rotator or color converter.
     pub fn converts(&self) -> bool {
         [&self.takes, &self.gives].iter().all(|side| side.iter().any(|o| !is_coded(o)))
     }
 
-    /// Takes pictures in one format and gives them in the other.
+    /// Returns `true` if the device takes pictures in the format `from` and gives them in the format `to`.
     pub fn converts_between(&self, from: FourCc, to: FourCc) -> bool {
         self.converts() && lists(&self.takes, from) && lists(&self.gives, to)
     }
 }
 
-/// `/dev/video4 (vim2m) takes RGBP, RGB3 and gives RGBP, YUYV`
+/// Displays as `/dev/video4 (vim2m) takes RGBP, RGB3 and gives RGBP, YUYV`.
 impl fmt::Display for MemToMemInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |side: &[FormatOffer]| match side {
@@ -78,7 +85,7 @@ impl fmt::Display for MemToMemInfo {
     }
 }
 
-/// Every mem-to-mem node that can be opened, by number. One that vanishes meanwhile, or denies access, is left out.
+/// Returns every mem-to-mem node that can be opened, by number. Leaves out nodes that disappear or deny access.
 /// Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
 pub fn mem_to_mem_devices() -> Vec<MemToMemInfo> {
     let opened = nodes().into_iter().filter_map(|path| Device::open(path).ok());
@@ -86,7 +93,7 @@ pub fn mem_to_mem_devices() -> Vec<MemToMemInfo> {
 }
 
 impl Device {
-    /// Opens the first mem-to-mem node, by number, for which `wanted` holds.
+    /// Opens the first mem-to-mem node, by number, for which `wanted` returns `true`.
     ///
     /// ```no_run
     /// use framelease::format::FourCc;
@@ -95,7 +102,8 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// `NotFound`, with those that there are, and which nodes could not be opened.
+    /// `NotFound` if no node matches. The text lists the mem-to-mem nodes, and the errors of those that could not be
+    /// opened.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_ENUM_FMT")]
     pub fn find_mem_to_mem(what: &str, wanted: impl Fn(&MemToMemInfo) -> bool) -> Result<Self> {
@@ -112,8 +120,8 @@ impl Device {
             }
         }
         let text = match seen.len() {
-            0 => format!("there is no {what}, and no mem-to-mem device at all"),
-            _ => format!("there is no {what}; there are {}", seen.join("; ")),
+            0 => format!("{what} not found: this machine does not have a mem-to-mem device"),
+            _ => format!("{what} not found among {}", seen.join("; ")),
         };
         Err(Error::new(ErrorKind::NotFound, "find", text))
     }
@@ -146,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_s_sides_say_what_it_does() {
+    fn mem_to_mem_info_derives_the_function_from_the_formats() {
         let [h264, vp8, nv12] = ["H264", "VP80", "NV12"].map(|f| f.parse::<FourCc>().unwrap());
         let encoder = info(&["NV12", "YUYV"], &["H264"]);
         assert!(encoder.encodes_to(h264) && !encoder.encodes_to(vp8) && !encoder.decodes(h264) && !encoder.converts());
         let decoder = info(&["H264", "VP80"], &["NV12"]);
         assert!(decoder.decodes(vp8) && !decoder.encodes_to(h264) && !decoder.encodes_to(nv12) && !decoder.converts());
-        // The kernel's word for a stateless H.264 decoder's input.
+        // The kernel's format for the input of a stateless H.264 decoder.
         assert!(!info(&["S264"], &["NV12"]).decodes(h264));
         let scaler = info(&["YUYV"], &["YUYV", "NV12"]);
         assert!(scaler.converts_between("YUYV".parse().unwrap(), nv12) && !scaler.converts_between(nv12, nv12));

@@ -1,4 +1,4 @@
-//! What a queue can do with memory (`V4L2_BUF_CAP_*`).
+//! The memory capabilities of a queue (`V4L2_BUF_CAP_*`).
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -10,21 +10,21 @@ use crate::error::Result;
 use crate::sys::v4l2::{BufType, CreateBuffers, Format, Picture, Plain, MEMORY_MMAP};
 use crate::sys::v4l2_calls as calls;
 
-/// What a queue can do with memory (`V4L2_BUF_CAP_*`). Displays as `MMAP, DMABUF`.
+/// The memory capabilities of a queue (`V4L2_BUF_CAP_*`). Displays as `MMAP, DMABUF`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryCapabilities {
-    /// Has buffers of the driver's own, which can be exported (`MMAP`).
+    /// Allocates driver buffers, which can be exported (`MMAP`).
     pub exports: bool,
-    /// Imports dma-bufs (`DMABUF`).
+    /// Imports dma-bufs from elsewhere (`DMABUF`).
     pub imports: bool,
-    /// Cached ("non-coherent") buffers can be asked for (`MMAP_CACHE_HINTS`).
+    /// Allocates cached ("non-coherent") buffers on request (`MMAP_CACHE_HINTS`).
     pub cache_hints: bool,
-    /// Freed buffers live on under their exports (`ORPHANED_BUFS`).
+    /// Keeps freed buffers while they are exported (`ORPHANED_BUFS`).
     pub orphans: bool,
-    /// Single buffers can be freed (`REMOVE_BUFS`).
+    /// Frees single buffers of a queue (`REMOVE_BUFS`).
     pub removes: bool,
-    /// The largest number of buffers, if the driver says so.
+    /// The largest number of buffers, if the driver reports it.
     pub max_buffers: Option<u32>,
     bits: u32,
 }
@@ -71,17 +71,17 @@ impl fmt::Display for MemoryCapabilities {
 }
 
 impl Device {
-    /// Returns what a queue can do with memory, or none if the driver does not say. Changes nothing. Ioctls:
-    /// `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
+    /// Returns the memory capabilities of a queue, or `None` if the driver does not report them. Changes nothing.
+    /// Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such queue; what `VIDIOC_G_FMT` reports.
+    /// `Unsupported` if the device does not have the queue, and the errors of `VIDIOC_G_FMT`.
     #[doc(alias = "VIDIOC_CREATE_BUFS")]
     pub fn memory_capabilities(&self, direction: Direction) -> Result<Option<MemoryCapabilities>> {
         const OP: &str = "VIDIOC_CREATE_BUFS";
         let mut arg = self.create_arg(self.buf_type(direction, OP)?, MEMORY_MMAP, 0)?;
         match calls::create_bufs(self.as_fd(), &mut arg) {
-            // Drivers from before Linux 4.20 leave it at 0.
+            // Drivers from before Linux 4.20 leave the field at 0.
             Ok(()) => Ok((arg.capabilities != 0).then(|| MemoryCapabilities::new(&arg))),
             Err(Errno::ENOTTY | Errno::EINVAL) => Ok(None),
             Err(e) => Err(self.failed(OP, e)),

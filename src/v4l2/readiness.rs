@@ -1,4 +1,4 @@
-//! The one descriptor of a station that has a V4L2 device.
+//! The single file descriptor of a station with a V4L2 device.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -19,18 +19,18 @@ const SIGNAL: u64 = 1;
 const HOTPLUG: u64 = 2;
 const ALARM: u64 = 3;
 
-/// The first pause before a device that was lost is looked for again; each further one is twice as long.
+/// The first pause before the search for a lost device. Each further pause is twice as long.
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// What is ready now.
+/// The sources that are ready now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready {
-    /// What the device reports: IN, OUT, PRI, ERR, HUP.
+    /// Flags that the device reports: IN, OUT, PRI, ERR, HUP.
     pub(crate) device: EpollFlags,
     /// A lease ended on another thread.
     pub(crate) signal: bool,
-    /// It is time to look for a lost device.
+    /// A lost device may be back: search for it.
     pub(crate) search: bool,
 }
 
@@ -41,32 +41,32 @@ impl Ready {
         self.device.is_empty() && !self.signal && !self.search
     }
 
-    /// The device is in an error condition.
+    /// Returns `true` if the device is in an error condition.
     pub(crate) fn is_broken(&self) -> bool {
         self.device.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
     }
 }
 
-/// An epoll over the device, a signal that leases which end on other threads set, and, while the device is lost, what
-/// tells that it may be back.
+/// An epoll over the device and a signal, which leases that end on other threads set. While the device is lost, it
+/// also watches for the device's return.
 #[derive(Debug)]
 pub(crate) struct DeviceReadiness {
     readiness: Readiness,
     signal: Arc<Signal>,
-    /// The device as it is in the epoll.
+    /// The device and the events that the epoll has for it.
     watched: Option<(Device, EpollFlags)>,
     search: Option<Search>,
-    /// How long to wait after the next loss. Grows while a device is lost again soon.
+    /// The pause after the next loss. It grows while the device is lost again soon.
     pause: Duration,
 }
 
 #[derive(Debug)]
 struct Search {
     identity: Identity,
-    /// `None` where inotify cannot be had: then the alarm alone.
+    /// `None` if inotify is not available. Only the alarm triggers a search then.
     hotplug: Option<Hotplug>,
     alarm: Alarm,
-    /// It was found, and the station knows.
+    /// The device was found, and the station knows it.
     is_found: bool,
 }
 
@@ -79,15 +79,15 @@ impl DeviceReadiness {
         Ok(Self { readiness, signal, watched: None, search: None, pause: SHORTEST })
     }
 
-    /// For those who make the station's descriptor readable from other threads.
+    /// Returns the signal, for other threads that make the station's descriptor readable.
     pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
     }
 
-    /// Watches the device for these events, or not at all if there are none.
+    /// Watches the device for these events. Stops watching if there are none.
     ///
-    /// The entry is deleted and added, never modified: kernels that register their wait queue at the first poll alone
-    /// (seen in 5.10) would not hear of events that are asked for later.
+    /// The entry is deleted and added, never modified. Some kernels (seen in 5.10) register their wait queue only at
+    /// the first poll, and would not report events that were added later.
     pub(crate) fn watch(&mut self, device: &Device, events: EpollFlags) -> Result<()> {
         if let Some((watched, now)) = &self.watched {
             if *now == events && watched.is_same(device) {
@@ -103,19 +103,19 @@ impl DeviceReadiness {
         Ok(())
     }
 
-    /// Takes the device out of the epoll, which must happen before it is closed.
+    /// Takes the device out of the epoll. This must happen before the device is closed.
     pub(crate) fn unwatch(&mut self) {
         if let Some((device, _)) = self.watched.take() {
             self.readiness.remove(&device);
         }
     }
 
-    /// What is ready now. Never waits.
+    /// Returns the sources that are ready now. Never waits.
     pub(crate) fn pending(&mut self) -> Result<Ready> {
         self.ready(Instant::now())
     }
 
-    /// Waits for something to be ready. Nothing is if the deadline passed or a signal handler ran.
+    /// Waits until a source is ready. The result is empty if the deadline passed or a signal handler ran.
     pub(crate) fn wait(&mut self, deadline: Instant) -> Result<Ready> {
         self.ready(deadline)
     }
@@ -137,7 +137,7 @@ impl DeviceReadiness {
         Ok(ready)
     }
 
-    /// The device is lost: watches for its return, which makes the descriptor readable.
+    /// Begins to watch for the return of a lost device. Its return makes the descriptor readable.
     pub(crate) fn lost(&mut self, device: &Device) -> Result<()> {
         self.unwatch();
         let failed = |op| move |e| Error::os(op, e);
@@ -147,7 +147,7 @@ impl DeviceReadiness {
         if let Some(hotplug) = &hotplug {
             self.readiness.add(hotplug.inotify(), EpollFlags::EPOLLIN, HOTPLUG).map_err(failed("epoll_ctl"))?;
         }
-        // It may be back already, or was never away: a driver can give up without an unplug.
+        // The device may be back already, or was never away: a driver can give up without an unplug.
         alarm.wake_at(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST);
         self.search = Some(Search { identity: Identity::of(device), hotplug, alarm, is_found: false });
@@ -159,12 +159,12 @@ impl DeviceReadiness {
         self.search.is_some()
     }
 
-    /// The device works: the next loss is looked after at once.
+    /// Resets the pause, because the device works. The search after the next loss begins soon.
     pub(crate) fn works(&mut self) {
         self.pause = SHORTEST;
     }
 
-    /// Looks whether the lost device is back: `true` once. To be called when [`Ready::search`] says so.
+    /// Searches for the lost device. Returns `true` once, when it is back. Call it if [`Ready::search`] is set.
     pub(crate) fn has_returned(&mut self) -> Result<bool> {
         let Some(search) = &mut self.search else { return Ok(false) };
         search.alarm.acknowledge();
@@ -175,7 +175,7 @@ impl DeviceReadiness {
             }
         }
         if search.is_found {
-            // It was reported. If its node goes and comes again, that is news.
+            // Its return was reported. If its node disappears and appears again, that is reported again.
             search.is_found = !is_news || search.identity.find().is_ok();
             return Ok(false);
         }
@@ -186,7 +186,7 @@ impl DeviceReadiness {
         Ok(search.is_found)
     }
 
-    /// An attempt to reopen failed: looks again after a pause.
+    /// Searches again after a pause, because an attempt to reopen failed.
     pub(crate) fn search_again(&mut self) {
         if let Some(search) = &mut self.search {
             search.is_found = false;
@@ -195,7 +195,7 @@ impl DeviceReadiness {
         }
     }
 
-    /// Ends the search: the device is open again.
+    /// Ends the search, because the device is open again.
     pub(crate) fn found(&mut self) {
         if let Some(search) = self.search.take() {
             self.readiness.remove(&search.alarm);

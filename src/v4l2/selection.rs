@@ -8,35 +8,36 @@ use crate::format::{Rect, Size};
 use crate::sys::v4l2::{Plain, Selection};
 use crate::sys::v4l2_calls as calls;
 
-/// The two rectangles of a device: crop is cut from the source, compose is where it lands in the buffer. An encoder
-/// crops on its output queue (1080 of 1088 rows).
+/// One of a device's two rectangles. The device reads the crop rectangle of the source and writes it to the compose
+/// rectangle of the buffer. An encoder crops on its output queue (1080 of 1088 rows).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SelectionTarget {
-    /// Of the source.
+    /// The part of the source that is read.
     Crop,
-    /// In the destination.
+    /// The part of the destination that is written.
     Compose,
 }
 
-/// A rectangle with what is possible.
+/// A rectangle and the rectangles that are possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Region {
-    /// The rectangle now.
+    /// The present rectangle of the device.
     pub active: Rect,
-    /// What the driver starts with.
+    /// The rectangle that the driver starts with.
     pub default: Rect,
-    /// What encloses every possible rectangle.
+    /// The rectangle that encloses every possible rectangle.
     pub bounds: Rect,
-    /// What the device writes beside a compose rectangle; `None` if the driver does not say.
+    /// The rectangle that the device writes, including its padding; `None` if the driver does not report it.
     pub padded: Option<Rect>,
 }
 
 impl Device {
-    /// Crop or compose with default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three or four times.
+    /// Returns the present crop or compose rectangle with its default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three
+    /// or four times.
     ///
     /// # Errors
-    /// `Unsupported` or `InvalidArgument` if the device does not do this now.
+    /// `Unsupported` or `InvalidArgument` if the device does not support it in its present state.
     #[doc(alias = "VIDIOC_G_SELECTION")]
     pub fn region(&self, direction: Direction, target: SelectionTarget) -> Result<Region> {
         const OP: &str = "VIDIOC_G_SELECTION";
@@ -50,10 +51,11 @@ impl Device {
         Ok(Region { active: get(0)?, default: get(1)?, bounds: get(2)?, padded })
     }
 
-    /// Sets crop or compose and returns the rectangle that the driver took. Ioctl: `VIDIOC_S_SELECTION`.
+    /// Sets the crop or compose rectangle and returns the one that the driver chose. Ioctl: `VIDIOC_S_SELECTION`.
     ///
     /// # Errors
-    /// As [`Device::region`]; `Busy` where streaming forbids it. The text has the bounds.
+    /// `Unsupported` or `InvalidArgument` if the device does not support it in its present state, `Busy` if it cannot
+    /// change during streaming. The text has the bounds.
     #[doc(alias = "VIDIOC_S_SELECTION")]
     pub fn set_region(&self, direction: Direction, target: SelectionTarget, wanted: Rect) -> Result<Rect> {
         const OP: &str = "VIDIOC_S_SELECTION";
@@ -68,7 +70,7 @@ impl Device {
     }
 
     fn selection(&self, direction: Direction, target: SelectionTarget, op: &'static str) -> Result<Selection> {
-        // Selections know only the single-planar types; the kernel takes the others since 4.13 only.
+        // Selections use the single-planar types. The kernel accepts the multi-planar ones since 4.13 only.
         let kind = if self.buf_type(direction, op)?.is_output() { 2 } else { 1 };
         let target = match target {
             SelectionTarget::Crop => 0,

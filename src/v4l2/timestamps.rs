@@ -1,25 +1,25 @@
-//! Which source frame a mem-to-mem device's result belongs to, by the timestamp that it copies.
+//! Matches results of a mem-to-mem device to their source frames, by the timestamp that the device copies.
 
 use std::collections::VecDeque;
 
 use crate::frame::FrameMeta;
 
-/// Source frames that a result may still be of: a full output queue twice over, for codecs that hold frames back.
+/// Source frames that a result may still belong to: twice a full output queue, because codecs hold frames back.
 const REMEMBERED: usize = 128;
 
-/// The last time that the kernel's signed nanoseconds hold.
+/// The last microsecond that the kernel's signed nanoseconds can hold.
 const LATEST: u64 = i64::MAX as u64 / 1000 * 1000;
 
-/// The particulars of the latest source frames, each under a timestamp of its own. Knows no descriptor.
+/// The metadata of the latest source frames, each under a unique timestamp. It does not use a descriptor.
 ///
-/// V4L2's timestamps are microseconds, and sources repeat them or have none: what the driver is told is the frame's own
-/// time, moved on to the next microsecond that no remembered frame has.
+/// V4L2's timestamps are microseconds, and sources repeat timestamps or leave them at 0. The driver gets the frame's
+/// own timestamp, moved to the next microsecond that no remembered frame has.
 #[derive(Debug)]
 pub(super) struct TimestampMap(VecDeque<(u64, FrameMeta)>);
 
 impl Default for TimestampMap {
     fn default() -> Self {
-        // All of it now: no allocation per frame.
+        // Allocates everything now, and nothing per frame.
         Self(VecDeque::with_capacity(REMEMBERED))
     }
 }
@@ -38,12 +38,13 @@ impl TimestampMap {
         stamp
     }
 
-    /// Forgets the frame that was added last: the driver did not take it.
+    /// Removes the frame that was added last, because the driver did not accept it.
     pub(super) fn undo(&mut self) {
         self.0.pop_back();
     }
 
-    /// The frame that was queued with this timestamp. Stays remembered: a codec may make several results of one frame.
+    /// Returns the frame that was queued with this timestamp. Keeps it: a codec may make several results from one
+    /// frame.
     pub(super) fn find(&self, stamp: u64) -> Option<&FrameMeta> {
         self.0.iter().rev().find(|(s, _)| *s == stamp).map(|(_, meta)| meta)
     }
@@ -59,11 +60,11 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_one_time_are_told_apart() {
+    fn timestamps_are_unique_for_frames_of_the_same_time() {
         let mut marks = TimestampMap::default();
         let stamps: Vec<u64> = (0..4).map(|i| marks.add(&frame(i, 5_000_999))).collect();
         assert_eq!(stamps, [5_000_000, 5_001_000, 5_002_000, 5_003_000]);
-        // A frame whose own time is taken by such a neighbor.
+        // A frame whose own timestamp a moved frame already has.
         assert_eq!(marks.add(&frame(4, 5_002_500)), 5_004_000);
         assert_eq!(marks.find(5_002_000).map(|m| m.sequence), Some(2));
         assert_eq!(marks.find(5_004_000).map(|m| (m.sequence, m.timestamp_ns)), Some((4, 5_002_500)));
@@ -74,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_latest_frames_are_found_each_by_its_own_stamp(
+        fn timestamps_find_the_latest_frames(
             times in proptest::collection::vec(prop_oneof![0u64..5000, any::<u64>(), Just(u64::MAX)], 1..300),
         ) {
             let mut marks = TimestampMap::default();

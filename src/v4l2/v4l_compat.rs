@@ -1,4 +1,4 @@
-//! Conversions for users of the `v4l` crate (feature `v4l`), so that they can move over one step at a time.
+//! Conversions from and to types of the `v4l` crate (feature `v4l`), for programs that migrate step by step.
 
 use std::path::PathBuf;
 
@@ -19,10 +19,11 @@ impl From<FourCc> for ::v4l::FourCC {
     }
 }
 
-/// A duplicate of the device's descriptor: both are the same open file, with one format and one set of queues.
+/// Duplicates the device's descriptor. Both are the same open file, with one format and one set of queues.
 ///
-/// The file becomes non-blocking for both, as this crate needs it; `v4l` polls before it dequeues from a capture
-/// queue, so its streams go on working. Do not stream through both at once: the kernel answers EBUSY.
+/// The file becomes non-blocking for both, as this crate requires. Streams of `v4l` continue to work, because they
+/// poll before they dequeue from a capture queue. Do not stream through both at the same time: the kernel returns
+/// EBUSY.
 impl TryFrom<&::v4l::Device> for Device {
     type Error = Error;
 
@@ -35,10 +36,11 @@ impl TryFrom<&::v4l::Device> for Device {
     }
 }
 
-/// The format as `v4l` describes it: single-planar, so one stride and one size.
+/// Converts a format of `v4l`. It is single-planar and has one stride and one size.
 ///
 /// # Errors
-/// As [`Layout::from_strides`].
+/// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if the stride is shorter
+/// than a row or the size smaller than the rows.
 impl TryFrom<&::v4l::Format> for Layout {
     type Error = Error;
 
@@ -55,7 +57,7 @@ impl TryFrom<&::v4l::Format> for Layout {
     }
 }
 
-/// What `v4l` can say of a layout: the first memory plane. Colors are left to the driver.
+/// Converts the part of a layout that `v4l` can express: the first memory plane. The driver chooses the colorimetry.
 impl From<&Layout> for ::v4l::Format {
     fn from(layout: &Layout) -> Self {
         let mut format = Self::new(layout.size().width, layout.size().height, layout.fourcc().into());

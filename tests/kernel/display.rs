@@ -444,7 +444,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     drop(legacy);
     refused(open(builder().size(Size::new(641, 481))), ErrorKind::NotFound, &["641x481", "640x480@"]);
     if let Some(vgem) = vgem() {
-        refused(open(Scanout::builder().device(&vgem)), ErrorKind::Unsupported, &["no displays"]);
+        refused(open(Scanout::builder().device(&vgem)), ErrorKind::Unsupported, &["does not have displays"]);
         refused(Device::open("/dev/dri/renderD128").unwrap().connectors().map(drop), ErrorKind::Unsupported, &[]);
     }
 
@@ -497,7 +497,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     match screen.write_back(target, SECOND) {
         Ok(job) => assert!(rgb(&written(job)) == rgb(screen.shown(layer).unwrap())),
         Err(rejected) => {
-            refused(Err(rejected.error), ErrorKind::InvalidArgument, &["does not write back beside Virtual-1"])
+            refused(Err(rejected.error), ErrorKind::InvalidArgument, &["does not write back besides Virtual-1"])
         }
     }
     present(&mut screen, layer, noise(&pool, 4));

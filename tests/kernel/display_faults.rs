@@ -87,7 +87,7 @@ fn a_pitch_that_the_driver_refuses_is_named_with_its_own() {
     let frame = noise(&Pool::new(&framelease::dmabuf::Allocator::Udmabuf, layout, 1).unwrap(), 1);
     let fault = Fault { kind: b'd', number: 0xb8, nth: 1, errno: Errno::EINVAL };
     let added = ioctls::with(fault, || Framebuffer::new(&card, &frame, None).map(drop));
-    let words = ["DRM_IOCTL_MODE_ADDFB2 on ", "(vkms)", "pitches [4096]", "its own buffers so with pitch 2560"];
+    let words = ["DRM_IOCTL_MODE_ADDFB2 on ", "(vkms)", "pitches [4096]", "dumb buffers of this size with pitch 2560"];
     refused(added, ErrorKind::InvalidArgument, &words);
     assert_eq!((frame.buffers().leased(), card.open_handles()), (1, 0));
 }

@@ -170,7 +170,7 @@ fn the_examples_encode_and_decode() {
         assert_eq!(std::fs::read(&stream).unwrap()[..5], [0, 0, 0, 1, 0x67]);
 
         for (args, part) in [
-            (&["--codec", "vp8"][..], "there is no "),
+            (&["--codec", "vp8"][..], "not found"),
             (&["--codec", "av1"], "no codec"),
             (&["--device", "/dev/video999"], "/dev/video999"),
             (&["--frames", "3", "--size", "320x180", "--output", "/dev/full"], "/dev/full"),
@@ -181,7 +181,7 @@ fn the_examples_encode_and_decode() {
             assert!(!out.status.success() && text.contains("error: ") && text.contains(part), "{args:?}: {text}");
         }
         let out = Command::new(&decode).args(["--codec", "h264", "--input", &stream]).output().unwrap();
-        assert!(String::from_utf8_lossy(&out.stderr).contains("there is no "), "{out:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("not found"), "{out:?}");
     });
     let _ = std::fs::remove_dir_all(folder);
 }

@@ -1,5 +1,5 @@
-//! The structs of `g2d.h` and `g2dExt.h` in both layouts: `P`, the physical address, is `int` up to header 2.2 and
-//! `unsigned long` from 2.3 on. Both are shipped as `libg2d.so.2`. On 32-bit targets they coincide.
+//! The structs of `g2d.h` and `g2dExt.h` in both layouts. `P`, the physical address, is `int` up to header 2.2 and
+//! `unsigned long` from 2.3 on. Both are shipped as `libg2d.so.2`. On 32-bit targets both layouts are equal.
 
 use std::ffi::{c_int, c_ulong, c_void};
 
@@ -18,13 +18,13 @@ pub(super) struct Surface<P> {
     pub(super) top: c_int,
     pub(super) right: c_int,
     pub(super) bottom: c_int,
-    /// In pixels.
+    /// The stride in pixels.
     pub(super) stride: c_int,
     pub(super) width: c_int,
     pub(super) height: c_int,
     pub(super) blendfunc: u32,
     pub(super) global_alpha: c_int,
-    /// Bytes R, G, B, A from the lowest.
+    /// The bytes R, G, B, A, from the lowest.
     pub(super) clrcolor: c_int,
     pub(super) rot: u32,
 }
@@ -64,18 +64,18 @@ pub(super) struct WarpCoordinates<P> {
     pub(super) bpp: c_int,
     pub(super) width: c_int,
     pub(super) height: c_int,
-    /// 16.5 fixed point, as `arb_start_y`.
+    /// 16.5 fixed point, like `arb_start_y`.
     pub(super) arb_start_x: u32,
     pub(super) arb_start_y: u32,
-    /// 3.5 fixed point, as the other three.
+    /// 3.5 fixed point, like the other three.
     pub(super) arb_delta_xx: u32,
     pub(super) arb_delta_xy: u32,
     pub(super) arb_delta_yx: u32,
     pub(super) arb_delta_yy: u32,
 }
 
-/// Where the probe of `g2d_alloc` looks: `buf_size` in the legacy layout, the top half of `buf_paddr` in the modern
-/// one. Both layouts are longer, so neither is over-read.
+/// The offset that the probe of `g2d_alloc` reads: `buf_size` in the legacy layout, the upper half of `buf_paddr` in
+/// the modern layout. Both layouts are longer, so the probe stays within either.
 #[cfg(target_pointer_width = "64")]
 pub(super) const PROBE_OFFSET: usize = 20;
 
@@ -110,7 +110,7 @@ mod tests {
     use std::mem::offset_of;
 
     #[test]
-    fn offsets_are_the_headers() {
+    fn abi_has_the_offsets_of_the_headers() {
         type Legacy = Surface<LegacyAddress>;
         type Modern = Surface<ModernAddress>;
         assert_eq!([offset_of!(Legacy, planes), offset_of!(Legacy, left), offset_of!(Legacy, rot)], [4, 16, 56]);

@@ -1,4 +1,4 @@
-//! The calls. Every one gets fresh copies of its structs: libg2d writes to what it is given.
+//! The calls of libg2d. Each call gets new copies of its structs, because libg2d writes to its arguments.
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -8,19 +8,19 @@ use super::abi::{self, LegacyAddress, ModernAddress};
 use super::library::{Library, RawHandle, Symbols};
 use super::{Abi, Status, Surface};
 
-/// An open handle. Neither Send nor Sync: libg2d wants all calls on a handle from one thread, and versions before 2.0
-/// from the thread that opened it.
+/// An open handle. It is neither Send nor Sync: libg2d requires all calls on a handle from one thread, and versions
+/// before 2.0 require the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct Handle {
     library: &'static Library,
     raw: RawHandle,
 }
 
-/// A `struct g2d_buf` of the library's, until [`Handle::free`]. Dropped without, it leaks.
+/// A `struct g2d_buf` of the library, until [`Handle::free`]. It leaks if it is dropped without that call.
 #[derive(Debug)]
 pub(crate) struct Buffer(NonNull<c_void>);
 
-/// The most layers of one multi-blit.
+/// The largest number of layers in one multi-blit.
 pub(crate) const MAX_PAIRS: usize = 8;
 
 /// A call's surface in the layout of the library.
@@ -30,7 +30,7 @@ enum Fresh {
 }
 
 impl Fresh {
-    /// `None` if an address does not fit the layout.
+    /// Returns `None` if an address does not fit the layout.
     fn new(abi: Abi, s: &Surface) -> Option<Self> {
         Some(match abi {
             Abi::Legacy => Self::Legacy(legacy(s)?),
@@ -49,7 +49,7 @@ impl Fresh {
 fn legacy(s: &Surface) -> Option<abi::Surface<LegacyAddress>> {
     let mut planes = [0; 3];
     for (to, &from) in planes.iter_mut().zip(&s.planes) {
-        // `int` in the header, an unsigned number in fact.
+        // The header declares `int`, but the value is unsigned.
         *to = u32::try_from(from).ok()? as LegacyAddress;
     }
     Some(with_planes(s, planes))
@@ -82,7 +82,7 @@ fn with_planes<P>(s: &Surface, planes: [P; 3]) -> abi::Surface<P> {
 }
 
 impl Handle {
-    /// `g2d_open`. Slow: tens of milliseconds.
+    /// Calls `g2d_open`, which takes tens of milliseconds.
     pub(crate) fn open(library: &'static Library) -> Result<Self, Status> {
         let mut raw = null_mut();
         // SAFETY: memory: `raw` is a live pointer variable. Contract: the first call of this handle.
@@ -102,9 +102,9 @@ impl Handle {
         &self.library.symbols
     }
 
-    /// `g2d_close`, for a handle whose device is lost. Others are kept.
+    /// Calls `g2d_close`, for a handle whose device is lost. Other handles are kept.
     pub(crate) fn close(self) -> Status {
-        // SAFETY: contract: an open handle, on its thread, and nobody has it afterwards.
+        // SAFETY: contract: an open handle, on its thread; it is not used afterwards.
         Status::of(unsafe { (self.symbols().close)(self.raw) })
     }
 
@@ -118,27 +118,28 @@ impl Handle {
         Status::of(unsafe { (self.symbols().disable)(self.raw, cap) })
     }
 
-    /// Submits and waits until the hardware is done, however long that takes.
+    /// Submits the pending calls and waits until the hardware has finished, without a limit.
     pub(crate) fn finish(&self) -> Status {
         // SAFETY: contract: an open handle on its thread; the surfaces of the pending calls are leased by the caller.
         Status::of(unsafe { (self.symbols().finish)(self.raw) })
     }
 
-    /// A descriptor that is readable once what was submitted until now is done; none if the library offers none.
+    /// Returns a descriptor that is readable when the work submitted so far is done, or `None` if the library does
+    /// not offer fences.
     pub(crate) fn fence(&self) -> Option<OwnedFd> {
         let create = self.symbols().create_fence_fd?;
         // SAFETY: as for `finish`.
         let fd = unsafe { create(self.raw) };
-        // SAFETY: the header says that a number from 0 on is a sync descriptor, made for this call.
+        // SAFETY: by the header, a number from 0 on is a sync descriptor that was created for this call.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// `g2d_query_feature`; `None` if the library cannot say.
+    /// Calls `g2d_query_feature`. Returns `None` if the library does not answer.
     pub(crate) fn feature(&self, feature: u32) -> Option<bool> {
         self.query(self.symbols().query_feature, feature)
     }
 
-    /// `g2d_query_hardware`; `None` if the library cannot say.
+    /// Calls `g2d_query_hardware`. Returns `None` if the library does not answer.
     pub(crate) fn hardware(&self, kind: u32) -> Option<bool> {
         self.query(self.symbols().query_hardware, kind)
     }
@@ -158,8 +159,8 @@ impl Handle {
         let (Some(mut s), Some(mut d)) = (Fresh::new(abi, source), Fresh::new(abi, target)) else {
             return Status::NotSupported;
         };
-        // SAFETY: memory: two live structs of our own in the layout that the library was found to have, which it may
-        // write. The addresses in them are those of buffers that the caller leases until `finish`.
+        // SAFETY: memory: two live structs of this function, in the layout that the library was found to have; the
+        // library may write them. The addresses in them are those of buffers that the caller leases until `finish`.
         Status::of(unsafe { (self.symbols().blit)(self.raw, s.as_mut_ptr(), d.as_mut_ptr()) })
     }
 
@@ -170,7 +171,7 @@ impl Handle {
         Status::of(unsafe { call(self.raw, area.as_mut_ptr()) })
     }
 
-    /// `g2d_multi_blit` of at most [`MAX_PAIRS`] layers onto one target.
+    /// Calls `g2d_multi_blit` with at most [`MAX_PAIRS`] layers and one target.
     pub(crate) fn multi_blit(&self, abi: Abi, pairs: &[(Surface, Surface)]) -> Status {
         match abi {
             Abi::Legacy => self.multi(pairs, legacy),
@@ -193,12 +194,12 @@ impl Handle {
             let (Some(s), Some(d)) = (layout(s), layout(d)) else { return Status::NotSupported };
             *pointer = addr_of_mut!(*slot.insert(abi::SurfacePair { s, d })).cast();
         }
-        // SAFETY: memory: `pointers` holds as many pointers to live pairs as `pairs` has elements; all of it may be
-        // written. The addresses are those of buffers that the caller leases until `finish`.
+        // SAFETY: memory: `pointers` holds as many pointers to live pairs as `pairs` has elements; the library may
+        // write all of it. The addresses are those of buffers that the caller leases until `finish`.
         Status::of(unsafe { call(self.raw, pointers.as_mut_ptr(), pairs.len() as c_int) })
     }
 
-    /// `g2d_blit_dmabuf`: the planes of a surface are offsets into files.
+    /// Calls `g2d_blit_dmabuf`. The planes of a surface are offsets into files.
     pub(crate) fn blit_dmabuf(
         &self,
         source: (&Surface, [BorrowedFd<'_>; 3]),
@@ -214,8 +215,9 @@ impl Handle {
             Some(abi::SurfaceDmabuf { base, plane_fd: fds.map(|fd| fd.as_raw_fd()), plane_offset })
         };
         let (Some(mut s), Some(mut d)) = (fresh(source), fresh(target)) else { return Status::NotSupported };
-        // SAFETY: memory: two live structs of our own, which the library may write. Contract: the symbol exists from
-        // header 2.5 on, whose layout these have; the descriptors stay open, and their buffers leased, until `finish`.
+        // SAFETY: memory: two live structs of this function, which the library may write. Contract: the symbol exists
+        // from header 2.5 on, and these structs have that layout; the descriptors stay open, and their buffers
+        // leased, until `finish`.
         Status::of(unsafe { call(self.raw, addr_of_mut!(s).cast(), addr_of_mut!(d).cast()) })
     }
 
@@ -223,7 +225,7 @@ impl Handle {
         self.symbols().blit_dmabuf.is_some()
     }
 
-    /// `g2d_set_warp_coordinates`, for the next blit with the cap WARPING. `Missing` before header 2.1.
+    /// Calls `g2d_set_warp_coordinates`, for the next blit with the cap WARPING. `Missing` before header 2.1.
     pub(crate) fn set_warp(&self, abi: Abi, warp: &Warp) -> Status {
         match abi {
             Abi::Legacy => match u32::try_from(warp.address) {
@@ -254,20 +256,20 @@ impl Handle {
             arb_delta_yx,
             arb_delta_yy,
         };
-        // SAFETY: memory: a live struct in the library's layout, which it may write; the table at its address is
-        // leased by the caller until `finish`.
+        // SAFETY: memory: a live struct in the library's layout, which it may write; the caller leases the table at
+        // its address until `finish`.
         Status::of(unsafe { call(self.raw, addr_of_mut!(fresh).cast()) })
     }
 
-    /// `g2d_alloc`, uncached. `None` if it fails or is missing.
+    /// Calls `g2d_alloc` for uncached memory. Returns `None` if it fails or is missing.
     pub(crate) fn alloc(&self, bytes: i32) -> Option<Buffer> {
-        // Without g2d_free it could not be given back.
+        // Without g2d_free, the buffer could not be freed.
         self.symbols().free?;
         // SAFETY: contract: called between open and close, on the handle's thread; no memory is passed.
         NonNull::new(unsafe { self.symbols().alloc?(bytes, 0) }).map(Buffer)
     }
 
-    /// `g2d_buf_from_fd`. The descriptor is not duplicated: it must stay open until [`Handle::free`].
+    /// Calls `g2d_buf_from_fd`. It does not duplicate the descriptor, which must stay open until [`Handle::free`].
     pub(crate) fn buf_from_fd(&self, fd: BorrowedFd<'_>) -> Option<Buffer> {
         // SAFETY: contract: as for `alloc`; the descriptor is open.
         NonNull::new(unsafe { self.symbols().buf_from_fd?(fd.as_raw_fd()) }).map(Buffer)
@@ -277,35 +279,36 @@ impl Handle {
         self.symbols().buf_from_fd.is_some()
     }
 
-    /// `g2d_buf_export_fd` of a buffer of [`Handle::alloc`], duplicated: the number is the library's own.
+    /// Calls `g2d_buf_export_fd` for a buffer of [`Handle::alloc`]. Duplicates the descriptor, because the library
+    /// owns the original.
     pub(crate) fn export(&self, buffer: &Buffer) -> Option<OwnedFd> {
         // SAFETY: contract: a live buffer of this library.
         let fd = unsafe { self.symbols().buf_export_fd?(buffer.0.as_ptr()) };
         if fd < 0 {
             return None;
         }
-        // SAFETY: the library keeps this descriptor open while the buffer lives, which is beyond this call.
+        // SAFETY: the library keeps this descriptor open while the buffer lives, which is longer than this call.
         unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().ok()
     }
 
-    /// `g2d_free`; nothing if the library has none.
+    /// Calls `g2d_free`, if the library has it.
     pub(crate) fn free(&self, buffer: Buffer) {
         if let Some(free) = self.symbols().free {
-            // SAFETY: contract: a buffer of this library, which nobody has afterwards.
+            // SAFETY: contract: a buffer of this library, which is not used afterwards.
             unsafe { free(buffer.0.as_ptr()) };
         }
     }
 
-    /// `g2d_copy`: raw bytes from the start of one buffer to the start of another.
+    /// Calls `g2d_copy`, which copies raw bytes from the start of one buffer to the start of another.
     pub(crate) fn copy(&self, target: &Buffer, source: &Buffer, bytes: i32) -> Status {
         let Some(call) = self.symbols().copy else { return Status::Missing };
-        // SAFETY: memory: two live `struct g2d_buf` of the library's own making. Contract: the memory behind them is
-        // leased by the caller until `finish`, and the caller has checked that both have so many bytes.
+        // SAFETY: memory: two live `struct g2d_buf` that the library created. Contract: the caller leases their
+        // memory until `finish`, and has checked that both have `bytes` bytes.
         Status::of(unsafe { call(self.raw, target.0.as_ptr(), source.0.as_ptr(), bytes) })
     }
 
-    /// What the `int` at [`abi::PROBE_OFFSET`] of a fresh `g2d_alloc(bytes, 0)` says of the layout. On 32-bit targets
-    /// there is but one layout.
+    /// Detects the layout from the `int` at [`abi::PROBE_OFFSET`] of a new `g2d_alloc(bytes, 0)`. On 32-bit targets
+    /// both layouts are equal.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn probe_alloc(&self, bytes: i32) -> Option<Abi> {
         let buffer = self.alloc(bytes)?;
@@ -318,10 +321,10 @@ impl Handle {
 }
 
 impl Buffer {
-    /// `buf_paddr` as the library gave it, zero-extended where it is an `int`.
+    /// Returns `buf_paddr` as the library gave it, zero-extended if it is an `int`.
     pub(crate) fn address(&self, abi: Abi) -> u64 {
-        // SAFETY: memory: a live `struct g2d_buf` in the library's layout; only this field of it is read, because
-        // libraries leave others unset.
+        // SAFETY: memory: a live `struct g2d_buf` in the library's layout. Only this field is read, because libraries
+        // leave others unset.
         unsafe {
             match abi {
                 Abi::Legacy => {
@@ -339,7 +342,7 @@ impl Buffer {
     }
 }
 
-/// What [`Handle::set_warp`] takes: `struct g2d_warp_coordinates` in no particular layout.
+/// The argument of [`Handle::set_warp`]: a `struct g2d_warp_coordinates` independent of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Warp {
     pub(crate) address: u64,

@@ -1,4 +1,4 @@
-//! Opening libg2d and finding its symbols.
+//! Opens libg2d and finds its symbols.
 
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 pub(super) type RawHandle = *mut c_void;
-/// A surface or an array of pairs, in the layout that the probes chose.
+/// A surface or an array of pairs, in the layout that the probes detected.
 type Struct = *mut c_void;
 
 type Open = unsafe extern "C" fn(*mut RawHandle) -> c_int;
@@ -24,7 +24,7 @@ type OnBuf = unsafe extern "C" fn(Struct) -> c_int;
 
 macro_rules! symbols {
     (core { $($core:ident = $core_name:literal: $core_type:ty,)* } optional { $($name:ident = $symbol:literal: $type:ty,)* }) => {
-        /// The library's functions. Those without which nothing works are there; each of the others may be missing.
+        /// The library's functions. The core functions are required; each of the others may be missing.
         pub(super) struct Symbols {
             $(pub(super) $core: $core_type,)*
             $(pub(super) $name: Option<$type>,)*
@@ -71,7 +71,7 @@ symbols! {
         create_fence_fd = "g2d_create_fence_fd": OnHandle,
         set_warp_coordinates = "g2d_set_warp_coordinates": OnStruct,
         blit_dmabuf = "g2d_blit_dmabuf": TwoStructs,
-        // Looked at for what they tell of the header's version, not called.
+        // Only their presence is checked, because it shows the version of the header. They are not called.
         get_warp_coordinates_from_dct_file = "g2d_get_warp_coordinates_from_dct_file": *const c_void,
         query_cap = "g2d_query_cap": *const c_void,
         cache_op = "g2d_cache_op": *const c_void,
@@ -85,7 +85,7 @@ symbols! {
 }
 
 fn find<T: std::marker::Copy>(library: &libloading::Library, name: &str) -> Option<T> {
-    // SAFETY: only an address is asked for. One that is null must not become a function.
+    // SAFETY: only the address is read. A null address must not become a function.
     let address = unsafe { library.get::<*const c_void>(name.as_bytes()) }.ok().map(|symbol| *symbol)?;
     if address.is_null() {
         return None;
@@ -95,42 +95,43 @@ fn find<T: std::marker::Copy>(library: &libloading::Library, name: &str) -> Opti
     unsafe { library.get::<T>(name.as_bytes()) }.ok().map(|symbol| *symbol)
 }
 
-/// One row of what the library exports.
+/// A symbol of the headers, and whether the library exports it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Symbol {
     pub(crate) name: &'static str,
     pub(crate) present: bool,
 }
 
-/// Why there is no library.
+/// The reason why the library cannot be used.
 #[derive(Debug)]
 pub(crate) enum LoadError {
-    /// The dynamic loader's words.
+    /// The error text of the dynamic loader.
     NotLoaded(String),
-    /// It is no libg2d: this core symbol is missing.
+    /// The file is not libg2d: this core symbol is missing.
     NoSymbol(&'static str),
 }
 
-/// An open libg2d, kept for the life of the process: closing it corrupts the state of drivers that it has loaded.
+/// An open libg2d. It is never closed, because that would corrupt the state of drivers that it has loaded.
 pub(crate) struct Library {
     pub(super) symbols: Symbols,
     path: PathBuf,
 }
 
-// The table holds function addresses and one data address, none of which belongs to a thread.
-// SAFETY: memory: plain addresses into a library that is never unloaded. Contract: calls are made through `Handle`
-// alone, which is neither Send nor Sync; the data symbol is constant text.
+// The table holds function addresses and one data address. None of them belongs to a thread.
+// SAFETY: memory: plain addresses in a library that is never unloaded. Contract: all calls go through `Handle`, which
+// is neither Send nor Sync; the data symbol is constant text.
 unsafe impl Send for Library {}
-// SAFETY: as for Send; nothing in it changes.
+// SAFETY: as for Send; its content never changes.
 unsafe impl Sync for Library {}
 
 impl Library {
-    /// Opens the library by path, or by the name that the dynamic loader looks up. It is never closed again.
+    /// Opens the library by its path, or by the name that the dynamic loader looks up. It is never closed.
     pub(crate) fn load(name: &OsStr) -> Result<&'static Self, LoadError> {
-        // SAFETY: contract: running this file's initialisers is what its user asked for by its name; libg2d's are
-        // made to be run by any process. Lifetime: the library is leaked below, so nothing of it dangles.
+        // SAFETY: contract: the user named this file, and so requested to run its initialization functions; those of
+        // libg2d may run in any process. Lifetime: the library is leaked below, so no address in it dangles.
         let library = unsafe { libloading::Library::new(name) }.map_err(|e| LoadError::NotLoaded(describe(&e)))?;
-        // Before the symbols: also what turns out to be no libg2d must not be unloaded by us, threads and all.
+        // Leaks it before the symbols are checked: another library may have started threads, and must not be unloaded
+        // either.
         let library: &'static libloading::Library = Box::leak(Box::new(library));
         let symbols = Symbols::find(library)?;
         static OPEN: Mutex<Vec<&'static Library>> = Mutex::new(Vec::new());
@@ -144,31 +145,31 @@ impl Library {
         Ok(library)
     }
 
-    /// The real file, symbolic links resolved.
+    /// Returns the path of the file, with symbolic links resolved.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it exports of the headers' symbols.
+    /// Returns the headers' symbols and whether the library exports them.
     pub(crate) fn symbols(&self) -> Vec<Symbol> {
         self.symbols.list()
     }
 
-    /// The text behind `_G2D_VERSION`, a `char *` in the GPU's library; at most 255 bytes.
+    /// Returns the text that `_G2D_VERSION` points to, a `char *` in the GPU's library. At most 255 bytes.
     pub(crate) fn version_text(&self) -> Option<String> {
         const MOST: usize = 255;
         let variable = self.symbols.version.filter(|p| !p.is_null())?;
-        // SAFETY: memory: the symbol's address, of a `char *` variable by the library's convention; aligned as any
-        // linker aligns it. Lifetime: the library is never unloaded.
+        // SAFETY: memory: by the library's convention, the symbol is the address of a `char *` variable, aligned by
+        // the linker. Lifetime: the library is never unloaded.
         let text = unsafe { variable.read_unaligned() };
         if text.is_null() {
             return None;
         }
         let mut bytes = Vec::new();
         for i in 0..MOST {
-            // SAFETY: a C string by the same convention, read up to its NUL. The GPU's library begins its text with an
-            // empty line and a NUL and goes on behind it: there the bytes are read as long as they are "$VERSION$",
-            // then up to the next NUL.
+            // SAFETY: a C string by the same convention, read up to its NUL. The text of the GPU's library begins
+            // with an empty line and a NUL, and continues after that. There, the bytes are read as long as they are
+            // "$VERSION$", then up to the next NUL.
             let byte = unsafe { text.cast::<u8>().add(i).read() };
             let marker = i.checked_sub(2).and_then(|i| b"$VERSION$".get(i));
             match byte {
@@ -183,7 +184,7 @@ impl Library {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Whether two libraries are the same file's.
+    /// Returns whether two libraries are the same file.
     pub(crate) fn is(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
     }
@@ -195,7 +196,7 @@ impl fmt::Debug for Library {
     }
 }
 
-/// The loader's own words; libloading's `Display` leaves them out.
+/// Returns the text of the loader, which libloading's `Display` leaves out.
 fn describe(error: &libloading::Error) -> String {
     match error {
         libloading::Error::DlOpen { desc } => {
@@ -206,7 +207,7 @@ fn describe(error: &libloading::Error) -> String {
     }
 }
 
-/// The file that a loaded address belongs to, symbolic links resolved.
+/// Returns the file that a loaded address belongs to, with symbolic links resolved.
 fn file_of(address: *const c_void) -> Option<PathBuf> {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: `info` is a live `Dl_info` that dladdr fills; the address is only compared.
@@ -216,7 +217,7 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     if found == 0 || info.dli_fname.is_null() {
         return None;
     }
-    // SAFETY: a C string that the dynamic loader keeps as long as the library is loaded, which is for ever.
+    // SAFETY: a C string that the dynamic loader keeps as long as the library is loaded, which is forever.
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     let path = Path::new(OsStr::from_bytes(name.to_bytes()));
     Some(path.canonicalize().unwrap_or_else(|_| path.to_owned()))

@@ -1,6 +1,7 @@
-//! libg2d: the structs of its headers in both layouts, its symbols, its calls. Nothing of it is linked.
+//! libg2d: the structs of its headers in both layouts, its symbols, and its calls. The crate does not link the
+//! library.
 //!
-//! Numbers and field orders are those of `g2d.h` and `g2dExt.h` 1.2 to 2.5, written down here anew.
+//! Numbers and field orders were taken from `g2d.h` and `g2dExt.h` 1.2 to 2.5.
 
 mod abi;
 mod handle;
@@ -9,29 +10,29 @@ mod library;
 pub(crate) use handle::{Buffer, Handle, Warp, MAX_PAIRS};
 pub(crate) use library::{Library, LoadError};
 
-/// Names the calling thread as `top -H` shows it; cut to 15 bytes.
+/// Names the calling thread as `top -H` shows it, cut to 15 bytes.
 pub(crate) fn name_thread(name: &str) {
     let bytes: Vec<u8> = name.bytes().filter(|b| *b != 0).take(15).collect();
     if let Ok(name) = std::ffi::CString::new(bytes) {
-        // SAFETY: a live C string of at most 16 bytes with its NUL, of which the kernel reads no more.
+        // SAFETY: a live C string of at most 16 bytes including its NUL; the kernel reads at most that.
         unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     }
 }
 
-/// Which layout the library's structs have.
+/// The layout of the library's structs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Abi {
-    /// Physical addresses of 32 bits: headers up to 2.2.
+    /// Physical addresses have 32 bits: headers up to 2.2.
     Legacy,
-    /// Physical addresses of `unsigned long`: headers from 2.3 on.
+    /// Physical addresses are `unsigned long`: headers from 2.3 on.
     Modern,
 }
 
-/// What a call returned. Only 0 is success: 1 is `G2D_STATUS_NOT_SUPPORTED`.
+/// The result of a call. Only 0 is success; 1 is `G2D_STATUS_NOT_SUPPORTED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Ok,
-    /// -1, and every number that no header knows.
+    /// -1, and every number that the headers do not define.
     Failed(i32),
     NotSupported,
     /// The library does not export the symbol.
@@ -63,26 +64,26 @@ impl std::fmt::Display for Status {
     }
 }
 
-/// A surface in no particular layout: what a call's fresh `struct g2d_surface` is made from.
+/// A surface independent of the layout. Each call creates a `struct g2d_surface` from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surface {
     /// `enum g2d_format`.
     pub(crate) format: u32,
-    /// Addresses of the planes; offsets in their files for [`Handle::blit_dmabuf`].
+    /// The addresses of the planes, or their offsets in the files for [`Handle::blit_dmabuf`].
     pub(crate) planes: [u64; 3],
     pub(crate) left: i32,
     pub(crate) top: i32,
     pub(crate) right: i32,
     pub(crate) bottom: i32,
-    /// Pixels.
+    /// The stride in pixels.
     pub(crate) stride: i32,
     pub(crate) width: i32,
     pub(crate) height: i32,
     /// `enum g2d_blend_func`.
     pub(crate) blend: u32,
-    /// 0 to 255.
+    /// The global alpha, from 0 to 255.
     pub(crate) alpha: u8,
-    /// R, G, B, A.
+    /// The color to clear with: R, G, B, A.
     pub(crate) clear: [u8; 4],
     /// `enum g2d_rotation`.
     pub(crate) rotation: u32,
@@ -93,7 +94,7 @@ pub(crate) mod blend {
     pub(crate) const ZERO: u32 = 0;
     pub(crate) const ONE: u32 = 1;
     pub(crate) const ONE_MINUS_SRC_ALPHA: u32 = 3;
-    /// Added to a factor: the hardware multiplies color by alpha first, so this is for straight input.
+    /// Added to a blend factor: the hardware first multiplies color by alpha. For input with straight alpha.
     pub(crate) const PRE_MULTIPLY: u32 = 0x10;
 }
 
@@ -127,7 +128,7 @@ pub(crate) mod feature {
         ["SCALING", "ROTATION", "SRC_YUV", "DST_YUV", "MULTI_SOURCE_BLT", "FAST_CLEAR", "WARP_DEWARP"];
 }
 
-/// `enum g2d_hardware_type`, from header 2.4 on; before it had 2D and VG alone.
+/// `enum g2d_hardware_type`, from header 2.4 on. Earlier headers have only 2D and VG.
 pub(crate) mod hardware {
     pub(crate) const NAMES: [&str; 6] = ["2D", "VG", "DPU_V1", "DPU_V2", "PXP_V1", "PXP_V2"];
 }

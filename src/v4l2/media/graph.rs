@@ -1,15 +1,15 @@
-//! The media graph behind a video node, as text: topology and formats in, words out. No descriptor.
+//! The media graph of a video node: turns topology and formats into text. It does not use a descriptor.
 
 use std::fmt::Write;
 
-/// A processing block or a node of the graph.
+/// A processing block or a device node of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entity {
     pub(super) id: u32,
     pub(super) name: String,
     /// Major and minor number of its device node.
     pub(super) node: Option<(u32, u32)>,
-    /// `true` for a `/dev/v4l-subdev*`: its pads have formats.
+    /// `true` for a `/dev/v4l-subdev*`, whose pads have formats.
     pub(super) subdev: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct BusFormat {
     pub(super) code: u32,
 }
 
-/// A media device's topology.
+/// The topology of a media device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
     /// `/dev/media0`.
@@ -47,7 +47,7 @@ pub(super) struct Graph {
     pub(super) links: Vec<Link>,
 }
 
-/// One link of the way to a video node, from its end to the source.
+/// One link on the path to a video node.
 #[derive(Clone, Copy, Debug)]
 struct Hop<'a> {
     from: (&'a Entity, Pad),
@@ -61,11 +61,12 @@ impl Graph {
         Some((self.entities.iter().find(|e| e.id == pad.entity)?, *pad))
     }
 
-    /// The way from the source to a video node, nearest link first. A pad with no enabled link shows its first
-    /// disabled one.
+    /// Returns the path to a video node, the link nearest to the node first. If no link into an entity is enabled,
+    /// the path ends with its first disabled link.
     fn hops(&self, major: u32, minor: u32) -> Vec<Hop<'_>> {
         let mut hops: Vec<Hop<'_>> = Vec::new();
-        // A mem-to-mem device has two entities behind one node: the picture arrives at the one with a link into it.
+        // A mem-to-mem device has two entities with the same node. The picture arrives at the one that has a link
+        // into it.
         let arrives = |e: &&Entity| {
             e.node == Some((major, minor))
                 && self.links.iter().any(|l| self.pad(l.sink).is_some_and(|(to, _)| to.id == e.id))
@@ -79,7 +80,7 @@ impl Graph {
                 .filter(|h| h.to.0.id == entity)
                 .collect();
             into.sort_by_key(|h| !h.enabled);
-            // Graphs of memory-to-memory devices and broken drivers go in circles.
+            // Graphs of mem-to-mem devices and of broken drivers contain cycles.
             if let Some(hop) = into.first().filter(|h| !hops.iter().any(|seen| seen.from.0.id == h.from.0.id)) {
                 hops.push(*hop);
                 at = hop.enabled.then_some(hop.from.0.id);
@@ -88,8 +89,8 @@ impl Graph {
         hops
     }
 
-    /// The way to a video node in a line: `'sensor':0 [UYVY8_1X16 1920x1080] -> 'csi':0 …`. `None` if nothing leads
-    /// there.
+    /// Returns the path to a video node in one line: `'sensor':0 [UYVY8_1X16 1920x1080] -> 'csi':0 …`. Returns `None`
+    /// if no link leads to the node.
     pub(super) fn path_text(
         &self,
         major: u32,
@@ -108,7 +109,8 @@ impl Graph {
         (!text.is_empty()).then_some(text)
     }
 
-    /// What keeps a pipeline from streaming, and the `media-ctl` line that would mend it. `None` if nothing is seen.
+    /// Returns the fault that keeps a pipeline from streaming, and the `media-ctl` line that corrects it. Returns
+    /// `None` if the graph shows no path.
     pub(super) fn diagnosis(
         &self,
         major: u32,
@@ -164,7 +166,7 @@ fn end(at: (&Entity, Pad), format: &impl Fn(&Entity, u32) -> Option<BusFormat>) 
     }
 }
 
-/// The name behind `MEDIA_BUS_FMT_` of the codes that cameras on i.MX have; others by number.
+/// Returns the part after `MEDIA_BUS_FMT_` for the codes of cameras on i.MX, and the number for others.
 fn code_name(code: u32) -> String {
     let name = match code {
         0x0001 => "FIXED",
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_reads_from_source_to_node() {
+    fn path_text_reads_from_source_to_node() {
         let text = graph().path_text(81, 3, formats).unwrap();
         assert_eq!(
             text,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn mismatched_pads_are_named_with_the_line_that_mends_them() {
+    fn diagnosis_names_pads_that_differ_and_the_media_ctl_line() {
         let text = graph().diagnosis(81, 3, formats).unwrap();
         assert!(text.starts_with("the pads differ: 'csis-32e40000.csi':1"), "{text}");
         assert!(text.ends_with("media-ctl -d /dev/media0 -V '\"mxc_isi.0\":0 [fmt:UYVY8_1X16/1920x1080]'"), "{text}");
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_link_is_named() {
+    fn diagnosis_names_a_disabled_link() {
         let mut g = graph();
         g.links[1].enabled = false;
         let text = g.diagnosis(81, 3, |_, _| None).unwrap();
@@ -256,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_dangling_links_end() {
+    fn hops_end_at_cycles_and_dangling_links() {
         let mut g = graph();
         g.links.push(Link { source: 31, sink: 11, enabled: true });
         g.links.push(Link { source: 999, sink: 998, enabled: true });

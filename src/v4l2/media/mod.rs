@@ -1,4 +1,5 @@
-//! Reads the media graph of a video node: `/dev/media*` by sysfs, formats of pads by sub-device nodes.
+//! Reads the media graph of a video node: `/dev/media*` through sysfs, and the formats of pads through subdevice
+//! nodes.
 
 mod graph;
 
@@ -17,14 +18,14 @@ use crate::sys::v4l2::{Plain, SubdevFormat};
 
 /// `MEDIA_LNK_FL_ENABLED`.
 const ENABLED: u32 = 1;
-/// `MEDIA_LNK_FL_LINK_TYPE`; data links are 0, interface links this one's lowest bit.
+/// `MEDIA_LNK_FL_LINK_TYPE`. Data links have the type 0, interface links its lowest bit.
 const TYPE: u32 = 0xf000_0000;
 const INTERFACE: u32 = 0x1000_0000;
 /// `MEDIA_INTF_T_V4L_SUBDEV`.
 const SUBDEV: u32 = 0x203;
 
-/// The way of the picture through the media graph to a video node, in one line; `None` without a media device or
-/// where nothing leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
+/// Returns the path of the picture through the media graph to a video node, in one line. Returns `None` without a
+/// media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
 #[doc(alias = "MEDIA_IOC_G_TOPOLOGY")]
 #[doc(alias = "VIDIOC_SUBDEV_G_FMT")]
 pub fn media_path(device: &Device) -> Option<String> {
@@ -32,7 +33,7 @@ pub fn media_path(device: &Device) -> Option<String> {
     graph(major, minor)?.path_text(major, minor, pad_format)
 }
 
-/// Why a pipeline does not start, and what would mend it.
+/// Explains why a pipeline does not start, and which command would correct it.
 pub(super) fn diagnose(device: &Device) -> Option<String> {
     let (major, minor) = numbers(device)?;
     graph(major, minor)?.diagnosis(major, minor, pad_format)
@@ -44,7 +45,7 @@ fn numbers(device: &Device) -> Option<(u32, u32)> {
     Some((major(rdev) as u32, minor(rdev) as u32))
 }
 
-/// The media device that the node's device registered.
+/// Returns the graph of the media device that the node's parent device registered.
 fn graph(major: u32, minor: u32) -> Option<Graph> {
     let siblings = fs::read_dir(format!("/sys/dev/char/{major}:{minor}/device")).ok()?;
     let name = siblings.flatten().filter_map(|e| e.file_name().into_string().ok()).find(|n| {
@@ -74,7 +75,7 @@ fn graph(major: u32, minor: u32) -> Option<Graph> {
     })
 }
 
-/// The active format of a sub-device's pad.
+/// Returns the active format of a subdevice's pad.
 fn pad_format(entity: &Entity, pad: u32) -> Option<BusFormat> {
     let (major, minor) = entity.node.filter(|_| entity.subdev)?;
     let target = fs::read_link(format!("/sys/dev/char/{major}:{minor}")).ok()?;

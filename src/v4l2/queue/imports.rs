@@ -1,16 +1,16 @@
-//! Which queue index an imported buffer meets: the same dma-buf always the same one, so that the kernel's cached
-//! attachment is used again, whatever the buffer holds now.
+//! Assigns queue indices to imported buffers. The same dma-buf always gets the same index, so that the kernel reuses
+//! its cached attachment, whatever the buffer contains.
 //!
-//! One kernel bug is worked around here (docs/adr/0001): on a single-planar output queue an index at which a buffer was
-//! refused takes no other buffer, until it is removed and created again.
+//! This module works around one kernel bug (docs/adr/0001): on a single-planar output queue, an index at which a
+//! buffer was refused accepts no other buffer until it is removed and created again.
 
 use crate::dmabuf::{BufferId, DmaBuf};
 use crate::format::MAX_PLANES;
 
-/// The buffers of one frame.
+/// The identities of the buffers of one frame.
 type Ids = [Option<BufferId>; MAX_PLANES];
 
-/// The indices of an import queue. Knows no descriptor: a pure bookkeeper.
+/// The indices of an import queue. It does not use a descriptor.
 #[derive(Debug, Default)]
 pub(super) struct Imports {
     slots: Vec<Slot>,
@@ -21,17 +21,17 @@ pub(super) struct Imports {
 enum State {
     #[default]
     Free,
-    /// With the driver.
+    /// The driver has it.
     Busy,
-    /// The kernel takes no buffer here.
+    /// The kernel accepts no buffer at this index.
     Spoiled,
-    /// The kernel has no such index any more.
+    /// The index does not exist in the kernel any more.
     Lost,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Slot {
-    /// What the kernel may have attached at this index.
+    /// The buffers that the kernel may have attached at this index.
     attached: Option<Ids>,
     used: u64,
     state: State,
@@ -41,7 +41,7 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) index: usize,
-    /// The index must be removed and created again first.
+    /// The index must first be removed and created again.
     pub(super) spoiled: bool,
 }
 
@@ -66,8 +66,8 @@ impl Imports {
         self.slots.iter().filter(|s| matches!(s.state, State::Free | State::Spoiled)).count()
     }
 
-    /// Takes an index for these buffers: the one that they had last, else an unused one, else the longest unused, else
-    /// a spoiled one. `None` if every index is with the driver.
+    /// Takes an index for these buffers: the index that they had last, else an unused one, else the one unused for
+    /// longest, else a spoiled one. Returns `None` if the driver has every index.
     pub(super) fn take(&mut self, ids: Ids) -> Option<Taken> {
         let all = |state| self.slots.iter().enumerate().filter(move |(_, s)| s.state == state);
         let own = all(State::Free).find(|(_, s)| s.attached == Some(ids));
@@ -87,17 +87,17 @@ impl Imports {
         }
     }
 
-    /// The index came back from the driver, or the driver did not take it. What it attached may stay attached.
+    /// Frees an index that the driver returned, or whose buffer it refused. The buffer may stay attached.
     pub(super) fn give_back(&mut self, index: usize) {
         self.set(index, State::Free);
     }
 
-    /// The driver did not take it, and takes nothing here any more.
+    /// Marks an index at which the driver refused a buffer, and which accepts no buffer any more.
     pub(super) fn spoil(&mut self, index: usize) {
         self.set(index, State::Spoiled);
     }
 
-    /// The index was removed and could not be created again.
+    /// Marks an index that was removed and could not be created again.
     pub(super) fn lose(&mut self, index: usize) {
         self.set(index, State::Lost);
     }
@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn some_ids(count: usize) -> Vec<Ids> {
-        // All alive at once, so that the inodes differ.
+        // All exist at the same time, so that the inodes differ.
         let buffers: Vec<DmaBuf> = (0..count).map(|_| Allocator::Memfd.allocate(4096, "key").unwrap()).collect();
         buffers.iter().map(|b| ids(std::slice::from_ref(b))).collect()
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_buffer_meets_the_same_index() {
+    fn take_gives_the_same_buffer_the_same_index() {
         let k = some_ids(4);
         let mut imports = Imports::default();
         imports.resize(2);
@@ -131,13 +131,13 @@ mod tests {
         assert_eq!((take(0, &[]), take(1, &[]), take(2, &[])), (Some(0), Some(1), None));
         assert_eq!(take(1, &[1, 0]), Some(1));
         assert_eq!(take(1, &[]), Some(0), "queued twice: the other index");
-        assert_eq!(take(2, &[1, 0]), Some(1), "the longest unused");
+        assert_eq!(take(2, &[1, 0]), Some(1), "the one unused for longest");
         assert_eq!(take(9 - 6, &[9]), Some(0));
         assert_eq!((imports.len(), imports.free()), (2, 0));
     }
 
     #[test]
-    fn a_spoiled_index_is_the_last_resort_and_a_lost_one_is_none() {
+    fn take_gives_a_spoiled_index_last_and_a_lost_one_never() {
         let k = some_ids(2);
         let mut imports = Imports::default();
         imports.resize(2);
@@ -145,10 +145,10 @@ mod tests {
         assert_eq!(imports.take(k[0]), fresh(0));
         imports.spoil(0);
         assert_eq!(imports.free(), 2);
-        assert_eq!(imports.take(k[0]), fresh(1), "not its own index, which takes nothing");
+        assert_eq!(imports.take(k[0]), fresh(1), "not its own index, which accepts nothing");
         assert_eq!(imports.take(k[1]), Some(Taken { index: 0, spoiled: true }));
         imports.give_back(0);
-        assert_eq!(imports.take(k[1]), fresh(0), "made anew");
+        assert_eq!(imports.take(k[1]), fresh(0), "created again");
         imports.lose(0);
         imports.give_back(0);
         assert_eq!((imports.take(k[1]), imports.free()), (None, 0));
@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_index_is_given_twice(ops in proptest::collection::vec((0usize..4, 0u8..4), 0..200)) {
+        fn take_never_gives_an_index_twice(ops in proptest::collection::vec((0usize..4, 0u8..4), 0..200)) {
             let k = some_ids(4);
             let mut imports = Imports::default();
             imports.resize(3);

@@ -1,4 +1,4 @@
-//! The buffers of one queue generation: which of them the driver has, and the way back from the last lease.
+//! The buffers of one queue generation: which of them the driver has, and their return after the last lease.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use crate::sys::v4l2::MEMORY_DMABUF;
 use crate::sys::v4l2_calls::{qbuf, streamoff, Buffer, BufferPlane};
 use crate::v4l2::device::Device;
 
-/// Shared by the queue and the leases of its buffers.
+/// State that the queue shares with the leases of its buffers.
 ///
-/// QBUF is made under the mutex, so that a lease that ends on another thread and the queue never disagree about who
-/// has a buffer; DQBUF is not, since it hands out what nobody else knows yet. Once the queue gives the generation up,
-/// `device` is gone: later returns do nothing, and the memory lives as long as its leases.
+/// QBUF runs under the mutex, so that the queue and a lease that ends on another thread always agree on who has a
+/// buffer. DQBUF does not need it, because no other thread knows the buffer yet. When the queue gives up the
+/// generation, `device` is removed. Later returns then do nothing, and the memory exists as long as its leases.
 pub(super) struct MmapBuffers {
     kind: BufType,
     memory: u32,
-    /// Per slot, for `MEMORY_DMABUF`.
+    /// Imported buffers per slot, for `MEMORY_DMABUF`.
     imported: Vec<Vec<DmaBuf>>,
     planes: usize,
     state: Mutex<State>,
@@ -32,11 +32,11 @@ struct State {
     queued: usize,
     /// The first error of a return, for the queue's next call.
     error: Option<Error>,
-    /// A return failed: its slot is idle, and is tried again.
+    /// A return failed. Its slot is idle, and the return is retried.
     stranded: bool,
-    /// A buffer was queued since the last STREAMON: polling the device is safe.
+    /// A buffer was queued since the last STREAMON, so polling the device is safe.
     was_queued: bool,
-    /// Makes the station's descriptor readable, for what happens on other threads.
+    /// Makes the station's descriptor readable for events on other threads.
     signal: Option<Arc<Signal>>,
     /// The station does not watch the device until a buffer is queued.
     awaits_queued: bool,
@@ -50,7 +50,7 @@ enum Place {
 }
 
 impl MmapBuffers {
-    /// Slots at home: with `memory` imported, or of the driver's own (`MEMORY_MMAP`).
+    /// Creates idle slots, with imported buffers or the driver's own (`MEMORY_MMAP`).
     pub(super) fn new(
         device: &Device,
         kind: BufType,
@@ -81,7 +81,7 @@ impl MmapBuffers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// QBUF of an empty buffer on a capture queue.
+    /// Queues an empty buffer on a capture queue.
     fn queue_empty(&self, state: &mut State, slot: usize) -> Result<()> {
         let Some(device) = &state.device else { return Ok(()) };
         let mut buffer = Buffer::new(self.kind, self.memory, slot as u32, self.planes);
@@ -101,26 +101,27 @@ impl MmapBuffers {
         Ok(())
     }
 
-    /// From here on `signal` is set when a lease that ends on another thread is something for the station to know.
+    /// Sets `signal` from now on, when a lease that ends on another thread concerns the station.
     pub(super) fn signal_by(&self, signal: &Arc<Signal>) {
         self.lock().signal = Some(Arc::clone(signal));
     }
 
-    /// `true` if a buffer is queued. If none is, the signal is set when the end of a lease queues one.
+    /// Returns `true` if a buffer is queued. If not, the signal is set when the end of a lease queues one.
     pub(super) fn is_queued_or_signal(&self) -> bool {
         let mut state = self.lock();
         state.awaits_queued = state.queued == 0;
         state.queued > 0
     }
 
-    /// `true` if a buffer was queued since STREAMON. If none was, the signal is set when the end of a lease queues one.
+    /// Returns `true` if a buffer was queued since STREAMON. If not, the signal is set when the end of a lease queues
+    /// one.
     pub(super) fn was_queued_or_signal(&self) -> bool {
         let mut state = self.lock();
         state.awaits_queued = !state.was_queued;
         state.was_queued
     }
 
-    /// Queues every capture buffer that is at home.
+    /// Queues every idle capture buffer.
     pub(super) fn queue_all(&self) -> Result<()> {
         let state = &mut *self.lock();
         state.stranded = false;
@@ -132,11 +133,11 @@ impl MmapBuffers {
         Ok(())
     }
 
-    /// The kept error of an earlier return, if any; else brings buffers back to the driver whose return failed.
+    /// Returns the error of an earlier return, if any. Otherwise retries returns that failed.
     pub(super) fn settle(&self) -> Result<()> {
         let mut state = self.lock();
         if let Some(error) = state.error.take() {
-            // The return is tried again by the next call, which this brings about.
+            // The signal triggers the next call, which retries the return.
             if let Some(signal) = state.signal.as_ref().filter(|_| state.stranded) {
                 signal.set();
             }
@@ -149,7 +150,7 @@ impl MmapBuffers {
         self.queue_all()
     }
 
-    /// Marks a slot of an output queue as queued; the caller has made the ioctl.
+    /// Marks a slot of an output queue as queued. The caller has made the ioctl.
     pub(super) fn mark_queued(&self, slot: usize) {
         let mut state = self.lock();
         if let Some(place) = state.slots.get_mut(slot) {
@@ -158,7 +159,7 @@ impl MmapBuffers {
         }
     }
 
-    /// Marks a slot that DQBUF returned as lent. `false` if the driver did not have it.
+    /// Marks a slot that DQBUF returned as leased. Returns `false` if the driver did not have it.
     pub(super) fn mark_dequeued(&self, slot: usize) -> bool {
         let mut state = self.lock();
         match state.slots.get_mut(slot) {
@@ -169,7 +170,7 @@ impl MmapBuffers {
         true
     }
 
-    /// Takes a slot that is at home, for an output queue's user to fill.
+    /// Takes an idle slot, for the caller of an output queue to fill.
     pub(super) fn take(&self) -> Option<usize> {
         let mut state = self.lock();
         let slot = state.slots.iter().position(|&p| p == Place::Idle)?;
@@ -181,23 +182,23 @@ impl MmapBuffers {
         self.lock().queued
     }
 
-    /// STREAMOFF: what the driver had is at home again.
+    /// Stops the queue (STREAMOFF). The buffers that the driver had are idle then.
     pub(super) fn stop(&self) -> std::result::Result<(), nix::errno::Errno> {
         let mut state = self.lock();
         let Some(device) = &state.device else { return Ok(()) };
         let done = streamoff(device.as_fd(), self.kind);
         if done.is_ok() {
-            // A capture buffer is nobody's now; an output buffer's lease is held by the queue, which ends it.
+            // Capture buffers become idle. The queue holds the leases of output buffers, and ends them.
             let place = if self.kind.is_output() { Place::Leased } else { Place::Idle };
             state.slots.iter_mut().filter(|p| **p == Place::Queued).for_each(|p| *p = place);
             (state.queued, state.was_queued) = (0, false);
-            // A return that failed before is made good by the next start.
+            // The next start queues a buffer whose return failed.
             state.error = None;
         }
         done
     }
 
-    /// Cuts the generation loose from its device.
+    /// Detaches the generation from its device.
     pub(super) fn orphan(&self) {
         self.lock().device = None;
     }

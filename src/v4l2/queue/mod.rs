@@ -1,4 +1,4 @@
-//! One queue of a device: its buffers, and the frames that come and go.
+//! One queue of a device, its buffers and its frames.
 
 mod imports;
 mod mmap_buffers;
@@ -36,11 +36,26 @@ use crate::v4l2::readiness::DeviceReadiness;
 
 /// One queue of a device. Methods take `&mut self`; its frames may be sent to other threads.
 ///
-/// `try_dequeue` costs one system call, the drop of a captured frame's last clone another. No memory is allocated,
-/// mapped or exported per frame. Dropping the queue stops it and leaves the buffers to the leases that are out.
+/// `try_dequeue` costs one system call. The drop of a captured frame's last clone costs another. No memory is
+/// allocated, mapped or exported per frame. Dropping the queue stops it; leased buffers stay allocated until their
+/// leases end.
 ///
-/// An event loop polls the device itself. [`MemToMem`](super::MemToMem) and the stations above have a descriptor that
-/// knows when that is safe.
+/// An event loop has to poll the device itself. [`MemToMem`](super::MemToMem) and the stations have a descriptor that
+/// polls the device only when that is safe.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use framelease::v4l2::{CacheHint, Device, Direction, Queue};
+/// use framelease::Received;
+///
+/// let mut queue = Queue::new(&Device::find(|d| d.is_capture())?, Direction::Capture)?;
+/// queue.allocate(4, CacheHint::Driver)?;
+/// queue.start()?;
+/// if let Received::Item(frame) = queue.dequeue(Duration::from_secs(1))? {
+///     println!("{frame:?}");
+/// }
+/// # Ok::<(), framelease::Error>(())
+/// ```
 pub struct Queue {
     /// For [`Queue::dequeue`]. Declared first: it keeps a handle of the device.
     waiter: Option<DeviceReadiness>,
@@ -48,35 +63,35 @@ pub struct Queue {
     direction: Direction,
     kind: BufType,
     memory: Memory,
-    /// Leases that the driver has, by index: of output queues, and of imports. Declared behind the device: see `drop`.
+    /// Leases that the driver has, by index: of output queues, and of imports. Declared after the device: see `drop`.
     held: Vec<Option<Held>>,
     sequence: Sequence,
     streaming: bool,
     end: End,
-    /// Leases taken until now.
+    /// The number of leases taken so far.
     taken: u64,
-    /// See [`Queue::split_planes`].
+    /// Splits planes. See [`Queue::split_planes`].
     splits: bool,
 }
 
-/// How near the end of a drained stream is.
+/// How near a drained stream is to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     No,
-    /// The last buffer was dequeued; the kernel will answer EPIPE.
+    /// The last buffer was dequeued. The kernel will return EPIPE.
     Near,
-    /// EPIPE was seen. The kernel reports POLLIN for ever.
+    /// EPIPE was returned. The kernel reports POLLIN from then on.
     Told,
 }
 
 enum Memory {
     None,
-    /// Buffers whose slot is the queue's index: the driver's own, or allocated for it.
+    /// Buffers whose slot equals the queue's index: the driver's own, or allocated for this queue.
     Mmap {
         mmap: Arc<MmapBuffers>,
         buffers: BufferSet,
     },
-    /// Buffers of others.
+    /// Buffers of other devices or pools.
     Imports {
         imports: Imports,
         layout: Layout,
@@ -94,21 +109,22 @@ enum Lease {
     Unique(FrameMut),
 }
 
-/// The leases that a stopped queue had, in the order in which they were queued.
+/// The leases that a stopped queue had, in the order of queueing.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Reclaimed {
-    /// Of an output queue.
+    /// The frames of an output queue.
     pub frames: Vec<Frame>,
-    /// Of a capture queue of imports: what the device wrote until now may be in them.
+    /// The buffers of a capture queue of imports. The device may have written to them.
     pub empty: Vec<FrameMut>,
 }
 
 impl Queue {
-    /// The capture or output queue of a device, without buffers. No ioctl.
+    /// Takes the capture or output queue of a device, without buffers. No ioctl.
     ///
     /// # Errors
-    /// `Unsupported` if the device has no such queue, `Busy` if this handle's queue of that direction is in use.
+    /// `Unsupported` if the device does not have the queue, `Busy` if the queue of that direction is in use through
+    /// this handle.
     pub fn new(device: &Device, direction: Direction) -> Result<Self> {
         let kind = device.buf_type(direction, "queue")?;
         device.take_queue(direction)?;
@@ -127,12 +143,12 @@ impl Queue {
         })
     }
 
-    /// The device.
+    /// Returns the device of the queue.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The buffers of [`Queue::allocate`] or [`Queue::allocate_from`].
+    /// Returns the buffers of [`Queue::allocate`] or [`Queue::allocate_from`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         match &self.memory {
             Memory::Mmap { buffers, .. } => Some(buffers),
@@ -140,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// The layout of its buffers; `None` without buffers.
+    /// Returns the layout of its buffers, or `None` without buffers.
     pub fn layout(&self) -> Option<&Layout> {
         match &self.memory {
             Memory::Mmap { buffers, .. } => Some(buffers.layout()),
@@ -149,17 +165,17 @@ impl Queue {
         }
     }
 
-    /// `true` between [`Queue::start`] and [`Queue::stop`].
+    /// Returns `true` between [`Queue::start`] and [`Queue::stop`].
     pub fn is_streaming(&self) -> bool {
         self.streaming
     }
 
-    /// Starts streaming; a capture queue first gets every buffer that nobody leases. Ioctls: `VIDIOC_QBUF`,
+    /// Starts streaming. First queues every buffer of a capture queue that is not leased. Ioctls: `VIDIOC_QBUF`,
     /// `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` without buffers; `Pipeline` if the media graph does not fit, with the pads and the `media-ctl` line
-    /// that would mend it; `Busy`; what else the driver reports. The queue can be started again.
+    /// `State` without buffers; `Pipeline` if formats along the media graph do not fit (the text has the pads and a
+    /// `media-ctl` line that corrects them); `Busy`; other errors of the driver. The queue can be started again.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         const OP: &str = "VIDIOC_STREAMON";
@@ -179,23 +195,23 @@ impl Queue {
         Ok(())
     }
 
-    /// Stops streaming. What the driver had comes back: its own buffers for the next start, leases are given up.
+    /// Stops streaming. The driver's own buffers wait for the next start. Leases that the driver had are dropped.
     /// Waits for the picture that a mem-to-mem device works on. Ioctl: `VIDIOC_STREAMOFF`.
     ///
     /// # Errors
-    /// What the driver reports (`DeviceLost` after an unplug).
+    /// `DeviceLost` after an unplug, and other errors of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn stop(&mut self) -> Result<()> {
         self.reclaim().map(drop)
     }
 
-    /// [`Queue::stop`], with the leases that the driver had handed back. Ioctl: `VIDIOC_STREAMOFF`.
+    /// Stops streaming and returns the leases that the driver had. Ioctl: `VIDIOC_STREAMOFF`.
     ///
-    /// From a device that is gone they come back, too, though its driver may write to them until the file is closed,
-    /// which is when the last clone of the [`Device`] and its queues are dropped.
+    /// An unplugged device also returns them. Its driver may still write to them until the file is closed, when the
+    /// last clone of the [`Device`] and its queues are dropped.
     ///
     /// # Errors
-    /// As [`Queue::stop`]: the leases stay where they are.
+    /// `DeviceLost` after an unplug, and other errors of the driver. The leases then stay in the queue.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn reclaim(&mut self) -> Result<Reclaimed> {
         let done = match &mut self.memory {
@@ -203,21 +219,21 @@ impl Queue {
             Memory::Mmap { mmap, .. } => mmap.stop(),
             Memory::Imports { .. } => calls::streamoff(self.device.as_fd(), self.kind),
         };
-        // A device that is gone has given everything up.
+        // An unplugged device has given up all buffers.
         if let Err(e) = done.or_else(|e| if e == Errno::ENODEV { Ok(()) } else { Err(e) }) {
             return Err(self.device.failed("VIDIOC_STREAMOFF", e));
         }
         Ok(self.halted())
     }
 
-    /// Marks everything as given up by the driver, and takes the leases that it had.
+    /// Marks all buffers as given up by the driver, and takes the leases that it had.
     fn halted(&mut self) -> Reclaimed {
         (self.streaming, self.end) = (false, End::No);
         self.sequence.restart();
         if let Memory::Imports { imports, .. } = &mut self.memory {
             (0..imports.len()).for_each(|i| imports.give_back(i));
         }
-        // After the marks: the end of a lease may call back into the mmap.
+        // After the marks above: the end of a lease may call back into the mmap buffers.
         let mut held: Vec<Held> = self.held.iter_mut().filter_map(Option::take).collect();
         held.sort_by_key(|h| h.number);
         let mut reclaimed = Reclaimed::default();
@@ -230,15 +246,15 @@ impl Queue {
         reclaimed
     }
 
-    /// Stops and frees: the queue can take another format. Frames that are out keep their memory; their return does
-    /// nothing. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` with 0.
+    /// Stops the queue and frees its buffers, so that it can take another format. Leased frames keep their memory;
+    /// their return does nothing. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` with 0.
     pub fn free(&mut self) {
         drop(self.free_and_reclaim());
     }
 
-    /// [`Queue::free`], with the leases that the driver had.
+    /// Does the same as [`Queue::free`], and returns the leases that the driver had.
     pub(super) fn free_and_reclaim(&mut self) -> Reclaimed {
-        // A device that fails to stop: all of this must happen anyway.
+        // Also needed if the device fails to stop.
         let reclaimed = self.reclaim().unwrap_or_else(|_| self.halted());
         if let Memory::Mmap { mmap, .. } = &self.memory {
             mmap.orphan();
@@ -251,7 +267,7 @@ impl Queue {
         reclaimed
     }
 
-    /// Buffers that the driver has.
+    /// Returns the number of buffers that the driver has.
     pub fn queued(&self) -> usize {
         match &self.memory {
             Memory::Mmap { mmap, .. } => mmap.queued(),
@@ -259,19 +275,19 @@ impl Queue {
         }
     }
 
-    /// Returns `true` once the end of a drain was given, until the queue is started again.
+    /// Returns `true` after the end of a drain was received, until the queue is started again.
     pub(crate) fn has_ended(&self) -> bool {
         self.end == End::Told
     }
 
-    /// The driver has something that it will give back.
+    /// Returns `true` if the driver has a buffer that it will return.
     pub(super) fn is_busy(&self) -> bool {
         self.streaming && self.queued() > 0
     }
 
-    /// Polling the device for this queue gives something sooner or later. If it does not now because every buffer is
-    /// leased, the signal is set when one comes back. `POLLERR` is what a capture queue without buffers answers: a
-    /// mem-to-mem device when none is queued, another when none was queued since it was stopped.
+    /// Returns `true` if polling the device for this queue will succeed sooner or later. If every buffer is leased it
+    /// would not; then the signal is set when one returns. The kernel reports `POLLERR` for a capture queue without
+    /// buffers: a mem-to-mem device while none is queued, other devices while none was queued since the stop.
     pub(super) fn gives(&self) -> bool {
         if !self.streaming || self.end == End::Told {
             return false;
@@ -288,23 +304,23 @@ impl Queue {
         }
     }
 
-    /// From here on `signal` is set when the end of a lease on another thread is something to know.
+    /// Sets `signal` from now on, when a lease that ends on another thread concerns the station.
     pub(crate) fn signal_by(&self, signal: &Arc<Signal>) {
         if let Memory::Mmap { mmap, .. } = &self.memory {
             mmap.signal_by(signal);
         }
     }
 
-    /// The driver goes on after a drain.
+    /// Notes that the driver resumes after a drain.
     pub(super) fn go_on(&mut self) {
         self.end = End::No;
     }
 
-    /// Returns what the driver is done with: of a capture queue the next frame, of an output queue a frame that was
-    /// queued. One system call. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next buffer that the driver has finished: the next frame of a capture queue, or a frame that was
+    /// queued on an output queue. One system call. Ioctl: `VIDIOC_DQBUF`.
     ///
-    /// [`Received::Ended`] comes after the frame flagged [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST): nothing
-    /// comes until the queue is restarted.
+    /// [`Received::Ended`] follows after the frame flagged [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST).
+    /// Restart the queue then.
     ///
     /// # Errors
     /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
@@ -354,15 +370,16 @@ impl Queue {
             (None, _) => None,
         };
         frame.map(Received::Item).ok_or_else(|| {
-            let text = format!("the driver returned buffer {index}, which it did not have");
+            let text = format!("the driver returned buffer {index}, which was not queued");
             Error::new(ErrorKind::Os, OP, text).on(&self.device)
         })
     }
 
-    /// Returns what the driver is done with, and waits at most `timeout` for it. Two system calls more where it waits.
+    /// Waits at most `timeout` for the next buffer that the driver has finished. A wait costs two more system calls.
     ///
     /// # Errors
-    /// As [`Queue::try_dequeue`].
+    /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
+    /// leases stay valid. `State` if the queue is not started, or after its end.
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn dequeue(&mut self, timeout: Duration) -> Result<Received<Frame>> {
         let deadline = wait::deadline(timeout);
@@ -387,7 +404,7 @@ impl Queue {
                 return Ok(Received::Nothing);
             }
             if ready.is_broken() {
-                // What was filled before is still there.
+                // Frames that were filled before the error can still be dequeued.
                 return match self.try_dequeue()? {
                     Received::Nothing => Err(self.device.broken()),
                     got => Ok(got),
@@ -396,7 +413,7 @@ impl Queue {
         }
     }
 
-    /// The kept error of a capture buffer's return, once; else tries failed returns again.
+    /// Returns the error of a failed return of a capture buffer, once. Otherwise retries failed returns.
     pub(super) fn settle(&self) -> Result<()> {
         match &self.memory {
             Memory::Mmap { mmap, .. } => mmap.settle(),
@@ -405,8 +422,8 @@ impl Queue {
     }
 }
 
-/// Watches the device of a station for what its queues can give now, and for events if `has_events`. To be called after
-/// each call that queues, dequeues, starts or stops.
+/// Watches a station's device for the events that its queues can have now, and for device events if `has_events`.
+/// Call it after each call that queues, dequeues, starts or stops.
 pub(crate) fn watch(
     readiness: &mut DeviceReadiness,
     output: Option<&Queue>,
@@ -416,10 +433,10 @@ pub(crate) fn watch(
     let Some(device) = output.or(capture).map(Queue::device) else { return Ok(()) };
     let mut wanted = EpollFlags::empty();
     wanted.set(EpollFlags::EPOLLPRI, has_events);
-    // POLLERR is all that a mem-to-mem device answers while both of its queues are empty.
+    // A mem-to-mem device reports only POLLERR while both of its queues are empty.
     if output.is_some_and(Queue::is_busy) || capture.is_some_and(Queue::gives) {
         wanted.set(EpollFlags::EPOLLOUT, output.is_some_and(Queue::is_streaming));
-        // After the end of a drain POLLIN does not end.
+        // After the end of a drain, POLLIN stays set.
         wanted.set(EpollFlags::EPOLLIN, capture.is_some_and(|q| q.is_streaming() && !q.has_ended()));
     }
     let device = device.clone();
@@ -443,8 +460,8 @@ impl Drop for Queue {
         self.waiter = None;
         let leases = self.free_and_reclaim();
         self.device.leave_queue(self.direction);
-        // Fields drop in order: the device first, which closes the file if nobody else has it, then the leases. The
-        // driver of a device that is gone may write to them until then.
+        // Fields drop in order: first the device, which closes the file unless another handle exists, then the
+        // leases. The driver of an unplugged device may write to them until then.
         let shared = leases.frames.into_iter().map(Lease::Shared);
         let unique = leases.empty.into_iter().map(Lease::Unique);
         self.held = shared.chain(unique).map(|lease| Some(Held { number: 0, lease })).collect();

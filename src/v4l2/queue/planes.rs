@@ -1,4 +1,4 @@
-//! What QBUF is told of a buffer's data, checked, and what DQBUF tells.
+//! The data of a buffer for QBUF, checked, and from DQBUF.
 
 use super::sequence::Sequence;
 use crate::dmabuf::DmaBuf;
@@ -9,7 +9,7 @@ use crate::sys::v4l2::flag;
 use crate::sys::v4l2_calls::{Buffer, BufferPlane};
 use crate::v4l2::formats::geometry;
 
-/// What each of a queue's planes has of a picture whose planes share one buffer: see [`splits`](super::formats::splits).
+/// Returns the part of a shared buffer that each plane of a queue reads. See [`splits`](super::formats::splits).
 pub(super) fn split(
     picture: &Layout,
     queue: &Layout,
@@ -20,10 +20,10 @@ pub(super) fn split(
     for (i, (part, &needed)) in parts.iter_mut().zip(queue.memory_bytes()).enumerate() {
         let inside = u64::from(whole.bytes);
         if picture.plane_end(i) > inside {
-            return Err(format!("plane {i} ends at {}, behind the frame's {inside} bytes", picture.plane_end(i)));
+            return Err(format!("plane {i} ends at {}, after the frame's {inside} bytes", picture.plane_end(i)));
         }
         let offset = u64::from(whole.offset_bytes) + u64::from(picture.planes()[i].offset_bytes);
-        // Drivers look at the whole plane, padding included.
+        // Drivers check the whole plane, including padding.
         if offset + u64::from(needed) > size as u64 {
             return Err(format!("plane {i} needs {needed} bytes at {offset} of a buffer of {size}"));
         }
@@ -32,8 +32,8 @@ pub(super) fn split(
     Ok(parts)
 }
 
-/// The planes of a QBUF, checked as the kernel should: `bytesused` counts the offset, `length` is the whole dma-buf.
-/// `data` is absent for a capture queue.
+/// Returns the planes for a QBUF, checked here because kernels do not check everything. `bytesused` includes the
+/// offset. `length` is that of the whole dma-buf. A capture queue has no `data`.
 pub(super) fn planes(
     picture: &Layout,
     queue: &Layout,
@@ -55,23 +55,26 @@ pub(super) fn planes(
         planes[i].length = u32::try_from(size).unwrap_or(u32::MAX);
         let Some(data) = data else { continue };
         let Payload { offset_bytes, mut bytes } = data[i];
-        // A whole picture in a queue that has more rows: drivers count those too.
+        // A whole picture in a queue that has more rows: drivers count those rows, too.
         let is_whole = !queue.is_compressed() && picture.memory_bytes().get(i).is_some_and(|&own| bytes >= own);
         if is_whole && u64::from(offset_bytes) + u64::from(needed) <= size as u64 {
             bytes = bytes.max(needed);
         }
         if offset_bytes != 0 && !multi_planar {
-            return Err(format!("data at offset {offset_bytes}; the device's single-planar API has no offset"));
+            return Err(format!(
+                "data at offset {offset_bytes}: the device's single-planar API does not support offsets"
+            ));
         }
         planes[i].data_offset = offset_bytes;
         planes[i].bytesused = match offset_bytes.checked_add(bytes) {
             Some(end) if bytes > 0 && end as usize <= size => end,
             _ => return Err(format!("memory plane {i}: {bytes} bytes at {offset_bytes} of a buffer of {size}")),
         };
-        // The single-planar API refuses more than the queue's own buffers hold. Of a picture that is padding.
+        // The single-planar API refuses more bytes than the queue's own buffers hold. For a picture, the excess is
+        // padding.
         if !multi_planar && bytes > needed {
             if queue.is_compressed() {
-                return Err(format!("{bytes} bytes of bitstream; the queue's {queue}"));
+                return Err(format!("{bytes} bytes of bitstream do not fit the queue's {queue}"));
             }
             planes[i].bytesused = needed;
         }
@@ -79,7 +82,8 @@ pub(super) fn planes(
     Ok(planes)
 }
 
-/// What the driver says of a filled buffer. Numbers that cannot be right make it a frame in error, without data.
+/// Returns the metadata of a filled buffer. Impossible numbers make it a frame with the flag `ERROR` and without
+/// data.
 pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
     let (count, lost) = sequence.next(buffer.sequence());
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
@@ -96,7 +100,7 @@ pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) 
     meta
 }
 
-/// A frame that an output queue is done with: flagged if the device could not use it.
+/// Returns a frame that an output queue has finished, flagged if the device could not use it.
 pub(super) fn returned(frame: Frame, buffer: &Buffer) -> Frame {
     let mut meta = *frame.meta();
     if buffer.flags() & flag::ERROR != 0 {
@@ -121,7 +125,7 @@ mod tests {
     use crate::format::Size;
 
     #[test]
-    fn planes_are_checked_before_the_kernel_sees_them() {
+    fn planes_refuses_data_outside_its_buffers() {
         let layout = Layout::packed("NV12M".parse().unwrap(), Size::new(64, 32)).unwrap();
         let at = |offset_bytes, bytes| Payload { offset_bytes, bytes };
         let data = [at(128, 2048), at(0, 1024), Payload::default(), Payload::default()];
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_in_a_larger_queue_fills_it() {
+    fn planes_fills_a_larger_queue_with_a_whole_picture() {
         let at = |offset_bytes, bytes| Payload { offset_bytes, bytes };
         let yuyv = |height| Layout::packed("YUYV".parse().unwrap(), Size::new(64, height)).unwrap();
         let used = |bytes, size| {
@@ -159,18 +163,18 @@ mod tests {
             planes(&yuyv(30), &yuyv(32), [size].into_iter(), Some(&data), true).map(|p| p[0].bytesused)
         };
         assert_eq!(used(30 * 128, 4096), Ok(4096));
-        assert_eq!(used(100, 4096), Ok(100), "a damaged frame stays so");
+        assert_eq!(used(100, 4096), Ok(100), "a partial frame keeps its length");
         assert!(used(30 * 128, 4000).is_err());
     }
 
     #[test]
-    fn planes_in_one_buffer_get_their_offsets() {
+    fn split_gives_each_plane_its_offset() {
         let one = Layout::packed("NV12".parse().unwrap(), Size::new(64, 30)).unwrap();
         let two = Layout::packed("NV12M".parse().unwrap(), Size::new(64, 32)).unwrap();
         let whole = Payload { offset_bytes: 0, bytes: 64 * 45 };
         let parts = split(&one, &two, 4096, whole).unwrap();
         assert_eq!(parts[..2], [Payload { offset_bytes: 0, bytes: 2048 }, Payload { offset_bytes: 1920, bytes: 1024 }]);
-        assert!(split(&one, &two, 2900, whole).is_err(), "the last rows of the queue's plane are not there");
+        assert!(split(&one, &two, 2900, whole).is_err(), "the buffer ends before the queue's last rows");
         assert!(split(&one, &two, 4096, Payload { bytes: 2000, ..whole }).is_err());
     }
 }

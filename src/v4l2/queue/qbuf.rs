@@ -1,4 +1,4 @@
-//! Giving frames and empty buffers to a queue.
+//! Queues frames and empty buffers.
 
 use std::os::fd::AsFd;
 
@@ -16,7 +16,8 @@ use crate::v4l2::formats::{holds, splits};
 use crate::v4l2::Direction;
 
 impl Queue {
-    /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled; `None` if there is none.
+    /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled. Returns `None` if none
+    /// is free.
     pub fn try_acquire(&mut self) -> Option<FrameMut> {
         match &self.memory {
             Memory::Mmap { mmap, buffers } if self.direction == Direction::Output => buffers.lend(mmap.take()?),
@@ -24,13 +25,14 @@ impl Queue {
         }
     }
 
-    /// Lets pictures whose planes share a buffer go to a queue that has a buffer for each plane, by `data_offset`: for
-    /// drivers that read it.
+    /// Allows pictures whose planes share a buffer on a queue with a buffer for each plane, by `data_offset`. For
+    /// drivers that honor it.
     pub(crate) fn split_planes(&mut self, splits: bool) {
         self.splits = splits;
     }
 
-    /// Free indices of a queue of imports: how many frames it takes now, if they are of different buffers.
+    /// Returns the number of free indices of a queue of imports. This many frames can be queued, if they are in
+    /// different buffers.
     pub fn free_slots(&self) -> usize {
         match &self.memory {
             Memory::Imports { imports, .. } => imports.free(),
@@ -38,20 +40,20 @@ impl Queue {
         }
     }
 
-    /// Gives a frame to an output queue, which holds the lease until [`Queue::try_dequeue`] returns it. The same
-    /// dma-buf meets the same index, so the kernel attaches it once. Size, length and offset are checked first: the
-    /// kernel leaks a dma-buf that it refuses. Ioctl: `VIDIOC_QBUF`.
+    /// Queues a frame on an output queue, which holds the lease until [`Queue::try_dequeue`] returns it. The same
+    /// dma-buf always gets the same index, so the kernel attaches it once. Size, length and offset are checked first,
+    /// because the kernel leaks a dma-buf that it refuses. Ioctl: `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its geometry is not the queue's or its buffers are too small, `WrongFile` for a
-    /// memfd, `State` without imports, what the driver reports.
+    /// With the frame: `Mismatch` if its geometry differs from the queue's or its buffers are too small, `WrongFile`
+    /// for a memfd, `State` without imports, and the errors of the driver.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let timestamp_ns = frame.meta().timestamp_ns;
         self.queue_at(frame, timestamp_ns)
     }
 
-    /// [`Queue::queue`] with another timestamp than the frame's.
+    /// Does the same as [`Queue::queue`], with another timestamp than the frame's.
     pub(in crate::v4l2) fn queue_at(&mut self, frame: Frame, timestamp_ns: u64) -> SubmitResult<Frame> {
         let payload = &frame.meta().payload;
         let own = self.buffers().is_some_and(|b| b.id() == frame.buffers().id());
@@ -66,7 +68,7 @@ impl Queue {
         }
     }
 
-    /// The driver did not take what was queued at an index.
+    /// Notes that the driver refused the buffer that was queued at an index.
     fn spoil(&mut self, index: usize) {
         if let Memory::Imports { imports, .. } = &mut self.memory {
             match self.kind {
@@ -81,11 +83,12 @@ impl Queue {
         self.held[index] = Some(Held { number: self.taken, lease });
     }
 
-    /// Gives a buffer to a capture queue of imports, to be filled. It comes back frozen by [`Queue::try_dequeue`].
-    /// Checks and costs as [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
+    /// Queues a buffer on a capture queue of imports, to be filled. [`Queue::try_dequeue`] returns it frozen. Checks
+    /// and costs are those of [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// As [`Queue::queue`], with the buffer.
+    /// With the buffer: `Mismatch` if its geometry differs from the queue's or it is too small, `WrongFile` for a
+    /// memfd, `State` without imports, and the errors of the driver.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue_empty(&mut self, frame: FrameMut) -> SubmitResult<FrameMut> {
         match self.submit(frame.memory(), frame.layout(), None, None) {
@@ -98,8 +101,8 @@ impl Queue {
         }
     }
 
-    /// QBUF of imported memory, or of the queue's own buffer `slot`. `None` if every index is with the driver. The index
-    /// is within `held`.
+    /// Queues imported memory, or the queue's own buffer `slot`. Returns the index, which is within `held`, or `None`
+    /// if the driver has every index.
     fn submit(
         &mut self,
         memory: &[DmaBuf],
@@ -117,7 +120,7 @@ impl Queue {
         let own = match &self.memory {
             Memory::Imports { layout, .. } => *layout,
             Memory::Mmap { buffers, .. } if slot.is_some() => *buffers.layout(),
-            _ => return Err(state(OP, "the queue has no imports").on(&self.device)),
+            _ => return Err(state(OP, "the queue is not set up for imports").on(&self.device)),
         };
         let is_split = self.splits && slot.is_none() && data.is_some() && splits(layout, &own);
         if !is_split && !holds(layout, &own) {
@@ -127,7 +130,7 @@ impl Queue {
             return Err(Error::new(ErrorKind::WrongFile, OP, "a memfd cannot be imported").on(&self.device));
         }
         let does_not_fit = |text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device);
-        // By plane: where they are split, every plane is the one buffer.
+        // By plane. For split planes, every entry is the same buffer.
         let mut buffers = [None; MAX_PLANES];
         let mut payload = data.map(|(payload, _)| *payload);
         match (is_split, memory) {

@@ -1,4 +1,4 @@
-//! How a queue comes by its buffers: the driver's own, exported once; an allocator's; or those of others.
+//! Provides a queue with buffers: the driver's own, exported once; an allocator's; or imports.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::frame::{BufferSet, CpuReads};
 use crate::sys::v4l2::{Plain, RemoveBuffers, RequestBuffers, MEMORY_DMABUF, MEMORY_MMAP, NON_COHERENT};
 use crate::sys::v4l2_calls as calls;
 
-/// Which memory a driver is asked for.
+/// The kind of memory to request from a driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheHint {
-    /// What the driver takes by default: on SoCs mostly memory that devices share without cache work and that the CPU
-    /// reads slowly.
+    /// The driver's default. On SoCs this is mostly memory that devices share without cache maintenance, and that the
+    /// CPU reads slowly.
     #[default]
     Driver,
-    /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), where the driver offers it.
+    /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), if the driver offers it.
     Cached,
 }
 
 impl Queue {
-    /// Allocates buffers of the driver's for its present format and exports each memory plane once: of a capture queue
-    /// read-only, of an output queue writable, since its user fills them.
+    /// Allocates the driver's own buffers for its present format and exports each memory plane once. Buffers of a
+    /// capture queue are read-only. Those of an output queue are writable, because the caller fills them.
     ///
     /// The driver may give more or fewer than `count`: see [`BufferSet::slots`]. Ioctls: `VIDIOC_G_FMT`,
     /// `VIDIOC_REQBUFS`, `VIDIOC_EXPBUF` per buffer and memory plane.
     ///
     /// # Errors
-    /// `State` if the queue has buffers, `InvalidArgument` for a count of 0 or above 64, `Busy` if another user has
-    /// buffers, `Exhausted`, and `Unsupported` if the driver cannot export. Nothing stays allocated then.
+    /// `State` if the queue has buffers, `InvalidArgument` for a count of 0 or above 64, `Busy` if another program
+    /// has buffers, `Exhausted`, and `Unsupported` if the driver cannot export. Nothing stays allocated then.
     #[doc(alias = "VIDIOC_REQBUFS")]
     #[doc(alias = "VIDIOC_EXPBUF")]
     #[doc(alias = "VIDIOC_EXPBUFDMABUF")]
@@ -43,7 +43,8 @@ impl Queue {
         let layout = self.begin(count)?;
         let flags = if wish == CacheHint::Cached { NON_COHERENT } else { 0 };
         let (count, flags) = self.request(MEMORY_MMAP, count, flags)?;
-        // Cached where the driver took the hint. Else unknown: vmalloc is cached, dma-contig is not, neither says so.
+        // Cached if the driver accepted the hint. Else unknown: vmalloc memory is cached, dma-contig memory is not,
+        // and neither driver reports it.
         let cpu_reads = if flags & NON_COHERENT != 0 { CpuReads::Cached } else { CpuReads::Unknown };
         let exported = (0..count).map(|i| self.export(i, &layout)).collect::<Result<Vec<_>>>();
         self.install(exported, layout, MEMORY_MMAP, cpu_reads)
@@ -63,19 +64,20 @@ impl Queue {
                 let text = format!("{buffer:?} is smaller than the format's {needed} bytes");
                 return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_EXPBUF", text).on(&self.device));
             }
-            // A name is a courtesy to whoever reads debugfs.
+            // A failure is ignored: the name only helps people who read debugfs.
             let _ = buffer.set_name(&format!("framelease {}", layout.fourcc()));
             Ok(buffer)
         };
         layout.memory_bytes().iter().enumerate().map(export).collect()
     }
 
-    /// Allocates buffers elsewhere and has the driver import them, each at its own index for good. A memory plane has
-    /// what the format needs, or `least_bytes` if that is more: what another device needs of the same buffer. Ioctls:
+    /// Allocates buffers elsewhere, which the driver imports, each at a fixed index. A memory plane has the size that
+    /// the format needs, or `least_bytes` if that is more: another device may need a larger buffer. Ioctls:
     /// `VIDIOC_G_FMT`, `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
     ///
     /// # Errors
-    /// As [`Queue::allocate`] and [`Allocator::allocate`]; `Unsupported` if the driver imports nothing, or for a memfd.
+    /// `Unsupported` if the driver cannot import, or for a memfd. Else the errors of [`Queue::allocate`] and
+    /// [`Allocator::allocate`].
     pub fn allocate_from(&mut self, allocator: &Allocator, count: usize, least_bytes: &[u32]) -> Result<&BufferSet> {
         let layout = self.begin(count)?;
         let name = format!("framelease {}", layout.fourcc());
@@ -86,23 +88,24 @@ impl Queue {
                 if buffer.kind() == MemoryKind::DmaBuf {
                     return Ok(buffer);
                 }
-                let text = format!("{allocator} makes no dma-bufs, and the device imports nothing else");
+                let text = format!("{allocator} does not allocate dma-bufs, and the device imports nothing else");
                 Err(Error::new(ErrorKind::Unsupported, "VIDIOC_REQBUFS", text).on(&self.device))
             };
             layout.memory_bytes().iter().enumerate().map(one).collect()
         };
-        // The driver first: it may want more than was asked.
+        // The driver first: it may require more buffers than requested.
         let (given, _) = self.request(MEMORY_DMABUF, count, 0)?;
         let memory = (0..given).map(allocate).collect();
         self.install(memory, layout, MEMORY_DMABUF, CpuReads::of(allocator))
     }
 
-    /// Prepares `count` indices for buffers of others: frames for an output queue ([`Queue::queue`]), writable ones
-    /// for a capture queue ([`Queue::queue_empty`]). The driver may give more or fewer. Ioctls: `VIDIOC_G_FMT`,
+    /// Prepares `count` indices for imports: frames for an output queue ([`Queue::queue`]), writable buffers for a
+    /// capture queue ([`Queue::queue_empty`]). The driver may give more or fewer. Ioctls: `VIDIOC_G_FMT`,
     /// `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
     ///
     /// # Errors
-    /// As [`Queue::allocate`]; `Unsupported` if the driver imports nothing.
+    /// `State` if the queue has buffers, `InvalidArgument` for a count of 0 or above 64, `Busy` if another program
+    /// has buffers, `Unsupported` if the driver cannot import.
     #[doc(alias = "VIDIOC_REQBUFS")]
     #[doc(alias = "VIDIOC_IMPBUFDMABUF")]
     pub fn import(&mut self, count: usize) -> Result<()> {
@@ -115,8 +118,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Removes an index that takes no buffer any more, and creates it again. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux 6.10),
-    /// `VIDIOC_CREATE_BUFS`.
+    /// Removes an index that accepts no buffer any more, and creates it again. Ioctls: `VIDIOC_REMOVE_BUFS` (Linux
+    /// 6.10), `VIDIOC_CREATE_BUFS`.
     pub(super) fn renew(&mut self, index: usize) -> Result<()> {
         let kind = self.kind as u32;
         let Memory::Imports { imports, .. } = &mut self.memory else { return Ok(()) };
@@ -127,11 +130,11 @@ impl Queue {
             if error.kind() == ErrorKind::DeviceLost {
                 return error;
             }
-            let text = "the kernel takes no buffer at an index that refused one, and the driver cannot remove it: \
-                        free the queue and import anew";
+            let text = "the kernel accepts no buffer at an index that refused one, and the driver cannot remove it: \
+                        free the queue and import again";
             error.kind_is(ErrorKind::Exhausted).detail(text)
         })?;
-        // The lowest free index is the one that was just removed.
+        // The kernel uses the lowest free index, which was just removed.
         let created = calls::create_bufs(self.device.as_fd(), &mut create);
         if created.is_ok() && (create.index as usize, create.count) == (index, 1) {
             return Ok(());
@@ -139,7 +142,7 @@ impl Queue {
         imports.lose(index);
         const OP: &str = "VIDIOC_CREATE_BUFS";
         created.map_err(|e| self.device.failed(OP, e))?;
-        let text = format!("index {} and not {index}, which was removed", create.index);
+        let text = format!("created index {} instead of {index}, which was removed", create.index);
         Err(Error::new(ErrorKind::Os, OP, text).on(&self.device))
     }
 
@@ -155,7 +158,7 @@ impl Queue {
         self.device.format(self.direction)
     }
 
-    /// REQBUFS: how many buffers the driver gave, and which flags it took.
+    /// Requests buffers (REQBUFS). Returns how many the driver gave, and which flags it accepted.
     fn request(&self, memory: u32, count: usize, flags: u8) -> Result<(usize, u8)> {
         const OP: &str = "VIDIOC_REQBUFS";
         let kind = self.kind as u32;
@@ -167,13 +170,13 @@ impl Queue {
                 _ => (offered.map(|o| o.exports), "buffers of its own"),
             };
             let refused = e == Errno::EINVAL && can == Some(false);
-            let offered = offered.map_or("what it does not tell".to_owned(), |o| o.to_string());
+            let offered = offered.map_or("no information".to_owned(), |o| o.to_string());
             let error = self.device.failed(OP, e);
             let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
             error.detail(format!("{}; asked {count} {what}; the device offers {offered}", e.desc()))
         })?;
         match arg.count {
-            0 => Err(Error::new(ErrorKind::Exhausted, OP, "the driver gave no buffer").on(&self.device)),
+            0 => Err(Error::new(ErrorKind::Exhausted, OP, "the driver allocated 0 buffers").on(&self.device)),
             count => Ok((count.min(64) as usize, arg.flags)),
         }
     }
@@ -198,7 +201,7 @@ impl Queue {
         self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
     }
 
-    /// REQBUFS(0). Its failure leaves the buffers to the close of the device.
+    /// Frees the buffers (REQBUFS with 0). If that fails, the close of the device frees them.
     pub(super) fn release(&self) {
         let (kind, memory) = (self.kind as u32, self.memory_type());
         let mut arg = RequestBuffers { kind, memory, ..RequestBuffers::zeroed() };

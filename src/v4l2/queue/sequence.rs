@@ -1,24 +1,24 @@
-//! A driver's 32-bit frame count as one that does not wrap, with its gaps.
+//! Extends a driver's 32-bit frame count to 64 bits, and finds gaps.
 
-/// Extends a driver's count. Goes on counting over a restart of the stream, where drivers begin at 0 again.
+/// Extends a driver's count. Continues to count over a restart of the stream, where drivers begin at 0.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
     /// The driver's last number in this stream.
     last: Option<u32>,
-    /// Ours; `None` before the very first frame.
+    /// The extended number, or `None` before the first frame.
     total: Option<u64>,
 }
 
 impl Sequence {
-    /// The frame's number, and how many were lost directly before it.
+    /// Returns the frame's number, and how many frames were lost directly before it.
     pub(super) fn next(&mut self, raw: u32) -> (u64, u32) {
         let step = match self.last {
             Some(last) => match raw.wrapping_sub(last) {
-                // A driver that does not count, or one that began anew.
+                // The driver does not count, or began again.
                 0 | 0x8000_0000.. => 1,
                 step => step,
             },
-            // Frames that the driver took before it had a buffer are nobody's loss.
+            // Frames that the driver took before it had a buffer do not count as lost.
             None => 1,
         };
         let total = self.total.map_or(u64::from(raw), |t| t + u64::from(step));
@@ -26,7 +26,7 @@ impl Sequence {
         (total, step - 1)
     }
 
-    /// The stream was stopped: the driver's next number says nothing about a loss.
+    /// Notes that the stream was stopped: the driver's next number is not a gap.
     pub(super) fn restart(&mut self) {
         self.last = None;
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::Sequence;
 
     #[test]
-    fn wraps_gaps_and_restarts() {
+    fn sequence_handles_wraps_gaps_and_restarts() {
         let mut s = Sequence::default();
         assert_eq!(s.next(u32::MAX - 1), (0xffff_fffe, 0));
         assert_eq!(s.next(u32::MAX), (0xffff_ffff, 0));
