@@ -12,7 +12,7 @@
 //!
 //! let layout = Layout::packed(FourCc::GREY, Size::new(64, 48))?;
 //! let pool = Pool::new(&Allocator::Memfd, layout, 2)?;
-//! let mut frame = pool.try_acquire().expect("a new pool has free buffers");
+//! let Some(mut frame) = pool.try_acquire() else { return Ok(()) }; // None while all buffers are in use.
 //! frame.write(DEFAULT_WAIT)?.copy_row(0, 0, &[255; 64])?;
 //! let frame = frame.freeze_full(1, 0);
 //! let clone = frame.clone();
