@@ -19,7 +19,7 @@ fn main() -> framelease::Result<()> {
         while let Received::Item(event) = camera.try_recv()? {
             match event {
                 CameraEvent::Frame(frame) => drop(publisher.try_publish(frame)?),
-                event => println!("{event:?}"), // The camera was unplugged, is back, or has another format.
+                event => println!("{event:?}"), // Unplugged, back, or another format.
             }
         }
     }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::sys::stat::{major, Mode};
 
@@ -20,7 +21,14 @@ pub(crate) fn open_node(path: &Path, subsystem: &str, number: u64) -> Result<Own
         return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
     }
     let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    sys::syscall_count::retry(|| open(path, flags, Mode::empty())).map_err(|e| Error::os("open", e).on(path.display()))
+    let opened = sys::syscall_count::retry(|| open(path, flags, Mode::empty()));
+    opened.map_err(|errno| {
+        let error = Error::os("open", errno).on(path.display());
+        match errno {
+            Errno::EACCES => error.detail("this user may not open the node; its group may"),
+            _ => error,
+        }
+    })
 }
 
 /// Lists the nodes in a folder that are named by one of `prefixes` and a number, sorted by prefix, then by number.
@@ -54,7 +62,7 @@ pub(crate) fn find<D>(
         }
     }
     let text = match seen.len() {
-        0 => format!("found no {what} node"),
+        0 => format!("found no {what} node: no driver is loaded that makes one, or it is not in this container"),
         _ => format!("no device fits: {}", seen.join("; ")),
     };
     Err(Error::new(ErrorKind::NotFound, "find", text))

@@ -1,12 +1,14 @@
 //! Zero-copy video on Linux: one camera for many processes, without copying a frame.
 //!
 //! ```text
-//!   camera service                                    other processes
+//!  camera service                            other processes
 //!
-//!   /dev/videoN ─► Camera ─► Frame ──┬─► Publisher ══════► Subscriber ─► Frame ─► your code, a device
-//!      ▲                             ├─► Converter ─► Frame
-//!      │                             └─► Encoder ─► Packet ─► Matroska, RTP, RTSP
-//!      └── VIDIOC_QBUF, after the last clone of the frame was dropped: on any thread, in any process
+//!  /dev/videoN ─► Camera ─┬─► Publisher ════► Subscriber ─► your code,
+//!     ▲            Frame  ├─► Converter         Frame       a device
+//!     │                   └─► Encoder ─► Matroska, RTP, RTSP
+//!     │                         Packet
+//!     └── VIDIOC_QBUF, after the last clone of the frame was
+//!         dropped: on any thread, in any process
 //! ```
 //!
 //! A [`Camera`](capture::Camera) exports its driver's buffers as dma-bufs and gives each picture as a
@@ -35,14 +37,15 @@
 //!         while let Received::Item(event) = camera.try_recv()? {
 //!             match event {
 //!                 CameraEvent::Frame(frame) => drop(publisher.try_publish(frame)?),
-//!                 event => println!("{event:?}"), // The camera was unplugged, is back, or has another format.
+//!                 event => println!("{event:?}"), // Unplugged, back, or another format.
 //!             }
 //!         }
 //!     }
 //! }
 //! ```
 //!
-//! [`Subscriber`](share::Subscriber) has the consumer's side. The [guides](guide) explain leases, memory, event loops and more.
+//! [`Subscriber`](share::Subscriber) has the consumer's side. The [guides](guide) explain leases, memory, event loops
+//! and more.
 //!
 //! # Where to start
 //!
@@ -62,14 +65,34 @@
 //! # Words
 //!
 //! - **Frame**: one picture in one buffer. **Packet**: one coded picture.
+//! - **Station**: anything that gives or takes frames or packets.
 //! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
 //!   when the last clone is dropped.
 //! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
 //! - **Generation**: the count of a slot's leases. It tells an old lease of a slot from the present one.
-//! - **Station**: anything that gives or takes frames or packets.
+//! - **Announce**: to send the descriptors of a pool to the subscribers, once.
 //! - **Quota**: the most buffers that one subscriber can hold or have waiting.
+//! - **Credit**: what is left of the frames that a subscriber may hold at a time.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
 //! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
+//! - **Memory plane**, **color plane**: a buffer of the frame, and an array of samples in it. NV12 has two color planes
+//!   in one memory plane.
+//! - **Mem-to-mem device**: a V4L2 device with two queues, such as an encoder or a scaler.
+//! - **Drain**: to let an encoder or decoder finish every frame that it has.
+//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: what a decoder needs before the first one.
+//! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied.
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `g2d` | yes | `convert::G2d`: i.MX G2D by libg2d, which is loaded at run time |
+//! | `drm` | no | `drm`, `negotiate::DisplayChain`, `dmabuf::Attachment` |
+//! | `unixfd` | no | subscribers and publishers that are GStreamer's `unixfdsrc` and `unixfdsink` |
+//! | `tokio` | no | `reactor`: stations in a tokio reactor |
+//! | `simd` | no | a faster `convert::Cpu`. Needs Rust 1.87 |
+//! | `log` | no | rare events through the `log` crate |
+//! | `v4l` | no | conversions from and to the types of the `v4l` crate. Needs libclang |
 //!
 //! # Rules of this crate
 //!

@@ -357,7 +357,7 @@ impl Encoder {
 
     /// Ends the stream. The device encodes every submitted frame, then [`Received::Ended`] comes. Continue to take
     /// packets until then, and limit the wait: some drivers miss a drain that arrives while they finish the last
-    /// frame (docs/boards.md). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// frame ([boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver

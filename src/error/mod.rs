@@ -40,7 +40,7 @@ pub enum ErrorKind {
     Disconnected,
     /// The publisher refused or ended the connection. [`Error::reason`] returns its reason.
     Refused,
-    /// The peer broke the protocol of `docs/protocol.md`.
+    /// The peer broke the [protocol](crate::guide::protocol).
     Protocol,
     /// The call's own deadline passed. The awaited event may still occur.
     Timeout,

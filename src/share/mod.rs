@@ -28,7 +28,7 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 //!
-//! [`Subscriber`] shows the other side. `docs/protocol.md` describes the messages, for peers in other languages.
+//! [`Subscriber`] shows the other side. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers in other languages.
 
 mod policy;
 mod publisher;

@@ -67,7 +67,7 @@ impl PublisherBuilder {
     /// a subscriber on these terms. Limits, quotas, deadlines, the accept hook and the file's mode apply as for all
     /// others, but [`max_hold`](Self::max_hold) does not. Up to 8 paths, each with its own terms.
     ///
-    /// `docs/interop.md` lists what GStreamer receives and what its protocol cannot express.
+    /// [`guide::interop`](crate::guide::interop) lists what GStreamer receives and what its protocol cannot express.
     #[cfg(feature = "unixfd")]
     pub fn unixfd(mut self, path: impl AsRef<Path>, terms: UnixfdTerms) -> Self {
         self.unixfd.push((path.as_ref().to_owned(), terms));

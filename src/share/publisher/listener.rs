@@ -37,9 +37,20 @@ impl Listener {
         // Held until the socket listens: if two publishers start at once, the second sees the first.
         let _lock = lock_folder(path)?;
         remove_stale(path, carries)?;
-        let socket = socket::listen(path, carries, mode, 64).map_err(|e| Error::os("bind", e).on(path.display()))?;
+        let socket = socket::listen(path, carries, mode, 64).map_err(|e| bind_error(e).on(path.display()))?;
         let inode = std::fs::symlink_metadata(path).map(|m| m.ino()).unwrap_or(0);
         Ok(Self { path: path.to_owned(), inode, socket, listening: true, terms })
+    }
+}
+
+/// Returns the error of a bind that failed, with its usual cause.
+fn bind_error(errno: Errno) -> Error {
+    let error = Error::os("bind", errno);
+    match errno {
+        Errno::ENOENT => error.detail("the folder of the socket does not exist"),
+        Errno::EACCES => error.detail("this user may not create a socket in the folder"),
+        Errno::EROFS => error.detail("the folder is on a read-only file system"),
+        _ => error,
     }
 }
 

@@ -13,7 +13,7 @@ use super::builder::SubscriberBuilder;
 use super::event::{ReceiverStats, SubscriberEvent};
 use super::reconnect::Reconnector;
 use super::release::{Link, RemoteOwner, RemotePool, SLICE};
-use super::session::{Dialect, Fault, Io, Read, Session};
+use super::session::{connect_error, Dialect, Fault, Io, Read, Session};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{BufferSet, FrameMeta};
@@ -195,7 +195,7 @@ impl Dialect for Native {
     fn open(&mut self, reconnector: &Reconnector) -> Result<Connected> {
         let failed = |op| move |e| Error::os(op, e);
         let SubscriberBuilder { ref path, hold, policy, rate, .. } = self.settings;
-        let socket = socket::connect(path, Carries::Messages).map_err(failed("connect"))?;
+        let socket = socket::connect(path, Carries::Messages).map_err(connect_error)?;
         let pid = socket::peer_credentials(socket.as_fd()).map_or(0, |c| c.pid);
         let pidfd = socket::peer_pidfd(socket.as_fd(), pid);
         let link = Link::new(socket, hold, reconnector.alarm());

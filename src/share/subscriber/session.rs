@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::event::{ReceiverStats, SubscriberEvent};
 use super::reconnect::{Reconnect, Reconnector, LONGEST, SHORTEST};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +51,17 @@ pub(super) enum Read {
     Interrupted,
 }
 
+/// Returns the error of a connect that failed, with its usual cause.
+pub(super) fn connect_error(errno: Errno) -> Error {
+    let error = Error::os("connect", errno);
+    match errno {
+        Errno::ENOENT => error.detail("the socket does not exist: no publisher has been started at this path"),
+        Errno::ECONNREFUSED => error.detail("the publisher of this socket has ended"),
+        Errno::EACCES => error.detail("the mode of the socket, or of a folder above it, does not admit this user"),
+        _ => error,
+    }
+}
+
 /// Why a connection has ended.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -84,7 +97,7 @@ impl Io {
         Error::new(kind, op, text).on(self.path.display())
     }
 
-    pub(super) fn failed(&self, op: &'static str) -> impl Fn(nix::errno::Errno) -> Error + '_ {
+    pub(super) fn failed(&self, op: &'static str) -> impl Fn(Errno) -> Error + '_ {
         move |e| Error::os(op, e).on(self.path.display())
     }
 }

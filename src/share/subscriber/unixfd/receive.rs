@@ -16,7 +16,7 @@ use crate::frame::{FrameFlags, FrameMeta};
 use crate::share::policy::Policy;
 use crate::share::subscriber::event::SubscriberEvent;
 use crate::share::subscriber::reconnect::Reconnector;
-use crate::share::subscriber::session::{Dialect, Fault, Io, Read};
+use crate::share::subscriber::session::{connect_error, Dialect, Fault, Io, Read};
 use crate::share::unixfd::caps::Caps;
 use crate::share::unixfd::from_sink::{NewBuffer, Said};
 use crate::share::wire::MAX_SLOTS;
@@ -36,7 +36,7 @@ impl Dialect for Unixfd {
             Errno::EPROTOTYPE => {
                 os("connect")(e).kind_is(ErrorKind::WrongFile).detail("not a unixfdsink: the socket carries messages")
             }
-            e => os("connect")(e),
+            e => connect_error(e),
         })?;
         let depth = self.settings.policy.depth() as usize;
         // One more arrives before one that waits is released.
