@@ -33,6 +33,9 @@ fn missing(rustdoc: &Value) -> Vec<String> {
         if text.split_whitespace().count() < 4 {
             found.push(format!("{}: described by fewer than four words: {docs:?}", place()));
         }
+        if errors_of_another(docs).any(|link| is_chain(rustdoc, item, link)) {
+            found.push(format!("{}: its errors are those of an item whose errors are those of another", place()));
+        }
         let first = docs.split_whitespace().next().unwrap_or_default();
         if kind == "function" && !first.ends_with('s') {
             found.push(format!("{}: the first line does not begin with a verb: {first:?}", place()));
@@ -46,6 +49,20 @@ fn missing(rustdoc: &Value) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// The links of "As [`X`]" under `# Errors`.
+fn errors_of_another(docs: &str) -> impl Iterator<Item = &str> {
+    let errors = docs.split_once("# Errors").map_or("", |(_, errors)| errors);
+    errors.split("As [").skip(1).filter_map(|rest| rest.split(']').next())
+}
+
+/// Whether the linked item's errors are those of another item.
+fn is_chain(rustdoc: &Value, item: &Value, link: &str) -> bool {
+    let links = item["links"].as_object().into_iter().flatten();
+    let target = links.filter(|(text, _)| text.contains(link.trim_matches('`'))).map(|(_, target)| id(target)).next();
+    let docs = target.and_then(|target| rustdoc["index"][target.as_str()]["docs"].as_str());
+    docs.is_some_and(|docs| errors_of_another(docs).next().is_some())
 }
 
 /// The type's own public functions and methods.
@@ -101,5 +118,23 @@ mod tests {
         assert_eq!(of("A camera that streams.", "Opens the first camera.").len(), 1);
         assert_eq!(of("A camera that streams.", "The first camera here.\n```\n```").len(), 1);
         assert_eq!(of("A camera.\n```\n```", "").len(), 3);
+    }
+
+    #[test]
+    fn errors_in_a_chain_of_two_steps_are_found() {
+        let function = |name: &str, errors: &str, links: Value| {
+            let docs = format!("Does something with it.\n\n# Errors\n{errors}");
+            json!({"crate_id": 0, "name": name, "visibility": "public", "docs": docs, "links": links,
+                "span": {"filename": "a.rs", "begin": [1, 1]}, "inner": {"function": {}}})
+        };
+        let of = |errors_of_b: &str| {
+            missing(&json!({"index": {
+                "1": function("a", "As [`b`].", json!({"`b`": 2})),
+                "2": function("b", errors_of_b, json!({"`c`": 3})),
+                "3": function("c", "`NotFound`.", json!({})),
+            }}))
+        };
+        assert_eq!(of("`Timeout`."), [""; 0]);
+        assert_eq!(of("As [`c`].").len(), 1);
     }
 }
