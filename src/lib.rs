@@ -106,6 +106,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, missing_debug_implementations)]
 
+#[cfg(not(any(target_os = "linux", doc)))]
+compile_error!("framelease is for Linux: it needs V4L2, dma-buf and Unix sockets of type SOCK_SEQPACKET");
+
 pub mod bitstream;
 pub mod capture;
 pub mod codec;
