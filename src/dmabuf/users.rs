@@ -14,7 +14,9 @@ pub(super) struct Users(AtomicI32);
 impl Users {
     pub(super) fn enter(&self, flags: u64) -> Result<()> {
         let join = |n: i32| match flags & SYNC_WRITE {
-            0 => (n >= 0).then(|| n.saturating_add(1)),
+            // Never more than can be counted: leaked guards would otherwise let a writer in beside a reader.
+            0 if n >= 0 => n.checked_add(1),
+            0 => None,
             _ => (n == 0).then_some(-1),
         };
         // Acquire: the previous access happens before this one. The matching release is in `leave`.
@@ -27,5 +29,20 @@ impl Users {
     pub(super) fn leave(&self, flags: u64) {
         let left = if flags & SYNC_WRITE != 0 { 1 } else { -1 };
         self.0.fetch_add(left, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::dma_buf::SYNC_READ;
+
+    #[test]
+    fn users_are_never_more_than_can_be_counted() {
+        let users = Users(AtomicI32::new(i32::MAX));
+        assert_eq!(users.enter(SYNC_READ).unwrap_err().kind(), ErrorKind::Busy);
+        users.leave(SYNC_READ);
+        users.enter(SYNC_READ).unwrap();
+        assert_eq!(users.enter(SYNC_WRITE).unwrap_err().kind(), ErrorKind::Busy);
     }
 }

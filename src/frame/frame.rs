@@ -46,7 +46,11 @@ impl Frame {
         self.lease.slot
     }
 
-    /// Returns `false` after a publisher revoked the lease. Pixels that were read since then may be of another frame.
+    /// Returns `false` after the lease has ended early: a publisher revoked it, or the publisher or its connection is
+    /// gone. Pixels that were read since then may be of another frame, so ask after the last byte was read.
+    ///
+    /// Asks the connection of a subscriber's frame, also after the subscriber was dropped: one system call. Any other
+    /// frame is always valid.
     pub fn is_valid(&self) -> bool {
         self.lease.buffers.0.owner.is_valid(self.lease.slot)
     }

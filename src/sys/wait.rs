@@ -49,6 +49,22 @@ pub(crate) fn any_readable(fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<
     }
 }
 
+/// Returns `true` if a connection was hung up, or if the peer's process, of which this is the pidfd, has ended. Bytes
+/// that arrived before may still be unread.
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>, pidfd: Option<BorrowedFd<'_>>) -> bool {
+    // POLLHUP is reported without being asked for.
+    let hang_up = PollFd::new(socket, PollFlags::empty());
+    let end = pidfd.map(|pidfd| PollFd::new(pidfd, PollFlags::POLLIN));
+    let mut polled = [hang_up.clone(), end.unwrap_or(hang_up)];
+    loop {
+        tick();
+        match poll(&mut polled, PollTimeout::ZERO) {
+            Err(Errno::EINTR) => {}
+            answer => return answer.is_ok_and(|ready| ready > 0),
+        }
+    }
+}
+
 /// Returns the remaining time, rounded up, so that the last millisecond is a sleep and not a busy loop.
 fn left(deadline: Instant) -> PollTimeout {
     let left = deadline.saturating_duration_since(Instant::now());

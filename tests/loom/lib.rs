@@ -105,3 +105,24 @@ fn take(pool: &Pool) {
         assert!(pool.slots.give_back(0));
     }
 }
+
+/// Two threads clone and end leases where the count saturates: the slot is never lent again.
+#[test]
+fn lease_count_saturates_in_every_order() {
+    loom::model(|| {
+        let pool = Pool::new();
+        pool.slots.set(0, u32::MAX / 2 - 1);
+        let other = {
+            let pool = Arc::clone(&pool);
+            thread::spawn(move || {
+                pool.slots.share(0);
+                pool.slots.share(0);
+                pool.slots.give_back(0)
+            })
+        };
+        pool.slots.share(0);
+        let is_last = pool.slots.give_back(0);
+        assert!(!is_last && !other.join().unwrap());
+        assert!(!pool.slots.lend(0) && pool.slots.leased() == 1);
+    });
+}

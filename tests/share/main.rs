@@ -13,3 +13,4 @@ mod unixfd;
 mod unixfd_client;
 #[cfg(feature = "unixfd")]
 mod unixfd_sink;
+mod validity;

@@ -1307,3 +1307,15 @@ fn now_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
     Duration::from(now).as_nanos() as u64
 }
+
+#[test]
+fn is_valid_is_false_as_soon_as_the_sink_is_gone() {
+    let mut sink = Sink::new();
+    let mut subscriber = sink.join(sink.builder().hold(2));
+    let memory = sink.memory(1);
+    sink.buffer(1, &memory);
+    let held = frame(&mut subscriber);
+    assert!(held.is_valid());
+    sink.socket = None;
+    assert!(!held.is_valid(), "no call has read the end yet");
+}

@@ -1,7 +1,7 @@
 //! The subscriber of the library's own protocol. It reads one message at a time and checks every field.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -173,8 +173,6 @@ struct Native {
 #[derive(Debug)]
 struct Connected {
     link: Arc<Link>,
-    /// Readable when the publisher's process is gone, even if a forked child keeps the socket open.
-    pidfd: Option<OwnedFd>,
     receive_timeout: Duration,
     /// How many receives in a row found no message.
     idle: u32,
@@ -198,10 +196,10 @@ impl Dialect for Native {
         let socket = socket::connect(path, Carries::Messages).map_err(connect_error)?;
         let pid = socket::peer_credentials(socket.as_fd()).map_or(0, |c| c.pid);
         let pidfd = socket::peer_pidfd(socket.as_fd(), pid);
-        let link = Link::new(socket, hold, reconnector.alarm());
+        let link = Link::new(socket, pidfd, hold, reconnector.alarm());
         let hello = Hello { version_min: VERSION, version_max: VERSION, hold, policy, rate };
         reconnector.watch(link.socket()).map_err(failed("epoll_ctl"))?;
-        if let Some(pidfd) = &pidfd {
+        if let Some(pidfd) = link.pidfd() {
             // Without the pidfd, the hang-up still shows that the publisher died.
             let _ = reconnector.watch(pidfd);
         }
@@ -209,7 +207,6 @@ impl Dialect for Native {
         // sent for lack of memory, this must fail: the publisher would wait for it.
         let connected = Connected {
             link,
-            pidfd,
             receive_timeout: Duration::ZERO,
             idle: 0,
             welcome: None,
@@ -283,7 +280,7 @@ impl Dialect for Native {
 impl Connected {
     fn unwatch(&self, reconnector: &Reconnector) {
         reconnector.unwatch(self.link.socket());
-        if let Some(pidfd) = &self.pidfd {
+        if let Some(pidfd) = self.link.pidfd() {
             reconnector.unwatch(pidfd);
         }
     }
@@ -292,7 +289,7 @@ impl Connected {
     /// a loop that reads until the socket is empty would otherwise pay for it at each frame.
     fn nothing(&mut self, io: &Io, block: Block) -> std::result::Result<Read, Fault> {
         self.idle = self.idle.saturating_add(1);
-        if let Some(pidfd) = self.pidfd.as_ref().filter(|_| self.idle > 1 || block == Block::Wait) {
+        if let Some(pidfd) = self.link.pidfd().filter(|_| self.idle > 1 || block == Block::Wait) {
             if wait::readable(pidfd.as_fd(), Instant::now()).is_ok_and(|waited| waited == Waited::Ready) {
                 return Err(Fault::clean(&io.path, "the publisher's process has ended"));
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reconnect::{Alarm, SHORTEST};
 use crate::frame::BufferOwner;
 use crate::share::wire::{LeaseId, Releases, ToPublisher, MAX_RELEASES};
-use crate::sys::socket;
+use crate::sys::{socket, wait};
 
 /// The longest time that one receive waits.
 pub(super) const SLICE: Duration = Duration::from_secs(1);
@@ -17,6 +17,8 @@ pub(super) const SLICE: Duration = Duration::from_secs(1);
 /// A connection to a publisher, shared by the subscriber and the owners of its frames' buffers.
 pub(super) struct Link {
     socket: OwnedFd,
+    /// Readable when the publisher's process is gone, even if a forked child keeps the socket open.
+    pidfd: Option<OwnedFd>,
     /// How many frames this process leases at a time.
     hold: usize,
     owed: Mutex<Owed>,
@@ -44,10 +46,10 @@ struct Owed {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
+    pub(super) fn new(socket: OwnedFd, pidfd: Option<OwnedFd>, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
         let hold = usize::from(hold);
         let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold), is_corked: false });
-        Arc::new(Self { socket, hold, owed, alarm: Arc::clone(alarm), closed: AtomicBool::new(false) })
+        Arc::new(Self { socket, pidfd, hold, owed, alarm: Arc::clone(alarm), closed: AtomicBool::new(false) })
     }
 
     fn owed(&self) -> MutexGuard<'_, Owed> {
@@ -62,6 +64,15 @@ impl Link {
 
     pub(super) fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
+    }
+
+    /// Returns `true` after the connection has ended, also if nothing has read that yet. One system call.
+    fn is_over(&self) -> bool {
+        self.is_closed() || wait::is_hung_up(self.socket.as_fd(), self.pidfd.as_ref().map(AsFd::as_fd))
     }
 
     /// Closes the link. Later releases are still sent, because a disconnected subscriber's leases end only by them.
@@ -209,7 +220,7 @@ impl BufferOwner for RemoteOwner {
 
     fn is_valid(&self, slot: usize) -> bool {
         let revoked = |s: &RemoteSlot| s.revoked.load(Ordering::Acquire);
-        !self.0.link.is_closed() && !self.0.slots.get(slot).map_or(true, revoked)
+        !self.0.slots.get(slot).map_or(true, revoked) && !self.0.link.is_over()
     }
 }
 

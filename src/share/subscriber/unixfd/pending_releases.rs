@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use crate::frame::BufferOwner;
 use crate::share::unixfd::wire::RELEASE_BUFFER;
 use crate::sys::signal::Signal;
-use crate::sys::socket;
+use crate::sys::{socket, wait};
 
 /// The most bytes of releases that a sink may leave unread, besides those in its socket: about four thousand releases.
 pub(super) const MAX_UNSENT: usize = 64 << 10;
@@ -183,6 +183,6 @@ impl BufferOwner for SinkOwner {
     }
 
     fn is_valid(&self, _slot: usize) -> bool {
-        !self.owed.closed.load(Ordering::Acquire)
+        !self.owed.closed.load(Ordering::Acquire) && !wait::is_hung_up(self.owed.socket.as_fd(), None)
     }
 }
