@@ -88,6 +88,27 @@ assert not frame.valid and len(bytes(pixels)) == 64 * 48
 refused(framelease.Disconnected, subscriber.next)
 frame.release()
 
+# The garbage collector may release a frame while the release of another one is sent.
+with framelease.Subscriber(sys.argv[2], hold=3).connect() as subscriber:
+    first, second = frame_of(subscriber), frame_of(subscriber)
+    link = subscriber._link
+
+    class Collecting:
+        def __init__(self, sock):
+            self.sock = sock
+
+        def send(self, *message):
+            link.socket = self.sock
+            second.release()
+            return self.sock.send(*message)
+
+    link.socket = Collecting(link.socket)
+    first.release()
+    assert not link.unsent
+    for _ in range(20):
+        frame_of(subscriber).release()
+del first, second, link, subscriber
+
 # Nothing is left open.
 links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
 assert not [link for link in links if "memfd" in link], links

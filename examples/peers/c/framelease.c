@@ -655,6 +655,7 @@ static step take(fl_client *c, int64_t deadline, bool handshake) {
     for (unsigned i = 0; i < MAX_STEPS && s.outcome != EVENT && s.outcome != FAILED && !(handshake && c->welcomed); i++) {
         if (c->unseen != NULL && !more_about_frames(c)) break;
         if (c->unseen == NULL) {
+            flush(c->link);
             for (pool_t *pool = c->pools; pool != NULL; pool = pool->next) flush(pool->link);
             bool wait = ms_until(deadline) > 0;
             if (wait && !await(c, deadline)) break;
@@ -806,7 +807,10 @@ fl_error fl_release(fl_client *c, fl_frame *frame) {
 
 bool fl_valid(const fl_frame *frame) {
     const slot_t *s = (const slot_t *)frame;
-    return s->held && !s->revoked && !s->pool->link->over;
+    if (!s->held || s->revoked || s->pool->link->over) return false;
+    /* A hang-up is reported without being asked for. */
+    struct pollfd p = {s->pool->link->fd, 0, 0};
+    return poll(&p, 1, 0) <= 0;
 }
 
 static int sync_memory(int fd, uint64_t flags) {

@@ -158,7 +158,8 @@ fl_error fl_reconnect(fl_client *client, int timeout_ms);
 fl_error fl_next(fl_client *client, int timeout_ms, fl_event *event, fl_frame **frame);
 /* Gives a frame back; it may not be used afterwards. */
 fl_error fl_release(fl_client *client, fl_frame *frame);
-/* Whether the lease still holds: not revoked, connection up. Its memory is readable in any case, until released. */
+/* Whether the lease still holds: not revoked, connection up. Asks the connection: one system call. Ask after the last
+ * byte was read. The memory stays readable until fl_release, but may hold a later picture. */
 bool fl_valid(const fl_frame *frame);
 
 /* Begins CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC. */

@@ -258,6 +258,13 @@ class _Link:
         self.leases = 0
         self.unsent: List[bytes] = []  # releases that the socket had no room for, or that wait for more: at most `hold`
 
+    def is_over(self) -> bool:
+        if not self.over:
+            hang_up = select.poll()
+            hang_up.register(self.socket, 0)
+            self.over = bool(hang_up.poll(0))
+        return self.over
+
     def send(self, kind: int, fields: bytes) -> bool:
         try:
             self.socket.send(struct.pack("<HHI", kind, CRITICAL, 0) + fields, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -267,15 +274,17 @@ class _Link:
 
     def flush(self) -> None:
         while self.unsent:
+            # Taken out before they are sent: the garbage collector may run in between, release a frame and flush.
             some = self.unsent[:MAX_RELEASES]
+            del self.unsent[: len(some)]
             try:
                 message = struct.pack("<HHI", RELEASE, CRITICAL, 0) + b"".join(some)
                 self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except OSError as e:
                 if e.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+                    self.unsent[:0] = some
                     return
                 # The publisher is gone, and the leases with it.
-            del self.unsent[: len(some)]
 
     def unuse(self) -> None:
         self.users -= 1
@@ -336,8 +345,10 @@ class Frame:
 
     @property
     def valid(self) -> bool:
-        """Whether the lease still holds: not released, not revoked, connection up."""
-        return self._pool is not None and not self._state.revoked and not self._pool.link.over
+        """Whether the lease still holds: not released, not revoked, connection up. Asks the connection: one system call.
+
+        Ask after the last byte was read. The memory stays readable until the release, but may hold a later picture."""
+        return self._pool is not None and not self._state.revoked and not self._pool.link.is_over()
 
     def begin_read(self, timeout: float = 1.0) -> None:
         """Waits until no device writes any more, and begins CPU access. The first view does it by itself."""
@@ -695,6 +706,7 @@ class Subscriber:
                         frame.release()
                     except BufferError:
                         pass
+                self._link.flush()
                 for pool in list(self._pools):
                     pool.link.flush()
                 left = deadline - time.monotonic()
