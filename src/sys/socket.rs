@@ -96,7 +96,7 @@ pub(crate) fn try_lock(file: &std::fs::File) -> Result<(), Errno> {
     retry(|| check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })).map(drop)
 }
 
-/// Binds and listens. The socket file gets `mode` minus the umask.
+/// Binds and listens. The socket file gets `mode`, whatever the umask is, before anyone can connect.
 pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> Result<OwnedFd, Errno> {
     let (addr, len) = address(path)?;
     let fd = socket(carries)?;
@@ -105,9 +105,39 @@ pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> 
     unsafe {
         check(libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t))?;
         check(libc::bind(fd.as_raw_fd(), ptr::addr_of!(addr).cast(), len))?;
-        check(libc::listen(fd.as_raw_fd(), backlog))?;
     }
+    if let Err(e) = set_mode(path, mode) {
+        let _ = std::fs::remove_file(path);
+        return Err(e);
+    }
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) })?;
     Ok(fd)
+}
+
+/// Returns the user id with which this process creates files.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no pointers. It cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Gives a socket file its mode. `bind` has taken the umask's bits away. Never follows a link: another user who may
+/// write to the folder could put one there.
+fn set_mode(path: &Path, mode: u32) -> Result<(), Errno> {
+    use nix::fcntl::{open, OFlag};
+    use nix::sys::stat::{fchmodat, fstat, FchmodatFlags, Mode, SFlag};
+    let file = retry(|| open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()))?;
+    let stat = fstat(&file)?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFSOCK {
+        return Err(Errno::EEXIST);
+    }
+    let mode = Mode::from_bits_truncate(mode);
+    if Mode::from_bits_truncate(stat.st_mode) == mode {
+        return Ok(());
+    }
+    // The file behind an O_PATH descriptor has no other name that is safe to use.
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fchmodat(nix::fcntl::AT_FDCWD, name.as_str(), mode, FchmodatFlags::FollowSymlink)
 }
 
 /// Connects without waiting. EAGAIN means that the listener's backlog is full. The connected socket blocks, unless a

@@ -2,6 +2,7 @@
 //! killed processes. No device needed.
 
 mod basics;
+mod bind;
 mod hostile;
 mod processes;
 mod raw;

@@ -74,8 +74,8 @@ impl PublisherBuilder {
         self
     }
 
-    /// Sets the permissions of the socket file, less the umask. Default 0o660. The directory's permissions apply as
-    /// well.
+    /// Sets the permissions of the socket file, whatever the umask is. Default 0o660. The directory's permissions apply
+    /// as well.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self

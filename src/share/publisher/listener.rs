@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::ledger::Terms;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +36,7 @@ impl Drop for Listener {
 impl Listener {
     pub(super) fn bind(path: &Path, carries: Carries, mode: u32, terms: Option<Terms>) -> Result<Self> {
         // Held until the socket listens: if two publishers start at once, the second sees the first.
-        let _lock = lock_folder(path)?;
+        let _lock = lock(path)?;
         remove_stale(path, carries)?;
         let socket = socket::listen(path, carries, mode, 64).map_err(|e| bind_error(e).on(path.display()))?;
         let inode = std::fs::symlink_metadata(path).map(|m| m.ino()).unwrap_or(0);
@@ -80,24 +81,53 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
     }
 }
 
-/// Takes an advisory lock on the socket's folder, if the folder can be read.
-fn lock_folder(path: &Path) -> Result<Option<File>> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let Ok(file) = File::open(folder) else { return Ok(None) };
+/// The right to start a publisher at a path. It ends with this value, and so does the file.
+struct Lock {
+    path: PathBuf,
+    /// `None` on a file system without locks.
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While the lock is held: a waiter sees that its file is no longer at the path.
+        if self.file.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Locks a file beside the socket, which only this user can open. Another user's lock on the folder or on a file of
+/// theirs cannot stop a publisher.
+fn lock(socket: &Path) -> Result<Lock> {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let file = options.open(&path).map_err(|e| match e.raw_os_error() {
+            // The folder's error is the socket's.
+            Some(errno) => bind_error(Errno::from_raw(errno)).on(socket.display()),
+            None => Error::io("open", &e).on(path.display()),
+        })?;
+        let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
+        if meta.uid() != socket::effective_user() {
+            let text = "the lock file belongs to another user";
+            return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
+        }
         match socket::try_lock(&file) {
-            Ok(()) => return Ok(Some(file)),
+            // A publisher that has just started has removed the file.
+            Ok(()) if std::fs::symlink_metadata(&path).map_or(true, |there| there.ino() != meta.ino()) => {}
+            Ok(()) => return Ok(Lock { path, file: Some(file) }),
             Err(Errno::EWOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
             Err(Errno::EWOULDBLOCK) => {
                 let text = "another publisher has been starting there for a second";
-                return Err(Error::new(ErrorKind::Busy, "flock", text).on(folder.display()));
+                return Err(Error::new(ErrorKind::Busy, "flock", text).on(path.display()));
             }
             // Not every file system supports locks.
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Lock { path, file: None }),
         }
     }
 }

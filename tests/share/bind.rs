@@ -1,0 +1,103 @@
+//! Binding a publisher: who can prevent it, what it leaves, which mode its socket has.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::time::Instant;
+
+use framelease::share::Publisher;
+use framelease::ErrorKind;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{umask, Mode};
+
+use crate::support::{Folder, SOON};
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn mode_is_the_builders_whatever_the_umask_is() {
+    // The umask is the process's: set it in a process of its own.
+    const NAME: &str = "FRAMELEASE_TEST_UMASK";
+    if std::env::var_os(NAME).is_none() {
+        let args = ["--exact", "bind::mode_is_the_builders_whatever_the_umask_is"];
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        assert!(child.args(args).env(NAME, "1").stdout(Stdio::null()).status().unwrap().success());
+        return;
+    }
+    let folder = Folder::new();
+    for mask in [0o077, 0o022, 0o000] {
+        umask(Mode::from_bits_truncate(mask));
+        let publisher = Publisher::builder(folder.socket()).bind().unwrap();
+        assert_eq!(mode(&folder.socket()), 0o660, "the default, with umask {mask:o}");
+        drop(publisher);
+        let publisher = Publisher::builder(folder.socket()).mode(0o606).bind().unwrap();
+        assert_eq!(mode(&folder.socket()), 0o606, "umask {mask:o}");
+        drop(publisher);
+    }
+}
+
+#[test]
+fn bind_is_not_stopped_by_a_lock_on_the_folder() {
+    let folder = Folder::new();
+    let held = File::open(folder.socket().parent().unwrap()).unwrap();
+    let _lock = Flock::lock(held, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
+    drop(Publisher::builder(folder.socket()).bind().unwrap());
+}
+
+#[test]
+fn bind_leaves_the_socket_and_nothing_else() {
+    let folder = Folder::new();
+    let names = || {
+        let entries = std::fs::read_dir(folder.socket().parent().unwrap()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let publisher = Publisher::builder(folder.socket()).bind().unwrap();
+    assert_eq!(names(), ["socket"]);
+    let refused = Publisher::builder(folder.socket()).bind().unwrap_err();
+    assert_eq!((refused.kind(), names()), (ErrorKind::Busy, vec!["socket".to_owned()]), "{refused}");
+    drop(publisher);
+    assert_eq!(names(), [""; 0]);
+}
+
+#[test]
+fn bind_of_several_at_once_gives_the_path_to_one() {
+    let folder = Folder::new();
+    for _ in 0..50 {
+        let barrier = Barrier::new(4);
+        let bound = std::thread::scope(|scope| {
+            let bind = || {
+                barrier.wait();
+                Publisher::builder(folder.socket()).bind()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let (ok, refused): (Vec<_>, Vec<_>) = bound.into_iter().partition(Result::is_ok);
+        assert_eq!(ok.len(), 1, "{refused:?}");
+        assert!(refused.iter().all(|error| error.as_ref().unwrap_err().kind() == ErrorKind::Busy), "{refused:?}");
+        assert!(folder.socket().exists(), "the winner's socket");
+    }
+}
+
+#[test]
+fn bind_refuses_a_lock_file_of_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED users: only root can give a file away");
+        return;
+    }
+    let folder = Folder::new();
+    let lock = folder.file("socket.lock");
+    std::fs::write(&lock, "").unwrap();
+    std::os::unix::fs::chown(&lock, Some(4242), None).unwrap();
+    let start = Instant::now();
+    let error = Publisher::builder(folder.socket()).bind().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongFile, "{error}");
+    assert!(error.to_string().contains("another user") && start.elapsed() < SOON, "{error}");
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
+    assert!(Publisher::builder(folder.socket()).bind().is_err(), "a link is not followed");
+}
