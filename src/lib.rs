@@ -98,7 +98,7 @@
 //!
 //! - The crate starts no threads, except one for `convert::G2d`, which the caller names.
 //! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
-//! - The crate counts every pixel that it copies and every frame that it drops.
+//! - The crate copies no pixel unless it is asked to, and counts every frame that it drops.
 //! - No `&[u8]` points to memory that a device or another process may write.
 //!
 //! Items that this documentation does not show are for the tests of this project. They may change in any release.

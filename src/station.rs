@@ -14,7 +14,8 @@ use crate::sys::wait::{self, Waited};
 pub enum Received<T> {
     /// An item or an event.
     Item(T),
-    /// Nothing is there now: the timeout passed, or a signal handler ran. To tell these apart, compare a clock.
+    /// Nothing is there now. A call that waits returns this when its timeout has passed, or earlier when a signal
+    /// handler ran.
     Nothing,
     /// The stream is over. Reported once.
     Ended,
@@ -139,7 +140,8 @@ pub trait Station: AsFd + sealed::Sealed {
     /// Returns the next item or event, if there is one. Never blocks.
     ///
     /// # Errors
-    /// The errors of the station. `State` after [`Received::Ended`].
+    /// The errors of the station. `State` after [`Received::Ended`]. Every other error is reported once, and does not
+    /// end the station: a service that must not stop logs it and calls again.
     fn try_recv(&mut self) -> Result<Received<Self::Event>>;
 
     /// Returns the next item or event, and waits at most `timeout` for one.
@@ -263,8 +265,8 @@ impl Station for PacketReceiver {
     }
 }
 
-/// Waits for any of up to 16 stations. Returns `true` if one has something to report, `false` if `timeout` has passed
-/// or a signal handler runs. One `poll`.
+/// Waits for any of up to 16 stations or other descriptors, such as a signalfd, to become readable. Returns `true` if
+/// one has something to report, `false` if `timeout` has passed or a signal handler ran. One `poll`.
 ///
 /// For programs with few stations and no event loop. Call `try_recv` on every station after each wait: an item or event
 /// that is left there ends the next wait at once.

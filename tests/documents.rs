@@ -156,7 +156,7 @@ fn documents_name_items_that_exist() {
             let is_ours = parts.len() > 1 && parts.iter().all(|part| is_name(part)) && !FOREIGN.contains(&parts[0]);
             let last = parts[parts.len().saturating_sub(2)..].join("::");
             let ends = [" ", "(", "<", "\n", ":", ",", ")", ">"];
-            if is_ours && !ends.iter().any(|end| api.contains(&format!("{last}{end}"))) {
+            if is_ours && !ends.iter().any(|end| api.contains(&format!("::{last}{end}"))) {
                 missing.push(format!("{page}: {span}"));
             }
         }

@@ -10,7 +10,7 @@ use crate::v4l2::{CacheHint, Device};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reopen {
-    /// The camera waits for [`Camera::reopen`](super::Camera::reopen).
+    /// The camera waits for [`Camera::reopen`](super::Camera::reopen). The default.
     #[default]
     Never,
     /// The camera opens the device again as soon as it is back, and continues.
@@ -22,6 +22,7 @@ pub enum Reopen {
 #[non_exhaustive]
 pub enum SizeFit {
     /// Take the size that the driver chooses. [`FrameSource::layout`](super::FrameSource::layout) returns it.
+    /// The default.
     #[default]
     Nearest,
     /// Fail with `Mismatch` for any other size.

@@ -138,7 +138,7 @@ impl TestPatternBuilder {
 /// A source of moving color bars, for machines without a camera.
 ///
 /// It writes into udmabufs if the machine has them, else into sealed memfds. Its bytes stand for a camera's DMA, and
-/// are counted as [`CpuBytes::source`](crate::stats::CpuBytes::source).
+/// are counted as `CpuBytes::source`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -100,7 +100,7 @@ pub struct CameraStats {
     pub lost: u64,
     /// Frames flagged `ERROR`, which are included in `frames`.
     pub errors: u64,
-    /// Buffers that are leased now.
+    /// Buffers that are leased now, by this process and by the publisher for its subscribers.
     pub leased: usize,
     /// Buffers that the driver has now.
     pub queued: usize,

@@ -23,10 +23,10 @@ const RESOLUTION: u32 = 1;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DecoderEvent {
-    /// A picture. Its buffer returns to the decoder when the last clone is dropped. It is flagged `ERROR` if the
-    /// stream was damaged.
+    /// A picture, with the flag [`ERROR`](crate::frame::FrameFlags::ERROR) if the stream was damaged. Its buffer
+    /// returns to the decoder when the last clone is dropped.
     Frame(Frame),
-    /// The stream's format was found or has changed. The frames that follow are in these buffers. Frames in the
+    /// The stream's format was found or has changed. [`Pictures`] has the buffers of the next frames. Frames in
     /// earlier buffers stay intact while they are leased.
     Format(Pictures),
     /// The device was unplugged, or its driver failed. Leased frames stay valid.

@@ -10,7 +10,7 @@ use crate::format::{Colorimetry, FrameInterval, Size};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RateMode {
-    /// A bitrate that varies around the set one. A peak can be set.
+    /// A bitrate that varies around the one that is set. [`Setting::PeakBitrateBps`] limits it.
     Variable,
     /// A constant bitrate (`CBR`).
     Constant,

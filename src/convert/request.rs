@@ -66,7 +66,7 @@ impl fmt::Display for Color {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scaling {
-    /// Fills the place. The aspect ratio may change.
+    /// Fills the place. The aspect ratio may change. The default.
     #[default]
     Stretch,
     /// Keeps the aspect ratio and leaves margins (letterbox, pillarbox). Assumes square pixels.
@@ -81,7 +81,7 @@ pub enum Scaling {
 #[non_exhaustive]
 pub enum Blend {
     /// Replaces the pixels below, including their alpha. If the layer's alpha is below 255, mixes by the layer's alpha
-    /// alone.
+    /// alone. The default.
     #[default]
     Replace,
     /// Draws over the pixels below, by the pixels' alpha. Color components are independent of alpha.

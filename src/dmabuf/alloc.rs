@@ -20,8 +20,8 @@ const HEAPS: &str = "/dev/dma_heap";
 
 /// An allocator of shared memory.
 ///
-/// A heap and udmabuf allocate dma-bufs. Every holder can write them, because their descriptors cannot be made
-/// read-only. A memfd is made read-only for other processes, but devices cannot import it.
+/// A heap and udmabuf allocate dma-bufs, which devices can import. Every process that has one can write to it, because
+/// its descriptor cannot be made read-only. A memfd is read-only for other processes. Devices cannot import it.
 ///
 /// ```
 /// use framelease::dmabuf::{Allocator, MemoryKind};
@@ -54,9 +54,9 @@ impl Allocator {
         }
     }
 
-    /// Finds an allocator whose memory devices can import. Tries contiguous and uncached heaps first, because 2D
-    /// engines and encoders need contiguous pages and do not snoop the CPU's caches. Then it tries other heaps, then
-    /// udmabuf. Each attempt allocates a page.
+    /// Finds an allocator for memory that devices can import. Tries uncached contiguous heaps first, then other
+    /// contiguous heaps, other heaps, and udmabuf. 2D engines and encoders need contiguous memory, and do not see data
+    /// that is only in the CPU's caches. Allocates and frees one page of each that it tries.
     ///
     /// # Errors
     /// `Unsupported` if nothing here allocates dma-bufs. The text has the error of each allocator.

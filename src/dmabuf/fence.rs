@@ -68,7 +68,7 @@ impl AsFd for SyncFile {
 }
 
 impl DmaBuf {
-    /// Returns the fences that an access must wait for, as one sync_file. V4L2 does not attach fences, so the result
+    /// Returns one fence that is signaled when `access` may begin. V4L2 does not attach fences, so the result
     /// for a V4L2 buffer is signaled at once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::format::Size;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Api {
-    /// Atomic if the driver has it, else legacy.
+    /// Atomic if the driver has it, else legacy. The default.
     #[default]
     Auto,
     /// `DRM_IOCTL_MODE_ATOMIC`: changes all planes at once, with test commits and fences.

@@ -8,7 +8,8 @@ pub enum Reason {
     Version,
     /// The quotas of all subscribers together would leave the source without buffers.
     Capacity,
-    /// The accept hook or a connection limit refused the subscriber.
+    /// The publisher's settings refused the subscriber: `accept_if`, `max_subscribers`, `max_per_user` or `max_hold` of
+    /// [`PublisherBuilder`](crate::share::PublisherBuilder).
     Denied,
     /// The subscriber sent a message that the protocol forbids.
     Protocol,
@@ -61,7 +62,7 @@ impl Reason {
 
 impl Reason {
     /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher may
-    /// restart.
+    /// restart. [`Denied`](Self::Denied) counts as permanent, also if a connection limit was the cause.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Capacity | Self::LeaseExpired | Self::Closing | Self::Silent | Self::Stalled)
     }

@@ -116,7 +116,7 @@ impl FromStr for Rect {
 /// A clockwise rotation of a picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rotation {
-    /// The picture is not rotated.
+    /// The picture is not rotated. The default.
     #[default]
     None,
     /// A quarter turn clockwise.
@@ -163,7 +163,7 @@ impl FromStr for Rotation {
 /// A reflection, applied before any rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Flip {
-    /// The picture is not reflected.
+    /// The picture is not reflected. The default.
     #[default]
     None,
     /// Swaps left and right.

@@ -21,7 +21,7 @@ pub enum CpuReads {
     Cached,
     /// The CPU bypasses its cache and is many times slower. Let a device read the pixels, or request cached buffers.
     Uncached,
-    /// The driver does not report it.
+    /// The driver does not report it. The default.
     #[default]
     Unknown,
 }

@@ -41,7 +41,8 @@ pub struct FrameMeta {
     pub flags: FrameFlags,
     /// The part of each memory plane that holds data.
     pub payload: [Payload; MAX_PLANES],
-    /// Frames that this subscription missed since it began, for any reason. 0 at the source.
+    /// Frames that this connection wanted and did not get since it began. Frames that its
+    /// [`Rate`](crate::share::Rate) excludes do not count. 0 at the source.
     pub dropped: u64,
     /// Time at which the publisher sent the frame: `CLOCK_MONOTONIC`, in nanoseconds. 0 at the source.
     pub published_ns: u64,

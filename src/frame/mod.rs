@@ -14,7 +14,7 @@
 //! let pool = Pool::new(&Allocator::Memfd, layout, 2)?;
 //! let Some(mut frame) = pool.try_acquire() else { return Ok(()) }; // None while all buffers are in use.
 //! frame.write(DEFAULT_WAIT)?.copy_row(0, 0, &[255; 64])?;
-//! let frame = frame.freeze_full(1, 0);
+//! let frame = frame.freeze_full(1, 0); // Sequence 1, taken at time 0.
 //! let clone = frame.clone();
 //! drop(frame);
 //! assert_eq!(pool.buffers().leased(), 1);

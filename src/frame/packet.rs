@@ -81,7 +81,11 @@ enum Data {
 
 impl Packet {
     /// Creates a packet from bytes of another source: a file, another encoder. Finds the key flag and the parameter
-    /// sets in the bytes. `parameters` is used if the bytes contain no parameter sets.
+    /// sets in the bytes.
+    ///
+    /// A packet always has the parameter sets that its picture needs. If the bytes do not contain them, pass those of
+    /// the packet before it: `previous.parameter_sets().cloned()`. A recorder takes a packet without them for the
+    /// beginning of another stream, and ends the file.
     pub fn new(mut meta: PacketMeta, bytes: impl Into<Arc<[u8]>>, parameters: Option<Arc<ParameterSets>>) -> Self {
         let bytes = bytes.into();
         let head = head(meta.codec, &bytes);

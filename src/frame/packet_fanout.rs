@@ -11,14 +11,15 @@ use super::packet::Packet;
 use crate::error::{Error, Result};
 use crate::sys::signal::Signal;
 
-/// Which packets are dropped when a consumer's queue is full. The consumer's stream continues with a key frame.
+/// Which packets are dropped when a consumer's queue is full. After a drop, the consumer gets nothing until the next key
+/// frame that has room in the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// Drops the packets that wait. For live consumers: RTP, a display.
+    /// Drops the packets that wait. For live consumers: RTP, a display. The default.
     #[default]
     DropWaiting,
-    /// Keeps the packets that wait and drops new ones. For consumers that keep everything they can: files.
+    /// Keeps the packets that wait and drops the new one. For consumers that keep everything they can: files.
     DropNew,
 }
 
@@ -61,12 +62,11 @@ const ENCODER_RESERVE: usize = 2;
 
 /// Gives packets to [`PacketReceiver`]s.
 ///
-/// A consumer that keeps up gets the encoder's own buffer. A consumer with a packet in its queue gets a copy, which
-/// all such consumers share. All consumers get the copy while the encoder has fewer than two buffers left. When a
-/// queue is full, only its own consumer misses packets: see [`Overflow`].
+/// A consumer with an empty queue gets the encoder's own buffer. A consumer that still has a packet in its queue gets a
+/// copy. One copy serves all such consumers. While the encoder has fewer than two buffers left, every consumer gets
+/// the copy. When a queue is full, only its own consumer misses packets: see [`Overflow`].
 ///
-/// Costs per packet: one system call for each consumer whose queue was empty and which waits or is polled; none for
-/// others. Only a copy allocates.
+/// A packet costs one system call for each consumer that waits for it. Only a copy allocates.
 ///
 /// ```
 /// use framelease::bitstream::Codec;
@@ -99,10 +99,10 @@ impl PacketFanout {
     ///
     /// # Errors
     /// `Exhausted` if the process has no file descriptors left.
-    pub fn attach(&mut self, backlog: QueueCapacity) -> Result<PacketReceiver> {
+    pub fn attach(&mut self, capacity: QueueCapacity) -> Result<PacketReceiver> {
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
         let state = State { awaits_key: true, ..State::default() };
-        let consumer = Arc::new(Shared { backlog, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
+        let consumer = Arc::new(Shared { backlog: capacity, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
         self.consumers.push(Arc::clone(&consumer));
         Ok(PacketReceiver(consumer))
     }
@@ -113,8 +113,8 @@ impl PacketFanout {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// Returns `true` if a consumer waits for a key frame and half of its queue is free. Force a key frame then. If
-    /// less were free, the key frame would be dropped, and the next one, too.
+    /// Returns `true` if a consumer needs a key frame and has room for it: half of its queue is free. Force a key frame
+    /// then.
     pub fn awaits_key(&self) -> bool {
         self.consumers.iter().any(|consumer| {
             let state = consumer.lock();

@@ -10,7 +10,7 @@ const MAX_FIFO: u16 = 32;
 #[non_exhaustive]
 pub enum Policy {
     /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame. A
-    /// frame that it has not read when a newer one waits is released unseen, whatever its `hold`.
+    /// frame that it has not read when a newer one waits is released unseen, whatever its `hold`. The default.
     #[default]
     Latest,
     /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.
@@ -73,7 +73,7 @@ impl std::fmt::Display for Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rate {
-    /// Every frame of the source.
+    /// Every frame of the source. The default.
     #[default]
     All,
     /// Every n-th frame, n at least 1.

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Wait {
-    /// Calls `g2d_finish` after every job.
+    /// Calls `g2d_finish` after every job. The default.
     #[default]
     Finish,
     /// Waits for a fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is running.
@@ -17,7 +17,7 @@ pub enum Wait {
 #[non_exhaustive]
 pub enum Contiguity {
     /// By the driver that exported the buffer (`exp_name` of its fdinfo). Refuses system heaps, udmabuf, and V4L2
-    /// buffers of vmalloc and scatter-gather memory; accepts all others.
+    /// buffers of vmalloc and scatter-gather memory; accepts all others. The default.
     #[default]
     ByExporter,
     /// Takes every buffer as contiguous, and memfds too if the library accepts them. For boards whose IOMMU gathers the

@@ -81,19 +81,23 @@ impl PublisherBuilder {
         self
     }
 
-    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum.
+    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum. Others are refused with
+    /// [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_subscribers(mut self, count: usize) -> Self {
         self.max_subscribers = count.min(MAX_PEERS);
         self
     }
 
-    /// Limits the connections of one user id, so that one user cannot take all. Default 64.
+    /// Limits the connections of one user id, so that one user cannot take all. Default 64. Others are refused with
+    /// [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_per_user(mut self, count: usize) -> Self {
         self.max_per_user = count;
         self
     }
 
-    /// Limits how many frames one subscriber may hold at a time. Default 64: the pool's size is then the limit.
+    /// Limits how many frames one subscriber may hold at a time. Default 64: the pool's size is then the limit. A
+    /// subscriber that asks for more is refused with [`Reason::Denied`](crate::Reason::Denied). Frames that wait under
+    /// `Fifo(n)` are not limited by this, but count in the quota.
     pub fn max_hold(mut self, frames: u16) -> Self {
         self.max_hold = frames;
         self

@@ -99,7 +99,7 @@ pub struct SubscriberStats {
     pub sent: u64,
     /// Frames that it wanted and did not get.
     pub dropped: u64,
-    /// Frames that it holds now.
+    /// Frames that it holds now. A frame that waits for it, and the newest frame, are leased as well, but not held.
     pub held: usize,
     /// The most buffers that it can hold or have waiting.
     pub quota: u32,

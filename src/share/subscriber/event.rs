@@ -10,13 +10,16 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease returns to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The next frames lie in these buffers and have their [layout](BufferSet::layout). Earlier frames do not change.
+    /// The next frames are in these buffers and have their [layout](BufferSet::layout). Earlier frames do not change.
+    ///
+    /// Comes before the first frame of every pool: after the first connection, after each `Returned`, and when the
+    /// publisher's source has new buffers, even with the same layout. Import the buffers here.
     Format(BufferSet),
     /// The publisher paused the stream. The next frame continues it.
     Paused,
-    /// The connection was lost: the publisher closed it, died, or refused this subscriber ([`Error::reason`]). The
-    /// subscriber tries to connect again. Frames that are still held have lost their leases. Only with
-    /// [`Reconnect::Always`](super::Reconnect::Always).
+    /// The connection was lost: the publisher closed it, died, or ended it ([`Error::reason`]). The subscriber tries to
+    /// connect again, and reports `Returned` when it succeeds. It does not report attempts that fail. Frames that are
+    /// still held have lost their leases. Only with [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
     /// The connection is up again, perhaps to another publisher: sequence numbers may start again.
     Returned,

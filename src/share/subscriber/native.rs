@@ -31,9 +31,11 @@ use crate::sys::wait::{self, Waited};
 const SHORT_WAIT: Duration = Duration::from_millis(10);
 
 impl SubscriberBuilder {
-    /// Connects and waits at most `timeout` until the publisher has admitted this subscriber. With
-    /// [`Reconnect::Always`](super::Reconnect::Always), until then, it tries a missing publisher every 10 ms, and a
-    /// full one twice a second.
+    /// Connects and waits at most `timeout` until the publisher has admitted this subscriber.
+    ///
+    /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until then: every 10 ms if the publisher is
+    /// missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After `timeout` it
+    /// returns the error of the last attempt.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
@@ -101,7 +103,8 @@ impl Subscriber {
         counts
     }
 
-    /// Returns the times from the publisher's send to the receive here, in nanoseconds.
+    /// Returns the times from the publisher's send to the receive here, in nanoseconds. Frames that were released
+    /// unseen count, too, so a subscriber that was stopped has long times.
     pub fn latency(&self) -> &Histogram {
         &self.0.dialect.latency
     }

@@ -23,7 +23,7 @@ pub(super) const LONGEST: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reconnect {
-    /// Report the loss and stay disconnected.
+    /// Report the loss and stay disconnected. The default.
     #[default]
     Never,
     /// Try to connect again, with pauses from 10 ms to half a second. Such a subscriber never returns

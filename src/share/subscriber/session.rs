@@ -56,7 +56,7 @@ pub(super) fn connect_error(errno: Errno) -> Error {
     let error = Error::os("connect", errno);
     match errno {
         Errno::ENOENT => error.detail("the socket does not exist: no publisher has been started at this path"),
-        Errno::ECONNREFUSED => error.detail("the publisher of this socket has ended"),
+        Errno::ECONNREFUSED => error.detail("no process listens: the publisher has ended, or the file is not a socket"),
         Errno::EACCES => error.detail("the mode of the socket, or of a folder above it, does not admit this user"),
         _ => error,
     }

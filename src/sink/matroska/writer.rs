@@ -24,27 +24,27 @@ const CLUSTER_MS: u64 = 5000;
 const SEEK_HEAD_BYTES: usize = 68;
 const DURATION_BYTES: usize = 11;
 
-/// When a file's data must be on the disk.
+/// When a file's data is written to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// Not synchronized: the kernel writes the data later.
+    /// Not synchronized: the kernel writes the data later. The default.
     #[default]
     Never,
     /// At the end of every cluster, which is mostly before a key frame. Calls `fdatasync`, which waits for the disk.
     Clusters,
 }
 
-/// Options of a [`Writer`], mostly facts that packets do not contain.
+/// Options of a [`Writer`] or a [`Recorder`](super::Recorder).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual frame interval, for players. The interval may vary, because every packet has its own timestamp. It is
-    /// also the duration of the last frame.
+    /// The usual frame interval, for players, and the duration of the last frame. The real interval may vary, because
+    /// every packet has its own timestamp. Default: none.
     pub interval: Option<FrameInterval>,
-    /// The colorimetry of the pictures.
+    /// The colorimetry of the pictures. Default: none is stored.
     pub colorimetry: Option<Colorimetry>,
-    /// When data must be on the disk.
+    /// When the data is written to the disk. Default: [`Fsync::Never`].
     pub fsync: Fsync,
     /// The longest time that one call may block on a pipe or device. Default 5 s. Ignored for regular files and
     /// [`Writer::live`].
