@@ -9,9 +9,12 @@ use framelease::share::Publisher;
 use framelease::{Received, Station, Submitted};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 const CAMERA: u64 = 0;
 const PUBLISHER: u64 = 1;
+const SIGNALS: u64 = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = std::env::args().nth(1).unwrap_or("/run/camera/socket".into());
@@ -33,14 +36,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&camera, EpollEvent::new(EpollFlags::EPOLLIN, CAMERA))?;
     epoll.add(&publisher, EpollEvent::new(EpollFlags::EPOLLIN, PUBLISHER))?;
+    let stop = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    stop.thread_block()?;
+    let signals = SignalFd::with_flags(&stop, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
     loop {
-        let mut events = [EpollEvent::empty(); 2];
+        let mut events = [EpollEvent::empty(); 3];
         let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
             Ok(count) => &events[..count],
             Err(Errno::EINTR) => &[],
             Err(e) => return Err(e.into()),
         };
         let is_ready = |station| ready.iter().any(|event| event.data() == station);
+        if is_ready(SIGNALS) {
+            return Ok(()); // The publisher's drop tells the subscribers, and removes the socket.
+        }
         if is_ready(PUBLISHER) {
             while let Received::Item(event) = publisher.try_recv()? {
                 eprintln!("{event:?}");

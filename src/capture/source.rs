@@ -43,6 +43,27 @@ impl FrameEvent for CameraEvent {
 /// A [`Camera`](super::Camera) or a [`TestPattern`](super::TestPattern), so that a program can run without a camera.
 /// Sealed.
 ///
+/// ```no_run
+/// use framelease::capture::{Camera, FrameSource, TestPattern};
+/// use framelease::format::Size;
+/// use framelease::ErrorKind;
+///
+/// fn open() -> framelease::Result<Box<dyn FrameSource>> {
+///     match Camera::builder().open() {
+///         Ok(camera) => Ok(Box::new(camera)),
+///         Err(error) if error.kind() == ErrorKind::NotFound => {
+///             eprintln!("{error}; using the test pattern");
+///             Ok(Box::new(TestPattern::builder(Size::new(1280, 720)).start()?))
+///         }
+///         Err(error) => Err(error),
+///     }
+/// }
+/// # open()?;
+/// # Ok::<(), framelease::Error>(())
+/// ```
+///
+/// A function that takes either:
+///
 /// ```
 /// use std::time::Duration;
 /// use framelease::capture::{FrameSource, TestPattern};

@@ -102,7 +102,8 @@ impl PacketFanout {
     pub fn attach(&mut self, capacity: QueueCapacity) -> Result<PacketReceiver> {
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
         let state = State { awaits_key: true, ..State::default() };
-        let consumer = Arc::new(Shared { backlog: capacity, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
+        let consumer =
+            Arc::new(Shared { backlog: capacity, signal, watched: AtomicBool::new(false), state: Mutex::new(state) });
         self.consumers.push(Arc::clone(&consumer));
         Ok(PacketReceiver(consumer))
     }

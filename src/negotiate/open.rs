@@ -131,9 +131,50 @@ impl Negotiation {
 
     /// Opens an encoder for frames from elsewhere, such as a subscriber's, and a converter if the encoder needs one.
     ///
+    /// The chain takes frames of these buffers only. Open another one when the frames come in other buffers, as a
+    /// subscriber reports with [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format). Drop the old chain
+    /// first, so that its device is free. A subscriber's `hold` must cover the frames that the encoder reads at the
+    /// same time. 4 is enough for most.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use framelease::bitstream::Codec;
+    /// use framelease::codec::{EncoderEvent, Params};
+    /// use framelease::format::FrameInterval;
+    /// use framelease::negotiate::{EncoderChain, Negotiation};
+    /// use framelease::share::{Subscriber, SubscriberEvent};
+    /// use framelease::{Received, Station, Submit};
+    ///
+    /// let mut subscriber = Subscriber::builder("/run/camera/socket").hold(4).connect(Duration::from_secs(5))?;
+    /// let mut chain: Option<EncoderChain> = None;
+    /// loop {
+    ///     match subscriber.recv(Duration::from_millis(20))? {
+    ///         Received::Item(SubscriberEvent::Format(buffers)) => {
+    ///             drop(chain.take());
+    ///             let params = Params::new(Codec::H264, buffers.layout().size());
+    ///             let interval = FrameInterval::from_fps(30); // The publisher's rate: its frames do not say it.
+    ///             chain = Some(Negotiation::new(params.interval(interval)).open_for(&buffers)?);
+    ///         }
+    ///         Received::Item(SubscriberEvent::Frame(frame)) => {
+    ///             if let Some(chain) = &mut chain {
+    ///                 let _ = chain.try_submit(frame)?; // Dropped while the encoder is full.
+    ///             }
+    ///         }
+    ///         Received::Ended => break,
+    ///         _ => {}
+    ///     }
+    ///     while let Some(Received::Item(event)) = chain.as_mut().map(|chain| chain.try_recv()).transpose()? {
+    ///         if let EncoderEvent::Packet(packet) = event {
+    ///             println!("{} bytes", packet.bytes().len());
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Those of [`Negotiation::open`], and `Mismatch` if the encoder needs more frames at the same time than their
-    /// source lends.
+    /// source lends. The text has both numbers.
     pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
         let device = self.device()?;
         let (least, lent) = (least_sources(&device), frames.max_leases());

@@ -7,6 +7,7 @@ mod hostile;
 mod processes;
 mod raw;
 mod regressions;
+mod stats;
 mod support;
 #[cfg(feature = "unixfd")]
 mod unixfd;

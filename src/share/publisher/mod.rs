@@ -84,6 +84,8 @@ pub struct PublisherStats {
     pub violations: u64,
     /// Leases that were revoked.
     pub revoked: u64,
+    /// Frames that subscribers wanted and did not get, those of subscribers that have left included.
+    pub dropped: u64,
     /// `true` if peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made
     /// read-only.
     pub writable_by_peers: bool,
@@ -454,7 +456,10 @@ impl Publisher {
 
     /// Returns totals since the publisher was bound.
     pub fn stats(&self) -> PublisherStats {
-        PublisherStats { writable_by_peers: self.pool.as_ref().is_some_and(SharedPool::is_writable), ..self.counts }
+        let writable_by_peers = self.pool.as_ref().is_some_and(SharedPool::is_writable);
+        let present = self.connections.iter().flatten().filter_map(|c| c.peer);
+        let dropped = present.map(|peer| self.ledger.figures(peer).dropped).sum::<u64>();
+        PublisherStats { dropped: self.counts.dropped + dropped, writable_by_peers, ..self.counts }
     }
 
     /// Returns the figures of each subscriber.

@@ -446,6 +446,7 @@ impl Publisher {
             self.work.remove(pidfd);
         }
         if let Some(peer) = c.peer {
+            self.counts.dropped += self.ledger.figures(peer).dropped;
             self.ledger.remove(peer);
             let error = Error::new(kind, "subscriber", why).on(format_args!("pid {} uid {}", c.info.pid, c.info.uid));
             self.events.push(PublisherEvent::Left { peer: c.info, error });

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
@@ -77,6 +77,10 @@ pub struct RecorderStats {
 /// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 64;
 
+/// How long after an error [`Recorder::awaits_key`] is `false`, so that a full disk does not make the encoder produce key
+/// frames only.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
 ///
 /// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has
@@ -128,6 +132,8 @@ pub struct Recorder {
     is_watching: bool,
     /// `finish` was called.
     is_finished: bool,
+    /// When a packet could not be stored, until one is.
+    failed: Option<Instant>,
     /// The end was returned.
     is_over: bool,
     stats: RecorderStats,
@@ -155,6 +161,7 @@ impl Recorder {
             readiness,
             is_watching: false,
             is_finished: false,
+            failed: None,
             is_over: false,
             stats: RecorderStats::default(),
         })
@@ -171,10 +178,10 @@ impl Recorder {
     }
 
     /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force
-    /// one.
+    /// one. After an error the recorder waits for a second before it asks for one, but uses any that comes.
     pub fn awaits_key(&self) -> bool {
         let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
-        waits && !self.is_finished
+        waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
     }
 
     /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, blocks for at most
@@ -338,10 +345,14 @@ impl Submit for Recorder {
         }
         let written = self.write(&packet);
         match &written {
-            Ok(true) => self.stats.packets += 1,
+            Ok(true) => {
+                self.stats.packets += 1;
+                self.failed = None;
+            }
             Ok(false) => self.stats.skipped += 1,
             Err(_) => {
                 self.stats.skipped += 1;
+                self.failed = Some(Instant::now());
                 self.end_file();
             }
         }
@@ -386,5 +397,26 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.watch(false);
         self.readiness.remove(&self.events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitstream::Codec;
+    use crate::error::ErrorKind;
+    use crate::format::Size;
+    use crate::frame::PacketMeta;
+
+    #[test]
+    fn awaits_key_is_false_for_a_while_after_an_error() {
+        let path = "/nonexistent/camera.mkv";
+        let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
+        assert!(recorder.awaits_key());
+        let key = Packet::new(PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0), [0x10, 0, 0], None);
+        assert_eq!(recorder.try_submit(key).unwrap_err().error.kind(), ErrorKind::NotFound);
+        assert!(!recorder.awaits_key(), "a full disk would make the encoder produce key frames only");
+        recorder.failed = recorder.failed.and_then(|at| at.checked_sub(PAUSE));
+        assert!(recorder.awaits_key());
     }
 }
