@@ -79,7 +79,7 @@
 //!   in one memory plane.
 //! - **Mem-to-mem device**: a V4L2 device with two queues, such as an encoder or a scaler.
 //! - **Drain**: to let an encoder or decoder finish every frame that it has.
-//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: what a decoder needs before the first one.
+//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: the settings that a decoder needs before the first one.
 //! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied.
 //!
 //! # Features

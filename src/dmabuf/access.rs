@@ -85,8 +85,9 @@ pub struct CpuWrite<'a>(Bracket<'a>);
 impl DmaBuf {
     /// Begins reading by the CPU. Waits at most `timeout` for devices that still write.
     ///
-    /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access costs two system calls to begin
-    /// and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A memfd costs no system calls.
+    /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access
+    /// costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A
+    /// memfd costs no system calls.
     ///
     /// # Errors
     /// `Timeout` if a fence is not signaled in time, `Busy` while this process writes the buffer through another

@@ -11,8 +11,8 @@ use super::packet::Packet;
 use crate::error::{Error, Result};
 use crate::sys::signal::Signal;
 
-/// Which packets are dropped when a consumer's queue is full. After a drop, the consumer gets nothing until the next key
-/// frame that has room in the queue.
+/// Which packets are dropped when a consumer's queue is full. After a drop, the consumer gets nothing until the next
+/// key frame that has room in the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {

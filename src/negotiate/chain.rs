@@ -312,9 +312,9 @@ impl Submit for EncoderChain {
     /// of the camera's buffers. If it returns nothing for a second, it needs more frames, and the limit grows by one.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` for a frame whose layout is not that of the buffers that the chain was opened for, `WrongFile` for a memfd, `State`
-    /// while a drain waits for the converter. A lost device is not an error: the chain accepts no frames until it is
-    /// back.
+    /// With the frame: `Mismatch` for a frame whose layout is not that of the buffers that the chain was opened for,
+    /// `WrongFile` for a memfd, `State` while a drain waits for the converter. A lost device is not an error: the chain
+    /// accepts no frames until it is back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));

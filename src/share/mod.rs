@@ -28,7 +28,8 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 //!
-//! [`Subscriber`] shows the other side. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers in other languages.
+//! [`Subscriber`] shows the other side. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers
+//! in other languages.
 
 mod policy;
 mod publisher;

@@ -77,8 +77,8 @@ pub struct RecorderStats {
 /// The most events that wait. The oldest are dropped.
 const MOST_EVENTS: usize = 64;
 
-/// How long after an error [`Recorder::awaits_key`] is `false`, so that a full disk does not make the encoder produce key
-/// frames only.
+/// How long after an error [`Recorder::awaits_key`] is `false`, so that a full disk does not make the encoder produce
+/// key frames only.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
