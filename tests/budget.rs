@@ -66,7 +66,7 @@ fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
 
 /// One test: the process's descriptors and memory are looked at, so nothing else may run beside it.
 #[test]
-fn a_frame_costs_what_the_design_allows() {
+fn frame_costs_what_the_design_allows() {
     const FRAMES: u64 = 1_000;
     // A million, in .ci/deep.
     let more = std::env::var("FRAMELEASE_SOAK_FRAMES").map_or(9_000, |n| n.parse().unwrap());

@@ -21,7 +21,7 @@ fn descriptors() -> usize {
 
 /// One test: the whole process is looked at, so nothing else may run beside it.
 #[test]
-fn a_job_allocates_nothing_and_opens_nothing() {
+fn job_allocates_nothing_and_opens_nothing() {
     const JOBS: usize = 1_000;
     for (abi, wait, files) in
         [(ABIS[0], Wait::Finish, 1), (ABIS[1], Wait::Finish, 1), (ABIS[1], Wait::Finish, 0), (ABIS[1], Wait::Fence, 1)]

@@ -32,7 +32,7 @@ fn send(sink: &UnixStream, kind: u32, payload: &[u8], fds: &[RawFd]) {
 }
 
 #[test]
-fn a_frame_costs_no_allocation_mapping_or_descriptor() {
+fn frame_costs_no_allocation_mapping_or_descriptor() {
     const FRAMES: u64 = 1_000;
     let folder = std::env::temp_dir().join(format!("framelease-unixfd-budget-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

@@ -488,7 +488,7 @@ macro_rules! contract {
         use $crate::checks;
 
         #[test]
-        fn idle_station_wakes_at_most_once() {
+        fn station_idle_wakes_at_most_once() {
             checks::run::<$scene>(checks::idle::<$scene>);
         }
 
@@ -523,7 +523,7 @@ macro_rules! contract {
         }
 
         #[test]
-        fn another_thread_wakes_the_waiter() {
+        fn wait_ends_when_another_thread_acts() {
             checks::run::<$scene>(checks::elsewhere::<$scene>);
         }
 
@@ -538,14 +538,14 @@ macro_rules! contract {
         }
 
         #[test]
-        fn thousand_connections_are_bounded_work() {
+        fn backlog_of_a_thousand_connections_is_bounded_work() {
             checks::run::<$scene>(checks::crowd::<$scene>);
         }
 
         #[test]
-        fn forked_child_keeps_nothing_readable_or_alive() {
+        fn fork_keeps_nothing_readable_or_alive() {
             let (_, module) = module_path!().split_once("::").unwrap();
-            if $crate::forked_child::is_alone(&format!("{module}::forked_child_keeps_nothing_readable_or_alive")) {
+            if $crate::forked_child::is_alone(&format!("{module}::fork_keeps_nothing_readable_or_alive")) {
                 checks::run::<$scene>(checks::forked_child::<$scene>);
             }
         }

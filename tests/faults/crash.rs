@@ -18,7 +18,7 @@ const ROLE: &str = "FRAMELEASE_FAULTS_PUBLISHER";
 /// Not a test: the publisher that dies.
 #[test]
 #[ignore = "run by the other test as a process of its own"]
-fn mortal_publisher() {
+fn publisher_that_is_killed() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.splitn(3, ' ').collect();
     let fault = Fault { call: words[0].parse().unwrap(), nth: words[1].parse().unwrap(), answer: Answer::Death };
@@ -49,7 +49,7 @@ fn follow(path: &Path) -> Result<u64, String> {
 }
 
 #[test]
-fn a_publisher_that_dies_anywhere_is_replaced() {
+fn publisher_that_dies_at_any_call_is_replaced() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let (published, _) = run(Victim::Nobody, None).unwrap();
     let mut died = 0;
@@ -61,7 +61,7 @@ fn a_publisher_that_dies_anywhere_is_replaced() {
             std::thread::scope(|scope| {
                 let followers = [(); 2].map(|()| scope.spawn(|| follow(&path)));
                 let status = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "crash::mortal_publisher", "--ignored", "--test-threads=1"])
+                    .args(["--exact", "crash::publisher_that_is_killed", "--ignored", "--test-threads=1"])
                     .env(ROLE, format!("{call} {nth} {}", path.display()))
                     .output()
                     .unwrap()

@@ -266,7 +266,7 @@ fn faults(counts: &Counts) -> Vec<Fault> {
 }
 
 #[test]
-fn a_call_that_fails_costs_only_who_made_it() {
+fn syscall_that_fails_costs_only_its_caller() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let (published, subscribed) = run(Victim::Nobody, None).unwrap();
     published.result.unwrap();

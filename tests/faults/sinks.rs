@@ -84,7 +84,7 @@ fn stored(folder: &Path) -> u64 {
 }
 
 #[test]
-fn what_a_recording_says_is_stored_is_stored() {
+fn recorder_reports_only_what_is_stored() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let packets = packets();
     let run = |fault| {
@@ -165,7 +165,7 @@ pub fn sent_to_two(fault: Fault) -> [DestinationStats; 2] {
 }
 
 #[test]
-fn of_two_receivers_one_at_most_loses_a_frame() {
+fn rtp_of_two_receivers_at_most_one_loses_a_frame() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let run = two_receivers();
     let (counts, sent, came) = run(None);
@@ -257,7 +257,7 @@ fn watch(address: SocketAddr) -> Option<usize> {
 }
 
 #[test]
-fn of_two_rtsp_clients_one_at_most_is_cut_off() {
+fn rtsp_of_two_clients_at_most_one_is_disconnected() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let packets = packets();
     let whole = serve(&packets, None);

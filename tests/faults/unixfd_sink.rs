@@ -112,7 +112,7 @@ fn run(fault: Option<Fault>) -> Result<Run, &'static str> {
 }
 
 #[test]
-fn a_sinks_subscriber_whose_call_fails_says_so_or_has_every_frame() {
+fn unixfd_subscriber_whose_call_fails_reports_it_or_has_every_frame() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let whole = run(None).unwrap();
     assert_eq!((whole.result.unwrap(), whole.released), (FRAMES, FRAMES));

@@ -81,26 +81,26 @@ fn imports_point_down() {
 }
 
 #[test]
-fn the_check_sees_what_it_must() {
+fn imports_that_point_up_are_found() {
     let used = imports("use crate::{error::Error, frame::Frame};\n// crate::share\nfn f() { crate::sys::x() }\n#[cfg(test)]\nmod tests { use crate::v4l2; }");
     assert_eq!(used.into_iter().collect::<Vec<_>>(), ["error", "frame", "sys"]);
     assert!(layer("share") > layer("frame") && layer("share") == layer("capture"));
 }
 
 #[test]
-fn no_two_files_import_each_other() {
+fn imports_never_form_a_pair() {
     let pairs = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).pairs();
     assert!(pairs.is_empty(), "{}", pairs.join("\n"));
 }
 
 #[test]
-fn a_type_s_methods_are_in_one_folder() {
+fn methods_of_a_type_are_in_one_folder() {
     let spread = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).spread();
     assert!(spread.is_empty(), "{}", spread.join("\n"));
 }
 
 #[test]
-fn tangles_are_seen_through_re_exports() {
+fn imports_through_re_exports_are_found() {
     let tree = Tree::of(&[
         ("lib.rs", "pub mod a;\npub mod b;\n"),
         ("a/mod.rs", "mod one;\nmod two;\npub use one::{One, Other};\npub use two::Two;\n"),

@@ -66,7 +66,7 @@ fn end(pool: &Pool) -> bool {
 }
 
 #[test]
-fn the_only_holder_may_write() {
+fn lease_of_the_only_holder_may_write() {
     loom::model(|| {
         let pool = Pool::new();
         assert!(pool.slots.lend(0));
@@ -87,7 +87,7 @@ fn the_only_holder_may_write() {
 }
 
 #[test]
-fn a_slot_is_lent_to_one() {
+fn slot_is_lent_to_one() {
     loom::model(|| {
         let pool = Pool::new();
         let other = {

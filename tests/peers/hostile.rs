@@ -126,20 +126,20 @@ fn survives(mut peer: Peer, sessions: usize) {
 }
 
 #[test]
-fn damaged_sessions_c_sanitized() {
+fn session_damaged_c_sanitized() {
     if let Some(peer) = peer::c("C-sanitized", SANITIZED) {
         survives(peer, 1000);
     }
 }
 
 #[test]
-fn damaged_sessions_python() {
+fn session_damaged_python() {
     if let Some(peer) = peer::python_peer() {
         survives(peer, 300);
     }
 }
 
 #[test]
-fn damaged_sessions_rust() {
+fn session_damaged_rust() {
     survives(peer::rust(), 300);
 }

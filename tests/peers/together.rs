@@ -68,7 +68,7 @@ fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
 }
 
 #[test]
-fn a_thousand_frames_are_the_same_in_every_language() {
+fn frames_are_the_same_in_every_language() {
     let (mut s, peers) = stage();
     publish(&mut s, 1000, &peers.iter().collect::<Vec<_>>());
     assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
@@ -117,7 +117,7 @@ fn policy_latest_gives_the_newest_to_a_slow_consumer_in_every_language() {
 }
 
 #[test]
-fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
+fn subscriber_stopped_and_killed_in_any_language_costs_the_others_nothing() {
     let (mut s, mut peers) = stage();
     for turn in 0..peers.len() {
         let victim = peers.remove(0);

@@ -36,7 +36,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn cat_writes_what_the_library_writes() {
+fn framelease_cat_writes_what_the_library_writes() {
     let mut s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     command.args(["--frames", "3", "--policy", "block", "--stats"]);
@@ -57,7 +57,7 @@ fn cat_writes_what_the_library_writes() {
 }
 
 #[test]
-fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
+fn framelease_cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
     let mut s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     command.args(["--output", "/dev/full", "--frames", "500"]);
@@ -86,7 +86,7 @@ fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
 }
 
 #[test]
-fn cat_says_what_is_wrong() {
+fn framelease_cat_names_errors() {
     let s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     let output = command.args(["--policy", "fifo:33"]).output().unwrap();
@@ -102,7 +102,7 @@ fn cat_says_what_is_wrong() {
 }
 
 #[test]
-fn view_saves_a_picture() {
+fn view_py_saves_a_picture() {
     let mut s = Stage::new(20);
     let Some(python) = python() else { return };
     let file = s.folder.socket().with_extension("png");
@@ -124,7 +124,7 @@ fn view_saves_a_picture() {
 }
 
 #[test]
-fn python_keeps_a_lease_while_a_view_lives() {
+fn lease_in_python_is_kept_while_a_view_exists() {
     let mut s = Stage::new(20);
     let Some(python) = python() else { return };
     let mut command = Command::new(python);
@@ -140,7 +140,7 @@ fn python_keeps_a_lease_while_a_view_lives() {
 }
 
 #[test]
-fn the_examples_of_the_page_compile() {
+fn documents_have_programs_that_compile() {
     let page = include_str!("../../docs/interop.md");
     let block = |language: &str| page.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
     let check = |mut command: Command, source: &str| {
@@ -163,7 +163,7 @@ fn the_examples_of_the_page_compile() {
 }
 
 #[test]
-fn the_c_client_is_cpp_too_and_builds_by_make_and_cmake() {
+fn build_of_the_c_client_by_make_cmake_and_as_cpp() {
     let source = here("examples/peers/c");
     let copy = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-client");
     let _ = std::fs::remove_dir_all(&copy);

@@ -14,7 +14,7 @@ use nix::sys::socket::SockType;
 use crate::support::{dead_socket, frame, nothing, pixels, publisher_at, source, Folder, Stage, SOON};
 
 #[test]
-fn the_same_memory_arrives_with_all_that_is_known_of_it() {
+fn frame_arrives_as_the_same_memory_with_all_its_facts() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let mut b = s.join(s.subscriber().hold(2));
@@ -67,7 +67,7 @@ fn padded_and_split_pictures_arrive_byte_for_byte() {
 }
 
 #[test]
-fn a_peer_s_cpu_cannot_write_or_resize_the_picture() {
+fn memory_cannot_be_written_or_resized_by_a_subscriber() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -143,7 +143,7 @@ fn rates_thin_the_stream_without_drops() {
 }
 
 #[test]
-fn a_late_subscriber_gets_the_newest_frame_at_once() {
+fn subscriber_that_joins_late_gets_the_newest_frame() {
     let mut s = Stage::new(8);
     s.publish();
     let newest = s.publish();
@@ -153,7 +153,7 @@ fn a_late_subscriber_gets_the_newest_frame_at_once() {
 }
 
 #[test]
-fn the_format_changes_mid_stream_and_old_frames_stay() {
+fn format_changes_and_old_frames_stay_valid() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber().hold(2));
     s.publish();
@@ -189,7 +189,7 @@ impl TestPatternWider {
 }
 
 #[test]
-fn a_restarted_publisher_is_found_again() {
+fn reconnect_finds_a_restarted_publisher() {
     let mut s = Stage::new(6);
     let builder = s.subscriber().reconnect(Reconnect::Always);
     let mut a = s.join(builder);
@@ -221,7 +221,7 @@ fn a_restarted_publisher_is_found_again() {
 }
 
 #[test]
-fn the_end_of_the_stream_is_an_event_and_leases_outlive_it() {
+fn pause_is_an_event_and_leases_outlive_it() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -236,7 +236,7 @@ fn the_end_of_the_stream_is_an_event_and_leases_outlive_it() {
 }
 
 #[test]
-fn a_frame_can_be_shared_on() {
+fn publisher_shares_the_frames_of_a_subscriber() {
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
     let folder = Folder::new();
@@ -280,7 +280,7 @@ fn quotas_are_admitted_only_while_the_source_keeps_its_reserve() {
 }
 
 #[test]
-fn hooks_and_limits_decide_who_connects() {
+fn accept_hook_and_limits_decide_who_connects() {
     let uid = nix::unistd::geteuid().as_raw();
     let mut s = Stage::with(16, |b| b.accept_if(move |peer| peer.uid != uid));
     assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
@@ -318,7 +318,7 @@ fn paths_are_checked() {
 }
 
 #[test]
-fn an_exhausted_pool_is_a_value_and_recovers() {
+fn pool_that_is_exhausted_is_a_value_and_recovers() {
     let mut s = Stage::new(5);
     let mut a = s.join(s.subscriber());
     let mut own = Vec::new();
@@ -339,7 +339,7 @@ fn an_exhausted_pool_is_a_value_and_recovers() {
 }
 
 #[test]
-fn a_reserve_beyond_the_pool_admits_nobody() {
+fn reserve_beyond_the_pool_admits_no_subscriber() {
     for reserve in [10, usize::MAX] {
         let mut s = Stage::with(4, |b| b.reserve(reserve));
         assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
@@ -348,7 +348,7 @@ fn a_reserve_beyond_the_pool_admits_nobody() {
 }
 
 #[test]
-fn a_paced_source_and_a_blocking_reader_keep_up() {
+fn policy_block_keeps_up_with_a_paced_source() {
     let folder = Folder::new();
     let layout = Size::new(64, 48);
     let builder = framelease::capture::TestPattern::builder(layout).interval(FrameInterval::from_fps(500));

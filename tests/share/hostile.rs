@@ -114,7 +114,7 @@ fn bytes_that_are_no_message_cost_only_their_sender() {
 }
 
 #[test]
-fn an_unknown_optional_message_is_skipped() {
+fn message_of_unknown_type_is_skipped() {
     let mut s = Stage::new(8);
     let peer = admitted(&mut s, 1);
     let mut optional = message(99, &[1, 2, 3]);
@@ -129,7 +129,7 @@ fn an_unknown_optional_message_is_skipped() {
 }
 
 #[test]
-fn the_wrong_version_is_told_so() {
+fn version_that_is_unknown_is_refused_with_a_reason() {
     let mut s = Stage::new(8);
     let peer = Raw::connect(&s.folder.socket());
     peer.send(&hello(2, 9, 1));
@@ -177,7 +177,7 @@ fn double_stale_and_foreign_releases_end_the_connection() {
 }
 
 #[test]
-fn descriptors_sent_to_the_publisher_never_arrive() {
+fn publisher_never_receives_descriptors() {
     let mut s = Stage::new(8);
     let file = std::fs::File::create(s.folder.socket().with_extension("rights")).unwrap();
     for _ in 0..5 {
@@ -190,7 +190,7 @@ fn descriptors_sent_to_the_publisher_never_arrive() {
 }
 
 #[test]
-fn the_dead_do_not_stand_in_the_way_of_the_living() {
+fn connections_that_died_do_not_delay_new_ones() {
     let mut s = Stage::with(8, |b| b.max_per_user(3));
     // All of them come and go before the publisher looks.
     (0..20).for_each(|_| drop(Raw::connect(&s.folder.socket())));
@@ -205,7 +205,7 @@ fn the_dead_do_not_stand_in_the_way_of_the_living() {
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
+fn handshake_without_hello_is_ended_and_costs_the_others_nothing() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(50)));
     let mut sibling = s.join(s.subscriber());
     let silent: Vec<Raw> = (0..10).map(|_| Raw::connect(&s.folder.socket())).collect();
@@ -220,7 +220,7 @@ fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
 }
 
 #[test]
-fn a_peer_that_acknowledges_nothing_gets_no_frame_and_costs_nobody() {
+fn subscriber_that_answers_no_buffer_gets_no_frame_and_costs_nothing() {
     let mut s = Stage::new(8);
     let mut sibling = s.join(s.subscriber());
     let mute = Raw::connect(&s.folder.socket());
@@ -237,7 +237,7 @@ fn a_peer_that_acknowledges_nothing_gets_no_frame_and_costs_nobody() {
 }
 
 #[test]
-fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() {
+fn lease_deadline_revokes_quarantines_and_ends_with_the_release() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(12, |b| b.lease_deadline(ms(40), ms(80)));
     let mut sibling = s.join(s.subscriber());
@@ -298,7 +298,7 @@ fn turns_in(publisher: &mut Publisher, time: Duration) -> usize {
 }
 
 #[test]
-fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
+fn revoke_to_a_full_socket_delays_no_other_and_ends_the_connection() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(24, |b| b.lease_deadline(ms(40), ms(400)));
     let hog = admitted(&mut s, 12);
@@ -328,7 +328,7 @@ fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
 
 /// Who is a subscriber itself holds so many frames, of whatever pool.
 #[test]
-fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscriber() {
+fn quarantine_of_an_old_pool_counts_against_a_subscriber_as_source() {
     let ms = Duration::from_millis;
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
@@ -359,7 +359,7 @@ fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscri
 }
 
 #[test]
-fn a_subscriber_sees_that_its_lease_was_revoked() {
+fn is_valid_is_false_after_a_revocation() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(12, |b| b.lease_deadline(ms(30), ms(5000)));
     let mut a = s.join(s.subscriber());
@@ -378,7 +378,7 @@ fn a_subscriber_sees_that_its_lease_was_revoked() {
 }
 
 #[test]
-fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
+fn frame_that_is_held_keeps_its_pixels() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -397,7 +397,7 @@ fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
 
 /// Who reads late, with frames in its socket that were published long since.
 #[test]
-fn ten_thousand_frames_read_late_are_what_they_say() {
+fn frames_read_late_have_their_own_pixels() {
     let hash = |frame: &Frame| {
         let mut hasher = DefaultHasher::new();
         pixels(frame).hash(&mut hasher);
@@ -429,7 +429,7 @@ fn ten_thousand_frames_read_late_are_what_they_say() {
 }
 
 #[test]
-fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
+fn quota_holds_for_a_subscriber_that_releases_nothing() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(6, |b| b.reserve(1).lease_deadline(ms(40), ms(80)));
     let mut sibling = s.join(s.subscriber());
@@ -496,7 +496,7 @@ fn grey(slots: u32, width: u32, height: u32, bytes: u32, stride: u32) -> Vec<u8>
 }
 
 #[test]
-fn a_lying_publisher_gets_a_typed_error() {
+fn protocol_errors_of_a_publisher_are_typed() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "lying-publisher").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let null = std::fs::File::open("/dev/null").unwrap();
@@ -635,7 +635,7 @@ fn a_lying_publisher_gets_a_typed_error() {
 }
 
 #[test]
-fn the_same_slot_twice_is_a_lie_too() {
+fn protocol_error_if_a_slot_is_leased_twice() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let folder = Folder::new();
@@ -661,7 +661,7 @@ fn the_same_slot_twice_is_a_lie_too() {
 
 /// A publisher that reads late.
 #[test]
-fn releases_that_find_no_room_are_sent_when_there_is_some() {
+fn releases_wait_for_space_in_the_socket() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let folder = Folder::new();

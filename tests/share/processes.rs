@@ -172,7 +172,7 @@ fn publish_until_killed(path: &str, say: impl Fn(&str)) {
 }
 
 #[test]
-fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
+fn subscriber_that_is_stopped_costs_its_quota_and_no_other_a_frame() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     let stopped = Peer::join(&mut s, "plain");
@@ -198,7 +198,7 @@ fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
 }
 
 #[test]
-fn a_killed_peer_gives_back_what_it_held() {
+fn subscriber_that_is_killed_gives_back_its_leases() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     for round in 0..5 {
@@ -226,7 +226,7 @@ fn a_killed_peer_gives_back_what_it_held() {
 }
 
 #[test]
-fn death_is_seen_although_a_forked_child_keeps_the_socket() {
+fn subscriber_death_is_seen_although_a_forked_child_keeps_the_socket() {
     let mut s = Stage::new(12);
     let peer = Peer::join(&mut s, "fork");
     let child: i32 = peer.answer().parse().unwrap();
@@ -237,7 +237,7 @@ fn death_is_seen_although_a_forked_child_keeps_the_socket() {
 }
 
 #[test]
-fn a_peer_without_descriptors_takes_the_buffers_it_can() {
+fn subscriber_without_descriptors_takes_the_buffers_it_can() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     let mut peer = Peer::join(&mut s, "descriptors:2");
@@ -259,7 +259,7 @@ fn a_peer_without_descriptors_takes_the_buffers_it_can() {
 }
 
 #[test]
-fn a_peer_without_any_descriptor_gets_an_error() {
+fn subscriber_without_any_descriptor_gets_an_error() {
     let mut s = Stage::new(12);
     let peer = Peer::spawn(&s.folder.socket(), "descriptors:0");
     let mut answer = None;
@@ -271,12 +271,12 @@ fn a_peer_without_any_descriptor_gets_an_error() {
 }
 
 #[test]
-fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
+fn publisher_at_its_descriptor_limit_sleeps_and_recovers() {
     // The limit is the process's: do it in a process of its own.
     const NAME: &str = "FRAMELEASE_TEST_LIMIT";
     if std::env::var_os(NAME).is_none() {
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers"])
+            .args(["--exact", "processes::publisher_at_its_descriptor_limit_sleeps_and_recovers"])
             .env(NAME, "1")
             .stdout(Stdio::null())
             .status();
@@ -327,8 +327,8 @@ fn alone_with_few_descriptors(test: &str, limit: u64, user: u32) -> bool {
 }
 
 #[test]
-fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
-    if !alone_with_few_descriptors("processes::a_stopped_peer_and_many_format_changes_starve_no_sibling", 180, 65_534) {
+fn format_changes_with_a_stopped_subscriber_starve_no_other() {
+    if !alone_with_few_descriptors("processes::format_changes_with_a_stopped_subscriber_starve_no_other", 180, 65_534) {
         return;
     }
     let mut s = Stage::new(16);
@@ -359,8 +359,8 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
 }
 
 #[test]
-fn twenty_stalled_peers_cut_nobody_off() {
-    if !alone_with_few_descriptors("processes::twenty_stalled_peers_cut_nobody_off", 1024, 65_533) {
+fn subscribers_that_stall_disconnect_no_other() {
+    if !alone_with_few_descriptors("processes::subscribers_that_stall_disconnect_no_other", 1024, 65_533) {
         return;
     }
     // Of 21 quotas, the newest and the reserve.
@@ -385,8 +385,8 @@ fn twenty_stalled_peers_cut_nobody_off() {
 }
 
 #[test]
-fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
-    if !alone_with_few_descriptors("processes::twenty_who_greet_and_read_nothing_keep_no_newcomer_out", 1024, 65_532) {
+fn subscribers_that_read_nothing_keep_no_new_one_out() {
+    if !alone_with_few_descriptors("processes::subscribers_that_read_nothing_keep_no_new_one_out", 1024, 65_532) {
         return;
     }
     // 20 times the pool is more descriptors than may be on their way.
@@ -412,7 +412,7 @@ fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
 }
 
 #[test]
-fn hashes_agree_across_processes_and_memory_is_the_same() {
+fn memory_and_pixels_are_the_same_in_every_process() {
     // The example does this with three processes; here one frame is looked at byte by byte through /proc.
     let mut s = Stage::new(8);
     let peer = Peer::join(&mut s, "plain");
@@ -435,7 +435,7 @@ fn hashes_agree_across_processes_and_memory_is_the_same() {
 }
 
 #[test]
-fn a_killed_publisher_is_replaced_and_found_again() {
+fn reconnect_finds_the_publisher_after_a_killed_one() {
     let folder = Folder::new();
     let mut publisher = Peer::spawn(&folder.socket(), "publisher");
     assert_eq!(publisher.answer(), "ready");
@@ -506,7 +506,7 @@ fn permissions_and_the_hook_say_which_users_may_connect() {
 }
 
 #[test]
-fn abstract_sockets_have_no_permissions_and_are_refused() {
+fn bind_refuses_abstract_sockets() {
     let name = std::path::Path::new("\0framelease");
     assert!(publisher_at(name).bind().is_err());
     assert!(Subscriber::builder(name).connect(SOON).is_err());

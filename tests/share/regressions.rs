@@ -25,7 +25,7 @@ fn dropped(s: &Stage) -> Vec<u64> {
 }
 
 #[test]
-fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
+fn publish_reads_a_release_and_sends_the_waiting_frame() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -40,7 +40,7 @@ fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
 }
 
 #[test]
-fn a_flood_of_legal_messages_does_not_hold_publish() {
+fn publish_is_not_held_up_by_a_flood_of_messages() {
     let mut optional = message(99, &[1]);
     optional[2] = 0;
     for (what, flood) in [("RETIRED", message(raw::RETIRED, &[999])), ("an optional message", optional)] {
@@ -98,7 +98,7 @@ fn publish_reads_a_peer_once() {
 }
 
 #[test]
-fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
+fn is_valid_is_false_after_the_publisher_is_gone() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -116,7 +116,7 @@ fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
 }
 
 #[test]
-fn the_end_comes_behind_the_frames_that_wait() {
+fn pause_comes_after_the_frames_that_wait() {
     let mut s = Stage::new(12);
     let a = s.join(s.subscriber().policy(Policy::Block));
     let b = s.join(s.subscriber().policy(Policy::Fifo(3)));
@@ -142,7 +142,7 @@ fn the_end_comes_behind_the_frames_that_wait() {
 }
 
 #[test]
-fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
+fn pause_comes_after_the_frames_that_wait_for_a_new_pool() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Fifo(2)));
     s.source = wider();
@@ -160,7 +160,7 @@ fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_who_is_owed_nothing() {
+fn pause_does_not_wait_for_subscribers_without_frames() {
     let mut s = Stage::new(8);
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 1));
@@ -216,7 +216,7 @@ fn block_loses_nothing_at_a_format_change() {
 }
 
 #[test]
-fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
+fn rate_excludes_frames_without_a_drop_while_a_pool_is_announced() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().rate(Rate::EveryNth(10)));
     s.source = wider();
@@ -236,7 +236,7 @@ fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
 }
 
 #[test]
-fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
+fn reconnect_pauses_after_a_listener_that_hangs_up() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let connections = Arc::new(AtomicU32::new(0));
@@ -281,7 +281,7 @@ fn connect_asks_a_full_publisher_twice_a_second() {
 }
 
 #[test]
-fn connecting_backs_off_from_a_listener_that_hangs_up() {
+fn connect_pauses_after_a_listener_that_hangs_up() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let connections = Arc::new(AtomicU32::new(0));
@@ -298,7 +298,7 @@ fn connecting_backs_off_from_a_listener_that_hangs_up() {
 }
 
 #[test]
-fn a_busy_latest_consumer_stays_in_the_budget() {
+fn policy_latest_of_a_busy_subscriber_stays_in_the_budget() {
     const FRAMES: u64 = 200;
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
@@ -337,7 +337,7 @@ fn waits_end_when_they_should() {
 }
 
 #[test]
-fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
+fn test_pattern_unpaced_without_buffers_neither_spins_nor_hangs() {
     use nix::poll::{poll, PollFd, PollFlags};
     use std::os::fd::AsFd;
     let mut source = wider();
@@ -357,7 +357,7 @@ fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
 }
 
 #[test]
-fn a_mute_peer_does_not_keep_its_quota() {
+fn quota_of_a_subscriber_that_does_not_answer_is_freed() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 4));
@@ -368,14 +368,14 @@ fn a_mute_peer_does_not_keep_its_quota() {
 }
 
 #[test]
-fn one_subscriber_cannot_ask_for_everything() {
+fn quota_of_the_whole_pool_is_refused() {
     let mut s = Stage::with(64, |b| b.max_hold(2));
     assert_eq!(s.connect(s.subscriber().hold(3)).unwrap_err().kind(), ErrorKind::Refused);
     assert!(s.connect(s.subscriber().hold(2)).is_ok());
 }
 
 #[test]
-fn a_welcome_of_another_version_is_refused() {
+fn welcome_of_another_version_is_refused() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let publisher = std::thread::spawn(move || {
@@ -390,7 +390,7 @@ fn a_welcome_of_another_version_is_refused() {
 }
 
 #[test]
-fn retiring_more_than_was_given_ends_the_connection() {
+fn retired_more_often_than_announced_ends_the_connection() {
     let mut s = Stage::new(8);
     let mut sibling = s.join(s.subscriber());
     let peer = admitted(&mut s, 1);

@@ -177,7 +177,7 @@ fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec
 }
 
 #[test]
-fn nv12_through_gstreamer() {
+fn unixfd_nv12_through_gstreamer() {
     through_gstreamer(b"NV12", "! identity", <[u8]>::to_vec);
 }
 
@@ -187,7 +187,7 @@ fn yuyv_through_gstreamer() {
 }
 
 #[test]
-fn nv12_through_the_video_meta() {
+fn unixfd_nv12_through_the_video_meta() {
     through_gstreamer(b"NV12", "! videoconvert ! video/x-raw,format=I420", |nv12| {
         let (luma, chroma) = nv12.split_at(64 * 48);
         let every = |n: usize| chroma.iter().skip(n).step_by(2).copied().collect::<Vec<_>>();
@@ -196,7 +196,7 @@ fn nv12_through_the_video_meta() {
 }
 
 #[test]
-fn nv12_in_two_memories_through_the_video_meta() {
+fn unixfd_nv12_in_two_memories_through_the_video_meta() {
     through_gstreamer(b"NM12", "! videoconvert ! video/x-raw,format=I420", |nv12| {
         let (luma, chroma) = nv12.split_at(64 * 48);
         let every = |n: usize| chroma.iter().skip(n).step_by(2).copied().collect::<Vec<_>>();
@@ -212,7 +212,7 @@ fn yuyv_through_the_video_meta() {
 }
 
 #[test]
-fn what_a_client_reads_byte_for_byte() {
+fn unixfd_session_byte_for_byte() {
     let mut s = stage(8, UnixfdTerms::hold(2));
     let mut client = join(&mut s);
     let caps = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
@@ -257,7 +257,7 @@ fn what_a_client_reads_byte_for_byte() {
 }
 
 #[test]
-fn a_new_format_comes_before_its_first_frame() {
+fn format_comes_before_its_first_frame() {
     let mut s = stage(8, UnixfdTerms::hold(4));
     let mut client = join(&mut s);
     assert!(client.caps().contains("format=(string)NV12"));
@@ -287,7 +287,7 @@ fn a_new_format_comes_before_its_first_frame() {
 }
 
 #[test]
-fn a_bitstream_has_its_caps_and_flags() {
+fn bitstream_has_its_caps_and_flags() {
     let mut s = stage(8, UnixfdTerms::hold(4));
     let layout = |code| Layout::from_strides(FourCc::new(code), Size::new(640, 480), &[0], &[4096]).unwrap();
     let pool = Pool::new(&Allocator::Memfd, layout(b"H264"), 8).unwrap();
@@ -326,7 +326,7 @@ fn a_bitstream_has_its_caps_and_flags() {
 }
 
 #[test]
-fn hostile_clients_end_their_own_connection() {
+fn unixfd_violations_end_only_their_connection() {
     let mut s = stage(16, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
     type Script = fn(u64) -> Vec<u8>;
@@ -396,7 +396,7 @@ fn half_a_message_and_empty_promises_hurt_nobody_else() {
 }
 
 #[test]
-fn descriptors_from_a_client_are_a_violation() {
+fn unixfd_descriptors_from_a_client_are_a_violation() {
     let mut s = stage(8, UnixfdTerms::hold(2));
     let client = join(&mut s);
     s.publish();
@@ -411,7 +411,7 @@ fn descriptors_from_a_client_are_a_violation() {
 }
 
 #[test]
-fn a_lease_beyond_its_deadline_ends_the_frames_and_not_the_lease() {
+fn lease_deadline_ends_the_frames_and_not_the_lease() {
     let deadline = Duration::from_millis(20);
     let mut s = stage_with(8, UnixfdTerms::hold(2), |b| b.lease_deadline(deadline, 2 * deadline));
     let mut client = join(&mut s);
@@ -447,7 +447,7 @@ fn rates_policies_and_quotas_are_the_builders() {
 }
 
 #[test]
-fn impossible_settings_are_refused_and_leave_no_file() {
+fn bind_refuses_impossible_settings_and_leaves_no_file() {
     let folder = Folder::new();
     let bind = |terms| publisher_at(folder.socket()).unixfd(folder.file("gst"), terms).bind();
     assert_eq!(bind(UnixfdTerms::hold(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
@@ -467,7 +467,7 @@ fn impossible_settings_are_refused_and_leave_no_file() {
 }
 
 #[test]
-fn a_stopped_unixfdsrc_costs_only_its_quota() {
+fn unixfd_source_that_is_stopped_costs_only_its_quota() {
     let mut s = stage(12, UnixfdTerms::hold(3));
     let Some(gst) = gst(&s.folder) else { return };
     let mut native = s.join(s.subscriber().hold(2));
@@ -500,7 +500,7 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
 }
 
 #[test]
-fn a_publisher_that_goes_ends_the_pipeline() {
+fn publisher_that_closes_ends_the_pipeline() {
     let mut s = stage(8, UnixfdTerms::hold(3));
     let Some(gst) = gst(&s.folder) else { return };
     let output = s.folder.file("out");

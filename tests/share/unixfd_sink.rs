@@ -221,7 +221,7 @@ fn ids(frames: &[Frame]) -> Vec<u64> {
 }
 
 #[test]
-fn a_frame_comes_as_it_was_sent_and_goes_back() {
+fn frame_comes_as_it_was_sent_and_goes_back() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
     assert!(subscriber.buffers().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
@@ -273,7 +273,7 @@ fn traces(name: &str) -> [usize; 2] {
 }
 
 #[test]
-fn known_memories_keep_their_slots_descriptors_and_mappings() {
+fn memory_that_is_known_keeps_its_slot_descriptor_and_mapping() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
     let memories = [1, 2, 3].map(|seed| sink.memory(seed));
@@ -303,7 +303,7 @@ fn known_memories_keep_their_slots_descriptors_and_mappings() {
 }
 
 #[test]
-fn a_memory_that_is_held_may_come_again() {
+fn memory_that_is_held_may_come_again() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(4));
     let memory = sink.memory(1);
@@ -351,7 +351,7 @@ fn sets_are_bounded() {
 }
 
 #[test]
-fn what_a_full_fifo_drops_takes_no_slot() {
+fn policy_fifo_gives_no_slot_to_a_dropped_frame() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().policy(Policy::Fifo(1)));
     sink.buffer(0, &sink.memory(0));
@@ -376,7 +376,7 @@ fn what_a_full_fifo_drops_takes_no_slot() {
 }
 
 #[test]
-fn the_buffers_are_those_of_the_format_that_was_told() {
+fn buffers_are_those_of_the_reported_format() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(4).policy(Policy::Fifo(4)));
     assert!(subscriber.buffers().is_none());
@@ -397,7 +397,7 @@ fn the_buffers_are_those_of_the_format_that_was_told() {
 }
 
 #[test]
-fn a_bitstream_in_memories_of_its_size_is_one_format() {
+fn bitstream_in_memories_of_its_size_is_one_format() {
     let mut sink = Sink::new();
     let mut subscriber = sink.greet(sink.builder(), |s| s.caps("image/jpeg, width=(int)64, height=(int)48")).unwrap();
     let mut formats = 0;
@@ -435,7 +435,7 @@ fn numbers_at_the_end_of_counting() {
 }
 
 #[test]
-fn a_sink_that_never_ends_does_not_hold_who_waits() {
+fn recv_ends_although_a_sink_never_stops_sending() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let is_over = AtomicBool::new(false);
@@ -459,7 +459,7 @@ fn a_sink_that_never_ends_does_not_hold_who_waits() {
 }
 
 #[test]
-fn another_layout_is_told_before_its_first_frame() {
+fn format_is_reported_before_its_first_frame() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(8).policy(Policy::Fifo(8)));
     let memory = sink.memory(1);
@@ -510,7 +510,7 @@ fn another_layout_is_told_before_its_first_frame() {
 }
 
 #[test]
-fn what_waits_is_the_policys() {
+fn policy_decides_which_frames_wait() {
     for (policy, kept, dropped) in
         [(Policy::Latest, &[0, 5][..], 4), (Policy::Fifo(2), &[0, 1, 2], 3), (Policy::Block, &[0, 1, 2, 3, 4, 5], 0)]
     {
@@ -551,7 +551,7 @@ fn what_waits_is_the_policys() {
 }
 
 #[test]
-fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
+fn protocol_violation_ends_the_connection_with_a_reason() {
     type Script = fn(&Sink, &File);
     let scripts: &[(&str, ErrorKind, Script)] = &[
         ("0 descriptors for 1 memories", ErrorKind::Protocol, |s, _| s.send(&Buffer::new(1, 1).bytes(), &[])),
@@ -654,7 +654,7 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
 }
 
 #[test]
-fn a_buffer_before_caps_and_half_a_message_end_it_too() {
+fn protocol_violation_by_a_buffer_before_caps_or_half_a_message() {
     let mut sink = Sink::new();
     // At once: another attempt would fare no better.
     let builder = sink.builder().reconnect(Reconnect::Always);
@@ -675,7 +675,7 @@ fn a_buffer_before_caps_and_half_a_message_end_it_too() {
 
 /// A pipeline that ended before it began.
 #[test]
-fn an_end_before_caps_is_told_to_who_polls() {
+fn end_before_caps_makes_the_descriptor_readable() {
     let mut sink = Sink::new();
     let mut subscriber = sink.greet(sink.builder(), |sink| sink.send(&message(EOS, &[]), &[])).unwrap();
     assert!(is_readable(&subscriber));
@@ -685,7 +685,7 @@ fn an_end_before_caps_is_told_to_who_polls() {
 }
 
 #[test]
-fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
+fn message_may_come_in_pieces_with_its_descriptor_in_any() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(64));
     let memory = sink.memory(1);
@@ -708,7 +708,7 @@ fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
 }
 
 #[test]
-fn releases_that_find_no_room_are_sent_later() {
+fn releases_wait_for_space_in_the_sinks_socket() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let memory = sink.memory(1);
@@ -738,7 +738,7 @@ fn releases_that_find_no_room_are_sent_later() {
 /// One event for each time that the descriptor is readable, frames dropped on another thread: whoever trusts the
 /// descriptor alone gets all, and is not called for nothing for ever.
 #[test]
-fn no_wake_up_is_lost() {
+fn readiness_loses_no_wake_up() {
     const FRAMES: u64 = 3_000;
     for policy in [Policy::Block, Policy::Fifo(32)] {
         let mut sink = Sink::new();
@@ -780,7 +780,7 @@ fn no_wake_up_is_lost() {
 }
 
 #[test]
-fn a_sink_that_never_reads_is_left() {
+fn connection_to_a_sink_that_never_reads_is_ended() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let memory = sink.memory(1);
@@ -799,7 +799,7 @@ fn a_sink_that_never_reads_is_left() {
 }
 
 #[test]
-fn a_lease_ends_with_its_connection() {
+fn lease_ends_with_its_connection() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2).reconnect(Reconnect::Always));
     let memory = sink.memory(1);
@@ -837,7 +837,7 @@ fn a_lease_ends_with_its_connection() {
 }
 
 #[test]
-fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
+fn memfd_is_sealed_refused_or_accepted_unsealed() {
     let mut sink = Sink::new();
     let seals = |file: &File| SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS).unwrap());
     let mut subscriber = sink.join(sink.builder());
@@ -861,7 +861,7 @@ fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
 }
 
 #[test]
-fn connecting_says_what_is_wrong() {
+fn connect_names_the_error() {
     let folder = Folder::new();
     let connect =
         |b: UnixfdSubscriberBuilder| b.connect(Duration::from_millis(50)).map_err(|e| (e.kind(), e.to_string()));
@@ -948,7 +948,7 @@ fn frames_of_a_sink_are_published_again() {
 
 /// GStreamer without a pool: no memory comes twice, so each frame is of a pool that nobody knows yet.
 #[test]
-fn memories_that_are_always_new_reach_every_subscriber() {
+fn memory_that_is_always_new_reaches_every_subscriber() {
     for policy in [Policy::Latest, Policy::Fifo(2), Policy::Block] {
         let mut sink = Sink::new();
         let mut subscriber = sink.join(sink.builder().hold(8).slots(3).policy(Policy::Fifo(4)));
@@ -1092,7 +1092,7 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
 }
 
 #[test]
-fn a_killed_pipeline_is_followed_by_the_next() {
+fn reconnect_finds_the_pipeline_after_a_killed_one() {
     let _alone = alone();
     let folder = Folder::new();
     let start = |pattern: &str| {
@@ -1130,7 +1130,7 @@ fn age(frame: &Frame) -> Duration {
 }
 
 #[test]
-fn three_hundred_frames_of_a_pipeline_leave_nothing() {
+fn frames_of_a_pipeline_leave_no_descriptor_or_mapping() {
     let _alone = alone();
     let before = traces("gst-shm");
     // Slow: what this process does not read in time is another memory.
@@ -1170,7 +1170,7 @@ fn three_hundred_frames_of_a_pipeline_leave_nothing() {
 }
 
 #[test]
-fn a_pipeline_reaches_native_subscribers() {
+fn publisher_shares_the_frames_of_a_pipeline() {
     let _alone = alone();
     let folder = Folder::new();
     let elements =
@@ -1227,7 +1227,7 @@ fn a_pipeline_reaches_native_subscribers() {
 /// What a publisher gives GStreamer comes back from it as it went: a bitstream and pictures, with their flags and
 /// times.
 #[test]
-fn there_and_back_through_gstreamer() {
+fn unixfd_there_and_back_through_gstreamer() {
     let _alone = alone();
     let size = Size::new(64, 48);
     let coded = |code| Layout::from_strides(FourCc::new(code), size, &[0], &[8192]).unwrap();

@@ -34,7 +34,7 @@ fn format(codec: Codec) -> &'static str {
 }
 
 #[test]
-fn a_file_holds_the_stream() {
+fn matroska_file_holds_the_stream() {
     let folder = Folder::new("whole");
     for codec in CODECS {
         let Some(stream) = stream(codec, 35, SIZE) else { return };
@@ -86,7 +86,7 @@ fn coded(packet: &Packet) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_plays_up_to_there() {
+fn matroska_file_cut_at_any_byte_plays_up_to_the_cut() {
     const SMALL: Size = Size::new(128, 96);
     let folder = Folder::new("cut");
     let Some(stream) = stream(Codec::H264, 25, SMALL) else { return };
@@ -159,7 +159,7 @@ impl Write for Full {
 }
 
 #[test]
-fn a_live_stream_plays_without_sizes_and_its_end_is_told() {
+fn matroska_live_stream_plays_without_sizes_and_ends() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let got = Arc::new(Mutex::new(Vec::new()));
@@ -231,7 +231,7 @@ fn recorder_reports_files_once_and_asks_for_key_frames() {
 }
 
 #[test]
-fn a_recording_goes_on_in_another_file_without_a_gap() {
+fn rotation_continues_in_another_file_without_a_gap() {
     let folder = Folder::new("rotate");
     let (Some(first), Some(second)) = (stream(Codec::H264, 45, SIZE), stream(Codec::H264, 12, Size::new(160, 96)))
     else {
@@ -275,7 +275,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again() {
+fn write_error_is_reported_and_a_disk_with_space_is_used_again() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let mut writer = Writer::create("/dev/full", options()).unwrap();
@@ -356,7 +356,7 @@ fn times(path: &Path) -> Option<Vec<u64>> {
 }
 
 #[test]
-fn a_damaged_key_frame_begins_no_file() {
+fn rotation_begins_no_file_with_a_damaged_key_frame() {
     let folder = Folder::new("damaged");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
@@ -435,7 +435,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_full_disk_gets_no_empty_files() {
+fn recorder_leaves_no_empty_files_on_a_full_disk() {
     const DISK: &str = "/mnt";
     let mount = format!("mount -t tmpfs -o size=512k none {DISK} && exec \"$@\"");
     let wrap = ["unshare", "-Urm", "sh", "-c", &mount, "sh"];
@@ -444,7 +444,7 @@ fn a_full_disk_gets_no_empty_files() {
         let _ = writeln!(std::io::stderr(), "SKIPPED a full disk: no mount namespace here");
         return;
     }
-    if !alone("matroska::a_full_disk_gets_no_empty_files", &wrap) {
+    if !alone("matroska::recorder_leaves_no_empty_files_on_a_full_disk", &wrap) {
         return;
     }
     let Some(stream) = stream(Codec::H264, 60, SIZE) else { return };
@@ -478,8 +478,8 @@ fn a_full_disk_gets_no_empty_files() {
 }
 
 #[test]
-fn a_file_that_cannot_be_finished_costs_no_packet() {
-    if !alone("matroska::a_file_that_cannot_be_finished_costs_no_packet", &["env"]) {
+fn finish_that_fails_costs_no_packet() {
+    if !alone("matroska::finish_that_fails_costs_no_packet", &["env"]) {
         return;
     }
     // Files may not grow behind a limit: an error, and a signal that is only kept waiting.
@@ -524,7 +524,7 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
 }
 
 #[test]
-fn a_pipe_is_not_waited_for_longer_than_told() {
+fn write_timeout_limits_the_wait_for_a_pipe() {
     let folder = Folder::new("pipe");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);

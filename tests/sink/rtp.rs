@@ -106,7 +106,7 @@ fn frames_come_together_again() {
 }
 
 #[test]
-fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
+fn frame_takes_few_system_calls_and_is_spread() {
     let Some(stream) = stream(Codec::H264, 1, Size::new(1920, 1080)) else { return };
     let packets = packets(Codec::H264, &stream, Size::new(1920, 1080));
     let (rtp, _rtcp, to) = receiver();
@@ -138,7 +138,7 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
 }
 
 #[test]
-fn several_hosts_each_by_itself() {
+fn destinations_are_independent() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let (one, _c1, to_one) = receiver();
@@ -200,7 +200,7 @@ const IDR: [u8; 6] = [0, 0, 0, 1, 0x65, 0x88];
 const NEXT: [u8; 6] = [0, 0, 0, 1, 0x41, 0x9a];
 
 #[test]
-fn who_begins_has_parameter_sets_whenever_that_is() {
+fn parameter_sets_come_first_for_a_new_destination() {
     let (one, _c1, to_one) = receiver();
     let (two, _c2, to_two) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
@@ -220,7 +220,7 @@ fn who_begins_has_parameter_sets_whenever_that_is() {
 }
 
 #[test]
-fn a_set_that_comes_between_key_frames_goes_where_it_stands() {
+fn parameter_sets_between_key_frames_keep_their_place() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     sender.add(to).unwrap();
@@ -264,7 +264,7 @@ fn nothing_begins_with_a_damaged_key_frame() {
 }
 
 #[test]
-fn a_pause_ends_with_a_key_frame() {
+fn pause_ends_with_a_key_frame() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -282,7 +282,7 @@ fn a_pause_ends_with_a_key_frame() {
 }
 
 #[test]
-fn what_is_not_paused_is_not_resumed() {
+fn resume_does_nothing_without_a_pause() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -294,7 +294,7 @@ fn what_is_not_paused_is_not_resumed() {
 }
 
 #[test]
-fn a_goodbye_tells_the_time_of_its_timestamp() {
+fn bye_has_the_time_of_its_timestamp() {
     let (_rtp, rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -314,7 +314,7 @@ fn a_goodbye_tells_the_time_of_its_timestamp() {
 }
 
 #[test]
-fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
+fn frame_is_spread_over_a_part_of_the_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, SenderOptions::default()).unwrap();
     let id = sender.add(to).unwrap();
@@ -337,7 +337,7 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
 }
 
 #[test]
-fn a_receivers_report_is_heard() {
+fn report_of_a_receiver_is_counted() {
     let (_rtp, rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -359,7 +359,7 @@ fn a_receivers_report_is_heard() {
 }
 
 #[test]
-fn a_frame_costs_no_allocation() {
+fn frame_costs_no_allocation() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     sender.add(to).unwrap();
@@ -372,7 +372,7 @@ fn a_frame_costs_no_allocation() {
 }
 
 #[test]
-fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() {
+fn destination_without_a_listener_does_not_force_key_frames() {
     let (gone, _, to_gone) = receiver();
     drop(gone);
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
@@ -394,7 +394,7 @@ fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() 
 }
 
 #[test]
-fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
+fn errors_of_a_socket_do_not_cost_a_new_destination_a_frame() {
     let (before, _, to) = receiver();
     drop(before);
     let mut sender = Sender::new(Codec::Vp8, at_once()).unwrap();
@@ -414,8 +414,8 @@ fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]
-fn a_group_hears_it_by_the_interface_that_was_named() {
-    if !has_own_network("rtp::a_group_hears_it_by_the_interface_that_was_named") {
+fn interface_of_a_multicast_group_is_used() {
+    if !has_own_network("rtp::interface_of_a_multicast_group_is_used") {
         return;
     }
     // Not the one that the routes name, where there is another.
@@ -461,8 +461,8 @@ fn a_group_hears_it_by_the_interface_that_was_named() {
 }
 
 #[test]
-fn this_host_hears_a_group_if_it_shall() {
-    if !has_own_network("rtp::this_host_hears_a_group_if_it_shall") {
+fn loopback_of_a_multicast_group_is_a_setting() {
+    if !has_own_network("rtp::loopback_of_a_multicast_group_is_a_setting") {
         return;
     }
     let Some(probe) = routed() else { return };
@@ -548,7 +548,7 @@ fn by_ffmpeg(
 }
 
 #[test]
-fn ffmpeg_decodes_what_is_sent() {
+fn rtp_is_decoded_by_ffmpeg() {
     for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
         let (_, _, to) = receiver();
         let Some((sums, expected)) = by_ffmpeg(codec, SIZE, to, at_once(), &format!("ffmpeg-{codec}")) else { return };
@@ -557,7 +557,7 @@ fn ffmpeg_decodes_what_is_sent() {
 }
 
 #[test]
-fn gstreamer_takes_the_stream_apart() {
+fn rtp_is_received_by_gstreamer() {
     let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
     let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
     let packets = packets(Codec::H264, &bytes, SIZE);
@@ -606,8 +606,8 @@ fn gstreamer_takes_the_stream_apart() {
 }
 
 #[test]
-fn ffmpeg_decodes_a_multicast_group() {
-    if !has_own_network("rtp::ffmpeg_decodes_a_multicast_group") {
+fn rtp_multicast_is_decoded_by_ffmpeg() {
+    if !has_own_network("rtp::rtp_multicast_is_decoded_by_ffmpeg") {
         return;
     }
     // ffmpeg joins by the routes, and hears what goes out by them: there must be one.

@@ -86,7 +86,7 @@ fn frames(count: usize) -> Option<Vec<Packet>> {
 }
 
 #[test]
-fn a_session_from_options_to_teardown() {
+fn session_from_options_to_teardown() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
     let mut c = node.client();
@@ -128,7 +128,7 @@ fn a_session_from_options_to_teardown() {
 }
 
 #[test]
-fn what_is_not_to_be_had_is_told() {
+fn request_for_something_unknown_gets_its_status() {
     let node = Node::plain(Vec::new());
     let mut c = node.client();
     let status = |c: &mut Client, method: &str, path: &str, headers: &str| c.ask(method, path, headers).status;
@@ -176,7 +176,7 @@ fn what_is_not_to_be_had_is_told() {
 }
 
 #[test]
-fn who_has_no_password_sees_nothing() {
+fn user_without_password_sees_nothing() {
     let builder = Server::builder(HOST).user("eve", "s3cret").user("bob", "other");
     let node = Node::start(builder.clone(), MountOptions::default(), Vec::new());
     let mut c = node.client();
@@ -217,7 +217,7 @@ fn who_has_no_password_sees_nothing() {
 }
 
 #[test]
-fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
+fn user_with_wrong_passwords_is_counted_over_other_requests() {
     let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
     let mut c = node.client();
     let wrong = "DESCRIBE * RTSP/1.0\r\nCSeq: 1\r\nAuthorization: Basic Ym9iOm90aGVy\r\n\r\n";
@@ -229,7 +229,7 @@ fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
 }
 
 #[test]
-fn a_group_outlives_another_setup_of_its_only_member() {
+fn multicast_group_survives_another_setup_of_its_only_member() {
     let Some(packets) = frames(20) else { return };
     // Nothing has to get there: what is sent is counted.
     let group = SocketAddr::new(Ipv4Addr::new(239, 255, 42, 44).into(), 47_000);
@@ -247,7 +247,7 @@ fn a_group_outlives_another_setup_of_its_only_member() {
 }
 
 #[test]
-fn no_setting_is_too_large() {
+fn settings_may_have_any_size() {
     let Some(packets) = frames(20) else { return };
     let most = Duration::MAX;
     let builder = Server::builder(HOST).session_timeout(most).request_timeout(most).backlog_bytes(usize::MAX);
@@ -268,7 +268,7 @@ fn no_setting_is_too_large() {
 }
 
 #[test]
-fn any_request_that_names_a_session_is_a_sign_of_life() {
+fn session_timeout_restarts_with_any_request() {
     let node =
         Node::start(Server::builder(HOST).session_timeout(Duration::from_secs(1)), MountOptions::default(), Vec::new());
     let mut c = node.client();
@@ -295,7 +295,7 @@ fn link_local() -> Option<SocketAddr> {
 }
 
 #[test]
-fn a_client_of_the_own_link_gets_its_packets() {
+fn destination_on_the_same_link_gets_its_packets() {
     let Some(packets) = frames(20) else { return };
     let Some(address) = link_local().filter(|a| UdpSocket::bind(a).is_ok()) else {
         let _ = writeln!(std::io::stderr(), "SKIPPED link-local addresses: this host has none");
@@ -314,7 +314,7 @@ fn a_client_of_the_own_link_gets_its_packets() {
 }
 
 #[test]
-fn the_track_of_any_path_is_told() {
+fn describe_has_the_track_of_any_path() {
     let mut server = Server::builder(HOST).bind().unwrap();
     for path in ["/video", "/myvideo", "/live"] {
         server.mount(path, Codec::H264, MountOptions::default()).unwrap();
@@ -347,7 +347,7 @@ fn the_track_of_any_path_is_told() {
 }
 
 #[test]
-fn another_setup_keeps_the_channel_and_says_no_goodbye() {
+fn setup_again_keeps_the_channel_and_sends_no_bye() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
     let mut c = node.client();
@@ -365,7 +365,7 @@ fn another_setup_keeps_the_channel_and_says_no_goodbye() {
 }
 
 #[test]
-fn nonsense_costs_its_own_connection() {
+fn request_without_sense_ends_only_its_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));
     let node = Node::start(builder, MountOptions::default(), packets);
@@ -414,7 +414,7 @@ fn nonsense_costs_its_own_connection() {
 }
 
 #[test]
-fn who_is_not_heard_of_any_more_is_forgotten() {
+fn session_timeout_ends_a_silent_session() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).session_timeout(Duration::from_secs(1)).max_sessions(3);
     let node = Node::start(builder, MountOptions::default(), packets);
@@ -453,7 +453,7 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
 }
 
 #[test]
-fn who_does_not_read_loses_frames_and_nobody_else() {
+fn client_that_does_not_read_loses_its_own_frames_only() {
     let large = framelease::format::Size::new(1280, 720);
     let Some(stream) = stream(Codec::H264, 20, large) else { return };
     let builder = Server::builder(HOST).backlog_bytes(200_000).session_timeout(Duration::from_secs(4));
@@ -601,7 +601,7 @@ fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
 }
 
 #[test]
-fn ffmpeg_decodes_what_is_served() {
+fn rtsp_is_decoded_by_ffmpeg() {
     for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
         let Some(bytes) = stream(codec, 40, SIZE) else { return };
         let format = match codec {
@@ -625,8 +625,8 @@ fn ffmpeg_decodes_what_is_served() {
 }
 
 #[test]
-fn ffmpeg_decodes_a_multicast_group() {
-    if !has_own_network("rtsp::ffmpeg_decodes_a_multicast_group") {
+fn rtsp_multicast_is_decoded_by_ffmpeg() {
+    if !has_own_network("rtsp::rtsp_multicast_is_decoded_by_ffmpeg") {
         return;
     }
     if crate::rtp::routed().is_none() {
@@ -654,8 +654,8 @@ fn ffmpeg_decodes_a_multicast_group() {
 }
 
 #[test]
-fn gstreamer_decodes_what_is_served() {
-    if !has_own_network("rtsp::gstreamer_decodes_what_is_served") {
+fn rtsp_is_decoded_by_gstreamer() {
+    if !has_own_network("rtsp::rtsp_is_decoded_by_gstreamer") {
         return;
     }
     let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
@@ -703,7 +703,7 @@ fn dissected(file: &str, port: u16, more: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn tshark_has_nothing_against_what_is_on_the_wire() {
+fn rtsp_and_rtp_pass_tshark() {
     let Some(packets) = frames(20) else { return };
     // The smallest parameter sets (320x192, Baseline): tshark 4.0 stumbles over x264's usability information.
     let sets = [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xdc, 0x14, 0x19, 0x90, 0, 0, 0, 1, 0x68, 0xce, 0x38, 0x80];
