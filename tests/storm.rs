@@ -276,7 +276,7 @@ fn storm(seed: u64, report: &mut Report) {
 
 /// One test: descriptors are the process's.
 #[test]
-fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
+fn subscribers_that_die_and_stop_anywhere_cost_others_nothing() {
     let times = std::env::var("FRAMELEASE_STORM").ok().map_or(1, |n| n.parse().unwrap_or(10));
     let mut report = Report::default();
     let before = (descriptors(), mappings());

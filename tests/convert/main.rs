@@ -20,7 +20,7 @@ use framelease::Station;
 use conformance::{layout, picture, raw_formats, rgb, WAIT};
 
 #[test]
-fn the_cpu_draws_the_whole_suite() {
+fn cpu_draws_the_whole_suite() {
     let report = conformance::suite(&mut Cpu::new().unwrap(), &Allocator::Memfd, 4, 35.0);
     assert!(report.refused.is_empty(), "{:#?}", report.refused);
 }
@@ -36,7 +36,7 @@ fn convert(request: &Request, sources: &[Frame], target: framelease::format::Lay
 }
 
 #[test]
-fn the_test_pattern_shows_one_picture_in_every_format() {
+fn test_pattern_shows_the_same_picture_in_every_format() {
     let size = Size::new(160, 96);
     let draw = |fourcc| {
         let builder = TestPattern::builder(size).fourcc(fourcc).buffers(1).unpaced();
@@ -52,7 +52,7 @@ fn the_test_pattern_shows_one_picture_in_every_format() {
 }
 
 #[test]
-fn a_converted_frame_has_the_first_source_s_time_and_frees_its_sources() {
+fn converter_keeps_the_first_source_s_time_and_frees_sources() {
     let source = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 4), 1, false);
     let (held, meta) = (source.buffers().clone(), *source.meta());
     let plan = Plan::new(&Request::convert(Layer::default()), &[*source.layout()], &layout("YUYV", 64, 48, 4));
@@ -80,7 +80,7 @@ fn readable(cpu: &Cpu) -> bool {
 }
 
 #[test]
-fn auto_finds_a_backend_and_tells_of_the_others() {
+fn auto_finds_a_backend_and_names_the_others() {
     let plan = |memory| {
         Plan::new(&Request::convert(Layer::default()), &[layout("NV12", 64, 48, 16)], &layout("RGB24", 32, 24, 16))
             .unwrap()

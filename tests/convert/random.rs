@@ -285,7 +285,7 @@ fn frame_of(layout: Layout, seed: u32) -> Frame {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
-    fn plans_without_scaling_are_what_a_pixel_by_pixel_reading_gives(
+    fn plan_without_scaling_equals_a_pixel_by_pixel_reference(
         to in format(), (w, h) in (1u32..90, 1u32..150), layers in prop::collection::vec(any_layer(), 1..5),
         background in prop::option::of(any::<(u8, u8, u8)>()), seed: u32,
     ) {

@@ -49,18 +49,18 @@ fn captures(planar: Planar, formats: &[&str]) {
 }
 
 #[test]
-fn captures_every_format_single_planar() {
+fn camera_captures_every_format_single_planar() {
     captures(Planar::Single, &["NV12", "YUYV", "UYVY", "YU12", "NV16", "RGB24", "XBGR32", "RGB565"]);
 }
 
 #[test]
-fn captures_every_format_multi_planar() {
+fn camera_captures_every_format_multi_planar() {
     captures(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
 }
 
 /// Rivals hand out one buffer's descriptor for all of them, or physical addresses.
 #[test]
-fn every_buffer_is_a_dma_buf_of_its_own() {
+fn buffers_are_separate_dma_bufs() {
     const SET_NAME: usize = 1;
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     for (planar, format, memories) in [(Planar::Single, "NV12", 1), (Planar::Multi, "NV12M", 2)] {
@@ -88,7 +88,7 @@ fn every_buffer_is_a_dma_buf_of_its_own() {
 }
 
 #[test]
-fn a_data_offset_is_in_the_payload() {
+fn data_offset_is_in_the_payload() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let mut camera = camera(&device, "NV16M").open().unwrap();
     let frame = frame(&mut camera);
@@ -129,17 +129,17 @@ fn equals_v4l2_ctl(planar: Planar, formats: &[&str]) {
 }
 
 #[test]
-fn our_bytes_equal_those_of_v4l2_ctl_single_planar() {
+fn pixels_equal_those_of_v4l2_ctl_single_planar() {
     equals_v4l2_ctl(Planar::Single, &["NV12", "YUYV", "YU12", "BGR24"]);
 }
 
 #[test]
-fn our_bytes_equal_those_of_v4l2_ctl_multi_planar() {
+fn pixels_equal_those_of_v4l2_ctl_multi_planar() {
     equals_v4l2_ctl(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
 }
 
 #[test]
-fn a_png_shows_the_color_bars() {
+fn png_shows_the_color_bars() {
     let Some(device) = vivid(Planar::Single) else { return };
     freeze_pattern(&device);
     for format in ["NV12", "YUYV", "YU12", "UYVY", "RGB24", "BGRX32", "NV16"] {
@@ -164,7 +164,7 @@ fn a_png_shows_the_color_bars() {
 }
 
 #[test]
-fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
+fn frame_keeps_its_bytes_over_reconfiguration_and_drop() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         set(&device, "Test Pattern", 21); // noise: every frame differs
@@ -190,7 +190,7 @@ fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
 }
 
 #[test]
-fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
+fn frame_is_not_overwritten_and_its_drop_elsewhere_frees_it() {
     let Some(device) = vivid(Planar::Multi) else { return };
     set(&device, "Test Pattern", 21);
     let mut camera = camera(&device, "NV12M").buffers(3).open().unwrap();
@@ -220,7 +220,7 @@ fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
 }
 
 #[test]
-fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
+fn frames_cost_no_descriptor_mapping_allocation_or_copy() {
     let Some(device) = vivid(Planar::Single) else { return };
     let size = Size::new(320, 180);
     let fast = camera(&device, "NV12").size(size).interval(FrameInterval::from_fps(120));
@@ -263,7 +263,7 @@ fn wait_readable(camera: &Camera) {
 }
 
 #[test]
-fn cached_buffers_are_told_apart() {
+fn cache_hint_is_reported_by_cpu_reads() {
     let Some(device) = vivid(Planar::Single) else { return };
     for (wish, reads) in [(CacheHint::Driver, CpuReads::Unknown), (CacheHint::Cached, CpuReads::Cached)] {
         let mut camera = camera(&device, "NV12").cache(wish).open().unwrap();
@@ -273,7 +273,7 @@ fn cached_buffers_are_told_apart() {
 }
 
 #[test]
-fn a_camera_takes_what_is_there_unless_told_otherwise() {
+fn camera_keeps_the_device_s_settings_by_default() {
     let Some(device) = vivid(Planar::Single) else { return };
     let now = device.format(Direction::Capture).unwrap();
     let camera = Camera::builder().device(device.clone()).open().unwrap();

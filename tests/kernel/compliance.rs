@@ -13,7 +13,7 @@ use crate::devices::*;
 const EXPECTED: &str = include_str!("compliance-expected.txt");
 
 #[test]
-fn the_drivers_fail_nothing_but_what_is_explained() {
+fn compliance_failures_of_the_drivers_are_all_explained() {
     let promised = std::env::var("FRAMELEASE_LAB_PROMISES").unwrap_or_default();
     if !promised.contains("v4l2-compliance") {
         needed::<()>("v4l2-compliance", Err("it judges drivers, not us: once, in the x86_64 guest, is enough".into()));

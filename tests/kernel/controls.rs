@@ -61,7 +61,7 @@ fn controls_of_every_type_are_read_and_written() {
 }
 
 #[test]
-fn a_control_s_change_is_an_event() {
+fn control_change_is_an_event() {
     let Some(device) = vivid(Planar::Single) else { return };
     let other = Device::open(&device.info().path).unwrap();
     device.subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
@@ -77,7 +77,7 @@ fn a_control_s_change_is_an_event() {
 }
 
 #[test]
-fn a_source_that_changes_is_followed() {
+fn source_change_is_followed() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(device) = vivid(planar) else { return };
         let hdmi = device.inputs().unwrap().into_iter().find(|i| i.name.starts_with("HDMI")).unwrap();

@@ -16,7 +16,7 @@ use crate::conformance::{self, allocator, rgb, WAIT};
 use crate::devices::*;
 
 #[test]
-fn the_cpu_draws_the_suite_in_dma_bufs() {
+fn cpu_draws_the_suite_in_dma_bufs() {
     leaving_nothing(|| {
         let (allocator, _) = allocator();
         let report = conformance::suite(&mut Cpu::new().unwrap(), &allocator, 4, 35.0);
@@ -110,7 +110,7 @@ fn turned(rgb: &[u8], size: Size, rotation: Rotation) -> Vec<u8> {
 }
 
 #[test]
-fn a_camera_s_frames_are_converted_and_shared_and_nobody_else_touches_them() {
+fn camera_frames_are_touched_by_the_converter_alone() {
     leaving_nothing(|| {
         for (from, to, rotation) in [
             ("NV12", "RGBA32", Rotation::None),

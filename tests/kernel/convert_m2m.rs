@@ -62,7 +62,7 @@ fn converted(m2m: &mut M2m, plan: &Arc<Plan>, source: &Frame, targets: &Pool) ->
 }
 
 #[test]
-fn known_pictures_come_out_right() {
+fn m2m_draws_known_pictures() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let rgb = packed("RGB24", QVGA);
@@ -107,7 +107,7 @@ fn known_pictures_come_out_right() {
 }
 
 #[test]
-fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
+fn m2m_draws_the_suite_or_refuses_by_a_rule() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let (mut drawn, mut refused) = (0, Vec::new());
@@ -147,7 +147,7 @@ fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
 }
 
 #[test]
-fn the_cpu_and_the_device_agree_on_yuyv() {
+fn cpu_and_m2m_agree_on_yuyv() {
     let Some(mut m2m) = converter(1) else { return };
     let (rgb, yuyv) = (packed("RGB24", QVGA), packed("YUYV", QVGA));
     let source = conformance::picture::frame(&Allocator::Udmabuf, &rgb, 0, false);
@@ -176,7 +176,7 @@ fn scaling_is_done_by_the_device() {
 }
 
 #[test]
-fn a_thousand_frames_attach_nothing_anew_and_cost_six_calls_each() {
+fn m2m_frames_attach_nothing_again_and_cost_six_calls() {
     let Some(mut m2m) = converter(1) else { return };
     let size = Size::new(160, 120);
     let (from, to) = (pool(packed("RGB24", size), 4), pool(packed("BGR24", size), 4));
@@ -244,7 +244,7 @@ fn jobs_in_flight_are_done_in_order_and_bounded() {
 }
 
 #[test]
-fn a_wait_ends_and_the_descriptor_tells_of_the_end() {
+fn recv_times_out_and_the_descriptor_reports_the_job_s_end() {
     let Some(mut m2m) = converter(400) else { return };
     let (from, to) = (pool(packed("RGB24", QVGA), 1), pool(packed("BGR24", QVGA), 1));
     let plan = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
@@ -263,7 +263,7 @@ fn a_wait_ends_and_the_descriptor_tells_of_the_end() {
 }
 
 #[test]
-fn a_converter_may_be_dropped_with_jobs_in_flight() {
+fn converter_may_be_dropped_with_jobs_in_flight() {
     let Some(mut m2m) = converter(100) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
@@ -279,7 +279,7 @@ fn a_converter_may_be_dropped_with_jobs_in_flight() {
 }
 
 #[test]
-fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
+fn unsupported_plans_are_refused_and_the_frames_returned() {
     let Some(mut m2m) = converter(1) else { return };
     let (rgb, bgr) = (packed("RGB24", QVGA), packed("BGR24", QVGA));
     let plain = Layer::default();
@@ -381,7 +381,7 @@ fn handles_are_busy_and_nodes_are_not() {
 }
 
 #[test]
-fn auto_takes_the_device_for_dma_bufs_and_says_why_not() {
+fn auto_takes_the_device_for_dma_bufs_or_explains_why_not() {
     if converter(1).is_none() {
         return;
     }
@@ -399,7 +399,7 @@ fn auto_takes_the_device_for_dma_bufs_and_says_why_not() {
 }
 
 #[test]
-fn a_converter_without_jobs_reports_its_loss_too() {
+fn converter_without_jobs_reports_its_loss() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 2), pool(packed("BGR24", QVGA), 2));
@@ -426,7 +426,7 @@ fn a_converter_without_jobs_reports_its_loss_too() {
 }
 
 #[test]
-fn an_unplug_ends_every_job_and_gives_the_targets_back() {
+fn lost_device_ends_every_job_and_returns_the_targets() {
     let Some(mut m2m) = converter(300) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
@@ -462,7 +462,7 @@ fn an_unplug_ends_every_job_and_gives_the_targets_back() {
 
 /// A camera's own buffers converted, without a copy in between.
 #[test]
-fn a_camera_s_frames_are_converted_where_they_are() {
+fn camera_frames_are_converted_without_a_copy() {
     let Some(mut m2m) = converter(1) else { return };
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {

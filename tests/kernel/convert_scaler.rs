@@ -55,7 +55,7 @@ fn fill(frame: &mut framelease::frame::FrameMut, value: u8) {
 }
 
 #[test]
-fn the_suite_is_drawn_right_where_it_is_not_refused() {
+fn m2m_scaler_draws_what_it_does_not_refuse() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let report = conformance::suite(&mut m2m, &Allocator::Udmabuf, 64, 34.0);
@@ -68,7 +68,7 @@ fn the_suite_is_drawn_right_where_it_is_not_refused() {
 }
 
 #[test]
-fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
+fn crop_is_exact_and_place_leaves_the_rest_unchanged() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
@@ -115,7 +115,7 @@ fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
 }
 
 #[test]
-fn two_memory_planes_turn_and_scale() {
+fn rotation_and_scaling_take_two_memory_planes() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12M", SIZE), aligned("NV12M", Size::new(192, 256)));
@@ -187,7 +187,7 @@ fn colors_are_converted_as_asked_or_refused() {
 }
 
 #[test]
-fn a_target_with_alpha_is_opaque() {
+fn alpha_of_a_target_is_opaque() {
     let Some(mut m2m) = scaler() else { return };
     let (from, to) = (aligned("RGB24", SIZE), aligned("RGBA32", SIZE));
     let (sources, targets) = (pool(from, 1), pool(to, 1));
@@ -199,7 +199,7 @@ fn a_target_with_alpha_is_opaque() {
 }
 
 #[test]
-fn a_damaged_job_is_an_error_and_the_next_is_not() {
+fn damaged_job_is_an_error_and_the_next_is_not() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
@@ -224,7 +224,7 @@ fn a_damaged_job_is_an_error_and_the_next_is_not() {
 }
 
 #[test]
-fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
+fn target_that_is_refused_does_not_mix_up_other_jobs() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
@@ -265,7 +265,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
 }
 
 #[test]
-fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
+fn fatal_error_ends_the_jobs_and_the_next_starts_again() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
@@ -289,7 +289,7 @@ fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
 }
 
 #[test]
-fn sources_that_come_back_late_are_taken_back_all_the_same() {
+fn sources_that_return_late_are_accepted() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
@@ -307,7 +307,7 @@ fn sources_that_come_back_late_are_taken_back_all_the_same() {
 }
 
 #[test]
-fn the_driver_says_which_strides_it_takes() {
+fn target_layout_has_the_strides_of_the_driver() {
     let Some(m2m) = scaler() else { return };
     let layout = m2m.target_layout(fourcc("NV12"), Size::new(130, 98)).unwrap();
     assert_eq!(layout, aligned("NV12", Size::new(130, 98)));
@@ -325,7 +325,7 @@ fn the_driver_says_which_strides_it_takes() {
 }
 
 #[test]
-fn a_camera_s_frames_are_turned_and_shared_and_the_cpu_touches_no_pixel() {
+fn camera_frames_are_rotated_and_shared_without_the_cpu() {
     leaving_nothing(|| {
         for (from, to, rotation) in [
             ("NV12", "RGBA32", Rotation::None),

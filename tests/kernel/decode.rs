@@ -120,17 +120,17 @@ fn decodes(planar: Planar) {
 }
 
 #[test]
-fn a_decoder_gives_what_was_encoded_single_planar() {
+fn decoder_returns_the_encoded_pictures_single_planar() {
     decodes(Planar::Single);
 }
 
 #[test]
-fn a_decoder_gives_what_was_encoded_multi_planar() {
+fn decoder_returns_the_encoded_pictures_multi_planar() {
     decodes(Planar::Multi);
 }
 
 #[test]
-fn every_format_of_both_sides_survives_the_round_trip() {
+fn formats_of_both_sides_survive_the_round_trip() {
     let (Some(vivid), Some(_)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     // Any size: no format is left out for its rows.
     set_hdmi(&vivid);
@@ -160,7 +160,7 @@ fn every_format_of_both_sides_survives_the_round_trip() {
 }
 
 #[test]
-fn v4l2_ctl_decodes_our_stream_to_the_same_pictures() {
+fn decoder_gives_the_same_pictures_as_v4l2_ctl() {
     let (Some(()), Some(mut decoder)) = (program("v4l2-ctl"), decoder(Planar::Single)) else { return };
     let Some(packets) = stream(SMALL, 6) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-fwht-{}", std::process::id()));
@@ -178,7 +178,7 @@ fn v4l2_ctl_decodes_our_stream_to_the_same_pictures() {
 }
 
 #[test]
-fn a_change_of_the_stream_begins_other_buffers() {
+fn stream_change_allocates_other_buffers() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let (Some(small), Some(large)) = (stream(SMALL, 4), stream(Size::new(1280, 720), 4)) else { return };
     leaving_nothing(|| {
@@ -198,7 +198,7 @@ fn a_change_of_the_stream_begins_other_buffers() {
 }
 
 #[test]
-fn held_frames_and_a_flush_do_no_harm() {
+fn flush_works_while_frames_are_held() {
     let (Some(mut decoder), Some(packets)) = (decoder(Planar::Single), stream(SMALL, 8)) else { return };
     leaving_nothing(|| {
         let mut held = Vec::new();
@@ -227,7 +227,7 @@ fn held_frames_and_a_flush_do_no_harm() {
 }
 
 #[test]
-fn what_is_no_packet_is_refused() {
+fn decoder_refuses_invalid_packets_and_formats() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let meta = PacketMeta::new(Codec::H264, SMALL, 0, 0);
     let e = decoder.try_submit(Packet::new(meta, [0, 0, 1, 0x65], None)).unwrap_err();

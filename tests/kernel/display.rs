@@ -158,7 +158,7 @@ fn show_camera(camera: &mut Camera, screen: &mut Scanout) -> Frame {
 }
 
 #[test]
-fn the_screen_shows_the_captured_picture() {
+fn scanout_shows_the_captured_picture() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     set(&camera_device, "Test Pattern", 21); // noise: every pixel, every frame differs
     leaving_nothing(|| {
@@ -279,7 +279,7 @@ fn layers_are_composed_in_one_flip() {
 }
 
 #[test]
-fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
+fn frame_is_leased_until_the_next_flip_has_completed() {
     let Some(card) = vkms() else { return };
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
     for api in [Api::Atomic, Api::Legacy] {
@@ -318,7 +318,7 @@ fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
 }
 
 #[test]
-fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
+fn flips_lose_no_lease_and_keep_every_count() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     leaving_nothing(|| {
         let mut camera = camera(&camera_device, "XBGR32").size(SCREEN).buffers(5).open().unwrap();
@@ -351,7 +351,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
 }
 
 #[test]
-fn framebuffers_go_with_their_pool() {
+fn framebuffers_are_removed_with_their_pool() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let mut screen = screen(&card);
@@ -376,7 +376,7 @@ fn framebuffers_go_with_their_pool() {
 
 /// Where a payload begins may be a peer's word.
 #[test]
-fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
+fn buffer_has_one_framebuffer_wherever_its_frames_begin() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let mut screen = screen(&card);
@@ -402,7 +402,7 @@ fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
 }
 
 #[test]
-fn strides_and_memory_from_elsewhere_are_shown() {
+fn strides_and_imported_memory_are_shown() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let layout = Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
@@ -428,7 +428,7 @@ pub fn refused(result: framelease::Result<()>, kind: ErrorKind, words: &[&str]) 
 }
 
 #[test]
-fn what_cannot_be_shown_is_refused_with_what_can() {
+fn scanout_refuses_with_the_supported_formats_and_limits() {
     let Some(card) = vkms() else { return };
     let builder = || Scanout::builder().device(&card);
     let open = |b: ScanoutBuilder| b.open().map(drop);
@@ -504,7 +504,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
 }
 
 #[test]
-fn who_is_not_master_is_told_and_comes_back() {
+fn master_is_required_to_flip_and_can_be_acquired_again() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -541,7 +541,7 @@ fn who_is_not_master_is_told_and_comes_back() {
 }
 
 #[test]
-fn what_was_shown_before_is_shown_afterwards() {
+fn scanout_restores_the_previous_picture_when_dropped() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -577,7 +577,7 @@ fn what_was_shown_before_is_shown_afterwards() {
 }
 
 #[test]
-fn present_waits_for_fences_and_gives_one() {
+fn present_waits_for_fences_and_returns_one() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let drawn = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
@@ -616,7 +616,7 @@ fn present_waits_for_fences_and_gives_one() {
 }
 
 #[test]
-fn a_handle_closes_with_its_last_import() {
+fn handle_closes_with_its_last_import() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
@@ -659,7 +659,7 @@ fn a_handle_closes_with_its_last_import() {
 }
 
 #[test]
-fn a_fence_delays_a_reader_until_it_is_signalled() {
+fn fence_delays_a_reader_until_it_is_signaled() {
     let Some(gpu) = vgem() else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
@@ -683,7 +683,7 @@ fn a_fence_delays_a_reader_until_it_is_signalled() {
 }
 
 #[test]
-fn a_frame_is_shown_encoded_and_shared_at_once() {
+fn frame_is_shown_encoded_and_shared_at_once() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     let Some(encoder) = fwht(Planar::Single) else { return };
     leaving_nothing(|| {

@@ -364,7 +364,7 @@ fn display_chain_reopens_for_another_layout_and_keeps_the_picture() {
 }
 
 #[test]
-fn display_chain_that_cannot_be_opened_says_why() {
+fn display_chain_that_cannot_be_opened_names_the_reason() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let direct = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();

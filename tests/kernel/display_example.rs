@@ -32,7 +32,7 @@ fn figure(json: &str, key: &str) -> f64 {
 }
 
 #[test]
-fn the_example_shows_a_camera_a_pattern_and_a_publisher() {
+fn display_example_shows_a_camera_a_pattern_and_a_publisher() {
     let (Some(_), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     let Some(program) = program() else { return };
     let path = card.info().path.display().to_string();
@@ -73,7 +73,7 @@ fn the_example_shows_a_camera_a_pattern_and_a_publisher() {
 }
 
 #[test]
-fn the_example_explains_itself_and_its_refusals() {
+fn display_example_explains_its_options_and_errors() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     let help = run(&program, &["--help"]);
     for option in ["--input", "--device", "--mode", "--plane", "--overlay", "--frames", "--json", "Ctrl-C"] {
@@ -102,7 +102,7 @@ fn the_example_explains_itself_and_its_refusals() {
 }
 
 #[test]
-fn ctrl_c_ends_the_example_and_brings_the_console_back() {
+fn display_example_restores_the_console_on_ctrl_c() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     // Stands for the console, whose picture the kernel draws.
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
@@ -129,7 +129,7 @@ fn ctrl_c_ends_the_example_and_brings_the_console_back() {
 }
 
 #[test]
-fn the_example_waits_for_a_display_that_is_pulled_out() {
+fn display_example_waits_for_an_unplugged_display() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     let name = card.info().path.file_name().unwrap().to_str().unwrap().to_owned();
     let status = format!("/sys/class/drm/{name}-Virtual-1/status");

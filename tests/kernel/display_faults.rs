@@ -48,7 +48,7 @@ const IOCTLS: [(u8, &str, u32); 8] = [
 ];
 
 #[test]
-fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
+fn ioctl_errors_name_the_call_and_return_the_frames() {
     let Some(card) = vkms() else { return };
     let path = card.info().path.clone();
     leaving_nothing(|| {
@@ -81,7 +81,7 @@ fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
 }
 
 #[test]
-fn a_pitch_that_the_driver_refuses_is_named_with_its_own() {
+fn pitch_that_is_refused_is_named_with_the_driver_s_own() {
     let Some(card) = vkms() else { return };
     let layout = framelease::format::Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
     let frame = noise(&Pool::new(&framelease::dmabuf::Allocator::Udmabuf, layout, 1).unwrap(), 1);

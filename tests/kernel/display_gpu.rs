@@ -37,7 +37,7 @@ fn screen_at(gpu: &Device, n: usize) -> Scanout {
 }
 
 #[test]
-fn one_frame_is_shown_by_three_screens() {
+fn frame_is_shown_on_three_screens() {
     let (Some(gpu), Some(card)) = (gpu(), vkms()) else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
@@ -72,7 +72,7 @@ fn one_frame_is_shown_by_three_screens() {
 }
 
 #[test]
-fn a_syncobj_hands_a_fence_on() {
+fn syncobj_passes_a_fence_on() {
     let (Some(gpu), Some(vgem)) = (gpu(), vgem()) else { return };
     refused(vgem.syncobj().map(drop), ErrorKind::Unsupported, &["SYNCOBJ_CREATE", "vgem"]);
     leaving_nothing(|| {
@@ -122,7 +122,7 @@ fn change(screen: &mut Scanout) -> ScanoutEvent {
 }
 
 #[test]
-fn lost_device_gives_its_frames_back_and_is_reopened() {
+fn lost_device_returns_its_frames_and_is_reopened() {
     let Some(card) = gpu() else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("XBGR32", SCREEN), 3).unwrap();
     let own = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -250,7 +250,7 @@ fn display_chain_is_reopened_after_a_lost_device() {
 }
 
 #[test]
-fn screens_of_one_device_wake_each_other() {
+fn scanouts_of_one_device_wake_each_other() {
     let Some(card) = gpu() else { return };
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
     let wish = LayerRequirements::for_layout(pool.buffers().layout());

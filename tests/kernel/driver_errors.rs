@@ -14,7 +14,7 @@ use framelease::{Received, Station};
 use crate::devices::*;
 
 #[test]
-fn what_cannot_be_opened_says_why() {
+fn open_error_names_the_path_and_kind() {
     for (path, kind) in [
         ("/dev/video999", ErrorKind::NotFound),
         ("/dev/null", ErrorKind::WrongFile),
@@ -33,7 +33,7 @@ fn what_cannot_be_opened_says_why() {
 }
 
 #[test]
-fn without_permission() {
+fn open_without_permission_is_an_error() {
     const CHILD: &str = "FRAMELEASE_TEST_WITHOUT_RIGHTS";
     if let Ok(path) = std::env::var(CHILD) {
         let e = Device::open(path).unwrap_err();
@@ -42,7 +42,7 @@ fn without_permission() {
     }
     let Some(device) = vivid(Planar::Single) else { return };
     let mut child = Command::new("/proc/self/exe");
-    child.args(["--exact", "faults::without_permission"]).env(CHILD, &device.info().path).uid(65534).gid(65534);
+    child.args(["--exact", "driver_errors::open_without_permission_is_an_error"]).env(CHILD, &device.info().path).uid(65534).gid(65534);
     let out = match child.output() {
         Ok(out) => out,
         // Not root, or a test binary that nobody else may read.
@@ -55,7 +55,7 @@ fn without_permission() {
 }
 
 #[test]
-fn busy() {
+fn busy_device_is_an_error() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut first = camera(&device, "NV12").open().unwrap();
     let second = Device::open(&device.info().path).unwrap();
@@ -74,7 +74,7 @@ fn busy() {
 }
 
 #[test]
-fn formats_and_sizes_that_cannot_be() {
+fn set_format_refuses_impossible_formats_and_sizes() {
     let Some(device) = vivid(Planar::Single) else { return };
     for (format, size, kind) in [
         ("H264", SMALL, ErrorKind::Unsupported),
@@ -109,7 +109,7 @@ fn formats_and_sizes_that_cannot_be() {
 }
 
 #[test]
-fn a_driver_that_aligns() {
+fn set_format_follows_a_driver_that_aligns() {
     let found = Device::find(|d| d.driver == "vicodec" && d.is_m2m()).map_err(|e| e.to_string());
     let Some(encoder) = needed("vicodec", found) else { return };
     let Some(camera) = vivid(Planar::Single) else { return };
@@ -133,7 +133,7 @@ fn a_driver_that_aligns() {
 }
 
 #[test]
-fn padded_rows_are_left_out_of_the_pixels() {
+fn pixels_leave_out_the_padding_of_rows() {
     let Some(device) = vivid(Planar::Single) else { return };
     freeze_pattern(&device);
     let tight = pixels(&frame(&mut camera(&device, "YUYV").open().unwrap()));
@@ -153,7 +153,7 @@ fn padded_rows_are_left_out_of_the_pixels() {
 }
 
 #[test]
-fn injected_errors_are_typed_and_pass() {
+fn errors_that_are_injected_are_typed_and_leave_nothing() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         for (button, op) in [
@@ -171,7 +171,7 @@ fn injected_errors_are_typed_and_pass() {
 }
 
 #[test]
-fn a_failed_return_is_told_once_and_tried_again() {
+fn qbuf_error_is_reported_once_and_retried() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(4).open().unwrap();
     let frame_held = frame(&mut camera);
@@ -215,7 +215,7 @@ fn damaged_and_lost_frames_do_not_end_the_stream() {
 }
 
 #[test]
-fn a_sequence_that_wraps_goes_on() {
+fn sequence_continues_when_it_wraps() {
     let Some(device) = vivid(Planar::Single) else { return };
     set(&device, "Wrap Sequence Number", true);
     let mut camera = camera(&device, "NV12").open().unwrap();
@@ -229,7 +229,7 @@ fn a_sequence_that_wraps_goes_on() {
 }
 
 #[test]
-fn a_fatal_error_is_told_once_and_reopening_helps() {
+fn fatal_error_is_reported_once_and_reopen_recovers() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         let mut camera = camera(&device, "NV12").open().unwrap();
@@ -246,7 +246,7 @@ fn a_fatal_error_is_told_once_and_reopening_helps() {
 }
 
 #[test]
-fn an_unplug_is_told_once_and_leases_stay() {
+fn lost_device_is_reported_once_and_leases_stay() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(device) = vivid(planar) else { return };
         leaving_nothing(|| {

@@ -111,14 +111,14 @@ fn encodes(planar: Planar, parameters: &str, format: &str) {
 }
 
 #[test]
-fn a_camera_s_frames_come_back_whole() {
+fn encoder_keeps_the_camera_s_frames_whole() {
     encodes(Planar::Multi, "", "NV12");
     encodes(Planar::Multi, "", "NV12M");
     encodes(Planar::Single, "", "NV12");
 }
 
 #[test]
-fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
+fn packets_are_leased_to_a_recording_and_a_slow_consumer() {
     let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -144,13 +144,13 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
 }
 
 #[test]
-fn a_single_planar_encoder_without_key_flags_does_the_same() {
+fn encoder_single_planar_without_key_flags_does_the_same() {
     encodes(Planar::Single, "multiplanar=0 key_flags=0", "NV12");
     encodes(Planar::Multi, "multiplanar=0", "NV12");
 }
 
 #[test]
-fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
+fn parameter_sets_in_their_own_buffer_come_with_packet_1() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().require(Setting::HeaderMode(HeaderMode::Separate))) else {
         return;
     };
@@ -169,7 +169,7 @@ fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
 }
 
 #[test]
-fn a_drain_gives_every_frame_and_the_stream_goes_on() {
+fn drain_gives_every_frame_and_the_stream_continues() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
@@ -192,7 +192,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_driver_that_does_not_resume_begins_a_new_stream() {
+fn drain_starts_a_new_stream_if_the_driver_cannot_resume() {
     let Some((mut encoder, pool)) = tiny_encoder("broken_start=1", tiny()) else { return };
     coded(&mut encoder, grey(&pool, 0));
     assert!(drained(&mut encoder).is_empty());
@@ -237,12 +237,12 @@ fn vicodec_resumes_and_resets(planar: Planar) {
 }
 
 #[test]
-fn vicodec_resumes_and_resets_single_planar() {
+fn encoder_resumes_and_resets_vicodec_single_planar() {
     vicodec_resumes_and_resets(Planar::Single);
 }
 
 #[test]
-fn vicodec_resumes_and_resets_multi_planar() {
+fn encoder_resumes_and_resets_vicodec_multi_planar() {
     vicodec_resumes_and_resets(Planar::Multi);
 }
 
@@ -257,7 +257,7 @@ fn reset_begins_a_new_stream() {
 }
 
 #[test]
-fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
+fn drain_gives_frames_that_the_driver_held_back() {
     let Some((mut encoder, pool)) = tiny_encoder("delay=3 min_buffers=3", tiny()) else { return };
     for i in 0..3 {
         encoder.try_submit(grey(&pool, i)).taken();
@@ -269,7 +269,7 @@ fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
 }
 
 #[test]
-fn a_drain_ends_whatever_the_driver_is_at() {
+fn drain_ends_in_every_state_of_the_driver() {
     let Some((mut encoder, pool)) = tiny_encoder("pause=200", tiny()) else { return };
     // Before the driver has let go of the source, between that and the packet, and behind both.
     for (number, late) in [(0, 100), (1, 300), (2, 600)] {
@@ -282,7 +282,7 @@ fn a_drain_ends_whatever_the_driver_is_at() {
 }
 
 #[test]
-fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
+fn drain_that_a_driver_misses_is_ended_by_a_reset() {
     // A busy machine may let the driver finish both frames before the drain, which it then does not miss.
     let missed = (0..20).find_map(|_| {
         let (mut encoder, pool) = tiny_encoder("misses_drain=1", tiny())?;
@@ -303,7 +303,7 @@ fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
 }
 
 #[test]
-fn damaged_buffers_are_packets_and_the_stream_goes_on() {
+fn damaged_buffers_are_packets_and_the_stream_continues() {
     let Some((mut encoder, pool)) = tiny_encoder("error_every=3", tiny()) else { return };
     let packets: Vec<_> = (0..7).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();
     let damaged: Vec<bool> = packets.iter().map(|p| p.meta().flags.contains(FrameFlags::ERROR)).collect();
@@ -315,7 +315,7 @@ fn damaged_buffers_are_packets_and_the_stream_goes_on() {
 
 /// As where a rate control skips frames: the others keep their frame's number and time.
 #[test]
-fn a_frame_without_a_packet_shifts_no_other_s_source() {
+fn source_of_a_packet_is_right_after_a_frame_without_one() {
     let Some((device, pool)) = h264("drop_every=3").zip(pool("NV12", TINY, 8)) else { return };
     let mut encoder = Encoder::builder(tiny()).device(device).open(pool.buffers()).unwrap();
     let sources = |packets: &[Packet]| packets.iter().map(|p| p.meta().source.unwrap()).collect::<Vec<_>>();
@@ -346,7 +346,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
 }
 
 #[test]
-fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
+fn damaged_empty_packet_replaces_a_picture_that_does_not_fit() {
     let Some(pool) = pool("NV12", TINY, 4) else { return };
     let Some(device) = h264("tight=1") else { return };
     // Uncompressed, a picture of zeros has half as many bytes again, so that none looks like a start code.
@@ -366,7 +366,7 @@ fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
 }
 
 #[test]
-fn packets_have_the_room_that_was_asked_for() {
+fn packet_buffers_have_the_requested_size() {
     let Some((device, pool)) = h264("").zip(pool("NV12", Size::new(640, 480), 2)) else { return };
     // fl_h264 raises what is too small, and takes what is larger.
     for bytes in [1, 4 << 20] {
@@ -379,7 +379,7 @@ fn packets_have_the_room_that_was_asked_for() {
 }
 
 #[test]
-fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
+fn settings_are_applied_adjusted_missing_or_required() {
     let wishes = tiny()
         .interval(FrameInterval::from_fps(25))
         .wish(Setting::BitrateBps(1))
@@ -430,7 +430,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
 }
 
 #[test]
-fn another_stream_and_another_size_after_a_drain() {
+fn reconfigure_changes_stream_and_size_after_a_drain() {
     let (Some((mut encoder, first)), Some(second)) = (tiny_encoder("", tiny()), pool("NV12M", Size::new(128, 96), 3))
     else {
         return;
@@ -462,7 +462,7 @@ fn another_stream_and_another_size_after_a_drain() {
 }
 
 #[test]
-fn a_thousand_frames_allocate_attach_and_touch_nothing() {
+fn encoder_frames_allocate_attach_and_touch_nothing() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().wish(Setting::Gop(30))) else { return };
     let frames: Vec<Frame> = (0..4).map(|i| grey(&pool, i)).collect();
     let mut round = |count: usize| {
@@ -489,7 +489,7 @@ fn a_thousand_frames_allocate_attach_and_touch_nothing() {
 }
 
 #[test]
-fn a_slow_sink_holds_up_nobody() {
+fn fanout_is_not_delayed_by_a_slow_sink() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         let mut fanout = PacketFanout::new();
@@ -523,7 +523,7 @@ fn a_slow_sink_holds_up_nobody() {
 }
 
 #[test]
-fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
+fn encoder_stops_while_sinks_hold_every_packet() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().packet_buffers(3)) else { return };
     let mut held: Vec<_> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i))).collect();
     encoder.try_submit(grey(&pool, 3)).taken();
@@ -544,7 +544,7 @@ fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
 }
 
 #[test]
-fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
+fn encoders_share_a_camera_and_the_last_release_returns_a_buffer() {
     let (Some(camera), Some(h264), Some(fwht)) = (vivid(Planar::Multi), h264(""), fwht(Planar::Multi)) else { return };
     leaving_nothing(|| {
         // vicodec wants 368 rows of NV12: the HDMI input scales to any size.
@@ -568,7 +568,7 @@ fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
 }
 
 #[test]
-fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
+fn planes_in_one_buffer_go_to_an_encoder_that_needs_two() {
     let (Some(device), Some(pool)) = (h264("align=16"), pool("NV12", Size::new(640, 352), 3)) else { return };
     // NV12 fits as it is; only a stranger's layout needs the split: chroma far behind the luma.
     let own = packed("NV12", Size::new(640, 352));
@@ -593,7 +593,7 @@ fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
 }
 
 #[test]
-fn what_cannot_be_encoded_says_why() {
+fn encoder_names_why_it_refuses_frames_and_settings() {
     let Some(pool) = pool("NV12", TINY, 2) else { return };
     let Some(device) = h264("") else { return };
     let open = |params: Params| Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap_err();

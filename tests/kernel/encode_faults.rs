@@ -24,7 +24,7 @@ pub fn unplugging_h264(test: impl FnOnce()) {
 }
 
 #[test]
-fn an_encoder_pulled_out_is_told_and_opened_again() {
+fn encoder_that_is_unplugged_is_reported_and_reopened() {
     let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -63,7 +63,7 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
 }
 
 #[test]
-fn an_encoder_that_has_no_frame_reports_its_loss_too() {
+fn encoder_without_a_frame_reports_its_loss() {
     let (Some(device), Some(())) = (h264(""), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let pattern = framelease::capture::TestPattern::builder(SMALL).layout(packed("NV12", SMALL)).unpaced();
     let mut source = pattern.allocator(framelease::dmabuf::Allocator::Udmabuf).start().unwrap();
@@ -85,7 +85,7 @@ fn an_encoder_that_has_no_frame_reports_its_loss_too() {
 }
 
 #[test]
-fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
+fn encoder_keeps_the_frames_of_an_unplugged_camera() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -102,7 +102,7 @@ fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
 }
 
 #[test]
-fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
+fn frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -140,7 +140,7 @@ fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
 }
 
 #[test]
-fn the_examples_encode_and_decode() {
+fn encode_and_decode_examples_work() {
     if vivid(Planar::Single).is_none() || h264("").is_none() || fwht(Planar::Single).is_none() {
         return;
     }

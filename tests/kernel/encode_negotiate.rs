@@ -28,7 +28,7 @@ fn round_trip(camera: Camera, encoder: Encoder) {
 }
 
 #[test]
-fn the_camera_follows_an_encoder_that_rounds() {
+fn negotiate_makes_the_camera_follow_an_encoder_that_rounds() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
         set_hdmi(&camera);
@@ -47,7 +47,7 @@ fn the_camera_follows_an_encoder_that_rounds() {
 }
 
 #[test]
-fn what_fits_as_it_is_stays_as_it_is() {
+fn negotiate_keeps_layouts_that_fit() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
         let params = params(Codec::Fwht, SMALL);
@@ -60,7 +60,7 @@ fn what_fits_as_it_is_stays_as_it_is() {
 }
 
 #[test]
-fn buffers_that_would_be_too_small_are_allocated_for_both() {
+fn negotiate_allocates_buffers_that_would_be_too_small() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("align=16")) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -83,7 +83,7 @@ fn buffers_that_would_be_too_small_are_allocated_for_both() {
 }
 
 #[test]
-fn chroma_at_other_rows_is_never_shifted() {
+fn negotiate_never_shifts_chroma() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
         // A webcam has its sizes; vicodec reads chroma below 368 rows.
@@ -110,7 +110,7 @@ fn chroma_at_other_rows_is_never_shifted() {
 }
 
 #[test]
-fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
+fn data_offset_lets_an_encoder_take_planes_at_other_rows() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("align=16")) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -132,7 +132,7 @@ fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
 }
 
 #[test]
-fn the_last_rows_of_1088_are_cropped() {
+fn crop_removes_the_last_rows_of_1088() {
     let (Some(encoder), Some(())) = (h264("align=16"), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let size = Size::new(1280, 712);
     let params = params(Codec::H264, size);
@@ -151,7 +151,7 @@ fn the_last_rows_of_1088_are_cropped() {
 }
 
 #[test]
-fn what_has_nothing_in_common_says_what_it_has() {
+fn negotiate_error_names_the_formats_of_both() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), h264("multiplanar=0")) else { return };
     let params = params(Codec::H264, SMALL);
     let e = agreed(&encoder, &camera, &params, &["YUYV"]).unwrap_err();

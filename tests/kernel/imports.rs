@@ -35,7 +35,7 @@ fn allocators() -> Vec<Allocator> {
 }
 
 #[test]
-fn a_camera_fills_buffers_of_an_allocator() {
+fn camera_fills_buffers_of_an_allocator() {
     for (planar, format) in [(Planar::Single, "NV12"), (Planar::Multi, "NV12M")] {
         let Some(device) = vivid(planar) else { return };
         freeze_pattern(&device);
@@ -62,7 +62,7 @@ fn a_camera_fills_buffers_of_an_allocator() {
 }
 
 #[test]
-fn a_capture_queue_fills_a_pool_of_others() {
+fn capture_queue_fills_a_pool_of_other_memory() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -121,12 +121,12 @@ fn show(planar: Planar, format: &str) {
 }
 
 #[test]
-fn an_output_queue_shows_a_camera_s_frames_single_planar() {
+fn output_queue_shows_a_camera_s_frames_single_planar() {
     ["NV12", "YUYV"].into_iter().for_each(|f| show(Planar::Single, f));
 }
 
 #[test]
-fn an_output_queue_shows_a_camera_s_frames_multi_planar() {
+fn output_queue_shows_a_camera_s_frames_multi_planar() {
     // NV16M has a data offset on this driver.
     ["NV12", "NV12M", "NV16M"].into_iter().for_each(|f| show(Planar::Multi, f));
 }
@@ -139,7 +139,7 @@ fn yuyv_output() -> Option<(Device, Queue)> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
+fn queue_refuses_unfit_frames_before_the_kernel_leaks_them() {
     let Some((_, mut queue)) = yuyv_output() else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -180,7 +180,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
 }
 
 #[test]
-fn refused_buffers_do_not_use_the_queue_up() {
+fn queue_is_not_used_up_by_refused_buffers() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(output) = vivid_output(planar) else { return };
         let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
@@ -223,7 +223,7 @@ fn memory_capabilities_are_those_of_vivid() {
 }
 
 #[test]
-fn the_same_buffer_is_attached_once() {
+fn buffer_is_attached_once() {
     let Some(output) = vivid_output(Planar::Single) else { return };
     let Some(device) = vivid_as_is(Planar::Single) else { return };
     let mut camera = camera(&device, "YUYV").buffers(4).open().unwrap();
@@ -246,7 +246,7 @@ fn the_same_buffer_is_attached_once() {
 }
 
 #[test]
-fn an_output_queue_s_own_buffers_are_filled_and_shown() {
+fn output_queue_shows_its_own_buffers() {
     let Some((_, mut queue)) = yuyv_output() else { return };
     leaving_nothing(|| {
         let slots = queue.allocate(3, Default::default()).unwrap().slots();

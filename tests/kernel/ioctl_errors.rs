@@ -72,7 +72,7 @@ fn refuse(name: &str, node: &Path, life: impl Fn() -> Result<usize>) {
 }
 
 #[test]
-fn a_camera_whose_driver_refuses() {
+fn camera_survives_each_refused_ioctl() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let node = device.info().path.clone();
     drop(device);
@@ -106,7 +106,7 @@ fn grey(pool: &Pool, sequence: u64) -> Frame {
 }
 
 #[test]
-fn an_encoder_whose_driver_refuses() {
+fn encoder_survives_each_refused_ioctl() {
     let (Some(device), Some(())) = (h264(""), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let node = device.info().path.clone();
     drop(device);
@@ -135,7 +135,7 @@ fn an_encoder_whose_driver_refuses() {
 }
 
 #[test]
-fn a_converter_whose_driver_refuses() {
+fn converter_survives_each_refused_ioctl() {
     let device = Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string());
     let (Some(device), Some(())) = (needed("fl_scaler", device), needed_path("udmabuf", "/dev/udmabuf")) else {
         return;
@@ -162,7 +162,7 @@ fn a_converter_whose_driver_refuses() {
 }
 
 #[test]
-fn cpu_access_is_bracketed_and_goes_on_behind_a_signal() {
+fn cpu_access_is_bracketed_and_continues_after_a_signal() {
     const SYNC: u8 = 0;
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12M", TINY), 1).unwrap();

@@ -12,7 +12,7 @@ fn figure(row: &str, key: &str) -> f64 {
 }
 
 #[test]
-fn every_path_runs_by_dma_buf_without_a_copied_byte() {
+fn measure_example_runs_each_path_without_a_copied_byte() {
     let Some(program) = example("measure") else { return };
     if vivid(Planar::Single).is_none() || h264("").is_none() || vkms().is_none() {
         return;
@@ -44,7 +44,7 @@ while :; do sleep 0.1; done
 "#;
 
 #[test]
-fn cycles_of_the_memory_bus_are_counted_beside_the_frames() {
+fn measure_example_counts_memory_bus_cycles_and_frames() {
     use std::os::unix::fs::PermissionsExt;
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("measure")) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-perf-{}", std::process::id()));
@@ -64,7 +64,7 @@ fn cycles_of_the_memory_bus_are_counted_beside_the_frames() {
 }
 
 #[test]
-fn the_example_explains_itself_and_its_refusals() {
+fn measure_example_explains_its_options_and_errors() {
     let Some(program) = example("measure") else { return };
     let program = program.to_str().unwrap();
     assert!(run(program, &["--help"]).contains("--path NAME"));

@@ -41,7 +41,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn they_capture_what_we_do() {
+fn capture_example_of_32_bits_captures_the_same_frames() {
     let Some(capture) = narrow("capture") else { return };
     for (planar, format) in [(Planar::Single, "YUYV"), (Planar::Multi, "NV12M")] {
         let Some(device) = vivid(planar) else { return };
@@ -60,7 +60,7 @@ fn they_capture_what_we_do() {
 }
 
 #[test]
-fn they_encode_what_we_do() {
+fn encode_example_of_32_bits_encodes_the_same_stream() {
     let Some(narrow) = narrow("encode") else { return };
     let Some(wide) = crate::share::example("encode") else { return };
     let (Some(camera), Some(_), Some(_)) = (vivid(Planar::Single), h264(""), fwht(Planar::Single)) else { return };
@@ -94,7 +94,7 @@ fn join(publisher: &mut Publisher, program: &Path, args: &[&str]) -> Child {
 }
 
 #[test]
-fn a_camera_s_frames_reach_them() {
+fn subscribers_of_32_bits_get_a_camera_s_frames() {
     const FRAMES: usize = 8;
     let Some(programs) = narrow("subscriber").zip(narrow("framelease-cat")) else { return };
     leaving_nothing(|| {

@@ -61,7 +61,7 @@ fn drained(negotiated: &mut Negotiated) -> usize {
 }
 
 #[test]
-fn a_camera_and_an_encoder_agree_in_one_call() {
+fn negotiation_opens_a_camera_and_an_encoder_in_one_call() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -112,7 +112,7 @@ fn negotiated_encoder_leaves_the_camera_its_buffers() {
 }
 
 #[test]
-fn an_encoder_that_needs_more_frames_than_it_says_gets_them() {
+fn negotiation_gives_an_encoder_more_frames_than_it_reports() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("delay=4 hides_delay=1")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -125,7 +125,7 @@ fn an_encoder_that_needs_more_frames_than_it_says_gets_them() {
 }
 
 #[test]
-fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
+fn encoder_chain_reopens_an_unplugged_encoder() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -155,7 +155,7 @@ fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
 }
 
 #[test]
-fn a_chain_forces_one_key_frame_for_all_who_ask() {
+fn encoder_chain_forces_one_key_frame_for_many_requests() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).wish(Setting::Gop(1000)).interval(FrameInterval::from_fps(60));
@@ -179,7 +179,7 @@ fn a_chain_forces_one_key_frame_for_all_who_ask() {
 }
 
 #[test]
-fn frames_that_are_too_few_for_the_encoder_are_refused_at_once() {
+fn negotiation_refuses_too_few_frames_at_once() {
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let Some(encoder) = h264("delay=4") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
@@ -192,7 +192,7 @@ fn frames_that_are_too_few_for_the_encoder_are_refused_at_once() {
 }
 
 #[test]
-fn a_converter_stands_between_where_the_pictures_differ() {
+fn negotiation_adds_a_converter_if_the_layouts_differ() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     if framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").is_err() {
         needed::<()>("fl_scaler", Err("no such device".into()));
@@ -229,7 +229,7 @@ fn a_converter_stands_between_where_the_pictures_differ() {
 }
 
 #[test]
-fn a_test_pattern_stands_in_for_a_camera() {
+fn test_pattern_replaces_a_camera() {
     let Some(encoder) = h264("") else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALLER).interval(FrameInterval::from_fps(60));
@@ -266,7 +266,7 @@ fn encoded_from(pool: &Pool, encoder: framelease::v4l2::Device) -> (Option<Strin
 }
 
 #[test]
-fn frames_from_elsewhere_find_their_encoder() {
+fn open_for_encodes_the_frames_of_a_pool() {
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
     let Some(encoder) = h264("") else { return };
@@ -282,7 +282,7 @@ fn frames_from_elsewhere_find_their_encoder() {
 }
 
 #[test]
-fn what_cannot_fit_says_what_each_device_said() {
+fn negotiation_error_has_the_reason_of_each_device() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALLER);
@@ -320,7 +320,7 @@ fn received(subscriber: &mut Subscriber, enough: usize) {
 }
 
 #[test]
-fn the_first_programs_survive_what_happens() {
+fn first_programs_survive_dead_consumers_and_restarts() {
     if vivid(Planar::Single).is_none() {
         return;
     }
@@ -351,7 +351,7 @@ fn the_first_programs_survive_what_happens() {
 }
 
 #[test]
-fn the_whole_node_shares_records_and_serves() {
+fn camera_node_shares_records_and_serves() {
     let (Some(_), Some(_)) = (vivid(Planar::Multi), h264("")) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-first-node-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -375,7 +375,7 @@ fn the_whole_node_shares_records_and_serves() {
 }
 
 #[test]
-fn a_service_that_cannot_listen_says_where() {
+fn camera_service_names_a_path_that_it_cannot_bind() {
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("camera_service")) else { return };
     let out = ended(start(program.to_str().unwrap(), &["/nonexistent/folder/socket"]));
     let text = String::from_utf8_lossy(&out.stderr);
@@ -383,7 +383,7 @@ fn a_service_that_cannot_listen_says_where() {
 }
 
 #[test]
-fn the_camera_service_survives_an_unplug() {
+fn camera_service_survives_an_unplugged_camera() {
     if vivid(Planar::Single).is_none() {
         return;
     }

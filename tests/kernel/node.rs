@@ -141,7 +141,7 @@ fn number(json: &str, name: &str) -> u64 {
 }
 
 #[test]
-fn a_node_serves_everybody_the_same_pixels() {
+fn node_gives_every_consumer_the_same_pixels() {
     let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
         return;
     };
@@ -243,7 +243,7 @@ fn a_node_serves_everybody_the_same_pixels() {
 }
 
 #[test]
-fn a_node_lets_a_device_scale() {
+fn node_scales_on_a_device() {
     let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
         return;
     };

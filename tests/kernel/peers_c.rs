@@ -46,7 +46,7 @@ fn cat_writes(buffers: &BufferSet, mut next: impl FnMut() -> Frame) {
 }
 
 #[test]
-fn a_cameras_own_buffers_reach_a_c_program() {
+fn camera_buffers_reach_a_c_program() {
     leaving_nothing(|| {
         for (planar, format) in [(Planar::Single, "YUYV"), (Planar::Multi, "NV12M")] {
             let Some(device) = vivid(planar) else { return };

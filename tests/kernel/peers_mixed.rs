@@ -196,7 +196,7 @@ impl Drop for Stage {
 }
 
 #[test]
-fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
+fn camera_frames_are_the_same_in_rust_c_python_and_gstreamer() {
     leaving_nothing(|| {
         let Some(mut s) = Stage::new() else { return };
         let consumers = s.join(&LANGUAGES);
@@ -207,7 +207,7 @@ fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
 }
 
 #[test]
-fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
+fn subscriber_stopped_and_killed_costs_others_no_camera_frame() {
     leaving_nothing(|| {
         let Some(mut s) = Stage::new() else { return };
         let mut consumers = s.join(&LANGUAGES);
@@ -240,7 +240,7 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
 
 /// The other direction: a pipeline has the camera, and an encoder of ours its buffers.
 #[test]
-fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
+fn unixfd_sink_s_camera_buffers_go_into_an_encoder() {
     const FRAMES: usize = 60;
     leaving_nothing(|| {
         let (Some(root), Some(camera), Some(device)) = (others(), vivid(Planar::Single), h264("")) else { return };

@@ -33,7 +33,7 @@ fn hdmi(device: &Device) -> u32 {
 }
 
 #[test]
-fn a_reopened_camera_forgets_the_errors_before_it() {
+fn reopen_forgets_the_errors_before_it() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     let held = frame(&mut camera);
@@ -46,7 +46,7 @@ fn a_reopened_camera_forgets_the_errors_before_it() {
 }
 
 #[test]
-fn an_unplug_is_told_while_every_buffer_is_leased() {
+fn lost_device_is_reported_while_every_buffer_is_leased() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
     let held = all_leased(&mut camera);
@@ -62,7 +62,7 @@ fn an_unplug_is_told_while_every_buffer_is_leased() {
 }
 
 #[test]
-fn the_user_s_own_events_reach_him() {
+fn subscribe_delivers_the_user_s_own_events() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     frame(&mut camera);
@@ -80,7 +80,7 @@ fn the_user_s_own_events_reach_him() {
 }
 
 #[test]
-fn a_reconfiguration_that_cannot_start_leaves_nothing_behind() {
+fn reconfigure_that_cannot_start_leaves_no_buffers() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     frame(&mut camera);
@@ -95,7 +95,7 @@ fn a_reconfiguration_that_cannot_start_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_allocator_gives_as_many_buffers_as_the_driver_wants() {
+fn allocator_gives_as_many_buffers_as_the_driver_requires() {
     let Some(device) = vivid(Planar::Single) else { return };
     let slots = |builder: framelease::capture::CameraBuilder| builder.open().unwrap().buffers().unwrap().slots();
     let own = slots(camera(&device, "NV12").buffers(1));
@@ -103,7 +103,7 @@ fn an_allocator_gives_as_many_buffers_as_the_driver_wants() {
 }
 
 #[test]
-fn waiting_for_what_cannot_come_takes_its_time() {
+fn dequeue_waits_its_timeout_if_no_buffer_is_queued() {
     let Some(output) = vivid_output(Planar::Single) else { return };
     output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
     let mut queue = Queue::new(&output, Direction::Output).unwrap();
@@ -115,7 +115,7 @@ fn waiting_for_what_cannot_come_takes_its_time() {
 }
 
 #[test]
-fn a_signal_that_goes_and_comes_back_is_told() {
+fn signal_loss_and_return_are_reported() {
     let Some(device) = vivid(Planar::Single) else { return };
     let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
     let mut camera = builder.open().unwrap();
@@ -129,7 +129,7 @@ fn a_signal_that_goes_and_comes_back_is_told() {
 }
 
 #[test]
-fn fields_are_not_passed_off_as_frames() {
+fn field_of_interlaced_video_is_not_given_as_a_frame() {
     let Some(device) = vivid(Planar::Single) else { return };
     let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
     let mut camera = builder.open().unwrap();
@@ -144,7 +144,7 @@ fn fields_are_not_passed_off_as_frames() {
 }
 
 #[test]
-fn a_failed_return_is_made_good_by_the_next_call() {
+fn qbuf_error_is_retried_by_the_next_call() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
     let mut held = all_leased(&mut camera);
@@ -157,7 +157,7 @@ fn a_failed_return_is_made_good_by_the_next_call() {
 }
 
 #[test]
-fn leases_may_end_on_any_thread_while_the_camera_is_turned_inside_out() {
+fn leases_may_end_on_any_thread_while_the_camera_changes() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         let builder = camera(&device, "NV12").buffers(6).interval(FrameInterval::from_fps(120));

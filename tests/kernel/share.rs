@@ -145,7 +145,7 @@ fn shares(planar: Planar, format: &str) {
 }
 
 #[test]
-fn peers_read_the_driver_s_own_buffers() {
+fn subscribers_read_the_driver_s_own_buffers() {
     shares(Planar::Single, "NV12");
     shares(Planar::Single, "YUYV");
     shares(Planar::Multi, "NV12M");
@@ -153,7 +153,7 @@ fn peers_read_the_driver_s_own_buffers() {
 }
 
 #[test]
-fn a_shared_frame_costs_what_the_design_allows() {
+fn frame_that_is_shared_costs_what_the_design_allows() {
     const FRAMES: u64 = 300;
     leaving_nothing(|| {
         let Some(mut s) = Scene::new(Planar::Single, "NV12", 12) else { return };
@@ -189,7 +189,7 @@ fn a_shared_frame_costs_what_the_design_allows() {
 }
 
 #[test]
-fn the_camera_waits_for_the_last_holder_only() {
+fn camera_waits_for_the_last_holder_only() {
     leaving_nothing(|| {
         let Some(mut s) = Scene::new(Planar::Single, "YUYV", 8) else { return };
         let mut a = s.join(Policy::Latest);
@@ -216,7 +216,7 @@ fn the_camera_waits_for_the_last_holder_only() {
 }
 
 #[test]
-fn the_camera_may_go_while_peers_hold_its_frames() {
+fn camera_may_be_dropped_while_subscribers_hold_frames() {
     leaving_nothing(|| {
         let Some(mut s) = Scene::new(Planar::Single, "NV12", 8) else { return };
         let mut a = s.join(Policy::Latest);
@@ -243,7 +243,7 @@ fn the_camera_may_go_while_peers_hold_its_frames() {
 }
 
 #[test]
-fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
+fn subscriber_s_own_device_attaches_each_buffer_once() {
     const BUFFERS: usize = 8;
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
@@ -285,7 +285,7 @@ fn a_peer_hands_frames_to_its_own_device_which_attaches_each_buffer_once() {
 }
 
 #[test]
-fn processes_come_stop_and_die_and_the_camera_loses_nothing() {
+fn subscribers_that_come_stop_and_die_cost_no_camera_frame() {
     leaving_nothing(|| {
         let Some(mut s) = Scene::new(Planar::Single, "NV12", 14) else { return };
         let mut sibling = s.join(Policy::Latest);
@@ -333,7 +333,7 @@ fn fanout(args: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn the_main_job_on_a_camera() {
+fn fanout_example_shares_a_camera_without_a_copy() {
     if vivid(Planar::Single).is_none() {
         return;
     }
@@ -356,7 +356,7 @@ fn the_main_job_on_a_camera() {
 }
 
 #[test]
-fn list_and_capture_do_what_they_say() {
+fn list_and_capture_examples_work() {
     if vivid(Planar::Single).is_none() {
         return;
     }
@@ -385,7 +385,7 @@ fn list_and_capture_do_what_they_say() {
 }
 
 #[test]
-fn the_main_job_on_the_test_pattern_in_udmabufs() {
+fn fanout_example_shares_the_test_pattern_in_udmabufs() {
     if needed_path("udmabuf", "/dev/udmabuf").is_none() {
         return;
     }
@@ -400,7 +400,7 @@ fn the_main_job_on_the_test_pattern_in_udmabufs() {
 }
 
 #[test]
-fn udmabufs_say_that_peers_can_write_them() {
+fn udmabufs_are_reported_as_writable_by_subscribers() {
     if needed_path("udmabuf", "/dev/udmabuf").is_none() {
         return;
     }
@@ -433,7 +433,7 @@ fn udmabufs_say_that_peers_can_write_them() {
 
 #[test]
 #[cfg(feature = "unixfd")]
-fn a_unixfdsrc_is_told_that_a_dma_buf_is_one() {
+fn unixfd_message_marks_a_dma_buf() {
     use std::io::Read;
 
     if needed_path("udmabuf", "/dev/udmabuf").is_none() {

@@ -120,7 +120,7 @@ fn sample() -> Sample {
 }
 
 #[test]
-fn a_camera_shared_encoded_and_recorded_for_long() {
+fn camera_is_shared_encoded_and_recorded_for_long() {
     let minutes = std::env::var("FRAMELEASE_SOAK_MINUTES").ok().and_then(|m| m.parse().ok()).unwrap_or(0.1);
     let (Some(vivid), Some(device), Some(program)) = (vivid(Planar::Multi), h264(""), example("subscriber")) else {
         return;

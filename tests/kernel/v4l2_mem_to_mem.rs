@@ -84,7 +84,7 @@ fn result(pair: &mut MemToMem) -> (Frame, Option<FrameMeta>) {
 }
 
 #[test]
-fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
+fn mem_to_mem_results_name_their_sources() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         for _ in 0..4 {
@@ -116,7 +116,7 @@ fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
 }
 
 #[test]
-fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
+fn mem_to_mem_is_not_polled_when_idle_and_does_not_spin() {
     let Some((mut pair, from, to)) = copier(2) else { return };
     set(pair.device(), "Transaction Time (msec)", 300);
     assert!(!is_readable(&pair) && pair.try_recv().unwrap().is_nothing(), "not started");
@@ -149,7 +149,7 @@ fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
 }
 
 #[test]
-fn a_stop_hands_everything_back_in_order() {
+fn stop_returns_every_frame_in_order() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         set(pair.device(), "Transaction Time (msec)", 200);
@@ -189,7 +189,7 @@ fn a_stop_hands_everything_back_in_order() {
 }
 
 #[test]
-fn an_unplug_ends_clearly_and_everything_comes_back() {
+fn lost_device_ends_the_wait_and_returns_every_frame() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         set(pair.device(), "Transaction Time (msec)", 300);
@@ -223,7 +223,7 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
 }
 
 #[test]
-fn the_driver_s_own_buffers_on_both_sides() {
+fn mem_to_mem_works_with_the_driver_s_own_buffers() {
     let Some(device) = vim2m() else { return };
     leaving_nothing(|| {
         let request = FormatRequest::new(fourcc("RGB565"), QVGA);
@@ -278,7 +278,7 @@ fn the_driver_s_own_buffers_on_both_sides() {
 }
 
 #[test]
-fn every_open_is_a_device_of_its_own_and_a_handle_has_one_pair() {
+fn mem_to_mem_opens_are_separate_and_a_handle_has_one_pair() {
     let Some((pair, _, _)) = copier(2) else { return };
     let e = MemToMem::new(pair.device()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
@@ -296,7 +296,7 @@ fn every_open_is_a_device_of_its_own_and_a_handle_has_one_pair() {
 }
 
 #[test]
-fn devices_are_found_by_what_they_do() {
+fn find_mem_to_mem_selects_by_function() {
     if vim2m().is_none() || vicodec(Planar::Single).is_none() {
         return;
     }
@@ -432,12 +432,12 @@ fn encodes_drains_and_resumes(planar: Planar) {
 }
 
 #[test]
-fn an_encoder_drains_and_resumes_single_planar() {
+fn encoder_drains_and_resumes_single_planar() {
     encodes_drains_and_resumes(Planar::Single);
 }
 
 #[test]
-fn an_encoder_drains_and_resumes_multi_planar() {
+fn encoder_drains_and_resumes_multi_planar() {
     encodes_drains_and_resumes(Planar::Multi);
 }
 
@@ -498,7 +498,7 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     pictures
 }
 
-fn one_bitstream_buffer_feeds_a_decoder(planar: Planar) {
+fn bitstream_in_one_buffer_feeds_a_decoder(planar: Planar) {
     let Some((mut pair, pool)) = encoder(planar) else { return };
     leaving_nothing(|| {
         let coded = encoded(&mut pair, &pool, 0..8);
@@ -516,13 +516,13 @@ fn one_bitstream_buffer_feeds_a_decoder(planar: Planar) {
 }
 
 #[test]
-fn one_bitstream_buffer_feeds_a_decoder_single_planar() {
-    one_bitstream_buffer_feeds_a_decoder(Planar::Single);
+fn bitstream_in_one_buffer_feeds_a_decoder_single_planar() {
+    bitstream_in_one_buffer_feeds_a_decoder(Planar::Single);
 }
 
 #[test]
-fn one_bitstream_buffer_feeds_a_decoder_multi_planar() {
-    one_bitstream_buffer_feeds_a_decoder(Planar::Multi);
+fn bitstream_in_one_buffer_feeds_a_decoder_multi_planar() {
+    bitstream_in_one_buffer_feeds_a_decoder(Planar::Multi);
 }
 
 /// A kernel trace of every QBUF while `test` runs: the `bytesused` that drivers see of plane 0.
@@ -540,7 +540,7 @@ fn traced(test: impl FnOnce()) -> Option<Vec<u32>> {
 }
 
 #[test]
-fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
+fn payloads_of_a_buffer_reach_the_driver_at_the_same_index() {
     let Some(()) = vicodec(Planar::Single) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {

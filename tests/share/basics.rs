@@ -82,7 +82,7 @@ fn memory_cannot_be_written_or_resized_by_a_subscriber() {
 }
 
 #[test]
-fn latest_skips_fifo_keeps_and_both_count() {
+fn policy_latest_skips_fifo_keeps_and_both_count() {
     let mut s = Stage::new(16);
     let mut latest = s.join(s.subscriber());
     let mut fifo = s.join(s.subscriber().policy(Policy::Fifo(3)));
@@ -111,7 +111,7 @@ fn latest_skips_fifo_keeps_and_both_count() {
 }
 
 #[test]
-fn block_hands_the_frame_back_and_loses_nothing() {
+fn policy_block_returns_the_frame_and_loses_nothing() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -293,7 +293,7 @@ fn accept_hook_and_limits_decide_who_connects() {
 }
 
 #[test]
-fn paths_are_checked() {
+fn bind_checks_the_path() {
     let folder = Folder::new();
     let alive = publisher_at(folder.socket()).bind().unwrap();
     assert_eq!(publisher_at(folder.socket()).bind().unwrap_err().kind(), ErrorKind::Busy);

@@ -61,7 +61,7 @@ fn sibling_is_served(s: &mut Stage, sibling: &mut Subscriber) {
 }
 
 #[test]
-fn bytes_that_are_no_message_cost_only_their_sender() {
+fn messages_that_are_invalid_cost_only_their_sender() {
     let mut garbage: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("noise", vec![vec![0xff; 64]]),
         ("half a HELLO", vec![hello(1, 1, 1)[..20].to_vec()]),
@@ -144,7 +144,7 @@ fn version_that_is_unknown_is_refused_with_a_reason() {
 }
 
 #[test]
-fn double_stale_and_foreign_releases_end_the_connection() {
+fn releases_that_are_double_stale_or_foreign_end_the_connection() {
     for case in ["double", "stale", "foreign"] {
         let mut s = Stage::new(12);
         let mut sibling = s.join(s.subscriber());
@@ -773,7 +773,7 @@ fn end_and_silence_of_a_publisher_are_values() {
 }
 
 #[test]
-fn waiting_for_releases_does_not_make_the_publisher_readable() {
+fn publisher_that_waits_for_releases_is_not_readable() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let readable = |s: &Stage| {

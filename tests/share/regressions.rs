@@ -76,7 +76,7 @@ fn publish_is_not_held_up_by_a_flood_of_messages() {
 }
 
 #[test]
-fn publish_reads_a_peer_once() {
+fn publish_reads_a_subscriber_once() {
     let mut optional = message(99, &[1]);
     optional[2] = 0;
     // The count is of all threads, and other tests run beside this one: not each, but most.
@@ -169,7 +169,7 @@ fn pause_does_not_wait_for_subscribers_without_frames() {
 }
 
 #[test]
-fn block_misses_nothing_behind_its_first_frame() {
+fn policy_block_misses_nothing_after_its_first_frame() {
     let mut s = Stage::new(8);
     // It is told of the pool and does not answer yet: nobody waits for it.
     let mut a = s.connect(s.subscriber().policy(Policy::Block)).unwrap();
@@ -190,7 +190,7 @@ fn block_misses_nothing_behind_its_first_frame() {
 }
 
 #[test]
-fn block_loses_nothing_at_a_format_change() {
+fn policy_block_loses_nothing_at_a_format_change() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -323,7 +323,7 @@ fn policy_latest_of_a_busy_subscriber_stays_in_the_budget() {
 }
 
 #[test]
-fn waits_end_when_they_should() {
+fn recv_times_out_on_time() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     for (asked, most) in [(4, 60), (0, 40), (150, 260), (130, 240), (40, 140)] {
@@ -408,7 +408,7 @@ fn retired_more_often_than_announced_ends_the_connection() {
 }
 
 #[test]
-fn events_that_nobody_takes_do_not_keep_a_dispatched_publisher_awake() {
+fn events_that_are_not_received_keep_no_publisher_readable() {
     let mut s = Stage::new(8);
     drop(s.join(s.subscriber()));
     let start = Instant::now();

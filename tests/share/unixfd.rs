@@ -182,7 +182,7 @@ fn unixfd_nv12_through_gstreamer() {
 }
 
 #[test]
-fn yuyv_through_gstreamer() {
+fn unixfd_yuyv_through_gstreamer() {
     through_gstreamer(b"YUYV", "! identity", <[u8]>::to_vec);
 }
 
@@ -205,7 +205,7 @@ fn unixfd_nv12_in_two_memories_through_the_video_meta() {
 }
 
 #[test]
-fn yuyv_through_the_video_meta() {
+fn unixfd_yuyv_through_the_video_meta() {
     through_gstreamer(b"YUYV", "! videoconvert ! video/x-raw,format=UYVY", |yuyv| {
         yuyv.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect()
     });
@@ -359,7 +359,7 @@ fn unixfd_violations_end_only_their_connection() {
 }
 
 #[test]
-fn half_a_message_and_empty_promises_hurt_nobody_else() {
+fn unixfd_incomplete_messages_cost_the_others_nothing() {
     let mut s = stage(24, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
     let scripts = [
@@ -428,7 +428,7 @@ fn lease_deadline_ends_the_frames_and_not_the_lease() {
 }
 
 #[test]
-fn rates_policies_and_quotas_are_the_builders() {
+fn unixfd_terms_set_rate_policy_and_quota() {
     let mut s = stage(10, UnixfdTerms::hold(2).policy(Policy::Fifo(3)).rate(Rate::EveryNth(2)));
     let mut client = join(&mut s);
     client.caps();

@@ -327,7 +327,7 @@ fn memory_that_is_held_may_come_again() {
 }
 
 #[test]
-fn sets_are_bounded() {
+fn buffer_sets_are_bounded() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2).slots(2));
     let mut sets = Vec::new();
@@ -418,7 +418,7 @@ fn bitstream_in_memories_of_its_size_is_one_format() {
 }
 
 #[test]
-fn numbers_at_the_end_of_counting() {
+fn sequence_numbers_at_the_end_of_their_range() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(8));
     let memory = sink.memory(1);

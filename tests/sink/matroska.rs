@@ -307,7 +307,7 @@ fn without(packet: &Packet, kind: NalKind, sets: &Packet) -> Packet {
 }
 
 #[test]
-fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
+fn parameter_sets_that_are_not_in_the_header_stay_in_the_stream() {
     let folder = Folder::new("sets");
     let other = ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"];
     let (Some(first), Some(second)) = (stream(Codec::H264, 15, SIZE), stream_with(Codec::H264, 10, SIZE, &other))
@@ -372,7 +372,7 @@ fn rotation_begins_no_file_with_a_damaged_key_frame() {
 }
 
 #[test]
-fn times_never_go_back_and_may_jump_ahead() {
+fn timestamps_never_go_back_and_may_jump_ahead() {
     let folder = Folder::new("times");
     let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);

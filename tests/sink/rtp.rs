@@ -55,7 +55,7 @@ fn finish(sender: &mut Sender, quiet: Duration) -> usize {
 }
 
 #[test]
-fn frames_come_together_again() {
+fn frames_are_reassembled_from_packets() {
     let Some(stream) = stream(Codec::H264, 12, LARGE) else { return };
     let packets = packets(Codec::H264, &stream, LARGE);
     let (rtp, rtcp, to) = receiver();
@@ -234,7 +234,7 @@ fn parameter_sets_between_key_frames_keep_their_place() {
 }
 
 #[test]
-fn sets_come_again_behind_a_set_of_a_frames_own() {
+fn parameter_sets_come_again_after_a_frame_s_own_set() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
     sender.add(to).unwrap();
@@ -247,7 +247,7 @@ fn sets_come_again_behind_a_set_of_a_frames_own() {
 }
 
 #[test]
-fn nothing_begins_with_a_damaged_key_frame() {
+fn damaged_key_frame_begins_no_stream() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();

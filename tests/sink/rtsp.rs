@@ -365,7 +365,7 @@ fn setup_again_keeps_the_channel_and_sends_no_bye() {
 }
 
 #[test]
-fn request_without_sense_ends_only_its_connection() {
+fn request_that_is_invalid_ends_only_its_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));
     let node = Node::start(builder, MountOptions::default(), packets);

@@ -19,7 +19,7 @@ fn compile(compiler: &str, defines: &[&str], source: &str) -> Option<Result<(), 
 }
 
 #[test]
-fn c_compilers_agree_with_the_declarations() {
+fn abi_declarations_agree_with_c_compilers() {
     let source = include_str!("../abi.c");
     let mut missing = Vec::new();
     for compiler in ["gcc", "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc"] {

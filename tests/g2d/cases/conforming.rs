@@ -6,7 +6,7 @@ use super::support::*;
 use crate::conformance::{allocator, suite};
 
 #[test]
-fn the_suite_is_drawn_right_or_refused_by_a_rule() {
+fn g2d_draws_the_suite_or_refuses_by_a_rule() {
     // All strides whole pixels of every format, and of 64 bytes.
     const ALIGN: u32 = 192;
     let kinds = [(1, "libg2d-dpu.so", 300), (0, "libg2d-viv.so", 200), (2, "libg2d-pxp.so", 120)];

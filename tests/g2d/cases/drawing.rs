@@ -25,7 +25,7 @@ fn near(found: [u8; 4], expected: [i32; 4], tolerance: i32) {
 }
 
 #[test]
-fn same_size_keeps_every_byte_in_both_layouts() {
+fn copy_at_the_same_size_keeps_every_byte_in_both_layouts() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -42,7 +42,7 @@ fn same_size_keeps_every_byte_in_both_layouts() {
 }
 
 #[test]
-fn what_cannot_be_drawn_can_be_copied() {
+fn copy_takes_formats_that_cannot_be_drawn() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -71,7 +71,7 @@ fn what_cannot_be_drawn_can_be_copied() {
 }
 
 #[test]
-fn all_eight_orientations_are_one_pass() {
+fn orientation_takes_one_pass_for_all_eight() {
     let turned = |flip: Flip, rotation: Rotation, from: &[Vec<[u8; 4]>]| {
         let mut p = from.to_vec();
         match flip {
@@ -139,7 +139,7 @@ fn crop_and_place_touch_nothing_else() {
 }
 
 #[test]
-fn colors_go_by_the_source_s_matrix_and_range() {
+fn colors_follow_the_source_s_matrix_and_range() {
     let color = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
     for abi in ABIS {
         let fake = Fake::new(abi);
@@ -167,7 +167,7 @@ fn colors_go_by_the_source_s_matrix_and_range() {
 }
 
 #[test]
-fn planar_and_packed_sources_and_strides_wider_than_rows() {
+fn sources_may_be_planar_or_packed_with_wide_strides() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -261,7 +261,7 @@ fn layers_blend_as_the_request_says() {
 }
 
 #[test]
-fn a_yuv_layer_does_not_switch_blending_off_for_the_next() {
+fn blend_stays_on_after_a_yuv_layer() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("multi_source", 0).open();
@@ -284,7 +284,7 @@ fn a_yuv_layer_does_not_switch_blending_off_for_the_next() {
 }
 
 #[test]
-fn layers_of_one_place_are_one_call_where_the_library_takes_it() {
+fn layers_at_one_place_take_one_call_if_the_library_can() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         // By address: there is no multi-blit by files.
@@ -340,7 +340,7 @@ proptest! {
 
     /// What passes the check is drawn, whatever it is, and breaks none of the library's rules.
     #[test]
-    fn what_the_check_lets_pass_is_drawn(
+    fn check_accepts_only_plans_that_are_drawn(
         formats in (0..framelease::format::FORMATS.len(), 0..framelease::format::FORMATS.len()),
         (w, h) in (4u32..80, 4u32..80), (tw, th) in (4u32..80, 4u32..80),
         crop in (0u32..40, 0u32..40, 1u32..80, 1u32..80), place in (0u32..40, 0u32..40, 1u32..80, 1u32..80),

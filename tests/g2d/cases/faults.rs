@@ -41,7 +41,7 @@ fn is_readable(g2d: &G2d) -> bool {
 }
 
 #[test]
-fn a_refused_blit_is_that_job_s_error_and_no_more() {
+fn blit_error_fails_only_its_own_job() {
     for abi in ABIS {
         // Return 1 is "not supported", not success; so is anything else but 0.
         for (result, kind) in [(-1, ErrorKind::Os), (1, ErrorKind::Unsupported), (7, ErrorKind::Os)] {
@@ -70,7 +70,7 @@ fn a_refused_blit_is_that_job_s_error_and_no_more() {
 }
 
 #[test]
-fn a_cap_that_is_refused_is_an_error_and_not_another_color() {
+fn cap_that_is_refused_is_an_error_and_not_another_color() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("no_cap", 6 + 1).open();
@@ -90,7 +90,7 @@ fn a_cap_that_is_refused_is_an_error_and_not_another_color() {
 }
 
 #[test]
-fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
+fn lost_device_returns_every_frame_and_can_be_reopened() {
     for abi in ABIS {
         let mut s = scene(abi, 6);
         s.submit();
@@ -131,7 +131,7 @@ fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
 }
 
 #[test]
-fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
+fn timeout_of_a_call_that_never_returns_holds_its_frames() {
     for abi in ABIS {
         let mut s = scene(abi, 4);
         s.submit();
@@ -156,7 +156,7 @@ fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
 }
 
 #[test]
-fn the_descriptor_is_readable_from_done_to_taken() {
+fn descriptor_is_readable_while_a_finished_job_waits() {
     let mut s = scene(framelease::convert::g2d::Abi::Modern, 4);
     assert!(!is_readable(&s.g2d));
     s.submit();
@@ -170,7 +170,7 @@ fn the_descriptor_is_readable_from_done_to_taken() {
 }
 
 #[test]
-fn more_jobs_than_the_queue_has_are_turned_down() {
+fn queue_that_is_full_takes_no_more_jobs() {
     let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
     let mut g2d = fake.builder().depth(2).open().unwrap();
     let pool = pool(layout("RGBA32", 16, 16), 4);
@@ -193,7 +193,7 @@ fn more_jobs_than_the_queue_has_are_turned_down() {
 }
 
 #[test]
-fn jobs_of_many_threads_and_converters_at_once() {
+fn jobs_run_on_many_threads_and_converters_at_once() {
     let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
     std::thread::scope(|scope| {
         for _ in 0..4 {

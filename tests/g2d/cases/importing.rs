@@ -28,7 +28,7 @@ fn count(fake: &Fake, times: usize) -> [i64; 3] {
 }
 
 #[test]
-fn each_buffer_climbs_the_ladder_once() {
+fn import_tries_each_method_once_per_buffer() {
     let fake = Fake::new(Abi::Modern);
     assert_eq!(count(&fake, 10), [10, 0, 0]);
     // Exported, and not supported: the PXP's library. One trial, then addresses, one import per buffer.
@@ -43,7 +43,7 @@ fn each_buffer_climbs_the_ladder_once() {
 }
 
 #[test]
-fn a_buffer_that_the_first_rung_refuses_goes_by_address_and_the_others_do_not() {
+fn import_by_address_is_only_for_buffers_refused_by_file() {
     let fake = Fake::new(Abi::Modern);
     let mut g2d = fake.open();
     let pool = pool(layout("RGBA32", 16, 16), 4);
@@ -69,7 +69,7 @@ fn a_buffer_that_the_first_rung_refuses_goes_by_address_and_the_others_do_not() 
 }
 
 #[test]
-fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
+fn import_error_names_every_method() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("from_fd_fails", 1).set("blit_dmabuf", 1).open();
@@ -87,7 +87,7 @@ fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
 }
 
 #[test]
-fn addresses_above_two_and_four_gib() {
+fn addresses_above_two_and_four_gib_are_handled() {
     // (int)address in 64 bits; above 4 GiB; both ends of what the legacy layout reaches.
     for (abi, base, extend, works) in [
         (Abi::Modern, 0x9000_0000u64, 1, true),
@@ -144,7 +144,7 @@ fn udmabuf() -> Option<Allocator> {
 }
 
 #[test]
-fn scattered_dma_bufs_are_refused_by_address_and_taken_by_file() {
+fn dma_bufs_that_are_scattered_are_imported_by_file_alone() {
     let Some(allocator) = udmabuf() else { return };
     for (abi, contiguity, works) in [
         (Abi::Modern, Contiguity::ByExporter, true),

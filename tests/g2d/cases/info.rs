@@ -33,7 +33,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Option<(Output, Stri
 }
 
 #[test]
-fn the_example_prints_what_the_library_is() {
+fn g2d_info_prints_the_facts_of_the_library() {
     for (abi, word) in [(Abi::Legacy, "legacy"), (Abi::Modern, "modern")] {
         let fake = Fake::new(abi);
         let path = fake.path.to_str().unwrap();
@@ -60,7 +60,7 @@ fn the_example_prints_what_the_library_is() {
 }
 
 #[test]
-fn the_example_says_so_without_a_library() {
+fn g2d_info_reports_a_missing_library() {
     let Some((output, out, err)) = run(&["--library", "/nowhere/libg2d.so.2"], &[]) else { return };
     assert_eq!((output.status.code(), out.as_str()), (Some(2), ""));
     assert!(err.contains("/nowhere/libg2d.so.2") && err.contains("imx-gpu-g2d"), "{err}");

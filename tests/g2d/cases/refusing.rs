@@ -21,7 +21,7 @@ fn refused(g2d: &G2d, plan: &Plan, text: &str) {
 }
 
 #[test]
-fn each_rule_has_its_words() {
+fn check_error_names_each_rule() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let g2d = fake.open();
@@ -71,7 +71,7 @@ fn each_rule_has_its_words() {
 }
 
 #[test]
-fn the_pxp_has_narrower_limits() {
+fn pxp_has_narrower_limits() {
     for abi in ABIS {
         let file = Changes { file: Some("libg2d-pxp.so.2.1.0"), ..Changes::default() };
         let fake = Fake::changed(abi, &file);
@@ -86,7 +86,7 @@ fn the_pxp_has_narrower_limits() {
 }
 
 #[test]
-fn what_target_layout_says_passes_the_rules() {
+fn target_layout_passes_the_rules() {
     let fake = Fake::new(Abi::Modern);
     let g2d = fake.set("variant", 1).set("nv12_target", 1).open();
     for name in ["RGBA32", "RGB565", "RGB24", "YUYV", "NV12"] {
@@ -99,7 +99,7 @@ fn what_target_layout_says_passes_the_rules() {
 }
 
 #[test]
-fn nv12_is_a_target_where_query_and_trial_say_so() {
+fn nv12_is_a_target_if_query_and_trial_agree() {
     for abi in ABIS {
         for (query, works, answer) in [(0, 1, Answer::No), (1, 0, Answer::No), (1, 1, Answer::Yes)] {
             let file = Changes { file: Some("libg2d-dpu.so"), ..Changes::default() };
@@ -139,7 +139,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
 }
 
 #[test]
-fn frames_that_are_not_the_plan_s_come_back() {
+fn submit_returns_frames_that_do_not_fit_the_plan() {
     let fake = Fake::new(Abi::Modern);
     let mut g2d = fake.open();
     let (pool, small) = (pool(layout("RGBA32", 48, 32), 3), pool(layout("RGBA32", 16, 16), 2));
@@ -178,7 +178,7 @@ fn frames_that_are_not_the_plan_s_come_back() {
 }
 
 #[test]
-fn warping_is_offered_where_the_library_offers_it() {
+fn warp_is_offered_if_the_library_offers_it() {
     for abi in ABIS {
         let table = |bytes| Allocator::Memfd.allocate(bytes, "warp").unwrap();
         let map = || WarpMap::new(table(4096), WarpFormat::Points, 32, Size::new(16, 16));
