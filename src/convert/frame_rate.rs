@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn push_repeats_a_slow_source_and_fills_gaps_by_the_nearer_frame() {
+    fn push_repeats_a_slow_source_and_fills_gaps_by_nearer_frames() {
         let mut d = FrameRateConverter::new(FrameInterval::from_fps(100)).unwrap().repeating();
         // The first frame has no interval. The second covers 20 (half the gap) to 50, and the last the rest.
         assert_eq!(run(&mut d, [0, 40 * MS, 60 * MS]), [0, 10, 20, 30, 40, 50, 60, 70]);

@@ -1,4 +1,4 @@
-//! The CPU converter against ffmpeg's swscale, which is nobody's of this project: scaled and converted pictures with
+//! Compares the CPU converter with ffmpeg's swscale, an independent implementation: scaled and converted pictures with
 //! sharp edges and noise.
 
 use std::io::Write;
@@ -15,7 +15,7 @@ fn raw(frame: &Frame) -> Vec<u8> {
     out
 }
 
-/// A frame of color bars, a checkerboard and noise that is the same at every run.
+/// A frame of color bars, a checkerboard and noise that is the same in every run.
 fn busy(layout: Layout) -> Frame {
     let (w, h) = (layout.size().width, layout.size().height);
     let rgb = super::layout("RGB24", w, h, 1);
@@ -39,7 +39,7 @@ fn busy(layout: Layout) -> Frame {
     convert(&Request::convert(Layer::default()), &[frame.freeze_full(0, 0)], layout)
 }
 
-/// Runs a filter graph of ffmpeg over the frames. `None` without ffmpeg.
+/// Runs an ffmpeg filter graph on the frames. Returns `None` without ffmpeg.
 fn ffmpeg(sources: &[&Frame], names: &[&str], graph: &str, to: &str) -> Option<Vec<u8>> {
     let folder =
         std::env::temp_dir().join(format!("framelease-{}-{:?}", std::process::id(), std::thread::current().id()));

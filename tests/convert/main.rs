@@ -1,4 +1,5 @@
-//! The CPU converter: over the conformance suite, against ffmpeg, against bad input; and what all backends share.
+//! Tests of the CPU converter with the conformance suite, ffmpeg and invalid input, and of behavior that all backends
+//! share.
 
 #[path = "../conformance/mod.rs"]
 mod conformance;
@@ -46,7 +47,7 @@ fn test_pattern_shows_the_same_picture_in_every_format() {
     let expected = draw("RGB24".parse().unwrap());
     for format in raw_formats().filter(|f| f.to_string() != "GREY") {
         let db = picture::psnr(&expected, &draw(format), |_| true);
-        // Bars begin anywhere: a chroma sample may straddle two.
+        // The bars begin at any pixel, so a chroma sample may cover two.
         assert!(db > 30.0, "{format}: {db:.1} dB");
     }
 }
@@ -68,7 +69,7 @@ fn converter_keeps_the_first_source_s_time_and_frees_sources() {
     assert_eq!(done.meta().payload[0].bytes, pool.buffers().layout().memory_bytes()[0]);
     let stats = cpu.stats();
     assert_eq!((stats.frames, stats.bytes_written), (1, 64 * 48 * 2));
-    // Luma once; each chroma row again where bands meet is not, since nothing is scaled.
+    // Luma is read once. Nothing is scaled, so chroma rows between bands are not read again.
     assert_eq!(stats.bytes_read, 64 * 48 * 3 / 2);
 }
 
@@ -86,7 +87,7 @@ fn auto_finds_a_backend_and_names_the_others() {
             .unwrap()
             .memory(memory)
     };
-    // No device takes a memfd.
+    // A device does not take memfds.
     let choice = auto(&plan(MemoryKind::Memfd)).unwrap();
     assert_eq!(choice.converter.name(), "cpu");
     let impossible =

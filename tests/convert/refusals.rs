@@ -1,4 +1,4 @@
-//! Frames that are not the plan's: refused with a reason, and the target comes back.
+//! Frames that do not fit the plan: they are refused with a reason, and the target comes back.
 
 use super::*;
 use crate::conformance::converting::Jobs;
@@ -19,7 +19,7 @@ fn setup() -> Setup {
     Setup { plan, source, pool: Pool::new(&Allocator::Memfd, target, 1).unwrap() }
 }
 
-/// Submits; the frames must come back and the error be of `kind` and contain `text`.
+/// Submits, and asserts that the frames come back and that the error has this `kind` and contains `text`.
 fn refused(plan: &Arc<Plan>, sources: &[Frame], target: FrameMut, kind: ErrorKind, text: &str) {
     let (slot, buffers) = (target.slot(), target.buffers().clone());
     let held: Vec<usize> = sources.iter().map(|s| s.buffers().leased()).collect();

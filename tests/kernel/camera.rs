@@ -1,4 +1,4 @@
-//! Capture on vivid: formats, bytes, leases, costs.
+//! Tests of capture on vivid: formats, bytes, leases, costs.
 
 use std::collections::HashSet;
 use std::fs;
@@ -39,7 +39,7 @@ fn captures(planar: Planar, formats: &[&str]) {
                     assert!(meta.timestamp_ns > time);
                 }
                 let bytes = pixels(&frame);
-                // 75 % color bars begin with light grey and end with black.
+                // 75 % color bars begin with light gray and end with black.
                 let row = &bytes[layout.row_bytes(0) as usize * 200..][..layout.row_bytes(0) as usize];
                 assert!(row[..4] != row[row.len() - 4..], "{format}: no picture");
             }
@@ -58,7 +58,7 @@ fn camera_captures_every_format_multi_planar() {
     captures(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
 }
 
-/// Rivals hand out one buffer's descriptor for all of them, or physical addresses.
+/// Other libraries export one descriptor for all buffers, or physical addresses.
 #[test]
 fn buffers_are_separate_dma_bufs() {
     const SET_NAME: usize = 1;
@@ -75,14 +75,18 @@ fn buffers_are_separate_dma_bufs() {
                 assert!(all.iter().all(|memory| memory.kind() == MemoryKind::DmaBuf));
                 let ids: HashSet<_> = all.iter().map(|memory| memory.id()).collect();
                 assert_eq!((all.len(), ids.len()), (6 * memories, 6 * memories), "{format}");
-                // One for each, and the camera's epoll and eventfd.
+                // One descriptor for each buffer, and the camera's epoll and eventfd.
                 assert_eq!(descriptors(), before + 6 * memories + 2, "{format}");
                 (0..12).for_each(|_| drop(frame(&mut camera)));
             });
         });
         let total: u32 = asked.iter().sum();
         let named = asked[SET_NAME];
-        assert_eq!((total, named), (named, 6 * memories as u32), "{format}: a name each; no address, no bracket");
+        assert_eq!(
+            (total, named),
+            (named, 6 * memories as u32),
+            "{format}: one identity each, no address, no CPU access"
+        );
         assert_eq!(descriptors(), before, "{format}");
     }
 }
@@ -97,7 +101,7 @@ fn data_offset_is_in_the_payload() {
     assert_eq!(second.bytes, 640 * 360);
 }
 
-/// Our bytes against those of another program.
+/// Compares our bytes with those of v4l2-ctl.
 fn equals_v4l2_ctl(planar: Planar, formats: &[&str]) {
     let Some(device) = vivid(planar) else { return };
     if program("v4l2-ctl").is_none() {
@@ -182,7 +186,7 @@ fn frame_keeps_its_bytes_over_reconfiguration_and_drop() {
         let mut again = Camera::builder().device(device.clone()).open().unwrap();
         (0..10).for_each(|_| drop(frame(&mut again)));
         assert!(pixels(&old) == bytes && pixels(&next) == other, "after the drop");
-        // A late return is nobody's business.
+        // The late return of a buffer does not affect the new stream.
         drop((old, next));
         (0..10).for_each(|_| drop(frame(&mut again)));
         assert_eq!(again.stats().queued, again.buffers().unwrap().slots());
@@ -199,7 +203,7 @@ fn frame_is_not_overwritten_and_its_drop_elsewhere_frees_it() {
     let bytes: Vec<_> = frames.iter().map(pixels).collect();
     assert!(!is_readable(&camera));
     assert!(camera.try_recv().unwrap().is_nothing());
-    assert!(camera.recv(Duration::from_millis(100)).unwrap().is_nothing(), "no buffer, no frame");
+    assert!(camera.recv(Duration::from_millis(100)).unwrap().is_nothing(), "a frame without a free buffer");
     assert!(frames.iter().map(pixels).eq(bytes), "a held frame changed");
     let clone = frames[0].clone();
     drop(frames);
@@ -243,9 +247,9 @@ fn frames_cost_no_descriptor_mapping_allocation_or_copy() {
     assert_eq!(heap, 0, "allocations");
     // poll, DQBUF, QBUF
     assert!(calls <= 3 * 1000, "{calls} system calls in 1000 frames");
-    assert_eq!(slots.count_ones() as usize, camera.buffers().unwrap().slots(), "every buffer takes part");
+    assert_eq!(slots.count_ones() as usize, camera.buffers().unwrap().slots(), "every buffer is used");
 
-    // In an event loop: DQBUF and QBUF alone, the poll is the loop's.
+    // In an event loop: only DQBUF and QBUF. The poll is a call of the loop.
     let (calls, mut got) = (syscalls(), 0);
     while got < 50 {
         wait_readable(&camera);
@@ -279,7 +283,7 @@ fn camera_keeps_the_device_s_settings_by_default() {
     let camera = Camera::builder().device(device.clone()).open().unwrap();
     assert_eq!(*camera.layout().unwrap(), now);
     drop(camera);
-    // The first format that is offered wins; a size that is not offered becomes the nearest.
+    // The first format that the device offers is used. A size that it does not offer becomes the nearest one.
     let near = Camera::builder().device(device.clone()).formats([fourcc("H264"), fourcc("NV16"), fourcc("NV12")]);
     let camera = near.clone().size(Size::new(650, 370)).open().unwrap();
     assert_eq!((camera.layout().unwrap().fourcc(), camera.layout().unwrap().size()), (fourcc("NV16"), SMALL));

@@ -1,4 +1,4 @@
-//! Controls, events, inputs, regions, discovery.
+//! Tests of controls, events, inputs, selection rectangles, discovery.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn controls_of_every_type_are_read_and_written() {
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     let e = device.set_control(ControlId::new(0x0098_7fff), 1).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
-    // Every control can be described and, if it may be, read.
+    // Every control can be described and, if the driver permits it, read.
     for control in all {
         assert!(!control.to_string().is_empty());
         if !control.is_write_only {
@@ -110,7 +110,7 @@ fn source_change_is_followed() {
     }
 }
 
-/// The layout of the next change of the source.
+/// Returns the layout of the next change of the source.
 fn changed(camera: &mut Camera) -> Layout {
     told(camera, |event| match event {
         CameraEvent::Changed(layout) => Some(layout),
@@ -121,7 +121,7 @@ fn changed(camera: &mut Camera) -> Layout {
 #[test]
 fn crop_and_compose_are_set_within_bounds() {
     let Some(device) = vivid(Planar::Multi) else { return };
-    // Cropping and scaling are of the grabber inputs.
+    // vivid's grabber inputs have cropping and scaling.
     device.set_input(3).unwrap();
     let region = device.region(Direction::Capture, SelectionTarget::Crop).unwrap();
     assert_eq!(region.active, region.default);

@@ -1,4 +1,4 @@
-//! A display driver that refuses.
+//! Tests with a display driver that refuses ioctls.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn show(card: &Device, pool: &Pool) -> Result<()> {
             rejected.error
         })?;
         drop(presented);
-        // Until no flip is pending.
+        // Wait until no flip is pending.
         let _ = screen.present(Duration::from_millis(300))?;
         while let Received::Item(event) = screen.try_recv()? {
             if let ScanoutEvent::Lost(error) = event {
@@ -34,7 +34,7 @@ fn show(card: &Device, pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// The ioctls of `sys::drm` in a display's life.
+/// The ioctls of `sys::drm` that a display uses.
 const IOCTLS: [(u8, &str, u32); 8] = [
     (0x09, "DRM_IOCTL_GEM_CLOSE", 1),
     (0x2e, "DRM_IOCTL_PRIME_FD_TO_HANDLE", 2),
@@ -43,7 +43,7 @@ const IOCTLS: [(u8, &str, u32); 8] = [
     (0xaf, "DRM_IOCTL_MODE_RMFB", 1),
     (0xb2, "DRM_IOCTL_MODE_CREATE_DUMB", 1),
     (0xb8, "DRM_IOCTL_MODE_ADDFB2", 2),
-    // The trial, two flips, and the end.
+    // The atomic test, two flips, and the end.
     (0xbc, "DRM_IOCTL_MODE_ATOMIC", 4),
 ];
 
@@ -65,7 +65,8 @@ fn ioctl_errors_name_the_call_and_return_the_frames() {
                         failed += 1;
                         let text = e.to_string();
                         assert!(text.contains("(vkms)") && text.contains("DRM_IOCTL_"), "{what}: {text}");
-                        // Of an import, the device is asked whether it is there, by an ioctl that is not refused here.
+                        // Before an import, the library checks that the device exists, by an ioctl that is not refused
+                        // here.
                         let is_import = e.op() == "DRM_IOCTL_PRIME_FD_TO_HANDLE";
                         let lost = errno == Errno::ENODEV && e.errno().is_some() && !is_import;
                         assert!(!lost || e.kind() == ErrorKind::DeviceLost, "{what}: {text}");
@@ -75,7 +76,7 @@ fn ioctl_errors_name_the_call_and_return_the_frames() {
             }
             assert!(failed > 0, "{name} was never refused");
         }
-        // The same device afterwards.
+        // The same device works afterwards.
         show(&Device::open(&path).unwrap(), &pool).unwrap();
     });
 }

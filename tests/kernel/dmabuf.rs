@@ -1,4 +1,4 @@
-//! Dma-bufs of the kernel's own allocators: identity, access, fences.
+//! Tests of dma-bufs of the kernel's own allocators: identity, access, fences.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn sync_files_are_exported_and_imported() {
             let mut b = allocator.allocate(4096, "fences").unwrap();
             for access in [Access::Read, Access::Write] {
                 let fence = a.export_sync_file(access).unwrap();
-                // Nobody works on it.
+                // No device uses it.
                 assert!(fence.wait(Duration::ZERO).unwrap());
                 b.import_sync_file(&fence, access).unwrap();
             }

@@ -1,4 +1,4 @@
-//! What goes wrong around an encoder: devices pulled out, consumers that hold on, examples misused.
+//! Tests of failures around an encoder: unplugged devices, consumers that keep frames, wrong arguments of the examples.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::coding::*;
 use crate::devices::*;
 use crate::share::example;
 
-/// Takes fl_h264's device from its driver, as if it were pulled out, while `test` runs.
+/// Unbinds fl_h264's device, as if it were unplugged, while `test` runs.
 pub fn unplugging_h264(test: impl FnOnce()) {
     let driver = Path::new("/sys/bus/platform/drivers/fl_h264");
     std::fs::write(driver.join("unbind"), "fl_h264").unwrap();
@@ -33,18 +33,21 @@ fn encoder_that_is_unplugged_is_reported_and_reopened() {
         let (early, late) = (coded(&mut encoder, frame(&mut camera)), coded(&mut encoder, frame(&mut camera)));
         encoder.try_submit(frame(&mut camera)).taken();
         unplugging_h264(|| {
-            // Its buffer cannot be returned to the device.
+            // The packet's buffer cannot be returned to the device.
             drop(early);
             let told = (0..3).find_map(|_| match encoder.recv(WAIT).unwrap() {
-                // What was finished before may still come.
+                // Frames that were finished before may still come.
                 Received::Item(EncoderEvent::Packet(_)) => None,
                 Received::Item(EncoderEvent::Lost(e)) => Some(e.kind()),
                 other => panic!("{other:?}"),
             });
             assert_eq!(told, Some(ErrorKind::DeviceLost));
-            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
             drop(late);
-            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "nor for a packet's return");
+            assert!(
+                encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(),
+                "no event for the return of a packet"
+            );
             let rejected = encoder.try_submit(frame(&mut camera)).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
             drop(rejected);
@@ -52,7 +55,7 @@ fn encoder_that_is_unplugged_is_reported_and_reopened() {
             assert_eq!(e.error.kind(), ErrorKind::NotFound, "{}", e.error);
             assert!(e.item.len() <= 2, "{:?}", e.item);
         });
-        // The node may have another number now; as a rule it has its own again.
+        // The node may have another number now. Usually it is the same.
         encoder.reopen().unwrap();
         assert_eq!(camera.stats().leased, 0, "no frame is lost");
         assert_eq!(held.bytes(), bytes, "a packet outlives its device");
@@ -76,7 +79,7 @@ fn encoder_without_a_frame_reports_its_loss() {
         assert!(is_readable(&encoder));
         let told = encoder.try_recv().unwrap();
         assert!(matches!(told, Received::Item(EncoderEvent::Lost(_))), "{told:?}");
-        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
     });
     let told = encoder.recv(WAIT).unwrap();
     assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
@@ -95,7 +98,7 @@ fn encoder_keeps_the_frames_of_an_unplugged_camera() {
         press(&vivid, "Disconnect");
         assert_eq!(told(&mut camera, lost).kind(), ErrorKind::DeviceLost);
         drop((camera, vivid));
-        assert_eq!(drained(&mut encoder).len(), 2, "what was captured is encoded");
+        assert_eq!(drained(&mut encoder).len(), 2, "captured frames are encoded");
         drop(encoder);
     });
     reload_vivid(VIVID);
@@ -171,7 +174,7 @@ fn encode_and_decode_examples_work() {
 
         for (args, part) in [
             (&["--codec", "vp8"][..], "not found"),
-            (&["--codec", "av1"], "no codec"),
+            (&["--codec", "av1"], "is not a codec"),
             (&["--device", "/dev/video999"], "/dev/video999"),
             (&["--frames", "3", "--size", "320x180", "--output", "/dev/full"], "/dev/full"),
             (&["--fps", "0"], "--fps 0"),

@@ -1,4 +1,4 @@
-//! Defects that a review found, each with the test that would have.
+//! Regression tests for defects that a review found.
 
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::devices::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The camera until it reports the loss of its device.
+/// Receives until the camera reports the loss of its device.
 fn until_lost(camera: &mut Camera) {
     let e = told(camera, lost);
     assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
@@ -39,7 +39,7 @@ fn reopen_forgets_the_errors_before_it() {
     let held = frame(&mut camera);
     press(&device, "Inject Fatal Streaming Error");
     until_lost(&mut camera);
-    // Its return fails, too.
+    // Returning the buffer fails too.
     drop(held);
     camera.reopen().unwrap();
     frame(&mut camera);
@@ -67,7 +67,7 @@ fn subscribe_delivers_the_user_s_own_events() {
     let mut camera = camera(&device, "NV12").open().unwrap();
     frame(&mut camera);
     camera.device().subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
-    // Of another handle: one's own changes are not told.
+    // By another handle: a handle does not get events for its own changes.
     let other = Device::open(&device.info().path).unwrap();
     other.set_control(ControlId::CONTRAST, 42).unwrap();
     for _ in 0..20 {
@@ -88,8 +88,10 @@ fn reconfigure_that_cannot_start_leaves_no_buffers() {
     camera.reconfigure(fourcc("YUYV"), SMALL).unwrap_err();
     assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::State);
     let other = Device::open(&device.info().path).unwrap();
-    other.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL)).expect("nobody has buffers");
-    // And it can be tried again.
+    other
+        .set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL))
+        .expect("buffers are still allocated");
+    // The reconfiguration can be repeated.
     camera.reconfigure(fourcc("YUYV"), SMALL).unwrap();
     frame(&mut camera);
 }
@@ -150,9 +152,9 @@ fn qbuf_error_is_retried_by_the_next_call() {
     let mut held = all_leased(&mut camera);
     press(&device, "Inject VIDIOC_QBUF Error");
     held.pop();
-    assert!(is_readable(&camera), "the driver refused the buffer, and that is told");
+    assert!(is_readable(&camera), "the driver refused the buffer, and the descriptor is not readable");
     camera.try_recv().unwrap_err();
-    // The return was tried again.
+    // The return was repeated.
     frame(&mut camera);
 }
 

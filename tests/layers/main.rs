@@ -1,4 +1,4 @@
-//! Imports point down: a module that uses a higher one, or a station that uses another, fails here. So do two files
+//! Imports point down. A module that uses a higher one fails here, and so does a station that uses another, two files
 //! that import each other, and a type with methods in two folders.
 
 mod tangles;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tangles::Tree;
 
-/// Lowest first; modules of one row do not see each other, except those of the first.
+/// Lowest first. Modules of one row must not use each other, except those of the first row.
 const LAYERS: &[&[&str]] = &[
     &["error", "flags", "format", "log", "bitstream"],
     &["sys"],
@@ -25,7 +25,7 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|row| row.contains(&module))
 }
 
-/// The crate's modules that a source file names in its code, tests and comments left out.
+/// The crate's modules that a source file names in its code. Tests and comments are left out.
 fn imports(text: &str) -> BTreeSet<String> {
     let code: String = text
         .split("#[cfg(test)]\nmod tests")
@@ -64,7 +64,7 @@ fn check(folder: &Path, module: Option<&str>, wrong: &mut Vec<String>) {
             continue;
         };
         for used in imports(&std::fs::read_to_string(&path).unwrap()) {
-            // What lib.rs re-exports, macros and other names are not modules.
+            // Re-exports of lib.rs, macros and other names are not modules.
             let Some(theirs) = layer(&used) else { continue };
             if used != module && (theirs > own || theirs == own && own > 0) {
                 wrong.push(format!("{}: {module} uses {used}", path.display()));

@@ -1,5 +1,5 @@
-//! Subscribers in other languages (examples/peers) beside the library's: the same bytes, the same outcome. What misses
-//! here (compilers, Python, valgrind, qemu) is named and skipped.
+//! Tests of subscribers in other languages (examples/peers) and of the library's: the same bytes, the same result.
+//! Missing programs (compilers, Python, valgrind, qemu) are printed, and their tests skipped.
 
 mod crc32;
 mod formats;
@@ -25,7 +25,7 @@ fn every_session(mut peer: Peer) {
     most_sessions(peer);
 }
 
-/// Without those that take descriptors away: valgrind needs some for itself. At least as many as there are.
+/// Plays the sessions that do not take descriptors away: valgrind needs some for itself.
 fn most_sessions(mut peer: Peer) {
     let (good, forbidden) = (golden::sessions(golden::GOOD), golden::sessions(golden::FORBIDDEN));
     assert!(good.len() >= 38 && forbidden.len() >= 65, "{} and {} sessions", good.len(), forbidden.len());

@@ -1,4 +1,5 @@
-//! framelease-cat and view.py as a user meets them, the Python module's leases, and the ways to build the C client.
+//! Tests of framelease-cat and view.py as a user runs them, of the Python module's leases, and of the ways to build the
+//! C client.
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -116,7 +117,7 @@ fn view_py_saves_a_picture() {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.width, info.height, info.color_type), (64, 48, png::ColorType::Rgb));
-    // The test pattern's bars: all eight colors are there, and nearly nothing else.
+    // The test pattern's bars: all eight colors are there, and almost nothing else.
     let bars = pixels.chunks_exact(3).filter(|p| p.iter().all(|&c| !(6..=249).contains(&c))).count();
     let colors: std::collections::HashSet<_> =
         pixels.chunks_exact(3).map(|p| [p[0] > 127, p[1] > 127, p[2] > 127]).collect();

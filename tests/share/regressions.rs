@@ -1,4 +1,4 @@
-//! Defects that a review found, each with the test that would have.
+//! Regression tests for defects that a review found.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
@@ -66,7 +66,8 @@ fn publish_is_not_held_up_by_a_flood_of_messages() {
             drop(frame(&mut sibling));
             calls
         });
-        // 64 messages of a peer. The count is of all threads, and other tests run beside this one: not each, but most.
+        // 64 messages of a subscriber. The count is of all threads, and other tests run at the same time, so it need
+        // not hold for each publish, but for most.
         counts.sort_unstable();
         assert!(counts[10] < 64 + 20, "{what}: {counts:?} system calls in a publish");
         stop.store(true, Ordering::Relaxed);
@@ -79,11 +80,12 @@ fn publish_is_not_held_up_by_a_flood_of_messages() {
 fn publish_reads_a_subscriber_once() {
     let mut optional = message(99, &[1]);
     optional[2] = 0;
-    // The count is of all threads, and other tests run beside this one: not each, but most.
+    // The count is of all threads, and other tests run at the same time, so it need not hold for each publish, but for
+    // most.
     let mut counts = [0; 7].map(|_: u64| {
         let mut s = Stage::new(8);
         let peer = admitted(&mut s, 1);
-        // It holds one frame, and has room for no other: what it says wakes the publisher.
+        // It holds one frame and has no room for another, so its messages wake the publisher.
         for _ in 0..3 {
             s.publish();
         }
@@ -98,7 +100,7 @@ fn publish_reads_a_subscriber_once() {
 }
 
 #[test]
-fn is_valid_is_false_after_the_publisher_is_gone() {
+fn frame_is_valid_until_the_publisher_is_gone() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -106,7 +108,7 @@ fn is_valid_is_false_after_the_publisher_is_gone() {
     let Stage { publisher, mut source, folder } = s;
     drop(publisher);
     assert!(matches!(a.recv(SOON).unwrap(), Received::Ended));
-    // The source lives on and may fill the buffer again.
+    // The source still exists and may fill the buffer again.
     let mut publisher = publisher_at(folder.socket()).bind().unwrap();
     for _ in 0..12 {
         assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
@@ -122,7 +124,7 @@ fn pause_comes_after_the_frames_that_wait() {
     let b = s.join(s.subscriber().policy(Policy::Fifo(3)));
     s.publish();
     s.publish();
-    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "a frame waits for each");
+    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "a frame waits for each subscriber");
     let readers: Vec<_> = [a, b]
         .into_iter()
         .map(|mut x| {
@@ -134,8 +136,8 @@ fn pause_comes_after_the_frames_that_wait() {
         })
         .collect();
     assert!(s.publisher.pause(SOON).unwrap());
-    // Now that there is no next publish, releases are read as they come.
-    s.until("all is returned", |p| p.subscribers().all(|f| f.held == 0));
+    // No publish follows, so releases are read as they come.
+    s.until("every lease has ended", |p| p.subscribers().all(|f| f.held == 0));
     for reader in readers {
         assert_eq!(reader.join().unwrap(), [0, 1]);
     }
@@ -164,21 +166,24 @@ fn pause_does_not_wait_for_subscribers_without_frames() {
     let mut s = Stage::new(8);
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 1));
-    s.until("it is admitted", |p| p.subscribers().count() == 1);
-    assert!(s.publisher.pause(Duration::ZERO).unwrap(), "it was never told that there is a stream");
+    s.until("the subscriber is admitted", |p| p.subscribers().count() == 1);
+    assert!(s.publisher.pause(Duration::ZERO).unwrap(), "no stream was announced to it");
 }
 
 #[test]
 fn policy_block_misses_nothing_after_its_first_frame() {
     let mut s = Stage::new(8);
-    // It is told of the pool and does not answer yet: nobody waits for it.
+    // The pool is announced to it. It does not answer yet, and the publisher does not wait for it.
     let mut a = s.connect(s.subscriber().policy(Policy::Block)).unwrap();
     for _ in 0..3 {
         s.publish();
     }
     s.until("it has the pool", |p| {
         let event = a.try_recv().unwrap();
-        assert!(!matches!(event, Received::Item(SubscriberEvent::Frame(_))), "{event:?}, and those behind it are lost");
+        assert!(
+            !matches!(event, Received::Item(SubscriberEvent::Frame(_))),
+            "{event:?}, and the frames after it are lost"
+        );
         p.active() == 1
     });
     let got = [0, 1].map(|_| {
@@ -211,7 +216,7 @@ fn policy_block_loses_nothing_at_a_format_change() {
     assert!(s.publisher.publish(first, SOON).unwrap().is_taken());
     s.publish();
     s.publish();
-    s.until("it has all", |_| reader.is_finished());
+    s.until("it has every frame", |_| reader.is_finished());
     assert_eq!(reader.join().unwrap(), [(64, 0), (64, 1), (128, 0), (128, 1), (128, 2)]);
 }
 
@@ -262,7 +267,7 @@ fn reconnect_pauses_after_a_listener_that_hangs_up() {
     // 10, 20, 40 … 500 ms: seven or so.
     let connections = connections.load(Ordering::Relaxed);
     assert!(connections <= 10, "{connections} connections in a second");
-    assert_eq!(lost, 1, "lost once, however often it is tried again");
+    assert_eq!(lost, 1, "the loss is reported once, not for each attempt");
 }
 
 #[test]
@@ -307,7 +312,7 @@ fn policy_latest_of_a_busy_subscriber_stays_in_the_budget() {
     let before = syscalls();
     let mut own = 0;
     for _ in 0..FRAMES {
-        // A frame comes while it works on the last, then it is done and takes the one that waits.
+        // A frame comes while it works on the last one. Then it takes the frame that waits.
         s.publish();
         let start = syscalls();
         drop(held);
@@ -331,7 +336,8 @@ fn recv_times_out_on_time() {
         assert!(a.recv(Duration::from_millis(asked)).unwrap().is_nothing());
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(asked), "{asked} ms took {took:?}");
-        // Generous for a loaded machine; an eighth of a long timeout too late, as once, would still show.
+        // Generous for a loaded machine. An error of an eighth of a long timeout, which a defect caused, would still be
+        // found.
         assert!(took < Duration::from_millis(most + 500), "{asked} ms took {took:?}");
     }
 }
@@ -361,9 +367,9 @@ fn quota_of_a_subscriber_that_does_not_answer_is_freed() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 4));
-    s.until("it is in", |p| p.subscribers().count() == 1);
+    s.until("the subscriber is admitted", |p| p.subscribers().count() == 1);
     assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
-    s.until("it is out", |p| p.subscribers().count() == 0);
+    s.until("the subscriber is removed", |p| p.subscribers().count() == 0);
     assert!(s.connect(s.subscriber()).is_ok());
 }
 
@@ -399,7 +405,7 @@ fn retired_more_often_than_announced_ends_the_connection() {
     for _ in 0..2 {
         peer.send(&message(raw::RETIRED, &[1]));
     }
-    // The first ends its lease; the second is read when it has another.
+    // The first RETIRED ends its lease. The second is read when it has another lease.
     for _ in 0..2 {
         s.publish();
         drop(frame(&mut sibling));
@@ -416,9 +422,9 @@ fn events_that_are_not_received_keep_no_publisher_readable() {
         std::thread::sleep(Duration::from_millis(1));
         s.publisher.dispatch().unwrap();
     }
-    // A loop that only dispatches does not spin.
+    // A loop that only calls dispatch does not spin.
     assert!(!is_readable(&s.publisher));
-    // And the events were kept.
+    // The events were kept.
     assert!(s.publisher.try_recv().unwrap().item().is_some());
 }
 

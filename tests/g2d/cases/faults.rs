@@ -1,4 +1,4 @@
-//! What goes wrong in the library: every frame comes back, nobody waits without end.
+//! Errors of the library: every frame comes back, and no call waits without end.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -58,7 +58,7 @@ fn blit_error_fails_only_its_own_job() {
                 "{text}"
             );
             assert!(text.contains("libg2d-viv.so.2"), "{text}");
-            // The number that libg2d returned, and not the C library's word for it.
+            // The error has the number that libg2d returned, not the C library's text for it.
             assert!(text.contains(&format!("{result} (")) && !text.contains("Success"), "{text}");
             drop(rejected.item.expect("the target comes back"));
             s.fake.set("blit_fails_at", 0);
@@ -123,7 +123,7 @@ fn lost_device_returns_every_frame_and_can_be_reopened() {
         let done = run(&mut again, &plan, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(rows(&done, 0), rows(&frame, 0));
         assert_eq!(fake.get("opens"), 2);
-        // The thread of the lost one closes it, and nothing waits for that thread.
+        // The thread of the lost device closes it. No call waits for that thread.
         eventually(|| fake.get("closes") == 1);
         drop((done, frame));
         eventually(|| pool.buffers().leased() == 0);
@@ -143,7 +143,8 @@ fn timeout_of_a_call_that_never_returns_holds_its_frames() {
         eventually(|| s.fake.get("finishes") > finishes);
         assert!(s.g2d.recv(Duration::from_millis(30)).unwrap().is_nothing());
         assert_eq!((s.g2d.in_flight(), s.pool.buffers().leased()), (2, 3));
-        // The drop does not wait. What has not begun comes back; what the hardware may still write does not.
+        // The drop does not wait. Jobs that have not begun give their frames back; the hardware may still write to the
+        // others.
         let Scene { fake, g2d, pool, frame, .. } = s;
         drop((g2d, frame));
         eventually(|| pool.buffers().leased() == 2);
@@ -182,7 +183,7 @@ fn queue_that_is_full_takes_no_more_jobs() {
     let target = pool.try_acquire().unwrap();
     let slot = target.slot();
     let full = g2d.try_submit(&p, std::slice::from_ref(&frame), target).unwrap();
-    let target = full.full().expect("no room for a third");
+    let target = full.full().expect("the queue is full");
     assert_eq!(target.slot(), slot);
     g2d.done(TIMEOUT).unwrap();
     g2d.begin(&p, std::slice::from_ref(&frame), target).unwrap();

@@ -1,4 +1,4 @@
-//! Which library it is, and what becomes of one that is not what it should be.
+//! How the library is opened: its layout, its variant, and libraries that cannot be used.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn abi_is_found_by_three_probes() {
         let g2d = fake.open();
         let report = g2d.report();
         assert_eq!(report.abi, Some(abi));
-        // A library of header 2.1 or 2.2 exports nothing that tells it from a later one.
+        // A library of header 2.1 or 2.2 exports nothing that distinguishes it from a later one.
         let votes: Vec<_> = report.votes.iter().map(|v| v.abi).collect();
         let by_symbols = Some(abi).filter(|a| *a == Abi::Modern);
         assert_eq!(votes, [Some(abi), by_symbols, Some(abi)], "{:?}", report.votes);
@@ -53,7 +53,7 @@ fn abi_is_found_by_three_probes() {
 
 #[test]
 fn abi_is_found_by_each_probe_alone() {
-    // No version text; then only symbols vote, or only the allocation.
+    // Without the version text, either the symbols alone or the allocation alone decide.
     for (abi, without) in [
         (Abi::Modern, &["_G2D_VERSION"][..]),
         (Abi::Modern, &["_G2D_VERSION", "g2d_blit_dmabuf", "g2d_get_warp_coordinates_from_dct_file"]),
@@ -83,7 +83,7 @@ fn abi_is_unknown_if_probes_disagree_or_find_nothing() {
         let report = fake.builder().inspect(None).unwrap();
         assert!(report.abi.is_none() && report.survey.is_none());
         assert_eq!(fake.get("blits") + fake.get("dmabuf_blits") + fake.get("clears"), 0);
-        // Its user knows better.
+        // The user's choice overrides the probes.
         let mut g2d = fake.builder().abi(abi).open().unwrap();
         assert!(g2d.report().abi_forced);
         let pool = pool(layout("RGBA32", 16, 16), 2);
@@ -95,7 +95,7 @@ fn abi_is_unknown_if_probes_disagree_or_find_nothing() {
 
 #[test]
 fn abi_that_is_wrong_is_detected_by_the_fake() {
-    // What the probes are for: surfaces in the other layout are garbage, which the fake refuses.
+    // This is why the probes exist: surfaces in the wrong layout are garbage, and the fake refuses them.
     for (is, told) in [(Abi::Legacy, Abi::Modern), (Abi::Modern, Abi::Legacy)] {
         let fake = Fake::new(is);
         fake.set("blit_dmabuf", -1);
@@ -119,7 +119,7 @@ fn variant_is_detected() {
             fake.set("variant", number);
             assert_eq!(fake.open().report().variant, variant);
         }
-        // By the hardware's query alone.
+        // By the hardware query alone.
         let fake = Fake::changed(Abi::Modern, &Changes { file: Some("libg2d.so.2"), ..Changes::default() });
         fake.set("variant", number);
         assert_eq!(fake.open().report().variant, variant);
@@ -204,7 +204,7 @@ fn handle_is_opened_once_and_its_thread_is_named() {
         let g2d = fake.builder().thread_name(&name).open().unwrap();
         eventually(|| threads(&name) == 1);
         drop(g2d);
-        // It parks when it has seen the end.
+        // The worker parks after it has seen the end.
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(fake.get("opens") <= 5 && fake.get("closes") == 0);
@@ -230,7 +230,7 @@ fn inspect_tries_everything() {
         };
         assert!(row("NV12").source.0 && !row("NV12").target.0 && row("YUYV").target.0 && !row("VYUY").source.0);
         for trial in &survey.formats {
-            // The rules refuse nothing that works here; what they allow works.
+            // The rules do not refuse anything that works here. Everything that they allow works.
             for (rule, (works, why)) in [(trial.rules.0, &trial.source), (trial.rules.1, &trial.target)] {
                 assert!(rule == Answer::Unknown || (rule == Answer::Yes) == *works, "{} {rule} {why}", trial.fourcc);
             }
