@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["station"],
     &["v4l2"],
     &["capture", "codec", "convert", "drm", "share", "sink"],
-    &["negotiate", "reactor"],
+    &["guide", "negotiate", "reactor"],
 ];
 
 fn layer(module: &str) -> Option<usize> {
@@ -56,7 +56,7 @@ fn check(folder: &Path, module: Option<&str>, wrong: &mut Vec<String>) {
             continue;
         }
         let module = module.unwrap_or(&stem);
-        if module == "lib" {
+        if module == "lib" || path.extension().map_or(true, |extension| extension != "rs") {
             continue;
         }
         let Some(own) = layer(module) else {
