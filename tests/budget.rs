@@ -1,4 +1,4 @@
-//! The budgets of the share path as counts: system calls, allocations, descriptors, mappings, bytes, memory.
+//! The budgets of sharing as counts: system calls, allocations, descriptors, mappings, bytes, memory.
 
 #[path = "kernel/allocations.rs"]
 mod allocations;
@@ -57,33 +57,33 @@ fn scene(pool: &framelease::frame::BufferSet, consumers: usize) -> Scene {
             let _ = subscriber.try_recv().unwrap();
             drop(publisher.recv(Duration::from_millis(1)).unwrap());
         }
-        // The format, if it was not taken above.
+        // The format event, if it was not received above.
         while subscriber.try_recv().unwrap().item().is_some() {}
         subscribers.push(subscriber);
     }
     Scene { publisher, subscribers, folder }
 }
 
-/// One test: the process's descriptors and memory are looked at, so nothing else may run beside it.
+/// One test only: it looks at the descriptors and memory of the process, so no other test may run at the same time.
 #[test]
-fn a_frame_costs_what_the_design_allows() {
+fn frame_costs_what_the_design_allows() {
     const FRAMES: u64 = 1_000;
-    // A million, in .ci/deep.
+    // A million in .ci/deep.
     let more = std::env::var("FRAMELEASE_SOAK_FRAMES").map_or(9_000, |n| n.parse().unwrap());
     for consumers in [1usize, 3, 8] {
         let layout = framelease::format::Layout::packed("NV12".parse().unwrap(), Size::new(64, 48)).unwrap();
         let pool = Pool::new(&Allocator::Memfd, layout, consumers * 2 + 4).unwrap();
         let mut s = scene(pool.buffers(), consumers);
         let timeout = Duration::from_secs(10);
-        // One frame in lock-step: the calls of the publisher's loop and of all subscribers.
+        // One frame at a time: the calls of the publisher's loop and of all subscribers.
         let mut sequence = 0;
-        // The memory that each subscriber has seen in each slot: an import stays valid forever.
+        // The memory that each subscriber got for each slot: an import stays valid forever.
         let mut met = vec![[None; 20]; consumers];
         let mut round = || {
             let frame = pool.try_acquire().expect("a buffer is free").freeze_full(sequence, sequence);
             let start = syscalls();
             assert!(s.publisher.publish(frame, timeout).unwrap().is_taken());
-            // A loop that also looks after connections.
+            // A loop that also handles connections.
             s.publisher.dispatch().unwrap();
             let middle = syscalls();
             for (subscriber, met) in s.subscribers.iter_mut().zip(&mut met) {
@@ -111,7 +111,7 @@ fn a_frame_costs_what_the_design_allows() {
             publisher_calls += publisher;
             subscriber_calls += subscribers;
         }
-        // First of all: what looks at the rest allocates itself.
+        // First, because the checks below allocate memory themselves.
         let allocated = allocations::of_this_thread() - allocated;
         let c = consumers as u64;
         let (publisher_calls, subscriber_calls) =
@@ -141,7 +141,7 @@ fn a_frame_costs_what_the_design_allows() {
             [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&s.subscribers[0]), nix::poll::PollFlags::POLLIN)];
         assert_eq!(nix::poll::poll(&mut fds, 1000u16), Ok(1));
         assert!(matches!(s.subscribers[0].try_recv().unwrap(), Received::Item(SubscriberEvent::Frame(_))));
-        // The poll is the test's own.
+        // The poll is a call of the test.
         calls += syscalls() - before + 1;
     }
     assert!(calls <= 3 * FRAMES, "{calls} calls for {FRAMES} frames in an event loop");

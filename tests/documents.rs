@@ -10,7 +10,7 @@ fn programs(document: &str) -> Vec<String> {
     all
 }
 
-/// An example without what its first lines say of it.
+/// An example without the description in its first lines.
 fn example(source: &str) -> String {
     let program = source.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
     program.map(|line| format!("{line}\n")).collect()
@@ -38,7 +38,7 @@ fn embedding_shows_the_event_loop_and_the_node() {
     assert!(lines < 70, "the whole node has {lines} lines");
 }
 
-/// What stands between backticks outside of fenced blocks.
+/// The text between backticks outside of fenced blocks.
 fn spans(document: &str) -> Vec<&str> {
     let prose = document.split("```").step_by(2);
     prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
@@ -153,7 +153,7 @@ fn documents_name_items_that_exist() {
         for span in spans(&text) {
             let path = span.trim_end_matches("()");
             let parts: Vec<&str> = path.split("::").collect();
-            // `Frame::read`, `convert::Request`. What begins with another crate's name is not ours.
+            // `Frame::read`, `convert::Request`. A path that begins with the name of another crate is not checked.
             let is_ours = parts.len() > 1 && parts.iter().all(|part| is_name(part)) && !FOREIGN.contains(&parts[0]);
             let last = parts[parts.len().saturating_sub(2)..].join("::");
             let ends = [" ", "(", "<", "\n", ":", ",", ")", ">"];

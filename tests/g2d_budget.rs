@@ -1,4 +1,4 @@
-//! What a job costs beside the library's own work, as counts: allocations in any thread, descriptors.
+//! The cost of a job besides the library's own work, as counts: allocations in any thread, descriptors.
 
 #[path = "kernel/allocations.rs"]
 mod allocations;
@@ -19,9 +19,9 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// One test: the whole process is looked at, so nothing else may run beside it.
+/// One test only: it looks at the whole process, so no other test may run at the same time.
 #[test]
-fn a_job_allocates_nothing_and_opens_nothing() {
+fn job_allocates_nothing_and_opens_nothing() {
     const JOBS: usize = 1_000;
     for (abi, wait, files) in
         [(ABIS[0], Wait::Finish, 1), (ABIS[1], Wait::Finish, 1), (ABIS[1], Wait::Finish, 0), (ABIS[1], Wait::Fence, 1)]
@@ -60,19 +60,19 @@ fn a_job_allocates_nothing_and_opens_nothing() {
         println!(
             "{abi}, {wait:?}: {each:.1} µs CPU a job of both threads and the fake, {polls:.2} calls of the caller"
         );
-        // The caller's: poll and read; with fences it also wakes a worker that polls one.
+        // Calls of the caller: poll and read. With fences, it also wakes a worker that polls a fence.
         let most = if wait == Wait::Fence { 3.05 } else { 2.05 };
         assert!(polls <= most, "{polls} calls of the caller a job");
         fake.lawful();
-        // A parked worker keeps its thread and handle, and nothing of its last user's.
+        // A parked worker keeps its thread and its handle, and nothing that belongs to its last user.
         let before = descriptors();
         drop(g2d);
         eventually(|| descriptors() < before);
-        // Until the worker has closed its last user's.
+        // Wait until the worker has closed what belongs to its last user.
         std::thread::sleep(std::time::Duration::from_millis(200));
         let parked = descriptors();
         for _ in 0..5 {
-            // One that is not parked yet is not taken over: another would be started.
+            // A worker that is not parked yet is not reused: another one would be started.
             std::thread::sleep(std::time::Duration::from_millis(50));
             drop(fake.open());
         }

@@ -1,6 +1,6 @@
-//! Subscribers that are killed and stopped anywhere in what they do, and others that come: who does nothing wrong gets
-//! every frame with its pixels, everything the dead held comes home soon, nothing stays open or mapped. With feature
-//! `unixfd` a third of them speak GStreamer's protocol, and one of those who do nothing wrong.
+//! Subscribers that are killed and stopped at any point, and others that join. A subscriber that behaves well gets
+//! every frame with its pixels. The buffers of dead ones come back soon, and nothing stays open or mapped. With feature
+//! `unixfd`, a third of them use GStreamer's protocol, and so does one of the well-behaved.
 //!
 //! `FRAMELEASE_STORM=N` makes it N times as long, each time with another seed.
 
@@ -37,16 +37,16 @@ use unixfd_client::{number, release, Client, CAPS, NEW_BUFFER};
 
 const ROLE: &str = "FRAMELEASE_STORM_PEER";
 const ROUNDS: u32 = 1_500;
-/// The file of the folder at which the publisher serves consumers by unixfd, and the most frames that each has.
+/// The file in the folder at which the publisher serves consumers by unixfd, and the most frames that each may hold.
 const UNIXFD: &str = "gst";
 const HOLD: u16 = 3;
-/// Processes at a time, and buffers that suffice for the quotas of all.
+/// Processes at a time, and enough buffers for the quotas of all.
 const PEERS: usize = 8;
 const BUFFERS: usize = 64;
-/// Within which a dead peer's buffers must be back.
+/// The time in which a dead subscriber's buffers must come back.
 const RECLAIM: Duration = Duration::from_secs(2);
 
-/// Not a test: a peer that takes, holds, reads and gives back as its seed says.
+/// Not a test: a subscriber that takes, holds, reads and releases frames as its seed determines.
 #[test]
 #[ignore = "run by the storm as a peer process"]
 fn peer_process() {
@@ -81,7 +81,7 @@ fn peer_process() {
     }
 }
 
-/// What a pipeline behind `unixfdsrc` does: the same.
+/// The same for a pipeline after `unixfdsrc`.
 fn pipeline(path: &Path, random: &mut Random) -> io::Result<()> {
     let mut client = Client::connect(path)?;
     client.socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -147,7 +147,7 @@ fn mappings() -> usize {
     std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|l| l.contains("memfd:")).count()
 }
 
-/// What a storm did, for who reads its output.
+/// The statistics of a storm, printed at the end.
 #[derive(Default)]
 struct Report {
     frames: u64,
@@ -157,11 +157,11 @@ struct Report {
     refused: u64,
     most_peers: usize,
     reclaims: Vec<Duration>,
-    /// Of those, of consumers by unixfd.
+    /// How many of those were consumers by unixfd.
     unixfd: u32,
 }
 
-/// Kills it, and waits until nothing of it is left.
+/// Kills a subscriber, and waits until the publisher has removed it.
 fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
     let pid = peer.child.id() as i32;
     let is_there = |p: &Publisher| p.subscribers().any(|s| s.peer.pid == pid);
@@ -169,7 +169,7 @@ fn reclaim(s: &mut Stage, peer: Peer, report: &mut Report) {
     let start = Instant::now();
     peer.signal(Signal::SIGKILL);
     while is_there(&s.publisher) {
-        assert!(start.elapsed() < RECLAIM, "{pid} is dead and not gone after {RECLAIM:?}");
+        assert!(start.elapsed() < RECLAIM, "{pid} is dead, and not removed after {RECLAIM:?}");
         drop(s.publisher.recv(Duration::from_millis(50)).unwrap());
     }
     report.killed += 1;
@@ -187,7 +187,7 @@ fn stage() -> Stage {
     Stage::in_folder(BUFFERS, faces)
 }
 
-/// Takes the frame that was published last, and gives it back: who does nothing wrong, by unixfd.
+/// A well-behaved consumer by unixfd: takes the frame that was published last, and releases it.
 fn take(client: &mut Client) -> (u64, Vec<u8>) {
     let (id, payload) = loop {
         match client.receive() {
@@ -231,7 +231,7 @@ fn storm(seed: u64, report: &mut Report) {
                 former.push(s.source.buffers().unwrap().clone());
                 s.source = support::source_of(BUFFERS, Size::new(80 + 16 * (report.changes % 3), 48));
                 s.publisher.announce(s.source.buffers().unwrap()).unwrap();
-                // Who takes part must have the new pool before frames go to it.
+                // The well-behaved must have the new pool before frames are sent to them.
                 for subscriber in &mut innocent {
                     let start = Instant::now();
                     while subscriber.buffers().map(BufferSet::layout) != Some(s.source.buffers().unwrap().layout()) {
@@ -265,18 +265,18 @@ fn storm(seed: u64, report: &mut Report) {
         reclaim(&mut s, peer, report);
     }
     let living = innocent.len() + usize::from(by_unixfd.is_some());
-    s.until("the dead are gone", |p| p.subscribers().count() == living);
+    s.until("the dead subscribers are removed", |p| p.subscribers().count() == living);
     assert_eq!([0, 1].map(|i| innocent[i].stats().dropped), [0, 0], "seed {seed}");
     report.refused += s.publisher.stats().refused;
-    assert_eq!(s.publisher.stats().violations, 0, "a peer that is killed breaks no rule");
-    // The newest alone is kept, for who comes late.
+    assert_eq!(s.publisher.stats().violations, 0, "a killed subscriber violates the protocol");
+    // Only the newest frame is kept, for subscribers that join late.
     assert!(s.source.buffers().unwrap().leased() <= 1, "seed {seed}: {:?}", s.source.buffers().unwrap());
     assert!(former.iter().all(|b| b.leased() == 0), "seed {seed}: {former:?}");
 }
 
-/// One test: descriptors are the process's.
+/// One test only: descriptors belong to the whole process.
 #[test]
-fn peers_that_die_and_stop_anywhere_cost_others_nothing() {
+fn subscribers_that_die_and_stop_anywhere_cost_others_nothing() {
     let times = std::env::var("FRAMELEASE_STORM").ok().map_or(1, |n| n.parse().unwrap_or(10));
     let mut report = Report::default();
     let before = (descriptors(), mappings());

@@ -1,4 +1,5 @@
-//! What a frame of a `unixfdsink` costs, as counts. One test in its process: all of it is looked at.
+//! The cost of a frame of a `unixfdsink`, as counts. The only test in its process, because it looks at the whole
+//! process.
 
 #[path = "kernel/allocations.rs"]
 mod allocations;
@@ -32,7 +33,7 @@ fn send(sink: &UnixStream, kind: u32, payload: &[u8], fds: &[RawFd]) {
 }
 
 #[test]
-fn a_frame_costs_no_allocation_mapping_or_descriptor() {
+fn frame_costs_no_allocation_mapping_or_descriptor() {
     const FRAMES: u64 = 1_000;
     let folder = std::env::temp_dir().join(format!("framelease-unixfd-budget-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -43,8 +44,8 @@ fn a_frame_costs_no_allocation_mapping_or_descriptor() {
         memory.set_len(BYTES).unwrap();
         memory
     });
-    // Header, payload, whether more is there, what the descriptor names, release. (Who has to wait: one more in vain,
-    // and the poll.)
+    // Read the header, read the payload, check for more, look at the descriptor, release. A wait adds a read that finds
+    // nothing, and the poll.
     for (policy, most) in [(Policy::Latest, 5), (Policy::Fifo(4), 5), (Policy::Block, 4)] {
         let builder = UnixfdSubscriber::builder(&path).hold(2).policy(policy);
         let subscriber = std::thread::spawn(move || builder.connect(Duration::from_secs(10)).unwrap());
@@ -68,7 +69,7 @@ fn a_frame_costs_no_allocation_mapping_or_descriptor() {
                 }
             };
             assert_eq!(frame.meta().sequence, n);
-            // The one before goes back.
+            // The previous frame is released.
             let has_released = held.replace(frame).is_some();
             let costs = (syscalls() - before.0, allocations::of_this_thread() - before.1);
             if has_released {

@@ -6,7 +6,7 @@ use std::io::Write;
 use framelease::format::{FourCc, Layout, Size};
 
 #[test]
-fn codes_and_formats_go_both_ways() {
+fn fourcc_and_format_convert_both_ways() {
     let code = v4l::FourCC::new(b"NV12");
     assert_eq!(FourCc::from(code), FourCc::NV12);
     assert_eq!(v4l::FourCC::from(FourCc::YUYV), v4l::FourCC::new(b"YUYV"));
@@ -23,9 +23,9 @@ fn codes_and_formats_go_both_ways() {
 }
 
 #[test]
-fn a_device_is_shared_where_there_is_one() {
+fn device_is_shared_with_the_crate() {
     let Ok(theirs) = v4l::Device::new(0) else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED a_device_is_shared_where_there_is_one: no /dev/video0");
+        let _ = writeln!(std::io::stderr(), "SKIPPED device_is_shared_with_the_crate: no /dev/video0");
         return;
     };
     let ours = framelease::v4l2::Device::try_from(&theirs).unwrap();

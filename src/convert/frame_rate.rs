@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_source_is_repeated_and_a_gap_is_filled_by_the_nearer_frame() {
+    fn push_repeats_a_slow_source_and_fills_gaps_by_nearer_frames() {
         let mut d = FrameRateConverter::new(FrameInterval::from_fps(100)).unwrap().repeating();
         // The first frame has no interval. The second covers 20 (half the gap) to 50, and the last the rest.
         assert_eq!(run(&mut d, [0, 40 * MS, 60 * MS]), [0, 10, 20, 30, 40, 50, 60, 70]);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_holds_no_frame_and_a_repeater_one() {
+    fn limit_holds_no_frame_and_a_repeater_one() {
         let pool = pool();
         let mut limit = FrameRateConverter::new(FrameInterval::from_fps(10)).unwrap();
         drop(limit.push(pool.try_acquire().unwrap().freeze_full(0, 0)));

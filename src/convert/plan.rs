@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_edge_of_the_picture_is_on_the_grid() {
+    fn odd_edge_of_the_picture_is_on_the_grid() {
         let (source, target) = (layout("NV12", 63, 47), layout("NV12", 33, 35));
         let layer = Layer::default().crop(rect(2, 2, 61, 45)).fit(Scaling::Keep);
         assert!(Plan::new(&Request::convert(layer), &[source], &target).is_ok());

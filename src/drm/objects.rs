@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn in_formats_assigns_modifiers_to_formats() {
+    fn plane_in_formats_assigns_modifiers_to_formats() {
         let found = in_formats(&blob(&[1, 2, 3], &[(0b101, 0, 0), (0b1, 1, 77)]));
         let modifiers: Vec<Vec<u64>> = found.iter().map(|f| f.modifiers.iter().map(|m| m.0).collect()).collect();
         assert_eq!(modifiers, [vec![0], vec![77], vec![0]]);
@@ -477,7 +477,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn in_formats_accepts_any_blob(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), counts: bool) {
+        fn plane_in_formats_accepts_any_blob(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), counts: bool) {
             if counts && bytes.len() >= 24 {
                 // Plausible counts and offsets reach more of the parser.
                 for (at, word) in [(8, 9u32), (12, 24), (16, 9), (20, 60)] {

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn one_path_for_both_plane_models() {
+    fn calls_are_the_same_for_both_plane_models() {
         let plane = BufferPlane { length: 4096, bytesused: 300, data_offset: 128 };
         let mut single = Buffer::new(BufType::Output, MEMORY_DMABUF, 1, 1);
         single.set_plane(0, plane, None);

@@ -1,6 +1,6 @@
-//! What every converter must draw right, or refuse: one suite for the CPU, mem-to-mem devices and G2D.
+//! The pictures that every converter must draw correctly or refuse: one suite for the CPU, mem-to-mem devices and G2D.
 
-#![allow(dead_code)] // No test target uses all of it.
+#![allow(dead_code)] // No test program uses all of it.
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
@@ -27,7 +27,7 @@ use framelease::ErrorKind;
 
 use picture::Rgba;
 
-/// Long enough for an emulated processor; a test waits it out only if it fails.
+/// Long enough for an emulated processor. A test waits this long only if it fails.
 pub const WAIT: Duration = Duration::from_secs(60);
 
 /// One conversion with a known result.
@@ -38,12 +38,12 @@ pub struct Case {
     pub target: Layout,
 }
 
-/// What a backend did with the suite.
+/// The result of the suite for a backend.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Drawn right.
+    /// Cases that were drawn correctly.
     pub drawn: Vec<String>,
-    /// Refused, with the rule.
+    /// Cases that were refused, with the rule.
     pub refused: Vec<String>,
     /// Least PSNR in dB.
     pub least_db: f64,
@@ -60,7 +60,7 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// A layout as the converter wants it, or with strides of its own.
+/// A layout with the stride alignment that the converter needs, or with other strides.
 pub fn layout(name: &str, width: u32, height: u32, stride_align: u32) -> Layout {
     Layout::aligned(name.parse().unwrap(), Size::new(width, height), stride_align).unwrap()
 }
@@ -73,13 +73,13 @@ fn rect(left: i32, top: i32, width: u32, height: u32) -> Rect {
     Rect::new(left, top, Size::new(width, height))
 }
 
-/// Formats with pixels, one memory plane and several.
+/// Formats with pixels, with one memory plane or several.
 pub fn raw_formats() -> impl Iterator<Item = FourCc> {
     FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed).map(|i| i.fourcc)
 }
 
-/// The whole suite: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colors, blends.
-/// `align` is the stride alignment of all layouts that are not about strides.
+/// Returns all cases: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colors, blends.
+/// `align` is the stride alignment of all layouts, except in the cases about strides.
 pub fn cases(align: u32) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut one = |layer: Layer, source: Layout, target: Layout| {
@@ -102,7 +102,7 @@ pub fn cases(align: u32) -> Vec<Case> {
         one(plain, of(name, 63, 47), of(to, 64, 48));
         one(plain, of(name, 320, 240), of(to, 64, 64));
         one(plain, of(name, 256, 192), of(to, 64, 48));
-        // Strides beyond the row, and other ones.
+        // Strides beyond the row, and strides that differ.
         for stride in [64, 256] {
             one(plain, layout(name, 60, 40, stride), layout(to, 60, 40, 512 / stride * 16));
         }
@@ -162,7 +162,7 @@ pub fn cases(align: u32) -> Vec<Case> {
     cases
 }
 
-/// Runs one case; `None` if the backend refuses it, else its PSNR.
+/// Runs one case. Returns its PSNR, or the rule by which the backend refuses it.
 pub fn run(converter: &mut dyn Converter, allocator: &Allocator, case: &Case) -> Result<f64, String> {
     let kind = allocator.allocate(4096, "kind").unwrap().kind();
     let plan = Plan::new(&case.request, &case.sources, &case.target).unwrap().memory(kind);
@@ -187,7 +187,7 @@ pub fn run(converter: &mut dyn Converter, allocator: &Allocator, case: &Case) ->
     Ok(compare(case, &done))
 }
 
-/// The PSNR of a frame against what the case must give, edges of layers left out.
+/// Returns the PSNR of a frame compared with the expected picture. Edges of layers are left out.
 ///
 /// # Panics
 /// If the frame fits better to a picture that is shifted by a pixel.
@@ -209,8 +209,8 @@ pub fn compare(case: &Case, done: &Frame) -> f64 {
 
 type Known = Rc<(Vec<u8>, Vec<bool>)>;
 
-/// What the case must give as RGB, seen `(dx, dy)` pixels aside; and which pixels are clear of all edges. The same for
-/// all formats but those without alpha or color, so it is kept.
+/// Returns the expected RGB picture, shifted by `(dx, dy)` pixels, and which pixels are away from all edges. It is the
+/// same for all formats except those without alpha or color, so it is cached.
 fn expected(case: &Case, dx: f64, dy: f64) -> Known {
     thread_local!(static KNOWN: RefCell<HashMap<String, Known>> = RefCell::default());
     let size = case.target.size();
@@ -234,7 +234,7 @@ fn expected(case: &Case, dx: f64, dy: f64) -> Known {
     known
 }
 
-/// The color at a point of the target, and whether the point is clear of all edges.
+/// Returns the color at a point of the target, and whether the point is away from all edges.
 fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
     let rgba = |c: Color| [c.red, c.green, c.blue, c.alpha].map(|v| f64::from(v) / 255.0);
     let mut color = rgba(case.request.background.unwrap());
@@ -286,7 +286,7 @@ fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
         let v = (f64::from(crop.top) + t * f64::from(crop.size.height)) / f64::from(source.size().height);
         let [r, g, b, a] = picture::point(i, u, v);
         let has_alpha = source.fourcc().info().unwrap().has_alpha();
-        // Straight and premultiplied pixels show the same: the picture is stored either way.
+        // Straight and premultiplied pixels show the same picture: it is stored either way.
         let alpha = f64::from(layer.alpha) / 255.0 * if has_alpha && layer.blend != Blend::Replace { a } else { 1.0 };
         for (to, from) in color.iter_mut().zip([r, g, b]) {
             *to = from * alpha + *to * (1.0 - alpha);
@@ -295,7 +295,7 @@ fn expect(case: &Case, x: f64, y: f64) -> (Rgba, bool) {
     (color, sure)
 }
 
-/// Runs the suite; every case is drawn to at least `least_db`, or refused with a rule.
+/// Runs the suite. Every case must be drawn with at least `least_db`, or be refused with a rule.
 pub fn suite(converter: &mut dyn Converter, allocator: &Allocator, align: u32, least_db: f64) -> Report {
     let mut report = Report { least_db: f64::MAX, ..Report::default() };
     let mut bad = Vec::new();
@@ -329,7 +329,7 @@ pub fn suite(converter: &mut dyn Converter, allocator: &Allocator, align: u32, l
     report
 }
 
-/// dma-bufs where the kernel offers them, else memfds.
+/// Returns udmabuf where the kernel has it, otherwise memfd.
 pub fn allocator() -> (Allocator, MemoryKind) {
     let heap = Allocator::Heap("/dev/dma_heap/system".into());
     for (allocator, kind) in [(heap, MemoryKind::DmaBuf), (Allocator::Udmabuf, MemoryKind::DmaBuf)] {

@@ -1,5 +1,5 @@
-//! Pictures that are known at every point: smooth functions, so what scales them does not matter, only where it puts
-//! what. Written into frames and compared with them by code of the tests' own.
+//! Pictures that are known at every point. They are smooth functions, so the scaling filter does not matter, only the
+//! positions. The tests write them into frames, and compare frames with them, by their own code.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use framelease::frame::{Frame, Pool};
 /// Red, green, blue and straight alpha, 0 to 1.
 pub type Rgba = [f64; 4];
 
-/// Picture number `which` at a point of the unit square. Neither symmetric nor periodic in any orientation.
+/// Picture `which` at a point of the unit square. It is neither symmetric nor periodic in any orientation.
 pub fn point(which: usize, u: f64, v: f64) -> Rgba {
     let wave = |x: f64| 0.5 + 0.4 * (x * std::f64::consts::TAU).sin();
     match which % 3 {
@@ -94,7 +94,7 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
 
 type Planes = Rc<Vec<Vec<Vec<u8>>>>;
 
-/// All rows of all color planes of picture `which`; kept, because backends are shown the same ones.
+/// All rows of all color planes of picture `which`. They are cached, because all backends get the same pictures.
 fn planes(layout: &Layout, which: usize, premultiplied: bool) -> Planes {
     type Key = (Layout, usize, bool);
     thread_local!(static KNOWN: RefCell<HashMap<Key, Planes>> = RefCell::default());
@@ -105,7 +105,7 @@ fn planes(layout: &Layout, which: usize, premultiplied: bool) -> Planes {
     KNOWN.with(|k| Rc::clone(k.borrow_mut().entry((*layout, which, premultiplied)).or_insert_with(make)))
 }
 
-/// A frame that shows picture `which`, from a pool of its own.
+/// A frame that shows picture `which`, from its own pool.
 pub fn frame(allocator: &Allocator, layout: &Layout, which: usize, premultiplied: bool) -> Frame {
     let mut frame = Pool::new(allocator, *layout, 1).unwrap().try_acquire().unwrap();
     {
@@ -122,7 +122,7 @@ pub fn frame(allocator: &Allocator, layout: &Layout, which: usize, premultiplied
 /// Peak signal-to-noise ratio in dB over the pixels that `count` accepts; both as RGB, three bytes a pixel.
 pub fn psnr(expected: &[u8], got: &[u8], count: impl Fn(usize) -> bool) -> f64 {
     assert_eq!(expected.len(), got.len());
-    // Plain loops: a debug build spends most of the suite here.
+    // Plain loops: a debug build spends most of the suite's time here.
     let (mut sum, mut n, mut at) = (0u64, 0u32, 0);
     while at < got.len() {
         if count(at / 3) {

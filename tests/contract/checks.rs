@@ -11,28 +11,28 @@ use crate::forked_child::ForkedChild;
 use crate::scene::{Description, Kind, Scene};
 use crate::watch::{signaled, thread_cpu, Watch};
 
-/// More than anything takes.
+/// More calls than any check needs.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a descriptor is watched to see that it stays quiet.
 const QUIET: Duration = Duration::from_millis(100);
-/// System calls that one call may make, whatever waits for it: 32 connections, 32 messages, and what each costs.
+/// The most system calls of one call, however much waits for it: 32 connections, 32 messages, and the cost of each.
 const MOST_SYSCALLS: u64 = 1000;
-/// Calls after which a descriptor that is readable has work without end.
+/// Calls after which a readable descriptor counts as readable forever.
 const MOST_CALLS: usize = 2000;
 
-/// What calls of `try_recv` gave.
+/// The results of `try_recv` calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Got {
     items: usize,
     errors: usize,
     others: usize,
     ends: usize,
-    /// Calls that found nothing, although the descriptor was readable.
+    /// Calls that found nothing although the descriptor was readable.
     nothings: usize,
 }
 
 impl Got {
-    /// Returns `true` if no more wakes were without an event than the items explain.
+    /// Returns `true` if the items explain the number of wake-ups without an event.
     fn has_few_nothings<S>(&self, description: &Description<S>) -> bool {
         self.nothings <= description.extra_wakes * self.items.max(1)
     }
@@ -54,7 +54,7 @@ impl Got {
                 self.ends += 1;
                 true
             }
-            // After the end, or after an error that is one.
+            // After the end, or after an error that ends the stream.
             Err(e) if e.kind() == ErrorKind::State => false,
             Err(_) => {
                 self.errors += 1;
@@ -63,7 +63,7 @@ impl Got {
         }
     }
 
-    /// Receives as an event loop does: while the descriptor is readable, until nothing has come for a while.
+    /// Receives like an event loop: while the descriptor is readable, until nothing has come for `quiet`.
     fn while_readable<S: Scene>(&mut self, scene: &mut S, watch: &Watch, quiet: Duration) {
         let mut calls = 0;
         while watch.is_readable_within(quiet) {
@@ -75,12 +75,12 @@ impl Got {
         }
     }
 
-    /// Receives while the descriptor is readable. Afterwards nothing may be left, because an item makes it readable.
+    /// Receives while the descriptor is readable. Nothing may be left after that, because an item makes it readable.
     fn all_announced<S: Scene>(&mut self, scene: &mut S, watch: &Watch, quiet: Duration) {
         self.while_readable(scene, watch, quiet);
         let before = self.clone();
         self.until_nothing(scene);
-        assert_eq!(*self, before, "there was more, and the descriptor was not readable");
+        assert_eq!(*self, before, "an event was left, and the descriptor was not readable");
         self.while_readable(scene, watch, Duration::ZERO);
     }
 
@@ -96,7 +96,7 @@ impl Got {
         }
     }
 
-    /// Calls `try_recv` until there is nothing.
+    /// Calls `try_recv` until it finds nothing.
     fn until_nothing<S: Scene>(&mut self, scene: &mut S) {
         let mut calls = 0;
         while self.add(scene) {
@@ -118,7 +118,7 @@ fn assert_nothing<T: Debug>(got: framelease::Result<Received<T>>) {
     assert!(matches!(got, Ok(Received::Nothing)), "{got:?}");
 }
 
-/// An idle station causes at most one wake-up in a second, and waits without spinning.
+/// Checks that an idle station causes at most one wake-up in a second, and waits without spinning.
 pub fn idle<S: Scene>() {
     let (mut scene, watch) = start::<S>();
     let mut got = Got::default();
@@ -128,7 +128,7 @@ pub fn idle<S: Scene>() {
         assert!(got.nothings <= 1, "the descriptor stays readable: {got:?}");
     }
     assert!(got == Got { nothings: got.nothings, ..Got::default() }, "{got:?}");
-    // An emulated processor of a busy machine also counts time that it did not get: once of three times is enough.
+    // An emulated processor on a busy machine also counts time that it did not get. One good result of three is enough.
     let spent = [0; 3].map(|_| {
         let (calls, cpu) = (syscalls(), thread_cpu());
         assert_nothing(scene.station().recv(Duration::from_millis(300)));
@@ -140,7 +140,7 @@ pub fn idle<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
-/// One item makes the descriptor readable, comes once, and leaves nothing.
+/// Checks that one item makes the descriptor readable, comes once, and leaves nothing.
 pub fn one_item<S: Scene>() {
     let (mut scene, watch) = start::<S>();
     assert!(!watch.is_readable());
@@ -154,14 +154,14 @@ pub fn one_item<S: Scene>() {
     if ends > 0 {
         return;
     }
-    // Also by a call that waits.
+    // The same with a call that waits.
     (S::DESCRIPTION.give)(&mut scene);
     let event = scene.station().recv(SOON).unwrap().item().expect("an item");
     assert_eq!(S::kind(&event), Kind::Item, "{event:?}");
     scene.keep(event);
 }
 
-/// Of many items, in groups of all sizes, none is lost and none comes twice.
+/// Checks that of many items, in groups of all sizes, none is lost and none comes twice.
 pub fn many_items<S: Scene>() {
     let (mut scene, watch) = start::<S>();
     let description = S::DESCRIPTION;
@@ -182,7 +182,7 @@ pub fn many_items<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
-/// An error is reported once. Then the station is quiet.
+/// Checks that an error is reported once, and that the station is quiet after it.
 pub fn error<S: Scene>() {
     let Some(fail) = S::DESCRIPTION.fail else { return };
     let (mut scene, watch) = start::<S>();
@@ -192,12 +192,12 @@ pub fn error<S: Scene>() {
     let before = got.nothings;
     got.all_announced(&mut scene, &watch, 3 * QUIET);
     assert_eq!(got.errors, 1, "{got:?}");
-    // A station that recovers by itself may give what waited.
+    // A station that recovers by itself may return an item that waited.
     assert!(got.nothings - before <= S::DESCRIPTION.extra_wakes * got.items.max(1), "{got:?}");
     watch.assert_has(scene.station());
 }
 
-/// The end comes once. Later calls are errors, and the descriptor is not readable.
+/// Checks that the end comes once, that later calls are errors, and that the descriptor is not readable.
 pub fn end<S: Scene>() {
     let Some(end) = S::DESCRIPTION.end else { return };
     let (mut scene, watch) = start::<S>();
@@ -218,7 +218,7 @@ pub fn end<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
-/// Calls `dispatch` while the descriptor is readable, and nothing else.
+/// Calls only `dispatch`, while the descriptor is readable.
 fn dispatch_only<S: Scene>(scene: &mut S, watch: &Watch) {
     let mut calls = 0;
     while watch.is_readable_within(QUIET) {
@@ -228,8 +228,8 @@ fn dispatch_only<S: Scene>(scene: &mut S, watch: &Watch) {
     }
 }
 
-/// Of a station that takes items, events that are ignored do not keep the descriptor readable after `dispatch`, and
-/// are kept. Of a station that gives items, those that wait do.
+/// Checks events that a program ignores. If a station takes items, they do not keep the descriptor readable after
+/// `dispatch`, and are kept. If a station gives items, the items that wait keep it readable.
 pub fn ignored<S: Scene>() {
     let (mut scene, watch) = start::<S>();
     let description = S::DESCRIPTION;
@@ -237,7 +237,7 @@ pub fn ignored<S: Scene>() {
     let mut got = Got::default();
     if description.most_ignored.is_none() {
         for _ in 0..20 {
-            assert!(watch.is_readable_within(SOON), "an item waits, and the descriptor is not readable");
+            assert!(watch.is_readable_within(SOON), "an item waits, but the descriptor is not readable");
             scene.station().dispatch().unwrap();
         }
         return got.until(&mut scene, &watch, |got| got.items == 1);
@@ -247,12 +247,12 @@ pub fn ignored<S: Scene>() {
     dispatch_only(&mut scene, &watch);
     assert!(got.add(&mut scene) && got.items == 1, "the first event was not kept: {got:?}");
     let waits = description.most_waiting.min(2) - 1;
-    assert_eq!(watch.is_readable(), waits > 0, "a call that gives an event announces those that are left");
+    assert_eq!(watch.is_readable(), waits > 0, "the descriptor must be readable if events are left");
     dispatch_only(&mut scene, &watch);
     got.until_nothing(&mut scene);
     assert_eq!((got.items, got.errors, got.others, got.ends), (1 + waits, 0, 0, 0), "{got:?}");
     assert!(!watch.is_readable(), "nothing is left");
-    // A new item is announced again.
+    // A new item makes it readable again.
     (description.give)(&mut scene);
     got.until(&mut scene, &watch, |got| got.items == 2 + waits);
     if let Some(end) = description.end {
@@ -275,7 +275,7 @@ pub fn ignored<S: Scene>() {
     }
 }
 
-/// A loop that never receives keeps a bounded number of events.
+/// Checks that a loop that never receives keeps a bounded number of events.
 pub fn ignored_for_long<S: Scene>() {
     let Some(most) = S::DESCRIPTION.most_ignored else { return };
     let (mut scene, watch) = start::<S>();
@@ -288,14 +288,14 @@ pub fn ignored_for_long<S: Scene>() {
     got.until_nothing(&mut scene);
     assert!((1..=most).contains(&(got.items + got.others)) && got.errors + got.ends == 0, "{got:?} of {most}");
     assert!(!watch.is_readable(), "nothing is left");
-    // The station works on.
+    // The station still works.
     (S::DESCRIPTION.give)(&mut scene);
     let items = got.items;
     got.until(&mut scene, &watch, |got| got.items == items + 1);
     watch.assert_has(scene.station());
 }
 
-/// What another thread does wakes the waiter.
+/// Checks that an action of another thread wakes the waiter.
 pub fn elsewhere<S: Scene>() {
     let Some(elsewhere) = S::DESCRIPTION.elsewhere else { return };
     let (mut scene, watch) = start::<S>();
@@ -312,7 +312,7 @@ pub fn elsewhere<S: Scene>() {
     got.all_announced(&mut scene, &watch, QUIET);
 }
 
-/// After `Full` and the drop of the item, the descriptor is quiet. Room makes it readable once.
+/// Checks that the descriptor is quiet after `Full` and the drop of the item, and that room makes it readable once.
 pub fn full<S: Scene>() {
     let Some(fill) = S::DESCRIPTION.fill else { return };
     let (mut scene, watch) = start::<S>();
@@ -326,8 +326,9 @@ pub fn full<S: Scene>() {
         assert!(!watch.is_readable(), "round {round}: full");
         let Some(make_room) = S::DESCRIPTION.make_room else { continue };
         make_room(&mut scene);
-        assert!(watch.is_readable_within(SOON), "round {round}: room was not announced");
-        // The next call of any kind ends that, also one that does not submit. What made room may be an event, too.
+        assert!(watch.is_readable_within(SOON), "round {round}: room did not make it readable");
+        // The next call of any kind ends that, also one that does not submit. The reason for the room may be an event
+        // too.
         let mut got = Got::default();
         match round {
             0 => scene.station().dispatch().unwrap(),
@@ -335,12 +336,12 @@ pub fn full<S: Scene>() {
         }
         got.while_readable(&mut scene, &watch, QUIET);
         assert_eq!((got.errors, got.ends), (0, 0), "round {round}: {got:?}");
-        assert!(got.nothings <= S::DESCRIPTION.extra_wakes, "round {round}: room was announced again: {got:?}");
+        assert!(got.nothings <= S::DESCRIPTION.extra_wakes, "round {round}: room made it readable again: {got:?}");
     }
     watch.assert_has(scene.station());
 }
 
-/// A signal handler ends a wait, installed with SA_RESTART or without.
+/// Checks that a signal handler ends a wait, installed with SA_RESTART or without.
 pub fn signal<S: Scene>() {
     let (mut scene, watch) = start::<S>();
     for flags in [SaFlags::empty(), SaFlags::SA_RESTART] {
@@ -352,7 +353,8 @@ pub fn signal<S: Scene>() {
     assert!(!watch.is_readable());
 }
 
-/// A thousand connections: each call does a bounded amount of work, none is forgotten, and the station is quiet after.
+/// Opens a thousand connections. Each call does a bounded amount of work, no connection is forgotten, and the station
+/// is quiet after that.
 pub fn crowd<S: Scene>() {
     let Some(crowd) = S::DESCRIPTION.crowd else { return };
     let (mut scene, watch) = start::<S>();
@@ -364,13 +366,13 @@ pub fn crowd<S: Scene>() {
         let made = syscalls() - before;
         assert!(made < MOST_SYSCALLS, "{made} system calls in one call");
         calls += 1;
-        // A client may come and go, and both are events.
+        // A client may connect and disconnect, and both are events.
         assert!(calls < 2 * MOST_CALLS, "the descriptor stays readable: {got:?}");
     };
     while knocked < 1000 {
         let new = (crowd.knock)(&mut scene);
         knocked += new;
-        // More than one call handles: the descriptor stays readable.
+        // More connections than one call handles: the descriptor stays readable.
         assert!(watch.is_readable_within(SOON), "a backlog, and not readable");
         receive(&mut scene);
         if new > 40 {
@@ -387,7 +389,7 @@ pub fn crowd<S: Scene>() {
     got.until_nothing(&mut scene);
     got.while_readable(&mut scene, &watch, QUIET);
     let idle = got.nothings;
-    // It still serves, and spins for none of those that are gone.
+    // It still serves, and does not spin for closed connections.
     (S::DESCRIPTION.give)(&mut scene);
     let before = got.items;
     got.until(&mut scene, &watch, |got| got.items == before + 1);
@@ -397,8 +399,8 @@ pub fn crowd<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
-/// Copies of all descriptors in another process keep the station neither readable nor alive. The caller is alone in its
-/// process.
+/// Checks that copies of all descriptors in another process keep the station neither readable nor alive. The caller is
+/// the only test of its process.
 pub fn forked_child<S: Scene>() {
     let description = S::DESCRIPTION;
     let (mut scene, watch) = start::<S>();
@@ -441,7 +443,7 @@ pub fn forked_child<S: Scene>() {
     }
 }
 
-/// The descriptor stays the same while the station loses what it is connected to and has it again.
+/// Checks that the descriptor stays the same when the station loses its connection and gets it again.
 pub fn restart<S: Scene>() {
     let Some(restart) = S::DESCRIPTION.restart else { return };
     let (mut scene, watch) = start::<S>();
@@ -459,7 +461,7 @@ pub fn restart<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
-/// A lease may outlive the station, on another thread.
+/// Checks that a lease may outlive the station, on another thread.
 pub fn last_lease<S: Scene>() {
     let Some(last_lease) = S::DESCRIPTION.last_lease else { return };
     let (mut scene, watch) = start::<S>();
@@ -474,7 +476,7 @@ pub fn last_lease<S: Scene>() {
     thread.join().unwrap();
 }
 
-/// Runs a check where the machine has what it needs.
+/// Runs a check if the machine has what the scene needs.
 pub fn run<S: Scene>(check: fn()) {
     if S::is_here() {
         check();
@@ -488,7 +490,7 @@ macro_rules! contract {
         use $crate::checks;
 
         #[test]
-        fn idle_station_wakes_at_most_once() {
+        fn station_idle_wakes_at_most_once() {
             checks::run::<$scene>(checks::idle::<$scene>);
         }
 
@@ -523,7 +525,7 @@ macro_rules! contract {
         }
 
         #[test]
-        fn another_thread_wakes_the_waiter() {
+        fn wait_ends_when_another_thread_acts() {
             checks::run::<$scene>(checks::elsewhere::<$scene>);
         }
 
@@ -538,14 +540,14 @@ macro_rules! contract {
         }
 
         #[test]
-        fn thousand_connections_are_bounded_work() {
+        fn backlog_of_a_thousand_connections_is_bounded_work() {
             checks::run::<$scene>(checks::crowd::<$scene>);
         }
 
         #[test]
-        fn forked_child_keeps_nothing_readable_or_alive() {
+        fn fork_keeps_nothing_readable_or_alive() {
             let (_, module) = module_path!().split_once("::").unwrap();
-            if $crate::forked_child::is_alone(&format!("{module}::forked_child_keeps_nothing_readable_or_alive")) {
+            if $crate::forked_child::is_alone(&format!("{module}::fork_keeps_nothing_readable_or_alive")) {
                 checks::run::<$scene>(checks::forked_child::<$scene>);
             }
         }

@@ -1,4 +1,4 @@
-//! `convert::Cpu`.
+//! The contract for `convert::Cpu`.
 
 use framelease::convert::{ConverterEvent, Cpu};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
@@ -19,29 +19,29 @@ impl Scene for Jobs<Cpu> {
         most_ignored: None,
         // It draws in `try_submit`, which returns the errors.
         fail: None,
-        // It has no end.
+        // A converter has no end.
         end: None,
         gives_before_end: false,
         fill: Some(|scene| while scene.submit() {}),
-        // What makes room is `try_recv`.
+        // `try_recv` makes room.
         make_room: None,
-        // No other thread can make something possible.
+        // Another thread cannot make anything possible.
         elsewhere: None,
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             assert!(scene.submit());
             let frame = scene.converter.try_recv().unwrap().frame().unwrap();
             Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
         }),
-        // It has no clients.
+        // A converter has no clients.
         crowd: None,
         drop_is_seen: None,
     };
 
     fn new() -> Self {
         let layout = Layout::aligned(FourCc::RGBA32, Size::new(16, 16), 64).unwrap();
-        // More than the 64 that are kept.
+        // More than the 64 frames that it keeps.
         Self::new(Cpu::new().unwrap(), layout, &Allocator::Memfd, &[60, 10])
     }
 

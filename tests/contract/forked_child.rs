@@ -1,4 +1,4 @@
-//! A process that has copies of every descriptor of this one, as a forked child has.
+//! A process that has copies of every descriptor of this one, like a forked child.
 
 use std::os::fd::RawFd;
 use std::process::{Child, Command, Stdio};
@@ -7,8 +7,8 @@ use nix::fcntl::{fcntl, FcntlArg, FdFlag};
 
 const INSIDE: &str = "FRAMELEASE_CONTRACT_ALONE";
 
-/// Returns `true` if the test of this name goes on here, alone in its process. The first call starts that process and
-/// judges it.
+/// Returns `true` in a child process that runs only the test of this name. The first call starts that process and
+/// checks its result.
 pub fn is_alone(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -21,15 +21,15 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// A child with copies of all descriptors. It ends with this value.
+/// A child with copies of all descriptors. It ends when this value is dropped.
 pub struct ForkedChild(Child);
 
 impl ForkedChild {
-    /// Starts the child. The calling test must be alone in its process.
+    /// Starts the child. The calling test must be the only one in its process.
     pub fn new() -> Self {
         let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
         let fds = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
-        // Also that of the folder itself, which is closed when this has collected.
+        // This includes the descriptor of the folder itself, which is closed after `collect`.
         for fd in fds.filter(|fd| *fd > 2).collect::<Vec<_>>() {
             let _ = fcntl(borrowed(fd), FcntlArg::F_SETFD(FdFlag::empty()));
         }
@@ -48,6 +48,6 @@ impl Drop for ForkedChild {
 
 #[allow(unsafe_code)]
 fn borrowed<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
-    // SAFETY: used for one call. A number that was closed is refused by the kernel.
+    // SAFETY: used for one call. The kernel refuses a number that was closed.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }

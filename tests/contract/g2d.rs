@@ -1,6 +1,6 @@
-//! `convert::G2d`, with a libg2d that draws by the CPU.
+//! The contract for `convert::G2d`, with a libg2d that draws with the CPU.
 
-#[allow(dead_code)] // Not all of it here.
+#[allow(dead_code)] // Not all of it is used here.
 #[path = "../g2d/cases/support.rs"]
 mod support;
 
@@ -33,11 +33,11 @@ impl Scene for Library {
             scene.fake.set("blit_result", -1).set("blit_fails_at", 1);
             assert!(scene.jobs.submit());
         }),
-        // It has no end.
+        // A converter has no end.
         end: None,
         gives_before_end: false,
         fill: Some(|scene| while scene.jobs.submit() {}),
-        // What makes room is `try_recv`.
+        // `try_recv` makes room.
         make_room: None,
         elsewhere: Some(|scene| {
             scene.fake.set("finish_hangs", 1);
@@ -64,7 +64,7 @@ impl Scene for Library {
             let frame = scene.jobs.converter.recv(TIMEOUT).unwrap().frame().unwrap();
             Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
         }),
-        // It has no clients.
+        // A converter has no clients.
         crowd: None,
         drop_is_seen: None,
     };

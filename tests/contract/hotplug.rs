@@ -1,4 +1,5 @@
-//! `v4l2::Hotplug`. Its items are nodes that appear and disappear, in a `/dev` of the thread's own.
+//! The contract for `v4l2::Hotplug`. Its items are nodes that appear and disappear, in a `/dev` that only this thread
+//! has.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -13,7 +14,7 @@ use crate::scene::{Description, Kind, Scene};
 
 const NODE: &str = "/dev/video7";
 
-/// Mounts an empty `/dev` that this thread alone sees, and the threads and processes that it starts.
+/// Mounts an empty `/dev` that only this thread, and the threads and processes that it starts, can see.
 fn own_dev() -> io::Result<()> {
     let done = |result: libc::c_int| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     let mount = |source: &CStr, target: &CStr, kind: &CStr, flags| {
@@ -28,7 +29,7 @@ fn own_dev() -> io::Result<()> {
     done(unsafe { libc::mknod(c"/dev/null".as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, 3)) })
 }
 
-/// A node that is there, or is not, after each item.
+/// A node that each item creates or removes.
 struct Nodes {
     hotplug: Hotplug,
 }
@@ -49,16 +50,16 @@ impl Scene for Nodes {
         many: 200,
         extra_wakes: 0,
         most_ignored: None,
-        // If the kernel drops events, the nodes that are there count as new.
+        // If the kernel drops events, existing nodes count as new.
         fail: None,
         // It has no end.
         end: None,
         gives_before_end: false,
-        // It takes nothing.
+        // It takes no items.
         fill: None,
         make_room: None,
         elsewhere: Some(|_| Box::new(plug_or_unplug)),
-        // It has no device.
+        // It does not use a device.
         restart: None,
         // Its items are not leased.
         last_lease: None,
@@ -70,7 +71,7 @@ impl Scene for Nodes {
     fn is_here() -> bool {
         let mounted = own_dev();
         if let Err(e) = &mounted {
-            // Not `eprintln!`, which the test harness keeps to itself.
+            // Not `eprintln!`, which the test harness captures.
             let _ = writeln!(io::stderr(), "SKIPPED a /dev of its own: {e}");
         }
         mounted.is_ok()

@@ -9,7 +9,7 @@ use framelease::frame::{Frame, FrameMut, Pool};
 
 use crate::scene::Kind;
 
-/// A converter, what it draws, and where.
+/// A converter, its plan and source, and its targets.
 pub struct Jobs<C: Converter> {
     pub converter: C,
     plan: Arc<Plan>,
@@ -32,7 +32,7 @@ impl<C: Converter> Jobs<C> {
         self.targets.iter().find_map(Pool::try_acquire).expect("a free target")
     }
 
-    /// Begins a job. `false` if there was no room: the target is dropped.
+    /// Begins a job. Returns `false` if there was no room, and drops the target.
     pub fn submit(&mut self) -> bool {
         let target = self.target();
         self.converter.try_submit(&self.plan, std::slice::from_ref(&self.source), target).unwrap().is_taken()

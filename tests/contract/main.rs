@@ -7,15 +7,15 @@ mod client;
 mod converting;
 mod forked_child;
 mod jobs;
-#[allow(dead_code)] // Not all of it here.
+#[allow(dead_code)] // Not all of it is used here.
 #[path = "../share/raw.rs"]
 mod raw;
 mod scene;
-#[allow(dead_code)] // Not all of it here.
+#[allow(dead_code)] // Not all of it is used here.
 #[path = "../share/support.rs"]
 mod support;
 #[cfg(feature = "unixfd")]
-#[allow(dead_code)] // Not all of it here.
+#[allow(dead_code)] // Not all of it is used here.
 #[path = "../share/unixfd_client.rs"]
 mod unixfd_client;
 mod watch;

@@ -1,4 +1,4 @@
-//! `PacketReceiver`.
+//! The contract for `PacketReceiver`.
 
 use framelease::bitstream::Codec;
 use framelease::format::Size;
@@ -34,7 +34,7 @@ impl Scene for Fanout {
         fail: None,
         end: Some(|scene| scene.fanout = None),
         gives_before_end: true,
-        // It takes nothing: packets that find no room are counted.
+        // It takes no items: packets that find no room are counted.
         fill: None,
         make_room: None,
         elsewhere: Some(|scene| {
@@ -44,7 +44,7 @@ impl Scene for Fanout {
                 std::mem::forget(fanout);
             })
         }),
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             (Self::DESCRIPTION.give)(scene);

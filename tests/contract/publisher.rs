@@ -1,4 +1,4 @@
-//! `share::Publisher`. Its items are subscribers that come and go.
+//! The contract for `share::Publisher`. Its items are subscribers that join and leave.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ struct Peers {
 const MOST_PEERS: usize = 4;
 
 impl Peers {
-    /// A peer joins, or hangs up although another process may have its descriptor.
+    /// A subscriber joins, or hangs up although another process may have its descriptor.
     fn come_or_go(&mut self) {
         if self.peers.len() == MOST_PEERS {
             let peer = self.peers.remove(0);
@@ -41,7 +41,7 @@ impl Peers {
         self.peers.push(peer);
     }
 
-    /// A subscriber that blocks joins.
+    /// A subscriber with policy block joins.
     fn join(&mut self) {
         if self.blocking.is_some() {
             return;
@@ -62,7 +62,7 @@ impl Peers {
         self.blocking = Some(subscriber);
     }
 
-    /// Publishes until a subscriber that blocks has no room.
+    /// Publishes until a subscriber with policy block has no room.
     fn fill(&mut self) {
         self.join();
         loop {
@@ -112,7 +112,7 @@ impl Scene for Peers {
             let held = std::mem::take(&mut scene.held);
             Box::new(move || drop(held))
         }),
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             scene.fill();
@@ -140,7 +140,7 @@ impl Scene for Peers {
             for peer in &peers {
                 while !peer.receive().is_empty() {}
                 let hung_up = Watch::new(peer);
-                assert!(hung_up.is_readable_within(Duration::ZERO), "the peer does not see the end");
+                assert!(hung_up.is_readable_within(Duration::ZERO), "the subscriber does not see the end");
             }
             // The path is free.
             publisher_at(folder.socket()).bind().unwrap();

@@ -1,4 +1,4 @@
-//! `sink::matroska::Recorder`. Its items are finished files, and finished streams in a pipe.
+//! The contract for `sink::matroska::Recorder`. Its items are finished files, and finished streams in a pipe.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -33,7 +33,7 @@ impl Recording {
         Self { recorder, next: 1, _folder: folder }
     }
 
-    /// Submits a packet. `false` if there was no room.
+    /// Submits a packet. Returns `false` if there was no room.
     fn submit(&mut self, timestamp_ns: u64, bytes: usize) -> bool {
         self.next += 1;
         self.recorder.try_submit(packet(self.next, timestamp_ns, bytes)).unwrap().is_taken()
@@ -58,7 +58,7 @@ mod files {
         type Station = Recorder;
 
         const DESCRIPTION: Description<Self> = Description {
-            // A key frame for another file finishes the one before.
+            // A key frame for another file finishes the previous one.
             give: |scene| {
                 let timestamp_ns = scene.0.next * 1_000_000_000;
                 assert!(scene.0.submit(timestamp_ns, 100));
@@ -67,16 +67,16 @@ mod files {
             many: 100,
             extra_wakes: 0,
             most_ignored: Some(64),
-            // A regular file reports errors by `try_submit`.
+            // With a regular file, `try_submit` returns the errors.
             fail: None,
             end: Some(|scene| scene.0.recorder.finish()),
             gives_before_end: true,
             // A regular file always has room.
             fill: None,
             make_room: None,
-            // No other thread can make something possible.
+            // Another thread cannot make anything possible.
             elsewhere: None,
-            // It has no device.
+            // It does not use a device.
             restart: None,
             last_lease: Some(|scene| last_lease(&mut scene.0)),
             // It has no clients.
@@ -108,7 +108,7 @@ mod pipe {
     use crate::scene::Description;
 
     struct Pipe {
-        // Before the reader, so that the recorder finds one while it ends.
+        // Before the reader, so that the recorder has a reader while it ends.
         recording: Recording,
         reader: Option<std::fs::File>,
     }
@@ -138,7 +138,7 @@ mod pipe {
         type Station = Recorder;
 
         const DESCRIPTION: Description<Self> = Description {
-            // Time that goes back begins another stream, and ends the one before.
+            // A time that goes back begins another stream, and ends the previous one.
             give: |scene| {
                 let timestamp_ns = 1_000_000_000 - scene.recording.next * 1_000;
                 assert!(scene.recording.submit(timestamp_ns, 100));
@@ -148,7 +148,7 @@ mod pipe {
             many: 100,
             extra_wakes: 0,
             most_ignored: Some(64),
-            // A reader that goes, while packets wait for it.
+            // The reader closes the pipe while packets wait for it.
             fail: Some(|scene| {
                 scene.fill();
                 scene.reader = None;
@@ -162,11 +162,11 @@ mod pipe {
                 let mut reader = scene.reader.take().unwrap();
                 Box::new(move || {
                     assert!(read(&mut reader) > 0);
-                    // It stays open.
+                    // The pipe stays open.
                     std::mem::forget(reader);
                 })
             }),
-            // It has no device.
+            // It does not use a device.
             restart: None,
             last_lease: Some(|scene| last_lease(&mut scene.recording)),
             // It has no clients.

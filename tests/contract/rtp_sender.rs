@@ -1,4 +1,4 @@
-//! `sink::rtp::Sender`. Its items are requests for a key frame.
+//! The contract for `sink::rtp::Sender`. Its items are requests for a key frame.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Scene for Hosts {
     type Station = Sender;
 
     const DESCRIPTION: Description<Self> = Description {
-        // What waited for a key frame gets one, and another destination waits.
+        // The destination that waited for a key frame gets one, and another destination waits.
         give: |scene| {
             scene.submit();
             if let Some(last) = scene.destination.take() {
@@ -52,9 +52,9 @@ impl Scene for Hosts {
         // It always has room.
         fill: None,
         make_room: None,
-        // No other thread can make something possible.
+        // Another thread cannot make anything possible.
         elsewhere: None,
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             (Self::DESCRIPTION.give)(scene);

@@ -1,4 +1,4 @@
-//! `sink::rtsp::Server`. Its items are clients that come and go.
+//! The contract for `sink::rtsp::Server`. Its items are clients that join and leave.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -26,7 +26,7 @@ struct Clients {
 const MOST_CLIENTS: usize = 4;
 
 impl Clients {
-    /// Has a client say something while the server is served.
+    /// Runs a client in a thread while this thread serves the server.
     fn served<T: Send + 'static>(&mut self, client: impl FnOnce() -> T + Send + 'static) -> T {
         let client = std::thread::spawn(client);
         while !client.is_finished() {
@@ -36,7 +36,7 @@ impl Clients {
         client.join().unwrap()
     }
 
-    /// A client asks to play, or hangs up although another process may have its descriptor.
+    /// A client sends PLAY, or hangs up although another process may have its descriptor.
     fn come_or_go(&mut self) {
         if self.clients.len() == MOST_CLIENTS {
             let mut client = self.clients.remove(0);
@@ -65,7 +65,7 @@ impl Scene for Clients {
         // A connection, and its hang-up.
         extra_wakes: 2,
         most_ignored: Some(256),
-        // What clients do wrong is counted.
+        // Errors of clients are only counted.
         fail: None,
         // It has no end.
         end: None,
@@ -73,9 +73,9 @@ impl Scene for Clients {
         // It always has room.
         fill: None,
         make_room: None,
-        // No other thread can make something possible.
+        // Another thread cannot make anything possible.
         elsewhere: None,
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             scene.come_or_go();
@@ -121,7 +121,7 @@ impl Scene for Clients {
         let mut server = Server::builder((Ipv4Addr::LOCALHOST, 0)).bind().unwrap();
         let live = server.mount("/live", Codec::Vp8, MountOptions::default()).unwrap();
         let mut scene = Self { server, live, clients: Vec::new(), crowd: Vec::new() };
-        // A client that waits for a key frame. That is reported here, and once.
+        // A client that waits for a key frame. The server reports that here, once.
         scene.come_or_go();
         while scene.server.try_recv().unwrap().item().is_some() {}
         scene

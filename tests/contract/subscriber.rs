@@ -1,4 +1,4 @@
-//! `share::Subscriber`: two that stay disconnected, and one that connects again.
+//! The contract for `share::Subscriber`: two that stay disconnected, and one that connects again.
 
 use framelease::capture::FrameSource;
 use framelease::dmabuf::DEFAULT_WAIT;
@@ -8,7 +8,7 @@ use framelease::Station;
 use crate::scene::{Description, Kind, Scene, Task};
 use crate::support::{frame, publisher_at, source, Stage, SOON};
 
-/// What a subscriber's event is.
+/// Classifies a subscriber's event.
 pub fn kind(event: &SubscriberEvent) -> Kind {
     match event {
         SubscriberEvent::Frame(_) => Kind::Item,
@@ -48,7 +48,7 @@ impl Joined {
         Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
     }
 
-    /// The publisher must see that the subscriber is dropped.
+    /// Asserts that the publisher sees that the subscriber is dropped.
     fn drop_is_seen(self) {
         let Self { subscriber, stage } = self;
         drop(subscriber);
@@ -66,12 +66,12 @@ mod once {
 
         const DESCRIPTION: Description<Self> = Description {
             give: |scene| scene.0.give(),
-            // More than it may hold wait at the publisher.
+            // The publisher keeps the frames beyond those that the subscriber may hold.
             most_waiting: 4,
             many: 300,
             extra_wakes: 1,
             most_ignored: None,
-            // A pool that has too few buffers for it: it is refused.
+            // The pool has too few buffers for the subscriber, so the publisher refuses it.
             fail: Some(|scene| {
                 let publisher = &mut scene.0.stage.as_mut().unwrap().publisher;
                 publisher.announce(source(3).buffers().unwrap()).unwrap();
@@ -79,7 +79,7 @@ mod once {
             }),
             end: Some(|scene| scene.0.stage = None),
             gives_before_end: true,
-            // It takes nothing.
+            // It takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
@@ -118,12 +118,12 @@ mod latest {
 
         const DESCRIPTION: Description<Self> = Description {
             give: |scene| scene.0.give(),
-            // Of more it gives the newest.
+            // It gives the newest of several frames.
             most_waiting: 1,
             many: 300,
             extra_wakes: 1,
             most_ignored: None,
-            // A pool that has too few buffers for it: it is refused.
+            // The pool has too few buffers for the subscriber, so the publisher refuses it.
             fail: Some(|scene| {
                 let publisher = &mut scene.0.stage.as_mut().unwrap().publisher;
                 publisher.announce(source(3).buffers().unwrap()).unwrap();
@@ -131,7 +131,7 @@ mod latest {
             }),
             end: Some(|scene| scene.0.stage = None),
             gives_before_end: true,
-            // It takes nothing.
+            // It takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
@@ -169,17 +169,17 @@ mod always {
 
         const DESCRIPTION: Description<Self> = Description {
             give: |scene| scene.0.give(),
-            // More than it may hold wait at the publisher.
+            // The publisher keeps the frames beyond those that the subscriber may hold.
             most_waiting: 4,
             many: 300,
             extra_wakes: 1,
             most_ignored: None,
-            // Each error is an event of a subscriber that is lost.
+            // Each error is an event of a lost connection.
             fail: None,
             // It has no end.
             end: None,
             gives_before_end: false,
-            // It takes nothing.
+            // It takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),

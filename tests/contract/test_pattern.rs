@@ -1,4 +1,4 @@
-//! `TestPattern`, by a clock and without. Its items are frames in buffers that are free again.
+//! The contract for `TestPattern`, paced and unpaced. Its items are frames in buffers that are free again.
 
 use std::time::Duration;
 
@@ -28,22 +28,23 @@ impl<const PACED: bool> Scene for Pattern<PACED> {
         give: |scene| drop(scene.held.remove(0)),
         most_waiting: BUFFERS,
         many: if PACED { 50 } else { 200 },
-        // It sees that no buffer is free when the next frame is due. With a clock, also the end of a lease before that.
+        // It finds no free buffer when the next frame is due. If it is paced, it also sees the end of a lease before
+        // that.
         extra_wakes: if PACED { 2 } else { 1 },
         most_ignored: None,
-        // Its errors are those of memory.
+        // Its only errors are errors of memory.
         fail: None,
         // It has no end.
         end: None,
         gives_before_end: false,
-        // It takes nothing.
+        // It takes no items.
         fill: None,
         make_room: None,
         elsewhere: Some(|scene| {
             let frame = scene.held.remove(0);
             Box::new(move || drop(frame))
         }),
-        // It has no device.
+        // It does not use a device.
         restart: None,
         last_lease: Some(|scene| {
             let frames = std::mem::take(&mut scene.held);
@@ -59,7 +60,7 @@ impl<const PACED: bool> Scene for Pattern<PACED> {
         let builder = if PACED { builder.interval(INTERVAL) } else { builder.unpaced() };
         let mut source = builder.start().unwrap();
         let held = (0..BUFFERS).map(|_| source.recv(SOON).unwrap().frame().unwrap()).collect();
-        // It sees that no buffer is free when the next frame is due.
+        // It finds no free buffer when the next frame is due.
         assert!(source.recv(Duration::from_millis(50)).unwrap().is_nothing());
         Self { source, held }
     }

@@ -1,4 +1,4 @@
-//! `share::Publisher`, for peers that speak GStreamer's `unixfd` protocol. Its items are peers that come and go.
+//! The contract for `share::Publisher` with GStreamer's `unixfd` protocol. Its items are clients that join and leave.
 
 use std::io::Read;
 use std::net::Shutdown;
@@ -19,7 +19,7 @@ use crate::unixfd_client::{release, Client};
 struct Peers {
     publisher: Publisher,
     peers: Vec<Client>,
-    /// A peer that takes frames.
+    /// A client that takes frames.
     blocking: Option<Client>,
     source: TestPattern,
     crowd: Vec<OwnedFd>,
@@ -33,14 +33,14 @@ fn bind(folder: &Folder, path: &Path) -> Publisher {
     publisher_at(folder.socket()).unixfd(path, UnixfdTerms::hold(1).policy(Policy::Block)).bind().unwrap()
 }
 
-/// Releases the next frame of a peer.
+/// Releases the next frame of a client.
 fn release_one(client: &mut Client) {
     let (id, _) = client.buffer();
     client.send(&release(id));
 }
 
 impl Peers {
-    /// A peer connects, or hangs up although another process may have its descriptor.
+    /// A client connects, or hangs up although another process may have its descriptor.
     fn come_or_go(&mut self) {
         match self.peers.len() {
             MOST_PEERS => self.peers.remove(0).socket.shutdown(Shutdown::Both).unwrap(),
@@ -48,14 +48,14 @@ impl Peers {
         }
     }
 
-    /// Publishes until a peer that blocks has no room.
+    /// Publishes until a client with policy block has no room.
     fn fill(&mut self) {
         if self.blocking.is_none() {
             self.publisher.announce(self.source.buffers().unwrap()).unwrap();
             let mut client = Client::connect(&self.path).unwrap();
             let start = Instant::now();
             while self.publisher.active() == 0 {
-                assert!(start.elapsed() < SOON, "the peer does not become active");
+                assert!(start.elapsed() < SOON, "the client does not become active");
                 self.publisher.dispatch().unwrap();
             }
             client.caps();
@@ -94,13 +94,13 @@ impl Scene for Peers {
             let mut client = scene.blocking.take().unwrap();
             Box::new(move || {
                 release_one(&mut client);
-                // It stays connected.
+                // The client stays connected.
                 std::mem::forget(client);
             })
         }),
-        // It has no device.
+        // It does not use a device.
         restart: None,
-        // The leases are the peer's.
+        // The client has the leases.
         last_lease: None,
         crowd: Some(Crowd {
             knock: |scene| {
@@ -123,7 +123,7 @@ impl Scene for Peers {
             for mut peer in peers {
                 peer.socket.set_read_timeout(Some(SOON)).unwrap();
                 let end = peer.socket.read_to_end(&mut Vec::new());
-                assert!(end.is_ok(), "the peer does not see the end: {end:?}");
+                assert!(end.is_ok(), "the client does not see the end: {end:?}");
             }
             // Both paths are free.
             bind(&folder, &path);

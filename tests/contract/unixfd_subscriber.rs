@@ -1,4 +1,5 @@
-//! `share::UnixfdSubscriber`, of a `unixfdsink` by hand: one that stays disconnected, and one that connects again.
+//! The contract for `share::UnixfdSubscriber`, with a `unixfdsink` of the test: one that stays disconnected, and one
+//! that connects again.
 
 use std::fs::File;
 use std::io::{IoSlice, Read};
@@ -37,7 +38,7 @@ fn memory() -> File {
     file
 }
 
-/// A sink and its one client.
+/// A sink and its only client.
 struct Sink {
     listener: UnixListener,
     socket: UnixStream,
@@ -59,7 +60,7 @@ impl Sink {
         self.send(&message(CAPS, format!("{NV12}\0").as_bytes()), &[]);
     }
 
-    /// Sends a frame, and reads what came back.
+    /// Sends a frame, and reads the releases.
     fn frame(&mut self) {
         self.next += 1;
         let words = [self.next, self.next * 1_000, NONE, NONE, self.next, self.next + 1];
@@ -118,7 +119,7 @@ impl Joined {
         Box::new(move || drop(frame.read(DEFAULT_WAIT)))
     }
 
-    /// The sink must see that the subscriber is dropped.
+    /// Asserts that the sink sees that the subscriber is dropped.
     fn drop_is_seen(self) {
         let Self { subscriber, sink } = self;
         drop(subscriber);
@@ -146,9 +147,9 @@ mod once {
             most_ignored: None,
             fail: Some(|scene| scene.0.sink.as_ref().unwrap().send(&message(RELEASE_BUFFER, &[0; 8]), &[])),
             end: Some(|scene| scene.0.sink.as_ref().unwrap().hang_up()),
-            // The leases of frames end with the connection. Those that waited are counted as dropped.
+            // The leases of frames end with the connection. Frames that waited are counted as dropped.
             gives_before_end: false,
-            // It takes nothing.
+            // It takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
@@ -190,12 +191,12 @@ mod always {
             many: 300,
             extra_wakes: 1,
             most_ignored: None,
-            // Each error is an event of a subscriber that is lost.
+            // Each error is an event of a lost connection.
             fail: None,
             // It has no end.
             end: None,
             gives_before_end: false,
-            // It takes nothing.
+            // It takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
@@ -221,7 +222,7 @@ mod always {
                         is_accepted = true;
                     }
                 }
-                // Known memories have no format of their own.
+                // Known memories do not have a format of their own.
                 sink.frame();
                 while subscriber.recv(SOON).unwrap().frame().is_none() {}
             }),

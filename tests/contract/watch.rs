@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
-/// An epoll that has a station's descriptor, level-triggered for EPOLLIN, from the first call on.
+/// An epoll instance that watches a station's descriptor, level-triggered for EPOLLIN, from the first call on.
 pub struct Watch {
     epoll: Epoll,
     fd: RawFd,
@@ -43,8 +43,8 @@ impl Watch {
         self.is_readable_within(Duration::ZERO)
     }
 
-    /// Asserts that the station has the descriptor that it had, by number and by file: an epoll forgets a file that was
-    /// closed, and refuses to add what it has.
+    /// Asserts that the station still has its descriptor, by number and by file: an epoll instance forgets a file that
+    /// was closed, and refuses to add a file that it has.
     #[track_caller]
     pub fn assert_has(&self, station: &impl AsFd) {
         assert_eq!(station.as_fd().as_raw_fd(), self.fd, "another number");
@@ -53,9 +53,9 @@ impl Watch {
     }
 }
 
-/// Has a signal handler run in this thread during a call, again and again until it returns.
+/// Runs a signal handler in this thread during a call, again and again until it returns.
 pub fn signaled<T>(flags: SaFlags, call: impl FnOnce() -> T) -> T {
-    // The handler is the process's.
+    // The handler belongs to the whole process.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     extern "C" fn nothing(_: libc::c_int) {}

@@ -1,4 +1,4 @@
-//! The CPU converter against ffmpeg's swscale, which is nobody's of this project: scaled and converted pictures with
+//! Compares the CPU converter with ffmpeg's swscale, an independent implementation: scaled and converted pictures with
 //! sharp edges and noise.
 
 use std::io::Write;
@@ -15,7 +15,7 @@ fn raw(frame: &Frame) -> Vec<u8> {
     out
 }
 
-/// A frame of color bars, a checkerboard and noise that is the same at every run.
+/// A frame of color bars, a checkerboard and noise that is the same in every run.
 fn busy(layout: Layout) -> Frame {
     let (w, h) = (layout.size().width, layout.size().height);
     let rgb = super::layout("RGB24", w, h, 1);
@@ -39,7 +39,7 @@ fn busy(layout: Layout) -> Frame {
     convert(&Request::convert(Layer::default()), &[frame.freeze_full(0, 0)], layout)
 }
 
-/// Runs a filter graph of ffmpeg over the frames. `None` without ffmpeg.
+/// Runs an ffmpeg filter graph on the frames. Returns `None` without ffmpeg.
 fn ffmpeg(sources: &[&Frame], names: &[&str], graph: &str, to: &str) -> Option<Vec<u8>> {
     let folder =
         std::env::temp_dir().join(format!("framelease-{}-{:?}", std::process::id(), std::thread::current().id()));
@@ -68,7 +68,7 @@ fn ffmpeg(sources: &[&Frame], names: &[&str], graph: &str, to: &str) -> Option<V
 }
 
 #[test]
-fn scaled_and_converted_pictures_are_swscale_s() {
+fn cpu_scales_and_converts_as_swscale() {
     let fixed =
         "flags=area+accurate_rnd+full_chroma_int:in_color_matrix=bt601:out_color_matrix=bt601:in_range=tv:out_range=tv";
     for (from, from_name, to, to_name, (w, h), least) in [
@@ -94,7 +94,7 @@ fn scaled_and_converted_pictures_are_swscale_s() {
 }
 
 #[test]
-fn matrices_and_ranges_are_swscale_s() {
+fn color_matrices_and_ranges_are_as_in_swscale() {
     use framelease::format::{Colorimetry, Encoding, Range};
     for (encoding, matrix) in [(Encoding::Bt601, "bt601"), (Encoding::Bt709, "bt709"), (Encoding::Bt2020, "bt2020")] {
         for (range, name) in [(Range::Full, "pc"), (Range::Limited, "tv")] {
@@ -112,7 +112,7 @@ fn matrices_and_ranges_are_swscale_s() {
 }
 
 #[test]
-fn orientations_are_ffmpeg_s_byte_for_byte() {
+fn orientation_is_as_in_ffmpeg_byte_for_byte() {
     let source = busy(super::layout("RGB24", 96, 64, 1));
     for (rotation, flip, graph) in [
         (Rotation::Clockwise90, Flip::None, "transpose=clock"),
@@ -132,7 +132,7 @@ fn orientations_are_ffmpeg_s_byte_for_byte() {
 }
 
 #[test]
-fn letterbox_and_overlay_are_ffmpeg_s() {
+fn letterbox_and_overlay_are_as_in_ffmpeg() {
     let source = busy(super::layout("RGB24", 160, 90, 1));
     let request = Request::convert(Layer::default().fit(Scaling::Keep));
     let graph = "scale=120:68:flags=area+accurate_rnd,pad=120:120:0:26:black";

@@ -1,4 +1,5 @@
-//! The CPU converter: over the conformance suite, against ffmpeg, against bad input; and what all backends share.
+//! Tests of the CPU converter with the conformance suite, ffmpeg and invalid input, and of behavior that all backends
+//! share.
 
 #[path = "../conformance/mod.rs"]
 mod conformance;
@@ -20,7 +21,7 @@ use framelease::Station;
 use conformance::{layout, picture, raw_formats, rgb, WAIT};
 
 #[test]
-fn the_cpu_draws_the_whole_suite() {
+fn cpu_draws_the_whole_suite() {
     let report = conformance::suite(&mut Cpu::new().unwrap(), &Allocator::Memfd, 4, 35.0);
     assert!(report.refused.is_empty(), "{:#?}", report.refused);
 }
@@ -36,7 +37,7 @@ fn convert(request: &Request, sources: &[Frame], target: framelease::format::Lay
 }
 
 #[test]
-fn the_test_pattern_shows_one_picture_in_every_format() {
+fn test_pattern_shows_the_same_picture_in_every_format() {
     let size = Size::new(160, 96);
     let draw = |fourcc| {
         let builder = TestPattern::builder(size).fourcc(fourcc).buffers(1).unpaced();
@@ -46,13 +47,13 @@ fn the_test_pattern_shows_one_picture_in_every_format() {
     let expected = draw("RGB24".parse().unwrap());
     for format in raw_formats().filter(|f| f.to_string() != "GREY") {
         let db = picture::psnr(&expected, &draw(format), |_| true);
-        // Bars begin anywhere: a chroma sample may straddle two.
+        // The bars begin at any pixel, so a chroma sample may cover two.
         assert!(db > 30.0, "{format}: {db:.1} dB");
     }
 }
 
 #[test]
-fn a_converted_frame_has_the_first_source_s_time_and_frees_its_sources() {
+fn converter_keeps_the_first_source_s_time_and_frees_sources() {
     let source = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 4), 1, false);
     let (held, meta) = (source.buffers().clone(), *source.meta());
     let plan = Plan::new(&Request::convert(Layer::default()), &[*source.layout()], &layout("YUYV", 64, 48, 4));
@@ -68,7 +69,7 @@ fn a_converted_frame_has_the_first_source_s_time_and_frees_its_sources() {
     assert_eq!(done.meta().payload[0].bytes, pool.buffers().layout().memory_bytes()[0]);
     let stats = cpu.stats();
     assert_eq!((stats.frames, stats.bytes_written), (1, 64 * 48 * 2));
-    // Luma once; each chroma row again where bands meet is not, since nothing is scaled.
+    // Luma is read once. Nothing is scaled, so chroma rows between bands are not read again.
     assert_eq!(stats.bytes_read, 64 * 48 * 3 / 2);
 }
 
@@ -80,13 +81,13 @@ fn readable(cpu: &Cpu) -> bool {
 }
 
 #[test]
-fn auto_finds_a_backend_and_tells_of_the_others() {
+fn auto_finds_a_backend_and_names_the_others() {
     let plan = |memory| {
         Plan::new(&Request::convert(Layer::default()), &[layout("NV12", 64, 48, 16)], &layout("RGB24", 32, 24, 16))
             .unwrap()
             .memory(memory)
     };
-    // No device takes a memfd.
+    // A device does not take memfds.
     let choice = auto(&plan(MemoryKind::Memfd)).unwrap();
     assert_eq!(choice.converter.name(), "cpu");
     let impossible =

@@ -1,4 +1,4 @@
-//! Random plans against a pixel-by-pixel reading of what a request means: slow, in floating point, without bands.
+//! Random plans, compared with a pixel-by-pixel implementation of a request: slow, in floating point, without bands.
 
 use crate::conformance::converting::Jobs;
 use framelease::convert::{Blend, Color};
@@ -17,7 +17,7 @@ fn noise(seed: u32, at: u32) -> u32 {
     (n ^ n >> 15).wrapping_mul(0x2c1b_3c6d) >> 16
 }
 
-/// The byte of a component in its color plane: plane, byte of the row, row.
+/// The position of a component in its color plane: plane, byte of the row, row.
 fn place(layout: &Layout, component: usize, x: u32, y: u32) -> Option<(usize, usize, u32)> {
     let name = layout.fourcc().info().unwrap().name.trim_end_matches('M');
     let (x, half_x, half_y) = (x as usize, x as usize / 2, y / 2);
@@ -53,7 +53,7 @@ fn is_yuv(layout: &Layout) -> bool {
     layout.fourcc().info().unwrap().kind == FormatKind::Yuv
 }
 
-/// Writes noise that stays clear of the ends of the range; alpha, if there is one, is the same everywhere.
+/// Writes noise away from the ends of the range. Alpha, if the format has it, is the same everywhere.
 fn fill(target: &mut FrameMut, seed: u32) {
     let layout = *target.layout();
     let rows = |plane: usize| layout.rows(plane) as usize;
@@ -160,7 +160,7 @@ fn has_alpha(layout: &Layout) -> bool {
     layout.fourcc().info().unwrap().has_alpha()
 }
 
-/// What a request without scaling means, for each pixel, chroma not yet averaged.
+/// The expected pixels of a request without scaling. Chroma is not averaged yet.
 fn expected(request: &Request, sources: &[Picture], old: &Picture) -> Vec<Codes> {
     let target = &old.layout;
     let own_alpha = |a: f64| if has_alpha(target) { a } else { 255.0 };
@@ -220,7 +220,7 @@ fn expected(request: &Request, sources: &[Picture], old: &Picture) -> Vec<Codes>
     out
 }
 
-/// The mean over each chroma sample's pixels, as the target stores it.
+/// Averages chroma over the pixels of each sample, as the target stores it.
 fn averaged(target: &Layout, mut codes: Vec<Codes>) -> Vec<Codes> {
     if !is_yuv(target) {
         return codes;
@@ -246,7 +246,7 @@ fn format() -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
 }
 
-/// A side's part on a grid of `unit` pixels: begin and length.
+/// A part of a side, on a grid of `unit` pixels: begin and length.
 fn part(side: u32, unit: u32, (a, b): (u32, u32)) -> (u32, u32) {
     let begin = a % side / unit * unit;
     let length = (b % (side - begin) + 1).div_ceil(unit) * unit;
@@ -285,7 +285,7 @@ fn frame_of(layout: Layout, seed: u32) -> Frame {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
     #[test]
-    fn plans_without_scaling_are_what_a_pixel_by_pixel_reading_gives(
+    fn plan_without_scaling_equals_a_pixel_by_pixel_reference(
         to in format(), (w, h) in (1u32..90, 1u32..150), layers in prop::collection::vec(any_layer(), 1..5),
         background in prop::option::of(any::<(u8, u8, u8)>()), seed: u32,
     ) {
@@ -304,7 +304,7 @@ proptest! {
             }
             let (cw, ch) = turned(&layer);
             let (cl, ct) = (any.crop[0] % 20 / sub_x * sub_x, any.crop[1] % 20 / sub_y * sub_y);
-            // What ends between the pixels of a sample ends with the picture.
+            // A part that ends between the pixels of a sample ends with the picture.
             let behind = |length: u32, unit: u32, n: u32| if length % unit == 0 { n % 9 } else { 0 };
             let size = (cl + cw + behind(cw, sub_x, any.crop[2]), ct + ch + behind(ch, sub_y, any.crop[3]));
             request.push(

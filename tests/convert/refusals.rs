@@ -1,4 +1,4 @@
-//! Frames that are not the plan's: refused with a reason, and the target comes back.
+//! Frames that do not fit the plan: they are refused with a reason, and the target comes back.
 
 use super::*;
 use crate::conformance::converting::Jobs;
@@ -19,7 +19,7 @@ fn setup() -> Setup {
     Setup { plan, source, pool: Pool::new(&Allocator::Memfd, target, 1).unwrap() }
 }
 
-/// Submits; the frames must come back and the error be of `kind` and contain `text`.
+/// Submits, and asserts that the frames come back and that the error has this `kind` and contains `text`.
 fn refused(plan: &Arc<Plan>, sources: &[Frame], target: FrameMut, kind: ErrorKind, text: &str) {
     let (slot, buffers) = (target.slot(), target.buffers().clone());
     let held: Vec<usize> = sources.iter().map(|s| s.buffers().leased()).collect();
@@ -34,7 +34,7 @@ fn refused(plan: &Arc<Plan>, sources: &[Frame], target: FrameMut, kind: ErrorKin
 }
 
 #[test]
-fn other_layouts() {
+fn submit_refuses_other_layouts() {
     let s = setup();
     let other = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 64), 0, false);
     let strided = picture::frame(&Allocator::Memfd, &layout("NV12", 64, 48, 128), 0, false);
@@ -46,7 +46,7 @@ fn other_layouts() {
 }
 
 #[test]
-fn another_generation() {
+fn submit_refuses_another_generation() {
     let s = setup();
     let bound = Arc::new((*s.plan).clone().bound_to(s.pool.buffers()).unwrap());
     let again = Pool::new(&Allocator::Memfd, *s.plan.target(), 1).unwrap();
@@ -58,7 +58,7 @@ fn another_generation() {
 }
 
 #[test]
-fn a_frame_that_brought_less_than_its_layout() {
+fn submit_refuses_a_frame_with_less_data_than_its_layout() {
     let s = setup();
     let mut meta = *s.source.meta();
     meta.payload[0] = Payload { offset_bytes: 0, bytes: 64 * 48 };
@@ -67,7 +67,7 @@ fn a_frame_that_brought_less_than_its_layout() {
 }
 
 #[test]
-fn data_that_leave_their_buffer() {
+fn submit_refuses_data_outside_their_buffer() {
     let s = setup();
     for offset_bytes in [64 * 48 * 2, u32::MAX / 64 * 64] {
         let mut meta = *s.source.meta();
@@ -84,7 +84,7 @@ fn data_that_leave_their_buffer() {
 }
 
 #[test]
-fn a_target_that_is_its_own_source() {
+fn submit_refuses_a_target_that_is_its_own_source() {
     let rgb = layout("RGB24", 64, 48, 4);
     let plan = Arc::new(Plan::new(&Request::convert(Layer::default()), &[rgb], &rgb).unwrap());
     let buffer = Allocator::Memfd.allocate(64 * 48 * 3, "one").unwrap();
@@ -95,14 +95,14 @@ fn a_target_that_is_its_own_source() {
 }
 
 #[test]
-fn a_hundred_layers() {
+fn plan_refuses_a_hundred_layers() {
     let s = setup();
     let e = Plan::new(&Request::compose(vec![Layer::default(); 100]), &[*s.source.layout(); 100], s.plan.target());
     assert!(e.unwrap_err().to_string().contains(&format!("1 to {MAX_LAYERS}")));
 }
 
 #[test]
-fn too_many_finished_frames() {
+fn submit_is_full_while_too_many_finished_frames_wait() {
     let s = setup();
     let pool = Pool::new(&Allocator::Memfd, *s.plan.target(), 64).unwrap();
     let mut cpu = Cpu::new().unwrap();

@@ -1,4 +1,4 @@
-//! Converters one job at a time, for tests.
+//! Converts one job at a time, for tests.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use framelease::{Received, Rejected, Submitted};
 /// A finished frame, or the error of the job with its target.
 pub type Done = Result<Frame, Rejected<Option<FrameMut>>>;
 
-/// Jobs that are begun and waited for.
-#[allow(dead_code)] // Not every suite needs all of it.
+/// Begins jobs and waits for them.
+#[allow(dead_code)] // Not every test program needs all of it.
 pub trait Jobs: Converter {
     /// Begins a job that must find room.
     fn begin(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> Result<(), Rejected<FrameMut>> {
         match self.try_submit(plan, sources, target)? {
             Submitted::Taken => Ok(()),
-            Submitted::Full(_) => panic!("no room for a job"),
+            Submitted::Full(_) => panic!("the converter is full"),
         }
     }
 
-    /// The oldest job's end, if it has come. Reports of the device are skipped.
+    /// Returns the end of the oldest job, if it is done. Skips reports of the device.
     fn try_done(&mut self) -> Option<Done> {
         loop {
             return match self.try_recv().unwrap() {
@@ -34,7 +34,7 @@ pub trait Jobs: Converter {
         }
     }
 
-    /// The oldest job's end, which must come in time.
+    /// Returns the end of the oldest job, which must be done in time.
     fn done(&mut self, timeout: Duration) -> Done {
         let deadline = Instant::now() + timeout;
         loop {

@@ -1,4 +1,4 @@
-//! System calls that fail on request, in one thread: this program's own functions stand before the C library's.
+//! System calls that fail on request, in one thread: the functions of this program replace those of the C library.
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
@@ -8,7 +8,7 @@ use nix::libc::{self, c_int, c_long, c_void};
 
 type Ptr = *mut c_void;
 
-/// The call that fails: which, the how many-th of its kind, and how.
+/// The call that fails: its kind, which call of this kind, and how it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub call: usize,
@@ -21,7 +21,7 @@ pub enum Answer {
     Error(Errno),
     /// The process is killed before the call.
     Death,
-    /// The thread's clocks have jumped, by so many seconds: the monotonic one and that of the day.
+    /// The thread's clocks have jumped by this many seconds: the monotonic clock and the wall clock.
     Jump(i64, i64),
 }
 
@@ -31,7 +31,7 @@ thread_local! {
     static JUMP: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
 }
 
-/// Makes the calls of this thread count, and one of them fail, until the guard goes.
+/// Counts the calls of this thread, and makes one of them fail, until the guard is dropped.
 pub struct Armed;
 
 pub fn arm(fault: Option<Fault>) -> Armed {
@@ -42,7 +42,7 @@ pub fn arm(fault: Option<Fault>) -> Armed {
 }
 
 impl Armed {
-    /// How many there were of each kind.
+    /// Returns the number of calls of each kind.
     pub fn counts(&self) -> [u32; CALLS.len()] {
         COUNTS.get().unwrap_or([0; CALLS.len()])
     }
@@ -58,7 +58,7 @@ impl Drop for Armed {
 // SAFETY: contract: the C library's function of this name.
 #[no_mangle]
 unsafe extern "C" fn clock_gettime(clock: c_int, out: *mut libc::timespec) -> c_int {
-    // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+    // SAFETY: the caller guarantees the arguments, which are passed to the kernel unchanged.
     let done = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, out) } as c_int;
     let (monotonic, real) = JUMP.try_with(Cell::get).unwrap_or_default();
     if done == 0 {
@@ -68,9 +68,9 @@ unsafe extern "C" fn clock_gettime(clock: c_int, out: *mut libc::timespec) -> c_
     done
 }
 
-/// Counts one; `true` if it is the one that fails. `errno` is set then.
+/// Counts a call. Returns `true` and sets `errno` if it is the one that fails.
 fn fails(call: usize) -> bool {
-    // A thread that is being torn down is not armed.
+    // The calls of a thread that is being torn down are not counted.
     let Ok(Some(mut counts)) = COUNTS.try_with(Cell::get) else { return false };
     counts[call] += 1;
     COUNTS.set(Some(counts));
@@ -89,7 +89,7 @@ fn fails(call: usize) -> bool {
 
 macro_rules! calls {
     ($($name:ident($($arg:ident: $type:ty),*) = $number:ident($($given:expr),*), $($errno:ident)*;)*) => {
-        /// Each kind of call, and what the kernel may answer to it.
+        /// Each kind of call, and the errors that the kernel may return for it.
         pub const CALLS: &[(&str, &[Errno])] = &[$((stringify!($name), &[$(Errno::$errno),*])),*];
 
         #[allow(non_camel_case_types)]
@@ -102,7 +102,7 @@ macro_rules! calls {
                 if fails(Call::$name as usize) {
                     return -1;
                 }
-                // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+                // SAFETY: the caller guarantees the arguments, which are passed to the kernel unchanged.
                 unsafe { libc::syscall(libc::$number, $($given),*) }
             }
         )*
@@ -112,13 +112,13 @@ macro_rules! calls {
 const NULL: usize = 0;
 
 fn timespec(ms: c_int) -> libc::timespec {
-    // No limit is two years.
+    // Without a timeout: two years.
     let ms = if ms < 0 { i64::from(u32::MAX) * 16 } else { ms.into() };
     libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 }
 }
 
-// Of variadic functions the last argument may not be there: the kernel then ignores it. All are passed in registers on
-// the 64-bit targets that tests run on.
+// The last argument of a variadic function may be missing: the kernel then ignores it. All arguments are passed in
+// registers on the 64-bit targets that tests run on.
 calls! {
     socket(domain: c_int, kind: c_int, protocol: c_int) = SYS_socket(domain, kind, protocol), EMFILE ENOMEM;
     bind(fd: c_int, address: Ptr, len: u32) = SYS_bind(fd, address, len), EACCES ENOSPC;
@@ -139,14 +139,14 @@ calls! {
     epoll_ctl(fd: c_int, op: c_int, other: c_int, event: Ptr) = SYS_epoll_ctl(fd, op, other, event), ENOMEM ENOSPC;
     epoll_wait(fd: c_int, events: Ptr, count: c_int, timeout: c_int) =
         SYS_epoll_pwait(fd, events, count, timeout, NULL, NULL), EINTR;
-    // Its timeout is milliseconds, the kernel's a `timespec` on arm64.
+    // Its timeout is in milliseconds; the kernel's is a `timespec` on arm64.
     poll(fds: Ptr, count: u64, timeout: c_int) = SYS_ppoll(fds, count, &timespec(timeout), NULL, 8usize), EINTR ENOMEM;
     timerfd_create(clock: c_int, flags: c_int) = SYS_timerfd_create(clock, flags), EMFILE ENODEV;
     timerfd_settime(fd: c_int, flags: c_int, new: Ptr, old: Ptr) = SYS_timerfd_settime(fd, flags, new, old), EINVAL;
     eventfd(count: u32, flags: c_int) = SYS_eventfd2(count, flags), EMFILE ENODEV;
     memfd_create(name: Ptr, flags: u32) = SYS_memfd_create(name, flags), EMFILE ENOMEM;
     ftruncate(fd: c_int, len: i64) = SYS_ftruncate(fd, len), EINTR ENOSPC;
-    // As memmap2 names it.
+    // The name that memmap2 uses.
     mmap64(address: Ptr, len: usize, access: c_int, flags: c_int, fd: c_int, offset: i64) =
         SYS_mmap(address, len, access, flags, fd, offset), ENOMEM ENODEV;
     fcntl(fd: c_int, command: c_int, arg: usize) = SYS_fcntl(fd, command, arg), EMFILE EBUSY;
@@ -164,7 +164,7 @@ calls! {
         EINTR EAGAIN ENOMEM ECONNRESET ECONNREFUSED;
     sendmmsg(fd: c_int, messages: Ptr, count: u32, flags: c_int) = SYS_sendmmsg(fd, messages, count, flags),
         EINTR EAGAIN ENOMEM ENOBUFS ECONNREFUSED ENETUNREACH EPERM;
-    // What makes a socket of the standard library not wait.
+    // The standard library makes a socket non-blocking with it.
     ioctl(fd: c_int, request: u64, arg: Ptr) = SYS_ioctl(fd, request, arg), ENOMEM;
     read(fd: c_int, out: Ptr, len: usize) = SYS_read(fd, out, len), EINTR EAGAIN;
     write(fd: c_int, bytes: Ptr, len: usize) = SYS_write(fd, bytes, len), EINTR EAGAIN;

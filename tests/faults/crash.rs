@@ -1,5 +1,5 @@
-//! A publisher that dies before any of its system calls: its subscribers see it, find the next one, and get all of its
-//! frames. No step of the protocol is left out.
+//! A publisher that dies before any of its system calls. Its subscribers see it, find the next publisher, and get all
+//! of its frames. Every step of the protocol is covered.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -18,14 +18,14 @@ const ROLE: &str = "FRAMELEASE_FAULTS_PUBLISHER";
 /// Not a test: the publisher that dies.
 #[test]
 #[ignore = "run by the other test as a process of its own"]
-fn mortal_publisher() {
+fn publisher_that_is_killed() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let words: Vec<&str> = role.splitn(3, ' ').collect();
     let fault = Fault { call: words[0].parse().unwrap(), nth: words[1].parse().unwrap(), answer: Answer::Death };
     publish(Path::new(words[2]), 2, &AtomicUsize::new(0), Some(fault)).result.unwrap();
 }
 
-/// Follows whoever publishes; how many frames the last of them gave.
+/// Follows the publishers at a path. Returns the number of frames of the last one.
 fn follow(path: &Path) -> Result<u64, String> {
     let start = Instant::now();
     let builder = || Subscriber::builder(path).policy(Policy::Fifo(4)).hold(2).reconnect(Reconnect::Always);
@@ -49,9 +49,9 @@ fn follow(path: &Path) -> Result<u64, String> {
 }
 
 #[test]
-fn a_publisher_that_dies_anywhere_is_replaced() {
+fn publisher_that_dies_at_any_call_is_replaced() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let (published, _) = run(Victim::Nobody, None).unwrap();
+    let (published, _) = run(Victim::None, None).unwrap();
     let mut died = 0;
     for (call, &count) in published.counts.iter().enumerate() {
         for nth in places(count) {
@@ -61,12 +61,12 @@ fn a_publisher_that_dies_anywhere_is_replaced() {
             std::thread::scope(|scope| {
                 let followers = [(); 2].map(|()| scope.spawn(|| follow(&path)));
                 let status = Command::new(std::env::current_exe().unwrap())
-                    .args(["--exact", "crash::mortal_publisher", "--ignored", "--test-threads=1"])
+                    .args(["--exact", "crash::publisher_that_is_killed", "--ignored", "--test-threads=1"])
                     .env(ROLE, format!("{call} {nth} {}", path.display()))
                     .output()
                     .unwrap()
                     .status;
-                // It made fewer calls than the one before, and did all there was to do.
+                // A publisher that made fewer calls than the first one did everything, and ended normally.
                 if !status.success() {
                     assert_eq!(status.signal(), Some(9), "it panicked instead");
                     died += 1;

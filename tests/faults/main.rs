@@ -1,8 +1,8 @@
 //! Every system call of a publisher and of a subscriber fails once, in each way that the kernel may answer it.
 //!
-//! What must hold then: nothing panics, nothing hangs, every buffer comes home, no descriptor stays open, and whoever
-//! is not at the other end of what failed gets every frame. Where the call may be tried again, nothing is to be seen at
-//! all.
+//! In each case nothing panics or hangs, every buffer comes back, and no descriptor stays open. A subscriber that is
+//! not at the other end of the failed call gets every frame. If the call may be repeated, the failure has no visible
+//! effect.
 #![cfg(target_pointer_width = "64")]
 
 mod calls;
@@ -34,24 +34,24 @@ use nix::errno::Errno;
 use unixfd_client::{number, release, Client, EOS, NEW_BUFFER};
 
 const FRAMES: u64 = 6;
-/// A victim may never come, and not say so: the publisher begins without it.
+/// A victim may never connect and report nothing. The publisher then begins without it.
 const SOON: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than all deadlines of the library in these scenarios together.
 const HUNG: Duration = Duration::from_secs(30);
 
-/// One test at a time: descriptors are the process's.
+/// One test at a time: descriptors belong to the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 type Result<T> = std::result::Result<T, framelease::Error>;
 /// How many calls of each kind a run made.
 type Counts = [u32; CALLS.len()];
 
-/// What a publisher, and one of its subscribers, came to.
+/// The result of a publisher, and of one of its subscribers.
 struct Published {
     counts: Counts,
     result: Result<()>,
-    /// Buffers of the source that were not at home when everybody had left.
+    /// Buffers of the source that were still leased after every subscriber had left.
     held: usize,
 }
 
@@ -59,7 +59,7 @@ struct Subscribed {
     counts: Counts,
     result: std::result::Result<(), String>,
     frames: u64,
-    /// Frames that it was told it missed.
+    /// Frames that the publisher reported to it as dropped.
     missed: u64,
 }
 
@@ -74,12 +74,12 @@ fn publisher(path: &Path) -> Result<Publisher> {
     Publisher::builder(path).bind()
 }
 
-/// Where it serves consumers by unixfd.
+/// The path at which it serves consumers by unixfd.
 fn unixfd(path: &Path) -> PathBuf {
     path.with_extension("gst")
 }
 
-/// Publishes so many frames for so many subscribers, of which some may have gone before they came.
+/// Publishes frames for this many subscribers. Some may have failed before they connected.
 fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fault>) -> Published {
     let armed = arm(fault);
     let mut held = 0;
@@ -91,7 +91,7 @@ fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fa
             publisher.announce(source.buffers().unwrap())?;
             let start = Instant::now();
             loop {
-                // Before the wait, in which their hang-up is seen.
+                // Before the wait, in which the publisher sees their hang-up.
                 let gone = gone.load(Ordering::Acquire);
                 drop(publisher.recv(Duration::from_millis(20))?);
                 if publisher.active() + gone >= subscribers || start.elapsed() > SOON {
@@ -115,9 +115,9 @@ fn publish(path: &Path, subscribers: usize, gone: &AtomicUsize, fault: Option<Fa
     Published { counts: armed.counts(), result, held }
 }
 
-/// Takes frames until the stream is over.
+/// Takes frames until the stream ends.
 fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscribed {
-    // There is nobody to connect to at first, which is not what fails.
+    // At first the publisher does not exist. This is not the fault that is tested.
     while !path.exists() && !is_over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -127,7 +127,7 @@ fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscri
     let result = (|| {
         let mut subscriber = loop {
             match Subscriber::builder(path).policy(Policy::Fifo(4)).hold(2).connect(PATIENCE) {
-                // It has bound its socket and does not listen yet.
+                // The publisher has bound its socket and does not listen yet.
                 Err(e) if e.errno() == Some(Errno::ECONNREFUSED as i32) && !is_refused => {}
                 other => break other?,
             }
@@ -153,7 +153,7 @@ fn subscribe(path: &Path, fault: Option<Fault>, is_over: &AtomicBool) -> Subscri
     Subscribed { counts: armed.counts(), result: result.map_err(|e: framelease::Error| e.to_string()), frames, missed }
 }
 
-/// Takes frames by unixfd, and gives them back, until the stream is over.
+/// Takes frames by unixfd, and releases them, until the stream ends.
 fn pipeline(path: &Path, is_over: &AtomicBool) -> Subscribed {
     let mut frames = 0;
     let result = (|| {
@@ -179,7 +179,7 @@ fn pipeline(path: &Path, is_over: &AtomicBool) -> Subscribed {
     Subscribed { counts: [0; CALLS.len()], result, frames, missed: 0 }
 }
 
-/// A folder for a socket, which goes with it.
+/// A folder for a socket. It is removed when it is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -200,12 +200,12 @@ impl Drop for Folder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
-    Nobody,
+    None,
     Publisher,
     Subscriber,
 }
 
-/// Everybody in a thread of their own; the first subscriber is the one that may fail. The last speaks unixfd, where the
+/// Runs each participant in its own thread. Only the first subscriber may fail. The last one uses unixfd, if the
 /// publisher does.
 fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, Vec<Subscribed>), &'static str> {
     let folder = Folder::new();
@@ -234,8 +234,8 @@ fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, 
     });
     match done.recv_timeout(HUNG) {
         Ok((Ok(published), Ok(subscribed))) => Ok((published, subscribed)),
-        Ok(_) => Err("somebody panics"),
-        Err(_) => Err("somebody hangs"),
+        Ok(_) => Err("a panic"),
+        Err(_) => Err("a hang"),
     }
 }
 
@@ -247,13 +247,13 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Which calls of each kind are made to fail: the first ones, and some of what follows.
+/// Which calls of each kind are made to fail: the first ones, and some of the later ones.
 fn places(count: u32) -> impl Iterator<Item = u32> {
     let all = std::env::var_os("FRAMELEASE_STORM").is_some();
     (1..=count).filter(move |&n| all || n <= 3 || n % 10 == 0)
 }
 
-/// Each of a run's calls, with each of its errors.
+/// Each call of a run, with each of its errors.
 fn faults(counts: &Counts) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (call, ((_, errnos), &count)) in CALLS.iter().zip(counts).enumerate() {
@@ -266,9 +266,9 @@ fn faults(counts: &Counts) -> Vec<Fault> {
 }
 
 #[test]
-fn a_call_that_fails_costs_only_who_made_it() {
+fn syscall_that_fails_costs_only_its_caller() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let (published, subscribed) = run(Victim::Nobody, None).unwrap();
+    let (published, subscribed) = run(Victim::None, None).unwrap();
     published.result.unwrap();
     for s in &subscribed {
         assert!(s.frames == FRAMES && s.missed == 0 && s.result.is_ok(), "{} {:?}", s.frames, s.result);
@@ -303,8 +303,8 @@ fn a_call_that_fails_costs_only_who_made_it() {
                 }
             };
             check(descriptors() == before, "a descriptor stays open");
-            check(published.held == 0, "a buffer did not come home");
-            // Nobody else's, and not what may be tried again.
+            check(published.held == 0, "a buffer did not come back");
+            // The others must not be affected, nor may a call that can be repeated have an effect.
             let is_again = matches!(fault.answer, Answer::Error(Errno::EINTR | Errno::EAGAIN))
                 && !CALLS[fault.call].0.starts_with("send");
             let whole = |s: &Subscribed| s.frames == FRAMES && s.result.is_ok();
@@ -314,18 +314,21 @@ fn a_call_that_fails_costs_only_who_made_it() {
                 }
                 Victim::Publisher if published.result.is_ok() => {
                     let lost = subscribed.iter().filter(|s| !whole(s)).count();
-                    check(lost <= 1, "more than one lost something");
+                    check(lost <= 1, "more than one subscriber lost a frame");
                     for s in subscribed.iter().filter(|s| s.result.is_ok() && s.frames > 0) {
-                        check(s.frames + s.missed <= FRAMES, "it was told that it missed more than there was");
+                        check(
+                            s.frames + s.missed <= FRAMES,
+                            "more frames were reported as dropped than were published",
+                        );
                     }
                 }
                 Victim::Publisher => {}
-                Victim::Subscriber | Victim::Nobody => {
-                    check(published.result.is_ok() && others.iter().all(whole), "somebody else's fault");
+                Victim::Subscriber | Victim::None => {
+                    check(published.result.is_ok() && others.iter().all(whole), "an error of another participant");
                     check(!is_again || whole(first), "a call that may be repeated");
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of what was tried:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of the faults:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,4 +1,5 @@
-//! Sinks whose system calls fail: what they say is stored is stored, and of two receivers one at most loses something.
+//! Sinks whose system calls fail: a recording stores everything that it reports as stored, and at most one of two
+//! receivers loses a frame.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -40,13 +41,13 @@ pub fn packets() -> Vec<Packet> {
     (0..PACKETS).map(packet).collect()
 }
 
-/// What a recording reported.
+/// The reports of a recording.
 struct Recording {
     counts: Counts,
     /// `None` if there was no descriptor for a recorder.
     stats: Option<RecorderStats>,
     errors: Vec<String>,
-    /// The sum of all files that were finished well.
+    /// The sum of all files that were finished without an error.
     summed: u64,
 }
 
@@ -84,7 +85,7 @@ fn stored(folder: &Path) -> u64 {
 }
 
 #[test]
-fn what_a_recording_says_is_stored_is_stored() {
+fn recorder_reports_only_what_is_stored() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let packets = packets();
     let run = |fault| {
@@ -109,15 +110,15 @@ fn what_a_recording_says_is_stored_is_stored() {
         };
         assert_eq!(there, stats.packets, "{what}");
         assert_eq!(stats.packets + stats.skipped, PACKETS, "{what}");
-        // One that is lost takes those after it, up to a key frame.
+        // A lost packet takes those after it with it, up to a key frame.
         assert!(stats.skipped <= 2 && r.errors.len() <= 1, "{what}");
-        assert!(r.errors.is_empty() || r.errors[0].contains("film-0000"), "names the file: {what}");
+        assert!(r.errors.is_empty() || r.errors[0].contains("film-0000"), "the error must name the file: {what}");
         assert!(!r.errors.is_empty() || (r.summed, there) == (PACKETS, PACKETS), "{what}");
         assert_eq!(descriptors(), before, "{what}");
     }
 }
 
-/// Sends all packets to two receivers; what became of each.
+/// Sends all packets to two receivers. Returns the statistics of each.
 fn send(to: [SocketAddr; 2], packets: &[Packet], fault: Option<Fault>) -> (Counts, Result<[DestinationStats; 2]>) {
     let armed = arm(fault);
     let sent = (|| {
@@ -125,7 +126,7 @@ fn send(to: [SocketAddr; 2], packets: &[Packet], fault: Option<Fault>) -> (Count
         let ids = [sender.add(to[0])?, sender.add(to[1])?];
         for packet in packets {
             let _ = sender.try_submit(packet.clone())?;
-            // Until the frame is sent, whatever is reported of it.
+            // Until the frame is sent, whatever is reported about it.
             let start = Instant::now();
             while sender.is_sending() && start.elapsed() < PATIENCE {
                 let _ = sender.recv(Duration::from_millis(1))?;
@@ -136,13 +137,13 @@ fn send(to: [SocketAddr; 2], packets: &[Packet], fault: Option<Fault>) -> (Count
     (armed.counts(), sent)
 }
 
-/// Datagrams that came.
+/// Returns the number of datagrams that came.
 fn drain(socket: &UdpSocket) -> u64 {
     let mut buffer = [0; 2_000];
     std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count() as u64
 }
 
-/// Two receivers, and what came of a stream that was sent to them.
+/// Two receivers, and the result of a stream that was sent to them.
 fn two_receivers() -> impl Fn(Option<Fault>) -> (Counts, Result<[DestinationStats; 2]>, [u64; 2]) {
     let packets = packets();
     let sockets = [(); 2].map(|()| {
@@ -157,15 +158,15 @@ fn two_receivers() -> impl Fn(Option<Fault>) -> (Counts, Result<[DestinationStat
     }
 }
 
-/// What the sender says of both.
+/// Returns the sender's statistics of both receivers.
 pub fn sent_to_two(fault: Fault) -> [DestinationStats; 2] {
     let (counts, sent, _) = two_receivers()(Some(fault));
-    assert!(counts[fault.call] >= fault.nth, "it did not come to that");
+    assert!(counts[fault.call] >= fault.nth, "the call was never made");
     sent.unwrap()
 }
 
 #[test]
-fn of_two_receivers_one_at_most_loses_a_frame() {
+fn rtp_of_two_receivers_at_most_one_loses_a_frame() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let run = two_receivers();
     let (counts, sent, came) = run(None);
@@ -179,7 +180,7 @@ fn of_two_receivers_one_at_most_loses_a_frame() {
         let (_, sent, came) = run(Some(fault));
         let what = format!("{}: {sent:?}, {came:?}", text(Some(fault)));
         assert_eq!(descriptors(), before, "{what}");
-        // What fails while they are added is told.
+        // A failure while the receivers are added is reported.
         let Ok(stats) = sent else { continue };
         assert_eq!([0, 1].map(|i| stats[i].packets), came, "{what}");
         assert!(stats.iter().any(|s| (s.frames, s.dropped) == (PACKETS, 0)), "{what}");
@@ -187,13 +188,13 @@ fn of_two_receivers_one_at_most_loses_a_frame() {
     }
 }
 
-/// What a server and its two clients came to.
+/// The result of a server and its two clients.
 pub struct Served {
     pub counts: Counts,
     pub result: Result<()>,
-    /// Connections that it still had when both had left.
+    /// Connections that were still open after both clients had left.
     pub left: usize,
-    /// Frames of each client; `None` for one that was not answered or was cut off.
+    /// Frames of each client; `None` for a client that got no answer or was disconnected.
     pub clients: [Option<usize>; 2],
 }
 
@@ -215,7 +216,7 @@ pub fn serve(packets: &[Packet], fault: Option<Fault>) -> Served {
                 server.submit(live, packets.next().expect("they come again and again"))?;
                 let _ = server.recv(Duration::from_millis(2))?;
             }
-            // It sees that they have gone.
+            // The server sees that they have left.
             let start = Instant::now();
             while server.connections() > 0 && start.elapsed() < PATIENCE {
                 let _ = server.recv(Duration::from_millis(2))?;
@@ -257,7 +258,7 @@ fn watch(address: SocketAddr) -> Option<usize> {
 }
 
 #[test]
-fn of_two_rtsp_clients_one_at_most_is_cut_off() {
+fn rtsp_of_two_clients_at_most_one_is_disconnected() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let packets = packets();
     let whole = serve(&packets, None);
@@ -271,7 +272,7 @@ fn of_two_rtsp_clients_one_at_most_is_cut_off() {
         let what = format!("{}: {:?}, {:?}, {} left", text(Some(fault)), served.result, served.clients, served.left);
         let is_well = match served.result {
             Ok(()) => served.left == 0 && served.clients.iter().any(Option::is_some),
-            // Nothing but what the server itself lives by.
+            // Only the calls that the server itself needs may fail it.
             Err(_) => [
                 "socket",
                 "bind",

@@ -1,4 +1,5 @@
-//! A subscriber of GStreamer's `unixfdsink` whose system calls fail: an error, or every frame; the sink has all back.
+//! A subscriber of GStreamer's `unixfdsink` whose system calls fail: it reports an error or gets every frame, and the
+//! sink gets all buffers back.
 
 use std::io::{IoSlice, Read};
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,15 +17,15 @@ use crate::calls::{arm, Answer, Fault, CALLS};
 use crate::unixfd_client::{message, CAPS, EOS, NEW_BUFFER, RELEASE};
 use crate::{descriptors, faults, text, Counts, Folder, ALONE, FRAMES, HUNG, PATIENCE};
 
-/// What a sink, and who read it, came to.
+/// The result of a sink and its subscriber.
 struct Run {
     counts: Counts,
     result: framelease::Result<u64>,
-    /// Buffers that were given back, each once.
+    /// Buffers that were released, each once.
     released: u64,
 }
 
-/// A sink of two memories: says its caps, so many buffers, and EOS; reads what is given back until the reader is gone.
+/// A sink of two memories. It sends its caps, `FRAMES` buffers and EOS, and reads releases until the subscriber leaves.
 fn sink(listener: &UnixListener, memory: &[DmaBuf]) -> u64 {
     let (mut client, _) = listener.accept().unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -60,11 +61,11 @@ fn released(client: &mut UnixStream) -> u64 {
     let count = ids.len() as u64;
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len() as u64, count, "a buffer was given back twice");
+    assert_eq!(ids.len() as u64, count, "a buffer was released twice");
     count
 }
 
-/// Takes frames until the stream is over.
+/// Takes frames until the stream ends.
 fn subscribe(path: &Path, fault: Option<Fault>) -> (Counts, framelease::Result<u64>) {
     let armed = arm(fault);
     let mut frames = 0;
@@ -97,7 +98,7 @@ fn run(fault: Option<Fault>) -> Result<Run, &'static str> {
         let outcome = std::thread::scope(|scope| {
             let sink = scope.spawn(|| sink(&listener, &memory));
             let subscribed = scope.spawn(|| subscribe(&path, fault)).join();
-            // One that never came would be waited for.
+            // The sink would wait for a subscriber that never connected.
             drop(UnixStream::connect(&path));
             (subscribed, sink.join())
         });
@@ -106,13 +107,13 @@ fn run(fault: Option<Fault>) -> Result<Run, &'static str> {
     });
     match done.recv_timeout(HUNG) {
         Ok((Ok((counts, result)), Ok(released))) => Ok(Run { counts, result, released }),
-        Ok(_) => Err("somebody panics"),
-        Err(_) => Err("somebody hangs"),
+        Ok(_) => Err("a panic"),
+        Err(_) => Err("a hang"),
     }
 }
 
 #[test]
-fn a_sinks_subscriber_whose_call_fails_says_so_or_has_every_frame() {
+fn unixfd_subscriber_whose_call_fails_reports_it_or_has_every_frame() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let whole = run(None).unwrap();
     assert_eq!((whole.result.unwrap(), whole.released), (FRAMES, FRAMES));
@@ -138,11 +139,11 @@ fn a_sinks_subscriber_whose_call_fails_says_so_or_has_every_frame() {
         let has_all = matches!(run.result, Ok(FRAMES));
         let is_again = matches!(fault.answer, Answer::Error(Errno::EINTR | Errno::EAGAIN));
         check(!is_again || has_all, "a call that may be repeated");
-        // A release that was refused for good is the end of the connection, and so of the lease.
+        // A release that fails for good ends the connection, and so the lease.
         let is_over = CALLS[fault.call].0.starts_with("send") || CALLS[fault.call].0.starts_with("recv");
-        check(has_all || run.result.is_err() || is_over, "it ended early and said nothing");
-        check(run.released <= FRAMES, "more is given back than there was");
+        check(has_all || run.result.is_err() || is_over, "it ended early without an error");
+        check(run.released <= FRAMES, "more buffers were released than were sent");
     }
-    println!("{tried} calls failed, {told} told");
+    println!("{tried} calls failed, {told} reported");
     assert!(wrong.is_empty() && tried > 50 && told > 10, "{tried}, {told}: {}", wrong.join("\n"));
 }

@@ -1,6 +1,6 @@
 /*
- * Our own declarations of what the i.MX 2D library's headers describe, made from their numbers, not their text.
- * Compiled, never run: the assertions are the test. ADDRESS is `int` (legacy) or `unsigned long` (modern).
+ * Our own declarations of the structures in the i.MX 2D library's headers, made from their numbers, not their text.
+ * It is compiled and never run: the assertions are the test. ADDRESS is `int` (legacy) or `unsigned long` (modern).
  */
 #include <stddef.h>
 
@@ -36,7 +36,7 @@ SIZE(surface_pair, 120); AT(surface_pair, d, 60);
 SIZE(buf, 24); AT(buf, buf_paddr, 16); AT(buf, buf_size, 20);
 SIZE(warp, 44); AT(warp, delta[3], 40);
 #else
-/* Both coincide. */
+/* Both layouts are the same. */
 SIZE(surface, 60); AT(surface, planes, 4); AT(surface, left, 16); AT(surface, stride, 32);
 AT(surface, clrcolor, 52); AT(surface, rot, 56);
 SIZE(surface_pair, 120);

@@ -1,4 +1,4 @@
-//! `convert::G2d` on the software libg2d's of tests/fakes, in both layouts. The same cases run in the guests.
+//! Tests `convert::G2d` with the software libg2d of tests/fakes, in both layouts. The guests run the same cases.
 
 #[path = "../conformance/mod.rs"]
 mod conformance;

@@ -16,11 +16,11 @@ static ALL: AtomicU64 = AtomicU64::new(0);
 
 fn count() {
     ALL.fetch_add(1, Ordering::Relaxed);
-    // A thread that is ending has no counter any more.
+    // A thread that is ending no longer has a counter.
     let _ = COUNT.try_with(|c| c.set(c.get() + 1));
 }
 
-// SAFETY: every call goes to the system's allocator as it came; the counter allocates nothing.
+// SAFETY: every call is passed unchanged to the system's allocator; the counter allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -44,13 +44,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Allocations that this thread has made.
-#[allow(dead_code)] // Not by every test.
+#[allow(dead_code)] // Not used by every test.
 pub fn of_this_thread() -> u64 {
     COUNT.with(Cell::get)
 }
 
 /// Allocations that all threads have made.
-#[allow(dead_code)] // Not by every test.
+#[allow(dead_code)] // Not used by every test.
 pub fn of_all_threads() -> u64 {
     ALL.load(Ordering::Relaxed)
 }

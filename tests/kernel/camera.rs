@@ -1,4 +1,4 @@
-//! Capture on vivid: formats, bytes, leases, costs.
+//! Tests of capture on vivid: formats, bytes, leases, costs.
 
 use std::collections::HashSet;
 use std::fs;
@@ -39,7 +39,7 @@ fn captures(planar: Planar, formats: &[&str]) {
                     assert!(meta.timestamp_ns > time);
                 }
                 let bytes = pixels(&frame);
-                // 75 % color bars begin with light grey and end with black.
+                // 75 % color bars begin with light gray and end with black.
                 let row = &bytes[layout.row_bytes(0) as usize * 200..][..layout.row_bytes(0) as usize];
                 assert!(row[..4] != row[row.len() - 4..], "{format}: no picture");
             }
@@ -49,18 +49,18 @@ fn captures(planar: Planar, formats: &[&str]) {
 }
 
 #[test]
-fn captures_every_format_single_planar() {
+fn camera_captures_every_format_single_planar() {
     captures(Planar::Single, &["NV12", "YUYV", "UYVY", "YU12", "NV16", "RGB24", "XBGR32", "RGB565"]);
 }
 
 #[test]
-fn captures_every_format_multi_planar() {
+fn camera_captures_every_format_multi_planar() {
     captures(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
 }
 
-/// Rivals hand out one buffer's descriptor for all of them, or physical addresses.
+/// Other libraries export one descriptor for all buffers, or physical addresses.
 #[test]
-fn every_buffer_is_a_dma_buf_of_its_own() {
+fn buffers_are_separate_dma_bufs() {
     const SET_NAME: usize = 1;
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     for (planar, format, memories) in [(Planar::Single, "NV12", 1), (Planar::Multi, "NV12M", 2)] {
@@ -75,20 +75,24 @@ fn every_buffer_is_a_dma_buf_of_its_own() {
                 assert!(all.iter().all(|memory| memory.kind() == MemoryKind::DmaBuf));
                 let ids: HashSet<_> = all.iter().map(|memory| memory.id()).collect();
                 assert_eq!((all.len(), ids.len()), (6 * memories, 6 * memories), "{format}");
-                // One for each, and the camera's epoll and eventfd.
+                // One descriptor for each buffer, and the camera's epoll and eventfd.
                 assert_eq!(descriptors(), before + 6 * memories + 2, "{format}");
                 (0..12).for_each(|_| drop(frame(&mut camera)));
             });
         });
         let total: u32 = asked.iter().sum();
         let named = asked[SET_NAME];
-        assert_eq!((total, named), (named, 6 * memories as u32), "{format}: a name each; no address, no bracket");
+        assert_eq!(
+            (total, named),
+            (named, 6 * memories as u32),
+            "{format}: one identity each, no address, no CPU access"
+        );
         assert_eq!(descriptors(), before, "{format}");
     }
 }
 
 #[test]
-fn a_data_offset_is_in_the_payload() {
+fn data_offset_is_in_the_payload() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let mut camera = camera(&device, "NV16M").open().unwrap();
     let frame = frame(&mut camera);
@@ -97,7 +101,7 @@ fn a_data_offset_is_in_the_payload() {
     assert_eq!(second.bytes, 640 * 360);
 }
 
-/// Our bytes against those of another program.
+/// Compares our bytes with those of v4l2-ctl.
 fn equals_v4l2_ctl(planar: Planar, formats: &[&str]) {
     let Some(device) = vivid(planar) else { return };
     if program("v4l2-ctl").is_none() {
@@ -129,17 +133,17 @@ fn equals_v4l2_ctl(planar: Planar, formats: &[&str]) {
 }
 
 #[test]
-fn our_bytes_equal_those_of_v4l2_ctl_single_planar() {
+fn pixels_equal_those_of_v4l2_ctl_single_planar() {
     equals_v4l2_ctl(Planar::Single, &["NV12", "YUYV", "YU12", "BGR24"]);
 }
 
 #[test]
-fn our_bytes_equal_those_of_v4l2_ctl_multi_planar() {
+fn pixels_equal_those_of_v4l2_ctl_multi_planar() {
     equals_v4l2_ctl(Planar::Multi, &["NV12", "YUYV", "NV12M", "NV16M", "YUV420M"]);
 }
 
 #[test]
-fn a_png_shows_the_color_bars() {
+fn png_shows_the_color_bars() {
     let Some(device) = vivid(Planar::Single) else { return };
     freeze_pattern(&device);
     for format in ["NV12", "YUYV", "YU12", "UYVY", "RGB24", "BGRX32", "NV16"] {
@@ -164,7 +168,7 @@ fn a_png_shows_the_color_bars() {
 }
 
 #[test]
-fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
+fn frame_keeps_its_bytes_over_reconfiguration_and_drop() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         set(&device, "Test Pattern", 21); // noise: every frame differs
@@ -182,7 +186,7 @@ fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
         let mut again = Camera::builder().device(device.clone()).open().unwrap();
         (0..10).for_each(|_| drop(frame(&mut again)));
         assert!(pixels(&old) == bytes && pixels(&next) == other, "after the drop");
-        // A late return is nobody's business.
+        // The late return of a buffer does not affect the new stream.
         drop((old, next));
         (0..10).for_each(|_| drop(frame(&mut again)));
         assert_eq!(again.stats().queued, again.buffers().unwrap().slots());
@@ -190,7 +194,7 @@ fn a_held_frame_keeps_its_bytes_over_reconfiguration_and_drop() {
 }
 
 #[test]
-fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
+fn frame_is_not_overwritten_and_its_drop_elsewhere_frees_it() {
     let Some(device) = vivid(Planar::Multi) else { return };
     set(&device, "Test Pattern", 21);
     let mut camera = camera(&device, "NV12M").buffers(3).open().unwrap();
@@ -199,7 +203,7 @@ fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
     let bytes: Vec<_> = frames.iter().map(pixels).collect();
     assert!(!is_readable(&camera));
     assert!(camera.try_recv().unwrap().is_nothing());
-    assert!(camera.recv(Duration::from_millis(100)).unwrap().is_nothing(), "no buffer, no frame");
+    assert!(camera.recv(Duration::from_millis(100)).unwrap().is_nothing(), "a frame without a free buffer");
     assert!(frames.iter().map(pixels).eq(bytes), "a held frame changed");
     let clone = frames[0].clone();
     drop(frames);
@@ -220,7 +224,7 @@ fn a_held_frame_is_not_overwritten_and_its_drop_elsewhere_brings_it_back() {
 }
 
 #[test]
-fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
+fn frames_cost_no_descriptor_mapping_allocation_or_copy() {
     let Some(device) = vivid(Planar::Single) else { return };
     let size = Size::new(320, 180);
     let fast = camera(&device, "NV12").size(size).interval(FrameInterval::from_fps(120));
@@ -243,9 +247,9 @@ fn a_thousand_frames_cost_no_descriptor_mapping_allocation_or_copy() {
     assert_eq!(heap, 0, "allocations");
     // poll, DQBUF, QBUF
     assert!(calls <= 3 * 1000, "{calls} system calls in 1000 frames");
-    assert_eq!(slots.count_ones() as usize, camera.buffers().unwrap().slots(), "every buffer takes part");
+    assert_eq!(slots.count_ones() as usize, camera.buffers().unwrap().slots(), "every buffer is used");
 
-    // In an event loop: DQBUF and QBUF alone, the poll is the loop's.
+    // In an event loop: only DQBUF and QBUF. The poll is a call of the loop.
     let (calls, mut got) = (syscalls(), 0);
     while got < 50 {
         wait_readable(&camera);
@@ -263,7 +267,7 @@ fn wait_readable(camera: &Camera) {
 }
 
 #[test]
-fn cached_buffers_are_told_apart() {
+fn cache_hint_is_reported_by_cpu_reads() {
     let Some(device) = vivid(Planar::Single) else { return };
     for (wish, reads) in [(CacheHint::Driver, CpuReads::Unknown), (CacheHint::Cached, CpuReads::Cached)] {
         let mut camera = camera(&device, "NV12").cache(wish).open().unwrap();
@@ -273,13 +277,13 @@ fn cached_buffers_are_told_apart() {
 }
 
 #[test]
-fn a_camera_takes_what_is_there_unless_told_otherwise() {
+fn camera_keeps_the_device_s_settings_by_default() {
     let Some(device) = vivid(Planar::Single) else { return };
     let now = device.format(Direction::Capture).unwrap();
     let camera = Camera::builder().device(device.clone()).open().unwrap();
     assert_eq!(*camera.layout().unwrap(), now);
     drop(camera);
-    // The first format that is offered wins; a size that is not offered becomes the nearest.
+    // The first format that the device offers is used. A size that it does not offer becomes the nearest one.
     let near = Camera::builder().device(device.clone()).formats([fourcc("H264"), fourcc("NV16"), fourcc("NV12")]);
     let camera = near.clone().size(Size::new(650, 370)).open().unwrap();
     assert_eq!((camera.layout().unwrap().fourcc(), camera.layout().unwrap().size()), (fourcc("NV16"), SMALL));

@@ -1,4 +1,4 @@
-//! The contract of a station, by the checks of `tests/contract`, for an encoder with and without a converter in front.
+//! The contract of a station, by the checks of `tests/contract`, for an encoder chain with and without a converter.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::scene::{Description, Kind, Scene, Task};
 struct Chained {
     chain: EncoderChain,
     source: TestPattern,
-    /// For more frames than the chain has room for.
+    /// More frames than the chain can hold.
     spare: TestPattern,
 }
 
 impl Chained {
-    /// The encoder as it was loaded, and what it needs in front.
+    /// Opens the encoder, which was loaded before, and makes the frames for it.
     fn new() -> Self {
         let device = Encoder::find(Codec::H264).unwrap();
         let pattern = |buffers| {
@@ -72,7 +72,7 @@ impl Chained {
         Box::new(move || assert!(!packet.bytes().is_empty()))
     }
 
-    /// Pulls a driver's device out and puts it in again, while frames are in flight.
+    /// Unbinds a driver's device and binds it again, while frames are in flight.
     fn replug(&mut self, driver: &'static str) {
         self.fill();
         unplug(driver, || self.told(|event| matches!(event, EncoderEvent::Lost(_))));
@@ -84,9 +84,9 @@ impl Chained {
     }
 }
 
-/// Takes a driver's device from it, as if it were pulled out, while `test` runs.
+/// Unbinds a driver's device, as if it were unplugged, while `test` runs.
 fn unplug(driver: &'static str, test: impl FnOnce()) {
-    /// Also for a test that fails.
+    /// Binds it again, also if the test fails.
     struct Bind(&'static str);
     impl Drop for Bind {
         fn drop(&mut self) {
@@ -119,7 +119,7 @@ mod direct {
             give: |scene| assert!(scene.0.submit()),
             most_waiting: 2,
             many: 40,
-            // A frame that was read, and its packet.
+            // One wake-up for a frame that was read, one for its packet.
             extra_wakes: 2,
             most_ignored: None,
             fail: Some(|scene| {
@@ -129,12 +129,12 @@ mod direct {
             end: Some(|scene| scene.0.chain.drain().unwrap()),
             gives_before_end: true,
             fill: Some(|scene| scene.0.fill()),
-            // What makes room is the device, which does not wait to be received from here.
+            // The device makes room by itself. It does not wait for a receive.
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
             restart: Some(|scene| scene.0.replug("fl_h264")),
             last_lease: Some(|scene| scene.0.last_lease()),
-            // It has no clients.
+            // A chain has no clients.
             crowd: None,
             drop_is_seen: None,
         };
@@ -164,8 +164,8 @@ mod direct {
 mod converted {
     use super::*;
 
-    /// An encoder that reads rows of another length, and a scaler that makes them. `SCALER_FAILS`: the scaler is pulled
-    /// out, else the encoder.
+    /// An encoder that needs rows of another length, and a scaler that makes them. With `SCALER_FAILS` the scaler is
+    /// unplugged, otherwise the encoder.
     struct Converted<const SCALER_FAILS: bool>(Chained);
 
     impl<const SCALER_FAILS: bool> Converted<SCALER_FAILS> {
@@ -179,7 +179,7 @@ mod converted {
             give: |scene| assert!(scene.0.submit()),
             most_waiting: 2,
             many: 40,
-            // A frame that the scaler has read, its picture, a picture that was read, and its packet.
+            // One wake-up each: a frame that the scaler has read, its picture, a picture that was read, and its packet.
             extra_wakes: 4,
             most_ignored: None,
             fail: Some(|scene| {
@@ -189,12 +189,12 @@ mod converted {
             end: Some(|scene| scene.0.chain.drain().unwrap()),
             gives_before_end: true,
             fill: Some(|scene| scene.0.fill()),
-            // What makes room are the devices, which do not wait to be received from here.
+            // The devices make room by themselves. They do not wait for a receive.
             make_room: None,
             elsewhere: Some(|scene| scene.0.elsewhere()),
             restart: Some(|scene| scene.0.replug(Self::DRIVER)),
             last_lease: Some(|scene| scene.0.last_lease()),
-            // It has no clients.
+            // A chain has no clients.
             crowd: None,
             drop_is_seen: None,
         };

@@ -1,5 +1,5 @@
-//! What tests of encoders and decoders share: the lab's drivers by their habits, streams for the host's ffmpeg to
-//! judge.
+//! Helpers for tests of encoders and decoders: the lab's drivers with their parameters, and streams for the host's
+//! ffmpeg to check.
 
 use std::fs::{create_dir_all, File};
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::devices::*;
 
 pub const WAIT: Duration = Duration::from_secs(10);
 
-/// fl_h264 with these habits.
+/// Returns fl_h264, loaded with these parameters.
 pub fn h264(parameters: &str) -> Option<Device> {
     reload("fl_h264", parameters);
     let found = Device::find_mem_to_mem("device", |d| d.device.driver == "fl_h264" && d.encodes_to(fourcc("H264")));
@@ -31,7 +31,7 @@ pub fn fwht(planar: Planar) -> Option<Device> {
     needed("vicodec", Encoder::find(Codec::Fwht).map_err(|e| e.to_string()))
 }
 
-/// Of a driver that reads each plane where its `data_offset` says.
+/// Quirks of a driver that reads each plane at its `data_offset`.
 pub fn reading_offsets() -> Quirks {
     let mut quirks = Quirks::default();
     quirks.reads_data_offset = true;
@@ -75,23 +75,23 @@ pub fn packet(encoder: &mut Encoder) -> Option<Packet> {
     match encoder.recv(WAIT) {
         Ok(Received::Item(EncoderEvent::Packet(packet))) => Some(packet),
         Ok(Received::Ended) => None,
-        other => panic!("no packet but {other:?}"),
+        other => panic!("instead of a packet: {other:?}"),
     }
 }
 
-/// A frame's packet, by way of the encoder.
+/// Encodes a frame and returns its packet.
 pub fn coded(encoder: &mut Encoder, frame: Frame) -> Packet {
     encoder.try_submit(frame).taken();
     packet(encoder).unwrap()
 }
 
-/// Every packet up to the end of a drain.
+/// Returns every packet up to the end of a drain.
 pub fn drained(encoder: &mut Encoder) -> Vec<Packet> {
     encoder.drain().unwrap();
     std::iter::from_fn(|| packet(encoder).map(Packet::detach)).collect()
 }
 
-/// What is in an H.264 packet, a letter a NAL unit.
+/// Returns the NAL units of an H.264 packet, one letter for each.
 pub fn units(packet: &Packet) -> String {
     let letter = |kind| match kind {
         NalKind::Sps => 's',
@@ -103,14 +103,14 @@ pub fn units(packet: &Packet) -> String {
     nal_units(packet.bytes()).map(|u| letter(u.kind(Codec::H264))).collect()
 }
 
-/// A coded stream and its frames, where the lab compares them; elsewhere they are not kept.
+/// A coded stream and its frames, in the lab, which compares them. Elsewhere they are not kept.
 pub struct Judged {
     coded: File,
     raw: File,
 }
 
 impl Judged {
-    /// Where pairs of a stream and its frames are judged.
+    /// The folder in which the lab looks for pairs of a stream and its frames.
     pub fn folder() -> PathBuf {
         let folder = match std::env::var_os("FRAMELEASE_LAB_PROMISES") {
             Some(_) => PathBuf::from("/out/streams"),

@@ -1,4 +1,5 @@
-//! `v4l2-compliance` judges the test bed: what it fails beyond the explained list is a change to look at.
+//! Runs `v4l2-compliance` on the drivers of the lab. A failure that is not in the list of explained ones fails the
+//! test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,23 +10,23 @@ use framelease::v4l2;
 
 use crate::devices::*;
 
-/// `NAME OF THE NODE: NAME OF THE TEST`, each explained above it.
+/// `NAME OF THE NODE: NAME OF THE TEST`, each with an explanation above it.
 const EXPECTED: &str = include_str!("compliance-expected.txt");
 
 #[test]
-fn the_drivers_fail_nothing_but_what_is_explained() {
+fn compliance_failures_of_the_drivers_are_all_explained() {
     let promised = std::env::var("FRAMELEASE_LAB_PROMISES").unwrap_or_default();
     if !promised.contains("v4l2-compliance") {
-        needed::<()>("v4l2-compliance", Err("it judges drivers, not us: once, in the x86_64 guest, is enough".into()));
+        needed::<()>("v4l2-compliance", Err("it tests drivers, not this crate: the x86_64 guest is enough".into()));
         return;
     }
     let Some(()) = program("v4l2-compliance") else { return };
-    // Injected errors are no part of a driver's contract.
+    // Injected errors are not part of a driver's contract.
     reload_vivid("n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1 no_error_inj=1");
     let failed = std::thread::scope(|scope| {
         let others = [("vivid", 4), ("vicodec", 3), ("vim2m", 1), ("fl_scaler", 1)];
         let others = others.map(|(driver, nodes)| scope.spawn(move || judge(driver, nodes)));
-        // The encoder's habits.
+        // Parameters of the encoder.
         let mut failed = BTreeSet::new();
         for habits in ["", "multiplanar=0 align=16 key_flags=0 delay=2 min_buffers=3"] {
             reload("fl_h264", habits);
@@ -38,7 +39,7 @@ fn the_drivers_fail_nothing_but_what_is_explained() {
         EXPECTED.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(String::from).collect();
     let mut new: BTreeSet<_> = failed.difference(&expected).cloned().collect();
     if !new.is_empty() {
-        // Several at once may get into each other's way: what is new must fail alone, too.
+        // Nodes that are tested at the same time may disturb each other. A new failure must also occur alone.
         let again = [("vivid", 4), ("vicodec", 3), ("vim2m", 1), ("fl_scaler", 1), ("fl_h264", 1)];
         let again: BTreeSet<_> = again.into_iter().flat_map(|(driver, nodes)| judge_alone(driver, nodes)).collect();
         new.retain(|failure| again.contains(failure));
@@ -48,8 +49,7 @@ fn the_drivers_fail_nothing_but_what_is_explained() {
     assert!(new.is_empty(), "failures that the list does not explain: {new:#?}");
 }
 
-/// What fails on the nodes of a driver, of which there are so many at least.
-/// One node after the other.
+/// Returns the failures on the nodes of a driver, which must have at least `least` nodes. Tests one node after another.
 fn judge_alone(driver: &str, least: usize) -> BTreeSet<String> {
     let nodes: Vec<_> = v4l2::devices().into_iter().filter(|info| info.driver == driver).collect();
     assert!(nodes.len() >= least, "{driver}: {} nodes", nodes.len());
@@ -57,7 +57,7 @@ fn judge_alone(driver: &str, least: usize) -> BTreeSet<String> {
 }
 
 fn judge(driver: &str, least: usize) -> BTreeSet<String> {
-    // They mostly wait: all at once, but vivid's, which get into each other's way.
+    // The tests mostly wait, so all nodes are tested at once, except vivid's: they disturb each other.
     if driver == "vivid" {
         return judge_alone(driver, least);
     }

@@ -1,5 +1,5 @@
-//! The contract of a station, by the checks of `tests/contract`, for the stations that have a device; and what their
-//! epolls have of it.
+//! The contract of a station, by the checks of `tests/contract`, for stations that have a device; and how their epoll
+//! instances watch V4L2 descriptors.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::epoll_ctl::{watched, Seen};
 use crate::jobs::{kind, Jobs};
 use crate::scene::{Description, Kind, Scene};
 
-/// Asserts what design rules (b) and (d) of a V4L2 descriptor say.
+/// Asserts design rules (b) and (d) of a V4L2 descriptor.
 fn assert_lawful(seen: &Seen) {
     assert!(seen.added > 0 && seen.added == seen.deleted, "{seen:?}");
     assert_eq!((seen.modified, seen.closed_first), (0, 0), "{seen:?}");
@@ -35,7 +35,7 @@ mod camera {
     }
 
     impl Held {
-        /// Takes frames until there is no buffer for another.
+        /// Takes frames until no buffer is left for another.
         fn starve(&mut self) {
             while let Some(event) = self.camera.recv(Duration::from_millis(300)).unwrap().item() {
                 self.keep(event);
@@ -55,14 +55,14 @@ mod camera {
             give: Self::give,
             most_waiting: 3,
             many: 30,
-            // A buffer that came back, on whatever thread.
+            // A buffer that came back, on any thread.
             extra_wakes: 2,
             most_ignored: None,
             fail: Some(|scene| press(&scene.device, "Inject Fatal Streaming Error")),
             // vivid has no end.
             end: None,
             gives_before_end: false,
-            // It takes nothing.
+            // A camera takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| {
@@ -81,9 +81,9 @@ mod camera {
                 let frames = std::mem::take(&mut scene.held);
                 Box::new(move || frames.iter().for_each(|frame| drop(frame.read(DEFAULT_WAIT).unwrap())))
             }),
-            // It has no clients.
+            // A camera has no clients.
             crowd: None,
-            // The device is free for another camera.
+            // Another camera can use the device.
             drop_is_seen: Some(|scene| {
                 let Self { camera, held, device } = scene;
                 drop((camera, held));
@@ -156,18 +156,18 @@ mod m2m {
             many: 40,
             extra_wakes: 2,
             most_ignored: None,
-            // Each job in flight fails before.
+            // Each job in flight fails before that.
             fail: Some(|scene| {
                 while scene.submit() {}
                 unplugging_vim2m(|| {});
             }),
-            // It has no end.
+            // A converter has no end.
             end: None,
             gives_before_end: false,
             fill: Some(|scene| while scene.submit() {}),
-            // What makes room is `try_recv`.
+            // `try_recv` makes room.
             make_room: None,
-            // No other thread can make something possible.
+            // Another thread cannot make anything possible.
             elsewhere: None,
             restart: Some(|scene| {
                 while scene.submit() {}
@@ -186,7 +186,7 @@ mod m2m {
                 let frame = scene.converter.recv(WAIT).unwrap().frame().unwrap();
                 Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
             }),
-            // It has no clients.
+            // A converter has no clients.
             crowd: None,
             drop_is_seen: None,
         };
@@ -197,7 +197,7 @@ mod m2m {
 
         fn new() -> Self {
             let device = vim2m().unwrap();
-            // Some are still in flight when it is pulled out.
+            // Some jobs are still in flight when the device is unplugged.
             set(&device, "Transaction Time (msec)", 20);
             let converter = M2m::new(&device).unwrap();
             Self::new(converter, packed("RGB24", Size::new(320, 240)), &Allocator::Udmabuf, &[60, 10])
@@ -251,7 +251,7 @@ mod m2m_lost {
                     ConverterEvent::Frame(_) => {}
                     ConverterEvent::Failed { .. } => {
                         failed += 1;
-                        assert!(is_readable(&scene.converter), "the next event is not announced");
+                        assert!(is_readable(&scene.converter), "the next event does not make the descriptor readable");
                     }
                     event => {
                         assert!(matches!(event, ConverterEvent::Lost(_)), "{event:?}");
@@ -270,7 +270,7 @@ mod encoder {
     struct Encoding {
         encoder: Encoder,
         source: TestPattern,
-        /// For more frames than the encoder has room for.
+        /// More frames than the encoder can hold.
         spare: TestPattern,
     }
 
@@ -290,7 +290,7 @@ mod encoder {
             give: |scene| assert!(scene.submit()),
             most_waiting: 2,
             many: 40,
-            // A frame that was read, and its packet.
+            // One wake-up for a frame that was read, one for its packet.
             extra_wakes: 2,
             most_ignored: None,
             // vicodec has no failures of its own.
@@ -298,7 +298,7 @@ mod encoder {
             end: Some(|scene| scene.encoder.drain().unwrap()),
             gives_before_end: true,
             fill: Some(|scene| while scene.submit() {}),
-            // What makes room is the device, which does not wait to be received from here.
+            // The device makes room by itself. It does not wait for a receive.
             make_room: None,
             // The device has no buffer for another packet.
             elsewhere: Some(|scene| {
@@ -320,7 +320,7 @@ mod encoder {
                 let Some(EncoderEvent::Packet(packet)) = scene.encoder.recv(WAIT).unwrap().item() else { panic!() };
                 Box::new(move || assert!(!packet.bytes().is_empty()))
             }),
-            // It has no clients.
+            // An encoder has no clients.
             crowd: None,
             drop_is_seen: None,
         };
@@ -408,7 +408,7 @@ mod decoder {
             give: |scene| assert!(scene.submit()),
             most_waiting: 2,
             many: 40,
-            // A packet that was read, and its frame.
+            // One wake-up for a packet that was read, one for its frame.
             extra_wakes: 2,
             most_ignored: None,
             // vicodec has no failures of its own.
@@ -416,7 +416,7 @@ mod decoder {
             end: Some(|scene| scene.decoder.drain().unwrap()),
             gives_before_end: true,
             fill: Some(|scene| while scene.submit() {}),
-            // What makes room is the device, which does not wait to be received from here.
+            // The device makes room by itself. It does not wait for a receive.
             make_room: None,
             // The device has no buffer for another frame.
             elsewhere: Some(|scene| {
@@ -432,14 +432,14 @@ mod decoder {
                 assert!(!held.is_empty());
                 Box::new(move || drop(held))
             }),
-            // Its reopen gives a format again, and is checked by the tests of decoders.
+            // A reopen reports a format again. The tests of decoders check it.
             restart: None,
             last_lease: Some(|scene| {
                 assert!(scene.submit());
                 let Some(DecoderEvent::Frame(frame)) = scene.decoder.recv(WAIT).unwrap().item() else { panic!() };
                 Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
             }),
-            // It has no clients.
+            // A decoder has no clients.
             crowd: None,
             drop_is_seen: None,
         };

@@ -1,4 +1,4 @@
-//! Controls, events, inputs, regions, discovery.
+//! Tests of controls, events, inputs, selection rectangles, discovery.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn controls_of_every_type_are_read_and_written() {
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     let e = device.set_control(ControlId::new(0x0098_7fff), 1).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
-    // Every control can be described and, if it may be, read.
+    // Every control can be described and, if the driver permits it, read.
     for control in all {
         assert!(!control.to_string().is_empty());
         if !control.is_write_only {
@@ -61,7 +61,7 @@ fn controls_of_every_type_are_read_and_written() {
 }
 
 #[test]
-fn a_control_s_change_is_an_event() {
+fn control_change_is_an_event() {
     let Some(device) = vivid(Planar::Single) else { return };
     let other = Device::open(&device.info().path).unwrap();
     device.subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
@@ -77,7 +77,7 @@ fn a_control_s_change_is_an_event() {
 }
 
 #[test]
-fn a_source_that_changes_is_followed() {
+fn source_change_is_followed() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(device) = vivid(planar) else { return };
         let hdmi = device.inputs().unwrap().into_iter().find(|i| i.name.starts_with("HDMI")).unwrap();
@@ -110,7 +110,7 @@ fn a_source_that_changes_is_followed() {
     }
 }
 
-/// The layout of the next change of the source.
+/// Returns the layout of the next change of the source.
 fn changed(camera: &mut Camera) -> Layout {
     told(camera, |event| match event {
         CameraEvent::Changed(layout) => Some(layout),
@@ -121,7 +121,7 @@ fn changed(camera: &mut Camera) -> Layout {
 #[test]
 fn crop_and_compose_are_set_within_bounds() {
     let Some(device) = vivid(Planar::Multi) else { return };
-    // Cropping and scaling are of the grabber inputs.
+    // vivid's grabber inputs have cropping and scaling.
     device.set_input(3).unwrap();
     let region = device.region(Direction::Capture, SelectionTarget::Crop).unwrap();
     assert_eq!(region.active, region.default);

@@ -1,4 +1,4 @@
-//! Converters on dma-bufs, and behind a camera.
+//! Tests of converters on dma-bufs, also with a camera as the source.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::conformance::{self, allocator, rgb, WAIT};
 use crate::devices::*;
 
 #[test]
-fn the_cpu_draws_the_suite_in_dma_bufs() {
+fn cpu_draws_the_suite_in_dma_bufs() {
     leaving_nothing(|| {
         let (allocator, _) = allocator();
         let report = conformance::suite(&mut Cpu::new().unwrap(), &allocator, 4, 35.0);
@@ -24,8 +24,8 @@ fn the_cpu_draws_the_suite_in_dma_bufs() {
     });
 }
 
-/// Camera, converter and publisher in a row: the subscriber sees the camera's picture, turned, and nobody but the
-/// converter touches a pixel.
+/// Camera, converter and publisher in a row: the subscriber gets the camera's picture, rotated. Only the converter
+/// touches a pixel.
 pub fn camera_to_convert_to_share(
     converter: &mut dyn Converter,
     from: &str,
@@ -90,7 +90,7 @@ pub fn camera_to_convert_to_share(
     Some(touched)
 }
 
-/// RGB pixels rotated by the test's own hand.
+/// Rotates RGB pixels by code of the test's own.
 fn turned(rgb: &[u8], size: Size, rotation: Rotation) -> Vec<u8> {
     let (w, h) = (size.width as usize, size.height as usize);
     let (ow, oh) = if rotation.is_quarter() { (h, w) } else { (w, h) };
@@ -110,7 +110,7 @@ fn turned(rgb: &[u8], size: Size, rotation: Rotation) -> Vec<u8> {
 }
 
 #[test]
-fn a_camera_s_frames_are_converted_and_shared_and_nobody_else_touches_them() {
+fn camera_frames_are_touched_by_the_converter_alone() {
     leaving_nothing(|| {
         for (from, to, rotation) in [
             ("NV12", "RGBA32", Rotation::None),

@@ -1,4 +1,4 @@
-//! The mem-to-mem converter on vim2m: known pictures, counts, refusals, losses.
+//! Tests of the mem-to-mem converter on vim2m: known pictures, counts, refusals, losses.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{allocations, conformance};
 const WAIT: Duration = Duration::from_secs(20);
 const QVGA: Size = Size::new(320, 240);
 
-/// A converter whose device takes `milliseconds` a picture.
+/// Returns a converter whose device takes `milliseconds` for each picture.
 fn converter(milliseconds: i64) -> Option<M2m> {
     let device = vim2m()?;
     needed_path("udmabuf", "/dev/udmabuf")?;
@@ -37,12 +37,12 @@ fn plan(layer: Layer, from: Layout, to: Layout) -> Arc<Plan> {
     Arc::new(Plan::new(&Request::convert(layer), &[from], &to).unwrap())
 }
 
-/// A byte of the known picture: of pixel (x, y), component c.
+/// A byte of the known picture: component `c` of pixel (`x`, `y`).
 fn byte(x: u32, y: u32, c: u32) -> u8 {
     (x * 5 + y * 11 + c * 70 + (x / 16) * (y / 16)) as u8
 }
 
-/// A frame of the known picture with three bytes a pixel.
+/// A frame of the known picture, three bytes for each pixel.
 fn known(pool: &Pool, sequence: u64) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     let size = frame.layout().size();
@@ -62,7 +62,7 @@ fn converted(m2m: &mut M2m, plan: &Arc<Plan>, source: &Frame, targets: &Pool) ->
 }
 
 #[test]
-fn known_pictures_come_out_right() {
+fn m2m_draws_known_pictures() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let rgb = packed("RGB24", QVGA);
@@ -95,7 +95,7 @@ fn known_pictures_come_out_right() {
             }
             assert!(pixels(&done) == expected, "{to} {layer:?}");
         }
-        // To 5, 6 and 5 bits, where the driver takes the first of two pixels twice.
+        // To 5, 6 and 5 bits: the driver uses the first of two pixels twice.
         let targets = pool(packed("RGB565", QVGA), 1);
         let done = pixels(&converted(&mut m2m, &plan(plain, rgb, packed("RGB565", QVGA)), &source, &targets));
         for (i, word) in done.chunks_exact(2).enumerate() {
@@ -107,7 +107,7 @@ fn known_pictures_come_out_right() {
 }
 
 #[test]
-fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
+fn m2m_draws_the_suite_or_refuses_by_a_rule() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let (mut drawn, mut refused) = (0, Vec::new());
@@ -116,11 +116,11 @@ fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
             let upright = case.sources[0].size();
             let scaled = layer.crop.is_some() || layer.place.is_some() || upright != case.target.size();
             if case.sources.len() == 1 && scaled && !layer.rotation.is_quarter() {
-                // vim2m scales to the nearest neighbor, and not from the middle of its pixels.
+                // vim2m scales to the nearest neighbor, but not from the middle of its pixels.
                 continue;
             }
             if case.sources[0].fourcc() == fourcc("RGB565") || case.target.fourcc() == fourcc("RGB565") {
-                // It fills the bits that are not there with ones, and repeats pixels.
+                // It fills missing bits with ones, and repeats pixels.
                 continue;
             }
             match conformance::run(&mut m2m, &Allocator::Udmabuf, &case) {
@@ -147,7 +147,7 @@ fn what_it_draws_of_the_suite_is_right_and_the_rest_is_refused_with_a_rule() {
 }
 
 #[test]
-fn the_cpu_and_the_device_agree_on_yuyv() {
+fn cpu_and_m2m_agree_on_yuyv() {
     let Some(mut m2m) = converter(1) else { return };
     let (rgb, yuyv) = (packed("RGB24", QVGA), packed("YUYV", QVGA));
     let source = conformance::picture::frame(&Allocator::Udmabuf, &rgb, 0, false);
@@ -157,7 +157,7 @@ fn the_cpu_and_the_device_agree_on_yuyv() {
     cpu.begin(&plan, &[source], pool(yuyv, 1).try_acquire().unwrap()).unwrap();
     let by_cpu = pixels(&cpu.done(WAIT).unwrap());
     let worst = by_device.iter().zip(&by_cpu).map(|(a, b)| a.abs_diff(*b)).max();
-    // The device takes the color of one pixel of two.
+    // The device uses the color of one pixel of two.
     assert!(worst <= Some(4), "{worst:?}");
     assert!(by_device != vec![by_device[0]; by_device.len()]);
 }
@@ -169,14 +169,14 @@ fn scaling_is_done_by_the_device() {
     let source = known(&pool(from, 1), 0);
     let to = packed("RGB24", Size::new(160, 120));
     let done = pixels(&converted(&mut m2m, &plan(Layer::default(), from, to), &source, &pool(to, 1)));
-    // Every other pixel of every other row.
+    // Every second pixel of every second row.
     let expected: Vec<u8> = (0..120 * 160 * 3).map(|i| byte(i / 3 % 160 * 2, i / 480 * 2, i % 3)).collect();
     let wrong = done.iter().zip(&expected).filter(|(a, b)| a != b).count();
     assert_eq!(wrong, 0, "of {}", expected.len());
 }
 
 #[test]
-fn a_thousand_frames_attach_nothing_anew_and_cost_six_calls_each() {
+fn m2m_frames_attach_nothing_again_and_cost_six_calls() {
     let Some(mut m2m) = converter(1) else { return };
     let size = Size::new(160, 120);
     let (from, to) = (pool(packed("RGB24", size), 4), pool(packed("BGR24", size), 4));
@@ -205,10 +205,10 @@ fn a_thousand_frames_attach_nothing_anew_and_cost_six_calls_each() {
         run(1000);
         (calls, heap) = (syscalls() - then.0, allocations::of_this_thread() - then.1);
     });
-    assert_eq!(attached, Some(0), "attached anew");
+    assert_eq!(attached, Some(0), "buffers are attached again");
     assert_eq!(counts(), before);
     assert_eq!(heap, 0, "allocations");
-    // QBUF twice, DQBUF twice; and where a job is waited for, a DQBUF in vain and a poll.
+    // QBUF twice, DQBUF twice. Where a job is waited for: also a DQBUF that finds nothing, and a poll.
     assert!(calls <= 6 * 1000 + 10, "{calls} calls for 1000 frames");
     assert_eq!((from.buffers().leased(), to.buffers().leased()), (4, 0));
 }
@@ -226,11 +226,11 @@ fn jobs_in_flight_are_done_in_order_and_bounded() {
         let more = pool(*to.buffers().layout(), 1);
         let other = pool(*from.buffers().layout(), 1);
         let target = m2m.try_submit(&rgb_to_bgr, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap().full();
-        assert_eq!(target.expect("no room").buffers().id(), more.buffers().id());
-        // Nor for another plan, until all are taken.
+        assert_eq!(target.expect("the queue is full").buffers().id(), more.buffers().id());
+        // It is also full for another plan, until all jobs are taken.
         let flipped = plan(Layer::default().flip(Flip::Vertical), *from.buffers().layout(), *to.buffers().layout());
         let target = m2m.try_submit(&flipped, &[known(&other, 9)], more.try_acquire().unwrap()).unwrap().full();
-        drop(target.expect("no room"));
+        drop(target.expect("the queue is full"));
         for i in 0..4 {
             let done = m2m.done(WAIT).unwrap();
             assert_eq!(done.meta().sequence, i);
@@ -244,7 +244,7 @@ fn jobs_in_flight_are_done_in_order_and_bounded() {
 }
 
 #[test]
-fn a_wait_ends_and_the_descriptor_tells_of_the_end() {
+fn recv_times_out_and_the_descriptor_reports_the_job_s_end() {
     let Some(mut m2m) = converter(400) else { return };
     let (from, to) = (pool(packed("RGB24", QVGA), 1), pool(packed("BGR24", QVGA), 1));
     let plan = plan(Layer::default(), *from.buffers().layout(), *to.buffers().layout());
@@ -263,7 +263,7 @@ fn a_wait_ends_and_the_descriptor_tells_of_the_end() {
 }
 
 #[test]
-fn a_converter_may_be_dropped_with_jobs_in_flight() {
+fn converter_may_be_dropped_with_jobs_in_flight() {
     let Some(mut m2m) = converter(100) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
@@ -279,7 +279,7 @@ fn a_converter_may_be_dropped_with_jobs_in_flight() {
 }
 
 #[test]
-fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
+fn unsupported_plans_are_refused_and_the_frames_returned() {
     let Some(mut m2m) = converter(1) else { return };
     let (rgb, bgr) = (packed("RGB24", QVGA), packed("BGR24", QVGA));
     let plain = Layer::default();
@@ -309,18 +309,18 @@ fn what_the_device_cannot_do_is_refused_and_the_frames_come_back() {
         let e = m2m.check(&plan).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
         assert!(e.to_string().contains(rule), "'{rule}' is not in: {e}");
-        // The same when it is tried all the same, and everything comes back.
+        // `begin` refuses it with the same error, and everything comes back.
         let (sources, targets) = (pool(from, 1), pool(to, 1));
         let source = sources.try_acquire().unwrap().freeze_full(0, 0);
         let rejected = m2m.begin(&plan, &[source], targets.try_acquire().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported, "{}", rejected.error);
         assert_eq!((rejected.item.buffers().id(), sources.buffers().leased()), (targets.buffers().id(), 0));
     }
-    // Compose over what the target held.
+    // Compose over the old content of the target.
     let over = Request::convert(plain.place(part)).background(None);
     let e = m2m.check(&Plan::new(&over, &[rgb], &bgr).unwrap()).unwrap_err();
     assert!(e.to_string().contains("Compose 160x120@0,0"), "{e}");
-    // It works nevertheless, and a check meanwhile disturbs nothing.
+    // A check does not disturb the jobs.
     let (sources, targets) = (pool(rgb, 2), pool(bgr, 2));
     let good = plan(plain, rgb, bgr);
     m2m.check(&good).unwrap();
@@ -360,7 +360,7 @@ fn handles_are_busy_and_nodes_are_not() {
     let mut second = M2m::open(&first.device().info().path).unwrap();
     let (rgb, bgr) = (packed("RGB24", QVGA), packed("BGR24", QVGA));
     let (sources, targets) = (pool(rgb, 2), pool(bgr, 2));
-    // Two plans at once, each by its own open of the node.
+    // Two plans at once, each with its own open of the node.
     let upright = plan(Layer::default(), rgb, bgr);
     let turned = plan(Layer::default().rotation(Rotation::Half), rgb, bgr);
     let source = known(&sources, 3);
@@ -381,7 +381,7 @@ fn handles_are_busy_and_nodes_are_not() {
 }
 
 #[test]
-fn auto_takes_the_device_for_dma_bufs_and_says_why_not() {
+fn auto_takes_the_device_for_dma_bufs_or_explains_why_not() {
     if converter(1).is_none() {
         return;
     }
@@ -399,7 +399,7 @@ fn auto_takes_the_device_for_dma_bufs_and_says_why_not() {
 }
 
 #[test]
-fn a_converter_without_jobs_reports_its_loss_too() {
+fn converter_without_jobs_reports_its_loss() {
     let Some(mut m2m) = converter(1) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 2), pool(packed("BGR24", QVGA), 2));
@@ -413,7 +413,7 @@ fn a_converter_without_jobs_reports_its_loss_too() {
                 }
                 let told = m2m.recv(WAIT).unwrap();
                 assert!(matches!(told, Received::Item(ConverterEvent::Lost(_))), "{told:?}");
-                assert!(m2m.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+                assert!(m2m.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
             });
             let told = m2m.recv(WAIT).unwrap();
             assert!(matches!(told, Received::Item(ConverterEvent::Returned)), "{told:?}");
@@ -426,7 +426,7 @@ fn a_converter_without_jobs_reports_its_loss_too() {
 }
 
 #[test]
-fn an_unplug_ends_every_job_and_gives_the_targets_back() {
+fn lost_device_ends_every_job_and_returns_the_targets() {
     let Some(mut m2m) = converter(300) else { return };
     leaving_nothing(|| {
         let (from, to) = (pool(packed("RGB24", QVGA), 4), pool(packed("BGR24", QVGA), 4));
@@ -460,9 +460,9 @@ fn an_unplug_ends_every_job_and_gives_the_targets_back() {
     });
 }
 
-/// A camera's own buffers converted, without a copy in between.
+/// Converts a camera's own buffers, without a copy.
 #[test]
-fn a_camera_s_frames_are_converted_where_they_are() {
+fn camera_frames_are_converted_without_a_copy() {
     let Some(mut m2m) = converter(1) else { return };
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {

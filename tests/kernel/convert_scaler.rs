@@ -1,4 +1,5 @@
-//! The mem-to-mem converter on the lab's own driver: all that vim2m does not do, and failures on request.
+//! Tests of the mem-to-mem converter on the lab's own driver: features that vim2m does not have, and failures on
+//! request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn plan(layer: Layer, from: Layout, to: Layout) -> Arc<Plan> {
     Arc::new(Plan::new(&Request::convert(layer), &[from], &to).unwrap())
 }
 
-/// A frame of one value everywhere.
+/// A frame whose bytes all have one value.
 fn plain(pool: &Pool, value: u8, sequence: u64) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     fill(&mut frame, value);
@@ -55,7 +56,7 @@ fn fill(frame: &mut framelease::frame::FrameMut, value: u8) {
 }
 
 #[test]
-fn the_suite_is_drawn_right_where_it_is_not_refused() {
+fn m2m_scaler_draws_what_it_does_not_refuse() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let report = conformance::suite(&mut m2m, &Allocator::Udmabuf, 64, 34.0);
@@ -68,7 +69,7 @@ fn the_suite_is_drawn_right_where_it_is_not_refused() {
 }
 
 #[test]
-fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
+fn crop_is_exact_and_place_leaves_the_rest_unchanged() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
@@ -96,10 +97,10 @@ fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
             let wanted = if inside { byte(x - 10 + 32, y - 20 + 16, c) } else { 200 };
             assert_eq!(got, wanted, "pixel {x}, {y}");
         }
-        // A device that writes more than the place is not asked to leave the rest as it was.
+        // The converter does not ask a device that writes more than the rectangle to leave the rest unchanged.
         set(m2m.device(), "Compose Padding", 16);
         let e = m2m.check(&over);
-        assert!(e.is_ok(), "it is set up for this plan and has been asked: {e:?}");
+        assert!(e.is_ok(), "the device is set up for this plan already: {e:?}");
         drop(m2m);
         let m2m = scaler().unwrap();
         set(m2m.device(), "Compose Padding", 16);
@@ -115,7 +116,7 @@ fn a_crop_is_exact_and_a_place_leaves_the_rest_as_it_was() {
 }
 
 #[test]
-fn two_memory_planes_turn_and_scale() {
+fn rotation_and_scaling_take_two_memory_planes() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12M", SIZE), aligned("NV12M", Size::new(192, 256)));
@@ -126,7 +127,8 @@ fn two_memory_planes_turn_and_scale() {
         m2m.begin(&plan(layer, from, to), &[source], targets.try_acquire().unwrap()).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!(done.memory().len(), 2);
-        // Twice the size: every pixel of the target lies a quarter of a source pixel beside its middle.
+        // Twice the size: every pixel of the target lies a quarter of a source pixel from the middle of its source
+        // pixel.
         let mut expected = Vec::new();
         for y in 0..256 {
             for x in 0..192 {
@@ -137,7 +139,7 @@ fn two_memory_planes_turn_and_scale() {
         }
         let db = picture::psnr(&expected, &rgb::rgb(&done).unwrap(), |_| true);
         assert!(db > 30.0, "{db:.1} dB");
-        // A quarter turn and a flip are refused, for the order is not known.
+        // A rotation by 90° with a flip is refused: it is not known which of them the device does first.
         let both = plan(layer.flip(Flip::Horizontal), from, to);
         assert!(m2m.check(&both).unwrap_err().to_string().contains("which of them comes first"));
         drop((m2m, done));
@@ -187,7 +189,7 @@ fn colors_are_converted_as_asked_or_refused() {
 }
 
 #[test]
-fn a_target_with_alpha_is_opaque() {
+fn alpha_of_a_target_is_opaque() {
     let Some(mut m2m) = scaler() else { return };
     let (from, to) = (aligned("RGB24", SIZE), aligned("RGBA32", SIZE));
     let (sources, targets) = (pool(from, 1), pool(to, 1));
@@ -199,7 +201,7 @@ fn a_target_with_alpha_is_opaque() {
 }
 
 #[test]
-fn a_damaged_job_is_an_error_and_the_next_is_not() {
+fn damaged_job_is_an_error_and_the_next_is_not() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
@@ -224,14 +226,14 @@ fn a_damaged_job_is_an_error_and_the_next_is_not() {
 }
 
 #[test]
-fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
+fn target_that_is_refused_does_not_mix_up_other_jobs() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
         let (sources, targets) = (pool(from, 4), pool(to, 4));
         let plan = plan(Layer::default(), from, to);
         let value = |frame: &Frame| pixels(frame)[0];
-        // With nothing else in flight: mended at once.
+        // With nothing else in flight, the converter recovers at once.
         m2m.begin(&plan, &[plain(&sources, 10, 0)], targets.try_acquire().unwrap()).unwrap();
         assert_eq!(value(&m2m.done(WAIT).unwrap()), 10);
         press(m2m.device(), "Refuse a Capture Buffer");
@@ -243,7 +245,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
         assert_eq!((value(&done), done.meta().sequence), (12, 2));
         drop(done);
 
-        // Behind two jobs that are in flight: no other job until they are taken.
+        // After two jobs that are in flight: it takes no other job until they are taken.
         set(m2m.device(), "Delay (msec)", 100);
         for i in 0..2 {
             m2m.begin(&plan, &[plain(&sources, 20 + i, i.into())], targets.try_acquire().unwrap()).unwrap();
@@ -256,7 +258,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
             let done = m2m.done(WAIT).unwrap();
             assert_eq!((value(&done), done.meta().sequence), (20 + i, i.into()));
         }
-        m2m.begin(&plan, &[plain(&sources, 40, 11)], again.expect("no room")).unwrap();
+        m2m.begin(&plan, &[plain(&sources, 40, 11)], again.expect("the queue is full")).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!((value(&done), done.meta().sequence), (40, 11), "not the source whose target was refused");
         assert_eq!(sources.buffers().leased(), 0);
@@ -265,7 +267,7 @@ fn a_refused_target_does_not_mix_up_the_jobs_around_it() {
 }
 
 #[test]
-fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
+fn fatal_error_ends_the_jobs_and_the_next_starts_again() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
@@ -289,7 +291,7 @@ fn a_fatal_error_ends_the_jobs_and_the_next_begins_anew() {
 }
 
 #[test]
-fn sources_that_come_back_late_are_taken_back_all_the_same() {
+fn sources_that_return_late_are_accepted() {
     let Some(mut m2m) = scaler() else { return };
     leaving_nothing(|| {
         let (from, to) = (aligned("RGB24", SIZE), aligned("RGB24", SIZE));
@@ -299,7 +301,7 @@ fn sources_that_come_back_late_are_taken_back_all_the_same() {
         for i in 0..12 {
             m2m.begin(&plan, &[plain(&sources, i, i.into())], targets.acquire(WAIT).unwrap()).unwrap();
             assert_eq!(pixels(&m2m.done(WAIT).unwrap())[0], i);
-            assert!(sources.buffers().leased() <= 2, "one that is late, not more and more");
+            assert!(sources.buffers().leased() <= 2, "at most one late source");
         }
         drop(m2m);
         assert_eq!(sources.buffers().leased(), 0);
@@ -307,11 +309,11 @@ fn sources_that_come_back_late_are_taken_back_all_the_same() {
 }
 
 #[test]
-fn the_driver_says_which_strides_it_takes() {
+fn target_layout_has_the_strides_of_the_driver() {
     let Some(m2m) = scaler() else { return };
     let layout = m2m.target_layout(fourcc("NV12"), Size::new(130, 98)).unwrap();
     assert_eq!(layout, aligned("NV12", Size::new(130, 98)));
-    // A size that it does not have, and a format.
+    // A size that the device does not have, and a format that it does not have.
     assert_eq!(m2m.target_layout(fourcc("NV12"), Size::new(8, 8)).unwrap(), packed("NV12", Size::new(8, 8)));
     assert_eq!(m2m.target_layout(FourCc::GREY, SIZE).unwrap(), packed("GREY", SIZE));
     for (from, to, rule) in [
@@ -325,7 +327,7 @@ fn the_driver_says_which_strides_it_takes() {
 }
 
 #[test]
-fn a_camera_s_frames_are_turned_and_shared_and_the_cpu_touches_no_pixel() {
+fn camera_frames_are_rotated_and_shared_without_the_cpu() {
     leaving_nothing(|| {
         for (from, to, rotation) in [
             ("NV12", "RGBA32", Rotation::None),

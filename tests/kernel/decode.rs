@@ -1,4 +1,4 @@
-//! Decoders: vicodec's FWHT, from our encoder's packets, with changes of the stream in between.
+//! Tests of decoders: vicodec's FWHT, from packets of our encoder, with changes of the stream.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ fn decoder(planar: Planar) -> Option<Decoder> {
     Some(Decoder::builder(Codec::Fwht).frames_held(16).open().unwrap())
 }
 
-/// Everything that comes of packets, up to the end. The end needs a buffer, too: no more may be held than was asked
-/// for.
+/// Returns all events of these packets, up to the end. The end also needs a buffer, so the test must not hold more
+/// frames than it asked for.
 fn decoded(decoder: &mut Decoder, packets: &[Packet]) -> Vec<DecoderEvent> {
     let mut got = Vec::new();
     for packet in packets {
         while !decoder.try_submit(packet.clone()).unwrap().is_taken() {
-            got.push(decoder.recv(WAIT).unwrap().item().expect("something within the time"));
+            got.push(decoder.recv(WAIT).unwrap().item().expect("no event in time"));
         }
     }
     while decoder.pictures().is_none() {
-        got.push(decoder.recv(WAIT).unwrap().item().expect("the format"));
+        got.push(decoder.recv(WAIT).unwrap().item().expect("no format in time"));
     }
     decoder.drain().unwrap();
     loop {
@@ -51,7 +51,7 @@ fn psnr(a: &[u8], b: &[u8]) -> f64 {
     10.0 * (255.0 * 255.0 * a.len() as f64 / squares.max(1e-9)).log10()
 }
 
-/// Encodes a camera's frames as FWHT and decodes them again: the least PSNR, and how many came.
+/// Encodes a camera's frames as FWHT and decodes them again. Returns the least PSNR and the number of frames.
 pub fn psnr_of_round_trip(mut camera: Camera, mut encoder: Encoder, count: usize) -> (f64, usize) {
     let fourcc = camera.layout().unwrap().fourcc();
     let (mut originals, mut packets) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ fn cropped(frame: &Frame, visible: Size) -> Vec<u8> {
     bytes
 }
 
-/// Coded frames of vivid at a size.
+/// Coded frames of vivid in one size.
 fn stream(size: Size, count: usize) -> Option<Vec<Packet>> {
     let (vivid, device) =
         (vivid(Planar::Single)?, needed("vicodec", Encoder::find(Codec::Fwht).map_err(|e| e.to_string()))?);
@@ -111,7 +111,7 @@ fn decodes(planar: Planar) {
         }
         assert_eq!((decoder.stats().packets, decoder.stats().frames, decoder.stats().formats), (6, 6, 1));
         drop(got);
-        // A new stream behind the end.
+        // A new stream after the end.
         assert!(matches!(decoder.resume().unwrap(), Resumed::Continued | Resumed::Restarted));
         let again = decoded(&mut decoder, &packets);
         assert_eq!(frames(&again).len(), 6);
@@ -120,19 +120,19 @@ fn decodes(planar: Planar) {
 }
 
 #[test]
-fn a_decoder_gives_what_was_encoded_single_planar() {
+fn decoder_returns_the_encoded_pictures_single_planar() {
     decodes(Planar::Single);
 }
 
 #[test]
-fn a_decoder_gives_what_was_encoded_multi_planar() {
+fn decoder_returns_the_encoded_pictures_multi_planar() {
     decodes(Planar::Multi);
 }
 
 #[test]
-fn every_format_of_both_sides_survives_the_round_trip() {
+fn formats_of_both_sides_survive_the_round_trip() {
     let (Some(vivid), Some(_)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
-    // Any size: no format is left out for its rows.
+    // Any size, so that no format is left out because of its rows.
     set_hdmi(&vivid);
     freeze_pattern(&vivid);
     let size = Size::new(640, 368);
@@ -160,7 +160,7 @@ fn every_format_of_both_sides_survives_the_round_trip() {
 }
 
 #[test]
-fn v4l2_ctl_decodes_our_stream_to_the_same_pictures() {
+fn decoder_gives_the_same_pictures_as_v4l2_ctl() {
     let (Some(()), Some(mut decoder)) = (program("v4l2-ctl"), decoder(Planar::Single)) else { return };
     let Some(packets) = stream(SMALL, 6) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-fwht-{}", std::process::id()));
@@ -173,12 +173,12 @@ fn v4l2_ctl_decodes_our_stream_to_the_same_pictures() {
     let theirs = std::fs::read(path("out")).unwrap();
     let got = decoded(&mut decoder, &packets);
     let ours: Vec<u8> = frames(&got).into_iter().flat_map(pixels).collect();
-    assert!(theirs == ours, "{} bytes of v4l2-ctl's, {} of ours", theirs.len(), ours.len());
+    assert!(theirs == ours, "{} bytes from v4l2-ctl, {} from the decoder", theirs.len(), ours.len());
     let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
-fn a_change_of_the_stream_begins_other_buffers() {
+fn stream_change_allocates_other_buffers() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let (Some(small), Some(large)) = (stream(SMALL, 4), stream(Size::new(1280, 720), 4)) else { return };
     leaving_nothing(|| {
@@ -191,14 +191,14 @@ fn a_change_of_the_stream_begins_other_buffers() {
         assert_eq!(formats, [SMALL, Size::new(1280, 720), SMALL]);
         let all = frames(&got);
         assert_eq!(all.len(), 12, "no frame is lost over a change");
-        // Frames of before stay whole.
+        // Frames from before the change stay valid.
         assert!(all.iter().all(|f| !pixels(f).is_empty()));
         drop((got, decoder));
     });
 }
 
 #[test]
-fn held_frames_and_a_flush_do_no_harm() {
+fn flush_works_while_frames_are_held() {
     let (Some(mut decoder), Some(packets)) = (decoder(Planar::Single), stream(SMALL, 8)) else { return };
     leaving_nothing(|| {
         let mut held = Vec::new();
@@ -217,7 +217,7 @@ fn held_frames_and_a_flush_do_no_harm() {
             }
         }
         let count = frames(&held).len();
-        assert!(count >= 8, "at least what may be held: {count}");
+        assert!(count >= 8, "at least the frames that may be held: {count}");
         decoder.flush().unwrap();
         held.clear();
         let got = decoded(&mut decoder, &packets[4..]);
@@ -227,7 +227,7 @@ fn held_frames_and_a_flush_do_no_harm() {
 }
 
 #[test]
-fn what_is_no_packet_is_refused() {
+fn decoder_refuses_invalid_packets_and_formats() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let meta = PacketMeta::new(Codec::H264, SMALL, 0, 0);
     let e = decoder.try_submit(Packet::new(meta, [0, 0, 1, 0x65], None)).unwrap_err();
@@ -235,7 +235,7 @@ fn what_is_no_packet_is_refused() {
     assert_eq!(decoder.try_submit_bytes(&[], 0, 0).unwrap_err().kind(), ErrorKind::InvalidArgument);
     let e = decoder.try_submit_bytes(&vec![0; 64 << 20], 0, 0).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
-    // Noise is not a stream: nothing comes, and nothing breaks.
+    // Noise is not a stream: the decoder gives nothing, and does not fail.
     assert!(decoder.try_submit_bytes(&[0x55; 4000], 0, 0).unwrap().is_taken());
     assert!(decoder.recv(Duration::from_millis(200)).unwrap().is_nothing());
     drop(decoder);
@@ -248,7 +248,7 @@ fn what_is_no_packet_is_refused() {
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.to_string().contains("asked NM12; the device offers YU12"), "{e}");
     drop(decoder);
-    // vicodec lists formats that it does not convert to, takes them, and says that the stream has changed.
+    // vicodec lists formats that it does not convert to, accepts them, and then reports a change of the stream.
     let got = decoded(&mut formats(&["NV12", "YUYV"]), &packets);
     assert_eq!(frames(&got)[0].layout().fourcc(), fourcc("YUYV"), "the next acceptable one");
     let e = Decoder::builder(Codec::Hevc).open().unwrap_err();

@@ -1,4 +1,4 @@
-//! The devices that tests need, fresh; and the rule for those that are missing.
+//! The devices that tests need, freshly loaded, and the rule for missing devices.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,12 +13,13 @@ use framelease::v4l2::{Control, ControlValue, Device};
 use framelease::Error;
 use framelease::{Received, Station, SubmitResult};
 
-/// What the lab loads; tests that change a device load it anew.
+/// The drivers that the lab loads. Tests that change a device load its driver again.
 pub const VIVID: &str = "n_devs=2 node_types=0x101,0x101 multiplanar=1,2 cache_hints=1,1";
 
 pub const SMALL: Size = Size::new(640, 360);
 
-/// A device that a test needs. If it is missing: a failure where the lab promises it, else a visible skip.
+/// Returns a device that a test needs. If it is missing, the test fails where the lab promises it; elsewhere it prints
+/// a skip.
 pub fn needed<T>(what: &str, found: Result<T, String>) -> Option<T> {
     let why = match found {
         Ok(device) => return Some(device),
@@ -26,29 +27,29 @@ pub fn needed<T>(what: &str, found: Result<T, String>) -> Option<T> {
     };
     let promised = std::env::var("FRAMELEASE_LAB_PROMISES").unwrap_or_default();
     assert!(!promised.split_whitespace().any(|p| p == what), "the lab promises {what}: {why}");
-    // Not `eprintln!`, which the test harness keeps to itself.
+    // Not `eprintln!`, which the test harness captures.
     let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
     None
 }
 
-/// A file that must be there for a test.
+/// Checks for a file that a test needs.
 pub fn needed_path(what: &str, path: &str) -> Option<()> {
-    needed(what, Path::new(path).exists().then_some(()).ok_or_else(|| format!("there is no {path}")))
+    needed(what, Path::new(path).exists().then_some(()).ok_or_else(|| format!("{path} does not exist")))
 }
 
-/// A program, started, with its output for [`ended`].
+/// Starts a program. [`ended`] takes its output.
 pub fn start(program: &str, args: &[&str]) -> Child {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap_or_else(|e| panic!("{program}: {e}"))
 }
 
-/// A program's end and what it said. One that does not end is killed and fails the test.
+/// Waits for a program to end and returns its output. A program that does not end is killed and fails the test.
 pub fn ended(mut child: Child) -> Output {
-    // The lab gives up on a guest that says nothing for 60 seconds.
+    // The lab gives up on a guest that prints nothing for 60 seconds.
     const LIMIT: Duration = Duration::from_secs(50);
     fn read(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-        // While it runs: a full pipe would stop it.
+        // Read while the program runs: a full pipe would block it.
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
             let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
@@ -73,7 +74,7 @@ pub fn ended(mut child: Child) -> Output {
     Output { status, stdout, stderr }
 }
 
-/// A program's standard output; its failure fails the test.
+/// Runs a program and returns its standard output. If the program fails, the test fails.
 pub fn run(program: &str, args: &[&str]) -> String {
     let out = ended(start(program, args));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -81,25 +82,25 @@ pub fn run(program: &str, args: &[&str]) -> String {
     text
 }
 
-/// Whether a program is there.
+/// Checks that a program is installed.
 pub fn program(name: &str) -> Option<()> {
     let found = Command::new(name).arg("--help").output().map(drop);
     needed(name, found.map_err(|e| e.to_string()))
 }
 
-/// Which of the two API's nodes.
+/// Selects the nodes of one of the two APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planar {
     Single,
     Multi,
 }
 
-/// Loads vivid anew in the lab, so that no test sees another's settings.
+/// Loads vivid again in the lab, so that a test does not see the settings of another.
 pub fn reload_vivid(parameters: &str) {
     reload("vivid", parameters);
 }
 
-/// Loads a driver anew in the lab.
+/// Loads a driver again in the lab.
 pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
@@ -118,16 +119,16 @@ pub fn reload(driver: &str, parameters: &str) {
     run("modprobe", &words);
 }
 
-/// vim2m: every open file has settings of its own.
+/// vim2m. Every open file has its own settings.
 pub fn vim2m() -> Option<Device> {
     let device = Device::find(|d| d.driver == "vim2m").map_err(|e| e.to_string());
     let device = needed("vim2m", device)?;
-    // The default of 40 ms is for the eye.
+    // The default of 40 ms is meant for viewers.
     set(&device, "Transaction Time (msec)", 1);
     Some(device)
 }
 
-/// Takes vim2m's device from its driver, as if it were pulled out, while `test` runs.
+/// Unbinds vim2m's device, as if it were unplugged, while `test` runs.
 pub fn unplugging_vim2m(test: impl FnOnce()) {
     let driver = Path::new("/sys/bus/platform/drivers/vim2m");
     let device = "vim2m.0";
@@ -163,14 +164,14 @@ pub fn vivid_output(planar: Planar) -> Option<Device> {
     needed("vivid", found.map_err(|e| e.to_string()))
 }
 
-/// vivid's HDMI input, which scales to any size, with a signal.
+/// Selects vivid's HDMI input, which scales to any size, with a signal.
 pub fn set_hdmi(device: &Device) {
     let inputs = device.inputs().unwrap();
     let hdmi = inputs.iter().find(|i| i.name.starts_with("HDMI")).expect("an HDMI input");
     device.set_input(hdmi.index).unwrap();
 }
 
-/// A control by its driver's name for it.
+/// Returns a control by the name that its driver gives it.
 pub fn control(device: &Device, name: &str) -> Control {
     let all = device.controls().unwrap();
     all.into_iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no control '{name}'"))
@@ -202,11 +203,11 @@ pub fn camera(device: &Device, format: &str) -> CameraBuilder {
 pub fn frame(camera: &mut Camera) -> Frame {
     match camera.recv(Duration::from_secs(5)) {
         Ok(Received::Item(CameraEvent::Frame(frame))) => frame,
-        other => panic!("no frame but {other:?}"),
+        other => panic!("{other:?} instead of a frame"),
     }
 }
 
-/// What an event tells that is waited for; frames and other events before it are dropped.
+/// Waits for an event and returns what `what` makes of it. Drops frames and other events before it.
 pub fn told<T>(camera: &mut Camera, what: impl Fn(CameraEvent) -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
@@ -214,10 +215,10 @@ pub fn told<T>(camera: &mut Camera, what: impl Fn(CameraEvent) -> Option<T>) -> 
             return told;
         }
     }
-    panic!("the event is not told");
+    panic!("the event does not come");
 }
 
-/// For [`told`]: the loss of the device or the signal.
+/// For [`told`]: the error of a lost device or signal.
 pub fn lost(event: CameraEvent) -> Option<Error> {
     match event {
         CameraEvent::Lost(e) => Some(e),
@@ -233,20 +234,20 @@ pub fn pixels(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-/// Layouts as one writes them.
+/// A packed layout by the name of its format.
 pub fn packed(format: &str, size: Size) -> Layout {
     Layout::packed(fourcc(format), size).unwrap()
 }
 
-/// Dma-bufs in the whole machine.
+/// Returns the number of dma-bufs in the machine.
 pub fn dma_bufs() -> Option<u64> {
     let text = std::fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").ok()?;
     let total = text.lines().rev().find_map(|l| l.strip_prefix("Total "))?;
     total.split(' ').next()?.parse().ok()
 }
 
-/// How often the kernel calls a function while `test` runs. Importers in kernel memory, as all drivers here are, attach
-/// nothing that `bufinfo` would list.
+/// Returns how often the kernel calls a function while `test` runs. `bufinfo` does not list attachments here: all
+/// drivers of the lab import in kernel memory.
 pub fn calls_of(function: &str, test: impl FnOnce()) -> Option<u64> {
     let file = |name: &str| format!("/sys/kernel/debug/tracing/{name}");
     let probe = |line: &str| std::fs::write(file("kprobe_events"), line).map_err(|e| format!("{function}: {e}"));
@@ -255,16 +256,16 @@ pub fn calls_of(function: &str, test: impl FnOnce()) -> Option<u64> {
     test();
     let profile = std::fs::read_to_string(file("kprobe_profile")).unwrap();
     std::fs::write(file("events/framelease/calls/enable"), "0").unwrap();
-    // Opening it to write removes what it has.
+    // Opening it for writing removes the old probes.
     probe("").unwrap();
     let line = profile.lines().find(|l| l.trim_start().starts_with("calls ")).expect("the probe's line");
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// What attaches an imported dma-buf for vivid, vim2m and vicodec.
+/// The kernel function that attaches an imported dma-buf for vivid, vim2m and vicodec.
 pub const ATTACH: &str = "vb2_vmalloc_attach_dmabuf";
 
-/// Runs a test and fails it if a dma-buf is left behind.
+/// Runs a test and fails if it leaves a dma-buf.
 pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {
     let before = dma_bufs();
     let result = test();
@@ -281,7 +282,7 @@ pub fn leaving_nothing<T>(test: impl FnOnce() -> T) -> T {
     result
 }
 
-/// An item that must find room.
+/// A submit that must find room.
 pub trait Taken {
     fn taken(self);
 }
@@ -289,7 +290,7 @@ pub trait Taken {
 impl<T: std::fmt::Debug> Taken for SubmitResult<T> {
     #[track_caller]
     fn taken(self) {
-        assert!(self.unwrap().is_taken(), "no room");
+        assert!(self.unwrap().is_taken(), "the queue is full");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Frames on a screen: vkms, whose writeback connector tells what the screen shows; vgem for buffers.
+//! Tests of frames on a screen. vkms shows them: its writeback connector returns the screen's content. vgem provides
+//! buffers.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +29,7 @@ use crate::share::{received, Scene};
 use crate::vgem::Fence;
 
 pub const SECOND: Duration = Duration::from_secs(1);
-/// A size that both vivid and vkms have.
+/// A size that both vivid and vkms support.
 pub const SCREEN: Size = Size::new(640, 480);
 
 /// vkms with its overlay planes, as after boot.
@@ -41,19 +42,19 @@ pub fn screen(device: &Device) -> Scanout {
     Scanout::builder().device(device).size(SCREEN).open().unwrap()
 }
 
-/// A screen in memory alone: vkms writes back where no display is.
+/// A screen in memory only: vkms writes back if no display is connected.
 pub fn memory_screen(device: &Device) -> Scanout {
     Scanout::builder().device(device).connector("Writeback-1").size(SCREEN).open().unwrap()
 }
 
 /// Presents a frame.
 pub fn present(screen: &mut Scanout, layer: PlaneLayer, frame: Frame) {
-    assert!(screen.present_frame(layer, frame, SECOND).unwrap().is_taken(), "no room in a second");
+    assert!(screen.present_frame(layer, frame, SECOND).unwrap().is_taken(), "still full after a second");
 }
 
-/// Waits until no flip is pending. Returns the newest that was not received yet.
+/// Waits until no flip is pending. Returns the newest flip that was not received yet.
 pub fn settle(screen: &mut Scanout) -> Option<Flipped> {
-    // Nothing is staged: it waits for the pending flip and does nothing.
+    // With nothing staged, this waits for the pending flip and does nothing.
     assert!(screen.present(SECOND).unwrap().is_taken(), "the flip has not completed in a second");
     let mut newest = None;
     while let Received::Item(event) = screen.try_recv().unwrap() {
@@ -65,18 +66,18 @@ pub fn settle(screen: &mut Scanout) -> Option<Flipped> {
     newest
 }
 
-/// What a memory screen shows.
+/// Returns the content of a memory screen.
 fn written_back(screen: &mut Scanout) -> Frame {
     let pool = screen.device().dumb_pool(fourcc("XBGR32"), screen.size(), 1).unwrap();
     let target = pool.try_acquire().unwrap();
     settle(screen);
     let picture = written(screen.write_back(target, SECOND).unwrap());
-    // The completion of a write-back is not a flip.
+    // The completion of a writeback is not a flip.
     assert_eq!(settle(screen), None);
     picture
 }
 
-/// The picture of a write-back.
+/// Returns the picture of a writeback.
 fn written(mut job: WriteBack) -> Frame {
     let picture = job.recv(SECOND).unwrap().frame().expect("no picture in a second");
     assert!(job.recv(SECOND).unwrap().is_ended());
@@ -89,7 +90,7 @@ pub fn rgb(frame: &Frame) -> Vec<u8> {
     picture::rgb(frame).unwrap()
 }
 
-/// The checksum that vkms makes of the composed picture: CRC-32 over A, R, G and B in 16 bits each, alpha full.
+/// The checksum that vkms computes for the composed picture: CRC-32 over A, R, G and B in 16 bits each, alpha full.
 pub fn checksum(rgb: &[u8]) -> u32 {
     let mut table = [0u32; 256];
     for (i, entry) in (0u32..).zip(&mut table) {
@@ -100,7 +101,7 @@ pub fn checksum(rgb: &[u8]) -> u32 {
     rgb.chunks_exact(3).fold(0, |crc, p| [255, 255, p[0], p[0], p[1], p[1], p[2], p[2]].into_iter().fold(crc, step))
 }
 
-/// The library's own descriptor: another one might become the device's master.
+/// The library's own descriptor: another one might become DRM master.
 struct Node<'a>(BorrowedFd<'a>);
 
 impl AsFd for Node<'_> {
@@ -111,8 +112,8 @@ impl AsFd for Node<'_> {
 
 impl drm::Device for Node<'_> {}
 
-/// The event of a first flip comes before the CRTC's vblanks run. vkms of 6.12 loses count of them, and warns, where
-/// its checksums are asked for so early.
+/// Waits for vblanks. The event of a first flip comes before the CRTC's vblanks run. vkms of Linux 6.12 loses count of
+/// them, and warns, if its checksums are read that early.
 fn wait_for_vblanks(device: &Device) {
     let (node, start) = (Node(device.as_fd()), Instant::now());
     while node.wait_vblank(VblankWaitTarget::Relative(1), VblankWaitFlags::empty(), 0, 0).is_err() {
@@ -121,7 +122,7 @@ fn wait_for_vblanks(device: &Device) {
     }
 }
 
-/// What is on the display, by its checksum. A slow composer still reports what was there before: that passes first.
+/// The checksum of the display's content. A slow composer may still report the old content first.
 pub fn displayed(device: &Device) -> u32 {
     wait_for_vblanks(device);
     let card = device.info().path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -139,12 +140,12 @@ pub fn displayed(device: &Device) -> u32 {
         }
     }
     assert!(!last.is_empty(), "the display shows nothing");
-    // The frame's number and the checksum.
+    // The number of the frame, and its checksum.
     let text = last.split_whitespace().nth(1).unwrap().strip_prefix("0x").unwrap().to_owned();
     u32::from_str_radix(&text, 16).unwrap()
 }
 
-/// Three frames of a camera; the last one.
+/// Shows three frames of a camera. Returns the last one.
 fn show_camera(camera: &mut Camera, screen: &mut Scanout) -> Frame {
     let layer = screen.add_layer(&LayerRequirements::for_layout(camera.layout().unwrap())).unwrap();
     let mut shown = frame(camera);
@@ -158,7 +159,7 @@ fn show_camera(camera: &mut Camera, screen: &mut Scanout) -> Frame {
 }
 
 #[test]
-fn the_screen_shows_the_captured_picture() {
+fn scanout_shows_the_captured_picture() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     set(&camera_device, "Test Pattern", 21); // noise: every pixel, every frame differs
     leaving_nothing(|| {
@@ -167,19 +168,19 @@ fn the_screen_shows_the_captured_picture() {
         let mut display = screen(&card);
         let shown = show_camera(&mut camera, &mut display);
         assert_eq!(cpu_bytes(), before, "the CPU touched a pixel");
-        assert_eq!(displayed(&card), checksum(&rgb(&shown)), "the display shows something else");
+        assert_eq!(displayed(&card), checksum(&rgb(&shown)), "the display shows another picture");
         drop(display);
 
         let mut memory = memory_screen(&card);
         let shown = show_camera(&mut camera, &mut memory);
         let picture = written_back(&mut memory);
-        assert!(rgb(&picture) == rgb(&shown), "what is written back is something else");
+        assert!(rgb(&picture) == rgb(&shown), "the writeback has another picture");
         assert_eq!(checksum(&rgb(&picture)), checksum(&rgb(&shown)));
     });
     leave_png(&camera_device, &card);
 }
 
-/// For a person to look at.
+/// Leaves a picture for a person to look at.
 fn leave_png(camera_device: &framelease::v4l2::Device, card: &Device) {
     if !std::path::Path::new("/out").is_dir() {
         return;
@@ -197,7 +198,7 @@ pub fn vgem() -> Option<Device> {
     needed("vgem", Device::find(|d| d.driver == "vgem" && d.kind == NodeKind::Primary).map_err(|e| e.to_string()))
 }
 
-/// A frame of a pool with pixels of no pattern; `seed` tells them apart.
+/// A frame with pseudo-random pixels; each `seed` gives other pixels.
 pub fn noise(pool: &Pool, seed: u32) -> Frame {
     let mut frame = pool.try_acquire().unwrap();
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
@@ -219,7 +220,7 @@ pub fn noise(pool: &Pool, seed: u32) -> Frame {
     frame.freeze_full(seed.into(), 0)
 }
 
-/// `over` at a place of `picture`, both opaque.
+/// Copies `over` to a place of `picture`, both opaque.
 pub fn composed(picture: &mut [u8], over: &[u8], over_size: Size, source: Rect, (left, top): (u32, u32)) {
     for y in 0..source.size.height {
         let from = ((y + source.top as u32) * over_size.width + source.left as u32) as usize * 3;
@@ -242,7 +243,7 @@ fn layers_are_composed_in_one_flip() {
             let primary = screen.add_layer(&LayerRequirements::for_layout(below.layout())).unwrap();
             let wish = LayerRequirements::for_layout(above.layout()).plane(PlaneKind::Overlay);
             let overlay = screen.add_layer(&wish.clone().destination(Rect::new(100, 60, small))).unwrap();
-            // A part of the primary's frame once more, on a second overlay.
+            // A part of the primary plane's frame again, on a second overlay.
             let wish = LayerRequirements::for_layout(below.layout()).plane(PlaneKind::Overlay);
             let again = wish.source(crop).destination(Rect::new(300, 200, crop.size));
             let again = screen.add_layer(&again).unwrap();
@@ -256,10 +257,10 @@ fn layers_are_composed_in_one_flip() {
             assert!(screen.try_present().unwrap().is_taken());
             settle(&mut screen).unwrap();
             assert!(screen.stats().flips == 1 && screen.try_present().unwrap().is_taken(), "nothing is staged");
-            // One buffer on two planes is imported once.
+            // A buffer on two planes is imported once.
             assert_eq!((card.open_handles(), screen.stats().framebuffers), (2, 2));
             if in_memory {
-                assert!(rgb(&written_back(&mut screen)) == expected, "written back");
+                assert!(rgb(&written_back(&mut screen)) == expected, "the writeback has another picture");
             } else {
                 assert_eq!(displayed(&card), checksum(&expected));
             }
@@ -279,7 +280,7 @@ fn layers_are_composed_in_one_flip() {
 }
 
 #[test]
-fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
+fn frame_is_leased_until_the_next_flip_has_completed() {
     let Some(card) = vkms() else { return };
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
     for api in [Api::Atomic, Api::Legacy] {
@@ -292,7 +293,7 @@ fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
         assert_eq!(pool.buffers().leased(), 1);
         for turn in 2..10 {
             screen.stage(layer, noise(&pool, 90)).unwrap();
-            // Replaced before it was shown.
+            // This frame is replaced before it is shown.
             assert!(screen.stage(layer, noise(&pool, turn)).unwrap().is_some());
             assert_eq!(pool.buffers().leased(), 2);
             assert!(screen.try_present().unwrap().is_taken());
@@ -309,7 +310,7 @@ fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
         assert_eq!((screen.stats().flips, screen.stats().replaced), (9, 8));
         assert!(screen.turn_off(SECOND).unwrap().is_taken());
         assert_eq!(pool.buffers().leased(), 0);
-        // And on again.
+        // The screen is turned on again.
         present(&mut screen, layer, noise(&pool, 5));
         settle(&mut screen).unwrap();
         drop(screen);
@@ -318,7 +319,7 @@ fn a_frame_is_leased_until_the_flip_that_replaces_it_has_completed() {
 }
 
 #[test]
-fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
+fn flips_lose_no_lease_and_keep_every_count() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     leaving_nothing(|| {
         let mut camera = camera(&camera_device, "XBGR32").size(SCREEN).buffers(5).open().unwrap();
@@ -335,7 +336,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
         assert_eq!(before.1, camera.buffers().unwrap().slots());
         let (calls, heap, flips) = (syscalls(), allocations::of_this_thread(), screen.stats().flips);
         for _ in 0..1000 {
-            // What is on the screen, and what comes to it.
+            // The frame on the screen, and the frame that replaces it.
             present(&mut screen, layer, frame(&mut camera));
             assert!(camera.stats().leased <= 2);
         }
@@ -343,7 +344,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
         assert_eq!(screen.stats().flips - flips, 1000);
         assert_eq!(counts(&screen), before);
         assert_eq!(heap, 0, "allocations");
-        // poll, DQBUF, QBUF; poll, epoll_wait, read, ATOMIC. Twice a second the display is looked after.
+        // poll, DQBUF, QBUF; poll, epoll_wait, read, ATOMIC. Twice a second the screen also checks the display.
         assert!(calls <= 7 * 1000 + 400, "{calls} system calls in 1000 frames");
         drop(screen);
         assert_eq!((camera.stats().leased, card.open_handles()), (0, 0));
@@ -351,7 +352,7 @@ fn a_thousand_flips_lose_no_lease_and_keep_every_count() {
 }
 
 #[test]
-fn framebuffers_go_with_their_pool() {
+fn framebuffers_are_removed_with_their_pool() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let mut screen = screen(&card);
@@ -374,9 +375,9 @@ fn framebuffers_go_with_their_pool() {
     });
 }
 
-/// Where a payload begins may be a peer's word.
+/// Another process may choose where the payload begins.
 #[test]
-fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
+fn buffer_has_one_framebuffer_wherever_its_frames_begin() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let mut screen = screen(&card);
@@ -402,7 +403,7 @@ fn a_buffer_has_one_framebuffer_wherever_its_frames_begin() {
 }
 
 #[test]
-fn strides_and_memory_from_elsewhere_are_shown() {
+fn strides_and_imported_memory_are_shown() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let layout = Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
@@ -420,7 +421,7 @@ fn strides_and_memory_from_elsewhere_are_shown() {
     });
 }
 
-/// An error of this kind, whose text has these words.
+/// Asserts that an error has this kind, and that its text has these words.
 pub fn refused(result: framelease::Result<()>, kind: ErrorKind, words: &[&str]) {
     let e = result.unwrap_err();
     assert_eq!(e.kind(), kind, "{e}");
@@ -428,7 +429,7 @@ pub fn refused(result: framelease::Result<()>, kind: ErrorKind, words: &[&str]) 
 }
 
 #[test]
-fn what_cannot_be_shown_is_refused_with_what_can() {
+fn scanout_refuses_with_the_supported_formats_and_limits() {
     let Some(card) = vkms() else { return };
     let builder = || Scanout::builder().device(&card);
     let open = |b: ScanoutBuilder| b.open().map(drop);
@@ -456,12 +457,12 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let rgb32 = || LayerRequirements::new([fourcc("XBGR32")], SCREEN);
     let tiled = rgb32().modifier(Modifier::from(0x0100_0000_0000_0001));
     refused(add(tiled), ErrorKind::Unsupported, &["0x0100000000000001", "XR24"]);
-    // vkms does not scale: the trial says so.
+    // vkms does not scale: the atomic test reports it.
     let scaled = rgb32().destination(Rect::from(Size::new(320, 240)));
     refused(add(scaled), ErrorKind::Unsupported, &["TEST_ONLY", "640x480@0,0 to 320x240@0,0"]);
     refused(add(rgb32().source(Rect::new(1, 0, SCREEN))), ErrorKind::InvalidArgument, &["640x480@1,0"]);
     refused(add(LayerRequirements::new([], SCREEN)), ErrorKind::InvalidArgument, &[]);
-    // The first format that is shown wins.
+    // The first format that the plane supports is used.
     let layer = screen.add_layer(&LayerRequirements::new(["NV12", "XBGR32", "RGB565"].map(fourcc), SCREEN)).unwrap();
     assert_eq!((layer.fourcc(), layer.kind()), (fourcc("XBGR32"), PlaneKind::Primary));
     let primary = rgb32().plane(PlaneKind::Primary);
@@ -483,7 +484,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let mut meta = *frame.meta();
     meta.payload[0].offset_bytes = 4;
     refused(stage(frame.with_meta(meta)), ErrorKind::Mismatch, &["ends at byte", "1228800 bytes"]);
-    assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 1), "the trial's buffer alone");
+    assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 1), "the buffer of the atomic test alone");
     // Only the driver knows its limits.
     let wide = Pool::new(&Allocator::Udmabuf, Layout::packed(fourcc("XBGR32"), Size::new(9000, 16)).unwrap(), 1);
     let added = Framebuffer::new(&card, &noise(&wide.unwrap(), 1), None).map(drop);
@@ -491,7 +492,8 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
     let target = other.try_acquire().unwrap();
     let rejected = screen.write_back(target, SECOND).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::State, "{}", rejected.error);
-    // Beside a display, vkms of today does not write back: an error or a picture, and nothing stuck.
+    // Besides a display, current versions of vkms do not write back: the result is an error or a picture, and nothing
+    // hangs.
     present(&mut screen, layer, noise(&pool, 3));
     let target = pool.try_acquire().unwrap();
     match screen.write_back(target, SECOND) {
@@ -504,7 +506,7 @@ fn what_cannot_be_shown_is_refused_with_what_can() {
 }
 
 #[test]
-fn who_is_not_master_is_told_and_comes_back() {
+fn master_is_required_to_flip_and_can_be_acquired_again() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -521,7 +523,7 @@ fn who_is_not_master_is_told_and_comes_back() {
     settle(&mut ours);
     card.drop_master().unwrap();
     other.acquire_master().unwrap();
-    // A flip is refused, the frame comes back, that on the screen stays leased.
+    // A flip is refused. The frame comes back, and the frame on the screen stays leased.
     let rejected = ours.present_frame(layer, noise(&pool, 2), SECOND).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(rejected.item.meta().sequence, 2);
@@ -541,7 +543,7 @@ fn who_is_not_master_is_told_and_comes_back() {
 }
 
 #[test]
-fn what_was_shown_before_is_shown_afterwards() {
+fn scanout_restores_the_previous_picture_when_dropped() {
     let Some(card) = vkms() else { return };
     let other = Device::open(&card.info().path).unwrap();
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -566,7 +568,7 @@ fn what_was_shown_before_is_shown_afterwards() {
         assert_eq!(displayed(&card), picture, "{api:?}");
         assert_eq!((pool.buffers().leased(), other.open_handles()), (1, 0));
     }
-    // A picture that its owner took away cannot come back.
+    // A picture that its owner has removed cannot be restored.
     let mut guest = screen(&other);
     let layer = guest.add_layer(&wish).unwrap();
     present(&mut guest, layer, noise(&pool, 3));
@@ -577,7 +579,7 @@ fn what_was_shown_before_is_shown_afterwards() {
 }
 
 #[test]
-fn present_waits_for_fences_and_gives_one() {
+fn present_waits_for_fences_and_returns_one() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let drawn = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
@@ -599,7 +601,7 @@ fn present_waits_for_fences_and_gives_one() {
         settle(&mut screen).unwrap();
         assert_eq!((pool.buffers().leased(), drawn.buffers().leased()), (0, 1));
 
-        // A fence that is handed over, and one that comes back.
+        // A fence that is passed in, and a fence that is returned.
         let other = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
         let buffer = &other.buffers().memory(0)[0];
         let fence = Fence::on(&gpu, buffer);
@@ -616,11 +618,11 @@ fn present_waits_for_fences_and_gives_one() {
 }
 
 #[test]
-fn a_handle_closes_with_its_last_import() {
+fn handle_closes_with_its_last_import() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
-        assert_eq!(gpu.open_handles(), 0, "the dma-buf alone keeps the memory");
+        assert_eq!(gpu.open_handles(), 0, "the dma-buf keeps the memory");
         let frame = noise(&pool, 1);
         let buffer = &frame.memory()[0];
         for device in [&card, &gpu] {
@@ -628,7 +630,7 @@ fn a_handle_closes_with_its_last_import() {
             let second = device.import(buffer).unwrap();
             assert_eq!((first.handle(), device.open_handles()), (second.handle(), 1));
             drop(first);
-            // The one close did not break the other.
+            // Closing one handle did not break the other.
             let back = second.export().unwrap();
             assert_eq!(back.id(), buffer.id(), "the same dma-buf");
             let framebuffer = (device.info().driver == "vkms").then(|| Framebuffer::new(device, &frame, None).unwrap());
@@ -637,7 +639,7 @@ fn a_handle_closes_with_its_last_import() {
             drop(framebuffer);
             assert_eq!(device.open_handles(), 0);
         }
-        // Bytes go round: written through one mapping, read through the export of an import.
+        // Bytes written through one mapping are read through the export of an import.
         let back = card.import(buffer).unwrap().export().unwrap();
         let again = Pool::from_memory(*frame.layout(), vec![vec![back]]).unwrap();
         let again = again.try_acquire().unwrap().freeze_full(0, 0);
@@ -659,7 +661,7 @@ fn a_handle_closes_with_its_last_import() {
 }
 
 #[test]
-fn a_fence_delays_a_reader_until_it_is_signalled() {
+fn fence_delays_a_reader_until_it_is_signaled() {
     let Some(gpu) = vgem() else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 1).unwrap();
@@ -675,7 +677,7 @@ fn a_fence_delays_a_reader_until_it_is_signalled() {
                 std::thread::sleep(Duration::from_millis(100));
                 fence.signal();
             });
-            // Waits for it, and reads then.
+            // The reader waits for the fence, and then reads.
             assert!(pixels(&frame) == before);
         });
         assert!(waits.wait(Duration::ZERO).unwrap());
@@ -683,7 +685,7 @@ fn a_fence_delays_a_reader_until_it_is_signalled() {
 }
 
 #[test]
-fn a_frame_is_shown_encoded_and_shared_at_once() {
+fn frame_is_shown_encoded_and_shared_at_once() {
     let (Some(camera_device), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     let Some(encoder) = fwht(Planar::Single) else { return };
     leaving_nothing(|| {
@@ -708,7 +710,7 @@ fn a_frame_is_shown_encoded_and_shared_at_once() {
             assert!(scene.publisher.publish(frame.clone(), SECOND).unwrap().is_taken());
             let peer = received(&mut subscriber);
             assert_eq!(peer.memory()[0].id(), frame.memory()[0].id());
-            // The peer's lease of the same buffer on a plane of its own: one handle for both.
+            // The subscriber's lease of the same buffer on another plane: one handle for both.
             screen.stage(ours, frame).unwrap();
             screen.stage(theirs, peer).unwrap();
             assert!(screen.try_present().unwrap().is_taken());

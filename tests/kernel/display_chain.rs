@@ -1,4 +1,4 @@
-//! Frames from elsewhere on a screen in one call: by a plane, or by a converter in front of it.
+//! Tests of a display chain: it shows frames from any source in one call, on a plane or through a converter.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn settle(chain: &mut DisplayChain) {
     assert!(flips > 0, "no flip in a second");
 }
 
-/// The next event that is not a flip.
+/// Returns the next event that is not a flip.
 fn told(chain: &mut DisplayChain) -> ScanoutEvent {
     let start = Instant::now();
     loop {
@@ -59,7 +59,7 @@ fn told(chain: &mut DisplayChain) -> ScanoutEvent {
     }
 }
 
-/// A frame as the CPU draws it in a size.
+/// Returns the pixels of a frame as the CPU draws it in a size.
 fn drawn(frame: &Frame, size: Size) -> Vec<u8> {
     let layout = packed("XBGR32", size);
     let request = Request::convert(Layer::default());
@@ -76,14 +76,14 @@ fn allocations_of(work: impl FnOnce()) -> u64 {
     allocations::of_this_thread() - before
 }
 
-/// The checksum of a picture on a black screen.
+/// Returns the checksum of a picture on a black screen.
 fn on_black(picture: &[u8], place: Rect) -> u32 {
     let mut all = vec![0; SCREEN.width as usize * SCREEN.height as usize * 3];
     composed(&mut all, picture, place.size, Rect::from(place.size), (place.left as u32, place.top as u32));
     checksum(&all)
 }
 
-/// vkms's only display, which is plugged in again at the end.
+/// The plug of vkms's only display. It is plugged in again at the end.
 pub struct Plug(String);
 
 impl Plug {
@@ -145,16 +145,20 @@ fn display_chain_is_full_while_a_flip_is_pending_and_then_readable() {
             let frame = noise(&pool, 2);
             let fence = Fence::on(&gpu, &frame.memory()[0]);
             chain.try_submit(frame).taken();
-            let mut back = chain.try_submit(noise(&pool, 3)).unwrap().full().expect("a flip is pending");
-            back = chain.submit(back, MOMENT).unwrap().full().expect("a flip is pending");
+            let mut back = chain
+                .try_submit(noise(&pool, 3))
+                .unwrap()
+                .full()
+                .expect("the chain takes a frame while a flip is pending");
+            back = chain.submit(back, MOMENT).unwrap().full().expect("the chain takes a frame while a flip is pending");
             assert_eq!((back.meta().sequence, pool.buffers().leased()), (3, 3));
             assert!(chain.try_recv().unwrap().is_nothing() && !is_readable(&chain));
             fence.signal();
-            assert!(is_readable_within(&chain, SECOND), "room is not announced");
+            assert!(is_readable_within(&chain, SECOND), "room does not make the descriptor readable");
             if round % 2 == 0 {
                 assert!(matches!(chain.try_recv().unwrap(), Received::Item(ScanoutEvent::Shown(_))));
             }
-            // Also while the event waits.
+            // Also while the event is not received.
             chain.submit(back, SECOND).taken();
             settle(&mut chain);
             assert_eq!(pool.buffers().leased(), 1);
@@ -178,11 +182,11 @@ fn display_chain_has_a_bounded_number_of_pictures() {
         let buffers = dma_bufs();
         let mut taken = 0;
         for _ in 0..50 {
-            // Nothing is received.
+            // No event is received.
             taken += usize::from(chain.try_submit(picture.clone()).unwrap().is_taken());
             assert!(card.open_handles() <= 3 && chain.scanout().stats().framebuffers <= 3);
         }
-        assert!(taken >= 2, "one whose flip is pending, and one that waits");
+        assert!(taken >= 2, "at least the one whose flip is pending, and one that waits");
         for _ in 0..10 {
             chain.submit(picture.clone(), SECOND).taken();
         }
@@ -204,7 +208,7 @@ fn display_chain_converts_memfds_by_the_cpu() {
         for seed in 2..20 {
             show(&mut chain, noise(&pool, seed));
         }
-        // The frame alone is held here: the CPU has read the others.
+        // Only this frame is held: the CPU has read the others.
         assert_eq!(pool.buffers().leased(), 1);
         let (handles, buffers) = (card.open_handles(), dma_bufs());
         let heap = allocations_of(|| {
@@ -213,7 +217,7 @@ fn display_chain_converts_memfds_by_the_cpu() {
                 while chain.try_recv().unwrap().item().is_some() {}
             }
         });
-        // What the CPU converter allocates for itself.
+        // Allocations of the CPU converter alone.
         let request = Request::convert(Layer::default());
         let layout = *picture.layout();
         let plan = Arc::new(Plan::new(&request, &[layout], &layout).unwrap().memory(MemoryKind::Memfd));
@@ -224,7 +228,7 @@ fn display_chain_converts_memfds_by_the_cpu() {
         };
         convert();
         let own = allocations_of(|| (0..100).for_each(|_| convert()));
-        // Twice a second the display is looked after.
+        // Twice a second the chain also checks the display.
         assert!(heap <= own + 20, "{heap} allocations, {own} of the CPU converter");
         assert_eq!((card.open_handles(), dma_bufs()), (handles, buffers));
         settle(&mut chain);
@@ -237,7 +241,7 @@ fn display_chain_converts_memfds_by_the_cpu() {
 fn display_chain_places_a_picture_of_another_shape_in_the_middle() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
-        // Each is as high or as wide as the screen, so that nothing scales.
+        // Each is as high or as wide as the screen, so nothing is scaled.
         for (size, place) in [
             (Size::new(320, 480), Rect::new(160, 0, Size::new(320, 480))),
             (Size::new(640, 200), Rect::new(0, 140, Size::new(640, 200))),
@@ -253,7 +257,7 @@ fn display_chain_places_a_picture_of_another_shape_in_the_middle() {
                 assert_eq!(displayed(&card), on_black(&rgb(&picture), place), "{chain:?}, {size}");
             }
         }
-        // Stretched, and of a shape that is scaled.
+        // Stretched, and with a shape that needs scaling.
         let pool = memfds("XBGR32", Size::new(100, 300), 1);
         for (fit, place) in
             [(Scaling::Stretch, Rect::from(SCREEN)), (Scaling::Keep, Rect::new(240, 0, Size::new(160, 480)))]
@@ -272,7 +276,7 @@ fn display_chain_converts_a_layout_that_no_plane_takes() {
     leaving_nothing(|| {
         let pool = Pool::new(&Allocator::Udmabuf, packed("GREY", Size::new(320, 240)), 2).unwrap();
         let mut chain = open(&card, &pool);
-        assert_eq!(chain.converter(), Some("cpu"), "a converter of this test's machine reads GREY");
+        assert_eq!(chain.converter(), Some("cpu"), "a converter of this machine reads GREY");
         let picture = noise(&pool, 1);
         show(&mut chain, picture.clone());
         assert_eq!(displayed(&card), on_black(&drawn(&picture, SCREEN), Rect::from(SCREEN)));
@@ -295,7 +299,7 @@ fn display_chain_survives_the_loss_of_its_converter() {
         if !name.contains(&*vim2m().unwrap().info().path.to_string_lossy()) {
             return;
         }
-        // They are in flight.
+        // These frames are in flight.
         let _ = (0..4).all(|_| chain.try_submit(noise(&pool, 7)).unwrap().is_taken());
         unplugging_vim2m(|| {
             match told(&mut chain) {
@@ -304,7 +308,7 @@ fn display_chain_survives_the_loss_of_its_converter() {
             }
             let rejected = chain.try_submit(noise(&pool, 7)).unwrap_err();
             assert_eq!((rejected.error.kind(), rejected.item.meta().sequence), (ErrorKind::DeviceLost, 7));
-            // Another one takes its place.
+            // Another converter replaces it.
             chain.reopen(pool.buffers()).unwrap();
             assert_ne!(chain.converter(), Some(name.as_str()));
             show(&mut chain, noise(&pool, 8));
@@ -316,7 +320,7 @@ fn display_chain_survives_the_loss_of_its_converter() {
 }
 
 #[test]
-fn display_chain_reopens_for_another_layout_and_keeps_the_picture() {
+fn display_chain_reopens_for_another_layout_with_the_picture() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let small = Size::new(320, 240);
@@ -348,7 +352,7 @@ fn display_chain_reopens_for_another_layout_and_keeps_the_picture() {
                 assert_eq!(displayed(&card), on_screen, "{chain:?}");
                 is_direct = chain.converter().is_none();
                 drop(rejected);
-                assert_eq!(direct.buffers().leased(), usize::from(is_direct), "of the old picture");
+                assert_eq!(direct.buffers().leased(), usize::from(is_direct), "buffers of the old picture");
             }
         }
         // With a flip that is pending.
@@ -364,7 +368,7 @@ fn display_chain_reopens_for_another_layout_and_keeps_the_picture() {
 }
 
 #[test]
-fn display_chain_that_cannot_be_opened_says_why() {
+fn display_chain_that_cannot_be_opened_names_the_reason() {
     let Some(card) = vkms() else { return };
     leaving_nothing(|| {
         let direct = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -374,13 +378,13 @@ fn display_chain_that_cannot_be_opened_says_why() {
         refused(Err(e), ErrorKind::Unsupported, &words);
         let mut chain = open(&card, &direct);
         show(&mut chain, noise(&direct, 1));
-        // What is there goes on.
+        // The old chain continues to work.
         let e = chain.reopen(tiny.buffers()).unwrap_err();
         words.iter().for_each(|word| assert!(e.to_string().contains(word), "no '{word}' in: {e}"));
         let picture = noise(&direct, 2);
         show(&mut chain, picture.clone());
         assert_eq!(displayed(&card), checksum(&rgb(&picture)));
-        // What planes said, of a dma-buf.
+        // Refusals of the planes, for a dma-buf.
         let wide = Pool::new(&Allocator::Udmabuf, packed("GREY", Size::new(4, 4)), 1).unwrap();
         let e = chain.reopen(wide.buffers()).unwrap_err();
         for word in ["asked", "primary plane", "takes", "XR24", "[cpu]", "scaled by more than 64"] {
@@ -399,7 +403,7 @@ fn display_chain_waits_for_an_unplugged_display() {
             show(&mut chain, noise(&pool, 1));
             assert_eq!(chain.scanout().connection().unwrap(), Connection::Connected);
             plug.pull();
-            // A present asks if the last question is half a second old.
+            // A present checks the display if the last check is half a second old.
             std::thread::sleep(Duration::from_millis(600));
             let start = Instant::now();
             while chain.try_submit(noise(&pool, 2)).unwrap().is_taken() {
@@ -418,7 +422,7 @@ fn display_chain_waits_for_an_unplugged_display() {
             let start = Instant::now();
             let picture = noise(&pool, 4);
             while !chain.submit(picture.clone(), MOMENT).unwrap().is_taken() {
-                assert!(start.elapsed() < SECOND, "no room");
+                assert!(start.elapsed() < SECOND, "still full");
                 while chain.try_recv().unwrap().item().is_some() {}
             }
             settle(&mut chain);
@@ -459,7 +463,7 @@ fn display_chain_is_refused_while_another_process_is_master() {
         let picture = rejected.item;
         let start = Instant::now();
         while !chain.submit(picture.clone(), SECOND).unwrap().is_taken() {
-            assert!(start.elapsed() < 5 * SECOND, "no room");
+            assert!(start.elapsed() < 5 * SECOND, "still full");
             while chain.try_recv().unwrap().item().is_some() {}
         }
         settle(&mut chain);
@@ -468,7 +472,7 @@ fn display_chain_is_refused_while_another_process_is_master() {
 }
 
 #[test]
-fn display_chain_dropped_with_a_pending_flip_leaves_its_frames_leased() {
+fn display_chain_dropped_during_a_flip_leaves_frames_leased() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let drawn = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
@@ -477,7 +481,7 @@ fn display_chain_dropped_with_a_pending_flip_leaves_its_frames_leased() {
         let frame = noise(&drawn, 2);
         let fence = Fence::on(&gpu, &frame.memory()[0]);
         chain.submit(frame, SECOND).taken();
-        // The flip does not complete: no layout can be changed.
+        // The flip does not complete, so no layout can be changed.
         let e = chain.reopen(drawn.buffers()).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
         drop(chain);
@@ -489,7 +493,7 @@ fn display_chain_dropped_with_a_pending_flip_leaves_its_frames_leased() {
         // A picture that a converter has drawn.
         let pool = memfds("XBGR32", SCREEN, 4);
         let mut chain = open(&card, &pool);
-        // A slow machine shows each before the next is drawn.
+        // A slow machine shows each picture before the next is drawn.
         let _ = (0..4).all(|_| chain.try_submit(noise_of(&pool)).unwrap().is_taken());
         drop(chain);
         drop(screen(&card));
@@ -497,12 +501,12 @@ fn display_chain_dropped_with_a_pending_flip_leaves_its_frames_leased() {
     });
 }
 
-/// A frame of a pool that may have none free for a moment.
+/// A frame of a pool that may have no free buffer for a moment.
 fn noise_of(pool: &Pool) -> Frame {
     pool.acquire(SECOND).expect("a free buffer").freeze_full(0, 0)
 }
 
-/// Layers that were there before stay.
+/// Layers that existed before stay.
 #[test]
 fn display_chain_takes_a_plane_beside_other_layers() {
     let Some(card) = vkms() else { return };
@@ -525,7 +529,7 @@ fn display_chain_takes_a_plane_beside_other_layers() {
     });
 }
 
-/// A driver's pitch, and memory that the display cannot reach, are found before the first frame.
+/// The chain detects a driver's pitch, and memory that the display cannot reach, before the first frame.
 #[test]
 fn display_chain_converts_buffers_that_the_device_refuses() {
     let Some(card) = vkms() else { return };
@@ -533,7 +537,7 @@ fn display_chain_converts_buffers_that_the_device_refuses() {
         let layout = Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
         let pool = Pool::new(&Allocator::Udmabuf, layout, 1).unwrap();
         let fault = crate::ioctls::Fault { kind: b'd', number: 0xb8, nth: 2, errno: nix::errno::Errno::EINVAL };
-        // The second framebuffer: after that of the trial.
+        // The second framebuffer, after that of the atomic test.
         let mut chain = crate::ioctls::with(fault, || open(&card, &pool));
         assert!(chain.converter().is_some());
         let picture = noise(&pool, 1);

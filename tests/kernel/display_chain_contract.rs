@@ -1,4 +1,4 @@
-//! The contract of a station, by the checks of `tests/contract`, for a display with and without a converter in front.
+//! The contract of a station, by the checks of `tests/contract`, for a display chain with and without a converter.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::display::{screen, vkms, SCREEN, SECOND};
 use crate::display_chain::Plug;
 use crate::scene::{Description, Kind, Scene};
 
-/// A display and its frames: memfds if it has a converter.
+/// A display and its frames, which are memfds if the chain has a converter.
 struct Shown<const CONVERTS: bool> {
     chain: DisplayChain,
     pool: Pool,
@@ -32,14 +32,14 @@ impl<const CONVERTS: bool> Shown<CONVERTS> {
         self.chain.try_submit(frame).unwrap().is_taken()
     }
 
-    /// Pulls the plug. The next submit notices that.
+    /// Unplugs the display. The next submit notices it.
     fn unplug(&mut self) {
         self.plug.pull();
-        // It asks twice a second.
+        // The chain checks twice a second.
         std::thread::sleep(Duration::from_millis(600));
         let start = std::time::Instant::now();
         while self.submit() {
-            assert!(start.elapsed() < 10 * SECOND, "the loss is noticed");
+            assert!(start.elapsed() < 10 * SECOND, "the loss is not noticed");
         }
     }
 }
@@ -55,20 +55,20 @@ impl<const CONVERTS: bool> Scene for Shown<CONVERTS> {
         // The newest flip replaces an older one.
         most_waiting: 1,
         many: 30,
-        // The display is looked after while a flip is pending, and a converter has a picture.
+        // The chain checks the display while a flip is pending. A converter also has a picture.
         extra_wakes: 2,
         most_ignored: Some(3),
         fail: Some(Self::unplug),
-        // It has no end.
+        // A display chain has no end.
         end: None,
         gives_before_end: false,
-        // A slow machine shows each before the next is drawn: then there is always room.
+        // A slow machine shows each frame before the next is drawn, so there is always room.
         fill: Some(|scene| {
             let _ = (0..8).all(|_| scene.submit());
         }),
-        // What makes room is a flip, which does not wait to be received from here.
+        // A flip makes room. It does not wait for a receive.
         make_room: None,
-        // No other thread can make something possible.
+        // Another thread cannot make anything possible.
         elsewhere: None,
         restart: Some(|scene| {
             scene.unplug();
@@ -86,9 +86,9 @@ impl<const CONVERTS: bool> Scene for Shown<CONVERTS> {
             while scene.chain.recv(Duration::from_millis(300)).unwrap().item().is_some() {}
             Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
         }),
-        // It has no clients.
+        // A display chain has no clients.
         crowd: None,
-        // The CRTC is free for another one, and no frame is leased.
+        // Another chain can use the CRTC, and no frame is leased.
         drop_is_seen: Some(|scene| {
             let Self { chain, pool, .. } = scene;
             let card = chain.scanout().device().clone();
@@ -114,7 +114,7 @@ impl<const CONVERTS: bool> Scene for Shown<CONVERTS> {
         let chain = DisplayChain::open(screen(&card), pool.buffers(), Scaling::Keep).unwrap();
         assert_eq!(chain.converter().is_some(), CONVERTS);
         let mut scene = Self { chain, pool, plug: Plug::of(&card) };
-        // The mode is set, and the display was looked after for the last time.
+        // The mode is set, and the display was checked for the last time.
         assert!(scene.submit());
         while scene.chain.recv(Duration::from_millis(600)).unwrap().item().is_some() {}
         scene

@@ -1,4 +1,4 @@
-//! The contract of a station, by the checks of `tests/contract`, for a display and its write-back.
+//! The contract of a station, by the checks of `tests/contract`, for a display and its writeback.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::display::{memory_screen, present, screen, settle, vgem, vkms, SCREEN,
 use crate::scene::{Description, Kind, Scene};
 use crate::vgem::Fence;
 
-/// A card of a driver, as it was loaded.
+/// A driver's card, as it was loaded.
 fn find(driver: &str) -> Device {
     Device::find(|d| d.driver == driver).unwrap()
 }
@@ -24,7 +24,7 @@ fn frame(pool: &Pool) -> Frame {
 mod scanout {
     use super::*;
 
-    /// The display's plug, which is in at the end.
+    /// The display's plug. It is plugged in again at the end.
     struct Plug(String);
 
     impl Plug {
@@ -53,7 +53,7 @@ mod scanout {
         screen: Scanout,
         layer: PlaneLayer,
         plug: Plug,
-        /// What the screen waits for before it shows the frame.
+        /// The fence that the screen waits for before it shows the frame.
         fence: Option<Fence>,
         pool: Pool,
         drawn: Pool,
@@ -66,7 +66,7 @@ mod scanout {
             present(&mut self.screen, self.layer, frame(&self.pool));
         }
 
-        /// Presents while a flip waits for its fence. Takes the frame back.
+        /// Presents while a flip waits for its fence, and takes the frame back.
         fn fill(&mut self) {
             if self.fence.is_none() {
                 let frame = frame(&self.drawn);
@@ -76,17 +76,17 @@ mod scanout {
             self.refused();
         }
 
-        /// Presents a frame for which there is no room, and takes it back.
+        /// Presents a frame while a flip is pending, and takes the frame back.
         fn refused(&mut self) {
             let presented = self.screen.present_frame(self.layer, frame(&self.pool), Duration::ZERO);
-            assert!(presented.unwrap().full().is_some(), "there is room");
+            assert!(presented.unwrap().full().is_some(), "it was not full");
         }
 
-        /// Pulls the plug. The next present notices that.
+        /// Unplugs the display. The next present notices it.
         fn unplug(&mut self) {
             settle(&mut self.screen);
             self.plug.pull();
-            // It asks twice a second.
+            // The screen checks twice a second.
             std::thread::sleep(Duration::from_millis(600));
             self.refused();
         }
@@ -100,11 +100,11 @@ mod scanout {
             // The newest flip replaces an older one.
             most_waiting: 1,
             many: 30,
-            // The display is looked after twice a second while a flip is pending.
+            // The screen checks the display twice a second while a flip is pending.
             extra_wakes: 1,
             most_ignored: Some(3),
             fail: Some(Self::unplug),
-            // It has no end.
+            // A screen has no end.
             end: None,
             gives_before_end: false,
             fill: Some(Self::fill),
@@ -129,9 +129,9 @@ mod scanout {
                 let frame = scene.screen.shown(scene.layer).unwrap().clone();
                 Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
             }),
-            // It has no clients.
+            // A screen has no clients.
             crowd: None,
-            // The CRTC is free for another scanout, and no frame is leased.
+            // Another screen can use the CRTC, and no frame is leased.
             drop_is_seen: Some(|scene| {
                 let Self { screen: ours, pool, card, .. } = scene;
                 drop(ours);
@@ -178,7 +178,7 @@ mod scanout {
 mod write_back {
     use super::*;
 
-    /// A picture that waits for what it shows.
+    /// A writeback that waits for the fence of its frame.
     struct Picture {
         job: WriteBack,
         fence: Option<Fence>,
@@ -195,26 +195,26 @@ mod write_back {
             many: 1,
             extra_wakes: 0,
             most_ignored: None,
-            // The device reports no failure of a write-back.
+            // The device does not report a failed writeback.
             fail: None,
-            // It ends after its item.
+            // The writeback ends after its item.
             end: Some(|_| {}),
             gives_before_end: true,
-            // It takes nothing.
+            // A writeback takes no items.
             fill: None,
             make_room: None,
             elsewhere: Some(|scene| {
                 let fence = scene.fence.take().unwrap();
                 Box::new(move || fence.signal())
             }),
-            // It cannot be begun again.
+            // It cannot be started again.
             restart: None,
             last_lease: Some(|scene| {
                 scene.fence.take().unwrap().signal();
                 let frame = scene.job.recv(SECOND).unwrap().frame().unwrap();
                 Box::new(move || drop(frame.read(DEFAULT_WAIT).unwrap()))
             }),
-            // It has no clients.
+            // A writeback has no clients.
             crowd: None,
             // The screen can write another picture.
             drop_is_seen: Some(|scene| {

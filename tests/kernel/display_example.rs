@@ -1,4 +1,4 @@
-//! Example `display`, as its user meets it.
+//! Tests of the example `display`, as a user runs it.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::devices::*;
 use crate::display::{checksum, displayed, noise, present, rgb, screen, settle, vkms, SCREEN, SECOND};
 use crate::share::example;
 
-/// A process that ends with the test, however that ends.
+/// A process that is killed when the test ends, also if it fails.
 struct Background(Child);
 
 impl Drop for Background {
@@ -32,11 +32,11 @@ fn figure(json: &str, key: &str) -> f64 {
 }
 
 #[test]
-fn the_example_shows_a_camera_a_pattern_and_a_publisher() {
+fn display_example_shows_a_camera_a_pattern_and_a_publisher() {
     let (Some(_), Some(card)) = (vivid(Planar::Single), vkms()) else { return };
     let Some(program) = program() else { return };
     let path = card.info().path.display().to_string();
-    // Master is this process as long as it has the device.
+    // This process is DRM master as long as it has the device open.
     drop(card);
     let display = |args: &[&str]| {
         let always = ["--device", &path, "--size", "640x480", "--frames", "30", "--json"];
@@ -47,11 +47,12 @@ fn the_example_shows_a_camera_a_pattern_and_a_publisher() {
             let json = display(args);
             assert!(figure(&json, "flips") >= 30.0, "{json}");
             assert!(json.contains("\"mode\": \"640x480@59.94\"") && json.contains("\"fourcc\": \"XR24\""), "{json}");
-            // A guest's late timer gives a flip the time of the blank that it was late for: the median may be 0.
+            // A late timer of the guest gives a flip the time of the vblank that it was late for, so the median may be
+            // 0.
             assert!(figure(&json, "latency_us_p99") >= figure(&json, "latency_us_p50"), "{json}");
             assert!(figure(&json, "latency_us_p99") > 0.0, "{json}");
             assert!(figure(&json, "missed_vblanks") >= 0.0, "{json}");
-            // What the test pattern draws is counted as the camera's work would be.
+            // The drawing of the test pattern is counted like the work of a camera.
             assert_eq!(figure(&json, "cpu_bytes_touched"), 0.0, "{json}");
         }
         let socket = std::env::temp_dir().join(format!("framelease-display-{}", std::process::id()));
@@ -73,7 +74,7 @@ fn the_example_shows_a_camera_a_pattern_and_a_publisher() {
 }
 
 #[test]
-fn the_example_explains_itself_and_its_refusals() {
+fn display_example_explains_its_options_and_errors() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     let help = run(&program, &["--help"]);
     for option in ["--input", "--device", "--mode", "--plane", "--overlay", "--frames", "--json", "Ctrl-C"] {
@@ -89,7 +90,7 @@ fn the_example_explains_itself_and_its_refusals() {
         (&["--device", &path, "--mode", "wide"], &["--mode wide", "WxH"]),
         (&["--device", &path, "--connector", "HDMI-A-9"], &["HDMI-A-9", "Virtual-1 (Connected"]),
         (&["--device", &path, "--fourcc", "NV12"], &["NV12", "plane", "takes AR24", "convert"]),
-        (&["--device", &path, "--input", "/run/nobody"], &["/run/nobody"]),
+        (&["--device", &path, "--input", "/run/nowhere"], &["/run/nowhere"]),
         (&["--plane", "top"], &["--plane top", "overlay"]),
         (&["--color"], &["--color"]),
     ] {
@@ -102,7 +103,7 @@ fn the_example_explains_itself_and_its_refusals() {
 }
 
 #[test]
-fn ctrl_c_ends_the_example_and_brings_the_console_back() {
+fn display_example_restores_the_console_on_ctrl_c() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     // Stands for the console, whose picture the kernel draws.
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 1).unwrap();
@@ -117,7 +118,7 @@ fn ctrl_c_ends_the_example_and_brings_the_console_back() {
         let child = start(&program, &["--device", &path, "--size", "640x480", "--overlay", "--json"]);
         let start = std::time::Instant::now();
         while displayed(&card) == picture {
-            assert!(start.elapsed() < 20 * SECOND, "the example shows nothing");
+            assert!(start.elapsed() < 20 * SECOND, "the example shows no picture");
         }
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
         let out = ended(child);
@@ -129,7 +130,7 @@ fn ctrl_c_ends_the_example_and_brings_the_console_back() {
 }
 
 #[test]
-fn the_example_waits_for_a_display_that_is_pulled_out() {
+fn display_example_waits_for_an_unplugged_display() {
     let (Some(card), Some(program)) = (vkms(), program()) else { return };
     let name = card.info().path.file_name().unwrap().to_str().unwrap().to_owned();
     let status = format!("/sys/class/drm/{name}-Virtual-1/status");

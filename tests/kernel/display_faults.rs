@@ -1,4 +1,4 @@
-//! A display driver that refuses.
+//! Tests with a display driver that refuses ioctls.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn show(card: &Device, pool: &Pool) -> Result<()> {
             rejected.error
         })?;
         drop(presented);
-        // Until no flip is pending.
+        // Wait until no flip is pending.
         let _ = screen.present(Duration::from_millis(300))?;
         while let Received::Item(event) = screen.try_recv()? {
             if let ScanoutEvent::Lost(error) = event {
@@ -34,7 +34,7 @@ fn show(card: &Device, pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// The ioctls of `sys::drm` in a display's life.
+/// The ioctls of `sys::drm` that a display uses.
 const IOCTLS: [(u8, &str, u32); 8] = [
     (0x09, "DRM_IOCTL_GEM_CLOSE", 1),
     (0x2e, "DRM_IOCTL_PRIME_FD_TO_HANDLE", 2),
@@ -43,12 +43,12 @@ const IOCTLS: [(u8, &str, u32); 8] = [
     (0xaf, "DRM_IOCTL_MODE_RMFB", 1),
     (0xb2, "DRM_IOCTL_MODE_CREATE_DUMB", 1),
     (0xb8, "DRM_IOCTL_MODE_ADDFB2", 2),
-    // The trial, two flips, and the end.
+    // The atomic test, two flips, and the end.
     (0xbc, "DRM_IOCTL_MODE_ATOMIC", 4),
 ];
 
 #[test]
-fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
+fn ioctl_errors_name_the_call_and_return_the_frames() {
     let Some(card) = vkms() else { return };
     let path = card.info().path.clone();
     leaving_nothing(|| {
@@ -65,7 +65,8 @@ fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
                         failed += 1;
                         let text = e.to_string();
                         assert!(text.contains("(vkms)") && text.contains("DRM_IOCTL_"), "{what}: {text}");
-                        // Of an import, the device is asked whether it is there, by an ioctl that is not refused here.
+                        // Before an import, the library checks that the device exists, by an ioctl that is not refused
+                        // here.
                         let is_import = e.op() == "DRM_IOCTL_PRIME_FD_TO_HANDLE";
                         let lost = errno == Errno::ENODEV && e.errno().is_some() && !is_import;
                         assert!(!lost || e.kind() == ErrorKind::DeviceLost, "{what}: {text}");
@@ -75,13 +76,13 @@ fn whatever_the_driver_answers_frames_come_back_and_errors_name_the_call() {
             }
             assert!(failed > 0, "{name} was never refused");
         }
-        // The same device afterwards.
+        // The same device works afterwards.
         show(&Device::open(&path).unwrap(), &pool).unwrap();
     });
 }
 
 #[test]
-fn a_pitch_that_the_driver_refuses_is_named_with_its_own() {
+fn pitch_that_is_refused_is_named_with_the_driver_s_own() {
     let Some(card) = vkms() else { return };
     let layout = framelease::format::Layout::aligned(fourcc("XBGR32"), SCREEN, 4096).unwrap();
     let frame = noise(&Pool::new(&framelease::dmabuf::Allocator::Udmabuf, layout, 1).unwrap(), 1);

@@ -1,4 +1,4 @@
-//! What vkms has not: two CRTCs, syncobjs, and an end. QEMU's virtio-gpu shows only buffers of its own.
+//! Tests of what vkms does not have: two CRTCs, syncobjs, removal. QEMU's virtio-gpu shows only its own buffers.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::vgem::Fence;
 
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_gpu";
 
-/// The emulator's GPU. Its driver stays loaded: the console holds it.
+/// The emulator's GPU. Its driver stays loaded, because the console uses it.
 fn gpu() -> Option<Device> {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() && !Path::new(DRIVER).exists() {
         run("modprobe", &["virtio_gpu"]);
@@ -28,7 +28,7 @@ fn gpu() -> Option<Device> {
     needed("virtio-gpu", found.map_err(|e| e.to_string()))
 }
 
-/// A screen at the device's `n`-th connector, after a display was plugged in there.
+/// A screen at the device's `n`-th connector. A display is plugged in there first.
 fn screen_at(gpu: &Device, n: usize) -> Scanout {
     let name = gpu.connectors().unwrap()[n].name.clone();
     let card = gpu.info().path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -37,7 +37,7 @@ fn screen_at(gpu: &Device, n: usize) -> Scanout {
 }
 
 #[test]
-fn one_frame_is_shown_by_three_screens() {
+fn frame_is_shown_on_three_screens() {
     let (Some(gpu), Some(card)) = (gpu(), vkms()) else { return };
     leaving_nothing(|| {
         let pool = gpu.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
@@ -54,25 +54,25 @@ fn one_frame_is_shown_by_three_screens() {
                 assert!(screen.try_present().unwrap().is_taken());
             }
             drop(frame);
-            // In any order: who reads the file keeps the other's event for it.
+            // In any order: a screen that reads the file keeps the events of the other.
             for screen in screens.iter_mut().rev() {
                 settle(screen).unwrap();
                 held.push(pool.buffers().leased());
             }
-            assert_eq!(held.pop(), Some(1), "the frame before is free once the last screen has replaced it");
+            assert_eq!(held.pop(), Some(1), "the old frame is free after the last screen has replaced it");
             assert_eq!((gpu.open_handles(), card.open_handles()), (turn.min(2) as usize, turn.min(2) as usize));
             if turn % 5 == 0 {
                 assert_eq!(displayed(&card), picture);
             }
         }
-        assert!(held.contains(&2), "until then it is leased");
+        assert!(held.contains(&2), "until then the old frame is leased");
         drop(screens);
         assert_eq!((pool.buffers().leased(), gpu.open_handles(), card.open_handles()), (0, 0, 0));
     });
 }
 
 #[test]
-fn a_syncobj_hands_a_fence_on() {
+fn syncobj_passes_a_fence_on() {
     let (Some(gpu), Some(vgem)) = (gpu(), vgem()) else { return };
     refused(vgem.syncobj().map(drop), ErrorKind::Unsupported, &["SYNCOBJ_CREATE", "vgem"]);
     leaving_nothing(|| {
@@ -84,7 +84,7 @@ fn a_syncobj_hands_a_fence_on() {
         syncobj.import(&drawn.memory()[0].export_sync_file(Access::Read).unwrap()).unwrap();
         let handed_on = syncobj.export().unwrap();
         drop(syncobj);
-        // As if that work wrote to a buffer of ours.
+        // As if that work wrote to one of our buffers.
         let frame = noise(&Pool::new(&Allocator::Udmabuf, packed("XBGR32", small), 1).unwrap(), 2);
         let before = pixels(&frame);
         frame.memory()[0].import_sync_file(&handed_on, Access::Write).unwrap();
@@ -97,20 +97,20 @@ fn a_syncobj_hands_a_fence_on() {
     });
 }
 
-/// Takes the device from its driver, as if it were pulled out, while `test` runs.
+/// Unbinds the device, as if it were unplugged, while `test` runs.
 fn unplugging(test: impl FnOnce()) {
     let driver = PathBuf::from(DRIVER);
     let names = std::fs::read_dir(&driver).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
     let name = names.into_iter().find(|n| n.strip_prefix("virtio").is_some_and(|n| n.parse::<u32>().is_ok())).unwrap();
-    // virtio_gpu of Linux 6.12 forgets the commands that are on their way, and the buffers in them: its last dma-buf
-    // then ends in a warning of drm_mm_takedown.
+    // virtio_gpu of Linux 6.12 loses the commands that are in progress, and the buffers in them. Its last dma-buf then
+    // causes a warning in drm_mm_takedown.
     std::thread::sleep(Duration::from_millis(300));
     std::fs::write(driver.join("unbind"), &name).unwrap();
     test();
     std::fs::write(driver.join("bind"), &name).unwrap();
 }
 
-/// The events up to one that is not `Shown`.
+/// Returns the next event that is not `Shown`.
 fn change(screen: &mut Scanout) -> ScanoutEvent {
     loop {
         match screen.recv(5 * SECOND).unwrap() {
@@ -122,7 +122,7 @@ fn change(screen: &mut Scanout) -> ScanoutEvent {
 }
 
 #[test]
-fn lost_device_gives_its_frames_back_and_is_reopened() {
+fn lost_device_returns_its_frames_and_is_reopened() {
     let Some(card) = gpu() else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("XBGR32", SCREEN), 3).unwrap();
     let own = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
@@ -134,7 +134,7 @@ fn lost_device_gives_its_frames_back_and_is_reopened() {
         present(&mut screen, layer, noise(&own, turn));
     }
     unplugging(|| {
-        // The next question, of the alarm or of this call, notices it.
+        // The next check notices it, by a timer or in this call.
         let lost = |result, op| refused(result, ErrorKind::DeviceLost, &["(virtio_gpu)", op]);
         let rejected = loop {
             match screen.present_frame(layer, noise(&own, 7), SECOND) {
@@ -150,8 +150,8 @@ fn lost_device_gives_its_frames_back_and_is_reopened() {
             ScanoutEvent::Lost(e) => assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}"),
             other => panic!("{other:?}"),
         }
-        assert_eq!(own.buffers().leased(), 0, "a device that is gone reads nothing");
-        assert!(idle_wakes(&mut screen) <= 3, "it is looked for twice a second");
+        assert_eq!(own.buffers().leased(), 0, "a lost device still holds buffers");
+        assert!(idle_wakes(&mut screen) <= 3, "the screen looks for the device twice a second");
         lost(screen.connection().map(drop), "GETCONNECTOR");
         lost(screen.add_layer(&wish).map(drop), "DRM_IOCTL_");
         lost(screen.try_present().map(drop), "DRM_IOCTL_");
@@ -166,7 +166,7 @@ fn lost_device_gives_its_frames_back_and_is_reopened() {
     drop((own, card));
     assert!(is_readable_within(&screen, 2 * SECOND));
     assert!(matches!(change(&mut screen), ScanoutEvent::Returned));
-    // The status that the test set went with the device.
+    // The status that the test set is lost with the device.
     drop(screen_at(&gpu().unwrap(), 0));
     screen.reopen().unwrap();
     assert_eq!(screen.as_fd().as_raw_fd(), descriptor);
@@ -235,11 +235,11 @@ fn display_chain_is_reopened_after_a_lost_device() {
         refused(chain.reopen(memfds.buffers()), ErrorKind::NotFound, &[]);
         let rejected = chain.try_submit(noise(&memfds, 8)).unwrap_err();
         refused(Err(rejected.error), ErrorKind::DeviceLost, &["reopen"]);
-        assert!(idle_wakes(&mut chain) <= 3, "it is looked for twice a second");
+        assert!(idle_wakes(&mut chain) <= 3, "the chain looks for the device twice a second");
     });
     assert!(is_readable_within(&chain, 2 * SECOND));
     assert!(matches!(told(&mut chain), ScanoutEvent::Returned));
-    // The status that the test set went with the device.
+    // The status that the test set is lost with the device.
     drop(screen_at(&gpu().unwrap(), 0));
     chain.reopen(memfds.buffers()).unwrap();
     assert_eq!((chain.as_fd().as_raw_fd(), chain.converter()), (descriptor, Some("cpu")));
@@ -250,7 +250,7 @@ fn display_chain_is_reopened_after_a_lost_device() {
 }
 
 #[test]
-fn screens_of_one_device_wake_each_other() {
+fn scanouts_of_one_device_wake_each_other() {
     let Some(card) = gpu() else { return };
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
     let wish = LayerRequirements::for_layout(pool.buffers().layout());
@@ -261,7 +261,7 @@ fn screens_of_one_device_wake_each_other() {
             present(screen, layer, noise(&pool, turn));
         }
         std::thread::sleep(Duration::from_millis(50));
-        // The first reads the events of both.
+        // The first screen reads the events of both.
         let [first, second] = &mut screens;
         for screen in [first, second] {
             assert!(is_readable_within(screen, SECOND));

@@ -1,4 +1,4 @@
-//! A display as a station: its descriptor, its events, a display that is unplugged, and a flip that does not come.
+//! Tests of a display as a station: its descriptor, its events, an unplugged display, and a flip that does not come.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::vgem::Fence;
 const MOMENT: Duration = Duration::from_millis(100);
 
 #[test]
-fn present_is_full_until_the_flip_has_completed_and_then_readable_once() {
+fn present_is_full_until_the_flip_completes_then_readable_once() {
     let Some(card) = vkms() else { return };
     let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 4).unwrap();
     let mut screen = screen(&card);
@@ -25,17 +25,17 @@ fn present_is_full_until_the_flip_has_completed_and_then_readable_once() {
     for turn in 0..10 {
         screen.stage(layer, noise(&pool, turn)).unwrap();
         assert!(screen.try_present().unwrap().is_taken());
-        // Unless it has completed already.
+        // Unless the flip has completed already.
         fulls += usize::from(!screen.try_present().unwrap().is_taken());
         assert!(is_readable_within(&screen, SECOND));
         if turn % 3 == 0 {
-            // Another call finds the flip: its event still waits.
+            // Another call finds the flip. Its event is still not received.
             assert!(screen.try_present().unwrap().is_taken() && is_readable(&screen));
         }
         assert!(matches!(screen.try_recv().unwrap(), Received::Item(ScanoutEvent::Shown(_))));
         assert!(screen.try_recv().unwrap().is_nothing() && !is_readable(&screen));
     }
-    assert!(fulls > 0, "every flip had completed at once");
+    assert!(fulls > 0, "every flip completed at once");
     assert!(idle_wakes(&mut screen) <= 1);
     assert_eq!(screen.as_fd().as_raw_fd(), descriptor);
 }
@@ -63,13 +63,13 @@ fn present_waits_for_an_unplugged_display() {
         assert_eq!(ours.connection().unwrap(), Connection::Connected);
         std::fs::write(&status, "off").unwrap();
         assert_eq!(ours.connection().unwrap(), Connection::Disconnected);
-        // A present asks if the last question is half a second old.
+        // A present checks the display if the last check is half a second old.
         std::thread::sleep(Duration::from_millis(600));
         for turn in 2..5 {
             let back = ours.present_frame(layer, noise(&pool, turn), MOMENT).unwrap().full().expect("no display");
             assert_eq!(back.meta().sequence, turn.into());
         }
-        assert_eq!((pool.buffers().leased(), ours.stats().flips), (1, 1), "what was shown stays leased");
+        assert_eq!((pool.buffers().leased(), ours.stats().flips), (1, 1), "the frame on the screen is not leased");
         assert!(is_readable(&ours));
         match ours.try_recv().unwrap() {
             Received::Item(ScanoutEvent::Lost(e)) => {
@@ -77,7 +77,7 @@ fn present_waits_for_an_unplugged_display() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(idle_wakes(&mut ours) <= 3, "it is asked twice a second");
+        assert!(idle_wakes(&mut ours) <= 3, "the screen checks twice a second");
         refused(ours.reopen(), ErrorKind::NotFound, &["Virtual-1 (Disconnected"]);
         let open = Scanout::builder().device(&card).connector("Virtual-1").open().map(drop);
         refused(open, ErrorKind::NotFound, &["Virtual-1 (Disconnected"]);
@@ -86,10 +86,10 @@ fn present_waits_for_an_unplugged_display() {
         std::fs::write(&status, "detect").unwrap();
         let got = ours.recv(2 * SECOND).unwrap();
         assert!(matches!(got, Received::Item(ScanoutEvent::Returned)), "{got:?}");
-        assert!(ours.try_present().unwrap().is_taken(), "what was staged waited");
+        assert!(ours.try_present().unwrap().is_taken(), "the staged frame is lost");
         settle(&mut ours).unwrap();
         assert_eq!(displayed(&card), checksum(&rgb(ours.shown(layer).unwrap())));
-        // A display that is unplugged at the end keeps nothing.
+        // A display that is unplugged at the end keeps no frame.
         std::fs::write(&status, "off").unwrap();
         drop(ours);
         assert_eq!((pool.buffers().leased(), card.open_handles()), (0, 0), "{api:?}");
@@ -122,7 +122,7 @@ fn reopen_keeps_the_descriptor_and_the_layers() {
 }
 
 #[test]
-fn drop_leaves_the_frames_of_a_pending_flip_leased_until_it_completes() {
+fn drop_leaves_frames_leased_until_a_pending_flip_completes() {
     let (Some(card), Some(gpu)) = (vkms(), vgem()) else { return };
     leaving_nothing(|| {
         let path = card.info().path.clone();
@@ -152,6 +152,10 @@ fn drop_leaves_the_frames_of_a_pending_flip_leased_until_it_completes() {
             }
         }
         drop(card);
-        assert_eq!((pool.buffers().leased(), drawn.buffers().leased()), (0, 0), "the file is closed");
+        assert_eq!(
+            (pool.buffers().leased(), drawn.buffers().leased()),
+            (0, 0),
+            "the file is closed, and buffers are still leased"
+        );
     });
 }

@@ -1,4 +1,4 @@
-//! Dma-bufs of the kernel's own allocators: identity, access, fences.
+//! Tests of dma-bufs of the kernel's own allocators: identity, access, fences.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub fn allocators() -> Vec<Allocator> {
 }
 
 #[test]
-fn allocated_buffers_are_what_they_say() {
+fn allocated_buffers_have_the_reported_properties() {
     leaving_nothing(|| {
         for allocator in allocators() {
             let mut a = allocator.allocate(5000, "framelease test").unwrap();
@@ -45,14 +45,14 @@ fn allocated_buffers_are_what_they_say() {
 }
 
 #[test]
-fn sync_files_go_out_and_in() {
+fn sync_files_are_exported_and_imported() {
     leaving_nothing(|| {
         for allocator in allocators() {
             let a = allocator.allocate(4096, "fences").unwrap();
             let mut b = allocator.allocate(4096, "fences").unwrap();
             for access in [Access::Read, Access::Write] {
                 let fence = a.export_sync_file(access).unwrap();
-                // Nobody works on it.
+                // No device uses it.
                 assert!(fence.wait(Duration::ZERO).unwrap());
                 b.import_sync_file(&fence, access).unwrap();
             }
@@ -64,7 +64,7 @@ fn sync_files_go_out_and_in() {
 }
 
 #[test]
-fn limits_are_errors_that_say_so() {
+fn allocate_names_the_limit() {
     leaving_nothing(|| {
         if needed_path("udmabuf", "/dev/udmabuf").is_none() {
             return;
@@ -77,7 +77,7 @@ fn limits_are_errors_that_say_so() {
 
 #[cfg(feature = "drm")]
 #[test]
-fn an_attachment_lives_and_goes() {
+fn attachments_are_made_dropped_and_refused() {
     leaving_nothing(|| {
         if needed_path("vgem", "/dev/dri/renderD128").is_none() {
             return;

@@ -1,4 +1,4 @@
-//! What goes wrong, on purpose.
+//! Tests of driver errors: missing devices, refused formats, injected errors, unplugged devices.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -14,7 +14,7 @@ use framelease::{Received, Station};
 use crate::devices::*;
 
 #[test]
-fn what_cannot_be_opened_says_why() {
+fn open_error_names_the_path_and_kind() {
     for (path, kind) in [
         ("/dev/video999", ErrorKind::NotFound),
         ("/dev/null", ErrorKind::WrongFile),
@@ -33,7 +33,7 @@ fn what_cannot_be_opened_says_why() {
 }
 
 #[test]
-fn without_permission() {
+fn open_without_permission_is_an_error() {
     const CHILD: &str = "FRAMELEASE_TEST_WITHOUT_RIGHTS";
     if let Ok(path) = std::env::var(CHILD) {
         let e = Device::open(path).unwrap_err();
@@ -42,10 +42,14 @@ fn without_permission() {
     }
     let Some(device) = vivid(Planar::Single) else { return };
     let mut child = Command::new("/proc/self/exe");
-    child.args(["--exact", "faults::without_permission"]).env(CHILD, &device.info().path).uid(65534).gid(65534);
+    child
+        .args(["--exact", "driver_errors::open_without_permission_is_an_error"])
+        .env(CHILD, &device.info().path)
+        .uid(65534)
+        .gid(65534);
     let out = match child.output() {
         Ok(out) => out,
-        // Not root, or a test binary that nobody else may read.
+        // The test does not run as root, or other users cannot read the test binary.
         Err(e) => {
             needed::<()>("privileges", Err(format!("cannot run as another user: {e}")));
             return;
@@ -55,17 +59,18 @@ fn without_permission() {
 }
 
 #[test]
-fn busy() {
+fn busy_device_is_an_error() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut first = camera(&device, "NV12").open().unwrap();
     let second = Device::open(&device.info().path).unwrap();
     let e = camera(&second, "YUYV").open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
-    // The same format is taken; the buffers are not to be had.
+    // The same format is accepted, but the buffers are in use.
     let mut queue = Queue::new(&second, Direction::Capture).unwrap();
     let e = queue.allocate(2, Default::default()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
-    // A clone of the handle is the same owner to the kernel, which would replace the buffers: we do not ask it.
+    // For the kernel, a clone of the handle is the same owner, and it would replace the buffers. So the library does
+    // not ask it.
     let e = Queue::new(&device, Direction::Capture).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
     frame(&mut first);
@@ -74,7 +79,7 @@ fn busy() {
 }
 
 #[test]
-fn formats_and_sizes_that_cannot_be() {
+fn set_format_refuses_impossible_formats_and_sizes() {
     let Some(device) = vivid(Planar::Single) else { return };
     for (format, size, kind) in [
         ("H264", SMALL, ErrorKind::Unsupported),
@@ -109,7 +114,7 @@ fn formats_and_sizes_that_cannot_be() {
 }
 
 #[test]
-fn a_driver_that_aligns() {
+fn set_format_follows_a_driver_that_aligns() {
     let found = Device::find(|d| d.driver == "vicodec" && d.is_m2m()).map_err(|e| e.to_string());
     let Some(encoder) = needed("vicodec", found) else { return };
     let Some(camera) = vivid(Planar::Single) else { return };
@@ -122,10 +127,10 @@ fn a_driver_that_aligns() {
     for word in ["640x360", "640x368", "230400/640", "235520/640"] {
         assert!(e.to_string().contains(word), "{word} in {e}");
     }
-    // The other way round the two agree.
+    // In the other direction the two agree.
     let given = camera.set_format_exact(Direction::Capture, &packed("NV12", Size::new(1280, 720))).unwrap();
     assert_eq!(encoder.set_format_exact(Direction::Output, &given).unwrap().planes(), given.planes());
-    // A stride that the user asks for is honoured or told.
+    // The driver uses a stride that the user requests, or the library reports another one.
     let mut wide = FormatRequest::new(fourcc("YUYV"), SMALL);
     wide.stride_bytes[0] = 1536;
     let given = camera.set_format(Direction::Capture, &wide).unwrap();
@@ -133,7 +138,7 @@ fn a_driver_that_aligns() {
 }
 
 #[test]
-fn padded_rows_are_left_out_of_the_pixels() {
+fn pixels_leave_out_the_padding_of_rows() {
     let Some(device) = vivid(Planar::Single) else { return };
     freeze_pattern(&device);
     let tight = pixels(&frame(&mut camera(&device, "YUYV").open().unwrap()));
@@ -153,7 +158,7 @@ fn padded_rows_are_left_out_of_the_pixels() {
 }
 
 #[test]
-fn injected_errors_are_typed_and_pass() {
+fn errors_that_are_injected_are_typed_and_leave_nothing() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         for (button, op) in [
@@ -164,14 +169,14 @@ fn injected_errors_are_typed_and_pass() {
             press(&device, button);
             let e = camera(&device, "NV12").open().unwrap_err();
             assert_eq!((e.op(), e.kind()), (op, ErrorKind::InvalidArgument), "{e}");
-            // Nothing is left of the failure: neither buffers nor state.
+            // The failure leaves neither buffers nor state.
             frame(&mut camera(&device, "YUYV").open().unwrap());
         }
     });
 }
 
 #[test]
-fn a_failed_return_is_told_once_and_tried_again() {
+fn qbuf_error_is_reported_once_and_retried() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(4).open().unwrap();
     let frame_held = frame(&mut camera);
@@ -183,7 +188,7 @@ fn a_failed_return_is_told_once_and_tried_again() {
     let slots = camera.buffers().unwrap().slots();
     assert_eq!(camera.stats().queued, slots, "no buffer is lost");
 
-    // The same while the driver has none: the wait ends with the error and not with its timeout.
+    // The same while the driver has no buffer: the wait ends with the error, not with its timeout.
     let mut frames: Vec<_> = (0..slots).map(|_| frame(&mut camera)).collect();
     press(&device, "Inject VIDIOC_QBUF Error");
     let last = frames.pop();
@@ -210,12 +215,12 @@ fn damaged_and_lost_frames_do_not_end_the_stream() {
     let lost = camera.stats().lost;
     set(&device, "Percentage of Dropped Buffers", 60);
     let told: u64 = (0..30).map(|_| u64::from(frame(&mut camera).meta().lost)).sum();
-    assert!(told > 10, "{told} lost of about 75");
+    assert!(told > 10, "{told} of about 75 lost frames were reported");
     assert_eq!(camera.stats().lost - lost, told);
 }
 
 #[test]
-fn a_sequence_that_wraps_goes_on() {
+fn sequence_continues_when_it_wraps() {
     let Some(device) = vivid(Planar::Single) else { return };
     set(&device, "Wrap Sequence Number", true);
     let mut camera = camera(&device, "NV12").open().unwrap();
@@ -229,7 +234,7 @@ fn a_sequence_that_wraps_goes_on() {
 }
 
 #[test]
-fn a_fatal_error_is_told_once_and_reopening_helps() {
+fn fatal_error_is_reported_once_and_reopen_recovers() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         let mut camera = camera(&device, "NV12").open().unwrap();
@@ -246,7 +251,7 @@ fn a_fatal_error_is_told_once_and_reopening_helps() {
 }
 
 #[test]
-fn an_unplug_is_told_once_and_leases_stay() {
+fn lost_device_is_reported_once_and_leases_stay() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(device) = vivid(planar) else { return };
         leaving_nothing(|| {
@@ -265,13 +270,13 @@ fn an_unplug_is_told_once_and_leases_stay() {
     }
 }
 
-/// The loss is told within a second, once.
+/// Asserts that the loss is reported within a second, once.
 fn lost(camera: &mut Camera) {
     let start = Instant::now();
     let error = loop {
-        assert!(start.elapsed() < Duration::from_secs(2), "no end");
+        assert!(start.elapsed() < Duration::from_secs(2), "the loss is not reported");
         match camera.recv(Duration::from_secs(1)).unwrap() {
-            // What was captured before.
+            // Frames that were captured before.
             Received::Item(CameraEvent::Frame(_)) => {}
             Received::Item(CameraEvent::Lost(e)) => break e,
             other => panic!("{other:?}"),

@@ -1,5 +1,6 @@
-//! Encoders behind a camera. What ffmpeg decodes from fl_h264's streams is what the camera gave, byte for byte (decoded
-//! on the host after the run); what vicodec decodes is near it.
+//! Tests of encoders with a camera as the source. The frames that ffmpeg decodes from fl_h264's streams equal the
+//! camera's frames byte for byte; the lab decodes them on the host after the run. Those that vicodec decodes are
+//! similar.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use crate::coding::*;
 use crate::devices::*;
 use crate::ioctls::{self, Fault};
 
-/// A pool of pictures for an encoder that needs no camera.
+/// A pool of pictures, for an encoder without a camera.
 fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
     needed_path("udmabuf", "/dev/udmabuf")?;
     Some(Pool::new(&Allocator::Udmabuf, packed(format, size), count).unwrap())
@@ -38,7 +39,7 @@ fn grey(pool: &Pool, number: u64) -> Frame {
     picture(pool, number, |_, _| 0)
 }
 
-/// A picture whose pixels are those of `texture`, a little brighter from number to number.
+/// A picture with the pixels of `texture`, a little brighter from number to number.
 fn picture(pool: &Pool, number: u64, texture: impl Fn(u32, u32) -> u8) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     let layout = *frame.layout();
@@ -64,7 +65,8 @@ fn tiny() -> Params {
     params(Codec::H264, TINY)
 }
 
-/// Twelve frames of a camera, key frames every fourth and where one is forced, and a judge for them.
+/// Encodes twelve frames of a camera. Every fourth is a key frame, and one more is forced. The streams are compared
+/// with the frames.
 fn encodes(planar: Planar, parameters: &str, format: &str) {
     let (Some(camera), Some(device)) = (vivid(planar), h264(parameters)) else { return };
     leaving_nothing(|| {
@@ -86,7 +88,7 @@ fn encodes(planar: Planar, parameters: &str, format: &str) {
             let is_key = [0, 4, 6, 10].contains(&i);
             assert_eq!(packet.is_key(), is_key, "packet {i}");
             assert!(packet.is_leased());
-            let sets = packet.parameter_sets().expect("known from the first packet on");
+            let sets = packet.parameter_sets().expect("the first packet has parameter sets");
             assert_eq!(sets.of(NalKind::Sps).count(), 1);
             let first = if packet.carries_parameters() { "spI" } else { "I" };
             assert_eq!(
@@ -111,14 +113,14 @@ fn encodes(planar: Planar, parameters: &str, format: &str) {
 }
 
 #[test]
-fn a_camera_s_frames_come_back_whole() {
+fn encoder_keeps_the_camera_s_frames_whole() {
     encodes(Planar::Multi, "", "NV12");
     encodes(Planar::Multi, "", "NV12M");
     encodes(Planar::Single, "", "NV12");
 }
 
 #[test]
-fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
+fn packets_are_leased_to_a_recording_and_a_slow_consumer() {
     let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -134,7 +136,7 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
             let before = cpu_bytes();
             fanout.push(&coded(&mut encoder, frame));
             let Some(packet) = recording.try_recv().unwrap().item() else { panic!("a packet") };
-            assert!(packet.is_leased(), "not copied for who keeps up");
+            assert!(packet.is_leased(), "packets are not copied for a consumer that keeps up");
             assert_eq!(writer.write(&packet).unwrap(), Written::Stored);
             assert_eq!(cpu_bytes(), before, "camera to file touches no pixel");
         }
@@ -144,13 +146,13 @@ fn a_recording_and_a_slow_consumer_beside_it_take_leased_packets_as_they_are() {
 }
 
 #[test]
-fn a_single_planar_encoder_without_key_flags_does_the_same() {
+fn encoder_single_planar_without_key_flags_does_the_same() {
     encodes(Planar::Single, "multiplanar=0 key_flags=0", "NV12");
     encodes(Planar::Multi, "multiplanar=0", "NV12");
 }
 
 #[test]
-fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
+fn parameter_sets_in_their_own_buffer_come_with_packet_1() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().require(Setting::HeaderMode(HeaderMode::Separate))) else {
         return;
     };
@@ -159,8 +161,8 @@ fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
     let sets = Arc::clone(first.parameter_sets().unwrap());
     assert_eq!(encoder.parameter_sets(), Some(&sets));
     assert_eq!(sets.of(NalKind::Pps).count(), 1);
-    assert_eq!((first.meta().sequence, encoder.stats().packets), (0, 1), "headers are no packet");
-    // Repeated, they are the same, and in the key frame's own buffer.
+    assert_eq!((first.meta().sequence, encoder.stats().packets), (0, 1), "headers are not a packet");
+    // Repeated parameter sets are the same, and in the key frame's own buffer.
     let Ok(Outcome::Exact) = encoder.apply(Setting::RepeatHeaders(Switch::On)) else { panic!("repeats") };
     encoder.force_key().unwrap();
     let again = coded(&mut encoder, grey(&pool, 2));
@@ -169,10 +171,10 @@ fn parameter_sets_in_a_buffer_of_their_own_are_known_with_the_first_packet() {
 }
 
 #[test]
-fn a_drain_gives_every_frame_and_the_stream_goes_on() {
+fn drain_gives_every_frame_and_the_stream_continues() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
-        assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
+        assert_eq!(encoder.drain().unwrap_err().kind(), ErrorKind::State, "there is nothing to drain");
         assert!(encoder.try_recv().unwrap().is_nothing() && !is_readable(&encoder));
         for i in 0..3 {
             encoder.try_submit(grey(&pool, i)).taken();
@@ -181,7 +183,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
         assert_eq!(packets.iter().map(|p| p.meta().source).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
         assert_eq!(packets.iter().map(units).collect::<String>(), "spIPP");
         assert_eq!((pool.buffers().leased(), is_readable(&encoder)), (0, false));
-        // What is submitted after the end waits, and the end was told.
+        // A frame that is submitted after the end waits, and the end was reported.
         encoder.try_submit(grey(&pool, 3)).taken();
         assert_eq!(encoder.recv(Duration::from_millis(50)).unwrap_err().kind(), ErrorKind::State);
         assert!(!is_readable(&encoder));
@@ -192,7 +194,7 @@ fn a_drain_gives_every_frame_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_driver_that_does_not_resume_begins_a_new_stream() {
+fn drain_starts_a_new_stream_if_the_driver_cannot_resume() {
     let Some((mut encoder, pool)) = tiny_encoder("broken_start=1", tiny()) else { return };
     coded(&mut encoder, grey(&pool, 0));
     assert!(drained(&mut encoder).is_empty());
@@ -202,17 +204,17 @@ fn a_driver_that_does_not_resume_begins_a_new_stream() {
     assert_eq!((units(&packet), packet.meta().sequence), ("spI".into(), 1));
 }
 
-/// What changes little from frame to frame: vicodec codes flat pictures as key frames.
+/// A picture that changes little from frame to frame: vicodec codes flat pictures as key frames.
 fn textured(pool: &Pool, number: u64) -> Frame {
     picture(pool, number, |x, y| (x.wrapping_mul(37) ^ y.wrapping_mul(11)) as u8 & 63)
 }
 
-/// vicodec answers EPIPE for ever after its own START: the library begins a new stream.
+/// vicodec answers EPIPE forever after its own START. The library begins a new stream.
 fn vicodec_resumes_and_resets(planar: Planar) {
     let size = Size::new(640, 368);
     let (Some(device), Some(pool)) = (fwht(planar), pool("NV12", size, 4)) else { return };
     leaving_nothing(|| {
-        // Its own GOP would bring the next key frame at 10.
+        // Its own GOP would give the next key frame at 10.
         let mut encoder = Encoder::builder(Params::new(Codec::Fwht, size)).device(device).open(pool.buffers()).unwrap();
         for i in 0..3 {
             encoder.try_submit(textured(&pool, i)).taken();
@@ -228,7 +230,7 @@ fn vicodec_resumes_and_resets(planar: Planar) {
         assert_eq!(about(&coded(&mut encoder, textured(&pool, 4))), (Some(4), false));
         encoder.reset().unwrap();
         assert_eq!(about(&coded(&mut encoder, textured(&pool, 5))), (Some(5), true));
-        // It has no such button.
+        // vicodec does not have this control.
         assert_eq!(encoder.force_key().unwrap_err().kind(), ErrorKind::Unsupported);
         assert!(matches!(encoder.apply(Setting::Gop(2)).unwrap(), Outcome::Exact));
         assert!(matches!(encoder.apply(Setting::InterQp(40)).unwrap(), Outcome::Adjusted(_) | Outcome::Exact));
@@ -237,12 +239,12 @@ fn vicodec_resumes_and_resets(planar: Planar) {
 }
 
 #[test]
-fn vicodec_resumes_and_resets_single_planar() {
+fn encoder_resumes_and_resets_vicodec_single_planar() {
     vicodec_resumes_and_resets(Planar::Single);
 }
 
 #[test]
-fn vicodec_resumes_and_resets_multi_planar() {
+fn encoder_resumes_and_resets_vicodec_multi_planar() {
     vicodec_resumes_and_resets(Planar::Multi);
 }
 
@@ -257,7 +259,7 @@ fn reset_begins_a_new_stream() {
 }
 
 #[test]
-fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
+fn drain_gives_frames_that_the_driver_held_back() {
     let Some((mut encoder, pool)) = tiny_encoder("delay=3 min_buffers=3", tiny()) else { return };
     for i in 0..3 {
         encoder.try_submit(grey(&pool, i)).taken();
@@ -269,9 +271,9 @@ fn a_driver_that_holds_frames_back_gives_them_at_the_drain() {
 }
 
 #[test]
-fn a_drain_ends_whatever_the_driver_is_at() {
+fn drain_ends_in_every_state_of_the_driver() {
     let Some((mut encoder, pool)) = tiny_encoder("pause=200", tiny()) else { return };
-    // Before the driver has let go of the source, between that and the packet, and behind both.
+    // Before the driver has released the source, between that and the packet, and after both.
     for (number, late) in [(0, 100), (1, 300), (2, 600)] {
         encoder.try_submit(grey(&pool, number)).taken();
         std::thread::sleep(Duration::from_millis(late));
@@ -282,8 +284,8 @@ fn a_drain_ends_whatever_the_driver_is_at() {
 }
 
 #[test]
-fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
-    // A busy machine may let the driver finish both frames before the drain, which it then does not miss.
+fn drain_that_a_driver_misses_is_ended_by_a_reset() {
+    // A busy machine may let the driver finish both frames before the drain. The driver then does not miss it.
     let missed = (0..20).find_map(|_| {
         let (mut encoder, pool) = tiny_encoder("misses_drain=1", tiny())?;
         encoder.try_submit(grey(&pool, 0)).taken();
@@ -303,19 +305,19 @@ fn a_drain_that_a_driver_misses_is_ended_by_a_reset() {
 }
 
 #[test]
-fn damaged_buffers_are_packets_and_the_stream_goes_on() {
+fn damaged_buffers_are_packets_and_the_stream_continues() {
     let Some((mut encoder, pool)) = tiny_encoder("error_every=3", tiny()) else { return };
     let packets: Vec<_> = (0..7).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();
     let damaged: Vec<bool> = packets.iter().map(|p| p.meta().flags.contains(FrameFlags::ERROR)).collect();
     assert_eq!(damaged, [false, false, true, false, false, true, false]);
-    assert!(packets[3].is_key(), "the driver begins anew");
+    assert!(packets[3].is_key(), "the driver starts a new stream");
     assert_eq!(encoder.stats().errors, 2);
-    assert!(packets.iter().map(|p| p.meta().source).eq((0..7).map(Some)), "a damaged one is of its frame, too");
+    assert!(packets.iter().map(|p| p.meta().source).eq((0..7).map(Some)), "a damaged packet also names its frame");
 }
 
-/// As where a rate control skips frames: the others keep their frame's number and time.
+/// As with a rate control that skips frames: the other packets keep the number and time of their frames.
 #[test]
-fn a_frame_without_a_packet_shifts_no_other_s_source() {
+fn source_of_a_packet_is_right_after_a_frame_without_one() {
     let Some((device, pool)) = h264("drop_every=3").zip(pool("NV12", TINY, 8)) else { return };
     let mut encoder = Encoder::builder(tiny()).device(device).open(pool.buffers()).unwrap();
     let sources = |packets: &[Packet]| packets.iter().map(|p| p.meta().source.unwrap()).collect::<Vec<_>>();
@@ -326,7 +328,7 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
         assert!(packets.iter().all(|p| p.meta().timestamp_ns == p.meta().source.unwrap() * 1_000_000));
         assert!(packets.iter().map(|p| p.meta().sequence).eq(0..5), "packets are counted, not frames");
         assert_eq!((encoder.stats().in_flight, pool.buffers().leased()), (0, 0));
-        // Outside a drain it is a wait in vain, and its buffer comes back.
+        // Outside a drain, the wait times out, and the buffer comes back.
         assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
         (7..9).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
         assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(7));
@@ -338,7 +340,8 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
         assert_eq!(pool.buffers().leased(), 0);
         drop(encoder);
     });
-    // Held back, the dropped one is the last of the drain, which ends by an empty buffer: no packet.
+    // With a delay, the dropped frame is the last of the drain. The drain ends with an empty buffer, which is not a
+    // packet.
     let Some((mut encoder, pool)) = tiny_encoder("drop_every=3 delay=2", tiny()) else { return };
     (0..3).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
     assert_eq!(sources(&drained(&mut encoder)), [0, 1]);
@@ -346,10 +349,10 @@ fn a_frame_without_a_packet_shifts_no_other_s_source() {
 }
 
 #[test]
-fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
+fn damaged_empty_packet_replaces_a_picture_that_does_not_fit() {
     let Some(pool) = pool("NV12", TINY, 4) else { return };
     let Some(device) = h264("tight=1") else { return };
-    // Uncompressed, a picture of zeros has half as many bytes again, so that none looks like a start code.
+    // Uncompressed, a picture of zeros has half as many bytes again, because no zeros may look like a start code.
     let room = 64 * 48 * 3 / 2 + 512;
     let params = tiny().packet_bytes(room);
     let mut encoder = Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap();
@@ -366,9 +369,9 @@ fn a_picture_that_does_not_fit_is_an_empty_damaged_packet() {
 }
 
 #[test]
-fn packets_have_the_room_that_was_asked_for() {
+fn packet_buffers_have_the_requested_size() {
     let Some((device, pool)) = h264("").zip(pool("NV12", Size::new(640, 480), 2)) else { return };
-    // fl_h264 raises what is too small, and takes what is larger.
+    // fl_h264 raises a size that is too small, and accepts a larger one.
     for bytes in [1, 4 << 20] {
         let params = params(Codec::H264, Size::new(640, 480)).packet_bytes(bytes);
         let mut encoder = Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap();
@@ -379,7 +382,7 @@ fn packets_have_the_room_that_was_asked_for() {
 }
 
 #[test]
-fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
+fn settings_are_applied_adjusted_missing_or_required() {
     let wishes = tiny()
         .interval(FrameInterval::from_fps(25))
         .wish(Setting::BitrateBps(1))
@@ -403,7 +406,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
     let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
     assert_eq!(sps[3], 41, "level_idc");
     let narrow = sps.to_vec();
-    // While it runs.
+    // While the encoder runs.
     assert!(matches!(encoder.apply(Setting::BitrateBps(5_000_000)).unwrap(), Outcome::Exact));
     assert!(matches!(encoder.apply(Setting::BFrames(2)).unwrap(), Outcome::Missing));
     drop((packet, encoder));
@@ -414,7 +417,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
     let mut encoder = builder.open(pool.buffers()).unwrap();
     let packet = coded(&mut encoder, grey(&pool, 0));
     let sps = packet.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap();
-    assert_ne!(sps, narrow, "the colors are in it");
+    assert_ne!(sps, narrow, "the parameter sets have the colors");
     drop((packet, encoder));
 
     for (required, kind) in [
@@ -430,7 +433,7 @@ fn settings_are_taken_adjusted_or_missing_and_required_ones_are_errors() {
 }
 
 #[test]
-fn another_stream_and_another_size_after_a_drain() {
+fn reconfigure_changes_stream_and_size_after_a_drain() {
     let (Some((mut encoder, first)), Some(second)) = (tiny_encoder("", tiny()), pool("NV12M", Size::new(128, 96), 3))
     else {
         return;
@@ -442,16 +445,16 @@ fn another_stream_and_another_size_after_a_drain() {
         encoder.try_submit(grey(&first, 8)).taken();
         let larger = params(Codec::H264, Size::new(128, 96));
         let back = encoder.reconfigure(larger, second.buffers()).unwrap();
-        assert_eq!(back.len(), 1, "what was not encoded comes back");
-        // A frame of before does not fit any more.
+        assert_eq!(back.len(), 1, "the frame that was not encoded comes back");
+        // A frame of the old size no longer fits.
         let rejected = encoder.try_submit(back.into_iter().next().unwrap()).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
         drop(rejected);
         let packet = coded(&mut encoder, grey(&second, 9));
         assert_eq!((packet.meta().size, packet.meta().sequence), (Size::new(128, 96), 1));
         assert_eq!(units(&packet), "spI");
-        assert_eq!(held.bytes(), bytes, "packets of before stay whole");
-        // A stream that the device does not do leaves the encoder to be set up again.
+        assert_eq!(held.bytes(), bytes, "old packets stay valid");
+        // If the device does not support the stream, the encoder must be configured again.
         let e = encoder.reconfigure(params(Codec::Vp8, TINY), first.buffers()).unwrap_err();
         assert_eq!(e.error.kind(), ErrorKind::Unsupported, "{}", e.error);
         assert_eq!(encoder.try_submit(grey(&first, 1)).unwrap_err().error.kind(), ErrorKind::State);
@@ -462,7 +465,7 @@ fn another_stream_and_another_size_after_a_drain() {
 }
 
 #[test]
-fn a_thousand_frames_allocate_attach_and_touch_nothing() {
+fn encoder_frames_allocate_attach_and_touch_nothing() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().wish(Setting::Gop(30))) else { return };
     let frames: Vec<Frame> = (0..4).map(|i| grey(&pool, i)).collect();
     let mut round = |count: usize| {
@@ -471,25 +474,25 @@ fn a_thousand_frames_allocate_attach_and_touch_nothing() {
             drop(packet(&mut encoder));
         }
     };
-    // Each buffer is met, mapped and attached once.
+    // Each buffer is mapped and attached once.
     round(24);
     let fds = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = (allocations::of_this_thread(), cpu_bytes(), fds(), dma_bufs());
     let calls = syscalls();
     let attached = calls_of(ATTACH, || round(1000));
     let after = (allocations::of_this_thread(), cpu_bytes(), fds(), dma_bufs());
-    // The probe allocates; nothing else does. So once more without it.
+    // The probe allocates memory; nothing else does. So this runs once more without it.
     assert_eq!((after.1, after.2, after.3), (before.1, before.2, before.3));
     assert_eq!(attached.unwrap_or(0), 0, "no buffer is attached again");
     let before = allocations::of_this_thread();
     round(100);
     assert_eq!(allocations::of_this_thread(), before);
-    // QBUF twice, DQBUF twice, and a poll or two.
+    // QBUF twice, DQBUF twice, and one or two polls.
     assert!((syscalls() - calls) <= 8 * 1100, "{} calls", syscalls() - calls);
 }
 
 #[test]
-fn a_slow_sink_holds_up_nobody() {
+fn fanout_is_not_delayed_by_a_slow_sink() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
     leaving_nothing(|| {
         let mut fanout = PacketFanout::new();
@@ -504,16 +507,16 @@ fn a_slow_sink_holds_up_nobody() {
             fanout.push(&coded(&mut encoder, grey(&pool, i)));
             all.extend(got(&mut fast));
         }
-        assert_eq!(all, (0..50).collect::<Vec<_>>(), "who keeps up gets everything");
+        assert_eq!(all, (0..50).collect::<Vec<_>>(), "a sink that keeps up gets every packet");
         assert_eq!(fast.dropped(), 0);
-        // One packet each is the encoder's buffer, the rest were copied.
+        // One packet of each sink is the encoder's buffer. The others were copied.
         assert!(encoder.stats().leased <= 2 && fanout.copied_bytes() > 0, "{:?}", encoder.stats());
         assert_eq!(got(&mut file), (0..10).collect::<Vec<_>>());
         assert_eq!(file.dropped(), 40);
         let fresh = got(&mut live);
         assert_eq!((fresh[0] % 4, *fresh.last().unwrap()), (0, 49), "from a key frame on: {fresh:?}");
         assert_eq!(live.dropped() + fresh.len() as u64, 50);
-        // Both begin again with a key frame.
+        // Both continue with a key frame.
         for i in 50..56 {
             fanout.push(&coded(&mut encoder, grey(&pool, i)));
         }
@@ -523,11 +526,11 @@ fn a_slow_sink_holds_up_nobody() {
 }
 
 #[test]
-fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
+fn encoder_stops_while_sinks_hold_every_packet() {
     let Some((mut encoder, pool)) = tiny_encoder("", tiny().packet_buffers(3)) else { return };
     let mut held: Vec<_> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i))).collect();
     encoder.try_submit(grey(&pool, 3)).taken();
-    assert!(encoder.recv(Duration::from_millis(200)).unwrap().is_nothing(), "a wait ends");
+    assert!(encoder.recv(Duration::from_millis(200)).unwrap().is_nothing(), "the wait times out");
     assert_eq!(encoder.stats().leased, 3);
     let one = held.remove(0);
     std::thread::scope(|scope| {
@@ -537,17 +540,17 @@ fn every_packet_in_a_sink_s_hands_stops_the_encoder_until_one_comes_back() {
         });
         assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(3));
     });
-    // A copy keeps no buffer.
+    // A copy does not hold a buffer.
     let copied: Vec<_> = held.into_iter().map(framelease::frame::Packet::detach).collect();
     assert_eq!(encoder.stats().leased, 0);
     assert_eq!(copied[0].meta().source, Some(1));
 }
 
 #[test]
-fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
+fn encoders_share_a_camera_and_the_last_lease_returns_a_buffer() {
     let (Some(camera), Some(h264), Some(fwht)) = (vivid(Planar::Multi), h264(""), fwht(Planar::Multi)) else { return };
     leaving_nothing(|| {
-        // vicodec wants 368 rows of NV12: the HDMI input scales to any size.
+        // vicodec needs 368 rows of NV12. The HDMI input scales to any size.
         set_hdmi(&camera);
         let size = Size::new(640, 368);
         let (mut camera, mut first, _) = pair(&camera, h264, params(Codec::H264, size), &[fourcc("NV12")]);
@@ -568,9 +571,9 @@ fn two_encoders_on_one_camera_and_the_last_to_let_go_returns_the_buffer() {
 }
 
 #[test]
-fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
+fn planes_in_one_buffer_go_to_an_encoder_that_needs_two() {
     let (Some(device), Some(pool)) = (h264("align=16"), pool("NV12", Size::new(640, 352), 3)) else { return };
-    // NV12 fits as it is; only a stranger's layout needs the split: chroma far behind the luma.
+    // NV12 fits as it is. Only a layout of another source needs the split: its chroma begins long after the luma.
     let own = packed("NV12", Size::new(640, 352));
     let mut planes = own.planes().to_vec();
     planes[1].offset_bytes += 640 * 4;
@@ -593,7 +596,7 @@ fn planes_in_one_buffer_go_to_an_encoder_that_wants_two() {
 }
 
 #[test]
-fn what_cannot_be_encoded_says_why() {
+fn encoder_names_why_it_refuses_frames_and_settings() {
     let Some(pool) = pool("NV12", TINY, 2) else { return };
     let Some(device) = h264("") else { return };
     let open = |params: Params| Encoder::builder(params).device(device.clone()).open(pool.buffers()).unwrap_err();
@@ -616,7 +619,7 @@ fn what_cannot_be_encoded_says_why() {
     let mut encoder = Encoder::builder(tiny()).device(device).open(memfds.buffers()).unwrap();
     let e = encoder.try_submit(grey(&memfds, 0)).unwrap_err();
     assert_eq!((e.error.kind(), e.item.meta().sequence), (ErrorKind::WrongFile, 0));
-    // More than it takes: the frame comes back.
+    // More data than the encoder takes: the frame comes back.
     let frames: Vec<Frame> = (0..2).map(|i| grey(&pool, i)).collect();
     let packets: Vec<_> = std::iter::repeat_with(|| encoder.try_submit(frames[0].clone())).take(3).collect();
     assert!(packets[0].is_ok());

@@ -1,4 +1,4 @@
-//! What goes wrong around an encoder: devices pulled out, consumers that hold on, examples misused.
+//! Tests of failures around an encoder: unplugged devices, consumers that keep frames, wrong arguments of the examples.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::coding::*;
 use crate::devices::*;
 use crate::share::example;
 
-/// Takes fl_h264's device from its driver, as if it were pulled out, while `test` runs.
+/// Unbinds fl_h264's device, as if it were unplugged, while `test` runs.
 pub fn unplugging_h264(test: impl FnOnce()) {
     let driver = Path::new("/sys/bus/platform/drivers/fl_h264");
     std::fs::write(driver.join("unbind"), "fl_h264").unwrap();
@@ -24,7 +24,7 @@ pub fn unplugging_h264(test: impl FnOnce()) {
 }
 
 #[test]
-fn an_encoder_pulled_out_is_told_and_opened_again() {
+fn encoder_that_is_unplugged_is_reported_and_reopened() {
     let (Some(camera), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&camera, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -33,18 +33,21 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
         let (early, late) = (coded(&mut encoder, frame(&mut camera)), coded(&mut encoder, frame(&mut camera)));
         encoder.try_submit(frame(&mut camera)).taken();
         unplugging_h264(|| {
-            // Its buffer cannot be returned to the device.
+            // The packet's buffer cannot be returned to the device.
             drop(early);
             let told = (0..3).find_map(|_| match encoder.recv(WAIT).unwrap() {
-                // What was finished before may still come.
+                // Frames that were finished before may still come.
                 Received::Item(EncoderEvent::Packet(_)) => None,
                 Received::Item(EncoderEvent::Lost(e)) => Some(e.kind()),
                 other => panic!("{other:?}"),
             });
             assert_eq!(told, Some(ErrorKind::DeviceLost));
-            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
             drop(late);
-            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "nor for a packet's return");
+            assert!(
+                encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(),
+                "no event for the return of a packet"
+            );
             let rejected = encoder.try_submit(frame(&mut camera)).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
             drop(rejected);
@@ -52,7 +55,7 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
             assert_eq!(e.error.kind(), ErrorKind::NotFound, "{}", e.error);
             assert!(e.item.len() <= 2, "{:?}", e.item);
         });
-        // The node may have another number now; as a rule it has its own again.
+        // The node may have another number now. Usually it is the same.
         encoder.reopen().unwrap();
         assert_eq!(camera.stats().leased, 0, "no frame is lost");
         assert_eq!(held.bytes(), bytes, "a packet outlives its device");
@@ -63,7 +66,7 @@ fn an_encoder_pulled_out_is_told_and_opened_again() {
 }
 
 #[test]
-fn an_encoder_that_has_no_frame_reports_its_loss_too() {
+fn encoder_without_a_frame_reports_its_loss() {
     let (Some(device), Some(())) = (h264(""), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let pattern = framelease::capture::TestPattern::builder(SMALL).layout(packed("NV12", SMALL)).unpaced();
     let mut source = pattern.allocator(framelease::dmabuf::Allocator::Udmabuf).start().unwrap();
@@ -76,7 +79,7 @@ fn an_encoder_that_has_no_frame_reports_its_loss_too() {
         assert!(is_readable(&encoder));
         let told = encoder.try_recv().unwrap();
         assert!(matches!(told, Received::Item(EncoderEvent::Lost(_))), "{told:?}");
-        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "told once");
+        assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
     });
     let told = encoder.recv(WAIT).unwrap();
     assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
@@ -85,7 +88,7 @@ fn an_encoder_that_has_no_frame_reports_its_loss_too() {
 }
 
 #[test]
-fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
+fn encoder_keeps_the_frames_of_an_unplugged_camera() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -95,14 +98,14 @@ fn a_camera_pulled_out_leaves_the_encoder_its_frames() {
         press(&vivid, "Disconnect");
         assert_eq!(told(&mut camera, lost).kind(), ErrorKind::DeviceLost);
         drop((camera, vivid));
-        assert_eq!(drained(&mut encoder).len(), 2, "what was captured is encoded");
+        assert_eq!(drained(&mut encoder).len(), 2, "captured frames are encoded");
         drop(encoder);
     });
     reload_vivid(VIVID);
 }
 
 #[test]
-fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
+fn frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let (mut camera, mut encoder, _) = pair(&vivid, device, params(Codec::H264, SMALL), &[fourcc("NV12")]);
@@ -140,7 +143,7 @@ fn a_frame_is_held_by_an_encoder_and_a_subscriber_at_once() {
 }
 
 #[test]
-fn the_examples_encode_and_decode() {
+fn encode_and_decode_examples_work() {
     if vivid(Planar::Single).is_none() || h264("").is_none() || fwht(Planar::Single).is_none() {
         return;
     }
@@ -171,7 +174,7 @@ fn the_examples_encode_and_decode() {
 
         for (args, part) in [
             (&["--codec", "vp8"][..], "not found"),
-            (&["--codec", "av1"], "no codec"),
+            (&["--codec", "av1"], "is not a codec"),
             (&["--device", "/dev/video999"], "/dev/video999"),
             (&["--frames", "3", "--size", "320x180", "--output", "/dev/full"], "/dev/full"),
             (&["--fps", "0"], "--fps 0"),

@@ -1,4 +1,5 @@
-//! Camera and encoder agree on a layout before either streams; pictures show that both mean the same.
+//! Tests of the layout that a camera and an encoder agree on before they stream. Pictures show that both use it in the
+//! same way.
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
@@ -28,7 +29,7 @@ fn round_trip(camera: Camera, encoder: Encoder) {
 }
 
 #[test]
-fn the_camera_follows_an_encoder_that_rounds() {
+fn negotiate_makes_the_camera_follow_an_encoder_that_rounds() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
         set_hdmi(&camera);
@@ -47,7 +48,7 @@ fn the_camera_follows_an_encoder_that_rounds() {
 }
 
 #[test]
-fn what_fits_as_it_is_stays_as_it_is() {
+fn negotiate_keeps_layouts_that_fit() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
         let params = params(Codec::Fwht, SMALL);
@@ -60,7 +61,7 @@ fn what_fits_as_it_is_stays_as_it_is() {
 }
 
 #[test]
-fn buffers_that_would_be_too_small_are_allocated_for_both() {
+fn negotiate_allocates_buffers_that_would_be_too_small() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("align=16")) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -83,24 +84,24 @@ fn buffers_that_would_be_too_small_are_allocated_for_both() {
 }
 
 #[test]
-fn chroma_at_other_rows_is_never_shifted() {
+fn negotiate_never_shifts_chroma() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };
     leaving_nothing(|| {
-        // A webcam has its sizes; vicodec reads chroma below 368 rows.
+        // A webcam has only its own sizes. vicodec expects chroma after 368 rows.
         let params = params(Codec::Fwht, SMALL);
         let e = agreed(&encoder, &camera, &params, &["NV12"]).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Mismatch);
         let text = e.to_string();
         assert!(text.contains("0+230400/640") && text.contains("0+235520/640") && text.contains("vivid"), "{text}");
-        // Another format that both have.
+        // Another format that both support.
         let agreement = agreed(&encoder, &camera, &params, &["NV12", "YUYV"]).unwrap();
         assert_eq!(agreement.source.fourcc(), fourcc("YUYV"));
-        // Of all, one of the fewest bytes that fits, with colors.
+        // Of all formats, one with the fewest bytes that fits and has colors.
         let agreement = agreed(&encoder, &camera, &params, &[]).unwrap();
         assert!(agreement.source.fourcc() != fourcc("GREY") && agreement.source.pixel_bytes() <= 640 * 360 * 2);
         freeze_pattern(&camera);
         let (camera, encoder) = open(&camera, encoder, params, &agreement, Quirks::default());
-        // Opened without asking first, it is refused as well.
+        // It is also refused if it is opened without negotiation.
         let plain = crate::devices::camera(&vivid_as_is(Planar::Multi).unwrap(), "NV12").open().unwrap();
         let other = Encoder::find(Codec::Fwht).unwrap();
         let e = Encoder::builder(Params::new(Codec::Fwht, SMALL)).device(other).open(plain.buffers().unwrap());
@@ -110,11 +111,12 @@ fn chroma_at_other_rows_is_never_shifted() {
 }
 
 #[test]
-fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
+fn data_offset_lets_an_encoder_take_planes_at_other_rows() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("align=16")) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
-        // NV12 in one buffer, 360 rows, for an encoder that wants 368: as NV12M, each plane at its own offset.
+        // NV12 in one buffer with 360 rows, for an encoder that needs 368: it becomes NV12M, with an offset for each
+        // plane.
         let (params, quirks) = (params(Codec::H264, SMALL), reading_offsets());
         let e = negotiate(&encoder, &camera, &params, &[fourcc("NV12")]).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Mismatch);
@@ -132,7 +134,7 @@ fn an_encoder_that_reads_offsets_takes_planes_at_other_rows() {
 }
 
 #[test]
-fn the_last_rows_of_1088_are_cropped() {
+fn crop_removes_the_last_rows_of_1088() {
     let (Some(encoder), Some(())) = (h264("align=16"), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let size = Size::new(1280, 712);
     let params = params(Codec::H264, size);
@@ -146,19 +148,19 @@ fn the_last_rows_of_1088_are_cropped() {
     let mut encoder = Encoder::builder(params).device(encoder).open(source.buffers().unwrap()).unwrap();
     let frame = source.try_recv().unwrap().frame().unwrap();
     let packet = coded(&mut encoder, frame);
-    // frame_crop_bottom_offset in units of two rows is in the parameter sets; ffmpeg sees it in other tests.
+    // The parameter sets have frame_crop_bottom_offset in units of two rows. Other tests check it with ffmpeg.
     assert_eq!(packet.meta().size, size);
 }
 
 #[test]
-fn what_has_nothing_in_common_says_what_it_has() {
+fn negotiate_error_names_the_formats_of_both() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), h264("multiplanar=0")) else { return };
     let params = params(Codec::H264, SMALL);
     let e = agreed(&encoder, &camera, &params, &["YUYV"]).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
     assert!(e.to_string().contains("YUYV") && e.to_string().contains("NV12"), "{e}");
     let e = agreed(&encoder, &encoder, &params, &[]).unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Unsupported, "an encoder is no camera: {e}");
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "an encoder is not a camera: {e}");
     let e = Camera::builder().device(encoder.clone()).open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
     let e = agreed(&encoder, &camera, &Params::new(Codec::Hevc, SMALL), &[]).unwrap_err();

@@ -1,4 +1,5 @@
-//! What an epoll has of V4L2 devices: this program's own `epoll_ctl` and `close` stand before the C library's.
+//! Records how epoll instances watch V4L2 devices: the `epoll_ctl` and `close` of this program replace those of the C
+//! library.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;
@@ -7,24 +8,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::libc::{self, c_int, c_void};
 
-/// What was seen since [`watched`] began.
+/// What was recorded since [`watched`] began.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub added: usize,
     pub deleted: usize,
     pub modified: usize,
-    /// Descriptors that were closed while an epoll had them.
+    /// Descriptors that were closed while an epoll instance watched them.
     pub closed_first: usize,
 }
 
 #[derive(Default)]
 struct State {
     seen: Seen,
-    /// Epoll and device.
+    /// The epoll instance and the device.
     entries: Vec<(RawFd, RawFd)>,
 }
 
-/// Without it, no call takes the lock: a child between fork and exec must not.
+/// If this is not set, calls do not take the lock: a child between fork and exec must not.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static STATE: Mutex<State> = Mutex::new(State { seen: NOTHING, entries: Vec::new() });
 const NOTHING: Seen = Seen { added: 0, deleted: 0, modified: 0, closed_first: 0 };
@@ -33,18 +34,18 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs something, and returns what it did with epolls and V4L2 devices. Entries are left out if they were made before.
+/// Runs a function, and returns its calls on epoll instances and V4L2 devices. Leaves out entries that existed before.
 pub fn watched<T>(test: impl FnOnce() -> T) -> (T, Seen) {
     *state() = State::default();
     IS_ON.store(true, Ordering::Relaxed);
     let done = test();
     IS_ON.store(false, Ordering::Relaxed);
     let state = state();
-    assert!(state.entries.is_empty(), "epolls still have {:?}", state.entries);
+    assert!(state.entries.is_empty(), "epoll instances still watch {:?}", state.entries);
     (done, state.seen.clone())
 }
 
-/// Linux' number of V4L2's character devices.
+/// Linux's major number of V4L2 devices.
 const MAJOR: u32 = 81;
 
 fn is_v4l2(fd: RawFd) -> bool {

@@ -1,4 +1,4 @@
-//! DMABUF import on capture and output queues, and the driver's own buffers on an output queue.
+//! Tests of DMABUF import on capture and output queues, and of the driver's own buffers on an output queue.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,11 +18,11 @@ const WAIT: Duration = Duration::from_secs(5);
 fn dequeued(queue: &mut Queue) -> Frame {
     match queue.dequeue(WAIT) {
         Ok(Received::Item(frame)) => frame,
-        other => panic!("no frame but {other:?}"),
+        other => panic!("{other:?} instead of a frame"),
     }
 }
 
-/// What the machine allocates and devices import.
+/// Allocators of this machine whose buffers devices can import.
 fn allocators() -> Vec<Allocator> {
     let mut all = Vec::new();
     if needed_path("udmabuf", "/dev/udmabuf").is_some() {
@@ -35,7 +35,7 @@ fn allocators() -> Vec<Allocator> {
 }
 
 #[test]
-fn a_camera_fills_buffers_of_an_allocator() {
+fn camera_fills_buffers_of_an_allocator() {
     for (planar, format) in [(Planar::Single, "NV12"), (Planar::Multi, "NV12M")] {
         let Some(device) = vivid(planar) else { return };
         freeze_pattern(&device);
@@ -47,7 +47,7 @@ fn a_camera_fills_buffers_of_an_allocator() {
                 for _ in 0..10 {
                     let frame = frame(&mut camera);
                     assert!(pixels(&frame) == own, "{allocator} {format}");
-                    assert!(!frame.memory()[0].is_read_only(), "of our own making");
+                    assert!(!frame.memory()[0].is_read_only(), "allocated by this process");
                 }
                 // A frame outlives the camera here as well.
                 let held = frame(&mut camera);
@@ -62,7 +62,7 @@ fn a_camera_fills_buffers_of_an_allocator() {
 }
 
 #[test]
-fn a_capture_queue_fills_a_pool_of_others() {
+fn capture_queue_fills_a_pool_of_other_memory() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -83,15 +83,15 @@ fn a_capture_queue_fills_a_pool_of_others() {
             queue.queue_empty(pool.try_acquire().unwrap()).taken();
         }
         assert_eq!((queue.queued(), pool.buffers().leased()), (3, 3));
-        // A frame is not for a capture queue.
+        // A capture queue does not take frames.
         let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
         assert_eq!(queue.queue(frame).unwrap_err().error.kind(), ErrorKind::State);
         queue.stop().unwrap();
-        assert_eq!((queue.queued(), pool.buffers().leased()), (0, 0), "the leases are given up");
+        assert_eq!((queue.queued(), pool.buffers().leased()), (0, 0), "the leases have ended");
     });
 }
 
-/// Frames of a camera shown by an output node, by the same memory.
+/// Shows frames of a camera on an output node, in the same memory.
 fn show(planar: Planar, format: &str) {
     let Some(output) = vivid_output(planar) else { return };
     let Some(device) = vivid_as_is(planar) else { return };
@@ -121,12 +121,12 @@ fn show(planar: Planar, format: &str) {
 }
 
 #[test]
-fn an_output_queue_shows_a_camera_s_frames_single_planar() {
+fn output_queue_shows_a_camera_s_frames_single_planar() {
     ["NV12", "YUYV"].into_iter().for_each(|f| show(Planar::Single, f));
 }
 
 #[test]
-fn an_output_queue_shows_a_camera_s_frames_multi_planar() {
+fn output_queue_shows_a_camera_s_frames_multi_planar() {
     // NV16M has a data offset on this driver.
     ["NV12", "NV12M", "NV16M"].into_iter().for_each(|f| show(Planar::Multi, f));
 }
@@ -139,7 +139,7 @@ fn yuyv_output() -> Option<(Device, Queue)> {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
+fn queue_refuses_unfit_frames_before_the_kernel_leaks_them() {
     let Some((_, mut queue)) = yuyv_output() else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -158,7 +158,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
         let pool = Pool::new(&Allocator::Memfd, packed("YUYV", SMALL), 1).unwrap();
         let rejected = queue.queue(pool.try_acquire().unwrap().freeze_full(0, 0)).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::WrongFile, "{}", rejected.error);
-        // Data that is not there, and an offset that the API has not.
+        // Data that are not there, and an offset that the API does not have.
         let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 1).unwrap();
         for (offset_bytes, bytes) in [(0, 0), (0, u32::MAX), (u32::MAX, 2), (64, 1000)] {
             let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
@@ -167,7 +167,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
             let rejected = queue.queue(frame.with_meta(meta)).unwrap_err();
             assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
         }
-        // What the driver itself refuses (too little data) comes back, too.
+        // A frame that the driver refuses (too little data) also comes back.
         let frame = pool.try_acquire().unwrap().freeze_full(0, 0);
         let mut meta = *frame.meta();
         meta.payload[0].bytes = 100;
@@ -180,7 +180,7 @@ fn what_does_not_fit_is_refused_before_the_kernel_leaks_it() {
 }
 
 #[test]
-fn refused_buffers_do_not_use_the_queue_up() {
+fn queue_is_not_used_up_by_refused_buffers() {
     for planar in [Planar::Single, Planar::Multi] {
         let Some(output) = vivid_output(planar) else { return };
         let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
@@ -199,7 +199,7 @@ fn refused_buffers_do_not_use_the_queue_up() {
             for _ in 0..2 {
                 queue.queue(frame(460_800)).taken();
                 queue.stop().unwrap();
-                // vivid refuses a picture that is not whole, and videobuf2 spoils the index for it.
+                // vivid refuses a picture that is incomplete, and videobuf2 then spoils the index.
                 for _ in 0..3 * room {
                     let rejected = queue.queue(frame(460_799)).unwrap_err();
                     assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument, "{}", rejected.error);
@@ -223,7 +223,7 @@ fn memory_capabilities_are_those_of_vivid() {
 }
 
 #[test]
-fn the_same_buffer_is_attached_once() {
+fn buffer_is_attached_once() {
     let Some(output) = vivid_output(Planar::Single) else { return };
     let Some(device) = vivid_as_is(Planar::Single) else { return };
     let mut camera = camera(&device, "YUYV").buffers(4).open().unwrap();
@@ -241,19 +241,19 @@ fn the_same_buffer_is_attached_once() {
         }
     });
     let Some(attached) = attached else { return };
-    // Two more may be with the driver.
+    // The driver may have two more.
     assert!((shown.len() as u64..=slots as u64).contains(&attached), "{attached} of {slots}");
 }
 
 #[test]
-fn an_output_queue_s_own_buffers_are_filled_and_shown() {
+fn output_queue_shows_its_own_buffers() {
     let Some((_, mut queue)) = yuyv_output() else { return };
     leaving_nothing(|| {
         let slots = queue.allocate(3, Default::default()).unwrap().slots();
         let empty: Vec<_> = (0..slots).map(|_| queue.try_acquire().unwrap()).collect();
         assert!(queue.try_acquire().is_none());
         for (i, frame) in empty.into_iter().enumerate() {
-            // Exported read-only: the CPU cannot write them, a device can.
+            // Exported read-only: the CPU cannot write to them, a device can.
             queue.queue(frame.freeze_full(i as u64, 0)).taken();
         }
         assert_eq!(queue.queued(), slots);
@@ -266,7 +266,7 @@ fn an_output_queue_s_own_buffers_are_filled_and_shown() {
         }
         queue.stop().unwrap();
         assert_eq!(queue.queued(), 0);
-        assert!(queue.try_acquire().is_some(), "at home after the stop");
+        assert!(queue.try_acquire().is_some(), "the stop returns the buffers");
         drop(queue);
     });
 }

@@ -1,4 +1,4 @@
-//! V4L2 drivers that refuse: every ioctl in the life of a camera, a converter and an encoder, once, in each way.
+//! Tests with V4L2 drivers that refuse: every ioctl that a camera, a converter and an encoder make, once, in each way.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::ioctls::{self, Fault};
 
 const WAIT: Duration = Duration::from_secs(2);
 const TINY: Size = Size::new(64, 48);
-/// What a life comes to that waited for nothing.
+/// The result of a run that did not wait.
 const NOTHING: usize = usize::MAX;
 const ANSWERS: [Errno; 5] = [Errno::EINTR, Errno::ENODEV, Errno::EINVAL, Errno::ENOMEM, Errno::EBUSY];
 
-/// Does the same again and again, each time with another ioctl refused: the first of its number, and the last.
+/// Runs `life` again and again, each time with another ioctl refused: the first of its number, and the last.
 fn refuse(name: &str, node: &Path, life: impl Fn() -> Result<usize>) {
     leaving_nothing(|| {
         let (whole, counts) = ioctls::counted(b'V', &life);
@@ -43,9 +43,9 @@ fn refuse(name: &str, node: &Path, life: impl Fn() -> Result<usize>) {
                     tried += 1;
                     failed += usize::from(done.is_err());
                     let is_well = match &done {
-                        // Something that is not needed was refused, or was asked again.
+                        // An optional ioctl was refused, or the library repeated it.
                         Ok(got) if *got == whole => true,
-                        // A device that is gone wakes who waits for it; this one only refuses.
+                        // A lost device ends the waits for it. This one only refuses ioctls.
                         Ok(got) => *got == NOTHING && errno == Errno::ENODEV,
                         Err(e) if errno == Errno::EINTR => {
                             wrong.push(format!("a call that may be repeated: {what}"));
@@ -64,15 +64,15 @@ fn refuse(name: &str, node: &Path, life: impl Fn() -> Result<usize>) {
                 }
             }
         }
-        println!("{name}: {tried} refusals, {failed} of them told");
+        println!("{name}: {tried} refusals, {failed} of them reported");
         assert!(wrong.is_empty() && tried > 50 && failed > 20, "{}", wrong.join("\n"));
-        // The same device afterwards.
+        // The same device works afterwards.
         assert_eq!(life().unwrap(), whole);
     });
 }
 
 #[test]
-fn a_camera_whose_driver_refuses() {
+fn camera_survives_each_refused_ioctl() {
     let Some(device) = vivid(Planar::Multi) else { return };
     let node = device.info().path.clone();
     drop(device);
@@ -91,9 +91,9 @@ fn a_camera_whose_driver_refuses() {
     });
 }
 
-/// Grey pictures.
+/// Gray pictures.
 fn grey(pool: &Pool, sequence: u64) -> Frame {
-    let mut frame = pool.acquire(WAIT).expect("every buffer came home");
+    let mut frame = pool.acquire(WAIT).expect("every buffer came back");
     let layout = *frame.layout();
     let mut write = frame.write(DEFAULT_WAIT).unwrap();
     for plane in 0..layout.planes().len() {
@@ -106,7 +106,7 @@ fn grey(pool: &Pool, sequence: u64) -> Frame {
 }
 
 #[test]
-fn an_encoder_whose_driver_refuses() {
+fn encoder_survives_each_refused_ioctl() {
     let (Some(device), Some(())) = (h264(""), needed_path("udmabuf", "/dev/udmabuf")) else { return };
     let node = device.info().path.clone();
     drop(device);
@@ -135,7 +135,7 @@ fn an_encoder_whose_driver_refuses() {
 }
 
 #[test]
-fn a_converter_whose_driver_refuses() {
+fn converter_survives_each_refused_ioctl() {
     let device = Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string());
     let (Some(device), Some(())) = (needed("fl_scaler", device), needed_path("udmabuf", "/dev/udmabuf")) else {
         return;
@@ -150,7 +150,7 @@ fn a_converter_whose_driver_refuses() {
         let done = (|| {
             let mut m2m = M2m::new(&Device::open(&node)?)?;
             for i in 0..2 {
-                let target = to.acquire(WAIT).expect("every buffer came home");
+                let target = to.acquire(WAIT).expect("every buffer came back");
                 m2m.begin(&plan, &[grey(&from, i)], target).map_err(|rejected| rejected.error)?;
                 drop(m2m.done(WAIT).map_err(|rejected| rejected.error)?);
             }
@@ -162,7 +162,7 @@ fn a_converter_whose_driver_refuses() {
 }
 
 #[test]
-fn cpu_access_is_bracketed_and_goes_on_behind_a_signal() {
+fn cpu_access_is_bracketed_and_continues_after_a_signal() {
     const SYNC: u8 = 0;
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12M", TINY), 1).unwrap();
@@ -175,7 +175,7 @@ fn cpu_access_is_bracketed_and_goes_on_behind_a_signal() {
             let fault = Fault { kind: b'b', number: SYNC, nth, errno };
             let (again, counts) = ioctls::counted(b'b', || ioctls::with(fault, || pixels(&frame)));
             assert!(again == bytes, "{errno} at {nth}");
-            assert_eq!(counts[usize::from(SYNC)], 2 * memories + 1, "{errno} at {nth}: said again, start or end");
+            assert_eq!(counts[usize::from(SYNC)], 2 * memories + 1, "{errno} at {nth}: repeated, start or end");
         }
     }
     let refused = ioctls::with(Fault { kind: b'b', number: SYNC, nth: 1, errno: Errno::EIO }, || {

@@ -1,4 +1,4 @@
-//! ioctls that are refused on request, in one thread: this program's own `ioctl` stands before the C library's.
+//! Refuses ioctls on request, in one thread: the `ioctl` of this program replaces that of the C library.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_ulong, c_void};
 
-/// One ioctl: of which kind, which, the how many-th, and the answer.
+/// The ioctl to refuse: its type, its number, which call of them, and the error.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     /// `b'V'` for V4L2, `b'd'` for DRM.
@@ -21,7 +21,7 @@ thread_local! {
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
 }
 
-/// Runs something while the n-th ioctl of its kind is refused; with ENODEV, as the kernel has it, all that follow are.
+/// Runs a function while one ioctl is refused. After ENODEV, all later ioctls are refused too, as in the kernel.
 pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
     FAULT.set(Some(fault));
     let done = test();
@@ -29,7 +29,7 @@ pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Runs something, and tells how many of each number it made.
+/// Runs a function, and returns how often it made each ioctl, by number.
 #[cfg_attr(not(feature = "drm"), allow(dead_code))]
 pub fn counted<T>(kind: u8, test: impl FnOnce() -> T) -> (T, [u32; 256]) {
     COUNTS.set(Some((kind, [0; 256])));
@@ -59,12 +59,12 @@ fn fails(request: c_ulong) -> bool {
 }
 
 // SAFETY: contract: the C library's function of this name, as the system call that it is. The variadic argument comes
-// in a register on the 64-bit targets that tests run on; the kernel ignores it where there is none.
+// in a register on the 64-bit targets that tests run on. The kernel ignores it if the ioctl does not have one.
 #[no_mangle]
 unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_int {
     if fails(request) {
         return -1;
     }
-    // SAFETY: the caller answers for the arguments, which go to the kernel as they came.
+    // SAFETY: the caller guarantees the arguments, which are passed to the kernel unchanged.
     unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int }
 }

@@ -1,7 +1,7 @@
-//! Tests on real kernel drivers. `cargo lab test` runs them in a guest, as root and one at a time; plain `cargo test`
-//! uses what the machine has, and says what it skips.
+//! Tests on real kernel drivers. `cargo lab test` runs them in a guest, as root and one at a time. Plain `cargo test`
+//! uses the devices of the machine, and prints each skip.
 
-// The suite brings its own copies of what the examples share.
+// This test program has its own copies of modules that the examples share.
 #![allow(clippy::duplicate_mod)]
 
 #[path = "../contract/checks.rs"]

@@ -1,18 +1,18 @@
-//! Example `measure`, as its user meets it.
+//! Tests of the example `measure`, as a user runs it.
 
 use crate::coding::h264;
 use crate::devices::*;
 use crate::display::vkms;
 use crate::share::example;
 
-/// A figure of a row of the JSON.
+/// A number in a row of the JSON.
 fn figure(row: &str, key: &str) -> f64 {
     let rest = row.split(&format!("\"{key}\": ")).nth(1).unwrap_or_else(|| panic!("no {key} in {row}"));
     rest.split([',', '}']).next().unwrap().parse().unwrap()
 }
 
 #[test]
-fn every_path_runs_by_dma_buf_without_a_copied_byte() {
+fn measure_example_runs_each_path_without_a_copied_byte() {
     let Some(program) = example("measure") else { return };
     if vivid(Planar::Single).is_none() || h264("").is_none() || vkms().is_none() {
         return;
@@ -27,7 +27,7 @@ fn every_path_runs_by_dma_buf_without_a_copied_byte() {
         assert_eq!((rows.len(), table.lines().count()), (12, 14), "{table}{json}");
         for row in rows {
             assert!(row.contains("\"failed\": null"), "{row}");
-            // Rows of 640x480 at least, each byte once.
+            // At least 640x480 rows, each byte once.
             let copied = figure(row, "copied_bytes");
             assert!(if row.contains("\"dmabuf\"") { copied == 0.0 } else { copied >= 460_800.0 }, "{row}");
             assert!(figure(row, "process_cpu_us") > 0.0 && figure(row, "system_calls") >= 3.0, "{row}");
@@ -35,7 +35,7 @@ fn every_path_runs_by_dma_buf_without_a_copied_byte() {
     });
 }
 
-/// Stands for perf on a board: 3 reads and 2 writes a nanosecond.
+/// Replaces perf: 3 reads and 2 writes a nanosecond.
 const PERF: &str = r#"#!/bin/sh
 case "$*" in *"-- true") exit ;; esac
 for file; do :; done
@@ -44,7 +44,7 @@ while :; do sleep 0.1; done
 "#;
 
 #[test]
-fn cycles_of_the_memory_bus_are_counted_beside_the_frames() {
+fn measure_example_counts_memory_bus_cycles_and_frames() {
     use std::os::unix::fs::PermissionsExt;
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("measure")) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-perf-{}", std::process::id()));
@@ -59,12 +59,12 @@ fn cycles_of_the_memory_bus_are_counted_beside_the_frames() {
     std::fs::remove_dir_all(folder).unwrap();
     let (read, write) = (figure(&json, "ddr_read_cycles"), figure(&json, "ddr_write_cycles"));
     assert!(json.contains("\"no_ddr_counters\": null"), "{json}");
-    // A frame takes 33 ms, or longer where the guest is slow.
+    // A frame takes 33 ms, or longer on a slow guest.
     assert!(read > 3.0 * 30e6 && (read / write - 1.5).abs() < 0.01, "{json}");
 }
 
 #[test]
-fn the_example_explains_itself_and_its_refusals() {
+fn measure_example_explains_its_options_and_errors() {
     let Some(program) = example("measure") else { return };
     let program = program.to_str().unwrap();
     assert!(run(program, &["--help"]).contains("--path NAME"));
@@ -73,7 +73,7 @@ fn the_example_explains_itself_and_its_refusals() {
         assert_eq!(out.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&out.stderr).contains(words), "{args:?}");
     }
-    // A path that cannot run is named in the table, and the others go on.
+    // The table names a path that cannot run, and the others continue.
     let args = ["--path", "capture", "--camera", "/dev/null", "--frames", "1", "--turns", "1"];
     assert!(run(program, &args).contains("| capture | dmabuf | NOT RUN: "));
 }

@@ -1,5 +1,5 @@
-//! Programs of 32 bits on a kernel of 64, as on boards whose userland is Arm's older one: their structures of V4L2, of
-//! dma-buf and of the sockets are other ones.
+//! Tests of 32-bit programs on a 64-bit kernel, as on boards with an older Arm userland. Their structures of V4L2, of
+//! dma-buf and of the sockets differ.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,11 +13,14 @@ use crate::coding::{fwht, h264};
 use crate::devices::*;
 use crate::share::SOON;
 
-/// An example of this name, built for 32 bits, in the lab's aarch64 guest.
+/// Returns an example that was built for 32 bits. Only the lab's aarch64 guest has them.
 fn narrow(name: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("FRAMELEASE_EXAMPLES_DIR").unwrap_or_default());
     let path = folder.join(format!("{name}-arm-linux-gnueabihf"));
-    needed("programs of 32 bits", path.exists().then_some(path).ok_or_else(|| format!("there is no {name} of 32 bits")))
+    needed(
+        "programs of 32 bits",
+        path.exists().then_some(path).ok_or_else(|| format!("{name} is not built for 32 bits")),
+    )
 }
 
 struct Folder(PathBuf);
@@ -41,7 +44,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn they_capture_what_we_do() {
+fn capture_example_of_32_bits_captures_the_same_frames() {
     let Some(capture) = narrow("capture") else { return };
     for (planar, format) in [(Planar::Single, "YUYV"), (Planar::Multi, "NV12M")] {
         let Some(device) = vivid(planar) else { return };
@@ -54,13 +57,13 @@ fn they_capture_what_we_do() {
             let args =
                 ["--device", path, "--fourcc", format, "--size", "640x360", "--frames", "3", "--output", &output];
             run(capture.to_str().unwrap(), &args);
-            assert!(std::fs::read(&output).unwrap() == ours.repeat(3), "{format}: other bytes");
+            assert!(std::fs::read(&output).unwrap() == ours.repeat(3), "{format}: the bytes differ");
         });
     }
 }
 
 #[test]
-fn they_encode_what_we_do() {
+fn encode_example_of_32_bits_encodes_the_same_stream() {
     let Some(narrow) = narrow("encode") else { return };
     let Some(wide) = crate::share::example("encode") else { return };
     let (Some(camera), Some(_), Some(_)) = (vivid(Planar::Single), h264(""), fwht(Planar::Single)) else { return };
@@ -76,12 +79,12 @@ fn they_encode_what_we_do() {
         };
         leaving_nothing(|| {
             let wide = stream(&wide);
-            assert!(wide.len() > 1000 && stream(&narrow) == wide, "{codec}: another stream");
+            assert!(wide.len() > 1000 && stream(&narrow) == wide, "{codec}: the streams differ");
         });
     }
 }
 
-/// A subscriber that writes what it gets, started and active.
+/// Starts a subscriber that writes its frames, and waits until it is active.
 fn join(publisher: &mut Publisher, program: &Path, args: &[&str]) -> Child {
     let active = publisher.active();
     let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -94,7 +97,7 @@ fn join(publisher: &mut Publisher, program: &Path, args: &[&str]) -> Child {
 }
 
 #[test]
-fn a_camera_s_frames_reach_them() {
+fn subscribers_of_32_bits_get_a_camera_s_frames() {
     const FRAMES: usize = 8;
     let Some(programs) = narrow("subscriber").zip(narrow("framelease-cat")) else { return };
     leaving_nothing(|| {
@@ -118,7 +121,7 @@ fn a_camera_s_frames_reach_them() {
         for (child, output) in children.into_iter().zip(outputs) {
             let ended = ended(child);
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-            assert!(std::fs::read(&output).unwrap() == want, "{output}: other pixels");
+            assert!(std::fs::read(&output).unwrap() == want, "{output}: the pixels differ");
         }
         assert_eq!(publisher.stats().violations, 0);
     });

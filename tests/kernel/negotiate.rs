@@ -1,4 +1,4 @@
-//! A camera and an encoder in one call, by real drivers; and the first programs, run as they stand.
+//! Tests that open a camera and an encoder in one call, on real drivers, and that run the first programs unchanged.
 
 use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ use crate::share::example;
 
 const SMALLER: Size = Size::new(320, 180);
 
-/// Packets of a source's frames, and the bytes that the CPU touched for them.
+/// Returns packets of a source's frames, and the number of bytes that the CPU touched for them.
 fn packets(negotiated: &mut Negotiated, wanted: usize) -> (Vec<framelease::frame::Packet>, u64) {
     let Negotiated { source, encoder, .. } = negotiated;
     let before = cpu_bytes();
@@ -47,7 +47,7 @@ fn packets(negotiated: &mut Negotiated, wanted: usize) -> (Vec<framelease::frame
     (packets, after.read - before.read + after.written - before.written)
 }
 
-/// Ends the stream, and returns how many packets came after it was asked for.
+/// Ends the stream. Returns the number of packets that came after that.
 fn drained(negotiated: &mut Negotiated) -> usize {
     negotiated.encoder.drain().unwrap();
     let mut rest = 0;
@@ -61,7 +61,7 @@ fn drained(negotiated: &mut Negotiated) -> usize {
 }
 
 #[test]
-fn a_camera_and_an_encoder_agree_in_one_call() {
+fn negotiation_opens_a_camera_and_an_encoder_in_one_call() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -94,7 +94,7 @@ fn negotiated_encoder_leaves_the_camera_its_buffers() {
         let mut negotiated = negotiation.open().unwrap();
         let Negotiated { source, encoder, budget, .. } = &mut negotiated;
         let mut next = || source.recv(WAIT).unwrap().frame().expect("a frame");
-        // Its packets are not taken: it stops when it has no buffer for one.
+        // Its packets are not taken. It stops when it has no buffer for a packet.
         let mut fulls = 0;
         while fulls < 20 {
             fulls += u32::from(!encoder.try_submit(next()).unwrap().is_taken());
@@ -103,7 +103,7 @@ fn negotiated_encoder_leaves_the_camera_its_buffers() {
         while encoder.try_recv().unwrap().item().is_some() {}
         let start = Instant::now();
         while !encoder.try_submit(next()).unwrap().is_taken() {
-            assert!(start.elapsed() < WAIT, "there is room again");
+            assert!(start.elapsed() < WAIT, "the chain stays full");
             while encoder.try_recv().unwrap().item().is_some() {}
         }
         drained(&mut negotiated);
@@ -112,7 +112,7 @@ fn negotiated_encoder_leaves_the_camera_its_buffers() {
 }
 
 #[test]
-fn an_encoder_that_needs_more_frames_than_it_says_gets_them() {
+fn negotiation_gives_an_encoder_more_frames_than_it_reports() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("delay=4 hides_delay=1")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -125,7 +125,7 @@ fn an_encoder_that_needs_more_frames_than_it_says_gets_them() {
 }
 
 #[test]
-fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
+fn encoder_chain_reopens_an_unplugged_encoder() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).interval(FrameInterval::from_fps(60));
@@ -135,7 +135,7 @@ fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
         let Negotiated { source, encoder, .. } = &mut negotiated;
         let mut next = || source.recv(WAIT).unwrap().frame().expect("a frame");
         unplugging_h264(|| {
-            // Whoever asks first is told: by a frame that finds no room, and by one event.
+            // The first call notices it: a frame finds no room, or an event reports it once.
             let (mut lost, mut refused) = (0, 0);
             for _ in 0..20 {
                 refused += usize::from(!encoder.try_submit(next()).unwrap().is_taken());
@@ -147,7 +147,7 @@ fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
             assert!(lost == 1 && refused > 10, "{lost} events, {refused} frames");
         });
         let returned = (0..100).any(|_| matches!(encoder.recv(WAIT).unwrap().item(), Some(EncoderEvent::Returned)));
-        assert!(returned, "it is back");
+        assert!(returned, "it does not come back");
         assert!(encoder.try_submit(next()).unwrap().is_taken());
         let first = encoder.recv(WAIT).unwrap().item();
         assert!(matches!(&first, Some(EncoderEvent::Packet(packet)) if packet.is_key()), "{first:?}");
@@ -155,7 +155,7 @@ fn an_encoder_pulled_out_of_a_chain_is_opened_again_by_itself() {
 }
 
 #[test]
-fn a_chain_forces_one_key_frame_for_all_who_ask() {
+fn encoder_chain_forces_one_key_frame_for_many_requests() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALL).wish(Setting::Gop(1000)).interval(FrameInterval::from_fps(60));
@@ -179,7 +179,7 @@ fn a_chain_forces_one_key_frame_for_all_who_ask() {
 }
 
 #[test]
-fn frames_that_are_too_few_for_the_encoder_are_refused_at_once() {
+fn negotiation_refuses_too_few_frames_at_once() {
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let Some(encoder) = h264("delay=4") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
@@ -192,7 +192,7 @@ fn frames_that_are_too_few_for_the_encoder_are_refused_at_once() {
 }
 
 #[test]
-fn a_converter_stands_between_where_the_pictures_differ() {
+fn negotiation_adds_a_converter_if_the_layouts_differ() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Multi), h264("")) else { return };
     if framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").is_err() {
         needed::<()>("fl_scaler", Err("no such device".into()));
@@ -207,7 +207,7 @@ fn a_converter_stands_between_where_the_pictures_differ() {
         let (packets, touched) = packets(&mut negotiated, 10);
         assert!(packets[0].is_key());
         assert_eq!(touched, 0, "no pixel is touched by the CPU");
-        // More than all of them have room for: none is lost, and nothing spins.
+        // More frames than the chain can hold: none is lost, and nothing spins.
         let mut waiting = Vec::new();
         for _ in 0..12 {
             let frame = negotiated.source.recv(WAIT).unwrap().frame().expect("a frame");
@@ -229,7 +229,7 @@ fn a_converter_stands_between_where_the_pictures_differ() {
 }
 
 #[test]
-fn a_test_pattern_stands_in_for_a_camera() {
+fn test_pattern_replaces_a_camera() {
     let Some(encoder) = h264("") else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALLER).interval(FrameInterval::from_fps(60));
@@ -248,7 +248,7 @@ fn a_test_pattern_stands_in_for_a_camera() {
     });
 }
 
-/// An encoder of frames of a pool, as a subscriber's come; what is in front of it, and its packets.
+/// Encodes the frames of a pool, which may be a subscriber's. Returns the converter's name and the number of packets.
 fn encoded_from(pool: &Pool, encoder: framelease::v4l2::Device) -> (Option<String>, usize) {
     let params = params(Codec::H264, pool.buffers().layout().size());
     let mut chain = Negotiation::new(params).encoder(encoder).open_for(pool.buffers()).unwrap();
@@ -266,7 +266,7 @@ fn encoded_from(pool: &Pool, encoder: framelease::v4l2::Device) -> (Option<Strin
 }
 
 #[test]
-fn frames_from_elsewhere_find_their_encoder() {
+fn open_for_encodes_the_frames_of_a_pool() {
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
     let Some(encoder) = h264("") else { return };
@@ -282,7 +282,7 @@ fn frames_from_elsewhere_find_their_encoder() {
 }
 
 #[test]
-fn what_cannot_fit_says_what_each_device_said() {
+fn negotiation_error_has_the_reason_of_each_device() {
     let (Some(camera), Some(encoder)) = (vivid(Planar::Single), h264("")) else { return };
     leaving_nothing(|| {
         let params = params(Codec::H264, SMALLER);
@@ -293,7 +293,7 @@ fn what_cannot_fit_says_what_each_device_said() {
     });
 }
 
-/// A program that goes with its test.
+/// A program that is killed when its test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -308,7 +308,7 @@ fn running(name: &str, args: &[&str]) -> Option<Running> {
     Some(Running(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
 }
 
-/// Frames of a service until `enough`; its restarts are waited for.
+/// Receives frames of a service until there are enough. Waits while the service restarts.
 fn received(subscriber: &mut Subscriber, enough: usize) {
     let (start, mut frames) = (Instant::now(), HashSet::new());
     while frames.len() < enough {
@@ -320,7 +320,7 @@ fn received(subscriber: &mut Subscriber, enough: usize) {
 }
 
 #[test]
-fn the_first_programs_survive_what_happens() {
+fn first_programs_survive_dead_consumers_and_restarts() {
     if vivid(Planar::Single).is_none() {
         return;
     }
@@ -333,7 +333,7 @@ fn the_first_programs_survive_what_happens() {
         let builder = Subscriber::builder(&socket).reconnect(Reconnect::Always);
         let mut subscriber = builder.connect(Duration::from_secs(20)).unwrap();
         received(&mut subscriber, 10);
-        // A consumer that dies, and one that is stopped, keep nobody waiting.
+        // A consumer that dies, and one that is stopped, do not block the others.
         let dies = running("camera_consumer", &[path]).unwrap();
         let stops = running("camera_consumer", &[path]).unwrap();
         received(&mut subscriber, 10);
@@ -341,7 +341,7 @@ fn the_first_programs_survive_what_happens() {
         drop(dies);
         received(&mut subscriber, 20);
         drop(stops);
-        // The service dies and is started again; the subscriber was told to come back.
+        // The service dies and is started again. The subscriber reconnects.
         drop(service);
         let again = running(name, &[path]).unwrap();
         received(&mut subscriber, 10);
@@ -351,7 +351,7 @@ fn the_first_programs_survive_what_happens() {
 }
 
 #[test]
-fn the_whole_node_shares_records_and_serves() {
+fn camera_node_shares_records_and_serves() {
     let (Some(_), Some(_)) = (vivid(Planar::Multi), h264("")) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-first-node-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -370,12 +370,12 @@ fn the_whole_node_shares_records_and_serves() {
     let recorded = std::fs::read_dir(&folder).unwrap().flatten().any(|entry| {
         entry.path().extension().is_some_and(|e| e == "mkv") && entry.metadata().is_ok_and(|meta| meta.len() > 1000)
     });
-    assert!(recorded, "a file grows");
+    assert!(recorded, "no file grows");
     let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
-fn a_service_that_cannot_listen_says_where() {
+fn camera_service_names_a_path_that_it_cannot_bind() {
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("camera_service")) else { return };
     let out = ended(start(program.to_str().unwrap(), &["/nonexistent/folder/socket"]));
     let text = String::from_utf8_lossy(&out.stderr);
@@ -383,7 +383,7 @@ fn a_service_that_cannot_listen_says_where() {
 }
 
 #[test]
-fn the_camera_service_survives_an_unplug() {
+fn camera_service_survives_an_unplugged_camera() {
     if vivid(Planar::Single).is_none() {
         return;
     }
@@ -396,7 +396,7 @@ fn the_camera_service_survives_an_unplug() {
     received(&mut subscriber, 10);
     let driver = std::path::Path::new("/sys/bus/platform/drivers/vivid");
     std::fs::write(driver.join("unbind"), "vivid.0").unwrap();
-    // What was on its way; then nothing, while the service goes on.
+    // Frames that were in flight. Then no more come, while the service continues to run.
     let start = Instant::now();
     while subscriber.recv(Duration::from_millis(500)).unwrap().frame().is_some() {
         assert!(start.elapsed() < Duration::from_secs(10), "frames of a camera that is gone");

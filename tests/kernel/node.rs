@@ -1,5 +1,5 @@
-//! The whole set-up in one process, example `node`: what each of its consumers got is judged on the host, where ffmpeg
-//! decodes it, frame by frame.
+//! Tests of the example `node`, the complete setup in one process. The host decodes the output of each consumer with
+//! ffmpeg and compares it frame by frame.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -24,10 +24,10 @@ use crate::receive::{packet, units, Received as Packet};
 use crate::share::example;
 
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 44);
-/// Frames of a consumer at least.
+/// The least number of frames for a consumer.
 const MANY: usize = 20;
 
-/// A UDP receiver in a thread, until it is told to stop.
+/// A UDP receiver in a thread, until it is stopped.
 struct Receiver {
     port: u16,
     stop: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ impl Receiver {
     }
 }
 
-/// Writes what came as a byte stream, and counts its frames; nothing may be missing.
+/// Writes the packets as a byte stream and returns the number of frames. No packet may be missing.
 fn write_stream(path: &Path, packets: &[Packet]) -> usize {
     let gaps = packets.windows(2).filter(|w| w[1].0 != w[0].0.wrapping_add(1)).count();
     assert_eq!(gaps, 0, "{}: of {} packets", path.display(), packets.len());
@@ -77,7 +77,7 @@ fn write_stream(path: &Path, packets: &[Packet]) -> usize {
     packets.iter().filter(|p| p.3).count()
 }
 
-/// A peer that writes the pixels of what it is given.
+/// A subscriber that writes the pixels of its frames.
 fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
     let (socket, mut file) = (socket.to_owned(), File::create(to).unwrap());
     std::thread::spawn(move || {
@@ -98,7 +98,7 @@ fn peer(socket: &Path, to: &Path) -> JoinHandle<usize> {
     })
 }
 
-/// A node that goes with its test.
+/// A node that is killed when its test ends.
 struct Node(Child);
 
 impl Drop for Node {
@@ -134,14 +134,14 @@ impl Control {
     }
 }
 
-/// A number behind a name in JSON.
+/// The number after a name in JSON.
 fn number(json: &str, name: &str) -> u64 {
     let rest = json.split(&format!("\"{name}\":")).nth(1).unwrap_or_else(|| panic!("no {name} in {json}"));
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
 }
 
 #[test]
-fn a_node_serves_everybody_the_same_pixels() {
+fn node_gives_every_consumer_the_same_pixels() {
     let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
         return;
     };
@@ -182,7 +182,7 @@ fn a_node_serves_everybody_the_same_pixels() {
     while watched.iter().filter(|p: &&Packet| p.3).count() < MANY {
         watched.extend(client.read_packets(50).iter().map(|p| packet(p)));
     }
-    // One more that comes while it runs, and goes again.
+    // One more consumer joins while the node runs, and leaves again.
     let late = Receiver::start(None);
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, late.port));
     assert_eq!(console.ask(&format!("attach rtp {to}")), "ok");
@@ -204,7 +204,7 @@ fn a_node_serves_everybody_the_same_pixels() {
     assert_eq!(console.ask(&format!("detach rtp {to}")), "ok");
     assert_eq!(console.ask(&format!("detach record {}", second.display())), "ok");
     for wrong in
-        ["", "attach", "attach rtp nobody", "attach multicast 10.0.0.1:1", "detach record no", "attach record "]
+        ["", "attach", "attach rtp nowhere", "attach multicast 10.0.0.1:1", "detach record no", "attach record "]
     {
         assert!(console.ask(wrong).starts_with("error: "), "'{wrong}'");
     }
@@ -223,11 +223,11 @@ fn a_node_serves_everybody_the_same_pixels() {
     let recorded = json.split("\"stage\":\"record\"").nth(1).map(|rest| number(rest, "frames")).unwrap();
     assert!(encoded >= MANY as u64 && recorded == encoded, "{json}");
 
-    // The first file says what the others must hold a part of, in order, and how many frames at least.
+    // The first file must contain the frames of the others, in order. The numbers are the least counts of frames.
     let mut list = vec!["node.mkv".to_owned()];
     for (name, receiver) in [("rtp1", one), ("rtp2", two), ("group", group)] {
         let file = format!("node-{name}.h264");
-        // Who was there from the beginning has every frame.
+        // A consumer that was there from the beginning has every frame.
         assert_eq!(write_stream(&streams.join(&file), &receiver.finish()) as u64, encoded, "{name}");
         list.push(format!("{file} {encoded}"));
     }
@@ -243,7 +243,7 @@ fn a_node_serves_everybody_the_same_pixels() {
 }
 
 #[test]
-fn a_node_lets_a_device_scale() {
+fn node_scales_on_a_device() {
     let (Some(camera), Some(encoder), Some(program)) = (vivid(Planar::Multi), h264(""), example("node")) else {
         return;
     };
@@ -251,7 +251,7 @@ fn a_node_lets_a_device_scale() {
     let receiver = Receiver::start(None);
     let folder = std::env::temp_dir().join(format!("node-scale-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    // It is a service, too.
+    // The node also runs as a service.
     let (notify, metrics) = (folder.join("notify"), folder.join("node.prom"));
     let manager = UnixDatagram::bind(&notify).unwrap();
     let text = |path: &Path| path.to_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! The subscriber in C (examples/peers/c) on dma-bufs: a camera's own, and those of the kernel's allocators.
+//! Tests of the C subscriber (examples/peers/c) on dma-bufs: a camera's own, and those of the kernel's allocators.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::devices::*;
 use crate::dmabuf::allocators;
 use crate::share::{example, SOON};
 
-/// framelease-cat writes what was published, byte for byte.
+/// Asserts that framelease-cat writes the published frames, byte for byte.
 fn cat_writes(buffers: &BufferSet, mut next: impl FnMut() -> Frame) {
     const FRAMES: usize = 8;
     assert_eq!(buffers.memory(0)[0].kind(), MemoryKind::DmaBuf);
@@ -46,7 +46,7 @@ fn cat_writes(buffers: &BufferSet, mut next: impl FnMut() -> Frame) {
 }
 
 #[test]
-fn a_cameras_own_buffers_reach_a_c_program() {
+fn camera_buffers_reach_a_c_program() {
     leaving_nothing(|| {
         for (planar, format) in [(Planar::Single, "YUYV"), (Planar::Multi, "NV12M")] {
             let Some(device) = vivid(planar) else { return };
@@ -68,7 +68,7 @@ fn allocated_buffers_reach_a_c_program() {
     });
 }
 
-/// The Python subscriber has no fstatfs with a file system's type; it goes by fdinfo.
+/// The Python subscriber has no fstatfs that returns the file system's type. It uses fdinfo.
 #[test]
 fn fdinfo_of_a_dma_buf_alone_names_an_exporter() {
     let names_exporter = |buffer: &DmaBuf| {

@@ -1,4 +1,4 @@
-//! One publisher, its frames a camera's own buffers, and consumers in Rust, C, Python and of GStreamer at once.
+//! Tests of one publisher of a camera's own buffers, with consumers in Rust, C, Python and GStreamer at once.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::share::{example, SOON};
 
 const LANGUAGES: [&str; 4] = ["Rust", "C", "Python", "GStreamer"];
 const SIZE: Size = Size::new(320, 180);
-/// An interpreter that comes through 9p into an emulated machine.
+/// How long an interpreter may take to start through 9p in an emulated machine.
 const START: Duration = Duration::from_secs(50);
 
 /// The lab's Debian root with GStreamer and Python, mounted, and `examples/peers/python` as its `/lab`.
@@ -56,7 +56,7 @@ pub fn gst(root: &Path) -> Command {
     command
 }
 
-/// A consumer's process, and what comes out of it: the CRC of each frame.
+/// A consumer's process, and its output: the CRC of each frame.
 struct Consumer {
     language: &'static str,
     child: Ending,
@@ -64,7 +64,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    /// It holds up to four, so that there is always room for the next when the last has come out.
+    /// The consumer holds up to four frames, so there is always room for the next one after the last was printed.
     fn start(language: &'static str, folder: &Path, root: &Path, frame_bytes: usize) -> Option<Self> {
         let printing = |mut command: Command| {
             command.args(["--hash", "--hold", "4", "--timeout", "60"]);
@@ -97,7 +97,7 @@ impl Consumer {
         std::thread::spawn(move || match language {
             "C" | "Python" => {
                 for line in out.lines().map_while(Result::ok) {
-                    // Behind the sequence number.
+                    // After the sequence number.
                     let _ = send.send(u32::from_str_radix(line.split(' ').nth(1).unwrap(), 16).unwrap());
                 }
             }
@@ -134,7 +134,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// `None`: what is needed is not here.
+    /// `None` if a needed program is missing.
     fn new() -> Option<Self> {
         let (Some(device), Some(root), Some(_)) = (vivid(Planar::Multi), others(), example("framelease-cat")) else {
             return None;
@@ -151,7 +151,7 @@ impl Stage {
         Some(Self { source, publisher, folder, root })
     }
 
-    /// Serves the publisher until something is so.
+    /// Serves the publisher until `done` returns true.
     fn until(&mut self, what: &str, mut done: impl FnMut(&Publisher) -> bool) {
         let start = Instant::now();
         while !done(&self.publisher) {
@@ -171,7 +171,8 @@ impl Stage {
         consumers
     }
 
-    /// Publishes frames; each must come out of every consumer. How many of them were not as the one before.
+    /// Publishes frames and checks that every consumer prints each of them. Returns how many differ from the one
+    /// before.
     fn publish(&mut self, frames: usize, consumers: &[Consumer]) -> usize {
         let (mut last, mut changes) = (0, 0);
         for _ in 0..frames {
@@ -196,7 +197,7 @@ impl Drop for Stage {
 }
 
 #[test]
-fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
+fn camera_frames_are_the_same_in_rust_c_python_and_gstreamer() {
     leaving_nothing(|| {
         let Some(mut s) = Stage::new() else { return };
         let consumers = s.join(&LANGUAGES);
@@ -207,7 +208,7 @@ fn a_thousand_frames_of_a_camera_are_the_same_in_rust_c_python_and_gstreamer() {
 }
 
 #[test]
-fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
+fn subscriber_stopped_and_killed_costs_others_no_camera_frame() {
     leaving_nothing(|| {
         let Some(mut s) = Stage::new() else { return };
         let mut consumers = s.join(&LANGUAGES);
@@ -218,14 +219,14 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
             waitpid(victim.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
             s.publish(40, &consumers);
             let dropped: Vec<_> = s.publisher.subscribers().map(|f| f.dropped).filter(|&d| d > 0).collect();
-            // It has what it may hold, or less if it had not given back all; the newest waits for it.
+            // It has the frames that it may hold, or fewer if it had not released all. The newest one waits for it.
             assert!(matches!(dropped[..], [35..=39]), "{language}: {dropped:?}");
             kill(victim.pid(), Signal::SIGKILL).unwrap();
             drop(victim);
             s.until("the dead one is gone", |p| p.subscribers().count() == consumers.len());
             s.publish(20, &consumers);
             consumers.extend(s.join(&[language]));
-            // One that comes late gets the newest frame at once, which the others had.
+            // A subscriber that joins late gets the newest frame at once, which the others already had.
             let late = consumers.last().unwrap();
             let start = Instant::now();
             while late.seen.try_recv().is_err() {
@@ -238,9 +239,9 @@ fn each_language_stopped_and_killed_costs_the_others_no_frame_of_the_camera() {
     });
 }
 
-/// The other direction: a pipeline has the camera, and an encoder of ours its buffers.
+/// The other direction: a pipeline captures from the camera, and our encoder gets the camera's buffers.
 #[test]
-fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
+fn unixfd_sink_s_camera_buffers_go_into_an_encoder() {
     const FRAMES: usize = 60;
     leaving_nothing(|| {
         let (Some(root), Some(camera), Some(device)) = (others(), vivid(Planar::Single), h264("")) else { return };
@@ -254,7 +255,7 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
         pipeline.arg(format!("socket-path={}", socket.display()));
         drop(camera);
         let mut pipeline = Ending(pipeline.stdin(Stdio::null()).spawn().unwrap());
-        // An encoder keeps a frame until it is asked again.
+        // An encoder keeps a frame until it is called again.
         let builder = UnixfdSubscriber::builder(&socket).hold(2).policy(Policy::Block).reconnect(Reconnect::Always);
         let mut subscriber = builder.connect(START).unwrap();
         let mut judged = Judged::new("from-unixfdsink");
@@ -279,11 +280,11 @@ fn a_cameras_buffers_come_from_a_unixfdsink_and_go_into_an_encoder() {
                 }
                 // The pipeline's end of stream.
                 Received::Item(SubscriberEvent::Paused) => break,
-                other => panic!("{other:?} behind {frames} frames"),
+                other => panic!("{other:?} after {frames} frames"),
             }
         }
         assert_eq!((frames, subscriber.stats().dropped), (FRAMES, 0));
-        assert!((1..=16).contains(&memories), "the pipeline's pool is known, no more: {memories}");
+        assert!((1..=16).contains(&memories), "only the buffers of the pipeline's pool: {memories}");
         assert!(pipeline.0.wait().unwrap().success());
     });
 }

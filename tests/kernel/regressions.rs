@@ -1,4 +1,4 @@
-//! Defects that a review found, each with the test that would have.
+//! Regression tests for defects that a review found.
 
 use std::sync::{mpsc, Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::devices::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The camera until it reports the loss of its device.
+/// Receives until the camera reports the loss of its device.
 fn until_lost(camera: &mut Camera) {
     let e = told(camera, lost);
     assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
@@ -33,20 +33,20 @@ fn hdmi(device: &Device) -> u32 {
 }
 
 #[test]
-fn a_reopened_camera_forgets_the_errors_before_it() {
+fn reopen_forgets_the_errors_before_it() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     let held = frame(&mut camera);
     press(&device, "Inject Fatal Streaming Error");
     until_lost(&mut camera);
-    // Its return fails, too.
+    // Returning the buffer fails too.
     drop(held);
     camera.reopen().unwrap();
     frame(&mut camera);
 }
 
 #[test]
-fn an_unplug_is_told_while_every_buffer_is_leased() {
+fn lost_device_is_reported_while_every_buffer_is_leased() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
     let held = all_leased(&mut camera);
@@ -62,12 +62,12 @@ fn an_unplug_is_told_while_every_buffer_is_leased() {
 }
 
 #[test]
-fn the_user_s_own_events_reach_him() {
+fn subscribe_delivers_the_user_s_own_events() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     frame(&mut camera);
     camera.device().subscribe(EventKind::Control(ControlId::CONTRAST)).unwrap();
-    // Of another handle: one's own changes are not told.
+    // By another handle: a handle does not get events for its own changes.
     let other = Device::open(&device.info().path).unwrap();
     other.set_control(ControlId::CONTRAST, 42).unwrap();
     for _ in 0..20 {
@@ -80,7 +80,7 @@ fn the_user_s_own_events_reach_him() {
 }
 
 #[test]
-fn a_reconfiguration_that_cannot_start_leaves_nothing_behind() {
+fn reconfigure_that_cannot_start_leaves_no_buffers() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").open().unwrap();
     frame(&mut camera);
@@ -88,14 +88,16 @@ fn a_reconfiguration_that_cannot_start_leaves_nothing_behind() {
     camera.reconfigure(fourcc("YUYV"), SMALL).unwrap_err();
     assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::State);
     let other = Device::open(&device.info().path).unwrap();
-    other.set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL)).expect("nobody has buffers");
-    // And it can be tried again.
+    other
+        .set_format(Direction::Capture, &FormatRequest::new(fourcc("NV12"), SMALL))
+        .expect("buffers are still allocated");
+    // The reconfiguration can be repeated.
     camera.reconfigure(fourcc("YUYV"), SMALL).unwrap();
     frame(&mut camera);
 }
 
 #[test]
-fn an_allocator_gives_as_many_buffers_as_the_driver_wants() {
+fn allocator_gives_as_many_buffers_as_the_driver_requires() {
     let Some(device) = vivid(Planar::Single) else { return };
     let slots = |builder: framelease::capture::CameraBuilder| builder.open().unwrap().buffers().unwrap().slots();
     let own = slots(camera(&device, "NV12").buffers(1));
@@ -103,7 +105,7 @@ fn an_allocator_gives_as_many_buffers_as_the_driver_wants() {
 }
 
 #[test]
-fn waiting_for_what_cannot_come_takes_its_time() {
+fn dequeue_waits_its_timeout_if_no_buffer_is_queued() {
     let Some(output) = vivid_output(Planar::Single) else { return };
     output.set_format(Direction::Output, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
     let mut queue = Queue::new(&output, Direction::Output).unwrap();
@@ -115,7 +117,7 @@ fn waiting_for_what_cannot_come_takes_its_time() {
 }
 
 #[test]
-fn a_signal_that_goes_and_comes_back_is_told() {
+fn signal_loss_and_return_are_reported() {
     let Some(device) = vivid(Planar::Single) else { return };
     let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
     let mut camera = builder.open().unwrap();
@@ -129,7 +131,7 @@ fn a_signal_that_goes_and_comes_back_is_told() {
 }
 
 #[test]
-fn fields_are_not_passed_off_as_frames() {
+fn field_of_interlaced_video_is_not_given_as_a_frame() {
     let Some(device) = vivid(Planar::Single) else { return };
     let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
     let mut camera = builder.open().unwrap();
@@ -144,20 +146,20 @@ fn fields_are_not_passed_off_as_frames() {
 }
 
 #[test]
-fn a_failed_return_is_made_good_by_the_next_call() {
+fn qbuf_error_is_retried_by_the_next_call() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();
     let mut held = all_leased(&mut camera);
     press(&device, "Inject VIDIOC_QBUF Error");
     held.pop();
-    assert!(is_readable(&camera), "the driver refused the buffer, and that is told");
+    assert!(is_readable(&camera), "the driver refused the buffer, and the descriptor is not readable");
     camera.try_recv().unwrap_err();
-    // The return was tried again.
+    // The return was repeated.
     frame(&mut camera);
 }
 
 #[test]
-fn leases_may_end_on_any_thread_while_the_camera_is_turned_inside_out() {
+fn leases_may_end_on_any_thread_while_the_camera_changes() {
     let Some(device) = vivid(Planar::Single) else { return };
     leaving_nothing(|| {
         let builder = camera(&device, "NV12").buffers(6).interval(FrameInterval::from_fps(120));

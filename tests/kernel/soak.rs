@@ -1,5 +1,5 @@
-//! A camera that is shared, encoded and recorded for as long as one likes, while peers come, go, stop
-//! and die. What must stay the same is written down every second, and judged at the end. Some seconds; `cargo lab soak`
+//! A camera that is shared, encoded and recorded for any time, while subscribers come, go, stop and die. Values that
+//! must not change are recorded every second and checked at the end. It takes some seconds; `cargo lab soak` runs it
 //! for longer.
 
 use std::fs::File;
@@ -26,10 +26,10 @@ use crate::random::Random;
 use crate::share::example;
 
 const PEERS: usize = 8;
-/// So much memory may be found out late: a queue that grew once, a lazily bound symbol.
+/// Memory that may be allocated late: a queue that grows once, a lazily bound symbol.
 const LATE_KIB: u64 = 512;
 
-/// Peers that come and go.
+/// Subscribers that come and go.
 struct Crowd<'a> {
     program: &'a Path,
     socket: &'a Path,
@@ -82,7 +82,7 @@ impl Crowd<'_> {
     }
 }
 
-/// A peer that does nothing wrong: nanoseconds from the publisher to it, since they were last looked at, and frames.
+/// A subscriber that behaves well. It records the time from the publisher to it in nanoseconds, and counts its frames.
 type Latencies = Arc<Mutex<(Vec<u64>, u64)>>;
 
 fn watch(socket: &Path, latencies: Latencies, is_over: Arc<AtomicBool>) -> u64 {
@@ -99,7 +99,7 @@ fn watch(socket: &Path, latencies: Latencies, is_over: Arc<AtomicBool>) -> u64 {
     latencies.lock().unwrap().1
 }
 
-/// What is looked at every second.
+/// Values that are sampled every second.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     resident_kib: u64,
@@ -120,12 +120,12 @@ fn sample() -> Sample {
 }
 
 #[test]
-fn a_camera_shared_encoded_and_recorded_for_long() {
+fn camera_is_shared_encoded_and_recorded_for_long() {
     let minutes = std::env::var("FRAMELEASE_SOAK_MINUTES").ok().and_then(|m| m.parse().ok()).unwrap_or(0.1);
     let (Some(vivid), Some(device), Some(program)) = (vivid(Planar::Multi), h264(""), example("subscriber")) else {
         return;
     };
-    // Of what other tests have left in the heap, khugepaged may make a page of 2 MiB at any time.
+    // khugepaged may make a page of 2 MiB from heap memory of other tests at any time.
     nix::sys::prctl::set_thp_disable(true).unwrap();
     leaving_nothing(|| soak(&vivid, device, &program, Duration::from_secs_f64(minutes * 60.0)));
     nix::sys::prctl::set_thp_disable(false).unwrap();
@@ -165,7 +165,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
                 if encoder.free_slots() > 0 {
                     encoder.try_submit(frame.clone()).taken();
                 }
-                // A full share is its peers' business.
+                // A publisher that is full is expected: some subscribers stop.
                 let _ = publisher.try_publish(frame).unwrap();
             }
             Received::Nothing => {}
@@ -213,7 +213,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     println!("{frames} frames: {recorded} recorded, {seen} seen by one, {} peers came", crowd.came);
     assert!(frames > 10 && recorded > frames / 4 && seen > frames / 4 && crowd.came > 2);
     assert_eq!(publisher.stats().violations, 0);
-    // Connections cost a descriptor or two each, and nothing else; nothing grows.
+    // Each connection costs one or two descriptors. Nothing grows.
     let first = samples.len() / 4;
     let most = |part: &[Sample], what: fn(&Sample) -> u64| part.iter().map(what).max().unwrap_or(0);
     let (early, late) = (&samples[..first.max(1)], &samples[samples.len() - first.max(1)..]);
@@ -225,7 +225,7 @@ fn soak(vivid: &framelease::v4l2::Device, device: framelease::v4l2::Device, prog
     assert!(late.iter().all(|s| s.descriptors <= descriptors + 2 * PEERS + 4), "descriptors: {late:?}");
     recorder.finish();
     drop((publisher, encoder));
-    assert_eq!(camera.stats().leased, 0, "every buffer came home");
+    assert_eq!(camera.stats().leased, 0, "buffers are still leased");
     drop(camera);
     let _ = std::fs::remove_dir_all(folder);
 }

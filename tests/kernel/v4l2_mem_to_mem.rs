@@ -1,4 +1,4 @@
-//! The queue pair of mem-to-mem devices: vim2m as a converter, vicodec as encoder and decoder.
+//! Tests of the queue pair of mem-to-mem devices: vim2m as a converter, vicodec as an encoder and a decoder.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::devices::*;
 const WAIT: Duration = Duration::from_secs(10);
 const QVGA: Size = Size::new(320, 240);
 
-/// A frame of the pool whose bytes follow from `seed`.
+/// A frame of the pool whose bytes are derived from `seed`.
 fn painted(pool: &Pool, seed: u8, timestamp_ns: u64) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     paint(&mut frame, seed);
@@ -42,7 +42,7 @@ fn udmabufs(layout: Layout, count: usize) -> Pool {
     Pool::new(&Allocator::Udmabuf, layout, count).unwrap()
 }
 
-/// vim2m as a copier of RGB24, `count` imports on each side.
+/// vim2m as a copier of RGB24, with `count` imports on each side.
 fn copier(count: usize) -> Option<(MemToMem, Pool, Pool)> {
     let device = vim2m()?;
     needed_path("udmabuf", "/dev/udmabuf")?;
@@ -57,7 +57,7 @@ fn copier(count: usize) -> Option<(MemToMem, Pool, Pool)> {
 fn next(pair: &mut MemToMem) -> Processed {
     match pair.recv(WAIT) {
         Ok(Received::Item(got)) => got,
-        other => panic!("nothing but {other:?}"),
+        other => panic!("{other:?} instead of a frame"),
     }
 }
 
@@ -67,30 +67,30 @@ fn to_the_end(pair: &mut MemToMem, mut keep: impl FnMut(Processed, &mut MemToMem
         match pair.recv(WAIT) {
             Ok(Received::Item(got)) => keep(got, pair),
             Ok(Received::Ended) => return,
-            other => panic!("no end but {other:?}"),
+            other => panic!("{other:?} instead of the end"),
         }
     }
 }
 
-/// The next result, and the source frames that came before it.
+/// The next result, and the source frames that came back before it.
 fn result(pair: &mut MemToMem) -> (Frame, Option<FrameMeta>) {
     loop {
         match next(pair) {
             Processed::Result { frame, source } => return (frame, source),
             Processed::Source(_) => {}
-            other => panic!("no result but {other:?}"),
+            other => panic!("{other:?} instead of a result"),
         }
     }
 }
 
 #[test]
-fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
+fn mem_to_mem_results_name_their_sources() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         for _ in 0..4 {
             pair.queue_empty(to.try_acquire().unwrap()).taken();
         }
-        // Times that V4L2 cannot hold, that are equal, and that run backwards.
+        // Times that V4L2 cannot hold, times that are equal, and times that run backwards.
         let times = [1_000_000_001, 1_000_000_999, 1_000_000_001, 5];
         for (i, time) in times.into_iter().enumerate() {
             pair.queue(painted(&from, i as u8, time)).taken();
@@ -108,7 +108,7 @@ fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
             assert_eq!((source.sequence, source.timestamp_ns), (i as u64, times[i]));
             assert_eq!((frame.meta().sequence, frame.meta().timestamp_ns), (i as u64, times[i]));
             assert!(frame.meta().flags.contains(FrameFlags::MONOTONIC), "as its source");
-            assert_eq!(back.meta(), source, "the source comes back as it went");
+            assert_eq!(back.meta(), source, "the source comes back unchanged");
             assert!(pixels(frame) == pixels(back), "frame {i}");
         }
         assert_eq!((pair.output().queued(), pair.capture().queued()), (0, 0));
@@ -116,24 +116,24 @@ fn dma_bufs_go_in_and_come_out_with_their_sources_names() {
 }
 
 #[test]
-fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
+fn mem_to_mem_is_not_polled_when_idle_and_does_not_spin() {
     let Some((mut pair, from, to)) = copier(2) else { return };
     set(pair.device(), "Transaction Time (msec)", 300);
     assert!(!is_readable(&pair) && pair.try_recv().unwrap().is_nothing(), "not started");
     pair.start().unwrap();
-    // Nothing is queued, for which the device itself reports POLLERR at once and for as long as that lasts.
+    // Nothing is queued: the device itself reports POLLERR at once, for as long as that lasts.
     let mut fds = [PollFd::new(pair.device().as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
     poll(&mut fds, 0u8).unwrap();
     assert!(fds[0].revents().unwrap().contains(PollFlags::POLLERR));
     assert!(!is_readable(&pair) && pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
 
-    // A buffer to fill alone, a source alone: nothing happens, and nothing is reported.
+    // Only a buffer to fill, then only a source: nothing happens, and nothing is reported.
     pair.queue_empty(to.try_acquire().unwrap()).taken();
     assert!(!is_readable(&pair) && pair.recv(Duration::ZERO).unwrap().is_nothing());
     pair.queue(painted(&from, 1, 0)).taken();
-    // 300 ms of work: not ready, and no error.
+    // The device works for 300 ms: not ready, and no error.
     assert!(!is_readable(&pair) && pair.try_recv().unwrap().is_nothing());
-    assert!(pair.recv(Duration::from_millis(1)).unwrap().is_nothing(), "a wait ends");
+    assert!(pair.recv(Duration::from_millis(1)).unwrap().is_nothing(), "the wait times out");
     let both = [next(&mut pair), next(&mut pair)];
     assert!(both.iter().any(|p| matches!(p, Processed::Result { .. })), "{both:?}");
     assert!(both.iter().any(|p| matches!(p, Processed::Source(_))), "{both:?}");
@@ -149,7 +149,7 @@ fn an_idle_pair_is_not_polled_and_a_busy_one_does_not_spin() {
 }
 
 #[test]
-fn a_stop_hands_everything_back_in_order() {
+fn stop_returns_every_frame_in_order() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         set(pair.device(), "Transaction Time (msec)", 200);
@@ -172,12 +172,12 @@ fn a_stop_hands_everything_back_in_order() {
         assert_eq!(numbers[numbers.len() - 3..], [1, 2, 3]);
         assert_eq!(empty, slots[1..]);
         assert_eq!((pair.output().queued(), pair.capture().queued()), (0, 0));
-        // And again, with the same imports.
+        // It starts again with the same imports.
         back.empty.into_iter().for_each(|f| pair.queue_empty(f).taken());
         back.frames.into_iter().for_each(|f| pair.queue(f).taken());
         pair.start().unwrap();
         result(&mut pair);
-        // Freed, the device takes another format.
+        // After the buffers are freed, the device accepts another format.
         let back = pair.free();
         assert_eq!(back.empty.len(), 2);
         let request = FormatRequest::new(fourcc("RGB565"), QVGA);
@@ -189,7 +189,7 @@ fn a_stop_hands_everything_back_in_order() {
 }
 
 #[test]
-fn an_unplug_ends_clearly_and_everything_comes_back() {
+fn lost_device_ends_the_wait_and_returns_every_frame() {
     let Some((mut pair, from, to)) = copier(4) else { return };
     leaving_nothing(|| {
         set(pair.device(), "Transaction Time (msec)", 300);
@@ -198,7 +198,7 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
         pair.start().unwrap();
         let (first, _) = result(&mut pair);
         unplugging_vim2m(|| {
-            // At once, though the wait could be long; and once.
+            // The wait ends at once although its timeout is long, and once.
             let lost = next(&mut pair);
             assert!(matches!(&lost, Processed::Lost(e) if e.kind() == ErrorKind::DeviceLost), "{lost:?}");
             assert!(pair.try_recv().unwrap().is_nothing());
@@ -223,7 +223,7 @@ fn an_unplug_ends_clearly_and_everything_comes_back() {
 }
 
 #[test]
-fn the_driver_s_own_buffers_on_both_sides() {
+fn mem_to_mem_works_with_the_driver_s_own_buffers() {
     let Some(device) = vim2m() else { return };
     leaving_nothing(|| {
         let request = FormatRequest::new(fourcc("RGB565"), QVGA);
@@ -251,7 +251,7 @@ fn the_driver_s_own_buffers_on_both_sides() {
             assert_eq!(source.unwrap().sequence, u64::from(i));
             assert!(pixels(&frame) == pixels(&back));
         }
-        // All results are leased: one comes when a lease ends, on another thread.
+        // All results are leased. A result comes when a lease ends on another thread.
         let mut held = Vec::new();
         for i in 0..2 {
             let empty = pair.output_mut().try_acquire().unwrap();
@@ -262,7 +262,7 @@ fn the_driver_s_own_buffers_on_both_sides() {
             }
         }
         assert!(!is_readable(&pair));
-        assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing(), "a lease may end, so this is no error");
+        assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing(), "a lease may end, so this is not an error");
         let empty = pair.output_mut().try_acquire().unwrap();
         pair.queue(empty.freeze_full(7, 0)).taken();
         assert!(pair.recv(Duration::from_millis(20)).unwrap().is_nothing());
@@ -278,7 +278,7 @@ fn the_driver_s_own_buffers_on_both_sides() {
 }
 
 #[test]
-fn every_open_is_a_device_of_its_own_and_a_handle_has_one_pair() {
+fn mem_to_mem_opens_are_separate_and_a_handle_has_one_pair() {
     let Some((pair, _, _)) = copier(2) else { return };
     let e = MemToMem::new(pair.device()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
@@ -296,7 +296,7 @@ fn every_open_is_a_device_of_its_own_and_a_handle_has_one_pair() {
 }
 
 #[test]
-fn devices_are_found_by_what_they_do() {
+fn find_mem_to_mem_selects_by_function() {
     if vim2m().is_none() || vicodec(Planar::Single).is_none() {
         return;
     }
@@ -321,13 +321,13 @@ fn devices_are_found_by_what_they_do() {
     let e = Device::find_mem_to_mem("encoder of hevc", |d| d.encodes_to(fourcc("HEVC"))).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     let text = e.to_string();
-    assert!(text.contains("there is no encoder of hevc; there are /dev/video") && text.contains("(vim2m)"), "{text}");
-    assert!(text.len() < 300, "it stands in a log at each attempt: {text}");
+    assert!(text.contains("encoder of hevc not found among /dev/video") && text.contains("(vim2m)"), "{text}");
+    assert!(text.len() < 300, "too long for a log: {text}");
 }
 
 const HD: Size = Size::new(1280, 720);
 
-/// vicodec's encoder with NV12 imports and FWHT buffers of its own, started.
+/// vicodec's encoder with NV12 imports and its own FWHT buffers, started.
 fn encoder(planar: Planar) -> Option<(MemToMem, Pool)> {
     vicodec(planar)?;
     needed_path("udmabuf", "/dev/udmabuf")?;
@@ -345,7 +345,7 @@ fn encoder(planar: Planar) -> Option<(MemToMem, Pool)> {
     Some((pair, udmabufs(from, 3)))
 }
 
-/// A smooth picture, so that the codec's loss is small.
+/// A smooth picture, so that the codec loses little.
 fn smooth(pool: &Pool, seed: u8) -> Frame {
     let mut frame = pool.acquire(WAIT).expect("a free buffer");
     let layout = *frame.layout();
@@ -367,7 +367,7 @@ fn bitstream(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-/// Encodes these pictures, drains, and returns the bitstreams that came, with the number of each one's source.
+/// Encodes these pictures and drains. Returns the bitstreams, each with the number of its source.
 fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut coded = Vec::new();
     let (mut last, mut eos) = (0, false);
@@ -391,7 +391,7 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
     }
     pair.drain().unwrap();
     to_the_end(pair, |got, _| keep(got));
-    // What was read before the end still comes; then the end is an error, once it was reported.
+    // Packets that were encoded before the end still come. After the end was reported, calls are errors.
     let over = loop {
         match pair.try_recv() {
             Ok(Received::Item(got)) => keep(got),
@@ -402,7 +402,7 @@ fn encoded(pair: &mut MemToMem, pool: &Pool, seeds: std::ops::Range<u8>) -> Vec<
     while let Some(event) = pair.device().try_event().unwrap() {
         keep(Processed::Event(event));
     }
-    assert!(!is_readable(pair), "the kernel says readable for as long as the queue is drained");
+    assert!(!is_readable(pair), "the kernel reports a drained queue as readable");
     assert_eq!((last, eos), (1, true));
     coded
 }
@@ -418,30 +418,30 @@ fn encodes_drains_and_resumes(planar: Planar) {
         let again = encoded(&mut pair, &pool, 0..8);
         assert_eq!(first, again, "a new stream begins with a key frame");
         assert_eq!(pool.buffers().leased(), 0);
-        // What is queued after the end waits, and nothing spins in the meantime.
+        // A frame that is queued after the end waits, and nothing spins in the meantime.
         pair.queue(smooth(&pool, 5)).taken();
         assert!(!is_readable(&pair));
         pair.resume().unwrap();
         assert_eq!(result(&mut pair).1.unwrap().sequence, 5);
-        // Without anything in between: an empty last buffer.
+        // Nothing is queued in between: an empty last buffer.
         assert!(encoded(&mut pair, &pool, 0..0).is_empty());
         pair.stop().unwrap();
-        assert_eq!(pair.drain().unwrap_err().kind(), ErrorKind::State, "nothing would come");
+        assert_eq!(pair.drain().unwrap_err().kind(), ErrorKind::State, "there is nothing to drain");
         drop(pair);
     });
 }
 
 #[test]
-fn an_encoder_drains_and_resumes_single_planar() {
+fn encoder_drains_and_resumes_single_planar() {
     encodes_drains_and_resumes(Planar::Single);
 }
 
 #[test]
-fn an_encoder_drains_and_resumes_multi_planar() {
+fn encoder_drains_and_resumes_multi_planar() {
     encodes_drains_and_resumes(Planar::Multi);
 }
 
-/// Decodes bitstreams that are all handed over in one buffer, at one index of the queue, and returns the pictures.
+/// Decodes bitstreams that are all in one buffer, at one index of the queue. Returns the pictures.
 fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     let device = Device::find_mem_to_mem("device", |d| d.decodes(fourcc("FWHT"))).unwrap();
     assert_eq!(device.info().is_multi_planar(), planar == Planar::Multi);
@@ -450,7 +450,7 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     let mut pair = MemToMem::new(&device).unwrap();
     pair.subscribe(EventKind::SourceChange(0)).unwrap();
     pair.output_mut().import(1).unwrap();
-    assert_eq!(pair.output().free_slots(), 1, "vicodec gives as few as one");
+    assert_eq!(pair.output().free_slots(), 1, "vicodec allocates a single buffer");
     pair.output_mut().start().unwrap();
     let (mut pictures, mut changes) = (Vec::new(), 0);
     let mut keep = |got: Processed, pair: &mut MemToMem| match got {
@@ -459,7 +459,7 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
             if changes > 1 {
                 return;
             }
-            // Now the driver knows the picture.
+            // Now the driver knows the picture's format.
             assert_eq!(device.format(Direction::Capture).unwrap().size(), HD);
             let shown = device.region(Direction::Capture, SelectionTarget::Compose).unwrap();
             assert_eq!(shown.active, Rect { left: 0, top: 0, size: HD });
@@ -498,7 +498,7 @@ fn decoded(planar: Planar, coded: &[(u64, Vec<u8>)]) -> Vec<(u64, Vec<u8>)> {
     pictures
 }
 
-fn one_bitstream_buffer_feeds_a_decoder(planar: Planar) {
+fn bitstream_in_one_buffer_feeds_a_decoder(planar: Planar) {
     let Some((mut pair, pool)) = encoder(planar) else { return };
     leaving_nothing(|| {
         let coded = encoded(&mut pair, &pool, 0..8);
@@ -516,16 +516,16 @@ fn one_bitstream_buffer_feeds_a_decoder(planar: Planar) {
 }
 
 #[test]
-fn one_bitstream_buffer_feeds_a_decoder_single_planar() {
-    one_bitstream_buffer_feeds_a_decoder(Planar::Single);
+fn bitstream_in_one_buffer_feeds_a_decoder_single_planar() {
+    bitstream_in_one_buffer_feeds_a_decoder(Planar::Single);
 }
 
 #[test]
-fn one_bitstream_buffer_feeds_a_decoder_multi_planar() {
-    one_bitstream_buffer_feeds_a_decoder(Planar::Multi);
+fn bitstream_in_one_buffer_feeds_a_decoder_multi_planar() {
+    bitstream_in_one_buffer_feeds_a_decoder(Planar::Multi);
 }
 
-/// A kernel trace of every QBUF while `test` runs: the `bytesused` that drivers see of plane 0.
+/// Traces every QBUF in the kernel while `test` runs. Returns the `bytesused` of plane 0 that drivers get.
 fn traced(test: impl FnOnce()) -> Option<Vec<u32>> {
     let file = |name: &str| format!("/sys/kernel/debug/tracing/{name}");
     let on = file("events/vb2/vb2_qbuf/enable");
@@ -540,7 +540,7 @@ fn traced(test: impl FnOnce()) -> Option<Vec<u32>> {
 }
 
 #[test]
-fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
+fn payloads_of_a_buffer_reach_the_driver_at_the_same_index() {
     let Some(()) = vicodec(Planar::Single) else { return };
     let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
     leaving_nothing(|| {
@@ -566,8 +566,8 @@ fn every_payload_of_a_buffer_reaches_the_driver_at_the_same_index() {
             }
         });
         let Some(seen) = seen else { return };
-        // The results' buffers are queued, too.
+        // The buffers of the results are queued too.
         let seen: Vec<u32> = seen.into_iter().filter(|bytes| lengths.contains(bytes)).collect();
-        assert_eq!(seen, lengths, "what the driver was told");
+        assert_eq!(seen, lengths, "the bytesused that the driver got");
     });
 }

@@ -27,7 +27,7 @@ struct Signal {
 nix::ioctl_readwrite!(attach, b'd', 0x41, Attach);
 nix::ioctl_write_ptr!(signal, b'd', 0x42, Signal);
 
-/// A fence on one of vgem's buffers, as of a GPU that still draws. Signals by itself after 10 seconds.
+/// A fence on one of vgem's buffers, like that of a GPU that still draws. It signals by itself after 10 seconds.
 pub struct Fence {
     device: Device,
     _gem: Gem,
@@ -35,7 +35,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Readers of the buffer wait from now on.
+    /// Makes readers of the buffer wait from now on.
     pub fn on(device: &Device, buffer: &DmaBuf) -> Self {
         let gem = device.import(buffer).unwrap();
         let mut arg = Attach { handle: gem.handle(), flags: WRITE, out_fence: 0, pad: 0 };
@@ -44,7 +44,7 @@ impl Fence {
         Self { device: device.clone(), _gem: gem, fence: arg.out_fence }
     }
 
-    /// The drawing is done.
+    /// Signals that the drawing is done.
     pub fn signal(self) {
         let arg = Signal { fence: self.fence, flags: 0 };
         // SAFETY: `arg` is a live `struct drm_vgem_fence_signal`, which the kernel only reads; the device is open.

@@ -1,4 +1,4 @@
-//! Files that import each other, and types whose methods are spread over folders.
+//! Finds files that import each other, and types whose methods are in several folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ type Module = Vec<String>;
 
 struct File {
     module: Module,
-    /// A `mod.rs` or `lib.rs`: what it re-exports it does not use.
+    /// A `mod.rs` or `lib.rs`: it does not use the names that it re-exports.
     is_facade: bool,
     /// Code without comments and tests.
     code: String,
-    /// What its `use` lines bring in: the name here, and the path that was written.
+    /// The names that its `use` lines bring in: the name here, and the path as written.
     names: Vec<(String, Vec<String>, bool)>,
 }
 
@@ -58,7 +58,7 @@ impl Tree {
         self.0.insert(module.clone(), File { module, is_facade, code, names });
     }
 
-    /// The file that a path leads to, as it is written in `file`, through re-exports.
+    /// Finds the file of a path, as it is written in `file`, through re-exports.
     fn resolve(&self, file: &File, path: &[String], depth: usize) -> Option<&File> {
         let (mut at, rest): (Module, &[String]) = match path.first()?.as_str() {
             "crate" => (Vec::new(), &path[1..]),
@@ -67,7 +67,7 @@ impl Tree {
                 let ups = path.iter().take_while(|p| *p == "super").count();
                 (file.module[..file.module.len().checked_sub(ups)?].to_vec(), &path[ups..])
             }
-            // A child module; other names are other crates.
+            // A child module. Other names are other crates.
             child => {
                 let below = [&file.module[..], &[child.to_owned()]].concat();
                 if !self.0.contains_key(&below) {
@@ -92,7 +92,7 @@ impl Tree {
         }
     }
 
-    /// What a file uses of others.
+    /// Returns the modules that a file uses.
     fn imports(&self, file: &File) -> BTreeSet<Module> {
         let by_name = file
             .names
@@ -179,7 +179,7 @@ fn inherent_impls(code: &str) -> Vec<String> {
     let blocks = code.lines().filter_map(|line| line.strip_prefix("impl")).filter(|line| !line.contains(" for "));
     let names = blocks.map(|line| {
         let line = match line.strip_prefix('<') {
-            // Past the parameters, which have no `>` of their own here.
+            // Skip the parameters, which do not contain a `>` here.
             Some(rest) => rest.split_once("> ").map_or("", |(_, rest)| rest),
             None => line.trim_start(),
         };

@@ -1,5 +1,5 @@
 fn main() {
-    // What the library's own files ask for, not loom's dependencies.
+    // Only for the library's own files, not for loom's dependencies.
     println!("cargo:rustc-cfg=loom");
     println!("cargo:rustc-check-cfg=cfg(loom)");
 }

@@ -1,4 +1,4 @@
-//! Every order of memory accesses around a slot's leases, tried by the model checker loom.
+//! Tries every order of memory accesses around a slot's leases, with the model checker loom.
 #![cfg(test)]
 
 #[path = "../../src/frame/slots.rs"]
@@ -15,7 +15,7 @@ struct Pool {
     pixel: UnsafeCell<u32>,
 }
 
-// SAFETY: contract: that the slots keep accesses apart is what is tested; loom sees each that is not.
+// SAFETY: contract: the test checks that the slots keep accesses apart; loom reports each one that they do not.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -48,12 +48,12 @@ fn slot_is_filled_again_after_all_have_read_it() {
             thread::spawn(move || end(&pool))
         };
         let own = end(&pool);
-        assert!(reader.join().unwrap() ^ own, "one of them takes it home");
+        assert!(reader.join().unwrap() ^ own, "exactly one of them frees the slot");
         assert_eq!(pool.slots.leased(), 0);
     });
 }
 
-/// Reads, gives back, and fills the slot again if it was the last reader.
+/// Reads, ends the lease, and fills the slot again if it was the last reader.
 fn end(pool: &Pool) -> bool {
     assert_eq!(pool.read(), 1);
     let is_last = pool.slots.give_back(0);
@@ -66,7 +66,7 @@ fn end(pool: &Pool) -> bool {
 }
 
 #[test]
-fn the_only_holder_may_write() {
+fn lease_of_the_only_holder_may_write() {
     loom::model(|| {
         let pool = Pool::new();
         assert!(pool.slots.lend(0));
@@ -87,7 +87,7 @@ fn the_only_holder_may_write() {
 }
 
 #[test]
-fn a_slot_is_lent_to_one() {
+fn slot_is_lent_to_one() {
     loom::model(|| {
         let pool = Pool::new();
         let other = {

@@ -1,6 +1,6 @@
-//! What peers in other languages print of a frame.
+//! The checksum that subscribers in other languages print of a frame.
 
-/// Of each byte alone.
+/// The CRC of each byte.
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -16,7 +16,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-/// CRC-32, as zlib's.
+/// CRC-32, as in zlib.
 pub fn crc32(crc: u32, bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!crc, |crc, byte| TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize] ^ (crc >> 8))
 }

@@ -1,4 +1,4 @@
-//! Every pixel format that the library knows, the same pixels in every peer: their tables agree.
+//! Every pixel format of the library with the same pixels in every language: their tables agree.
 
 use framelease::format::{FormatKind, Layout, Size, FORMATS};
 
@@ -9,7 +9,7 @@ use crate::raw::{self, message};
 
 const BYTES: usize = 16384;
 
-/// A frame in an odd size with padded rows, in a buffer whose byte k is k mod 251 (golden.rs).
+/// A frame in an odd size with padded rows. Byte k of its buffer is k mod 251 (golden.rs).
 fn session(layout: &Layout) -> Session {
     let (fourcc, size) = (layout.fourcc(), layout.size());
     let memories = layout.memory_bytes().len() as u32;

@@ -1,7 +1,7 @@
-//! The files in `golden/`: sessions as bytes, read as text, so that any implementation can be held against them. They
-//! are played by the publisher's side against each peer.
+//! The files in `golden/`: sessions as bytes, written as text, so that they can test any implementation. The test plays
+//! the publisher's side against each peer.
 //!
-//! A session begins with `[its name]`. One step a line; `#` begins a comment.
+//! A session begins with `[its name]`. Each line is a step; `#` begins a comment.
 //!
 //! | step | the publisher's side |
 //! |---|---|
@@ -21,7 +21,7 @@
 //!
 //! Byte k of the session's n-th descriptor is (k + 13 n) mod 251, n from 0.
 //!
-//! A session ends when the peer has released everything and hung up.
+//! A session ends when the peer has released everything and closed the connection.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -72,7 +72,7 @@ impl Descriptor {
     }
 }
 
-/// The sessions of a file, with what they use put in.
+/// Returns the sessions of a file, with the steps of `use` included.
 pub fn sessions(text: &str) -> Vec<Session> {
     let mut all: Vec<Session> = if text == COMMON { Vec::new() } else { sessions(COMMON) };
     let common = all.len();
@@ -123,7 +123,7 @@ fn descriptor(text: &str) -> Descriptor {
     }
 }
 
-/// Plays the sessions against a peer. Panics with the session's name, the step and what came instead.
+/// Plays the sessions against a peer. Panics with the session's name, the step and the message that came instead.
 pub fn play(peer: &mut Peer, sessions: &[Session]) {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
@@ -157,7 +157,8 @@ struct Stage<'a> {
     link: Option<Raw>,
     fds: VecDeque<OwnedFd>,
     opened: usize,
-    /// Formats that Rust has not reported yet: it does so when it has the buffers, and C and Python before that.
+    /// Formats that Rust has not reported yet. It reports them when it has the buffers; C and Python report them before
+    /// that.
     late: Vec<String>,
 }
 
@@ -167,7 +168,7 @@ impl Stage<'_> {
             let came = self.peer.answer();
             match self.late.iter().position(|late| *late == came) {
                 Some(i) => drop(self.late.remove(i)),
-                // Ordered for what would have come after a format, which does not come any more.
+                // The order was for an event after a format that no longer comes.
                 None if !self.late.is_empty()
                     && came.ends_with("the stream has ended, as an earlier call reported") => {}
                 None => return came,
@@ -218,7 +219,7 @@ impl Stage<'_> {
             Step::Gone => {
                 while let Some(link) = &self.link {
                     let came = match link.receive() {
-                        // Its time was over, it was reset, or the peer has hung up.
+                        // The receive timed out, the connection was reset, or the peer has hung up.
                         empty if empty.is_empty() => link.try_receive().ok_or("it has not hung up")?.0,
                         came => came,
                     };

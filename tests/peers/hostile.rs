@@ -1,4 +1,4 @@
-//! A publisher that sends damaged sessions: whatever comes of it, a peer lives, answers and keeps nothing open.
+//! A publisher that sends damaged sessions: a peer must survive, answer, and keep nothing open.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use crate::peer::{self, Peer, SANITIZED};
 use crate::raw::Raw;
 use crate::support::Folder;
 
-/// xorshift: the same in every run.
+/// xorshift: the same numbers in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -21,7 +21,7 @@ impl Dice {
     }
 }
 
-/// What a publisher says, with its descriptors.
+/// The messages of a publisher, with their descriptors.
 type Script = Vec<(Vec<u8>, Vec<OwnedFd>)>;
 
 fn script(steps: &[Step]) -> Script {
@@ -40,7 +40,7 @@ fn script(steps: &[Step]) -> Script {
     all
 }
 
-/// One to three things go wrong.
+/// Damages a script in one to three places.
 fn damage(script: &mut Script, dice: &mut Dice) {
     const EDGES: [u8; 8] = [0, 1, 2, 63, 64, 127, 128, 255];
     for _ in 0..=dice.below(3) {
@@ -93,7 +93,7 @@ fn survives(mut peer: Peer, sessions: usize) {
                 link.send_with_fds(message, &fds);
             }
         }
-        // A hang-up after what was sent; the peer can still speak.
+        // A hang-up after the script. The peer can still answer.
         shutdown(link.as_raw_fd(), Shutdown::Write).unwrap();
         let mut answer = peer.answer();
         let mut held = 0;
@@ -119,27 +119,27 @@ fn survives(mut peer: Peer, sessions: usize) {
         peer.order("memory");
         assert_eq!(peer.answer(), "memory 0", "{} in session {number}, {name}: {script:x?}", peer.name);
     }
-    // The damage is neither so large that nothing comes of a session, nor so small that all goes well.
+    // The damage must leave some sessions with frames, and some with violations.
     let some = sessions / 8;
     assert!(frames > some && violations > some, "{frames} frames, {violations} violations in {sessions} sessions");
     peer.finish();
 }
 
 #[test]
-fn damaged_sessions_c_sanitized() {
+fn session_damaged_c_sanitized() {
     if let Some(peer) = peer::c("C-sanitized", SANITIZED) {
         survives(peer, 1000);
     }
 }
 
 #[test]
-fn damaged_sessions_python() {
+fn session_damaged_python() {
     if let Some(peer) = peer::python_peer() {
         survives(peer, 300);
     }
 }
 
 #[test]
-fn damaged_sessions_rust() {
+fn session_damaged_rust() {
     survives(peer::rust(), 300);
 }

@@ -1,4 +1,4 @@
-"""What becomes of a lease whose views live on. Frames come all the time."""
+"""Checks leases whose views are still referenced, while frames come all the time."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def frame_of(subscriber):
 
 
 with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
-    # Released: its views are dead, again is nothing.
+    # After a release its views cannot be used. A second release does nothing.
     frame = frame_of(subscriber)
     plane = frame.planes[0]
     assert frame.valid and plane.readonly and len(plane) == 64 * 48 and len(frame.planes[1]) == 64 * 24
@@ -36,7 +36,7 @@ with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
     refused(ValueError, frame.data)
     assert not frame.valid
 
-    # A slice lives: the lease is kept, and no other frame comes, as we hold one at a time.
+    # A slice is referenced: the lease is kept, and no other frame comes, because hold is 1.
     frame = frame_of(subscriber)
     part = frame.planes[0][10:20]
     before = bytes(part)
@@ -48,7 +48,7 @@ with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
     frame_of(subscriber).release()
     assert not frame.valid
 
-    # The same when the frame itself is forgotten.
+    # The same without a reference to the frame itself.
     frame = frame_of(subscriber)
     part = frame.planes[0][10:20]
     del frame
@@ -56,7 +56,7 @@ with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
     del part
     frame_of(subscriber).release()
 
-    # A loop gives each frame back; one that is left gives its frame back.
+    # A loop releases each frame. A loop that is left also releases its frame.
     for count, frame in enumerate(subscriber):
         if count == 3:
             break
@@ -83,7 +83,7 @@ with framelease.Subscriber(sys.argv[2]).connect() as subscriber:
 
     frame = frame_of(subscriber)
     pixels = frame.planes[0]
-# The connection is closed; the memory stays until the release.
+# The connection is closed. The memory stays until the release.
 assert not frame.valid and len(bytes(pixels)) == 64 * 48
 refused(framelease.Disconnected, subscriber.next)
 frame.release()
@@ -109,7 +109,7 @@ with framelease.Subscriber(sys.argv[2], hold=3).connect() as subscriber:
         frame_of(subscriber).release()
 del first, second, link, subscriber
 
-# Nothing is left open.
+# Every descriptor is closed.
 links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
 assert not [link for link in links if "memfd" in link], links
 refused(ValueError, lambda: framelease.Subscriber(sys.argv[2], policy="fifo:33"))

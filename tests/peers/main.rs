@@ -1,5 +1,5 @@
-//! Subscribers in other languages (examples/peers) beside the library's: the same bytes, the same outcome. What misses
-//! here (compilers, Python, valgrind, qemu) is named and skipped.
+//! Tests of subscribers in other languages (examples/peers) and of the library's: the same bytes, the same result.
+//! Missing programs (compilers, Python, valgrind, qemu) are printed, and their tests skipped.
 
 mod crc32;
 mod formats;
@@ -25,7 +25,7 @@ fn every_session(mut peer: Peer) {
     most_sessions(peer);
 }
 
-/// Without those that take descriptors away: valgrind needs some for itself. At least as many as there are.
+/// Plays the sessions that do not take descriptors away: valgrind needs some for itself.
 fn most_sessions(mut peer: Peer) {
     let (good, forbidden) = (golden::sessions(golden::GOOD), golden::sessions(golden::FORBIDDEN));
     assert!(good.len() >= 38 && forbidden.len() >= 65, "{} and {} sessions", good.len(), forbidden.len());
@@ -35,22 +35,22 @@ fn most_sessions(mut peer: Peer) {
 }
 
 #[test]
-fn golden_sessions_rust() {
+fn session_golden_rust() {
     every_session(peer::rust());
 }
 
 #[test]
-fn golden_sessions_c() {
+fn session_golden_c() {
     peer::c("C", &["-O2"]).into_iter().for_each(every_session);
 }
 
 #[test]
-fn golden_sessions_c_sanitized() {
+fn session_golden_c_sanitized() {
     peer::c("C-sanitized", SANITIZED).into_iter().for_each(every_session);
 }
 
 #[test]
-fn golden_sessions_c_valgrind() {
+fn session_golden_c_valgrind() {
     if !has("valgrind") {
         return skipped("valgrind", "not here");
     }
@@ -61,13 +61,13 @@ fn golden_sessions_c_valgrind() {
 }
 
 #[test]
-fn golden_sessions_c_32_bit() {
+fn session_golden_c_32_bit() {
     if let Some(command) = peer::on_qemu_arm("C-armv7", "tests/peers/peer.c") {
         every_session(Peer::spawn("C armv7", command));
     }
 }
 
 #[test]
-fn golden_sessions_python() {
+fn session_golden_python() {
     peer::python_peer().into_iter().for_each(every_session);
 }

@@ -1,4 +1,4 @@
-/* The C client under the orders of tests/peers/peer.rs: one line in, one line out. */
+/* The C client, which follows the orders of tests/peers/peer.rs: one line in, one line out. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -19,7 +19,7 @@
 #define MAX_FRAMES 4096u
 
 static fl_client *client;
-static fl_frame *frames[MAX_FRAMES]; /* in the order they came; NULL: given back */
+static fl_frame *frames[MAX_FRAMES]; /* in order of arrival; NULL: released */
 static unsigned received;
 
 static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t length) {
@@ -31,7 +31,7 @@ static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t length) {
     return ~crc;
 }
 
-/* The CRC of all pixels; "short" if the frame's data do not reach them. */
+/* The CRC of all pixels, or "short" if the frame's data end before them. */
 static void print_pixels(fl_frame *frame) {
     const fl_format *f = frame->format;
     uint32_t crc = 0;
@@ -57,7 +57,7 @@ static void print_error(fl_error error) {
     if (error == FL_REFUSED) printf(" %" PRIu32, fl_last_refusal(client).reason);
 }
 
-/* Different buffers of the test's that are open here. */
+/* The number of different buffers of the test that are open here. */
 static unsigned memory(void) {
     static ino_t seen[1024];
     unsigned count = 0;

@@ -1,4 +1,4 @@
-"""The Python client under the orders of tests/peers/peer.rs: one line in, one line out."""
+"""The Python client, which follows the orders of tests/peers/peer.rs: one line in, one line out."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ sys.path.insert(0, sys.argv[1])
 import framelease  # noqa: E402
 
 subscriber = None
-frames = []  # in the order they came; None: given back
+frames = []  # in order of arrival; None: released
 
 
 def pixels(frame):
@@ -29,7 +29,7 @@ def error(e):
 
 
 def memory():
-    """Different buffers of the test's that are open here."""
+    """Returns the number of different buffers of the test that are open here."""
     seen = set()
     for name in os.listdir("/proc/self/fd"):
         path = f"/proc/self/fd/{name}"

@@ -1,4 +1,4 @@
-//! Subscribers in Rust, C and Python as processes that obey, one line in and one out: the orders of golden.rs.
+//! Subscribers in Rust, C and Python as processes that follow orders, one line in and one out: the orders of golden.rs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -29,13 +29,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer that obeys.
+    /// Starts a peer that follows orders.
     pub fn spawn(name: &str, command: Command) -> Self {
-        // The test harness of a Rust peer talks too.
+        // The test harness of a Rust peer prints lines too.
         Self::spawn_with(name, command, "PEER ")
     }
 
-    /// A peer whose answers are lines that begin with a word.
+    /// Starts a peer whose answers are lines that begin with a word.
     pub fn spawn_with(name: &str, mut command: Command, word: &'static str) -> Self {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
         let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -56,12 +56,12 @@ impl Peer {
         writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap_or_else(|e| panic!("{}: {e}", self.name));
     }
 
-    /// The answer to the oldest order that has none; "no answer" if the peer hangs or is dead.
+    /// Returns the answer to the oldest order without one, or "no answer" if the peer hangs or is dead.
     pub fn answer(&self) -> String {
         self.answers.recv_timeout(SOON).unwrap_or_else(|_| "no answer".into())
     }
 
-    /// Lets the peer end by itself: sanitizers and valgrind have the last word.
+    /// Waits for the peer to end by itself, so that sanitizers and valgrind can report.
     pub fn finish(mut self) {
         self.orders = None;
         let status = self.child.wait().unwrap();
@@ -80,7 +80,7 @@ pub fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
 }
 
-/// Whether a program can be run here.
+/// Checks that a program can be run.
 pub fn has(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
@@ -91,7 +91,7 @@ pub fn here(path: &str) -> PathBuf {
 
 pub const SANITIZED: &[&str] = &["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-/// Compiles a C program with the client, once for each name. `None`: no such compiler.
+/// Compiles a C program with the client, once for each name. Returns `None` without the compiler.
 pub fn compiled(name: &str, compiler: &str, program: &str, flags: &[&str]) -> Option<PathBuf> {
     static BUILT: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap();
@@ -113,7 +113,8 @@ fn compile(name: &str, compiler: &str, program: &str, flags: &[&str]) -> PathBuf
     output
 }
 
-/// This test program again, in a role: to obey, or to print sequence number and CRC of every frame from a socket.
+/// This test program again, in a role: to follow orders, or to print sequence number and CRC of every frame from a
+/// socket.
 pub fn rust_process(role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "peer::peer_process", "--ignored", "--nocapture", "--test-threads=1"]).env(ROLE, role);
@@ -124,7 +125,7 @@ pub fn rust() -> Peer {
     Peer::spawn("Rust", rust_process("obey"))
 }
 
-/// A C program as a 32-bit one.
+/// A C program, built for 32 bits.
 pub fn on_qemu_arm(name: &str, program: &str) -> Option<Command> {
     if !has("qemu-arm") {
         skipped(name, "no qemu-arm here");
@@ -158,14 +159,14 @@ pub fn python_peer() -> Option<Peer> {
     Some(Peer::spawn("Python", command))
 }
 
-/// Of all pixels in order, rows without padding. `None`: the frame's data end before.
+/// The CRC of all pixels in order, rows without padding. `None` if the frame's data end before.
 pub fn crc(frame: &Frame) -> Option<u32> {
     let mut crc = 0;
     frame.read(DEFAULT_WAIT).unwrap().for_each_row(&mut Vec::new(), |row| crc = crc32(crc, row)).ok()?;
     Some(crc)
 }
 
-/// Not a test: what the Rust peer's process runs.
+/// Not a test: the program of the Rust peer's process.
 #[test]
 #[ignore = "run by the other tests as a peer process"]
 fn peer_process() {
@@ -176,7 +177,7 @@ fn peer_process() {
     let (send, orders) = mpsc::channel();
     std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
     let (mut subscriber, mut frames) = (None, Vec::new());
-    // A format comes after its buffers: the test gives other orders while the answer is awaited.
+    // A format comes after its buffers: the test gives other orders while it waits for the answer.
     let mut awaited = std::collections::VecDeque::new();
     loop {
         let order = match awaited.is_empty() {
@@ -215,7 +216,7 @@ fn consume(socket: &str) {
                 println!("PEER {} {:08x}", frame.meta().sequence, crc(&frame).unwrap())
             }
             Received::Item(SubscriberEvent::Format(_) | SubscriberEvent::Paused) => {}
-            // Also when the process was stopped and continued.
+            // Also after the process was stopped and continued.
             Received::Nothing => {}
             _ => return,
         }
@@ -273,7 +274,7 @@ fn obey(line: &str, subscriber: &mut Option<Subscriber>, frames: &mut Vec<Option
     })
 }
 
-/// The code of NV12M is NM12.
+/// NV12M has the code NM12.
 fn code(fourcc: framelease::format::FourCc) -> String {
     String::from_utf8_lossy(&u32::from(fourcc).to_le_bytes()).into_owned()
 }
@@ -312,7 +313,7 @@ fn error(e: &Error) -> String {
     }
 }
 
-/// Different buffers of the test's that are open here.
+/// The number of different buffers of the test that are open in this process.
 fn memory() -> usize {
     use std::os::unix::fs::MetadataExt;
     let ours = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| {

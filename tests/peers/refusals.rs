@@ -1,4 +1,4 @@
-//! What a refused subscriber reads, in every language.
+//! Tests of the error that a refused subscriber prints, in every language.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -35,7 +35,7 @@ fn run(publisher: &mut Publisher, mut command: Command) -> Output {
     thread.join().unwrap()
 }
 
-/// The program fails, and says what the library's own subscriber says.
+/// Asserts that the program fails, and prints the error of the library's own subscriber.
 fn is_refused(publisher: &mut Publisher, command: Command, language: &str, sentence: &str) {
     let output = run(publisher, command);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -73,7 +73,7 @@ fn policy_block_that_is_not_granted_is_explained_at_once() {
     let sentence = "this publisher does not grant policy block";
     assert!(error.kind() == ErrorKind::Refused && error.to_string().contains(sentence), "{error}");
     for language in LANGUAGES {
-        // It does not pass: nothing is gained by trying again.
+        // This error is permanent: another attempt would fail as well.
         for arguments in [&["--policy", "block"][..], &["--policy", "block", "--reconnect", "--timeout", "600"]] {
             let Some(command) = consumer(language, &folder.socket(), arguments) else { continue };
             is_refused(&mut publisher, command, language, &format!("{sentence}; ask for latest or fifo"));

@@ -1,4 +1,4 @@
-//! One publisher, and consumers in Rust, C (also 32-bit) and Python at once.
+//! Tests of one publisher with consumers in Rust, C (also 32-bit) and Python at once.
 
 use framelease::share::Publisher;
 use framelease::Station;
@@ -14,8 +14,8 @@ use crate::support::{Stage, SOON};
 
 const LANGUAGES: [&str; 4] = ["Rust", "C", "C armv7", "Python"];
 
-/// A consumer that prints sequence number and CRC of every frame. It holds two, so that there is always room for the
-/// next when the line of the last has come. `None`: it cannot be had here.
+/// A consumer that prints sequence number and CRC of every frame. It holds two frames, so there is always room for the
+/// next after the line of the last has come. `None` if this machine cannot run it.
 fn consumer(language: &str, socket: &Path) -> Option<Command> {
     let cat = "examples/peers/c/framelease-cat.c";
     let mut command = match language {
@@ -32,7 +32,7 @@ fn consumer(language: &str, socket: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Starts a consumer and serves the publisher until frames go to it.
+/// Starts a consumer and serves the publisher until it is active.
 fn join(s: &mut Stage, language: &str, command: Command) -> Peer {
     let active = s.publisher.active();
     let word = if language == "Rust" { "PEER " } else { "" };
@@ -41,18 +41,18 @@ fn join(s: &mut Stage, language: &str, command: Command) -> Peer {
     peer
 }
 
-/// A publisher and a consumer in each language that can be had.
+/// A publisher, and a consumer in each language that this machine has.
 fn stage() -> (Stage, Vec<Peer>) {
-    // An interpreter on a busy machine takes its time.
+    // An interpreter is slow on a busy machine.
     let mut s = Stage::with(24, |b| b.handshake_timeout(SOON));
     let socket = s.folder.socket();
-    // First all compilers, so that no consumer waits for them.
+    // First run all compilers, so that no consumer waits for them.
     let commands: Vec<_> = LANGUAGES.iter().filter_map(|l| Some((l, consumer(l, &socket)?))).collect();
     let peers = commands.into_iter().map(|(language, command)| join(&mut s, language, command)).collect();
     (s, peers)
 }
 
-/// Publishes frames; every one of the consumers must get each. The last line.
+/// Publishes frames. Every consumer must get each of them. Returns the last line.
 fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
     let mut line = String::new();
     for _ in 0..frames {
@@ -68,12 +68,12 @@ fn publish(s: &mut Stage, frames: usize, consumers: &[&Peer]) -> String {
 }
 
 #[test]
-fn a_thousand_frames_are_the_same_in_every_language() {
+fn frames_are_the_same_in_every_language() {
     let (mut s, peers) = stage();
     publish(&mut s, 1000, &peers.iter().collect::<Vec<_>>());
     assert!(s.publisher.subscribers().all(|f| f.sent == 1000 && f.dropped == 0));
     assert_eq!(s.publisher.stats().violations, 0);
-    // All of them see the end, and leave by themselves.
+    // All of them see the end, and exit by themselves.
     drop(s.publisher);
     peers.into_iter().for_each(Peer::finish);
 }
@@ -110,14 +110,14 @@ fn policy_latest_gives_the_newest_to_a_slow_consumer_in_every_language() {
         s.until("the newest is sent", |p| sent(p) > before);
         assert_eq!(victim.answer(), last, "{}", victim.name);
     }
-    // None of them has seen a frame of before.
+    // No consumer has an older frame.
     let last = publish(&mut s, 1, &[]);
     peers.iter().for_each(|peer| assert_eq!(peer.answer(), last, "{}", peer.name));
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
 #[test]
-fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
+fn subscriber_stopped_and_killed_in_any_language_costs_the_others_nothing() {
     let (mut s, mut peers) = stage();
     for turn in 0..peers.len() {
         let victim = peers.remove(0);
@@ -130,14 +130,14 @@ fn a_stopped_and_killed_consumer_of_any_language_costs_the_others_nothing() {
         waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
         publish(&mut s, 40, &others);
         let dropped: Vec<_> = s.publisher.subscribers().map(|f| f.dropped).filter(|&d| d > 0).collect();
-        // It got two of them, or one if it had not given back the last before, and the newest waits for it.
+        // It got two frames, or one if it had not released the last one before. The newest waits for it.
         assert!(matches!(dropped[..], [37 | 38]), "{}: {dropped:?}", victim.name);
         kill(pid, Signal::SIGKILL).unwrap();
         s.until("the dead one is gone", |p| p.subscribers().count() == others.len());
         let last = publish(&mut s, 20, &others);
         let language = victim.name.clone();
         drop(victim);
-        // The next in its place gets the newest frame at once.
+        // A subscriber in its place gets the newest frame at once.
         let command = consumer(&language, &s.folder.socket()).unwrap();
         let successor = join(&mut s, &language, command);
         s.until("the newest is sent", |p| p.subscribers().any(|f| f.sent == 1));

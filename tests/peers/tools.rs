@@ -1,4 +1,5 @@
-//! framelease-cat and view.py as a user meets them, the Python module's leases, and the ways to build the C client.
+//! Tests of framelease-cat and view.py as a user runs them, of the Python module's leases, and of the ways to build the
+//! C client.
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -36,7 +37,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn cat_writes_what_the_library_writes() {
+fn framelease_cat_writes_what_the_library_writes() {
     let mut s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     command.args(["--frames", "3", "--policy", "block", "--stats"]);
@@ -57,7 +58,7 @@ fn cat_writes_what_the_library_writes() {
 }
 
 #[test]
-fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
+fn framelease_cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
     let mut s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     command.args(["--output", "/dev/full", "--frames", "500"]);
@@ -86,7 +87,7 @@ fn cat_ends_well_on_a_full_disk_a_closed_pipe_and_a_signal() {
 }
 
 #[test]
-fn cat_says_what_is_wrong() {
+fn framelease_cat_names_errors() {
     let s = Stage::new(20);
     let Some(mut command) = cat(&s) else { return };
     let output = command.args(["--policy", "fifo:33"]).output().unwrap();
@@ -102,7 +103,7 @@ fn cat_says_what_is_wrong() {
 }
 
 #[test]
-fn view_saves_a_picture() {
+fn view_py_saves_a_picture() {
     let mut s = Stage::new(20);
     let Some(python) = python() else { return };
     let file = s.folder.socket().with_extension("png");
@@ -116,7 +117,7 @@ fn view_saves_a_picture() {
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.width, info.height, info.color_type), (64, 48, png::ColorType::Rgb));
-    // The test pattern's bars: all eight colors are there, and nearly nothing else.
+    // The test pattern's bars: all eight colors are there, and almost nothing else.
     let bars = pixels.chunks_exact(3).filter(|p| p.iter().all(|&c| !(6..=249).contains(&c))).count();
     let colors: std::collections::HashSet<_> =
         pixels.chunks_exact(3).map(|p| [p[0] > 127, p[1] > 127, p[2] > 127]).collect();
@@ -124,7 +125,7 @@ fn view_saves_a_picture() {
 }
 
 #[test]
-fn python_keeps_a_lease_while_a_view_lives() {
+fn lease_in_python_is_kept_while_a_view_exists() {
     let mut s = Stage::new(20);
     let Some(python) = python() else { return };
     let mut command = Command::new(python);
@@ -140,7 +141,7 @@ fn python_keeps_a_lease_while_a_view_lives() {
 }
 
 #[test]
-fn the_examples_of_the_page_compile() {
+fn documents_have_programs_that_compile() {
     let page = include_str!("../../docs/interop.md");
     let block = |language: &str| page.split(&format!("```{language}\n")).nth(1).unwrap().split("```").next().unwrap();
     let check = |mut command: Command, source: &str| {
@@ -163,7 +164,7 @@ fn the_examples_of_the_page_compile() {
 }
 
 #[test]
-fn the_c_client_is_cpp_too_and_builds_by_make_and_cmake() {
+fn build_of_the_c_client_by_make_cmake_and_as_cpp() {
     let source = here("examples/peers/c");
     let copy = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-client");
     let _ = std::fs::remove_dir_all(&copy);

@@ -1,1 +1,1 @@
-//! Nothing: a package needs a library or a program to have tests.
+//! Empty: a package needs a library or a program to have tests.

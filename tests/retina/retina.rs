@@ -1,4 +1,4 @@
-//! Every NAL unit that retina takes out of our RTSP streams is the encoder's.
+//! Checks that every NAL unit that retina reads from our RTSP streams is one of the encoder's.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ mod support;
 
 const FRAMES: usize = 30;
 
-/// Slices and SEI, which no depacketizer may touch.
+/// Slices and SEI, which a depacketizer must not change.
 fn pictures(codec: Codec, units: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     let is_kept = |unit: &Vec<u8>| {
         let with_start = [&[0, 0, 1], &unit[..]].concat();
@@ -29,7 +29,7 @@ fn pictures(codec: Codec, units: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> 
     units.filter(is_kept).collect()
 }
 
-/// Units behind lengths of four bytes.
+/// Units after lengths of four bytes.
 fn lengths(mut data: &[u8]) -> Vec<Vec<u8>> {
     let mut units = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk::<4>() {

@@ -1,4 +1,4 @@
-//! What well-behaved publishers and subscribers get.
+//! Tests of publishers and subscribers that behave well.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use nix::sys::socket::SockType;
 use crate::support::{dead_socket, frame, nothing, pixels, publisher_at, source, Folder, Stage, SOON};
 
 #[test]
-fn the_same_memory_arrives_with_all_that_is_known_of_it() {
+fn frame_arrives_as_the_same_memory_with_all_its_facts() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let mut b = s.join(s.subscriber().hold(2));
@@ -29,7 +29,7 @@ fn the_same_memory_arrives_with_all_that_is_known_of_it() {
             assert_eq!((got.meta().sequence, got.meta().timestamp_ns), (meta.sequence, meta.timestamp_ns));
             assert_eq!((got.meta().payload, got.meta().flags), (meta.payload, meta.flags));
             assert_eq!(*got.layout(), layout);
-            // Not a copy: the kernel says that it is the same memory.
+            // Not a copy: the kernel reports that it is the same memory.
             assert_eq!(got.memory(), memory);
         }
     }
@@ -67,29 +67,29 @@ fn padded_and_split_pictures_arrive_byte_for_byte() {
 }
 
 #[test]
-fn a_peer_s_cpu_cannot_write_or_resize_the_picture() {
+fn memory_cannot_be_written_or_resized_by_a_subscriber() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
     let got = frame(&mut a);
     assert_eq!(got.memory()[0].kind(), MemoryKind::Memfd);
     assert!(!a.is_writable());
-    // Only our own mapping from before the seal can; here publisher and subscriber share the process, so look at
-    // what a fresh handle of the descriptor allows.
+    // Only our own mapping from before the seal can write. Here publisher and subscriber share the process, so the test
+    // checks what a new handle of the descriptor allows.
     let fd = std::os::fd::AsFd::as_fd(&got.memory()[0]).try_clone_to_owned().unwrap();
     let mut fresh = framelease::dmabuf::DmaBuf::from_fd(fd).unwrap();
     assert_eq!(fresh.write(DEFAULT_WAIT).unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
 #[test]
-fn latest_skips_fifo_keeps_and_both_count() {
+fn policy_latest_skips_fifo_keeps_and_both_count() {
     let mut s = Stage::new(16);
     let mut latest = s.join(s.subscriber());
     let mut fifo = s.join(s.subscriber().policy(Policy::Fifo(3)));
     for _ in 0..6 {
         s.publish();
     }
-    // What it did not read is out of date: released unseen, and the newest comes.
+    // Frames that it did not read are out of date: they are released unread, and the newest comes.
     nothing(&mut latest);
     s.publisher.dispatch().unwrap();
     let first = (frame(&mut latest), frame(&mut fifo));
@@ -111,7 +111,7 @@ fn latest_skips_fifo_keeps_and_both_count() {
 }
 
 #[test]
-fn block_hands_the_frame_back_and_loses_nothing() {
+fn policy_block_returns_the_frame_and_loses_nothing() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -119,12 +119,12 @@ fn block_hands_the_frame_back_and_loses_nothing() {
     let third = s.source.recv(SOON).unwrap().frame().unwrap();
     let Submitted::Full(third) = s.publisher.try_publish(third).unwrap() else { panic!("one is leased, one waits") };
     let Submitted::Full(third) = s.publisher.publish(third, Duration::from_millis(20)).unwrap() else {
-        panic!("it still has no room")
+        panic!("the publisher took a frame without room")
     };
     assert_eq!(third.meta().sequence, 2);
     let reader = std::thread::spawn(move || (0..3).map(|_| frame(&mut a).meta().sequence).collect::<Vec<_>>());
     assert!(s.publisher.publish(third, SOON).unwrap().is_taken());
-    s.until("the reader has all", |p| p.subscribers().all(|f| f.sent == 3));
+    s.until("the reader has every frame", |p| p.subscribers().all(|f| f.sent == 3));
     assert_eq!(reader.join().unwrap(), [0, 1, 2]);
 }
 
@@ -143,7 +143,7 @@ fn rates_thin_the_stream_without_drops() {
 }
 
 #[test]
-fn a_late_subscriber_gets_the_newest_frame_at_once() {
+fn subscriber_that_joins_late_gets_the_newest_frame() {
     let mut s = Stage::new(8);
     s.publish();
     let newest = s.publish();
@@ -153,7 +153,7 @@ fn a_late_subscriber_gets_the_newest_frame_at_once() {
 }
 
 #[test]
-fn the_format_changes_mid_stream_and_old_frames_stay() {
+fn format_changes_and_old_frames_stay_valid() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber().hold(2));
     s.publish();
@@ -189,7 +189,7 @@ impl TestPatternWider {
 }
 
 #[test]
-fn a_restarted_publisher_is_found_again() {
+fn reconnect_finds_a_restarted_publisher() {
     let mut s = Stage::new(6);
     let builder = s.subscriber().reconnect(Reconnect::Always);
     let mut a = s.join(builder);
@@ -200,7 +200,7 @@ fn a_restarted_publisher_is_found_again() {
     drop((publisher, old_source));
     assert!(!folder.socket().exists(), "the socket file is removed");
     assert!(matches!(a.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Lost(_))));
-    // While it is away, waiting is asleep: no call per poll of ours.
+    // While the publisher is away, a wait sleeps: it does not make a call for each poll of the test.
     let calls = framelease::stats::syscalls();
     assert!(a.recv(Duration::from_millis(300)).unwrap().is_nothing());
     let calls = framelease::stats::syscalls() - calls;
@@ -216,12 +216,12 @@ fn a_restarted_publisher_is_found_again() {
     assert!(matches!(events[..], [SubscriberEvent::Returned, SubscriberEvent::Format(_)]), "{events:?}");
     assert!(publisher.publish(new_source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
     assert_eq!(frame(&mut a).meta().sequence, 0);
-    assert_eq!(pixels(&held), before, "a frame of the old publisher's is still what it was");
+    assert_eq!(pixels(&held), before, "a frame of the old publisher has changed");
     assert_eq!(a.stats().reconnects, 1);
 }
 
 #[test]
-fn the_end_of_the_stream_is_an_event_and_leases_outlive_it() {
+fn pause_is_an_event_and_leases_outlive_it() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -236,7 +236,7 @@ fn the_end_of_the_stream_is_an_event_and_leases_outlive_it() {
 }
 
 #[test]
-fn a_frame_can_be_shared_on() {
+fn publisher_shares_the_frames_of_a_subscriber() {
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
     let folder = Folder::new();
@@ -244,7 +244,7 @@ fn a_frame_can_be_shared_on() {
     s.publish();
     let relayed = frame(&mut relay);
     let (want, slot) = (pixels(&relayed), relayed.slot());
-    assert_eq!((relayed.buffers().slots(), relayed.buffers().max_leases()), (8, 4), "as many as it may hold");
+    assert_eq!((relayed.buffers().slots(), relayed.buffers().max_leases()), (8, 4), "as many leases as it may hold");
     assert!(second.publish(relayed, SOON).unwrap().is_taken());
     let path = folder.socket();
     let leaf = std::thread::spawn(move || {
@@ -264,12 +264,15 @@ fn a_frame_can_be_shared_on() {
         drop(second.recv(Duration::from_millis(1)).unwrap());
     }
     let e = large.join().unwrap();
-    assert!(e.to_string().contains(&Reason::Capacity.to_string()), "of 4 one is the newest, one in hand: {e}");
+    assert!(
+        e.to_string().contains(&Reason::Capacity.to_string()),
+        "of 4 slots one has the newest frame, one the frame in hand: {e}"
+    );
 }
 
 #[test]
 fn quotas_are_admitted_only_while_the_source_keeps_its_reserve() {
-    // 6 slots, 2 for the source, 1 newest: room for one quota of 3, or one of 2.
+    // 6 slots, 2 for the source, 1 for the newest frame: room for one quota of 3, or one of 2.
     let mut s = Stage::new(6);
     let e = s.connect(s.subscriber().hold(3)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Refused);
@@ -280,7 +283,7 @@ fn quotas_are_admitted_only_while_the_source_keeps_its_reserve() {
 }
 
 #[test]
-fn hooks_and_limits_decide_who_connects() {
+fn accept_hook_and_limits_decide_who_connects() {
     let uid = nix::unistd::geteuid().as_raw();
     let mut s = Stage::with(16, |b| b.accept_if(move |peer| peer.uid != uid));
     assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
@@ -293,7 +296,7 @@ fn hooks_and_limits_decide_who_connects() {
 }
 
 #[test]
-fn paths_are_checked() {
+fn bind_checks_the_path() {
     let folder = Folder::new();
     let alive = publisher_at(folder.socket()).bind().unwrap();
     assert_eq!(publisher_at(folder.socket()).bind().unwrap_err().kind(), ErrorKind::Busy);
@@ -306,10 +309,10 @@ fn paths_are_checked() {
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
     assert!(publisher_at("x".repeat(200)).bind().is_err());
     assert!(publisher_at("").bind().is_err());
-    // Nobody there.
+    // A path without a publisher.
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
-    // What a killed publisher leaves is replaced.
+    // A socket that a killed publisher left is replaced.
     dead_socket(&folder.socket(), SockType::SeqPacket);
     assert!(folder.socket().exists());
     let e = Subscriber::builder(folder.socket()).connect(SOON).unwrap_err();
@@ -318,11 +321,11 @@ fn paths_are_checked() {
 }
 
 #[test]
-fn an_exhausted_pool_is_a_value_and_recovers() {
+fn pool_that_is_exhausted_is_a_value_and_recovers() {
     let mut s = Stage::new(5);
     let mut a = s.join(s.subscriber());
     let mut own = Vec::new();
-    // The user's own code holds all that is left beside the subscriber's quota.
+    // The user's own code holds every buffer outside the subscriber's quota.
     s.publish();
     let held = frame(&mut a);
     while let Some(f) = s.source.try_recv().unwrap().frame() {
@@ -339,7 +342,7 @@ fn an_exhausted_pool_is_a_value_and_recovers() {
 }
 
 #[test]
-fn a_reserve_beyond_the_pool_admits_nobody() {
+fn reserve_beyond_the_pool_admits_no_subscriber() {
     for reserve in [10, usize::MAX] {
         let mut s = Stage::with(4, |b| b.reserve(reserve));
         assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
@@ -348,7 +351,7 @@ fn a_reserve_beyond_the_pool_admits_nobody() {
 }
 
 #[test]
-fn a_paced_source_and_a_blocking_reader_keep_up() {
+fn policy_block_keeps_up_with_a_paced_source() {
     let folder = Folder::new();
     let layout = Size::new(64, 48);
     let builder = framelease::capture::TestPattern::builder(layout).interval(FrameInterval::from_fps(500));
@@ -381,7 +384,7 @@ fn allocated_pools_can_be_published_too() {
         let frame = pool.try_acquire().unwrap().freeze_full(sequence, 0);
         assert!(s.publisher.publish(frame, SOON).unwrap().is_taken());
     }
-    // The newest waits for whoever takes the new pool.
+    // The newest frame waits for subscribers that accept the new pool.
     s.until("the newest of the new pool arrives", |_| match a.try_recv().unwrap() {
         Received::Item(SubscriberEvent::Frame(f)) => {
             assert_eq!(f.meta().sequence, 2);

@@ -1,4 +1,5 @@
-//! Peers that break the protocol: each loses its own connection, nobody loses a frame, nothing leaks.
+//! Tests of peers that break the protocol: each loses its own connection, no other subscriber loses a frame, and
+//! nothing leaks.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,13 +19,13 @@ use nix::sys::socket::{getsockname, setsockopt, sockopt, UnixAddr};
 use crate::raw::{self, hello, kind, message, word, Raw};
 use crate::support::{borrowed, frame, nothing, pixels, publisher_at, source, source_of, Folder, Stage, SOON};
 
-/// Open descriptors of this process whose file has such a name: other tests run beside this one.
+/// Open descriptors of this process whose file has this name. Other tests run at the same time.
 fn fds_of(name: &str) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| std::fs::read_link(e.path()).ok());
     links.filter(|l| l.to_string_lossy().contains(name)).count()
 }
 
-/// A raw peer that has done the handshake right and acknowledged every buffer.
+/// A raw peer that has completed the handshake and acknowledged every buffer.
 pub fn admitted(s: &mut Stage, hold: u16) -> Raw {
     let peer = Raw::connect(&s.folder.socket());
     peer.send(&hello(1, 1, hold));
@@ -50,7 +51,7 @@ fn leased(peer: &Raw) -> [u32; 4] {
     [0, 1, 2, 3].map(|i| word(&m, i))
 }
 
-/// The sibling gets every frame while `rogue` does what it does.
+/// Asserts that the sibling gets every frame, whatever the other peer does.
 fn sibling_is_served(s: &mut Stage, sibling: &mut Subscriber) {
     for _ in 0..10 {
         let sequence = s.publish();
@@ -61,7 +62,7 @@ fn sibling_is_served(s: &mut Stage, sibling: &mut Subscriber) {
 }
 
 #[test]
-fn bytes_that_are_no_message_cost_only_their_sender() {
+fn messages_that_are_invalid_cost_only_their_sender() {
     let mut garbage: Vec<(&str, Vec<Vec<u8>>)> = vec![
         ("noise", vec![vec![0xff; 64]]),
         ("half a HELLO", vec![hello(1, 1, 1)[..20].to_vec()]),
@@ -75,11 +76,11 @@ fn bytes_that_are_no_message_cost_only_their_sender() {
         ("two HELLOs", vec![hello(1, 1, 1), hello(1, 1, 1)]),
         ("an unknown critical message", vec![hello(1, 1, 1), message(99, &[])]),
         ("a publisher's message", vec![hello(1, 1, 1), message(raw::FRAME, &[0; 22])]),
-        ("an acknowledgement out of turn", vec![hello(1, 1, 1), message(raw::BUFFER_OK, &[1, 63])]),
-        ("a release of nothing", vec![hello(1, 1, 1), message(raw::RELEASE, &[])]),
+        ("an acknowledgement without a buffer", vec![hello(1, 1, 1), message(raw::BUFFER_OK, &[1, 63])]),
+        ("an empty release", vec![hello(1, 1, 1), message(raw::RELEASE, &[])]),
         ("a release of what it never had", vec![hello(1, 1, 1), message(raw::RELEASE, &[1, 0, 1, 0])]),
     ];
-    // Random bytes with a plausible head.
+    // Random bytes with a plausible header.
     let mut seed = 1u64;
     for _ in 0..200 {
         let mut m = Vec::new();
@@ -114,7 +115,7 @@ fn bytes_that_are_no_message_cost_only_their_sender() {
 }
 
 #[test]
-fn an_unknown_optional_message_is_skipped() {
+fn message_of_unknown_type_is_skipped() {
     let mut s = Stage::new(8);
     let peer = admitted(&mut s, 1);
     let mut optional = message(99, &[1, 2, 3]);
@@ -129,22 +130,22 @@ fn an_unknown_optional_message_is_skipped() {
 }
 
 #[test]
-fn the_wrong_version_is_told_so() {
+fn version_that_is_unknown_is_refused_with_a_reason() {
     let mut s = Stage::new(8);
     let peer = Raw::connect(&s.folder.socket());
     peer.send(&hello(2, 9, 1));
-    s.until("it is refused", |p| p.stats().refused == 1);
+    s.until("the peer is refused", |p| p.stats().refused == 1);
     let m = peer.receive();
     assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 1));
-    // One that also speaks ours is welcome.
+    // A peer that also supports our version is admitted.
     let peer = Raw::connect(&s.folder.socket());
     peer.send(&hello(1, 9, 1));
-    s.until("it is admitted", |p| p.stats().admitted == 1);
+    s.until("the peer is admitted", |p| p.stats().admitted == 1);
     assert_eq!(kind(&peer.receive()), raw::WELCOME);
 }
 
 #[test]
-fn double_stale_and_foreign_releases_end_the_connection() {
+fn releases_that_are_double_stale_or_foreign_end_the_connection() {
     for case in ["double", "stale", "foreign"] {
         let mut s = Stage::new(12);
         let mut sibling = s.join(s.subscriber());
@@ -162,7 +163,7 @@ fn double_stale_and_foreign_releases_end_the_connection() {
             "stale" => release(slot, low + 1000),
             _ => release(slot + 1, low),
         }
-        // Releases are read at the next publish: the rogue's second, illegal one with the first.
+        // The publisher reads releases at the next publish. It reads the illegal second one with the first.
         for _ in 0..2 {
             s.publish();
         }
@@ -177,41 +178,41 @@ fn double_stale_and_foreign_releases_end_the_connection() {
 }
 
 #[test]
-fn descriptors_sent_to_the_publisher_never_arrive() {
+fn publisher_never_receives_descriptors() {
     let mut s = Stage::new(8);
     let file = std::fs::File::create(s.folder.socket().with_extension("rights")).unwrap();
     for _ in 0..5 {
         let peer = Raw::connect(&s.folder.socket());
         peer.send_with_fds(&hello(1, 1, 1), &[file.as_raw_fd(); 5]);
         let seen = s.publisher.stats().violations;
-        s.until("it is found out", |p| p.stats().violations == seen + 1);
+        s.until("the violation is counted", |p| p.stats().violations == seen + 1);
     }
-    assert_eq!(fds_of("socket.rights"), 1, "only the one that is ours");
+    assert_eq!(fds_of("socket.rights"), 1, "only our own");
 }
 
 #[test]
-fn the_dead_do_not_stand_in_the_way_of_the_living() {
+fn connections_that_died_do_not_delay_new_ones() {
     let mut s = Stage::with(8, |b| b.max_per_user(3));
-    // All of them come and go before the publisher looks.
+    // All of them connect and close before the publisher looks.
     (0..20).for_each(|_| drop(Raw::connect(&s.folder.socket())));
     let good = Raw::connect(&s.folder.socket());
     good.send(&hello(1, 1, 1));
-    s.until("it is admitted", |p| p.stats().admitted == 1);
+    s.until("the peer is admitted", |p| p.stats().admitted == 1);
     assert_eq!(kind(&good.receive()), raw::WELCOME);
-    // Those who live do.
+    // Open connections do delay new ones.
     let others: Vec<Raw> = (0..3).map(|_| Raw::connect(&s.folder.socket())).collect();
-    s.until("one is refused", |p| p.stats().refused == 1);
+    s.until("one peer is refused", |p| p.stats().refused == 1);
     assert_eq!((kind(&others[2].receive()), s.publisher.subscribers().count()), (raw::BYE, 1));
 }
 
 #[test]
-fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
+fn handshake_without_hello_is_ended_and_costs_the_others_nothing() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(50)));
     let mut sibling = s.join(s.subscriber());
     let silent: Vec<Raw> = (0..10).map(|_| Raw::connect(&s.folder.socket())).collect();
     s.publisher.dispatch().unwrap();
     sibling_is_served(&mut s, &mut sibling);
-    s.until("they are dropped", |p| p.stats().refused == 10);
+    s.until("the peers are refused", |p| p.stats().refused == 10);
     for peer in silent {
         let m = peer.receive();
         assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 7));
@@ -220,12 +221,12 @@ fn a_peer_that_says_nothing_is_dropped_and_costs_nobody() {
 }
 
 #[test]
-fn a_peer_that_acknowledges_nothing_gets_no_frame_and_costs_nobody() {
+fn subscriber_that_answers_no_buffer_gets_no_frame_and_costs_nothing() {
     let mut s = Stage::new(8);
     let mut sibling = s.join(s.subscriber());
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 1));
-    s.until("it is admitted", |p| p.subscribers().count() == 2);
+    s.until("the peer is admitted", |p| p.subscribers().count() == 2);
     for _ in 0..5 {
         sibling_is_served(&mut s, &mut sibling);
     }
@@ -233,11 +234,11 @@ fn a_peer_that_acknowledges_nothing_gets_no_frame_and_costs_nobody() {
         assert_ne!(kind(&m), raw::FRAME);
     }
     let dropped: Vec<_> = s.publisher.subscribers().map(|f| f.dropped).collect();
-    assert_eq!(dropped, [0, 49], "one waits, and is its quota's");
+    assert_eq!(dropped, [0, 49], "one frame waits within the quota");
 }
 
 #[test]
-fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() {
+fn lease_deadline_revokes_quarantines_and_ends_with_the_release() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(12, |b| b.lease_deadline(ms(40), ms(80)));
     let mut sibling = s.join(s.subscriber());
@@ -251,10 +252,10 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
     s.until("both leases are revoked", |p| p.stats().revoked == 2);
     assert_eq!(kind(&hog.receive()), raw::REVOKE);
     assert_eq!(kind(&hog.receive()), raw::REVOKE);
-    s.until("the hog is expelled", |p| p.active() == 1);
+    s.until("the subscriber is expelled", |p| p.active() == 1);
     let m = hog.receive();
     assert_eq!((kind(&m), word(&m, 0)), (raw::BYE, 5));
-    // Quarantine: its two slots, one of them the newest until now, stay out while the pool turns.
+    // Quarantine: its two slots are not used again while the pool turns. One of them was the newest until now.
     for _ in 0..30 {
         s.publish();
         let f = frame(&mut sibling);
@@ -263,9 +264,9 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
     }
     assert!(s.publisher.subscribers().any(|f| f.held == 2));
     assert!(hog.try_receive().is_none(), "no frame after BYE");
-    // It may still give them back; with the last the connection ends.
+    // It may still release them. With the last release the connection ends.
     hog.send(&message(raw::RETIRED, &[lease[0]]));
-    s.until("it is gone", |p| p.subscribers().count() == 1);
+    s.until("its connection has ended", |p| p.subscribers().count() == 1);
     let mut slots = std::collections::HashSet::new();
     for _ in 0..30 {
         s.publish();
@@ -274,7 +275,7 @@ fn a_lease_beyond_its_deadline_is_revoked_quarantined_and_freed_by_its_holder() 
     assert!(slots.contains(&(lease[1] as usize)), "the slot is in use again");
 }
 
-/// Makes the sockets that this process has accepted at a path hold a few messages only.
+/// Makes the sockets that this process has accepted at a path hold only a few messages.
 fn shrink_accepted(path: &Path) {
     for entry in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
         let fd: RawFd = entry.file_name().to_str().unwrap().parse().unwrap();
@@ -284,7 +285,7 @@ fn shrink_accepted(path: &Path) {
     }
 }
 
-/// How often a publisher is readable in a while, served each time.
+/// Serves a publisher for a while. Returns how often it was readable.
 fn turns_in(publisher: &mut Publisher, time: Duration) -> usize {
     let (start, mut turns) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -298,21 +299,24 @@ fn turns_in(publisher: &mut Publisher, time: Duration) -> usize {
 }
 
 #[test]
-fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
+fn revoke_to_a_full_socket_delays_no_other_and_ends_the_connection() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(24, |b| b.lease_deadline(ms(40), ms(400)));
     let hog = admitted(&mut s, 12);
     shrink_accepted(&s.folder.socket());
     let other = admitted(&mut s, 1);
     (0..10).for_each(|_| _ = s.publish());
-    assert!(s.publisher.subscribers().any(|f| f.dropped > 0 && f.held < 10 && f.held > 1), "the hog's socket is full");
-    s.until("the other is told", |p| p.stats().revoked == 1);
-    assert!(turns_in(&mut s.publisher, ms(100)) < 20, "there are pauses between attempts");
+    assert!(
+        s.publisher.subscribers().any(|f| f.dropped > 0 && f.held < 10 && f.held > 1),
+        "the subscriber's socket is full"
+    );
+    s.until("the other gets REVOKE", |p| p.stats().revoked == 1);
+    assert!(turns_in(&mut s.publisher, ms(100)) < 20, "no pauses between attempts");
     leased(&other);
     assert_eq!(kind(&other.receive()), raw::NEWER);
     assert_eq!(kind(&other.receive()), raw::REVOKE);
     s.until("both are expelled", |p| p.active() == 0);
-    // When it reads again, it learns what it missed.
+    // When it reads again, it gets the messages that it missed.
     let start = Instant::now();
     let bye = loop {
         assert!(start.elapsed() < SOON, "no BYE comes");
@@ -326,9 +330,9 @@ fn a_peer_without_room_for_revoke_hinders_nobody_and_is_expelled() {
     assert_eq!((kind(&bye), word(&bye, 0)), (raw::BYE, 5));
 }
 
-/// Who is a subscriber itself holds so many frames, of whatever pool.
+/// A source that is itself a subscriber holds a limited number of frames, of any pool.
 #[test]
-fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscriber() {
+fn quarantine_of_an_old_pool_counts_against_a_subscriber_as_source() {
     let ms = Duration::from_millis;
     let mut s = Stage::new(8);
     let mut relay = s.join(s.subscriber().hold(4));
@@ -340,7 +344,7 @@ fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscri
     s.publish();
     assert!(second.publisher.publish(frame(&mut relay), SOON).unwrap().is_taken());
     let lease = leased(&hog);
-    second.until("the hog is expelled", |p| p.active() == 0);
+    second.until("the subscriber is expelled", |p| p.active() == 0);
     s.source = source_of(8, Size::new(128, 32));
     s.publish();
     let mut next = None;
@@ -351,40 +355,40 @@ fn what_is_in_quarantine_of_an_old_pool_is_missing_where_the_source_is_a_subscri
         next.is_some()
     });
     assert!(second.publisher.publish(next.unwrap(), SOON).unwrap().is_taken());
-    // Of 4 one is the newest, one in hand, one in quarantine.
+    // Of 4 slots, one has the newest frame, one the frame in hand, one is in quarantine.
     assert_eq!(second.connect(second.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
     hog.send(&message(raw::RETIRED, &[lease[0]]));
-    second.until("it is gone", |p| p.subscribers().count() == 0);
+    second.until("its connection has ended", |p| p.subscribers().count() == 0);
     assert!(second.connect(second.subscriber()).is_ok());
 }
 
 #[test]
-fn a_subscriber_sees_that_its_lease_was_revoked() {
+fn frame_is_valid_until_a_revocation() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(12, |b| b.lease_deadline(ms(30), ms(5000)));
     let mut a = s.join(s.subscriber());
     s.publish();
     let held = frame(&mut a);
     assert!(held.is_valid());
-    s.until("it is revoked", |p| p.stats().revoked == 1);
+    s.until("the lease is revoked", |p| p.stats().revoked == 1);
     assert!(a.try_recv().unwrap().is_nothing());
     assert!(!held.is_valid());
     assert_eq!(a.stats().revoked, 1);
     drop(held);
-    // The release of a revoked lease is legal, and the next lease is good.
+    // The release of a revoked lease is legal, and the next lease is valid.
     s.publish();
     assert!(frame(&mut a).is_valid());
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
 #[test]
-fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
+fn frame_that_is_held_keeps_its_pixels() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     s.publish();
     let held = frame(&mut a);
     let want = pixels(&held);
-    // Neither many turns nor time take it away.
+    // Neither many publishes nor time overwrite it.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(2) {
         for _ in 0..500 {
@@ -395,9 +399,9 @@ fn a_frame_held_while_the_pool_turns_keeps_its_pixels() {
     assert!(held.is_valid());
 }
 
-/// Who reads late, with frames in its socket that were published long since.
+/// A subscriber that reads late, with old frames in its socket.
 #[test]
-fn ten_thousand_frames_read_late_are_what_they_say() {
+fn frames_read_late_have_their_own_pixels() {
     let hash = |frame: &Frame| {
         let mut hasher = DefaultHasher::new();
         pixels(frame).hash(&mut hasher);
@@ -429,7 +433,7 @@ fn ten_thousand_frames_read_late_are_what_they_say() {
 }
 
 #[test]
-fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
+fn quota_holds_for_a_subscriber_that_releases_nothing() {
     let ms = Duration::from_millis;
     let mut s = Stage::with(6, |b| b.reserve(1).lease_deadline(ms(40), ms(80)));
     let mut sibling = s.join(s.subscriber());
@@ -456,7 +460,7 @@ fn a_hog_on_six_buffers_costs_its_sibling_no_frame_and_gets_an_error() {
     assert!(!hogged.is_valid());
 }
 
-/// A publisher made of bytes, and a subscriber's answer to it.
+/// A publisher that sends raw messages, and the subscriber's result.
 fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Received<SubscriberEvent>> {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
@@ -465,7 +469,7 @@ fn against(script: impl FnOnce(&Raw) + Send) -> framelease::Result<Received<Subs
             let peer = listener.accept();
             assert_eq!(kind(&peer.receive()), raw::HELLO);
             script(&peer);
-            // Stay until the subscriber hangs up, reading what it says.
+            // Stay until the subscriber hangs up, and read its messages.
             while !peer.receive().is_empty() {}
         });
         let result = (|| {
@@ -496,7 +500,7 @@ fn grey(slots: u32, width: u32, height: u32, bytes: u32, stride: u32) -> Vec<u8>
 }
 
 #[test]
-fn a_lying_publisher_gets_a_typed_error() {
+fn protocol_errors_of_a_publisher_are_typed() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "lying-publisher").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let null = std::fs::File::open("/dev/null").unwrap();
@@ -623,8 +627,8 @@ fn a_lying_publisher_gets_a_typed_error() {
             Ok(event) => panic!("{what}: {event:?}"),
         }
     }
-    assert_eq!(fds_of("lying-publisher"), 1, "only the one that is ours");
-    // The same script without the lie works.
+    assert_eq!(fds_of("lying-publisher"), 1, "only our own");
+    // The same script without the error works.
     let event = against(|p| {
         p.send(&welcome());
         p.send(&grey(1, 64, 64, 4096, 64));
@@ -635,7 +639,7 @@ fn a_lying_publisher_gets_a_typed_error() {
 }
 
 #[test]
-fn the_same_slot_twice_is_a_lie_too() {
+fn protocol_error_if_a_slot_is_leased_twice() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let folder = Folder::new();
@@ -659,9 +663,9 @@ fn the_same_slot_twice_is_a_lie_too() {
     drop(memory);
 }
 
-/// A publisher that reads late.
+/// Releases to a publisher that reads late.
 #[test]
-fn releases_that_find_no_room_are_sent_when_there_is_some() {
+fn releases_wait_for_space_in_the_socket() {
     let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
     let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
     let folder = Folder::new();
@@ -694,7 +698,7 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
         drop(frame(subscriber));
         let calls = syscalls();
         nothing(subscriber);
-        // More than the receive: the release is tried again.
+        // More calls than the receive: the release is sent again.
         if syscalls() - calls > 1 {
             return generation;
         }
@@ -706,21 +710,22 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
             read_until(&p, first);
             p.send(&message(raw::END, &[]));
         });
-        // One that waits for the publisher's next word.
+        // A subscriber that waits for the publisher's next message.
         assert!(matches!(subscriber.recv(SOON).unwrap(), Received::Item(SubscriberEvent::Paused)));
     });
     let last = fill(&p, &mut subscriber);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| read_until(&p, last));
-        // One that waits until its descriptor is readable; and it is so no more when nothing is owed.
+        // A subscriber that waits until its descriptor is readable. The descriptor is not readable after the last
+        // release was sent.
         let start = Instant::now();
         while poll(&mut [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)], 200u8) == Ok(1) {
-            assert!(start.elapsed() < SOON, "readable for ever");
+            assert!(start.elapsed() < SOON, "readable forever");
             nothing(&mut subscriber);
         }
         reader.join().unwrap();
     });
-    // A frame that another thread drops when there is no more room, while this one waits in either way.
+    // Another thread drops a frame when the socket is full, while this one waits, in either way.
     let room = last - first;
     for polls in [false, true] {
         for _ in 1..room {
@@ -731,7 +736,7 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
         let held = frame(&mut subscriber);
         let calls = syscalls();
         nothing(&mut subscriber);
-        assert_eq!(syscalls() - calls, 1, "nothing is owed yet");
+        assert_eq!(syscalls() - calls, 1, "a release is sent too early");
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(Duration::from_millis(50));
@@ -745,7 +750,7 @@ fn releases_that_find_no_room_are_sent_when_there_is_some() {
             }
             loop {
                 let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&subscriber), PollFlags::POLLIN)];
-                assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "nobody wakes us");
+                assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "the descriptor does not become readable");
                 match subscriber.try_recv().unwrap() {
                     Received::Item(SubscriberEvent::Paused) => return,
                     other => assert!(other.is_nothing(), "{other:?}"),
@@ -764,7 +769,7 @@ fn end_and_silence_of_a_publisher_are_values() {
     assert!(matches!(event, Ok(Received::Item(SubscriberEvent::Paused))), "{event:?}");
     let event = against(|p| p.send(&welcome()));
     assert!(matches!(event, Ok(Received::Nothing)), "{event:?}");
-    // No WELCOME at all: connect itself ends in time.
+    // Without a WELCOME, connect itself ends in time.
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let e = Subscriber::builder(folder.socket()).connect(Duration::from_millis(100)).unwrap_err();
@@ -773,7 +778,7 @@ fn end_and_silence_of_a_publisher_are_values() {
 }
 
 #[test]
-fn waiting_for_releases_does_not_make_the_publisher_readable() {
+fn publisher_that_waits_for_releases_is_not_readable() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     let readable = |s: &Stage| {
@@ -788,10 +793,10 @@ fn waiting_for_releases_does_not_make_the_publisher_readable() {
     s.publish();
     assert!(!readable(&s));
     drop(held);
-    assert!(readable(&s), "the frame that waits must go out");
+    assert!(readable(&s), "the frame that waits must be sent");
     s.publisher.dispatch().unwrap();
     assert_eq!(frame(&mut a).meta().sequence, 2);
-    // A peer that was waited for may wake us once more; then it is quiet again.
+    // The subscriber that was waited for may wake us once more. Then the publisher is quiet again.
     s.publisher.dispatch().unwrap();
     assert!(!readable(&s));
     nothing(&mut a);

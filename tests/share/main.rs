@@ -1,5 +1,5 @@
-//! Publisher and subscribers over real sockets, with peers that misbehave: as raw bytes and as stopped, starved and
-//! killed processes. No device needed.
+//! Tests of a publisher and subscribers over real sockets, with peers that misbehave: as raw bytes, and as stopped,
+//! starved and killed processes. No device is needed.
 
 mod basics;
 mod bind;

@@ -1,4 +1,4 @@
-//! Subscribers in processes of their own: stopped, killed, starved of descriptors, forked.
+//! Tests of subscribers in other processes: stopped, killed, without descriptors, forked.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -22,7 +22,7 @@ use crate::support::{self, borrowed, frame, pixels, publisher_at, source, Folder
 
 const ROLE: &str = "FRAMELEASE_TEST_PEER";
 
-/// A subscriber process that does as it is told, one word a line.
+/// A subscriber process that follows orders, one word a line.
 struct Peer {
     child: Child,
     orders: ChildStdin,
@@ -30,7 +30,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Starts this very test binary again, as a peer.
+    /// Starts this test program again, as a peer.
     fn spawn(socket: &Path, role: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::peer_process", "--ignored", "--nocapture", "--test-threads=1"])
@@ -44,7 +44,7 @@ impl Peer {
         let (send, answers) = mpsc::channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // The test harness of the peer talks too.
+                // The test harness of the peer prints lines too.
                 if let Some(answer) = line.split_once("PEER ").map(|(_, a)| a.to_owned()) {
                     let _ = send.send(answer);
                 }
@@ -53,7 +53,7 @@ impl Peer {
         Self { child, orders, answers }
     }
 
-    /// Starts a peer and serves the publisher until frames go to it.
+    /// Starts a peer and serves the publisher until frames are sent to it.
     fn join(s: &mut Stage, role: &str) -> Self {
         let active = s.publisher.active();
         let mut peer = Self::spawn(&s.folder.socket(), role);
@@ -61,7 +61,7 @@ impl Peer {
             let ended = peer.child.try_wait().unwrap();
             assert!(
                 ended.is_none(),
-                "the peer ended before frames went to it: {ended:?}, {:?}",
+                "the peer ended before frames were sent to it: {ended:?}, {:?}",
                 peer.answers.try_recv()
             );
             p.active() == active + 1
@@ -89,7 +89,7 @@ impl Drop for Peer {
     }
 }
 
-/// Not a test: what a peer process runs.
+/// Not a test: the program of a peer process.
 #[test]
 #[ignore = "run by the other tests as a peer process"]
 fn peer_process() {
@@ -107,12 +107,12 @@ fn peer_process() {
         return say(&format!("{:?}", result.map(drop).map_err(|e| e.kind())));
     }
     if let Some(buffers) = role.strip_prefix("descriptors:") {
-        // A connection's own: epoll, timer, event counter, socket, the publisher's process.
+        // The descriptors of a connection: epoll, timer, event counter, socket, the publisher's process.
         leave_descriptors(5 + buffers.parse::<u64>().unwrap());
     }
     let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).connect(SOON).unwrap();
     if role == "fork" {
-        // A child that keeps the socket open: the hang-up will not be seen.
+        // A child that keeps the socket open, so the publisher does not see the hang-up.
         let fd = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| {
             let link = std::fs::read_link(e.path()).ok()?;
             let fd: i32 = e.file_name().to_str()?.parse().ok()?;
@@ -121,7 +121,7 @@ fn peer_process() {
         for fd in fd {
             nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
         }
-        // Left behind on purpose: it outlives this process, and the test ends it.
+        // Not waited for: it outlives this process, and the test ends it.
         #[allow(clippy::zombie_processes)]
         let child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         say(&child.id().to_string());
@@ -146,8 +146,8 @@ fn peer_process() {
     }
 }
 
-/// Lets this process open `count` more descriptors. The limit is one of numbers, so the gaps that an inherited
-/// descriptor of a high number leaves are filled first.
+/// Lets this process open `count` more descriptors. The limit is one of numbers, so this first fills the gaps below
+/// inherited descriptors with high numbers.
 fn leave_descriptors(count: u64) {
     let null = std::fs::File::open("/dev/null").unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
@@ -172,7 +172,7 @@ fn publish_until_killed(path: &str, say: impl Fn(&str)) {
 }
 
 #[test]
-fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
+fn subscriber_that_is_stopped_costs_its_quota_and_no_other_a_frame() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     let stopped = Peer::join(&mut s, "plain");
@@ -185,9 +185,9 @@ fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
     let figures: Vec<_> = s.publisher.subscribers().collect();
     assert_eq!((figures[1].held, figures[1].quota), (1, 2));
     assert_eq!(figures[1].dropped, 2_000 - 2);
-    // Its lease, the frame that waits for it (the newest) and nothing else is out.
+    // Its lease and the frame that waits for it (the newest) are the only ones.
     assert_eq!(s.source.buffers().unwrap().leased(), 2);
-    // It goes on where the stream is now: the frame that it did not read is out of date.
+    // It continues with the current frame: the frame that it did not read is out of date.
     stopped.signal(Signal::SIGCONT);
     let mut answer = None;
     s.until("it has a frame", |_| {
@@ -198,14 +198,14 @@ fn a_stopped_peer_costs_its_quota_and_no_sibling_a_frame() {
 }
 
 #[test]
-fn a_killed_peer_gives_back_what_it_held() {
+fn subscriber_that_is_killed_gives_back_its_leases() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     for round in 0..5 {
         let mut peer = Peer::join(&mut s, "plain");
         let sequence = s.publish();
         assert_eq!(frame(&mut sibling).meta().sequence, sequence);
-        // The newest at the time it joined.
+        // The newest frame at the time it joined.
         assert!(peer.answer().starts_with("frame "));
         peer.order("hold");
         s.publish();
@@ -213,12 +213,12 @@ fn a_killed_peer_gives_back_what_it_held() {
         assert!(s.source.buffers().unwrap().leased() >= 2, "round {round}");
         peer.signal(Signal::SIGKILL);
         let start = Instant::now();
-        s.until("it is gone", |p| p.subscribers().count() == 1);
+        s.until("the killed subscriber is removed", |p| p.subscribers().count() == 1);
         assert!(start.elapsed() < Duration::from_secs(2), "reclaimed after {:?}", start.elapsed());
         s.publish();
         drop(frame(&mut sibling));
         s.publish();
-        // Only the newest and the sibling's are out: nothing of the dead peer's.
+        // Only the newest frame and the sibling's are leased: none of the dead subscriber's.
         assert!(s.source.buffers().unwrap().leased() <= 2, "{:?}", s.source.buffers().unwrap());
         drop(frame(&mut sibling));
     }
@@ -226,22 +226,22 @@ fn a_killed_peer_gives_back_what_it_held() {
 }
 
 #[test]
-fn death_is_seen_although_a_forked_child_keeps_the_socket() {
+fn subscriber_death_is_seen_although_a_forked_child_keeps_the_socket() {
     let mut s = Stage::new(12);
     let peer = Peer::join(&mut s, "fork");
     let child: i32 = peer.answer().parse().unwrap();
     peer.signal(Signal::SIGKILL);
-    s.until("it is gone", |p| p.subscribers().count() == 0);
-    kill(Pid::from_raw(child), None).expect("the child still lives, and with it the socket");
+    s.until("the dead subscriber is removed", |p| p.subscribers().count() == 0);
+    kill(Pid::from_raw(child), None).expect("the child has ended");
     kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
 }
 
 #[test]
-fn a_peer_without_descriptors_takes_the_buffers_it_can() {
+fn subscriber_without_descriptors_takes_the_buffers_it_can() {
     let mut s = Stage::new(12);
     let mut sibling = s.join(s.subscriber());
     let mut peer = Peer::join(&mut s, "descriptors:2");
-    // It has two buffers of twelve. The publisher counts frames in the others as dropped, and its sibling misses none.
+    // It has two of twelve buffers. The publisher counts frames in the others as dropped, and its sibling misses none.
     let mut received = 0;
     for _ in 0..24 {
         let sequence = s.publish();
@@ -259,7 +259,7 @@ fn a_peer_without_descriptors_takes_the_buffers_it_can() {
 }
 
 #[test]
-fn a_peer_without_any_descriptor_gets_an_error() {
+fn subscriber_without_any_descriptor_gets_an_error() {
     let mut s = Stage::new(12);
     let peer = Peer::spawn(&s.folder.socket(), "descriptors:0");
     let mut answer = None;
@@ -271,12 +271,12 @@ fn a_peer_without_any_descriptor_gets_an_error() {
 }
 
 #[test]
-fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
-    // The limit is the process's: do it in a process of its own.
+fn publisher_at_its_descriptor_limit_sleeps_and_recovers() {
+    // The limit belongs to the process, so this runs in a child process.
     const NAME: &str = "FRAMELEASE_TEST_LIMIT";
     if std::env::var_os(NAME).is_none() {
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "processes::a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers"])
+            .args(["--exact", "processes::publisher_at_its_descriptor_limit_sleeps_and_recovers"])
             .env(NAME, "1")
             .stdout(Stdio::null())
             .status();
@@ -301,13 +301,13 @@ fn a_publisher_at_its_descriptor_limit_waits_asleep_and_recovers() {
     assert_eq!(frame(&mut sibling).meta().sequence, sequence);
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard).unwrap();
     peers.iter().for_each(|p| p.send(&hello(1, 1, 1)));
-    s.until("those that fit are admitted", |p| p.stats().admitted >= 3);
+    s.until("those within the limit are admitted", |p| p.stats().admitted >= 3);
     peers.clear();
-    s.until("they are gone", |p| p.subscribers().count() == 1);
+    s.until("their connections have ended", |p| p.subscribers().count() == 1);
 }
 
-/// Runs a test of this binary again in a process of its own, with few descriptors and, if we are root, as a user of its
-/// own. `true` in that process.
+/// Runs a test of this program again in a child process, with few descriptors and, as root, as another user. Returns
+/// `true` in that process.
 fn alone_with_few_descriptors(test: &str, limit: u64, user: u32) -> bool {
     const NAME: &str = "FRAMELEASE_TEST_LIMIT";
     if std::env::var_os(NAME).is_none() {
@@ -320,19 +320,19 @@ fn alone_with_few_descriptors(test: &str, limit: u64, user: u32) -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit.min(hard), hard).unwrap();
     if nix::unistd::geteuid().is_root() {
-        // The limit on descriptors in flight is a user's, and does not bind root.
+        // The limit on descriptors in flight belongs to a user, and does not apply to root.
         nix::unistd::setuid(nix::unistd::Uid::from_raw(user)).unwrap();
     }
     true
 }
 
 #[test]
-fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
-    if !alone_with_few_descriptors("processes::a_stopped_peer_and_many_format_changes_starve_no_sibling", 180, 65_534) {
+fn format_changes_with_a_stopped_subscriber_starve_no_other() {
+    if !alone_with_few_descriptors("processes::format_changes_with_a_stopped_subscriber_starve_no_other", 180, 65_534) {
         return;
     }
     let mut s = Stage::new(16);
-    // A peer that has been admitted and is stopped: it reads and answers nothing any more.
+    // A peer that was admitted and then stopped: it neither reads nor answers.
     let stopped = admitted(&mut s, 1);
     let mut sibling = s.join(s.subscriber());
     for change in 0..60 {
@@ -349,21 +349,21 @@ fn a_stopped_peer_and_many_format_changes_starve_no_sibling() {
     while let Some((_, fds)) = stopped.try_receive() {
         descriptors += fds.len();
     }
-    assert!(descriptors <= 16, "{descriptors} descriptors piled up in a stopped peer's queue");
+    assert!(descriptors <= 16, "{descriptors} descriptors wait in a stopped peer's socket");
     let quiet = (framelease::stats::syscalls(), Instant::now());
     while quiet.1.elapsed() < Duration::from_millis(300) {
         drop(s.publisher.recv(Duration::from_millis(300)).unwrap());
     }
     let calls = framelease::stats::syscalls() - quiet.0;
-    assert!(calls < 40, "{calls} system calls in 300 ms on account of a stopped peer");
+    assert!(calls < 40, "{calls} system calls in 300 ms because of a stopped peer");
 }
 
 #[test]
-fn twenty_stalled_peers_cut_nobody_off() {
-    if !alone_with_few_descriptors("processes::twenty_stalled_peers_cut_nobody_off", 1024, 65_533) {
+fn subscribers_that_stall_disconnect_no_other() {
+    if !alone_with_few_descriptors("processes::subscribers_that_stall_disconnect_no_other", 1024, 65_533) {
         return;
     }
-    // Of 21 quotas, the newest and the reserve.
+    // Buffers for 21 quotas, the newest frame and the reserve.
     let mut s = Stage::new(45);
     let mut sibling = s.join(s.subscriber());
     let stalled: Vec<_> = (0..20).map(|_| admitted(&mut s, 1)).collect();
@@ -376,7 +376,7 @@ fn twenty_stalled_peers_cut_nobody_off() {
     assert_eq!(figures.len(), 21);
     assert!(figures.iter().all(|f| f.held <= f.quota as usize), "{figures:?}");
     assert!(s.source.buffers().unwrap().leased() <= 20 * 2 + 1, "{:?}", s.source.buffers().unwrap());
-    // Frames bring no descriptors: none is on its way to who does not read.
+    // Frames have no descriptors: none is in flight to a subscriber that does not read.
     for peer in stalled {
         while let Some((_, descriptors)) = peer.try_receive() {
             assert!(descriptors.is_empty());
@@ -385,11 +385,11 @@ fn twenty_stalled_peers_cut_nobody_off() {
 }
 
 #[test]
-fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
-    if !alone_with_few_descriptors("processes::twenty_who_greet_and_read_nothing_keep_no_newcomer_out", 1024, 65_532) {
+fn subscribers_that_read_nothing_keep_no_new_one_out() {
+    if !alone_with_few_descriptors("processes::subscribers_that_read_nothing_keep_no_new_one_out", 1024, 65_532) {
         return;
     }
-    // 20 times the pool is more descriptors than may be on their way.
+    // 20 times the pool is more descriptors than may be in flight.
     let mut s = Stage::with(64, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mut sibling = s.join(s.subscriber());
     let mute: Vec<_> = (0..20)
@@ -412,8 +412,8 @@ fn twenty_who_greet_and_read_nothing_keep_no_newcomer_out() {
 }
 
 #[test]
-fn hashes_agree_across_processes_and_memory_is_the_same() {
-    // The example does this with three processes; here one frame is looked at byte by byte through /proc.
+fn memory_and_pixels_are_the_same_in_every_process() {
+    // The example checks this with three processes. Here, one frame is read through /proc and compared byte by byte.
     let mut s = Stage::new(8);
     let peer = Peer::join(&mut s, "plain");
     let published = s.source.recv(SOON).unwrap().frame().unwrap();
@@ -428,14 +428,14 @@ fn hashes_agree_across_processes_and_memory_is_the_same() {
         std::fs::metadata(e.path()).is_ok_and(|m| m.ino() == inode)
     });
     let mut got = vec![0; want.len()];
-    let mut file = std::fs::File::open(theirs.expect("the peer has the same memory open").path()).unwrap();
+    let mut file = std::fs::File::open(theirs.expect("the peer does not have the same memory open").path()).unwrap();
     std::io::Read::read_exact(&mut file, &mut got).unwrap();
     assert_eq!(got, want);
     assert!(std::os::fd::AsFd::as_fd(&own).as_raw_fd() >= 0);
 }
 
 #[test]
-fn a_killed_publisher_is_replaced_and_found_again() {
+fn reconnect_finds_the_publisher_after_a_killed_one() {
     let folder = Folder::new();
     let mut publisher = Peer::spawn(&folder.socket(), "publisher");
     assert_eq!(publisher.answer(), "ready");
@@ -445,7 +445,7 @@ fn a_killed_publisher_is_replaced_and_found_again() {
     let want = pixels(&held);
     publisher.signal(Signal::SIGKILL);
     publisher.child.wait().unwrap();
-    assert!(folder.socket().exists(), "nobody has cleaned up");
+    assert!(folder.socket().exists(), "the socket file is removed");
     loop {
         match a.recv(SOON).unwrap() {
             Received::Item(SubscriberEvent::Lost(_)) => break,
@@ -460,11 +460,11 @@ fn a_killed_publisher_is_replaced_and_found_again() {
         frame(&mut a);
     }
     assert_eq!(a.stats().reconnects, 1);
-    // The dead publisher's memory is still ours, only nobody vouches for it.
+    // The dead publisher's memory is still mapped, but no longer valid.
     assert_eq!((pixels(&held), held.is_valid()), (want, false));
 }
 
-/// What becomes of a peer with these ids.
+/// Returns the result of a peer that connects with these ids.
 fn connect_as(s: &mut Stage, uid: u32, gid: u32) -> String {
     let peer = Peer::spawn(&s.folder.socket(), &format!("user:{uid}:{gid}"));
     let start = Instant::now();
@@ -487,7 +487,7 @@ fn permissions_and_the_hook_say_which_users_may_connect() {
     const GUEST: u32 = 4243;
     let mut s = Stage::with(8, |b| b.mode(0o600));
     assert_eq!(connect_as(&mut s, GUEST, CAMERA), "Err(PermissionDenied)");
-    // Its group may; of those, the hook takes one user only.
+    // The group may connect. Of its users, the hook accepts only one.
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = std::sync::Arc::clone(&seen);
     let mut s = Stage::with(8, |b| {
@@ -497,7 +497,7 @@ fn permissions_and_the_hook_say_which_users_may_connect() {
         })
     });
     std::os::unix::fs::chown(s.folder.socket(), None, Some(CAMERA)).unwrap();
-    // Whatever this process's umask is.
+    // Independent of the umask of this process.
     std::fs::set_permissions(s.folder.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o660)).unwrap();
     assert_eq!(connect_as(&mut s, CAMERA, GUEST), "Err(PermissionDenied)", "another group");
     assert_eq!(connect_as(&mut s, GUEST, CAMERA), "Err(Refused)");
@@ -506,7 +506,7 @@ fn permissions_and_the_hook_say_which_users_may_connect() {
 }
 
 #[test]
-fn abstract_sockets_have_no_permissions_and_are_refused() {
+fn bind_refuses_abstract_sockets() {
     let name = std::path::Path::new("\0framelease");
     assert!(publisher_at(name).bind().is_err());
     assert!(Subscriber::builder(name).connect(SOON).is_err());

@@ -1,4 +1,4 @@
-//! The protocol from docs/protocol.md by hand: bytes in and out of a socket, nothing of the crate's.
+//! Speaks the protocol of docs/protocol.md by hand: bytes in and out of a socket, without code of the crate.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -23,7 +23,7 @@ pub const NEWER: u16 = 24;
 pub const END: u16 = 22;
 pub const BYE: u16 = 23;
 
-/// A socket that speaks bytes.
+/// A socket that sends and receives bytes.
 pub struct Raw(OwnedFd);
 
 impl AsFd for Raw {
@@ -44,7 +44,7 @@ impl Raw {
         Self(fd)
     }
 
-    /// A publisher's end: listens, and waits for one subscriber.
+    /// The publisher's end: listens, and waits for one subscriber.
     pub fn listen(path: &Path) -> Listener {
         let fd = seqpacket();
         bind(fd.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -63,14 +63,14 @@ impl Raw {
         let _ = sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(bytes)], &control, MsgFlags::MSG_NOSIGNAL, None);
     }
 
-    /// One message; empty if the other side hung up.
+    /// Receives one message. Returns it empty if the other side hung up.
     pub fn receive(&self) -> Vec<u8> {
         let mut buffer = [0; 512];
         let len = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
         buffer[..len].to_vec()
     }
 
-    /// One message with its descriptors, if it comes at once.
+    /// Receives one message with its descriptors, if there is one.
     pub fn try_receive(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
         let (mut buffer, mut space) = ([0; 512], nix::cmsg_space!([RawFd; 8]));
         let mut iov = [IoSliceMut::new(&mut buffer)];
@@ -129,7 +129,7 @@ pub fn kind(message: &[u8]) -> u16 {
     message.get(..2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]))
 }
 
-/// The `n`th 32-bit word behind the header.
+/// The `n`-th 32-bit word after the header.
 pub fn word(message: &[u8], n: usize) -> u32 {
     let at = 8 + 4 * n;
     u32::from_le_bytes(message[at..at + 4].try_into().unwrap())

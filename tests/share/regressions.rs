@@ -1,4 +1,4 @@
-//! Defects that a review found, each with the test that would have.
+//! Regression tests for defects that a review found.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn dropped(s: &Stage) -> Vec<u64> {
 }
 
 #[test]
-fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
+fn publish_reads_a_release_and_sends_the_waiting_frame() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -40,7 +40,7 @@ fn a_release_that_publish_reads_lets_the_waiting_frame_go() {
 }
 
 #[test]
-fn a_flood_of_legal_messages_does_not_hold_publish() {
+fn publish_is_not_held_up_by_a_flood_of_messages() {
     let mut optional = message(99, &[1]);
     optional[2] = 0;
     for (what, flood) in [("RETIRED", message(raw::RETIRED, &[999])), ("an optional message", optional)] {
@@ -66,7 +66,8 @@ fn a_flood_of_legal_messages_does_not_hold_publish() {
             drop(frame(&mut sibling));
             calls
         });
-        // 64 messages of a peer. The count is of all threads, and other tests run beside this one: not each, but most.
+        // 64 messages of a subscriber. The count is of all threads, and other tests run at the same time, so it need
+        // not hold for each publish, but for most.
         counts.sort_unstable();
         assert!(counts[10] < 64 + 20, "{what}: {counts:?} system calls in a publish");
         stop.store(true, Ordering::Relaxed);
@@ -76,14 +77,15 @@ fn a_flood_of_legal_messages_does_not_hold_publish() {
 }
 
 #[test]
-fn publish_reads_a_peer_once() {
+fn publish_reads_a_subscriber_once() {
     let mut optional = message(99, &[1]);
     optional[2] = 0;
-    // The count is of all threads, and other tests run beside this one: not each, but most.
+    // The count is of all threads, and other tests run at the same time, so it need not hold for each publish, but for
+    // most.
     let mut counts = [0; 7].map(|_: u64| {
         let mut s = Stage::new(8);
         let peer = admitted(&mut s, 1);
-        // It holds one frame, and has room for no other: what it says wakes the publisher.
+        // It holds one frame and has no room for another, so its messages wake the publisher.
         for _ in 0..3 {
             s.publish();
         }
@@ -98,7 +100,7 @@ fn publish_reads_a_peer_once() {
 }
 
 #[test]
-fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
+fn frame_is_valid_until_the_publisher_is_gone() {
     let mut s = Stage::new(6);
     let mut a = s.join(s.subscriber());
     s.publish();
@@ -106,7 +108,7 @@ fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
     let Stage { publisher, mut source, folder } = s;
     drop(publisher);
     assert!(matches!(a.recv(SOON).unwrap(), Received::Ended));
-    // The source lives on and may fill the buffer again.
+    // The source still exists and may fill the buffer again.
     let mut publisher = publisher_at(folder.socket()).bind().unwrap();
     for _ in 0..12 {
         assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
@@ -116,13 +118,13 @@ fn a_frame_says_that_nothing_keeps_its_pixels_when_the_publisher_is_gone() {
 }
 
 #[test]
-fn the_end_comes_behind_the_frames_that_wait() {
+fn pause_comes_after_the_frames_that_wait() {
     let mut s = Stage::new(12);
     let a = s.join(s.subscriber().policy(Policy::Block));
     let b = s.join(s.subscriber().policy(Policy::Fifo(3)));
     s.publish();
     s.publish();
-    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "a frame waits for each");
+    assert!(!s.publisher.pause(Duration::ZERO).unwrap(), "a frame waits for each subscriber");
     let readers: Vec<_> = [a, b]
         .into_iter()
         .map(|mut x| {
@@ -134,15 +136,15 @@ fn the_end_comes_behind_the_frames_that_wait() {
         })
         .collect();
     assert!(s.publisher.pause(SOON).unwrap());
-    // Now that there is no next publish, releases are read as they come.
-    s.until("all is returned", |p| p.subscribers().all(|f| f.held == 0));
+    // No publish follows, so releases are read as they come.
+    s.until("every lease has ended", |p| p.subscribers().all(|f| f.held == 0));
     for reader in readers {
         assert_eq!(reader.join().unwrap(), [0, 1]);
     }
 }
 
 #[test]
-fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
+fn pause_comes_after_the_frames_that_wait_for_a_new_pool() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Fifo(2)));
     s.source = wider();
@@ -160,25 +162,28 @@ fn the_end_comes_behind_the_frames_that_wait_for_a_new_pool_to_be_known() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_who_is_owed_nothing() {
+fn pause_does_not_wait_for_subscribers_without_frames() {
     let mut s = Stage::new(8);
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 1));
-    s.until("it is admitted", |p| p.subscribers().count() == 1);
-    assert!(s.publisher.pause(Duration::ZERO).unwrap(), "it was never told that there is a stream");
+    s.until("the subscriber is admitted", |p| p.subscribers().count() == 1);
+    assert!(s.publisher.pause(Duration::ZERO).unwrap(), "no stream was announced to it");
 }
 
 #[test]
-fn block_misses_nothing_behind_its_first_frame() {
+fn policy_block_misses_nothing_after_its_first_frame() {
     let mut s = Stage::new(8);
-    // It is told of the pool and does not answer yet: nobody waits for it.
+    // The pool is announced to it. It does not answer yet, and the publisher does not wait for it.
     let mut a = s.connect(s.subscriber().policy(Policy::Block)).unwrap();
     for _ in 0..3 {
         s.publish();
     }
     s.until("it has the pool", |p| {
         let event = a.try_recv().unwrap();
-        assert!(!matches!(event, Received::Item(SubscriberEvent::Frame(_))), "{event:?}, and those behind it are lost");
+        assert!(
+            !matches!(event, Received::Item(SubscriberEvent::Frame(_))),
+            "{event:?}, and the frames after it are lost"
+        );
         p.active() == 1
     });
     let got = [0, 1].map(|_| {
@@ -190,7 +195,7 @@ fn block_misses_nothing_behind_its_first_frame() {
 }
 
 #[test]
-fn block_loses_nothing_at_a_format_change() {
+fn policy_block_loses_nothing_at_a_format_change() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().policy(Policy::Block));
     s.publish();
@@ -211,12 +216,12 @@ fn block_loses_nothing_at_a_format_change() {
     assert!(s.publisher.publish(first, SOON).unwrap().is_taken());
     s.publish();
     s.publish();
-    s.until("it has all", |_| reader.is_finished());
+    s.until("it has every frame", |_| reader.is_finished());
     assert_eq!(reader.join().unwrap(), [(64, 0), (64, 1), (128, 0), (128, 1), (128, 2)]);
 }
 
 #[test]
-fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
+fn rate_excludes_frames_without_a_drop_while_a_pool_is_announced() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().rate(Rate::EveryNth(10)));
     s.source = wider();
@@ -236,7 +241,7 @@ fn unwanted_frames_are_not_dropped_ones_while_a_pool_is_announced() {
 }
 
 #[test]
-fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
+fn reconnect_pauses_after_a_listener_that_hangs_up() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let connections = Arc::new(AtomicU32::new(0));
@@ -262,7 +267,7 @@ fn reconnecting_backs_off_from_a_listener_that_hangs_up() {
     // 10, 20, 40 … 500 ms: seven or so.
     let connections = connections.load(Ordering::Relaxed);
     assert!(connections <= 10, "{connections} connections in a second");
-    assert_eq!(lost, 1, "lost once, however often it is tried again");
+    assert_eq!(lost, 1, "the loss is reported once, not for each attempt");
 }
 
 #[test]
@@ -281,7 +286,7 @@ fn connect_asks_a_full_publisher_twice_a_second() {
 }
 
 #[test]
-fn connecting_backs_off_from_a_listener_that_hangs_up() {
+fn connect_pauses_after_a_listener_that_hangs_up() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let connections = Arc::new(AtomicU32::new(0));
@@ -298,7 +303,7 @@ fn connecting_backs_off_from_a_listener_that_hangs_up() {
 }
 
 #[test]
-fn a_busy_latest_consumer_stays_in_the_budget() {
+fn policy_latest_of_a_busy_subscriber_stays_in_the_budget() {
     const FRAMES: u64 = 200;
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
@@ -307,7 +312,7 @@ fn a_busy_latest_consumer_stays_in_the_budget() {
     let before = syscalls();
     let mut own = 0;
     for _ in 0..FRAMES {
-        // A frame comes while it works on the last, then it is done and takes the one that waits.
+        // A frame comes while it works on the last one. Then it takes the frame that waits.
         s.publish();
         let start = syscalls();
         drop(held);
@@ -323,7 +328,7 @@ fn a_busy_latest_consumer_stays_in_the_budget() {
 }
 
 #[test]
-fn waits_end_when_they_should() {
+fn recv_times_out_on_time() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     for (asked, most) in [(4, 60), (0, 40), (150, 260), (130, 240), (40, 140)] {
@@ -331,13 +336,14 @@ fn waits_end_when_they_should() {
         assert!(a.recv(Duration::from_millis(asked)).unwrap().is_nothing());
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(asked), "{asked} ms took {took:?}");
-        // Generous for a loaded machine; an eighth of a long timeout too late, as once, would still show.
+        // Generous for a loaded machine. An error of an eighth of a long timeout, which a defect caused, would still be
+        // found.
         assert!(took < Duration::from_millis(most + 500), "{asked} ms took {took:?}");
     }
 }
 
 #[test]
-fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
+fn test_pattern_unpaced_without_buffers_neither_spins_nor_hangs() {
     use nix::poll::{poll, PollFd, PollFlags};
     use std::os::fd::AsFd;
     let mut source = wider();
@@ -357,25 +363,25 @@ fn an_unpaced_source_without_buffers_neither_spins_nor_hangs() {
 }
 
 #[test]
-fn a_mute_peer_does_not_keep_its_quota() {
+fn quota_of_a_subscriber_that_does_not_answer_is_freed() {
     let mut s = Stage::with(8, |b| b.handshake_timeout(Duration::from_millis(300)));
     let mute = Raw::connect(&s.folder.socket());
     mute.send(&hello(1, 1, 4));
-    s.until("it is in", |p| p.subscribers().count() == 1);
+    s.until("the subscriber is admitted", |p| p.subscribers().count() == 1);
     assert_eq!(s.connect(s.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
-    s.until("it is out", |p| p.subscribers().count() == 0);
+    s.until("the subscriber is removed", |p| p.subscribers().count() == 0);
     assert!(s.connect(s.subscriber()).is_ok());
 }
 
 #[test]
-fn one_subscriber_cannot_ask_for_everything() {
+fn quota_of_the_whole_pool_is_refused() {
     let mut s = Stage::with(64, |b| b.max_hold(2));
     assert_eq!(s.connect(s.subscriber().hold(3)).unwrap_err().kind(), ErrorKind::Refused);
     assert!(s.connect(s.subscriber().hold(2)).is_ok());
 }
 
 #[test]
-fn a_welcome_of_another_version_is_refused() {
+fn welcome_of_another_version_is_refused() {
     let folder = Folder::new();
     let listener = Raw::listen(&folder.socket());
     let publisher = std::thread::spawn(move || {
@@ -390,7 +396,7 @@ fn a_welcome_of_another_version_is_refused() {
 }
 
 #[test]
-fn retiring_more_than_was_given_ends_the_connection() {
+fn retired_more_often_than_announced_ends_the_connection() {
     let mut s = Stage::new(8);
     let mut sibling = s.join(s.subscriber());
     let peer = admitted(&mut s, 1);
@@ -399,7 +405,7 @@ fn retiring_more_than_was_given_ends_the_connection() {
     for _ in 0..2 {
         peer.send(&message(raw::RETIRED, &[1]));
     }
-    // The first ends its lease; the second is read when it has another.
+    // The first RETIRED ends its lease. The second is read when it has another lease.
     for _ in 0..2 {
         s.publish();
         drop(frame(&mut sibling));
@@ -408,7 +414,7 @@ fn retiring_more_than_was_given_ends_the_connection() {
 }
 
 #[test]
-fn events_that_nobody_takes_do_not_keep_a_dispatched_publisher_awake() {
+fn events_that_are_not_received_keep_no_publisher_readable() {
     let mut s = Stage::new(8);
     drop(s.join(s.subscriber()));
     let start = Instant::now();
@@ -416,9 +422,9 @@ fn events_that_nobody_takes_do_not_keep_a_dispatched_publisher_awake() {
         std::thread::sleep(Duration::from_millis(1));
         s.publisher.dispatch().unwrap();
     }
-    // A loop that only dispatches does not spin.
+    // A loop that only calls dispatch does not spin.
     assert!(!is_readable(&s.publisher));
-    // And the events were kept.
+    // The events were kept.
     assert!(s.publisher.try_recv().unwrap().item().is_some());
 }
 

@@ -1,4 +1,4 @@
-//! A publisher in a folder of its own, frames to publish, subscribers in lock-step.
+//! A publisher in its own folder, frames to publish, subscribers that read each frame at once.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// A folder that is removed with all it holds.
+/// A folder that is removed with its content.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -46,17 +46,17 @@ impl Drop for Folder {
     }
 }
 
-/// The file that a dead publisher leaves. Never one that listens: between its fork and its exec, a child that another
-/// test starts has a copy of every descriptor, and a listener would seem alive.
+/// Makes the file that a dead publisher leaves. It is never a listening socket: a child that another test starts has a
+/// copy of every descriptor between fork and exec, and a listener would seem alive.
 pub fn dead_socket(path: &Path, kind: SockType) {
     let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
 }
 
-/// A descriptor of the library's, found by number.
+/// Borrows a descriptor of the library by its number.
 #[allow(unsafe_code)]
 pub fn borrowed<'a>(fd: RawFd) -> BorrowedFd<'a> {
-    // SAFETY: it is a socket of the calling test's own scene, which outlives the call that it is borrowed for.
+    // SAFETY: it is a socket of the calling test, which outlives the call that borrows it.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -70,13 +70,13 @@ pub fn source_of(buffers: usize, size: Size) -> TestPattern {
     builder.allocator(Allocator::Memfd).start().unwrap()
 }
 
-/// A publisher whose source needs two buffers, and which waits for subscribers that block or that a loaded machine lets
-/// wait.
+/// A publisher whose source needs two buffers. It waits for subscribers with policy block, and for subscribers that a
+/// loaded machine delays.
 pub fn publisher_at(path: impl AsRef<Path>) -> PublisherBuilder {
     Publisher::builder(path).reserve(2).allow_block(Duration::from_secs(600)).handshake_timeout(SOON)
 }
 
-/// Publisher, its source and its folder.
+/// A publisher, its source and its folder.
 pub struct Stage {
     pub publisher: Publisher,
     pub source: TestPattern,
@@ -105,14 +105,14 @@ impl Stage {
         Subscriber::builder(self.folder.socket())
     }
 
-    /// Connects a subscriber while the publisher is served from this thread, until frames go to it.
+    /// Connects a subscriber while this thread serves the publisher, until frames are sent to it.
     pub fn join(&mut self, builder: SubscriberBuilder) -> Subscriber {
         let (subscriber, frame) = self.join_late(builder);
-        assert!(frame.is_none(), "{frame:?} before anything was published");
+        assert!(frame.is_none(), "{frame:?} before a frame was published");
         subscriber
     }
 
-    /// [`Stage::join`], and the frame that a late subscriber gets at once.
+    /// [`Stage::join`], and the frame that a subscriber gets at once if it joins late.
     pub fn join_late(&mut self, builder: SubscriberBuilder) -> (Subscriber, Option<Frame>) {
         let active = self.publisher.active();
         let mut subscriber = self.connect(builder).unwrap();
@@ -138,7 +138,7 @@ impl Stage {
         thread.join().unwrap()
     }
 
-    /// Publishes one frame; its sequence number.
+    /// Publishes one frame. Returns its sequence number.
     pub fn publish(&mut self) -> u64 {
         let frame = self.source.recv(SOON).unwrap().frame().expect("the source has a free buffer");
         let sequence = frame.meta().sequence;
@@ -146,7 +146,7 @@ impl Stage {
         sequence
     }
 
-    /// Serves the publisher until something is so.
+    /// Serves the publisher until `done` returns true.
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&Publisher) -> bool) {
         let start = Instant::now();
         while !done(&self.publisher) {
@@ -156,7 +156,7 @@ impl Stage {
     }
 }
 
-/// The next frame, which must come.
+/// Returns the next frame, which must come.
 pub fn frame(subscriber: &mut Subscriber) -> Frame {
     loop {
         match subscriber.recv(SOON).unwrap() {
@@ -167,7 +167,7 @@ pub fn frame(subscriber: &mut Subscriber) -> Frame {
     }
 }
 
-/// No event is there.
+/// Asserts that no event waits.
 pub fn nothing(subscriber: &mut Subscriber) {
     let event = subscriber.try_recv().unwrap();
     assert!(event.is_nothing(), "{event:?}");
@@ -179,12 +179,12 @@ pub fn pixels(frame: &Frame) -> Vec<u8> {
     out
 }
 
-/// Signals a child. One that is to stop has stopped when this returns.
+/// Sends a signal to a child. After SIGSTOP, it returns when the child has stopped.
 pub fn signal(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(child.id() as i32);
     kill(pid, signal).unwrap();
     if signal == Signal::SIGSTOP {
-        // One of its threads may run on until all have heard of the signal.
+        // One of its threads may run on until all have received the signal.
         waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
     }
 }

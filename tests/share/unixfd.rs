@@ -1,4 +1,4 @@
-//! The publisher's other face: GStreamer's `unixfd` protocol, by hand and by an unchanged `unixfdsrc`.
+//! Tests of the publisher's other protocol, GStreamer's `unixfd`: by hand, and with an unchanged `unixfdsrc`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ fn path(s: &Stage) -> PathBuf {
     s.folder.file("gst")
 }
 
-/// A publisher of both faces.
+/// A publisher with both protocols.
 fn stage(buffers: usize, terms: UnixfdTerms) -> Stage {
     stage_with(buffers, terms, |b| b)
 }
@@ -38,7 +38,7 @@ fn stage_with(
     Stage::in_folder(buffers, |folder, b| settings(b.unixfd(folder.file("gst"), terms)))
 }
 
-/// Connects a client and serves the publisher until frames go to it.
+/// Connects a client and serves the publisher until frames are sent to it.
 fn join(s: &mut Stage) -> Client {
     let active = s.publisher.active();
     let client = Client::connect(&path(s)).unwrap();
@@ -46,8 +46,8 @@ fn join(s: &mut Stage) -> Client {
     client
 }
 
-/// How to start `gst-launch-1.0` with `unixfdsrc` and `unixfdsink`: this machine's, or that of the lab's cache, as
-/// `cargo lab test` left it there.
+/// Returns the command for `gst-launch-1.0` with `unixfdsrc` and `unixfdsink`: of this machine, or of the lab's cache
+/// after `cargo lab test`.
 pub fn gst(folder: &Folder) -> Option<Command> {
     let has = Command::new("gst-inspect-1.0").args(["--exists", "unixfdsrc"]).stderr(Stdio::null()).status();
     if has.is_ok_and(|s| s.success()) {
@@ -75,10 +75,10 @@ fn cached(folder: &Folder) -> Option<Command> {
     let libraries = root.join(format!("usr/lib/{arch}-linux-gnu"));
     let mut command = Command::new(within(&libraries, "ld-linux")?);
     command.arg("--library-path").arg(&libraries).arg(root.join("usr/bin/gst-launch-1.0"));
-    // These plug-ins alone: others lack their libraries.
+    // Only these plug-ins: the libraries of others are missing.
     command.env("GST_PLUGIN_SYSTEM_PATH_1_0", root.join("plugins")).env("GST_REGISTRY_FORK", "no");
     command.env("GST_REGISTRY_1_0", folder.file("registry.bin"));
-    // One more, which the guests do without.
+    // One more plug-in, which the guests do not need.
     let more = folder.file("plugins");
     let _ = fs::create_dir(&more);
     let freeze = "libgstimagefreeze.so";
@@ -91,7 +91,7 @@ fn cached(folder: &Folder) -> Option<Command> {
 pub struct Pipeline(pub Child);
 
 impl Pipeline {
-    /// Starts it and serves the publisher until frames go to it.
+    /// Starts the pipeline and serves the publisher until frames are sent to it.
     fn join(s: &mut Stage, mut gst: Command, elements: &str, output: &Path) -> Self {
         let active = s.publisher.active();
         gst.args(["--quiet", "unixfdsrc"]).arg(format!("socket-path={}", path(s).display())).args(elements.split(' '));
@@ -118,7 +118,7 @@ impl Drop for Pipeline {
     }
 }
 
-/// What a picture is in memory, padding left out, by its layout.
+/// Returns the pixels of a picture in memory, without the padding of its layout.
 pub fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (i, plane) in layout.planes().iter().enumerate() {
@@ -130,14 +130,14 @@ pub fn without_padding(layout: &Layout, memory: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A hundred frames with padded rows through an unchanged `unixfdsrc` into a file: as they lie in memory, and through
-/// an element that finds the pixels by the video meta.
+/// Sends a hundred frames with padded rows through an unchanged `unixfdsrc` into a file: as they are in memory, and
+/// through an element that finds the pixels by the video meta.
 fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec<u8>) {
     let mut s = stage(12, UnixfdTerms::hold(4).policy(Policy::Block));
     let Some(mut version) = gst(&s.folder) else { return };
     let version = version.arg("--version").output().unwrap();
     if elements.contains("convert") && String::from_utf8_lossy(&version.stdout).contains("GStreamer 1.28.") {
-        // Nor one of its own unixfdsink: see docs/interop.md.
+        // It cannot read that of its own unixfdsink either: see docs/interop.md.
         let _ = writeln!(std::io::stderr(), "SKIPPED GstVideoMeta: unixfdsrc 1.28 cannot read one");
         return;
     }
@@ -166,7 +166,8 @@ fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec
     assert_eq!(got.len() % 100, 0);
     for (i, (got, expected)) in got.chunks(got.len() / 100).zip(&expected).enumerate() {
         let is_padded = got.len() > expected.len();
-        // The first picture of a process that has not used a video meta yet: unixfdsrc 1.26 does not know what that is.
+        // The first picture of a process that has not used a video meta yet: unixfdsrc 1.26 does not know the meta
+        // then.
         if i == 0 && !is_padded {
             continue;
         }
@@ -177,17 +178,17 @@ fn through_gstreamer(fourcc: &[u8; 4], elements: &str, convert: fn(&[u8]) -> Vec
 }
 
 #[test]
-fn nv12_through_gstreamer() {
+fn unixfd_nv12_through_gstreamer() {
     through_gstreamer(b"NV12", "! identity", <[u8]>::to_vec);
 }
 
 #[test]
-fn yuyv_through_gstreamer() {
+fn unixfd_yuyv_through_gstreamer() {
     through_gstreamer(b"YUYV", "! identity", <[u8]>::to_vec);
 }
 
 #[test]
-fn nv12_through_the_video_meta() {
+fn unixfd_nv12_through_the_video_meta() {
     through_gstreamer(b"NV12", "! videoconvert ! video/x-raw,format=I420", |nv12| {
         let (luma, chroma) = nv12.split_at(64 * 48);
         let every = |n: usize| chroma.iter().skip(n).step_by(2).copied().collect::<Vec<_>>();
@@ -196,7 +197,7 @@ fn nv12_through_the_video_meta() {
 }
 
 #[test]
-fn nv12_in_two_memories_through_the_video_meta() {
+fn unixfd_nv12_in_two_memories_through_the_video_meta() {
     through_gstreamer(b"NM12", "! videoconvert ! video/x-raw,format=I420", |nv12| {
         let (luma, chroma) = nv12.split_at(64 * 48);
         let every = |n: usize| chroma.iter().skip(n).step_by(2).copied().collect::<Vec<_>>();
@@ -205,14 +206,14 @@ fn nv12_in_two_memories_through_the_video_meta() {
 }
 
 #[test]
-fn yuyv_through_the_video_meta() {
+fn unixfd_yuyv_through_the_video_meta() {
     through_gstreamer(b"YUYV", "! videoconvert ! video/x-raw,format=UYVY", |yuyv| {
         yuyv.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect()
     });
 }
 
 #[test]
-fn what_a_client_reads_byte_for_byte() {
+fn unixfd_session_byte_for_byte() {
     let mut s = stage(8, UnixfdTerms::hold(2));
     let mut client = join(&mut s);
     let caps = "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
@@ -239,7 +240,7 @@ fn what_a_client_reads_byte_for_byte() {
     let fd = fs::File::from(client.fds.pop().unwrap());
     std::os::unix::fs::FileExt::read_exact_at(&fd, &mut got, 0).unwrap();
     assert!(got == expected);
-    // Its second, and no third before a release.
+    // It gets its second frame, and no third before a release.
     s.publish();
     let (second, _) = client.buffer();
     s.publish();
@@ -252,18 +253,18 @@ fn what_a_client_reads_byte_for_byte() {
     client.send(&[release(second), release(third)].concat());
     assert!(s.publisher.pause(SOON).unwrap());
     assert_eq!(client.receive(), (EOS, Vec::new()));
-    s.until("all is given back", |p| p.subscribers().next().unwrap().held == 0);
+    s.until("every lease has ended", |p| p.subscribers().next().unwrap().held == 0);
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
 #[test]
-fn a_new_format_comes_before_its_first_frame() {
+fn format_comes_before_its_first_frame() {
     let mut s = stage(8, UnixfdTerms::hold(4));
     let mut client = join(&mut s);
     assert!(client.caps().contains("format=(string)NV12"));
     s.publish();
     let (old, _) = client.buffer();
-    // Formats without frames are not told: who stands still shall not pile them up.
+    // Formats without frames are not sent, so that they do not collect in the socket of a client that does not read.
     let sources = [b"YUYV", b"GREY", b"YUYV"].map(|code| {
         let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::new(code)).buffers(8).unpaced();
         builder.allocator(Allocator::Memfd).start().unwrap()
@@ -276,7 +277,7 @@ fn a_new_format_comes_before_its_first_frame() {
     assert!(client.caps().contains("format=(string)YUY2, width=(int)32, height=(int)16"));
     let (new, payload) = client.buffer();
     assert_eq!(number(&payload, 56), 32 * 16 * 2);
-    // The same format in new buffers needs no word; a lease of an old pool is given back like any other.
+    // The same format in new buffers is not sent again. A lease of an old pool is released like any other.
     client.send(&[release(old), release(new)].concat());
     let builder = TestPattern::builder(Size::new(32, 16)).fourcc(FourCc::YUYV).buffers(8).unpaced();
     s.source = builder.allocator(Allocator::Memfd).start().unwrap();
@@ -287,7 +288,7 @@ fn a_new_format_comes_before_its_first_frame() {
 }
 
 #[test]
-fn a_bitstream_has_its_caps_and_flags() {
+fn bitstream_has_its_caps_and_flags() {
     let mut s = stage(8, UnixfdTerms::hold(4));
     let layout = |code| Layout::from_strides(FourCc::new(code), Size::new(640, 480), &[0], &[4096]).unwrap();
     let pool = Pool::new(&Allocator::Memfd, layout(b"H264"), 8).unwrap();
@@ -315,10 +316,10 @@ fn a_bitstream_has_its_caps_and_flags() {
         assert_eq!((number(&payload, 8), number(&payload, 56), number(&payload, 64)), (5, 1000, 16));
         assert_eq!(u32::from_ne_bytes(payload[48..52].try_into().unwrap()), expected);
     }
-    // Of a source with another clock: when it was published.
+    // The source has another clock: the time is that of the publish.
     publish(&mut s, FrameFlags::KEY, 0, 1);
     assert!(number(&client.buffer().1, 8) > 1_000_000);
-    // GStreamer has no name for this one.
+    // GStreamer does not have a name for this format.
     let pool = Pool::new(&Allocator::Memfd, layout(b"FWHT"), 8).unwrap();
     s.publisher.announce(pool.buffers()).unwrap();
     assert_eq!((s.publisher.active(), s.publisher.stats().violations), (0, 0));
@@ -326,7 +327,7 @@ fn a_bitstream_has_its_caps_and_flags() {
 }
 
 #[test]
-fn hostile_clients_end_their_own_connection() {
+fn unixfd_violations_end_only_their_connection() {
     let mut s = stage(16, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
     type Script = fn(u64) -> Vec<u8>;
@@ -341,29 +342,29 @@ fn hostile_clients_end_their_own_connection() {
         let mut client = join(&mut s);
         client.caps();
         let mut sent = s.publish();
-        // A late one gets the newest frame at once.
+        // A client that joins late gets the newest frame at once.
         let (mut id, mut payload) = client.buffer();
         while number(&payload, 32) != sent {
             (id, payload) = client.buffer();
         }
         assert_eq!(frame(&mut native).meta().sequence, sent);
         client.send(&script(id));
-        // Releases are read at the next publish, of whom holds nothing not even there.
+        // The publisher reads releases at the next publish, except from clients that hold nothing.
         for _ in 0..3 {
             sent = s.publish();
             assert_eq!(frame(&mut native).meta().sequence, sent, "{what}");
         }
         assert_eq!((s.publisher.stats().violations, s.publisher.active()), (n as u64 + 1, 1), "{what}");
     }
-    assert_eq!(s.source.buffers().unwrap().leased(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().unwrap().leased(), 1, "only the newest frame is leased, by the native subscriber");
 }
 
 #[test]
-fn half_a_message_and_empty_promises_hurt_nobody_else() {
+fn unixfd_incomplete_messages_cost_the_others_nothing() {
     let mut s = stage(24, UnixfdTerms::hold(2));
     let mut native = s.join(s.subscriber().hold(2));
     let scripts = [
-        // Half a header, half a release, a promise of 4 GiB, something of a later version.
+        // Half a header, half a release, a length of 4 GiB, a message of a later version.
         vec![1, 0, 0],
         release(1)[..12].to_vec(),
         [77u32.to_ne_bytes(), [0xff; 4]].concat(),
@@ -386,17 +387,17 @@ fn half_a_message_and_empty_promises_hurt_nobody_else() {
     assert_eq!(stats.iter().map(|s| s.held).max(), Some(2), "no more than their quota");
     assert_eq!((stats[0].sent, stats[0].dropped), (50, 0));
     assert_eq!((s.publisher.stats().violations, s.publisher.active()), (0, 5));
-    // The last one spoke of things to come, and is served as all others.
+    // The last client sent a message of a later version, and is served like all others.
     let client = clients.last_mut().unwrap();
     let (id, _) = client.buffer();
     client.send(&release(id));
-    s.until("it gets another", |p| p.subscribers().any(|s| s.sent == 3));
+    s.until("it gets another frame", |p| p.subscribers().any(|s| s.sent == 3));
     drop(clients);
-    s.until("they are gone", |p| p.active() == 1);
+    s.until("their connections have ended", |p| p.active() == 1);
 }
 
 #[test]
-fn descriptors_from_a_client_are_a_violation() {
+fn unixfd_descriptors_from_a_client_are_a_violation() {
     let mut s = stage(8, UnixfdTerms::hold(2));
     let client = join(&mut s);
     s.publish();
@@ -406,29 +407,29 @@ fn descriptors_from_a_client_are_a_violation() {
     let iov = [std::io::IoSlice::new(&bytes)];
     nix::sys::socket::sendmsg::<()>(fds[0], &iov, &control, MsgFlags::empty(), None).unwrap();
     s.publish();
-    s.until("it is thrown out", |p| p.stats().violations == 1);
+    s.until("the violation is counted", |p| p.stats().violations == 1);
     assert_eq!(s.publisher.active(), 0);
 }
 
 #[test]
-fn a_lease_beyond_its_deadline_ends_the_frames_and_not_the_lease() {
+fn lease_deadline_ends_the_frames_and_not_the_lease() {
     let deadline = Duration::from_millis(20);
     let mut s = stage_with(8, UnixfdTerms::hold(2), |b| b.lease_deadline(deadline, 2 * deadline));
     let mut client = join(&mut s);
     client.caps();
     s.publish();
     let (id, _) = client.buffer();
-    s.until("it is expelled", |p| p.active() == 0);
+    s.until("the client is expelled", |p| p.active() == 0);
     assert_eq!(s.publisher.stats().revoked, 1);
     let held = |p: &Publisher| p.subscribers().map(|s| s.held).sum::<usize>();
     assert_eq!(held(&s.publisher), 1, "quarantine: memory is not reused under a reader");
-    assert_eq!(client.socket.read(&mut [0; 8]).unwrap(), 0, "the end of what we send is all that can be said");
+    assert_eq!(client.socket.read(&mut [0; 8]).unwrap(), 0, "the end of the stream is the only notice");
     client.send(&release(id));
-    s.until("it has given back its last", |p| p.subscribers().count() == 0);
+    s.until("it has released its last buffer", |p| p.subscribers().count() == 0);
 }
 
 #[test]
-fn rates_policies_and_quotas_are_the_builders() {
+fn unixfd_terms_set_rate_policy_and_quota() {
     let mut s = stage(10, UnixfdTerms::hold(2).policy(Policy::Fifo(3)).rate(Rate::EveryNth(2)));
     let mut client = join(&mut s);
     client.caps();
@@ -439,7 +440,7 @@ fn rates_policies_and_quotas_are_the_builders() {
         client.send(&release(id));
         s.publisher.dispatch().unwrap();
     }
-    // 5 of 10 are its own, 2 the source's reserve, 1 the newest: no room for another.
+    // 5 of 10 are its own, 2 the source's reserve, 1 the newest: no room for another client.
     let mut second = UnixStream::connect(path(&s)).unwrap();
     s.until("the second is refused", |p| p.stats().refused == 1);
     assert_eq!(second.read(&mut [0; 1]).unwrap(), 0);
@@ -447,7 +448,7 @@ fn rates_policies_and_quotas_are_the_builders() {
 }
 
 #[test]
-fn impossible_settings_are_refused_and_leave_no_file() {
+fn bind_refuses_impossible_settings_and_leaves_no_file() {
     let folder = Folder::new();
     let bind = |terms| publisher_at(folder.socket()).unixfd(folder.file("gst"), terms).bind();
     assert_eq!(bind(UnixfdTerms::hold(0)).unwrap_err().kind(), ErrorKind::InvalidArgument);
@@ -457,17 +458,17 @@ fn impossible_settings_are_refused_and_leave_no_file() {
     let other = publisher_at(folder.file("other")).unixfd(folder.file("gst"), UnixfdTerms::hold(1));
     assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy);
     let other = publisher_at(folder.file("gst"));
-    assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy, "of whatever kind who listens there is");
+    assert_eq!(other.bind().unwrap_err().kind(), ErrorKind::Busy, "any listener on the path");
     drop(first);
     assert!(!folder.socket().exists() && !folder.file("gst").exists());
-    // What a dead one left is replaced.
+    // A socket that a dead publisher left is replaced.
     dead_socket(&folder.file("gst"), SockType::Stream);
     assert!(folder.file("gst").exists());
     bind(UnixfdTerms::hold(1)).unwrap();
 }
 
 #[test]
-fn a_stopped_unixfdsrc_costs_only_its_quota() {
+fn unixfd_source_that_is_stopped_costs_only_its_quota() {
     let mut s = stage(12, UnixfdTerms::hold(3));
     let Some(gst) = gst(&s.folder) else { return };
     let mut native = s.join(s.subscriber().hold(2));
@@ -481,26 +482,26 @@ fn a_stopped_unixfdsrc_costs_only_its_quota() {
     pipeline.signal(Signal::SIGSTOP);
     (0..500).for_each(|_| publish(&mut s));
     let stats: Vec<_> = s.publisher.subscribers().collect();
-    assert_eq!((stats[0].sent, stats[0].dropped), (510, 0), "the native one loses nothing");
+    assert_eq!((stats[0].sent, stats[0].dropped), (510, 0), "the native subscriber loses nothing");
     assert!(stats[1].held <= 3 && stats[1].sent <= 10 + 3 + 3, "{stats:?}");
     assert!(s.source.buffers().unwrap().leased() <= 3 + 1 + 1 + 2);
-    // Awake again, it goes on.
+    // It continues after SIGCONT.
     let sent = stats[1].sent;
     pipeline.signal(Signal::SIGCONT);
-    s.until("it gives back", |p| p.subscribers().last().unwrap().sent > sent);
-    // Killed, its leases come home.
+    s.until("it releases a buffer", |p| p.subscribers().last().unwrap().sent > sent);
+    // After SIGKILL, its leases end.
     pipeline.signal(Signal::SIGSTOP);
     (0..10).for_each(|_| publish(&mut s));
     pipeline.signal(Signal::SIGKILL);
-    s.until("it is gone", |p| p.active() == 1);
+    s.until("its connection has ended", |p| p.active() == 1);
     assert!(pipeline.0.wait().is_ok());
     publish(&mut s);
-    assert_eq!(s.source.buffers().unwrap().leased(), 1, "the newest is the native one's, all others are home");
+    assert_eq!(s.source.buffers().unwrap().leased(), 1, "only the newest frame is leased, by the native subscriber");
     assert_eq!(s.publisher.stats().violations, 0);
 }
 
 #[test]
-fn a_publisher_that_goes_ends_the_pipeline() {
+fn publisher_that_closes_ends_the_pipeline() {
     let mut s = stage(8, UnixfdTerms::hold(3));
     let Some(gst) = gst(&s.folder) else { return };
     let output = s.folder.file("out");
@@ -512,5 +513,5 @@ fn a_publisher_that_goes_ends_the_pipeline() {
         assert!(start.elapsed() < SOON, "the pipeline hangs");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(!pipeline.0.wait().unwrap().success(), "an error on its bus, which an application can act on");
+    assert!(!pipeline.0.wait().unwrap().success(), "the pipeline ends without an error on its bus");
 }

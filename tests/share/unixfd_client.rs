@@ -1,4 +1,4 @@
-//! GStreamer's `unixfd` protocol by hand: a `unixfdsrc` that does as it is told, nothing of the crate's.
+//! GStreamer's `unixfd` protocol by hand: a `unixfdsrc` that the test controls, without code of the crate.
 
 use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -43,8 +43,8 @@ impl Client {
         self.socket.write_all(bytes).unwrap();
     }
 
-    /// The next message, read as GStreamer does: the header with descriptors, then all of the payload at once. An error
-    /// if none comes in time, if half of one comes, or if the publisher hung up.
+    /// Receives the next message like GStreamer: the header with descriptors, then all of the payload at once. Returns
+    /// an error if no message comes in time, if half of one comes, or if the publisher hung up.
     pub fn next(&mut self) -> io::Result<(u32, Vec<u8>)> {
         let mut header = [0; 8];
         let mut space = nix::cmsg_space!([RawFd; 8]);

@@ -1,4 +1,5 @@
-//! The subscriber of GStreamer's `unixfdsink`: of sinks by hand, good and bad, and of real pipelines.
+//! Tests of the subscriber of GStreamer's `unixfdsink`: with sinks by hand, correct and faulty, and with real
+//! pipelines.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::CString;
@@ -77,10 +78,10 @@ fn video_meta(planes: &[(u64, u32)]) -> Vec<u8> {
     [&total.to_le_bytes()[..], &12u32.to_le_bytes(), b"GstVideoMeta\0\0", &data].concat()
 }
 
-/// A `unixfdsink` that does as it is told, and its one client.
+/// A `unixfdsink` that the test controls, and its only client.
 struct Sink {
     folder: Folder,
-    /// Of its memories, so that they can be told from those of tests beside this one.
+    /// The name of its memories, which distinguishes them from those of tests that run at the same time.
     name: CString,
     listener: UnixListener,
     socket: Option<UnixStream>,
@@ -100,7 +101,7 @@ impl Sink {
         file
     }
 
-    /// A memory as GStreamer's are, with a pattern in it.
+    /// A memory like GStreamer's, with a pattern in it.
     fn memory(&self, seed: u8) -> File {
         let file = self.unsealed(NV12_BYTES, seed, MFdFlags::MFD_ALLOW_SEALING);
         fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
@@ -122,7 +123,7 @@ impl Sink {
         self.socket = Some(socket);
     }
 
-    /// Connects, and says caps.
+    /// Connects, and sends caps.
     fn join(&mut self, builder: UnixfdSubscriberBuilder) -> UnixfdSubscriber {
         self.greet(builder, |sink| sink.caps(NV12)).unwrap()
     }
@@ -158,7 +159,7 @@ impl Sink {
         self.send(&Buffer::new(id, id).bytes(), &[memory]);
     }
 
-    /// The id that the client gives back next.
+    /// The id of the buffer that the client releases next.
     fn released(&self) -> u64 {
         let mut bytes = [0; 16];
         self.socket().read_exact(&mut bytes).unwrap();
@@ -173,17 +174,17 @@ impl Sink {
         self.socket().set_nonblocking(false).unwrap();
     }
 
-    /// The client has ended the connection.
+    /// Returns `true` if the client has ended the connection.
     fn is_left(&self) -> bool {
         match self.socket().read_to_end(&mut Vec::new()) {
             Ok(_) => true,
-            // Without having read all.
+            // It may not have read everything.
             Err(e) => e.kind() == Io::ConnectionReset,
         }
     }
 }
 
-/// The next event but a format.
+/// The next event that is not a format.
 fn event(subscriber: &mut UnixfdSubscriber) -> SubscriberEvent {
     loop {
         match subscriber.recv(SOON).unwrap() {
@@ -200,7 +201,7 @@ fn frame(subscriber: &mut UnixfdSubscriber) -> Frame {
     }
 }
 
-/// The end comes once.
+/// Asserts that the end comes once.
 fn ended(subscriber: &mut UnixfdSubscriber) {
     assert!(subscriber.recv(SOON).unwrap().is_ended());
     assert_eq!(subscriber.try_recv().unwrap_err().kind(), ErrorKind::State);
@@ -221,7 +222,7 @@ fn ids(frames: &[Frame]) -> Vec<u64> {
 }
 
 #[test]
-fn a_frame_comes_as_it_was_sent_and_goes_back() {
+fn frame_comes_as_it_was_sent_and_goes_back() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
     assert!(subscriber.buffers().is_none() && subscriber.recv(Duration::ZERO).unwrap().is_nothing());
@@ -242,7 +243,7 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     sink.nothing_released();
     std::thread::spawn(move || drop(clone)).join().unwrap();
     assert_eq!(sink.released(), 7);
-    // Numbers, times and flags of others: no count, no time, a gap, damage.
+    // Numbers, times and flags of other sources: no count, no time, a gap, damage.
     let before = subscriber.stats();
     for (offset, flags, sequence, lost) in [(9, 0, 9, 1), (10, 1 << 6, 10, 1), (NONE, 1 << 6, 12, 1), (NONE, 0, 13, 0)]
     {
@@ -251,13 +252,13 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
         let got = frame(&mut subscriber);
         assert_eq!((got.meta().sequence, got.meta().lost), (sequence, lost));
         assert_eq!(got.meta().flags, FrameFlags::MONOTONIC | FrameFlags::ERROR);
-        assert!(got.meta().timestamp_ns > 1_000_000, "when it came");
+        assert!(got.meta().timestamp_ns > 1_000_000, "the time of arrival");
         drop(got);
         assert_eq!(sink.released(), 8);
     }
     let stats = subscriber.stats();
     assert_eq!((stats.received - before.received, stats.lost, stats.dropped), (4, 3, 0));
-    // The end, and the end of the connection.
+    // The end of the stream, and the end of the connection.
     sink.send(&message(EOS, &[]), &[]);
     assert!(matches!(event(&mut subscriber), SubscriberEvent::Paused));
     nothing(&mut subscriber);
@@ -265,7 +266,7 @@ fn a_frame_comes_as_it_was_sent_and_goes_back() {
     ended(&mut subscriber);
 }
 
-/// Open descriptors and mappings of files with such a name.
+/// Open descriptors and mappings of files with this name.
 fn traces(name: &str) -> [usize; 2] {
     let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| std::fs::read_link(e.path()).ok());
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -273,7 +274,7 @@ fn traces(name: &str) -> [usize; 2] {
 }
 
 #[test]
-fn known_memories_keep_their_slots_descriptors_and_mappings() {
+fn memory_that_is_known_keeps_its_slot_descriptor_and_mapping() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
     let memories = [1, 2, 3].map(|seed| sink.memory(seed));
@@ -286,7 +287,7 @@ fn known_memories_keep_their_slots_descriptors_and_mappings() {
         let got = frame(&mut subscriber);
         assert_eq!(pixels(&got), pattern(NV12_BYTES, 1 + which as u8));
         assert_eq!(*slots[which].get_or_insert(got.slot()), got.slot());
-        // One is always held.
+        // One frame is always held.
         held = Some(got);
         if id > 0 {
             assert_eq!(sink.released(), id - 1);
@@ -297,13 +298,13 @@ fn known_memories_keep_their_slots_descriptors_and_mappings() {
             _ => {}
         }
     }
-    assert_eq!((before, slots), ([6, 3], [Some(0), Some(1), Some(2)]), "ours and the sink's, and the mappings");
+    assert_eq!((before, slots), ([6, 3], [Some(0), Some(1), Some(2)]), "descriptors of both sides, and the mappings");
     drop((held, subscriber));
     assert_eq!(sink.traces(), [3, 0]);
 }
 
 #[test]
-fn a_memory_that_is_held_may_come_again() {
+fn memory_that_is_held_may_come_again() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(4));
     let memory = sink.memory(1);
@@ -327,31 +328,31 @@ fn a_memory_that_is_held_may_come_again() {
 }
 
 #[test]
-fn sets_are_bounded() {
+fn buffer_sets_are_bounded() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2).slots(2));
     let mut sets = Vec::new();
     let mut held = None;
     for id in 0..100 {
-        // A sink that allocates for every frame.
+        // A sink that allocates memory for every frame.
         sink.buffer(id, &sink.memory(id as u8));
         let got = frame(&mut subscriber);
         assert_eq!(pixels(&got), pattern(NV12_BYTES, id as u8));
-        // Two may be held, one waits, and one comes before one that waits goes.
-        assert!(got.slot() < 4 && sink.traces().iter().all(|&n| n <= 5), "four of the set, and the one that is held");
+        // Two frames may be held, one waits, and one comes before a waiting one is released.
+        assert!(got.slot() < 4 && sink.traces().iter().all(|&n| n <= 5), "four of the set, and the frame that is held");
         if !sets.contains(&got.buffers().id()) {
             sets.push(got.buffers().id());
         }
         held = Some(got);
     }
     assert_eq!(sets.len(), 25);
-    assert!(matches!(subscriber.recv(Duration::ZERO), Ok(Received::Nothing)), "without a word");
+    assert!(matches!(subscriber.recv(Duration::ZERO), Ok(Received::Nothing)), "no event");
     drop((held, subscriber));
     assert_eq!(sink.traces(), [0, 0]);
 }
 
 #[test]
-fn what_a_full_fifo_drops_takes_no_slot() {
+fn policy_fifo_gives_no_slot_to_a_dropped_frame() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().policy(Policy::Fifo(1)));
     sink.buffer(0, &sink.memory(0));
@@ -360,12 +361,12 @@ fn what_a_full_fifo_drops_takes_no_slot() {
         sink.buffer(id, &sink.memory(id as u8));
         nothing(&mut subscriber);
     }
-    assert_eq!(sink.traces()[0], 2, "the one that is held, and the one that waits");
+    assert_eq!(sink.traces()[0], 2, "the frame that is held, and the frame that waits");
     assert_eq!((2..50).map(|_| sink.released()).collect::<Vec<_>>(), (2..50).collect::<Vec<_>>());
     drop(held);
     assert_eq!(frame(&mut subscriber).meta().sequence, 1);
     assert_eq!(subscriber.stats().dropped, 48);
-    // What is said of one that is dropped must be right nevertheless.
+    // A message about a dropped frame is still checked.
     let _held = {
         sink.buffer(50, &sink.memory(0));
         frame(&mut subscriber)
@@ -376,7 +377,7 @@ fn what_a_full_fifo_drops_takes_no_slot() {
 }
 
 #[test]
-fn the_buffers_are_those_of_the_format_that_was_told() {
+fn buffers_are_those_of_the_reported_format() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(4).policy(Policy::Fifo(4)));
     assert!(subscriber.buffers().is_none());
@@ -397,7 +398,7 @@ fn the_buffers_are_those_of_the_format_that_was_told() {
 }
 
 #[test]
-fn a_bitstream_in_memories_of_its_size_is_one_format() {
+fn bitstream_in_memories_of_its_size_is_one_format() {
     let mut sink = Sink::new();
     let mut subscriber = sink.greet(sink.builder(), |s| s.caps("image/jpeg, width=(int)64, height=(int)48")).unwrap();
     let mut formats = 0;
@@ -418,12 +419,12 @@ fn a_bitstream_in_memories_of_its_size_is_one_format() {
 }
 
 #[test]
-fn numbers_at_the_end_of_counting() {
+fn sequence_numbers_at_the_end_of_their_range() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(8));
     let memory = sink.memory(1);
     const DISCONT: u32 = 1 << 6;
-    // The last is no number: its end would be "none".
+    // The last value is not a number: the number after it would mean "none".
     for (id, (offset, flags, sequence)) in
         [(NONE - 2, 0, NONE - 2), (NONE, 0, NONE - 1), (NONE, DISCONT, NONE), (NONE - 1, DISCONT, 0)]
             .into_iter()
@@ -435,7 +436,7 @@ fn numbers_at_the_end_of_counting() {
 }
 
 #[test]
-fn a_sink_that_never_ends_does_not_hold_who_waits() {
+fn recv_ends_although_a_sink_never_stops_sending() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let is_over = AtomicBool::new(false);
@@ -459,12 +460,12 @@ fn a_sink_that_never_ends_does_not_hold_who_waits() {
 }
 
 #[test]
-fn another_layout_is_told_before_its_first_frame() {
+fn format_is_reported_before_its_first_frame() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(8).policy(Policy::Fifo(8)));
     let memory = sink.memory(1);
     sink.buffer(0, &memory);
-    // The same again, with a rate: nothing of it is ours.
+    // The same again, with a framerate: the library uses neither.
     sink.caps(&NV12.replace("30/1", "25/1"));
     sink.buffer(1, &memory);
     sink.caps(&format!("{NV12}, colorimetry=(string)bt709"));
@@ -502,7 +503,7 @@ fn another_layout_is_told_before_its_first_frame() {
     assert!(frames[5].meta().flags.contains(FrameFlags::KEY));
     assert_eq!(pixels(&frames[6]), [&all[..64 * 48], &pattern(NV12_BYTES, 2)[512..512 + 64 * 24]].concat());
     assert!(frames.iter().all(|f| f.memory()[0] == frames[0].memory()[0]));
-    // Frames of the sets before go back as all others.
+    // Frames of earlier sets are released like all others.
     for (frame, id) in frames.into_iter().zip(0..) {
         drop(frame);
         assert_eq!(sink.released(), id);
@@ -510,7 +511,7 @@ fn another_layout_is_told_before_its_first_frame() {
 }
 
 #[test]
-fn what_waits_is_the_policys() {
+fn policy_decides_which_frames_wait() {
     for (policy, kept, dropped) in
         [(Policy::Latest, &[0, 5][..], 4), (Policy::Fifo(2), &[0, 1, 2], 3), (Policy::Block, &[0, 1, 2, 3, 4, 5], 0)]
     {
@@ -522,14 +523,14 @@ fn what_waits_is_the_policys() {
             sink.buffer(id, memory);
             match id {
                 0 => held.push(frame(&mut subscriber)),
-                // No more than it holds; and what it cannot take does not keep it busy.
+                // Not more than it holds. A frame that it cannot take does not keep it busy.
                 _ => nothing(&mut subscriber),
             }
             assert!(!is_readable(&subscriber), "{policy}, {id}");
         }
         let mut got = vec![0];
         while got.len() < kept.len() {
-            // Given back on another thread, it wakes whoever waits for the next.
+            // A release on another thread wakes a waiter for the next frame.
             let last = held.pop().unwrap();
             std::thread::spawn(move || drop(last)).join().unwrap();
             assert!(is_readable(&subscriber), "{policy}");
@@ -542,7 +543,7 @@ fn what_waits_is_the_policys() {
         assert!(!is_readable(&subscriber));
         let stats = subscriber.stats();
         assert_eq!((got.as_slice(), stats.received, stats.dropped), (kept, kept.len() as u64, dropped), "{policy}");
-        // Each went back once, dropped or not.
+        // Each buffer was released once, dropped or not.
         let mut released: Vec<u64> = (0..6).map(|_| sink.released()).collect();
         released.sort_unstable();
         assert_eq!(released, [0, 1, 2, 3, 4, 5], "{policy}");
@@ -551,7 +552,7 @@ fn what_waits_is_the_policys() {
 }
 
 #[test]
-fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
+fn protocol_violation_ends_the_connection_with_a_reason() {
     type Script = fn(&Sink, &File);
     let scripts: &[(&str, ErrorKind, Script)] = &[
         ("0 descriptors for 1 memories", ErrorKind::Protocol, |s, _| s.send(&Buffer::new(1, 1).bytes(), &[])),
@@ -615,7 +616,7 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
         ("CAPS that do not end", ErrorKind::Protocol, |s, _| s.send(&message(CAPS, b"image/jpeg"), &[])),
     ];
     for (n, (what, kind, script)) in scripts.iter().enumerate() {
-        // It costs a pause: not of each.
+        // It costs a pause, so not for each case.
         let others = (n % 9 == 0).then_some(Reconnect::Always);
         for reconnect in [Reconnect::Never].into_iter().chain(others) {
             let mut sink = Sink::new();
@@ -634,12 +635,12 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
             assert!(error.kind() == *kind && text.contains(what), "{what}: {text}");
             assert!(text.contains(sink.folder.socket().to_str().unwrap()), "{text}");
             assert!(sink.is_left());
-            assert_eq!(sink.traces()[0], 1, "the sink's own alone: {what}");
-            // What comes then is the end, or a new connection.
+            assert_eq!(sink.traces()[0], 1, "only the sink's own descriptor: {what}");
+            // After that comes the end, or a new connection.
             match reconnect {
                 Reconnect::Always => {
                     nothing(&mut subscriber);
-                    assert!(!is_readable(&subscriber), "a pause before the next attempt");
+                    assert!(!is_readable(&subscriber), "no pause before the next attempt");
                     assert!(subscriber.recv(Duration::from_secs(1)).unwrap().is_nothing());
                     sink.accept();
                     sink.caps(NV12);
@@ -654,13 +655,13 @@ fn what_breaks_the_protocol_ends_the_connection_with_a_word() {
 }
 
 #[test]
-fn a_buffer_before_caps_and_half_a_message_end_it_too() {
+fn protocol_violation_by_a_buffer_before_caps_or_half_a_message() {
     let mut sink = Sink::new();
-    // At once: another attempt would fare no better.
+    // At once: another attempt would fail as well.
     let builder = sink.builder().reconnect(Reconnect::Always);
     let e = sink.greet(builder, |sink| sink.buffer(1, &sink.memory(1))).unwrap_err();
     assert!(e.kind() == ErrorKind::Protocol && e.to_string().contains("before CAPS"), "{e}");
-    // Death in a message: all that can be told is that it is gone. Its descriptor goes, too.
+    // If the sink ends within a message, the subscriber reports only the end. The message's descriptor is closed too.
     let bytes = Buffer::new(1, 1).bytes();
     for len in [1, 8, 30, bytes.len() - 1] {
         let mut subscriber = sink.join(sink.builder());
@@ -673,9 +674,9 @@ fn a_buffer_before_caps_and_half_a_message_end_it_too() {
     }
 }
 
-/// A pipeline that ended before it began.
+/// A pipeline that ended before its first frame.
 #[test]
-fn an_end_before_caps_is_told_to_who_polls() {
+fn end_before_caps_makes_the_descriptor_readable() {
     let mut sink = Sink::new();
     let mut subscriber = sink.greet(sink.builder(), |sink| sink.send(&message(EOS, &[]), &[])).unwrap();
     assert!(is_readable(&subscriber));
@@ -685,7 +686,7 @@ fn an_end_before_caps_is_told_to_who_polls() {
 }
 
 #[test]
-fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
+fn message_may_come_in_pieces_with_its_descriptor_in_any() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(64));
     let memory = sink.memory(1);
@@ -697,7 +698,7 @@ fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
         let (with_first, with_second) = if cut % 2 == 0 { (&fds[..], &[][..]) } else { (&[][..], &fds[..]) };
         sink.send(first, with_first);
         while subscriber.recv(Duration::ZERO).unwrap().item().is_some() {}
-        // With the next message right behind it.
+        // The next message follows at once.
         sink.send(second, with_second);
         sink.buffer(cut + 1000, &memory);
         frames.push(frame(&mut subscriber));
@@ -708,16 +709,16 @@ fn a_message_may_come_in_pieces_with_its_descriptor_in_any() {
 }
 
 #[test]
-fn releases_that_find_no_room_are_sent_later() {
+fn releases_wait_for_space_in_the_sinks_socket() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let memory = sink.memory(1);
-    // More than its socket holds, all given back before it reads any.
+    // More releases than its socket holds, all before it reads any.
     for id in 0..1_000 {
         sink.buffer(id, &memory);
         assert_eq!(frame(&mut subscriber).meta().sequence, id);
     }
-    // It reads while nothing else happens here: the descriptor says when to try again.
+    // It reads while nothing else happens here. The descriptor becomes readable when the release can be sent again.
     let start = Instant::now();
     let reader = sink.socket().try_clone().unwrap();
     let reader = std::thread::spawn(move || {
@@ -735,10 +736,10 @@ fn releases_that_find_no_room_are_sent_later() {
     assert!(!is_readable(&subscriber), "nothing is left to do");
 }
 
-/// One event for each time that the descriptor is readable, frames dropped on another thread: whoever trusts the
-/// descriptor alone gets all, and is not called for nothing for ever.
+/// Receives one event each time that the descriptor is readable, while another thread drops the frames. A loop that
+/// relies on the descriptor alone gets every frame, and does not spin.
 #[test]
-fn no_wake_up_is_lost() {
+fn readiness_loses_no_wake_up() {
     const FRAMES: u64 = 3_000;
     for policy in [Policy::Block, Policy::Fifo(32)] {
         let mut sink = Sink::new();
@@ -770,17 +771,17 @@ fn no_wake_up_is_lost() {
                 other => panic!("{other:?}"),
             }
         }
-        assert!(idle < 4 * FRAMES, "{policy}: woken for nothing {idle} times");
+        assert!(idle < 4 * FRAMES, "{policy}: {idle} wake-ups without an event");
         drop(give);
         dropper.join().unwrap();
-        assert_eq!(reader.join().unwrap().len() as u64, FRAMES, "{policy}: each goes back once");
+        assert_eq!(reader.join().unwrap().len() as u64, FRAMES, "{policy}: each buffer is released once");
         nothing(&mut subscriber);
         assert!(!is_readable(&subscriber), "{policy}");
     }
 }
 
 #[test]
-fn a_sink_that_never_reads_is_left() {
+fn connection_to_a_sink_that_never_reads_is_ended() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder());
     let memory = sink.memory(1);
@@ -791,7 +792,7 @@ fn a_sink_that_never_reads_is_left() {
         }
         match subscriber.try_recv() {
             Err(e) => break e,
-            Ok(_) => assert!(sent < 20_000, "it goes on for ever"),
+            Ok(_) => assert!(sent < 20_000, "the connection does not end"),
         }
     };
     assert!(error.kind() == ErrorKind::Protocol && error.to_string().contains("does not read"), "{error}");
@@ -799,20 +800,20 @@ fn a_sink_that_never_reads_is_left() {
 }
 
 #[test]
-fn a_lease_ends_with_its_connection() {
+fn lease_ends_with_its_connection() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2).reconnect(Reconnect::Always));
     let memory = sink.memory(1);
     sink.buffer(1, &memory);
     let held = frame(&mut subscriber);
     assert!(held.is_valid());
-    // One that waits is lost with the sink.
+    // A frame that waits is lost with the sink.
     sink.buffer(2, &memory);
     sink.socket = None;
     assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
     assert!(!held.is_valid() && subscriber.buffers().is_none());
     assert_eq!((pixels(&held), subscriber.stats().dropped), (pattern(NV12_BYTES, 1), 1));
-    // The next, at the same path: ids and numbers are its own, formats are told anew.
+    // The next sink at the same path has its own ids and numbers, and its formats are reported again.
     assert!(subscriber.recv(Duration::from_millis(100)).unwrap().is_nothing());
     sink.accept();
     sink.caps(NV12);
@@ -826,7 +827,8 @@ fn a_lease_ends_with_its_connection() {
     sink.nothing_released();
     drop(events);
     assert_eq!((sink.released(), subscriber.stats().reconnects), (1, 1));
-    // Dropped, it leaves, although a frame has its socket: the sink would wait for somebody who reads.
+    // A dropped subscriber ends the connection, although a frame still uses its socket: the sink would wait for a
+    // reader.
     sink.buffer(2, &memory);
     let held = frame(&mut subscriber);
     drop(subscriber);
@@ -837,7 +839,7 @@ fn a_lease_ends_with_its_connection() {
 }
 
 #[test]
-fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
+fn memfd_is_sealed_refused_or_accepted_unsealed() {
     let mut sink = Sink::new();
     let seals = |file: &File| SealFlag::from_bits_retain(fcntl(file, FcntlArg::F_GET_SEALS).unwrap());
     let mut subscriber = sink.join(sink.builder());
@@ -845,7 +847,7 @@ fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
     assert!(seals(&open).is_empty());
     sink.buffer(1, &open);
     assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 1));
-    assert_eq!(seals(&open), SealFlag::F_SEAL_SHRINK, "it can not take the memory away any more");
+    assert_eq!(seals(&open), SealFlag::F_SEAL_SHRINK, "it can no longer take the memory away");
     assert!(open.set_len(0).is_err());
     let shut = sink.unsealed(NV12_BYTES, 2, MFdFlags::empty());
     sink.buffer(2, &shut);
@@ -855,13 +857,13 @@ fn a_memfd_is_sealed_or_refused_or_taken_on_demand() {
     sink.buffer(3, &shut);
     assert_eq!(pixels(&frame(&mut subscriber)), pattern(NV12_BYTES, 2));
     assert_eq!(sink.released(), 3);
-    // What is no memory is none on demand either.
+    // A file that is not a memory is refused even so.
     sink.buffer(4, &File::open("/dev/null").unwrap());
     assert_eq!(subscriber.recv(SOON).unwrap_err().kind(), ErrorKind::Protocol);
 }
 
 #[test]
-fn connecting_says_what_is_wrong() {
+fn connect_names_the_error() {
     let folder = Folder::new();
     let connect =
         |b: UnixfdSubscriberBuilder| b.connect(Duration::from_millis(50)).map_err(|e| (e.kind(), e.to_string()));
@@ -878,13 +880,13 @@ fn connecting_says_what_is_wrong() {
     drop(publisher);
     dead_socket(&folder.socket(), SockType::Stream);
     assert_eq!(connect(missing.clone()).unwrap_err().0, ErrorKind::Disconnected);
-    // Who is late is waited for.
+    // It waits for a pipeline that starts late.
     std::fs::remove_file(folder.socket()).unwrap();
     let path = folder.socket();
     let late = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));
         let (mut socket, _) = UnixListener::bind(path).unwrap().accept().unwrap();
-        // Its pipeline has no caps yet.
+        // The pipeline does not have caps yet.
         socket.write_all(&message(CAPS, b"NULL\0")).unwrap();
         socket
     });
@@ -892,7 +894,7 @@ fn connecting_says_what_is_wrong() {
     nothing(&mut subscriber);
     drop(late.join().unwrap());
     assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
-    // One that says nothing, or hangs up without a word.
+    // A sink that sends nothing, or hangs up at once.
     let mut sink = Sink::new();
     let (kind, text) = connect(sink.builder()).unwrap_err();
     assert!(kind == ErrorKind::Timeout && text.contains("no answer"), "{text}");
@@ -918,7 +920,7 @@ fn frames_of_a_sink_are_published_again() {
         assert!(stage.publisher.publish(got, SOON).unwrap().is_taken());
         let start = Instant::now();
         let far = loop {
-            assert!(start.elapsed() < SOON, "it does not come");
+            assert!(start.elapsed() < SOON, "the frame does not come");
             drop(stage.publisher.recv(Duration::from_millis(1)).unwrap());
             match native.try_recv().unwrap() {
                 Received::Item(SubscriberEvent::Frame(frame)) => break frame,
@@ -931,12 +933,12 @@ fn frames_of_a_sink_are_published_again() {
         far.buffers().id()
     };
     let sets: Vec<_> = (0..100).map(|n| round(&mut stage, &mut native, n % 3)).collect();
-    assert!(sets[2..].iter().all(|set| *set == sets[2]), "announced once for each memory that was new");
+    assert!(sets[2..].iter().all(|set| *set == sets[2]), "announced once for each new memory");
     assert_eq!(stage.publisher.stats().violations, 0);
     native_nothing(&mut native);
-    // All is back but the newest, which the publisher keeps for who comes late.
+    // Every buffer is released except the newest, which the publisher keeps for subscribers that join late.
     drop(native);
-    stage.until("it is gone", |p| p.active() == 0);
+    stage.until("its connection has ended", |p| p.active() == 0);
     let (late, first) = stage.join_late(stage.subscriber());
     assert_eq!(first.map(|f| f.meta().sequence), Some(100));
     let released: Vec<u64> = (0..99).map(|_| sink.released()).collect();
@@ -946,9 +948,9 @@ fn frames_of_a_sink_are_published_again() {
     assert_eq!(sink.released(), 100);
 }
 
-/// GStreamer without a pool: no memory comes twice, so each frame is of a pool that nobody knows yet.
+/// GStreamer without a pool: no memory comes twice, so each frame belongs to a pool that is not announced yet.
 #[test]
-fn memories_that_are_always_new_reach_every_subscriber() {
+fn memory_that_is_always_new_reaches_every_subscriber() {
     for policy in [Policy::Latest, Policy::Fifo(2), Policy::Block] {
         let mut sink = Sink::new();
         let mut subscriber = sink.join(sink.builder().hold(8).slots(3).policy(Policy::Fifo(4)));
@@ -978,7 +980,7 @@ fn memories_that_are_always_new_reach_every_subscriber() {
     }
 }
 
-/// A subscriber lends no more than it may hold, however many slots its buffers have.
+/// A subscriber leases at most as many frames as it may hold, however many slots its buffers have.
 #[test]
 fn quotas_fit_what_a_subscriber_may_hold() {
     let mut sink = Sink::new();
@@ -986,29 +988,31 @@ fn quotas_fit_what_a_subscriber_may_hold() {
     sink.buffer(1, &sink.memory(1));
     let got = frame(&mut subscriber);
     assert_eq!((got.buffers().slots(), got.buffers().max_leases()), (16, 4));
-    // One to hold, one that waits, the newest, and one in hand.
+    // One frame to hold, one that waits, the newest, and one in hand.
     let mut stage = Stage::with(8, |b| b.reserve(1));
     assert!(stage.publisher.publish(got, SOON).unwrap().is_taken());
     let first = stage.join_late(stage.subscriber());
     assert_eq!(stage.connect(stage.subscriber()).unwrap_err().kind(), ErrorKind::Refused);
     drop(first);
-    stage.until("it is gone", |p| p.subscribers().count() == 0);
+    stage.until("its connection has ended", |p| p.subscribers().count() == 0);
     stage.join_late(stage.subscriber());
 }
 
-/// One real pipeline at a time: its memories are told from those of others by GStreamer's name alone.
+/// One real pipeline at a time: only GStreamer's name distinguishes its memories from those of others.
 static GSTREAMER: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     GSTREAMER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A GStreamer whose sink can wait for us before its first frame: 1.26 on.
+/// A GStreamer whose sink can wait for us before its first frame: 1.26 or later.
 fn waiting_gst(folder: &Folder) -> Option<Command> {
     let version = gst(folder)?.arg("--version").output().unwrap();
     if String::from_utf8_lossy(&version.stdout).contains("GStreamer 1.24.") {
-        let _ =
-            writeln!(std::io::stderr(), "SKIPPED unixfdsink: that of 1.24 does not wait for who takes its first frame");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED unixfdsink: that of 1.24 does not wait for a client before its first frame"
+        );
         return None;
     }
     gst(folder)
@@ -1026,7 +1030,7 @@ fn to_pipeline(folder: &Folder) -> UnixfdSubscriberBuilder {
     UnixfdSubscriber::builder(folder.socket()).hold(4).policy(Policy::Block).reconnect(Reconnect::Always)
 }
 
-/// What the same elements write to a file.
+/// Returns the bytes that the same elements write to a file.
 fn to_file(folder: &Folder, elements: &str) -> Option<Vec<u8>> {
     let (mut gst, output) = (waiting_gst(folder)?, folder.file("out"));
     gst.arg("--quiet").args(elements.split(' ')).args(["!", "filesink"]);
@@ -1039,7 +1043,7 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
     let _alone = alone();
     let mut layouts = Vec::new();
     for caps in [
-        // Padded by GStreamer: odd sides.
+        // GStreamer pads it, because its sides are odd.
         "format=NV12,width=321,height=241",
         "format=I420,width=321,height=241",
         "format=YV12,width=319,height=33",
@@ -1053,7 +1057,7 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
         let elements = format!("videotestsrc num-buffers=20 pattern=ball ! video/x-raw,framerate=100/1,{caps}");
         let folder = Folder::new();
         let Some(expected) = to_file(&folder, &elements) else { return };
-        // As it is, without a video meta, and through an element that adds one.
+        // Unchanged, without a video meta, and through an element that adds one.
         for more in ["", " ! videoconvert"] {
             let format = caps.split(',').next().unwrap();
             let elements = match more {
@@ -1083,16 +1087,16 @@ fn pictures_of_videotestsrc_are_what_it_writes_to_a_file() {
             assert_eq!((frames, subscriber.stats().dropped), (20, 0), "{elements}");
             layouts.push(*subscriber.buffers().unwrap().layout());
             assert!(matches!(event(&mut subscriber), SubscriberEvent::Lost(_)));
-            assert!(running.0.wait().unwrap().success(), "it ends by itself: all is given back");
+            assert!(running.0.wait().unwrap().success(), "it must end by itself, with every buffer released");
         }
-        // What we take for the usual layout is what GStreamer says itself.
+        // The layout without a meta is the one that GStreamer reports.
         let [without_meta, with_meta] = layouts[layouts.len() - 2..] else { panic!("two") };
         assert_eq!(without_meta, with_meta.with_colorimetry(without_meta.colorimetry()));
     }
 }
 
 #[test]
-fn a_killed_pipeline_is_followed_by_the_next() {
+fn reconnect_finds_the_pipeline_after_a_killed_one() {
     let _alone = alone();
     let folder = Folder::new();
     let start = |pattern: &str| {
@@ -1119,21 +1123,21 @@ fn a_killed_pipeline_is_followed_by_the_next() {
         assert!(white.meta().flags.contains(FrameFlags::MONOTONIC));
         assert!(age(&white) < SOON, "the time is CLOCK_MONOTONIC: {white:?}");
     }
-    assert_eq!(pixels(&black)[0], 16, "memory does not die under a frame");
+    assert_eq!(pixels(&black)[0], 16, "the memory of a frame stays valid");
     drop((black, second, subscriber));
     assert_eq!(traces("gst-shm"), [0, 0]);
 }
 
-/// How old a frame is by its timestamp, which may lie a little ahead.
+/// The age of a frame by its timestamp, which may be slightly in the future.
 fn age(frame: &Frame) -> Duration {
     Duration::from_nanos(now_ns().abs_diff(frame.meta().timestamp_ns))
 }
 
 #[test]
-fn three_hundred_frames_of_a_pipeline_leave_nothing() {
+fn frames_of_a_pipeline_leave_no_descriptor_or_mapping() {
     let _alone = alone();
     let before = traces("gst-shm");
-    // Slow: what this process does not read in time is another memory.
+    // Slow, because each frame that this process does not read in time needs another memory.
     let caps = "video/x-raw,format=NV12,width=320,height=240,framerate=60/1";
     for (elements, most) in [
         (format!("videotestsrc ! {caps}"), 64),
@@ -1155,7 +1159,7 @@ fn three_hundred_frames_of_a_pipeline_leave_nothing() {
                 held.pop_front();
             }
             let [descriptors, mappings] = traces("gst-shm");
-            // One more may be of a frame that waits.
+            // A frame that waits may have one more.
             assert!(
                 (memories.len()..=memories.len() + 1).contains(&descriptors),
                 "{descriptors} of {}",
@@ -1170,7 +1174,7 @@ fn three_hundred_frames_of_a_pipeline_leave_nothing() {
 }
 
 #[test]
-fn a_pipeline_reaches_native_subscribers() {
+fn publisher_shares_the_frames_of_a_pipeline() {
     let _alone = alone();
     let folder = Folder::new();
     let elements =
@@ -1195,7 +1199,7 @@ fn a_pipeline_reaches_native_subscribers() {
         }
     });
     let start = Instant::now();
-    // It connects while nothing is announced yet.
+    // It connects before a pool is announced.
     while publisher.subscribers().count() == 0 {
         assert!(start.elapsed() < SOON);
         drop(publisher.recv(Duration::from_millis(5)).unwrap());
@@ -1212,7 +1216,7 @@ fn a_pipeline_reaches_native_subscribers() {
     publisher.pause(SOON).unwrap();
     native.join().unwrap();
     let got: Vec<_> = taken.iter().collect();
-    // A memory that is new costs its announcement, in which frames may be dropped.
+    // New memory must be announced, and frames may be dropped until it is.
     assert!(got.len() > 50, "{} of 100", got.len());
     for (sequence, layout, pixels) in got {
         let bytes = expected.len() / 100;
@@ -1224,15 +1228,15 @@ fn a_pipeline_reaches_native_subscribers() {
     assert_eq!(publisher.stats().violations, 0);
 }
 
-/// What a publisher gives GStreamer comes back from it as it went: a bitstream and pictures, with their flags and
+/// Frames that a publisher sends to GStreamer come back unchanged: a bitstream and pictures, with their flags and
 /// times.
 #[test]
-fn there_and_back_through_gstreamer() {
+fn unixfd_there_and_back_through_gstreamer() {
     let _alone = alone();
     let size = Size::new(64, 48);
     let coded = |code| Layout::from_strides(FourCc::new(code), size, &[0], &[8192]).unwrap();
     let colors = framelease::format::Colorimetry { space: ColorSpace::Rec709, ..Default::default() };
-    // Rows are not padded: unixfdsrc 1.26 knows no video meta in a process that uses none.
+    // Rows are not padded: unixfdsrc 1.26 does not know the video meta in a process that does not use one.
     let packed = |code| Layout::packed(FourCc::new(code), size).unwrap().with_colorimetry(colors);
     for layout in [coded(b"MJPG"), coded(b"H264"), packed(b"NV12"), packed(b"NM12"), packed(b"XB24")] {
         let terms = UnixfdTerms::hold(6).policy(Policy::Block);
@@ -1290,7 +1294,7 @@ fn there_and_back_through_gstreamer() {
                 (from.sequence, from.flags, from.payload),
                 "{n} of {layout}"
             );
-            // Through running time and back: by two clocks that the pipeline compared once.
+            // The time is converted to running time and back, by two clocks that the pipeline compared once.
             assert!(age(&got) < SOON, "{to:?} {from:?}");
             match layout.is_compressed() {
                 true => assert_eq!(got.layout().fourcc(), layout.fourcc()),
@@ -1309,7 +1313,7 @@ fn now_ns() -> u64 {
 }
 
 #[test]
-fn is_valid_is_false_as_soon_as_the_sink_is_gone() {
+fn frame_is_invalid_as_soon_as_the_sink_is_gone() {
     let mut sink = Sink::new();
     let mut subscriber = sink.join(sink.builder().hold(2));
     let memory = sink.memory(1);

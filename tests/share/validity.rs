@@ -7,7 +7,7 @@ use framelease::{Received, Station};
 use crate::support::{frame, Stage, SOON};
 
 #[test]
-fn is_valid_is_false_as_soon_as_the_publisher_is_gone() {
+fn frame_is_invalid_as_soon_as_the_publisher_is_gone() {
     let mut s = Stage::new(8);
     let mut reads = s.join(s.subscriber());
     let mut dropped = s.join(s.subscriber());
@@ -23,7 +23,7 @@ fn is_valid_is_false_as_soon_as_the_publisher_is_gone() {
 }
 
 #[test]
-fn is_valid_stays_false_after_a_reconnect() {
+fn frame_stays_invalid_after_a_reconnect() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber().reconnect(Reconnect::Always));
     s.publish();
@@ -46,7 +46,7 @@ fn is_valid_stays_false_after_a_reconnect() {
 }
 
 #[test]
-fn is_valid_costs_one_system_call() {
+fn frame_is_valid_costs_one_system_call() {
     let mut s = Stage::new(8);
     let mut a = s.join(s.subscriber());
     s.publish();

@@ -1,11 +1,11 @@
-//! An RTSP client in a few lines, which says whatever it is told to.
-#![allow(dead_code)] // Not all of it by every test.
+//! A small RTSP client that sends any request, also invalid ones.
+#![allow(dead_code)] // Not all of it is used by every test.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// A client that can be rude.
+/// A client that may send invalid requests.
 pub struct Client {
     pub stream: TcpStream,
     address: SocketAddr,
@@ -46,7 +46,7 @@ impl Client {
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> Option<Response> {
-        // It may have been closed already.
+        // The connection may be closed already.
         let _ = self.stream.write_all(bytes);
         self.response()
     }
@@ -62,7 +62,7 @@ impl Client {
     pub fn say(&mut self, method: &str, path: &str, headers: &str) {
         self.cseq += 1;
         let text = format!("{method} rtsp://{}{path} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n", self.address, self.cseq);
-        // It may have been closed already.
+        // The connection may be closed already.
         let _ = self.stream.write_all(text.as_bytes());
     }
 
@@ -70,7 +70,7 @@ impl Client {
         self.ask("SETUP", "/live/video", &format!("Transport: {transport}\r\n"))
     }
 
-    /// The next response; `None` when the server closed the connection.
+    /// Returns the next response, or `None` if the server closed the connection.
     pub fn response(&mut self) -> Option<Response> {
         loop {
             if let Some(response) = self.received() {
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// The first response of what was read, packets before it taken out.
+    /// Takes the first response out of the bytes that were read, and the packets before it.
     fn received(&mut self) -> Option<Response> {
         while self.kept.first() == Some(&b'$') && self.kept.len() >= 4 {
             let len = 4 + usize::from(u16::from_be_bytes([self.kept[2], self.kept[3]]));
@@ -116,13 +116,13 @@ impl Client {
         }
     }
 
-    /// Reads packets until `count` of a channel are there.
+    /// Reads packets until there are `count` of a channel.
     pub fn read_packets(&mut self, count: usize) -> Vec<Vec<u8>> {
         let packets = self.try_read_packets(count);
         packets.unwrap_or_else(|| panic!("{} packets, then no more", self.packets.len()))
     }
 
-    /// The same; `None` if no more come.
+    /// The same, but returns `None` if no more packets come.
     pub fn try_read_packets(&mut self, count: usize) -> Option<Vec<Vec<u8>>> {
         while self.packets.iter().filter(|(c, _)| c % 2 == 0).count() < count {
             if !self.more() {

@@ -1,5 +1,5 @@
-//! Sinks against programs that we did not write: streams made by ffmpeg's encoders, files read by ffprobe, ffmpeg and
-//! mkvmerge. Where a program is missing, the test says so and is skipped.
+//! Tests of sinks with other programs: streams of ffmpeg's encoders, files read by ffprobe, ffmpeg and mkvmerge. If a
+//! program is missing, the test prints a skip.
 
 #[path = "../kernel/allocations.rs"]
 mod allocations;

@@ -1,4 +1,5 @@
-//! Matroska files: what ffmpeg decodes from them is what it decodes from the stream, whole and cut anywhere.
+//! Tests of Matroska files: ffmpeg decodes the same frames from them as from the stream, from whole files and from cut
+//! ones.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,7 +35,7 @@ fn format(codec: Codec) -> &'static str {
 }
 
 #[test]
-fn a_file_holds_the_stream() {
+fn matroska_file_holds_the_stream() {
     let folder = Folder::new("whole");
     for codec in CODECS {
         let Some(stream) = stream(codec, 35, SIZE) else { return };
@@ -61,9 +62,9 @@ fn a_file_holds_the_stream() {
         for part in ["width=320", "height=180", "r_frame_rate=\"25/1\"", "duration=\"1.400000\""] {
             assert!(about.contains(part), "{codec}: {part} in {about}");
         }
-        // Of H.265, ffprobe believes the parameter sets alone.
+        // For H.265, ffprobe uses only the parameter sets.
         assert!(codec == Codec::Hevc || about.contains("color_space=\"bt709\""), "{codec}: {about}");
-        // Jumping by the index: to the last key frame before.
+        // A seek by the index: to the last key frame before.
         let args =
             ["-v", "error", "-read_intervals", "1.3%+#1", "-show_entries", "packet=pts_time,flags", "-of", "csv"];
         let Some(jumped) = clean("ffprobe", &[&args[..], &[text(&path)]].concat(), &[]) else { return };
@@ -76,7 +77,7 @@ fn a_file_holds_the_stream() {
     }
 }
 
-/// What a block has of a packet.
+/// The bytes of a packet in a block.
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {
         let kind = u.kind(packet.meta().codec);
@@ -86,7 +87,7 @@ fn coded(packet: &Packet) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_plays_up_to_there() {
+fn matroska_file_cut_at_any_byte_plays_up_to_the_cut() {
     const SMALL: Size = Size::new(128, 96);
     let folder = Folder::new("cut");
     let Some(stream) = stream(Codec::H264, 25, SMALL) else { return };
@@ -113,7 +114,7 @@ fn a_file_cut_at_any_byte_plays_up_to_there() {
         for cut in 0..=all.len() {
             assert_eq!(blocks(&all[..cut]), expected[..stored(cut)], "cut at {cut}, finished: {is_finished}");
         }
-        // ffmpeg is asked at some places, of which some are right at a border.
+        // ffmpeg decodes some of the cuts. Some of those are exactly at a border.
         for i in 0..40 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let anywhere = (seed >> 33) as usize;
@@ -126,7 +127,7 @@ fn a_file_cut_at_any_byte_plays_up_to_there() {
             let sums: Vec<&str> =
                 text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(", ").next().unwrap()).collect();
             let stored = stored(cut);
-            // ffmpeg may show the one that was cut, damaged.
+            // ffmpeg may show the frame that was cut, damaged.
             assert!(
                 sums.len() >= stored && sums[..stored] == whole[..stored],
                 "cut at {cut}, finished: {is_finished}: {} of {stored}",
@@ -136,7 +137,7 @@ fn a_file_cut_at_any_byte_plays_up_to_there() {
     }
 }
 
-/// A file that is full after so many bytes.
+/// A file that is full after `most` bytes.
 struct Full {
     got: Arc<Mutex<Vec<u8>>>,
     most: usize,
@@ -159,7 +160,7 @@ impl Write for Full {
 }
 
 #[test]
-fn a_live_stream_plays_without_sizes_and_its_end_is_told() {
+fn matroska_live_stream_plays_without_sizes_and_ends() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let got = Arc::new(Mutex::new(Vec::new()));
@@ -171,12 +172,12 @@ fn a_live_stream_plays_without_sizes_and_its_end_is_told() {
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
 
     let mut writer = Writer::live(Full { got: Arc::default(), most: live.len() / 2 }, options());
-    let e = packets.iter().find_map(|p| writer.write(p).err()).expect("it is full");
+    let e = packets.iter().find_map(|p| writer.write(p).err()).expect("the file is full");
     assert_eq!(e.kind(), ErrorKind::Exhausted);
-    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "the stream is incomplete");
 }
 
-/// Records a packet. Returns by how much it raised the counts of packets and files.
+/// Records a packet. Returns the increase of the counts of packets and files.
 fn recorded(recorder: &mut Recorder, packet: &Packet) -> (u64, u64) {
     let before = recorder.stats();
     assert!(recorder.try_submit(packet.clone()).unwrap().is_taken());
@@ -184,12 +185,12 @@ fn recorded(recorder: &mut Recorder, packet: &Packet) -> (u64, u64) {
     (after.packets - before.packets, after.files - before.files)
 }
 
-/// Ends a recording. Returns what it reports of its files.
+/// Ends a recording. Returns its reports about files.
 fn files(mut recorder: Recorder) -> Vec<Result<(PathBuf, Summary), Error>> {
     recorder.finish();
     let mut files = Vec::new();
     loop {
-        assert!(is_readable(&recorder), "events, and then the end");
+        assert!(is_readable(&recorder), "events and the end must make it readable");
         match recorder.try_recv().unwrap() {
             Received::Item(RecorderEvent::File { path, summary }) => files.push(Ok((path, summary))),
             Received::Item(RecorderEvent::Error(e)) => files.push(Err(e)),
@@ -231,7 +232,7 @@ fn recorder_reports_files_once_and_asks_for_key_frames() {
 }
 
 #[test]
-fn a_recording_goes_on_in_another_file_without_a_gap() {
+fn rotation_continues_in_another_file_without_a_gap() {
     let folder = Folder::new("rotate");
     let (Some(first), Some(second)) = (stream(Codec::H264, 45, SIZE), stream(Codec::H264, 12, Size::new(160, 96)))
     else {
@@ -239,7 +240,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
     };
     let packets: Vec<Packet> =
         [packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, Size::new(160, 96))].concat();
-    // One that is there is not written over.
+    // An existing file is not overwritten.
     std::fs::write(folder.path("r-00002.mkv"), "mine").unwrap();
     let rotation = FileRotation::default().duration(Duration::from_millis(700));
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
@@ -252,7 +253,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
             begun.push(i);
         }
     }
-    // Key frames are 400 ms apart; the other size is another stream.
+    // Key frames are 400 ms apart. Another size is another stream.
     assert_eq!(begun, [0, 20, 40, 45]);
     let stats = recorder.stats();
     assert_eq!((stats.files, stats.packets, stats.skipped), (4, 57, 1));
@@ -275,7 +276,7 @@ fn a_recording_goes_on_in_another_file_without_a_gap() {
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again() {
+fn write_error_is_reported_and_a_disk_with_space_is_used_again() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let mut writer = Writer::create("/dev/full", options()).unwrap();
@@ -287,7 +288,7 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     let mut recorder = Recorder::new("/nowhere/a.mkv", options(), FileRotation::default()).unwrap();
     assert_eq!(recorder.try_submit(packets[0].clone()).unwrap_err().error.kind(), ErrorKind::NotFound);
     assert_eq!(recorded(&mut recorder, &packets[1]), (0, 0));
-    // FWHT has no name there.
+    // Matroska does not have a name for FWHT.
     let meta = framelease::frame::PacketMeta::new(Codec::Fwht, SIZE, 0, 0);
     let mut head = b"OOOO\xff\xff\xff\xff".to_vec();
     head.extend([0; 12]);
@@ -296,10 +297,10 @@ fn what_cannot_be_written_is_told_and_a_disk_that_has_room_again_is_used_again()
     let mut writer = Writer::create(folder.path("a.mkv"), options()).unwrap();
     let e = writer.write(&Packet::new(meta, head, None)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
-    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored, "nothing of it is in the file");
+    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored, "the refused packet is in the file");
 }
 
-/// The packet without what its bytes hold of one kind, the parameter sets as they were.
+/// The packet without its NAL units of one kind. Its parameter sets stay the same.
 fn without(packet: &Packet, kind: NalKind, sets: &Packet) -> Packet {
     let units = nal_units(packet.bytes()).filter(|u| u.kind(packet.meta().codec) != kind);
     let bytes: Vec<u8> = units.flat_map(|u| [&[0, 0, 0, 1], u.data].concat()).collect();
@@ -307,7 +308,7 @@ fn without(packet: &Packet, kind: NalKind, sets: &Packet) -> Packet {
 }
 
 #[test]
-fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
+fn parameter_sets_that_are_not_in_the_header_stay_in_the_stream() {
     let folder = Folder::new("sets");
     let other = ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"];
     let (Some(first), Some(second)) = (stream(Codec::H264, 15, SIZE), stream_with(Codec::H264, 10, SIZE, &other))
@@ -316,9 +317,9 @@ fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
     };
     let (first, second) = (packets(Codec::H264, &first, SIZE), packets(Codec::H264, &second, SIZE));
     let sps = |p: &Packet| p.parameter_sets().unwrap().of(NalKind::Sps).next().unwrap().to_vec();
-    assert_eq!(sps(&first[0]), sps(&second[0]), "they differ by the picture parameter set alone");
+    assert_eq!(sps(&first[0]), sps(&second[0]), "only the picture parameter sets may differ");
     assert_ne!(first[0].parameter_sets(), second[0].parameter_sets());
-    // A picture parameter set comes alone, and later the first one again, in front of every key frame.
+    // Another picture parameter set comes alone, and later the first one again, before every key frame.
     let alone: Vec<Packet> = second.iter().map(|p| without(p, NalKind::Sps, &first[0])).collect();
     let mixed = [&first[..10], &alone, &first[..10], &first[10..]].concat();
     let path = folder.path("a.mkv");
@@ -326,7 +327,7 @@ fn parameter_sets_that_the_header_has_not_stay_in_the_stream() {
     for (i, packet) in mixed.iter().enumerate() {
         assert_eq!(writer.write(&at(packet, i as u64 * 40)).unwrap(), Written::Stored);
     }
-    // With a sequence parameter set beside it, it is another stream.
+    // With another sequence parameter set, it is another stream.
     assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
     writer.finish().unwrap();
     let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
@@ -356,7 +357,7 @@ fn times(path: &Path) -> Option<Vec<u64>> {
 }
 
 #[test]
-fn a_damaged_key_frame_begins_no_file() {
+fn rotation_begins_no_file_with_a_damaged_key_frame() {
     let folder = Folder::new("damaged");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
@@ -364,7 +365,7 @@ fn a_damaged_key_frame_begins_no_file() {
     assert_eq!(recorded(&mut recorder, &damaged(&packets[0])), (0, 0));
     assert!(recorder.path().is_none() && !folder.path("d-00001.mkv").exists());
     assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
-    // In the file it is as good as any, but a rotation waits for a better one.
+    // A file may contain a damaged key frame, but a rotation waits for an undamaged one.
     let stored = [packets[1..10].to_vec(), vec![damaged(&packets[10])], packets[11..20].to_vec()].concat();
     stored.iter().for_each(|p| assert_eq!(recorded(&mut recorder, p), (1, 0)));
     assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
@@ -372,11 +373,11 @@ fn a_damaged_key_frame_begins_no_file() {
 }
 
 #[test]
-fn times_never_go_back_and_may_jump_ahead() {
+fn timestamps_never_go_back_and_may_jump_ahead() {
     let folder = Folder::new("times");
     let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    // A rate that varies, a pause of 30 hours, and a source that starts again.
+    // A varying rate, a pause of 30 hours, and a source that restarts.
     let told = |i: u64| match i {
         0..=9 => 5000 + i * i * 10,
         10..=19 => 5000 + 108_000_000 + i * 33,
@@ -400,7 +401,7 @@ fn times_never_go_back_and_may_jump_ahead() {
             assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{said}");
         }
     }
-    // A recording has a file for each start of the source, from its first key frame on.
+    // A recording has one file for each start of the source, from its first key frame on.
     let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default()).unwrap();
     let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
@@ -413,7 +414,8 @@ fn times_never_go_back_and_may_jump_ahead() {
     writer.finish().unwrap();
 }
 
-/// Runs a test of this program in a process of its own, which `wrap` may start in other surroundings. `true` in there.
+/// Runs a test of this program in a child process, which `wrap` may start in another environment. Returns `true` in
+/// that process.
 fn alone(test: &str, wrap: &[&str]) -> bool {
     const CHILD: &str = "FRAMELEASE_TEST_ALONE";
     if std::env::var_os(CHILD).is_some() {
@@ -435,7 +437,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_full_disk_gets_no_empty_files() {
+fn recorder_leaves_no_empty_files_on_a_full_disk() {
     const DISK: &str = "/mnt";
     let mount = format!("mount -t tmpfs -o size=512k none {DISK} && exec \"$@\"");
     let wrap = ["unshare", "-Urm", "sh", "-c", &mount, "sh"];
@@ -444,7 +446,7 @@ fn a_full_disk_gets_no_empty_files() {
         let _ = writeln!(std::io::stderr(), "SKIPPED a full disk: no mount namespace here");
         return;
     }
-    if !alone("matroska::a_full_disk_gets_no_empty_files", &wrap) {
+    if !alone("matroska::recorder_leaves_no_empty_files_on_a_full_disk", &wrap) {
         return;
     }
     let Some(stream) = stream(Codec::H264, 60, SIZE) else { return };
@@ -464,7 +466,7 @@ fn a_full_disk_gets_no_empty_files() {
             full += 1;
         }
     }
-    // Once in the file, then at every key frame, or it has room in what was left of a page.
+    // Once in the file, then at every key frame, unless it fits in the rest of a page.
     assert!(full >= 4, "{full}");
     assert_eq!(names(disk), ["filler", "r-00001.mkv"]);
     assert_eq!(recorder.stats().files, 1);
@@ -478,11 +480,11 @@ fn a_full_disk_gets_no_empty_files() {
 }
 
 #[test]
-fn a_file_that_cannot_be_finished_costs_no_packet() {
-    if !alone("matroska::a_file_that_cannot_be_finished_costs_no_packet", &["env"]) {
+fn finish_that_fails_costs_no_packet() {
+    if !alone("matroska::finish_that_fails_costs_no_packet", &["env"]) {
         return;
     }
-    // Files may not grow behind a limit: an error, and a signal that is only kept waiting.
+    // Files may not grow beyond a limit. Writes then fail, and the signal stays blocked.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
     signals.thread_block().unwrap();
@@ -497,11 +499,13 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     let path = folder.path("r-00001.mkv");
     limit(std::fs::metadata(&path).unwrap().len() + 3);
     assert_eq!(recorded(&mut recorder, &packets[20]), (1, 1));
-    let Received::Item(RecorderEvent::Error(e)) = recorder.try_recv().unwrap() else { panic!("it is reported") };
+    let Received::Item(RecorderEvent::Error(e)) = recorder.try_recv().unwrap() else {
+        panic!("the error is not reported")
+    };
     assert!(e.to_string().contains(text(&path)), "{e}");
     assert_eq!(e.kind(), framelease::ErrorKind::Exhausted);
     assert_eq!((recorder.stats().files, recorder.stats().packets, recorder.stats().skipped), (2, 21, 0));
-    // A header alone is no begin.
+    // A file with only a header has not begun.
     let mut writer = Writer::create(Folder::new("header").path("w.mkv"), options()).unwrap();
     limit(800);
     drop(writer.write(&packets[0]).unwrap_err());
@@ -509,12 +513,14 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
     limit(hard);
     assert_eq!(writer.write(&packets[1]).unwrap(), Written::Skipped);
     assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
-    // Nor can a file be begun: its number is not used.
+    // A file cannot be created either. Its number is not used.
     limit(100);
     drop(recorder.try_submit(with(&packets[20], |meta| meta.timestamp_ns = 0)).unwrap_err());
     assert_eq!(names(&folder.path("")), ["r-00001.mkv", "r-00002.mkv"]);
     limit(hard);
-    let Received::Item(RecorderEvent::Error(_)) = recorder.try_recv().unwrap() else { panic!("it is reported") };
+    let Received::Item(RecorderEvent::Error(_)) = recorder.try_recv().unwrap() else {
+        panic!("the error is not reported")
+    };
     assert_eq!(recorded(&mut recorder, &packets[0]), (1, 1));
     assert_eq!(recorder.path(), Some(&*folder.path("r-00003.mkv")));
     assert_eq!(files(recorder).pop().unwrap().unwrap().1.packets, 1);
@@ -524,7 +530,7 @@ fn a_file_that_cannot_be_finished_costs_no_packet() {
 }
 
 #[test]
-fn a_pipe_is_not_waited_for_longer_than_told() {
+fn write_timeout_limits_the_wait_for_a_pipe() {
     let folder = Folder::new("pipe");
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
@@ -533,21 +539,21 @@ fn a_pipe_is_not_waited_for_longer_than_told() {
     let e = Writer::create(&path, options()).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
     let open = || std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
-    // A reader that stalls, and one that goes.
+    // A reader that stalls, and a reader that closes the pipe.
     let reader = open();
     let mut writer = Writer::create(&path, options().write_timeout(Duration::from_millis(50))).unwrap();
     let begin = Instant::now();
     let e = packets.iter().cycle().find_map(|p| writer.write(p).err()).unwrap();
     assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
     assert!(begin.elapsed() >= Duration::from_millis(50));
-    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "a stream in pieces");
+    assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::State, "the stream is incomplete");
     drop((reader, writer));
     let reader = open();
     let mut writer = Writer::create(&path, options()).unwrap();
     drop(reader);
     assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::Disconnected);
     drop(writer);
-    // One that is slow gets everything, which is more than the pipe holds.
+    // A slow reader gets everything, which is more than the pipe holds.
     let reader = open();
     let writer = Writer::create(&path, options()).unwrap();
     let mut slow = std::fs::File::open(&path).unwrap();
@@ -559,7 +565,7 @@ fn a_pipe_is_not_waited_for_longer_than_told() {
             slow.read_to_end(&mut got).unwrap();
         });
         let mut all = (0..6).flat_map(|_| &packets);
-        // In here, so that the pipe is closed and its reader ends, whatever happens.
+        // Moved in here, so that the pipe is always closed and its reader ends.
         let mut writer = writer;
         let done = all.try_for_each(|p| writer.write(p).map(drop)).and_then(|()| writer.finish());
         assert_eq!(done.unwrap().packets, 150);
@@ -591,15 +597,15 @@ fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
             continue;
         }
         fulls += 1;
-        assert!(!is_readable(&recorder), "there is no room");
+        assert!(!is_readable(&recorder), "readable without room");
         assert!(!recorder.submit(packet.clone(), Duration::from_millis(20)).unwrap().is_taken());
         assert_signal_ends_submit(&mut recorder, packet);
         let mut bytes = [0; 8192];
         while let Ok(n @ 1..) = reader.read(&mut bytes) {
             got.extend_from_slice(&bytes[..n]);
         }
-        assert!(is_readable(&recorder), "the reader has taken something");
-        assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder), "and all is written");
+        assert!(is_readable(&recorder), "not readable after the reader made room");
+        assert!(recorder.try_recv().unwrap().is_nothing() && !is_readable(&recorder), "everything is written");
     }
     assert!(fulls > 0 && sent == 150, "{fulls}");
     assert_eq!(recorder.stats().files, 1, "no rotation");
@@ -609,7 +615,7 @@ fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
         recorder.dispatch().unwrap();
     }
     assert_eq!(blocks(&got).len(), 150);
-    // A reader that goes is an error of what waits, or of the next packet.
+    // If the reader closes the pipe, the packets that wait fail, or the next packet does.
     drop(reader);
     let failed = (150..160).find_map(|i| recorder.try_submit(at(&packets[0], i * 40)).err());
     assert_eq!(failed.unwrap().error.kind(), ErrorKind::Disconnected);

@@ -1,4 +1,4 @@
-//! The receivers of a packet fan-out, as stations.
+//! Tests of the receivers of a packet fan-out as stations.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! What a receiver makes of RTP packets.
-#![allow(dead_code)] // Not all of it by every test.
+//! A receiver of RTP packets.
+#![allow(dead_code)] // Not all of it is used by every test.
 
 use std::net::UdpSocket;
 
-/// What came: sequence, timestamp, SSRC, marker, payload.
+/// A received packet: sequence, timestamp, SSRC, marker, payload.
 pub type Received = (u16, u32, u32, bool, Vec<u8>);
 
 pub fn received(socket: &UdpSocket) -> Vec<Received> {
@@ -15,7 +15,7 @@ pub fn received(socket: &UdpSocket) -> Vec<Received> {
     all
 }
 
-/// One packet.
+/// Parses one packet.
 pub fn packet(b: &[u8]) -> Received {
     assert!(b.len() >= 12 && b[0] == 0x80 && b[1] & 0x7f == 96, "{b:?}");
     let word = |at: usize| u32::from_be_bytes(b[at..at + 4].try_into().unwrap());

@@ -1,4 +1,5 @@
-//! RTP on loopback: to a receiver of our own that puts frames together again, and to ffmpeg by the session description.
+//! Tests of RTP on loopback: with our own receiver, which reassembles frames, and with ffmpeg by the session
+//! description.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
@@ -34,17 +35,17 @@ fn receiver() -> (UdpSocket, UdpSocket, SocketAddr) {
             return (rtp, rtcp, to);
         }
     }
-    panic!("no two ports in a row");
+    panic!("no two neighboring ports are free");
 }
 
-/// Sends a frame to its end.
+/// Sends a frame completely.
 fn send(sender: &mut Sender, packet: &Packet) {
     assert!(sender.try_submit(packet.clone()).unwrap().is_taken());
-    // Where the network takes no more, it is tried again after a millisecond.
+    // If the network is full, the sender tries again after a millisecond.
     finish(sender, Duration::from_millis(3));
 }
 
-/// Lets it send what is due, until it is quiet for so long. Returns the wake-ups.
+/// Lets the sender send until it is quiet for this long. Returns the wake-ups.
 fn finish(sender: &mut Sender, quiet: Duration) -> usize {
     let mut wakes = 0;
     while is_readable_within(sender, quiet) {
@@ -55,7 +56,7 @@ fn finish(sender: &mut Sender, quiet: Duration) -> usize {
 }
 
 #[test]
-fn frames_come_together_again() {
+fn frames_are_reassembled_from_packets() {
     let Some(stream) = stream(Codec::H264, 12, LARGE) else { return };
     let packets = packets(Codec::H264, &stream, LARGE);
     let (rtp, rtcp, to) = receiver();
@@ -81,8 +82,8 @@ fn frames_come_together_again() {
         let kept = |u: &framelease::bitstream::NalUnit<'_>| u.kind(Codec::H264) != NalKind::Delimiter;
         let mut expected: Vec<Vec<u8>> = nal_units(packet.bytes()).filter(kept).map(|u| u.data.to_vec()).collect();
         if packet.is_key() {
-            assert_eq!(payloads[0][0] & 31, 24, "the parameter sets together");
-            // x264 has them first; so have we.
+            assert_eq!(payloads[0][0] & 31, 24, "the parameter sets in one packet");
+            // x264 puts them first, and so does the sender.
             let is_set = |u: &Vec<u8>| matches!(u[0] & 31, 7 | 8);
             expected.sort_by_key(|u| !is_set(u));
         }
@@ -91,22 +92,18 @@ fn frames_come_together_again() {
     let stats = sender.stats(id).unwrap();
     assert_eq!((stats.frames, stats.dropped), (12, 0));
     assert!(stats.packets > 12 && stats.last_error.is_none());
-    // The report counts what was sent until then: one frame.
+    // The report counts the frames sent until then: one.
     let mut report = [0; 200];
     let n = rtcp.recv(&mut report).unwrap();
     assert_eq!((report[1], report[29], n % 4), (200, 202, 0));
-    assert!(rtcp.recv(&mut report).is_err(), "every five seconds only");
+    assert!(rtcp.recv(&mut report).is_err(), "a report is due only every five seconds");
     drop(sender);
     let n = rtcp.recv(&mut report).unwrap();
-    assert_eq!(
-        (report[1], report[29], report[n - 7]),
-        (200, 202, 203),
-        "goodbye, in a compound packet (RFC 3550, 6.1)"
-    );
+    assert_eq!((report[1], report[29], report[n - 7]), (200, 202, 203), "BYE, in a compound packet (RFC 3550, 6.1)");
 }
 
 #[test]
-fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
+fn frame_takes_few_system_calls_and_is_spread() {
     let Some(stream) = stream(Codec::H264, 1, Size::new(1920, 1080)) else { return };
     let packets = packets(Codec::H264, &stream, Size::new(1920, 1080));
     let (rtp, _rtcp, to) = receiver();
@@ -117,7 +114,7 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     let before = (syscalls(), sender.stats(id).unwrap().packets);
     send(&mut sender, &packets[0]);
     let (calls, sent) = (syscalls() - before.0, sender.stats(id).unwrap().packets - before.1);
-    // Parameter sets by themselves; of the slices all at once, but for what is shorter.
+    // Parameter sets alone. All packets of the slices in one call, except shorter ones.
     assert!(sent >= 20 && calls <= 4, "{calls} calls for {sent} packets");
     assert_eq!(received(&rtp).len() as u64, sent);
 
@@ -126,19 +123,19 @@ fn a_frame_is_few_system_calls_and_is_spread_over_its_time() {
     let large = Packet::new(meta(0), [&SPS[..], &PPS, &IDR, &[7; 200_000]].concat(), None);
     assert!(matches!(sender.try_recv().unwrap(), Received::Item(SenderEvent::KeyFrameWanted)));
     assert!(sender.try_submit(large.clone()).unwrap().is_taken() && !is_readable(&sender));
-    assert_eq!(sender.stats(id).unwrap().packets, 31, "of five bursts, the first");
+    assert_eq!(sender.stats(id).unwrap().packets, 31, "the first of five bursts");
     let calls = syscalls();
     let wakes = finish(&mut sender, Duration::from_millis(300));
-    // A datagram burst, and its timer; the last clears it.
+    // A datagram burst and its timer. The last burst clears the timer.
     assert!((2..=5).contains(&wakes) && syscalls() - calls <= 4 * wakes as u64 + 1, "{wakes}");
-    // The next frame sends what is left of the one before.
+    // The next frame sends the rest of the previous one.
     assert!(sender.try_submit(large.clone()).unwrap().is_taken());
     assert!(sender.try_submit(large).unwrap().is_taken());
     assert_eq!(sender.stats(id).unwrap().frames, 2);
 }
 
 #[test]
-fn several_hosts_each_by_itself() {
+fn destinations_are_independent() {
     let Some(stream) = stream(Codec::H264, 25, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     let (one, _c1, to_one) = receiver();
@@ -147,16 +144,16 @@ fn several_hosts_each_by_itself() {
     drop(gone);
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let first = sender.add(to_one).unwrap();
-    let nobody = sender.add(to_gone).unwrap();
+    let deaf = sender.add(to_gone).unwrap();
     for packet in &packets[..5] {
         send(&mut sender, packet);
     }
-    // Where nobody listens, the network says so: everything up to a key frame is not sent there.
-    let stats = sender.stats(nobody).unwrap();
+    // Without a listener, the network reports an error. The sender then sends nothing there until the next key frame.
+    let stats = sender.stats(deaf).unwrap();
     assert!(stats.dropped > 0 && stats.frames < 5, "{stats:?}");
     assert!(stats.last_error.unwrap().to_string().contains("ECONNREFUSED"));
     assert!(sender.awaits_key());
-    // One that comes later begins with a key frame; the first notices nothing.
+    // A destination that is added later begins with a key frame, and does not affect the first.
     let second = sender.add(to_two).unwrap();
     for packet in &packets[5..] {
         send(&mut sender, packet);
@@ -173,7 +170,7 @@ fn several_hosts_each_by_itself() {
         last = control[n - 7];
     }
     assert_eq!(last, 203, "goodbye");
-    // Another stream is refused, a codec without a format too.
+    // Another stream is refused, and so is a codec without an RTP format.
     let vp8 = framelease::frame::PacketMeta::new(Codec::Vp8, SIZE, 0, 0);
     let e = sender.try_submit(Packet::new(vp8, [0x10, 0, 0], None)).unwrap_err();
     assert_eq!(e.error.kind(), ErrorKind::InvalidArgument);
@@ -183,7 +180,7 @@ fn several_hosts_each_by_itself() {
     assert!(e.unwrap_err().to_string().contains("no-such-one"));
 }
 
-/// Kinds of the NAL units in what came, in order.
+/// The types of the NAL units that came, in order.
 fn kinds(socket: &UdpSocket) -> Vec<u8> {
     let payloads: Vec<Vec<u8>> = received(socket).into_iter().map(|g| g.4).collect();
     units(&payloads).iter().map(|u| u[0] & 31).collect()
@@ -200,7 +197,7 @@ const IDR: [u8; 6] = [0, 0, 0, 1, 0x65, 0x88];
 const NEXT: [u8; 6] = [0, 0, 0, 1, 0x41, 0x9a];
 
 #[test]
-fn who_begins_has_parameter_sets_whenever_that_is() {
+fn parameter_sets_come_first_for_a_new_destination() {
     let (one, _c1, to_one) = receiver();
     let (two, _c2, to_two) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
@@ -208,19 +205,19 @@ fn who_begins_has_parameter_sets_whenever_that_is() {
     let key = |i, pps: &[u8]| Packet::new(meta(i), [&SPS[..], pps, &IDR].concat(), None);
     send(&mut sender, &key(0, &PPS));
     send(&mut sender, &key(1, &PPS));
-    assert_eq!(kinds(&one), [7, 8, 5, 5], "at most so often");
+    assert_eq!(kinds(&one), [7, 8, 5, 5], "not more often than the interval");
     sender.add(to_two).unwrap();
     send(&mut sender, &key(2, &PPS));
-    assert_eq!(kinds(&two), [7, 8, 5], "a stream that begins");
+    assert_eq!(kinds(&two), [7, 8, 5], "a stream begins with parameter sets");
     assert_eq!(kinds(&one), [7, 8, 5]);
     send(&mut sender, &key(3, &OTHER_PPS));
-    assert_eq!(kinds(&one), [7, 8, 5], "others than before");
+    assert_eq!(kinds(&one), [7, 8, 5], "changed parameter sets are sent");
     send(&mut sender, &key(4, &OTHER_PPS));
     assert_eq!(kinds(&one), [5]);
 }
 
 #[test]
-fn a_set_that_comes_between_key_frames_goes_where_it_stands() {
+fn parameter_sets_between_key_frames_keep_their_place() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     sender.add(to).unwrap();
@@ -228,13 +225,13 @@ fn a_set_that_comes_between_key_frames_goes_where_it_stands() {
     let sets = key.parameter_sets().cloned();
     send(&mut sender, &key);
     send(&mut sender, &Packet::new(meta(1), [&OTHER_PPS[..], &NEXT].concat(), sets.clone()));
-    // With a key frame, but not one of those in force, which come again behind a set of its own.
+    // With a key frame comes a set that is not in force. The sets in force come again after it.
     send(&mut sender, &Packet::new(meta(2), [&OTHER_PPS[..], &IDR].concat(), sets));
     assert_eq!(kinds(&rtp), [7, 8, 5, 8, 1, 7, 8, 8, 5]);
 }
 
 #[test]
-fn sets_come_again_behind_a_set_of_a_frames_own() {
+fn parameter_sets_come_again_after_a_frame_s_own_set() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once().parameters_every(Duration::from_secs(3600))).unwrap();
     sender.add(to).unwrap();
@@ -247,7 +244,7 @@ fn sets_come_again_behind_a_set_of_a_frames_own() {
 }
 
 #[test]
-fn nothing_begins_with_a_damaged_key_frame() {
+fn damaged_key_frame_begins_no_stream() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -257,14 +254,14 @@ fn nothing_begins_with_a_damaged_key_frame() {
     send(&mut sender, &Packet::new(damaged, &bytes[..], None));
     assert!(kinds(&rtp).is_empty() && sender.awaits_key());
     send(&mut sender, &Packet::new(meta(1), &bytes[..], None));
-    // In the middle it is better than nothing.
+    // Within a stream, a damaged key frame is sent.
     send(&mut sender, &Packet::new(damaged, &bytes[..], None));
     assert_eq!(kinds(&rtp), [7, 8, 5, 7, 8, 5]);
     assert_eq!(sender.stats(id).unwrap().frames, 2);
 }
 
 #[test]
-fn a_pause_ends_with_a_key_frame() {
+fn pause_ends_with_a_key_frame() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -282,7 +279,7 @@ fn a_pause_ends_with_a_key_frame() {
 }
 
 #[test]
-fn what_is_not_paused_is_not_resumed() {
+fn resume_does_nothing_without_a_pause() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -294,7 +291,7 @@ fn what_is_not_paused_is_not_resumed() {
 }
 
 #[test]
-fn a_goodbye_tells_the_time_of_its_timestamp() {
+fn bye_has_the_time_of_its_timestamp() {
     let (_rtp, rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -309,17 +306,17 @@ fn a_goodbye_tells_the_time_of_its_timestamp() {
     };
     let (first, last) = (report(), report());
     assert_eq!(first.1, last.1, "the timestamp of the one frame");
-    // In 2^-32 s (RFC 3550, 6.4.1: both are of the same time).
+    // In 2^-32 s (RFC 3550, 6.4.1: both are the same moment).
     assert!(last.0.abs_diff(first.0) < 1 << 30, "{} ms", (last.0.abs_diff(first.0) * 1000) >> 32);
 }
 
 #[test]
-fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
+fn frame_is_spread_over_a_part_of_the_interval() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, SenderOptions::default()).unwrap();
     let id = sender.add(to).unwrap();
     let large = [&SPS[..], &PPS, &IDR, &[7; 400_000]].concat();
-    // 400 ms from frame to frame: half of it.
+    // Frames are 400 ms apart, so a frame takes half of that.
     for i in 0..2 {
         let mut meta = meta(0);
         meta.timestamp_ns = i * 400_000_000;
@@ -332,12 +329,12 @@ fn a_frame_is_spread_over_a_part_of_the_frame_interval() {
     }
     let sent = sender.stats(id).unwrap().packets;
     assert!(sent > 590, "{sent} packets");
-    // At least, since nothing of it is sent before its time.
+    // At least, since no packet is sent before its time.
     assert!(last > Duration::from_millis(150), "{last:?}");
 }
 
 #[test]
-fn a_receivers_report_is_heard() {
+fn report_of_a_receiver_is_counted() {
     let (_rtp, rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     let id = sender.add(to).unwrap();
@@ -348,7 +345,7 @@ fn a_receivers_report_is_heard() {
     let mut answer = [&[0x81, 201, 0, 7, 0, 0, 0, 1][..], &report[4..8]].concat();
     answer.extend([64, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 33, 0, 0, 0, 0, 0, 0, 0, 0]);
     rtcp.send_to(&answer, from).unwrap();
-    // It is read with the next report.
+    // The report is read with the next report.
     let start = Instant::now();
     while sender.stats(id).unwrap().reception.is_none() && start.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(100));
@@ -359,7 +356,7 @@ fn a_receivers_report_is_heard() {
 }
 
 #[test]
-fn a_frame_costs_no_allocation() {
+fn frame_costs_no_allocation() {
     let (_rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
     sender.add(to).unwrap();
@@ -372,36 +369,36 @@ fn a_frame_costs_no_allocation() {
 }
 
 #[test]
-fn a_host_where_nobody_listens_does_not_cost_the_others_a_key_frame_each_time() {
+fn destination_without_a_listener_does_not_force_key_frames() {
     let (gone, _, to_gone) = receiver();
     drop(gone);
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
-    let nobody = sender.add(to_gone).unwrap();
-    // As an encoder that is forced to, at once.
+    let deaf = sender.add(to_gone).unwrap();
+    // Like an encoder that makes a key frame at once when it is forced to.
     let keys = (0..50).filter(|&i| {
         let is_key = sender.awaits_key();
         let bytes = if is_key { [&SPS[..], &PPS, &IDR].concat() } else { NEXT.to_vec() };
         send(&mut sender, &Packet::new(meta(i), bytes, None));
         is_key
     });
-    assert!(keys.count() <= 2, "key frames for nobody");
-    assert!(sender.stats(nobody).unwrap().dropped > 40);
+    assert!(keys.count() <= 2, "key frames without a listener");
+    assert!(sender.stats(deaf).unwrap().dropped > 40);
     // An encoder may make none by itself.
     std::thread::sleep(Duration::from_secs(5));
-    assert!(sender.awaits_key(), "it waits until there is one");
+    assert!(sender.awaits_key(), "it does not wait for a key frame");
     send(&mut sender, &Packet::new(meta(50), [&SPS[..], &PPS, &IDR].concat(), None));
     assert!(!sender.awaits_key());
 }
 
 #[test]
-fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
+fn errors_of_a_socket_do_not_cost_a_new_destination_a_frame() {
     let (before, _, to) = receiver();
     drop(before);
     let mut sender = Sender::new(Codec::Vp8, at_once()).unwrap();
     let id = sender.add(to).unwrap();
     let key = Packet::new(PacketMeta::new(Codec::Vp8, SIZE, 0, 0), [0x10, 0, 0, 0x9d, 1, 0x2a, 64, 0, 64, 0], None);
     assert!(key.can_begin());
-    // One datagram: that it was refused is told when the next is sent.
+    // One datagram: the refusal is reported when the next is sent.
     send(&mut sender, &key);
     sender.pause(id);
     let now = UdpSocket::bind(to).unwrap();
@@ -414,11 +411,11 @@ fn what_was_refused_before_costs_a_stream_that_begins_nothing() {
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 42, 42);
 
 #[test]
-fn a_group_hears_it_by_the_interface_that_was_named() {
-    if !has_own_network("rtp::a_group_hears_it_by_the_interface_that_was_named") {
+fn interface_of_a_multicast_group_is_used() {
+    if !has_own_network("rtp::interface_of_a_multicast_group_is_used") {
         return;
     }
-    // Not the one that the routes name, where there is another.
+    // An interface that the routes do not name, if there is another.
     let (link, by, other) = match is_in_own_network() {
         true => ("cam1", Ipv4Addr::new(10, 99, 1, 1), Some(Ipv4Addr::new(10, 99, 0, 1))),
         false => ("lo", Ipv4Addr::LOCALHOST, None),
@@ -445,7 +442,7 @@ fn a_group_hears_it_by_the_interface_that_was_named() {
         assert_eq!(received(member).iter().filter(|g| g.3).count(), 5);
         assert!(sender.sdp(*id).unwrap().contains("c=IN IP4 239.255.42.42/3\r\n"));
     }
-    // On the other link, another group's members hear nothing of it.
+    // On the other link, members of another group do not get it.
     if let Some(other) = other {
         let group = Ipv4Addr::new(239, 255, 42, 44);
         let stranger = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -461,8 +458,8 @@ fn a_group_hears_it_by_the_interface_that_was_named() {
 }
 
 #[test]
-fn this_host_hears_a_group_if_it_shall() {
-    if !has_own_network("rtp::this_host_hears_a_group_if_it_shall") {
+fn loopback_of_a_multicast_group_is_a_setting() {
+    if !has_own_network("rtp::loopback_of_a_multicast_group_is_a_setting") {
         return;
     }
     let Some(probe) = routed() else { return };
@@ -478,7 +475,7 @@ fn this_host_hears_a_group_if_it_shall() {
     }
 }
 
-/// The address that goes out to the group, or a visible skip if there is no route.
+/// Returns the address from which packets to the group are sent. Without a route it prints a skip.
 pub fn routed() -> Option<Ipv4Addr> {
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     match probe.connect((GROUP, 9)).and_then(|()| probe.local_addr()) {
@@ -491,7 +488,8 @@ pub fn routed() -> Option<Ipv4Addr> {
     }
 }
 
-/// What ffmpeg decodes of a stream that is sent to it, by the session description.
+/// Sends a stream to ffmpeg by the session description. Returns the checksums of the decoded frames, and the expected
+/// ones.
 fn by_ffmpeg(
     codec: Codec,
     size: Size,
@@ -510,7 +508,7 @@ fn by_ffmpeg(
     let folder = Folder::new(name);
     let mut sender = Sender::new(codec, options).unwrap();
     let id = sender.add(to).unwrap();
-    // The description has the parameter sets of what was sent; nobody listens yet.
+    // The description has the parameter sets of the packets that were sent. ffmpeg does not listen yet.
     send(&mut sender, &packets[0]);
     std::fs::write(folder.path("a.sdp"), sender.sdp(id).unwrap()).unwrap();
     let sdp = folder.path("a.sdp");
@@ -525,7 +523,7 @@ fn by_ffmpeg(
         .unwrap();
     let start = Instant::now();
     let mut child = child;
-    // Again and again, since nobody says when it listens.
+    // Again and again, since ffmpeg does not report when it listens.
     'all: for round in 0.. {
         for (i, packet) in packets.iter().enumerate() {
             let mut meta = *packet.meta();
@@ -548,7 +546,7 @@ fn by_ffmpeg(
 }
 
 #[test]
-fn ffmpeg_decodes_what_is_sent() {
+fn rtp_is_decoded_by_ffmpeg() {
     for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
         let (_, _, to) = receiver();
         let Some((sums, expected)) = by_ffmpeg(codec, SIZE, to, at_once(), &format!("ffmpeg-{codec}")) else { return };
@@ -557,7 +555,7 @@ fn ffmpeg_decodes_what_is_sent() {
 }
 
 #[test]
-fn gstreamer_takes_the_stream_apart() {
+fn rtp_is_received_by_gstreamer() {
     let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
     let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
     let packets = packets(Codec::H264, &bytes, SIZE);
@@ -606,11 +604,11 @@ fn gstreamer_takes_the_stream_apart() {
 }
 
 #[test]
-fn ffmpeg_decodes_a_multicast_group() {
-    if !has_own_network("rtp::ffmpeg_decodes_a_multicast_group") {
+fn rtp_multicast_is_decoded_by_ffmpeg() {
+    if !has_own_network("rtp::rtp_multicast_is_decoded_by_ffmpeg") {
         return;
     }
-    // ffmpeg joins by the routes, and hears what goes out by them: there must be one.
+    // ffmpeg joins by the routes, and receives packets that are sent by the routes, so there must be a route.
     if routed().is_none() {
         return;
     }
@@ -630,7 +628,7 @@ fn events_of_a_sender_come_once() {
     let key = |i| Packet::new(meta(i), [&SPS[..], &PPS, &IDR].concat(), None);
     for i in 0..2 {
         sender.add(to).unwrap();
-        assert!(is_readable_within(&sender, Duration::from_secs(1)), "a new destination waits");
+        assert!(is_readable_within(&sender, Duration::from_secs(1)), "a new destination does not make it readable");
         assert!(matches!(sender.try_recv().unwrap(), Received::Item(SenderEvent::KeyFrameWanted)));
         assert!(sender.try_recv().unwrap().is_nothing() && !is_readable(&sender));
         send(&mut sender, &key(i));
@@ -647,11 +645,11 @@ fn events_of_a_sender_come_once() {
                     failures += 1;
                 }
                 Received::Item(_) | Received::Nothing => {}
-                Received::Ended => panic!("it has no end"),
+                Received::Ended => panic!("a sender has no end"),
             }
         }
     }
-    // A datagram that is refused is reported by a later one: frames may pass in between.
+    // A later datagram reports the refusal of an earlier one, so frames may be sent in between.
     assert!(failures > 0 && failures < 18, "{failures}");
     sender.remove(lost);
     assert!(idle_wakes(&mut sender) <= 1);

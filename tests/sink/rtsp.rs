@@ -1,4 +1,5 @@
-//! RTSP: a client of our own that says what no library would, and ffmpeg and GStreamer, which decode what they get.
+//! Tests of RTSP: with our own client, which also sends invalid requests, and with ffmpeg and GStreamer, which decode
+//! the stream.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -86,7 +87,7 @@ fn frames(count: usize) -> Option<Vec<Packet>> {
 }
 
 #[test]
-fn a_session_from_options_to_teardown() {
+fn session_from_options_to_teardown() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
     let mut c = node.client();
@@ -105,19 +106,23 @@ fn a_session_from_options_to_teardown() {
     let play = c.ask("PLAY", "/live", &format!("{session}Range: npt=0-\r\n"));
     assert_eq!((play.status, play.header("Range")), (200, "npt=now-"));
     assert!(play.header("RTP-Info").contains("/live/video;seq="));
-    assert_eq!(c.ask("PLAY", "/live", &session).status, 200, "again is nothing new");
+    assert_eq!(c.ask("PLAY", "/live", &session).status, 200, "a second PLAY is accepted");
     let first = c.read_packets(20).remove(0);
     assert_eq!(first[12] & 31, 24, "parameter sets first");
     let from: u16 = play.header("RTP-Info").rsplit('=').next().unwrap().parse().unwrap();
     assert!(u16::from_be_bytes([first[2], first[3]]).wrapping_sub(from) < 100);
-    assert_eq!(c.ask("SETUP", "/live/video", &format!("{session}Transport: RTP/AVP/TCP\r\n")).status, 455, "it plays");
+    assert_eq!(
+        c.ask("SETUP", "/live/video", &format!("{session}Transport: RTP/AVP/TCP\r\n")).status,
+        455,
+        "SETUP during PLAY"
+    );
     assert_eq!(c.ask("PAUSE", "/live", &session).status, 200);
     c.packets.clear();
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
-    assert!(c.packets.is_empty(), "a pause");
+    assert!(c.packets.is_empty(), "packets during a pause");
     assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
-    assert_eq!(c.read_packets(5)[0][12] & 31, 24, "it goes on with a key frame");
+    assert_eq!(c.read_packets(5)[0][12] & 31, 24, "it continues with a key frame");
     assert_eq!(c.ask("TEARDOWN", "/live", &session).status, 200);
     assert_eq!(c.ask("PLAY", "/live", &session).status, 454);
     // The connection can be used again.
@@ -128,7 +133,7 @@ fn a_session_from_options_to_teardown() {
 }
 
 #[test]
-fn what_is_not_to_be_had_is_told() {
+fn request_for_something_unknown_gets_its_status() {
     let node = Node::plain(Vec::new());
     let mut c = node.client();
     let status = |c: &mut Client, method: &str, path: &str, headers: &str| c.ask(method, path, headers).status;
@@ -176,7 +181,7 @@ fn what_is_not_to_be_had_is_told() {
 }
 
 #[test]
-fn who_has_no_password_sees_nothing() {
+fn user_without_password_sees_nothing() {
     let builder = Server::builder(HOST).user("eve", "s3cret").user("bob", "other");
     let node = Node::start(builder.clone(), MountOptions::default(), Vec::new());
     let mut c = node.client();
@@ -201,12 +206,12 @@ fn who_has_no_password_sees_nothing() {
     assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "other")).status, 200);
     assert_eq!(c.ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "s3cret")).status, 401);
     assert_eq!(c.ask("SETUP", "/live", &digest("DESCRIBE", "/live", "other")).status, 401);
-    // An answer to another connection's question.
+    // An answer to the challenge of another connection.
     let stale = node.client().ask("DESCRIBE", "/live", &digest("DESCRIBE", "/live", "other"));
     assert!(stale.status == 401 && stale.header("WWW-Authenticate").ends_with("stale=true"));
     let basic = "Authorization: Basic Ym9iOm90aGVy\r\n";
     assert_eq!(c.ask("DESCRIBE", "/live", basic).status, 401, "passwords are not sent in clear here");
-    // Guessing ends the connection.
+    // Wrong passwords end the connection.
     for _ in 0..2 {
         assert_eq!(c.ask("DESCRIBE", "/live", basic).status, 401);
     }
@@ -217,7 +222,7 @@ fn who_has_no_password_sees_nothing() {
 }
 
 #[test]
-fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
+fn user_with_wrong_passwords_is_counted_over_other_requests() {
     let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
     let mut c = node.client();
     let wrong = "DESCRIBE * RTSP/1.0\r\nCSeq: 1\r\nAuthorization: Basic Ym9iOm90aGVy\r\n\r\n";
@@ -225,13 +230,13 @@ fn a_question_that_needs_no_password_does_not_forget_wrong_ones() {
         let is_refused = c.raw(wrong.as_bytes()).is_some_and(|r| r.status == 401);
         is_refused && c.raw(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").is_some()
     });
-    assert!(refused.count() < 5, "guessing goes on");
+    assert!(refused.count() < 5, "wrong passwords are not limited");
 }
 
 #[test]
-fn a_group_outlives_another_setup_of_its_only_member() {
+fn multicast_group_survives_another_setup_of_its_only_member() {
     let Some(packets) = frames(20) else { return };
-    // Nothing has to get there: what is sent is counted.
+    // The packets need not arrive: the test counts the packets that are sent.
     let group = SocketAddr::new(Ipv4Addr::new(239, 255, 42, 44).into(), 47_000);
     let options = MountOptions::default().group(group).rtp(rtp::SenderOptions::default().interface("lo"));
     let node = Node::start(Server::builder(HOST), options, packets);
@@ -247,14 +252,14 @@ fn a_group_outlives_another_setup_of_its_only_member() {
 }
 
 #[test]
-fn no_setting_is_too_large() {
+fn settings_may_have_any_size() {
     let Some(packets) = frames(20) else { return };
     let most = Duration::MAX;
     let builder = Server::builder(HOST).session_timeout(most).request_timeout(most).backlog_bytes(usize::MAX);
     let rtp = rtp::SenderOptions::default().spread(most).parameters_every(most);
     let node = Node::start(builder, MountOptions::default().rtp(rtp), packets);
     let mut c = node.client();
-    // A request in two halves: its end is waited for.
+    // A request in two halves: the server waits for its end.
     c.stream.write_all(b"OPTIONS * RTSP/1.0\r\n").unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(c.raw(b"CSeq: 1\r\n\r\n").unwrap().status, 200);
@@ -268,12 +273,12 @@ fn no_setting_is_too_large() {
 }
 
 #[test]
-fn any_request_that_names_a_session_is_a_sign_of_life() {
+fn session_timeout_restarts_with_any_request() {
     let node =
         Node::start(Server::builder(HOST).session_timeout(Duration::from_secs(1)), MountOptions::default(), Vec::new());
     let mut c = node.client();
     let session = format!("Session: {}\r\n", c.setup("RTP/AVP/TCP").session());
-    // What clients ask that do not know GET_PARAMETER.
+    // The request of clients that do not support GET_PARAMETER.
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(c.ask("OPTIONS", "/live", &session).status, 200);
@@ -282,7 +287,7 @@ fn any_request_that_names_a_session_is_a_sign_of_life() {
     assert_eq!(node.stop().0.expired, 0);
 }
 
-/// An address that is of one link only, if this host has one.
+/// A link-local address, if this host has one.
 fn link_local() -> Option<SocketAddr> {
     let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
     let of = |line: &str| {
@@ -295,7 +300,7 @@ fn link_local() -> Option<SocketAddr> {
 }
 
 #[test]
-fn a_client_of_the_own_link_gets_its_packets() {
+fn destination_on_the_same_link_gets_its_packets() {
     let Some(packets) = frames(20) else { return };
     let Some(address) = link_local().filter(|a| UdpSocket::bind(a).is_ok()) else {
         let _ = writeln!(std::io::stderr(), "SKIPPED link-local addresses: this host has none");
@@ -314,7 +319,7 @@ fn a_client_of_the_own_link_gets_its_packets() {
 }
 
 #[test]
-fn the_track_of_any_path_is_told() {
+fn describe_has_the_track_of_any_path() {
     let mut server = Server::builder(HOST).bind().unwrap();
     for path in ["/video", "/myvideo", "/live"] {
         server.mount(path, Codec::H264, MountOptions::default()).unwrap();
@@ -347,7 +352,7 @@ fn the_track_of_any_path_is_told() {
 }
 
 #[test]
-fn another_setup_keeps_the_channel_and_says_no_goodbye() {
+fn setup_again_keeps_the_channel_and_sends_no_bye() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
     let mut c = node.client();
@@ -358,14 +363,14 @@ fn another_setup_keeps_the_channel_and_says_no_goodbye() {
     assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200);
-    // RFC 3550, 6.3.7: who never sent anything says no goodbye; the source is the same.
+    // RFC 3550, 6.3.7: a participant that never sent a packet sends no BYE. The source is the same.
     let goodbye = c.packets.iter().find(|(channel, bytes)| channel % 2 == 1 && bytes[bytes.len() - 7] == 203);
     assert!(goodbye.is_none() && c.packets.iter().any(|(channel, _)| *channel == 0));
     node.stop();
 }
 
 #[test]
-fn nonsense_costs_its_own_connection() {
+fn request_that_is_invalid_ends_only_its_connection() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).max_connections(40).request_timeout(Duration::from_millis(300));
     let node = Node::start(builder, MountOptions::default(), packets);
@@ -387,7 +392,7 @@ fn nonsense_costs_its_own_connection() {
         assert_eq!(c.raw(bytes).expect("a status").status, status);
         assert!(c.response().is_none(), "and closed");
     }
-    // One byte at a time does not keep a connection.
+    // A request of one byte at a time does not keep a connection open.
     let mut slow = node.client();
     let start = Instant::now();
     let closed = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n".iter().cycle().find(|&&b| {
@@ -396,7 +401,7 @@ fn nonsense_costs_its_own_connection() {
     });
     assert!(closed.is_some() && start.elapsed() < Duration::from_secs(10));
     assert_eq!(slow.response().map_or(408, |r| r.status), 408);
-    // A thousand connections: most are turned away, who is in stays in.
+    // A thousand connections: most are refused, and existing ones stay.
     let mut turned_away = 0;
     let crowd: Vec<TcpStream> = (0..1000).filter_map(|_| TcpStream::connect(node.address).ok()).collect();
     for mut stream in crowd {
@@ -405,7 +410,7 @@ fn nonsense_costs_its_own_connection() {
         turned_away += u32::from(stream.read_exact(&mut answer).is_ok() && answer == *b"RTSP/1.0 503");
     }
     assert!(turned_away > 900, "{turned_away}");
-    // The first lost nothing.
+    // The first client lost nothing.
     let sequences: Vec<u16> = good.read_packets(300).iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
     assert!(sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
     assert_eq!(good.ask("TEARDOWN", "/live", &session).status, 200);
@@ -414,7 +419,7 @@ fn nonsense_costs_its_own_connection() {
 }
 
 #[test]
-fn who_is_not_heard_of_any_more_is_forgotten() {
+fn session_timeout_ends_a_silent_session() {
     let Some(packets) = frames(20) else { return };
     let builder = Server::builder(HOST).session_timeout(Duration::from_secs(1)).max_sessions(3);
     let node = Node::start(builder, MountOptions::default(), packets);
@@ -434,7 +439,7 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
     assert_eq!(third.setup("RTP/AVP/TCP").status, 200);
     let mut fourth = node.client();
     assert_eq!(fourth.setup("RTP/AVP/TCP").status, 453, "no more sessions");
-    // The connection's end does not end a UDP session; reports keep it alive, and requests of any kind.
+    // The end of the connection does not end a UDP session. Reports and requests of any kind keep it alive.
     drop((silent, third));
     let mut asking = node.client();
     let asked = format!("Session: {}\r\n", asking.setup("RTP/AVP/TCP").session());
@@ -453,7 +458,7 @@ fn who_is_not_heard_of_any_more_is_forgotten() {
 }
 
 #[test]
-fn who_does_not_read_loses_frames_and_nobody_else() {
+fn client_that_does_not_read_loses_its_own_frames_only() {
     let large = framelease::format::Size::new(1280, 720);
     let Some(stream) = stream(Codec::H264, 20, large) else { return };
     let builder = Server::builder(HOST).backlog_bytes(200_000).session_timeout(Duration::from_secs(4));
@@ -468,7 +473,7 @@ fn who_does_not_read_loses_frames_and_nobody_else() {
     let (mut good, session) = play(&node);
     let mut last: Option<u16> = None;
     let start = Instant::now();
-    // Until the stuck one is thrown out: nothing is heard of it.
+    // Long enough that the server disconnects the stuck client, from which nothing comes.
     while start.elapsed() < Duration::from_millis(5500) {
         for packet in good.read_packets(50) {
             let sequence = u16::from_be_bytes([packet[2], packet[3]]);
@@ -483,7 +488,7 @@ fn who_does_not_read_loses_frames_and_nobody_else() {
     drop(stuck);
 }
 
-/// One client's visit: whatever a client may do, and then it leaves in one of several ways.
+/// One visit of a client: it may send anything, and leaves in one of several ways.
 fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
     let mut c = Client::connect(address);
     if random(8) == 0 {
@@ -515,9 +520,9 @@ fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
 #[test]
 fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
     let Some(packets) = frames(40) else { return };
-    // By hand for a minute and more.
+    // Set it for a longer run: a minute and more.
     let seconds = std::env::var("FRAMELEASE_CHURN_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(6);
-    // Sessions that were left end soon.
+    // Sessions of clients that left end soon.
     let builder = Server::builder(HOST).session_timeout(Duration::from_secs(2)).max_sessions(500).max_connections(500);
     let mut server = builder.bind().unwrap();
     let address = server.local_addr().unwrap();
@@ -563,7 +568,7 @@ fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
             }
         }
         stop.store(true, Ordering::Relaxed);
-        // Those that are in the middle of something get their answers.
+        // Clients with an unfinished request get their responses.
         let end = Instant::now() + Duration::from_secs(3);
         while Instant::now() < end {
             let _ = server.recv(Duration::from_millis(10)).unwrap();
@@ -577,10 +582,10 @@ fn clients_that_come_and_go_cost_a_recording_and_a_receiver_nothing() {
     assert_eq!(sums.len() as u64, pushed);
     let stats = server.stats();
     assert!(stats.connections > 100 && stats.refused == 0, "{stats:?}");
-    assert_eq!((server.clients().count(), server.connections()), (0, 0), "nothing is left of them");
+    assert_eq!((server.clients().count(), server.connections()), (0, 0), "no session is left");
 }
 
-/// A client program, and the checksums of the frames that it decodes.
+/// Returns the checksums of the frames that a client program decodes.
 fn sums(child: Child) -> Vec<String> {
     let out = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -601,7 +606,7 @@ fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
 }
 
 #[test]
-fn ffmpeg_decodes_what_is_served() {
+fn rtsp_is_decoded_by_ffmpeg() {
     for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
         let Some(bytes) = stream(codec, 40, SIZE) else { return };
         let format = match codec {
@@ -625,8 +630,8 @@ fn ffmpeg_decodes_what_is_served() {
 }
 
 #[test]
-fn ffmpeg_decodes_a_multicast_group() {
-    if !has_own_network("rtsp::ffmpeg_decodes_a_multicast_group") {
+fn rtsp_multicast_is_decoded_by_ffmpeg() {
+    if !has_own_network("rtsp::rtsp_multicast_is_decoded_by_ffmpeg") {
         return;
     }
     if crate::rtp::routed().is_none() {
@@ -644,7 +649,7 @@ fn ffmpeg_decodes_a_multicast_group() {
         let sums = sums(child);
         assert!(run(&sums, &expected) >= 25, "{} of {}", run(&sums, &expected), sums.len());
     }
-    // Nobody is left: nothing is sent.
+    // No client is left, so nothing is sent.
     let mut server = node.server();
     let end = Instant::now() + Duration::from_millis(100);
     while Instant::now() < end {
@@ -654,8 +659,8 @@ fn ffmpeg_decodes_a_multicast_group() {
 }
 
 #[test]
-fn gstreamer_decodes_what_is_served() {
-    if !has_own_network("rtsp::gstreamer_decodes_what_is_served") {
+fn rtsp_is_decoded_by_gstreamer() {
+    if !has_own_network("rtsp::rtsp_is_decoded_by_gstreamer") {
         return;
     }
     let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
@@ -665,7 +670,7 @@ fn gstreamer_decodes_what_is_served() {
     let options = MountOptions::default().group(group);
     let node = Node::start(builder, options, packets(Codec::H264, &bytes, SIZE));
     let folder = Folder::new("gst");
-    // Elsewhere a group may have no route.
+    // On other networks a group may not have a route.
     let ways = ["tcp", "udp", "udp-mcast"];
     for protocol in &ways[..if is_in_own_network() { 3 } else { 2 }] {
         let url = format!("rtsp://eve:s3cret@{}/live", node.address);
@@ -682,7 +687,8 @@ fn gstreamer_decodes_what_is_served() {
             return;
         }
         let said = String::from_utf8_lossy(&out.stderr);
-        // Behind the last frame it interrupts its own PAUSE by its TEARDOWN, and sometimes calls that an error.
+        // After the last frame, GStreamer interrupts its own PAUSE with its TEARDOWN, and sometimes reports that as an
+        // error.
         assert!(out.status.success() || said.contains("gst_rtspsrc_pause"), "{protocol}: {said}");
         let received = std::fs::read(&file).unwrap();
         let Some(sums) = frame_sums("-", Some("h264"), &received) else { return };
@@ -692,7 +698,7 @@ fn gstreamer_decodes_what_is_served() {
     assert_eq!(stats.malformed, 0);
 }
 
-/// What tshark's dissectors say of a capture; each line is a packet.
+/// Returns what tshark's dissectors report about a capture, one line for each packet.
 fn dissected(file: &str, port: u16, more: &[&str]) -> Option<Vec<String>> {
     let rtsp = format!("tcp.port=={port},rtsp");
     let mut args = vec!["-r", file, "-d", &rtsp, "-o", "h264.dynamic.payload.type:96", "-o", "rtp.heuristic_rtp:TRUE"];
@@ -703,9 +709,9 @@ fn dissected(file: &str, port: u16, more: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn tshark_has_nothing_against_what_is_on_the_wire() {
+fn rtsp_and_rtp_pass_tshark() {
     let Some(packets) = frames(20) else { return };
-    // The smallest parameter sets (320x192, Baseline): tshark 4.0 stumbles over x264's usability information.
+    // The smallest parameter sets (320x192, Baseline): tshark 4.0 cannot parse x264's usability information.
     let sets = [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1e, 0xdc, 0x14, 0x19, 0x90, 0, 0, 0, 1, 0x68, 0xce, 0x38, 0x80];
     let with_own = |p: &Packet| match p.is_key() {
         true => Packet::new(*p.meta(), [&sets[..], p.picture()].concat(), None),
@@ -716,7 +722,7 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     let file = folder.path("a.pcap");
     let (rtp, rtcp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
     let ports = (rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port());
-    // Not what tests beside this one send.
+    // Leave out packets of tests that run at the same time.
     let own = format!("tcp port {} or udp port {} or udp port {} or udp port 9", node.address.port(), ports.0, ports.1);
     let capture =
         Command::new("tshark").args(["-q", "-i", "lo", "-w", text(&file), "-f", &own]).stderr(Stdio::null()).spawn();
@@ -724,12 +730,12 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
         let _ = writeln!(std::io::stderr(), "SKIPPED tshark: not found");
         return;
     };
-    // It says nothing when it has begun: knock until it hears.
+    // tshark does not report when it begins: send datagrams until it captures one.
     let knock = UdpSocket::bind(HOST).unwrap();
     let start = Instant::now();
     let (len, mut head) = (|| std::fs::metadata(&file).map_or(0, |m| m.len()), 0);
     while head == 0 || len() == head {
-        // The file's head comes before the first packet.
+        // The file's header comes before the first packet.
         head = if head == 0 { len() } else { head };
         if capture.try_wait().unwrap().is_some() || start.elapsed() > Duration::from_secs(20) {
             let _ = capture.kill();
@@ -753,15 +759,15 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     let port = node.address.port();
     node.stop();
     std::thread::sleep(Duration::from_secs(1));
-    // SIGINT, so that it writes all that it has.
+    // SIGINT makes tshark write all packets.
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(capture.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     capture.wait().unwrap();
     let file = text(&file);
-    // Its clients' sockets without a reader, and knocking, are the only ICMP.
+    // The only ICMP packets come from client sockets without a reader, and from the datagrams above.
     let wrong = "(_ws.malformed or _ws.expert.severity >= warning) and not icmp";
     let fields = ["-Y", wrong, "-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message", "-e", "_ws.malformed"];
     let Some(mut wrong) = dissected(file, port, &fields) else { return };
-    // Of slices it knows no more than the head, and says so; and acknowledgements are the kernel's.
+    // tshark reports that it only parses the head of slices. Acknowledgements are made by the kernel.
     wrong.retain(|line| !line.contains("[Not decoded yet]") && !line.contains("D-SACK"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let count = |filter: &str| dissected(file, port, &["-Y", filter]).map_or(0, |lines| lines.len());
@@ -772,7 +778,7 @@ fn tshark_has_nothing_against_what_is_on_the_wire() {
     assert!(count("rtcp.pt == 203") >= 1, "goodbye");
 }
 
-/// The events that a server gives until it has none, for at most a second.
+/// Receives the events of a server until there are none, for at most a second.
 fn events(server: &mut Server) -> Vec<ServerEvent> {
     let mut events = Vec::new();
     while is_readable_within(server, Duration::from_millis(50)) {
@@ -805,7 +811,7 @@ fn server_reports_clients_and_key_frames_once() {
         got.extend(server.recv(Duration::from_secs(5)).unwrap().item());
     }
     got.extend(events(&mut server));
-    // A client that pauses and plays again waits again, but has joined once.
+    // A client that pauses and plays again waits again, but joins once.
     let joined = |e: &&ServerEvent| matches!(e, ServerEvent::Joined(id, _) if *id == live);
     let wanted = got.iter().filter(|e| **e == ServerEvent::KeyFrameWanted(live)).count();
     assert!((1..=2).contains(&wanted), "{got:?}");
@@ -818,10 +824,10 @@ fn server_reports_clients_and_key_frames_once() {
     assert!(is_readable_within(&server, Duration::from_secs(1)));
     let left = events(&mut server);
     assert!(matches!(left[..], [ServerEvent::Left(id, _)] if id == live), "{left:?}");
-    // The deadlines of connections and sessions that are over cause one wake-up at most.
+    // The deadlines of connections and sessions that have ended cause at most one wake-up.
     assert!(idle_wakes(&mut server) <= 1);
 
-    // The alarm alone closes a connection without a request.
+    // The timer alone closes a connection without a request.
     let silent = TcpStream::connect(address).unwrap();
     let start = Instant::now();
     while server.connections() == 0 {
@@ -829,7 +835,7 @@ fn server_reports_clients_and_key_frames_once() {
         server.dispatch().unwrap();
     }
     while server.connections() > 0 {
-        assert!(is_readable_within(&server, Duration::from_secs(3)), "no deadline");
+        assert!(is_readable_within(&server, Duration::from_secs(3)), "the deadline does not make it readable");
         server.dispatch().unwrap();
     }
     assert!(start.elapsed() >= Duration::from_secs(2));

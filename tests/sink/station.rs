@@ -28,7 +28,7 @@ pub fn is_readable(station: &impl AsFd) -> bool {
     is_readable_within(station, Duration::ZERO)
 }
 
-/// Wake-ups of an event loop in a second in which nothing happens.
+/// Counts the wake-ups of an event loop in a second without events.
 pub fn idle_wakes<S: Station>(station: &mut S) -> usize
 where
     S::Event: std::fmt::Debug,
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// Has a signal handler run in this thread during a call.
+/// Runs a signal handler in this thread during a call.
 pub fn signaled<T>(flags: SaFlags, call: impl FnOnce() -> T) -> T {
     extern "C" fn nothing(_: libc::c_int) {}
     let action = SigAction::new(SigHandler::Handler(nothing), flags, SigSet::empty());

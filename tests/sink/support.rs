@@ -1,4 +1,4 @@
-//! Streams of ffmpeg's encoders as packets, and foreign programs.
+//! Streams of ffmpeg's encoders as packets, and other programs.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use framelease::frame::{Packet, PacketMeta};
 pub const SIZE: Size = Size::new(320, 180);
 pub const FRAME_NS: u64 = 40_000_000;
 
-/// A folder that goes with its test.
+/// A folder that is removed when the test ends.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -33,14 +33,14 @@ impl Drop for Folder {
     }
 }
 
-/// A program's output, or a visible skip if there is no such program.
+/// Returns a program's output. Prints a skip if the program is missing.
 pub fn program(name: &str, args: &[&str], input: &[u8]) -> Option<Output> {
     let child =
         Command::new(name).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(e) => {
-            // Not `eprintln!`, which the test harness keeps to itself.
+            // Not `eprintln!`, which the test harness captures.
             let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {e}");
             return None;
         }
@@ -53,7 +53,7 @@ pub fn program(name: &str, args: &[&str], input: &[u8]) -> Option<Output> {
     })
 }
 
-/// The standard output of a program that must succeed and say nothing against it.
+/// Returns the standard output of a program that must succeed without an error message.
 pub fn clean(name: &str, args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let out = program(name, args, input)?;
     let said = String::from_utf8_lossy(&out.stderr);
@@ -61,7 +61,7 @@ pub fn clean(name: &str, args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     Some(out.stdout)
 }
 
-/// Names and addresses of a test's own links, each with an end that nobody hears.
+/// Makes the names and addresses of a test's own links. No process receives at their other ends.
 const LINKS: &str = "set -e; ip link set lo up; \
     for i in 0 1; do \
         ip link add cam$i type veth peer name far$i; \
@@ -73,9 +73,9 @@ const LINKS: &str = "set -e; ip link set lo up; \
 
 const INSIDE: &str = "FRAMELEASE_OWN_NETWORK";
 
-/// Says whether a test shall go on here: in a network namespace of its own, where links `cam0` and `cam1` exist and
-/// groups are reached by `cam0`. The first call starts such a process for the test of this name, and judges it. Without
-/// namespaces (visibly), the test goes on with the links of this machine.
+/// Returns `true` if the test is to continue here: in its own network namespace, which has links `cam0` and `cam1` and
+/// a route for groups to `cam0`. The first call starts such a process for the test of this name, and checks its result.
+/// Without namespaces it prints a skip, and the test uses the links of this machine.
 pub fn has_own_network(test: &str) -> bool {
     if is_in_own_network() {
         return true;
@@ -94,7 +94,7 @@ pub fn has_own_network(test: &str) -> bool {
     false
 }
 
-/// Are there `cam0` and `cam1`?
+/// Returns `true` if `cam0` and `cam1` exist.
 pub fn is_in_own_network() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
@@ -107,7 +107,7 @@ fn name(codec: Codec) -> (&'static str, &'static str, &'static [&'static str]) {
     }
 }
 
-/// So many coded frames, a key frame every tenth.
+/// A stream of `frames` coded frames, a key frame every tenth.
 pub fn stream(codec: Codec, frames: usize, size: Size) -> Option<Vec<u8>> {
     stream_with(codec, frames, size, &[])
 }
@@ -157,7 +157,7 @@ pub fn packets(codec: Codec, stream: &[u8], size: Size) -> Vec<Packet> {
     units.into_iter().enumerate().map(packet).collect()
 }
 
-/// A checksum for each frame that ffmpeg decodes from a file or, as `-`, from standard input.
+/// A checksum for each frame that ffmpeg decodes from a file or, for `-`, from standard input.
 pub fn frame_sums(file: &str, format: Option<&str>, input: &[u8]) -> Option<Vec<String>> {
     let mut args = vec!["-v", "error"];
     if let Some(format) = format {
@@ -173,8 +173,8 @@ pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The longest run of frames as they are in the stream, over its end to its beginning. A busy machine may lose a
-/// datagram in the receiver's buffer, which costs what follows up to a key frame.
+/// The longest run of frames in the order of the stream, which may wrap from its end to its beginning. A busy machine
+/// may lose a datagram in the receiver's buffer, and then the frames up to a key frame.
 pub fn run(sums: &[String], of: &[String]) -> usize {
     let is_next = |pair: &[String]| (0..of.len()).any(|i| of[i] == pair[0] && of[(i + 1) % of.len()] == pair[1]);
     let mut longest = 0;

@@ -114,6 +114,31 @@ fn phrases_are_found_in_text_and_names() {
     assert_eq!(found(Syntax::Rust, &wide).len(), 1);
 }
 
+#[test]
+fn test_names_begin_with_a_word_of_their_subject() {
+    const REFUSED: &str = "a an the what who whoever it they there of in is no one two three all any that this we our";
+    let (mut wrong, mut tests) = (Vec::new(), 0);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in ["tests", "src"].iter().flat_map(|folder| files(&root.join(folder))) {
+        if path.extension().map_or(true, |extension| extension != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines().map(str::trim);
+        while lines.any(|line| line == "#[test]") {
+            // More attributes and comments may follow.
+            let Some(name) = lines.find_map(|line| line.strip_prefix("fn ")) else { break };
+            let name = name.split(['(', '<']).next().unwrap();
+            let first = name.split('_').next().unwrap();
+            tests += 1;
+            if name.len() > 80 || REFUSED.split(' ').any(|word| word == first) {
+                wrong.push(format!("{}: {name}", path.strip_prefix(root).unwrap().display()));
+            }
+        }
+    }
+    assert!(tests > 500 && wrong.is_empty(), "{tests} tests, of which:\n{}", wrong.join("\n"));
+}
+
 fn files(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];

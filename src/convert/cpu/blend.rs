@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_over_operator() {
+    fn blend_over_operator() {
         assert_eq!(mix(Blend::Replace, 255, 200, Some(0), 10), 200);
         assert_eq!(mix(Blend::Replace, 128, 200, Some(0), 100), 150);
         assert_eq!(mix(Blend::Straight, 255, 200, Some(128), 100), 150);

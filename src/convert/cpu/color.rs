@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_and_back(r: u8, g: u8, b: u8, full: bool) {
+        fn rgb_survives_the_way_to_yuv_and_back(r: u8, g: u8, b: u8, full: bool) {
             let range = if full { Range::Full } else { Range::Limited };
             for encoding in [Encoding::Bt601, Encoding::Bt709, Encoding::Bt2020, Encoding::Smpte240m] {
                 let yuv = space("NV12", encoding, range);

@@ -211,7 +211,7 @@ mod tests {
         }
 
         #[test]
-        fn a_band_has_the_inputs_of_each_of_its_outputs(input in 1usize..400, output in 1usize..400, band in any::<[u16; 2]>()) {
+        fn band_has_the_inputs_of_each_of_its_outputs(input in 1usize..400, output in 1usize..400, band in any::<[u16; 2]>()) {
             let scale = input as f64 / output as f64;
             let taps = Taps::new(input, output, scale);
             let (from, to) = (usize::from(band[0].min(band[1])) % output, usize::from(band[0].max(band[1])) % output + 1);
@@ -231,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn a_half_is_the_same_by_bands(output in 1usize..200) {
+        fn half_is_the_same_by_bands(output in 1usize..200) {
             let taps = Taps::new(2 * output, output, 2.0);
             prop_assert!(taps.is_half());
             (0..output).for_each(|i| assert_eq!(taps.inputs(i, i + 1), (2 * i, 2 * i + 2)));

@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_is_legal_once() {
+    fn release_is_legal_once() {
         let mut l = ledger(&[terms(2, Policy::Latest), terms(2, Policy::Latest)]);
         l.publish(1, 0, 0, Rc::new(()));
         let id = send_all(&mut l, 0)[0];
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_peer_gets_the_newest_frame() {
+    fn late_peer_gets_the_newest_frame() {
         let mut l = ledger(&[]);
         l.publish(1, 0, 0, Rc::new(()));
         l.publish(1, 1, 0, Rc::new(()));
@@ -588,7 +588,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_invariants_hold(steps in proptest::collection::vec(step(), 1..200)) {
+        fn invariants_hold(steps in proptest::collection::vec(step(), 1..200)) {
             const SLOTS: usize = 12;
             const RESERVE: usize = 2;
             let mut l: Ledger<Rc<()>> = Ledger::new();

@@ -362,7 +362,7 @@ fn explore(budget: Budget) -> (usize, u8) {
 }
 
 #[test]
-fn no_order_of_events_breaks_a_rule() {
+fn rules_hold_in_every_order_of_events() {
     let budget =
         |[frames, pools, kills, deadlines, restarts]: [u8; 5]| Budget { frames, pools, kills, deadlines, restarts };
     // The larger worlds take half a minute.

@@ -218,7 +218,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_message_that_went_in_part_is_completed_before_another_begins() {
+    fn message_sent_in_part_is_completed_before_another_begins() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut face = UnixfdPeer::default();
         let long: Vec<u8> = (0..2_000_000u32).map(|i| i as u8).collect();

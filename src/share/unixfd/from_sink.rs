@@ -391,7 +391,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(
+        fn bytes_of_any_kind_are_read_or_refused(
             kind in 0..5u32,
             len in 0..200u32,
             bytes in proptest::collection::vec(prop_oneof![0..4u8, any::<u8>()], 0..300),

@@ -215,12 +215,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "[a-z/,;=(){}<>\\[\\]\"\\\\ 0-9é]{0,60}") {
+        fn text_of_any_kind_is_read_or_refused(text in "[a-z/,;=(){}<>\\[\\]\"\\\\ 0-9é]{0,60}") {
             let _ = Structure::parse(&text);
         }
 
         #[test]
-        fn a_quoted_string_comes_back(value in "[ -~é]{0,40}") {
+        fn quoted_string_comes_back(value in "[ -~é]{0,40}") {
             let quoted: String = value.chars().flat_map(|c| ['"', '\\'].contains(&c).then_some('\\').into_iter().chain([c])).collect();
             let text = format!("a/b, x=(string)\"{quoted}\", y=(int)1");
             prop_assert_eq!(fields(&text), [("x".to_owned(), value.trim_end().to_owned()), ("y".to_owned(), "1".to_owned())]);

@@ -245,14 +245,14 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(0..3u8, 0..200), pieces in proptest::collection::vec(1..20usize, 1..4)) {
+        fn bytes_of_any_kind_are_read_or_refused(bytes in proptest::collection::vec(0..3u8, 0..200), pieces in proptest::collection::vec(1..20usize, 1..4)) {
             said_in(&bytes, &pieces);
         }
     }
 
     /// The bytes that GStreamer 1.26 writes.
     #[test]
-    fn a_video_meta_is_gstreamers() {
+    fn video_meta_is_gstreamers() {
         let golden = [
             &[0x5a, 0, 0, 0, 12, 0, 0, 0][..],
             b"GstVideoMeta\0\0",

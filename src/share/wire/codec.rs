@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_message_is_read_and_an_unknown_one_skipped_or_refused() {
+    fn longer_message_is_read_and_an_unknown_one_skipped_or_refused() {
         let longer = [ToSubscriber::Retire { pool: 4 }.encode().as_bytes(), &[0; 8]].concat();
         assert_eq!(ToSubscriber::decode(&longer), Ok(Some(ToSubscriber::Retire { pool: 4 })));
         assert_eq!(ToSubscriber::decode(Encoded::new(99, 0).as_bytes()), Ok(None));
@@ -394,7 +394,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..25) {
+        fn bytes_of_any_kind_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u8..25) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
                 *first = kind;

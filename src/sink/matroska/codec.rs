@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_parameter_sets_do_no_harm(sps in proptest::collection::vec(1u8.., 1..80)) {
+        fn parameter_sets_of_any_kind_do_no_harm(sps in proptest::collection::vec(1u8.., 1..80)) {
             for codec in [Codec::H264, Codec::Hevc] {
                 let (sps_head, pps) = match codec {
                     Codec::H264 => (vec![0x67], vec![0x68, 1]),

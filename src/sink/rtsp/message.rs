@@ -219,7 +219,7 @@ mod tests {
         "SETUP rtsp://cam:8554/live/video?x=1 RTSP/1.0\r\nCSeq: 3\r\ncseq: 4\r\nSession: 12;timeout=9\r\n\r\n";
 
     #[test]
-    fn a_request_and_what_is_around_it() {
+    fn request_and_what_is_around_it() {
         let bytes = [b"\r\n$\x01\x00\x02ab", SETUP.as_bytes(), b"$"].concat();
         assert_eq!(parse(&bytes), Parsed::Blank(2));
         assert_eq!(parse(&bytes[2..]), Parsed::Packet(1, b"ab", 6));
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_something(
+        fn bytes_of_any_kind_are_something(
             data in proptest::collection::vec(prop_oneof![
                 3 => any::<u8>().prop_map(|b| vec![b]),
                 1 => Just(b"\r\n".to_vec()), 1 => Just(b": ".to_vec()), 1 => Just(b" RTSP/1.0\r\n".to_vec()),

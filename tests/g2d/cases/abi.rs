@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 
-/// `Some(diagnostics)` of a compiler, `None` if this machine has none of that name.
+/// Runs a compiler: `Some` has its diagnostics, `None` if this machine does not have the compiler.
 fn compile(compiler: &str, defines: &[&str], source: &str) -> Option<Result<(), String>> {
     let mut command = Command::new(compiler);
     command.args(["-std=c11", "-Wall", "-Werror", "-fsyntax-only", "-x", "c"]).args(defines).arg("-");
@@ -19,7 +19,7 @@ fn compile(compiler: &str, defines: &[&str], source: &str) -> Option<Result<(), 
 }
 
 #[test]
-fn c_compilers_agree_with_the_declarations() {
+fn abi_declarations_agree_with_c_compilers() {
     let source = include_str!("../abi.c");
     let mut missing = Vec::new();
     for compiler in ["gcc", "aarch64-linux-gnu-gcc", "arm-linux-gnueabihf-gcc"] {
@@ -29,7 +29,7 @@ fn c_compilers_agree_with_the_declarations() {
                 Some(result) => assert!(result.is_ok(), "{compiler} {defines:?}: {}", result.unwrap_err()),
             }
         }
-        // The check can fail.
+        // The check must be able to fail.
         let wrong = source.replace("AT(surface, rot, 56)", "AT(surface, rot, 60)");
         if let Some(result) = compile(compiler, &["-DADDRESS=int"], &wrong) {
             assert!(result.unwrap_err().contains("surface.rot"), "{compiler}");

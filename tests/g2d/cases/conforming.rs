@@ -6,11 +6,11 @@ use super::support::*;
 use crate::conformance::{allocator, suite};
 
 #[test]
-fn the_suite_is_drawn_right_or_refused_by_a_rule() {
-    // All strides whole pixels of every format, and of 64 bytes.
+fn g2d_draws_the_suite_or_refuses_by_a_rule() {
+    // Strides are whole pixels of every format, and multiples of 64 bytes.
     const ALIGN: u32 = 192;
     let kinds = [(1, "libg2d-dpu.so", 300), (0, "libg2d-viv.so", 200), (2, "libg2d-pxp.so", 120)];
-    // An emulated processor is slow: there the kind that draws most stands for all, and each has one layout.
+    // An emulated processor is slow. There, only the kind of library that draws most is tested, once in each layout.
     let emulated = std::env::var("FRAMELEASE_LAB_ARCH").ok();
     for (variant, file, drawn) in kinds.into_iter().take(if emulated.is_some() { 1 } else { 3 }) {
         let abis = match emulated.as_deref() {
@@ -20,7 +20,7 @@ fn the_suite_is_drawn_right_or_refused_by_a_rule() {
         };
         for &abi in abis {
             let fake = Fake::changed(abi, &Changes { file: Some(file), ..Changes::default() });
-            // As far as is known: NV12 out of the DPU only, dma-bufs by file not into the PXP.
+            // As far as is known: only the DPU draws NV12, and the PXP does not take dma-bufs by file.
             fake.set("variant", variant).set("nv12_target", i64::from(variant == 1));
             fake.set("blit_dmabuf", i64::from(variant == 2));
             let mut g2d = fake.builder().contiguity(Contiguity::Assume).open().unwrap();

@@ -1,4 +1,4 @@
-//! What is drawn: orientation, scaling, colors, blending, fills, layers.
+//! Tests of the drawn pixels: orientation, scaling, colors, blending, fills, layers.
 
 use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Variant, Wait};
@@ -25,7 +25,7 @@ fn near(found: [u8; 4], expected: [i32; 4], tolerance: i32) {
 }
 
 #[test]
-fn same_size_keeps_every_byte_in_both_layouts() {
+fn copy_at_the_same_size_keeps_every_byte_in_both_layouts() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -42,7 +42,7 @@ fn same_size_keeps_every_byte_in_both_layouts() {
 }
 
 #[test]
-fn what_cannot_be_drawn_can_be_copied() {
+fn copy_takes_formats_that_cannot_be_drawn() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -58,7 +58,7 @@ fn what_cannot_be_drawn_can_be_copied() {
             assert!(g2d.check(&simple(Layer::default().flip(Flip::Vertical), l, l)).is_err());
         }
         assert_eq!(fake.get("copies"), 5);
-        // It does not go around an offset of the data.
+        // A copy cannot skip an offset of the data.
         let pool = pool(layout("NV12", 64, 48), 2);
         let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
         let frame = source(&pool, noise);
@@ -71,7 +71,7 @@ fn what_cannot_be_drawn_can_be_copied() {
 }
 
 #[test]
-fn all_eight_orientations_are_one_pass() {
+fn orientation_takes_one_pass_for_all_eight() {
     let turned = |flip: Flip, rotation: Rotation, from: &[Vec<[u8; 4]>]| {
         let mut p = from.to_vec();
         match flip {
@@ -139,7 +139,7 @@ fn crop_and_place_touch_nothing_else() {
 }
 
 #[test]
-fn colors_go_by_the_source_s_matrix_and_range() {
+fn colors_follow_the_source_s_matrix_and_range() {
     let color = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
     for abi in ABIS {
         let fake = Fake::new(abi);
@@ -167,7 +167,7 @@ fn colors_go_by_the_source_s_matrix_and_range() {
 }
 
 #[test]
-fn planar_and_packed_sources_and_strides_wider_than_rows() {
+fn sources_may_be_planar_or_packed_with_wide_strides() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.open();
@@ -198,7 +198,7 @@ fn planar_and_packed_sources_and_strides_wider_than_rows() {
 fn letterbox_margins_are_filled_in_every_kind_of_target() {
     let color: Color = "2060a0".parse().unwrap();
     for abi in ABIS {
-        // Without clear there is no fill: the color's square is painted by it.
+        // Without `clear` there are no fills: the library paints them with a surface of one color.
         for file_imports in [0, 1] {
             let fake = Fake::new(abi);
             let mut g2d = fake.set("blit_dmabuf", file_imports).open();
@@ -261,7 +261,7 @@ fn layers_blend_as_the_request_says() {
 }
 
 #[test]
-fn a_yuv_layer_does_not_switch_blending_off_for_the_next() {
+fn blend_stays_on_after_a_yuv_layer() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("multi_source", 0).open();
@@ -269,11 +269,11 @@ fn a_yuv_layer_does_not_switch_blending_off_for_the_next() {
         let (c, o) = (*camera.buffers().layout(), *overlay.buffers().layout());
         let request = Request::compose([Layer::default(), Layer::default().blend(Blend::Straight)]);
         let p = plan(&request, &[c, o], &o);
-        // Grey below, a transparent white above: the grey stays.
+        // Gray below, a transparent white above: the gray stays.
         let sources = [source(&camera, |_, _, _| 128), source(&overlay, |_, _, at| [255, 255, 255, 0][at % 4])];
         let done = run(&mut g2d, &p, &sources, overlay.try_acquire().unwrap());
         near(pixels(&done)[3][3], [130, 130, 130, 255], 2);
-        // The layer's own alpha, over YUV and with it.
+        // The layer's own alpha, over a YUV layer and in one.
         let p = plan(&Request::compose([Layer::default(), Layer::default().alpha(51)]), &[o, c], &o);
         let sources = [sources[1].clone(), sources[0].clone()];
         drop(done);
@@ -284,10 +284,10 @@ fn a_yuv_layer_does_not_switch_blending_off_for_the_next() {
 }
 
 #[test]
-fn layers_of_one_place_are_one_call_where_the_library_takes_it() {
+fn layers_at_one_place_take_one_call_if_the_library_can() {
     for abi in ABIS {
         let fake = Fake::new(abi);
-        // By address: there is no multi-blit by files.
+        // By address: the library has no multi-blit by file.
         fake.set("blit_dmabuf", 1);
         let mut g2d = fake.open();
         let pool = pool(layout("RGBA32", 16, 16), 5);
@@ -297,7 +297,8 @@ fn layers_of_one_place_are_one_call_where_the_library_takes_it() {
         let sources: Vec<_> = (0..3).map(|i| source(&pool, move |_, _, at| [50 * i, 10, 90, 100][at % 4])).collect();
         let together = pixels(&run(&mut g2d, &p, &sources, pool.try_acquire().unwrap()));
         assert_eq!(fake.get("multi_blits"), 1);
-        // One that says yes and then will not: the layers are drawn one by one, and it is not asked again.
+        // A library that reports multi-blit and then refuses it: the layers are drawn one by one, and it is not called
+        // again.
         fake.set("multi_source", 0);
         for _ in 0..3 {
             assert_eq!(pixels(&run(&mut g2d, &p, &sources, pool.try_acquire().unwrap())), together);
@@ -327,7 +328,7 @@ fn fences_are_waited_for_while_the_next_job_begins() {
             assert_eq!(rows(&g2d.done(TIMEOUT).unwrap(), 0), rows(&frame, 0));
         }
         assert_eq!((fake.get("fences"), fake.get("finishes")), (3, finishes));
-        // None to be had: g2d_finish does.
+        // The library has no fences: g2d_finish waits instead.
         fake.set("fence", 0);
         run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(fake.get("finishes"), finishes + 1);
@@ -338,9 +339,9 @@ fn fences_are_waited_for_while_the_next_job_begins() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 96 }, ..ProptestConfig::default() })]
 
-    /// What passes the check is drawn, whatever it is, and breaks none of the library's rules.
+    /// Every plan that passes the check is drawn, and breaks none of the library's rules.
     #[test]
-    fn what_the_check_lets_pass_is_drawn(
+    fn check_accepts_only_plans_that_are_drawn(
         formats in (0..framelease::format::FORMATS.len(), 0..framelease::format::FORMATS.len()),
         (w, h) in (4u32..80, 4u32..80), (tw, th) in (4u32..80, 4u32..80),
         crop in (0u32..40, 0u32..40, 1u32..80, 1u32..80), place in (0u32..40, 0u32..40, 1u32..80, 1u32..80),
@@ -373,7 +374,7 @@ proptest! {
     }
 }
 
-/// One copy for each kind: a case costs no file.
+/// One copy of the fake for each kind, so that a test case does not make a file.
 fn shared_fake(modern: bool, file: &'static str) -> &'static Fake {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, OnceLock, PoisonError};

@@ -1,4 +1,4 @@
-//! What goes wrong in the library: every frame comes back, nobody waits without end.
+//! Errors of the library: every frame comes back, and no call waits without end.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn is_readable(g2d: &G2d) -> bool {
 }
 
 #[test]
-fn a_refused_blit_is_that_job_s_error_and_no_more() {
+fn blit_error_fails_only_its_own_job() {
     for abi in ABIS {
         // Return 1 is "not supported", not success; so is anything else but 0.
         for (result, kind) in [(-1, ErrorKind::Os), (1, ErrorKind::Unsupported), (7, ErrorKind::Os)] {
@@ -58,7 +58,7 @@ fn a_refused_blit_is_that_job_s_error_and_no_more() {
                 "{text}"
             );
             assert!(text.contains("libg2d-viv.so.2"), "{text}");
-            // The number that libg2d returned, and not the C library's word for it.
+            // The error has the number that libg2d returned, not the C library's text for it.
             assert!(text.contains(&format!("{result} (")) && !text.contains("Success"), "{text}");
             drop(rejected.item.expect("the target comes back"));
             s.fake.set("blit_fails_at", 0);
@@ -70,7 +70,7 @@ fn a_refused_blit_is_that_job_s_error_and_no_more() {
 }
 
 #[test]
-fn a_cap_that_is_refused_is_an_error_and_not_another_color() {
+fn cap_that_is_refused_is_an_error_and_not_another_color() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("no_cap", 6 + 1).open();
@@ -90,7 +90,7 @@ fn a_cap_that_is_refused_is_an_error_and_not_another_color() {
 }
 
 #[test]
-fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
+fn lost_device_returns_every_frame_and_can_be_reopened() {
     for abi in ABIS {
         let mut s = scene(abi, 6);
         s.submit();
@@ -123,7 +123,7 @@ fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
         let done = run(&mut again, &plan, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(rows(&done, 0), rows(&frame, 0));
         assert_eq!(fake.get("opens"), 2);
-        // The thread of the lost one closes it, and nothing waits for that thread.
+        // The thread of the lost device closes it. No call waits for that thread.
         eventually(|| fake.get("closes") == 1);
         drop((done, frame));
         eventually(|| pool.buffers().leased() == 0);
@@ -131,7 +131,7 @@ fn a_device_lost_mid_blit_brings_everything_back_and_can_be_opened_again() {
 }
 
 #[test]
-fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
+fn timeout_of_a_call_that_never_returns_holds_its_frames() {
     for abi in ABIS {
         let mut s = scene(abi, 4);
         s.submit();
@@ -143,7 +143,8 @@ fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
         eventually(|| s.fake.get("finishes") > finishes);
         assert!(s.g2d.recv(Duration::from_millis(30)).unwrap().is_nothing());
         assert_eq!((s.g2d.in_flight(), s.pool.buffers().leased()), (2, 3));
-        // The drop does not wait. What has not begun comes back; what the hardware may still write does not.
+        // The drop does not wait. Jobs that have not begun give their frames back; the hardware may still write to the
+        // others.
         let Scene { fake, g2d, pool, frame, .. } = s;
         drop((g2d, frame));
         eventually(|| pool.buffers().leased() == 2);
@@ -156,7 +157,7 @@ fn a_call_that_never_returns_is_a_timeout_and_holds_its_frames() {
 }
 
 #[test]
-fn the_descriptor_is_readable_from_done_to_taken() {
+fn descriptor_is_readable_while_a_finished_job_waits() {
     let mut s = scene(framelease::convert::g2d::Abi::Modern, 4);
     assert!(!is_readable(&s.g2d));
     s.submit();
@@ -170,7 +171,7 @@ fn the_descriptor_is_readable_from_done_to_taken() {
 }
 
 #[test]
-fn more_jobs_than_the_queue_has_are_turned_down() {
+fn queue_that_is_full_takes_no_more_jobs() {
     let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
     let mut g2d = fake.builder().depth(2).open().unwrap();
     let pool = pool(layout("RGBA32", 16, 16), 4);
@@ -182,7 +183,7 @@ fn more_jobs_than_the_queue_has_are_turned_down() {
     let target = pool.try_acquire().unwrap();
     let slot = target.slot();
     let full = g2d.try_submit(&p, std::slice::from_ref(&frame), target).unwrap();
-    let target = full.full().expect("no room for a third");
+    let target = full.full().expect("the queue is full");
     assert_eq!(target.slot(), slot);
     g2d.done(TIMEOUT).unwrap();
     g2d.begin(&p, std::slice::from_ref(&frame), target).unwrap();
@@ -193,7 +194,7 @@ fn more_jobs_than_the_queue_has_are_turned_down() {
 }
 
 #[test]
-fn jobs_of_many_threads_and_converters_at_once() {
+fn jobs_run_on_many_threads_and_converters_at_once() {
     let fake = Fake::new(framelease::convert::g2d::Abi::Modern);
     std::thread::scope(|scope| {
         for _ in 0..4 {

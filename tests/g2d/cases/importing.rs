@@ -1,4 +1,4 @@
-//! How buffers get in: the ladder, once per buffer, and each quirk of the rungs.
+//! How buffers are imported: each method is tried once per buffer. Covers the limits of each method.
 
 use std::io::Write;
 
@@ -28,10 +28,11 @@ fn count(fake: &Fake, times: usize) -> [i64; 3] {
 }
 
 #[test]
-fn each_buffer_climbs_the_ladder_once() {
+fn import_tries_each_method_once_per_buffer() {
     let fake = Fake::new(Abi::Modern);
     assert_eq!(count(&fake, 10), [10, 0, 0]);
-    // Exported, and not supported: the PXP's library. One trial, then addresses, one import per buffer.
+    // The library exports g2d_blit_dmabuf but does not support it, as on the PXP: one trial, then one import by address
+    // for each buffer.
     fake.set("blit_dmabuf", 1);
     assert_eq!(count(&fake, 10), [1, 10, 2]);
     fake.lawful();
@@ -43,7 +44,7 @@ fn each_buffer_climbs_the_ladder_once() {
 }
 
 #[test]
-fn a_buffer_that_the_first_rung_refuses_goes_by_address_and_the_others_do_not() {
+fn import_by_address_is_only_for_buffers_refused_by_file() {
     let fake = Fake::new(Abi::Modern);
     let mut g2d = fake.open();
     let pool = pool(layout("RGBA32", 16, 16), 4);
@@ -60,7 +61,7 @@ fn a_buffer_that_the_first_rung_refuses_goes_by_address_and_the_others_do_not() 
         (fake.get("dmabuf_blits") - before.0, fake.get("blits") - before.1)
     };
     assert_eq!(one(&good), (1, 0));
-    // The other two slots take turns as the target.
+    // The other two slots are used in turn as the target.
     assert_eq!(one(&good), (1, 0));
     assert_eq!(one(&bad), (1, 1));
     assert_eq!(one(&bad), (0, 1));
@@ -69,7 +70,7 @@ fn a_buffer_that_the_first_rung_refuses_goes_by_address_and_the_others_do_not() 
 }
 
 #[test]
-fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
+fn import_error_names_every_method() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let mut g2d = fake.set("from_fd_fails", 1).set("blit_dmabuf", 1).open();
@@ -87,8 +88,8 @@ fn a_buffer_that_no_rung_takes_is_an_error_with_every_rung() {
 }
 
 #[test]
-fn addresses_above_two_and_four_gib() {
-    // (int)address in 64 bits; above 4 GiB; both ends of what the legacy layout reaches.
+fn addresses_above_two_and_four_gib_are_handled() {
+    // `(int)address` in 64 bits; above 4 GiB; both ends of the range of the legacy layout.
     for (abi, base, extend, works) in [
         (Abi::Modern, 0x9000_0000u64, 1, true),
         (Abi::Legacy, 0x9000_0000, 1, true),
@@ -110,7 +111,7 @@ fn addresses_above_two_and_four_gib() {
     let rejected = g2d.done(TIMEOUT).unwrap_err();
     assert!(rejected.error.to_string().contains("end at 4 GiB"), "{}", rejected.error);
     assert!(rejected.item.is_some());
-    assert_eq!(fake.get("frees"), 1, "what was refused is given back to the library");
+    assert_eq!(fake.get("frees"), 1, "a refused import is freed in the library");
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn imports_end_with_their_buffers() {
             let p = simple(Layer::default(), pool.buffers().layout(), pool.buffers().layout());
             run(&mut g2d, &p, &[source(&pool, noise)], pool.try_acquire().unwrap());
             assert_eq!(fake.get("imports"), 2 * round);
-            assert!(fake.get("live") <= live + 4, "no more than this pool's and the last one's");
+            assert!(fake.get("live") <= live + 4, "at most the imports of this pool and of the last one");
         }
         drop(g2d);
         eventually(|| fake.get("frees") >= 40);
@@ -132,19 +133,19 @@ fn imports_end_with_their_buffers() {
     }
 }
 
-/// Dma-bufs where the machine has udmabuf, which the lab promises.
+/// Returns the udmabuf allocator if the machine has it, as every guest of the lab does.
 fn udmabuf() -> Option<Allocator> {
     if std::path::Path::new("/dev/udmabuf").exists() {
         return Some(Allocator::Udmabuf);
     }
     let promised = std::env::var("FRAMELEASE_LAB_PROMISES").is_ok_and(|p| p.split(' ').any(|w| w == "udmabuf"));
-    assert!(!promised, "the lab promises udmabuf");
+    assert!(!promised, "the lab must have udmabuf");
     let _ = writeln!(std::io::stderr(), "SKIPPED udmabuf: no /dev/udmabuf here");
     None
 }
 
 #[test]
-fn scattered_dma_bufs_are_refused_by_address_and_taken_by_file() {
+fn dma_bufs_that_are_scattered_are_imported_by_file_alone() {
     let Some(allocator) = udmabuf() else { return };
     for (abi, contiguity, works) in [
         (Abi::Modern, Contiguity::ByExporter, true),

@@ -1,4 +1,4 @@
-//! The example `g2d_info`, and the environment's choices, in processes of their own.
+//! The example `g2d_info` and the environment variables, in child processes.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use framelease::convert::g2d::Abi;
 
 use super::support::*;
 
-/// The example, if this run of cargo has built it; the lab always has.
+/// Returns the example's path if this run of cargo has built it. The lab always does.
 fn example() -> Option<PathBuf> {
     let folder = match std::env::var_os("FRAMELEASE_EXAMPLES_DIR") {
         Some(folder) => PathBuf::from(folder),
@@ -33,7 +33,7 @@ fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Option<(Output, Stri
 }
 
 #[test]
-fn the_example_prints_what_the_library_is() {
+fn g2d_info_prints_the_facts_of_the_library() {
     for (abi, word) in [(Abi::Legacy, "legacy"), (Abi::Modern, "modern")] {
         let fake = Fake::new(abi);
         let path = fake.path.to_str().unwrap();
@@ -49,7 +49,7 @@ fn the_example_prints_what_the_library_is() {
         assert!(out.starts_with('{') && out.ends_with("}\n") && out.lines().count() == 1, "{out}");
         assert!(out.contains(&format!("\"abi\":\"{word}\",\"abi_forced\":false")), "{out}");
     }
-    // Probes that disagree: said, until the environment decides.
+    // The probes disagree. The example reports it, until the environment variable decides.
     let lying = Changes { replace: &[("6.4.11:1049711:", "6.4.11:1010101:")], ..Changes::default() };
     let fake = Fake::changed(Abi::Modern, &lying);
     let path = fake.path.to_str().unwrap();
@@ -60,7 +60,7 @@ fn the_example_prints_what_the_library_is() {
 }
 
 #[test]
-fn the_example_says_so_without_a_library() {
+fn g2d_info_reports_a_missing_library() {
     let Some((output, out, err)) = run(&["--library", "/nowhere/libg2d.so.2"], &[]) else { return };
     assert_eq!((output.status.code(), out.as_str()), (Some(2), ""));
     assert!(err.contains("/nowhere/libg2d.so.2") && err.contains("imx-gpu-g2d"), "{err}");

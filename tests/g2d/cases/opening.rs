@@ -1,4 +1,4 @@
-//! Which library it is, and what becomes of one that is not what it should be.
+//! How the library is opened: its layout, its variant, and libraries that cannot be used.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::support::*;
 const CORE: [&str; 6] = ["g2d_open", "g2d_close", "g2d_blit", "g2d_finish", "g2d_enable", "g2d_disable"];
 
 #[test]
-fn without_a_library_the_error_names_it() {
+fn open_error_names_the_missing_library() {
     let e = G2d::builder().library("/nowhere/libg2d.so.2").open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
     assert!(e.to_string().contains("/nowhere/libg2d.so.2"), "{e}");
@@ -23,7 +23,7 @@ fn without_a_library_the_error_names_it() {
 }
 
 #[test]
-fn a_library_that_lacks_a_core_symbol_is_none() {
+fn open_refuses_a_library_without_a_core_symbol() {
     for symbol in CORE {
         let fake = Fake::without(Abi::Modern, &[symbol]);
         let e = fake.builder().open().unwrap_err();
@@ -33,13 +33,13 @@ fn a_library_that_lacks_a_core_symbol_is_none() {
 }
 
 #[test]
-fn the_layout_is_found_by_three_probes() {
+fn abi_is_found_by_three_probes() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let g2d = fake.open();
         let report = g2d.report();
         assert_eq!(report.abi, Some(abi));
-        // A library of header 2.1 or 2.2 exports nothing that tells it from a later one.
+        // A library of header 2.1 or 2.2 exports nothing that distinguishes it from a later one.
         let votes: Vec<_> = report.votes.iter().map(|v| v.abi).collect();
         let by_symbols = Some(abi).filter(|a| *a == Abi::Modern);
         assert_eq!(votes, [Some(abi), by_symbols, Some(abi)], "{:?}", report.votes);
@@ -52,8 +52,8 @@ fn the_layout_is_found_by_three_probes() {
 }
 
 #[test]
-fn each_probe_alone_is_enough() {
-    // No version text; then only symbols vote, or only the allocation.
+fn abi_is_found_by_each_probe_alone() {
+    // Without the version text, either the symbols alone or the allocation alone decide.
     for (abi, without) in [
         (Abi::Modern, &["_G2D_VERSION"][..]),
         (Abi::Modern, &["_G2D_VERSION", "g2d_blit_dmabuf", "g2d_get_warp_coordinates_from_dct_file"]),
@@ -70,7 +70,7 @@ fn each_probe_alone_is_enough() {
 }
 
 #[test]
-fn probes_that_disagree_or_say_nothing_refuse_to_draw() {
+fn abi_is_unknown_if_probes_disagree_or_find_nothing() {
     let lying = Changes { replace: &[("6.4.11:1049711:", "6.4.11:1010101:")], ..Changes::default() };
     let mute = Changes { without: &["_G2D_VERSION", "g2d_alloc"], ..Changes::default() };
     for (abi, changes) in [(Abi::Modern, &lying), (Abi::Legacy, &mute)] {
@@ -83,7 +83,7 @@ fn probes_that_disagree_or_say_nothing_refuse_to_draw() {
         let report = fake.builder().inspect(None).unwrap();
         assert!(report.abi.is_none() && report.survey.is_none());
         assert_eq!(fake.get("blits") + fake.get("dmabuf_blits") + fake.get("clears"), 0);
-        // Its user knows better.
+        // The user's choice overrides the probes.
         let mut g2d = fake.builder().abi(abi).open().unwrap();
         assert!(g2d.report().abi_forced);
         let pool = pool(layout("RGBA32", 16, 16), 2);
@@ -94,8 +94,8 @@ fn probes_that_disagree_or_say_nothing_refuse_to_draw() {
 }
 
 #[test]
-fn the_wrong_layout_is_seen_by_the_fake() {
-    // What the probes are for: surfaces in the other layout are garbage, which the fake refuses.
+fn abi_that_is_wrong_is_detected_by_the_fake() {
+    // This is why the probes exist: surfaces in the wrong layout are garbage, and the fake refuses them.
     for (is, told) in [(Abi::Legacy, Abi::Modern), (Abi::Modern, Abi::Legacy)] {
         let fake = Fake::new(is);
         fake.set("blit_dmabuf", -1);
@@ -110,7 +110,7 @@ fn the_wrong_layout_is_seen_by_the_fake() {
 }
 
 #[test]
-fn variants_are_told_apart() {
+fn variant_is_detected() {
     for (variant, file, number) in
         [(Variant::Gpu, "libg2d-viv.so", 0), (Variant::Dpu, "libg2d-dpu.so", 1), (Variant::Pxp, "libg2d-pxp.so", 2)]
     {
@@ -119,7 +119,7 @@ fn variants_are_told_apart() {
             fake.set("variant", number);
             assert_eq!(fake.open().report().variant, variant);
         }
-        // By the hardware's query alone.
+        // By the hardware query alone.
         let fake = Fake::changed(Abi::Modern, &Changes { file: Some("libg2d.so.2"), ..Changes::default() });
         fake.set("variant", number);
         assert_eq!(fake.open().report().variant, variant);
@@ -127,7 +127,7 @@ fn variants_are_told_apart() {
 }
 
 #[test]
-fn every_optional_symbol_is_optional() {
+fn open_works_without_each_optional_symbol() {
     let optional = [
         "g2d_alloc",
         "g2d_free",
@@ -168,7 +168,7 @@ fn every_optional_symbol_is_optional() {
 }
 
 #[test]
-fn what_open_reports_comes_out() {
+fn open_error_of_the_library_is_reported() {
     let fake = Fake::new(Abi::Modern);
     fake.set("open_fails", 1);
     let e = fake.builder().open().unwrap_err();
@@ -182,7 +182,7 @@ fn what_open_reports_comes_out() {
 }
 
 #[test]
-fn an_open_that_hangs_ends_by_its_timeout() {
+fn open_timeout_ends_an_open_that_hangs() {
     let fake = Fake::new(Abi::Modern);
     fake.set("open_hangs", 1);
     let e = fake.builder().open_timeout(Duration::from_millis(20)).open().unwrap_err();
@@ -193,7 +193,7 @@ fn an_open_that_hangs_ends_by_its_timeout() {
 }
 
 #[test]
-fn a_handle_is_opened_once_and_its_thread_is_named() {
+fn handle_is_opened_once_and_its_thread_is_named() {
     let threads = |name: &str| {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         tasks.filter(|t| std::fs::read_to_string(t.path().join("comm")).is_ok_and(|c| c.trim() == name)).count()
@@ -204,7 +204,7 @@ fn a_handle_is_opened_once_and_its_thread_is_named() {
         let g2d = fake.builder().thread_name(&name).open().unwrap();
         eventually(|| threads(&name) == 1);
         drop(g2d);
-        // It parks when it has seen the end.
+        // The worker parks after it has seen the end.
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(fake.get("opens") <= 5 && fake.get("closes") == 0);
@@ -215,7 +215,7 @@ fn a_handle_is_opened_once_and_its_thread_is_named() {
 }
 
 #[test]
-fn an_inspection_tries_everything() {
+fn inspect_tries_everything() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         fake.set("fence", 1);
@@ -230,7 +230,7 @@ fn an_inspection_tries_everything() {
         };
         assert!(row("NV12").source.0 && !row("NV12").target.0 && row("YUYV").target.0 && !row("VYUY").source.0);
         for trial in &survey.formats {
-            // The rules refuse nothing that works here; what they allow works.
+            // The rules do not refuse anything that works here. Everything that they allow works.
             for (rule, (works, why)) in [(trial.rules.0, &trial.source), (trial.rules.1, &trial.target)] {
                 assert!(rule == Answer::Unknown || (rule == Answer::Yes) == *works, "{} {rule} {why}", trial.fourcc);
             }

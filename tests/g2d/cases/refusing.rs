@@ -1,4 +1,4 @@
-//! What is refused before any call: each rule by name, with the frames handed back.
+//! Plans and frames that are refused before any call of the library: each rule is named, and the frames come back.
 
 use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, WarpFormat, WarpMap};
@@ -21,7 +21,7 @@ fn refused(g2d: &G2d, plan: &Plan, text: &str) {
 }
 
 #[test]
-fn each_rule_has_its_words() {
+fn check_error_names_each_rule() {
     for abi in ABIS {
         let fake = Fake::new(abi);
         let g2d = fake.open();
@@ -65,13 +65,13 @@ fn each_rule_has_its_words() {
         refused(&g2d, &Plan::new(&request, &[layout("RGBA32", 64, 32)], &rgba).unwrap(), "g2d_clear ignores alpha");
         let plan = Plan::new(&Request::convert(plain), &[rgba], &rgba).unwrap().memory(MemoryKind::Memfd);
         refused(&g2d, &plan, "memfds");
-        assert_eq!(["blits", "dmabuf_blits", "clears"].map(|n| fake.get(n)), calls, "nothing was called");
+        assert_eq!(["blits", "dmabuf_blits", "clears"].map(|n| fake.get(n)), calls, "the library was called");
         fake.lawful();
     }
 }
 
 #[test]
-fn the_pxp_has_narrower_limits() {
+fn pxp_has_narrower_limits() {
     for abi in ABIS {
         let file = Changes { file: Some("libg2d-pxp.so.2.1.0"), ..Changes::default() };
         let fake = Fake::changed(abi, &file);
@@ -86,7 +86,7 @@ fn the_pxp_has_narrower_limits() {
 }
 
 #[test]
-fn what_target_layout_says_passes_the_rules() {
+fn target_layout_passes_the_rules() {
     let fake = Fake::new(Abi::Modern);
     let g2d = fake.set("variant", 1).set("nv12_target", 1).open();
     for name in ["RGBA32", "RGB565", "RGB24", "YUYV", "NV12"] {
@@ -99,7 +99,7 @@ fn what_target_layout_says_passes_the_rules() {
 }
 
 #[test]
-fn nv12_is_a_target_where_query_and_trial_say_so() {
+fn nv12_is_a_target_if_query_and_trial_agree() {
     for abi in ABIS {
         for (query, works, answer) in [(0, 1, Answer::No), (1, 0, Answer::No), (1, 1, Answer::Yes)] {
             let file = Changes { file: Some("libg2d-dpu.so"), ..Changes::default() };
@@ -125,7 +125,7 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
             }
             fake.lawful();
         }
-        // Without memory for a trial the library's own answer to the first job decides.
+        // Without memory for a trial, the library's answer to the first job decides.
         let fake = Fake::changed(abi, &Changes { file: Some("libg2d-dpu.so"), without: &["g2d_alloc"], replace: &[] });
         let mut g2d = fake.set("variant", 1).open();
         assert_eq!(g2d.report().nv12_target, Answer::Unknown);
@@ -139,14 +139,14 @@ fn nv12_is_a_target_where_query_and_trial_say_so() {
 }
 
 #[test]
-fn frames_that_are_not_the_plan_s_come_back() {
+fn submit_returns_frames_that_do_not_fit_the_plan() {
     let fake = Fake::new(Abi::Modern);
     let mut g2d = fake.open();
     let (pool, small) = (pool(layout("RGBA32", 48, 32), 3), pool(layout("RGBA32", 16, 16), 2));
     let l = *pool.buffers().layout();
     let p = simple(Layer::default(), &l, &l);
     let frame = source(&pool, noise);
-    // Too small a target, another source, none at all.
+    // A target that is too small, another source, and no source.
     let target = small.try_acquire().unwrap();
     let rejected = g2d.begin(&p, std::slice::from_ref(&frame), target).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
@@ -156,7 +156,7 @@ fn frames_that_are_not_the_plan_s_come_back() {
     assert_eq!(rejected.error.kind(), ErrorKind::Mismatch);
     let rejected = g2d.begin(&p, &[], rejected.item).unwrap_err();
     assert_eq!(rejected.error.kind(), ErrorKind::InvalidArgument);
-    // A target of an older generation than the one that the plan is bound to.
+    // The target's generation is older than the one that the plan is bound to.
     let newer = super::support::pool(l, 1);
     let bound = Plan::new(&Request::convert(Layer::default()), &[l], &l).unwrap().bound_to(newer.buffers()).unwrap();
     let rejected = g2d.begin(&std::sync::Arc::new(bound), std::slice::from_ref(&frame), rejected.item).unwrap_err();
@@ -167,7 +167,7 @@ fn frames_that_are_not_the_plan_s_come_back() {
     let twin = framelease::frame::Pool::from_memory(l, vec![buffer]).unwrap();
     let same = g2d.begin(&p, std::slice::from_ref(&frame), twin.try_acquire().unwrap()).unwrap_err();
     assert!(same.error.to_string().contains("the target overlaps the source"), "{}", same.error);
-    // Data that begin between two aligned addresses.
+    // The data begin between two aligned addresses.
     let mut meta = *frame.meta();
     meta.payload[0].offset_bytes = 8;
     let rejected = g2d.begin(&p, &[frame.clone().with_meta(meta)], rejected.item).unwrap_err();
@@ -178,7 +178,7 @@ fn frames_that_are_not_the_plan_s_come_back() {
 }
 
 #[test]
-fn warping_is_offered_where_the_library_offers_it() {
+fn warp_is_offered_if_the_library_offers_it() {
     for abi in ABIS {
         let table = |bytes| Allocator::Memfd.allocate(bytes, "warp").unwrap();
         let map = || WarpMap::new(table(4096), WarpFormat::Points, 32, Size::new(16, 16));
@@ -198,7 +198,7 @@ fn warping_is_offered_where_the_library_offers_it() {
         let frame = source(&pool, noise);
         run(&mut g2d, &p, std::slice::from_ref(&frame), pool.try_acquire().unwrap());
         assert_eq!(fake.get("warps"), 1);
-        // A copy of bytes dewarps nothing: refused, and not done without.
+        // A copy of bytes cannot dewarp. The job is refused, not done without the warp.
         let nv12 = super::support::pool(layout("NV12", 64, 48), 2);
         let copy = simple(Layer::default(), nv12.buffers().layout(), nv12.buffers().layout());
         let rejected = g2d.begin(&copy, &[source(&nv12, noise)], nv12.try_acquire().unwrap()).unwrap_err();

@@ -1,4 +1,4 @@
-//! Loading the fakes: each test has a copy of its own, with its own state, and may take symbols away.
+//! Loads the fakes. Each test has its own copy with its own state, and may remove symbols from it.
 
 #![allow(unsafe_code)]
 
@@ -18,7 +18,7 @@ use framelease::frame::{Frame, FrameMut, Pool};
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 pub const ABIS: [Abi; 2] = [Abi::Legacy, Abi::Modern];
 
-/// Where cargo or the lab has put the fakes: beside the tests.
+/// Returns the path at which cargo or the lab has put the fakes: next to the tests.
 fn built(abi: Abi) -> Result<PathBuf, String> {
     let file = match abi {
         Abi::Legacy => "libfake_g2d_legacy.so",
@@ -37,14 +37,14 @@ pub struct Fake {
     library: libloading::Library,
 }
 
-/// How a copy differs from what was built.
+/// How a copy differs from the fake that was built.
 #[derive(Default)]
 pub struct Changes<'a> {
-    /// The file's name; the library goes by it.
+    /// The file's name, from which the library's variant is found.
     pub file: Option<&'a str>,
-    /// Symbols that this one does not export.
+    /// Symbols that the copy does not export.
     pub without: &'a [&'a str],
-    /// Text to replace by another of the same length.
+    /// Text to replace with text of the same length.
     pub replace: &'a [(&'a str, &'a str)],
 }
 
@@ -70,7 +70,7 @@ impl Fake {
         let path = folder.join(changes.file.unwrap_or("libg2d-viv.so.2"));
         let mut bytes = std::fs::read(built(abi)?).map_err(|e| e.to_string())?;
         for symbol in changes.without {
-            // Another first letter: the loader's hash of the name then finds nothing.
+            // Another first letter: the loader's hash of the name then does not match.
             let (from, to) = (format!("\0{symbol}\0"), format!("\0#{}\0", &symbol[1..]));
             assert!(replace(&mut bytes, from.as_bytes(), to.as_bytes()) > 0, "{symbol}");
         }
@@ -78,7 +78,7 @@ impl Fake {
             assert!(replace(&mut bytes, from.as_bytes(), to.as_bytes()) > 0, "{from}");
         }
         std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
-        // SAFETY: the fake's initialisers are the Rust runtime's.
+        // SAFETY: the fake's initializers are those of the Rust runtime.
         let library = unsafe { libloading::Library::new(&path) }.map_err(|e| format!("{e:?}"))?;
         Ok(Self { path, library })
     }
@@ -105,7 +105,7 @@ impl Fake {
         }
     }
 
-    /// The caller broke none of the rules that the fake knows.
+    /// Asserts that the caller has broken none of the rules that the fake checks.
     #[track_caller]
     pub fn lawful(&self) {
         // SAFETY: the fake's own function, of this type; the text lives as long as the library.
@@ -134,7 +134,8 @@ impl Drop for Fake {
     }
 }
 
-/// Replaces every occurrence. By the C library: a debug build's own search takes seconds for a file of this size.
+/// Replaces every occurrence. It uses the C library's search: that of a debug build takes seconds for a file of this
+/// size.
 fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> usize {
     assert_eq!(from.len(), to.len());
     let (mut count, mut at) = (0, 0);
@@ -151,7 +152,7 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) -> usize {
     }
 }
 
-/// A layout that libg2d takes.
+/// A layout that libg2d supports.
 pub fn layout(fourcc: &str, width: u32, height: u32) -> Layout {
     let fourcc = fourcc.parse().unwrap();
     let align = if [FourCc::RGB24, FourCc::BGR24].contains(&fourcc) { 48 } else { 64 };
@@ -162,7 +163,7 @@ pub fn pool(layout: Layout, count: usize) -> Pool {
     Pool::new(&Allocator::Memfd, layout, count).unwrap()
 }
 
-/// Bytes of a row's pixel-th sample group, anything that differs from its neighbors.
+/// A byte for the sample group at a pixel of a row. It differs from its neighbors.
 pub fn noise(plane: usize, row: u32, at: usize) -> u8 {
     let n = (plane as u32 * 7919 + row * 251 + at as u32 * 31).wrapping_mul(0x9e37_79b1);
     (n >> 24) as u8
@@ -204,14 +205,14 @@ pub fn simple(layer: Layer, source: &Layout, target: &Layout) -> Arc<Plan> {
     plan(&Request::convert(layer), &[*source], target)
 }
 
-/// One job from submit to the finished frame.
+/// Runs one job, from submit to the finished frame.
 #[track_caller]
 pub fn run(g2d: &mut G2d, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> Frame {
     g2d.begin(plan, sources, target).unwrap();
     g2d.done(TIMEOUT).unwrap()
 }
 
-/// Waits for what another thread is about to do.
+/// Waits until another thread has done something.
 #[track_caller]
 pub fn eventually(what: impl Fn() -> bool) {
     let end = Instant::now() + TIMEOUT;

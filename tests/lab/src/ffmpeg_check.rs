@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_found_wherever_it_is() {
+    fn difference_is_found_wherever_it_is() {
         let long = vec![7u8; 200_000];
         let with = |at: usize| {
             let mut other = long.clone();

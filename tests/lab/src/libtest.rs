@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skip_without_result_is_not_negative() {
+    fn skip_without_result_is_not_negative() {
         let mut tally = Tally::default();
         tally.line("SKIPPED vivid: not there");
         assert_eq!(tally.to_string(), "0 passed, 0 failed, 1 skipped");

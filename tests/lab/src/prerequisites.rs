@@ -369,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_need_is_a_program_or_a_file() {
+    fn need_is_a_program_or_a_file() {
         assert!(Need::new("sh", "dash").is_here() && Need::new("/proc/self/maps", "linux").is_here());
         let needs = [Need::new("no-such-program", "b"), Need::new("/no/such/file", "a"), Need::new("no-such-2", "b")];
         assert_eq!(packages(&needs), ["a", "b"]);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn one_command_installs_packages_of_all_architectures() {
+    fn command_installs_packages_of_all_architectures() {
         let packages = ["ffmpeg", "libstd-rust-dev:arm64"].map(String::from);
         assert_eq!(
             advice(&packages, &["arm64"]),
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skip_names_what_would_end_it() {
+    fn skip_names_what_would_end_it() {
         let find = |skip: &str| {
             let all = remedy_if(skip, &|_| true, true)?;
             Some(format!("{}: {}", all.what, all.command))

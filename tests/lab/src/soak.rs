@@ -12,7 +12,7 @@ use crate::run::{empty_out, report};
 use crate::test::{build, job};
 use crate::{prerequisites, say, Res};
 
-const TEST: &str = "soak::a_camera_shared_encoded_and_recorded_for_long";
+const TEST: &str = "soak::camera_is_shared_encoded_and_recorded_for_long";
 /// For the start and the end of a soak.
 const BESIDE: Duration = Duration::from_secs(180);
 

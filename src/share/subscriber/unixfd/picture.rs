@@ -96,7 +96,7 @@ mod tests {
 
     /// Sizes and offsets of buffers that GStreamer 1.26 made.
     #[test]
-    fn the_usual_layout_is_gstreamers() {
+    fn layout_without_a_meta_is_gstreamers() {
         let size = Size::new(321, 241);
         for (code, bytes, planes) in [
             (b"NV12", 117_612, &[(0, 324), (78_408, 324)][..]),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bitstream_is_one_memory() {
+    fn bitstream_is_one_memory() {
         let jpeg = caps(b"MJPG", Size::new(64, 48));
         let (layout, payload) = of(&jpeg, &buffer(&[(1000, 16)], &[])).unwrap();
         assert!(layout.is_compressed() && payload[0] == Payload { offset_bytes: 16, bytes: 1000 });
@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_plane_leaves_its_memory(
+        fn planes_stay_within_their_memory(
             format in 0..FORMATS.len(), width in 1u32..5_000, height in 1u32..5_000,
             memory in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..10_000u64, any::<u64>()]), 1..5),
             planes in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..20_000u32, any::<u32>()]), 0..5),
