@@ -72,14 +72,15 @@
 //! - **Generation**: the count of a slot's leases. It tells an old lease of a slot from the present one.
 //! - **Announce**: to send the descriptors of a pool to the subscribers, once.
 //! - **Quota**: the most buffers that one subscriber can hold or have waiting.
-//! - **Credit**: what is left of the frames that a subscriber may hold at a time.
+//! - **Credit**: the number of frames that a subscriber may still take, of those that it may hold at a time.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
 //! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
 //! - **Memory plane**, **color plane**: a buffer of the frame, and an array of samples in it. NV12 has two color planes
 //!   in one memory plane.
 //! - **Mem-to-mem device**: a V4L2 device with two queues, such as an encoder or a scaler.
 //! - **Drain**: to let an encoder or decoder finish every frame that it has.
-//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: the settings that a decoder needs before the first one.
+//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: the settings that a decoder needs before the
+//!   first one.
 //! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied.
 //!
 //! # Features

@@ -78,6 +78,9 @@ fn run() -> Result<()> {
     if let Some(path) = &o.json {
         std::fs::write(path, report::json(&o, &costs)).map_err(|e| format!("{path}: {e}"))?;
     }
+    if costs.rows.iter().all(|row| row.failed.is_some()) {
+        return Err("no path could be measured; the table has the reasons".into());
+    }
     Ok(())
 }
 

@@ -73,7 +73,10 @@ fn measure_example_explains_its_options_and_errors() {
         assert_eq!(out.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&out.stderr).contains(words), "{args:?}");
     }
-    // The table names a path that cannot run, and the others continue.
+    // The table names a path that cannot run, and the others continue. If none can, that is an error.
     let args = ["--path", "capture", "--camera", "/dev/null", "--frames", "1", "--turns", "1"];
-    assert!(run(program, &args).contains("| capture | dmabuf | NOT RUN: "));
+    let out = ended(start(program, &args));
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("| capture | dmabuf | NOT RUN: "));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("no path could be measured"));
 }

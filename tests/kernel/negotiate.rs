@@ -375,6 +375,38 @@ fn camera_node_shares_records_and_serves() {
 }
 
 #[test]
+fn camera_recorder_records_another_process_over_its_restart() {
+    let (Some(_), Some(_)) = (vivid(Planar::Single), h264("")) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-first-recorder-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (socket, file) = (folder.join("socket"), folder.join("camera.mkv"));
+    let bytes = || {
+        let files = std::fs::read_dir(&folder).unwrap().flatten();
+        let recordings = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "mkv"));
+        recordings.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum::<u64>()
+    };
+    let until_grown = |before: u64| {
+        let start = Instant::now();
+        while bytes() < before + 1000 {
+            assert!(start.elapsed() < Duration::from_secs(30), "{} bytes, {before} before", bytes());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let Some(service) = running("camera_service", &[socket.to_str().unwrap()]) else { return };
+    let args = [socket.to_str().unwrap(), "127.0.0.1:0", file.to_str().unwrap()];
+    let Some(_recorder) = running("camera_recorder", &args) else { return };
+    until_grown(0);
+    drop(service);
+    // What was in flight. Then nothing more comes.
+    std::thread::sleep(Duration::from_secs(1));
+    let before = bytes();
+    // The next publisher has other buffers, and the encoder is opened for them.
+    let Some(_service) = running("camera_service", &[socket.to_str().unwrap()]) else { return };
+    until_grown(before);
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
 fn camera_service_names_a_path_that_it_cannot_bind() {
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("camera_service")) else { return };
     let out = ended(start(program.to_str().unwrap(), &["/nonexistent/folder/socket"]));
