@@ -222,7 +222,7 @@ impl MemToMem {
         Ok(reclaimed)
     }
 
-    /// Stops both queues and returns the source frames and empty buffers that they had, in the order of queueing.
+    /// Stops both queues and returns the source frames and empty buffers that they had, in the order of queuing.
     /// Results that were not dequeued are lost. Waits for the picture that the device works on. Ioctl:
     /// `VIDIOC_STREAMOFF` twice.
     ///

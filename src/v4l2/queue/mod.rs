@@ -98,7 +98,7 @@ enum Memory {
     },
 }
 
-/// A lease that the driver has, with its number in order of queueing.
+/// A lease that the driver has, with its number in order of queuing.
 struct Held {
     number: u64,
     lease: Lease,
@@ -109,7 +109,7 @@ enum Lease {
     Unique(FrameMut),
 }
 
-/// The leases that a stopped queue had, in the order of queueing.
+/// The leases that a stopped queue had, in the order of queuing.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Reclaimed {
