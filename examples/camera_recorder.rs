@@ -2,7 +2,7 @@
 //! RTSP clients. docs/embedding.md shows this file.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::codec::{EncoderEvent, Params, Setting, Switch};
@@ -34,21 +34,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let live = server.mount("/live", Codec::H264, MountOptions::default())?;
     let rotation = FileRotation::default().duration(Duration::from_secs(60));
     let mut recorder = Recorder::new(file, WriterOptions::default(), rotation)?;
-    let mut chain: Option<EncoderChain> = None;
+    let (mut chain, mut frames): (Option<EncoderChain>, Option<BufferSet>) = (None, None);
+    let mut attempt = Instant::now();
     loop {
         let mut stations: Vec<&dyn AsFd> = vec![&subscriber, &server, &recorder];
         stations.extend(chain.iter().map(|chain| chain as &dyn AsFd));
-        wait(&stations, Duration::from_secs(10))?;
+        wait(&stations, Duration::from_secs(1))?;
         while let Received::Item(event) = subscriber.try_recv()? {
             match event {
                 // Dropped while the encoder is full or lost.
                 SubscriberEvent::Frame(frame) => drop(chain.as_mut().map(|chain| chain.try_submit(frame))),
                 SubscriberEvent::Format(buffers) => {
-                    drop(chain.take()); // First, so that its device is free.
-                    chain = Some(encoder(&buffers)?);
+                    drop(chain.take()); // Its device is free then.
+                    (frames, attempt) = (Some(buffers), Instant::now());
                 }
                 event => eprintln!("{event:?}"), // The publisher is gone, or back.
             }
+        }
+        if let (None, Some(buffers), true) = (&chain, &frames, Instant::now() >= attempt) {
+            // Tried again in a second, if the encoder is in use or unplugged now.
+            attempt = Instant::now() + Duration::from_secs(1);
+            chain = encoder(buffers).map_err(|error| eprintln!("{error}")).ok();
         }
         while let Some(Received::Item(event)) = chain.as_mut().map(|chain| chain.try_recv()).transpose()? {
             match event {

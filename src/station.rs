@@ -126,9 +126,9 @@ pub trait Station: AsFd + sealed::Sealed {
     /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
     ///
     /// A station that takes items (a publisher, a sender, a server, a recorder, a display) has events that a program
-    /// may ignore. After `dispatch`, unread events no longer keep the descriptor readable, until a new one comes.
-    /// [`Station::try_recv`] still returns them. Their number is bounded, and the oldest are dropped. So a loop that
-    /// only calls `dispatch` and a taking call does not spin.
+    /// may ignore. A loop that only calls `dispatch` and a taking call does not spin: events that were there before
+    /// `dispatch` do not keep the descriptor readable after it. [`Station::try_recv`] still returns them. Their number
+    /// is bounded, and the oldest are dropped.
     ///
     /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while an item waits.
     /// Call `try_recv` there.

@@ -429,8 +429,9 @@ impl sealed::Sealed for Camera {}
 
 /// A frame costs one DQBUF with `try_recv`, and one more `epoll_wait` with `recv`.
 ///
-/// Errors are that of an earlier return of a buffer, once (the return is then retried), and those of the camera's own
-/// descriptors. An unplug or a fatal error of the driver is not an error but [`CameraEvent::Lost`], once.
+/// If a frame could not be queued again when it was dropped, the next call reports that error once, and the camera
+/// tries again. Other errors are those of the camera's own descriptors. An unplug or a fatal error of the driver is not
+/// an error but [`CameraEvent::Lost`], once.
 impl Station for Camera {
     type Event = CameraEvent;
 

@@ -164,7 +164,7 @@ pub struct DecoderStats {
     pub frames: u64,
     /// Frames flagged `ERROR` as damaged.
     pub errors: u64,
-    /// Times that the format was found or changed.
+    /// How often the stream's format was found or changed.
     pub formats: u64,
     /// Bytes of packets, which were copied into the device's buffers.
     pub bytes: u64,

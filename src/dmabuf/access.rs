@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// A usual limit for the wait for a device's fences.
+/// A usual limit for the wait for a device's fences: one second.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.

@@ -20,7 +20,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The path, device, driver or socket does not exist.
     NotFound,
-    /// The file exists, but the call needs another type: a video node, a dma-buf, a memfd that cannot shrink.
+    /// The file is not what the call needs. A call may need a video node, a dma-buf, or a memfd that cannot shrink.
     WrongFile,
     /// The kernel or a publisher denies access to this user.
     PermissionDenied,
@@ -44,7 +44,7 @@ pub enum ErrorKind {
     Protocol,
     /// The call's own deadline passed. The awaited event may still occur.
     Timeout,
-    /// No memory, file descriptors, buffer slots or space in a file are left.
+    /// The disk is full, or no memory, file descriptors or buffer slots are left.
     Exhausted,
     /// The frame's lease ended while the frame was in use: its pixels may have changed.
     Revoked,

@@ -35,7 +35,8 @@ pub struct FrameMeta {
     pub sequence: u64,
     /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// Frames that the source lost directly before this one, which is the gap in `sequence`.
+    /// Frames that the source lost directly before this one: numbers that no frame of the source has. It does not
+    /// include frames that a publisher dropped or that a rate excludes.
     pub lost: u32,
     /// Properties such as damaged, key frame or last frame.
     pub flags: FrameFlags,

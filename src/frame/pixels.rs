@@ -29,6 +29,33 @@ impl Frame {
     /// [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) describes the cost, per buffer. For a publisher's frame, check
     /// [`Frame::is_valid`] after the last byte was read.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use framelease::capture::TestPattern;
+    /// use framelease::dmabuf::DEFAULT_WAIT;
+    /// use framelease::format::Size;
+    /// use framelease::frame::Frame;
+    /// use framelease::Station;
+    ///
+    /// /// The mean of the luma, for formats whose first color plane is luma: NV12, YU12, GREY and their relatives.
+    /// fn mean(frame: &Frame) -> framelease::Result<Option<u64>> {
+    ///     let layout = frame.layout();
+    ///     let (rows, mut row) = (layout.rows(0), vec![0; layout.row_bytes(0) as usize]);
+    ///     let (pixels, mut sum) = (frame.read(DEFAULT_WAIT)?, 0);
+    ///     for y in 0..rows {
+    ///         pixels.copy_row(0, y, &mut row)?; // Without the padding of the stride.
+    ///         sum += row.iter().map(|&luma| u64::from(luma)).sum::<u64>();
+    ///     }
+    ///     Ok(frame.is_valid().then_some(sum / (u64::from(rows) * row.len() as u64)))
+    /// }
+    ///
+    /// let mut source = TestPattern::builder(Size::new(64, 48)).start()?;
+    /// if let Some(frame) = source.recv(Duration::from_secs(1))?.frame() {
+    ///     println!("mean luma {:?}", mean(&frame)?);
+    /// }
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Timeout` if a device still writes after `wait`, `Busy` while this process writes the buffer, and the errors
     /// of `mmap` and `DMA_BUF_IOCTL_SYNC`.

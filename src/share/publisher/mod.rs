@@ -416,7 +416,7 @@ impl Publisher {
     /// Pauses the stream. Every subscriber gets the frames that still wait for it, then
     /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
     /// `false` if that passed before every subscriber was notified, for instance because one is still receiving a new
-    /// pool. Frames that subscribers hold stay valid.
+    /// pool. Later calls notify the rest, so an event loop passes zero. Frames that subscribers hold stay valid.
     ///
     /// The next frame continues the stream.
     ///

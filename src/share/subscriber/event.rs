@@ -45,9 +45,12 @@ pub struct ReceiverStats {
     /// Frames that were received and released unseen, because a newer one was there:
     /// [`Policy::Latest`](crate::share::Policy).
     pub skipped: u64,
-    /// Frames that the subscriber wanted and did not get, as the publisher counts them. The sum over all connections.
+    /// Frames that the subscriber wanted and that the publisher did not send, over all connections. Together with
+    /// `skipped`, these are the frames that the program missed.
     pub dropped: u64,
-    /// Frames that the source itself lost, as far as it reported.
+    /// Frames that the source itself lost, as the frames that were received report it ([`FrameMeta::lost`]).
+    ///
+    /// [`FrameMeta::lost`]: crate::frame::FrameMeta::lost
     pub lost: u64,
     /// Leases that the publisher revoked.
     pub revoked: u64,

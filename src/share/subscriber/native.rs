@@ -35,7 +35,8 @@ impl SubscriberBuilder {
     ///
     /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until then: every 10 ms if the publisher is
     /// missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After `timeout` it
-    /// returns the error of the last attempt.
+    /// returns the error of the last attempt. The call does not see a signal that is blocked for a signalfd: a program
+    /// that must end quickly passes a short timeout and calls again.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
@@ -116,7 +117,7 @@ impl Subscriber {
 
 impl sealed::Sealed for Subscriber {}
 
-/// Costs one system call for each frame, one without a frame, and none while it pauses between connections.
+/// A call costs one system call, whether it finds a frame or not. While disconnected it costs none.
 ///
 /// Without [`Reconnect::Always`](super::Reconnect::Always) its errors are: `Refused` with the publisher's reason,
 /// `Protocol` if the publisher broke the protocol, `Exhausted` if no descriptor is left for any of a pool's buffers.

@@ -26,8 +26,8 @@ pub enum Reconnect {
     /// Report the loss and stay disconnected. The default.
     #[default]
     Never,
-    /// Try to connect again, with pauses from 10 ms to half a second. Such a subscriber never returns
-    /// [`Received::Ended`](crate::Received::Ended).
+    /// Try to connect again, with pauses from 10 ms to half a second, also if the publisher refuses. Such a subscriber
+    /// never returns [`Received::Ended`](crate::Received::Ended). Attempts that fail are not reported.
     Always,
 }
 

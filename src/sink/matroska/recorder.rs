@@ -328,7 +328,7 @@ impl Submit for Recorder {
 
     /// Records a packet. A regular file always takes it, and the call may block on the disk. A pipe takes it if its
     /// reader has taken the previous packet. A packet that cannot be in a file, because a key frame must come first,
-    /// counts as skipped.
+    /// counts as skipped. That is not an error: while [`Recorder::path`] is `None`, nothing is recorded.
     ///
     /// # Errors
     /// With the packet, which is not in any file. The recorder finishes the file as far as possible, and begins another

@@ -39,8 +39,8 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual frame interval, for players, and the duration of the last frame. The real interval may vary, because
-    /// every packet has its own timestamp. Default: none.
+    /// The usual time between frames. Players show it, and the last frame lasts this long. The real time may vary,
+    /// because every packet has its own timestamp. Default: none.
     pub interval: Option<FrameInterval>,
     /// The colorimetry of the pictures. Default: none is stored.
     pub colorimetry: Option<Colorimetry>,

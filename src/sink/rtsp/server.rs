@@ -208,6 +208,9 @@ impl Server {
 
     /// Sends a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
     ///
+    /// The server keeps a clone until every client has its last bytes, or has lost the packet. A stream may change its
+    /// size: the next key frame carries the new parameter sets.
+    ///
     /// # Errors
     /// `InvalidArgument` for an unknown id, and for a packet of another codec.
     pub fn submit(&mut self, id: MountId, packet: &Packet) -> Result<()> {
