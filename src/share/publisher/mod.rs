@@ -64,6 +64,8 @@ pub enum PublisherEvent {
         peer: PeerInfo,
         /// The reason that the publisher sent.
         reason: Reason,
+        /// The setting or the numbers that decided, in words. The peer does not get this text.
+        detail: String,
     },
 }
 

@@ -26,6 +26,18 @@ const MAX_CONNECTIONS: usize = 128;
 /// How many connections one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
+/// A refusal: the message to the peer, and the cause for this program.
+pub(super) struct Refusal {
+    bye: Bye,
+    detail: String,
+}
+
+impl From<Bye> for Refusal {
+    fn from(bye: Bye) -> Self {
+        Self { bye, detail: bye.text() }
+    }
+}
+
 impl Publisher {
     fn retry_later(&mut self) {
         let at = monotonic_ns() + RETRY_NS;
@@ -65,11 +77,16 @@ impl Publisher {
         if self.is_full(c.info.uid) {
             self.close_dead();
         }
-        if self.is_full(c.info.uid) || !self.settings.accept.as_mut().map_or(true, |hook| hook(&c.info)) {
-            event!("{}: refused {:?}", self.settings.path.display(), c.info);
+        let is_full = self.is_full(c.info.uid);
+        if is_full || !self.settings.accept.as_mut().map_or(true, |hook| hook(&c.info)) {
             self.counts.refused += 1;
             c.say_bye(Reason::Denied.into());
-            self.events.push(PublisherEvent::Refused { peer: c.info, reason: Reason::Denied });
+            let detail = match is_full {
+                true => format!("max_per_user is {}; at most {MAX_CONNECTIONS} in all", self.settings.max_per_user),
+                false => "accept_if returned false".to_owned(),
+            };
+            event!("{}: refused {:?}: {detail}", self.settings.path.display(), c.info);
+            self.events.push(PublisherEvent::Refused { peer: c.info, reason: Reason::Denied, detail });
             return;
         }
         let free = self.connections.iter().position(Option::is_none).unwrap_or(self.connections.len());
@@ -263,27 +280,31 @@ impl Publisher {
     }
 
     /// Returns the terms that a HELLO asks for, or the reason to refuse them.
-    fn terms_of(&self, hello: Hello) -> std::result::Result<Terms, Reason> {
+    fn terms_of(&self, hello: Hello) -> std::result::Result<Terms, Refusal> {
         if !(hello.version_min..=hello.version_max).contains(&VERSION) {
-            Err(Reason::Version)
+            Err(Bye::from(Reason::Version).into())
         } else if hello.hold > self.settings.max_hold {
-            Err(Reason::Denied)
+            let detail = format!("max_hold is {}, and it asks for {}", self.settings.max_hold, hello.hold);
+            Err(Refusal { bye: Reason::Denied.into(), detail })
         } else if hello.policy == Policy::Block && self.settings.block.is_none() {
-            Err(Reason::BlockDenied)
+            Err(Bye::from(Reason::BlockDenied).into())
         } else {
             Ok(Terms { hold: u32::from(hello.hold), policy: hello.policy, rate: hello.rate })
         }
     }
 
-    fn admit(&mut self, i: usize, terms: std::result::Result<Terms, Reason>) {
+    fn admit(&mut self, i: usize, terms: std::result::Result<Terms, Refusal>) {
         let members = self.connections.iter().flatten().filter(|c| c.peer.is_some()).count();
         let admitted = match terms {
-            Ok(_) if members >= self.settings.max_subscribers => Err(Reason::Denied.into()),
+            Ok(_) if members >= self.settings.max_subscribers => {
+                let detail = format!("max_subscribers is {}", self.settings.max_subscribers);
+                Err(Refusal { bye: Reason::Denied.into(), detail })
+            }
             Ok(terms) => match self.ledger.admit(terms) {
                 Some(peer) => Ok((peer, terms)),
-                None => Err(self.no_room(&terms)),
+                None => Err(self.no_room(&terms).into()),
             },
-            Err(reason) => Err(Bye::from(reason)),
+            Err(refusal) => Err(refusal),
         };
         let Some(c) = &mut self.connections[i] else { return };
         match admitted {
@@ -309,12 +330,11 @@ impl Publisher {
                     _ => self.disconnect(i, ErrorKind::Disconnected, "WELCOME could not be sent"),
                 }
             }
-            Err(bye) => {
+            Err(Refusal { bye, detail }) => {
                 self.counts.refused += 1;
                 c.say_bye(bye);
-                let event = PublisherEvent::Refused { peer: c.info, reason: bye.reason };
-                event!("{}: {:?} is refused: {}", self.settings.path.display(), c.info, bye.text());
-                self.events.push(event);
+                event!("{}: refused {:?}: {detail}", self.settings.path.display(), c.info);
+                self.events.push(PublisherEvent::Refused { peer: c.info, reason: bye.reason, detail });
                 self.disconnect(i, ErrorKind::Refused, "it was refused");
             }
         }
