@@ -474,9 +474,9 @@ impl sealed::Sealed for Decoder {}
 
 /// The call that returns a new format also allocates and starts its buffers.
 ///
-/// Errors are `Unsupported` if the format of the pictures cannot be laid out, or if the device has none of the
-/// acceptable formats or does not convert to them; `Exhausted` if their buffers cannot be allocated; and that of an
-/// earlier return of a frame's buffer, once.
+/// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not have or
+/// produce an acceptable one. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again
+/// when its frame was dropped, the next call reports that error, once.
 impl Station for Decoder {
     type Event = DecoderEvent;
 

@@ -1,9 +1,12 @@
 //! What a publisher reports: figures and refusals.
 
-use framelease::share::{Policy, PublisherEvent};
-use framelease::{Received, Station};
+use std::time::{Duration, Instant};
 
-use crate::support::{frame, Stage, SOON};
+use framelease::capture::FrameSource;
+use framelease::share::{Policy, PublisherEvent, Reconnect, SubscriberEvent};
+use framelease::{Reason, Received, Station};
+
+use crate::support::{frame, publisher_at, Stage, SOON};
 
 #[test]
 fn stats_count_drops_of_subscribers_that_have_left() {
@@ -46,4 +49,34 @@ fn refused_names_the_setting_that_decided() {
     assert!(refused(&mut s, 1).contains("accept_if"));
     let mut s = Stage::new(6);
     assert!(refused(&mut s, 6).contains("the pool has 6 buffers"));
+}
+
+#[test]
+fn refused_is_an_event_of_a_subscriber_that_reconnects() {
+    let mut s = Stage::new(12);
+    let mut a = s.join(s.subscriber().hold(3).reconnect(Reconnect::Always));
+    let events = |s: &mut Stage, a: &mut framelease::share::Subscriber, enough: usize, time: Duration| {
+        let (start, mut events) = (Instant::now(), Vec::new());
+        while events.len() < enough && start.elapsed() < time {
+            drop(s.publisher.recv(Duration::from_millis(1)).unwrap());
+            events.extend(a.try_recv().unwrap().item());
+        }
+        events
+    };
+    let next = |s: Stage, max_hold: u16| {
+        let Stage { publisher, source, folder } = s;
+        drop(publisher);
+        let mut publisher = publisher_at(folder.socket()).max_hold(max_hold).bind().unwrap();
+        publisher.announce(source.buffers().unwrap()).unwrap();
+        Stage { publisher, source, folder }
+    };
+    s = next(s, 1);
+    // Attempts go on twice a second, and the refusal is reported once.
+    let seen = events(&mut s, &mut a, 3, Duration::from_millis(1500));
+    let [SubscriberEvent::Lost(_), SubscriberEvent::Refused(error)] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(error.reason(), Some(Reason::Denied));
+    assert!(s.publisher.stats().refused > 1, "{:?}", s.publisher.stats());
+    s = next(s, 4);
+    let seen = events(&mut s, &mut a, 2, SOON);
+    assert!(matches!(&seen[..], [SubscriberEvent::Returned, SubscriberEvent::Format(_)]), "{seen:?}");
 }

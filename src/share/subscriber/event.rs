@@ -18,9 +18,13 @@ pub enum SubscriberEvent {
     /// The publisher paused the stream. The next frame continues it.
     Paused,
     /// The connection was lost: the publisher closed it, died, or ended it ([`Error::reason`]). The subscriber tries to
-    /// connect again, and reports `Returned` when it succeeds. It does not report attempts that fail. Frames that are
-    /// still held have lost their leases. Only with [`Reconnect::Always`](super::Reconnect::Always).
+    /// connect again, and reports `Returned` when it succeeds. Frames that are still held have lost their leases. Only
+    /// with [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
+    /// A publisher refuses to take this subscriber back ([`Error::reason`]). Reported once for each reason. The
+    /// subscriber continues to try. Other attempts that fail, for instance because no publisher listens, are not
+    /// reported.
+    Refused(Error),
     /// The connection is up again, perhaps to another publisher: sequence numbers may start again.
     Returned,
 }

@@ -27,7 +27,7 @@ pub enum Reconnect {
     #[default]
     Never,
     /// Try to connect again, with pauses from 10 ms to half a second, also if the publisher refuses. Such a subscriber
-    /// never returns [`Received::Ended`](crate::Received::Ended). Attempts that fail are not reported.
+    /// never returns [`Received::Ended`](crate::Received::Ended).
     Always,
 }
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::event::{ReceiverStats, SubscriberEvent};
 use super::reconnect::{Reconnect, Reconnector, LONGEST, SHORTEST};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::log::event;
 use crate::station::{ended, Received};
 use crate::sys::wait::{self, Waited};
@@ -125,6 +125,8 @@ pub(super) struct Session<D: Dialect> {
     is_admitted: bool,
     /// A connection was admitted at some time.
     was_admitted: bool,
+    /// The reason of the last refusal that was reported since the last connection.
+    refused: Option<Reason>,
     /// Events remain for the next call, and the descriptor is readable for them.
     has_unread: bool,
 }
@@ -136,8 +138,16 @@ impl<D: Dialect> Session<D> {
         let (path, reconnector) = (path.to_owned(), Reconnector::new(path)?);
         let io = Io { path, reconnector, events: VecDeque::new(), counts: ReceiverStats::default() };
         let state = State::Down { next: Instant::now() };
-        let mut session =
-            Self { dialect, io, reconnect, state, is_admitted: false, was_admitted: false, has_unread: false };
+        let mut session = Self {
+            dialect,
+            io,
+            reconnect,
+            state,
+            is_admitted: false,
+            was_admitted: false,
+            refused: None,
+            has_unread: false,
+        };
         let mut last = None;
         while !session.is_admitted {
             let error = match &session.state {
@@ -318,9 +328,13 @@ impl<D: Dialect> Session<D> {
             self.io.reconnector.hold_off();
         }
         self.state = State::Down { next: self.io.reconnector.lost() };
-        // The caller was not informed of a connection that was never admitted.
         if was_admitted {
+            self.refused = None;
             self.io.events.push_back(SubscriberEvent::Lost(error));
+        } else if error.reason().is_some() && error.reason() != self.refused {
+            // Once: the next attempt most likely ends in the same way.
+            self.refused = error.reason();
+            self.io.events.push_back(SubscriberEvent::Refused(error));
         }
     }
 }
