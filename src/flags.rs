@@ -79,7 +79,7 @@ macro_rules! flags {
             }
         }
 
-        /// The bits in the numbering of the kernel or the protocol.
+        /// Returns the bits as the kernel or the protocol numbers them.
         impl From<$Name> for u32 {
             fn from(flags: $Name) -> Self {
                 flags.0

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! A [`Camera`](capture::Camera) exports its driver's buffers as dma-bufs and gives each picture as a
-//! [`Frame`](frame::Frame). A [`Publisher`](share::Publisher) lends the frames to other processes. It sends each
-//! buffer's descriptor once; a frame is then a message of 96 bytes. Encoders, converters and displays import the same
-//! buffers. No pixel is copied on the way.
+//! [`Frame`](frame::Frame). A [`Publisher`](share::Publisher) lends the frames to other processes. It sends the
+//! descriptors of a buffer to each subscriber once. After that, a frame is a message of 96 bytes. Encoders, converters
+//! and displays import the same buffers. No pixel is copied on the way.
 //!
 //! # A first program
 //!
@@ -69,18 +69,19 @@
 //! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
 //!   when the last clone is dropped.
 //! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
-//! - **Generation**: the count of a slot's leases. It tells an old lease of a slot from the present one.
+//! - **Generation**: the number of a lease. It tells an old lease of a slot from the present one. A **pool generation**
+//!   is one set of buffers. A camera that is reconfigured gets a new one.
 //! - **Announce**: to send the descriptors of a pool to the subscribers, once.
-//! - **Quota**: the most buffers that one subscriber can hold or have waiting.
-//! - **Credit**: the number of frames that a subscriber may still take, of those that it may hold at a time.
+//! - **Quota**: the largest number of buffers that one subscriber can have, held and waiting ones together.
+//! - **Credit**: the number of frames that the publisher may still send before the subscriber releases one.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
 //! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
-//! - **Memory plane**, **color plane**: a buffer of the frame, and an array of samples in it. NV12 has two color planes
-//!   in one memory plane.
+//! - **Memory plane**: one block of a frame's memory, with its own descriptor.
+//! - **Color plane**: one array of samples in a memory plane. NV12 has two color planes in one memory plane.
 //! - **Mem-to-mem device**: a V4L2 device with two queues, such as an encoder or a scaler.
 //! - **Drain**: to let an encoder or decoder finish every frame that it has.
-//! - **Access unit**: the bytes of one coded picture. **Parameter sets**: the settings that a decoder needs before the
-//!   first one.
+//! - **Access unit**: the bytes of one coded picture.
+//! - **Parameter sets**: the settings that a decoder needs before the first picture.
 //! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied.
 //!
 //! # Features
@@ -97,9 +98,9 @@
 //!
 //! # Rules of this crate
 //!
-//! - The crate starts no threads, except one for `convert::G2d`, which the caller names.
+//! - The crate starts no threads, except one for `convert::G2d`, whose name the caller can set.
 //! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
-//! - The crate copies no pixel unless it is asked to, and counts every frame that it drops.
+//! - The crate copies no pixel unless the caller asks for it, and counts every frame that it drops.
 //! - No `&[u8]` points to memory that a device or another process may write.
 //!
 //! Items that this documentation does not show are for the tests of this project. They may change in any release.

@@ -53,7 +53,7 @@ impl<S: Station> Ready<S> {
     /// Cancel-safe: if the future is dropped early, nothing is lost.
     ///
     /// # Errors
-    /// The errors of [`Station::try_recv`], and those of the reactor.
+    /// The errors of [`Station::try_recv`] and of the reactor.
     pub async fn recv(&mut self) -> Result<Received<S::Event>> {
         loop {
             match self.station.try_recv()? {
@@ -83,13 +83,13 @@ impl<S: Station> Ready<S> {
 }
 
 impl<S: Submit> Ready<S> {
-    /// Waits for room and gives an item to the station. Returns the item if the station has something to give that must
-    /// be taken first.
+    /// Waits for room and gives an item to the station. Returns the item if the station is still full after one wait.
+    /// The caller must then receive what the station gives.
     ///
     /// If the future is dropped early, the item is dropped with it.
     ///
     /// # Errors
-    /// The errors of [`Submit::try_submit`] and those of the reactor, with the item.
+    /// With the item: the errors of [`Submit::try_submit`] and of the reactor.
     pub async fn submit(&mut self, item: S::Item) -> std::result::Result<Submitted<S::Item>, Rejected<S::Item>> {
         let Submitted::Full(item) = self.station.try_submit(item)? else { return Ok(Submitted::Taken) };
         if let Err(error) = self.wait().await {

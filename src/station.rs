@@ -22,7 +22,7 @@ pub enum Received<T> {
 }
 
 impl<T> Received<T> {
-    /// Returns the item, if this is one.
+    /// Returns the item of [`Received::Item`], otherwise `None`.
     pub fn item(self) -> Option<T> {
         match self {
             Self::Item(item) => Some(item),
@@ -51,7 +51,7 @@ impl<T> Received<T> {
 }
 
 impl<T: FrameEvent> Received<T> {
-    /// Returns the frame, if this is one. Drops other events.
+    /// Returns the frame if the event is a frame. Drops any other event.
     pub fn frame(self) -> Option<Frame> {
         self.item().and_then(T::into_frame)
     }
@@ -63,18 +63,18 @@ impl<T> From<Option<T>> for Received<T> {
     }
 }
 
-/// The result of a call that takes: the station has the item, or there was no room.
+/// The result of a call that takes an item: the station has the item, or there was no room.
 #[derive(Debug)]
 #[must_use]
 pub enum Submitted<T> {
     /// The station has the item.
     Taken,
-    /// The station is full: here is the item. The descriptor becomes readable when the station has room, and stays
-    /// readable until the next call of any kind on the station.
+    /// The station is full and gives the item back. The descriptor becomes readable when the station has room, and
+    /// stays readable until the next call of any kind on the station.
     Full(T),
 }
 
-/// The result of a call that takes an item. A call that fails gives the item back, too.
+/// The result of a call that takes an item. A call that fails returns the item with the error.
 pub type SubmitResult<T> = std::result::Result<Submitted<T>, Rejected<T>>;
 
 impl<T> Submitted<T> {
@@ -121,20 +121,21 @@ pub trait Station: AsFd + sealed::Sealed {
     /// The items and events that the station gives: an enum whose first variant is the item, or the item itself.
     type Event;
 
-    /// Does the work that is due and returns. Never blocks. [`Station::try_recv`] returns the events that it finds.
+    /// Does the work that is due and returns. Never blocks. If this work leads to events, [`Station::try_recv`] returns
+    /// them.
     ///
     /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
     ///
     /// A station that takes items (a publisher, a sender, a server, a recorder, a display) has events that a program
     /// may ignore. A loop that only calls `dispatch` and a taking call does not spin: events that were there before
-    /// `dispatch` do not keep the descriptor readable after it. [`Station::try_recv`] still returns them. Their number
-    /// is bounded, and the oldest are dropped.
+    /// `dispatch` do not keep the descriptor readable after it. [`Station::try_recv`] still returns them. The station
+    /// keeps a bounded number of them, and drops the oldest first.
     ///
     /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while an item waits.
     /// Call `try_recv` there.
     ///
     /// # Errors
-    /// Errors that the kernel reports of the station's own descriptors. A fault of a peer or a device is an event.
+    /// Errors that the kernel reports for the station's own descriptors. A fault of a peer or a device is an event.
     fn dispatch(&mut self) -> Result<()>;
 
     /// Returns the next item or event, if there is one. Never blocks.
@@ -147,7 +148,7 @@ pub trait Station: AsFd + sealed::Sealed {
     /// Returns the next item or event, and waits at most `timeout` for one.
     ///
     /// # Errors
-    /// As [`Station::try_recv`].
+    /// The errors of [`Station::try_recv`].
     fn recv(&mut self, timeout: Duration) -> Result<Received<Self::Event>> {
         recv(self, timeout)
     }
@@ -176,11 +177,11 @@ pub trait Submit: Station {
     /// The errors of the station, with the item.
     fn try_submit(&mut self, item: Self::Item) -> SubmitResult<Self::Item>;
 
-    /// Gives an item to the station, and waits at most `timeout` for room. Returns the item early if the station has
-    /// something to give that must be taken first, or if a signal handler runs.
+    /// Gives an item to the station, and waits at most `timeout` for room. Returns the item early if the caller must
+    /// first receive something from the station, or if a signal handler runs.
     ///
     /// # Errors
-    /// As [`Submit::try_submit`].
+    /// The errors of [`Submit::try_submit`], with the item.
     fn submit(&mut self, item: Self::Item, timeout: Duration) -> SubmitResult<Self::Item> {
         let deadline = wait::deadline(timeout);
         let Submitted::Full(item) = self.try_submit(item)? else { return Ok(Submitted::Taken) };
@@ -194,7 +195,7 @@ pub trait Submit: Station {
 
 /// An event that may be a frame. Sealed.
 pub trait FrameEvent: sealed::Sealed {
-    /// Returns the frame, if this is one.
+    /// Returns the frame if the event is a frame.
     fn into_frame(self) -> Option<Frame>;
 }
 
@@ -266,7 +267,7 @@ impl Station for PacketReceiver {
 }
 
 /// Waits for any of up to 16 stations or other descriptors, such as a signalfd, to become readable. Returns `true` if
-/// one has something to report, `false` if `timeout` has passed or a signal handler ran. One `poll`.
+/// one has something to report, `false` if `timeout` has passed or a signal handler ran. Costs one `poll`.
 ///
 /// For programs with few stations and no event loop. Call `try_recv` on every station after each wait: an item or event
 /// that is left there ends the next wait at once.
@@ -286,7 +287,7 @@ impl Station for PacketReceiver {
 /// ```
 ///
 /// # Errors
-/// `InvalidArgument` for no station or more than 16; errors of `poll`.
+/// `InvalidArgument` if `stations` is empty or has more than 16 entries. Errors of `poll`.
 pub fn wait(stations: &[&dyn AsFd], timeout: Duration) -> Result<bool> {
     const MOST: usize = 16;
     const OP: &str = "poll";

@@ -58,7 +58,8 @@ pub fn process_cpu_time() -> std::time::Duration {
 const STEPS: u64 = 16;
 const BUCKETS: usize = (64 - 4 + 1) * STEPS as usize;
 
-/// A histogram of nanoseconds with logarithmic buckets: quantiles are exact to 6 %. Recording does not allocate.
+/// A histogram of durations in nanoseconds. The buckets are logarithmic: a quantile is at most 6.25 % too large.
+/// Recording does not allocate.
 #[derive(Clone)]
 pub struct Histogram {
     counts: Box<[u32]>,

@@ -7,7 +7,7 @@ use super::cpu::Cpu;
 use super::m2m;
 use super::plan::Plan;
 
-/// The backend that can carry out a plan, and the backends that cannot.
+/// The backend that was chosen, and the backends that could not be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Choice {
@@ -15,14 +15,14 @@ pub struct Choice {
     pub converter: Box<dyn Converter>,
     /// The plan for this backend.
     pub plan: Plan,
-    /// The backends before it, which refused the plan.
+    /// The candidates before it, which could not be opened or refused the plan.
     pub refused: Vec<Refusal>,
 }
 
 /// Picks the first backend that can carry out `plan`: libg2d, each V4L2 mem-to-mem device, the CPU.
 ///
 /// # Errors
-/// `Unsupported` if no backend can. The text has the answer of each.
+/// `Unsupported` if no backend can carry out the plan. The text has the reason of each backend.
 pub fn auto(plan: &Plan) -> Result<Choice> {
     first_of(candidates(), |_| Ok(plan.clone()))
 }
@@ -36,9 +36,10 @@ pub fn candidates() -> impl Iterator<Item = Candidate> {
     rest
 }
 
-/// Picks the first of `candidates` that can carry out the plan that is made for it. Later candidates are not opened.
+/// Calls `plan` for each of `candidates` in turn, and picks the first that can carry out its plan. Later candidates are
+/// not opened.
 ///
-/// A plan is for one layout of the target. Each backend knows which layout suits it:
+/// A plan is made for one layout of the target. The best layout depends on the backend ([`Converter::target_layout`]):
 ///
 /// ```
 /// use framelease::convert::{candidates, first_of, Layer, Plan, Request};
@@ -55,7 +56,7 @@ pub fn candidates() -> impl Iterator<Item = Candidate> {
 /// ```
 ///
 /// # Errors
-/// `Unsupported` if no backend can. The text has the answer of each.
+/// `Unsupported` if no backend can carry out the plan. The text has the reason of each backend.
 pub fn first_of(
     candidates: impl IntoIterator<Item = Candidate>,
     mut plan: impl FnMut(&dyn Converter) -> Result<Plan>,

@@ -13,17 +13,17 @@ use crate::station::{sealed, FrameEvent, Station, SubmitResult};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConverterEvent {
-    /// A finished job: its target, with the sequence number and time of its first source.
+    /// A job has finished. The frame is the job's target, with the sequence number and timestamp of the first source.
     Frame(Frame),
-    /// A job that the device or library could not finish.
+    /// The device or library could not finish a job.
     Failed {
         /// The error that the device or library reported.
         error: Error,
         /// The job's target; `None` if the device did not give it back.
         target: Option<FrameMut>,
     },
-    /// The device was unplugged, or its driver or library failed. Each job in flight was reported as failed before
-    /// this.
+    /// The device was unplugged, or its driver or library failed. Each job in flight was reported as
+    /// [`Failed`](Self::Failed) before this event.
     Lost(Error),
     /// The device has returned: call [`Converter::reopen`].
     Returned,
@@ -43,7 +43,7 @@ impl FrameEvent for ConverterEvent {
 /// A backend that draws frames into frames. Sealed.
 ///
 /// Jobs finish in the order in which they were submitted. A job in flight holds a lease on each of its sources and on
-/// its target, so no camera and no pool reuses them. The leases of the sources end, at the latest, when
+/// its target, so no camera and no pool reuses the buffers. The leases of the sources end, at the latest, when
 /// [`Station::try_recv`] returns the job.
 pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// Returns the name of the backend and its device or library, for reports: `g2d (libg2d.so.2)`, `m2m
@@ -53,11 +53,11 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// Checks whether this backend can carry out the plan without an extra copy. Does not touch any frame.
     ///
     /// # Errors
-    /// `Unsupported`, with the rule that the plan breaks. [`auto`](super::auto) reports this answer.
+    /// `Unsupported`, with the rule that the plan breaks. The errors of [`auto`](super::auto) contain this text.
     fn check(&self, plan: &Plan) -> Result<()>;
 
-    /// Returns the layout that a target of this format and size should have for this backend, with its alignment of
-    /// strides.
+    /// Returns the best layout for a target of this format and size. The strides have the alignment that this backend
+    /// needs.
     ///
     /// # Errors
     /// `Unsupported` for an unknown format or a bitstream. `InvalidArgument` for a side that is 0, too large, or not a
@@ -67,11 +67,12 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// Begins a job: draws `sources` into `target` as `plan` says. Does not wait for the device.
     ///
     /// The sources are leased until the job is done. `target` comes back as a [`Frame`] of the finished job. If too
-    /// many jobs are in flight, it comes back at once; call [`Station::try_recv`] first.
+    /// many jobs are in flight, the call returns `target` in [`Submitted::Full`](crate::Submitted::Full): call
+    /// [`Station::try_recv`] first.
     ///
     /// # Errors
     /// With the target: `InvalidArgument` or `Mismatch` if a frame does not fit the plan, `Revoked` if a source's lease
-    /// has ended, `Unsupported` as [`Converter::check`], and errors of the device or library.
+    /// has ended, `Unsupported` if [`Converter::check`] refuses the plan, and errors of the device or library.
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut>;
 
     /// Returns how many jobs were submitted and not yet returned.

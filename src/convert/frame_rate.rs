@@ -7,11 +7,11 @@ use crate::frame::Frame;
 /// After a longer silence of the source, or if its time goes back, the grid starts again.
 const DISCONTINUITY_NS: u64 = 2_000_000_000;
 
-/// Changes the rate of a stream. Each time of a regular grid gets the frame that is nearest to it.
+/// Changes the rate of a stream. For each point of a regular time grid, it selects the nearest frame.
 ///
 /// Frames pass through as leases: nothing is copied, and no system call is made. As a rate limit
 /// ([`FrameRateConverter::new`]) it drops frames and does not change the others. With [`FrameRateConverter::repeating`]
-/// it also repeats frames, so the rate is constant if the source is slower.
+/// it also repeats frames, so the rate stays constant when the source is slower.
 ///
 /// ```
 /// use framelease::capture::TestPattern;
@@ -53,8 +53,8 @@ impl FrameRateConverter {
         Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })
     }
 
-    /// Repeats frames if the source is slower. Gives one frame for each point of the grid, with the point's time and
-    /// its own sequence number. Holds a lease on the latest frame.
+    /// Repeats frames if the source is slower. Gives one frame for each point of the grid, with the time of the point.
+    /// The frames get new sequence numbers, which count from 0. Holds a lease on the latest frame.
     pub fn repeating(mut self) -> Self {
         self.repeats = true;
         self

@@ -94,12 +94,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves `request`. Its first layer draws a frame of the first layout of `sources`, and so on.
+    /// Resolves `request`. Layer n draws frames of the n-th layout in `sources`.
     ///
     /// # Errors
-    /// `InvalidArgument`, with the layer: no layer or more than 16, another number of sources, a rectangle that is
-    /// empty, exceeds its picture, or begins or ends between the pixels of one chroma sample. `Unsupported` for a
-    /// format without pixels.
+    /// `InvalidArgument` if the request does not have 1 to 16 layers, or if the number of `sources` differs from the
+    /// number of layers. `InvalidArgument`, with the layer, for a rectangle that is empty, exceeds its picture, or
+    /// begins or ends between the pixels of one chroma sample. `Unsupported` for a format without pixels.
     pub fn new(request: &Request, sources: &[Layout], target: &Layout) -> Result<Self> {
         if !(1..=MAX_LAYERS).contains(&request.layers.len()) {
             return Err(invalid(format!("{} layers; 1 to {MAX_LAYERS} are possible", request.layers.len())));
@@ -127,7 +127,7 @@ impl Plan {
         Ok(Self { sources: sources.to_vec(), target: *target, steps, keeps_old, memory, pool })
     }
 
-    /// Sets the kind of memory that the frames are in. Default dma-bufs. Devices cannot import memfds.
+    /// Sets the kind of memory that the frames are in. Default: dma-bufs. Devices cannot import memfds.
     pub fn memory(mut self, memory: MemoryKind) -> Self {
         self.memory = memory;
         self

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 use crate::format::{Flip, Rect, Rotation};
 
-/// The most layers of one request.
+/// The largest number of layers in one request: 16.
 pub const MAX_LAYERS: usize = 16;
 
 /// A color: full-range R'G'B' with straight alpha, 8 bits each.
@@ -80,8 +80,8 @@ pub enum Scaling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {
-    /// Replaces the pixels below, including their alpha. If the layer's alpha is below 255, mixes by the layer's alpha
-    /// alone. The default.
+    /// Replaces the pixels below, including their alpha. If [`Layer::alpha`] is below 255, mixes by this value alone.
+    /// The default.
     #[default]
     Replace,
     /// Draws over the pixels below, by the pixels' alpha. Color components are independent of alpha.
@@ -94,23 +94,25 @@ pub enum Blend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Layer {
-    /// The part of the source that is drawn, in the source's pixels. `None`: all of it.
+    /// The part of the source that is drawn, in the source's pixels. `None`, the default, draws the whole source.
     pub crop: Option<Rect>,
     /// The reflection, before the rotation.
     pub flip: Flip,
     /// The rotation, after the reflection.
     pub rotation: Rotation,
-    /// The place in the target, after the rotation, in the target's pixels. `None`: all of the target.
+    /// The place in the target, after the rotation, in the target's pixels. `None`, the default, is the whole target.
     pub place: Option<Rect>,
     /// How to scale if the shapes of crop and place differ.
     pub fit: Scaling,
-    /// The color of the margins that [`Scaling::Keep`] leaves. `None`: the margins show the pixels below.
+    /// The color of the margins that [`Scaling::Keep`] leaves. With `None`, the default, the margins show the pixels
+    /// below.
     pub margin: Option<Color>,
-    /// The opacity of the whole layer. Multiplies the pixels' alpha.
+    /// The opacity of the whole layer, which multiplies the pixels' alpha. Default: 255, opaque.
     pub alpha: u8,
     /// How the layer covers the pixels below.
     pub blend: Blend,
-    /// The order of drawing: lower layers first, equal ones in the order of the request.
+    /// The order of drawing. Layers with lower numbers are drawn first. Layers with equal numbers are drawn in the
+    /// order of the request. Default: 0.
     pub z_order: i32,
 }
 
@@ -177,25 +179,26 @@ options! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// The layers. The first belongs to the first source.
+    /// The layers. Layer n draws source n.
     pub layers: Vec<Layer>,
-    /// The color of pixels that no layer covers. `None`: they keep what the buffer held before, which in a pool's
-    /// buffer is an older picture.
+    /// The color of pixels that no layer covers. With `None` these pixels keep their old values. In a pool's buffer,
+    /// that is part of an older picture.
     pub background: Option<Color>,
 }
 
 impl Request {
-    /// Draws one source, on opaque black.
+    /// Creates a request that draws one source, on opaque black.
     pub fn convert(layer: Layer) -> Self {
         Self::compose([layer])
     }
 
-    /// Draws several sources, on opaque black.
+    /// Creates a request that draws several sources, on opaque black.
     pub fn compose(layers: impl IntoIterator<Item = Layer>) -> Self {
         Self { layers: layers.into_iter().collect(), background: Some(Color::BLACK) }
     }
 
-    /// Sets the color of pixels that no layer covers. `None`: they keep what the buffer held before.
+    /// Sets the color of pixels that no layer covers. With `None` these pixels keep their old values. Default: opaque
+    /// black.
     pub fn background(mut self, background: Option<Color>) -> Self {
         self.background = background;
         self

@@ -21,8 +21,8 @@ const ENCODER: u64 = 1;
 /// An [`Encoder`] that takes a camera's frames, directly or through a converter. The caller uses both forms in the
 /// same way.
 ///
-/// With a converter, a frame costs a conversion job and a buffer of a small pool. Frames of the source return when
-/// the job is done. The CPU does not touch pixels.
+/// With a converter, a frame costs a conversion job and a buffer of a small pool. The leases of the source's frames end
+/// when the job is done. The CPU does not touch pixels.
 ///
 /// The chain opens a lost device again when it is back. Until then it accepts no frames.
 pub struct EncoderChain {
@@ -95,12 +95,13 @@ impl EncoderChain {
     }
 
     /// Makes the next submitted frame a key frame, as [`Encoder::force_key`] does. Further calls do nothing until the
-    /// key frame has been received, so call it as often as a sink awaits a key frame.
+    /// caller has received the key frame. So a program can call it each time a sink awaits a key frame.
     ///
-    /// A driver that cannot force a key frame uses its own interval. A lost device begins with a key frame.
+    /// A driver that cannot force a key frame uses its own interval. After a device was lost and opened again, the
+    /// stream begins with a key frame.
     ///
     /// # Errors
-    /// Other errors of the driver.
+    /// Errors of the driver, except that it cannot force a key frame.
     pub fn force_key(&mut self) -> Result<()> {
         if !self.is_key_forced && !self.lost.encoder {
             match self.encoder.force_key() {
@@ -123,8 +124,8 @@ impl EncoderChain {
         self.encoder.stats().in_flight + self.between.as_ref().map_or(0, between)
     }
 
-    /// Ends the stream, as [`Encoder::drain`] does. Every submitted frame is converted and encoded, then
-    /// [`Received::Ended`] comes.
+    /// Ends the stream, as [`Encoder::drain`] does. The chain converts and encodes every submitted frame, then returns
+    /// [`Received::Ended`].
     ///
     /// # Errors
     /// `State` before the first frame, `Busy` during a drain, `Unsupported` if the driver cannot drain.
@@ -275,8 +276,8 @@ impl sealed::Sealed for EncoderChain {}
 
 /// [`EncoderEvent::Returned`] means that the device is open again and the stream continues with a key frame.
 ///
-/// Errors are those of the encoder, and that of a failed conversion, whose frame is lost. Frames that a lost
-/// converter had are lost with [`EncoderEvent::Lost`].
+/// The errors are the encoder's errors and failed conversions. The frame of a failed conversion is lost. When
+/// [`EncoderEvent::Lost`] reports that the converter is lost, its frames are lost as well.
 impl Station for EncoderChain {
     type Event = EncoderEvent;
 
@@ -309,12 +310,13 @@ impl Submit for EncoderChain {
     ///
     /// The encoder of [`Negotiation::open`](super::Negotiation::open) has at most
     /// [`local`](crate::frame::BufferBudget::local) frames at the same time, so that a slow encoder does not take all
-    /// of the camera's buffers. If it returns nothing for a second, it needs more frames, and the limit grows by one.
+    /// of the camera's buffers. If the encoder returns nothing for a second, it needs more frames, and the chain raises
+    /// the limit by one.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` for a frame whose layout is not that of the buffers that the chain was opened for,
-    /// `WrongFile` for a memfd, `State` while a drain waits for the converter. A lost device is not an error: the chain
-    /// accepts no frames until it is back.
+    /// With the frame: `Mismatch` for a frame of another layout than the chain was opened for, `WrongFile` for a memfd,
+    /// `State` while a drain waits for the converter. A lost device is not an error: the chain accepts no frames until
+    /// it is back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));

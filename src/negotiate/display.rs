@@ -31,15 +31,15 @@ const BETWEEN: usize = 3;
 const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc::RGB565];
 
 /// A [`Scanout`] that shows frames from elsewhere, such as a subscriber's. It shows them directly, or through a
-/// converter if no plane takes them. It is to a display what [`EncoderChain`](super::EncoderChain) is to an encoder.
+/// converter if no plane takes them. [`EncoderChain`](super::EncoderChain) does the same for an encoder.
 ///
 /// With [`Scaling::Keep`] the picture is as large as possible, in the middle of the screen, with black margins. With
 /// [`Scaling::Stretch`] it fills the screen. A plane that takes the frames also scales them. Otherwise a converter
-/// draws each frame into one of three dumb buffers of the display. The converter is a device if one can do it, else
-/// the CPU, which works in the calling thread.
+/// draws each frame into one of three dumb buffers of the display. The converter is a device if any can convert the
+/// frames. Otherwise it is the CPU, which works in the calling thread.
 ///
-/// A frame that a plane shows is leased until the flip that replaces it has completed, so a subscriber should hold
-/// three. A frame that is converted is leased until the converter has read it.
+/// A frame that a plane shows is leased until the flip that replaces it has completed, so set a subscriber's `hold` to
+/// at least 3. A frame that is converted is leased until the converter has read it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -108,10 +108,10 @@ impl DisplayChain {
     /// `DRM_IOCTL_MODE_ADDFB2`), and for a converter those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
     ///
     /// # Errors
-    /// If no plane and no converter takes the frames, the text has the reasons of the planes and of each converter.
-    /// The kind is that of the planes: `Unsupported`, `Busy`, or the driver's error for a buffer. `PermissionDenied`
-    /// while another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process has no
-    /// descriptors left. The scanout is dropped then.
+    /// If no plane and no converter takes the frames, the text has the reasons of the planes and of each converter. The
+    /// planes decide the kind: `Unsupported`, `Busy`, or the driver's error for a buffer. `PermissionDenied` while
+    /// another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process has no descriptors left.
+    /// After an error the scanout is dropped.
     pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
@@ -126,8 +126,8 @@ impl DisplayChain {
     /// display or of the converter was lost and has returned. The descriptor stays the same. Waits for a pending
     /// flip.
     ///
-    /// After a change of layout, the old picture stays on the screen until the first new frame. A lost display, or
-    /// one that came back with other modes, is opened as by [`Scanout::reopen`]. A new converter is chosen.
+    /// After a change of layout, the old picture stays on the screen until the first new frame. Opens a display that
+    /// was lost, or that came back with other modes, as [`Scanout::reopen`] does. Chooses a new converter.
     ///
     /// # Errors
     /// The errors of [`DisplayChain::open`] and [`Scanout::reopen`], and `Timeout` if the pending flip does not
@@ -259,8 +259,8 @@ impl sealed::Sealed for DisplayChain {}
 /// The events are those of [`Scanout`]. [`ScanoutEvent::Lost`] and [`ScanoutEvent::Returned`] also report the device
 /// of a converter. [`DisplayChain::reopen`] opens either device again.
 ///
-/// Errors are those of the scanout, and that of a failed conversion, whose frame is lost. Frames that a lost
-/// converter had are lost with [`ScanoutEvent::Lost`].
+/// The errors are the scanout's errors and failed conversions. The frame of a failed conversion is lost. When
+/// [`ScanoutEvent::Lost`] reports that the converter is lost, its frames are lost as well.
 impl Station for DisplayChain {
     type Event = ScanoutEvent;
 
@@ -303,8 +303,8 @@ impl Submit for DisplayChain {
     ///
     /// # Errors
     /// With the frame: the errors of [`Scanout::stage`], [`Scanout::try_present`] and [`Converter::try_submit`].
-    /// `Mismatch` for a frame of another layout: call [`DisplayChain::reopen`] with its buffers. `PermissionDenied`
-    /// while another process is DRM master: a later frame may be shown.
+    /// `Mismatch` for a frame of another layout: call [`DisplayChain::reopen`] with the buffers of that frame.
+    /// `PermissionDenied` while another process is DRM master: a later frame may be shown.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let Some(layer) = self.layer else {
             let error = Error::new(ErrorKind::DeviceLost, "present", "the last reopen failed: call it again");
@@ -331,8 +331,8 @@ impl Submit for DisplayChain {
         }
     }
 
-    /// Shows a frame, and waits at most `timeout` for room, even while flips wait to be received. Returns the frame
-    /// early if the converter has an event or a signal handler runs.
+    /// Shows a frame, and waits at most `timeout` for room, even while the caller has not received completed flips.
+    /// Returns the frame early if the converter has an event or a signal handler runs.
     fn submit(&mut self, mut frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
         let deadline = wait::deadline(timeout);
         loop {

@@ -39,8 +39,8 @@ pub struct Negotiated {
     pub source: Box<dyn FrameSource>,
     /// The encoder, which takes the source's frames and gives packets.
     pub encoder: EncoderChain,
-    /// The users of the source's buffers: [`Negotiation::budget`], with [`local`](BufferBudget::local) raised to what
-    /// the encoder's driver needs. Pass its [`reserve`](BufferBudget::reserve) to
+    /// How the source's buffers are divided: [`Negotiation::budget`], with [`local`](BufferBudget::local) raised to
+    /// what the encoder's driver needs. Pass its [`reserve`](BufferBudget::reserve) to
     /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub budget: BufferBudget,
 }
@@ -82,31 +82,31 @@ impl Negotiation {
         Self { params, source, encoder: None, budget: BufferBudget::default() }
     }
 
-    /// Sets the camera and its settings. The formats are those that are acceptable, best first. A size other than the
-    /// stream's adds a converter that scales; by default the camera is asked for the stream's size. The negotiation
-    /// decides the layout, the number of buffers, and the allocator if none is set.
+    /// Sets the camera and its settings. The builder's formats are the acceptable ones, best first. A size other than
+    /// the stream's adds a converter that scales. By default, the negotiation asks the camera for the stream's size. It
+    /// decides the layout and the number of buffers, and also the allocator if the builder sets none.
     pub fn camera(mut self, camera: CameraBuilder) -> Self {
         self.source = Wanted::Camera(camera);
         self
     }
 
-    /// Uses a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that
-    /// the encoder does not read, or a size other than the stream's, adds a converter; by default the pattern has a
-    /// format that the encoder reads. The negotiation decides the layout, the number of buffers, and the allocator if
-    /// none is set.
+    /// Uses a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that the
+    /// encoder does not read, or a size other than the stream's, adds a converter. By default, the pattern has a format
+    /// that the encoder reads. The negotiation decides the layout and the number of buffers, and also the allocator if
+    /// the builder sets none.
     pub fn test_pattern(mut self, pattern: TestPatternBuilder) -> Self {
         self.source = Wanted::Pattern(pattern);
         self
     }
 
-    /// Sets the device of the encoder.
+    /// Sets the device of the encoder. Default: the first encoder that has the codec.
     pub fn encoder(mut self, device: Device) -> Self {
         self.encoder = Some(device);
         self
     }
 
-    /// Sets the users of the source's buffers. The encoder's frames are part of [`local`](BufferBudget::local), which
-    /// is raised to what its driver needs: see [`Negotiated::budget`].
+    /// Sets how the source's buffers are divided. The encoder's frames count in [`local`](BufferBudget::local). The
+    /// negotiation raises `local` to what the encoder's driver needs: see [`Negotiated::budget`].
     pub fn budget(mut self, budget: BufferBudget) -> Self {
         self.budget = budget;
         self
@@ -119,7 +119,8 @@ impl Negotiation {
     ///
     /// # Errors
     /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
-    /// converts (the text has the reason of each); else the errors of the calls above. Nothing stays open then.
+    /// converts (the text has the reason of each). Otherwise the errors of the calls above. After an error nothing
+    /// stays open.
     pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
         self.budget = with_encoder(self.budget, &device);
@@ -131,10 +132,10 @@ impl Negotiation {
 
     /// Opens an encoder for frames from elsewhere, such as a subscriber's, and a converter if the encoder needs one.
     ///
-    /// The chain takes frames of these buffers only. Open another one when the frames come in other buffers, as a
-    /// subscriber reports with [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format). Drop the old chain
-    /// first, so that its device is free. A subscriber's `hold` must cover the frames that the encoder reads at the
-    /// same time. 4 is enough for most.
+    /// The chain takes frames of these buffers only. When a subscriber reports
+    /// [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format), its frames come in other buffers: open
+    /// another chain for them. Drop the old chain first, so that its device is free. A subscriber's `hold` must cover
+    /// the frames that the encoder reads at the same time. 4 is enough for most encoders.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -173,8 +174,8 @@ impl Negotiation {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Negotiation::open`], and `Mismatch` if the encoder needs more frames at the same time than their
-    /// source lends. The text has both numbers.
+    /// The errors of [`Negotiation::open`], and `Mismatch` if the encoder needs more frames at the same time than the
+    /// source of the frames lends. The text has both numbers.
     pub fn open_for(self, frames: &BufferSet) -> Result<EncoderChain> {
         let device = self.device()?;
         let (least, lent) = (least_sources(&device), frames.max_leases());

@@ -9,14 +9,15 @@ const MAX_FIFO: u16 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame. A
-    /// frame that it has not read when a newer one waits is released unseen, whatever its `hold`. The default.
+    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame. If a
+    /// newer frame comes before the subscriber has read a frame, it releases the older frame unseen, even if `hold`
+    /// allows both. The default.
     #[default]
     Latest,
     /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.
     Fifo(u16),
-    /// The publisher waits until this subscriber has room, also at a format change, and no frame is lost. All other
-    /// subscribers wait, too, so a publisher grants this only after
+    /// The publisher waits until this subscriber has room, even at a format change, so the subscriber loses no frame.
+    /// All other subscribers wait as well. A publisher grants this policy only with
     /// [`PublisherBuilder::allow_block`](super::PublisherBuilder::allow_block).
     Block,
 }
@@ -69,7 +70,8 @@ impl std::fmt::Display for Policy {
     }
 }
 
-/// How many of the source's frames a subscriber wants. The publisher does not send it other frames or wake it for them.
+/// How many of the source's frames a subscriber wants. The publisher does not send the other frames, and does not wake
+/// the subscriber for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rate {
@@ -78,7 +80,7 @@ pub enum Rate {
     All,
     /// Every n-th frame, n at least 1.
     EveryNth(u32),
-    /// At most this many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second.
+    /// At most this many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second. At least 1.
     MilliFps(u32),
 }
 

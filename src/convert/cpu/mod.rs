@@ -44,7 +44,8 @@ pub struct CpuStats {
 }
 
 /// The CPU backend. [`Converter::try_submit`] does the work in the caller's thread before it returns. It waits at most
-/// [`DEFAULT_WAIT`] for a device that still uses one of the buffers.
+/// [`DEFAULT_WAIT`], one second, for a device that still uses one of the buffers. It enlarges or reduces a side by a
+/// factor of at most 64.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -43,8 +43,8 @@ impl Default for G2dBuilder {
 }
 
 impl G2dBuilder {
-    /// Sets the library's file. Default: the environment's `FRAMELEASE_G2D_LIBRARY`, or else `libg2d.so.2` as the
-    /// dynamic loader finds it.
+    /// Sets the library's file. Default: the value of the environment variable `FRAMELEASE_G2D_LIBRARY`, or else
+    /// `libg2d.so.2` as the dynamic loader finds it.
     ///
     /// The file's code runs in this process, so use a file that you trust.
     pub fn library(mut self, path: impl Into<PathBuf>) -> Self {
@@ -52,8 +52,8 @@ impl G2dBuilder {
         self
     }
 
-    /// Sets the layout of the library's structs, and overrides the probes. Default: the environment's
-    /// `FRAMELEASE_G2D_ABI` (`legacy` or `modern`), or else the result of the probes.
+    /// Sets the layout of the library's structs, and overrides the probes. Default: the value of the environment
+    /// variable `FRAMELEASE_G2D_ABI` (`legacy` or `modern`), or else the result of the probes.
     ///
     /// With the wrong layout, libg2d reads addresses from the wrong fields.
     pub fn abi(mut self, abi: Abi) -> Self {

@@ -32,7 +32,8 @@ const PROGRAMS: usize = 4;
 const MAX_DEPTH: usize = 64;
 
 impl G2dBuilder {
-    /// Opens the library, starts its worker thread or takes a parked one over, and runs the probes.
+    /// Opens the library and runs the probes. Starts a worker thread, or takes over the thread of an earlier [`G2d`] of
+    /// the same library.
     ///
     /// The library is never closed, and a working handle is kept. After the [`G2d`] is dropped, the thread sleeps until
     /// the same library is opened again.
@@ -55,13 +56,13 @@ impl G2dBuilder {
         Ok(g2d)
     }
 
-    /// Reports what the library is and can do, even if its probes disagree. If they agree, also tries caps, formats and
-    /// (with `buffer`, which is not drawn to) imports, in about a hundred calls.
+    /// Reports what the library is and can do, even if its probes disagree. If they agree, tries caps and formats, in
+    /// about a hundred calls. With `buffer`, also tries imports, and does not draw to it.
     ///
     /// libg2d may print to standard output when it refuses a call.
     ///
     /// # Errors
-    /// As [`G2dBuilder::open`], except that probes may disagree.
+    /// The errors of [`G2dBuilder::open`]. Probes that disagree are not an error here.
     pub fn inspect(self, buffer: Option<&DmaBuf>) -> Result<Report> {
         let timeout = self.open_timeout;
         let g2d = self.start()?;
@@ -152,7 +153,7 @@ fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
 ///
 /// One thread makes all calls of libg2d, so the caller never waits for the hardware: [`Converter::try_submit`] puts the
 /// job into a bounded queue. If a call of libg2d never returns, its job's frames stay leased and later jobs wait.
-/// [`Station::recv`] then returns nothing. Dropping the `G2d` does not wait.
+/// [`Station::recv`] then returns [`Received::Nothing`](crate::Received::Nothing). Dropping the `G2d` does not wait.
 ///
 /// In steady state a job costs no allocation and no descriptor. It costs a wake-up of the worker, a write and a read of
 /// an eventfd, and the calls of libg2d.
@@ -191,7 +192,7 @@ impl G2d {
     /// Opens `libg2d.so.2` with the defaults.
     ///
     /// # Errors
-    /// As [`G2dBuilder::open`].
+    /// The errors of [`G2dBuilder::open`].
     pub fn open() -> Result<Self> {
         G2dBuilder::default().open()
     }
@@ -201,12 +202,12 @@ impl G2d {
         &self.report
     }
 
-    /// Sets a dewarping table for the jobs that are submitted from now on; `None` ends that. The jobs hold the table's
-    /// buffer.
+    /// Sets a dewarping table for the jobs that are submitted from now on. With `None`, later jobs have no table. Each
+    /// job holds the table's buffer until it is done.
     ///
     /// # Errors
-    /// `Unsupported` if the library does not support it (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`), `Mismatch`
-    /// if the table is empty or larger than its buffer.
+    /// `Unsupported` if the library does not support such tables (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`),
+    /// `Mismatch` if the table is empty or larger than its buffer.
     pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
         if let Some(map) = &map {
             if !self.profile.warp {
@@ -322,8 +323,8 @@ impl Converter for G2d {
         self.in_flight
     }
 
-    /// Makes a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that were not taken
-    /// are lost.
+    /// Makes a worker open the library again, and waits for it as [`G2dBuilder::open`] does. Jobs that the caller has
+    /// not received are lost.
     fn reopen(&mut self) -> Result<()> {
         let (shared, report, profile) = self.settings.worker()?;
         self.readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;

@@ -36,16 +36,16 @@ const LEAST_INDICES: usize = 4;
 /// - orientation: the controls `V4L2_CID_HFLIP`, `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise).
 ///
 /// The first job sets the device up for its plan. A job of another plan comes back as [`Submitted::Full`] until the
-/// jobs in flight are taken. Then the device is set up again, and attaches the buffers again. If streams with several
-/// plans alternate, use one converter for each: every open of the node has its own settings.
+/// caller has received the jobs in flight. Then the device is set up again, and attaches the buffers again. If streams
+/// with several plans alternate, use one converter for each: every open of the node has its own settings.
 ///
 /// In steady state a job costs two QBUF and two DQBUF. Each queue has as many indices as the pool of the plan's first
-/// frame has slots, and at least 4. This is the number of jobs in flight, and each dma-buf is attached once.
+/// frame has slots, and at least 4. At most that many jobs can be in flight. The driver attaches each dma-buf once.
 ///
-/// The lease of a source ends when its job is taken. Only a driver that returns a source after its result keeps it
-/// until the next call. Dropping the converter waits for the picture that the device works on, and ends all leases. A
-/// lost device ([`ErrorKind::DeviceLost`]) gives its targets back, but its driver may still write to them until the
-/// last handle of the device is dropped.
+/// The lease of a source ends when the caller receives the job. If the driver returns the source later than the result,
+/// the lease ends at the next call. Dropping the converter waits for the picture that the device works on, and ends all
+/// leases. When the device is lost ([`ErrorKind::DeviceLost`]), the converter gives the targets back. The driver may
+/// still write to them until the last handle of the device is dropped.
 ///
 /// ```no_run
 /// use framelease::convert::{Converter, Layer, M2m, Plan, Request};
@@ -91,7 +91,7 @@ impl M2m {
     /// Opens a device node. Ioctls: `VIDIOC_QUERYCAP`, `VIDIOC_ENUM_FMT`.
     ///
     /// # Errors
-    /// Errors of [`Device::open`]. `Unsupported` if it is not a mem-to-mem device, or if it encodes or decodes.
+    /// Errors of [`Device::open`]. `Unsupported` if the node is not a mem-to-mem device, or if it encodes or decodes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::new(&Device::open(path)?)
     }
@@ -107,8 +107,8 @@ impl M2m {
     /// Takes both queues of an open device.
     ///
     /// # Errors
-    /// `Unsupported` if it is not a mem-to-mem device, or if it encodes or decodes. `Busy` if a queue of this handle is
-    /// in use.
+    /// `Unsupported` if the node is not a mem-to-mem device, or if it encodes or decodes. `Busy` if a queue of this
+    /// handle is in use.
     pub fn new(device: &Device) -> Result<Self> {
         let info = MemToMemInfo::for_device(device)?;
         if !info.converts() {
@@ -335,7 +335,7 @@ impl Converter for M2m {
 
 impl sealed::Sealed for M2m {}
 
-/// Its errors are those that the kernel reports of the converter's own descriptors.
+/// The calls fail only with errors that the kernel reports for the converter's own descriptors.
 impl Station for M2m {
     type Event = ConverterEvent;
 

@@ -63,9 +63,10 @@ impl PublisherBuilder {
         }
     }
 
-    /// Listens at another path for unchanged `unixfdsrc` elements of GStreamer (1.24 and later). Each that connects is
-    /// a subscriber on these terms. Limits, quotas, deadlines, the accept hook and the file's mode apply as for all
-    /// others, but [`max_hold`](Self::max_hold) does not. Up to 8 paths, each with its own terms.
+    /// Listens at another path for unchanged `unixfdsrc` elements of GStreamer (1.24 and later). Each element that
+    /// connects is a subscriber on these terms. Limits, quotas, deadlines, the accept hook and the socket file's mode
+    /// apply as for other subscribers. [`max_hold`](Self::max_hold) does not apply. A publisher can have up to 8 such
+    /// paths, each with its own terms.
     ///
     /// [`guide::interop`](crate::guide::interop) lists what GStreamer receives and what its protocol cannot express.
     #[cfg(feature = "unixfd")]
@@ -81,23 +82,24 @@ impl PublisherBuilder {
         self
     }
 
-    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum. Others are refused with
-    /// [`Reason::Denied`](crate::Reason::Denied).
+    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum. The publisher refuses
+    /// further subscribers with [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_subscribers(mut self, count: usize) -> Self {
         self.max_subscribers = count.min(MAX_PEERS);
         self
     }
 
-    /// Limits the connections of one user id, so that one user cannot take all. Default 64. Others are refused with
-    /// [`Reason::Denied`](crate::Reason::Denied).
+    /// Limits the connections of one user id, so that one user cannot take all. Default 64. The publisher refuses
+    /// further connections with [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_per_user(mut self, count: usize) -> Self {
         self.max_per_user = count;
         self
     }
 
-    /// Limits how many frames one subscriber may hold at a time. Default 64: the pool's size is then the limit. A
-    /// subscriber that asks for more is refused with [`Reason::Denied`](crate::Reason::Denied). Frames that wait under
-    /// `Fifo(n)` are not limited by this, but count in the quota.
+    /// Limits how many frames one subscriber may hold at a time. Default 64, so that only the pool's size limits a
+    /// subscriber. The publisher refuses a subscriber that asks for more with
+    /// [`Reason::Denied`](crate::Reason::Denied). Frames that wait under `Fifo(n)` do not count here, only in the
+    /// quota.
     pub fn max_hold(mut self, frames: u16) -> Self {
         self.max_hold = frames;
         self
@@ -110,31 +112,34 @@ impl PublisherBuilder {
         self
     }
 
-    /// Allows [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it: the stream, with all other
-    /// subscribers, then waits for them. One that blocks the stream for longer than `longest_stall` is disconnected
-    /// with [`Reason::Stalled`](crate::Reason::Stalled). By default it is not allowed, and such subscribers are refused
-    /// with [`Reason::BlockDenied`](crate::Reason::BlockDenied).
+    /// Allows [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it. The stream, and with it
+    /// all other subscribers, then waits for them. The publisher disconnects a subscriber that blocks the stream for
+    /// longer than `longest_stall`, with [`Reason::Stalled`](crate::Reason::Stalled). By default the policy is not
+    /// allowed: the publisher refuses such subscribers with [`Reason::BlockDenied`](crate::Reason::BlockDenied).
     pub fn allow_block(mut self, longest_stall: Duration) -> Self {
         self.block = Some(longest_stall);
         self
     }
 
-    /// Sets how long a new connection may take to send HELLO. It has five times that to take the buffers. Default one
-    /// second.
+    /// Sets how long a new connection may take to send HELLO. The connection then has five times as long to take the
+    /// buffers. Default one second.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
         self
     }
 
-    /// Sets how long a subscriber may hold a frame. After `revoke`, the publisher sends it notice that the lease is
-    /// over. After `end`, a subscriber that still holds the frame gets no more frames. The slot stays in its quota
-    /// until it releases the frame, hangs up or dies, so memory is never reused under a reader. Default: no limit.
+    /// Sets how long a subscriber may hold a frame. Both times count from the moment at which the publisher sent the
+    /// frame. After `revoke`, the publisher notifies the subscriber that the lease is over. After `end`, a subscriber
+    /// that still holds the frame gets no more frames. The slot stays in its quota until it releases the frame, hangs
+    /// up or dies. So memory is never reused under a reader. Default: no limit.
     pub fn lease_deadline(mut self, revoke: Duration, end: Duration) -> Self {
         self.lease = Some((revoke, end.max(revoke)));
         self
     }
 
-    /// Decides who may connect. The hook sees the peer's user and process before the publisher reads its HELLO.
+    /// Decides who may connect. The hook sees the peer's user and process before the publisher reads the peer's HELLO.
+    /// If the hook returns `false`, the publisher refuses the peer with [`Reason::Denied`](crate::Reason::Denied). By
+    /// default, all peers may connect.
     pub fn accept_if(mut self, hook: impl FnMut(&PeerInfo) -> bool + Send + 'static) -> Self {
         self.accept = Some(Box::new(hook));
         self

@@ -19,7 +19,7 @@ use crate::sys::socket::{self, Credentials};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// The process id in the publisher's pid namespace; 0 if it has none there.
+    /// The process id in the publisher's pid namespace; 0 if the process has none there.
     pub pid: i32,
     /// The effective user id of the process.
     pub uid: u32,

@@ -86,7 +86,7 @@ pub struct PublisherStats {
     pub violations: u64,
     /// Leases that were revoked.
     pub revoked: u64,
-    /// Frames that subscribers wanted and did not get, those of subscribers that have left included.
+    /// Frames that subscribers wanted and did not get. Includes subscribers that have left.
     pub dropped: u64,
     /// `true` if peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made
     /// read-only.
@@ -99,30 +99,30 @@ pub struct PublisherStats {
 pub struct SubscriberStats {
     /// The process that is connected.
     pub peer: PeerInfo,
-    /// Frames sent to it.
+    /// Frames that were sent to the subscriber.
     pub sent: u64,
-    /// Frames that it wanted and did not get.
+    /// Frames that the subscriber wanted and did not get.
     pub dropped: u64,
-    /// Frames that it holds now. A frame that waits for it, and the newest frame, are leased as well, but not held.
+    /// Frames that the subscriber holds now. A frame that only waits for the subscriber does not count.
     pub held: usize,
-    /// The most buffers that it can hold or have waiting.
+    /// The largest number of buffers that the subscriber can have, held and waiting ones together.
     pub quota: u32,
-    /// How long it has held its oldest frame.
+    /// How long the subscriber has held its oldest frame. `None` if it holds no frame.
     pub oldest_lease: Option<Duration>,
 }
 
 /// Shares the frames of one source with up to 64 other processes.
 ///
-/// The publisher sends each buffer's descriptors to each subscriber once; a frame is then a message of 96 bytes. A
-/// subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
-/// The exception is [`Policy::Block`](super::Policy::Block): such a subscriber can stop the stream, if
-/// [`allow_block`](PublisherBuilder::allow_block) permits it, and for as long as that says.
+/// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
+/// A subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
+/// The exception is [`Policy::Block`](super::Policy::Block): such a subscriber can stop the stream for as long as
+/// [`allow_block`](PublisherBuilder::allow_block) permits.
 ///
-/// A [`Station`]: its events are subscribers that come and go. Publishing also does the work of [`Station::dispatch`].
-/// A frame costs two system calls per subscriber, and one `epoll_wait`.
+/// A publisher is a [`Station`]. Its events report subscribers that come and go. Publishing also does the work of
+/// [`Station::dispatch`]. A frame costs two system calls per subscriber, and one `epoll_wait`.
 ///
 /// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but a
-/// source that outlives the publisher may overwrite those frames: [`Frame::is_valid`] is then false.
+/// source that outlives the publisher may overwrite the frames that they hold. So [`Frame::is_valid`] is then false.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -168,7 +168,8 @@ impl PublisherBuilder {
     ///
     /// # Errors
     /// `Busy` if a live publisher listens there, `WrongFile` if the path is not a socket, and errors of the kernel
-    /// (`PermissionDenied`, `NotFound`) with the path. With feature `unixfd`, `InvalidArgument` for impossible terms.
+    /// (`PermissionDenied`, `NotFound`) with the path. With feature `unixfd`, `InvalidArgument` for terms that exceed
+    /// their limits.
     pub fn bind(self) -> Result<Publisher> {
         #[allow(unused_mut)]
         let mut listeners = vec![Listener::bind(&self.path, Carries::Messages, self.mode, None)?];
@@ -225,8 +226,9 @@ impl Publisher {
     /// [`Publisher::publish`] does the same when a frame of another pool comes, so the format may change at any time.
     /// Frames that wait for subscribers are then dropped, and counted.
     ///
-    /// One publisher serves one source: two sources that alternate would be announced at every frame. Buffers that
-    /// become known with their first frames (`UnixfdSubscriber`'s) are announced again as each becomes known.
+    /// One publisher serves one source. If two sources alternated, the publisher would announce buffers at every frame.
+    /// A `UnixfdSubscriber`'s buffers become known with their first frames, so the publisher announces them again as
+    /// each becomes known.
     ///
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.
@@ -266,8 +268,8 @@ impl Publisher {
     /// Publishes a frame, or returns it if a blocking subscriber has no room. First does the work of
     /// [`Station::dispatch`].
     ///
-    /// The frame's lease ends when the last subscriber has released it and a newer one is published. The publisher
-    /// reads releases at the next publish; until then a frame counts as leased.
+    /// The frame's lease ends when every subscriber has released the frame and a newer frame is published. The
+    /// publisher reads releases at the next publish; until then a frame counts as leased.
     ///
     /// # Errors
     /// With the frame: `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes; `Mismatch` if the
@@ -359,7 +361,7 @@ impl Publisher {
     /// or a signal handler ran.
     ///
     /// # Errors
-    /// As [`Publisher::try_publish`].
+    /// The errors of [`Publisher::try_publish`].
     pub fn publish(&mut self, frame: Frame, timeout: Duration) -> SubmitResult<Frame> {
         let deadline = wait::deadline(timeout);
         let mut frame = frame;
@@ -417,13 +419,14 @@ impl Publisher {
 
     /// Pauses the stream. Every subscriber gets the frames that still wait for it, then
     /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
-    /// `false` if that passed before every subscriber was notified, for instance because one is still receiving a new
-    /// pool. Later calls notify the rest, so an event loop passes zero. Frames that subscribers hold stay valid.
+    /// `false` if the timeout passed before every subscriber was notified, for instance because a subscriber is still
+    /// receiving a new pool. Later calls of the publisher notify the others, so an event loop passes zero. Frames that
+    /// subscribers hold stay valid.
     ///
     /// The next frame continues the stream.
     ///
     /// # Errors
-    /// As [`Station::dispatch`].
+    /// The errors of [`Station::dispatch`].
     pub fn pause(&mut self, timeout: Duration) -> Result<bool> {
         let deadline = wait::deadline(timeout);
         self.round += 1;
@@ -497,7 +500,7 @@ impl Publisher {
 
 impl sealed::Sealed for Publisher {}
 
-/// Its errors are those that the kernel reports of the publisher's own descriptors.
+/// The calls fail only with errors that the kernel reports for the publisher's own descriptors.
 impl Station for Publisher {
     type Event = PublisherEvent;
 

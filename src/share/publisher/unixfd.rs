@@ -28,7 +28,8 @@ use crate::share::unixfd::{caps, wire};
 use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
 use crate::sys::socket::{self, Block, Received, MAX_FDS};
 
-/// The terms on which `unixfdsrc` elements get frames: what a native subscriber asks for itself.
+/// The terms on which `unixfdsrc` elements get frames. A native subscriber asks for its terms itself; a `unixfdsrc`
+/// cannot.
 ///
 /// ```no_run
 /// use framelease::share::{Policy, Publisher, UnixfdTerms};
@@ -43,15 +44,15 @@ use crate::sys::socket::{self, Block, Received, MAX_FDS};
 pub struct UnixfdTerms(Terms);
 
 impl UnixfdTerms {
-    /// Sets the most frames that a `unixfdsrc` has at a time, 1 to 64. Count the frames that the pipeline's queues
-    /// hold, and one for a sink that shows the last frame. A pipeline that keeps more stalls.
+    /// Creates terms with the largest number of frames that a `unixfdsrc` has at a time, 1 to 64. Count the frames that
+    /// the pipeline's queues hold, and one for a sink that shows the last frame. A pipeline that keeps more stalls.
     ///
-    /// The policy is [`Policy::Latest`], the rate is every frame.
+    /// The default policy is [`Policy::Latest`]. The default rate is [`Rate::All`].
     pub fn hold(hold: u16) -> Self {
         Self(Terms { hold: hold.into(), policy: Policy::Latest, rate: Rate::All })
     }
 
-    /// Sets what happens to new frames while the `unixfdsrc` holds as many as it may.
+    /// Sets what happens to new frames while the `unixfdsrc` holds its maximum.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.0.policy = policy;
         self

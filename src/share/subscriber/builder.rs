@@ -56,13 +56,13 @@ impl SubscriberBuilder {
         self
     }
 
-    /// Sets how many of the source's frames are wanted. Default all.
+    /// Sets how many of the source's frames are wanted. Default [`Rate::All`].
     pub fn rate(mut self, rate: Rate) -> Self {
         self.rate = rate;
         self
     }
 
-    /// Sets whether to connect again after the publisher is gone. Default never.
+    /// Sets whether to connect again after the publisher is gone. Default [`Reconnect::Never`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self

@@ -18,8 +18,8 @@ pub enum SubscriberEvent {
     /// The publisher paused the stream. The next frame continues it.
     Paused,
     /// The connection was lost: the publisher closed it, died, or ended it ([`Error::reason`]). The subscriber tries to
-    /// connect again, and reports `Returned` when it succeeds. Frames that are still held have lost their leases. Only
-    /// with [`Reconnect::Always`](super::Reconnect::Always).
+    /// connect again, and reports `Returned` when it succeeds. Frames that are still held have lost their leases.
+    /// Reported only with [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
     /// A publisher refuses to take this subscriber back ([`Error::reason`]). Reported once for each reason. The
     /// subscriber continues to try. Other attempts that fail, for instance because no publisher listens, are not
@@ -46,7 +46,7 @@ impl FrameEvent for SubscriberEvent {
 pub struct ReceiverStats {
     /// Frames that the subscriber returned.
     pub received: u64,
-    /// Frames that were received and released unseen, because a newer one was there:
+    /// Frames that the subscriber released unseen because a newer frame was there. Only under
     /// [`Policy::Latest`](crate::share::Policy).
     pub skipped: u64,
     /// Frames that the subscriber wanted and that the publisher did not send, over all connections. Together with

@@ -33,15 +33,15 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber.
     ///
-    /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until then: every 10 ms if the publisher is
-    /// missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After `timeout` it
-    /// returns the error of the last attempt. The call does not see a signal that is blocked for a signalfd: a program
-    /// that must end quickly passes a short timeout and calls again.
+    /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until the timeout passes: every 10 ms if the
+    /// publisher is missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After
+    /// `timeout` it returns the error of the last attempt. A signal that is blocked for a signalfd does not end the
+    /// call. A program that must end quickly passes a short timeout and calls again.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
-    /// `PermissionDenied` by the socket's file permissions, `Refused` with the publisher's reason ([`Error::reason`]),
-    /// `InvalidArgument` for settings that no publisher accepts, `Timeout`.
+    /// `PermissionDenied` if the socket file's permissions deny access, `Refused` with the publisher's reason
+    /// ([`Error::reason`]), `InvalidArgument` for settings that no publisher accepts, `Timeout`.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         self.check()?;
         let (path, reconnect) = (self.path.clone(), self.reconnect);
@@ -120,12 +120,12 @@ impl sealed::Sealed for Subscriber {}
 /// A call costs one system call, whether it finds a frame or not. While disconnected it costs none.
 ///
 /// Without [`Reconnect::Always`](super::Reconnect::Always) its errors are: `Refused` with the publisher's reason,
-/// `Protocol` if the publisher broke the protocol, `Exhausted` if no descriptor is left for any of a pool's buffers.
-/// The subscriber has then ended.
+/// `Protocol` if the publisher broke the protocol, `Exhausted` if the process has no descriptor left for a pool's
+/// buffers. After such an error the subscriber has ended.
 impl Station for Subscriber {
     type Event = SubscriberEvent;
 
-    /// Sends releases that found no room. `try_recv` does the rest.
+    /// Sends releases for which the socket had no room. `try_recv` does all other work.
     fn dispatch(&mut self) -> Result<()> {
         if let Some(connected) = self.0.link() {
             connected.link.flush();

@@ -26,7 +26,7 @@ pub enum Reconnect {
     /// Report the loss and stay disconnected. The default.
     #[default]
     Never,
-    /// Try to connect again, with pauses from 10 ms to half a second, also if the publisher refuses. Such a subscriber
+    /// Try to connect again, with pauses from 10 ms to half a second, even if the publisher refuses. Such a subscriber
     /// never returns [`Received::Ended`](crate::Received::Ended).
     Always,
 }

@@ -19,7 +19,7 @@ use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::Readiness;
 use crate::sys::wait;
 
-/// When a recording continues in another file: at the first key frame after a limit.
+/// Limits of one file. After a limit, the recording continues in another file at the next key frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRotation {
@@ -70,7 +70,7 @@ pub struct RecorderStats {
     pub files: u64,
     /// Packets that were written to files.
     pub packets: u64,
-    /// Packets that are not in any file.
+    /// Packets that were not written to any file.
     pub skipped: u64,
 }
 
@@ -93,7 +93,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files it always has room,
 /// and a call may block on the disk. To avoid that, run the recorder in a thread with a
 /// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe it is full until the reader has taken the previous
-/// packet, of which it keeps a copy.
+/// packet. The recorder keeps a copy of that packet.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -167,7 +167,7 @@ impl Recorder {
         })
     }
 
-    /// Returns the path of the current file.
+    /// Returns the path of the current file. `None` while no file is open.
     pub fn path(&self) -> Option<&Path> {
         self.now.as_ref().map(|(path, _)| &**path)
     }
@@ -177,8 +177,9 @@ impl Recorder {
         self.stats
     }
 
-    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force
-    /// one. After an error the recorder waits for a second before it asks for one, but uses any that comes.
+    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force a
+    /// key frame then. For a second after an error this is `false`, but a key frame that comes earlier also begins a
+    /// file.
     pub fn awaits_key(&self) -> bool {
         let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)

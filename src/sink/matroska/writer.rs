@@ -31,7 +31,7 @@ pub enum Fsync {
     /// Not synchronized: the kernel writes the data later. The default.
     #[default]
     Never,
-    /// At the end of every cluster, which is mostly before a key frame. Calls `fdatasync`, which waits for the disk.
+    /// At the end of every cluster. Most clusters end before a key frame. Calls `fdatasync`, which waits for the disk.
     Clusters,
 }
 
@@ -39,8 +39,8 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual time between frames. Players show it, and the last frame lasts this long. The real time may vary,
-    /// because every packet has its own timestamp. Default: none.
+    /// The usual time between frames. Players show this time, and the last frame lasts this long. The real time may
+    /// vary, because every packet has its own timestamp. Default: none.
     pub interval: Option<FrameInterval>,
     /// The colorimetry of the pictures. Default: none is stored.
     pub colorimetry: Option<Colorimetry>,
@@ -87,8 +87,8 @@ pub enum Written {
     Stored,
     /// The packet was not written: a file begins with a key frame that is not damaged, and empty packets are ignored.
     Skipped,
-    /// The packet was not written: its codec, size or parameter sets differ from those of the file. It needs another
-    /// file.
+    /// The packet was not written: its codec, size or parameter sets differ from those of the file. The packet needs
+    /// another file.
     OtherStream,
 }
 
@@ -122,9 +122,9 @@ struct Cluster {
 ///
 /// For H.264 and H.265, start codes become lengths, and the first key frame's parameter sets go into the header. Later
 /// parameter sets are left out if they equal the header's. After a different set has appeared, all are kept. Timestamps
-/// are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of the last
-/// packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but does not
-/// begin a file.
+/// are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of the
+/// previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but
+/// does not begin a file.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -171,8 +171,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates a file, or overwrites an existing one. Writes a live stream to a pipe or device. A write to it blocks
-    /// for at most [`WriterOptions::write_timeout`]; this call does not block.
+    /// Creates a file, or overwrites an existing one. If `path` is a pipe or a device, writes a live stream. A write to
+    /// it blocks for at most [`WriterOptions::write_timeout`]; this call does not block.
     ///
     /// # Errors
     /// Errors of `open`, such as `NotFound` and `PermissionDenied`. `Disconnected` for a pipe that no process has open
@@ -205,7 +205,8 @@ impl Writer {
         done.map_err(|e| self.failed("write", &e))
     }
 
-    /// Creates a writer of a live stream, whose sizes and duration stay unknown: to a socket, into memory.
+    /// Creates a writer of a live stream, for instance to a socket or into memory. The stream's sizes and duration stay
+    /// unknown.
     ///
     /// [`Writer::write`] blocks as long as `out` blocks. Set a write timeout on a socket
     /// ([`TcpStream::set_write_timeout`](std::net::TcpStream::set_write_timeout)).

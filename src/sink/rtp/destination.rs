@@ -32,7 +32,7 @@ pub struct DestinationId(pub(super) u64);
 pub struct DestinationStats {
     /// RTP packets that were sent.
     pub packets: u64,
-    /// Bytes of their payloads.
+    /// Bytes of the payloads of these packets.
     pub octets: u64,
     /// Frames that were sent completely.
     pub frames: u64,
@@ -40,7 +40,8 @@ pub struct DestinationStats {
     pub dropped: u64,
     /// Why the last frame was dropped.
     pub last_error: Option<Error>,
-    /// The latest report of the receiver. For a group that this host is a member of: of one of the receivers.
+    /// The latest report of the receiver. For a multicast group, the latest report of any receiver, and only if this
+    /// host is a member of the group.
     pub reception: Option<Reception>,
 }
 

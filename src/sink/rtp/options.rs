@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spread {
-    /// A part of the frame interval, which is taken from the packets' timestamps.
+    /// A part of the frame interval, in percent. The interval is taken from the packets' timestamps.
     Percent(u8),
     /// A fixed time for each frame.
     Time(Duration),
@@ -24,10 +24,11 @@ impl From<Duration> for Spread {
 pub struct SenderOptions {
     /// The size of the largest IP packet in bytes. Default 1400, which leaves room for tunnels.
     pub mtu: usize,
-    /// The time over which a frame's packets are spread, in bursts of at least 32. Default half of the frame interval.
+    /// The time over which a frame's packets are spread, in bursts of at least 32 packets. Default 50 percent of the
+    /// frame interval.
     pub spread: Spread,
-    /// The shortest time between parameter sets before key frames. They are also sent if they have changed, and when a
-    /// destination's stream begins. Default zero: before each key frame.
+    /// The shortest time between parameter sets before key frames. Parameter sets are also sent if they have changed,
+    /// and when a destination's stream begins. Default zero: before each key frame.
     pub parameters_every: Duration,
     /// The hop limit of multicast packets. Default 1: the local network.
     pub ttl: u32,
@@ -35,7 +36,8 @@ pub struct SenderOptions {
     pub loopback: bool,
     /// The interface for multicast. By default the routes choose it.
     pub interface: Option<String>,
-    /// Differentiated services code point (RFC 2474) of all packets: 34 (AF41) is usual for video.
+    /// The differentiated services code point (RFC 2474) of all packets. 34 (AF41) is usual for video. By default none
+    /// is set.
     pub dscp: Option<u8>,
 }
 

@@ -54,7 +54,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Accepts Basic authentication, too, which sends passwords in readable form.
+    /// Accepts Basic authentication as well, which sends passwords in readable form. By default, only Digest is
+    /// accepted.
     pub fn allow_basic(mut self) -> Self {
         self.0.users.takes_basic = true;
         self

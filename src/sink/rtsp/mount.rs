@@ -21,7 +21,8 @@ pub struct MountId(pub(super) u64);
 pub struct MountOptions {
     /// Options of the packets, for all transports.
     pub rtp: rtp::SenderOptions,
-    /// The group and port for clients that ask for multicast. Without a group, they get 461.
+    /// The group and port for clients that ask for multicast. With `None`, the default, the server answers such clients
+    /// with 461.
     pub group: Option<SocketAddr>,
 }
 

@@ -81,7 +81,7 @@ pub struct ClientStats {
     pub transport: Transport,
     /// `true` after PLAY and until PAUSE.
     pub is_playing: bool,
-    /// Counts of the packets that were sent to it. For multicast, those of its group.
+    /// Counts of the packets that were sent to the client. For multicast, counts of all packets to its group.
     pub sent: DestinationStats,
 }
 
@@ -89,8 +89,8 @@ pub struct ClientStats {
 /// connection.
 ///
 /// A [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When it is readable, call
-/// [`Station::try_recv`] until it returns [`Received::Nothing`]. That also accepts connections, answers requests, and
-/// sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
+/// [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections, answers requests,
+/// and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///
 /// ```no_run
 /// use std::net::{Ipv4Addr, SocketAddr};
@@ -208,8 +208,8 @@ impl Server {
 
     /// Sends a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
     ///
-    /// The server keeps a clone until every client has its last bytes, or has lost the packet. A stream may change its
-    /// size: the next key frame carries the new parameter sets.
+    /// The server keeps a clone until every client has got the whole packet or lost it. A stream may change its size:
+    /// the next key frame carries the new parameter sets.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown id, and for a packet of another codec.

@@ -58,8 +58,8 @@ impl UnixfdSubscriberBuilder {
     /// Sets how many frames the caller holds at a time, 1 to 64. Default 1.
     ///
     /// Frames that the policy lets wait are added to this. A pipeline whose source has a fixed number of buffers
-    /// (`v4l2src`) needs some more than both. To publish the frames with a [`Publisher`](crate::share::Publisher), add
-    /// up the quotas of its subscribers, 1 for the newest frame, and its
+    /// (`v4l2src`) needs some more buffers than this sum. To publish the frames with a
+    /// [`Publisher`](crate::share::Publisher), add up the quotas of its subscribers, 1 for the newest frame, and its
     /// [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
@@ -69,25 +69,27 @@ impl UnixfdSubscriberBuilder {
     /// Sets what happens to new frames while the caller holds its maximum. Default [`Policy::Latest`].
     ///
     /// With `Latest` and `Fifo`, frames are dropped and counted before the sink notices. With `Block`, the subscriber
-    /// does not read the socket while all leases are in use. After about 280 frames, which the pipeline cannot reuse
-    /// until they are read, the sink stalls, and with it its pipeline and all of the sink's other clients. Use `Block`
-    /// for coded streams, where no frame may be lost. The subscriber detects a closed sink only when it reads again.
+    /// does not read the socket while all leases are in use. After about 280 frames the sink stalls, and with it its
+    /// pipeline and all of the sink's other clients. The pipeline cannot reuse the buffers of these frames until the
+    /// subscriber reads them. Use `Block` for coded streams, where no frame may be lost. The subscriber detects a
+    /// closed sink only when it reads again.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// Sets the number of slots of a buffer set, 1 to 64: how many of the sink's memories are known, mapped and
-    /// imported at a time. Default 16, and at least the frames that may be held and may wait, and one more.
+    /// imported at a time. Default 16. The subscriber raises a smaller number to the frames that may be held and may
+    /// wait, plus 1.
     ///
-    /// A pipeline with more memories causes one new set after the other, and each must be imported again. A pipeline
-    /// that allocates for each frame does so in any case; this many dead memories are then kept.
+    /// If a pipeline has more memories, one new set follows the other, and devices import each again. A pipeline that
+    /// allocates for each frame always causes this. The subscriber then keeps this many unused memories.
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots.clamp(1, MAX_SLOTS as u16);
         self
     }
 
-    /// Sets whether to connect again after the sink is gone. Default never.
+    /// Sets whether to connect again after the sink is gone. Default [`Reconnect::Never`].
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self
@@ -104,14 +106,15 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Connects and waits at most `timeout` until the sink has accepted this subscriber, which it shows by sending
-    /// CAPS. All later frames arrive here. With [`Reconnect::Always`], until then, a missing sink is tried again.
+    /// Connects and waits at most `timeout` until the sink has accepted this subscriber. The sink shows this by sending
+    /// CAPS. All later frames arrive here. With [`Reconnect::Always`], the call tries a missing sink again until the
+    /// timeout passes.
     ///
     /// # Errors
-    /// `NotFound` if the socket does not exist, `Disconnected` if no sink listens, `PermissionDenied` by the socket's
-    /// file permissions, `WrongFile` if a publisher of the library's own protocol listens, `InvalidArgument` if `hold`
-    /// is not 1 to 64 or a [`Policy::Fifo`] is not 1 to 32, `Timeout`, and the errors of [`UnixfdSubscriber`] if the
-    /// sink's first messages are wrong.
+    /// `NotFound` if the socket does not exist, `Disconnected` if no sink listens, `PermissionDenied` if the socket
+    /// file's permissions deny access, `WrongFile` if a publisher of the library's own protocol listens,
+    /// `InvalidArgument` if `hold` is not 1 to 64 or a [`Policy::Fifo`] is not 1 to 32, `Timeout`, and the errors of
+    /// [`UnixfdSubscriber`] if the sink's first messages are wrong.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let error = |text: String| Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display());
         if !(1..=MAX_SLOTS as u16).contains(&self.hold) {
@@ -177,7 +180,7 @@ impl Drop for Connected {
 /// Dropping the subscriber ends the connection, and with it the leases of all frames
 /// ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
 ///
-/// The sink sends descriptors with every frame. The subscriber identifies the memory of each
+/// The sink sends descriptors with every frame. The subscriber identifies the memory of each descriptor
 /// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)). If it knows the memory, it closes the descriptor and uses the memory's
 /// slot, with its mapping and its imports. A new memory takes the next slot of the set. So in steady state a frame
 /// allocates and maps nothing. When all [slots](UnixfdSubscriberBuilder::slots) have memory and a new memory comes, a
@@ -186,8 +189,8 @@ impl Drop for Connected {
 ///
 /// A frame's sequence number is the buffer's `offset` if that counts frames. Otherwise the subscriber counts from 0 on
 /// each connection. Its timestamp is the PTS, which the sink gives in `CLOCK_MONOTONIC`, or else the time of arrival.
-/// DISCONT is a [loss](crate::frame::FrameMeta::lost) of at least one frame, CORRUPTED is
-/// [`ERROR`](crate::frame::FrameFlags::ERROR), a bitstream without DELTA_UNIT is
+/// The flag DISCONT counts as a [loss](crate::frame::FrameMeta::lost) of at least one frame. CORRUPTED becomes
+/// [`ERROR`](crate::frame::FrameFlags::ERROR). A coded frame without DELTA_UNIT gets
 /// [`KEY`](crate::frame::FrameFlags::KEY).
 ///
 /// Call `try_recv` regularly: the sink waits for a client that does not read ([`UnixfdSubscriberBuilder::policy`]).
@@ -228,11 +231,11 @@ impl sealed::Sealed for UnixfdSubscriber {}
 /// - `Unsupported` for caps or memories that no [`Layout`](crate::format::Layout) describes.
 /// - `Exhausted` if descriptors were lost.
 ///
-/// The subscriber has then ended.
+/// After such an error the subscriber has ended.
 impl Station for UnixfdSubscriber {
     type Event = SubscriberEvent;
 
-    /// Sends releases that found no room. `try_recv` does the rest.
+    /// Sends releases for which the socket had no room. `try_recv` does all other work.
     fn dispatch(&mut self) -> Result<()> {
         if let Some(connected) = self.0.link() {
             self.0.io.reconnector.alarm().set_owing(connected.releases.flush() > 0);
