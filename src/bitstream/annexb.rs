@@ -11,7 +11,7 @@ const START: &[u8] = &[0, 0, 1];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NalUnit<'a> {
-    /// Offset of its start code, including a zero byte before it.
+    /// Offset of the unit's start code. If a zero byte precedes the start code, the offset of that byte.
     pub start: usize,
     /// Header and payload, without start code and trailing zeros. Emulation prevention bytes are included.
     pub data: &'a [u8],

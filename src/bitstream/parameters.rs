@@ -21,8 +21,8 @@ pub struct ParameterSets {
 }
 
 impl ParameterSets {
-    /// Finds the parameter sets in a coded buffer, without duplicates. Returns `None` unless it contains a sequence
-    /// and a picture parameter set.
+    /// Finds the parameter sets in a coded buffer, without duplicates. Returns `None` unless the buffer contains both a
+    /// sequence and a picture parameter set.
     pub fn find(codec: Codec, data: &[u8]) -> Option<Self> {
         if !codec.has_nal_units() {
             return None;

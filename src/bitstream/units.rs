@@ -3,7 +3,8 @@
 use super::{nal_units, Codec, NalKind};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Splits an H.264 or H.265 byte stream into access units. Each has one picture and the NAL units before it.
+/// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
+/// it.
 ///
 /// A unit begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
 /// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not
@@ -45,7 +46,7 @@ impl AccessUnitSplitter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Returns the next access unit, if it is complete. It is complete when the next one has begun.
+    /// Returns the next access unit, if it is complete. A unit is complete when the unit after it has begun.
     ///
     /// # Errors
     /// `Exhausted` for a unit above the limit. Its bytes are dropped, and the next call continues after them.

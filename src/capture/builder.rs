@@ -25,12 +25,12 @@ pub enum SizeFit {
     /// The default.
     #[default]
     Nearest,
-    /// Fail with `Mismatch` for any other size.
+    /// Fail with `Mismatch` if the driver chooses another size.
     Exact,
 }
 
-/// Chooses a camera and sets how it captures. Every setting has a default: the first camera, its present format and
-/// size, and the number of driver buffers that [`BufferBudget`](crate::frame::BufferBudget) has by default.
+/// Chooses a camera and sets how it captures. Without any setting, [`CameraBuilder::open`] opens the first camera with
+/// its present format and size, and requests 12 buffers.
 ///
 /// ```no_run
 /// use framelease::capture::{Camera, SizeFit};
@@ -80,53 +80,59 @@ impl CameraBuilder {
         self
     }
 
-    /// Sets the acceptable formats, best first.
+    /// Sets the acceptable formats, best first. The default is the camera's present format. If that format is a
+    /// bitstream, the default is the first pixel format that the camera offers.
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
     }
 
-    /// Sets the picture's size.
+    /// Sets the picture's size. The default is the camera's present size.
     pub fn size(mut self, size: Size) -> Self {
         self.size = Some(size);
         self
     }
 
-    /// Sets the exact layout of the frames, for a device that imports them. If the driver's own buffers may be too
-    /// small, [`CameraBuilder::allocator`] provides buffers of this layout's size.
+    /// Sets the exact layout of the frames, such as the layout that an importing device needs. Also sets
+    /// [`SizeFit::Exact`]. The driver's own buffers may be too small for this layout. [`CameraBuilder::allocator`]
+    /// provides buffers that are large enough.
     pub fn layout(mut self, layout: &Layout) -> Self {
         (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
         (self.layout, self.fit) = (Some(*layout), SizeFit::Exact);
         self
     }
 
-    /// Sets what to do if the driver does not support the size.
+    /// Sets what to do if the driver does not support the size. The default is [`SizeFit::Nearest`].
     pub fn fit(mut self, fit: SizeFit) -> Self {
         self.fit = fit;
         self
     }
 
-    /// Sets the preferred frame interval. The driver chooses the nearest one, or its own if it cannot be set.
+    /// Sets the preferred frame interval. The driver chooses the nearest interval that it supports. It keeps its own
+    /// interval if the interval cannot be set.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Sets the number of buffers to request. The default is that of [`BufferBudget`](crate::frame::BufferBudget),
-    /// 12. The driver may give another number: see [`BufferSet::slots`](crate::frame::BufferSet::slots).
+    /// Sets the number of buffers to request. The default is 12, the total of the default
+    /// [`BufferBudget`](crate::frame::BufferBudget). The limit is 64. The driver may give another number: see
+    /// [`BufferSet::slots`](crate::frame::BufferSet::slots).
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = Some(count);
         self
     }
 
-    /// Sets the kind of memory to request from the driver.
-    /// [`BufferSet::cpu_reads`](crate::frame::BufferSet::cpu_reads) returns what it gave.
+    /// Sets the kind of memory to request from the driver. The default is [`CacheHint::Driver`].
+    /// [`BufferSet::cpu_reads`](crate::frame::BufferSet::cpu_reads) returns how fast the CPU reads the memory that the
+    /// driver gave.
     pub fn cache(mut self, wish: CacheHint) -> Self {
         self.cache = wish;
         self
     }
 
-    /// Sets what to do after the device was lost (unplugged, or failed by its driver). Default [`Reopen::Never`].
+    /// Sets what to do after the device was lost (unplugged, or failed by its driver). The default is
+    /// [`Reopen::Never`].
     pub fn reopen(mut self, reopen: Reopen) -> Self {
         self.reopen = reopen;
         self

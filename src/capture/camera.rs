@@ -21,8 +21,8 @@ impl CameraBuilder {
     /// # Errors
     /// `NotFound` without a camera, `Unsupported` for a device that does not capture or lacks the format, `Mismatch`
     /// for a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if formats along the
-    /// media graph do not fit, `Exhausted` without memory. The texts list what the device offers. Nothing stays
-    /// allocated then.
+    /// media graph do not fit, `Exhausted` without memory. The texts list what the device offers. If the call fails,
+    /// nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let device = self.find_device()?;
         let queue = self.queue(&device)?;
@@ -82,8 +82,8 @@ enum State {
 
 /// A capturing camera. Dropping it stops the device. Leased frames keep their memory.
 ///
-/// In steady state a frame costs one DQBUF, and one QBUF when its last clone is dropped, on that thread.
-/// [`Station::recv`] adds one `epoll_wait`. No memory is copied, allocated, mapped or exported.
+/// In steady state a frame costs one DQBUF and one QBUF. The thread that drops the last clone of the frame makes the
+/// QBUF. [`Station::recv`] adds one `epoll_wait`. No memory is copied, allocated, mapped or exported.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -322,7 +322,7 @@ impl Camera {
     /// while they are leased. Their memory is freed with the last lease.
     ///
     /// # Errors
-    /// The errors of [`CameraBuilder::open`]. The camera then has no buffers, and can be reconfigured again.
+    /// The errors of [`CameraBuilder::open`]. After an error the camera has no buffers. The call can be repeated.
     pub fn reconfigure(&mut self, fourcc: FourCc, size: Size) -> Result<()> {
         self.tear_down();
         (self.wishes.formats, self.wishes.size, self.wishes.layout) = (vec![fourcc], Some(size), None);
@@ -363,15 +363,15 @@ impl Camera {
         let _ = self.arm();
     }
 
-    /// Finds the device again, by its path, driver, bus and node, opens it with the same settings, and starts with
-    /// new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are leased. A
-    /// camera that was not lost is opened again, too.
+    /// Finds the device again, by its path, driver, bus and node. Opens it with the same settings and starts with new
+    /// buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are leased. The
+    /// call opens the camera again even if it was not lost.
     ///
     /// Sequence numbers begin again.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`]. The camera stays lost, and
-    /// `reopen` can be called again.
+    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`]. After an error the camera
+    /// counts as lost. The call can be repeated.
     pub fn reopen(&mut self) -> Result<()> {
         let was_lost = self.state == State::Lost;
         let reopened = self.open_again();
@@ -430,8 +430,8 @@ impl sealed::Sealed for Camera {}
 /// A frame costs one DQBUF with `try_recv`, and one more `epoll_wait` with `recv`.
 ///
 /// If a frame could not be queued again when it was dropped, the next call reports that error once, and the camera
-/// tries again. Other errors are those of the camera's own descriptors. An unplug or a fatal error of the driver is not
-/// an error but [`CameraEvent::Lost`], once.
+/// tries again. Other errors come from the camera's own file descriptors. An unplug or a fatal error of the driver is
+/// not an error of the call. It is reported once, as the event [`CameraEvent::Lost`].
 impl Station for Camera {
     type Event = CameraEvent;
 

@@ -48,7 +48,7 @@ pub struct TestPatternBuilder {
 }
 
 impl TestPatternBuilder {
-    /// Sets the pixel format. Default NV12.
+    /// Sets the pixel format. The default is NV12.
     pub fn fourcc(mut self, fourcc: FourCc) -> Self {
         self.fourcc = Some(fourcc);
         self
@@ -60,25 +60,25 @@ impl TestPatternBuilder {
         self
     }
 
-    /// Sets the time between frames. Default 1/30 s.
+    /// Sets the time between frames. The default is 1/30 s.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self
     }
 
-    /// Gives frames as fast as they are taken.
+    /// Gives frames as fast as the caller receives them.
     pub fn unpaced(mut self) -> Self {
         self.interval = None;
         self
     }
 
-    /// Sets the number of buffers. The default is that of [`BufferBudget`], 12.
+    /// Sets the number of buffers. The default is 12, the total of the default [`BufferBudget`]. The limit is 64.
     pub fn buffers(mut self, count: usize) -> Self {
         self.buffers = count;
         self
     }
 
-    /// Sets the allocator of the buffers. Default [`Allocator::for_cpu_source`].
+    /// Sets the allocator of the buffers. The default is [`Allocator::for_cpu_source`].
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
         self
@@ -137,8 +137,8 @@ impl TestPatternBuilder {
 
 /// A source of moving color bars, for machines without a camera.
 ///
-/// It writes into udmabufs if the machine has them, else into sealed memfds. Its bytes stand for a camera's DMA, and
-/// are counted as `CpuBytes::source`.
+/// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes what the DMA of a camera
+/// would write. These bytes are counted separately, as `CpuBytes::source`.
 ///
 /// ```
 /// use std::time::Duration;

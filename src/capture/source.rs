@@ -14,16 +14,16 @@ use crate::v4l2::{self, Device};
 pub enum CameraEvent {
     /// A frame. Its buffer returns to the camera when the last clone is dropped.
     ///
-    /// Check [`FrameMeta::flags`](crate::frame::FrameMeta::flags) for `ERROR` (the content may be damaged) and `lost`
-    /// for a gap before the frame. The stream continues in both cases.
+    /// If [`FrameMeta::flags`](crate::frame::FrameMeta::flags) contain `ERROR`, the content may be damaged. If
+    /// `FrameMeta::lost` is not 0, frames are missing before this one. The stream continues in both cases.
     Frame(Frame),
     /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
     /// The device or the signal is back. After a lost signal, and with [`Reopen::Always`](super::Reopen::Always), the
-    /// camera already streams again. Else call [`Camera::reopen`](super::Camera::reopen).
+    /// camera already streams again. In other cases, call [`Camera::reopen`](super::Camera::reopen).
     Returned,
-    /// The layout of the frames that follow, which are in new buffers. The source changed, or the device came back
-    /// with another format.
+    /// The source changed, or the device came back with another format. The frames that follow have this layout and are
+    /// in new buffers.
     Changed(Layout),
     /// A subscribed event of [`Camera::device`](super::Camera::device).
     Device(v4l2::Event),
@@ -40,8 +40,8 @@ impl FrameEvent for CameraEvent {
     }
 }
 
-/// A [`Camera`](super::Camera) or a [`TestPattern`](super::TestPattern), so that a program can run without a camera.
-/// Sealed.
+/// The common interface of [`Camera`](super::Camera) and [`TestPattern`](super::TestPattern). With it, a program can
+/// also run without a camera. Types outside of this crate cannot implement it.
 ///
 /// ```no_run
 /// use framelease::capture::{Camera, FrameSource, TestPattern};
@@ -81,7 +81,7 @@ impl FrameEvent for CameraEvent {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
-    /// Returns the buffers of the present generation, to import or announce each once.
+    /// Returns the present buffers of the source, to import or announce each buffer once.
     ///
     /// # Errors
     /// `State` while the source has no buffers: after it was lost, or after a failed change of format.
@@ -117,9 +117,9 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
 pub struct CameraStats {
     /// Frames that the source gave.
     pub frames: u64,
-    /// Frames that the driver lost, which are gaps in its sequence.
+    /// Frames that the driver lost: the gaps in its sequence numbers.
     pub lost: u64,
-    /// Frames flagged `ERROR`, which are included in `frames`.
+    /// Frames flagged `ERROR`. `frames` includes them.
     pub errors: u64,
     /// Buffers that are leased now, by this process and by the publisher for its subscribers.
     pub leased: usize,

@@ -46,13 +46,14 @@ impl FrameEvent for DecoderEvent {
     }
 }
 
-/// The buffers and the visible part of a stream's pictures, until its format changes.
+/// The buffers of a stream's pictures, and the visible part of each picture. Both stay the same until the format of the
+/// stream changes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pictures {
-    /// The buffers, with the layout of all frames, to import or announce.
+    /// The buffers, to import or announce. They have the layout of all frames.
     pub buffers: BufferSet,
-    /// The visible part of each frame: 1080 of 1088 rows.
+    /// The visible part of each frame, such as 1080 of 1088 rows.
     pub visible: Rect,
 }
 
@@ -91,7 +92,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the expected size of the pictures, from which drivers derive the size of bitstream buffers.
+    /// Sets the expected size of the pictures, from which drivers derive the size of bitstream buffers. The default is
+    /// 1920x1088.
     pub fn size(mut self, size: Size) -> Self {
         self.size = size;
         self
@@ -103,7 +105,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the number of frames that the caller may hold at once (4), besides those that the decoder needs.
+    /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates these frames
+    /// and the frames that it needs itself, at most 32 together.
     pub fn frames_held(mut self, count: usize) -> Self {
         self.frame_buffers = count;
         self
@@ -166,17 +169,17 @@ pub struct DecoderStats {
     pub errors: u64,
     /// How often the stream's format was found or changed.
     pub formats: u64,
-    /// Bytes of packets, which were copied into the device's buffers.
+    /// The sum of the packets' bytes. All of them were copied into the device's buffers.
     pub bytes: u64,
 }
 
 /// A stateful V4L2 mem-to-mem decoder (`dev-decoder.rst`).
 ///
-/// Each packet is copied once, into a bitstream buffer of the decoder. Frames are leases on its own picture buffers,
-/// which are exported as dma-bufs. The decoder finds the format of the stream and tracks its changes. Each change
-/// begins a new generation of buffers.
+/// Each packet is copied once, into a bitstream buffer of the decoder. Frames are leases on the decoder's own picture
+/// buffers, which are exported as dma-bufs. The decoder finds the format of the stream and follows its changes. After
+/// each change, the frames are in new buffers.
 ///
-/// [`Received::Ended`] comes at the end of a drain. [`Decoder::resume`] begins again.
+/// [`Received::Ended`] comes at the end of a drain. To decode more packets, call [`Decoder::resume`].
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -243,8 +246,9 @@ impl Decoder {
         self.stats
     }
 
-    /// Submits the bytes of one access unit or frame. The frame that is decoded from them has `timestamp_ns`. Returns
-    /// [`Submitted::Full`] while the device has every bitstream buffer; receive its events, then try again.
+    /// Submits the bytes of one access unit or frame. The decoded frame gets the time `timestamp_ns`. Returns
+    /// [`Submitted::Full`] while the device has every bitstream buffer. Then receive events from the decoder and try
+    /// again.
     ///
     /// # Errors
     /// `Mismatch` if the bytes exceed a bitstream buffer (see [`DecoderBuilder::packet_bytes`]), `InvalidArgument` if
@@ -424,8 +428,8 @@ impl Decoder {
         })
     }
 
-    /// Ends the stream. The device decodes every submitted packet, then [`Received::Ended`] comes. Continue to take
-    /// frames until then. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
+    /// Ends the stream. The device decodes every submitted packet. Continue to take frames until [`Received::Ended`]
+    /// comes. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the stream's format was found, `Busy` during a drain.
@@ -436,8 +440,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Resumes after [`Received::Ended`]. Ioctls: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_START`, `VIDIOC_DQBUF`,
-    /// perhaps `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
+    /// Resumes after [`Received::Ended`]. Ioctls: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_START`, `VIDIOC_DQBUF`, and
+    /// for some drivers `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
     /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
@@ -456,9 +460,9 @@ impl Decoder {
         self.pair.restart_output().map(drop)
     }
 
-    /// Finds the device again, by its path, driver, bus and node. It then waits for a stream. The file descriptor
-    /// stays the same. Leased frames stay valid. Packets that were not decoded are dropped. The next packet must be a
-    /// key frame.
+    /// Finds the device again, by its path, driver, bus and node. The decoder then waits for a stream. Its file
+    /// descriptor stays the same. Leased frames stay valid. Packets that were not decoded are dropped. The next packet
+    /// must be a key frame.
     ///
     /// # Errors
     /// `NotFound` until the device is back, else the errors of [`DecoderBuilder::open`]. The call can be repeated.
@@ -472,11 +476,11 @@ impl Decoder {
 
 impl sealed::Sealed for Decoder {}
 
-/// The call that returns a new format also allocates and starts its buffers.
+/// The call that returns a new format also allocates the buffers for this format.
 ///
-/// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not have or
-/// produce an acceptable one. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again
-/// when its frame was dropped, the next call reports that error, once.
+/// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not give an
+/// acceptable format. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again when its
+/// frame was dropped, the next call reports that error, once.
 impl Station for Decoder {
     type Event = DecoderEvent;
 

@@ -54,7 +54,7 @@ pub struct EncoderStats {
     pub leased: usize,
 }
 
-/// Chooses an encoder and sets it up. Every setting but the stream has a default. The default device is the first
+/// Chooses an encoder and sets it up. Only the parameters of the stream are required. The default device is the first
 /// that encodes to the codec.
 ///
 /// ```no_run
@@ -91,21 +91,23 @@ impl EncoderBuilder {
         self
     }
 
-    /// Sets the number of buffers that frames come from, if they come from more than one pool. The kernel then
-    /// attaches each buffer only once.
+    /// Sets the total number of buffers, if the frames come from more than one pool. The kernel then attaches each
+    /// buffer only once. The default is the number of slots of the pool that [`EncoderBuilder::open`] gets. The limit
+    /// is 32.
     pub fn sources(mut self, count: usize) -> Self {
         self.sources = Some(count);
         self
     }
 
-    /// Sets the device up for frames of a pool: a camera's, a converter's, a subscriber's. The device starts with the
-    /// first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
+    /// Sets the device up for the frames of one pool, such as the buffers of a camera, a converter or a subscriber. The
+    /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
     ///
     /// # Errors
     /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices); `Mismatch` if the device
-    /// cannot read the layout (the text has both geometries, and [`negotiate`](super::negotiate) finds a layout that
-    /// it can read); `Unsupported` if it lacks the codec, the format, or a crop that the picture needs; the error of
-    /// a [required](Params::require) setting; `Exhausted` without memory. Nothing stays allocated.
+    /// cannot read the layout (the text has both geometries; [`negotiate`](super::negotiate) finds a layout that the
+    /// device can read); `Unsupported` if it lacks the codec, the format, or a crop that the picture needs; the error
+    /// of a [required](Params::require) setting; `Exhausted` without memory. If the call fails, nothing stays
+    /// allocated.
     pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
         let codec = self.params.codec();
         let device = match self.device {
@@ -162,15 +164,15 @@ impl Wanted {
 
 /// A stateful V4L2 mem-to-mem encoder (`dev-encoder.rst`), fed with dma-bufs.
 ///
-/// Frames go into its output queue as they are. The lease of [`Encoder::submit`] ends when the device has read the
-/// picture. Packets are leases on the encoder's own bitstream buffers. The caller drives it: it has no thread and
-/// copies nothing. One encoder encodes one stream. Open the node again for another stream.
+/// The device reads submitted frames from their own buffers. A submitted frame stays leased until the device has read
+/// it. Packets are leases on the encoder's own bitstream buffers. The encoder works only in the caller's calls: it has
+/// no thread, and it copies nothing. One encoder encodes one stream. Open the node again for another stream.
 ///
-/// [`Received::Ended`] comes at the end of a drain, when the device has released all of its frames.
-/// [`Encoder::resume`] or [`Encoder::reset`] begins again.
+/// [`Received::Ended`] comes at the end of a drain, when the device has released all frames. To encode more frames,
+/// call [`Encoder::resume`] or [`Encoder::reset`].
 ///
-/// In steady state a frame costs QBUF and DQBUF on both queues, and one `epoll_wait`, without an allocation, an
-/// attachment or CPU access to pixels. If the driver does not set key flags, the CPU reads the first bytes of each
+/// In steady state a frame costs QBUF and DQBUF on both queues, and one `epoll_wait`. It needs no allocation, no
+/// attachment and no CPU access to pixels. If the driver does not set key flags, the CPU reads the first bytes of each
 /// packet.
 ///
 /// ```no_run
@@ -244,7 +246,8 @@ impl Encoder {
         &self.setup.queue
     }
 
-    /// Returns the parameter sets in force, or `None` before the first packet and for codecs without parameter sets.
+    /// Returns the present parameter sets. Returns `None` before the first packet, and for codecs without parameter
+    /// sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.stream.parameters()
     }
@@ -346,8 +349,8 @@ impl Encoder {
 
     /// Changes a setting of a running encoder. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
-    /// If the driver does not accept it during streaming, [`Outcome::Refused`] contains `Busy`. Call
-    /// [`Encoder::drain`] before, or [`Encoder::reconfigure`].
+    /// If the driver does not accept it during streaming, [`Outcome::Refused`] contains `Busy`. In that case, call
+    /// [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
@@ -355,9 +358,9 @@ impl Encoder {
         apply(self.device(), self.wanted.params.codec(), setting)
     }
 
-    /// Ends the stream. The device encodes every submitted frame, then [`Received::Ended`] comes. Continue to take
-    /// packets until then, and limit the wait: some drivers miss a drain that arrives while they finish the last
-    /// frame ([boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
+    /// comes, but only for a limited time: some drivers miss a drain that arrives while they finish the last frame
+    /// ([boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver
@@ -368,8 +371,8 @@ impl Encoder {
     }
 
     /// Resumes after [`Received::Ended`]. If the driver cannot resume, begins a new stream with parameter sets and a
-    /// key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF`
-    /// and `VIDIOC_STREAMON`.
+    /// key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new stream
+    /// `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
     /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
@@ -382,8 +385,9 @@ impl Encoder {
         Ok(resumed)
     }
 
-    /// Begins a new stream, with parameter sets and a key frame. Submitted frames stay and are encoded in it. Packets
-    /// that were not taken are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the capture queue.
+    /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
+    /// new stream. Packets that were not received are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the
+    /// capture queue.
     ///
     /// # Errors
     /// `State` before the first frame, `DeviceLost` after an unplug, and other errors of the driver.
@@ -393,13 +397,13 @@ impl Encoder {
         Ok(())
     }
 
-    /// Changes to another stream or other frames. Leased packets stay intact. Returns the frames that the
-    /// device had not read; there are none after [`Encoder::drain`]. Ioctls: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS`,
-    /// and those of [`EncoderBuilder::open`].
+    /// Changes to another stream, or to frames of another pool. Leased packets stay intact. Returns the frames that the
+    /// device had not read. After [`Encoder::drain`] the device has read all frames. Ioctls: `VIDIOC_STREAMOFF`,
+    /// `VIDIOC_REQBUFS`, and those of [`EncoderBuilder::open`].
     ///
     /// # Errors
-    /// The errors of [`EncoderBuilder::open`], with those frames. The encoder then has no buffers and accepts no
-    /// frames, and can be reconfigured again.
+    /// The errors of [`EncoderBuilder::open`], with the frames that the device had not read. After an error the encoder
+    /// has no buffers and accepts no frames. The call can be repeated.
     pub fn reconfigure(
         &mut self,
         params: Params,
@@ -412,12 +416,12 @@ impl Encoder {
     }
 
     /// Finds the device again, by its path, driver, bus and node, and sets it up as before. The file descriptor stays
-    /// the same. Leased packets stay intact. Returns the frames that the device had; the first one may have been
-    /// encoded already.
+    /// the same. Leased packets stay intact. Returns the frames that the device had. The first of these frames may have
+    /// been encoded already.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with those frames. The call
-    /// can be repeated; [`EncoderEvent::Returned`] comes again after a pause.
+    /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with the frames that the
+    /// device had. The call can be repeated. [`EncoderEvent::Returned`] comes again after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
@@ -464,15 +468,15 @@ impl Station for Encoder {
 impl Submit for Encoder {
     type Item = Frame;
 
-    /// Gives a frame to the device, and starts the device with the first frame. The lease ends in a later call, when
-    /// the device has read the picture. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if the queue is full; `VIDIOC_STREAMON`
-    /// twice at the start.
+    /// Gives a frame to the device, and starts the device with the first frame. The lease ends in a later call of the
+    /// encoder, after the device has read the picture. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if the queue is full;
+    /// `VIDIOC_STREAMON` twice at the start.
     ///
     /// Frames that are submitted after [`Encoder::drain`] are kept, and encoded after [`Encoder::resume`].
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its layout differs from that of [`EncoderBuilder::open`], `WrongFile` for a
-    /// memfd, `DeviceLost` after an unplug.
+    /// With the frame: `Mismatch` if its layout differs from the layout that the encoder was opened with, `WrongFile`
+    /// for a memfd, `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {

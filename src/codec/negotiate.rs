@@ -19,8 +19,7 @@ const PAGE: u32 = 4096;
 pub enum SourceMemory {
     /// The camera's own buffers, which are exported.
     Camera,
-    /// Buffers of an allocator, which both devices import because the camera's own would be too small for the
-    /// encoder.
+    /// Buffers of an allocator, which both devices import. The camera's own buffers would be too small for the encoder.
     Allocated,
 }
 
@@ -38,8 +37,8 @@ pub struct Agreement {
     pub memory: SourceMemory,
 }
 
-/// Finds a layout that the camera can write and the encoder can read without a copy, with every plane where both
-/// expect it.
+/// Finds a layout that the camera can write and the encoder can read without a copy. Both devices expect every plane of
+/// this layout at the same place.
 ///
 /// Tries each format, best first:
 ///
@@ -47,17 +46,18 @@ pub struct Agreement {
 ///    those strides.
 /// 2. If that does not fit and the encoder rounds sizes (640x368 for 640x360), the camera is asked for the rounded
 ///    size.
-/// 3. If the camera's buffers would be too small, the result says to allocate buffers for both.
+/// 3. If the camera's buffers would be too small, the result has [`SourceMemory::Allocated`]: allocate buffers that
+///    both devices import.
 ///
-/// The next format is tried if the two devices place a plane differently, such as the chroma plane of NV12. Only the
-/// encoder's coded format is set. Ioctls: `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's capture queue,
-/// `VIDIOC_TRY_FMT`.
+/// The next format is tried if the two devices place a plane differently, such as the chroma plane of NV12. The call
+/// sets the encoder's coded format and changes nothing else. Ioctls: `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's
+/// capture queue, `VIDIOC_TRY_FMT`.
 ///
 /// `formats` are the acceptable formats, best first. If it is empty, all common formats are tried: those with the
 /// fewest bytes first, grey last.
 ///
 /// # Errors
-/// `Mismatch` if no format fits (the text has both geometries for each one that was tried), `Unsupported` if the
+/// `Mismatch` if no format fits (the text has both geometries for each format that was tried), `Unsupported` if the
 /// devices have no common format, the encoder does not support the codec, or `camera` is not a capture device.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn negotiate(encoder: &Device, camera: &Device, params: &Params, formats: &[FourCc]) -> Result<Agreement> {

@@ -10,7 +10,7 @@ use crate::format::{Colorimetry, FrameInterval, Size};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RateMode {
-    /// A bitrate that varies around the one that is set. [`Setting::PeakBitrateBps`] limits it.
+    /// A bitrate that varies around [`Setting::BitrateBps`]. [`Setting::PeakBitrateBps`] is its limit.
     Variable,
     /// A constant bitrate (`CBR`).
     Constant,
@@ -119,18 +119,18 @@ pub enum Setting {
     VbvKilobytes(u32),
     /// Frames from one key frame to the next.
     Gop(u32),
-    /// B-frames between two other frames. The default is 0 if the driver allows it, so that frames do not wait for
-    /// later ones.
+    /// The number of B-frames between two other frames. The default is 0 if the driver allows it. No frame then waits
+    /// for a later frame.
     BFrames(u32),
     /// The smallest allowed quantizer value.
     MinQp(u32),
     /// The largest allowed quantizer value.
     MaxQp(u32),
-    /// The quantizer of intra frames if the rate is not controlled.
+    /// The quantizer of intra frames if rate control is off.
     IntraQp(u32),
-    /// The quantizer of P-frames if the rate is not controlled.
+    /// The quantizer of P-frames if rate control is off.
     InterQp(u32),
-    /// The place of parameter sets at the beginning.
+    /// Where parameter sets go at the beginning of the stream.
     HeaderMode(HeaderMode),
     /// Whether parameter sets precede every key frame.
     RepeatHeaders(Switch),
@@ -159,7 +159,7 @@ pub enum Outcome {
     Adjusted(i64),
     /// The driver does not have the control.
     Missing,
-    /// The driver refused the value. The error says what it offers.
+    /// The driver refused the value. The error says what the driver offers.
     Refused(Error),
 }
 
@@ -193,8 +193,8 @@ pub(super) struct Wish {
 
 /// The parameters of a stream: codec, visible size, and any number of [`Setting`]s.
 ///
-/// [`Encoder::applied`](super::Encoder::applied) reports settings that the driver lacks, refuses or rounds. They are
-/// errors only if the setting was [required](Params::require).
+/// [`Encoder::applied`](super::Encoder::applied) reports settings that the driver lacks, refuses or rounds. For a
+/// [required](Params::require) setting, each of these is an error.
 ///
 /// ```
 /// use framelease::bitstream::Codec;
@@ -227,7 +227,7 @@ impl Params {
         Self { codec, size, interval: None, colorimetry: None, packet_bytes: 0, packet_buffers: 6, wishes: Vec::new() }
     }
 
-    /// Changes the size to that of another picture, such as the one that [`negotiate`](super::negotiate) found.
+    /// Changes the visible size, for example to the size that [`negotiate`](super::negotiate) found.
     pub fn resized(mut self, size: Size) -> Self {
         self.size = size;
         self
@@ -239,20 +239,21 @@ impl Params {
         self
     }
 
-    /// Sets the colorimetry of the source, if its layout does not have it.
+    /// Sets the colorimetry of a source whose layout does not have it.
     pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = Some(colorimetry);
         self
     }
 
-    /// Sets the largest size of a packet in bytes, instead of the driver's estimate. A larger frame is damaged.
+    /// Sets the largest size of a packet in bytes, instead of the driver's estimate. A coded frame that needs more
+    /// bytes is damaged.
     pub fn packet_bytes(mut self, bytes: u32) -> Self {
         self.packet_bytes = bytes;
         self
     }
 
-    /// Sets the number of bitstream buffers to request (6): those that all sinks together may lease, and two for the
-    /// driver.
+    /// Sets the number of bitstream buffers to request. The default is 6, the limit is 32. The driver needs two of
+    /// them. All sinks together may lease the others.
     pub fn packet_buffers(mut self, count: usize) -> Self {
         self.packet_buffers = count;
         self

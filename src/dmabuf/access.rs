@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// A usual limit for the wait for a device's fences: one second.
+/// A usual timeout for CPU access, which waits for the fences of devices: one second.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.
@@ -73,12 +73,12 @@ impl Drop for Bracket<'_> {
     }
 }
 
-/// Read access of the CPU to a buffer, until it is dropped. Bytes are copied out. References are not possible,
-/// because a device or another process may write at any time.
+/// Read access of the CPU to a buffer. The access ends when the value is dropped. Bytes are copied out of the buffer.
+/// References to them are not possible, because a device or another process may write at any time.
 #[derive(Debug)]
 pub struct CpuRead<'a>(Bracket<'a>);
 
-/// Write access of the CPU to a buffer, until it is dropped.
+/// Write access of the CPU to a buffer. The access ends when the value is dropped.
 #[derive(Debug)]
 pub struct CpuWrite<'a>(Bracket<'a>);
 
@@ -97,8 +97,9 @@ impl DmaBuf {
         Bracket::begin(self, SYNC_READ, timeout).map(CpuRead)
     }
 
-    /// Begins writing by the CPU. Waits at most `timeout` for devices that still use the buffer. For buffers that are
-    /// not part of a pool: [`FrameMut::write`](crate::frame::FrameMut::write) writes the pixels of a pool's frame.
+    /// Begins writing by the CPU. Waits at most `timeout` for devices that still use the buffer. Use this call for a
+    /// buffer that is not part of a pool. For a frame of a pool, use
+    /// [`FrameMut::write`](crate::frame::FrameMut::write).
     ///
     /// # Errors
     /// `Timeout` if a fence is not signaled in time, `Busy` while this process reads or writes the buffer through

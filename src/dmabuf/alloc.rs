@@ -20,8 +20,9 @@ const HEAPS: &str = "/dev/dma_heap";
 
 /// An allocator of shared memory.
 ///
-/// A heap and udmabuf allocate dma-bufs, which devices can import. Every process that has one can write to it, because
-/// its descriptor cannot be made read-only. A memfd is read-only for other processes. Devices cannot import it.
+/// A heap and udmabuf allocate dma-bufs, which devices can import. Every process that has such a dma-buf can write to
+/// it, because the descriptor of a dma-buf cannot be made read-only. A memfd is read-only for other processes. Devices
+/// cannot import a memfd.
 ///
 /// ```
 /// use framelease::dmabuf::{Allocator, MemoryKind};
@@ -56,10 +57,10 @@ impl Allocator {
 
     /// Finds an allocator for memory that devices can import. Tries uncached contiguous heaps first, then other
     /// contiguous heaps, other heaps, and udmabuf. 2D engines and encoders need contiguous memory, and do not see data
-    /// that is only in the CPU's caches. Allocates and frees one page of each that it tries.
+    /// that is only in the CPU's caches. Allocates and frees one page from each allocator that it tries.
     ///
     /// # Errors
-    /// `Unsupported` if nothing here allocates dma-bufs. The text has the error of each allocator.
+    /// `Unsupported` if no allocator of this machine gives dma-bufs. The text has the error of each allocator.
     pub fn for_devices() -> Result<Self> {
         let rank = |heap: &Self| match heap.to_string() {
             name if name.contains("cma-uncached") => 0,

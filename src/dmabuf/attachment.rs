@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 
 /// A PRIME import on a DRM render node, which exists only for its effect on the caches.
 ///
-/// On a cached heap, `DMA_BUF_IOCTL_SYNC` acts on the buffer's attachments. Without an attachment it succeeds, does
-/// nothing, and the CPU may see stale pixels. Hold an `Attachment` while the CPU and a device without its own
+/// On a cached heap, `DMA_BUF_IOCTL_SYNC` acts on the buffer's attachments. Without an attachment the ioctl succeeds
+/// but does nothing, and the CPU may see stale pixels. Hold an `Attachment` while the CPU and a device without its own
 /// attachment (G2D by physical address) take turns. Buffers that V4L2 exported do not need it: they have the capture
 /// device's attachment.
 ///

@@ -38,8 +38,9 @@ pub(crate) enum Shrinkable {
 /// The kernel's identity of a buffer. Two descriptors have the same identity exactly if they refer to the same
 /// memory.
 ///
-/// It is `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. Descriptor numbers are
-/// reused. The identity is not, while a descriptor of the buffer is open. It is the key of import caches.
+/// It is `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. The kernel reuses descriptor
+/// numbers. It does not reuse the identity while a descriptor of the buffer is open. Import caches use the identity as
+/// their key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,

@@ -61,10 +61,10 @@ impl ScanoutBuilder {
     /// Takes a connector, a CRTC and a mode. The screen changes with the first frame.
     ///
     /// # Errors
-    /// `NotFound` without a connected display, or without one of that name or mode (the text lists what is there).
-    /// `Busy` if other scanouts of this device drive every CRTC of the connector. `Unsupported` for [`Api::Atomic`]
-    /// if the driver does not have it, and for a device without displays. `Exhausted` if the process has no
-    /// descriptors left.
+    /// `NotFound` if no display is connected, or if no connected display has the requested name or mode (the text lists
+    /// the connectors or the modes). `Busy` if other scanouts of this device drive every CRTC of the connector.
+    /// `Unsupported` for [`Api::Atomic`] if the driver does not have it, and for a device without displays. `Exhausted`
+    /// if the process has no descriptors left.
     pub fn open(self) -> Result<Scanout> {
         let device = match &self.device {
             Some(device) => device.clone(),
@@ -83,11 +83,11 @@ impl Scanout {
     }
 
     /// Finds the device again, by the place where it is plugged in, or by driver and connector name. Takes the
-    /// connector with a mode that meets the builder's requirements. Keeps the descriptor and the layers. Call it
-    /// after a device was lost, and after another display was plugged in.
+    /// connector again, in a mode that meets the builder's requirements. The file descriptor and the layers stay the
+    /// same. Call this after a device was lost, and after another display was plugged in.
     ///
-    /// The leases of all frames end, whether shown, pending or staged. Present new frames afterwards. If the call
-    /// fails, the scanout counts as lost, and the call can be repeated.
+    /// The leases of all shown, pending and staged frames end. Present new frames afterwards. If the call fails, the
+    /// scanout counts as lost, and the call can be repeated.
     ///
     /// # Errors
     /// `NotFound` while the device or a connected display is missing, or if no mode of the display fits. `Busy` if

@@ -16,7 +16,7 @@ use crate::frame::{Frame, Payload, WeakBuffers};
 use crate::sys;
 use crate::sys::drm::FbPlanes;
 
-/// A picture's format, size and memory, as a plane shows it. Created once per buffer.
+/// A picture's format, size and memory, as a plane shows it. A scanout creates one framebuffer for each buffer.
 ///
 /// Dropping it removes it from the kernel (`DRM_IOCTL_MODE_RMFB`). The kernel switches off a plane that still shows
 /// it.
@@ -51,12 +51,13 @@ impl Framebuffer {
     /// pitch and offset (including the payload's `data_offset`). Ioctls: `DRM_IOCTL_PRIME_FD_TO_HANDLE`,
     /// `DRM_IOCTL_MODE_ADDFB2`.
     ///
-    /// Pass a modifier if planes of this device list modifiers. Without one, the driver derives it from the buffer.
+    /// Pass a modifier if planes of this device list modifiers. With `None`, the driver derives the modifier from the
+    /// buffer.
     ///
     /// # Errors
-    /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a
-    /// memfd, and for a device that cannot import. `InvalidArgument` for a pitch, an offset or a size that the driver
-    /// refuses (the text says what it accepts).
+    /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a memfd,
+    /// and for a device that cannot import. `InvalidArgument` for a pitch, an offset or a size that the driver refuses
+    /// (the text says what the driver accepts).
     #[doc(alias = "DRM_IOCTL_MODE_ADDFB2")]
     pub fn new(device: &Device, frame: &Frame, modifier: Option<Modifier>) -> Result<Self> {
         Self::of(device, frame.memory(), frame.layout(), &frame.meta().payload, modifier)

@@ -103,8 +103,8 @@ impl Device {
     }
 
     /// Allocates a pool of the device's dumb buffers, exported as dma-bufs. Displays of the device can show this
-    /// memory. The CPU may read it slowly. The driver chooses the pitch. Color planes follow each other. Needs a
-    /// primary node. Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
+    /// memory. CPU reads of it may be slow. The driver chooses the pitch. The color planes lie directly after each
+    /// other. Needs a primary node. Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
     ///
     /// # Errors
     /// `Unsupported` for a format that is unknown, has several memory planes or no DRM code, and for a device without

@@ -69,7 +69,8 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the place on the screen. If its size differs from the source's, the plane scales the picture, if it can.
+    /// Sets the place on the screen. If this rectangle and the source differ in size, the plane scales the picture. Not
+    /// every plane can scale.
     pub fn destination(mut self, destination: Rect) -> Self {
         self.destination = destination;
         self

@@ -170,7 +170,7 @@ pub enum PlaneKind {
 pub struct PlaneFormat {
     /// The DRM code (`drm_fourcc.h`).
     pub code: u32,
-    /// The modifiers that it is supported with; empty if the driver does not list them.
+    /// The modifiers with which the plane supports this format. Empty if the driver does not list modifiers.
     pub modifiers: Vec<Modifier>,
 }
 
@@ -199,8 +199,8 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Returns `true` if the plane supports this format with this modifier. A plane without listed modifiers supports
-    /// any.
+    /// Returns `true` if the plane supports this format with this modifier. A format without listed modifiers is
+    /// supported with any modifier.
     pub fn takes(&self, code: u32, modifier: Modifier) -> bool {
         let fits = |f: &PlaneFormat| f.code == code && (f.modifiers.is_empty() || f.modifiers.contains(&modifier));
         self.formats.iter().any(fits)
@@ -269,7 +269,7 @@ impl Props {
 
 impl Device {
     /// Lists the connectors, including writeback connectors. If this process is DRM master, the kernel probes the
-    /// displays, which can take tenths of a second. Other processes get the last known state. Ioctls:
+    /// displays, which can take tenths of a second. In other processes, the call returns the last known state. Ioctls:
     /// `DRM_IOCTL_MODE_GETRESOURCES`, `GETCONNECTOR`.
     ///
     /// # Errors

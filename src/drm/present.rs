@@ -22,21 +22,23 @@ impl Scanout {
         self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
     }
 
-    /// Stages a frame for the next present. Returns the frame that was staged before, which is not shown.
+    /// Stages a frame for the next present. Returns the frame that was staged before, if there is one. That frame is
+    /// not shown.
     ///
-    /// A new buffer is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`, `DRM_IOCTL_MODE_ADDFB2`) and stays imported until
-    /// its pool is gone. Later frames in it cost no system call.
+    /// A new buffer is imported (`DRM_IOCTL_PRIME_FD_TO_HANDLE`, `DRM_IOCTL_MODE_ADDFB2`) and stays imported until its
+    /// pool is gone. Later frames in the same buffer cost no system call.
     ///
     /// # Errors
-    /// With the frame; other staged frames stay staged. `Mismatch` if the frame does not have the format and size of
-    /// the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of another scanout.
-    /// `InvalidArgument` if the driver refuses the stride.
+    /// The error returns the frame. Other staged frames stay staged. `Mismatch` if the frame does not have the format
+    /// and size of the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of another
+    /// scanout. `InvalidArgument` if the driver refuses the stride.
     pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }
 
-    /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). For a
-    /// producer that has not finished. The display also waits for fences on the dma-buf itself, without this call.
+    /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). Use it
+    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call:
+    /// the display waits for them anyway.
     ///
     /// # Errors
     /// The errors of [`Scanout::stage`], and `Unsupported` if the plane does not support fences.
@@ -78,7 +80,7 @@ impl Scanout {
         Ok(before)
     }
 
-    /// Stages that a layer shows nothing. Returns the frame that was staged before.
+    /// Hides a layer with the next present. Returns the frame that was staged for the layer, if there is one.
     ///
     /// # Errors
     /// `State` for a layer of another scanout. `Unsupported` for the legacy interface.
@@ -96,18 +98,18 @@ impl Scanout {
         taken(self.planes.get_mut(layer.index)?.next.take())
     }
 
-    /// Presents everything that is staged, at the next vertical blank. Does not wait for it. Does nothing if nothing
-    /// is staged.
+    /// Presents everything that is staged, at the next vertical blank. Does not wait for the blank. Does nothing if
+    /// nothing is staged.
     ///
-    /// Returns [`Submitted::Full`] while the previous flip is pending, and while no display is plugged in. Staged
-    /// frames stay staged then. The first present sets the mode, which may blink. So does the first present after
-    /// another process was master, or after the display came back. Ioctl: `DRM_IOCTL_MODE_ATOMIC` (nonblocking, with
-    /// an event), or `DRM_IOCTL_MODE_PAGE_FLIP`.
+    /// Returns [`Submitted::Full`] while the previous flip is pending, and while no display is plugged in. The staged
+    /// frames then stay staged. The first present sets the mode, and the screen may blink. The first present after
+    /// another process was master, or after the display came back, sets the mode again. Ioctl: `DRM_IOCTL_MODE_ATOMIC`
+    /// (nonblocking, with an event), or `DRM_IOCTL_MODE_PAGE_FLIP`.
     ///
     /// # Errors
-    /// Staged frames stay staged. `PermissionDenied` while another process is DRM master (a switch of virtual
-    /// terminals). `Busy` while a commit of another program is pending. `InvalidArgument` if the driver cannot show
-    /// these frames. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`].
+    /// After an error, staged frames stay staged. `PermissionDenied` while another process is DRM master (a switch of
+    /// virtual terminals). `Busy` while a commit of another program is pending. `InvalidArgument` if the driver cannot
+    /// show these frames. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`].
     /// `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
@@ -119,7 +121,7 @@ impl Scanout {
     }
 
     /// Presents like [`Scanout::try_present`], and also returns a fence (`OUT_FENCE_PTR`). The fence signals when the
-    /// flip has completed and the replaced frame is free. It is `None` if nothing was submitted.
+    /// flip has completed and the replaced frame is free. The fence is `None` if nothing was submitted.
     ///
     /// # Errors
     /// The errors of [`Scanout::try_present`], and `Unsupported` for the legacy interface.

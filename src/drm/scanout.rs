@@ -37,30 +37,30 @@ pub(super) struct Pending {
 
 /// The screen of one connector.
 ///
-/// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame is
-/// leased from staging until the flip that *replaces* it has completed, so that its producer never writes to memory
-/// that the screen still reads. That is up to three frames per layer: shown, pending and staged. Let a subscriber
-/// hold three, and give a camera three more buffers.
+/// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame is leased
+/// from staging until the flip that *replaces* it has completed, so that its producer never writes to memory that the
+/// screen still reads. A layer can lease three frames at once: shown, pending and staged. For frames of a subscriber,
+/// set its `hold` to 3. For frames of a camera, request three more buffers.
 ///
 /// In steady state a frame costs one ioctl, two system calls that read the event of the flip, and a `poll` if a call
-/// waits. Twice a second the kernel is asked whether the display is connected. No memory is copied, imported or
-/// allocated.
+/// waits. Twice a second, the scanout asks the kernel whether the display is connected. No memory is copied, imported
+/// or allocated.
 ///
-/// It is a [`Station`]. In an event loop, register [`AsFd`] for POLLIN and call [`Station::try_recv`] until it
+/// A scanout is a [`Station`]. In an event loop, register [`AsFd`] for POLLIN and call [`Station::try_recv`] until it
 /// returns [`Received::Nothing`].
 ///
-/// - [`ScanoutEvent::Shown`]: a flip has completed. There is room for the next.
+/// - [`ScanoutEvent::Shown`]: a flip has completed. There is room for the next present.
 /// - [`ScanoutEvent::Lost`]: the display is unplugged, or the device is gone. While the display is unplugged, calls
 ///   that present return [`Submitted::Full`], and staged frames stay staged. If the device is lost, the leases of the
 ///   shown frames have ended, and calls that present fail.
 /// - [`ScanoutEvent::Returned`]: the display is back, and the next present sets the mode. Or the device is back: call
 ///   [`Scanout::reopen`].
 ///
-/// The display is only checked (twice a second) while a flip is pending and while it is lost. A screen with a still
-/// picture causes no wake-ups, and detects a loss at the next present.
+/// The scanout checks the display twice a second, but only while a flip is pending or the display is lost. For a still
+/// picture it causes no wake-ups, and detects a loss at the next present.
 ///
-/// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If that is gone, the
-/// screen is switched off.
+/// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If that picture does not
+/// exist any more, the screen is switched off.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -181,9 +181,9 @@ impl Scanout {
     ///
     /// # Errors
     /// `Unsupported` if no plane supports any of the formats (the text lists the formats of each plane and the result
-    /// of each test). `Busy` if only planes of other layers would do. `InvalidArgument` for a source outside of the
-    /// picture and for an empty list of formats. `PermissionDenied` while another process is DRM master. `DeviceLost`
-    /// if the device is gone.
+    /// of each test). `Busy` if only planes that other layers use support a format. `InvalidArgument` for a source
+    /// outside of the picture and for an empty list of formats. `PermissionDenied` while another process is DRM master.
+    /// `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
     pub fn add_layer(&mut self, requirements: &LayerRequirements) -> Result<PlaneLayer> {
         let taken = negotiate::take_plane(&mut self.output, &mut self.committer, &self.planes, requirements);

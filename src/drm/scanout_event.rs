@@ -10,11 +10,11 @@ pub enum ScanoutEvent {
     /// The screen shows the presented picture. If several flips complete between two calls, only the newest is
     /// reported.
     Shown(Flipped),
-    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Each is reported
-    /// once, and the device of an unplugged display may be lost later.
+    /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Each loss is
+    /// reported once. If the display is unplugged, the device may still be lost later.
     Lost(Error),
-    /// The display or the device is back. Reported once after a loss, even if
-    /// [`Scanout::reopen`](super::Scanout::reopen) came first. After a lost device, call `reopen`.
+    /// The display or the device is back. Reported once after a loss, even if the caller has already called
+    /// [`Scanout::reopen`](super::Scanout::reopen). If the device was lost, call `reopen`.
     Returned,
 }
 

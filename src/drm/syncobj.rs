@@ -11,13 +11,14 @@ use crate::sys;
 
 /// A container for one fence at a time (`drm_syncobj`). Vulkan and OpenGL drivers signal it and wait for it.
 ///
-/// To let displays and readers wait for a GPU, export the fence of its work as a [`SyncFile`]. Pass that to
+/// To let displays and readers wait for a GPU, export the fence of its work as a [`SyncFile`]. Pass the `SyncFile` to
 /// [`Scanout::stage_fenced`](super::Scanout::stage_fenced), or attach it to the buffer
 /// ([`DmaBuf::import_sync_file`](crate::dmabuf::DmaBuf::import_sync_file)). To let a GPU wait, import the fence of
 /// [`DmaBuf::export_sync_file`](crate::dmabuf::DmaBuf::export_sync_file) or
-/// [`Scanout::try_present_fenced`](super::Scanout::try_present_fenced). The next job of the GPU then waits for it.
+/// [`Scanout::try_present_fenced`](super::Scanout::try_present_fenced). The next job of the GPU then waits for this
+/// fence.
 ///
-/// Dropping it destroys it (`DRM_IOCTL_SYNCOBJ_DESTROY`). Exported fences stay valid.
+/// Dropping a `Syncobj` destroys the kernel's object (`DRM_IOCTL_SYNCOBJ_DESTROY`). Exported fences stay valid.
 pub struct Syncobj {
     device: Device,
     handle: u32,
@@ -43,7 +44,7 @@ impl Syncobj {
         self.handle
     }
 
-    /// Replaces the fence with that of a sync_file. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
+    /// Replaces the present fence with the fence of a sync_file. Ioctl: `DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE`.
     ///
     /// # Errors
     /// `InvalidArgument` if the descriptor is not a sync_file, `DeviceLost` after an unplug.

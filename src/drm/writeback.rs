@@ -31,8 +31,8 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// It is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time of the
 /// call that returns it.
 ///
-/// If it is dropped before the picture is written, its buffer returns to its pool later: in a later call of
-/// `write_back`, or when the device is closed.
+/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool later: in a later call
+/// of `write_back`, or when the device is closed.
 pub struct WriteBack {
     device: Device,
     /// `None` after the frame was received.
@@ -49,15 +49,16 @@ impl Scanout {
     /// for the write-back. Uses the properties `WRITEBACK_FB_ID` and `WRITEBACK_OUT_FENCE_PTR`, and needs the atomic
     /// interface.
     ///
-    /// A scanout on a writeback connector can always write back. Besides a display, the first call ties the connector
-    /// to the CRTC, and some displays blink then. Drivers refuse it if the encoders cannot be cloned (vkms of Linux
-    /// 6.12).
+    /// A scanout on a writeback connector can always write back. On the scanout of a display, the first call ties a
+    /// writeback connector to the CRTC, and some displays blink. Drivers refuse this if the encoders cannot be cloned
+    /// (vkms of Linux 6.12).
     ///
     /// # Errors
-    /// With the target. `Timeout` if the pending flip has not completed. `State` before the first flip. `Mismatch`
-    /// for another size. `Unsupported` without a writeback connector, and for a format that it does not write (the
-    /// text lists those that it writes). `InvalidArgument` if the driver does not write back besides this display.
-    /// `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug.
+    /// The error returns the target. `Timeout` if the pending flip has not completed. `State` before the first flip,
+    /// and for the legacy interface. `Mismatch` for another size. `Unsupported` without a writeback connector, and for
+    /// a format that the connector does not write (the text lists the formats that it writes). `InvalidArgument` if the
+    /// driver does not write back besides this display. `PermissionDenied` while another process is DRM master.
+    /// `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]
     pub fn write_back(
         &mut self,

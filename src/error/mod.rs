@@ -36,7 +36,7 @@ pub enum ErrorKind {
     Pipeline,
     /// The device was unplugged or its driver failed (ENODEV, EIO on a queue). Open it again.
     DeviceLost,
-    /// The peer or publisher closed the connection or died, or the connector does not have a display.
+    /// The peer or publisher closed the connection or died. For a screen: the connector does not have a display.
     Disconnected,
     /// The publisher refused or ended the connection. [`Error::reason`] returns its reason.
     Refused,

@@ -62,7 +62,7 @@ impl Reason {
 
 impl Reason {
     /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher may
-    /// restart. [`Denied`](Self::Denied) counts as permanent, also if a connection limit was the cause.
+    /// restart. [`Denied`](Self::Denied) counts as permanent, even if a connection limit was the cause.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Capacity | Self::LeaseExpired | Self::Closing | Self::Silent | Self::Stalled)
     }

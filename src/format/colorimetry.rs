@@ -8,7 +8,7 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            /// The default of the color space, or unknown.
+            /// Unknown, or what the color space implies. The default.
             #[default]
             Default,
             $($(#[$vm])* $variant,)*
@@ -129,7 +129,7 @@ pub struct Colorimetry {
 }
 
 impl Colorimetry {
-    /// Returns the matrix. Replaces `Default` by the color space's matrix (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
+    /// Returns the matrix. `Default` is replaced by the color space's matrix (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
     pub const fn matrix(self) -> Encoding {
         match (self.encoding, self.space) {
             (Encoding::Default, ColorSpace::Rec709 | ColorSpace::DciP3) => Encoding::Bt709,
@@ -140,8 +140,8 @@ impl Colorimetry {
         }
     }
 
-    /// Returns the quantization range. Replaces `Default` by full for RGB and JPEG, else by limited
-    /// (`V4L2_MAP_QUANTIZATION_DEFAULT`).
+    /// Returns the quantization range. `Default` is replaced by full range for RGB and JPEG, and by limited range for
+    /// other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {
             (Range::Default, FormatKind::Rgb, _) | (Range::Default, _, ColorSpace::Jpeg) => Range::Full,

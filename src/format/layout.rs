@@ -1,5 +1,5 @@
-//! Where the pixels of a picture are. A memory plane is what a file descriptor names; it can hold several color
-//! planes.
+//! Where the pixels of a picture are. A memory plane is the buffer that one file descriptor refers to. It can hold
+//! several color planes.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub const MAX_SIDE: u32 = 32_768;
 /// One color plane: where its rows begin and how far apart they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Plane {
-    /// The index of the memory plane that holds it.
+    /// The index of the memory plane that holds this color plane.
     pub memory: u32,
-    /// Bytes from the start of that memory plane's payload (after V4L2's `data_offset`) to the first row.
+    /// Bytes from the start of the memory plane's payload (after V4L2's `data_offset`) to the first row.
     pub offset_bytes: u32,
     /// Bytes from one row to the next.
     pub stride_bytes: u32,
@@ -25,7 +25,8 @@ pub struct Plane {
 
 /// The exact layout of one picture, as negotiated with a driver or chosen by an allocator.
 ///
-/// The layout of a bitstream has one memory plane and no color plane. Its size is the most that one buffer can hold.
+/// The layout of a bitstream has one memory plane and no color plane. The size of this memory plane is the most that
+/// one buffer can hold.
 ///
 /// ```
 /// use framelease::format::{FourCc, Layout, Size};
@@ -80,7 +81,7 @@ impl Layout {
     /// memory plane. Further color planes follow the first directly, at `bytesperline` x height
     /// (`pixfmt-yuv-planar.rst`).
     ///
-    /// A size of 0, or a missing one, means the smallest size that holds the rows.
+    /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
     /// # Errors
     /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if a stride is
@@ -189,7 +190,7 @@ impl Layout {
         self.colorimetry
     }
 
-    /// Returns the bytes of each memory plane's payload.
+    /// Returns the size of each memory plane's payload, in bytes.
     pub fn memory_bytes(&self) -> &[u32] {
         &self.memory[..self.memory_count]
     }
@@ -204,7 +205,8 @@ impl Layout {
         self.plane_count == 0
     }
 
-    /// Returns the bytes of pixels in a row of color plane `i`, without padding. 0 if the plane does not exist.
+    /// Returns the number of bytes of the pixels in a row of color plane `i`, without padding. 0 if the plane does not
+    /// exist.
     pub fn row_bytes(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
     }
@@ -214,7 +216,7 @@ impl Layout {
         self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
     }
 
-    /// Returns the bytes of all pixels, without any padding.
+    /// Returns the number of bytes of all pixels, without any padding.
     pub fn pixel_bytes(&self) -> u64 {
         (0..self.plane_count).map(|i| u64::from(self.row_bytes(i)) * u64::from(self.rows(i))).sum()
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// The number of buffers that one pool needs, by user.
 ///
-/// The defaults match: a camera or a test pattern has as many buffers as the default budget, and a publisher of its
-/// frames admits three subscribers with default settings besides an encoder.
+/// The default budget fits the other defaults. A camera or a test pattern requests its 12 buffers. A publisher of these
+/// buffers then admits three subscribers with default settings, and an encoder of this process can still use frames.
 ///
 /// ```
 /// use framelease::frame::BufferBudget;

@@ -8,8 +8,8 @@ use super::slots::Slots;
 use crate::dmabuf::{Allocator, DmaBuf};
 use crate::format::Layout;
 
-/// The identity of one generation of buffers in this process. It is never reused: a reconfigured queue gets a new
-/// one.
+/// The identity of one set of buffers in this process. It is never reused: a queue that is reconfigured gets new
+/// buffers with a new identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(u64);
 
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pub(super) owner: Box<dyn BufferOwner>,
 }
 
-/// The buffers of one pool generation, as a counted handle.
+/// The buffers of one pool, as a counted handle. A source that is reconfigured gets a new `BufferSet`.
 ///
 /// Importers and publishers use it to import or announce every slot once. Holding it keeps the memory allocated, but
 /// is not a lease.
@@ -141,7 +141,7 @@ impl BufferSet {
         self.0.memory.iter().take_while(|m| m.get().is_some()).count()
     }
 
-    /// Returns the identity of this generation.
+    /// Returns the identity of these buffers.
     pub fn id(&self) -> PoolId {
         self.0.id
     }
@@ -161,8 +161,8 @@ impl BufferSet {
         self.0.slots.len()
     }
 
-    /// Returns how many slots can be leased at once. This is [`BufferSet::slots`], except for a subscriber's buffers,
-    /// where its `hold` is the limit.
+    /// Returns how many slots can be leased at once. For a subscriber's buffers, this is the subscriber's `hold`. For
+    /// other buffers, it is [`BufferSet::slots`].
     #[doc(hidden)]
     pub fn max_leases(&self) -> usize {
         self.0.owner.max_leases().map_or(self.slots(), |most| most.min(self.slots()))

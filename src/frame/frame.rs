@@ -36,7 +36,7 @@ impl Frame {
         self.lease.memory()
     }
 
-    /// Returns the buffer set (the pool generation) that the slot belongs to.
+    /// Returns the buffer set that the slot belongs to.
     pub fn buffers(&self) -> &BufferSet {
         &self.lease.buffers
     }
@@ -47,10 +47,10 @@ impl Frame {
     }
 
     /// Returns `false` after the lease has ended early: a publisher revoked it, or the publisher or its connection is
-    /// gone. Pixels that were read since then may be of another frame, so ask after the last byte was read.
+    /// gone. Pixels that were read since then may be of another frame, so call this after the last byte was read.
     ///
-    /// Asks the connection of a subscriber's frame, also after the subscriber was dropped: one system call. Any other
-    /// frame is always valid.
+    /// For a subscriber's frame, this call asks the connection, even after the subscriber was dropped. It costs one
+    /// system call. Any other frame is always valid.
     pub fn is_valid(&self) -> bool {
         self.lease.buffers.0.owner.is_valid(self.lease.slot)
     }
@@ -97,7 +97,7 @@ impl FrameMut {
         self.lease.memory()
     }
 
-    /// Returns the buffer set (the pool generation) that the slot belongs to.
+    /// Returns the buffer set that the slot belongs to.
     pub fn buffers(&self) -> &BufferSet {
         &self.lease.buffers
     }

@@ -35,16 +35,17 @@ pub struct FrameMeta {
     pub sequence: u64,
     /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// Frames that the source lost directly before this one: numbers that no frame of the source has. It does not
-    /// include frames that a publisher dropped or that a rate excludes.
+    /// Frames that the source lost directly before this one: the gap in the source's sequence numbers. Frames that a
+    /// publisher dropped or that a rate excludes do not count.
     pub lost: u32,
     /// Properties such as damaged, key frame or last frame.
     pub flags: FrameFlags,
     /// The part of each memory plane that holds data.
     pub payload: [Payload; MAX_PLANES],
-    /// Frames that this connection wanted and did not get since it began. Frames that its
-    /// [`Rate`](crate::share::Rate) excludes do not count. 0 at the source.
+    /// Frames that this subscriber missed since its connection began. Frames that its [`Rate`](crate::share::Rate)
+    /// excludes do not count. 0 if no publisher sent the frame to this process.
     pub dropped: u64,
-    /// Time at which the publisher sent the frame: `CLOCK_MONOTONIC`, in nanoseconds. 0 at the source.
+    /// Time at which the publisher sent the frame: `CLOCK_MONOTONIC`, in nanoseconds. 0 if no publisher sent the frame
+    /// to this process.
     pub published_ns: u64,
 }

@@ -83,9 +83,9 @@ impl Packet {
     /// Creates a packet from bytes of another source: a file, another encoder. Finds the key flag and the parameter
     /// sets in the bytes.
     ///
-    /// A packet always has the parameter sets that its picture needs. If the bytes do not contain them, pass those of
-    /// the packet before it: `previous.parameter_sets().cloned()`. A recorder takes a packet without them for the
-    /// beginning of another stream, and ends the file.
+    /// A packet needs the parameter sets of its picture. If the bytes do not contain them, pass the parameter sets of
+    /// the previous packet: `previous.parameter_sets().cloned()`. If a packet of H.264 or H.265 has none, a recorder
+    /// assumes that another stream begins, and ends the file.
     pub fn new(mut meta: PacketMeta, bytes: impl Into<Arc<[u8]>>, parameters: Option<Arc<ParameterSets>>) -> Self {
         let bytes = bytes.into();
         let head = head(meta.codec, &bytes);
@@ -139,8 +139,8 @@ impl Packet {
         self.bytes().get(self.prefix_bytes as usize..).unwrap_or(&[])
     }
 
-    /// Returns the parameter sets in force, whether this packet or an earlier one contains them. Returns `None`
-    /// before the first set, and for codecs without parameter sets.
+    /// Returns the parameter sets that the picture needs. This packet or an earlier one contains them. Returns `None`
+    /// before the first parameter set, and for codecs without parameter sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }

@@ -114,8 +114,8 @@ impl PacketFanout {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// Returns `true` if a consumer needs a key frame and has room for it: half of its queue is free. Force a key frame
-    /// then.
+    /// Returns `true` if a consumer needs a key frame and has room for it: half of its queue is free. If so, force a
+    /// key frame.
     pub fn awaits_key(&self) -> bool {
         self.consumers.iter().any(|consumer| {
             let state = consumer.lock();
@@ -300,7 +300,7 @@ impl PacketReceiver {
         self.0.lock().dropped
     }
 
-    /// Returns the number of packets that wait.
+    /// Returns the number of packets that wait in this consumer's queue.
     pub fn waiting(&self) -> usize {
         self.0.lock().queue.len()
     }

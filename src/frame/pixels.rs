@@ -9,14 +9,14 @@ use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
 
-/// Read access of the CPU to all pixels of a frame, until it is dropped.
+/// Read access of the CPU to all pixels of a frame. The access ends when the value is dropped.
 #[derive(Debug)]
 pub struct FrameRead<'a> {
     frame: &'a Frame,
     memory: [Option<CpuRead<'a>>; MAX_PLANES],
 }
 
-/// Write access of the CPU to all pixels of a frame, until it is dropped.
+/// Write access of the CPU to all pixels of a frame. The access ends when the value is dropped.
 #[derive(Debug)]
 pub struct FrameWrite<'a> {
     layout: &'a Layout,
@@ -26,8 +26,8 @@ pub struct FrameWrite<'a> {
 impl Frame {
     /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes them.
     ///
-    /// [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) describes the cost, per buffer. For a publisher's frame, check
-    /// [`Frame::is_valid`] after the last byte was read.
+    /// Each buffer of the frame costs as much as [`DmaBuf::read`](crate::dmabuf::DmaBuf::read). If the frame came from
+    /// a publisher, check [`Frame::is_valid`] after the last byte was read.
     ///
     /// ```
     /// use std::time::Duration;
@@ -101,7 +101,8 @@ impl FrameMut {
         payload
     }
 
-    /// Ends writing, for a picture that fills its buffers. [`FrameMut::freeze`] takes other metadata.
+    /// Ends writing and returns the frame, with a payload of the full picture. For other metadata, use
+    /// [`FrameMut::freeze`].
     pub fn freeze_full(self, sequence: u64, timestamp_ns: u64) -> Frame {
         let payload = self.full_payload();
         let flags = super::FrameFlags::MONOTONIC;
@@ -163,8 +164,8 @@ impl FrameRead<'_> {
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
-    /// Passes every pixel byte to `sink` in order: plane after plane, rows without padding. A bitstream is passed as
-    /// it is. `scratch` holds the bytes of one call of `sink`. It grows to the length of a row if it is shorter.
+    /// Passes every pixel byte to `sink` in order: plane after plane, rows without padding. A bitstream is passed as it
+    /// is. `scratch` holds the bytes of one call of `sink`. If it is shorter than a row, it grows.
     ///
     /// # Errors
     /// `Mismatch` if the frame's payload ends before its last row.
@@ -231,7 +232,7 @@ impl<'a> FrameWrite<'a> {
     }
 
     /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets.
-    /// Give the new frame the payload of `from`.
+    /// [Freeze](FrameMut::freeze) the new frame with the payload of `from`.
     ///
     /// # Errors
     /// `Mismatch` if the layouts differ, including their colorimetry; the text names the difference.

@@ -30,8 +30,8 @@ impl CodecCommand {
 }
 
 impl Device {
-    /// Sends a command to an encoder. It takes effect only while both queues stream (`dev-encoder.rst`, "Drain").
-    /// Ioctl: `VIDIOC_ENCODER_CMD`.
+    /// Sends a command to an encoder. The command takes effect only while both queues stream (`dev-encoder.rst`,
+    /// "Drain"). Ioctl: `VIDIOC_ENCODER_CMD`.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the command, `Busy` during a drain.
@@ -42,8 +42,8 @@ impl Device {
         calls::encoder_cmd(self.as_fd(), &mut arg).map_err(|e| self.refused("VIDIOC_ENCODER_CMD", command, e))
     }
 
-    /// Sends a command to a decoder. It takes effect only while both queues stream (`dev-decoder.rst`, "Drain").
-    /// Ioctl: `VIDIOC_DECODER_CMD`.
+    /// Sends a command to a decoder. The command takes effect only while both queues stream (`dev-decoder.rst`,
+    /// "Drain"). Ioctl: `VIDIOC_DECODER_CMD`.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the command, `Busy` during a drain.

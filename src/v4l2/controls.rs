@@ -134,7 +134,7 @@ pub struct Control {
     pub is_read_only: bool,
     /// `true` if the value cannot be read.
     pub is_write_only: bool,
-    /// `true` if it has no effect now, such as gain while automatic gain is on.
+    /// `true` if the control has no effect now, such as gain while automatic gain is on.
     pub is_inactive: bool,
     /// `true` if the hardware changes the value.
     pub is_volatile: bool,

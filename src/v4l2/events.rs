@@ -25,7 +25,7 @@ pub enum EventKind {
     Control(ControlId),
     /// A new frame begins to arrive.
     FrameSync,
-    /// The resolution or format changed, at the input of this number or in a decoder's bitstream (0).
+    /// The resolution or format changed. The number is the input. For a decoder's bitstream it is 0.
     SourceChange(u32),
 }
 

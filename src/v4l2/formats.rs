@@ -90,8 +90,8 @@ pub struct FormatRequest {
     pub stride_bytes: [u32; MAX_PLANES],
     /// Bytes of a buffer, per memory plane. For a bitstream, the most that one buffer can hold.
     pub memory_bytes: [u32; MAX_PLANES],
-    /// The colorimetry. On an output queue it describes the pixels. On a capture queue the device converts to it if
-    /// it can.
+    /// The colorimetry. On an output queue, it describes the pixels. On a capture queue, the device converts its
+    /// pictures to this colorimetry if it can.
     pub colorimetry: Colorimetry,
 }
 
@@ -255,7 +255,7 @@ impl Device {
     /// Returns the layout that [`Device::set_format`] would give. Changes nothing. Ioctl: `VIDIOC_TRY_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not offer the format (the text lists those that it offers), `InvalidArgument`
+    /// `Unsupported` if the device does not offer the format (the text lists the offered formats), `InvalidArgument`
     /// for a size of 0.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_FMT")]
@@ -267,7 +267,7 @@ impl Device {
     /// the nearest size, but it keeps the format. Ioctl: `VIDIOC_S_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not offer the format (the text lists those that it offers), `InvalidArgument`
+    /// `Unsupported` if the device does not offer the format (the text lists the offered formats), `InvalidArgument`
     /// for a size of 0, `Busy` while buffers are allocated, here or by another program.
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
@@ -275,12 +275,12 @@ impl Device {
         self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)
     }
 
-    /// Requests exactly a layout, such as that of another device's buffers. Buffers may be larger than the driver's
-    /// own. Ioctls: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
+    /// Requests exactly one layout, such as the layout of another device's buffers. The buffers of `wanted` may be
+    /// larger than the driver's own buffers. Ioctls: `VIDIOC_TRY_FMT`, `VIDIOC_S_FMT`.
     ///
     /// # Errors
-    /// `Mismatch` if the driver would choose another geometry: nothing is changed if `VIDIOC_TRY_FMT` reports that.
-    /// Else the errors of [`Device::set_format`].
+    /// `Mismatch` if the driver chooses another geometry. If `VIDIOC_TRY_FMT` already returns that geometry, the format
+    /// does not change. Else the errors of [`Device::set_format`].
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format_exact(&self, direction: Direction, wanted: &Layout) -> Result<Layout> {

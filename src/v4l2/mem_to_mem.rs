@@ -22,12 +22,12 @@ use crate::sys::wait;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Processed {
-    /// A result of the device. Its `timestamp_ns` and `MONOTONIC` flag are those of the source.
+    /// A result of the device. It has the `timestamp_ns` and the `MONOTONIC` flag of its source frame.
     Result {
         /// The picture or bitstream. A frame flagged [`LAST`](FrameFlags::LAST) ends a drain and may be empty. A
         /// frame flagged [`ERROR`](FrameFlags::ERROR) is damaged, and the stream continues.
         frame: Frame,
-        /// The source frame of the result. `None` if the driver did not copy the timestamp, if more than 128 frames
+        /// The source frame of the result. `None` if the driver did not copy the timestamp, if 128 more source frames
         /// were queued since, or if the buffer is empty.
         source: Option<FrameMeta>,
     },
@@ -36,7 +36,7 @@ pub enum Processed {
     Source(Frame),
     /// A subscribed event of the device.
     Event(Event),
-    /// The device was unplugged, or its driver failed. [`MemToMem::stop`] returns the frames that it had.
+    /// The device was unplugged, or its driver failed. [`MemToMem::stop`] returns the frames that the device had.
     Lost(Error),
     /// The device is back. Call [`MemToMem::reopen`].
     Returned,
@@ -53,20 +53,20 @@ pub enum Resumed {
     Restarted,
 }
 
-/// A mem-to-mem device. Source frames go to its output queue, results come from its capture queue, on one file
-/// descriptor.
+/// A mem-to-mem device. Source frames go to its output queue. Results come from its capture queue. Both queues share
+/// one file descriptor.
 ///
-/// For the driver, every open of the node is a separate device with its own formats, controls and buffers. Set
-/// formats by [`Device::set_format`] before buffers exist. The order depends on the device: an encoder's capture
-/// format determines its output formats, and a decoder's output format its capture formats (`dev-encoder.rst`,
-/// `dev-decoder.rst`).
+/// For the driver, every open of the node is a separate device with its own formats, controls and buffers. Set formats
+/// by [`Device::set_format`] before buffers exist. Set the capture format of an encoder first, because it determines
+/// the output formats. Set the output format of a decoder first, because it determines the capture formats
+/// (`dev-encoder.rst`, `dev-decoder.rst`).
 ///
-/// Results are matched to their sources by the timestamp that the driver copies. The driver gets the source's
-/// timestamp in microseconds, which is moved if two frames have the same.
+/// Results are matched to their sources by the timestamp that the driver copies. The driver gets the source's timestamp
+/// in microseconds. If two frames have the same timestamp, the second gets the next free microsecond.
 ///
-/// It is a [`Station`]. [`Received::Ended`] means the end of a drain; [`MemToMem::resume`] or a restart of the
-/// capture queue begins again. In steady state a frame costs two QBUF, two DQBUF and one `epoll_wait`. Dropping it
-/// stops both queues. Results that are still leased keep their memory.
+/// It is a [`Station`]. [`Received::Ended`] means the end of a drain. To continue, call [`MemToMem::resume`] or
+/// [`MemToMem::restart_capture`]. In steady state a frame costs two QBUF, two DQBUF and one `epoll_wait`. Dropping the
+/// `MemToMem` stops both queues. Results that are still leased keep their memory.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -197,8 +197,8 @@ impl MemToMem {
         queue::watch(&mut self.readiness, Some(&self.output), Some(&self.capture), self.subscribed)
     }
 
-    /// Finds the device again, by its path, driver, bus and node, and opens it without buffers, as [`MemToMem::new`]
-    /// does. The file descriptor stays the same. Returns the frames that the device had.
+    /// Finds the device again, by its path, driver, bus and node. Opens it without buffers, as [`MemToMem::new`] does.
+    /// The file descriptor stays the same. Returns the frames that the device had.
     ///
     /// # Errors
     /// `NotFound` until the device is back. The frames stay, and the call can be repeated.
@@ -227,8 +227,8 @@ impl MemToMem {
     /// `VIDIOC_STREAMOFF` twice.
     ///
     /// # Errors
-    /// The errors of [`Queue::reclaim`]. The frames of the other queue are then dropped, which returns them to their
-    /// owners.
+    /// The errors of [`Queue::reclaim`]. If only one queue fails, the frames of the other queue are dropped, which
+    /// returns them to their owners.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn stop(&mut self) -> Result<Reclaimed> {
         self.forget();
@@ -295,9 +295,9 @@ impl MemToMem {
         done
     }
 
-    /// Ends the stream. The device processes everything that is queued, then gives a result flagged
-    /// [`LAST`](FrameFlags::LAST), then [`Received::Ended`]. Continue to serve both queues until then. Source frames
-    /// that are queued during the drain wait for [`MemToMem::resume`]. Ioctl: `VIDIOC_ENCODER_CMD` or
+    /// Ends the stream. The device processes everything that is queued. The last result is flagged
+    /// [`LAST`](FrameFlags::LAST). [`Received::Ended`] follows. Continue to serve both queues until it comes. Source
+    /// frames that are queued during the drain wait for [`MemToMem::resume`]. Ioctl: `VIDIOC_ENCODER_CMD` or
     /// `VIDIOC_DECODER_CMD`.
     ///
     /// # Errors
@@ -324,9 +324,9 @@ impl MemToMem {
         }
     }
 
-    /// Resumes after [`Received::Ended`]. If the driver cannot resume, stops and starts the capture queue, which
-    /// gives up its imported buffers; queue them again then. Ioctls: `VIDIOC_ENCODER_CMD` or `VIDIOC_DECODER_CMD`,
-    /// `VIDIOC_DQBUF`, perhaps `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
+    /// Resumes after [`Received::Ended`]. If the driver cannot resume, stops and starts the capture queue. The capture
+    /// queue then gives up its imported buffers: queue them again. Ioctls: `VIDIOC_ENCODER_CMD` or
+    /// `VIDIOC_DECODER_CMD`, `VIDIOC_DQBUF`, and for a restart `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
     /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
@@ -393,8 +393,8 @@ impl MemToMem {
         Ok(back)
     }
 
-    /// Returns the next result or the end of a drain, if there is one. Returns nothing for a queue that is not
-    /// started or has ended. One system call. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next result or the end of a drain, if there is one. Returns [`Received::Nothing`] for a queue that
+    /// is not started or has ended. Costs one system call. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug or a fatal error of the driver, and the error of an earlier return of a buffer,
@@ -412,8 +412,8 @@ impl MemToMem {
         Ok(got.map(|frame| self.result(frame)))
     }
 
-    /// Returns the next source frame that the device has read, if there is one. One system call, none if nothing is
-    /// queued. Ioctl: `VIDIOC_DQBUF`.
+    /// Returns the next source frame that the device has read, if there is one. Costs one system call, or none if
+    /// nothing is queued. Ioctl: `VIDIOC_DQBUF`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug or a fatal error of the driver.
@@ -548,7 +548,7 @@ impl MemToMem {
 impl sealed::Sealed for MemToMem {}
 
 /// `try_recv` costs one `epoll_wait` and one DQBUF for each event that it returns. `Nothing` costs only the
-/// `epoll_wait`. Its errors are those of an earlier return of a capture buffer, once each.
+/// `epoll_wait`. `try_recv` fails if an earlier return of a capture buffer failed. It reports each such error once.
 impl Station for MemToMem {
     type Event = Processed;
 

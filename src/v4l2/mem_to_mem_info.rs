@@ -9,8 +9,8 @@ use crate::format::{FormatKind, FourCc};
 
 /// A mem-to-mem node with the formats that it lists on both queues.
 ///
-/// Drivers list the formats of one queue that match the other queue's present format. A list can be longer after a
-/// format is set.
+/// A driver lists only the formats of a queue that match the present format of the other queue. A list can be longer
+/// after the other format is set.
 ///
 /// ```
 /// for info in framelease::v4l2::mem_to_mem_devices() {

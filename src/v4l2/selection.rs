@@ -37,7 +37,7 @@ impl Device {
     /// or four times.
     ///
     /// # Errors
-    /// `Unsupported` or `InvalidArgument` if the device does not support it in its present state.
+    /// `Unsupported` or `InvalidArgument` if the device does not support the rectangle in its present state.
     #[doc(alias = "VIDIOC_G_SELECTION")]
     pub fn region(&self, direction: Direction, target: SelectionTarget) -> Result<Region> {
         const OP: &str = "VIDIOC_G_SELECTION";
@@ -54,8 +54,8 @@ impl Device {
     /// Sets the crop or compose rectangle and returns the one that the driver chose. Ioctl: `VIDIOC_S_SELECTION`.
     ///
     /// # Errors
-    /// `Unsupported` or `InvalidArgument` if the device does not support it in its present state, `Busy` if it cannot
-    /// change during streaming. The text has the bounds.
+    /// `Unsupported` or `InvalidArgument` if the device does not support the rectangle in its present state, `Busy` if
+    /// the rectangle cannot change during streaming. The text has the bounds.
     #[doc(alias = "VIDIOC_S_SELECTION")]
     pub fn set_region(&self, direction: Direction, target: SelectionTarget, wanted: Rect) -> Result<Rect> {
         const OP: &str = "VIDIOC_S_SELECTION";

@@ -175,7 +175,8 @@ impl Queue {
     ///
     /// # Errors
     /// `State` without buffers; `Pipeline` if formats along the media graph do not fit (the text has the pads and a
-    /// `media-ctl` line that corrects them); `Busy`; other errors of the driver. The queue can be started again.
+    /// `media-ctl` line that corrects them); `Busy` while another program streams; other errors of the driver. The
+    /// queue can be started again.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         const OP: &str = "VIDIOC_STREAMON";
@@ -207,8 +208,8 @@ impl Queue {
 
     /// Stops streaming and returns the leases that the driver had. Ioctl: `VIDIOC_STREAMOFF`.
     ///
-    /// An unplugged device also returns them. Its driver may still write to them until the file is closed, when the
-    /// last clone of the [`Device`] and its queues are dropped.
+    /// The call also works for an unplugged device. Its driver may still write to the returned buffers until the file
+    /// is closed. The file is closed when the last clone of the [`Device`] and its queues are dropped.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug, and other errors of the driver. The leases then stay in the queue.
@@ -324,7 +325,7 @@ impl Queue {
     ///
     /// # Errors
     /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
-    /// leases stay valid. `State` if the queue is not started, or after its end.
+    /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_dequeue(&mut self) -> Result<Received<Frame>> {
         const OP: &str = "VIDIOC_DQBUF";
@@ -379,7 +380,7 @@ impl Queue {
     ///
     /// # Errors
     /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
-    /// leases stay valid. `State` if the queue is not started, or after its end.
+    /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn dequeue(&mut self, timeout: Duration) -> Result<Received<Frame>> {
         let deadline = wait::deadline(timeout);

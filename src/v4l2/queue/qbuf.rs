@@ -16,8 +16,8 @@ use crate::v4l2::formats::{holds, splits};
 use crate::v4l2::Direction;
 
 impl Queue {
-    /// Leases a free buffer of an output queue with [`Queue::allocate`]d memory, to be filled. Returns `None` if none
-    /// is free.
+    /// Leases a free buffer of an output queue, for the caller to fill. The queue has buffers from [`Queue::allocate`]
+    /// or [`Queue::allocate_from`]. Returns `None` if no buffer is free.
     pub fn try_acquire(&mut self) -> Option<FrameMut> {
         match &self.memory {
             Memory::Mmap { mmap, buffers } if self.direction == Direction::Output => buffers.lend(mmap.take()?),
@@ -83,8 +83,8 @@ impl Queue {
         self.held[index] = Some(Held { number: self.taken, lease });
     }
 
-    /// Queues a buffer on a capture queue of imports, to be filled. [`Queue::try_dequeue`] returns it frozen. Checks
-    /// and costs are those of [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
+    /// Queues a buffer on a capture queue of imports, for the device to fill. [`Queue::try_dequeue`] returns it as a
+    /// frame. The call checks and costs the same as [`Queue::queue`]. Ioctl: `VIDIOC_QBUF`.
     ///
     /// # Errors
     /// With the buffer: `Mismatch` if its geometry differs from the queue's or it is too small, `WrongFile` for a

@@ -18,8 +18,8 @@ use crate::sys::v4l2_calls as calls;
 /// The kind of memory to request from a driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheHint {
-    /// The driver's default. On SoCs this is mostly memory that devices share without cache maintenance, and that the
-    /// CPU reads slowly.
+    /// The memory that the driver chooses. On SoCs this is mostly memory that devices share without cache maintenance,
+    /// and that the CPU reads slowly. The default.
     #[default]
     Driver,
     /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), if the driver offers it.
@@ -28,7 +28,7 @@ pub enum CacheHint {
 
 impl Queue {
     /// Allocates the driver's own buffers for its present format and exports each memory plane once. Buffers of a
-    /// capture queue are read-only. Those of an output queue are writable, because the caller fills them.
+    /// capture queue are read-only. Buffers of an output queue are writable, because the caller fills them.
     ///
     /// The driver may give more or fewer than `count`: see [`BufferSet::slots`]. Ioctls: `VIDIOC_G_FMT`,
     /// `VIDIOC_REQBUFS`, `VIDIOC_EXPBUF` per buffer and memory plane.
@@ -71,8 +71,8 @@ impl Queue {
         layout.memory_bytes().iter().enumerate().map(export).collect()
     }
 
-    /// Allocates buffers elsewhere, which the driver imports, each at a fixed index. A memory plane has the size that
-    /// the format needs, or `least_bytes` if that is more: another device may need a larger buffer. Ioctls:
+    /// Allocates buffers with `allocator`. The driver imports each of them at a fixed index. A memory plane has the
+    /// size that the format needs, or `least_bytes` if that is more: another device may need a larger buffer. Ioctls:
     /// `VIDIOC_G_FMT`, `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
     ///
     /// # Errors
