@@ -48,7 +48,8 @@ pub enum ErrorKind {
     Exhausted,
     /// The frame's lease ended while the frame was in use: its pixels may have changed.
     Revoked,
-    /// The call is out of order: streaming before allocation, a frame of a queue that was freed.
+    /// The call came too early or too late: for example, streaming before allocation, or using a frame after its queue
+    /// was freed.
     State,
     /// Anything else that the kernel reported; see [`Error::errno`].
     Os,
