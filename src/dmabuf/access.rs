@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// A usual timeout for CPU access, which waits for the fences of devices: one second.
+/// One second: a usual timeout for CPU access, which waits for the fences of devices.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.
@@ -26,14 +26,14 @@ struct Bracket<'a> {
 }
 
 impl<'a> Bracket<'a> {
-    fn begin(buffer: &'a DmaBuf, flags: u64, wait: Duration) -> Result<Self> {
+    fn begin(buffer: &'a DmaBuf, flags: u64, timeout: Duration) -> Result<Self> {
         let mapping = buffer.mapping()?;
         if flags & SYNC_WRITE != 0 && !mapping.is_writable() {
             return Err(Error::new(ErrorKind::PermissionDenied, "mmap", "the buffer is shared read-only"));
         }
         buffer.0.users.enter(flags)?;
         let begun = match buffer.kind() {
-            MemoryKind::DmaBuf => wait_for_fences(buffer, flags, wait).and_then(|()| {
+            MemoryKind::DmaBuf => wait_for_fences(buffer, flags, timeout).and_then(|()| {
                 sys::dma_buf::sync(buffer.as_fd(), flags).map_err(|e| Error::os("DMA_BUF_IOCTL_SYNC", e))
             }),
             MemoryKind::Memfd => Ok(()),
@@ -49,15 +49,15 @@ impl<'a> Bracket<'a> {
 }
 
 /// SYNC waits for fences without a limit, and any holder of a descriptor can attach a fence. Polls first.
-fn wait_for_fences(buffer: &DmaBuf, flags: u64, wait: Duration) -> Result<()> {
+fn wait_for_fences(buffer: &DmaBuf, flags: u64, timeout: Duration) -> Result<()> {
     let events = if flags & SYNC_WRITE != 0 { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let ready =
-        sys::wait::until(buffer.as_fd(), events, sys::wait::deadline(wait)).map_err(|e| Error::os("poll", e))?;
+        sys::wait::until(buffer.as_fd(), events, sys::wait::deadline(timeout)).map_err(|e| Error::os("poll", e))?;
     if ready.is_empty() {
         return Err(Error::new(
             ErrorKind::Timeout,
             "poll",
-            format!("a device still works on the buffer after {wait:?}"),
+            format!("a device still works on the buffer after {timeout:?}"),
         ));
     }
     Ok(())
@@ -73,8 +73,8 @@ impl Drop for Bracket<'_> {
     }
 }
 
-/// Read access of the CPU to a buffer. The access ends when the value is dropped. Bytes are copied out of the buffer.
-/// References to them are not possible, because a device or another process may write at any time.
+/// Read access of the CPU to a buffer. The access ends when the value is dropped. The bytes can only be copied out of
+/// the buffer. References to the bytes would not be safe, because a device or another process may write at any time.
 #[derive(Debug)]
 pub struct CpuRead<'a>(Bracket<'a>);
 
@@ -111,13 +111,13 @@ impl DmaBuf {
     }
 
     /// [`DmaBuf::write`] for the holder of the only lease.
-    pub(crate) fn begin_write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
-        Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
+    pub(crate) fn begin_write(&self, timeout: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_WRITE, timeout).map(CpuWrite)
     }
 
     /// [`DmaBuf::begin_write`] for a caller that also reads the present content.
-    pub(crate) fn begin_update(&self, wait: Duration) -> Result<CpuWrite<'_>> {
-        Bracket::begin(self, SYNC_READ | SYNC_WRITE, wait).map(CpuWrite)
+    pub(crate) fn begin_update(&self, timeout: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_READ | SYNC_WRITE, timeout).map(CpuWrite)
     }
 }
 

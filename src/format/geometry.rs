@@ -48,8 +48,8 @@ impl FromStr for Size {
     }
 }
 
-/// A rectangle in pixels. The origin may be negative: devices can compose beyond the edge of a picture. Displays as
-/// `640x360@100,50`.
+/// A rectangle in pixels. The origin may be negative, because devices can compose beyond the edge of a picture.
+/// Displays as `640x360@100,50`.
 ///
 /// ```
 /// use framelease::format::{Rect, Size};

@@ -77,9 +77,9 @@ impl Layout {
         Self::from_strides(fourcc, size, &strides, &[])
     }
 
-    /// Creates the layout that V4L2 defines for a format: one stride (`bytesperline`) and size (`sizeimage`) per
-    /// memory plane. Further color planes follow the first directly, at `bytesperline` x height
-    /// (`pixfmt-yuv-planar.rst`).
+    /// Creates the layout that V4L2 defines for a format. Each memory plane has one stride (`bytesperline`) and one
+    /// size (`sizeimage`). If a memory plane has several color planes, they follow each other without a gap
+    /// (`pixfmt-yuv-planar.rst`). The second color plane then begins at `bytesperline` x height.
     ///
     /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
@@ -133,7 +133,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Creates a layout from its parts, as another process or a user describes it.
+    /// Creates a layout from its parts, for example from those that another process sent.
     ///
     /// # Errors
     /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if the number of
@@ -168,7 +168,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Sets the colorimetry. The geometry stays.
+    /// Sets the colorimetry. The geometry stays the same.
     pub fn with_colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = colorimetry;
         self
@@ -179,8 +179,8 @@ impl Layout {
         self.fourcc
     }
 
-    /// Returns width and height in pixels, as the driver counts them. The chroma plane begins after the last of these
-    /// rows.
+    /// Returns the width and height in pixels, as the driver reports them. They can include padding, such as 1088 rows
+    /// for 1080. The chroma plane begins after the last of these rows.
     pub fn size(&self) -> Size {
         self.size
     }
