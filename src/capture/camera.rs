@@ -121,7 +121,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Creates a builder, with which to choose and set up a camera.
+    /// Creates a builder, which chooses a camera and sets it up.
     pub fn builder() -> CameraBuilder {
         CameraBuilder::default()
     }

@@ -137,8 +137,8 @@ impl TestPatternBuilder {
 
 /// A source of moving color bars, for machines without a camera.
 ///
-/// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes what the DMA of a camera
-/// would write. These bytes are counted separately, as `CpuBytes::source`.
+/// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes the pixels that a camera
+/// would write by DMA. These bytes are counted separately, as `CpuBytes::source`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -25,7 +25,7 @@ pub enum CameraEvent {
     /// The source changed, or the device came back with another format. The frames that follow have this layout and are
     /// in new buffers.
     Changed(Layout),
-    /// A subscribed event of [`Camera::device`](super::Camera::device).
+    /// An event of the [device](super::Camera::device) that the caller [subscribed](v4l2::Device::subscribe) to.
     Device(v4l2::Event),
 }
 
@@ -62,7 +62,7 @@ impl FrameEvent for CameraEvent {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 ///
-/// A function that takes either:
+/// A function that takes a camera or a test pattern:
 ///
 /// ```
 /// use std::time::Duration;

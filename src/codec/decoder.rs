@@ -105,8 +105,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates these frames
-    /// and the frames that it needs itself, at most 32 together.
+    /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates buffers for
+    /// these frames and for the frames that it needs itself. The limit for both together is 32.
     pub fn frames_held(mut self, count: usize) -> Self {
         self.frame_buffers = count;
         self
@@ -247,8 +247,8 @@ impl Decoder {
     }
 
     /// Submits the bytes of one access unit or frame. The decoded frame gets the time `timestamp_ns`. Returns
-    /// [`Submitted::Full`] while the device has every bitstream buffer. Then receive events from the decoder and try
-    /// again.
+    /// [`Submitted::Full`] while the device uses all bitstream buffers. In that case, receive events from the decoder
+    /// and try again.
     ///
     /// # Errors
     /// `Mismatch` if the bytes exceed a bitstream buffer (see [`DecoderBuilder::packet_bytes`]), `InvalidArgument` if
@@ -450,9 +450,9 @@ impl Decoder {
         self.pair.resume()
     }
 
-    /// Drops the packets that were not decoded, to continue at another place in the stream. The next packet must be a
-    /// key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output
-    /// queue.
+    /// Drops the packets that are not decoded yet. Use it to continue at another place in the stream. The next packet
+    /// must be a key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the
+    /// output queue.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug, and other errors of the driver.

@@ -236,7 +236,8 @@ impl Encoder {
         &self.setup.applied
     }
 
-    /// Returns the frame interval that the device chose, if it was requested and the device has one.
+    /// Returns the frame interval that the device chose. Returns `None` if no interval was requested, or if the device
+    /// does not have this setting.
     pub fn interval(&self) -> Option<FrameInterval> {
         self.setup.interval
     }
@@ -349,8 +350,8 @@ impl Encoder {
 
     /// Changes a setting of a running encoder. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
-    /// If the driver does not accept it during streaming, [`Outcome::Refused`] contains `Busy`. In that case, call
-    /// [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
+    /// If the driver does not accept the change during streaming, [`Outcome::Refused`] contains `Busy`. In that case,
+    /// call [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
@@ -359,8 +360,8 @@ impl Encoder {
     }
 
     /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
-    /// comes, but only for a limited time: some drivers miss a drain that arrives while they finish the last frame
-    /// ([boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// comes, but set a time limit. Some drivers miss a drain that arrives while they finish the last frame (see
+    /// [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver
@@ -421,7 +422,7 @@ impl Encoder {
     ///
     /// # Errors
     /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with the frames that the
-    /// device had. The call can be repeated. [`EncoderEvent::Returned`] comes again after a pause.
+    /// device had. The call can be repeated. After a pause, [`EncoderEvent::Returned`] comes again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {

@@ -18,7 +18,7 @@ pub enum Connection {
     Connected,
     /// No display is plugged in.
     Disconnected,
-    /// The driver does not know: writeback connectors, some analog connectors.
+    /// The driver does not know, for example for writeback connectors and some analog connectors.
     Unknown,
 }
 

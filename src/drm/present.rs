@@ -37,8 +37,8 @@ impl Scanout {
     }
 
     /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). Use it
-    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call:
-    /// the display waits for them anyway.
+    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call,
+    /// because the display waits for them anyway.
     ///
     /// # Errors
     /// The errors of [`Scanout::stage`], and `Unsupported` if the plane does not support fences.

@@ -8,7 +8,7 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            /// The value is unknown or follows from the color space. The default.
+            /// Not stated. Matrix, range and transfer function then follow from the [`ColorSpace`]. The default.
             #[default]
             Default,
             $($(#[$vm])* $variant,)*

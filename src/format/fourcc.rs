@@ -181,7 +181,8 @@ pub struct FormatInfo {
     pub g2d: Option<u32>,
     /// The kind of content.
     pub kind: FormatKind,
-    /// Memory planes that V4L2 uses for it: 1, or one per color plane for the `M` formats.
+    /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one per color
+    /// plane. Other formats have one.
     pub memory_planes: usize,
     /// Color planes, in memory order. Empty for a bitstream.
     pub planes: &'static [PlaneInfo],

@@ -180,7 +180,7 @@ impl Layout {
     }
 
     /// Returns the width and height in pixels, as the driver reports them. They can include padding, such as 1088 rows
-    /// for 1080. The chroma plane begins after the last of these rows.
+    /// for a picture of 1080 rows. The chroma plane begins after the last of these rows.
     pub fn size(&self) -> Size {
         self.size
     }

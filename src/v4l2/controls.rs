@@ -91,7 +91,7 @@ pub enum ControlKind {
     Text,
     /// An array or struct, as its bytes.
     Compound,
-    /// A type that this crate does not know, by its `V4L2_CTRL_TYPE_*` number.
+    /// A type that this crate does not know, with its `V4L2_CTRL_TYPE_*` number.
     Other(u32),
 }
 
@@ -154,7 +154,7 @@ pub enum ControlValue {
     Number(i64),
     /// The value of a text control.
     Text(String),
-    /// The bytes of a compound control, native-endian as the kernel has them.
+    /// The bytes of a compound control, in native byte order.
     Bytes(Vec<u8>),
     /// A press of a button control.
     Press,

@@ -274,7 +274,7 @@ impl fmt::Debug for Device {
     }
 }
 
-/// Returns every V4L2 video node that can be opened, by number. Leaves out nodes that disappear or deny access.
+/// Returns all V4L2 video nodes that can be opened, sorted by number. Leaves out nodes that disappear or deny access.
 pub fn devices() -> Vec<DeviceInfo> {
     nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
 }
