@@ -103,11 +103,11 @@ impl EncoderBuilder {
     /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
     ///
     /// # Errors
-    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices); `Mismatch` if the device
-    /// cannot read the layout (the text has both geometries; [`negotiate`](super::negotiate) finds a layout that the
-    /// device can read); `Unsupported` if it lacks the codec, the format, or a crop that the picture needs; the error
-    /// of a [required](Params::require) setting; `Exhausted` without memory. If the call fails, nothing stays
-    /// allocated.
+    /// `NotFound` if no device encodes to the codec; the text lists the mem-to-mem devices. `Mismatch` if the device
+    /// cannot read the layout; the text has both geometries. [`negotiate`](super::negotiate) finds a layout that the
+    /// device can read. `Unsupported` if the device does not have the codec, the format, or a crop that the picture
+    /// needs. `Exhausted` if memory is not available. A [required](Params::require) setting that the driver does not
+    /// apply exactly is also an error. If the call fails, nothing stays allocated.
     pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
         let codec = self.params.codec();
         let device = match self.device {
@@ -191,7 +191,7 @@ impl Wanted {
 /// let mut camera = Camera::builder().device(camera).layout(&agreement.source).open()?;
 /// let mut encoder = Encoder::builder(params.resized(agreement.size)).device(device).open(camera.buffers()?)?;
 /// for frame in camera.frames() {
-///     // A frame that finds no room is dropped here.
+///     // If the encoder has no room, the frame is dropped here.
 ///     let _ = encoder.try_submit(frame?)?;
 ///     while let Received::Item(EncoderEvent::Packet(packet)) = encoder.try_recv()? {
 ///         println!("{packet:?}");
@@ -403,8 +403,8 @@ impl Encoder {
     /// `VIDIOC_REQBUFS`, and those of [`EncoderBuilder::open`].
     ///
     /// # Errors
-    /// The errors of [`EncoderBuilder::open`], with the frames that the device had not read. After an error the encoder
-    /// has no buffers and accepts no frames. The call can be repeated.
+    /// The errors of [`EncoderBuilder::open`]. The error returns the frames that the device had not read. After an
+    /// error the encoder has no buffers and accepts no frames. The call can be repeated.
     pub fn reconfigure(
         &mut self,
         params: Params,
@@ -421,8 +421,8 @@ impl Encoder {
     /// been encoded already.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with the frames that the
-    /// device had. The call can be repeated. After a pause, [`EncoderEvent::Returned`] comes again.
+    /// The error returns the frames that the device had. `NotFound` until the device is back. Other errors are those of
+    /// [`EncoderBuilder::open`]. The call can be repeated. After a pause, [`EncoderEvent::Returned`] comes again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
@@ -473,11 +473,12 @@ impl Submit for Encoder {
     /// encoder, after the device has read the picture. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if the queue is full;
     /// `VIDIOC_STREAMON` twice at the start.
     ///
-    /// Frames that are submitted after [`Encoder::drain`] are kept, and encoded after [`Encoder::resume`].
+    /// The encoder keeps frames that are submitted after [`Encoder::drain`], and encodes them after
+    /// [`Encoder::resume`].
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its layout differs from the layout that the encoder was opened with, `WrongFile`
-    /// for a memfd, `DeviceLost` after an unplug.
+    /// The error returns the frame. `Mismatch` if its layout differs from the layout that the encoder was opened with.
+    /// `WrongFile` if its memory is a memfd. `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {

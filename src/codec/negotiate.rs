@@ -58,8 +58,9 @@ pub struct Agreement {
 /// devices have in common. Formats with fewer bytes per pixel come first, and grey comes last.
 ///
 /// # Errors
-/// `Mismatch` if no format fits (the text has both geometries for each format that was tried), `Unsupported` if the
-/// devices have no common format, the encoder does not support the codec, or `camera` is not a capture device.
+/// `Mismatch` if no format fits. The text has both geometries for each format that was tried. `Unsupported` if the
+/// devices do not have a common format, if the encoder does not support the codec, or if `camera` is not a capture
+/// device.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn negotiate(encoder: &Device, camera: &Device, params: &Params, formats: &[FourCc]) -> Result<Agreement> {
     negotiate_with(encoder, camera, params, formats, Quirks::for_device(encoder.info()))

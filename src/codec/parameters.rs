@@ -22,9 +22,9 @@ pub enum RateMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HeaderMode {
-    /// Into a separate buffer before the first frame.
+    /// The parameter sets go into a separate buffer before the first frame.
     Separate,
-    /// Into the buffer of the first frame.
+    /// The parameter sets go into the buffer of the first frame.
     Joined,
 }
 

@@ -83,28 +83,28 @@ pub struct CpuRead<'a>(Bracket<'a>);
 pub struct CpuWrite<'a>(Bracket<'a>);
 
 impl DmaBuf {
-    /// Begins reading by the CPU. Waits at most `timeout` for devices that still write.
+    /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write.
     ///
     /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access
     /// costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A
     /// memfd costs no system calls.
     ///
     /// # Errors
-    /// `Timeout` if a fence is not signaled in time, `Busy` while this process writes the buffer through another
-    /// handle, and the errors of `mmap` and the ioctl. A fence that ended with an error counts as signaled.
+    /// `Timeout` if a fence is not signaled in time. `Busy` while this process writes the buffer through another
+    /// handle. Other errors are those of `mmap` and the ioctl. A fence that ended with an error counts as signaled.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn read(&self, timeout: Duration) -> Result<CpuRead<'_>> {
         Bracket::begin(self, SYNC_READ, timeout).map(CpuRead)
     }
 
-    /// Begins writing by the CPU. Waits at most `timeout` for devices that still use the buffer. Use this call for a
-    /// buffer that is not part of a pool. For a frame of a pool, use
+    /// Begins writing the buffer with the CPU. Waits at most `timeout` for devices that still use the buffer. Use this
+    /// call for a buffer that is not part of a pool. For a frame of a pool, use
     /// [`FrameMut::write`](crate::frame::FrameMut::write).
     ///
     /// # Errors
-    /// `Timeout` if a fence is not signaled in time, `Busy` while this process reads or writes the buffer through
-    /// another handle, `PermissionDenied` on a read-only descriptor or another process's sealed memfd, and the errors
-    /// of `mmap` and the ioctl.
+    /// `Timeout` if a fence is not signaled in time. `Busy` while this process reads or writes the buffer through
+    /// another handle. `PermissionDenied` if the descriptor is read-only, or if it is another process's sealed memfd.
+    /// Other errors are those of `mmap` and the ioctl.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn write(&mut self, timeout: Duration) -> Result<CpuWrite<'_>> {
         self.begin_write(timeout)

@@ -92,8 +92,8 @@ impl Allocator {
     /// Allocates a buffer of at least `size_bytes`, rounded up to whole pages. The kernel shows `name` in debugfs.
     ///
     /// # Errors
-    /// `InvalidArgument` for a size of 0, `NotFound` or `PermissionDenied` if the device cannot be opened, `Exhausted`
-    /// if memory is not available, and other errors of the kernel. The text names the device and the size.
+    /// `InvalidArgument` for a size of 0. `NotFound` or `PermissionDenied` if the device cannot be opened. `Exhausted`
+    /// if memory is not available. Other errors are those of the kernel. The text names the device and the size.
     #[doc(alias = "DMA_HEAP_IOCTL_ALLOC")]
     #[doc(alias = "UDMABUF_CREATE")]
     pub fn allocate(&self, size_bytes: usize, name: &str) -> Result<DmaBuf> {

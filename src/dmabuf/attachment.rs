@@ -52,8 +52,9 @@ impl DmaBuf {
     /// `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `NotFound` or `PermissionDenied` if the node cannot be opened, `Unsupported` on a memfd, and the errors of the
-    /// import. For example, the import fails if the node does not have PRIME or the device cannot reach the memory.
+    /// `NotFound` or `PermissionDenied` if the node cannot be opened. `Unsupported` for a memfd. Other errors are those
+    /// of the import. For example, the import fails if the node does not have PRIME or the device cannot reach the
+    /// memory.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     pub fn attach(&self, render_node: impl AsRef<Path>) -> Result<Attachment> {
         const OP: &str = "DRM_IOCTL_PRIME_FD_TO_HANDLE";

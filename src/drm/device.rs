@@ -201,7 +201,7 @@ impl Device {
         self.0.node.acquire_master_lock().map_err(os)
     }
 
-    /// Stops being DRM master, for example at a switch of virtual terminals. The screen keeps its picture until
+    /// Gives up DRM master, for example before a switch of virtual terminals. The screen keeps its picture until
     /// another master changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
     ///
     /// # Errors

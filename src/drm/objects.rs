@@ -160,7 +160,7 @@ pub enum PlaneKind {
     Primary,
     /// A plane above the primary plane. Some drivers can place it below.
     Overlay,
-    /// A plane on top for small pictures.
+    /// The top plane, for small pictures.
     Cursor,
 }
 

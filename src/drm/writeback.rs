@@ -162,7 +162,8 @@ impl Station for WriteBack {
     }
 }
 
-/// Returns a descriptor that is readable when the picture is written, until `try_recv` has returned the end.
+/// Returns a descriptor that is readable after the picture was written. It stays readable until `try_recv` has returned
+/// the end.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()

@@ -136,8 +136,8 @@ impl Layout {
     /// Creates a layout from its parts, for example from those that another process sent.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if the number of
-    /// planes does not fit the format, a stride is shorter than a row, or a plane exceeds its memory plane.
+    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if the number of
+    /// planes does not fit the format, if a stride is shorter than a row, or if a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;

@@ -24,7 +24,7 @@ pub struct FrameWrite<'a> {
 }
 
 impl Frame {
-    /// Begins reading the pixels by the CPU. If a device still writes the pixels, waits at most `timeout`.
+    /// Begins reading the pixels with the CPU. If a device still writes the pixels, waits at most `timeout`.
     ///
     /// The call costs one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame. If the frame came
     /// from a publisher, check [`Frame::is_valid`] after the last byte was read.
@@ -57,8 +57,8 @@ impl Frame {
     /// ```
     ///
     /// # Errors
-    /// `Timeout` if a device still writes after `timeout`, `Busy` while this process writes the buffer, and the errors
-    /// of `mmap` and `DMA_BUF_IOCTL_SYNC`.
+    /// `Timeout` if a device still writes after `timeout`. `Busy` while this process writes the buffer. Other errors
+    /// are those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn read(&self, timeout: Duration) -> Result<FrameRead<'_>> {
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
@@ -69,11 +69,12 @@ impl Frame {
 }
 
 impl FrameMut {
-    /// Begins writing the pixels by the CPU. If a device still uses the buffer, waits at most `timeout`.
+    /// Begins writing the pixels with the CPU. If a device still uses the buffer, waits at most `timeout`.
     ///
     /// # Errors
-    /// `Timeout` if a device still uses the buffer after `timeout`, `Busy` while this process reads or writes the
-    /// buffer, `PermissionDenied` on a read-only buffer, and the errors of `mmap` and `DMA_BUF_IOCTL_SYNC`.
+    /// `Timeout` if a device still uses the buffer after `timeout`. `Busy` while this process reads or writes the
+    /// buffer. `PermissionDenied` if the buffer is read-only. Other errors are those of `mmap` and
+    /// `DMA_BUF_IOCTL_SYNC`.
     pub fn write(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
         self.begin(|buffer| buffer.begin_write(timeout))
     }

@@ -83,8 +83,8 @@ impl Pool {
     /// frees the others.
     ///
     /// # Errors
-    /// `InvalidArgument` for a count of 0 or above 64, `NotFound` or `PermissionDenied` if the allocator's device
-    /// cannot be opened, `Exhausted` if memory is not available, and other errors of the kernel.
+    /// `InvalidArgument` for a count of 0 or above 64. `NotFound` or `PermissionDenied` if the allocator's device
+    /// cannot be opened. `Exhausted` if memory is not available. Other errors are those of the kernel.
     pub fn new(allocator: &Allocator, layout: Layout, count: usize) -> Result<Self> {
         check_count(count)?;
         let name = format!("framelease {}", layout.fourcc());

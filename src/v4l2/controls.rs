@@ -357,9 +357,9 @@ impl Device {
     /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a value of the wrong type or out of range (the text has the range or menu),
-    /// `Unsupported` if the device does not have the control, `Busy` while another program or the stream holds it,
-    /// `PermissionDenied` if it is read-only.
+    /// `InvalidArgument` for a value of the wrong type or out of range; the text has the range or menu. `Unsupported`
+    /// if the device does not have the control. `Busy` while another program or the stream holds the control.
+    /// `PermissionDenied` if the control is read-only.
     #[doc(alias = "VIDIOC_S_EXT_CTRLS")]
     pub fn set_control(&self, id: ControlId, value: impl Into<ControlValue>) -> Result<ControlValue> {
         let (control, value) = (self.control(id)?, value.into());

@@ -97,7 +97,7 @@ fn decode(raw: &uapi::Event) -> Event {
 }
 
 impl Device {
-    /// Subscribes to a kind of event. Subscriptions belong to the open file: all clones of a `Device` share them.
+    /// Subscribes to a kind of event. Subscriptions belong to the open file, so all clones of a `Device` share them.
     /// Ioctl: `VIDIOC_SUBSCRIBE_EVENT`.
     ///
     /// # Errors
