@@ -318,8 +318,8 @@ impl Camera {
         Ok(Received::Item(CameraEvent::Returned))
     }
 
-    /// Changes the format: stops and starts with new buffers. Frames of the old buffers stay valid and unchanged
-    /// while they are leased. Their memory is freed with the last lease.
+    /// Changes the format. The camera stops, and starts again with new buffers. Frames of the old buffers stay valid
+    /// and unchanged while they are leased. Their memory is freed with the last lease.
     ///
     /// # Errors
     /// The errors of [`CameraBuilder::open`]. After an error the camera has no buffers. The call can be repeated.

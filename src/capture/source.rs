@@ -19,8 +19,9 @@ pub enum CameraEvent {
     Frame(Frame),
     /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
-    /// The device or the signal is back. After a lost signal, and with [`Reopen::Always`](super::Reopen::Always), the
-    /// camera already streams again. In other cases, call [`Camera::reopen`](super::Camera::reopen).
+    /// The device or the signal is back. If only the signal was lost, or with
+    /// [`Reopen::Always`](super::Reopen::Always), the camera already streams again. In other cases, call
+    /// [`Camera::reopen`](super::Camera::reopen).
     Returned,
     /// The source changed, or the device came back with another format. The frames that follow have this layout and are
     /// in new buffers.
@@ -117,7 +118,7 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
 pub struct CameraStats {
     /// Frames that the source gave.
     pub frames: u64,
-    /// Frames that the driver lost: the gaps in its sequence numbers.
+    /// Frames that the driver lost, counted from the gaps in its sequence numbers.
     pub lost: u64,
     /// Frames flagged `ERROR`. `frames` includes them.
     pub errors: u64,

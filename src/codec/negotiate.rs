@@ -32,7 +32,8 @@ pub struct Agreement {
     pub source: Layout,
     /// The layout that the encoder's queue will have.
     pub queue: Layout,
-    /// The visible picture: the requested size, or a larger one if the camera follows the encoder's rounding.
+    /// The size of the visible picture. This is the requested size, or a larger one if the encoder rounds sizes and the
+    /// camera supports the rounded size.
     pub size: Size,
     /// The memory that the frames must be in.
     pub memory: SourceMemory,

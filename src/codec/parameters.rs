@@ -69,7 +69,7 @@ pub enum Profile {
 pub struct Level(u8);
 
 impl Level {
-    /// Creates a level: 4.1 is `Level::new(4, 1)`.
+    /// Creates a level, for example level 4.1 with `Level::new(4, 1)`.
     pub const fn new(major: u8, minor: u8) -> Self {
         Self(major.saturating_mul(10).saturating_add(minor))
     }
@@ -169,7 +169,7 @@ pub enum Outcome {
 pub struct Applied {
     /// The setting that was requested.
     pub setting: Setting,
-    /// What the driver did with it.
+    /// What the driver did with the setting.
     pub outcome: Outcome,
 }
 
@@ -239,7 +239,7 @@ impl Params {
         self
     }
 
-    /// Sets the colorimetry of a source whose layout does not have it.
+    /// Sets the colorimetry, for a source whose layout does not state one.
     pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = Some(colorimetry);
         self

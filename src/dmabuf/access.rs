@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// One second: a usual timeout for CPU access, which waits for the fences of devices.
+/// A usual timeout for CPU access: one second. CPU access waits for the fences of devices.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.

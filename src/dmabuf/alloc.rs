@@ -56,9 +56,9 @@ impl Allocator {
     }
 
     /// Finds an allocator for memory that devices can import. Tries uncached contiguous heaps first, then other
-    /// contiguous heaps, then other heaps, then udmabuf. The reason for this order: 2D engines and encoders need
-    /// contiguous memory, and they do not see data that is only in the CPU's caches. Allocates and frees one page from
-    /// each allocator that it tries.
+    /// contiguous heaps, then other heaps, then udmabuf. This order suits 2D engines and encoders, which need
+    /// contiguous memory and do not see data that is only in the CPU's caches. Allocates and frees one page from each
+    /// allocator that it tries.
     ///
     /// # Errors
     /// `Unsupported` if no allocator of this machine gives dma-bufs. The text contains the error of each allocator.

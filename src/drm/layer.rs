@@ -76,7 +76,7 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the `zpos` property: a plane with a higher value covers one with a lower value. Planes without this
+    /// Sets the `zpos` property. A plane with a higher value covers a plane with a lower value. Planes without this
     /// property have a fixed order.
     pub fn zpos(mut self, zpos: u64) -> Self {
         self.zpos = Some(zpos);

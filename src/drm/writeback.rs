@@ -31,8 +31,8 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// It is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time of the
 /// call that returns it.
 ///
-/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool later, either in a later
-/// call of `write_back`, or when the device is closed.
+/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool in a later call of
+/// `write_back`, or when the device is closed.
 pub struct WriteBack {
     device: Device,
     /// `None` after the frame was received.

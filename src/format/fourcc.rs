@@ -192,8 +192,8 @@ pub struct FormatInfo {
 }
 
 impl FormatInfo {
-    /// Returns the number of pixels that share one chroma sample, across and down: 2 and 2 for 4:2:0, 1 and 1 for
-    /// RGB.
+    /// Returns the number of pixels that share one chroma sample, horizontally and vertically. It is `(2, 2)` for 4:2:0
+    /// and `(1, 1)` for RGB.
     pub fn subsampling(&self) -> (u32, u32) {
         let most = |f: fn(&PlaneInfo) -> u32| self.planes.iter().map(f).max().unwrap_or(1);
         (most(|p| p.horizontal), most(|p| p.vertical))

@@ -52,8 +52,8 @@ impl Layout {
     /// Creates the layout without padding between rows or planes.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
-    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
+    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn packed(fourcc: FourCc, size: Size) -> Result<Self> {
         Self::aligned(fourcc, size, 1)
     }
@@ -61,8 +61,8 @@ impl Layout {
     /// Creates a layout whose rows begin at multiples of `stride_align` bytes, in every plane.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
-    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
+    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
         let info = fourcc.info().filter(|i| i.kind != FormatKind::Compressed).ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -84,8 +84,8 @@ impl Layout {
     /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if a stride is
-    /// shorter than a row or a memory plane is smaller than its rows.
+    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if a stride is shorter
+    /// than a row, or if a memory plane is smaller than its rows.
     pub fn from_strides(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;

@@ -139,8 +139,8 @@ impl Packet {
         self.bytes().get(self.prefix_bytes as usize..).unwrap_or(&[])
     }
 
-    /// Returns the parameter sets that the picture needs. This packet or an earlier one contains them. Returns `None`
-    /// before the first parameter set, and for codecs without parameter sets.
+    /// Returns the parameter sets that the picture needs. The parameter sets are in this packet or in an earlier one.
+    /// Returns `None` before the first parameter set, and for codecs without parameter sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }

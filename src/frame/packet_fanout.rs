@@ -68,7 +68,7 @@ const ENCODER_RESERVE: usize = 2;
 /// copy. When the queue of a consumer is full, only this consumer misses packets. [`Overflow`] determines which
 /// packets.
 ///
-/// A packet costs one system call for each consumer that waits for it. Memory is allocated only for a copy.
+/// A packet costs one system call for each consumer that waits for a packet. Memory is allocated only for a copy.
 ///
 /// ```
 /// use framelease::bitstream::Codec;

@@ -26,7 +26,7 @@ pub struct FrameWrite<'a> {
 impl Frame {
     /// Begins reading the pixels with the CPU. If a device still writes the pixels, waits at most `timeout`.
     ///
-    /// The call costs one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame. If the frame came
+    /// The call makes one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame. If the frame came
     /// from a publisher, check [`Frame::is_valid`] after the last byte was read.
     ///
     /// ```
@@ -233,8 +233,8 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from(offset_bytes, from)
     }
 
-    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets.
-    /// [Freeze](FrameMut::freeze) the new frame with the payload of `from`.
+    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets. Pass
+    /// the payload of `from` to [`FrameMut::freeze`] afterwards.
     ///
     /// # Errors
     /// `Mismatch` if the layouts or their colorimetry differ. The text names the difference. `InvalidArgument` if the

@@ -100,7 +100,7 @@ impl Pool {
     /// caller must not let anyone else write it.
     ///
     /// # Errors
-    /// `InvalidArgument` for 0 or more than 64 buffers, `Mismatch` if a slot does not have the layout's number of
+    /// `InvalidArgument` for 0 or more than 64 buffers. `Mismatch` if a slot does not have the layout's number of
     /// memory planes, or if a memory plane is too small.
     pub fn from_memory(layout: Layout, memory: Vec<Vec<DmaBuf>>) -> Result<Self> {
         check_count(memory.len())?;

@@ -72,7 +72,8 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
-    /// Returns `true` for a camera or grabber: it captures video into buffers and is not a mem-to-mem device.
+    /// Returns `true` for a camera or grabber. Such a device captures video into buffers and is not a mem-to-mem
+    /// device.
     pub fn is_capture(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Capture).is_some()
