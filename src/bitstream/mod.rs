@@ -1,7 +1,7 @@
-//! Reads the headers of coded streams: key frames, parameter sets, the ends of access units.
+//! Reads the headers of coded streams, to find key frames, parameter sets and the ends of access units.
 //!
 //! This module only looks at bytes. It does not use a device or a file. For any input, it does not panic and does not
-//! allocate more than the size of the input.
+//! allocate more bytes than the input has.
 //!
 //! ```
 //! use framelease::bitstream::{AccessUnitSplitter, Codec};

@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
 /// it.
 ///
-/// A unit begins at the first slice of a picture, or at the delimiter, parameter set or SEI before it (H.264,
-/// 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and redundant pictures are not
-/// recognized.
+/// A unit begins at the delimiter, parameter set or SEI message that precedes a picture. Without these, it begins at
+/// the first slice of the picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and
+/// redundant pictures are not recognized.
 ///
 /// ```
 /// use framelease::bitstream::{AccessUnitSplitter, Codec};

@@ -108,8 +108,8 @@ impl CameraBuilder {
         self
     }
 
-    /// Sets the preferred frame interval. The driver chooses the nearest interval that it supports. It keeps its own
-    /// interval if the interval cannot be set.
+    /// Sets the preferred frame interval. The driver chooses the nearest interval that it supports. A driver that does
+    /// not support this setting keeps its own interval.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self

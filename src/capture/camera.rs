@@ -19,10 +19,10 @@ impl CameraBuilder {
     /// Opens the camera and starts streaming.
     ///
     /// # Errors
-    /// `NotFound` without a camera, `Unsupported` for a device that does not capture or lacks the format, `Mismatch`
-    /// for a size or layout that must be exact, `Busy` while another program streams, `Pipeline` if formats along the
-    /// media graph do not fit, `Exhausted` without memory. The texts list what the device offers. If the call fails,
-    /// nothing stays allocated.
+    /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
+    /// the format. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while
+    /// another program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if
+    /// memory is not available. The texts list what the device offers. If the call fails, nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let device = self.find_device()?;
         let queue = self.queue(&device)?;
@@ -121,7 +121,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Creates a builder, with which to choose and set up a camera.
+    /// Creates a builder, which chooses a camera and sets it up.
     pub fn builder() -> CameraBuilder {
         CameraBuilder::default()
     }
@@ -318,8 +318,8 @@ impl Camera {
         Ok(Received::Item(CameraEvent::Returned))
     }
 
-    /// Changes the format: stops and starts with new buffers. Frames of the old buffers stay valid and unchanged
-    /// while they are leased. Their memory is freed with the last lease.
+    /// Changes the format. The camera stops, and starts again with new buffers. Frames of the old buffers stay valid
+    /// and unchanged while they are leased. Their memory is freed with the last lease.
     ///
     /// # Errors
     /// The errors of [`CameraBuilder::open`]. After an error the camera has no buffers. The call can be repeated.
@@ -363,9 +363,9 @@ impl Camera {
         let _ = self.arm();
     }
 
-    /// Finds the device again, by its path, driver, bus and node. Opens it with the same settings and starts with new
-    /// buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are leased. The
-    /// call opens the camera again even if it was not lost.
+    /// Finds the device again by its path, driver, bus and node. Then opens the device with the same settings and
+    /// starts with new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are
+    /// leased. The call opens the camera again even if it was not lost.
     ///
     /// Sequence numbers begin again.
     ///
@@ -427,7 +427,7 @@ impl FrameSource for Camera {
 
 impl sealed::Sealed for Camera {}
 
-/// A frame costs one DQBUF with `try_recv`, and one more `epoll_wait` with `recv`.
+/// With `try_recv`, a frame costs one DQBUF. With `recv`, it costs one more `epoll_wait`.
 ///
 /// If a frame could not be queued again when it was dropped, the next call reports that error once, and the camera
 /// tries again. Other errors come from the camera's own file descriptors. An unplug or a fatal error of the driver is

@@ -87,8 +87,8 @@ impl TestPatternBuilder {
     /// Allocates the buffers and starts the clock.
     ///
     /// # Errors
-    /// `Unsupported` for a format whose pixels the pattern cannot write, `InvalidArgument` for an impossible size,
-    /// count or interval, `Exhausted` if memory is not available, and other errors of [`Pool::new`].
+    /// `Unsupported` for a format whose pixels the pattern cannot write. `InvalidArgument` for an impossible size,
+    /// count or interval. `Exhausted` if memory is not available. Other errors are those of [`Pool::new`].
     pub fn start(self) -> Result<TestPattern> {
         let colors = Colorimetry { space: ColorSpace::Smpte170m, ..Colorimetry::default() };
         // The smallest layout with whole chroma groups in each row.
@@ -137,8 +137,8 @@ impl TestPatternBuilder {
 
 /// A source of moving color bars, for machines without a camera.
 ///
-/// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes what the DMA of a camera
-/// would write. These bytes are counted separately, as `CpuBytes::source`.
+/// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes the pixels that a camera
+/// would write by DMA. These bytes are counted separately, as `CpuBytes::source`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -285,8 +285,7 @@ impl FrameSource for TestPattern {
 
 impl sealed::Sealed for TestPattern {}
 
-/// A frame costs one read of the clock and the writing of its pixels. Errors are those of the CPU access to the
-/// buffer.
+/// For each frame, the call reads the clock and writes the pixels. Errors are those of the CPU access to the buffer.
 impl Station for TestPattern {
     type Event = CameraEvent;
 

@@ -19,13 +19,14 @@ pub enum CameraEvent {
     Frame(Frame),
     /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
-    /// The device or the signal is back. After a lost signal, and with [`Reopen::Always`](super::Reopen::Always), the
-    /// camera already streams again. In other cases, call [`Camera::reopen`](super::Camera::reopen).
+    /// The device or the signal is back. If only the signal was lost, or with
+    /// [`Reopen::Always`](super::Reopen::Always), the camera already streams again. In other cases, call
+    /// [`Camera::reopen`](super::Camera::reopen).
     Returned,
     /// The source changed, or the device came back with another format. The frames that follow have this layout and are
     /// in new buffers.
     Changed(Layout),
-    /// A subscribed event of [`Camera::device`](super::Camera::device).
+    /// An event of the [device](super::Camera::device) that the caller [subscribed](v4l2::Device::subscribe) to.
     Device(v4l2::Event),
 }
 
@@ -62,7 +63,7 @@ impl FrameEvent for CameraEvent {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 ///
-/// A function that takes either:
+/// A function that takes a camera or a test pattern:
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,7 +118,7 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
 pub struct CameraStats {
     /// Frames that the source gave.
     pub frames: u64,
-    /// Frames that the driver lost: the gaps in its sequence numbers.
+    /// Frames that the driver lost, counted from the gaps in its sequence numbers.
     pub lost: u64,
     /// Frames flagged `ERROR`. `frames` includes them.
     pub errors: u64,

@@ -105,8 +105,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates these frames
-    /// and the frames that it needs itself, at most 32 together.
+    /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates buffers for
+    /// these frames and for the frames that it needs itself. The limit for both together is 32.
     pub fn frames_held(mut self, count: usize) -> Self {
         self.frame_buffers = count;
         self
@@ -116,9 +116,9 @@ impl DecoderBuilder {
     /// the first bitstream buffer.
     ///
     /// # Errors
-    /// `NotFound` if no device decodes the codec (the text lists the mem-to-mem devices), `Unsupported` if the chosen
-    /// device does not decode it, `Busy` while another program has buffers of the device, `Exhausted` without memory,
-    /// and other errors of the driver.
+    /// `NotFound` if no device decodes the codec; the text lists the mem-to-mem devices. `Unsupported` if the chosen
+    /// device does not decode the codec. `Busy` while another program has buffers of the device. `Exhausted` if memory
+    /// is not available. Other errors are those of the driver.
     pub fn open(self) -> Result<Decoder> {
         let fourcc = self.codec.fourcc();
         let device = match &self.device {
@@ -247,12 +247,12 @@ impl Decoder {
     }
 
     /// Submits the bytes of one access unit or frame. The decoded frame gets the time `timestamp_ns`. Returns
-    /// [`Submitted::Full`] while the device has every bitstream buffer. Then receive events from the decoder and try
-    /// again.
+    /// [`Submitted::Full`] while the device uses all bitstream buffers. In that case, receive events from the decoder
+    /// and try again.
     ///
     /// # Errors
-    /// `Mismatch` if the bytes exceed a bitstream buffer (see [`DecoderBuilder::packet_bytes`]), `InvalidArgument` if
-    /// they are empty, `DeviceLost` after an unplug.
+    /// `Mismatch` if the bytes exceed a bitstream buffer (see [`DecoderBuilder::packet_bytes`]). `InvalidArgument` if
+    /// there are no bytes. `DeviceLost` after an unplug.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn try_submit_bytes(&mut self, bytes: &[u8], sequence: u64, timestamp_ns: u64) -> Result<Submitted<()>> {
         self.submit_parts([bytes, &[]], sequence, timestamp_ns, FrameFlags::default())
@@ -450,9 +450,9 @@ impl Decoder {
         self.pair.resume()
     }
 
-    /// Drops the packets that were not decoded, to continue at another place in the stream. The next packet must be a
-    /// key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the output
-    /// queue.
+    /// Drops the packets that are not decoded yet. Use it to continue at another place in the stream. The next packet
+    /// must be a key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the
+    /// output queue.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug, and other errors of the driver.
@@ -480,7 +480,7 @@ impl sealed::Sealed for Decoder {}
 ///
 /// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not give an
 /// acceptable format. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again when its
-/// frame was dropped, the next call reports that error, once.
+/// frame was dropped, the next call reports this error once.
 impl Station for Decoder {
     type Event = DecoderEvent;
 
@@ -500,12 +500,13 @@ impl Station for Decoder {
 impl Submit for Decoder {
     type Item = Packet;
 
-    /// Submits a packet: one access unit or frame. It is copied. A key frame without parameter sets gets those of
-    /// [`Packet::parameter_sets`]. Ioctls: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
+    /// Submits a packet, which is one access unit or frame. The call copies its bytes. A key frame without parameter
+    /// sets gets those of [`Packet::parameter_sets`]. Ioctls: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
     ///
     /// # Errors
-    /// With the packet: `Mismatch` if it is larger than a bitstream buffer (see [`DecoderBuilder::packet_bytes`]),
-    /// `InvalidArgument` if it is empty or of another codec, `DeviceLost` after an unplug.
+    /// The error returns the packet. `Mismatch` if the packet is larger than a bitstream buffer (see
+    /// [`DecoderBuilder::packet_bytes`]). `InvalidArgument` if the packet is empty or has another codec. `DeviceLost`
+    /// after an unplug.
     fn try_submit(&mut self, packet: Packet) -> SubmitResult<Packet> {
         let meta = packet.meta();
         if meta.codec != self.wishes.codec {

@@ -103,11 +103,11 @@ impl EncoderBuilder {
     /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
     ///
     /// # Errors
-    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices); `Mismatch` if the device
-    /// cannot read the layout (the text has both geometries; [`negotiate`](super::negotiate) finds a layout that the
-    /// device can read); `Unsupported` if it lacks the codec, the format, or a crop that the picture needs; the error
-    /// of a [required](Params::require) setting; `Exhausted` without memory. If the call fails, nothing stays
-    /// allocated.
+    /// `NotFound` if no device encodes to the codec; the text lists the mem-to-mem devices. `Mismatch` if the device
+    /// cannot read the layout; the text has both geometries. [`negotiate`](super::negotiate) finds a layout that the
+    /// device can read. `Unsupported` if the device does not have the codec, the format, or a crop that the picture
+    /// needs. `Exhausted` if memory is not available. A [required](Params::require) setting that the driver does not
+    /// apply exactly is also an error. If the call fails, nothing stays allocated.
     pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
         let codec = self.params.codec();
         let device = match self.device {
@@ -191,7 +191,7 @@ impl Wanted {
 /// let mut camera = Camera::builder().device(camera).layout(&agreement.source).open()?;
 /// let mut encoder = Encoder::builder(params.resized(agreement.size)).device(device).open(camera.buffers()?)?;
 /// for frame in camera.frames() {
-///     // A frame that finds no room is dropped here.
+///     // If the encoder has no room, the frame is dropped here.
 ///     let _ = encoder.try_submit(frame?)?;
 ///     while let Received::Item(EncoderEvent::Packet(packet)) = encoder.try_recv()? {
 ///         println!("{packet:?}");
@@ -236,7 +236,8 @@ impl Encoder {
         &self.setup.applied
     }
 
-    /// Returns the frame interval that the device chose, if it was requested and the device has one.
+    /// Returns the frame interval that the device chose. Returns `None` if no interval was requested, or if the device
+    /// does not have this setting.
     pub fn interval(&self) -> Option<FrameInterval> {
         self.setup.interval
     }
@@ -349,8 +350,8 @@ impl Encoder {
 
     /// Changes a setting of a running encoder. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
-    /// If the driver does not accept it during streaming, [`Outcome::Refused`] contains `Busy`. In that case, call
-    /// [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
+    /// If the driver does not accept the change during streaming, [`Outcome::Refused`] contains `Busy`. In that case,
+    /// call [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug.
@@ -359,8 +360,8 @@ impl Encoder {
     }
 
     /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
-    /// comes, but only for a limited time: some drivers miss a drain that arrives while they finish the last frame
-    /// ([boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// comes, but set a time limit. Some drivers miss a drain that arrives while they finish the last frame (see
+    /// [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver
@@ -402,8 +403,8 @@ impl Encoder {
     /// `VIDIOC_REQBUFS`, and those of [`EncoderBuilder::open`].
     ///
     /// # Errors
-    /// The errors of [`EncoderBuilder::open`], with the frames that the device had not read. After an error the encoder
-    /// has no buffers and accepts no frames. The call can be repeated.
+    /// The errors of [`EncoderBuilder::open`]. The error returns the frames that the device had not read. After an
+    /// error the encoder has no buffers and accepts no frames. The call can be repeated.
     pub fn reconfigure(
         &mut self,
         params: Params,
@@ -420,8 +421,8 @@ impl Encoder {
     /// been encoded already.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`EncoderBuilder::open`], with the frames that the
-    /// device had. The call can be repeated. [`EncoderEvent::Returned`] comes again after a pause.
+    /// The error returns the frames that the device had. `NotFound` until the device is back. Other errors are those of
+    /// [`EncoderBuilder::open`]. The call can be repeated. After a pause, [`EncoderEvent::Returned`] comes again.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
@@ -472,11 +473,12 @@ impl Submit for Encoder {
     /// encoder, after the device has read the picture. Ioctls: `VIDIOC_QBUF`; `VIDIOC_DQBUF` if the queue is full;
     /// `VIDIOC_STREAMON` twice at the start.
     ///
-    /// Frames that are submitted after [`Encoder::drain`] are kept, and encoded after [`Encoder::resume`].
+    /// The encoder keeps frames that are submitted after [`Encoder::drain`], and encodes them after
+    /// [`Encoder::resume`].
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its layout differs from the layout that the encoder was opened with, `WrongFile`
-    /// for a memfd, `DeviceLost` after an unplug.
+    /// The error returns the frame. `Mismatch` if its layout differs from the layout that the encoder was opened with.
+    /// `WrongFile` if its memory is a memfd. `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {

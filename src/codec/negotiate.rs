@@ -19,7 +19,8 @@ const PAGE: u32 = 4096;
 pub enum SourceMemory {
     /// The camera's own buffers, which are exported.
     Camera,
-    /// Buffers of an allocator, which both devices import. The camera's own buffers would be too small for the encoder.
+    /// Buffers of an allocator, which both devices import. They are necessary if the camera's own buffers would be too
+    /// small for the encoder.
     Allocated,
 }
 
@@ -31,7 +32,8 @@ pub struct Agreement {
     pub source: Layout,
     /// The layout that the encoder's queue will have.
     pub queue: Layout,
-    /// The visible picture: the requested size, or a larger one if the camera follows the encoder's rounding.
+    /// The size of the visible picture. This is the requested size, or a larger one if the encoder rounds sizes and the
+    /// camera supports the rounded size.
     pub size: Size,
     /// The memory that the frames must be in.
     pub memory: SourceMemory,
@@ -42,23 +44,24 @@ pub struct Agreement {
 ///
 /// Tries each format, best first:
 ///
-/// 1. The encoder reports its layout for a picture of the requested size. The camera is asked for that size with
-///    those strides.
-/// 2. If that does not fit and the encoder rounds sizes (640x368 for 640x360), the camera is asked for the rounded
+/// 1. The encoder reports its layout for a picture of the requested size. The call asks the camera for this size with
+///    the strides of the encoder.
+/// 2. If that does not fit and the encoder rounds sizes (640x368 for 640x360), the call asks the camera for the rounded
 ///    size.
-/// 3. If the camera's buffers would be too small, the result has [`SourceMemory::Allocated`]: allocate buffers that
-///    both devices import.
+/// 3. If the camera's buffers would be too small, the result has [`SourceMemory::Allocated`]. The caller must then
+///    allocate buffers that both devices import.
 ///
-/// The next format is tried if the two devices place a plane differently, such as the chroma plane of NV12. The call
-/// sets the encoder's coded format and changes nothing else. Ioctls: `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the encoder's
-/// capture queue, `VIDIOC_TRY_FMT`.
+/// If the two devices place a plane differently, such as the chroma plane of NV12, the call tries the next format. The
+/// call sets the encoder's coded format and changes nothing else. Ioctls: `VIDIOC_ENUM_FMT`, `VIDIOC_S_FMT` on the
+/// encoder's capture queue, `VIDIOC_TRY_FMT`.
 ///
-/// `formats` are the acceptable formats, best first. If it is empty, all common formats are tried: those with the
-/// fewest bytes first, grey last.
+/// `formats` are the acceptable formats, best first. If `formats` is empty, the call tries all formats that the two
+/// devices have in common. Formats with fewer bytes per pixel come first, and grey comes last.
 ///
 /// # Errors
-/// `Mismatch` if no format fits (the text has both geometries for each format that was tried), `Unsupported` if the
-/// devices have no common format, the encoder does not support the codec, or `camera` is not a capture device.
+/// `Mismatch` if no format fits. The text has both geometries for each format that was tried. `Unsupported` if the
+/// devices do not have a common format, if the encoder does not support the codec, or if `camera` is not a capture
+/// device.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn negotiate(encoder: &Device, camera: &Device, params: &Params, formats: &[FourCc]) -> Result<Agreement> {
     negotiate_with(encoder, camera, params, formats, Quirks::for_device(encoder.info()))

@@ -14,7 +14,7 @@ pub enum RateMode {
     Variable,
     /// A constant bitrate (`CBR`).
     Constant,
-    /// A constant quality, at whatever bitrate it needs.
+    /// A constant quality. The bitrate varies as needed.
     Quality,
 }
 
@@ -22,9 +22,9 @@ pub enum RateMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum HeaderMode {
-    /// Into a separate buffer before the first frame.
+    /// The parameter sets go into a separate buffer before the first frame.
     Separate,
-    /// Into the buffer of the first frame.
+    /// The parameter sets go into the buffer of the first frame.
     Joined,
 }
 
@@ -69,7 +69,7 @@ pub enum Profile {
 pub struct Level(u8);
 
 impl Level {
-    /// Creates a level: 4.1 is `Level::new(4, 1)`.
+    /// Creates a level, for example level 4.1 with `Level::new(4, 1)`.
     pub const fn new(major: u8, minor: u8) -> Self {
         Self(major.saturating_mul(10).saturating_add(minor))
     }
@@ -111,7 +111,7 @@ pub enum Setting {
     MacroblockRateControl(Switch),
     /// The bitrate in bits per second.
     BitrateBps(u32),
-    /// The most bits per second under [`RateMode::Variable`].
+    /// The largest bitrate, in bits per second, under [`RateMode::Variable`].
     PeakBitrateBps(u32),
     /// The quality for [`RateMode::Quality`], from 1 (worst) to 100.
     Quality(u32),
@@ -119,8 +119,8 @@ pub enum Setting {
     VbvKilobytes(u32),
     /// Frames from one key frame to the next.
     Gop(u32),
-    /// The number of B-frames between two other frames. The default is 0 if the driver allows it. No frame then waits
-    /// for a later frame.
+    /// The number of B-frames between two other frames. The default is 0 if the driver allows it. With 0, no frame
+    /// waits for a later frame.
     BFrames(u32),
     /// The smallest allowed quantizer value.
     MinQp(u32),
@@ -136,7 +136,7 @@ pub enum Setting {
     RepeatHeaders(Switch),
     /// Whether an access unit delimiter precedes every frame.
     Delimiters(Switch),
-    /// The number of frames in which the whole picture is refreshed, without key frames.
+    /// The number of frames over which the encoder refreshes the whole picture, without key frames.
     IntraRefreshFrames(u32),
     /// How a picture is cut into slices.
     Slices(SliceMode),
@@ -169,7 +169,7 @@ pub enum Outcome {
 pub struct Applied {
     /// The setting that was requested.
     pub setting: Setting,
-    /// What the driver did with it.
+    /// What the driver did with the setting.
     pub outcome: Outcome,
 }
 
@@ -239,7 +239,7 @@ impl Params {
         self
     }
 
-    /// Sets the colorimetry of a source whose layout does not have it.
+    /// Sets the colorimetry, for a source whose layout does not state one.
     pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = Some(colorimetry);
         self
@@ -259,12 +259,12 @@ impl Params {
         self
     }
 
-    /// Requests a setting. A later request for the same setting replaces it.
+    /// Requests a setting. A later request for the same setting replaces the earlier one.
     pub fn wish(self, setting: Setting) -> Self {
         self.with(Wish { setting, is_required: false })
     }
 
-    /// Requires a setting: opening the encoder fails unless the driver applies it exactly.
+    /// Requires a setting. Opening the encoder fails unless the driver applies the setting exactly.
     pub fn require(self, setting: Setting) -> Self {
         self.with(Wish { setting, is_required: true })
     }

@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::dma_buf::{SYNC_END, SYNC_READ, SYNC_WRITE};
 use crate::sys::map::Mapping;
 
-/// A usual timeout for CPU access, which waits for the fences of devices: one second.
+/// A usual timeout for CPU access: one second. CPU access waits for the fences of devices.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 
 /// The brackets around an access: `DMA_BUF_IOCTL_SYNC` START at creation, END on drop.
@@ -26,14 +26,14 @@ struct Bracket<'a> {
 }
 
 impl<'a> Bracket<'a> {
-    fn begin(buffer: &'a DmaBuf, flags: u64, wait: Duration) -> Result<Self> {
+    fn begin(buffer: &'a DmaBuf, flags: u64, timeout: Duration) -> Result<Self> {
         let mapping = buffer.mapping()?;
         if flags & SYNC_WRITE != 0 && !mapping.is_writable() {
             return Err(Error::new(ErrorKind::PermissionDenied, "mmap", "the buffer is shared read-only"));
         }
         buffer.0.users.enter(flags)?;
         let begun = match buffer.kind() {
-            MemoryKind::DmaBuf => wait_for_fences(buffer, flags, wait).and_then(|()| {
+            MemoryKind::DmaBuf => wait_for_fences(buffer, flags, timeout).and_then(|()| {
                 sys::dma_buf::sync(buffer.as_fd(), flags).map_err(|e| Error::os("DMA_BUF_IOCTL_SYNC", e))
             }),
             MemoryKind::Memfd => Ok(()),
@@ -49,15 +49,15 @@ impl<'a> Bracket<'a> {
 }
 
 /// SYNC waits for fences without a limit, and any holder of a descriptor can attach a fence. Polls first.
-fn wait_for_fences(buffer: &DmaBuf, flags: u64, wait: Duration) -> Result<()> {
+fn wait_for_fences(buffer: &DmaBuf, flags: u64, timeout: Duration) -> Result<()> {
     let events = if flags & SYNC_WRITE != 0 { PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let ready =
-        sys::wait::until(buffer.as_fd(), events, sys::wait::deadline(wait)).map_err(|e| Error::os("poll", e))?;
+        sys::wait::until(buffer.as_fd(), events, sys::wait::deadline(timeout)).map_err(|e| Error::os("poll", e))?;
     if ready.is_empty() {
         return Err(Error::new(
             ErrorKind::Timeout,
             "poll",
-            format!("a device still works on the buffer after {wait:?}"),
+            format!("a device still works on the buffer after {timeout:?}"),
         ));
     }
     Ok(())
@@ -73,8 +73,8 @@ impl Drop for Bracket<'_> {
     }
 }
 
-/// Read access of the CPU to a buffer. The access ends when the value is dropped. Bytes are copied out of the buffer.
-/// References to them are not possible, because a device or another process may write at any time.
+/// Read access of the CPU to a buffer. The access ends when the value is dropped. The bytes can only be copied out of
+/// the buffer. References to the bytes would not be safe, because a device or another process may write at any time.
 #[derive(Debug)]
 pub struct CpuRead<'a>(Bracket<'a>);
 
@@ -83,41 +83,41 @@ pub struct CpuRead<'a>(Bracket<'a>);
 pub struct CpuWrite<'a>(Bracket<'a>);
 
 impl DmaBuf {
-    /// Begins reading by the CPU. Waits at most `timeout` for devices that still write.
+    /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write.
     ///
     /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access
     /// costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A
     /// memfd costs no system calls.
     ///
     /// # Errors
-    /// `Timeout` if a fence is not signaled in time, `Busy` while this process writes the buffer through another
-    /// handle, and the errors of `mmap` and the ioctl. A fence that ended with an error counts as signaled.
+    /// `Timeout` if a fence is not signaled in time. `Busy` while this process writes the buffer through another
+    /// handle. Other errors are those of `mmap` and the ioctl. A fence that ended with an error counts as signaled.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn read(&self, timeout: Duration) -> Result<CpuRead<'_>> {
         Bracket::begin(self, SYNC_READ, timeout).map(CpuRead)
     }
 
-    /// Begins writing by the CPU. Waits at most `timeout` for devices that still use the buffer. Use this call for a
-    /// buffer that is not part of a pool. For a frame of a pool, use
+    /// Begins writing the buffer with the CPU. Waits at most `timeout` for devices that still use the buffer. Use this
+    /// call for a buffer that is not part of a pool. For a frame of a pool, use
     /// [`FrameMut::write`](crate::frame::FrameMut::write).
     ///
     /// # Errors
-    /// `Timeout` if a fence is not signaled in time, `Busy` while this process reads or writes the buffer through
-    /// another handle, `PermissionDenied` on a read-only descriptor or another process's sealed memfd, and the errors
-    /// of `mmap` and the ioctl.
+    /// `Timeout` if a fence is not signaled in time. `Busy` while this process reads or writes the buffer through
+    /// another handle. `PermissionDenied` if the descriptor is read-only, or if it is another process's sealed memfd.
+    /// Other errors are those of `mmap` and the ioctl.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn write(&mut self, timeout: Duration) -> Result<CpuWrite<'_>> {
         self.begin_write(timeout)
     }
 
     /// [`DmaBuf::write`] for the holder of the only lease.
-    pub(crate) fn begin_write(&self, wait: Duration) -> Result<CpuWrite<'_>> {
-        Bracket::begin(self, SYNC_WRITE, wait).map(CpuWrite)
+    pub(crate) fn begin_write(&self, timeout: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_WRITE, timeout).map(CpuWrite)
     }
 
     /// [`DmaBuf::begin_write`] for a caller that also reads the present content.
-    pub(crate) fn begin_update(&self, wait: Duration) -> Result<CpuWrite<'_>> {
-        Bracket::begin(self, SYNC_READ | SYNC_WRITE, wait).map(CpuWrite)
+    pub(crate) fn begin_update(&self, timeout: Duration) -> Result<CpuWrite<'_>> {
+        Bracket::begin(self, SYNC_READ | SYNC_WRITE, timeout).map(CpuWrite)
     }
 }
 

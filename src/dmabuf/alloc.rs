@@ -56,11 +56,12 @@ impl Allocator {
     }
 
     /// Finds an allocator for memory that devices can import. Tries uncached contiguous heaps first, then other
-    /// contiguous heaps, other heaps, and udmabuf. 2D engines and encoders need contiguous memory, and do not see data
-    /// that is only in the CPU's caches. Allocates and frees one page from each allocator that it tries.
+    /// contiguous heaps, then other heaps, then udmabuf. This order suits 2D engines and encoders, which need
+    /// contiguous memory and do not see data that is only in the CPU's caches. Allocates and frees one page from each
+    /// allocator that it tries.
     ///
     /// # Errors
-    /// `Unsupported` if no allocator of this machine gives dma-bufs. The text has the error of each allocator.
+    /// `Unsupported` if no allocator of this machine gives dma-bufs. The text contains the error of each allocator.
     pub fn for_devices() -> Result<Self> {
         let rank = |heap: &Self| match heap.to_string() {
             name if name.contains("cma-uncached") => 0,
@@ -80,7 +81,7 @@ impl Allocator {
         Err(Error::new(ErrorKind::Unsupported, "allocate", text))
     }
 
-    /// Returns the dma-heaps that this machine has, by name.
+    /// Returns the dma-heaps of this machine, sorted by name.
     pub fn heaps() -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir(HEAPS) else { return Vec::new() };
         let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).collect();
@@ -88,11 +89,11 @@ impl Allocator {
         paths.into_iter().map(Self::Heap).collect()
     }
 
-    /// Allocates a buffer of at least `size_bytes`, rounded up to whole pages. debugfs shows `name`.
+    /// Allocates a buffer of at least `size_bytes`, rounded up to whole pages. The kernel shows `name` in debugfs.
     ///
     /// # Errors
-    /// `InvalidArgument` for a size of 0, `NotFound` or `PermissionDenied` if the device cannot be opened,
-    /// `Exhausted` if memory is not available, and other errors of the kernel. The text names device and size.
+    /// `InvalidArgument` for a size of 0. `NotFound` or `PermissionDenied` if the device cannot be opened. `Exhausted`
+    /// if memory is not available. Other errors are those of the kernel. The text names the device and the size.
     #[doc(alias = "DMA_HEAP_IOCTL_ALLOC")]
     #[doc(alias = "UDMABUF_CREATE")]
     pub fn allocate(&self, size_bytes: usize, name: &str) -> Result<DmaBuf> {

@@ -11,15 +11,16 @@ use drm::control::Device as _;
 use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 
-/// A PRIME import on a DRM render node, which exists only for its effect on the caches.
+/// An import of a buffer into a DRM render node (PRIME). Its only purpose is to make cache maintenance work.
 ///
-/// On a cached heap, `DMA_BUF_IOCTL_SYNC` acts on the buffer's attachments. Without an attachment the ioctl succeeds
-/// but does nothing, and the CPU may see stale pixels. Hold an `Attachment` while the CPU and a device without its own
-/// attachment (G2D by physical address) take turns. Buffers that V4L2 exported do not need it: they have the capture
-/// device's attachment.
+/// For a buffer of a cached heap, `DMA_BUF_IOCTL_SYNC` does its cache maintenance for the devices that are attached to
+/// the buffer. Without an attachment, the ioctl succeeds but does nothing, and the CPU may see stale pixels. Hold an
+/// `Attachment` while the CPU and a device without its own attachment take turns. For example, G2D is not attached,
+/// because it uses physical addresses. Buffers that V4L2 exported do not need an `Attachment`, because they have that
+/// of the capture device.
 ///
-/// Each attachment opens the node again. Two imports of a buffer through one descriptor would give the same handle,
-/// and the first close would release it for both.
+/// Each attachment opens the node again. If two attachments shared one descriptor of the node, both would get the same
+/// GEM handle. Dropping the first attachment would then close the handle of the second.
 ///
 /// ```no_run
 /// use framelease::dmabuf::Allocator;
@@ -51,8 +52,9 @@ impl DmaBuf {
     /// `DRM_IOCTL_PRIME_FD_TO_HANDLE`.
     ///
     /// # Errors
-    /// `NotFound` or `PermissionDenied` if the node cannot be opened, `Unsupported` on a memfd, and the errors of the
-    /// import: a node without PRIME, or a device that cannot reach the memory.
+    /// `NotFound` or `PermissionDenied` if the node cannot be opened. `Unsupported` for a memfd. Other errors are those
+    /// of the import. For example, the import fails if the node does not have PRIME or the device cannot reach the
+    /// memory.
     #[doc(alias = "DRM_IOCTL_PRIME_FD_TO_HANDLE")]
     pub fn attach(&self, render_node: impl AsRef<Path>) -> Result<Attachment> {
         const OP: &str = "DRM_IOCTL_PRIME_FD_TO_HANDLE";

@@ -17,10 +17,10 @@ use crate::sys::map::Mapping;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryKind {
-    /// A dma-buf: devices can import it.
+    /// A dma-buf. Devices can import it.
     DmaBuf,
-    /// A memfd that is sealed against shrinking. Processes can map it; devices cannot import it. Only a `unixfdsink`
-    /// subscriber can accept an unsealed memfd, on request.
+    /// A memfd that is sealed against shrinking. Processes can map it, but devices cannot import it. Only a
+    /// `unixfdsink` subscriber can accept an unsealed memfd, on request.
     Memfd,
 }
 
@@ -35,12 +35,12 @@ pub(crate) enum Shrinkable {
     Taken,
 }
 
-/// The kernel's identity of a buffer. Two descriptors have the same identity exactly if they refer to the same
+/// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, they refer to the same
 /// memory.
 ///
-/// It is `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. The kernel reuses descriptor
-/// numbers. It does not reuse the identity while a descriptor of the buffer is open. Import caches use the identity as
-/// their key.
+/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. The kernel
+/// may reuse the number of a descriptor, but not the identity while a descriptor of the buffer is open. Import caches
+/// use the identity as their key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,
@@ -102,11 +102,11 @@ impl BufferId {
 impl DmaBuf {
     /// Takes a descriptor from elsewhere (an export, another process, another library) and checks its type.
     ///
-    /// Costs five system calls once; later accesses do not repeat them.
+    /// The call costs five system calls. Later accesses do not repeat them.
     ///
     /// # Errors
-    /// `WrongFile` if the descriptor is neither a dma-buf nor a memfd that is sealed against shrinking, or if its
-    /// size is unknown. The memory of an unsealed memfd could vanish under a reader.
+    /// `WrongFile` if the descriptor is neither a dma-buf nor a memfd that is sealed against shrinking, or if its size
+    /// is unknown. The memory of an unsealed memfd could disappear during a read.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::take(fd, Shrinkable::Refused)
     }

@@ -9,7 +9,7 @@ use super::buffer::DmaBuf;
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// The kind of access to a buffer that is planned, or that a fence stands for.
+/// A kind of access to a buffer: reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
@@ -68,8 +68,8 @@ impl AsFd for SyncFile {
 }
 
 impl DmaBuf {
-    /// Returns one fence that is signaled when `access` may begin. V4L2 does not attach fences, so the result
-    /// for a V4L2 buffer is signaled at once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
+    /// Returns one fence that is signaled when `access` may begin. V4L2 does not attach fences, so the fence of a V4L2
+    /// buffer is signaled at once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
     /// `Unsupported` on a memfd or an older kernel.
@@ -80,8 +80,8 @@ impl DmaBuf {
         sys::dma_buf::export_sync_file(self.as_fd(), access.flags()).map(SyncFile).map_err(|e| Error::os(OP, e))
     }
 
-    /// Attaches a fence that later accesses wait for. `access` is what the fenced work does to the buffer. Ioctl:
-    /// `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0.
+    /// Attaches a fence that later accesses wait for. `access` says whether the work of the fence reads or writes the
+    /// buffer. Ioctl: `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
     /// `Unsupported` on a memfd or an older kernel, `InvalidArgument` if `fence` is not a sync_file.

@@ -2,7 +2,7 @@
 //!
 //! A [`DmaBuf`] is a handle to memory that V4L2 exports (`VIDIOC_EXPBUF`) or that a dma-heap or udmabuf allocates.
 //! Devices and other processes import it. On kernels without dma-bufs a sealed memfd can be used instead, but devices
-//! cannot import it. [`DmaBuf::kind`] tells the two apart.
+//! cannot import it. [`DmaBuf::kind`] returns whether a buffer is a dma-buf or a memfd.
 //!
 //! ```
 //! use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};

@@ -63,8 +63,7 @@ impl ScanoutBuilder {
     /// # Errors
     /// `NotFound` if no display is connected, or if no connected display has the requested name or mode (the text lists
     /// the connectors or the modes). `Busy` if other scanouts of this device drive every CRTC of the connector.
-    /// `Unsupported` for [`Api::Atomic`] if the driver does not have it, and for a device without displays. `Exhausted`
-    /// if the process has no descriptors left.
+    /// `Unsupported` for a device without displays. `Exhausted` if the process has no descriptors left.
     pub fn open(self) -> Result<Scanout> {
         let device = match &self.device {
             Some(device) => device.clone(),
@@ -77,7 +76,7 @@ impl ScanoutBuilder {
 }
 
 impl Scanout {
-    /// Returns a builder, with which to choose the connector and mode.
+    /// Creates a builder, which chooses the connector and mode.
     pub fn builder() -> ScanoutBuilder {
         ScanoutBuilder::default()
     }

@@ -51,7 +51,8 @@ pub struct DeviceInfo {
     pub imports: bool,
     /// `true` if it exports dma-bufs (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
-    /// `true` if the driver reports dumb buffers. Drivers without displays (vgem) have them but do not report them.
+    /// `true` if the driver reports dumb buffers. Drivers without displays, such as vgem, have dumb buffers but do not
+    /// report them.
     pub dumb_buffers: bool,
     /// `true` if framebuffers can name a modifier (`DRM_CAP_ADDFB2_MODIFIERS`).
     pub modifiers: bool,
@@ -150,7 +151,8 @@ impl Device {
         Ok(Self(Arc::new(Inner { node, info, bus, handles: Mutex::default(), screens: Mutex::default() })))
     }
 
-    /// Opens the first node for which `wanted` returns `true`: primary nodes by number, then render nodes.
+    /// Opens the first node for which `wanted` returns `true`. Looks at primary nodes first, in the order of their
+    /// numbers, then at render nodes.
     ///
     /// ```no_run
     /// let card = framelease::drm::Device::find(|d| d.driver == "imx-drm")?;
@@ -201,7 +203,7 @@ impl Device {
         self.0.node.acquire_master_lock().map_err(os)
     }
 
-    /// Stops being DRM master, for example at a switch of virtual terminals. The screen keeps its picture until
+    /// Gives up DRM master, for example before a switch of virtual terminals. The screen keeps its picture until
     /// another master changes it. Ioctl: `DRM_IOCTL_DROP_MASTER`.
     ///
     /// # Errors

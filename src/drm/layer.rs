@@ -12,8 +12,8 @@ use crate::format::{FourCc, Layout, Rect, Size};
 use crate::frame::Frame;
 use crate::sys::drm::{Commit, ValueProp};
 
-/// The requirements for a layer. The default is the whole picture, unscaled, in the upper left corner of the screen,
-/// on the primary plane if that is free, else on an overlay.
+/// The requirements for a layer. By default, the layer shows the whole picture, unscaled, in the upper left corner of
+/// the screen. It uses the primary plane if that is free, else an overlay.
 ///
 /// ```
 /// use framelease::drm::{LayerRequirements, PlaneKind};
@@ -76,7 +76,7 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the `zpos` property: a plane with a higher value covers one with a lower value. Planes without this
+    /// Sets the `zpos` property. A plane with a higher value covers a plane with a lower value. Planes without this
     /// property have a fixed order.
     pub fn zpos(mut self, zpos: u64) -> Self {
         self.zpos = Some(zpos);

@@ -18,7 +18,7 @@ pub enum Connection {
     Connected,
     /// No display is plugged in.
     Disconnected,
-    /// The driver does not know: writeback connectors, some analog connectors.
+    /// The driver does not know, for example for writeback connectors and some analog connectors.
     Unknown,
 }
 
@@ -160,7 +160,7 @@ pub enum PlaneKind {
     Primary,
     /// A plane above the primary plane. Some drivers can place it below.
     Overlay,
-    /// A plane on top for small pictures.
+    /// The top plane, for small pictures.
     Cursor,
 }
 

@@ -37,8 +37,8 @@ impl Scanout {
     }
 
     /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). Use it
-    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call:
-    /// the display waits for them anyway.
+    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call,
+    /// because the display waits for them anyway.
     ///
     /// # Errors
     /// The errors of [`Scanout::stage`], and `Unsupported` if the plane does not support fences.
@@ -107,10 +107,10 @@ impl Scanout {
     /// (nonblocking, with an event), or `DRM_IOCTL_MODE_PAGE_FLIP`.
     ///
     /// # Errors
-    /// After an error, staged frames stay staged. `PermissionDenied` while another process is DRM master (a switch of
-    /// virtual terminals). `Busy` while a commit of another program is pending. `InvalidArgument` if the driver cannot
-    /// show these frames. `NotFound` if the display that came back does not have the mode: call [`Scanout::reopen`].
-    /// `DeviceLost` if the device is gone.
+    /// After an error, staged frames stay staged. `PermissionDenied` while another process is DRM master, for example
+    /// after a switch of virtual terminals. `Busy` while a commit of another program is pending. `InvalidArgument` if
+    /// the driver cannot show these frames. `NotFound` if the display that came back does not have the mode: call
+    /// [`Scanout::reopen`]. `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_IOCTL_MODE_ATOMIC")]
     #[doc(alias = "DRM_IOCTL_MODE_PAGE_FLIP")]
     #[doc(alias = "DRM_IOCTL_MODE_SETCRTC")]

@@ -39,8 +39,8 @@ pub(super) struct Pending {
 ///
 /// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame is leased
 /// from staging until the flip that *replaces* it has completed, so that its producer never writes to memory that the
-/// screen still reads. A layer can lease three frames at once: shown, pending and staged. For frames of a subscriber,
-/// set its `hold` to 3. For frames of a camera, request three more buffers.
+/// screen still reads. A layer can lease three frames at once: one that is shown, one that is pending and one that is
+/// staged. For frames of a subscriber, set its `hold` to 3. For frames of a camera, request three more buffers.
 ///
 /// In steady state a frame costs one ioctl, two system calls that read the event of the flip, and a `poll` if a call
 /// waits. Twice a second, the scanout asks the kernel whether the display is connected. No memory is copied, imported
@@ -53,11 +53,11 @@ pub(super) struct Pending {
 /// - [`ScanoutEvent::Lost`]: the display is unplugged, or the device is gone. While the display is unplugged, calls
 ///   that present return [`Submitted::Full`], and staged frames stay staged. If the device is lost, the leases of the
 ///   shown frames have ended, and calls that present fail.
-/// - [`ScanoutEvent::Returned`]: the display is back, and the next present sets the mode. Or the device is back: call
-///   [`Scanout::reopen`].
+/// - [`ScanoutEvent::Returned`]: the display or the device is back. After a loss of the display, the next present sets
+///   the mode. After a loss of the device, call [`Scanout::reopen`].
 ///
-/// The scanout checks the display twice a second, but only while a flip is pending or the display is lost. For a still
-/// picture it causes no wake-ups, and detects a loss at the next present.
+/// The scanout checks the display twice a second, but only while a flip is pending or the display is lost. While it
+/// shows a still picture, the scanout causes no wake-ups. It then detects a loss only at the next present.
 ///
 /// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If that picture does not
 /// exist any more, the screen is switched off.
@@ -173,11 +173,11 @@ impl Scanout {
         self.output.reachable_planes()
     }
 
-    /// Takes a plane for pictures of the required size, in the first required format that a plane supports.
+    /// Takes a plane for pictures of the required size. The layer has the first required format that a plane supports.
     ///
-    /// Each format and its modifier are looked up in the lists of the planes. Then the format is tested with a dumb
-    /// buffer in a commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`), together with the existing layers. The
-    /// legacy interface cannot test, and shows one picture on the whole screen.
+    /// The call looks up each format and its modifier in the lists of the planes. It then tests the format with a dumb
+    /// buffer, together with the existing layers, in a commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`). The
+    /// legacy interface cannot test. It shows one picture on the whole screen.
     ///
     /// # Errors
     /// `Unsupported` if no plane supports any of the formats (the text lists the formats of each plane and the result

@@ -11,7 +11,7 @@ pub enum ScanoutEvent {
     /// reported.
     Shown(Flipped),
     /// The display was unplugged (kind `Disconnected`), or the device is gone (kind `DeviceLost`). Each loss is
-    /// reported once. If the display is unplugged, the device may still be lost later.
+    /// reported once. After the loss of the display, the device can still be lost.
     Lost(Error),
     /// The display or the device is back. Reported once after a loss, even if the caller has already called
     /// [`Scanout::reopen`](super::Scanout::reopen). If the device was lost, call `reopen`.
@@ -27,7 +27,8 @@ pub struct Flipped {
     /// Time at which the first pixel of the new picture was sent, by `CLOCK_MONOTONIC`, in nanoseconds. Comparable
     /// with [`FrameMeta::timestamp_ns`](crate::frame::FrameMeta::timestamp_ns).
     pub time_ns: u64,
-    /// Vertical blanks between submission and completion that passed without the flip. 0 if the flip was in time.
+    /// The number of vertical blanks that passed between submission and completion without the flip. 0 if the flip was
+    /// in time.
     pub missed: u32,
 }
 

@@ -31,8 +31,8 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// It is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time of the
 /// call that returns it.
 ///
-/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool later: in a later call
-/// of `write_back`, or when the device is closed.
+/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool in a later call of
+/// `write_back`, or when the device is closed.
 pub struct WriteBack {
     device: Device,
     /// `None` after the frame was received.
@@ -44,20 +44,20 @@ pub struct WriteBack {
 }
 
 impl Scanout {
-    /// Starts a write-back: the display controller writes what the screen shows, all layers composed, into `target`.
-    /// The target must have the size of the screen. Waits at most `timeout` for the pending flip. Later flips wait
-    /// for the write-back. Uses the properties `WRITEBACK_FB_ID` and `WRITEBACK_OUT_FENCE_PTR`, and needs the atomic
-    /// interface.
+    /// Starts a write-back. The display controller composes all layers of the screen and writes the result into
+    /// `target`. The target must have the size of the screen. Waits at most `timeout` for the pending flip. Later flips
+    /// wait for the write-back. Uses the properties `WRITEBACK_FB_ID` and `WRITEBACK_OUT_FENCE_PTR`, and needs the
+    /// atomic interface.
     ///
-    /// A scanout on a writeback connector can always write back. On the scanout of a display, the first call ties a
-    /// writeback connector to the CRTC, and some displays blink. Drivers refuse this if the encoders cannot be cloned
-    /// (vkms of Linux 6.12).
+    /// A scanout on a writeback connector can always write back. On the scanout of a display, the first call adds a
+    /// writeback connector to the CRTC, and some displays blink. A driver refuses this if the encoders cannot be
+    /// cloned, as does vkms of Linux 6.12.
     ///
     /// # Errors
     /// The error returns the target. `Timeout` if the pending flip has not completed. `State` before the first flip,
     /// and for the legacy interface. `Mismatch` for another size. `Unsupported` without a writeback connector, and for
     /// a format that the connector does not write (the text lists the formats that it writes). `InvalidArgument` if the
-    /// driver does not write back besides this display. `PermissionDenied` while another process is DRM master.
+    /// driver cannot write back while it drives this display. `PermissionDenied` while another process is DRM master.
     /// `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]
     pub fn write_back(
@@ -162,7 +162,8 @@ impl Station for WriteBack {
     }
 }
 
-/// Returns a descriptor that is readable when the picture is written, until `try_recv` has returned the end.
+/// Returns a descriptor that is readable after the picture was written. It stays readable until `try_recv` has returned
+/// the end.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()

@@ -8,7 +8,7 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            /// Unknown, or what the color space implies. The default.
+            /// Not stated. Matrix, range and transfer function then follow from the [`ColorSpace`]. The default.
             #[default]
             Default,
             $($(#[$vm])* $variant,)*
@@ -29,7 +29,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The color space (`enum v4l2_colorspace`): the primaries, and the defaults of matrix, range and transfer
+    /// The color space (`enum v4l2_colorspace`). It sets the primaries, and the defaults of matrix, range and transfer
     /// function.
     ColorSpace {
         /// SMPTE 170M, for NTSC and PAL.
@@ -122,14 +122,14 @@ pub struct Colorimetry {
     pub space: ColorSpace,
     /// The matrix between YCbCr and RGB.
     pub encoding: Encoding,
-    /// The values that black and white have.
+    /// The values of black and white.
     pub range: Range,
     /// The curve between light and value.
     pub transfer: Transfer,
 }
 
 impl Colorimetry {
-    /// Returns the matrix. `Default` is replaced by the color space's matrix (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
+    /// Returns the matrix. Replaces `Default` with the matrix of the color space (`V4L2_MAP_YCBCR_ENC_DEFAULT`).
     pub const fn matrix(self) -> Encoding {
         match (self.encoding, self.space) {
             (Encoding::Default, ColorSpace::Rec709 | ColorSpace::DciP3) => Encoding::Bt709,
@@ -140,7 +140,7 @@ impl Colorimetry {
         }
     }
 
-    /// Returns the quantization range. `Default` is replaced by full range for RGB and JPEG, and by limited range for
+    /// Returns the quantization range. Replaces `Default` with full range for RGB and JPEG, and with limited range for
     /// other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {

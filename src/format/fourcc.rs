@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 
 /// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
 ///
-/// It holds any code; [`FourCc::info`] returns the properties of the codes that this crate knows. Common formats have
-/// constants. Create others from their code, or parse their name.
+/// A `FourCc` can have any code. [`FourCc::info`] returns the properties of the codes that this crate knows. Common
+/// formats have constants. For other formats, create the `FourCc` from the code, or parse the name.
 ///
 /// ```
 /// use framelease::format::FourCc;
@@ -32,13 +32,13 @@ impl FourCc {
         FORMATS.iter().find(|info| info.fourcc == self)
     }
 
-    /// Returns the DRM format code (`drm_fourcc.h`) with the same bytes in memory, if there is one.
+    /// Returns the code of the DRM format (`drm_fourcc.h`) that has the same bytes in memory, if there is one.
     pub fn drm(self) -> Option<u32> {
         self.info()?.drm.map(u32::from_le_bytes)
     }
 
-    /// Returns the V4L2 format with the same bytes in memory as a DRM format, with all color planes in one memory
-    /// plane.
+    /// Returns the V4L2 format that has the same bytes in memory as a DRM format. All color planes are then in one
+    /// memory plane.
     pub fn from_drm(drm: u32) -> Option<Self> {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
@@ -181,17 +181,19 @@ pub struct FormatInfo {
     pub g2d: Option<u32>,
     /// The kind of content.
     pub kind: FormatKind,
-    /// Memory planes that V4L2 uses for it: 1, or one per color plane for the `M` formats.
+    /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one per color
+    /// plane. Other formats have one.
     pub memory_planes: usize,
     /// Color planes, in memory order. Empty for a bitstream.
     pub planes: &'static [PlaneInfo],
-    /// `true` if the planes after the first have half the first one's stride (planar 4:2:0 and 4:2:2 in V4L2).
+    /// `true` if each plane after the first has half the stride of the first plane, as for planar 4:2:0 and 4:2:2 in
+    /// V4L2.
     pub half_chroma_stride: bool,
 }
 
 impl FormatInfo {
-    /// Returns the number of pixels that share one chroma sample, across and down: 2 and 2 for 4:2:0, 1 and 1 for
-    /// RGB.
+    /// Returns the number of pixels that share one chroma sample, horizontally and vertically. It is `(2, 2)` for 4:2:0
+    /// and `(1, 1)` for RGB.
     pub fn subsampling(&self) -> (u32, u32) {
         let most = |f: fn(&PlaneInfo) -> u32| self.planes.iter().map(f).max().unwrap_or(1);
         (most(|p| p.horizontal), most(|p| p.vertical))

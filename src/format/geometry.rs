@@ -16,9 +16,9 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Size {
-    /// Width: the pixels of a row.
+    /// The number of pixels in a row.
     pub width: u32,
-    /// Height: the number of rows.
+    /// The number of rows.
     pub height: u32,
 }
 
@@ -48,8 +48,8 @@ impl FromStr for Size {
     }
 }
 
-/// A rectangle in pixels. The origin may be negative: devices can compose beyond the edge of a picture. Displays as
-/// `640x360@100,50`.
+/// A rectangle in pixels. The origin may be negative, because devices can compose beyond the edge of a picture.
+/// Displays as `640x360@100,50`.
 ///
 /// ```
 /// use framelease::format::{Rect, Size};
@@ -121,7 +121,7 @@ pub enum Rotation {
     None,
     /// A quarter turn clockwise.
     Clockwise90,
-    /// A half turn: upside down.
+    /// A half turn, which turns the picture upside down.
     Half,
     /// A quarter turn counter-clockwise.
     Clockwise270,

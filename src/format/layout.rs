@@ -52,8 +52,8 @@ impl Layout {
     /// Creates the layout without padding between rows or planes.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
-    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
+    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn packed(fourcc: FourCc, size: Size) -> Result<Self> {
         Self::aligned(fourcc, size, 1)
     }
@@ -61,8 +61,8 @@ impl Layout {
     /// Creates a layout whose rows begin at multiples of `stride_align` bytes, in every plane.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format, `InvalidArgument` for a side that is 0 or above
-    /// [`MAX_SIDE`], `Mismatch` for an odd width whose chroma rows are longer than the stride.
+    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
         let info = fourcc.info().filter(|i| i.kind != FormatKind::Compressed).ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -77,15 +77,15 @@ impl Layout {
         Self::from_strides(fourcc, size, &strides, &[])
     }
 
-    /// Creates the layout that V4L2 defines for a format: one stride (`bytesperline`) and size (`sizeimage`) per
-    /// memory plane. Further color planes follow the first directly, at `bytesperline` x height
-    /// (`pixfmt-yuv-planar.rst`).
+    /// Creates the layout that V4L2 defines for a format. Each memory plane has one stride (`bytesperline`) and one
+    /// size (`sizeimage`). If a memory plane has several color planes, they follow each other without a gap
+    /// (`pixfmt-yuv-planar.rst`). The second color plane then begins at `bytesperline` x height.
     ///
     /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if a stride is
-    /// shorter than a row or a memory plane is smaller than its rows.
+    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if a stride is shorter
+    /// than a row, or if a memory plane is smaller than its rows.
     pub fn from_strides(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -133,11 +133,11 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Creates a layout from its parts, as another process or a user describes it.
+    /// Creates a layout from its parts, for example from those that another process sent.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format, `InvalidArgument` for an impossible size, `Mismatch` if the number of
-    /// planes does not fit the format, a stride is shorter than a row, or a plane exceeds its memory plane.
+    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if the number of
+    /// planes does not fit the format, if a stride is shorter than a row, or if a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
@@ -168,7 +168,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Sets the colorimetry. The geometry stays.
+    /// Sets the colorimetry. The geometry stays the same.
     pub fn with_colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = colorimetry;
         self
@@ -179,8 +179,8 @@ impl Layout {
         self.fourcc
     }
 
-    /// Returns width and height in pixels, as the driver counts them. The chroma plane begins after the last of these
-    /// rows.
+    /// Returns the width and height in pixels, as the driver reports them. They can include padding, such as 1088 rows
+    /// for a picture of 1080 rows. The chroma plane begins after the last of these rows.
     pub fn size(&self) -> Size {
         self.size
     }

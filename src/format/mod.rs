@@ -1,4 +1,4 @@
-//! Formats, layouts and geometry. This module holds numbers only: no file descriptor, and no system call.
+//! Formats, layouts and geometry. This module only calculates. It uses no file descriptors and makes no system calls.
 //!
 //! A [`FourCc`] names a pixel format. A [`Layout`] says where each row of each plane lies in memory.
 //!

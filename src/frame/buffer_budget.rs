@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// The number of buffers that one pool needs, by user.
+/// The number of buffers that each user of a pool needs.
 ///
-/// The default budget fits the other defaults. A camera or a test pattern requests its 12 buffers. A publisher of these
-/// buffers then admits three subscribers with default settings, and an encoder of this process can still use frames.
+/// The default budget has 12 buffers. By default, cameras and test patterns request this number. A publisher of these
+/// buffers admits three subscribers with default settings. An encoder of this process can then still use frames.
 ///
 /// ```
 /// use framelease::frame::BufferBudget;
@@ -20,10 +20,12 @@ use std::fmt;
 pub struct BufferBudget {
     /// Buffers that the driver needs to continue capturing. Most drivers need 2.
     pub driver: usize,
-    /// Frames that this process uses at the same time: the frame in hand, the encoder's, the display's.
+    /// Frames that this process uses at the same time, for example one in its main loop, one in an encoder and one on a
+    /// display.
     pub local: usize,
-    /// The sum of the quotas of all subscribers. A subscriber's quota is the number of frames that it may hold, plus
-    /// the number that may wait for it: 1 under `Latest` and `Block`, n under `Fifo(n)`.
+    /// The sum of the quotas of all subscribers. A subscriber's quota is the number of frames that it may hold plus the
+    /// number of frames that may wait for it. Under `Latest` and `Block`, one frame may wait. Under `Fifo(n)`, n frames
+    /// may wait.
     pub subscribers: usize,
 }
 

@@ -8,8 +8,8 @@ use super::slots::Slots;
 use crate::dmabuf::{Allocator, DmaBuf};
 use crate::format::Layout;
 
-/// The identity of one set of buffers in this process. It is never reused: a queue that is reconfigured gets new
-/// buffers with a new identity.
+/// The identity of one set of buffers in this process. A queue that is reconfigured gets new buffers with a new
+/// identity. Identities are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(u64);
 
@@ -21,7 +21,7 @@ pub enum CpuReads {
     Cached,
     /// The CPU bypasses its cache and is many times slower. Let a device read the pixels, or request cached buffers.
     Uncached,
-    /// The driver does not report it. The default.
+    /// The driver does not report how fast the CPU reads. The default.
     #[default]
     Unknown,
 }
@@ -67,10 +67,10 @@ pub(super) struct Shared {
     pub(super) owner: Box<dyn BufferOwner>,
 }
 
-/// The buffers of one pool, as a counted handle. A source that is reconfigured gets a new `BufferSet`.
+/// A counted handle to the buffers of one pool. A source that is reconfigured gets a new `BufferSet`.
 ///
-/// Importers and publishers use it to import or announce every slot once. Holding it keeps the memory allocated, but
-/// is not a lease.
+/// An importer uses the `BufferSet` to import every slot once. A publisher uses it to announce every slot once. A
+/// `BufferSet` keeps the memory allocated, but it is not a lease.
 #[derive(Clone)]
 pub struct BufferSet(pub(super) Arc<Shared>);
 
@@ -179,8 +179,8 @@ impl BufferSet {
     }
 
     /// Returns the buffers of a slot, one per memory plane. Returns an empty slice if the slot does not exist or does
-    /// not have its memory yet: GStreamer's `unixfdsink` announces a buffer with its first frame (see
-    /// `share::UnixfdSubscriber`).
+    /// not have its memory yet. A slot can be without memory if the frames come from GStreamer's `unixfdsink`, which
+    /// announces each buffer with its first frame (see `share::UnixfdSubscriber`).
     pub fn memory(&self, slot: usize) -> &[DmaBuf] {
         self.0.memory.get(slot).and_then(OnceLock::get).map_or(&[], |planes| planes)
     }

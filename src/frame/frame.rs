@@ -11,8 +11,8 @@ use crate::format::Layout;
 /// A shared, read-only lease on a buffer with a picture or a bitstream. When the last clone is dropped, the buffer
 /// returns to its producer.
 ///
-/// Costs: a clone is two atomic additions. A drop is two subtractions; the last one also makes the producer's call
-/// that returns the buffer.
+/// Cloning a frame costs two atomic additions. Dropping a clone costs two atomic subtractions. Dropping the last clone
+/// also costs the call that returns the buffer, such as `VIDIOC_QBUF`.
 #[derive(Clone)]
 pub struct Frame {
     lease: Lease,
@@ -31,7 +31,7 @@ impl Frame {
     }
 
     /// Returns the buffers, one per memory plane, for importers. A clone of a [`DmaBuf`] stays usable after the lease
-    /// ends, but the producer may then overwrite its pixels.
+    /// ends, but the producer may then overwrite the pixels.
     pub fn memory(&self) -> &[DmaBuf] {
         self.lease.memory()
     }
@@ -46,11 +46,12 @@ impl Frame {
         self.lease.slot
     }
 
-    /// Returns `false` after the lease has ended early: a publisher revoked it, or the publisher or its connection is
-    /// gone. Pixels that were read since then may be of another frame, so call this after the last byte was read.
+    /// Returns `false` if the lease has ended early, because the publisher revoked it or because the publisher or its
+    /// connection is gone. Pixels that were read after the end of the lease may belong to another frame. Therefore,
+    /// call this method after the last byte was read.
     ///
-    /// For a subscriber's frame, this call asks the connection, even after the subscriber was dropped. It costs one
-    /// system call. Any other frame is always valid.
+    /// For a frame of a subscriber, this method checks the connection, which costs one system call. The check also
+    /// works after the subscriber was dropped. Any other frame is always valid.
     pub fn is_valid(&self) -> bool {
         self.lease.buffers.0.owner.is_valid(self.lease.slot)
     }
@@ -63,7 +64,7 @@ impl Frame {
         }
     }
 
-    /// Replaces the metadata, for a stage that renumbers or re-times frames. The lease is the same.
+    /// Replaces the metadata and keeps the lease. Use it to change the number or the time of a frame.
     pub fn with_meta(mut self, meta: FrameMeta) -> Self {
         self.meta = meta;
         self
@@ -76,8 +77,8 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The only lease on a slot, which may write its pixels. [`FrameMut::freeze`] turns it into a [`Frame`]. Dropping it
-/// returns the slot.
+/// An exclusive lease on a slot. Its holder may write the pixels. [`FrameMut::freeze`] turns a `FrameMut` into a
+/// [`Frame`]. Dropping a `FrameMut` returns the slot.
 pub struct FrameMut {
     lease: Lease,
 }

@@ -23,7 +23,7 @@ flags! {
 pub struct Payload {
     /// Where the data begins in the memory plane (V4L2's `data_offset`).
     pub offset_bytes: u32,
-    /// Bytes of data from that offset: V4L2's `bytesused` minus `data_offset`.
+    /// The number of bytes of data from that offset (V4L2's `bytesused` minus `data_offset`).
     pub bytes: u32,
 }
 
@@ -35,8 +35,9 @@ pub struct FrameMeta {
     pub sequence: u64,
     /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// Frames that the source lost directly before this one: the gap in the source's sequence numbers. Frames that a
-    /// publisher dropped or that a rate excludes do not count.
+    /// The number of frames that the source lost directly before this one, from the gap in the source's sequence
+    /// numbers. Frames that a publisher dropped do not count. Frames that a subscriber's rate excludes do not count
+    /// either.
     pub lost: u32,
     /// Properties such as damaged, key frame or last frame.
     pub flags: FrameFlags,
@@ -45,7 +46,7 @@ pub struct FrameMeta {
     /// Frames that this subscriber missed since its connection began. Frames that its [`Rate`](crate::share::Rate)
     /// excludes do not count. 0 if no publisher sent the frame to this process.
     pub dropped: u64,
-    /// Time at which the publisher sent the frame: `CLOCK_MONOTONIC`, in nanoseconds. 0 if no publisher sent the frame
-    /// to this process.
+    /// Time at which the publisher sent the frame, in nanoseconds of `CLOCK_MONOTONIC`. 0 if no publisher sent the
+    /// frame to this process.
     pub published_ns: u64,
 }

@@ -1,9 +1,10 @@
 //! Frames and packets: counted leases on buffers.
 //!
-//! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. When the last clone is dropped, on
-//! any thread, the buffer returns to its producer: a camera queues it again, a [`Pool`] puts it back, a subscriber
-//! sends RELEASE to its publisher. Only a [`FrameMut`] can be written. A producer that is dropped or reconfigured
-//! keeps its old buffers allocated until the last lease ends, so memory never disappears under a lease.
+//! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. The last clone can be dropped on any
+//! thread. The buffer then returns to its producer. For example, a camera queues the buffer again, a [`Pool`] can lease
+//! it again, and a subscriber sends RELEASE to its publisher. Only a [`FrameMut`] gives write access to pixels. If a
+//! producer is dropped or reconfigured, its old buffers stay allocated until their last lease ends. A leased buffer
+//! therefore never disappears.
 //!
 //! ```
 //! use framelease::dmabuf::{Allocator, DEFAULT_WAIT};

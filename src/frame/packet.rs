@@ -31,8 +31,8 @@ pub struct PacketMeta {
     pub sequence: u64,
     /// Time at which the source frame was taken, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
-    /// [`KEY`](FrameFlags::KEY): the packet decodes without the packets before it. [`ERROR`](FrameFlags::ERROR): it
-    /// is damaged.
+    /// [`KEY`](FrameFlags::KEY) means that the packet decodes without the packets before it.
+    /// [`ERROR`](FrameFlags::ERROR) means that the packet is damaged.
     pub flags: FrameFlags,
     /// The sequence of the source frame, if the encoder could match it.
     pub source: Option<u64>,
@@ -45,13 +45,13 @@ impl PacketMeta {
     }
 }
 
-/// One coded frame. A clone only adds a reference, so one encode serves any number of sinks.
+/// One coded frame. Cloning it copies no bytes, so any number of sinks can share one coded frame.
 ///
-/// The bytes of a leased packet are in the encoder's own buffer, which returns to the driver (`VIDIOC_QBUF`) when the
-/// last clone is dropped. An encoder stalls while its consumers hold all of its buffers. [`Packet::detach`] copies
-/// the bytes and returns the buffer.
+/// The bytes of a leased packet are in a buffer of the encoder. When the last clone is dropped, the buffer returns to
+/// the driver (`VIDIOC_QBUF`). While consumers hold all buffers of an encoder, the encoder stalls. [`Packet::detach`]
+/// copies the bytes and returns the buffer.
 ///
-/// Costs: a clone is three atomic additions, without a system call or an allocation.
+/// Cloning a packet costs three atomic additions. It needs no system call and no allocation.
 ///
 /// ```
 /// use framelease::bitstream::Codec;
@@ -80,12 +80,12 @@ enum Data {
 }
 
 impl Packet {
-    /// Creates a packet from bytes of another source: a file, another encoder. Finds the key flag and the parameter
-    /// sets in the bytes.
+    /// Creates a packet from bytes of another source, such as a file or another encoder. Finds the key flag and the
+    /// parameter sets in the bytes.
     ///
     /// A packet needs the parameter sets of its picture. If the bytes do not contain them, pass the parameter sets of
-    /// the previous packet: `previous.parameter_sets().cloned()`. If a packet of H.264 or H.265 has none, a recorder
-    /// assumes that another stream begins, and ends the file.
+    /// the previous packet: `previous.parameter_sets().cloned()`. If an H.264 or H.265 packet does not have parameter
+    /// sets, a recorder assumes that another stream begins. It then ends the file.
     pub fn new(mut meta: PacketMeta, bytes: impl Into<Arc<[u8]>>, parameters: Option<Arc<ParameterSets>>) -> Self {
         let bytes = bytes.into();
         let head = head(meta.codec, &bytes);
@@ -139,14 +139,14 @@ impl Packet {
         self.bytes().get(self.prefix_bytes as usize..).unwrap_or(&[])
     }
 
-    /// Returns the parameter sets that the picture needs. This packet or an earlier one contains them. Returns `None`
-    /// before the first parameter set, and for codecs without parameter sets.
+    /// Returns the parameter sets that the picture needs. The parameter sets are in this packet or in an earlier one.
+    /// Returns `None` before the first parameter set, and for codecs without parameter sets.
     pub fn parameter_sets(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }
 
-    /// Returns `true` if the bytes of this packet contain parameter sets, so that [`Packet::bytes`] decodes without
-    /// earlier packets.
+    /// Returns `true` if the bytes of this packet contain parameter sets. A decoder then does not need the parameter
+    /// sets of earlier packets.
     pub fn carries_parameters(&self) -> bool {
         self.carries_parameters
     }
@@ -178,8 +178,8 @@ impl Packet {
         matches!(self.data, Data::Leased(_))
     }
 
-    /// Returns the packet without a lease on the encoder's buffer. Copies a leased packet's bytes once; other packets
-    /// stay as they are.
+    /// Returns the packet without a lease on the encoder's buffer. Copies the bytes of a leased packet once. Returns
+    /// other packets unchanged.
     pub fn detach(self) -> Self {
         match self.data {
             Data::Leased(_) => Self { data: Data::Owned(self.bytes().into()), ..self },

@@ -11,15 +11,16 @@ use super::packet::Packet;
 use crate::error::{Error, Result};
 use crate::sys::signal::Signal;
 
-/// Which packets are dropped when a consumer's queue is full. After a drop, the consumer gets nothing until the next
-/// key frame that has room in the queue.
+/// Which packets are dropped when a consumer's queue is full. After a drop, further packets are also dropped until a
+/// key frame arrives for which the queue has room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// Drops the packets that wait. For live consumers: RTP, a display. The default.
+    /// Drops the packets that wait. Use it for live consumers, such as RTP or a display. The default.
     #[default]
     DropWaiting,
-    /// Keeps the packets that wait and drops the new one. For consumers that keep everything they can: files.
+    /// Keeps the packets that wait and drops the new packet. Use it for consumers that keep as many packets as
+    /// possible, such as files.
     DropNew,
 }
 
@@ -60,13 +61,14 @@ impl QueueCapacity {
 /// If the encoder has fewer buffers left than this, consumers get copies.
 const ENCODER_RESERVE: usize = 2;
 
-/// Gives packets to [`PacketReceiver`]s.
+/// Distributes packets to [`PacketReceiver`]s.
 ///
 /// A consumer with an empty queue gets the encoder's own buffer. A consumer that still has a packet in its queue gets a
-/// copy. One copy serves all such consumers. While the encoder has fewer than two buffers left, every consumer gets
-/// the copy. When a queue is full, only its own consumer misses packets: see [`Overflow`].
+/// copy. One copy serves all such consumers. While the encoder has fewer than two buffers left, every consumer gets the
+/// copy. When the queue of a consumer is full, only this consumer misses packets. [`Overflow`] determines which
+/// packets.
 ///
-/// A packet costs one system call for each consumer that waits for it. Only a copy allocates.
+/// A packet costs one system call for each consumer that waits for a packet. Memory is allocated only for a copy.
 ///
 /// ```
 /// use framelease::bitstream::Codec;
@@ -114,8 +116,8 @@ impl PacketFanout {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// Returns `true` if a consumer needs a key frame and has room for it: half of its queue is free. If so, force a
-    /// key frame.
+    /// Returns `true` if a consumer needs a key frame and at least half of its queue is free. If so, force a key frame
+    /// (see [`Encoder::force_key`](crate::codec::Encoder::force_key)).
     pub fn awaits_key(&self) -> bool {
         self.consumers.iter().any(|consumer| {
             let state = consumer.lock();
@@ -245,10 +247,11 @@ pub(crate) enum NextPacket {
     Over,
 }
 
-/// One consumer's end of a [`PacketFanout`], usable from any thread. Dropping it removes the consumer.
+/// The receiver of one consumer of a [`PacketFanout`], usable from any thread. Dropping the receiver removes the
+/// consumer.
 ///
-/// It is a [`Station`](crate::Station) that gives packets. A gap in their sequence numbers is the number of dropped
-/// packets. The stream ends after the fan-out was dropped and every waiting packet was received.
+/// It is a [`Station`](crate::Station) that gives packets. A gap in the sequence numbers shows how many packets were
+/// dropped. The stream ends after the fan-out was dropped and every waiting packet was received.
 ///
 /// ```
 /// use std::time::Duration;
@@ -294,8 +297,9 @@ impl PacketReceiver {
         }
     }
 
-    /// Returns how many packets this consumer missed since it was attached: packets before its first key frame,
-    /// packets that were dropped because its queue was full, and packets from there to the next key frame.
+    /// Returns the number of packets that this consumer missed since it was attached. This includes the packets before
+    /// its first key frame and the packets that were dropped because its queue was full. After such a drop, it also
+    /// includes the packets until the next key frame.
     pub fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }

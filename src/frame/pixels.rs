@@ -24,10 +24,10 @@ pub struct FrameWrite<'a> {
 }
 
 impl Frame {
-    /// Begins reading the pixels by the CPU. Waits at most `wait` for a device that still writes them.
+    /// Begins reading the pixels with the CPU. If a device still writes the pixels, waits at most `timeout`.
     ///
-    /// Each buffer of the frame costs as much as [`DmaBuf::read`](crate::dmabuf::DmaBuf::read). If the frame came from
-    /// a publisher, check [`Frame::is_valid`] after the last byte was read.
+    /// The call makes one [`DmaBuf::read`](crate::dmabuf::DmaBuf::read) for each buffer of the frame. If the frame came
+    /// from a publisher, check [`Frame::is_valid`] after the last byte was read.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,30 +57,31 @@ impl Frame {
     /// ```
     ///
     /// # Errors
-    /// `Timeout` if a device still writes after `wait`, `Busy` while this process writes the buffer, and the errors
-    /// of `mmap` and `DMA_BUF_IOCTL_SYNC`.
-    pub fn read(&self, wait: Duration) -> Result<FrameRead<'_>> {
+    /// `Timeout` if a device still writes after `timeout`. `Busy` while this process writes the buffer. Other errors
+    /// are those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
+    pub fn read(&self, timeout: Duration) -> Result<FrameRead<'_>> {
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
-            *guard = Some(buffer.read(wait)?);
+            *guard = Some(buffer.read(timeout)?);
         }
         Ok(FrameRead { frame: self, memory })
     }
 }
 
 impl FrameMut {
-    /// Begins writing the pixels by the CPU. Waits at most `wait` for a device that still uses the buffer.
+    /// Begins writing the pixels with the CPU. If a device still uses the buffer, waits at most `timeout`.
     ///
     /// # Errors
-    /// `Timeout` if a device still uses the buffer after `wait`, `Busy` while this process reads or writes it,
-    /// `PermissionDenied` on a read-only buffer, and the errors of `mmap` and `DMA_BUF_IOCTL_SYNC`.
-    pub fn write(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
-        self.begin(|buffer| buffer.begin_write(wait))
+    /// `Timeout` if a device still uses the buffer after `timeout`. `Busy` while this process reads or writes the
+    /// buffer. `PermissionDenied` if the buffer is read-only. Other errors are those of `mmap` and
+    /// `DMA_BUF_IOCTL_SYNC`.
+    pub fn write(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
+        self.begin(|buffer| buffer.begin_write(timeout))
     }
 
     /// [`FrameMut::write`] for a caller that also reads the present content.
-    pub(crate) fn write_over(&mut self, wait: Duration) -> Result<FrameWrite<'_>> {
-        self.begin(|buffer| buffer.begin_update(wait))
+    pub(crate) fn write_over(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
+        self.begin(|buffer| buffer.begin_update(timeout))
     }
 
     fn begin<'a>(&'a mut self, access: impl Fn(&'a DmaBuf) -> Result<CpuWrite<'a>>) -> Result<FrameWrite<'a>> {
@@ -114,8 +115,8 @@ impl FrameRead<'_> {
     /// Copies the pixels of one row of a color plane, without padding, to the start of `to`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the plane or row does not exist or `to` is too short, `Mismatch` if the frame's payload
-    /// ends before the row does.
+    /// `InvalidArgument` if the plane or row does not exist, or if `to` is too short. `Mismatch` if the frame's payload
+    /// ends before the end of the row.
     pub fn copy_row(&self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (_, _, len) = row_range(self.frame.layout(), plane, row)?;
         let short = to.len();
@@ -164,8 +165,9 @@ impl FrameRead<'_> {
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
-    /// Passes every pixel byte to `sink` in order: plane after plane, rows without padding. A bitstream is passed as it
-    /// is. `scratch` holds the bytes of one call of `sink`. If it is shorter than a row, it grows.
+    /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream is passed unchanged, in
+    /// pieces. `scratch` is the buffer for the bytes of one call of `sink`. If `scratch` is shorter than a row, the
+    /// method enlarges it.
     ///
     /// # Errors
     /// `Mismatch` if the frame's payload ends before its last row.
@@ -196,7 +198,7 @@ impl FrameRead<'_> {
     /// the same bytes if the layout has no padding.
     ///
     /// # Errors
-    /// `Mismatch` (as an I/O error) if the frame's payload ends before its last row, and the errors of `out`.
+    /// An I/O error made from `Mismatch` if the frame's payload ends before its last row, and the errors of `out`.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let mut result = Ok(());
         self.for_each_row(&mut vec![0; 65_536], |bytes| {
@@ -216,7 +218,7 @@ impl<'a> FrameWrite<'a> {
     /// Copies `from` to the start of one row of a color plane.
     ///
     /// # Errors
-    /// `InvalidArgument` if the plane or row does not exist or the row is shorter than `from`.
+    /// `InvalidArgument` if the plane or row does not exist, or if the row is shorter than `from`.
     pub fn copy_row(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;
         guard.copy_from(offset, from)
@@ -231,12 +233,12 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from(offset_bytes, from)
     }
 
-    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets.
-    /// [Freeze](FrameMut::freeze) the new frame with the payload of `from`.
+    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets. Pass
+    /// the payload of `from` to [`FrameMut::freeze`] afterwards.
     ///
     /// # Errors
-    /// `Mismatch` if the layouts differ, including their colorimetry; the text names the difference.
-    /// `InvalidArgument` if the data do not fit.
+    /// `Mismatch` if the layouts or their colorimetry differ. The text names the difference. `InvalidArgument` if the
+    /// data do not fit.
     pub fn copy_frame(&mut self, from: &FrameRead<'_>) -> Result<()> {
         if from.frame.layout() != self.layout {
             let layout = from.frame.layout();

@@ -79,11 +79,12 @@ impl BufferOwner for FreeListOwner {
 }
 
 impl Pool {
-    /// Allocates `count` buffers of `layout`, one allocation per memory plane. If one fails, the others are freed.
+    /// Allocates `count` buffers of `layout`, with one allocation per memory plane. If an allocation fails, the call
+    /// frees the others.
     ///
     /// # Errors
-    /// `InvalidArgument` for a count of 0 or above 64, `NotFound` or `PermissionDenied` if the allocator's device
-    /// cannot be opened, `Exhausted` if memory is not available, and other errors of the kernel.
+    /// `InvalidArgument` for a count of 0 or above 64. `NotFound` or `PermissionDenied` if the allocator's device
+    /// cannot be opened. `Exhausted` if memory is not available. Other errors are those of the kernel.
     pub fn new(allocator: &Allocator, layout: Layout, count: usize) -> Result<Self> {
         check_count(count)?;
         let name = format!("framelease {}", layout.fourcc());
@@ -94,13 +95,13 @@ impl Pool {
         Ok(Self::of(layout, CpuReads::of(allocator), memory))
     }
 
-    /// Creates a pool of buffers from elsewhere, `memory[slot][memory plane]`: another library's allocator, a
-    /// graphics driver's buffers. The caller must not let anyone else write a buffer while a frame of the pool leases
-    /// it.
+    /// Creates a pool of buffers that were allocated elsewhere, for example by another library or a graphics driver.
+    /// `memory[slot][plane]` is the buffer of one memory plane of a slot. While a buffer is leased from the pool, the
+    /// caller must not let anyone else write it.
     ///
     /// # Errors
-    /// `InvalidArgument` for 0 or more than 64 buffers, `Mismatch` if a slot does not have the layout's number of
-    /// memory planes or one of them is too small.
+    /// `InvalidArgument` for 0 or more than 64 buffers. `Mismatch` if a slot does not have the layout's number of
+    /// memory planes, or if a memory plane is too small.
     pub fn from_memory(layout: Layout, memory: Vec<Vec<DmaBuf>>) -> Result<Self> {
         check_count(memory.len())?;
         for (slot, planes) in memory.iter().enumerate() {
@@ -128,7 +129,7 @@ impl Pool {
         &self.buffers
     }
 
-    /// Leases a free slot. Returns `None` if all are leased. No system call, no allocation.
+    /// Leases a free slot. Returns `None` if all slots are leased. Needs no system call and no allocation.
     pub fn try_acquire(&self) -> Option<FrameMut> {
         let slot = self.free.lock().slots.pop_front()?;
         self.buffers.lend(slot)
@@ -143,7 +144,8 @@ impl Pool {
         self.buffers.lend(slot?)
     }
 
-    /// Leases a free slot, and waits at most `timeout` for it. Returns `None` if the time has passed.
+    /// Leases a free slot. If all slots are leased, waits at most `timeout` for one. Returns `None` if the time has
+    /// passed.
     pub fn acquire(&self, timeout: Duration) -> Option<FrameMut> {
         let deadline = Instant::now().checked_add(timeout);
         let mut free = self.free.lock();

@@ -91,7 +91,7 @@ pub enum ControlKind {
     Text,
     /// An array or struct, as its bytes.
     Compound,
-    /// A type that this crate does not know, by its `V4L2_CTRL_TYPE_*` number.
+    /// A type that this crate does not know, with its `V4L2_CTRL_TYPE_*` number.
     Other(u32),
 }
 
@@ -154,7 +154,7 @@ pub enum ControlValue {
     Number(i64),
     /// The value of a text control.
     Text(String),
-    /// The bytes of a compound control, native-endian as the kernel has them.
+    /// The bytes of a compound control, in native byte order.
     Bytes(Vec<u8>),
     /// A press of a button control.
     Press,
@@ -357,9 +357,9 @@ impl Device {
     /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a value of the wrong type or out of range (the text has the range or menu),
-    /// `Unsupported` if the device does not have the control, `Busy` while another program or the stream holds it,
-    /// `PermissionDenied` if it is read-only.
+    /// `InvalidArgument` for a value of the wrong type or out of range; the text has the range or menu. `Unsupported`
+    /// if the device does not have the control. `Busy` while another program or the stream holds the control.
+    /// `PermissionDenied` if the control is read-only.
     #[doc(alias = "VIDIOC_S_EXT_CTRLS")]
     pub fn set_control(&self, id: ControlId, value: impl Into<ControlValue>) -> Result<ControlValue> {
         let (control, value) = (self.control(id)?, value.into());

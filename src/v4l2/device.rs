@@ -72,7 +72,8 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
-    /// Returns `true` for a camera or grabber: it captures video into buffers and is not a mem-to-mem device.
+    /// Returns `true` for a camera or grabber. Such a device captures video into buffers and is not a mem-to-mem
+    /// device.
     pub fn is_capture(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Capture).is_some()
@@ -274,7 +275,7 @@ impl fmt::Debug for Device {
     }
 }
 
-/// Returns every V4L2 video node that can be opened, by number. Leaves out nodes that disappear or deny access.
+/// Returns all V4L2 video nodes that can be opened, sorted by number. Leaves out nodes that disappear or deny access.
 pub fn devices() -> Vec<DeviceInfo> {
     nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
 }

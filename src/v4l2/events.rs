@@ -18,14 +18,14 @@ use crate::sys::{v4l2_calls as calls, wait};
 pub enum EventKind {
     /// The vertical sync of an output.
     VerticalSync,
-    /// The end of a stream. The kernel deprecates it: [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST) marks the
-    /// end.
+    /// The end of a stream. The kernel deprecates this event. [`FrameFlags::LAST`](crate::frame::FrameFlags::LAST)
+    /// marks the last frame instead.
     EndOfStream,
     /// A control's value or range changed.
     Control(ControlId),
     /// A new frame begins to arrive.
     FrameSync,
-    /// The resolution or format changed. The number is the input. For a decoder's bitstream it is 0.
+    /// The resolution or format changed. The number is that of the input. For a decoder, it is 0.
     SourceChange(u32),
 }
 
@@ -68,10 +68,10 @@ pub enum Event {
     SourceChange {
         /// The number of the input.
         input: u32,
-        /// Bits of `V4L2_EVENT_SRC_CH_*`. Bit 0 means the resolution.
+        /// Bits of `V4L2_EVENT_SRC_CH_*`. Bit 0 means that the resolution changed.
         changes: u32,
     },
-    /// An event that this crate does not know, by its `V4L2_EVENT_*` number.
+    /// An event that this crate does not know, with its `V4L2_EVENT_*` number.
     Other(u32),
 }
 
@@ -97,7 +97,7 @@ fn decode(raw: &uapi::Event) -> Event {
 }
 
 impl Device {
-    /// Subscribes to a kind of event. Subscriptions belong to the open file: all clones of a `Device` share them.
+    /// Subscribes to a kind of event. Subscriptions belong to the open file, so all clones of a `Device` share them.
     /// Ioctl: `VIDIOC_SUBSCRIBE_EVENT`.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ pub struct Hotplug {
 }
 
 impl Hotplug {
-    /// Begins to watch `/dev`.
+    /// Begins to watch `/dev` for V4L2 nodes.
     ///
     /// # Errors
     /// `Exhausted` if the user has too many inotify instances or watches.

@@ -111,7 +111,8 @@ impl Device {
         }
     }
 
-    /// Sets the input to timings that were detected. The format changes with them. Ioctl: `VIDIOC_S_DV_TIMINGS`.
+    /// Sets the timings of the present input, after they were detected. The format changes with the timings. Ioctl:
+    /// `VIDIOC_S_DV_TIMINGS`.
     ///
     /// # Errors
     /// `Busy` while buffers are allocated for another size.

@@ -42,7 +42,7 @@ pub enum Processed {
     Returned,
 }
 
-/// The way in which [`MemToMem::resume`] resumed the stream.
+/// The way in which an encoder or a decoder resumed its stream after a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resumed {

@@ -16,7 +16,7 @@
 //! [`M2m`](crate::convert::M2m) own the queues of a device. They take an open [`Device`]. They export buffers with
 //! `VIDIOC_EXPBUF` and import them with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. The kernel does not have the
 //! `VIDIOC_EXPBUFDMABUF` and `VIDIOC_IMPBUFDMABUF` that blog posts mention. Single- and multi-planar devices have the
-//! same API here: a [`Layout`](crate::format::Layout) distinguishes memory planes from color planes.
+//! same API in this crate. A [`Layout`](crate::format::Layout) distinguishes memory planes from color planes.
 
 mod codec_cmd;
 mod controls;

@@ -8,8 +8,8 @@ use crate::format::{Rect, Size};
 use crate::sys::v4l2::{Plain, Selection};
 use crate::sys::v4l2_calls as calls;
 
-/// One of a device's two rectangles. The device reads the crop rectangle of the source and writes it to the compose
-/// rectangle of the buffer. An encoder crops on its output queue (1080 of 1088 rows).
+/// The kind of a selection rectangle. The device reads the crop rectangle of the source and writes it to the compose
+/// rectangle of the buffer. An encoder has its crop rectangle on the output queue, for example 1080 of 1088 rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SelectionTarget {
     /// The part of the source that is read.
@@ -18,7 +18,7 @@ pub enum SelectionTarget {
     Compose,
 }
 
-/// A rectangle and the rectangles that are possible.
+/// A crop or compose rectangle, with its default and its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Region {

@@ -24,8 +24,8 @@ const INTERFACE: u32 = 0x1000_0000;
 /// `MEDIA_INTF_T_V4L_SUBDEV`.
 const SUBDEV: u32 = 0x203;
 
-/// Returns the path of the picture through the media graph to a video node, in one line. Returns `None` without a
-/// media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
+/// Returns the path through the media graph to a video node, as one line of text. Returns `None` if the node does not
+/// belong to a media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
 #[doc(alias = "MEDIA_IOC_G_TOPOLOGY")]
 #[doc(alias = "VIDIOC_SUBDEV_G_FMT")]
 pub fn media_path(device: &Device) -> Option<String> {

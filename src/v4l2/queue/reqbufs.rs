@@ -18,8 +18,8 @@ use crate::sys::v4l2_calls as calls;
 /// The kind of memory to request from a driver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CacheHint {
-    /// The memory that the driver chooses. On SoCs this is mostly memory that devices share without cache maintenance,
-    /// and that the CPU reads slowly. The default.
+    /// The memory that the driver chooses. On SoCs, this memory mostly needs no cache maintenance, but the CPU reads it
+    /// slowly. The default.
     #[default]
     Driver,
     /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), if the driver offers it.
