@@ -339,7 +339,7 @@ impl Converter for G2d {
 
 impl sealed::Sealed for G2d {}
 
-/// [`ConverterEvent::Returned`] never comes, because nothing reports that libg2d works again. Call
+/// [`ConverterEvent::Returned`] does not occur, because libg2d does not report that it works again. Call
 /// [`Converter::reopen`].
 impl Station for G2d {
     type Event = ConverterEvent;
