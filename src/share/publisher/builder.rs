@@ -133,8 +133,8 @@ impl PublisherBuilder {
     /// Sets how long a subscriber may hold a frame. Both times count from the moment at which the publisher sent the
     /// frame. After `revoke`, the publisher notifies the subscriber that the lease is over. After `end`, a subscriber
     /// that still holds the frame gets no more frames. The slot counts in the subscriber's quota until the subscriber
-    /// releases the frame, hangs up or dies. So the source never overwrites memory that the subscriber may still read.
-    /// Default: no limit.
+    /// releases the frame, hangs up or dies. So the source never overwrites a frame that a connected subscriber still
+    /// holds. Default: no limit.
     pub fn lease_deadline(mut self, revoke: Duration, end: Duration) -> Self {
         self.lease = Some((revoke, end.max(revoke)));
         self

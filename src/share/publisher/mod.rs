@@ -116,14 +116,14 @@ pub struct SubscriberStats {
 ///
 /// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
 /// A subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
-/// The exception is [`Policy::Block`](super::Policy::Block): such a subscriber can stop the stream for as long as
+/// A subscriber with [`Policy::Block`](super::Policy::Block) is the exception: it can stop the stream for as long as
 /// [`allow_block`](PublisherBuilder::allow_block) permits.
 ///
 /// A publisher is a [`Station`]. Its events report subscribers that come and go. Publishing also does the work of
 /// [`Station::dispatch`]. A frame costs two system calls per subscriber, and one `epoll_wait`.
 ///
-/// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but a
-/// source that outlives the publisher may overwrite the frames that they hold. So [`Frame::is_valid`] is then false.
+/// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but
+/// [`Frame::is_valid`] then returns `false`, because a source that outlives the publisher may overwrite the frames.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -228,8 +228,8 @@ impl Publisher {
     /// Frames that wait for subscribers are then dropped, and counted.
     ///
     /// One publisher serves one source. If two sources alternated, the publisher would announce buffers at every frame.
-    /// A `UnixfdSubscriber`'s buffers become known with their first frames, so the publisher announces them again as
-    /// each becomes known.
+    /// A buffer of a `UnixfdSubscriber` becomes known with its first frame. The publisher then announces the set of
+    /// buffers again.
     ///
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.

@@ -59,8 +59,8 @@ impl UnixfdSubscriberBuilder {
     ///
     /// Frames that the policy lets wait are added to this. A pipeline whose source has a fixed number of buffers
     /// (`v4l2src`) needs some more buffers than this sum. To publish the frames with a
-    /// [`Publisher`](crate::share::Publisher), add up the quotas of its subscribers, 1 for the newest frame, and its
-    /// [reserve](crate::share::PublisherBuilder::reserve).
+    /// [`Publisher`](crate::share::Publisher), set `hold` to the sum of the quotas of its subscribers, 1 for the newest
+    /// frame, and its [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self
@@ -188,11 +188,11 @@ impl Drop for Connected {
 /// new set begins. An event reports this only if the layout has changed. A memory that comes again while a frame in it
 /// is held gets another slot.
 ///
-/// A frame's sequence number is the buffer's `offset` if that counts frames. Otherwise the subscriber counts from 0 on
-/// each connection. Its timestamp is the PTS, which the sink gives in `CLOCK_MONOTONIC`, or else the time of arrival.
-/// The flag DISCONT counts as a [loss](crate::frame::FrameMeta::lost) of at least one frame. CORRUPTED becomes
-/// [`ERROR`](crate::frame::FrameFlags::ERROR). A coded frame without DELTA_UNIT gets
-/// [`KEY`](crate::frame::FrameFlags::KEY).
+/// A frame's sequence number is the buffer's `offset`, if the source counts frames there. Otherwise the subscriber
+/// counts from 0 on each connection. The timestamp of a frame is its PTS, which the sink gives in `CLOCK_MONOTONIC`. A
+/// frame without a PTS gets its time of arrival. The flag DISCONT counts as a [loss](crate::frame::FrameMeta::lost) of
+/// at least one frame. CORRUPTED becomes [`ERROR`](crate::frame::FrameFlags::ERROR). A coded frame without DELTA_UNIT
+/// gets [`KEY`](crate::frame::FrameFlags::KEY).
 ///
 /// Call `try_recv` regularly: the sink waits for a client that does not read ([`UnixfdSubscriberBuilder::policy`]).
 pub struct UnixfdSubscriber(Session<Unixfd>);
