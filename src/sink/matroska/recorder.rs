@@ -83,18 +83,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
 ///
-/// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has
-/// restarted), and after an error. Each file begins with a key frame that is not damaged
+/// A new file begins at a [`FileRotation`], when the stream changes, when the timestamps go back because the source has
+/// restarted, and after an error. Each file begins with a key frame that is not damaged
 /// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file: it skips
 /// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
 /// number again.
 ///
-/// If `path` is a pipe or a device, it gets one live stream without a number, which a [`FileRotation`] does not divide.
+/// If `path` is a pipe or a device, the recorder writes one live stream to it. The path then gets no number, and a
+/// [`FileRotation`] does not divide the stream.
 ///
-/// A [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files it always has room,
-/// and a call may block on the disk. To avoid that, run the recorder in a thread with a
-/// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe it is full until the reader has taken the previous
-/// packet. The recorder keeps a copy of that packet.
+/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the recorder
+/// is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
+/// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe the recorder is full until the reader has taken the
+/// previous packet. The recorder keeps a copy of that packet.
 ///
 /// ```no_run
 /// use std::time::Duration;

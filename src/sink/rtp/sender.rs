@@ -37,8 +37,8 @@ pub enum SenderEvent {
 /// network does not take a frame within a frame interval, or the host is unreachable, that destination gets neither the
 /// rest of the frame nor the frames up to the next intact key frame.
 ///
-/// A [`Station`] that takes packets ([`Submit`]). It always has room: when a new packet comes, it sends the rest of the
-/// previous packet at once. A packet is leased until its last datagram was sent.
+/// It is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the sender
+/// sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
 ///
 /// A frame costs one system call per destination for each burst of up to 64 datagrams, and one `timerfd_settime` for
 /// each burst but the first. Nothing is copied. In steady state nothing is allocated.

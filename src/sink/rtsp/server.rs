@@ -88,9 +88,9 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// A [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When it is readable, call
-/// [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections, answers requests,
-/// and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
+/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
+/// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections,
+/// answers requests, and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///
 /// ```no_run
 /// use std::net::{Ipv4Addr, SocketAddr};
