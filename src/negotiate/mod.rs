@@ -1,7 +1,7 @@
 //! Opens a camera and an encoder that fit each other, in one call. The call finds the devices, a common layout and one
 //! set of buffers. If no layout suits both devices, the call adds a converter.
 //!
-//! [`Negotiation::open`] does this setup. The parts of it are public, for programs that do the setup step by step:
+//! [`Negotiation::open`] does this setup. Programs that do it step by step can call its parts:
 //! [`codec::negotiate`](crate::codec::negotiate) finds a common layout,
 //! [`codec::source_layout`](crate::codec::source_layout) asks an encoder how it reads pictures,
 //! [`convert::first_of`](crate::convert::first_of) finds a converter, and

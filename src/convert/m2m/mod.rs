@@ -41,8 +41,7 @@ const LEAST_INDICES: usize = 4;
 /// its own settings.
 ///
 /// In steady state a job costs two QBUF and two DQBUF. Each queue has as many indices as the pool of the plan's first
-/// frame has slots, and at least 4. At most as many jobs as indices can be in flight. The driver attaches each dma-buf
-/// once.
+/// frame has slots, and at least 4. This number also limits the jobs in flight. The driver attaches each dma-buf once.
 ///
 /// The lease of a source ends when the caller receives the job. If the driver returns the source later than the result,
 /// the lease ends at the next call. Dropping the converter waits for the picture that the device works on, and ends all

@@ -123,7 +123,7 @@ impl Sender {
         self.stream.awaits_key()
     }
 
-    /// Returns `true` while datagrams of the last packet are still to be sent. A program that ends calls
+    /// Returns `true` while datagrams of the last packet are still to be sent. Before a program ends, it calls
     /// [`Station::recv`] until this is `false`.
     pub fn is_sending(&self) -> bool {
         self.due.is_some()
