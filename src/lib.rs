@@ -44,8 +44,8 @@
 //! }
 //! ```
 //!
-//! [`Subscriber`](share::Subscriber) has the consumer's side. The [guides](guide) explain leases, memory, event loops
-//! and more.
+//! The page of [`Subscriber`](share::Subscriber) shows the consumer's side. The [guides](guide) explain leases, memory,
+//! event loops and more.
 //!
 //! # Where to start
 //!
@@ -69,11 +69,13 @@
 //! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
 //!   when the last clone is dropped.
 //! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
-//! - **Generation**: the number of a lease. It tells an old lease of a slot from the present one. A **pool generation**
-//!   is one set of buffers. A camera that is reconfigured gets a new one.
+//! - **Generation**: the number of a lease. It distinguishes an old lease of a slot from the current lease. A **pool
+//!   generation** is one set of buffers: a camera that is reconfigured gets a new set.
 //! - **Announce**: to send the descriptors of a pool to the subscribers, once.
-//! - **Quota**: the largest number of buffers that one subscriber can have, held and waiting ones together.
-//! - **Credit**: the number of frames that the publisher may still send before the subscriber releases one.
+//! - **Quota**: the largest number of buffers that one subscriber can tie up: frames that it holds, plus frames that
+//!   wait for it.
+//! - **Credit**: the number of frames that the publisher may still send to a subscriber before that subscriber releases
+//!   a frame.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
 //! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
 //! - **Memory plane**: one block of a frame's memory, with its own descriptor.
@@ -88,22 +90,22 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `g2d` | yes | `convert::G2d`: i.MX G2D by libg2d, which is loaded at run time |
+//! | `g2d` | yes | `convert::G2d`: the G2D engine of i.MX, through libg2d, which is loaded at run time |
 //! | `drm` | no | `drm`, `negotiate::DisplayChain`, `dmabuf::Attachment` |
-//! | `unixfd` | no | subscribers and publishers that are GStreamer's `unixfdsrc` and `unixfdsink` |
+//! | `unixfd` | no | `share` sends frames to GStreamer's `unixfdsrc` and receives them from its `unixfdsink` |
 //! | `tokio` | no | `reactor`: stations in a tokio reactor |
 //! | `simd` | no | a faster `convert::Cpu`. Needs Rust 1.87 |
-//! | `log` | no | rare events through the `log` crate |
+//! | `log` | no | log messages about rare events, through the `log` crate |
 //! | `v4l` | no | conversions from and to the types of the `v4l` crate. Needs libclang |
 //!
 //! # Rules of this crate
 //!
-//! - The crate starts no threads, except one for `convert::G2d`, whose name the caller can set.
+//! - The crate starts no threads, except one for `convert::G2d`. The caller can set the name of that thread.
 //! - No call blocks without a timeout. No call panics because of data from the kernel, a peer or a file.
 //! - The crate copies no pixel unless the caller asks for it, and counts every frame that it drops.
 //! - No `&[u8]` points to memory that a device or another process may write.
 //!
-//! Items that this documentation does not show are for the tests of this project. They may change in any release.
+//! Public items that this documentation hides exist for the tests of this project. They may change in any release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, missing_debug_implementations)]

@@ -35,7 +35,7 @@ impl<S: Station> Ready<S> {
     /// Registers a duplicate of the station's descriptor with the current reactor.
     ///
     /// # Errors
-    /// Errors of `dup` and epoll. The station is then dropped.
+    /// Errors of `dup` and epoll. After an error the station is dropped.
     ///
     /// # Panics
     /// Panics outside of a tokio runtime, as tokio does.

@@ -8,14 +8,14 @@ use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{Frame, NextPacket, Packet, PacketReceiver};
 use crate::sys::wait::{self, Waited};
 
-/// The result of a call that gives: an item, nothing, or the end.
+/// What a receiving call returns: an item, nothing yet, or the end.
 #[derive(Debug)]
 #[must_use]
 pub enum Received<T> {
     /// An item or an event.
     Item(T),
-    /// Nothing is there now. A call that waits returns this when its timeout has passed, or earlier when a signal
-    /// handler ran.
+    /// No item and no event is ready. A call that waits returns this when its timeout has passed, or earlier when a
+    /// signal handler ran.
     Nothing,
     /// The stream is over. Reported once.
     Ended,
@@ -63,7 +63,7 @@ impl<T> From<Option<T>> for Received<T> {
     }
 }
 
-/// The result of a call that takes an item: the station has the item, or there was no room.
+/// What a submitting call returns: the station took the item, or it was full.
 #[derive(Debug)]
 #[must_use]
 pub enum Submitted<T> {
@@ -74,16 +74,16 @@ pub enum Submitted<T> {
     Full(T),
 }
 
-/// The result of a call that takes an item. A call that fails returns the item with the error.
+/// The result of a submitting call. If the call fails, the error contains the item.
 pub type SubmitResult<T> = std::result::Result<Submitted<T>, Rejected<T>>;
 
 impl<T> Submitted<T> {
-    /// Returns `true` if the station has the item.
+    /// Returns `true` if the station took the item.
     pub fn is_taken(&self) -> bool {
         matches!(self, Self::Taken)
     }
 
-    /// Returns the item, if there was no room for it.
+    /// Returns the item if the station was full.
     pub fn full(self) -> Option<T> {
         match self {
             Self::Taken => None,
@@ -103,20 +103,22 @@ pub(crate) mod sealed {
 /// recorder, a display. All of them follow the same rules:
 ///
 /// 1. **One descriptor for life.** [`AsFd`] gives the same descriptor from construction to drop. Register it once,
-///    level-triggered, for POLLIN. It is readable exactly while a `try_` call has something to report: an item, an
-///    event, an error, a deadline that has passed, or room after [`Submitted::Full`].
+///    level-triggered, for POLLIN. The descriptor is readable exactly while a `try_` call has something to report: an
+///    item, an event, an error, a deadline that has passed, or room after [`Submitted::Full`].
 /// 2. **Giving.** [`Station::try_recv`] and [`Station::recv`] return [`Received`]. After [`Received::Nothing`] the
 ///    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors
 ///    of kind [`State`](crate::ErrorKind::State).
 /// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. A lack of room is not an error. A
-///    call that fails gives its item back ([`Rejected`]). A publisher calls this `publish`, a display `present`.
+///    call that fails gives its item back ([`Rejected`]). The submitting call of a publisher is named `publish`, and
+///    that of a display `present`.
 /// 4. **Other work.** [`Station::dispatch`] does the work that is due (connections, deadlines, pacing) and never
-///    blocks. Every `try_` call does the same work first, so most programs never call it. After `dispatch`, events that
-///    a program may ignore do not keep the descriptor readable.
-/// 5. **A device that is lost, returns or changes is an event**, not the end of the program.
+///    blocks. Every `try_` call does the same work first, so most programs never call `dispatch`. Events that a program
+///    may ignore keep the descriptor readable only until the next `dispatch`.
+/// 5. **Changes of a device.** When a device is lost, returns or changes, its station reports an event, and the program
+///    continues.
 ///
-/// No station has a thread, except `convert::G2d`, whose thread the caller names. A `calloop` or `mio` loop needs
-/// [`AsFd`] only; the feature `tokio` wraps any station.
+/// No station has a thread, except `convert::G2d`. A `calloop` or `mio` loop needs only [`AsFd`]. For tokio,
+/// `reactor::Ready` (feature `tokio`) wraps any station.
 pub trait Station: AsFd + sealed::Sealed {
     /// The items and events that the station gives: an enum whose first variant is the item, or the item itself.
     type Event;
@@ -127,12 +129,12 @@ pub trait Station: AsFd + sealed::Sealed {
     /// Handles a bounded number of connections and messages. If work remains, the descriptor stays readable.
     ///
     /// A station that takes items (a publisher, a sender, a server, a recorder, a display) has events that a program
-    /// may ignore. A loop that only calls `dispatch` and a taking call does not spin: events that were there before
-    /// `dispatch` do not keep the descriptor readable after it. [`Station::try_recv`] still returns them. The station
-    /// keeps a bounded number of them, and drops the oldest first.
+    /// may ignore. Such an event keeps the descriptor readable only until the next `dispatch`. So a loop that never
+    /// receives events does not spin. [`Station::try_recv`] still returns the events. The station keeps a limited
+    /// number of events, and drops the oldest first.
     ///
     /// A station that gives items (a camera, a subscriber, a converter, an encoder) stays readable while an item waits.
-    /// Call `try_recv` there.
+    /// Call [`Station::try_recv`] for such a station.
     ///
     /// # Errors
     /// Errors that the kernel reports for the station's own descriptors. A fault of a peer or a device is an event.
@@ -141,8 +143,9 @@ pub trait Station: AsFd + sealed::Sealed {
     /// Returns the next item or event, if there is one. Never blocks.
     ///
     /// # Errors
-    /// The errors of the station. `State` after [`Received::Ended`]. Every other error is reported once, and does not
-    /// end the station: a service that must not stop logs it and calls again.
+    /// The errors of the station, and `State` after [`Received::Ended`]. Each error is reported once. Unless the
+    /// station's documentation says otherwise, the station continues: a service that must not stop logs the error and
+    /// calls again.
     fn try_recv(&mut self) -> Result<Received<Self::Event>>;
 
     /// Returns the next item or event, and waits at most `timeout` for one.
@@ -266,11 +269,11 @@ impl Station for PacketReceiver {
     }
 }
 
-/// Waits for any of up to 16 stations or other descriptors, such as a signalfd, to become readable. Returns `true` if
-/// one has something to report, `false` if `timeout` has passed or a signal handler ran. Costs one `poll`.
+/// Waits until one of up to 16 stations or other descriptors (such as a signalfd) is readable. Returns `true` if one is
+/// readable, or `false` if `timeout` has passed or a signal handler ran. Costs one `poll`.
 ///
-/// For programs with few stations and no event loop. Call `try_recv` on every station after each wait: an item or event
-/// that is left there ends the next wait at once.
+/// This function is for programs with few stations and no event loop. Call `try_recv` on every station after each wait,
+/// until it returns [`Received::Nothing`]: a remaining item or event ends the next wait at once.
 ///
 /// ```
 /// use std::time::Duration;

@@ -58,7 +58,7 @@ pub fn process_cpu_time() -> std::time::Duration {
 const STEPS: u64 = 16;
 const BUCKETS: usize = (64 - 4 + 1) * STEPS as usize;
 
-/// A histogram of durations in nanoseconds. The buckets are logarithmic: a quantile is at most 6.25 % too large.
+/// A histogram of durations in nanoseconds. The buckets are logarithmic, so a quantile is at most 6.25 % too large.
 /// Recording does not allocate.
 #[derive(Clone)]
 pub struct Histogram {
@@ -87,7 +87,8 @@ impl Histogram {
         self.total
     }
 
-    /// Returns the value that a share `q` (0 to 1) of all values does not exceed, or 0 if there are no values.
+    /// Returns the `q` quantile (0 to 1): 0.99 gives the duration that 99 % of the recorded values do not exceed.
+    /// Returns 0 if there are no values.
     pub fn quantile_ns(&self, q: f64) -> u64 {
         let rank = ((self.total as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;

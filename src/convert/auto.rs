@@ -15,7 +15,7 @@ pub struct Choice {
     pub converter: Box<dyn Converter>,
     /// The plan for this backend.
     pub plan: Plan,
-    /// The candidates before it, which could not be opened or refused the plan.
+    /// The candidates before the chosen backend. Each of them could not be opened, or refused the plan.
     pub refused: Vec<Refusal>,
 }
 

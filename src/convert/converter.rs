@@ -43,7 +43,7 @@ impl FrameEvent for ConverterEvent {
 /// A backend that draws frames into frames. Sealed.
 ///
 /// Jobs finish in the order in which they were submitted. A job in flight holds a lease on each of its sources and on
-/// its target, so no camera and no pool reuses the buffers. The leases of the sources end, at the latest, when
+/// its target. So no camera and no pool reuses these buffers. The leases of the sources end, at the latest, when
 /// [`Station::try_recv`] returns the job.
 pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// Returns the name of the backend and its device or library, for reports: `g2d (libg2d.so.2)`, `m2m
@@ -75,7 +75,7 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// has ended, `Unsupported` if [`Converter::check`] refuses the plan, and errors of the device or library.
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut>;
 
-    /// Returns how many jobs were submitted and not yet returned.
+    /// Returns how many submitted jobs the converter has not returned yet.
     fn in_flight(&self) -> usize;
 
     /// Opens the device or library again after [`ConverterEvent::Lost`]. The descriptor stays the same.
@@ -91,11 +91,11 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
 pub struct Refusal {
     /// The backend and its device or library.
     pub backend: String,
-    /// The rule that the plan breaks, or why the backend is missing.
+    /// The reason: the rule that the plan breaks, or the error of opening the backend.
     pub error: Error,
 }
 
-/// A candidate: an open backend, or the name of one that could not be opened, with the reason.
+/// An open backend, or the name of a backend that could not be opened and the reason.
 pub type Candidate = std::result::Result<Box<dyn Converter>, Refusal>;
 
 /// Makes a candidate of a backend.

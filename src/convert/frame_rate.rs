@@ -9,7 +9,7 @@ const DISCONTINUITY_NS: u64 = 2_000_000_000;
 
 /// Changes the rate of a stream. For each point of a regular time grid, it selects the nearest frame.
 ///
-/// Frames pass through as leases: nothing is copied, and no system call is made. As a rate limit
+/// Frames pass through as leases, without a copy and without a system call. As a rate limit
 /// ([`FrameRateConverter::new`]) it drops frames and does not change the others. With [`FrameRateConverter::repeating`]
 /// it also repeats frames, so the rate stays constant when the source is slower.
 ///
@@ -41,7 +41,7 @@ pub struct FrameRateConverter {
 }
 
 impl FrameRateConverter {
-    /// Creates a limit: at most one frame per `interval` passes.
+    /// Creates a rate limit, which lets at most one frame per `interval` pass.
     ///
     /// # Errors
     /// `InvalidArgument` for an interval that is not a positive time.
@@ -53,14 +53,15 @@ impl FrameRateConverter {
         Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })
     }
 
-    /// Repeats frames if the source is slower. Gives one frame for each point of the grid, with the time of the point.
-    /// The frames get new sequence numbers, which count from 0. Holds a lease on the latest frame.
+    /// Repeats frames if the source is slower. Gives one frame for each point of the grid. The timestamp of each frame
+    /// is the time of its point. The sequence numbers of the frames count from 0. Holds a lease on the latest frame.
     pub fn repeating(mut self) -> Self {
         self.repeats = true;
         self
     }
 
-    /// Takes the source's next frame. Returns the frames that are due: none, one or, if it repeats, more.
+    /// Takes the source's next frame. Returns the frames that are due: zero or one, or more than one if the converter
+    /// repeats frames.
     pub fn push(&mut self, frame: Frame) -> impl Iterator<Item = Frame> {
         let now = frame.meta().timestamp_ns;
         let jumped = now < self.last_ns || now - self.last_ns > DISCONTINUITY_NS;

@@ -1,4 +1,4 @@
-//! Scales, rotates, converts and composes frames: in hardware where the machine has it.
+//! Scales, rotates, converts and composes frames, in hardware if the machine can.
 //!
 //! A [`Request`] says what to draw. A [`Plan`] resolves the request once, for the layouts of the sources and of the
 //! target. A [`Converter`] takes the plan, the source frames and a free buffer of any pool, and gives the finished
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`auto`] picks the first backend that can carry out a plan: `G2d` (feature `g2d`), a V4L2 mem-to-mem device
-//! ([`M2m`]), or the CPU ([`Cpu`]). [`first_of`] does the same and makes the plan for each backend.
+//! ([`M2m`]), or the CPU ([`Cpu`]). [`first_of`] does the same, but makes a separate plan for each backend.
 //!
 //! ```
 //! use std::sync::Arc;

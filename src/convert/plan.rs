@@ -27,7 +27,7 @@ pub struct Draw {
     pub source: usize,
     /// The part of the source that is drawn.
     pub crop: Rect,
-    /// The reflection, before the rotation.
+    /// The reflection of the crop, which comes before the rotation.
     pub flip: Flip,
     /// The rotation of the crop.
     pub rotation: Rotation,
@@ -69,8 +69,8 @@ pub enum Step {
 
 /// A [`Request`] resolved for the layouts of its sources and its target.
 ///
-/// Make it once and use it for every frame. It leaves out what cannot be seen: layers below an opaque layer, and the
-/// background below opaque layers.
+/// Make a plan once and use it for every frame. A plan leaves out what cannot be seen: layers below an opaque layer,
+/// and the background below opaque layers.
 ///
 /// ```
 /// use framelease::convert::{Layer, Plan, Request, Scaling};

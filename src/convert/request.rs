@@ -66,7 +66,7 @@ impl fmt::Display for Color {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scaling {
-    /// Fills the place. The aspect ratio may change. The default.
+    /// Fills the place. The aspect ratio may change. This is the default.
     #[default]
     Stretch,
     /// Keeps the aspect ratio and leaves margins (letterbox, pillarbox). Assumes square pixels.
@@ -75,18 +75,20 @@ pub enum Scaling {
 
 /// How a layer covers the pixels below.
 ///
-/// Colors are mixed as if the pixels below were opaque or premultiplied. This also applies to a target that keeps
+/// The colors of the pixels below are used as opaque or premultiplied colors. This is also the case if the target keeps
 /// alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {
-    /// Replaces the pixels below, including their alpha. If [`Layer::alpha`] is below 255, mixes by this value alone.
-    /// The default.
+    /// Replaces the pixels below, including their alpha. If [`Layer::alpha`] is below 255, mixes the layer and the
+    /// pixels below by this value. This is the default.
     #[default]
     Replace,
-    /// Draws over the pixels below, by the pixels' alpha. Color components are independent of alpha.
+    /// Draws over the pixels below, by the alpha of the layer's pixels. Their color components are not multiplied by
+    /// alpha.
     Straight,
-    /// Draws over the pixels below, by the pixels' alpha. Color components are already multiplied by alpha.
+    /// Draws over the pixels below, by the alpha of the layer's pixels. Their color components are already multiplied
+    /// by alpha.
     Premultiplied,
 }
 
@@ -96,11 +98,12 @@ pub enum Blend {
 pub struct Layer {
     /// The part of the source that is drawn, in the source's pixels. `None`, the default, draws the whole source.
     pub crop: Option<Rect>,
-    /// The reflection, before the rotation.
+    /// The reflection of the crop, which comes before the rotation.
     pub flip: Flip,
-    /// The rotation, after the reflection.
+    /// The rotation of the crop, which comes after the reflection.
     pub rotation: Rotation,
-    /// The place in the target, after the rotation, in the target's pixels. `None`, the default, is the whole target.
+    /// The rectangle of the target in which the rotated source is drawn, in the target's pixels. `None`, the default,
+    /// is the whole target.
     pub place: Option<Rect>,
     /// How to scale if the shapes of crop and place differ.
     pub fit: Scaling,
@@ -182,7 +185,7 @@ pub struct Request {
     /// The layers. Layer n draws source n.
     pub layers: Vec<Layer>,
     /// The color of pixels that no layer covers. With `None` these pixels keep their old values. In a pool's buffer,
-    /// that is part of an older picture.
+    /// the old values are a part of an older picture.
     pub background: Option<Color>,
 }
 

@@ -20,7 +20,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The path, device, driver or socket does not exist.
     NotFound,
-    /// The file is not what the call needs. A call may need a video node, a dma-buf, or a memfd that cannot shrink.
+    /// The file is of the wrong kind: for example, the path is not a video node, or the descriptor is not a dma-buf.
     WrongFile,
     /// The kernel or a publisher denies access to this user.
     PermissionDenied,
@@ -28,15 +28,15 @@ pub enum ErrorKind {
     Busy,
     /// The device, the kernel or the build does not offer what was requested.
     Unsupported,
-    /// The caller's argument is invalid: a size of zero, a rectangle outside the picture.
+    /// An argument of the call is invalid: for example, a size of zero, or a rectangle outside the picture.
     InvalidArgument,
-    /// A buffer is smaller than its layout, or two geometries do not fit.
+    /// Sizes, layouts or numbers do not fit together: for example, a buffer is smaller than its layout.
     Mismatch,
     /// Links or formats along the media pipeline do not match (EPIPE or ENOLINK at STREAMON).
     Pipeline,
-    /// The device was unplugged or its driver failed (ENODEV, EIO on a queue). Open it again.
+    /// The device was unplugged or its driver failed (ENODEV, or EIO on a queue). Open the device again.
     DeviceLost,
-    /// The peer or publisher closed the connection or died. For a screen: the connector does not have a display.
+    /// The other side closed the connection or died. For a screen: the connector does not have a display.
     Disconnected,
     /// The publisher refused or ended the connection. [`Error::reason`] returns its reason.
     Refused,
@@ -44,14 +44,14 @@ pub enum ErrorKind {
     Protocol,
     /// The call's own deadline passed. The awaited event may still occur.
     Timeout,
-    /// The disk is full, or no memory, file descriptors or buffer slots are left.
+    /// A resource is used up: for example, memory, disk space, file descriptors or buffer slots.
     Exhausted,
-    /// The frame's lease ended while the frame was in use: its pixels may have changed.
+    /// The frame's lease ended while the frame was in use. The pixels may have changed.
     Revoked,
     /// The call came too early or too late: for example, streaming before allocation, or using a frame after its queue
     /// was freed.
     State,
-    /// Anything else that the kernel reported; see [`Error::errno`].
+    /// Any other error of the kernel. [`Error::errno`] returns its number.
     Os,
 }
 
@@ -77,7 +77,7 @@ impl ErrorKind {
 /// An error of this crate. It holds the kind, the failed call, the device or peer, and what was requested and
 /// offered.
 ///
-/// Displays as `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
+/// The text reads, for example: `VIDIOC_S_FMT on /dev/video2 (mxc-isi): EINVAL: asked NV12 …; the device offers …`.
 ///
 /// ```
 /// use framelease::v4l2::Device;
@@ -211,7 +211,7 @@ impl From<Error> for std::io::Error {
     }
 }
 
-/// The error of a call that takes an item by value. It gives the item back.
+/// The error of a call that takes an item by value, together with that item.
 #[derive(thiserror::Error)]
 #[error("{error}")]
 pub struct Rejected<T> {

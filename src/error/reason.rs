@@ -6,14 +6,14 @@
 pub enum Reason {
     /// The two sides have no common protocol version.
     Version,
-    /// The quotas of all subscribers together would leave the source without buffers.
+    /// With this subscriber's quota, the source would not have enough buffers left.
     Capacity,
     /// The publisher's settings refused the subscriber: `accept_if`, `max_subscribers`, `max_per_user` or `max_hold` of
     /// [`PublisherBuilder`](crate::share::PublisherBuilder).
     Denied,
     /// The subscriber sent a message that the protocol forbids.
     Protocol,
-    /// A lease was held beyond its deadline.
+    /// The subscriber held a frame for longer than the publisher's lease deadline.
     LeaseExpired,
     /// The publisher is closing.
     Closing,
@@ -21,10 +21,10 @@ pub enum Reason {
     Silent,
     /// The subscriber asked for [`Policy::Block`](crate::share::Policy::Block), which this publisher does not grant.
     BlockDenied,
-    /// A subscriber with [`Policy::Block`](crate::share::Policy::Block) held the stream up for longer than the
+    /// The subscriber has [`Policy::Block`](crate::share::Policy::Block) and stopped the stream for longer than the
     /// publisher allows.
     Stalled,
-    /// A number that this version does not know.
+    /// A reason that this version of the crate does not know, with its number in the protocol.
     Other(u32),
 }
 
@@ -61,8 +61,9 @@ impl Reason {
 }
 
 impl Reason {
-    /// Returns `true` if the same request may succeed later: another subscriber may leave, or the publisher may
-    /// restart. [`Denied`](Self::Denied) counts as permanent, even if a connection limit was the cause.
+    /// Returns `true` if the same request may succeed later: for example, after another subscriber has left, or after
+    /// the publisher has restarted. [`Denied`](Self::Denied) counts as permanent, even if a connection limit was the
+    /// cause.
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Capacity | Self::LeaseExpired | Self::Closing | Self::Silent | Self::Stalled)
     }

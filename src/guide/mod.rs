@@ -1,17 +1,17 @@
-//! Guides: pages to read, without code of their own.
+//! Guides to the crate: pages of text, without items of the API.
 //!
 //! | page | read it |
 //! |---|---|
-//! | [`first_hour`] | with a new board: from nothing to frames in two processes, a file and a stream |
+//! | [`first_hour`] | when you have a new board: frames in two processes, a file and a stream |
 //! | [`leases`] | before you write a program: frames, how many buffers a camera needs, what slow subscribers get |
 //! | [`memory`] | before the CPU reads a pixel: memory kinds, caches, imports, strides |
 //! | [`embedding`] | to build the library into a firmware: the event loop, a whole node, size, cross builds |
 //! | [`porting_from_gstreamer`] | to replace a pipeline |
-//! | [`interop`] | for consumers in C, Python and GStreamer |
+//! | [`interop`] | to connect consumers in C, Python and GStreamer |
 //! | [`protocol`] | to write a subscriber in another language |
 //! | [`failures`] | to learn how sharing fails elsewhere, and which test prevents it here |
-//! | [`boards`] | for what has run on hardware, and what to check |
-//! | [`performance`] | for measurements, and how to repeat them |
+//! | [`boards`] | to see what has run on hardware, and what to check |
+//! | [`performance`] | to see measurements, and to repeat them |
 //! | [`security`] | before you let other users connect |
 
 // The first definition of a link wins in Markdown. links.md names the pages as they are here. The definitions at the

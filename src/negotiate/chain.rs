@@ -24,7 +24,7 @@ const ENCODER: u64 = 1;
 /// With a converter, a frame costs a conversion job and a buffer of a small pool. The leases of the source's frames end
 /// when the job is done. The CPU does not touch pixels.
 ///
-/// The chain opens a lost device again when it is back. Until then it accepts no frames.
+/// When a lost device is back, the chain opens the device again. Until then the chain accepts no frames.
 pub struct EncoderChain {
     between: Option<Between>,
     encoder: Encoder,
@@ -95,13 +95,13 @@ impl EncoderChain {
     }
 
     /// Makes the next submitted frame a key frame, as [`Encoder::force_key`] does. Further calls do nothing until the
-    /// caller has received the key frame. So a program can call it each time a sink awaits a key frame.
+    /// caller has received the key frame. So a program can call this method each time that a sink awaits a key frame.
     ///
     /// A driver that cannot force a key frame uses its own interval. After a device was lost and opened again, the
     /// stream begins with a key frame.
     ///
     /// # Errors
-    /// Errors of the driver, except that it cannot force a key frame.
+    /// Errors of the driver. It is not an error if the driver cannot force a key frame.
     pub fn force_key(&mut self) -> Result<()> {
         if !self.is_key_forced && !self.lost.encoder {
             match self.encoder.force_key() {
@@ -277,7 +277,7 @@ impl sealed::Sealed for EncoderChain {}
 /// [`EncoderEvent::Returned`] means that the device is open again and the stream continues with a key frame.
 ///
 /// The errors are the encoder's errors and failed conversions. The frame of a failed conversion is lost. When
-/// [`EncoderEvent::Lost`] reports that the converter is lost, its frames are lost as well.
+/// [`EncoderEvent::Lost`] reports that the converter is lost, the frames that the converter had are lost as well.
 impl Station for EncoderChain {
     type Event = EncoderEvent;
 
@@ -308,15 +308,15 @@ impl Submit for EncoderChain {
     /// Gives a frame to the encoder, or to the converter in front of it. The frame's lease ends when the device has
     /// read it. After [`Submitted::Full`], the descriptor becomes readable when there may be room.
     ///
-    /// The encoder of [`Negotiation::open`](super::Negotiation::open) has at most
-    /// [`local`](crate::frame::BufferBudget::local) frames at the same time, so that a slow encoder does not take all
-    /// of the camera's buffers. If the encoder returns nothing for a second, it needs more frames, and the chain raises
-    /// the limit by one.
+    /// An encoder that [`Negotiation::open`](super::Negotiation::open) opened has at most
+    /// [`local`](crate::frame::BufferBudget::local) frames at the same time. So a slow encoder does not take all of the
+    /// camera's buffers. If the encoder returns nothing for a second, the chain raises this limit by one, because the
+    /// encoder may need more frames.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` for a frame of another layout than the chain was opened for, `WrongFile` for a memfd,
-    /// `State` while a drain waits for the converter. A lost device is not an error: the chain accepts no frames until
-    /// it is back.
+    /// With the frame: `Mismatch` if the frame's layout is not the one that the chain was opened for, `WrongFile` for a
+    /// memfd, `State` while a drain waits for the converter. A lost device is not an error: the chain accepts no frames
+    /// until it is back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));

@@ -34,9 +34,9 @@ const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc
 /// converter if no plane takes them. [`EncoderChain`](super::EncoderChain) does the same for an encoder.
 ///
 /// With [`Scaling::Keep`] the picture is as large as possible, in the middle of the screen, with black margins. With
-/// [`Scaling::Stretch`] it fills the screen. A plane that takes the frames also scales them. Otherwise a converter
-/// draws each frame into one of three dumb buffers of the display. The converter is a device if any can convert the
-/// frames. Otherwise it is the CPU, which works in the calling thread.
+/// [`Scaling::Stretch`] it fills the screen. If a plane accepts the frames, it also scales them. Otherwise a converter
+/// draws each frame into one of three dumb buffers of the display. The converter is a device if any device can convert
+/// the frames. Otherwise the CPU converts them, in the calling thread.
 ///
 /// A frame that a plane shows is leased until the flip that replaces it has completed, so set a subscriber's `hold` to
 /// at least 3. A frame that is converted is leased until the converter has read it.
@@ -108,8 +108,8 @@ impl DisplayChain {
     /// `DRM_IOCTL_MODE_ADDFB2`), and for a converter those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
     ///
     /// # Errors
-    /// If no plane and no converter takes the frames, the text has the reasons of the planes and of each converter. The
-    /// planes decide the kind: `Unsupported`, `Busy`, or the driver's error for a buffer. `PermissionDenied` while
+    /// If no plane and no converter accepts the frames, the text has the reason of each. The kind is then that of the
+    /// planes' error: `Unsupported`, `Busy`, or the kind of the driver's error for a buffer. `PermissionDenied` while
     /// another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process has no descriptors left.
     /// After an error the scanout is dropped.
     pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {
@@ -126,8 +126,9 @@ impl DisplayChain {
     /// display or of the converter was lost and has returned. The descriptor stays the same. Waits for a pending
     /// flip.
     ///
-    /// After a change of layout, the old picture stays on the screen until the first new frame. Opens a display that
-    /// was lost, or that came back with other modes, as [`Scanout::reopen`] does. Chooses a new converter.
+    /// After a change of layout, the old picture stays on the screen until the first new frame. If the display was
+    /// lost, or came back with other modes, this call opens it as [`Scanout::reopen`] does. It also chooses a new
+    /// converter.
     ///
     /// # Errors
     /// The errors of [`DisplayChain::open`] and [`Scanout::reopen`], and `Timeout` if the pending flip does not
@@ -260,7 +261,7 @@ impl sealed::Sealed for DisplayChain {}
 /// of a converter. [`DisplayChain::reopen`] opens either device again.
 ///
 /// The errors are the scanout's errors and failed conversions. The frame of a failed conversion is lost. When
-/// [`ScanoutEvent::Lost`] reports that the converter is lost, its frames are lost as well.
+/// [`ScanoutEvent::Lost`] reports that the converter is lost, the frames that the converter had are lost as well.
 impl Station for DisplayChain {
     type Event = ScanoutEvent;
 

@@ -1,13 +1,13 @@
-//! Opens a camera and an encoder in one call. It finds the devices, one layout and one set of buffers. If no layout
-//! suits both devices, it adds a converter.
+//! Opens a camera and an encoder that fit each other, in one call. The call finds the devices, a common layout and one
+//! set of buffers. If no layout suits both devices, the call adds a converter.
 //!
-//! [`Negotiation::open`] does the setup that camera firmware otherwise does step by step. Its parts are public:
+//! [`Negotiation::open`] does this setup. Programs that do it step by step can call its parts:
 //! [`codec::negotiate`](crate::codec::negotiate) finds a common layout,
 //! [`codec::source_layout`](crate::codec::source_layout) asks an encoder how it reads pictures,
 //! [`convert::first_of`](crate::convert::first_of) finds a converter, and
 //! [`Allocator::for_devices`](crate::dmabuf::Allocator::for_devices) finds memory that devices import.
 //!
-//! `DisplayChain` (feature `drm`) does the same for a display and frames from elsewhere.
+//! `DisplayChain` (feature `drm`) does the same for a display and the frames of a subscriber.
 //!
 //! ```no_run
 //! use std::time::Duration;

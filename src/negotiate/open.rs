@@ -39,9 +39,9 @@ pub struct Negotiated {
     pub source: Box<dyn FrameSource>,
     /// The encoder, which takes the source's frames and gives packets.
     pub encoder: EncoderChain,
-    /// How the source's buffers are divided: [`Negotiation::budget`], with [`local`](BufferBudget::local) raised to
-    /// what the encoder's driver needs. Pass its [`reserve`](BufferBudget::reserve) to
-    /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
+    /// How the source's buffers are divided. This is the budget that [`Negotiation::budget`] set, with
+    /// [`local`](BufferBudget::local) raised to the number that the encoder's driver needs. Pass its
+    /// [`reserve`](BufferBudget::reserve) to [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub budget: BufferBudget,
 }
 
@@ -82,18 +82,19 @@ impl Negotiation {
         Self { params, source, encoder: None, budget: BufferBudget::default() }
     }
 
-    /// Sets the camera and its settings. The builder's formats are the acceptable ones, best first. A size other than
-    /// the stream's adds a converter that scales. By default, the negotiation asks the camera for the stream's size. It
-    /// decides the layout and the number of buffers, and also the allocator if the builder sets none.
+    /// Sets the camera and its settings. The builder's formats are the acceptable formats, best first. If the builder
+    /// sets no size, the negotiation asks the camera for the stream's size. If the builder sets another size than the
+    /// stream's, the negotiation adds a converter that scales. The negotiation decides the layout and the number of
+    /// buffers, and the allocator if the builder sets none.
     pub fn camera(mut self, camera: CameraBuilder) -> Self {
         self.source = Wanted::Camera(camera);
         self
     }
 
-    /// Uses a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. A format that the
-    /// encoder does not read, or a size other than the stream's, adds a converter. By default, the pattern has a format
-    /// that the encoder reads. The negotiation decides the layout and the number of buffers, and also the allocator if
-    /// the builder sets none.
+    /// Uses a [`TestPattern`](crate::capture::TestPattern) instead of a camera, at the stream's rate. By default, the
+    /// pattern has a format that the encoder reads. If the builder sets a format that the encoder does not read, or
+    /// another size than the stream's, the negotiation adds a converter. The negotiation decides the layout and the
+    /// number of buffers, and the allocator if the builder sets none.
     pub fn test_pattern(mut self, pattern: TestPatternBuilder) -> Self {
         self.source = Wanted::Pattern(pattern);
         self
@@ -105,8 +106,8 @@ impl Negotiation {
         self
     }
 
-    /// Sets how the source's buffers are divided. The encoder's frames count in [`local`](BufferBudget::local). The
-    /// negotiation raises `local` to what the encoder's driver needs: see [`Negotiated::budget`].
+    /// Sets how the source's buffers are divided. The encoder's frames count in [`local`](BufferBudget::local). If the
+    /// encoder's driver needs more frames than `local`, the negotiation raises `local`: see [`Negotiated::budget`].
     pub fn budget(mut self, budget: BufferBudget) -> Self {
         self.budget = budget;
         self
@@ -118,9 +119,9 @@ impl Negotiation {
     /// [`EncoderBuilder::open`](crate::codec::EncoderBuilder::open).
     ///
     /// # Errors
-    /// `NotFound` without a camera or an encoder; `Mismatch` or `Unsupported` if no layout suits both and no device
-    /// converts (the text has the reason of each). Otherwise the errors of the calls above. After an error nothing
-    /// stays open.
+    /// `NotFound` if the machine does not have a camera or an encoder. `Mismatch` or `Unsupported` if no layout suits
+    /// both and no device can convert the frames: the text has the reason of each device. Otherwise the errors of the
+    /// calls above. After an error nothing stays open.
     pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
         self.budget = with_encoder(self.budget, &device);
@@ -130,7 +131,8 @@ impl Negotiation {
         }
     }
 
-    /// Opens an encoder for frames from elsewhere, such as a subscriber's, and a converter if the encoder needs one.
+    /// Opens an encoder for frames in these buffers, for example a subscriber's, and a converter if the encoder needs
+    /// one.
     ///
     /// The chain takes frames of these buffers only. When a subscriber reports
     /// [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format), its frames come in other buffers: open

@@ -9,9 +9,9 @@ const MAX_FIFO: u16 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest frame waits and replaces an older one that waits. The subscriber always gets the newest frame. If a
-    /// newer frame comes before the subscriber has read a frame, it releases the older frame unseen, even if `hold`
-    /// allows both. The default.
+    /// The newest frame waits, and replaces an older frame that waits. This is the default. The subscriber always gets
+    /// the newest frame. If a newer frame arrives before the subscriber has read the older one, the subscriber releases
+    /// the older frame unseen, even if `hold` allows both.
     #[default]
     Latest,
     /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.
@@ -75,12 +75,13 @@ impl std::fmt::Display for Policy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rate {
-    /// Every frame of the source. The default.
+    /// Every frame of the source. This is the default.
     #[default]
     All,
-    /// Every n-th frame, n at least 1.
+    /// Every n-th frame. The number is at least 1.
     EveryNth(u32),
-    /// At most this many frames in 1,000 seconds, by the frames' timestamps: 7,500 is 7.5 frames a second. At least 1.
+    /// At most this many frames in 1,000 seconds, by the frames' timestamps: 7,500 means 7.5 frames a second. The
+    /// number is at least 1.
     MilliFps(u32),
 }
 

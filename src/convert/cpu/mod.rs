@@ -43,9 +43,9 @@ pub struct CpuStats {
     pub bytes_written: u64,
 }
 
-/// The CPU backend. [`Converter::try_submit`] does the work in the caller's thread before it returns. It waits at most
-/// [`DEFAULT_WAIT`], one second, for a device that still uses one of the buffers. It enlarges or reduces a side by a
-/// factor of at most 64.
+/// The CPU backend. [`Converter::try_submit`] does the work in the caller's thread before it returns. The call waits at
+/// most [`DEFAULT_WAIT`], one second, for a device that still uses one of the buffers. This backend enlarges or reduces
+/// a side by a factor of at most 64.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -43,7 +43,7 @@ pub enum Variant {
     Dpu,
     /// The pixel pipeline: 93, 943.
     Pxp,
-    /// Unknown hardware: the library's own answers decide which formats it takes.
+    /// Unknown hardware. The converter then offers the formats that the library reports.
     Unknown,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Display for Vote {
     }
 }
 
-/// What a libg2d reports of itself. Displays as text of several lines.
+/// What a libg2d reports about itself. `Display` prints several lines of text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {

@@ -7,8 +7,8 @@ pub enum Wait {
     /// Calls `g2d_finish` after every job. The default.
     #[default]
     Finish,
-    /// Waits for a fence of `g2d_create_fence_fd` (header 2.0), so that the next job is submitted while one is running.
-    /// Calls `g2d_finish` if the library returns no fence.
+    /// Waits for a fence of `g2d_create_fence_fd` (header 2.0). So the worker can submit the next job while a job is
+    /// running. Calls `g2d_finish` if the library returns no fence.
     Fence,
 }
 

@@ -35,8 +35,8 @@ impl G2dBuilder {
     /// Opens the library and runs the probes. Starts a worker thread, or takes over the thread of an earlier [`G2d`] of
     /// the same library.
     ///
-    /// The library is never closed, and a working handle is kept. After the [`G2d`] is dropped, the thread sleeps until
-    /// the same library is opened again.
+    /// The crate never closes the library, and keeps a working handle. After the [`G2d`] is dropped, the thread sleeps
+    /// until the program opens the same library again.
     ///
     /// # Errors
     /// `NotFound` if the library is missing, `WrongFile` if it lacks a core symbol, `Unsupported` if the probes of the
@@ -56,8 +56,9 @@ impl G2dBuilder {
         Ok(g2d)
     }
 
-    /// Reports what the library is and can do, even if its probes disagree. If they agree, tries caps and formats, in
-    /// about a hundred calls. With `buffer`, also tries imports, and does not draw to it.
+    /// Reports the library and its capabilities, even if the probes disagree. If the probes agree, also tries
+    /// capabilities and formats, in about a hundred calls. With `buffer`, also tries to import this buffer, but does
+    /// not draw to it.
     ///
     /// libg2d may print to standard output when it refuses a call.
     ///
@@ -155,8 +156,8 @@ fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
 /// job into a bounded queue. If a call of libg2d never returns, its job's frames stay leased and later jobs wait.
 /// [`Station::recv`] then returns [`Received::Nothing`](crate::Received::Nothing). Dropping the `G2d` does not wait.
 ///
-/// In steady state a job costs no allocation and no descriptor. It costs a wake-up of the worker, a write and a read of
-/// an eventfd, and the calls of libg2d.
+/// In steady state a job does not allocate and does not open a descriptor. It costs a wake-up of the worker, a write
+/// and a read of an eventfd, and the calls of libg2d.
 ///
 /// ```no_run
 /// use framelease::convert::{Converter, G2d, Layer, Plan, Request};
@@ -197,13 +198,13 @@ impl G2d {
         G2dBuilder::default().open()
     }
 
-    /// Returns the report of what the library is and can do.
+    /// Returns a report about the library and its capabilities.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Sets a dewarping table for the jobs that are submitted from now on. With `None`, later jobs have no table. Each
-    /// job holds the table's buffer until it is done.
+    /// Sets a dewarping table for later jobs. With `None`, later jobs do not use a table. Each job holds the table's
+    /// buffer until the job is done.
     ///
     /// # Errors
     /// `Unsupported` if the library does not support such tables (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`),
@@ -339,7 +340,7 @@ impl Converter for G2d {
 
 impl sealed::Sealed for G2d {}
 
-/// [`ConverterEvent::Returned`] never comes, because nothing reports that libg2d works again. Call
+/// [`ConverterEvent::Returned`] does not occur, because libg2d does not report that it works again. Call
 /// [`Converter::reopen`].
 impl Station for G2d {
     type Event = ConverterEvent;

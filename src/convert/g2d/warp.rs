@@ -42,7 +42,7 @@ pub struct WarpMap {
 }
 
 impl WarpMap {
-    /// Describes a table of `size` points of `bits_per_point` bits in contiguous memory.
+    /// Describes a table in contiguous memory. It has `size` points of `bits_per_point` bits each.
     pub fn new(table: DmaBuf, format: WarpFormat, bits_per_point: u8, size: Size) -> Self {
         Self { table, format, bits_per_point, size, start: [0; 2], delta: [0; 4] }
     }

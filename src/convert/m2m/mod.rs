@@ -35,12 +35,13 @@ const LEAST_INDICES: usize = 4;
 /// - a place within the target: `V4L2_SEL_TGT_COMPOSE` on the capture queue;
 /// - orientation: the controls `V4L2_CID_HFLIP`, `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise).
 ///
-/// The first job sets the device up for its plan. A job of another plan comes back as [`Submitted::Full`] until the
-/// caller has received the jobs in flight. Then the device is set up again, and attaches the buffers again. If streams
-/// with several plans alternate, use one converter for each: every open of the node has its own settings.
+/// The first job sets the device up for the job's plan. The target of a job with another plan comes back as
+/// [`Submitted::Full`] until the caller has received the jobs in flight. Then the device is set up again, and attaches
+/// the buffers again. If streams with several plans alternate, use one converter for each: every open of the node has
+/// its own settings.
 ///
 /// In steady state a job costs two QBUF and two DQBUF. Each queue has as many indices as the pool of the plan's first
-/// frame has slots, and at least 4. At most that many jobs can be in flight. The driver attaches each dma-buf once.
+/// frame has slots, and at least 4. This number also limits the jobs in flight. The driver attaches each dma-buf once.
 ///
 /// The lease of a source ends when the caller receives the job. If the driver returns the source later than the result,
 /// the lease ends at the next call. Dropping the converter waits for the picture that the device works on, and ends all
@@ -264,7 +265,8 @@ impl Converter for M2m {
         &self.name
     }
 
-    /// Asks the device: sets the formats on it if it is not set up, otherwise on another open of its node.
+    /// Asks the device: sets the formats on the open device if it is not set up yet, otherwise on a second open of its
+    /// node.
     fn check(&self, plan: &Plan) -> Result<()> {
         let setup = Setup::of(plan).map_err(|e| self.named(e))?;
         match &self.setup {

@@ -75,22 +75,22 @@ impl PublisherBuilder {
         self
     }
 
-    /// Sets the permissions of the socket file, whatever the umask is. Default 0o660. The directory's permissions apply
-    /// as well.
+    /// Sets the permissions of the socket file. The umask does not change them. Default 0o660. The directory's
+    /// permissions apply as well.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Limits how many subscribers there are at a time. Default 64, which is also the maximum. The publisher refuses
-    /// further subscribers with [`Reason::Denied`](crate::Reason::Denied).
+    /// Limits the number of subscribers at a time. Default 64, which is also the maximum. The publisher refuses further
+    /// subscribers with [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_subscribers(mut self, count: usize) -> Self {
         self.max_subscribers = count.min(MAX_PEERS);
         self
     }
 
-    /// Limits the connections of one user id, so that one user cannot take all. Default 64. The publisher refuses
-    /// further connections with [`Reason::Denied`](crate::Reason::Denied).
+    /// Limits the connections of one user id, so that one user cannot take all connections. Default 64. The publisher
+    /// refuses further connections with [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_per_user(mut self, count: usize) -> Self {
         self.max_per_user = count;
         self
@@ -105,24 +105,26 @@ impl PublisherBuilder {
         self
     }
 
-    /// Sets how many buffers subscribers can never have: those that the driver needs, and those that this process has
-    /// in use, such as an encoder's. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough. Default 5.
+    /// Sets how many buffers are never lent to subscribers. The driver needs some of them, and this process uses the
+    /// others, for example in its encoder. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough.
+    /// Default 5.
     pub fn reserve(mut self, slots: usize) -> Self {
         self.reserve = slots;
         self
     }
 
-    /// Allows [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it. The stream, and with it
-    /// all other subscribers, then waits for them. The publisher disconnects a subscriber that blocks the stream for
-    /// longer than `longest_stall`, with [`Reason::Stalled`](crate::Reason::Stalled). By default the policy is not
-    /// allowed: the publisher refuses such subscribers with [`Reason::BlockDenied`](crate::Reason::BlockDenied).
+    /// Allows [`Policy::Block`](crate::share::Policy::Block) to subscribers that ask for it. The stream then waits for
+    /// such a subscriber, and all other subscribers wait as well. The publisher disconnects a subscriber that blocks
+    /// the stream for longer than `longest_stall`, with [`Reason::Stalled`](crate::Reason::Stalled). By default the
+    /// policy is not allowed: the publisher refuses such subscribers with
+    /// [`Reason::BlockDenied`](crate::Reason::BlockDenied).
     pub fn allow_block(mut self, longest_stall: Duration) -> Self {
         self.block = Some(longest_stall);
         self
     }
 
-    /// Sets how long a new connection may take to send HELLO. The connection then has five times as long to take the
-    /// buffers. Default one second.
+    /// Sets how long a new connection may take to send HELLO. After HELLO, the connection has five times as long to
+    /// receive the buffers. Default one second.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
         self
@@ -130,8 +132,9 @@ impl PublisherBuilder {
 
     /// Sets how long a subscriber may hold a frame. Both times count from the moment at which the publisher sent the
     /// frame. After `revoke`, the publisher notifies the subscriber that the lease is over. After `end`, a subscriber
-    /// that still holds the frame gets no more frames. The slot stays in its quota until it releases the frame, hangs
-    /// up or dies. So memory is never reused under a reader. Default: no limit.
+    /// that still holds the frame gets no more frames. The slot counts in the subscriber's quota until the subscriber
+    /// releases the frame, hangs up or dies. So the source never overwrites a frame that a connected subscriber still
+    /// holds. Default: no limit.
     pub fn lease_deadline(mut self, revoke: Duration, end: Duration) -> Self {
         self.lease = Some((revoke, end.max(revoke)));
         self

@@ -15,7 +15,7 @@ use crate::frame::{Frame, FrameMeta};
 use crate::share::wire::{Bye, LeaseId, SlotId, ToSubscriber};
 use crate::sys::socket::{self, Credentials};
 
-/// The process at the other end of a connection, as the kernel saw it at `connect`.
+/// The process at the other end of a connection, as the kernel recorded it when the process connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {

@@ -45,7 +45,7 @@ const LISTENER: u64 = 1 << 33;
 const PIDFD: u64 = 1 << 32;
 const ALARM: u64 = 1 << 34;
 
-/// What a publisher reports of its subscribers.
+/// What a publisher reports about its subscribers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PublisherEvent {
@@ -55,7 +55,8 @@ pub enum PublisherEvent {
     Left {
         /// The process that was connected.
         peer: PeerInfo,
-        /// Why it is gone: `Disconnected` if it hung up or died, otherwise what it did wrong.
+        /// Why the subscriber is gone: `Disconnected` if it hung up or died, otherwise the reason why the publisher
+        /// disconnected it.
         error: Error,
     },
     /// The publisher refused a connection.
@@ -64,7 +65,7 @@ pub enum PublisherEvent {
         peer: PeerInfo,
         /// The reason that the publisher sent.
         reason: Reason,
-        /// The setting or the numbers that decided, in words. The peer does not get this text.
+        /// A text that names the setting or the numbers that caused the refusal. The peer does not get this text.
         detail: String,
     },
 }
@@ -88,8 +89,8 @@ pub struct PublisherStats {
     pub revoked: u64,
     /// Frames that subscribers wanted and did not get. Includes subscribers that have left.
     pub dropped: u64,
-    /// `true` if peers can map the present pool's buffers for writing: udmabuf and dma-heap descriptors cannot be made
-    /// read-only.
+    /// `true` if peers can map the current pool's buffers for writing. They can if the buffers come from udmabuf or a
+    /// dma-heap, because such descriptors cannot be made read-only.
     pub writable_by_peers: bool,
 }
 
@@ -115,14 +116,14 @@ pub struct SubscriberStats {
 ///
 /// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
 /// A subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
-/// The exception is [`Policy::Block`](super::Policy::Block): such a subscriber can stop the stream for as long as
+/// A subscriber with [`Policy::Block`](super::Policy::Block) is the exception: it can stop the stream for as long as
 /// [`allow_block`](PublisherBuilder::allow_block) permits.
 ///
 /// A publisher is a [`Station`]. Its events report subscribers that come and go. Publishing also does the work of
 /// [`Station::dispatch`]. A frame costs two system calls per subscriber, and one `epoll_wait`.
 ///
-/// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but a
-/// source that outlives the publisher may overwrite the frames that they hold. So [`Frame::is_valid`] is then false.
+/// Dropping the publisher notifies the subscribers and removes its socket file. Subscribers keep their mappings, but
+/// [`Frame::is_valid`] then returns `false`, because a source that outlives the publisher may overwrite the frames.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -227,8 +228,8 @@ impl Publisher {
     /// Frames that wait for subscribers are then dropped, and counted.
     ///
     /// One publisher serves one source. If two sources alternated, the publisher would announce buffers at every frame.
-    /// A `UnixfdSubscriber`'s buffers become known with their first frames, so the publisher announces them again as
-    /// each becomes known.
+    /// A buffer of a `UnixfdSubscriber` becomes known with its first frame. The publisher then announces the set of
+    /// buffers again.
     ///
     /// # Errors
     /// `InvalidArgument` for more than 64 slots or 4 memory planes.
@@ -269,7 +270,7 @@ impl Publisher {
     /// [`Station::dispatch`].
     ///
     /// The frame's lease ends when every subscriber has released the frame and a newer frame is published. The
-    /// publisher reads releases at the next publish; until then a frame counts as leased.
+    /// publisher reads releases at the next publish; until then a released frame counts as leased.
     ///
     /// # Errors
     /// With the frame: `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes; `Mismatch` if the
@@ -418,10 +419,10 @@ impl Publisher {
     }
 
     /// Pauses the stream. Every subscriber gets the frames that still wait for it, then
-    /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Serves the publisher for at most `timeout`. Returns
-    /// `false` if the timeout passed before every subscriber was notified, for instance because a subscriber is still
-    /// receiving a new pool. Later calls of the publisher notify the others, so an event loop passes zero. Frames that
-    /// subscribers hold stay valid.
+    /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Does the publisher's work for at most `timeout`
+    /// while subscribers are notified. Returns `false` if the timeout passed before every subscriber was notified, for
+    /// example because a subscriber is still receiving a new pool. Later calls of the publisher notify the remaining
+    /// subscribers, so an event loop can pass zero. Frames that subscribers hold stay valid.
     ///
     /// The next frame continues the stream.
     ///

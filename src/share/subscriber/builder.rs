@@ -42,9 +42,9 @@ impl SubscriberBuilder {
         }
     }
 
-    /// Sets how many frames this process leases at a time, 1 to 64. Default 1. The publisher must grant a quota of this
-    /// plus the frames that the policy lets wait. A process that publishes the frames again needs the
-    /// [`BufferBudget::total`](crate::frame::BufferBudget::total) of its publisher, with a `driver` of 0.
+    /// Sets how many frames this process leases at a time, 1 to 64. Default 1. The quota that the publisher must grant
+    /// is this number plus the number of frames that the policy lets wait. A process that publishes the frames again
+    /// needs the [`BufferBudget::total`](crate::frame::BufferBudget::total) of its publisher, with a `driver` of 0.
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self

@@ -10,22 +10,24 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease returns to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The next frames are in these buffers and have their [layout](BufferSet::layout). Earlier frames do not change.
+    /// The next frames are in these buffers and have this [layout](BufferSet::layout). Frames that were received
+    /// earlier do not change.
     ///
     /// Comes before the first frame of every pool: after the first connection, after each `Returned`, and when the
     /// publisher's source has new buffers, even with the same layout. Import the buffers here.
     Format(BufferSet),
     /// The publisher paused the stream. The next frame continues it.
     Paused,
-    /// The connection was lost: the publisher closed it, died, or ended it ([`Error::reason`]). The subscriber tries to
-    /// connect again, and reports `Returned` when it succeeds. Frames that are still held have lost their leases.
-    /// Reported only with [`Reconnect::Always`](super::Reconnect::Always).
+    /// The connection was lost, because the publisher closed, died, or disconnected this subscriber. [`Error::reason`]
+    /// returns the publisher's reason, if it sent one. The subscriber tries to connect again, and reports `Returned`
+    /// when it succeeds. The leases of frames that the program still holds have ended. Reported only with
+    /// [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
-    /// A publisher refuses to take this subscriber back ([`Error::reason`]). Reported once for each reason. The
-    /// subscriber continues to try. Other attempts that fail, for instance because no publisher listens, are not
-    /// reported.
+    /// A publisher refused an attempt to connect again. [`Error::reason`] returns its reason. Each reason is reported
+    /// once. The subscriber continues to try. Other attempts that fail, for instance because no publisher listens, are
+    /// not reported.
     Refused(Error),
-    /// The connection is up again, perhaps to another publisher: sequence numbers may start again.
+    /// The subscriber is connected again, perhaps to another publisher. So sequence numbers may start again.
     Returned,
 }
 
@@ -44,7 +46,7 @@ impl FrameEvent for SubscriberEvent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReceiverStats {
-    /// Frames that the subscriber returned.
+    /// Frames that the program received from the subscriber.
     pub received: u64,
     /// Frames that the subscriber released unseen because a newer frame was there. Only under
     /// [`Policy::Latest`](crate::share::Policy).
@@ -52,12 +54,12 @@ pub struct ReceiverStats {
     /// Frames that the subscriber wanted and that the publisher did not send, over all connections. Together with
     /// `skipped`, these are the frames that the program missed.
     pub dropped: u64,
-    /// Frames that the source itself lost, as the frames that were received report it ([`FrameMeta::lost`]).
+    /// Frames that the source itself lost: the sum of [`FrameMeta::lost`] over all frames that arrived.
     ///
     /// [`FrameMeta::lost`]: crate::frame::FrameMeta::lost
     pub lost: u64,
     /// Leases that the publisher revoked.
     pub revoked: u64,
-    /// How often the connection came up again.
+    /// How often the subscriber connected again.
     pub reconnects: u64,
 }

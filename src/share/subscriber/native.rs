@@ -81,18 +81,20 @@ impl Subscriber {
         SubscriberBuilder::new(path.as_ref())
     }
 
-    /// Returns the buffers of the current pool, to import them before the first frame. `None` until all have arrived.
+    /// Returns the buffers of the current pool, to import them before the first frame. `None` until all of these
+    /// buffers have arrived.
     pub fn buffers(&self) -> Option<&BufferSet> {
         self.incoming()?.buffers.as_ref()
     }
 
-    /// Returns `true` if every subscriber can map the publisher's buffers for writing: udmabuf and dma-heap descriptors
-    /// cannot be made read-only.
+    /// Returns `true` if every subscriber can map the publisher's buffers for writing. Subscribers can if the buffers
+    /// come from udmabuf or a dma-heap, because such descriptors cannot be made read-only.
     pub fn is_writable(&self) -> bool {
         self.incoming().is_some_and(|p| p.format.writable)
     }
 
-    /// Returns the quota that the publisher grants: leases plus waiting frames.
+    /// Returns the quota that the publisher granted: the frames that this process may hold, plus the frames that may
+    /// wait for it.
     pub fn quota(&self) -> usize {
         self.0.link().and_then(|c| c.welcome).map_or(0, |w| usize::from(w.quota))
     }
@@ -104,8 +106,8 @@ impl Subscriber {
         counts
     }
 
-    /// Returns the times from the publisher's send to the receive here, in nanoseconds. Frames that were released
-    /// unseen count, too, so a subscriber that was stopped has long times.
+    /// Returns a histogram of the times from the publisher's send to the receive in this process, in nanoseconds.
+    /// Frames that were released unseen count as well. So the times are long after this process was stopped.
     pub fn latency(&self) -> &Histogram {
         &self.0.dialect.latency
     }

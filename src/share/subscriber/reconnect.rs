@@ -23,7 +23,7 @@ pub(super) const LONGEST: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reconnect {
-    /// Report the loss and stay disconnected. The default.
+    /// Report the loss and stay disconnected. This is the default.
     #[default]
     Never,
     /// Try to connect again, with pauses from 10 ms to half a second, even if the publisher refuses. Such a subscriber

@@ -19,7 +19,7 @@ use crate::sys::event_queue::EventQueue;
 use crate::sys::readiness::Readiness;
 use crate::sys::wait;
 
-/// Limits of one file. After a limit, the recording continues in another file at the next key frame.
+/// Limits of one file. When a file reaches a limit, the recording continues in another file at the next key frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileRotation {
@@ -57,8 +57,8 @@ pub enum RecorderEvent {
         /// Counts of its content.
         summary: Summary,
     },
-    /// A file could not be finished: its index and duration were not written. Its packets still play. The text names
-    /// the file.
+    /// A file could not be finished, because its index and duration could not be written. The file can still be played.
+    /// The text names the file.
     Error(Error),
 }
 
@@ -83,17 +83,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Records packets to `NAME-00001.EXT`, `NAME-00002.EXT` and so on.
 ///
-/// A new file begins at a [`FileRotation`], when the stream changes, when its timestamps go back (the source has
-/// restarted), and after an error. Each file begins with a key frame that is not damaged
-/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites existing files, but skips
-/// their numbers. It removes a file in which nothing could be stored, and uses the number again.
+/// A new file begins at a [`FileRotation`], when the stream changes, when the timestamps go back because the source has
+/// restarted, and after an error. Each file begins with a key frame that is not damaged
+/// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file: it skips
+/// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
+/// number again.
 ///
-/// If `path` is a pipe or a device, it gets one live stream without a number, which a [`FileRotation`] does not divide.
+/// If `path` is a pipe or a device, the recorder writes one live stream to it. The path then gets no number, and a
+/// [`FileRotation`] does not divide the stream.
 ///
-/// A [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files it always has room,
-/// and a call may block on the disk. To avoid that, run the recorder in a thread with a
-/// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe it is full until the reader has taken the previous
-/// packet. The recorder keeps a copy of that packet.
+/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the recorder
+/// is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
+/// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe the recorder is full until the reader has taken the
+/// previous packet. The recorder keeps a copy of that packet.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -177,9 +179,9 @@ impl Recorder {
         self.stats
     }
 
-    /// Returns `true` while the recording waits for a key frame: to begin a file, or because a rotation is due. Force a
-    /// key frame then. For a second after an error this is `false`, but a key frame that comes earlier also begins a
-    /// file.
+    /// Returns `true` while the recording waits for a key frame to begin a file, for example because a rotation is due.
+    /// Force a key frame then. For a second after an error this method returns `false`, so that a full disk does not
+    /// cause key frames all the time. A key frame that comes earlier also begins a file.
     pub fn awaits_key(&self) -> bool {
         let waits = self.now.as_ref().map_or(true, |(_, writer)| self.is_due(writer));
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
@@ -328,14 +330,14 @@ impl Submit for Recorder {
     type Item = Packet;
 
     /// Records a packet. A regular file always takes it, and the call may block on the disk. A pipe takes it if its
-    /// reader has taken the previous packet. A packet that cannot be in a file, because a key frame must come first,
-    /// counts as skipped. That is not an error: while [`Recorder::path`] is `None`, nothing is recorded.
+    /// reader has taken the previous packet. A packet that arrives while the recorder waits for a key frame counts as
+    /// skipped. That is not an error: while [`Recorder::path`] is `None`, nothing is recorded.
     ///
     /// # Errors
-    /// With the packet, which is not in any file. The recorder finishes the file as far as possible, and begins another
-    /// at the next key frame, so it uses a disk that has room again. `Exhausted` on a full disk, `NotFound` and
-    /// `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a reader, `Unsupported` if
-    /// Matroska cannot hold the stream, `State` after [`Recorder::finish`].
+    /// After an error the packet comes back and is not in any file. The recorder finishes the file as far as possible,
+    /// and begins another file at the next key frame. So it continues when the disk has room again. `Exhausted` on a
+    /// full disk, `NotFound` and `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a
+    /// reader, `Unsupported` if Matroska cannot hold the stream, `State` after [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");

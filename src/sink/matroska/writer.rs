@@ -28,10 +28,11 @@ const DURATION_BYTES: usize = 11;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fsync {
-    /// Not synchronized: the kernel writes the data later. The default.
+    /// The data is not synchronized: the kernel writes it later. This is the default.
     #[default]
     Never,
-    /// At the end of every cluster. Most clusters end before a key frame. Calls `fdatasync`, which waits for the disk.
+    /// The data is synchronized at the end of every cluster, usually before a key frame. This calls `fdatasync`, which
+    /// waits for the disk.
     Clusters,
 }
 
@@ -39,8 +40,8 @@ pub enum Fsync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WriterOptions {
-    /// The usual time between frames. Players show this time, and the last frame lasts this long. The real time may
-    /// vary, because every packet has its own timestamp. Default: none.
+    /// The usual time between frames. Players use it to show the frame rate. It is also the duration of the last frame.
+    /// The real intervals may vary, because every packet has its own timestamp. Default: none.
     pub interval: Option<FrameInterval>,
     /// The colorimetry of the pictures. Default: none is stored.
     pub colorimetry: Option<Colorimetry>,
@@ -85,10 +86,11 @@ impl WriterOptions {
 pub enum Written {
     /// The packet is in the file.
     Stored,
-    /// The packet was not written: a file begins with a key frame that is not damaged, and empty packets are ignored.
+    /// The packet was not written, because it is empty, or because the file still waits for its first undamaged key
+    /// frame.
     Skipped,
-    /// The packet was not written: its codec, size or parameter sets differ from those of the file. The packet needs
-    /// another file.
+    /// The packet was not written, because its codec, size or parameter sets differ from those of the file. The packet
+    /// needs another file.
     OtherStream,
 }
 
@@ -100,7 +102,7 @@ pub struct Summary {
     pub packets: u64,
     /// The size of the file in bytes.
     pub bytes: u64,
-    /// The time from the first frame to the end of the last.
+    /// The time from the first frame to the end of the last frame.
     pub duration: Duration,
 }
 
@@ -118,13 +120,13 @@ struct Cluster {
     time_ms: u64,
 }
 
-/// Writes packets to a Matroska file or stream. The header is written with the first key frame.
+/// Writes packets to a Matroska file or stream. The first key frame writes the header.
 ///
-/// For H.264 and H.265, start codes become lengths, and the first key frame's parameter sets go into the header. Later
-/// parameter sets are left out if they equal the header's. After a different set has appeared, all are kept. Timestamps
-/// are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of the
-/// previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but
-/// does not begin a file.
+/// For H.264 and H.265, lengths replace the start codes, and the first key frame's parameter sets go into the header.
+/// Later parameter sets are left out if they equal the header's. After a different set has appeared, all sets are kept.
+/// Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of
+/// the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is,
+/// but does not begin a file.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -241,7 +243,7 @@ impl Writer {
         self.end
     }
 
-    /// Returns the time of the last packet since the first.
+    /// Returns the time between the first and the last packet.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
     }
@@ -255,10 +257,10 @@ impl Writer {
     ///
     /// # Errors
     /// `Exhausted` on a full disk, `Disconnected` for a closed pipe, `Timeout` for a pipe whose reader took too little
-    /// within [`WriterOptions::write_timeout`]. The packet is then not in the file, which ends after the previous
-    /// packet. The file can be finished, or the packet tried again. A live stream is broken after such an error: later
-    /// calls return `State`. `Unsupported` if Matroska has no name for the codec, or the parameter sets cannot be
-    /// parsed. The text names the file.
+    /// within [`WriterOptions::write_timeout`]. After such an error the packet is not in the file, and the file ends
+    /// after the previous packet. The caller can finish the file, or write the packet again. A live stream cannot
+    /// continue after such an error: later calls return `State`. `Unsupported` if Matroska has no name for the codec,
+    /// or the parameter sets cannot be parsed. The text names the file.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
             return Err(Error::new(ErrorKind::State, "write", "an earlier write failed in the middle").on(&self.name));
@@ -460,7 +462,7 @@ impl Writer {
     /// cannot seek in it.
     ///
     /// # Errors
-    /// Errors of the writes. On a full disk the file lacks its index and has everything else.
+    /// Errors of the writes. On a full disk, the file lacks only its index.
     pub fn finish(mut self) -> Result<Summary> {
         let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
         let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };

@@ -36,7 +36,8 @@ pub struct DestinationStats {
     pub octets: u64,
     /// Frames that were sent completely.
     pub frames: u64,
-    /// Frames that were not sent completely: the network did not take them in time, or a key frame had to come first.
+    /// Frames that were not sent completely, because the network did not take them in time, or because the destination
+    /// waited for a key frame.
     pub dropped: u64,
     /// Why the last frame was dropped.
     pub last_error: Option<Error>,

@@ -63,7 +63,7 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reception {
-    /// The share of packets that were lost since the previous report, in 1/256.
+    /// The fraction of packets that were lost since the previous report, in units of 1/256.
     pub fraction_lost: u8,
     /// Packets lost since the beginning. Negative if packets were duplicated.
     pub lost: i32,

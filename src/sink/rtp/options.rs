@@ -30,7 +30,7 @@ pub struct SenderOptions {
     /// The shortest time between parameter sets before key frames. Parameter sets are also sent if they have changed,
     /// and when a destination's stream begins. Default zero: before each key frame.
     pub parameters_every: Duration,
-    /// The hop limit of multicast packets. Default 1: the local network.
+    /// The hop limit of multicast packets. Default 1, which limits the packets to the local network.
     pub ttl: u32,
     /// Whether receivers on this host get multicast packets. Default `true`.
     pub loopback: bool,

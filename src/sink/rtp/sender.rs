@@ -22,22 +22,23 @@ use crate::sys::wait;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SenderEvent {
-    /// A destination waits for a key frame: force one. Reported once. Reported again after a key frame was submitted,
-    /// if a destination still waits, or waits again.
+    /// A destination waits for a key frame: force one. The sender reports this once. It reports this again after a key
+    /// frame was submitted, if a destination then waits.
     KeyFrameWanted,
-    /// A destination lost a frame: the network did not take it in time, or the host is unreachable. Reported once until
-    /// a frame is sent completely again. [`DestinationStats`] count every frame.
+    /// A destination lost a frame, because the network did not take it in time, or because the host is unreachable. The
+    /// sender reports only the first loss, until a frame is sent completely again. [`DestinationStats`] count every
+    /// frame.
     Failed(DestinationId, Error),
 }
 
 /// Sends one stream to any number of hosts and multicast groups.
 ///
-/// All destinations get the same packets, with one SSRC. They lose frames independently. If the network does not take a
-/// frame within a frame interval, or the host is unreachable, that destination gets neither the rest of the frame nor
-/// the frames up to the next intact key frame. The others are not affected.
+/// All destinations get the same packets, with one SSRC. A loss at one destination does not affect the others. If the
+/// network does not take a frame within a frame interval, or the host is unreachable, that destination gets neither the
+/// rest of the frame nor the frames up to the next intact key frame.
 ///
-/// A [`Station`] that takes packets ([`Submit`]). It always has room: when a new packet comes, it sends the rest of the
-/// previous packet at once. A packet is leased until its last datagram was sent.
+/// It is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the sender
+/// sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
 ///
 /// A frame costs one system call per destination for each burst of up to 64 datagrams, and one `timerfd_settime` for
 /// each burst but the first. Nothing is copied. In steady state nothing is allocated.
@@ -116,8 +117,8 @@ impl Sender {
         self.stream.stats(id)
     }
 
-    /// Returns `true` while a destination waits for a key frame: force one. A destination that keeps losing frames,
-    /// such as an unreachable host, asks only five seconds after the last loss.
+    /// Returns `true` while a destination waits for a key frame: force one. If a destination keeps losing frames, for
+    /// example because its host is unreachable, it counts as waiting only five seconds after its last loss.
     pub fn awaits_key(&self) -> bool {
         self.stream.awaits_key()
     }
@@ -202,8 +203,8 @@ impl Station for Sender {
 impl Submit for Sender {
     type Item = Packet;
 
-    /// Takes a packet and sends its first burst, after the rest of the previous packet. Always takes it. Ignores an
-    /// empty packet, which a damaged packet may be.
+    /// Takes a packet. Sends the rest of the previous packet, then the first burst of this packet. The sender is never
+    /// full. It ignores an empty packet. A damaged packet may be empty.
     ///
     /// # Errors
     /// `InvalidArgument` for a packet of another codec, with the packet.

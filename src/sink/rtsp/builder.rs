@@ -47,8 +47,8 @@ impl Server {
 }
 
 impl ServerBuilder {
-    /// Adds a user who may watch, by Digest authentication. Without users, anyone may. A name that contains a quotation
-    /// mark (or, with Basic, a colon) never matches a request.
+    /// Adds a user who may watch, with Digest authentication. If no user is added, anyone may watch. A name that
+    /// contains a quotation mark (or, with Basic, a colon) never matches a request.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.0.users.add(name.into(), password.into());
         self
@@ -61,13 +61,13 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the most connections at a time. The server answers others with 503. Default 64.
+    /// Sets the largest number of connections at a time. The server answers further connections with 503. Default 64.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.0.max_connections = count.max(1);
         self
     }
 
-    /// Sets the most sessions at a time. The server answers others with 453. Default 64.
+    /// Sets the largest number of sessions at a time. The server answers further requests with 453. Default 64.
     pub fn max_sessions(mut self, count: usize) -> Self {
         self.0.max_sessions = count;
         self
@@ -87,8 +87,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how many bytes can wait for a client that gets packets in its connection and reads slowly. Beyond that, the
-    /// server drops frames for that client up to a key frame. Default 1 MiB.
+    /// Sets how many bytes can wait for a client that gets packets within its RTSP connection and reads slowly. If more
+    /// bytes would wait, the server drops that client's frames up to a key frame. Default 1 MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
         self

@@ -1,4 +1,4 @@
-//! An RTSP 1.0 server (RFC 2326): streams for clients by UDP, in the RTSP connection, or by multicast.
+//! An RTSP 1.0 server (RFC 2326): sends streams to clients over UDP, within the RTSP connection, or by multicast.
 //!
 //! [`Server`] is a [`Station`](crate::Station) with one descriptor and without a thread. Each mount sends its packets
 //! without a copy, as [`rtp::Sender`](super::rtp::Sender) does.

@@ -42,8 +42,8 @@ const MOST_ACCEPTS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// A client of this stream waits for a key frame: force one. Reported once. Reported again after a key frame was
-    /// submitted, if a client still waits, or waits again.
+    /// A client of this stream waits for a key frame: force one. The server reports this once. It reports this again
+    /// after a key frame was submitted, if a client then waits.
     KeyFrameWanted(MountId),
     /// A client plays a stream for the first time.
     Joined(MountId, SocketAddr),
@@ -65,7 +65,7 @@ pub struct ServerStats {
     pub malformed: u64,
     /// Requests without a valid name and password.
     pub unauthorized: u64,
-    /// Sessions that ended because the client sent nothing for the session timeout.
+    /// Sessions that ended because the client sent nothing within the session timeout.
     pub expired: u64,
 }
 
@@ -88,9 +88,9 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// A [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When it is readable, call
-/// [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections, answers requests,
-/// and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
+/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
+/// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections,
+/// answers requests, and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///
 /// ```no_run
 /// use std::net::{Ipv4Addr, SocketAddr};
@@ -206,10 +206,11 @@ impl Server {
         mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "submit", "the stream is not mounted"))
     }
 
-    /// Sends a packet to the clients of a stream. Always takes it. Sends its first burst; later calls send the rest.
+    /// Sends a packet to the clients of a stream. This call sends the first burst of the packet, and later calls send
+    /// the rest. The server is never full.
     ///
-    /// The server keeps a clone until every client has got the whole packet or lost it. A stream may change its size:
-    /// the next key frame carries the new parameter sets.
+    /// The server keeps a clone until each client has got the whole packet or has lost it. A stream may change its
+    /// size: the next key frame carries the new parameter sets.
     ///
     /// # Errors
     /// `InvalidArgument` for an unknown id, and for a packet of another codec.

@@ -12,11 +12,11 @@ use crate::sys::random::random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// By UDP to ports of the client.
+    /// Over UDP, to ports of the client.
     Udp,
-    /// In its RTSP connection.
+    /// Within the client's RTSP connection, over TCP.
     Tcp,
-    /// By UDP to the mount's group.
+    /// Over UDP, to the multicast group of the mount.
     Multicast,
 }
 

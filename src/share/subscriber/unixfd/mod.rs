@@ -59,8 +59,8 @@ impl UnixfdSubscriberBuilder {
     ///
     /// Frames that the policy lets wait are added to this. A pipeline whose source has a fixed number of buffers
     /// (`v4l2src`) needs some more buffers than this sum. To publish the frames with a
-    /// [`Publisher`](crate::share::Publisher), add up the quotas of its subscribers, 1 for the newest frame, and its
-    /// [reserve](crate::share::PublisherBuilder::reserve).
+    /// [`Publisher`](crate::share::Publisher), set `hold` to the sum of the quotas of its subscribers, 1 for the newest
+    /// frame, and its [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self
@@ -68,22 +68,23 @@ impl UnixfdSubscriberBuilder {
 
     /// Sets what happens to new frames while the caller holds its maximum. Default [`Policy::Latest`].
     ///
-    /// With `Latest` and `Fifo`, frames are dropped and counted before the sink notices. With `Block`, the subscriber
-    /// does not read the socket while all leases are in use. After about 280 frames the sink stalls, and with it its
-    /// pipeline and all of the sink's other clients. The pipeline cannot reuse the buffers of these frames until the
-    /// subscriber reads them. Use `Block` for coded streams, where no frame may be lost. The subscriber detects a
-    /// closed sink only when it reads again.
+    /// With `Latest` and `Fifo`, the subscriber drops and counts frames itself, so the sink does not wait. With
+    /// `Block`, the subscriber does not read the socket while all leases are in use. After about 280 frames the sink
+    /// stalls, and with it its pipeline and all of the sink's other clients. The pipeline cannot reuse the buffers of
+    /// these frames until the subscriber reads them. Use `Block` for coded streams, where no frame may be lost. The
+    /// subscriber detects a closed sink only when it reads again.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// Sets the number of slots of a buffer set, 1 to 64: how many of the sink's memories are known, mapped and
-    /// imported at a time. Default 16. The subscriber raises a smaller number to the frames that may be held and may
-    /// wait, plus 1.
+    /// imported at a time. Default 16. The subscriber needs a slot for each frame that may be held or may wait, plus 1,
+    /// and raises a smaller number to this sum.
     ///
-    /// If a pipeline has more memories, one new set follows the other, and devices import each again. A pipeline that
-    /// allocates for each frame always causes this. The subscriber then keeps this many unused memories.
+    /// If a pipeline has more memories than slots, new sets begin again and again, and devices must import each of
+    /// them. A pipeline that allocates memory for each frame always causes this. The subscriber then keeps as many
+    /// unused memories as it has slots.
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots.clamp(1, MAX_SLOTS as u16);
         self
@@ -99,8 +100,8 @@ impl UnixfdSubscriberBuilder {
     /// memfds.
     ///
     /// If such a producer truncates a memfd, a CPU read of it here raises SIGBUS, which ends the process. Use this for
-    /// trusted producers only. By default the subscriber seals a memfd against shrinking if it is not sealed, which a
-    /// producer notices when it tries to shrink it. A memfd that cannot be sealed is refused.
+    /// trusted producers only. By default, the subscriber itself seals an unsealed memfd against shrinking. If the
+    /// producer then tries to shrink the memfd, it gets an error. The subscriber refuses a memfd that cannot be sealed.
     pub fn accept_unsealed(mut self) -> Self {
         self.shrinkable = Shrinkable::Taken;
         self
@@ -175,9 +176,9 @@ impl Drop for Connected {
 
 /// Receives the frames of GStreamer's `unixfdsink` (1.24 and later), from any pipeline.
 ///
-/// A [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] reports the sink's
-/// EOS. When a frame's last clone is dropped, on any thread, its buffer returns to the pipeline, without blocking.
-/// Dropping the subscriber ends the connection, and with it the leases of all frames
+/// It is a [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] reports the
+/// sink's EOS. When a frame's last clone is dropped, on any thread, its buffer returns to the pipeline, without
+/// blocking. Dropping the subscriber ends the connection, and with it the leases of all frames
 /// ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
 ///
 /// The sink sends descriptors with every frame. The subscriber identifies the memory of each descriptor
@@ -187,11 +188,11 @@ impl Drop for Connected {
 /// new set begins. An event reports this only if the layout has changed. A memory that comes again while a frame in it
 /// is held gets another slot.
 ///
-/// A frame's sequence number is the buffer's `offset` if that counts frames. Otherwise the subscriber counts from 0 on
-/// each connection. Its timestamp is the PTS, which the sink gives in `CLOCK_MONOTONIC`, or else the time of arrival.
-/// The flag DISCONT counts as a [loss](crate::frame::FrameMeta::lost) of at least one frame. CORRUPTED becomes
-/// [`ERROR`](crate::frame::FrameFlags::ERROR). A coded frame without DELTA_UNIT gets
-/// [`KEY`](crate::frame::FrameFlags::KEY).
+/// A frame's sequence number is the buffer's `offset`, if the source counts frames there. Otherwise the subscriber
+/// counts from 0 on each connection. The timestamp of a frame is its PTS, which the sink gives in `CLOCK_MONOTONIC`. A
+/// frame without a PTS gets its time of arrival. The flag DISCONT counts as a [loss](crate::frame::FrameMeta::lost) of
+/// at least one frame. CORRUPTED becomes [`ERROR`](crate::frame::FrameFlags::ERROR). A coded frame without DELTA_UNIT
+/// gets [`KEY`](crate::frame::FrameFlags::KEY).
 ///
 /// Call `try_recv` regularly: the sink waits for a client that does not read ([`UnixfdSubscriberBuilder::policy`]).
 pub struct UnixfdSubscriber(Session<Unixfd>);
@@ -209,8 +210,8 @@ impl UnixfdSubscriber {
         }
     }
 
-    /// Returns the current buffers, as far as they are known: a buffer is known after its first frame. `None` before
-    /// the first [`SubscriberEvent::Format`].
+    /// Returns the current buffers that are known. A buffer becomes known with its first frame. `None` before the first
+    /// [`SubscriberEvent::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         self.0.link()?.reported.as_ref()
     }
@@ -226,8 +227,8 @@ impl sealed::Sealed for UnixfdSubscriber {}
 
 /// Without [`Reconnect::Always`] its errors are:
 ///
-/// - `Protocol` if the sink broke its protocol, with the fault: sizes, offsets, a wrong number of descriptors, a
-///   descriptor that is neither a dma-buf nor a memfd or that can shrink, releases that the sink does not read.
+/// - `Protocol` if the sink broke its protocol. The text names the fault: for example, wrong sizes or offsets, a wrong
+///   number of descriptors, a memfd that can shrink, or a sink that does not read releases.
 /// - `Unsupported` for caps or memories that no [`Layout`](crate::format::Layout) describes.
 /// - `Exhausted` if descriptors were lost.
 ///
