@@ -285,7 +285,8 @@ impl FrameSource for TestPattern {
 
 impl sealed::Sealed for TestPattern {}
 
-/// For each frame, the call reads the clock and writes the pixels. Errors are those of the CPU access to the buffer.
+/// `try_recv`, `recv` and `frames` read the clock and write the pixels of each frame before they return it. They fail
+/// if the CPU cannot write to the buffer.
 impl Station for TestPattern {
     type Event = CameraEvent;
 

@@ -476,7 +476,7 @@ impl Decoder {
 
 impl sealed::Sealed for Decoder {}
 
-/// The call that returns a new format also allocates the buffers for this format.
+/// When `try_recv` or `recv` returns [`DecoderEvent::Format`], it has already allocated the buffers for that format.
 ///
 /// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not give an
 /// acceptable format. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again when its

@@ -448,8 +448,8 @@ impl Encoder {
 
 impl sealed::Sealed for Encoder {}
 
-/// Each call also ends the leases of frames that the encoder has read. If the buffer of a packet could not be queued
-/// again when the packet was dropped, the next call reports that error, once.
+/// `dispatch`, `try_recv` and `recv` also end the leases of frames that the encoder has read. If the buffer of a packet
+/// could not be queued again when the packet was dropped, the next call reports that error, once.
 impl Station for Encoder {
     type Event = EncoderEvent;
 

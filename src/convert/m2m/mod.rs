@@ -337,7 +337,7 @@ impl Converter for M2m {
 
 impl sealed::Sealed for M2m {}
 
-/// The calls fail only with errors that the kernel reports for the converter's own descriptors.
+/// `dispatch`, `try_recv` and `recv` fail only if the kernel reports an error of the converter's own descriptors.
 impl Station for M2m {
     type Event = ConverterEvent;
 

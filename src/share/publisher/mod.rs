@@ -501,7 +501,7 @@ impl Publisher {
 
 impl sealed::Sealed for Publisher {}
 
-/// The calls fail only with errors that the kernel reports for the publisher's own descriptors.
+/// `dispatch`, `try_recv` and `recv` fail only if the kernel reports an error of the publisher's own descriptors.
 impl Station for Publisher {
     type Event = PublisherEvent;
 

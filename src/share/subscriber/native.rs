@@ -119,7 +119,8 @@ impl Subscriber {
 
 impl sealed::Sealed for Subscriber {}
 
-/// A call costs one system call, whether it finds a frame or not. While disconnected it costs none.
+/// `try_recv` costs one system call, whether it finds a frame or not. It costs none while the subscriber is
+/// disconnected.
 ///
 /// Without [`Reconnect::Always`](super::Reconnect::Always) its errors are: `Refused` with the publisher's reason,
 /// `Protocol` if the publisher broke the protocol, `Exhausted` if the process has no descriptor left for a pool's

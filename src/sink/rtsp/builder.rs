@@ -87,8 +87,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how many bytes can wait for a client that gets packets within its RTSP connection and reads slowly. If more
-    /// bytes would wait, the server drops that client's frames up to a key frame. Default 1 MiB.
+    /// Sets how many bytes can wait for a slow client that gets its packets over the RTSP connection (interleaved). Has
+    /// no effect on UDP and multicast. If more bytes would wait, the server drops that client's frames up to a key
+    /// frame. Default 1 MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
         self
