@@ -51,7 +51,7 @@ impl FrameEvent for DecoderEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Pictures {
-    /// The buffers, to import or announce. They have the layout of all frames.
+    /// The buffers, to import or announce. All frames have the layout of these buffers.
     pub buffers: BufferSet,
     /// The visible part of each frame, such as 1080 of 1088 rows.
     pub visible: Rect,

@@ -122,7 +122,7 @@ impl DmaBuf {
 }
 
 impl CpuRead<'_> {
-    /// Copies bytes to `to`, starting at `offset_bytes`.
+    /// Fills the slice `to` with the bytes of the buffer from `offset_bytes` on.
     ///
     /// # Errors
     /// `InvalidArgument` if the range exceeds the buffer. Nothing is copied then.
@@ -136,7 +136,7 @@ impl CpuRead<'_> {
 }
 
 impl CpuWrite<'_> {
-    /// Copies `from` into the buffer, starting at `offset_bytes`.
+    /// Copies the bytes of the slice `from` into the buffer, from `offset_bytes` on.
     ///
     /// # Errors
     /// `InvalidArgument` if the range exceeds the buffer. Nothing is copied then.

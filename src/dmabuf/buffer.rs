@@ -38,9 +38,9 @@ pub(crate) enum Shrinkable {
 /// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, they refer to the same
 /// memory.
 ///
-/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. The kernel
-/// may reuse the number of a descriptor, but not the identity while a descriptor of the buffer is open. Import caches
-/// use the identity as their key.
+/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. After
+/// a descriptor was closed, the kernel may give its number to another file. It does not reuse the identity as long as
+/// any descriptor of the buffer is open. So import caches use the identity as their key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,

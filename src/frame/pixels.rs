@@ -112,11 +112,11 @@ impl FrameMut {
 }
 
 impl FrameRead<'_> {
-    /// Copies the pixels of one row of a color plane, without padding, to the start of `to`.
+    /// Copies the pixels of one row of a color plane, without padding, to the start of the slice `to`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the plane or row does not exist, or if `to` is too short. `Mismatch` if the frame's payload
-    /// ends before the end of the row.
+    /// `InvalidArgument` if the plane or row does not exist, or if the slice is too short. `Mismatch` if the frame's
+    /// payload ends before the end of the row.
     pub fn copy_row(&self, plane: usize, row: u32, to: &mut [u8]) -> Result<()> {
         let (_, _, len) = row_range(self.frame.layout(), plane, row)?;
         let short = to.len();
@@ -126,10 +126,10 @@ impl FrameRead<'_> {
         self.copy_span(plane, row, 0, to)
     }
 
-    /// Copies part of a row of a color plane, starting at its byte `first_byte`, until `to` is full.
+    /// Copies part of a row of a color plane, from its byte `first_byte` on, until the slice `to` is full.
     ///
     /// # Errors
-    /// `InvalidArgument` if the plane or row does not exist or the row ends before `to` is full, `Mismatch` if the
+    /// `InvalidArgument` if the plane or row does not exist or the row ends before the slice is full, `Mismatch` if the
     /// frame's payload ends before that.
     #[doc(hidden)]
     pub fn copy_span(&self, plane: usize, row: u32, first_byte: usize, to: &mut [u8]) -> Result<()> {
@@ -215,10 +215,10 @@ impl FrameRead<'_> {
 }
 
 impl<'a> FrameWrite<'a> {
-    /// Copies `from` to the start of one row of a color plane.
+    /// Copies the bytes of the slice `from` to the start of one row of a color plane.
     ///
     /// # Errors
-    /// `InvalidArgument` if the plane or row does not exist, or if the row is shorter than `from`.
+    /// `InvalidArgument` if the plane or row does not exist, or if the row is shorter than the slice.
     pub fn copy_row(&mut self, plane: usize, row: u32, from: &[u8]) -> Result<()> {
         let (guard, offset) = self.row(plane, row, from.len())?;
         guard.copy_from(offset, from)
@@ -233,8 +233,8 @@ impl<'a> FrameWrite<'a> {
         guard.copy_from(offset_bytes, from)
     }
 
-    /// Copies all data of a frame with the same layout, in one pass per memory plane. The data keep their offsets. Pass
-    /// the payload of `from` to [`FrameMut::freeze`] afterwards.
+    /// Copies all data of another frame with the same layout, in one pass per memory plane. The data keep their
+    /// offsets. Afterwards, call [`FrameMut::freeze`] with the payload of the other frame.
     ///
     /// # Errors
     /// `Mismatch` if the layouts or their colorimetry differ. The text names the difference. `InvalidArgument` if the

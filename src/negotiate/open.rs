@@ -39,8 +39,8 @@ pub struct Negotiated {
     pub source: Box<dyn FrameSource>,
     /// The encoder, which takes the source's frames and gives packets.
     pub encoder: EncoderChain,
-    /// How the source's buffers are divided. This is the budget that [`Negotiation::budget`] set, with
-    /// [`local`](BufferBudget::local) raised to the number that the encoder's driver needs. Pass its
+    /// How the source's buffers are divided. It is the budget that was given to [`Negotiation::budget`]. Only the field
+    /// [`local`](BufferBudget::local) may be larger, if the encoder's driver needs more buffers. Pass its
     /// [`reserve`](BufferBudget::reserve) to [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub budget: BufferBudget,
 }
