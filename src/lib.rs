@@ -69,8 +69,8 @@
 //! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
 //!   when the last clone is dropped.
 //! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
-//! - **Generation**: the number of a lease. It distinguishes an old lease of a slot from the current lease. A **pool
-//!   generation** is one set of buffers: a camera that is reconfigured gets a new set.
+//! - **Generation**: the serial number of a lease. It distinguishes an old lease of a slot from the present one.
+//! - **Pool generation**: one set of buffers. A camera that is reconfigured gets a new set.
 //! - **Announce**: to send the descriptors of a pool to the subscribers, once.
 //! - **Quota**: the largest number of buffers that one subscriber can tie up: frames that it holds, plus frames that
 //!   wait for it.

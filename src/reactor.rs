@@ -89,7 +89,7 @@ impl<S: Submit> Ready<S> {
     /// If the future is dropped early, the item is dropped with it.
     ///
     /// # Errors
-    /// With the item: the errors of [`Submit::try_submit`] and of the reactor.
+    /// Every error gives the item back. The errors are those of [`Submit::try_submit`] and of the reactor.
     pub async fn submit(&mut self, item: S::Item) -> std::result::Result<Submitted<S::Item>, Rejected<S::Item>> {
         let Submitted::Full(item) = self.station.try_submit(item)? else { return Ok(Submitted::Taken) };
         if let Err(error) = self.wait().await {

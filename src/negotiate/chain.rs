@@ -314,9 +314,9 @@ impl Submit for EncoderChain {
     /// encoder may need more frames.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if the frame's layout is not the one that the chain was opened for, `WrongFile` for a
-    /// memfd, `State` while a drain waits for the converter. A lost device is not an error: the chain accepts no frames
-    /// until it is back.
+    /// Every error gives the frame back. `Mismatch` if the frame's layout is not the one that the chain was opened for,
+    /// `WrongFile` for a memfd, `State` while a drain waits for the converter. A lost device is not an error: the chain
+    /// accepts no frames until it is back.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.lost.encoder || self.lost.converter {
             return Ok(Submitted::Full(frame));

@@ -303,9 +303,9 @@ impl Submit for DisplayChain {
     /// becomes readable when there may be room. An unplugged display accepts no frames.
     ///
     /// # Errors
-    /// With the frame: the errors of [`Scanout::stage`], [`Scanout::try_present`] and [`Converter::try_submit`].
-    /// `Mismatch` for a frame of another layout: call [`DisplayChain::reopen`] with the buffers of that frame.
-    /// `PermissionDenied` while another process is DRM master: a later frame may be shown.
+    /// Every error gives the frame back. The errors are those of [`Scanout::stage`], [`Scanout::try_present`] and
+    /// [`Converter::try_submit`]. `Mismatch` for a frame of another layout: call [`DisplayChain::reopen`] with the
+    /// buffers of that frame. `PermissionDenied` while another process is DRM master: a later frame may be shown.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let Some(layer) = self.layer else {
             let error = Error::new(ErrorKind::DeviceLost, "present", "the last reopen failed: call it again");

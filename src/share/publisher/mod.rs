@@ -273,9 +273,9 @@ impl Publisher {
     /// publisher reads releases at the next publish; until then a released frame counts as leased.
     ///
     /// # Errors
-    /// With the frame: `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes; `Mismatch` if the
-    /// frame's data exceed its buffers; errors of the kernel about the publisher's own descriptors. A fault of a
-    /// subscriber is an event, never an error.
+    /// Every error gives the frame back. `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes;
+    /// `Mismatch` if the frame's data exceed its buffers; errors of the kernel about the publisher's own descriptors. A
+    /// fault of a subscriber is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
         // An event loop has already called `dispatch`.
         self.round += 1;

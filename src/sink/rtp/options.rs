@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-/// The time over which a frame's packets are spread, so that a key frame does not overrun queues in the network.
+/// The time over which the RTP packets of one frame are spread, so that a key frame does not overrun queues in the
+/// network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spread {
-    /// A part of the frame interval, in percent. The interval is taken from the packets' timestamps.
+    /// A part of the time between two frames, in percent. The sender takes that time from the timestamps of the frames.
     Percent(u8),
     /// A fixed time for each frame.
     Time(Duration),

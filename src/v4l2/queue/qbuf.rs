@@ -45,8 +45,8 @@ impl Queue {
     /// because the kernel leaks a dma-buf that it refuses. Ioctl: `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// With the frame: `Mismatch` if its geometry differs from the queue's or its buffers are too small, `WrongFile`
-    /// for a memfd, `State` without imports, and the errors of the driver.
+    /// Every error gives the frame back. `Mismatch` if its geometry differs from the queue's or its buffers are too
+    /// small, `WrongFile` for a memfd, `State` without imports, and the errors of the driver.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue(&mut self, frame: Frame) -> SubmitResult<Frame> {
         let timestamp_ns = frame.meta().timestamp_ns;
