@@ -20,7 +20,7 @@ pub enum MemoryKind {
     /// A dma-buf. Devices can import it.
     DmaBuf,
     /// A memfd that is sealed against shrinking. Processes can map it, but devices cannot import it. Only a
-    /// `unixfdsink` subscriber can accept an unsealed memfd, on request.
+    /// subscriber of GStreamer's `unixfdsink` accepts an unsealed memfd, if the caller permits it.
     Memfd,
 }
 

@@ -9,9 +9,9 @@ const MAX_FIFO: u16 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest frame waits, and replaces an older frame that waits. This is the default. The subscriber always gets
-    /// the newest frame. If a newer frame arrives before the subscriber has read the older one, the subscriber releases
-    /// the older frame unseen, even if `hold` allows both.
+    /// The newest frame waits at the publisher and replaces an older one that waits there. Frames that were sent and
+    /// not read are treated in the same way: the subscriber returns only the newest of them to the program, and
+    /// releases the others unseen, even if `hold` would allow it to keep them. The default.
     #[default]
     Latest,
     /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.
