@@ -107,7 +107,8 @@ impl Subscriber {
     }
 
     /// Returns a histogram of the times from the publisher's send to the receive in this process, in nanoseconds.
-    /// Frames that were released unseen count as well. So the times are long after this process was stopped.
+    /// Frames that were released unseen count as well. So if this process was stopped for a while, the histogram
+    /// contains long times.
     pub fn latency(&self) -> &Histogram {
         &self.0.dialect.latency
     }

@@ -25,9 +25,9 @@ pub enum SenderEvent {
     /// A destination waits for a key frame: force one. The sender reports this once. It reports this again after a key
     /// frame was submitted, if a destination then waits.
     KeyFrameWanted,
-    /// A destination lost a frame, because the network did not take it in time, or because the host is unreachable. The
-    /// sender reports only the first loss, until a frame is sent completely again. [`DestinationStats`] count every
-    /// frame.
+    /// A destination lost a frame, because the network did not take it in time, or because the host is unreachable.
+    /// After this event, the sender reports no further loss for this destination until a whole frame was sent to it.
+    /// [`DestinationStats`] count every frame that was lost.
     Failed(DestinationId, Error),
 }
 
