@@ -52,12 +52,12 @@ impl ParameterSets {
         self.codec
     }
 
-    /// Returns the sets of one kind, each with header and payload.
+    /// Returns the parameter sets of one kind. Each set has its NAL unit header and payload.
     pub fn of(&self, kind: NalKind) -> impl Iterator<Item = &[u8]> {
         self.units.iter().filter(move |(k, _)| *k == kind).map(|(_, unit)| &unit[..])
     }
 
-    /// Returns all sets, each with header and payload, in the order VPS, SPS, PPS.
+    /// Returns all parameter sets, in the order VPS, SPS, PPS. Each set has its NAL unit header and payload.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.units.iter().map(|(_, unit)| &unit[..])
     }

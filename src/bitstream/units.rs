@@ -6,9 +6,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
 /// it.
 ///
-/// A unit begins at the delimiter, parameter set or SEI message that precedes a picture. Without these, it begins at
-/// the first slice of the picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline) and
-/// redundant pictures are not recognized.
+/// A unit begins at the delimiter, parameter set or SEI message that precedes a picture. Without these, the unit begins
+/// at the first slice of the picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4). Slices in arbitrary order (H.264 Baseline)
+/// and redundant pictures are not recognized.
 ///
 /// ```
 /// use framelease::bitstream::{AccessUnitSplitter, Codec};
@@ -34,7 +34,7 @@ pub struct AccessUnitSplitter {
 }
 
 impl AccessUnitSplitter {
-    /// Creates a splitter for a codec with NAL units. It refuses units of more than `limit_bytes`.
+    /// Creates a splitter for a codec with NAL units. The splitter refuses access units of more than `limit_bytes`.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
         Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
     }
@@ -49,7 +49,7 @@ impl AccessUnitSplitter {
     /// Returns the next access unit, if it is complete. A unit is complete when the unit after it has begun.
     ///
     /// # Errors
-    /// `Exhausted` for a unit above the limit. Its bytes are dropped, and the next call continues after them.
+    /// `Exhausted` if a unit exceeds the limit. The bytes of this unit are dropped. The next call continues after them.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
         self.buffer.drain(..self.given);
         self.given = 0;

@@ -138,7 +138,7 @@ impl CameraBuilder {
         self
     }
 
-    /// Makes the driver fill buffers of this allocator instead of its own.
+    /// Makes the driver fill buffers that this allocator provides, instead of the driver's own buffers.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
         self

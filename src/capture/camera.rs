@@ -22,7 +22,8 @@ impl CameraBuilder {
     /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
     /// the format. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while
     /// another program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if
-    /// memory is not available. The texts list what the device offers. If the call fails, nothing stays allocated.
+    /// memory is not available. The text of the error lists what the device offers. If the call fails, nothing stays
+    /// allocated.
     pub fn open(self) -> Result<Camera> {
         let device = self.find_device()?;
         let queue = self.queue(&device)?;
@@ -319,7 +320,7 @@ impl Camera {
     }
 
     /// Changes the format. The camera stops, and starts again with new buffers. Frames of the old buffers stay valid
-    /// and unchanged while they are leased. Their memory is freed with the last lease.
+    /// and unchanged while they are leased. Their memory is freed when their last lease ends.
     ///
     /// # Errors
     /// The errors of [`CameraBuilder::open`]. After an error the camera has no buffers. The call can be repeated.
@@ -365,13 +366,13 @@ impl Camera {
 
     /// Finds the device again by its path, driver, bus and node. Then opens the device with the same settings and
     /// starts with new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are
-    /// leased. The call opens the camera again even if it was not lost.
+    /// leased. The call opens the camera again even if the camera was not lost.
     ///
-    /// Sequence numbers begin again.
+    /// The sequence numbers of the frames begin again.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`]. After an error the camera
-    /// counts as lost. The call can be repeated.
+    /// `NotFound` until the device is back. Other errors are those of [`CameraBuilder::open`]. After an error the
+    /// camera counts as lost. The call can be repeated.
     pub fn reopen(&mut self) -> Result<()> {
         let was_lost = self.state == State::Lost;
         let reopened = self.open_again();

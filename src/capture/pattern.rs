@@ -66,7 +66,7 @@ impl TestPatternBuilder {
         self
     }
 
-    /// Gives frames as fast as the caller receives them.
+    /// Removes the time between frames: the pattern gives frames as fast as the caller receives them.
     pub fn unpaced(mut self) -> Self {
         self.interval = None;
         self
@@ -138,7 +138,7 @@ impl TestPatternBuilder {
 /// A source of moving color bars, for machines without a camera.
 ///
 /// The pattern is in udmabufs if the machine has them, else in sealed memfds. The CPU writes the pixels that a camera
-/// would write by DMA. These bytes are counted separately, as `CpuBytes::source`.
+/// would write by DMA. `CpuBytes::source` counts the bytes of these pixels separately.
 ///
 /// ```
 /// use std::time::Duration;

@@ -19,9 +19,8 @@ pub enum CameraEvent {
     Frame(Frame),
     /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
-    /// The device or the signal is back. If only the signal was lost, or with
-    /// [`Reopen::Always`](super::Reopen::Always), the camera already streams again. In other cases, call
-    /// [`Camera::reopen`](super::Camera::reopen).
+    /// The device or the signal is back. The camera already streams again if only the signal was lost, or if
+    /// [`Reopen::Always`](super::Reopen::Always) is set. Otherwise, call [`Camera::reopen`](super::Camera::reopen).
     Returned,
     /// The source changed, or the device came back with another format. The frames that follow have this layout and are
     /// in new buffers.
@@ -41,8 +40,8 @@ impl FrameEvent for CameraEvent {
     }
 }
 
-/// The common interface of [`Camera`](super::Camera) and [`TestPattern`](super::TestPattern). With it, a program can
-/// also run without a camera. Types outside of this crate cannot implement it.
+/// The common interface of [`Camera`](super::Camera) and [`TestPattern`](super::TestPattern). A program that uses this
+/// trait can also run without a camera. Types outside of this crate cannot implement it.
 ///
 /// ```no_run
 /// use framelease::capture::{Camera, FrameSource, TestPattern};
@@ -108,7 +107,8 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
     /// Opens the device again and continues. The file descriptor stays the same. Does nothing for a test pattern.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`CameraBuilder::open`](super::CameraBuilder::open).
+    /// `NotFound` until the device is back. Other errors are those of
+    /// [`CameraBuilder::open`](super::CameraBuilder::open).
     fn reopen(&mut self) -> Result<()>;
 }
 
@@ -120,9 +120,9 @@ pub struct CameraStats {
     pub frames: u64,
     /// Frames that the driver lost, counted from the gaps in its sequence numbers.
     pub lost: u64,
-    /// Frames flagged `ERROR`. `frames` includes them.
+    /// Frames with the flag `ERROR`. The count `frames` includes these frames.
     pub errors: u64,
-    /// Buffers that are leased now, by this process and by the publisher for its subscribers.
+    /// Buffers that are leased now, by this process or by a publisher for its subscribers.
     pub leased: usize,
     /// Buffers that the driver has now.
     pub queued: usize,

@@ -92,8 +92,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the expected size of the pictures, from which drivers derive the size of bitstream buffers. The default is
-    /// 1920x1088.
+    /// Sets the expected size of the pictures. Drivers derive the size of the bitstream buffers from this size. The
+    /// default is 1920x1088.
     pub fn size(mut self, size: Size) -> Self {
         self.size = size;
         self
@@ -106,7 +106,7 @@ impl DecoderBuilder {
     }
 
     /// Sets the number of frames that the caller may hold at once. The default is 4. The decoder allocates buffers for
-    /// these frames and for the frames that it needs itself. The limit for both together is 32.
+    /// these frames and for the frames that it needs itself. The limit of all these buffers together is 32.
     pub fn frames_held(mut self, count: usize) -> Self {
         self.frame_buffers = count;
         self
@@ -165,7 +165,7 @@ pub struct DecoderStats {
     pub packets: u64,
     /// Frames that the decoder gave.
     pub frames: u64,
-    /// Frames flagged `ERROR` as damaged.
+    /// Damaged frames, which have the flag `ERROR`.
     pub errors: u64,
     /// How often the stream's format was found or changed.
     pub formats: u64,
@@ -432,7 +432,7 @@ impl Decoder {
     /// comes. Ioctl: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_STOP`.
     ///
     /// # Errors
-    /// `State` before the stream's format was found, `Busy` during a drain.
+    /// `State` before the stream's format was found. `Busy` during a drain.
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
         self.pair.drain()?;
@@ -444,28 +444,29 @@ impl Decoder {
     /// for some drivers `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         self.pair.resume()
     }
 
-    /// Drops the packets that are not decoded yet. Use it to continue at another place in the stream. The next packet
-    /// must be a key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the
-    /// output queue.
+    /// Drops the packets that are not decoded yet. Use this call to continue at another place in the stream. The next
+    /// packet must be a key frame. Earlier frames may still come. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on
+    /// the output queue.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver.
     pub fn flush(&mut self) -> Result<()> {
         self.pair.restart_output().map(drop)
     }
 
-    /// Finds the device again, by its path, driver, bus and node. The decoder then waits for a stream. Its file
-    /// descriptor stays the same. Leased frames stay valid. Packets that were not decoded are dropped. The next packet
-    /// must be a key frame.
+    /// Finds the device again, by its path, driver, bus and node. The decoder then waits for a stream. The decoder's
+    /// file descriptor stays the same. Leased frames stay valid. Packets that were not decoded are dropped. The next
+    /// packet must be a key frame.
     ///
     /// # Errors
-    /// `NotFound` until the device is back, else the errors of [`DecoderBuilder::open`]. The call can be repeated.
+    /// `NotFound` until the device is back. Other errors are those of [`DecoderBuilder::open`]. The call can be
+    /// repeated.
     pub fn reopen(&mut self) -> Result<()> {
         self.pair.reopen()?;
         (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);

@@ -42,7 +42,7 @@ pub struct EncoderStats {
     pub packets: u64,
     /// Key frames among the packets.
     pub keys: u64,
-    /// Packets flagged `ERROR` as damaged.
+    /// Damaged packets, which have the flag `ERROR`.
     pub errors: u64,
     /// Frames that the device could not use.
     pub refused: u64,
@@ -166,7 +166,8 @@ impl Wanted {
 ///
 /// The device reads submitted frames from their own buffers. A submitted frame stays leased until the device has read
 /// it. Packets are leases on the encoder's own bitstream buffers. The encoder works only in the caller's calls: it has
-/// no thread, and it copies nothing. One encoder encodes one stream. Open the node again for another stream.
+/// no thread, and it copies nothing. One encoder encodes one stream. For a second stream at the same time, open the
+/// node again.
 ///
 /// [`Received::Ended`] comes at the end of a drain, when the device has released all frames. To encode more frames,
 /// call [`Encoder::resume`] or [`Encoder::reset`].
@@ -342,7 +343,8 @@ impl Encoder {
     /// Makes the next submitted frame a key frame. Ioctl: `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `Unsupported` if the driver does not have `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`. Call [`Encoder::reset`] then.
+    /// `Unsupported` if the driver does not have `V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME`. In that case, call
+    /// [`Encoder::reset`].
     #[doc(alias = "V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME")]
     pub fn force_key(&mut self) -> Result<()> {
         self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press).map(drop)
@@ -360,23 +362,23 @@ impl Encoder {
     }
 
     /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
-    /// comes, but set a time limit. Some drivers miss a drain that arrives while they finish the last frame (see
-    /// [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// comes. Set a time limit for this, because some drivers miss a drain that arrives while they finish the last
+    /// frame (see [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
-    /// `State` before the first frame (the stream would not end), `Busy` during a drain, `Unsupported` if the driver
+    /// `State` before the first frame (the stream would not end). `Busy` during a drain. `Unsupported` if the driver
     /// cannot drain.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
         self.pair.drain()
     }
 
-    /// Resumes after [`Received::Ended`]. If the driver cannot resume, begins a new stream with parameter sets and a
-    /// key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new stream
+    /// Resumes after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream with parameter sets
+    /// and a key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new stream
     /// `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         let resumed = self.pair.resume()?;
@@ -387,11 +389,11 @@ impl Encoder {
     }
 
     /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
-    /// new stream. Packets that were not received are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON` on the
-    /// capture queue.
+    /// new stream. Packets that the caller has not received are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`
+    /// on the capture queue.
     ///
     /// # Errors
-    /// `State` before the first frame, `DeviceLost` after an unplug, and other errors of the driver.
+    /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver.
     pub fn reset(&mut self) -> Result<()> {
         self.pair.restart_capture()?;
         self.stream.restart();
@@ -422,7 +424,8 @@ impl Encoder {
     ///
     /// # Errors
     /// The error returns the frames that the device had. `NotFound` until the device is back. Other errors are those of
-    /// [`EncoderBuilder::open`]. The call can be repeated. After a pause, [`EncoderEvent::Returned`] comes again.
+    /// [`EncoderBuilder::open`]. The call can be repeated. After a failed call, [`EncoderEvent::Returned`] comes again
+    /// after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {

@@ -1,8 +1,8 @@
 //! Stateful V4L2 encoders and decoders, fed with dma-bufs.
 //!
-//! An [`Encoder`] imports the frames of a camera or converter as they are, and gives
-//! [`Packet`](crate::frame::Packet)s. A packet is a lease on a buffer of the driver. Any number of sinks can have
-//! clones of it. A [`Decoder`] takes packets and gives frames.
+//! An [`Encoder`] imports the frames of a camera or converter as they are, and gives [`Packet`](crate::frame::Packet)s.
+//! A packet is a lease on a buffer of the driver. Any number of sinks can have clones of one packet. A [`Decoder`]
+//! takes packets and gives frames.
 //!
 //! [`Negotiation`](crate::negotiate::Negotiation) opens a camera and an encoder that fit each other. To encode frames
 //! of your own pool:

@@ -19,8 +19,8 @@ const PAGE: u32 = 4096;
 pub enum SourceMemory {
     /// The camera's own buffers, which are exported.
     Camera,
-    /// Buffers of an allocator, which both devices import. They are necessary if the camera's own buffers would be too
-    /// small for the encoder.
+    /// Buffers of an allocator, which both devices import. Such buffers are necessary if the camera's own buffers would
+    /// be too small for the encoder.
     Allocated,
 }
 
@@ -46,8 +46,8 @@ pub struct Agreement {
 ///
 /// 1. The encoder reports its layout for a picture of the requested size. The call asks the camera for this size with
 ///    the strides of the encoder.
-/// 2. If that does not fit and the encoder rounds sizes (640x368 for 640x360), the call asks the camera for the rounded
-///    size.
+/// 2. If the camera does not accept this layout and the encoder rounds sizes (640x368 for 640x360), the call asks the
+///    camera for the rounded size.
 /// 3. If the camera's buffers would be too small, the result has [`SourceMemory::Allocated`]. The caller must then
 ///    allocate buffers that both devices import.
 ///
@@ -56,7 +56,7 @@ pub struct Agreement {
 /// encoder's capture queue, `VIDIOC_TRY_FMT`.
 ///
 /// `formats` are the acceptable formats, best first. If `formats` is empty, the call tries all formats that the two
-/// devices have in common. Formats with fewer bytes per pixel come first, and grey comes last.
+/// devices have in common. Formats with fewer bytes per pixel come first, except grey, which comes last.
 ///
 /// # Errors
 /// `Mismatch` if no format fits. The text has both geometries for each format that was tried. `Unsupported` if the

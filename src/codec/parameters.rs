@@ -10,7 +10,7 @@ use crate::format::{Colorimetry, FrameInterval, Size};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RateMode {
-    /// A bitrate that varies around [`Setting::BitrateBps`]. [`Setting::PeakBitrateBps`] is its limit.
+    /// A bitrate that varies around [`Setting::BitrateBps`], up to [`Setting::PeakBitrateBps`].
     Variable,
     /// A constant bitrate (`CBR`).
     Constant,
@@ -155,7 +155,7 @@ impl Setting {
 pub enum Outcome {
     /// The driver accepted the value.
     Exact,
-    /// The driver chose another value, in the setting's own unit.
+    /// The driver chose this value instead, in the unit of the setting.
     Adjusted(i64),
     /// The driver does not have the control.
     Missing,

@@ -24,9 +24,10 @@ pub(super) fn set_coded_format(device: &Device, params: &Params) -> Result<()> {
     device.set_format(Direction::Capture, &request).map(drop)
 }
 
-/// Returns the layout that an encoder expects for pictures of this format and of the stream's size. Use it to allocate
-/// or convert frames that do not come from a camera. The encoder crops the rows and columns beyond [`Params::size`].
-/// The call sets the encoder's coded format. Ioctls: `VIDIOC_S_FMT` on the capture queue, `VIDIOC_TRY_FMT`.
+/// Returns the layout that an encoder expects for pictures of this format and of the stream's size. Use this layout to
+/// allocate or convert frames that do not come from a camera. The encoder crops the rows and columns beyond
+/// [`Params::size`]. The call sets the encoder's coded format. Ioctls: `VIDIOC_S_FMT` on the capture queue,
+/// `VIDIOC_TRY_FMT`.
 ///
 /// # Errors
 /// `Unsupported` if the encoder does not read the format. The text lists the formats that it reads.

@@ -85,9 +85,9 @@ pub struct CpuWrite<'a>(Bracket<'a>);
 impl DmaBuf {
     /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write.
     ///
-    /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access
-    /// costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and EAGAIN. A
-    /// memfd costs no system calls.
+    /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access to
+    /// a dma-buf costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and
+    /// EAGAIN. Access to a memfd needs no system calls.
     ///
     /// # Errors
     /// `Timeout` if a fence is not signaled in time. `Busy` while this process writes the buffer through another
@@ -103,8 +103,8 @@ impl DmaBuf {
     ///
     /// # Errors
     /// `Timeout` if a fence is not signaled in time. `Busy` while this process reads or writes the buffer through
-    /// another handle. `PermissionDenied` if the descriptor is read-only, or if it is another process's sealed memfd.
-    /// Other errors are those of `mmap` and the ioctl.
+    /// another handle. `PermissionDenied` if the descriptor is read-only, or if the buffer is a sealed memfd of another
+    /// process. Other errors are those of `mmap` and the ioctl.
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn write(&mut self, timeout: Duration) -> Result<CpuWrite<'_>> {
         self.begin_write(timeout)

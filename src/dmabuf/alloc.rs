@@ -35,12 +35,12 @@ const HEAPS: &str = "/dev/dma_heap";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Allocator {
-    /// A dma-heap by its path, such as `/dev/dma_heap/system` or `/dev/dma_heap/linux,cma`. Linux 5.6.
+    /// A dma-heap by its path, such as `/dev/dma_heap/system` or `/dev/dma_heap/linux,cma`. Needs Linux 5.6.
     Heap(PathBuf),
-    /// `/dev/udmabuf`: a dma-buf over the pages of a memfd. Linux 4.20. At most 64 MiB per buffer, unless the
+    /// `/dev/udmabuf`: a dma-buf over the pages of a memfd. Needs Linux 4.20. A buffer has at most 64 MiB, unless the
     /// module's limit is raised.
     Udmabuf,
-    /// A memfd, sealed against resizing and against new writable mappings. Linux 5.1.
+    /// A memfd, sealed against resizing and against new writable mappings. Needs Linux 5.1.
     Memfd,
 }
 
@@ -56,7 +56,7 @@ impl Allocator {
     }
 
     /// Finds an allocator for memory that devices can import. Tries uncached contiguous heaps first, then other
-    /// contiguous heaps, then other heaps, then udmabuf. This order suits 2D engines and encoders, which need
+    /// contiguous heaps, then all other heaps, then udmabuf. This order suits 2D engines and encoders, which need
     /// contiguous memory and do not see data that is only in the CPU's caches. Allocates and frees one page from each
     /// allocator that it tries.
     ///
@@ -92,8 +92,9 @@ impl Allocator {
     /// Allocates a buffer of at least `size_bytes`, rounded up to whole pages. The kernel shows `name` in debugfs.
     ///
     /// # Errors
-    /// `InvalidArgument` for a size of 0. `NotFound` or `PermissionDenied` if the device cannot be opened. `Exhausted`
-    /// if memory is not available. Other errors are those of the kernel. The text names the device and the size.
+    /// `InvalidArgument` for a size of 0. `NotFound` or `PermissionDenied` if the allocator's device cannot be opened.
+    /// `Exhausted` if memory is not available. Other errors are those of the kernel. The text names the device and the
+    /// size.
     #[doc(alias = "DMA_HEAP_IOCTL_ALLOC")]
     #[doc(alias = "UDMABUF_CREATE")]
     pub fn allocate(&self, size_bytes: usize, name: &str) -> Result<DmaBuf> {

@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 
 /// An import of a buffer into a DRM render node (PRIME). Its only purpose is to make cache maintenance work.
 ///
-/// For a buffer of a cached heap, `DMA_BUF_IOCTL_SYNC` does its cache maintenance for the devices that are attached to
-/// the buffer. Without an attachment, the ioctl succeeds but does nothing, and the CPU may see stale pixels. Hold an
+/// For a buffer of a cached heap, `DMA_BUF_IOCTL_SYNC` does cache maintenance for the devices that are attached to the
+/// buffer. Without an attachment, the ioctl succeeds but does nothing, and the CPU may see stale pixels. Hold an
 /// `Attachment` while the CPU and a device without its own attachment take turns. For example, G2D is not attached,
-/// because it uses physical addresses. Buffers that V4L2 exported do not need an `Attachment`, because they have that
-/// of the capture device.
+/// because it uses physical addresses. Buffers that V4L2 exported do not need an `Attachment`, because the capture
+/// device is already attached to them.
 ///
 /// Each attachment opens the node again. If two attachments shared one descriptor of the node, both would get the same
 /// GEM handle. Dropping the first attachment would then close the handle of the second.

@@ -38,9 +38,9 @@ pub(crate) enum Shrinkable {
 /// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, they refer to the same
 /// memory.
 ///
-/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. After
-/// a descriptor was closed, the kernel may give its number to another file. It does not reuse the identity as long as
-/// any descriptor of the buffer is open. So import caches use the identity as their key.
+/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. After a
+/// descriptor was closed, the kernel may give its number to another file. The kernel does not reuse the identity of a
+/// buffer while any descriptor of that buffer is open. Therefore, use the identity as the key of an import cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,
@@ -102,7 +102,7 @@ impl BufferId {
 impl DmaBuf {
     /// Takes a descriptor from elsewhere (an export, another process, another library) and checks its type.
     ///
-    /// The call costs five system calls. Later accesses do not repeat them.
+    /// The checks cost five system calls. Later accesses do not repeat the checks.
     ///
     /// # Errors
     /// `WrongFile` if the descriptor is neither a dma-buf nor a memfd that is sealed against shrinking, or if its size

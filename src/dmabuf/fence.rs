@@ -69,7 +69,7 @@ impl AsFd for SyncFile {
 
 impl DmaBuf {
     /// Returns one fence that is signaled when `access` may begin. V4L2 does not attach fences, so the fence of a V4L2
-    /// buffer is signaled at once. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
+    /// buffer is already signaled. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
     /// `Unsupported` on a memfd or an older kernel.
@@ -84,7 +84,7 @@ impl DmaBuf {
     /// buffer. Ioctl: `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0.
     ///
     /// # Errors
-    /// `Unsupported` on a memfd or an older kernel, `InvalidArgument` if `fence` is not a sync_file.
+    /// `Unsupported` on a memfd or an older kernel. `InvalidArgument` if `fence` is not a sync_file.
     #[doc(alias = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE")]
     pub fn import_sync_file(&self, fence: &SyncFile, access: Access) -> Result<()> {
         const OP: &str = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE";

@@ -277,7 +277,8 @@ impl Device {
     /// `VIDIOC_QUERYMENU`.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver. The list is empty for a device without controls.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver. The list is empty for a device without
+    /// controls.
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     #[doc(alias = "VIDIOC_QUERYMENU")]
     pub fn controls(&self) -> Result<Vec<Control>> {

@@ -111,7 +111,7 @@ impl Device {
     /// Ends a subscription. Ioctl: `VIDIOC_UNSUBSCRIBE_EVENT`.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_UNSUBSCRIBE_EVENT")]
     #[doc(hidden)]
     pub fn unsubscribe(&self, kind: EventKind) -> Result<()> {

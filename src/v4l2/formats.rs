@@ -195,7 +195,7 @@ impl Device {
     /// Returns the sizes that the device lists for a format. Ioctl: `VIDIOC_ENUM_FRAMESIZES`.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver. An empty list gives `Sizes::Unknown`.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver. An empty list gives `Sizes::Unknown`.
     #[doc(alias = "VIDIOC_ENUM_FRAMESIZES")]
     pub fn sizes(&self, fourcc: FourCc) -> Result<Sizes> {
         let mut discrete = Vec::new();
@@ -218,7 +218,7 @@ impl Device {
     /// Returns the frame intervals that the device lists for a format and size. Ioctl: `VIDIOC_ENUM_FRAMEINTERVALS`.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver. An empty list gives `Intervals::Unknown`.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver. An empty list gives `Intervals::Unknown`.
     #[doc(alias = "VIDIOC_ENUM_FRAMEINTERVALS")]
     pub fn intervals(&self, fourcc: FourCc, size: Size) -> Result<Intervals> {
         let mut discrete = Vec::new();

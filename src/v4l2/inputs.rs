@@ -47,7 +47,7 @@ impl Device {
     /// Returns the inputs of the device. Empty if a media graph routes the picture. Ioctl: `VIDIOC_ENUMINPUT`.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_ENUMINPUT")]
     pub fn inputs(&self) -> Result<Vec<Input>> {
         let mut inputs = Vec::new();

@@ -329,7 +329,7 @@ impl MemToMem {
     /// `VIDIOC_DECODER_CMD`, `VIDIOC_DQBUF`, and for a restart `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`], `DeviceLost` after an unplug, and other errors of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
@@ -368,7 +368,7 @@ impl MemToMem {
     /// `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` unless the queue is started, `DeviceLost` after an unplug, and other errors of the driver.
+    /// `State` unless the queue is started, `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_capture(&mut self) -> Result<()> {
         if !self.capture.is_streaming() {
@@ -384,7 +384,7 @@ impl MemToMem {
     /// and `VIDIOC_STREAMON` on the output queue.
     ///
     /// # Errors
-    /// `DeviceLost` after an unplug, and other errors of the driver.
+    /// `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_output(&mut self) -> Result<Vec<Frame>> {
         let back = self.output.reclaim()?.frames;
