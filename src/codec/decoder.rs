@@ -501,11 +501,12 @@ impl Station for Decoder {
 impl Submit for Decoder {
     type Item = Packet;
 
-    /// Submits a packet, which is one access unit or frame. The call copies its bytes. A key frame without parameter
-    /// sets gets those of [`Packet::parameter_sets`]. Ioctls: `VIDIOC_QBUF`, and `VIDIOC_DQBUF` if no buffer is free.
+    /// Submits a packet, which is one access unit or frame. The call copies the bytes of the packet. If a key frame
+    /// does not contain parameter sets, the call adds those of [`Packet::parameter_sets`]. Ioctls: `VIDIOC_QBUF`, and
+    /// `VIDIOC_DQBUF` if no buffer is free.
     ///
     /// # Errors
-    /// The error returns the packet. `Mismatch` if the packet is larger than a bitstream buffer (see
+    /// Every error gives the packet back. `Mismatch` if the packet is larger than a bitstream buffer (see
     /// [`DecoderBuilder::packet_bytes`]). `InvalidArgument` if the packet is empty or has another codec. `DeviceLost`
     /// after an unplug.
     fn try_submit(&mut self, packet: Packet) -> SubmitResult<Packet> {

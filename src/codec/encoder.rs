@@ -405,7 +405,7 @@ impl Encoder {
     /// `VIDIOC_REQBUFS`, and those of [`EncoderBuilder::open`].
     ///
     /// # Errors
-    /// The errors of [`EncoderBuilder::open`]. The error returns the frames that the device had not read. After an
+    /// The errors of [`EncoderBuilder::open`]. Every error gives back the frames that the device had not read. After an
     /// error the encoder has no buffers and accepts no frames. The call can be repeated.
     pub fn reconfigure(
         &mut self,
@@ -423,9 +423,9 @@ impl Encoder {
     /// been encoded already.
     ///
     /// # Errors
-    /// The error returns the frames that the device had. `NotFound` until the device is back. Other errors are those of
-    /// [`EncoderBuilder::open`]. The call can be repeated. After a failed call, [`EncoderEvent::Returned`] comes again
-    /// after a pause.
+    /// Every error gives back the frames that the device had. `NotFound` until the device is back. Other errors are
+    /// those of [`EncoderBuilder::open`]. The call can be repeated. If the call fails, [`EncoderEvent::Returned`] comes
+    /// again after a pause.
     pub fn reopen(&mut self) -> std::result::Result<Vec<Frame>, Rejected<Vec<Frame>>> {
         let frames = self.free();
         match self.pair.reopen() {
@@ -480,8 +480,8 @@ impl Submit for Encoder {
     /// [`Encoder::resume`].
     ///
     /// # Errors
-    /// The error returns the frame. `Mismatch` if its layout differs from the layout that the encoder was opened with.
-    /// `WrongFile` if its memory is a memfd. `DeviceLost` after an unplug.
+    /// Every error gives the frame back. `Mismatch` if the frame's layout differs from the layout that the encoder was
+    /// opened with. `WrongFile` if the frame's memory is a memfd. `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {

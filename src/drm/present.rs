@@ -29,9 +29,9 @@ impl Scanout {
     /// pool is gone. Later frames in the same buffer cost no system call.
     ///
     /// # Errors
-    /// The error returns the frame. Other staged frames stay staged. `Mismatch` if the frame does not have the format
-    /// and size of the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of another
-    /// scanout. `InvalidArgument` if the driver refuses the stride.
+    /// Every error gives the frame back. Other staged frames stay staged. `Mismatch` if the frame does not have the
+    /// format and size of the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of
+    /// another scanout. `InvalidArgument` if the driver refuses the stride.
     pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }

@@ -54,11 +54,11 @@ impl Scanout {
     /// cloned, as does vkms of Linux 6.12.
     ///
     /// # Errors
-    /// The error returns the target. `Timeout` if the pending flip has not completed. `State` before the first flip,
-    /// and for the legacy interface. `Mismatch` for another size. `Unsupported` without a writeback connector, and for
-    /// a format that the connector does not write (the text lists the formats that it writes). `InvalidArgument` if the
-    /// driver cannot write back while it drives this display. `PermissionDenied` while another process is DRM master.
-    /// `DeviceLost` after an unplug.
+    /// Every error gives the target back. `Timeout` if the pending flip has not completed. `State` before the first
+    /// flip, and for the legacy interface. `Mismatch` for another size. `Unsupported` without a writeback connector,
+    /// and for a format that the connector does not write (the text lists the formats that it writes).
+    /// `InvalidArgument` if the driver cannot write back while it drives this display. `PermissionDenied` while another
+    /// process is DRM master. `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]
     pub fn write_back(
         &mut self,

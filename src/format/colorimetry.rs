@@ -8,7 +8,8 @@ macro_rules! codes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            /// Not stated. Matrix, range and transfer function then follow from the [`ColorSpace`]. The default.
+            /// Not stated. If the matrix, range or transfer function is not stated, it follows from the [`ColorSpace`].
+            /// The default.
             #[default]
             Default,
             $($(#[$vm])* $variant,)*
@@ -118,7 +119,7 @@ codes! {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Colorimetry {
-    /// The primaries, and defaults for the rest.
+    /// The primaries, and the defaults of the other fields.
     pub space: ColorSpace,
     /// The matrix between YCbCr and RGB.
     pub encoding: Encoding,

@@ -37,8 +37,8 @@ impl FourCc {
         self.info()?.drm.map(u32::from_le_bytes)
     }
 
-    /// Returns the V4L2 format that has the same bytes in memory as a DRM format. All color planes are then in one
-    /// memory plane.
+    /// Returns the V4L2 format that has the same bytes in memory as a DRM format. The returned format has all color
+    /// planes in one memory plane.
     pub fn from_drm(drm: u32) -> Option<Self> {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
@@ -181,10 +181,10 @@ pub struct FormatInfo {
     pub g2d: Option<u32>,
     /// The kind of content.
     pub kind: FormatKind,
-    /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one per color
-    /// plane. Other formats have one.
+    /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one memory
+    /// plane per color plane. Other formats have only one memory plane.
     pub memory_planes: usize,
-    /// Color planes, in memory order. Empty for a bitstream.
+    /// Color planes, in memory order. The slice is empty for a bitstream.
     pub planes: &'static [PlaneInfo],
     /// `true` if each plane after the first has half the stride of the first plane, as for planar 4:2:0 and 4:2:2 in
     /// V4L2.

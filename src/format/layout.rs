@@ -133,7 +133,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Creates a layout from its parts, for example from those that another process sent.
+    /// Creates a layout from its parts, for example from parts that another process sent.
     ///
     /// # Errors
     /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if the number of
@@ -179,8 +179,8 @@ impl Layout {
         self.fourcc
     }
 
-    /// Returns the width and height in pixels, as the driver reports them. They can include padding, such as 1088 rows
-    /// for a picture of 1080 rows. The chroma plane begins after the last of these rows.
+    /// Returns the width and height in pixels, as the driver reports them. Width and height can include padding, such
+    /// as 1088 rows for a picture of 1080 rows. The chroma plane begins after the last of these rows.
     pub fn size(&self) -> Size {
         self.size
     }
@@ -195,7 +195,7 @@ impl Layout {
         &self.memory[..self.memory_count]
     }
 
-    /// Returns the color planes. Empty for a bitstream.
+    /// Returns the color planes. The slice is empty for a bitstream.
     pub fn planes(&self) -> &[Plane] {
         &self.planes[..self.plane_count]
     }
@@ -205,13 +205,13 @@ impl Layout {
         self.plane_count == 0
     }
 
-    /// Returns the number of bytes of the pixels in a row of color plane `i`, without padding. 0 if the plane does not
-    /// exist.
+    /// Returns the number of bytes of the pixels in a row of color plane `i`, without padding. Returns 0 if the plane
+    /// does not exist.
     pub fn row_bytes(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
     }
 
-    /// Returns the number of rows of color plane `i`. 0 if the plane does not exist.
+    /// Returns the number of rows of color plane `i`. Returns 0 if the plane does not exist.
     pub fn rows(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
     }

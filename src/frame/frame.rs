@@ -64,7 +64,7 @@ impl Frame {
         }
     }
 
-    /// Replaces the metadata and keeps the lease. Use it to change the number or the time of a frame.
+    /// Replaces the metadata and keeps the lease. Use this method to change the number or the time of a frame.
     pub fn with_meta(mut self, meta: FrameMeta) -> Self {
         self.meta = meta;
         self
@@ -77,8 +77,8 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// An exclusive lease on a slot. Its holder may write the pixels. [`FrameMut::freeze`] turns a `FrameMut` into a
-/// [`Frame`]. Dropping a `FrameMut` returns the slot.
+/// An exclusive lease on a slot. The holder of the lease may write the pixels. [`FrameMut::freeze`] turns a `FrameMut`
+/// into a [`Frame`]. Dropping a `FrameMut` returns the slot.
 pub struct FrameMut {
     lease: Lease,
 }

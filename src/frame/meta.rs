@@ -12,7 +12,7 @@ flags! {
         pub const KEY = 2;
         /// The last frame of a drained stream.
         pub const LAST = 4;
-        /// [`FrameMeta::timestamp_ns`] is in `CLOCK_MONOTONIC`, so it can be compared with times from other
+        /// [`FrameMeta::timestamp_ns`] is in `CLOCK_MONOTONIC`, so this time can be compared with times from other
         /// processes.
         pub const MONOTONIC = 8;
     }
@@ -27,7 +27,7 @@ pub struct Payload {
     pub bytes: u32,
 }
 
-/// Sequence, time and payload of one frame. A publisher sends them with the frame to other processes.
+/// Sequence, time and payload of one frame. A publisher sends this metadata with the frame to other processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameMeta {

@@ -85,7 +85,7 @@ impl Packet {
     ///
     /// A packet needs the parameter sets of its picture. If the bytes do not contain them, pass the parameter sets of
     /// the previous packet: `previous.parameter_sets().cloned()`. If an H.264 or H.265 packet does not have parameter
-    /// sets, a recorder assumes that another stream begins. It then ends the file.
+    /// sets, a recorder assumes that another stream begins. The recorder then ends the file.
     pub fn new(mut meta: PacketMeta, bytes: impl Into<Arc<[u8]>>, parameters: Option<Arc<ParameterSets>>) -> Self {
         let bytes = bytes.into();
         let head = head(meta.codec, &bytes);

@@ -247,8 +247,8 @@ pub(crate) enum NextPacket {
     Over,
 }
 
-/// The receiver of one consumer of a [`PacketFanout`], usable from any thread. Dropping the receiver removes the
-/// consumer.
+/// The receiver of one consumer of a [`PacketFanout`], usable from any thread. Dropping the `PacketReceiver` removes
+/// the consumer.
 ///
 /// It is a [`Station`](crate::Station) that gives packets. A gap in the sequence numbers shows how many packets were
 /// dropped. The stream ends after the fan-out was dropped and every waiting packet was received.

@@ -170,7 +170,7 @@ impl FrameRead<'_> {
     /// method enlarges it.
     ///
     /// # Errors
-    /// `Mismatch` if the frame's payload ends before its last row.
+    /// `Mismatch` if the frame's payload ends before the last row.
     pub fn for_each_row(&self, scratch: &mut Vec<u8>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         let layout = self.frame.layout();
         if layout.is_compressed() {
@@ -198,7 +198,8 @@ impl FrameRead<'_> {
     /// the same bytes if the layout has no padding.
     ///
     /// # Errors
-    /// An I/O error made from `Mismatch` if the frame's payload ends before its last row, and the errors of `out`.
+    /// An I/O error that contains `Mismatch` if the frame's payload ends before the last row. Other errors are those of
+    /// `out`.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let mut result = Ok(());
         self.for_each_row(&mut vec![0; 65_536], |bytes| {

@@ -80,7 +80,7 @@ impl BufferOwner for FreeListOwner {
 
 impl Pool {
     /// Allocates `count` buffers of `layout`, with one allocation per memory plane. If an allocation fails, the call
-    /// frees the others.
+    /// frees the buffers that it has already allocated.
     ///
     /// # Errors
     /// `InvalidArgument` for a count of 0 or above 64. `NotFound` or `PermissionDenied` if the allocator's device
@@ -96,8 +96,8 @@ impl Pool {
     }
 
     /// Creates a pool of buffers that were allocated elsewhere, for example by another library or a graphics driver.
-    /// `memory[slot][plane]` is the buffer of one memory plane of a slot. While a buffer is leased from the pool, the
-    /// caller must not let anyone else write it.
+    /// `memory[slot][plane]` is the buffer of memory plane `plane` of slot `slot`. While a buffer is leased from the
+    /// pool, the caller must not let anyone else write it.
     ///
     /// # Errors
     /// `InvalidArgument` for 0 or more than 64 buffers. `Mismatch` if a slot does not have the layout's number of
@@ -144,8 +144,8 @@ impl Pool {
         self.buffers.lend(slot?)
     }
 
-    /// Leases a free slot. If all slots are leased, waits at most `timeout` for one. Returns `None` if the time has
-    /// passed.
+    /// Leases a free slot. If all slots are leased, waits at most `timeout` for a slot. Returns `None` if no slot
+    /// becomes free in this time.
     pub fn acquire(&self, timeout: Duration) -> Option<FrameMut> {
         let deadline = Instant::now().checked_add(timeout);
         let mut free = self.free.lock();

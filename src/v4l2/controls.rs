@@ -114,9 +114,9 @@ pub struct MenuItem {
 pub struct Control {
     /// The id of the control.
     pub id: ControlId,
-    /// The name that the driver gives it.
+    /// The name of the control, from the driver.
     pub name: String,
-    /// The type of its value.
+    /// The type of the control's value.
     pub kind: ControlKind,
     /// The smallest value, or the shortest text.
     pub minimum: i64,
@@ -347,7 +347,8 @@ impl Device {
     /// Returns the value of a control. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_G_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not have the control, and the driver's error if the control cannot be read.
+    /// `Unsupported` if the device does not have the control. If the control cannot be read, the error is that of the
+    /// driver.
     #[doc(alias = "VIDIOC_G_EXT_CTRLS")]
     pub fn control_value(&self, id: ControlId) -> Result<ControlValue> {
         let control = self.control(id)?;

@@ -146,8 +146,8 @@ impl Device {
     /// Opens a node in non-blocking mode and reads its properties. Ioctl: `VIDIOC_QUERYCAP`.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied` or `Busy` if the node cannot be opened, `WrongFile` if it is not a V4L2 video
-    /// node.
+    /// `NotFound`, `PermissionDenied` or `Busy` if the node cannot be opened. `WrongFile` if the file is not a V4L2
+    /// video node.
     #[doc(alias = "VIDIOC_QUERYCAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

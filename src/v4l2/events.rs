@@ -25,7 +25,7 @@ pub enum EventKind {
     Control(ControlId),
     /// A new frame begins to arrive.
     FrameSync,
-    /// The resolution or format changed. The number is that of the input. For a decoder, it is 0.
+    /// The resolution or format changed. The number is the number of the input, or 0 for a decoder.
     SourceChange(u32),
 }
 

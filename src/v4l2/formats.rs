@@ -25,11 +25,11 @@ const MOST: u32 = 256;
 pub struct FormatOffer {
     /// The code of the format.
     pub fourcc: FourCc,
-    /// The name that the driver or the kernel gives it.
+    /// The name of the format, from the driver or the kernel.
     pub description: String,
     /// `true` for a bitstream.
     pub compressed: bool,
-    /// `true` if libv4l converts to it on the CPU.
+    /// `true` if libv4l converts pictures to this format on the CPU.
     pub emulated: bool,
 }
 
@@ -243,7 +243,7 @@ impl Device {
     /// Returns the present layout of a queue. Ioctl: `VIDIOC_G_FMT`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not have the queue, or for a format that this crate cannot lay out.
+    /// `Unsupported` if the device does not have the queue, or if this crate does not know the layout of the format.
     #[doc(alias = "VIDIOC_G_FMT")]
     pub fn format(&self, direction: Direction) -> Result<Layout> {
         const OP: &str = "VIDIOC_G_FMT";

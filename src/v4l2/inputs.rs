@@ -17,9 +17,9 @@ use crate::sys::v4l2_calls as calls;
 pub struct Input {
     /// The number of the input.
     pub index: u32,
-    /// The driver's name for it, such as `HDMI 0`.
+    /// The driver's name for the input, such as `HDMI 0`.
     pub name: String,
-    /// `true` if DV timings set the size of its picture (HDMI, SDI). See [`Device::detect_timings`].
+    /// `true` if DV timings set the size of the input's picture (HDMI, SDI). See [`Device::detect_timings`].
     pub has_timings: bool,
     /// `false` if the driver reports that power, signal or lock is missing.
     pub has_signal: bool,
@@ -44,7 +44,8 @@ impl std::fmt::Debug for Timings {
 }
 
 impl Device {
-    /// Returns the inputs of the device. Empty if a media graph routes the picture. Ioctl: `VIDIOC_ENUMINPUT`.
+    /// Returns the inputs of the device. The list is empty if a media graph routes the picture. Ioctl:
+    /// `VIDIOC_ENUMINPUT`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug. Other errors are those of the driver.
@@ -82,7 +83,7 @@ impl Device {
     /// Selects an input. Format and frame interval may change. Ioctl: `VIDIOC_S_INPUT`.
     ///
     /// # Errors
-    /// `InvalidArgument` if the input does not exist (the text lists the inputs), `Busy` while streaming.
+    /// `InvalidArgument` if the input does not exist (the text lists the inputs). `Busy` while the device streams.
     #[doc(alias = "VIDIOC_S_INPUT")]
     pub fn set_input(&self, index: u32) -> Result<()> {
         let mut arg = i32::try_from(index).unwrap_or(i32::MAX);
@@ -111,7 +112,7 @@ impl Device {
         }
     }
 
-    /// Sets the timings of the present input, after they were detected. The format changes with the timings. Ioctl:
+    /// Sets the timings of the present input to timings that were detected. The format changes with the timings. Ioctl:
     /// `VIDIOC_S_DV_TIMINGS`.
     ///
     /// # Errors
@@ -122,7 +123,7 @@ impl Device {
         calls::s_dv_timings(self.as_fd(), &mut raw).map_err(|e| self.failed("VIDIOC_S_DV_TIMINGS", e))
     }
 
-    /// Returns the frame interval, or `None` if the driver does not report it. Ioctl: `VIDIOC_G_PARM`.
+    /// Returns the frame interval, or `None` if the driver does not report the interval. Ioctl: `VIDIOC_G_PARM`.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the queue, and other errors of the driver.

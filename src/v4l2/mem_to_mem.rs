@@ -48,8 +48,8 @@ pub enum Processed {
 pub enum Resumed {
     /// The stream continues where it was.
     Continued,
-    /// The driver cannot resume, so its capture queue was stopped and started. An encoder begins a new stream, with
-    /// headers and a key frame. A decoder waits for a key frame.
+    /// The driver cannot resume, so this crate stopped and started the capture queue. An encoder begins a new stream,
+    /// with headers and a key frame. A decoder waits for a key frame.
     Restarted,
 }
 

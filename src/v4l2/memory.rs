@@ -75,7 +75,7 @@ impl Device {
     /// Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not have the queue, and the errors of `VIDIOC_G_FMT`.
+    /// `Unsupported` if the device does not have the queue. Other errors are those of `VIDIOC_G_FMT`.
     #[doc(alias = "VIDIOC_CREATE_BUFS")]
     pub fn memory_capabilities(&self, direction: Direction) -> Result<Option<MemoryCapabilities>> {
         const OP: &str = "VIDIOC_CREATE_BUFS";

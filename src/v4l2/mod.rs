@@ -13,10 +13,11 @@
 //! ```
 //!
 //! [`Camera`](crate::capture::Camera), [`Encoder`](crate::codec::Encoder), [`Decoder`](crate::codec::Decoder) and
-//! [`M2m`](crate::convert::M2m) own the queues of a device. They take an open [`Device`]. They export buffers with
-//! `VIDIOC_EXPBUF` and import them with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. The kernel does not have the
-//! `VIDIOC_EXPBUFDMABUF` and `VIDIOC_IMPBUFDMABUF` that blog posts mention. Single- and multi-planar devices have the
-//! same API in this crate. A [`Layout`](crate::format::Layout) distinguishes memory planes from color planes.
+//! [`M2m`](crate::convert::M2m) own the queues of a device. Each of these four types takes an open [`Device`]. They
+//! export buffers with `VIDIOC_EXPBUF`, and import buffers with `VIDIOC_QBUF` and `V4L2_MEMORY_DMABUF`. The kernel does
+//! not have the `VIDIOC_EXPBUFDMABUF` and `VIDIOC_IMPBUFDMABUF` that blog posts mention. Single- and multi-planar
+//! devices have the same API in this crate. A [`Layout`](crate::format::Layout) distinguishes memory planes from color
+//! planes.
 
 mod codec_cmd;
 mod controls;

@@ -8,8 +8,9 @@ use crate::format::{Rect, Size};
 use crate::sys::v4l2::{Plain, Selection};
 use crate::sys::v4l2_calls as calls;
 
-/// The kind of a selection rectangle. The device reads the crop rectangle of the source and writes it to the compose
-/// rectangle of the buffer. An encoder has its crop rectangle on the output queue, for example 1080 of 1088 rows.
+/// The kind of a selection rectangle. The device reads the crop rectangle of the source and writes this part to the
+/// compose rectangle of the buffer. An encoder has its crop rectangle on the output queue, for example 1080 of 1088
+/// rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SelectionTarget {
     /// The part of the source that is read.
@@ -28,13 +29,14 @@ pub struct Region {
     pub default: Rect,
     /// The rectangle that encloses every possible rectangle.
     pub bounds: Rect,
-    /// The rectangle that the device writes, including its padding; `None` if the driver does not report it.
+    /// The rectangle that the device writes, including its padding; `None` if the driver does not report this
+    /// rectangle.
     pub padded: Option<Rect>,
 }
 
 impl Device {
-    /// Returns the present crop or compose rectangle with its default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three
-    /// or four times.
+    /// Returns the present crop or compose rectangle, and its default and bounds. Ioctl: `VIDIOC_G_SELECTION`, three or
+    /// four times.
     ///
     /// # Errors
     /// `Unsupported` or `InvalidArgument` if the device does not support the rectangle in its present state.
@@ -51,10 +53,10 @@ impl Device {
         Ok(Region { active: get(0)?, default: get(1)?, bounds: get(2)?, padded })
     }
 
-    /// Sets the crop or compose rectangle and returns the one that the driver chose. Ioctl: `VIDIOC_S_SELECTION`.
+    /// Sets the crop or compose rectangle and returns the rectangle that the driver chose. Ioctl: `VIDIOC_S_SELECTION`.
     ///
     /// # Errors
-    /// `Unsupported` or `InvalidArgument` if the device does not support the rectangle in its present state, `Busy` if
+    /// `Unsupported` or `InvalidArgument` if the device does not support the rectangle in its present state. `Busy` if
     /// the rectangle cannot change during streaming. The text has the bounds.
     #[doc(alias = "VIDIOC_S_SELECTION")]
     pub fn set_region(&self, direction: Direction, target: SelectionTarget, wanted: Rect) -> Result<Rect> {
