@@ -16,8 +16,8 @@
 //!         units += 1;
 //!     }
 //! }
-//! assert_eq!(units, 2); // The third is complete when another one follows.
-//! assert!(!splitter.finish().is_empty()); // Or at the end.
+//! assert_eq!(units, 2); // The third unit is complete when a fourth unit follows.
+//! assert!(!splitter.finish().is_empty()); // Or at the end of the stream.
 //! # Ok::<(), framelease::Error>(())
 //! ```
 

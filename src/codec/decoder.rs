@@ -116,7 +116,7 @@ impl DecoderBuilder {
     /// the first bitstream buffer.
     ///
     /// # Errors
-    /// `NotFound` if no device decodes the codec; the text lists the mem-to-mem devices. `Unsupported` if the chosen
+    /// `NotFound` if no device decodes the codec (the text lists the mem-to-mem devices). `Unsupported` if the chosen
     /// device does not decode the codec. `Busy` while another program has buffers of the device. `Exhausted` if memory
     /// is not available. Other errors are those of the driver.
     pub fn open(self) -> Result<Decoder> {
@@ -169,7 +169,7 @@ pub struct DecoderStats {
     pub errors: u64,
     /// How often the stream's format was found or changed.
     pub formats: u64,
-    /// The sum of the packets' bytes. All of them were copied into the device's buffers.
+    /// The sum of the packets' bytes. All these bytes were copied into the device's buffers.
     pub bytes: u64,
 }
 
@@ -440,8 +440,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Resumes after [`Received::Ended`]. Ioctls: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_START`, `VIDIOC_DQBUF`, and
-    /// for some drivers `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
+    /// Resumes decoding after [`Received::Ended`]. Ioctls: `VIDIOC_DECODER_CMD` with `V4L2_DEC_CMD_START`,
+    /// `VIDIOC_DQBUF`, and for some drivers `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
     /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.

@@ -54,8 +54,8 @@ pub struct EncoderStats {
     pub leased: usize,
 }
 
-/// Chooses an encoder and sets it up. Only the parameters of the stream are required. The default device is the first
-/// that encodes to the codec.
+/// Chooses an encoder and sets it up. Only the parameters of the stream are required. By default, the builder takes the
+/// first device that encodes to the codec.
 ///
 /// ```no_run
 /// use framelease::bitstream::Codec;
@@ -103,8 +103,8 @@ impl EncoderBuilder {
     /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
     ///
     /// # Errors
-    /// `NotFound` if no device encodes to the codec; the text lists the mem-to-mem devices. `Mismatch` if the device
-    /// cannot read the layout; the text has both geometries. [`negotiate`](super::negotiate) finds a layout that the
+    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices). `Mismatch` if the device
+    /// cannot read the layout (the text has both geometries). [`negotiate`](super::negotiate) finds a layout that the
     /// device can read. `Unsupported` if the device does not have the codec, the format, or a crop that the picture
     /// needs. `Exhausted` if memory is not available. A [required](Params::require) setting that the driver does not
     /// apply exactly is also an error. If the call fails, nothing stays allocated.
@@ -165,8 +165,8 @@ impl Wanted {
 /// A stateful V4L2 mem-to-mem encoder (`dev-encoder.rst`), fed with dma-bufs.
 ///
 /// The device reads submitted frames from their own buffers. A submitted frame stays leased until the device has read
-/// it. Packets are leases on the encoder's own bitstream buffers. The encoder works only in the caller's calls: it has
-/// no thread, and it copies nothing. One encoder encodes one stream. For a second stream at the same time, open the
+/// it. Packets are leases on the encoder's own bitstream buffers. The encoder works only during calls of its methods.
+/// It has no thread and copies nothing. One encoder encodes one stream. For a second stream at the same time, open the
 /// node again.
 ///
 /// [`Received::Ended`] comes at the end of a drain, when the device has released all frames. To encode more frames,
@@ -373,9 +373,9 @@ impl Encoder {
         self.pair.drain()
     }
 
-    /// Resumes after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream with parameter sets
-    /// and a key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new stream
-    /// `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
+    /// Resumes encoding after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream with
+    /// parameter sets and a key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for
+    /// a new stream `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
     /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.

@@ -193,8 +193,8 @@ pub(super) struct Wish {
 
 /// The parameters of a stream: codec, visible size, and any number of [`Setting`]s.
 ///
-/// [`Encoder::applied`](super::Encoder::applied) reports settings that the driver lacks, refuses or rounds. For a
-/// [required](Params::require) setting, each of these is an error.
+/// [`Encoder::applied`](super::Encoder::applied) reports settings that the driver lacks, refuses or rounds. If the
+/// driver lacks, refuses or rounds a [required](Params::require) setting, opening the encoder fails.
 ///
 /// ```
 /// use framelease::bitstream::Codec;

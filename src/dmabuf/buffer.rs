@@ -17,10 +17,10 @@ use crate::sys::map::Mapping;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemoryKind {
-    /// A dma-buf. Devices can import it.
+    /// A dma-buf. Devices can import dma-bufs.
     DmaBuf,
-    /// A memfd that is sealed against shrinking. Processes can map it, but devices cannot import it. Only a
-    /// subscriber of GStreamer's `unixfdsink` accepts an unsealed memfd, if the caller permits it.
+    /// A memfd that is sealed against shrinking. Processes can map it, but devices cannot import it. This crate accepts
+    /// an unsealed memfd only from GStreamer's `unixfdsink`, and only if the caller permits it.
     Memfd,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Shrinkable {
     Taken,
 }
 
-/// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, they refer to the same
+/// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, both refer to the same
 /// memory.
 ///
 /// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. After a

@@ -29,11 +29,11 @@ const LARGEST_EVENT: usize = 128;
 pub enum NodeKind {
     /// `/dev/dri/card*`: displays and dumb buffers.
     Primary,
-    /// `/dev/dri/renderD*`: only buffers. It does not need DRM master.
+    /// `/dev/dri/renderD*`: only buffers. A render node does not need DRM master.
     Render,
 }
 
-/// The properties of a DRM node. Displays as `/dev/dri/card0 (vkms)`.
+/// The properties of a DRM node. The `Display` text is `/dev/dri/card0 (vkms)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
@@ -47,9 +47,9 @@ pub struct DeviceInfo {
     pub kind: NodeKind,
     /// `true` if the driver has atomic modesetting.
     pub atomic: bool,
-    /// `true` if it imports dma-bufs (`DRM_PRIME_CAP_IMPORT`).
+    /// `true` if the node imports dma-bufs (`DRM_PRIME_CAP_IMPORT`).
     pub imports: bool,
-    /// `true` if it exports dma-bufs (`DRM_PRIME_CAP_EXPORT`).
+    /// `true` if the node exports dma-bufs (`DRM_PRIME_CAP_EXPORT`).
     pub exports: bool,
     /// `true` if the driver reports dumb buffers. Drivers without displays, such as vgem, have dumb buffers but do not
     /// report them.
@@ -118,7 +118,7 @@ impl Device {
     /// connectors).
     ///
     /// # Errors
-    /// `NotFound` or `PermissionDenied` if the node cannot be opened, `WrongFile` if the file is not a DRM node.
+    /// `NotFound` or `PermissionDenied` if the node cannot be opened. `WrongFile` if the file is not a DRM node.
     #[doc(alias = "DRM_IOCTL_VERSION")]
     #[doc(alias = "DRM_IOCTL_SET_CLIENT_CAP")]
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -187,8 +187,8 @@ impl Device {
         self.0.bus.as_deref()
     }
 
-    /// Makes this open file the DRM master. Only the master may change what screens show. Does nothing if it is the
-    /// master already. Ioctl: `DRM_IOCTL_SET_MASTER`.
+    /// Makes this open file the DRM master. Only the master may change what screens show. Does nothing if this open
+    /// file is the master already. Ioctl: `DRM_IOCTL_SET_MASTER`.
     ///
     /// # Errors
     /// `Busy` while another process is master. `PermissionDenied` if this open file was never master and the user is

@@ -107,9 +107,9 @@ impl Device {
     /// other. Needs a primary node. Ioctls: `DRM_IOCTL_MODE_CREATE_DUMB`, `DRM_IOCTL_PRIME_HANDLE_TO_FD`, `GEM_CLOSE`.
     ///
     /// # Errors
-    /// `Unsupported` for a format that is unknown, has several memory planes or no DRM code, and for a device without
-    /// dumb buffers or export. `Exhausted` without memory. `InvalidArgument` for a count of 0. `Mismatch` if the
-    /// driver gives buffers of different pitches.
+    /// `Unsupported` if the format is unknown, has several memory planes or does not have a DRM code. `Unsupported`
+    /// also if the device does not have dumb buffers or cannot export them. `Exhausted` if memory is not available.
+    /// `InvalidArgument` for a count of 0. `Mismatch` if the driver gives buffers of different pitches.
     #[doc(alias = "DRM_IOCTL_MODE_CREATE_DUMB")]
     pub fn dumb_pool(&self, fourcc: FourCc, size: Size, count: usize) -> Result<Pool> {
         let mut memory = Vec::new();

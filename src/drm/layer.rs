@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::sys::drm::{Commit, ValueProp};
 
 /// The requirements for a layer. By default, the layer shows the whole picture, unscaled, in the upper left corner of
-/// the screen. It uses the primary plane if that is free, else an overlay.
+/// the screen. The layer uses the primary plane if this plane is free, else an overlay plane.
 ///
 /// ```
 /// use framelease::drm::{LayerRequirements, PlaneKind};
@@ -63,14 +63,14 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the part of the picture to show. The default is all of it.
+    /// Sets the part of the picture to show. The default is the whole picture.
     pub fn source(mut self, source: Rect) -> Self {
         self.source = source;
         self
     }
 
-    /// Sets the place on the screen. If this rectangle and the source differ in size, the plane scales the picture. Not
-    /// every plane can scale.
+    /// Sets the rectangle on the screen in which the layer appears. If this rectangle and the shown part of the picture
+    /// differ in size, the plane scales the picture. Not every plane can scale.
     pub fn destination(mut self, destination: Rect) -> Self {
         self.destination = destination;
         self

@@ -30,18 +30,18 @@ impl Scanout {
     ///
     /// # Errors
     /// Every error gives the frame back. Other staged frames stay staged. `Mismatch` if the frame does not have the
-    /// format and size of the layer, or if its buffer is too small. `Unsupported` for a memfd. `State` for a layer of
-    /// another scanout. `InvalidArgument` if the driver refuses the stride.
+    /// format and size of the layer, or if the frame's buffer is too small. `Unsupported` if the buffer is a memfd.
+    /// `State` if the layer belongs to another scanout. `InvalidArgument` if the driver refuses the stride.
     pub fn stage(&mut self, layer: PlaneLayer, frame: Frame) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         self.put(layer, frame, None)
     }
 
-    /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). Use it
-    /// for a frame that its producer has not finished. Fences that are attached to the dma-buf do not need this call,
-    /// because the display waits for them anyway.
+    /// Stages a frame with a fence. The display waits for the fence before it shows the frame (`IN_FENCE_FD`). Use this
+    /// call for a frame that the producer has not finished. Fences that are attached to the dma-buf do not need this
+    /// call, because the display waits for them anyway.
     ///
     /// # Errors
-    /// The errors of [`Scanout::stage`], and `Unsupported` if the plane does not support fences.
+    /// The errors of [`Scanout::stage`]. `Unsupported` also if the plane does not support fences.
     pub fn stage_fenced(
         &mut self,
         layer: PlaneLayer,
@@ -124,7 +124,7 @@ impl Scanout {
     /// flip has completed and the replaced frame is free. The fence is `None` if nothing was submitted.
     ///
     /// # Errors
-    /// The errors of [`Scanout::try_present`], and `Unsupported` for the legacy interface.
+    /// The errors of [`Scanout::try_present`]. `Unsupported` also with the legacy interface.
     pub fn try_present_fenced(&mut self) -> Result<(Submitted<()>, Option<SyncFile>)> {
         if !self.committer.has_out_fence() {
             let text = "the CRTC, or the legacy interface, does not have this property";
@@ -164,7 +164,7 @@ impl Scanout {
     /// the vertical blank after that.
     ///
     /// # Errors
-    /// The errors of [`Scanout::stage`] and [`Scanout::try_present`], with the frame.
+    /// Every error gives the frame back. The errors are those of [`Scanout::stage`] and [`Scanout::try_present`].
     pub fn present_frame(
         &mut self,
         layer: PlaneLayer,

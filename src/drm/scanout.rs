@@ -37,10 +37,11 @@ pub(super) struct Pending {
 
 /// The screen of one connector.
 ///
-/// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame is leased
-/// from staging until the flip that *replaces* it has completed, so that its producer never writes to memory that the
-/// screen still reads. A layer can lease three frames at once: one that is shown, one that is pending and one that is
-/// staged. For frames of a subscriber, set its `hold` to 3. For frames of a camera, request three more buffers.
+/// Each frame goes to a [`PlaneLayer`]. Stage any number of frames, then present all of them at once. A frame stays
+/// leased from staging until the flip that *replaces* the frame has completed. The producer therefore never writes to
+/// memory that the screen still reads. A layer can lease three frames at once: one that is shown, one that is pending
+/// and one that is staged. If a subscriber gives the frames, set the subscriber's `hold` to 3. If a camera gives the
+/// frames, request three more buffers.
 ///
 /// In steady state a frame costs one ioctl, two system calls that read the event of the flip, and a `poll` if a call
 /// waits. Twice a second, the scanout asks the kernel whether the display is connected. No memory is copied, imported
@@ -56,11 +57,11 @@ pub(super) struct Pending {
 /// - [`ScanoutEvent::Returned`]: the display or the device is back. After a loss of the display, the next present sets
 ///   the mode. After a loss of the device, call [`Scanout::reopen`].
 ///
-/// The scanout checks the display twice a second, but only while a flip is pending or the display is lost. While it
-/// shows a still picture, the scanout causes no wake-ups. It then detects a loss only at the next present.
+/// The scanout asks for the display's state only while a flip is pending or the display is lost. While the screen shows
+/// a still picture, the scanout causes no wake-ups. The scanout then detects a loss only at the next present.
 ///
-/// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If that picture does not
-/// exist any more, the screen is switched off.
+/// Dropping the scanout shows the picture that the CRTC showed before, such as the console. If the framebuffer of that
+/// picture does not exist any more, the screen is switched off.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -124,7 +125,7 @@ impl Scanout {
         &self.output.device
     }
 
-    /// Returns the connector, in its state when the scanout was opened.
+    /// Returns the connector, as it was when the scanout was opened.
     pub fn connector(&self) -> &Connector {
         &self.output.connector
     }
@@ -158,7 +159,7 @@ impl Scanout {
     /// every ten seconds. Ioctl: `DRM_IOCTL_MODE_GETCONNECTOR`.
     ///
     /// # Errors
-    /// `NotFound` if the connector itself is gone, `DeviceLost` if the device is gone.
+    /// `NotFound` if the connector itself is gone. `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_IOCTL_MODE_GETCONNECTOR")]
     pub fn connection(&self) -> Result<Connection> {
         self.output.connection()
@@ -177,13 +178,13 @@ impl Scanout {
     ///
     /// The call looks up each format and its modifier in the lists of the planes. It then tests the format with a dumb
     /// buffer, together with the existing layers, in a commit that changes nothing (`DRM_MODE_ATOMIC_TEST_ONLY`). The
-    /// legacy interface cannot test. It shows one picture on the whole screen.
+    /// legacy interface cannot test formats. With that interface, one picture covers the whole screen.
     ///
     /// # Errors
     /// `Unsupported` if no plane supports any of the formats (the text lists the formats of each plane and the result
-    /// of each test). `Busy` if only planes that other layers use support a format. `InvalidArgument` for a source
-    /// outside of the picture and for an empty list of formats. `PermissionDenied` while another process is DRM master.
-    /// `DeviceLost` if the device is gone.
+    /// of each test). `Busy` if other layers use every plane that supports one of the formats. `InvalidArgument` for a
+    /// source outside of the picture, or for an empty list of formats. `PermissionDenied` while another process is DRM
+    /// master. `DeviceLost` if the device is gone.
     #[doc(alias = "DRM_MODE_ATOMIC_TEST_ONLY")]
     pub fn add_layer(&mut self, requirements: &LayerRequirements) -> Result<PlaneLayer> {
         let taken = negotiate::take_plane(&mut self.output, &mut self.committer, &self.planes, requirements);
@@ -367,8 +368,8 @@ impl Scanout {
     /// Returns [`Submitted::Full`] if the flip has not completed in `timeout`. The frames then stay leased.
     ///
     /// # Errors
-    /// `PermissionDenied` while another process is DRM master; the frames then stay leased. `DeviceLost` if the
-    /// device is gone.
+    /// `PermissionDenied` while another process is DRM master. The frames then stay leased. `DeviceLost` if the device
+    /// is gone.
     pub fn turn_off(&mut self, timeout: Duration) -> Result<Submitted<()>> {
         let done = self.turn_off_now(timeout);
         self.monitor.show_events(&self.output);

@@ -28,11 +28,11 @@ const WRITTEN: Duration = Duration::from_secs(1);
 
 /// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
 ///
-/// It is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time of the
-/// call that returns it.
+/// A `WriteBack` is a [`Station`] that  gives one frame and then [`Received::Ended`]. The frame's timestamp is the time
+/// of the call that returns it.
 ///
-/// If the `WriteBack` is dropped before the picture is written, the buffer returns to its pool in a later call of
-/// `write_back`, or when the device is closed.
+/// If the `WriteBack` is dropped before the picture is written, the buffer does not return to its pool at once. The
+/// buffer returns in a later call of `write_back`, or when the device is closed.
 pub struct WriteBack {
     device: Device,
     /// `None` after the frame was received.
@@ -50,15 +50,15 @@ impl Scanout {
     /// atomic interface.
     ///
     /// A scanout on a writeback connector can always write back. On the scanout of a display, the first call adds a
-    /// writeback connector to the CRTC, and some displays blink. A driver refuses this if the encoders cannot be
-    /// cloned, as does vkms of Linux 6.12.
+    /// writeback connector to the CRTC. Some displays then blink. If a driver cannot clone encoders, it refuses the
+    /// writeback connector. One such driver is vkms of Linux 6.12.
     ///
     /// # Errors
     /// Every error gives the target back. `Timeout` if the pending flip has not completed. `State` before the first
-    /// flip, and for the legacy interface. `Mismatch` for another size. `Unsupported` without a writeback connector,
-    /// and for a format that the connector does not write (the text lists the formats that it writes).
-    /// `InvalidArgument` if the driver cannot write back while it drives this display. `PermissionDenied` while another
-    /// process is DRM master. `DeviceLost` after an unplug.
+    /// flip, or with the legacy interface. `Mismatch` if the target does not have the size of the screen. `Unsupported`
+    /// if there is no writeback connector, or if the connector does not write the target's format (the text lists the
+    /// formats that the connector writes). `InvalidArgument` if the driver cannot write back while it drives this
+    /// display. `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]
     pub fn write_back(
         &mut self,

@@ -185,7 +185,7 @@ impl FromStr for Flip {
     }
 }
 
-/// The time between two frames, as a fraction of a second. V4L2 calls it `timeperframe`.
+/// The time between two frames, as a fraction of a second. V4L2 calls this time `timeperframe`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -23,9 +23,9 @@ pub struct BufferBudget {
     /// Frames that this process uses at the same time, for example one in its main loop, one in an encoder and one on a
     /// display.
     pub local: usize,
-    /// The sum of the quotas of all subscribers. A subscriber's quota is the number of frames that it may hold plus the
-    /// number of frames that may wait for it. Under `Latest` and `Block`, one frame may wait. Under `Fifo(n)`, n frames
-    /// may wait.
+    /// The sum of the quotas of all subscribers. A subscriber's quota is the number of frames that the subscriber may
+    /// hold, plus the number of frames that may wait for the subscriber. Under `Latest` and `Block`, one frame may
+    /// wait. Under `Fifo(n)`, n frames may wait.
     pub subscribers: usize,
 }
 
@@ -45,7 +45,7 @@ impl BufferBudget {
         self.reserve().saturating_add(Self::NEWEST).saturating_add(self.subscribers)
     }
 
-    /// Returns the number of buffers that subscribers never get. Pass it to
+    /// Returns the number of buffers that subscribers never get. Pass this number to
     /// [`PublisherBuilder::reserve`](crate::share::PublisherBuilder::reserve).
     pub fn reserve(&self) -> usize {
         self.driver.saturating_add(self.local)

@@ -69,8 +69,8 @@ pub(super) struct Shared {
 
 /// A counted handle to the buffers of one pool. A source that is reconfigured gets a new `BufferSet`.
 ///
-/// An importer uses the `BufferSet` to import every slot once. A publisher uses it to announce every slot once. A
-/// `BufferSet` keeps the memory allocated, but it is not a lease.
+/// An importer uses the `BufferSet` to import every slot once. A publisher uses the `BufferSet` to announce every slot
+/// once. A `BufferSet` keeps the memory allocated, but is not a lease.
 #[derive(Clone)]
 pub struct BufferSet(pub(super) Arc<Shared>);
 
@@ -179,8 +179,8 @@ impl BufferSet {
     }
 
     /// Returns the buffers of a slot, one per memory plane. Returns an empty slice if the slot does not exist or does
-    /// not have its memory yet. A slot can be without memory if the frames come from GStreamer's `unixfdsink`, which
-    /// announces each buffer with its first frame (see `share::UnixfdSubscriber`).
+    /// not have its memory yet. A slot can be without memory if the frames come from GStreamer's `unixfdsink`. This
+    /// element announces each buffer only with the first frame in the buffer (see `share::UnixfdSubscriber`).
     pub fn memory(&self, slot: usize) -> &[DmaBuf] {
         self.0.memory.get(slot).and_then(OnceLock::get).map_or(&[], |planes| planes)
     }

@@ -46,9 +46,9 @@ impl Frame {
         self.lease.slot
     }
 
-    /// Returns `false` if the lease has ended early, because the publisher revoked it or because the publisher or its
-    /// connection is gone. Pixels that were read after the end of the lease may belong to another frame. Therefore,
-    /// call this method after the last byte was read.
+    /// Returns `false` if the lease has ended early, because the publisher revoked the lease, or because the publisher
+    /// or the connection to the publisher is gone. Pixels that were read after the end of the lease may belong to
+    /// another frame. Therefore, call this method after the last byte was read.
     ///
     /// For a frame of a subscriber, this method checks the connection, which costs one system call. The check also
     /// works after the subscriber was dropped. Any other frame is always valid.

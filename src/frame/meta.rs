@@ -31,7 +31,7 @@ pub struct Payload {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameMeta {
-    /// The source's frame count. It has 64 bits and does not wrap, even if the driver's 32-bit count does.
+    /// The source's frame count. This count has 64 bits and does not wrap, even if the driver's 32-bit count wraps.
     pub sequence: u64,
     /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
@@ -43,8 +43,8 @@ pub struct FrameMeta {
     pub flags: FrameFlags,
     /// The part of each memory plane that holds data.
     pub payload: [Payload; MAX_PLANES],
-    /// Frames that this subscriber missed since its connection began. Frames that its [`Rate`](crate::share::Rate)
-    /// excludes do not count. 0 if no publisher sent the frame to this process.
+    /// Frames that this subscriber missed since its connection began. Frames that the subscriber's
+    /// [`Rate`](crate::share::Rate) excludes do not count. 0 if no publisher sent the frame to this process.
     pub dropped: u64,
     /// Time at which the publisher sent the frame, in nanoseconds of `CLOCK_MONOTONIC`. 0 if no publisher sent the
     /// frame to this process.

@@ -3,8 +3,8 @@
 //! A [`Frame`] is a lease on one buffer of a pool. Clone it as often as needed. The last clone can be dropped on any
 //! thread. The buffer then returns to its producer. For example, a camera queues the buffer again, a [`Pool`] can lease
 //! it again, and a subscriber sends RELEASE to its publisher. Only a [`FrameMut`] gives write access to pixels. If a
-//! producer is dropped or reconfigured, its old buffers stay allocated until their last lease ends. A leased buffer
-//! therefore never disappears.
+//! producer is dropped or reconfigured, its old buffers stay allocated while they are leased. A leased buffer therefore
+//! never disappears.
 //!
 //! ```
 //! use framelease::dmabuf::{Allocator, DEFAULT_WAIT};

@@ -116,8 +116,8 @@ impl PacketFanout {
         self.consumers.iter().filter(|c| !c.lock().is_closed).count()
     }
 
-    /// Returns `true` if a consumer needs a key frame and at least half of its queue is free. If so, force a key frame
-    /// (see [`Encoder::force_key`](crate::codec::Encoder::force_key)).
+    /// Returns `true` if a consumer needs a key frame and at least half of this consumer's queue is free. In that case,
+    /// force a key frame (see [`Encoder::force_key`](crate::codec::Encoder::force_key)).
     pub fn awaits_key(&self) -> bool {
         self.consumers.iter().any(|consumer| {
             let state = consumer.lock();
@@ -250,8 +250,9 @@ pub(crate) enum NextPacket {
 /// The receiver of one consumer of a [`PacketFanout`], usable from any thread. Dropping the `PacketReceiver` removes
 /// the consumer.
 ///
-/// It is a [`Station`](crate::Station) that gives packets. A gap in the sequence numbers shows how many packets were
-/// dropped. The stream ends after the fan-out was dropped and every waiting packet was received.
+/// A `PacketReceiver` is a [`Station`](crate::Station) that gives packets. A gap in the sequence numbers shows how many
+/// packets were dropped before they reached the consumer. The stream ends after the fan-out was dropped and every
+/// waiting packet was received.
 ///
 /// ```
 /// use std::time::Duration;
@@ -297,9 +298,9 @@ impl PacketReceiver {
         }
     }
 
-    /// Returns the number of packets that this consumer missed since it was attached. This includes the packets before
-    /// its first key frame and the packets that were dropped because its queue was full. After such a drop, it also
-    /// includes the packets until the next key frame.
+    /// Returns the number of packets that this consumer missed since it was attached. This number includes the packets
+    /// before the consumer's first key frame, and the packets that were dropped because the consumer's queue was full.
+    /// After such a drop, the number also includes the packets until the next key frame.
     pub fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }

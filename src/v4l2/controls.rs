@@ -359,7 +359,7 @@ impl Device {
     /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `InvalidArgument` for a value of the wrong type or out of range; the text has the range or menu. `Unsupported`
+    /// `InvalidArgument` for a value of the wrong type or out of range (the text has the range or menu). `Unsupported`
     /// if the device does not have the control. `Busy` while another program or the stream holds the control.
     /// `PermissionDenied` if the control is read-only.
     #[doc(alias = "VIDIOC_S_EXT_CTRLS")]

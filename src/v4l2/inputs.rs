@@ -126,7 +126,7 @@ impl Device {
     /// Returns the frame interval, or `None` if the driver does not report the interval. Ioctl: `VIDIOC_G_PARM`.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not have the queue, and other errors of the driver.
+    /// `Unsupported` if the device does not have the queue. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_G_PARM")]
     pub(crate) fn frame_interval(&self, direction: Direction) -> Result<Option<FrameInterval>> {
         const OP: &str = "VIDIOC_G_PARM";
@@ -141,8 +141,8 @@ impl Device {
     /// Sets the frame interval and returns the nearest one that the driver supports. Ioctl: `VIDIOC_S_PARM`.
     ///
     /// # Errors
-    /// `InvalidArgument` if a part is 0, `Unsupported` if the device's rate cannot be set here. Sensors often have a
-    /// control on their subdevice instead.
+    /// `InvalidArgument` if a part of the interval is 0. `Unsupported` if this node cannot set the device's rate.
+    /// Sensors often have a control on their subdevice instead.
     #[doc(alias = "VIDIOC_S_PARM")]
     pub(crate) fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
         const OP: &str = "VIDIOC_S_PARM";
