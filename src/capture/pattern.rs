@@ -285,8 +285,8 @@ impl FrameSource for TestPattern {
 
 impl sealed::Sealed for TestPattern {}
 
-/// `try_recv`, `recv` and `frames` read the clock and write the pixels of each frame before they return it. They fail
-/// if the CPU cannot write to the buffer.
+/// `try_recv`, `recv` and `frames` read the clock and write the pixels of each frame before they return the frame.
+/// These calls fail if the CPU cannot write to the buffer.
 impl Station for TestPattern {
     type Event = CameraEvent;
 
@@ -301,8 +301,8 @@ impl Station for TestPattern {
 }
 
 impl AsFd for TestPattern {
-    /// Returns a descriptor that is readable when the next frame is due and a buffer is free. Without an interval, it
-    /// is readable while a buffer is free.
+    /// Returns a descriptor that is readable when the next frame is due and a buffer is free. Without an interval, the
+    /// descriptor is readable while a buffer is free.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
     }

@@ -25,7 +25,8 @@ pub enum CameraEvent {
     /// The source changed, or the device came back with another format. The frames that follow have this layout and are
     /// in new buffers.
     Changed(Layout),
-    /// An event of the [device](super::Camera::device) that the caller [subscribed](v4l2::Device::subscribe) to.
+    /// An event of the [device](super::Camera::device), of a kind that the caller [subscribed](v4l2::Device::subscribe)
+    /// to.
     Device(v4l2::Event),
 }
 

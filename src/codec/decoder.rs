@@ -477,7 +477,8 @@ impl Decoder {
 
 impl sealed::Sealed for Decoder {}
 
-/// When `try_recv` or `recv` returns [`DecoderEvent::Format`], it has already allocated the buffers for that format.
+/// When `try_recv` or `recv` returns [`DecoderEvent::Format`], the call has already allocated the buffers for that
+/// format.
 ///
 /// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not give an
 /// acceptable format. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again when its

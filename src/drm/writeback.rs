@@ -28,7 +28,7 @@ const WRITTEN: Duration = Duration::from_secs(1);
 
 /// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
 ///
-/// A `WriteBack` is a [`Station`] that  gives one frame and then [`Received::Ended`]. The frame's timestamp is the time
+/// A `WriteBack` is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time
 /// of the call that returns it.
 ///
 /// If the `WriteBack` is dropped before the picture is written, the buffer does not return to its pool at once. The
@@ -162,8 +162,8 @@ impl Station for WriteBack {
     }
 }
 
-/// Returns a descriptor that is readable after the picture was written. It stays readable until `try_recv` has returned
-/// the end.
+/// Returns a descriptor that is readable after the picture was written. The descriptor stays readable until `try_recv`
+/// has returned the end.
 impl AsFd for WriteBack {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.readiness.as_fd()
