@@ -89,7 +89,8 @@ impl EncoderChain {
         &self.encoder
     }
 
-    /// Returns the encoder, to change its settings. To submit, receive, drain and reopen, call the chain.
+    /// Returns the encoder, to change its settings. To submit, receive, drain and reopen, call the methods of the
+    /// chain.
     pub fn encoder_mut(&mut self) -> &mut Encoder {
         &mut self.encoder
     }
