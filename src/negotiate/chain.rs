@@ -129,7 +129,7 @@ impl EncoderChain {
     /// [`Received::Ended`].
     ///
     /// # Errors
-    /// `State` before the first frame, `Busy` during a drain, `Unsupported` if the driver cannot drain.
+    /// `State` before the first frame. `Busy` during a drain. `Unsupported` if the driver cannot drain.
     pub fn drain(&mut self) -> Result<()> {
         match &mut self.between {
             Some(between) if between.is_busy() => {

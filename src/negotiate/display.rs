@@ -108,8 +108,8 @@ impl DisplayChain {
     /// `DRM_IOCTL_MODE_ADDFB2`), and for a converter those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
     ///
     /// # Errors
-    /// `Unsupported`, `Busy`, or the kind of the driver's error for a buffer, if no plane and no converter accepts the
-    /// frames: the kind is the kind of the planes' error, and the text has the reason of each plane and converter.
+    /// If no plane and no converter accepts the frames, the error has the kind of the planes' error: `Unsupported`,
+    /// `Busy`, or the kind of the driver's error for a buffer. The text has the reason of each plane and converter.
     /// `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process
     /// has no descriptors left. After an error the scanout is dropped.
     pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {

@@ -33,10 +33,11 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber.
     ///
-    /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until the timeout passes: every 10 ms if the
-    /// publisher is missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After
-    /// `timeout` it returns the error of the last attempt. A signal that is blocked for a signalfd does not end the
-    /// call. A program that must end quickly passes a short timeout and calls again.
+    /// With [`Reconnect::Always`](super::Reconnect::Always) this call tries again until the timeout passes: every 10 ms
+    /// if the publisher is missing, and twice a second if the publisher refuses for a
+    /// [temporary](crate::Reason::is_temporary) reason. After `timeout` the call returns the error of the last attempt.
+    /// A signal that is blocked for a signalfd does not end the call. A program that must end quickly passes a short
+    /// timeout and calls again.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist. `Disconnected` if no publisher listens, or if the publisher closes the

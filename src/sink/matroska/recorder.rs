@@ -187,8 +187,8 @@ impl Recorder {
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
     }
 
-    /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, blocks for at most
-    /// [`WriterOptions::write_timeout`] until its reader has taken the rest.
+    /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, this call blocks for
+    /// at most [`WriterOptions::write_timeout`] until the pipe's reader has taken the rest of the stream.
     pub fn finish(&mut self) {
         self.end_file();
         if !std::mem::replace(&mut self.is_finished, true) {
