@@ -98,8 +98,8 @@ impl EncoderChain {
     /// Makes the next submitted frame a key frame, as [`Encoder::force_key`] does. Further calls do nothing until the
     /// caller has received the key frame. So a program can call this method each time that a sink awaits a key frame.
     ///
-    /// A driver that cannot force a key frame uses its own interval. After a device was lost and opened again, the
-    /// stream begins with a key frame.
+    /// A driver that cannot force a key frame uses its own key frame interval. After a device was lost and opened
+    /// again, the stream begins with a key frame.
     ///
     /// # Errors
     /// Errors of the driver. It is not an error if the driver cannot force a key frame.

@@ -40,9 +40,9 @@ const LEAST_INDICES: usize = 4;
 /// attaches the buffers again. If streams with several plans alternate, use one converter for each plan: every open of
 /// the node has its own settings.
 ///
-/// In steady state a job costs two QBUF and two DQBUF. Each queue gets one buffer
-/// index for each slot of the pool that the first frame comes from, and at least 4. This number also limits the jobs in
-/// flight. The driver attaches each dma-buf once.
+/// In steady state a job costs two QBUF and two DQBUF. Each queue gets at least 4 buffer indices, or one for each slot
+/// of its first frame's pool if that pool has more slots. The number of indices also limits the jobs in flight. The
+/// driver attaches each dma-buf once.
 ///
 /// The lease of a source ends when the caller receives the job. If the driver returns the source later than the result,
 /// the lease ends at the next call. Dropping the converter waits for the picture that the device works on, and ends all

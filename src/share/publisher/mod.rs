@@ -233,7 +233,7 @@ impl Publisher {
     /// set of buffers again.
     ///
     /// # Errors
-    /// `InvalidArgument` for more than 64 slots or 4 memory planes.
+    /// `InvalidArgument` if the set has more than 64 slots or 4 memory planes.
     pub fn announce(&mut self, buffers: &BufferSet) -> Result<()> {
         let filled = buffers.filled();
         if filled == 0 || self.pool.as_ref().is_some_and(|p| p.buffers.id() == buffers.id() && p.filled == filled) {

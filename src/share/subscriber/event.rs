@@ -10,8 +10,8 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease returns to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The next frames are in these buffers and have this [layout](BufferSet::layout). Frames that were received
-    /// earlier do not change.
+    /// The next frames are in these buffers and have the [layout](BufferSet::layout) of the buffers. Frames that were
+    /// received earlier do not change.
     ///
     /// Comes before the first frame of every pool: after the first connection, after each `Returned`, and when the
     /// publisher's source has new buffers, even if the layout is the same. Import the buffers here.

@@ -92,8 +92,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// If `path` is a pipe or a device, the recorder writes one live stream to it. The path then gets no number, and a
 /// [`FileRotation`] does not divide the stream.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the recorder
-/// is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
+/// A recorder is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the
+/// recorder is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
 /// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe the recorder is full until the reader has taken the
 /// previous packet. The recorder keeps a copy of that packet.
 ///

@@ -37,8 +37,8 @@ pub enum SenderEvent {
 /// the network does not take a frame within a frame interval, or if the host is unreachable, the destination loses the
 /// rest of this frame and all frames up to the next intact key frame.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the sender
-/// sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
+/// A sender is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the
+/// sender sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
 ///
 /// A frame costs one system call per destination for each burst of up to 64 datagrams, and one `timerfd_settime` for
 /// each burst but the first. Nothing is copied. In steady state nothing is allocated.

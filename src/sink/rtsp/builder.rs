@@ -80,8 +80,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long a request may take to arrive. The server closes a slower connection with 408. Default 10 s, at
-    /// most a year.
+    /// Sets how long a request may take to arrive. The server answers a slower request with 408 and closes the
+    /// connection. Default 10 s, at most a year.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout.min(LONGEST);
         self

@@ -88,7 +88,7 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
+/// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
 /// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
 /// answers requests, and sends RTP packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///

@@ -108,9 +108,9 @@ impl UnixfdSubscriberBuilder {
         self
     }
 
-    /// Connects and waits at most `timeout` until the sink has accepted this subscriber. The sink shows this by sending
-    /// CAPS. All later frames arrive here. With [`Reconnect::Always`], the call tries a missing sink again until the
-    /// timeout passes.
+    /// Connects and waits at most `timeout` until the sink has accepted this subscriber. The sink then sends CAPS. From
+    /// then on, all frames of the sink arrive. With [`Reconnect::Always`], the call tries a missing sink again until
+    /// the timeout passes.
     ///
     /// # Errors
     /// `NotFound` if the socket does not exist. `Disconnected` if no sink listens. `PermissionDenied` if the socket
@@ -177,14 +177,14 @@ impl Drop for Connected {
 
 /// Receives the frames of GStreamer's `unixfdsink` (1.24 and later), from any pipeline.
 ///
-/// It is a [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] reports the
-/// sink's EOS. When a frame's last clone is dropped, on any thread, the frame's buffer returns to the pipeline, without
-/// blocking. Dropping the subscriber ends the connection, and with it the leases of all frames
-/// ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
+/// A `UnixfdSubscriber` is a [`Station`] with the events of a [`Subscriber`](super::Subscriber).
+/// [`SubscriberEvent::Paused`] reports the sink's EOS. When a frame's last clone is dropped, on any thread, the frame's
+/// buffer returns to the pipeline, without blocking. Dropping the subscriber ends the connection, and with it the
+/// leases of all frames ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
 ///
 /// The sink sends descriptors with every frame. The subscriber identifies the memory of each descriptor
 /// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)). If it knows the memory, it closes the descriptor and uses the memory's
-/// slot, with its mapping and its imports. A new memory takes the next slot of the set. So in steady state a frame
+/// slot, with the slot's mapping and imports. A new memory takes the next slot of the set. So in steady state a frame
 /// allocates and maps nothing. When all [slots](UnixfdSubscriberBuilder::slots) have memory and a new memory comes, a
 /// new set begins. An event reports this only if the layout has changed. If a memory comes again while a frame in it is
 /// still held, the memory gets another slot.
