@@ -431,7 +431,7 @@ impl sealed::Sealed for Camera {}
 ///
 /// If a frame could not be queued again when it was dropped, the next call reports that error once, and the camera
 /// tries again. Other errors come from the camera's own file descriptors. An unplug or a fatal error of the driver is
-/// not an error of the call. It is reported once, as the event [`CameraEvent::Lost`].
+/// not an error of the call: it is reported once, as the event [`CameraEvent::Lost`].
 impl Station for Camera {
     type Event = CameraEvent;
 

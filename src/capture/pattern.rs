@@ -285,8 +285,8 @@ impl FrameSource for TestPattern {
 
 impl sealed::Sealed for TestPattern {}
 
-/// `try_recv`, `recv` and `frames` read the clock and write the pixels of each frame before they return it. They fail
-/// if the CPU cannot write to the buffer.
+/// `try_recv`, `recv` and `frames` read the clock and write the pixels of each frame before they return it. These calls
+/// fail if the CPU cannot write to the buffer.
 impl Station for TestPattern {
     type Event = CameraEvent;
 

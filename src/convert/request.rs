@@ -75,8 +75,7 @@ pub enum Scaling {
 
 /// How a layer covers the pixels below.
 ///
-/// The colors of the pixels below are used as opaque or premultiplied colors. This is also the case if the target keeps
-/// alpha.
+/// The colors of the pixels below are used as opaque or premultiplied colors, even if the target keeps alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {

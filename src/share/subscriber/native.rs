@@ -122,8 +122,8 @@ impl Subscriber {
 
 impl sealed::Sealed for Subscriber {}
 
-/// `try_recv` costs one system call, whether it finds a frame or not. It costs none while the subscriber is
-/// disconnected.
+/// `try_recv` costs one system call, whether it finds a frame or not. While the subscriber is disconnected, `try_recv`
+/// costs no system call.
 ///
 /// Without [`Reconnect::Always`](super::Reconnect::Always), the errors are as follows. `Refused`, with the publisher's
 /// reason. `Protocol` if the publisher broke the protocol. `Exhausted` if the process has no descriptor left for a

@@ -31,8 +31,8 @@ pub enum Fsync {
     /// The data is not synchronized: the kernel writes it later. This is the default.
     #[default]
     Never,
-    /// The data is synchronized at the end of every cluster, usually before a key frame. This calls `fdatasync`, which
-    /// waits for the disk.
+    /// The data is synchronized at the end of every cluster, usually before a key frame. The writer then calls
+    /// `fdatasync`, which waits for the disk.
     Clusters,
 }
 

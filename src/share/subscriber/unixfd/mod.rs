@@ -57,8 +57,8 @@ pub struct UnixfdSubscriberBuilder {
 impl UnixfdSubscriberBuilder {
     /// Sets how many frames the caller holds at a time, 1 to 64. Default 1.
     ///
-    /// Frames that wait by the policy come on top. A pipeline's source with a fixed number of buffers (`v4l2src`) needs
-    /// some more buffers than the held and waiting frames together. To publish the frames with a
+    /// Frames that wait by the policy do not count in this number. A pipeline's source with a fixed number of buffers
+    /// (`v4l2src`) needs some more buffers than the held and waiting frames together. To publish the frames with a
     /// [`Publisher`](crate::share::Publisher), set `hold` to the sum of three numbers: the quotas of the publisher's
     /// subscribers, 1 for the newest frame, and the publisher's [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
