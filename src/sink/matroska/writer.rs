@@ -126,7 +126,7 @@ struct Cluster {
 /// Later parameter sets are left out if they equal those in the header. After a different set has appeared, all sets
 /// are kept. Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets
 /// the time of the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored
-/// as it is, but does not begin a file.
+/// as it is, but it does not begin a file.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
