@@ -68,23 +68,24 @@
 //! - **Station**: anything that gives or takes frames or packets.
 //! - **Lease**: the right to use a buffer. A `Frame` is a counted lease: clone it as often as needed. The lease ends
 //!   when the last clone is dropped.
-//! - **Slot**: the number of a buffer in its pool. The same number always means the same memory.
+//! - **Pool**: one set of buffers. A camera that is reconfigured gets a new pool.
+//! - **Slot**: the number of a buffer in its pool. In one pool, the same number always means the same memory.
 //! - **Generation**: the serial number of a lease. It distinguishes an old lease of a slot from the present one.
-//! - **Pool generation**: one set of buffers. A camera that is reconfigured gets a new set.
 //! - **Announce**: to send the descriptors of a pool to the subscribers, once.
 //! - **Quota**: the largest number of buffers that one subscriber can tie up: frames that it holds, plus frames that
 //!   wait for it.
 //! - **Credit**: the number of frames that the publisher may still send to a subscriber before that subscriber releases
 //!   a frame.
 //! - **Reserve**: the buffers that a publisher keeps for the camera's driver and for its own process.
-//! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. Its `Frame` is then no longer valid.
+//! - **Revoke**: to end the lease of a subscriber that holds a frame for too long. The subscriber's `Frame` is then no
+//!   longer valid.
 //! - **Memory plane**: one block of a frame's memory, with its own descriptor.
 //! - **Color plane**: one array of samples in a memory plane. NV12 has two color planes in one memory plane.
 //! - **Mem-to-mem device**: a V4L2 device with two queues, such as an encoder or a scaler.
-//! - **Drain**: to let an encoder or decoder finish every frame that it has.
+//! - **Drain**: to let an encoder or decoder finish everything that it has taken.
 //! - **Access unit**: the bytes of one coded picture.
 //! - **Parameter sets**: the settings that a decoder needs before the first picture.
-//! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied.
+//! - **Straight alpha**: colors that are not multiplied by their opacity. The opposite is premultiplied alpha.
 //!
 //! # Features
 //!

@@ -109,8 +109,8 @@ pub(crate) mod sealed {
 ///    descriptor is not readable until there is something new. [`Received::Ended`] comes once; later calls are errors
 ///    of kind [`State`](crate::ErrorKind::State).
 /// 3. **Taking.** [`Submit::try_submit`] and [`Submit::submit`] return [`Submitted`]. A lack of room is not an error. A
-///    call that fails gives its item back ([`Rejected`]). The submitting call of a publisher is named `publish`, and
-///    that of a display `present`.
+///    call that fails gives its item back ([`Rejected`]). In a publisher, the submitting call is named `publish`. In a
+///    display, it is named `present`.
 /// 4. **Other work.** [`Station::dispatch`] does the work that is due (connections, deadlines, pacing) and never
 ///    blocks. Every `try_` call does the same work first, so most programs never call `dispatch`. Events that a program
 ///    may ignore keep the descriptor readable only until the next `dispatch`.

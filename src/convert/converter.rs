@@ -71,9 +71,9 @@ pub trait Converter: Station<Event = ConverterEvent> + fmt::Debug + Send {
     /// [`Station::try_recv`] first.
     ///
     /// # Errors
-    /// Every error gives `target` back. `InvalidArgument` or `Mismatch` if a frame does not fit the plan, `Revoked` if
-    /// a source's lease has ended, `Unsupported` if [`Converter::check`] refuses the plan, and errors of the device or
-    /// library.
+    /// Every error gives `target` back. `InvalidArgument` or `Mismatch` if a frame does not fit the plan. `Revoked` if
+    /// a source's lease has ended. `Unsupported` if [`Converter::check`] refuses the plan. Otherwise errors of the
+    /// device or library.
     fn try_submit(&mut self, plan: &Arc<Plan>, sources: &[Frame], target: FrameMut) -> SubmitResult<FrameMut>;
 
     /// Returns how many submitted jobs the converter has not returned yet.

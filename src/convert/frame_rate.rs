@@ -53,8 +53,9 @@ impl FrameRateConverter {
         Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })
     }
 
-    /// Repeats frames if the source is slower. Gives one frame for each point of the grid. The timestamp of each frame
-    /// is the time of its point. The sequence numbers of the frames count from 0. Holds a lease on the latest frame.
+    /// Repeats frames if the source is slower than the interval. Gives one frame for each point of the grid. The
+    /// timestamp of each frame is the time of its point. The sequence numbers of the frames count from 0. Holds a lease
+    /// on the latest frame.
     pub fn repeating(mut self) -> Self {
         self.repeats = true;
         self

@@ -75,20 +75,19 @@ pub enum Scaling {
 
 /// How a layer covers the pixels below.
 ///
-/// The colors of the pixels below are used as opaque or premultiplied colors. This is also the case if the target keeps
-/// alpha.
+/// The colors of the pixels below are used as opaque or premultiplied colors, even if the target keeps alpha.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Blend {
     /// Replaces the pixels below, including their alpha. If [`Layer::alpha`] is below 255, mixes the layer and the
-    /// pixels below by this value. This is the default.
+    /// pixels below by this value. `Replace` is the default.
     #[default]
     Replace,
-    /// Draws over the pixels below, by the alpha of the layer's pixels. Their color components are not multiplied by
-    /// alpha.
+    /// Draws over the pixels below, by the alpha of the layer's pixels. The color components of the layer's pixels are
+    /// not multiplied by alpha.
     Straight,
-    /// Draws over the pixels below, by the alpha of the layer's pixels. Their color components are already multiplied
-    /// by alpha.
+    /// Draws over the pixels below, by the alpha of the layer's pixels. The color components of the layer's pixels are
+    /// already multiplied by alpha.
     Premultiplied,
 }
 

@@ -89,7 +89,8 @@ impl EncoderChain {
         &self.encoder
     }
 
-    /// Returns the encoder, to change its settings. To submit, receive, drain and reopen, call the chain.
+    /// Returns the encoder, to change its settings. To submit, receive, drain and reopen, call the methods of the
+    /// chain.
     pub fn encoder_mut(&mut self) -> &mut Encoder {
         &mut self.encoder
     }
@@ -97,8 +98,8 @@ impl EncoderChain {
     /// Makes the next submitted frame a key frame, as [`Encoder::force_key`] does. Further calls do nothing until the
     /// caller has received the key frame. So a program can call this method each time that a sink awaits a key frame.
     ///
-    /// A driver that cannot force a key frame uses its own interval. After a device was lost and opened again, the
-    /// stream begins with a key frame.
+    /// A driver that cannot force a key frame uses its own key frame interval. After a device was lost and opened
+    /// again, the stream begins with a key frame.
     ///
     /// # Errors
     /// Errors of the driver. It is not an error if the driver cannot force a key frame.
@@ -128,7 +129,7 @@ impl EncoderChain {
     /// [`Received::Ended`].
     ///
     /// # Errors
-    /// `State` before the first frame, `Busy` during a drain, `Unsupported` if the driver cannot drain.
+    /// `State` before the first frame. `Busy` during a drain. `Unsupported` if the driver cannot drain.
     pub fn drain(&mut self) -> Result<()> {
         match &mut self.between {
             Some(between) if between.is_busy() => {

@@ -30,16 +30,16 @@ const BETWEEN: usize = 3;
 /// Formats that displays usually show.
 const SHOWN: [FourCc; 4] = [FourCc::NV12, FourCc::XBGR32, FourCc::ABGR32, FourCc::RGB565];
 
-/// A [`Scanout`] that shows frames from elsewhere, such as a subscriber's. It shows them directly, or through a
-/// converter if no plane takes them. [`EncoderChain`](super::EncoderChain) does the same for an encoder.
+/// A [`Scanout`] that shows frames from elsewhere, such as the frames of a subscriber. It shows them directly, or
+/// through a converter if no plane takes them. [`EncoderChain`](super::EncoderChain) does the same for an encoder.
 ///
 /// With [`Scaling::Keep`] the picture is as large as possible, in the middle of the screen, with black margins. With
 /// [`Scaling::Stretch`] it fills the screen. If a plane accepts the frames, it also scales them. Otherwise a converter
 /// draws each frame into one of three dumb buffers of the display. The converter is a device if any device can convert
 /// the frames. Otherwise the CPU converts them, in the calling thread.
 ///
-/// A frame that a plane shows is leased until the flip that replaces it has completed, so set a subscriber's `hold` to
-/// at least 3. A frame that is converted is leased until the converter has read it.
+/// A plane leases the frame that it shows until the flip to the next frame has completed. So set a subscriber's `hold`
+/// to at least 3. A frame that is converted is leased until the converter has read it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -108,10 +108,10 @@ impl DisplayChain {
     /// `DRM_IOCTL_MODE_ADDFB2`), and for a converter those of [`Device::dumb_pool`](crate::drm::Device::dumb_pool).
     ///
     /// # Errors
-    /// If no plane and no converter accepts the frames, the text has the reason of each. The kind is then that of the
-    /// planes' error: `Unsupported`, `Busy`, or the kind of the driver's error for a buffer. `PermissionDenied` while
-    /// another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process has no descriptors left.
-    /// After an error the scanout is dropped.
+    /// If no plane and no converter accepts the frames, the error has the kind of the planes' error: `Unsupported`,
+    /// `Busy`, or the kind of the driver's error for a buffer. The text has the reason of each plane and converter.
+    /// `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug. `Exhausted` if the process
+    /// has no descriptors left. After an error the scanout is dropped.
     pub fn open(scanout: Scanout, frames: &BufferSet, fit: Scaling) -> Result<Self> {
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let signal = Signal::new().map_err(|e| Error::os("eventfd", e))?;
@@ -122,18 +122,18 @@ impl DisplayChain {
         Ok(chain)
     }
 
-    /// Opens again for frames in these buffers. Call it after their layout has changed, and after the device of the
-    /// display or of the converter was lost and has returned. The descriptor stays the same. Waits for a pending
-    /// flip.
+    /// Opens the chain again for frames in these buffers. Call it after the layout of the frames has changed, and after
+    /// the device of the display or of the converter was lost and has returned. The descriptor stays the same. Waits
+    /// for a pending flip.
     ///
     /// After a change of layout, the old picture stays on the screen until the first new frame. If the display was
-    /// lost, or came back with other modes, this call opens it as [`Scanout::reopen`] does. It also chooses a new
-    /// converter.
+    /// lost, or came back with other modes, this call opens the display as [`Scanout::reopen`] does. The call also
+    /// chooses a new converter.
     ///
     /// # Errors
-    /// The errors of [`DisplayChain::open`] and [`Scanout::reopen`], and `Timeout` if the pending flip does not
-    /// complete in half a second. The call can be repeated. If the display was never lost, frames of the old layout
-    /// can still be shown.
+    /// `Timeout` if the pending flip does not complete in half a second. Otherwise the errors of [`DisplayChain::open`]
+    /// and [`Scanout::reopen`]. The call can be repeated. If the display was never lost, frames of the old layout can
+    /// still be shown.
     pub fn reopen(&mut self, frames: &BufferSet) -> Result<()> {
         if self.scanout.wants_reopen() {
             self.end_between();

@@ -120,8 +120,9 @@ impl Negotiation {
     ///
     /// # Errors
     /// `NotFound` if the machine does not have a camera or an encoder. `Mismatch` or `Unsupported` if no layout suits
-    /// both and no device can convert the frames: the text has the reason of each device. Otherwise the errors of the
-    /// calls above. After an error nothing stays open.
+    /// both and no device can convert the frames: the text has the reason of each device. Otherwise the errors of
+    /// [`CameraBuilder::open`] and [`EncoderBuilder::open`](crate::codec::EncoderBuilder::open). After an error nothing
+    /// stays open.
     pub fn open(mut self) -> Result<Negotiated> {
         let device = self.device()?;
         self.budget = with_encoder(self.budget, &device);
@@ -131,13 +132,13 @@ impl Negotiation {
         }
     }
 
-    /// Opens an encoder for frames in these buffers, for example a subscriber's, and a converter if the encoder needs
-    /// one.
+    /// Opens an encoder for frames in these buffers, for example the buffers of a subscriber. Opens a converter too if
+    /// the encoder needs one.
     ///
     /// The chain takes frames of these buffers only. When a subscriber reports
-    /// [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format), its frames come in other buffers: open
-    /// another chain for them. Drop the old chain first, so that its device is free. A subscriber's `hold` must cover
-    /// the frames that the encoder reads at the same time. 4 is enough for most encoders.
+    /// [`SubscriberEvent::Format`](crate::share::SubscriberEvent::Format), the next frames are in other buffers: open
+    /// another chain for these buffers. Drop the old chain first, so that its device is free. A subscriber's `hold`
+    /// must cover the frames that the encoder reads at the same time. 4 is enough for most encoders.
     ///
     /// ```no_run
     /// use std::time::Duration;

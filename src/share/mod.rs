@@ -2,7 +2,7 @@
 //!
 //! A [`Publisher`] lends the buffers of a camera or another source. A [`Subscriber`] in another process receives the
 //! frames and holds leases on them. Each subscriber has a quota of buffers, so a subscriber that stops does not stop
-//! the others. A subscriber's [`Policy`] decides what happens to frames for which it has no room.
+//! the others. A subscriber's [`Policy`] decides what happens to frames for which the subscriber has no room.
 //!
 //! The publisher, with a test pattern instead of a camera:
 //!

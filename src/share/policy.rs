@@ -9,9 +9,9 @@ const MAX_FIFO: u16 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {
-    /// The newest frame waits at the publisher and replaces an older one that waits there. Frames that were sent and
-    /// not read are treated in the same way: the subscriber returns only the newest of them to the program, and
-    /// releases the others unseen, even if `hold` would allow it to keep them. The default.
+    /// The newest frame waits at the publisher and replaces an older one that waits there. Frames that were sent but
+    /// not yet read are treated in the same way: the subscriber gives the program only the newest of these frames. It
+    /// releases the others unseen, even if `hold` has room for them. This is the default.
     #[default]
     Latest,
     /// Up to this many frames wait in order, 1 to 32. The publisher drops further frames.

@@ -1,10 +1,10 @@
 //! The i.MX 2D engines through libg2d, which is opened at run time (feature `g2d`).
 //!
 //! Libraries named libg2d differ: they have two layouts of structs under one soname, three kinds of hardware, and
-//! different sets of symbols. [`G2dBuilder::open`] finds out which library it is, and
-//! [`G2d::report`](super::G2d::report) describes it. The converter checks the rules of that library before any call.
-//! One named thread per handle makes the calls. A capability that libg2d reports is used only after a trial confirms
-//! it.
+//! different sets of symbols. [`G2dBuilder::open`] finds out which kind of libg2d it has opened, and
+//! [`G2d::report`](super::G2d::report) describes it. The converter checks the rules of the opened library before any
+//! call. One named thread per handle makes the calls. A capability that libg2d reports is used only after a trial
+//! confirms it.
 //!
 //! Some i.MX8 have no 2D engine: 8MN, 8MQ and 8DXL. [`G2dBuilder::open`] returns `NotFound` there.
 

@@ -39,9 +39,9 @@ impl G2dBuilder {
     /// until the program opens the same library again.
     ///
     /// # Errors
-    /// `NotFound` if the library is missing, `WrongFile` if it lacks a core symbol, `Unsupported` if the probes of the
-    /// layout disagree or give no result, `Timeout` if `g2d_open` does not return, `InvalidArgument` for a depth that
-    /// is not 1 to 64 or a thread name with a NUL, and errors of `g2d_open`.
+    /// `NotFound` if the library is missing. `WrongFile` if the library lacks a core symbol. `Unsupported` if the
+    /// probes of the layout disagree or give no result. `Timeout` if `g2d_open` does not return. `InvalidArgument` for
+    /// a depth that is not 1 to 64 or a thread name with a NUL. Otherwise errors of `g2d_open`.
     pub fn open(self) -> Result<G2d> {
         let g2d = self.start()?;
         let report = &g2d.report;
@@ -207,7 +207,7 @@ impl G2d {
     /// buffer until the job is done.
     ///
     /// # Errors
-    /// `Unsupported` if the library does not support such tables (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`),
+    /// `Unsupported` if the library does not support such tables (`g2d_set_warp_coordinates`, feature `WARP_DEWARP`).
     /// `Mismatch` if the table is empty or larger than its buffer.
     pub fn set_warp(&mut self, map: Option<WarpMap>) -> Result<()> {
         if let Some(map) = &map {

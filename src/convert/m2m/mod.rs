@@ -35,19 +35,19 @@ const LEAST_INDICES: usize = 4;
 /// - a place within the target: `V4L2_SEL_TGT_COMPOSE` on the capture queue;
 /// - orientation: the controls `V4L2_CID_HFLIP`, `V4L2_CID_VFLIP` and `V4L2_CID_ROTATE` (taken as clockwise).
 ///
-/// The first job sets the device up for the job's plan. The target of a job with another plan comes back as
-/// [`Submitted::Full`] until the caller has received the jobs in flight. Then the device is set up again, and attaches
-/// the buffers again. If streams with several plans alternate, use one converter for each: every open of the node has
-/// its own settings.
+/// The first job sets the device up for the job's plan. If a later job has another plan, `try_submit` returns the job's
+/// target in [`Submitted::Full`] until the caller has received the jobs in flight. Then the device is set up again, and
+/// attaches the buffers again. If streams with several plans alternate, use one converter for each plan: every open of
+/// the node has its own settings.
 ///
-/// In steady state a job costs two QBUF and two DQBUF. Each queue gets one buffer
-/// index for each slot of the pool that the first frame comes from, and at least 4. This number also limits the jobs in
-/// flight. The driver attaches each dma-buf once.
+/// In steady state a job costs two QBUF and two DQBUF. Each queue gets at least 4 buffer indices, or one for each slot
+/// of its first frame's pool if that pool has more slots. The number of indices also limits the jobs in flight. The
+/// driver attaches each dma-buf once.
 ///
 /// The lease of a source ends when the caller receives the job. If the driver returns the source later than the result,
 /// the lease ends at the next call. Dropping the converter waits for the picture that the device works on, and ends all
 /// leases. When the device is lost ([`ErrorKind::DeviceLost`]), the converter gives the targets back. The driver may
-/// still write to them until the last handle of the device is dropped.
+/// still write to these targets until the last handle of the device is dropped.
 ///
 /// ```no_run
 /// use framelease::convert::{Converter, Layer, M2m, Plan, Request};
@@ -101,7 +101,7 @@ impl M2m {
     /// Opens the first converter of the machine.
     ///
     /// # Errors
-    /// `NotFound`, with a list of the mem-to-mem devices that were found.
+    /// `NotFound` if the machine has no converter. The text lists the mem-to-mem devices that were found.
     pub fn find() -> Result<Self> {
         Self::new(&Device::find_mem_to_mem("converter", MemToMemInfo::converts)?)
     }

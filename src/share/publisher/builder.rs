@@ -98,16 +98,16 @@ impl PublisherBuilder {
 
     /// Limits how many frames one subscriber may hold at a time. Default 64, so that only the pool's size limits a
     /// subscriber. The publisher refuses a subscriber that asks for more with
-    /// [`Reason::Denied`](crate::Reason::Denied). Frames that wait under `Fifo(n)` do not count here, only in the
-    /// quota.
+    /// [`Reason::Denied`](crate::Reason::Denied). Frames that wait under `Fifo(n)` do not count against this limit.
+    /// They count in the quota.
     pub fn max_hold(mut self, frames: u16) -> Self {
         self.max_hold = frames;
         self
     }
 
-    /// Sets how many buffers are never lent to subscribers. The driver needs some of them, and this process uses the
-    /// others, for example in its encoder. See [`BufferBudget`]. To republish a subscriber's frames, 1 is enough.
-    /// Default 5.
+    /// Sets how many buffers are never lent to subscribers. The driver needs some of these buffers, and this process
+    /// uses the others, for example in its encoder. See [`BufferBudget`]. To republish a subscriber's frames, 1 is
+    /// enough. Default 5.
     pub fn reserve(mut self, slots: usize) -> Self {
         self.reserve = slots;
         self

@@ -87,9 +87,9 @@ pub struct PublisherStats {
     pub violations: u64,
     /// Leases that were revoked.
     pub revoked: u64,
-    /// Frames that subscribers wanted and did not get. Includes subscribers that have left.
+    /// Frames that subscribers wanted and did not get. Includes the frames of subscribers that have left.
     pub dropped: u64,
-    /// `true` if peers can map the current pool's buffers for writing. They can if the buffers come from udmabuf or a
+    /// `true` if peers can map the current pool's buffers for writing. This is so if the buffers come from udmabuf or a
     /// dma-heap, because such descriptors cannot be made read-only.
     pub writable_by_peers: bool,
 }
@@ -106,7 +106,8 @@ pub struct SubscriberStats {
     pub dropped: u64,
     /// Frames that the subscriber holds now. A frame that only waits for the subscriber does not count.
     pub held: usize,
-    /// The largest number of buffers that the subscriber can have, held and waiting ones together.
+    /// The largest number of buffers that the subscriber can tie up: frames that it holds, plus frames that wait for
+    /// it.
     pub quota: u32,
     /// How long the subscriber has held its oldest frame. `None` if it holds no frame.
     pub oldest_lease: Option<Duration>,
@@ -115,9 +116,9 @@ pub struct SubscriberStats {
 /// Shares the frames of one source with up to 64 other processes.
 ///
 /// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
-/// A subscriber costs at most its quota of buffers. If it stops, dies or breaks the protocol, the others lose no frame.
-/// A subscriber with [`Policy::Block`](super::Policy::Block) is the exception: it can stop the stream for as long as
-/// [`allow_block`](PublisherBuilder::allow_block) permits.
+/// A subscriber costs at most its quota of buffers. If a subscriber stops, dies or breaks the protocol, the other
+/// subscribers lose no frame. A subscriber with [`Policy::Block`](super::Policy::Block) is the exception: it can stop
+/// the stream for as long as [`allow_block`](PublisherBuilder::allow_block) permits.
 ///
 /// A publisher is a [`Station`]. Its events report subscribers that come and go. Publishing also does the work of
 /// [`Station::dispatch`]. A frame costs two system calls per subscriber, and one `epoll_wait`.
@@ -168,9 +169,9 @@ impl PublisherBuilder {
     /// Binds the socket. Replaces the socket file of a publisher that has died.
     ///
     /// # Errors
-    /// `Busy` if a live publisher listens there, `WrongFile` if the path is not a socket, and errors of the kernel
-    /// (`PermissionDenied`, `NotFound`) with the path. With feature `unixfd`, `InvalidArgument` for terms that exceed
-    /// their limits.
+    /// `Busy` if a live publisher listens at the path. `WrongFile` if the path is not a socket. `InvalidArgument` for
+    /// terms that exceed their limits (feature `unixfd`). Otherwise errors of the kernel, such as `PermissionDenied`
+    /// and `NotFound`, with the path.
     pub fn bind(self) -> Result<Publisher> {
         #[allow(unused_mut)]
         let mut listeners = vec![Listener::bind(&self.path, Carries::Messages, self.mode, None)?];
@@ -228,11 +229,11 @@ impl Publisher {
     /// Frames that wait for subscribers are then dropped, and counted.
     ///
     /// One publisher serves one source. If two sources alternated, the publisher would announce buffers at every frame.
-    /// A buffer of a `UnixfdSubscriber` becomes known with its first frame. The publisher then announces the set of
-    /// buffers again.
+    /// A buffer of a `UnixfdSubscriber` becomes known when its first frame arrives. The publisher then announces the
+    /// set of buffers again.
     ///
     /// # Errors
-    /// `InvalidArgument` for more than 64 slots or 4 memory planes.
+    /// `InvalidArgument` if the set has more than 64 slots or 4 memory planes.
     pub fn announce(&mut self, buffers: &BufferSet) -> Result<()> {
         let filled = buffers.filled();
         if filled == 0 || self.pool.as_ref().is_some_and(|p| p.buffers.id() == buffers.id() && p.filled == filled) {
@@ -273,8 +274,8 @@ impl Publisher {
     /// publisher reads releases at the next publish; until then a released frame counts as leased.
     ///
     /// # Errors
-    /// Every error gives the frame back. `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes;
-    /// `Mismatch` if the frame's data exceed its buffers; errors of the kernel about the publisher's own descriptors. A
+    /// Every error gives the frame back. `InvalidArgument` for a new pool of more than 64 slots or 4 memory planes.
+    /// `Mismatch` if the frame's data exceed its buffers. Errors of the kernel about the publisher's own descriptors. A
     /// fault of a subscriber is an event, never an error.
     pub fn try_publish(&mut self, frame: Frame) -> SubmitResult<Frame> {
         // An event loop has already called `dispatch`.
@@ -419,10 +420,10 @@ impl Publisher {
     }
 
     /// Pauses the stream. Every subscriber gets the frames that still wait for it, then
-    /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Does the publisher's work for at most `timeout`
-    /// while subscribers are notified. Returns `false` if the timeout passed before every subscriber was notified, for
-    /// example because a subscriber is still receiving a new pool. Later calls of the publisher notify the remaining
-    /// subscribers, so an event loop can pass zero. Frames that subscribers hold stay valid.
+    /// [`SubscriberEvent::Paused`](super::SubscriberEvent::Paused). Until every subscriber is notified, this call does
+    /// the publisher's work, for at most `timeout`. Returns `false` if the timeout passed before every subscriber was
+    /// notified, for example because a subscriber is still receiving a new pool. Later calls of the publisher notify
+    /// the remaining subscribers, so an event loop can pass a timeout of zero. Frames that subscribers hold stay valid.
     ///
     /// The next frame continues the stream.
     ///

@@ -28,8 +28,8 @@ use crate::share::unixfd::{caps, wire};
 use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
 use crate::sys::socket::{self, Block, Received, MAX_FDS};
 
-/// The terms on which `unixfdsrc` elements get frames. A native subscriber asks for its terms itself; a `unixfdsrc`
-/// cannot.
+/// The terms on which `unixfdsrc` elements get frames. A `Subscriber` asks for its own terms, but a `unixfdsrc` cannot
+/// ask.
 ///
 /// ```no_run
 /// use framelease::share::{Policy, Publisher, UnixfdTerms};
@@ -45,7 +45,8 @@ pub struct UnixfdTerms(Terms);
 
 impl UnixfdTerms {
     /// Creates terms with the largest number of frames that a `unixfdsrc` has at a time, 1 to 64. Count the frames that
-    /// the pipeline's queues hold, and one for a sink that shows the last frame. A pipeline that keeps more stalls.
+    /// the pipeline's queues hold, and one for a sink that shows the last frame. If a pipeline keeps more frames, it
+    /// stalls.
     ///
     /// The default policy is [`Policy::Latest`]. The default rate is [`Rate::All`].
     pub fn hold(hold: u16) -> Self {

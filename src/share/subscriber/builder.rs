@@ -44,7 +44,8 @@ impl SubscriberBuilder {
 
     /// Sets how many frames this process leases at a time, 1 to 64. Default 1. The quota that the publisher must grant
     /// is this number plus the number of frames that the policy lets wait. A process that publishes the frames again
-    /// needs the [`BufferBudget::total`](crate::frame::BufferBudget::total) of its publisher, with a `driver` of 0.
+    /// sets this number to the [`BufferBudget::total`](crate::frame::BufferBudget::total) of its own publisher. The
+    /// budget's `driver` is then 0.
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self

@@ -10,22 +10,22 @@ use crate::station::{sealed, FrameEvent};
 pub enum SubscriberEvent {
     /// A frame. Its lease returns to the publisher when the last clone is dropped.
     Frame(Frame),
-    /// The next frames are in these buffers and have this [layout](BufferSet::layout). Frames that were received
-    /// earlier do not change.
+    /// The next frames are in these buffers and have the [layout](BufferSet::layout) of the buffers. Frames that were
+    /// received earlier do not change.
     ///
     /// Comes before the first frame of every pool: after the first connection, after each `Returned`, and when the
-    /// publisher's source has new buffers, even with the same layout. Import the buffers here.
+    /// publisher's source has new buffers, even if the layout is the same. Import the buffers here.
     Format(BufferSet),
     /// The publisher paused the stream. The next frame continues it.
     Paused,
     /// The connection was lost, because the publisher closed, died, or disconnected this subscriber. [`Error::reason`]
-    /// returns the publisher's reason, if it sent one. The subscriber tries to connect again, and reports `Returned`
-    /// when it succeeds. The leases of frames that the program still holds have ended. Reported only with
+    /// returns the publisher's reason, if the publisher sent one. The subscriber tries to connect again, and reports
+    /// `Returned` when it succeeds. The leases of frames that the program still holds have ended. Reported only with
     /// [`Reconnect::Always`](super::Reconnect::Always).
     Lost(Error),
-    /// A publisher refused an attempt to connect again. [`Error::reason`] returns its reason. Each reason is reported
-    /// once. The subscriber continues to try. Other attempts that fail, for instance because no publisher listens, are
-    /// not reported.
+    /// A publisher refused an attempt to connect again. [`Error::reason`] returns the publisher's reason. Each reason
+    /// is reported once. The subscriber continues to try. Other attempts that fail, for instance because no publisher
+    /// listens, are not reported.
     Refused(Error),
     /// The subscriber is connected again, perhaps to another publisher. So sequence numbers may start again.
     Returned,

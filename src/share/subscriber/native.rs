@@ -33,15 +33,17 @@ const SHORT_WAIT: Duration = Duration::from_millis(10);
 impl SubscriberBuilder {
     /// Connects and waits at most `timeout` until the publisher has admitted this subscriber.
     ///
-    /// With [`Reconnect::Always`](super::Reconnect::Always) it tries again until the timeout passes: every 10 ms if the
-    /// publisher is missing, twice a second if it refuses for a [temporary](crate::Reason::is_temporary) reason. After
-    /// `timeout` it returns the error of the last attempt. A signal that is blocked for a signalfd does not end the
-    /// call. A program that must end quickly passes a short timeout and calls again.
+    /// With [`Reconnect::Always`](super::Reconnect::Always) this call tries again until the timeout passes: every 10 ms
+    /// if the publisher is missing, and twice a second if the publisher refuses for a
+    /// [temporary](crate::Reason::is_temporary) reason. After `timeout` the call returns the error of the last attempt.
+    /// A signal that is blocked for a signalfd does not end the call. A program that must end quickly passes a short
+    /// timeout and calls again.
     ///
     /// # Errors
-    /// `NotFound` if the socket does not exist, `Disconnected` if no publisher listens or it closes the connection,
-    /// `PermissionDenied` if the socket file's permissions deny access, `Refused` with the publisher's reason
-    /// ([`Error::reason`]), `InvalidArgument` for settings that no publisher accepts, `Timeout`.
+    /// `NotFound` if the socket does not exist. `Disconnected` if no publisher listens, or if the publisher closes the
+    /// connection. `PermissionDenied` if the socket file's permissions deny access. `Refused` with the publisher's
+    /// reason ([`Error::reason`]). `InvalidArgument` for settings that no publisher accepts. `Timeout` if the publisher
+    /// does not answer in time.
     pub fn connect(self, timeout: Duration) -> Result<Subscriber> {
         self.check()?;
         let (path, reconnect) = (self.path.clone(), self.reconnect);
@@ -87,8 +89,8 @@ impl Subscriber {
         self.incoming()?.buffers.as_ref()
     }
 
-    /// Returns `true` if every subscriber can map the publisher's buffers for writing. Subscribers can if the buffers
-    /// come from udmabuf or a dma-heap, because such descriptors cannot be made read-only.
+    /// Returns `true` if every subscriber can map the publisher's buffers for writing. This is so if the buffers come
+    /// from udmabuf or a dma-heap, because such descriptors cannot be made read-only.
     pub fn is_writable(&self) -> bool {
         self.incoming().is_some_and(|p| p.format.writable)
     }
@@ -120,12 +122,12 @@ impl Subscriber {
 
 impl sealed::Sealed for Subscriber {}
 
-/// `try_recv` costs one system call, whether it finds a frame or not. It costs none while the subscriber is
-/// disconnected.
+/// `try_recv` costs one system call, whether it finds a frame or not. While the subscriber is disconnected, `try_recv`
+/// costs no system call.
 ///
-/// Without [`Reconnect::Always`](super::Reconnect::Always) its errors are: `Refused` with the publisher's reason,
-/// `Protocol` if the publisher broke the protocol, `Exhausted` if the process has no descriptor left for a pool's
-/// buffers. After such an error the subscriber has ended.
+/// Without [`Reconnect::Always`](super::Reconnect::Always), the errors are as follows. `Refused`, with the publisher's
+/// reason. `Protocol` if the publisher broke the protocol. `Exhausted` if the process has no descriptor left for a
+/// pool's buffers. After such an error the subscriber has ended.
 impl Station for Subscriber {
     type Event = SubscriberEvent;
 

@@ -89,11 +89,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
 /// number again.
 ///
-/// If `path` is a pipe or a device, the recorder writes one live stream to it. The path then gets no number, and a
-/// [`FileRotation`] does not divide the stream.
+/// If `path` is a pipe or a device, the recorder writes one live stream to it. The recorder then adds no number to the
+/// path, and a [`FileRotation`] does not divide the stream.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the recorder
-/// is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
+/// A recorder is a [`Station`] that takes packets ([`Submit`]) and reports each finished file. For regular files the
+/// recorder is never full, but a call may block on the disk. To avoid that, run the recorder in a thread with a
 /// [`PacketReceiver`](crate::frame::PacketReceiver). For a pipe the recorder is full until the reader has taken the
 /// previous packet. The recorder keeps a copy of that packet.
 ///
@@ -187,8 +187,8 @@ impl Recorder {
         waits && !self.is_finished && self.failed.map_or(true, |at| at.elapsed() >= PAUSE)
     }
 
-    /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, blocks for at most
-    /// [`WriterOptions::write_timeout`] until its reader has taken the rest.
+    /// Finishes the last file. The recorder then returns the waiting events, and ends. For a pipe, this call waits
+    /// until the pipe's reader has taken the rest of the stream, for at most [`WriterOptions::write_timeout`].
     pub fn finish(&mut self) {
         self.end_file();
         if !std::mem::replace(&mut self.is_finished, true) {

@@ -31,8 +31,8 @@ pub enum Fsync {
     /// The data is not synchronized: the kernel writes it later. This is the default.
     #[default]
     Never,
-    /// The data is synchronized at the end of every cluster, usually before a key frame. This calls `fdatasync`, which
-    /// waits for the disk.
+    /// The data is synchronized at the end of every cluster, usually before a key frame. The writer then calls
+    /// `fdatasync`, which waits for the disk.
     Clusters,
 }
 
@@ -123,10 +123,10 @@ struct Cluster {
 /// Writes packets to a Matroska file or stream. The first key frame writes the header.
 ///
 /// For H.264 and H.265, lengths replace the start codes, and the first key frame's parameter sets go into the header.
-/// Later parameter sets are left out if they equal the header's. After a different set has appeared, all sets are kept.
-/// Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets the time of
-/// the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is,
-/// but does not begin a file.
+/// Later parameter sets are left out if they equal those in the header. After a different set has appeared, all sets
+/// are kept. Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets
+/// the time of the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored
+/// as it is, but it does not begin a file.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -173,8 +173,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Creates a file, or overwrites an existing one. If `path` is a pipe or a device, writes a live stream. A write to
-    /// it blocks for at most [`WriterOptions::write_timeout`]; this call does not block.
+    /// Creates a file, or overwrites an existing one. If `path` is a pipe or a device, the writer writes a live stream.
+    /// `create` itself does not block. A later write to the pipe or device blocks for at most
+    /// [`WriterOptions::write_timeout`].
     ///
     /// # Errors
     /// Errors of `open`, such as `NotFound` and `PermissionDenied`. `Disconnected` for a pipe that no process has open
@@ -256,8 +257,8 @@ impl Writer {
     /// Writes a packet.
     ///
     /// # Errors
-    /// `Exhausted` on a full disk, `Disconnected` for a closed pipe, `Timeout` for a pipe whose reader took too little
-    /// within [`WriterOptions::write_timeout`]. After such an error the packet is not in the file, and the file ends
+    /// `Exhausted` on a full disk. `Disconnected` for a closed pipe. `Timeout` if the reader of a pipe took too little
+    /// within [`WriterOptions::write_timeout`]. After these errors the packet is not in the file, and the file ends
     /// after the previous packet. The caller can finish the file, or write the packet again. A live stream cannot
     /// continue after such an error: later calls return `State`. `Unsupported` if Matroska has no name for the codec,
     /// or the parameter sets cannot be parsed. The text names the file.

@@ -41,8 +41,8 @@ pub struct DestinationStats {
     pub dropped: u64,
     /// Why the last frame was dropped.
     pub last_error: Option<Error>,
-    /// The latest report of the receiver. For a multicast group, the latest report of any receiver, and only if this
-    /// host is a member of the group.
+    /// The latest report of the receiver. For a multicast group, the latest report of any receiver. Reports of a group
+    /// arrive only if this host is a member of the group.
     pub reception: Option<Reception>,
 }
 

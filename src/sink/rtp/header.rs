@@ -63,11 +63,11 @@ pub(super) fn sender_report(ssrc: u32, report: &Report, name: &str, leaves: bool
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reception {
-    /// The fraction of packets that were lost since the previous report, in units of 1/256.
+    /// The fraction of RTP packets that were lost since the previous report, in units of 1/256.
     pub fraction_lost: u8,
-    /// Packets lost since the beginning. Negative if packets were duplicated.
+    /// RTP packets that were lost since the beginning. Negative if RTP packets were duplicated.
     pub lost: i32,
-    /// Variation of the transit time of packets, in units of 1/90000 s.
+    /// The variation of the transit time of RTP packets, in units of 1/90000 s.
     pub jitter: u32,
 }
 

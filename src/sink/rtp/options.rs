@@ -25,8 +25,8 @@ impl From<Duration> for Spread {
 pub struct SenderOptions {
     /// The size of the largest IP packet in bytes. Default 1400, which leaves room for tunnels.
     pub mtu: usize,
-    /// The time over which a frame's packets are spread, in bursts of at least 32 packets. Default 50 percent of the
-    /// frame interval.
+    /// The time over which a frame's RTP packets are spread, in bursts of at least 32 packets. Default 50 percent of
+    /// the frame interval.
     pub spread: Spread,
     /// The shortest time between parameter sets before key frames. Parameter sets are also sent if they have changed,
     /// and when a destination's stream begins. Default zero: before each key frame.

@@ -22,8 +22,8 @@ use crate::sys::wait;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SenderEvent {
-    /// A destination waits for a key frame: force one. The sender reports this once. It reports this again after a key
-    /// frame was submitted, if a destination then waits.
+    /// A destination waits for a key frame: force one. The sender does not repeat this event before a key frame was
+    /// submitted.
     KeyFrameWanted,
     /// A destination lost a frame, because the network did not take it in time, or because the host is unreachable.
     /// After this event, the sender reports no further loss for this destination until a whole frame was sent to it.
@@ -33,12 +33,12 @@ pub enum SenderEvent {
 
 /// Sends one stream to any number of hosts and multicast groups.
 ///
-/// All destinations get the same packets, with one SSRC. A loss at one destination does not affect the others. If the
-/// network does not take a frame within a frame interval, or the host is unreachable, that destination gets neither the
-/// rest of the frame nor the frames up to the next intact key frame.
+/// All destinations get the same RTP packets, with one SSRC. A loss at one destination does not affect the others. If
+/// the network does not take a frame within a frame interval, or if the host is unreachable, the destination loses the
+/// rest of this frame and all frames up to the next intact key frame.
 ///
-/// It is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the sender
-/// sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
+/// A sender is a [`Station`] that takes packets ([`Submit`]). The sender is never full: when a new packet comes, the
+/// sender sends the rest of the previous packet at once. A packet is leased until its last datagram was sent.
 ///
 /// A frame costs one system call per destination for each burst of up to 64 datagrams, and one `timerfd_settime` for
 /// each burst but the first. Nothing is copied. In steady state nothing is allocated.
@@ -87,7 +87,8 @@ impl Sender {
     /// Adds a host or group. Its stream starts with the next intact key frame. RTCP uses the next port.
     ///
     /// # Errors
-    /// `NotFound` or `DeviceLost` for an unknown interface, `Os` without a route, `Exhausted` if no descriptor is left.
+    /// `NotFound` or `DeviceLost` for an unknown interface. `Os` if there is no route to the address. `Exhausted` if no
+    /// descriptor is left.
     pub fn add(&mut self, to: SocketAddr) -> Result<DestinationId> {
         let added = self.stream.add(to);
         self.schedule(Instant::now());
@@ -118,13 +119,13 @@ impl Sender {
     }
 
     /// Returns `true` while a destination waits for a key frame: force one. If a destination keeps losing frames, for
-    /// example because its host is unreachable, it counts as waiting only five seconds after its last loss.
+    /// example because its host is unreachable, this method ignores that destination for five seconds after each loss.
     pub fn awaits_key(&self) -> bool {
         self.stream.awaits_key()
     }
 
     /// Returns `true` while datagrams of the last packet are still to be sent. Before a program ends, it calls
-    /// [`Station::recv`] until this is `false`.
+    /// [`Station::recv`] until this method returns `false`.
     pub fn is_sending(&self) -> bool {
         self.due.is_some()
     }

@@ -80,16 +80,16 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long a request may take to arrive. The server closes a slower connection with 408. Default 10 s, at
-    /// most a year.
+    /// Sets how long a request may take to arrive. The server answers a slower request with 408 and closes the
+    /// connection. Default 10 s, at most a year.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout.min(LONGEST);
         self
     }
 
-    /// Sets how many bytes can wait for a slow client that gets its packets over the RTSP connection (interleaved). Has
-    /// no effect on UDP and multicast. If more bytes would wait, the server drops that client's frames up to a key
-    /// frame. Default 1 MiB.
+    /// Sets how many bytes can wait for a slow client with [`Transport::Tcp`](super::Transport::Tcp). Has no effect on
+    /// UDP and multicast. If more bytes would wait, the server drops that client's frames up to a key frame. Default 1
+    /// MiB.
     pub fn backlog_bytes(mut self, bytes: usize) -> Self {
         self.0.backlog_bytes = bytes;
         self
@@ -98,8 +98,8 @@ impl ServerBuilder {
     /// Binds the address and listens.
     ///
     /// # Errors
-    /// `Busy` for an address in use, `PermissionDenied` below port 1024, `Exhausted` if no descriptor is left. The text
-    /// names the address.
+    /// `Busy` for an address in use. `PermissionDenied` for a port below 1024. `Exhausted` if no descriptor is left.
+    /// The text names the address.
     pub fn bind(self) -> Result<Server> {
         let io = |op| move |e: std::io::Error| Error::io(op, &e).on(self.0.address);
         let listener = TcpListener::bind(self.0.address).map_err(io("bind"))?;

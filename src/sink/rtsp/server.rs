@@ -42,8 +42,8 @@ const MOST_ACCEPTS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerEvent {
-    /// A client of this stream waits for a key frame: force one. The server reports this once. It reports this again
-    /// after a key frame was submitted, if a client then waits.
+    /// A client of this stream waits for a key frame: force one. The server does not repeat this event before a key
+    /// frame was submitted.
     KeyFrameWanted(MountId),
     /// A client plays a stream for the first time.
     Joined(MountId, SocketAddr),
@@ -77,7 +77,7 @@ pub struct ClientStats {
     pub peer: SocketAddr,
     /// The path of the stream.
     pub path: String,
-    /// The transport by which the client gets its packets.
+    /// The transport by which the client gets its RTP packets.
     pub transport: Transport,
     /// `true` after PLAY and until PAUSE.
     pub is_playing: bool,
@@ -88,9 +88,9 @@ pub struct ClientStats {
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
 ///
-/// It is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
-/// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. This call also accepts connections,
-/// answers requests, and sends packets that are due. At most 256 events wait; if more come, the oldest are dropped.
+/// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
+/// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
+/// answers requests, and sends RTP packets that are due. At most 256 events wait; if more come, the oldest are dropped.
 ///
 /// ```no_run
 /// use std::net::{Ipv4Addr, SocketAddr};
@@ -206,8 +206,8 @@ impl Server {
         mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "submit", "the stream is not mounted"))
     }
 
-    /// Sends a packet to the clients of a stream. This call sends the first burst of the packet, and later calls send
-    /// the rest. The server is never full.
+    /// Sends a packet to the clients of a stream. This call sends the first burst of the packet, and later calls of the
+    /// server send the rest. The server is never full.
     ///
     /// The server keeps a clone until each client has got the whole packet or has lost it. A stream may change its
     /// size: the next key frame carries the new parameter sets.

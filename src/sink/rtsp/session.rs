@@ -8,7 +8,7 @@ use super::mount::MountId;
 use crate::sink::rtp::DestinationId;
 use crate::sys::random::random;
 
-/// How a client gets its packets. RFC 2326 calls this the transport.
+/// How a client gets its RTP packets. RFC 2326 calls this the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {

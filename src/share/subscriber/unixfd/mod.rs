@@ -57,10 +57,10 @@ pub struct UnixfdSubscriberBuilder {
 impl UnixfdSubscriberBuilder {
     /// Sets how many frames the caller holds at a time, 1 to 64. Default 1.
     ///
-    /// Frames that the policy lets wait are added to this. A pipeline whose source has a fixed number of buffers
-    /// (`v4l2src`) needs some more buffers than this sum. To publish the frames with a
-    /// [`Publisher`](crate::share::Publisher), set `hold` to the sum of the quotas of its subscribers, 1 for the newest
-    /// frame, and its [reserve](crate::share::PublisherBuilder::reserve).
+    /// Frames that wait by the policy do not count in this number. A pipeline's source with a fixed number of buffers
+    /// (`v4l2src`) needs some more buffers than the held and waiting frames together. To publish the frames with a
+    /// [`Publisher`](crate::share::Publisher), set `hold` to the sum of three numbers: the quotas of the publisher's
+    /// subscribers, 1 for the newest frame, and the publisher's [reserve](crate::share::PublisherBuilder::reserve).
     pub fn hold(mut self, frames: u16) -> Self {
         self.hold = frames;
         self
@@ -70,7 +70,7 @@ impl UnixfdSubscriberBuilder {
     ///
     /// With `Latest` and `Fifo`, the subscriber drops and counts frames itself, so the sink does not wait. With
     /// `Block`, the subscriber does not read the socket while all leases are in use. After about 280 frames the sink
-    /// stalls, and with it its pipeline and all of the sink's other clients. The pipeline cannot reuse the buffers of
+    /// stalls. Its pipeline and all of its other clients then stall as well. The pipeline cannot reuse the buffers of
     /// these frames until the subscriber reads them. Use `Block` for coded streams, where no frame may be lost. The
     /// subscriber detects a closed sink only when it reads again.
     pub fn policy(mut self, policy: Policy) -> Self {
@@ -82,9 +82,9 @@ impl UnixfdSubscriberBuilder {
     /// imported at a time. Default 16. The subscriber needs a slot for each frame that may be held or may wait, plus 1,
     /// and raises a smaller number to this sum.
     ///
-    /// If a pipeline has more memories than slots, new sets begin again and again, and devices must import each of
-    /// them. A pipeline that allocates memory for each frame always causes this. The subscriber then keeps as many
-    /// unused memories as it has slots.
+    /// If a pipeline has more memories than slots, new sets begin again and again, and devices must import each set. A
+    /// pipeline that allocates memory for each frame always causes this. The subscriber then keeps as many unused
+    /// memories as it has slots.
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots.clamp(1, MAX_SLOTS as u16);
         self
@@ -99,23 +99,24 @@ impl UnixfdSubscriberBuilder {
     /// Accepts memfds that can shrink. A producer may forbid sealing; GStreamer's own allocators (1.26) seal their
     /// memfds.
     ///
-    /// If such a producer truncates a memfd, a CPU read of it here raises SIGBUS, which ends the process. Use this for
-    /// trusted producers only. By default, the subscriber itself seals an unsealed memfd against shrinking. If the
-    /// producer then tries to shrink the memfd, it gets an error. The subscriber refuses a memfd that cannot be sealed.
+    /// If a producer truncates such a memfd, a CPU read of the memfd in this process raises SIGBUS, which ends the
+    /// process. Use this for trusted producers only. By default, the subscriber itself seals an unsealed memfd against
+    /// shrinking. If the producer then tries to shrink the memfd, the producer gets an error. The subscriber refuses a
+    /// memfd that cannot be sealed.
     pub fn accept_unsealed(mut self) -> Self {
         self.shrinkable = Shrinkable::Taken;
         self
     }
 
-    /// Connects and waits at most `timeout` until the sink has accepted this subscriber. The sink shows this by sending
-    /// CAPS. All later frames arrive here. With [`Reconnect::Always`], the call tries a missing sink again until the
-    /// timeout passes.
+    /// Connects and waits at most `timeout` until the sink has accepted this subscriber. The sink then sends CAPS. From
+    /// then on, all frames of the sink arrive. With [`Reconnect::Always`], the call tries a missing sink again until
+    /// the timeout passes.
     ///
     /// # Errors
-    /// `NotFound` if the socket does not exist, `Disconnected` if no sink listens, `PermissionDenied` if the socket
-    /// file's permissions deny access, `WrongFile` if a publisher of the library's own protocol listens,
-    /// `InvalidArgument` if `hold` is not 1 to 64 or a [`Policy::Fifo`] is not 1 to 32, `Timeout`, and the errors of
-    /// [`UnixfdSubscriber`] if the sink's first messages are wrong.
+    /// `NotFound` if the socket does not exist. `Disconnected` if no sink listens. `PermissionDenied` if the socket
+    /// file's permissions deny access. `WrongFile` if a publisher of the library's own protocol listens.
+    /// `InvalidArgument` if `hold` is not 1 to 64 or a [`Policy::Fifo`] is not 1 to 32. `Timeout` if the sink does not
+    /// answer in time. The errors of [`UnixfdSubscriber`] if the sink's first messages are wrong.
     pub fn connect(self, timeout: Duration) -> Result<UnixfdSubscriber> {
         let error = |text: String| Error::new(ErrorKind::InvalidArgument, "connect", text).on(self.path.display());
         if !(1..=MAX_SLOTS as u16).contains(&self.hold) {
@@ -176,17 +177,17 @@ impl Drop for Connected {
 
 /// Receives the frames of GStreamer's `unixfdsink` (1.24 and later), from any pipeline.
 ///
-/// It is a [`Station`] with the events of a [`Subscriber`](super::Subscriber). [`SubscriberEvent::Paused`] reports the
-/// sink's EOS. When a frame's last clone is dropped, on any thread, its buffer returns to the pipeline, without
-/// blocking. Dropping the subscriber ends the connection, and with it the leases of all frames
-/// ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
+/// A `UnixfdSubscriber` is a [`Station`] with the events of a [`Subscriber`](super::Subscriber).
+/// [`SubscriberEvent::Paused`] reports the sink's EOS. When a frame's last clone is dropped, on any thread, the frame's
+/// buffer returns to the pipeline, without blocking. Dropping the subscriber ends the connection, and with it the
+/// leases of all frames ([`Frame::is_valid`](crate::frame::Frame::is_valid)).
 ///
 /// The sink sends descriptors with every frame. The subscriber identifies the memory of each descriptor
 /// ([`DmaBuf::id`](crate::dmabuf::DmaBuf::id)). If it knows the memory, it closes the descriptor and uses the memory's
-/// slot, with its mapping and its imports. A new memory takes the next slot of the set. So in steady state a frame
+/// slot, with the slot's mapping and imports. A new memory takes the next slot of the set. So in steady state a frame
 /// allocates and maps nothing. When all [slots](UnixfdSubscriberBuilder::slots) have memory and a new memory comes, a
-/// new set begins. An event reports this only if the layout has changed. A memory that comes again while a frame in it
-/// is held gets another slot.
+/// new set begins. An event reports this only if the layout has changed. If a memory comes again while a frame in it is
+/// still held, the memory gets another slot.
 ///
 /// A frame's sequence number is the buffer's `offset`, if the source counts frames there. Otherwise the subscriber
 /// counts from 0 on each connection. The timestamp of a frame is its PTS, which the sink gives in `CLOCK_MONOTONIC`. A
@@ -210,8 +211,8 @@ impl UnixfdSubscriber {
         }
     }
 
-    /// Returns the current buffers that are known. A buffer becomes known with its first frame. `None` before the first
-    /// [`SubscriberEvent::Format`].
+    /// Returns the buffers of the current set that are known so far. A buffer becomes known with its first frame.
+    /// `None` before the first [`SubscriberEvent::Format`].
     pub fn buffers(&self) -> Option<&BufferSet> {
         self.0.link()?.reported.as_ref()
     }
@@ -225,9 +226,9 @@ impl UnixfdSubscriber {
 
 impl sealed::Sealed for UnixfdSubscriber {}
 
-/// Without [`Reconnect::Always`] its errors are:
+/// Without [`Reconnect::Always`], the errors are:
 ///
-/// - `Protocol` if the sink broke its protocol. The text names the fault: for example, wrong sizes or offsets, a wrong
+/// - `Protocol` if the sink broke the protocol. The text names the fault: for example, wrong sizes or offsets, a wrong
 ///   number of descriptors, a memfd that can shrink, or a sink that does not read releases.
 /// - `Unsupported` for caps or memories that no [`Layout`](crate::format::Layout) describes.
 /// - `Exhausted` if descriptors were lost.
