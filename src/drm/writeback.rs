@@ -56,7 +56,7 @@ impl Scanout {
     /// # Errors
     /// Every error gives the target back. `Timeout` if the pending flip has not completed. `State` before the first
     /// flip, or with the legacy interface. `Mismatch` if the target does not have the size of the screen. `Unsupported`
-    /// if there is no writeback connector, or if the connector does not write the target's format (the text lists the
+    /// without a writeback connector, or if the connector does not write the target's format (the text lists the
     /// formats that the connector writes). `InvalidArgument` if the driver cannot write back while it drives this
     /// display. `PermissionDenied` while another process is DRM master. `DeviceLost` after an unplug.
     #[doc(alias = "WRITEBACK_FB_ID")]

@@ -87,7 +87,7 @@ impl Sender {
     /// Adds a host or group. Its stream starts with the next intact key frame. RTCP uses the next port.
     ///
     /// # Errors
-    /// `NotFound` or `DeviceLost` for an unknown interface. `Os` if there is no route to the address. `Exhausted` if no
+    /// `NotFound` or `DeviceLost` for an unknown interface. `Os` without a route to the address. `Exhausted` if no
     /// descriptor is left.
     pub fn add(&mut self, to: SocketAddr) -> Result<DestinationId> {
         let added = self.stream.add(to);
