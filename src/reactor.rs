@@ -84,7 +84,7 @@ impl<S: Station> Ready<S> {
 
 impl<S: Submit> Ready<S> {
     /// Waits for room and gives an item to the station. Returns the item if the station is still full after one wait.
-    /// The caller must then receive what the station gives.
+    /// In this case, call [`Ready::recv`] to take the station's output, and submit the item again.
     ///
     /// If the future is dropped early, the item is dropped with it.
     ///

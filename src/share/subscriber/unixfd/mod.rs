@@ -83,8 +83,8 @@ impl UnixfdSubscriberBuilder {
     /// and raises a smaller number to this sum.
     ///
     /// If a pipeline has more memories than slots, new sets begin again and again, and devices must import each set. A
-    /// pipeline that allocates memory for each frame always causes this. The subscriber then keeps as many unused
-    /// memories as it has slots.
+    /// pipeline that allocates memory for each frame always causes this. In this case the subscriber
+    /// also keeps old memories open that no frame uses any more, at most as many as it has slots.
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = slots.clamp(1, MAX_SLOTS as u16);
         self
