@@ -273,7 +273,8 @@ fn fatal_error_ends_the_jobs_and_the_next_starts_again() {
         let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
         let (sources, targets) = (pool(from, 3), pool(to, 3));
         let plan = plan(Layer::default(), from, to);
-        set(m2m.device(), "Delay (msec)", 20);
+        // Long enough to begin three jobs on a slow machine: the error comes with the first result.
+        set(m2m.device(), "Delay (msec)", 500);
         press(m2m.device(), "Fatal Error");
         for i in 0..3 {
             m2m.begin(&plan, &[plain(&sources, 80, i)], targets.try_acquire().unwrap()).unwrap();

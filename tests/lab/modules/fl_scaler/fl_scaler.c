@@ -312,6 +312,12 @@ static void work(struct work_struct *item)
 	dst->sequence = ctx->sides[DST].sequence++;
 	for (i = 0; i < dst->vb2_buf.num_planes; i++)
 		vb2_set_plane_payload(&dst->vb2_buf, i, ctx->sides[DST].pix.plane_fmt[i].sizeimage);
+	if (ctx->fatal) {
+		/* Before the buffers are done: a waiting program could otherwise take this job's result first. */
+		ctx->fatal = false;
+		vb2_queue_error(v4l2_m2m_get_src_vq(m2m));
+		vb2_queue_error(v4l2_m2m_get_dst_vq(m2m));
+	}
 	if (ctx->held)
 		v4l2_m2m_buf_done(ctx->held, VB2_BUF_STATE_DONE);
 	ctx->held = NULL;
@@ -321,11 +327,6 @@ static void work(struct work_struct *item)
 	else
 		v4l2_m2m_buf_done(src, state);
 	v4l2_m2m_buf_done(dst, state);
-	if (ctx->fatal) {
-		ctx->fatal = false;
-		vb2_queue_error(v4l2_m2m_get_src_vq(m2m));
-		vb2_queue_error(v4l2_m2m_get_dst_vq(m2m));
-	}
 	v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
 }
 
