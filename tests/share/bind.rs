@@ -96,8 +96,13 @@ fn bind_refuses_a_lock_file_of_another_user() {
     let start = Instant::now();
     let error = Publisher::builder(folder.socket()).bind().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongFile, "{error}");
-    assert!(error.to_string().contains("another user") && start.elapsed() < SOON, "{error}");
+    assert!(error.to_string().contains("not a file of this user") && start.elapsed() < SOON, "{error}");
     std::fs::remove_file(&lock).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
-    assert!(Publisher::builder(folder.socket()).bind().is_err(), "a link is not followed");
+    let error = Publisher::builder(folder.socket()).bind().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongFile, "a link is not followed: {error}");
+    std::fs::remove_file(&lock).unwrap();
+    nix::unistd::mkfifo(&lock, Mode::S_IRWXU).unwrap();
+    let error = Publisher::builder(folder.socket()).bind().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongFile, "a FIFO without a reader does not block: {error}");
 }

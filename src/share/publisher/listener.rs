@@ -81,53 +81,60 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
     }
 }
 
-/// The right to start a publisher at a path. It ends with this value, and so does the file.
+/// The right to start a publisher at a path. Its drop removes the lock file, and then gives up the lock.
 struct Lock {
     path: PathBuf,
-    /// `None` on a file system without locks.
-    file: Option<File>,
+    /// Closed after the drop below: a process that waits for the lock then sees that its file has no name any more.
+    _file: File,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While the lock is held: a waiter sees that its file is no longer at the path.
-        if self.file.is_some() {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Locks a file beside the socket, which only this user can open. Another user's lock on the folder or on a file of
-/// theirs cannot stop a publisher.
+/// Locks a file beside the socket, which only this user can open. So no other user's lock can prevent a start. On a
+/// file system without locks, the file is not locked.
 fn lock(socket: &Path) -> Result<Lock> {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
     let path = PathBuf::from(name);
     let deadline = Instant::now() + Duration::from_secs(1);
+    // O_NONBLOCK: another user may have put a FIFO there.
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     loop {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-        let file = options.open(&path).map_err(|e| match e.raw_os_error() {
-            // The folder's error is the socket's.
-            Some(errno) => bind_error(Errno::from_raw(errno)).on(socket.display()),
-            None => Error::io("open", &e).on(path.display()),
+        let opened =
+            File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(&path);
+        let file = opened.map_err(|e| {
+            let errno = e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+            match std::fs::symlink_metadata(&path) {
+                Ok(_) => foreign(&path),
+                // The folder's error is the socket's.
+                Err(_) => bind_error(errno).on(socket.display()),
+            }
         })?;
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        if meta.uid() != socket::effective_user() {
-            let text = "the lock file belongs to another user";
-            return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
+        if !meta.is_file() || meta.uid() != socket::effective_user() {
+            return Err(foreign(&path));
         }
-        match socket::try_lock(&file) {
-            // A publisher that has just started has removed the file.
-            Ok(()) if std::fs::symlink_metadata(&path).map_or(true, |there| there.ino() != meta.ino()) => {}
-            Ok(()) => return Ok(Lock { path, file: Some(file) }),
-            Err(Errno::EWOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-            Err(Errno::EWOULDBLOCK) => {
-                let text = "another publisher has been starting there for a second";
+        let locked = socket::try_lock(&file);
+        // A publisher that has just started has removed the file.
+        let is_gone = std::fs::symlink_metadata(&path).map_or(true, |there| there.ino() != meta.ino());
+        match locked {
+            Ok(()) if !is_gone => return Ok(Lock { path, _file: file }),
+            // Not every file system supports locks.
+            Err(e) if e != Errno::EWOULDBLOCK => return Ok(Lock { path, _file: file }),
+            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            _ => {
+                let text = "other publishers have been starting there for a second";
                 return Err(Error::new(ErrorKind::Busy, "flock", text).on(path.display()));
             }
-            // Not every file system supports locks.
-            Err(_) => return Ok(Lock { path, file: None }),
         }
     }
+}
+
+/// Returns the error of a lock file that this user did not make.
+fn foreign(path: &Path) -> Error {
+    Error::new(ErrorKind::WrongFile, "open", "the lock file is not a file of this user; remove it").on(path.display())
 }

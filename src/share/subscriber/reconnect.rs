@@ -119,7 +119,7 @@ impl Reconnector {
         self.alarm.wake_in(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     }
 
-    /// Is no longer readable: the subscriber is connected, or has ended.
+    /// Ends the wait for another attempt, because the subscriber is connected or has ended.
     pub(super) fn disarm(&self) {
         self.alarm.disarm();
     }
