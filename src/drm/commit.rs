@@ -101,6 +101,15 @@ impl Committer {
         matches!(self, Self::Atomic(atomic) if atomic.out_fence.is_some())
     }
 
+    /// Sets the mode with a staged picture, if the interface has a call of its own for that. Returns `true` if the
+    /// screen shows this picture now. The call gives no event.
+    pub(super) fn set_mode(&self, output: &Output, planes: &[PlaneState]) -> Committed<bool> {
+        match self {
+            Self::Atomic(_) => Ok(false),
+            Self::Legacy => set_mode_legacy(output, planes).map(|()| true),
+        }
+    }
+
     /// Submits the staged changes. The completion event contains `mark`.
     pub(super) fn flip(
         &mut self,
@@ -335,28 +344,33 @@ impl Drop for Atomic {
     }
 }
 
-fn flip_legacy(output: &Output, planes: &[PlaneState], mark: u64) -> Committed<()> {
-    const FLIP: &str = "DRM_IOCTL_MODE_PAGE_FLIP";
-    const SET: &str = "DRM_IOCTL_MODE_SETCRTC";
-    let shown = planes.iter().find_map(|p| match &p.next {
+/// Returns the plane with a staged picture, and the framebuffer. The legacy interface changes one plane.
+fn staged(planes: &[PlaneState]) -> Option<(&PlaneState, u32)> {
+    planes.iter().find_map(|p| match &p.next {
         Some(Change::Show(shown)) => Some((p, shown.framebuffer.id())),
         _ => None,
-    });
-    let (plane, id) = shown.ok_or(Refusal { op: FLIP, errno: Errno::EINVAL })?;
-    if !output.is_lit {
-        let (Some(crtc), Some(fb), Some(connector)) = (
-            from_u32::<crtc::Handle>(output.crtc),
-            from_u32::<framebuffer::Handle>(id),
-            from_u32::<connector::Handle>(output.connector.id),
-        ) else {
-            return Err(Refusal { op: SET, errno: Errno::EINVAL });
-        };
-        let source = plane.requirements.source;
-        let at = (source.left.max(0) as u32, source.top.max(0) as u32);
-        let set = output.device.0.node.set_crtc(crtc, Some(fb), at, &[connector], Some(output.mode.raw));
-        set.map_err(|e| Refusal { op: SET, errno: errno(e) })?;
-    }
-    // Also after SETCRTC, because SETCRTC gives no event.
+    })
+}
+
+fn set_mode_legacy(output: &Output, planes: &[PlaneState]) -> Committed<()> {
+    const SET: &str = "DRM_IOCTL_MODE_SETCRTC";
+    let (plane, id) = staged(planes).ok_or(Refusal { op: SET, errno: Errno::EINVAL })?;
+    let (Some(crtc), Some(fb), Some(connector)) = (
+        from_u32::<crtc::Handle>(output.crtc),
+        from_u32::<framebuffer::Handle>(id),
+        from_u32::<connector::Handle>(output.connector.id),
+    ) else {
+        return Err(Refusal { op: SET, errno: Errno::EINVAL });
+    };
+    let source = plane.requirements.source;
+    let at = (source.left.max(0) as u32, source.top.max(0) as u32);
+    let set = output.device.0.node.set_crtc(crtc, Some(fb), at, &[connector], Some(output.mode.raw));
+    set.map_err(|e| Refusal { op: SET, errno: errno(e) })
+}
+
+fn flip_legacy(output: &Output, planes: &[PlaneState], mark: u64) -> Committed<()> {
+    const FLIP: &str = "DRM_IOCTL_MODE_PAGE_FLIP";
+    let (_, id) = staged(planes).ok_or(Refusal { op: FLIP, errno: Errno::EINVAL })?;
     sys::drm::page_flip(output.device.fd(), output.crtc, id, mark).map_err(|errno| Refusal { op: FLIP, errno })
 }
 

@@ -209,6 +209,13 @@ impl PlaneState {
         }
     }
 
+    /// Notes that the screen shows the staged picture before its flip. Returns `false` if none is staged.
+    pub(super) fn show_staged(&mut self) -> bool {
+        let Some(Change::Show(Shown { framebuffer, frame, .. })) = &self.next else { return false };
+        self.shown = Some(Shown { framebuffer: Arc::clone(framebuffer), frame: frame.clone(), fence: None });
+        true
+    }
+
     /// Refuses a frame that does not fit the layer, and takes its colorimetry.
     pub(super) fn check(&mut self, layout: &Layout) -> Result<()> {
         if layout.fourcc().drm() == Some(self.code) && layout.size() == self.requirements.size {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::commit::FenceWish;
 use super::device::Device;
-use super::layer::{Change, PlaneLayer, Shown};
+use super::layer::{Change, PlaneLayer, PlaneState, Shown};
 use super::monitor::Presence;
 use super::output::Api;
 use super::scanout::{next_mark, Pending, Scanout};
@@ -209,6 +209,9 @@ impl Scanout {
         }
         let mark = next_mark();
         let is_modeset = !self.output.is_lit;
+        if is_modeset {
+            self.set_mode()?;
+        }
         let flipped = self.committer.flip(&self.output, &self.planes, wish, mark);
         let fence = flipped.map_err(|refusal| self.refused(refusal))?;
         self.output.is_lit = true;
@@ -222,6 +225,17 @@ impl Scanout {
             }
         }
         Ok((Submitted::Taken, fence))
+    }
+
+    /// Sets the mode before a flip, with the legacy interface. The screen then shows a staged picture, also if the flip
+    /// fails. So the picture has a second lease.
+    fn set_mode(&mut self) -> Result<()> {
+        let set = self.committer.set_mode(&self.output, &self.planes);
+        if set.map_err(|refusal| self.refused(refusal))? {
+            self.output.is_lit = true;
+            let _ = self.planes.iter_mut().any(PlaneState::show_staged);
+        }
+        Ok(())
     }
 }
 

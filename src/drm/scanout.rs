@@ -510,9 +510,10 @@ pub(super) fn next_mark() -> u64 {
 
 impl Drop for Scanout {
     fn drop(&mut self) {
+        let has_shown = self.output.is_lit || self.stats.flips > 0;
         let off = self.turn_off_now(LAST_FLIP);
         self.end_frames();
-        if self.stats.flips > 0 && matches!(off, Ok(Submitted::Taken)) {
+        if has_shown && matches!(off, Ok(Submitted::Taken)) {
             self.output.restore();
         }
         self.monitor.remove(&self.output);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use framelease::drm::{Device, Framebuffer, LayerRequirements, Scanout, ScanoutEvent};
+use framelease::drm::{Api, Device, Framebuffer, LayerRequirements, Scanout, ScanoutEvent};
 use framelease::frame::Pool;
 use framelease::{ErrorKind, Received, Result, Station};
 use nix::errno::Errno;
 
 use crate::devices::*;
-use crate::display::{noise, refused, vkms, SCREEN, SECOND};
+use crate::display::{checksum, displayed, noise, present, refused, rgb, settle, vkms, SCREEN, SECOND};
 use crate::ioctls::{self, Fault};
 
 /// Shows two frames.
@@ -91,4 +91,25 @@ fn pitch_that_is_refused_is_named_with_the_driver_s_own() {
     let words = ["DRM_IOCTL_MODE_ADDFB2 on ", "(vkms)", "pitches [4096]", "dumb buffers of this size with pitch 2560"];
     refused(added, ErrorKind::InvalidArgument, &words);
     assert_eq!((frame.buffers().leased(), card.open_handles()), (1, 0));
+}
+
+#[test]
+fn frame_that_a_failed_flip_has_shown_stays_leased() {
+    let Some(card) = vkms() else { return };
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let mut screen = Scanout::builder().device(&card).size(SCREEN).api(Api::Legacy).open().unwrap();
+    let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
+    // SETCRTC shows the frame before PAGE_FLIP requests the event.
+    let fault = Fault { kind: b'd', number: 0xb0, nth: 1, errno: Errno::EBUSY };
+    let rejected = ioctls::with(fault, || screen.present_frame(layer, noise(&pool, 1), SECOND)).unwrap_err();
+    assert_eq!((rejected.error.kind(), rejected.error.op()), (ErrorKind::Busy, "DRM_IOCTL_MODE_PAGE_FLIP"));
+    let picture = checksum(&rgb(&rejected.item));
+    drop(rejected);
+    assert_eq!(displayed(&card), picture);
+    assert_eq!(pool.buffers().leased(), 1, "the screen reads it");
+    present(&mut screen, layer, noise(&pool, 2));
+    settle(&mut screen).unwrap();
+    assert_eq!((pool.buffers().leased(), screen.stats().flips), (1, 1));
+    assert!(screen.turn_off(SECOND).unwrap().is_taken());
+    assert_eq!(pool.buffers().leased(), 0);
 }
