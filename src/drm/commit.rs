@@ -329,6 +329,7 @@ impl Atomic {
         if let Some(port) = self.tied.as_ref().filter(|port| port.id != output.connector.id) {
             port.detach(&mut self.commit);
         }
+        self.others_off(output);
         self.commit.object(output.crtc);
         self.commit.set(self.mode, 0);
         self.commit.set(self.active, 0);

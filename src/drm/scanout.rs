@@ -380,7 +380,8 @@ impl Scanout {
         if !self.settle(timeout)? {
             return Ok(Submitted::Full(()));
         }
-        if self.output.is_lit {
+        // Without a set mode, the screen may still show pictures: those from before this process lost DRM master.
+        if self.output.is_lit || self.planes.iter().any(|plane| plane.shown.is_some()) {
             let off = self.committer.turn_off(&self.output, &self.planes);
             off.map_err(|refusal| self.refused(refusal))?;
             self.output.is_lit = false;

@@ -113,3 +113,27 @@ fn frame_that_a_failed_flip_has_shown_stays_leased() {
     assert!(screen.turn_off(SECOND).unwrap().is_taken());
     assert_eq!(pool.buffers().leased(), 0);
 }
+
+#[test]
+fn turn_off_without_master_keeps_the_frames() {
+    let Some(card) = vkms() else { return };
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    for api in [Api::Atomic, Api::Legacy] {
+        let mut screen = Scanout::builder().device(&card).size(SCREEN).api(api).open().unwrap();
+        let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
+        present(&mut screen, layer, noise(&pool, 1));
+        settle(&mut screen).unwrap();
+        card.drop_master().unwrap();
+        let rejected = screen.present_frame(layer, noise(&pool, 2), SECOND).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::PermissionDenied, "{}", rejected.error);
+        drop(rejected);
+        for _ in 0..2 {
+            let e = screen.turn_off(SECOND).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+            assert_eq!(pool.buffers().leased(), 1, "the picture is still on the screen");
+        }
+        card.acquire_master().unwrap();
+        assert!(screen.turn_off(SECOND).unwrap().is_taken());
+        assert_eq!(pool.buffers().leased(), 0, "{api:?}");
+    }
+}
