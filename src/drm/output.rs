@@ -127,9 +127,10 @@ impl Output {
         Err(Error::new(ErrorKind::NotFound, "DRM_IOCTL_MODE_GETCONNECTOR", text).on(&self.device))
     }
 
-    /// Shows the picture that the CRTC showed before it was taken.
+    /// Shows the picture that the CRTC showed before it was taken. Does nothing for a CRTC that was released, because
+    /// another scanout may have it.
     pub(super) fn restore(&mut self) {
-        if let Some(saved) = self.saved.take() {
+        if let Some(saved) = self.saved.take().filter(|_| self.is_claimed) {
             saved.restore(&self.device);
         }
     }
@@ -156,6 +157,7 @@ impl Output {
 
     /// Releases the CRTC and its planes.
     pub(super) fn release(&mut self) {
+        self.is_lit = false;
         if std::mem::take(&mut self.is_claimed) {
             self.device.release(self.crtc, &std::mem::take(&mut self.planes));
         }

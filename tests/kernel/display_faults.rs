@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use framelease::drm::{Api, Device, Framebuffer, LayerRequirements, Scanout, ScanoutEvent};
+use framelease::drm::{Api, Device, Framebuffer, LayerRequirements, PlaneKind, Scanout, ScanoutEvent};
 use framelease::frame::Pool;
 use framelease::{ErrorKind, Received, Result, Station};
 use nix::errno::Errno;
 
 use crate::devices::*;
-use crate::display::{checksum, displayed, noise, present, refused, rgb, settle, vkms, SCREEN, SECOND};
+use crate::display::{checksum, displayed, noise, present, refused, rgb, screen, settle, vkms, SCREEN, SECOND};
 use crate::ioctls::{self, Fault};
 
 /// Shows two frames.
@@ -136,4 +136,33 @@ fn turn_off_without_master_keeps_the_frames() {
         assert!(screen.turn_off(SECOND).unwrap().is_taken());
         assert_eq!(pool.buffers().leased(), 0, "{api:?}");
     }
+}
+
+#[test]
+fn scanout_whose_reopen_failed_leaves_the_screen_to_others() {
+    let Some(card) = vkms() else { return };
+    let other = Device::open(&card.info().path).unwrap();
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let wish = LayerRequirements::for_layout(pool.buffers().layout()).plane(PlaneKind::Primary);
+    let mut console = screen(&card);
+    let layer = console.add_layer(&wish).unwrap();
+    present(&mut console, layer, noise(&pool, 1));
+    settle(&mut console);
+    card.drop_master().unwrap();
+    other.acquire_master().unwrap();
+    let mut first = screen(&other);
+    let layer = first.add_layer(&wish).unwrap();
+    present(&mut first, layer, noise(&pool, 2));
+    settle(&mut first);
+    // The first atomic commit switches the screen off, the second one tests the plane.
+    let fault = Fault { kind: b'd', number: 0xbc, nth: 2, errno: Errno::EINVAL };
+    let e = ioctls::with(fault, || first.reopen()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+    let mut second = screen(&other);
+    let layer = second.add_layer(&wish).unwrap();
+    present(&mut second, layer, noise(&pool, 3));
+    settle(&mut second);
+    let picture = checksum(&rgb(second.shown(layer).unwrap()));
+    drop(first);
+    assert_eq!(displayed(&card), picture);
 }
