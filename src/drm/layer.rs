@@ -87,6 +87,8 @@ impl LayerRequirements {
 /// A layer of a scanout: a plane, and the format that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayer {
+    /// The number of the scanout.
+    pub(super) scanout: u64,
     pub(super) index: usize,
     pub(super) fourcc: FourCc,
     pub(super) plane: u32,
@@ -94,6 +96,11 @@ pub struct PlaneLayer {
 }
 
 impl PlaneLayer {
+    /// Returns the index of the layer, if it belongs to the scanout with this number.
+    pub(super) fn index_in(&self, scanout: u64) -> Option<usize> {
+        (self.scanout == scanout).then_some(self.index)
+    }
+
     /// Returns the first of the required formats that the plane supports.
     pub fn fourcc(&self) -> FourCc {
         self.fourcc

@@ -19,7 +19,7 @@ impl Scanout {
     /// Returns the frame that the screen shows on a layer.
     #[doc(hidden)]
     pub fn shown(&self, layer: PlaneLayer) -> Option<&Frame> {
-        self.planes.get(layer.index)?.shown.as_ref().map(|s| &s.frame)
+        self.planes.get(layer.index_in(self.id)?)?.shown.as_ref().map(|s| &s.frame)
     }
 
     /// Stages a frame for the next present. Returns the frame that was staged before, if there is one. That frame is
@@ -58,7 +58,7 @@ impl Scanout {
         fence: Option<SyncFile>,
     ) -> std::result::Result<Option<Frame>, Rejected<Frame>> {
         let device = &self.output.device;
-        let Some(plane) = self.planes.get_mut(layer.index) else {
+        let Some(plane) = layer.index_in(self.id).and_then(|index| self.planes.get_mut(index)) else {
             return Err(Rejected { error: foreign(device), item: frame });
         };
         if fence.is_some() && !plane.takes_fences() {
@@ -89,13 +89,14 @@ impl Scanout {
             let text = "the legacy interface cannot switch a single plane off";
             return Err(Error::new(ErrorKind::Unsupported, "hide", text).on(self.device()));
         }
-        let plane = self.planes.get_mut(layer.index).ok_or_else(|| foreign(&self.output.device))?;
+        let plane = layer.index_in(self.id).and_then(|index| self.planes.get_mut(index));
+        let plane = plane.ok_or_else(|| foreign(&self.output.device))?;
         Ok(taken(plane.next.replace(Change::Hide)))
     }
 
     /// Removes the staged frame of a layer and returns it.
     pub(crate) fn unstage(&mut self, layer: PlaneLayer) -> Option<Frame> {
-        taken(self.planes.get_mut(layer.index)?.next.take())
+        taken(self.planes.get_mut(layer.index_in(self.id)?)?.next.take())
     }
 
     /// Presents everything that is staged, at the next vertical blank. Does not wait for the blank. Does nothing if

@@ -88,6 +88,8 @@ pub(super) struct Pending {
 /// # Ok::<(), framelease::Error>(())
 /// ```
 pub struct Scanout {
+    /// Identifies the layers of this scanout.
+    pub(super) id: u64,
     pub(super) output: Output,
     pub(super) committer: Committer,
     pub(super) planes: Vec<PlaneState>,
@@ -110,6 +112,7 @@ impl Scanout {
         let committer = Committer::open(&output)?;
         monitor.add(&output)?;
         Ok(Self {
+            id: next_mark(),
             output,
             committer,
             planes: Vec::new(),
@@ -194,7 +197,7 @@ impl Scanout {
         })?;
         let (fourcc, plane, kind) = (state.fourcc, state.plane.id, state.plane.kind);
         self.planes.push(state);
-        Ok(PlaneLayer { index: self.planes.len() - 1, fourcc, plane, kind })
+        Ok(PlaneLayer { scanout: self.id, index: self.planes.len() - 1, fourcc, plane, kind })
     }
 
     /// Returns the first of the required formats that a plane supports. The plane of `old` counts as free.
@@ -231,7 +234,7 @@ impl Scanout {
                 return Err(error);
             }
             let (fourcc, plane, kind) = (state.fourcc, state.plane.id, state.plane.kind);
-            Ok((PlaneLayer { index, fourcc, plane, kind }, Some(state)))
+            Ok((PlaneLayer { scanout: scanout.id, index, fourcc, plane, kind }, Some(state)))
         })
     }
 
@@ -503,7 +506,7 @@ impl Station for Scanout {
     }
 }
 
-/// Returns a number that no other commit of this process has.
+/// Returns a number that no other commit or scanout of this process has.
 pub(super) fn next_mark() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

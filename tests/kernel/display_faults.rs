@@ -166,3 +166,23 @@ fn scanout_whose_reopen_failed_leaves_the_screen_to_others() {
     drop(first);
     assert_eq!(displayed(&card), picture);
 }
+
+#[test]
+fn layer_of_another_scanout_is_refused() {
+    let Some(card) = vkms() else { return };
+    let other = Device::open(&card.info().path).unwrap();
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 3).unwrap();
+    let wish = LayerRequirements::for_layout(pool.buffers().layout());
+    let mut ours = screen(&card);
+    let layer = ours.add_layer(&wish).unwrap();
+    let mut theirs = Scanout::builder().device(&other).size(SCREEN).api(Api::Legacy).open().unwrap();
+    let foreign = theirs.add_layer(&wish).unwrap();
+    let rejected = ours.stage(foreign, noise(&pool, 1)).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::State, "{}", rejected.error);
+    assert_eq!(ours.hide(foreign).unwrap_err().kind(), ErrorKind::State);
+    present(&mut ours, layer, rejected.item);
+    settle(&mut ours).unwrap();
+    ours.reopen().unwrap();
+    present(&mut ours, layer, noise(&pool, 2));
+    settle(&mut ours).unwrap();
+}
