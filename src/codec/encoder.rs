@@ -494,10 +494,7 @@ impl Submit for Encoder {
         }
         if !had_started {
             if let Err(error) = self.pair.start() {
-                // Nothing else was queued.
-                let mut back = self.pair.stop().map(|r| r.frames).unwrap_or_default();
-                self.pair.refused(&error);
-                return match back.pop() {
+                return match self.pair.take_back_last() {
                     Some(item) => Err(Rejected { error, item }),
                     // The frame stays queued. The next call tries to start again.
                     None => Ok(Submitted::Taken),

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::FrameSource;
-use framelease::codec::EncoderEvent;
+use framelease::codec::{Encoder, EncoderEvent};
+use framelease::dmabuf::Allocator;
+use framelease::format::Size;
+use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
+use nix::errno::Errno;
 
 use crate::coding::*;
 use crate::devices::*;
+use crate::ioctls::{self, Fault};
 use crate::share::example;
+
+const TINY: Size = Size::new(64, 48);
 
 /// Unbinds fl_h264's device, as if it were unplugged, while `test` runs.
 pub fn unplugging_h264(test: impl FnOnce()) {
@@ -85,6 +92,36 @@ fn encoder_without_a_frame_reports_its_loss() {
     assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
     encoder.reopen().unwrap();
     assert!(coded(&mut encoder, source.recv(WAIT).unwrap().frame().unwrap()).is_key());
+}
+
+/// Returns a pool of pictures for fl_h264, and their format.
+fn pictures() -> Option<Pool> {
+    needed_path("udmabuf", "/dev/udmabuf")?;
+    Some(Pool::new(&Allocator::Udmabuf, packed("NV12", TINY), 4).unwrap())
+}
+
+fn picture(pool: &Pool, number: u64) -> Frame {
+    pool.acquire(WAIT).expect("a free buffer").freeze_full(number, number)
+}
+
+#[test]
+fn encoder_that_cannot_start_again_keeps_its_other_frames() {
+    let (Some(pool), Some(device)) = (pictures(), h264("broken_start=1")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    drop(coded(&mut encoder, picture(&pool, 1)));
+    encoder.drain().unwrap();
+    // They wait for the resume.
+    (2..4).for_each(|number| encoder.try_submit(picture(&pool, number)).taken());
+    assert!(packet(&mut encoder).is_none());
+    let fault = Fault { kind: b'V', number: 18, nth: 1, errno: Errno::ENOMEM };
+    let e = ioctls::with(fault, || encoder.resume()).unwrap_err();
+    assert_eq!(e.op(), "VIDIOC_STREAMON", "{e}");
+    let rejected = ioctls::with(fault, || encoder.try_submit(picture(&pool, 4))).unwrap_err();
+    assert_eq!((rejected.error.op(), rejected.item.meta().sequence), ("VIDIOC_STREAMON", 4), "{}", rejected.error);
+    assert_eq!((pool.buffers().leased(), encoder.stats().in_flight), (3, 2));
+    encoder.try_submit(rejected.item).taken();
+    let sources: Vec<_> = (0..3).map(|_| packet(&mut encoder).unwrap().meta().source).collect();
+    assert_eq!(sources, [Some(2), Some(3), Some(4)]);
 }
 
 #[test]
