@@ -347,7 +347,8 @@ impl Encoder {
     /// [`Encoder::reset`].
     #[doc(alias = "V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME")]
     pub fn force_key(&mut self) -> Result<()> {
-        self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press).map(drop)
+        let forced = self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press);
+        self.pair.noted(forced).map(drop)
     }
 
     /// Changes a setting of a running encoder. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
@@ -358,7 +359,8 @@ impl Encoder {
     /// # Errors
     /// `DeviceLost` after an unplug.
     pub fn apply(&mut self, setting: Setting) -> Result<Outcome> {
-        apply(self.device(), self.wanted.params.codec(), setting)
+        let applied = apply(self.device(), self.wanted.params.codec(), setting);
+        self.pair.noted(applied)
     }
 
     /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
@@ -415,7 +417,10 @@ impl Encoder {
         let frames = self.free();
         let slots = self.wanted.slots.max(sources.slots());
         self.wanted = Wanted { params, source: *sources.layout(), slots, quirks: self.wanted.quirks };
-        self.set_up_again(frames)
+        self.set_up_again(frames).map_err(|rejected| {
+            self.pair.refused(&rejected.error);
+            rejected
+        })
     }
 
     /// Finds the device again, by its path, driver, bus and node, and sets it up as before. The file descriptor stays

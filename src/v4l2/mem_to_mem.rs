@@ -172,11 +172,16 @@ impl MemToMem {
     pub fn start(&mut self) -> Result<()> {
         self.is_broken = false;
         let started = self.output.start().and_then(|()| self.capture.start());
-        if let Err(error) = &started {
+        self.noted(started)?;
+        self.arm()
+    }
+
+    /// Returns the result of a call. Schedules the report of a lost device, if the call failed because of it.
+    pub(crate) fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
+        if let Err(error) = &done {
             self.refused(error);
         }
-        started?;
-        self.arm()
+        done
     }
 
     /// Schedules the report of a lost device, if a call failed because of it and it was not reported.
@@ -309,7 +314,8 @@ impl MemToMem {
         if !self.output.is_streaming() || !self.capture.is_streaming() {
             return Err(state("drain", "both queues must be started").on(self.device()));
         }
-        self.command(CodecCommand::Stop)
+        let drains = self.command(CodecCommand::Stop);
+        self.noted(drains)
     }
 
     fn command(&self, command: CodecCommand) -> Result<()> {
@@ -337,6 +343,11 @@ impl MemToMem {
             return Err(state("resume", "the stream has not ended").on(self.device()));
         }
         self.forget();
+        let resumed = self.resume_now();
+        self.noted(resumed)
+    }
+
+    fn resume_now(&mut self) -> Result<Resumed> {
         let restarts = match self.command(CodecCommand::Start) {
             Ok(()) => {
                 self.capture.go_on();
@@ -375,8 +386,8 @@ impl MemToMem {
             return Err(state("VIDIOC_STREAMOFF", "the capture queue is not started").on(self.device()));
         }
         self.forget();
-        self.capture.stop()?;
-        self.capture.start()?;
+        let restarted = self.capture.stop().and_then(|()| self.capture.start());
+        self.noted(restarted)?;
         self.arm()
     }
 
@@ -387,8 +398,10 @@ impl MemToMem {
     /// `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_output(&mut self) -> Result<Vec<Frame>> {
-        let back = self.output.reclaim()?.frames;
-        self.output.start()?;
+        let reclaimed = self.output.reclaim();
+        let back = self.noted(reclaimed)?.frames;
+        let started = self.output.start();
+        self.noted(started)?;
         self.arm()?;
         Ok(back)
     }

@@ -105,6 +105,35 @@ fn picture(pool: &Pool, number: u64) -> Frame {
 }
 
 #[test]
+fn encoder_that_is_unplugged_after_a_drain_reports_its_loss() {
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    type Call = fn(&mut Encoder) -> framelease::Result<()>;
+    let calls: [Call; 4] = [
+        |encoder| encoder.resume().map(drop),
+        |encoder| encoder.reset(),
+        |encoder| encoder.drain(),
+        |encoder| encoder.force_key(),
+    ];
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    for call in calls {
+        drop(coded(&mut encoder, picture(&pool, 1)));
+        assert!(drained(&mut encoder).is_empty());
+        unplugging_h264(|| {
+            let e = call(&mut encoder).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::DeviceLost, "{e}");
+            assert!(is_readable(&encoder));
+            let told = encoder.recv(WAIT).unwrap();
+            assert!(matches!(told, Received::Item(EncoderEvent::Lost(_))), "{told:?}");
+            assert!(encoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
+        });
+        let told = encoder.recv(WAIT).unwrap();
+        assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
+        encoder.reopen().unwrap();
+    }
+    assert_eq!(pool.buffers().leased(), 0);
+}
+
+#[test]
 fn encoder_that_cannot_start_again_keeps_its_other_frames() {
     let (Some(pool), Some(device)) = (pictures(), h264("broken_start=1")) else { return };
     let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
