@@ -462,6 +462,11 @@ impl Station for Encoder {
     type Event = EncoderEvent;
 
     fn dispatch(&mut self) -> Result<()> {
+        match self.collect() {
+            // The loss is an event.
+            Err(error) if error.kind() == ErrorKind::DeviceLost => self.pair.refused(&error),
+            collected => collected?,
+        }
         self.pair.dispatch()
     }
 

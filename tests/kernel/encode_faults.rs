@@ -154,6 +154,29 @@ fn encoder_that_cannot_start_again_keeps_its_other_frames() {
 }
 
 #[test]
+fn encoder_ends_leases_in_dispatch() {
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    encoder.try_submit(picture(&pool, 1)).taken();
+    for _ in 0..100 {
+        encoder.dispatch().unwrap();
+        if pool.buffers().leased() == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(pool.buffers().leased(), 0);
+    assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(1));
+    // The loss of a device is an event.
+    encoder.try_submit(picture(&pool, 2)).taken();
+    unplugging_h264(|| {
+        encoder.dispatch().unwrap();
+        let lost = (0..3).any(|_| matches!(encoder.recv(WAIT).unwrap(), Received::Item(EncoderEvent::Lost(_))));
+        assert!(lost);
+    });
+}
+
+#[test]
 fn encoder_keeps_the_frames_of_an_unplugged_camera() {
     let (Some(vivid), Some(device)) = (vivid(Planar::Multi), h264("")) else { return };
     leaving_nothing(|| {
