@@ -300,6 +300,8 @@ impl Decoder {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = match self.pair.recv(left)? {
                 Received::Item(got) => self.sort(got)?,
+                // An earlier attempt failed.
+                Received::Nothing if self.changed && !self.pair.capture().is_streaming() => Some(self.follow()?),
                 Received::Nothing => return Ok(Received::Nothing),
                 Received::Ended => {
                     // The event of a format change may not have been read yet.
@@ -343,7 +345,10 @@ impl Decoder {
                 }
                 self.follow().map(Some)
             }
-            Processed::Lost(error) => Ok(Some(DecoderEvent::Lost(error))),
+            Processed::Lost(error) => {
+                self.changed = false;
+                Ok(Some(DecoderEvent::Lost(error)))
+            }
             Processed::Returned => Ok(Some(DecoderEvent::Returned)),
         }
     }
@@ -354,8 +359,16 @@ impl Decoder {
         }
     }
 
-    /// Changes to the present format of the stream (`dev-decoder.rst`, "Capture Setup").
+    /// Changes to the present format of the stream (`dev-decoder.rst`, "Capture Setup"). If memory is not available, a
+    /// later call tries again.
     fn follow(&mut self) -> Result<DecoderEvent> {
+        let followed = self.set_up_capture();
+        let is_for_now = |e: &Error| matches!(e.kind(), ErrorKind::Exhausted | ErrorKind::Busy);
+        self.changed = !self.pair.capture().is_streaming() && followed.as_ref().is_err_and(is_for_now);
+        followed
+    }
+
+    fn set_up_capture(&mut self) -> Result<DecoderEvent> {
         let before = self.pictures.take().map(|p| p.buffers.layout().fourcc());
         self.pair.free_capture();
         let device = self.device().clone();
@@ -365,6 +378,8 @@ impl Decoder {
         match before {
             // The same stream again, and no frame was decoded.
             Some(before) if self.found == now => self.refused.push(before),
+            // Another attempt.
+            None if self.found == now => {}
             _ => self.refused.clear(),
         }
         self.found = now;
@@ -386,7 +401,6 @@ impl Decoder {
             self.pair.free_capture();
             return Err(e);
         }
-        self.changed = false;
         self.pair.dispatch()?;
         if self.draining {
             // v4l2-mem2mem forgets a drain when the capture queue stops. Other drivers report that the drain still
@@ -481,8 +495,9 @@ impl sealed::Sealed for Decoder {}
 /// format.
 ///
 /// Errors: `Unsupported` if this crate does not know the format of the pictures, or if the device does not give an
-/// acceptable format. `Exhausted` if the buffers cannot be allocated. If a buffer could not be queued again when its
-/// frame was dropped, the next call reports this error once.
+/// acceptable format. `Exhausted` or `Busy` if the buffers cannot be allocated now. A later call then tries again,
+/// after its timeout. If a buffer could not be queued again when its frame was dropped, the next call reports this
+/// error once.
 impl Station for Decoder {
     type Event = DecoderEvent;
 

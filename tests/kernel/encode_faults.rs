@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::FrameSource;
-use framelease::codec::{Encoder, EncoderEvent};
+use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
@@ -174,6 +174,26 @@ fn encoder_ends_leases_in_dispatch() {
         let lost = (0..3).any(|_| matches!(encoder.recv(WAIT).unwrap(), Received::Item(EncoderEvent::Lost(_))));
         assert!(lost);
     });
+}
+
+#[test]
+fn decoder_that_cannot_allocate_tries_again() {
+    let Some(device) = fwht(Planar::Single) else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", Size::new(640, 368)), 2).unwrap();
+    let params = params(Codec::Fwht, Size::new(640, 368));
+    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    let coded = coded(&mut encoder, picture(&pool, 1)).detach();
+    for number in [8, 18] {
+        let mut decoder = Decoder::builder(Codec::Fwht).open().unwrap();
+        decoder.try_submit(coded.clone()).taken();
+        let fault = Fault { kind: b'V', number, nth: 1, errno: Errno::ENOMEM };
+        let e = ioctls::with(fault, || decoder.recv(WAIT)).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
+        assert!(!is_readable(&decoder), "the error was reported");
+        let again = decoder.recv(Duration::from_millis(50)).unwrap();
+        assert!(matches!(again, Received::Item(DecoderEvent::Format(_))), "{again:?}");
+        assert!(decoder.recv(WAIT).unwrap().frame().is_some());
+    }
 }
 
 #[test]
