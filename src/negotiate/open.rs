@@ -292,22 +292,32 @@ fn least_sources(encoder: &Device) -> usize {
 fn converted(device: Device, params: Params, from: &Layout, why: Error) -> Result<EncoderChain> {
     let mut refused = vec![why.to_string()];
     for fourcc in readable(&device, &params)? {
-        let to = source_layout(&device, &params, fourcc)?.with_colorimetry(from.colorimetry());
-        let request = match to.size() == params.size() {
-            true => Request::convert(Layer::default()),
-            // The encoder crops the area outside of the picture.
-            false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
-        };
-        match first_of(devices(), |_| Plan::new(&request, &[*from], &to)) {
-            Ok(choice) => {
-                let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
-                let encoder = Encoder::builder(params).device(device).open(pool.buffers())?;
-                return EncoderChain::converted(choice.converter, Arc::new(choice.plan), pool, encoder);
-            }
-            Err(e) => refused.push(e.to_string()),
+        match through(&device, &params, from, fourcc) {
+            // A driver may list formats that this crate does not know.
+            Err(e) if is_about_format(&e) => refused.push(e.to_string()),
+            done => return done,
         }
     }
     Err(Error::new(why.kind(), "negotiate", refused.join("; ")).on(&device))
+}
+
+/// Returns `true` if another format may help.
+fn is_about_format(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported | ErrorKind::InvalidArgument)
+}
+
+/// Opens an encoder of pictures in this format, with a device in front that converts to the format.
+fn through(device: &Device, params: &Params, from: &Layout, fourcc: FourCc) -> Result<EncoderChain> {
+    let to = source_layout(device, params, fourcc)?.with_colorimetry(from.colorimetry());
+    let request = match to.size() == params.size() {
+        true => Request::convert(Layer::default()),
+        // The encoder crops the area outside of the picture.
+        false => Request::convert(Layer::default().place(Rect::from(params.size()))).background(None),
+    };
+    let choice = first_of(devices(), |_| Plan::new(&request, &[*from], &to))?;
+    let pool = Pool::new(&Allocator::for_devices()?, to, BETWEEN)?;
+    let encoder = Encoder::builder(params.clone()).device(device.clone()).open(pool.buffers())?;
+    EncoderChain::converted(choice.converter, Arc::new(choice.plan), pool, encoder)
 }
 
 /// A limit for the number that a driver reports.

@@ -15,12 +15,14 @@ use framelease::share::{Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::cpu_bytes;
 use framelease::v4l2::{ControlId, ControlValue};
 use framelease::{wait, ErrorKind, Received, Station, Submit};
+use nix::errno::Errno;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::coding::*;
 use crate::devices::*;
 use crate::encode_faults::unplugging_h264;
+use crate::ioctls::{self, Fault};
 use crate::share::example;
 
 const SMALLER: Size = Size::new(320, 180);
@@ -279,6 +281,19 @@ fn open_for_encodes_the_frames_of_a_pool() {
         assert_eq!(packets, 5);
     });
     assert_eq!(pool.buffers().leased(), 0);
+}
+
+#[test]
+fn negotiation_tries_the_next_format_if_the_encoder_refuses_one() {
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    let Some(encoder) = h264("align=256") else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("NV12", SMALL), 4).unwrap();
+    // Two for the frames as they are, one for the list of formats, and the first of the list.
+    let fault = Fault { kind: b'V', number: 64, nth: 4, errno: Errno::EINVAL };
+    let negotiation = Negotiation::new(params(Codec::H264, SMALL)).encoder(encoder);
+    let chain = ioctls::with(fault, || negotiation.open_for(pool.buffers())).unwrap();
+    assert!(chain.converter().is_some());
+    assert_eq!(chain.encoder().layout().fourcc(), FourCc::NV12M);
 }
 
 #[test]
