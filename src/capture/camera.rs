@@ -232,15 +232,15 @@ impl Camera {
     fn fatal(&mut self, error: Error) -> Result<Received<CameraEvent>> {
         match self.device().try_event() {
             Ok(Some(event)) => self.on_event(event).map(Received::Item),
-            Ok(None) | Err(_) => self.lose(error).map(Received::Item),
+            Ok(None) | Err(_) => Ok(Received::Item(self.lose(error))),
         }
     }
 
-    fn lose(&mut self, error: Error) -> Result<CameraEvent> {
+    fn lose(&mut self, error: Error) -> CameraEvent {
         self.state = State::Lost;
         let device = self.device().clone();
-        self.readiness.lost(&device)?;
-        Ok(CameraEvent::Lost(error))
+        self.readiness.lost(&device);
+        CameraEvent::Lost(error)
     }
 
     fn on_event(&mut self, event: Event) -> Result<CameraEvent> {
@@ -260,7 +260,7 @@ impl Camera {
                 self.arm()?;
                 Ok(CameraEvent::Lost(e))
             }
-            Err(e) => self.lose(e),
+            Err(e) => Ok(self.lose(e)),
         }
     }
 
@@ -283,7 +283,7 @@ impl Camera {
             match self.device().try_event() {
                 Ok(Some(event)) => return self.on_event(event).map(Received::Item),
                 Ok(None) => {}
-                Err(e) if e.kind() == ErrorKind::DeviceLost => return self.lose(e).map(Received::Item),
+                Err(e) if e.kind() == ErrorKind::DeviceLost => return Ok(Received::Item(self.lose(e))),
                 Err(e) => return Err(e),
             }
         }
@@ -383,7 +383,7 @@ impl Camera {
             } else {
                 let device = self.device().clone();
                 self.state = State::Lost;
-                self.readiness.lost(&device)?;
+                self.readiness.lost(&device);
             }
         }
         reopened

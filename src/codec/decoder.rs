@@ -485,7 +485,10 @@ impl Decoder {
         self.pair.reopen()?;
         (self.pictures, self.changed, self.found, self.draining) = (None, false, None, false);
         self.refused.clear();
-        self.wishes.set_up(&mut self.pair).or_else(|e| self.pair.search_again().and(Err(e)))
+        self.wishes.set_up(&mut self.pair).map_err(|e| {
+            self.pair.search_again();
+            e
+        })
     }
 }
 

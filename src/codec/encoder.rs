@@ -435,8 +435,8 @@ impl Encoder {
         let frames = self.free();
         match self.pair.reopen() {
             Ok(_) => self.set_up_again(frames).map_err(|rejected| {
-                let error = self.pair.search_again().err().unwrap_or(rejected.error);
-                Rejected { error, ..rejected }
+                self.pair.search_again();
+                rejected
             }),
             Err(error) => Err(Rejected { error, item: frames }),
         }

@@ -541,7 +541,8 @@ impl MemToMem {
                 Ok((Received::Nothing, true)) if Instant::now() < deadline => {}
                 Ok((got, _)) => return Ok(got),
                 Err(e) if e.kind() == ErrorKind::DeviceLost && !self.is_broken => {
-                    return self.lose(e).map(Received::Item);
+                    self.search_again();
+                    return Ok(Received::Item(Processed::Lost(e)));
                 }
                 Err(e) => return Err(e),
             }
@@ -553,18 +554,13 @@ impl MemToMem {
         self.readiness.signal().set();
     }
 
-    /// Stops watching the device, and begins to watch for its return.
-    pub(crate) fn lose(&mut self, error: Error) -> Result<Processed> {
-        self.search_again()?;
-        Ok(Processed::Lost(error))
-    }
-
-    /// Searches as after a loss, for a device that was opened again but could not be set up.
-    pub(crate) fn search_again(&mut self) -> Result<()> {
+    /// Stops watching the device, and begins to watch for its return: after a loss, and for a device that was opened
+    /// again but could not be set up.
+    pub(crate) fn search_again(&mut self) {
         self.is_broken = true;
         self.ready = EpollFlags::empty();
         let device = self.device().clone();
-        self.readiness.lost(&device)
+        self.readiness.lost(&device);
     }
 }
 

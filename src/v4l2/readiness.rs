@@ -55,6 +55,8 @@ pub(crate) struct DeviceReadiness {
     signal: Arc<Signal>,
     /// The device and the events that the epoll has for it.
     watched: Option<(Device, EpollFlags)>,
+    /// For the search. It exists from the start, because the loss of a device must be reported without new descriptors.
+    alarm: Alarm,
     search: Option<Search>,
     /// The pause after the next loss. It grows while the device is lost again soon.
     pause: Duration,
@@ -65,7 +67,6 @@ struct Search {
     identity: Identity,
     /// `None` if inotify is not available. Only the alarm triggers a search then.
     hotplug: Option<Hotplug>,
-    alarm: Alarm,
     /// The device was found, and the station knows it.
     is_found: bool,
 }
@@ -75,8 +76,10 @@ impl DeviceReadiness {
         let failed = |op| move |e| Error::os(op, e);
         let readiness = Readiness::new().map_err(failed("epoll_create1"))?;
         let signal = Arc::new(Signal::new().map_err(failed("eventfd"))?);
+        let alarm = Alarm::new().map_err(failed("timerfd_create"))?;
         readiness.add(&*signal, EpollFlags::EPOLLIN, SIGNAL).map_err(failed("epoll_ctl"))?;
-        Ok(Self { readiness, signal, watched: None, search: None, pause: SHORTEST })
+        readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(failed("epoll_ctl"))?;
+        Ok(Self { readiness, signal, watched: None, alarm, search: None, pause: SHORTEST })
     }
 
     /// Returns the signal, for other threads that make the station's descriptor readable.
@@ -138,20 +141,15 @@ impl DeviceReadiness {
     }
 
     /// Begins to watch for the return of a lost device. Its return makes the descriptor readable.
-    pub(crate) fn lost(&mut self, device: &Device) -> Result<()> {
+    pub(crate) fn lost(&mut self, device: &Device) {
         self.unwatch();
-        let failed = |op| move |e| Error::os(op, e);
-        let mut alarm = Alarm::new().map_err(failed("timerfd_create"))?;
-        self.readiness.add(&alarm, EpollFlags::EPOLLIN, ALARM).map_err(failed("epoll_ctl"))?;
-        let hotplug = Hotplug::new().ok();
-        if let Some(hotplug) = &hotplug {
-            self.readiness.add(hotplug.inotify(), EpollFlags::EPOLLIN, HOTPLUG).map_err(failed("epoll_ctl"))?;
-        }
+        self.found();
+        let watched = |hotplug: &Hotplug| self.readiness.add(hotplug.inotify(), EpollFlags::EPOLLIN, HOTPLUG).is_ok();
+        let hotplug = Hotplug::new().ok().filter(watched);
         // The device may be back already, or was never away: a driver can give up without an unplug.
-        alarm.wake_at(Instant::now() + self.pause);
+        self.alarm.wake_at(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST);
-        self.search = Some(Search { identity: Identity::of(device), hotplug, alarm, is_found: false });
-        Ok(())
+        self.search = Some(Search { identity: Identity::of(device), hotplug, is_found: false });
     }
 
     /// Returns `true` from a loss until the device is open again.
@@ -166,8 +164,8 @@ impl DeviceReadiness {
 
     /// Searches for the lost device. Returns `true` once, when it is back. Call it if [`Ready::search`] is set.
     pub(crate) fn has_returned(&mut self) -> Result<bool> {
+        self.alarm.acknowledge();
         let Some(search) = &mut self.search else { return Ok(false) };
-        search.alarm.acknowledge();
         let mut is_news = search.hotplug.is_none();
         if let Some(hotplug) = &mut search.hotplug {
             while let Received::Item(_) = hotplug.try_recv()? {
@@ -181,7 +179,7 @@ impl DeviceReadiness {
         }
         search.is_found = search.identity.find().is_ok();
         if !search.is_found && search.hotplug.is_none() {
-            search.alarm.wake_at(Instant::now() + LONGEST);
+            self.alarm.wake_at(Instant::now() + LONGEST);
         }
         Ok(search.is_found)
     }
@@ -190,18 +188,16 @@ impl DeviceReadiness {
     pub(crate) fn search_again(&mut self) {
         if let Some(search) = &mut self.search {
             search.is_found = false;
-            search.alarm.wake_at(Instant::now() + self.pause);
+            self.alarm.wake_at(Instant::now() + self.pause);
             self.pause = (self.pause * 2).min(LONGEST);
         }
     }
 
     /// Ends the search, because the device is open again.
     pub(crate) fn found(&mut self) {
-        if let Some(search) = self.search.take() {
-            self.readiness.remove(&search.alarm);
-            if let Some(hotplug) = &search.hotplug {
-                self.readiness.remove(hotplug.inotify());
-            }
+        self.alarm.unset();
+        if let Some(hotplug) = self.search.take().and_then(|search| search.hotplug) {
+            self.readiness.remove(hotplug.inotify());
         }
     }
 }
@@ -216,5 +212,6 @@ impl Drop for DeviceReadiness {
     fn drop(&mut self) {
         self.unwatch();
         self.found();
+        self.readiness.remove(&self.alarm);
     }
 }

@@ -75,8 +75,8 @@ fn buffers_are_separate_dma_bufs() {
                 assert!(all.iter().all(|memory| memory.kind() == MemoryKind::DmaBuf));
                 let ids: HashSet<_> = all.iter().map(|memory| memory.id()).collect();
                 assert_eq!((all.len(), ids.len()), (6 * memories, 6 * memories), "{format}");
-                // One descriptor for each buffer, and the camera's epoll and eventfd.
-                assert_eq!(descriptors(), before + 6 * memories + 2, "{format}");
+                // One descriptor for each buffer, and the camera's epoll, eventfd and timer.
+                assert_eq!(descriptors(), before + 6 * memories + 3, "{format}");
                 (0..12).for_each(|_| drop(frame(&mut camera)));
             });
         });

@@ -14,6 +14,7 @@ use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
 
 use crate::coding::*;
 use crate::devices::*;
@@ -194,6 +195,25 @@ fn decoder_that_cannot_allocate_tries_again() {
         assert!(matches!(again, Received::Item(DecoderEvent::Format(_))), "{again:?}");
         assert!(decoder.recv(WAIT).unwrap().frame().is_some());
     }
+}
+
+#[test]
+fn loss_is_reported_without_free_descriptors() {
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    drop(coded(&mut encoder, picture(&pool, 1)));
+    unplugging_h264(|| {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+        assert!(std::fs::File::open("/dev/null").is_err());
+        let told = encoder.recv(WAIT);
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        assert!(matches!(told, Ok(Received::Item(EncoderEvent::Lost(_)))), "{told:?}");
+    });
+    let told = encoder.recv(WAIT).unwrap();
+    assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
+    encoder.reopen().unwrap();
+    assert!(coded(&mut encoder, picture(&pool, 2)).is_key());
 }
 
 #[test]

@@ -246,7 +246,7 @@ impl M2m {
                 Received::Ended => {
                     let text = "the device reports the end of its stream";
                     let error = Error::new(ErrorKind::DeviceLost, "VIDIOC_DQBUF", text).on(&self.name);
-                    let Processed::Lost(error) = self.pair.lose(error)? else { continue };
+                    self.pair.search_again();
                     self.lose(error);
                 }
             }
