@@ -215,7 +215,11 @@ impl MemToMem {
         let (output, capture) = match opened {
             Ok(queues) => queues,
             Err(e) => {
-                self.readiness.search_again();
+                match self.readiness.is_lost() {
+                    true => self.readiness.search_again(),
+                    // The caller noticed the loss before the station did.
+                    false => self.search_again(),
+                }
                 return Err(e);
             }
         };

@@ -198,6 +198,22 @@ fn decoder_that_cannot_allocate_tries_again() {
 }
 
 #[test]
+fn reopen_that_fails_before_the_loss_is_reported_announces_the_return() {
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    unplugging_h264(|| {
+        let rejected = encoder.try_submit(picture(&pool, 1)).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+        let rejected = encoder.reopen().unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::NotFound, "{}", rejected.error);
+    });
+    let told = encoder.recv(WAIT).unwrap();
+    assert!(matches!(told, Received::Item(EncoderEvent::Returned)), "{told:?}");
+    encoder.reopen().unwrap();
+    assert!(coded(&mut encoder, picture(&pool, 2)).is_key());
+}
+
+#[test]
 fn loss_is_reported_without_free_descriptors() {
     let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
     let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
