@@ -261,7 +261,7 @@ impl Queue {
             mmap.orphan();
         }
         if !matches!(self.memory, Memory::None) {
-            self.release();
+            self.release(self.memory_type());
         }
         self.memory = Memory::None;
         self.held.clear();

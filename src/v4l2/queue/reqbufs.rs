@@ -189,7 +189,7 @@ impl Queue {
         cpu_reads: CpuReads,
     ) -> Result<&BufferSet> {
         let memory = memory.map_err(|e| {
-            self.release();
+            self.release(memory_type);
             e
         })?;
         let imported = if memory_type == MEMORY_DMABUF { memory.clone() } else { Vec::new() };
@@ -201,10 +201,10 @@ impl Queue {
         self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
     }
 
-    /// Frees the buffers (REQBUFS with 0). If that fails, the close of the device frees them.
-    pub(super) fn release(&self) {
-        let (kind, memory) = (self.kind as u32, self.memory_type());
-        let mut arg = RequestBuffers { kind, memory, ..RequestBuffers::zeroed() };
+    /// Frees the buffers (REQBUFS with 0). If that fails, the close of the device frees them. The kernel refuses the
+    /// type of memory that the driver does not have, also here.
+    pub(super) fn release(&self, memory: u32) {
+        let mut arg = RequestBuffers { kind: self.kind as u32, memory, ..RequestBuffers::zeroed() };
         let _ = calls::reqbufs(self.device.as_fd(), &mut arg);
     }
 
