@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::MOST_SKIPPED;
 use crate::bitstream::Codec;
 use crate::dmabuf::DEFAULT_WAIT;
 use crate::error::{Error, ErrorKind, Rejected, Result};
@@ -296,7 +297,8 @@ impl Decoder {
     }
 
     fn next_until(&mut self, deadline: Instant) -> Result<Received<DecoderEvent>> {
-        loop {
+        let mut skipped = 0;
+        while skipped < MOST_SKIPPED || Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let event = match self.pair.recv(left)? {
                 Received::Item(got) => self.sort(got)?,
@@ -318,7 +320,10 @@ impl Decoder {
             if let Some(event) = event {
                 return Ok(Received::Item(event));
             }
+            skipped += 1;
         }
+        // The descriptor is still readable.
+        Ok(Received::Nothing)
     }
 
     /// Converts a result of the queue pair to an event for the caller, if there is one.

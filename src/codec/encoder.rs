@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::controls::{apply, FORCE_KEY_FRAME};
 use super::setup::Setup;
 use super::stream::{Coded, Stream};
-use super::{Applied, Outcome, Params, Quirks, Setting};
+use super::{Applied, Outcome, Params, Quirks, Setting, MOST_SKIPPED};
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
@@ -288,7 +288,8 @@ impl Encoder {
     }
 
     fn next_until(&mut self, deadline: Instant) -> Result<Received<EncoderEvent>> {
-        loop {
+        let mut skipped = 0;
+        while skipped < MOST_SKIPPED || Instant::now() < deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             let got = match self.pair.recv(left)? {
                 Received::Item(got) => got,
@@ -303,7 +304,10 @@ impl Encoder {
             if let Some(event) = self.sort(got)? {
                 return Ok(Received::Item(event));
             }
+            skipped += 1;
         }
+        // The descriptor is still readable.
+        Ok(Received::Nothing)
     }
 
     /// Converts a result of the queue pair to an event for the caller, if there is one.

@@ -51,3 +51,7 @@ pub use parameters::{Applied, HeaderMode, Level, Outcome, Params, Profile, RateM
 #[doc(hidden)] // For this project's tests.
 pub use quirks::Quirks;
 pub use setup::source_layout;
+
+/// A call that does not wait ends after this many buffers without an event for the caller. A driver may return such
+/// buffers forever.
+const MOST_SKIPPED: usize = 64;
