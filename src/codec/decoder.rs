@@ -463,7 +463,8 @@ impl Decoder {
     /// `VIDIOC_DQBUF`, and for some drivers `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver; the call
+    /// can be repeated.
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         self.pair.resume()

@@ -384,7 +384,8 @@ impl Encoder {
     /// a new stream `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver; the call
+    /// can be repeated.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         let resumed = self.pair.resume()?;

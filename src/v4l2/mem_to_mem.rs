@@ -102,6 +102,8 @@ pub struct MemToMem {
     gone: Option<Error>,
     /// The device reported a fatal error. It is not watched until it is started again.
     is_broken: bool,
+    /// A restart stopped the capture queue and could not start it.
+    is_halted: bool,
 }
 
 impl MemToMem {
@@ -123,6 +125,7 @@ impl MemToMem {
             early: None,
             gone: None,
             is_broken: false,
+            is_halted: false,
         })
     }
 
@@ -170,7 +173,7 @@ impl MemToMem {
     /// The errors of [`Queue::start`]. Queued frames stay queued; [`MemToMem::stop`] returns them.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
-        self.is_broken = false;
+        (self.is_broken, self.is_halted) = (false, false);
         let started = self.output.start().and_then(|()| self.capture.start());
         self.noted(started)?;
         self.arm()
@@ -269,7 +272,7 @@ impl MemToMem {
         self.ready = EpollFlags::empty();
         self.early = None;
         self.gone = None;
-        self.is_broken = false;
+        (self.is_broken, self.is_halted) = (false, false);
     }
 
     /// Gives a source frame to the device. The device holds the lease until [`Processed::Source`] returns it. Ioctl:
@@ -339,10 +342,15 @@ impl MemToMem {
     /// `VIDIOC_DECODER_CMD`, `VIDIOC_DQBUF`, and for a restart `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver.
+    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver; the call
+    /// can be repeated.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     #[doc(alias = "VIDIOC_DECODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
+        if self.is_halted {
+            self.restart_capture()?;
+            return Ok(Resumed::Restarted);
+        }
         if !self.capture.has_ended() {
             return Err(state("resume", "the stream has not ended").on(self.device()));
         }
@@ -386,11 +394,12 @@ impl MemToMem {
     /// `State` unless the queue is started, `DeviceLost` after an unplug. Other errors are those of the driver.
     #[doc(alias = "VIDIOC_STREAMOFF")]
     pub fn restart_capture(&mut self) -> Result<()> {
-        if !self.capture.is_streaming() {
+        if !self.capture.is_streaming() && !self.is_halted {
             return Err(state("VIDIOC_STREAMOFF", "the capture queue is not started").on(self.device()));
         }
         self.forget();
         let restarted = self.capture.stop().and_then(|()| self.capture.start());
+        self.is_halted = restarted.is_err();
         self.noted(restarted)?;
         self.arm()
     }

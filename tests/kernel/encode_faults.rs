@@ -11,6 +11,7 @@ use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::v4l2::Resumed;
 use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
@@ -195,6 +196,31 @@ fn decoder_that_cannot_allocate_tries_again() {
         assert!(matches!(again, Received::Item(DecoderEvent::Format(_))), "{again:?}");
         assert!(decoder.recv(WAIT).unwrap().frame().is_some());
     }
+}
+
+#[test]
+fn resume_that_failed_can_be_repeated() {
+    let Some(device) = fwht(Planar::Single) else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", Size::new(640, 368)), 2).unwrap();
+    let params = params(Codec::Fwht, Size::new(640, 368));
+    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    let coded = coded(&mut encoder, picture(&pool, 1)).detach();
+    let mut decoder = Decoder::builder(Codec::Fwht).open().unwrap();
+    let decodes = |decoder: &mut Decoder| {
+        decoder.try_submit(coded.clone()).taken();
+        (0..2).any(|_| decoder.recv(WAIT).unwrap().frame().is_some())
+    };
+    assert!(decodes(&mut decoder));
+    decoder.drain().unwrap();
+    assert!(decoder.recv(WAIT).unwrap().is_ended());
+    let fault = Fault { kind: b'V', number: 18, nth: 1, errno: Errno::ENOMEM };
+    for _ in 0..2 {
+        let e = ioctls::with(fault, || decoder.resume()).unwrap_err();
+        assert_eq!(e.op(), "VIDIOC_STREAMON", "{e}");
+    }
+    assert_eq!(decoder.resume().unwrap(), Resumed::Restarted);
+    assert_eq!(decoder.resume().unwrap_err().kind(), ErrorKind::State);
+    assert!(decodes(&mut decoder));
 }
 
 #[test]
