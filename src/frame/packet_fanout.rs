@@ -204,6 +204,10 @@ impl Shared {
     fn push(&self, packet: &Packet, form: impl FnOnce(bool) -> Packet) {
         let mut dropped = VecDeque::new();
         let mut state = self.lock();
+        // The receiver was dropped after `forget_closed`. Its queue would hold the encoder's buffer.
+        if state.is_closed {
+            return;
+        }
         if state.awaits_key && !packet.can_begin() {
             state.dropped += 1;
             return;
@@ -431,6 +435,16 @@ mod tests {
         assert!(receiver.try_recv().unwrap().is_ended());
         let ready = wait::until(receiver.as_fd(), PollFlags::POLLIN, wait::deadline(Duration::ZERO)).unwrap();
         assert!(ready.is_empty(), "an event loop would spin");
+    }
+
+    #[test]
+    fn push_gives_nothing_to_a_receiver_that_was_dropped_meanwhile() {
+        let mut fanout = PacketFanout::new();
+        let receiver = fanout.attach(QueueCapacity::default()).unwrap();
+        drop(receiver);
+        // As `PacketFanout::push` does, after `forget_closed` has seen the receiver.
+        fanout.consumers[0].push(&packet(0, true), |_| packet(0, true));
+        assert_eq!(fanout.consumers[0].lock().queue.len(), 0, "a lease that ends only with the next packet");
     }
 
     #[test]
