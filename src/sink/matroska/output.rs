@@ -29,8 +29,13 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(file: File, waiting: Option<Vec<u8>>) -> Self {
-        Self { file, deadline: Instant::now(), waiting }
+    pub(super) fn new(file: File) -> Self {
+        Self { file, deadline: Instant::now(), waiting: None }
+    }
+
+    /// Keeps the bytes that the reader has not taken, instead of waiting for it.
+    pub(super) fn keeping(self) -> Self {
+        Self { waiting: Some(Vec::new()), ..self }
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

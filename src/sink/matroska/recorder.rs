@@ -337,7 +337,8 @@ impl Submit for Recorder {
     /// After an error the packet comes back and is not in any file. The recorder finishes the file as far as possible,
     /// and begins another file at the next key frame. So it continues when the disk has room again. `Exhausted` on a
     /// full disk, `NotFound` and `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a
-    /// reader, `Unsupported` if Matroska cannot hold the stream, `State` after [`Recorder::finish`].
+    /// reader, `NotFound` and `WrongFile` for a pipe that was removed or replaced, `Unsupported` if Matroska cannot
+    /// hold the stream, `State` after [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
@@ -421,5 +422,41 @@ mod tests {
         assert!(!recorder.awaits_key(), "a full disk would make the encoder produce key frames only");
         recorder.failed = recorder.failed.and_then(|at| at.checked_sub(PAUSE));
         assert!(recorder.awaits_key());
+    }
+
+    fn key() -> Packet {
+        Packet::new(PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0), [0x10, 0, 0], None)
+    }
+
+    /// A folder that is removed when the test ends.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("framelease-recorder-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn recorder_of_a_pipe_neither_creates_nor_overwrites_a_file() {
+        let folder = Folder::new("pipe");
+        let path = folder.0.join("live");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut recorder = Recorder::new(&path, WriterOptions::default(), FileRotation::default()).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(recorder.try_submit(key()).unwrap_err().error.kind(), ErrorKind::NotFound);
+        assert!(!path.exists());
+        fs::write(&path, "another recording").unwrap();
+        assert_eq!(recorder.try_submit(key()).unwrap_err().error.kind(), ErrorKind::WrongFile);
+        assert_eq!(fs::read(&path).unwrap(), b"another recording");
     }
 }

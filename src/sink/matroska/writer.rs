@@ -182,20 +182,28 @@ impl Writer {
     /// for reading.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
-        Self::of_file(open(path)?, path, options)
+        let file = open(path, OpenOptions::new().create(true).truncate(true))?;
+        Self::of_file(file, path, options)
     }
 
     /// Writes to `file`, which must be an empty file or not block. `path` is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: WriterOptions) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file, None)) };
+        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file)) };
         Ok(Self::new(out, path.display().to_string(), options))
     }
 
-    /// Writes to a pipe or device, and keeps the bytes that its reader has not taken.
+    /// Writes to a pipe or device, and keeps the bytes that its reader has not taken. Neither creates nor overwrites a
+    /// file that is there instead.
     pub(super) fn of_pipe(path: &Path, options: WriterOptions) -> Result<Self> {
-        let out = Output::Pipe(Pipe::new(open(path)?, Some(Vec::new())));
-        Ok(Self::new(out, path.display().to_string(), options))
+        let writer = Self::of_file(open(path, &mut OpenOptions::new())?, path, options)?;
+        match writer.out {
+            Output::Pipe(pipe) => Ok(Self { out: Output::Pipe(pipe.keeping()), ..writer }),
+            _ => {
+                let text = "a file has replaced the pipe or device that the recorder was made for";
+                Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()))
+            }
+        }
     }
 
     pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
@@ -500,7 +508,7 @@ impl Writer {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path, how: &mut OpenOptions) -> Result<File> {
     let failed = |e: io::Error| {
         let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
         let error = Error::io("open", &e).on(path.display());
@@ -509,9 +517,7 @@ fn open(path: &Path) -> Result<File> {
         }
         error
     };
-    let mut open = OpenOptions::new();
-    open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    open.open(path).map_err(failed)
+    how.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed)
 }
 
 /// Returns `true` if a decoder can begin with this packet.
