@@ -38,7 +38,7 @@ impl Pipe {
         Self { waiting: Some(Vec::new()), ..self }
     }
 
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(waiting) = &mut self.waiting else { return write_until(&mut self.file, slices, self.deadline) };
         if waiting.is_empty() {
             match self.file.write_vectored(slices) {

@@ -382,7 +382,8 @@ impl Submit for Recorder {
             }
             let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { continue };
             match wait::events(pipe.as_fd(), PollFlags::POLLOUT, deadline) {
-                Ok(ready) if !ready.is_empty() => {}
+                // The clock is compared: a device may report that it is ready and then take nothing.
+                Ok(ready) if !ready.is_empty() && Instant::now() < deadline => {}
                 Ok(_) | Err(Errno::EINTR) => return Ok(Submitted::Full(packet)),
                 Err(e) => return Err(Rejected { error: Error::os("poll", e), item: packet }),
             }
@@ -411,6 +412,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::format::Size;
     use crate::frame::PacketMeta;
+    use crate::sink::matroska::output::{Output, Pipe};
 
     #[test]
     fn awaits_key_is_false_for_a_while_after_an_error() {
@@ -444,6 +446,22 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn submit_ends_at_its_timeout_if_a_device_is_ready_and_takes_nothing() {
+        use std::os::fd::OwnedFd;
+        // An eventfd with room for 1 is writable, but does not take a 2.
+        let device = nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap();
+        device.write(u64::MAX - 2).unwrap();
+        let mut pipe = Pipe::new(File::from(OwnedFd::from(device))).keeping();
+        assert_eq!(pipe.write(&[io::IoSlice::new(&2u64.to_ne_bytes())]).unwrap(), 8);
+        let folder = Folder::new("device");
+        let mut recorder = Recorder::new(&folder.0, WriterOptions::default(), FileRotation::default()).unwrap();
+        recorder.is_pipe = true;
+        let writer = Writer::new(Output::Pipe(pipe), "device".into(), WriterOptions::default());
+        recorder.now = Some((folder.0.clone(), writer));
+        assert!(recorder.submit(key(), Duration::from_millis(20)).unwrap().full().is_some());
     }
 
     #[test]

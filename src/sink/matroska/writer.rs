@@ -225,7 +225,7 @@ impl Writer {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
     }
 
-    fn new(out: Output, name: String, options: WriterOptions) -> Self {
+    pub(super) fn new(out: Output, name: String, options: WriterOptions) -> Self {
         Self {
             out,
             name,
