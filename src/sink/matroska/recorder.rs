@@ -282,10 +282,12 @@ impl Recorder {
     /// Creates the file with the next free number.
     fn next_file(&mut self) -> Result<(PathBuf, File)> {
         loop {
-            let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-            let mut name = format!("{stem}-{:05}", self.number + 1);
+            // A path need not be UTF-8.
+            let mut name = self.path.file_stem().unwrap_or_default().to_owned();
+            name.push(format!("-{:05}", self.number + 1));
             if let Some(extension) = self.path.extension() {
-                name = format!("{name}.{}", extension.to_string_lossy());
+                name.push(".");
+                name.push(extension);
             }
             let path = self.path.with_file_name(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
@@ -446,6 +448,17 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn recorder_keeps_the_bytes_of_a_name_that_is_not_utf_8() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let folder = Folder::new("name");
+        let path = folder.0.join(OsStr::from_bytes(b"caf\xe9.mk\xff"));
+        let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
+        assert!(recorder.try_submit(key()).unwrap().is_taken());
+        assert_eq!(recorder.path(), Some(&*folder.0.join(OsStr::from_bytes(b"caf\xe9-00001.mk\xff"))));
     }
 
     #[test]
