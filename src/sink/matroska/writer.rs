@@ -168,7 +168,7 @@ pub struct Writer {
     /// The latest timestamp of all packets.
     last_ns: u64,
     packets: u64,
-    /// The output is a stream that ends with half an element.
+    /// The output ends with half an element: a stream, or a file that could not be cut.
     is_broken: bool,
 }
 
@@ -272,7 +272,7 @@ impl Writer {
     /// or the parameter sets cannot be parsed. The text names the file.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
-            return Err(Error::new(ErrorKind::State, "write", "an earlier write failed in the middle").on(&self.name));
+            return Err(self.broken("write"));
         }
         if packet.picture().is_empty() {
             return Ok(Written::Skipped);
@@ -367,6 +367,10 @@ impl Writer {
         }
         self.end += bytes;
         Ok(())
+    }
+
+    fn broken(&self, op: &'static str) -> Error {
+        Error::new(ErrorKind::State, op, "an earlier write failed in the middle").on(&self.name)
     }
 
     fn failed(&self, op: &'static str, e: &io::Error) -> Error {
@@ -471,7 +475,8 @@ impl Writer {
     /// cannot seek in it.
     ///
     /// # Errors
-    /// Errors of the writes. On a full disk, the file lacks only its index.
+    /// Errors of the writes. On a full disk, the file lacks only its index. `State` for a file that ends with half an
+    /// element, because an earlier write failed and the file could not be cut. It plays up to the last packet.
     pub fn finish(mut self) -> Result<Summary> {
         let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
         let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };
@@ -489,7 +494,10 @@ impl Writer {
             cues.master(0xbb, Elements::default().number(0xb3, time).master(0xb7, position))
         });
         let cues = Elements::default().master(0x1c53_bb6b, cues);
-        let indexed = self.append(std::iter::once(&cues.0[..]));
+        let indexed = match self.is_broken {
+            true => Err(self.broken("finish")),
+            false => self.append(std::iter::once(&cues.0[..])),
+        };
         let patch = |at: u64, bytes: &[u8]| self.out.patch(at, bytes).map_err(|e| self.failed("pwrite", &e));
         let milliseconds = duration.as_secs_f64() * 1000.0;
         patch(self.duration_at, &Elements::default().float(0x4489, milliseconds).0)?;
