@@ -25,9 +25,10 @@ pub struct AccessUnitSplitter {
     codec: Codec,
     limit_bytes: usize,
     buffer: Vec<u8>,
-    /// Length of the unit that was returned last. The next call removes it.
-    given: usize,
-    /// The buffer was searched up to here, and is one unit so far.
+    /// The units before this position were returned. The next [`AccessUnitSplitter::push`] removes them: to remove each
+    /// by itself would move the rest of a large buffer for each unit.
+    start: usize,
+    /// The bytes after `start` were searched up to here, and are one unit so far.
     searched: usize,
     /// The unit has a slice.
     has_slice: bool,
@@ -36,13 +37,13 @@ pub struct AccessUnitSplitter {
 impl AccessUnitSplitter {
     /// Creates a splitter for a codec with NAL units. The splitter refuses access units of more than `limit_bytes`.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
-        Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
+        Self { codec, limit_bytes, buffer: Vec::new(), start: 0, searched: 0, has_slice: false }
     }
 
     /// Adds bytes to the end of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.given);
-        self.given = 0;
+        self.buffer.drain(..self.start);
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -51,14 +52,13 @@ impl AccessUnitSplitter {
     /// # Errors
     /// `Exhausted` if a unit exceeds the limit. The bytes of this unit are dropped. The next call continues after them.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
-        self.buffer.drain(..self.given);
-        self.given = 0;
+        let data = &self.buffer[self.start..];
         // A unit's kind and first slice bit are in the three bytes after its start code. The last unit may still lack
         // them. An earlier unit is complete, even if it is shorter: a delimiter has two bytes, an end of sequence has
         // one.
         let from = self.searched;
         let (mut end, mut is_open) = (None, false);
-        let mut units = nal_units(&self.buffer[from..]).peekable();
+        let mut units = nal_units(&data[from..]).peekable();
         while let Some(unit) = units.next() {
             let at = from + unit.start;
             if unit.data.len() < 3 && units.peek().is_none() {
@@ -83,19 +83,20 @@ impl AccessUnitSplitter {
         drop(units);
         if end.is_none() && !is_open {
             // The last bytes contain at most a part of a start code, and the zero before it.
-            self.searched = self.searched.max(self.buffer.len().saturating_sub(3));
+            self.searched = self.searched.max(data.len().saturating_sub(3));
         }
         match end {
             Some(end) => {
-                (self.given, self.searched, self.has_slice) = (end, 0, false);
+                let unit = self.start..self.start + end;
+                (self.start, self.searched, self.has_slice) = (unit.end, 0, false);
                 match end <= self.limit_bytes {
-                    true => Ok(Some(&self.buffer[..end])),
+                    true => Ok(Some(&self.buffer[unit])),
                     false => Err(self.too_large()),
                 }
             }
-            None if self.buffer.len() > self.limit_bytes => {
+            None if data.len() > self.limit_bytes => {
                 self.buffer.clear();
-                (self.searched, self.has_slice) = (0, false);
+                (self.start, self.searched, self.has_slice) = (0, 0, false);
                 Err(self.too_large())
             }
             None => Ok(None),
@@ -109,7 +110,7 @@ impl AccessUnitSplitter {
 
     /// Returns the last access unit, at the end of the stream.
     pub fn finish(mut self) -> Vec<u8> {
-        self.buffer.drain(..self.given);
+        self.buffer.drain(..self.start);
         self.buffer
     }
 }
@@ -180,6 +181,19 @@ mod tests {
         for step in 1..=stream.len() {
             assert_eq!(cut(&stream, step, 1000), [unit, unit, unit], "in pieces of {step}");
         }
+    }
+
+    #[test]
+    fn splitter_does_not_move_the_rest_of_a_large_buffer_for_each_unit() {
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 1000);
+        cutter.push(&units().concat());
+        let mut next = None;
+        while let Some(unit) = cutter.next_unit().unwrap() {
+            let at = unit.as_ptr_range();
+            assert!(next.map_or(true, |next| next == at.start), "a file of n units would take n * n steps");
+            next = Some(at.end);
+        }
+        assert!(next.is_some());
     }
 
     #[test]
