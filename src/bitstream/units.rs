@@ -3,6 +3,11 @@
 use super::{nal_units, Codec, NalKind};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The most bytes of a start code.
+const LONGEST_START: usize = 4;
+/// How many bytes after a start code tell a unit's kind, and whether a slice is the first of its picture.
+const HEAD: usize = 3;
+
 /// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
 /// it.
 ///
@@ -53,15 +58,16 @@ impl AccessUnitSplitter {
     /// `Exhausted` if a unit exceeds the limit. The bytes of this unit are dropped. The next call continues after them.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
         let data = &self.buffer[self.start..];
-        // A unit's kind and first slice bit are in the three bytes after its start code. The last unit may still lack
-        // them. An earlier unit is complete, even if it is shorter: a delimiter has two bytes, an end of sequence has
-        // one.
+        // The last unit may still lack its `HEAD`. An earlier unit is complete, even if it is shorter: a delimiter has
+        // two bytes, an end of sequence has one.
         let from = self.searched;
         let (mut end, mut is_open) = (None, false);
         let mut units = nal_units(&data[from..]).peekable();
         while let Some(unit) = units.next() {
             let at = from + unit.start;
-            if unit.data.len() < 3 && units.peek().is_none() {
+            // Zeros at the end do not count as the unit's data.
+            let is_short = data.len() - at < LONGEST_START + HEAD;
+            if is_short && unit.data.len() < HEAD && units.peek().is_none() {
                 (self.searched, is_open) = (at, true);
                 break;
             }
@@ -197,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn splitter_searches_zeros_after_a_start_code_once() {
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 1000);
+        cutter.push(&[0, 0, 1, 0x65]);
+        for _ in 0..100 {
+            cutter.push(&[0]);
+            assert!(cutter.next_unit().unwrap().is_none());
+        }
+        assert!(cutter.searched > 90, "each push would search all zeros again");
+    }
+
+    #[test]
     fn splitter_continues_after_a_unit_over_the_limit() {
         let mut cutter = AccessUnitSplitter::new(Codec::H264, 20);
         cutter.push(&units().concat());
@@ -210,7 +227,9 @@ mod tests {
             data in proptest::collection::vec(prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(0x65), 3 => any::<u8>()], 0..300),
             step in 1usize..50,
         ) {
-            prop_assert_eq!(cut(&data, step, 1000).concat(), data);
+            let units = cut(&data, step, 1000);
+            prop_assert_eq!(&units, &cut(&data, 1000, 1000), "the same units as of one piece");
+            prop_assert_eq!(units.concat(), data);
         }
     }
 }
