@@ -258,6 +258,7 @@ fn target_that_is_refused_does_not_mix_up_other_jobs() {
             let done = m2m.done(WAIT).unwrap();
             assert_eq!((value(&done), done.meta().sequence), (20 + i, i.into()));
         }
+        assert_eq!(sources.buffers().leased(), 0, "the source whose target was refused");
         m2m.begin(&plan, &[plain(&sources, 40, 11)], again.expect("the queue is full")).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!((value(&done), done.meta().sequence), (40, 11), "not the source whose target was refused");

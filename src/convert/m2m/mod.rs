@@ -206,6 +206,8 @@ impl M2m {
                 Ok(None) | Err(_) => break,
             }
         }
+        // If the queue cannot be restarted, the next job reports why.
+        let _ = self.settle_orphan();
     }
 
     /// Handles a failed device: ends every job in flight. The next job sets the device up again, if it is still there.
