@@ -2,6 +2,9 @@
 
 use super::{nal_units, Codec, NalKind};
 
+/// The most parameter sets of a stream: 32 SPS and 256 PPS in H.264 (7.4.2.1.1, 7.4.2.2), fewer in H.265.
+const MOST: usize = 32 + 256;
+
 /// Video, sequence and picture parameter sets, without start codes. SDP, Matroska and subscribers that join late need
 /// them separately from the pictures.
 ///
@@ -22,7 +25,7 @@ pub struct ParameterSets {
 
 impl ParameterSets {
     /// Finds the parameter sets in a coded buffer, without duplicates. Returns `None` unless the buffer contains both a
-    /// sequence and a picture parameter set.
+    /// sequence and a picture parameter set. Ignores more sets than a stream can have.
     pub fn find(codec: Codec, data: &[u8]) -> Option<Self> {
         if !codec.has_nal_units() {
             return None;
@@ -33,7 +36,8 @@ impl ParameterSets {
             if matches!(kind, NalKind::Slice { .. }) {
                 break;
             }
-            if kind.is_parameters() && !units.iter().any(|(_, u)| u == unit.data) {
+            // Each is compared with the others, so their number is limited.
+            if kind.is_parameters() && units.len() < MOST && !units.iter().any(|(_, u)| u == unit.data) {
                 units.push((kind, unit.data.to_vec()));
             }
         }
@@ -76,6 +80,14 @@ impl ParameterSets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameter_sets_are_no_more_than_a_stream_can_have() {
+        let more = (0..5000u16).flat_map(|i| [0, 0, 1, 0x68, (i >> 7) as u8 | 0x80, i as u8 | 0x80]);
+        let stream: Vec<u8> = [0, 0, 1, 0x67, 66].into_iter().chain(more).collect();
+        let sets = ParameterSets::find(Codec::H264, &stream).unwrap();
+        assert_eq!(sets.iter().count(), MOST, "n sets in a buffer would take n * n steps");
+    }
 
     #[test]
     fn parameter_sets_are_found_once_and_in_order() {

@@ -3,6 +3,11 @@
 use super::{nal_units, Codec, NalKind};
 use crate::error::{Error, ErrorKind, Result};
 
+/// The most bytes of a start code.
+const LONGEST_START: usize = 4;
+/// How many bytes after a start code tell a unit's kind, and whether a slice is the first of its picture.
+const HEAD: usize = 3;
+
 /// Splits an H.264 or H.265 byte stream into access units. Each access unit has one picture and the NAL units before
 /// it.
 ///
@@ -25,9 +30,10 @@ pub struct AccessUnitSplitter {
     codec: Codec,
     limit_bytes: usize,
     buffer: Vec<u8>,
-    /// Length of the unit that was returned last. The next call removes it.
-    given: usize,
-    /// The buffer was searched up to here, and is one unit so far.
+    /// The units before this position were returned. The next [`AccessUnitSplitter::push`] removes them: to remove each
+    /// by itself would move the rest of a large buffer for each unit.
+    start: usize,
+    /// The bytes after `start` were searched up to here, and are one unit so far.
     searched: usize,
     /// The unit has a slice.
     has_slice: bool,
@@ -36,13 +42,13 @@ pub struct AccessUnitSplitter {
 impl AccessUnitSplitter {
     /// Creates a splitter for a codec with NAL units. The splitter refuses access units of more than `limit_bytes`.
     pub fn new(codec: Codec, limit_bytes: usize) -> Self {
-        Self { codec, limit_bytes, buffer: Vec::new(), given: 0, searched: 0, has_slice: false }
+        Self { codec, limit_bytes, buffer: Vec::new(), start: 0, searched: 0, has_slice: false }
     }
 
     /// Adds bytes to the end of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.given);
-        self.given = 0;
+        self.buffer.drain(..self.start);
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -51,17 +57,17 @@ impl AccessUnitSplitter {
     /// # Errors
     /// `Exhausted` if a unit exceeds the limit. The bytes of this unit are dropped. The next call continues after them.
     pub fn next_unit(&mut self) -> Result<Option<&[u8]>> {
-        self.buffer.drain(..self.given);
-        self.given = 0;
-        // A unit's kind and first slice bit are in the three bytes after its start code. The last unit may still lack
-        // them. An earlier unit is complete, even if it is shorter: a delimiter has two bytes, an end of sequence has
-        // one.
+        let data = &self.buffer[self.start..];
+        // The last unit may still lack its `HEAD`. An earlier unit is complete, even if it is shorter: a delimiter has
+        // two bytes, an end of sequence has one.
         let from = self.searched;
         let (mut end, mut is_open) = (None, false);
-        let mut units = nal_units(&self.buffer[from..]).peekable();
+        let mut units = nal_units(&data[from..]).peekable();
         while let Some(unit) = units.next() {
             let at = from + unit.start;
-            if unit.data.len() < 3 && units.peek().is_none() {
+            // Zeros at the end do not count as the unit's data.
+            let is_short = data.len() - at < LONGEST_START + HEAD;
+            if is_short && unit.data.len() < HEAD && units.peek().is_none() {
                 (self.searched, is_open) = (at, true);
                 break;
             }
@@ -83,19 +89,20 @@ impl AccessUnitSplitter {
         drop(units);
         if end.is_none() && !is_open {
             // The last bytes contain at most a part of a start code, and the zero before it.
-            self.searched = self.searched.max(self.buffer.len().saturating_sub(3));
+            self.searched = self.searched.max(data.len().saturating_sub(3));
         }
         match end {
             Some(end) => {
-                (self.given, self.searched, self.has_slice) = (end, 0, false);
+                let unit = self.start..self.start + end;
+                (self.start, self.searched, self.has_slice) = (unit.end, 0, false);
                 match end <= self.limit_bytes {
-                    true => Ok(Some(&self.buffer[..end])),
+                    true => Ok(Some(&self.buffer[unit])),
                     false => Err(self.too_large()),
                 }
             }
-            None if self.buffer.len() > self.limit_bytes => {
+            None if data.len() > self.limit_bytes => {
                 self.buffer.clear();
-                (self.searched, self.has_slice) = (0, false);
+                (self.start, self.searched, self.has_slice) = (0, 0, false);
                 Err(self.too_large())
             }
             None => Ok(None),
@@ -109,7 +116,7 @@ impl AccessUnitSplitter {
 
     /// Returns the last access unit, at the end of the stream.
     pub fn finish(mut self) -> Vec<u8> {
-        self.buffer.drain(..self.given);
+        self.buffer.drain(..self.start);
         self.buffer
     }
 }
@@ -183,6 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn splitter_does_not_move_the_rest_of_a_large_buffer_for_each_unit() {
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 1000);
+        cutter.push(&units().concat());
+        let mut next = None;
+        while let Some(unit) = cutter.next_unit().unwrap() {
+            let at = unit.as_ptr_range();
+            assert!(next.map_or(true, |next| next == at.start), "a file of n units would take n * n steps");
+            next = Some(at.end);
+        }
+        assert!(next.is_some());
+    }
+
+    #[test]
+    fn splitter_searches_zeros_after_a_start_code_once() {
+        let mut cutter = AccessUnitSplitter::new(Codec::H264, 1000);
+        cutter.push(&[0, 0, 1, 0x65]);
+        for _ in 0..100 {
+            cutter.push(&[0]);
+            assert!(cutter.next_unit().unwrap().is_none());
+        }
+        assert!(cutter.searched > 90, "each push would search all zeros again");
+    }
+
+    #[test]
     fn splitter_continues_after_a_unit_over_the_limit() {
         let mut cutter = AccessUnitSplitter::new(Codec::H264, 20);
         cutter.push(&units().concat());
@@ -196,7 +227,9 @@ mod tests {
             data in proptest::collection::vec(prop_oneof![4 => Just(0u8), 2 => Just(1), 1 => Just(0x65), 3 => any::<u8>()], 0..300),
             step in 1usize..50,
         ) {
-            prop_assert_eq!(cut(&data, step, 1000).concat(), data);
+            let units = cut(&data, step, 1000);
+            prop_assert_eq!(&units, &cut(&data, 1000, 1000), "the same units as of one piece");
+            prop_assert_eq!(units.concat(), data);
         }
     }
 }

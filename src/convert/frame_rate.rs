@@ -41,7 +41,8 @@ pub struct FrameRateConverter {
 }
 
 impl FrameRateConverter {
-    /// Creates a rate limit, which lets at most one frame per `interval` pass.
+    /// Creates a rate limit, which lets at most one frame per `interval` pass. The time is that of the timestamps:
+    /// while they stand still, no frame passes.
     ///
     /// # Errors
     /// `InvalidArgument` for an interval that is not a positive time.

@@ -159,8 +159,9 @@ impl PacketFanout {
 impl Drop for PacketFanout {
     fn drop(&mut self) {
         for consumer in &self.consumers {
-            consumer.lock().is_ended = true;
-            consumer.signal.set();
+            let mut state = consumer.lock();
+            state.is_ended = true;
+            consumer.announce(&state);
         }
     }
 }
@@ -192,9 +193,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes the descriptor readable, if the consumer asked for it. Under the lock, because the consumer sets `watched`
+    /// and clears the signal under it.
+    fn announce(&self, _state: &State) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.signal.set();
+        }
+    }
+
     fn push(&self, packet: &Packet, form: impl FnOnce(bool) -> Packet) {
         let mut dropped = VecDeque::new();
         let mut state = self.lock();
+        // The receiver was dropped after `forget_closed`. Its queue would hold the encoder's buffer.
+        if state.is_closed {
+            return;
+        }
         if state.awaits_key && !packet.can_begin() {
             state.dropped += 1;
             return;
@@ -217,9 +230,8 @@ impl Shared {
             let is_behind = !state.queue.is_empty();
             state.bytes += bytes;
             state.queue.push_back(form(is_behind));
-            // The consumer sets `watched` before it looks for a packet, under this lock.
-            if !is_behind && self.watched.load(Ordering::Relaxed) {
-                self.signal.set();
+            if !is_behind {
+                self.announce(&state);
             }
         }
         drop(state);
@@ -413,6 +425,26 @@ mod tests {
         assert!(!fanout.awaits_key());
         assert!(file.try_recv().unwrap().item().is_some());
         assert!(fanout.awaits_key());
+    }
+
+    #[test]
+    fn receiver_is_not_readable_after_an_end_that_was_received_before_the_first_poll() {
+        let mut fanout = PacketFanout::new();
+        let mut receiver = fanout.attach(QueueCapacity::default()).unwrap();
+        drop(fanout);
+        assert!(receiver.try_recv().unwrap().is_ended());
+        let ready = wait::until(receiver.as_fd(), PollFlags::POLLIN, wait::deadline(Duration::ZERO)).unwrap();
+        assert!(ready.is_empty(), "an event loop would spin");
+    }
+
+    #[test]
+    fn push_gives_nothing_to_a_receiver_that_was_dropped_meanwhile() {
+        let mut fanout = PacketFanout::new();
+        let receiver = fanout.attach(QueueCapacity::default()).unwrap();
+        drop(receiver);
+        // As `PacketFanout::push` does, after `forget_closed` has seen the receiver.
+        fanout.consumers[0].push(&packet(0, true), |_| packet(0, true));
+        assert_eq!(fanout.consumers[0].lock().queue.len(), 0, "a lease that ends only with the next packet");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::meta::{FrameMeta, Payload};
 use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
+use crate::sys::wait;
 
 /// Read access of the CPU to all pixels of a frame. The access ends when the value is dropped.
 #[derive(Debug)]
@@ -60,9 +61,10 @@ impl Frame {
     /// `Timeout` if a device still writes after `timeout`. `Busy` while this process writes the buffer. Other errors
     /// are those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn read(&self, timeout: Duration) -> Result<FrameRead<'_>> {
+        let deadline = wait::deadline(timeout);
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
-            *guard = Some(buffer.read(timeout)?);
+            *guard = Some(buffer.read(wait::remaining(deadline))?);
         }
         Ok(FrameRead { frame: self, memory })
     }
@@ -76,12 +78,14 @@ impl FrameMut {
     /// buffer. `PermissionDenied` if the buffer is read-only. Other errors are those of `mmap` and
     /// `DMA_BUF_IOCTL_SYNC`.
     pub fn write(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
-        self.begin(|buffer| buffer.begin_write(timeout))
+        let deadline = wait::deadline(timeout);
+        self.begin(|buffer| buffer.begin_write(wait::remaining(deadline)))
     }
 
     /// [`FrameMut::write`] for a caller that also reads the present content.
     pub(crate) fn write_over(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
-        self.begin(|buffer| buffer.begin_update(timeout))
+        let deadline = wait::deadline(timeout);
+        self.begin(|buffer| buffer.begin_update(wait::remaining(deadline)))
     }
 
     fn begin<'a>(&'a mut self, access: impl Fn(&'a DmaBuf) -> Result<CpuWrite<'a>>) -> Result<FrameWrite<'a>> {

@@ -14,6 +14,11 @@ pub(crate) fn deadline(timeout: Duration) -> Instant {
     now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400))
 }
 
+/// Returns the time until the deadline, for a part of a wait.
+pub(crate) fn remaining(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
 /// The reason why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
@@ -67,7 +72,7 @@ pub(crate) fn is_hung_up(socket: BorrowedFd<'_>, pidfd: Option<BorrowedFd<'_>>) 
 
 /// Returns the remaining time, rounded up, so that the last millisecond is a sleep and not a busy loop.
 fn left(deadline: Instant) -> PollTimeout {
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = remaining(deadline);
     PollTimeout::try_from(left.as_micros().div_ceil(1000).min(3_600_000) as i32).unwrap_or(PollTimeout::ZERO)
 }
 

@@ -299,11 +299,14 @@ impl MemToMem {
     /// `VIDIOC_QBUF`.
     ///
     /// # Errors
-    /// The errors of [`Queue::queue_empty`], with the buffer.
+    /// The errors of [`Queue::queue_empty`], with the buffer. [`Processed::Lost`] follows after `DeviceLost`.
     #[doc(alias = "VIDIOC_QBUF")]
     pub fn queue_empty(&mut self, frame: FrameMut) -> SubmitResult<FrameMut> {
         let done = self.capture.queue_empty(frame);
         let _ = self.arm();
+        if let Err(rejected) = &done {
+            self.refused(&rejected.error);
+        }
         done
     }
 

@@ -258,6 +258,7 @@ fn target_that_is_refused_does_not_mix_up_other_jobs() {
             let done = m2m.done(WAIT).unwrap();
             assert_eq!((value(&done), done.meta().sequence), (20 + i, i.into()));
         }
+        assert_eq!(sources.buffers().leased(), 0, "the source whose target was refused");
         m2m.begin(&plan, &[plain(&sources, 40, 11)], again.expect("the queue is full")).unwrap();
         let done = m2m.done(WAIT).unwrap();
         assert_eq!((value(&done), done.meta().sequence), (40, 11), "not the source whose target was refused");
@@ -285,6 +286,31 @@ fn fatal_error_ends_the_jobs_and_the_next_starts_again() {
             assert!(rejected.item.is_some());
         }
         assert_eq!((m2m.in_flight(), sources.buffers().leased(), targets.buffers().leased()), (0, 0, 0));
+        m2m.begin(&plan, &[plain(&sources, 80, 7)], targets.try_acquire().unwrap()).unwrap();
+        assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 7);
+        drop(m2m);
+    });
+}
+
+#[test]
+fn reopen_ends_the_jobs_in_flight() {
+    let Some(mut m2m) = scaler() else { return };
+    leaving_nothing(|| {
+        let (from, to) = (aligned("NV12", SIZE), aligned("RGB24", SIZE));
+        let (sources, targets) = (pool(from, 3), pool(to, 3));
+        let plan = plan(Layer::default(), from, to);
+        set(m2m.device(), "Delay (msec)", 500);
+        for i in 0..3 {
+            m2m.begin(&plan, &[plain(&sources, 80, i)], targets.try_acquire().unwrap()).unwrap();
+        }
+        // As a program does that gets `DeviceLost` from `try_submit`, and finds the device back at once.
+        m2m.reopen().unwrap();
+        assert_eq!((m2m.in_flight(), sources.buffers().leased()), (3, 0));
+        for _ in 0..3 {
+            let rejected = m2m.done(WAIT).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+            assert!(rejected.item.is_some());
+        }
         m2m.begin(&plan, &[plain(&sources, 80, 7)], targets.try_acquire().unwrap()).unwrap();
         assert_eq!(m2m.done(WAIT).unwrap().meta().sequence, 7);
         drop(m2m);

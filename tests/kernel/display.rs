@@ -4,12 +4,14 @@
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drm::{Device as _, VblankWaitFlags, VblankWaitTarget};
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
 use framelease::codec::{negotiate, Encoder};
+use framelease::convert::{Converter, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Access, Allocator};
 use framelease::drm::{
     Api, Device, Flipped, Framebuffer, LayerRequirements, Modifier, NodeKind, PlaneKind, PlaneLayer, Scanout,
@@ -657,6 +659,32 @@ fn handle_closes_with_its_last_import() {
             }
         });
         assert_eq!(card.open_handles(), 0);
+    });
+}
+
+#[test]
+fn timeout_of_the_cpu_converter_is_that_of_all_buffers_together() {
+    let Some(gpu) = vgem() else { return };
+    leaving_nothing(|| {
+        let pool = gpu.dumb_pool(fourcc("XBGR32"), Size::new(64, 64), 3).unwrap();
+        let layout = *pool.buffers().layout();
+        let inset = Layer::default().place(Rect::new(0, 0, Size::new(32, 32))).z_order(1);
+        let plan = Arc::new(Plan::new(&Request::compose([Layer::default(), inset]), &[layout; 2], &layout).unwrap());
+        let sources = [noise(&pool, 1), noise(&pool, 2)];
+        let fences = [0, 1].map(|i| Fence::on(&gpu, &sources[i].memory()[0]));
+        std::thread::scope(|scope| {
+            // Each fence alone is signaled within the limit of one second.
+            scope.spawn(|| {
+                for fence in fences {
+                    std::thread::sleep(Duration::from_millis(600));
+                    fence.signal();
+                }
+            });
+            let mut cpu = Cpu::new().unwrap();
+            let rejected = cpu.try_submit(&plan, &sources, pool.try_acquire().unwrap()).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::Timeout, "{}", rejected.error);
+        });
+        drop((sources, pool, gpu));
     });
 }
 

@@ -9,7 +9,7 @@ use framelease::bitstream::Codec;
 use framelease::capture::CameraEvent;
 use framelease::capture::FrameSource;
 use framelease::codec::{Encoder, EncoderEvent};
-use framelease::convert::{Layer, M2m, Plan, Request};
+use framelease::convert::{ConverterEvent, Layer, M2m, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
@@ -158,6 +158,37 @@ fn converter_survives_each_refused_ioctl() {
         })();
         assert_eq!((from.buffers().leased(), to.buffers().leased()), (0, 0), "{done:?}");
         done
+    });
+}
+
+#[test]
+fn converter_reports_a_loss_that_the_target_of_a_job_finds() {
+    let device = Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string());
+    let (Some(device), Some(())) = (needed("fl_scaler", device), needed_path("udmabuf", "/dev/udmabuf")) else {
+        return;
+    };
+    leaving_nothing(|| {
+        let from = Pool::new(&Allocator::Udmabuf, packed("NV12", TINY), 2).unwrap();
+        let to = Pool::new(&Allocator::Udmabuf, packed("NV12", Size::new(128, 96)), 2).unwrap();
+        let layouts = (*from.buffers().layout(), *to.buffers().layout());
+        let plan = Arc::new(Plan::new(&Request::convert(Layer::default()), &[layouts.0], &layouts.1).unwrap());
+        let mut m2m = M2m::new(&device).unwrap();
+        m2m.begin(&plan, &[grey(&from, 0)], to.acquire(WAIT).unwrap()).unwrap();
+        drop(m2m.done(WAIT).unwrap());
+        // The device disappears after VIDIOC_QBUF of the source.
+        let fault = Fault { kind: b'V', number: 15, nth: 2, errno: Errno::ENODEV };
+        let (source, target) = (grey(&from, 1), to.acquire(WAIT).unwrap());
+        ioctls::with(fault, || {
+            let rejected = m2m.begin(&plan, &[source], target).unwrap_err();
+            assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+            drop(rejected);
+            let told = m2m.recv(WAIT).unwrap();
+            assert!(matches!(told, Received::Item(ConverterEvent::Lost(_))), "{told:?}");
+            assert!(m2m.recv(Duration::ZERO).unwrap().is_nothing(), "reported once");
+        });
+        drop((m2m, device));
+        assert_eq!((from.buffers().leased(), to.buffers().leased()), (0, 0));
+        drop((from, to));
     });
 }
 

@@ -2,6 +2,7 @@
 //! ones.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,8 @@ use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Size};
 use framelease::frame::{FrameFlags, Packet, PacketMeta};
 use framelease::sink::matroska::{FileRotation, Recorder, RecorderEvent, Summary, Writer, WriterOptions, Written};
 use framelease::{Error, ErrorKind, Received, Station, Submit};
+use nix::fcntl::{fcntl, FcntlArg, SealFlag};
+use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -527,6 +530,33 @@ fn finish_that_fails_costs_no_packet() {
     let sums = ["r-00001.mkv", "r-00002.mkv"].map(|name| frame_sums(text(&folder.path(name)), None, &[]));
     let [Some(first), Some(second)] = sums else { return };
     assert_eq!(Some([first, second].concat()), frame_sums("-", Some("h264"), &stream));
+}
+
+#[test]
+fn finish_adds_no_index_after_half_an_element() {
+    if !alone("matroska::finish_adds_no_index_after_half_an_element", &["env"]) {
+        return;
+    }
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+    let Some(stream) = stream(Codec::H264, 2, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    // A file that cannot be cut.
+    let file = memfd_create(c"movie", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).unwrap();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut writer = Writer::create(&path, options()).unwrap();
+    assert_eq!(writer.write(&packets[0]).unwrap(), Written::Stored);
+    let end = writer.bytes();
+    limit(end + 3);
+    drop(writer.write(&packets[1]).unwrap_err());
+    limit(hard);
+    assert_eq!(writer.write(&packets[1]).unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(writer.finish().unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), end + 3, "a player takes the index for the rest of a block");
 }
 
 #[test]

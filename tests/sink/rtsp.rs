@@ -790,6 +790,39 @@ fn events(server: &mut Server) -> Vec<ServerEvent> {
 }
 
 #[test]
+fn key_frames_that_one_client_causes_are_limited() {
+    const ROUNDS: u32 = 200;
+    let Some(packets) = frames(1) else { return };
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let address = server.local_addr().unwrap();
+    let client = std::thread::spawn(move || {
+        let mut c = Client::connect(address);
+        let (_keeps, rtp) = (UdpSocket::bind(HOST).unwrap(), UdpSocket::bind(HOST).unwrap());
+        let port = rtp.local_addr().unwrap().port();
+        let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port.wrapping_add(1).max(1));
+        let session = format!("Session: {}\r\n", c.setup(&transport).session());
+        for _ in 0..ROUNDS {
+            assert_eq!(c.ask("PAUSE", "/live", &session).status, 200);
+            assert_eq!(c.ask("PLAY", "/live", &session).status, 200);
+        }
+        c
+    });
+    let mut wanted = 0;
+    while !client.is_finished() {
+        if let Received::Item(ServerEvent::KeyFrameWanted(_)) = server.recv(Duration::from_millis(10)).unwrap() {
+            server.submit(live, &packets[0]).unwrap();
+            wanted += 1;
+        }
+    }
+    assert!((1..ROUNDS / 2).contains(&wanted), "{wanted} key frames for all clients, because one plays and pauses");
+    // The client gets its key frame later. The server reports that by itself.
+    let _client = client.join().unwrap();
+    let late = std::iter::from_fn(|| server.recv(Duration::from_secs(5)).unwrap().item()).next();
+    assert!(server.awaits_key(live) && late == Some(ServerEvent::KeyFrameWanted(live)), "{late:?}");
+}
+
+#[test]
 fn server_reports_clients_and_key_frames_once() {
     let Some(packets) = frames(20) else { return };
     let mut server = Server::builder(HOST).session_timeout(Duration::from_secs(2)).bind().unwrap();

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FourCc, Layout, Size};
 use crate::frame::{Frame, FrameMut};
 use crate::station::{sealed, Received, Station, SubmitResult, Submitted};
+use crate::sys::wait;
 
 use super::converter::{Converter, ConverterEvent};
 use super::finished::Finished;
@@ -44,8 +45,8 @@ pub struct CpuStats {
 }
 
 /// The CPU backend. [`Converter::try_submit`] does the work in the caller's thread before it returns. The call waits at
-/// most [`DEFAULT_WAIT`], one second, for a device that still uses one of the buffers. This backend enlarges or reduces
-/// a side by a factor of at most 64.
+/// most [`DEFAULT_WAIT`], one second, for devices that still use the buffers of the job. This backend enlarges or
+/// reduces a side by a factor of at most 64.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -122,8 +123,10 @@ impl Cpu {
             Some((last, way)) if Arc::ptr_eq(last, plan) => way,
             other => &mut other.insert((Arc::clone(plan), Way::of(plan)?)).1,
         };
-        let reads = sources.iter().map(|s| s.read(DEFAULT_WAIT)).collect::<Result<Vec<_>>>()?;
-        let mut write = if plan.keeps_old() { target.write_over(DEFAULT_WAIT)? } else { target.write(DEFAULT_WAIT)? };
+        let deadline = wait::deadline(DEFAULT_WAIT);
+        let reads = sources.iter().map(|s| s.read(wait::remaining(deadline))).collect::<Result<Vec<_>>>()?;
+        let left = wait::remaining(deadline);
+        let mut write = if plan.keeps_old() { target.write_over(left)? } else { target.write(left)? };
         let height = plan.target().size().height as usize;
         let bands = |rows: usize| (0..height).step_by(rows).map(move |top| (top, (top + rows).min(height)));
         let (read, written) = match way {

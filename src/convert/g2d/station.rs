@@ -84,7 +84,7 @@ impl G2dBuilder {
     fn start(self) -> Result<G2d> {
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
         let (shared, report, profile) = self.worker()?;
-        readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        watch(&readiness, &shared)?;
         let name = format!("g2d ({})", report.path.display());
         Ok(G2d {
             readiness,
@@ -133,6 +133,15 @@ impl G2dBuilder {
             }
         }
     }
+}
+
+/// Watches the finished jobs. If that fails, lets the worker go: otherwise it would wait for jobs forever, and no other
+/// [`G2d`] could use its handle.
+fn watch(readiness: &Readiness, shared: &Shared) -> Result<()> {
+    readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| {
+        shared.close();
+        Error::os("epoll_ctl", e)
+    })
 }
 
 fn load(path: Option<&PathBuf>) -> Result<&'static Library> {
@@ -328,7 +337,7 @@ impl Converter for G2d {
     /// not received are lost.
     fn reopen(&mut self) -> Result<()> {
         let (shared, report, profile) = self.settings.worker()?;
-        self.readiness.add(shared.event(), EpollFlags::EPOLLIN, 0).map_err(|e| Error::os("epoll_ctl", e))?;
+        watch(&self.readiness, &shared)?;
         self.readiness.remove(self.shared.event());
         self.shared.close();
         (self.shared, self.report, self.profile) = (shared, report, profile);
@@ -392,5 +401,20 @@ impl Drop for G2d {
 impl fmt::Debug for G2d {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "G2d({}, {} in flight)", self.name, self.in_flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::g2d::Wait;
+
+    #[test]
+    fn g2d_lets_its_worker_go_if_it_cannot_be_watched() {
+        let (readiness, shared) = (Readiness::new().unwrap(), Shared::new(1, Wait::Finish).unwrap());
+        watch(&readiness, &shared).unwrap();
+        assert!(!shared.lock().closed);
+        // An epoll takes a descriptor once.
+        assert!(watch(&readiness, &shared).is_err() && shared.lock().closed, "a thread that waits forever");
     }
 }

@@ -206,13 +206,20 @@ impl M2m {
                 Ok(None) | Err(_) => break,
             }
         }
+        // If the queue cannot be restarted, the next job reports why.
+        let _ = self.settle_orphan();
     }
 
     /// Handles a failed device: ends every job in flight. The next job sets the device up again, if it is still there.
     fn fail(&mut self, error: &Error) {
-        self.setup = None;
-        self.orphan = false;
-        for frame in self.pair.free().empty {
+        (self.setup, self.orphan) = (None, false);
+        let targets = self.pair.free().empty;
+        self.end_jobs(error, targets);
+    }
+
+    /// Ends every job in flight with an error, and gives these targets back.
+    fn end_jobs(&mut self, error: &Error, targets: Vec<FrameMut>) {
+        for frame in targets {
             let target = (frame.buffers().id(), frame.slot());
             if let Some(job) = self.jobs.iter_mut().find(|j| j.target == target && j.end.is_none()) {
                 job.end = Some(End::Failed(error.clone(), Some(frame)));
@@ -327,10 +334,17 @@ impl Converter for M2m {
         self.jobs.len()
     }
 
-    /// Opens the device again. The next job sets it up for its plan.
+    /// Opens the device again. The next job sets it up for its plan. Jobs that are still in flight come back as
+    /// [`ConverterEvent::Failed`].
     fn reopen(&mut self) -> Result<()> {
-        self.pair.reopen()?;
-        (self.device, self.setup, self.orphan) = (self.pair.device().clone(), None, false);
+        let targets = self.pair.reopen()?.empty;
+        let text = "the device was opened again before the job was done";
+        let error = Error::new(ErrorKind::DeviceLost, "reopen", text).on(&self.name);
+        self.end_jobs(&error, targets);
+        if !self.jobs.is_empty() {
+            self.pair.wake();
+        }
+        (self.device, self.setup, self.orphan, self.lost) = (self.pair.device().clone(), None, false, None);
         self.name = name(&self.device);
         Ok(())
     }

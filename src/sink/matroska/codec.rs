@@ -30,9 +30,9 @@ fn avc(sets: &ParameterSets) -> Option<Vec<u8>> {
     let first = sets.of(NalKind::Sps).next()?;
     let &[_, profile, constraints, level, ..] = first else { return None };
     let mut out = vec![1, profile, constraints, level, 0xff];
-    for (kind, mark) in [(NalKind::Sps, 0xe0), (NalKind::Pps, 0)] {
+    for (kind, mark, most) in [(NalKind::Sps, 0xe0, 31), (NalKind::Pps, 0, u8::MAX)] {
         let count = sets.of(kind).count();
-        out.push(mark | u8::try_from(count).ok().filter(|&n| n < 32)?);
+        out.push(mark | u8::try_from(count).ok().filter(|&n| n <= most)?);
         for unit in sets.of(kind) {
             out.extend(length(unit)?);
             out.extend_from_slice(unit);
@@ -116,6 +116,19 @@ mod tests {
         let sets = ParameterSets::find(Codec::H264, &stream).unwrap();
         let expected = [1, 66, 0xc0, 30, 0xff, 0xe1, 0, 5, 0x67, 66, 0xc0, 30, 0x8d, 1, 0, 3, 0x68, 0xce, 1];
         assert_eq!(private(&sets).unwrap(), expected);
+    }
+
+    #[test]
+    fn avcc_holds_as_many_sets_as_its_counts_can_express() {
+        let stream = |pps: u8| {
+            let sets = (1..=pps).flat_map(|n| [0, 0, 1, 0x68, n]);
+            [0, 0, 1, 0x67, 66, 0xc0, 30, 0x8d].into_iter().chain(sets).collect::<Vec<u8>>()
+        };
+        for count in [31, 32, 255] {
+            let sets = ParameterSets::find(Codec::H264, &stream(count)).unwrap();
+            // After the header, the SPS and its length.
+            assert_eq!(private(&sets).map(|avcc| avcc[13]), Some(count));
+        }
     }
 
     proptest! {

@@ -29,11 +29,16 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(file: File, waiting: Option<Vec<u8>>) -> Self {
-        Self { file, deadline: Instant::now(), waiting }
+    pub(super) fn new(file: File) -> Self {
+        Self { file, deadline: Instant::now(), waiting: None }
     }
 
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Keeps the bytes that the reader has not taken, instead of waiting for it.
+    pub(super) fn keeping(self) -> Self {
+        Self { waiting: Some(Vec::new()), ..self }
+    }
+
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(waiting) = &mut self.waiting else { return write_until(&mut self.file, slices, self.deadline) };
         if waiting.is_empty() {
             match self.file.write_vectored(slices) {

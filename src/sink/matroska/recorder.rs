@@ -282,10 +282,12 @@ impl Recorder {
     /// Creates the file with the next free number.
     fn next_file(&mut self) -> Result<(PathBuf, File)> {
         loop {
-            let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-            let mut name = format!("{stem}-{:05}", self.number + 1);
+            // A path need not be UTF-8.
+            let mut name = self.path.file_stem().unwrap_or_default().to_owned();
+            name.push(format!("-{:05}", self.number + 1));
             if let Some(extension) = self.path.extension() {
-                name = format!("{name}.{}", extension.to_string_lossy());
+                name.push(".");
+                name.push(extension);
             }
             let path = self.path.with_file_name(name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
@@ -337,7 +339,8 @@ impl Submit for Recorder {
     /// After an error the packet comes back and is not in any file. The recorder finishes the file as far as possible,
     /// and begins another file at the next key frame. So it continues when the disk has room again. `Exhausted` on a
     /// full disk, `NotFound` and `PermissionDenied` if no file can be created, `Disconnected` for a pipe without a
-    /// reader, `Unsupported` if Matroska cannot hold the stream, `State` after [`Recorder::finish`].
+    /// reader, `NotFound` and `WrongFile` for a pipe that was removed or replaced, `Unsupported` if Matroska cannot
+    /// hold the stream, `State` after [`Recorder::finish`].
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if self.is_finished {
             let error = Error::new(ErrorKind::State, "submit", "the recording is finished");
@@ -381,7 +384,8 @@ impl Submit for Recorder {
             }
             let Some(pipe) = self.now.as_mut().and_then(|(_, writer)| writer.pipe()) else { continue };
             match wait::events(pipe.as_fd(), PollFlags::POLLOUT, deadline) {
-                Ok(ready) if !ready.is_empty() => {}
+                // The clock is compared: a device may report that it is ready and then take nothing.
+                Ok(ready) if !ready.is_empty() && Instant::now() < deadline => {}
                 Ok(_) | Err(Errno::EINTR) => return Ok(Submitted::Full(packet)),
                 Err(e) => return Err(Rejected { error: Error::os("poll", e), item: packet }),
             }
@@ -410,6 +414,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::format::Size;
     use crate::frame::PacketMeta;
+    use crate::sink::matroska::output::{Output, Pipe};
 
     #[test]
     fn awaits_key_is_false_for_a_while_after_an_error() {
@@ -421,5 +426,68 @@ mod tests {
         assert!(!recorder.awaits_key(), "a full disk would make the encoder produce key frames only");
         recorder.failed = recorder.failed.and_then(|at| at.checked_sub(PAUSE));
         assert!(recorder.awaits_key());
+    }
+
+    fn key() -> Packet {
+        Packet::new(PacketMeta::new(Codec::Vp8, Size::new(16, 16), 0, 0), [0x10, 0, 0], None)
+    }
+
+    /// A folder that is removed when the test ends.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("framelease-recorder-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn recorder_keeps_the_bytes_of_a_name_that_is_not_utf_8() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let folder = Folder::new("name");
+        let path = folder.0.join(OsStr::from_bytes(b"caf\xe9.mk\xff"));
+        let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
+        assert!(recorder.try_submit(key()).unwrap().is_taken());
+        assert_eq!(recorder.path(), Some(&*folder.0.join(OsStr::from_bytes(b"caf\xe9-00001.mk\xff"))));
+    }
+
+    #[test]
+    fn submit_ends_at_its_timeout_if_a_device_is_ready_and_takes_nothing() {
+        use std::os::fd::OwnedFd;
+        // An eventfd with room for 1 is writable, but does not take a 2.
+        let device = nix::sys::eventfd::EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap();
+        device.write(u64::MAX - 2).unwrap();
+        let mut pipe = Pipe::new(File::from(OwnedFd::from(device))).keeping();
+        assert_eq!(pipe.write(&[io::IoSlice::new(&2u64.to_ne_bytes())]).unwrap(), 8);
+        let folder = Folder::new("device");
+        let mut recorder = Recorder::new(&folder.0, WriterOptions::default(), FileRotation::default()).unwrap();
+        recorder.is_pipe = true;
+        let writer = Writer::new(Output::Pipe(pipe), "device".into(), WriterOptions::default());
+        recorder.now = Some((folder.0.clone(), writer));
+        assert!(recorder.submit(key(), Duration::from_millis(20)).unwrap().full().is_some());
+    }
+
+    #[test]
+    fn recorder_of_a_pipe_neither_creates_nor_overwrites_a_file() {
+        let folder = Folder::new("pipe");
+        let path = folder.0.join("live");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut recorder = Recorder::new(&path, WriterOptions::default(), FileRotation::default()).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(recorder.try_submit(key()).unwrap_err().error.kind(), ErrorKind::NotFound);
+        assert!(!path.exists());
+        fs::write(&path, "another recording").unwrap();
+        assert_eq!(recorder.try_submit(key()).unwrap_err().error.kind(), ErrorKind::WrongFile);
+        assert_eq!(fs::read(&path).unwrap(), b"another recording");
     }
 }

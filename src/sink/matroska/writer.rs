@@ -168,7 +168,7 @@ pub struct Writer {
     /// The latest timestamp of all packets.
     last_ns: u64,
     packets: u64,
-    /// The output is a stream that ends with half an element.
+    /// The output ends with half an element: a stream, or a file that could not be cut.
     is_broken: bool,
 }
 
@@ -182,20 +182,28 @@ impl Writer {
     /// for reading.
     pub fn create(path: impl AsRef<Path>, options: WriterOptions) -> Result<Self> {
         let path = path.as_ref();
-        Self::of_file(open(path)?, path, options)
+        let file = open(path, OpenOptions::new().create(true).truncate(true))?;
+        Self::of_file(file, path, options)
     }
 
     /// Writes to `file`, which must be an empty file or not block. `path` is for error texts.
     pub(super) fn of_file(file: File, path: &Path, options: WriterOptions) -> Result<Self> {
         let meta = file.metadata().map_err(|e| Error::io("fstat", &e).on(path.display()))?;
-        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file, None)) };
+        let out = if meta.is_file() { Output::File(file) } else { Output::Pipe(Pipe::new(file)) };
         Ok(Self::new(out, path.display().to_string(), options))
     }
 
-    /// Writes to a pipe or device, and keeps the bytes that its reader has not taken.
+    /// Writes to a pipe or device, and keeps the bytes that its reader has not taken. Neither creates nor overwrites a
+    /// file that is there instead.
     pub(super) fn of_pipe(path: &Path, options: WriterOptions) -> Result<Self> {
-        let out = Output::Pipe(Pipe::new(open(path)?, Some(Vec::new())));
-        Ok(Self::new(out, path.display().to_string(), options))
+        let writer = Self::of_file(open(path, &mut OpenOptions::new())?, path, options)?;
+        match writer.out {
+            Output::Pipe(pipe) => Ok(Self { out: Output::Pipe(pipe.keeping()), ..writer }),
+            _ => {
+                let text = "a file has replaced the pipe or device that the recorder was made for";
+                Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()))
+            }
+        }
     }
 
     pub(super) fn pipe(&mut self) -> Option<&mut Pipe> {
@@ -217,7 +225,7 @@ impl Writer {
         Self::new(Output::Stream(Box::new(out)), "live stream".into(), options)
     }
 
-    fn new(out: Output, name: String, options: WriterOptions) -> Self {
+    pub(super) fn new(out: Output, name: String, options: WriterOptions) -> Self {
         Self {
             out,
             name,
@@ -264,7 +272,7 @@ impl Writer {
     /// or the parameter sets cannot be parsed. The text names the file.
     pub fn write(&mut self, packet: &Packet) -> Result<Written> {
         if self.is_broken {
-            return Err(Error::new(ErrorKind::State, "write", "an earlier write failed in the middle").on(&self.name));
+            return Err(self.broken("write"));
         }
         if packet.picture().is_empty() {
             return Ok(Written::Skipped);
@@ -359,6 +367,10 @@ impl Writer {
         }
         self.end += bytes;
         Ok(())
+    }
+
+    fn broken(&self, op: &'static str) -> Error {
+        Error::new(ErrorKind::State, op, "an earlier write failed in the middle").on(&self.name)
     }
 
     fn failed(&self, op: &'static str, e: &io::Error) -> Error {
@@ -463,7 +475,8 @@ impl Writer {
     /// cannot seek in it.
     ///
     /// # Errors
-    /// Errors of the writes. On a full disk, the file lacks only its index.
+    /// Errors of the writes. On a full disk, the file lacks only its index. `State` for a file that ends with half an
+    /// element, because an earlier write failed and the file could not be cut. It plays up to the last packet.
     pub fn finish(mut self) -> Result<Summary> {
         let frame = self.options.interval.and_then(FrameInterval::duration).unwrap_or_default();
         let duration = if self.packets > 0 { self.duration() + frame } else { Duration::ZERO };
@@ -481,7 +494,10 @@ impl Writer {
             cues.master(0xbb, Elements::default().number(0xb3, time).master(0xb7, position))
         });
         let cues = Elements::default().master(0x1c53_bb6b, cues);
-        let indexed = self.append(std::iter::once(&cues.0[..]));
+        let indexed = match self.is_broken {
+            true => Err(self.broken("finish")),
+            false => self.append(std::iter::once(&cues.0[..])),
+        };
         let patch = |at: u64, bytes: &[u8]| self.out.patch(at, bytes).map_err(|e| self.failed("pwrite", &e));
         let milliseconds = duration.as_secs_f64() * 1000.0;
         patch(self.duration_at, &Elements::default().float(0x4489, milliseconds).0)?;
@@ -500,7 +516,7 @@ impl Writer {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path, how: &mut OpenOptions) -> Result<File> {
     let failed = |e: io::Error| {
         let is_pipe = || path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
         let error = Error::io("open", &e).on(path.display());
@@ -509,9 +525,7 @@ fn open(path: &Path) -> Result<File> {
         }
         error
     };
-    let mut open = OpenOptions::new();
-    open.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    open.open(path).map_err(failed)
+    how.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed)
 }
 
 /// Returns `true` if a decoder can begin with this packet.

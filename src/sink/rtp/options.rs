@@ -91,4 +91,29 @@ impl SenderOptions {
     pub fn dscp(self, dscp: u8) -> Self {
         Self { dscp: Some(dscp & 63), ..self }
     }
+
+    /// Applies the limits of the setters to fields that the program has set itself.
+    pub(super) fn limited(self) -> Self {
+        let Self { mtu, ttl, dscp, .. } = self;
+        let limited = self.mtu(mtu).ttl(ttl);
+        Self { dscp: dscp.map(|dscp| dscp & 63), ..limited }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bitstream::Codec;
+    use crate::sink::rtp::Stream;
+
+    #[test]
+    fn sender_options_have_the_same_limits_as_fields_and_by_their_setters() {
+        for (number, mtu, ttl) in [(usize::MAX, 9000, 255), (0, 128, 0)] {
+            let mut fields = SenderOptions::default();
+            (fields.mtu, fields.ttl, fields.dscp) = (number, number as u32, Some(number as u8));
+            let setters = SenderOptions::default().mtu(number).ttl(number as u32).dscp(number as u8);
+            assert_eq!((setters.mtu, setters.ttl), (mtu, ttl));
+            assert_eq!(*Stream::new(Codec::H264, fields).unwrap().options(), setters);
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl Stream {
         let (ids, start) = (random(), random());
         Ok(Self {
             codec,
-            options,
+            options: options.limited(),
             destinations: Vec::new(),
             next_id: 0,
             ssrc: ids as u32,

@@ -145,7 +145,9 @@ fn request(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     else {
         return Err(Status::BadRequest);
     };
-    if !version.starts_with("RTSP/") || method.is_empty() || uri.is_empty() {
+    // A response repeats the URI, and a line break in it would begin another header.
+    let is_odd = |word: &str| word.is_empty() || word.contains(char::is_control);
+    if !version.starts_with("RTSP/") || is_odd(method) || is_odd(uri) {
         return Err(Status::BadRequest);
     }
     if version != "RTSP/1.0" {
@@ -244,6 +246,7 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/2.0\r\n\r\n", Status::VersionNotSupported),
             ("OPTIONS  * RTSP/1.0\r\n\r\n", Status::BadRequest),
+            ("DESCRIBE rtsp://h/live?\nSession:1 RTSP/1.0\r\nCSeq: 1\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/1.0\r\nCSeq 1\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/1.0\r\nA: b\r\n folded\r\n\r\n", Status::BadRequest),
             ("OPTIONS * RTSP/1.0\r\nA: b\nC: d\r\n\r\n", Status::BadRequest),

@@ -1,7 +1,7 @@
 //! One stream of a server, with its address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::frame::Packet;
@@ -10,6 +10,11 @@ use crate::sys;
 
 /// The name of a stream's only track.
 pub(super) const TRACK: &str = "video";
+
+/// Clients can cause this many key frames at once, and one more in each [`KEY_EVERY`]. A key frame costs bandwidth for
+/// all clients, and a client causes one whenever it begins to play.
+const MOST_KEYS: u32 = 8;
+const KEY_EVERY: Duration = Duration::from_secs(1);
 
 /// Names a stream of a [`Server`](super::Server).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +53,8 @@ pub(super) struct Mount {
     pub(super) group_sent: Option<(DestinationId, bool)>,
     /// A client has joined the group and needs a key frame. The stream cannot know this.
     wants_key: bool,
+    /// When clients can cause [`MOST_KEYS`] key frames again.
+    keys_back: Option<Instant>,
     due: Option<Instant>,
     /// A key frame is needed, and `KeyFrameWanted` was returned.
     pub(super) is_key_reported: bool,
@@ -64,6 +71,7 @@ impl Mount {
             group: options.group,
             group_sent: None,
             wants_key: false,
+            keys_back: None,
             due: None,
             is_key_reported: false,
             is_key_announced: false,
@@ -76,11 +84,25 @@ impl Mount {
     }
 
     pub(super) fn awaits_key(&self) -> bool {
+        self.has_client_without_key() && self.asks_at().map_or(true, |at| at <= Instant::now())
+    }
+
+    fn has_client_without_key(&self) -> bool {
         self.wants_key || self.stream.awaits_key()
     }
 
+    /// Returns the time from which clients can cause another key frame, if they have caused any.
+    fn asks_at(&self) -> Option<Instant> {
+        self.keys_back?.checked_sub(KEY_EVERY * (MOST_KEYS - 1))
+    }
+
     pub(super) fn submit(&mut self, packet: &Packet) -> Result<()> {
+        let is_for_clients = packet.can_begin() && self.awaits_key();
         self.stream.submit(packet)?;
+        if is_for_clients {
+            let now = Instant::now();
+            self.keys_back = Some(self.keys_back.map_or(now, |at| at.max(now)) + KEY_EVERY);
+        }
         self.wants_key &= !packet.can_begin();
         self.is_key_reported &= !packet.can_begin();
         self.send_due();
@@ -136,8 +158,9 @@ impl Mount {
 
     /// Returns the next time at which datagrams are due, or a client begins to ask for a key frame.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        let asks = self.stream.awaits_key_at().filter(|at| *at > now && !self.is_key_reported);
-        self.due.into_iter().chain(asks).min()
+        let asks = self.stream.awaits_key_at().into_iter();
+        let asks = asks.chain(self.asks_at().filter(|_| self.has_client_without_key()));
+        self.due.into_iter().chain(asks.filter(|at| *at > now && !self.is_key_reported)).min()
     }
 
     /// Returns `true` once each time that a key frame becomes needed.

@@ -43,7 +43,7 @@ const MOST_ACCEPTS: usize = 32;
 #[non_exhaustive]
 pub enum ServerEvent {
     /// A client of this stream waits for a key frame: force one. The server does not repeat this event before a key
-    /// frame was submitted.
+    /// frame was submitted. The clients of a stream can cause eight key frames at once, and then one each second.
     KeyFrameWanted(MountId),
     /// A client plays a stream for the first time.
     Joined(MountId, SocketAddr),
