@@ -295,6 +295,51 @@ pub fn ignored_for_long<S: Scene>() {
     watch.assert_has(scene.station());
 }
 
+/// Checks that a loop which hears of changes only, and receives until nothing is left, misses nothing.
+pub fn edges<S: Scene>() {
+    let description = S::DESCRIPTION;
+    let start = || {
+        let mut scene = S::new();
+        let watch = Watch::edges(scene.station());
+        (scene, watch)
+    };
+    let until = |got: &mut Got, scene: &mut S, watch: &Watch, done: &dyn Fn(&Got) -> bool| loop {
+        got.until_nothing(scene);
+        if done(got) {
+            break;
+        }
+        assert!(watch.is_readable_within(SOON), "no change, after {got:?}");
+    };
+    let (mut scene, watch) = start();
+    let (mut got, mut given, mut group) = (Got::default(), 0, 1);
+    until(&mut got, &mut scene, &watch, &|_| true);
+    while given < description.many {
+        for _ in 0..group {
+            (description.give)(&mut scene);
+        }
+        given += group;
+        group = group % description.most_waiting + 1;
+        until(&mut got, &mut scene, &watch, &|got| got.items == given);
+    }
+    assert_eq!((got.items, got.errors), (given, 0), "{got:?}");
+    drop((scene, watch));
+    if let Some(fail) = description.fail {
+        let (mut scene, watch) = start();
+        let mut got = Got::default();
+        until(&mut got, &mut scene, &watch, &|_| true);
+        fail(&mut scene);
+        until(&mut got, &mut scene, &watch, &|got| got.errors == 1);
+    }
+    if let Some(end) = description.end {
+        let (mut scene, watch) = start();
+        let mut got = Got::default();
+        until(&mut got, &mut scene, &watch, &|_| true);
+        (description.give)(&mut scene);
+        end(&mut scene);
+        until(&mut got, &mut scene, &watch, &|got| got.ends == 1);
+    }
+}
+
 /// Checks that an action of another thread wakes the waiter.
 pub fn elsewhere<S: Scene>() {
     let Some(elsewhere) = S::DESCRIPTION.elsewhere else { return };
@@ -522,6 +567,11 @@ macro_rules! contract {
         #[test]
         fn events_that_are_ignored_are_bounded() {
             checks::run::<$scene>(checks::ignored_for_long::<$scene>);
+        }
+
+        #[test]
+        fn edge_triggered_loop_misses_nothing() {
+            checks::run::<$scene>(checks::edges::<$scene>);
         }
 
         #[test]

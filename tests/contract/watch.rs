@@ -24,6 +24,14 @@ impl Watch {
         Self { epoll, fd: station.as_fd().as_raw_fd() }
     }
 
+    /// Watches the descriptor edge-triggered, as tokio and mio do.
+    pub fn edges(station: &impl AsFd) -> Self {
+        let watch = Self::new(station);
+        let event = &mut EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        watch.epoll.modify(station.as_fd(), event).unwrap();
+        watch
+    }
+
     /// Returns `true` if the descriptor becomes readable within `timeout`.
     pub fn is_readable_within(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;

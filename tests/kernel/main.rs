@@ -84,6 +84,8 @@ mod node;
 mod peers_c;
 #[cfg(feature = "unixfd")]
 mod peers_mixed;
+#[cfg(feature = "tokio")]
+mod reactor;
 mod regressions;
 mod share;
 mod soak;
