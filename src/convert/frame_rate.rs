@@ -2,7 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameInterval;
-use crate::frame::Frame;
+use crate::frame::{AdvancingTime, Frame};
+use crate::sys::clock::monotonic_ns;
 
 /// After a longer silence of the source, or if its time goes back, the grid starts again.
 const DISCONTINUITY_NS: u64 = 2_000_000_000;
@@ -32,6 +33,7 @@ const DISCONTINUITY_NS: u64 = 2_000_000_000;
 pub struct FrameRateConverter {
     interval: FrameInterval,
     repeats: bool,
+    time: AdvancingTime,
     /// The time of the grid's first point, and how many points have got a frame.
     grid: Option<(u64, u64)>,
     last_ns: u64,
@@ -51,7 +53,16 @@ impl FrameRateConverter {
             let text = format!("the frame interval {interval} is not a positive time");
             return Err(Error::new(ErrorKind::InvalidArgument, "decimate", text));
         }
-        Ok(Self { interval, repeats: false, grid: None, last_ns: 0, gap_ns: 0, last: None, served: 0 })
+        Ok(Self {
+            interval,
+            repeats: false,
+            time: AdvancingTime::default(),
+            grid: None,
+            last_ns: 0,
+            gap_ns: 0,
+            last: None,
+            served: 0,
+        })
     }
 
     /// Repeats frames if the source is slower than the interval. Gives one frame for each point of the grid. The
@@ -65,7 +76,7 @@ impl FrameRateConverter {
     /// Takes the source's next frame. Returns the frames that are due: zero or one, or more than one if the converter
     /// repeats frames.
     pub fn push(&mut self, frame: Frame) -> impl Iterator<Item = Frame> {
-        let now = frame.meta().timestamp_ns;
+        let now = self.time.next(frame.meta().timestamp_ns, monotonic_ns());
         let jumped = now < self.last_ns || now - self.last_ns > DISCONTINUITY_NS;
         let (start, points) = match self.grid {
             Some(grid) if !jumped => {
@@ -180,6 +191,17 @@ mod tests {
         let mut d = FrameRateConverter::new(FrameInterval { numerator: 1001, denominator: 30_000 }).unwrap();
         let out = run(&mut d, (0..6000).map(|i| i * 1_000_000_000 / 60));
         assert_eq!(out.len(), 2997, "99.98 s at 29.97 fps");
+    }
+
+    #[test]
+    fn push_goes_by_arrival_where_timestamps_stand_still() {
+        let mut d = FrameRateConverter::new(FrameInterval::from_fps(100)).unwrap();
+        let mut passed = 0;
+        for _ in 0..10 {
+            passed += run(&mut d, [7]).len();
+            std::thread::sleep(std::time::Duration::from_millis(12));
+        }
+        assert!((8..=10).contains(&passed), "{passed} of 10 frames that were 12 ms apart");
     }
 
     #[test]

@@ -13,7 +13,8 @@ flags! {
         /// The last frame of a drained stream.
         pub const LAST = 4;
         /// [`FrameMeta::timestamp_ns`] is in `CLOCK_MONOTONIC`, so this time can be compared with times from other
-        /// processes.
+        /// processes. A captured frame has this flag if its driver names this clock, its time lies between the start of
+        /// the stream and the present, and its time is later than that of the frame before.
         pub const MONOTONIC = 8;
     }
 }
@@ -33,7 +34,9 @@ pub struct Payload {
 pub struct FrameMeta {
     /// The source's frame count. This count has 64 bits and does not wrap, even if the driver's 32-bit count wraps.
     pub sequence: u64,
-    /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
+    /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock. Rates,
+    /// recordings and RTP go by this time. Where it stands still from frame to frame, they go by the arrival of the
+    /// frames instead.
     pub timestamp_ns: u64,
     /// The number of frames that the source lost directly before this one, from the gap in the source's sequence
     /// numbers. Frames that a publisher dropped do not count. Frames that a subscriber's rate excludes do not count

@@ -24,6 +24,7 @@
 //! # Ok::<(), framelease::Error>(())
 //! ```
 
+mod advancing_time;
 mod buffer_budget;
 mod buffer_set;
 #[cfg(doctest)]
@@ -38,6 +39,7 @@ mod pixels;
 mod pool;
 mod slots;
 
+pub(crate) use advancing_time::AdvancingTime;
 pub use buffer_budget::BufferBudget;
 pub(crate) use buffer_set::BufferOwner;
 #[cfg(feature = "drm")]

@@ -299,3 +299,17 @@ fn camera_keeps_the_device_s_settings_by_default() {
 fn camera_interval(device: &framelease::v4l2::Device, wish: FrameInterval) -> Option<FrameInterval> {
     camera(device, "NV12").interval(wish).open().unwrap().interval()
 }
+
+#[test]
+fn camera_believes_a_timestamp_only_within_the_clock_that_the_driver_names() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let monotonic = |device: &framelease::v4l2::Device| {
+        let mut camera = camera(device, "NV12").open().unwrap();
+        [(); 3].map(|()| frame(&mut camera)).map(|f| f.meta().flags.contains(FrameFlags::MONOTONIC))
+    };
+    assert_eq!(monotonic(&device), [true; 3]);
+    // The driver still says V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC.
+    set(&device, "Wrap Timestamp", true);
+    assert_eq!(monotonic(&device), [false; 3]);
+    set(&device, "Wrap Timestamp", false);
+}

@@ -5,6 +5,7 @@ mod basics;
 mod bind;
 mod hostile;
 mod processes;
+mod rates;
 mod raw;
 mod regressions;
 mod stats;

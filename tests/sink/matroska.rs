@@ -410,6 +410,17 @@ fn timestamps_never_go_back_and_may_jump_ahead() {
     let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();
     assert_eq!(begun, [0, 16]);
+    // Times that stand still: the packets' arrival counts.
+    let path = folder.path("still.mkv");
+    let mut writer = Writer::create(&path, options()).unwrap();
+    for packet in &packets[..10] {
+        assert_eq!(writer.write(&at(packet, 0)).unwrap(), Written::Stored);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(writer.duration() >= Duration::from_millis(40), "{:?}", writer.duration());
+    writer.finish().unwrap();
+    let Some(still) = times(&path) else { return };
+    assert!(still.len() == 10 && still.windows(2).all(|w| w[0] < w[1]), "{still:?}");
     // Times at the end of the clock.
     let late = [0, u64::MAX / 1_000_000, 1].map(|t| at(&packets[0], t));
     let mut writer = Writer::create(folder.path("late.mkv"), options()).unwrap();

@@ -197,6 +197,26 @@ const IDR: [u8; 6] = [0, 0, 0, 1, 0x65, 0x88];
 const NEXT: [u8; 6] = [0, 0, 0, 1, 0x41, 0x9a];
 
 #[test]
+fn rtp_timestamps_advance_where_the_source_s_stand_still() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for sequence in 0..3 {
+        let meta = PacketMeta::new(Codec::H264, SIZE, sequence, 0);
+        send(&mut sender, &Packet::new(meta, [&SPS[..], &PPS, &IDR].concat(), None));
+        let got = received(&rtp);
+        assert!(got.iter().all(|g| g.1 == got[0].1), "one timestamp for one frame");
+        times.push(got[0].1);
+    }
+    let most = start.elapsed().as_millis() as u32 * 90 + 90;
+    let steps = [times[1].wrapping_sub(times[0]), times[2].wrapping_sub(times[1])];
+    // `received` waits until the socket is quiet.
+    assert!(steps.iter().all(|step| (90 * 200..most).contains(step)), "{steps:?} ticks, at most {most}");
+}
+
+#[test]
 fn parameter_sets_come_first_for_a_new_destination() {
     let (one, _c1, to_one) = receiver();
     let (two, _c2, to_two) = receiver();

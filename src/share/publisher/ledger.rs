@@ -37,7 +37,7 @@ impl Terms {
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Lent<T> {
     id: LeaseId,
-    timestamp_ns: u64,
+    time_ns: u64,
     item: T,
     holders: u64,
     waiting: u64,
@@ -89,7 +89,7 @@ impl Peer {
     }
 
     /// Returns `true` if the rate selects this frame.
-    fn wants(&mut self, timestamp_ns: u64) -> bool {
+    fn wants(&mut self, time_ns: u64) -> bool {
         let n = self.offered;
         self.offered += 1;
         match self.terms.rate {
@@ -97,14 +97,14 @@ impl Peer {
             Rate::EveryNth(nth) => n % u64::from(nth.max(1)) == 0,
             Rate::MilliFps(rate) => {
                 let interval = 1_000_000_000_000 / u64::from(rate.max(1));
-                let due = self.next_due_ns.unwrap_or(timestamp_ns);
-                // A source's timestamps jitter, so a frame that is slightly early counts as the one that is due. After
+                let due = self.next_due_ns.unwrap_or(time_ns);
+                // A source's times jitter, so a frame that is slightly early counts as the one that is due. After
                 // a pause, or if the clock stepped back, counting starts at this frame.
-                if timestamp_ns.saturating_add(interval / 8) < due && due - timestamp_ns <= 2 * interval {
+                if time_ns.saturating_add(interval / 8) < due && due - time_ns <= 2 * interval {
                     return false;
                 }
-                let on_time = timestamp_ns.abs_diff(due) < interval;
-                self.next_due_ns = Some(if on_time { due } else { timestamp_ns }.saturating_add(interval));
+                let on_time = time_ns.abs_diff(due) < interval;
+                self.next_due_ns = Some(if on_time { due } else { time_ns }.saturating_add(interval));
                 true
             }
         }
@@ -215,7 +215,7 @@ impl<T> Ledger<T> {
             was_late: false,
         };
         let newest = self.newest.and_then(|g| self.lent.iter_mut().find(|l| l.id.generation == g));
-        if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.timestamp_ns)) {
+        if let Some(lent) = newest.filter(|l| terms.policy == Policy::Latest && peer.wants(l.time_ns)) {
             peer.waiting.push_back(lent.id.generation);
             lent.waiting |= 1 << free;
         }
@@ -276,13 +276,13 @@ impl<T> Ledger<T> {
     }
 
     /// Adds a frame. It waits for every peer that wants it, and replaces older ones where the policy says so.
-    pub(crate) fn publish(&mut self, pool: u32, slot: u32, timestamp_ns: u64, item: T) {
+    pub(crate) fn publish(&mut self, pool: u32, slot: u32, time_ns: u64, item: T) {
         let generation = self.next_generation;
         self.next_generation += 1;
-        let mut lent = Lent { id: LeaseId { pool, slot, generation }, timestamp_ns, item, holders: 0, waiting: 0 };
+        let mut lent = Lent { id: LeaseId { pool, slot, generation }, time_ns, item, holders: 0, waiting: 0 };
         for (i, p) in self.peers.iter_mut().enumerate() {
             let Some(p) = p else { continue };
-            if p.expelled || !p.wants(timestamp_ns) {
+            if p.expelled || !p.wants(time_ns) {
                 continue;
             }
             // The source does not wait for a `Block` peer before that takes its first pool. A frame that waited until

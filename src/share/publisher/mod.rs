@@ -26,7 +26,7 @@ use self::shared_pool::SharedPool;
 use super::wire::MAX_SLOTS;
 use crate::error::Reason;
 use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::frame::{BufferSet, Frame};
+use crate::frame::{AdvancingTime, BufferSet, Frame};
 use crate::log::event;
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::clock::monotonic_ns;
@@ -151,6 +151,7 @@ pub struct Publisher {
     listeners: Vec<Listener>,
     epoch: u64,
     ledger: Ledger<Frame>,
+    time: AdvancingTime,
     connections: Vec<Option<Connection>>,
     pool: Option<SharedPool>,
     next_pool: u32,
@@ -206,6 +207,7 @@ impl PublisherBuilder {
             listeners,
             epoch: crate::sys::random::random(),
             ledger: Ledger::new(),
+            time: AdvancingTime::default(),
             connections: Vec::new(),
             pool: None,
             next_pool: 1,
@@ -297,7 +299,8 @@ impl Publisher {
         }
         let pool = self.pool.as_ref().map_or(0, |p| p.number);
         self.counts.published += 1;
-        self.ledger.publish(pool, frame.slot() as u32, frame.meta().timestamp_ns, frame);
+        let time_ns = self.time.next(frame.meta().timestamp_ns, monotonic_ns());
+        self.ledger.publish(pool, frame.slot() as u32, time_ns, frame);
         for i in 0..self.connections.len() {
             if let Some(c) = &mut self.connections[i] {
                 c.ending = Ending::No;

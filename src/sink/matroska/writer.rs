@@ -14,7 +14,8 @@ use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::Packet;
+use crate::frame::{AdvancingTime, Packet};
+use crate::sys::clock::monotonic_ns;
 
 /// The shortest time between two entries of the index.
 const CUE_MS: u64 = 250;
@@ -167,6 +168,7 @@ pub struct Writer {
     last_ms: u64,
     /// The latest timestamp of all packets.
     last_ns: u64,
+    time: AdvancingTime,
     packets: u64,
     /// The output ends with half an element: a stream, or a file that could not be cut.
     is_broken: bool,
@@ -242,6 +244,7 @@ impl Writer {
             cues: Vec::new(),
             last_ms: 0,
             last_ns: 0,
+            time: AdvancingTime::default(),
             packets: 0,
             is_broken: false,
         }
@@ -286,8 +289,8 @@ impl Writer {
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
-        let now_ns = packet.meta().timestamp_ns;
-        let time_ms = (now_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
+        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
+        let time_ms = (time_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         let fits =
             self.cluster.as_ref().filter(|c| !packet.is_key() && time_ms < c.time_ms + CLUSTER_MS).and_then(relative);
@@ -303,7 +306,7 @@ impl Writer {
         };
         self.block(packet, relative)?;
         self.last_ms = time_ms;
-        self.last_ns = self.last_ns.max(now_ns);
+        self.last_ns = self.last_ns.max(packet.meta().timestamp_ns);
         self.packets += 1;
         Ok(Written::Stored)
     }

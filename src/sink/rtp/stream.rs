@@ -14,7 +14,7 @@ use super::sdp::{describe, encoding, Session};
 use super::sockets::Sockets;
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{FrameFlags, Packet};
+use crate::frame::{AdvancingTime, FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::random::random;
 
@@ -52,7 +52,8 @@ pub(in crate::sink) struct Stream {
     timestamp: u32,
     /// When the picture was captured.
     sampled: Option<Instant>,
-    /// The timestamp of the previous frame, and the interval to it.
+    time: AdvancingTime,
+    /// The time of the previous frame, and the interval to it.
     last_ns: Option<u64>,
     interval: Duration,
     parameters_sent: Option<Instant>,
@@ -89,6 +90,7 @@ impl Stream {
             plan: Plan::default(),
             timestamp: 0,
             sampled: None,
+            time: AdvancingTime::default(),
             last_ns: None,
             interval: INTERVALS[0],
             parameters_sent: None,
@@ -238,7 +240,9 @@ impl Stream {
         if packet.picture().is_empty() {
             return Ok(());
         }
-        self.measure(meta.timestamp_ns);
+        let now_ns = monotonic_ns();
+        let time_ns = self.time.next(meta.timestamp_ns, now_ns);
+        self.measure(time_ns);
         let sets = packet.parameter_sets();
         let are_new = sets.is_some() && self.latest.as_deref() != sets.map(|s| &**s);
         if are_new {
@@ -260,11 +264,11 @@ impl Stream {
             self.parameters_sent = Some(now);
         }
         // 90 kHz (RFC 6184, 5.1). The sum wraps.
-        let ticks = (u128::from(meta.timestamp_ns) * 9 / 100_000) as u32;
+        let ticks = (u128::from(time_ns) * 9 / 100_000) as u32;
         self.timestamp = self.offset.wrapping_add(ticks);
         // If the clock of the timestamp is unknown, the frame counts as captured now.
         let age = match meta.flags.contains(FrameFlags::MONOTONIC) {
-            true => Duration::from_nanos(monotonic_ns().saturating_sub(meta.timestamp_ns)),
+            true => Duration::from_nanos(now_ns.saturating_sub(time_ns)),
             false => Duration::ZERO,
         };
         self.sampled = now.checked_sub(age);
@@ -284,8 +288,8 @@ impl Stream {
         Ok(())
     }
 
-    fn measure(&mut self, timestamp_ns: u64) {
-        let since = self.last_ns.replace(timestamp_ns).and_then(|last| timestamp_ns.checked_sub(last));
+    fn measure(&mut self, time_ns: u64) {
+        let since = self.last_ns.replace(time_ns).and_then(|last| time_ns.checked_sub(last));
         let interval = since.map(Duration::from_nanos).filter(|i| (INTERVALS[1]..=INTERVALS[2]).contains(i));
         self.interval = interval.unwrap_or(self.interval);
     }

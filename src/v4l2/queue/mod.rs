@@ -1,5 +1,6 @@
 //! One queue of a device, its buffers and its frames.
 
+mod capture_clock;
 mod imports;
 mod mmap_buffers;
 mod planes;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
+use self::capture_clock::CaptureClock;
 use self::imports::Imports;
 use self::mmap_buffers::MmapBuffers;
 use self::planes::{meta, returned};
@@ -66,6 +68,7 @@ pub struct Queue {
     /// Leases that the driver has, by index: of output queues, and of imports. Declared after the device: see `drop`.
     held: Vec<Option<Held>>,
     sequence: Sequence,
+    clock: CaptureClock,
     streaming: bool,
     end: End,
     /// The number of leases taken so far.
@@ -136,6 +139,7 @@ impl Queue {
             memory: Memory::None,
             held: Vec::new(),
             sequence: Sequence::default(),
+            clock: CaptureClock::default(),
             streaming: false,
             end: End::No,
             taken: 0,
@@ -185,6 +189,7 @@ impl Queue {
             Memory::Mmap { mmap, .. } if self.direction == Direction::Capture => mmap.queue_all()?,
             _ => {}
         }
+        self.clock.start();
         calls::streamon(self.device.as_fd(), self.kind).map_err(|e| match e {
             Errno::EPIPE | Errno::ENOLINK => {
                 let why = media::diagnose(&self.device).unwrap_or_else(|| e.desc().into());
@@ -361,11 +366,11 @@ impl Queue {
         let frame = match (held, self.buffers()) {
             (Some(Lease::Shared(frame)), _) => Some(returned(frame, &buffer)),
             (Some(Lease::Unique(frame)), _) => {
-                let meta = meta(&mut self.sequence, &buffer, frame.memory());
+                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory());
                 Some(frame.freeze(meta))
             }
             (None, Some(buffers)) if known => buffers.lend(index).map(|frame| {
-                let meta = meta(&mut self.sequence, &buffer, frame.memory());
+                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory());
                 frame.freeze(meta)
             }),
             (None, _) => None,

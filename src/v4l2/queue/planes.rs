@@ -1,5 +1,6 @@
 //! The data of a buffer for QBUF, checked, and from DQBUF.
 
+use super::capture_clock::CaptureClock;
 use super::sequence::Sequence;
 use crate::dmabuf::DmaBuf;
 use crate::flags::Flags;
@@ -84,10 +85,13 @@ pub(super) fn planes(
 
 /// Returns the metadata of a filled buffer. Impossible numbers make it a frame with the flag `ERROR` and without
 /// data.
-pub(super) fn meta(sequence: &mut Sequence, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
+pub(super) fn meta(sequence: &mut Sequence, clock: &mut CaptureClock, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
     let (count, lost) = sequence.next(buffer.sequence());
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
     meta.flags = flags(buffer);
+    if meta.flags.contains(FrameFlags::MONOTONIC) && !clock.accepts(meta.timestamp_ns) {
+        meta.flags.set(FrameFlags::MONOTONIC, false);
+    }
     for (i, (payload, memory)) in meta.payload.iter_mut().zip(memory).enumerate() {
         let plane = buffer.plane(i);
         match plane.bytesused.checked_sub(plane.data_offset) {
