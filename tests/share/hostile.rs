@@ -7,9 +7,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use framelease::format::Size;
+use framelease::convert::FrameRateConverter;
+use framelease::format::{FrameInterval, Size};
 use framelease::frame::Frame;
-use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::share::{Policy, Publisher, Rate, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::syscalls;
 use framelease::ErrorKind;
 use framelease::{Reason, Received, Station};
@@ -659,6 +660,58 @@ fn protocol_error_if_a_slot_is_leased_twice() {
     assert_eq!(subscriber.recv(SOON).unwrap_err().kind(), ErrorKind::Protocol);
     drop(held);
     drop(subscriber);
+    publisher.join().unwrap();
+    drop(memory);
+}
+
+/// Tests are built with overflow checks: a sum over what a peer says that does not saturate would panic.
+#[test]
+fn numbers_of_a_publisher_may_be_the_largest() {
+    const CONNECTIONS: usize = 3;
+    let memory = framelease::dmabuf::Allocator::Memfd.allocate(4096, "test").unwrap();
+    let fd = std::os::fd::AsFd::as_fd(&memory).as_raw_fd();
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let publisher = std::thread::spawn(move || {
+        for _ in 0..CONNECTIONS {
+            let p = listener.accept();
+            p.send(&message(raw::WELCOME, &[1 | 0xffff << 16, u32::MAX, u32::MAX, u32::MAX]));
+            p.send(&grey(1, 64, 64, 4096, 64));
+            p.send_with_fds(&message(raw::BUFFER, &[5, 0]), &[fd]);
+            p.send(&message(raw::NEWER, &[u32::MAX; 2]));
+            // Generation, sequence, timestamp, time of publication, drops, losses and flags.
+            let mut words = vec![5, 0];
+            words.extend([u32::MAX; 12]);
+            words.extend([0, 4096, 0, 0, 0, 0, 0, 0]);
+            p.send(&message(raw::FRAME, &words));
+            while !matches!(kind(&p.receive()), raw::BUFFER_OK | 0) {}
+        }
+    });
+    let builder = Subscriber::builder(folder.socket()).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(SOON).unwrap();
+    let mut onward = Stage::new(8);
+    let mut sink = onward.join(onward.subscriber().policy(Policy::Latest).rate(Rate::MilliFps(1)));
+    let mut repeater = FrameRateConverter::new(FrameInterval::from_fps(30)).unwrap().repeating();
+    for _ in 0..CONNECTIONS {
+        let lying = loop {
+            if let Some(frame) = subscriber.recv(SOON).unwrap().frame() {
+                break frame;
+            }
+        };
+        let meta = *lying.meta();
+        assert_eq!((meta.sequence, meta.lost, meta.dropped), (u64::MAX, u32::MAX, u64::MAX));
+        assert_eq!((meta.timestamp_ns, meta.published_ns), (u64::MAX, u64::MAX));
+        let stats = subscriber.stats();
+        assert_eq!((stats.dropped, stats.lost > 0), (u64::MAX, true), "{stats:?}");
+        let _ = (subscriber.latency(), repeater.push(lying.clone()).count());
+        drop(lying);
+        let onwards = onward.source.recv(SOON).unwrap().frame().unwrap();
+        let mut said = meta;
+        said.payload = onwards.meta().payload;
+        assert!(onward.publisher.publish(onwards.with_meta(said), Duration::ZERO).unwrap().is_taken());
+        let _ = (onward.publisher.stats(), sink.try_recv().unwrap(), sink.stats());
+    }
+    drop((sink, onward, repeater, subscriber));
     publisher.join().unwrap();
     drop(memory);
 }
