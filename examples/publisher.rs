@@ -25,7 +25,7 @@ Shares a camera or the test pattern with other processes until Ctrl-C.
 
 Usage: publisher [OPTIONS]
 
-  --socket PATH  listen here (default: framelease.socket in $XDG_RUNTIME_DIR or the temporary folder)
+  --socket PATH  listen here (default: framelease.socket in $XDG_RUNTIME_DIR or /run)
   --device PATH  share this V4L2 camera, or the first one with 'auto' (default: the test pattern)
   --size WxH     picture size (default 1280x720)
   --fourcc C     pixel format, as a V4L2 code or name (default NV12)

@@ -112,8 +112,9 @@ pub fn quoted(text: &str) -> String {
     out + "\""
 }
 
-/// Where `publisher` listens and `subscriber` connects if nothing else is said: the user's runtime folder.
+/// Where `publisher` listens and `subscriber` connects if nothing else is said: the user's runtime folder, else `/run`.
+/// Other users can write to neither, so they cannot take the publisher's place.
 pub fn default_socket() -> std::path::PathBuf {
-    let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, Into::into);
-    folder.join("framelease.socket")
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_else(|| "/run".into());
+    std::path::Path::new(&folder).join("framelease.socket")
 }

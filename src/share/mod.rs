@@ -31,6 +31,7 @@
 //! [`Subscriber`] shows the other side. [`guide::protocol`](crate::guide::protocol) describes the messages, for peers
 //! in other languages.
 
+mod peer_info;
 mod policy;
 mod publisher;
 mod subscriber;
@@ -38,10 +39,11 @@ mod subscriber;
 mod unixfd;
 mod wire;
 
+pub use peer_info::PeerInfo;
 pub use policy::{Policy, Rate};
 #[cfg(feature = "unixfd")]
 pub use publisher::UnixfdTerms;
-pub use publisher::{PeerInfo, Publisher, PublisherBuilder, PublisherEvent, PublisherStats, SubscriberStats};
+pub use publisher::{Publisher, PublisherBuilder, PublisherEvent, PublisherStats, SubscriberStats};
 pub use subscriber::{ReceiverStats, Reconnect, Subscriber, SubscriberBuilder, SubscriberEvent};
 #[cfg(feature = "unixfd")]
 pub use subscriber::{UnixfdSubscriber, UnixfdSubscriberBuilder};

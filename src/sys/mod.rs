@@ -17,6 +17,7 @@ pub(crate) mod from_kernel;
 pub(crate) mod g2d;
 pub(crate) mod map;
 pub(crate) mod media;
+pub(crate) mod peer;
 pub(crate) mod random;
 pub(crate) mod readiness;
 pub(crate) mod signal;

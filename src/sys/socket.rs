@@ -17,18 +17,19 @@ pub(crate) const MAX_FDS: usize = 4;
 /// Room for more descriptors than expected, so that surplus descriptors are detected and closed here.
 const CONTROL_FDS: usize = 8;
 
+/// Room for the descriptors and the credentials of one message.
+const CONTROL_BYTES: usize = 80;
+
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; CONTROL_BYTES]);
 
-const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + CONTROL_FDS * size_of::<RawFd>());
-
-/// The identity of the peer, as the kernel recorded it at `connect`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    pub(crate) pid: i32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+impl Control {
+    const EMPTY: Self = Self([0; CONTROL_BYTES]);
 }
+
+const _: () = assert!(
+    CONTROL_BYTES >= 2 * size_of::<libc::cmsghdr>() + size_of::<libc::ucred>() + CONTROL_FDS * size_of::<RawFd>()
+);
 
 /// The type of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub(crate) enum Received {
     Closed,
 }
 
-fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
+pub(super) fn check(result: libc::c_int) -> Result<libc::c_int, Errno> {
     Errno::result(result)
 }
 
@@ -181,7 +182,7 @@ pub(crate) fn send_some(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]
         // SAFETY: `data` and `len` are those of `bytes`, which send only reads.
         return sent(retry(|| Errno::result(unsafe { libc::send(fd.as_raw_fd(), data, len, flags) })));
     }
-    let mut control = Control([0; 64]);
+    let mut control = Control::EMPTY;
     let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: msghdr is plain old data, for which all zeros are valid.
     let mut msg: libc::msghdr = unsafe { zeroed() };
@@ -252,6 +253,21 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], block: Block) -> Re
     receive_message(fd, buffer, block, None)
 }
 
+/// Does the same as [`receive`], also on a socket where the sender's credentials come with each message. Returns the
+/// sender's pid.
+pub(crate) fn receive_from(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    block: Block,
+) -> Result<(Received, Option<i32>), Errno> {
+    let mut inbox = FdInbox::default();
+    let received = match receive_message(fd, buffer, block, Some(&mut inbox))? {
+        Received::Message(len) if inbox.len() > 0 => Received::FdsLost(len),
+        received => received,
+    };
+    Ok((received, inbox.sender))
+}
+
 /// Receives one message and its descriptors, close-on-exec. Keeps no descriptor of a truncated message.
 #[cfg(any(test, feature = "unixfd"))]
 pub(crate) fn receive_with_fds(
@@ -264,11 +280,13 @@ pub(crate) fn receive_with_fds(
     receive_message(fd, buffer, block, Some(fds))
 }
 
-/// The descriptors of one message, in order. Those that are not taken are closed.
+/// The descriptors of one message, in order, and its sender. Descriptors that are not taken are closed.
 #[derive(Debug, Default)]
 pub(crate) struct FdInbox {
     fds: [Option<OwnedFd>; CONTROL_FDS],
     count: usize,
+    /// The pid of the message's sender, if the socket asks for it (`SO_PASSCRED`).
+    pub(crate) sender: Option<i32>,
 }
 
 impl FdInbox {
@@ -282,8 +300,7 @@ impl FdInbox {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.fds = Default::default();
-        self.count = 0;
+        *self = Self::default();
     }
 
     fn push(&mut self, fd: OwnedFd) {
@@ -300,7 +317,7 @@ fn receive_message(
     block: Block,
     mut fds: Option<&mut FdInbox>,
 ) -> Result<Received, Errno> {
-    let mut control = Control([0; 64]);
+    let mut control = Control::EMPTY;
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: msghdr is plain old data, for which all zeros are valid.
     let mut msg: libc::msghdr = unsafe { zeroed() };
@@ -328,7 +345,7 @@ fn receive_message(
     Ok(outcome(&msg, len, fds))
 }
 
-/// Takes the descriptors that came with a message.
+/// Takes the descriptors and the credentials that came with a message.
 ///
 /// # Safety
 /// A receive must have filled `msg`, and no other call may have taken its descriptors. Its control buffer must be
@@ -339,12 +356,19 @@ unsafe fn take_fds(msg: &libc::msghdr, inbox: &mut FdInbox) {
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(msg);
         while !header.is_null() {
-            if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-                for i in 0..bytes / size_of::<RawFd>() {
-                    let raw = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i));
-                    inbox.push(OwnedFd::from_raw_fd(raw));
+            let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
+                    for i in 0..bytes / size_of::<RawFd>() {
+                        let raw = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<RawFd>().add(i));
+                        inbox.push(OwnedFd::from_raw_fd(raw));
+                    }
                 }
+                (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if bytes >= size_of::<libc::ucred>() => {
+                    let credentials = ptr::read_unaligned(libc::CMSG_DATA(header).cast::<libc::ucred>());
+                    inbox.sender = Some(credentials.pid);
+                }
+                _ => {}
             }
             header = libc::CMSG_NXTHDR(msg, header);
         }
@@ -387,6 +411,11 @@ impl<const SIZE: usize> Batch<SIZE> {
         (&self.bytes[i][..len.min(SIZE)], &mut self.fds[i])
     }
 
+    /// Returns the pid of the sender of the `i`th message of the last receive, if the socket asks for it.
+    pub(crate) fn sender(&self, i: usize) -> Option<i32> {
+        self.fds[i].sender
+    }
+
     /// Closes the descriptors that were not taken.
     pub(crate) fn close_fds(&mut self) {
         self.fds.iter_mut().for_each(FdInbox::clear);
@@ -405,7 +434,7 @@ pub(crate) fn receive_batch<const SIZE: usize>(
 ) -> Result<usize, Errno> {
     let most = most.clamp(1, BATCH);
     batch.close_fds();
-    let mut control: [Control; BATCH] = std::array::from_fn(|_| Control([0; 64]));
+    let mut control: [Control; BATCH] = std::array::from_fn(|_| Control::EMPTY);
     let mut iov: [libc::iovec; BATCH] =
         std::array::from_fn(|i| libc::iovec { iov_base: batch.bytes[i].as_mut_ptr().cast(), iov_len: SIZE });
     // SAFETY: mmsghdr is plain old data, for which all zeros are valid.
@@ -446,7 +475,12 @@ pub(crate) fn set_receive_timeout(fd: BorrowedFd<'_>, timeout: Duration) -> Resu
     set_option(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value)
 }
 
-fn set_option<T>(fd: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> Result<(), Errno> {
+pub(super) fn set_option<T>(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> Result<(), Errno> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is a live T of `len` bytes, which the kernel only reads.
     retry(|| check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (value as *const T).cast(), len) }))
@@ -458,40 +492,6 @@ fn set_flags(fd: &OwnedFd, flags: libc::c_int) -> Result<(), Errno> {
     tick();
     // SAFETY: no pointers.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
-}
-
-/// Returns the identity of the peer when it called `connect` (`SO_PEERCRED`).
-pub(crate) fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials, Errno> {
-    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    let out = ptr::addr_of_mut!(cred).cast();
-    // SAFETY: `cred` and `len` are live, exclusively borrowed, and have the stated sizes.
-    retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, out, &mut len) }))?;
-    Ok(Credentials { pid: cred.pid, uid: cred.uid, gid: cred.gid })
-}
-
-/// Returns a descriptor that becomes readable when the peer's process has ended: `SO_PEERPIDFD` (Linux 6.5), else
-/// `pidfd_open` (5.3) with the pid of `SO_PEERCRED`. Returns `None` if neither is available, or if the peer is in
-/// another pid namespace.
-pub(crate) fn peer_pidfd(fd: BorrowedFd<'_>, pid: i32) -> Option<OwnedFd> {
-    const SO_PEERPIDFD: libc::c_int = 77;
-    let mut pidfd: RawFd = -1;
-    let mut len = size_of::<RawFd>() as libc::socklen_t;
-    let out = ptr::addr_of_mut!(pidfd).cast();
-    // SAFETY: `pidfd` and `len` are live, exclusively borrowed, and have the stated sizes.
-    let got =
-        retry(|| check(unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, out, &mut len) }));
-    if got.is_err() {
-        if pid <= 0 {
-            return None;
-        }
-        tick();
-        // SAFETY: no pointers. It is called right after accept. If the peer is dead and its pid is reused already,
-        // the pending hang-up ends the connection first.
-        pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
-    }
-    // SAFETY: one of the calls above installed it for this process alone.
-    (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, c_void};
@@ -111,6 +112,19 @@ macro_rules! calls {
 
 const NULL: usize = 0;
 
+/// Set while the kernel counts as older than 6.5.
+pub static IS_OLD: AtomicBool = AtomicBool::new(false);
+
+/// Returns the number of a socket option, or one that no kernel knows.
+fn known(option: c_int) -> c_int {
+    const SO_PEERPIDFD: c_int = 77;
+    if option == SO_PEERPIDFD && IS_OLD.load(Ordering::Relaxed) {
+        c_int::MAX
+    } else {
+        option
+    }
+}
+
 fn timespec(ms: c_int) -> libc::timespec {
     // Without a timeout: two years.
     let ms = if ms < 0 { i64::from(u32::MAX) * 16 } else { ms.into() };
@@ -134,7 +148,7 @@ calls! {
     setsockopt(fd: c_int, level: c_int, name: c_int, value: Ptr, len: u32) =
         SYS_setsockopt(fd, level, name, value, len), ENOMEM ENOPROTOOPT;
     getsockopt(fd: c_int, level: c_int, name: c_int, value: Ptr, len: Ptr) =
-        SYS_getsockopt(fd, level, name, value, len), ENOMEM ENOPROTOOPT;
+        SYS_getsockopt(fd, level, known(name), value, len), ENOMEM ENOPROTOOPT;
     epoll_create1(flags: c_int) = SYS_epoll_create1(flags), EMFILE ENOMEM;
     epoll_ctl(fd: c_int, op: c_int, other: c_int, event: Ptr) = SYS_epoll_ctl(fd, op, other, event), ENOMEM ENOSPC;
     epoll_wait(fd: c_int, events: Ptr, count: c_int, timeout: c_int) =

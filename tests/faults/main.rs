@@ -8,6 +8,7 @@
 mod calls;
 mod clocks;
 mod crash;
+mod old_kernel;
 #[allow(dead_code)]
 #[path = "../share/raw.rs"]
 mod raw;

@@ -11,7 +11,7 @@ use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::share::{Policy, Reconnect, Subscriber, SubscriberEvent};
-use framelease::{Received, Station};
+use framelease::{ErrorKind, Received, Station};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -96,8 +96,8 @@ fn peer_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (role, path) = role.split_once(' ').unwrap();
     let say = |text: &str| println!("PEER {text}");
-    if role == "publisher" {
-        return publish_until_killed(path, say);
+    if let Some(family) = role.strip_prefix("publisher") {
+        return publish_until_killed(path, family == "+child", say);
     }
     if let Some((uid, gid)) = role.strip_prefix("user:").and_then(|ids| ids.split_once(':')) {
         nix::unistd::setgroups(&[]).unwrap();
@@ -106,25 +106,20 @@ fn peer_process() {
         let result = Subscriber::builder(path).connect(SOON);
         return say(&format!("{:?}", result.map(drop).map_err(|e| e.kind())));
     }
+    if let Some(uid) = role.strip_prefix("hog:") {
+        nix::unistd::setuid(uid.parse::<u32>().unwrap().into()).unwrap();
+        let connections: Vec<Raw> = (0..64).map(|_| Raw::connect(Path::new(path))).collect();
+        say("connected");
+        std::thread::sleep(SOON);
+        return drop(connections);
+    }
     if let Some(buffers) = role.strip_prefix("descriptors:") {
         // The descriptors of a connection: epoll, timer, event counter, socket, the publisher's process.
         leave_descriptors(5 + buffers.parse::<u64>().unwrap());
     }
     let mut subscriber = Subscriber::builder(path).policy(Policy::Latest).connect(SOON).unwrap();
     if role == "fork" {
-        // A child that keeps the socket open, so the publisher does not see the hang-up.
-        let fd = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| {
-            let link = std::fs::read_link(e.path()).ok()?;
-            let fd: i32 = e.file_name().to_str()?.parse().ok()?;
-            (link.to_string_lossy().starts_with("socket:") && fd > 2).then_some(fd)
-        });
-        for fd in fd {
-            nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
-        }
-        // Not waited for: it outlives this process, and the test ends it.
-        #[allow(clippy::zombie_processes)]
-        let child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        say(&child.id().to_string());
+        say(&child_with_sockets().to_string());
     }
     let mut held = Vec::new();
     let mut orders = BufReader::new(std::io::stdin()).lines().map_while(Result::ok);
@@ -160,13 +155,35 @@ fn leave_descriptors(count: u64) {
     setrlimit(Resource::RLIMIT_NOFILE, highest.max(filled as u64) + 1 + count, hard).unwrap();
 }
 
-fn publish_until_killed(path: &str, say: impl Fn(&str)) {
+/// Starts a child that keeps the sockets of this process open, so that their other ends see no hang-up. It outlives
+/// this process, and the test ends it.
+fn child_with_sockets() -> u32 {
+    let fd = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|e| {
+        let link = std::fs::read_link(e.path()).ok()?;
+        let fd: i32 = e.file_name().to_str()?.parse().ok()?;
+        (link.to_string_lossy().starts_with("socket:") && fd > 2).then_some(fd)
+    });
+    for fd in fd {
+        nix::fcntl::fcntl(borrowed(fd), nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    }
+    #[allow(clippy::zombie_processes)]
+    let child = Command::new("sleep").arg("30").stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    child.id()
+}
+
+fn publish_until_killed(path: &str, has_child: bool, say: impl Fn(&str)) {
     let mut source = source(8);
     let mut publisher = publisher_at(path).bind().unwrap();
     publisher.announce(source.buffers().unwrap()).unwrap();
     say("ready");
     loop {
         drop(publisher.recv(Duration::from_millis(5)).unwrap());
+        if has_child && publisher.active() > 0 {
+            say(&child_with_sockets().to_string());
+            loop {
+                std::thread::sleep(SOON);
+            }
+        }
         assert!(publisher.publish(source.recv(SOON).unwrap().frame().unwrap(), SOON).unwrap().is_taken());
     }
 }
@@ -234,6 +251,45 @@ fn subscriber_death_is_seen_although_a_forked_child_keeps_the_socket() {
     s.until("the dead subscriber is removed", |p| p.subscribers().count() == 0);
     kill(Pid::from_raw(child), None).expect("the child has ended");
     kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn publisher_death_is_seen_although_a_forked_child_keeps_its_sockets() {
+    let folder = Folder::new();
+    let mut publisher = Peer::spawn(&folder.socket(), "publisher+child");
+    assert_eq!(publisher.answer(), "ready");
+    let builder = || Subscriber::builder(folder.socket());
+    let mut waits = builder().connect(SOON).unwrap();
+    let mut polls = builder().connect(SOON).unwrap();
+    let child = loop {
+        let _ = (waits.recv(Duration::from_millis(5)).unwrap(), polls.try_recv().unwrap());
+        if let Ok(child) = publisher.answers.try_recv() {
+            break child.parse().unwrap();
+        }
+    };
+    assert!(waits.stats().watches_process && polls.stats().watches_process);
+    publisher.child.kill().unwrap();
+    publisher.child.wait().unwrap();
+    assert!(waits.recv(SOON).unwrap().is_ended());
+    assert!(framelease::wait(&[&polls], SOON).unwrap() && polls.try_recv().unwrap().is_ended());
+    // A subscriber does not take the child for a publisher, and a successor takes its place.
+    let error = builder().connect(SOON).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    let _successor = publisher_at(folder.socket()).bind().unwrap();
+    kill(Pid::from_raw(child), None).expect("the child has ended");
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn publisher_of_another_user_is_known_and_can_be_refused() {
+    let mut s = Stage::new(12);
+    let me = nix::unistd::Uid::effective().as_raw();
+    let subscriber = s.join(s.subscriber().publisher_user(me));
+    let publisher = subscriber.publisher().unwrap();
+    assert_eq!((publisher.uid, publisher.pid), (me, std::process::id() as i32));
+    let error = s.connect(s.subscriber().publisher_user(me + 1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains(&format!("only user {} is accepted", me + 1)), "{error}");
 }
 
 #[test]
@@ -475,6 +531,29 @@ fn connect_as(s: &mut Stage, uid: u32, gid: u32) -> String {
         assert!(start.elapsed() < SOON);
         drop(s.publisher.recv(Duration::from_millis(5)).unwrap());
     }
+}
+
+#[test]
+fn connections_of_two_users_leave_some_for_a_third() {
+    if !nix::unistd::geteuid().is_root() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED users: only root can become others");
+        return;
+    }
+    let mut s = Stage::with(12, |b| b.mode(0o666));
+    let mut hogs = Vec::new();
+    for (uid, refused) in [(65_534, 0), (65_533, 32), (65_532, 32 + 48)] {
+        let hog = Peer::spawn(&s.folder.socket(), &format!("hog:{uid}"));
+        let mut answer = None;
+        s.until("the hog has connected", |_| {
+            answer = answer.take().or_else(|| hog.answers.try_recv().ok());
+            answer.is_some()
+        });
+        s.until("the others are refused", |p| p.stats().refused == refused);
+        hogs.push(hog);
+    }
+    let mut me = s.join(s.subscriber());
+    let sequence = s.publish();
+    assert_eq!(frame(&mut me).meta().sequence, sequence);
 }
 
 #[test]

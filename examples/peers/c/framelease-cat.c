@@ -24,7 +24,7 @@ static const char HELP[] =
     "\n"
     "Usage: framelease-cat [OPTIONS]\n"
     "\n"
-    "  --socket PATH   where the publisher listens (default: framelease.socket in XDG_RUNTIME_DIR or /tmp)\n"
+    "  --socket PATH   where the publisher listens (default: framelease.socket in XDG_RUNTIME_DIR or /run)\n"
     "  --output FILE   write there\n"
     "  --hash          a line for each frame instead: sequence number, CRC-32 of what would be written\n"
     "  --none          write nothing\n"
@@ -236,7 +236,7 @@ static int run(fl_client *client, job *j) {
 int main(int argc, char **argv) {
     char standard[4096];
     const char *folder = getenv("XDG_RUNTIME_DIR");
-    snprintf(standard, sizeof standard, "%s/framelease.socket", folder != NULL ? folder : "/tmp");
+    snprintf(standard, sizeof standard, "%s/framelease.socket", folder != NULL ? folder : "/run");
     job j;
     memset(&j, 0, sizeof j);
     j.options.path = standard;

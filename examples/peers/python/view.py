@@ -76,7 +76,7 @@ def crc(frame: framelease.Frame) -> int:
 
 
 def main() -> int:
-    socket = os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/tmp"), "framelease.socket")
+    socket = os.path.join(os.environ.get("XDG_RUNTIME_DIR", "/run"), "framelease.socket")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", default=socket, help="where the publisher listens (default: %(default)s)")
     parser.add_argument("--png", metavar="FILE", help="save the first frame, and stop")

@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::connection::PeerInfo;
 use super::ledger::MAX_PEERS;
 #[cfg(feature = "unixfd")]
 use super::unixfd::UnixfdTerms;
 use crate::frame::BufferBudget;
+use crate::share::peer_info::PeerInfo;
 use crate::share::wire::MAX_SLOTS;
 
 type AcceptHook = Box<dyn FnMut(&PeerInfo) -> bool + Send>;
@@ -89,8 +89,9 @@ impl PublisherBuilder {
         self
     }
 
-    /// Limits the connections of one user id, so that one user cannot take all connections. Default 64. The publisher
-    /// refuses further connections with [`Reason::Denied`](crate::Reason::Denied).
+    /// Limits the connections of one user id. Default 64. Besides, a user cannot have more connections than are free,
+    /// of 128 in all. So a few users cannot take all connections. The publisher refuses further connections with
+    /// [`Reason::Denied`](crate::Reason::Denied).
     pub fn max_per_user(mut self, count: usize) -> Self {
         self.max_per_user = count;
         self

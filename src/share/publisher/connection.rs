@@ -1,31 +1,21 @@
 //! One connection of a publisher: its socket, the stage of the handshake, the buffers that the peer acknowledged.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::sys::epoll::EpollFlags;
 
 use super::native::NativePeer;
 use super::outcome::{Announced, Fault, Incoming};
+use super::peer_socket::PeerSocket;
 use super::protocol::Protocol;
 use super::shared_pool::SharedPool;
 #[cfg(feature = "unixfd")]
 use super::unixfd::UnixfdPeer;
 use crate::error::Reason;
 use crate::frame::{Frame, FrameMeta};
+use crate::share::peer_info::PeerInfo;
 use crate::share::wire::{Bye, LeaseId, SlotId, ToSubscriber};
-use crate::sys::socket::{self, Credentials};
-
-/// The process at the other end of a connection, as the kernel recorded it when the process connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerInfo {
-    /// The process id in the publisher's pid namespace; 0 if the process has none there.
-    pub pid: i32,
-    /// The effective user id of the process.
-    pub uid: u32,
-    /// The effective group id of the process.
-    pub gid: u32,
-}
+use crate::sys::socket;
 
 /// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +33,7 @@ pub(super) enum Stage {
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: OwnedFd,
-    /// Readable when the peer's process is gone, even if a forked child keeps the socket open.
-    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) socket: PeerSocket,
     pub(super) info: PeerInfo,
     pub(super) stage: Stage,
     /// The peer's number in the ledger, once admitted.
@@ -68,20 +56,11 @@ pub(super) enum Ending {
     Told,
 }
 
-/// Shuts the socket down, because a forked child may still have it open.
-impl Drop for Connection {
-    fn drop(&mut self) {
-        socket::hang_up(self.socket.as_fd());
-    }
-}
-
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, credentials: Credentials, deadline_ns: u64) -> Self {
-        let Credentials { pid, uid, gid } = credentials;
+    pub(super) fn new(socket: PeerSocket, info: PeerInfo, deadline_ns: u64) -> Self {
         Self {
-            pidfd: socket::peer_pidfd(socket.as_fd(), pid),
             socket,
-            info: PeerInfo { pid, uid, gid },
+            info,
             stage: Stage::Greeting { deadline_ns },
             peer: None,
             interest: EpollFlags::empty(),
@@ -96,10 +75,6 @@ impl Connection {
     #[cfg(feature = "unixfd")]
     pub(super) fn speak_unixfd(&mut self) {
         self.protocol = Protocol::Unixfd(UnixfdPeer::default());
-    }
-
-    pub(super) fn socket(&self) -> &OwnedFd {
-        &self.socket
     }
 
     /// Sends a message without descriptors. `Ok(false)`: the peer's queue is full.
@@ -119,7 +94,7 @@ impl Connection {
 
     /// Reads one message.
     pub(super) fn receive(&mut self) -> Result<Incoming, Fault> {
-        self.protocol.receive(self.socket.as_fd())
+        self.protocol.receive(&mut self.socket)
     }
 
     /// Announces the current pool, as far as the peer's queue has room and the peer answers.

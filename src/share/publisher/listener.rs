@@ -1,7 +1,7 @@
 //! The socket that subscribers connect to.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 
 use super::ledger::Terms;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::peer;
 use crate::sys::socket::{self, Carries};
 
 /// A socket that subscribers connect to. Removes its file when dropped.
@@ -67,11 +68,14 @@ fn remove_stale(path: &Path, carries: Carries) -> Result<()> {
         }
         Ok(_) => {}
     }
+    let remove = || match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(Error::io("unlink", &e))),
+        _ => Ok(()),
+    };
     match socket::connect(path, carries) {
-        Err(Errno::ECONNREFUSED) => match std::fs::remove_file(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(Error::io("unlink", &e))),
-            _ => Ok(()),
-        },
+        Err(Errno::ECONNREFUSED) => remove(),
+        // A child that the publisher has forked still has the listening socket.
+        Ok(socket) if peer::has_ended(socket.as_fd()) => remove(),
         // EAGAIN: a process listens, and its backlog is full. EPROTOTYPE: a process listens on a socket of another
         // kind, which is not ours.
         Ok(_) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => {

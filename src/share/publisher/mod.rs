@@ -7,6 +7,7 @@ mod listener;
 mod native;
 mod outcome;
 mod protocol;
+mod peer_socket;
 mod serve;
 mod shared_pool;
 #[cfg(feature = "unixfd")]
@@ -25,6 +26,7 @@ use self::listener::Listener;
 use self::shared_pool::SharedPool;
 use super::wire::MAX_SLOTS;
 use crate::error::Reason;
+use super::peer_info::PeerInfo;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{AdvancingTime, BufferSet, Frame};
 use crate::log::event;
@@ -36,7 +38,6 @@ use crate::sys::socket::{Carries, MAX_FDS};
 use crate::sys::wait::{self, Waited};
 
 pub use self::builder::PublisherBuilder;
-pub use self::connection::PeerInfo;
 #[cfg(feature = "unixfd")]
 pub use self::unixfd::UnixfdTerms;
 
@@ -114,6 +115,10 @@ pub struct SubscriberStats {
 }
 
 /// Shares the frames of one source with up to 64 other processes.
+    /// `true` if the publisher watches the subscriber's process (pidfd). Otherwise, the process's end shows only when
+    /// its socket closes, which a forked child can delay. Before Linux 6.5, this is `false` until the subscriber has
+    /// answered a message.
+    pub watches_process: bool,
 ///
 /// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
 /// A subscriber costs at most its quota of buffers. If a subscriber stops, dies or breaks the protocol, the other
@@ -503,6 +508,7 @@ impl Publisher {
     }
 }
 
+                watches_process: c.socket.pidfd().is_some(),
 impl sealed::Sealed for Publisher {}
 
 /// `dispatch`, `try_recv` and `recv` fail only if the kernel reports an error of the publisher's own descriptors.

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 
 use super::outcome::{Announced, Fault, Incoming};
+use super::peer_socket::PeerSocket;
 use super::shared_pool::SharedPool;
 use crate::share::wire::{LeaseId, SlotId, ToPublisher, ToSubscriber, MAX_MESSAGE, MAX_SLOTS};
-use crate::sys::socket::{self, Block, Received};
+use crate::sys::socket::{self, Received};
 
 /// How many BUFFERs may be unanswered. Their descriptors stay in flight until the peer reads them, and the kernel
 /// limits how many a user has in flight (RLIMIT_NOFILE): peers that send HELLO and then do not read would keep new ones
@@ -33,9 +34,9 @@ impl NativePeer {
     }
 
     /// Reads one message.
-    pub(super) fn receive(&self, socket: BorrowedFd<'_>) -> Result<Incoming, Fault> {
+    pub(super) fn receive(&self, socket: &mut PeerSocket) -> Result<Incoming, Fault> {
         let mut buffer = [0; MAX_MESSAGE];
-        let len = match socket::receive(socket, &mut buffer, Block::DontWait) {
+        let len = match socket.receive(&mut buffer) {
             Ok(Received::Message(len)) => len,
             Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
             Ok(Received::Closed) | Err(_) => return Err(Fault::Gone),

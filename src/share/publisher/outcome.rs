@@ -24,6 +24,19 @@ pub(super) enum Incoming {
     Released(u64),
 }
 
+impl Incoming {
+    /// Returns `true` if the peer has sent this after it received something. It may have sent HELLO before this
+    /// publisher accepted the connection.
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            Self::Message(message) => !matches!(message, ToPublisher::Hello(_)),
+            #[cfg(feature = "unixfd")]
+            Self::Released(_) => true,
+            Self::Nothing | Self::Skipped => false,
+        }
+    }
+}
+
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use super::native::NativePeer;
 use super::outcome::{Announced, Fault, Incoming};
+use super::peer_socket::PeerSocket;
 use super::shared_pool::SharedPool;
 #[cfg(feature = "unixfd")]
 use super::unixfd::UnixfdPeer;
@@ -55,7 +56,7 @@ impl Protocol {
     }
 
     /// Reads one message.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<Incoming, Fault> {
+    pub(super) fn receive(&mut self, socket: &mut PeerSocket) -> Result<Incoming, Fault> {
         match self {
             Self::Native(peer) => peer.receive(socket),
             #[cfg(feature = "unixfd")]

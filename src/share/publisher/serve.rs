@@ -8,15 +8,17 @@ use nix::sys::epoll::EpollFlags;
 use super::connection::{Connection, Ending, Stage};
 use super::ledger::{Leases, Ledger, Terms};
 use super::outcome::{Announced, Fault, Incoming};
+use super::peer_socket::PeerSocket;
 use super::{Publisher, PublisherEvent, LISTENER, PIDFD};
 use crate::error::{Error, ErrorKind, Reason};
 use crate::frame::Frame;
 use crate::log::event;
+use crate::share::peer_info::PeerInfo;
 use crate::share::policy::Policy;
 use crate::share::wire::{Bye, Hello, SlotId, ToPublisher, ToSubscriber, Welcome, VERSION};
 use crate::sys;
 use crate::sys::clock::monotonic_ns;
-use crate::sys::socket;
+use crate::sys::{peer, socket};
 
 /// The pause before a retry of calls that failed for lack of room or descriptors.
 const RETRY_NS: u64 = 50_000_000;
@@ -66,10 +68,12 @@ impl Publisher {
 
     /// Takes a new connection. `terms` are set for a `unixfdsrc`, which sends no HELLO.
     fn greet(&mut self, socket: OwnedFd, terms: Option<Terms>) {
-        let Ok(credentials) = socket::peer_credentials(socket.as_fd()) else { return };
+        let Ok(info) = peer::credentials(socket.as_fd()).map(PeerInfo::from) else { return };
+        // A process that connected and died needs no answer, even if its child has the socket.
+        let Some(socket) = PeerSocket::new(socket, info.pid) else { return };
         let handshake = u64::try_from(self.settings.handshake.as_nanos()).unwrap_or(u64::MAX);
         let deadline_ns = monotonic_ns().saturating_add(handshake);
-        let mut c = Connection::new(socket, credentials, deadline_ns);
+        let mut c = Connection::new(socket, info, deadline_ns);
         #[cfg(feature = "unixfd")]
         if terms.is_some() {
             c.speak_unixfd();
@@ -82,7 +86,10 @@ impl Publisher {
             self.counts.refused += 1;
             c.say_bye(Reason::Denied.into());
             let detail = match is_full {
-                true => format!("max_per_user is {}; at most {MAX_CONNECTIONS} in all", self.settings.max_per_user),
+                true => format!(
+                    "max_per_user is {}; a user has at most as many of {MAX_CONNECTIONS} connections as are free",
+                    self.settings.max_per_user
+                ),
                 false => "accept_if returned false".to_owned(),
             };
             event!("{}: refused {:?}: {detail}", self.settings.path.display(), c.info);
@@ -94,10 +101,10 @@ impl Publisher {
             self.connections.push(None);
         }
         c.interest = EpollFlags::EPOLLIN;
-        if self.work.add(c.socket(), c.interest, free as u64).is_err() {
+        if self.work.add(&c.socket, c.interest, free as u64).is_err() {
             return;
         }
-        if let Some(pidfd) = &c.pidfd {
+        if let Some(pidfd) = c.socket.pidfd() {
             // Without the pidfd, the hang-up still shows that the peer died.
             let _ = self.work.add(pidfd, EpollFlags::EPOLLIN, PIDFD | free as u64);
         }
@@ -107,11 +114,13 @@ impl Publisher {
         }
     }
 
-    /// Returns `true` if all connections, or all of this user, are taken.
+    /// Returns `true` if this user may not have another connection. A user has at most as many as are left for others:
+    /// so a few users cannot take all of them.
     fn is_full(&self, uid: u32) -> bool {
         let others = self.connections.iter().flatten();
         let same_user = others.clone().filter(|o| o.info.uid == uid).count();
-        others.count() >= MAX_CONNECTIONS || same_user >= self.settings.max_per_user
+        let left = MAX_CONNECTIONS.saturating_sub(others.count());
+        same_user >= self.settings.max_per_user.min(left)
     }
 
     /// Closes connections that were hung up and whose events were not read yet. Many may have come and gone in the
@@ -120,7 +129,7 @@ impl Publisher {
         let (mut numbers, mut fds) = (Vec::new(), Vec::new());
         for (i, c) in self.connections.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
             numbers.push(i);
-            fds.push(PollFd::new(c.socket().as_fd(), PollFlags::empty()));
+            fds.push(PollFd::new(c.socket.as_fd(), PollFlags::empty()));
         }
         sys::syscall_count::tick();
         if poll(&mut fds, PollTimeout::ZERO).is_err() {
@@ -177,7 +186,13 @@ impl Publisher {
     /// Reads and handles one message. `false`: no message is there, or the peer is gone.
     fn read_one(&mut self, i: usize) -> bool {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return false };
-        let handled = match c.receive() {
+        let received = c.receive();
+        if received.as_ref().is_ok_and(Incoming::is_answer) {
+            if let Some(pidfd) = c.socket.is_answered() {
+                let _ = self.work.add(pidfd, EpollFlags::EPOLLIN, PIDFD | i as u64);
+            }
+        }
+        let handled = match received {
             Ok(Incoming::Message(message)) => self.handle(i, message),
             #[cfg(feature = "unixfd")]
             Ok(Incoming::Released(generation)) => self.released(i, generation),
@@ -428,7 +443,7 @@ impl Publisher {
         let waits = c.peer.is_some_and(|peer| self.ledger.waits_for(peer));
         let quiet = c.stage == Stage::Active && !waits && c.ending == Ending::No;
         let wanted = if quiet { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        if c.interest != wanted && self.work.modify(c.socket(), wanted, i as u64).is_ok() {
+        if c.interest != wanted && self.work.modify(&c.socket, wanted, i as u64).is_ok() {
             c.interest = wanted;
         }
     }
@@ -461,8 +476,8 @@ impl Publisher {
         let Some(c) = self.connections.get_mut(i).and_then(Option::take) else { return };
         event!("{}: {:?} disconnected: {why}", self.settings.path.display(), c.info);
         // The epoll entry would outlive the close if a forked process has a copy of the descriptor.
-        self.work.remove(c.socket());
-        if let Some(pidfd) = &c.pidfd {
+        self.work.remove(&c.socket);
+        if let Some(pidfd) = c.socket.pidfd() {
             self.work.remove(pidfd);
         }
         if let Some(peer) = c.peer {

@@ -20,13 +20,14 @@ use nix::errno::Errno;
 
 use super::ledger::Terms;
 use super::outcome::{Announced, Fault, Incoming};
+use super::peer_socket::PeerSocket;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
 use crate::frame::{Frame, FrameMeta};
 use crate::share::policy::{Policy, Rate};
 use crate::share::unixfd::{caps, wire};
 use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
-use crate::sys::socket::{self, Block, Received, MAX_FDS};
+use crate::sys::socket::{self, Received, MAX_FDS};
 
 /// The terms on which `unixfdsrc` elements get frames. A `Subscriber` asks for its own terms, but a `unixfdsrc` cannot
 /// ask.
@@ -192,7 +193,7 @@ impl UnixfdPeer {
     }
 
     /// Reads until one message is complete or the socket is empty.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<Incoming, Fault> {
+    pub(super) fn receive(&mut self, socket: &mut PeerSocket) -> std::result::Result<Incoming, Fault> {
         loop {
             match self.inbox.next() {
                 Ok(Some(wire::Said::Release(id))) => return Ok(Incoming::Released(id)),
@@ -201,7 +202,7 @@ impl UnixfdPeer {
                 Err(what) => return Err(Fault::Protocol(what)),
             }
             let room = self.inbox.room();
-            match socket::receive(socket, room, Block::DontWait) {
+            match socket.receive(room) {
                 Ok(Received::Message(len)) => self.inbox.received(len),
                 Ok(Received::WouldBlock | Received::Interrupted) => return Ok(Incoming::Nothing),
                 Ok(Received::FdsLost(_)) => {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::reconnect::Reconnect;
 use crate::error::{Error, ErrorKind, Result};
+use crate::share::peer_info::PeerInfo;
 use crate::share::policy::{Policy, Rate};
 use crate::share::wire::MAX_SLOTS;
 
@@ -29,6 +30,7 @@ pub struct SubscriberBuilder {
     pub(super) policy: Policy,
     pub(super) rate: Rate,
     pub(super) reconnect: Reconnect,
+    publisher_user: Option<u32>,
 }
 
 impl SubscriberBuilder {
@@ -39,6 +41,7 @@ impl SubscriberBuilder {
             policy: Policy::default(),
             rate: Rate::default(),
             reconnect: Reconnect::default(),
+            publisher_user: None,
         }
     }
 
@@ -67,6 +70,25 @@ impl SubscriberBuilder {
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = reconnect;
         self
+    }
+
+    /// Accepts only a publisher that runs as the user `uid`. Any process that may write to the socket's folder can
+    /// listen there. By default every publisher is accepted. Another user's publisher is `PermissionDenied`, and gets
+    /// no message.
+    pub fn publisher_user(mut self, uid: u32) -> Self {
+        self.publisher_user = Some(uid);
+        self
+    }
+
+    pub(super) fn check_publisher(&self, publisher: &PeerInfo) -> Result<()> {
+        match self.publisher_user {
+            Some(uid) if uid != publisher.uid => {
+                let PeerInfo { pid, uid: other, .. } = publisher;
+                let text = format!("process {pid} of user {other} listens there; only user {uid} is accepted");
+                Err(Error::new(ErrorKind::PermissionDenied, "connect", text))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -62,4 +62,8 @@ pub struct ReceiverStats {
     pub revoked: u64,
     /// How often the subscriber connected again.
     pub reconnects: u64,
+    /// `true` while the subscriber watches the publisher's process (pidfd). Otherwise, the end of the process shows
+    /// only when its socket closes, which a forked child can delay. Always `false` with a
+    /// [`UnixfdSubscriber`](super::UnixfdSubscriber).
+    pub watches_process: bool,
 }

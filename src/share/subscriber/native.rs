@@ -17,6 +17,7 @@ use super::session::{connect_error, Dialect, Fault, Io, Read, Session};
 use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{BufferSet, FrameMeta};
+use crate::share::peer_info::PeerInfo;
 use crate::share::policy::Policy;
 use crate::share::wire::{
     Bye, Format, Hello, LeaseId, SlotId, ToPublisher, ToSubscriber, Welcome, MAX_MESSAGE, VERSION,
@@ -24,6 +25,7 @@ use crate::share::wire::{
 use crate::station::{sealed, Received, Station};
 use crate::stats::Histogram;
 use crate::sys::clock::monotonic_ns;
+use crate::sys::peer::{self, PeerProcess, PresumedProcess};
 use crate::sys::socket::{self, Batch, Block, Carries, FdInbox, BATCH};
 use crate::sys::wait::{self, Waited};
 
@@ -105,7 +107,14 @@ impl Subscriber {
     pub fn stats(&self) -> ReceiverStats {
         let mut counts = self.0.io.counts;
         counts.dropped = counts.dropped.saturating_add(self.0.link().map_or(0, |c| c.dropped));
+        counts.watches_process = self.0.link().is_some_and(|c| c.link.pidfd().is_some());
         counts
+    }
+
+    /// Returns the process that listened at the socket when this subscriber connected, as the kernel recorded it.
+    /// Returns `None` while the subscriber is disconnected. See [`SubscriberBuilder::publisher_user`].
+    pub fn publisher(&self) -> Option<PeerInfo> {
+        self.0.link().map(|c| c.publisher)
     }
 
     /// Returns a histogram of the times from the publisher's send to the receive in this process, in nanoseconds.
@@ -183,6 +192,9 @@ struct Native {
 #[derive(Debug)]
 struct Connected {
     link: Arc<Link>,
+    publisher: PeerInfo,
+    /// The process that may be the publisher, until the first message shows whether it is.
+    presumed: Option<PresumedProcess>,
     receive_timeout: Duration,
     /// How many receives in a row found no message.
     idle: u32,
@@ -204,19 +216,31 @@ impl Dialect for Native {
         let failed = |op| move |e| Error::os(op, e);
         let SubscriberBuilder { ref path, hold, policy, rate, .. } = self.settings;
         let socket = socket::connect(path, Carries::Messages).map_err(connect_error)?;
-        let pid = socket::peer_credentials(socket.as_fd()).map_or(0, |c| c.pid);
-        let pidfd = socket::peer_pidfd(socket.as_fd(), pid);
-        let link = Link::new(socket, pidfd, hold, reconnector.alarm());
+        let publisher = PeerInfo::from(peer::credentials(socket.as_fd()).map_err(failed("SO_PEERCRED"))?);
+        self.settings.check_publisher(&publisher)?;
+        let process = peer::process(socket.as_fd(), publisher.pid);
+        if matches!(process, PeerProcess::Ended) {
+            // A child that the publisher has forked still has the listening socket.
+            return Err(connect_error(Errno::ECONNREFUSED));
+        }
+        let link = Link::new(socket, hold, reconnector.alarm());
         let hello = Hello { version_min: VERSION, version_max: VERSION, hold, policy, rate };
         reconnector.watch(link.socket()).map_err(failed("epoll_ctl"))?;
-        if let Some(pidfd) = link.pidfd() {
-            // Without the pidfd, the hang-up still shows that the publisher died.
-            let _ = reconnector.watch(pidfd);
-        }
+        // Without the pidfd, the hang-up still shows that the publisher died.
+        let presumed = match process {
+            PeerProcess::Known(pidfd) => {
+                let _ = reconnector.watch(link.set_pidfd(pidfd));
+                None
+            }
+            PeerProcess::Presumed(presumed) => Some(presumed),
+            PeerProcess::Unknown | PeerProcess::Ended => None,
+        };
         // A publisher that has already hung up sent a reason, which the first receive reads. But if HELLO could not be
         // sent for lack of memory, this must fail: the publisher would wait for it.
         let connected = Connected {
             link,
+            publisher,
+            presumed,
             receive_timeout: Duration::ZERO,
             idle: 0,
             welcome: None,
@@ -272,6 +296,13 @@ impl Dialect for Native {
             return c.nothing(io, block);
         }
         c.idle = 0;
+        if let Some(presumed) = c.presumed.take() {
+            // The first message answers HELLO.
+            peer::end_credentials(c.link.socket().as_fd());
+            if let Some(pidfd) = presumed.confirmed_by(self.batch.sender(0)) {
+                let _ = io.reconnector.watch(c.link.set_pidfd(pidfd));
+            }
+        }
         if count > 1 {
             c.link.cork();
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::reconnect::{Alarm, SHORTEST};
@@ -17,8 +17,9 @@ pub(super) const SLICE: Duration = Duration::from_secs(1);
 /// A connection to a publisher, shared by the subscriber and the owners of its frames' buffers.
 pub(super) struct Link {
     socket: OwnedFd,
-    /// Readable when the publisher's process is gone, even if a forked child keeps the socket open.
-    pidfd: Option<OwnedFd>,
+    /// Readable when the publisher's process is gone, even if a forked child keeps the socket open. Empty until the
+    /// process is known.
+    pidfd: OnceLock<OwnedFd>,
     /// How many frames this process leases at a time.
     hold: usize,
     owed: Mutex<Owed>,
@@ -46,10 +47,11 @@ struct Owed {
 }
 
 impl Link {
-    pub(super) fn new(socket: OwnedFd, pidfd: Option<OwnedFd>, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
+    pub(super) fn new(socket: OwnedFd, hold: u16, alarm: &Arc<Alarm>) -> Arc<Self> {
         let hold = usize::from(hold);
         let owed = Mutex::new(Owed { held: 0, unsent: Vec::with_capacity(hold), is_corked: false });
-        Arc::new(Self { socket, pidfd, hold, owed, alarm: Arc::clone(alarm), closed: AtomicBool::new(false) })
+        let (pidfd, alarm, closed) = (OnceLock::new(), Arc::clone(alarm), AtomicBool::new(false));
+        Arc::new(Self { socket, pidfd, hold, owed, alarm, closed })
     }
 
     fn owed(&self) -> MutexGuard<'_, Owed> {
@@ -67,12 +69,17 @@ impl Link {
     }
 
     pub(super) fn pidfd(&self) -> Option<&OwnedFd> {
-        self.pidfd.as_ref()
+        self.pidfd.get()
+    }
+
+    /// Notes which process the publisher is. Returns its pidfd.
+    pub(super) fn set_pidfd(&self, pidfd: OwnedFd) -> &OwnedFd {
+        self.pidfd.get_or_init(|| pidfd)
     }
 
     /// Returns `true` after the connection has ended, also if nothing has read that yet. One system call.
     fn is_over(&self) -> bool {
-        self.is_closed() || wait::is_hung_up(self.socket.as_fd(), self.pidfd.as_ref().map(AsFd::as_fd))
+        self.is_closed() || wait::is_hung_up(self.socket.as_fd(), self.pidfd().map(AsFd::as_fd))
     }
 
     /// Closes the link. Later releases are still sent, because a disconnected subscriber's leases end only by them.
