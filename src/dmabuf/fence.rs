@@ -68,6 +68,13 @@ impl AsFd for SyncFile {
 }
 
 impl DmaBuf {
+    /// Returns `true` while a device reads or writes the buffer, as far as drivers attach fences. Costs one `poll`. A
+    /// memfd does not have fences.
+    pub(crate) fn has_fences(&self) -> bool {
+        let now = sys::wait::deadline(Duration::ZERO);
+        sys::wait::until(self.as_fd(), PollFlags::POLLOUT, now).is_ok_and(|ready| ready.is_empty())
+    }
+
     /// Returns one fence that is signaled when `access` may begin. V4L2 does not attach fences, so the fence of a V4L2
     /// buffer is already signaled. Ioctl: `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0.
     ///

@@ -11,6 +11,10 @@ use crate::format::Layout;
 /// A shared, read-only lease on a buffer with a picture or a bitstream. When the last clone is dropped, the buffer
 /// returns to its producer.
 ///
+/// If a device reads the buffer, drop the frame after the device has finished, not after its work was submitted. A
+/// producer may be a V4L2 driver, which waits for no fence before it fills the buffer again. The stations of this
+/// library keep their frames until then.
+///
 /// Cloning a frame costs two atomic additions. Dropping a clone costs two atomic subtractions. Dropping the last clone
 /// also costs the call that returns the buffer, such as `VIDIOC_QBUF`.
 #[derive(Clone)]

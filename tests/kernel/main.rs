@@ -25,6 +25,9 @@ mod jobs;
 mod picture;
 #[path = "../random/mod.rs"]
 mod random;
+#[allow(dead_code)] // Not all of it is used here.
+#[path = "../share/raw.rs"]
+mod raw;
 #[path = "../sink/receive.rs"]
 mod receive;
 #[path = "../contract/scene.rs"]
@@ -69,6 +72,8 @@ mod encode;
 mod encode_faults;
 mod encode_negotiate;
 mod epoll_ctl;
+#[cfg(feature = "drm")]
+mod fences;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;

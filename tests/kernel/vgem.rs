@@ -37,8 +37,17 @@ pub struct Fence {
 impl Fence {
     /// Makes readers of the buffer wait from now on.
     pub fn on(device: &Device, buffer: &DmaBuf) -> Self {
+        Self::attached(device, buffer, WRITE)
+    }
+
+    /// Makes writers of the buffer wait from now on, as a GPU that reads it.
+    pub fn reading(device: &Device, buffer: &DmaBuf) -> Self {
+        Self::attached(device, buffer, 0)
+    }
+
+    fn attached(device: &Device, buffer: &DmaBuf, flags: u32) -> Self {
         let gem = device.import(buffer).unwrap();
-        let mut arg = Attach { handle: gem.handle(), flags: WRITE, out_fence: 0, pad: 0 };
+        let mut arg = Attach { handle: gem.handle(), flags, out_fence: 0, pad: 0 };
         // SAFETY: `arg` is a live, exclusively borrowed `struct drm_vgem_fence_attach`; the device is open.
         unsafe { attach(device.as_fd().as_raw_fd(), &mut arg) }.unwrap();
         Self { device: device.clone(), _gem: gem, fence: arg.out_fence }

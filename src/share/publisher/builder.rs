@@ -40,6 +40,8 @@ pub struct PublisherBuilder {
     pub(super) handshake: Duration,
     /// When a lease is revoked, and when its holder is disconnected.
     pub(super) lease: Option<(Duration, Duration)>,
+    /// How long the buffers of a subscriber that is gone wait for its devices.
+    pub(super) fence_timeout: Option<Duration>,
     pub(super) accept: Option<AcceptHook>,
     #[cfg(feature = "unixfd")]
     pub(super) unixfd: Vec<(PathBuf, UnixfdTerms)>,
@@ -57,6 +59,7 @@ impl PublisherBuilder {
             block: None,
             handshake: Duration::from_secs(1),
             lease: None,
+            fence_timeout: None,
             accept: None,
             #[cfg(feature = "unixfd")]
             unixfd: Vec::new(),
@@ -138,6 +141,17 @@ impl PublisherBuilder {
     /// holds. Default: no limit.
     pub fn lease_deadline(mut self, revoke: Duration, end: Duration) -> Self {
         self.lease = Some((revoke, end.max(revoke)));
+        self
+    }
+
+    /// Sets how long the buffers of a subscriber that is gone wait for its devices. A process can die while a GPU or a
+    /// display reads a frame that the process held. The publisher then keeps that buffer from the source until the
+    /// fences on its dma-buf have signaled, at most for `timeout`. The buffer counts as a quota meanwhile.
+    ///
+    /// By default the source may fill the buffer at once: a camera waits for no fence. The device then reads a later
+    /// picture, and nothing else happens. Devices that attach no fence (V4L2) are never waited for.
+    pub fn fence_timeout(mut self, timeout: Duration) -> Self {
+        self.fence_timeout = Some(timeout);
         self
     }
 

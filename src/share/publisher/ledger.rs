@@ -41,6 +41,8 @@ struct Lent<T> {
     item: T,
     holders: u64,
     waiting: u64,
+    /// A peer was removed while it held this.
+    is_abandoned: bool,
 }
 
 /// Selects among a peer's leases.
@@ -137,10 +139,16 @@ pub(crate) struct Ledger<T> {
     /// The current pool, and how many of its slots peers may tie up together. Without a pool number: slots of any pool.
     room: Option<(Option<u32>, u32)>,
     admitted: u64,
+    /// The items that a removed peer held and that no other peer needs. `None`: they are dropped.
+    abandoned: Option<Vec<(u32, T)>>,
+    /// Abandoned items of the current pool that were taken and are still kept.
+    withheld: u32,
 }
 
 impl<T> Ledger<T> {
-    pub(crate) fn new() -> Self {
+    /// Creates an empty record. With `keeps_abandoned`, the caller gets the items that a removed peer held, by
+    /// [`Ledger::take_abandoned`].
+    pub(crate) fn new(keeps_abandoned: bool) -> Self {
         Self {
             peers: Vec::new(),
             lent: Vec::with_capacity(64),
@@ -148,7 +156,19 @@ impl<T> Ledger<T> {
             newest: None,
             room: None,
             admitted: 0,
+            abandoned: keeps_abandoned.then(Vec::new),
+            withheld: 0,
         }
+    }
+
+    /// Returns an item that a removed peer held, with its pool's number.
+    pub(crate) fn take_abandoned(&mut self) -> Option<(u32, T)> {
+        self.abandoned.as_mut()?.pop()
+    }
+
+    /// Sets how many abandoned items the caller keeps. They count as quotas.
+    pub(crate) fn withhold(&mut self, count: usize) {
+        self.withheld = u32::try_from(count).unwrap_or(u32::MAX);
     }
 
     /// Starts a new pool, of which `slots` are lent at a time and the source needs `reserve`. From now on the quotas
@@ -176,7 +196,7 @@ impl<T> Ledger<T> {
             true => p.leases.iter().filter(|l| pool.map_or(true, |pool| l.id.pool == pool)).count() as u32,
             false => p.terms.quota(),
         };
-        self.peers.iter().flatten().map(cost).sum()
+        self.peers.iter().flatten().map(cost).sum::<u32>().saturating_add(self.withheld)
     }
 
     /// Returns `true` if another quota fits. Until there is a pool, every quota fits.
@@ -255,6 +275,7 @@ impl<T> Ledger<T> {
             *p = None;
         }
         for lent in &mut self.lent {
+            lent.is_abandoned |= lent.holders & 1 << peer != 0;
             lent.holders &= !(1 << peer);
             lent.waiting &= !(1 << peer);
         }
@@ -279,7 +300,8 @@ impl<T> Ledger<T> {
     pub(crate) fn publish(&mut self, pool: u32, slot: u32, time_ns: u64, item: T) {
         let generation = self.next_generation;
         self.next_generation += 1;
-        let mut lent = Lent { id: LeaseId { pool, slot, generation }, time_ns, item, holders: 0, waiting: 0 };
+        let id = LeaseId { pool, slot, generation };
+        let mut lent = Lent { id, time_ns, item, holders: 0, waiting: 0, is_abandoned: false };
         for (i, p) in self.peers.iter_mut().enumerate() {
             let Some(p) = p else { continue };
             if p.expelled || !p.wants(time_ns) {
@@ -421,8 +443,17 @@ impl<T> Ledger<T> {
 
     /// Drops the frames that no peer holds or waits for, except the newest.
     fn sweep(&mut self) {
-        let newest = self.newest;
-        self.lent.retain(|l| l.holders | l.waiting != 0 || Some(l.id.generation) == newest);
+        let mut i = 0;
+        while let Some(lent) = self.lent.get(i) {
+            if lent.holders | lent.waiting != 0 || Some(lent.id.generation) == self.newest {
+                i += 1;
+                continue;
+            }
+            let lent = self.lent.remove(i);
+            if let Some(abandoned) = self.abandoned.as_mut().filter(|_| lent.is_abandoned) {
+                abandoned.push((lent.id.pool, lent.item));
+            }
+        }
     }
 }
 
@@ -441,7 +472,7 @@ mod tests {
     }
 
     fn ledger(peers: &[Terms]) -> Ledger<Rc<()>> {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         for (i, t) in peers.iter().enumerate() {
             assert_eq!(ledger.admit(*t), Some(i));
             ledger.activate(i);
@@ -456,6 +487,26 @@ mod tests {
             sent.push(id);
         }
         sent
+    }
+
+    #[test]
+    fn items_of_a_removed_peer_are_given_when_no_other_peer_needs_them() {
+        let mut l = Ledger::new(true);
+        (0..2).for_each(|i| assert_eq!(l.admit(terms(2, Policy::Latest)), Some(i)));
+        (0..2).for_each(|i| l.activate(i));
+        assert!(l.set_pool(Some(1), 8, 1).is_empty());
+        (0..2).for_each(|i| l.activate(i));
+        l.publish(1, 0, 0, Rc::new(()));
+        let [a, b] = [0, 1].map(|peer| send_all(&mut l, peer)[0]);
+        l.publish(1, 1, 0, Rc::new(()));
+        l.release(1, b).unwrap();
+        assert!(l.take_abandoned().is_none());
+        l.remove(0);
+        assert_eq!(l.take_abandoned().map(|(pool, item)| (pool, Rc::strong_count(&item))), Some((1, 1)), "{a:?}");
+        assert!(l.take_abandoned().is_none(), "the frame that only waited for it");
+        assert!(l.has_room(&terms(2, Policy::Latest)));
+        l.withhold(1);
+        assert!(!l.has_room(&terms(2, Policy::Latest)), "3 + 1 + 3 > 8 - 1 - 1");
     }
 
     #[test]
@@ -497,7 +548,7 @@ mod tests {
 
     #[test]
     fn quotas_leave_the_source_its_reserve() {
-        let mut l: Ledger<()> = Ledger::new();
+        let mut l: Ledger<()> = Ledger::new(false);
         assert!(l.set_pool(Some(1), 8, 3).is_empty());
         assert_eq!(l.admit(terms(1, Policy::Latest)), Some(0));
         assert_eq!(l.admit(terms(1, Policy::Fifo(2))), None, "2 + 3 > 8 - 3 - 1");
@@ -591,7 +642,7 @@ mod tests {
         fn invariants_hold(steps in proptest::collection::vec(step(), 1..200)) {
             const SLOTS: usize = 12;
             const RESERVE: usize = 2;
-            let mut l: Ledger<Rc<()>> = Ledger::new();
+            let mut l: Ledger<Rc<()>> = Ledger::new(false);
             l.set_pool(Some(1), SLOTS, RESERVE);
             let mut out: Vec<(usize, LeaseId)> = Vec::new();
             let mut items: Vec<std::rc::Weak<()>> = Vec::new();

@@ -100,7 +100,7 @@ const TERMS: [Terms; PEERS] = [
 
 impl World {
     fn new(left: Budget) -> Self {
-        let mut ledger = Ledger::new();
+        let mut ledger = Ledger::new(false);
         ledger.set_pool(Some(1), SLOTS.into(), RESERVE.into());
         Self { ledger, pool: 1, peers: Default::default(), left }
     }
@@ -202,7 +202,7 @@ impl World {
             }
             Step::Restart => {
                 self.left.restarts = self.left.restarts.checked_sub(1)?;
-                (self.ledger, self.pool) = (Ledger::new(), 1);
+                (self.ledger, self.pool) = (Ledger::new(false), 1);
                 self.ledger.set_pool(Some(1), SLOTS.into(), RESERVE.into());
                 for place in &mut self.peers {
                     // The new publisher does not know the dead subscribers.

@@ -2,12 +2,13 @@
 
 mod builder;
 mod connection;
+mod fence_waits;
 mod ledger;
 mod listener;
 mod native;
 mod outcome;
-mod protocol;
 mod peer_socket;
+mod protocol;
 mod serve;
 mod shared_pool;
 #[cfg(feature = "unixfd")]
@@ -21,12 +22,13 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use self::connection::{Connection, Ending, Stage};
+use self::fence_waits::FenceWaits;
 use self::ledger::{Leases, Ledger};
 use self::listener::Listener;
 use self::shared_pool::SharedPool;
+use super::peer_info::PeerInfo;
 use super::wire::MAX_SLOTS;
 use crate::error::Reason;
-use super::peer_info::PeerInfo;
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::frame::{AdvancingTime, BufferSet, Frame};
 use crate::log::event;
@@ -45,6 +47,7 @@ pub use self::unixfd::UnixfdTerms;
 const LISTENER: u64 = 1 << 33;
 const PIDFD: u64 = 1 << 32;
 const ALARM: u64 = 1 << 34;
+const FENCE: u64 = 1 << 35;
 
 /// What a publisher reports about its subscribers.
 #[derive(Debug)]
@@ -112,13 +115,13 @@ pub struct SubscriberStats {
     pub quota: u32,
     /// How long the subscriber has held its oldest frame. `None` if it holds no frame.
     pub oldest_lease: Option<Duration>,
-}
-
-/// Shares the frames of one source with up to 64 other processes.
     /// `true` if the publisher watches the subscriber's process (pidfd). Otherwise, the process's end shows only when
     /// its socket closes, which a forked child can delay. Before Linux 6.5, this is `false` until the subscriber has
     /// answered a message.
     pub watches_process: bool,
+}
+
+/// Shares the frames of one source with up to 64 other processes.
 ///
 /// The publisher sends each buffer's descriptors to each subscriber once. After that, a frame is a message of 96 bytes.
 /// A subscriber costs at most its quota of buffers. If a subscriber stops, dies or breaks the protocol, the other
@@ -157,6 +160,7 @@ pub struct Publisher {
     epoch: u64,
     ledger: Ledger<Frame>,
     time: AdvancingTime,
+    fence_waits: Option<FenceWaits>,
     connections: Vec<Option<Connection>>,
     pool: Option<SharedPool>,
     next_pool: u32,
@@ -203,6 +207,7 @@ impl PublisherBuilder {
         for (i, listener) in listeners.iter().enumerate() {
             work.add(&listener.socket, EpollFlags::EPOLLIN, LISTENER | i as u64).map_err(at("epoll_ctl"))?;
         }
+        let fence_timeout = self.fence_timeout;
         Ok(Publisher {
             readiness,
             work,
@@ -211,8 +216,9 @@ impl PublisherBuilder {
             settings: self,
             listeners,
             epoch: crate::sys::random::random(),
-            ledger: Ledger::new(),
+            ledger: Ledger::new(fence_timeout.is_some()),
             time: AdvancingTime::default(),
+            fence_waits: fence_timeout.map(FenceWaits::new),
             connections: Vec::new(),
             pool: None,
             next_pool: 1,
@@ -306,6 +312,7 @@ impl Publisher {
         self.counts.published += 1;
         let time_ns = self.time.next(frame.meta().timestamp_ns, monotonic_ns());
         self.ledger.publish(pool, frame.slot() as u32, time_ns, frame);
+        self.wait_for_fences();
         for i in 0..self.connections.len() {
             if let Some(c) = &mut self.connections[i] {
                 c.ending = Ending::No;
@@ -422,6 +429,19 @@ impl Publisher {
         handshakes.chain(self.retry_ns).chain(leases).chain(stall).min()
     }
 
+    /// Keeps the frames that subscribers held when they went until the fences on their buffers have signaled.
+    fn wait_for_fences(&mut self) {
+        let Some(waits) = &mut self.fence_waits else { return };
+        while let Some((pool, frame)) = self.ledger.take_abandoned() {
+            waits.add(pool, frame, &self.work, FENCE);
+        }
+        waits.settle(&self.work, FENCE);
+        self.ledger.withhold(self.pool.as_ref().map_or(0, |pool| waits.count(pool.number)));
+        if let Some(deadline) = waits.next_deadline() {
+            self.alarm.wake_at(deadline);
+        }
+    }
+
     fn stall_ends_ns(&self) -> Option<u64> {
         let stall = u64::try_from(self.settings.block?.as_nanos()).unwrap_or(u64::MAX);
         Some(self.blocked_ns?.saturating_add(stall))
@@ -488,6 +508,7 @@ impl Publisher {
                 dropped: figures.dropped,
                 held: figures.held,
                 quota: figures.quota,
+                watches_process: c.socket.pidfd().is_some(),
                 oldest_lease: figures.oldest_ns.map(|t| Duration::from_nanos(now.saturating_sub(t))),
             })
         })
@@ -508,7 +529,6 @@ impl Publisher {
     }
 }
 
-                watches_process: c.socket.pidfd().is_some(),
 impl sealed::Sealed for Publisher {}
 
 /// `dispatch`, `try_recv` and `recv` fail only if the kernel reports an error of the publisher's own descriptors.
@@ -542,7 +562,7 @@ impl Publisher {
             match event.data() {
                 // Accept last: a new connection may get a number that the other events of this batch refer to.
                 data if data & LISTENER != 0 => accept |= 1 << (data & !LISTENER),
-                ALARM => {}
+                ALARM | FENCE => {}
                 data if data & PIDFD != 0 => {
                     self.disconnect((data & !PIDFD) as usize, ErrorKind::Disconnected, "its process ended");
                 }
@@ -558,6 +578,7 @@ impl Publisher {
         }
         if is_due || found > 0 {
             self.set_alarm();
+            self.wait_for_fences();
         }
         self.has_worked = true;
         Ok(())
