@@ -430,9 +430,10 @@ impl sealed::Sealed for Camera {}
 
 /// With `try_recv`, a frame costs one DQBUF. With `recv`, a frame costs one more `epoll_wait`.
 ///
-/// If a frame could not be queued again when it was dropped, the next call reports that error once, and the camera
-/// tries again. Other errors come from the camera's own file descriptors. An unplug or a fatal error of the driver is
-/// not an error of the call. The loss is reported once, as the event [`CameraEvent::Lost`].
+/// If a frame could not be queued again when it was dropped, the next calls try again. If the driver refuses it again,
+/// one call reports that, and the other buffers go on. Other errors come from the camera's own file descriptors. An
+/// unplug or a fatal error of the driver is not an error of the call. The loss is reported once, as the event
+/// [`CameraEvent::Lost`].
 impl Station for Camera {
     type Event = CameraEvent;
 

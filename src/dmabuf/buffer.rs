@@ -35,16 +35,21 @@ pub(crate) enum Shrinkable {
     Taken,
 }
 
-/// The kernel's identity of a buffer. Two descriptors have the same identity if, and only if, both refer to the same
-/// memory.
+/// The kernel's identity of a dma-buf or memfd. Two descriptors with the same identity refer to the same memory.
+/// Therefore, use the identity as the key of an import cache.
 ///
-/// The identity consists of `st_dev` and `st_ino` of `fstat`, which are unique per dma-buf since Linux 5.3. After a
-/// descriptor was closed, the kernel may give its number to another file. The kernel does not reuse the identity of a
-/// buffer while any descriptor of that buffer is open. Therefore, use the identity as the key of an import cache.
+/// The same memory can have several identities: each `VIDIOC_EXPBUF` makes another dma-buf of the driver's buffer. This
+/// crate exports each buffer once.
+///
+/// The identity consists of `st_dev`, `st_ino` and `st_size` of `fstat`. The kernel does not reuse the identity of a
+/// buffer while any descriptor of that buffer is open. One exception is left: before Linux 5.15, and on 32-bit
+/// machines, the inode number has 32 bits and begins again after four billion files. A new buffer of the same size
+/// could then have the number of an old buffer that is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     dev: u64,
     ino: u64,
+    size: u64,
 }
 
 /// A counted handle to one shared buffer. Clones share the descriptor and its mapping.
@@ -93,9 +98,9 @@ impl BufferId {
     pub(crate) fn of(fd: &OwnedFd) -> Result<Self> {
         sys::syscall_count::tick();
         let stat = nix::sys::stat::fstat(fd).map_err(|e| Error::os("fstat", e))?;
-        // st_dev and st_ino differ in width between targets.
+        // The fields differ in width between targets.
         #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-        Ok(Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
+        Ok(Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64, size: stat.st_size as u64 })
     }
 }
 

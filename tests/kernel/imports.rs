@@ -10,8 +10,10 @@ use framelease::frame::{CpuReads, Frame, FrameFlags, Pool};
 use framelease::v4l2::{Device, Direction, FormatRequest, Queue};
 use framelease::ErrorKind;
 use framelease::Received;
+use nix::errno::Errno;
 
 use crate::devices::*;
+use crate::ioctls;
 
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -269,4 +271,29 @@ fn output_queue_shows_its_own_buffers() {
         assert!(queue.try_acquire().is_some(), "the stop returns the buffers");
         drop(queue);
     });
+}
+
+#[test]
+fn free_keeps_the_buffers_of_a_driver_that_does_not_stop() {
+    const STREAMOFF: u8 = 19;
+    let Some(device) = vivid(Planar::Single) else { return };
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    device.set_format(Direction::Capture, &FormatRequest::new(fourcc("YUYV"), SMALL)).unwrap();
+    let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", SMALL), 3).unwrap();
+    // REQBUFS frees the buffers of a queue that was not started, and only those.
+    for (starts, kept) in [(false, 0), (true, 3)] {
+        let device = Device::open(&device.info().path).unwrap();
+        let mut queue = Queue::new(&device, Direction::Capture).unwrap();
+        queue.import(3).unwrap();
+        for _ in 0..3 {
+            assert!(queue.queue_empty(pool.try_acquire().unwrap()).unwrap().is_taken());
+        }
+        if starts {
+            queue.start().unwrap();
+        }
+        ioctls::refusing([STREAMOFF; 2], Errno::EBUSY, || queue.free());
+        assert_eq!(pool.buffers().leased(), kept, "the driver may still write to these");
+        drop((queue, device));
+        assert_eq!(pool.buffers().leased(), 0, "the file is closed");
+    }
 }

@@ -17,6 +17,7 @@ pub struct Fault {
 }
 
 thread_local! {
+    static REFUSED: Cell<Option<([u8; 2], Errno)>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
 }
@@ -26,6 +27,14 @@ pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
     FAULT.set(Some(fault));
     let done = test();
     FAULT.set(None);
+    done
+}
+
+/// Runs a function while V4L2 ioctls of these two numbers are refused, all of them.
+pub fn refusing<T>(numbers: [u8; 2], errno: Errno, test: impl FnOnce() -> T) -> T {
+    REFUSED.set(Some((numbers, errno)));
+    let done = test();
+    REFUSED.set(None);
     done
 }
 
@@ -44,6 +53,12 @@ fn fails(request: c_ulong) -> bool {
         Some((counted, counts)) if *counted == kind => counts[usize::from(number)] += 1,
         _ => {}
     });
+    if let Ok(Some((numbers, errno))) = REFUSED.try_with(Cell::get) {
+        if kind == b'V' && numbers.contains(&number) {
+            errno.set();
+            return true;
+        }
+    }
     let Ok(Some(fault)) = FAULT.try_with(Cell::get) else { return false };
     let gone = fault.errno == Errno::ENODEV && fault.nth == 0;
     if kind != fault.kind || (number != fault.number && !gone) {

@@ -153,8 +153,7 @@ fn qbuf_error_is_retried_by_the_next_call() {
     press(&device, "Inject VIDIOC_QBUF Error");
     held.pop();
     assert!(is_readable(&camera), "the driver refused the buffer, and the descriptor is not readable");
-    camera.try_recv().unwrap_err();
-    // The return was repeated.
+    // The return is repeated, and one refusal is not worth a report.
     frame(&mut camera);
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dmabuf::DmaBuf;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::frame::BufferOwner;
 use crate::sys::signal::Signal;
 use crate::sys::v4l2::BufType;
@@ -30,10 +30,10 @@ struct State {
     device: Option<Device>,
     slots: Vec<Place>,
     queued: usize,
-    /// The first error of a return, for the queue's next call.
-    error: Option<Error>,
     /// A return failed. Its slot is idle, and the return is retried.
     stranded: bool,
+    /// The queue has reported that returns fail, and none has succeeded since.
+    is_reported: bool,
     /// A buffer was queued since the last STREAMON, so polling the device is safe.
     was_queued: bool,
     /// Makes the station's descriptor readable for events on other threads.
@@ -63,8 +63,8 @@ impl MmapBuffers {
             device: Some(device.clone()),
             slots: vec![Place::Idle; count],
             queued: 0,
-            error: None,
             stranded: false,
+            is_reported: false,
             was_queued: false,
             signal: None,
             awaits_queued: false,
@@ -121,33 +121,42 @@ impl MmapBuffers {
         state.was_queued
     }
 
-    /// Queues every idle capture buffer.
+    /// Queues every idle capture buffer. Returns the first error.
     pub(super) fn queue_all(&self) -> Result<()> {
-        let state = &mut *self.lock();
-        state.stranded = false;
-        for slot in 0..state.slots.len() {
-            if state.slots[slot] == Place::Idle {
-                self.queue_empty(state, slot)?;
-            }
-        }
-        Ok(())
+        self.queue_idle(&mut self.lock())
     }
 
-    /// Returns the error of an earlier return, if any. Otherwise retries returns that failed.
-    pub(super) fn settle(&self) -> Result<()> {
-        let mut state = self.lock();
-        if let Some(error) = state.error.take() {
-            // The signal triggers the next call, which retries the return.
-            if let Some(signal) = state.signal.as_ref().filter(|_| state.stranded) {
-                signal.set();
+    fn queue_idle(&self, state: &mut State) -> Result<()> {
+        state.stranded = false;
+        let mut done = Ok(());
+        for slot in 0..state.slots.len() {
+            if state.slots[slot] == Place::Idle {
+                done = done.and(self.queue_empty(state, slot));
             }
-            return Err(error);
         }
+        done
+    }
+
+    /// Retries returns that failed. Returns the error if they fail again, and only once until one succeeds: the other
+    /// buffers of the stream are not held up.
+    pub(super) fn settle(&self) -> Result<()> {
+        let state = &mut *self.lock();
         if !state.stranded {
             return Ok(());
         }
-        drop(state);
-        self.queue_all()
+        let retried = self.queue_idle(state);
+        if retried.is_err() {
+            if std::mem::replace(&mut state.is_reported, true) {
+                return Ok(());
+            }
+            // The signal triggers the next call, which tries once more.
+            if let Some(signal) = &state.signal {
+                signal.set();
+            }
+        } else {
+            state.is_reported = false;
+        }
+        retried
     }
 
     /// Marks a slot of an output queue as queued. The caller has made the ioctl.
@@ -191,9 +200,8 @@ impl MmapBuffers {
             // Capture buffers become idle. The queue holds the leases of output buffers, and ends them.
             let place = if self.kind.is_output() { Place::Leased } else { Place::Idle };
             state.slots.iter_mut().filter(|p| **p == Place::Queued).for_each(|p| *p = place);
-            (state.queued, state.was_queued) = (0, false);
             // The next start queues a buffer whose return failed.
-            state.error = None;
+            (state.queued, state.was_queued, state.stranded, state.is_reported) = (0, false, false, false);
         }
         done
     }
@@ -218,10 +226,8 @@ impl BufferOwner for MmapOwner {
         }
         let is_news = match mmap.queue_empty(state, slot) {
             Ok(()) => std::mem::take(&mut state.awaits_queued),
-            Err(e) => {
-                state.error.get_or_insert(e);
-                true
-            }
+            // The next call tries again.
+            Err(_) => true,
         };
         if let Some(signal) = state.signal.as_ref().filter(|_| is_news) {
             signal.set();

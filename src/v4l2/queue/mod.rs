@@ -67,6 +67,8 @@ pub struct Queue {
     memory: Memory,
     /// Leases that the driver has, by index: of output queues, and of imports. Declared after the device: see `drop`.
     held: Vec<Option<Held>>,
+    /// Leases that the driver may still use, because it refused to stop. They end when the device is closed.
+    unstopped: Vec<Lease>,
     sequence: Sequence,
     clock: CaptureClock,
     streaming: bool,
@@ -122,6 +124,12 @@ pub struct Reclaimed {
     pub empty: Vec<FrameMut>,
 }
 
+impl Reclaimed {
+    fn leases(self) -> impl Iterator<Item = Lease> {
+        self.frames.into_iter().map(Lease::Shared).chain(self.empty.into_iter().map(Lease::Unique))
+    }
+}
+
 impl Queue {
     /// Takes the capture or output queue of a device, without buffers. No ioctl.
     ///
@@ -138,6 +146,7 @@ impl Queue {
             kind,
             memory: Memory::None,
             held: Vec::new(),
+            unstopped: Vec::new(),
             sequence: Sequence::default(),
             clock: CaptureClock::default(),
             streaming: false,
@@ -260,17 +269,26 @@ impl Queue {
 
     /// Does the same as [`Queue::free`], and returns the leases that the driver had.
     pub(super) fn free_and_reclaim(&mut self) -> Reclaimed {
-        // Also needed if the device fails to stop.
-        let reclaimed = self.reclaim().unwrap_or_else(|_| self.halted());
+        let stopped = self.reclaim();
         if let Memory::Mmap { mmap, .. } = &self.memory {
             mmap.orphan();
         }
-        if !matches!(self.memory, Memory::None) {
-            self.release(self.memory_type());
-        }
+        let is_freed = matches!(self.memory, Memory::None) || self.release(self.memory_type());
+        let mut reclaimed = stopped.or_else(|_| {
+            let reclaimed = self.halted();
+            // The kernel frees the buffers only if the driver does not have them.
+            if is_freed {
+                Ok(reclaimed)
+            } else {
+                Err(reclaimed)
+            }
+        });
         self.memory = Memory::None;
         self.held.clear();
-        reclaimed
+        if let Err(unstopped) = &mut reclaimed {
+            self.unstopped.extend(std::mem::take(unstopped).leases());
+        }
+        reclaimed.unwrap_or_default()
     }
 
     /// Returns the number of buffers that the driver has.
@@ -329,7 +347,7 @@ impl Queue {
     /// Restart the queue then.
     ///
     /// # Errors
-    /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
+    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal error of the driver;
     /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_dequeue(&mut self) -> Result<Received<Frame>> {
@@ -384,7 +402,7 @@ impl Queue {
     /// Waits at most `timeout` for the next buffer that the driver has finished. A wait costs two more system calls.
     ///
     /// # Errors
-    /// The error of an earlier return of a buffer, once. `DeviceLost` after an unplug or a fatal error of the driver;
+    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal error of the driver;
     /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn dequeue(&mut self, timeout: Duration) -> Result<Received<Frame>> {
@@ -468,9 +486,7 @@ impl Drop for Queue {
         self.device.leave_queue(self.direction);
         // Fields drop in order: first the device, which closes the file unless another handle exists, then the
         // leases. The driver of an unplugged device may write to them until then.
-        let shared = leases.frames.into_iter().map(Lease::Shared);
-        let unique = leases.empty.into_iter().map(Lease::Unique);
-        self.held = shared.chain(unique).map(|lease| Some(Held { number: 0, lease })).collect();
+        self.unstopped.extend(leases.leases());
     }
 }
 

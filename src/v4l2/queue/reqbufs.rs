@@ -201,11 +201,11 @@ impl Queue {
         self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
     }
 
-    /// Frees the buffers (REQBUFS with 0). If that fails, the close of the device frees them. The kernel refuses the
-    /// type of memory that the driver does not have, also here.
-    pub(super) fn release(&self, memory: u32) {
+    /// Frees the buffers (REQBUFS with 0), and returns `false` if only the close of the device will. The kernel refuses
+    /// the type of memory that the driver does not have, also here.
+    pub(super) fn release(&self, memory: u32) -> bool {
         let mut arg = RequestBuffers { kind: self.kind as u32, memory, ..RequestBuffers::zeroed() };
-        let _ = calls::reqbufs(self.device.as_fd(), &mut arg);
+        calls::reqbufs(self.device.as_fd(), &mut arg).is_ok()
     }
 
     pub(super) fn memory_type(&self) -> u32 {
