@@ -83,7 +83,8 @@ pub struct CpuRead<'a>(Bracket<'a>);
 pub struct CpuWrite<'a>(Bracket<'a>);
 
 impl DmaBuf {
-    /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write.
+    /// Begins reading the buffer with the CPU. Waits at most `timeout` for devices that still write. For a fence that
+    /// is attached after this wait, the ioctl waits until its driver signals it.
     ///
     /// The first call maps the buffer. The mapping lasts until the last clone of the handle is dropped. Each access to
     /// a dma-buf costs two system calls to begin and one to end. Ioctl: `DMA_BUF_IOCTL_SYNC`, restarted on EINTR and

@@ -313,3 +313,13 @@ fn camera_believes_a_timestamp_only_within_the_clock_that_the_driver_names() {
     assert_eq!(monotonic(&device), [false; 3]);
     set(&device, "Wrap Timestamp", false);
 }
+
+#[test]
+fn frame_return_makes_no_futex_call_where_no_thread_waits() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").open().unwrap();
+    drop(frame(&mut camera));
+    let Some(calls) = calls_of("do_futex", || (0..50).for_each(|_| drop(frame(&mut camera)))) else { return };
+    // Other threads of the test program may make a few.
+    assert!(calls < 10, "{calls} calls for 50 frames");
+}

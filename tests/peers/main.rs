@@ -6,6 +6,7 @@ mod formats;
 mod golden;
 mod hostile;
 mod peer;
+mod process;
 #[path = "../share/raw.rs"]
 #[allow(dead_code)]
 mod raw;

@@ -10,9 +10,9 @@ use framelease::{ErrorKind, Station};
 use crate::peer::{compiled, here, python};
 use crate::support::{source, Folder, Stage, SOON};
 
-const LANGUAGES: [&str; 2] = ["C", "Python"];
+pub const LANGUAGES: [&str; 2] = ["C", "Python"];
 
-fn consumer(language: &str, socket: &Path, arguments: &[&str]) -> Option<Command> {
+pub fn consumer(language: &str, socket: &Path, arguments: &[&str]) -> Option<Command> {
     let mut command = match language {
         "C" => Command::new(compiled("framelease-cat", "cc", "examples/peers/c/framelease-cat.c", &["-O2"])?),
         _ => {

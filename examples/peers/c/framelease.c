@@ -58,6 +58,8 @@ enum {
 #define MAX_STEPS 256u
 #define PAUSE_MIN_MS 10
 #define PAUSE_MAX_MS 500
+/* SO_PEERPIDFD, which older headers lack. */
+#define PEERPIDFD 77
 
 typedef struct lease {
     uint32_t pool, slot;
@@ -68,6 +70,8 @@ typedef struct lease {
  * them, and a hang-up would end their leases. */
 typedef struct link {
     int fd;
+    int process;    /* the publisher's pidfd; -1 before Linux 6.5 */
+    unsigned empty; /* receives in a row that found nothing */
     unsigned users; /* the client, and pools */
     bool over;
     unsigned leases; /* frames held */
@@ -234,8 +238,15 @@ static void close_slot(slot_t *s) {
 
 static void unuse(link_t *l) {
     if (--l->users > 0) return;
+    if (l->process >= 0) close(l->process);
     close(l->fd);
     free(l);
+}
+
+/* Whether the publisher hung up, or its process ended. A child that it forked can keep the socket open. */
+static bool is_over(const link_t *l) {
+    struct pollfd p[2] = {{l->fd, 0, 0}, {l->process, POLLIN, 0}};
+    return l->over || poll(p, 2, 0) > 0;
 }
 
 /* Lets a pool go that is not current and of which no frame is held, and says so if we had all of it. */
@@ -609,12 +620,15 @@ static step receive(fl_client *c) {
     if (n < 0) {
         int error = errno;
         step nothing = {EMPTY, FL_OK, FL_NOTHING, NULL};
+        /* Asked only at the second of two: a loop that reads until there is nothing would else pay at each frame. */
+        if (error == EAGAIN && ++c->link->empty > 1 && is_over(c->link)) return lost(c);
         if (error == EAGAIN || error == EINTR) return nothing;
         /* Reported once when the publisher closed without reading all; what it sent before is still to be read. */
         if (error == ECONNRESET) return handled();
         hang_up(c);
         return failed(fail_os(c, "recvmsg", error));
     }
+    c->link->empty = 0;
     int fds[MAX_FDS];
     unsigned count = 0;
     for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h != NULL; h = CMSG_NXTHDR(&message, h)) {
@@ -637,8 +651,10 @@ static step receive(fl_client *c) {
 
 /* Waits until there is something to receive. false: time is over, or a signal came. */
 static bool await(fl_client *c, int64_t deadline) {
-    struct pollfd p = {c->link->fd, fl_poll_events(c), 0};
-    return poll(&p, 1, ms_until(deadline)) > 0;
+    struct pollfd p[2] = {{c->link->fd, fl_poll_events(c), 0}, {c->link->process, POLLIN, 0}};
+    int ready = poll(p, 2, ms_until(deadline));
+    if (p[1].revents != 0) c->link->empty++;
+    return ready > 0;
 }
 
 /* Whether the next message is there and cannot become an event of its own. It stays in the socket. */
@@ -740,6 +756,7 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
         return fail_os(c, "socket", error);
     }
     c->link->users = 1;
+    c->link->process = -1;
     while (connect(c->link->fd, (const struct sockaddr *)&c->address, sizeof c->address) != 0) {
         int error = errno;
         /* EAGAIN: a publisher listens, and has many connections to accept before this one. */
@@ -748,6 +765,8 @@ fl_error fl_connect(fl_client *c, int timeout_ms) {
         hang_up(c);
         return fail_os(c, "connect", error);
     }
+    socklen_t length = sizeof c->link->process;
+    if (getsockopt(c->link->fd, SOL_SOCKET, PEERPIDFD, &c->link->process, &length) != 0) c->link->process = -1;
     fl_error error = say_hello(c);
     while (error == FL_OK && !c->welcomed) {
         step s = take(c, deadline, true);
@@ -807,10 +826,7 @@ fl_error fl_release(fl_client *c, fl_frame *frame) {
 
 bool fl_valid(const fl_frame *frame) {
     const slot_t *s = (const slot_t *)frame;
-    if (!s->held || s->revoked || s->pool->link->over) return false;
-    /* A hang-up is reported without being asked for. */
-    struct pollfd p = {s->pool->link->fd, 0, 0};
-    return poll(&p, 1, 0) <= 0;
+    return s->held && !s->revoked && !is_over(s->pool->link);
 }
 
 static int sync_memory(int fd, uint64_t flags) {
@@ -880,6 +896,7 @@ const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane) {
 }
 
 int fl_fd(const fl_client *c) { return c->link != NULL ? c->link->fd : -1; }
+int fl_process_fd(const fl_client *c) { return c->link != NULL ? c->link->process : -1; }
 
 short fl_poll_events(const fl_client *c) {
     return (short)(c->link != NULL && c->link->unsent > 0 ? POLLIN | POLLOUT : POLLIN);
