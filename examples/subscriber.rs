@@ -171,7 +171,7 @@ fn run() -> Result<()> {
                     std::thread::sleep(work);
                 }
                 if !frame.is_valid() {
-                    eprintln!("frame {} was revoked while it was in use", frame.meta().sequence);
+                    eprintln!("frame {} became invalid while it was in use", frame.meta().sequence);
                 }
             }
             Received::Item(SubscriberEvent::Format(buffers)) => {

@@ -196,7 +196,7 @@ static int run(fl_client *client, job *j) {
             int why = errno;
             if (written && error == FL_OK && j->sink.hash)
                 written = printf("%" PRIu64 " %08" PRIx32 "\n", frame->sequence, j->sink.crc) > 0 && fflush(stdout) == 0;
-            if (!fl_valid(frame)) fprintf(stderr, "frame %" PRIu64 " was revoked while it was in use\n", frame->sequence);
+            if (!fl_valid(frame)) fprintf(stderr, "frame %" PRIu64 " became invalid while it was in use\n", frame->sequence);
             fl_release(client, frame);
             if (!written && why == 0) {
                 fprintf(stderr, "frame of fewer bytes than its layout; skipped\n");
