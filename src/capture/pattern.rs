@@ -78,7 +78,8 @@ impl TestPatternBuilder {
         self
     }
 
-    /// Sets the allocator of the buffers. The default is [`Allocator::for_cpu_source`].
+    /// Sets the allocator of the buffers. The default is [`Allocator::for_cpu_source`], or a memfd for a picture that
+    /// is too large for udmabuf.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
         self
@@ -97,8 +98,14 @@ impl TestPatternBuilder {
             None => Layout::aligned(self.fourcc.unwrap_or(FourCc::NV12), self.size, 2)?,
         };
         let layout = layout.with_colorimetry(colors);
-        let allocator = self.allocator.unwrap_or_else(Allocator::for_cpu_source);
-        let pool = Pool::new(&allocator, layout, self.buffers)?;
+        let pool = match self.allocator {
+            Some(allocator) => Pool::new(&allocator, layout, self.buffers)?,
+            // udmabuf limits the size of a buffer.
+            None => match Pool::new(&Allocator::for_cpu_source(), layout, self.buffers) {
+                Err(e) if e.kind() == ErrorKind::Exhausted => Pool::new(&Allocator::Memfd, layout, self.buffers)?,
+                pool => pool?,
+            },
+        };
         let rows = pattern_rows(&layout)?;
         let clock = |e| Error::os("timerfd", e);
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)

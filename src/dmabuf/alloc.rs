@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys;
 
 const UDMABUF: &str = "/dev/udmabuf";
+/// In MiB.
+const UDMABUF_LIMIT: &str = "/sys/module/udmabuf/parameters/size_limit_mb";
 const HEAPS: &str = "/dev/dma_heap";
 
 /// An allocator of shared memory.
@@ -115,8 +117,16 @@ impl Allocator {
                 let device = open_device(Path::new(UDMABUF))?;
                 // The kernel requires SHRINK and refuses WRITE.
                 let memfd = memory_file(size, name, SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW)?;
-                let fd = sys::dma_buf::udmabuf_create(device.as_fd(), memfd.as_fd(), size as u64)
-                    .map_err(failed("UDMABUF_CREATE"))?;
+                let fd = sys::dma_buf::udmabuf_create(device.as_fd(), memfd.as_fd(), size as u64).map_err(|e| {
+                    let error = failed("UDMABUF_CREATE")(e);
+                    match udmabuf_limit() {
+                        Some(limit) if e == Errno::EINVAL && size as u64 > limit => {
+                            let text = format!("{size} bytes asked; {UDMABUF_LIMIT} allows {limit} bytes for a buffer");
+                            error.kind_is(ErrorKind::Exhausted).detail(text)
+                        }
+                        _ => error,
+                    }
+                })?;
                 named(fd, name)
             }
             Self::Memfd => {
@@ -139,6 +149,12 @@ impl fmt::Display for Allocator {
             Self::Memfd => f.write_str("memfd"),
         }
     }
+}
+
+/// Returns the largest buffer that udmabuf makes, if the kernel reports it.
+fn udmabuf_limit() -> Option<u64> {
+    let text = std::fs::read_to_string(UDMABUF_LIMIT).ok()?;
+    text.trim().parse::<u64>().ok()?.checked_mul(1 << 20)
 }
 
 fn open_device(path: &Path) -> Result<OwnedFd> {

@@ -3,7 +3,9 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use framelease::capture::TestPattern;
 use framelease::dmabuf::{Access, Allocator, DmaBuf, MemoryKind, DEFAULT_WAIT};
+use framelease::format::Size;
 use framelease::stats::cpu_bytes;
 use framelease::ErrorKind;
 
@@ -95,4 +97,14 @@ fn attachments_are_made_dropped_and_refused() {
         let memfd = Allocator::Memfd.allocate(4096, "no dma-buf").unwrap();
         assert_eq!(memfd.attach("/dev/dri/renderD128").unwrap_err().kind(), ErrorKind::Unsupported);
     });
+}
+
+#[test]
+fn test_pattern_larger_than_the_limit_of_udmabuf_starts() {
+    let Some(()) = needed_path("udmabuf", "/dev/udmabuf") else { return };
+    let large = TestPattern::builder(Size::new(7680, 4320)).fourcc(fourcc("RGBA32")).buffers(1);
+    let error = large.clone().allocator(Allocator::Udmabuf).start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
+    assert!(error.to_string().contains("size_limit_mb allows 67108864 bytes"), "{error}");
+    drop(large.start().unwrap());
 }

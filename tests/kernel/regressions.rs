@@ -131,6 +131,31 @@ fn signal_loss_and_return_are_reported() {
 }
 
 #[test]
+fn change_of_the_source_is_reported_before_the_error_that_it_made() {
+    for waits in [true, false] {
+        let Some(device) = vivid(Planar::Single) else { return };
+        set_hdmi(&device);
+        let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
+        let mut camera = builder.open().unwrap();
+        frame(&mut camera);
+        press(&device, "Inject Fatal Streaming Error");
+        set(&device, "DV Timings Signal Mode", 1);
+        let start = Instant::now();
+        let lost = loop {
+            let got = if waits { camera.recv(SECOND) } else { camera.try_recv() };
+            match got.unwrap() {
+                Received::Item(CameraEvent::Lost(e)) => break e,
+                got => assert!(start.elapsed() < 10 * SECOND, "{got:?}"),
+            }
+        };
+        // The input has no signal. The device is not lost.
+        assert_eq!(lost.kind(), ErrorKind::NotFound, "recv {waits}: {lost}");
+        set(&device, "DV Timings Signal Mode", 0);
+        told(&mut camera, |event| matches!(event, CameraEvent::Returned).then_some(()));
+    }
+}
+
+#[test]
 fn field_of_interlaced_video_is_not_given_as_a_frame() {
     let Some(device) = vivid(Planar::Single) else { return };
     let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);

@@ -7,8 +7,8 @@ use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{Layout, Rect, Size};
 use framelease::frame::{Frame, FrameFlags, FrameMeta, FrameMut, Pool};
 use framelease::v4l2::{
-    mem_to_mem_devices, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, MemToMem, Processed, Resumed,
-    SelectionTarget,
+    mem_to_mem_devices, CacheHint, CodecCommand, Device, Direction, Event, EventKind, FormatRequest, MemToMem,
+    Processed, Queue, Resumed, SelectionTarget,
 };
 use framelease::ErrorKind;
 use framelease::{Received, Station};
@@ -439,6 +439,54 @@ fn encoder_drains_and_resumes_single_planar() {
 #[test]
 fn encoder_drains_and_resumes_multi_planar() {
     encodes_drains_and_resumes(Planar::Multi);
+}
+
+/// The end of a drain, while the caller holds every buffer. Both waits report it, whoever made the buffers.
+#[test]
+fn dequeue_reports_the_end_while_every_buffer_is_leased() {
+    for is_own in [true, false] {
+        let (Some(_), Some(())) = (vicodec(Planar::Single), needed_path("udmabuf", "/dev/udmabuf")) else { return };
+        let device = Device::find_mem_to_mem("device", |d| d.encodes_to(fourcc("FWHT"))).unwrap();
+        device.set_format(Direction::Capture, &FormatRequest::new(fourcc("FWHT"), SMALL)).unwrap();
+        let from = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), SMALL)).unwrap();
+        // The source's size decides how large a coded picture may be.
+        let to = device.format(Direction::Capture).unwrap();
+        let (pictures, coded) = (udmabufs(from, 3), udmabufs(to, 8));
+        let mut output = Queue::new(&device, Direction::Output).unwrap();
+        let mut capture = Queue::new(&device, Direction::Capture).unwrap();
+        output.import(3).unwrap();
+        let slots = match is_own {
+            true => capture.allocate(2, CacheHint::Driver).unwrap().slots(),
+            false => {
+                capture.import(2).unwrap();
+                let slots = capture.free_slots();
+                for _ in 0..slots {
+                    assert!(capture.queue_empty(coded.try_acquire().unwrap()).unwrap().is_taken());
+                }
+                slots
+            }
+        };
+        output.start().unwrap();
+        capture.start().unwrap();
+        let mut held = Vec::new();
+        let frame = |capture: &mut Queue| match capture.dequeue(WAIT).unwrap() {
+            Received::Item(frame) => frame,
+            other => panic!("{other:?}"),
+        };
+        // As many pictures as leave the last buffer for LAST.
+        for i in 1..slots {
+            let picture = painted(&pictures, i as u8, i as u64 * 1_000_000);
+            assert!(output.queue(picture).unwrap().is_taken());
+            held.push(frame(&mut capture));
+        }
+        device.encoder_command(CodecCommand::Stop).unwrap();
+        while held.last().map_or(true, |f| !f.meta().flags.contains(FrameFlags::LAST)) {
+            held.push(frame(&mut capture));
+        }
+        assert_eq!((held.len(), capture.queued()), (slots, 0));
+        assert!(capture.dequeue(WAIT).unwrap().is_ended(), "own buffers: {is_own}");
+        assert_eq!(capture.dequeue(WAIT).unwrap_err().kind(), ErrorKind::State);
+    }
 }
 
 /// Decodes bitstreams that are all in one buffer, at one index of the queue. Returns the pictures.

@@ -716,6 +716,31 @@ fn numbers_of_a_publisher_may_be_the_largest() {
     drop(memory);
 }
 
+#[test]
+fn try_recv_reads_a_bounded_number_of_messages() {
+    let folder = Folder::new();
+    let listener = Raw::listen(&folder.socket());
+    let publisher = std::thread::spawn(move || {
+        let p = listener.accept();
+        p.send(&welcome());
+        // Not critical, so it is skipped. The publisher sends without a pause until the subscriber hangs up.
+        let mut unknown = message(999, &[]);
+        unknown[2] = 0;
+        while p.receive_nothing() {
+            p.send(&unknown);
+        }
+    });
+    let mut subscriber = Subscriber::builder(folder.socket()).connect(SOON).unwrap();
+    for _ in 0..100 {
+        let before = syscalls();
+        assert!(subscriber.try_recv().unwrap().is_nothing());
+        let made = syscalls() - before;
+        assert!(made < 200, "{made} system calls in one call");
+    }
+    drop(subscriber);
+    publisher.join().unwrap();
+}
+
 /// Releases to a publisher that reads late.
 #[test]
 fn releases_wait_for_space_in_the_socket() {

@@ -70,6 +70,11 @@ impl Raw {
         buffer[..len].to_vec()
     }
 
+    /// Returns `false` if the other side hung up. Drops a message.
+    pub fn receive_nothing(&self) -> bool {
+        recv(self.0.as_raw_fd(), &mut [0; 512], MsgFlags::MSG_DONTWAIT) != Ok(0)
+    }
+
     /// Receives one message with its descriptors, if there is one.
     pub fn try_receive(&self) -> Option<(Vec<u8>, Vec<OwnedFd>)> {
         let (mut buffer, mut space) = ([0; 512], nix::cmsg_space!([RawFd; 8]));

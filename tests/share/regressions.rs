@@ -432,3 +432,28 @@ fn is_readable(station: &impl std::os::fd::AsFd) -> bool {
     let mut fds = [nix::poll::PollFd::new(station.as_fd(), nix::poll::PollFlags::POLLIN)];
     nix::poll::poll(&mut fds, 0u8).unwrap() == 1
 }
+
+#[test]
+fn impossible_wishes_are_the_caller_s_own_error() {
+    let mut s = Stage::new(12);
+    for builder in [
+        s.subscriber().policy(Policy::Fifo(0)),
+        s.subscriber().policy(Policy::Fifo(1000)),
+        s.subscriber().rate(Rate::EveryNth(0)),
+        s.subscriber().rate(Rate::MilliFps(0)),
+        s.subscriber().hold(0),
+    ] {
+        let error = s.connect(builder).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    }
+    let mut subscriber = s.join(s.subscriber());
+    let lying = s.source.recv(SOON).unwrap().frame().unwrap();
+    let mut meta = *lying.meta();
+    meta.payload[0].bytes = 1 << 30;
+    let rejected = s.publisher.try_publish(lying.with_meta(meta)).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::Mismatch, "{}", rejected.error);
+    drop(rejected.item);
+    let sequence = s.publish();
+    assert_eq!(frame(&mut subscriber).meta().sequence, sequence);
+    assert_eq!((s.publisher.stats().refused, s.publisher.stats().violations), (0, 0));
+}
