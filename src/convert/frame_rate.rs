@@ -43,8 +43,8 @@ pub struct FrameRateConverter {
 }
 
 impl FrameRateConverter {
-    /// Creates a rate limit, which lets at most one frame per `interval` pass. The time is that of the timestamps:
-    /// while they stand still, no frame passes.
+    /// Creates a rate limit, which lets at most one frame per `interval` pass. The time is that of the timestamps.
+    /// While they stand still, the arrival of the frames counts.
     ///
     /// # Errors
     /// `InvalidArgument` for an interval that is not a positive time.

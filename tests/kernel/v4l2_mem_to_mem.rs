@@ -441,7 +441,8 @@ fn encoder_drains_and_resumes_multi_planar() {
     encodes_drains_and_resumes(Planar::Multi);
 }
 
-/// The end of a drain, while the caller holds every buffer. Both waits report it, whoever made the buffers.
+/// The end of a drain, while the caller holds every buffer. Both waits report it, for the driver's own buffers and for
+/// imports.
 #[test]
 fn dequeue_reports_the_end_while_every_buffer_is_leased() {
     for is_own in [true, false] {
