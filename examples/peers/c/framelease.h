@@ -172,8 +172,8 @@ const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
 
 /* For poll(): the descriptor (-1: not connected; another one after each fl_connect) and what to wait for. */
 int fl_fd(const fl_client *client);
-/* For poll() with POLLIN, too: readable when the publisher's process has ended, even if a child that it forked keeps the
- * connection open. Call fl_next until it gives FL_LOST. -1 before Linux 6.5. */
+/* For poll() with POLLIN, too: readable when the publisher's process has ended, even if a child that it forked keeps
+ * the connection open. Call fl_next until it gives FL_LOST. -1 before Linux 6.5. */
 int fl_process_fd(const fl_client *client);
 short fl_poll_events(const fl_client *client);
 

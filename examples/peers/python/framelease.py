@@ -741,7 +741,7 @@ class Subscriber:
                     MAX_MESSAGE, socket.CMSG_SPACE(_MAX_FDS * 4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                # Asked only at the second of two: a loop that reads until there is nothing would else pay at each frame.
+                # Asked only at the second of two: a loop that reads until nothing is left would else pay at each frame.
                 self._link.empty += 1
                 if self._link.empty > 1 and self._link.is_over():
                     self._hang_up()

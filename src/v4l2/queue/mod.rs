@@ -347,8 +347,8 @@ impl Queue {
     /// Restart the queue then.
     ///
     /// # Errors
-    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal error of the driver;
-    /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
+    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal
+    /// error of the driver; leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn try_dequeue(&mut self) -> Result<Received<Frame>> {
         const OP: &str = "VIDIOC_DQBUF";
@@ -402,8 +402,8 @@ impl Queue {
     /// Waits at most `timeout` for the next buffer that the driver has finished. A wait costs two more system calls.
     ///
     /// # Errors
-    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal error of the driver;
-    /// leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
+    /// The error of an earlier return of a buffer, once, if it fails again. `DeviceLost` after an unplug or a fatal
+    /// error of the driver; leases stay valid. `State` if the queue is not started, or after [`Received::Ended`].
     #[doc(alias = "VIDIOC_DQBUF")]
     pub fn dequeue(&mut self, timeout: Duration) -> Result<Received<Frame>> {
         let deadline = wait::deadline(timeout);
