@@ -377,7 +377,9 @@ fn handles_are_busy_and_nodes_are_not() {
         assert_eq!(e.kind(), ErrorKind::Unsupported);
         assert!(e.to_string().contains("gives FWHT"), "{e}");
     }
-    assert_eq!(M2m::find().unwrap().device().info().driver, "vim2m");
+    // Which of them has the lower number depends on the tests before.
+    let found = M2m::find().unwrap();
+    assert!(["vim2m", "fl_scaler"].contains(&found.device().info().driver.as_str()), "{:?}", found.device());
 }
 
 #[test]
