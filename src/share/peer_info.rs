@@ -2,8 +2,8 @@
 
 use crate::sys::peer::Credentials;
 
-/// The process at the other end of a connection, as the kernel recorded it: a subscriber when it
-/// connected, a publisher when it began to listen.
+/// The process at the other end of a connection, as the kernel recorded it: a subscriber when it connected, a publisher
+/// when it began to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {

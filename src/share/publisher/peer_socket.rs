@@ -51,17 +51,17 @@ impl PeerSocket {
     /// Notes that the last message answers one that this publisher sent. The peer's process has then proven who it is.
     /// Returns its pidfd if it has become known by that.
     pub(super) fn is_answered(&mut self) -> Option<&OwnedFd> {
-        if !matches!(self.process, PeerProcess::Presumed(_)) {
-            return None;
+        match std::mem::replace(&mut self.process, PeerProcess::Unknown) {
+            PeerProcess::Presumed(presumed) => {
+                peer::end_credentials(self.fd.as_fd());
+                self.process = presumed.confirmed_by(self.sender).map_or(PeerProcess::Unknown, PeerProcess::Known);
+                self.pidfd()
+            }
+            process => {
+                self.process = process;
+                None
+            }
         }
-        let PeerProcess::Presumed(presumed) = std::mem::replace(&mut self.process, PeerProcess::Unknown) else {
-            return None;
-        };
-        peer::end_credentials(self.fd.as_fd());
-        if let Some(pidfd) = presumed.confirmed_by(self.sender) {
-            self.process = PeerProcess::Known(pidfd);
-        }
-        self.pidfd()
     }
 
     /// Returns the pidfd of the peer's process, if it is known. It is readable when the process has ended, even if a
