@@ -352,6 +352,15 @@ pub(crate) struct Picture {
     pub(crate) color: [u32; 4],
 }
 
+impl Picture {
+    /// Returns `true` if the driver reports this picture's size, and no format or no stride.
+    pub(crate) fn is_completion_of(&self, reported: &Self) -> bool {
+        let is_format = reported.fourcc == 0 || reported.fourcc == self.fourcc;
+        let lacks_some = reported.fourcc == 0 || reported.strides == [0; 8] && self.strides != [0; 8];
+        is_format && lacks_some && (reported.width, reported.height) == (self.width, self.height)
+    }
+}
+
 /// `V4L2_PIX_FMT_PRIV_MAGIC`: the fields after `priv` are valid.
 const PRIV_MAGIC: u32 = 0xfeed_cafe;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, major, minor};
@@ -15,7 +15,7 @@ use crate::flags::{flags, Flags};
 use crate::sys;
 use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
-use crate::sys::v4l2::{Capability, Plain};
+use crate::sys::v4l2::{Capability, Picture, Plain};
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
@@ -138,6 +138,8 @@ struct Inner {
     /// Whether a capture and an output [`Queue`](super::Queue) of this open file exist. A second one would free or
     /// replace the buffers of the first.
     queues: [AtomicBool; 2],
+    /// What the driver last answered to S_FMT, by direction.
+    set: [Mutex<Option<Picture>>; 2],
     /// The index of the node within its device, from sysfs. It can only be read while the device exists.
     index: OnceLock<Option<u32>>,
 }
@@ -179,7 +181,8 @@ impl Device {
             bus: text(&cap.bus_info),
             capabilities: Capabilities::from_bits(bits),
         };
-        Ok(Self(Arc::new(Inner { fd, info, queues: Default::default(), index: OnceLock::new() })))
+        let (queues, set) = Default::default();
+        Ok(Self(Arc::new(Inner { fd, info, queues, set, index: OnceLock::new() })))
     }
 
     /// Opens the first node, by number, for which `wanted` returns `true`.
@@ -223,6 +226,21 @@ impl Device {
             let text = format!("the {} queue does not exist: the device is {}", name(direction), role(self.info()));
             Error::new(ErrorKind::Unsupported, op, text).on(self)
         })
+    }
+
+    /// Remembers the driver's answer to S_FMT.
+    pub(super) fn remember(&self, direction: Direction, answer: &Picture) {
+        *self.0.set[direction as usize].lock().unwrap_or_else(PoisonError::into_inner) = Some(*answer);
+    }
+
+    /// Adds to the driver's answer to G_FMT what its answer to S_FMT had: mx6s_capture keeps neither the format nor the
+    /// stride.
+    pub(super) fn complete(&self, direction: Direction, answer: Picture) -> Picture {
+        let set = *self.0.set[direction as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        match set {
+            Some(set) if set.is_completion_of(&answer) => set,
+            _ => answer,
+        }
     }
 
     /// Reserves a queue for the caller, until [`Device::leave_queue`].

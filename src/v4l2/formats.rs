@@ -240,7 +240,8 @@ impl Device {
         Ok(if discrete.is_empty() { Intervals::Unknown } else { Intervals::Discrete(discrete) })
     }
 
-    /// Returns the present layout of a queue. Ioctl: `VIDIOC_G_FMT`.
+    /// Returns the present layout of a queue. Ioctl: `VIDIOC_G_FMT`. Some drivers report the size only. The format and
+    /// the strides are then those that the driver gave when this handle set the format.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the queue, or if this crate does not know the layout of the format.
@@ -249,7 +250,7 @@ impl Device {
         const OP: &str = "VIDIOC_G_FMT";
         let mut arg = Format::new(self.buf_type(direction, OP)?, &Picture::default());
         calls::g_fmt(self.as_fd(), &mut arg).map_err(|e| self.failed(OP, e))?;
-        layout(&arg.picture()).map_err(|e| self.unusable(OP, e))
+        layout(&self.complete(direction, arg.picture())).map_err(|e| self.unusable(OP, e))
     }
 
     /// Returns the layout that [`Device::set_format`] would give. Changes nothing. Ioctl: `VIDIOC_TRY_FMT`.
@@ -260,7 +261,7 @@ impl Device {
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_TRY_FMT")]
     pub fn try_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
-        self.negotiate("VIDIOC_TRY_FMT", calls::try_fmt, direction, request)
+        self.negotiate("VIDIOC_TRY_FMT", calls::try_fmt, direction, request).map(|(layout, _)| layout)
     }
 
     /// Requests a layout and returns the one that the driver chose. The driver may align size and stride or choose
@@ -272,7 +273,9 @@ impl Device {
     #[doc(hidden)]
     #[doc(alias = "VIDIOC_S_FMT")]
     pub fn set_format(&self, direction: Direction, request: &FormatRequest) -> Result<Layout> {
-        self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)
+        let (layout, answer) = self.negotiate("VIDIOC_S_FMT", calls::s_fmt, direction, request)?;
+        self.remember(direction, &answer);
+        Ok(layout)
     }
 
     /// Requests exactly one layout, such as the layout of another device's buffers. The buffers of `wanted` may be
@@ -302,7 +305,7 @@ impl Device {
         call: fn(std::os::fd::BorrowedFd<'_>, &mut Format) -> std::result::Result<(), Errno>,
         direction: Direction,
         request: &FormatRequest,
-    ) -> Result<Layout> {
+    ) -> Result<(Layout, Picture)> {
         let kind = self.buf_type(direction, op)?;
         let asked = |e: Error, why: &str| {
             let offer = self.offer(direction, request.fourcc);
@@ -329,7 +332,7 @@ impl Device {
             let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        layout(&picture).map_err(|e| self.unusable(op, e))
+        layout(&picture).map(|layout| (layout, picture)).map_err(|e| self.unusable(op, e))
     }
 
     fn unusable(&self, op: &'static str, e: Error) -> Error {

@@ -153,12 +153,15 @@ impl Device {
         let FrameInterval { numerator, denominator } = wanted;
         let mut raw = StreamParm { kind, numerator, denominator, ..StreamParm::zeroed() };
         calls::s_parm(self.as_fd(), &mut raw).map_err(|e| self.failed(OP, e))?;
-        interval(&raw)
+        // Without the capability, the answer may be the request. NXP's drivers set the interval and not the capability.
+        let given =
+            if raw.capability & CAP_TIMEPERFRAME != 0 { interval(&raw) } else { self.frame_interval(direction)? };
+        given
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, OP, "the device's frame interval cannot be set").on(self))
     }
 }
 
 fn interval(raw: &StreamParm) -> Option<FrameInterval> {
     let interval = FrameInterval { numerator: raw.numerator, denominator: raw.denominator };
-    (raw.capability & CAP_TIMEPERFRAME != 0 && interval.duration().is_some()).then_some(interval)
+    interval.duration().filter(|d| !d.is_zero()).map(|_| interval)
 }

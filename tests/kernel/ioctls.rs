@@ -16,7 +16,16 @@ pub struct Fault {
     pub errno: Errno,
 }
 
+/// A driver whose answers the devices of this program give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// NXP's mx6s_capture (i.MX8MM, 8MQ, 7D, 6UL): G_FMT has the size only, S_PARM and G_PARM lack the capability, and
+    /// buffers are the driver's own.
+    Mx6s,
+}
+
 thread_local! {
+    static HABIT: Cell<Option<Habit>> = const { Cell::new(None) };
     static REFUSED: Cell<Option<([u8; 2], Errno)>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
@@ -28,6 +37,36 @@ pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
     let done = test();
     FAULT.set(None);
     done
+}
+
+/// Runs a function while the devices answer like another driver.
+pub fn answering_as<T>(habit: Habit, test: impl FnOnce() -> T) -> T {
+    HABIT.set(Some(habit));
+    let done = test();
+    HABIT.set(None);
+    done
+}
+
+/// Changes the kernel's answer to an ioctl.
+///
+/// # Safety
+/// `arg` is the argument of a V4L2 ioctl that has succeeded.
+unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
+    const G_FMT: u8 = 4;
+    const PARM: [u8; 2] = [21, 22];
+    // The words of `v4l2_format` with `v4l2_pix_format` (from word 2 on 64-bit targets), and of `v4l2_streamparm`.
+    const PIXEL_FORMAT: usize = 4;
+    const BYTES_PER_LINE: usize = 6;
+    const CAPABILITY: usize = 1;
+    let zeroed: &[usize] = match (habit, number) {
+        (Habit::Mx6s, G_FMT) => &[PIXEL_FORMAT, BYTES_PER_LINE],
+        (Habit::Mx6s, number) if PARM.contains(&number) => &[CAPABILITY],
+        _ => &[],
+    };
+    for &word in zeroed {
+        // SAFETY: both structs are longer than seven words, and the caller guarantees that this is one of them.
+        unsafe { arg.add(word).write_unaligned(0) };
+    }
 }
 
 /// Runs a function while V4L2 ioctls of these two numbers are refused, all of them.
@@ -81,5 +120,10 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
         return -1;
     }
     // SAFETY: the caller guarantees the arguments, which are passed to the kernel unchanged.
-    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int }
+    let done = unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int };
+    if let (0, Ok(Some(habit)), b'V') = (done, HABIT.try_with(Cell::get), (request >> 8) as u8) {
+        // SAFETY: the ioctl has just succeeded with this argument.
+        unsafe { change(habit, request as u8, arg.cast()) };
+    }
+    done
 }
