@@ -237,8 +237,7 @@ impl Encoder {
         &self.setup.applied
     }
 
-    /// Returns the frame interval that the device chose. Returns `None` if no interval was requested, or if the device
-    /// does not have this setting.
+    /// Returns the frame interval that the device chose. Returns `None` if the device does not have this setting.
     pub fn interval(&self) -> Option<FrameInterval> {
         self.setup.interval
     }

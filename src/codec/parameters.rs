@@ -233,7 +233,8 @@ impl Params {
         self
     }
 
-    /// Sets the source's frame interval, on which rate control depends. The driver's default is rarely right.
+    /// Sets the source's frame interval, on which rate control depends. The default is 30 frames a second, because the
+    /// driver's default is rarely right.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self

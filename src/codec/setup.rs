@@ -114,10 +114,10 @@ fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split
     Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device))
 }
 
-/// Sets the frame interval. Returns the one that the driver chose, or `None` if it was not requested or cannot be
-/// set.
+/// Sets the frame interval, always: the driver's own may be 25 seconds (vsi_v4l2enc). Returns the one that the driver
+/// chose, or `None` if it cannot be set.
 fn set_interval(device: &Device, params: &Params) -> Result<Option<FrameInterval>> {
-    let Some(wanted) = params.interval else { return Ok(None) };
+    let wanted = params.interval.unwrap_or(FrameInterval::from_fps(30));
     match device.set_frame_interval(Direction::Output, wanted) {
         // The encoder works without an interval.
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => Ok(None),

@@ -325,7 +325,9 @@ impl MemToMem {
             return Err(state("drain", "both queues must be started").on(self.device()));
         }
         let drains = self.command(CodecCommand::Stop);
-        self.noted(drains)
+        self.noted(drains)?;
+        self.capture.drains(true);
+        Ok(())
     }
 
     fn command(&self, command: CodecCommand) -> Result<()> {
@@ -370,6 +372,7 @@ impl MemToMem {
                 match self.capture.try_dequeue()? {
                     Received::Ended => true,
                     early => {
+                        self.capture.drains(false);
                         self.early = early.item();
                         if self.early.is_some() {
                             self.readiness.signal().set();

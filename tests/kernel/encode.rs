@@ -35,7 +35,7 @@ fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
 const TINY: Size = Size::new(64, 48);
 
 /// A picture of one brightness.
-fn grey(pool: &Pool, number: u64) -> Frame {
+pub fn grey(pool: &Pool, number: u64) -> Frame {
     picture(pool, number, |_, _| 0)
 }
 
@@ -55,13 +55,13 @@ fn picture(pool: &Pool, number: u64, texture: impl Fn(u32, u32) -> u8) -> Frame 
     frame.freeze_full(number, number * 1_000_000)
 }
 
-fn tiny_encoder(parameters: &str, params: Params) -> Option<(Encoder, Pool)> {
+pub fn tiny_encoder(parameters: &str, params: Params) -> Option<(Encoder, Pool)> {
     let (device, pool) = (h264(parameters)?, pool("NV12", TINY, 4)?);
     let encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
     Some((encoder, pool))
 }
 
-fn tiny() -> Params {
+pub fn tiny() -> Params {
     params(Codec::H264, TINY)
 }
 

@@ -39,6 +39,7 @@ mod station;
 mod watch;
 
 mod allocations;
+mod boards;
 mod camera;
 mod chain_contract;
 mod coding;

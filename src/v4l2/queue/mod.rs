@@ -72,6 +72,11 @@ pub struct Queue {
     sequence: Sequence,
     clock: CaptureClock,
     streaming: bool,
+    /// A drain was requested since the start.
+    drains: bool,
+    /// The driver gives no buffer back before another is queued: an output queue of vsi_v4l2enc after a drain or a
+    /// stop.
+    rests: bool,
     end: End,
     /// The number of leases taken so far.
     taken: u64,
@@ -150,6 +155,8 @@ impl Queue {
             sequence: Sequence::default(),
             clock: CaptureClock::default(),
             streaming: false,
+            drains: false,
+            rests: false,
             end: End::No,
             taken: 0,
             splits: false,
@@ -206,7 +213,7 @@ impl Queue {
             }
             e => self.device.failed(OP, e),
         })?;
-        (self.streaming, self.end) = (true, End::No);
+        (self.streaming, self.drains, self.rests, self.end) = (true, false, false, End::No);
         Ok(())
     }
 
@@ -306,7 +313,7 @@ impl Queue {
 
     /// Returns `true` if the driver has a buffer that it will return.
     pub(super) fn is_busy(&self) -> bool {
-        self.streaming && self.queued() > 0
+        self.streaming && !self.rests && self.queued() > 0
     }
 
     /// Returns `true` if polling the device for this queue will succeed sooner or later. If every buffer is leased it
@@ -335,9 +342,30 @@ impl Queue {
         }
     }
 
-    /// Notes that the driver resumes after a drain.
+    /// Notes whether a drain was requested: the stream may end.
+    pub(super) fn drains(&mut self, drains: bool) {
+        self.drains = drains;
+    }
+
+    /// Notes that the driver may resume after a drain.
     pub(super) fn go_on(&mut self) {
         self.end = End::No;
+    }
+
+    /// Handles EPIPE of DQBUF. It is the end of a capture queue, but vsi_v4l2enc also gives it to an output queue, and
+    /// to both queues while it does not run.
+    fn end(&mut self) -> Received<Frame> {
+        let is_coded = self.layout().is_some_and(Layout::is_compressed);
+        match self.direction {
+            Direction::Output => self.rests = true,
+            // A decoder's stream also ends at a change of the source.
+            Direction::Capture if self.drains || self.end == End::Near || !is_coded => {
+                self.end = End::Told;
+                return Received::Ended;
+            }
+            Direction::Capture => {}
+        }
+        Received::Nothing
     }
 
     /// Returns the next buffer that the driver has finished: the next frame of a capture queue, or a frame that was
@@ -362,10 +390,7 @@ impl Queue {
         let buffer = match calls::dqbuf(self.device.as_fd(), self.kind, self.memory_type()) {
             Ok(buffer) => buffer,
             Err(Errno::EAGAIN) => return Ok(Received::Nothing),
-            Err(Errno::EPIPE) => {
-                self.end = End::Told;
-                return Ok(Received::Ended);
-            }
+            Err(Errno::EPIPE) => return Ok(self.end()),
             Err(e) => return Err(self.device.failed(OP, e)),
         };
         if buffer.flags() & flag::LAST != 0 {

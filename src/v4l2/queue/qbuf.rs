@@ -80,6 +80,7 @@ impl Queue {
 
     fn hold(&mut self, index: usize, lease: Lease) {
         self.taken += 1;
+        self.rests = false;
         self.held[index] = Some(Held { number: self.taken, lease });
     }
 

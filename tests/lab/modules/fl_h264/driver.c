@@ -75,6 +75,21 @@ static bool misses_drain;
 module_param(misses_drain, bool, 0644);
 MODULE_PARM_DESC(misses_drain, "the last frame of a drain is not flagged, as if the drain had come too late");
 
+static unsigned int fails_after;
+module_param(fails_after, uint, 0644);
+MODULE_PARM_DESC(fails_after, "after n packets only POLLERR says that the encoder has failed, as in vsi_v4l2enc; 0: never");
+
+static bool vsi;
+module_param(vsi, bool, 0644);
+MODULE_PARM_DESC(vsi, "the states of vsi_v4l2enc (i.MX8MM, 8MP) decide what DQBUF answers, on both queues");
+
+/*
+ * What vsi_v4l2enc does, by its source. It runs from the first buffer on each side. STREAMOFF of either queue halts it,
+ * and so does the packet that ends a drain. While it is halted, DQBUF answers EPIPE on both queues, also for a source
+ * that was read. It runs again when both queues stream and have a buffer. Before its first run, STREAMOFF does nothing.
+ */
+enum vsi_state { VSI_NEW, VSI_RUNS, VSI_DRAINS, VSI_HALTED };
+
 enum { SRC, DST };
 
 struct fl_dev {
@@ -116,13 +131,19 @@ struct fl_ctx {
 	bool headers_sent, idr_next;
 	u32 since_idr, frame_num, idr_pic_id, coded, taken;
 	/* Parameters at the time of opening. */
-	unsigned int align, error_every, drop_every, delay, pause;
-	bool key_flags, broken_start, misses_drain, tight;
+	unsigned int align, error_every, drop_every, delay, pause, fails_after;
+	bool key_flags, broken_start, misses_drain, tight, vsi;
+	enum vsi_state state;
 };
 
 static struct fl_ctx *ctx_of(struct file *file)
 {
 	return container_of(file->private_data, struct fl_ctx, fh);
+}
+
+static bool has_failed(const struct fl_ctx *ctx)
+{
+	return ctx->fails_after && ctx->coded >= ctx->fails_after;
 }
 
 static struct fl_buffer *buffer_of(struct vb2_v4l2_buffer *vb)
@@ -380,6 +401,8 @@ static int job_ready(void *priv)
 	struct fl_ctx *ctx = priv;
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
 
+	if (has_failed(ctx))
+		return 0;
 	return m2m->is_draining || v4l2_m2m_num_src_bufs_ready(m2m) > ctx->delay;
 }
 
@@ -769,6 +792,60 @@ static int s_parm(struct file *file, void *priv, struct v4l2_streamparm *a)
 	return g_parm(file, priv, a);
 }
 
+/* vsi_v4l2enc */
+
+static void vsi_may_run(struct fl_ctx *ctx)
+{
+	struct vb2_queue *src = v4l2_m2m_get_src_vq(ctx->fh.m2m_ctx), *dst = v4l2_m2m_get_dst_vq(ctx->fh.m2m_ctx);
+	bool waits = ctx->state == VSI_NEW || ctx->state == VSI_HALTED;
+
+	if (waits && vb2_is_streaming(src) && vb2_is_streaming(dst) && src->queued_count && dst->queued_count)
+		ctx->state = VSI_RUNS;
+}
+
+static int qbuf(struct file *file, void *priv, struct v4l2_buffer *b)
+{
+	int err = v4l2_m2m_ioctl_qbuf(file, priv, b);
+
+	if (!err)
+		vsi_may_run(ctx_of(file));
+	return err;
+}
+
+static int dqbuf(struct file *file, void *priv, struct v4l2_buffer *b)
+{
+	struct fl_ctx *ctx = ctx_of(file);
+	int err;
+
+	if (ctx->vsi && ctx->state == VSI_HALTED)
+		return -EPIPE;
+	if (has_failed(ctx))
+		return -EAGAIN;
+	err = v4l2_m2m_ioctl_dqbuf(file, priv, b);
+	if (!err && ctx->state == VSI_DRAINS && (b->flags & V4L2_BUF_FLAG_LAST) && !V4L2_TYPE_IS_OUTPUT(b->type))
+		ctx->state = VSI_HALTED;
+	return err;
+}
+
+static int streamon(struct file *file, void *priv, enum v4l2_buf_type type)
+{
+	int err = v4l2_m2m_ioctl_streamon(file, priv, type);
+
+	if (!err)
+		vsi_may_run(ctx_of(file));
+	return err;
+}
+
+static int streamoff(struct file *file, void *priv, enum v4l2_buf_type type)
+{
+	struct fl_ctx *ctx = ctx_of(file);
+
+	if (ctx->vsi && ctx->state == VSI_NEW)
+		return 0;
+	ctx->state = VSI_HALTED;
+	return v4l2_m2m_ioctl_streamoff(file, priv, type);
+}
+
 static int encoder_cmd(struct file *file, void *priv, struct v4l2_encoder_cmd *cmd)
 {
 	struct fl_ctx *ctx = ctx_of(file);
@@ -787,6 +864,8 @@ static int encoder_cmd(struct file *file, void *priv, struct v4l2_encoder_cmd *c
 	mutex_unlock(&ctx->drain_lock);
 	if (err < 0)
 		return err;
+	if (cmd->cmd == V4L2_ENC_CMD_STOP && ctx->state == VSI_RUNS)
+		ctx->state = VSI_DRAINS;
 	if (cmd->cmd == V4L2_ENC_CMD_STOP && !stopped && v4l2_m2m_has_stopped(m2m))
 		v4l2_event_queue_fh(&ctx->fh, &eos);
 	if (cmd->cmd == V4L2_ENC_CMD_START && stopped && !ctx->broken_start)
@@ -814,14 +893,14 @@ static int subscribe_event(struct v4l2_fh *fh, const struct v4l2_event_subscript
 	.vidioc_s_parm = s_parm,				\
 	.vidioc_reqbufs = v4l2_m2m_ioctl_reqbufs,		\
 	.vidioc_querybuf = v4l2_m2m_ioctl_querybuf,		\
-	.vidioc_qbuf = v4l2_m2m_ioctl_qbuf,			\
-	.vidioc_dqbuf = v4l2_m2m_ioctl_dqbuf,			\
+	.vidioc_qbuf = qbuf,				\
+	.vidioc_dqbuf = dqbuf,				\
 	.vidioc_prepare_buf = v4l2_m2m_ioctl_prepare_buf,	\
 	.vidioc_create_bufs = v4l2_m2m_ioctl_create_bufs,	\
 	.vidioc_remove_bufs = v4l2_m2m_ioctl_remove_bufs,	\
 	.vidioc_expbuf = v4l2_m2m_ioctl_expbuf,			\
-	.vidioc_streamon = v4l2_m2m_ioctl_streamon,		\
-	.vidioc_streamoff = v4l2_m2m_ioctl_streamoff,		\
+	.vidioc_streamon = streamon,			\
+	.vidioc_streamoff = streamoff,			\
 	.vidioc_try_encoder_cmd = v4l2_m2m_ioctl_try_encoder_cmd, \
 	.vidioc_encoder_cmd = encoder_cmd,			\
 	.vidioc_subscribe_event = subscribe_event,		\
@@ -917,14 +996,17 @@ static int fl_open(struct file *file)
 	if (ctx->align & (ctx->align - 1))
 		ctx->align = 1;
 	ctx->key_flags = key_flags;
-	ctx->broken_start = broken_start;
+	ctx->broken_start = broken_start || vsi;
+	ctx->vsi = vsi;
 	ctx->misses_drain = misses_drain;
 	ctx->tight = tight;
 	ctx->error_every = error_every;
 	ctx->drop_every = drop_every;
 	ctx->delay = min(delay, 16u);
 	ctx->pause = min(pause, 1000u);
-	ctx->interval = (struct v4l2_fract){ 1, 30 };
+	ctx->fails_after = fails_after;
+	/* vsi_v4l2enc begins at 25 seconds a frame. */
+	ctx->interval = vsi ? (struct v4l2_fract){ 25, 1 } : (struct v4l2_fract){ 1, 30 };
 	mutex_init(&ctx->queue_lock);
 	mutex_init(&ctx->drain_lock);
 	INIT_WORK(&ctx->work, work);
@@ -968,11 +1050,18 @@ static int fl_release(struct file *file)
 	return 0;
 }
 
+static __poll_t fl_poll(struct file *file, struct poll_table_struct *wait)
+{
+	__poll_t events = v4l2_m2m_fop_poll(file, wait);
+
+	return has_failed(ctx_of(file)) ? EPOLLERR : events;
+}
+
 static const struct v4l2_file_operations file_ops = {
 	.owner = THIS_MODULE,
 	.open = fl_open,
 	.release = fl_release,
-	.poll = v4l2_m2m_fop_poll,
+	.poll = fl_poll,
 	.mmap = v4l2_m2m_fop_mmap,
 	.unlocked_ioctl = video_ioctl2,
 };
