@@ -37,6 +37,37 @@ pub(super) struct Profile {
     /// `g2d_copy` can be used, with `g2d_buf_from_fd` for its buffers.
     pub(super) copy: bool,
     pub(super) warp: bool,
+    pub(super) matrices: Matrices,
+}
+
+/// The caps of the matrices.
+pub(super) const MATRICES: [u32; 4] = [cap::BT_601, cap::BT_709, cap::BT_601_FULL, cap::BT_709_FULL];
+
+/// The matrices that a library can choose. A library without these caps has one matrix: BT.601 in limited range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Matrices(u32);
+
+impl Matrices {
+    pub(super) fn add(&mut self, cap: u32) {
+        self.0 |= 1 << cap;
+    }
+
+    /// Returns the caps that the library has.
+    pub(super) fn caps(self) -> impl Iterator<Item = u32> + Clone {
+        MATRICES.into_iter().filter(move |cap| self.0 & 1 << cap != 0)
+    }
+
+    /// Returns the matrix if the library has it.
+    fn check(self, matrix: u32) -> Result<u32> {
+        if self.caps().any(|cap| cap == matrix) || self == Self::default() && matrix == cap::BT_601 {
+            return Ok(matrix);
+        }
+        let name = cap::NAMES[matrix as usize];
+        Err(rule(match self == Self::default() {
+            true => format!("{name}: this libg2d has one matrix, {}", cap::NAMES[cap::BT_601 as usize]),
+            false => format!("{name}: this libg2d does not have this matrix"),
+        }))
+    }
 }
 
 /// The caps of one operation. All others are off.
@@ -172,7 +203,7 @@ fn compile_fill(fill: &Fill, target: &Layout, profile: &Profile) -> Result<Op> {
         return Err(rule(format!("a fill of {target} needs g2d_alloc, which this library lacks")));
     }
     check_scale(swatch_part(fill.rect.size), fill.rect.size, profile)?;
-    let caps = Caps { blend: false, global_alpha: false, matrix: matrix(target)? };
+    let caps = Caps { blend: false, global_alpha: false, matrix: profile.matrices.check(matrix(target)?)? };
     Ok(Op::Fill { color: [red, green, blue, alpha], to: surface(target, fill.rect)?, clear, caps })
 }
 
@@ -192,8 +223,11 @@ fn compile_draw(draw: &Draw, source: &Layout, target: &Layout, profile: &Profile
     let caps = Caps {
         blend: !draw.is_opaque(),
         global_alpha: draw.alpha < 255,
-        matrix: common_matrix((source, from_info), (target, to_info))?,
+        matrix: profile.matrices.check(common_matrix((source, from_info), (target, to_info))?)?,
     };
+    if profile.variant == Variant::Pxp && caps.blend && (flip, turn) != (0, 0) {
+        return Err(rule("the PXP blends or turns, not both in one pass".into()));
+    }
     (from.blend, to.blend) = (blend::ONE, blend::ZERO);
     if caps.blend {
         if to_info.kind == FormatKind::Yuv {
@@ -276,6 +310,8 @@ impl fmt::Display for Role {
 
 /// Formats by their numbers in `enum g2d_format`.
 const RGB16_AND_32: [u32; 9] = [0, 1, 2, 3, 4, 6, 7, 8, 9];
+/// The PXP's library draws another format for those that its table lacks, without an error.
+const RGB_OF_PXP: [u32; 7] = [0, 1, 2, 3, 4, 6, 8];
 const RGB888: u32 = 10;
 const BGR888: u32 = 11;
 const NV12: u32 = 20;
@@ -295,12 +331,13 @@ fn takes(profile: &Profile, role: Role, format: u32) -> Option<bool> {
         },
         (_, Variant::Unknown) => None,
         (Role::Source, Variant::Gpu) if format == VYUY => Some(false),
+        (Role::Source, Variant::Pxp) => Some(yuv || RGB_OF_PXP.contains(&format)),
         (Role::Source, _) => Some(yuv || RGB16_AND_32.contains(&format) || format == RGB888 || format == BGR888),
         (Role::Target, Variant::Gpu) => Some(RGB16_AND_32.contains(&format) || format == RGB888 || format == YUYV),
         (Role::Target, Variant::Dpu) => {
             Some(RGB16_AND_32.contains(&format) || format == RGB888 || format == YUYV || format == UYVY)
         }
-        (Role::Target, Variant::Pxp) => Some(RGB16_AND_32.contains(&format)),
+        (Role::Target, Variant::Pxp) => Some(RGB_OF_PXP.contains(&format)),
     }
 }
 

@@ -73,7 +73,7 @@ fn blit_error_fails_only_its_own_job() {
 fn cap_that_is_refused_is_an_error_and_not_another_color() {
     for abi in ABIS {
         let fake = Fake::new(abi);
-        let mut g2d = fake.set("no_cap", 6 + 1).open();
+        let mut g2d = fake.open();
         let pool = pool(layout("RGBA32", 16, 16), 3);
         let wide = framelease::format::Colorimetry {
             encoding: framelease::format::Encoding::Bt709,
@@ -81,10 +81,16 @@ fn cap_that_is_refused_is_an_error_and_not_another_color() {
         };
         let from = super::support::pool(layout("NV12", 16, 16).with_colorimetry(wide), 1);
         let p = simple(Layer::default(), from.buffers().layout(), pool.buffers().layout());
+        // The library took the cap when it was opened.
+        fake.set("no_cap", 6 + 1);
         g2d.begin(&p, &[source(&from, noise)], pool.try_acquire().unwrap()).unwrap();
         let rejected = g2d.done(TIMEOUT).unwrap_err();
         assert_eq!(rejected.error.kind(), ErrorKind::Unsupported);
         assert!(rejected.error.to_string().contains("YUV_BT_709"), "{}", rejected.error);
+        // A library that lacks it from the start refuses the plan.
+        drop(g2d);
+        let error = fake.open().check(&p).unwrap_err();
+        assert!(error.to_string().contains("YUV_BT_709: this libg2d does not have this matrix"), "{error}");
         fake.lawful();
     }
 }

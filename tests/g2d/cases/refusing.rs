@@ -4,7 +4,7 @@ use crate::conformance::converting::Jobs;
 use framelease::convert::g2d::{Abi, Answer, WarpFormat, WarpMap};
 use framelease::convert::{Blend, Color, Converter, G2d, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
-use framelease::format::{Colorimetry, Encoding, FourCc, Layout, Plane, Range, Rect, Size};
+use framelease::format::{Colorimetry, Encoding, FourCc, Layout, Plane, Range, Rect, Rotation, Size};
 use framelease::ErrorKind;
 
 use super::support::*;
@@ -82,6 +82,41 @@ fn pxp_has_narrower_limits() {
         refused(&g2d, &one(rgba, layout("YUYV", 64, 64)), "YUYV is not a target format of the PXP's libg2d");
         refused(&g2d, &one(rgba, layout("RGB24", 64, 64)), "is not a target format");
         assert!(g2d.check(&one(layout("VYUY", 1024, 64), rgba)).is_ok());
+        // Its library takes these for other formats, blends and turns in two passes, and its copy ends the process.
+        let lacking = framelease::format::FORMATS.iter().filter(|f| matches!(f.g2d, Some(7 | 9 | 10 | 11)));
+        assert_eq!(lacking.clone().count(), 4);
+        for format in lacking {
+            let from = Layout::aligned(format.fourcc, Size::new(64, 64), 192).unwrap();
+            refused(&g2d, &one(from, rgba), "is not a source format of the PXP's libg2d");
+        }
+        let turned = Layer::default().alpha(128).rotation(Rotation::Half);
+        let plan = Plan::new(&Request::convert(turned), &[rgba], &rgba).unwrap();
+        refused(&g2d, &plan, "blends or turns");
+        refused(&g2d, &one(layout("NV12", 64, 64), layout("NV12", 64, 64)), "NV12 is not a target format");
+    }
+}
+
+#[test]
+fn library_without_caps_for_its_matrix_draws_by_that_matrix_alone() {
+    // The PXP's library, and a GPU's before header 1.5.
+    for (abi, file, setting) in [
+        (Abi::Legacy, "libg2d-pxp.so.2", ("variant", 2)),
+        (Abi::Modern, "libg2d-pxp.so.2", ("variant", 2)),
+        (Abi::Legacy, "libg2d-viv.so.2", ("no_matrices", 1)),
+    ] {
+        let fake = Fake::changed(abi, &Changes { file: Some(file), ..Changes::default() });
+        let mut g2d = fake.set(setting.0, setting.1).open();
+        let rgba = pool(layout("RGBA32", 64, 64), 1);
+        let narrow = pool(layout("NV12", 64, 64), 1);
+        let p = simple(Layer::default(), narrow.buffers().layout(), rgba.buffers().layout());
+        run(&mut g2d, &p, &[source(&narrow, noise)], rgba.try_acquire().unwrap());
+        let colors = |encoding, range| Colorimetry { encoding, range, ..Colorimetry::default() };
+        for colors in [colors(Encoding::Bt709, Range::Limited), colors(Encoding::Bt601, Range::Full)] {
+            let from = layout("NV12", 64, 64).with_colorimetry(colors);
+            let p = Plan::new(&Request::convert(Layer::default()), &[from], rgba.buffers().layout()).unwrap();
+            refused(&g2d, &p, "this libg2d has one matrix, YUV_BT_601");
+        }
+        fake.lawful();
     }
 }
 

@@ -69,7 +69,16 @@ impl Fake {
         std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         let path = folder.join(changes.file.unwrap_or("libg2d-viv.so.2"));
         let mut bytes = std::fs::read(built(abi)?).map_err(|e| e.to_string())?;
-        for symbol in changes.without {
+        // What the PXP's published library lacks.
+        const NOT_IN_PXP: [&str; 5] =
+            ["g2d_query_hardware", "g2d_multi_blit", "g2d_set_csc_matrix", "_G2D_VERSION", "g2d_blit_dmabuf"];
+        let is_pxp = changes.file.is_some_and(|file| file.contains("pxp"));
+        let count = match (is_pxp, abi) {
+            (false, _) => 0,
+            (true, Abi::Legacy) => 4,
+            (true, _) => 5,
+        };
+        for symbol in changes.without.iter().chain(&NOT_IN_PXP[..count]) {
             // Another first letter: the loader's hash of the name then does not match.
             let (from, to) = (format!("\0{symbol}\0"), format!("\0#{}\0", &symbol[1..]));
             assert!(replace(&mut bytes, from.as_bytes(), to.as_bytes()) > 0, "{symbol}");

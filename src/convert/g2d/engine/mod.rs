@@ -14,8 +14,8 @@ use crate::sys::g2d::{cap, Buffer, Handle, Status, Surface, Warp as RawWarp, MAX
 
 use super::import::{ByFile, Imports};
 use super::probe::{self, Trial};
-use super::report::{Abi, Answer, FormatTrial, Report, Survey};
-use super::rules::{self, Blit, Caps, Op, Profile, Program, SWATCH, SWATCH_FORMAT};
+use super::report::{Abi, Answer, FormatTrial, Report, Survey, Variant};
+use super::rules::{self, Blit, Caps, Matrices, Op, Profile, Program, MATRICES, SWATCH, SWATCH_FORMAT};
 use super::warp::WarpMap;
 use super::Contiguity;
 
@@ -62,7 +62,7 @@ impl Engine {
         let mut report = probe::report(&handle, forced);
         let trial = report.abi.and_then(|abi| Trial::new(&handle, abi));
         probe::nv12_target(&mut report, trial.as_ref());
-        let profile = profile(&report, trial.is_some());
+        let profile = Profile { matrices: matrices(&handle), ..profile(&report, trial.is_some()) };
         drop(trial);
         let engine = Self {
             name: format!("{}", report.path.display()),
@@ -429,9 +429,9 @@ impl Engine {
 
     /// Sets all caps of an operation, every time, because libg2d switches some off by itself.
     fn set_caps(&self, caps: &Caps) -> Result<()> {
-        let matrices = [cap::BT_601, cap::BT_709, cap::BT_601_FULL, cap::BT_709_FULL];
         let wanted = [(cap::BLEND, caps.blend), (cap::DITHER, false), (cap::GLOBAL_ALPHA, caps.global_alpha)];
-        let all = wanted.into_iter().chain(matrices.map(|m| (m, m == caps.matrix)));
+        let matrices = self.caps_known.matrices.caps().map(|m| (m, m == caps.matrix));
+        let all = wanted.into_iter().chain(matrices);
         // First off, then on: two matrices are never on together. Older libraries do not know all caps to switch off.
         for (cap, _) in all.clone().filter(|(_, on)| !on) {
             let _ = self.handle.disable(cap);
@@ -475,6 +475,18 @@ impl Engine {
     }
 }
 
+/// Asks which matrices the library has. The PXP's library and libraries before header 1.5 have no caps for them.
+fn matrices(handle: &Handle) -> Matrices {
+    let mut known = Matrices::default();
+    for cap in MATRICES {
+        if handle.enable(cap).is_ok() {
+            known.add(cap);
+        }
+        let _ = handle.disable(cap);
+    }
+    known
+}
+
 fn profile(report: &Report, alloc: bool) -> Profile {
     Profile {
         variant: report.variant,
@@ -482,7 +494,10 @@ fn profile(report: &Report, alloc: bool) -> Profile {
         multi_blit: report.has("g2d_multi_blit") && report.feature("MULTI_SOURCE_BLT") == Answer::Yes,
         clear: report.has("g2d_clear"),
         alloc: alloc && report.has("g2d_clear"),
-        copy: report.has("g2d_copy") && report.has("g2d_buf_from_fd") && report.has("g2d_free"),
+        // The PXP's g2d_copy reads by an address of the CPU that g2d_buf_from_fd does not set: the process would end.
+        copy: report.variant != Variant::Pxp
+            && ["g2d_copy", "g2d_buf_from_fd", "g2d_free"].into_iter().all(|name| report.has(name)),
+        matrices: Matrices::default(),
         warp: report.has("g2d_set_warp_coordinates") && report.feature("WARP_DEWARP") == Answer::Yes,
     }
 }

@@ -35,6 +35,8 @@ const NAMES: &[(&str, i64)] = &[
     ("blit_result", -1),
     // A cap that g2d_enable refuses, plus 1.
     ("no_cap", 0),
+    // A library before header 1.5, which has no caps for its matrix.
+    ("no_matrices", 0),
     ("alloc_fails", 0),
     // 0: -1; 1: a fence that signals when the work is done; 2: one that signals when "fence_signals" is set.
     ("fence", 0),

@@ -122,8 +122,16 @@ pub extern "C" fn g2d_disable(raw: *mut c_void, cap: c_uint) -> c_int {
 
 fn switch(raw: *mut c_void, cap: c_uint, on: bool) -> c_int {
     let Some(handle) = handle(raw) else { return FAIL };
-    if setting("no_cap") == i64::from(cap) + 1 {
+    if setting("no_cap") == i64::from(cap) + 1 || setting("no_matrices") != 0 && (5..=8).contains(&cap) {
         return FAIL;
+    }
+    // As its published library: blending and the global alpha, and no others.
+    if setting("variant") == PXP {
+        match cap {
+            0 | 2 => {}
+            9 => return NOT_SUPPORTED,
+            _ => return FAIL,
+        }
     }
     match handle.caps.get_mut(cap as usize) {
         Some(state) => {
@@ -182,6 +190,9 @@ pub extern "C" fn g2d_query_feature(raw: *mut c_void, feature: c_uint, out: *mut
 fn takes(format: u32, target: bool) -> Option<bool> {
     let form = form(format)?;
     let wide = matches!(form, Form::Rgb565 { .. }) || matches!(form, Form::Rgb { bytes: 4, .. });
+    if setting("variant") == PXP && matches!(format, 7 | 9 | 10 | 11) {
+        violation(format!("format {format}, which the PXP's library takes for another"));
+    }
     Some(match (setting("variant"), target) {
         (GPU, false) => format != 27,
         (_, false) => true,
@@ -257,7 +268,8 @@ fn by_address(s: &Surface, what: &str) -> Option<Picture> {
 /// The matrix of the one YUV cap that is on, and the others that blits look at.
 fn caps(handle: &Handle) -> Caps {
     let on: Vec<u32> = (5..=8).filter(|c| handle.caps[*c as usize]).collect();
-    if on.len() != 1 {
+    let has_one = setting("variant") == PXP || setting("no_matrices") != 0;
+    if on.len() != usize::from(!has_one) {
         violation(format!("{} of the matrices' caps are on", on.len()));
     }
     let matrix = on.first().copied().unwrap_or(5);
@@ -271,6 +283,9 @@ pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) {
         handle.caps[0] = false;
     }
     let caps = caps(handle);
+    if setting("variant") == PXP && caps.blend && to.s.rot != 0 {
+        violation("rotation and blending are two passes on the PXP".into());
+    }
     let clip = handle.clip.take();
     if handle.caps[9] && handle.warp.take().is_some() {
         count("warps");
@@ -377,6 +392,9 @@ pub extern "C" fn g2d_copy(raw: *mut c_void, to: *mut Buf, from: *mut Buf, bytes
     count("copies");
     let (Some(to), Some(from)) = (region_of(to), region_of(from)) else { return FAIL };
     let bytes = usize::try_from(bytes).unwrap_or(0);
+    if setting("variant") == PXP {
+        violation("the PXP copies a part of a row by an address of the CPU, which is NULL".into());
+    }
     handle.queue.push(Command::Copy { from, to, bytes });
     OK
 }
