@@ -48,6 +48,7 @@ fn measure_example_counts_memory_bus_cycles_and_frames() {
     use std::os::unix::fs::PermissionsExt;
     let (Some(_), Some(program)) = (vivid(Planar::Single), example("measure")) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-perf-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).unwrap();
     let (perf, json) = (folder.join("perf"), folder.join("json"));
     std::fs::write(&perf, PERF).unwrap();
