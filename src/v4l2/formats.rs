@@ -148,8 +148,11 @@ impl fmt::Display for FormatRequest {
 fn layout(picture: &Picture) -> Result<Layout> {
     let [space, encoding, range, transfer] = picture.color;
     let planes = picture.planes;
+    let code = FourCc::from(picture.fourcc);
+    // NXP's imx8-isi-cap of Linux 5.4 gives NV12 in two memory planes.
+    let split = code.split().filter(|split| split.info().is_some_and(|i| i.memory_planes == planes));
     let layout = Layout::from_strides(
-        FourCc::from(picture.fourcc),
+        split.unwrap_or(code),
         Size::new(picture.width, picture.height),
         &picture.strides[..planes],
         &picture.sizes[..planes],

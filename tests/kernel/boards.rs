@@ -34,6 +34,22 @@ fn camera_of_a_driver_that_forgets_its_format_opens_and_reports_its_rate() {
 }
 
 #[test]
+fn camera_with_two_planes_under_the_code_of_one_gives_both() {
+    let Some(device) = vivid(Planar::Multi) else { return };
+    freeze_pattern(&device);
+    let open = |format| camera(&device, format).open().unwrap();
+    let expected = pixels(&frame(&mut open("NV12M")));
+    ioctls::answering_as(Habit::OldIsi, || {
+        let mut camera = open("NV12");
+        let layout = *camera.layout().unwrap();
+        assert_eq!((layout.fourcc(), layout.memory_bytes().len()), (fourcc("NV12M"), 2));
+        let frame = frame(&mut camera);
+        assert_eq!(frame.memory().len(), 2);
+        assert!(pixels(&frame) == expected);
+    });
+}
+
+#[test]
 fn encoder_of_vsi_gets_a_frame_interval_that_was_not_requested() {
     const S_PARM: usize = 22;
     // This driver begins at 25 seconds a frame.

@@ -22,6 +22,8 @@ pub enum Habit {
     /// NXP's mx6s_capture (i.MX8MM, 8MQ, 7D, 6UL): G_FMT has the size only, S_PARM and G_PARM lack the capability, and
     /// buffers are the driver's own.
     Mx6s,
+    /// NXP's imx8-isi-cap of Linux 5.4: NV12 has two memory planes, as NV12M has in other drivers.
+    OldIsi,
 }
 
 thread_local! {
@@ -47,6 +49,32 @@ pub fn answering_as<T>(habit: Habit, test: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Changes the argument of an ioctl for the kernel.
+///
+/// # Safety
+/// `arg` is the argument of a V4L2 ioctl.
+unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
+    const SET: [u8; 2] = [5, 64];
+    if habit == Habit::OldIsi && SET.contains(&number) {
+        // SAFETY: `v4l2_format` is longer than five words, and the caller guarantees that this is one.
+        unsafe { exchange(arg.add(4), NV12, NV12M) };
+    }
+}
+
+const NV12: u32 = u32::from_le_bytes(*b"NV12");
+const NV12M: u32 = u32::from_le_bytes(*b"NM12");
+
+/// # Safety
+/// The word is readable and writable.
+unsafe fn exchange(word: *mut u32, from: u32, to: u32) {
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        if word.read_unaligned() == from {
+            word.write_unaligned(to);
+        }
+    }
+}
+
 /// Changes the kernel's answer to an ioctl.
 ///
 /// # Safety
@@ -63,6 +91,15 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
         (Habit::Mx6s, number) if PARM.contains(&number) => &[CAPABILITY],
         _ => &[],
     };
+    let format_at = match number {
+        2 => Some(11),
+        4 | 5 | 64 => Some(PIXEL_FORMAT),
+        _ => None,
+    };
+    if let (Habit::OldIsi, Some(word)) = (habit, format_at) {
+        // SAFETY: `v4l2_fmtdesc` and `v4l2_format` are longer than twelve words.
+        unsafe { exchange(arg.add(word), NV12M, NV12) };
+    }
     for &word in zeroed {
         // SAFETY: both structs are longer than seven words, and the caller guarantees that this is one of them.
         unsafe { arg.add(word).write_unaligned(0) };
@@ -119,9 +156,14 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
     if fails(request) {
         return -1;
     }
-    // SAFETY: the caller guarantees the arguments, which are passed to the kernel unchanged.
+    let habit = HABIT.try_with(Cell::get).ok().flatten().filter(|_| (request >> 8) as u8 == b'V');
+    if let Some(habit) = habit {
+        // SAFETY: it is a V4L2 ioctl.
+        unsafe { prepare(habit, request as u8, arg.cast()) };
+    }
+    // SAFETY: the caller guarantees the arguments, which are passed to the kernel.
     let done = unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int };
-    if let (0, Ok(Some(habit)), b'V') = (done, HABIT.try_with(Cell::get), (request >> 8) as u8) {
+    if let (0, Some(habit)) = (done, habit) {
         // SAFETY: the ioctl has just succeeded with this argument.
         unsafe { change(habit, request as u8, arg.cast()) };
     }
