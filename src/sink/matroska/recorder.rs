@@ -455,10 +455,10 @@ mod tests {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
         let folder = Folder::new("name");
-        let path = folder.0.join(OsStr::from_bytes(b"caf\xe9.mk\xff"));
+        let path = folder.0.join(OsStr::from_bytes(b"gate\xe9.mk\xff"));
         let mut recorder = Recorder::new(path, WriterOptions::default(), FileRotation::default()).unwrap();
         assert!(recorder.try_submit(key()).unwrap().is_taken());
-        assert_eq!(recorder.path(), Some(&*folder.0.join(OsStr::from_bytes(b"caf\xe9-00001.mk\xff"))));
+        assert_eq!(recorder.path(), Some(&*folder.0.join(OsStr::from_bytes(b"gate\xe9-00001.mk\xff"))));
     }
 
     #[test]
