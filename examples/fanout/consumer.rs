@@ -61,8 +61,6 @@ pub struct Figures {
 }
 
 pub fn run(job: &Job) -> Result<()> {
-    // Ctrl-C goes to the whole group; the publisher then ends the stream for us.
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Default::default())?;
     let mut subscriber = Subscriber::builder(&job.socket).policy(job.policy).connect(Duration::from_secs(10))?;
     let mut figures = Figures::default();
     let mut device: Option<Pool> = None;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -103,8 +104,9 @@ pub fn run(options: &Options, mode: Mode, stop: &AtomicBool) -> Result<Run> {
     let mut consumers = Consumers(Vec::new());
     for _ in 0..options.consumers {
         let mut command = Command::new(std::env::current_exe()?);
-        let child = command.arg("--consumer-of").arg(job.to_arg()).stdin(Stdio::null()).stdout(Stdio::piped());
-        consumers.0.push(child.spawn()?);
+        command.arg("--consumer-of").arg(job.to_arg()).stdin(Stdio::null()).stdout(Stdio::piped());
+        // Ctrl-C goes to the group of this process alone, which then ends the stream for the consumers.
+        consumers.0.push(command.process_group(0).spawn()?);
     }
     attach(&mut publisher, &mut consumers, stop)?;
 

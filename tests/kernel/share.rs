@@ -1,6 +1,7 @@
 //! Tests of sharing a camera's own buffers: published from vivid, received by subscribers and by other processes.
 
 use std::collections::HashSet;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
 use framelease::ErrorKind;
 use framelease::{Received, Station};
+use nix::sys::signal::{killpg, Signal};
+use nix::unistd::Pid;
 
 use crate::allocations;
 use crate::devices::*;
@@ -397,6 +400,36 @@ fn fanout_example_shares_the_test_pattern_in_udmabufs() {
         assert_eq!(number(&json, "\"zero-copy\"", "corrupt"), 0.0);
         assert!(number(&json, "{", "source_bytes_written") >= 30.0 * 640.0 * 360.0 * 1.5);
         assert!(!json.contains("\"copy\""), "the mode was not run");
+    });
+}
+
+#[test]
+fn fanout_example_ends_its_consumers_at_ctrl_c() {
+    let Some(program) = example("fanout") else { return };
+    leaving_nothing(|| {
+        let mut command = Command::new(program);
+        command.args(["--verify", "--json", "--frames", "100000", "--size", "640x360", "--mode", "zero-copy"]);
+        // As a shell does: Ctrl-C goes to the whole group.
+        let fanout = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = fanout.id();
+        let reads_a_frame = |child: &str| {
+            let about = |file| std::fs::read_to_string(format!("/proc/{child}/{file}")).unwrap_or_default();
+            let maps = about("maps");
+            // A new process has its parent's memory until it runs its program.
+            about("cmdline").contains("--consumer-of") && (maps.contains("dmabuf") || maps.contains("memfd"))
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        while !children().split_whitespace().any(reads_a_frame) {
+            assert!(Instant::now() < deadline, "no consumer reads: {:?}", children());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        killpg(Pid::from_raw(pid as i32), Signal::SIGINT).unwrap();
+        let output = fanout.wait_with_output().unwrap();
+        let (json, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !errors.contains("error"), "{errors}");
+        assert!(number(&json, "\"zero-copy\"", "received") >= 1.0, "{json}");
+        assert_eq!(number(&json, "\"zero-copy\"", "corrupt"), 0.0, "{json}");
     });
 }
 
