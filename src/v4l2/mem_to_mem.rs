@@ -326,7 +326,7 @@ impl MemToMem {
         }
         let drains = self.command(CodecCommand::Stop);
         self.noted(drains)?;
-        self.capture.drains(true);
+        self.capture.set_drains(true);
         Ok(())
     }
 
@@ -372,7 +372,7 @@ impl MemToMem {
                 match self.capture.try_dequeue()? {
                     Received::Ended => true,
                     early => {
-                        self.capture.drains(false);
+                        self.capture.set_drains(false);
                         self.early = early.item();
                         if self.early.is_some() {
                             self.readiness.signal().set();

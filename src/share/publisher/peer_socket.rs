@@ -48,9 +48,9 @@ impl PeerSocket {
         }
     }
 
-    /// Notes that the last message answers one that this publisher sent. The peer's process has then proven who it is.
-    /// Returns its pidfd if it has become known by that.
-    pub(super) fn is_answered(&mut self) -> Option<&OwnedFd> {
+    /// Confirms the peer's process by the last message, which must answer one that this publisher sent. Returns the
+    /// process's pidfd if it has become known by that.
+    pub(super) fn confirm_process(&mut self) -> Option<&OwnedFd> {
         match std::mem::replace(&mut self.process, PeerProcess::Unknown) {
             PeerProcess::Presumed(presumed) => {
                 peer::end_credentials(self.fd.as_fd());

@@ -188,7 +188,7 @@ impl Publisher {
         let Some(c) = self.connections.get_mut(i).and_then(Option::as_mut) else { return false };
         let received = c.receive();
         if received.as_ref().is_ok_and(Incoming::is_answer) {
-            if let Some(pidfd) = c.socket.is_answered() {
+            if let Some(pidfd) = c.socket.confirm_process() {
                 let _ = self.work.add(pidfd, EpollFlags::EPOLLIN, PIDFD | i as u64);
             }
         }

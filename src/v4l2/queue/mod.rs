@@ -343,7 +343,7 @@ impl Queue {
     }
 
     /// Notes whether a drain was requested: the stream may end.
-    pub(super) fn drains(&mut self, drains: bool) {
+    pub(super) fn set_drains(&mut self, drains: bool) {
         self.drains = drains;
     }
 
