@@ -493,17 +493,22 @@ fn recorder_leaves_no_empty_files_on_a_full_disk() {
     assert_eq!(names(disk), ["r-00001.mkv", "r-00002.mkv"]);
 }
 
+/// Returns what limits the size of files, and the size that ends the limit. Writes beyond it fail, and the signal stays
+/// blocked.
+fn file_limit() -> (impl Fn(u64), u64) {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    signals.thread_block().unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    (move |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap(), hard)
+}
+
 #[test]
 fn finish_that_fails_costs_no_packet() {
     if !alone("matroska::finish_that_fails_costs_no_packet", &["env"]) {
         return;
     }
-    // Files may not grow beyond a limit. Writes then fail, and the signal stays blocked.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    signals.thread_block().unwrap();
-    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+    let (limit, hard) = file_limit();
     let folder = Folder::new("unfinished");
     let Some(stream) = stream(Codec::H264, 21, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
@@ -548,11 +553,7 @@ fn finish_adds_no_index_after_half_an_element() {
     if !alone("matroska::finish_adds_no_index_after_half_an_element", &["env"]) {
         return;
     }
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGXFSZ);
-    signals.thread_block().unwrap();
-    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-    let limit = |bytes| setrlimit(Resource::RLIMIT_FSIZE, bytes, hard).unwrap();
+    let (limit, hard) = file_limit();
     let Some(stream) = stream(Codec::H264, 2, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
     // A file that cannot be cut.
