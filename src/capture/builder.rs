@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::dmabuf::Allocator;
-use crate::format::{FourCc, FrameInterval, Layout, Size};
+use crate::format::{Colorimetry, FourCc, FrameInterval, Layout, Size};
 use crate::v4l2::{CacheHint, Device};
 
 /// What a camera does after its device was lost.
@@ -55,6 +55,7 @@ pub struct CameraBuilder {
     pub(super) layout: Option<Layout>,
     pub(super) fit: SizeFit,
     pub(crate) interval: Option<FrameInterval>,
+    pub(super) colorimetry: Option<Colorimetry>,
     pub(super) buffers: Option<usize>,
     pub(super) cache: CacheHint,
     pub(crate) allocator: Option<Allocator>,
@@ -112,6 +113,14 @@ impl CameraBuilder {
     /// not support this setting keeps its own interval.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
+        self
+    }
+
+    /// Sets the colorimetry of the frames, for a driver that states a wrong one. Drivers of NXP's kernels state full
+    /// range for every picture. The default is the colorimetry that the driver states. The driver is not asked for
+    /// another one.
+    pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
+        self.colorimetry = Some(colorimetry);
         self
     }
 

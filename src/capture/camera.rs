@@ -148,6 +148,7 @@ impl Camera {
             },
             None => device.frame_interval(Direction::Capture).unwrap_or(None),
         };
+        self.queue.overrule_colors(self.wishes.colorimetry);
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = match &self.wishes.allocator {
             Some(allocator) => {

@@ -152,18 +152,13 @@ pub(super) fn apply(device: &Device, of: Codec, setting: Setting) -> Result<Outc
     Ok(outcome)
 }
 
-/// Applies the requested settings that `wanted` accepts, and disables B-frames unless they were requested. Appends
-/// the outcomes.
+/// Applies the requested settings, and disables B-frames unless they were requested. Returns the outcomes.
 ///
 /// # Errors
 /// `Unsupported` or `InvalidArgument` for a required setting that the device does not apply exactly.
-pub(super) fn apply_all(
-    device: &Device,
-    params: &Params,
-    wanted: impl Fn(&Setting) -> bool,
-    applied: &mut Vec<Applied>,
-) -> Result<()> {
-    for wish in params.wishes().iter().filter(|w| wanted(&w.setting)) {
+pub(super) fn apply_all(device: &Device, params: &Params) -> Result<Vec<Applied>> {
+    let mut applied = Vec::new();
+    for wish in params.wishes() {
         let outcome = apply(device, params.codec(), wish.setting)?;
         let done = Applied { setting: wish.setting, outcome };
         if wish.is_required {
@@ -180,11 +175,11 @@ pub(super) fn apply_all(
         applied.push(done);
     }
     let no_b_frames = Setting::BFrames(0);
-    if wanted(&no_b_frames) && !params.names(&no_b_frames) {
+    if !params.names(&no_b_frames) {
         // The kernel's default is 2, with which frames wait for later frames.
         apply(device, params.codec(), no_b_frames)?;
     }
-    Ok(())
+    Ok(applied)
 }
 
 #[cfg(test)]

@@ -17,9 +17,6 @@ use crate::v4l2::{
     Processed, Resumed, SelectionTarget,
 };
 
-/// `V4L2_EVENT_SRC_CH_RESOLUTION`
-const RESOLUTION: u32 = 1;
-
 /// An event of a decoder.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -359,9 +356,8 @@ impl Decoder {
     }
 
     fn on_event(&mut self, event: Event) {
-        if let Event::SourceChange { changes, .. } = event {
-            self.changed |= changes & RESOLUTION != 0;
-        }
+        // vsi_v4l2_dec has a bit of its own for other colors, and waits as after a change of the resolution.
+        self.changed |= matches!(event, Event::SourceChange { changes, .. } if changes != 0);
     }
 
     /// Changes to the present format of the stream (`dev-decoder.rst`, "Capture Setup"). If memory is not available, a

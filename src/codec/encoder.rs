@@ -125,7 +125,8 @@ impl EncoderBuilder {
         let mut pair = MemToMem::new(&device)?;
         let wanted = Wanted { params: self.params, quirks, source: layout, slots };
         let setup = wanted.set_up(&mut pair)?;
-        Ok(Encoder { pair, stream: Stream::new(codec), wanted, setup, stats: EncoderStats::default() })
+        let (stream, stats) = (Stream::new(codec), EncoderStats::default());
+        Ok(Encoder { pair, stream, wanted, setup, halted: None, stats })
     }
 }
 
@@ -143,6 +144,13 @@ impl Wanted {
     fn set_up(&self, pair: &mut MemToMem) -> Result<Setup> {
         let device = pair.device().clone();
         let setup = Setup::apply(&device, &self.params, &self.source, self.quirks)?;
+        self.allocate(pair, &setup)?;
+        Ok(setup)
+    }
+
+    /// Provides both queues with buffers for the formats that the device has.
+    fn allocate(&self, pair: &mut MemToMem, setup: &Setup) -> Result<()> {
+        let device = pair.device().clone();
         pair.output_mut().split_planes(setup.is_split);
         let least = |id| match device.control_value(id) {
             Ok(ControlValue::Number(n)) => usize::try_from(n).unwrap_or(0),
@@ -154,11 +162,10 @@ impl Wanted {
             .output_mut()
             .import(indices)
             .and_then(|()| pair.capture_mut().allocate(packets, CacheHint::Cached).map(drop));
-        if let Err(e) = buffers {
+        if buffers.is_err() {
             drop(pair.free());
-            return Err(e);
         }
-        Ok(setup)
+        buffers
     }
 }
 
@@ -205,6 +212,8 @@ pub struct Encoder {
     wanted: Wanted,
     setup: Setup,
     stream: Stream,
+    /// The frames of a restart that failed, which the next call repeats.
+    halted: Option<Vec<Frame>>,
     stats: EncoderStats,
 }
 
@@ -278,7 +287,7 @@ impl Encoder {
         // A lost device reports nothing more.
         let _ = self.collect();
         let Reclaimed { frames, .. } = self.pair.free();
-        frames
+        self.halted.take().unwrap_or_default().into_iter().chain(frames).collect()
     }
 
     /// Counts a source frame that the device has read.
@@ -378,32 +387,65 @@ impl Encoder {
         self.pair.drain()
     }
 
-    /// Resumes encoding after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream with
-    /// parameter sets and a key frame. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for
-    /// a new stream `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`.
+    /// Resumes encoding after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream, as
+    /// [`Encoder::reset`] does. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new
+    /// stream those of [`Encoder::reset`].
     ///
     /// # Errors
     /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver; the call
     /// can be repeated.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
-        let resumed = self.pair.resume()?;
-        if resumed == Resumed::Restarted {
-            self.stream.restart();
+        if self.halted.is_none() && self.pair.try_resume()? {
+            return Ok(Resumed::Continued);
         }
-        Ok(resumed)
+        self.restart()?;
+        Ok(Resumed::Restarted)
     }
 
     /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
-    /// new stream. Packets that the caller has not received are lost. Ioctls: `VIDIOC_STREAMOFF` and `VIDIOC_STREAMON`
-    /// on the capture queue.
+    /// new stream. Packets that the caller has not received are lost. Leased packets stay intact.
+    ///
+    /// The call restarts both queues with new buffers. Drivers allow less: amphion and Venus do not start one queue
+    /// while the other continues. Ioctls, on each queue: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` twice, `VIDIOC_QBUF`, and
+    /// `VIDIOC_STREAMON`; `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
-    /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver.
+    /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver. After an
+    /// error the encoder keeps its frames and accepts no others until a repeated call succeeds.
     pub fn reset(&mut self) -> Result<()> {
-        self.pair.restart_capture()?;
+        if self.halted.is_none() && !self.pair.capture().is_streaming() {
+            return Err(Error::new(ErrorKind::State, "reset", "no frame was submitted").on(self.device()));
+        }
+        self.restart()
+    }
+
+    /// Restarts both queues with new buffers, and submits the frames again that the device had.
+    fn restart(&mut self) -> Result<()> {
+        let frames = self.free();
         self.stream.restart();
-        Ok(())
+        let begun = self.begin_with(&frames);
+        if begun.is_err() {
+            self.pair.free();
+            self.halted = Some(frames);
+        }
+        self.pair.noted(begun)
+    }
+
+    fn begin_with(&mut self, frames: &[Frame]) -> Result<()> {
+        self.wanted.allocate(&mut self.pair, &self.setup)?;
+        // On a Raspberry Pi, a restart alone does not begin with a key frame. Some drivers do not have the control.
+        let _ = self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press);
+        for frame in frames {
+            if !self.pair.queue(frame.clone()).map_err(|rejected| rejected.error)?.is_taken() {
+                let text = "the driver gave fewer buffers than before";
+                return Err(Error::new(ErrorKind::Exhausted, "VIDIOC_REQBUFS", text).on(self.device()));
+            }
+        }
+        match frames {
+            [] => Ok(()),
+            _ => self.pair.start(),
+        }
     }
 
     /// Changes to another stream, or to frames of another pool. Leased packets stay intact. Returns the frames that the
@@ -497,6 +539,10 @@ impl Submit for Encoder {
     /// Every error gives the frame back. `Mismatch` if the frame's layout differs from the layout that the encoder was
     /// opened with. `WrongFile` if the frame's memory is a memfd. `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
+        if self.halted.is_some() {
+            let error = Error::new(ErrorKind::State, "VIDIOC_QBUF", "a restart failed: call resume or reset again");
+            return Err(Rejected { error: error.on(self.device()), item: frame });
+        }
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {
                 return Err(Rejected { error, item: frame });

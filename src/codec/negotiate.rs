@@ -1,7 +1,7 @@
 //! Finds one layout that the camera writes and the encoder reads, before either streams.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FormatKind, FourCc, Layout, Size};
+use crate::format::{Colorimetry, FormatKind, FourCc, Layout, Size};
 use crate::v4l2::{geometry, Device, Direction, FormatRequest};
 
 use super::setup::{fits, reading, set_coded_format};
@@ -79,7 +79,7 @@ pub fn negotiate_with(
     if !camera.info().is_capture() {
         return Err(Error::new(ErrorKind::Unsupported, OP, "not a capture device").on(camera));
     }
-    set_coded_format(encoder, params)?;
+    set_coded_format(encoder, params, Colorimetry::default())?;
     let list = |device: &Device, direction| -> Result<Vec<FourCc>> {
         Ok(device.formats(direction)?.iter().filter(|o| !o.emulated).map(|o| o.fourcc).collect())
     };

@@ -22,12 +22,13 @@ pub struct Quirks {
     /// The driver honors `data_offset`, so both planes of an NV12 picture in one dma-buf can be imported as NV12M.
     /// Drivers that ignore it would read luma as chroma.
     pub reads_data_offset: bool,
-    /// The driver needs profile and level before the formats, because its default level allows only small pictures.
-    pub profile_first: bool,
+    /// A restart of the queues continues the stream, without parameter sets. The encoder therefore sets
+    /// [`RepeatHeaders`](super::Setting::RepeatHeaders), unless the caller requests another value.
+    pub restart_continues: bool,
 }
 
 impl Quirks {
-    const NONE: Self = Self { reads_data_offset: false, profile_first: false };
+    const NONE: Self = Self { reads_data_offset: false, restart_continues: false };
 
     /// Returns the quirks of a device's driver, or the default for an unknown driver.
     pub fn for_device(device: &DeviceInfo) -> Self {
@@ -39,15 +40,19 @@ impl Quirks {
 /// By driver or card name. Sources: the drivers' code, read in 2026. Only vicodec was run (docs/boards.md).
 const DRIVERS: &[(&str, Quirks)] = &[
     // i.MX8M Mini (H1) and Plus (VC8000E), downstream. If `vsidaemon` is dead, the device reports ENODEV or POLLERR.
-    ("vsi_v4l2enc", Quirks { reads_data_offset: true, profile_first: false }),
+    ("vsi_v4l2enc", READS_DATA_OFFSET),
     // i.MX8QM and 8QXP.
-    ("amphion vpu encoder", Quirks { reads_data_offset: true, profile_first: false }),
-    // Raspberry Pi 1 to 4. Its default level is 1.0.
-    ("bcm2835-codec", Quirks { reads_data_offset: false, profile_first: true }),
+    ("amphion vpu encoder", READS_DATA_OFFSET),
+    // i.MX95.
+    ("wave6-enc", READS_DATA_OFFSET),
+    // Raspberry Pi 1 to 4.
+    ("bcm2835-codec", Quirks { restart_continues: true, ..Quirks::NONE }),
     // The kernel's test codec accepts any data_offset and reads at 0. Its START does not resume (observed at run
     // time).
     ("vicodec", Quirks::NONE),
 ];
+
+const READS_DATA_OFFSET: Quirks = Quirks { reads_data_offset: true, ..Quirks::NONE };
 
 #[cfg(test)]
 mod tests {
@@ -64,7 +69,7 @@ mod tests {
             capabilities: Flags::from_bits(0),
         };
         assert!(Quirks::for_device(&device("vsi_v4l2", "vsi_v4l2enc")).reads_data_offset);
-        assert!(Quirks::for_device(&device("bcm2835-codec", "bcm2835-codec-encode")).profile_first);
+        assert!(Quirks::for_device(&device("bcm2835-codec", "bcm2835-codec-encode")).restart_continues);
         assert_eq!(Quirks::for_device(&device("vicodec", "stateful-encoder")), Quirks::NONE);
         assert_eq!(Quirks::for_device(&device("new", "newer")), Quirks::NONE);
     }

@@ -1,10 +1,10 @@
 //! Sets up an encoder before its queues have buffers, in the order of `dev-encoder.rst`, "Initialization".
 
-use super::controls::apply_all;
-use super::parameters::{Applied, Setting};
+use super::controls::{self, apply_all};
+use super::parameters::{Applied, Setting, Switch};
 use super::{Params, Quirks};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FourCc, FrameInterval, Layout, Rect};
+use crate::format::{Colorimetry, FormatKind, FourCc, FrameInterval, Layout, Rect};
 use crate::v4l2::{geometry, holds, splits, Device, Direction, FormatRequest, SelectionTarget};
 
 /// The result of setting up an encoder for sources of one layout.
@@ -18,9 +18,10 @@ pub(super) struct Setup {
 }
 
 /// Sets the coded format, which determines the formats of the output queue.
-pub(super) fn set_coded_format(device: &Device, params: &Params) -> Result<()> {
+pub(super) fn set_coded_format(device: &Device, params: &Params, colors: Colorimetry) -> Result<()> {
     let mut request = FormatRequest::new(params.codec().fourcc(), params.size());
     request.memory_bytes[0] = params.packet_bytes;
+    request.colorimetry = colors;
     device.set_format(Direction::Capture, &request).map(drop)
 }
 
@@ -33,7 +34,7 @@ pub(super) fn set_coded_format(device: &Device, params: &Params) -> Result<()> {
 /// `Unsupported` if the encoder does not read the format. The text lists the formats that it reads.
 #[doc(alias = "VIDIOC_TRY_FMT")]
 pub fn source_layout(encoder: &Device, params: &Params, fourcc: FourCc) -> Result<Layout> {
-    set_coded_format(encoder, params)?;
+    set_coded_format(encoder, params, Colorimetry::default())?;
     encoder.try_format(Direction::Output, &FormatRequest::new(fourcc, params.size()))
 }
 
@@ -51,6 +52,10 @@ pub(super) fn reading(source: &Layout, read: FourCc, params: &Params) -> FormatR
     if let Some(colorimetry) = params.colorimetry {
         request.colorimetry = colorimetry;
     }
+    // vsi_v4l2enc and amphion write into the stream what they are told, and derive nothing.
+    if read.info().is_some_and(|i| i.kind == FormatKind::Yuv) {
+        request.colorimetry = request.colorimetry.stated(FormatKind::Yuv);
+    }
     request
 }
 
@@ -58,15 +63,17 @@ impl Setup {
     /// Sets up a device whose queues have no buffers. Ioctls: `VIDIOC_S_FMT` twice, `VIDIOC_S_PARM`,
     /// `VIDIOC_S_SELECTION`, `VIDIOC_S_EXT_CTRLS`.
     pub(super) fn apply(device: &Device, params: &Params, source: &Layout, quirks: Quirks) -> Result<Self> {
-        let mut applied = Vec::new();
-        let is_first = |s: &Setting| quirks.profile_first && matches!(s, Setting::Profile(_) | Setting::Level(_));
-        apply_all(device, params, is_first, &mut applied)?;
-        set_coded_format(device, params)?;
+        let colors = reading(source, source.fourcc(), params).colorimetry;
+        set_coded_format(device, params, colors)?;
         let (queue, is_split) = set_source_format(device, params, source, quirks)?;
         keep_packet_bytes(device, params, source, is_split)?;
         let interval = set_interval(device, params)?;
         set_crop(device, params, source, &queue)?;
-        apply_all(device, params, |s| !is_first(s), &mut applied)?;
+        let applied = apply_all(device, params)?;
+        let repeats = Setting::RepeatHeaders(Switch::On);
+        if quirks.restart_continues && !params.names(&repeats) {
+            controls::apply(device, params.codec(), repeats)?;
+        }
         Ok(Self { queue, is_split, interval, applied })
     }
 }
@@ -104,7 +111,8 @@ fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split
     if has >= params.packet_bytes {
         return Ok(());
     }
-    set_coded_format(device, params)?;
+    // vsi_v4l2enc and bcm2835-codec have one set of colors for both queues.
+    set_coded_format(device, params, reading(source, source.fourcc(), params).colorimetry)?;
     let queue = device.format(Direction::Output)?;
     if fits(source, &queue, is_split) {
         return Ok(());

@@ -152,6 +152,25 @@ impl Colorimetry {
     }
 }
 
+impl Colorimetry {
+    /// States what follows from the color space. For drivers that do not derive it themselves.
+    pub(crate) const fn stated(self, kind: FormatKind) -> Self {
+        let transfer = match (self.transfer, self.space) {
+            (Transfer::Default, ColorSpace::OpRgb) => Transfer::OpRgb,
+            (Transfer::Default, ColorSpace::Smpte240m) => Transfer::Smpte240m,
+            (Transfer::Default, ColorSpace::DciP3) => Transfer::DciP3,
+            (Transfer::Default, ColorSpace::Raw) => Transfer::Linear,
+            (Transfer::Default, ColorSpace::Srgb | ColorSpace::Jpeg) => Transfer::Srgb,
+            (Transfer::Default, _) => Transfer::Rec709,
+            (named, _) => named,
+        };
+        match self.space {
+            ColorSpace::Default => self,
+            space => Self { space, encoding: self.matrix(), range: self.quantization(kind), transfer },
+        }
+    }
+}
+
 impl Encoding {
     /// Returns the weights of red and blue in luma, K_R and K_B (ITU-R BT.601, BT.709, BT.2020, SMPTE 240M).
     #[doc(hidden)]

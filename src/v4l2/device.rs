@@ -167,7 +167,10 @@ impl Device {
         let mut cap = Capability::zeroed();
         match sys::v4l2_calls::querycap(fd.as_fd(), &mut cap) {
             Ok(()) => {}
-            Err(Errno::ENODEV) => return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display())),
+            Err(Errno::ENODEV) => {
+                let text = "ENODEV: the driver does not answer; on i.MX8M codecs, vsidaemon must run";
+                return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display()).detail(text));
+            }
             Err(e) => {
                 let text = format!("not a video device: VIDIOC_QUERYCAP: {}", e.desc());
                 return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));

@@ -356,6 +356,15 @@ impl MemToMem {
             self.restart_capture()?;
             return Ok(Resumed::Restarted);
         }
+        if self.try_resume()? {
+            return Ok(Resumed::Continued);
+        }
+        self.restart_capture()?;
+        Ok(Resumed::Restarted)
+    }
+
+    /// Resumes by the command alone. Returns `false` if the driver needs a restart.
+    pub(crate) fn try_resume(&mut self) -> Result<bool> {
         if !self.capture.has_ended() {
             return Err(state("resume", "the stream has not ended").on(self.device()));
         }
@@ -364,32 +373,28 @@ impl MemToMem {
         self.noted(resumed)
     }
 
-    fn resume_now(&mut self) -> Result<Resumed> {
-        let restarts = match self.command(CodecCommand::Start) {
+    fn resume_now(&mut self) -> Result<bool> {
+        let resumes = match self.command(CodecCommand::Start) {
             Ok(()) => {
                 self.capture.go_on();
                 // vicodec of Linux 6.12 accepts the command and still returns EPIPE.
                 match self.capture.try_dequeue()? {
-                    Received::Ended => true,
+                    Received::Ended => false,
                     early => {
                         self.capture.set_drains(false);
                         self.early = early.item();
                         if self.early.is_some() {
                             self.readiness.signal().set();
                         }
-                        false
+                        true
                     }
                 }
             }
-            Err(e) if e.kind() == ErrorKind::Unsupported => true,
+            Err(e) if e.kind() == ErrorKind::Unsupported => false,
             Err(e) => return Err(e),
         };
-        if !restarts {
-            self.arm()?;
-            return Ok(Resumed::Continued);
-        }
-        self.restart_capture()?;
-        Ok(Resumed::Restarted)
+        self.arm()?;
+        Ok(resumes)
     }
 
     /// Stops and starts the capture queue. An encoder begins a new stream; a decoder waits for a key frame. Results
@@ -537,6 +542,12 @@ impl MemToMem {
         }
         // The caller may have started or stopped a queue.
         self.arm()?;
+        if self.capture.may_end_empty() && !self.is_broken {
+            match self.try_result()? {
+                Received::Nothing => {}
+                got => return Ok((got, true)),
+            }
+        }
         let ready = self.readiness.wait(deadline)?;
         if ready.search && self.readiness.has_returned()? {
             return Ok((Received::Item(Processed::Returned), true));

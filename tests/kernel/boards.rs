@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use framelease::capture::{Camera, FrameSource, SizeFit};
-use framelease::codec::{Encoder, EncoderEvent};
-use framelease::format::{FrameInterval, Size};
-use framelease::frame::Pool;
-use framelease::v4l2::Resumed;
+use framelease::codec::{Encoder, EncoderEvent, Params, Quirks};
+use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Range, Size};
+use framelease::frame::{FrameFlags, Packet, Pool};
+use framelease::v4l2::{Device, Resumed};
 use framelease::{ErrorKind, Received, Station, Submit};
+use nix::errno::Errno;
 
-use crate::coding::{coded, drained, WAIT};
+use crate::coding::{coded, drained, h264, packet, WAIT};
 use crate::devices::*;
-use crate::encode::{grey, tiny, tiny_encoder};
-use crate::ioctls::{self, Habit};
+use crate::encode::{grey, tiny, tiny_encoder, tiny_pool};
+use crate::ioctls::{self, Fault, Habit};
 
 #[test]
 fn camera_of_a_driver_that_forgets_its_format_opens_and_reports_its_rate() {
@@ -58,12 +59,33 @@ fn encoder_of_vsi_gets_a_frame_interval_that_was_not_requested() {
     assert_eq!((counts[S_PARM], encoder.interval()), (1, Some(FrameInterval::from_fps(30))));
 }
 
-/// Encodes frames one by one, and asserts that their buffers come back.
-fn continues(encoder: &mut Encoder, pool: &Pool, from: u64) {
+/// The encoders that fl_h264 imitates, and how they resume after a drain.
+const ENCODERS: [(&str, Resumed); 6] = [
+    ("", Resumed::Continued),
+    ("vsi=1", Resumed::Restarted),
+    ("amphion=1", Resumed::Restarted),
+    ("venus=1", Resumed::Continued),
+    ("coda=1", Resumed::Restarted),
+    ("bcm2835=1", Resumed::Restarted),
+];
+
+/// Opens one of them, with the quirks of the real one.
+fn open(habit: &str, params: Params) -> Option<(Encoder, Pool)> {
+    let (device, pool) = (h264(habit)?, tiny_pool()?);
+    let mut quirks = Quirks::default();
+    quirks.restart_continues = habit.contains("bcm2835");
+    Some((Encoder::builder(params).device(device).quirks(quirks).open(pool.buffers()).unwrap(), pool))
+}
+
+/// Encodes frames one by one, and asserts that their buffers come back and that a new stream begins if it should.
+fn continues(encoder: &mut Encoder, pool: &Pool, from: u64, is_new: bool) {
     for i in from..from + 8 {
         let packet = coded(encoder, grey(pool, i));
         assert_eq!(packet.meta().source, Some(i));
-        assert_eq!(packet.is_key(), i == from || (i - from) % 4 == 0, "a new stream from frame {from}");
+        if is_new {
+            assert_eq!(packet.is_key(), (i - from) % 4 == 0, "a new stream from frame {from}, frame {i}");
+            assert!(i > from || packet.carries_parameters());
+        }
         let more = encoder.try_recv().unwrap();
         assert!(more.is_nothing(), "{more:?}");
         assert!(pool.buffers().leased() <= 1, "frame {i}: {} leased", pool.buffers().leased());
@@ -72,39 +94,139 @@ fn continues(encoder: &mut Encoder, pool: &Pool, from: u64) {
 }
 
 #[test]
-fn encoder_of_vsi_continues_after_a_drain() {
-    let Some((mut encoder, pool)) = tiny_encoder("vsi=1", tiny()) else { return };
-    leaving_nothing(|| {
-        for from in [0, 20, 40] {
-            (from..from + 3).for_each(|i| assert!(encoder.try_submit(grey(&pool, i)).unwrap().is_taken()));
-            assert_eq!(drained(&mut encoder).len(), 3);
-            assert!(!is_readable(&encoder), "the driver keeps a frame that was read, and must not be polled for it");
-            assert_eq!(encoder.resume().unwrap(), Resumed::Restarted);
-            assert!(encoder.try_recv().unwrap().is_nothing() && !is_readable(&encoder));
-            continues(&mut encoder, &pool, from + 3);
-        }
-        drop(encoder);
-        assert_eq!(pool.buffers().leased(), 0);
-    });
+fn encoder_of_every_board_continues_after_a_drain() {
+    for (habit, resumes) in ENCODERS {
+        let Some((mut encoder, pool)) = open(habit, tiny()) else { return };
+        leaving_nothing(|| {
+            for from in [0, 20, 40] {
+                (from..from + 3).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+                assert_eq!(drained(&mut encoder).len(), 3, "{habit}");
+                assert!(!is_readable(&encoder), "{habit}: a frame that was read may stay, and must not be polled for");
+                // These wait for the resume.
+                (from + 3..from + 5).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+                assert_eq!(encoder.resume().unwrap(), resumes, "{habit}");
+                for i in from + 3..from + 5 {
+                    assert_eq!(packet(&mut encoder).unwrap().meta().source, Some(i), "{habit}");
+                }
+                continues(&mut encoder, &pool, from + 5, false);
+            }
+            drop(encoder);
+            assert_eq!(pool.buffers().leased(), 0, "{habit}");
+        });
+    }
 }
 
 #[test]
-fn encoder_of_vsi_continues_after_a_reset() {
-    let Some((mut encoder, pool)) = tiny_encoder("vsi=1", tiny()) else { return };
-    leaving_nothing(|| {
-        continues(&mut encoder, &pool, 0);
-        for from in [10, 20, 30] {
-            encoder.reset().unwrap();
-            for _ in 0..3 {
-                let got = encoder.recv(Duration::from_millis(20)).unwrap();
-                assert!(got.is_nothing(), "{got:?}: a reset does not end the stream");
+fn encoder_of_every_board_continues_after_a_reset() {
+    for (habit, _) in ENCODERS {
+        let Some((mut encoder, pool)) = open(habit, tiny()) else { return };
+        leaving_nothing(|| {
+            continues(&mut encoder, &pool, 0, true);
+            for from in [10, 20, 30] {
+                encoder.reset().unwrap();
+                for _ in 0..3 {
+                    let got = encoder.recv(Duration::from_millis(20)).unwrap();
+                    assert!(got.is_nothing(), "{habit}: {got:?}: a reset does not end the stream");
+                }
+                assert!(!is_readable(&encoder), "{habit}");
+                continues(&mut encoder, &pool, from, true);
             }
-            assert!(!is_readable(&encoder));
-            continues(&mut encoder, &pool, from);
+            // With frames under way, which are encoded in the new stream.
+            encoder.drain().unwrap();
+            let held = packet(&mut encoder);
+            (40..43).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+            encoder.reset().unwrap();
+            assert!((40..43).all(|i| packet(&mut encoder).unwrap().meta().source == Some(i)), "{habit}");
+            drop((held, encoder));
+            assert_eq!(pool.buffers().leased(), 0, "{habit}");
+        });
+    }
+}
+
+#[test]
+fn encoder_whose_reset_fails_keeps_its_frames_for_the_next() {
+    // Of both queues: memory for the buffers, and the start.
+    for (number, nth) in [(8, 3), (8, 4), (15, 2), (18, 1), (18, 2)] {
+        let Some((mut encoder, pool)) = tiny_encoder("delay=3 min_buffers=3", tiny()) else { return };
+        (0..3).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+        let fault = Fault { kind: b'V', number, nth, errno: Errno::ENOMEM };
+        let e = ioctls::with(fault, || encoder.reset()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Exhausted, "ioctl {number}, {nth}: {e}");
+        assert_eq!(pool.buffers().leased(), 3, "ioctl {number}, {nth}");
+        let rejected = encoder.try_submit(grey(&pool, 3)).unwrap_err();
+        assert_eq!(rejected.error.kind(), ErrorKind::State, "{}", rejected.error);
+        assert!(encoder.recv(Duration::from_millis(10)).unwrap().is_nothing() && !is_readable(&encoder));
+        encoder.reset().unwrap();
+        encoder.try_submit(rejected.item).taken();
+        let sources: Vec<_> = drained(&mut encoder).iter().map(|p| p.meta().source).collect();
+        assert_eq!(sources, [Some(0), Some(1), Some(2), Some(3)]);
+        // Another setup also gives them back.
+        assert_eq!(encoder.resume().unwrap(), Resumed::Continued);
+        (4..6).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+        ioctls::with(fault, || encoder.reset()).unwrap_err();
+        let back = encoder.reconfigure(tiny(), pool.buffers()).unwrap();
+        assert_eq!(back.iter().map(|f| f.meta().sequence).collect::<Vec<_>>(), [4, 5]);
+    }
+}
+
+#[test]
+fn drain_of_amphion_ends_while_every_packet_is_leased() {
+    let Some((mut encoder, pool)) = open("amphion=1", tiny().packet_buffers(6)) else { return };
+    (0..4).for_each(|i| encoder.try_submit(grey(&pool, i)).taken());
+    let mut held: Vec<_> = (0..4).map(|_| packet(&mut encoder).unwrap()).collect();
+    held.extend((4..6).map(|i| coded(&mut encoder, grey(&pool, i))));
+    encoder.drain().unwrap();
+    assert!(encoder.recv(WAIT).unwrap().is_ended());
+    assert_eq!((held.len(), encoder.stats().leased), (6, 6));
+}
+
+#[test]
+fn packet_that_does_not_fit_amphion_spoils_the_stream_until_a_reset() {
+    let Some((mut encoder, pool)) = open("amphion=1 tight=1", tiny().packet_bytes(300)) else { return };
+    let is_damaged = |packet: &Packet| packet.meta().flags.contains(FrameFlags::ERROR);
+    assert!(is_damaged(&coded(&mut encoder, grey(&pool, 0))) && is_damaged(&coded(&mut encoder, grey(&pool, 0))));
+    let params = tiny().packet_bytes(1 << 20);
+    assert!(encoder.reconfigure(params, pool.buffers()).unwrap().is_empty());
+    assert!(!is_damaged(&coded(&mut encoder, grey(&pool, 1))));
+}
+
+#[test]
+fn encoders_write_the_same_colors() {
+    let colors = |space, range| Colorimetry { space, range, ..Colorimetry::default() };
+    for colors in [
+        colors(ColorSpace::Jpeg, Range::Default),
+        colors(ColorSpace::Rec709, Range::Default),
+        colors(ColorSpace::Srgb, Range::Full),
+        colors(ColorSpace::Bt2020, Range::Default),
+    ] {
+        let sets = |habit| {
+            // More than vsi_v4l2enc gives, so that the coded format is set again.
+            let (mut encoder, pool) = open(habit, tiny().colorimetry(colors).packet_bytes(9 << 20))?;
+            Some(coded(&mut encoder, grey(&pool, 0)).parameter_sets().unwrap().to_annexb())
+        };
+        for (habit, _) in ENCODERS {
+            assert_eq!(sets(habit), sets(""), "{habit}, {colors:?}");
         }
-        drop(encoder);
-        assert_eq!(pool.buffers().leased(), 0);
-    });
+    }
+}
+
+#[test]
+fn camera_s_colors_can_be_overruled() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let colors = Colorimetry { space: ColorSpace::Smpte170m, range: Range::Limited, ..Colorimetry::default() };
+    let mut camera = camera(&device, "NV12").colorimetry(colors).open().unwrap();
+    assert_eq!(camera.layout().unwrap().colorimetry(), colors);
+    assert_eq!(frame(&mut camera).layout().colorimetry(), colors);
+    camera.reconfigure(fourcc("YUYV"), Size::new(640, 480)).unwrap();
+    assert_eq!(camera.layout().unwrap().colorimetry(), colors);
+}
+
+#[test]
+fn codec_without_its_daemon_names_it() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let fault = Fault { kind: b'V', number: 0, nth: 1, errno: Errno::ENODEV };
+    let e = ioctls::with(fault, || Device::open(&device.info().path)).unwrap_err();
+    assert!(e.kind() == ErrorKind::DeviceLost && e.to_string().contains("vsidaemon"), "{e}");
 }
 
 #[test]

@@ -55,8 +55,12 @@ fn picture(pool: &Pool, number: u64, texture: impl Fn(u32, u32) -> u8) -> Frame 
     frame.freeze_full(number, number * 1_000_000)
 }
 
+pub fn tiny_pool() -> Option<Pool> {
+    pool("NV12", TINY, 4)
+}
+
 pub fn tiny_encoder(parameters: &str, params: Params) -> Option<(Encoder, Pool)> {
-    let (device, pool) = (h264(parameters)?, pool("NV12", TINY, 4)?);
+    let (device, pool) = (h264(parameters)?, tiny_pool()?);
     let encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
     Some((encoder, pool))
 }

@@ -24,7 +24,7 @@ use self::sequence::Sequence;
 
 pub use self::reqbufs::CacheHint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Layout;
+use crate::format::{Colorimetry, Layout};
 use crate::frame::{BufferSet, Frame, FrameMut};
 use crate::station::{ended, Received};
 use crate::sys::signal::Signal;
@@ -82,6 +82,8 @@ pub struct Queue {
     taken: u64,
     /// Splits planes. See [`Queue::split_planes`].
     splits: bool,
+    /// The colors of the next buffers, instead of those that the driver states.
+    colors: Option<Colorimetry>,
 }
 
 /// How near a drained stream is to its end.
@@ -160,6 +162,7 @@ impl Queue {
             end: End::No,
             taken: 0,
             splits: false,
+            colors: None,
         })
     }
 
@@ -335,11 +338,21 @@ impl Queue {
         }
     }
 
+    /// Sets the colors of the next buffers, instead of those that the driver states.
+    pub(crate) fn overrule_colors(&mut self, colors: Option<Colorimetry>) {
+        self.colors = colors;
+    }
+
     /// Sets `signal` from now on, when a lease that ends on another thread concerns the station.
     pub(crate) fn signal_by(&self, signal: &Arc<Signal>) {
         if let Memory::Mmap { mmap, .. } = &self.memory {
             mmap.signal_by(signal);
         }
+    }
+
+    /// Returns `true` if the stream may end although the driver has no buffer: amphion ends a drain so.
+    pub(super) fn may_end_empty(&self) -> bool {
+        self.streaming && self.drains && self.end == End::No && self.queued() == 0
     }
 
     /// Notes whether a drain was requested: the stream may end.

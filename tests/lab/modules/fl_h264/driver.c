@@ -83,6 +83,22 @@ static bool vsi;
 module_param(vsi, bool, 0644);
 MODULE_PARM_DESC(vsi, "the states of vsi_v4l2enc (i.MX8MM, 8MP) decide what DQBUF answers, on both queues");
 
+static bool amphion;
+module_param(amphion, bool, 0644);
+MODULE_PARM_DESC(amphion, "as the encoder of i.MX8QM and 8QXP: both queues restart or none, a drain ends without a last buffer");
+
+static bool venus;
+module_param(venus, bool, 0644);
+MODULE_PARM_DESC(venus, "as Qualcomm's encoder: a queue that stops takes the other's buffers, and only REQBUFS makes a session");
+
+static bool coda;
+module_param(coda, bool, 0644);
+MODULE_PARM_DESC(coda, "as the encoder of i.MX6: V4L2_ENC_CMD_START is another STOP");
+
+static bool bcm2835;
+module_param(bcm2835, bool, 0644);
+MODULE_PARM_DESC(bcm2835, "as on a Raspberry Pi: a restart continues the stream, and START does nothing");
+
 /*
  * What vsi_v4l2enc does, by its source. It runs from the first buffer on each side. STREAMOFF of either queue halts it,
  * and so does the packet that ends a drain. While it is halted, DQBUF answers EPIPE on both queues, also for a source
@@ -90,6 +106,15 @@ MODULE_PARM_DESC(vsi, "the states of vsi_v4l2enc (i.MX8MM, 8MP) decide what DQBU
  */
 enum vsi_state { VSI_NEW, VSI_RUNS, VSI_DRAINS, VSI_HALTED };
 
+/*
+ * What amphion does, by its source. A session begins when both queues stream, and ends when both have stopped. If one
+ * queue alone restarts, the firmware gets the commands of a second session. What it then does is not known: here, both
+ * queues fail. The end of a drain is EPIPE after the last packet, without V4L2_BUF_FLAG_LAST and also if no buffer is
+ * queued. V4L2_ENC_CMD_START does nothing. A packet that does not fit stays: every later buffer is damaged.
+ *
+ * What Venus does: STREAMOFF of either queue ends the session and returns the buffers of both as damaged. REQBUFS of
+ * either queue makes a session. Both queues can only stream with one.
+ */
 enum { SRC, DST };
 
 struct fl_dev {
@@ -132,8 +157,9 @@ struct fl_ctx {
 	u32 since_idr, frame_num, idr_pic_id, coded, taken;
 	/* Parameters at the time of opening. */
 	unsigned int align, error_every, drop_every, delay, pause, fails_after;
-	bool key_flags, broken_start, misses_drain, tight, vsi;
+	bool key_flags, broken_start, misses_drain, tight, vsi, amphion, venus, coda, bcm2835;
 	enum vsi_state state;
+	bool session, stuck, drained, has_streamed;
 };
 
 static struct fl_ctx *ctx_of(struct file *file)
@@ -192,6 +218,11 @@ static void params_of(const struct fl_ctx *ctx, struct fl_h264_params *p)
 		range = V4L2_MAP_QUANTIZATION_DEFAULT(false, pix->colorspace, matrix);
 	p->full_range = range == V4L2_QUANTIZATION_FULL_RANGE;
 	p->matrix = matrix == V4L2_YCBCR_ENC_709 ? 1 : matrix == V4L2_YCBCR_ENC_BT2020 ? 9 : 6;
+	if (ctx->vsi || ctx->amphion) {
+		/* What is not stated is not derived from the color space. */
+		p->full_range = pix->quantization == V4L2_QUANTIZATION_FULL_RANGE;
+		p->matrix = pix->ycbcr_enc == V4L2_YCBCR_ENC_DEFAULT ? 2 : p->matrix;
+	}
 	switch (pix->colorspace) {
 	case V4L2_COLORSPACE_REC709:
 		p->primaries = p->transfer = 1;
@@ -284,7 +315,8 @@ static bool encode(struct fl_ctx *ctx, struct vb2_v4l2_buffer *src, struct vb2_v
 	fl_h264_slice(&writer, &params, &picture, ctx->previous, *key, ctx->frame_num, ctx->idr_pic_id);
 	ctx->frame_num++;
 	ctx->since_idr++;
-	if (writer.overflow) {
+	if (writer.overflow || ctx->stuck) {
+		ctx->stuck = ctx->amphion;
 		reset(ctx);
 		return false;
 	}
@@ -345,6 +377,18 @@ static void drop_source(struct fl_ctx *ctx, struct vb2_v4l2_buffer *src)
 	mutex_unlock(&ctx->drain_lock);
 }
 
+/* The stream ends after its last packet was dequeued, without a buffer. */
+static void amphion_drained(struct fl_ctx *ctx)
+{
+	struct vb2_queue *dst = v4l2_m2m_get_dst_vq(ctx->fh.m2m_ctx);
+
+	ctx->drained = true;
+	if (list_empty(&dst->done_list)) {
+		dst->last_buffer_dequeued = true;
+		wake_up(&dst->done_wq);
+	}
+}
+
 static void work(struct work_struct *item)
 {
 	struct fl_ctx *ctx = container_of(item, struct fl_ctx, work);
@@ -378,12 +422,15 @@ static void work(struct work_struct *item)
 	src->sequence = ctx->sequences[SRC]++;
 	dst->sequence = ctx->sequences[DST]++;
 	if (last) {
-		dst->flags |= V4L2_BUF_FLAG_LAST;
+		if (!ctx->amphion)
+			dst->flags |= V4L2_BUF_FLAG_LAST;
 		v4l2_m2m_mark_stopped(m2m);
 		v4l2_event_queue_fh(&ctx->fh, &eos);
 	}
 	v4l2_m2m_buf_done(src, VB2_BUF_STATE_DONE);
 	v4l2_m2m_buf_done(dst, state);
+	if (last && ctx->amphion)
+		amphion_drained(ctx);
 	mutex_unlock(&ctx->drain_lock);
 	v4l2_m2m_job_finish(ctx->dev->m2m, m2m);
 }
@@ -428,6 +475,8 @@ static int queue_setup(struct vb2_queue *q, unsigned int *count, unsigned int *p
 			sizes[i] = needed;
 	}
 	*planes = needed_planes;
+	if (ctx->venus)
+		ctx->session = true;
 	return 0;
 }
 
@@ -469,7 +518,7 @@ static void buf_queue(struct vb2_buffer *vb)
 		buffer_of(v4l2)->key = ctx->key_wanted;
 		ctx->key_wanted = false;
 	}
-	if (ends) {
+	if (ends && !ctx->amphion) {
 		/* The stream has ended and had no buffer to say so. */
 		end_empty(ctx, v4l2);
 	} else {
@@ -478,14 +527,57 @@ static void buf_queue(struct vb2_buffer *vb)
 	mutex_unlock(&ctx->drain_lock);
 }
 
+static struct vb2_queue *other(struct vb2_queue *q)
+{
+	struct v4l2_m2m_ctx *m2m = ((struct fl_ctx *)vb2_get_drv_priv(q))->fh.m2m_ctx;
+
+	return V4L2_TYPE_IS_OUTPUT(q->type) ? v4l2_m2m_get_dst_vq(m2m) : v4l2_m2m_get_src_vq(m2m);
+}
+
+static void give_back(struct vb2_queue *q, enum vb2_buffer_state state)
+{
+	struct v4l2_m2m_ctx *m2m = ((struct fl_ctx *)vb2_get_drv_priv(q))->fh.m2m_ctx;
+	struct vb2_v4l2_buffer *vb;
+
+	for (;;) {
+		vb = V4L2_TYPE_IS_OUTPUT(q->type) ? v4l2_m2m_src_buf_remove(m2m) : v4l2_m2m_dst_buf_remove(m2m);
+		if (!vb)
+			break;
+		v4l2_m2m_buf_done(vb, state);
+	}
+}
+
+/* Says whether a session can run when this queue starts; see above. */
+static int start_session(struct fl_ctx *ctx, struct vb2_queue *q)
+{
+	if (!vb2_is_streaming(other(q)))
+		return 0;
+	if (ctx->venus)
+		return ctx->session ? 0 : -EINVAL;
+	if (ctx->amphion && ctx->session) {
+		vb2_queue_error(q);
+		vb2_queue_error(other(q));
+		return -EINVAL;
+	}
+	ctx->session = true;
+	ctx->stuck = ctx->drained = false;
+	return 0;
+}
+
 static int start_streaming(struct vb2_queue *q, unsigned int count)
 {
 	struct fl_ctx *ctx = vb2_get_drv_priv(q);
+	int err = start_session(ctx, q);
 
+	if (err) {
+		give_back(q, VB2_BUF_STATE_QUEUED);
+		return err;
+	}
 	v4l2_m2m_update_start_streaming_state(ctx->fh.m2m_ctx, q);
 	ctx->sequences[V4L2_TYPE_IS_OUTPUT(q->type) ? SRC : DST] = 0;
-	if (!V4L2_TYPE_IS_OUTPUT(q->type))
+	if (!V4L2_TYPE_IS_OUTPUT(q->type) && !(ctx->bcm2835 && ctx->has_streamed))
 		reset(ctx);
+	ctx->has_streamed = true;
 	return 0;
 }
 
@@ -493,17 +585,14 @@ static void stop_streaming(struct vb2_queue *q)
 {
 	struct fl_ctx *ctx = vb2_get_drv_priv(q);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
-	bool out = V4L2_TYPE_IS_OUTPUT(q->type);
-	struct vb2_v4l2_buffer *vb;
 
 	v4l2_m2m_update_stop_streaming_state(m2m, q);
-	for (;;) {
-		vb = out ? v4l2_m2m_src_buf_remove(m2m) : v4l2_m2m_dst_buf_remove(m2m);
-		if (!vb)
-			break;
-		v4l2_m2m_buf_done(vb, VB2_BUF_STATE_ERROR);
-	}
-	if (out && v4l2_m2m_has_stopped(m2m))
+	give_back(q, VB2_BUF_STATE_ERROR);
+	if (ctx->venus)
+		give_back(other(q), VB2_BUF_STATE_ERROR);
+	if (ctx->venus || !vb2_is_streaming(other(q)))
+		ctx->session = false;
+	if (V4L2_TYPE_IS_OUTPUT(q->type) && v4l2_m2m_has_stopped(m2m))
 		v4l2_event_queue_fh(&ctx->fh, &eos);
 }
 
@@ -578,6 +667,15 @@ static int enum_framesizes(struct file *file, void *priv, struct v4l2_frmsizeenu
 	return 0;
 }
 
+/* vsi_v4l2enc and bcm2835 have one set of colors: the last queue that is set decides. */
+static void copy_colors(struct v4l2_pix_format_mplane *to, const struct v4l2_pix_format_mplane *from)
+{
+	to->colorspace = from->colorspace;
+	to->ycbcr_enc = from->ycbcr_enc;
+	to->quantization = from->quantization;
+	to->xfer_func = from->xfer_func;
+}
+
 static void coded_format(const struct fl_ctx *ctx, struct v4l2_pix_format_mplane *pix)
 {
 	const struct v4l2_pix_format_mplane *source = &ctx->source;
@@ -588,10 +686,7 @@ static void coded_format(const struct fl_ctx *ctx, struct v4l2_pix_format_mplane
 	pix->field = V4L2_FIELD_NONE;
 	pix->num_planes = 1;
 	pix->plane_fmt[0].bytesperline = 0;
-	pix->colorspace = source->colorspace;
-	pix->ycbcr_enc = source->ycbcr_enc;
-	pix->quantization = source->quantization;
-	pix->xfer_func = source->xfer_func;
+	copy_colors(pix, source);
 	pix->flags = 0;
 }
 
@@ -644,7 +739,7 @@ static int try_fmt_mp(struct file *file, void *priv, struct v4l2_format *f)
 		return 0;
 	}
 	coded_format(ctx, pix);
-	pix->plane_fmt[0].sizeimage = clamp_t(u32, pix->plane_fmt[0].sizeimage, least, 64 << 20);
+	pix->plane_fmt[0].sizeimage = clamp_t(u32, pix->plane_fmt[0].sizeimage, least, ctx->vsi ? 8 << 20 : 64 << 20);
 	return 0;
 }
 
@@ -652,12 +747,15 @@ static int s_fmt_mp(struct file *file, void *priv, struct v4l2_format *f)
 {
 	struct fl_ctx *ctx = ctx_of(file);
 	struct v4l2_m2m_ctx *m2m = ctx->fh.m2m_ctx;
+	struct v4l2_pix_format_mplane asked = f->fmt.pix_mp;
 
 	if (vb2_is_busy(v4l2_m2m_get_vq(m2m, f->type)))
 		return -EBUSY;
 	try_fmt_mp(file, priv, f);
 	if (!V4L2_TYPE_IS_OUTPUT(f->type)) {
 		ctx->coded_size = f->fmt.pix_mp.plane_fmt[0].sizeimage;
+		if (ctx->vsi || ctx->bcm2835)
+			copy_colors(&ctx->source, &asked);
 		return 0;
 	}
 	ctx->source = f->fmt.pix_mp;
@@ -824,6 +922,12 @@ static int dqbuf(struct file *file, void *priv, struct v4l2_buffer *b)
 	err = v4l2_m2m_ioctl_dqbuf(file, priv, b);
 	if (!err && ctx->state == VSI_DRAINS && (b->flags & V4L2_BUF_FLAG_LAST) && !V4L2_TYPE_IS_OUTPUT(b->type))
 		ctx->state = VSI_HALTED;
+	if (!err && !V4L2_TYPE_IS_OUTPUT(b->type)) {
+		mutex_lock(&ctx->drain_lock);
+		if (ctx->drained)
+			amphion_drained(ctx);
+		mutex_unlock(&ctx->drain_lock);
+	}
 	return err;
 }
 
@@ -858,9 +962,21 @@ static int encoder_cmd(struct file *file, void *priv, struct v4l2_encoder_cmd *c
 		return err;
 	if (!vb2_is_streaming(src) || !vb2_is_streaming(dst))
 		return 0;
+	if (cmd->cmd == V4L2_ENC_CMD_START && (ctx->amphion || ctx->bcm2835))
+		return 0;
 	mutex_lock(&ctx->drain_lock);
 	stopped = v4l2_m2m_has_stopped(m2m);
-	err = v4l2_m2m_ioctl_encoder_cmd(file, priv, cmd);
+	if (cmd->cmd == V4L2_ENC_CMD_START && ctx->coda) {
+		cmd->cmd = V4L2_ENC_CMD_STOP;
+		v4l2_m2m_clear_state(m2m);
+	}
+	if (ctx->amphion && !v4l2_m2m_num_src_bufs_ready(m2m)) {
+		v4l2_m2m_mark_stopped(m2m);
+		amphion_drained(ctx);
+		err = 0;
+	} else {
+		err = v4l2_m2m_ioctl_encoder_cmd(file, priv, cmd);
+	}
 	mutex_unlock(&ctx->drain_lock);
 	if (err < 0)
 		return err;
@@ -951,9 +1067,10 @@ static const struct v4l2_ctrl_ops ctrl_ops = { .s_ctrl = s_ctrl };
 static int init_controls(struct fl_ctx *ctx)
 {
 	struct v4l2_ctrl_handler *controls = &ctx->controls;
+	unsigned int least = amphion ? 6 : min_buffers;
 	struct v4l2_ctrl *ctrl;
 
-	v4l2_ctrl_handler_init(controls, 10);
+	v4l2_ctrl_handler_init(controls, 11);
 	v4l2_ctrl_new_std(controls, &ctrl_ops, V4L2_CID_MPEG_VIDEO_BITRATE, 10000, 288000000, 1, 4000000);
 	v4l2_ctrl_new_std(controls, &ctrl_ops, V4L2_CID_MPEG_VIDEO_GOP_SIZE, 0, 8000, 1, 30);
 	v4l2_ctrl_new_std(controls, &ctrl_ops, V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME, 0, 0, 0, 0);
@@ -971,9 +1088,14 @@ static int init_controls(struct fl_ctx *ctx)
 	v4l2_ctrl_new_std_menu(controls, &ctrl_ops, V4L2_CID_MPEG_VIDEO_H264_LEVEL, V4L2_MPEG_VIDEO_H264_LEVEL_6_2,
 			       1 << V4L2_MPEG_VIDEO_H264_LEVEL_1B, V4L2_MPEG_VIDEO_H264_LEVEL_5_1);
 	ctrl = v4l2_ctrl_new_std(controls, NULL, V4L2_CID_MIN_BUFFERS_FOR_OUTPUT, 1, VIDEO_MAX_FRAME, 1,
-				 clamp(max(min_buffers, hides_delay ? 1 : delay + 1), 1u, (unsigned int)VIDEO_MAX_FRAME));
+				 clamp(max(least, hides_delay ? 1 : delay + 1), 1u, (unsigned int)VIDEO_MAX_FRAME));
 	if (ctrl)
 		ctrl->flags |= V4L2_CTRL_FLAG_READ_ONLY;
+	if (amphion) {
+		ctrl = v4l2_ctrl_new_std(controls, NULL, V4L2_CID_MIN_BUFFERS_FOR_CAPTURE, 1, VIDEO_MAX_FRAME, 1, 6);
+		if (ctrl)
+			ctrl->flags |= V4L2_CTRL_FLAG_READ_ONLY;
+	}
 	ctx->fh.ctrl_handler = controls;
 	if (controls->error)
 		return controls->error;
@@ -998,6 +1120,10 @@ static int fl_open(struct file *file)
 	ctx->key_flags = key_flags;
 	ctx->broken_start = broken_start || vsi;
 	ctx->vsi = vsi;
+	ctx->amphion = amphion;
+	ctx->venus = venus;
+	ctx->coda = coda;
+	ctx->bcm2835 = bcm2835;
 	ctx->misses_drain = misses_drain;
 	ctx->tight = tight;
 	ctx->error_every = error_every;
