@@ -46,7 +46,7 @@ fn spans(document: &str) -> Vec<&str> {
 
 fn documents() -> Vec<(String, String)> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["", "docs", "docs/adr"].map(|folder| root.join(folder));
+    let folders = ["", "docs", "docs/adr", "docs/boards"].map(|folder| root.join(folder));
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten());
     let pages = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
     let named = |path: std::path::PathBuf| {

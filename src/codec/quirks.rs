@@ -18,6 +18,7 @@ use crate::v4l2::DeviceInfo;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[doc(hidden)] // For this project's tests.
 pub struct Quirks {
     /// The driver honors `data_offset`, so both planes of an NV12 picture in one dma-buf can be imported as NV12M.
     /// Drivers that ignore it would read luma as chroma.

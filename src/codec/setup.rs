@@ -66,7 +66,7 @@ impl Setup {
         let colors = reading(source, source.fourcc(), params).colorimetry;
         set_coded_format(device, params, colors)?;
         let (queue, is_split) = set_source_format(device, params, source, quirks)?;
-        keep_packet_bytes(device, params, source, is_split)?;
+        keep_packet_bytes(device, params, colors, |queue| fits(source, queue, is_split))?;
         let interval = set_interval(device, params)?;
         set_crop(device, params, source, &queue)?;
         let applied = apply_all(device, params)?;
@@ -106,15 +106,20 @@ fn set_source_format(device: &Device, params: &Params, source: &Layout, quirks: 
 }
 
 /// Requests the size of the bitstream buffers again, if setting the source format has changed it.
-fn keep_packet_bytes(device: &Device, params: &Params, source: &Layout, is_split: bool) -> Result<()> {
+fn keep_packet_bytes(
+    device: &Device,
+    params: &Params,
+    colors: Colorimetry,
+    fits: impl FnOnce(&Layout) -> bool,
+) -> Result<()> {
     let has = device.format(Direction::Capture)?.memory_bytes().first().copied().unwrap_or(0);
     if has >= params.packet_bytes {
         return Ok(());
     }
     // vsi_v4l2enc and bcm2835-codec have one set of colors for both queues.
-    set_coded_format(device, params, reading(source, source.fourcc(), params).colorimetry)?;
+    set_coded_format(device, params, colors)?;
     let queue = device.format(Direction::Output)?;
-    if fits(source, &queue, is_split) {
+    if fits(&queue) {
         return Ok(());
     }
     let text =

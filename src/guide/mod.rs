@@ -17,10 +17,12 @@
 // The first definition of a link wins in Markdown. links.md names the pages as they are here. The definitions at the
 // end of each page are for readers of the repository.
 macro_rules! page {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $file:literal $(, $child:ident $of:literal)*) => {
         #[doc = include_str!("links.md")]
         #[doc = include_str!(concat!("../../", $file))]
-        pub mod $name {}
+        pub mod $name {
+            $(page!($child, $of);)*
+        }
     };
 }
 
@@ -34,6 +36,24 @@ page!(porting_from_gstreamer, "docs/porting-from-gstreamer.md");
 page!(interop, "docs/interop.md");
 page!(protocol, "docs/protocol.md");
 page!(failures, "docs/failures.md");
-page!(boards, "docs/boards.md");
+page!(
+    boards,
+    "docs/boards.md",
+    imx8mp "docs/boards/imx8mp.md",
+    imx8mm "docs/boards/imx8mm.md",
+    imx8mn "docs/boards/imx8mn.md",
+    imx8mq "docs/boards/imx8mq.md",
+    imx8qm "docs/boards/imx8qm.md",
+    imx8ulp "docs/boards/imx8ulp.md",
+    imx93 "docs/boards/imx93.md",
+    imx95 "docs/boards/imx95.md",
+    imx6 "docs/boards/imx6.md",
+    imx6ul_imx7d "docs/boards/imx6ul-imx7d.md",
+    raspberry_pi "docs/boards/raspberry-pi.md",
+    rk3588 "docs/boards/rk3588.md",
+    jetson "docs/boards/jetson.md",
+    x86 "docs/boards/x86.md",
+    qualcomm "docs/boards/qualcomm.md"
+);
 page!(performance, "docs/performance.md");
 page!(security, "SECURITY.md");

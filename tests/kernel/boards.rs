@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use crate::coding::{coded, drained, h264, packet, WAIT};
 use crate::devices::*;
-use crate::encode::{grey, tiny, tiny_encoder, tiny_pool};
+use crate::encode::{encodes, grey, tiny, tiny_encoder, tiny_pool};
 use crate::ioctls::{self, Fault, Habit};
 
 #[test]
@@ -60,7 +60,7 @@ fn encoder_of_vsi_gets_a_frame_interval_that_was_not_requested() {
 }
 
 /// The encoders that fl_h264 imitates, and how they resume after a drain.
-const ENCODERS: [(&str, Resumed); 6] = [
+pub const ENCODERS: [(&str, Resumed); 6] = [
     ("", Resumed::Continued),
     ("vsi=1", Resumed::Restarted),
     ("amphion=1", Resumed::Restarted),
@@ -91,6 +91,14 @@ fn continues(encoder: &mut Encoder, pool: &Pool, from: u64, is_new: bool) {
         assert!(pool.buffers().leased() <= 1, "frame {i}: {} leased", pool.buffers().leased());
     }
     assert!(!is_readable(encoder));
+}
+
+#[test]
+fn encoder_of_every_board_keeps_the_camera_s_frames_whole() {
+    for (habit, _) in ENCODERS {
+        encodes(Planar::Multi, habit, "NV12");
+        encodes(Planar::Multi, habit, "NV12M");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use framelease::negotiate::{EncoderChain, Negotiation};
 use framelease::v4l2::Device;
 use framelease::{Station, Submit};
 
+use crate::boards::ENCODERS;
 use crate::coding::{h264, params, WAIT};
 use crate::devices::*;
 use crate::scene::{Description, Kind, Scene, Task};
@@ -30,7 +31,7 @@ impl Chained {
             let builder = TestPattern::builder(SMALL).layout(packed("NV12", SMALL)).buffers(buffers).unpaced();
             builder.allocator(Allocator::Udmabuf).start().unwrap()
         };
-        let source = pattern(4);
+        let source = pattern(8);
         let negotiation = Negotiation::new(params(Codec::H264, SMALL)).encoder(device);
         let chain = negotiation.open_for(source.buffers().unwrap()).unwrap();
         Self { chain, source, spare: pattern(60) }
@@ -107,12 +108,14 @@ fn kind(event: &EncoderEvent) -> Kind {
     }
 }
 
+/// With each encoder that fl_h264 imitates.
 mod direct {
     use super::*;
 
-    struct Direct(Chained);
+    /// The number is the index of the encoder in [`ENCODERS`].
+    struct Direct<const ENCODER: usize>(Chained);
 
-    impl Scene for Direct {
+    impl<const ENCODER: usize> Scene for Direct<ENCODER> {
         type Station = EncoderChain;
 
         const DESCRIPTION: Description<Self> = Description {
@@ -140,7 +143,7 @@ mod direct {
         };
 
         fn is_here() -> bool {
-            Chained::is_here("")
+            Chained::is_here(ENCODERS[ENCODER].0)
         }
 
         fn new() -> Self {
@@ -158,7 +161,17 @@ mod direct {
         }
     }
 
-    crate::contract!(Direct);
+    macro_rules! of {
+        ($($name:ident $index:literal,)*) => { $(
+            mod $name {
+                use super::*;
+
+                crate::contract!(Direct<$index>);
+            }
+        )* };
+    }
+
+    of! { plain 0, vsi 1, amphion 2, venus 3, coda 4, bcm2835 5, }
 }
 
 mod converted {

@@ -13,6 +13,7 @@ use framelease::{Received, Station, Submit};
 
 use crate::coding::*;
 use crate::devices::*;
+use crate::ioctls::{self, Habit};
 
 fn decoder(planar: Planar) -> Option<Decoder> {
     fwht(planar)?;
@@ -179,6 +180,15 @@ fn decoder_gives_the_same_pictures_as_v4l2_ctl() {
 
 #[test]
 fn stream_change_allocates_other_buffers() {
+    follows_a_change();
+}
+
+#[test]
+fn stream_change_is_one_whatever_the_driver_names_it() {
+    ioctls::answering_as(Habit::VsiDecoder, follows_a_change);
+}
+
+fn follows_a_change() {
     let Some(mut decoder) = decoder(Planar::Single) else { return };
     let (Some(small), Some(large)) = (stream(SMALL, 4), stream(Size::new(1280, 720), 4)) else { return };
     leaving_nothing(|| {

@@ -24,6 +24,8 @@ pub enum Habit {
     Mx6s,
     /// NXP's imx8-isi-cap of Linux 5.4: NV12 has two memory planes, as NV12M has in other drivers.
     OldIsi,
+    /// NXP's vsi_v4l2_dec: a change of the colors alone has a bit of its own in the event.
+    VsiDecoder,
 }
 
 thread_local! {
@@ -61,6 +63,10 @@ unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
     }
 }
 
+/// `V4L2_EVENT_SRC_CH_RESOLUTION`
+const RESOLUTION: u32 = 1;
+/// NXP's `V4L2_EVENT_SRC_CH_COLORSPACE`.
+const COLORS: u32 = 2;
 const NV12: u32 = u32::from_le_bytes(*b"NV12");
 const NV12M: u32 = u32::from_le_bytes(*b"NM12");
 
@@ -96,6 +102,11 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
         4 | 5 | 64 => Some(PIXEL_FORMAT),
         _ => None,
     };
+    const DQEVENT: u8 = 89;
+    if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
+        // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.
+        unsafe { exchange(arg.add(2), RESOLUTION, COLORS) };
+    }
     if let (Habit::OldIsi, Some(word)) = (habit, format_at) {
         // SAFETY: `v4l2_fmtdesc` and `v4l2_format` are longer than twelve words.
         unsafe { exchange(arg.add(word), NV12M, NV12) };

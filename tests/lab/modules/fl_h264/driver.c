@@ -219,7 +219,7 @@ static void params_of(const struct fl_ctx *ctx, struct fl_h264_params *p)
 	p->full_range = range == V4L2_QUANTIZATION_FULL_RANGE;
 	p->matrix = matrix == V4L2_YCBCR_ENC_709 ? 1 : matrix == V4L2_YCBCR_ENC_BT2020 ? 9 : 6;
 	if (ctx->vsi || ctx->amphion) {
-		/* What is not stated is not derived from the color space. */
+		/* Nothing is derived from the color space. */
 		p->full_range = pix->quantization == V4L2_QUANTIZATION_FULL_RANGE;
 		p->matrix = pix->ycbcr_enc == V4L2_YCBCR_ENC_DEFAULT ? 2 : p->matrix;
 	}
