@@ -406,8 +406,9 @@ impl Encoder {
     /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
     /// new stream. Packets that the caller has not received are lost. Leased packets stay intact.
     ///
-    /// The call restarts both queues with new buffers, because amphion and Venus cannot restart one alone. Ioctls, on each queue: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` twice, `VIDIOC_QBUF`, and
-    /// `VIDIOC_STREAMON`; `VIDIOC_S_EXT_CTRLS`.
+    /// The call restarts both queues with new buffers, because amphion and Venus cannot restart one alone. Ioctls, on
+    /// each queue: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` twice, `VIDIOC_QBUF`, and `VIDIOC_STREAMON`;
+    /// `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
     /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver. After an

@@ -50,7 +50,7 @@ impl SyncFile {
         Self(fd)
     }
 
-    /// Waits until the fence is signaled. Returns `false` if `timeout` passed first.
+    /// Waits until the fence is signaled, also by a device that failed. Returns `false` if `timeout` passed first.
     ///
     /// # Errors
     /// The errors of `poll`.
@@ -58,6 +58,15 @@ impl SyncFile {
         sys::wait::until(self.as_fd(), PollFlags::POLLIN, sys::wait::deadline(timeout))
             .map(|ready| !ready.is_empty())
             .map_err(|e| Error::os("poll", e))
+    }
+}
+
+/// Returns an error if the work of a signaled fence failed. A descriptor that is not a sync_file does not report that.
+#[cfg(any(feature = "drm", feature = "g2d"))]
+pub(crate) fn check(fence: BorrowedFd<'_>) -> Result<()> {
+    match sys::dma_buf::fence_error(fence) {
+        Ok(Some(errno)) => Err(Error::os("SYNC_IOC_FILE_INFO", errno).detail(format!("the device failed: {errno}"))),
+        _ => Ok(()),
     }
 }
 

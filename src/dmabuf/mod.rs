@@ -33,4 +33,6 @@ pub(crate) use buffer::Shrinkable;
 #[cfg(feature = "g2d")]
 pub(crate) use buffer::WeakDmaBuf;
 pub use buffer::{BufferId, DmaBuf, MemoryKind};
+#[cfg(any(feature = "drm", feature = "g2d"))]
+pub(crate) use fence::check;
 pub use fence::{Access, SyncFile};

@@ -15,10 +15,11 @@ use super::output::Api;
 use super::retained::{Retained, Until};
 use super::scanout::{next_mark, Scanout};
 use super::writeback_port::WriteBackPort;
-use crate::dmabuf::SyncFile;
+use crate::dmabuf::{self, SyncFile};
 use crate::error::{Error, ErrorKind, Rejected, Result};
+use crate::flags::Flags;
 use crate::format::MAX_PLANES;
-use crate::frame::{Frame, FrameMut, Payload};
+use crate::frame::{Frame, FrameFlags, FrameMut, Payload};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys;
 use crate::sys::readiness::Readiness;
@@ -29,7 +30,7 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// A picture that the display controller is writing. See [`Scanout::write_back`](super::Scanout::write_back).
 ///
 /// A `WriteBack` is a [`Station`] that gives one frame and then [`Received::Ended`]. The frame's timestamp is the time
-/// of the call that returns it.
+/// of the call that returns it. If the device failed, the frame has the flag [`ERROR`](FrameFlags::ERROR).
 ///
 /// If the `WriteBack` is dropped before the picture is written, the buffer does not return to its pool at once. The
 /// buffer returns in a later call of `write_back`, or when the device is closed.
@@ -158,7 +159,14 @@ impl Station for WriteBack {
         if !self.fence.wait(Duration::ZERO)? {
             return Ok(Received::Nothing);
         }
-        Ok(self.target.take().map(|(_, frame)| frame.freeze_full(0, sys::clock::monotonic_ns())).into())
+        let failed = dmabuf::check(self.fence.as_fd()).is_err();
+        let written = |(_, frame): (_, FrameMut)| {
+            let frame = frame.freeze_full(0, sys::clock::monotonic_ns());
+            let mut meta = *frame.meta();
+            meta.flags.set(FrameFlags::ERROR, failed);
+            frame.with_meta(meta)
+        };
+        Ok(self.target.take().map(written).into())
     }
 }
 

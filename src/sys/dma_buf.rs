@@ -44,6 +44,19 @@ struct UdmabufCreate {
     size: u64,
 }
 
+/// `struct sync_file_info` of `linux/sync_file.h`, without room for the single fences.
+#[cfg(any(feature = "drm", feature = "g2d"))]
+#[repr(C)]
+struct FenceInfo {
+    name: [u8; 32],
+    /// 1 after the work, 0 before it, and a negative error number if it failed.
+    status: i32,
+    flags: u32,
+    fences: u32,
+    pad: u32,
+    pointer: u64,
+}
+
 const UDMABUF_FLAGS_CLOEXEC: u32 = 1;
 
 const _: () = {
@@ -51,9 +64,13 @@ const _: () = {
     assert!(std::mem::size_of::<SyncFile>() == 8);
     assert!(std::mem::size_of::<HeapAllocation>() == 24);
     assert!(std::mem::size_of::<UdmabufCreate>() == 24);
+    #[cfg(any(feature = "drm", feature = "g2d"))]
+    assert!(std::mem::size_of::<FenceInfo>() == 56);
 };
 
 mod raw {
+    #[cfg(any(feature = "drm", feature = "g2d"))]
+    use super::FenceInfo;
     use super::{HeapAllocation, SyncFile, SyncFlags, UdmabufCreate};
     nix::ioctl_write_ptr!(sync, b'b', 0, SyncFlags);
     // The kernel accepts the 32-bit and the 64-bit form of this number on every target.
@@ -67,6 +84,8 @@ mod raw {
         nix::request_code_write!(b'b', 10, std::mem::size_of::<std::ffi::c_ulong>()),
         std::ffi::c_ulong
     );
+    #[cfg(any(feature = "drm", feature = "g2d"))]
+    nix::ioctl_readwrite!(fence_info, b'>', 4, FenceInfo);
     nix::ioctl_readwrite!(heap_alloc, b'H', 0, HeapAllocation);
     nix::ioctl_write_ptr!(udmabuf_create, b'u', 0x42, UdmabufCreate);
 }
@@ -118,6 +137,17 @@ pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, fence: BorrowedFd<'_>, access
     retry(|| unsafe { raw::import_sync_file(fd.as_raw_fd(), &arg) }).map(drop)
 }
 
+/// Returns the error with which the work of a fence ended, if it failed (`SYNC_IOC_FILE_INFO`). ENOTTY for a descriptor
+/// that is not a sync_file.
+#[cfg(any(feature = "drm", feature = "g2d"))]
+pub(crate) fn fence_error(fence: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
+    let mut arg = FenceInfo { name: [0; 32], status: 0, flags: 0, fences: 0, pad: 0, pointer: 0 };
+    // SAFETY: `arg` is a live, exclusively borrowed `struct sync_file_info`. With `fences` 0, the kernel does not use its
+    // pointer.
+    retry(|| unsafe { raw::fence_info(fence.as_raw_fd(), &mut arg) })?;
+    Ok((arg.status < 0).then(|| Errno::from_raw(arg.status.saturating_neg())))
+}
+
 /// Returns the physical address of the first segment (`DMA_BUF_IOCTL_PHYS` of NXP's kernels). ENOTTY on other
 /// kernels.
 #[cfg(feature = "g2d")]
@@ -152,6 +182,7 @@ mod tests {
         assert_eq!(nix::request_code_write!(b'b', 0, 8), 0x4008_6200);
         assert_eq!(nix::request_code_readwrite!(b'b', 2, 8), 0xc008_6202);
         assert_eq!(nix::request_code_write!(b'b', 3, 8), 0x4008_6203);
+        assert_eq!(nix::request_code_readwrite!(b'>', 4, 56), 0xc038_3e04);
         assert_eq!(nix::request_code_readwrite!(b'H', 0, 24), 0xc018_4800);
         assert_eq!(nix::request_code_write!(b'u', 0x42, 24), 0x4018_7542);
         let phys = nix::request_code_write!(b'b', 10, std::mem::size_of::<std::ffi::c_ulong>());

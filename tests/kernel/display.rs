@@ -18,7 +18,7 @@ use framelease::drm::{
     ScanoutBuilder, ScanoutEvent, WriteBack,
 };
 use framelease::format::{FrameInterval, Layout, Rect, Size};
-use framelease::frame::{Frame, Pool};
+use framelease::frame::{Frame, FrameFlags, Pool};
 use framelease::share::Policy;
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::{ErrorKind, Received, Station, Submit};
@@ -26,6 +26,7 @@ use framelease::{ErrorKind, Received, Station, Submit};
 use crate::allocations;
 use crate::coding::{fwht, packet, params};
 use crate::devices::*;
+use crate::ioctls::{self, Habit};
 use crate::picture;
 use crate::share::{received, Scene};
 use crate::vgem::Fence;
@@ -756,4 +757,16 @@ fn frame_is_shown_encoded_and_shared_at_once() {
         scene.publisher.dispatch().unwrap();
         assert_eq!(card.open_handles(), 0);
     });
+}
+
+#[test]
+fn write_back_of_a_device_that_fails_is_damaged() {
+    let Some(card) = vkms() else { return };
+    let pool = card.dumb_pool(fourcc("XBGR32"), SCREEN, 2).unwrap();
+    let mut screen = memory_screen(&card);
+    let layer = screen.add_layer(&LayerRequirements::for_layout(pool.buffers().layout())).unwrap();
+    present(&mut screen, layer, pool.try_acquire().unwrap().freeze_full(0, 0));
+    let is_damaged = |screen: &mut Scanout| written_back(screen).meta().flags.contains(FrameFlags::ERROR);
+    assert!(!is_damaged(&mut screen));
+    assert!(ioctls::answering_as(Habit::FailedFence, || is_damaged(&mut screen)));
 }

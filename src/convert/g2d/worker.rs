@@ -23,7 +23,7 @@ use super::report::{Abi, Report, Survey};
 use super::rules::{Profile, Program};
 use super::settings::{Contiguity, Wait};
 use super::warp::WarpMap;
-use crate::dmabuf::DmaBuf;
+use crate::dmabuf::{self, DmaBuf};
 
 /// How many submitted jobs may wait for their fences while the next is submitted.
 const PIPELINE: usize = 2;
@@ -381,8 +381,9 @@ impl Server<'_> {
             }
         };
         if let Some((job, fence)) = self.pending.pop_front() {
+            let result = waited.clone().and_then(|()| dmabuf::check(fence.as_fd()));
             drop(fence);
-            self.give_back(job, waited.clone());
+            self.give_back(job, result);
         }
         waited
     }
