@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
@@ -63,7 +63,7 @@ fn parse() -> common::Result<Option<Options>> {
                 "auto" => builder,
                 path => builder.path(path),
             },
-            Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(SizeFit::Exact),
+            Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
             Long("fourcc") => builder.formats(common::formats(&mut parser)?),
             Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
             Long("input") => builder.input(common::value(&mut parser, "input")?),

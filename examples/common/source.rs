@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // Not every example needs all of it.
 
-use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, TestPattern};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::Frame;
 use framelease::Received;
@@ -33,8 +33,7 @@ pub fn open(wish: &Wish) -> Result<Source> {
         };
         return Ok(Box::new(builder.start()?));
     };
-    let mut builder =
-        Camera::builder().formats([wish.fourcc]).size(wish.size).fit(SizeFit::Exact).buffers(wish.buffers);
+    let mut builder = Camera::builder().formats([wish.fourcc]).size(wish.size).fit(Fit::Exact).buffers(wish.buffers);
     if device != "auto" {
         builder = builder.path(device);
     }

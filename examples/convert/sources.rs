@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, TestPattern};
 use framelease::convert::{Converter, ConverterEvent, Cpu, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FourCc, Layout, Size};
@@ -29,7 +29,7 @@ impl Source {
             }
             Input::Png(path) => Self::Picture(picture(path, o.from, allocator).map_err(|e| format!("{path}: {e}"))?),
             Input::Camera(device) => {
-                let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(SizeFit::Exact);
+                let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(Fit::Exact);
                 let builder = if device == "auto" { builder } else { builder.path(device) };
                 Self::Live(Box::new(builder.open()?))
             }

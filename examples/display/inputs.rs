@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit, TestPattern};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, TestPattern};
 use framelease::drm::{LayerRequirements, PlaneLayer, Scanout};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::Frame;
@@ -92,7 +92,7 @@ impl Waiting {
             Self::Subscriber(s) => Source::Subscriber(s),
             Self::Pattern => pattern(layer, size, o)?,
             Self::Camera(device) => {
-                let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(SizeFit::Exact);
+                let builder = Camera::builder().device(device).formats([layer.fourcc()]).size(size).fit(Fit::Exact);
                 Source::Live(Box::new(builder.buffers(o.buffers).interval(interval).open()?))
             }
         };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource, SizeFit};
+use framelease::capture::{Camera, CameraBuilder, CameraEvent, Fit, FrameSource};
 use framelease::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use framelease::convert::{candidates, Converter, ConverterEvent, Layer, Plan, Request};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
@@ -182,7 +182,7 @@ fn builder(o: &Options, device: Device) -> CameraBuilder {
 }
 
 fn camera(o: &Options) -> Result<Camera> {
-    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(SizeFit::Exact).open()?)
+    Ok(builder(o, device(o)?).formats(FORMATS).size(o.size).fit(Fit::Exact).open()?)
 }
 
 /// Dma-bufs that the CPU may fill and devices import.
@@ -307,7 +307,7 @@ fn display(o: &Options, memory: Memory, shows: bool) -> Result<Done> {
     let builder = builder(o, device);
     let builder = match &dumb.0 {
         Some(pool) => builder.layout(pool.buffers().layout()),
-        None => builder.formats([layer.fourcc()]).size(o.size).fit(SizeFit::Exact),
+        None => builder.formats([layer.fourcc()]).size(o.size).fit(Fit::Exact),
     };
     let mut camera = builder.open()?;
     // The same buffers, and the camera's colors.

@@ -17,30 +17,34 @@ pub enum Reopen {
     Always,
 }
 
-/// What to do if the driver does not support the requested size.
+/// What to do if the camera does not have the requested size or frame interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum SizeFit {
-    /// Take the size that the driver chooses. [`FrameSource::layout`](super::FrameSource::layout) returns it.
-    /// The default.
+pub enum Fit {
+    /// Take the nearest that the driver gives. [`FrameSource::layout`](super::FrameSource::layout) and
+    /// [`FrameSource::interval`](super::FrameSource::interval) return it. The default.
     #[default]
     Nearest,
-    /// Fail with `Mismatch` if the driver chooses another size.
+    /// Fail with `Mismatch`. The text lists the nearest that the camera has.
     Exact,
 }
 
 /// Chooses a camera and sets how it captures. Without any setting, [`CameraBuilder::open`] opens the first camera with
 /// its present format and size, and requests 12 buffers.
 ///
+/// Format, size and frame interval are one wish. The camera takes the first acceptable format that has the size and the
+/// rate. If none has both, the size is more important than the rate, and the rate is more important than the order of
+/// the formats. Many USB cameras have 1080p at 30 frames a second as MJPEG only, and at 5 frames a second as YUYV.
+///
 /// ```no_run
-/// use framelease::capture::{Camera, SizeFit};
+/// use framelease::capture::{Camera, Fit};
 /// use framelease::format::{FourCc, Size};
 ///
 /// let camera = Camera::builder()
 ///     .path("/dev/video0")
 ///     .formats([FourCc::NV12, FourCc::YUYV])
 ///     .size(Size::new(1280, 720))
-///     .fit(SizeFit::Exact)
+///     .fit(Fit::Exact)
 ///     .open()?;
 /// # Ok::<(), framelease::Error>(())
 /// ```
@@ -53,8 +57,9 @@ pub struct CameraBuilder {
     pub(crate) formats: Vec<FourCc>,
     pub(crate) size: Option<Size>,
     pub(super) layout: Option<Layout>,
-    pub(super) fit: SizeFit,
+    pub(super) fit: Fit,
     pub(crate) interval: Option<FrameInterval>,
+    pub(super) interval_fit: Fit,
     pub(super) colorimetry: Option<Colorimetry>,
     pub(super) buffers: Option<usize>,
     pub(super) cache: CacheHint,
@@ -81,8 +86,8 @@ impl CameraBuilder {
         self
     }
 
-    /// Sets the acceptable formats, best first. The default is the camera's present format. If that format is a
-    /// bitstream, the default is the first pixel format that the camera offers.
+    /// Sets the acceptable formats, best first. By default the camera keeps its present format, also a bitstream, or
+    /// takes another pixel format that fits the size and the rate better.
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
@@ -95,16 +100,16 @@ impl CameraBuilder {
     }
 
     /// Sets the exact layout of the frames, such as the layout that an importing device needs. Also sets
-    /// [`SizeFit::Exact`]. The driver's own buffers may be too small for this layout. [`CameraBuilder::allocator`]
+    /// [`Fit::Exact`]. The driver's own buffers may be too small for this layout. [`CameraBuilder::allocator`]
     /// provides buffers that are large enough.
     pub fn layout(mut self, layout: &Layout) -> Self {
         (self.formats, self.size) = (vec![layout.fourcc()], Some(layout.size()));
-        (self.layout, self.fit) = (Some(*layout), SizeFit::Exact);
+        (self.layout, self.fit) = (Some(*layout), Fit::Exact);
         self
     }
 
-    /// Sets what to do if the driver does not support the size. The default is [`SizeFit::Nearest`].
-    pub fn fit(mut self, fit: SizeFit) -> Self {
+    /// Sets what to do if the camera does not have the size. The default is [`Fit::Nearest`].
+    pub fn fit(mut self, fit: Fit) -> Self {
         self.fit = fit;
         self
     }
@@ -113,6 +118,13 @@ impl CameraBuilder {
     /// not support this setting keeps its own interval.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
+        self
+    }
+
+    /// Sets what to do if the camera does not have the frame interval. The default is [`Fit::Nearest`]. Intervals that
+    /// differ by 0.2 % are the same, such as those of 29.97 and 30 frames a second.
+    pub fn interval_fit(mut self, fit: Fit) -> Self {
+        self.interval_fit = fit;
         self
     }
 

@@ -6,17 +6,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::builder::{CameraBuilder, Reopen, SizeFit};
+use super::builder::{CameraBuilder, Fit, Reopen};
+use super::choice::{choose, is_same_rate, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraEvent, CameraStats, FrameSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FormatKind, FourCc, FrameInterval, Layout, Size};
+use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet, FrameFlags};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
-use crate::v4l2::{watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
+use crate::v4l2::{nodes, watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
 
 impl CameraBuilder {
-    /// Opens the camera and starts streaming.
+    /// Opens the camera and starts streaming. Without a path and a device, opens the first camera that fits the wish
+    /// and can be opened, in the order of the nodes. A camera that is busy is passed over.
     ///
     /// # Errors
     /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
@@ -25,8 +27,26 @@ impl CameraBuilder {
     /// memory is not available. The text of the error lists what the device offers. If the call fails, nothing stays
     /// allocated.
     pub fn open(self) -> Result<Camera> {
-        let device = self.find_device()?;
-        let queue = self.queue(&device)?;
+        let mut refused = Vec::new();
+        for device in self.devices()? {
+            match self.clone().open_device(&device) {
+                Ok(camera) => return Ok(camera),
+                Err(e) => refused.push(e),
+            }
+        }
+        let others: Vec<String> = refused.iter().skip(1).map(Error::to_string).collect();
+        match (refused.into_iter().next(), &others[..]) {
+            (Some(first), []) => Err(first),
+            (Some(first), _) => {
+                let text = format!("{first}; {}", others.join("; "));
+                Err(Error::new(first.kind(), "open", text))
+            }
+            (None, _) => Err(Error::new(ErrorKind::NotFound, "open", "no camera")),
+        }
+    }
+
+    fn open_device(self, device: &Device) -> Result<Camera> {
+        let queue = self.queue(device)?;
         let mut camera = Camera {
             readiness: DeviceReadiness::new()?,
             queue,
@@ -41,12 +61,49 @@ impl CameraBuilder {
         Ok(camera)
     }
 
-    /// Returns the requested device, else opens the first camera.
-    pub(crate) fn find_device(&self) -> Result<Device> {
+    /// Returns the requested device, else the cameras of the machine. Those that fit the wish better come first, and
+    /// otherwise the order is that of the nodes.
+    pub(crate) fn devices(&self) -> Result<Vec<Device>> {
         match (&self.device, &self.path) {
-            (Some(device), _) => Ok(device.clone()),
-            (None, Some(path)) => Device::open(path),
-            (None, None) => Device::find(|d| d.is_capture()),
+            (Some(device), _) => return Ok(vec![device.clone()]),
+            (None, Some(path)) => return Ok(vec![Device::open(path)?]),
+            (None, None) => {}
+        }
+        let opened = nodes().into_iter().filter_map(|path| Device::open(path).ok());
+        let mut cameras: Vec<Device> = opened.filter(|device| device.info().is_capture()).collect();
+        if cameras.is_empty() {
+            // Its error names every node.
+            cameras.push(Device::find(|d| d.is_capture())?);
+        }
+        if cameras.len() > 1 {
+            cameras.sort_by_cached_key(|device| self.misfit(device));
+        }
+        Ok(cameras)
+    }
+
+    /// Returns the first of [`CameraBuilder::devices`].
+    pub(crate) fn best_device(&self) -> Result<Device> {
+        let first = self.devices()?.into_iter().next();
+        first.ok_or_else(|| Error::new(ErrorKind::NotFound, "open", "no camera"))
+    }
+
+    /// Returns how far the device is from the wish, by its lists. `None` if it lists nothing acceptable.
+    fn misfit(&self, device: &Device) -> (bool, Option<Misfit>) {
+        let choice = choose(&self.wish(device), device).unwrap_or_default();
+        let best = choice.candidates.first().map(|candidate| candidate.misfit);
+        (best.is_none(), best)
+    }
+
+    /// Returns the wish for a device. What the device has now is kept where nothing else is requested.
+    fn wish(&self, device: &Device) -> Wish<'_> {
+        let present = device.present_format(Direction::Capture).ok();
+        Wish {
+            formats: &self.formats,
+            size: self.size.or(present.map(|(_, size)| size)).unwrap_or(Size::new(640, 480)),
+            size_fit: self.fit,
+            interval: self.interval,
+            interval_fit: self.interval_fit,
+            present: present.map(|(fourcc, _)| fourcc),
         }
     }
 
@@ -129,25 +186,14 @@ impl Camera {
 
     fn set_up(&mut self) -> Result<()> {
         let device = self.queue.device().clone();
-        let (fourcc, size) = self.choose(&device)?;
-        let exact = self.wishes.layout.filter(|l| l.fourcc() == fourcc && l.size() == size);
-        let given = match &exact {
-            Some(layout) => device.set_format_exact(Direction::Capture, layout)?,
-            None => device.set_format(Direction::Capture, &FormatRequest::new(fourcc, size))?,
-        };
-        if self.wishes.fit == SizeFit::Exact && given.size() != size {
-            let sizes = device.sizes(fourcc)?;
-            let text = format!("asked {fourcc} {size}; the device gives {given} and offers {fourcc} {sizes}");
-            return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(&device));
+        let exact = self.wishes.layout;
+        match &exact {
+            Some(layout) => {
+                device.set_format_exact(Direction::Capture, layout)?;
+                self.interval = self.set_interval(&device)?;
+            }
+            None => self.set_format(&device)?,
         }
-        self.interval = match self.wishes.interval {
-            // A preference only: some sensors have their rate set elsewhere.
-            Some(wish) => match device.set_frame_interval(Direction::Capture, wish) {
-                Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::InvalidArgument) => None,
-                done => Some(done?),
-            },
-            None => device.frame_interval(Direction::Capture).unwrap_or(None),
-        };
         self.queue.overrule_colors(self.wishes.colorimetry);
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = match &self.wishes.allocator {
@@ -167,25 +213,51 @@ impl Camera {
         started
     }
 
-    /// Returns the best acceptable format, and the size to request.
-    fn choose(&self, device: &Device) -> Result<(FourCc, Size)> {
-        let now = device.format(Direction::Capture).ok();
-        let size = self.wishes.size.or(now.map(|l| l.size())).unwrap_or(Size::new(640, 480));
-        let offered: Vec<FourCc> = device.formats(Direction::Capture)?.iter().map(|o| o.fourcc).collect();
-        let usable = |f: &FourCc| f.info().is_some_and(|i| i.kind != FormatKind::Compressed);
-        let choice = match &self.wishes.formats[..] {
-            [] => now.map(|l| l.fourcc()).filter(usable).or_else(|| offered.iter().copied().find(usable)),
-            wished => wished.iter().copied().find(|f| offered.contains(f)),
+    /// Sets the first candidate that the driver gives as it was requested.
+    fn set_format(&mut self, device: &Device) -> Result<()> {
+        let wish = self.wishes.wish(device);
+        let choice = choose(&wish, device)?;
+        let mut refused = None;
+        for candidate in &choice.candidates {
+            match self.try_candidate(device, candidate, wish.size) {
+                Ok(interval) => {
+                    self.interval = interval;
+                    return Ok(());
+                }
+                Err(e) if is_refusal(&e) => refused = refused.or(Some(e)),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(refused.unwrap_or_else(|| refusal(device, &wish, &choice)))
+    }
+
+    fn try_candidate(&self, device: &Device, candidate: &Candidate, size: Size) -> Result<Option<FrameInterval>> {
+        let given = device.set_format(Direction::Capture, &FormatRequest::new(candidate.fourcc, candidate.size))?;
+        if self.wishes.fit == Fit::Exact && given.size() != size {
+            let sizes = device.sizes(candidate.fourcc)?;
+            let fourcc = candidate.fourcc;
+            let text = format!("asked {fourcc} {size}; the device gives {given} and offers {fourcc} {sizes}");
+            return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device));
+        }
+        self.set_interval(device)
+    }
+
+    /// Sets the frame interval. Returns the present one if it cannot be set: some sensors have it set elsewhere.
+    fn set_interval(&self, device: &Device) -> Result<Option<FrameInterval>> {
+        let present = || device.frame_interval(Direction::Capture).unwrap_or(None);
+        let Some(wish) = self.wishes.interval else { return Ok(present()) };
+        let given = match device.set_frame_interval(Direction::Capture, wish) {
+            Ok(given) => Some(given),
+            Err(e) if e.kind() == ErrorKind::DeviceLost || self.wishes.interval_fit == Fit::Exact => return Err(e),
+            Err(_) => present(),
         };
-        choice.map(|fourcc| (fourcc, size)).ok_or_else(|| {
-            let list = |all: &[FourCc]| all.iter().map(FourCc::to_string).collect::<Vec<_>>().join(", ");
-            let asked = match &self.wishes.formats[..] {
-                [] => "a pixel format that can be laid out".into(),
-                wished => list(wished),
-            };
-            let text = format!("asked {asked} {size}; the device offers {}", list(&offered));
-            Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(device)
-        })
+        match given {
+            Some(given) if self.wishes.interval_fit == Fit::Exact && !is_same_rate(given, wish) => {
+                let text = format!("asked {:.3} fps; the device gives {:.3} fps", wish.fps(), given.fps());
+                Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_PARM", text).on(device))
+            }
+            given => Ok(given),
+        }
     }
 
     /// Returns the device, for controls, events and selections.
@@ -399,6 +471,30 @@ impl Camera {
         self.readiness.found();
         Ok(())
     }
+}
+
+/// Returns `true` if the driver refused a format or a rate, so that another candidate may do.
+fn is_refusal(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported | ErrorKind::InvalidArgument)
+}
+
+/// Returns the error of a camera that lists nothing acceptable.
+fn refusal(device: &Device, wish: &Wish<'_>, choice: &Choice) -> Error {
+    let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+    let formats = match wish.formats {
+        [] => "a pixel format that can be laid out".into(),
+        formats => list(&mut formats.iter().map(FourCc::to_string)),
+    };
+    let rate = wish.interval.map_or(String::new(), |interval| format!(" at {:.3} fps", interval.fps()));
+    let asked = format!("asked {formats} {}{rate}", wish.size);
+    if choice.nearest.is_empty() {
+        let offered = device.formats(Direction::Capture).unwrap_or_default();
+        let offered = list(&mut offered.iter().map(|offer| offer.fourcc.to_string()));
+        let text = format!("{asked}; the device offers {offered}");
+        return Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(device);
+    }
+    let nearest = list(&mut choice.nearest.iter().take(4).map(Candidate::to_string));
+    Error::new(ErrorKind::Mismatch, "VIDIOC_ENUM_FRAMEINTERVALS", format!("{asked}; nearest: {nearest}")).on(device)
 }
 
 impl FrameSource for Camera {

@@ -13,10 +13,11 @@
 
 mod builder;
 mod camera;
+mod choice;
 mod pattern;
 mod source;
 
-pub use builder::{CameraBuilder, Reopen, SizeFit};
+pub use builder::{CameraBuilder, Fit, Reopen};
 pub use camera::Camera;
 pub use pattern::{TestPattern, TestPatternBuilder};
 pub use source::{CameraEvent, CameraStats, FrameSource};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::chain::EncoderChain;
-use crate::capture::{Camera, CameraBuilder, FrameSource, SizeFit, TestPatternBuilder};
+use crate::capture::{Camera, CameraBuilder, Fit, FrameSource, TestPatternBuilder};
 use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FourCc, Layout, Rect};
+use crate::format::{FormatKind, FourCc, Layout, Rect};
 use crate::frame::{BufferBudget, BufferSet, Pool};
 use crate::v4l2::{ControlId, ControlValue, Device, Direction};
 
@@ -205,13 +205,14 @@ impl Negotiation {
     }
 
     fn with_camera(self, device: Device, wishes: CameraBuilder) -> Result<Negotiated> {
-        let camera = wishes.find_device()?;
         let size = wishes.size.unwrap_or(self.params.size());
-        let wishes = wishes.device(camera.clone()).size(size).buffers(self.budget.total());
+        let wishes = wishes.size(size).buffers(self.budget.total());
         let wishes = match (wishes.interval, self.params.interval) {
             (None, Some(interval)) => wishes.interval(interval),
             _ => wishes,
         };
+        let camera = wishes.best_device()?;
+        let wishes = wishes.device(camera.clone());
         if size != self.params.size() {
             let text = format!("the camera gives {size} and the stream is {}", self.params.size());
             return self.converted(device, wishes, Error::new(ErrorKind::Mismatch, "negotiate", text));
@@ -237,7 +238,15 @@ impl Negotiation {
 
     /// Adds a converter between the two. `why` is the reason that they have no common layout.
     fn converted(self, device: Device, wishes: CameraBuilder, why: Error) -> Result<Negotiated> {
-        let camera: Camera = wishes.fit(SizeFit::Exact).open()?;
+        // Without a wish, a camera may stand at a bitstream, which no converter reads.
+        let wishes = match &wishes.formats[..] {
+            [] => {
+                let offered = wishes.best_device()?.formats(Direction::Capture)?.into_iter().map(|offer| offer.fourcc);
+                wishes.formats(offered.filter(|f| f.info().is_some_and(|info| info.kind != FormatKind::Compressed)))
+            }
+            _ => wishes,
+        };
+        let camera: Camera = wishes.fit(Fit::Exact).open()?;
         let encoder = converted(device, self.params, camera.layout()?, why)?;
         Ok(Negotiated { source: Box::new(camera), encoder, budget: self.budget })
     }

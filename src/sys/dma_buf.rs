@@ -142,8 +142,8 @@ pub(crate) fn import_sync_file(fd: BorrowedFd<'_>, fence: BorrowedFd<'_>, access
 #[cfg(any(feature = "drm", feature = "g2d"))]
 pub(crate) fn fence_error(fence: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
     let mut arg = FenceInfo { name: [0; 32], status: 0, flags: 0, fences: 0, pad: 0, pointer: 0 };
-    // SAFETY: `arg` is a live, exclusively borrowed `struct sync_file_info`. With `fences` 0, the kernel does not use its
-    // pointer.
+    // SAFETY: `arg` is a live, exclusively borrowed `struct sync_file_info`. With 0 fences, the kernel does not use the
+    // pointer in it.
     retry(|| unsafe { raw::fence_info(fence.as_raw_fd(), &mut arg) })?;
     Ok((arg.status < 0).then(|| Errno::from_raw(arg.status.saturating_neg())))
 }

@@ -301,7 +301,7 @@ pub fn devices() -> Vec<DeviceInfo> {
     nodes().iter().filter_map(|path| Device::open(path).ok()).map(|device| device.info().clone()).collect()
 }
 
-pub(super) fn nodes() -> Vec<PathBuf> {
+pub(crate) fn nodes() -> Vec<PathBuf> {
     crate::device_nodes::list("/dev", &["video"])
 }
 

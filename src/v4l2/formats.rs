@@ -256,6 +256,15 @@ impl Device {
         layout(&self.complete(direction, arg.picture())).map_err(|e| self.unusable(OP, e))
     }
 
+    /// Returns the present format and size of a queue, also of a format without a known layout. Ioctl: `VIDIOC_G_FMT`.
+    pub(crate) fn present_format(&self, direction: Direction) -> Result<(FourCc, Size)> {
+        const OP: &str = "VIDIOC_G_FMT";
+        let mut arg = Format::new(self.buf_type(direction, OP)?, &Picture::default());
+        calls::g_fmt(self.as_fd(), &mut arg).map_err(|e| self.failed(OP, e))?;
+        let picture = self.complete(direction, arg.picture());
+        Ok((FourCc::from(picture.fourcc), Size::new(picture.width, picture.height)))
+    }
+
     /// Returns the layout that [`Device::set_format`] would give. Changes nothing. Ioctl: `VIDIOC_TRY_FMT`.
     ///
     /// # Errors

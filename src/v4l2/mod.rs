@@ -41,6 +41,7 @@ mod v4l_compat;
 #[doc(hidden)] // For this project's tests.
 pub use codec_cmd::CodecCommand;
 pub use controls::{Control, ControlId, ControlKind, ControlValue, MenuItem};
+pub(crate) use device::nodes;
 pub use device::{devices, Device, DeviceInfo, Direction};
 pub use events::{Event, EventKind};
 #[doc(hidden)] // For this project's tests.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use framelease::capture::{Camera, FrameSource, SizeFit};
+use framelease::capture::{Camera, Fit, FrameSource};
 use framelease::codec::{Encoder, EncoderEvent, Params, Quirks};
 use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Range, Size};
 use framelease::frame::{FrameFlags, Packet, Pool};
@@ -21,7 +21,7 @@ fn camera_of_a_driver_that_forgets_its_format_opens_and_reports_its_rate() {
     let rate = FrameInterval::from_fps(30);
     for (format, size) in [("YUYV", SMALL), ("UYVY", Size::new(640, 480)), ("NV12", SMALL)] {
         let builder = Camera::builder().device(device.clone()).formats([fourcc(format)]).size(size).interval(rate);
-        let open = || builder.clone().fit(SizeFit::Nearest).open().unwrap();
+        let open = || builder.clone().fit(Fit::Nearest).open().unwrap();
         let (layout, interval) = {
             let camera = open();
             (*camera.layout().unwrap(), camera.interval())

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use framelease::capture::{Camera, CameraEvent, FrameSource, SizeFit};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource};
 use framelease::dmabuf::MemoryKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{CpuReads, FrameFlags};
@@ -13,6 +13,7 @@ use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals};
 use framelease::ErrorKind;
 use framelease::{Received, Station};
+use nix::errno::Errno;
 
 use crate::allocations;
 use crate::devices::*;
@@ -288,12 +289,62 @@ fn camera_keeps_the_device_s_settings_by_default() {
     let camera = near.clone().size(Size::new(650, 370)).open().unwrap();
     assert_eq!((camera.layout().unwrap().fourcc(), camera.layout().unwrap().size()), (fourcc("NV16"), SMALL));
     drop(camera);
-    let e = near.size(Size::new(650, 370)).fit(SizeFit::Exact).open().unwrap_err();
+    let e = near.size(Size::new(650, 370)).fit(Fit::Exact).open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Mismatch);
     assert!(e.to_string().contains("1920x1080"), "{e}");
     let odd = camera_interval(&device, FrameInterval { numerator: 1, denominator: 26 }).unwrap();
     let offered = device.intervals(fourcc("NV12"), SMALL).unwrap();
     assert!(matches!(offered, Intervals::Discrete(all) if all.contains(&odd)), "{odd}");
+}
+
+#[test]
+fn camera_takes_the_nearest_rate_or_requires_it() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let large = Size::new(1920, 1080);
+    let Intervals::Discrete(offered) = device.intervals(fourcc("NV12"), large).unwrap() else { panic!() };
+    let fastest = offered.iter().map(|i| i.fps()).fold(0.0, f64::max);
+    let too_fast = FrameInterval::from_fps(fastest as u32 * 2);
+    let wish = camera(&device, "NV12").size(large).interval(too_fast);
+    assert_eq!(wish.clone().open().unwrap().interval().unwrap().fps(), fastest);
+    let e = wish.clone().interval_fit(Fit::Exact).fit(Fit::Exact).open().unwrap_err();
+    let nearest = format!("nearest: NV12 1920x1080 at {fastest} fps");
+    assert!(e.kind() == ErrorKind::Mismatch && e.to_string().contains(&nearest), "{e}");
+    // A smaller size may be quick enough.
+    let camera = wish.interval_fit(Fit::Exact).open().unwrap();
+    let (size, interval) = (camera.layout().unwrap().size(), camera.interval().unwrap());
+    assert!(size.width < large.width && (interval.fps() / too_fast.fps() - 1.0).abs() < 0.002, "{size}, {interval}");
+}
+
+#[test]
+fn camera_whose_rate_cannot_be_set_opens_unless_it_must() {
+    const S_PARM: u8 = 22;
+    let Some(device) = vivid(Planar::Single) else { return };
+    for errno in [Errno::EIO, Errno::EBUSY, Errno::ENOTTY] {
+        let wish = camera(&device, "NV12").interval(FrameInterval::from_fps(30));
+        let camera = ioctls::refusing([S_PARM; 2], errno, || wish.clone().open()).unwrap();
+        assert!(camera.interval().is_some(), "{errno}: the present one");
+        drop(camera);
+        let e = ioctls::refusing([S_PARM; 2], errno, || wish.interval_fit(Fit::Exact).open()).unwrap_err();
+        assert_eq!(e.op(), "VIDIOC_S_PARM", "{e}");
+    }
+}
+
+#[test]
+fn camera_without_a_path_is_the_first_that_fits_and_opens() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let path = |camera: &Camera| camera.device().info().path.clone();
+    let wish = Camera::builder().formats([fourcc("NV12")]).size(SMALL);
+    let first = wish.clone().open().unwrap();
+    // The first one is busy now.
+    match wish.clone().open() {
+        Ok(second) => assert_ne!(path(&first), path(&second)),
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Busy, "{e}");
+            assert!(e.to_string().contains(&*device.info().path.to_string_lossy()), "{e}");
+        }
+    }
+    let e = wish.formats([fourcc("H264")]).open().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
 }
 
 fn camera_interval(device: &framelease::v4l2::Device, wish: FrameInterval) -> Option<FrameInterval> {
