@@ -231,8 +231,9 @@ mod tests {
         }
 
         fn intervals(&self, fourcc: FourCc, size: Size) -> Result<Intervals> {
-            let rates = self.sizes_of(fourcc).iter().find(|(s, _)| *s == size).map(|(_, rates)| rates);
-            Ok(Intervals::Discrete(rates.into_iter().flatten().map(|&fps| FrameInterval::from_fps(fps)).collect()))
+            let sizes = self.sizes_of(fourcc).iter().filter(|(listed, _)| *listed == size);
+            let rates: Vec<_> = sizes.flat_map(|(_, rates)| rates).map(|&fps| FrameInterval::from_fps(fps)).collect();
+            Ok(if rates.is_empty() { Intervals::Unknown } else { Intervals::Discrete(rates) })
         }
     }
 
@@ -340,9 +341,15 @@ mod tests {
             let (size_fit, interval_fit) = (fit(strict.0), fit(strict.1));
             let wish = Wish { interval: Some(interval), size_fit, interval_fit, ..wish(&formats, wanted) };
             let choice = choose(&wish, &lists).unwrap();
-            let fits = |fourcc| lists.sizes_of(fourcc).iter().any(|(size, rates)| *size == wanted && rates.contains(&fps));
-            match formats.into_iter().find(|f| fits(*f)) {
-                Some(fourcc) => prop_assert_eq!((choice.candidates[0].fourcc, choice.candidates[0].size), (fourcc, wanted)),
+            let fits = |fourcc: &FourCc| {
+                let is_listed = lists.sizes_of(*fourcc).iter().any(|(size, _)| *size == wanted);
+                is_listed && nearest_rate(&lists.intervals(*fourcc, wanted).unwrap(), interval).1 == 0
+            };
+            match formats.into_iter().find(fits) {
+                Some(fourcc) => {
+                    let first = &choice.candidates[0];
+                    prop_assert_eq!((first.fourcc, first.size), (fourcc, wanted));
+                }
                 None => {
                     let keeps = |c: &Candidate| {
                         let rate = nearest_rate(&lists.intervals(c.fourcc, c.size).unwrap(), interval).1;
