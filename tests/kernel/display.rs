@@ -125,7 +125,8 @@ fn wait_for_vblanks(device: &Device) {
     }
 }
 
-/// The checksum of the display's content. A slow composer may still report the old content first.
+/// The checksum of the display's content. A slow composer may still report the old content first, so the first pictures
+/// do not count.
 pub fn displayed(device: &Device) -> u32 {
     wait_for_vblanks(device);
     let card = device.info().path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -133,11 +134,11 @@ pub fn displayed(device: &Device) -> u32 {
     std::fs::write(format!("{crc}/control"), "auto").unwrap();
     let data = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(format!("{crc}/data"));
     let (mut data, start) = (data.unwrap(), Instant::now());
-    let mut last = String::new();
-    while start.elapsed() < Duration::from_millis(300) || (last.is_empty() && start.elapsed() < 5 * SECOND) {
+    let (mut last, mut pictures) = (String::new(), 0);
+    while start.elapsed() < Duration::from_millis(300) || (pictures < 4 && start.elapsed() < 5 * SECOND) {
         let mut line = [0; 256];
         match data.read(&mut line) {
-            Ok(length) => last = String::from_utf8_lossy(&line[..length]).into_owned(),
+            Ok(length) => (last, pictures) = (String::from_utf8_lossy(&line[..length]).into_owned(), pictures + 1),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
             Err(e) => panic!("{crc}/data: {e}"),
         }
