@@ -83,6 +83,7 @@ mod ioctl_errors;
 mod ioctls;
 #[cfg(feature = "drm")]
 mod measure;
+mod media_graph;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
 mod negotiate;
