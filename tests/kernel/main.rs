@@ -47,6 +47,8 @@ mod compliance;
 mod contract;
 mod controls;
 mod convert;
+#[cfg(feature = "g2d")]
+mod convert_g2d;
 mod convert_m2m;
 mod convert_scaler;
 mod decode;

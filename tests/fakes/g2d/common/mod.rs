@@ -277,7 +277,11 @@ fn caps(handle: &Handle) -> Caps {
     Caps { blend: handle.caps[0], global_alpha: handle.caps[2], matrix }
 }
 
-pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) {
+pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) -> c_int {
+    if !to.is_writable() {
+        violation("a target that cannot be written".into());
+        return FAIL;
+    }
     if from.s.format >= 20 && from.s.global_alpha == 255 {
         // Silently, and it stays off.
         handle.caps[0] = false;
@@ -291,6 +295,7 @@ pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) {
         count("warps");
     }
     handle.queue.push(Command::Blit { from, to, caps, clip });
+    OK
 }
 
 /// What a blit answers before it looks at its surfaces.
@@ -327,8 +332,7 @@ pub extern "C" fn g2d_blit(raw: *mut c_void, src: *mut Surface, dst: *mut Surfac
         return FAIL;
     }
     let (Some(from), Some(to)) = (by_address(&s, "source"), by_address(&d, "target")) else { return FAIL };
-    queue_blit(handle, from, to);
-    OK
+    queue_blit(handle, from, to)
 }
 
 pub(crate) fn inode(fd: c_int) -> i64 {
@@ -365,7 +369,9 @@ pub extern "C" fn g2d_multi_blit(raw: *mut c_void, pairs: *mut *mut Pair, layers
             return FAIL;
         }
         let (Some(from), Some(to)) = (by_address(s, "source"), by_address(d, "target")) else { return FAIL };
-        queue_blit(handle, from, to);
+        if queue_blit(handle, from, to) != OK {
+            return FAIL;
+        }
     }
     OK
 }
@@ -381,7 +387,7 @@ pub extern "C" fn g2d_clear(raw: *mut c_void, area: *mut Surface) -> c_int {
     if !lawful(&s, "clear") {
         return FAIL;
     }
-    let Some(area) = by_address(&s, "clear") else { return FAIL };
+    let Some(area) = by_address(&s, "clear").filter(Picture::is_writable) else { return FAIL };
     handle.queue.push(Command::Clear { area, color: s.clrcolor.to_le_bytes() });
     OK
 }
@@ -516,12 +522,12 @@ fn region_of(buf: *mut Buf) -> Option<Arc<Region>> {
 
 fn new_buf(region: Arc<Region>, size: c_int, from_fd: bool) -> *mut Buf {
     let at = memory::place(&region);
-    let vaddr = if from_fd { std::ptr::null_mut() } else { region.as_ptr().cast() };
+    let vaddr = if from_fd { None } else { region.writable() };
     let told = if setting("sign_extend") != 0 { i64::from(at as i32) as u64 } else { at };
     let kept = Box::new(Kept { region, at, file: None, from_fd });
     let buf = Buf {
         buf_handle: Box::into_raw(kept).cast(),
-        buf_vaddr: vaddr,
+        buf_vaddr: vaddr.map_or(std::ptr::null_mut(), |at| at.cast()),
         buf_paddr: told as Address,
         // The real one leaves it at 0.
         buf_size: if from_fd { 0 } else { size },

@@ -120,8 +120,14 @@ impl Picture {
             return violation(format!("write at byte {} of {}", offset + at, region.len()));
         }
         let value = value.round().clamp(0.0, 255.0) as u8;
+        let Some(memory) = region.writable() else { return };
         // SAFETY: as in `byte`; the mapping is writable.
-        unsafe { region.as_ptr().add(offset + at).write_volatile(value) };
+        unsafe { memory.add(offset + at).write_volatile(value) };
+    }
+
+    /// Whether all planes can be written. A camera's buffers cannot.
+    pub fn is_writable(&self) -> bool {
+        self.planes.iter().flatten().all(|(region, _)| region.writable().is_some())
     }
 
     fn form(&self) -> Form {
@@ -342,8 +348,9 @@ pub fn execute(command: &Command) {
         }
         Command::Copy { from, to, bytes } => {
             let bytes = (*bytes).min(from.len()).min(to.len());
+            let Some(memory) = to.writable() else { return };
             // SAFETY: both regions are mapped and this long; they are different mappings.
-            unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), bytes) };
+            unsafe { std::ptr::copy(from.as_ptr(), memory, bytes) };
         }
     }
 }
