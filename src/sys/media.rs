@@ -169,8 +169,8 @@ pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
     Err(Errno::EAGAIN)
 }
 
-/// Returns the routes of a subdevice at present (`VIDIOC_SUBDEV_G_ROUTING`). Kernels without the API of streams, such as
-/// 6.12, return ENOTTY.
+/// Returns the present routes of a subdevice (`VIDIOC_SUBDEV_G_ROUTING`). Kernels without the API of streams, such as
+/// Linux 6.12, return ENOTTY.
 pub(crate) fn routing(fd: BorrowedFd<'_>) -> Result<Vec<Route>, Errno> {
     const ROOM: usize = 256;
     const ACTIVE_FORMAT: u32 = 1;

@@ -96,7 +96,13 @@ fn start_names_the_pads_that_differ_and_the_line_that_corrects_them() {
         let text = refused(device, "RGB24", SIZE);
         let pads = "'Sensor A':0 [RGB888_1X24 640x480] -> 'Debayer A':0 [SRGGB8_1X8 640x480]";
         assert!(text.contains(pads), "{text}");
-        assert!(text.ends_with("-V '\"Sensor A\":0 [fmt:SRGGB8_1X8/640x480]'"), "{text}");
+        assert!(text.ends_with("-V '\"Sensor A\":0 [fmt:SRGGB8_1X8/640x480 field:none]'"), "{text}");
+        follow(&text);
+        streams(device, SIZE);
+
+        media_ctl("-V", "'Debayer A':0 [fmt:SRGGB8_1X8/640x480 field:interlaced]");
+        let text = refused(device, "RGB24", SIZE);
+        assert!(text.contains("-> 'Debayer A':0 [SRGGB8_1X8 640x480 field:interlaced]"), "{text}");
         follow(&text);
         streams(device, SIZE);
 

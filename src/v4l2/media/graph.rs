@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::format::{FourCc, Size};
+use crate::sys::v4l2::FIELD_NONE;
 
 /// A processing block or a device node of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,21 @@ pub(super) struct BusFormat {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) code: u32,
+    /// `enum v4l2_field`.
+    pub(super) field: u32,
 }
+
+impl BusFormat {
+    /// Returns `true` if a sink with this format takes pictures in the format `source`, by the kernel's rules.
+    fn takes(self, source: Self) -> bool {
+        let field = if self.field == FIELD_NONE { FIELD_NONE } else { source.field };
+        self == Self { field, ..source }
+    }
+}
+
+/// The names that `media-ctl` has for `enum v4l2_field`.
+const FIELDS: [&str; 10] =
+    ["any", "none", "top", "bottom", "interlaced", "seq-tb", "seq-bt", "alternate", "interlaced-tb", "interlaced-bt"];
 
 /// The format of a capture node.
 #[derive(Clone, Debug)]
@@ -219,7 +234,7 @@ impl Graph {
             let (Some(source), Some(sink)) = (format(from.0, from.1.index), format(to.0, to.1.index)) else {
                 continue;
             };
-            if source != sink {
+            if !sink.takes(source) {
                 let assumed = if hop.assumed {
                     format!(" (several links into '{}' are enabled; the kernel does not report its routes)", to.0.name)
                 } else {
@@ -275,15 +290,10 @@ impl Graph {
     }
 
     fn set_pad(&self, (entity, pad): (&Entity, Pad), format: BusFormat) -> String {
-        format!(
-            "media-ctl -d {} -V '\"{}\":{} [fmt:{}/{}x{}]'",
-            self.path,
-            entity.name,
-            pad.index,
-            code_name(format.code),
-            format.width,
-            format.height
-        )
+        let BusFormat { width, height, code, field } = format;
+        let (path, name, index, code) = (&self.path, &entity.name, pad.index, code_name(code));
+        let field = FIELDS.get(field as usize).copied().unwrap_or("any");
+        format!("media-ctl -d {path} -V '\"{name}\":{index} [fmt:{code}/{width}x{height} field:{field}]'")
     }
 }
 
@@ -302,7 +312,13 @@ fn path_text(hops: &[Hop<'_>], format: &impl Fn(&Entity, u32) -> Option<BusForma
 fn end(at: (&Entity, Pad), format: &impl Fn(&Entity, u32) -> Option<BusFormat>) -> String {
     let (entity, pad) = at;
     match format(entity, pad.index) {
-        Some(f) => format!("'{}':{} [{} {}x{}]", entity.name, pad.index, code_name(f.code), f.width, f.height),
+        Some(f) => {
+            let field = match FIELDS.get(f.field as usize) {
+                Some(name) if f.field != FIELD_NONE => format!(" field:{name}"),
+                _ => String::new(),
+            };
+            format!("'{}':{} [{} {}x{}{field}]", entity.name, pad.index, code_name(f.code), f.width, f.height)
+        }
         None => format!("'{}':{}", entity.name, pad.index),
     }
 }
@@ -395,11 +411,11 @@ mod tests {
 
     fn formats(entity: &Entity, pad: u32) -> Option<BusFormat> {
         let height = if entity.id == 3 && pad == 0 { 720 } else { 1080 };
-        entity.subdev.then_some(BusFormat { width: 1920, height, code: 0x200f })
+        entity.subdev.then_some(BusFormat { width: 1920, height, code: 0x200f, field: FIELD_NONE })
     }
 
     fn agree(entity: &Entity, _: u32) -> Option<BusFormat> {
-        entity.subdev.then_some(BusFormat { width: 640, height: 480, code: 0x3007 })
+        entity.subdev.then_some(BusFormat { width: 640, height: 480, code: 0x3007, field: FIELD_NONE })
     }
 
     /// Diagnoses with pads that take every format, and a node whose format is not known.
@@ -440,7 +456,7 @@ mod tests {
     fn diagnosis_says_that_a_route_is_assumed_or_missing() {
         let wrong = |e: &Entity, pad: u32| {
             let width = if e.id == 3 && pad == 1 { 640 } else { 1280 };
-            e.subdev.then_some(BusFormat { width, height: 480, code: 0x3007 })
+            e.subdev.then_some(BusFormat { width, height: 480, code: 0x3007, field: FIELD_NONE })
         };
         let text = |routes, minor| diagnosed(&crossbar(routes), minor, wrong).text;
         let known = text(Some(vec![(0, 3), (1, 4)]), 4);
@@ -457,7 +473,10 @@ mod tests {
     fn diagnosis_names_pads_that_differ_and_the_media_ctl_line() {
         let text = diagnosed(&graph(), 3, formats).text;
         assert!(text.starts_with("the pads differ: 'csis-32e40000.csi':1"), "{text}");
-        assert!(text.ends_with("media-ctl -d /dev/media0 -V '\"mxc_isi.0\":0 [fmt:UYVY8_1X16/1920x1080]'"), "{text}");
+        assert!(
+            text.ends_with("media-ctl -d /dev/media0 -V '\"mxc_isi.0\":0 [fmt:UYVY8_1X16/1920x1080 field:none]'"),
+            "{text}"
+        );
         let found = diagnosed(&graph(), 3, agree);
         assert!(!found.is_fault && found.text.contains("does not fit SBGGR10_1X10 640x480"), "{found:?}");
         assert!(diagnosed(&graph(), 3, |_, _| None).text.contains("cannot be read"));
@@ -471,11 +490,28 @@ mod tests {
             text.rsplit_once("; ").unwrap().1.to_owned()
         };
         let line = "try: media-ctl -d /dev/media0 -V ";
-        let (sink, source) =
-            ("'\"mxc_isi.0\":0 [fmt:UYVY8_1X16/1920x1080]'", "'\"csis-32e40000.csi\":1 [fmt:UYVY8_1X16/1920x720]'");
+        let (sink, source) = (
+            "'\"mxc_isi.0\":0 [fmt:UYVY8_1X16/1920x1080 field:none]'",
+            "'\"csis-32e40000.csi\":1 [fmt:UYVY8_1X16/1920x720 field:none]'",
+        );
         assert_eq!(corrected(&|_, _, _| true), format!("{line}{sink}"));
         assert_eq!(corrected(&|e, _, f| e.id == 2 && f.height == 720), format!("{line}{source}"));
         assert_eq!(corrected(&|_, _, _| false), "neither takes the other's");
+    }
+
+    #[test]
+    fn diagnosis_compares_fields_as_the_kernel_does() {
+        let interlaced = |wanted: u32| {
+            move |e: &Entity, pad: u32| {
+                let field = if (e.id, pad) == (wanted, 0) { 4 } else { FIELD_NONE };
+                agree(e, pad).map(|f| BusFormat { field, ..f })
+            }
+        };
+        // A sink without fields takes any, so that interlaced sensors work with plain bridges.
+        assert!(!diagnosed(&graph(), 3, interlaced(1)).is_fault);
+        let text = diagnosed(&graph(), 3, interlaced(3)).text;
+        assert!(text.contains("-> 'mxc_isi.0':0 [SBGGR10_1X10 640x480 field:interlaced]"), "{text}");
+        assert!(text.ends_with("'\"mxc_isi.0\":0 [fmt:SBGGR10_1X10/640x480 field:none]'"), "{text}");
     }
 
     #[test]
@@ -494,7 +530,7 @@ mod tests {
             assert_eq!(
                 size.text,
                 "the node's format NV12 320x240 does not fit 'mxc_isi.0':1 [SBGGR10_1X10 640x480]; request 640x480, or \
-                 try: media-ctl -d /dev/media0 -V '\"mxc_isi.0\":1 [fmt:SBGGR10_1X10/320x240]'"
+                 try: media-ctl -d /dev/media0 -V '\"mxc_isi.0\":1 [fmt:SBGGR10_1X10/320x240 field:none]'"
             );
         }
         assert!(found(&agree, tiny, FourCc::NV12, offers).text.ends_with("; request 640x480"));

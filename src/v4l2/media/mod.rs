@@ -108,18 +108,20 @@ fn pad_format(entity: &Entity, pad: u32) -> Option<BusFormat> {
     let (major, minor) = entity.node.filter(|_| entity.subdev)?;
     let mut raw = SubdevFormat { which: 1, pad, ..SubdevFormat::zeroed() };
     sys::v4l2_calls::subdev_g_fmt(node(major, minor)?.as_fd(), &mut raw).ok()?;
-    Some(BusFormat { width: raw.width, height: raw.height, code: raw.code })
+    Some(bus_format(&raw))
 }
 
 /// Asks whether a pad would take a format, without changing it.
 fn pad_takes(entity: &Entity, pad: u32, format: BusFormat) -> bool {
     const TRY: u32 = 0;
-    const FIELD_NONE: u32 = 1;
-    let BusFormat { width, height, code } = format;
-    let mut raw = SubdevFormat { which: TRY, pad, width, height, code, field: FIELD_NONE, ..SubdevFormat::zeroed() };
+    let BusFormat { width, height, code, field } = format;
+    let mut raw = SubdevFormat { which: TRY, pad, width, height, code, field, ..SubdevFormat::zeroed() };
     let file = entity.node.filter(|_| entity.subdev).and_then(|(major, minor)| node(major, minor));
-    file.is_some_and(|file| sys::v4l2_calls::subdev_s_fmt(file.as_fd(), &mut raw).is_ok())
-        && BusFormat { width: raw.width, height: raw.height, code: raw.code } == format
+    file.is_some_and(|file| sys::v4l2_calls::subdev_s_fmt(file.as_fd(), &mut raw).is_ok()) && bus_format(&raw) == format
+}
+
+fn bus_format(raw: &SubdevFormat) -> BusFormat {
+    BusFormat { width: raw.width, height: raw.height, code: raw.code, field: raw.field }
 }
 
 /// Returns the active routes of a subdevice, from sink pad to source pad. Most kernels do not report them.

@@ -195,8 +195,8 @@ impl Queue {
     ///
     /// # Errors
     /// `State` without buffers; `Pipeline` if formats along the media graph do not fit, or do not fit the node's own
-    /// (the text has the pads and a `media-ctl` line that corrects them); `Busy` while another program streams; other errors of the driver. The
-    /// queue can be started again.
+    /// (the text has the pads and a `media-ctl` line that corrects them); `Busy` while another program streams; other
+    /// errors of the driver. The queue can be started again.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         const OP: &str = "VIDIOC_STREAMON";
@@ -216,7 +216,7 @@ impl Queue {
     fn not_started(&self, op: &'static str, errno: Errno) -> Error {
         let error = self.device.failed(op, errno);
         let is_pipeline = matches!(errno, Errno::EPIPE | Errno::ENOLINK);
-        if !is_pipeline && !(errno == Errno::EINVAL && self.device.info().is_routed_by_graph()) {
+        if !(is_pipeline || errno == Errno::EINVAL && self.device.info().is_routed_by_graph()) {
             return error;
         }
         let why = media::diagnose(&self.device);
