@@ -53,7 +53,7 @@ fn by_files(d: &SurfaceDmabuf, what: &str) -> Option<Picture> {
         };
         *to = Some((region, d.plane_offset[i] as usize));
     }
-    Some(Picture { s: d.base, planes })
+    Some(Picture { s: d.base, planes, is_tiled: false })
 }
 
 /// The memory behind a descriptor of `g2d_buf_export_fd`.

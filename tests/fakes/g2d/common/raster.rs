@@ -11,6 +11,8 @@ use super::memory::Region;
 pub struct Picture {
     pub s: Surface,
     pub planes: [Option<(Arc<Region>, usize)>; 3],
+    /// In tiles of 8 bytes by 128 rows, which follow each other from left to right.
+    pub is_tiled: bool,
 }
 
 /// Caps that were on when the call was made.
@@ -99,12 +101,19 @@ impl Form {
     }
 }
 
+/// Where the byte at a place in rows is in tiles.
+fn tiled(at: usize, stride: usize) -> usize {
+    let (x, y) = (at % stride, at / stride);
+    y / 128 * stride * 128 + x / 8 * 8 * 128 + y % 128 * 8 + x % 8
+}
+
 /// Three components in the picture's own space and alpha, 0 to 255.
 type Pixel = [f32; 4];
 
 impl Picture {
     fn byte(&self, plane: usize, at: usize) -> u8 {
         let Some((region, offset)) = &self.planes[plane] else { return 0 };
+        let at = if self.is_tiled { tiled(at, self.s.stride as usize) } else { at };
         if offset + at >= region.len() {
             violation(format!("read at byte {} of {}", offset + at, region.len()));
             return 0;
