@@ -99,7 +99,8 @@ impl Plan {
     /// # Errors
     /// `InvalidArgument` if the request does not have 1 to 16 layers, or if the number of `sources` differs from the
     /// number of layers. `InvalidArgument`, with the layer, for a rectangle that is empty, exceeds its picture, or
-    /// begins or ends between the pixels of one chroma sample. `Unsupported` for a format without pixels.
+    /// begins or ends between the pixels of one chroma sample. `Unsupported` for a format without pixels, and for an
+    /// opaque target.
     pub fn new(request: &Request, sources: &[Layout], target: &Layout) -> Result<Self> {
         if !(1..=MAX_LAYERS).contains(&request.layers.len()) {
             return Err(invalid(format!("{} layers; 1 to {MAX_LAYERS} are possible", request.layers.len())));
@@ -108,6 +109,7 @@ impl Plan {
             return Err(invalid(format!("{} layers for {} sources", request.layers.len(), sources.len())));
         }
         let target_info = pixels(target)?;
+        target.check_rows("convert").map_err(|e| e.on("the target"))?;
         let mut order: Vec<usize> = (0..sources.len()).collect();
         order.sort_by_key(|&i| request.layers[i].z_order);
         let mut steps = Vec::with_capacity(sources.len());
@@ -371,6 +373,7 @@ fn upright(size: Size, rotation: Rotation) -> Size {
     }
 }
 
+/// Returns the format of a source or target. Sources may be opaque.
 fn pixels(layout: &Layout) -> Result<&'static FormatInfo> {
     layout.fourcc().info().filter(|info| info.kind != FormatKind::Compressed).ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "convert", format!("{} has no pixels to convert", layout.fourcc()))

@@ -65,13 +65,8 @@ impl Allocator {
     /// # Errors
     /// `Unsupported` if no allocator of this machine gives dma-bufs. The text contains the error of each allocator.
     pub fn for_devices() -> Result<Self> {
-        let rank = |heap: &Self| match heap.to_string() {
-            name if name.contains("cma-uncached") => 0,
-            name if name.contains("cma") || name.contains("reserved") => 1,
-            _ => 2,
-        };
         let mut heaps = Self::heaps();
-        heaps.sort_by_key(rank);
+        heaps.sort_by_key(Self::rank);
         let mut refused = Vec::new();
         for allocator in heaps.into_iter().chain([Self::Udmabuf]) {
             match allocator.allocate(4096, "probe") {
@@ -81,6 +76,17 @@ impl Allocator {
         }
         let text = format!("no allocator of this machine gives dma-bufs: {}", refused.join("; "));
         Err(Error::new(ErrorKind::Unsupported, "allocate", text))
+    }
+
+    /// Returns the place of a heap in the order of [`Allocator::for_devices`]. The kernel's contiguous heap is
+    /// `default_cma_region` since Linux 6.17, and was `linux,cma`, `reserved` or `default-pool`. The uncached one is
+    /// NXP's.
+    fn rank(&self) -> u8 {
+        match self.to_string() {
+            name if name.contains("cma-uncached") => 0,
+            name if ["cma", "reserved", "default-pool"].iter().any(|part| name.contains(part)) => 1,
+            _ => 2,
+        }
     }
 
     /// Returns the dma-heaps of this machine, sorted by name.
@@ -192,6 +198,16 @@ mod tests {
     use super::super::{MemoryKind, DEFAULT_WAIT};
     use super::*;
     use crate::stats::cpu_bytes;
+
+    #[test]
+    fn for_devices_prefers_contiguous_heaps_by_all_their_names() {
+        let rank = |name: &str| Allocator::Heap(Path::new(HEAPS).join(name)).rank();
+        assert_eq!(rank("linux,cma-uncached"), 0);
+        for name in ["default_cma_region", "linux,cma", "reserved", "default-pool"] {
+            assert_eq!(rank(name), 1, "{name}");
+        }
+        assert_eq!(rank("system"), 2);
+    }
 
     #[test]
     fn allocate_seals_a_memfd() {

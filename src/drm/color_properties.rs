@@ -51,7 +51,7 @@ impl ColorProperties {
     /// Returns the values for a layout. Fails with `Unsupported` if the plane has the property without the value,
     /// because the picture would have wrong colors.
     pub(super) fn set(&self, layout: &Layout) -> Result<Set> {
-        if layout.fourcc().info().map_or(true, |i| i.kind != FormatKind::Yuv) {
+        if !layout.fourcc().info().is_some_and(|i| matches!(i.kind, FormatKind::Yuv | FormatKind::Opaque)) {
             return Ok([None; 2]);
         }
         let colors = layout.colorimetry();

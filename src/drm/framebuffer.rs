@@ -52,7 +52,7 @@ impl Framebuffer {
     /// `DRM_IOCTL_MODE_ADDFB2`.
     ///
     /// Pass a modifier if planes of this device list modifiers. With `None`, the driver derives the modifier from the
-    /// buffer.
+    /// buffer. An opaque layout has its own modifier, which is used instead.
     ///
     /// # Errors
     /// `Mismatch` if a buffer is smaller than the picture. `Unsupported` if no DRM format has these bytes, for a memfd,
@@ -71,6 +71,7 @@ impl Framebuffer {
         modifier: Option<Modifier>,
     ) -> Result<Self> {
         check_room(device, memory, layout, payload)?;
+        let modifier = layout.fourcc().tiling().map(Modifier::from).or(modifier);
         let gems = memory.iter().map(|buffer| device.import(buffer)).collect::<Result<Vec<_>>>()?;
         Self::add(device, gems, layout, payload, modifier)
     }

@@ -57,10 +57,16 @@ impl LayerRequirements {
         self
     }
 
-    /// Sets the tiling or compression of the pixels. The default is [`Modifier::LINEAR`].
+    /// Sets the tiling or compression of the pixels. The default is [`Modifier::LINEAR`]. An opaque format has its own
+    /// ([`FourCc::modifier`](crate::format::FourCc::modifier)).
     pub fn modifier(mut self, modifier: Modifier) -> Self {
         self.modifier = modifier;
         self
+    }
+
+    /// Returns the modifier of a picture in one of the formats.
+    pub(super) fn modifier_of(&self, fourcc: FourCc) -> Modifier {
+        fourcc.tiling().map_or(self.modifier, Modifier::from)
     }
 
     /// Sets the part of the picture to show. The default is the whole picture.
@@ -165,7 +171,6 @@ impl PlaneProps {
 pub(super) struct PlaneState {
     pub(super) plane: Plane,
     props: Option<PlaneProps>,
-    code: u32,
     pub(super) fourcc: FourCc,
     pub(super) requirements: LayerRequirements,
     pub(super) modifier: Option<Modifier>,
@@ -190,11 +195,10 @@ impl PlaneState {
         let code = drm_code(fourcc)?;
         // Only named if the plane lists modifiers. Drivers without modifiers mean LINEAR.
         let listed = plane.formats.iter().any(|f| f.code == code && !f.modifiers.is_empty());
-        let modifier = (device.info().modifiers && listed).then_some(requirements.modifier);
+        let modifier = (device.info().modifiers && listed).then_some(requirements.modifier_of(fourcc));
         Ok(Self {
             props: PlaneProps::of(&plane.props),
             plane: plane.clone(),
-            code,
             fourcc,
             requirements: requirements.clone(),
             modifier,
@@ -225,7 +229,7 @@ impl PlaneState {
 
     /// Refuses a frame that does not fit the layer, and takes its colorimetry.
     pub(super) fn check(&mut self, layout: &Layout) -> Result<()> {
-        if layout.fourcc().drm() == Some(self.code) && layout.size() == self.requirements.size {
+        if layout.fourcc().has_bytes_of(self.fourcc) && layout.size() == self.requirements.size {
             self.color_values = self.colors.set(layout)?;
             return Ok(());
         }
@@ -291,5 +295,18 @@ impl PlaneState {
             commit.set(props.fb, 0);
             commit.set(props.crtc, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_use_the_modifier_of_an_opaque_format() {
+        let other = Modifier::from(7);
+        let wish = LayerRequirements::new([], Size::new(64, 64)).modifier(other);
+        let own = Modifier::from(0xf000_0000_0000_0001);
+        assert_eq!((wish.modifier_of(FourCc::NV12), wish.modifier_of("NV12M_8L128".parse().unwrap())), (other, own));
     }
 }

@@ -22,7 +22,13 @@ pub(super) fn take_plane(
     let mut is_busy = false;
     for &fourcc in &wish.formats {
         let Ok(wanted) = drm_code(fourcc) else { continue };
-        for &plane in candidates.iter().filter(|p| p.takes(wanted, wish.modifier)) {
+        let modifier = wish.modifier_of(fourcc);
+        // Without a list, the driver reads rows.
+        let fits = |p: &&&Plane| match fourcc.tiling() {
+            Some(_) => p.lists(wanted, modifier),
+            None => p.takes(wanted, modifier),
+        };
+        for &plane in candidates.iter().filter(fits) {
             if !output.device.claim_plane(plane.id) {
                 is_busy = true;
                 continue;
@@ -97,7 +103,8 @@ fn tried(
     }
     // Formats with several memory planes are tested in their single-plane form. A format without dumb buffers is
     // tested by its first frame.
-    let single = fourcc.drm().and_then(FourCc::from_drm).unwrap_or(fourcc);
+    let linear = fourcc.drm().and_then(FourCc::from_drm).filter(|_| fourcc.tiling().is_none());
+    let single = linear.unwrap_or(fourcc);
     let Ok(dumb) = output.device.dumb(single, wish.size) else { return Ok(state) };
     let trial = Framebuffer::of_dumb(&output.device, dumb, state.modifier)?;
     committer.try_plane(output, used, &state, trial.id()).map_err(|refusal| {
@@ -118,15 +125,9 @@ fn no_plane(
     trials: &[String],
     is_busy: bool,
 ) -> Error {
-    let formats: Vec<_> = wish.formats.iter().map(|f| f.drm().map_or(f.to_string(), code)).collect();
-    let mut text = format!(
-        "asked {} ({}) of {}, {} to {}",
-        formats.join(", "),
-        wish.modifier,
-        wish.size,
-        wish.source,
-        wish.destination
-    );
+    let shown = |f: &FourCc| f.drm().map_or(f.to_string(), |drm| format!("{} ({})", code(drm), wish.modifier_of(*f)));
+    let formats: Vec<_> = wish.formats.iter().map(shown).collect();
+    let mut text = format!("asked {} of {}, {} to {}", formats.join(", "), wish.size, wish.source, wish.destination);
     let list = |text: &mut String, planes: &[&Plane]| {
         for plane in planes {
             text.push_str(&format!("; {plane}"));
@@ -141,7 +142,7 @@ fn no_plane(
     for trial in trials {
         text.push_str(&format!("; tried {trial}"));
     }
-    let yuv = |f: &FourCc| f.info().is_some_and(|i| i.kind == FormatKind::Yuv);
+    let yuv = |f: &FourCc| f.info().is_some_and(|i| matches!(i.kind, FormatKind::Yuv | FormatKind::Opaque));
     if is_busy {
         text.push_str("; another layer has the plane");
     } else if wish.formats.iter().any(yuv) {

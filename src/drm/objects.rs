@@ -205,6 +205,11 @@ impl Plane {
         let fits = |f: &PlaneFormat| f.code == code && (f.modifiers.is_empty() || f.modifiers.contains(&modifier));
         self.formats.iter().any(fits)
     }
+
+    /// Returns `true` if the plane lists this modifier for this format.
+    pub(super) fn lists(&self, code: u32, modifier: Modifier) -> bool {
+        self.formats.iter().any(|f| f.code == code && f.modifiers.contains(&modifier))
+    }
 }
 
 /// Displays as `primary plane 31 takes XR24, AR24 (linear)`.

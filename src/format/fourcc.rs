@@ -29,7 +29,7 @@ impl FourCc {
 
     /// Returns the properties of the format, or `None` if this crate does not know it.
     pub fn info(self) -> Option<&'static FormatInfo> {
-        FORMATS.iter().find(|info| info.fourcc == self)
+        known().find(|info| info.fourcc == self)
     }
 
     /// Returns the code of the DRM format (`drm_fourcc.h`) that has the same bytes in memory, if there is one.
@@ -37,16 +37,32 @@ impl FourCc {
         self.info()?.drm.map(u32::from_le_bytes)
     }
 
-    /// Returns the V4L2 format that has the same bytes in memory as a DRM format. The returned format has all color
-    /// planes in one memory plane.
+    /// Returns the DRM format modifier (`DRM_FORMAT_MOD_*`) of the format: how its pixels lie in memory. 0 is linear.
+    /// Returns `None` if this crate does not know the format.
+    pub fn modifier(self) -> Option<u64> {
+        Some(self.info()?.tiles.map_or(0, |tiles| tiles.modifier))
+    }
+
+    /// Returns the modifier of an opaque format.
+    pub(crate) fn tiling(self) -> Option<u64> {
+        Some(self.info()?.tiles?.modifier)
+    }
+
+    /// Returns the V4L2 format that has the same bytes in memory as a linear DRM format. The returned format has all
+    /// color planes in one memory plane.
     pub fn from_drm(drm: u32) -> Option<Self> {
         FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
     }
 
     /// Returns the format with the same bytes and one memory plane for each color plane: NV12M for NV12.
     pub(crate) fn split(self) -> Option<Self> {
-        let info = self.info().filter(|i| i.memory_planes == 1 && i.drm.is_some())?;
-        FORMATS.iter().find(|i| i.memory_planes > 1 && i.drm == info.drm).map(|i| i.fourcc)
+        let is_single = self.info().is_some_and(|i| i.memory_planes == 1);
+        known().find(|i| is_single && i.memory_planes > 1 && i.fourcc.has_bytes_of(self)).map(|i| i.fourcc)
+    }
+
+    /// Returns `true` if both formats have the same bytes in each color plane.
+    pub(crate) fn has_bytes_of(self, other: Self) -> bool {
+        self.drm().is_some() && (self.drm(), self.modifier()) == (other.drm(), other.modifier())
     }
 
     /// Returns the number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
@@ -73,7 +89,10 @@ impl fmt::Display for FourCc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.to_le_bytes();
         if !bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
-            return write!(f, "{:#010x}", self.0);
+            return match self.info() {
+                Some(info) => f.pad(info.name),
+                None => write!(f, "{:#010x}", self.0),
+            };
         }
         let text: String = bytes.iter().map(|&b| char::from(b)).collect();
         f.pad(text.trim_end())
@@ -93,9 +112,7 @@ impl FromStr for FourCc {
 
     fn from_str(s: &str) -> Result<Self> {
         let upper = s.to_ascii_uppercase();
-        if let Some(info) =
-            FORMATS.iter().find(|i| i.name == upper || i.fourcc.to_string().eq_ignore_ascii_case(&upper))
-        {
+        if let Some(info) = known().find(|i| i.name == upper || i.fourcc.to_string().eq_ignore_ascii_case(&upper)) {
             return Ok(info.fourcc);
         }
         match <[u8; 4]>::try_from(s.as_bytes()) {
@@ -165,6 +182,8 @@ pub enum FormatKind {
     Rgb,
     /// A coded bitstream without planes.
     Compressed,
+    /// Pixels that only devices can read, such as tiles. Operations of the CPU refuse them.
+    Opaque,
 }
 
 /// The properties of one format.
@@ -175,7 +194,7 @@ pub struct FormatInfo {
     pub fourcc: FourCc,
     /// The part of the constant's name after `V4L2_PIX_FMT_`.
     pub name: &'static str,
-    /// The DRM code with the same bytes in memory.
+    /// The DRM code with the same bytes in memory, together with [`FourCc::modifier`].
     pub drm: Option<[u8; 4]>,
     /// The number in libg2d's `enum g2d_format`.
     pub g2d: Option<u32>,
@@ -184,18 +203,41 @@ pub struct FormatInfo {
     /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one memory
     /// plane per color plane. Other formats have only one memory plane.
     pub memory_planes: usize,
-    /// Color planes, in memory order. The slice is empty for a bitstream.
+    /// Color planes, in memory order. The slice is empty for a bitstream and for opaque formats.
     pub planes: &'static [PlaneInfo],
     /// `true` if each plane after the first has half the stride of the first plane, as for planar 4:2:0 and 4:2:2 in
     /// V4L2.
     pub half_chroma_stride: bool,
+    pub(crate) tiles: Option<Tiles>,
+}
+
+/// How an opaque format stores its pixels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiles {
+    pub(crate) modifier: u64,
+    /// The color planes as they are without tiles, for samples of 8 bits.
+    pub(crate) planes: &'static [PlaneInfo],
+    /// Bits of a sample.
+    pub(crate) bits: u32,
+    /// The rows of a tile. A plane has whole tiles.
+    pub(crate) rows: u32,
 }
 
 impl FormatInfo {
+    /// Returns the color planes in memory, also those that only devices can read.
+    pub(crate) fn stored_planes(&self) -> &'static [PlaneInfo] {
+        self.tiles.map_or(self.planes, |tiles| tiles.planes)
+    }
+
+    /// Returns `true` if the CPU can read and write the pixels, row by row.
+    pub(crate) fn has_rows(&self) -> bool {
+        matches!(self.kind, FormatKind::Yuv | FormatKind::Rgb)
+    }
+
     /// Returns the number of pixels that share one chroma sample, horizontally and vertically. It is `(2, 2)` for 4:2:0
     /// and `(1, 1)` for RGB.
     pub fn subsampling(&self) -> (u32, u32) {
-        let most = |f: fn(&PlaneInfo) -> u32| self.planes.iter().map(f).max().unwrap_or(1);
+        let most = |f: fn(&PlaneInfo) -> u32| self.stored_planes().iter().map(f).max().unwrap_or(1);
         (most(|p| p.horizontal), most(|p| p.vertical))
     }
 
@@ -232,6 +274,7 @@ const fn yuv(
         memory_planes,
         planes,
         half_chroma_stride: planes.len() == 3,
+        tiles: None,
     }
 }
 
@@ -251,6 +294,7 @@ const fn rgb(
         memory_planes: 1,
         planes,
         half_chroma_stride: false,
+        tiles: None,
     }
 }
 
@@ -264,15 +308,49 @@ const fn coded(fourcc: FourCc, name: &'static str) -> FormatInfo {
         memory_planes: 1,
         planes: &[],
         half_chroma_stride: false,
+        tiles: None,
     }
 }
+
+/// Semi-planar 4:2:0 in the tiles of the i.MX8's Amphion decoder: 8 bytes by 128 rows.
+const fn amphion(code: u32, name: &'static str, drm: &[u8; 4], memory_planes: usize, bits: u32) -> FormatInfo {
+    // `DRM_FORMAT_MOD_AMPHION_TILED` of NXP's kernels from 5.x on. The mainline kernel has no number for it.
+    const MODIFIER: u64 = 0xf000_0000_0000_0001;
+    FormatInfo {
+        fourcc: FourCc(code),
+        name,
+        drm: Some(*drm),
+        g2d: if bits == 8 { Some(20) } else { None },
+        kind: FormatKind::Opaque,
+        memory_planes,
+        planes: &[],
+        half_chroma_stride: false,
+        tiles: Some(Tiles { modifier: MODIFIER, planes: SEMI_420, bits, rows: 128 }),
+    }
+}
+
+/// The bit that `v4l2_fourcc_be` sets.
+const BIG_ENDIAN: u32 = 1 << 31;
 
 const BYTE: &[PlaneInfo] = &[plane(1, 1, 1)];
 const RGB16: &[PlaneInfo] = &[plane(2, 1, 1)];
 const RGB24: &[PlaneInfo] = &[plane(3, 1, 1)];
 const RGB32: &[PlaneInfo] = &[plane(4, 1, 1)];
 
-/// Every format that this crate can lay out, and the bitstreams that it can carry.
+/// Formats that only devices can read. NXP's composer gives the 10-bit formats to displays as NV15.
+const OPAQUE: &[FormatInfo] = &[
+    amphion(u32::from_le_bytes(*b"AT12"), "NV12_8L128", b"NV12", 1, 8),
+    amphion(u32::from_le_bytes(*b"NA12"), "NV12M_8L128", b"NV12", 2, 8),
+    amphion(u32::from_le_bytes(*b"AX12") | BIG_ENDIAN, "NV12_10BE_8L128", b"NV15", 1, 10),
+    amphion(u32::from_le_bytes(*b"NT12") | BIG_ENDIAN, "NV12M_10BE_8L128", b"NV15", 2, 10),
+];
+
+fn known() -> impl Iterator<Item = &'static FormatInfo> {
+    FORMATS.iter().chain(OPAQUE)
+}
+
+/// Every format whose rows this crate can lay out, and the bitstreams that it can carry. [`FourCc::info`] also knows
+/// opaque formats.
 ///
 /// Sources: `videodev2.h` and `drm_fourcc.h`. The libg2d numbers are from the i.MX G2D API. V4L2 and libg2d name RGB
 /// formats by the order of bytes in memory; DRM names them by the bits of a little-endian word. Headers disagree
@@ -351,6 +429,25 @@ mod tests {
         assert_eq!(FourCc::new(b"NV12").split(), Some(FourCc::new(b"NM12")));
         assert_eq!(FourCc::new(b"YU12").split(), Some(FourCc::new(b"YM12")));
         assert!(["NM12", "YUYV", "H264"].iter().all(|f| f.parse::<FourCc>().unwrap().split().is_none()));
+    }
+
+    #[test]
+    fn opaque_formats_have_codes_names_and_one_modifier() {
+        for (name, code, split, drm) in [
+            ("NV12_8L128", 0x3231_5441, Some("NV12M_8L128"), b"NV12"),
+            ("NV12M_8L128", 0x3231_414e, None, b"NV12"),
+            ("NV12_10BE_8L128", 0xb231_5841, Some("NV12M_10BE_8L128"), b"NV15"),
+            ("NV12M_10BE_8L128", 0xb231_544e, None, b"NV15"),
+        ] {
+            let fourcc: FourCc = name.parse().unwrap();
+            assert_eq!((u32::from(fourcc), fourcc.modifier()), (code, Some(0xf0 << 56 | 1)), "{name}");
+            assert_eq!(fourcc.split(), split.map(|name| name.parse().unwrap()), "{name}");
+            assert_eq!(fourcc.drm(), Some(u32::from_le_bytes(*drm)));
+            assert_eq!(fourcc.to_string().parse::<FourCc>().unwrap(), fourcc);
+            let info = fourcc.info().unwrap();
+            assert!(!info.has_rows() && info.planes.is_empty() && info.subsampling() == (2, 2), "{name}");
+        }
+        assert_eq!((FourCc::NV12.modifier(), FourCc::new(b"Y16 ").modifier()), (Some(0), None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Colorimetry, FormatKind, FourCc, Size};
+use super::{Colorimetry, FourCc, Size};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest number of color planes, and of memory planes, in a layout.
@@ -27,6 +27,9 @@ pub struct Plane {
 ///
 /// The layout of a bitstream has one memory plane and no color plane. The size of this memory plane is the most that
 /// one buffer can hold.
+///
+/// The color planes of an opaque layout, such as tiles, are for devices. They have a place and a stride, but no rows:
+/// [`Layout::rows`] and [`Layout::row_bytes`] return 0, and operations of the CPU return `Unsupported`.
 ///
 /// ```
 /// use framelease::format::{FourCc, Layout, Size};
@@ -52,7 +55,7 @@ impl Layout {
     /// Creates the layout without padding between rows or planes.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// `Unsupported` for a bitstream, an opaque or an unknown format. `InvalidArgument` for a side that is 0 or above
     /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn packed(fourcc: FourCc, size: Size) -> Result<Self> {
         Self::aligned(fourcc, size, 1)
@@ -61,10 +64,10 @@ impl Layout {
     /// Creates a layout whose rows begin at multiples of `stride_align` bytes, in every plane.
     ///
     /// # Errors
-    /// `Unsupported` for a bitstream or an unknown format. `InvalidArgument` for a side that is 0 or above
+    /// `Unsupported` for a bitstream, an opaque or an unknown format. `InvalidArgument` for a side that is 0 or above
     /// [`MAX_SIDE`]. `Mismatch` for an odd width whose chroma rows are longer than the stride.
     pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
-        let info = fourcc.info().filter(|i| i.kind != FormatKind::Compressed).ok_or_else(|| unknown(fourcc))?;
+        let info = fourcc.info().filter(|i| i.has_rows()).ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
         let align = stride_align.max(1);
         let first = &info.planes[0];
@@ -79,7 +82,8 @@ impl Layout {
 
     /// Creates the layout that V4L2 defines for a format. Each memory plane has one stride (`bytesperline`) and one
     /// size (`sizeimage`). If a memory plane has several color planes, they follow each other without a gap
-    /// (`pixfmt-yuv-planar.rst`). The second color plane then begins at `bytesperline` x height.
+    /// (`pixfmt-yuv-planar.rst`). The second color plane then begins at `bytesperline` x height. The height of a tiled
+    /// plane is that of whole tiles.
     ///
     /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
@@ -96,16 +100,16 @@ impl Layout {
             memory: [0; MAX_PLANES],
             memory_count: info.memory_planes,
             planes: [Plane::default(); MAX_PLANES],
-            plane_count: info.planes.len(),
+            plane_count: info.stored_planes().len(),
         };
         let mut fill = [0u64; MAX_PLANES];
-        for (i, plane) in info.planes.iter().enumerate() {
+        for i in 0..layout.plane_count {
             let memory = if info.memory_planes == 1 { 0 } else { i };
             let mut stride = strides.get(memory).copied().unwrap_or(0);
             if memory == 0 && i > 0 && info.half_chroma_stride {
                 stride /= 2;
             }
-            let row = row_bytes(plane.bytes, plane.horizontal, size.width);
+            let (row, rows) = layout.stored(i);
             if stride < row {
                 return Err(mismatch(
                     fourcc,
@@ -113,7 +117,6 @@ impl Layout {
                     format!("plane {i}: stride {stride} is shorter than a row, {row} bytes"),
                 ));
             }
-            let rows = size.height.div_ceil(plane.vertical);
             layout.planes[i] = Plane {
                 memory: memory as u32,
                 offset_bytes: u32::try_from(fill[memory]).map_err(|_| too_large(fourcc, size))?,
@@ -141,7 +144,7 @@ impl Layout {
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
-        if planes.len() != info.planes.len() || memory_bytes.is_empty() || memory_bytes.len() > MAX_PLANES {
+        if planes.len() != info.stored_planes().len() || memory_bytes.is_empty() || memory_bytes.len() > MAX_PLANES {
             let text = format!("{} planes in {} memory planes cannot be {fourcc}", planes.len(), memory_bytes.len());
             return Err(mismatch(fourcc, size, text));
         }
@@ -159,7 +162,7 @@ impl Layout {
         for (i, plane) in planes.iter().enumerate() {
             let room = memory_bytes.get(plane.memory as usize).copied().unwrap_or(0);
             let end = layout.plane_end(i);
-            if plane.stride_bytes < layout.row_bytes(i) || end > u64::from(room) {
+            if plane.stride_bytes < layout.stored(i).0 || end > u64::from(room) {
                 let text =
                     format!("plane {i} (stride {}, ends at {end}) does not fit its {room} bytes", plane.stride_bytes);
                 return Err(mismatch(fourcc, size, text));
@@ -195,7 +198,7 @@ impl Layout {
         &self.memory[..self.memory_count]
     }
 
-    /// Returns the color planes. The slice is empty for a bitstream.
+    /// Returns the color planes. The slice is empty for a bitstream. The planes of an opaque layout are for devices.
     pub fn planes(&self) -> &[Plane] {
         &self.planes[..self.plane_count]
     }
@@ -206,12 +209,12 @@ impl Layout {
     }
 
     /// Returns the number of bytes of the pixels in a row of color plane `i`, without padding. Returns 0 if the plane
-    /// does not exist.
+    /// does not exist or has no rows.
     pub fn row_bytes(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| row_bytes(p.bytes, p.horizontal, self.size.width))
     }
 
-    /// Returns the number of rows of color plane `i`. Returns 0 if the plane does not exist.
+    /// Returns the number of rows of color plane `i`. Returns 0 if the plane does not exist or has no rows.
     pub fn rows(&self, i: usize) -> u32 {
         self.plane_info(i).map_or(0, |p| self.size.height.div_ceil(p.vertical))
     }
@@ -219,6 +222,30 @@ impl Layout {
     /// Returns the number of bytes of all pixels, without any padding.
     pub fn pixel_bytes(&self) -> u64 {
         (0..self.plane_count).map(|i| u64::from(self.row_bytes(i)) * u64::from(self.rows(i))).sum()
+    }
+
+    /// Returns an error if only devices can read the pixels.
+    pub(crate) fn check_rows(&self, op: &'static str) -> Result<()> {
+        match self.fourcc.tiling() {
+            Some(modifier) => {
+                let text = format!("{self} is tiled (modifier {modifier:#x}): only devices can read it");
+                Err(Error::new(ErrorKind::Unsupported, op, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the bytes of a row and the number of rows that color plane `i` has in memory. Rows are those of whole
+    /// tiles.
+    fn stored(&self, i: usize) -> (u32, u32) {
+        let info = self.fourcc.info();
+        let Some(plane) = info.and_then(|info| info.stored_planes().get(i)) else { return (0, 0) };
+        let (row, rows) = (row_bytes(plane.bytes, plane.horizontal, self.size.width), self.size.height);
+        let rows = rows.div_ceil(plane.vertical);
+        match info.and_then(|info| info.tiles) {
+            Some(tiles) => ((row * tiles.bits).div_ceil(8), rows.next_multiple_of(tiles.rows)),
+            None => (row, rows),
+        }
     }
 
     fn plane_info(&self, i: usize) -> Option<&'static super::PlaneInfo> {
@@ -247,10 +274,10 @@ impl Layout {
 
     /// Returns the first byte after the pixels of color plane `i`, in its memory plane.
     pub(crate) fn plane_end(&self, i: usize) -> u64 {
-        let (plane, rows) = (self.planes[i], u64::from(self.rows(i)));
+        let (plane, (row, rows)) = (self.planes[i], self.stored(i));
         u64::from(plane.offset_bytes)
-            + u64::from(plane.stride_bytes) * rows.saturating_sub(1)
-            + u64::from(self.row_bytes(i))
+            + u64::from(plane.stride_bytes) * u64::from(rows).saturating_sub(1)
+            + u64::from(row)
     }
 }
 
@@ -365,6 +392,30 @@ mod tests {
         }
         let e = Layout::packed(FourCc::H264, Size::new(640, 360)).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn from_strides_puts_tiled_chroma_after_whole_tiles() {
+        let size = Size::new(1920, 1080);
+        // What the driver of the i.MX8QM reports: 1080 rows are 9 tiles of 128, and 540 are 5.
+        let l = Layout::from_strides("NV12_8L128".parse().unwrap(), size, &[2048], &[2048 * (1152 + 640)]).unwrap();
+        assert_eq!(l.planes()[1], Plane { memory: 0, offset_bytes: 2048 * 1152, stride_bytes: 2048 });
+        assert_eq!((l.plane_end(0), l.plane_end(1)), (2048 * 1151 + 1920, 2048 * 1791 + 1920));
+        assert_eq!((l.rows(0), l.row_bytes(0), l.pixel_bytes(), l.is_compressed()), (0, 0, 0, false));
+        assert_eq!(Layout::from_planes(l.fourcc(), size, l.memory_bytes(), l.planes()).unwrap(), l);
+        assert_eq!(l.check_rows("read").unwrap_err().kind(), ErrorKind::Unsupported);
+        let two: FourCc = "NV12M_10BE_8L128".parse().unwrap();
+        let l = Layout::from_strides(two, size, &[2560, 2560], &[2560 * 1152, 2560 * 640]).unwrap();
+        assert_eq!(l.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 2560 });
+        for (fourcc, strides, sizes) in [
+            (two, [2399; 2], [0; 2]),
+            (two, [2560; 2], [2560 * 1152, 2560 * 540]),
+            ("NV12_8L128".parse().unwrap(), [2048; 2], [2048 * 1080 * 3 / 2; 2]),
+        ] {
+            let e = Layout::from_strides(fourcc, size, &strides, &sizes).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
+        }
+        assert_eq!(Layout::packed(two, size).unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     proptest! {

@@ -58,9 +58,10 @@ impl Frame {
     /// ```
     ///
     /// # Errors
-    /// `Timeout` if a device still writes after `timeout`. `Busy` while this process writes the buffer. Other errors
-    /// are those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
+    /// `Timeout` if a device still writes after `timeout`. `Busy` while this process writes the buffer. `Unsupported`
+    /// for an opaque layout. Other errors are those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn read(&self, timeout: Duration) -> Result<FrameRead<'_>> {
+        self.layout().check_rows("read")?;
         let deadline = wait::deadline(timeout);
         let mut memory: [Option<CpuRead<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
@@ -75,8 +76,8 @@ impl FrameMut {
     ///
     /// # Errors
     /// `Timeout` if a device still uses the buffer after `timeout`. `Busy` while this process reads or writes the
-    /// buffer. `PermissionDenied` if the buffer is read-only. Other errors are those of `mmap` and
-    /// `DMA_BUF_IOCTL_SYNC`.
+    /// buffer. `PermissionDenied` if the buffer is read-only. `Unsupported` for an opaque layout. Other errors are
+    /// those of `mmap` and `DMA_BUF_IOCTL_SYNC`.
     pub fn write(&mut self, timeout: Duration) -> Result<FrameWrite<'_>> {
         let deadline = wait::deadline(timeout);
         self.begin(|buffer| buffer.begin_write(wait::remaining(deadline)))
@@ -89,6 +90,7 @@ impl FrameMut {
     }
 
     fn begin<'a>(&'a mut self, access: impl Fn(&'a DmaBuf) -> Result<CpuWrite<'a>>) -> Result<FrameWrite<'a>> {
+        self.layout().check_rows("write")?;
         let mut memory: [Option<CpuWrite<'_>>; MAX_PLANES] = Default::default();
         for (guard, buffer) in memory.iter_mut().zip(self.memory()) {
             *guard = Some(access(buffer)?);

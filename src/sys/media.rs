@@ -1,4 +1,4 @@
-//! `linux/media.h`: the topology of a media device.
+//! `linux/media.h`: the topology of a media device. `linux/v4l2-subdev.h`: the routes inside a subdevice.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -70,7 +70,32 @@ struct RawTopology {
     links: Array,
 }
 
+/// `struct v4l2_subdev_route`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Route {
+    pub(crate) sink_pad: u32,
+    pub(crate) sink_stream: u32,
+    pub(crate) source_pad: u32,
+    pub(crate) source_stream: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u32; 5],
+}
+
+/// `struct v4l2_subdev_routing` of Linux 6.12. Earlier kernels had another struct, which no release enabled.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RawRouting {
+    which: u32,
+    len_routes: u32,
+    routes: u64,
+    num_routes: u32,
+    reserved: [u32; 11],
+}
+
 const _: () = {
+    assert!(std::mem::size_of::<Route>() == 40);
+    assert!(std::mem::size_of::<RawRouting>() == 64);
     assert!(std::mem::size_of::<Entity>() == 96);
     assert!(std::mem::size_of::<Interface>() == 112);
     assert!(std::mem::size_of::<Pad>() == 32);
@@ -86,8 +111,11 @@ unsafe impl Plain for Interface {}
 unsafe impl Plain for Pad {}
 // SAFETY: as above.
 unsafe impl Plain for Link {}
+// SAFETY: as above.
+unsafe impl Plain for Route {}
 
 nix::ioctl_readwrite!(g_topology, b'|', 4, RawTopology);
+nix::ioctl_readwrite!(subdev_g_routing, b'V', 38, RawRouting);
 
 /// The whole graph of a media device.
 #[derive(Default)]
@@ -141,10 +169,31 @@ pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
     Err(Errno::EAGAIN)
 }
 
+/// Returns the present routes of a subdevice (`VIDIOC_SUBDEV_G_ROUTING`). Kernels without the API of streams, such as
+/// Linux 6.12, return ENOTTY.
+pub(crate) fn routing(fd: BorrowedFd<'_>) -> Result<Vec<Route>, Errno> {
+    const ROOM: usize = 256;
+    const ACTIVE_FORMAT: u32 = 1;
+    let mut routes = vec![Route::zeroed(); ROOM];
+    let mut arg = RawRouting {
+        which: ACTIVE_FORMAT,
+        len_routes: ROOM as u32,
+        routes: routes.as_mut_ptr() as usize as u64,
+        num_routes: 0,
+        reserved: [0; 11],
+    };
+    // SAFETY: `arg` is live and exclusively borrowed. Its pointer is to `len_routes` routes, which are not otherwise
+    // touched during the call, and the kernel writes no more than these.
+    retry(|| unsafe { subdev_g_routing(fd.as_raw_fd(), &mut arg) })?;
+    routes.truncate(arg.num_routes as usize);
+    Ok(routes)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
-    fn topology_has_the_uapi_s_ioctl_number() {
+    fn topology_and_routing_have_the_uapi_s_ioctl_numbers() {
         assert_eq!(nix::request_code_readwrite!(b'|', 4, 72) as u32, 0xc048_7c04);
+        assert_eq!(nix::request_code_readwrite!(b'V', 38, 64) as u32, 0xc040_5626);
     }
 }

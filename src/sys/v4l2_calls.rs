@@ -47,6 +47,7 @@ mod raw {
     nix::ioctl_readwrite!(query_ext_ctrl, b'V', 103, QueryExtCtrl);
     nix::ioctl_readwrite!(remove_bufs, b'V', 104, RemoveBuffers);
     nix::ioctl_readwrite!(subdev_g_fmt, b'V', 4, SubdevFormat);
+    nix::ioctl_readwrite!(subdev_s_fmt, b'V', 5, SubdevFormat);
 }
 
 /// Safe functions for ioctls whose argument consists of integers.
@@ -93,6 +94,8 @@ plain_calls! {
     try_decoder_cmd(DecoderCmd);
     /// For `/dev/v4l-subdevN`.
     subdev_g_fmt(SubdevFormat);
+    /// For `/dev/v4l-subdevN`.
+    subdev_s_fmt(SubdevFormat);
 }
 
 /// `VIDIOC_STREAMON`.

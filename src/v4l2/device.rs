@@ -92,6 +92,11 @@ impl DeviceInfo {
         self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
     }
 
+    /// Returns `true` if pads of the media graph give the node its pictures (`V4L2_CAP_IO_MC`).
+    pub(crate) fn is_routed_by_graph(&self) -> bool {
+        self.capabilities.contains(Capabilities::IO_MC)
+    }
+
     /// Returns the names of the node's capabilities, such as `STREAMING`.
     pub fn capabilities(&self) -> Vec<&'static str> {
         self.capabilities.names()

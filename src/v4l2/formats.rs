@@ -386,7 +386,7 @@ fn is_within(picture: &Layout, queue: &Layout) -> bool {
 /// same dma-buf is then queued for every plane, each with its own `data_offset`.
 pub(crate) fn splits(picture: &Layout, queue: &Layout) -> bool {
     let (from, to) = (picture.planes(), queue.planes());
-    picture.fourcc().drm().is_some_and(|drm| queue.fourcc().drm() == Some(drm))
+    picture.fourcc().has_bytes_of(queue.fourcc())
         && picture.memory_bytes().len() == 1
         && queue.memory_bytes().len() == to.len()
         && (from.len() == to.len() && from.len() > 1)
@@ -435,6 +435,10 @@ mod tests {
         Layout::from_strides(FourCc::NV12, Size::new(1920, height), &[stride], &[]).unwrap()
     }
 
+    fn nv12m(height: u32, stride: u32) -> Layout {
+        Layout::from_strides(FourCc::NV12M, Size::new(1920, height), &[stride; 2], &[]).unwrap()
+    }
+
     #[test]
     fn format_request_from_a_layout_has_all_of_it() {
         let l = Layout::aligned("YUV420M".parse().unwrap(), Size::new(640, 360), 64).unwrap();
@@ -462,11 +466,10 @@ mod tests {
 
     #[test]
     fn splits_allows_the_same_bytes_in_separate_planes() {
-        let nm12 = |h, stride| Layout::from_strides(FourCc::NV12M, Size::new(1920, h), &[stride; 2], &[]).unwrap();
-        assert!(splits(&nv12(1080, 1920), &nm12(1088, 1920)), "rows below a plane move no plane");
-        assert!(!splits(&nv12(1080, 1920), &nm12(1088, 2048)));
-        assert!(!splits(&nm12(1080, 1920), &nm12(1080, 1920)) && !splits(&nm12(1080, 1920), &nv12(1080, 1920)));
-        assert!(!splits(&Layout::packed(FourCc::NV21, Size::new(1920, 1080)).unwrap(), &nm12(1080, 1920)));
+        assert!(splits(&nv12(1080, 1920), &nv12m(1088, 1920)), "rows below a plane move no plane");
+        assert!(!splits(&nv12(1080, 1920), &nv12m(1088, 2048)));
+        assert!(!splits(&nv12m(1080, 1920), &nv12m(1080, 1920)) && !splits(&nv12m(1080, 1920), &nv12(1080, 1920)));
+        assert!(!splits(&Layout::packed(FourCc::NV21, Size::new(1920, 1080)).unwrap(), &nv12m(1080, 1920)));
     }
 
     #[test]
@@ -478,5 +481,23 @@ mod tests {
         let one = Picture { planes: 1, strides: [640; 8], sizes: [1 << 20; 8], ..p };
         assert!(layout(&one).is_err(), "two memory planes in one");
         assert!(layout(&Picture { planes: 2, ..one }).is_ok());
+    }
+
+    #[test]
+    fn layout_of_tiles_has_the_sizes_that_the_driver_reports() {
+        let [single, split]: [FourCc; 2] = ["NV12_8L128", "NV12M_8L128"].map(|name| name.parse().unwrap());
+        // The Amphion decoder's answer for 1920x1088: whole tiles, and more below the chroma.
+        let picture = Picture { width: 1920, height: 1088, strides: [2048; 8], ..Picture::default() };
+        let (luma, chroma) = (2048 * 1152, 2048 * 640);
+        let mut two = Picture { fourcc: u32::from(split), planes: 2, ..picture };
+        two.sizes[..2].copy_from_slice(&[luma, chroma]);
+        let two = layout(&two).unwrap();
+        assert_eq!(two.memory_bytes(), [luma, chroma]);
+        let mut one = Picture { fourcc: u32::from(single), planes: 1, ..picture };
+        one.sizes[0] = luma + chroma;
+        assert_eq!(layout(&one).unwrap().memory_bytes(), [luma + chroma]);
+        assert!(!splits(&layout(&one).unwrap(), &nv12m(1088, 2048)), "tiles are not rows");
+        one.sizes[0] = 2048 * 1088 * 3 / 2;
+        assert_eq!(layout(&one).unwrap_err().kind(), ErrorKind::Mismatch);
     }
 }

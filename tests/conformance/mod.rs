@@ -162,6 +162,18 @@ pub fn cases(align: u32) -> Vec<Case> {
     cases
 }
 
+/// Returns the case with its NV12 sources in the tiles of a format, or `None` if it has no such source.
+pub fn tiled(case: &Case, fourcc: FourCc) -> Option<Case> {
+    let mut case = case.clone();
+    let mut is_tiled = false;
+    for layout in case.sources.iter_mut().filter(|l| l.fourcc() == FourCc::NV12) {
+        let stride = layout.planes()[0].stride_bytes;
+        let tiles = Layout::from_strides(fourcc, layout.size(), &[stride; 2], &[]).unwrap();
+        (*layout, is_tiled) = (tiles.with_colorimetry(layout.colorimetry()), true);
+    }
+    is_tiled.then_some(case)
+}
+
 /// Runs one case. Returns its PSNR, or the rule by which the backend refuses it.
 pub fn run(converter: &mut dyn Converter, allocator: &Allocator, case: &Case) -> Result<f64, String> {
     let kind = allocator.allocate(4096, "kind").unwrap().kind();

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::format::{FormatKind, Layout, Range};
-use framelease::frame::{Frame, Pool};
+use framelease::format::{FormatKind, FourCc, Layout, Range};
+use framelease::frame::{Frame, FrameMut, Pool};
 
 /// Red, green, blue and straight alpha, 0 to 1.
 pub type Rgba = [f64; 4];
@@ -105,10 +105,33 @@ fn planes(layout: &Layout, which: usize, premultiplied: bool) -> Planes {
     KNOWN.with(|k| Rc::clone(k.borrow_mut().entry((*layout, which, premultiplied)).or_insert_with(make)))
 }
 
+/// Writes NV12 in tiles of 8 bytes by 128 rows, which follow each other from left to right.
+fn write_tiles(frame: &mut FrameMut, which: usize, premultiplied: bool) {
+    let layout = *frame.layout();
+    let stride = layout.planes()[0].stride_bytes;
+    let rows = Layout::from_strides(FourCc::NV12, layout.size(), &[stride], &[]).unwrap();
+    let rows = planes(&rows.with_colorimetry(layout.colorimetry()), which, premultiplied);
+    let mut memory: Vec<Vec<u8>> = layout.memory_bytes().iter().map(|&bytes| vec![0; bytes as usize]).collect();
+    for (plane, rows) in layout.planes().iter().zip(rows.iter()) {
+        for (y, row) in rows.iter().enumerate() {
+            for (x, &byte) in row.iter().enumerate() {
+                let at = y / 128 * 128 * stride as usize + x / 8 * 1024 + y % 128 * 8 + x % 8;
+                memory[plane.memory as usize][plane.offset_bytes as usize + at] = byte;
+            }
+        }
+    }
+    for (buffer, bytes) in frame.memory().to_vec().iter_mut().zip(&memory) {
+        buffer.write(DEFAULT_WAIT).unwrap().copy_from(0, bytes).unwrap();
+    }
+}
+
 /// A frame that shows picture `which`, from its own pool.
 pub fn frame(allocator: &Allocator, layout: &Layout, which: usize, premultiplied: bool) -> Frame {
-    let mut frame = Pool::new(allocator, *layout, 1).unwrap().try_acquire().unwrap();
-    {
+    let pool = Pool::new(allocator, *layout, 1).unwrap();
+    let mut frame = pool.try_acquire().unwrap();
+    if layout.fourcc().info().unwrap().kind == FormatKind::Opaque {
+        write_tiles(&mut frame, which, premultiplied);
+    } else {
         let mut write = frame.write(DEFAULT_WAIT).unwrap();
         for (plane, rows) in planes(layout, which, premultiplied).iter().enumerate() {
             for (y, bytes) in (0..).zip(rows) {

@@ -5,6 +5,7 @@
 mod conformance;
 
 mod ffmpeg;
+mod opaque;
 mod random;
 mod refusals;
 

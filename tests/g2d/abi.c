@@ -15,6 +15,7 @@ struct surface {
     unsigned rot;
 };
 struct surface_pair { struct surface s, d; };
+struct surface_ex { struct surface base; unsigned tiling, ts[4]; int reserved[8]; };
 struct buf { void *buf_handle, *buf_vaddr; address buf_paddr; int buf_size; };
 struct surface_dmabuf { struct surface base; int plane_fd[3]; unsigned plane_offset[3]; };
 struct warp { address addr; unsigned format; int bpp, width, height; unsigned start[2], delta[4]; };
@@ -26,6 +27,7 @@ struct warp { address addr; unsigned format; int bpp, width, height; unsigned st
 SIZE(surface, 80); AT(surface, planes, 8); AT(surface, left, 32); AT(surface, stride, 48);
 AT(surface, clrcolor, 68); AT(surface, rot, 72);
 SIZE(surface_pair, 160); AT(surface_pair, d, 80);
+SIZE(surface_ex, 136); AT(surface_ex, tiling, 80); AT(surface_ex, ts, 84);
 SIZE(buf, 32); AT(buf, buf_paddr, 16); AT(buf, buf_size, 24);
 SIZE(surface_dmabuf, 104); AT(surface_dmabuf, plane_fd, 80); AT(surface_dmabuf, plane_offset, 92);
 SIZE(warp, 48); AT(warp, delta[3], 44);
@@ -33,6 +35,7 @@ SIZE(warp, 48); AT(warp, delta[3], 44);
 SIZE(surface, 60); AT(surface, planes, 4); AT(surface, left, 16); AT(surface, stride, 32);
 AT(surface, clrcolor, 52); AT(surface, rot, 56);
 SIZE(surface_pair, 120); AT(surface_pair, d, 60);
+SIZE(surface_ex, 112); AT(surface_ex, tiling, 60); AT(surface_ex, ts, 64);
 SIZE(buf, 24); AT(buf, buf_paddr, 16); AT(buf, buf_size, 20);
 SIZE(warp, 44); AT(warp, delta[3], 40);
 #else
@@ -40,6 +43,7 @@ SIZE(warp, 44); AT(warp, delta[3], 40);
 SIZE(surface, 60); AT(surface, planes, 4); AT(surface, left, 16); AT(surface, stride, 32);
 AT(surface, clrcolor, 52); AT(surface, rot, 56);
 SIZE(surface_pair, 120);
+SIZE(surface_ex, 112); AT(surface_ex, tiling, 60);
 SIZE(buf, 16); AT(buf, buf_paddr, 8); AT(buf, buf_size, 12);
 SIZE(surface_dmabuf, 84); AT(surface_dmabuf, plane_fd, 60); AT(surface_dmabuf, plane_offset, 72);
 SIZE(warp, 44); AT(warp, delta[3], 40);

@@ -105,6 +105,13 @@ pub fn reload(driver: &str, parameters: &str) {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_none() {
         return;
     }
+    unload(driver);
+    let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
+    run("modprobe", &words);
+}
+
+/// Unloads a driver in the lab.
+pub fn unload(driver: &str) {
     // The kernel closes files a moment after the last descriptor.
     let removed = || ended(start("modprobe", &["-r", driver])).status.success();
     if !(0..50).any(|_| {
@@ -115,8 +122,6 @@ pub fn reload(driver: &str, parameters: &str) {
     }) {
         run("modprobe", &["-r", driver]);
     }
-    let words: Vec<&str> = std::iter::once(driver).chain(parameters.split_whitespace()).collect();
-    run("modprobe", &words);
 }
 
 /// vim2m. Every open file has its own settings.

@@ -445,6 +445,9 @@ fn scanout_refuses_with_the_supported_formats_and_limits() {
     refused(legacy.add_layer(&over).map(drop), ErrorKind::Unsupported, &["no plane of that kind", "primary plane"]);
     let layer = legacy.add_layer(&LayerRequirements::new([fourcc("XBGR32")], SCREEN)).unwrap();
     refused(legacy.hide(layer).map(drop), ErrorKind::Unsupported, &["legacy"]);
+    let tiles = LayerRequirements::new(["NV12_8L128".parse().unwrap()], SCREEN);
+    let words = ["asked NV12 (0xf000000000000001) of", "primary plane"];
+    refused(legacy.add_layer(&tiles).map(drop), ErrorKind::Unsupported, &words);
     refused(legacy.try_present_fenced().map(drop), ErrorKind::Unsupported, &["OUT_FENCE_PTR"]);
     drop(legacy);
     refused(open(builder().size(Size::new(641, 481))), ErrorKind::NotFound, &["641x481", "640x480@"]);

@@ -28,6 +28,10 @@ pub enum Habit {
     VsiDecoder,
     /// A device whose work fails after it was submitted: its fences signal with an error.
     FailedFence,
+    /// A kernel with the API of streams, which reports one route of each subdevice. It is not active.
+    NoRoute,
+    /// mxc-isi: VIDIOC_STREAMON reports a graph that does not fit as EINVAL, where the kernel reports EPIPE.
+    MxcIsi,
 }
 
 thread_local! {
@@ -127,6 +131,23 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
     }
 }
 
+const SUBDEV_G_ROUTING: u32 = 0xc040_5626;
+
+/// Answers with an inactive route from pad 0 to pad 1.
+///
+/// # Safety
+/// `arg` is a `v4l2_subdev_routing` with room for a route.
+unsafe fn report_route(arg: *mut u32) {
+    // Words of the struct: `routes` is an address at word 2, `num_routes` is word 4. A route has ten words: pad and
+    // stream, twice, and flags.
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let routes = arg.add(2).cast::<*mut [u32; 10]>().read_unaligned();
+        routes.write_unaligned([0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        arg.add(4).write_unaligned(1);
+    }
+}
+
 /// Runs a function while V4L2 ioctls of these two numbers are refused, all of them.
 pub fn refusing<T>(numbers: [u8; 2], errno: Errno, test: impl FnOnce() -> T) -> T {
     REFUSED.set(Some((numbers, errno)));
@@ -177,6 +198,11 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
     if fails(request) {
         return -1;
     }
+    if HABIT.try_with(Cell::get) == Ok(Some(Habit::NoRoute)) && request as u32 == SUBDEV_G_ROUTING {
+        // SAFETY: the argument is a `v4l2_subdev_routing`, and the caller has room for more than one route.
+        unsafe { report_route(arg.cast()) };
+        return 0;
+    }
     let of = |habit: &Habit| if *habit == Habit::FailedFence { b'>' } else { b'V' };
     let habit = HABIT.try_with(Cell::get).ok().flatten().filter(|habit| (request >> 8) as u8 == of(habit));
     if let Some(habit) = habit {
@@ -185,6 +211,10 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
     }
     // SAFETY: the caller guarantees the arguments, which are passed to the kernel.
     let done = unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int };
+    const STREAMON: u8 = 18;
+    if habit == Some(Habit::MxcIsi) && request as u8 == STREAMON && done < 0 && Errno::last() == Errno::EPIPE {
+        Errno::EINVAL.set();
+    }
     if let (0, Some(habit)) = (done, habit) {
         // SAFETY: the ioctl has just succeeded with this argument.
         unsafe { change(habit, request as u8, arg.cast()) };

@@ -47,6 +47,8 @@ mod compliance;
 mod contract;
 mod controls;
 mod convert;
+#[cfg(feature = "g2d")]
+mod convert_g2d;
 mod convert_m2m;
 mod convert_scaler;
 mod decode;
@@ -83,6 +85,7 @@ mod ioctl_errors;
 mod ioctls;
 #[cfg(feature = "drm")]
 mod measure;
+mod media_graph;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
 mod negotiate;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::convert::{Blend, Color, Draw, Fill, Plan, Step};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Encoding, Flip, FormatInfo, FormatKind, FourCc, Layout, Range, Rect, Rotation, Size};
-use crate::sys::g2d::{blend, cap, rotation, Surface, MAX_PAIRS};
+use crate::sys::g2d::{blend, cap, rotation, Surface, Tiling, MAX_PAIRS};
 
 use super::report::{Answer, Variant};
 
@@ -37,6 +37,10 @@ pub(super) struct Profile {
     /// `g2d_copy` can be used, with `g2d_buf_from_fd` for its buffers.
     pub(super) copy: bool,
     pub(super) warp: bool,
+    /// Sources may be in the tiles of the i.MX8's Amphion decoder, by `g2d_blitEx`.
+    pub(super) tiles: bool,
+    /// The library's header is 1.3 or later, which brought `g2d_blitEx`. Earlier libraries exchange the planes of YV12.
+    pub(super) yv12: bool,
     pub(super) matrices: Matrices,
 }
 
@@ -54,12 +58,17 @@ impl Matrices {
 
     /// Returns the caps that the library has.
     pub(super) fn caps(self) -> impl Iterator<Item = u32> + Clone {
-        MATRICES.into_iter().filter(move |cap| self.0 & 1 << cap != 0)
+        MATRICES.into_iter().filter(move |&cap| self.has(cap))
+    }
+
+    /// Returns `true` if the library has a cap.
+    fn has(self, cap: u32) -> bool {
+        self.0 & 1 << cap != 0
     }
 
     /// Returns the matrix if the library has it.
     fn check(self, matrix: u32) -> Result<u32> {
-        if self.caps().any(|cap| cap == matrix) || self == Self::default() && matrix == cap::BT_601 {
+        if self.has(matrix) || self == Self::default() && matrix == cap::BT_601 {
             return Ok(matrix);
         }
         let name = cap::NAMES[matrix as usize];
@@ -114,6 +123,8 @@ pub(super) struct Program {
     pub(super) has_fill: bool,
     /// Uses `g2d_copy`, which takes `g2d_buf`s and no file descriptors.
     pub(super) has_copy: bool,
+    /// Uses `g2d_blitEx`, which takes addresses and no file descriptors.
+    pub(super) has_tiles: bool,
 }
 
 impl Program {
@@ -121,7 +132,8 @@ impl Program {
         let ops = compile(plan, profile)?;
         let has_fill = ops.iter().any(|op| matches!(op, Op::Fill { .. }));
         let has_copy = ops.iter().any(|op| matches!(op, Op::Copy));
-        Ok(Self { plan: Arc::clone(plan), ops, has_fill, has_copy })
+        let has_tiles = plan.sources().iter().any(|layout| layout.fourcc().tiling().is_some());
+        Ok(Self { plan: Arc::clone(plan), ops, has_fill, has_copy, has_tiles })
     }
 }
 
@@ -171,7 +183,7 @@ fn is_copy(plan: &Plan) -> bool {
 fn join(ops: &mut Vec<Op>, blit: Blit, profile: &Profile) {
     let fits = |b: &Blit| {
         let edges = |s: &Surface| (s.left, s.top, s.right, s.bottom);
-        edges(&b.from) == edges(&b.to) && b.from.rotation == 0 && b.to.rotation == 0
+        edges(&b.from) == edges(&b.to) && (b.from.rotation, b.to.rotation) == (0, 0) && b.from.tiling == Tiling::Linear
     };
     if profile.multi_blit && fits(&blit) {
         match ops.last_mut() {
@@ -315,6 +327,7 @@ const RGB_OF_PXP: [u32; 7] = [0, 1, 2, 3, 4, 6, 8];
 const RGB888: u32 = 10;
 const BGR888: u32 = 11;
 const NV12: u32 = 20;
+const YV12: u32 = 22;
 const PLANAR: [u32; 3] = [20, 21, 22];
 const YUYV: u32 = 24;
 const UYVY: u32 = 26;
@@ -329,7 +342,10 @@ fn takes(profile: &Profile, role: Role, format: u32) -> Option<bool> {
             Answer::No => Some(false),
             Answer::Unknown => None,
         },
+        (Role::Source, _) if format == YV12 && !profile.yv12 => Some(false),
         (_, Variant::Unknown) => None,
+        // Header 1.6 brought the format and this cap.
+        (Role::Source, Variant::Gpu | Variant::Dpu) if format == BGR888 => Some(profile.matrices.has(cap::BT_601_FULL)),
         (Role::Source, Variant::Gpu) if format == VYUY => Some(false),
         (Role::Source, Variant::Pxp) => Some(yuv || RGB_OF_PXP.contains(&format)),
         (Role::Source, _) => Some(yuv || RGB16_AND_32.contains(&format) || format == RGB888 || format == BGR888),
@@ -355,9 +371,14 @@ fn check_picture(layout: &Layout, profile: &Profile, role: Role) -> Result<()> {
     if takes(profile, role, format) == Some(false) {
         let why = match (format, role) {
             (NV12, Role::Target) => " (query and trial)",
+            (YV12, Role::Source) if !profile.yv12 => " before header 1.3, which exchanges its planes",
+            (BGR888, Role::Source) => " before header 1.6",
             _ => "",
         };
         return Err(rule(format!("{} is not a {role} format of {}{why}", layout.fourcc(), profile.variant)));
+    }
+    if info.kind == FormatKind::Opaque && !profile.tiles {
+        return Err(rule(format!("{}: this libg2d does not read its tiles", layout.fourcc())));
     }
     let Size { width, height } = layout.size();
     if width < MIN_SIDE || height < MIN_SIDE {
@@ -398,7 +419,7 @@ fn check_strides(layout: &Layout, info: &FormatInfo) -> Result<()> {
 /// Returns the bytes of which the first plane's stride must be a multiple: 16 and whole pixels for RGB, 8 pixels for
 /// packed and 16 bytes for semi-planar YUV, 32 pixels for planar YUV.
 fn stride_unit(info: &FormatInfo) -> u32 {
-    match (info.kind, info.planes) {
+    match (info.kind, info.stored_planes()) {
         (FormatKind::Rgb, [one]) if one.bytes == 3 => 48,
         (_, [_, _, _]) => 32,
         _ => 16,
@@ -407,7 +428,7 @@ fn stride_unit(info: &FormatInfo) -> u32 {
 
 /// Returns the bytes of which the address of each plane must be a multiple.
 pub(super) fn address_align(info: &FormatInfo) -> u64 {
-    if info.planes.len() > 1 {
+    if info.stored_planes().len() > 1 {
         64
     } else {
         16
@@ -438,7 +459,8 @@ fn check_scale(from: Size, to: Size, profile: &Profile) -> Result<()> {
 /// Describes a layout with a rectangle of it as a surface: without addresses, opaque, no blending.
 pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
     let info = info(layout)?;
-    let (Some(format), Some(plane), Some(sample)) = (info.g2d, layout.planes().first(), info.planes.first()) else {
+    let stored = info.stored_planes().first();
+    let (Some(format), Some(plane), Some(sample)) = (info.g2d, layout.planes().first(), stored) else {
         return Err(rule(format!("{layout} is not a picture for libg2d")));
     };
     // A packed 4:2:2 sample has two pixels.
@@ -459,6 +481,7 @@ pub(super) fn surface(layout: &Layout, rect: Rect) -> Result<Surface> {
         alpha: 255,
         clear: [0; 4],
         rotation: 0,
+        tiling: if info.kind == FormatKind::Opaque { Tiling::Amphion } else { Tiling::Linear },
     })
 }
 
@@ -488,8 +511,8 @@ fn matrix(layout: &Layout) -> Result<u32> {
 /// Returns the cap that serves a blit between these layouts.
 fn common_matrix((source, from): (&Layout, &FormatInfo), (target, to): (&Layout, &FormatInfo)) -> Result<u32> {
     let (a, b) = (matrix(source)?, matrix(target)?);
-    match (from.kind, to.kind) {
-        (FormatKind::Yuv, FormatKind::Yuv) if a != b => {
+    match (from.kind != FormatKind::Rgb, to.kind != FormatKind::Rgb) {
+        (true, true) if a != b => {
             let text = format!(
                 "{source} in {} to {target} in {}: libg2d has one matrix for both",
                 cap::NAMES[a as usize],
@@ -497,7 +520,7 @@ fn common_matrix((source, from): (&Layout, &FormatInfo), (target, to): (&Layout,
             );
             Err(rule(text))
         }
-        (FormatKind::Yuv, _) => Ok(a),
+        (true, _) => Ok(a),
         _ => Ok(b),
     }
 }

@@ -89,6 +89,7 @@ impl Setup {
         let [source] = plan.sources() else {
             return Err(unsupported(format!("{} sources; a mem-to-mem device takes one", plan.sources().len())));
         };
+        source.check_rows("convert")?;
         let draw = match plan.steps() {
             [Step::Draw(draw)] => draw,
             [] => return Err(unsupported("nothing is drawn")),

@@ -246,12 +246,13 @@ impl Publisher {
     /// set of buffers again.
     ///
     /// # Errors
-    /// `InvalidArgument` if the set has more than 64 slots or 4 memory planes.
+    /// `InvalidArgument` if the set has more than 64 slots or 4 memory planes. `Unsupported` for an opaque layout.
     pub fn announce(&mut self, buffers: &BufferSet) -> Result<()> {
         let filled = buffers.filled();
         if filled == 0 || self.pool.as_ref().is_some_and(|p| p.buffers.id() == buffers.id() && p.filled == filled) {
             return Ok(());
         }
+        buffers.layout().check_rows("announce").map_err(|e| e.on(self.settings.path.display()))?;
         let (slots, planes) = (buffers.slots(), buffers.layout().memory_bytes().len());
         if !(1..=MAX_SLOTS).contains(&slots) || !(1..=MAX_FDS).contains(&planes) {
             let text =

@@ -239,6 +239,7 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
     let layout = Layout::from_planes(fourcc, size, &memory[..memory_count], &planes[..plane_count])
         .map_err(|_| Malformed::Field("layout"))?
         .with_colorimetry(colorimetry);
+    check(fourcc.modifier() == Some(0), "format")?;
     Ok(Format { pool, slots, cpu_reads, writable, layout })
 }
 
@@ -381,6 +382,15 @@ mod tests {
             }
         }
         assert_eq!(known, crate::format::FORMATS.len());
+    }
+
+    #[test]
+    fn format_message_with_tiles_is_refused() {
+        let fourcc: FourCc = "NV12_8L128".parse().unwrap();
+        let layout = Layout::from_strides(fourcc, Size::new(640, 480), &[640], &[]).unwrap();
+        let format = Format { pool: 1, slots: 1, cpu_reads: CpuReads::Cached, writable: false, layout };
+        let encoded = ToSubscriber::Format(format).encode();
+        assert_eq!(ToSubscriber::decode(encoded.as_bytes()), Err(Malformed::Field("format")));
     }
 
     #[test]

@@ -37,6 +37,18 @@ pub(super) struct SurfacePair<P> {
     pub(super) d: Surface<P>,
 }
 
+/// `struct g2d_surfaceEx`. Headers before 2020 end after `tiling`, and libraries of these read no more.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct SurfaceEx<P> {
+    pub(super) base: Surface<P>,
+    /// `enum g2d_tiling`.
+    pub(super) tiling: u32,
+    /// `struct g2d_tile_status`.
+    pub(super) ts: [u32; 4],
+    pub(super) reserved: [c_int; 8],
+}
+
 /// `struct g2d_buf`.
 #[repr(C)]
 pub(super) struct Buf<P> {
@@ -46,7 +58,8 @@ pub(super) struct Buf<P> {
     pub(super) buf_size: c_int,
 }
 
-/// `struct g2d_surface_dmabuf` (header 2.5, so modern only).
+/// `struct g2d_surface_dmabuf` (header 2.5, so modern only). We found no public header with it: the names are those of
+/// NXP's samples, and the types are assumed.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct SurfaceDmabuf {
@@ -86,6 +99,8 @@ const _: () = {
     assert!(size_of::<Surface<ModernAddress>>() == 80 && align_of::<Surface<ModernAddress>>() == 8);
     assert!(size_of::<SurfacePair<LegacyAddress>>() == 120);
     assert!(size_of::<SurfacePair<ModernAddress>>() == 160);
+    assert!(size_of::<SurfaceEx<LegacyAddress>>() == 112);
+    assert!(size_of::<SurfaceEx<ModernAddress>>() == 136);
     assert!(size_of::<Buf<LegacyAddress>>() == 24);
     assert!(size_of::<Buf<ModernAddress>>() == 32);
     assert!(size_of::<SurfaceDmabuf>() == 104);
@@ -99,6 +114,7 @@ const _: () = {
     use std::mem::size_of;
     assert!(size_of::<Surface<LegacyAddress>>() == 60 && size_of::<Surface<ModernAddress>>() == 60);
     assert!(size_of::<SurfacePair<LegacyAddress>>() == 120);
+    assert!(size_of::<SurfaceEx<LegacyAddress>>() == 112);
     assert!(size_of::<Buf<LegacyAddress>>() == 16 && size_of::<Buf<ModernAddress>>() == 16);
     assert!(size_of::<SurfaceDmabuf>() == 84);
     assert!(size_of::<WarpCoordinates<LegacyAddress>>() == 44);
@@ -124,6 +140,8 @@ mod tests {
         assert_eq!(offset_of!(LegacyBuf, buf_size), PROBE_OFFSET);
         assert_eq!(offset_of!(SurfacePair<LegacyAddress>, d), 60);
         assert_eq!(offset_of!(SurfacePair<ModernAddress>, d), 80);
+        assert_eq!([offset_of!(SurfaceEx<LegacyAddress>, tiling), offset_of!(SurfaceEx<LegacyAddress>, ts)], [60, 64]);
+        assert_eq!([offset_of!(SurfaceEx<ModernAddress>, tiling), offset_of!(SurfaceEx<ModernAddress>, ts)], [80, 84]);
         assert_eq!([offset_of!(SurfaceDmabuf, plane_fd), offset_of!(SurfaceDmabuf, plane_offset)], [80, 92]);
         assert_eq!(offset_of!(WarpCoordinates<LegacyAddress>, arb_delta_yy), 40);
         assert_eq!(offset_of!(WarpCoordinates<ModernAddress>, arb_delta_yy), 44);

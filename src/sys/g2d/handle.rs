@@ -6,7 +6,7 @@ use std::ptr::{addr_of_mut, null_mut, NonNull};
 
 use super::abi::{self, LegacyAddress, ModernAddress};
 use super::library::{Library, RawHandle, Symbols};
-use super::{Abi, Status, Surface};
+use super::{Abi, Status, Surface, Tiling};
 
 /// An open handle. It is neither Send nor Sync: libg2d requires all calls on a handle from one thread, and versions
 /// before 2.0 require the thread that opened it.
@@ -155,13 +155,30 @@ impl Handle {
         status.is_ok().then_some(answer != 0)
     }
 
+    /// Calls `g2d_blit`, or `g2d_blitEx` for a source in tiles.
     pub(crate) fn blit(&self, abi: Abi, source: &Surface, target: &Surface) -> Status {
+        if source.tiling != Tiling::Linear {
+            return match abi {
+                Abi::Legacy => self.blit_ex([source, target], legacy),
+                Abi::Modern => self.blit_ex([source, target], modern),
+            };
+        }
         let (Some(mut s), Some(mut d)) = (Fresh::new(abi, source), Fresh::new(abi, target)) else {
             return Status::NotSupported;
         };
         // SAFETY: memory: two live structs of this function, in the layout that the library was found to have; the
         // library may write them. The addresses in them are those of buffers that the caller leases until `finish`.
         Status::of(unsafe { (self.symbols().blit)(self.raw, s.as_mut_ptr(), d.as_mut_ptr()) })
+    }
+
+    fn blit_ex<P>(&self, pair: [&Surface; 2], layout: impl Fn(&Surface) -> Option<abi::Surface<P>>) -> Status {
+        let Some(call) = self.symbols().blit_ex else { return Status::Missing };
+        let fresh = |s: &Surface| {
+            Some(abi::SurfaceEx { base: layout(s)?, tiling: s.tiling as u32, ts: [0; 4], reserved: [0; 8] })
+        };
+        let [Some(mut s), Some(mut d)] = pair.map(fresh) else { return Status::NotSupported };
+        // SAFETY: as for `blit`. Contract: the symbol takes these structs, or shorter ones that begin like them.
+        Status::of(unsafe { call(self.raw, addr_of_mut!(s).cast(), addr_of_mut!(d).cast()) })
     }
 
     pub(crate) fn clear(&self, abi: Abi, area: &Surface) -> Status {

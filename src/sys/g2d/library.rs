@@ -71,12 +71,12 @@ symbols! {
         create_fence_fd = "g2d_create_fence_fd": OnHandle,
         set_warp_coordinates = "g2d_set_warp_coordinates": OnStruct,
         blit_dmabuf = "g2d_blit_dmabuf": TwoStructs,
+        blit_ex = "g2d_blitEx": TwoStructs,
         // Only their presence is checked, because it shows the version of the header. They are not called.
         get_warp_coordinates_from_dct_file = "g2d_get_warp_coordinates_from_dct_file": *const c_void,
         query_cap = "g2d_query_cap": *const c_void,
         cache_op = "g2d_cache_op": *const c_void,
         make_current = "g2d_make_current": *const c_void,
-        blit_ex = "g2d_blitEx": *const c_void,
         set_clipping = "g2d_set_clipping": *const c_void,
         set_csc_matrix = "g2d_set_csc_matrix": *const c_void,
         buf_from_virt_addr = "g2d_buf_from_virt_addr": *const c_void,

@@ -87,6 +87,16 @@ pub(crate) struct Surface {
     pub(crate) clear: [u8; 4],
     /// `enum g2d_rotation`.
     pub(crate) rotation: u32,
+    pub(crate) tiling: Tiling,
+}
+
+/// `enum g2d_tiling`, as far as it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Tiling {
+    #[default]
+    Linear = 1,
+    Amphion = 8,
 }
 
 /// `enum g2d_blend_func`.

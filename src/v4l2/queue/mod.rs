@@ -197,9 +197,9 @@ impl Queue {
     /// `VIDIOC_STREAMON`.
     ///
     /// # Errors
-    /// `State` without buffers; `Pipeline` if formats along the media graph do not fit (the text has the pads and a
-    /// `media-ctl` line that corrects them); `Busy` while another program streams; other errors of the driver. The
-    /// queue can be started again.
+    /// `State` without buffers; `Pipeline` if formats along the media graph do not fit, or do not fit the node's own
+    /// (the text has the pads and a `media-ctl` line that corrects them); `Busy` while another program streams; other
+    /// errors of the driver. The queue can be started again.
     #[doc(alias = "VIDIOC_STREAMON")]
     pub fn start(&mut self) -> Result<()> {
         const OP: &str = "VIDIOC_STREAMON";
@@ -209,15 +209,23 @@ impl Queue {
             _ => {}
         }
         self.clock.start();
-        calls::streamon(self.device.as_fd(), self.kind).map_err(|e| match e {
-            Errno::EPIPE | Errno::ENOLINK => {
-                let why = media::diagnose(&self.device).unwrap_or_else(|| e.desc().into());
-                self.device.failed(OP, e).kind_is(ErrorKind::Pipeline).detail(why)
-            }
-            e => self.device.failed(OP, e),
-        })?;
+        calls::streamon(self.device.as_fd(), self.kind).map_err(|e| self.not_started(OP, e))?;
         (self.streaming, self.drains, self.rests, self.end) = (true, false, false, End::No);
         Ok(())
+    }
+
+    /// Creates the error of a failed start. Drivers report a media graph that does not fit as EPIPE or ENOLINK. mxc-isi
+    /// reports EINVAL if the node's own format does not fit.
+    fn not_started(&self, op: &'static str, errno: Errno) -> Error {
+        let error = self.device.failed(op, errno);
+        let is_pipeline = matches!(errno, Errno::EPIPE | Errno::ENOLINK);
+        if !(is_pipeline || errno == Errno::EINVAL && self.device.info().is_routed_by_graph()) {
+            return error;
+        }
+        let why = media::diagnose(&self.device);
+        let is_found = why.as_ref().is_some_and(|why| why.is_fault);
+        let error = if is_pipeline || is_found { error.kind_is(ErrorKind::Pipeline) } else { error };
+        error.detail(why.map_or_else(|| errno.desc().into(), |why| why.text))
     }
 
     /// Stops streaming. The driver's own buffers wait for the next start. Leases that the driver had are dropped.

@@ -6,4 +6,4 @@ mod importing;
 mod info;
 mod opening;
 mod refusing;
-mod support;
+pub mod support;

@@ -71,6 +71,29 @@ fn check_error_names_each_rule() {
 }
 
 #[test]
+fn tiles_are_a_source_of_the_dpu_alone() {
+    let rgba = layout("RGBA32", 64, 64);
+    let plan = |format: &str| {
+        let tiles = Layout::from_strides(format.parse().unwrap(), Size::new(64, 64), &[128; 2], &[]).unwrap();
+        Plan::new(&Request::convert(Layer::default()), &[tiles], &rgba).unwrap()
+    };
+    for abi in ABIS {
+        let open = |variant, file, without: &[&str]| {
+            let fake = Fake::changed(abi, &Changes { file: Some(file), without, ..Changes::default() });
+            fake.set("variant", variant).open()
+        };
+        let dpu = open(1, "libg2d-dpu.so", &[]);
+        dpu.check(&plan("NV12_8L128")).unwrap();
+        refused(&dpu, &plan("NV12_10BE_8L128"), "NV12_10BE_8L128 is not a format of libg2d");
+        for g2d in
+            [open(0, "libg2d-viv.so", &[]), open(2, "libg2d-pxp.so", &[]), open(1, "libg2d-dpu.so", &["g2d_blitEx"])]
+        {
+            refused(&g2d, &plan("NV12M_8L128"), "NA12: this libg2d does not read its tiles");
+        }
+    }
+}
+
+#[test]
 fn pxp_has_narrower_limits() {
     for abi in ABIS {
         let file = Changes { file: Some("libg2d-pxp.so.2.1.0"), ..Changes::default() };
@@ -102,7 +125,7 @@ fn library_without_caps_for_its_matrix_draws_by_that_matrix_alone() {
     for (abi, file, setting) in [
         (Abi::Legacy, "libg2d-pxp.so.2", ("variant", 2)),
         (Abi::Modern, "libg2d-pxp.so.2", ("variant", 2)),
-        (Abi::Legacy, "libg2d-viv.so.2", ("no_matrices", 1)),
+        (Abi::Legacy, "libg2d-viv.so.2", ("header", 14)),
     ] {
         let fake = Fake::changed(abi, &Changes { file: Some(file), ..Changes::default() });
         let mut g2d = fake.set(setting.0, setting.1).open();

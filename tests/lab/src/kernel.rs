@@ -1,6 +1,6 @@
 //! The guest's kernel: Debian's own 6.12 image, plus the drivers that Debian leaves out.
 //!
-//! vivid and vgem come with Debian's image. vim2m, vicodec and vkms do not (on amd64 neither does
+//! vivid and vgem come with Debian's image. vim2m, vicodec, vimc and vkms do not (on amd64 neither does
 //! the v4l2-mem2mem core), so they are built from Debian's source of the same version against
 //! Debian's headers, together with our own drivers in `modules/`.
 
@@ -17,10 +17,11 @@ use crate::Res;
 
 /// (name and folder in the build tree, Kconfig symbol, place in the kernel's source, own Kbuild
 /// file for places that hold more than the one driver)
-const OUT_OF_TREE: [(&str, &str, &str, &str); 4] = [
+const OUT_OF_TREE: [(&str, &str, &str, &str); 5] = [
     ("v4l2-mem2mem", "CONFIG_V4L2_MEM2MEM_DEV", "drivers/media/v4l2-core/v4l2-mem2mem.c", "obj-m += v4l2-mem2mem.o\n"),
     ("vim2m", "CONFIG_VIDEO_VIM2M", "drivers/media/test-drivers/vim2m.c", "obj-m += vim2m.o\n"),
     ("vicodec", "CONFIG_VIDEO_VICODEC", "drivers/media/test-drivers/vicodec", ""),
+    ("vimc", "CONFIG_VIDEO_VIMC", "drivers/media/test-drivers/vimc", ""),
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
 ];
 
@@ -59,10 +60,12 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     let suite = suite()?;
     let note = format!("kernel-version.{suite}");
     let kernel_step = format!("kernel-{arch}");
+    let source_of = |version: &str| format!("{version} {}", OUT_OF_TREE.map(|d| d.2).join(" "));
     let release_of = |version: &str| format!("{version}-{}", arch.debian());
     // Files that are here are used. Once anything must be fetched, the newest version is: mirrors do not
     // keep old ones.
-    let complete = |version: &String| cache.has(SOURCE_STEP, version) && cache.has(&kernel_step, &release_of(version));
+    let complete =
+        |version: &String| cache.has(SOURCE_STEP, &source_of(version)) && cache.has(&kernel_step, &release_of(version));
     let (version, apt) = match cache.note(&note).filter(complete) {
         Some(version) => (version, None),
         None => {
@@ -74,10 +77,11 @@ pub fn prepare(cache: &Cache, arch: Arch, lab: &Path) -> Res<Kernel> {
     };
     let apt = || apt.as_ref().ok_or("the cache changed under our hands; try again".to_string());
     let release = release_of(&version);
-    let source = cache.step(SOURCE_STEP, &version, |dir| unpack_source(apt()?, dir))?;
+    let source = cache.step(SOURCE_STEP, &source_of(&version), |dir| unpack_source(apt()?, dir))?;
     let debian = cache.step(&kernel_step, &release, |dir| unpack_kernel(apt()?, &version, arch, dir))?;
     let own = own_modules(&lab.join("modules"))?;
-    let mut key = format!("{release} {} {}", debian.display(), hash(format!("{VKMS_REPAIR:?}").as_bytes()));
+    let mut key =
+        format!("{release} {} {} {}", debian.display(), source.display(), hash(format!("{VKMS_REPAIR:?}").as_bytes()));
     for (name, folder) in &own {
         key.push_str(&format!("\n{name} {}", hash_folder(folder)?));
     }

@@ -10,7 +10,7 @@ use crate::dmabuf::DmaBuf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, Layout, Rect, Size, FORMATS};
 use crate::frame::{Frame, FrameMut, Payload};
-use crate::sys::g2d::{cap, Buffer, Handle, Status, Surface, Warp as RawWarp, MAX_PAIRS};
+use crate::sys::g2d::{cap, Buffer, Handle, Status, Surface, Tiling, Warp as RawWarp, MAX_PAIRS};
 
 use super::import::{ByFile, Imports};
 use super::probe::{self, Trial};
@@ -171,7 +171,7 @@ impl Engine {
         if target.memory().is_empty() || sources.iter().any(|s| s.memory().is_empty()) {
             return false;
         }
-        if program.has_copy || program.has_fill && !self.swatch_file() {
+        if program.has_copy || program.has_tiles || program.has_fill && !self.swatch_file() {
             return false;
         }
         let (imports, handle) = (&mut self.imports, &self.handle);
@@ -297,7 +297,10 @@ impl Engine {
         let from = with_planes(&blit.from, planes[blit.source]);
         match self.handle.blit(abi.raw(), &from, &with_planes(&blit.to, to_planes)) {
             Status::Ok => Ok(()),
-            status => Err(self.call_error("g2d_blit", status, sources[blit.source].layout(), target.layout())),
+            status => {
+                let op = if from.tiling == Tiling::Linear { "g2d_blit" } else { "g2d_blitEx" };
+                Err(self.call_error(op, status, sources[blit.source].layout(), target.layout()))
+            }
         }
     }
 
@@ -498,6 +501,8 @@ fn profile(report: &Report, alloc: bool) -> Profile {
         copy: report.variant != Variant::Pxp
             && ["g2d_copy", "g2d_buf_from_fd", "g2d_free"].into_iter().all(|name| report.has(name)),
         matrices: Matrices::default(),
+        yv12: report.has("g2d_blitEx"),
+        tiles: report.variant == Variant::Dpu && report.has("g2d_blitEx"),
         warp: report.has("g2d_set_warp_coordinates") && report.feature("WARP_DEWARP") == Answer::Yes,
     }
 }

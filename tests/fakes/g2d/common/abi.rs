@@ -22,6 +22,16 @@ pub struct Surface {
     pub rot: c_uint,
 }
 
+/// Of header 1.4 on. Before that, it ends after `tiling`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct SurfaceEx {
+    pub base: Surface,
+    pub tiling: c_uint,
+    pub ts: [c_uint; 4],
+    pub reserved: [c_int; 8],
+}
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Pair {
@@ -65,6 +75,7 @@ pub struct Warp {
 const _: () = {
     use std::mem::size_of;
     assert!(size_of::<Surface>() == if crate::MODERN { 80 } else { 60 });
+    assert!(size_of::<SurfaceEx>() == if crate::MODERN { 136 } else { 112 });
     assert!(size_of::<Pair>() == if crate::MODERN { 160 } else { 120 });
     assert!(size_of::<Warp>() == if crate::MODERN { 48 } else { 44 });
 };

@@ -35,8 +35,9 @@ const NAMES: &[(&str, i64)] = &[
     ("blit_result", -1),
     // A cap that g2d_enable refuses, plus 1.
     ("no_cap", 0),
-    // A library before header 1.5, which has no caps for its matrix.
-    ("no_matrices", 0),
+    // The header of a GPU's library, times ten: 15 brought caps for two matrices, 16 two more and BGR888. The planes of
+    // YV12 were exchanged up to 12.
+    ("header", 25),
     ("alloc_fails", 0),
     // 0: -1; 1: a fence that signals when the work is done; 2: one that signals when "fence_signals" is set.
     ("fence", 0),
@@ -47,6 +48,7 @@ const NAMES: &[(&str, i64)] = &[
     ("blits", 0),
     ("dmabuf_blits", 0),
     ("multi_blits", 0),
+    ("tiled_blits", 0),
     ("clears", 0),
     ("copies", 0),
     ("finishes", 0),

@@ -8,7 +8,7 @@ use crate::common::control::{count, setting, violation};
 use crate::common::memory::Region;
 use crate::common::raster::{form, Picture};
 use crate::common::{
-    acceptable, alignment, exports, forced, handle, inode, lawful, queue_blit, take, FAIL, NOT_SUPPORTED, OK,
+    acceptable, alignment, exports, forced, handle, inode, lawful, queue_blit, take, FAIL, NOT_SUPPORTED,
 };
 
 #[no_mangle]
@@ -32,8 +32,7 @@ pub extern "C" fn g2d_blit_dmabuf(raw: *mut c_void, src: *mut SurfaceDmabuf, dst
         return FAIL;
     }
     let (Some(from), Some(to)) = (by_files(&s, "source"), by_files(&d, "target")) else { return FAIL };
-    queue_blit(handle, from, to);
-    OK
+    queue_blit(handle, from, to)
 }
 
 fn by_files(d: &SurfaceDmabuf, what: &str) -> Option<Picture> {
@@ -54,7 +53,7 @@ fn by_files(d: &SurfaceDmabuf, what: &str) -> Option<Picture> {
         };
         *to = Some((region, d.plane_offset[i] as usize));
     }
-    Some(Picture { s: d.base, planes })
+    Some(Picture { s: d.base, planes, is_tiled: false })
 }
 
 /// The memory behind a descriptor of `g2d_buf_export_fd`.

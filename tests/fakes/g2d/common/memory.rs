@@ -2,15 +2,19 @@
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::control::setting;
 
-/// Writable memory of this process behind an address or a file.
+/// Memory of this process behind an address or a file. It is mapped for reading, and for writing once it is a target:
+/// a camera's buffers are exported for reading alone.
 #[derive(Debug)]
 pub struct Region {
     base: usize,
     len: usize,
+    /// The inode of a file.
+    inode: Option<String>,
+    writable: OnceLock<Option<usize>>,
 }
 
 /// Regions that exist: the fake leaks nothing that its caller gave back.
@@ -25,56 +29,70 @@ impl Region {
         self.len
     }
 
-    pub fn as_ptr(&self) -> *mut u8 {
-        self.base as *mut u8
+    pub fn as_ptr(&self) -> *const u8 {
+        self.base as *const u8
+    }
+
+    /// The memory to write to, if its file allows that. Called once for each target before it is drawn.
+    pub fn writable(&self) -> Option<*mut u8> {
+        let base = self.writable.get_or_init(|| {
+            // SAFETY: the region's own mapping. The kernel refuses what the file does not allow.
+            let done =
+                unsafe { libc::mprotect(self.base as *mut c_void, self.len, libc::PROT_READ | libc::PROT_WRITE) };
+            if done == 0 {
+                Some(self.base)
+            } else {
+                self.doubled()
+            }
+        });
+        base.map(|base| base as *mut u8)
     }
 
     /// Memory of the fake's own, for `g2d_alloc`.
     pub fn allocate(len: usize) -> Option<Arc<Self>> {
         // SAFETY: an anonymous private mapping; no memory of Rust's is touched.
         let base = unsafe {
-            let prot = libc::PROT_READ | libc::PROT_WRITE;
-            libc::mmap(std::ptr::null_mut(), len, prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
         };
-        Self::new(base, len)
+        Self::new(base, len, None)
     }
 
-    /// The memory of a dma-buf or memfd. A memfd that is sealed against new writable mappings is found where its owner
-    /// in this process has mapped it, and that mapping is doubled.
+    /// The memory of a dma-buf or memfd.
     pub fn of_file(fd: c_int) -> Option<Arc<Self>> {
         // SAFETY: no memory is passed; the kernel checks the number.
         let len = usize::try_from(unsafe { libc::lseek(fd, 0, libc::SEEK_END) }).ok().filter(|l| *l > 0)?;
         // SAFETY: a new shared mapping of the file.
-        let base = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
-        };
-        if base != libc::MAP_FAILED {
-            return Self::new(base, len);
-        }
-        // The region may belong to another thread, which unmaps it before it is doubled, and whose place
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+        Self::new(base, len, inode_of(fd))
+    }
+
+    fn new(base: *mut c_void, len: usize, inode: Option<String>) -> Option<Arc<Self>> {
+        (base != libc::MAP_FAILED).then(|| {
+            LIVE.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Self { base: base as usize, len, inode, writable: OnceLock::new() })
+        })
+    }
+
+    /// A memfd that is sealed against new writable mappings is found where its owner in this process has mapped it, and
+    /// that mapping is doubled.
+    fn doubled(&self) -> Option<usize> {
+        let (inode, len) = (self.inode.as_deref()?, self.len);
+        // The mapping may belong to another thread, which unmaps it before it is doubled, and whose place
         // another mapping may take. The new mapping stays: it is checked, and on a mismatch the search starts again.
-        let inode = inode_of(fd)?;
         (0..50).find_map(|_| {
-            let existing = writable_mapping(&inode, |_| true)?;
+            let existing = writable_mapping(inode, |_| true)?;
             // SAFETY: an old size of 0 doubles a shared mapping, keeps the old one, and fails without one. The
             // result is an independent mapping.
             let base = unsafe { libc::mremap(existing as *mut c_void, 0, len, libc::MREMAP_MAYMOVE) };
             if base == libc::MAP_FAILED {
                 return None;
             }
-            if writable_mapping(&inode, |at| at == base as usize).is_none() {
+            if writable_mapping(inode, |at| at == base as usize).is_none() {
                 // SAFETY: made by the call above, and no one else has its address.
                 unsafe { libc::munmap(base, len) };
                 return None;
             }
-            Self::new(base, len)
-        })
-    }
-
-    fn new(base: *mut c_void, len: usize) -> Option<Arc<Self>> {
-        (base != libc::MAP_FAILED).then(|| {
-            LIVE.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Self { base: base as usize, len })
+            Some(base as usize)
         })
     }
 }
@@ -82,8 +100,11 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         LIVE.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: the mapping was made for this region alone and no one else has its address.
-        unsafe { libc::munmap(self.base as *mut c_void, self.len) };
+        let doubled = self.writable.get().copied().flatten().filter(|base| *base != self.base);
+        for base in std::iter::once(self.base).chain(doubled) {
+            // SAFETY: the mappings were made for this region alone and no one else has their addresses.
+            unsafe { libc::munmap(base as *mut c_void, self.len) };
+        }
     }
 }
 

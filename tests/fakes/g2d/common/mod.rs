@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Address;
-use abi::{Buf, Pair, Surface, Warp};
+use abi::{Buf, Pair, Surface, SurfaceEx, Warp};
 use control::{count, counted_down, set, setting, violation};
 use memory::Region;
 use raster::{form, Caps, Command, Form, Picture};
@@ -122,7 +122,13 @@ pub extern "C" fn g2d_disable(raw: *mut c_void, cap: c_uint) -> c_int {
 
 fn switch(raw: *mut c_void, cap: c_uint, on: bool) -> c_int {
     let Some(handle) = handle(raw) else { return FAIL };
-    if setting("no_cap") == i64::from(cap) + 1 || setting("no_matrices") != 0 && (5..=8).contains(&cap) {
+    let since = match cap {
+        5 | 6 => 15,
+        7 | 8 => 16,
+        9 => 21,
+        _ => 0,
+    };
+    if setting("no_cap") == i64::from(cap) + 1 || setting("header") < since {
         return FAIL;
     }
     // As its published library: blending and the global alpha, and no others.
@@ -193,6 +199,12 @@ fn takes(format: u32, target: bool) -> Option<bool> {
     if setting("variant") == PXP && matches!(format, 7 | 9 | 10 | 11) {
         violation(format!("format {format}, which the PXP's library takes for another"));
     }
+    if format == 11 && setting("header") < 16 {
+        return Some(false);
+    }
+    if format == 22 && setting("header") <= 12 {
+        violation("YV12, whose planes libraries up to header 1.2 exchange".into());
+    }
     Some(match (setting("variant"), target) {
         (GPU, false) => format != 27,
         (_, false) => true,
@@ -262,13 +274,13 @@ fn by_address(s: &Surface, what: &str) -> Option<Picture> {
         };
         *to = Some(found);
     }
-    Some(Picture { s: *s, planes })
+    Some(Picture { s: *s, planes, is_tiled: false })
 }
 
 /// The matrix of the one YUV cap that is on, and the others that blits look at.
 fn caps(handle: &Handle) -> Caps {
     let on: Vec<u32> = (5..=8).filter(|c| handle.caps[*c as usize]).collect();
-    let has_one = setting("variant") == PXP || setting("no_matrices") != 0;
+    let has_one = setting("variant") == PXP || setting("header") < 15;
     if on.len() != usize::from(!has_one) {
         violation(format!("{} of the matrices' caps are on", on.len()));
     }
@@ -277,7 +289,11 @@ fn caps(handle: &Handle) -> Caps {
     Caps { blend: handle.caps[0], global_alpha: handle.caps[2], matrix }
 }
 
-pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) {
+pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) -> c_int {
+    if !to.is_writable() {
+        violation("a target that cannot be written".into());
+        return FAIL;
+    }
     if from.s.format >= 20 && from.s.global_alpha == 255 {
         // Silently, and it stays off.
         handle.caps[0] = false;
@@ -291,6 +307,7 @@ pub(crate) fn queue_blit(handle: &mut Handle, from: Picture, to: Picture) {
         count("warps");
     }
     handle.queue.push(Command::Blit { from, to, caps, clip });
+    OK
 }
 
 /// What a blit answers before it looks at its surfaces.
@@ -327,8 +344,7 @@ pub extern "C" fn g2d_blit(raw: *mut c_void, src: *mut Surface, dst: *mut Surfac
         return FAIL;
     }
     let (Some(from), Some(to)) = (by_address(&s, "source"), by_address(&d, "target")) else { return FAIL };
-    queue_blit(handle, from, to);
-    OK
+    queue_blit(handle, from, to)
 }
 
 pub(crate) fn inode(fd: c_int) -> i64 {
@@ -365,7 +381,9 @@ pub extern "C" fn g2d_multi_blit(raw: *mut c_void, pairs: *mut *mut Pair, layers
             return FAIL;
         }
         let (Some(from), Some(to)) = (by_address(s, "source"), by_address(d, "target")) else { return FAIL };
-        queue_blit(handle, from, to);
+        if queue_blit(handle, from, to) != OK {
+            return FAIL;
+        }
     }
     OK
 }
@@ -381,7 +399,7 @@ pub extern "C" fn g2d_clear(raw: *mut c_void, area: *mut Surface) -> c_int {
     if !lawful(&s, "clear") {
         return FAIL;
     }
-    let Some(area) = by_address(&s, "clear") else { return FAIL };
+    let Some(area) = by_address(&s, "clear").filter(Picture::is_writable) else { return FAIL };
     handle.queue.push(Command::Clear { area, color: s.clrcolor.to_le_bytes() });
     OK
 }
@@ -516,12 +534,12 @@ fn region_of(buf: *mut Buf) -> Option<Arc<Region>> {
 
 fn new_buf(region: Arc<Region>, size: c_int, from_fd: bool) -> *mut Buf {
     let at = memory::place(&region);
-    let vaddr = if from_fd { std::ptr::null_mut() } else { region.as_ptr().cast() };
+    let vaddr = if from_fd { None } else { region.writable() };
     let told = if setting("sign_extend") != 0 { i64::from(at as i32) as u64 } else { at };
     let kept = Box::new(Kept { region, at, file: None, from_fd });
     let buf = Buf {
         buf_handle: Box::into_raw(kept).cast(),
-        buf_vaddr: vaddr,
+        buf_vaddr: vaddr.map_or(std::ptr::null_mut(), |at| at.cast()),
         buf_paddr: told as Address,
         // The real one leaves it at 0.
         buf_size: if from_fd { 0 } else { size },
@@ -608,11 +626,35 @@ pub extern "C" fn g2d_buf_from_virt_addr(_: *mut c_void, _: c_int) -> *mut Buf {
     std::ptr::null_mut()
 }
 
+/// Of `enum g2d_tiling`.
+const LINEAR: c_uint = 1;
+const AMPHION_TILED: c_uint = 8;
+
 #[no_mangle]
-pub extern "C" fn g2d_blitEx(raw: *mut c_void, _: *mut c_void, _: *mut c_void) -> c_int {
-    if handle(raw).is_some() {
-        NOT_SUPPORTED
-    } else {
-        FAIL
+pub extern "C" fn g2d_blitEx(raw: *mut c_void, src: *mut SurfaceEx, dst: *mut SurfaceEx) -> c_int {
+    let (Some(handle), Some(s), Some(d)) = (handle(raw), take(src), take(dst)) else { return FAIL };
+    count("tiled_blits");
+    if let Some(result) = forced() {
+        return result;
     }
+    if s.ts != [0; 4] || d.ts != [0; 4] || s.reserved != [0; 8] || d.reserved != [0; 8] {
+        violation("a tile status or reserved fields that are set".into());
+    }
+    match (setting("variant"), s.tiling, d.tiling) {
+        (_, LINEAR, LINEAR) => {}
+        (DPU, AMPHION_TILED, LINEAR) if s.base.format == 20 => {}
+        (PXP, ..) => violation("tiles, which the PXP's library reads as rows".into()),
+        _ => return NOT_SUPPORTED,
+    }
+    if let Some(result) = acceptable(&s.base, &d.base) {
+        return result;
+    }
+    if !lawful(&s.base, "source") || !lawful(&d.base, "target") {
+        return FAIL;
+    }
+    let (Some(mut from), Some(to)) = (by_address(&s.base, "source"), by_address(&d.base, "target")) else {
+        return FAIL;
+    };
+    from.is_tiled = s.tiling == AMPHION_TILED;
+    queue_blit(handle, from, to)
 }

@@ -11,6 +11,8 @@ use super::memory::Region;
 pub struct Picture {
     pub s: Surface,
     pub planes: [Option<(Arc<Region>, usize)>; 3],
+    /// In tiles of 8 bytes by 128 rows, which follow each other from left to right.
+    pub is_tiled: bool,
 }
 
 /// Caps that were on when the call was made.
@@ -99,12 +101,19 @@ impl Form {
     }
 }
 
+/// Where the byte at a place in rows is in tiles.
+fn tiled(at: usize, stride: usize) -> usize {
+    let (x, y) = (at % stride, at / stride);
+    y / 128 * stride * 128 + x / 8 * 8 * 128 + y % 128 * 8 + x % 8
+}
+
 /// Three components in the picture's own space and alpha, 0 to 255.
 type Pixel = [f32; 4];
 
 impl Picture {
     fn byte(&self, plane: usize, at: usize) -> u8 {
         let Some((region, offset)) = &self.planes[plane] else { return 0 };
+        let at = if self.is_tiled { tiled(at, self.s.stride as usize) } else { at };
         if offset + at >= region.len() {
             violation(format!("read at byte {} of {}", offset + at, region.len()));
             return 0;
@@ -120,8 +129,14 @@ impl Picture {
             return violation(format!("write at byte {} of {}", offset + at, region.len()));
         }
         let value = value.round().clamp(0.0, 255.0) as u8;
+        let Some(memory) = region.writable() else { return };
         // SAFETY: as in `byte`; the mapping is writable.
-        unsafe { region.as_ptr().add(offset + at).write_volatile(value) };
+        unsafe { memory.add(offset + at).write_volatile(value) };
+    }
+
+    /// Whether all planes can be written. A camera's buffers cannot.
+    pub fn is_writable(&self) -> bool {
+        self.planes.iter().flatten().all(|(region, _)| region.writable().is_some())
     }
 
     fn form(&self) -> Form {
@@ -342,8 +357,9 @@ pub fn execute(command: &Command) {
         }
         Command::Copy { from, to, bytes } => {
             let bytes = (*bytes).min(from.len()).min(to.len());
+            let Some(memory) = to.writable() else { return };
             // SAFETY: both regions are mapped and this long; they are different mappings.
-            unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), bytes) };
+            unsafe { std::ptr::copy(from.as_ptr(), memory, bytes) };
         }
     }
 }
