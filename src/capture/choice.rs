@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::builder::Fit;
 use crate::error::Result;
-use crate::format::{FormatKind, FourCc, FrameInterval, Size};
+use crate::format::{FormatInfo, FourCc, FrameInterval, Size};
 use crate::v4l2::{Device, Direction, FormatOffer, Intervals, Sizes};
 
 /// Rates that differ by less are the same: 29.97 and 30, or an interval that a driver rounds to 100 ns.
@@ -119,7 +119,7 @@ fn acceptable(wish: &Wish<'_>, offered: &[FormatOffer]) -> Vec<FourCc> {
     // libv4l converts to the emulated ones on the CPU.
     for emulated in [false, true] {
         let of = offered.iter().filter(|offer| offer.emulated == emulated).map(|offer| offer.fourcc);
-        let has_pixels = |f: &FourCc| f.info().is_some_and(|info| info.kind != FormatKind::Compressed);
+        let has_pixels = |f: &FourCc| f.info().is_some_and(FormatInfo::has_rows);
         let others: Vec<FourCc> = of.filter(|f| has_pixels(f) && !formats.contains(f)).collect();
         formats.extend(others);
     }

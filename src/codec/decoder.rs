@@ -8,7 +8,7 @@ use super::MOST_SKIPPED;
 use crate::bitstream::Codec;
 use crate::dmabuf::DEFAULT_WAIT;
 use crate::error::{Error, ErrorKind, Rejected, Result};
-use crate::format::{FormatKind, FourCc, Rect, Size};
+use crate::format::{FormatInfo, FormatKind, FourCc, Rect, Size};
 use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, Packet, Payload};
 use crate::station::{sealed, FrameEvent, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
@@ -84,7 +84,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the acceptable formats of the pictures, best first. By default, the driver chooses.
+    /// Sets the acceptable formats of the pictures, best first. By default, the driver chooses. Formats that the CPU can
+    /// read come before tiles, which are [opaque](crate::format::FormatKind::Opaque).
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
@@ -426,6 +427,8 @@ impl Decoder {
         let mut wished = self.wishes.formats.clone();
         if wished.is_empty() {
             wished = own.into_iter().chain(offered.iter().copied()).filter(usable).collect();
+            // Only devices read tiles.
+            wished.sort_by_key(|f| !f.info().is_some_and(FormatInfo::has_rows));
         }
         let choice = wished.into_iter().find(|f| offered.contains(f) && !self.refused.contains(f));
         choice.ok_or_else(|| {

@@ -8,7 +8,7 @@ use crate::codec::{negotiate, source_layout, Encoder, Params, SourceMemory};
 use crate::convert::{candidates, first_of, Layer, Plan, Request};
 use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{FormatKind, FourCc, Layout, Rect};
+use crate::format::{FormatInfo, FourCc, Layout, Rect};
 use crate::frame::{BufferBudget, BufferSet, Pool};
 use crate::v4l2::{ControlId, ControlValue, Device, Direction};
 
@@ -242,7 +242,7 @@ impl Negotiation {
         let wishes = match &wishes.formats[..] {
             [] => {
                 let offered = wishes.best_device()?.formats(Direction::Capture)?.into_iter().map(|offer| offer.fourcc);
-                wishes.formats(offered.filter(|f| f.info().is_some_and(|info| info.kind != FormatKind::Compressed)))
+                wishes.formats(offered.filter(|f| f.info().is_some_and(FormatInfo::has_rows)))
             }
             _ => wishes,
         };

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use framelease::bitstream::Codec;
 use framelease::capture::{Camera, Fit, FrameSource};
-use framelease::codec::{Encoder, EncoderEvent, Params, Quirks};
-use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Range, Size};
+use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent, Params, Quirks};
+use framelease::format::{ColorSpace, Colorimetry, FormatKind, FrameInterval, Range, Size};
 use framelease::frame::{FrameFlags, Packet, Pool};
 use framelease::v4l2::{Device, Resumed};
 use framelease::{ErrorKind, Received, Station, Submit};
 use nix::errno::Errno;
 
-use crate::coding::{coded, drained, h264, packet, WAIT};
+use crate::coding::{coded, drained, fwht, h264, packet, params, WAIT};
 use crate::devices::*;
-use crate::encode::{encodes, grey, tiny, tiny_encoder, tiny_pool};
+use crate::encode::{self, encodes, grey, tiny, tiny_encoder, tiny_pool};
 use crate::ioctls::{self, Fault, Habit};
 
 #[test]
@@ -227,6 +228,45 @@ fn camera_s_colors_can_be_overruled() {
     assert_eq!(frame(&mut camera).layout().colorimetry(), colors);
     camera.reconfigure(fourcc("YUYV"), Size::new(640, 480)).unwrap();
     assert_eq!(camera.layout().unwrap().colorimetry(), colors);
+}
+
+#[test]
+fn decoder_that_writes_only_tiles_gives_opaque_frames() {
+    // Whole tiles of 128 rows in both planes, as the driver's pictures have.
+    let size = Size::new(640, 512);
+    let (Some(device), Some(pool)) = (fwht(Planar::Single), encode::pool("NV12", size, 4)) else { return };
+    let mut encoder = Encoder::builder(params(Codec::Fwht, size)).device(device).open(pool.buffers()).unwrap();
+    let packets: Vec<Packet> = (0..3).map(|i| coded(&mut encoder, grey(&pool, i)).detach()).collect();
+    ioctls::answering_as(Habit::AmphionDecoder, || {
+        let mut decoder = Decoder::builder(Codec::Fwht).frames_held(4).open().unwrap();
+        let mut frames = Vec::new();
+        for packet in packets {
+            decoder.try_submit(packet).taken();
+            while frames.len() < 3 {
+                match decoder.recv(Duration::from_millis(500)).unwrap() {
+                    Received::Item(DecoderEvent::Frame(frame)) => frames.push(frame),
+                    Received::Item(_) => {}
+                    _ => break,
+                }
+            }
+        }
+        assert_eq!(frames.len(), 3);
+        for frame in &frames {
+            let info = frame.layout().fourcc().info().unwrap();
+            assert_eq!((info.name, info.kind), ("NV12_8L128", FormatKind::Opaque));
+            assert_eq!(frame.layout().fourcc().modifier(), Some(0xf000_0000_0000_0001));
+            let read = frame.read(WAIT).and_then(|read| read.copy_row(0, 0, &mut [0; 640]));
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+        // Another format was requested.
+        let wish = Decoder::builder(Codec::Fwht).formats([fourcc("NV12")]);
+        drop((frames, decoder));
+        let mut decoder = wish.open().unwrap();
+        let packet = coded(&mut encoder, grey(&pool, 3)).detach();
+        decoder.try_submit(packet).taken();
+        let e = decoder.recv(WAIT).unwrap_err();
+        assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("AT12"), "{e}");
+    });
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::devices::*;
 use crate::ioctls::{self, Fault};
 
 /// A pool of pictures, for an encoder without a camera.
-fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
+pub fn pool(format: &str, size: Size, count: usize) -> Option<Pool> {
     needed_path("udmabuf", "/dev/udmabuf")?;
     Some(Pool::new(&Allocator::Udmabuf, packed(format, size), count).unwrap())
 }

@@ -26,6 +26,8 @@ pub enum Habit {
     OldIsi,
     /// NXP's vsi_v4l2_dec: a change of the colors alone has a bit of its own in the event.
     VsiDecoder,
+    /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
+    AmphionDecoder,
     /// A device whose work fails after it was submitted: its fences signal with an error.
     FailedFence,
     /// A kernel with the API of streams, which reports one route of each subdevice. It is not active.
@@ -67,7 +69,16 @@ unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
         // SAFETY: `v4l2_format` is longer than five words, and the caller guarantees that this is one.
         unsafe { exchange(arg.add(4), NV12, NV12M) };
     }
+    if habit == Habit::AmphionDecoder && SET.contains(&number) {
+        // SAFETY: as above.
+        unsafe { exchange(arg.add(4), TILES, NV12) };
+    }
 }
+
+/// `V4L2_PIX_FMT_NV12_8L128`
+const TILES: u32 = u32::from_le_bytes(*b"AT12");
+/// No format of V4L2.
+const UNKNOWN: u32 = u32::from_le_bytes(*b"????");
 
 /// `V4L2_EVENT_SRC_CH_RESOLUTION`
 const RESOLUTION: u32 = 1;
@@ -124,6 +135,19 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
     if let (Habit::OldIsi, Some(word)) = (habit, format_at) {
         // SAFETY: `v4l2_fmtdesc` and `v4l2_format` are longer than twelve words.
         unsafe { exchange(arg.add(word), NV12M, NV12) };
+    }
+    if let (Habit::AmphionDecoder, Some(word)) = (habit, format_at) {
+        const CAPTURE: u32 = 1;
+        let kind = if number == 2 { 1 } else { 0 };
+        // SAFETY: as above. The first or the second word has the kind of the queue.
+        unsafe {
+            if arg.add(kind).read_unaligned() == CAPTURE {
+                exchange(arg.add(word), NV12, TILES);
+                if number == 2 && arg.add(word).read_unaligned() != TILES {
+                    arg.add(word).write_unaligned(UNKNOWN);
+                }
+            }
+        }
     }
     for &word in zeroed {
         // SAFETY: both structs are longer than seven words, and the caller guarantees that this is one of them.
