@@ -36,7 +36,7 @@ use unixfd_client::{number, release, Client, EOS, NEW_BUFFER};
 
 const FRAMES: u64 = 6;
 /// A victim may never connect and report nothing. The publisher then begins without it.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than all deadlines of the library in these scenarios together.
 const HUNG: Duration = Duration::from_secs(30);
@@ -218,17 +218,20 @@ fn run(victim: Victim, fault: Option<Fault>) -> std::result::Result<(Published, 
     std::thread::spawn(move || {
         let (is_over, gone) = (AtomicBool::new(false), AtomicUsize::new(0));
         let outcome = std::thread::scope(|scope| {
-            let first = scope.spawn(|| {
-                let subscribed = subscribe(&path, of(Victim::Subscriber), &is_over);
+            let (path, is_over, gone) = (&path, &is_over, &gone);
+            // The publisher does not wait for one that has ended.
+            let noted = move |subscribed| {
                 gone.fetch_add(1, Ordering::Release);
                 subscribed
-            });
-            let mut subscribers = vec![first, scope.spawn(|| subscribe(&path, None, &is_over))];
+            };
+            let mut subscribers = vec![
+                scope.spawn(move || noted(subscribe(path, of(Victim::Subscriber), is_over))),
+                scope.spawn(move || noted(subscribe(path, None, is_over))),
+            ];
             if cfg!(feature = "unixfd") {
-                subscribers.push(scope.spawn(|| pipeline(&path, &is_over)));
+                subscribers.push(scope.spawn(move || noted(pipeline(path, is_over))));
             }
             let count = subscribers.len();
-            let (path, gone) = (&path, &gone);
             let published = scope.spawn(move || publish(path, count, gone, of(Victim::Publisher))).join();
             is_over.store(true, Ordering::Relaxed);
             (published, subscribers.into_iter().map(|s| s.join()).collect::<std::thread::Result<_>>())

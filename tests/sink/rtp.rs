@@ -336,13 +336,13 @@ fn frame_is_spread_over_a_part_of_the_interval() {
     let mut sender = Sender::new(Codec::H264, SenderOptions::default()).unwrap();
     let id = sender.add(to).unwrap();
     let large = [&SPS[..], &PPS, &IDR, &[7; 400_000]].concat();
-    // Frames are 400 ms apart, so a frame takes half of that.
+    // Frames are 400 ms apart, so a frame takes half of that. The sender looks at its clock in `try_submit`.
+    let (start, mut last) = (Instant::now(), Duration::ZERO);
     for i in 0..2 {
         let mut meta = meta(0);
         meta.timestamp_ns = i * 400_000_000;
         assert!(sender.try_submit(Packet::new(meta, &large[..], None)).unwrap().is_taken());
     }
-    let (start, mut last) = (Instant::now(), Duration::ZERO);
     while is_readable_within(&sender, Duration::from_millis(300)) {
         let _ = sender.try_recv().unwrap();
         last = start.elapsed();
