@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use framelease::dmabuf::DEFAULT_WAIT;
+use framelease::frame::FrameFlags;
 use framelease::share::{Policy, Rate, ReceiverStats, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, Histogram};
 use framelease::{Received, Station};
@@ -161,7 +162,8 @@ fn run() -> Result<()> {
         };
         match event {
             Received::Item(SubscriberEvent::Frame(frame)) => {
-                if let (Some(file), Some(path)) = (&mut file, &output) {
+                let is_damaged = frame.meta().flags.contains(FrameFlags::ERROR);
+                if let (Some(file), Some(path), false) = (&mut file, &output, is_damaged) {
                     let failed = |e: std::io::Error| format!("{}: {e}", path.display());
                     frame.read(DEFAULT_WAIT)?.write_to(file).map_err(failed)?;
                     // Who reads a pipe shall not wait for the next.

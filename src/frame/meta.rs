@@ -6,7 +6,8 @@ use crate::format::MAX_PLANES;
 flags! {
     /// Properties of one frame or packet.
     pub struct FrameFlags {
-        /// The driver reports that the content may be damaged (`V4L2_BUF_FLAG_ERROR`). The stream continues.
+        /// The content is damaged, as the driver reports (`V4L2_BUF_FLAG_ERROR`), or rows are missing. The stream
+        /// continues.
         pub const ERROR = 1;
         /// A coded frame that decodes without any frame before it.
         pub const KEY = 2;

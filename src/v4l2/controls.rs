@@ -380,6 +380,11 @@ impl Device {
         let failed = |e: Errno| {
             let text = match call {
                 ControlCall::Get => format!("{}; control '{}'", e.desc(), control.name),
+                ControlCall::Set if e == Errno::EACCES && control.is_inactive => {
+                    let text =
+                        format!("another control sets this one, such as an automatic mode; asked {value}; {control}");
+                    return self.failed(op, e).kind_is(ErrorKind::State).detail(text);
+                }
                 ControlCall::Set => format!("{}; asked {value}; {control}", e.desc()),
             };
             self.failed(op, e).detail(text)

@@ -338,9 +338,9 @@ impl Device {
             let why = format!("the driver gives {} instead: ", FourCc::from(picture.fourcc));
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        // 0 is any, 1 progressive, 4 both fields of a frame, interleaved: these give whole frames. The others are
-        // single or sequential fields, which no layout here describes.
-        if !matches!(picture.field, 0 | 1 | 4) {
+        // 0 is any, 1 progressive, 4, 8 and 9 both fields of a frame, interleaved: these give whole frames. The others
+        // are single or sequential fields, which no layout here describes.
+        if !matches!(picture.field, 0 | 1 | 4 | 8 | 9) {
             let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 
 use crate::allocations;
 use crate::devices::*;
-use crate::ioctls;
+use crate::ioctls::{self, Habit};
 use crate::picture;
 
 fn captures(planar: Planar, formats: &[&str]) {
@@ -327,6 +327,32 @@ fn camera_whose_rate_cannot_be_set_opens_unless_it_must() {
         let e = ioctls::refusing([S_PARM; 2], errno, || wish.interval_fit(Fit::Exact).open()).unwrap_err();
         assert_eq!(e.op(), "VIDIOC_S_PARM", "{e}");
     }
+}
+
+#[test]
+fn camera_of_a_grabber_gives_whole_frames_and_flags_short_ones() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    ioctls::answering_as(Habit::Grabber, || {
+        let mut camera = camera(&device, "YUYV").open().unwrap();
+        for _ in 0..3 {
+            let frame = frame(&mut camera);
+            assert!(frame.meta().flags.contains(FrameFlags::ERROR), "rows are missing");
+            let bytes = frame.layout().memory_bytes()[0];
+            assert_eq!(frame.meta().payload[0].bytes, bytes - 1280);
+        }
+        assert_eq!(camera.stats().errors, 3);
+    });
+    let mut camera = camera(&device, "YUYV").open().unwrap();
+    assert!(!frame(&mut camera).meta().flags.contains(FrameFlags::ERROR));
+}
+
+#[test]
+fn camera_names_the_cause_of_enospc() {
+    const STREAMON: u8 = 18;
+    let Some(device) = vivid(Planar::Single) else { return };
+    let wish = camera(&device, "YUYV");
+    let e = ioctls::refusing([STREAMON; 2], Errno::ENOSPC, || wish.open()).unwrap_err();
+    assert!(e.kind() == ErrorKind::Exhausted && e.to_string().contains("bandwidth"), "{e}");
 }
 
 #[test]

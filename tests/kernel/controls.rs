@@ -9,8 +9,10 @@ use framelease::v4l2::{
 };
 use framelease::ErrorKind;
 use framelease::Station;
+use nix::errno::Errno;
 
 use crate::devices::*;
+use crate::ioctls;
 
 #[test]
 fn controls_of_every_type_are_read_and_written() {
@@ -163,4 +165,15 @@ fn devices_are_found_and_described() {
         let path = v4l2::media_path(&m2m).expect("vim2m has a media device");
         assert!(path.contains("->") && path.contains("proc"), "{path}");
     }
+}
+
+#[test]
+fn control_that_another_one_sets_is_refused_with_that_reason() {
+    const S_EXT_CTRLS: u8 = 72;
+    let Some(device) = vivid(Planar::Single) else { return };
+    let inactive = device.controls().unwrap().into_iter().find(|c| c.is_inactive && !c.is_read_only);
+    let control = inactive.expect("vivid's gain is automatic");
+    let set = || device.set_control(control.id, control.minimum);
+    let e = ioctls::refusing([S_EXT_CTRLS; 2], Errno::EACCES, set).unwrap_err();
+    assert!(e.kind() == ErrorKind::State && e.to_string().contains("automatic"), "{e}");
 }

@@ -26,6 +26,8 @@ pub enum Habit {
     OldIsi,
     /// NXP's vsi_v4l2_dec: a change of the colors alone has a bit of its own in the event.
     VsiDecoder,
+    /// An analog grabber: a frame lacks its last rows, without a flag, and names the field that comes first.
+    Grabber,
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
     AmphionDecoder,
     /// A device whose work fails after it was submitted: its fences signal with an error.
@@ -127,6 +129,23 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
             unsafe { arg.add(8).write_unaligned((-(libc::EIO)) as u32) };
         }
         return;
+    }
+    if habit == Habit::Grabber {
+        const DQBUF: u8 = 17;
+        const BYTES_USED: usize = 2;
+        const FIELD: usize = 5;
+        const INTERLACED_TB: u32 = 8;
+        // SAFETY: `v4l2_buffer` and `v4l2_format` are longer than six words.
+        unsafe {
+            match number {
+                DQBUF => {
+                    let bytes = arg.add(BYTES_USED);
+                    bytes.write_unaligned(bytes.read_unaligned() - 1280);
+                }
+                4 | 5 | 64 => arg.add(FIELD).write_unaligned(INTERLACED_TB),
+                _ => {}
+            }
+        }
     }
     if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
         // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.

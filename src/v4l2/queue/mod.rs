@@ -218,6 +218,12 @@ impl Queue {
     /// reports EINVAL if the node's own format does not fit.
     fn not_started(&self, op: &'static str, errno: Errno) -> Error {
         let error = self.device.failed(op, errno);
+        if errno == Errno::ENOSPC {
+            let text =
+                "ENOSPC: the bus has no bandwidth left for this stream; request a smaller size, a lower rate or a \
+                        bitstream, or use another port";
+            return error.detail(text);
+        }
         let is_pipeline = matches!(errno, Errno::EPIPE | Errno::ENOLINK);
         if !(is_pipeline || errno == Errno::EINVAL && self.device.info().is_routed_by_graph()) {
             return error;
@@ -430,11 +436,11 @@ impl Queue {
         let frame = match (held, self.buffers()) {
             (Some(Lease::Shared(frame)), _) => Some(returned(frame, &buffer)),
             (Some(Lease::Unique(frame)), _) => {
-                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory());
+                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), frame.layout());
                 Some(frame.freeze(meta))
             }
             (None, Some(buffers)) if known => buffers.lend(index).map(|frame| {
-                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory());
+                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), frame.layout());
                 frame.freeze(meta)
             }),
             (None, _) => None,

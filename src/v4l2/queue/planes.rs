@@ -84,8 +84,14 @@ pub(super) fn planes(
 }
 
 /// Returns the metadata of a filled buffer. Impossible numbers make it a frame with the flag `ERROR` and without
-/// data.
-pub(super) fn meta(sequence: &mut Sequence, clock: &mut CaptureClock, buffer: &Buffer, memory: &[DmaBuf]) -> FrameMeta {
+/// data. A picture whose data ends before its last row has the flag, too: analog grabbers give such frames.
+pub(super) fn meta(
+    sequence: &mut Sequence,
+    clock: &mut CaptureClock,
+    buffer: &Buffer,
+    memory: &[DmaBuf],
+    layout: &Layout,
+) -> FrameMeta {
     let (count, lost) = sequence.next(buffer.sequence());
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
     meta.flags = flags(buffer);
@@ -101,7 +107,19 @@ pub(super) fn meta(sequence: &mut Sequence, clock: &mut CaptureClock, buffer: &B
             _ => meta.flags |= FrameFlags::ERROR,
         }
     }
+    // The last buffer of a drain may be empty.
+    if !meta.flags.contains(FrameFlags::LAST) && is_short(layout, &meta.payload) {
+        meta.flags |= FrameFlags::ERROR;
+    }
     meta
+}
+
+/// Returns `true` if rows are missing.
+fn is_short(layout: &Layout, payload: &[Payload; MAX_PLANES]) -> bool {
+    layout.planes().iter().enumerate().any(|(i, plane)| {
+        let has = payload.get(plane.memory as usize).map_or(0, |payload| payload.bytes);
+        layout.row_bytes(i) > 0 && layout.plane_end(i) > u64::from(has)
+    })
 }
 
 /// Returns a frame that an output queue has finished, flagged if the device could not use it.
@@ -169,6 +187,23 @@ mod tests {
         assert_eq!(used(30 * 128, 4096), Ok(4096));
         assert_eq!(used(100, 4096), Ok(100), "a partial frame keeps its length");
         assert!(used(30 * 128, 4000).is_err());
+    }
+
+    #[test]
+    fn picture_is_short_if_rows_are_missing() {
+        let of = |format: &str| Layout::packed(format.parse().unwrap(), Size::new(64, 30)).unwrap();
+        let bytes = |all: [u32; 2]| {
+            let mut payload = [Payload::default(); MAX_PLANES];
+            payload.iter_mut().zip(all).for_each(|(payload, bytes)| payload.bytes = bytes);
+            payload
+        };
+        assert!(!is_short(&of("NV12"), &bytes([64 * 45, 0])) && is_short(&of("NV12"), &bytes([64 * 45 - 1, 0])));
+        assert!(!is_short(&of("NV12M"), &bytes([64 * 30, 64 * 15])) && is_short(&of("NV12M"), &bytes([64 * 30, 0])));
+        let coded = Layout::from_strides("MJPG".parse().unwrap(), Size::new(64, 30), &[], &[4096]).unwrap();
+        assert!(!is_short(&coded, &bytes([1, 0])));
+        // Padding after the last row may be missing.
+        let padded = Layout::from_strides("YUYV".parse().unwrap(), Size::new(64, 30), &[256], &[]).unwrap();
+        assert!(!is_short(&padded, &bytes([256 * 29 + 128, 0])));
     }
 
     #[test]
