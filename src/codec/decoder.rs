@@ -84,8 +84,8 @@ impl DecoderBuilder {
         self
     }
 
-    /// Sets the acceptable formats of the pictures, best first. By default, the driver chooses. Formats that the CPU can
-    /// read come before tiles, which are [opaque](crate::format::FormatKind::Opaque).
+    /// Sets the acceptable formats of the pictures, best first. By default, the driver chooses. Formats that the CPU
+    /// can read come before tiles, which are [opaque](crate::format::FormatKind::Opaque).
     pub fn formats(mut self, formats: impl IntoIterator<Item = FourCc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
