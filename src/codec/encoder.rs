@@ -12,7 +12,7 @@ use super::{Applied, Outcome, Params, Quirks, Setting, MOST_SKIPPED};
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
-use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
+use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, Packet, PacketMeta};
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
 use crate::v4l2::{CacheHint, ControlId, ControlValue, Device, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed};
@@ -48,7 +48,7 @@ pub struct EncoderStats {
     pub refused: u64,
     /// Bytes of all packets.
     pub bytes: u64,
-    /// Frames that the device has now.
+    /// Frames that the device has now, or will have after a resume.
     pub in_flight: usize,
     /// Bitstream buffers that are leased now.
     pub leased: usize,
@@ -126,7 +126,17 @@ impl EncoderBuilder {
         let wanted = Wanted { params: self.params, quirks, source: layout, slots };
         let setup = wanted.set_up(&mut pair)?;
         let (stream, stats) = (Stream::new(codec), EncoderStats::default());
-        Ok(Encoder { pair, stream, wanted, setup, halted: None, stats })
+        Ok(Encoder {
+            pair,
+            stream,
+            wanted,
+            setup,
+            halted: None,
+            later: Vec::new(),
+            is_draining: false,
+            coded: None,
+            stats,
+        })
     }
 }
 
@@ -212,8 +222,14 @@ pub struct Encoder {
     wanted: Wanted,
     setup: Setup,
     stream: Stream,
-    /// The frames of a restart that failed, which the next call repeats.
+    /// The frames of a start that failed, which the next call repeats.
     halted: Option<Vec<Frame>>,
+    /// The frames that were submitted since the drain. Some drivers would encode them, and lose the packets when the
+    /// next stream begins.
+    later: Vec<Frame>,
+    is_draining: bool,
+    /// The sequence number and time of the last packet's source. vsi_v4l2enc keeps this frame.
+    coded: Option<(u64, u64)>,
     stats: EncoderStats,
 }
 
@@ -265,13 +281,14 @@ impl Encoder {
     /// Returns the counts since the encoder was opened.
     pub fn stats(&self) -> EncoderStats {
         let leased = self.pair.capture().buffers().map_or(0, BufferSet::leased);
-        EncoderStats { in_flight: self.pair.output().queued(), leased, ..self.stats }
+        let waiting = self.later.len() + self.halted.as_ref().map_or(0, Vec::len);
+        EncoderStats { in_flight: self.pair.output().queued() + waiting, leased, ..self.stats }
     }
 
     /// Returns how many frames [`Submit::try_submit`] accepts now, if they are in different buffers.
     #[doc(hidden)]
     pub fn free_slots(&self) -> usize {
-        self.pair.output().free_slots()
+        self.pair.output().free_slots().saturating_sub(self.later.len())
     }
 
     /// Ends the leases of the frames that the device has read.
@@ -286,8 +303,14 @@ impl Encoder {
     fn free(&mut self) -> Vec<Frame> {
         // A lost device reports nothing more.
         let _ = self.collect();
+        let has_ended = self.pair.capture().has_ended();
         let Reclaimed { frames, .. } = self.pair.free();
-        self.halted.take().unwrap_or_default().into_iter().chain(frames).collect()
+        let coded = self.coded;
+        let is_coded = |meta: &FrameMeta| has_ended || Some((meta.sequence, meta.timestamp_ns)) == coded;
+        let frames = frames.into_iter().filter(|frame| !is_coded(frame.meta()));
+        self.is_draining = false;
+        let halted = self.halted.take().unwrap_or_default();
+        halted.into_iter().chain(frames).chain(self.later.drain(..)).collect()
     }
 
     /// Counts a source frame that the device has read.
@@ -322,6 +345,7 @@ impl Encoder {
     fn sort(&mut self, got: Processed) -> Result<Option<EncoderEvent>> {
         match got {
             Processed::Result { frame, source } => {
+                self.coded = source.map(|s| (s.sequence, s.timestamp_ns));
                 let (sequence, meta) = (source.map(|s| s.sequence), *frame.meta());
                 let is_damaged = meta.flags.contains(FrameFlags::ERROR);
                 // Parameter sets alone are a packet, too, until their content is known.
@@ -384,7 +408,9 @@ impl Encoder {
     /// cannot drain.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
-        self.pair.drain()
+        self.pair.drain()?;
+        self.is_draining = true;
+        Ok(())
     }
 
     /// Resumes encoding after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream, as
@@ -397,6 +423,14 @@ impl Encoder {
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
         if self.halted.is_none() && self.pair.try_resume()? {
+            self.is_draining = false;
+            let later = std::mem::take(&mut self.later);
+            if let Err(error) = self.queue_all(&later) {
+                // The next call begins a new stream with them.
+                drop(self.free());
+                self.halted = Some(later);
+                return Err(error);
+            }
             return Ok(Resumed::Continued);
         }
         self.restart()?;
@@ -412,7 +446,7 @@ impl Encoder {
     ///
     /// # Errors
     /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver. After an
-    /// error the encoder keeps its frames and accepts no others until a repeated call succeeds.
+    /// error the encoder keeps its frames. The next frame, or a repeated call, tries again.
     pub fn reset(&mut self) -> Result<()> {
         if self.halted.is_none() && !self.pair.capture().is_streaming() {
             return Err(Error::new(ErrorKind::State, "reset", "no frame was submitted").on(self.device()));
@@ -436,16 +470,21 @@ impl Encoder {
         self.wanted.allocate(&mut self.pair, &self.setup)?;
         // On a Raspberry Pi, a restart alone does not begin with a key frame. Some drivers do not have the control.
         let _ = self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press);
+        self.queue_all(frames)?;
+        match frames {
+            [] => Ok(()),
+            _ => self.pair.start(),
+        }
+    }
+
+    fn queue_all(&mut self, frames: &[Frame]) -> Result<()> {
         for frame in frames {
             if !self.pair.queue(frame.clone()).map_err(|rejected| rejected.error)?.is_taken() {
                 let text = "the driver gave fewer buffers than before";
                 return Err(Error::new(ErrorKind::Exhausted, "VIDIOC_REQBUFS", text).on(self.device()));
             }
         }
-        match frames {
-            [] => Ok(()),
-            _ => self.pair.start(),
-        }
+        Ok(())
     }
 
     /// Changes to another stream, or to frames of another pool. Leased packets stay intact. Returns the frames that the
@@ -540,13 +579,25 @@ impl Submit for Encoder {
     /// opened with. `WrongFile` if the frame's memory is a memfd. `DeviceLost` after an unplug.
     fn try_submit(&mut self, frame: Frame) -> SubmitResult<Frame> {
         if self.halted.is_some() {
-            let error = Error::new(ErrorKind::State, "VIDIOC_QBUF", "a restart failed: call resume or reset again");
-            return Err(Rejected { error: error.on(self.device()), item: frame });
+            if let Err(error) = self.restart() {
+                return Err(Rejected { error, item: frame });
+            }
         }
         if self.free_slots() == 0 {
             if let Err(error) = self.collect() {
                 return Err(Rejected { error, item: frame });
             }
+        }
+        if self.is_draining {
+            return match self.pair.output().check(&frame) {
+                Err(error) => Err(Rejected { error, item: frame }),
+                Ok(()) if self.free_slots() == 0 => Ok(Submitted::Full(frame)),
+                Ok(()) => {
+                    self.later.push(frame);
+                    self.stats.frames += 1;
+                    Ok(Submitted::Taken)
+                }
+            };
         }
         let had_started = self.pair.capture().is_streaming();
         if let Submitted::Full(frame) = self.pair.queue(frame)? {
@@ -554,9 +605,13 @@ impl Submit for Encoder {
         }
         if !had_started {
             if let Err(error) = self.pair.start() {
-                return match self.pair.take_back_last() {
-                    Some(item) => Err(Rejected { error, item }),
-                    // The frame stays queued. The next call tries to start again.
+                let mut frames = self.free();
+                return match frames.pop() {
+                    Some(item) => {
+                        self.halted = Some(frames);
+                        Err(Rejected { error, item })
+                    }
+                    // The driver keeps the frame until it is closed.
                     None => Ok(Submitted::Taken),
                 };
             }

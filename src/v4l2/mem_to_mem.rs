@@ -430,16 +430,6 @@ impl MemToMem {
         Ok(back)
     }
 
-    /// Takes back the source frame that was queued last, after a start that failed. The other frames wait for the next
-    /// start. Returns `None` if the output queue does not stop; it keeps all frames then.
-    pub(crate) fn take_back_last(&mut self) -> Option<Frame> {
-        let mut frames = self.output.reclaim().ok()?.frames;
-        let last = frames.pop();
-        // A stopped queue accepts what it had. If the device is lost, this ends the leases.
-        frames.into_iter().for_each(|frame| drop(self.queue(frame)));
-        last
-    }
-
     /// Returns the next result or the end of a drain, if there is one. Returns [`Received::Nothing`] for a queue that
     /// is not started or has ended. Costs one system call. Ioctl: `VIDIOC_DQBUF`.
     ///

@@ -11,9 +11,11 @@ use crate::format::{Layout, MAX_PLANES};
 use crate::frame::{Frame, FrameMut, Payload};
 use crate::station::{SubmitResult, Submitted};
 use crate::sys::v4l2::BufType;
-use crate::sys::v4l2_calls::{self as calls, Buffer};
+use crate::sys::v4l2_calls::{self as calls, Buffer, BufferPlane};
 use crate::v4l2::formats::{holds, splits};
 use crate::v4l2::Direction;
+
+const OP: &str = "VIDIOC_QBUF";
 
 impl Queue {
     /// Leases a free buffer of an output queue, for the caller to fill. The queue has buffers from [`Queue::allocate`]
@@ -102,16 +104,19 @@ impl Queue {
         }
     }
 
-    /// Queues imported memory, or the queue's own buffer `slot`. Returns the index, which is within `held`, or `None`
-    /// if the driver has every index.
-    fn submit(
-        &mut self,
-        memory: &[DmaBuf],
+    /// Returns an error if [`Queue::queue`] would refuse a frame without asking the driver.
+    pub(crate) fn check(&self, frame: &Frame) -> Result<()> {
+        self.arrange(frame.memory(), frame.layout(), Some(&frame.meta().payload), None).map(drop)
+    }
+
+    /// Checks memory against the queue, and arranges it by plane. For split planes, every entry is the same buffer.
+    fn arrange<'a>(
+        &self,
+        memory: &'a [DmaBuf],
         layout: &Layout,
-        data: Option<(&[Payload; MAX_PLANES], u64)>,
+        data: Option<&[Payload; MAX_PLANES]>,
         slot: Option<usize>,
-    ) -> Result<Option<usize>> {
-        const OP: &str = "VIDIOC_QBUF";
+    ) -> Result<([Option<&'a DmaBuf>; MAX_PLANES], [BufferPlane; MAX_PLANES])> {
         let wants = if data.is_some() { Direction::Output } else { Direction::Capture };
         if wants != self.direction {
             return Err(
@@ -131,9 +136,8 @@ impl Queue {
             return Err(Error::new(ErrorKind::WrongFile, OP, "a memfd cannot be imported").on(&self.device));
         }
         let does_not_fit = |text| Error::new(ErrorKind::Mismatch, OP, text).on(&self.device);
-        // By plane. For split planes, every entry is the same buffer.
         let mut buffers = [None; MAX_PLANES];
-        let mut payload = data.map(|(payload, _)| *payload);
+        let mut payload = data.copied();
         match (is_split, memory) {
             (true, [one]) => {
                 buffers[..own.memory_bytes().len()].fill(Some(one));
@@ -142,10 +146,23 @@ impl Queue {
             }
             _ => buffers.iter_mut().zip(memory).for_each(|(to, from)| *to = Some(from)),
         }
-        let buffers = buffers.iter().copied().flatten();
-        let sizes = buffers.clone().map(DmaBuf::size_bytes);
+        let sizes = buffers.iter().copied().flatten().map(DmaBuf::size_bytes);
         let planes =
             planes(layout, &own, sizes, payload.as_ref(), self.kind.is_multi_planar()).map_err(does_not_fit)?;
+        Ok((buffers, planes))
+    }
+
+    /// Queues imported memory, or the queue's own buffer `slot`. Returns the index, which is within `held`, or `None`
+    /// if the driver has every index.
+    fn submit(
+        &mut self,
+        memory: &[DmaBuf],
+        layout: &Layout,
+        data: Option<(&[Payload; MAX_PLANES], u64)>,
+        slot: Option<usize>,
+    ) -> Result<Option<usize>> {
+        let (buffers, planes) = self.arrange(memory, layout, data.map(|(payload, _)| payload), slot)?;
+        let buffers = buffers.iter().copied().flatten();
         let taken = match (&mut self.memory, slot) {
             (Memory::Imports { imports, .. }, _) => imports.take(ids(buffers.clone())),
             (_, Some(slot)) if matches!(self.held.get(slot), Some(None)) => Some(Taken { index: slot, spoiled: false }),
@@ -158,7 +175,7 @@ impl Queue {
                 e
             })?;
         }
-        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, own.memory_bytes().len());
+        let mut buffer = Buffer::new(self.kind, self.memory_type(), index as u32, buffers.clone().count());
         for (i, (plane, memory)) in planes.iter().zip(buffers).enumerate() {
             buffer.set_plane(i, *plane, slot.is_none().then(|| memory.as_fd()));
         }
