@@ -33,16 +33,14 @@ fn with_vimc(test: impl FnOnce(&Device)) {
         }
         ended(start("modprobe", &["vimc"]));
     }
-    let raw = node("Raw Capture 0").map(|raw| raw.info().path.display().to_string());
-    if let Ok(raw) = raw {
-        run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=RGGB"]);
-    }
-    if let Some(device) = needed("vimc", node("RGB/YUV Capture")) {
-        test(&device);
-        drop(device);
-        if is_lab {
-            unload("vimc");
-        }
+    let Some(device) = needed("vimc", node("RGB/YUV Capture")) else { return };
+    let (Some(()), Some(())) = (program("v4l2-ctl"), program("media-ctl")) else { return };
+    let raw = node("Raw Capture 0").unwrap().info().path.display().to_string();
+    run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=RGGB"]);
+    test(&device);
+    drop(device);
+    if is_lab {
+        unload("vimc");
     }
 }
 

@@ -33,9 +33,11 @@ const ACTIVE: u32 = 1;
 const MOST_FORMATS: u32 = 256;
 
 /// Returns the path through the media graph to a video node, as one line of text. Returns `None` if the node does not
-/// belong to a media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`.
+/// belong to a media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`,
+/// `VIDIOC_SUBDEV_G_ROUTING`.
 #[doc(alias = "MEDIA_IOC_G_TOPOLOGY")]
 #[doc(alias = "VIDIOC_SUBDEV_G_FMT")]
+#[doc(alias = "VIDIOC_SUBDEV_G_ROUTING")]
 pub fn media_path(device: &Device) -> Option<String> {
     let (major, minor) = numbers(device)?;
     graph(major, minor)?.path_text(major, minor, pad_format)
