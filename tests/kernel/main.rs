@@ -68,6 +68,8 @@ mod display_gpu;
 #[cfg(feature = "drm")]
 mod display_station;
 mod dmabuf;
+#[cfg(feature = "drm")]
+mod doctor;
 mod driver_errors;
 mod encode;
 mod encode_faults;
@@ -81,8 +83,6 @@ mod g2d;
 mod imports;
 mod ioctl_errors;
 mod ioctls;
-#[cfg(feature = "drm")]
-mod measure;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
 mod negotiate;
