@@ -1,6 +1,6 @@
 //! Says what is slow or wrong and what to do: a function of the findings alone.
 
-use super::findings::{Costs, Failure, Findings, G2d, Node, Role};
+use super::findings::{Costs, Display, Failure, Findings, G2d, Node, Role};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
@@ -19,7 +19,7 @@ pub fn advice(findings: &Findings) -> Vec<Advice> {
     let mut all = Vec::new();
     permissions(findings, &mut all);
     daemon(findings, &mut all);
-    cameras(findings, &mut all);
+    missing(findings, &mut all);
     if let Some(costs) = &findings.costs {
         paths(findings, costs, &mut all);
         contiguous_memory(findings, costs, &mut all);
@@ -57,7 +57,8 @@ fn permissions(findings: &Findings, all: &mut Vec<Advice>) {
     }
     for (heap, failure) in &findings.memory.heaps {
         if failure.as_ref().is_some_and(is_denied) {
-            let action = "Run this as root, or let a udev rule give it to the group video: SUBSYSTEM==\"dma_heap\", GROUP=\"video\", MODE=\"0660\".";
+            let action = "Run this as root, or let a udev rule give it to the group video: \
+                          SUBSYSTEM==\"dma_heap\", GROUP=\"video\", MODE=\"0660\".";
             all.push(advise(heap, "no permission", action));
         }
     }
@@ -78,11 +79,20 @@ fn daemon(findings: &Findings, all: &mut Vec<Advice>) {
     ));
 }
 
-fn cameras(findings: &Findings, all: &mut Vec<Advice>) {
-    let is_unopened = findings.video.iter().any(|v| v.node.failed.is_some());
-    if !findings.video.iter().any(|v| v.role == Role::Camera) && !is_unopened {
-        let action = "Look into `dmesg` for the driver of the sensor or receiver. Is it in the device tree, is the module loaded?";
+fn missing(findings: &Findings, all: &mut Vec<Advice>) {
+    // A node that cannot be opened may be anything.
+    if findings.video.iter().any(|v| v.node.failed.is_some()) {
+        return;
+    }
+    let has = |role| findings.video.iter().any(|v| v.role == role);
+    if !has(Role::Camera) {
+        let action =
+            "Look into `dmesg` for the driver of the sensor or receiver. Is it in the device tree, is the module \
+                      loaded?";
         all.push(advise("cameras", "no camera was found", action));
+    } else if !has(Role::Encoder) {
+        let action = "Load the codec's module, if this board has one. On the i.MX8M, vsidaemon must run, too.";
+        all.push(advise("encoders", "no encoder was found", action));
     }
 }
 
@@ -110,9 +120,12 @@ fn paths(findings: &Findings, costs: &Costs, all: &mut Vec<Advice>) {
         let Some(failure) = &row.failed else { continue };
         let node = nodes(findings).find(|node| names(&failure.text, &node.path));
         let about = node.map_or(path.as_str(), |node| &node.path);
-        let is_screen = findings.displays.iter().any(|d| names(&failure.text, &d.node.path));
+        let is_screen = |d: &Display| d.node.failed.is_none() && names(&failure.text, &d.node.path);
         // Without permission to set a mode, another process is the DRM master.
-        if failure.kind == "Busy" || failure.text.contains("EBUSY") || (is_screen && is_denied(failure)) {
+        if failure.kind == "Busy"
+            || failure.text.contains("EBUSY")
+            || (is_denied(failure) && findings.displays.iter().any(is_screen))
+        {
             add(busy(findings, about, node));
         } else if failure.kind == "Pipeline" {
             let action =
@@ -151,9 +164,11 @@ const BUFFERS: u64 = 24;
 fn contiguous_memory(findings: &Findings, costs: &Costs, all: &mut Vec<Advice>) {
     let need = BUFFERS * costs.width * costs.height * 3 / 2 / 1024;
     let exhausted = |f: &Failure| f.kind == "Exhausted" || f.text.contains("ENOMEM");
-    let failed = costs.rows.iter().any(|row| row.failed.as_ref().is_some_and(exhausted));
+    let failed = costs.rows.iter().filter_map(|row| row.failed.as_ref()).find(|failure| exhausted(failure));
     let (total, free) = findings.machine.cma_kib.unwrap_or_default();
-    if (total > 0 && free < need) || failed {
+    if total == 0 {
+        all.extend(failed.map(|f| advise("memory", f.text.clone(), "Use a smaller size or fewer buffers.")));
+    } else if free < need || failed.is_some() {
         let mib = |kib: u64| kib.div_ceil(1024);
         let problem = format!(
             "{} MiB of {} MiB are free; {BUFFERS} buffers of NV12 {}x{} need {} MiB",
@@ -202,7 +217,9 @@ fn converters(findings: &Findings, all: &mut Vec<Advice>) {
     if let G2d::Failed(failure) = &findings.g2d {
         let is_missing = failure.kind == "NotFound";
         if is_missing && (model.contains("imx") || model.contains("i.mx")) {
-            let action = "Install imx-gpu-g2d, imx-dpu-g2d or imx-g2d-pxp of the BSP. The 8M Nano and 8M Quad have no 2D engine.";
+            let action =
+                "Install imx-gpu-g2d, imx-dpu-g2d or imx-g2d-pxp of the BSP. The 8M Nano and 8M Quad do not have \
+                          a 2D engine.";
             all.push(advise("libg2d", "it was not found", action));
         } else if !is_missing {
             let action = "FRAMELEASE_G2D_ABI=legacy or modern overrides the probes. Please report it with this file.";

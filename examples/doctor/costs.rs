@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::child;
+use super::common::Progress;
 use super::findings::{Costs, Counts, Failure, Row, NAMES};
 use super::meter::no_bus;
 use super::options::Options;
 use super::paths::{Memory, Path};
 
-pub fn measure(o: &Options) -> Costs {
+pub fn measure(o: &Options, progress: &mut Progress) -> Costs {
     let no_bus = no_bus();
     let mut runs = Vec::new();
     for &path in &o.paths {
@@ -22,7 +23,7 @@ pub fn measure(o: &Options) -> Costs {
             // The order rotates, so that none always runs first.
             let run = &mut runs[(at + turn) % count];
             if run.row.failed.is_none() {
-                eprintln!("turn {} of {}: {} by {}", turn + 1, o.turns, run.row.path, run.row.memory);
+                progress.show(|| format!("turn {} of {}: {} by {}", turn + 1, o.turns, run.row.path, run.row.memory));
                 run.row.failed = run.run(o, no_bus.is_none()).err();
             }
         }

@@ -30,7 +30,7 @@ pub struct Findings {
 
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
-    /// The device tree's model.
+    /// The device tree's model, or that of a PC.
     pub model: String,
     pub kernel: String,
     pub architecture: String,

@@ -21,9 +21,10 @@ mod report;
 mod survey;
 mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use common::Result;
+use common::{Progress, Result};
 use options::{Options, Part};
 
 fn main() -> ExitCode {
@@ -48,17 +49,19 @@ fn main() -> ExitCode {
 }
 
 fn examine(o: &Options) -> Result<()> {
+    let mut progress = Progress::new();
     let mut findings = survey::survey();
     let asked = |part| o.parts.contains(&part);
     if asked(Part::G2d) {
         findings.g2d = survey::g2d::g2d();
     }
     if asked(Part::Answers) {
-        questions::ask(o, &mut findings);
+        questions::ask(o, &mut findings, &mut progress);
     }
     if asked(Part::Paths) {
-        findings.costs = Some(costs::measure(o));
+        findings.costs = Some(costs::measure(o, &mut progress));
     }
+    progress.done();
     let advice = advice::advice(&findings);
     let private = private::words();
     let write = |path: &str, text: &str| {
@@ -70,7 +73,7 @@ fn examine(o: &Options) -> Result<()> {
     let text = table::text(&findings, &advice, &o.parts);
     match &o.output {
         Some(path) => write(path, &text)?,
-        None => print!("{}", private::without(&text, &private)),
+        None => std::io::stdout().write_all(private::without(&text, &private).as_bytes())?,
     }
     Ok(())
 }

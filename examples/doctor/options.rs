@@ -7,6 +7,7 @@ use framelease::format::Size;
 
 use super::common::{value, Result};
 use super::paths::{Memory, Path, PATHS};
+use super::questions;
 
 pub const HELP: &str = "\
 Examines the video devices of this machine, and says what is slow or wrong and what to do. It lists devices, formats,
@@ -17,6 +18,8 @@ Usage: framelease-doctor [OPTIONS]
 
   --quick         only list; start no device
   --part NAME     only this part; repeatable: devices, g2d, answers, paths (default: all)
+  --question NAME ask only this; repeatable: camera, encoder, converter, display, g2d, or one of their questions as the
+                  JSON names them, such as encoder-drain (default: all)
   --json FILE     also write the report as JSON, for docs/boards/reports
   --output FILE   write the text to this file instead of standard output
 
@@ -68,6 +71,8 @@ impl FromStr for Part {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub parts: Vec<Part>,
+    /// Names of questions, or what they begin with.
+    pub questions: Vec<String>,
     pub json: Option<String>,
     pub output: Option<String>,
     pub paths: Vec<Path>,
@@ -91,6 +96,7 @@ pub fn parse() -> Result<Option<Options>> {
     use lexopt::prelude::*;
     let mut o = Options {
         parts: Vec::new(),
+        questions: Vec::new(),
         json: None,
         output: None,
         paths: Vec::new(),
@@ -111,6 +117,13 @@ pub fn parse() -> Result<Option<Options>> {
         match arg {
             Long("quick") => o.parts = vec![Part::Devices, Part::G2d],
             Long("part") => o.parts.push(value(&mut p, "part")?),
+            Long("question") => {
+                let name: String = value(&mut p, "question")?;
+                if !questions::is_known(&name) {
+                    return Err(format!("--question {name}: there are camera, encoder, converter, display, g2d").into());
+                }
+                o.questions.push(name);
+            }
             Long("json") => o.json = Some(value(&mut p, "json")?),
             Long("output") => o.output = Some(value(&mut p, "output")?),
             Long("path") => o.paths.push(value(&mut p, "path")?),

@@ -55,7 +55,7 @@ pub fn text(findings: &Findings, advice: &[Advice], parts: &[Part]) -> String {
 }
 
 fn machine(out: &mut String, m: &Machine) {
-    let model = if m.model.is_empty() { "a machine without a device tree" } else { &m.model };
+    let model = if m.model.is_empty() { "a machine that does not name its model" } else { &m.model };
     let _ = writeln!(out, "# {model}\n");
     let memory = m.memory_kib / 1024;
     let _ =

@@ -11,6 +11,8 @@ mod findings;
 mod json;
 #[path = "../../examples/doctor/private.rs"]
 mod private;
+#[path = "../../examples/doctor/questions/sps.rs"]
+mod sps;
 
 use advice::advice;
 use findings::{Costs, Display, Failure, Findings, G2d, Holder, Machine, Node, Reads, Role, Row, Video};
@@ -111,6 +113,9 @@ fn advice_names_the_process_that_has_the_display() {
     findings.costs =
         failed("PermissionDenied", "present on /dev/dri/card0 (imx-drm): EACCES: this process is not DRM master");
     assert_advice(&findings, "/dev/dri/card0", &["in use by weston (pid 300)"]);
+    // A node without permission is not busy.
+    findings.displays[0].node.failed = Some(Failure::new("PermissionDenied", "open on /dev/dri/card0: EACCES"));
+    assert_advice(&findings, "/dev/dri/card0", &["no permission"]);
 }
 
 #[test]
@@ -137,6 +142,8 @@ fn advice_compares_contiguous_memory_with_the_need() {
     findings = healthy();
     findings.machine.cma_kib = Some((0, 0));
     assert_eq!(advice(&findings), []);
+    findings.costs = failed("Exhausted", "VIDIOC_CREATE_BUFS on /dev/video0 (mxc-isi): ENOMEM: Out of memory");
+    assert_advice(&findings, "memory", &["Out of memory", "smaller size"]);
 }
 
 #[test]
@@ -190,10 +197,13 @@ fn advice_reports_a_missing_converter() {
 }
 
 #[test]
-fn advice_reports_missing_cameras_and_lost_frames() {
+fn advice_reports_missing_devices_and_lost_frames() {
     let mut findings = healthy();
     findings.video.remove(0);
     assert_advice(&findings, "cameras", &["no camera", "dmesg"]);
+    let mut findings = healthy();
+    findings.video.remove(1);
+    assert_advice(&findings, "encoders", &["no encoder", "module"]);
     let mut findings = healthy();
     let lost = |lost| Some(costs(Row { path: "encode", memory: "dmabuf", lost, ..Row::default() }));
     findings.costs = lost(7);
@@ -254,7 +264,31 @@ fn json_that_is_damaged_is_refused_with_its_place() {
     assert!(Json::parse(&"[".repeat(100_000)).unwrap_err().contains("too deep"));
 }
 
+/// Sets of x264, 32x32: High limited and full, Baseline limited, and High without a video signal type.
+const SETS: [(&str, Option<bool>); 4] = [
+    ("6764000aacd9496c05a810100a000003000200000300641e244b2c", Some(false)),
+    ("6764000aacd9496c05b810100a000003000200000300641e244b2c", Some(true)),
+    ("6742c00ad9096c05a810100a000003000200000300641e244c90", Some(false)),
+    ("6764000aacd9496c0440000003004000000c83c4896580", None),
+];
+
+#[test]
+fn sps_full_range_is_read() {
+    for (hex, expected) in SETS {
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        assert_eq!(sps::full_range(&bytes), expected, "{hex}");
+        assert_eq!(sps::full_range(&bytes[..8]), None, "a part of {hex}");
+    }
+    assert_eq!(sps::full_range(&[0x68, 0xce, 0x38, 0x80]), None, "a picture parameter set");
+}
+
 proptest! {
+    #[test]
+    fn sps_accepts_any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let _ = sps::full_range(&[&[0x67], &bytes[..]].concat());
+    }
+
     #[test]
     fn json_accepts_any_text_without_a_panic(text in "[\\[\\]{}\":,\\\\u0-9a-z \\PC]{0,60}") {
         let _ = Json::parse(&text);

@@ -4,9 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use framelease::convert::g2d::Abi;
+
 use crate::coding::h264;
 use crate::devices::*;
 use crate::display::vkms;
+use crate::g2d::support::Fake;
 use crate::share::example;
 
 /// A number in a row of the JSON.
@@ -17,6 +20,13 @@ fn figure(row: &str, key: &str) -> f64 {
 
 fn doctor() -> Option<PathBuf> {
     example("framelease-doctor")
+}
+
+/// Asks some questions and returns the report.
+fn asked(program: &std::path::Path, questions: &[&str]) -> String {
+    let mut args = vec!["--part", "devices", "--part", "g2d", "--part", "answers"];
+    args.extend(questions.iter().flat_map(|question| ["--question", question]));
+    examined(program, &args).1
 }
 
 /// Runs the doctor, perhaps as another user, and returns its text and its report.
@@ -45,7 +55,7 @@ fn examined(program: &std::path::Path, args: &[&str]) -> (String, String) {
 
 /// The values of the answers that a device gives.
 fn answers(json: &str, driver: &str) -> Vec<(String, String)> {
-    let rows = json.lines().filter(|line| line.contains("\"question\": ") && line.contains(&format!("({driver})")));
+    let rows = json.lines().filter(|line| line.contains("\"question\": ") && line.contains(driver));
     let field = |line: &str, name: &str| {
         let rest = line.split(&format!("\"{name}\": ")).nth(1).unwrap_or_else(|| panic!("no {name} in {line}"));
         rest.strip_prefix('"').map_or("null", |rest| rest.split('"').next().unwrap()).to_owned()
@@ -120,6 +130,7 @@ fn doctor_explains_its_options_and_errors() {
         (&["--path", "walk"][..], "convert-encode"),
         (&["--turns", "0"], "1 at least"),
         (&["--part", "soul"], "answers"),
+        (&["--question", "encoder-"], "camera, encoder"),
         (&["--nonsense"], "--nonsense"),
         (&["--part", "g2d", "--json", "/nowhere/report.json"], "/nowhere/report.json"),
     ] {
@@ -188,8 +199,7 @@ fn doctor_reports_nodes_without_permission() {
 #[test]
 fn doctor_answers_change_with_the_camera() {
     let (Some(_), Some(program)) = (vivid(Planar::Single), doctor()) else { return };
-    let args = ["--part", "devices", "--part", "answers"];
-    let (_, json) = examined(&program, &args);
+    let json = asked(&program, &["camera", "display"]);
     assert_answers(&json, "vivid", &[("camera-cache", "yes"), ("camera-import", "yes")]);
     assert_answers(&json, "vivid", &[("camera-colors", "Srgb Bt601 Limited")]);
     assert_answers(&json, "vkms", &[("display-nv12", "no"), ("display-scaling", "no"), ("display-memory", "yes")]);
@@ -198,7 +208,7 @@ fn doctor_answers_change_with_the_camera() {
     // Rec. 709
     set(&device, "Colorspace", 1);
     drop(device);
-    let (_, json) = examined(&program, &args);
+    let json = asked(&program, &["camera"]);
     assert_answers(&json, "vivid", &[("camera-cache", "unknown"), ("camera-colors", "Rec709 Bt709 Limited")]);
     reload_vivid(VIVID);
 }
@@ -208,9 +218,8 @@ fn doctor_answers_change_with_the_encoder() {
     let Some(program) = doctor() else { return };
     let ask = |parameters: &str, expected: &[(&str, &str)]| {
         h264(parameters)?;
-        let args = ["--part", "devices", "--part", "answers"];
-        let (_, json) = examined(&program, &args);
-        assert_answers(&json, "fl_h264", expected);
+        let questions: Vec<&str> = expected.iter().map(|(question, _)| *question).collect();
+        assert_answers(&asked(&program, &questions), "fl_h264", expected);
         Some(())
     };
     let usual = [
@@ -219,12 +228,13 @@ fn doctor_answers_change_with_the_encoder() {
         ("encoder-key", "next queued"),
         ("encoder-buffer", "yes"),
         ("encoder-cache", "no hint"),
+        ("encoder-range", "as named"),
     ];
     if ask("pause=20", &usual).is_none() {
         return;
     }
     ask("pause=20 late_key=1 cache_hints=1", &[("encoder-key", "next encoded"), ("encoder-cache", "hint")]);
-    ask("misses_drain=1", &[("encoder-drain", "no")]);
+    ask("misses_drain=1 swaps_range=1", &[("encoder-drain", "no"), ("encoder-range", "exchanged")]);
     ask("broken_start=1 tight=1", &[("encoder-resume", "a new stream begins"), ("encoder-buffer", "no")]);
     h264("");
 }
@@ -234,8 +244,8 @@ fn doctor_answers_change_with_the_converter() {
     let Some(program) = doctor() else { return };
     let ask = |parameters: &str, expected: &[(&str, &str)]| {
         reload("fl_scaler", parameters);
-        let (_, json) = examined(&program, &["--part", "devices", "--part", "answers"]);
-        assert_answers(&json, "fl_scaler", expected);
+        let questions: Vec<&str> = expected.iter().map(|(question, _)| *question).collect();
+        assert_answers(&asked(&program, &questions), "fl_scaler", expected);
     };
     if needed("fl_scaler", framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string()))
         .is_none()
@@ -248,6 +258,7 @@ fn doctor_answers_change_with_the_converter() {
         ("converter-matrix", "as named"),
         ("converter-range", "limited, refused"),
         ("converter-alpha", "255"),
+        ("converter-scale", "1/32 to 32"),
     ];
     ask("", &usual);
     let other = [
@@ -259,4 +270,50 @@ fn doctor_answers_change_with_the_converter() {
     ];
     ask("counterclockwise=1 clears=1 one_matrix=1 one_range=1 no_alpha=1", &other);
     reload("fl_scaler", "");
+}
+
+/// libg2d in software, which draws with the CPU.
+#[test]
+fn doctor_answers_change_with_libg2d_and_the_display() {
+    let Some(program) = doctor() else { return };
+    if needed_path("dma-heap", "/dev/dma_heap/system").is_none() {
+        return;
+    }
+    let fake = Fake::new(Abi::Modern);
+    let ask = |settings: &str, questions: &[&str]| {
+        std::env::set_var("FRAMELEASE_G2D_LIBRARY", &fake.path);
+        std::env::set_var("FAKE_G2D", settings);
+        let json = asked(&program, questions);
+        std::env::remove_var("FRAMELEASE_G2D_LIBRARY");
+        std::env::remove_var("FAKE_G2D");
+        json
+    };
+    let json = ask("", &["converter"]);
+    assert_answers(
+        &json,
+        "libg2d",
+        &[
+            ("converter-rotate", "clockwise"),
+            ("converter-flip", "flip, then turn"),
+            ("converter-outside", "kept"),
+            ("converter-matrix", "as named"),
+            ("converter-range", "as named"),
+            ("converter-alpha", "255"),
+            ("converter-rgb565", "as V4L2's RGBP"),
+            ("converter-blend", "mixed"),
+        ],
+    );
+    // QEMU's display shows only its own buffers.
+    if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() {
+        run("modprobe", &["virtio_gpu"]);
+    }
+    let questions = ["converter-rotate", "converter-outside", "converter-blend", "display-memory", "display-offset"];
+    let json = ask("no_matrices=1,no_raster=1", &questions);
+    assert_answers(
+        &json,
+        "libg2d",
+        &[("converter-rotate", "unknown"), ("converter-outside", "nothing drawn"), ("converter-blend", "wrong")],
+    );
+    assert_answers(&json, "vkms", &[("display-memory", "yes"), ("display-offset", "yes")]);
+    assert_answers(&json, "virtio_gpu", &[("display-memory", "no"), ("display-offset", "no")]);
 }

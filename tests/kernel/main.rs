@@ -68,7 +68,7 @@ mod display_gpu;
 #[cfg(feature = "drm")]
 mod display_station;
 mod dmabuf;
-#[cfg(feature = "drm")]
+#[cfg(all(feature = "drm", feature = "g2d"))]
 mod doctor;
 mod driver_errors;
 mod encode;

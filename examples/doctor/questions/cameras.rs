@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraBuilder, FrameSource};
+use framelease::capture::{Camera, CameraBuilder, CameraEvent, FrameSource};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::{FormatKind, Layout};
 use framelease::frame::{CpuReads, Frame, Pool};
 use framelease::v4l2::CacheHint;
-use framelease::Station;
+use framelease::{FrameEvent, Station};
 
 use super::super::common::Result;
 use super::super::options::Options;
 use super::super::paths::FORMATS;
-use super::{frame_of, reply, Reply};
+use super::{reply, Reply};
 
 const WAIT: Duration = Duration::from_secs(5);
 const BUFFERS: usize = 4;
@@ -22,7 +22,7 @@ fn builder(o: &Options, node: &str) -> CameraBuilder {
 }
 
 fn frame(camera: &mut Camera) -> Result<Frame> {
-    frame_of(camera.recv(WAIT)?.item())
+    Ok(camera.recv(WAIT)?.item().and_then(CameraEvent::into_frame).ok_or("no frame came")?)
 }
 
 pub fn cache(o: &Options, node: &str) -> Result<Reply> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use framelease::convert::{Converter, ConverterEvent, G2d, Layer, M2m, Plan, Request};
+use framelease::convert::{Blend, Converter, ConverterEvent, G2d, Layer, M2m, Plan, Request};
 use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::{ColorSpace, Colorimetry, Encoding, Flip, FourCc, Layout, Range, Rect, Rotation, Size};
 use framelease::frame::Frame;
@@ -48,36 +48,54 @@ struct Job {
 fn job(
     converter: &dyn Converter,
     request: &Request,
-    (from, into): (&[FourCc], &[FourCc]),
+    formats: (&[FourCc], &[FourCc]),
     color: Colorimetry,
 ) -> Result<Job> {
-    let mut refused = None;
+    sized_job(converter, request, formats, color, (SIZE, SIZE))
+}
+
+fn sized_job(
+    converter: &dyn Converter,
+    request: &Request,
+    (from, into): (&[FourCc], &[FourCc]),
+    color: Colorimetry,
+    (before, after): (Size, Size),
+) -> Result<Job> {
+    let planned = |from: FourCc, into: FourCc| {
+        let source = converter.target_layout(from, before).or_else(|_| Layout::aligned(from, before, 64))?;
+        let (source, target) = (source.with_colorimetry(color), converter.target_layout(into, after)?);
+        let plan = Plan::new(request, &vec![source; request.layers.len()], &target)?;
+        converter.check(&plan)?;
+        Ok(Job { plan: Arc::new(plan), source, target })
+    };
+    let mut refused: Vec<(bool, framelease::Error)> = Vec::new();
     for &from in from {
         for &into in into {
-            let layouts = converter.target_layout(from, SIZE).or_else(|_| Layout::aligned(from, SIZE, 64));
-            let layouts = layouts.and_then(|source| Ok((source, converter.target_layout(into, SIZE)?)));
-            let planned = layouts.and_then(|(source, target)| {
-                let source = source.with_colorimetry(color);
-                let plan = Plan::new(request, &[source], &target)?;
-                converter.check(&plan)?;
-                Ok(Job { plan: Arc::new(plan), source, target })
-            });
-            match planned {
+            match planned(from, into) {
                 Ok(job) => return Ok(job),
-                Err(e) => refused.get_or_insert(e),
-            };
+                Err(e) => {
+                    // If the device has both formats, its reason is another one.
+                    let is_known = [from, into].iter().all(|&format| converter.target_layout(format, after).is_ok());
+                    refused.push((is_known, e));
+                }
+            }
         }
     }
-    Err(refused.map_or_else(|| "no formats to try".into(), Into::into))
+    let reason = refused.iter().find(|(is_known, _)| *is_known).or(refused.first());
+    Err(reason.map_or_else(|| "no formats to try".into(), |(_, e)| e.clone().into()))
 }
 
 /// Draws the source. The target is green before.
 fn drawn(converter: &mut dyn Converter, job: &Job, source: Frame) -> Result<Frame> {
+    all_drawn(converter, job, &[source])
+}
+
+fn all_drawn(converter: &mut dyn Converter, job: &Job, sources: &[Frame]) -> Result<Frame> {
     let mut target = paint::buffer(job.target)?;
     if PAINTED.contains(&job.target.fourcc()) {
         paint::fill(&mut target, [GREEN; 4])?;
     }
-    if !converter.try_submit(&job.plan, &[source], target)?.is_taken() {
+    if !converter.try_submit(&job.plan, sources, target)?.is_taken() {
         return unasked("the converter has no room");
     }
     match converter.recv(WAIT)? {
@@ -90,8 +108,9 @@ fn drawn(converter: &mut dyn Converter, job: &Job, source: Frame) -> Result<Fram
 /// The color at a place, in eighths of width and height.
 fn color_at(frame: &Frame, x: usize, y: usize) -> Result<Rgb> {
     let all = picture::rgb(frame)?;
-    let (width, height) = (SIZE.width as usize, SIZE.height as usize);
-    let at = 3 * (y * height / 8 * width + x * width / 8);
+    let size = frame.layout().size();
+    let (width, height) = (size.width as usize, size.height as usize);
+    let at = 3 * ((y * height / 8) * width + x * width / 8);
     Ok([all[at], all[at + 1], all[at + 2]])
 }
 
@@ -158,6 +177,58 @@ pub fn outside(_: &Options, node: &str) -> Result<Reply> {
         true => reply("nothing drawn", format!("nothing was drawn: {inside:?} inside")),
         false => reply("kept", format!("kept ({} to {})", job.source.fourcc(), job.target.fourcc())),
     }
+}
+
+/// Half-transparent red over blue.
+pub fn blend(_: &Options, node: &str) -> Result<Reply> {
+    let mut converter = open(node)?;
+    let over = Layer::default().blend(Blend::Straight).alpha(128).z_order(1);
+    let request = Request::compose([over, Layer::default()]);
+    let job = job(&*converter, &request, (&PAINTED, &RGBS), Colorimetry::default())?;
+    let sources = [painted(job.source, [RED; 4])?, painted(job.source, [BLUE; 4])?];
+    let color = color_at(&all_drawn(&mut *converter, &job, &sources)?, 4, 4)?;
+    let known = [("mixed", [128, 0, 127]), ("opaque", RED), ("not drawn", BLUE)];
+    let (value, nearest) = known.into_iter().min_by_key(|(_, known)| distance(*known, color)).unwrap_or(known[0]);
+    match distance(nearest, color) < 40 {
+        true => reply(value, format!("{value}: red over blue is {color:?}")),
+        false => reply("wrong", format!("wrong: red over blue is {color:?}")),
+    }
+}
+
+/// The picture is scaled from and to this size.
+const LARGE: u32 = 512;
+
+pub fn scale(_: &Options, node: &str) -> Result<Reply> {
+    let mut converter = open(node)?;
+    let mut scaled = |before: u32, after: u32| -> Result<()> {
+        let sizes = (Size::new(before, before), Size::new(after, after));
+        let request = Request::convert(Layer::default());
+        let job = sized_job(&*converter, &request, (&PAINTED, &PAINTED), Colorimetry::default(), sizes)?;
+        let frame = drawn(&mut *converter, &job, painted(job.source, PICTURE)?)?;
+        if quarters(&frame)? == PICTURE {
+            Ok(())
+        } else {
+            unasked("another picture")
+        }
+    };
+    let mut refused = String::new();
+    let mut most = |scaled: &mut dyn FnMut(u32) -> Result<()>| {
+        let mut found = 1;
+        for factor in [2, 4, 8, 16, 32] {
+            match scaled(factor) {
+                Ok(()) => found = factor,
+                Err(e) => {
+                    refused += &format!("; {factor}: {e}");
+                    break;
+                }
+            }
+        }
+        found
+    };
+    let down = most(&mut |factor| scaled(LARGE, LARGE / factor));
+    let up = most(&mut |factor| scaled(LARGE / factor, LARGE));
+    let value = format!("1/{down} to {up}");
+    reply(&value, format!("{value}, of {LARGE}x{LARGE}{refused}"))
 }
 
 /// Values that both matrices and both ranges make different colors of.

@@ -10,6 +10,7 @@ use framelease::frame::Pool;
 use super::super::common::Result;
 use super::super::options::Options;
 use super::super::paths::FORMATS;
+use super::paint::{moved, OFFSET};
 use super::{reply, unasked, Reply};
 
 const WAIT: Duration = Duration::from_secs(5);
@@ -58,6 +59,25 @@ pub fn memory(_: &Options, node: &str) -> Result<Reply> {
             reply("yes", format!("yes, {} of {allocator}", layer.fourcc()))
         }
         Err(e) => reply("no", format!("not of {allocator}: {}", e.error)),
+    }
+}
+
+pub fn offset(_: &Options, node: &str) -> Result<Reply> {
+    let mut screen = open(node)?;
+    let size = screen.size();
+    let layer = screen.add_layer(&LayerRequirements::new(FORMATS, size))?;
+    let plain = Layout::aligned(layer.fourcc(), size, 64)?;
+    let pool = Pool::new(&Allocator::for_devices()?, moved(&plain)?, 1)?;
+    let frame = pool.try_acquire().ok_or("the buffer is leased")?.freeze_full(0, 0);
+    match screen.present_frame(layer, frame, WAIT) {
+        Ok(_) => {
+            let _ = screen.present(WAIT)?;
+            reply(
+                "yes",
+                format!("yes, {} at {OFFSET}; whether it is the right picture, only eyes can see", plain.fourcc()),
+            )
+        }
+        Err(e) => reply("no", format!("no: {}", e.error)),
     }
 }
 

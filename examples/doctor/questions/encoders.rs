@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use framelease::bitstream::Codec;
 use framelease::codec::{source_layout, Encoder, EncoderEvent, Params, Setting};
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::format::{FrameInterval, Layout, Plane};
+use framelease::format::{ColorSpace, Colorimetry, FrameInterval, Layout, Range};
 use framelease::frame::{Frame, FrameFlags, Packet, Pool};
 use framelease::v4l2::{Device, Direction, Resumed};
 use framelease::{Received, Station, Submit, Submitted};
@@ -13,7 +13,8 @@ use framelease::{Received, Station, Submit, Submitted};
 use super::super::common::Result;
 use super::super::options::Options;
 use super::super::paths::FORMATS;
-use super::{reply, unasked, Reply};
+use super::paint::moved;
+use super::{reply, sps, unasked, Reply};
 
 const CODECS: [Codec; 4] = [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Fwht];
 /// For one packet.
@@ -236,18 +237,43 @@ pub fn cache(o: &Options, node: &str) -> Result<Reply> {
     reply(value, format!("{taken}; packets are read at {here:.0} MiB/s, cached memory at {cached:.0} MiB/s"))
 }
 
-/// Unused bytes before the picture.
-const OFFSET: u32 = 4096;
+pub fn range(o: &Options, node: &str) -> Result<Reply> {
+    let written = |range: Range| -> Result<Option<bool>> {
+        let device = Device::open(node)?;
+        // The kernel drops the range of a format without a color space.
+        let color = Colorimetry { space: ColorSpace::Rec709, range, ..Colorimetry::default() };
+        let params = params(o, &device)?.colorimetry(color);
+        if params.codec() != Codec::H264 {
+            return unasked("only headers of H.264 are read");
+        }
+        let layout = layout(&device, &params)?.with_colorimetry(color);
+        let mut coder = Coder::with(device, params, layout)?;
+        coder.submit()?;
+        coder.drained()?;
+        let sets = coder.encoder.parameter_sets().ok_or("no parameter sets came")?;
+        let found = sets.iter().find_map(sps::full_range);
+        Ok(found)
+    };
+    let name = |full: Option<bool>| match full {
+        Some(true) => "full",
+        Some(false) => "limited",
+        None => "none",
+    };
+    let (limited, full) = (name(written(Range::Limited)?), name(written(Range::Full)?));
+    let value = match (limited, full) {
+        ("limited", "full") => "as named",
+        ("full", "limited") => "exchanged",
+        ("none", "none") => "none",
+        _ => "one for both",
+    };
+    reply(value, format!("{value}: limited is written as {limited}, full as {full}"))
+}
 
 pub fn offset(o: &Options, node: &str) -> Result<Reply> {
     let device = Device::open(node)?;
     let params = params(o, &device)?;
     let plain = layout(&device, &params)?;
-    let planes: Vec<Plane> =
-        plain.planes().iter().map(|p| Plane { offset_bytes: p.offset_bytes + OFFSET, ..*p }).collect();
-    let bytes: Vec<u32> = plain.memory_bytes().iter().map(|bytes| bytes + OFFSET).collect();
-    let moved = Layout::from_planes(plain.fourcc(), plain.size(), &bytes, &planes)?;
-    let moved = moved.with_colorimetry(plain.colorimetry());
+    let moved = moved(&plain)?;
     let first = |mut coder: Coder| -> Result<Vec<u8>> {
         coder.submit()?;
         let packets = coder.drained()?.0;

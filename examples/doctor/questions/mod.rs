@@ -6,15 +6,13 @@ mod displays;
 mod encoders;
 mod g2d;
 mod paint;
+mod sps;
 
 use std::io::Write;
 use std::time::Duration;
 
-use framelease::capture::CameraEvent;
-use framelease::FrameEvent;
-
 use super::child;
-use super::common::Result;
+use super::common::{Progress, Result};
 use super::findings::{Answer, Failure, Findings, G2d, Reads, Role};
 use super::json::{object, Json};
 use super::options::Options;
@@ -70,7 +68,7 @@ const fn reported(id: &'static str, text: &'static str, ask: fn(&Json) -> Result
 /// The word of the answer has both speeds.
 const READS: &str = "camera-reads";
 
-const QUESTIONS: [Question; 29] = [
+const QUESTIONS: [Question; 33] = [
     started("camera-cache", Of::Camera, "does the camera accept the hint for cached buffers", cameras::cache),
     started(READS, Of::Camera, "how fast does the CPU read the camera's buffers", cameras::reads),
     started("camera-import", Of::Camera, "does the camera import buffers", cameras::import),
@@ -80,9 +78,12 @@ const QUESTIONS: [Question; 29] = [
     started("encoder-key", Of::Encoder, "FORCE_KEY_FRAME: the next queued frame, or the next encoded", encoders::key),
     started("encoder-buffer", Of::Encoder, "does a bitstream buffer of the default size hold noise", encoders::buffer),
     started("encoder-cache", Of::Encoder, "are bitstream buffers cached", encoders::cache),
+    started("encoder-range", Of::Encoder, "the range that the headers name", encoders::range),
     started("encoder-offset", Of::Encoder, "does the encoder read data_offset", encoders::offset),
     started("converter-rotate", Of::Converter, "the direction of a rotation by 90", converters::rotate),
     started("converter-flip", Of::Converter, "flip and quarter turn together", converters::flip),
+    started("converter-scale", Of::Converter, "by which factors the device scales", converters::scale),
+    started("converter-blend", Of::Converter, "half-transparent pixels over others", converters::blend),
     started("converter-outside", Of::Converter, "pixels outside of the rectangle that is drawn", converters::outside),
     started("converter-matrix", Of::Converter, "which YUV matrix the device uses", converters::matrix),
     started("converter-range", Of::Converter, "which YUV range the device uses", converters::range),
@@ -91,6 +92,7 @@ const QUESTIONS: [Question; 29] = [
     started("display-nv12", Of::Display, "does a plane take NV12", displays::nv12),
     started("display-scaling", Of::Display, "does a plane scale", displays::scaling),
     started("display-memory", Of::Display, "does the display show memory of a heap", displays::memory),
+    started("display-offset", Of::Display, "does the display take a picture at an offset", displays::offset),
     started("display-colors", Of::Display, "which YUV matrices and ranges a plane takes", displays::colors),
     reported("g2d-probes", "do the probes of the struct layout agree", g2d::probes),
     reported("g2d-symbols", "which symbols of the headers are missing", g2d::symbols),
@@ -107,14 +109,25 @@ pub fn text_of(id: &str) -> &'static str {
     QUESTIONS.iter().find(|q| q.id == id).map_or("", |q| q.text)
 }
 
+/// Whether a question has this name, or begins with it.
+pub fn is_known(name: &str) -> bool {
+    QUESTIONS.iter().any(|q| is_named(q, name))
+}
+
+fn is_named(question: &Question, name: &str) -> bool {
+    question.id.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// libg2d in place of a device node.
 const LIBRARY: &str = "libg2d";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Asks every question of every device.
-pub fn ask(o: &Options, findings: &mut Findings) {
+pub fn ask(o: &Options, findings: &mut Findings, progress: &mut Progress) {
     let mut answers = Vec::new();
-    for question in &QUESTIONS {
+    let is_wanted = |q: &&Question| o.questions.is_empty() || o.questions.iter().any(|name| is_named(q, name));
+    for question in QUESTIONS.iter().filter(is_wanted) {
+        progress.show(|| format!("question: {}", question.text));
         let devices = devices(o, findings, question.of);
         match devices {
             Err(why) => answers.push(Answer { question: question.id.into(), device: String::new(), answer: Err(why) }),
@@ -178,7 +191,6 @@ fn devices(o: &Options, findings: &Findings, of: Of) -> std::result::Result<Vec<
 
 /// Asks one device in a process of its own.
 fn asked(o: &Options, id: &str, node: &str) -> std::result::Result<Reply, Failure> {
-    eprintln!("{id} of {node}");
     let words = ["--probe", id, "--node", node, "--size", &o.size.to_string()].map(str::to_owned);
     let text = child::run(&words, LIMIT)?;
     let json = Json::parse(&text).map_err(|e| Failure::new("", e))?;
@@ -196,9 +208,4 @@ pub fn probe(o: &Options, id: &str) -> Result<()> {
     let mut out = library::quiet_output()?;
     let (value, text) = ask(o, &o.node)?;
     Ok(writeln!(out, "{}", object([("value", value.into()), ("text", text.into())]))?)
-}
-
-/// The frame of a camera's event.
-fn frame_of(event: Option<CameraEvent>) -> Result<framelease::frame::Frame> {
-    event.and_then(CameraEvent::into_frame).ok_or_else(|| "no frame came".into())
 }

@@ -1,7 +1,7 @@
 //! Test pictures: four colored quarters, written in the formats that converters take.
 
 use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
-use framelease::format::{Encoding, FormatKind, Layout, Range};
+use framelease::format::{Encoding, FormatKind, Layout, Plane, Range};
 use framelease::frame::{Frame, FrameMut, Pool};
 
 use super::super::common::Result;
@@ -26,6 +26,18 @@ pub fn painted(layout: Layout, quarters: Quarters) -> Result<Frame> {
     let mut frame = buffer(layout)?;
     fill(&mut frame, quarters)?;
     Ok(frame.freeze_full(0, 0))
+}
+
+/// Unused bytes before a picture.
+pub const OFFSET: u32 = 4096;
+
+/// The layout with the picture further back in its memory.
+pub fn moved(plain: &Layout) -> Result<Layout> {
+    let planes: Vec<Plane> =
+        plain.planes().iter().map(|p| Plane { offset_bytes: p.offset_bytes + OFFSET, ..*p }).collect();
+    let bytes: Vec<u32> = plain.memory_bytes().iter().map(|bytes| bytes + OFFSET).collect();
+    let moved = Layout::from_planes(plain.fourcc(), plain.size(), &bytes, &planes)?;
+    Ok(moved.with_colorimetry(plain.colorimetry()))
 }
 
 /// Writes the quarters into a frame. A color plane is written row by row.

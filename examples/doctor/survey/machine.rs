@@ -7,8 +7,13 @@ use super::super::findings::Machine;
 pub fn machine() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim_matches(['\0', '\n']).to_owned();
     let memory = read("/proc/meminfo");
+    let model = match read("/proc/device-tree/model") {
+        // A PC does not have a device tree.
+        model if model.is_empty() => read("/sys/class/dmi/id/product_name"),
+        model => model,
+    };
     Machine {
-        model: read("/proc/device-tree/model"),
+        model,
         kernel: read("/proc/sys/kernel/osrelease"),
         architecture: std::env::consts::ARCH.into(),
         processors: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),

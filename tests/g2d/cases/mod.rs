@@ -6,4 +6,4 @@ mod faults;
 mod importing;
 mod opening;
 mod refusing;
-mod support;
+pub mod support;

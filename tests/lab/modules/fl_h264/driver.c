@@ -91,6 +91,10 @@ static bool cache_hints;
 module_param(cache_hints, bool, 0644);
 MODULE_PARM_DESC(cache_hints, "take the hint for cached buffers");
 
+static bool swaps_range;
+module_param(swaps_range, bool, 0644);
+MODULE_PARM_DESC(swaps_range, "headers name the other range");
+
 /*
  * What vsi_v4l2enc does, by its source. It runs from the first buffer on each side. STREAMOFF of either queue halts it,
  * and so does the packet that ends a drain. While it is halted, DQBUF answers EPIPE on both queues, also for a source
@@ -198,7 +202,7 @@ static void params_of(const struct fl_ctx *ctx, struct fl_h264_params *p)
 		matrix = V4L2_MAP_YCBCR_ENC_DEFAULT(pix->colorspace);
 	if (range == V4L2_QUANTIZATION_DEFAULT)
 		range = V4L2_MAP_QUANTIZATION_DEFAULT(false, pix->colorspace, matrix);
-	p->full_range = range == V4L2_QUANTIZATION_FULL_RANGE;
+	p->full_range = (range == V4L2_QUANTIZATION_FULL_RANGE) != swaps_range;
 	p->matrix = matrix == V4L2_YCBCR_ENC_709 ? 1 : matrix == V4L2_YCBCR_ENC_BT2020 ? 9 : 6;
 	switch (pix->colorspace) {
 	case V4L2_COLORSPACE_REC709:
