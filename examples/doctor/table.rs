@@ -161,7 +161,7 @@ fn answers(out: &mut String, answers: &[Answer]) {
                 let _ = writeln!(out, "| {text} | {} | {} |", cell(device), cell(&short(answer, REASON)));
             }
             Err(why) if !device.is_empty() => {
-                let _ = writeln!(out, "| {text} | {} | not asked: {} |", cell(device), cell(&short(why, REASON)));
+                let _ = writeln!(out, "| {text} | {} | no answer: {} |", cell(device), cell(&short(why, REASON)));
             }
             Err(why) => match unasked.iter_mut().find(|(reason, _)| reason == why) {
                 Some((_, texts)) => texts.push(text),
