@@ -9,6 +9,7 @@ use framelease::convert::g2d::Abi;
 use crate::coding::h264;
 use crate::devices::*;
 use crate::display::vkms;
+use crate::display_gpu::gpu;
 use crate::g2d::support::Fake;
 use crate::share::example;
 
@@ -148,6 +149,9 @@ fn doctor_explains_its_options_and_errors() {
 #[test]
 fn doctor_lists_devices_and_keeps_the_host_name_private() {
     let (Some(_), Some(program)) = (vivid(Planar::Single), doctor()) else { return };
+    if vim2m().is_none() || vkms().is_none() || needed_path("udmabuf", "/dev/udmabuf").is_none() {
+        return;
+    }
     const HOST: &str = "/proc/sys/kernel/hostname";
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() {
         // The lab's own name is too short to identify anything.
@@ -186,10 +190,13 @@ fn doctor_names_the_process_that_has_the_camera() {
 #[test]
 fn doctor_reports_nodes_without_permission() {
     let (Some(device), Some(program)) = (vivid(Planar::Single), doctor()) else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return needed("root", Err("only root can become another user".into())).unwrap_or(());
+    }
     let (text, json) = examined_as(Some(65534), &program, &[]);
     let path = device.info().path.display().to_string();
     assert!(text.contains(&format!("{path}: NOT OPENED: open on {path}: EACCES")), "{text}");
-    assert!(text.contains("no permission; the group root owns it"), "{text}");
+    assert!(text.contains("no permission; the group "), "{text}");
     assert!(json.contains("\"problem\": \"no permission"), "{json}");
     // Nothing ends the program: every path is a row, and every question has a reason.
     assert_eq!(text.matches("NOT RUN: ").count(), 12, "{text}");
@@ -198,7 +205,7 @@ fn doctor_reports_nodes_without_permission() {
 
 #[test]
 fn doctor_answers_change_with_the_camera() {
-    let (Some(_), Some(program)) = (vivid(Planar::Single), doctor()) else { return };
+    let (Some(_), Some(program), Some(_)) = (vivid(Planar::Single), doctor(), vkms()) else { return };
     let json = asked(&program, &["camera", "display"]);
     assert_answers(&json, "vivid", &[("camera-cache", "yes"), ("camera-import", "yes")]);
     assert_answers(&json, "vivid", &[("camera-colors", "Srgb Bt601 Limited")]);
@@ -276,7 +283,7 @@ fn doctor_answers_change_with_the_converter() {
 #[test]
 fn doctor_answers_change_with_libg2d_and_the_display() {
     let Some(program) = doctor() else { return };
-    if needed_path("dma-heap", "/dev/dma_heap/system").is_none() {
+    if needed_path("dma-heap", "/dev/dma_heap/system").is_none() || vkms().is_none() || gpu().is_none() {
         return;
     }
     let fake = Fake::new(Abi::Modern);
@@ -303,10 +310,7 @@ fn doctor_answers_change_with_libg2d_and_the_display() {
             ("converter-blend", "mixed"),
         ],
     );
-    // QEMU's display shows only its own buffers.
-    if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() {
-        run("modprobe", &["virtio_gpu"]);
-    }
+    // virtio-gpu shows only its own buffers.
     let questions = ["converter-rotate", "converter-outside", "converter-blend", "display-memory", "display-offset"];
     let json = ask("no_matrices=1,no_raster=1", &questions);
     assert_answers(

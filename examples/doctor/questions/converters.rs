@@ -105,23 +105,31 @@ fn all_drawn(converter: &mut dyn Converter, job: &Job, sources: &[Frame]) -> Res
     }
 }
 
-/// The color at a place, in eighths of width and height.
-fn color_at(frame: &Frame, x: usize, y: usize) -> Result<Rgb> {
-    let all = picture::rgb(frame)?;
-    let size = frame.layout().size();
-    let (width, height) = (size.width as usize, size.height as usize);
-    let at = 3 * ((y * height / 8) * width + x * width / 8);
-    Ok([all[at], all[at + 1], all[at + 2]])
+/// A drawn picture.
+struct Drawn {
+    size: Size,
+    rgb: Vec<u8>,
 }
 
-/// The middles of the quarters, each as the nearest of the four colors.
-fn quarters(frame: &Frame) -> Result<Quarters> {
-    let mut found = [WHITE; 4];
-    for (quarter, (x, y)) in found.iter_mut().zip([(2, 2), (6, 2), (2, 6), (6, 6)]) {
-        let color = color_at(frame, x, y)?;
-        *quarter = PICTURE.into_iter().min_by_key(|&known| distance(known, color)).unwrap_or(WHITE);
+impl Drawn {
+    fn new(frame: &Frame) -> Result<Self> {
+        Ok(Self { size: frame.layout().size(), rgb: picture::rgb(frame)? })
     }
-    Ok(found)
+
+    /// The color at a place, in eighths of width and height.
+    fn at(&self, x: usize, y: usize) -> Rgb {
+        let (width, height) = (self.size.width as usize, self.size.height as usize);
+        let at = 3 * ((y * height / 8) * width + x * width / 8);
+        [self.rgb[at], self.rgb[at + 1], self.rgb[at + 2]]
+    }
+
+    /// The middles of the quarters, each as the nearest of the four colors.
+    fn quarters(&self) -> Quarters {
+        [(2, 2), (6, 2), (2, 6), (6, 6)].map(|(x, y)| {
+            let color = self.at(x, y);
+            PICTURE.into_iter().min_by_key(|&known| distance(known, color)).unwrap_or(WHITE)
+        })
+    }
 }
 
 fn named(quarters: Quarters) -> String {
@@ -139,7 +147,7 @@ fn turned(node: &str, layer: Layer, known: &[(&str, Quarters)]) -> Result<Reply>
     let mut converter = open(node)?;
     let job = job(&*converter, &Request::convert(layer), (&PAINTED, &PAINTED), Colorimetry::default())?;
     let frame = drawn(&mut *converter, &job, painted(job.source, PICTURE)?)?;
-    let found = quarters(&frame)?;
+    let found = Drawn::new(&frame)?.quarters();
     let (source, target) = (job.source.fourcc(), job.target.fourcc());
     match known.iter().find(|(_, quarters)| *quarters == found) {
         Some((name, _)) => reply(name, format!("{name} ({source} to {target})")),
@@ -165,14 +173,14 @@ pub fn outside(_: &Options, node: &str) -> Result<Reply> {
     let middle = Rect::new(32, 32, Size::new(64, 64));
     let request = Request::compose([Layer::default().place(middle)]).background(None);
     let job = job(&*converter, &request, (&PAINTED, &PAINTED), Colorimetry::default())?;
-    let frame = drawn(&mut *converter, &job, painted(job.source, [RED; 4])?)?;
+    let drawn = Drawn::new(&drawn(&mut *converter, &job, painted(job.source, [RED; 4])?)?)?;
     for (x, y) in [(1, 1), (7, 1), (4, 1), (1, 4), (7, 4), (4, 7), (7, 7)] {
-        let color = color_at(&frame, x, y)?;
+        let color = drawn.at(x, y);
         if distance(color, GREEN) > 60 {
             return reply("changed", format!("changed: green became {color:?} at {x}/8, {y}/8"));
         }
     }
-    let inside = color_at(&frame, 4, 4)?;
+    let inside = drawn.at(4, 4);
     match distance(inside, RED) > 60 {
         true => reply("nothing drawn", format!("nothing was drawn: {inside:?} inside")),
         false => reply("kept", format!("kept ({} to {})", job.source.fourcc(), job.target.fourcc())),
@@ -186,7 +194,7 @@ pub fn blend(_: &Options, node: &str) -> Result<Reply> {
     let request = Request::compose([over, Layer::default()]);
     let job = job(&*converter, &request, (&PAINTED, &RGBS), Colorimetry::default())?;
     let sources = [painted(job.source, [RED; 4])?, painted(job.source, [BLUE; 4])?];
-    let color = color_at(&all_drawn(&mut *converter, &job, &sources)?, 4, 4)?;
+    let color = Drawn::new(&all_drawn(&mut *converter, &job, &sources)?)?.at(4, 4);
     let known = [("mixed", [128, 0, 127]), ("opaque", RED), ("not drawn", BLUE)];
     let (value, nearest) = known.into_iter().min_by_key(|(_, known)| distance(*known, color)).unwrap_or(known[0]);
     match distance(nearest, color) < 40 {
@@ -205,7 +213,7 @@ pub fn scale(_: &Options, node: &str) -> Result<Reply> {
         let request = Request::convert(Layer::default());
         let job = sized_job(&*converter, &request, (&PAINTED, &PAINTED), Colorimetry::default(), sizes)?;
         let frame = drawn(&mut *converter, &job, painted(job.source, PICTURE)?)?;
-        if quarters(&frame)? == PICTURE {
+        if Drawn::new(&frame)?.quarters() == PICTURE {
             Ok(())
         } else {
             unasked("another picture")
@@ -242,7 +250,7 @@ fn read_as(node: &str, encoding: Encoding, range: Range) -> Result<Rgb> {
     // The values that are wanted, whatever the source's colors are.
     let (wide, full) = (encoding == Encoding::Bt709, range == Range::Full);
     let source = painted(job.source, [paint::rgb(YUV, wide, full); 4])?;
-    color_at(&drawn(&mut *converter, &job, source)?, 4, 4)
+    Ok(Drawn::new(&drawn(&mut *converter, &job, source)?)?.at(4, 4))
 }
 
 /// Of each named set of colors: which of both alternatives the device used.

@@ -46,6 +46,7 @@ pub fn fill(frame: &mut FrameMut, quarters: Quarters) -> Result<()> {
     let (size, color) = (layout.size(), layout.colorimetry());
     let wide = color.matrix() == Encoding::Bt709;
     let full = color.quantization(FormatKind::Yuv) == Range::Full;
+    let colors = quarters.map(|rgb| (rgb, yuv(rgb, wide, full)));
     let mut write = frame.write(DEFAULT_WAIT)?;
     for plane in 0..layout.planes().len() {
         let height = layout.rows(plane);
@@ -53,8 +54,7 @@ pub fn fill(frame: &mut FrameMut, quarters: Quarters) -> Result<()> {
             let row_at = usize::from(y >= height / 2) * 2;
             let mut row = Vec::with_capacity(layout.row_bytes(plane) as usize);
             for x in 0..size.width {
-                let rgb = quarters[row_at + usize::from(x >= size.width / 2)];
-                pixel(&layout, plane, x, (rgb, yuv(rgb, wide, full)), &mut row)?;
+                pixel(&layout, plane, x, colors[row_at + usize::from(x >= size.width / 2)], &mut row)?;
             }
             write.copy_row(plane, y, &row)?;
         }
