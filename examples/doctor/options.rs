@@ -16,7 +16,7 @@ that exists here, by dma-buf and copied.
 
 Usage: framelease-doctor [OPTIONS]
 
-  --quick         only list; start no device
+  --quick         only list, and look into libg2d; start no camera, codec or display
   --part NAME     only this part; repeatable: devices, g2d, answers, paths (default: all)
   --question NAME ask only this; repeatable: camera, encoder, converter, display, g2d, or one of their questions as the
                   JSON names them, such as encoder-drain (default: all)

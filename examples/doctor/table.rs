@@ -28,7 +28,8 @@ pub fn text(findings: &Findings, advice: &[Advice], parts: &[Part]) -> String {
         out += &match &findings.g2d {
             G2d::NotAsked => String::new(),
             G2d::Static => "not asked: static build. The other build of this program loads libg2d.\n".into(),
-            G2d::Failed(failure) => format!("NOT FOUND: {}\n", failure.text),
+            G2d::Failed(failure) if failure.kind == "NotFound" => format!("NOT FOUND: {}\n", failure.text),
+            G2d::Failed(failure) => format!("NOT USABLE: {}\n", failure.text),
             G2d::Found(_, text) => format!("```text\n{}\n```\n", text.trim_end()),
         };
     }

@@ -14,6 +14,12 @@ mod private;
 #[path = "../../examples/doctor/questions/sps.rs"]
 mod sps;
 
+mod common {
+    pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+}
+
+mod questions;
+
 use advice::advice;
 use findings::{Costs, Display, Failure, Findings, G2d, Holder, Machine, Node, Reads, Role, Row, Video};
 use json::{list, object, Json};
@@ -219,6 +225,40 @@ fn advice_asks_for_reports_of_crashes() {
     assert_advice(&findings, "path capture", &["SIGSEGV", "Please report it"]);
     findings.costs = failed("Timeout", "no result after 40 s");
     assert_advice(&findings, "path capture", &["no result after 40 s", "dmesg"]);
+}
+
+#[test]
+fn g2d_addresses_of_an_import_are_compared() {
+    let report = |phys: &str, from_fd: &str| {
+        let trial = |name: &str, answer: &str| {
+            let works = answer.starts_with("0x");
+            object([("name", name.into()), ("works", works.into()), ("answer", answer.into())])
+        };
+        let imports = Json::List(vec![trial("DMA_BUF_IOCTL_PHYS", phys), trial("g2d_buf_from_fd", from_fd)]);
+        object([("survey", object([("imports", imports)]))])
+    };
+    let value = |phys: &str, from_fd: &str| questions::g2d::from_fd(&report(phys, from_fd)).unwrap().0;
+    assert_eq!(value("0x40000000", "0x40000000"), "yes");
+    // An address above 4 GiB, cut to 32 bits.
+    assert_eq!(value("0x140000000", "0x40000000"), "no");
+    assert_eq!(value("ENOTTY", "0x40000000"), "unknown");
+    assert_eq!(value("0x40000000", "NULL"), "refused");
+    let e = questions::g2d::from_fd(&object([])).unwrap_err();
+    assert_eq!(e.to_string(), "no CMA heap was found");
+}
+
+#[test]
+fn g2d_formats_that_contradict_the_rules_are_named() {
+    let side = |works: bool, rule: &str| object([("works", works.into()), ("rule", rule.into())]);
+    let format =
+        |source: Json, target: Json| object([("fourcc", "NV12".into()), ("source", source), ("target", target)]);
+    let value = |source, target| {
+        let report = object([("survey", object([("formats", Json::List(vec![format(source, target)]))]))]);
+        questions::g2d::formats(&report).unwrap().0
+    };
+    assert_eq!(value(side(true, "yes"), side(false, "no")), "none");
+    assert_eq!(value(side(false, "yes"), side(true, "unknown")), "NV12 as source");
+    assert_eq!(value(side(true, "yes"), side(true, "no")), "NV12 as target");
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub fn matrices(report: &Json) -> Result<Reply> {
         let names = caps.iter().filter(|cap| works(cap) == taken).filter_map(|cap| cap.get("name").text());
         names.collect::<Vec<_>>().join(" ")
     };
-    reply(&names(true), format!("takes {}; refuses {}", names(true), names(false)))
+    let refused = Some(names(false)).filter(|names| !names.is_empty());
+    reply(&names(true), format!("takes {}; refuses {}", names(true), refused.as_deref().unwrap_or("none")))
 }
 
 pub fn formats(report: &Json) -> Result<Reply> {

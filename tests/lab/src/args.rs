@@ -177,8 +177,8 @@ const BENCH: &str = "\
 cargo lab bench [--arch x86_64|aarch64] [--frames N] [--turns N] [--update-docs]
 
 Runs the paths of the example framelease-doctor in a guest with one processor and a clock that counts instructions:
-what a frame costs from vivid to other processes, an encoder, a display, and through a converter to an encoder, by dma-buf and copied. Prints
-its table; all figures are in target/lab/bench-ARCH.json.
+what a frame costs from vivid to other processes, an encoder, a display, and through a converter to an encoder, by
+dma-buf and copied. Prints its table; all figures are in target/lab/bench-ARCH.json.
 
   --arch         x86_64 (default) or aarch64
   --frames       frames that are measured, default 60
