@@ -283,7 +283,7 @@ fn doctor_answers_change_with_the_converter() {
 #[test]
 fn doctor_answers_change_with_libg2d_and_the_display() {
     let Some(program) = doctor() else { return };
-    if needed_path("dma-heap", "/dev/dma_heap/system").is_none() || vkms().is_none() || gpu().is_none() {
+    if needed_path("udmabuf", "/dev/udmabuf").is_none() || vkms().is_none() || gpu().is_none() {
         return;
     }
     let fake = Fake::new(Abi::Modern);
