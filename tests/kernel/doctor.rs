@@ -1,7 +1,8 @@
 //! Tests of the example `framelease-doctor`, as a user runs it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use framelease::convert::g2d::Abi;
@@ -23,35 +24,34 @@ fn doctor() -> Option<PathBuf> {
     example("framelease-doctor")
 }
 
-/// Asks some questions and returns the report.
-fn asked(program: &std::path::Path, questions: &[&str]) -> String {
-    let mut args = vec!["--part", "devices", "--part", "g2d", "--part", "answers"];
-    args.extend(questions.iter().flat_map(|question| ["--question", question]));
-    examined(program, &args).1
+fn command(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
 }
 
-/// Runs the doctor, perhaps as another user, and returns its text and its report.
-fn examined_as(user: Option<u32>, program: &std::path::Path, args: &[&str]) -> (String, String) {
-    let report = std::env::temp_dir().join(format!("framelease-report-{}.json", std::process::id()));
-    // The user must be able to write it.
-    std::fs::write(&report, "").unwrap();
-    let mut command = Command::new(program);
-    command.args(args).arg("--json").arg(&report);
-    if let Some(user) = user {
-        std::os::unix::fs::chown(&report, Some(user), None).unwrap();
-        command.uid(user).gid(user);
-    }
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// Runs the doctor and returns its text and its report.
+fn examined(command: &mut Command) -> (String, String) {
+    let folder = std::env::temp_dir().join(format!("framelease-report-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir(&folder).unwrap();
+    // Another user must be able to write there.
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let report = folder.join("report.json");
+    command.arg("--json").arg(&report).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = ended(command.spawn().unwrap());
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
     let json = std::fs::read_to_string(&report).unwrap();
-    std::fs::remove_file(report).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
     (text, json)
 }
 
-fn examined(program: &std::path::Path, args: &[&str]) -> (String, String) {
-    examined_as(None, program, args)
+/// Asks some questions and returns the report.
+fn asked(program: &Path, questions: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut args = vec!["--part", "devices", "--part", "g2d", "--part", "answers"];
+    args.extend(questions.iter().flat_map(|question| ["--question", question]));
+    examined(command(program, &args).envs(environment.iter().copied())).1
 }
 
 /// The values of the answers that a device gives.
@@ -80,7 +80,7 @@ fn doctor_runs_each_path_without_a_copied_byte() {
         return;
     }
     leaving_nothing(|| {
-        let (table, json) = examined(&program, &["--part", "paths", "--frames", "5"]);
+        let (table, json) = examined(&mut command(&program, &["--part", "paths", "--frames", "5"]));
         let rows: Vec<&str> = json.lines().filter(|l| l.contains("\"memory\": \"") && l.contains("\"path\"")).collect();
         assert_eq!((rows.len(), table.lines().count()), (12, 14), "{table}{json}");
         for row in rows {
@@ -103,7 +103,6 @@ while :; do sleep 0.1; done
 
 #[test]
 fn doctor_counts_memory_bus_cycles_and_frames() {
-    use std::os::unix::fs::PermissionsExt;
     let (Some(_), Some(program)) = (vivid(Planar::Single), doctor()) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-perf-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
@@ -141,7 +140,7 @@ fn doctor_explains_its_options_and_errors() {
     }
     // A path that cannot run is a row with the reason.
     let args = ["--part", "paths", "--path", "capture", "--camera", "/dev/null", "--frames", "1"];
-    let (table, json) = examined(&program, &args);
+    let (table, json) = examined(&mut command(&program, &args));
     assert!(table.contains("| capture | dmabuf | NOT RUN: "), "{table}");
     assert!(json.contains("\"failed\": \"open on /dev/null: "), "{json}");
 }
@@ -158,7 +157,7 @@ fn doctor_lists_devices_and_keeps_the_host_name_private() {
         std::fs::write(HOST, "board-of-a-customer").unwrap();
     }
     let camera = format!("/dev/{}/video", std::fs::read_to_string(HOST).unwrap().trim());
-    let (text, json) = examined(&program, &["--quick"]);
+    let (text, json) = examined(&mut command(&program, &["--quick"]));
     for word in
         ["camera, vivid", "media path: 'vim2m-source':0", "Virtual-1: connected", "/dev/udmabuf: yes", "What to do"]
     {
@@ -167,7 +166,7 @@ fn doctor_lists_devices_and_keeps_the_host_name_private() {
     assert!(json.contains("\"role\": \"converter\"") && json.contains("\"paths\": null"), "{json}");
     assert!(!json.contains("platform:vivid"), "{json}");
     let args = ["--part", "devices", "--part", "paths", "--path", "capture", "--camera", &camera];
-    let (text, json) = examined(&program, &args);
+    let (text, json) = examined(&mut command(&program, &args));
     assert!(text.contains("/dev/(removed)/video") && json.contains("/dev/(removed)/video"), "{text}{json}");
     assert!(!text.contains(&camera) && !json.contains(&camera), "{text}{json}");
 }
@@ -179,7 +178,7 @@ fn doctor_names_the_process_that_has_the_camera() {
     let mut holder = camera(&device, "NV12").open().unwrap();
     drop(frame(&mut holder));
     let args = ["--part", "devices", "--part", "paths", "--path", "capture", "--camera", path.to_str().unwrap()];
-    let (text, json) = examined(&program, &args);
+    let (text, json) = examined(&mut command(&program, &args));
     let pid = std::process::id();
     let problem = text.lines().find(|line| line.contains("in use by ")).unwrap_or_else(|| panic!("{text}"));
     assert!(problem.contains(&format!("(pid {pid})")) && problem.contains(path.to_str().unwrap()), "{problem}");
@@ -193,7 +192,7 @@ fn doctor_reports_nodes_without_permission() {
     if !nix::unistd::geteuid().is_root() {
         return needed("root", Err("only root can become another user".into())).unwrap_or(());
     }
-    let (text, json) = examined_as(Some(65534), &program, &[]);
+    let (text, json) = examined(command(&program, &[]).uid(65534).gid(65534));
     let path = device.info().path.display().to_string();
     assert!(text.contains(&format!("{path}: NOT OPENED: open on {path}: EACCES")), "{text}");
     assert!(text.contains("no permission; the group "), "{text}");
@@ -206,7 +205,7 @@ fn doctor_reports_nodes_without_permission() {
 #[test]
 fn doctor_answers_change_with_the_camera() {
     let (Some(_), Some(program), Some(_)) = (vivid(Planar::Single), doctor(), vkms()) else { return };
-    let json = asked(&program, &["camera", "display"]);
+    let json = asked(&program, &["camera", "display"], &[]);
     assert_answers(&json, "vivid", &[("camera-cache", "yes"), ("camera-import", "yes")]);
     assert_answers(&json, "vivid", &[("camera-colors", "Srgb Bt601 Limited")]);
     assert_answers(&json, "vkms", &[("display-nv12", "no"), ("display-scaling", "no"), ("display-memory", "yes")]);
@@ -215,7 +214,7 @@ fn doctor_answers_change_with_the_camera() {
     // Rec. 709
     set(&device, "Colorspace", 1);
     drop(device);
-    let json = asked(&program, &["camera"]);
+    let json = asked(&program, &["camera"], &[]);
     assert_answers(&json, "vivid", &[("camera-cache", "unknown"), ("camera-colors", "Rec709 Bt709 Limited")]);
     reload_vivid(VIVID);
 }
@@ -226,7 +225,7 @@ fn doctor_answers_change_with_the_encoder() {
     let ask = |parameters: &str, expected: &[(&str, &str)]| {
         h264(parameters)?;
         let questions: Vec<&str> = expected.iter().map(|(question, _)| *question).collect();
-        assert_answers(&asked(&program, &questions), "fl_h264", expected);
+        assert_answers(&asked(&program, &questions, &[]), "fl_h264", expected);
         Some(())
     };
     let usual = [
@@ -252,7 +251,7 @@ fn doctor_answers_change_with_the_converter() {
     let ask = |parameters: &str, expected: &[(&str, &str)]| {
         reload("fl_scaler", parameters);
         let questions: Vec<&str> = expected.iter().map(|(question, _)| *question).collect();
-        assert_answers(&asked(&program, &questions), "fl_scaler", expected);
+        assert_answers(&asked(&program, &questions, &[]), "fl_scaler", expected);
     };
     if needed("fl_scaler", framelease::v4l2::Device::find(|d| d.driver == "fl_scaler").map_err(|e| e.to_string()))
         .is_none()
@@ -288,12 +287,8 @@ fn doctor_answers_change_with_libg2d_and_the_display() {
     }
     let fake = Fake::new(Abi::Modern);
     let ask = |settings: &str, questions: &[&str]| {
-        std::env::set_var("FRAMELEASE_G2D_LIBRARY", &fake.path);
-        std::env::set_var("FAKE_G2D", settings);
-        let json = asked(&program, questions);
-        std::env::remove_var("FRAMELEASE_G2D_LIBRARY");
-        std::env::remove_var("FAKE_G2D");
-        json
+        let library = fake.path.to_str().unwrap();
+        asked(&program, questions, &[("FRAMELEASE_G2D_LIBRARY", library), ("FAKE_G2D", settings)])
     };
     let json = ask("", &["converter"]);
     assert_answers(
