@@ -2,13 +2,15 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/offers.rs"]
+mod offers;
 
 use std::process::ExitCode;
 
 use common::quoted;
 use framelease::dmabuf::Allocator;
-use framelease::format::{FourCc, Size};
 use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, Sizes};
+use offers::{intervals, is_timed, shown};
 
 const HELP: &str = "\
 Lists V4L2 devices, their formats and media graphs, and where shared memory comes from.
@@ -73,19 +75,6 @@ fn formats(device: &Device, direction: Direction) -> Vec<FormatOffer> {
     device.formats(direction).unwrap_or_default()
 }
 
-/// The sizes for which intervals are shown.
-fn shown(sizes: &Sizes) -> Vec<Size> {
-    match sizes {
-        Sizes::Discrete(all) => all.clone(),
-        Sizes::Stepwise { max, .. } => vec![*max],
-        _ => Vec::new(),
-    }
-}
-
-fn intervals(device: &Device, fourcc: FourCc, size: Size) -> Intervals {
-    device.intervals(fourcc, size).unwrap_or(Intervals::Unknown)
-}
-
 fn as_text(device: &Device, controls: bool, all_intervals: bool) {
     let info = device.info();
     let planar = if info.is_multi_planar() { "multi-planar" } else { "single-planar" };
@@ -111,11 +100,10 @@ fn as_text(device: &Device, controls: bool, all_intervals: bool) {
             }
             Err(e) => println!("  {name} memory: {e}"),
         }
-        let timed = direction == Direction::Capture && !info.is_m2m();
         if all_intervals {
-            offers.iter().for_each(|offer| every_interval(device, offer, timed));
+            offers.iter().for_each(|offer| every_interval(device, offer, is_timed(device, direction)));
         } else {
-            grouped(device, name, &offers, timed);
+            grouped(device, direction, name, &offers);
         }
     }
     if let Some(path) = v4l2::media_path(device) {
@@ -132,43 +120,16 @@ fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Formats that come in the same sizes and rates share one line; those that this library cannot lay out are counted.
-fn grouped(device: &Device, direction: &str, offers: &[FormatOffer], timed: bool) {
-    let mut groups: Vec<(String, Vec<&FormatOffer>)> = Vec::new();
-    for offer in offers {
-        let sizes = geometry(device, offer.fourcc, timed);
-        match groups.iter_mut().find(|(other, _)| *other == sizes) {
-            Some((_, members)) => members.push(offer),
-            None => groups.push((sizes, vec![offer])),
-        }
-    }
-    for (sizes, members) in groups {
-        let (known, other): (Vec<&FormatOffer>, Vec<&FormatOffer>) =
-            members.into_iter().partition(|o| o.fourcc.info().is_some());
-        let codes: Vec<String> = known.iter().map(|o| o.fourcc.to_string()).collect();
-        let what = match (codes.join(" "), other.len()) {
+fn grouped(device: &Device, direction: Direction, name: &str, offers: &[FormatOffer]) {
+    for group in offers::grouped(device, direction, offers) {
+        let codes: Vec<String> = group.known.iter().map(|code| code.to_string()).collect();
+        let what = match (codes.join(" "), group.unknown) {
             (known, 0) => known,
             (known, n) if known.is_empty() => format!("{n} formats that this library does not lay out"),
             (known, n) => format!("{known} and {n} that this library does not lay out"),
         };
-        println!("  {direction} {what}: {sizes}");
+        println!("  {name} {what}: {}", group.sizes);
     }
-}
-
-/// Sizes, each with the range of its frame rates.
-fn geometry(device: &Device, fourcc: FourCc, timed: bool) -> String {
-    let sizes = device.sizes(fourcc).unwrap_or(Sizes::Unknown);
-    if !timed || !matches!(sizes, Sizes::Discrete(_)) {
-        return sizes.to_string();
-    }
-    let each = shown(&sizes).into_iter().map(|size| match intervals(device, fourcc, size) {
-        Intervals::Discrete(all) => {
-            let fps = all.iter().map(|i| i.fps());
-            let (low, high) = fps.fold((f64::MAX, 0.0), |(low, high): (f64, f64), f| (low.min(f), high.max(f)));
-            format!("{size} ({low} to {high} fps)")
-        }
-        other => format!("{size} ({other})"),
-    });
-    each.collect::<Vec<_>>().join(", ")
 }
 
 fn every_interval(device: &Device, offer: &FormatOffer, timed: bool) {

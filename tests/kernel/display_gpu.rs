@@ -20,7 +20,7 @@ use crate::vgem::Fence;
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_gpu";
 
 /// The emulator's GPU. Its driver stays loaded, because the console uses it.
-fn gpu() -> Option<Device> {
+pub fn gpu() -> Option<Device> {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() && !Path::new(DRIVER).exists() {
         run("modprobe", &["virtio_gpu"]);
     }

@@ -70,6 +70,8 @@ mod display_gpu;
 #[cfg(feature = "drm")]
 mod display_station;
 mod dmabuf;
+#[cfg(all(feature = "drm", feature = "g2d"))]
+mod doctor;
 mod driver_errors;
 mod encode;
 mod encode_faults;
@@ -83,8 +85,6 @@ mod g2d;
 mod imports;
 mod ioctl_errors;
 mod ioctls;
-#[cfg(feature = "drm")]
-mod measure;
 mod media_graph;
 #[cfg(target_arch = "aarch64")]
 mod narrow;

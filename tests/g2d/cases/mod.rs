@@ -1,9 +1,9 @@
 mod abi;
 mod conforming;
+mod doctor;
 mod drawing;
 mod faults;
 mod importing;
-mod info;
 mod opening;
 mod refusing;
 pub mod support;

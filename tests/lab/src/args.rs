@@ -19,6 +19,7 @@ pub enum Command {
     Soak { arch: Arch, minutes: u32 },
     Bench(Bench),
     Surface { lists: bool },
+    Boards,
     Manual,
     Fetch { archs: Vec<Arch> },
     Help(&'static str),
@@ -72,6 +73,7 @@ Usage: cargo lab test  [--arch x86_64|aarch64|all|host] [--timeout SECONDS] [--s
        cargo lab soak  [--arch ARCH] [--minutes N]
        cargo lab bench [--arch ARCH] [--frames N] [--turns N] [--update-docs]
        cargo lab surface [--list]
+       cargo lab boards
        cargo lab manual
        cargo lab fetch [--arch x86_64|aarch64|all]
 
@@ -119,6 +121,11 @@ cargo lab surface [--list]
 Counts the library's public items and fails above the number in docs/public-api-limit.
 
   --list      names them";
+
+const BOARDS: &str = "\
+cargo lab boards
+
+Writes the tables of docs/boards.md from the reports in docs/boards/reports. Refuses a damaged report.";
 
 const MANUAL: &str = "\
 cargo lab manual
@@ -169,9 +176,9 @@ fails if one of them grows. Times are the emulator's.
 const BENCH: &str = "\
 cargo lab bench [--arch x86_64|aarch64] [--frames N] [--turns N] [--update-docs]
 
-Runs the example measure in a guest with one processor and a clock that counts instructions: what a frame costs from
-vivid to other processes, an encoder, a display, and through a converter to an encoder, by dma-buf and copied. Prints
-its table; all figures are in target/lab/bench-ARCH.json.
+Runs the paths of the example framelease-doctor in a guest with one processor and a clock that counts instructions:
+what a frame costs from vivid to other processes, an encoder, a display, and through a converter to an encoder, by
+dma-buf and copied. Prints its table; all figures are in target/lab/bench-ARCH.json.
 
   --arch         x86_64 (default) or aarch64
   --frames       frames that are measured, default 60
@@ -201,13 +208,14 @@ fn command(parser: &mut Parser) -> Result<Command, Error> {
         "soak" => soak(parser),
         "bench" => bench(parser),
         "surface" => surface(parser),
-        "manual" => manual(parser),
+        "boards" => alone(parser, Command::Boards, BOARDS),
+        "manual" => alone(parser, Command::Manual, MANUAL),
         "fetch" => fetch(parser),
         "help" => Ok(Command::Help(USAGE)),
-        other => {
-            Err(format!("no command \"{other}\": test, run, shell, rivals, soak, bench, surface, manual or fetch")
-                .into())
-        }
+        other => Err(format!(
+            "no command \"{other}\": test, run, shell, rivals, soak, bench, surface, boards, manual or fetch"
+        )
+        .into()),
     }
 }
 
@@ -347,10 +355,11 @@ fn bench(parser: &mut Parser) -> Result<Command, Error> {
     Ok(Command::Bench(wish))
 }
 
-fn manual(parser: &mut Parser) -> Result<Command, Error> {
+/// A command without arguments.
+fn alone(parser: &mut Parser, command: Command, help: &'static str) -> Result<Command, Error> {
     match parser.next()? {
-        None => Ok(Command::Manual),
-        Some(Short('h') | Long("help")) => Ok(Command::Help(MANUAL)),
+        None => Ok(command),
+        Some(Short('h') | Long("help")) => Ok(Command::Help(help)),
         Some(other) => Err(other.unexpected()),
     }
 }

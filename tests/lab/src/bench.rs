@@ -1,4 +1,4 @@
-//! `cargo lab bench`: the example `measure` in a guest whose clock counts instructions.
+//! `cargo lab bench`: the paths of the example `framelease-doctor` in a guest whose clock counts instructions.
 
 use std::fs;
 use std::path::Path;
@@ -14,18 +14,21 @@ use crate::rivals::insert;
 use crate::run::{environment, report, EXAMPLES};
 use crate::{modules, prerequisites, say, Res};
 
-const EXAMPLE: &str = "measure";
+const EXAMPLE: &str = "framelease-doctor";
 const LIMIT: Duration = Duration::from_secs(3600);
 
 pub fn bench(workspace: &Path, wish: &Bench) -> Res<i32> {
     prerequisites::for_guest(wish.arch)?;
     let words = ["build", "--package", "framelease", "--features", RUN_FEATURES, "--example", EXAMPLE];
-    let program = cargo::build(workspace, wish.arch, &words)?.pop().ok_or("cargo built no example measure")?;
+    let program =
+        cargo::build(workspace, wish.arch, &words)?.pop().ok_or("cargo built no example framelease-doctor")?;
     let mut machine = prepare(wish.arch, workspace)?;
     machine.pace = Pace::Instructions;
     let place = format!("{EXAMPLES}/{EXAMPLE}");
     let name = format!("bench-{}.json", wish.arch);
-    let mut command: Vec<String> = vec![place.clone(), "--json".into(), format!("/out/{name}")];
+    let mut command: Vec<String> = ["--part", "paths", "--json"].map(String::from).into();
+    command.insert(0, place.clone());
+    command.push(format!("/out/{name}"));
     command.extend(["--frames".into(), wish.frames.to_string(), "--turns".into(), wish.turns.to_string()]);
     let job = Job {
         modules: modules::load_lines(&machine.own_modules, &[]),

@@ -5,6 +5,7 @@ mod apt;
 mod arch;
 mod args;
 mod bench;
+mod boards;
 mod cache;
 mod cargo;
 mod console;
@@ -68,6 +69,7 @@ fn main() {
         Command::Soak { arch, minutes } => soak::soak(&workspace(), arch, minutes),
         Command::Shell { arch, modules } => shell::shell(&workspace(), arch, &modules),
         Command::Surface { lists } => surface::surface(&workspace(), lists),
+        Command::Boards => boards::boards(&workspace()),
         Command::Manual => manual::manual(&workspace()),
         Command::Fetch { archs } => test::fetch(&workspace(), &archs).map(|()| 0),
     };

@@ -1,4 +1,5 @@
-//! What tests switch on and look at: named numbers, in each loaded copy of the library its own.
+//! What tests switch on and look at: named numbers, in each loaded copy of the library its own. A program that loads a
+//! copy itself gets them from the environment: `FAKE_G2D=variant=2,fence=1`.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_char, CStr, CString};
@@ -68,6 +69,12 @@ fn values() -> MutexGuard<'static, BTreeMap<&'static str, i64>> {
     let mut values = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
     if values.is_empty() {
         values.extend(NAMES.iter().copied());
+        let settings = std::env::var("FAKE_G2D").unwrap_or_default();
+        for (name, value) in settings.split(',').filter_map(|setting| setting.split_once('=')) {
+            if let (Some(v), Ok(value)) = (values.get_mut(name), value.parse()) {
+                *v = value;
+            }
+        }
     }
     values
 }

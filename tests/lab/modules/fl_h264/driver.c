@@ -99,6 +99,18 @@ static bool bcm2835;
 module_param(bcm2835, bool, 0644);
 MODULE_PARM_DESC(bcm2835, "as on a Raspberry Pi: a restart continues the stream, and START does nothing");
 
+static bool late_key;
+module_param(late_key, bool, 0644);
+MODULE_PARM_DESC(late_key, "V4L2_CID_MPEG_VIDEO_FORCE_KEY_FRAME means the next encoded frame, not the next queued");
+
+static bool cache_hints;
+module_param(cache_hints, bool, 0644);
+MODULE_PARM_DESC(cache_hints, "take the hint for cached buffers");
+
+static bool swaps_range;
+module_param(swaps_range, bool, 0644);
+MODULE_PARM_DESC(swaps_range, "headers name the other range");
+
 /*
  * What vsi_v4l2enc does, by its source. It runs from the first buffer on each side. STREAMOFF of either queue halts it,
  * and so does the packet that ends a drain. While it is halted, DQBUF answers EPIPE on both queues, also for a source
@@ -157,7 +169,7 @@ struct fl_ctx {
 	u32 since_idr, frame_num, idr_pic_id, coded, taken;
 	/* Parameters at the time of opening. */
 	unsigned int align, error_every, drop_every, delay, pause, fails_after;
-	bool key_flags, broken_start, misses_drain, tight, vsi, amphion, venus, coda, bcm2835;
+	bool key_flags, broken_start, misses_drain, tight, vsi, amphion, venus, coda, bcm2835, late_key;
 	enum vsi_state state;
 	bool session, stuck, drained, has_streamed;
 };
@@ -216,7 +228,7 @@ static void params_of(const struct fl_ctx *ctx, struct fl_h264_params *p)
 		matrix = V4L2_MAP_YCBCR_ENC_DEFAULT(pix->colorspace);
 	if (range == V4L2_QUANTIZATION_DEFAULT)
 		range = V4L2_MAP_QUANTIZATION_DEFAULT(false, pix->colorspace, matrix);
-	p->full_range = range == V4L2_QUANTIZATION_FULL_RANGE;
+	p->full_range = (range == V4L2_QUANTIZATION_FULL_RANGE) != swaps_range;
 	p->matrix = matrix == V4L2_YCBCR_ENC_709 ? 1 : matrix == V4L2_YCBCR_ENC_BT2020 ? 9 : 6;
 	if (ctx->vsi || ctx->amphion) {
 		/* Nothing is derived from the color space. */
@@ -302,6 +314,10 @@ static bool encode(struct fl_ctx *ctx, struct vb2_v4l2_buffer *src, struct vb2_v
 		return false;
 	params_of(ctx, &params);
 	fl_h264_writer_init(&writer, to, vb2_plane_size(vb, 0));
+	if (ctx->late_key) {
+		buffer_of(src)->key = ctx->key_wanted;
+		ctx->key_wanted = false;
+	}
 	*key = ctx->idr_next || buffer_of(src)->key || (ctx->gop && ctx->since_idr >= ctx->gop);
 	if (*key) {
 		ctx->since_idr = 0;
@@ -514,7 +530,7 @@ static void buf_queue(struct vb2_buffer *vb)
 
 	mutex_lock(&ctx->drain_lock);
 	ends = !V4L2_TYPE_IS_OUTPUT(vb->type) && vb2_is_streaming(vb->vb2_queue) && v4l2_m2m_dst_buf_is_last(m2m);
-	if (V4L2_TYPE_IS_OUTPUT(vb->type)) {
+	if (V4L2_TYPE_IS_OUTPUT(vb->type) && !ctx->late_key) {
 		buffer_of(v4l2)->key = ctx->key_wanted;
 		ctx->key_wanted = false;
 	}
@@ -624,6 +640,7 @@ static int queue_init(void *priv, struct vb2_queue *src, struct vb2_queue *dst)
 		queues[i]->timestamp_flags = V4L2_BUF_FLAG_TIMESTAMP_COPY;
 		queues[i]->lock = &ctx->queue_lock;
 		queues[i]->min_reqbufs_allocation = max(min_buffers, 1u);
+		queues[i]->allow_cache_hints = cache_hints;
 		err = vb2_queue_init(queues[i]);
 		if (err)
 			return err;
@@ -1124,6 +1141,8 @@ static int fl_open(struct file *file)
 	ctx->venus = venus;
 	ctx->coda = coda;
 	ctx->bcm2835 = bcm2835;
+
+	ctx->late_key = late_key;
 	ctx->misses_drain = misses_drain;
 	ctx->tight = tight;
 	ctx->error_every = error_every;

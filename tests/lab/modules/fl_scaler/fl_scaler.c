@@ -5,6 +5,8 @@
  * It has what vim2m lacks: the multi-planar API, strides of 64 bytes, crop and compose, rotation, an alpha component,
  * two YCbCr matrices; and it fails on request: a damaged job, a refused buffer, a fatal error, sources that come back
  * late. Each result pixel is the source pixel at its middle.
+ *
+ * Module parameters switch on what V4L2 leaves open, or what drivers get wrong.
  */
 #include <linux/delay.h>
 #include <linux/math64.h>
@@ -25,6 +27,26 @@
 #define MAX_WIDTH 1920
 #define MAX_HEIGHT 1088
 #define STRIDE_UNIT 64
+
+static bool counterclockwise;
+module_param(counterclockwise, bool, 0644);
+MODULE_PARM_DESC(counterclockwise, "V4L2_CID_ROTATE turns the other way");
+
+static bool clears;
+module_param(clears, bool, 0644);
+MODULE_PARM_DESC(clears, "pixels outside of the compose rectangle become 0");
+
+static bool one_matrix;
+module_param(one_matrix, bool, 0644);
+MODULE_PARM_DESC(one_matrix, "BT.601 is used, whatever the format says");
+
+static bool one_range;
+module_param(one_range, bool, 0644);
+MODULE_PARM_DESC(one_range, "every range is accepted, and YUV is read as limited");
+
+static bool no_alpha;
+module_param(no_alpha, bool, 0644);
+MODULE_PARM_DESC(no_alpha, "V4L2_CID_ALPHA_COMPONENT is ignored, and alpha is 0");
 
 #define CID_DELAY (V4L2_CID_USER_BASE + 0x1010)
 #define CID_PADDING (V4L2_CID_USER_BASE + 0x1011)
@@ -129,7 +151,7 @@ static void picture_of(struct picture *p, const struct fl_side *side, struct vb2
 
 static struct weights weights_of(const struct fl_side *side)
 {
-	if (side->pix.ycbcr_enc == V4L2_YCBCR_ENC_709)
+	if (side->pix.ycbcr_enc == V4L2_YCBCR_ENC_709 && !one_matrix)
 		return (struct weights){ 13933, 4732 };
 	return (struct weights){ 19595, 7471 };
 }
@@ -210,12 +232,13 @@ static void source_of(const struct fl_ctx *ctx, u32 x, u32 y, u32 *sx, u32 *sy)
 {
 	const struct v4l2_rect *crop = &ctx->sides[SRC].rect, *to = &ctx->sides[DST].rect;
 	u32 u = x, v = y, across = to->width, down = to->height;
+	bool clockwise = (ctx->rotate == 90) != counterclockwise;
 
 	if (ctx->rotate == 90 || ctx->rotate == 270) {
 		across = to->height;
 		down = to->width;
-		u = ctx->rotate == 90 ? y : across - 1 - y;
-		v = ctx->rotate == 90 ? down - 1 - x : x;
+		u = clockwise ? y : across - 1 - y;
+		v = clockwise ? down - 1 - x : x;
 	} else if (ctx->rotate == 180) {
 		u = across - 1 - x;
 		v = down - 1 - y;
@@ -278,10 +301,12 @@ static bool draw(struct fl_ctx *ctx, struct vb2_buffer *src, struct vb2_buffer *
 		return false;
 	d.through_rgb = (d.from.packing == RGB) != (d.into.packing == RGB) ||
 			(d.from.packing != RGB && d.before.red != d.after.red);
+	if (clears)
+		memset(d.into.luma, 0, ctx->sides[DST].pix.plane_fmt[0].sizeimage);
 	for (y = 0; y < to->height; y++) {
 		for (x = 0; x < to->width; x++) {
 			color_at(&d, x, y, c);
-			write_pixel(&d.into, to->left + x, to->top + y, c, ctx->alpha);
+			write_pixel(&d.into, to->left + x, to->top + y, c, no_alpha ? 0 : ctx->alpha);
 			if (d.into.packing == RGB || x % 2 || (d.into.packing == SEMI_PLANAR && y % 2))
 				continue;
 			chroma_at(&d, x, y, c);
@@ -530,7 +555,8 @@ static int try_fmt(struct file *file, void *priv, struct v4l2_format *f)
 	if (pix->ycbcr_enc != V4L2_YCBCR_ENC_709)
 		pix->ycbcr_enc = V4L2_YCBCR_ENC_601;
 	/* RGB of full range and YUV of limited, no other. */
-	pix->quantization = format->packing == RGB ? V4L2_QUANTIZATION_FULL_RANGE : V4L2_QUANTIZATION_LIM_RANGE;
+	if (!one_range || pix->quantization == V4L2_QUANTIZATION_DEFAULT)
+		pix->quantization = format->packing == RGB ? V4L2_QUANTIZATION_FULL_RANGE : V4L2_QUANTIZATION_LIM_RANGE;
 	pix->flags = 0;
 	return 0;
 }

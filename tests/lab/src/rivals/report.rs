@@ -10,7 +10,7 @@ use crate::Res;
 /// Puts a text where the page has the two marks for it.
 pub fn insert(page: &str, name: &str, text: &str) -> Res<String> {
     let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let missing = || format!("docs/performance.md has lost its lines {begin} and {end}");
+    let missing = || format!("the page has lost its lines {begin} and {end}");
     let (head, rest) = page.split_once(&begin).ok_or_else(missing)?;
     let (_, tail) = rest.split_once(&end).ok_or_else(missing)?;
     Ok(format!("{head}{begin}\n\n{}\n\n{end}{tail}", text.trim_end()))

@@ -12,20 +12,10 @@ use nix::time::{clock_gettime, ClockId};
 use nix::unistd::Pid;
 
 use super::common::Result;
+use super::findings::Counts;
 
-/// The counters, in the order of [`Counts`].
-pub const NAMES: [&str; 8] = [
-    "process_cpu_us",
-    "machine_cpu_us",
-    "system_calls",
-    "copied_bytes",
-    "page_faults",
-    "context_switches",
-    "ddr_read_cycles",
-    "ddr_write_cycles",
-];
+/// Its place in [`Counts`].
 pub const SYSTEM_CALLS: usize = 2;
-pub type Counts = [f64; NAMES.len()];
 
 /// The memory controller's counters of i.MX8.
 const DDR: &str = "imx8_ddr0/read-cycles/,imx8_ddr0/write-cycles/";

@@ -21,12 +21,13 @@ use framelease::v4l2::{Device, Direction};
 use framelease::{Received, Station, Submit, Submitted};
 
 use super::common::Result;
-use super::meter::{Counts, Meter, SYSTEM_CALLS};
-use super::Options;
+use super::findings::Counts;
+use super::meter::{Meter, SYSTEM_CALLS};
+use super::options::Options;
 
 pub const SUBSCRIBER: &str = "--subscriber";
 /// Best first.
-const FORMATS: [FourCc; 4] = [FourCc::NV12, FourCc::YUYV, FourCc::UYVY, FourCc::XBGR32];
+pub const FORMATS: [FourCc; 4] = [FourCc::NV12, FourCc::YUYV, FourCc::UYVY, FourCc::XBGR32];
 const WAIT: Duration = Duration::from_secs(10);
 /// The camera's, and those of each pool.
 const BUFFERS: usize = 12;
@@ -196,7 +197,7 @@ fn capture(o: &Options) -> Result<Done> {
 }
 
 fn share(o: &Options, consumers: usize, memory: Memory) -> Result<Done> {
-    let folder = std::env::temp_dir().join(format!("framelease-measure-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("framelease-doctor-{}", std::process::id()));
     std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let done = share_in(o, consumers, memory, &folder);
     let _ = std::fs::remove_dir_all(&folder);
