@@ -219,8 +219,7 @@ impl Queue {
     fn not_started(&self, op: &'static str, errno: Errno) -> Error {
         let error = self.device.failed(op, errno);
         if errno == Errno::ENOSPC {
-            let text =
-                "ENOSPC: the bus has no bandwidth left for this stream; request a smaller size, a lower rate or a \
+            let text = "the bus has no bandwidth left for this stream; request a smaller size, a lower rate or a \
                         bitstream, or use another port";
             return error.detail(text);
         }
