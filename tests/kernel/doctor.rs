@@ -264,7 +264,7 @@ fn doctor_answers_change_with_the_converter() {
         ("converter-matrix", "as named"),
         ("converter-range", "limited, refused"),
         ("converter-alpha", "255"),
-        ("converter-scale", "1/32 to 32"),
+        ("converter-scale", "1/16 to 16"),
     ];
     ask("", &usual);
     let other = [

@@ -204,7 +204,7 @@ pub fn blend(_: &Options, node: &str) -> Result<Reply> {
 }
 
 /// The picture is scaled from and to this size.
-const LARGE: u32 = 512;
+const LARGE: u32 = 256;
 
 pub fn scale(_: &Options, node: &str) -> Result<Reply> {
     let mut converter = open(node)?;
@@ -222,7 +222,7 @@ pub fn scale(_: &Options, node: &str) -> Result<Reply> {
     let mut refused = String::new();
     let mut most = |scaled: &mut dyn FnMut(u32) -> Result<()>| {
         let mut found = 1;
-        for factor in [2, 4, 8, 16, 32] {
+        for factor in [2, 4, 8, 16] {
             match scaled(factor) {
                 Ok(()) => found = factor,
                 Err(e) => {
