@@ -152,8 +152,21 @@ impl Colorimetry {
     }
 }
 
+impl ColorSpace {
+    /// Returns the color space whose default matrix this is.
+    pub(crate) const fn with_matrix(matrix: Encoding) -> Self {
+        match matrix {
+            Encoding::Bt709 | Encoding::XvYcc709 => Self::Rec709,
+            Encoding::Bt2020 | Encoding::Bt2020ConstantLuminance => Self::Bt2020,
+            Encoding::Smpte240m => Self::Smpte240m,
+            Encoding::Default | Encoding::Bt601 | Encoding::XvYcc601 => Self::Smpte170m,
+        }
+    }
+}
+
 impl Colorimetry {
-    /// States what follows from the color space. For drivers that do not derive it themselves.
+    /// States what follows from the color space, for drivers that do not derive it themselves. The kernel drops the
+    /// other fields of a format without a color space, so such colors get the one that has their matrix.
     pub(crate) const fn stated(self, kind: FormatKind) -> Self {
         let transfer = match (self.transfer, self.space) {
             (Transfer::Default, ColorSpace::OpRgb) => Transfer::OpRgb,
@@ -164,10 +177,12 @@ impl Colorimetry {
             (Transfer::Default, _) => Transfer::Rec709,
             (named, _) => named,
         };
-        match self.space {
-            ColorSpace::Default => self,
-            space => Self { space, encoding: self.matrix(), range: self.quantization(kind), transfer },
-        }
+        let space = match (self.space, self.encoding, self.range, self.transfer) {
+            (ColorSpace::Default, Encoding::Default, Range::Default, Transfer::Default) => return self,
+            (ColorSpace::Default, ..) => ColorSpace::with_matrix(self.encoding),
+            (space, ..) => space,
+        };
+        Self { space, encoding: self.matrix(), range: self.quantization(kind), transfer }
     }
 }
 

@@ -7,16 +7,6 @@ fn kind(layout: &Layout) -> FormatKind {
     layout.fourcc().info().map_or(FormatKind::Yuv, |i| i.kind)
 }
 
-/// Returns the color space whose default matrix this is.
-fn space_of(matrix: Encoding) -> ColorSpace {
-    match matrix {
-        Encoding::Bt709 | Encoding::XvYcc709 => ColorSpace::Rec709,
-        Encoding::Bt2020 | Encoding::Bt2020ConstantLuminance => ColorSpace::Bt2020,
-        Encoding::Smpte240m => ColorSpace::Smpte240m,
-        Encoding::Default | Encoding::Bt601 | Encoding::XvYcc601 => ColorSpace::Smpte170m,
-    }
-}
-
 /// Returns the matrix that the conversion needs: that of its YUV side, or the target's if both sides are YUV.
 fn matrix(source: &Layout, target: &Layout) -> Option<Encoding> {
     [target, source].into_iter().find(|l| kind(l) == FormatKind::Yuv).map(|l| l.colorimetry().matrix())
@@ -35,7 +25,7 @@ fn named(layout: &Layout, matrix: Option<Encoding>) -> Colorimetry {
     };
     let implied = Colorimetry { encoding: Encoding::Default, ..colors }.matrix();
     if colors.space == ColorSpace::Default || implied != matrix {
-        colors.space = space_of(matrix);
+        colors.space = ColorSpace::with_matrix(matrix);
     }
     colors.encoding = if kind == FormatKind::Yuv { matrix } else { Encoding::Default };
     let range = layout.colorimetry().quantization(kind);
