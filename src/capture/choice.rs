@@ -86,9 +86,10 @@ pub(super) fn choose(wish: &Wish<'_>, offers: &impl Offers) -> Result<Choice> {
     let mut all = Vec::new();
     let formats = acceptable(wish, &offers.formats()?);
     for (format, &fourcc) in formats.iter().enumerate().take(MOST_FORMATS) {
-        for size in nearest_sizes(&offers.sizes(fourcc)?, wish.size) {
+        // A list is optional. If the device is lost, the next call says so.
+        for size in nearest_sizes(&offers.sizes(fourcc).unwrap_or(Sizes::Unknown), wish.size) {
             let (fps, rate) = match wish.interval {
-                Some(interval) => nearest_rate(&offers.intervals(fourcc, size)?, interval),
+                Some(interval) => nearest_rate(&offers.intervals(fourcc, size).unwrap_or(Intervals::Unknown), interval),
                 None => (None, 0),
             };
             let misfit = Misfit { size: distance(size, wish.size), rate, format };
@@ -101,7 +102,7 @@ pub(super) fn choose(wish: &Wish<'_>, offers: &impl Offers) -> Result<Choice> {
     let (mut candidates, nearest): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| has_rate(c) && has_size(c));
     if candidates.is_empty() && wish.interval_fit == Fit::Nearest {
         let unlisted = |(format, &fourcc): (usize, &FourCc)| {
-            let misfit = Misfit { size: 0, rate: 0, format };
+            let misfit = Misfit { size: u32::MAX, rate: 0, format };
             Candidate { fourcc, size: wish.size, fps: None, misfit }
         };
         candidates = formats.iter().enumerate().map(unlisted).collect();

@@ -12,7 +12,7 @@ use super::{Applied, Outcome, Params, Quirks, Setting, MOST_SKIPPED};
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
-use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, Packet, PacketMeta};
+use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
 use crate::v4l2::{CacheHint, ControlId, ControlValue, Device, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed};
@@ -291,6 +291,11 @@ impl Encoder {
         self.pair.output().free_slots().saturating_sub(self.later.len())
     }
 
+    /// Returns `true` if a start failed, which the next frame repeats.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halted.is_some()
+    }
+
     /// Ends the leases of the frames that the device has read.
     pub(crate) fn collect(&mut self) -> Result<()> {
         while let Some(source) = self.pair.try_source()? {
@@ -305,9 +310,11 @@ impl Encoder {
         let _ = self.collect();
         let has_ended = self.pair.capture().has_ended();
         let Reclaimed { frames, .. } = self.pair.free();
-        let coded = self.coded;
-        let is_coded = |meta: &FrameMeta| has_ended || Some((meta.sequence, meta.timestamp_ns)) == coded;
-        let frames = frames.into_iter().filter(|frame| !is_coded(frame.meta()));
+        let coded = self.coded.take();
+        let is_coded = |frame: &Frame| Some((frame.meta().sequence, frame.meta().timestamp_ns)) == coded;
+        // Sources may repeat both.
+        let is_known = frames.iter().filter(|frame| is_coded(frame)).count() == 1;
+        let frames = frames.into_iter().filter(|frame| !(has_ended || is_known && is_coded(frame)));
         self.is_draining = false;
         let halted = self.halted.take().unwrap_or_default();
         halted.into_iter().chain(frames).chain(self.later.drain(..)).collect()
@@ -345,7 +352,7 @@ impl Encoder {
     fn sort(&mut self, got: Processed) -> Result<Option<EncoderEvent>> {
         match got {
             Processed::Result { frame, source } => {
-                self.coded = source.map(|s| (s.sequence, s.timestamp_ns));
+                self.coded = source.map(|s| (s.sequence, s.timestamp_ns)).or(self.coded);
                 let (sequence, meta) = (source.map(|s| s.sequence), *frame.meta());
                 let is_damaged = meta.flags.contains(FrameFlags::ERROR);
                 // Parameter sets alone are a packet, too, until their content is known.
@@ -408,6 +415,9 @@ impl Encoder {
     /// cannot drain.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn drain(&mut self) -> Result<()> {
+        if self.halted.is_some() {
+            self.restart()?;
+        }
         self.pair.drain()?;
         self.is_draining = true;
         Ok(())
@@ -422,19 +432,30 @@ impl Encoder {
     /// can be repeated.
     #[doc(alias = "VIDIOC_ENCODER_CMD")]
     pub fn resume(&mut self) -> Result<Resumed> {
-        if self.halted.is_none() && self.pair.try_resume()? {
-            self.is_draining = false;
-            let later = std::mem::take(&mut self.later);
-            if let Err(error) = self.queue_all(&later) {
-                // The next call begins a new stream with them.
-                drop(self.free());
-                self.halted = Some(later);
-                return Err(error);
-            }
+        if self.halted.is_none() && self.continue_stream()? {
             return Ok(Resumed::Continued);
         }
         self.restart()?;
         Ok(Resumed::Restarted)
+    }
+
+    /// Continues the stream with the frames that were submitted since the drain. Returns `false` if the driver cannot.
+    fn continue_stream(&mut self) -> Result<bool> {
+        let had_ended = self.pair.capture().has_ended();
+        let resumed = self.pair.try_resume();
+        if !had_ended || self.pair.capture().has_ended() {
+            return resumed;
+        }
+        self.is_draining = false;
+        let later = std::mem::take(&mut self.later);
+        let continued = resumed.and_then(|_| self.queue_all(&later));
+        if continued.is_err() {
+            // The next call begins a new stream with them.
+            drop(self.free());
+            self.halted = Some(later);
+        }
+        self.pair.noted(continued)?;
+        Ok(true)
     }
 
     /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
@@ -606,11 +627,12 @@ impl Submit for Encoder {
         if !had_started {
             if let Err(error) = self.pair.start() {
                 let mut frames = self.free();
-                return match frames.pop() {
-                    Some(item) => {
-                        self.halted = Some(frames);
-                        Err(Rejected { error, item })
-                    }
+                let item = frames.pop();
+                self.halted = Some(frames);
+                // Stopping the queues has forgotten a loss.
+                self.pair.refused(&error);
+                return match item {
+                    Some(item) => Err(Rejected { error, item }),
                     // The driver keeps the frame until it is closed.
                     None => Ok(Submitted::Taken),
                 };

@@ -236,7 +236,7 @@ impl Room {
             encoder.collect()?;
         }
         let stats = encoder.stats();
-        if stats.in_flight < self.most {
+        if stats.in_flight < self.most || encoder.is_halted() {
             self.full = None;
             return Ok(true);
         }

@@ -18,6 +18,9 @@ use crate::frame::{Frame, FrameFlags, FrameMeta, FrameMut};
 use crate::station::{ended, sealed, Received, Station, SubmitResult, Submitted};
 use crate::sys::wait;
 
+/// The time between two looks for an end that the device does not announce.
+const SLICE: Duration = Duration::from_millis(20);
+
 /// An event of a mem-to-mem device.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -538,7 +541,13 @@ impl MemToMem {
                 got => return Ok((got, true)),
             }
         }
-        let ready = self.readiness.wait(deadline)?;
+        // No event announces such an end.
+        let is_unannounced = self.capture.may_end_empty() && !self.is_broken;
+        let until = if is_unannounced { deadline.min(Instant::now() + SLICE) } else { deadline };
+        let ready = self.readiness.wait(until)?;
+        if ready.is_empty() && is_unannounced {
+            return Ok((Received::Nothing, true));
+        }
         if ready.search && self.readiness.has_returned()? {
             return Ok((Received::Item(Processed::Returned), true));
         }

@@ -156,6 +156,47 @@ fn encoder_that_cannot_start_again_keeps_its_other_frames() {
 }
 
 #[test]
+fn encoder_that_is_lost_at_its_start_reports_that() {
+    const STREAMON: u8 = 18;
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    let start = || encoder.try_submit(picture(&pool, 1));
+    let rejected = ioctls::refusing([STREAMON; 2], Errno::ENODEV, start).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+    assert!(is_readable(&encoder));
+    let told = encoder.try_recv().unwrap();
+    assert!(matches!(told, Received::Item(EncoderEvent::Lost(_))), "{told:?}");
+}
+
+#[test]
+fn resume_that_fails_after_its_command_can_be_repeated() {
+    const QBUF: u8 = 15;
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    drop(coded(&mut encoder, picture(&pool, 1)));
+    encoder.drain().unwrap();
+    assert_eq!(encoder.resume().unwrap_err().kind(), ErrorKind::State, "the drain goes on");
+    (2..4).for_each(|number| encoder.try_submit(picture(&pool, number)).taken());
+    assert!(packet(&mut encoder).is_none());
+    let e = ioctls::refusing([QBUF; 2], Errno::ENOMEM, || encoder.resume()).unwrap_err();
+    assert_eq!((e.op(), encoder.stats().in_flight, pool.buffers().leased()), ("VIDIOC_QBUF", 2, 2), "{e}");
+    // A drain also begins with what waits.
+    encoder.drain().unwrap();
+    let sources: Vec<_> = std::iter::from_fn(|| packet(&mut encoder).map(|p| p.meta().source)).collect();
+    assert_eq!(sources, [Some(2), Some(3)]);
+}
+
+#[test]
+fn reset_loses_no_frame_of_a_source_that_repeats_its_numbers() {
+    let (Some(pool), Some(device)) = (pictures(), h264("delay=3")) else { return };
+    let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();
+    (0..4).for_each(|_| encoder.try_submit(picture(&pool, 0)).taken());
+    drop(packet(&mut encoder).unwrap());
+    encoder.reset().unwrap();
+    assert_eq!((encoder.stats().in_flight, drained(&mut encoder).len()), (3, 3));
+}
+
+#[test]
 fn encoder_ends_leases_in_dispatch() {
     let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
     let mut encoder = Encoder::builder(params(Codec::H264, TINY)).device(device).open(pool.buffers()).unwrap();

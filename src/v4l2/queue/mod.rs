@@ -432,14 +432,28 @@ impl Queue {
             Memory::None => false,
         };
         let held = self.held.get_mut(index).and_then(Option::take).map(|h| h.lease);
+        // Codecs and converters may give empty buffers, and count bytes in their own ways.
+        let is_camera = !self.device.info().is_m2m();
         let frame = match (held, self.buffers()) {
             (Some(Lease::Shared(frame)), _) => Some(returned(frame, &buffer)),
             (Some(Lease::Unique(frame)), _) => {
-                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), frame.layout());
+                let meta = meta(
+                    &mut self.sequence,
+                    &mut self.clock,
+                    &buffer,
+                    frame.memory(),
+                    is_camera.then(|| frame.layout()),
+                );
                 Some(frame.freeze(meta))
             }
             (None, Some(buffers)) if known => buffers.lend(index).map(|frame| {
-                let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), frame.layout());
+                let meta = meta(
+                    &mut self.sequence,
+                    &mut self.clock,
+                    &buffer,
+                    frame.memory(),
+                    is_camera.then(|| frame.layout()),
+                );
                 frame.freeze(meta)
             }),
             (None, _) => None,

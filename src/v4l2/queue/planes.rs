@@ -84,13 +84,13 @@ pub(super) fn planes(
 }
 
 /// Returns the metadata of a filled buffer. Impossible numbers make it a frame with the flag `ERROR` and without
-/// data. A picture whose data ends before its last row has the flag, too: analog grabbers give such frames.
+/// data. A camera's picture whose data ends before its last row has the flag, too: analog grabbers give such frames.
 pub(super) fn meta(
     sequence: &mut Sequence,
     clock: &mut CaptureClock,
     buffer: &Buffer,
     memory: &[DmaBuf],
-    layout: &Layout,
+    picture: Option<&Layout>,
 ) -> FrameMeta {
     let (count, lost) = sequence.next(buffer.sequence());
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
@@ -107,8 +107,7 @@ pub(super) fn meta(
             _ => meta.flags |= FrameFlags::ERROR,
         }
     }
-    // The last buffer of a drain may be empty.
-    if !meta.flags.contains(FrameFlags::LAST) && is_short(layout, &meta.payload) {
+    if picture.is_some_and(|layout| is_short(layout, &meta.payload)) {
         meta.flags |= FrameFlags::ERROR;
     }
     meta
