@@ -98,7 +98,9 @@ fn set_format_refuses_impossible_formats_and_sizes() {
     }
     let e = camera(&device, "H264").open().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported);
-    assert!(e.to_string().contains("asked H264 640x360; the device offers YUYV"), "{e}");
+    for words in ["asked H264 640x360 at ", "; the device offers YUYV"] {
+        assert!(e.to_string().contains(words), "{words:?} in {e}");
+    }
     let e = device.set_format(Direction::Output, &FormatRequest::new(fourcc("NV12"), SMALL)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
     // Absurd sizes become sizes that the device has.
