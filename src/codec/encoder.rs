@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::controls::{apply, FORCE_KEY_FRAME};
+use super::encoder_builder::{EncoderBuilder, Wanted};
 use super::setup::Setup;
 use super::stream::{Coded, Stream};
 use super::{Applied, Outcome, Params, Quirks, Setting, MOST_SKIPPED};
@@ -15,10 +16,7 @@ use crate::format::{FrameInterval, Layout};
 use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
 use crate::station::{sealed, Received, Station, Submit, SubmitResult, Submitted};
 use crate::sys::wait;
-use crate::v4l2::{CacheHint, ControlId, ControlValue, Device, MemToMem, MemToMemInfo, Processed, Reclaimed, Resumed};
-
-/// The largest number of buffers of a queue: V4L2's limit before Linux 6.10.
-const MOST_BUFFERS: usize = 32;
+use crate::v4l2::{ControlValue, Device, MemToMem, MemToMemInfo, Processed};
 
 /// An event of an encoder.
 #[derive(Debug)]
@@ -52,131 +50,6 @@ pub struct EncoderStats {
     pub in_flight: usize,
     /// Bitstream buffers that are leased now.
     pub leased: usize,
-}
-
-/// Chooses an encoder and sets it up. Only the parameters of the stream are required. By default, the builder takes the
-/// first device that encodes to the codec.
-///
-/// ```no_run
-/// use framelease::bitstream::Codec;
-/// use framelease::codec::{Encoder, Params};
-/// use framelease::format::Size;
-/// use framelease::frame::Pool;
-///
-/// fn open(frames: &Pool) -> framelease::Result<Encoder> {
-///     let params = Params::new(Codec::H264, Size::new(1280, 720));
-///     Encoder::builder(params).open(frames.buffers())
-/// }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct EncoderBuilder {
-    params: Params,
-    device: Option<Device>,
-    quirks: Option<Quirks>,
-    sources: Option<usize>,
-}
-
-impl EncoderBuilder {
-    /// Sets a device that is already open, such as the one that [`negotiate`](super::negotiate) used.
-    pub fn device(mut self, device: Device) -> Self {
-        self.device = Some(device);
-        self
-    }
-
-    /// Sets the driver's quirks, instead of those in the library's table.
-    #[doc(hidden)]
-    pub fn quirks(mut self, quirks: Quirks) -> Self {
-        self.quirks = Some(quirks);
-        self
-    }
-
-    /// Sets the total number of buffers, if the frames come from more than one pool. The kernel then attaches each
-    /// buffer only once. The default is the number of slots of the pool that [`EncoderBuilder::open`] gets. The limit
-    /// is 32.
-    pub fn sources(mut self, count: usize) -> Self {
-        self.sources = Some(count);
-        self
-    }
-
-    /// Sets the device up for the frames of one pool, such as the buffers of a camera, a converter or a subscriber. The
-    /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
-    ///
-    /// # Errors
-    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices). `Mismatch` if the device
-    /// cannot read the layout (the text has both geometries). [`negotiate`](super::negotiate) finds a layout that the
-    /// device can read. `Unsupported` if the device does not have the codec, the format, or a crop that the picture
-    /// needs. `Exhausted` if memory is not available. A [required](Params::require) setting that the driver does not
-    /// apply exactly is also an error. If the call fails, nothing stays allocated.
-    pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
-        let codec = self.params.codec();
-        let device = match self.device {
-            Some(device) => device,
-            None => Encoder::find(codec)?,
-        };
-        let info = MemToMemInfo::for_device(&device)?;
-        if !info.encodes_to(codec.fourcc()) {
-            let text = format!("no encoder to {codec}: {info}");
-            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
-        }
-        let quirks = self.quirks.unwrap_or_else(|| Quirks::for_device(device.info()));
-        let slots = self.sources.unwrap_or(0).max(sources.slots());
-        let layout = *sources.layout();
-        let mut pair = MemToMem::new(&device)?;
-        let wanted = Wanted { params: self.params, quirks, source: layout, slots };
-        let setup = wanted.set_up(&mut pair)?;
-        let (stream, stats) = (Stream::new(codec), EncoderStats::default());
-        Ok(Encoder {
-            pair,
-            stream,
-            wanted,
-            setup,
-            halted: None,
-            later: Vec::new(),
-            is_draining: false,
-            coded: None,
-            stats,
-        })
-    }
-}
-
-/// The stream and the frames that a device is set up for.
-#[derive(Debug)]
-struct Wanted {
-    params: Params,
-    quirks: Quirks,
-    source: Layout,
-    slots: usize,
-}
-
-impl Wanted {
-    /// Sets up `pair`, which has no buffers, and has none if this fails.
-    fn set_up(&self, pair: &mut MemToMem) -> Result<Setup> {
-        let device = pair.device().clone();
-        let setup = Setup::apply(&device, &self.params, &self.source, self.quirks)?;
-        self.allocate(pair, &setup)?;
-        Ok(setup)
-    }
-
-    /// Provides both queues with buffers for the formats that the device has.
-    fn allocate(&self, pair: &mut MemToMem, setup: &Setup) -> Result<()> {
-        let device = pair.device().clone();
-        pair.output_mut().split_planes(setup.is_split);
-        let least = |id| match device.control_value(id) {
-            Ok(ControlValue::Number(n)) => usize::try_from(n).unwrap_or(0),
-            _ => 0,
-        };
-        let indices = self.slots.max(least(ControlId::MIN_BUFFERS_FOR_OUTPUT)).clamp(2, MOST_BUFFERS);
-        let packets = self.params.packet_buffers.max(least(ControlId::MIN_BUFFERS_FOR_CAPTURE)).clamp(2, MOST_BUFFERS);
-        let buffers = pair
-            .output_mut()
-            .import(indices)
-            .and_then(|()| pair.capture_mut().allocate(packets, CacheHint::Cached).map(drop));
-        if buffers.is_err() {
-            drop(pair.free());
-        }
-        buffers
-    }
 }
 
 /// A stateful V4L2 mem-to-mem encoder (`dev-encoder.rst`), fed with dma-bufs.
@@ -218,25 +91,70 @@ impl Wanted {
 /// # Ok(()) }
 /// ```
 pub struct Encoder {
-    pair: MemToMem,
-    wanted: Wanted,
-    setup: Setup,
-    stream: Stream,
+    pub(super) pair: MemToMem,
+    pub(super) wanted: Wanted,
+    pub(super) setup: Setup,
+    pub(super) stream: Stream,
     /// The frames of a start that failed, which the next call repeats.
-    halted: Option<Vec<Frame>>,
+    pub(super) halted: Option<Vec<Frame>>,
     /// The frames that were submitted since the drain. Some drivers would encode them, and lose the packets when the
     /// next stream begins.
-    later: Vec<Frame>,
-    is_draining: bool,
+    pub(super) later: Vec<Frame>,
+    pub(super) is_draining: bool,
     /// The sequence number and time of the last packet's source. vsi_v4l2enc keeps this frame.
-    coded: Option<(u64, u64)>,
+    pub(super) coded: Option<(u64, u64)>,
     stats: EncoderStats,
+}
+
+impl EncoderBuilder {
+    /// Sets the device up for the frames of one pool, such as the buffers of a camera, a converter or a subscriber. The
+    /// device starts with the first frame. Ioctls: those of `dev-encoder.rst`, "Initialization".
+    ///
+    /// # Errors
+    /// `NotFound` if no device encodes to the codec (the text lists the mem-to-mem devices). `Mismatch` if the device
+    /// cannot read the layout (the text has both geometries). [`negotiate`](super::negotiate) finds a layout that the
+    /// device can read. `Unsupported` if the device does not have the codec, the format, or a crop that the picture
+    /// needs. `Exhausted` if memory is not available. A [required](Params::require) setting that the driver does not
+    /// apply exactly is also an error. If the call fails, nothing stays allocated.
+    pub fn open(self, sources: &BufferSet) -> Result<Encoder> {
+        let codec = self.params.codec();
+        let device = match self.device {
+            Some(device) => device,
+            None => Encoder::find(codec)?,
+        };
+        let info = MemToMemInfo::for_device(&device)?;
+        if !info.encodes_to(codec.fourcc()) {
+            let text = format!("no encoder to {codec}: {info}");
+            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
+        }
+        let quirks = self.quirks.unwrap_or_else(|| Quirks::for_device(device.info()));
+        let slots = self.sources.unwrap_or(0).max(sources.slots());
+        let layout = *sources.layout();
+        let mut pair = MemToMem::new(&device)?;
+        let wanted = Wanted { params: self.params, quirks, source: layout, slots };
+        let setup = wanted.set_up(&mut pair)?;
+        Ok(Encoder::new(pair, wanted, setup))
+    }
 }
 
 impl Encoder {
     /// Creates a builder for the encoder of a stream.
     pub fn builder(params: Params) -> EncoderBuilder {
         EncoderBuilder { params, device: None, quirks: None, sources: None }
+    }
+
+    pub(super) fn new(pair: MemToMem, wanted: Wanted, setup: Setup) -> Self {
+        Self {
+            stream: Stream::new(wanted.params.codec()),
+            pair,
+            wanted,
+            setup,
+            halted: None,
+            later: Vec::new(),
+            is_draining: false,
+            coded: None,
+            stats: EncoderStats::default(),
+        }
     }
 
     /// Opens the first device, by number, that encodes to a codec.
@@ -302,22 +220,6 @@ impl Encoder {
             self.read(&source);
         }
         Ok(())
-    }
-
-    /// Stops both queues and frees them. Returns the frames that the device had not read, as far as it reports.
-    fn free(&mut self) -> Vec<Frame> {
-        // A lost device reports nothing more.
-        let _ = self.collect();
-        let has_ended = self.pair.capture().has_ended();
-        let Reclaimed { frames, .. } = self.pair.free();
-        let coded = self.coded.take();
-        let is_coded = |frame: &Frame| Some((frame.meta().sequence, frame.meta().timestamp_ns)) == coded;
-        // Sources may repeat both.
-        let is_known = frames.iter().filter(|frame| is_coded(frame)).count() == 1;
-        let frames = frames.into_iter().filter(|frame| !(has_ended || is_known && is_coded(frame)));
-        self.is_draining = false;
-        let halted = self.halted.take().unwrap_or_default();
-        halted.into_iter().chain(frames).chain(self.later.drain(..)).collect()
     }
 
     /// Counts a source frame that the device has read.
@@ -404,108 +306,6 @@ impl Encoder {
     pub fn apply(&mut self, setting: Setting) -> Result<Outcome> {
         let applied = apply(self.device(), self.wanted.params.codec(), setting);
         self.pair.noted(applied)
-    }
-
-    /// Ends the stream. The device encodes every submitted frame. Continue to take packets until [`Received::Ended`]
-    /// comes. Set a time limit for this, because some drivers miss a drain that arrives while they finish the last
-    /// frame (see [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
-    ///
-    /// # Errors
-    /// `State` before the first frame (the stream would not end). `Busy` during a drain. `Unsupported` if the driver
-    /// cannot drain.
-    #[doc(alias = "VIDIOC_ENCODER_CMD")]
-    pub fn drain(&mut self) -> Result<()> {
-        if self.halted.is_some() {
-            self.restart()?;
-        }
-        self.pair.drain()?;
-        self.is_draining = true;
-        Ok(())
-    }
-
-    /// Resumes encoding after [`Received::Ended`]. If the driver cannot resume, the call begins a new stream, as
-    /// [`Encoder::reset`] does. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new
-    /// stream those of [`Encoder::reset`].
-    ///
-    /// # Errors
-    /// `State` before [`Received::Ended`]. `DeviceLost` after an unplug. Other errors are those of the driver; the call
-    /// can be repeated.
-    #[doc(alias = "VIDIOC_ENCODER_CMD")]
-    pub fn resume(&mut self) -> Result<Resumed> {
-        if self.halted.is_none() && self.continue_stream()? {
-            return Ok(Resumed::Continued);
-        }
-        self.restart()?;
-        Ok(Resumed::Restarted)
-    }
-
-    /// Continues the stream with the frames that were submitted since the drain. Returns `false` if the driver cannot.
-    fn continue_stream(&mut self) -> Result<bool> {
-        let had_ended = self.pair.capture().has_ended();
-        let resumed = self.pair.try_resume();
-        if !had_ended || self.pair.capture().has_ended() {
-            return resumed;
-        }
-        self.is_draining = false;
-        let later = std::mem::take(&mut self.later);
-        let continued = resumed.and_then(|_| self.queue_all(&later));
-        if continued.is_err() {
-            // The next call begins a new stream with them.
-            drop(self.free());
-            self.halted = Some(later);
-        }
-        self.pair.noted(continued)?;
-        Ok(true)
-    }
-
-    /// Begins a new stream, with parameter sets and a key frame. Frames that are already submitted are encoded in the
-    /// new stream. Packets that the caller has not received are lost. Leased packets stay intact.
-    ///
-    /// The call restarts both queues with new buffers, because amphion and Venus cannot restart one alone. Ioctls, on
-    /// each queue: `VIDIOC_STREAMOFF`, `VIDIOC_REQBUFS` twice, `VIDIOC_QBUF`, and `VIDIOC_STREAMON`;
-    /// `VIDIOC_S_EXT_CTRLS`.
-    ///
-    /// # Errors
-    /// `State` before the first frame. `DeviceLost` after an unplug. Other errors are those of the driver. After an
-    /// error the encoder keeps its frames. The next frame, or a repeated call, tries again.
-    pub fn reset(&mut self) -> Result<()> {
-        if self.halted.is_none() && !self.pair.capture().is_streaming() {
-            return Err(Error::new(ErrorKind::State, "reset", "no frame was submitted").on(self.device()));
-        }
-        self.restart()
-    }
-
-    /// Restarts both queues with new buffers, and submits the frames again that the device had.
-    fn restart(&mut self) -> Result<()> {
-        let frames = self.free();
-        self.stream.restart();
-        let begun = self.begin_with(&frames);
-        if begun.is_err() {
-            self.pair.free();
-            self.halted = Some(frames);
-        }
-        self.pair.noted(begun)
-    }
-
-    fn begin_with(&mut self, frames: &[Frame]) -> Result<()> {
-        self.wanted.allocate(&mut self.pair, &self.setup)?;
-        // On a Raspberry Pi, a restart alone does not begin with a key frame. Some drivers do not have the control.
-        let _ = self.device().set_control(FORCE_KEY_FRAME, ControlValue::Press);
-        self.queue_all(frames)?;
-        match frames {
-            [] => Ok(()),
-            _ => self.pair.start(),
-        }
-    }
-
-    fn queue_all(&mut self, frames: &[Frame]) -> Result<()> {
-        for frame in frames {
-            if !self.pair.queue(frame.clone()).map_err(|rejected| rejected.error)?.is_taken() {
-                let text = "the driver gave fewer buffers than before";
-                return Err(Error::new(ErrorKind::Exhausted, "VIDIOC_REQBUFS", text).on(self.device()));
-            }
-        }
-        Ok(())
     }
 
     /// Changes to another stream, or to frames of another pool. Leased packets stay intact. Returns the frames that the

@@ -36,6 +36,8 @@
 mod controls;
 mod decoder;
 mod encoder;
+mod encoder_builder;
+mod encoder_restart;
 mod negotiate;
 mod parameters;
 mod quirks;
@@ -43,7 +45,8 @@ mod setup;
 mod stream;
 
 pub use decoder::{Decoder, DecoderBuilder, DecoderEvent, DecoderStats, Pictures};
-pub use encoder::{Encoder, EncoderBuilder, EncoderEvent, EncoderStats};
+pub use encoder::{Encoder, EncoderEvent, EncoderStats};
+pub use encoder_builder::EncoderBuilder;
 #[doc(hidden)] // For this project's tests.
 pub use negotiate::negotiate_with;
 pub use negotiate::{negotiate, Agreement, SourceMemory};

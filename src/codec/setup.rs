@@ -52,7 +52,7 @@ pub(super) fn reading(source: &Layout, read: FourCc, params: &Params) -> FormatR
     if let Some(colorimetry) = params.colorimetry {
         request.colorimetry = colorimetry;
     }
-    // vsi_v4l2enc and amphion write into the stream what they are told, and derive nothing.
+    // vsi_v4l2enc and amphion copy these fields into the stream. They derive nothing from the color space.
     if read.info().is_some_and(|i| i.kind == FormatKind::Yuv) {
         request.colorimetry = request.colorimetry.stated(FormatKind::Yuv);
     }

@@ -434,30 +434,17 @@ impl Queue {
         let held = self.held.get_mut(index).and_then(Option::take).map(|h| h.lease);
         // Codecs and converters may give empty buffers, and count bytes in their own ways.
         let is_camera = !self.device.info().is_m2m();
-        let frame = match (held, self.buffers()) {
-            (Some(Lease::Shared(frame)), _) => Some(returned(frame, &buffer)),
-            (Some(Lease::Unique(frame)), _) => {
-                let meta = meta(
-                    &mut self.sequence,
-                    &mut self.clock,
-                    &buffer,
-                    frame.memory(),
-                    is_camera.then(|| frame.layout()),
-                );
-                Some(frame.freeze(meta))
-            }
-            (None, Some(buffers)) if known => buffers.lend(index).map(|frame| {
-                let meta = meta(
-                    &mut self.sequence,
-                    &mut self.clock,
-                    &buffer,
-                    frame.memory(),
-                    is_camera.then(|| frame.layout()),
-                );
-                frame.freeze(meta)
-            }),
+        let filled = match (held, self.buffers()) {
+            (Some(Lease::Shared(frame)), _) => return Ok(Received::Item(returned(frame, &buffer))),
+            (Some(Lease::Unique(frame)), _) => Some(frame),
+            (None, Some(buffers)) if known => buffers.lend(index),
             (None, _) => None,
         };
+        let frame = filled.map(|frame| {
+            let picture = is_camera.then(|| frame.layout());
+            let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), picture);
+            frame.freeze(meta)
+        });
         frame.map(Received::Item).ok_or_else(|| {
             let text = format!("the driver returned buffer {index}, which was not queued");
             Error::new(ErrorKind::Os, OP, text).on(&self.device)
