@@ -9,7 +9,8 @@ use crate::v4l2::{ControlValue, Reclaimed, Resumed};
 impl Encoder {
     /// Ends the stream. The device encodes every submitted frame. Continue to take packets until
     /// [`Ended`](crate::Received::Ended) comes. Set a time limit for this, because some drivers miss a drain that
-    /// arrives while they finish the last frame (see [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_STOP`.
+    /// arrives while they finish the last frame (see [boards](crate::guide::boards)). Ioctl: `VIDIOC_ENCODER_CMD`
+    /// with `V4L2_ENC_CMD_STOP`.
     ///
     /// # Errors
     /// `State` before the first frame (the stream would not end). `Busy` during a drain. `Unsupported` if the driver
@@ -25,8 +26,8 @@ impl Encoder {
     }
 
     /// Resumes encoding after [`Ended`](crate::Received::Ended). If the driver cannot resume, the call begins a new
-    /// stream, as [`Encoder::reset`] does. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`, and for a new
-    /// stream those of [`Encoder::reset`].
+    /// stream, as [`Encoder::reset`] does. Ioctls: `VIDIOC_ENCODER_CMD` with `V4L2_ENC_CMD_START`, `VIDIOC_DQBUF`,
+    /// and for a new stream those of [`Encoder::reset`].
     ///
     /// # Errors
     /// `State` before [`Ended`](crate::Received::Ended). `DeviceLost` after an unplug. Other errors are those of the
