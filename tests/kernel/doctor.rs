@@ -4,8 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use framelease::convert::g2d::Abi;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::coding::h264;
 use crate::devices::*;
@@ -203,6 +206,27 @@ fn doctor_reports_nodes_without_permission() {
 }
 
 #[test]
+fn doctor_that_is_interrupted_leaves_its_devices_free() {
+    let Some(program) = doctor() else { return };
+    if vivid(Planar::Single).is_none() || h264("").is_none() || vkms().is_none() {
+        return;
+    }
+    for path in ["capture", "convert-encode", "display"] {
+        leaving_nothing(|| {
+            let args = ["--part", "paths", "--path", path, "--fps", "30", "--frames", "100000"];
+            let mut command = command(&program, &args);
+            // A terminal interrupts the whole group.
+            let mut child = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(child.try_wait().unwrap().is_none(), "{path} ended before");
+            let group = Pid::from_raw(-i32::try_from(child.id()).unwrap());
+            nix::sys::signal::kill(group, Signal::SIGINT).unwrap();
+            assert!(!ended(child).status.success());
+        });
+    }
+}
+
+#[test]
 fn doctor_answers_change_with_the_camera() {
     let (Some(_), Some(program), Some(_)) = (vivid(Planar::Single), doctor(), vkms()) else { return };
     let json = asked(&program, &["camera", "display"], &[]);
@@ -216,6 +240,9 @@ fn doctor_answers_change_with_the_camera() {
     drop(device);
     let json = asked(&program, &["camera"], &[]);
     assert_answers(&json, "vivid", &[("camera-cache", "unknown"), ("camera-colors", "Rec709 Bt709 Limited")]);
+    // Buffers that must be contiguous.
+    reload_vivid(&format!("{VIVID} allocators=1,1"));
+    assert_answers(&asked(&program, &["camera-import"], &[]), "vivid", &[("camera-import", "no")]);
     reload_vivid(VIVID);
 }
 
@@ -242,6 +269,9 @@ fn doctor_answers_change_with_the_encoder() {
     ask("pause=20 late_key=1 cache_hints=1", &[("encoder-key", "next encoded"), ("encoder-cache", "hint")]);
     ask("misses_drain=1 swaps_range=1", &[("encoder-drain", "no"), ("encoder-range", "exchanged")]);
     ask("broken_start=1 tight=1", &[("encoder-resume", "a new stream begins"), ("encoder-buffer", "no")]);
+    // Offsets are asked of drivers that are known to read them.
+    ask("card=vsi_v4l2enc", &[("encoder-offset", "yes")]);
+    ask("card=vsi_v4l2enc ignores_offset=1", &[("encoder-offset", "no")]);
     h264("");
 }
 

@@ -103,6 +103,8 @@ fn doctor_answers_change_with_the_library() {
     let [_, json, _] = ask(&Fake::new(Abi::Modern), &[("FAKE_G2D", "variant=1,nv12_target=1,fence=1")]).unwrap();
     is(&json, "g2d-nv12", "yes");
     is(&json, "g2d-fence", "yes");
+    let [_, json, _] = ask(&Fake::new(Abi::Modern), &[("FAKE_G2D", "blit_fails_at=1")]).unwrap();
+    assert!(answer(&json, "g2d-formats").contains("YUYV as source"), "{json}");
 }
 
 #[test]

@@ -111,6 +111,14 @@ static bool swaps_range;
 module_param(swaps_range, bool, 0644);
 MODULE_PARM_DESC(swaps_range, "headers name the other range");
 
+static char *card = "framelease test H.264 encoder";
+module_param(card, charp, 0444);
+MODULE_PARM_DESC(card, "the name of the card");
+
+static bool ignores_offset;
+module_param(ignores_offset, bool, 0644);
+MODULE_PARM_DESC(ignores_offset, "data_offset is accepted and not used");
+
 /*
  * What vsi_v4l2enc does, by its source. It runs from the first buffer on each side. STREAMOFF of either queue halts it,
  * and so does the packet that ends a drain. While it is halted, DQBUF answers EPIPE on both queues, also for a source
@@ -264,14 +272,14 @@ static bool picture_of(const struct fl_ctx *ctx, struct vb2_buffer *vb, struct f
 
 	if (!luma)
 		return false;
-	luma += vb->planes[0].data_offset;
+	luma += ignores_offset ? 0 : vb->planes[0].data_offset;
 	chroma = luma + (size_t)stride * pix->height;
 	picture->chroma_stride = stride;
 	if (pix->num_planes == 2) {
 		chroma = vb2_plane_vaddr(vb, 1);
 		if (!chroma)
 			return false;
-		chroma += vb->planes[1].data_offset;
+		chroma += ignores_offset ? 0 : vb->planes[1].data_offset;
 		picture->chroma_stride = pix->plane_fmt[1].bytesperline;
 	}
 	picture->luma_stride = stride;
@@ -653,7 +661,7 @@ static int queue_init(void *priv, struct vb2_queue *src, struct vb2_queue *dst)
 static int querycap(struct file *file, void *priv, struct v4l2_capability *cap)
 {
 	strscpy(cap->driver, NAME, sizeof(cap->driver));
-	strscpy(cap->card, "framelease test H.264 encoder", sizeof(cap->card));
+	strscpy(cap->card, card, sizeof(cap->card));
 	strscpy(cap->bus_info, "platform:" NAME, sizeof(cap->bus_info));
 	return 0;
 }
