@@ -115,8 +115,7 @@ fn acceptable(wish: &Wish<'_>, offered: &[FormatOffer]) -> Vec<FourCc> {
     if !wish.formats.is_empty() {
         return wish.formats.iter().copied().filter(is_offered).collect();
     }
-    let is_known = |fourcc: &FourCc| fourcc.info().is_some();
-    let mut formats: Vec<FourCc> = wish.present.into_iter().filter(is_known).collect();
+    let mut formats: Vec<FourCc> = wish.present.into_iter().collect();
     // libv4l converts to the emulated ones on the CPU.
     for emulated in [false, true] {
         let of = offered.iter().filter(|offer| offer.emulated == emulated).map(|offer| offer.fourcc);

@@ -10,7 +10,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::dmabuf::{Allocator, DEFAULT_WAIT};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ColorSpace, Colorimetry, FourCc, FrameInterval, Layout, Size};
+use crate::format::{ColorSpace, Colorimetry, FormatKind, FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet, Frame, FrameMut, Pool};
 use crate::station::{sealed, Received, Station};
 use crate::sys;
@@ -367,14 +367,17 @@ const COLORS: [BarColor; BARS as usize] = [
 /// Returns the bytes of one sample group of a plane in one color.
 fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)> {
     let ([r, g, b], [y, u, v]) = (c.rgb, c.yuv);
-    let name = fourcc.info()?.name;
-    Some(match (name, plane) {
-        ("NV12" | "NV21" | "NV12M" | "NV21M" | "NV16" | "NV61" | "NV16M" | "NV61M", 0) => ([y, 0, 0, 0], 1),
-        ("YUV420" | "YVU420" | "YUV420M" | "YVU420M" | "YUV422P" | "GREY", 0) => ([y, 0, 0, 0], 1),
-        ("NV12" | "NV12M" | "NV16" | "NV16M", 1) => ([u, v, 0, 0], 2),
-        ("NV21" | "NV21M" | "NV61" | "NV61M", 1) => ([v, u, 0, 0], 2),
-        ("YUV420" | "YUV420M" | "YUV422P", 1) | ("YVU420" | "YVU420M", 2) => ([u, 0, 0, 0], 1),
-        ("YUV420" | "YUV420M" | "YUV422P", 2) | ("YVU420" | "YVU420M", 1) => ([v, 0, 0, 0], 1),
+    let info = fourcc.info()?;
+    // The memory planes of the M formats are the color planes.
+    Some(match (info.name.trim_end_matches('M'), plane) {
+        ("GREY", 0) => ([y, 0, 0, 0], 1),
+        (_, 0) if info.kind == FormatKind::Yuv && info.planes.len() > 1 && info.planes[0].bytes == 1 => {
+            ([y, 0, 0, 0], 1)
+        }
+        ("NV12" | "NV16" | "NV24", 1) => ([u, v, 0, 0], 2),
+        ("NV21" | "NV61" | "NV42", 1) => ([v, u, 0, 0], 2),
+        ("YUV420" | "YUV422P" | "YUV422" | "YUV444", 1) | ("YVU420" | "YVU422" | "YVU444", 2) => ([u, 0, 0, 0], 1),
+        ("YUV420" | "YUV422P" | "YUV422" | "YUV444", 2) | ("YVU420" | "YVU422" | "YVU444", 1) => ([v, 0, 0, 0], 1),
         ("YUYV", 0) => ([y, u, y, v], 4),
         ("YVYU", 0) => ([y, v, y, u], 4),
         ("UYVY", 0) => ([u, y, v, y], 4),
@@ -387,8 +390,8 @@ fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)
         ("RGB24", 0) => ([r, g, b, 0], 3),
         ("BGR24", 0) => ([b, g, r, 0], 3),
         ("RGBA32" | "RGBX32", 0) => ([r, g, b, 255], 4),
-        ("ABGR32" | "XBGR32", 0) => ([b, g, r, 255], 4),
-        ("ARGB32" | "XRGB32", 0) => ([255, r, g, b], 4),
+        ("ABGR32" | "XBGR32" | "BGR32", 0) => ([b, g, r, 255], 4),
+        ("ARGB32" | "XRGB32" | "RGB32", 0) => ([255, r, g, b], 4),
         ("BGRA32" | "BGRX32", 0) => ([255, b, g, r], 4),
         _ => return None,
     })
@@ -397,7 +400,7 @@ fn pixels(fourcc: FourCc, plane: usize, c: &BarColor) -> Option<([u8; 4], usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{FormatKind, FORMATS};
+    use crate::format::{FormatInfo, FORMATS};
     use crate::stats::cpu_bytes;
 
     fn picture(frame: &Frame) -> Vec<u8> {
@@ -408,7 +411,9 @@ mod tests {
 
     #[test]
     fn test_pattern_moves_in_every_pixel_format() {
-        for info in FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed) {
+        let drawn = |info: &&FormatInfo| info.has_rows() && pixels(info.fourcc, 0, &COLORS[0]).is_some();
+        assert_eq!(FORMATS.iter().filter(drawn).count(), 37);
+        for info in FORMATS.iter().filter(drawn) {
             let builder = TestPattern::builder(Size::new(160, 32)).fourcc(info.fourcc).buffers(2).unpaced();
             let mut source = builder.allocator(Allocator::Memfd).start().unwrap();
             let before = cpu_bytes().source;

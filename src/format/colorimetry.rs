@@ -141,11 +141,13 @@ impl Colorimetry {
         }
     }
 
-    /// Returns the quantization range. Replaces `Default` with full range for RGB and JPEG, and with limited range for
-    /// other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
+    /// Returns the quantization range. Replaces `Default` with full range for RGB, samples of a sensor and JPEG, and with
+    /// limited range for other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {
-            (Range::Default, FormatKind::Rgb, _) | (Range::Default, _, ColorSpace::Jpeg) => Range::Full,
+            (Range::Default, FormatKind::Rgb | FormatKind::Raw, _) | (Range::Default, _, ColorSpace::Jpeg) => {
+                Range::Full
+            }
             (Range::Default, ..) => Range::Limited,
             (named, ..) => named,
         }

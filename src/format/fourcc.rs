@@ -1,8 +1,9 @@
-//! Pixel and bitstream formats: one table of the names that V4L2, DRM and libg2d use.
+//! The code of a pixel or bitstream format, with the names that V4L2, DRM and libg2d use.
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::table::{known, FormatInfo};
 use crate::error::{Error, Result};
 
 /// A V4L2 pixel format code (`V4L2_PIX_FMT_*`).
@@ -21,10 +22,19 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FourCc(u32);
 
+/// The bit that `v4l2_fourcc_be` sets, and what texts have for it.
+const BIG_ENDIAN: u32 = 1 << 31;
+const BE: &str = "-BE";
+
 impl FourCc {
     /// Creates a code from its four characters.
     pub const fn new(code: &[u8; 4]) -> Self {
         Self(u32::from_le_bytes(*code))
+    }
+
+    /// The code of `v4l2_fourcc_be`.
+    pub(super) const fn big_endian(self) -> Self {
+        Self(self.0 | BIG_ENDIAN)
     }
 
     /// Returns the properties of the format, or `None` if this crate does not know it.
@@ -50,8 +60,11 @@ impl FourCc {
 
     /// Returns the V4L2 format that has the same bytes in memory as a linear DRM format. The returned format has all
     /// color planes in one memory plane.
-    pub fn from_drm(drm: u32) -> Option<Self> {
-        FORMATS.iter().find(|i| i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm)).map(|i| i.fourcc)
+    #[cfg(any(feature = "drm", feature = "unixfd", test))]
+    pub(crate) fn from_drm(drm: u32) -> Option<Self> {
+        known()
+            .find(|i| i.tiles.is_none() && i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm))
+            .map(|i| i.fourcc)
     }
 
     /// Returns the format with the same bytes and one memory plane for each color plane: NV12M for NV12.
@@ -87,15 +100,16 @@ impl From<FourCc> for u32 {
 
 impl fmt::Display for FourCc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0.to_le_bytes();
-        if !bytes.iter().all(|b| (0x20..0x7f).contains(b)) {
-            return match self.info() {
-                Some(info) => f.pad(info.name),
-                None => write!(f, "{:#010x}", self.0),
-            };
+        let is_big_endian = self.0 & BIG_ENDIAN != 0;
+        let bytes = (self.0 & !BIG_ENDIAN).to_le_bytes();
+        match self.info() {
+            Some(info) if is_big_endian => return f.pad(info.name),
+            _ if !bytes.iter().all(|b| (0x20..0x7f).contains(b)) => return write!(f, "{:#010x}", self.0),
+            _ => {}
         }
         let text: String = bytes.iter().map(|&b| char::from(b)).collect();
-        f.pad(text.trim_end())
+        let end = if is_big_endian { BE } else { "" };
+        f.pad(&format!("{}{end}", text.trim_end()))
     }
 }
 
@@ -106,17 +120,24 @@ impl fmt::Debug for FourCc {
 }
 
 /// Parses a four-character V4L2 code (`NM12`, in any case) or the part of a constant's name after `V4L2_PIX_FMT_`
-/// (`NV12M`).
+/// (`NV12M`). A code of `v4l2_fourcc_be` ends in `-BE` (`Y16-BE`).
 impl FromStr for FourCc {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
         let upper = s.to_ascii_uppercase();
-        if let Some(info) = known().find(|i| i.name == upper || i.fourcc.to_string().eq_ignore_ascii_case(&upper)) {
+        // Two codes can differ in case alone: pGAA and pgAA.
+        let find = |is_meant: &dyn Fn(&FormatInfo) -> bool| known().find(|info| is_meant(info));
+        let exact = find(&|info| info.fourcc.to_string() == s).or_else(|| find(&|info| info.name == upper));
+        if let Some(info) = exact.or_else(|| find(&|info| info.fourcc.to_string().eq_ignore_ascii_case(&upper))) {
             return Ok(info.fourcc);
         }
-        match <[u8; 4]>::try_from(s.as_bytes()) {
-            Ok(code) if code.iter().all(|b| (0x20..0x7f).contains(b)) => Ok(Self::new(&code)),
+        let (code, order) = match s.strip_suffix(BE) {
+            Some(code) => (format!("{code:4}"), BIG_ENDIAN),
+            None => (s.to_owned(), 0),
+        };
+        match <[u8; 4]>::try_from(code.as_bytes()) {
+            Ok(code) if code.iter().all(|b| (0x20..0x7f).contains(b)) => Ok(Self(u32::from_le_bytes(code) | order)),
             _ => Err(Error::parse(format!("'{s}' is neither a V4L2 format code nor a known format name"))),
         }
     }
@@ -161,247 +182,18 @@ constants! {
     FWHT = b"FWHT", "the coded format of the test driver vicodec";
 }
 
-/// The sampling of one color plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlaneInfo {
-    /// Bytes of one sample group of this plane.
-    pub bytes: u32,
-    /// Width of one sample group, in luma pixels.
-    pub horizontal: u32,
-    /// Luma rows that one row of this plane covers.
-    pub vertical: u32,
-}
-
-/// The kind of content that a format has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FormatKind {
-    /// Luma and chroma samples.
-    Yuv,
-    /// Red, green and blue, perhaps with alpha.
-    Rgb,
-    /// A coded bitstream without planes.
-    Compressed,
-    /// Pixels that only devices can read, such as tiles. Operations of the CPU refuse them.
-    Opaque,
-}
-
-/// The properties of one format.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct FormatInfo {
-    /// The V4L2 code of the format.
-    pub fourcc: FourCc,
-    /// The part of the constant's name after `V4L2_PIX_FMT_`.
-    pub name: &'static str,
-    /// The DRM code with the same bytes in memory, together with [`FourCc::modifier`].
-    pub drm: Option<[u8; 4]>,
-    /// The number in libg2d's `enum g2d_format`.
-    pub g2d: Option<u32>,
-    /// The kind of content.
-    pub kind: FormatKind,
-    /// The number of memory planes that V4L2 uses for the format. The `M` formats, such as `NV12M`, have one memory
-    /// plane per color plane. Other formats have only one memory plane.
-    pub memory_planes: usize,
-    /// Color planes, in memory order. The slice is empty for a bitstream and for opaque formats.
-    pub planes: &'static [PlaneInfo],
-    /// `true` if each plane after the first has half the stride of the first plane, as for planar 4:2:0 and 4:2:2 in
-    /// V4L2.
-    pub half_chroma_stride: bool,
-    pub(crate) tiles: Option<Tiles>,
-}
-
-/// How an opaque format stores its pixels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tiles {
-    pub(crate) modifier: u64,
-    /// The color planes as they are without tiles, for samples of 8 bits.
-    pub(crate) planes: &'static [PlaneInfo],
-    /// Bits of a sample.
-    pub(crate) bits: u32,
-    /// The rows of a tile. A plane has whole tiles.
-    pub(crate) rows: u32,
-}
-
-impl FormatInfo {
-    /// Returns the color planes in memory, also those that only devices can read.
-    pub(crate) fn stored_planes(&self) -> &'static [PlaneInfo] {
-        self.tiles.map_or(self.planes, |tiles| tiles.planes)
-    }
-
-    /// Returns `true` if the CPU can read and write the pixels, row by row.
-    pub(crate) fn has_rows(&self) -> bool {
-        matches!(self.kind, FormatKind::Yuv | FormatKind::Rgb)
-    }
-
-    /// Returns the number of pixels that share one chroma sample, horizontally and vertically. It is `(2, 2)` for 4:2:0
-    /// and `(1, 1)` for RGB.
-    pub fn subsampling(&self) -> (u32, u32) {
-        let most = |f: fn(&PlaneInfo) -> u32| self.stored_planes().iter().map(f).max().unwrap_or(1);
-        (most(|p| p.horizontal), most(|p| p.vertical))
-    }
-
-    /// Returns `true` if the pixels have an alpha component.
-    pub fn has_alpha(&self) -> bool {
-        self.kind == FormatKind::Rgb && self.name.contains('A')
-    }
-}
-
-const fn plane(bytes: u32, horizontal: u32, vertical: u32) -> PlaneInfo {
-    PlaneInfo { bytes, horizontal, vertical }
-}
-
-const SEMI_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 2)];
-const SEMI_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(2, 2, 1)];
-const PLANAR_420: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 2), plane(1, 2, 2)];
-const PLANAR_422: &[PlaneInfo] = &[plane(1, 1, 1), plane(1, 2, 1), plane(1, 2, 1)];
-const PACKED_422: &[PlaneInfo] = &[plane(4, 2, 1)];
-
-const fn yuv(
-    fourcc: FourCc,
-    name: &'static str,
-    drm: &[u8; 4],
-    g2d: Option<u32>,
-    memory_planes: usize,
-    planes: &'static [PlaneInfo],
-) -> FormatInfo {
-    FormatInfo {
-        fourcc,
-        name,
-        drm: Some(*drm),
-        g2d,
-        kind: FormatKind::Yuv,
-        memory_planes,
-        planes,
-        half_chroma_stride: planes.len() == 3,
-        tiles: None,
-    }
-}
-
-const fn rgb(
-    fourcc: FourCc,
-    name: &'static str,
-    drm: &[u8; 4],
-    g2d: Option<u32>,
-    planes: &'static [PlaneInfo],
-) -> FormatInfo {
-    FormatInfo {
-        fourcc,
-        name,
-        drm: Some(*drm),
-        g2d,
-        kind: FormatKind::Rgb,
-        memory_planes: 1,
-        planes,
-        half_chroma_stride: false,
-        tiles: None,
-    }
-}
-
-const fn coded(fourcc: FourCc, name: &'static str) -> FormatInfo {
-    FormatInfo {
-        fourcc,
-        name,
-        drm: None,
-        g2d: None,
-        kind: FormatKind::Compressed,
-        memory_planes: 1,
-        planes: &[],
-        half_chroma_stride: false,
-        tiles: None,
-    }
-}
-
-/// Semi-planar 4:2:0 in the tiles of the i.MX8's Amphion decoder: 8 bytes by 128 rows.
-const fn amphion(code: u32, name: &'static str, drm: &[u8; 4], memory_planes: usize, bits: u32) -> FormatInfo {
-    // `DRM_FORMAT_MOD_AMPHION_TILED` of NXP's kernels from 5.x on. The mainline kernel has no number for it.
-    const MODIFIER: u64 = 0xf000_0000_0000_0001;
-    FormatInfo {
-        fourcc: FourCc(code),
-        name,
-        drm: Some(*drm),
-        g2d: if bits == 8 { Some(20) } else { None },
-        kind: FormatKind::Opaque,
-        memory_planes,
-        planes: &[],
-        half_chroma_stride: false,
-        tiles: Some(Tiles { modifier: MODIFIER, planes: SEMI_420, bits, rows: 128 }),
-    }
-}
-
-/// The bit that `v4l2_fourcc_be` sets.
-const BIG_ENDIAN: u32 = 1 << 31;
-
-const BYTE: &[PlaneInfo] = &[plane(1, 1, 1)];
-const RGB16: &[PlaneInfo] = &[plane(2, 1, 1)];
-const RGB24: &[PlaneInfo] = &[plane(3, 1, 1)];
-const RGB32: &[PlaneInfo] = &[plane(4, 1, 1)];
-
-/// Formats that only devices can read. NXP's composer gives the 10-bit formats to displays as NV15.
-const OPAQUE: &[FormatInfo] = &[
-    amphion(u32::from_le_bytes(*b"AT12"), "NV12_8L128", b"NV12", 1, 8),
-    amphion(u32::from_le_bytes(*b"NA12"), "NV12M_8L128", b"NV12", 2, 8),
-    amphion(u32::from_le_bytes(*b"AX12") | BIG_ENDIAN, "NV12_10BE_8L128", b"NV15", 1, 10),
-    amphion(u32::from_le_bytes(*b"NT12") | BIG_ENDIAN, "NV12M_10BE_8L128", b"NV15", 2, 10),
-];
-
-fn known() -> impl Iterator<Item = &'static FormatInfo> {
-    FORMATS.iter().chain(OPAQUE)
-}
-
-/// Every format whose rows this crate can lay out, and the bitstreams that it can carry. [`FourCc::info`] also knows
-/// opaque formats.
-///
-/// Sources: `videodev2.h` and `drm_fourcc.h`. The libg2d numbers are from the i.MX G2D API. V4L2 and libg2d name RGB
-/// formats by the order of bytes in memory; DRM names them by the bits of a little-endian word. Headers disagree
-/// about the bit order of `RGB565` in G2D, and only a board can tell (docs/boards.md).
-pub const FORMATS: &[FormatInfo] = &[
-    yuv(FourCc::NV12, "NV12", b"NV12", Some(20), 1, SEMI_420),
-    yuv(FourCc::NV21, "NV21", b"NV21", Some(23), 1, SEMI_420),
-    yuv(FourCc::NV12M, "NV12M", b"NV12", Some(20), 2, SEMI_420),
-    yuv(FourCc::new(b"NM21"), "NV21M", b"NV21", Some(23), 2, SEMI_420),
-    yuv(FourCc::NV16, "NV16", b"NV16", Some(28), 1, SEMI_422),
-    yuv(FourCc::new(b"NV61"), "NV61", b"NV61", Some(29), 1, SEMI_422),
-    yuv(FourCc::new(b"NM16"), "NV16M", b"NV16", Some(28), 2, SEMI_422),
-    yuv(FourCc::new(b"NM61"), "NV61M", b"NV61", Some(29), 2, SEMI_422),
-    yuv(FourCc::YUV420, "YUV420", b"YU12", Some(21), 1, PLANAR_420),
-    yuv(FourCc::YVU420, "YVU420", b"YV12", Some(22), 1, PLANAR_420),
-    yuv(FourCc::YUV420M, "YUV420M", b"YU12", Some(21), 3, PLANAR_420),
-    yuv(FourCc::new(b"YM21"), "YVU420M", b"YV12", Some(22), 3, PLANAR_420),
-    yuv(FourCc::new(b"422P"), "YUV422P", b"YU16", None, 1, PLANAR_422),
-    yuv(FourCc::YUYV, "YUYV", b"YUYV", Some(24), 1, PACKED_422),
-    yuv(FourCc::new(b"YVYU"), "YVYU", b"YVYU", Some(25), 1, PACKED_422),
-    yuv(FourCc::UYVY, "UYVY", b"UYVY", Some(26), 1, PACKED_422),
-    yuv(FourCc::new(b"VYUY"), "VYUY", b"VYUY", Some(27), 1, PACKED_422),
-    yuv(FourCc::GREY, "GREY", b"R8  ", Some(19), 1, BYTE),
-    rgb(FourCc::RGB565, "RGB565", b"RG16", Some(0), RGB16),
-    rgb(FourCc::RGB24, "RGB24", b"BG24", Some(10), RGB24),
-    rgb(FourCc::BGR24, "BGR24", b"RG24", Some(11), RGB24),
-    rgb(FourCc::RGBA32, "RGBA32", b"AB24", Some(1), RGB32),
-    rgb(FourCc::RGBX32, "RGBX32", b"XB24", Some(2), RGB32),
-    rgb(FourCc::ABGR32, "ABGR32", b"AR24", Some(3), RGB32),
-    rgb(FourCc::XBGR32, "XBGR32", b"XR24", Some(4), RGB32),
-    rgb(FourCc::ARGB32, "ARGB32", b"BA24", Some(6), RGB32),
-    rgb(FourCc::BGRA32, "BGRA32", b"RA24", Some(7), RGB32),
-    rgb(FourCc::XRGB32, "XRGB32", b"BX24", Some(8), RGB32),
-    rgb(FourCc::BGRX32, "BGRX32", b"RX24", Some(9), RGB32),
-    coded(FourCc::H264, "H264"),
-    coded(FourCc::HEVC, "HEVC"),
-    coded(FourCc::VP8, "VP8"),
-    coded(FourCc::MJPEG, "MJPEG"),
-    coded(FourCc::JPEG, "JPEG"),
-    coded(FourCc::FWHT, "FWHT"),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FORMATS;
 
     #[test]
     fn formats_have_unique_codes_and_names_that_parse_back() {
         for (i, a) in FORMATS.iter().enumerate() {
             assert_eq!(a.name.parse::<FourCc>().unwrap(), a.fourcc);
-            assert_eq!(a.fourcc.to_string().to_lowercase().parse::<FourCc>().unwrap(), a.fourcc);
+            assert_eq!(a.fourcc.to_string().parse::<FourCc>().unwrap(), a.fourcc);
+            let lower = a.fourcc.to_string().to_lowercase();
+            assert!(lower.starts_with('p') || lower.parse::<FourCc>().unwrap() == a.fourcc, "{lower}");
             for b in &FORMATS[i + 1..] {
                 assert_ne!(a.fourcc, b.fourcc);
                 assert_ne!(a.name, b.name);
@@ -447,13 +239,16 @@ mod tests {
             let info = fourcc.info().unwrap();
             assert!(!info.has_rows() && info.planes.is_empty() && info.subsampling() == (2, 2), "{name}");
         }
-        assert_eq!((FourCc::NV12.modifier(), FourCc::new(b"Y16 ").modifier()), (Some(0), None));
+        assert_eq!((FourCc::NV12.modifier(), FourCc::new(b"HSV3").modifier()), (Some(0), None));
     }
 
     #[test]
     fn parse_keeps_unknown_codes_and_refuses_other_text() {
-        assert_eq!("Y16 ".parse::<FourCc>().unwrap().to_string(), "Y16");
+        assert_eq!("HSV3".parse::<FourCc>().unwrap().to_string(), "HSV3");
         assert!("nonsense".parse::<FourCc>().is_err());
         assert_eq!(FourCc(0x8000_0001).to_string(), "0x80000001");
+        let big: FourCc = "Y16-BE".parse().unwrap();
+        assert_eq!((big, big.to_string()), (FourCc::new(b"Y16 ").big_endian(), "Y16-BE".into()));
+        assert!("Y1600-BE".parse::<FourCc>().is_err());
     }
 }

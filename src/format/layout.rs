@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Colorimetry, FourCc, Size};
+use super::{Colorimetry, FormatInfo, FourCc, PlaneInfo, Size};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The largest number of color planes, and of memory planes, in a layout.
@@ -28,8 +28,10 @@ pub struct Plane {
 /// The layout of a bitstream has one memory plane and no color plane. The size of this memory plane is the most that
 /// one buffer can hold.
 ///
-/// The color planes of an opaque layout, such as tiles, are for devices. They have a place and a stride, but no rows:
-/// [`Layout::rows`] and [`Layout::row_bytes`] return 0, and operations of the CPU return `Unsupported`.
+/// The color planes of an opaque layout are for devices. They have a place and a stride, but no rows: [`Layout::rows`]
+/// and [`Layout::row_bytes`] return 0. A layout is opaque if its pixels are in tiles, which operations of the CPU refuse
+/// with `Unsupported`, or if this crate does not know the format. Frames of an unknown format can be captured, shared
+/// and imported, and the CPU can read their bytes.
 ///
 /// ```
 /// use framelease::format::{FourCc, Layout, Size};
@@ -69,14 +71,12 @@ impl Layout {
     pub fn aligned(fourcc: FourCc, size: Size, stride_align: u32) -> Result<Self> {
         let info = fourcc.info().filter(|i| i.has_rows()).ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
-        let align = stride_align.max(1);
         let first = &info.planes[0];
-        // V4L2 derives the chroma strides from the first plane's. This unit aligns the halved strides, too.
-        let unit = if info.half_chroma_stride { align.saturating_mul(2) } else { align };
+        // V4L2 derives the other strides from the first plane's. This unit also aligns those that are shorter.
+        let shorter = |p: &PlaneInfo| (first.bytes * p.horizontal).div_ceil(p.bytes * first.horizontal);
+        let unit = stride_align.max(1).saturating_mul(info.planes.iter().map(shorter).max().unwrap_or(1));
         let stride = round_up(row_bytes(first.bytes, first.horizontal, size.width), unit);
-        let strides: Vec<u32> = (0..info.memory_planes)
-            .map(|i| if i > 0 && info.half_chroma_stride { stride / 2 } else { stride })
-            .collect();
+        let strides: Vec<u32> = (0..info.memory_planes).map(|i| info.following_stride(i, stride)).collect();
         Self::from_strides(fourcc, size, &strides, &[])
     }
 
@@ -87,12 +87,15 @@ impl Layout {
     ///
     /// If an entry of `sizes` is 0 or missing, the memory plane gets the smallest size that holds the rows.
     ///
+    /// A format that this crate does not know needs the size of each memory plane. If its first stride is 0, it is a
+    /// bitstream for V4L2, and the layout has no planes. Else it has one opaque plane for each memory plane.
+    ///
     /// # Errors
-    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if a stride is shorter
-    /// than a row, or if a memory plane is smaller than its rows.
+    /// `InvalidArgument` for an impossible size. `Mismatch` if a stride is shorter than a row, if a memory plane is
+    /// smaller than its rows, or if a memory plane of an unknown format has no size.
     pub fn from_strides(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
-        let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
+        let Some(info) = fourcc.info() else { return Self::unknown(fourcc, size, strides, sizes) };
         let mut layout = Self {
             fourcc,
             size,
@@ -106,8 +109,8 @@ impl Layout {
         for i in 0..layout.plane_count {
             let memory = if info.memory_planes == 1 { 0 } else { i };
             let mut stride = strides.get(memory).copied().unwrap_or(0);
-            if memory == 0 && i > 0 && info.half_chroma_stride {
-                stride /= 2;
+            if memory == 0 {
+                stride = info.following_stride(i, stride);
             }
             let (row, rows) = layout.stored(i);
             if stride < row {
@@ -136,15 +139,31 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Creates a layout from its parts, for example from parts that another process sent.
+    /// Creates the layout of a format that this crate does not know.
+    fn unknown(fourcc: FourCc, size: Size, strides: &[u32], sizes: &[u32]) -> Result<Self> {
+        let stride = |memory: usize| strides.get(memory).copied().unwrap_or(0);
+        let count = if stride(0) == 0 { 0 } else { sizes.len() };
+        let plane = |i: usize| Plane { memory: i as u32, offset_bytes: 0, stride_bytes: stride(i) };
+        let planes: Vec<Plane> = (0..count).map(plane).collect();
+        if sizes.contains(&0) {
+            return Err(mismatch(fourcc, size, format!("memory planes of {sizes:?} bytes")));
+        }
+        Self::from_planes(fourcc, size, sizes, &planes)
+    }
+
+    /// Creates a layout from its parts, for example from parts that another process sent. A format that this crate does
+    /// not know can have any number of planes.
     ///
     /// # Errors
-    /// `Unsupported` for an unknown format. `InvalidArgument` for an impossible size. `Mismatch` if the number of
-    /// planes does not fit the format, if a stride is shorter than a row, or if a plane exceeds its memory plane.
+    /// `InvalidArgument` for an impossible size. `Mismatch` if the number of planes does not fit the format, if a stride
+    /// is shorter than a row, or if a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
-        let info = fourcc.info().ok_or_else(|| unknown(fourcc))?;
         check_size(fourcc, size)?;
-        if planes.len() != info.stored_planes().len() || memory_bytes.is_empty() || memory_bytes.len() > MAX_PLANES {
+        let is_expected = match fourcc.info() {
+            Some(info) => planes.len() == info.stored_planes().len(),
+            None => planes.len() <= MAX_PLANES,
+        };
+        if !is_expected || memory_bytes.is_empty() || memory_bytes.len() > MAX_PLANES {
             let text = format!("{} planes in {} memory planes cannot be {fourcc}", planes.len(), memory_bytes.len());
             return Err(mismatch(fourcc, size, text));
         }
@@ -162,7 +181,7 @@ impl Layout {
         for (i, plane) in planes.iter().enumerate() {
             let room = memory_bytes.get(plane.memory as usize).copied().unwrap_or(0);
             let end = layout.plane_end(i);
-            if plane.stride_bytes < layout.stored(i).0 || end > u64::from(room) {
+            if plane.stride_bytes < layout.stored(i).0 || end > u64::from(room) || room == 0 {
                 let text =
                     format!("plane {i} (stride {}, ends at {end}) does not fit its {room} bytes", plane.stride_bytes);
                 return Err(mismatch(fourcc, size, text));
@@ -203,7 +222,8 @@ impl Layout {
         &self.planes[..self.plane_count]
     }
 
-    /// Returns `true` if the content is a bitstream rather than pixels.
+    /// Returns `true` if the content is a bitstream rather than pixels. For a format that this crate does not know, it
+    /// is what the driver says: a stride of 0.
     pub fn is_compressed(&self) -> bool {
         self.plane_count == 0
     }
@@ -222,6 +242,11 @@ impl Layout {
     /// Returns the number of bytes of all pixels, without any padding.
     pub fn pixel_bytes(&self) -> u64 {
         (0..self.plane_count).map(|i| u64::from(self.row_bytes(i)) * u64::from(self.rows(i))).sum()
+    }
+
+    /// Returns `true` if the CPU can read the pixels row by row.
+    pub(crate) fn has_rows(&self) -> bool {
+        self.plane_count > 0 && self.fourcc.info().is_some_and(FormatInfo::has_rows)
     }
 
     /// Returns an error if only devices can read the pixels.
@@ -416,6 +441,46 @@ mod tests {
             assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
         }
         assert_eq!(Layout::packed(two, size).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn from_strides_follows_the_samples_of_every_format() {
+        let size = Size::new(64, 4);
+        let strides = |name: &str, stride| {
+            let l = Layout::from_strides(name.parse().unwrap(), size, &[stride], &[]).unwrap();
+            l.planes().iter().map(|p| (p.stride_bytes, p.offset_bytes)).collect::<Vec<_>>()
+        };
+        // The chroma of NV24 has two bytes for each byte of luma.
+        assert_eq!(strides("NV24", 80), [(80, 0), (160, 320)]);
+        assert_eq!(strides("P010", 128), [(128, 0), (128, 512)]);
+        assert_eq!(strides("422P", 80), [(80, 0), (40, 320), (40, 480)]);
+        let row = |name: &str| Layout::packed(name.parse().unwrap(), size).unwrap().row_bytes(0);
+        assert_eq!(["pBAA", "pBCC", "pBEE", "RG10", "Z16"].map(row), [80, 96, 112, 128, 128]);
+        // Whole groups of samples.
+        assert_eq!(Layout::packed("Y10P".parse().unwrap(), Size::new(66, 4)).unwrap().row_bytes(0), 85);
+    }
+
+    #[test]
+    fn layout_of_an_unknown_format_is_opaque() {
+        let (fourcc, size) = ("HSV3".parse().unwrap(), Size::new(64, 48));
+        let l = Layout::from_strides(fourcc, size, &[192], &[9216]).unwrap();
+        assert_eq!(l.planes(), [Plane { memory: 0, offset_bytes: 0, stride_bytes: 192 }]);
+        assert_eq!((l.rows(0), l.row_bytes(0), l.pixel_bytes(), l.is_compressed()), (0, 0, 0, false));
+        assert_eq!(l.to_string(), "HSV3 64x48 stride 192");
+        assert!(l.check_rows("read").is_ok() && !l.has_rows(), "its bytes can be read");
+        let coded = Layout::from_strides(fourcc, size, &[0], &[9216]).unwrap();
+        assert!(coded.planes().is_empty() && coded.is_compressed());
+        let two = Layout::from_strides(fourcc, size, &[64, 128], &[3072, 6144]).unwrap();
+        assert_eq!(two.planes()[1], Plane { memory: 1, offset_bytes: 0, stride_bytes: 128 });
+        for (strides, sizes) in [(&[192][..], &[][..]), (&[192], &[0]), (&[8; 2], &[16, 0]), (&[8; 5], &[16; 5])] {
+            let e = Layout::from_strides(fourcc, size, strides, sizes).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Mismatch, "{e}");
+        }
+        let plane = |memory, offset_bytes| Plane { memory, offset_bytes, stride_bytes: 8 };
+        for planes in [&[plane(1, 0)][..], &[plane(0, 17)], &[plane(0, 0); 5]] {
+            assert!(Layout::from_planes(fourcc, size, &[16], planes).is_err(), "{planes:?}");
+        }
+        assert_eq!(Layout::packed(fourcc, size).unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     proptest! {

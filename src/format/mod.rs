@@ -16,10 +16,12 @@ mod colorimetry;
 mod fourcc;
 mod geometry;
 mod layout;
+mod table;
 
 pub use colorimetry::{ColorSpace, Colorimetry, Encoding, Range, Transfer};
-pub use fourcc::{FormatInfo, FormatKind, FourCc};
-#[doc(hidden)] // For this project's tests.
-pub use fourcc::{PlaneInfo, FORMATS};
+pub use fourcc::FourCc;
 pub use geometry::{Flip, FrameInterval, Rect, Rotation, Size};
 pub use layout::{Layout, Plane, MAX_PLANES, MAX_SIDE};
+pub use table::{FormatInfo, FormatKind};
+#[doc(hidden)] // For this project's tests.
+pub use table::{PlaneInfo, FORMATS};

@@ -171,23 +171,26 @@ impl FrameRead<'_> {
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
-    /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream is passed unchanged, in
-    /// pieces. `scratch` is the buffer for the bytes of one call of `sink`. If `scratch` is shorter than a row, the
+    /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream, or a format that this
+    /// crate does not know, is passed unchanged, in pieces. `scratch` is the buffer for the bytes of one call of `sink`. If `scratch` is shorter than a row, the
     /// method enlarges it.
     ///
     /// # Errors
     /// `Mismatch` if the frame's payload ends before the last row.
     pub fn for_each_row(&self, scratch: &mut Vec<u8>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         let layout = self.frame.layout();
-        if layout.is_compressed() {
-            let bytes = self.frame.meta().payload[0].bytes as usize;
-            scratch.resize(scratch.len().max(4096), 0);
-            let step = scratch.len();
-            for at in (0..bytes).step_by(step) {
-                let part = &mut scratch[..step.min(bytes - at)];
-                self.copy_payload(0, at, part)?;
-                sink(part);
+        if !layout.has_rows() {
+            for memory in 0..layout.memory_bytes().len() {
+                let bytes = self.frame.meta().payload[memory].bytes as usize;
+                scratch.resize(scratch.len().max(4096), 0);
+                let step = scratch.len();
+                for at in (0..bytes).step_by(step) {
+                    let part = &mut scratch[..step.min(bytes - at)];
+                    self.copy_payload(memory, at, part)?;
+                    sink(part);
+                }
             }
+            return Ok(());
         }
         for plane in 0..layout.planes().len() {
             let len = layout.row_bytes(plane) as usize;

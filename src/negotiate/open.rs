@@ -242,7 +242,7 @@ impl Negotiation {
         let wishes = match &wishes.formats[..] {
             [] => {
                 let offered = wishes.best_device()?.formats(Direction::Capture)?.into_iter().map(|offer| offer.fourcc);
-                wishes.formats(offered.filter(|f| f.info().is_some_and(FormatInfo::has_rows)))
+                wishes.formats(offered.filter(|f| f.info().is_some_and(FormatInfo::has_colors)))
             }
             _ => wishes,
         };

@@ -114,6 +114,11 @@ impl FormatRequest {
         request
     }
 
+    /// Returns the number of memory planes with a size, and 1 at least.
+    fn stated_planes(&self) -> usize {
+        self.memory_bytes.iter().take_while(|&&bytes| bytes > 0).count().max(1)
+    }
+
     fn picture(&self) -> Picture {
         let c = self.colorimetry;
         let mut picture = Picture {
@@ -121,7 +126,7 @@ impl FormatRequest {
             height: self.size.height,
             fourcc: u32::from(self.fourcc),
             field: FIELD_NONE,
-            planes: self.fourcc.info().map_or(1, |i| i.memory_planes),
+            planes: self.fourcc.info().map_or_else(|| self.stated_planes(), |i| i.memory_planes),
             color: [c.space.to_v4l2(), c.encoding.to_v4l2(), c.range.to_v4l2(), c.transfer.to_v4l2()],
             ..Picture::default()
         };
@@ -247,7 +252,7 @@ impl Device {
     /// the strides are then those that the driver gave when this handle set the format.
     ///
     /// # Errors
-    /// `Unsupported` if the device does not have the queue, or if this crate does not know the layout of the format.
+    /// `Unsupported` if the device does not have the queue. `Mismatch` for an impossible answer of the driver.
     #[doc(alias = "VIDIOC_G_FMT")]
     pub fn format(&self, direction: Direction) -> Result<Layout> {
         const OP: &str = "VIDIOC_G_FMT";

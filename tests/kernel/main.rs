@@ -79,6 +79,7 @@ mod encode_negotiate;
 mod epoll_ctl;
 #[cfg(feature = "drm")]
 mod fences;
+mod formats;
 #[cfg(feature = "g2d")]
 #[path = "../g2d/cases/mod.rs"]
 mod g2d;

@@ -1,6 +1,6 @@
 //! Every pixel format of the library with the same pixels in every language: their tables agree.
 
-use framelease::format::{FormatKind, Layout, Size, FORMATS};
+use framelease::format::{FormatKind, FourCc, Layout, Size, FORMATS};
 
 use crate::crc32::crc32;
 use crate::golden::{self, Descriptor, Session, Step};
@@ -33,8 +33,10 @@ fn session(layout: &Layout) -> Session {
             crc = crc32(crc, &row);
         }
     }
-    if layout.is_compressed() {
-        crc = crc32(0, &(0..layout.memory_bytes()[0] as usize).map(|k| byte(0, k)).collect::<Vec<_>>());
+    if layout.pixel_bytes() == 0 {
+        for (memory, &bytes) in layout.memory_bytes().iter().enumerate() {
+            crc = crc32(crc, &(0..bytes as usize).map(|k| byte(memory, k)).collect::<Vec<_>>());
+        }
     }
     let data: Vec<_> = layout.memory_bytes().iter().map(|bytes| format!("0+{bytes}")).collect();
     let code = String::from_utf8_lossy(&u32::from(fourcc).to_le_bytes()).into_owned();
@@ -59,7 +61,13 @@ fn every_format(mut peer: Peer) {
         FormatKind::Compressed => Layout::from_planes(info.fourcc, size, &[1000], &[]).unwrap(),
         _ => Layout::aligned(info.fourcc, size, 16).unwrap(),
     });
-    golden::play(&mut peer, &layouts.map(|l| session(&l)).collect::<Vec<_>>());
+    // Formats without an entry are opaque: with a stride, with two memory planes, and as V4L2 has bitstreams.
+    let opaque = [&[192][..], &[192, 384], &[0]];
+    let opaque = opaque.map(|strides| {
+        let sizes: Vec<u32> = strides.iter().map(|stride| 1000 + stride).collect();
+        Layout::from_strides(FourCc::new(b"HSV3"), size, strides, &sizes).unwrap()
+    });
+    golden::play(&mut peer, &layouts.chain(opaque).map(|l| session(&l)).collect::<Vec<_>>());
     peer.finish();
 }
 

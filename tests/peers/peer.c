@@ -39,8 +39,9 @@ static void print_pixels(fl_frame *frame) {
         printf(" unreadable: %s", fl_message(client));
         return;
     }
-    if (f->planes == 0) crc = crc32(crc, fl_data(frame, 0), frame->memory[0].bytes);
-    for (uint32_t i = 0; i < f->planes; i++) {
+    bool has_rows = f->planes > 0 && f->plane[0].rows > 0;
+    for (uint32_t i = 0; !has_rows && i < f->memory_planes; i++) crc = crc32(crc, fl_data(frame, i), frame->memory[i].bytes);
+    for (uint32_t i = 0; has_rows && i < f->planes; i++) {
         const uint8_t *row = fl_pixels(frame, i);
         if (row == NULL) {
             printf(" short");
@@ -83,7 +84,10 @@ static void next(int timeout_ms) {
     if (error != FL_OK) {
         print_error(error);
     } else if (event == FL_FORMAT) {
-        printf("format %.4s %" PRIu32 "x%" PRIu32, (const char *)&f->fourcc, f->width, f->height);
+        char code[5] = {0};
+        memcpy(code, &f->fourcc, 4);
+        for (int i = 0; i < 4; i++) code[i] = code[i] >= 0x20 && code[i] < 0x7f ? code[i] : '?';
+        printf("format %s %" PRIu32 "x%" PRIu32, code, f->width, f->height);
     } else if (event == FL_FRAME) {
         printf("frame slot %" PRIu32 " sequence %" PRIu64 " time %" PRIu64 " sent %" PRIu64 " dropped %" PRIu64 " lost %" PRIu32
                " flags %" PRIu32 " data", frame->slot, frame->sequence, frame->timestamp_ns, frame->sent_ns, frame->dropped,

@@ -19,7 +19,7 @@
 
 static const char HELP[] =
     "Writes the frames of a framelease publisher to standard output until Ctrl-C or the end of the stream: planes one after\n"
-    "the other, rows without padding; a bitstream as it is. A pause of the stream is reported on standard error, and the\n"
+    "the other, rows without padding; a bitstream or an opaque format as it is. A pause of the stream is reported on standard error, and the\n"
     "next frame continues it. The stream ends when the publisher closes.\n"
     "\n"
     "Usage: framelease-cat [OPTIONS]\n"
@@ -77,7 +77,11 @@ static bool put(sink *s, const uint8_t *bytes, size_t length) {
 static bool put_frame(sink *s, const fl_frame *frame) {
     const fl_format *f = frame->format;
     errno = 0;
-    if (f->planes == 0) return put(s, fl_data(frame, 0), frame->memory[0].bytes);
+    if (f->planes == 0 || f->plane[0].rows == 0) {
+        for (uint32_t i = 0; i < f->memory_planes; i++)
+            if (!put(s, fl_data(frame, i), frame->memory[i].bytes)) return false;
+        return true;
+    }
     for (uint32_t i = 0; i < f->planes; i++) {
         const uint8_t *row = fl_pixels(frame, i);
         if (row == NULL) return false;

@@ -135,34 +135,47 @@ static int ms_until(int64_t deadline) {
     return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* A pixel format: for each color plane, bytes of a sample group, and the pixels across and down that it covers.
- * The table is the protocol page's. */
+/* Pixel formats: for each color plane, bytes of a sample group, and the pixels across and down that it covers. Each code
+ * has four characters and a separator. The table is the protocol page's. Other formats are opaque. */
 typedef struct known {
-    char code[5];
     uint8_t planes;
     uint8_t group[3][3];
+    const char *codes;
 } known;
 
 static const known KNOWN[] = {
-#define TWO_420 2, {{1, 1, 1}, {2, 2, 2}, {0, 0, 0}}
-#define TWO_422 2, {{1, 1, 1}, {2, 2, 1}, {0, 0, 0}}
-#define THREE_420 3, {{1, 1, 1}, {1, 2, 2}, {1, 2, 2}}
-#define THREE_422 3, {{1, 1, 1}, {1, 2, 1}, {1, 2, 1}}
-#define ONE(bytes, across) 1, {{bytes, across, 1}, {0, 0, 0}, {0, 0, 0}}
-#define CODED 0, {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}}
-    {"NV12", TWO_420},   {"NV21", TWO_420},   {"NM12", TWO_420},   {"NM21", TWO_420},   {"NV16", TWO_422},
-    {"NV61", TWO_422},   {"NM16", TWO_422},   {"NM61", TWO_422},   {"YU12", THREE_420}, {"YV12", THREE_420},
-    {"YM12", THREE_420}, {"YM21", THREE_420}, {"422P", THREE_422}, {"YUYV", ONE(4, 2)}, {"YVYU", ONE(4, 2)},
-    {"UYVY", ONE(4, 2)}, {"VYUY", ONE(4, 2)}, {"GREY", ONE(1, 1)}, {"RGBP", ONE(2, 1)}, {"RGB3", ONE(3, 1)},
-    {"BGR3", ONE(3, 1)}, {"AB24", ONE(4, 1)}, {"XB24", ONE(4, 1)}, {"AR24", ONE(4, 1)}, {"XR24", ONE(4, 1)},
-    {"BA24", ONE(4, 1)}, {"RA24", ONE(4, 1)}, {"BX24", ONE(4, 1)}, {"RX24", ONE(4, 1)}, {"H264", CODED},
-    {"HEVC", CODED},     {"VP80", CODED},     {"MJPG", CODED},     {"JPEG", CODED},     {"FWHT", CODED},
+    {2, {{1, 1, 1}, {2, 2, 2}, {0, 0, 0}}, "NV12 NV21 NM12 NM21"},
+    {2, {{1, 1, 1}, {2, 2, 1}, {0, 0, 0}}, "NV16 NV61 NM16 NM61"},
+    {2, {{1, 1, 1}, {2, 1, 1}, {0, 0, 0}}, "NV24 NV42"},
+    {2, {{2, 1, 1}, {4, 2, 2}, {0, 0, 0}}, "P010 P012"},
+    {3, {{1, 1, 1}, {1, 2, 2}, {1, 2, 2}}, "YU12 YV12 YM12 YM21"},
+    {3, {{1, 1, 1}, {1, 2, 1}, {1, 2, 1}}, "422P YM16 YM61"},
+    {3, {{1, 1, 1}, {1, 1, 1}, {1, 1, 1}}, "YM24 YM42"},
+    {1, {{4, 2, 1}, {0, 0, 0}, {0, 0, 0}}, "YUYV YVYU UYVY VYUY"},
+    {1, {{3, 1, 1}, {0, 0, 0}, {0, 0, 0}}, "YUV3 RGB3 BGR3"},
+    {1, {{4, 1, 1}, {0, 0, 0}, {0, 0, 0}},
+     "YUV4 AYUV XYUV VUYA VUYX YUVA YUVX AB24 XB24 AR24 XR24 BA24 RA24 BX24 RX24 RGB4 BGR4 BGRH "
+     "RX30 RA30 AR30"},
+    {1, {{2, 1, 1}, {0, 0, 0}, {0, 0, 0}},
+     "Y444 YUVO YUVP Y10  Y12  Y14  Y16  Y012 RGBP R444 AR12 XR12 RA12 RX12 AB12 XB12 GA12 BX12 "
+     "RGBO AR15 XR15 RA15 RX15 AB15 XB15 BA15 BX15 RGBQ RGBR BG10 GB10 BA10 RG10 BG12 GB12 BA12 "
+     "RG12 BG14 GB14 GR14 RG14 BYR2 GB16 GR16 RG16 Z16 "},
+    {1, {{1, 1, 1}, {0, 0, 0}, {0, 0, 0}}, "GREY RGB1 BA81 GBRG GRBG RGGB"},
+    {1, {{5, 4, 1}, {0, 0, 0}, {0, 0, 0}}, "Y10P Y10B pBAA pGAA pgAA pRAA"},
+    {1, {{3, 2, 1}, {0, 0, 0}, {0, 0, 0}}, "Y12P pBCC pGCC pgCC pRCC"},
+    {1, {{7, 4, 1}, {0, 0, 0}, {0, 0, 0}}, "Y14P pBEE pGEE pgEE pREE"},
+    {0, {{0, 0, 0}, {0, 0, 0}, {0, 0, 0}}, "H264 HEVC VP80 MJPG JPEG FWHT"},
 };
+
+static const known OPAQUE = {0, {{0}}, ""};
 
 static const known *known_format(uint32_t fourcc) {
     for (size_t i = 0; i < sizeof KNOWN / sizeof KNOWN[0]; i++)
-        if (u32_at((const uint8_t *)KNOWN[i].code) == fourcc) return &KNOWN[i];
-    return NULL;
+        for (const char *code = KNOWN[i].codes;; code += 5) {
+            if (u32_at((const uint8_t *)code) == fourcc) return &KNOWN[i];
+            if (code[4] == 0) break;
+        }
+    return &OPAQUE;
 }
 
 /* ---- errors ---- */
@@ -343,20 +356,21 @@ static step lost(fl_client *c) {
 /* The planes of a layout lie in its memory, and its rows in its strides. */
 static const char *read_layout(fl_format *f, const uint8_t *m) {
     const known *k = known_format(f->fourcc);
-    if (k == NULL) return "an unknown pixel format";
     if (f->width < 1 || f->width > MAX_SIDE || f->height < 1 || f->height > MAX_SIDE) return "impossible width or height";
     if (f->memory_planes < 1 || f->memory_planes > FL_MAX_PLANES) return "expected 1 to 4 memory planes";
-    if (f->planes != k->planes) return "the number of color planes is not the format's";
+    if (k == &OPAQUE ? f->planes > FL_MAX_PLANES : f->planes != k->planes) return "the number of color planes is not the format's";
     for (unsigned i = 0; i < FL_MAX_PLANES; i++) f->memory_bytes[i] = u32_at(m + 56 + 4 * i);
     for (unsigned i = 0; i < f->planes; i++) {
-        const uint8_t *at = m + 72 + 12 * i, *group = k->group[i];
+        const uint8_t *at = m + 72 + 12 * i, *group = k->group[i % 3];
         fl_plane *p = &f->plane[i];
         p->memory = u32_at(at);
         p->offset = u32_at(at + 4);
         p->stride = u32_at(at + 8);
+        if (p->memory >= f->memory_planes) return "a color plane lies in a memory plane that does not exist";
+        if (p->offset > f->memory_bytes[p->memory]) return "a color plane begins behind its memory plane";
+        if (k == &OPAQUE) continue;
         p->row_bytes = (f->width + group[1] - 1u) / group[1] * group[0];
         p->rows = (f->height + group[2] - 1u) / group[2];
-        if (p->memory >= f->memory_planes) return "a color plane lies in a memory plane that does not exist";
         if (p->stride < p->row_bytes) return "a stride is shorter than a row";
         /* Below 2^32 + 2^32 * 2^15 + 2^17: no overflow. */
         uint64_t end = (uint64_t)p->offset + (uint64_t)p->stride * (p->rows - 1u) + p->row_bytes;
@@ -890,6 +904,7 @@ const uint8_t *fl_data(const fl_frame *frame, uint32_t memory) {
 const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane) {
     if (plane >= frame->format->planes) return NULL;
     const fl_plane *p = &frame->format->plane[plane];
+    if (p->rows == 0) return NULL;
     uint64_t end = (uint64_t)p->offset + (uint64_t)p->stride * (p->rows - 1u) + p->row_bytes;
     const uint8_t *data = fl_data(frame, p->memory);
     return data == NULL || end > frame->memory[p->memory].bytes ? NULL : data + p->offset;

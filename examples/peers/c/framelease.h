@@ -93,6 +93,8 @@ typedef struct fl_refusal {
 #define FL_KEY 2u
 #define FL_LAST 4u
 #define FL_MONOTONIC 8u /* timestamp_ns is of CLOCK_MONOTONIC */
+#define FL_INTERLACED 16u /* the rows of two fields, that of the first row taken first */
+#define FL_BOTTOM_FIRST 32u /* the other field was taken first */
 
 typedef struct fl_plane {
     uint32_t memory;    /* the memory plane it lies in */
@@ -109,7 +111,7 @@ typedef struct fl_format {
     uint32_t colorspace, ycbcr_encoding, quantization, transfer; /* V4L2's enums */
     uint32_t cpu_reads;                                          /* 0 unknown, 1 cached, 2 uncached */
     bool writable; /* every subscriber can map the buffers for writing */
-    uint32_t memory_planes, planes; /* planes: 0 for a bitstream */
+    uint32_t memory_planes, planes; /* planes: 0 for a bitstream. Those of an opaque format have no rows */
     uint32_t memory_bytes[FL_MAX_PLANES];
     fl_plane plane[FL_MAX_PLANES];
 } fl_format;
@@ -165,9 +167,9 @@ bool fl_valid(const fl_frame *frame);
 /* Begins CPU access: maps each buffer once for all frames, waits for devices that still write, DMA_BUF_IOCTL_SYNC. */
 fl_error fl_begin_read(fl_client *client, fl_frame *frame, int timeout_ms);
 void fl_end_read(fl_frame *frame);
-/* Between the two. The first row of a color plane; NULL if the frame's data end before its last row. */
+/* Between the two. The first row of a color plane; NULL if it has no rows or the frame's data end before the last. */
 const uint8_t *fl_pixels(const fl_frame *frame, uint32_t plane);
-/* The data of a memory plane, as a bitstream is read; frame->memory[i].bytes of them. */
+/* The data of a memory plane, as bitstreams and opaque formats are read; frame->memory[i].bytes of them. */
 const uint8_t *fl_data(const fl_frame *frame, uint32_t memory);
 
 /* For poll(): the descriptor (-1: not connected; another one after each fl_connect) and what to wait for. */

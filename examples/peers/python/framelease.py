@@ -51,22 +51,43 @@ _F_GET_SEALS, _F_SEAL_SHRINK = 1034, 2
 _DMA_BUF_IOCTL_SYNC = 0x40086200
 _SYNC_READ, _SYNC_END = 1, 4
 
+def _fits(planes: int, known: Optional[tuple]) -> bool:
+    """Whether a format can have so many color planes. An opaque one has any number."""
+    return planes <= MAX_PLANES if known is None else planes == len(known)
+
+
+def _formats(codes: str, planes: tuple) -> dict:
+    return dict.fromkeys((code.ljust(4) for code in codes.split()), planes)
+
+
 # For each color plane: bytes of a sample group, pixels across and down that it covers. The table of the protocol page.
-_TWO_420 = ((1, 1, 1), (2, 2, 2))
-_TWO_422 = ((1, 1, 1), (2, 2, 1))
-_THREE_420 = ((1, 1, 1), (1, 2, 2), (1, 2, 2))
-_THREE_422 = ((1, 1, 1), (1, 2, 1), (1, 2, 1))
+# Other formats are opaque.
 KNOWN = {
-    **dict.fromkeys("NV12 NV21 NM12 NM21".split(), _TWO_420),
-    **dict.fromkeys("NV16 NV61 NM16 NM61".split(), _TWO_422),
-    **dict.fromkeys("YU12 YV12 YM12 YM21".split(), _THREE_420),
-    "422P": _THREE_422,
-    **dict.fromkeys("YUYV YVYU UYVY VYUY".split(), ((4, 2, 1),)),
-    "GREY": ((1, 1, 1),),
-    "RGBP": ((2, 1, 1),),
-    **dict.fromkeys("RGB3 BGR3".split(), ((3, 1, 1),)),
-    **dict.fromkeys("AB24 XB24 AR24 XR24 BA24 RA24 BX24 RX24".split(), ((4, 1, 1),)),
-    **dict.fromkeys("H264 HEVC VP80 MJPG JPEG FWHT".split(), ()),
+    **_formats("NV12 NV21 NM12 NM21", ((1, 1, 1), (2, 2, 2))),
+    **_formats("NV16 NV61 NM16 NM61", ((1, 1, 1), (2, 2, 1))),
+    **_formats("NV24 NV42", ((1, 1, 1), (2, 1, 1))),
+    **_formats("P010 P012", ((2, 1, 1), (4, 2, 2))),
+    **_formats("YU12 YV12 YM12 YM21", ((1, 1, 1), (1, 2, 2), (1, 2, 2))),
+    **_formats("422P YM16 YM61", ((1, 1, 1), (1, 2, 1), (1, 2, 1))),
+    **_formats("YM24 YM42", ((1, 1, 1), (1, 1, 1), (1, 1, 1))),
+    **_formats("YUYV YVYU UYVY VYUY", ((4, 2, 1),)),
+    **_formats("YUV3 RGB3 BGR3", ((3, 1, 1),)),
+    **_formats(
+        "YUV4 AYUV XYUV VUYA VUYX YUVA YUVX AB24 XB24 AR24 XR24 BA24 RA24 BX24 RX24 RGB4 BGR4 "
+        "BGRH RX30 RA30 AR30",
+        ((4, 1, 1),),
+    ),
+    **_formats(
+        "Y444 YUVO YUVP Y10 Y12 Y14 Y16 Y012 RGBP R444 AR12 XR12 RA12 RX12 AB12 XB12 GA12 BX12 "
+        "RGBO AR15 XR15 RA15 RX15 AB15 XB15 BA15 BX15 RGBQ RGBR BG10 GB10 BA10 RG10 BG12 GB12 "
+        "BA12 RG12 BG14 GB14 GR14 RG14 BYR2 GB16 GR16 RG16 Z16",
+        ((2, 1, 1),),
+    ),
+    **_formats("GREY RGB1 BA81 GBRG GRBG RGGB", ((1, 1, 1),)),
+    **_formats("Y10P Y10B pBAA pGAA pgAA pRAA", ((5, 4, 1),)),
+    **_formats("Y12P pBCC pGCC pgCC pRCC", ((3, 2, 1),)),
+    **_formats("Y14P pBEE pGEE pgEE pREE", ((7, 4, 1),)),
+    **_formats("H264 HEVC VP80 MJPG JPEG FWHT", ()),
 }
 
 REASONS = {
@@ -132,6 +153,8 @@ class Flags(enum.IntFlag):
     KEY = 2
     LAST = 4
     MONOTONIC = 8  # timestamp_ns is of CLOCK_MONOTONIC, as time.monotonic_ns()
+    INTERLACED = 16  # the rows of two fields, that of the first row taken first
+    BOTTOM_FIRST = 32  # the other field was taken first
 
 
 class Plane(NamedTuple):
@@ -145,7 +168,7 @@ class Plane(NamedTuple):
 
     @property
     def end(self) -> int:
-        return self.offset + self.stride * (self.rows - 1) + self.row_bytes
+        return self.offset + self.stride * max(self.rows - 1, 0) + self.row_bytes
 
 
 class Format(NamedTuple):
@@ -163,7 +186,7 @@ class Format(NamedTuple):
     quantization: int
     transfer: int
     memory_bytes: Tuple[int, ...]
-    planes: Tuple[Plane, ...]  # none: a bitstream
+    planes: Tuple[Plane, ...]  # none: a bitstream. Those of an opaque format have no rows
 
     def __str__(self) -> str:
         return f"{self.fourcc.strip()} {self.width}x{self.height}"
@@ -385,7 +408,7 @@ class Frame:
         self._reading = True
 
     def data(self, memory: int = 0) -> memoryview:
-        """The data of a memory plane, padding and all; of a bitstream, all there is. A read-only view."""
+        """The data of a memory plane, padding and all; of a bitstream or an opaque format, all there is. A read-only view."""
         self.begin_read()
         m = self.memory[memory]
         whole = self._state.buffers[memory].view()
@@ -410,9 +433,12 @@ class Frame:
         return self._planes
 
     def rows(self) -> Iterator[memoryview]:
-        """All pixels in order, rows without padding; a bitstream as it is. Each view dies with the turn of the loop."""
-        if not self.format.planes:
-            yield self.data()
+        """All pixels in order, rows without padding; a bitstream or an opaque format as it is.
+
+        Each view dies with the turn of the loop."""
+        if not any(plane.rows for plane in self.format.planes):
+            yield from (self.data(memory) for memory in range(len(self.memory)))
+            return
         for plane, view in zip(self.format.planes, self.planes):
             for start in range(0, plane.stride * plane.rows, plane.stride):
                 with view[start : start + plane.row_bytes] as row:
@@ -428,6 +454,8 @@ class Frame:
         It must be gone (`del`) before the frame is released."""
         import numpy
 
+        if self.format.fourcc not in KNOWN:
+            raise ValueError(f"{self.format.fourcc!r} has no rows; data() has its bytes")
         p, group = self.format.planes[plane], KNOWN[self.format.fourcc][plane][0]
         dimensions = 3 if group > 1 else 2
         shape, strides = (p.rows, p.row_bytes // group, group)[:dimensions], (p.stride, group, 1)[:dimensions]
@@ -856,18 +884,19 @@ class Subscriber:
         if pool == self._last_pool:
             raise _Violation(f"FORMAT: pool {pool} for the second time")
         known = KNOWN.get(fourcc)
-        if known is None:
-            raise _Violation(f"FORMAT: pixel format {fourcc!r}, which we do not know")
         what = f"FORMAT {fourcc.strip()} {width}x{height}"
         if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
             raise _Violation(f"{what}: impossible width or height")
-        if not 1 <= memory_count <= MAX_PLANES or plane_count != len(known):
+        if not 1 <= memory_count <= MAX_PLANES or not _fits(plane_count, known):
             raise _Violation(f"{what}: {plane_count} planes in {memory_count} memory planes")
         memory = struct.unpack_from(f"<{memory_count}I", m, 56)
         planes = []
-        for i, (group, across, down) in enumerate(known):
+        for i in range(plane_count):
             index, offset, stride = struct.unpack_from("<III", m, 72 + 12 * i)
-            plane = Plane(index, offset, stride, -(-width // across) * group, -(-height // down))
+            plane = Plane(index, offset, stride, 0, 0)
+            if known is not None:
+                group, across, down = known[i]
+                plane = plane._replace(row_bytes=-(-width // across) * group, rows=-(-height // down))
             if index >= memory_count or stride < plane.row_bytes or plane.end > memory[index]:
                 raise _Violation(f"{what}: plane {i} (stride {stride}, ends at {plane.end}) does not fit its memory")
             planes.append(plane)

@@ -398,7 +398,7 @@ fn check_strides(layout: &Layout, info: &FormatInfo) -> Result<()> {
         return Err(rule(format!("{layout}: the stride must be a multiple of {unit} bytes")));
     }
     for (i, plane) in layout.planes().iter().enumerate() {
-        let follows = first.stride_bytes / if i > 0 && info.half_chroma_stride { 2 } else { 1 };
+        let follows = info.following_stride(i, first.stride_bytes);
         if plane.stride_bytes != follows {
             let text = format!(
                 "{layout}: libg2d has one stride for all planes; plane {i} has {}, not {follows}",

@@ -239,7 +239,7 @@ fn decode_format(f: &mut Fields<'_>) -> Result<Format, Malformed> {
     let layout = Layout::from_planes(fourcc, size, &memory[..memory_count], &planes[..plane_count])
         .map_err(|_| Malformed::Field("layout"))?
         .with_colorimetry(colorimetry);
-    check(fourcc.modifier() == Some(0), "format")?;
+    check(fourcc.tiling().is_none(), "format")?;
     Ok(Format { pool, slots, cpu_reads, writable, layout })
 }
 
