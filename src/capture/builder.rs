@@ -61,6 +61,7 @@ pub struct CameraBuilder {
     pub(crate) interval: Option<FrameInterval>,
     pub(super) interval_fit: Fit,
     pub(super) colorimetry: Option<Colorimetry>,
+    pub(super) stride_bytes: Option<u32>,
     pub(super) buffers: Option<usize>,
     pub(super) cache: CacheHint,
     pub(crate) allocator: Option<Allocator>,
@@ -133,6 +134,14 @@ impl CameraBuilder {
     /// another one.
     pub fn colorimetry(mut self, colorimetry: Colorimetry) -> Self {
         self.colorimetry = Some(colorimetry);
+        self
+    }
+
+    /// Sets the number of bytes from one row to the next, for a driver that states a wrong one. The strides of other
+    /// planes follow from it. The default is the stride that the driver states. The driver is not asked for another one.
+    /// [`CameraBuilder::open`] fails with `Mismatch` if the rows do not fit the driver's buffers.
+    pub fn stride_bytes(mut self, stride_bytes: u32) -> Self {
+        self.stride_bytes = Some(stride_bytes);
         self
     }
 

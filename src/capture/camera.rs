@@ -14,7 +14,9 @@ use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet, FrameFlags};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
-use crate::v4l2::{nodes, watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Queue, Ready};
+use crate::v4l2::{
+    nodes, watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Overrule, Queue, Ready,
+};
 
 impl CameraBuilder {
     /// Opens the camera and starts streaming. Without a path and a device, opens the first camera that fits the wish
@@ -186,7 +188,8 @@ impl Camera {
 
     fn set_up(&mut self) -> Result<()> {
         let device = self.queue.device().clone();
-        let exact = self.wishes.layout;
+        let CameraBuilder { stride_bytes, colorimetry, layout: exact, .. } = self.wishes;
+        device.overrule(Overrule { stride_bytes, colorimetry });
         match &exact {
             Some(layout) => {
                 device.set_format_exact(Direction::Capture, layout)?;
@@ -194,7 +197,6 @@ impl Camera {
             }
             None => self.set_format(&device)?,
         }
-        self.queue.overrule_colors(self.wishes.colorimetry);
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = match &self.wishes.allocator {
             Some(allocator) => {

@@ -16,6 +16,7 @@ use crate::sys;
 use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::{Capability, Picture, Plain};
+use crate::v4l2::formats::Overrule;
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
@@ -145,6 +146,8 @@ struct Inner {
     queues: [AtomicBool; 2],
     /// What the driver last answered to S_FMT, by direction.
     set: [Mutex<Option<Picture>>; 2],
+    /// What a camera's user says instead of the driver.
+    overrule: Mutex<Overrule>,
     /// The index of the node within its device, from sysfs. It can only be read while the device exists.
     index: OnceLock<Option<u32>>,
 }
@@ -190,7 +193,8 @@ impl Device {
             capabilities: Capabilities::from_bits(bits),
         };
         let (queues, set) = Default::default();
-        Ok(Self(Arc::new(Inner { fd, info, queues, set, index: OnceLock::new() })))
+        let overrule = Mutex::default();
+        Ok(Self(Arc::new(Inner { fd, info, queues, set, overrule, index: OnceLock::new() })))
     }
 
     /// Opens the first node, by number, for which `wanted` returns `true`.
@@ -248,6 +252,19 @@ impl Device {
         match set {
             Some(set) if set.is_completion_of(&answer) => set,
             _ => answer,
+        }
+    }
+
+    /// Replaces what the driver says of captured pictures from now on.
+    pub(crate) fn overrule(&self, overrule: Overrule) {
+        *self.0.overrule.lock().unwrap_or_else(PoisonError::into_inner) = overrule;
+    }
+
+    /// Returns what replaces the driver's words about a direction.
+    pub(super) fn overruled(&self, direction: Direction) -> Overrule {
+        match direction {
+            Direction::Capture => *self.0.overrule.lock().unwrap_or_else(PoisonError::into_inner),
+            Direction::Output => Overrule::default(),
         }
     }
 

@@ -149,6 +149,27 @@ impl fmt::Display for FormatRequest {
     }
 }
 
+/// What is true of captured pictures, whatever the driver says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overrule {
+    /// The stride of the first color plane. The strides of the others follow from it.
+    pub(crate) stride_bytes: Option<u32>,
+    pub(crate) colorimetry: Option<Colorimetry>,
+}
+
+impl Overrule {
+    fn layout(self, mut picture: Picture) -> Result<Layout> {
+        if let Some(stride) = self.stride_bytes {
+            let info = FourCc::from(picture.fourcc).info();
+            for (i, stated) in picture.strides.iter_mut().enumerate().take(picture.planes) {
+                *stated = info.filter(|_| i > 0).map_or(stride, |info| info.following_stride(i, stride));
+            }
+        }
+        let layout = layout(&picture)?;
+        Ok(self.colorimetry.map_or(layout, |colors| layout.with_colorimetry(colors)))
+    }
+}
+
 /// Returns the layout that a driver's answer describes.
 fn layout(picture: &Picture) -> Result<Layout> {
     let [space, encoding, range, transfer] = picture.color;
@@ -258,7 +279,8 @@ impl Device {
         const OP: &str = "VIDIOC_G_FMT";
         let mut arg = Format::new(self.buf_type(direction, OP)?, &Picture::default());
         calls::g_fmt(self.as_fd(), &mut arg).map_err(|e| self.failed(OP, e))?;
-        layout(&self.complete(direction, arg.picture())).map_err(|e| self.unusable(OP, e))
+        let picture = self.complete(direction, arg.picture());
+        self.overruled(direction).layout(picture).map_err(|e| self.unusable(OP, e))
     }
 
     /// Returns the present format and size of a queue, also of a format without a known layout. Ioctl: `VIDIOC_G_FMT`.
@@ -349,7 +371,8 @@ impl Device {
             let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        layout(&picture).map(|layout| (layout, picture)).map_err(|e| self.unusable(op, e))
+        let layout = self.overruled(direction).layout(picture).map_err(|e| self.unusable(op, e))?;
+        Ok((layout, picture))
     }
 
     fn unusable(&self, op: &'static str, e: Error) -> Error {

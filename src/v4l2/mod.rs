@@ -46,7 +46,7 @@ pub use device::{devices, Device, DeviceInfo, Direction};
 pub use events::{Event, EventKind};
 #[doc(hidden)] // For this project's tests.
 pub use formats::FormatRequest;
-pub(crate) use formats::{geometry, holds, splits};
+pub(crate) use formats::{geometry, holds, splits, Overrule};
 pub use formats::{FormatOffer, Intervals, Sizes};
 pub use hotplug::{Hotplug, NodeEvent};
 pub use inputs::{Input, Timings};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use framelease::bitstream::Codec;
-use framelease::capture::{Camera, Fit, FrameSource};
+use framelease::capture::{Camera, CameraBuilder, Fit, FrameSource};
 use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent, Params, Quirks};
+use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::{ColorSpace, Colorimetry, FormatKind, FrameInterval, Range, Size};
 use framelease::frame::{FrameFlags, Packet, Pool};
 use framelease::v4l2::{Device, Resumed};
@@ -235,6 +236,31 @@ fn camera_s_colors_can_be_overruled() {
     assert_eq!(frame(&mut camera).layout().colorimetry(), colors);
     camera.reconfigure(fourcc("YUYV"), Size::new(640, 480)).unwrap();
     assert_eq!(camera.layout().unwrap().colorimetry(), colors);
+}
+
+#[test]
+fn camera_s_stride_can_be_overruled() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    freeze_pattern(&device);
+    let pixels = |camera: &mut Camera| {
+        let mut bytes = Vec::new();
+        frame(camera).read(DEFAULT_WAIT).unwrap().write_to(&mut bytes).unwrap();
+        bytes
+    };
+    let grey = || camera(&device, "GREY").fit(Fit::Exact);
+    let expected = pixels(&mut grey().open().unwrap());
+    ioctls::answering_as(Habit::ShortStride, || {
+        let kind = |builder: CameraBuilder| builder.open().unwrap_err().kind();
+        assert_eq!(kind(grey()), ErrorKind::Mismatch);
+        let mut camera = grey().stride_bytes(SMALL.width).open().unwrap();
+        assert!(pixels(&mut camera) == expected);
+        drop(camera);
+        assert_eq!(kind(grey().stride_bytes(2 * SMALL.width)), ErrorKind::Mismatch, "the buffers are too small");
+        assert_eq!(kind(grey()), ErrorKind::Mismatch, "the next camera of the device begins anew");
+    });
+    let planes = camera(&device, "422P").stride_bytes(SMALL.width).open().unwrap();
+    let strides = planes.layout().unwrap().planes().iter().map(|plane| plane.stride_bytes).collect::<Vec<_>>();
+    assert_eq!(strides, [640, 320, 320]);
 }
 
 #[test]

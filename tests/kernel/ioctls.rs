@@ -26,6 +26,8 @@ pub enum Habit {
     OldIsi,
     /// NXP's vsi_v4l2_dec: a change of the colors alone has a bit of its own in the event.
     VsiDecoder,
+    /// A driver that states a stride shorter than the rows.
+    ShortStride,
     /// An analog grabber: a frame lacks its last rows, without a flag, and names the field that comes first.
     Grabber,
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
@@ -149,6 +151,10 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
     }
     if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
         // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.
+    if let (Habit::ShortStride, 4 | 5 | 64) = (habit, number) {
+        // SAFETY: `v4l2_format` is longer than seven words.
+        unsafe { arg.add(BYTES_PER_LINE).write_unaligned(600) };
+    }
         unsafe { exchange(arg.add(2), RESOLUTION, COLORS) };
     }
     if let (Habit::OldIsi, Some(word)) = (habit, format_at) {

@@ -24,7 +24,7 @@ use self::sequence::Sequence;
 
 pub use self::reqbufs::CacheHint;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Colorimetry, Layout};
+use crate::format::Layout;
 use crate::frame::{BufferSet, Frame, FrameMut};
 use crate::station::{ended, Received};
 use crate::sys::signal::Signal;
@@ -82,8 +82,19 @@ pub struct Queue {
     taken: u64,
     /// Splits planes. See [`Queue::split_planes`].
     splits: bool,
-    /// The colors of the next buffers, instead of those that the driver states.
-    colors: Option<Colorimetry>,
+    /// What the standard of the source says, since the start of the stream.
+    field_order: Option<FieldOrder>,
+}
+
+/// Returns which field comes first by the present analog standard: the bottom field with 525 lines, else the top field.
+fn field_order(device: &Device) -> FieldOrder {
+    // PAL_M, PAL_60, NTSC_M, NTSC_M_JP, NTSC_443, NTSC_M_KR
+    const LINES_525: u64 = 0xf900;
+    let mut standard = 0;
+    match calls::g_std(device.as_fd(), &mut standard) {
+        Ok(()) if standard & LINES_525 != 0 => FieldOrder::BottomFirst,
+        _ => FieldOrder::TopFirst,
+    }
 }
 
 /// How near a drained stream is to its end.
@@ -162,7 +173,7 @@ impl Queue {
             end: End::No,
             taken: 0,
             splits: false,
-            colors: None,
+            field_order: None,
         })
     }
 
@@ -349,11 +360,6 @@ impl Queue {
             }
             _ => self.end == End::Near || self.queued() > 0,
         }
-    }
-
-    /// Sets the colors of the next buffers, instead of those that the driver states.
-    pub(crate) fn overrule_colors(&mut self, colors: Option<Colorimetry>) {
-        self.colors = colors;
     }
 
     /// Sets `signal` from now on, when a lease that ends on another thread concerns the station.

@@ -155,8 +155,7 @@ impl Queue {
             let text = format!("{count} buffers; 1 to 64 are possible");
             return Err(Error::new(ErrorKind::InvalidArgument, OP, text).on(&self.device));
         }
-        let layout = self.device.format(self.direction)?;
-        Ok(self.colors.map_or(layout, |colors| layout.with_colorimetry(colors)))
+        self.device.format(self.direction)
     }
 
     /// Requests buffers (REQBUFS). Returns how many the driver gave, and which flags it accepted.
