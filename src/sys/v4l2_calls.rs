@@ -23,6 +23,7 @@ mod raw {
     nix::ioctl_write_ptr!(streamoff, b'V', 19, c_int);
     nix::ioctl_readwrite!(g_parm, b'V', 21, StreamParm);
     nix::ioctl_readwrite!(s_parm, b'V', 22, StreamParm);
+    nix::ioctl_read!(g_std, b'V', 23, u64);
     nix::ioctl_readwrite!(enuminput, b'V', 26, Input);
     nix::ioctl_readwrite!(querymenu, b'V', 37, QueryMenu);
     nix::ioctl_read!(g_input, b'V', 38, c_int);
@@ -74,6 +75,7 @@ plain_calls! {
     remove_bufs(RemoveBuffers);
     g_parm(StreamParm);
     s_parm(StreamParm);
+    g_std(u64);
     enuminput(Input);
     g_input(i32);
     s_input(i32);
@@ -185,6 +187,10 @@ impl Buffer {
 
     pub(crate) fn flags(&self) -> u32 {
         self.raw.flags
+    }
+
+    pub(crate) fn field(&self) -> u32 {
+        self.raw.field
     }
 
     pub(crate) fn sequence(&self) -> u32 {

@@ -336,7 +336,9 @@ fn camera_of_a_grabber_gives_whole_frames_and_flags_short_ones() {
         let mut camera = camera(&device, "YUYV").open().unwrap();
         for _ in 0..3 {
             let frame = frame(&mut camera);
-            assert!(frame.meta().flags.contains(FrameFlags::ERROR), "rows are missing");
+            let flags = frame.meta().flags;
+            assert!(flags.contains(FrameFlags::ERROR), "rows are missing");
+            assert!(flags.contains(FrameFlags::INTERLACED) && !flags.contains(FrameFlags::BOTTOM_FIRST));
             let bytes = frame.layout().memory_bytes()[0];
             assert_eq!(frame.meta().payload[0].bytes, bytes - 1280);
         }
@@ -344,6 +346,27 @@ fn camera_of_a_grabber_gives_whole_frames_and_flags_short_ones() {
     });
     let mut camera = camera(&device, "YUYV").open().unwrap();
     assert!(!frame(&mut camera).meta().flags.contains(FrameFlags::ERROR));
+}
+
+#[test]
+fn frames_of_an_analog_input_name_the_field_that_is_first() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let inputs = device.inputs().unwrap();
+    let analog = inputs.iter().find(|input| input.name.starts_with("S-Video")).unwrap().index;
+    let node = device.info().path.to_str().unwrap();
+    let builder = || Camera::builder().device(device.clone()).input(analog).formats([fourcc("YUYV")]);
+    for (standard, rows, is_bottom) in [("pal", 576, false), ("ntsc", 480, true)] {
+        run("v4l2-ctl", &["-d", node, "-i", &analog.to_string(), "--set-standard", standard]);
+        let mut camera = builder().size(Size::new(720, rows)).open().unwrap();
+        let frame = frame(&mut camera);
+        let flags = frame.meta().flags;
+        assert_eq!(frame.layout().size(), Size::new(720, rows));
+        assert!(flags.contains(FrameFlags::INTERLACED), "{standard}: {flags:?}");
+        assert_eq!(flags.contains(FrameFlags::BOTTOM_FIRST), is_bottom, "{standard}: {flags:?}");
+    }
+    // A camera is progressive.
+    let mut webcam = camera(&device, "YUYV").input(0).open().unwrap();
+    assert!(!frame(&mut webcam).meta().flags.contains(FrameFlags::INTERLACED));
 }
 
 #[test]

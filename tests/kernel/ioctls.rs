@@ -135,6 +135,7 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
     if habit == Habit::Grabber {
         const DQBUF: u8 = 17;
         const BYTES_USED: usize = 2;
+        const BUFFER_FIELD: usize = 4;
         const FIELD: usize = 5;
         const INTERLACED_TB: u32 = 8;
         // SAFETY: `v4l2_buffer` and `v4l2_format` are longer than six words.
@@ -143,18 +144,19 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
                 DQBUF => {
                     let bytes = arg.add(BYTES_USED);
                     bytes.write_unaligned(bytes.read_unaligned() - 1280);
+                    arg.add(BUFFER_FIELD).write_unaligned(INTERLACED_TB);
                 }
                 4 | 5 | 64 => arg.add(FIELD).write_unaligned(INTERLACED_TB),
                 _ => {}
             }
         }
     }
-    if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
-        // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.
     if let (Habit::ShortStride, 4 | 5 | 64) = (habit, number) {
         // SAFETY: `v4l2_format` is longer than seven words.
         unsafe { arg.add(BYTES_PER_LINE).write_unaligned(600) };
     }
+    if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
+        // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.
         unsafe { exchange(arg.add(2), RESOLUTION, COLORS) };
     }
     if let (Habit::OldIsi, Some(word)) = (habit, format_at) {

@@ -288,6 +288,36 @@ fn format_comes_before_its_first_frame() {
 }
 
 #[test]
+fn interlaced_frames_have_their_caps_and_flags() {
+    let mut s = stage(8, UnixfdTerms::hold(4));
+    let layout = Layout::packed(FourCc::YUYV, Size::new(32, 16)).unwrap();
+    let pool = Pool::new(&Allocator::Memfd, layout, 8).unwrap();
+    s.publisher.announce(pool.buffers()).unwrap();
+    let mut client = join(&mut s);
+    assert!(client.caps().contains("interlace-mode=(string)progressive"));
+    const INTERLACED: u32 = 1 << 20;
+    const TOP_FIRST: u32 = 1 << 21;
+    let interlaced = FrameFlags::INTERLACED;
+    for (flags, expected, mode) in [
+        (FrameFlags::default(), 0, None),
+        (interlaced, INTERLACED | TOP_FIRST, Some("interlace-mode=(string)mixed")),
+        (interlaced | FrameFlags::BOTTOM_FIRST, INTERLACED, None),
+        (FrameFlags::default(), 0, None),
+    ] {
+        let mut meta = FrameMeta::default();
+        meta.flags = flags;
+        meta.payload[0] = Payload { offset_bytes: 0, bytes: layout.memory_bytes()[0] };
+        assert!(s.publisher.publish(pool.try_acquire().unwrap().freeze(meta), SOON).unwrap().is_taken());
+        if let Some(mode) = mode {
+            let caps = client.caps();
+            assert!(caps.contains(mode), "{caps}");
+        }
+        let (_, payload) = client.buffer();
+        assert_eq!(u32::from_ne_bytes(payload[48..52].try_into().unwrap()), expected);
+    }
+}
+
+#[test]
 fn bitstream_has_its_caps_and_flags() {
     let mut s = stage(8, UnixfdTerms::hold(4));
     let layout = |code| Layout::from_strides(FourCc::new(code), Size::new(640, 480), &[0], &[4096]).unwrap();

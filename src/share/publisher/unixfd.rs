@@ -23,7 +23,7 @@ use super::outcome::{Announced, Fault, Incoming};
 use super::peer_socket::PeerSocket;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Layout;
-use crate::frame::{Frame, FrameMeta};
+use crate::frame::{Frame, FrameFlags, FrameMeta};
 use crate::share::policy::{Policy, Rate};
 use crate::share::unixfd::{caps, wire};
 use crate::share::wire::{LeaseId, ToSubscriber, MAX_SLOTS};
@@ -84,6 +84,8 @@ impl UnixfdTerms {
 pub(super) struct UnixfdPeer {
     /// CAPS of the current pool; empty before the first.
     caps: Vec<u8>,
+    /// An interlaced frame was sent: CAPS say that frames can be of either kind.
+    is_mixed: bool,
     /// CAPS must be sent before the next frame. Not earlier: formats must not pile up for a peer that does not read.
     caps_due: bool,
     /// Frames dropped before the last frame that was sent: a difference marks a gap.
@@ -102,13 +104,18 @@ impl UnixfdPeer {
         socket: BorrowedFd<'_>,
         layout: &Layout,
     ) -> std::result::Result<Announced, Fault> {
-        let caps = caps::of(layout)
+        let is_first = self.caps.is_empty();
+        self.set_caps(layout)?;
+        Ok(if is_first && !self.say_caps(socket)? { Announced::Full } else { Announced::All })
+    }
+
+    fn set_caps(&mut self, layout: &Layout) -> std::result::Result<(), Fault> {
+        let caps = caps::of(layout, self.is_mixed)
             .ok_or_else(|| Fault::Unspeakable(format!("GStreamer has no caps for {}", layout.fourcc())))?;
         let caps = wire::caps(&caps);
-        let is_first = self.caps.is_empty();
         self.caps_due |= self.caps != caps;
         self.caps = caps;
-        Ok(if is_first && !self.say_caps(socket)? { Announced::Full } else { Announced::All })
+        Ok(())
     }
 
     fn say_caps(&mut self, socket: BorrowedFd<'_>) -> std::result::Result<bool, Fault> {
@@ -141,6 +148,10 @@ impl UnixfdPeer {
         frame: &Frame,
         meta: &FrameMeta,
     ) -> std::result::Result<bool, Fault> {
+        if meta.flags.contains(FrameFlags::INTERLACED) && !self.is_mixed {
+            self.is_mixed = true;
+            self.set_caps(frame.layout())?;
+        }
         if !self.say_caps(socket)? {
             return Ok(false);
         }

@@ -70,7 +70,9 @@ pub(in crate::share) fn has_delta_units(fourcc: FourCc) -> bool {
 
 /// Returns the caps of a layout, or `None` if GStreamer has no name for it. The rate is 0/1, which means variable: a
 /// publisher does not know its source's rate.
-pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
+///
+/// `is_mixed`: each frame says whether it is interlaced.
+pub(in crate::share) fn of(layout: &Layout, is_mixed: bool) -> Option<String> {
     let (fourcc, size) = (layout.fourcc(), layout.size());
     let rest = format!("width=(int){}, height=(int){}, framerate=(fraction)0/1", size.width, size.height);
     if let Some((_, media, _)) = BITSTREAMS.iter().find(|(code, ..)| FourCc::new(code) == fourcc) {
@@ -79,8 +81,9 @@ pub(in crate::share) fn of(layout: &Layout) -> Option<String> {
     let (name, _) = video_format(fourcc)?;
     let colors = colorimetry(layout.colorimetry(), fourcc.info()?.kind);
     let colors = colors.map_or(String::new(), |c| format!(", colorimetry=(string){c}"));
+    let mode = if is_mixed { "mixed" } else { "progressive" };
     Some(format!(
-        "video/x-raw, format=(string){name}, {rest}, interlace-mode=(string)progressive, \
+        "video/x-raw, format=(string){name}, {rest}, interlace-mode=(string){mode}, \
          pixel-aspect-ratio=(fraction)1/1{colors}"
     ))
 }
@@ -253,13 +256,13 @@ mod tests {
     use super::*;
     use crate::format::{Size, FORMATS};
 
-    #[test]
-    fn formats_with_a_name_of_gstreamer_have_caps() {
-        let size = Size::new(64, 48);
     fn some_layout(fourcc: FourCc) -> Layout {
         Layout::from_strides(fourcc, Size::new(64, 48), &[256, 256, 128], &[]).unwrap()
     }
 
+    #[test]
+    fn formats_with_a_name_of_gstreamer_have_caps() {
+        let size = Size::new(64, 48);
         let named = FORMATS.iter().filter(|info| of(&some_layout(info.fourcc), false).is_some());
         assert_eq!(named.count(), 34);
         let layout = Layout::packed(FourCc::NV12, size).unwrap();
@@ -270,7 +273,7 @@ mod tests {
         let srgb = Colorimetry { space: ColorSpace::Srgb, ..Colorimetry::default() };
         assert_eq!(colorimetry(srgb, FormatKind::Rgb).as_deref(), Some("1:1:7:1"));
         assert_eq!(
-            of(&layout).as_deref(),
+            of(&layout, false).as_deref(),
             Some(
                 "video/x-raw, format=(string)NV12, width=(int)64, height=(int)48, framerate=(fraction)0/1, \
                  interlace-mode=(string)progressive, pixel-aspect-ratio=(fraction)1/1"
@@ -289,7 +292,7 @@ mod tests {
             {
                 let colorimetry = Colorimetry { space, range, ..Colorimetry::default() };
                 let layout = Layout::from_strides(info.fourcc, size, &[256, 256, 128], &[]).unwrap();
-                let text = of(&layout.with_colorimetry(colorimetry)).unwrap();
+                let text = of(&layout.with_colorimetry(colorimetry), false).unwrap();
                 let caps = Caps::parse(&text).unwrap();
                 // Caps do not say in how many memories the planes lie. MJPG and JPEG are the same for GStreamer.
                 let same = [Some(info.fourcc), info.fourcc.drm().and_then(FourCc::from_drm), Some(FourCc::MJPEG)];

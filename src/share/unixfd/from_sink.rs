@@ -64,6 +64,15 @@ impl NewBuffer {
     pub(in crate::share) fn is_delta(&self) -> bool {
         self.flags & flag::DELTA_UNIT != 0
     }
+
+    /// Returns `true` for rows of two fields, in a stream whose frames differ in that.
+    pub(in crate::share) fn is_interlaced(&self) -> bool {
+        self.flags & flag::INTERLACED != 0
+    }
+
+    pub(in crate::share) fn is_top_first(&self) -> bool {
+        self.flags & flag::TOP_FIRST != 0
+    }
 }
 
 /// One message.

@@ -22,6 +22,8 @@ pub(in crate::share) mod flag {
     pub(in super::super) const DISCONT: u32 = 1 << 6;
     pub(in super::super) const CORRUPTED: u32 = 1 << 8;
     pub(in super::super) const DELTA_UNIT: u32 = 1 << 13;
+    pub(in super::super) const INTERLACED: u32 = 1 << 20;
+    pub(in super::super) const TOP_FIRST: u32 = 1 << 21;
 }
 
 pub(in crate::share) fn message(kind: u32, payload: &[u8]) -> Vec<u8> {
@@ -62,6 +64,10 @@ pub(in crate::share) fn new_buffer(out: &mut Vec<u8>, id: u64, frame: &Frame, me
     }
     if caps::has_delta_units(layout.fourcc()) && !meta.flags.contains(FrameFlags::KEY) {
         flags |= flag::DELTA_UNIT;
+    }
+    if meta.flags.contains(FrameFlags::INTERLACED) {
+        flags |= flag::INTERLACED;
+        flags |= if meta.flags.contains(FrameFlags::BOTTOM_FIRST) { 0 } else { flag::TOP_FIRST };
     }
     let video = caps::video_format(layout.fourcc());
     let is_dma_buf = frame.memory().iter().all(|m| m.kind() == MemoryKind::DmaBuf);

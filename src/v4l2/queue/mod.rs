@@ -19,7 +19,7 @@ use nix::sys::epoll::EpollFlags;
 use self::capture_clock::CaptureClock;
 use self::imports::Imports;
 use self::mmap_buffers::MmapBuffers;
-use self::planes::{meta, returned};
+use self::planes::{meta, returned, FieldOrder};
 use self::sequence::Sequence;
 
 pub use self::reqbufs::CacheHint;
@@ -220,6 +220,7 @@ impl Queue {
             _ => {}
         }
         self.clock.start();
+        self.field_order = None;
         calls::streamon(self.device.as_fd(), self.kind).map_err(|e| self.not_started(OP, e))?;
         (self.streaming, self.drains, self.rests, self.end) = (true, false, false, End::No);
         Ok(())
@@ -448,7 +449,8 @@ impl Queue {
         };
         let frame = filled.map(|frame| {
             let picture = is_camera.then(|| frame.layout());
-            let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), picture);
+            let order = || *self.field_order.get_or_insert_with(|| field_order(&self.device));
+            let meta = meta(&mut self.sequence, &mut self.clock, &buffer, frame.memory(), picture, order);
             frame.freeze(meta)
         });
         frame.map(Received::Item).ok_or_else(|| {

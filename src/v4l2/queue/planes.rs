@@ -91,10 +91,11 @@ pub(super) fn meta(
     buffer: &Buffer,
     memory: &[DmaBuf],
     picture: Option<&Layout>,
+    field_order: impl FnOnce() -> FieldOrder,
 ) -> FrameMeta {
     let (count, lost) = sequence.next(buffer.sequence());
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
-    meta.flags = flags(buffer);
+    meta.flags = flags(buffer) | interlacing(buffer.field(), field_order);
     if meta.flags.contains(FrameFlags::MONOTONIC) && !clock.accepts(meta.timestamp_ns) {
         meta.flags.set(FrameFlags::MONOTONIC, false);
     }
@@ -128,6 +129,27 @@ pub(super) fn returned(frame: Frame, buffer: &Buffer) -> Frame {
         meta.flags |= FrameFlags::ERROR;
     }
     frame.with_meta(meta)
+}
+
+/// The field of an interlaced picture that comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldOrder {
+    TopFirst,
+    BottomFirst,
+}
+
+/// Returns the flags of a `v4l2_field`. `V4L2_FIELD_INTERLACED` leaves the order to the standard of the source.
+fn interlacing(field: u32, by_standard: impl FnOnce() -> FieldOrder) -> FrameFlags {
+    let order = match field {
+        4 => by_standard(),
+        8 => FieldOrder::TopFirst,
+        9 => FieldOrder::BottomFirst,
+        _ => return FrameFlags::default(),
+    };
+    match order {
+        FieldOrder::TopFirst => FrameFlags::INTERLACED,
+        FieldOrder::BottomFirst => FrameFlags::INTERLACED | FrameFlags::BOTTOM_FIRST,
+    }
 }
 
 fn flags(buffer: &Buffer) -> FrameFlags {

@@ -299,6 +299,10 @@ impl Connected {
         let mut flags = FrameFlags::MONOTONIC;
         flags.set(FrameFlags::ERROR, buffer.is_damaged());
         flags.set(FrameFlags::KEY, layout.is_compressed() && !buffer.is_delta());
+        if layout.has_rows() && buffer.is_interlaced() {
+            flags.set(FrameFlags::INTERLACED, true);
+            flags.set(FrameFlags::BOTTOM_FIRST, !buffer.is_top_first());
+        }
         let (sequence, lost) = self.number(buffer);
         let timestamp_ns = buffer.pts_ns.unwrap_or_else(monotonic_ns);
         let meta = FrameMeta { sequence, timestamp_ns, lost, flags, payload, ..FrameMeta::default() };
