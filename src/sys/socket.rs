@@ -116,6 +116,29 @@ pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> 
     Ok(fd)
 }
 
+/// Prepares a socket that another program has made. Returns `false` if it does not listen, is not of the Unix domain, or
+/// carries something else.
+///
+/// Listens again: the kernel then names this process as the peer of those that connect, instead of the other program.
+pub(crate) fn take_listener(fd: &OwnedFd, carries: Carries, backlog: i32) -> Result<bool, Errno> {
+    use nix::fcntl::{fcntl, FcntlArg, FdFlag};
+    use nix::sys::socket::{getsockname, getsockopt, sockopt, SockType, UnixAddr};
+    let kind = match carries {
+        Carries::Messages => SockType::SeqPacket,
+        #[cfg(feature = "unixfd")]
+        Carries::Bytes => SockType::Stream,
+    };
+    let is_ours = getsockopt(fd, sockopt::SockType)? == kind && getsockopt(fd, sockopt::AcceptConn)?;
+    // The address of another domain is no Unix address.
+    if !is_ours || getsockname::<UnixAddr>(fd.as_raw_fd()).is_err() {
+        return Ok(false);
+    }
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    set_flags(fd, libc::O_NONBLOCK)?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }).map(|_| true)
+}
+
 /// Returns the user id with which this process creates files.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: no pointers. It cannot fail.

@@ -1,15 +1,17 @@
 //! Binding a publisher: who can prevent it, what it leaves, which mode its socket has.
 
 use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use framelease::share::Publisher;
-use framelease::ErrorKind;
+use framelease::share::{Publisher, Subscriber};
+use framelease::{ErrorKind, Station};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{listen, socket, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{umask, Mode};
 
 use crate::support::{Folder, SOON};
@@ -46,6 +48,53 @@ fn bind_is_not_stopped_by_a_lock_on_the_folder() {
     let held = File::open(folder.socket().parent().unwrap()).unwrap();
     let _lock = Flock::lock(held, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).unwrap();
     drop(Publisher::builder(folder.socket()).bind().unwrap());
+}
+
+/// A socket as a service manager makes it.
+fn made_elsewhere(path: &Path, kind: SockType, listens: bool) -> OwnedFd {
+    let socket = socket(AddressFamily::Unix, kind, SockFlag::empty(), None).unwrap();
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+    if listens {
+        listen(&socket, Backlog::new(4).unwrap()).unwrap();
+    }
+    socket
+}
+
+#[test]
+fn listener_of_a_service_manager_serves_and_stays() {
+    let folder = Folder::new();
+    let kept = made_elsewhere(&folder.socket(), SockType::SeqPacket, true);
+    for _ in 0..2 {
+        let socket = kept.try_clone().unwrap();
+        // Connects before a publisher runs.
+        let early = std::thread::spawn({
+            let path = folder.socket();
+            move || Subscriber::builder(path).connect(SOON)
+        });
+        let mut publisher = Publisher::builder(folder.socket()).listener(socket).bind().unwrap();
+        while !early.is_finished() {
+            publisher.dispatch().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(early.join().unwrap().is_ok());
+        drop(publisher);
+        assert!(folder.socket().exists(), "the file belongs to the program that made it");
+    }
+}
+
+#[test]
+fn listener_that_cannot_serve_is_refused_with_what_it_must_be() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.socket().with_file_name(name);
+    let tcp = OwnedFd::from(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let file = OwnedFd::from(File::open("/dev/null").unwrap());
+    let stream = made_elsewhere(&at("stream"), SockType::Stream, true);
+    let idle = made_elsewhere(&at("idle"), SockType::SeqPacket, false);
+    for (fd, words) in [(tcp, "SOCK_SEQPACKET"), (stream, "SOCK_SEQPACKET"), (idle, "that listens"), (file, "ENOTSOCK")]
+    {
+        let e = Publisher::builder(folder.socket()).listener(fd).bind().unwrap_err();
+        assert!(e.to_string().contains(words), "{e}");
+    }
 }
 
 #[test]

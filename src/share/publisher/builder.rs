@@ -1,6 +1,7 @@
 //! Settings of a publisher: limits, deadlines, the socket.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ type AcceptHook = Box<dyn FnMut(&PeerInfo) -> bool + Send>;
 /// ```
 pub struct PublisherBuilder {
     pub(super) path: PathBuf,
+    pub(super) listener: Option<OwnedFd>,
     pub(super) mode: u32,
     pub(super) max_subscribers: usize,
     pub(super) max_per_user: usize,
@@ -51,6 +53,7 @@ impl PublisherBuilder {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            listener: None,
             mode: 0o660,
             max_subscribers: MAX_PEERS,
             max_per_user: MAX_PEERS,
@@ -75,6 +78,17 @@ impl PublisherBuilder {
     #[cfg(feature = "unixfd")]
     pub fn unixfd(mut self, path: impl AsRef<Path>, terms: UnixfdTerms) -> Self {
         self.unixfd.push((path.as_ref().to_owned(), terms));
+        self
+    }
+
+    /// Takes a socket that listens already, instead of binding the path: a service manager passes it (`LISTEN_FDS` of
+    /// systemd, with `ListenSequentialPacket=`). Its file and its mode are those of the program that made it, and the
+    /// drop of the publisher leaves the file. Connections wait in the socket while no publisher runs.
+    ///
+    /// For a subscriber that connected before the publisher took the socket, the publisher's process is that of the
+    /// program that made the socket. Such a subscriber notices the publisher's death by the end of the connection alone.
+    pub fn listener(mut self, socket: OwnedFd) -> Self {
+        self.listener = Some(socket);
         self
     }
 

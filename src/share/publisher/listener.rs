@@ -14,10 +14,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sys::peer;
 use crate::sys::socket::{self, Carries};
 
-/// A socket that subscribers connect to. Removes its file when dropped.
+/// Connections that can wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// A socket that subscribers connect to. Removes its file when dropped, if this process made the file.
 pub(super) struct Listener {
-    path: PathBuf,
-    inode: u64,
+    /// The file and its inode.
+    file: Option<(PathBuf, u64)>,
     pub(super) socket: OwnedFd,
     /// Whether the socket is watched. It is not while the process lacks a descriptor for another connection.
     pub(super) listening: bool,
@@ -27,9 +30,10 @@ pub(super) struct Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        let Some((path, inode)) = &self.file else { return };
         // Removes only our own file: another publisher may have replaced it.
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
+        if std::fs::symlink_metadata(path).is_ok_and(|m| m.ino() == *inode) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -39,9 +43,22 @@ impl Listener {
         // Held until the socket listens: if two publishers start at once, the second sees the first.
         let _lock = lock(path)?;
         remove_stale(path, carries)?;
-        let socket = socket::listen(path, carries, mode, 64).map_err(|e| bind_error(e).on(path.display()))?;
+        let socket = socket::listen(path, carries, mode, BACKLOG).map_err(|e| bind_error(e).on(path.display()))?;
         let inode = std::fs::symlink_metadata(path).map(|m| m.ino()).unwrap_or(0);
-        Ok(Self { path: path.to_owned(), inode, socket, listening: true, terms })
+        Ok(Self { file: Some((path.to_owned(), inode)), socket, listening: true, terms })
+    }
+
+    /// Takes a socket that another program has bound to the path.
+    pub(super) fn take(path: &Path, socket: OwnedFd) -> Result<Self> {
+        match socket::take_listener(&socket, Carries::Messages, BACKLOG) {
+            Ok(true) => Ok(Self { file: None, socket, listening: true, terms: None }),
+            Ok(false) => {
+                let text = "the listener is not a Unix socket of type SOCK_SEQPACKET that listens \
+                            (ListenSequentialPacket= of systemd)";
+                Err(Error::new(ErrorKind::WrongFile, "listener", text).on(path.display()))
+            }
+            Err(e) => Err(Error::os("listener", e).on(path.display())),
+        }
     }
 }
 

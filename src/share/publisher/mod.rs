@@ -179,12 +179,17 @@ impl PublisherBuilder {
     /// Binds the socket. Replaces the socket file of a publisher that has died.
     ///
     /// # Errors
-    /// `Busy` if a live publisher listens at the path. `WrongFile` if the path is not a socket. `InvalidArgument` for
+    /// `Busy` if a live publisher listens at the path. `WrongFile` if the path is not a socket, or if the socket of
+    /// [`PublisherBuilder::listener`] does not listen for subscribers. `InvalidArgument` for
     /// terms that exceed their limits (feature `unixfd`). Otherwise errors of the kernel, such as `PermissionDenied`
     /// and `NotFound`, with the path.
-    pub fn bind(self) -> Result<Publisher> {
+    pub fn bind(mut self) -> Result<Publisher> {
+        let first = match self.listener.take() {
+            Some(socket) => Listener::take(&self.path, socket)?,
+            None => Listener::bind(&self.path, Carries::Messages, self.mode, None)?,
+        };
         #[allow(unused_mut)]
-        let mut listeners = vec![Listener::bind(&self.path, Carries::Messages, self.mode, None)?];
+        let mut listeners = vec![first];
         #[cfg(feature = "unixfd")]
         for (path, terms) in &self.unixfd {
             if listeners.len() > 8 {
