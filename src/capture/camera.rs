@@ -484,7 +484,7 @@ fn is_refusal(e: &Error) -> bool {
 fn refusal(device: &Device, wish: &Wish<'_>, choice: &Choice) -> Error {
     let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
     let formats = match wish.formats {
-        [] => "a pixel format that can be laid out".into(),
+        [] => "a format with pixels".into(),
         formats => list(&mut formats.iter().map(FourCc::to_string)),
     };
     let rate = wish.interval.map_or(String::new(), |interval| format!(" at {:.3} fps", interval.fps()));

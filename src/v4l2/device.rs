@@ -180,7 +180,13 @@ impl Device {
                 return Err(Error::os("VIDIOC_QUERYCAP", Errno::ENODEV).on(path.display()).detail(text));
             }
             Err(e) => {
-                let text = format!("not a video device: VIDIOC_QUERYCAP: {}", e.desc());
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let what = match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
+                    "v4l-subdev" => "a subdevice of a media pipeline; open the /dev/videoN at the pipeline's end",
+                    "media" => "a media controller; open the /dev/videoN at the pipeline's end",
+                    _ => "not a video device",
+                };
+                let text = format!("{what}: VIDIOC_QUERYCAP: {}", e.desc());
                 return Err(Error::new(ErrorKind::WrongFile, "open", text).on(path.display()));
             }
         }
@@ -295,6 +301,7 @@ impl Device {
         match (errno, op) {
             // On a queue, EIO means that the driver gave up. Elsewhere it may be one failed I2C transfer.
             (Errno::EIO, "VIDIOC_DQBUF" | "VIDIOC_QBUF" | "poll") => error.kind_is(ErrorKind::DeviceLost),
+            (Errno::EBUSY, _) => error.detail(format!("{}{}", errno.desc(), self.in_use_by())),
             _ => error,
         }
     }

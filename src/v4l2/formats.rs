@@ -356,7 +356,8 @@ impl Device {
         let mut arg = Format::new(kind, &request.picture());
         call(self.as_fd(), &mut arg).map_err(|e| match e {
             Errno::EBUSY => self.failed(op, e).detail(format!(
-                "asked {request}; buffers are allocated, by this handle or another user of the device"
+                "asked {request}; buffers are allocated, by this handle or another user of the device{}",
+                self.in_use_by()
             )),
             e => asked(Error::os(op, e), ""),
         })?;

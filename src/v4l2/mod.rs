@@ -35,6 +35,7 @@ mod queue;
 mod readiness;
 mod selection;
 mod timestamps;
+mod users;
 #[cfg(feature = "v4l")]
 mod v4l_compat;
 

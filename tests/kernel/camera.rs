@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use framelease::capture::{Camera, CameraEvent, Fit, FrameSource};
 use framelease::dmabuf::MemoryKind;
@@ -376,6 +376,36 @@ fn camera_names_the_cause_of_enospc() {
     let wish = camera(&device, "YUYV");
     let e = ioctls::refusing([STREAMON; 2], Errno::ENOSPC, || wish.open()).unwrap_err();
     assert!(e.kind() == ErrorKind::Exhausted && e.to_string().contains("(vivid): ENOSPC: the bus has no"), "{e}");
+}
+
+#[test]
+fn camera_without_memory_is_told_how_much_it_needs() {
+    const REQBUFS: u8 = 8;
+    let Some(device) = vivid(Planar::Single) else { return };
+    let e = ioctls::refusing([REQBUFS; 2], Errno::ENOMEM, || camera(&device, "YUYV").open()).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
+    assert!(e.to_string().contains("; 12 buffers of 460800 bytes"), "{e}");
+}
+
+#[test]
+fn camera_in_use_names_the_process() {
+    let (Some(device), Some(())) = (vivid(Planar::Single), program("v4l2-ctl")) else { return };
+    let node = device.info().path.to_str().unwrap().to_owned();
+    let mut other = start("v4l2-ctl", &["-d", &node, "--stream-mmap", "--stream-count=100000"]);
+    let name = format!("in use by v4l2-ctl (pid {})", other.id());
+    let started = Instant::now();
+    let e = loop {
+        match camera(&device, "YUYV").open() {
+            Err(e) => break e,
+            // The other process has not begun yet.
+            Ok(camera) => drop(camera),
+        }
+        assert!(started.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(e.kind() == ErrorKind::Busy && e.to_string().contains(&name), "{e}");
 }
 
 #[test]

@@ -173,12 +173,29 @@ impl Queue {
             let offered = offered.map_or("no information".to_owned(), |o| o.to_string());
             let error = self.device.failed(OP, e);
             let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
-            error.detail(format!("{}; asked {count} {what}; the device offers {offered}", e.desc()))
+            let why = match e {
+                Errno::ENOMEM => self.room(count),
+                Errno::EBUSY => self.device.in_use_by(),
+                _ => String::new(),
+            };
+            error.detail(format!("{}{why}; asked {count} {what}; the device offers {offered}", e.desc()))
         })?;
         match arg.count {
             0 => Err(Error::new(ErrorKind::Exhausted, OP, "the driver allocated 0 buffers").on(&self.device)),
             count => Ok((count.min(64) as usize, arg.flags)),
         }
+    }
+
+    /// Returns how much memory the buffers need, for the text of an error.
+    fn room(&self, count: usize) -> String {
+        let bytes = self
+            .device
+            .format(self.direction)
+            .map_or(0, |layout| layout.memory_bytes().iter().map(|&n| u64::from(n)).sum());
+        let free = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let free = free.lines().find_map(|line| line.strip_prefix("CmaFree:")).map(str::trim);
+        let free = free.map_or(String::new(), |free| format!(", and the CMA region has {free} free"));
+        format!("; {count} buffers of {bytes} bytes{free}: request fewer buffers or a smaller size")
     }
 
     fn install(
