@@ -1,6 +1,7 @@
 //! Settings of a camera.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::dmabuf::Allocator;
 use crate::format::{Colorimetry, FourCc, FrameInterval, Layout, Size};
@@ -66,6 +67,7 @@ pub struct CameraBuilder {
     pub(super) cache: CacheHint,
     pub(crate) allocator: Option<Allocator>,
     pub(super) reopen: Reopen,
+    pub(super) stall_after: Option<Duration>,
 }
 
 impl CameraBuilder {
@@ -165,6 +167,15 @@ impl CameraBuilder {
     /// [`Reopen::Never`].
     pub fn reopen(mut self, reopen: Reopen) -> Self {
         self.reopen = reopen;
+        self
+    }
+
+    /// Treats the device as lost if no frame has come for so long although the driver has buffers: some cameras and
+    /// bridges go silent without an error. [`CameraEvent::Lost`](super::CameraEvent::Lost) then has an error of the kind
+    /// `Timeout`, and [`CameraBuilder::reopen`] says what happens next. By default, a camera may be silent for any time,
+    /// as one is that waits for a trigger.
+    pub fn stall_after(mut self, limit: Duration) -> Self {
+        self.stall_after = Some(limit);
         self
     }
 

@@ -9,6 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use super::builder::{CameraBuilder, Fit, Reopen};
 use super::choice::{choose, is_same_rate, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraEvent, CameraStats, FrameSource};
+use super::stall::StallWatch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet, FrameFlags};
@@ -57,6 +58,7 @@ impl CameraBuilder {
             buffers: None,
             state: State::Stopped,
             next: None,
+            stall: None,
             stats: CameraStats::default(),
         };
         camera.set_up()?;
@@ -177,6 +179,7 @@ pub struct Camera {
     state: State,
     /// An event to return directly after the last one.
     next: Option<CameraEvent>,
+    stall: Option<StallWatch>,
     stats: CameraStats,
 }
 
@@ -211,8 +214,11 @@ impl Camera {
         let started = self.queue.start().and_then(|()| self.arm());
         if started.is_err() {
             self.tear_down();
+            return started;
         }
-        started
+        self.stall = self.wishes.stall_after.map(|limit| StallWatch::new(limit, Instant::now()));
+        self.watch_for_stall();
+        Ok(())
     }
 
     /// Sets the first candidate that the driver gives as it was requested.
@@ -289,6 +295,9 @@ impl Camera {
                 self.stats.frames += 1;
                 self.stats.lost += u64::from(frame.meta().lost);
                 self.stats.errors += u64::from(frame.meta().flags.contains(FrameFlags::ERROR));
+                if let Some(stall) = &mut self.stall {
+                    stall.on_frame(self.queue.queued(), Instant::now());
+                }
                 self.readiness.works();
                 Ok(Received::Item(CameraEvent::Frame(frame)))
             }
@@ -374,8 +383,26 @@ impl Camera {
         self.try_frame()
     }
 
-    /// Searches for the lost device, which may be back.
+    /// Wakes the camera when a stall could be noticed.
+    fn watch_for_stall(&mut self) {
+        if let Some(stall) = self.stall.as_ref().filter(|_| self.state == State::Streaming) {
+            self.readiness.wake_at(stall.due());
+        }
+    }
+
+    /// Searches for the lost device, which may be back. While the device works, looks whether frames come.
     fn on_search(&mut self) -> Result<Received<CameraEvent>> {
+        if let Some(stall) = self.stall.as_mut().filter(|_| self.state == State::Streaming) {
+            let queued = self.queue.queued();
+            if stall.has_stalled(queued, Instant::now()) {
+                let limit = self.wishes.stall_after.unwrap_or_default();
+                let text = format!("no frame for {limit:?}, although the driver has {queued} buffers");
+                let error = Error::new(ErrorKind::Timeout, "VIDIOC_DQBUF", text).on(self.device());
+                return Ok(Received::Item(self.lose(error)));
+            }
+            self.watch_for_stall();
+            return self.try_frame();
+        }
         if !self.readiness.has_returned()? {
             return Ok(Received::Nothing);
         }
@@ -471,6 +498,7 @@ impl Camera {
         self.queue = self.wishes.queue(&device)?;
         self.set_up()?;
         self.readiness.found();
+        self.watch_for_stall();
         Ok(())
     }
 }

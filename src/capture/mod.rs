@@ -16,6 +16,7 @@ mod camera;
 mod choice;
 mod pattern;
 mod source;
+mod stall;
 
 pub use builder::{CameraBuilder, Fit, Reopen};
 pub use camera::Camera;

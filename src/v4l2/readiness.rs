@@ -30,7 +30,7 @@ pub(crate) struct Ready {
     pub(crate) device: EpollFlags,
     /// A lease ended on another thread.
     pub(crate) signal: bool,
-    /// A lost device may be back: search for it.
+    /// A lost device may be back: search for it. Or the time of [`DeviceReadiness::wake_at`] has come.
     pub(crate) search: bool,
 }
 
@@ -155,6 +155,12 @@ impl DeviceReadiness {
     /// Returns `true` from a loss until the device is open again.
     pub(crate) fn is_lost(&self) -> bool {
         self.search.is_some()
+    }
+
+    /// Makes the descriptor readable at a time, with [`Ready::search`], while the device is not lost.
+    pub(crate) fn wake_at(&mut self, due: Instant) {
+        self.alarm.acknowledge();
+        self.alarm.wake_at(due);
     }
 
     /// Resets the pause, because the device works. The search after the next loss begins soon.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use framelease::capture::{Camera, CameraEvent, Fit, FrameSource};
+use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, Reopen};
 use framelease::dmabuf::MemoryKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{CpuReads, FrameFlags};
@@ -376,6 +376,27 @@ fn camera_names_the_cause_of_enospc() {
     let wish = camera(&device, "YUYV");
     let e = ioctls::refusing([STREAMON; 2], Errno::ENOSPC, || wish.open()).unwrap_err();
     assert!(e.kind() == ErrorKind::Exhausted && e.to_string().contains("(vivid): ENOSPC: the bus has no"), "{e}");
+}
+
+#[test]
+fn camera_that_goes_silent_is_lost_and_opens_again() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let limit = Duration::from_millis(500);
+    let mut camera = camera(&device, "YUYV").stall_after(limit).reopen(Reopen::Always).open().unwrap();
+    // Consumers that hold every buffer are no stall.
+    let held: Vec<_> = (0..camera.buffers().unwrap().slots()).map(|_| frame(&mut camera)).collect();
+    assert!(camera.recv(3 * limit).unwrap().is_nothing());
+    drop(held);
+    drop(frame(&mut camera));
+    set(&device, "Percentage of Dropped Buffers", 100);
+    let e = told(&mut camera, |event| match event {
+        CameraEvent::Lost(e) => Some(e),
+        _ => None,
+    });
+    assert!(e.kind() == ErrorKind::Timeout && e.to_string().contains("no frame for 500ms"), "{e}");
+    set(&device, "Percentage of Dropped Buffers", 0);
+    told(&mut camera, |event| matches!(event, CameraEvent::Returned).then_some(()));
+    drop(frame(&mut camera));
 }
 
 #[test]
