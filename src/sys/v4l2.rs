@@ -502,6 +502,16 @@ pub(super) struct RawControls {
     pub(super) controls: *mut RawControl,
 }
 
+/// `struct v4l2_edid`.
+#[repr(C)]
+pub(super) struct RawEdid {
+    pub(super) pad: u32,
+    pub(super) start_block: u32,
+    pub(super) blocks: u32,
+    pub(super) reserved: [u32; 5],
+    pub(super) edid: *mut u8,
+}
+
 /// `V4L2_MEMORY_MMAP`.
 pub(crate) const MEMORY_MMAP: u32 = 1;
 /// `V4L2_MEMORY_DMABUF`.
@@ -559,6 +569,7 @@ sizes! {
     QueryMenu: 44, 44;
     RawControl: 20, 20;
     RawControls: 32, 24;
+    RawEdid: 40, 36;
     EventSubscription: 32, 32;
     Event: 136, 136;
     EncoderCmd: 40, 40;

@@ -24,10 +24,14 @@ mod raw {
     nix::ioctl_readwrite!(g_parm, b'V', 21, StreamParm);
     nix::ioctl_readwrite!(s_parm, b'V', 22, StreamParm);
     nix::ioctl_read!(g_std, b'V', 23, u64);
+    nix::ioctl_write_ptr!(s_std, b'V', 24, u64);
     nix::ioctl_readwrite!(enuminput, b'V', 26, Input);
     nix::ioctl_readwrite!(querymenu, b'V', 37, QueryMenu);
     nix::ioctl_read!(g_input, b'V', 38, c_int);
     nix::ioctl_readwrite!(s_input, b'V', 39, c_int);
+    nix::ioctl_readwrite!(g_edid, b'V', 40, RawEdid);
+    nix::ioctl_readwrite!(s_edid, b'V', 41, RawEdid);
+    nix::ioctl_read!(querystd, b'V', 63, u64);
     nix::ioctl_readwrite!(try_fmt, b'V', 64, Format);
     nix::ioctl_readwrite!(g_ext_ctrls, b'V', 71, RawControls);
     nix::ioctl_readwrite!(s_ext_ctrls, b'V', 72, RawControls);
@@ -76,6 +80,8 @@ plain_calls! {
     g_parm(StreamParm);
     s_parm(StreamParm);
     g_std(u64);
+    s_std(u64);
+    querystd(u64);
     enuminput(Input);
     g_input(i32);
     s_input(i32);
@@ -251,6 +257,31 @@ pub(crate) fn dqbuf(fd: BorrowedFd<'_>, kind: BufType, memory: u32) -> Result<Bu
     let mut buffer = Buffer::new(kind, memory, 0, 8);
     buffer.with(raw::dqbuf, fd)?;
     Ok(buffer)
+}
+
+/// Whether to read or write an EDID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EdidCall {
+    Get,
+    Set,
+}
+
+/// Reads or writes the EDID of an input (`VIDIOC_G_EDID`, `VIDIOC_S_EDID`), in whole blocks of 128 bytes. Returns the
+/// number of blocks that were read.
+pub(crate) fn edid(fd: BorrowedFd<'_>, call: EdidCall, pad: u32, bytes: &mut [u8]) -> Result<u32, Errno> {
+    let room = u32::try_from(bytes.len() / 128).map_err(|_| Errno::EINVAL)?;
+    let mut arg = RawEdid { pad, start_block: 0, blocks: room, reserved: [0; 5], edid: bytes.as_mut_ptr() };
+    retry(|| {
+        // SAFETY: memory: `arg` is live and points to `bytes`, which are exclusively borrowed and at least `blocks` times
+        // 128 long. Contract: the kernel reads or writes at most `blocks` blocks there.
+        unsafe {
+            match call {
+                EdidCall::Get => raw::g_edid(fd.as_raw_fd(), &mut arg),
+                EdidCall::Set => raw::s_edid(fd.as_raw_fd(), &mut arg),
+            }
+        }
+    })?;
+    Ok(arg.blocks.min(room))
 }
 
 /// Whether to read or write a control.

@@ -19,9 +19,11 @@
 //! devices have the same API in this crate. A [`Layout`](crate::format::Layout) distinguishes memory planes from color
 //! planes.
 
+mod analog;
 mod codec_cmd;
 mod controls;
 mod device;
+mod edid;
 mod events;
 mod formats;
 mod hotplug;
@@ -40,6 +42,7 @@ mod users;
 mod v4l_compat;
 
 #[doc(hidden)] // For this project's tests.
+pub use analog::Standard;
 pub use codec_cmd::CodecCommand;
 pub use controls::{Control, ControlId, ControlKind, ControlValue, MenuItem};
 pub(crate) use device::nodes;

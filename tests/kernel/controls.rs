@@ -6,6 +6,7 @@ use framelease::capture::{Camera, CameraEvent, FrameSource};
 use framelease::format::{Layout, Rect, Size};
 use framelease::v4l2::{
     self, ControlId, ControlKind, ControlValue, Device, Direction, Event, EventKind, Intervals, SelectionTarget, Sizes,
+    Standard,
 };
 use framelease::ErrorKind;
 use framelease::Station;
@@ -176,4 +177,40 @@ fn control_that_another_one_sets_is_refused_with_that_reason() {
     let set = || device.set_control(control.id, control.minimum);
     let e = ioctls::refusing([S_EXT_CTRLS; 2], Errno::EACCES, set).unwrap_err();
     assert!(e.kind() == ErrorKind::State && e.to_string().contains("automatic"), "{e}");
+}
+
+#[test]
+fn standard_of_an_analog_input_is_set_read_and_detected() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let input = |name: &str| device.inputs().unwrap().into_iter().find(|i| i.name.starts_with(name)).unwrap().index;
+    device.set_input(input("S-Video")).unwrap();
+    for standard in [Standard::NTSC, Standard::SECAM, Standard::PAL] {
+        device.set_standard(standard).unwrap();
+        assert_eq!(device.standard().unwrap(), Some(standard));
+        assert_eq!(device.detect_standard().unwrap(), Some(standard));
+    }
+    // Its menu's second entry is "No Signal".
+    set(&device, "Standard Signal Mode", 1);
+    assert_eq!(device.detect_standard().unwrap(), None);
+    set(&device, "Standard Signal Mode", 0);
+    device.set_input(input("HDMI")).unwrap();
+    assert_eq!(device.standard().unwrap(), None);
+    assert_eq!(device.set_standard(Standard::PAL).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn edid_of_an_input_is_read_replaced_and_removed() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let hdmi = device.inputs().unwrap().into_iter().find(|i| i.name.starts_with("HDMI")).unwrap().index;
+    let first = device.edid(hdmi).unwrap();
+    assert_eq!((first.len(), &first[..8]), (256, &[0, 255, 255, 255, 255, 255, 255, 0][..]));
+    device.set_edid(hdmi, &[]).unwrap();
+    assert!(device.edid(hdmi).unwrap().is_empty());
+    device.set_edid(hdmi, &first).unwrap();
+    assert_eq!(device.edid(hdmi).unwrap(), first);
+    for bytes in [1, 128 * 3, 128 * 257] {
+        let e = device.set_edid(hdmi, &vec![0; bytes]).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{bytes} bytes: {e}");
+    }
+    assert_eq!(device.edid(0).unwrap_err().kind(), ErrorKind::InvalidArgument, "a webcam");
 }

@@ -592,7 +592,7 @@ fn write_timeout_limits_the_wait_for_a_pipe() {
     drop((reader, writer));
     let reader = open();
     let mut writer = Writer::create(&path, options()).unwrap();
-    drop(reader);
+    close_reader(reader, &path);
     assert_eq!(writer.write(&packets[0]).unwrap_err().kind(), ErrorKind::Disconnected);
     drop(writer);
     // A slow reader gets everything, which is more than the pipe holds.
@@ -615,6 +615,17 @@ fn write_timeout_limits_the_wait_for_a_pipe() {
     assert!(got.len() > 100_000, "{}", got.len());
     let Some(sums) = frame_sums("-", Some("matroska"), &got) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream.repeat(6)));
+}
+
+/// Closes the reading end of a named pipe. A process that another test starts has it, too, until it runs its program.
+fn close_reader(reader: std::fs::File, path: &Path) {
+    drop(reader);
+    let start = Instant::now();
+    let open = || std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+    while open().map_or_else(|e| e.raw_os_error(), |_| None) != Some(libc::ENXIO) {
+        assert!(start.elapsed() < Duration::from_secs(10), "the pipe still has a reader");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -658,7 +669,7 @@ fn recorder_is_full_while_the_reader_of_a_pipe_is_behind() {
     }
     assert_eq!(blocks(&got).len(), 150);
     // If the reader closes the pipe, the packets that wait fail, or the next packet does.
-    drop(reader);
+    close_reader(reader, &path);
     let failed = (150..160).find_map(|i| recorder.try_submit(at(&packets[0], i * 40)).err());
     assert_eq!(failed.unwrap().error.kind(), ErrorKind::Disconnected);
     recorder.finish();

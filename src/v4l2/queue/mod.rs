@@ -88,11 +88,8 @@ pub struct Queue {
 
 /// Returns which field comes first by the present analog standard: the bottom field with 525 lines, else the top field.
 fn field_order(device: &Device) -> FieldOrder {
-    // PAL_M, PAL_60, NTSC_M, NTSC_M_JP, NTSC_443, NTSC_M_KR
-    const LINES_525: u64 = 0xf900;
-    let mut standard = 0;
-    match calls::g_std(device.as_fd(), &mut standard) {
-        Ok(()) if standard & LINES_525 != 0 => FieldOrder::BottomFirst,
+    match device.standard() {
+        Ok(Some(standard)) if standard.has_525_lines() => FieldOrder::BottomFirst,
         _ => FieldOrder::TopFirst,
     }
 }
