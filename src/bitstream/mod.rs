@@ -25,6 +25,7 @@ mod annexb;
 mod bits;
 mod codec;
 mod head;
+mod jpeg;
 mod parameters;
 mod units;
 
@@ -34,5 +35,7 @@ pub(crate) use bits::Bits;
 pub use codec::Codec;
 #[doc(hidden)] // For this project's tests.
 pub use head::{head, Head};
+#[doc(hidden)] // For this project's tests.
+pub use jpeg::Jpeg;
 pub use parameters::ParameterSets;
 pub use units::AccessUnitSplitter;

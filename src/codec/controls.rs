@@ -50,6 +50,7 @@ fn by_codec(of: Codec, h264: u32, hevc: u32, vpx: u32, fwht: Option<u32>) -> Vec
         Codec::Hevc => vec![codec(hevc)],
         Codec::Vp8 => vec![codec(vpx)],
         Codec::Fwht => fwht.map(codec).into_iter().collect(),
+        Codec::Mjpeg => Vec::new(),
     }
 }
 
@@ -63,7 +64,7 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
                 Codec::H264 => 363,
                 Codec::Hevc => 615,
                 Codec::Vp8 => 511,
-                Codec::Fwht => return None,
+                Codec::Fwht | Codec::Mjpeg => return None,
             };
             one(offset, profile(of, p)?)
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::{codec_id, private};
+use super::codec::private;
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
@@ -384,7 +384,8 @@ impl Writer {
     fn begin(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         let unsupported = |text: String| Error::new(ErrorKind::Unsupported, "write", text).on(&self.name);
-        let id = codec_id(meta.codec).ok_or_else(|| unsupported(format!("Matroska has no name for {}", meta.codec)))?;
+        let id = meta.codec.names().matroska;
+        let id = id.ok_or_else(|| unsupported(format!("Matroska has no name for {}", meta.codec)))?;
         let mut entry =
             Elements::default().number(0xd7, 1).number(0x73c5, 1).number(0x83, 1).number(0x9c, 0).text(0x86, id);
         if meta.codec.has_nal_units() {

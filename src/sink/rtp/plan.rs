@@ -1,6 +1,6 @@
 //! A frame as datagrams: the header of each piece, and the position of the piece.
 
-use super::header::{rtp, RTP_BYTES};
+use super::header::{rtp, Stamp, RTP_BYTES};
 use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
 use crate::bitstream::ParameterSets;
 use crate::frame::Packet;
@@ -20,15 +20,6 @@ struct Planned {
 pub(super) struct Plan {
     planned: Vec<Planned>,
     own: Vec<u8>,
-}
-
-/// The header fields that all packets of a frame share.
-#[derive(Clone, Copy)]
-pub(super) struct Stamp {
-    pub(super) ssrc: u32,
-    pub(super) timestamp: u32,
-    /// The sequence number of the first packet.
-    pub(super) sequence: u16,
 }
 
 impl Plan {
@@ -59,8 +50,7 @@ impl Plan {
         });
         let last = self.planned.len().saturating_sub(1);
         for (i, planned) in self.planned.iter_mut().enumerate() {
-            let sequence = stamp.sequence.wrapping_add(i as u16);
-            planned.head[..RTP_BYTES].copy_from_slice(&rtp(i == last, sequence, stamp.timestamp, stamp.ssrc));
+            planned.head[..RTP_BYTES].copy_from_slice(&rtp(stamp, i, i == last));
         }
         has_others
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::destination::{Destination, DestinationId, DestinationStats, JoinState, Transport};
-use super::header::RTP_BYTES;
+use super::header::{Stamp, RTP_BYTES};
 use super::interleaved::Outbox;
 use super::options::{SenderOptions, Spread};
-use super::plan::{Plan, Stamp};
-use super::sdp::{describe, encoding, Session};
+use super::plan::Plan;
+use super::sdp::{describe, Session};
 use super::sockets::Sockets;
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,7 @@ struct Sending {
 /// The packets and the destinations of one stream. A [`Sender`](super::Sender) or a mount of a server calls it in time.
 pub(in crate::sink) struct Stream {
     codec: Codec,
+    payload_type: u8,
     options: SenderOptions,
     destinations: Vec<(DestinationId, Destination)>,
     next_id: u64,
@@ -69,16 +70,12 @@ const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_mill
 impl Stream {
     /// Creates a stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
     pub(in crate::sink) fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
-        if encoding(codec).is_none() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "rtp",
-                format!("{codec} does not have an RTP payload format"),
-            ));
-        }
+        let text = || format!("{codec} does not have an RTP payload format");
+        let (payload_type, _) = codec.names().rtp.ok_or_else(|| Error::new(ErrorKind::Unsupported, "rtp", text()))?;
         let (ids, start) = (random(), random());
         Ok(Self {
             codec,
+            payload_type,
             options: options.limited(),
             destinations: Vec::new(),
             next_id: 0,
@@ -272,7 +269,8 @@ impl Stream {
             false => Duration::ZERO,
         };
         self.sampled = now.checked_sub(age);
-        let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
+        let Self { payload_type, ssrc, timestamp, sequence, .. } = *self;
+        let stamp = Stamp { payload_type, ssrc, timestamp, sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
         if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
             // Other sets may be in force now, so the next key frame sends them again.
