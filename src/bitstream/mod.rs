@@ -37,5 +37,6 @@ pub use codec::Codec;
 pub use head::{head, Head};
 #[doc(hidden)] // For this project's tests.
 pub use jpeg::Jpeg;
+pub(crate) use jpeg::{is_cut, TAIL_BYTES};
 pub use parameters::ParameterSets;
 pub use units::AccessUnitSplitter;
