@@ -27,6 +27,7 @@ mod codec;
 mod head;
 mod jpeg;
 mod parameters;
+mod stream;
 mod units;
 
 #[doc(hidden)] // For this project's tests.
@@ -39,4 +40,5 @@ pub use head::{head, Head};
 pub use jpeg::Jpeg;
 pub(crate) use jpeg::{is_cut, TAIL_BYTES};
 pub use parameters::ParameterSets;
+pub(crate) use stream::{Coded, Stream};
 pub use units::AccessUnitSplitter;

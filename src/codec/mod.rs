@@ -42,7 +42,6 @@ mod negotiate;
 mod parameters;
 mod quirks;
 mod setup;
-mod stream;
 
 pub use decoder::{Decoder, DecoderBuilder, DecoderEvent, DecoderStats, Pictures};
 pub use encoder::{Encoder, EncoderEvent, EncoderStats};
