@@ -519,12 +519,7 @@ fn by_ffmpeg(
 ) -> Option<(Vec<String>, Vec<String>)> {
     let bytes = stream(codec, 40, size)?;
     let packets = packets(codec, &bytes, size);
-    let format = match codec {
-        Codec::H264 => "h264",
-        Codec::Hevc => "hevc",
-        _ => "ivf",
-    };
-    let expected = frame_sums("-", Some(format), &bytes)?;
+    let expected = frame_sums("-", Some(format(codec)), &bytes)?;
     let folder = Folder::new(name);
     let mut sender = Sender::new(codec, options).unwrap();
     let id = sender.add(to).unwrap();
