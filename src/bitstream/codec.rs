@@ -53,7 +53,7 @@ static NAMES: [CodecNames; 5] = [
     names(Codec::Vp8, "vp8", &[FourCc::VP8], Some("V_VP8"), Some((DYNAMIC, "VP8"))),
     names(Codec::Fwht, "fwht", &[FourCc::FWHT], None, None),
     // Cameras have MJPG. JPEG decoders and encoders have the one or the other.
-    names(Codec::Mjpeg, "mjpeg", &[FourCc::MJPEG, FourCc::JPEG], Some("V_MJPEG"), None),
+    names(Codec::Mjpeg, "mjpeg", &[FourCc::MJPEG, FourCc::JPEG], Some("V_MJPEG"), Some((26, "JPEG"))),
 ];
 
 impl Codec {

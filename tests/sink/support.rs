@@ -9,6 +9,8 @@ use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 
 pub const SIZE: Size = Size::new(320, 180);
+/// In RTP, the sides of a JPEG picture are counted in blocks of 8.
+pub const JPEG_SIZE: Size = Size::new(320, 176);
 pub const FRAME_NS: u64 = 40_000_000;
 
 /// A folder that is removed when the test ends.

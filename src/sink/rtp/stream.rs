@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::destination::{Destination, DestinationId, DestinationStats, JoinState, Transport};
 use super::header::{Stamp, RTP_BYTES};
 use super::interleaved::Outbox;
+use super::jpeg::{Picture, LEAST_ROOM};
 use super::options::{SenderOptions, Spread};
 use super::plan::Plan;
 use super::sdp::{describe, Session};
@@ -69,14 +70,21 @@ const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_mill
 
 impl Stream {
     /// Creates a stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
+    /// `InvalidArgument` if the headers of a JPEG picture do not fit in one packet.
     pub(in crate::sink) fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
         let text = || format!("{codec} does not have an RTP payload format");
         let (payload_type, _) = codec.names().rtp.ok_or_else(|| Error::new(ErrorKind::Unsupported, "rtp", text()))?;
+        let options = options.limited();
+        let least = BELOW_RTP + RTP_BYTES + LEAST_ROOM;
+        if codec == Codec::Mjpeg && options.mtu < least {
+            let text = format!("asked packets of {} bytes; JPEG pictures need {least}", options.mtu);
+            return Err(Error::new(ErrorKind::InvalidArgument, "rtp", text));
+        }
         let (ids, start) = (random(), random());
         Ok(Self {
             codec,
             payload_type,
-            options: options.limited(),
+            options,
             destinations: Vec::new(),
             next_id: 0,
             ssrc: ids as u32,
@@ -225,7 +233,8 @@ impl Stream {
     }
 
     /// Takes a frame, which [`Stream::send_due`] sends. Sends the rest of the previous frame at once. Ignores an empty
-    /// packet, which a damaged packet may be. `InvalidArgument` for another codec.
+    /// packet, which a damaged packet may be, and a damaged JPEG picture that cannot be read. `InvalidArgument` for
+    /// another codec. `Unsupported` for a JPEG picture that RTP cannot carry.
     pub(in crate::sink) fn submit(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         if meta.codec != self.codec {
@@ -237,6 +246,13 @@ impl Stream {
         if packet.picture().is_empty() {
             return Ok(());
         }
+        let picture = match self.codec {
+            Codec::Mjpeg if !self.destinations.is_empty() => match Picture::new(packet.bytes()) {
+                Err(_) if packet.is_damaged() => return Ok(()),
+                picture => Some(picture?),
+            },
+            _ => None,
+        };
         let now_ns = monotonic_ns();
         let time_ns = self.time.next(meta.timestamp_ns, now_ns);
         self.measure(time_ns);
@@ -272,7 +288,9 @@ impl Stream {
         let Self { payload_type, ssrc, timestamp, sequence, .. } = *self;
         let stamp = Stamp { payload_type, ssrc, timestamp, sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
-        if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
+        if let Some(picture) = picture {
+            self.plan.make_jpeg(packet.bytes(), &picture, room, stamp);
+        } else if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
             // Other sets may be in force now, so the next key frame sends them again.
             self.parameters_sent = None;
         }

@@ -223,9 +223,8 @@ mod tests {
         let mut memory = Allocator::Memfd.allocate(8192, "test").unwrap();
         let jpeg = [&[0xff, 0xd8], &[7; 500][..], &[0xff, 0xd9]].concat();
         memory.write(DEFAULT_WAIT).unwrap().copy_from(1000, &jpeg).unwrap();
-        let coded = |format: &str| {
-            Layout::from_strides(format.parse().unwrap(), Size::new(64, 30), &[], &[8192]).unwrap()
-        };
+        let coded =
+            |format: &str| Layout::from_strides(format.parse().unwrap(), Size::new(64, 30), &[], &[8192]).unwrap();
         let is = |format: &str, offset_bytes, bytes| {
             is_cut(&coded(format), &Payload { offset_bytes, bytes }, std::slice::from_ref(&memory))
         };
