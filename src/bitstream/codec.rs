@@ -27,7 +27,7 @@ pub(crate) struct CodecNames {
     codec: Codec,
     name: &'static str,
     /// The V4L2 formats of the stream. The first is that of [`Codec::fourcc`].
-    pub(crate) fourccs: &'static [FourCc],
+    fourccs: &'static [FourCc],
     /// The codec of a Matroska track.
     pub(crate) matroska: Option<&'static str>,
     /// The payload type of RTP (RFC 3551, 6) and the name of the payload format.
@@ -69,6 +69,11 @@ impl Codec {
     /// Returns `true` for a stream of NAL units with start codes.
     pub fn has_nal_units(self) -> bool {
         matches!(self, Self::H264 | Self::Hevc)
+    }
+
+    /// Returns the first V4L2 format of the stream that a device has.
+    pub(crate) fn fourcc_among(self, has: impl Fn(FourCc) -> bool) -> Option<FourCc> {
+        self.names().fourccs.iter().copied().find(|&fourcc| has(fourcc))
     }
 
     /// Returns the codec of a V4L2 format.

@@ -122,7 +122,7 @@ impl EncoderBuilder {
             None => Encoder::find(codec)?,
         };
         let info = MemToMemInfo::for_device(&device)?;
-        if !info.encodes_to(codec.fourcc()) {
+        if codec.fourcc_among(|fourcc| info.encodes_to(fourcc)).is_none() {
             let text = format!("no encoder to {codec}: {info}");
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
         }
@@ -161,7 +161,8 @@ impl Encoder {
     /// # Errors
     /// `NotFound` if no device encodes to the codec. The text lists the mem-to-mem devices.
     pub fn find(codec: Codec) -> Result<Device> {
-        Device::find_mem_to_mem(&format!("encoder of {codec}"), |d| d.encodes_to(codec.fourcc()))
+        let encodes = |d: &MemToMemInfo| codec.fourcc_among(|fourcc| d.encodes_to(fourcc)).is_some();
+        Device::find_mem_to_mem(&format!("encoder of {codec}"), encodes)
     }
 
     /// Returns the device, for controls that [`Setting`] does not have.

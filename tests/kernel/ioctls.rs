@@ -32,8 +32,8 @@ pub enum Habit {
     Grabber,
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
     AmphionDecoder,
-    /// A webcam: pictures of one byte per pixel are a bitstream in this format, which [`feeding`] gives.
-    Webcam([u8; 4]),
+    /// A driver with the second format instead of the first. If the first is GREY, [`feeding`] gives the bitstream.
+    Renamed([u8; 4], [u8; 4]),
     /// A device whose work fails after it was submitted: its fences signal with an error.
     FailedFence,
     /// A kernel with the API of streams, which reports one route of each subdevice. It is not active.
@@ -70,7 +70,7 @@ pub fn answering_as<T>(habit: Habit, test: impl FnOnce() -> T) -> T {
 /// again.
 pub fn feeding<T>(fourcc: [u8; 4], pictures: Vec<Vec<u8>>, test: impl FnOnce() -> T) -> T {
     FED.set(pictures.into());
-    answering_as(Habit::Webcam(fourcc), test)
+    answering_as(Habit::Renamed(*GREY, fourcc), test)
 }
 
 /// Writes the next picture to the buffer that DQBUF has returned.
@@ -112,14 +112,14 @@ unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
         // SAFETY: as above.
         unsafe { exchange(arg.add(4), TILES, NV12) };
     }
-    if let (Habit::Webcam(fourcc), Some(word)) = (habit, webcam_format(number)) {
+    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
         // SAFETY: as above. `v4l2_frmsizeenum` and `v4l2_frmivalenum` have the format in their second word.
-        unsafe { exchange(arg.add(word), u32::from_le_bytes(fourcc), GREY) };
+        unsafe { exchange(arg.add(word), u32::from_le_bytes(other), u32::from_le_bytes(own)) };
     }
 }
 
-/// Returns the word of an ioctl's argument that has a format which a webcam replaces.
-fn webcam_format(number: u8) -> Option<usize> {
+/// Returns the word of an ioctl's argument that has a format.
+fn format_word(number: u8) -> Option<usize> {
     match number {
         2 => Some(11),
         4 | 5 | 64 => Some(4),
@@ -128,7 +128,7 @@ fn webcam_format(number: u8) -> Option<usize> {
     }
 }
 
-const GREY: u32 = u32::from_le_bytes(*b"GREY");
+const GREY: &[u8; 4] = b"GREY";
 /// `V4L2_PIX_FMT_NV12_8L128`
 const TILES: u32 = u32::from_le_bytes(*b"AT12");
 /// No format of V4L2.
@@ -220,15 +220,16 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
             }
         }
     }
-    if let (Habit::Webcam(fourcc), Some(word)) = (habit, webcam_format(number)) {
+    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
         const FLAGS: usize = 2;
+        let own_code = u32::from_le_bytes(own);
         // SAFETY: as above.
         unsafe {
-            let is_coded = arg.add(word).read_unaligned() == GREY;
-            exchange(arg.add(word), GREY, u32::from_le_bytes(fourcc));
+            let is_fed = own == *GREY && arg.add(word).read_unaligned() == own_code;
+            exchange(arg.add(word), own_code, u32::from_le_bytes(other));
             match word {
-                PIXEL_FORMAT if is_coded => arg.add(BYTES_PER_LINE).write_unaligned(0),
-                11 if is_coded => arg.add(FLAGS).write_unaligned(1),
+                PIXEL_FORMAT if is_fed => arg.add(BYTES_PER_LINE).write_unaligned(0),
+                11 if is_fed => arg.add(FLAGS).write_unaligned(1),
                 _ => {}
             }
         }
@@ -328,7 +329,7 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
         // SAFETY: the ioctl has just succeeded with this argument.
         unsafe {
             change(habit, request as u8, arg.cast());
-            if matches!(habit, Habit::Webcam(_)) && request as u8 == DQBUF {
+            if matches!(habit, Habit::Renamed(own, _) if own == *GREY) && request as u8 == DQBUF {
                 feed(fd, arg.cast());
             }
         }
