@@ -22,14 +22,14 @@ pub(crate) const TAIL_BYTES: usize = 256;
 
 /// A color component, as the frame header and the scan header describe it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Component {
+pub(crate) struct Component {
     id: u8,
     /// Horizontal and vertical sampling factors, as in the frame header: 0x21 for two and one.
-    factors: u8,
+    pub(crate) factors: u8,
     /// The number of its quantization table.
-    quantizer: u8,
+    pub(crate) quantizer: u8,
     /// The numbers of its Huffman tables for DC and AC.
-    huffman: [u8; 2],
+    pub(crate) huffman: [u8; 2],
 }
 
 /// A JPEG picture with one scan: the facts that a receiver or a decoder needs, and where the coded data are.
@@ -46,12 +46,14 @@ pub struct Jpeg<'a> {
     /// The quantization tables of the luminance and the chrominance, in zigzag order. `None` if a table is missing, does
     /// not have 8 bits, or if the chrominances have different tables.
     pub quantizers: Option<[&'a [u8]; 2]>,
-    /// The picture is baseline and all its Huffman tables are those of Annex K, also if it leaves them out.
-    pub is_typical: bool,
     /// The coded data of the scan, without the headers and the end marker.
     pub scan: &'a [u8],
     /// The picture has its end marker. Otherwise it was cut, and `scan` has the data up to the end of the buffer.
     pub is_whole: bool,
+    /// The picture is baseline (SOF0) with 8 bits.
+    is_baseline: bool,
+    tables: Tables<'a>,
+    components: u8,
 }
 
 /// Returns `true` if a JPEG picture begins at the start of the buffer.
@@ -76,12 +78,12 @@ fn word(data: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(data.get(..2)?.try_into().ok()?))
 }
 
-/// What the segments before the scan have said.
-#[derive(Default)]
+/// The tables and components of the segments before the scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tables<'a> {
     quantizers: [Option<&'a [u8]>; 4],
-    /// Whether each Huffman table is that of Annex K for luminance, and for chrominance: by class, by number.
-    huffman: [[Option<[bool; 2]>; 4]; 2],
+    /// The number of codes of each length, and their values: for DC and AC, by number.
+    huffman: [[Option<[&'a [u8]; 2]>; 4]; 2],
     components: [Component; 4],
 }
 
@@ -98,16 +100,21 @@ impl<'a> Tables<'a> {
     }
 
     /// Reads a DHT segment (B.2.4.2).
-    fn huffman(&mut self, mut body: &[u8]) -> Option<()> {
+    fn huffman(&mut self, mut body: &'a [u8]) -> Option<()> {
         while let Some((&head, rest)) = body.split_first() {
-            let values: usize = rest.get(..16)?.iter().map(|&count| usize::from(count)).sum();
-            let table = rest.get(..16 + values)?;
-            let class = usize::from(head >> 4);
-            let known = huffman::ANNEX_K.get(class)?.map(|[counts, codes]| table.split_at(16) == (counts, codes));
-            *self.huffman.get_mut(class)?.get_mut(usize::from(head & 15))? = Some(known);
-            body = &rest[table.len()..];
+            let counts = rest.get(..16)?;
+            let end = 16 + counts.iter().map(|&count| usize::from(count)).sum::<usize>();
+            let table = self.huffman.get_mut(usize::from(head >> 4))?.get_mut(usize::from(head & 15))?;
+            *table = Some([counts, rest.get(16..end)?]);
+            body = &rest[end..];
         }
         Some(())
+    }
+
+    /// Returns a Huffman table. A table that is missing is the one of Annex K: motion JPEG leaves them out.
+    fn codes(&self, class: usize, number: u8) -> Option<[&'a [u8]; 2]> {
+        let own = *self.huffman[class].get(usize::from(number))?;
+        own.or_else(|| huffman::ANNEX_K[class].get(usize::from(number)).copied())
     }
 
     /// Reads a frame header (B.2.2). Returns precision, size and the number of components.
@@ -144,17 +151,13 @@ impl<'a> Tables<'a> {
         (count == 3 && of_u == of_v).then_some([of_y?, of_u?])
     }
 
-    /// Returns `true` if no component has a Huffman table that differs from that of Annex K. A table that is missing
-    /// is the one of Annex K: motion JPEG leaves them out.
+    /// Returns `true` if no component has a Huffman table that differs from that of Annex K.
     fn has_usual_codes(&self, count: u8) -> bool {
         let is_usual = |(kind, component): (usize, &Component)| {
-            (0..2).all(|class| {
-                let number = usize::from(component.huffman[class]);
-                match self.huffman[class].get(number) {
-                    Some(Some(known)) => known[kind.min(1)],
-                    _ => number == kind.min(1),
-                }
-            })
+            let is_usual = |class: usize| {
+                self.codes(class, component.huffman[class]) == Some(huffman::ANNEX_K[class][kind.min(1)])
+            };
+            is_usual(0) && is_usual(1)
         };
         self.components.iter().take(count.into()).enumerate().all(is_usual)
     }
@@ -200,11 +203,41 @@ impl<'a> Jpeg<'a> {
             subsampling: tables.subsampling(components),
             restart_interval,
             quantizers: tables.quantizers(components),
-            // SOF0 with 8 bits.
-            is_typical: (marker, precision) == (0xc0, 8) && tables.has_usual_codes(components),
             scan: &left[..end],
             is_whole: next == Some(EOI),
+            is_baseline: (marker, precision) == (0xc0, 8),
+            tables,
+            components,
         })
+    }
+
+    /// Returns `true` for a baseline picture (SOF0) with 8 bits.
+    #[cfg(feature = "mjpeg")]
+    pub(crate) fn is_baseline(&self) -> bool {
+        self.is_baseline
+    }
+
+    /// Returns `true` for a baseline picture whose Huffman tables are those of Annex K, also if it leaves them out.
+    pub(crate) fn is_typical(&self) -> bool {
+        self.is_baseline && self.tables.has_usual_codes(self.components)
+    }
+
+    /// Returns the color components.
+    #[cfg(feature = "mjpeg")]
+    pub(crate) fn components(&self) -> &[Component] {
+        &self.tables.components[..usize::from(self.components)]
+    }
+
+    /// Returns a quantization table of 8 bits, in zigzag order.
+    #[cfg(feature = "mjpeg")]
+    pub(crate) fn quantizer(&self, number: u8) -> Option<&'a [u8]> {
+        *self.tables.quantizers.get(usize::from(number))?
+    }
+
+    /// Returns the numbers of codes of each length and their values: of the table for DC (class 0) or AC (class 1).
+    #[cfg(feature = "mjpeg")]
+    pub(crate) fn codes(&self, class: usize, number: u8) -> Option<[&'a [u8]; 2]> {
+        self.tables.codes(class, number)
     }
 }
 
@@ -324,17 +357,17 @@ mod tests {
         let jpeg = Jpeg::parse(&data).unwrap();
         assert_eq!((jpeg.size, jpeg.subsampling, jpeg.restart_interval), (Size::new(40, 24), Some((2, 1)), 5));
         assert_eq!(jpeg.quantizers, Some([&[16; 64][..], &[17; 64]]));
-        assert_eq!((jpeg.scan, jpeg.is_typical, jpeg.is_whole), (&SCAN[..], true, true));
+        assert_eq!((jpeg.scan, jpeg.is_typical(), jpeg.is_whole), (&SCAN[..], true, true));
         // Motion JPEG without Huffman tables, and with fill bytes before a marker.
         let mut bare = picture([0x22, 0x11, 0x11], &[]);
         bare.splice(2..2, [0xff; 3]);
         let jpeg = Jpeg::parse(&bare).unwrap();
-        assert_eq!((jpeg.subsampling, jpeg.restart_interval, jpeg.is_typical), (Some((2, 2)), 0, true));
+        assert_eq!((jpeg.subsampling, jpeg.restart_interval, jpeg.is_typical()), (Some((2, 2)), 0, true));
     }
 
     #[test]
     fn jpeg_parse_tells_unusual_pictures_apart() {
-        let parsed = |data: &[u8]| Jpeg::parse(data).map(|jpeg| (jpeg.subsampling, jpeg.is_typical)).unwrap();
+        let parsed = |data: &[u8]| Jpeg::parse(data).map(|jpeg| (jpeg.subsampling, jpeg.is_typical())).unwrap();
         let twice = picture([0x22, 0x12, 0x12], &[]);
         assert_eq!(parsed(&twice), (None, true), "4:2:2 with MCUs of other blocks");
         let mut codes = usual_codes();

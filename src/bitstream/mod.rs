@@ -36,6 +36,8 @@ pub(crate) use bits::Bits;
 pub use codec::Codec;
 #[doc(hidden)] // For this project's tests.
 pub use head::{head, Head};
+#[cfg(feature = "mjpeg")]
+pub(crate) use jpeg::Component;
 #[doc(hidden)] // For this project's tests.
 pub use jpeg::Jpeg;
 pub(crate) use jpeg::{is_cut, TAIL_BYTES};

@@ -46,7 +46,7 @@ impl<'a> Picture<'a> {
             Some((2, 2)) => 1,
             _ => return Err(refused("its components are sampled neither as 4:2:0 nor as 4:2:2 with MCUs of 16x8")),
         };
-        if !jpeg.is_typical {
+        if !jpeg.is_typical() {
             return Err(refused("it is not baseline, or its Huffman tables are not those of Annex K"));
         }
         let quantizers = jpeg.quantizers.ok_or_else(|| refused("it lacks a quantization table of 8 bits"))?;
