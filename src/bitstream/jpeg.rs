@@ -33,18 +33,25 @@ pub(crate) struct Component {
 }
 
 /// A JPEG picture with one scan: the facts that a receiver or a decoder needs, and where the coded data are.
+///
+/// ```
+/// use framelease::bitstream::Jpeg;
+///
+/// let cut = [0xff, 0xd8, 0xff, 0xdb, 0, 67]; // The headers go on.
+/// assert!(Jpeg::parse(&cut).is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Jpeg<'a> {
     /// The size of the picture.
     pub size: Size,
-    /// The sampling factors of the luminance, relative to a chrominance with the factors one and one. `(2, 2)` is 4:2:0,
-    /// `(2, 1)` is 4:2:2. `None` for pictures without two such chrominances.
+    /// The sampling factors of the luminance, relative to a chrominance with the factors one and one. `(2, 2)` is
+    /// 4:2:0, `(2, 1)` is 4:2:2. `None` for pictures without two such chrominances.
     pub subsampling: Option<(u8, u8)>,
     /// The number of MCUs between restart markers. 0 without restart markers.
     pub restart_interval: u16,
-    /// The quantization tables of the luminance and the chrominance, in zigzag order. `None` if a table is missing, does
-    /// not have 8 bits, or if the chrominances have different tables.
+    /// The quantization tables of the luminance and the chrominance, in zigzag order. `None` if a table is missing,
+    /// does not have 8 bits, or if the chrominances have different tables.
     pub quantizers: Option<[&'a [u8]; 2]>,
     /// The coded data of the scan, without the headers and the end marker.
     pub scan: &'a [u8],
@@ -62,8 +69,8 @@ pub(super) fn is_jpeg(data: &[u8]) -> bool {
 }
 
 /// Returns `true` if a picture does not have its first or its last marker. `head` are the first two bytes of a buffer,
-/// `tail` are up to [`TAIL_BYTES`] bytes at its end. Cameras may write more bytes after the picture, such as padding. If
-/// the tail is padding only, the picture counts as whole.
+/// `tail` are up to [`TAIL_BYTES`] bytes at its end. Cameras may write more bytes after the picture, such as padding.
+/// If the tail is padding only, the picture counts as whole.
 pub(crate) fn is_cut(head: &[u8], tail: &[u8]) -> bool {
     let is_padding = |byte: u8| tail.iter().all(|&b| b == byte);
     let has_end = memmem::find(tail, &END).is_some();
@@ -405,13 +412,13 @@ mod tests {
             vec![0xff, 0xe1, 0, 1],
             vec![0xff, EOI],
         ] {
-            let error = Jpeg::parse(&picture([0x22, 0x11, 0x11], &[segment.clone()])).unwrap_err();
+            let error = Jpeg::parse(&picture([0x22, 0x11, 0x11], std::slice::from_ref(&segment))).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{segment:?}");
         }
     }
 
     #[test]
-    fn is_cut_looks_at_the_first_and_the_last_bytes_only() {
+    fn cut_pictures_lack_a_marker_in_their_first_or_last_bytes() {
         let tail = |end: &[u8], padding: u8, count: usize| {
             let all = [&[1; TAIL_BYTES], end, &vec![padding; count]].concat();
             all[all.len() - TAIL_BYTES..].to_vec()

@@ -26,10 +26,10 @@ impl CameraBuilder {
     ///
     /// # Errors
     /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
-    /// the format, or if packets are wanted in a format that is not a bitstream. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while
-    /// another program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if
-    /// memory is not available. The text of the error lists what the device offers. If the call fails, nothing stays
-    /// allocated.
+    /// the format, or if packets are wanted in a format that is not a bitstream. `Mismatch` if a size or layout must be
+    /// exact and the device does not support it. `Busy` while another program streams. `Pipeline` if the formats along
+    /// the media graph do not fit each other. `Exhausted` if memory is not available. The text of the error lists what
+    /// the device offers. If the call fails, nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let mut refused = Vec::new();
         for device in self.devices()? {

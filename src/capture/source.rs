@@ -89,8 +89,8 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
     /// Returns the present buffers of the source, to import or announce each buffer once.
     ///
     /// # Errors
-    /// `State` while the source has no buffers: after it was lost, or after a failed change of format. `Unsupported` for
-    /// a camera that gives [packets](super::CameraBuilder::packets).
+    /// `State` while the source has no buffers: after it was lost, or after a failed change of format. `Unsupported`
+    /// for a camera that gives [packets](super::CameraBuilder::packets).
     fn buffers(&self) -> Result<&BufferSet>;
 
     /// Returns the exact layout of the frames.

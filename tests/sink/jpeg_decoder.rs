@@ -129,7 +129,7 @@ fn jpeg_decoder_flags_damaged_pictures_and_refuses_others() {
     let good = packets(Codec::Mjpeg, &stream, JPEG_SIZE).remove(0);
     let of = |bytes: &[u8]| Packet::new(*good.meta(), bytes, None);
     let mut decoder = JpegDecoder::new(&Allocator::Memfd, 4).unwrap();
-    let (_, whole) = decoded(&mut decoder, &[good.clone()]);
+    let (_, whole) = decoded(&mut decoder, std::slice::from_ref(&good));
     assert!(!whole[0].meta().flags.contains(FrameFlags::ERROR));
     let expected = visible(&whole[0], JPEG_SIZE);
     // Damage in the middle ends at the next restart marker. Rows before and after it are as in the whole picture.

@@ -60,7 +60,7 @@ impl<'a> Bits<'a> {
         self.after > self.count
     }
 
-    /// Continues after the next restart marker. Returns `false` if there is none.
+    /// Continues after the next restart marker. Returns `false` if no marker follows.
     pub(super) fn restart(&mut self) -> bool {
         (self.word, self.count, self.after) = (0, 0, 0);
         let left = self.data.get(self.at..).unwrap_or(&[]);

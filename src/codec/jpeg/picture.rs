@@ -97,10 +97,8 @@ impl<'a> Picture<'a> {
     /// Returns the layout of its frames, which have whole groups of chroma samples.
     pub(super) fn layout(&self) -> Result<Layout> {
         let (across, down) = self.fourcc.info().map_or((1, 1), |info| info.subsampling());
-        let size = Size::new(
-            self.jpeg.size.width.next_multiple_of(across.into()),
-            self.jpeg.size.height.next_multiple_of(down.into()),
-        );
+        let size =
+            Size::new(self.jpeg.size.width.next_multiple_of(across), self.jpeg.size.height.next_multiple_of(down));
         let colors = Colorimetry { space: ColorSpace::Jpeg, ..Colorimetry::default() };
         Ok(Layout::aligned(self.fourcc, size, ALIGNMENT)?.with_colorimetry(colors))
     }

@@ -20,8 +20,8 @@ use crate::sys::signal::Signal;
 /// A decoder of Motion JPEG on the CPU, for machines without a JPEG [`Decoder`](super::super::Decoder). Feature
 /// `mjpeg`.
 ///
-/// [`Submit::try_submit`] decodes a packet in the caller's thread, before it returns. The frames have the chroma samples
-/// of the picture: 4:2:0 becomes NV12, 4:2:2 becomes YUYV, and grayscale becomes GREY, all in full range
+/// [`Submit::try_submit`] decodes a packet in the caller's thread, before it returns. The frames have the chroma
+/// samples of the picture: 4:2:0 becomes NV12, 4:2:2 becomes YUYV, and grayscale becomes GREY, all in full range
 /// ([`ColorSpace::Jpeg`](crate::format::ColorSpace::Jpeg)). The decoder takes baseline pictures with 8 bits, with or
 /// without Huffman tables, with or without restart markers.
 ///
@@ -176,9 +176,9 @@ impl Station for JpegDecoder {
 impl Submit for JpegDecoder {
     type Item = Packet;
 
-    /// Decodes a packet. The decoder is full while all its buffers are leased. It is also full if the packet has another
-    /// format and events wait: receive them first. Waits at most [`DEFAULT_WAIT`], one second, for devices that still
-    /// use the buffer.
+    /// Decodes a packet. The decoder is full while all its buffers are leased. It is also full if the packet has
+    /// another format and events wait: receive them first. Waits at most [`DEFAULT_WAIT`], one second, for devices that
+    /// still use the buffer.
     ///
     /// # Errors
     /// Every error gives the packet back, and the next packet can be decoded. `InvalidArgument` if the packet has
