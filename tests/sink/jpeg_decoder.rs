@@ -153,6 +153,7 @@ fn jpeg_decoder_flags_damaged_pictures_and_refuses_others() {
         (of(&stream[..100]), ErrorKind::InvalidArgument),
         (of(b"no picture"), ErrorKind::InvalidArgument),
         (h264, ErrorKind::InvalidArgument),
+        (Packet::new(PacketMeta::new(Codec::Mjpeg, Size::new(320, 160), 0, 0), &stream[..], None), ErrorKind::Mismatch),
     ] {
         let rejected = decoder.try_submit(packet.clone()).unwrap_err();
         assert_eq!((rejected.error.kind(), rejected.item.bytes()), (kind, packet.bytes()), "{}", rejected.error);

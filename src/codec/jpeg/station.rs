@@ -100,7 +100,14 @@ impl JpegDecoder {
             return Err(Error::new(ErrorKind::InvalidArgument, "submit", text));
         }
         let picture = Picture::new(packet.bytes())?;
-        let (layout, visible) = (picture.layout()?, Rect::from(picture.size()));
+        let (size, most) = (picture.size(), meta.size);
+        // A few bytes can name any size, and memory is allocated for it. Some cameras round up to whole MCUs.
+        let fits = |side: u32, most: u32| u64::from(side) <= u64::from(most).next_multiple_of(16);
+        if !(fits(size.width, most.width) && fits(size.height, most.height)) {
+            let text = format!("the JPEG picture is {size}, and the packet says {most}");
+            return Err(Error::new(ErrorKind::Mismatch, "submit", text));
+        }
+        let (layout, visible) = (picture.layout()?, Rect::from(size));
         let is_same = |now: &Pictures| *now.buffers.layout() == layout && now.visible == visible;
         if !self.pictures().is_some_and(is_same) {
             if !self.events.is_empty() {
@@ -182,8 +189,9 @@ impl Submit for JpegDecoder {
     ///
     /// # Errors
     /// Every error gives the packet back, and the next packet can be decoded. `InvalidArgument` if the packet has
-    /// another codec, or its bytes are not a JPEG picture. `Unsupported` for a JPEG picture that is not baseline, or
-    /// that has another sampling. Errors of the allocator, and `Timeout`.
+    /// another codec, or its bytes are not a JPEG picture. `Mismatch` if the picture is larger than
+    /// [`PacketMeta::size`](crate::frame::PacketMeta::size), rounded up to whole MCUs of 16 pixels. `Unsupported` for a
+    /// JPEG picture that is not baseline, or that has another sampling. Errors of the allocator, and `Timeout`.
     fn try_submit(&mut self, packet: Packet) -> SubmitResult<Packet> {
         self.end_report();
         // The pool may set the signal from here on, so it is not cleared again.
