@@ -94,6 +94,7 @@
 //! | `g2d` | yes | `convert::G2d`: the G2D engine of i.MX, through libg2d, which is loaded at run time |
 //! | `drm` | no | `drm`, `negotiate::DisplayChain`, `dmabuf::Attachment` |
 //! | `unixfd` | no | `share` sends frames to GStreamer's `unixfdsrc` and receives them from its `unixfdsink` |
+//! | `mjpeg` | no | `codec::JpegDecoder`: Motion JPEG by the CPU |
 //! | `tokio` | no | `reactor`: stations in a tokio reactor |
 //! | `simd` | no | a faster `convert::Cpu`. Needs Rust 1.87 |
 //! | `log` | no | log messages about rare events, through the `log` crate |

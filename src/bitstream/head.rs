@@ -2,6 +2,7 @@
 
 use super::annexb::{nal_units, NalKind};
 use super::codec::Codec;
+use super::jpeg::is_jpeg;
 
 /// Properties of a coded buffer, from its first bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub fn head(codec: Codec, data: &[u8]) -> Head {
         Codec::H264 | Codec::Hevc => nal_head(codec, data),
         // RFC 6386, 9.1: bit 0 of the frame tag is clear in key frames.
         Codec::Vp8 => whole(data.first().is_some_and(|tag| tag & 1 == 0), !data.is_empty()),
+        Codec::Mjpeg => whole(is_jpeg(data), !data.is_empty()),
         Codec::Fwht => whole(fwht_flags(data).is_some_and(|flags| flags & FWHT_I_FRAME != 0), !data.is_empty()),
     }
 }
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn head_of_hevc_vp8_and_fwht() {
+    fn head_of_hevc_vp8_fwht_and_mjpeg() {
         // VPS, then CRA (21): an IRAP picture.
         let cra = [0, 0, 1, 32 << 1, 1, 7, 0, 0, 1, 21 << 1, 1, 0x80];
         let h = head(Codec::Hevc, &cra);
@@ -90,6 +92,7 @@ mod tests {
         let with = |flags: u32| [&fwht[..], &flags.to_be_bytes()].concat();
         assert!(head(Codec::Fwht, &with(1 << 10)).is_key && !head(Codec::Fwht, &with(1 << 9)).is_key);
         assert!(!head(Codec::Fwht, &fwht).is_key && head(Codec::Fwht, &fwht).has_picture);
+        assert!(head(Codec::Mjpeg, &[0xff, 0xd8, 0xff]).is_key && !head(Codec::Mjpeg, &[0xff, 0xd9]).is_key);
     }
 
     proptest! {

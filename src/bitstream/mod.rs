@@ -25,7 +25,9 @@ mod annexb;
 mod bits;
 mod codec;
 mod head;
+mod jpeg;
 mod parameters;
+mod stream;
 mod units;
 
 #[doc(hidden)] // For this project's tests.
@@ -34,5 +36,11 @@ pub(crate) use bits::Bits;
 pub use codec::Codec;
 #[doc(hidden)] // For this project's tests.
 pub use head::{head, Head};
+#[cfg(feature = "mjpeg")]
+pub(crate) use jpeg::Component;
+#[doc(hidden)] // For this project's tests.
+pub use jpeg::Jpeg;
+pub(crate) use jpeg::{is_cut, TAIL_BYTES};
 pub use parameters::ParameterSets;
+pub(crate) use stream::{Coded, Stream};
 pub use units::AccessUnitSplitter;

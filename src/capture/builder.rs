@@ -68,6 +68,7 @@ pub struct CameraBuilder {
     pub(crate) allocator: Option<Allocator>,
     pub(super) reopen: Reopen,
     pub(super) stall_after: Option<Duration>,
+    pub(super) packets: bool,
 }
 
 impl CameraBuilder {
@@ -182,6 +183,37 @@ impl CameraBuilder {
     /// Makes the driver fill buffers that this allocator provides, instead of the driver's own buffers.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
+        self
+    }
+
+    /// Makes the camera give [`CameraEvent::Packet`](super::CameraEvent::Packet)s, for cameras that encode. Recorders,
+    /// RTP senders and servers take them as they take the packets of an encoder. Unless
+    /// [`CameraBuilder::formats`] names others, the acceptable formats are H.264, H.265 and Motion JPEG.
+    ///
+    /// A packet is a lease on the driver's buffer, without a copy. Such a camera does not give out its buffers:
+    /// [`FrameSource::buffers`](super::FrameSource::buffers) returns an error. In buffers of an
+    /// [allocator](CameraBuilder::allocator), which others can write, each packet is a copy.
+    ///
+    /// To share a bitstream with other processes, take frames instead. [`Packet::new`](crate::frame::Packet::new)
+    /// makes a packet of a copy of their bytes.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use framelease::capture::{Camera, CameraEvent};
+    /// use framelease::sink::matroska::{FileRotation, Recorder, WriterOptions};
+    /// use framelease::{Received, Station, Submit};
+    ///
+    /// let mut camera = Camera::builder().packets().open()?;
+    /// let mut recorder = Recorder::new("camera.mkv", WriterOptions::default(), FileRotation::default())?;
+    /// while let Received::Item(event) = camera.recv(Duration::from_secs(2))? {
+    ///     if let CameraEvent::Packet(packet) = event {
+    ///         let _ = recorder.submit(packet, Duration::from_secs(1))?;
+    ///     }
+    /// }
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    pub fn packets(mut self) -> Self {
+        self.packets = true;
         self
     }
 }

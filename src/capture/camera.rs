@@ -10,14 +10,18 @@ use super::builder::{CameraBuilder, Fit, Reopen};
 use super::choice::{choose, is_same_rate, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraEvent, CameraStats, FrameSource};
 use super::stall::StallWatch;
+use crate::bitstream::{Codec, Coded, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
-use crate::frame::{BufferBudget, BufferSet, FrameFlags};
+use crate::frame::{BufferBudget, BufferSet, Frame, FrameFlags, Packet, PacketMeta};
 use crate::station::{ended, sealed, Received, Station};
 use crate::sys::wait;
 use crate::v4l2::{
     nodes, watch, Device, DeviceReadiness, Direction, Event, EventKind, FormatRequest, Overrule, Queue, Ready,
 };
+
+/// The formats of a camera that gives packets, unless the user names others.
+const BITSTREAMS: [FourCc; 4] = [FourCc::H264, FourCc::HEVC, FourCc::MJPEG, FourCc::JPEG];
 
 impl CameraBuilder {
     /// Opens the camera and starts streaming. Without a path and a device, opens the first camera that fits the wish
@@ -25,10 +29,10 @@ impl CameraBuilder {
     ///
     /// # Errors
     /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
-    /// the format. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while
-    /// another program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if
-    /// memory is not available. The text of the error lists what the device offers. If the call fails, nothing stays
-    /// allocated.
+    /// the format, or if packets are wanted in a format that is not a bitstream. `Mismatch` if a size or layout must be
+    /// exact and the device does not support it. `Busy` while another program streams. `Pipeline` if the formats along
+    /// the media graph do not fit each other. `Exhausted` if memory is not available. The text of the error lists what
+    /// the device offers. If the call fails, nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let mut refused = Vec::new();
         for device in self.devices()? {
@@ -56,6 +60,7 @@ impl CameraBuilder {
             wishes: self,
             interval: None,
             buffers: None,
+            stream: None,
             state: State::Stopped,
             next: None,
             stall: None,
@@ -102,7 +107,7 @@ impl CameraBuilder {
     fn wish(&self, device: &Device) -> Wish<'_> {
         let present = device.present_format(Direction::Capture).ok();
         Wish {
-            formats: &self.formats,
+            formats: if self.packets && self.formats.is_empty() { &BITSTREAMS } else { &self.formats },
             size: self.size.or(present.map(|(_, size)| size)).unwrap_or(Size::new(640, 480)),
             size_fit: self.fit,
             interval: self.interval,
@@ -176,6 +181,8 @@ pub struct Camera {
     interval: Option<FrameInterval>,
     /// The present buffer generation.
     buffers: Option<BufferSet>,
+    /// The bitstream, if the camera gives packets.
+    stream: Option<Stream>,
     state: State,
     /// An event to return directly after the last one.
     next: Option<CameraEvent>,
@@ -209,6 +216,15 @@ impl Camera {
             None => self.queue.allocate(count, self.wishes.cache)?,
         };
         self.buffers = Some(buffers.clone());
+        if self.wishes.packets {
+            let fourcc = self.layout()?.fourcc();
+            let Some(codec) = Codec::of(fourcc) else {
+                self.tear_down();
+                let text = format!("the camera gives {fourcc}, which is not a bitstream, so it cannot give packets");
+                return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_S_FMT", text).on(&device));
+            };
+            self.stream = Some(Stream::new(codec));
+        }
         self.queue.signal_by(self.readiness.signal());
         self.state = State::Streaming;
         let started = self.queue.start().and_then(|()| self.arm());
@@ -299,7 +315,7 @@ impl Camera {
                     stall.on_frame(self.queue.queued(), Instant::now());
                 }
                 self.readiness.works();
-                Ok(Received::Item(CameraEvent::Frame(frame)))
+                self.on_frame(frame)
             }
             Ok(Received::Nothing) => Ok(Received::Nothing),
             Ok(Received::Ended) => {
@@ -309,6 +325,23 @@ impl Camera {
             }
             Err(e) if e.kind() == ErrorKind::DeviceLost => self.fatal(e),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Returns a frame as the caller wants it. A buffer without a picture is not an event.
+    fn on_frame(&mut self, frame: Frame) -> Result<Received<CameraEvent>> {
+        let Some(stream) = &mut self.stream else { return Ok(Received::Item(CameraEvent::Frame(frame))) };
+        let meta = *frame.meta();
+        let mut about = PacketMeta::new(stream.codec(), frame.layout().size(), meta.sequence, meta.timestamp_ns);
+        about.flags = meta.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC);
+        about.source = Some(meta.sequence);
+        let packet = Packet::leased(frame, about)?;
+        match stream.next(packet.bytes(), meta.flags.contains(FrameFlags::ERROR)) {
+            Coded::Picture { head, parameters, .. } => {
+                let packet = packet.with_head(&head, meta.sequence, parameters);
+                Ok(Received::Item(CameraEvent::Packet(packet)))
+            }
+            Coded::Headers | Coded::Empty => Ok(Received::Nothing),
         }
     }
 
@@ -527,12 +560,27 @@ fn refusal(device: &Device, wish: &Wish<'_>, choice: &Choice) -> Error {
     Error::new(ErrorKind::Mismatch, "VIDIOC_ENUM_FRAMEINTERVALS", format!("{asked}; nearest: {nearest}")).on(device)
 }
 
-impl FrameSource for Camera {
-    fn buffers(&self) -> Result<&BufferSet> {
+impl Camera {
+    fn present_buffers(&self) -> Result<&BufferSet> {
         self.buffers.as_ref().ok_or_else(|| {
             let text = "the camera has no buffers: it was lost, or its last change of format failed";
             Error::new(ErrorKind::State, "buffers", text).on(self.queue.device())
         })
+    }
+}
+
+impl FrameSource for Camera {
+    fn buffers(&self) -> Result<&BufferSet> {
+        if self.wishes.packets {
+            // A packet lends its bytes as a slice. A program with the buffers could let a device write them.
+            let text = "the camera gives packets, and does not give out its buffers";
+            return Err(Error::new(ErrorKind::Unsupported, "buffers", text).on(self.queue.device()));
+        }
+        self.present_buffers()
+    }
+
+    fn layout(&self) -> Result<&Layout> {
+        self.present_buffers().map(BufferSet::layout)
     }
 
     fn interval(&self) -> Option<FrameInterval> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::format::{FrameInterval, Layout};
-use crate::frame::{BufferSet, Frame};
+use crate::frame::{BufferSet, Frame, Packet};
 use crate::station::{sealed, FrameEvent, Station};
 use crate::v4l2::{self, Device};
 
@@ -17,6 +17,10 @@ pub enum CameraEvent {
     /// If [`FrameMeta::flags`](crate::frame::FrameMeta::flags) contain `ERROR`, the content may be damaged. If
     /// `FrameMeta::lost` is not 0, frames are missing before this one. The stream continues in both cases.
     Frame(Frame),
+    /// A coded frame of a camera that was opened with [`CameraBuilder::packets`](super::CameraBuilder::packets). Its
+    /// buffer returns to the camera when the last clone is dropped. Its sequence number is that of the camera's frame.
+    /// A gap means that frames were lost.
+    Packet(Packet),
     /// The device was unplugged, its driver failed, or the input lost its signal. Leased frames stay valid.
     Lost(Error),
     /// The device or the signal is back. The camera already streams again if only the signal was lost, or if
@@ -85,7 +89,8 @@ pub trait FrameSource: Station<Event = CameraEvent> + fmt::Debug + Send {
     /// Returns the present buffers of the source, to import or announce each buffer once.
     ///
     /// # Errors
-    /// `State` while the source has no buffers: after it was lost, or after a failed change of format.
+    /// `State` while the source has no buffers: after it was lost, or after a failed change of format. `Unsupported`
+    /// for a camera that gives [packets](super::CameraBuilder::packets).
     fn buffers(&self) -> Result<&BufferSet>;
 
     /// Returns the exact layout of the frames.

@@ -14,6 +14,9 @@ const fn codec(offset: u32) -> ControlId {
 pub(super) const FORCE_KEY_FRAME: ControlId = codec(229);
 const B_FRAMES: ControlId = codec(202);
 
+/// `V4L2_CID_JPEG_COMPRESSION_QUALITY`
+const JPEG_QUALITY: ControlId = ControlId::new(0x009d_0903);
+
 /// One control to write: the first of these ids that the device has.
 type Step = (Vec<ControlId>, i64);
 
@@ -50,6 +53,7 @@ fn by_codec(of: Codec, h264: u32, hevc: u32, vpx: u32, fwht: Option<u32>) -> Vec
         Codec::Hevc => vec![codec(hevc)],
         Codec::Vp8 => vec![codec(vpx)],
         Codec::Fwht => fwht.map(codec).into_iter().collect(),
+        Codec::Mjpeg => Vec::new(),
     }
 }
 
@@ -63,7 +67,7 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
                 Codec::H264 => 363,
                 Codec::Hevc => 615,
                 Codec::Vp8 => 511,
-                Codec::Fwht => return None,
+                Codec::Fwht | Codec::Mjpeg => return None,
             };
             one(offset, profile(of, p)?)
         }
@@ -84,6 +88,7 @@ fn steps(of: Codec, setting: Setting) -> Option<Vec<Step>> {
         Setting::MacroblockRateControl(on) => one(218, is_on(on)),
         Setting::BitrateBps(bps) => one(207, bps.into()),
         Setting::PeakBitrateBps(bps) => one(208, bps.into()),
+        Setting::Quality(quality) if of == Codec::Mjpeg => Some(vec![(vec![JPEG_QUALITY], quality.into())]),
         Setting::Quality(quality) => one(645, quality.into()),
         Setting::VbvKilobytes(size) => one(222, size.into()),
         Setting::Gop(frames) => {
@@ -203,6 +208,9 @@ mod tests {
             (Codec::Hevc, S::Profile(Profile::High), None),
             (Codec::Vp8, S::Profile(Profile::Vp8(2)), Some(vec![(0x0099_0aff, 2)])),
             (Codec::Fwht, S::IntraQp(3), Some(vec![(0x0099_0a22, 3)])),
+            (Codec::Mjpeg, S::Quality(80), Some(vec![(0x009d_0903, 80)])),
+            (Codec::Mjpeg, S::IntraQp(3), None),
+            (Codec::H264, S::Quality(80), Some(vec![(0x0099_0b85, 80)])),
             (Codec::Fwht, S::MinQp(3), None),
             (Codec::Vp8, S::MaxQp(60), Some(vec![(0x0099_0afc, 60)])),
             (Codec::H264, S::RepeatHeaders(Switch::On), Some(vec![(0x0099_09e2, 1)])),

@@ -119,16 +119,11 @@ impl DecoderBuilder {
     /// device does not decode the codec. `Busy` while another program has buffers of the device. `Exhausted` if memory
     /// is not available. Other errors are those of the driver.
     pub fn open(self) -> Result<Decoder> {
-        let fourcc = self.codec.fourcc();
+        let what = format!("decoder of {}", self.codec);
         let device = match &self.device {
             Some(device) => device.clone(),
-            None => Device::find_mem_to_mem(&format!("decoder of {}", self.codec), |d| d.decodes(fourcc))?,
+            None => Device::find_mem_to_mem(&what, |d| self.codec.fourcc_among(|fourcc| d.decodes(fourcc)).is_some())?,
         };
-        let info = MemToMemInfo::for_device(&device)?;
-        if !info.decodes(fourcc) {
-            let text = format!("no decoder of {}: {info}", self.codec);
-            return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
-        }
         let mut pair = MemToMem::new(&device)?;
         self.set_up(&mut pair)?;
         Ok(Decoder {
@@ -145,7 +140,12 @@ impl DecoderBuilder {
 
     /// Initializes the device up to the first bitstream buffer. `pair` has no buffers.
     fn set_up(&self, pair: &mut MemToMem) -> Result<()> {
-        let mut request = FormatRequest::new(self.codec.fourcc(), self.size);
+        let info = MemToMemInfo::for_device(pair.device())?;
+        let fourcc = self.codec.fourcc_among(|fourcc| info.decodes(fourcc)).ok_or_else(|| {
+            let text = format!("no decoder of {}: {info}", self.codec);
+            Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(pair.device())
+        })?;
+        let mut request = FormatRequest::new(fourcc, self.size);
         request.memory_bytes[0] = self.packet_bytes;
         pair.device().set_format(Direction::Output, &request)?;
         pair.subscribe(EventKind::SourceChange(0))?;

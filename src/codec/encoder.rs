@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use super::controls::{apply, FORCE_KEY_FRAME};
 use super::encoder_builder::{EncoderBuilder, Wanted};
 use super::setup::Setup;
-use super::stream::{Coded, Stream};
 use super::{Applied, Outcome, Params, Quirks, Setting, MOST_SKIPPED};
-use crate::bitstream::{Codec, ParameterSets};
+use crate::bitstream::{Codec, Coded, ParameterSets, Stream};
 use crate::error::{Error, ErrorKind, Rejected, Result};
 use crate::format::{FrameInterval, Layout};
 use crate::frame::{BufferSet, Frame, FrameFlags, Packet, PacketMeta};
@@ -123,7 +122,7 @@ impl EncoderBuilder {
             None => Encoder::find(codec)?,
         };
         let info = MemToMemInfo::for_device(&device)?;
-        if !info.encodes_to(codec.fourcc()) {
+        if codec.fourcc_among(|fourcc| info.encodes_to(fourcc)).is_none() {
             let text = format!("no encoder to {codec}: {info}");
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_ENUM_FMT", text).on(&device));
         }
@@ -162,7 +161,8 @@ impl Encoder {
     /// # Errors
     /// `NotFound` if no device encodes to the codec. The text lists the mem-to-mem devices.
     pub fn find(codec: Codec) -> Result<Device> {
-        Device::find_mem_to_mem(&format!("encoder of {codec}"), |d| d.encodes_to(codec.fourcc()))
+        let encodes = |d: &MemToMemInfo| codec.fourcc_among(|fourcc| d.encodes_to(fourcc)).is_some();
+        Device::find_mem_to_mem(&format!("encoder of {codec}"), encodes)
     }
 
     /// Returns the device, for controls that [`Setting`] does not have.

@@ -38,15 +38,18 @@ mod decoder;
 mod encoder;
 mod encoder_builder;
 mod encoder_restart;
+#[cfg(feature = "mjpeg")]
+mod jpeg;
 mod negotiate;
 mod parameters;
 mod quirks;
 mod setup;
-mod stream;
 
 pub use decoder::{Decoder, DecoderBuilder, DecoderEvent, DecoderStats, Pictures};
 pub use encoder::{Encoder, EncoderEvent, EncoderStats};
 pub use encoder_builder::EncoderBuilder;
+#[cfg(feature = "mjpeg")]
+pub use jpeg::JpegDecoder;
 #[doc(hidden)] // For this project's tests.
 pub use negotiate::negotiate_with;
 pub use negotiate::{negotiate, Agreement, SourceMemory};

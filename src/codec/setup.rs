@@ -19,7 +19,10 @@ pub(super) struct Setup {
 
 /// Sets the coded format, which determines the formats of the output queue.
 pub(super) fn set_coded_format(device: &Device, params: &Params, colors: Colorimetry) -> Result<()> {
-    let mut request = FormatRequest::new(params.codec().fourcc(), params.size());
+    let offered = device.formats(Direction::Capture)?;
+    let has = |fourcc| offered.iter().any(|offer| offer.fourcc == fourcc);
+    let fourcc = params.codec().fourcc_among(has).unwrap_or(params.codec().fourcc());
+    let mut request = FormatRequest::new(fourcc, params.size());
     request.memory_bytes[0] = params.packet_bytes;
     request.colorimetry = colors;
     device.set_format(Direction::Capture, &request).map(drop)

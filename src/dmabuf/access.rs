@@ -1,6 +1,7 @@
 //! CPU access to buffers. It begins and ends in agreement with caches and devices, waits with a deadline, and counts
 //! bytes.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -109,6 +110,26 @@ impl DmaBuf {
     #[doc(alias = "DMA_BUF_IOCTL_SYNC")]
     pub fn write(&mut self, timeout: Duration) -> Result<CpuWrite<'_>> {
         self.begin_write(timeout)
+    }
+
+    /// Copies the first and the last bytes of data in a buffer that its driver has just given back. The driver's own
+    /// buffers need no system call: VIDIOC_DQBUF makes the data visible to the CPU. Others cost three, as
+    /// [`DmaBuf::read`].
+    ///
+    /// # Errors
+    /// Those of [`DmaBuf::read`], which does not wait. `InvalidArgument` if the range exceeds the buffer.
+    pub(crate) fn copy_ends(&self, data: Range<usize>, head: &mut [u8], tail: &mut [u8]) -> Result<()> {
+        let last = data.end.saturating_sub(tail.len());
+        if !self.0.read_only {
+            let read = self.read(Duration::ZERO)?;
+            return read.copy_to(data.start, head).and_then(|()| read.copy_to(last, tail));
+        }
+        let mapping = self.mapping()?;
+        if !(mapping.copy_out(data.start, head) && mapping.copy_out(last, tail)) {
+            return Err(outside(data.start, data.len(), mapping));
+        }
+        READ.fetch_add((head.len() + tail.len()) as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// [`DmaBuf::write`] for the holder of the only lease.

@@ -6,8 +6,11 @@ use crate::format::MAX_PLANES;
 flags! {
     /// Properties of one frame or packet.
     pub struct FrameFlags {
-        /// The content is damaged, as the driver reports (`V4L2_BUF_FLAG_ERROR`), or rows are missing. The stream
-        /// continues.
+        /// The content is damaged, as the driver reports (`V4L2_BUF_FLAG_ERROR`), or a part of it is missing: rows of a
+        /// picture, or the first or the last marker of a camera's JPEG picture. The stream continues.
+        ///
+        /// To find the markers, the CPU reads at most the first 2 and the last 256 bytes of a JPEG picture. Bytes after
+        /// the last marker do not count as damage.
         pub const ERROR = 1;
         /// A coded frame that decodes without any frame before it.
         pub const KEY = 2;

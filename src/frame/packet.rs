@@ -47,7 +47,8 @@ impl PacketMeta {
 
 /// One coded frame. Cloning it copies no bytes, so any number of sinks can share one coded frame.
 ///
-/// The bytes of a leased packet are in a buffer of the encoder. When the last clone is dropped, the buffer returns to
+/// The bytes of a leased packet are in a buffer of the encoder, or of the
+/// [camera](crate::capture::CameraBuilder::packets) that encodes. When the last clone is dropped, the buffer returns to
 /// the driver (`VIDIOC_QBUF`). While consumers hold all buffers of an encoder, the encoder stalls. [`Packet::detach`]
 /// copies the bytes and returns the buffer.
 ///
@@ -100,7 +101,8 @@ impl Packet {
         }
     }
 
-    /// Creates a packet that leases `frame`, a dequeued buffer of the encoder. [`Packet::with_head`] completes it.
+    /// Creates a packet that leases `frame`, a dequeued buffer of an encoder or a camera, which nothing else has.
+    /// [`Packet::with_head`] completes it.
     ///
     /// # Errors
     /// The errors of `mmap`, for a buffer that is used the first time.

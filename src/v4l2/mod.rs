@@ -41,8 +41,8 @@ mod users;
 #[cfg(feature = "v4l")]
 mod v4l_compat;
 
-#[doc(hidden)] // For this project's tests.
 pub use analog::Standard;
+#[doc(hidden)] // For this project's tests.
 pub use codec_cmd::CodecCommand;
 pub use controls::{Control, ControlId, ControlKind, ControlValue, MenuItem};
 pub(crate) use device::nodes;

@@ -24,6 +24,8 @@ mod cpu;
 #[cfg(feature = "g2d")]
 mod g2d;
 mod hotplug;
+#[cfg(feature = "mjpeg")]
+mod jpeg_decoder;
 mod packet_receiver;
 mod publisher;
 mod recorder;

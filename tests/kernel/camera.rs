@@ -5,10 +5,11 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use framelease::bitstream::Codec;
 use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, Reopen};
 use framelease::dmabuf::MemoryKind;
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::{CpuReads, FrameFlags};
+use framelease::frame::{CpuReads, FrameFlags, Packet, PacketFanout, QueueCapacity};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals, Standard};
 use framelease::ErrorKind;
@@ -475,4 +476,93 @@ fn frame_return_makes_no_futex_call_where_no_thread_waits() {
     let Some(calls) = calls_of("do_futex", || (0..50).for_each(|_| drop(frame(&mut camera)))) else { return };
     // Other threads of the test program may make a few.
     assert!(calls < 10, "{calls} calls for 50 frames");
+}
+
+fn jpeg(bytes: usize) -> Vec<u8> {
+    [&[0xff, 0xd8], &vec![7; bytes][..], &[0xff, 0xd9]].concat()
+}
+
+#[test]
+fn camera_flags_a_jpeg_picture_that_lacks_a_marker_at_an_end() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let (whole, padded) = (jpeg(3000), [jpeg(2000), vec![0; 5000]].concat());
+    let (cut, rest) = (whole[..2000].to_vec(), whole[1..].to_vec());
+    let pictures = vec![whole.clone(), cut, padded, rest, whole.clone(), whole];
+    let given = pictures.clone();
+    ioctls::feeding(*b"MJPG", pictures, || {
+        let mut camera = camera(&device, "MJPG").size(Size::new(320, 180)).buffers(4).open().unwrap();
+        let (before, calls) = (cpu_bytes().read, syscalls());
+        let flags = given.iter().map(|picture| {
+            let frame = frame(&mut camera);
+            assert_eq!(frame.meta().payload[0].bytes as usize, picture.len());
+            frame.meta().flags.contains(FrameFlags::ERROR)
+        });
+        assert_eq!(flags.collect::<Vec<_>>(), [false, true, false, true, false, false]);
+        assert_eq!(cpu_bytes().read - before, 6 * 258, "two bytes at the beginning, 256 at the end");
+        // poll, DQBUF, QBUF; and a mapping for each buffer.
+        assert!(syscalls() - calls <= 6 * 3 + 4 * 2, "{} system calls", syscalls() - calls);
+        assert_eq!(camera.stats().errors, 2);
+    });
+}
+
+fn packet(camera: &mut Camera) -> Packet {
+    match camera.recv(Duration::from_secs(5)).unwrap() {
+        Received::Item(CameraEvent::Packet(packet)) => packet,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn packets_of_a_camera_are_leases_with_the_parameter_sets_of_their_stream() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let sets = [0, 0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 0, 1, 0x68, 0xce];
+    let (key, other) = ([0, 0, 0, 1, 0x65, 0x88, 7], [0, 0, 0, 1, 0x41, 0x9a, 7]);
+    let joined = [&sets[..], &key].concat();
+    let pictures: [&[u8]; 5] = [&sets, &key, &other, &joined, &other];
+    ioctls::feeding(*b"H264", pictures.map(<[u8]>::to_vec).to_vec(), || {
+        let wish = Camera::builder().device(device.clone()).size(Size::new(320, 180)).buffers(4);
+        let mut camera = wish.clone().packets().open().unwrap();
+        assert_eq!(camera.layout().unwrap().fourcc(), fourcc("H264"), "without a format: a bitstream");
+        assert_eq!(camera.buffers().unwrap_err().kind(), ErrorKind::Unsupported, "nothing else writes the bytes");
+        let mut last = None;
+        for (bytes, is_key) in [(&key[..], true), (&other, false), (&joined, true), (&other, false), (&other, false)] {
+            let packet = packet(&mut camera);
+            let meta = packet.meta();
+            assert_eq!((packet.bytes(), packet.is_key(), packet.is_leased()), (bytes, is_key, true));
+            assert_eq!((meta.codec, meta.size), (Codec::H264, Size::new(320, 180)));
+            assert!(meta.flags.contains(FrameFlags::MONOTONIC) && meta.source == Some(meta.sequence));
+            assert!(last.replace(meta.sequence) < Some(meta.sequence));
+            assert_eq!(packet.parameter_sets().unwrap().to_annexb(), sets);
+            let clone = packet.clone();
+            drop(packet);
+            assert_eq!(camera.stats().leased, 1);
+            assert_eq!(clone.bytes(), bytes);
+        }
+        assert_eq!(camera.stats().leased, 0);
+        drop(camera);
+        let error = wish.formats([fourcc("YUYV")]).packets().open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("YUYV, which is not a bitstream"), "{error}");
+    });
+}
+
+#[test]
+fn packets_of_a_webcam_are_key_frames_unless_they_are_cut() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let whole = jpeg(900);
+    ioctls::feeding(*b"MJPG", vec![whole.clone(), whole[..300].to_vec(), whole.clone()], || {
+        let wish = Camera::builder().device(device.clone()).size(Size::new(320, 180)).buffers(4);
+        let mut camera = wish.packets().open().unwrap();
+        let begins = [true, false, true].map(|begins| {
+            let packet = packet(&mut camera);
+            assert!(packet.is_key() && packet.is_leased() && packet.meta().codec == Codec::Mjpeg);
+            packet.can_begin() == begins
+        });
+        assert_eq!(begins, [true; 3]);
+        // The fan-out of an encoder takes them.
+        let mut fanout = PacketFanout::new();
+        let mut sink = fanout.attach(QueueCapacity::default()).unwrap();
+        fanout.push(&packet(&mut camera));
+        assert_eq!(sink.try_recv().unwrap().item().unwrap().bytes(), whole);
+    });
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, FrameSource};
-use framelease::codec::{Decoder, DecoderEvent, Encoder};
+use framelease::codec::{source_layout, Decoder, DecoderEvent, Encoder};
+use framelease::dmabuf::Allocator;
 use framelease::format::{FormatKind, FourCc, Rect, Size};
-use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta};
+use framelease::frame::{Frame, FrameFlags, Packet, PacketMeta, Pool};
 use framelease::v4l2::{Device, Direction, Resumed};
 use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
@@ -128,6 +129,34 @@ fn decoder_returns_the_encoded_pictures_single_planar() {
 #[test]
 fn decoder_returns_the_encoded_pictures_multi_planar() {
     decodes(Planar::Multi);
+}
+
+/// mxc-jpeg and others have the format JPEG, and bcm2835-codec has MJPG.
+#[test]
+fn decoder_and_encoder_of_motion_jpeg_take_the_format_that_the_device_has() {
+    if fwht(Planar::Single).is_none() || needed_path("udmabuf", "/dev/udmabuf").is_none() {
+        return;
+    }
+    for format in [*b"JPEG", *b"MJPG"] {
+        ioctls::answering_as(Habit::Renamed(*b"FWHT", format), || {
+            let device = Encoder::find(Codec::Mjpeg).unwrap();
+            let parameters = params(Codec::Mjpeg, SMALL);
+            let layout = source_layout(&device, &parameters, fourcc("NV12")).unwrap();
+            let pool = Pool::new(&Allocator::Udmabuf, layout, 2).unwrap();
+            let mut encoder = Encoder::builder(parameters).device(device).open(pool.buffers()).unwrap();
+            let packets: Vec<Packet> = (0..4)
+                .map(|i| coded(&mut encoder, pool.try_acquire().unwrap().freeze_full(i, 1000 + i)).detach())
+                .collect();
+            assert!(packets.iter().all(|packet| packet.meta().codec == Codec::Mjpeg));
+            drop(encoder);
+            let mut decoder = Decoder::builder(Codec::Mjpeg).frames_held(4).open().unwrap();
+            let got = decoded(&mut decoder, &packets);
+            let times = frames(&got).iter().map(|frame| frame.meta().timestamp_ns).collect::<Vec<_>>();
+            assert_eq!(times, [1000, 1001, 1002, 1003], "a frame for each packet");
+        });
+    }
+    let e = Decoder::builder(Codec::Mjpeg).device(Encoder::find(Codec::Fwht).unwrap()).open().unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("no decoder of mjpeg"), "{e}");
 }
 
 #[test]

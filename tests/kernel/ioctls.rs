@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_ulong, c_void};
@@ -32,6 +34,8 @@ pub enum Habit {
     Grabber,
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
     AmphionDecoder,
+    /// A driver with the second format instead of the first. If the first is GREY, [`feeding`] gives the bitstream.
+    Renamed([u8; 4], [u8; 4]),
     /// A device whose work fails after it was submitted: its fences signal with an error.
     FailedFence,
     /// A kernel with the API of streams, which reports one route of each subdevice. It is not active.
@@ -44,6 +48,7 @@ thread_local! {
     static HABIT: Cell<Option<Habit>> = const { Cell::new(None) };
     static REFUSED: Cell<Option<([u8; 2], Errno)>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    static FED: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
 }
 
@@ -63,6 +68,38 @@ pub fn answering_as<T>(habit: Habit, test: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Runs a function while a camera of one byte per pixel is a webcam that gives these pictures, the last one again and
+/// again.
+pub fn feeding<T>(fourcc: [u8; 4], pictures: Vec<Vec<u8>>, test: impl FnOnce() -> T) -> T {
+    FED.set(pictures.into());
+    answering_as(Habit::Renamed(*GREY, fourcc), test)
+}
+
+/// Writes the next picture to the buffer that DQBUF has returned.
+///
+/// # Safety
+/// `arg` is the `v4l2_buffer` of a DQBUF of `fd` that has succeeded.
+unsafe fn feed(fd: c_int, arg: *mut u32) {
+    const QUERYBUF: c_ulong = 0xc058_5609;
+    const BYTES_USED: usize = 2;
+    let picture = FED.with_borrow_mut(|fed| if fed.len() > 1 { fed.pop_front() } else { fed.front().cloned() });
+    let picture = picture.expect("a picture");
+    let mut query = [0u32; 22];
+    // SAFETY: both are a `v4l2_buffer` of 22 words: index and type first, m.offset at word 16, length at word 18. The
+    // mapping is as long as the kernel says, and the kernel has given the buffer to this program.
+    unsafe {
+        ptr::copy_nonoverlapping(arg, query.as_mut_ptr(), 2);
+        assert_eq!(libc::syscall(libc::SYS_ioctl, fd, QUERYBUF, query.as_mut_ptr()), 0);
+        let (length, protection) = (query[18] as usize, libc::PROT_READ | libc::PROT_WRITE);
+        assert!(picture.len() <= length);
+        let memory = libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, fd, query[16].into());
+        assert_ne!(memory, libc::MAP_FAILED);
+        ptr::copy_nonoverlapping(picture.as_ptr(), memory.cast(), picture.len());
+        libc::munmap(memory, length);
+        arg.add(BYTES_USED).write_unaligned(picture.len() as u32);
+    }
+}
+
 /// Changes the argument of an ioctl for the kernel.
 ///
 /// # Safety
@@ -77,8 +114,23 @@ unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
         // SAFETY: as above.
         unsafe { exchange(arg.add(4), TILES, NV12) };
     }
+    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
+        // SAFETY: as above. `v4l2_frmsizeenum` and `v4l2_frmivalenum` have the format in their second word.
+        unsafe { exchange(arg.add(word), u32::from_le_bytes(other), u32::from_le_bytes(own)) };
+    }
 }
 
+/// Returns the word of an ioctl's argument that has a format.
+fn format_word(number: u8) -> Option<usize> {
+    match number {
+        2 => Some(11),
+        4 | 5 | 64 => Some(4),
+        74 | 75 => Some(1),
+        _ => None,
+    }
+}
+
+const GREY: &[u8; 4] = b"GREY";
 /// `V4L2_PIX_FMT_NV12_8L128`
 const TILES: u32 = u32::from_le_bytes(*b"AT12");
 /// No format of V4L2.
@@ -176,6 +228,20 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
             }
         }
     }
+    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
+        const FLAGS: usize = 2;
+        let own_code = u32::from_le_bytes(own);
+        // SAFETY: as above.
+        unsafe {
+            let is_fed = own == *GREY && arg.add(word).read_unaligned() == own_code;
+            exchange(arg.add(word), own_code, u32::from_le_bytes(other));
+            match word {
+                PIXEL_FORMAT if is_fed => arg.add(BYTES_PER_LINE).write_unaligned(0),
+                11 if is_fed => arg.add(FLAGS).write_unaligned(1),
+                _ => {}
+            }
+        }
+    }
     for &word in zeroed {
         // SAFETY: both structs are longer than seven words, and the caller guarantees that this is one of them.
         unsafe { arg.add(word).write_unaligned(0) };
@@ -267,8 +333,14 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
         Errno::EINVAL.set();
     }
     if let (0, Some(habit)) = (done, habit) {
+        const DQBUF: u8 = 17;
         // SAFETY: the ioctl has just succeeded with this argument.
-        unsafe { change(habit, request as u8, arg.cast()) };
+        unsafe {
+            change(habit, request as u8, arg.cast());
+            if matches!(habit, Habit::Renamed(own, _) if own == *GREY) && request as u8 == DQBUF {
+                feed(fd, arg.cast());
+            }
+        }
     }
     done
 }

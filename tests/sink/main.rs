@@ -5,6 +5,8 @@
 mod allocations;
 mod blocks;
 mod client;
+#[cfg(feature = "mjpeg")]
+mod jpeg_decoder;
 mod matroska;
 mod packet_receiver;
 mod receive;

@@ -7,17 +7,26 @@ use std::net::UdpSocket;
 pub type Received = (u16, u32, u32, bool, Vec<u8>);
 
 pub fn received(socket: &UdpSocket) -> Vec<Received> {
+    received_as(96, socket)
+}
+
+/// Receives packets of a payload type.
+pub fn received_as(payload_type: u8, socket: &UdpSocket) -> Vec<Received> {
     let mut all = Vec::new();
     let mut buffer = [0; 9000];
     while let Ok(n) = socket.recv(&mut buffer) {
-        all.push(packet(&buffer[..n]));
+        all.push(packet_as(payload_type, &buffer[..n]));
     }
     all
 }
 
 /// Parses one packet.
 pub fn packet(b: &[u8]) -> Received {
-    assert!(b.len() >= 12 && b[0] == 0x80 && b[1] & 0x7f == 96, "{b:?}");
+    packet_as(96, b)
+}
+
+fn packet_as(payload_type: u8, b: &[u8]) -> Received {
+    assert!(b.len() >= 12 && b[0] == 0x80 && b[1] & 0x7f == payload_type, "{b:?}");
     let word = |at: usize| u32::from_be_bytes(b[at..at + 4].try_into().unwrap());
     (u16::from_be_bytes([b[2], b[3]]), word(4), word(8), b[1] & 0x80 != 0, b[12..].to_vec())
 }

@@ -13,7 +13,7 @@ use framelease::stats::syscalls;
 use framelease::{ErrorKind, Received, Station, Submit};
 
 use crate::allocations::of_this_thread;
-use crate::receive::{received, units};
+use crate::receive::{received, received_as, units};
 use crate::station::{assert_signal_ends_recv, idle_wakes, is_readable, is_readable_within};
 use crate::support::*;
 
@@ -517,14 +517,20 @@ fn by_ffmpeg(
     options: SenderOptions,
     name: &str,
 ) -> Option<(Vec<String>, Vec<String>)> {
-    let bytes = stream(codec, 40, size)?;
-    let packets = packets(codec, &bytes, size);
-    let format = match codec {
-        Codec::H264 => "h264",
-        Codec::Hevc => "hevc",
-        _ => "ivf",
-    };
-    let expected = frame_sums("-", Some(format), &bytes)?;
+    bytes_by_ffmpeg(codec, size, &stream(codec, 40, size)?, to, options, name)
+}
+
+fn bytes_by_ffmpeg(
+    codec: Codec,
+    size: Size,
+    bytes: &[u8],
+    to: SocketAddr,
+    options: SenderOptions,
+    name: &str,
+) -> Option<(Vec<String>, Vec<String>)> {
+    let packets = packets(codec, bytes, size);
+    assert_eq!(packets.len(), 40);
+    let expected = frame_sums("-", Some(format(codec)), bytes)?;
     let folder = Folder::new(name);
     let mut sender = Sender::new(codec, options).unwrap();
     let id = sender.add(to).unwrap();
@@ -574,18 +580,80 @@ fn rtp_is_decoded_by_ffmpeg() {
     }
 }
 
+/// Returns 40 JPEG pictures of GStreamer's encoder with the sampling 4:2:2.
+fn jpeg_422() -> Option<Vec<u8>> {
+    let line = format!(
+        "-q videotestsrc num-buffers=40 horizontal-speed=3 ! video/x-raw,format=Y42B,width={},height={} ! jpegenc ! fdsink",
+        JPEG_SIZE.width, JPEG_SIZE.height
+    );
+    clean("gst-launch-1.0", &line.split(' ').collect::<Vec<_>>(), &[])
+}
+
+#[test]
+fn rtp_of_motion_jpeg_is_decoded_by_ffmpeg() {
+    // With restart markers, for decoders that work in slices.
+    let slices = ["-threads", "2", "-thread_type", "slice"];
+    let streams = [stream(Codec::Mjpeg, 40, JPEG_SIZE), stream_with(Codec::Mjpeg, 40, JPEG_SIZE, &slices), jpeg_422()];
+    for (bytes, kind) in streams.into_iter().zip([1, 65, 0]) {
+        let Some(bytes) = bytes else { return };
+        let (rtp, _rtcp, to) = receiver();
+        let mut sender = Sender::new(Codec::Mjpeg, at_once()).unwrap();
+        sender.add(to).unwrap();
+        send(&mut sender, &packets(Codec::Mjpeg, &bytes, JPEG_SIZE)[0]);
+        let got = received_as(26, &rtp);
+        assert!(got.iter().all(|g| g.4[4..8] == [kind, 255, 40, 22] && g.4.len() <= 1400 - 48 - 12), "type {kind}");
+        assert!(got.len() > 1 && got.iter().rev().skip(1).all(|g| !g.3 && g.4.len() == 1400 - 48 - 12));
+        drop((rtp, _rtcp, sender));
+        let name = format!("ffmpeg-jpeg-{kind}");
+        let decoded = bytes_by_ffmpeg(Codec::Mjpeg, JPEG_SIZE, &bytes, to, at_once(), &name);
+        let Some((sums, expected)) = decoded else { return };
+        assert!(run(&sums, &expected) >= 10, "type {kind}: {} of {} frames", run(&sums, &expected), sums.len());
+    }
+}
+
+#[test]
+fn sender_refuses_a_jpeg_picture_that_rtp_cannot_carry_and_goes_on() {
+    let (wide, size) = (Size::new(2048, 64), Size::new(64, 64));
+    let (Some(large), Some(good)) = (stream(Codec::Mjpeg, 1, wide), stream(Codec::Mjpeg, 1, size)) else { return };
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::Mjpeg, at_once()).unwrap();
+    let id = sender.add(to).unwrap();
+    let rejected = sender.try_submit(packets(Codec::Mjpeg, &large, wide).remove(0)).unwrap_err();
+    assert_eq!((rejected.error.kind(), rejected.item.meta().size), (ErrorKind::Unsupported, wide));
+    assert!(rejected.error.to_string().contains("2048x64, and the limit is 2040 pixels"), "{}", rejected.error);
+    // A damaged picture may be without its headers.
+    let mut meta = PacketMeta::new(Codec::Mjpeg, size, 1, 1);
+    meta.flags = FrameFlags::ERROR;
+    send(&mut sender, &Packet::new(meta, &good[..100], None));
+    assert!(sender.awaits_key() && received_as(26, &rtp).is_empty());
+    send(&mut sender, &packets(Codec::Mjpeg, &good, size)[0]);
+    assert_eq!(sender.stats(id).unwrap().frames, 1);
+    assert!(!received_as(26, &rtp).is_empty());
+    let error = Sender::new(Codec::Mjpeg, at_once().mtu(200)).unwrap_err();
+    assert!(error.to_string().contains("asked packets of 200 bytes; JPEG pictures need 205"), "{error}");
+}
+
 #[test]
 fn rtp_is_received_by_gstreamer() {
-    let Some(bytes) = stream(Codec::H264, 40, SIZE) else { return };
-    let Some(expected) = frame_sums("-", Some("h264"), &bytes) else { return };
-    let packets = packets(Codec::H264, &bytes, SIZE);
+    by_gstreamer(
+        Codec::H264,
+        SIZE,
+        "encoding-name=H264,payload=96",
+        "rtph264depay ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au",
+    );
+    by_gstreamer(Codec::Mjpeg, JPEG_SIZE, "encoding-name=JPEG,payload=26", "rtpjpegdepay");
+}
+
+fn by_gstreamer(codec: Codec, size: Size, caps: &str, depay: &str) {
+    let Some(bytes) = stream(codec, 40, size) else { return };
+    let Some(expected) = frame_sums("-", Some(format(codec)), &bytes) else { return };
+    let packets = packets(codec, &bytes, size);
     let (_, _, to) = receiver();
     let (folder, port) = (Folder::new("udpsrc"), to.port());
-    let file = folder.path("a.h264");
+    let file = folder.path("received");
     let line = format!(
-        "udpsrc port={port} caps=application/x-rtp,media=video,clock-rate=90000,encoding-name=H264,payload=96 ! \
-         rtpjitterbuffer latency=100 ! rtph264depay ! h264parse ! \
-         video/x-h264,stream-format=byte-stream,alignment=au ! identity eos-after=60 ! filesink location={}",
+        "udpsrc port={port} caps=application/x-rtp,media=video,clock-rate=90000,{caps} ! \
+         rtpjitterbuffer latency=100 ! {depay} ! identity eos-after=60 ! filesink location={}",
         text(&file)
     );
     let child = Command::new("gst-launch-1.0")
@@ -600,7 +668,7 @@ fn rtp_is_received_by_gstreamer() {
         let _ = writeln!(std::io::stderr(), "SKIPPED gst-launch-1.0: not found");
         return;
     };
-    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let mut sender = Sender::new(codec, at_once()).unwrap();
     sender.add(to).unwrap();
     let start = Instant::now();
     for i in 0u64.. {
@@ -619,7 +687,7 @@ fn rtp_is_received_by_gstreamer() {
     }
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let Some(sums) = frame_sums("-", Some("h264"), &std::fs::read(&file).unwrap()) else { return };
+    let Some(sums) = frame_sums("-", Some(format(codec)), &std::fs::read(&file).unwrap()) else { return };
     assert!(run(&sums, &expected) >= 10, "{} of {} frames", run(&sums, &expected), sums.len());
 }
 

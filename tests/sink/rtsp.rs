@@ -607,16 +607,12 @@ fn ffmpeg(url: &str, transport: &str, count: usize) -> Option<Child> {
 
 #[test]
 fn rtsp_is_decoded_by_ffmpeg() {
-    for codec in [Codec::H264, Codec::Hevc, Codec::Vp8] {
-        let Some(bytes) = stream(codec, 40, SIZE) else { return };
-        let format = match codec {
-            Codec::H264 => "h264",
-            Codec::Hevc => "hevc",
-            _ => "ivf",
-        };
-        let Some(expected) = frame_sums("-", Some(format), &bytes) else { return };
+    for codec in [Codec::H264, Codec::Hevc, Codec::Vp8, Codec::Mjpeg] {
+        let size = if codec == Codec::Mjpeg { JPEG_SIZE } else { SIZE };
+        let Some(bytes) = stream(codec, 40, size) else { return };
+        let Some(expected) = frame_sums("-", Some(format(codec)), &bytes) else { return };
         let builder = Server::builder(HOST).user("eve", "s3cret");
-        let node = Node::start(builder, MountOptions::default(), packets(codec, &bytes, SIZE));
+        let node = Node::start(builder, MountOptions::default(), packets(codec, &bytes, size));
         let url = format!("rtsp://eve:s3cret@{}/live", node.address);
         let children: Vec<Child> =
             ["tcp", "udp"].into_iter().filter_map(|transport| ffmpeg(&url, transport, 60)).collect();

@@ -9,6 +9,8 @@ use framelease::format::Size;
 use framelease::frame::{Packet, PacketMeta};
 
 pub const SIZE: Size = Size::new(320, 180);
+/// In RTP, the sides of a JPEG picture are counted in blocks of 8.
+pub const JPEG_SIZE: Size = Size::new(320, 176);
 pub const FRAME_NS: u64 = 40_000_000;
 
 /// A folder that is removed when the test ends.
@@ -99,15 +101,21 @@ pub fn is_in_own_network() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
+/// ffmpeg's name for the format of a stream.
+pub fn format(codec: Codec) -> &'static str {
+    name(codec).1
+}
+
 fn name(codec: Codec) -> (&'static str, &'static str, &'static [&'static str]) {
     match codec {
         Codec::H264 => ("libx264", "h264", &["-bf", "0", "-x264-params", "keyint=10:scenecut=0"]),
         Codec::Hevc => ("libx265", "hevc", &["-x265-params", "keyint=10:bframes=0:scenecut=0:log-level=none"]),
+        Codec::Mjpeg => ("mjpeg", "mjpeg", &["-huffman", "default", "-q:v", "5"]),
         _ => ("libvpx", "ivf", &["-g", "10", "-deadline", "realtime"]),
     }
 }
 
-/// A stream of `frames` coded frames, a key frame every tenth.
+/// A stream of `frames` coded frames, a key frame every tenth. In Motion JPEG, each is a key frame.
 pub fn stream(codec: Codec, frames: usize, size: Size) -> Option<Vec<u8>> {
     stream_with(codec, frames, size, &[])
 }
@@ -118,7 +126,8 @@ pub fn stream_with(codec: Codec, frames: usize, size: Size, last: &[&str]) -> Op
     let source = format!("testsrc2=size={size}:rate=25");
     let count = frames.to_string();
     let mut args = vec!["-v", "error", "-f", "lavfi", "-i", &source, "-frames:v", &count];
-    args.extend(["-pix_fmt", "yuv420p", "-c:v", encoder]);
+    let format_of_pixels = if codec == Codec::Mjpeg { "yuvj420p" } else { "yuv420p" };
+    args.extend(["-pix_fmt", format_of_pixels, "-c:v", encoder]);
     args.extend(more);
     args.extend(last);
     args.extend(["-f", format, "-"]);
@@ -130,7 +139,15 @@ pub fn stream_with(codec: Codec, frames: usize, size: Size, last: &[&str]) -> Op
 /// The frames of a stream, 40 ms apart.
 pub fn packets(codec: Codec, stream: &[u8], size: Size) -> Vec<Packet> {
     let mut units: Vec<Vec<u8>> = Vec::new();
-    if codec == Codec::Vp8 {
+    if codec == Codec::Mjpeg {
+        // The end marker cannot be within the pictures of ffmpeg.
+        for byte in stream {
+            match units.last_mut().filter(|unit| !unit.ends_with(&[0xff, 0xd9])) {
+                Some(unit) => unit.push(*byte),
+                None => units.push(vec![*byte]),
+            }
+        }
+    } else if codec == Codec::Vp8 {
         let mut at = 32;
         while let Some(head) = stream.get(at..at + 12) {
             let bytes = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;

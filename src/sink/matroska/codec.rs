@@ -2,16 +2,6 @@
 
 use crate::bitstream::{Bits, Codec, NalKind, ParameterSets};
 
-/// Returns the codec's name in a track; `None` if Matroska does not have one.
-pub(super) fn codec_id(codec: Codec) -> Option<&'static str> {
-    match codec {
-        Codec::H264 => Some("V_MPEG4/ISO/AVC"),
-        Codec::Hevc => Some("V_MPEGH/ISO/HEVC"),
-        Codec::Vp8 => Some("V_VP8"),
-        Codec::Fwht => None,
-    }
-}
-
 /// Returns `avcC` or `hvcC` with NAL unit lengths of four bytes; `None` if the parameter sets cannot be parsed.
 pub(super) fn private(sets: &ParameterSets) -> Option<Vec<u8>> {
     match sets.codec() {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::{codec_id, private};
+use super::codec::private;
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
@@ -119,6 +119,8 @@ struct Cluster {
     /// The position of the cluster's size.
     size_at: u64,
     time_ms: u64,
+    /// It begins with an intact key frame.
+    has_key: bool,
 }
 
 /// Writes packets to a Matroska file or stream. The first key frame writes the header.
@@ -292,12 +294,16 @@ impl Writer {
         let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
         let time_ms = (time_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
-        let fits =
-            self.cluster.as_ref().filter(|c| !packet.is_key() && time_ms < c.time_ms + CLUSTER_MS).and_then(relative);
+        // In Motion JPEG, each frame is a key frame. Those that the index leaves out begin no cluster.
+        let lasts = |c: &&Cluster| match packet.is_key() {
+            true => c.has_key && time_ms < c.time_ms + CUE_MS,
+            false => time_ms < c.time_ms + CLUSTER_MS,
+        };
+        let fits = self.cluster.as_ref().filter(lasts).and_then(relative);
         let relative = match fits {
             Some(relative) => relative,
             None => {
-                self.begin_cluster(time_ms)?;
+                self.begin_cluster(time_ms, begins_file(packet))?;
                 if begins_file(packet) {
                     self.index(time_ms);
                 }
@@ -384,7 +390,8 @@ impl Writer {
     fn begin(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         let unsupported = |text: String| Error::new(ErrorKind::Unsupported, "write", text).on(&self.name);
-        let id = codec_id(meta.codec).ok_or_else(|| unsupported(format!("Matroska has no name for {}", meta.codec)))?;
+        let id = meta.codec.names().matroska;
+        let id = id.ok_or_else(|| unsupported(format!("Matroska has no name for {}", meta.codec)))?;
         let mut entry =
             Elements::default().number(0xd7, 1).number(0x73c5, 1).number(0x83, 1).number(0x9c, 0).text(0x86, id);
         if meta.codec.has_nal_units() {
@@ -445,13 +452,13 @@ impl Writer {
         Ok(())
     }
 
-    fn begin_cluster(&mut self, time_ms: u64) -> Result<()> {
+    fn begin_cluster(&mut self, time_ms: u64, has_key: bool) -> Result<()> {
         self.end_cluster()?;
         let (at, mut head) = (self.end, vec![0x1f, 0x43, 0xb6, 0x75]);
         head.extend_from_slice(&UNKNOWN_SIZE);
         head.extend(Elements::default().number(0xe7, time_ms).0);
         self.append(std::iter::once(&head[..]))?;
-        self.cluster = Some(Cluster { size_at: at + 4, time_ms });
+        self.cluster = Some(Cluster { size_at: at + 4, time_ms, has_key });
         Ok(())
     }
 

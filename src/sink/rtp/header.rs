@@ -1,18 +1,27 @@
 //! The bytes of RTP headers and RTCP packets (RFC 3550, 5.1 and 6).
 
-/// The first dynamic payload type (RFC 3551, 6).
-pub(super) const PAYLOAD_TYPE: u8 = 96;
-
 /// Bytes of an RTP header without contributing sources.
 pub(super) const RTP_BYTES: usize = 12;
 
-pub(super) fn rtp(is_last: bool, sequence: u16, timestamp: u32, ssrc: u32) -> [u8; RTP_BYTES] {
+/// The header fields that all packets of a frame share.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) payload_type: u8,
+    pub(super) ssrc: u32,
+    pub(super) timestamp: u32,
+    /// The sequence number of the first packet.
+    pub(super) sequence: u16,
+}
+
+/// Returns the header of a frame's packet with this index.
+pub(super) fn rtp(stamp: Stamp, index: usize, is_last: bool) -> [u8; RTP_BYTES] {
     let mut header = [0; RTP_BYTES];
     header[0] = 0x80;
-    header[1] = PAYLOAD_TYPE | u8::from(is_last) << 7;
-    header[2..4].copy_from_slice(&sequence.to_be_bytes());
-    header[4..8].copy_from_slice(&timestamp.to_be_bytes());
-    header[8..].copy_from_slice(&ssrc.to_be_bytes());
+    header[1] = stamp.payload_type | u8::from(is_last) << 7;
+    // The sequence wraps.
+    header[2..4].copy_from_slice(&stamp.sequence.wrapping_add(index as u16).to_be_bytes());
+    header[4..8].copy_from_slice(&stamp.timestamp.to_be_bytes());
+    header[8..].copy_from_slice(&stamp.ssrc.to_be_bytes());
     header
 }
 
@@ -107,11 +116,9 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_rfc() {
-        assert_eq!(
-            rtp(true, 0x1234, 0x0102_0304, 0xdead_beef),
-            [0x80, 0xe0, 0x12, 0x34, 1, 2, 3, 4, 0xde, 0xad, 0xbe, 0xef]
-        );
-        assert_eq!(rtp(false, 0, 0, 0)[1], 96);
+        let stamp = Stamp { payload_type: 96, ssrc: 0xdead_beef, timestamp: 0x0102_0304, sequence: 0xffff };
+        assert_eq!(rtp(stamp, 3, true), [0x80, 0xe0, 0, 2, 1, 2, 3, 4, 0xde, 0xad, 0xbe, 0xef]);
+        assert_eq!(rtp(Stamp { payload_type: 26, ..stamp }, 0, false)[1], 26);
         let report = Report { unix_ns: 1_500_000_000, timestamp: 9, packets: 2, octets: 3 };
         let mut bytes = [0xee; 256];
         assert_eq!(sender_report(7, &report, "ab", false, &mut bytes), 44);

@@ -4,6 +4,9 @@
 //! (`UDP_SEGMENT`, or `sendmmsg`) sends many datagrams. A [`Sender`] is a [`Station`](crate::Station) without a thread.
 //! Its descriptor becomes readable when more datagrams are due.
 //!
+//! JPEG goes by RFC 2435, with the tables of each picture. Such a picture is baseline, has the sampling 4:2:0 or 4:2:2,
+//! the usual Huffman tables, and at most 2040 pixels for each side. Receivers round the sides up to a multiple of 8.
+//!
 //! ```no_run
 //! use std::time::Duration;
 //! use framelease::bitstream::Codec;
@@ -31,6 +34,7 @@
 mod destination;
 mod header;
 mod interleaved;
+mod jpeg;
 mod options;
 mod payload;
 mod plan;

@@ -1,29 +1,16 @@
 //! Splits a coded frame into RTP payloads: RFC 6184 (H.264, packetization-mode 1), RFC 7798 (H.265), RFC 7741 (VP8).
+//! JPEG has its own file.
 
 use crate::bitstream::{nal_units, Codec, NalKind, ParameterSets};
 
-/// The most bytes before the coded bytes: payload header and fragment header.
-pub(super) const MOST_PREFIX: usize = 3;
+/// The most bytes before a part of a NAL unit: payload header and fragment header.
+const MOST_PREFIX: usize = 3;
 
 /// The payload of one RTP packet: a few bytes of a header and a slice of the coded frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece<'a> {
-    prefix: [u8; MOST_PREFIX],
-    prefix_len: usize,
+    pub(super) prefix: &'a [u8],
     pub(super) body: &'a [u8],
-}
-
-impl<'a> Piece<'a> {
-    pub(super) fn new(prefix: &[u8], body: &'a [u8]) -> Self {
-        let mut bytes = [0; MOST_PREFIX];
-        let prefix_len = prefix.len().min(MOST_PREFIX);
-        bytes[..prefix_len].copy_from_slice(&prefix[..prefix_len]);
-        Self { prefix: bytes, prefix_len, body }
-    }
-
-    pub(super) fn prefix(&self) -> &[u8] {
-        &self.prefix[..self.prefix_len]
-    }
 }
 
 /// Calls `each` with every piece of a frame that fits `room` bytes, in order. Leaves out delimiters, and parameter sets
@@ -39,7 +26,7 @@ pub(super) fn pieces(
     if !codec.has_nal_units() {
         // RFC 7741, 4.2: no extension, S at the start of the only partition.
         for (i, body) in data.chunks(room - 1).enumerate() {
-            each(Piece::new(&[if i == 0 { 0x10 } else { 0 }], body));
+            each(Piece { prefix: &[if i == 0 { 0x10 } else { 0 }], body });
         }
         return false;
     }
@@ -60,7 +47,7 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     if unit.len() <= room {
         // A receiver cannot read a unit that is shorter than its header.
         if unit.len() >= if codec == Codec::H264 { 1 } else { 2 } {
-            each(Piece::new(&[], unit));
+            each(Piece { prefix: &[], body: unit });
         }
         return;
     }
@@ -73,7 +60,7 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     for (i, part) in body.chunks(room - header - 1).enumerate() {
         let (start, end) = (i == 0, i + 1 == count);
         prefix[header] = u8::from(start) << 7 | u8::from(end) << 6 | kind;
-        each(Piece::new(&prefix[..=header], part));
+        each(Piece { prefix: &prefix[..=header], body: part });
     }
 }
 
@@ -110,7 +97,7 @@ mod tests {
 
     fn all(codec: Codec, data: &[u8], room: usize, apart: Option<&ParameterSets>) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        pieces(codec, data, room, apart, |p| got.push([p.prefix(), p.body].concat()));
+        pieces(codec, data, room, apart, |p| got.push([p.prefix, p.body].concat()));
         got
     }
 

@@ -1,17 +1,19 @@
 //! A frame as datagrams: the header of each piece, and the position of the piece.
 
-use super::header::{rtp, RTP_BYTES};
-use super::payload::{each_parameter, parameters, pieces, Piece, MOST_PREFIX};
+use std::ops::Range;
+
+use super::header::{rtp, Stamp, RTP_BYTES};
+use super::jpeg::Picture;
+use super::payload::{each_parameter, parameters, pieces, Piece};
 use crate::bitstream::ParameterSets;
 use crate::frame::Packet;
 use crate::sys::udp::{Datagram, MOST};
 
 struct Planned {
-    head: [u8; RTP_BYTES + MOST_PREFIX],
-    head_len: u8,
-    start: usize,
-    len: usize,
-    /// The bytes are in `own`, not in the frame.
+    /// The position in `own` of the RTP header and the payload's header.
+    head: Range<usize>,
+    /// The position of the other bytes, in `own` or in the frame.
+    body: Range<usize>,
     is_own: bool,
 }
 
@@ -19,54 +21,66 @@ struct Planned {
 #[derive(Default)]
 pub(super) struct Plan {
     planned: Vec<Planned>,
+    /// Headers and parameter sets.
     own: Vec<u8>,
-}
-
-/// The header fields that all packets of a frame share.
-#[derive(Clone, Copy)]
-pub(super) struct Stamp {
-    pub(super) ssrc: u32,
-    pub(super) timestamp: u32,
-    /// The sequence number of the first packet.
-    pub(super) sequence: u16,
 }
 
 impl Plan {
     /// Plans a frame, with `room` bytes of payload per datagram. `first` are parameter sets to send before it. Returns
     /// `true` if the frame contains other parameter sets.
     pub(super) fn make(&mut self, packet: &Packet, first: Option<&ParameterSets>, room: usize, stamp: Stamp) -> bool {
-        self.planned.clear();
-        self.own.clear();
+        self.clear();
         if let Some(sets) = first {
             if parameters(sets, room, &mut self.own) {
-                let together = Piece::new(&[], &self.own);
-                add(&mut self.planned, &together, 0, true);
+                self.add(&[], 0..self.own.len(), true);
             } else {
-                let (planned, own) = (&mut self.planned, &mut self.own);
                 each_parameter(sets, room, |piece| {
-                    add(planned, &piece, own.len(), true);
-                    own.extend_from_slice(piece.body);
+                    let start = self.own.len();
+                    self.own.extend_from_slice(piece.body);
+                    self.add(piece.prefix, start..self.own.len(), true);
                 });
             }
         }
-        let (data, planned) = (packet.bytes(), &mut self.planned);
+        let data = packet.bytes();
         // A key frame's sets are those in force. Sets in other frames stay where they are.
         let apart = packet.parameter_sets().filter(|_| packet.is_key());
-        let has_others = pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |piece| {
-            // A piece is a slice of the data, so this is its offset.
-            let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
-            add(planned, &piece, start, false);
-        });
-        let last = self.planned.len().saturating_sub(1);
-        for (i, planned) in self.planned.iter_mut().enumerate() {
-            let sequence = stamp.sequence.wrapping_add(i as u16);
-            planned.head[..RTP_BYTES].copy_from_slice(&rtp(i == last, sequence, stamp.timestamp, stamp.ssrc));
-        }
+        let has_others =
+            pieces(packet.meta().codec, data, room, apart.map(|sets| &**sets), |p| self.add_piece(data, p));
+        self.stamp(stamp);
         has_others
+    }
+
+    /// Plans a JPEG picture of a packet with these bytes.
+    pub(super) fn make_jpeg(&mut self, data: &[u8], picture: &Picture<'_>, room: usize, stamp: Stamp) {
+        self.clear();
+        picture.pieces(room, |piece| self.add_piece(data, piece));
+        self.stamp(stamp);
+    }
+
+    fn add_piece(&mut self, data: &[u8], piece: Piece<'_>) {
+        // A piece is a slice of the data, so this is its offset.
+        let start = piece.body.as_ptr() as usize - data.as_ptr() as usize;
+        self.add(piece.prefix, start..start + piece.body.len(), false);
+    }
+
+    fn add(&mut self, prefix: &[u8], body: Range<usize>, is_own: bool) {
+        let start = self.own.len();
+        self.own.extend_from_slice(&[0; RTP_BYTES]);
+        self.own.extend_from_slice(prefix);
+        self.planned.push(Planned { head: start..self.own.len(), body, is_own });
+    }
+
+    /// Writes the RTP headers.
+    fn stamp(&mut self, stamp: Stamp) {
+        let last = self.planned.len().saturating_sub(1);
+        for (i, planned) in self.planned.iter().enumerate() {
+            self.own[planned.head.start..][..RTP_BYTES].copy_from_slice(&rtp(stamp, i, i == last));
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.planned.clear();
+        self.own.clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,17 +94,8 @@ impl Plan {
         let planned = self.planned.get(from..until.min(self.len()).min(from + MOST)).unwrap_or(&[]);
         for (datagram, p) in datagrams.iter_mut().zip(planned) {
             let bytes = if p.is_own { &self.own } else { data };
-            let body = bytes.get(p.start..p.start + p.len).unwrap_or(&[]);
-            *datagram = [&p.head[..usize::from(p.head_len)], body];
+            *datagram = [&self.own[p.head.clone()], bytes.get(p.body.clone()).unwrap_or(&[])];
         }
         (datagrams, planned.len())
     }
-}
-
-fn add(planned: &mut Vec<Planned>, piece: &Piece<'_>, start: usize, is_own: bool) {
-    let prefix = piece.prefix();
-    let mut head = [0; RTP_BYTES + MOST_PREFIX];
-    head[RTP_BYTES..RTP_BYTES + prefix.len()].copy_from_slice(prefix);
-    let head_len = (RTP_BYTES + prefix.len()) as u8;
-    planned.push(Planned { head, head_len, start, len: piece.body.len(), is_own });
 }

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use super::header::PAYLOAD_TYPE;
 use crate::bitstream::{Codec, NalKind, ParameterSets};
 
 /// Encodes bytes as in RFC 4648, 4.
@@ -24,16 +23,6 @@ fn list<'a>(units: impl Iterator<Item = &'a [u8]>) -> String {
     units.map(base64).collect::<Vec<_>>().join(",")
 }
 
-/// Returns the name of a payload format; `None` for a codec without one.
-pub(super) fn encoding(codec: Codec) -> Option<&'static str> {
-    match codec {
-        Codec::H264 => Some("H264"),
-        Codec::Hevc => Some("H265"),
-        Codec::Vp8 => Some("VP8"),
-        Codec::Fwht => None,
-    }
-}
-
 /// The ends of a session.
 pub(in crate::sink) struct Session<'a> {
     /// The destination; an address of zeros and port 0 if the receiver chooses its own (RFC 2326, C.1).
@@ -47,17 +36,17 @@ pub(in crate::sink) struct Session<'a> {
 /// Returns the description of a session with one video stream to one destination.
 pub(super) fn describe(codec: Codec, session: &Session<'_>, id: u64, sets: Option<&ParameterSets>) -> Option<String> {
     let Session { to, from, ttl, control } = *session;
+    let (kind, encoding) = codec.names().rtp?;
     let family = |ip: IpAddr| if ip.is_ipv4() { "IP4" } else { "IP6" };
     // RFC 8866, 5.7: an IPv4 multicast address has a TTL.
     let reach = if to.is_ipv4() && to.ip().is_multicast() { format!("/{ttl}") } else { String::new() };
     let mut text = format!(
         "v=0\r\no=- {id} 1 IN {} {from}\r\ns=framelease\r\nc=IN {} {}{reach}\r\nt=0 0\r\n\
-         m=video {} RTP/AVP {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} {}/90000\r\n",
+         m=video {} RTP/AVP {kind}\r\na=rtpmap:{kind} {encoding}/90000\r\n",
         family(from),
         family(to.ip()),
         to.ip(),
         to.port(),
-        encoding(codec)?,
     );
     let format = match (codec, sets) {
         (Codec::H264, Some(sets)) => {
@@ -75,7 +64,7 @@ pub(super) fn describe(codec: Codec, session: &Session<'_>, id: u64, sets: Optio
     };
     if !format.is_empty() {
         // Writing to a String cannot fail.
-        let _ = write!(text, "a=fmtp:{PAYLOAD_TYPE} {format}\r\n");
+        let _ = write!(text, "a=fmtp:{kind} {format}\r\n");
     }
     if let Some(control) = control {
         let _ = write!(text, "a=recvonly\r\na=control:{control}\r\n");

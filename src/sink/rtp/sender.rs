@@ -73,7 +73,8 @@ impl Sender {
     /// Creates a sender without destinations.
     ///
     /// # Errors
-    /// `Unsupported` if the codec does not have an RTP payload format. `Exhausted` if no descriptor is left.
+    /// `Unsupported` if the codec does not have an RTP payload format. `InvalidArgument` for Motion JPEG in packets of
+    /// less than 205 bytes. `Exhausted` if no descriptor is left.
     pub fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
         let stream = Stream::new(codec, options)?;
         let readiness = Readiness::new().map_err(|e| Error::os("epoll_create1", e))?;
@@ -208,7 +209,9 @@ impl Submit for Sender {
     /// full. It ignores an empty packet. A damaged packet may be empty.
     ///
     /// # Errors
-    /// `InvalidArgument` for a packet of another codec, with the packet.
+    /// Every error gives the packet back, and the next packet can be sent. `InvalidArgument` for a packet of another
+    /// codec, or if the bytes are not a JPEG picture. `Unsupported` for a JPEG picture that RTP cannot carry: see the
+    /// [module](crate::sink::rtp). A damaged one is ignored.
     fn try_submit(&mut self, packet: Packet) -> std::result::Result<Submitted<Packet>, Rejected<Packet>> {
         if let Err(error) = self.stream.submit(&packet) {
             return Err(Rejected { error, item: packet });

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::destination::{Destination, DestinationId, DestinationStats, JoinState, Transport};
-use super::header::RTP_BYTES;
+use super::header::{Stamp, RTP_BYTES};
 use super::interleaved::Outbox;
+use super::jpeg::{Picture, LEAST_ROOM};
 use super::options::{SenderOptions, Spread};
-use super::plan::{Plan, Stamp};
-use super::sdp::{describe, encoding, Session};
+use super::plan::Plan;
+use super::sdp::{describe, Session};
 use super::sockets::Sockets;
 use crate::bitstream::{Codec, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +40,7 @@ struct Sending {
 /// The packets and the destinations of one stream. A [`Sender`](super::Sender) or a mount of a server calls it in time.
 pub(in crate::sink) struct Stream {
     codec: Codec,
+    payload_type: u8,
     options: SenderOptions,
     destinations: Vec<(DestinationId, Destination)>,
     next_id: u64,
@@ -68,18 +70,21 @@ const INTERVALS: [Duration; 3] = [Duration::from_millis(16), Duration::from_mill
 
 impl Stream {
     /// Creates a stream without destinations. `Unsupported` if the codec does not have an RTP payload format.
+    /// `InvalidArgument` if the headers of a JPEG picture do not fit in one packet.
     pub(in crate::sink) fn new(codec: Codec, options: SenderOptions) -> Result<Self> {
-        if encoding(codec).is_none() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "rtp",
-                format!("{codec} does not have an RTP payload format"),
-            ));
+        let text = || format!("{codec} does not have an RTP payload format");
+        let (payload_type, _) = codec.names().rtp.ok_or_else(|| Error::new(ErrorKind::Unsupported, "rtp", text()))?;
+        let options = options.limited();
+        let least = BELOW_RTP + RTP_BYTES + LEAST_ROOM;
+        if codec == Codec::Mjpeg && options.mtu < least {
+            let text = format!("asked packets of {} bytes; JPEG pictures need {least}", options.mtu);
+            return Err(Error::new(ErrorKind::InvalidArgument, "rtp", text));
         }
         let (ids, start) = (random(), random());
         Ok(Self {
             codec,
-            options: options.limited(),
+            payload_type,
+            options,
             destinations: Vec::new(),
             next_id: 0,
             ssrc: ids as u32,
@@ -228,7 +233,8 @@ impl Stream {
     }
 
     /// Takes a frame, which [`Stream::send_due`] sends. Sends the rest of the previous frame at once. Ignores an empty
-    /// packet, which a damaged packet may be. `InvalidArgument` for another codec.
+    /// packet, which a damaged packet may be, and a damaged JPEG picture that cannot be read. `InvalidArgument` for
+    /// another codec. `Unsupported` for a JPEG picture that RTP cannot carry.
     pub(in crate::sink) fn submit(&mut self, packet: &Packet) -> Result<()> {
         let meta = packet.meta();
         if meta.codec != self.codec {
@@ -240,6 +246,13 @@ impl Stream {
         if packet.picture().is_empty() {
             return Ok(());
         }
+        let picture = match self.codec {
+            Codec::Mjpeg if !self.destinations.is_empty() => match Picture::new(packet.bytes()) {
+                Err(_) if packet.is_damaged() => return Ok(()),
+                picture => Some(picture?),
+            },
+            _ => None,
+        };
         let now_ns = monotonic_ns();
         let time_ns = self.time.next(meta.timestamp_ns, now_ns);
         self.measure(time_ns);
@@ -272,9 +285,12 @@ impl Stream {
             false => Duration::ZERO,
         };
         self.sampled = now.checked_sub(age);
-        let stamp = Stamp { ssrc: self.ssrc, timestamp: self.timestamp, sequence: self.sequence };
+        let Self { payload_type, ssrc, timestamp, sequence, .. } = *self;
+        let stamp = Stamp { payload_type, ssrc, timestamp, sequence };
         let room = self.options.mtu.saturating_sub(BELOW_RTP + RTP_BYTES);
-        if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
+        if let Some(picture) = picture {
+            self.plan.make_jpeg(packet.bytes(), &picture, room, stamp);
+        } else if self.plan.make(packet, first.map(|s| &**s), room, stamp) {
             // Other sets may be in force now, so the next key frame sends them again.
             self.parameters_sent = None;
         }

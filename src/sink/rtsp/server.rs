@@ -213,7 +213,8 @@ impl Server {
     /// size: the next key frame carries the new parameter sets.
     ///
     /// # Errors
-    /// `InvalidArgument` for an unknown id, and for a packet of another codec.
+    /// `InvalidArgument` for an unknown id, and for a packet of another codec. `Unsupported` for a JPEG picture that
+    /// RTP cannot carry: see [`rtp`](crate::sink::rtp).
     pub fn submit(&mut self, id: MountId, packet: &Packet) -> Result<()> {
         self.mount_of(id)?.submit(packet)?;
         self.look_after_connections();

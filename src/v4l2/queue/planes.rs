@@ -2,6 +2,7 @@
 
 use super::capture_clock::CaptureClock;
 use super::sequence::Sequence;
+use crate::bitstream::{self, Codec, TAIL_BYTES};
 use crate::dmabuf::DmaBuf;
 use crate::flags::Flags;
 use crate::format::{Layout, MAX_PLANES};
@@ -84,7 +85,8 @@ pub(super) fn planes(
 }
 
 /// Returns the metadata of a filled buffer. Impossible numbers make it a frame with the flag `ERROR` and without
-/// data. A camera's picture whose data ends before its last row has the flag, too: analog grabbers give such frames.
+/// data. A camera's picture has the flag, too, if its data ends before its last row, as from analog grabbers, or if a
+/// marker is missing at an end of its JPEG picture.
 pub(super) fn meta(
     sequence: &mut Sequence,
     clock: &mut CaptureClock,
@@ -108,7 +110,7 @@ pub(super) fn meta(
             _ => meta.flags |= FrameFlags::ERROR,
         }
     }
-    if picture.is_some_and(|layout| is_short(layout, &meta.payload)) {
+    if picture.is_some_and(|layout| is_short(layout, &meta.payload) || is_cut(layout, &meta.payload[0], memory)) {
         meta.flags |= FrameFlags::ERROR;
     }
     meta
@@ -120,6 +122,16 @@ fn is_short(layout: &Layout, payload: &[Payload; MAX_PLANES]) -> bool {
         let has = payload.get(plane.memory as usize).map_or(0, |payload| payload.bytes);
         layout.row_bytes(i) > 0 && layout.plane_end(i) > u64::from(has)
     })
+}
+
+/// Returns `true` if the data is not a whole JPEG picture, although its format is JPEG. Reads at most the first 2 and
+/// the last 256 bytes. A buffer that the CPU cannot read counts as whole.
+fn is_cut(layout: &Layout, payload: &Payload, memory: &[DmaBuf]) -> bool {
+    let (true, Some(memory)) = (Codec::of(layout.fourcc()) == Some(Codec::Mjpeg), memory.first()) else { return false };
+    let (start, bytes) = (payload.offset_bytes as usize, payload.bytes as usize);
+    let (mut head, mut tail) = ([0; 2], [0; TAIL_BYTES]);
+    let (head, tail) = (&mut head[..bytes.min(2)], &mut tail[..bytes.min(TAIL_BYTES)]);
+    memory.copy_ends(start..start + bytes, head, tail).is_ok() && bitstream::is_cut(head, tail)
 }
 
 /// Returns a frame that an output queue has finished, flagged if the device could not use it.
@@ -165,6 +177,7 @@ fn flags(buffer: &Buffer) -> FrameFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dmabuf::{Allocator, DEFAULT_WAIT};
     use crate::format::Size;
 
     #[test]
@@ -225,6 +238,23 @@ mod tests {
         // Padding after the last row may be missing.
         let padded = Layout::from_strides("YUYV".parse().unwrap(), Size::new(64, 30), &[256], &[]).unwrap();
         assert!(!is_short(&padded, &bytes([256 * 29 + 128, 0])));
+    }
+
+    #[test]
+    fn jpeg_is_cut_if_a_marker_is_missing_at_an_end_of_its_data() {
+        let mut memory = Allocator::Memfd.allocate(8192, "test").unwrap();
+        let jpeg = [&[0xff, 0xd8], &[7; 500][..], &[0xff, 0xd9]].concat();
+        memory.write(DEFAULT_WAIT).unwrap().copy_from(1000, &jpeg).unwrap();
+        let coded =
+            |format: &str| Layout::from_strides(format.parse().unwrap(), Size::new(64, 30), &[], &[8192]).unwrap();
+        let is = |format: &str, offset_bytes, bytes| {
+            is_cut(&coded(format), &Payload { offset_bytes, bytes }, std::slice::from_ref(&memory))
+        };
+        let whole = jpeg.len() as u32;
+        assert!(!is("MJPG", 1000, whole) && !is("JPEG", 1000, whole) && !is("MJPG", 1000, whole + 2000));
+        for (offset, bytes) in [(1000, whole - 1), (1001, whole - 1), (1000, 1), (1000, 0), (0, whole)] {
+            assert!(is("MJPG", offset, bytes) && !is("H264", offset, bytes), "{bytes} bytes at {offset}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use framelease::bitstream::{head, nal_units, AccessUnitSplitter, Codec, NalKind, ParameterSets};
+use framelease::bitstream::{head, nal_units, AccessUnitSplitter, Codec, Jpeg, NalKind, ParameterSets};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -13,6 +13,7 @@ fuzz_target!(|input: &[u8]| {
     for codec in Codec::ALL {
         look(codec, stream);
     }
+    picture(stream);
     for codec in [Codec::H264, Codec::Hevc] {
         let all = cut(codec, stream, &[], usize::MAX);
         assert_eq!(all.concat(), stream, "{codec}: nothing is lost");
@@ -36,6 +37,18 @@ fn look(codec: Codec, data: &[u8]) {
         let at = unit.data.as_ptr() as usize - data.as_ptr() as usize;
         assert!(at >= unit.start + 3 && at + unit.data.len() <= data.len());
         end = at + unit.data.len();
+    }
+}
+
+/// A JPEG picture: its facts do not change with bytes after its end, and without its end it is not whole.
+fn picture(data: &[u8]) {
+    let Ok(jpeg) = Jpeg::parse(data) else { return };
+    let end = jpeg.scan.as_ptr() as usize - data.as_ptr() as usize + jpeg.scan.len();
+    assert!(end <= data.len() && jpeg.quantizers.iter().flatten().all(|table| table.len() == 64));
+    let cut = Jpeg::parse(&data[..end]).expect("the headers and the scan are there");
+    assert!(!cut.is_whole && (cut.size, cut.scan) == (jpeg.size, jpeg.scan));
+    if jpeg.is_whole {
+        assert_eq!(Jpeg::parse(&[data, &[0xff, 0xda]].concat()).expect("it has ended before"), jpeg);
     }
 }
 

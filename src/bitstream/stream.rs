@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::bitstream::{head, Codec, Head, ParameterSets};
+use super::{head, Codec, Head, ParameterSets};
 
 /// A limit above the parameter sets of any stream, for a driver that sends nothing else.
 const MOST_HEADER_BYTES: usize = 1 << 16;
 
-/// Tracks an encoder's output buffers in order.
+/// Tracks the coded buffers of an encoder or a camera in order.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     codec: Codec,
     /// Parameter sets that came in separate buffers and are not yet followed by a picture.
     headers: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Stream {
 
 /// The content of a coded buffer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Coded {
+pub(crate) enum Coded {
     /// A packet with its number in the stream.
     Picture { head: Head, sequence: u64, parameters: Option<Arc<ParameterSets>> },
     /// Only parameter sets, which are in force from now on.
@@ -30,33 +30,38 @@ pub(super) enum Coded {
 }
 
 impl Stream {
-    pub(super) fn new(codec: Codec) -> Self {
+    pub(crate) fn new(codec: Codec) -> Self {
         Self::from(codec, 0)
     }
 
     /// Creates a stream whose first packet has this number.
-    pub(super) fn from(codec: Codec, count: u64) -> Self {
+    pub(crate) fn from(codec: Codec, count: u64) -> Self {
         Self { codec, headers: Vec::new(), parameters: None, count }
     }
 
+    /// Returns the codec.
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// Returns the number of the next packet.
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// Begins a new stream, which has its own parameter sets. The count of packets continues.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.headers.clear();
         self.parameters = None;
     }
 
     /// Returns the parameter sets in force.
-    pub(super) fn parameters(&self) -> Option<&Arc<ParameterSets>> {
+    pub(crate) fn parameters(&self) -> Option<&Arc<ParameterSets>> {
         self.parameters.as_ref()
     }
 
     /// Takes the next coded buffer. A damaged buffer counts as a picture, however little it contains.
-    pub(super) fn next(&mut self, bytes: &[u8], is_damaged: bool) -> Coded {
+    pub(crate) fn next(&mut self, bytes: &[u8], is_damaged: bool) -> Coded {
         if bytes.is_empty() && !is_damaged {
             return Coded::Empty;
         }
