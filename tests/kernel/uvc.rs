@@ -60,15 +60,21 @@ struct Shared {
     formats: Vec<Format>,
     serial: &'static str,
     state: Mutex<State>,
-    /// Signals a change of `stream`, `streams` and `is_unplugged`.
+    /// Signals a change of `stream`, `is_idle` and `is_unplugged`.
     changed: Condvar,
+    /// Held while a request is answered: the host may continue before its effect is in `state`.
+    answering: Mutex<()>,
 }
 
 struct State {
     is_unplugged: bool,
+    probed: Stream,
+    /// The last PROBE asked for a rate other than the default of its size.
+    is_odd_rate: bool,
+    /// What the sender sends.
     stream: Option<Stream>,
-    /// How many streams the host has begun, and how many of them the sender knows.
-    streams: (u64, u64),
+    /// The sender knows that there is no stream.
+    is_idle: bool,
     /// Frames that were sent, and those of them that were damaged.
     sent: u64,
     damaged: u64,
@@ -86,9 +92,16 @@ struct State {
 const APERTURE: u8 = 8;
 
 impl Uvc {
-    /// Plugs a camera in and waits for its nodes. The serial number is that of every camera here.
+    /// Plugs a camera in and waits for its nodes.
     pub fn plug(formats: &[Format]) -> Option<Self> {
+        Self::plug_with(formats, false)
+    }
+
+    /// Plugs a camera in whose driver gives damaged frames, or drops them.
+    pub fn plug_with(formats: &[Format], gives_damaged: bool) -> Option<Self> {
         needed("uvcvideo", load())?;
+        // The driver reads it when it finds the camera.
+        set_parameter("nodrop", if gives_damaged { "1" } else { "0" });
         wait("the last camera stays", || nodes() == 0);
         let shared = Arc::new(Shared {
             gadget: RawGadget::plug().unwrap(),
@@ -96,8 +109,10 @@ impl Uvc {
             serial: "0001",
             state: Mutex::new(State {
                 is_unplugged: false,
+                probed: Stream::nearest(formats, &[0; 8]),
+                is_odd_rate: false,
                 stream: None,
-                streams: (0, 0),
+                is_idle: false,
                 sent: 0,
                 damaged: 0,
                 rule: Box::new(|_| None),
@@ -108,6 +123,7 @@ impl Uvc {
                 error: 0,
             }),
             changed: Condvar::new(),
+            answering: Mutex::new(()),
         });
         let bus = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -142,6 +158,7 @@ impl Uvc {
 
     /// The brightness and the exposure time that the camera has.
     pub fn controls(&self) -> (u16, u32) {
+        let _answered = self.shared.answering.lock().unwrap();
         let state = self.shared.state();
         (state.brightness, state.exposure)
     }
@@ -212,7 +229,10 @@ fn answer(shared: &Arc<Shared>) {
     let mut sender = None;
     while !shared.state().is_unplugged {
         let done = match shared.gadget.next() {
-            Ok(Some(setup)) => request(shared, &setup, &mut sender),
+            Ok(Some(setup)) => {
+                let _answering = shared.answering.lock().unwrap();
+                request(shared, &setup, &mut sender)
+            }
             Ok(None) => Ok(()),
             Err(e) => Err(e),
         };
@@ -280,28 +300,44 @@ fn streaming(shared: &Shared, setup: &Setup, sender: Option<&JoinHandle<()>>) ->
     match setup.request {
         SET_CUR if refusal == Some(if is_commit { Refusal::Commit } else { Refusal::Probe }) => gadget.stall(),
         SET_CUR => {
+            if is_commit {
+                end_stream(shared, sender);
+            }
             let stream = Stream::nearest(formats, &gadget.accept(setup)?);
             let mut state = shared.state();
-            state.stream = Some(stream);
+            state.probed = stream;
+            let rates = &formats[stream.format].sizes[stream.size].fps;
+            state.is_odd_rate = stream.interval != descriptors::interval(rates[0]);
             if is_commit {
-                state.streams.0 += 1;
+                (state.stream, state.is_idle) = (Some(stream), false);
                 shared.changed.notify_all();
-                // What was sent before is not part of this stream.
-                while state.streams.0 != state.streams.1 && !state.is_unplugged {
-                    drop(state);
-                    sender.into_iter().for_each(interrupt);
-                    std::thread::sleep(Duration::from_millis(1));
-                    state = shared.state();
-                }
             }
             Ok(())
         }
         GET_LEN => gadget.reply(setup, &[descriptors::PROBE_BYTES, 0]),
         GET_INFO => gadget.reply(setup, &[3]),
-        _ => {
-            let stream = shared.state().stream.unwrap_or_else(|| Stream::nearest(formats, &[0; 8]));
-            gadget.reply(setup, &stream.probe(formats, PAYLOAD as u32))
+        request => {
+            let (stream, is_odd_rate) = {
+                let state = shared.state();
+                (state.probed, state.is_odd_rate)
+            };
+            match request == GET_CUR && is_odd_rate && refusal == Some(Refusal::Rate) {
+                true => gadget.stall(),
+                false => gadget.reply(setup, &stream.probe(formats, PAYLOAD as u32)),
+            }
         }
+    }
+}
+
+/// Takes back what the sender sends. The host does not read now, and would take it for the next stream.
+fn end_stream(shared: &Shared, sender: Option<&JoinHandle<()>>) {
+    let Some(sender) = sender else { return };
+    let mut state = shared.state();
+    state.stream = None;
+    shared.changed.notify_all();
+    while !state.is_idle && !state.is_unplugged {
+        interrupt(sender);
+        state = shared.changed.wait_timeout(state, Duration::from_millis(1)).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -369,9 +405,9 @@ fn send(shared: &Shared, endpoint: u16) {
     let mut state = shared.state();
     let mut frame_bit = 0;
     while !state.is_unplugged {
-        state.streams.1 = state.streams.0;
-        let begun = state.streams.0;
-        let Some(stream) = state.stream.filter(|_| begun > 0) else {
+        let Some(stream) = state.stream else {
+            state.is_idle = true;
+            shared.changed.notify_all();
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
@@ -393,7 +429,7 @@ fn send(shared: &Shared, endpoint: u16) {
         }
         frame_bit ^= 1;
         state = shared.state();
-        while !state.is_unplugged && state.streams.0 == begun {
+        while !state.is_unplugged && state.stream.is_some() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
