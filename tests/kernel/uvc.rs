@@ -58,7 +58,6 @@ pub struct Uvc {
 struct Shared {
     gadget: RawGadget,
     formats: Vec<Format>,
-    serial: &'static str,
     state: Mutex<State>,
     /// Signals a change of `stream`, `is_idle` and `is_unplugged`.
     changed: Condvar,
@@ -106,7 +105,6 @@ impl Uvc {
         let shared = Arc::new(Shared {
             gadget: RawGadget::plug().unwrap(),
             formats: formats.to_vec(),
-            serial: "0001",
             state: Mutex::new(State {
                 is_unplugged: false,
                 probed: Stream::nearest(formats, &[0; 8]),
@@ -259,7 +257,7 @@ fn request(shared: &Arc<Shared>, setup: &Setup, sender: &mut Option<JoinHandle<(
         (STANDARD, GET_DESCRIPTOR) => match setup.value.to_be_bytes() {
             [1, _] => gadget.reply(setup, &descriptors::DEVICE),
             [2, _] => gadget.reply(setup, &descriptors::configuration(&shared.formats)),
-            [3, number] => gadget.reply(setup, &descriptors::string(number, shared.serial)),
+            [3, number] => gadget.reply(setup, &descriptors::string(number)),
             [6, _] => gadget.reply(setup, &descriptors::QUALIFIER),
             _ => gadget.stall(),
         },
