@@ -252,8 +252,8 @@ impl Camera {
         self.set_interval(device, kept)
     }
 
-    /// Sets the frame interval. Returns the present one if it cannot be set: some sensors have it set elsewhere. Without
-    /// a wish, sets the one to keep: uvcvideo's S_FMT resets the interval.
+    /// Sets the frame interval. Returns the present one if it cannot be set: some sensors have it set elsewhere.
+    /// Without a wish, sets the one to keep: uvcvideo's S_FMT resets the interval.
     fn set_interval(&self, device: &Device, kept: Option<FrameInterval>) -> Result<Option<FrameInterval>> {
         let present = || device.frame_interval(Direction::Capture).unwrap_or(None);
         let Some(wish) = self.wishes.interval else {

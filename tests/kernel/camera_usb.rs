@@ -164,7 +164,7 @@ fn see_damaged_frames(gives_damaged: bool) {
             match (damage, code) {
                 // uvcvideo does not read JPEG.
                 (Damage::Short, "MJPG") => assert!(seen.unnoticed >= 3 && seen.flagged == 0, "{what}"),
-                // The header of the next frame ends it. uvcvideo of Linux 6.12 then counts two.
+                // The header of the next frame ends it. The sequence of Linux 6.12 then advances by two.
                 (Damage::NoEnd, _) => assert!(seen.whole == 16, "{what}"),
                 (Damage::Empty, _) => assert!(seen.whole == 16 && seen.lost >= 3, "{what}"),
                 _ if gives_damaged => assert!(seen.flagged >= 3 && seen.unnoticed == 0, "{what}"),

@@ -1,5 +1,5 @@
-//! A USB camera of the class UVC 1.1 that a test plugs in: formats, controls, damaged frames and refused requests are
-//! the test's. Its endpoint is bulk, because dummy_hcd does not transfer isochronously. uvcvideo is its driver.
+//! A USB camera of the class UVC 1.1 that a test plugs in. The test chooses its formats, damages frames and refuses
+//! requests. Its driver is uvcvideo. Its endpoint is bulk, because dummy_hcd does not transfer isochronously.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,7 +18,7 @@ const PAYLOAD: usize = 1 << 16;
 /// Time for the bus to find or forget a device.
 const SOON: Duration = Duration::from_secs(20);
 
-/// What is wrong with a frame.
+/// The damage of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// The second half is missing.
@@ -72,7 +72,7 @@ struct State {
     is_odd_rate: bool,
     /// What the sender sends.
     stream: Option<Stream>,
-    /// The sender knows that there is no stream.
+    /// The sender has stopped.
     is_idle: bool,
     /// Frames that were sent, and those of them that were damaged.
     sent: u64,
@@ -96,7 +96,7 @@ impl Uvc {
         Self::plug_with(formats, false)
     }
 
-    /// Plugs a camera in whose driver gives damaged frames, or drops them.
+    /// Plugs a camera in. Its driver gives damaged frames with the error flag, or drops them.
     pub fn plug_with(formats: &[Format], gives_damaged: bool) -> Option<Self> {
         needed("uvcvideo", load())?;
         // The driver reads it when it finds the camera.
@@ -327,7 +327,7 @@ fn streaming(shared: &Shared, setup: &Setup, sender: Option<&JoinHandle<()>>) ->
     }
 }
 
-/// Takes back what the sender sends. The host does not read now, and would take it for the next stream.
+/// Stops the sender, and takes back what it is sending. Otherwise the host would read that as the next stream.
 fn end_stream(shared: &Shared, sender: Option<&JoinHandle<()>>) {
     let Some(sender) = sender else { return };
     let mut state = shared.state();
@@ -464,7 +464,7 @@ fn transfers(format: &Format, size: Size, number: u64, frame_bit: u8, damage: Op
     parts.iter().enumerate().map(transfer).collect()
 }
 
-/// What the camera sees: its number, so that frames differ. [`is_whole`] checks it.
+/// Returns the content of a frame: one value, which is its number. [`is_whole`] checks it.
 fn picture(format: &Format, size: Size, number: u64) -> Vec<u8> {
     let content = number as u8 & 0x7f;
     match format.code {

@@ -41,7 +41,7 @@ impl Format {
         }
     }
 
-    /// The first four bytes of the GUID. The rest is the same for every format here.
+    /// Returns the GUID. Only its first four bytes differ between formats.
     fn guid(&self) -> [u8; 16] {
         let name = match self.code {
             "YUYV" => *b"YUY2",
@@ -61,7 +61,7 @@ impl Format {
         }
     }
 
-    /// Bytes of the largest frame: of a raw one, those of every frame.
+    /// Returns the bytes of the largest frame. Every raw frame has that many.
     pub fn max_bytes(&self, size: Size) -> u32 {
         size.width * size.height * u32::from(self.bits()) / 8
     }
@@ -85,9 +85,9 @@ pub const STREAMING_INTERFACE: u8 = 1;
 /// The bulk endpoint of the stream: IN 1, packets of 512 bytes.
 pub const ENDPOINT: [u8; 7] = [7, 5, 0x81, 2, 0x00, 0x02, 0];
 
-/// The device: Linux's number for a webcam gadget, which has no quirks in uvcvideo.
+/// The device. The number is that of Linux's webcam gadget, for which uvcvideo does not have quirks.
 pub const DEVICE: [u8; 18] = [18, 1, 0x00, 0x02, 0xef, 2, 1, CONTROL_PACKET, 0x6b, 0x1d, 2, 1, 1, 0, 1, 2, 3, 1];
-/// What the device would be at full speed.
+/// The device at full speed.
 pub const QUALIFIER: [u8; 10] = [10, 6, 0x00, 0x02, 0xef, 2, 1, CONTROL_PACKET, 1, 0];
 
 /// Adds a descriptor: its length, which counts itself, and its other fields.
@@ -188,7 +188,7 @@ fn listed(formats: &[Format]) -> Vec<u8> {
     all
 }
 
-/// What a camera streams: the format, the size and the interval of a PROBE or COMMIT.
+/// The format, the size and the interval of a PROBE or COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub format: usize,
@@ -220,7 +220,7 @@ impl Stream {
         probe.extend(format.max_bytes(format.sizes[self.size].size).to_le_bytes());
         probe.extend(payload.to_le_bytes());
         probe.extend(48_000_000u32.to_le_bytes());
-        // A frame is known by its bit and its end.
+        // The header of each transfer tells frames apart.
         probe.extend([3, 1, 1, 1]);
         probe
     }
