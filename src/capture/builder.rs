@@ -31,7 +31,7 @@ pub enum Fit {
 }
 
 /// Chooses a camera and sets how it captures. Without any setting, [`CameraBuilder::open`] opens the first camera with
-/// its present format and size, and requests 12 buffers.
+/// its present format, size and frame interval, and requests 12 buffers.
 ///
 /// Format, size and frame interval are one wish. The camera takes the first acceptable format that has the size and the
 /// rate. If none has both, the size is more important than the rate, and the rate is more important than the order of
@@ -119,7 +119,8 @@ impl CameraBuilder {
     }
 
     /// Sets the preferred frame interval. The driver chooses the nearest interval that it supports. A driver that does
-    /// not support this setting keeps its own interval.
+    /// not support this setting keeps its own interval. The default is the camera's present interval, unless the format
+    /// or the size changes.
     pub fn interval(mut self, interval: FrameInterval) -> Self {
         self.interval = Some(interval);
         self

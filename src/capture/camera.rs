@@ -203,7 +203,7 @@ impl Camera {
         match &exact {
             Some(layout) => {
                 device.set_format_exact(Direction::Capture, layout)?;
-                self.interval = self.set_interval(&device)?;
+                self.interval = self.set_interval(&device, None)?;
             }
             None => self.set_format(&device)?,
         }
@@ -241,9 +241,12 @@ impl Camera {
     fn set_format(&mut self, device: &Device) -> Result<()> {
         let wish = self.wishes.wish(device);
         let choice = choose(&wish, device)?;
+        let present = device.present_format(Direction::Capture).ok();
+        let interval = device.frame_interval(Direction::Capture).unwrap_or(None);
         let mut refused = None;
         for candidate in &choice.candidates {
-            match self.try_candidate(device, candidate, wish.size) {
+            let kept = interval.filter(|_| present == Some((candidate.fourcc, candidate.size)));
+            match self.try_candidate(device, candidate, wish.size, kept) {
                 Ok(interval) => {
                     self.interval = interval;
                     return Ok(());
@@ -255,7 +258,14 @@ impl Camera {
         Err(refused.unwrap_or_else(|| refusal(device, &wish, &choice)))
     }
 
-    fn try_candidate(&self, device: &Device, candidate: &Candidate, size: Size) -> Result<Option<FrameInterval>> {
+    /// Sets a candidate. `kept` is the present frame interval, if the candidate is the present format and size.
+    fn try_candidate(
+        &self,
+        device: &Device,
+        candidate: &Candidate,
+        size: Size,
+        kept: Option<FrameInterval>,
+    ) -> Result<Option<FrameInterval>> {
         let given = device.set_format(Direction::Capture, &FormatRequest::new(candidate.fourcc, candidate.size))?;
         if self.wishes.fit == Fit::Exact && given.size() != size {
             let sizes = device.sizes(candidate.fourcc)?;
@@ -263,13 +273,19 @@ impl Camera {
             let text = format!("asked {fourcc} {size}; the device gives {given} and offers {fourcc} {sizes}");
             return Err(Error::new(ErrorKind::Mismatch, "VIDIOC_S_FMT", text).on(device));
         }
-        self.set_interval(device)
+        self.set_interval(device, kept)
     }
 
     /// Sets the frame interval. Returns the present one if it cannot be set: some sensors have it set elsewhere.
-    fn set_interval(&self, device: &Device) -> Result<Option<FrameInterval>> {
+    /// Without a wish, sets the one to keep: uvcvideo's S_FMT resets the interval.
+    fn set_interval(&self, device: &Device, kept: Option<FrameInterval>) -> Result<Option<FrameInterval>> {
         let present = || device.frame_interval(Direction::Capture).unwrap_or(None);
-        let Some(wish) = self.wishes.interval else { return Ok(present()) };
+        let Some(wish) = self.wishes.interval else {
+            let now = present();
+            let lost = kept.filter(|kept| now.is_some_and(|now| !is_same_rate(now, *kept)));
+            let again = lost.and_then(|kept| device.set_frame_interval(Direction::Capture, kept).ok());
+            return Ok(again.or(now));
+        };
         let given = match device.set_frame_interval(Direction::Capture, wish) {
             Ok(given) => Some(given),
             Err(e) if e.kind() == ErrorKind::DeviceLost || self.wishes.interval_fit == Fit::Exact => return Err(e),

@@ -41,6 +41,7 @@ mod watch;
 mod allocations;
 mod boards;
 mod camera;
+mod camera_usb;
 mod chain_contract;
 mod coding;
 mod compliance;
@@ -94,11 +95,14 @@ mod node;
 mod peers_c;
 #[cfg(feature = "unixfd")]
 mod peers_mixed;
+mod raw_gadget;
 #[cfg(feature = "tokio")]
 mod reactor;
 mod regressions;
 mod share;
 mod soak;
+mod uvc;
+mod uvc_descriptors;
 mod v4l2_mem_to_mem;
 #[cfg(feature = "drm")]
 mod vgem;

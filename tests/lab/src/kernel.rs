@@ -1,8 +1,8 @@
 //! The guest's kernel: Debian's own 6.12 image, plus the drivers that Debian leaves out.
 //!
-//! vivid and vgem come with Debian's image. vim2m, vicodec, vimc and vkms do not (on amd64 neither does
-//! the v4l2-mem2mem core), so they are built from Debian's source of the same version against
-//! Debian's headers, together with our own drivers in `modules/`.
+//! vivid and vgem come with Debian's image. vim2m, vicodec, vimc, vkms and raw_gadget do not (on amd64
+//! neither does the v4l2-mem2mem core), so they are built from Debian's source of the same version
+//! against Debian's headers, together with our own drivers in `modules/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,13 @@ use crate::Res;
 
 /// (name and folder in the build tree, Kconfig symbol, place in the kernel's source, own Kbuild
 /// file for places that hold more than the one driver)
-const OUT_OF_TREE: [(&str, &str, &str, &str); 5] = [
+const OUT_OF_TREE: [(&str, &str, &str, &str); 6] = [
     ("v4l2-mem2mem", "CONFIG_V4L2_MEM2MEM_DEV", "drivers/media/v4l2-core/v4l2-mem2mem.c", "obj-m += v4l2-mem2mem.o\n"),
     ("vim2m", "CONFIG_VIDEO_VIM2M", "drivers/media/test-drivers/vim2m.c", "obj-m += vim2m.o\n"),
     ("vicodec", "CONFIG_VIDEO_VICODEC", "drivers/media/test-drivers/vicodec", ""),
     ("vimc", "CONFIG_VIDEO_VIMC", "drivers/media/test-drivers/vimc", ""),
     ("vkms", "CONFIG_DRM_VKMS", "drivers/gpu/drm/vkms", ""),
+    ("raw_gadget", "CONFIG_USB_RAW_GADGET", "drivers/usb/gadget/legacy/raw_gadget.c", "obj-m += raw_gadget.o\n"),
 ];
 
 /// vkms of Linux 6.12 can stop a machine of two processors: the processor that disables vblanks holds DRM's lock and

@@ -9,10 +9,9 @@ use std::process::{Command, Stdio};
 use crate::kernel::Kernel;
 use crate::Res;
 
-/// Modules of Debian's kernel in the guest, beside what these and our own depend on. The last
-/// three make a UVC camera out of nothing.
-pub const DEBIAN_MODULES: [&str; 8] =
-    ["9p", "9pnet_virtio", "vivid", "vgem", "virtio_gpu", "uvcvideo", "usb_f_uvc", "dummy_hcd"];
+/// Modules of Debian's kernel in the guest, beside what these and our own depend on. With raw_gadget,
+/// the last two make a USB camera.
+pub const DEBIAN_MODULES: [&str; 7] = ["9p", "9pnet_virtio", "vivid", "vgem", "virtio_gpu", "uvcvideo", "dummy_hcd"];
 
 /// The modules to pack, uncompressed: those that are built, [`DEBIAN_MODULES`], and all that they depend on.
 pub fn collect_modules(kernel: &Kernel) -> Res<BTreeMap<String, Vec<u8>>> {

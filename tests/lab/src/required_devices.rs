@@ -5,8 +5,20 @@
 
 use crate::arch::Arch;
 
-const EVERYWHERE: [&str; 11] =
-    ["vivid", "vicodec", "vim2m", "vimc", "fl_scaler", "fl_h264", "vkms", "vgem", "virtio-gpu", "udmabuf", "v4l2-ctl"];
+const EVERYWHERE: [&str; 12] = [
+    "vivid",
+    "vicodec",
+    "vim2m",
+    "vimc",
+    "uvcvideo",
+    "fl_scaler",
+    "fl_h264",
+    "vkms",
+    "vgem",
+    "virtio-gpu",
+    "udmabuf",
+    "v4l2-ctl",
+];
 
 /// Debian's arm64 kernel is built without dma-heaps. `v4l2-compliance` is in both guests; it is a
 /// slow judge of the drivers, not of us, so one architecture is enough.
