@@ -421,7 +421,7 @@ fn send(shared: &Shared, endpoint: u16) {
             match shared.gadget.write(endpoint, &transfer) {
                 Ok(()) => {}
                 // A new stream begins, the bus was reset, or this is the unplug.
-                Err(Errno::EINTR | Errno::ECONNRESET | Errno::ESHUTDOWN | Errno::EBUSY | Errno::EINVAL) => break,
+                Err(Errno::EINTR | Errno::ECONNRESET | Errno::ESHUTDOWN | Errno::EBUSY) => break,
                 Err(e) => panic!("EP_WRITE: {e}"),
             }
         }
