@@ -7,13 +7,14 @@ use framelease::capture::{Camera, CameraBuilder, CameraEvent, Fit, FrameSource, 
 use framelease::dmabuf::Allocator;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
-use framelease::share::{Policy, SubscriberEvent};
+use framelease::share::{Policy, Subscriber, SubscriberEvent};
 use framelease::v4l2::{self, ControlId, Device, Direction, Hotplug, NodeEvent};
 use framelease::{ErrorKind, Received, Station};
 use nix::errno::Errno;
 
 use crate::devices::*;
 use crate::ioctls;
+use crate::negotiate::running;
 use crate::share::Scene;
 use crate::uvc::{is_whole, set_parameter, Damage, Refusal, Uvc};
 use crate::uvc_descriptors::{format, Format};
@@ -415,6 +416,74 @@ fn reopen_follows_a_usb_camera_that_returns_and_subscribers_see_it() {
         }
         assert_eq!(s.publisher.active(), 1);
     });
+}
+
+#[test]
+fn subscriber_of_another_process_sees_ten_replugs_and_no_disconnect() {
+    let Some(uvc) = Uvc::plug(&usual()) else { return };
+    // The service opens the first camera of the machine.
+    unload("vivid");
+    let folder = std::env::temp_dir().join(format!("framelease-replug-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let socket = folder.join("socket");
+    let Some(_service) = running("camera_service", &[socket.to_str().unwrap()]) else { return };
+    let mut subscriber = Subscriber::builder(&socket).connect(Duration::from_secs(20)).unwrap();
+    // The buffers of a camera that is plugged in are others. Then its frames come.
+    let mut until_frames_of_new_buffers = || {
+        let (start, mut is_new) = (Instant::now(), false);
+        loop {
+            assert!(start.elapsed() < Duration::from_secs(30), "no frame, new buffers: {is_new}");
+            match subscriber.recv(Duration::from_secs(1)).unwrap() {
+                Received::Item(SubscriberEvent::Format(_)) => is_new = true,
+                Received::Item(SubscriberEvent::Frame(frame)) if is_new => {
+                    assert!(is_whole("YUYV", VGA, &payload(&frame)));
+                    return;
+                }
+                Received::Item(SubscriberEvent::Lost(e)) => panic!("{e}"),
+                Received::Ended => panic!("the stream has ended"),
+                _ => {}
+            }
+        }
+    };
+    until_frames_of_new_buffers();
+    let mut uvc = Some(uvc);
+    for _ in 0..10 {
+        uvc.take().unwrap().unplug();
+        uvc = Uvc::plug(&usual());
+        until_frames_of_new_buffers();
+    }
+    assert_eq!(subscriber.stats().reconnects, 0);
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
+fn frames_of_a_fast_usb_camera_reach_two_subscribers() {
+    let Some(uvc) = Uvc::plug(&usual()) else { return };
+    let wish = of(&uvc).formats(["YUYV", "MJPG"].map(fourcc)).size(FULL_HD).interval(FrameInterval::from_fps(30));
+    let mut s = Scene::of(wish.fit(Fit::Exact).interval_fit(Fit::Exact).buffers(16).open().unwrap());
+    assert_eq!(settings(&s.camera), ("MJPG".into(), FULL_HD, 30));
+    let mut subscribers = [s.join_holding(Policy::Fifo(3), 1), s.join_holding(Policy::Fifo(3), 1)];
+    let mut got = [Vec::new(), Vec::new()];
+    let mut sent = Vec::new();
+    for _ in 0..30 {
+        let captured = frame(&mut s.camera);
+        sent.push(captured.meta().sequence);
+        s.publisher.publish(captured, Duration::from_secs(1)).taken();
+        for (subscriber, got) in subscribers.iter_mut().zip(&mut got) {
+            while let Received::Item(event) = subscriber.recv(Duration::from_millis(10)).unwrap() {
+                let SubscriberEvent::Frame(frame) = event else { continue };
+                assert!(is_whole("MJPG", FULL_HD, &payload(&frame)));
+                got.push(frame.meta().sequence);
+                break;
+            }
+        }
+    }
+    for (subscriber, got) in subscribers.iter_mut().zip(&mut got) {
+        while let Received::Item(SubscriberEvent::Frame(frame)) = subscriber.recv(Duration::from_millis(100)).unwrap() {
+            got.push(frame.meta().sequence);
+        }
+        assert_eq!((&*got, subscriber.stats().dropped), (&sent, 0));
+    }
 }
 
 #[test]

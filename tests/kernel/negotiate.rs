@@ -309,7 +309,7 @@ fn negotiation_error_has_the_reason_of_each_device() {
 }
 
 /// A program that is killed when its test ends.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -318,7 +318,7 @@ impl Drop for Running {
     }
 }
 
-fn running(name: &str, args: &[&str]) -> Option<Running> {
+pub fn running(name: &str, args: &[&str]) -> Option<Running> {
     let mut command = Command::new(example(name)?);
     Some(Running(command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()))
 }
