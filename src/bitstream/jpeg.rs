@@ -64,7 +64,7 @@ pub struct Jpeg<'a> {
 }
 
 /// Returns `true` if a JPEG picture begins at the start of the buffer.
-pub(super) fn is_jpeg(data: &[u8]) -> bool {
+pub(crate) fn is_jpeg(data: &[u8]) -> bool {
     data.starts_with(&START)
 }
 
@@ -73,8 +73,12 @@ pub(super) fn is_jpeg(data: &[u8]) -> bool {
 /// If the tail is padding only, the picture counts as whole.
 pub(crate) fn is_cut(head: &[u8], tail: &[u8]) -> bool {
     let is_padding = |byte: u8| tail.iter().all(|&b| b == byte);
-    let has_end = memmem::find(tail, &END).is_some();
-    !is_jpeg(head) || !(has_end || tail.len() == TAIL_BYTES && (is_padding(0) || is_padding(0xff)))
+    !is_jpeg(head) || !(has_end(tail) || tail.len() == TAIL_BYTES && (is_padding(0) || is_padding(0xff)))
+}
+
+/// Returns `true` if the bytes have an end marker.
+pub(crate) fn has_end(data: &[u8]) -> bool {
+    memmem::find(data, &END).is_some()
 }
 
 fn invalid(text: impl Into<String>) -> Error {
@@ -202,7 +206,8 @@ impl<'a> Jpeg<'a> {
         let (marker, (precision, size, components)) =
             frame.ok_or_else(|| invalid("the JPEG picture does not have a frame header"))?;
         let (end, next) = scan_end(left);
-        if scanned != components || !matches!(next, None | Some(EOI)) {
+        // Another marker in the data of a scan is damage.
+        if scanned != components || matches!(next, Some(SOS | DHT | DQT | DRI)) {
             return Err(Error::new(ErrorKind::Unsupported, "jpeg", "the JPEG picture has more than one scan"));
         }
         Ok(Self {
@@ -370,6 +375,18 @@ mod tests {
         bare.splice(2..2, [0xff; 3]);
         let jpeg = Jpeg::parse(&bare).unwrap();
         assert_eq!((jpeg.subsampling, jpeg.restart_interval, jpeg.is_typical()), (Some((2, 2)), 0, true));
+    }
+
+    #[test]
+    fn jpeg_parse_takes_a_strange_marker_in_the_scan_for_damage() {
+        let data = picture([0x22, 0x11, 0x11], &[]);
+        let in_scan = |marker: u8| [&data[..data.len() - 2], &[0xff, marker, 9], &END].concat();
+        let damaged = in_scan(0xe5);
+        let jpeg = Jpeg::parse(&damaged).unwrap();
+        assert_eq!((jpeg.scan, jpeg.is_whole), (&SCAN[..], false));
+        for marker in [SOS, DHT] {
+            assert_eq!(Jpeg::parse(&in_scan(marker)).unwrap_err().kind(), ErrorKind::Unsupported, "several scans");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use head::{head, Head};
 pub(crate) use jpeg::Component;
 #[doc(hidden)] // For this project's tests.
 pub use jpeg::Jpeg;
-pub(crate) use jpeg::{is_cut, TAIL_BYTES};
+pub(crate) use jpeg::{has_end, is_cut, is_jpeg, TAIL_BYTES};
 pub use parameters::ParameterSets;
 pub(crate) use stream::{Coded, Stream};
 pub use units::AccessUnitSplitter;

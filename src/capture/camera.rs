@@ -53,6 +53,10 @@ impl CameraBuilder {
     }
 
     fn open_device(self, device: &Device) -> Result<Camera> {
+        if self.stall_after == Some(Duration::ZERO) {
+            let text = "stall_after is 0";
+            return Err(Error::new(ErrorKind::InvalidArgument, "open", text).on(device));
+        }
         let queue = self.queue(device)?;
         let mut camera = Camera {
             readiness: DeviceReadiness::new()?,
@@ -114,6 +118,11 @@ impl CameraBuilder {
             interval_fit: self.interval_fit,
             present: present.map(|(fourcc, _)| fourcc),
         }
+    }
+
+    /// Makes the device say what the user says of its pictures.
+    pub(crate) fn overrule(&self, device: &Device) {
+        device.overrule(Overrule { stride_bytes: self.stride_bytes, colorimetry: self.colorimetry });
     }
 
     /// Selects the input of a device and takes its queue.
@@ -198,8 +207,8 @@ impl Camera {
 
     fn set_up(&mut self) -> Result<()> {
         let device = self.queue.device().clone();
-        let CameraBuilder { stride_bytes, colorimetry, layout: exact, .. } = self.wishes;
-        device.overrule(Overrule { stride_bytes, colorimetry });
+        let exact = self.wishes.layout;
+        self.wishes.overrule(&device);
         match &exact {
             Some(layout) => {
                 device.set_format_exact(Direction::Capture, layout)?;
@@ -215,6 +224,7 @@ impl Camera {
             }
             None => self.queue.allocate(count, self.wishes.cache)?,
         };
+        let slots = buffers.slots();
         self.buffers = Some(buffers.clone());
         if self.wishes.packets {
             let fourcc = self.layout()?.fourcc();
@@ -232,7 +242,10 @@ impl Camera {
             self.tear_down();
             return started;
         }
-        self.stall = self.wishes.stall_after.map(|limit| StallWatch::new(limit, Instant::now()));
+        // Ends the search of a camera that was lost.
+        self.readiness.found();
+        let watch = |limit| StallWatch::new(limit, slots, Instant::now());
+        self.stall = self.wishes.stall_after.map(watch);
         self.watch_for_stall();
         Ok(())
     }
@@ -434,23 +447,31 @@ impl Camera {
 
     /// Wakes the camera when a stall could be noticed.
     fn watch_for_stall(&mut self) {
-        if let Some(stall) = self.stall.as_ref().filter(|_| self.state == State::Streaming) {
-            self.readiness.wake_at(stall.due());
+        let stall = self.stall.as_ref().filter(|_| self.state == State::Streaming);
+        if let Some(due) = stall.and_then(StallWatch::due) {
+            self.readiness.wake_at(due);
         }
+    }
+
+    /// Looks whether frames come. Those that are ready come first: the program may have been busy.
+    fn on_stall_alarm(&mut self) -> Result<Received<CameraEvent>> {
+        let got = self.try_frame()?;
+        let queued = self.queue.queued();
+        let stall = self.stall.as_mut().filter(|_| got.is_nothing() && self.state == State::Streaming);
+        if stall.is_some_and(|stall| stall.has_stalled(queued, Instant::now())) {
+            let limit = self.wishes.stall_after.unwrap_or_default();
+            let text = format!("no frame for {limit:?}, although the driver has {queued} buffers");
+            let error = Error::new(ErrorKind::Timeout, "VIDIOC_DQBUF", text).on(self.device());
+            return Ok(Received::Item(self.lose(error)));
+        }
+        self.watch_for_stall();
+        Ok(got)
     }
 
     /// Searches for the lost device, which may be back. While the device works, looks whether frames come.
     fn on_search(&mut self) -> Result<Received<CameraEvent>> {
-        if let Some(stall) = self.stall.as_mut().filter(|_| self.state == State::Streaming) {
-            let queued = self.queue.queued();
-            if stall.has_stalled(queued, Instant::now()) {
-                let limit = self.wishes.stall_after.unwrap_or_default();
-                let text = format!("no frame for {limit:?}, although the driver has {queued} buffers");
-                let error = Error::new(ErrorKind::Timeout, "VIDIOC_DQBUF", text).on(self.device());
-                return Ok(Received::Item(self.lose(error)));
-            }
-            self.watch_for_stall();
-            return self.try_frame();
+        if self.state == State::Streaming {
+            return self.on_stall_alarm();
         }
         if !self.readiness.has_returned()? {
             return Ok(Received::Nothing);
@@ -545,10 +566,7 @@ impl Camera {
         self.tear_down();
         self.readiness.unwatch();
         self.queue = self.wishes.queue(&device)?;
-        self.set_up()?;
-        self.readiness.found();
-        self.watch_for_stall();
-        Ok(())
+        self.set_up()
     }
 }
 

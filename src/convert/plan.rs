@@ -2,6 +2,7 @@
 
 use crate::dmabuf::MemoryKind;
 use crate::error::{Error, ErrorKind, Result};
+use crate::flags::Flags;
 use crate::format::{Flip, FormatInfo, FormatKind, Layout, Rect, Rotation, Size};
 use crate::frame::{BufferSet, Frame, FrameFlags, FrameMeta, FrameMut, PoolId};
 
@@ -192,6 +193,34 @@ impl Plan {
         Ok(())
     }
 
+    /// Returns what a target takes from the first source: time, number and flags.
+    pub(super) fn carried(&self, first: &FrameMeta) -> FrameMeta {
+        let flags = first.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC) | self.fields(first.flags);
+        FrameMeta { flags, ..*first }
+    }
+
+    /// Returns the flags of an interlaced picture. It remains one where a single layer is drawn row by row. Where its
+    /// even rows become odd ones, the other field comes first.
+    fn fields(&self, flags: FrameFlags) -> FrameFlags {
+        let mut draws = self.steps.iter().filter_map(|step| match step {
+            Step::Draw(draw) => Some(draw),
+            Step::Fill(_) => None,
+        });
+        let (Some(draw), None) = (draws.next(), draws.next()) else { return FrameFlags::default() };
+        let (rows, is_turned) = (draw.crop.size.height, draw.rotation.is_quarter());
+        if !flags.contains(FrameFlags::INTERLACED) || is_turned || rows != draw.place.size.height {
+            return FrameFlags::default();
+        }
+        let is_upside_down = (draw.flip == Flip::Vertical) != (draw.rotation == Rotation::Half);
+        let shift = i64::from(draw.crop.top) + i64::from(draw.place.top);
+        let shift = if is_upside_down { shift + i64::from(rows) - 1 } else { shift };
+        let mut fields = flags & (FrameFlags::INTERLACED | FrameFlags::BOTTOM_FIRST);
+        if shift % 2 != 0 {
+            fields.set(FrameFlags::BOTTOM_FIRST, !flags.contains(FrameFlags::BOTTOM_FIRST));
+        }
+        fields
+    }
+
     fn check_target(&self, layout: &Layout) -> Result<()> {
         if *layout == self.target {
             return Ok(());
@@ -202,10 +231,9 @@ impl Plan {
     }
 }
 
-/// Returns the metadata of a finished target: the time and number of its first source.
-pub(super) fn meta(first: &FrameMeta, target: &FrameMut) -> FrameMeta {
-    let flags = first.flags & (FrameFlags::ERROR | FrameFlags::MONOTONIC);
-    FrameMeta { flags, payload: target.full_payload(), published_ns: 0, ..*first }
+/// Returns the metadata of a finished target, by what [`Plan::carried`] made of its first source's.
+pub(super) fn meta(carried: &FrameMeta, target: &FrameMut) -> FrameMeta {
+    FrameMeta { payload: target.full_payload(), published_ns: 0, ..*carried }
 }
 
 fn check_source(frame: &Frame, layout: &Layout, target: &FrameMut) -> Result<()> {
@@ -395,6 +423,29 @@ mod tests {
 
     fn rect(left: i32, top: i32, width: u32, height: u32) -> Rect {
         Rect::new(left, top, Size::new(width, height))
+    }
+
+    #[test]
+    fn fields_keep_their_order_or_change_it_with_the_rows() {
+        let (top, bottom) = (FrameFlags::INTERLACED, FrameFlags::INTERLACED | FrameFlags::BOTTOM_FIRST);
+        let fields = |layer: Layer, rows: u32, from: FrameFlags| {
+            let request = Request::compose([layer]).background(None);
+            Plan::new(&request, &[layout("GREY", 64, 64)], &layout("GREY", 64, rows)).unwrap().fields(from)
+        };
+        let plain = Layer::default;
+        assert_eq!((fields(plain(), 64, top), fields(plain(), 64, bottom)), (top, bottom));
+        assert_eq!(fields(plain(), 64, FrameFlags::default()), FrameFlags::default());
+        assert_eq!(fields(plain().flip(Flip::Horizontal), 64, top), top);
+        // 64 rows upside down: the first becomes the last.
+        assert_eq!(fields(plain().flip(Flip::Vertical), 64, top), bottom);
+        assert_eq!(fields(plain().rotation(Rotation::Half), 64, bottom), top);
+        assert_eq!(fields(plain().rotation(Rotation::Half).flip(Flip::Vertical), 64, top), top);
+        let crop = plain().crop(rect(0, 1, 64, 62));
+        assert_eq!(fields(crop.place(rect(0, 0, 64, 62)), 64, top), bottom);
+        assert_eq!(fields(crop.place(rect(0, 1, 64, 62)), 64, top), top);
+        // Both fields are mixed.
+        assert_eq!(fields(plain(), 32, top), FrameFlags::default());
+        assert_eq!(fields(plain().rotation(Rotation::Clockwise90), 64, top), FrameFlags::default());
     }
 
     fn draws(plan: &Plan) -> Vec<Draw> {

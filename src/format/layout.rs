@@ -181,7 +181,8 @@ impl Layout {
         for (i, plane) in planes.iter().enumerate() {
             let room = memory_bytes.get(plane.memory as usize).copied().unwrap_or(0);
             let end = layout.plane_end(i);
-            if plane.stride_bytes < layout.stored(i).0 || end > u64::from(room) || room == 0 {
+            let is_within = (plane.memory as usize) < memory_bytes.len() && end <= u64::from(room);
+            if plane.stride_bytes < layout.stored(i).0 || !is_within {
                 let text =
                     format!("plane {i} (stride {}, ends at {end}) does not fit its {room} bytes", plane.stride_bytes);
                 return Err(mismatch(fourcc, size, text));

@@ -123,7 +123,8 @@ impl FormatInfo {
 
     /// Returns `true` if the pixels have an alpha component.
     pub fn has_alpha(&self) -> bool {
-        self.kind == FormatKind::Rgb && self.name.contains('A')
+        let is_yuv_with_alpha = matches!(self.name, "AYUV32" | "VUYA32" | "YUVA32");
+        is_yuv_with_alpha || self.kind == FormatKind::Rgb && self.name.contains('A')
     }
 }
 

@@ -212,6 +212,7 @@ impl Negotiation {
             _ => wishes,
         };
         let camera = wishes.best_device()?;
+        wishes.overrule(&camera);
         let wishes = wishes.device(camera.clone());
         if size != self.params.size() {
             let text = format!("the camera gives {size} and the stream is {}", self.params.size());

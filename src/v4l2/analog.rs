@@ -16,8 +16,10 @@ flags! {
         pub const PAL = 0xff;
         /// PAL of 525 lines, as in Brazil.
         pub const PAL_M = 0x100;
-        /// PAL of 625 lines and 3.58 MHz, as in Argentina.
-        pub const PAL_N = 0x600;
+        /// PAL of 625 lines and 3.58 MHz, as in Uruguay.
+        pub const PAL_N = 0x200;
+        /// The combination N standard, as in Argentina.
+        pub const PAL_NC = 0x400;
         /// PAL of 525 lines and 60 fields a second.
         pub const PAL_60 = 0x800;
         /// NTSC of 525 lines: M, also of Japan and Korea.
@@ -79,8 +81,8 @@ impl Device {
     ) -> Result<Option<Standard>> {
         let mut id = 0;
         match call(self.as_fd(), &mut id) {
-            // Standards of digital television are above.
-            Ok(()) => Ok(Some(Standard::from_bits(id as u32)).filter(|standard| standard.bits() != 0)),
+            // Drops those of digital television.
+            Ok(()) => Ok(Some(Standard::from_known_bits(id as u32)).filter(|standard| standard.bits() != 0)),
             Err(Errno::ENODATA | Errno::ENOTTY | Errno::ENOLINK | Errno::ENOLCK) => Ok(None),
             Err(e) => Err(self.failed(op, e)),
         }

@@ -301,7 +301,6 @@ impl Device {
         match (errno, op) {
             // On a queue, EIO means that the driver gave up. Elsewhere it may be one failed I2C transfer.
             (Errno::EIO, "VIDIOC_DQBUF" | "VIDIOC_QBUF" | "poll") => error.kind_is(ErrorKind::DeviceLost),
-            (Errno::EBUSY, _) => error.detail(format!("{}{}", errno.desc(), self.in_use_by())),
             _ => error,
         }
     }

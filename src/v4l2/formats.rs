@@ -161,7 +161,9 @@ impl Overrule {
     fn layout(self, mut picture: Picture) -> Result<Layout> {
         if let Some(stride) = self.stride_bytes {
             let info = FourCc::from(picture.fourcc).info();
-            for (i, stated) in picture.strides.iter_mut().enumerate().take(picture.planes) {
+            // A bitstream has the stride 0.
+            let strides = picture.strides.iter_mut().enumerate().take(picture.planes);
+            for (i, stated) in strides.filter(|(_, stated)| info.is_some() || **stated > 0) {
                 *stated = info.filter(|_| i > 0).map_or(stride, |info| info.following_stride(i, stride));
             }
         }
@@ -357,7 +359,7 @@ impl Device {
         call(self.as_fd(), &mut arg).map_err(|e| match e {
             Errno::EBUSY => self.failed(op, e).detail(format!(
                 "asked {request}; buffers are allocated, by this handle or another user of the device{}",
-                self.in_use_by()
+                self.open_in()
             )),
             e => asked(Error::os(op, e), ""),
         })?;

@@ -412,11 +412,11 @@ fn camera_without_memory_is_told_how_much_it_needs() {
 }
 
 #[test]
-fn camera_in_use_names_the_process() {
+fn camera_that_is_busy_names_the_process() {
     let (Some(device), Some(())) = (vivid(Planar::Single), program("v4l2-ctl")) else { return };
     let node = device.info().path.to_str().unwrap().to_owned();
     let mut other = start("v4l2-ctl", &["-d", &node, "--stream-mmap", "--stream-count=100000"]);
-    let name = format!("in use by v4l2-ctl (pid {})", other.id());
+    let name = format!("open in v4l2-ctl (pid {})", other.id());
     let started = Instant::now();
     let e = loop {
         match camera(&device, "YUYV").open() {

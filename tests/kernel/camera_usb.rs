@@ -7,7 +7,7 @@ use framelease::capture::{Camera, CameraBuilder, CameraEvent, Fit, FrameSource, 
 use framelease::dmabuf::Allocator;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{Frame, FrameFlags};
-use framelease::share::{Policy, Subscriber, SubscriberEvent};
+use framelease::share::{Policy, Reconnect, Subscriber, SubscriberEvent};
 use framelease::v4l2::{self, ControlId, Device, Direction, Hotplug, NodeEvent};
 use framelease::{ErrorKind, Received, Station};
 use nix::errno::Errno;
@@ -427,7 +427,9 @@ fn subscriber_of_another_process_sees_ten_replugs_and_no_disconnect() {
     std::fs::create_dir_all(&folder).unwrap();
     let socket = folder.join("socket");
     let Some(_service) = running("camera_service", &[socket.to_str().unwrap()]) else { return };
-    let mut subscriber = Subscriber::builder(&socket).connect(Duration::from_secs(20)).unwrap();
+    // Waits for the service. A connection that is lost later fails the test.
+    let builder = Subscriber::builder(&socket).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(Duration::from_secs(20)).unwrap();
     // The buffers of a camera that is plugged in are others. Then its frames come.
     let mut until_frames_of_new_buffers = || {
         let (start, mut is_new) = (Instant::now(), false);

@@ -188,7 +188,7 @@ impl Converter for Cpu {
         if let Err(error) = self.draw(plan, sources, &mut target) {
             return Err(Rejected { error, item: target });
         }
-        let meta = meta(sources[0].meta(), &target);
+        let meta = meta(&plan.carried(sources[0].meta()), &target);
         self.finished.push(target.freeze(meta));
         Ok(Submitted::Taken)
     }

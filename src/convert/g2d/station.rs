@@ -272,7 +272,7 @@ impl G2d {
             Err(error) => return Err(Rejected { error, item: target }),
         };
         let meta = match sources.first() {
-            Some(first) => plan::meta(first.meta(), &target),
+            Some(first) => plan::meta(&plan.carried(first.meta()), &target),
             None => {
                 return Err(Rejected {
                     error: Error::new(ErrorKind::InvalidArgument, "convert", "no source"),

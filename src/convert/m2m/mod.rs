@@ -77,7 +77,7 @@ pub struct M2m {
 
 /// A job that was not returned yet.
 struct Job {
-    /// The metadata of its source.
+    /// What its target takes from the source.
     meta: FrameMeta,
     /// The pool and the slot of its target.
     target: (PoolId, usize),
@@ -309,7 +309,7 @@ impl Converter for M2m {
                 return Err(Rejected { error, item: target });
             }
         }
-        let meta = *sources[0].meta();
+        let meta = plan.carried(sources[0].meta());
         let place = (target.buffers().id(), target.slot());
         match self.pair.queue(sources[0].clone()) {
             Ok(Submitted::Taken) => {}

@@ -95,6 +95,17 @@ pub(in crate::share) struct Caps {
     pub(in crate::share) fourcc: FourCc,
     pub(in crate::share) size: Size,
     pub(in crate::share) colorimetry: Colorimetry,
+    pub(in crate::share) fields: Fields,
+}
+
+/// What caps say of the fields of a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::share) enum Fields {
+    /// Progressive, or each buffer says it.
+    #[default]
+    ByBuffer,
+    /// Every picture is interlaced. The order, if they name it: the bottom field first.
+    Interleaved { is_bottom_first: Option<bool> },
 }
 
 impl Caps {
@@ -118,7 +129,18 @@ impl Caps {
         let size = Size::new(side("width")?, side("height")?);
         let kind = fourcc.info().map_or(FormatKind::Yuv, |i| i.kind);
         let colorimetry = caps.get("colorimetry").and_then(|c| colors(c, kind)).unwrap_or_default();
-        Ok(Self { fourcc, size, colorimetry })
+        let fields = match (caps.get("interlace-mode"), caps.get("field-order")) {
+            (Some("interleaved"), order) => {
+                let is_bottom_first = match order {
+                    Some("bottom-field-first") => Some(true),
+                    Some("top-field-first") => Some(false),
+                    _ => None,
+                };
+                Fields::Interleaved { is_bottom_first }
+            }
+            _ => Fields::ByBuffer,
+        };
+        Ok(Self { fourcc, size, colorimetry, fields })
     }
 }
 

@@ -227,6 +227,9 @@ impl Queue {
     /// reports EINVAL if the node's own format does not fit.
     fn not_started(&self, op: &'static str, errno: Errno) -> Error {
         let error = self.device.failed(op, errno);
+        if errno == Errno::EBUSY {
+            return error.detail(format!("{}{}", errno.desc(), self.device.open_in()));
+        }
         if errno == Errno::ENOSPC {
             let text = "the bus has no bandwidth left for this stream; request a smaller size, a lower rate or a \
                         bitstream, or use another port";

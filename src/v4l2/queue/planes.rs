@@ -124,14 +124,32 @@ fn is_short(layout: &Layout, payload: &[Payload; MAX_PLANES]) -> bool {
     })
 }
 
-/// Returns `true` if the data is not a whole JPEG picture, although its format is JPEG. Reads at most the first 2 and
-/// the last 256 bytes. A buffer that the CPU cannot read counts as whole.
+/// Returns `true` if the data is not a whole JPEG picture, although its format is JPEG. Reads the first 2 and the last 256
+/// bytes. Where the end marker is not in them, reads back until it is found: cameras may write other data after the
+/// picture. A buffer that the CPU cannot read counts as whole.
 fn is_cut(layout: &Layout, payload: &Payload, memory: &[DmaBuf]) -> bool {
     let (true, Some(memory)) = (Codec::of(layout.fourcc()) == Some(Codec::Mjpeg), memory.first()) else { return false };
     let (start, bytes) = (payload.offset_bytes as usize, payload.bytes as usize);
     let (mut head, mut tail) = ([0; 2], [0; TAIL_BYTES]);
     let (head, tail) = (&mut head[..bytes.min(2)], &mut tail[..bytes.min(TAIL_BYTES)]);
-    memory.copy_ends(start..start + bytes, head, tail).is_ok() && bitstream::is_cut(head, tail)
+    let is_suspect = memory.copy_ends(start..start + bytes, head, tail).is_ok() && bitstream::is_cut(head, tail);
+    is_suspect && !(bitstream::is_jpeg(head) && has_end(memory, start, bytes))
+}
+
+/// Returns `true` if the end marker of a JPEG picture is anywhere in the data.
+fn has_end(memory: &DmaBuf, start: usize, bytes: usize) -> bool {
+    const STEP: usize = 4096;
+    let mut part = [0; STEP];
+    let mut end = start + bytes;
+    loop {
+        let part = &mut part[..STEP.min(end - start)];
+        match memory.copy_ends(start..end, &mut [], part) {
+            Ok(()) if bitstream::has_end(part) => return true,
+            // The parts overlap by a byte.
+            Ok(()) if end - start > STEP => end -= STEP - 1,
+            Ok(()) | Err(_) => return false,
+        }
+    }
 }
 
 /// Returns a frame that an output queue has finished, flagged if the device could not use it.
@@ -247,14 +265,20 @@ mod tests {
         memory.write(DEFAULT_WAIT).unwrap().copy_from(1000, &jpeg).unwrap();
         let coded =
             |format: &str| Layout::from_strides(format.parse().unwrap(), Size::new(64, 30), &[], &[8192]).unwrap();
-        let is = |format: &str, offset_bytes, bytes| {
-            is_cut(&coded(format), &Payload { offset_bytes, bytes }, std::slice::from_ref(&memory))
+        let of = |memory: &DmaBuf, format: &str, offset_bytes, bytes| {
+            is_cut(&coded(format), &Payload { offset_bytes, bytes }, std::slice::from_ref(memory))
         };
+        let is = |format: &str, offset, bytes| of(&memory, format, offset, bytes);
         let whole = jpeg.len() as u32;
         assert!(!is("MJPG", 1000, whole) && !is("JPEG", 1000, whole) && !is("MJPG", 1000, whole + 2000));
         for (offset, bytes) in [(1000, whole - 1), (1001, whole - 1), (1000, 1), (1000, 0), (0, whole)] {
             assert!(is("MJPG", offset, bytes) && !is("H264", offset, bytes), "{bytes} bytes at {offset}");
         }
+        // Other data after the picture, of more than one part.
+        memory.write(DEFAULT_WAIT).unwrap().copy_from(1000 + jpeg.len(), &[5, 6].repeat(3000)).unwrap();
+        assert!(!of(&memory, "MJPG", 1000, whole + 300) && !of(&memory, "MJPG", 1000, whole + 6000));
+        memory.write(DEFAULT_WAIT).unwrap().copy_from(1000 + jpeg.len() - 1, &[0]).unwrap();
+        assert!(of(&memory, "MJPG", 1000, whole + 300) && of(&memory, "MJPG", 1000, whole + 6000));
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Queue {
             let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
             let why = match e {
                 Errno::ENOMEM => self.room(count),
-                Errno::EBUSY => self.device.in_use_by(),
+                Errno::EBUSY => self.device.open_in(),
                 _ => String::new(),
             };
             error.detail(format!("{}{why}; asked {count} {what}; the device offers {offered}", e.desc()))

@@ -80,10 +80,11 @@ fn usual(caps: &Caps) -> VideoMeta {
 mod tests {
     use super::*;
     use crate::format::{Colorimetry, FourCc, Size, FORMATS};
+    use crate::share::unixfd::caps::Fields;
     use proptest::prelude::*;
 
     fn caps(code: &[u8; 4], size: Size) -> Caps {
-        Caps { fourcc: FourCc::new(code), size, colorimetry: Colorimetry::default() }
+        Caps { fourcc: FourCc::new(code), size, colorimetry: Colorimetry::default(), fields: Fields::default() }
     }
 
     fn buffer(memory: &[(u64, u64)], planes: &[(u64, u32)]) -> NewBuffer {
@@ -170,7 +171,7 @@ mod tests {
             memory in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..10_000u64, any::<u64>()]), 1..5),
             planes in proptest::collection::vec((prop_oneof![0..20_000_000u64, any::<u64>()], prop_oneof![0..20_000u32, any::<u32>()]), 0..5),
         ) {
-            let caps = Caps { fourcc: FORMATS[format].fourcc, size: Size::new(width, height), colorimetry: Colorimetry::default() };
+            let caps = Caps { fourcc: FORMATS[format].fourcc, size: Size::new(width, height), colorimetry: Colorimetry::default(), fields: Fields::default() };
             if let Ok((layout, payload)) = of(&caps, &buffer(&memory, &planes)) {
                 prop_assert_eq!(layout.memory_bytes().len(), memory.len());
                 for (i, p) in layout.planes().iter().enumerate() {

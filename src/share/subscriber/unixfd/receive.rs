@@ -17,7 +17,7 @@ use crate::share::policy::Policy;
 use crate::share::subscriber::event::SubscriberEvent;
 use crate::share::subscriber::reconnect::Reconnector;
 use crate::share::subscriber::session::{connect_error, Dialect, Fault, Io, Read};
-use crate::share::unixfd::caps::Caps;
+use crate::share::unixfd::caps::{Caps, Fields};
 use crate::share::unixfd::from_sink::{NewBuffer, Said};
 use crate::share::wire::MAX_SLOTS;
 use crate::sys::clock::monotonic_ns;
@@ -299,9 +299,13 @@ impl Connected {
         let mut flags = FrameFlags::MONOTONIC;
         flags.set(FrameFlags::ERROR, buffer.is_damaged());
         flags.set(FrameFlags::KEY, layout.is_compressed() && !buffer.is_delta());
-        if layout.has_rows() && buffer.is_interlaced() {
+        let is_bottom_first = match caps.fields {
+            Fields::Interleaved { is_bottom_first } => Some(is_bottom_first.unwrap_or(!buffer.is_top_first())),
+            Fields::ByBuffer => buffer.is_interlaced().then(|| !buffer.is_top_first()),
+        };
+        if let (true, Some(is_bottom_first)) = (layout.has_rows(), is_bottom_first) {
             flags.set(FrameFlags::INTERLACED, true);
-            flags.set(FrameFlags::BOTTOM_FIRST, !buffer.is_top_first());
+            flags.set(FrameFlags::BOTTOM_FIRST, is_bottom_first);
         }
         let (sequence, lost) = self.number(buffer);
         let timestamp_ns = buffer.pts_ns.unwrap_or_else(monotonic_ns);
