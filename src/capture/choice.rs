@@ -207,6 +207,10 @@ impl fmt::Display for Candidate {
 }
 
 #[cfg(test)]
+#[path = "choice_devices.rs"]
+mod devices;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
