@@ -9,8 +9,8 @@ use crate::v4l2::{Device, Direction, FormatOffer, Intervals, Sizes};
 
 /// Rates that differ by less are the same: 29.97 and 30, or an interval that a driver rounds to 100 ns.
 const SAME_RATE: u32 = 2;
-/// Of longer lists, only the nearest sizes are looked at.
-const MOST_SIZES: usize = 16;
+/// Of longer lists, only the nearest sizes are looked at. Webcams list up to 20.
+const MOST_SIZES: usize = 32;
 const MOST_FORMATS: usize = 64;
 
 /// The lists of a device.
@@ -84,7 +84,7 @@ pub(super) struct Choice {
 /// The errors of the lists.
 pub(super) fn choose(wish: &Wish<'_>, offers: &impl Offers) -> Result<Choice> {
     let mut all = Vec::new();
-    let formats = acceptable(wish, &offers.formats()?);
+    let formats = unique(acceptable(wish, &offers.formats()?));
     for (format, &fourcc) in formats.iter().enumerate().take(MOST_FORMATS) {
         // A list is optional. If the device is lost, the next call says so.
         for size in nearest_sizes(&offers.sizes(fourcc).unwrap_or(Sizes::Unknown), wish.size) {
@@ -119,11 +119,20 @@ fn acceptable(wish: &Wish<'_>, offered: &[FormatOffer]) -> Vec<FourCc> {
     // libv4l converts to the emulated ones on the CPU.
     for emulated in [false, true] {
         let of = offered.iter().filter(|offer| offer.emulated == emulated).map(|offer| offer.fourcc);
-        let has_pixels = |f: &FourCc| f.info().is_some_and(FormatInfo::has_rows);
-        let others: Vec<FourCc> = of.filter(|f| has_pixels(f) && !formats.contains(f)).collect();
-        formats.extend(others);
+        formats.extend(of.filter(|f| f.info().is_some_and(FormatInfo::has_rows)));
     }
     formats
+}
+
+/// Removes repetitions. Some cameras list a format or a size twice.
+fn unique<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    let mut unique = Vec::with_capacity(list.len());
+    for entry in list {
+        if !unique.contains(&entry) {
+            unique.push(entry);
+        }
+    }
+    unique
 }
 
 fn distance(a: Size, b: Size) -> u32 {
@@ -136,7 +145,7 @@ fn nearest_sizes(sizes: &Sizes, wanted: Size) -> Vec<Size> {
         Sizes::Discrete(list) => {
             let mut list = list.clone();
             list.sort_by_key(|&size| distance(size, wanted));
-            list.dedup();
+            list = unique(list);
             list.truncate(MOST_SIZES);
             list
         }
@@ -196,6 +205,10 @@ impl fmt::Display for Candidate {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "choice_devices.rs"]
+mod devices;
 
 #[cfg(test)]
 mod tests {
