@@ -142,8 +142,8 @@ impl CameraBuilder {
     }
 
     /// Sets the number of bytes from one row to the next, for a driver that states a wrong one. The strides of other
-    /// planes follow from it. The default is the stride that the driver states. The driver is not asked for another one.
-    /// [`CameraBuilder::open`] fails with `Mismatch` if the rows do not fit the driver's buffers.
+    /// planes follow from it. The default is the stride that the driver states. The driver is not asked for another
+    /// one. [`CameraBuilder::open`] fails with `Mismatch` if the rows do not fit the driver's buffers.
     pub fn stride_bytes(mut self, stride_bytes: u32) -> Self {
         self.stride_bytes = Some(stride_bytes);
         self
@@ -173,9 +173,9 @@ impl CameraBuilder {
     }
 
     /// Treats the device as lost if no frame has come for so long although the driver has buffers: some cameras and
-    /// bridges go silent without an error. [`CameraEvent::Lost`](super::CameraEvent::Lost) then has an error of the kind
-    /// `Timeout`, and [`CameraBuilder::reopen`] says what happens next. By default, a camera may be silent for any time,
-    /// as one is that waits for a trigger.
+    /// bridges go silent without an error. [`CameraEvent::Lost`](super::CameraEvent::Lost) then has an error of the
+    /// kind `Timeout`, and [`CameraBuilder::reopen`] says what happens next. By default, a camera may be silent for
+    /// any time, as one is that waits for a trigger.
     pub fn stall_after(mut self, limit: Duration) -> Self {
         self.stall_after = Some(limit);
         self

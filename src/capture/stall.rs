@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Drivers may keep so many buffers until they get another one.
+/// The number of buffers that drivers may keep until they get another one.
 const KEPT: usize = 2;
 
 /// Costs nothing for a frame but a look at the clock. The camera's alarm wakes it once in the time limit.
@@ -32,8 +32,8 @@ impl StallWatch {
         (self.since, self.is_fed) = (now, self.can_give(queued));
     }
 
-    /// Returns `true` if the camera has stalled. Call it when no frame is ready. A driver that the consumers left too few
-    /// buffers is not blamed: the time begins again when it has enough.
+    /// Returns `true` if the camera has stalled. Call it when no frame is ready. A driver that the consumers left too
+    /// few buffers is not blamed: the time begins again when it has enough.
     pub(super) fn has_stalled(&mut self, queued: usize, now: Instant) -> bool {
         if self.due().map_or(true, |due| now < due) {
             return false;

@@ -141,8 +141,8 @@ impl Colorimetry {
         }
     }
 
-    /// Returns the quantization range. Replaces `Default` with full range for RGB, samples of a sensor and JPEG, and with
-    /// limited range for other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
+    /// Returns the quantization range. Replaces `Default` with full range for RGB, samples of a sensor and JPEG, and
+    /// with limited range for other pictures (`V4L2_MAP_QUANTIZATION_DEFAULT`).
     pub const fn quantization(self, kind: FormatKind) -> Range {
         match (self.range, kind, self.space) {
             (Range::Default, FormatKind::Rgb | FormatKind::Raw, _) | (Range::Default, _, ColorSpace::Jpeg) => {

@@ -28,10 +28,10 @@ pub struct Plane {
 /// The layout of a bitstream has one memory plane and no color plane. The size of this memory plane is the most that
 /// one buffer can hold.
 ///
-/// The color planes of an opaque layout are for devices. They have a place and a stride, but no rows: [`Layout::rows`]
-/// and [`Layout::row_bytes`] return 0. A layout is opaque if its pixels are in tiles, which operations of the CPU refuse
-/// with `Unsupported`, or if this crate does not know the format. Frames of an unknown format can be captured, shared
-/// and imported, and the CPU can read their bytes.
+/// The color planes of an opaque layout are for devices. They have a place and a stride, but no rows:
+/// [`Layout::rows`] and [`Layout::row_bytes`] return 0. A layout is opaque if its pixels are in tiles, which
+/// operations of the CPU refuse with `Unsupported`, or if this crate does not know the format. Frames of an unknown
+/// format can be captured, shared and imported, and the CPU can read their bytes.
 ///
 /// ```
 /// use framelease::format::{FourCc, Layout, Size};
@@ -154,9 +154,8 @@ impl Layout {
     /// Creates a layout from its parts, for example from parts that another process sent. A format that this crate does
     /// not know can have any number of planes.
     ///
-    /// # Errors
-    /// `InvalidArgument` for an impossible size. `Mismatch` if the number of planes does not fit the format, if a stride
-    /// is shorter than a row, or if a plane exceeds its memory plane.
+    /// # Errors `InvalidArgument` for an impossible size. `Mismatch` if the number of planes does not fit the format,
+    /// if a stride is shorter than a row, or if a plane exceeds its memory plane.
     pub fn from_planes(fourcc: FourCc, size: Size, memory_bytes: &[u32], planes: &[Plane]) -> Result<Self> {
         check_size(fourcc, size)?;
         let is_expected = match fourcc.info() {

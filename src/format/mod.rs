@@ -14,6 +14,7 @@
 
 mod colorimetry;
 mod fourcc;
+mod fourcc_text;
 mod geometry;
 mod layout;
 mod table;

@@ -1,6 +1,55 @@
 //! The table of the formats whose bytes this crate knows.
 
-use super::FourCc;
+use super::fourcc::FourCc;
+
+impl FourCc {
+    /// Returns the properties of the format, or `None` if this crate does not know it.
+    pub fn info(self) -> Option<&'static FormatInfo> {
+        known().find(|info| info.fourcc == self)
+    }
+
+    /// Returns the code of the DRM format (`drm_fourcc.h`) that has the same bytes in memory, if there is one.
+    pub fn drm(self) -> Option<u32> {
+        self.info()?.drm.map(u32::from_le_bytes)
+    }
+
+    /// Returns the DRM format modifier (`DRM_FORMAT_MOD_*`) of the format: how its pixels lie in memory. 0 is linear.
+    /// Returns `None` if this crate does not know the format.
+    pub fn modifier(self) -> Option<u64> {
+        Some(self.info()?.tiles.map_or(0, |tiles| tiles.modifier))
+    }
+
+    /// Returns the modifier of an opaque format.
+    pub(crate) fn tiling(self) -> Option<u64> {
+        Some(self.info()?.tiles?.modifier)
+    }
+
+    /// Returns the V4L2 format that has the same bytes in memory as a linear DRM format. The returned format has all
+    /// color planes in one memory plane.
+    #[cfg(any(feature = "drm", feature = "unixfd", test))]
+    pub(crate) fn from_drm(drm: u32) -> Option<Self> {
+        known()
+            .find(|i| i.tiles.is_none() && i.memory_planes == 1 && i.drm.map(u32::from_le_bytes) == Some(drm))
+            .map(|i| i.fourcc)
+    }
+
+    /// Returns the format with the same bytes and one memory plane for each color plane: NV12M for NV12.
+    pub(crate) fn split(self) -> Option<Self> {
+        let is_single = self.info().is_some_and(|i| i.memory_planes == 1);
+        known().find(|i| is_single && i.memory_planes > 1 && i.fourcc.has_bytes_of(self)).map(|i| i.fourcc)
+    }
+
+    /// Returns `true` if both formats have the same bytes in each color plane.
+    pub(crate) fn has_bytes_of(self, other: Self) -> bool {
+        self.drm().is_some() && (self.drm(), self.modifier()) == (other.drm(), other.modifier())
+    }
+
+    /// Returns the number of this format in libg2d's `enum g2d_format`, if G2D knows the format.
+    #[cfg(feature = "g2d")]
+    pub(crate) fn g2d(self) -> Option<u32> {
+        self.info()?.g2d
+    }
+}
 
 /// The sampling of one color plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

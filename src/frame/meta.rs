@@ -20,9 +20,9 @@ flags! {
         /// processes. A captured frame has this flag if its driver names this clock, its time lies between the start of
         /// the stream and the present, and its time is later than that of the frame before.
         pub const MONOTONIC = 8;
-        /// The rows are those of two fields, interlaced: the even rows were taken at another time than the odd ones. The
-        /// field with the first row is the earlier one, unless [`FrameFlags::BOTTOM_FIRST`] is set. A converter that scales
-        /// the height or turns the picture makes it progressive, with the marks of both fields.
+        /// The rows are those of two fields, interlaced: the even rows were taken at another time than the odd ones.
+        /// The field with the first row is the earlier one, unless [`FrameFlags::BOTTOM_FIRST`] is set. A converter
+        /// that scales the height or turns the picture makes it progressive, with the marks of both fields.
         pub const INTERLACED = 16;
         /// The field without the first row is the earlier one. `INTERLACED` is set, too.
         pub const BOTTOM_FIRST = 32;

@@ -171,9 +171,9 @@ impl FrameRead<'_> {
         self.guard(memory)?.copy_to((payload.offset_bytes as usize).saturating_add(offset_bytes), to)
     }
 
-    /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream, or a format that this
-    /// crate does not know, is passed unchanged, in pieces. `scratch` is the buffer for the bytes of one call of `sink`. If `scratch` is shorter than a row, the
-    /// method enlarges it.
+    /// Passes each row of each color plane to `sink`, in order and without padding. A bitstream, or a format that
+    /// this crate does not know, is passed unchanged, in pieces. `scratch` is the buffer for the bytes of one call of
+    /// `sink`. If `scratch` is shorter than a row, the method enlarges it.
     ///
     /// # Errors
     /// `Mismatch` if the frame's payload ends before the last row.

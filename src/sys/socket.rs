@@ -116,8 +116,8 @@ pub(crate) fn listen(path: &Path, carries: Carries, mode: u32, backlog: i32) -> 
     Ok(fd)
 }
 
-/// Prepares a socket that another program has made. Returns `false` if it does not listen, is not of the Unix domain, or
-/// carries something else.
+/// Prepares a socket that another program has made. Returns `false` if it does not listen, is not of the Unix domain,
+/// or carries something else.
 ///
 /// Listens again: the kernel then names this process as the peer of those that connect, instead of the other program.
 pub(crate) fn take_listener(fd: &OwnedFd, carries: Carries, backlog: i32) -> Result<bool, Errno> {
@@ -129,7 +129,7 @@ pub(crate) fn take_listener(fd: &OwnedFd, carries: Carries, backlog: i32) -> Res
         Carries::Bytes => SockType::Stream,
     };
     let is_ours = getsockopt(fd, sockopt::SockType)? == kind && getsockopt(fd, sockopt::AcceptConn)?;
-    // The address of another domain is no Unix address.
+    // A socket of another domain does not have a Unix address.
     if !is_ours || getsockname::<UnixAddr>(fd.as_raw_fd()).is_err() {
         return Ok(false);
     }

@@ -272,8 +272,8 @@ pub(crate) fn edid(fd: BorrowedFd<'_>, call: EdidCall, pad: u32, bytes: &mut [u8
     let room = u32::try_from(bytes.len() / 128).map_err(|_| Errno::EINVAL)?;
     let mut arg = RawEdid { pad, start_block: 0, blocks: room, reserved: [0; 5], edid: bytes.as_mut_ptr() };
     retry(|| {
-        // SAFETY: memory: `arg` is live and points to `bytes`, which are exclusively borrowed and at least `blocks` times
-        // 128 long. Contract: the kernel reads or writes at most `blocks` blocks there.
+        // SAFETY: memory: `arg` is live and points to `bytes`, which are exclusively borrowed and at least `blocks`
+        // times 128 long. Contract: the kernel reads or writes at most `blocks` blocks there.
         unsafe {
             match call {
                 EdidCall::Get => raw::g_edid(fd.as_raw_fd(), &mut arg),

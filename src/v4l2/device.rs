@@ -16,7 +16,7 @@ use crate::sys;
 use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::{Capability, Picture, Plain};
-use crate::v4l2::formats::Overrule;
+use crate::v4l2::overrule::Overrule;
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 /// The bytes of a block.
 const BLOCK: usize = 128;
-/// An EDID has at most so many blocks.
+/// The number of blocks that an EDID has at most.
 const MOST: usize = 256;
 
 impl Device {

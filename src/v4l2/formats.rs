@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use super::device::{Device, Direction};
+use super::overrule::Overrule;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     ColorSpace, Colorimetry, Encoding, FourCc, FrameInterval, Layout, Range, Size, Transfer, MAX_PLANES,
@@ -149,27 +150,18 @@ impl fmt::Display for FormatRequest {
     }
 }
 
-/// What is true of captured pictures, whatever the driver says.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Overrule {
-    /// The stride of the first color plane. The strides of the others follow from it.
-    pub(crate) stride_bytes: Option<u32>,
-    pub(crate) colorimetry: Option<Colorimetry>,
-}
-
-impl Overrule {
-    fn layout(self, mut picture: Picture) -> Result<Layout> {
-        if let Some(stride) = self.stride_bytes {
-            let info = FourCc::from(picture.fourcc).info();
-            // A bitstream has the stride 0.
-            let strides = picture.strides.iter_mut().enumerate().take(picture.planes);
-            for (i, stated) in strides.filter(|(_, stated)| info.is_some() || **stated > 0) {
-                *stated = info.filter(|_| i > 0).map_or(stride, |info| info.following_stride(i, stride));
-            }
+/// Returns the layout of a driver's answer, with what its user says instead.
+fn overruled(overrule: Overrule, mut picture: Picture) -> Result<Layout> {
+    if let Some(stride) = overrule.stride_bytes {
+        let info = FourCc::from(picture.fourcc).info();
+        // A bitstream has the stride 0.
+        let strides = picture.strides.iter_mut().enumerate().take(picture.planes);
+        for (i, stated) in strides.filter(|(_, stated)| info.is_some() || **stated > 0) {
+            *stated = info.filter(|_| i > 0).map_or(stride, |info| info.following_stride(i, stride));
         }
-        let layout = layout(&picture)?;
-        Ok(self.colorimetry.map_or(layout, |colors| layout.with_colorimetry(colors)))
     }
+    let layout = layout(&picture)?;
+    Ok(overrule.colorimetry.map_or(layout, |colors| layout.with_colorimetry(colors)))
 }
 
 /// Returns the layout that a driver's answer describes.
@@ -282,7 +274,7 @@ impl Device {
         let mut arg = Format::new(self.buf_type(direction, OP)?, &Picture::default());
         calls::g_fmt(self.as_fd(), &mut arg).map_err(|e| self.failed(OP, e))?;
         let picture = self.complete(direction, arg.picture());
-        self.overruled(direction).layout(picture).map_err(|e| self.unusable(OP, e))
+        overruled(self.overruled(direction), picture).map_err(|e| self.unusable(OP, e))
     }
 
     /// Returns the present format and size of a queue, also of a format without a known layout. Ioctl: `VIDIOC_G_FMT`.
@@ -374,7 +366,7 @@ impl Device {
             let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        let layout = self.overruled(direction).layout(picture).map_err(|e| self.unusable(op, e))?;
+        let layout = overruled(self.overruled(direction), picture).map_err(|e| self.unusable(op, e))?;
         Ok((layout, picture))
     }
 

@@ -33,6 +33,7 @@ mod media;
 mod mem_to_mem;
 mod mem_to_mem_info;
 mod memory;
+mod overrule;
 mod queue;
 mod readiness;
 mod selection;
@@ -50,7 +51,7 @@ pub use device::{devices, Device, DeviceInfo, Direction};
 pub use events::{Event, EventKind};
 #[doc(hidden)] // For this project's tests.
 pub use formats::FormatRequest;
-pub(crate) use formats::{geometry, holds, splits, Overrule};
+pub(crate) use formats::{geometry, holds, splits};
 pub use formats::{FormatOffer, Intervals, Sizes};
 pub use hotplug::{Hotplug, NodeEvent};
 pub use inputs::{Input, Timings};
@@ -61,6 +62,7 @@ pub use mem_to_mem::{MemToMem, Processed};
 #[doc(hidden)] // For this project's tests.
 pub use mem_to_mem_info::{mem_to_mem_devices, MemToMemInfo};
 pub use memory::MemoryCapabilities;
+pub(crate) use overrule::Overrule;
 pub(crate) use queue::watch;
 pub use queue::CacheHint;
 #[doc(hidden)] // For this project's tests.

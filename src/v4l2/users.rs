@@ -9,10 +9,10 @@ use nix::sys::stat::fstat;
 
 use super::Device;
 
-/// Names at most so many processes.
+/// The number of processes that are named at most.
 const MOST: usize = 4;
-/// Searches at most so long.
-const LONGEST: Duration = Duration::from_millis(20);
+/// The longest time of a search.
+const LONGEST: Duration = Duration::from_millis(100);
 
 impl Device {
     /// Returns `; open in NAME (pid N)`, or an empty text. A process sees only those of its own user, and root sees all

@@ -256,7 +256,7 @@ fn camera_s_stride_can_be_overruled() {
         assert!(pixels(&mut camera) == expected);
         drop(camera);
         assert_eq!(kind(grey().stride_bytes(2 * SMALL.width)), ErrorKind::Mismatch, "the buffers are too small");
-        assert_eq!(kind(grey()), ErrorKind::Mismatch, "the next camera of the device begins anew");
+        assert_eq!(kind(grey()), ErrorKind::Mismatch, "the next camera of the device has no such setting");
     });
     let planes = camera(&device, "422P").stride_bytes(SMALL.width).open().unwrap();
     let strides = planes.layout().unwrap().planes().iter().map(|plane| plane.stride_bytes).collect::<Vec<_>>();

@@ -403,7 +403,7 @@ fn camera_that_goes_silent_is_lost_and_opens_again() {
 }
 
 #[test]
-fn camera_without_memory_is_told_how_much_it_needs() {
+fn camera_without_memory_learns_how_much_it_needs() {
     const REQBUFS: u8 = 8;
     let Some(device) = vivid(Planar::Single) else { return };
     let e = ioctls::refusing([REQBUFS; 2], Errno::ENOMEM, || camera(&device, "YUYV").open()).unwrap_err();
@@ -420,11 +420,12 @@ fn camera_that_is_busy_names_the_process() {
     let started = Instant::now();
     let e = loop {
         match camera(&device, "YUYV").open() {
-            Err(e) => break e,
-            // The other process has not begun yet.
-            Ok(camera) => drop(camera),
+            // The search for the name ends early on a slow machine.
+            Err(e) if e.to_string().contains(&name) || started.elapsed() > Duration::from_secs(20) => break e,
+            // Or the other process has not begun yet.
+            opened => drop(opened),
         }
-        assert!(started.elapsed() < Duration::from_secs(20));
+        assert!(started.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(50));
     };
     other.kill().unwrap();
@@ -498,7 +499,8 @@ fn camera_flags_a_jpeg_picture_that_lacks_a_marker_at_an_end() {
             frame.meta().flags.contains(FrameFlags::ERROR)
         });
         assert_eq!(flags.collect::<Vec<_>>(), [false, true, false, true, false, false]);
-        assert_eq!(cpu_bytes().read - before, 6 * 258, "two bytes at the beginning, 256 at the end");
+        // Two bytes at the beginning, 256 at the end, and all of the one without an end.
+        assert_eq!(cpu_bytes().read - before, 6 * 258 + 2000);
         // poll, DQBUF, QBUF; and a mapping for each buffer.
         assert!(syscalls() - calls <= 6 * 3 + 4 * 2, "{} system calls", syscalls() - calls);
         assert_eq!(camera.stats().errors, 2);

@@ -135,8 +135,8 @@ static int ms_until(int64_t deadline) {
     return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-/* Pixel formats: for each color plane, bytes of a sample group, and the pixels across and down that it covers. Each code
- * has four characters and a separator. The table is the protocol page's. Other formats are opaque. */
+/* Pixel formats: for each color plane, bytes of a sample group, and the pixels across and down that it covers. Each
+ * code has four characters and a separator. The table is the protocol page's. Other formats are opaque. */
 typedef struct known {
     uint8_t planes;
     uint8_t group[3][3];

@@ -52,7 +52,7 @@ _DMA_BUF_IOCTL_SYNC = 0x40086200
 _SYNC_READ, _SYNC_END = 1, 4
 
 def _fits(planes: int, known: Optional[tuple]) -> bool:
-    """Whether a format can have so many color planes. An opaque one has any number."""
+    """Whether a format can have this number of color planes. An opaque one can have any."""
     return planes <= MAX_PLANES if known is None else planes == len(known)
 
 

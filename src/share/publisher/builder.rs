@@ -86,7 +86,8 @@ impl PublisherBuilder {
     /// drop of the publisher leaves the file. Connections wait in the socket while no publisher runs.
     ///
     /// For a subscriber that connected before the publisher took the socket, the publisher's process is that of the
-    /// program that made the socket. Such a subscriber notices the publisher's death by the end of the connection alone.
+    /// program that made the socket. Such a subscriber notices the publisher's death by the end of the connection
+    /// alone.
     pub fn listener(mut self, socket: OwnedFd) -> Self {
         self.listener = Some(socket);
         self

@@ -124,9 +124,9 @@ fn is_short(layout: &Layout, payload: &[Payload; MAX_PLANES]) -> bool {
     })
 }
 
-/// Returns `true` if the data is not a whole JPEG picture, although its format is JPEG. Reads the first 2 and the last 256
-/// bytes. Where the end marker is not in them, reads back until it is found: cameras may write other data after the
-/// picture. A buffer that the CPU cannot read counts as whole.
+/// Returns `true` if the data is not a whole JPEG picture, although its format is JPEG. Reads the first 2 and the
+/// last 256 bytes. Where the end marker is not in them, reads back until it is found: cameras may write other data
+/// after the picture. A buffer that the CPU cannot read counts as whole.
 fn is_cut(layout: &Layout, payload: &Payload, memory: &[DmaBuf]) -> bool {
     let (true, Some(memory)) = (Codec::of(layout.fourcc()) == Some(Codec::Mjpeg), memory.first()) else { return false };
     let (start, bytes) = (payload.offset_bytes as usize, payload.bytes as usize);
