@@ -26,7 +26,12 @@ pub fn rgb(frame: &Frame) -> Result<Vec<u8>> {
             "NV61" => yuv(at(0, y, x), at(1, y, x | 1), at(1, y, x & !1)),
             "YUV420" => yuv(at(0, y, x), at(1, y / 2, x / 2), at(2, y / 2, x / 2)),
             "YVU420" => yuv(at(0, y, x), at(2, y / 2, x / 2), at(1, y / 2, x / 2)),
-            "YUV422P" => yuv(at(0, y, x), at(1, y, x / 2), at(2, y, x / 2)),
+            "NV24" => yuv(at(0, y, x), at(1, y, 2 * x), at(1, y, 2 * x + 1)),
+            "NV42" => yuv(at(0, y, x), at(1, y, 2 * x + 1), at(1, y, 2 * x)),
+            "YUV422P" | "YUV422" => yuv(at(0, y, x), at(1, y, x / 2), at(2, y, x / 2)),
+            "YVU422" => yuv(at(0, y, x), at(2, y, x / 2), at(1, y, x / 2)),
+            "YUV444" if info.planes.len() == 3 => yuv(at(0, y, x), at(1, y, x), at(2, y, x)),
+            "YVU444" => yuv(at(0, y, x), at(2, y, x), at(1, y, x)),
             "YUYV" => yuv(at(0, y, 2 * x), at(0, y, x / 2 * 4 + 1), at(0, y, x / 2 * 4 + 3)),
             "YVYU" => yuv(at(0, y, 2 * x), at(0, y, x / 2 * 4 + 3), at(0, y, x / 2 * 4 + 1)),
             "UYVY" => yuv(at(0, y, 2 * x + 1), at(0, y, x / 2 * 4), at(0, y, x / 2 * 4 + 2)),
@@ -43,8 +48,8 @@ pub fn rgb(frame: &Frame) -> Result<Vec<u8>> {
                 let bytes = info.planes[0].bytes as usize;
                 let order = match name {
                     "RGB24" | "RGBA32" | "RGBX32" => [0, 1, 2],
-                    "BGR24" | "ABGR32" | "XBGR32" => [2, 1, 0],
-                    "ARGB32" | "XRGB32" => [1, 2, 3],
+                    "BGR24" | "ABGR32" | "XBGR32" | "BGR32" => [2, 1, 0],
+                    "ARGB32" | "XRGB32" | "RGB32" => [1, 2, 3],
                     "BGRA32" | "BGRX32" => [3, 2, 1],
                     _ => return None,
                 };

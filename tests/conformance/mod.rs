@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use converting::Jobs;
-use framelease::convert::{Blend, Color, Converter, Layer, Plan, Request, Scaling};
+use framelease::convert::{Blend, Color, Converter, Cpu, Layer, Plan, Request, Scaling};
 use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::{
     ColorSpace, Colorimetry, Encoding, Flip, FormatKind, FourCc, Layout, Range, Rect, Rotation, Size, FORMATS,
@@ -73,9 +73,15 @@ fn rect(left: i32, top: i32, width: u32, height: u32) -> Rect {
     Rect::new(left, top, Size::new(width, height))
 }
 
-/// Formats with pixels, with one memory plane or several.
+/// Formats that the CPU draws, with one memory plane or several. A unit test counts them.
 pub fn raw_formats() -> impl Iterator<Item = FourCc> {
-    FORMATS.iter().filter(|i| i.kind != FormatKind::Compressed).map(|i| i.fourcc)
+    let is_drawn = |fourcc: &FourCc| {
+        let layout = Layout::aligned(*fourcc, Size::new(64, 48), 16).unwrap();
+        let plan = Plan::new(&Request::convert(Layer::default()), &[layout], &layout).unwrap();
+        Cpu::new().unwrap().check(&plan).is_ok()
+    };
+    let has_colors = FORMATS.iter().filter(|i| matches!(i.kind, FormatKind::Yuv | FormatKind::Rgb));
+    has_colors.map(|i| i.fourcc).filter(is_drawn)
 }
 
 /// Returns all cases: each format to and from RGBA and NV12, sizes, odd sizes, strides, orientations, colors, blends.

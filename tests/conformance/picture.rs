@@ -70,11 +70,14 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
             ("YVYU", _) => out.extend([luma(2 * x), v, luma(2 * x + 1), u]),
             ("UYVY", _) => out.extend([u, luma(2 * x), v, luma(2 * x + 1)]),
             ("VYUY", _) => out.extend([v, luma(2 * x), u, luma(2 * x + 1)]),
-            ("GREY", _) | ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420" | "YUV422P", 0) => out.push(luma(x)),
-            ("NV12" | "NV16", _) => out.extend([u, v]),
-            ("NV21" | "NV61", _) => out.extend([v, u]),
-            ("YUV420" | "YUV422P", 1) | ("YVU420", 2) => out.push(u),
-            ("YUV420" | "YUV422P" | "YVU420", _) => out.push(v),
+            ("GREY", _) => out.push(luma(x)),
+            (_, 0) if info.planes.len() > 1 => out.push(luma(x)),
+            ("NV12" | "NV16" | "NV24", _) => out.extend([u, v]),
+            ("NV21" | "NV61" | "NV42", _) => out.extend([v, u]),
+            ("YVU420" | "YVU422" | "YVU444", 2) => out.push(u),
+            ("YVU420" | "YVU422" | "YVU444", _) => out.push(v),
+            ("YUV420" | "YUV422P" | "YUV422" | "YUV444", 1) => out.push(u),
+            ("YUV420" | "YUV422P" | "YUV422" | "YUV444", _) => out.push(v),
             ("RGB565", _) => {
                 let part = |c: f64, most: f64| (c * most).round() as u16;
                 let word = part(pixel[0], 31.0) << 11 | part(pixel[1], 63.0) << 5 | part(pixel[2], 31.0);
@@ -83,8 +86,8 @@ fn row(layout: &Layout, which: usize, premultiplied: bool, plane: usize, y: u32)
             ("RGB24", _) => out.extend([r, g, b]),
             ("BGR24", _) => out.extend([b, g, r]),
             ("RGBA32" | "RGBX32", _) => out.extend([r, g, b, a]),
-            ("ABGR32" | "XBGR32", _) => out.extend([b, g, r, a]),
-            ("ARGB32" | "XRGB32", _) => out.extend([a, r, g, b]),
+            ("ABGR32" | "XBGR32" | "BGR32", _) => out.extend([b, g, r, a]),
+            ("ARGB32" | "XRGB32" | "RGB32", _) => out.extend([a, r, g, b]),
             ("BGRA32" | "BGRX32", _) => out.extend([a, b, g, r]),
             (name, _) => panic!("no test picture for {name}"),
         }

@@ -27,13 +27,19 @@ fn place(layout: &Layout, component: usize, x: u32, y: u32) -> Option<(usize, us
     };
     let rgb = |bytes: usize, at: [usize; 4]| Some((0, x * bytes + at[component], y));
     match (name, component) {
-        ("NV12" | "NV21" | "NV16" | "NV61" | "YUV420" | "YVU420" | "YUV422P" | "GREY", 0) => Some((0, x, y)),
+        ("GREY", 0) => Some((0, x, y)),
+        (_, 0) if layout.planes().len() > 1 => Some((0, x, y)),
         ("NV12", 1 | 2) => Some((1, half_x * 2 + component - 1, half_y)),
         ("NV21", 1 | 2) => Some((1, half_x * 2 + 2 - component, half_y)),
+        ("NV24", 1 | 2) => Some((1, x * 2 + component - 1, y)),
+        ("NV42", 1 | 2) => Some((1, x * 2 + 2 - component, y)),
         ("NV16", 1 | 2) => Some((1, half_x * 2 + component - 1, y)),
         ("NV61", 1 | 2) => Some((1, half_x * 2 + 2 - component, y)),
         ("YUV420", 1 | 2) => Some((component, half_x, half_y)),
-        ("YUV422P", 1 | 2) => Some((component, half_x, y)),
+        ("YUV422P" | "YUV422", 1 | 2) => Some((component, half_x, y)),
+        ("YVU422", 1 | 2) => Some((3 - component, half_x, y)),
+        ("YUV444", 1 | 2) => Some((component, x, y)),
+        ("YVU444", 1 | 2) => Some((3 - component, x, y)),
         ("YVU420", 1 | 2) => Some((3 - component, half_x, half_y)),
         ("YUYV", _) => packed([0, 1, 3]),
         ("YVYU", _) => packed([0, 3, 1]),
@@ -42,8 +48,8 @@ fn place(layout: &Layout, component: usize, x: u32, y: u32) -> Option<(usize, us
         ("RGB24", 0..=2) => rgb(3, [0, 1, 2, 3]),
         ("BGR24", 0..=2) => rgb(3, [2, 1, 0, 3]),
         ("RGBA32", _) | ("RGBX32", 0..=2) => rgb(4, [0, 1, 2, 3]),
-        ("ABGR32", _) | ("XBGR32", 0..=2) => rgb(4, [2, 1, 0, 3]),
-        ("ARGB32", _) | ("XRGB32", 0..=2) => rgb(4, [1, 2, 3, 0]),
+        ("ABGR32", _) | ("XBGR32" | "BGR32", 0..=2) => rgb(4, [2, 1, 0, 3]),
+        ("ARGB32", _) | ("XRGB32" | "RGB32", 0..=2) => rgb(4, [1, 2, 3, 0]),
         ("BGRA32", _) | ("BGRX32", 0..=2) => rgb(4, [3, 2, 1, 0]),
         _ => None,
     }
