@@ -112,6 +112,10 @@ pub fn reload(driver: &str, parameters: &str) {
 
 /// Unloads a driver in the lab.
 pub fn unload(driver: &str) {
+    // A driver that is not loaded cannot be removed.
+    if !Path::new("/sys/module").join(driver.replace('-', "_")).exists() {
+        return;
+    }
     // The kernel closes files a moment after the last descriptor.
     let removed = || ended(start("modprobe", &["-r", driver])).status.success();
     if !(0..50).any(|_| {
