@@ -22,7 +22,10 @@ impl Device {
         let start = Instant::now();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let numbers = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
-        let others = numbers.filter(|&pid| pid != std::process::id()).take_while(|_| start.elapsed() < LONGEST);
+        let mut others: Vec<u32> = numbers.filter(|&pid| pid != std::process::id()).collect();
+        // Programs have higher numbers than the kernel's threads.
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        let others = others.into_iter().take_while(|_| start.elapsed() < LONGEST);
         // A link is read without the file system of its target, which may not answer.
         let is_node = |link: &Path| {
             let target = fs::read_link(link).unwrap_or_default();
