@@ -15,6 +15,7 @@ mod builder;
 mod camera;
 mod choice;
 mod pattern;
+mod setup;
 mod source;
 mod stall;
 

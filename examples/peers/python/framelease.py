@@ -53,7 +53,9 @@ _SYNC_READ, _SYNC_END = 1, 4
 
 def _fits(planes: int, known: Optional[tuple]) -> bool:
     """Whether a format can have this number of color planes. An opaque one can have any."""
-    return planes <= MAX_PLANES if known is None else planes == len(known)
+    if known is None:
+        return planes <= MAX_PLANES
+    return planes == len(known)
 
 
 def _formats(codes: str, planes: tuple) -> dict:
