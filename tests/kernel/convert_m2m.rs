@@ -394,7 +394,7 @@ fn auto_takes_the_device_for_dma_bufs_or_explains_why_not() {
     let choice = auto(&(*good).clone().memory(MemoryKind::Memfd)).unwrap();
     assert_eq!(choice.converter.name(), "cpu");
     assert!(choice.refused.iter().any(|r| r.error.to_string().contains("memfd")), "{choice:?}");
-    let m2m = M2m::find().unwrap();
+    let m2m = M2m::new(&vim2m().unwrap()).unwrap();
     assert_eq!(m2m.target_layout(fourcc("BGR24"), QVGA).unwrap(), bgr);
     assert_eq!(m2m.target_layout(fourcc("NV12"), QVGA).unwrap(), packed("NV12", QVGA));
     assert!(m2m.target_layout(fourcc("H264"), QVGA).is_err());
@@ -455,7 +455,7 @@ fn lost_device_ends_every_job_and_returns_the_targets() {
             assert!(!pixels(&first).is_empty());
             drop((m2m, first));
         });
-        let mut again = M2m::find().unwrap();
+        let mut again = M2m::new(&vim2m().unwrap()).unwrap();
         again.begin(&plan, &[known(&from, 5)], to.try_acquire().unwrap()).unwrap();
         assert_eq!(again.done(WAIT).unwrap().meta().sequence, 5);
         drop((again, from, to));

@@ -301,11 +301,9 @@ fn find_mem_to_mem_selects_by_function() {
         return;
     }
     let [rgb, yuyv, nv12, fwht] = ["RGB24", "YUYV", "NV12", "FWHT"].map(fourcc);
-    let driver = |wanted: &dyn Fn(&framelease::v4l2::MemToMemInfo) -> bool| {
-        let device = Device::find_mem_to_mem("device", wanted).unwrap();
-        device.info().driver.clone()
-    };
-    assert_eq!(driver(&|d| d.converts_between(rgb, yuyv)), "vim2m");
+    let converter = Device::find_mem_to_mem("device", |d| d.converts_between(rgb, yuyv)).unwrap();
+    // Which of them has the lower number depends on the tests before.
+    assert!(["vim2m", "fl_scaler"].contains(&converter.info().driver.as_str()), "{converter:?}");
     let encoder = Device::find_mem_to_mem("device", |d| d.encodes_to(fwht)).unwrap();
     let decoder = Device::find_mem_to_mem("device", |d| d.decodes(fwht)).unwrap();
     assert_ne!(encoder.info().path, decoder.info().path);
