@@ -1,4 +1,4 @@
-//! Lists the video devices: formats, sizes, intervals, memory, media path.
+//! Lists the video devices: formats, sizes, intervals, memory, media graphs.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -8,8 +8,9 @@ mod offers;
 use std::process::ExitCode;
 
 use common::quoted;
+use framelease::capture::{Camera, CameraBuilder};
 use framelease::dmabuf::Allocator;
-use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, Sizes};
+use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, MediaGraph, Sizes};
 use offers::{intervals, is_timed, shown};
 
 const HELP: &str = "\
@@ -17,10 +18,13 @@ Lists V4L2 devices, their formats and media graphs, and where shared memory come
 
 Usage: list [OPTIONS] [PATH]…
 
-  --intervals  every frame interval of every size, and the description of each format
-  --controls   controls with their ranges and values
-  --json       print one JSON object on standard output
-  --help       print this text
+  --intervals   every frame interval of every size, and the description of each format
+  --controls    controls with their ranges and values, also those of sensors
+  --media       media graphs, and what opening each camera would set along them
+  --fourcc A,B  with --media: the formats to set, best first
+  --size WxH    with --media: the size to set
+  --json        print one JSON object on standard output
+  --help        print this text
 ";
 
 fn main() -> ExitCode {
@@ -30,12 +34,16 @@ fn main() -> ExitCode {
 fn run() -> common::Result<()> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
-    let (mut json, mut controls, mut all_intervals, mut paths) = (false, false, false, Vec::new());
+    let (mut json, mut controls, mut all_intervals, mut media) = (false, false, false, false);
+    let (mut wish, mut paths) = (Camera::builder(), Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
             Long("json") => json = true,
             Long("controls") => controls = true,
             Long("intervals") => all_intervals = true,
+            Long("media") => media = true,
+            Long("fourcc") => wish = wish.formats(common::formats(&mut parser)?),
+            Long("size") => wish = wish.size(common::value(&mut parser, "size")?),
             Short('h') | Long("help") => {
                 print!("{HELP}");
                 return Ok(());
@@ -49,6 +57,9 @@ fn run() -> common::Result<()> {
         0 => v4l2::devices().iter().filter_map(|info| Device::open(&info.path).ok()).collect(),
         _ => paths.iter().map(Device::open).collect::<Result<Vec<_>, _>>()?,
     };
+    if json && media {
+        return Err("--media has no JSON".into());
+    }
     if json {
         let all: Vec<String> = devices.iter().map(|d| as_json(d, controls)).collect();
         let heaps: Vec<String> = Allocator::heaps().iter().map(|h| quoted(&h.to_string())).collect();
@@ -59,6 +70,10 @@ fn run() -> common::Result<()> {
     if devices.is_empty() {
         println!("no /dev/video* node can be opened");
     }
+    if media {
+        graphs(&devices, &wish);
+        return Ok(());
+    }
     for device in &devices {
         as_text(device, controls, all_intervals);
     }
@@ -66,6 +81,35 @@ fn run() -> common::Result<()> {
     let heaps = if heaps.is_empty() { "no dma-heap".into() } else { heaps.join(", ") };
     println!("shared memory without a device: {}; {heaps}", Allocator::for_cpu_source());
     Ok(())
+}
+
+/// The media graph of each media device, and what opening its cameras would set.
+fn graphs(devices: &[Device], wish: &CameraBuilder) {
+    let mut seen = Vec::new();
+    for device in devices {
+        let Some(graph) = MediaGraph::of(device) else { continue };
+        if !seen.contains(&graph.path) {
+            print!("{graph}");
+            seen.push(graph.path);
+        }
+        if !device.info().is_capture() || !device.info().capabilities().contains(&"IO_MC") {
+            continue;
+        }
+        let name = device.info().path.display();
+        match wish.clone().device(device.clone()).pipeline() {
+            Ok(pipeline) if pipeline.commands.is_empty() => {
+                println!("{name}: gives {} {} of '{}' as it is", pipeline.fourcc, pipeline.size, pipeline.sensor);
+            }
+            Ok(pipeline) => {
+                println!("{name}: to get {} {} of '{}':", pipeline.fourcc, pipeline.size, pipeline.sensor);
+                print!("{pipeline}");
+            }
+            Err(e) => println!("{name}: {e}"),
+        }
+    }
+    if seen.is_empty() {
+        println!("no device has a media graph");
+    }
 }
 
 const BOTH: [(Direction, &str); 2] = [(Direction::Capture, "capture"), (Direction::Output, "output")];

@@ -69,6 +69,8 @@ pub struct CameraBuilder {
     pub(super) reopen: Reopen,
     pub(super) stall_after: Option<Duration>,
     pub(super) packets: bool,
+    pub(super) sensor: Option<String>,
+    pub(super) keeps_pipeline: bool,
 }
 
 impl CameraBuilder {
@@ -87,6 +89,21 @@ impl CameraBuilder {
     /// Sets the input to select. See [`Device::inputs`].
     pub fn input(mut self, index: u32) -> Self {
         self.input = Some(index);
+        self
+    }
+
+    /// Sets the sensor, by the name of its entity in the media graph, such as `ov5640 1-003c`. For nodes that several
+    /// sensors can reach. The default is the one that is connected, or else the one that needs the fewest changes.
+    /// [`MediaGraph`](crate::v4l2::MediaGraph) has the names.
+    pub fn sensor(mut self, name: impl Into<String>) -> Self {
+        self.sensor = Some(name.into());
+        self
+    }
+
+    /// Leaves the media pipeline as it is. By default, [`CameraBuilder::open`] changes the links, routes and pads of a
+    /// pipeline that cannot give what is requested, but never of a pipeline that can.
+    pub fn keep_pipeline(mut self) -> Self {
+        self.keeps_pipeline = true;
         self
     }
 

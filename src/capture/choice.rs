@@ -5,10 +5,8 @@ use std::fmt;
 use super::builder::Fit;
 use crate::error::Result;
 use crate::format::{FormatInfo, FourCc, FrameInterval, Size};
-use crate::v4l2::{Device, Direction, FormatOffer, Intervals, Sizes};
+use crate::v4l2::{nearest_rate, Device, Direction, FormatOffer, Intervals, Sizes};
 
-/// Rates that differ by less are the same: 29.97 and 30, or an interval that a driver rounds to 100 ns.
-const SAME_RATE: u32 = 2;
 /// Of longer lists, only the nearest sizes are looked at. Webcams list up to 20.
 const MOST_SIZES: usize = 32;
 const MOST_FORMATS: usize = 64;
@@ -75,6 +73,14 @@ pub(super) struct Choice {
     pub(super) candidates: Vec<Candidate>,
     /// What the device lists instead, nearest first, for the text of an error.
     pub(super) nearest: Vec<Candidate>,
+}
+
+impl Choice {
+    /// A choice of one.
+    pub(super) fn of(fourcc: FourCc, size: Size) -> Self {
+        let misfit = Misfit { size: 0, rate: 0, format: 0 };
+        Self { candidates: vec![Candidate { fourcc, size, fps: None, misfit }], nearest: Vec::new() }
+    }
 }
 
 /// Chooses among the lists of a device. Candidates that fit the whole wish come first. A size that the device does not
@@ -159,41 +165,6 @@ fn nearest_sizes(sizes: &Sizes, wanted: Size) -> Vec<Size> {
             vec![Size::new(width, side(wanted.height, min.height, max.height, step.height))]
         }
     }
-}
-
-/// Returns the nearest rate of a list, and its distance in thousandths.
-fn nearest_rate(listed: &Intervals, wanted: FrameInterval) -> (Option<f64>, u32) {
-    let wanted = wanted.fps();
-    let rates: Vec<f64> = match listed {
-        Intervals::Unknown => return (None, 0),
-        Intervals::Discrete(list) => list.iter().map(|interval| interval.fps()).collect(),
-        Intervals::Stepwise { min, max } => {
-            let (slowest, fastest) = (max.fps().min(min.fps()), max.fps().max(min.fps()));
-            vec![wanted.max(slowest).min(fastest)]
-        }
-    };
-    let nearest = rates.into_iter().map(|fps| (fps, misfit(fps, wanted))).min_by_key(|(_, rate)| *rate);
-    nearest.map_or((None, 0), |(fps, rate)| (Some(fps), rate))
-}
-
-/// Returns how much two rates differ, in thousandths of the smaller one. Returns 0 for the same rate.
-fn misfit(a: f64, b: f64) -> u32 {
-    let (less, more) = (a.min(b), a.max(b));
-    if less <= 0.0 || !more.is_finite() {
-        return u32::MAX;
-    }
-    // A conversion from a float saturates.
-    let thousandths = ((more / less - 1.0) * 1000.0).round() as u32;
-    if thousandths <= SAME_RATE {
-        0
-    } else {
-        thousandths
-    }
-}
-
-/// Returns `true` if a driver's interval is the requested one.
-pub(super) fn is_same_rate(given: FrameInterval, wanted: FrameInterval) -> bool {
-    misfit(given.fps(), wanted.fps()) == 0
 }
 
 impl fmt::Display for Candidate {
@@ -322,16 +293,6 @@ mod tests {
         // Steps of 0, and a maximum below the minimum.
         assert_eq!(nearest_sizes(&steps(VGA, FULL, Size::default()), HD), [HD]);
         assert_eq!(nearest_sizes(&steps(FULL, VGA, Size::new(2, 2)), HD), [FULL]);
-    }
-
-    #[test]
-    fn same_rates_may_be_rounded() {
-        let ntsc = FrameInterval { numerator: 1001, denominator: 30_000 };
-        let rounded = FrameInterval { numerator: 333_333, denominator: 10_000_000 };
-        let thirty = FrameInterval::from_fps(30);
-        assert!(is_same_rate(ntsc, thirty) && is_same_rate(rounded, thirty));
-        assert!(!is_same_rate(FrameInterval::from_fps(29), thirty));
-        assert!(!is_same_rate(FrameInterval { numerator: 0, denominator: 0 }, thirty));
     }
 
     fn lists() -> impl Strategy<Value = Lists> {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::v4l2::is_same_rate;
 
 const VGA: Size = Size::new(640, 480);
 const SVGA: Size = Size::new(800, 600);

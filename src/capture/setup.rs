@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::builder::{CameraBuilder, Fit};
 use super::camera::{Camera, State};
-use super::choice::{choose, is_same_rate, Candidate, Choice, Misfit, Wish};
+use super::choice::{choose, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraStats, FrameSource};
 use super::stall::StallWatch;
 use crate::bitstream::{Codec, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::BufferBudget;
-use crate::v4l2::{nodes, Device, DeviceReadiness, Direction, EventKind, FormatRequest, Overrule, Queue};
+use crate::v4l2::{is_same_rate, nodes, planned, prepare, Overrule, Pipeline, PipelineWish};
+use crate::v4l2::{Device, DeviceReadiness, Direction, EventKind, FormatRequest, Queue};
 
 /// The formats of a camera that gives packets, unless the user names others.
 const BITSTREAMS: [FourCc; 4] = [FourCc::H264, FourCc::HEVC, FourCc::MJPEG, FourCc::JPEG];
@@ -100,16 +101,60 @@ impl CameraBuilder {
         (best.is_none(), best)
     }
 
+    fn acceptable(&self) -> &[FourCc] {
+        if self.packets && self.formats.is_empty() {
+            &BITSTREAMS
+        } else {
+            &self.formats
+        }
+    }
+
     /// Returns the wish for a device. What the device has now is kept where nothing else is requested.
     fn wish(&self, device: &Device) -> Wish<'_> {
         let present = device.present_format(Direction::Capture).ok();
         Wish {
-            formats: if self.packets && self.formats.is_empty() { &BITSTREAMS } else { &self.formats },
+            formats: self.acceptable(),
             size: self.size.or(present.map(|(_, size)| size)).unwrap_or(Size::new(640, 480)),
             size_fit: self.fit,
             interval: self.interval,
             interval_fit: self.interval_fit,
             present: present.map(|(fourcc, _)| fourcc),
+        }
+    }
+
+    /// Returns what [`CameraBuilder::open`] would set along the media graph of the first camera, without changing
+    /// anything. Subdevices are asked with their TRY states. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`,
+    /// `VIDIOC_SUBDEV_S_FMT`, `VIDIOC_SUBDEV_S_SELECTION`, `VIDIOC_SUBDEV_ENUM_MBUS_CODE`,
+    /// `VIDIOC_SUBDEV_ENUM_FRAME_SIZE`.
+    ///
+    /// ```no_run
+    /// use framelease::capture::Camera;
+    /// use framelease::format::Size;
+    ///
+    /// let pipeline = Camera::builder().path("/dev/video0").size(Size::new(1280, 720)).pipeline()?;
+    /// print!("{pipeline}");
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Pipeline` if the node does not belong to a media graph, or if no format of a sensor goes through the graph.
+    /// Also the errors of opening the node.
+    #[doc(alias = "media-ctl")]
+    pub fn pipeline(&self) -> Result<Pipeline> {
+        planned(&self.best_device()?, &self.pipeline_wish())
+    }
+
+    fn pipeline_wish(&self) -> PipelineWish<'_> {
+        let (formats, sensor) = (self.acceptable(), self.sensor.as_deref());
+        PipelineWish { formats, size: self.size, interval: self.interval, sensor, keeps_sensor: false }
+    }
+
+    /// Sets the media pipeline up. Returns the format and size that the camera then has. `None` if no graph feeds the
+    /// device.
+    fn set_pipeline(&self, device: &Device) -> Result<Option<(FourCc, Size)>> {
+        match device.info().is_routed_by_graph() && !self.keeps_pipeline {
+            true => prepare(device, &self.pipeline_wish()),
+            false => Ok(None),
         }
     }
 
@@ -142,12 +187,13 @@ impl Camera {
         let device = self.queue.device().clone();
         let exact = self.wishes.layout;
         self.wishes.overrule(&device);
+        let pipeline = self.wishes.set_pipeline(&device)?;
         match &exact {
             Some(layout) => {
                 device.set_format_exact(Direction::Capture, layout)?;
                 self.interval = self.set_interval(&device, None)?;
             }
-            None => self.set_format(&device)?,
+            None => self.set_format(&device, pipeline)?,
         }
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = match &self.wishes.allocator {
@@ -183,10 +229,13 @@ impl Camera {
         Ok(())
     }
 
-    /// Sets the first candidate that the driver gives as it was requested.
-    fn set_format(&mut self, device: &Device) -> Result<()> {
+    /// Sets the first candidate that the driver gives as it was requested. Of a pipeline that was set up, there is one.
+    fn set_format(&mut self, device: &Device, pipeline: Option<(FourCc, Size)>) -> Result<()> {
         let wish = self.wishes.wish(device);
-        let choice = choose(&wish, device)?;
+        let choice = match pipeline {
+            Some((fourcc, size)) => Choice::of(fourcc, size),
+            None => choose(&wish, device)?,
+        };
         let present = device.present_format(Direction::Capture).ok();
         let interval = device.frame_interval(Direction::Capture).unwrap_or(None);
         let mut refused = None;

@@ -71,7 +71,7 @@ struct RawTopology {
 }
 
 /// `struct v4l2_subdev_route`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Route {
     pub(crate) sink_pad: u32,
@@ -93,7 +93,29 @@ struct RawRouting {
     reserved: [u32; 11],
 }
 
+/// `struct media_pad_desc`, with its padding as a field.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct RawPadDesc {
+    entity: u32,
+    index: u16,
+    padding: u16,
+    flags: u32,
+    reserved: [u32; 2],
+}
+
+/// `struct media_link_desc`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct RawLinkDesc {
+    source: RawPadDesc,
+    sink: RawPadDesc,
+    flags: u32,
+    reserved: [u32; 2],
+}
+
 const _: () = {
+    assert!(std::mem::size_of::<RawLinkDesc>() == 52);
     assert!(std::mem::size_of::<Route>() == 40);
     assert!(std::mem::size_of::<RawRouting>() == 64);
     assert!(std::mem::size_of::<Entity>() == 96);
@@ -116,6 +138,8 @@ unsafe impl Plain for Route {}
 
 nix::ioctl_readwrite!(g_topology, b'|', 4, RawTopology);
 nix::ioctl_readwrite!(subdev_g_routing, b'V', 38, RawRouting);
+nix::ioctl_readwrite!(subdev_s_routing, b'V', 39, RawRouting);
+nix::ioctl_readwrite!(setup_link, b'|', 3, RawLinkDesc);
 
 /// The whole graph of a media device.
 #[derive(Default)]
@@ -125,6 +149,9 @@ pub(crate) struct Topology {
     pub(crate) pads: Vec<Pad>,
     pub(crate) links: Vec<Link>,
 }
+
+/// `V4L2_SUBDEV_FORMAT_ACTIVE`.
+const ACTIVE_FORMAT: u32 = 1;
 
 /// A limit above the number of objects of any media device. Larger claims of a driver are refused.
 const MOST: u32 = 4096;
@@ -169,11 +196,36 @@ pub(crate) fn topology(fd: BorrowedFd<'_>) -> Result<Topology, Errno> {
     Err(Errno::EAGAIN)
 }
 
+/// Enables or disables a link between two pads, each given by the id of its entity and its index
+/// (`MEDIA_IOC_SETUP_LINK`).
+pub(crate) fn set_link(fd: BorrowedFd<'_>, source: (u32, u16), sink: (u32, u16), flags: u32) -> Result<(), Errno> {
+    let pad = |(entity, index)| RawPadDesc { entity, index, ..RawPadDesc::default() };
+    let mut arg = RawLinkDesc { source: pad(source), sink: pad(sink), flags, ..RawLinkDesc::default() };
+    // SAFETY: `arg` is live, exclusively borrowed and exactly as large as the ioctl's number says. It has no pointers.
+    retry(|| unsafe { setup_link(fd.as_raw_fd(), &mut arg) }).map(drop)
+}
+
+/// Replaces the routes of a subdevice (`VIDIOC_SUBDEV_S_ROUTING`).
+pub(crate) fn set_routing(fd: BorrowedFd<'_>, which: u32, routes: &[Route]) -> Result<(), Errno> {
+    // The kernel writes the routes that it gives back.
+    let mut routes = routes.to_vec();
+    let count = u32::try_from(routes.len()).map_err(|_| Errno::E2BIG)?;
+    let mut arg = RawRouting {
+        which,
+        len_routes: count,
+        routes: routes.as_mut_ptr() as usize as u64,
+        num_routes: count,
+        reserved: [0; 11],
+    };
+    // SAFETY: `arg` is live and exclusively borrowed. Its pointer is to `len_routes` routes, which are not otherwise
+    // touched during the call, and the kernel writes no more than these.
+    retry(|| unsafe { subdev_s_routing(fd.as_raw_fd(), &mut arg) }).map(drop)
+}
+
 /// Returns the present routes of a subdevice (`VIDIOC_SUBDEV_G_ROUTING`). Kernels without the API of streams, such as
 /// Linux 6.12, return ENOTTY.
 pub(crate) fn routing(fd: BorrowedFd<'_>) -> Result<Vec<Route>, Errno> {
     const ROOM: usize = 256;
-    const ACTIVE_FORMAT: u32 = 1;
     let mut routes = vec![Route::zeroed(); ROOM];
     let mut arg = RawRouting {
         which: ACTIVE_FORMAT,
@@ -195,5 +247,6 @@ mod tests {
     fn topology_and_routing_have_the_uapi_s_ioctl_numbers() {
         assert_eq!(nix::request_code_readwrite!(b'|', 4, 72) as u32, 0xc048_7c04);
         assert_eq!(nix::request_code_readwrite!(b'V', 38, 64) as u32, 0xc040_5626);
+        assert_eq!(nix::request_code_readwrite!(b'|', 3, 52) as u32, 0xc034_7c03);
     }
 }

@@ -305,6 +305,74 @@ plain! {
         reserved: [u32; 7],
     }
 
+    /// `struct v4l2_subdev_mbus_code_enum`.
+    #[repr(C)]
+    struct SubdevCode {
+        pad: u32,
+        index: u32,
+        code: u32,
+        which: u32,
+        flags: u32,
+        stream: u32,
+        reserved: [u32; 6],
+    }
+
+    /// `struct v4l2_subdev_frame_size_enum`.
+    #[repr(C)]
+    struct SubdevSize {
+        index: u32,
+        pad: u32,
+        code: u32,
+        min_width: u32,
+        max_width: u32,
+        min_height: u32,
+        max_height: u32,
+        which: u32,
+        stream: u32,
+        reserved: [u32; 7],
+    }
+
+    /// `struct v4l2_subdev_frame_interval_enum`.
+    #[repr(C)]
+    struct SubdevIntervalOffer {
+        index: u32,
+        pad: u32,
+        code: u32,
+        width: u32,
+        height: u32,
+        numerator: u32,
+        denominator: u32,
+        which: u32,
+        stream: u32,
+        reserved: [u32; 7],
+    }
+
+    /// `struct v4l2_subdev_frame_interval`.
+    #[repr(C)]
+    struct SubdevInterval {
+        pad: u32,
+        numerator: u32,
+        denominator: u32,
+        stream: u32,
+        which: u32,
+        reserved: [u32; 7],
+    }
+
+    /// `struct v4l2_subdev_selection`.
+    #[repr(C)]
+    struct SubdevSelection {
+        which: u32,
+        pad: u32,
+        target: u32,
+        flags: u32,
+        left: i32,
+        top: i32,
+        width: u32,
+        height: u32,
+        stream: u32,
+        reserved: [u32; 7],
+    }
+
     /// `struct v4l2_timecode`.
     #[repr(C)]
     struct Timecode {
@@ -577,6 +645,11 @@ sizes! {
     Input: 80, 80;
     DvTimings: 132, 132;
     SubdevFormat: 88, 88;
+    SubdevCode: 48, 48;
+    SubdevSize: 64, 64;
+    SubdevIntervalOffer: 64, 64;
+    SubdevInterval: 48, 48;
+    SubdevSelection: 64, 64;
 }
 
 #[cfg(all(test, target_pointer_width = "64"))]

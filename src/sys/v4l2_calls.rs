@@ -53,6 +53,13 @@ mod raw {
     nix::ioctl_readwrite!(remove_bufs, b'V', 104, RemoveBuffers);
     nix::ioctl_readwrite!(subdev_g_fmt, b'V', 4, SubdevFormat);
     nix::ioctl_readwrite!(subdev_s_fmt, b'V', 5, SubdevFormat);
+    nix::ioctl_readwrite!(subdev_enum_code, b'V', 2, SubdevCode);
+    nix::ioctl_readwrite!(subdev_enum_size, b'V', 74, SubdevSize);
+    nix::ioctl_readwrite!(subdev_enum_interval, b'V', 75, SubdevIntervalOffer);
+    nix::ioctl_readwrite!(subdev_g_interval, b'V', 21, SubdevInterval);
+    nix::ioctl_readwrite!(subdev_s_interval, b'V', 22, SubdevInterval);
+    nix::ioctl_readwrite!(subdev_g_selection, b'V', 61, SubdevSelection);
+    nix::ioctl_readwrite!(subdev_s_selection, b'V', 62, SubdevSelection);
 }
 
 /// Safe functions for ioctls whose argument consists of integers.
@@ -100,10 +107,16 @@ plain_calls! {
     try_encoder_cmd(EncoderCmd);
     decoder_cmd(DecoderCmd);
     try_decoder_cmd(DecoderCmd);
-    /// For `/dev/v4l-subdevN`.
+    /// For `/dev/v4l-subdevN`, as those that follow.
     subdev_g_fmt(SubdevFormat);
-    /// For `/dev/v4l-subdevN`.
     subdev_s_fmt(SubdevFormat);
+    subdev_enum_code(SubdevCode);
+    subdev_enum_size(SubdevSize);
+    subdev_enum_interval(SubdevIntervalOffer);
+    subdev_g_interval(SubdevInterval);
+    subdev_s_interval(SubdevInterval);
+    subdev_g_selection(SubdevSelection);
+    subdev_s_selection(SubdevSelection);
 }
 
 /// `VIDIOC_STREAMON`.

@@ -46,6 +46,10 @@ impl ControlId {
     pub(crate) const MIN_BUFFERS_FOR_OUTPUT: Self = Self(0x0098_0928);
     /// `V4L2_CID_ALPHA_COMPONENT`: the alpha that a device writes into every pixel.
     pub(crate) const ALPHA_COMPONENT: Self = Self(0x0098_0929);
+    /// `V4L2_CID_EXPOSURE`: the exposure time of a sensor, in lines.
+    pub const EXPOSURE: Self = Self(0x0098_0911);
+    /// `V4L2_CID_ANALOGUE_GAIN`: the gain of a sensor.
+    pub const ANALOG_GAIN: Self = Self(0x009e_0903);
     /// `V4L2_CID_EXPOSURE_AUTO`: automatic, manual or partly automatic exposure.
     pub const EXPOSURE_AUTO: Self = Self(0x009a_0901);
     /// `V4L2_CID_EXPOSURE_ABSOLUTE`: the exposure time, in units of 100 µs.
@@ -273,8 +277,9 @@ impl Control {
 }
 
 impl Device {
-    /// Returns every control that is not disabled, with its menu. Ioctls: `VIDIOC_QUERY_EXT_CTRL` (Linux 3.17),
-    /// `VIDIOC_QUERYMENU`.
+    /// Returns every control that is not disabled, with its menu. For a node that a media graph feeds, the controls of
+    /// the [subdevices](Device::subdevices) follow, those of the sensor first: exposure, gain, flips. Ioctls:
+    /// `VIDIOC_QUERY_EXT_CTRL` (Linux 3.17), `VIDIOC_QUERYMENU`.
     ///
     /// # Errors
     /// `DeviceLost` after an unplug. Other errors are those of the driver. The list is empty for a device without
@@ -282,6 +287,17 @@ impl Device {
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     #[doc(alias = "VIDIOC_QUERYMENU")]
     pub fn controls(&self) -> Result<Vec<Control>> {
+        let mut controls = self.own_controls()?;
+        for subdevice in self.subdevices() {
+            // The node's own driver may pass them on.
+            let is_new = |control: &Control| !controls.iter().any(|known| known.id == control.id);
+            let new: Vec<Control> = subdevice.own_controls()?.into_iter().filter(is_new).collect();
+            controls.extend(new);
+        }
+        Ok(controls)
+    }
+
+    fn own_controls(&self) -> Result<Vec<Control>> {
         let mut controls = Vec::new();
         let mut last = 0;
         // No device has more controls. The limit ends the loop for a driver that invents them.
@@ -305,12 +321,30 @@ impl Device {
         Ok(controls)
     }
 
-    /// Returns the description of one control. Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.
+    /// Returns the description of one control, also of one that a [subdevice](Device::subdevices) has. Ioctls:
+    /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_QUERYMENU`.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the control.
     #[doc(alias = "VIDIOC_QUERY_EXT_CTRL")]
     pub fn control(&self, id: ControlId) -> Result<Control> {
+        self.find_control(id).map(|(_, control)| control)
+    }
+
+    /// Returns a control and the node or subdevice that has it.
+    fn find_control(&self, id: ControlId) -> Result<(Self, Control)> {
+        match self.own_control(id) {
+            Ok(control) => Ok((self.clone(), control)),
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                let of = |subdevice: Self| Some((subdevice.own_control(id).ok()?, subdevice));
+                let found = self.subdevices().into_iter().find_map(of);
+                found.map(|(control, subdevice)| (subdevice, control)).ok_or(e)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn own_control(&self, id: ControlId) -> Result<Control> {
         const OP: &str = "VIDIOC_QUERY_EXT_CTRL";
         let mut raw = QueryExtCtrl { id: u32::from(id) & !NEXT, ..QueryExtCtrl::zeroed() };
         match calls::query_ext_ctrl(self.as_fd(), &mut raw) {
@@ -351,12 +385,13 @@ impl Device {
     /// driver.
     #[doc(alias = "VIDIOC_G_EXT_CTRLS")]
     pub fn control_value(&self, id: ControlId) -> Result<ControlValue> {
-        let control = self.control(id)?;
-        self.exchange(&control, ControlCall::Get, &ControlValue::Number(0))
+        let (owner, control) = self.find_control(id)?;
+        owner.exchange(&control, ControlCall::Get, &ControlValue::Number(0))
     }
 
-    /// Sets a control and returns the value that the driver chose, which may be rounded to a step. Ioctls:
-    /// `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
+    /// Sets a control and returns the value that the driver chose, which may be rounded to a step. For a control that
+    /// only a subdevice has, each call reads the media graph. To set one for every frame, call the subdevice itself.
+    /// Ioctls: `VIDIOC_QUERY_EXT_CTRL`, `VIDIOC_S_EXT_CTRLS`.
     ///
     /// # Errors
     /// `InvalidArgument` for a value of the wrong type or out of range (the text has the range or menu). `Unsupported`
@@ -364,12 +399,12 @@ impl Device {
     /// `PermissionDenied` if the control is read-only.
     #[doc(alias = "VIDIOC_S_EXT_CTRLS")]
     pub fn set_control(&self, id: ControlId, value: impl Into<ControlValue>) -> Result<ControlValue> {
-        let (control, value) = (self.control(id)?, value.into());
+        let ((owner, control), value) = (self.find_control(id)?, value.into());
         if control.refuses(&value) {
             let text = format!("asked {value}; {control}");
-            return Err(Error::new(ErrorKind::InvalidArgument, "VIDIOC_S_EXT_CTRLS", text).on(self));
+            return Err(Error::new(ErrorKind::InvalidArgument, "VIDIOC_S_EXT_CTRLS", text).on(owner));
         }
-        self.exchange(&control, ControlCall::Set, &value)
+        owner.exchange(&control, ControlCall::Set, &value)
     }
 
     fn exchange(&self, control: &Control, call: ControlCall, value: &ControlValue) -> Result<ControlValue> {

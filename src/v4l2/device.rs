@@ -198,9 +198,25 @@ impl Device {
             bus: text(&cap.bus_info),
             capabilities: Capabilities::from_bits(bits),
         };
-        let (queues, set) = Default::default();
-        let overrule = Mutex::default();
-        Ok(Self(Arc::new(Inner { fd, info, queues, set, overrule, index: OnceLock::new() })))
+        Ok(Self::new(fd, info))
+    }
+
+    /// Opens a subdevice of a media graph. It has no queue, but controls, an EDID or timings. Errors name it as
+    /// `/dev/v4l-subdev2 (imx219 10-0010)`.
+    pub(super) fn open_subdevice(path: &Path, name: &str) -> Result<Self> {
+        let info = DeviceInfo {
+            path: path.to_owned(),
+            driver: name.to_owned(),
+            card: name.to_owned(),
+            bus: String::new(),
+            capabilities: Capabilities::default(),
+        };
+        Ok(Self::new(open_node(path, "V4L2", V4L2_MAJOR)?, info))
+    }
+
+    fn new(fd: OwnedFd, info: DeviceInfo) -> Self {
+        let (queues, set, overrule) = Default::default();
+        Self(Arc::new(Inner { fd, info, queues, set, overrule, index: OnceLock::new() }))
     }
 
     /// Opens the first node, by number, for which `wanted` returns `true`.

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 
 use super::device::{Device, Direction};
+use super::media;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FrameInterval, Size};
 use crate::sys::from_kernel::text;
@@ -123,7 +124,8 @@ impl Device {
         calls::s_dv_timings(self.as_fd(), &mut raw).map_err(|e| self.failed("VIDIOC_S_DV_TIMINGS", e))
     }
 
-    /// Returns the frame interval, or `None` if the driver does not report the interval. Ioctl: `VIDIOC_G_PARM`.
+    /// Returns the frame interval, or `None` if neither the driver nor the sensor of a media pipeline reports it.
+    /// Ioctls: `VIDIOC_G_PARM`, `VIDIOC_SUBDEV_G_FRAME_INTERVAL`.
     ///
     /// # Errors
     /// `Unsupported` if the device does not have the queue. Other errors are those of the driver.
@@ -133,16 +135,16 @@ impl Device {
         let mut raw = StreamParm { kind: self.buf_type(direction, OP)? as u32, ..StreamParm::zeroed() };
         match calls::g_parm(self.as_fd(), &mut raw) {
             Ok(()) => Ok(interval(&raw)),
-            Err(Errno::ENOTTY) => Ok(None),
+            Err(Errno::ENOTTY) => Ok(media::interval(self).filter(|_| direction == Direction::Capture)),
             Err(e) => Err(self.failed(OP, e)),
         }
     }
 
-    /// Sets the frame interval and returns the nearest one that the driver supports. Ioctl: `VIDIOC_S_PARM`.
+    /// Sets the frame interval and returns the nearest one that the driver supports. For a node that a media graph
+    /// feeds, it is the interval of the sensor. Ioctls: `VIDIOC_S_PARM`, `VIDIOC_SUBDEV_S_FRAME_INTERVAL`.
     ///
     /// # Errors
-    /// `InvalidArgument` if a part of the interval is 0. `Unsupported` if this node cannot set the device's rate.
-    /// Sensors often have a control on their subdevice instead.
+    /// `InvalidArgument` if a part of the interval is 0. `Unsupported` if neither the node nor its sensor has a rate.
     #[doc(alias = "VIDIOC_S_PARM")]
     pub(crate) fn set_frame_interval(&self, direction: Direction, wanted: FrameInterval) -> Result<FrameInterval> {
         const OP: &str = "VIDIOC_S_PARM";
@@ -152,7 +154,10 @@ impl Device {
         }
         let FrameInterval { numerator, denominator } = wanted;
         let mut raw = StreamParm { kind, numerator, denominator, ..StreamParm::zeroed() };
-        calls::s_parm(self.as_fd(), &mut raw).map_err(|e| self.failed(OP, e))?;
+        if let Err(e) = calls::s_parm(self.as_fd(), &mut raw) {
+            let of_sensor = if e == Errno::ENOTTY { media::set_interval(self, wanted) } else { None };
+            return of_sensor.unwrap_or_else(|| Err(self.failed(OP, e)));
+        }
         // Without the capability, the answer may be the request. NXP's drivers set the interval and not the capability.
         let given =
             if raw.capability & CAP_TIMEPERFRAME != 0 { interval(&raw) } else { self.frame_interval(direction)? };

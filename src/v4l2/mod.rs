@@ -35,8 +35,10 @@ mod mem_to_mem_info;
 mod memory;
 mod overrule;
 mod queue;
+mod rate;
 mod readiness;
 mod selection;
+mod subdevices;
 mod timestamps;
 mod users;
 #[cfg(feature = "v4l")]
@@ -55,7 +57,8 @@ pub(crate) use formats::{geometry, holds, splits};
 pub use formats::{FormatOffer, Intervals, Sizes};
 pub use hotplug::{Hotplug, NodeEvent};
 pub use inputs::{Input, Timings};
-pub use media::media_path;
+pub use media::{media_path, BusFormat, MediaEntity, MediaGraph, MediaLink, MediaPad, Pipeline};
+pub(crate) use media::{planned, prepare, Wish as PipelineWish};
 pub use mem_to_mem::Resumed;
 #[doc(hidden)] // For this project's tests.
 pub use mem_to_mem::{MemToMem, Processed};
@@ -67,5 +70,6 @@ pub(crate) use queue::watch;
 pub use queue::CacheHint;
 #[doc(hidden)] // For this project's tests.
 pub use queue::{Queue, Reclaimed};
+pub(crate) use rate::{is_same_rate, nearest_rate};
 pub(crate) use readiness::{DeviceReadiness, Ready};
 pub use selection::{Region, SelectionTarget};

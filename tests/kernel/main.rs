@@ -88,6 +88,7 @@ mod imports;
 mod ioctl_errors;
 mod ioctls;
 mod media_graph;
+mod media_setup;
 #[cfg(target_arch = "aarch64")]
 mod narrow;
 mod negotiate;

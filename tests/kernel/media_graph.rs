@@ -11,10 +11,10 @@ use crate::devices::*;
 use crate::ioctls::{self, Habit};
 
 const STREAMON: [u8; 2] = [18, 18];
-const SIZE: Size = Size::new(640, 480);
+pub const SIZE: Size = Size::new(640, 480);
 
 /// Returns vimc's capture node of a name.
-fn node(name: &str) -> Result<Device, String> {
+pub fn node(name: &str) -> Result<Device, String> {
     let is_named = |d: &v4l2::DeviceInfo| {
         let file = d.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let found = std::fs::read_to_string(format!("/sys/class/video4linux/{file}/name")).unwrap_or_default();
@@ -24,7 +24,7 @@ fn node(name: &str) -> Result<Device, String> {
 }
 
 /// Loads vimc for a test. It stays unloaded otherwise, so that no other test finds its nodes.
-fn with_vimc(test: impl FnOnce(&Device)) {
+pub fn with_vimc(test: impl FnOnce(&Device)) {
     let is_lab = std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some();
     let is_loaded = || std::path::Path::new("/sys/module/vimc").exists();
     if is_lab {
@@ -35,8 +35,6 @@ fn with_vimc(test: impl FnOnce(&Device)) {
     }
     let Some(device) = needed("vimc", node("RGB/YUV Capture")) else { return };
     let (Some(()), Some(())) = (program("v4l2-ctl"), program("media-ctl")) else { return };
-    let raw = node("Raw Capture 0").unwrap().info().path.display().to_string();
-    run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=RGGB"]);
     test(&device);
     drop(device);
     if is_lab {
@@ -45,12 +43,24 @@ fn with_vimc(test: impl FnOnce(&Device)) {
 }
 
 fn open(device: &Device, format: &str, size: Size) -> Result<Camera, Error> {
-    Camera::builder().device(device.clone()).formats([fourcc(format)]).size(size).open()
+    Camera::builder().device(device.clone()).formats([fourcc(format)]).size(size).keep_pipeline().open()
+}
+
+/// As [`with_vimc`], with a raw capture node that takes what the sensor gives after the corrections.
+fn with_raw_node(test: impl FnOnce(&Device)) {
+    with_vimc(|device| {
+        let raw = node("Raw Capture 0").unwrap().info().path.display().to_string();
+        run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=RGGB"]);
+        test(device);
+    });
+}
+
+fn streams(device: &Device, size: Size) {
+    gives_whole_frames(open(device, "RGB24", size).unwrap(), size);
 }
 
 /// Captures, and checks that frames have every byte of their size and no more.
-fn streams(device: &Device, size: Size) {
-    let mut camera = open(device, "RGB24", size).unwrap();
+pub fn gives_whole_frames(mut camera: Camera, size: Size) {
     let bytes = size.width * size.height * 3;
     assert_eq!((camera.layout().unwrap().size(), camera.layout().unwrap().memory_bytes()), (size, &[bytes][..]));
     for _ in 0..3 {
@@ -67,13 +77,13 @@ fn refused(device: &Device, format: &str, size: Size) -> String {
 }
 
 /// Runs the command that a text ends with.
-fn follow(text: &str) {
+pub fn follow(text: &str) {
     let (_, line) = text.rsplit_once("try: ").unwrap_or_else(|| panic!("no command: {text}"));
     run("sh", &["-c", line]);
 }
 
 /// Changes the graph as a user does.
-fn media_ctl(option: &str, what: &str) {
+pub fn media_ctl(option: &str, what: &str) {
     let path = (0..16).map(|i| format!("/dev/media{i}")).find(|path| {
         let out = ended(start("media-ctl", &["-d", path, "-p"]));
         String::from_utf8_lossy(&out.stdout).contains("driver          vimc")
@@ -83,8 +93,8 @@ fn media_ctl(option: &str, what: &str) {
 
 /// Runs a test on the errors that vimc gives itself (EPIPE), then on those that mxc-isi gives.
 fn with_both_errors(test: impl Fn(&Device)) {
-    with_vimc(|device| test(device));
-    with_vimc(|device| ioctls::answering_as(Habit::MxcIsi, || test(device)));
+    with_raw_node(|device| test(device));
+    with_raw_node(|device| ioctls::answering_as(Habit::MxcIsi, || test(device)));
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn start_names_a_link_that_is_disabled() {
 
 #[test]
 fn start_names_a_route_that_is_not_active() {
-    with_vimc(|device| {
+    with_raw_node(|device| {
         media_ctl("-V", "'Sensor A':0 [fmt:SRGGB8_1X8/640x480]");
         assert!(v4l2::media_path(device).unwrap().starts_with("'Sensor A':0 [SRGGB8_1X8 640x480] -> 'Debayer A':0"));
         ioctls::answering_as(Habit::NoRoute, || {
@@ -155,15 +165,32 @@ fn start_names_a_route_that_is_not_active() {
     });
 }
 
+/// The branch of the sensor that does not lead to the node is at fault.
+#[test]
+fn start_looks_at_every_branch_of_the_sensor() {
+    with_vimc(|device| {
+        media_ctl("-V", "'Sensor A':0 [fmt:SRGGB8_1X8/640x480]");
+        let raw = node("Raw Capture 0").unwrap().info().path.display().to_string();
+        run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=RGGB,width=320,height=240"]);
+        let text = refused(device, "RGB24", SIZE);
+        assert!(text.contains(&format!("{raw}'s format RGGB 320x240 does not fit 'Sensor A':0 [SRGGB8_1X8 640x480]")));
+        run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=width=640,height=480"]);
+        streams(device, SIZE);
+        run("v4l2-ctl", &["-d", &raw, "--set-fmt-video=pixelformat=BA81"]);
+        let text = refused(device, "RGB24", SIZE);
+        assert!(text.ends_with(&format!("for this pad {raw} offers RGGB")), "{text}");
+    });
+}
+
 #[test]
 fn start_keeps_other_errors_of_a_pipeline_that_fits() {
-    with_vimc(|device| {
+    with_raw_node(|device| {
         media_ctl("-V", "'Sensor A':0 [fmt:SRGGB8_1X8/640x480]");
         ioctls::refusing(STREAMON, Errno::EINVAL, || {
             let error = open(device, "RGB24", SIZE).map(drop).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
             assert!(error.to_string().contains("all pads agree ('Sensor A':0"), "{error}");
-            assert!(error.to_string().ends_with("also checks 'Sensor A':0 -> 'Raw Capture 0':0"), "{error}");
+            assert!(error.to_string().contains("also checks 'Sensor A':0 -> 'Raw Capture 0':0. Some"), "{error}");
         });
     });
     // Without a graph there is nothing to explain.

@@ -1,36 +1,59 @@
-//! Reads the media graph of a video node: `/dev/media*` through sysfs, and the formats of pads through subdevice
-//! nodes.
+//! The media graph that feeds a video node: reading it, setting it up for a wish, and explaining it.
+//!
+//! `graph` holds the topology, `read` reads it from the kernel. `plan` finds the `steps` to a wish, and `diagnosis`
+//! explains a pipeline that does not start. Both ask the `drivers`: those of the kernel are in `subdevices`.
 
+mod bus_format;
+mod diagnosis;
+mod drivers;
 mod graph;
+#[cfg(test)]
+mod model;
+mod plan;
+mod read;
+mod sensor;
+mod steps;
+mod subdevices;
+mod value;
 
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::fmt;
 
-use nix::sys::stat::{fstat, major, minor};
+use nix::errno::Errno;
 
-pub(super) use self::graph::Diagnosis;
-use self::graph::{BusFormat, Drivers, Entity, Graph, Link, NodeFormat, Pad};
-use super::device::{Device, Direction};
-use crate::format::{FourCc, Size};
-use crate::sys;
-use crate::sys::from_kernel::text;
-use crate::sys::v4l2::{FmtDesc, Format, Picture, Plain, SubdevFormat};
+pub use self::bus_format::BusFormat;
+pub(super) use self::diagnosis::Diagnosis;
+use self::graph::Graph;
+use self::plan::Plan;
+pub(crate) use self::plan::Wish;
+use self::steps::apply;
+use self::subdevices::Subdevices;
+pub use self::value::{MediaEntity, MediaGraph, MediaLink, MediaPad};
+use super::device::Device;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FourCc, FrameInterval, Size};
 
-/// `MEDIA_LNK_FL_ENABLED`.
-const ENABLED: u32 = 1;
-/// `MEDIA_LNK_FL_LINK_TYPE`. Data links have the type 0, interface links its lowest bit.
-const TYPE: u32 = 0xf000_0000;
-const INTERFACE: u32 = 0x1000_0000;
-/// `MEDIA_INTF_T_V4L_SUBDEV`.
-const SUBDEV: u32 = 0x203;
-/// `MEDIA_PAD_FL_SINK`.
-const SINK: u32 = 1;
-/// `V4L2_SUBDEV_ROUTE_FL_ACTIVE`.
-const ACTIVE: u32 = 1;
-/// A limit above the formats of any node.
-const MOST_FORMATS: u32 = 256;
+/// What a media pipeline gives, and the commands that set it up. Displays as the commands, one a line.
+///
+/// [`CameraBuilder::pipeline`](crate::capture::CameraBuilder::pipeline) returns it without changing anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pipeline {
+    /// The name of the sensor, such as `ov5640 1-003c`.
+    pub sensor: String,
+    /// The format of the video node.
+    pub fourcc: FourCc,
+    /// The size of the pictures.
+    pub size: Size,
+    /// The `media-ctl` and `v4l2-ctl` commands that do what
+    /// [`CameraBuilder::open`](crate::capture::CameraBuilder::open) does. Empty if the pipeline is set up already.
+    pub commands: Vec<String>,
+}
+
+impl fmt::Display for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.commands.iter().try_for_each(|command| writeln!(f, "{command}"))
+    }
+}
 
 /// Returns the path through the media graph to a video node, as one line of text. Returns `None` if the node does not
 /// belong to a media device, or if no link leads to the node. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_FMT`,
@@ -39,107 +62,95 @@ const MOST_FORMATS: u32 = 256;
 #[doc(alias = "VIDIOC_SUBDEV_G_FMT")]
 #[doc(alias = "VIDIOC_SUBDEV_G_ROUTING")]
 pub fn media_path(device: &Device) -> Option<String> {
-    let (major, minor) = numbers(device)?;
-    graph(major, minor)?.path_text(major, minor, pad_format)
+    let (node, graph) = read(device)?;
+    diagnosis::path_text(&graph, node, &Subdevices::new(&graph, device, node))
 }
 
 /// Explains why a pipeline does not start, and which command would correct it.
 pub(super) fn diagnose(device: &Device) -> Option<Diagnosis> {
-    let (major, minor) = numbers(device)?;
-    let node = |code| node_format(device, code);
-    graph(major, minor)?.diagnosis(major, minor, Drivers { format: &pad_format, takes: &pad_takes, node: &node })
+    let (node, graph) = read(device)?;
+    diagnosis::diagnosis(&graph, node, &Subdevices::new(&graph, device, node))
 }
 
-/// Returns the format of a capture node, and the formats that it offers for a media bus code.
-fn node_format(device: &Device, mbus_code: u32) -> Option<NodeFormat> {
-    let kind = device.info().buf_type(Direction::Capture)?;
-    let mut arg = Format::new(kind, &Picture::default());
-    sys::v4l2_calls::g_fmt(device.as_fd(), &mut arg).ok()?;
-    let picture = device.complete(Direction::Capture, arg.picture());
-    let offers = |index| {
-        let mut desc = FmtDesc { index, kind: kind as u32, mbus_code, ..FmtDesc::zeroed() };
-        sys::v4l2_calls::enum_fmt(device.as_fd(), &mut desc).ok().map(|()| FourCc::from(desc.pixelformat))
+/// Sets the pipeline of a node up, or leaves it as it was. Returns the format and size that the node gets. `None` if
+/// the graph does not say how: the pipeline may work as it is.
+///
+/// # Errors
+/// `Busy` if the pipeline is in use, `NotFound` for a sensor that is not there, `Pipeline` or the driver's error if a
+/// step fails. The text has the command of the step.
+pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<(FourCc, Size)>> {
+    let Some((node, graph)) = read(device) else { return Ok(None) };
+    let drivers = Subdevices::new(&graph, device, node);
+    let plan = match plan::plan(&graph, node, wish, &drivers) {
+        Ok(plan) => plan,
+        Err(text) if wish.sensor.is_some() => return Err(refused(device, text)),
+        Err(_) => return Ok(None),
     };
-    Some(NodeFormat {
-        fourcc: FourCc::from(picture.fourcc),
-        size: Size::new(picture.width, picture.height),
-        offers: device.info().is_routed_by_graph().then(|| (0..MOST_FORMATS).map_while(offers).collect()),
-    })
-}
-
-#[allow(clippy::unnecessary_cast)] // The width of `dev_t` and its parts differs between targets.
-fn numbers(device: &Device) -> Option<(u32, u32)> {
-    let rdev = fstat(device).ok()?.st_rdev;
-    Some((major(rdev) as u32, minor(rdev) as u32))
-}
-
-/// Returns the graph of the media device that the node's parent device registered.
-fn graph(major: u32, minor: u32) -> Option<Graph> {
-    let siblings = fs::read_dir(format!("/sys/dev/char/{major}:{minor}/device")).ok()?;
-    let name = siblings.flatten().filter_map(|e| e.file_name().into_string().ok()).find(|n| {
-        n.strip_prefix("media").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
-    })?;
-    let path = format!("/dev/{name}");
-    let raw = sys::media::topology(open(&path)?.as_fd()).ok()?;
-    let interface_of = |entity: u32| {
-        let link = raw.links.iter().find(|l| l.flags & TYPE == INTERFACE && l.sink_id == entity)?;
-        raw.interfaces.iter().find(|i| i.id == link.source_id)
-    };
-    let entities = raw.entities.iter().map(|e| {
-        let interface = interface_of(e.id);
-        Entity {
-            id: e.id,
-            name: text(&e.name),
-            node: interface.map(|i| (i.body[0], i.body[1])),
-            subdev: interface.is_some_and(|i| i.kind == SUBDEV),
-            routes: interface.filter(|i| i.kind == SUBDEV).and_then(|i| routes(i.body[0], i.body[1])),
+    // The camera sets the format of its node itself.
+    let Err(failure) = apply(&graph, &plan.steps, &drivers) else { return Ok(Some((plan.fourcc, plan.size))) };
+    if failure.errno == Some(Errno::EBUSY) {
+        // The sensor may stream to another node. Blocks that are only on this path can still scale its pictures.
+        let wish = Wish { keeps_sensor: true, ..*wish };
+        if let Ok(plan) = plan::plan(&graph, node, &wish, &drivers) {
+            if apply(&graph, &plan.steps, &drivers).is_ok() {
+                return Ok(Some((plan.fourcc, plan.size)));
+            }
         }
-    });
-    let pad = |p: &sys::media::Pad| Pad { id: p.id, entity: p.entity_id, index: p.index, sink: p.flags & SINK != 0 };
-    let data = raw.links.iter().filter(|l| l.flags & TYPE == 0);
-    Some(Graph {
-        path,
-        entities: entities.collect(),
-        pads: raw.pads.iter().map(pad).collect(),
-        links: data.map(|l| Link { source: l.source_id, sink: l.sink_id, enabled: l.flags & ENABLED != 0 }).collect(),
-    })
+    }
+    let error = match failure.errno {
+        Some(errno) => device.failed("pipeline", errno),
+        None => Error::new(ErrorKind::Pipeline, "pipeline", "").on(device),
+    };
+    Err(error.detail(failure.text))
 }
 
-/// Returns the active format of a subdevice's pad.
-fn pad_format(entity: &Entity, pad: u32) -> Option<BusFormat> {
-    let (major, minor) = entity.node.filter(|_| entity.subdev)?;
-    let mut raw = SubdevFormat { which: 1, pad, ..SubdevFormat::zeroed() };
-    sys::v4l2_calls::subdev_g_fmt(node(major, minor)?.as_fd(), &mut raw).ok()?;
-    Some(bus_format(&raw))
+/// Returns what [`prepare`] would do.
+pub(crate) fn planned(device: &Device, wish: &Wish<'_>) -> Result<Pipeline> {
+    let none = || refused(device, "the node does not belong to a media device".into());
+    let (node, graph) = read(device).ok_or_else(none)?;
+    let drivers = Subdevices::new(&graph, device, node);
+    let plan = plan::plan(&graph, node, wish, &drivers).map_err(|text| refused(device, text))?;
+    let Plan { sensor, fourcc, size, steps, own } = plan;
+    let commands = steps.iter().chain(&own).map(|step| step.command(&graph)).collect();
+    Ok(Pipeline { sensor: sensor.name.clone(), fourcc, size, commands })
 }
 
-/// Asks whether a pad would take a format, without changing it.
-fn pad_takes(entity: &Entity, pad: u32, format: BusFormat) -> bool {
-    const TRY: u32 = 0;
-    let BusFormat { width, height, code, field } = format;
-    let mut raw = SubdevFormat { which: TRY, pad, width, height, code, field, ..SubdevFormat::zeroed() };
-    let file = entity.node.filter(|_| entity.subdev).and_then(|(major, minor)| node(major, minor));
-    file.is_some_and(|file| sys::v4l2_calls::subdev_s_fmt(file.as_fd(), &mut raw).is_ok()) && bus_format(&raw) == format
+fn refused(device: &Device, text: String) -> Error {
+    Error::new(ErrorKind::Pipeline, "pipeline", text).on(device)
 }
 
-fn bus_format(raw: &SubdevFormat) -> BusFormat {
-    BusFormat { width: raw.width, height: raw.height, code: raw.code, field: raw.field }
+/// Returns the subdevices on the path to a node as it is set up, from the sensor on.
+pub(super) fn subdevices(device: &Device) -> Vec<Device> {
+    let Some((node, graph)) = read(device) else { return Vec::new() };
+    let drivers = Subdevices::new(&graph, device, node);
+    let path = graph.path(node).hops;
+    path.iter().rev().filter_map(|hop| drivers.device(hop.from.0).filter(|_| hop.from.0.subdev)).collect()
 }
 
-/// Returns the active routes of a subdevice, from sink pad to source pad. Most kernels do not report them.
-fn routes(major: u32, minor: u32) -> Option<Vec<(u32, u32)>> {
-    let routes = sys::media::routing(node(major, minor)?.as_fd()).ok()?;
-    let active = routes.iter().filter(|r| r.flags & ACTIVE != 0);
-    Some(active.map(|r| (r.sink_pad, r.source_pad)).collect())
+/// Returns the frame interval of the sensor that feeds a node.
+pub(super) fn interval(device: &Device) -> Option<FrameInterval> {
+    let (sensor, pad) = source(device)?;
+    sensor::interval(&sensor, pad)
 }
 
-/// Opens a subdevice by the numbers of its node.
-fn node(major: u32, minor: u32) -> Option<File> {
-    let target = fs::read_link(format!("/sys/dev/char/{major}:{minor}")).ok()?;
-    let file = open(PathBuf::from("/dev").join(target.file_name()?).to_str()?)?;
-    (file.metadata().ok()?.rdev() == nix::sys::stat::makedev(major.into(), minor.into())).then_some(file)
+/// Sets the frame interval of the sensor that feeds a node. `None` if the node has none.
+pub(super) fn set_interval(device: &Device, wanted: FrameInterval) -> Option<Result<FrameInterval>> {
+    let (sensor, pad) = source(device)?;
+    Some(sensor::set_interval(&sensor, pad, wanted))
 }
 
-fn open(path: &str) -> Option<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()
+/// Returns the sensor that feeds a node, and the pad at which its pictures leave.
+fn source(device: &Device) -> Option<(Device, u32)> {
+    if !device.info().is_routed_by_graph() {
+        return None;
+    }
+    let (node, graph) = read(device)?;
+    let first = *graph.path(node).hops.last()?;
+    let (entity, pad) = first.from;
+    Some((Subdevices::new(&graph, device, node).device(entity)?, pad.index))
+}
+
+fn read(device: &Device) -> Option<((u32, u32), Graph)> {
+    let node = read::numbers(device)?;
+    Some((node, read::graph(node)?))
 }

@@ -1,0 +1,608 @@
+//! Finds the steps that make a pipeline give pictures as they are wished. Trials use the drivers' TRY states, so that
+//! planning changes nothing.
+
+use std::cell::Cell;
+
+use super::bus_format::BusFormat;
+use super::drivers::{Drivers, Target, Which};
+use super::graph::{needs_route, End, Entity, Graph, Hop, Pad, ACTIVE, MULTIPLEXER};
+use super::steps::Step;
+use crate::format::{FormatInfo, FourCc, FrameInterval, Rect, Size};
+use crate::sys::media::Route;
+use crate::v4l2::rate::nearest_rate;
+
+/// Formats of a pad that are tried.
+const MOST_CODES: usize = 24;
+/// Sizes of a sensor that are tried for a code.
+const MOST_SIZES: usize = 12;
+/// Pads that are tried in all, so that a large graph ends.
+const MOST_TRIALS: u32 = 4000;
+/// The deepest branch that is followed.
+const DEEPEST: usize = 16;
+/// The largest difference of two shapes that is not cropped, in thousandths.
+const SAME_SHAPE: u64 = 20;
+
+/// What a camera is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish<'a> {
+    /// The acceptable formats, best first. If empty: the present one, then those that have rows, then the others.
+    pub(crate) formats: &'a [FourCc],
+    /// `None` for the size that the pipeline has.
+    pub(crate) size: Option<Size>,
+    pub(crate) interval: Option<FrameInterval>,
+    /// The name of the sensor. `None` for the one that needs the fewest changes.
+    pub(crate) sensor: Option<&'a str>,
+    /// Leaves the format of the sensor as it is: another pipeline streams from it.
+    pub(crate) keeps_sensor: bool,
+}
+
+/// What a pipeline will give, and the steps to it.
+#[derive(Clone, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) sensor: &'a Entity,
+    pub(super) fourcc: FourCc,
+    pub(super) size: Size,
+    /// Empty if the pipeline is set up already.
+    pub(super) steps: Vec<Step<'a>>,
+    /// The change of the video node itself.
+    pub(super) own: Option<Step<'a>>,
+}
+
+/// How far a candidate is from the wish. What comes first weighs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Misfit {
+    /// Columns and rows.
+    size: u32,
+    /// Thousandths.
+    rate: u32,
+    /// The place in the list of acceptable formats.
+    format: usize,
+    /// Whether the size is made by scaling.
+    scaled: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate<'a> {
+    misfit: Misfit,
+    fourcc: FourCc,
+    size: Size,
+    pads: Vec<Step<'a>>,
+}
+
+/// Finds the steps for a video node. Paths that need fewer changes come first, and of a path the candidate that fits
+/// the wish best.
+///
+/// # Errors
+/// A text that says why the pipeline cannot give pictures.
+pub(super) fn plan<'a>(
+    graph: &'a Graph,
+    node: (u32, u32),
+    wish: &Wish<'_>,
+    drivers: &dyn Drivers,
+) -> Result<Plan<'a>, String> {
+    let all = graph.possible_paths(node);
+    let sensor = |path: &[Hop<'a>]| path[0].from.0;
+    let paths: Vec<_> = match wish.sensor {
+        Some(name) => all.iter().filter(|path| sensor(path).name == name).collect(),
+        None => all.iter().collect(),
+    };
+    if paths.is_empty() {
+        let mut names: Vec<&str> = all.iter().map(|path| sensor(path).name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        return Err(match (wish.sensor, &names[..]) {
+            (_, []) => "no sensor can reach the node".into(),
+            (None, _) => "the node has no path".into(),
+            (Some(name), _) => format!("asked the sensor '{name}'; the node can have '{}'", names.join("', '")),
+        });
+    }
+    let search = Search { graph, drivers, wish, trials: Cell::new(0) };
+    for path in &paths {
+        if let Some(plan) = search.plan(path) {
+            return Ok(plan);
+        }
+    }
+    let names: Vec<String> = paths.iter().map(|path| format!("'{}'", sensor(path).name)).collect();
+    Err(format!("no format of {} goes through every pad to the node", names.join(", ")))
+}
+
+struct Search<'s, 'a> {
+    graph: &'a Graph,
+    drivers: &'s dyn Drivers,
+    wish: &'s Wish<'s>,
+    trials: Cell<u32>,
+}
+
+impl<'a> Search<'_, 'a> {
+    fn plan(&self, path: &[Hop<'a>]) -> Option<Plan<'a>> {
+        let mut links = self.links(path)?;
+        let (sensor, node) = (path.first()?.from, path.last()?.to.0);
+        for candidate in self.candidates(path) {
+            let mut pads = self.only_changes(candidate.pads);
+            let Some(branches) = self.branches(path, &pads) else { continue };
+            let (off, branches): (Vec<_>, Vec<_>) =
+                branches.into_iter().partition(|step| matches!(step, Step::Link { .. }));
+            links.splice(0..0, off);
+            links.append(&mut pads);
+            links.extend(branches);
+            links.extend(self.interval(sensor));
+            let Candidate { fourcc, size, .. } = candidate;
+            let is_other = self.drivers.node(node) != Some((fourcc, size));
+            let own = is_other.then_some(Step::Node { entity: node, fourcc, size });
+            return Some(Plan { sensor: sensor.0, fourcc, size, steps: links, own });
+        }
+        None
+    }
+
+    /// Returns the steps that enable the links and routes of a path. `None` if a fixed link is in the way.
+    fn links(&self, path: &[Hop<'a>]) -> Option<Vec<Step<'a>>> {
+        let mut steps = Vec::new();
+        let mut on = Vec::new();
+        for hop in path.iter().filter(|hop| !hop.enabled) {
+            let (entity, sink) = hop.to;
+            // A pad takes pictures from one link, and a multiplexer from one pad.
+            let excludes =
+                |other: &Hop<'a>| other.to.0.id == entity.id && (other.to.1 == sink || entity.function == MULTIPLEXER);
+            for other in self.graph.hops().filter(|other| other.enabled && excludes(other)) {
+                if other.immutable {
+                    return None;
+                }
+                steps.push(Step::Link { hop: other, enabled: false });
+            }
+            on.push(Step::Link { hop: *hop, enabled: true });
+        }
+        steps.append(&mut on);
+        for pair in path.windows(2) {
+            let ((entity, sink), source) = (pair[0].to, pair[1].from.1);
+            if needs_route(entity, sink, source) {
+                steps.push(Step::Routes { entity, routes: routes(entity, sink.index, source.index) });
+            }
+        }
+        Some(steps)
+    }
+
+    /// Returns what the path could give, best first.
+    fn candidates(&self, path: &[Hop<'a>]) -> Vec<Candidate<'a>> {
+        let mut found: Vec<Candidate<'a>> = self.present(path).into_iter().collect();
+        let is_enough = |found: &[Candidate<'a>]| {
+            found.iter().any(|c| (c.misfit.size, c.misfit.rate, c.misfit.format) == (0, 0, 0))
+        };
+        if is_enough(&found) {
+            return found;
+        }
+        let sources = self.sources(&path[0]);
+        for source in &sources {
+            self.walk(path, 0, *source, None, &mut Vec::new(), &mut |c| found.push(c));
+        }
+        let has_size = found.iter().any(|c| c.misfit.size == 0);
+        if let (false, Some(size)) = (has_size, self.wish.size) {
+            // The last block that scales is nearest to the node, and leaves the others as they are.
+            for scaler in (0..path.len().saturating_sub(1)).rev() {
+                for source in sources.iter().filter(|source| covers(source.size, size)) {
+                    self.walk(path, 0, *source, Some((scaler, size)), &mut Vec::new(), &mut |c| found.push(c));
+                }
+                if is_enough(&found) {
+                    break;
+                }
+            }
+        }
+        // A stable sort: of equals, the pipeline as it is comes first, then the present format of the sensor.
+        found.sort_by_key(|candidate| candidate.misfit);
+        found
+    }
+
+    /// Returns what the pipeline gives as it is set up, if all its pads agree.
+    fn present(&self, path: &[Hop<'a>]) -> Option<Candidate<'a>> {
+        let inside = path.windows(2).map(|pair| (pair[0].to, pair[1].from.1));
+        let is_routed = inside.into_iter().all(|((entity, sink), source)| !needs_route(entity, sink, source));
+        if !is_routed || path.iter().any(|hop| !hop.enabled) {
+            return None;
+        }
+        let format = |end| self.drivers.format(Which::Active, end);
+        let agrees = |hop: &Hop<'a>| match (format(hop.from), format(hop.to)) {
+            (Some(source), Some(sink)) => sink.takes(source),
+            _ => true,
+        };
+        if !path.iter().all(agrees) {
+            return None;
+        }
+        let mut known = path.iter().flat_map(|hop| [format(hop.from), format(hop.to)]).flatten();
+        let first = known.next()?;
+        self.candidate(path, first, known.last().unwrap_or(first), false, Vec::new())
+    }
+
+    fn candidate(
+        &self,
+        path: &[Hop<'a>],
+        first: BusFormat,
+        last: BusFormat,
+        scaled: bool,
+        pads: Vec<Step<'a>>,
+    ) -> Option<Candidate<'a>> {
+        let node = path.last()?.to.0;
+        let (format, fourcc) = self.choose(node, last.code)?;
+        let size = self.wish.size.map_or(0, |size| distance(size, last.size));
+        let rate =
+            self.wish.interval.map_or(0, |wanted| nearest_rate(&self.drivers.intervals(path[0].from, first), wanted).1);
+        let misfit = Misfit { size, rate, format, scaled };
+        Some(Candidate { misfit, fourcc, size: last.size, pads })
+    }
+
+    /// Returns the best format that a node has for a code, and its place among those that are wished.
+    fn choose(&self, node: &Entity, code: u32) -> Option<(usize, FourCc)> {
+        let offers = self.drivers.offers(node, code);
+        if !self.wish.formats.is_empty() {
+            let mut wished = self.wish.formats.iter().enumerate();
+            return wished.find(|(_, fourcc)| offers.contains(fourcc)).map(|(place, fourcc)| (place, *fourcc));
+        }
+        let present = self.drivers.node(node).map(|(fourcc, _)| fourcc);
+        let rank = |fourcc: &FourCc| match fourcc.info() {
+            _ if Some(*fourcc) == present => 0,
+            Some(info) if FormatInfo::has_rows(info) => 1,
+            _ => 2,
+        };
+        let best = offers.into_iter().min_by_key(rank)?;
+        Some((rank(&best), best))
+    }
+
+    /// Returns the formats of a sensor. Of its codes, the present one comes first, then the one that the next block
+    /// has. Of its sizes, those come first that fit the wish better.
+    fn sources(&self, first: &Hop<'a>) -> Vec<BusFormat> {
+        let sensor = first.from;
+        let Some(present) = self.drivers.format(Which::Active, sensor) else { return Vec::new() };
+        if self.wish.keeps_sensor {
+            return vec![present];
+        }
+        let mut codes = self.drivers.codes(sensor);
+        let next = self.drivers.format(Which::Active, first.to).map(|format| format.code);
+        codes.sort_by_key(|code| (*code != present.code, Some(*code) != next));
+        codes.truncate(MOST_CODES);
+        if codes.is_empty() {
+            codes.push(present.code);
+        }
+        let mut sources = Vec::new();
+        for code in codes {
+            let wanted = self.wish.size.unwrap_or(present.size);
+            let listed = self.drivers.sizes(sensor, code);
+            let mut sizes: Vec<Size> = listed.iter().map(|(min, max)| clamp(wanted, *min, *max)).collect();
+            sizes.sort_by_key(|size| unsuitability(*size, wanted));
+            sizes.dedup();
+            sizes.truncate(MOST_SIZES);
+            if sizes.is_empty() {
+                sizes.push(present.size);
+            }
+            for size in sizes {
+                let given = self.drivers.set_format(Which::Try, sensor, BusFormat { code, size, ..present });
+                let given = given.ok().filter(|given| given.code == code && !sources.contains(given));
+                sources.extend(given);
+            }
+        }
+        sources
+    }
+
+    /// Follows a format from a hop to the node, through every code that the blocks between may give.
+    fn walk(
+        &self,
+        path: &[Hop<'a>],
+        at: usize,
+        incoming: BusFormat,
+        scale: Option<(usize, Size)>,
+        pads: &mut Vec<Step<'a>>,
+        found: &mut dyn FnMut(Candidate<'a>),
+    ) {
+        let hop = &path[at];
+        if at == 0 {
+            pads.push(Step::Format { at: hop.from, format: incoming });
+        }
+        let Some(next) = path.get(at + 1) else {
+            let first = match pads.first() {
+                Some(Step::Format { format, .. }) => *format,
+                _ => incoming,
+            };
+            let is_wished = scale.map_or(true, |(_, size)| incoming.size == size);
+            let candidate = self.candidate(path, first, incoming, scale.is_some(), pads.clone());
+            if let Some(candidate) = candidate.filter(|_| is_wished) {
+                found(candidate);
+            }
+            return;
+        };
+        let ((entity, sink), source) = (hop.to, next.from);
+        if !entity.subdev {
+            // Its driver follows its neighbors.
+            return self.walk(path, at + 1, incoming, scale, pads, found);
+        }
+        if entity.routes.is_some() {
+            let routes = routes(entity, sink.index, source.1.index);
+            let _ = self.drivers.set_routes(Which::Try, entity, &routes);
+        }
+        let start = pads.len();
+        let Some(codes) = self.enter(hop.to, incoming).map(|taken| self.codes(source, taken.code)) else { return };
+        for code in codes {
+            if self.trials.replace(self.trials.get() + 1) >= MOST_TRIALS {
+                return;
+            }
+            pads.truncate(start);
+            let Some(taken) = self.enter(hop.to, incoming) else { return };
+            pads.push(Step::Format { at: hop.to, format: taken });
+            let given = match scale {
+                Some((scaler, size)) if scaler == at => self.scale(hop.to, source, code, incoming.size, size, pads),
+                _ => self.keep_size(hop.to, source, code, incoming.size, pads),
+            };
+            let Some(given) = given else { continue };
+            pads.push(Step::Format { at: source, format: given });
+            self.walk(path, at + 1, given, scale, pads, found);
+        }
+        pads.truncate(start);
+        if self.drivers.format(Which::Try, source).is_none() {
+            // Drivers of Rockchip's kernels have formats for sinks only.
+            pads.extend(self.enter(hop.to, incoming).map(|format| Step::Format { at: hop.to, format }));
+            self.walk(path, at + 1, incoming, scale, pads, found);
+            pads.truncate(start);
+        }
+    }
+
+    /// Tries a format at a sink. Returns `None` if the driver does not take it.
+    fn enter(&self, sink: End<'a>, incoming: BusFormat) -> Option<BusFormat> {
+        let taken = self.drivers.set_format(Which::Try, sink, incoming).ok()?;
+        taken.takes(incoming).then_some(taken)
+    }
+
+    /// Returns the codes of a source pad. The one that arrives comes first, then the one that the driver chose.
+    fn codes(&self, source: End<'a>, incoming: u32) -> Vec<u32> {
+        let chosen = self.drivers.format(Which::Try, source).map(|format| format.code);
+        let listed = self.drivers.codes(source);
+        let mut codes: Vec<u32> = listed.iter().copied().filter(|code| *code == incoming).collect();
+        for code in chosen.into_iter().chain(listed) {
+            if !codes.contains(&code) {
+                codes.push(code);
+            }
+        }
+        codes.truncate(MOST_CODES);
+        codes
+    }
+
+    fn try_source(&self, source: End<'a>, code: u32, size: Size) -> Option<BusFormat> {
+        let present = self.drivers.format(Which::Try, source)?;
+        let given = self.drivers.set_format(Which::Try, source, BusFormat { code, size, ..present }).ok()?;
+        (given.code == code).then_some(given)
+    }
+
+    fn try_rect(&self, at: End<'a>, target: Target, rect: Rect, pads: &mut Vec<Step<'a>>) -> Option<Rect> {
+        let given = self.drivers.set_rect(Which::Try, at, target, rect).ok()?;
+        pads.push(Step::Rect { at, target, rect: given });
+        Some(given)
+    }
+
+    /// Makes a block give the whole picture, and in the size that arrives if it can.
+    fn keep_size(
+        &self,
+        sink: End<'a>,
+        source: End<'a>,
+        code: u32,
+        size: Size,
+        pads: &mut Vec<Step<'a>>,
+    ) -> Option<BusFormat> {
+        let full = Rect { left: 0, top: 0, size };
+        for (at, target) in [(sink, Target::Crop), (sink, Target::Compose), (source, Target::Crop)] {
+            let [tried, active] = [Which::Try, Which::Active].map(|which| self.drivers.rect(which, at, target));
+            match tried {
+                Some(tried) if tried != full => drop(self.try_rect(at, target, full, pads)),
+                Some(tried) if active != Some(tried) => pads.push(Step::Rect { at, target, rect: tried }),
+                _ => {}
+            }
+        }
+        self.try_source(source, code, size)
+    }
+
+    /// Makes a block give a smaller picture of the same scene: cropped to the shape of `wanted`, then scaled.
+    fn scale(
+        &self,
+        sink: End<'a>,
+        source: End<'a>,
+        code: u32,
+        size: Size,
+        wanted: Size,
+        pads: &mut Vec<Step<'a>>,
+    ) -> Option<BusFormat> {
+        let start = pads.len();
+        let crop = centered(shaped(size, wanted), size);
+        let is_shaped = crop.size == size
+            || self.try_rect(sink, Target::Crop, crop, pads).is_some_and(|given| given.size == crop.size);
+        if is_shaped {
+            if let Some(given) = self.try_source(source, code, wanted).filter(|given| given.size == wanted) {
+                return Some(given);
+            }
+        } else {
+            pads.truncate(start);
+        }
+        // mxc-isi scales into a rectangle of its sink and then crops at its source.
+        let inner = if is_shaped { wanted } else { covering(size, wanted) };
+        self.try_rect(sink, Target::Compose, Rect { left: 0, top: 0, size: inner }, pads)
+            .filter(|given| given.size == inner)?;
+        if inner != wanted {
+            self.try_rect(source, Target::Crop, centered(wanted, inner), pads).filter(|given| given.size == wanted)?;
+        }
+        self.try_source(source, code, wanted).filter(|given| given.size == wanted)
+    }
+
+    /// Leaves out the entities that are set up already. A step for one pad changes others of the entity, so that all
+    /// steps of an entity are kept together.
+    fn only_changes(&self, pads: Vec<Step<'a>>) -> Vec<Step<'a>> {
+        let same = |a: &Step<'a>, b: &Step<'a>| a.entity().map(|e| e.id) == b.entity().map(|e| e.id);
+        let is_kept = |step: &Step<'a>| pads.iter().any(|other| same(step, other) && !other.is_done(self.drivers));
+        pads.iter().filter(|step| is_kept(step)).cloned().collect()
+    }
+
+    fn interval(&self, sensor: End<'a>) -> Option<Step<'a>> {
+        let interval = self.wish.interval.filter(|_| !self.wish.keeps_sensor)?;
+        let present = self.drivers.interval(sensor)?;
+        (present != interval).then_some(Step::Interval { at: sensor, interval })
+    }
+
+    /// Returns the steps for every enabled link that leaves the path: the kernel checks these links, too. A branch gets
+    /// the new format if it takes it. Otherwise, or if it leads to no node, its link is disabled. `None` if a fixed
+    /// link leads to a branch that does not take the format.
+    fn branches(&self, path: &[Hop<'a>], pads: &[Step<'a>]) -> Option<Vec<Step<'a>>> {
+        for step in pads {
+            // The trials of other candidates have left their traces.
+            if let Step::Format { at, format } = step {
+                let _ = self.drivers.set_format(Which::Try, *at, *format);
+            }
+        }
+        let mut steps = Vec::new();
+        for (index, hop) in path.iter().enumerate() {
+            let entity = hop.from.0;
+            let sink = index.checked_sub(1).map(|before| path[before].to.1);
+            let is_changed = pads.iter().any(|step| step.entity().is_some_and(|e| e.id == entity.id));
+            for branch in self.graph.hops().filter(|h| h.enabled && h.from.0.id == entity.id) {
+                let is_on_path = path.iter().any(|h| (h.from.1, h.to.1) == (branch.from.1, branch.to.1));
+                let is_fed = sink.map_or(true, |sink| self.feeds(entity, sink, branch.from.1));
+                if is_on_path || !is_fed {
+                    continue;
+                }
+                let planned = pads.iter().find_map(|step| match step {
+                    Step::Format { at, format } if at.1 == branch.from.1 => Some(*format),
+                    _ => None,
+                });
+                let which = if is_changed { Which::Try } else { Which::Active };
+                let outgoing = planned.or_else(|| self.drivers.format(which, branch.from));
+                if let Some(outgoing) = outgoing.filter(|format| format.is_picture()) {
+                    self.adapt(&branch, outgoing, 0, &mut steps)?;
+                }
+            }
+        }
+        Some(steps)
+    }
+
+    /// Returns `true` if the pictures of a sink leave at a source pad.
+    fn feeds(&self, entity: &Entity, sink: Pad, source: Pad) -> bool {
+        match entity.routes {
+            Some(_) => entity.has_route(sink.index, source.index),
+            None => self.graph.may_lead(entity, sink, source),
+        }
+    }
+
+    fn adapt(&self, branch: &Hop<'a>, outgoing: BusFormat, depth: usize, steps: &mut Vec<Step<'a>>) -> Option<()> {
+        let (entity, drivers) = (branch.to.0, self.drivers);
+        let disable = |steps: &mut Vec<Step<'a>>| {
+            let step = (!branch.immutable).then_some(Step::Link { hop: *branch, enabled: false })?;
+            steps.push(step);
+            Some(())
+        };
+        if depth == DEEPEST {
+            return Some(());
+        }
+        if !entity.subdev {
+            let Some((present, size)) = drivers.node(entity) else { return Some(()) };
+            let offers = drivers.offers(entity, outgoing.code);
+            let fourcc = offers.iter().find(|fourcc| **fourcc == present).or(offers.first()).copied();
+            let Some(fourcc) = fourcc else { return disable(steps) };
+            if (fourcc, outgoing.size) != (present, size) {
+                steps.push(Step::Node { entity, fourcc, size: outgoing.size });
+            }
+            return Some(());
+        }
+        let start = steps.len();
+        let fits = drivers.format(Which::Active, branch.to).is_some_and(|sink| sink.takes(outgoing));
+        if !fits {
+            let Some(taken) = self.enter(branch.to, outgoing) else { return disable(steps) };
+            steps.push(Step::Format { at: branch.to, format: taken });
+        }
+        let mut leads_on = false;
+        for next in self.graph.hops().filter(|h| h.enabled && h.from.0.id == entity.id) {
+            if !self.feeds(entity, branch.to.1, next.from.1) {
+                continue;
+            }
+            let before = steps.len();
+            let active = drivers.format(Which::Active, next.from);
+            let given = match active {
+                Some(active) if !fits => drivers.set_format(Which::Try, next.from, active).ok(),
+                active => active,
+            };
+            if let Some(given) = given.filter(|format| format.is_picture()) {
+                if !fits {
+                    steps.push(Step::Format { at: next.from, format: given });
+                }
+                self.adapt(&next, given, depth + 1, steps)?;
+            }
+            let is_off = |step: &Step<'a>| match step {
+                Step::Link { hop, .. } => (hop.from.1, hop.to.1) == (next.from.1, next.to.1),
+                _ => false,
+            };
+            leads_on |= !steps[before..].iter().any(is_off);
+        }
+        if !leads_on && !branch.immutable {
+            steps.truncate(start);
+            return disable(steps);
+        }
+        Some(())
+    }
+}
+
+/// Returns the routes of an entity with one more, from a sink to a source pad. Others into the source pad end.
+fn routes(entity: &Entity, sink: u32, source: u32) -> Vec<Route> {
+    let all = entity.routes.as_deref().unwrap_or_default();
+    if entity.has_route(sink, source) {
+        return all.to_vec();
+    }
+    let others = all.iter().filter(|route| route.source_pad != source);
+    let new = Route { sink_pad: sink, source_pad: source, flags: ACTIVE, ..Route::default() };
+    others.copied().chain([new]).collect()
+}
+
+fn distance(a: Size, b: Size) -> u32 {
+    a.width.abs_diff(b.width).saturating_add(a.height.abs_diff(b.height))
+}
+
+fn clamp(size: Size, min: Size, max: Size) -> Size {
+    // A driver may list a maximum below its minimum.
+    Size::new(size.width.min(max.width).max(min.width), size.height.min(max.height).max(min.height))
+}
+
+fn covers(size: Size, wanted: Size) -> bool {
+    size.width >= wanted.width && size.height >= wanted.height
+}
+
+/// Orders the sizes of a sensor: the wanted one, then larger ones of the same shape, other larger ones, smaller ones.
+/// Of each kind, the nearest comes first.
+fn unsuitability(size: Size, wanted: Size) -> (bool, bool, u32) {
+    (!covers(size, wanted), shaped(size, wanted) != size, distance(size, wanted))
+}
+
+/// Returns the largest part of a picture that has the shape of `wanted`. A small difference does not count.
+fn shaped(size: Size, wanted: Size) -> Size {
+    let [w, h, ww, wh] = [size.width, size.height, wanted.width, wanted.height].map(u64::from);
+    let (left, right) = (w * wh, h * ww);
+    if left.abs_diff(right) * 1000 <= left.max(right).saturating_mul(SAME_SHAPE) {
+        return size;
+    }
+    // Even numbers, for formats with half the chroma.
+    let even = |n: u64| u32::try_from(n & !1).unwrap_or(u32::MAX).max(2);
+    match left > right {
+        true => Size::new(even(right / wh.max(1)), size.height),
+        false => Size::new(size.width, even(left / ww.max(1))),
+    }
+}
+
+/// Returns the smallest size with the shape of a picture that covers `wanted`.
+fn covering(size: Size, wanted: Size) -> Size {
+    let [w, h, ww, wh] = [size.width, size.height, wanted.width, wanted.height].map(u64::from);
+    let even = |n: u64| u32::try_from(n.saturating_add(1) & !1).unwrap_or(u32::MAX);
+    match w * wh > h * ww {
+        true => Size::new(even((wh * w).div_ceil(h.max(1))), wanted.height),
+        false => Size::new(wanted.width, even((ww * h).div_ceil(w.max(1)))),
+    }
+}
+
+fn centered(size: Size, within: Size) -> Rect {
+    let even = |n: u32| i32::try_from((n / 2) & !1).unwrap_or(0);
+    let left = even(within.width.saturating_sub(size.width));
+    Rect { left, top: even(within.height.saturating_sub(size.height)), size }
+}
+
+#[cfg(test)]
+#[path = "plan_boards.rs"]
+mod boards;
+#[cfg(test)]
+#[path = "plan_random.rs"]
+mod random;
