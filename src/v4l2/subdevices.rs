@@ -5,8 +5,9 @@ use super::media;
 
 impl Device {
     /// Returns the subdevices along the path to a node that a media graph feeds, from the sensor on. Each is a device
-    /// with controls. An HDMI or analog receiver also has an EDID, timings, a standard and events. The list is empty for
-    /// other nodes. Ioctls: `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_ROUTING`.
+    /// with controls. An HDMI or analog receiver also has an EDID, timings, a standard and events. A camera does not
+    /// hear the events of its subdevices: subscribe to them here. The list is empty for other nodes. Ioctls:
+    /// `MEDIA_IOC_G_TOPOLOGY`, `VIDIOC_SUBDEV_G_ROUTING`.
     ///
     /// ```no_run
     /// use framelease::v4l2::Device;

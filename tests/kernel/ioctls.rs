@@ -40,6 +40,8 @@ pub enum Habit {
     FailedFence,
     /// A kernel with the API of streams, which reports one route of each subdevice. It is not active.
     NoRoute,
+    /// A sensor with a frame interval on its subdevice, which it rounds to whole milliseconds.
+    Rated,
     /// mxc-isi: VIDIOC_STREAMON reports a graph that does not fit as EINVAL, where the kernel reports EPIPE.
     MxcIsi,
 }
@@ -48,6 +50,7 @@ thread_local! {
     static HABIT: Cell<Option<Habit>> = const { Cell::new(None) };
     static REFUSED: Cell<Option<([u8; 2], Errno)>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    static INTERVAL: Cell<[u32; 2]> = const { Cell::new([33, 1000]) };
     static FED: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
 }
@@ -249,6 +252,8 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
 }
 
 const SUBDEV_G_ROUTING: u32 = 0xc040_5626;
+const SUBDEV_G_FRAME_INTERVAL: u32 = 0xc030_5615;
+const SUBDEV_S_FRAME_INTERVAL: u32 = 0xc030_5616;
 
 /// Answers with an inactive route from pad 0 to pad 1.
 ///
@@ -263,6 +268,21 @@ unsafe fn report_route(arg: *mut u32) {
         routes.write_unaligned([0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         arg.add(4).write_unaligned(1);
     }
+}
+
+/// Answers for the frame interval of a sensor.
+///
+/// # Safety
+/// `arg` is a `v4l2_subdev_frame_interval`.
+unsafe fn rate(request: u32, arg: *mut u32) {
+    // Words of the struct: the interval is at words 1 and 2.
+    // SAFETY: guaranteed by the caller.
+    let interval = unsafe { &mut *arg.add(1).cast::<[u32; 2]>() };
+    if request == SUBDEV_S_FRAME_INTERVAL {
+        let [numerator, denominator] = *interval;
+        INTERVAL.set([numerator * 1000 / denominator.max(1), 1000]);
+    }
+    *interval = INTERVAL.get();
 }
 
 /// Runs a function while V4L2 ioctls of these two numbers are refused, all of them.
@@ -318,6 +338,12 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
     if HABIT.try_with(Cell::get) == Ok(Some(Habit::NoRoute)) && request as u32 == SUBDEV_G_ROUTING {
         // SAFETY: the argument is a `v4l2_subdev_routing`, and the caller has room for more than one route.
         unsafe { report_route(arg.cast()) };
+        return 0;
+    }
+    let is_rate = [SUBDEV_G_FRAME_INTERVAL, SUBDEV_S_FRAME_INTERVAL].contains(&(request as u32));
+    if HABIT.try_with(Cell::get) == Ok(Some(Habit::Rated)) && is_rate {
+        // SAFETY: the argument is a `v4l2_subdev_frame_interval`.
+        unsafe { rate(request as u32, arg.cast()) };
         return 0;
     }
     let of = |habit: &Habit| if *habit == Habit::FailedFence { b'>' } else { b'V' };

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use framelease::capture::{Camera, CameraBuilder, FrameSource};
-use framelease::format::Size;
+use framelease::capture::{Camera, CameraBuilder, Fit, FrameSource};
+use framelease::format::{FrameInterval, Size};
 use framelease::v4l2::{media_path, ControlId, ControlValue, Device, MediaGraph};
 use framelease::ErrorKind;
 
 use crate::devices::*;
+use crate::ioctls::{self, Habit};
 use crate::media_graph::{gives_whole_frames, media_ctl, node, with_vimc, SIZE};
 use crate::share::example;
 
@@ -130,6 +131,10 @@ fn controls_of_the_sensor_are_controls_of_its_camera() {
         assert_eq!(device.control_value(flip.id).unwrap(), ControlValue::Number(1));
         let sensor = &device.subdevices()[0];
         assert_eq!(sensor.info().card, "Sensor A");
+        // The calls of receivers reach the subdevice, which does not have them.
+        assert_eq!(sensor.edid(0).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(sensor.detect_timings().unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(sensor.standard().unwrap(), None);
         let path = sensor.info().path.display().to_string();
         assert!(Path::new(&path).file_name().unwrap().to_str().unwrap().starts_with("v4l-subdev"));
         let out = ended(start("v4l2-ctl", &["-d", &path, "-C", "vertical_flip"]));
@@ -138,6 +143,27 @@ fn controls_of_the_sensor_are_controls_of_its_camera() {
         assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains(&path), "{e}");
         let e = device.control(ControlId::ROTATE).unwrap_err();
         assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("/dev/video"), "{e}");
+    });
+}
+
+#[test]
+fn frame_interval_of_the_sensor_is_that_of_its_camera() {
+    with_vimc(|device| {
+        let wish = || camera_of(device).size(SIZE).interval(FrameInterval::from_fps(15));
+        // vimc's sensors have no rate.
+        assert_eq!(wish().open().unwrap().interval(), None);
+        let e = wish().interval_fit(Fit::Exact).open().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
+        ioctls::answering_as(Habit::Rated, || {
+            let lines = wish().pipeline().unwrap().commands;
+            assert!(lines.last().unwrap().ends_with("-V '\"Sensor A\":0 [@1/15]'"), "{lines:?}");
+            let camera = wish().open().unwrap();
+            let given = Some(FrameInterval { numerator: 66, denominator: 1000 });
+            assert_eq!(camera.interval(), given);
+            drop(camera);
+            let e = wish().interval_fit(Fit::Exact).open().unwrap_err();
+            assert!(e.to_string().contains("asked 15.000 fps; the device gives 15.152 fps"), "{e}");
+        });
     });
 }
 

@@ -206,6 +206,26 @@ fn diagnosis_names_a_disabled_link() {
     assert_eq!(text, format!("no link into 'mxc_isi.0' is enabled; try: {line}"));
 }
 
+/// Ten layers of eight blocks, each linked to every block of the next layer, and no sensor.
+#[test]
+fn paths_of_a_dense_graph_without_a_sensor_come_to_an_end() {
+    let mut text = String::new();
+    let name = |layer: usize, at: usize| format!("'{layer}.{at}'");
+    let all = || (0..10usize).flat_map(|layer| (0..8usize).map(move |at| (layer, at)));
+    for (layer, at) in all() {
+        text += &format!("pass {}\n codes UYVY8_1X16\n sink 0\n source 1\n", name(layer, at));
+    }
+    text += "node 'capture' UYVY 640x480\n sink 0\n offers UYVY8_1X16 UYVY\n";
+    for (layer, at) in all() {
+        for next in 0..8 {
+            let next = if layer == 9 { "'capture'".to_owned() } else { name(layer + 1, next) };
+            text += &format!("link {}:1 -> {next}:0 off\n", name(layer, at));
+        }
+    }
+    let model = Model::parse(&text);
+    assert!(model.graph.possible_paths(model.node_of("capture")).is_empty());
+}
+
 #[test]
 fn path_ends_at_cycles_and_dangling_links() {
     let cyclic = CHAIN

@@ -13,6 +13,8 @@ const SOURCES: [u32; 3] = [0x2_0001, 0x2_0004, 0x6001];
 const MOST_PATHS: usize = 64;
 /// A limit above the links of a path.
 const LONGEST: usize = 32;
+/// A limit above the links that are followed to find all paths.
+const MOST_HOPS: usize = 2000;
 
 /// A processing block or a device node of the graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,7 +170,7 @@ impl Graph {
     pub(super) fn possible_paths(&self, node: (u32, u32)) -> Vec<Vec<Hop<'_>>> {
         let mut found = Vec::new();
         if let Some(entity) = self.node(node) {
-            self.extend(entity, None, &mut Vec::new(), &mut found);
+            self.extend(entity, None, &mut Vec::new(), &mut found, &mut 0);
         }
         found.sort_by_key(|path: &Vec<Hop<'_>>| self.changes(path));
         found
@@ -180,6 +182,7 @@ impl Graph {
         source: Option<Pad>,
         after: &mut Vec<Hop<'a>>,
         found: &mut Vec<Vec<Hop<'a>>>,
+        followed: &mut usize,
     ) {
         if found.len() == MOST_PATHS || after.len() == LONGEST {
             return;
@@ -196,12 +199,13 @@ impl Graph {
         for hop in into {
             let is_seen = hop.from.0.id == entity.id || after.iter().any(|h| h.to.0.id == hop.from.0.id);
             let leads = source.map_or(true, |source| self.may_lead(entity, hop.to.1, source));
+            *followed += 1;
             // A fixed link that is off stays off.
-            if is_seen || !leads || hop.immutable && !hop.enabled {
+            if is_seen || !leads || hop.immutable && !hop.enabled || *followed > MOST_HOPS {
                 continue;
             }
             after.push(hop);
-            self.extend(hop.from.0, Some(hop.from.1), after, found);
+            self.extend(hop.from.0, Some(hop.from.1), after, found, followed);
             after.pop();
         }
     }
