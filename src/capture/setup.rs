@@ -145,8 +145,14 @@ impl CameraBuilder {
     }
 
     fn pipeline_wish(&self) -> PipelineWish<'_> {
-        let (formats, sensor) = (self.acceptable(), self.sensor.as_deref());
-        PipelineWish { formats, size: self.size, interval: self.interval, sensor, keeps_sensor: false }
+        PipelineWish {
+            formats: self.acceptable(),
+            size: self.size,
+            exact_size: self.fit == Fit::Exact,
+            interval: self.interval,
+            sensor: self.sensor.as_deref(),
+            keeps_sensor: false,
+        }
     }
 
     /// Sets the media pipeline up. Returns the format and size that the camera then has. `None` if no graph feeds the

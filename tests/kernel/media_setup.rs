@@ -120,6 +120,17 @@ fn pipeline_whose_sensor_streams_elsewhere_is_left_as_it_is() {
 }
 
 #[test]
+fn pipeline_that_cannot_give_the_exact_size_is_left_as_it_is() {
+    with_vimc(|device| {
+        let before = graph(device);
+        let e = camera_of(device).size(Size::new(9000, 9000)).fit(Fit::Exact).open().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Mismatch);
+        assert!(e.to_string().ends_with("asked 9000x9000; the nearest that 'Sensor A' gives is RGB3 4096x2160"), "{e}");
+        assert_eq!(graph(device), before);
+    });
+}
+
+#[test]
 fn controls_of_the_sensor_are_controls_of_its_camera() {
     with_vimc(|device| {
         let camera = camera_of(device).size(SIZE).open().unwrap();

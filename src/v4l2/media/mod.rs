@@ -76,8 +76,8 @@ pub(super) fn diagnose(device: &Device) -> Option<Diagnosis> {
 /// the graph does not say how: the pipeline may work as it is.
 ///
 /// # Errors
-/// `Busy` if the pipeline is in use, `NotFound` for a sensor that is not there, `Pipeline` or the driver's error if a
-/// step fails. The text has the command of the step.
+/// `Busy` if the pipeline is in use, `Mismatch` if it cannot give the exact size, `Pipeline` for a sensor that is not
+/// there, `Pipeline` or the driver's error if a step fails. The text has the command of the step.
 pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<(FourCc, Size)>> {
     let Some((node, graph)) = read(device) else { return Ok(None) };
     let drivers = Subdevices::new(&graph, device, node);
@@ -86,6 +86,11 @@ pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<(FourCc
         Err(text) if wish.sensor.is_some() => return Err(refused(device, text)),
         Err(_) => return Ok(None),
     };
+    if let Some(size) = wish.size.filter(|size| wish.exact_size && *size != plan.size) {
+        let (sensor, nearest) = (&plan.sensor.name, plan.size);
+        let text = format!("asked {size}; the nearest that '{sensor}' gives is {} {nearest}", plan.fourcc);
+        return Err(Error::new(ErrorKind::Mismatch, "pipeline", text).on(device));
+    }
     // The camera sets the format of its node itself.
     let Err(failure) = apply(&graph, &plan.steps, &drivers) else { return Ok(Some((plan.fourcc, plan.size))) };
     if failure.errno == Some(Errno::EBUSY) {

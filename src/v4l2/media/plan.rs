@@ -29,6 +29,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) formats: &'a [FourCc],
     /// `None` for the size that the pipeline has.
     pub(crate) size: Option<Size>,
+    /// Refuses other sizes, instead of taking the nearest.
+    pub(crate) exact_size: bool,
     pub(crate) interval: Option<FrameInterval>,
     /// The name of the sensor. `None` for the one that needs the fewest changes.
     pub(crate) sensor: Option<&'a str>,
