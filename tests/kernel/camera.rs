@@ -507,7 +507,7 @@ fn camera_flags_a_jpeg_picture_that_lacks_a_marker_at_an_end() {
     });
 }
 
-fn packet(camera: &mut Camera) -> Packet {
+pub fn packet(camera: &mut Camera) -> Packet {
     match camera.recv(Duration::from_secs(5)).unwrap() {
         Received::Item(CameraEvent::Packet(packet)) => packet,
         other => panic!("{other:?}"),

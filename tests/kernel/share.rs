@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use framelease::capture::{Camera, FrameSource, TestPattern};
 use framelease::dmabuf::{MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::Frame;
+use framelease::frame::{BufferSet, Frame};
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
@@ -43,10 +43,16 @@ impl Scene {
     }
 
     pub fn of(camera: Camera) -> Self {
+        let buffers = camera.buffers().unwrap().clone();
+        Self::with(camera, &buffers)
+    }
+
+    /// A camera and a publisher of buffers that need not be the camera's.
+    pub fn with(camera: Camera, buffers: &BufferSet) -> Self {
         let folder = std::env::temp_dir().join(format!("framelease-kernel-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut publisher = Publisher::builder(folder.join("socket")).reserve(3).bind().unwrap();
-        publisher.announce(camera.buffers().unwrap()).unwrap();
+        publisher.announce(buffers).unwrap();
         Self { camera, publisher, folder }
     }
 

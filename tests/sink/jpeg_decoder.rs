@@ -108,6 +108,27 @@ fn jpeg_decoder_gives_the_samples_of_ffmpeg() {
 }
 
 #[test]
+fn jpeg_decoder_gives_thirty_1080p_pictures_as_ffmpeg_does() {
+    const OF_EACH: usize = 15;
+    let size = Size::new(1920, 1080);
+    for format in ["yuvj420p", "yuvj422p"] {
+        let more = ["-vf", "noise=alls=4:allf=t", "-pix_fmt", format];
+        let Some(stream) = stream_with(Codec::Mjpeg, OF_EACH, size, &more) else { return };
+        let Some(expected) = by_ffmpeg(&stream, format) else { return };
+        let packets = packets(Codec::Mjpeg, &stream, size);
+        let each = expected.chunks_exact(expected.len() / OF_EACH);
+        assert!(packets.len() == OF_EACH && each.clone().zip(each.clone().skip(1)).all(|(a, b)| a != b));
+        let mut decoder = JpegDecoder::new(&Allocator::Memfd, 1).unwrap();
+        for (at, (packet, expected)) in packets.iter().zip(each).enumerate() {
+            let (_, frames) = decoded(&mut decoder, std::slice::from_ref(packet));
+            assert!(!frames[0].meta().flags.contains(FrameFlags::ERROR));
+            let (most, mean) = difference(&visible(&frames[0], size), expected);
+            assert!(most <= 2 && mean < 0.1, "{format}, picture {at}: {most} at most, {mean:.3} on average");
+        }
+    }
+}
+
+#[test]
 fn jpeg_decoder_counts_the_bytes_that_the_cpu_touches() {
     let Some(stream) = stream(Codec::Mjpeg, 3, JPEG_SIZE) else { return };
     let packets = packets(Codec::Mjpeg, &stream, JPEG_SIZE);
