@@ -183,6 +183,50 @@ fn jpeg_decoder_flags_damaged_pictures_and_refuses_others() {
 }
 
 #[test]
+fn jpeg_decoder_flags_wrong_restart_markers_and_takes_bytes_before_them() {
+    let slices = ["-threads", "2", "-thread_type", "slice"];
+    let Some(stream) = stream_with(Codec::Mjpeg, 1, JPEG_SIZE, &slices) else { return };
+    let good = packets(Codec::Mjpeg, &stream, JPEG_SIZE).remove(0);
+    let marker = |pair: &[u8]| pair[0] == 0xff && (0xd0..=0xd7).contains(&pair[1]);
+    let at: Vec<usize> = (0..stream.len() - 1).filter(|&i| marker(&stream[i..i + 2])).collect();
+    assert_eq!(at.len(), 10, "a marker between all rows of MCUs");
+    let mut decoder = JpegDecoder::new(&Allocator::Memfd, 2).unwrap();
+    let mut decode = |bytes: &[u8]| {
+        let (_, frames) = decoded(&mut decoder, &[Packet::new(*good.meta(), bytes, None)]);
+        (visible(&frames[0], JPEG_SIZE), frames[0].meta().flags.contains(FrameFlags::ERROR))
+    };
+    let (expected, is_damaged) = decode(&stream);
+    assert!(!is_damaged);
+    // The rows of MCUs that differ.
+    let rows = |pixels: &[u8]| -> Vec<usize> {
+        let band = |pixels: &[u8], row: usize| pixels[320 * 16 * row..][..320 * 16].to_vec();
+        (0..11).filter(|&row| band(pixels, row) != band(&expected, row)).collect()
+    };
+    let other = |number: usize, by: u8| {
+        let mut bytes = stream.clone();
+        bytes[at[number] + 1] = 0xd0 | (bytes[at[number] + 1] + by) & 7;
+        bytes
+    };
+    let interval = &stream[at[3]..at[4]];
+    let lacking = [&stream[..at[3]], &stream[at[4]..]].concat();
+    let twice = [&stream[..at[4]], interval, &stream[at[4]..]].concat();
+    for (what, bytes, damaged) in [
+        ("another number", other(3, 4), &[][..]),
+        ("an interval is missing", lacking, &[4]),
+        ("an interval comes twice", twice, &[]),
+        ("a number that is ahead", other(3, 1), &[4, 5]),
+    ] {
+        let (pixels, is_damaged) = decode(&bytes);
+        assert!(is_damaged, "{what}");
+        assert_eq!(rows(&pixels), damaged, "{what}");
+    }
+    // Webcams write more bytes before a marker.
+    let end = stream.len() - 2;
+    let more = [&stream[..at[2]], &[0x5a; 3], &stream[at[2]..end], &[0; 9], &stream[end..]].concat();
+    assert!(decode(&more) == (expected, false));
+}
+
+#[test]
 fn jpeg_decoder_gives_another_format_after_the_frames_of_the_present_one() {
     let (small, large) = (Size::new(64, 48), JPEG_SIZE);
     let (Some(a), Some(b)) = (stream(Codec::Mjpeg, 1, small), stream(Codec::Mjpeg, 1, large)) else { return };
