@@ -32,6 +32,8 @@ pub enum Habit {
     ShortStride,
     /// An analog grabber: a frame lacks its last rows, without a flag, and names the field that comes first.
     Grabber,
+    /// A capture driver whose format has this `v4l2_field`.
+    Field(u32),
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
     AmphionDecoder,
     /// NXP's mxc-jpeg: its bitstream is JPEG. After the event with a picture's size, it lists the one format that the
@@ -219,6 +221,10 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
                 _ => {}
             }
         }
+    }
+    if let (Habit::Field(field), 4 | 5 | 64) = (habit, number) {
+        // SAFETY: `v4l2_format` is longer than six words. The sixth is its field.
+        unsafe { arg.add(5).write_unaligned(field) };
     }
     if let (Habit::ShortStride, 4 | 5 | 64) = (habit, number) {
         // SAFETY: `v4l2_format` is longer than seven words.
