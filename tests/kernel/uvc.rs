@@ -151,6 +151,7 @@ impl Uvc {
     }
 
     /// Sends these pictures, from the next frame on.
+    #[cfg_attr(not(feature = "mjpeg"), allow(dead_code))]
     pub fn show(&self, pictures: impl Fn(u64) -> Vec<u8> + Send + 'static) {
         self.shared.state().shown = Some(Box::new(pictures));
     }
