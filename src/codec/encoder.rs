@@ -58,6 +58,11 @@ pub struct EncoderStats {
 /// It has no thread and copies nothing. One encoder encodes one stream. For a second stream at the same time, open the
 /// node again.
 ///
+/// Every picture is encoded as a progressive one, because drivers accept nothing else: coda, Venus and bcm2835-codec
+/// refuse formats or buffers with another field than `V4L2_FIELD_NONE`. An interlaced frame is a picture with the rows
+/// of both fields, and a frame that is one field is a picture of its own. The packet has the flags of the frame, such
+/// as [`FrameFlags::INTERLACED`]. The coded bytes do not name fields.
+///
 /// [`Received::Ended`] comes at the end of a drain, when the device has released all frames. To encode more frames,
 /// call [`Encoder::resume`] or [`Encoder::reset`].
 ///
@@ -262,6 +267,7 @@ impl Encoder {
                 let mut about = PacketMeta::new(params.codec(), params.size(), 0, meta.timestamp_ns);
                 about.source = sequence;
                 about.flags = meta.flags & (FrameFlags::ERROR | FrameFlags::KEY | FrameFlags::MONOTONIC);
+                about.flags |= source.map_or_else(FrameFlags::default, |s| s.flags & FrameFlags::FIELDS);
                 let packet = Packet::leased(frame, about)?;
                 match self.stream.next(packet.bytes(), is_damaged) {
                     Coded::Picture { head, sequence, parameters } => {

@@ -199,19 +199,27 @@ impl Plan {
         FrameMeta { flags, ..*first }
     }
 
-    /// Returns the flags of an interlaced picture. It remains one where a single layer is drawn row by row. Where its
-    /// even rows become odd ones, the other field comes first.
+    /// Returns the flags of an interlaced picture, or of a field. It remains one where a single layer is drawn row by
+    /// row. Where its even rows become odd ones, the other field comes first, or it is the other field.
     fn fields(&self, flags: FrameFlags) -> FrameFlags {
+        const BOTH: [FrameFlags; 2] = [FrameFlags::TOP_FIELD, FrameFlags::BOTTOM_FIELD];
         let mut draws = self.steps.iter().filter_map(|step| match step {
             Step::Draw(draw) => Some(draw),
             Step::Fill(_) => None,
         });
         let (Some(draw), None) = (draws.next(), draws.next()) else { return FrameFlags::default() };
         let (rows, is_turned) = (draw.crop.size.height, draw.rotation.is_quarter());
-        if !flags.contains(FrameFlags::INTERLACED) || is_turned || rows != draw.place.size.height {
+        if is_turned || rows != draw.place.size.height {
             return FrameFlags::default();
         }
         let is_upside_down = (draw.flip == Flip::Vertical) != (draw.rotation == Rotation::Half);
+        if let Some(field) = BOTH.into_iter().find(|field| flags.contains(*field)) {
+            // A row of a field is two rows of the picture.
+            return if is_upside_down { BOTH[usize::from(field == BOTH[0])] } else { field };
+        }
+        if !flags.contains(FrameFlags::INTERLACED) {
+            return FrameFlags::default();
+        }
         let shift = i64::from(draw.crop.top) + i64::from(draw.place.top);
         let shift = if is_upside_down { shift + i64::from(rows) - 1 } else { shift };
         let mut fields = flags & (FrameFlags::INTERLACED | FrameFlags::BOTTOM_FIRST);
@@ -446,6 +454,14 @@ mod tests {
         // Both fields are mixed.
         assert_eq!(fields(plain(), 32, top), FrameFlags::default());
         assert_eq!(fields(plain().rotation(Rotation::Clockwise90), 64, top), FrameFlags::default());
+        // A frame that is a field.
+        let (top, bottom) = (FrameFlags::TOP_FIELD, FrameFlags::BOTTOM_FIELD);
+        for (field, other) in [(top, bottom), (bottom, top)] {
+            assert_eq!(fields(plain(), 64, field), field);
+            assert_eq!(fields(plain().flip(Flip::Vertical), 64, field), other);
+            assert_eq!(fields(crop.place(rect(0, 0, 64, 62)), 64, field), field);
+            assert_eq!(fields(plain(), 32, field), FrameFlags::default(), "a picture of its own");
+        }
     }
 
     fn draws(plan: &Plan) -> Vec<Draw> {

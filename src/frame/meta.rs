@@ -26,6 +26,26 @@ flags! {
         pub const INTERLACED = 16;
         /// The field without the first row is the earlier one. `INTERLACED` is set, too.
         pub const BOTTOM_FIRST = 32;
+        /// The frame is one field of an interlaced picture: every other row, from the first one on. The frame's layout
+        /// has the rows of the field alone. The next or the previous frame has the other rows, at another time.
+        /// Encoders and displays take a field as a picture of half the height. A converter removes the flag where it
+        /// changes the height.
+        pub const TOP_FIELD = 64;
+        /// As `TOP_FIELD`, with the rows from the second one on.
+        pub const BOTTOM_FIELD = 128;
+    }
+}
+
+impl FrameFlags {
+    /// The frame is one field.
+    pub(crate) const ONE_FIELD: Self = Self(Self::TOP_FIELD.0 | Self::BOTTOM_FIELD.0);
+    /// What the flags say of fields.
+    pub(crate) const FIELDS: Self = Self(Self::INTERLACED.0 | Self::BOTTOM_FIRST.0 | Self::ONE_FIELD.0);
+
+    /// Returns `true` for a frame that is one field.
+    #[cfg(feature = "unixfd")]
+    pub(crate) fn is_one_field(self) -> bool {
+        self & Self::ONE_FIELD != Self::default()
     }
 }
 
@@ -43,6 +63,7 @@ pub struct Payload {
 #[non_exhaustive]
 pub struct FrameMeta {
     /// The source's frame count. This count has 64 bits and does not wrap, even if the driver's 32-bit count wraps.
+    /// Where each frame is a field, it counts fields, although drivers count pictures.
     pub sequence: u64,
     /// Time at which the source took the frame, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock. Rates,
     /// recordings and RTP go by this time. Where it stands still from frame to frame, they go by the arrival of the

@@ -32,7 +32,8 @@ pub struct PacketMeta {
     /// Time at which the source frame was taken, in nanoseconds. See [`FrameFlags::MONOTONIC`] for the clock.
     pub timestamp_ns: u64,
     /// [`KEY`](FrameFlags::KEY) means that the packet decodes without the packets before it.
-    /// [`ERROR`](FrameFlags::ERROR) means that the packet is damaged.
+    /// [`ERROR`](FrameFlags::ERROR) means that the packet is damaged. The flags of interlaced pictures and of fields
+    /// are those of the encoded frame.
     pub flags: FrameFlags,
     /// The sequence of the source frame, if the encoder could match it.
     pub source: Option<u64>,

@@ -99,6 +99,10 @@ impl Pool {
     /// `memory[slot][plane]` is the buffer of memory plane `plane` of slot `slot`. While a buffer is leased from the
     /// pool, the caller must not let anyone else write it.
     ///
+    /// If the other library chooses which buffer it fills next, hold the [`FrameMut`] of each slot that the library
+    /// has, and freeze it when the library reports its buffer. [`Pool::try_acquire`] returns the slot after its last
+    /// lease has ended. Then the library may have the buffer again.
+    ///
     /// # Errors
     /// `InvalidArgument` for 0 or more than 64 buffers. `Mismatch` if a slot does not have the layout's number of
     /// memory planes, or if a memory plane is too small.

@@ -360,10 +360,17 @@ impl Device {
             let why = format!("the driver gives {} instead: ", FourCc::from(picture.fourcc));
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
-        // 0 is any, 1 progressive, 4, 8 and 9 both fields of a frame, interleaved: these give whole frames. The others
-        // are single or sequential fields, which no layout here describes.
-        if !matches!(picture.field, 0 | 1 | 4 | 8 | 9) {
-            let why = format!("the source is interlaced and comes in fields (v4l2_field {}): ", picture.field);
+        let refusal = match picture.field {
+            // Any, progressive, and both fields of a frame, interleaved: these give whole frames.
+            0 | 1 | 4 | 8 | 9 => None,
+            // The top or the bottom field, or one after the other. The size is that of a field.
+            2 | 3 | 7 if direction == Direction::Capture => None,
+            2 | 3 | 7 => Some("each buffer has one field"),
+            5 | 6 => Some("each buffer has two fields, one after the other"),
+            _ => Some("the order of the fields is not known"),
+        };
+        if let Some(why) = refusal {
+            let why = format!("the pictures are interlaced, and {why} (v4l2_field {}): ", picture.field);
             return Err(asked(Error::new(ErrorKind::Unsupported, op, ""), &why));
         }
         let layout = overruled(self.overruled(direction), picture).map_err(|e| self.unusable(op, e))?;

@@ -10,6 +10,7 @@ use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, Reopen};
 use framelease::dmabuf::MemoryKind;
 use framelease::format::{FrameInterval, Size};
 use framelease::frame::{CpuReads, FrameFlags, Packet, PacketFanout, QueueCapacity};
+use framelease::share::Policy;
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals, Standard};
 use framelease::ErrorKind;
@@ -20,6 +21,7 @@ use crate::allocations;
 use crate::devices::*;
 use crate::ioctls::{self, Habit};
 use crate::picture;
+use crate::share::{received, Scene};
 
 fn captures(planar: Planar, formats: &[&str]) {
     let Some(device) = vivid(planar) else { return };
@@ -373,6 +375,60 @@ fn frames_of_an_analog_input_name_the_field_that_is_first() {
 }
 
 #[test]
+fn fields_of_interlaced_video_are_frames_of_their_own() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    set_hdmi(&device);
+    let input = device.input().unwrap();
+    let open = || Camera::builder().device(device.clone()).input(input).formats([fourcc("YUYV")]).buffers(8).open();
+    let mut camera = open().unwrap();
+    assert_eq!(
+        frame(&mut camera).meta().flags & (FrameFlags::TOP_FIELD | FrameFlags::BOTTOM_FIELD),
+        FrameFlags::default()
+    );
+    let timings = control(&device, "DV Timings");
+    let interlaced = timings.menu.iter().find(|m| m.name.contains("1920x1080i")).expect("an interlaced timing");
+    set(&device, "DV Timings", i64::from(interlaced.index));
+    set(&device, "DV Timings Signal Mode", 4);
+    told(&mut camera, |event| matches!(event, CameraEvent::Changed(_)).then_some(()));
+    let fields = Size::new(1920, 540);
+    assert_eq!(frame(&mut camera).layout().size(), fields, "the camera follows the source");
+    drop(camera);
+    let mut s = Scene::of(open().unwrap());
+    let mut subscriber = s.join_holding(Policy::Fifo(2), 1);
+    let mut last = None;
+    for _ in 0..8 {
+        let captured = frame(&mut s.camera);
+        let (layout, meta) = (*captured.layout(), *captured.meta());
+        s.publisher.publish(captured, Duration::from_secs(1)).taken();
+        let shared = received(&mut subscriber);
+        assert_eq!((layout.size(), meta.payload[0].bytes), (fields, layout.memory_bytes()[0]));
+        assert_eq!((*shared.layout(), shared.meta().flags), (layout, meta.flags));
+        assert!(!meta.flags.contains(FrameFlags::ERROR), "no row is missing");
+        let is_top = meta.flags.contains(FrameFlags::TOP_FIELD);
+        assert_ne!(is_top, meta.flags.contains(FrameFlags::BOTTOM_FIELD), "{:?}", meta.flags);
+        // An even number of lost fields lies between fields of different kinds.
+        if let Some((number, was_top)) = last.replace((meta.sequence, is_top)) {
+            assert_eq!(meta.sequence, number + 1 + u64::from(meta.lost));
+            assert_eq!(is_top != was_top, meta.lost % 2 == 0, "{} lost", meta.lost);
+        }
+    }
+}
+
+#[test]
+fn camera_refuses_buffers_of_two_fields_in_sequence() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let [top, bottom, seq_tb, seq_bt, alternate] = [2, 3, 5, 6, 7];
+    for field in [seq_tb, seq_bt] {
+        let e = ioctls::answering_as(Habit::Field(field), || camera(&device, "YUYV").open()).unwrap_err();
+        let text = format!("each buffer has two fields, one after the other (v4l2_field {field})");
+        assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains(&text), "{e}");
+    }
+    for field in [top, bottom, alternate] {
+        ioctls::answering_as(Habit::Field(field), || camera(&device, "YUYV").open()).unwrap();
+    }
+}
+
+#[test]
 fn camera_names_the_cause_of_enospc() {
     const STREAMON: u8 = 18;
     let Some(device) = vivid(Planar::Single) else { return };
@@ -507,7 +563,7 @@ fn camera_flags_a_jpeg_picture_that_lacks_a_marker_at_an_end() {
     });
 }
 
-fn packet(camera: &mut Camera) -> Packet {
+pub fn packet(camera: &mut Camera) -> Packet {
     match camera.recv(Duration::from_secs(5)).unwrap() {
         Received::Item(CameraEvent::Packet(packet)) => packet,
         other => panic!("{other:?}"),

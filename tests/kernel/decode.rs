@@ -159,6 +159,44 @@ fn decoder_and_encoder_of_motion_jpeg_take_the_format_that_the_device_has() {
     assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("no decoder of mjpeg"), "{e}");
 }
 
+/// mxc-jpeg reports the size of the first picture by V4L2_EVENT_SOURCE_CHANGE, and each other size.
+#[test]
+fn decoder_follows_motion_jpeg_on_a_device_that_lists_one_format() {
+    let (Some(small), Some(large)) = (stream(SMALL, 3), stream(Size::new(1280, 720), 3)) else { return };
+    let packets: Vec<Packet> = [&small, &large, &small]
+        .into_iter()
+        .flatten()
+        .map(|packet| {
+            let meta = packet.meta();
+            let meta = PacketMeta::new(Codec::Mjpeg, meta.size, meta.sequence, meta.timestamp_ns);
+            Packet::new(meta, packet.bytes(), None)
+        })
+        .collect();
+    ioctls::answering_as(Habit::MxcJpeg, || {
+        let builder = || Decoder::builder(Codec::Mjpeg).frames_held(16);
+        // vicodec's own choice for a stream of YUYV comes last.
+        for wish in [&[][..], &["NV12", "YUYV", "YU12", "422P"]] {
+            let mut decoder = builder().formats(wish.iter().map(|name| fourcc(name))).open().unwrap();
+            let got = decoded(&mut decoder, &packets);
+            let sizes = got.iter().filter_map(|event| match event {
+                DecoderEvent::Format(pictures) => Some(pictures.visible.size),
+                _ => None,
+            });
+            assert_eq!(sizes.collect::<Vec<_>>(), [SMALL, Size::new(1280, 720), SMALL]);
+            assert_eq!(frames(&got).len(), 9, "no frame is lost");
+            let times = |metas: &mut dyn Iterator<Item = u64>| metas.collect::<Vec<_>>();
+            assert_eq!(
+                times(&mut frames(&got).iter().map(|f| f.meta().timestamp_ns)),
+                times(&mut packets.iter().map(|p| p.meta().timestamp_ns))
+            );
+        }
+        let mut decoder = builder().formats([fourcc("RGB3")]).open().unwrap();
+        decoder.try_submit(packets[0].clone()).taken();
+        let e = decoder.recv(WAIT).unwrap_err();
+        assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("asked RGB3; the device offers "), "{e}");
+    });
+}
+
 #[test]
 fn formats_of_both_sides_survive_the_round_trip() {
     let (Some(vivid), Some(_)) = (vivid(Planar::Single), fwht(Planar::Single)) else { return };

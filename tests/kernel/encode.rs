@@ -69,6 +69,21 @@ pub fn tiny() -> Params {
     params(Codec::H264, TINY)
 }
 
+#[test]
+fn packets_name_the_fields_of_their_frames() {
+    let Some((mut encoder, pool)) = tiny_encoder("", tiny()) else { return };
+    let interlaced = FrameFlags::INTERLACED;
+    let all = [interlaced, interlaced | FrameFlags::BOTTOM_FIRST, FrameFlags::TOP_FIELD, FrameFlags::BOTTOM_FIELD];
+    for (number, flags) in (0..).zip([FrameFlags::default()].into_iter().chain(all)) {
+        let frame = grey(&pool, number);
+        let mut meta = *frame.meta();
+        meta.flags = flags;
+        let packet = coded(&mut encoder, frame.with_meta(meta));
+        let seen = all.into_iter().rfind(|fields| packet.meta().flags.contains(*fields));
+        assert_eq!(seen.unwrap_or_default(), flags);
+    }
+}
+
 /// Encodes twelve frames of a camera. Every fourth is a key frame, and one more is forced. The streams are compared
 /// with the frames.
 pub fn encodes(planar: Planar, parameters: &str, format: &str) {

@@ -32,8 +32,13 @@ pub enum Habit {
     ShortStride,
     /// An analog grabber: a frame lacks its last rows, without a flag, and names the field that comes first.
     Grabber,
+    /// A capture driver whose format has this `v4l2_field`.
+    Field(u32),
     /// The decoder of i.MX8QM and 8QXP: its pictures are tiles, and it lists nothing else.
     AmphionDecoder,
+    /// NXP's mxc-jpeg: its bitstream is JPEG. After the event with a picture's size, it lists the one format that the
+    /// picture has, and S_FMT gives that format and size whatever a program asks for.
+    MxcJpeg,
     /// A driver with the second format instead of the first. If the first is GREY, [`feeding`] gives the bitstream.
     Renamed([u8; 4], [u8; 4]),
     /// A device whose work fails after it was submitted: its fences signal with an error.
@@ -46,12 +51,25 @@ pub enum Habit {
     MxcIsi,
 }
 
+impl Habit {
+    /// The format of the driver in the kernel, and the one that it has here.
+    fn renaming(self) -> Option<([u8; 4], [u8; 4])> {
+        match self {
+            Self::Renamed(own, other) => Some((own, other)),
+            Self::MxcJpeg => Some((*b"FWHT", *b"JPEG")),
+            _ => None,
+        }
+    }
+}
+
 thread_local! {
     static HABIT: Cell<Option<Habit>> = const { Cell::new(None) };
     static REFUSED: Cell<Option<([u8; 2], Errno)>> = const { Cell::new(None) };
     static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
     static INTERVAL: Cell<[u32; 2]> = const { Cell::new([33, 1000]) };
     static FED: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
+    /// [`Habit::MxcJpeg`] has reported the size of a picture.
+    static PARSED: Cell<bool> = const { Cell::new(false) };
     static COUNTS: RefCell<Option<(u8, [u32; 256])>> = const { RefCell::new(None) };
 }
 
@@ -66,6 +84,7 @@ pub fn with<T>(fault: Fault, test: impl FnOnce() -> T) -> T {
 /// Runs a function while the devices answer like another driver.
 pub fn answering_as<T>(habit: Habit, test: impl FnOnce() -> T) -> T {
     HABIT.set(Some(habit));
+    PARSED.set(false);
     let done = test();
     HABIT.set(None);
     done
@@ -117,7 +136,7 @@ unsafe fn prepare(habit: Habit, number: u8, arg: *mut u32) {
         // SAFETY: as above.
         unsafe { exchange(arg.add(4), TILES, NV12) };
     }
-    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
+    if let (Some((own, other)), Some(word)) = (habit.renaming(), format_word(number)) {
         // SAFETY: as above. `v4l2_frmsizeenum` and `v4l2_frmivalenum` have the format in their second word.
         unsafe { exchange(arg.add(word), u32::from_le_bytes(other), u32::from_le_bytes(own)) };
     }
@@ -206,6 +225,10 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
             }
         }
     }
+    if let (Habit::Field(field), 4 | 5 | 64) = (habit, number) {
+        // SAFETY: `v4l2_format` is longer than six words. The sixth is its field.
+        unsafe { arg.add(5).write_unaligned(field) };
+    }
     if let (Habit::ShortStride, 4 | 5 | 64) = (habit, number) {
         // SAFETY: `v4l2_format` is longer than seven words.
         unsafe { arg.add(BYTES_PER_LINE).write_unaligned(600) };
@@ -213,6 +236,11 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
     if (habit, number) == (Habit::VsiDecoder, DQEVENT) {
         // SAFETY: `v4l2_event` is longer than three words. The third has the changes of a source.
         unsafe { exchange(arg.add(2), RESOLUTION, COLORS) };
+    }
+    if (habit, number) == (Habit::MxcJpeg, DQEVENT) {
+        const SOURCE_CHANGE: u32 = 5;
+        // SAFETY: `v4l2_event` begins with its type.
+        PARSED.set(unsafe { arg.read_unaligned() } == SOURCE_CHANGE);
     }
     if let (Habit::OldIsi, Some(word)) = (habit, format_at) {
         // SAFETY: `v4l2_fmtdesc` and `v4l2_format` are longer than twelve words.
@@ -231,7 +259,7 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
             }
         }
     }
-    if let (Habit::Renamed(own, other), Some(word)) = (habit, format_word(number)) {
+    if let (Some((own, other)), Some(word)) = (habit.renaming(), format_word(number)) {
         const FLAGS: usize = 2;
         let own_code = u32::from_le_bytes(own);
         // SAFETY: as above.
@@ -249,6 +277,40 @@ unsafe fn change(habit: Habit, number: u8, arg: *mut u32) {
         // SAFETY: both structs are longer than seven words, and the caller guarantees that this is one of them.
         unsafe { arg.add(word).write_unaligned(0) };
     }
+}
+
+/// Answers ioctls on the capture queue as [`Habit::MxcJpeg`]: their result, or `None` for those of the kernel.
+///
+/// # Safety
+/// `arg` is the argument of a V4L2 ioctl of `fd`.
+unsafe fn limit_to_parsed(fd: c_int, number: u8, arg: *mut u32) -> Option<c_int> {
+    const ENUM_FMT: u8 = 2;
+    const S_FMT: u8 = 5;
+    const G_FMT: c_ulong = 0xc0d0_5604;
+    const CAPTURE: u32 = 1;
+    if !PARSED.get() || ![ENUM_FMT, S_FMT].contains(&number) {
+        return None;
+    }
+    let mut format = [0u32; 52];
+    format[0] = CAPTURE;
+    // SAFETY: `v4l2_fmtdesc` begins with its index and its queue, and has the format at word 11. `v4l2_format` begins
+    // with its queue, and has the size and the format at words 2 to 4. `format` is as long as a `v4l2_format`.
+    unsafe {
+        let queue = arg.add(usize::from(number == ENUM_FMT)).read_unaligned();
+        if queue != CAPTURE || libc::syscall(libc::SYS_ioctl, fd, G_FMT, format.as_mut_ptr()) != 0 {
+            return None;
+        }
+        if number == S_FMT {
+            ptr::copy_nonoverlapping(&format[2], arg.add(2), 3);
+            return None;
+        }
+        if arg.read_unaligned() == 0 {
+            arg.add(11).write_unaligned(format[4]);
+            return Some(0);
+        }
+    }
+    Errno::EINVAL.set();
+    Some(-1)
 }
 
 const SUBDEV_G_ROUTING: u32 = 0xc040_5626;
@@ -351,6 +413,12 @@ unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: *mut c_void) -> c_i
     if let Some(habit) = habit {
         // SAFETY: it is a V4L2 ioctl.
         unsafe { prepare(habit, request as u8, arg.cast()) };
+    }
+    if habit == Some(Habit::MxcJpeg) {
+        // SAFETY: it is a V4L2 ioctl.
+        if let Some(answer) = unsafe { limit_to_parsed(fd, request as u8, arg.cast()) } {
+            return answer;
+        }
     }
     // SAFETY: the caller guarantees the arguments, which are passed to the kernel.
     let done = unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int };

@@ -87,6 +87,8 @@ mod g2d;
 mod imports;
 mod ioctl_errors;
 mod ioctls;
+#[cfg(feature = "mjpeg")]
+mod jpeg_decoder;
 mod media_graph;
 mod media_setup;
 #[cfg(target_arch = "aarch64")]

@@ -156,21 +156,6 @@ fn change_of_the_source_is_reported_before_the_error_that_it_made() {
 }
 
 #[test]
-fn field_of_interlaced_video_is_not_given_as_a_frame() {
-    let Some(device) = vivid(Planar::Single) else { return };
-    let builder = Camera::builder().device(device.clone()).input(hdmi(&device)).formats([fourcc("YUYV")]);
-    let mut camera = builder.open().unwrap();
-    frame(&mut camera);
-    let timings = control(&device, "DV Timings");
-    let interlaced = timings.menu.iter().find(|m| m.name.contains("1920x1080i")).expect("an interlaced timing");
-    set(&device, "DV Timings", i64::from(interlaced.index));
-    set(&device, "DV Timings Signal Mode", 4);
-    let e = told(&mut camera, lost);
-    assert_eq!(e.kind(), ErrorKind::Unsupported, "{e}");
-    assert!(e.to_string().contains("interlaced"), "{e}");
-}
-
-#[test]
 fn qbuf_error_is_retried_by_the_next_call() {
     let Some(device) = vivid(Planar::Single) else { return };
     let mut camera = camera(&device, "NV12").buffers(3).open().unwrap();

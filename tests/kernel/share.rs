@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use framelease::capture::{Camera, FrameSource, TestPattern};
 use framelease::dmabuf::{MemoryKind, DEFAULT_WAIT};
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::Frame;
-use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
+use framelease::frame::{BufferSet, Frame};
+use framelease::share::{Policy, Publisher, Reconnect, Subscriber, SubscriberEvent};
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{Direction, FormatRequest, Queue};
 use framelease::ErrorKind;
@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use crate::allocations;
 use crate::devices::*;
+use crate::negotiate::running;
 
 pub const SOON: Duration = Duration::from_secs(10);
 
@@ -43,10 +44,16 @@ impl Scene {
     }
 
     pub fn of(camera: Camera) -> Self {
+        let buffers = camera.buffers().unwrap().clone();
+        Self::with(camera, &buffers)
+    }
+
+    /// A camera and a publisher of buffers that need not be the camera's.
+    pub fn with(camera: Camera, buffers: &BufferSet) -> Self {
         let folder = std::env::temp_dir().join(format!("framelease-kernel-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut publisher = Publisher::builder(folder.join("socket")).reserve(3).bind().unwrap();
-        publisher.announce(camera.buffers().unwrap()).unwrap();
+        publisher.announce(buffers).unwrap();
         Self { camera, publisher, folder }
     }
 
@@ -118,6 +125,38 @@ pub fn received(subscriber: &mut Subscriber) -> Frame {
             other => panic!("{other:?} instead of a frame"),
         }
     }
+}
+
+/// The example `foreign_buffers` fills each buffer with the number of its frame.
+#[test]
+fn buffers_of_another_library_return_to_it_when_their_leases_end() {
+    let folder = std::env::temp_dir().join(format!("framelease-foreign-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let socket = folder.join("socket");
+    let Some(_service) = running("foreign_buffers", &[socket.to_str().unwrap()]) else { return };
+    let builder = Subscriber::builder(&socket).hold(2).reconnect(Reconnect::Always);
+    let mut subscriber = builder.connect(SOON).unwrap();
+    let content = |frame: &Frame| {
+        let pixels = pixels(frame);
+        assert!(pixels.iter().all(|byte| *byte == pixels[0]));
+        pixels[0]
+    };
+    let held = received(&mut subscriber);
+    let number = held.meta().sequence as u8;
+    let (mut last, mut slots) = (held.meta().sequence, HashSet::new());
+    for _ in 0..30 {
+        let frame = received(&mut subscriber);
+        assert!(frame.meta().sequence > last && frame.slot() != held.slot());
+        last = frame.meta().sequence;
+        assert_eq!((content(&frame), content(&held)), (last as u8, number));
+        slots.insert(frame.slot());
+    }
+    let slot = held.slot();
+    drop(held);
+    // The library fills the buffer only after that.
+    assert!((0..30).any(|_| received(&mut subscriber).slot() == slot));
+    assert!(slots.len() > 3, "the others are used again and again");
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 fn shares(planar: Planar, format: &str) {

@@ -49,6 +49,9 @@ pub enum Refusal {
 /// A rule for the damage of a frame by its number.
 type Rule = Box<dyn Fn(u64) -> Option<Damage> + Send>;
 
+/// The content of a frame by its number.
+type Pictures = Box<dyn Fn(u64) -> Vec<u8> + Send>;
+
 /// A plugged camera. Its drop unplugs it.
 pub struct Uvc {
     shared: Arc<Shared>,
@@ -78,6 +81,8 @@ struct State {
     sent: u64,
     damaged: u64,
     rule: Rule,
+    /// What [`Uvc::show`] has set.
+    shown: Option<Pictures>,
     refusal: Option<Refusal>,
     brightness: u16,
     exposure: u32,
@@ -114,6 +119,7 @@ impl Uvc {
                 sent: 0,
                 damaged: 0,
                 rule: Box::new(|_| None),
+                shown: None,
                 refusal: None,
                 brightness: 128,
                 exposure: 100,
@@ -142,6 +148,12 @@ impl Uvc {
     pub fn damage(&self, rule: impl Fn(u64) -> Option<Damage> + Send + 'static) {
         let mut state = self.shared.state();
         (state.rule, state.damaged) = (Box::new(rule), 0);
+    }
+
+    /// Sends these pictures, from the next frame on.
+    #[cfg_attr(not(feature = "mjpeg"), allow(dead_code))]
+    pub fn show(&self, pictures: impl Fn(u64) -> Vec<u8> + Send + 'static) {
+        self.shared.state().shown = Some(Box::new(pictures));
     }
 
     /// Frames that were damaged since the last [`Uvc::damage`].
@@ -413,11 +425,13 @@ fn send(shared: &Shared, endpoint: u16) {
         let number = state.sent;
         state.sent += 1;
         state.damaged += u64::from(damage.is_some());
+        let format = &shared.formats[stream.format];
+        let size = format.sizes[stream.size].size;
+        let data = state.shown.as_ref().map_or_else(|| picture(format, size, number), |shown| shown(number));
         drop(state);
 
         let due = Instant::now() + Duration::from_nanos(u64::from(stream.interval) * 100);
-        let format = &shared.formats[stream.format];
-        for transfer in transfers(format, format.sizes[stream.size].size, number, frame_bit, damage) {
+        for transfer in transfers(data, format.max_bytes(size), frame_bit, damage) {
             match shared.gadget.write(endpoint, &transfer) {
                 Ok(()) => {}
                 // A new stream begins, the bus was reset, or this is the unplug.
@@ -438,15 +452,14 @@ fn send(shared: &Shared, endpoint: u16) {
 }
 
 /// A frame as transfers. Each begins with a header of two bytes.
-fn transfers(format: &Format, size: Size, number: u64, frame_bit: u8, damage: Option<Damage>) -> Vec<Vec<u8>> {
+fn transfers(mut data: Vec<u8>, max_bytes: u32, frame_bit: u8, damage: Option<Damage>) -> Vec<Vec<u8>> {
     const ENDS: u8 = 2;
     const ERROR: u8 = 0x40;
     const HEADER_ENDS: u8 = 0x80;
-    let mut data = picture(format, size, number);
     match damage {
         Some(Damage::Short) => data.truncate(data.len() / 2),
         Some(Damage::Empty) => data.clear(),
-        Some(Damage::TooLong) => data.resize(format.max_bytes(size) as usize + 1000, 0x77),
+        Some(Damage::TooLong) => data.resize(max_bytes as usize + 1000, 0x77),
         _ => {}
     }
     let parts: Vec<&[u8]> = match data.is_empty() {

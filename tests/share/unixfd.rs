@@ -12,7 +12,7 @@ use framelease::capture::{FrameSource, TestPattern};
 use framelease::dmabuf::Allocator;
 use framelease::format::{FourCc, Layout, Size};
 use framelease::frame::{FrameFlags, FrameMeta, Payload, Pool};
-use framelease::share::{Policy, Publisher, PublisherBuilder, Rate, UnixfdTerms};
+use framelease::share::{Policy, Publisher, PublisherBuilder, PublisherEvent, Rate, UnixfdTerms};
 use framelease::ErrorKind;
 use framelease::Station;
 use nix::sys::signal::Signal;
@@ -314,6 +314,27 @@ fn interlaced_frames_have_their_caps_and_flags() {
         }
         let (_, payload) = client.buffer();
         assert_eq!(u32::from_ne_bytes(payload[48..52].try_into().unwrap()), expected);
+    }
+}
+
+#[test]
+fn frames_of_one_field_end_the_connection_with_the_reason() {
+    for field in [FrameFlags::TOP_FIELD, FrameFlags::BOTTOM_FIELD] {
+        let mut s = stage(8, UnixfdTerms::hold(4));
+        let mut client = join(&mut s);
+        client.caps();
+        let frame = s.source.recv(SOON).unwrap().frame().unwrap();
+        let mut meta = *frame.meta();
+        meta.flags |= field;
+        let _ = s.publisher.publish(frame.with_meta(meta), Duration::ZERO).unwrap();
+        let error = loop {
+            let event = s.publisher.recv(SOON).unwrap().item().expect("the client leaves");
+            if let PublisherEvent::Left { error, .. } = event {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("each frame is one field"), "{error}");
     }
 }
 

@@ -108,6 +108,27 @@ fn jpeg_decoder_gives_the_samples_of_ffmpeg() {
 }
 
 #[test]
+fn jpeg_decoder_gives_thirty_1080p_pictures_as_ffmpeg_does() {
+    const OF_EACH: usize = 15;
+    let size = Size::new(1920, 1080);
+    for format in ["yuvj420p", "yuvj422p"] {
+        let more = ["-vf", "noise=alls=4:allf=t", "-pix_fmt", format];
+        let Some(stream) = stream_with(Codec::Mjpeg, OF_EACH, size, &more) else { return };
+        let Some(expected) = by_ffmpeg(&stream, format) else { return };
+        let packets = packets(Codec::Mjpeg, &stream, size);
+        let each = expected.chunks_exact(expected.len() / OF_EACH);
+        assert!(packets.len() == OF_EACH && each.clone().zip(each.clone().skip(1)).all(|(a, b)| a != b));
+        let mut decoder = JpegDecoder::new(&Allocator::Memfd, 1).unwrap();
+        for (at, (packet, expected)) in packets.iter().zip(each).enumerate() {
+            let (_, frames) = decoded(&mut decoder, std::slice::from_ref(packet));
+            assert!(!frames[0].meta().flags.contains(FrameFlags::ERROR));
+            let (most, mean) = difference(&visible(&frames[0], size), expected);
+            assert!(most <= 2 && mean < 0.1, "{format}, picture {at}: {most} at most, {mean:.3} on average");
+        }
+    }
+}
+
+#[test]
 fn jpeg_decoder_counts_the_bytes_that_the_cpu_touches() {
     let Some(stream) = stream(Codec::Mjpeg, 3, JPEG_SIZE) else { return };
     let packets = packets(Codec::Mjpeg, &stream, JPEG_SIZE);
@@ -159,6 +180,50 @@ fn jpeg_decoder_flags_damaged_pictures_and_refuses_others() {
         assert_eq!((rejected.error.kind(), rejected.item.bytes()), (kind, packet.bytes()), "{}", rejected.error);
     }
     assert!(decoder.try_submit(good).unwrap().is_taken(), "the next picture is decoded");
+}
+
+#[test]
+fn jpeg_decoder_flags_wrong_restart_markers_and_takes_bytes_before_them() {
+    let slices = ["-threads", "2", "-thread_type", "slice"];
+    let Some(stream) = stream_with(Codec::Mjpeg, 1, JPEG_SIZE, &slices) else { return };
+    let good = packets(Codec::Mjpeg, &stream, JPEG_SIZE).remove(0);
+    let marker = |pair: &[u8]| pair[0] == 0xff && (0xd0..=0xd7).contains(&pair[1]);
+    let at: Vec<usize> = (0..stream.len() - 1).filter(|&i| marker(&stream[i..i + 2])).collect();
+    assert_eq!(at.len(), 10, "a marker between all rows of MCUs");
+    let mut decoder = JpegDecoder::new(&Allocator::Memfd, 2).unwrap();
+    let mut decode = |bytes: &[u8]| {
+        let (_, frames) = decoded(&mut decoder, &[Packet::new(*good.meta(), bytes, None)]);
+        (visible(&frames[0], JPEG_SIZE), frames[0].meta().flags.contains(FrameFlags::ERROR))
+    };
+    let (expected, is_damaged) = decode(&stream);
+    assert!(!is_damaged);
+    // The rows of MCUs that differ.
+    let rows = |pixels: &[u8]| -> Vec<usize> {
+        let band = |pixels: &[u8], row: usize| pixels[320 * 16 * row..][..320 * 16].to_vec();
+        (0..11).filter(|&row| band(pixels, row) != band(&expected, row)).collect()
+    };
+    let other = |number: usize, by: u8| {
+        let mut bytes = stream.clone();
+        bytes[at[number] + 1] = 0xd0 | (bytes[at[number] + 1] + by) & 7;
+        bytes
+    };
+    let interval = &stream[at[3]..at[4]];
+    let lacking = [&stream[..at[3]], &stream[at[4]..]].concat();
+    let twice = [&stream[..at[4]], interval, &stream[at[4]..]].concat();
+    for (what, bytes, damaged) in [
+        ("another number", other(3, 4), &[][..]),
+        ("an interval is missing", lacking, &[4]),
+        ("an interval comes twice", twice, &[]),
+        ("a number that is ahead", other(3, 1), &[4, 5]),
+    ] {
+        let (pixels, is_damaged) = decode(&bytes);
+        assert!(is_damaged, "{what}");
+        assert_eq!(rows(&pixels), damaged, "{what}");
+    }
+    // Webcams write more bytes before a marker.
+    let end = stream.len() - 2;
+    let more = [&stream[..at[2]], &[0x5a; 3], &stream[at[2]..end], &[0; 9], &stream[end..]].concat();
+    assert!(decode(&more) == (expected, false));
 }
 
 #[test]

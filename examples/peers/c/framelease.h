@@ -95,6 +95,8 @@ typedef struct fl_refusal {
 #define FL_MONOTONIC 8u /* timestamp_ns is of CLOCK_MONOTONIC */
 #define FL_INTERLACED 16u /* the rows of two fields, that of the first row taken first */
 #define FL_BOTTOM_FIRST 32u /* the other field was taken first */
+#define FL_TOP_FIELD 64u /* the rows of one field, that with the first row */
+#define FL_BOTTOM_FIELD 128u /* the rows of the other field */
 
 typedef struct fl_plane {
     uint32_t memory;    /* the memory plane it lies in */

@@ -157,6 +157,8 @@ class Flags(enum.IntFlag):
     MONOTONIC = 8  # timestamp_ns is of CLOCK_MONOTONIC, as time.monotonic_ns()
     INTERLACED = 16  # the rows of two fields, that of the first row taken first
     BOTTOM_FIRST = 32  # the other field was taken first
+    TOP_FIELD = 64  # the rows of one field, that with the first row
+    BOTTOM_FIELD = 128  # the rows of the other field
 
 
 class Plane(NamedTuple):

@@ -39,6 +39,16 @@ impl Table {
     }
 }
 
+/// What [`Bits::restart`] has found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restart {
+    Expected,
+    /// The data go on after other markers.
+    Other,
+    /// The data of the interval are missing.
+    Missing,
+}
+
 /// Reads the bits of a scan. After their end it reads zeros.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
@@ -60,13 +70,30 @@ impl<'a> Bits<'a> {
         self.after > self.count
     }
 
-    /// Continues after the next restart marker. Returns `false` if no marker follows.
-    pub(super) fn restart(&mut self) -> bool {
+    /// Continues after the restart marker with this number, from 0 to 7. Like libjpeg, it takes a marker that is one or
+    /// two ahead for a later one, and skips markers that are one or two behind. Skips all bytes before a marker: common
+    /// webcams write some.
+    pub(super) fn restart(&mut self, number: u8) -> Restart {
         (self.word, self.count, self.after) = (0, 0, 0);
-        let left = self.data.get(self.at..).unwrap_or(&[]);
-        let marker = left.windows(2).position(|pair| pair[0] == 0xff && (0xd0..=0xd7).contains(&pair[1]));
-        self.at += marker.map_or(left.len(), |at| at + 2);
-        marker.is_some()
+        let mut is_expected = true;
+        loop {
+            let left = self.data.get(self.at..).unwrap_or(&[]);
+            let Some(found) = left.windows(2).position(|pair| pair[0] == 0xff && (0xd0..=0xd7).contains(&pair[1]))
+            else {
+                self.at += left.len();
+                return Restart::Missing;
+            };
+            let ahead = left[found + 1].wrapping_sub(number) & 7;
+            if matches!(ahead, 1 | 2) {
+                self.at += found;
+                return Restart::Missing;
+            }
+            self.at += found + 2;
+            is_expected &= ahead == 0;
+            if !matches!(ahead, 6 | 7) {
+                return if is_expected { Restart::Expected } else { Restart::Other };
+            }
+        }
     }
 
     /// Makes at least 57 bits available.

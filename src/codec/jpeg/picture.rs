@@ -1,6 +1,6 @@
 //! A picture: its layout, and its blocks in the order of the scan (A.2).
 
-use super::huffman::{Bits, Table};
+use super::huffman::{Bits, Restart, Table};
 use super::idct;
 use crate::bitstream::{Component, Jpeg};
 use crate::error::{Error, ErrorKind, Result};
@@ -132,13 +132,15 @@ impl<'a> Picture<'a> {
         }
         let mut bits = Bits::new(self.jpeg.scan);
         let (mut is_whole, mut is_broken) = (self.jpeg.is_whole, false);
-        let mut left = self.jpeg.restart_interval;
+        let (mut left, mut number) = (self.jpeg.restart_interval, 0);
         for row in 0..rows {
             for column in 0..columns {
                 if self.jpeg.restart_interval > 0 {
                     if left == 0 {
-                        is_broken = !bits.restart();
-                        is_whole &= !is_broken;
+                        let restart = bits.restart(number);
+                        number = (number + 1) & 7;
+                        is_broken = restart == Restart::Missing;
+                        is_whole &= restart == Restart::Expected;
                         decodings.iter_mut().for_each(|decoding| decoding.dc = 0);
                         left = self.jpeg.restart_interval;
                     }

@@ -27,7 +27,9 @@ use crate::sys::signal::Signal;
 ///
 /// The first packet, and each packet with another size or sampling, gives [`DecoderEvent::Format`] before its frame.
 /// Frames in earlier buffers stay intact while they are leased. A damaged picture gives a frame with the flag
-/// [`ERROR`](crate::frame::FrameFlags::ERROR).
+/// [`ERROR`](crate::frame::FrameFlags::ERROR). A restart marker with another number than the next one is damage, and
+/// the decoder continues where libjpeg does. Bytes between the data and a marker are not damage, because common webcams
+/// write some.
 ///
 /// ```
 /// use framelease::codec::{DecoderEvent, JpegDecoder};

@@ -148,6 +148,10 @@ impl UnixfdPeer {
         frame: &Frame,
         meta: &FrameMeta,
     ) -> std::result::Result<bool, Fault> {
+        if meta.flags.is_one_field() {
+            // Caps with interlace-mode=alternate are those of the whole picture, and have a feature of their own.
+            return Err(Fault::Unspeakable("each frame is one field of an interlaced picture".into()));
+        }
         if meta.flags.contains(FrameFlags::INTERLACED) && !self.is_mixed {
             self.is_mixed = true;
             self.set_caps(frame.layout())?;

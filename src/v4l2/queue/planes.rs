@@ -95,9 +95,10 @@ pub(super) fn meta(
     picture: Option<&Layout>,
     field_order: impl FnOnce() -> FieldOrder,
 ) -> FrameMeta {
-    let (count, lost) = sequence.next(buffer.sequence());
+    let fields = interlacing(buffer.field(), field_order);
+    let (count, lost) = sequence.next(buffer.sequence(), fields & FrameFlags::ONE_FIELD);
     let mut meta = FrameMeta { sequence: count, lost, timestamp_ns: buffer.timestamp_ns(), ..FrameMeta::default() };
-    meta.flags = flags(buffer) | interlacing(buffer.field(), field_order);
+    meta.flags = flags(buffer) | fields;
     if meta.flags.contains(FrameFlags::MONOTONIC) && !clock.accepts(meta.timestamp_ns) {
         meta.flags.set(FrameFlags::MONOTONIC, false);
     }
@@ -171,6 +172,8 @@ pub(super) enum FieldOrder {
 /// Returns the flags of a `v4l2_field`. `V4L2_FIELD_INTERLACED` leaves the order to the standard of the source.
 fn interlacing(field: u32, by_standard: impl FnOnce() -> FieldOrder) -> FrameFlags {
     let order = match field {
+        2 => return FrameFlags::TOP_FIELD,
+        3 => return FrameFlags::BOTTOM_FIELD,
         4 => by_standard(),
         8 => FieldOrder::TopFirst,
         9 => FieldOrder::BottomFirst,
