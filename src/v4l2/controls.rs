@@ -420,6 +420,8 @@ impl Device {
                         format!("another control sets this one, such as an automatic mode; asked {value}; {control}");
                     return self.failed(op, e).kind_is(ErrorKind::State).detail(text);
                 }
+                // The errno's own words are about mathematics.
+                ControlCall::Set if e == Errno::ERANGE => format!("out of range; asked {value}; {control}"),
                 ControlCall::Set => format!("{}; asked {value}; {control}", e.desc()),
             };
             self.failed(op, e).detail(text)

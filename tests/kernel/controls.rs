@@ -177,6 +177,9 @@ fn control_that_another_one_sets_is_refused_with_that_reason() {
     let set = || device.set_control(control.id, control.minimum);
     let e = ioctls::refusing([S_EXT_CTRLS; 2], Errno::EACCES, set).unwrap_err();
     assert!(e.kind() == ErrorKind::State && e.to_string().contains("automatic"), "{e}");
+    // A range that depends on other controls.
+    let e = ioctls::refusing([S_EXT_CTRLS; 2], Errno::ERANGE, set).unwrap_err();
+    assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("ERANGE: out of range; asked"), "{e}");
 }
 
 #[test]
