@@ -59,10 +59,7 @@ fn parse() -> common::Result<Option<Options>> {
     while let Some(arg) = parser.next()? {
         let builder = std::mem::take(&mut o.builder);
         o.builder = match arg {
-            Long("device") => match common::value::<String>(&mut parser, "device")?.as_str() {
-                "auto" => builder,
-                path => builder.path(path),
-            },
+            Long("device") => common::camera(builder, &common::value::<String>(&mut parser, "device")?),
             Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
             Long("fourcc") => builder.formats(common::formats(&mut parser)?),
             Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
@@ -80,7 +77,7 @@ fn parse() -> common::Result<Option<Options>> {
                     Long("png") => o.png = Some(common::value(&mut parser, "png")?),
                     Long("json") => o.json = true,
                     Short('h') | Long("help") => {
-                        print!("{HELP}");
+                        print!("{HELP}{}", common::DEVICES);
                         return Ok(None);
                     }
                     other => return Err(other.unexpected().into()),

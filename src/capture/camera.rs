@@ -301,9 +301,9 @@ impl Camera {
         let _ = self.arm();
     }
 
-    /// Finds the device again by its path, driver, bus and node. Then opens the device with the same settings and
-    /// starts with new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are
-    /// leased. The call opens the camera again even if the camera was not lost.
+    /// Finds the device again by its path, driver, bus and node, else by [`CameraBuilder::select`]. Then opens the
+    /// device with the same settings and starts with new buffers. The file descriptor stays the same. Frames of the old
+    /// buffers stay valid while they are leased. The call opens the camera again even if the camera was not lost.
     ///
     /// The sequence numbers of the frames begin again.
     ///

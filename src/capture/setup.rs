@@ -11,7 +11,7 @@ use crate::bitstream::{Codec, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::BufferBudget;
-use crate::v4l2::{nodes, Device, DeviceReadiness, Direction, EventKind, FormatRequest, Overrule, Queue};
+use crate::v4l2::{nodes, Device, DeviceInfo, DeviceReadiness, Direction, EventKind, FormatRequest, Overrule, Queue};
 
 /// The formats of a camera that gives packets, unless the user names others.
 const BITSTREAMS: [FourCc; 4] = [FourCc::H264, FourCc::HEVC, FourCc::MJPEG, FourCc::JPEG];
@@ -21,11 +21,11 @@ impl CameraBuilder {
     /// and can be opened, in the order of the nodes. A camera that is busy is passed over.
     ///
     /// # Errors
-    /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
-    /// the format, or if packets are wanted in a format that is not a bitstream. `Mismatch` if a size or layout must be
-    /// exact and the device does not support it. `Busy` while another program streams. `Pipeline` if the formats along
-    /// the media graph do not fit each other. `Exhausted` if memory is not available. The text of the error lists what
-    /// the device offers. If the call fails, nothing stays allocated.
+    /// `NotFound` if the machine does not have an acceptable camera. The text lists what it has. `Unsupported` if the
+    /// device does not capture or does not have the format, or if packets are wanted in a format that is not a
+    /// bitstream. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while another
+    /// program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if memory is
+    /// not available. The text of the error lists what the device offers. If the call fails, nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let mut refused = Vec::new();
         for device in self.devices()? {
@@ -76,10 +76,15 @@ impl CameraBuilder {
             (None, None) => {}
         }
         let opened = nodes().into_iter().filter_map(|path| Device::open(path).ok());
-        let mut cameras: Vec<Device> = opened.filter(|device| device.info().is_capture()).collect();
+        let condition = self.condition.as_ref();
+        let is_wanted = |d: &DeviceInfo| d.is_capture() && condition.map_or(true, |c| c.accepts(d));
+        let mut cameras: Vec<Device> = opened.filter(|device| is_wanted(device.info())).collect();
         if cameras.is_empty() {
             // Its error names every node.
-            cameras.push(Device::find(|d| d.is_capture())?);
+            cameras.push(Device::find(is_wanted)?);
+        }
+        if let Some(condition) = condition {
+            cameras.iter().for_each(|camera| camera.select(condition));
         }
         if cameras.len() > 1 {
             cameras.sort_by_cached_key(|device| self.misfit(device));

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::stat::{fstat, major, minor};
 
 use crate::device_nodes::open_node;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +16,7 @@ use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::{Capability, Picture, Plain};
 use crate::v4l2::overrule::Overrule;
+use crate::v4l2::sysfs::NodeFolder;
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
@@ -69,6 +69,8 @@ pub struct DeviceInfo {
     pub card: String,
     /// The place of the device on its bus, such as `platform:vivid-000`.
     pub bus: String,
+    /// The serial number of a USB device. Not every USB camera has one, and cameras of one model may share one.
+    pub serial: Option<String>,
     pub(crate) capabilities: Capabilities,
 }
 
@@ -134,6 +136,26 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
+/// A condition for devices, which also chooses the device after a loss.
+#[derive(Clone)]
+pub(crate) struct Condition(Arc<dyn Fn(&DeviceInfo) -> bool + Send + Sync>);
+
+impl Condition {
+    pub(crate) fn new(wanted: impl Fn(&DeviceInfo) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wanted))
+    }
+
+    pub(crate) fn accepts(&self, info: &DeviceInfo) -> bool {
+        (self.0)(info)
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condition")
+    }
+}
+
 /// An open V4L2 node, as a counted handle. The node is closed when the last clone and the last queue are dropped.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
@@ -148,8 +170,10 @@ struct Inner {
     set: [Mutex<Option<Picture>>; 2],
     /// What a camera's user says instead of the driver.
     overrule: Mutex<Overrule>,
-    /// The index of the node within its device, from sysfs. It can only be read while the device exists.
-    index: OnceLock<Option<u32>>,
+    /// The index of the node within its device.
+    index: Option<u32>,
+    /// What a camera's user accepts in place of a lost device.
+    condition: OnceLock<Condition>,
 }
 
 impl Device {
@@ -191,16 +215,19 @@ impl Device {
             }
         }
         let bits = if cap.capabilities & 0x8000_0000 != 0 { cap.device_caps } else { cap.capabilities };
+        let folder = NodeFolder::of(fd.as_fd());
+        let index = folder.as_ref().and_then(NodeFolder::index);
         let info = DeviceInfo {
             path: path.to_owned(),
             driver: text(&cap.driver),
             card: text(&cap.card),
             bus: text(&cap.bus_info),
+            serial: folder.as_ref().and_then(NodeFolder::serial),
             capabilities: Capabilities::from_bits(bits),
         };
         let (queues, set) = Default::default();
         let overrule = Mutex::default();
-        Ok(Self(Arc::new(Inner { fd, info, queues, set, overrule, index: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { fd, info, queues, set, overrule, index, condition: OnceLock::new() })))
     }
 
     /// Opens the first node, by number, for which `wanted` returns `true`.
@@ -213,20 +240,27 @@ impl Device {
     /// # Errors
     /// `NotFound` if no node matches. The text lists the nodes, with the errors of those that could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
-        let describe = |d: &Self| format!("{d} is {}", role(d.info()));
+        let describe = |d: &Self| {
+            let info = d.info();
+            let serial = info.serial.as_ref().map_or(String::new(), |serial| format!(", serial {serial}"));
+            format!("{d} is {}: '{}' on {}{serial}", role(info), info.card, info.bus)
+        };
         crate::device_nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
     }
 
-    /// Returns the index of the node within its device: `/sys/dev/char/81:N/index`.
+    /// Returns the index of the node within its device, from sysfs.
     pub(super) fn index(&self) -> Option<u32> {
-        *self.0.index.get_or_init(|| {
-            let stat = fstat(self.as_fd()).ok()?;
-            // The width of st_rdev differs between targets.
-            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-            let rdev = stat.st_rdev as u64;
-            let path = format!("/sys/dev/char/{}:{}/index", major(rdev), minor(rdev));
-            std::fs::read_to_string(path).ok()?.trim().parse().ok()
-        })
+        self.0.index
+    }
+
+    /// Sets what is accepted in place of this device after a loss.
+    pub(crate) fn select(&self, condition: &Condition) {
+        // The first one stays: it chose this device.
+        let _ = self.0.condition.set(condition.clone());
+    }
+
+    pub(super) fn condition(&self) -> Option<&Condition> {
+        self.0.condition.get()
     }
 
     /// Returns `true` for a clone of this handle, which is the same open file.
@@ -280,8 +314,6 @@ impl Device {
             let text = format!("the {} queue is in use by this handle or a clone of it", name(direction));
             return Err(Error::new(ErrorKind::Busy, "queue", text).on(self));
         }
-        // Reads the index now: it cannot be read after the device is lost.
-        self.index();
         Ok(())
     }
 
@@ -377,6 +409,7 @@ mod tests {
             driver: String::new(),
             card: String::new(),
             bus: String::new(),
+            serial: None,
             capabilities: Capabilities::from_bits(bits | 0x400_0000),
         };
         assert_eq!(info(1).buf_type(Direction::Capture), Some(BufType::Capture));
