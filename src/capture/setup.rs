@@ -127,7 +127,10 @@ impl CameraBuilder {
     pub(super) fn queue(&self, device: &Device) -> Result<Queue> {
         if !device.info().is_capture() {
             // Mem-to-mem devices have a capture queue as well, but would not give a frame.
-            let text = "not a capture device";
+            let text = match device.info().is_metadata() {
+                true => "not a capture device: the node gives metadata, and another node of the camera gives pictures",
+                false => "not a capture device",
+            };
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(device));
         }
         if let Some(index) = self.input {

@@ -77,6 +77,10 @@ pub struct DeviceInfo {
 impl DeviceInfo {
     /// Returns `true` for a camera or grabber. Such a device captures video into buffers and is not a mem-to-mem
     /// device.
+    ///
+    /// It is `false` for the metadata node of a UVC camera. This crate does not read metadata: most of it has the
+    /// layout of one vendor, and uvcvideo makes the timestamps of the frames from the rest. For the exposure, see
+    /// [`ControlId::EXPOSURE_ABSOLUTE`](super::ControlId::EXPOSURE_ABSOLUTE).
     pub fn is_capture(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Capture).is_some()
@@ -93,6 +97,11 @@ impl DeviceInfo {
     /// Returns `true` for an encoder, decoder, scaler or converter.
     pub fn is_m2m(&self) -> bool {
         self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
+    }
+
+    /// Returns `true` for a node that captures metadata and no video.
+    pub(crate) fn is_metadata(&self) -> bool {
+        self.capabilities.contains(Capabilities::META_CAPTURE) && self.buf_type(Direction::Capture).is_none()
     }
 
     /// Returns `true` if pads of the media graph give the node its pictures (`V4L2_CAP_IO_MC`).
