@@ -33,6 +33,7 @@ Usage: capture [OPTIONS]
   --buffers N          buffers to request (default 12)
   --cached             request memory that the CPU reads through its cache
   --heap PATH|udmabuf  let the camera fill buffers of this dma-heap, or of udmabuf
+  --allow-copy         copy each frame if the driver can neither export nor import buffers
   --output FILE        write the pixels of every frame, without padding ('-': standard output)
   --png FILE           write the last frame as a PNG
   --json               print the figures as one JSON object
@@ -66,6 +67,7 @@ fn parse() -> common::Result<Option<Options>> {
             Long("input") => builder.input(common::value(&mut parser, "input")?),
             Long("buffers") => builder.buffers(common::value(&mut parser, "buffers")?),
             Long("cached") => builder.cache(CacheHint::Cached),
+            Long("allow-copy") => builder.allow_copy(),
             Long("heap") => builder.allocator(match common::value::<String>(&mut parser, "heap")?.as_str() {
                 "udmabuf" => Allocator::Udmabuf,
                 path => Allocator::Heap(path.into()),

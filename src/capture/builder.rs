@@ -70,6 +70,7 @@ pub struct CameraBuilder {
     pub(super) reopen: Reopen,
     pub(super) stall_after: Option<Duration>,
     pub(super) packets: bool,
+    pub(super) copies: bool,
 }
 
 impl CameraBuilder {
@@ -205,6 +206,15 @@ impl CameraBuilder {
     /// Makes the driver fill buffers that this allocator provides, instead of the driver's own buffers.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
+        self
+    }
+
+    /// Permits a copy of each frame, for a driver that can neither export its buffers nor fill those of an allocator,
+    /// such as v4l2loopback. The CPU copies each frame into memory of the [allocator](CameraBuilder::allocator), by
+    /// default [`Allocator::for_cpu_source`], and the driver gets its buffer back at once.
+    /// [`CameraStats::copied_bytes`](super::CameraStats::copied_bytes) counts the bytes. Other drivers work as before.
+    pub fn allow_copy(mut self) -> Self {
+        self.copies = true;
         self
     }
 

@@ -105,6 +105,10 @@ impl Camera {
                 self.stats.frames += 1;
                 self.stats.lost += u64::from(frame.meta().lost);
                 self.stats.errors += u64::from(frame.meta().flags.contains(FrameFlags::ERROR));
+                if self.queue.is_copying() {
+                    let bytes = frame.meta().payload.iter().map(|payload| u64::from(payload.bytes));
+                    self.stats.copied_bytes += bytes.sum::<u64>();
+                }
                 if let Some(stall) = &mut self.stall {
                     stall.on_frame(self.queue.queued(), Instant::now());
                 }

@@ -8,9 +8,10 @@ use super::choice::{choose, is_same_rate, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraStats, FrameSource};
 use super::stall::StallWatch;
 use crate::bitstream::{Codec, Stream};
+use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
-use crate::frame::BufferBudget;
+use crate::frame::{BufferBudget, BufferSet};
 use crate::v4l2::{nodes, Device, DeviceInfo, DeviceReadiness, Direction, EventKind, FormatRequest, Overrule, Queue};
 
 /// The formats of a camera that gives packets, unless the user names others.
@@ -158,15 +159,8 @@ impl Camera {
             None => self.set_format(&device)?,
         }
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
-        let buffers = match &self.wishes.allocator {
-            Some(allocator) => {
-                let least = exact.as_ref().map_or(&[][..], Layout::memory_bytes);
-                self.queue.allocate_from(allocator, count, least)?
-            }
-            None => self.queue.allocate(count, self.wishes.cache)?,
-        };
-        let slots = buffers.slots();
-        self.buffers = Some(buffers.clone());
+        let buffers = self.allocate(count, exact.as_ref().map_or(&[][..], Layout::memory_bytes))?;
+        self.buffers = Some(buffers);
         if self.wishes.packets {
             let fourcc = self.layout()?.fourcc();
             let Some(codec) = Codec::of(fourcc) else {
@@ -185,10 +179,29 @@ impl Camera {
         }
         // Ends the search of a camera that was lost.
         self.readiness.found();
-        let watch = |limit| StallWatch::new(limit, slots, Instant::now());
+        let queued = self.queue.queued();
+        let watch = |limit| StallWatch::new(limit, queued, Instant::now());
         self.stall = self.wishes.stall_after.map(watch);
         self.watch_for_stall();
         Ok(())
+    }
+
+    /// Allocates buffers whose memory planes have at least these bytes, if the driver does not allocate them itself.
+    fn allocate(&mut self, count: usize, least_bytes: &[u32]) -> Result<BufferSet> {
+        let allocator = self.wishes.allocator.clone();
+        let shared = match &allocator {
+            Some(allocator) => self.queue.allocate_from(allocator, count, least_bytes),
+            None => self.queue.allocate(count, self.wishes.cache),
+        };
+        let error = match shared {
+            Err(e) if is_memory_refusal(&e) => e,
+            shared => return shared.cloned(),
+        };
+        if !self.wishes.copies {
+            return Err(error.advice("CameraBuilder::allow_copy permits a copy of each frame"));
+        }
+        let allocator = allocator.unwrap_or_else(Allocator::for_cpu_source);
+        self.queue.allocate_copies(&allocator, count, least_bytes).cloned()
     }
 
     /// Sets the first candidate that the driver gives as it was requested.
@@ -258,6 +271,11 @@ impl Camera {
 /// Returns `true` if the driver refused a format or a rate, so that another candidate may do.
 fn is_refusal(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported | ErrorKind::InvalidArgument)
+}
+
+/// Returns `true` if the driver does not share memory in the way that was requested.
+fn is_memory_refusal(e: &Error) -> bool {
+    e.kind() == ErrorKind::Unsupported && matches!(e.op(), "VIDIOC_EXPBUF" | "VIDIOC_REQBUFS")
 }
 
 /// Returns the error of a camera that lists nothing acceptable.
