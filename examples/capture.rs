@@ -33,6 +33,7 @@ Usage: capture [OPTIONS]
   --buffers N          buffers to request (default 12)
   --cached             request memory that the CPU reads through its cache
   --heap PATH|udmabuf  let the camera fill buffers of this dma-heap, or of udmabuf
+  --allow-copy         copy each frame if the driver can neither export nor import buffers
   --output FILE        write the pixels of every frame, without padding ('-': standard output)
   --png FILE           write the last frame as a PNG
   --json               print the figures as one JSON object
@@ -59,16 +60,14 @@ fn parse() -> common::Result<Option<Options>> {
     while let Some(arg) = parser.next()? {
         let builder = std::mem::take(&mut o.builder);
         o.builder = match arg {
-            Long("device") => match common::value::<String>(&mut parser, "device")?.as_str() {
-                "auto" => builder,
-                path => builder.path(path),
-            },
+            Long("device") => common::camera(builder, &common::value::<String>(&mut parser, "device")?),
             Long("size") => builder.size(common::value::<Size>(&mut parser, "size")?).fit(Fit::Exact),
             Long("fourcc") => builder.formats(common::formats(&mut parser)?),
             Long("fps") => builder.interval(FrameInterval::from_fps(common::value(&mut parser, "fps")?)),
             Long("input") => builder.input(common::value(&mut parser, "input")?),
             Long("buffers") => builder.buffers(common::value(&mut parser, "buffers")?),
             Long("cached") => builder.cache(CacheHint::Cached),
+            Long("allow-copy") => builder.allow_copy(),
             Long("heap") => builder.allocator(match common::value::<String>(&mut parser, "heap")?.as_str() {
                 "udmabuf" => Allocator::Udmabuf,
                 path => Allocator::Heap(path.into()),
@@ -80,7 +79,7 @@ fn parse() -> common::Result<Option<Options>> {
                     Long("png") => o.png = Some(common::value(&mut parser, "png")?),
                     Long("json") => o.json = true,
                     Short('h') | Long("help") => {
-                        print!("{HELP}");
+                        print!("{HELP}{}", common::DEVICES);
                         return Ok(None);
                     }
                     other => return Err(other.unexpected().into()),

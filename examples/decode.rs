@@ -18,7 +18,6 @@ use framelease::dmabuf::DEFAULT_WAIT;
 use framelease::format::FourCc;
 use framelease::frame::{Frame, FrameFlags};
 use framelease::stats::process_cpu_time;
-use framelease::v4l2::Device;
 use framelease::{Received, Station};
 
 use coded::StreamReader;
@@ -72,7 +71,7 @@ fn parse() -> common::Result<Option<(Codec, Options)>> {
             Long("png") => o.png = Some(value(&mut p, "png")?),
             Long("json") => o.json = true,
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                print!("{HELP}{}", common::DEVICES);
                 return Ok(None);
             }
             other => return Err(other.unexpected().into()),
@@ -89,8 +88,8 @@ fn run() -> common::Result<()> {
     let stop = common::stop_flag()?;
     let mut reader = StreamReader::open(&o.input, codec)?;
     let mut builder = Decoder::builder(codec).formats(o.formats.iter().copied());
-    if let Some(path) = &o.device {
-        builder = builder.device(Device::open(path)?);
+    if let Some(name) = &o.device {
+        builder = builder.device(common::device(name)?);
     }
     let mut decoder = builder.open()?;
     let create = |path: &String| File::create(path).map(BufWriter::new).map_err(|e| format!("{path}: {e}"));

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use common::quoted;
 use framelease::capture::{Camera, CameraBuilder};
 use framelease::dmabuf::Allocator;
-use framelease::v4l2::{self, Device, Direction, FormatOffer, Intervals, MediaGraph, Sizes};
+use framelease::v4l2::{self, Device, DeviceInfo, Direction, FormatOffer, Intervals, MediaGraph, Sizes};
 use offers::{intervals, is_timed, shown};
 
 const HELP: &str = "\
@@ -45,17 +45,17 @@ fn run() -> common::Result<()> {
             Long("fourcc") => wish = wish.formats(common::formats(&mut parser)?),
             Long("size") => wish = wish.size(common::value(&mut parser, "size")?),
             Short('h') | Long("help") => {
-                print!("{HELP}");
+                print!("{HELP}{}", common::DEVICES);
                 return Ok(());
             }
-            Value(path) => paths.push(path),
+            Value(path) => paths.push(path.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
     let devices = match paths.len() {
         // One that vanishes meanwhile is left out.
         0 => v4l2::devices().iter().filter_map(|info| Device::open(&info.path).ok()).collect(),
-        _ => paths.iter().map(Device::open).collect::<Result<Vec<_>, _>>()?,
+        _ => paths.iter().map(|name| common::device(name)).collect::<Result<Vec<_>, _>>()?,
     };
     if json && media {
         return Err("--media has no JSON".into());
@@ -123,6 +123,10 @@ fn as_text(device: &Device, controls: bool, all_intervals: bool) {
     let info = device.info();
     let planar = if info.is_multi_planar() { "multi-planar" } else { "single-planar" };
     println!("{}: {} (driver {}, {}), {planar}", info.path.display(), info.card, info.driver, info.bus);
+    if let Some(serial) = &info.serial {
+        println!("  serial: {serial}");
+    }
+    links(info).iter().for_each(|link| println!("  link: {link}"));
     println!("  can: {}", names(info.capabilities().into_iter()));
     if let Ok(inputs) = device.inputs() {
         let now = device.input().ok();
@@ -157,6 +161,14 @@ fn as_text(device: &Device, controls: bool, all_intervals: bool) {
         let value = device.control_value(control.id).map_or("-".into(), |v| v.to_string());
         println!("  control {} {control}: {value}", control.id);
     }
+}
+
+/// The links that udev made for a node.
+fn links(info: &DeviceInfo) -> Vec<String> {
+    let folders = ["/dev/v4l/by-id", "/dev/v4l/by-path"].into_iter().flat_map(std::fs::read_dir);
+    let links = folders.flatten().flatten().map(|entry| entry.path());
+    let own = links.filter(|link| std::fs::canonicalize(link).is_ok_and(|node| node == info.path));
+    own.map(|link| link.display().to_string()).collect()
 }
 
 fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
@@ -220,12 +232,14 @@ fn as_json(device: &Device, controls: bool) -> String {
         more = format!(",\"controls\":[{}]", all.join(","));
     }
     format!(
-        "{{\"path\":{},\"driver\":{},\"card\":{},\"bus\":{},\"multi_planar\":{},\"capabilities\":[{}],\
+        "{{\"path\":{},\"driver\":{},\"card\":{},\"bus\":{},\"serial\":{},\"links\":[{}],\"multi_planar\":{},\"capabilities\":[{}],\
          \"queues\":{{{}}},\"media_path\":{}{more}}}",
         quoted(&info.path.display().to_string()),
         quoted(&info.driver),
         quoted(&info.card),
         quoted(&info.bus),
+        info.serial.as_ref().map_or("null".into(), |serial| quoted(serial)),
+        links(info).iter().map(|link| quoted(link)).collect::<Vec<_>>().join(","),
         info.is_multi_planar(),
         capabilities.join(","),
         queues.join(","),

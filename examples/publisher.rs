@@ -64,7 +64,7 @@ fn run() -> Result<()> {
             Long("unixfd") => unixfd = Some(PathBuf::from(parser.value()?)),
             Long("json") => json = true,
             Long("help") | Short('h') => {
-                print!("{HELP}");
+                print!("{HELP}{}", common::DEVICES);
                 return Ok(());
             }
             other => return Err(other.unexpected().into()),

@@ -5,7 +5,6 @@ use framelease::capture::{Camera, TestPattern};
 use framelease::codec::{Params, Setting, Switch};
 use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::negotiate::{Negotiated, Negotiation};
-use framelease::v4l2::Device;
 
 use super::common;
 
@@ -13,7 +12,7 @@ use super::common;
 pub struct Ends {
     /// None: the first that has the codec.
     pub encoder: Option<String>,
-    /// A path, or `auto`. None: the test pattern.
+    /// What [`common::camera`] takes. None: the test pattern.
     pub camera: Option<String>,
     pub codec: Codec,
     pub size: Size,
@@ -46,14 +45,14 @@ impl Ends {
     /// Opens both ends so that they fit.
     pub fn open(&self) -> common::Result<Negotiated> {
         let mut negotiation = Negotiation::new(self.params());
-        if let Some(path) = &self.encoder {
-            negotiation = negotiation.encoder(Device::open(path)?);
+        if let Some(name) = &self.encoder {
+            negotiation = negotiation.encoder(common::device(name)?);
         }
         let size = self.camera_size.unwrap_or(self.size);
         let negotiation = match &self.camera {
-            Some(path) => {
+            Some(name) => {
                 let camera = Camera::builder().formats(self.formats.clone()).size(size);
-                negotiation.camera(if path == "auto" { camera } else { camera.path(path) })
+                negotiation.camera(common::camera(camera, name))
             }
             None => {
                 let pattern = TestPattern::builder(size);

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use framelease::capture::CameraBuilder;
 use framelease::format::FourCc;
+use framelease::v4l2::{Device, DeviceInfo};
 use lexopt::ValueExt;
 
 /// An example's result: any error with a text.
@@ -46,6 +48,40 @@ pub fn formats(parser: &mut lexopt::Parser) -> Result<Vec<FourCc>> {
     let text: String = value(parser, "fourcc")?;
     let all = text.split(',').map(str::parse).collect::<std::result::Result<Vec<_>, _>>();
     all.map_err(|e| format!("--fourcc: {e}").into())
+}
+
+/// The end of a help text: how else to name a V4L2 device.
+pub const DEVICES: &str = "
+PATH may also be serial:S, bus:B, driver:D or card:C, where C is a part of the card's name. The example list prints them.
+";
+
+/// Whether a device is the one that the text names: `serial:S`, `bus:B`, `driver:D` or `card:C`. None for a path.
+fn condition(name: &str) -> Option<impl Fn(&DeviceInfo) -> bool + Send + Sync + 'static> {
+    let (key, wanted) = name.split_once(':')?;
+    let (key, wanted) = (key.to_owned(), wanted.to_owned());
+    ["serial", "bus", "driver", "card"].contains(&key.as_str()).then_some(move |d: &DeviceInfo| match key.as_str() {
+        "serial" => d.serial.as_ref() == Some(&wanted),
+        "bus" => d.bus == wanted,
+        "driver" => d.driver == wanted,
+        _ => d.card.contains(&wanted),
+    })
+}
+
+/// The camera of this name, or the first one for `auto`.
+pub fn camera(builder: CameraBuilder, name: &str) -> CameraBuilder {
+    match condition(name) {
+        _ if name == "auto" => builder,
+        Some(condition) => builder.select(condition),
+        None => builder.path(name),
+    }
+}
+
+/// The device of this name.
+pub fn device(name: &str) -> framelease::Result<Device> {
+    match condition(name) {
+        Some(condition) => Device::find(condition),
+        None => Device::open(name),
+    }
 }
 
 /// A flag that Ctrl-C and SIGTERM set. The second Ctrl-C ends the process.

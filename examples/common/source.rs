@@ -7,12 +7,12 @@ use framelease::format::{FourCc, FrameInterval, Size};
 use framelease::frame::Frame;
 use framelease::Received;
 
-use super::common::Result;
+use super::common::{self, Result};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// A path, or `auto` for the first camera. None: the test pattern.
+    /// What [`common::camera`] takes. None: the test pattern.
     pub device: Option<String>,
     pub size: Size,
     pub fourcc: FourCc,
@@ -33,10 +33,8 @@ pub fn open(wish: &Wish) -> Result<Source> {
         };
         return Ok(Box::new(builder.start()?));
     };
-    let mut builder = Camera::builder().formats([wish.fourcc]).size(wish.size).fit(Fit::Exact).buffers(wish.buffers);
-    if device != "auto" {
-        builder = builder.path(device);
-    }
+    let builder = Camera::builder().formats([wish.fourcc]).size(wish.size).fit(Fit::Exact).buffers(wish.buffers);
+    let mut builder = common::camera(builder, device);
     if let Some(interval) = interval {
         builder = builder.interval(interval);
     }

@@ -143,7 +143,7 @@ impl Options {
                 Long("png") => o.png = Some(value(&mut p, "png")?),
                 Long("json") => o.json = true,
                 Short('h') | Long("help") => {
-                    print!("{HELP}");
+                    print!("{HELP}{}", common::DEVICES);
                     return Ok(None);
                 }
                 other => return Err(other.unexpected().into()),

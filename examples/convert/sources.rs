@@ -30,7 +30,7 @@ impl Source {
             Input::Png(path) => Self::Picture(picture(path, o.from, allocator).map_err(|e| format!("{path}: {e}"))?),
             Input::Camera(device) => {
                 let builder = Camera::builder().formats([o.from]).size(o.input_size).fit(Fit::Exact);
-                let builder = if device == "auto" { builder } else { builder.path(device) };
+                let builder = common::camera(builder, device);
                 Self::Live(Box::new(builder.open()?))
             }
         })

@@ -11,7 +11,7 @@ use framelease::share::{Subscriber, SubscriberEvent};
 use framelease::v4l2::{Device, Direction};
 use framelease::{Received, Station};
 
-use super::common::Result;
+use super::common::{self, Result};
 use super::options::{Input, Options};
 
 /// What the test pattern draws and displays show, best first.
@@ -33,7 +33,7 @@ impl Waiting {
     pub fn open(input: &Input) -> Result<Self> {
         Ok(match input {
             Input::Pattern => Self::Pattern,
-            Input::Camera(Some(path)) => Self::Camera(Device::open(path)?),
+            Input::Camera(Some(name)) => Self::Camera(common::device(name)?),
             Input::Camera(None) => Self::Camera(Device::find(|d| d.is_capture())?),
             Input::Socket(path) => {
                 // One on the screen, one on its way there, one that is staged.

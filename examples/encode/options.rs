@@ -80,7 +80,7 @@ impl Options {
                 Long("output") => o.output = Some(value(&mut p, "output")?),
                 Long("json") => o.json = true,
                 Short('h') | Long("help") => {
-                    print!("{HELP}");
+                    print!("{HELP}{}", common::DEVICES);
                     return Ok(None);
                 }
                 other => return Err(other.unexpected().into()),

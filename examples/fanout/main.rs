@@ -117,7 +117,7 @@ fn run() -> Result<()> {
                 return consumer::run(&job);
             }
             Long("help") | Short('h') => {
-                print!("{HELP}");
+                print!("{HELP}{}", common::DEVICES);
                 return Ok(());
             }
             other => return Err(other.unexpected().into()),

@@ -133,7 +133,7 @@ impl Options {
                 Long("duration") => o.duration = Some(seconds(&mut p, "duration")?),
                 Long("json") => o.json = true,
                 Short('h') | Long("help") => {
-                    print!("{HELP}");
+                    print!("{HELP}{}", common::DEVICES);
                     return Ok(None);
                 }
                 other => return Err(other.unexpected().into()),

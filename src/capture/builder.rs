@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dmabuf::Allocator;
 use crate::format::{Colorimetry, FourCc, FrameInterval, Layout, Size};
-use crate::v4l2::{CacheHint, Device};
+use crate::v4l2::{CacheHint, Condition, Device, DeviceInfo};
 
 /// What a camera does after its device was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,6 +54,7 @@ pub enum Fit {
 pub struct CameraBuilder {
     pub(super) path: Option<PathBuf>,
     pub(super) device: Option<Device>,
+    pub(super) condition: Option<Condition>,
     pub(super) input: Option<u32>,
     pub(crate) formats: Vec<FourCc>,
     pub(crate) size: Option<Size>,
@@ -71,10 +72,13 @@ pub struct CameraBuilder {
     pub(super) packets: bool,
     pub(super) sensor: Option<String>,
     pub(super) keeps_pipeline: bool,
+    pub(super) copies: bool,
 }
 
 impl CameraBuilder {
-    /// Sets the path of the node to open.
+    /// Sets the path of the node to open. After a loss, [`Camera::reopen`](super::Camera::reopen) looks for the same
+    /// camera on the same port, whatever the number of its node is. A link that follows the camera to another port,
+    /// such as one in `/dev/v4l/by-id`, is followed.
     pub fn path(mut self, path: impl AsRef<Path>) -> Self {
         self.path = Some(path.as_ref().to_owned());
         self
@@ -83,6 +87,24 @@ impl CameraBuilder {
     /// Sets a device that is already open, such as one from [`Device::find`].
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
+        self
+    }
+
+    /// Sets which cameras are acceptable, for a choice by serial number, port, name or driver. Without a path and a
+    /// device, [`CameraBuilder::open`] takes the first of them that fits. After a loss,
+    /// [`Camera::reopen`](super::Camera::reopen) takes the same camera on its port, else any that is acceptable.
+    ///
+    /// ```no_run
+    /// use framelease::capture::{Camera, Reopen};
+    ///
+    /// let camera = Camera::builder()
+    ///     .select(|d| d.serial.as_deref() == Some("B16D7F20")) // d.bus for a port, d.card for a model.
+    ///     .reopen(Reopen::Always)
+    ///     .open()?;
+    /// # Ok::<(), framelease::Error>(())
+    /// ```
+    pub fn select(mut self, wanted: impl Fn(&DeviceInfo) -> bool + Send + Sync + 'static) -> Self {
+        self.condition = Some(Condition::new(wanted));
         self
     }
 
@@ -201,6 +223,15 @@ impl CameraBuilder {
     /// Makes the driver fill buffers that this allocator provides, instead of the driver's own buffers.
     pub fn allocator(mut self, allocator: Allocator) -> Self {
         self.allocator = Some(allocator);
+        self
+    }
+
+    /// Permits a copy of each frame, for a driver that can neither export its buffers nor fill those of an allocator,
+    /// such as v4l2loopback. The CPU copies each frame into memory of the [allocator](CameraBuilder::allocator), by
+    /// default [`Allocator::for_cpu_source`], and the driver gets its buffer back at once.
+    /// [`CameraStats::copied_bytes`](super::CameraStats::copied_bytes) counts the bytes. Other drivers work as before.
+    pub fn allow_copy(mut self) -> Self {
+        self.copies = true;
         self
     }
 

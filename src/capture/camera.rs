@@ -105,6 +105,10 @@ impl Camera {
                 self.stats.frames += 1;
                 self.stats.lost += u64::from(frame.meta().lost);
                 self.stats.errors += u64::from(frame.meta().flags.contains(FrameFlags::ERROR));
+                if self.queue.is_copying() {
+                    let bytes = frame.meta().payload.iter().map(|payload| u64::from(payload.bytes));
+                    self.stats.copied_bytes += bytes.sum::<u64>();
+                }
                 if let Some(stall) = &mut self.stall {
                     stall.on_frame(self.queue.queued(), Instant::now());
                 }
@@ -301,9 +305,9 @@ impl Camera {
         let _ = self.arm();
     }
 
-    /// Finds the device again by its path, driver, bus and node. Then opens the device with the same settings and
-    /// starts with new buffers. The file descriptor stays the same. Frames of the old buffers stay valid while they are
-    /// leased. The call opens the camera again even if the camera was not lost.
+    /// Finds the device again by its path, driver, bus and node, else by [`CameraBuilder::select`]. Then opens the
+    /// device with the same settings and starts with new buffers. The file descriptor stays the same. Frames of the old
+    /// buffers stay valid while they are leased. The call opens the camera again even if the camera was not lost.
     ///
     /// The sequence numbers of the frames begin again.
     ///

@@ -8,11 +8,12 @@ use super::choice::{choose, Candidate, Choice, Misfit, Wish};
 use super::source::{CameraStats, FrameSource};
 use super::stall::StallWatch;
 use crate::bitstream::{Codec, Stream};
+use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
-use crate::frame::BufferBudget;
+use crate::frame::{BufferBudget, BufferSet};
 use crate::v4l2::{is_same_rate, nodes, planned, prepare, Overrule, Pipeline, PipelineWish};
-use crate::v4l2::{Device, DeviceReadiness, Direction, EventKind, FormatRequest, Queue};
+use crate::v4l2::{Device, DeviceInfo, DeviceReadiness, Direction, EventKind, FormatRequest, Queue};
 
 /// The formats of a camera that gives packets, unless the user names others.
 const BITSTREAMS: [FourCc; 4] = [FourCc::H264, FourCc::HEVC, FourCc::MJPEG, FourCc::JPEG];
@@ -22,11 +23,11 @@ impl CameraBuilder {
     /// and can be opened, in the order of the nodes. A camera that is busy is passed over.
     ///
     /// # Errors
-    /// `NotFound` if the machine does not have a camera. `Unsupported` if the device does not capture or does not have
-    /// the format, or if packets are wanted in a format that is not a bitstream. `Mismatch` if a size or layout must be
-    /// exact and the device does not support it. `Busy` while another program streams. `Pipeline` if the formats along
-    /// the media graph do not fit each other. `Exhausted` if memory is not available. The text of the error lists what
-    /// the device offers. If the call fails, nothing stays allocated.
+    /// `NotFound` if the machine does not have an acceptable camera. The text lists what it has. `Unsupported` if the
+    /// device does not capture or does not have the format, or if packets are wanted in a format that is not a
+    /// bitstream. `Mismatch` if a size or layout must be exact and the device does not support it. `Busy` while another
+    /// program streams. `Pipeline` if the formats along the media graph do not fit each other. `Exhausted` if memory is
+    /// not available. The text of the error lists what the device offers. If the call fails, nothing stays allocated.
     pub fn open(self) -> Result<Camera> {
         let mut refused = Vec::new();
         for device in self.devices()? {
@@ -77,10 +78,15 @@ impl CameraBuilder {
             (None, None) => {}
         }
         let opened = nodes().into_iter().filter_map(|path| Device::open(path).ok());
-        let mut cameras: Vec<Device> = opened.filter(|device| device.info().is_capture()).collect();
+        let condition = self.condition.as_ref();
+        let is_wanted = |d: &DeviceInfo| d.is_capture() && condition.map_or(true, |c| c.accepts(d));
+        let mut cameras: Vec<Device> = opened.filter(|device| is_wanted(device.info())).collect();
         if cameras.is_empty() {
             // Its error names every node.
-            cameras.push(Device::find(|d| d.is_capture())?);
+            cameras.push(Device::find(is_wanted)?);
+        }
+        if let Some(condition) = condition {
+            cameras.iter().for_each(|camera| camera.select(condition));
         }
         if cameras.len() > 1 {
             cameras.sort_by_cached_key(|device| self.misfit(device));
@@ -173,7 +179,10 @@ impl CameraBuilder {
     pub(super) fn queue(&self, device: &Device) -> Result<Queue> {
         if !device.info().is_capture() {
             // Mem-to-mem devices have a capture queue as well, but would not give a frame.
-            let text = "not a capture device";
+            let text = match device.info().is_metadata() {
+                true => "not a capture device: the node gives metadata, and another node of the camera gives pictures",
+                false => "not a capture device",
+            };
             return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_QUERYCAP", text).on(device));
         }
         if let Some(index) = self.input {
@@ -202,15 +211,8 @@ impl Camera {
             None => self.set_format(&device, pipeline)?,
         }
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
-        let buffers = match &self.wishes.allocator {
-            Some(allocator) => {
-                let least = exact.as_ref().map_or(&[][..], Layout::memory_bytes);
-                self.queue.allocate_from(allocator, count, least)?
-            }
-            None => self.queue.allocate(count, self.wishes.cache)?,
-        };
-        let slots = buffers.slots();
-        self.buffers = Some(buffers.clone());
+        let buffers = self.allocate(count, exact.as_ref().map_or(&[][..], Layout::memory_bytes))?;
+        self.buffers = Some(buffers);
         if self.wishes.packets {
             let fourcc = self.layout()?.fourcc();
             let Some(codec) = Codec::of(fourcc) else {
@@ -229,10 +231,29 @@ impl Camera {
         }
         // Ends the search of a camera that was lost.
         self.readiness.found();
-        let watch = |limit| StallWatch::new(limit, slots, Instant::now());
+        let queued = self.queue.queued();
+        let watch = |limit| StallWatch::new(limit, queued, Instant::now());
         self.stall = self.wishes.stall_after.map(watch);
         self.watch_for_stall();
         Ok(())
+    }
+
+    /// Allocates buffers whose memory planes have at least these bytes, if the driver does not allocate them itself.
+    fn allocate(&mut self, count: usize, least_bytes: &[u32]) -> Result<BufferSet> {
+        let allocator = self.wishes.allocator.clone();
+        let shared = match &allocator {
+            Some(allocator) => self.queue.allocate_from(allocator, count, least_bytes),
+            None => self.queue.allocate(count, self.wishes.cache),
+        };
+        let error = match shared {
+            Err(e) if is_memory_refusal(&e) => e,
+            shared => return shared.cloned(),
+        };
+        if !self.wishes.copies {
+            return Err(error.advice("CameraBuilder::allow_copy permits a copy of each frame"));
+        }
+        let allocator = allocator.unwrap_or_else(Allocator::for_cpu_source);
+        self.queue.allocate_copies(&allocator, count, least_bytes).cloned()
     }
 
     /// Sets the first candidate that the driver gives as it was requested. Of a pipeline that was set up, there is one.
@@ -305,6 +326,11 @@ impl Camera {
 /// Returns `true` if the driver refused a format or a rate, so that another candidate may do.
 fn is_refusal(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Mismatch | ErrorKind::Unsupported | ErrorKind::InvalidArgument)
+}
+
+/// Returns `true` if the driver does not share memory in the way that was requested.
+fn is_memory_refusal(e: &Error) -> bool {
+    e.kind() == ErrorKind::Unsupported && matches!(e.op(), "VIDIOC_EXPBUF" | "VIDIOC_REQBUFS")
 }
 
 /// Returns the error of a camera that lists nothing acceptable.

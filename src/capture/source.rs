@@ -128,6 +128,8 @@ pub struct CameraStats {
     pub lost: u64,
     /// Frames with the flag `ERROR`. The count `frames` includes these frames.
     pub errors: u64,
+    /// Bytes that the CPU copied, if [`CameraBuilder::allow_copy`](super::CameraBuilder::allow_copy) was needed.
+    pub copied_bytes: u64,
     /// Buffers that are leased now, by this process or by a publisher for its subscribers.
     pub leased: usize,
     /// Buffers that the driver has now.

@@ -307,10 +307,15 @@ impl Encoder {
     /// If the driver does not accept the change during streaming, [`Outcome::Refused`] contains `Busy`. In that case,
     /// call [`Encoder::drain`] before this call, or call [`Encoder::reconfigure`] instead.
     ///
+    /// A setting that the driver accepted replaces that of [`Encoder::params`]. [`Encoder::reopen`] applies it again.
+    ///
     /// # Errors
     /// `DeviceLost` after an unplug.
     pub fn apply(&mut self, setting: Setting) -> Result<Outcome> {
         let applied = apply(self.device(), self.wanted.params.codec(), setting);
+        if let Ok(Outcome::Exact | Outcome::Adjusted(_)) = applied {
+            self.wanted.params = self.wanted.params.clone().wish(setting);
+        }
         self.pair.noted(applied)
     }
 

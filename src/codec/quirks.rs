@@ -67,6 +67,7 @@ mod tests {
             driver: driver.into(),
             card: card.into(),
             bus: String::new(),
+            serial: None,
             capabilities: Flags::from_bits(0),
         };
         assert!(Quirks::for_device(&device("vsi_v4l2", "vsi_v4l2enc")).reads_data_offset);

@@ -181,7 +181,18 @@ impl CpuWrite<'_> {
         from_bytes: usize,
         len: usize,
     ) -> Result<()> {
-        if !self.0.mapping.copy_across(offset_bytes, from.0.mapping, from_bytes, len) {
+        self.copy_from_mapping(offset_bytes, from.0.mapping, from_bytes, len)
+    }
+
+    /// [`CpuWrite::copy_from_buffer`] from a mapping whose bytes the CPU sees.
+    pub(crate) fn copy_from_mapping(
+        &mut self,
+        offset_bytes: usize,
+        from: &Mapping,
+        from_bytes: usize,
+        len: usize,
+    ) -> Result<()> {
+        if !self.0.mapping.copy_across(offset_bytes, from, from_bytes, len) {
             return Err(outside(offset_bytes.max(from_bytes), len, self.0.mapping));
         }
         READ.fetch_add(len as u64, Ordering::Relaxed);

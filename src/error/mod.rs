@@ -145,6 +145,13 @@ impl Error {
         self
     }
 
+    /// Adds what to do to the text.
+    pub(crate) fn advice(mut self, advice: &str) -> Self {
+        self.0.detail.push_str("; ");
+        self.0.detail.push_str(advice);
+        self
+    }
+
     /// Creates the error for the reason that a publisher sent when it ended the connection.
     pub(crate) fn refused(op: &'static str, reason: Reason, detail: String) -> Self {
         let mut error = Self::new(ErrorKind::Refused, op, detail);

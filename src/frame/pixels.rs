@@ -1,6 +1,7 @@
 //! CPU access to a frame by rows of color planes. Access begins and ends for all buffers of the frame together.
 
 use std::io::{self, Write};
+use std::ops::Range;
 use std::time::Duration;
 
 use super::frame::{Frame, FrameMut};
@@ -8,6 +9,7 @@ use super::meta::{FrameMeta, Payload};
 use crate::dmabuf::{CpuRead, CpuWrite, DmaBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Layout, MAX_PLANES};
+use crate::sys::map::Mapping;
 use crate::sys::wait;
 
 /// Read access of the CPU to all pixels of a frame. The access ends when the value is dropped.
@@ -241,6 +243,12 @@ impl<'a> FrameWrite<'a> {
     pub fn copy_payload(&mut self, offset_bytes: usize, from: &[u8]) -> Result<()> {
         let guard = self.memory[0].as_mut().ok_or_else(|| no_memory(0))?;
         guard.copy_from(offset_bytes, from)
+    }
+
+    /// Copies bytes of a mapping to the same place of a memory plane.
+    pub(crate) fn copy_mapping(&mut self, memory: usize, from: &Mapping, bytes: Range<usize>) -> Result<()> {
+        let to = self.memory.get_mut(memory).and_then(Option::as_mut).ok_or_else(|| no_memory(memory))?;
+        to.copy_from_mapping(bytes.start, from, bytes.start, bytes.len())
     }
 
     /// Copies all data of another frame with the same layout, in one pass per memory plane. The data keep their

@@ -23,6 +23,13 @@ impl Mapping {
         Ok(Self { raw, writable })
     }
 
+    /// Maps a buffer of a device for reading. The mapping keeps the memory, whatever becomes of the device.
+    pub(crate) fn of_device(fd: BorrowedFd<'_>, offset: u64, len: usize) -> std::io::Result<Self> {
+        super::syscall_count::tick();
+        let raw = MmapOptions::new().offset(offset).len(len).map_raw_read_only(fd.as_raw_fd())?;
+        Ok(Self { raw, writable: false })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.raw.len()
     }

@@ -16,6 +16,7 @@ mod raw {
     nix::ioctl_readwrite!(g_fmt, b'V', 4, Format);
     nix::ioctl_readwrite!(s_fmt, b'V', 5, Format);
     nix::ioctl_readwrite!(reqbufs, b'V', 8, RequestBuffers);
+    nix::ioctl_readwrite!(querybuf, b'V', 9, RawBuffer);
     nix::ioctl_readwrite!(qbuf, b'V', 15, RawBuffer);
     nix::ioctl_readwrite!(expbuf, b'V', 16, ExportBuffer);
     nix::ioctl_readwrite!(dqbuf, b'V', 17, RawBuffer);
@@ -200,6 +201,14 @@ impl Buffer {
         })
     }
 
+    /// Returns where a memory plane can be mapped, in the answer to QUERYBUF.
+    pub(crate) fn map_offset(&self, i: usize) -> u64 {
+        let m = if self.is_multi_planar() { self.planes.get(i).map(|plane| plane.m) } else { Some(self.raw.m) };
+        // SAFETY: the offset is the first field of the union, as the descriptor is. Both have four bytes, which are
+        // zero or written by the kernel, and any bit pattern is valid.
+        m.map_or(0, |m| unsafe { m.fd } as u32).into()
+    }
+
     pub(crate) fn index(&self) -> usize {
         self.raw.index as usize
     }
@@ -243,7 +252,7 @@ impl Buffer {
             // SAFETY: memory: `arg` lives on this stack frame. A multi-planar kind makes `m` point to the eight
             // planes of `self`, exclusively borrowed for the call, and `length` is at most 8 (`new`); the kernel
             // writes back no more entries than that. A single-planar kind has no pointer: memory is MMAP or DMABUF,
-            // never USERPTR. Contract: `call` is QBUF or DQBUF, which take this struct; descriptors in it are only
+            // never USERPTR. Contract: `call` is QUERYBUF, QBUF or DQBUF, which take this struct; descriptors in it are only
             // looked up.
             let done = unsafe { call(fd.as_raw_fd(), &mut arg) };
             if done.is_ok() {
@@ -258,6 +267,13 @@ impl Buffer {
         })
         .map(drop)
     }
+}
+
+/// `VIDIOC_QUERYBUF` of one of the driver's own buffers.
+pub(crate) fn querybuf(fd: BorrowedFd<'_>, kind: BufType, index: u32) -> Result<Buffer, Errno> {
+    let mut buffer = Buffer::new(kind, MEMORY_MMAP, index, 8);
+    buffer.with(raw::querybuf, fd)?;
+    Ok(buffer)
 }
 
 /// `VIDIOC_QBUF`.
@@ -357,6 +373,7 @@ mod tests {
         assert_eq!(number!(2, FmtDesc), 0xc040_5602);
         assert_eq!(number!(5, Format), 0xc0d0_5605);
         assert_eq!(number!(8, RequestBuffers), 0xc014_5608);
+        assert_eq!(number!(9, RawBuffer), 0xc058_5609);
         assert_eq!(number!(15, RawBuffer), 0xc058_560f);
         assert_eq!(number!(16, ExportBuffer), 0xc040_5610);
         assert_eq!(number!(17, RawBuffer), 0xc058_5611);

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
-use nix::sys::stat::{fstat, major, minor};
 
 use crate::device_nodes::open_node;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +16,7 @@ use crate::sys::from_kernel::text;
 use crate::sys::v4l2::BufType;
 use crate::sys::v4l2::{Capability, Picture, Plain};
 use crate::v4l2::overrule::Overrule;
+use crate::v4l2::sysfs::NodeFolder;
 
 /// The major number of every V4L2 node (`Documentation/admin-guide/devices.txt`).
 const V4L2_MAJOR: u64 = 81;
@@ -69,12 +69,18 @@ pub struct DeviceInfo {
     pub card: String,
     /// The place of the device on its bus, such as `platform:vivid-000`.
     pub bus: String,
+    /// The serial number of a USB device. Not every USB camera has one, and cameras of one model may share one.
+    pub serial: Option<String>,
     pub(crate) capabilities: Capabilities,
 }
 
 impl DeviceInfo {
     /// Returns `true` for a camera or grabber. Such a device captures video into buffers and is not a mem-to-mem
     /// device.
+    ///
+    /// It is `false` for the metadata node of a UVC camera. This crate does not read metadata: most of it has the
+    /// layout of one vendor, and uvcvideo makes the timestamps of the frames from the rest. For the exposure, see
+    /// [`ControlId::EXPOSURE_ABSOLUTE`](super::ControlId::EXPOSURE_ABSOLUTE).
     pub fn is_capture(&self) -> bool {
         self.capabilities.contains(Capabilities::STREAMING)
             && self.buf_type(Direction::Capture).is_some()
@@ -91,6 +97,11 @@ impl DeviceInfo {
     /// Returns `true` for an encoder, decoder, scaler or converter.
     pub fn is_m2m(&self) -> bool {
         self.capabilities.intersects(Capabilities::VIDEO_M2M | Capabilities::VIDEO_M2M_MPLANE)
+    }
+
+    /// Returns `true` for a node that captures metadata and no video.
+    pub(crate) fn is_metadata(&self) -> bool {
+        self.capabilities.contains(Capabilities::META_CAPTURE) && self.buf_type(Direction::Capture).is_none()
     }
 
     /// Returns `true` if pads of the media graph give the node its pictures (`V4L2_CAP_IO_MC`).
@@ -134,6 +145,26 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
+/// A condition for devices, which also chooses the device after a loss.
+#[derive(Clone)]
+pub(crate) struct Condition(Arc<dyn Fn(&DeviceInfo) -> bool + Send + Sync>);
+
+impl Condition {
+    pub(crate) fn new(wanted: impl Fn(&DeviceInfo) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wanted))
+    }
+
+    pub(crate) fn accepts(&self, info: &DeviceInfo) -> bool {
+        (self.0)(info)
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Condition")
+    }
+}
+
 /// An open V4L2 node, as a counted handle. The node is closed when the last clone and the last queue are dropped.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
@@ -148,8 +179,10 @@ struct Inner {
     set: [Mutex<Option<Picture>>; 2],
     /// What a camera's user says instead of the driver.
     overrule: Mutex<Overrule>,
-    /// The index of the node within its device, from sysfs. It can only be read while the device exists.
-    index: OnceLock<Option<u32>>,
+    /// The index of the node within its device.
+    index: Option<u32>,
+    /// What a camera's user accepts in place of a lost device.
+    condition: OnceLock<Condition>,
 }
 
 impl Device {
@@ -191,14 +224,17 @@ impl Device {
             }
         }
         let bits = if cap.capabilities & 0x8000_0000 != 0 { cap.device_caps } else { cap.capabilities };
+        let folder = NodeFolder::of(fd.as_fd());
+        let index = folder.as_ref().and_then(NodeFolder::index);
         let info = DeviceInfo {
             path: path.to_owned(),
             driver: text(&cap.driver),
             card: text(&cap.card),
             bus: text(&cap.bus_info),
+            serial: folder.as_ref().and_then(NodeFolder::serial),
             capabilities: Capabilities::from_bits(bits),
         };
-        Ok(Self::new(fd, info))
+        Ok(Self::new(fd, info, index))
     }
 
     /// Opens a subdevice of a media graph. It has no queue, but controls, an EDID or timings. Errors name it as
@@ -209,14 +245,15 @@ impl Device {
             driver: name.to_owned(),
             card: name.to_owned(),
             bus: String::new(),
+            serial: None,
             capabilities: Capabilities::default(),
         };
-        Ok(Self::new(open_node(path, "V4L2", V4L2_MAJOR)?, info))
+        Ok(Self::new(open_node(path, "V4L2", V4L2_MAJOR)?, info, None))
     }
 
-    fn new(fd: OwnedFd, info: DeviceInfo) -> Self {
+    fn new(fd: OwnedFd, info: DeviceInfo, index: Option<u32>) -> Self {
         let (queues, set, overrule) = Default::default();
-        Self(Arc::new(Inner { fd, info, queues, set, overrule, index: OnceLock::new() }))
+        Self(Arc::new(Inner { fd, info, queues, set, overrule, index, condition: OnceLock::new() }))
     }
 
     /// Opens the first node, by number, for which `wanted` returns `true`.
@@ -229,20 +266,27 @@ impl Device {
     /// # Errors
     /// `NotFound` if no node matches. The text lists the nodes, with the errors of those that could not be opened.
     pub fn find(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Self> {
-        let describe = |d: &Self| format!("{d} is {}", role(d.info()));
+        let describe = |d: &Self| {
+            let info = d.info();
+            let serial = info.serial.as_ref().map_or(String::new(), |serial| format!(", serial {serial}"));
+            format!("{d} is {}: '{}' on {}{serial}", role(info), info.card, info.bus)
+        };
         crate::device_nodes::find("/dev/video*", &nodes(), |path| Self::open(path), |d| wanted(d.info()), describe)
     }
 
-    /// Returns the index of the node within its device: `/sys/dev/char/81:N/index`.
+    /// Returns the index of the node within its device, from sysfs.
     pub(super) fn index(&self) -> Option<u32> {
-        *self.0.index.get_or_init(|| {
-            let stat = fstat(self.as_fd()).ok()?;
-            // The width of st_rdev differs between targets.
-            #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-            let rdev = stat.st_rdev as u64;
-            let path = format!("/sys/dev/char/{}:{}/index", major(rdev), minor(rdev));
-            std::fs::read_to_string(path).ok()?.trim().parse().ok()
-        })
+        self.0.index
+    }
+
+    /// Sets what is accepted in place of this device after a loss.
+    pub(crate) fn select(&self, condition: &Condition) {
+        // The first one stays: it chose this device.
+        let _ = self.0.condition.set(condition.clone());
+    }
+
+    pub(super) fn condition(&self) -> Option<&Condition> {
+        self.0.condition.get()
     }
 
     /// Returns `true` for a clone of this handle, which is the same open file.
@@ -296,8 +340,6 @@ impl Device {
             let text = format!("the {} queue is in use by this handle or a clone of it", name(direction));
             return Err(Error::new(ErrorKind::Busy, "queue", text).on(self));
         }
-        // Reads the index now: it cannot be read after the device is lost.
-        self.index();
         Ok(())
     }
 
@@ -393,6 +435,7 @@ mod tests {
             driver: String::new(),
             card: String::new(),
             bus: String::new(),
+            serial: None,
             capabilities: Capabilities::from_bits(bits | 0x400_0000),
         };
         assert_eq!(info(1).buf_type(Direction::Capture), Some(BufType::Capture));

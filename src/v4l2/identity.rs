@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::device::{nodes, Device};
+use super::device::{nodes, Condition, Device};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The properties that a device keeps when it returns: its driver, its name, its place on the bus, and the index of
 /// this node. The node's number may change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// The path that the user gave. A link by id identifies the device better than its bus does.
     path: PathBuf,
@@ -16,6 +16,8 @@ pub(crate) struct Identity {
     card: String,
     bus: String,
     index: Option<u32>,
+    serial: Option<String>,
+    condition: Option<Condition>,
 }
 
 impl Identity {
@@ -27,13 +29,23 @@ impl Identity {
             card: info.card.clone(),
             bus: info.bus.clone(),
             index: device.index(),
+            serial: info.serial.clone(),
+            condition: device.condition().cloned(),
         }
     }
 
     fn is(&self, device: &Device) -> bool {
         let info = device.info();
         let is_same = (&self.driver, &self.card, &self.bus) == (&info.driver, &info.card, &info.bus);
-        is_same && (self.index.is_none() || self.index == device.index())
+        is_same && (self.index.is_none() || self.index == device.index()) && self.is_allowed(device)
+    }
+
+    /// Returns `false` for another device of the same model, if the user named one device.
+    fn is_allowed(&self, device: &Device) -> bool {
+        match &self.condition {
+            Some(condition) => condition.accepts(device.info()),
+            None => !self.path.iter().any(|part| part == "by-id") || self.serial == device.info().serial,
+        }
     }
 
     /// Returns `true` for a link by id, which names one device wherever it is plugged in.
@@ -42,22 +54,30 @@ impl Identity {
         is_link && self.driver == device.info().driver
     }
 
-    /// Opens the device again: by its path if the same device is there, else by searching all nodes.
+    /// Opens the device again: by its path if the same device is there, else by searching all nodes for the device,
+    /// else for a camera that the condition accepts.
     ///
     /// # Errors
     /// `NotFound` if the device is missing.
     pub(crate) fn find(&self) -> Result<Device> {
-        if let Ok(device) = Device::open(&self.path) {
-            if self.is(&device) || self.is_at_link(&device) {
-                return Ok(device);
-            }
-        }
-        let others = nodes().into_iter().filter(|path| path != &self.path);
-        let found = others.filter_map(|path| Device::open(path).ok()).find(|device| self.is(device));
-        found.ok_or_else(|| {
+        let all = || nodes().into_iter().filter_map(|path| Device::open(path).ok());
+        let at_path = Device::open(&self.path).ok().filter(|device| self.is(device) || self.is_at_link(device));
+        let found = at_path.or_else(|| all().find(|device| self.is(device))).or_else(|| self.select(all()));
+        let Some(device) = found else {
             let text = format!("{} ({}) on {} was not found", self.card, self.driver, self.bus);
-            Error::new(ErrorKind::NotFound, "open", text).on(self.path.display())
-        })
+            return Err(Error::new(ErrorKind::NotFound, "open", text).on(self.path.display()));
+        };
+        if let Some(condition) = &self.condition {
+            device.select(condition);
+        }
+        Ok(device)
+    }
+
+    /// Returns a camera that the condition accepts. A camera may have several nodes: the same index comes first.
+    fn select(&self, devices: impl Iterator<Item = Device>) -> Option<Device> {
+        let condition = self.condition.as_ref()?;
+        let cameras = devices.filter(|d| d.info().is_capture() && condition.accepts(d.info()));
+        cameras.min_by_key(|device| device.index() != self.index)
     }
 }
 

@@ -148,6 +148,7 @@ mod tests {
             driver: "some".into(),
             card: String::new(),
             bus: String::new(),
+            serial: None,
             capabilities: Capabilities::VIDEO_M2M,
         };
         MemToMemInfo { device, takes: side(takes), gives: side(gives) }

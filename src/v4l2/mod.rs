@@ -39,6 +39,7 @@ mod rate;
 mod readiness;
 mod selection;
 mod subdevices;
+mod sysfs;
 mod timestamps;
 mod users;
 #[cfg(feature = "v4l")]
@@ -48,8 +49,8 @@ pub use analog::Standard;
 #[doc(hidden)] // For this project's tests.
 pub use codec_cmd::CodecCommand;
 pub use controls::{Control, ControlId, ControlKind, ControlValue, MenuItem};
-pub(crate) use device::nodes;
 pub use device::{devices, Device, DeviceInfo, Direction};
+pub(crate) use device::{nodes, Condition};
 pub use events::{Event, EventKind};
 #[doc(hidden)] // For this project's tests.
 pub use formats::FormatRequest;

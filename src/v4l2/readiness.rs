@@ -69,6 +69,8 @@ struct Search {
     hotplug: Option<Hotplug>,
     /// The device was found, and the station knows it.
     is_found: bool,
+    /// The pause before the next search after an event, because udev makes links after the node. `None` after the last.
+    next: Option<Duration>,
 }
 
 impl DeviceReadiness {
@@ -149,7 +151,7 @@ impl DeviceReadiness {
         // The device may be back already, or was never away: a driver can give up without an unplug.
         self.alarm.wake_at(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LONGEST);
-        self.search = Some(Search { identity: Identity::of(device), hotplug, is_found: false });
+        self.search = Some(Search { identity: Identity::of(device), hotplug, is_found: false, next: None });
     }
 
     /// Returns `true` from a loss until the device is open again.
@@ -184,8 +186,14 @@ impl DeviceReadiness {
             return Ok(false);
         }
         search.is_found = search.identity.find().is_ok();
-        if !search.is_found && search.hotplug.is_none() {
-            self.alarm.wake_at(Instant::now() + LONGEST);
+        let pause = match search.hotplug {
+            None => Some(LONGEST),
+            Some(_) if is_news => Some(SHORTEST),
+            Some(_) => search.next,
+        };
+        if let (Some(pause), false) = (pause, search.is_found) {
+            search.next = Some(pause * 2).filter(|next| *next <= LONGEST);
+            self.alarm.wake_at(Instant::now() + pause);
         }
         Ok(search.is_found)
     }

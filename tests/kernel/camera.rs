@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use framelease::bitstream::Codec;
 use framelease::capture::{Camera, CameraEvent, Fit, FrameSource, Reopen};
-use framelease::dmabuf::MemoryKind;
+use framelease::dmabuf::{Allocator, MemoryKind};
 use framelease::format::{FrameInterval, Size};
-use framelease::frame::{CpuReads, FrameFlags, Packet, PacketFanout, QueueCapacity};
+use framelease::frame::{CpuReads, Frame, FrameFlags, Packet, PacketFanout, QueueCapacity};
 use framelease::share::Policy;
 use framelease::stats::{cpu_bytes, syscalls};
 use framelease::v4l2::{CacheHint, Direction, Intervals, Standard};
@@ -622,5 +622,73 @@ fn packets_of_a_webcam_are_key_frames_unless_they_are_cut() {
         let mut sink = fanout.attach(QueueCapacity::default()).unwrap();
         fanout.push(&packet(&mut camera));
         assert_eq!(sink.try_recv().unwrap().item().unwrap().bytes(), whole);
+    });
+}
+
+const EXPBUF: u8 = 16;
+
+/// Runs a function while drivers export no buffers.
+fn without_export<T>(test: impl FnOnce() -> T) -> T {
+    ioctls::refusing([EXPBUF; 2], Errno::ENOTTY, test)
+}
+
+#[test]
+fn allow_copy_captures_from_a_driver_that_cannot_export() {
+    for planar in [Planar::Single, Planar::Multi] {
+        let Some(device) = vivid(planar) else { return };
+        freeze_pattern(&device);
+        let wish = || camera(&device, if planar == Planar::Multi { "NV12M" } else { "NV12" }).buffers(6);
+        let shared = pixels(&frame(&mut wish().open().unwrap()));
+        leaving_nothing(|| {
+            let e = without_export(|| wish().open()).unwrap_err();
+            let advice = "the driver cannot export its buffers; CameraBuilder::allow_copy permits a copy";
+            assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains(advice), "{e}");
+            // A memfd is no dma-buf that the driver could fill.
+            let wish = wish().stall_after(Duration::from_millis(200));
+            for wish in [wish.clone(), wish.allocator(Allocator::Memfd)] {
+                let mut camera = without_export(|| wish.allow_copy().open()).unwrap();
+                let before = cpu_bytes();
+                let mut held: Vec<Frame> = (0..6).map(|_| frame(&mut camera)).collect();
+                let bytes: u64 = held.iter().flat_map(|frame| frame.meta().payload).map(|p| u64::from(p.bytes)).sum();
+                assert_eq!(bytes, 6 * shared.len() as u64);
+                assert_eq!((cpu_bytes().read - before.read, cpu_bytes().written - before.written), (bytes, bytes));
+                assert!(held.iter().all(|frame| pixels(frame) == shared));
+                let stats = camera.stats();
+                assert_eq!((stats.copied_bytes, stats.leased, stats.frames), (bytes, 6, 6));
+                // No room for a copy: the camera waits, and has not stalled.
+                assert!(camera.recv(Duration::from_millis(700)).unwrap().is_nothing());
+                assert!(!is_readable(&camera) && camera.stats().queued == 0);
+                held.remove(0);
+                held.push(frame(&mut camera));
+                without_export(|| camera.reconfigure(fourcc("YUYV"), SMALL)).unwrap();
+                assert!(held.iter().all(|frame| pixels(frame) == shared), "copies outlive their camera's buffers");
+                assert_eq!(frame(&mut camera).layout().fourcc(), fourcc("YUYV"));
+            }
+        });
+    }
+}
+
+#[test]
+fn allow_copy_changes_nothing_for_a_driver_that_exports() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let mut camera = camera(&device, "NV12").allow_copy().open().unwrap();
+    assert!(frame(&mut camera).memory()[0].is_read_only());
+    assert_eq!(camera.stats().copied_bytes, 0);
+}
+
+#[test]
+fn allow_copy_gives_the_bytes_of_each_picture_once() {
+    let Some(device) = vivid(Planar::Single) else { return };
+    let pictures: Vec<Vec<u8>> = (1..6).map(|n| jpeg(n * 1000)).collect();
+    let given = pictures.clone();
+    ioctls::feeding(*b"MJPG", pictures, || {
+        let wish = camera(&device, "MJPG").size(Size::new(320, 180)).buffers(3).allow_copy();
+        let mut camera = without_export(|| wish.open()).unwrap();
+        for picture in given {
+            let frame = frame(&mut camera);
+            let mut bytes = vec![0; frame.meta().payload[0].bytes as usize];
+            frame.read(Duration::from_secs(1)).unwrap().copy_payload(0, 0, &mut bytes).unwrap();
+            assert!(bytes == picture && !frame.meta().flags.contains(FrameFlags::ERROR), "{} bytes", bytes.len());
+        }
     });
 }

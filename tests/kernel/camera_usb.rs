@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use crate::devices::*;
 use crate::ioctls;
 use crate::negotiate::running;
-use crate::share::Scene;
+use crate::share::{example, Scene};
 use crate::uvc::{is_whole, set_parameter, Damage, Refusal, Uvc};
 use crate::uvc_descriptors::{format, Format};
 
@@ -295,7 +295,7 @@ fn find_skips_the_metadata_node_of_a_usb_camera() {
     assert!(others[0].capabilities().contains(&"META_CAPTURE"));
     assert_eq!(uvc.device().info(), &cameras[0]);
     let e = Camera::builder().path(&others[0].path).open().unwrap_err();
-    assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("not a capture device"), "{e}");
+    assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("the node gives metadata"), "{e}");
 }
 
 #[test]
@@ -416,6 +416,97 @@ fn reopen_follows_a_usb_camera_that_returns_and_subscribers_see_it() {
         }
         assert_eq!(s.publisher.active(), 1);
     });
+}
+
+/// Waits until the camera streams again, and returns the serial number of its device.
+fn serial_after_return(camera: &mut Camera) -> Option<String> {
+    told(camera, |event| matches!(event, CameraEvent::Returned).then_some(()));
+    frame(camera);
+    camera.device().info().serial.clone()
+}
+
+/// A second is enough to find a camera that is there.
+fn stays_lost(camera: &mut Camera) {
+    assert!(camera.recv(Duration::from_secs(1)).unwrap().is_nothing());
+}
+
+#[test]
+fn select_by_serial_follows_a_camera_to_another_port_and_takes_no_other() {
+    let Some(other) = Uvc::plug(&usual()) else { return };
+    let uvc = Uvc::plug_into(1, "0002", &usual());
+    let select = |serial: &'static str| Camera::builder().select(move |d| d.serial.as_deref() == Some(serial));
+    let mut camera = select("0002").reopen(Reopen::Always).open().unwrap();
+    let place = |camera: &Camera| (camera.device().info().path.clone(), camera.device().info().bus.clone());
+    let before = place(&camera);
+    frame(&mut camera);
+    other.unplug_and_wait();
+    uvc.unplug_and_wait();
+    until_lost(&mut camera, Instant::now());
+    // The old device is open, so its nodes have other numbers.
+    let uvc = Uvc::plug_into(0, "0002", &usual());
+    assert_eq!(serial_after_return(&mut camera).as_deref(), Some("0002"));
+    let after = place(&camera);
+    assert!(before.0 != after.0 && before.1 != after.1, "{before:?} {after:?}");
+    // Another camera of the model, on the same port.
+    uvc.unplug_and_wait();
+    until_lost(&mut camera, Instant::now());
+    let other = Uvc::plug_into(0, "0001", &usual());
+    stays_lost(&mut camera);
+    let e = camera.reopen().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::NotFound, "{e}");
+    let e = select("0003").open().unwrap_err();
+    let listed = "is a capture device: 'Lab Camera' on usb-dummy_hcd.0-1, serial 0001";
+    assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains(listed), "{e}");
+    let _uvc = Uvc::plug_into(1, "0002", &usual());
+    assert_eq!(serial_after_return(&mut camera).as_deref(), Some("0002"));
+    drop(other);
+}
+
+#[test]
+fn path_of_a_link_by_id_follows_its_camera_to_another_port() {
+    let Some(uvc) = Uvc::plug(&usual()) else { return };
+    let folder = std::env::temp_dir().join(format!("framelease-links-{}/by-id", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let link = folder.join("usb-framelease_Lab_Camera_0001-video-index0");
+    let point_at = |uvc: &Uvc| std::os::unix::fs::symlink(&uvc.device().info().path, &link).unwrap();
+    point_at(&uvc);
+    let mut camera = Camera::builder().path(&link).reopen(Reopen::Always).open().unwrap();
+    frame(&mut camera);
+    let unplug = |uvc: Uvc, camera: &mut Camera| {
+        uvc.unplug_and_wait();
+        std::fs::remove_file(&link).unwrap();
+        until_lost(camera, Instant::now());
+    };
+    unplug(uvc, &mut camera);
+    // Another camera of the model, on the same port.
+    let other = Uvc::plug_into(0, "0002", &usual());
+    stays_lost(&mut camera);
+    other.unplug_and_wait();
+    let uvc = Uvc::plug_into(1, "0001", &usual());
+    // udev makes the link after the node.
+    stays_lost(&mut camera);
+    point_at(&uvc);
+    assert_eq!(serial_after_return(&mut camera).as_deref(), Some("0001"));
+    assert_eq!(camera.device().info().bus, "usb-dummy_hcd.1-1");
+    let _ = std::fs::remove_dir_all(folder.parent().unwrap());
+}
+
+#[test]
+fn examples_take_a_camera_by_its_serial_and_list_prints_it() {
+    let (Some(_uvc), Some(capture)) = (Uvc::plug(&usual()), example("capture")) else { return };
+    let capture = |device: &str| {
+        let args = ["--device", device, "--frames", "2", "--json"];
+        ended(start(capture.to_str().unwrap(), &args))
+    };
+    for name in ["serial:0001", "card:Lab Camera", "bus:usb-dummy_hcd.0-1", "driver:uvcvideo"] {
+        let out = capture(name);
+        assert!(String::from_utf8_lossy(&out.stdout).contains("\"driver\":\"uvcvideo\""), "{name}: {out:?}");
+    }
+    let out = capture("serial:0003");
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && text.contains("(vivid) is a capture device: 'vivid' on platform:"), "{text}");
+    let listed = run(example("list").unwrap().to_str().unwrap(), &["card:Lab Camera"]);
+    assert!(listed.contains("\n  serial: 0001\n"), "{listed}");
 }
 
 #[test]

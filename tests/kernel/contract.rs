@@ -11,10 +11,12 @@ use framelease::dmabuf::{Allocator, DEFAULT_WAIT};
 use framelease::format::Size;
 use framelease::frame::{Frame, Packet};
 use framelease::{Station, Submit};
+use nix::errno::Errno;
 
 use crate::coding::{coded, fwht, params, WAIT};
 use crate::devices::*;
 use crate::epoll_ctl::{watched, Seen};
+use crate::ioctls;
 use crate::jobs::{kind, Jobs};
 use crate::scene::{Description, Kind, Scene};
 
@@ -27,14 +29,14 @@ fn assert_lawful(seen: &Seen) {
 mod camera {
     use super::*;
 
-    /// A camera whose buffers are all held.
-    struct Held {
+    /// A camera whose buffers are all held. With `COPIES`, its driver does not export buffers.
+    pub(super) struct Held<const COPIES: bool> {
         camera: Camera,
         held: Vec<Frame>,
         device: framelease::v4l2::Device,
     }
 
-    impl Held {
+    impl<const COPIES: bool> Held<COPIES> {
         /// Takes frames until no buffer is left for another.
         fn starve(&mut self) {
             while let Some(event) = self.camera.recv(Duration::from_millis(300)).unwrap().item() {
@@ -46,9 +48,18 @@ mod camera {
         fn give(&mut self) {
             drop(self.held.remove(0));
         }
+
+        /// Runs a function while the driver exports no buffers.
+        fn with_driver<T>(test: impl FnOnce() -> T) -> T {
+            const EXPBUF: u8 = 16;
+            match COPIES {
+                true => ioctls::refusing([EXPBUF; 2], Errno::ENOTTY, test),
+                false => test(),
+            }
+        }
     }
 
-    impl Scene for Held {
+    impl<const COPIES: bool> Scene for Held<COPIES> {
         type Station = Camera;
 
         const DESCRIPTION: Description<Self> = Description {
@@ -73,7 +84,7 @@ mod camera {
                 press(&scene.device, "Inject Fatal Streaming Error");
                 let lost = scene.camera.recv(WAIT).unwrap().item();
                 assert!(matches!(lost, Some(CameraEvent::Lost(_))), "{lost:?}");
-                scene.camera.reopen().unwrap();
+                Self::with_driver(|| scene.camera.reopen().unwrap());
                 scene.held.clear();
                 scene.starve();
             }),
@@ -98,7 +109,9 @@ mod camera {
 
         fn new() -> Self {
             let device = vivid_as_is(Planar::Single).unwrap();
-            let camera = crate::devices::camera(&device, "YUYV").buffers(5).open().unwrap();
+            let builder = crate::devices::camera(&device, "YUYV").buffers(5);
+            let builder = if COPIES { builder.allow_copy() } else { builder };
+            let camera = Self::with_driver(|| builder.open().unwrap());
             let mut scene = Self { camera, held: Vec::new(), device };
             scene.starve();
             scene
@@ -123,25 +136,31 @@ mod camera {
         }
     }
 
-    crate::contract!(Held);
+    crate::contract!(Held<false>);
 
     #[test]
     fn epoll_entry_is_deleted_and_never_modified() {
-        if !Held::is_here() {
+        if !Held::<false>::is_here() {
             return;
         }
         let ((), seen) = watched(|| {
-            let mut scene = Held::new();
+            let mut scene = Held::<false>::new();
             scene.give();
             scene.starve();
-            (Held::DESCRIPTION.restart.unwrap())(&mut scene);
+            (Held::<false>::DESCRIPTION.restart.unwrap())(&mut scene);
             scene.camera.reconfigure(fourcc("NV12"), SMALL).unwrap();
             drop(frame(&mut scene.camera));
-            (Held::DESCRIPTION.fail.unwrap())(&mut scene);
+            (Held::<false>::DESCRIPTION.fail.unwrap())(&mut scene);
             told(&mut scene.camera, lost);
         });
         assert_lawful(&seen);
     }
+}
+
+mod camera_copies {
+    use super::camera::Held;
+
+    crate::contract!(Held<true>);
 }
 
 mod m2m {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use framelease::bitstream::Codec;
 use framelease::capture::FrameSource;
-use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent};
+use framelease::codec::{Decoder, DecoderEvent, Encoder, EncoderEvent, Outcome, Setting};
 use framelease::dmabuf::Allocator;
 use framelease::format::Size;
 use framelease::frame::{Frame, Pool};
 use framelease::share::{Policy, Publisher, Subscriber, SubscriberEvent};
-use framelease::v4l2::Resumed;
+use framelease::v4l2::{ControlValue, Resumed};
 use framelease::ErrorKind;
 use framelease::{Received, Station, Submit};
 use nix::errno::Errno;
@@ -72,6 +72,66 @@ fn encoder_that_is_unplugged_is_reported_and_reopened() {
         assert!(packet.is_key() && packet.carries_parameters());
         drop((held, packet, encoder, camera));
     });
+}
+
+#[test]
+fn reopen_applies_the_settings_that_were_changed_since() {
+    let (Some(pool), Some(device)) = (pictures(), h264("")) else { return };
+    let params = params(Codec::H264, TINY).wish(Setting::BitrateBps(4_000_000));
+    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    drop(coded(&mut encoder, picture(&pool, 1)));
+    assert!(matches!(encoder.apply(Setting::BitrateBps(1_000_000)).unwrap(), Outcome::Exact));
+    // The driver does not have it.
+    assert!(matches!(encoder.apply(Setting::Quality(50)).unwrap(), Outcome::Missing));
+    let settings: Vec<Setting> = encoder.applied().iter().map(|applied| applied.setting).collect();
+    unplugging_h264(|| {
+        while !matches!(encoder.recv(WAIT).unwrap(), Received::Item(EncoderEvent::Lost(_))) {
+            let _ = encoder.force_key();
+        }
+    });
+    encoder.reopen().unwrap();
+    assert!(coded(&mut encoder, picture(&pool, 2)).is_key());
+    let bitrate = control(encoder.device(), "Video Bitrate").id;
+    assert_eq!(encoder.device().control_value(bitrate).unwrap(), ControlValue::Number(1_000_000));
+    let changed = |setting: Setting| {
+        if setting == Setting::BitrateBps(4_000_000) {
+            Setting::BitrateBps(1_000_000)
+        } else {
+            setting
+        }
+    };
+    let now: Vec<Setting> = encoder.applied().iter().map(|applied| applied.setting).collect();
+    assert_eq!(now, settings.into_iter().map(changed).collect::<Vec<_>>());
+}
+
+#[test]
+fn decoder_that_is_unplugged_is_reported_and_reopened() {
+    let Some(device) = fwht(Planar::Single) else { return };
+    let pool = Pool::new(&Allocator::Udmabuf, packed("YUYV", Size::new(640, 368)), 2).unwrap();
+    let params = params(Codec::Fwht, Size::new(640, 368));
+    let mut encoder = Encoder::builder(params).device(device).open(pool.buffers()).unwrap();
+    let coded = coded(&mut encoder, picture(&pool, 1)).detach();
+    drop(encoder);
+    let mut decoder = Decoder::builder(Codec::Fwht).open().unwrap();
+    let decoded = |decoder: &mut Decoder| {
+        decoder.try_submit(coded.clone()).taken();
+        (0..3).find_map(|_| decoder.recv(WAIT).unwrap().frame()).expect("a frame")
+    };
+    let held = decoded(&mut decoder);
+    let before = pixels(&held);
+    let driver = Path::new("/sys/bus/platform/drivers/vicodec");
+    std::fs::write(driver.join("unbind"), "vicodec.0").unwrap();
+    let rejected = decoder.try_submit(coded.clone()).unwrap_err();
+    assert_eq!(rejected.error.kind(), ErrorKind::DeviceLost, "{}", rejected.error);
+    let told = decoder.recv(WAIT).unwrap();
+    assert!(matches!(told, Received::Item(DecoderEvent::Lost(_))), "{told:?}");
+    assert!(decoder.recv(Duration::from_millis(50)).unwrap().is_nothing(), "reported once");
+    assert_eq!(decoder.reopen().unwrap_err().kind(), ErrorKind::NotFound);
+    std::fs::write(driver.join("bind"), "vicodec.0").unwrap();
+    let told = decoder.recv(WAIT).unwrap();
+    assert!(matches!(told, Received::Item(DecoderEvent::Returned)), "{told:?}");
+    decoder.reopen().unwrap();
+    assert!(pixels(&decoded(&mut decoder)) == before && pixels(&held) == before, "a frame outlives its device");
 }
 
 #[test]

@@ -43,14 +43,15 @@ pub struct Setup {
 pub struct RawGadget(File);
 
 impl RawGadget {
-    /// Plugs a device of high speed in.
-    pub fn plug() -> Result<Self, Errno> {
+    /// Plugs a device of high speed into a port, 0 or 1. Each port is a bus.
+    pub fn plug(port: u8) -> Result<Self, Errno> {
         let opened = OpenOptions::new().read(true).write(true).open("/dev/raw-gadget");
         let gadget = Self(opened.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?);
         // `usb_raw_init`: the names of the driver and the device of a controller, and the speed.
         let mut init = [0u8; 257];
         init[..9].copy_from_slice(b"dummy_udc");
-        init[128..139].copy_from_slice(b"dummy_udc.0");
+        init[128..138].copy_from_slice(b"dummy_udc.");
+        init[138] = b'0' + port;
         init[256] = HIGH_SPEED;
         gadget.call(INIT, &mut init)?;
         gadget.call(RUN, &mut [])?;

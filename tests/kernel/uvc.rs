@@ -60,6 +60,7 @@ pub struct Uvc {
 
 struct Shared {
     gadget: RawGadget,
+    serial: &'static str,
     formats: Vec<Format>,
     state: Mutex<State>,
     /// Signals a change of `stream`, `is_idle` and `is_unplugged`.
@@ -107,8 +108,15 @@ impl Uvc {
         // The driver reads it when it finds the camera.
         set_parameter("nodrop", if gives_damaged { "1" } else { "0" });
         wait("the last camera stays", || nodes() == 0);
+        Some(Self::plug_into(0, "0001", formats))
+    }
+
+    /// Plugs a camera with a serial number into port 0 or 1, beside others.
+    pub fn plug_into(port: u8, serial: &'static str, formats: &[Format]) -> Self {
+        let before = nodes();
         let shared = Arc::new(Shared {
-            gadget: RawGadget::plug().unwrap(),
+            gadget: RawGadget::plug(port).unwrap(),
+            serial,
             formats: formats.to_vec(),
             state: Mutex::new(State {
                 is_unplugged: false,
@@ -135,8 +143,8 @@ impl Uvc {
         });
         let uvc = Self { shared, bus: Some(bus) };
         // The second one is for metadata.
-        wait("the camera does not appear", || nodes() == 2);
-        Some(uvc)
+        wait("the camera does not appear", || nodes() == before + 2);
+        uvc
     }
 
     /// The capture node, opened again.
@@ -175,6 +183,13 @@ impl Uvc {
 
     /// Unplugs the camera. Does not wait until its driver has noticed that.
     pub fn unplug(self) {}
+
+    /// Unplugs the camera, and waits until its nodes are gone.
+    pub fn unplug_and_wait(self) {
+        let before = nodes();
+        drop(self);
+        wait("the camera stays", || nodes() < before);
+    }
 }
 
 impl Drop for Uvc {
@@ -194,8 +209,8 @@ const DRIVER: &str = "uvcvideo";
 /// Loads the drivers in the lab.
 fn load() -> Result<(), String> {
     if std::env::var_os("FRAMELEASE_LAB_PROMISES").is_some() {
-        for module in ["dummy_hcd", "raw_gadget", DRIVER] {
-            ended(start("modprobe", &[module]));
+        for module in [&["dummy_hcd", "num=2"][..], &["raw_gadget"], &[DRIVER]] {
+            ended(start("modprobe", module));
         }
     }
     let is_there = std::path::Path::new("/dev/raw-gadget").exists();
@@ -269,7 +284,7 @@ fn request(shared: &Arc<Shared>, setup: &Setup, sender: &mut Option<JoinHandle<(
         (STANDARD, GET_DESCRIPTOR) => match setup.value.to_be_bytes() {
             [1, _] => gadget.reply(setup, &descriptors::DEVICE),
             [2, _] => gadget.reply(setup, &descriptors::configuration(&shared.formats)),
-            [3, number] => gadget.reply(setup, &descriptors::string(number)),
+            [3, number] => gadget.reply(setup, &descriptors::string(number, shared.serial)),
             [6, _] => gadget.reply(setup, &descriptors::QUALIFIER),
             _ => gadget.stall(),
         },

@@ -98,12 +98,12 @@ fn add(to: &mut Vec<u8>, fields: &[&[u8]]) {
 }
 
 /// A string descriptor. Number 0 lists the languages.
-pub fn string(number: u8) -> Vec<u8> {
+pub fn string(number: u8, serial: &str) -> Vec<u8> {
     let text: Vec<u8> = match number {
         0 => vec![0x09, 0x04],
         1 => utf16("framelease"),
         2 => utf16("Lab Camera"),
-        _ => utf16("0001"),
+        _ => utf16(serial),
     };
     let mut all = Vec::new();
     add(&mut all, &[&[3], &text]);

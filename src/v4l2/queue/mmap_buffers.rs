@@ -1,5 +1,6 @@
 //! The buffers of one queue generation: which of them the driver has, and their return after the last lease.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +31,9 @@ struct State {
     device: Option<Device>,
     slots: Vec<Place>,
     queued: usize,
+    /// The free slots of copies, if each frame is copied. The driver has at most that many buffers, so that it stops
+    /// while all copies are leased.
+    free_copies: Option<VecDeque<usize>>,
     /// A return failed. Its slot is idle, and the return is retried.
     stranded: bool,
     /// The queue has reported that returns fail, and none has succeeded since.
@@ -63,6 +67,7 @@ impl MmapBuffers {
             device: Some(device.clone()),
             slots: vec![Place::Idle; count],
             queued: 0,
+            free_copies: None,
             stranded: false,
             is_reported: false,
             was_queued: false,
@@ -130,7 +135,8 @@ impl MmapBuffers {
         state.stranded = false;
         let mut done = Ok(());
         for slot in 0..state.slots.len() {
-            if state.slots[slot] == Place::Idle {
+            let has_room = state.free_copies.as_ref().map_or(true, |free| state.queued < free.len());
+            if state.slots[slot] == Place::Idle && has_room {
                 done = done.and(self.queue_empty(state, slot));
             }
         }
@@ -179,6 +185,27 @@ impl MmapBuffers {
         true
     }
 
+    /// Makes the frames copies, in this many slots.
+    pub(super) fn copy_into(&self, count: usize) {
+        self.lock().free_copies = Some((0..count).collect());
+    }
+
+    /// Takes a free slot for a copy.
+    pub(super) fn take_copy(&self) -> Option<usize> {
+        self.lock().free_copies.as_mut()?.pop_front()
+    }
+
+    /// Takes a buffer back that was copied, and queues it if there is room for another copy. A failure is kept for the
+    /// next call.
+    pub(super) fn give_back(&self, slot: usize) {
+        let state = &mut *self.lock();
+        if let Some(place) = state.slots.get_mut(slot) {
+            *place = Place::Idle;
+        }
+        let queued = self.queue_idle(state);
+        state.note_return(queued);
+    }
+
     /// Takes an idle slot, for the caller of an output queue to fill.
     pub(super) fn take(&self) -> Option<usize> {
         let mut state = self.lock();
@@ -224,13 +251,35 @@ impl BufferOwner for MmapOwner {
         if mmap.kind.is_output() {
             return;
         }
-        let is_news = match mmap.queue_empty(state, slot) {
-            Ok(()) => std::mem::take(&mut state.awaits_queued),
+        let queued = mmap.queue_empty(state, slot);
+        state.note_return(queued);
+    }
+}
+
+impl State {
+    /// Notes that the end of a lease has queued a buffer, or failed to.
+    fn note_return(&mut self, queued: Result<()>) {
+        let is_news = match queued {
+            Ok(()) => self.was_queued && std::mem::take(&mut self.awaits_queued),
             // The next call tries again.
             Err(_) => true,
         };
-        if let Some(signal) = state.signal.as_ref().filter(|_| is_news) {
+        if let Some(signal) = self.signal.as_ref().filter(|_| is_news) {
             signal.set();
         }
+    }
+}
+
+/// The end of a lease on a copy: the driver gets a buffer that waited for room.
+pub(super) struct CopyOwner(pub(super) Arc<MmapBuffers>);
+
+impl BufferOwner for CopyOwner {
+    fn release(&self, slot: usize) {
+        let state = &mut *self.0.lock();
+        if let Some(free) = &mut state.free_copies {
+            free.push_back(slot);
+        }
+        let queued = self.0.queue_idle(state);
+        state.note_return(queued);
     }
 }

@@ -1,6 +1,7 @@
 //! One queue of a device, its buffers and its frames.
 
 mod capture_clock;
+mod copies;
 mod imports;
 mod mmap_buffers;
 mod planes;
@@ -17,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use self::capture_clock::CaptureClock;
+use self::copies::Copies;
 use self::imports::Imports;
 use self::mmap_buffers::MmapBuffers;
 use self::planes::{meta, returned, FieldOrder};
@@ -106,10 +108,12 @@ enum End {
 
 enum Memory {
     None,
-    /// Buffers whose slot equals the queue's index: the driver's own, or allocated for this queue.
+    /// Buffers whose slot equals the queue's index: the driver's own, or allocated for this queue. Or copies.
     Mmap {
         mmap: Arc<MmapBuffers>,
         buffers: BufferSet,
+        /// `buffers` are copies of the driver's own.
+        copies: Option<Copies>,
     },
     /// Buffers of other devices or pools.
     Imports {
@@ -305,8 +309,10 @@ impl Queue {
     /// Does the same as [`Queue::free`], and returns the leases that the driver had.
     pub(super) fn free_and_reclaim(&mut self) -> Reclaimed {
         let stopped = self.reclaim();
-        if let Memory::Mmap { mmap, .. } = &self.memory {
+        if let Memory::Mmap { mmap, copies, .. } = &mut self.memory {
             mmap.orphan();
+            // Some drivers free no buffer that is mapped.
+            *copies = None;
         }
         let is_freed = matches!(self.memory, Memory::None) || self.release(self.memory_type());
         let mut reclaimed = stopped.or_else(|_| {
@@ -444,6 +450,7 @@ impl Queue {
         let filled = match (held, self.buffers()) {
             (Some(Lease::Shared(frame)), _) => return Ok(Received::Item(returned(frame, &buffer))),
             (Some(Lease::Unique(frame)), _) => Some(frame),
+            (None, Some(_)) if known && self.is_copying() => self.copied(&buffer)?,
             (None, Some(buffers)) if known => buffers.lend(index),
             (None, _) => None,
         };
@@ -457,6 +464,21 @@ impl Queue {
             let text = format!("the driver returned buffer {index}, which was not queued");
             Error::new(ErrorKind::Os, OP, text).on(&self.device)
         })
+    }
+
+    /// Returns `true` if the CPU copies each frame.
+    pub(crate) fn is_copying(&self) -> bool {
+        matches!(&self.memory, Memory::Mmap { copies: Some(_), .. })
+    }
+
+    /// Returns a copy of a frame that the driver has filled, and queues the driver's buffer again. `None` without
+    /// room, which the driver's number of buffers excludes.
+    fn copied(&self, buffer: &calls::Buffer) -> Result<Option<FrameMut>> {
+        let Memory::Mmap { mmap, buffers, copies: Some(copies) } = &self.memory else { return Ok(None) };
+        let mut frame = mmap.take_copy().and_then(|slot| buffers.lend(slot));
+        let done = frame.as_mut().map_or(Ok(()), |frame| copies.copy(buffer, frame));
+        mmap.give_back(buffer.index());
+        done.map(|()| frame)
     }
 
     /// Waits at most `timeout` for the next buffer that the driver has finished. A wait costs two more system calls.

@@ -22,7 +22,7 @@ impl Queue {
     /// or [`Queue::allocate_from`]. Returns `None` if no buffer is free.
     pub fn try_acquire(&mut self) -> Option<FrameMut> {
         match &self.memory {
-            Memory::Mmap { mmap, buffers } if self.direction == Direction::Output => buffers.lend(mmap.take()?),
+            Memory::Mmap { mmap, buffers, .. } if self.direction == Direction::Output => buffers.lend(mmap.take()?),
             _ => None,
         }
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::copies::Copies;
 use super::imports::Imports;
-use super::mmap_buffers::{MmapBuffers, MmapOwner};
+use super::mmap_buffers::{CopyOwner, MmapBuffers, MmapOwner};
 use super::{state, Memory, Queue};
 use crate::dmabuf::{Allocator, DmaBuf, MemoryKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +26,9 @@ pub enum CacheHint {
     /// Memory that the CPU reads through its cache (`V4L2_MEMORY_FLAG_NON_COHERENT`), if the driver offers it.
     Cached,
 }
+
+/// The most buffers of a driver whose frames are copied. It gets each of them back at once.
+const MOST_TO_COPY: usize = 4;
 
 impl Queue {
     /// Allocates the driver's own buffers for its present format and exports each memory plane once. Buffers of a
@@ -99,6 +103,35 @@ impl Queue {
         self.install(memory, layout, MEMORY_DMABUF, CpuReads::of(allocator))
     }
 
+    /// Allocates the driver's own buffers of a capture queue, which stay in the queue, and `count` buffers of
+    /// `allocator`, into which the CPU copies each frame. A memory plane has the size that the driver uses, or
+    /// `least_bytes` if that is more. Ioctls: `VIDIOC_G_FMT`, `VIDIOC_REQBUFS`, `VIDIOC_QUERYBUF` for each buffer.
+    ///
+    /// # Errors
+    /// The errors of [`Queue::allocate`], without export, and of [`Allocator::allocate`].
+    pub(crate) fn allocate_copies(
+        &mut self,
+        allocator: &Allocator,
+        count: usize,
+        least_bytes: &[u32],
+    ) -> Result<&BufferSet> {
+        let layout = self.begin(count)?;
+        let (given, _) = self.request(MEMORY_MMAP, count.min(MOST_TO_COPY), 0)?;
+        let made = Copies::map(&self.device, self.kind, given, &layout)
+            .and_then(|copies| Ok((copies.allocate(allocator, &layout, count, least_bytes)?, copies)));
+        let (memory, copies) = made.map_err(|e| {
+            self.release(MEMORY_MMAP);
+            e
+        })?;
+        let planes = layout.memory_bytes().len();
+        let mmap = MmapBuffers::new(&self.device, self.kind, MEMORY_MMAP, given, planes, Vec::new());
+        mmap.copy_into(count);
+        self.held.resize_with(given, || None);
+        let buffers = BufferSet::new(layout, CpuReads::of(allocator), memory, Box::new(CopyOwner(Arc::clone(&mmap))));
+        self.memory = Memory::Mmap { mmap, buffers, copies: Some(copies) };
+        self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
+    }
+
     /// Prepares `count` indices for imports: frames for an output queue ([`Queue::queue`]), writable buffers for a
     /// capture queue ([`Queue::queue_empty`]). The driver may give more or fewer. Ioctls: `VIDIOC_G_FMT`,
     /// `VIDIOC_REQBUFS` with `V4L2_MEMORY_DMABUF`.
@@ -169,7 +202,8 @@ impl Queue {
                 MEMORY_DMABUF => (offered.map(|o| o.imports), "imports"),
                 _ => (offered.map(|o| o.exports), "buffers of its own"),
             };
-            let refused = e == Errno::EINVAL && can == Some(false);
+            // A driver that reports no capabilities is not one of videobuf2, and refuses the kind of memory.
+            let refused = e == Errno::EINVAL && !can.unwrap_or(memory != MEMORY_DMABUF);
             let offered = offered.map_or("no information".to_owned(), |o| o.to_string());
             let error = self.device.failed(OP, e);
             let error = if refused { error.kind_is(ErrorKind::Unsupported) } else { error };
@@ -214,7 +248,7 @@ impl Queue {
         let mmap = MmapBuffers::new(&self.device, self.kind, memory_type, memory.len(), planes, imported);
         self.held.resize_with(memory.len(), || None);
         let buffers = BufferSet::new(layout, cpu_reads, memory, Box::new(MmapOwner(Arc::clone(&mmap))));
-        self.memory = Memory::Mmap { mmap, buffers };
+        self.memory = Memory::Mmap { mmap, buffers, copies: None };
         self.buffers().ok_or_else(|| state("VIDIOC_REQBUFS", "no buffers"))
     }
 
