@@ -252,8 +252,8 @@ impl Buffer {
             // SAFETY: memory: `arg` lives on this stack frame. A multi-planar kind makes `m` point to the eight
             // planes of `self`, exclusively borrowed for the call, and `length` is at most 8 (`new`); the kernel
             // writes back no more entries than that. A single-planar kind has no pointer: memory is MMAP or DMABUF,
-            // never USERPTR. Contract: `call` is QUERYBUF, QBUF or DQBUF, which take this struct; descriptors in it are only
-            // looked up.
+            // never USERPTR. Contract: `call` is QUERYBUF, QBUF or DQBUF, which take this struct; descriptors in it are
+            // only looked up.
             let done = unsafe { call(fd.as_raw_fd(), &mut arg) };
             if done.is_ok() {
                 // The pointer must not outlive this frame, and the kernel's count of planes must not exceed the

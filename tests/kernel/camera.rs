@@ -643,7 +643,7 @@ fn allow_copy_captures_from_a_driver_that_cannot_export() {
             let e = without_export(|| wish().open()).unwrap_err();
             let advice = "the driver cannot export its buffers; CameraBuilder::allow_copy permits a copy";
             assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains(advice), "{e}");
-            // A memfd is no dma-buf that the driver could fill.
+            // The driver cannot fill a memfd.
             let wish = wish().stall_after(Duration::from_millis(200));
             for wish in [wish.clone(), wish.allocator(Allocator::Memfd)] {
                 let mut camera = without_export(|| wish.allow_copy().open()).unwrap();
