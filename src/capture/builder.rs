@@ -122,8 +122,9 @@ impl CameraBuilder {
         self
     }
 
-    /// Leaves the media pipeline as it is. By default, [`CameraBuilder::open`] changes the links, routes and pads of a
-    /// pipeline that cannot give what is requested, but never of a pipeline that can.
+    /// Leaves the links, routes and pads of the media pipeline as they are. By default, [`CameraBuilder::open`] changes
+    /// them if the pipeline cannot give what is requested. It never changes blocks that give pictures to another node
+    /// at that time. The frame interval of the sensor is set in both cases.
     pub fn keep_pipeline(mut self) -> Self {
         self.keeps_pipeline = true;
         self

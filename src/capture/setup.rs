@@ -12,7 +12,7 @@ use crate::dmabuf::Allocator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FourCc, FrameInterval, Layout, Size};
 use crate::frame::{BufferBudget, BufferSet};
-use crate::v4l2::{is_same_rate, nodes, planned, prepare, Overrule, Pipeline, PipelineWish};
+use crate::v4l2::{is_same_rate, nodes, planned, prepare, Overrule, Pipeline, PipelineWish, Prepared};
 use crate::v4l2::{Device, DeviceInfo, DeviceReadiness, Direction, EventKind, FormatRequest, Queue};
 
 /// The formats of a camera that gives packets, unless the user names others.
@@ -157,13 +157,11 @@ impl CameraBuilder {
             exact_size: self.fit == Fit::Exact,
             interval: self.interval,
             sensor: self.sensor.as_deref(),
-            keeps_sensor: false,
         }
     }
 
-    /// Sets the media pipeline up. Returns the format and size that the camera then has. `None` if no graph feeds the
-    /// device.
-    fn set_pipeline(&self, device: &Device) -> Result<Option<(FourCc, Size)>> {
+    /// Sets the media pipeline up. `None` if no graph feeds the device.
+    fn set_pipeline(&self, device: &Device) -> Result<Option<Prepared>> {
         match device.info().is_routed_by_graph() && !self.keeps_pipeline {
             true => prepare(device, &self.pipeline_wish()),
             false => Ok(None),
@@ -200,15 +198,25 @@ impl CameraBuilder {
 impl Camera {
     pub(super) fn set_up(&mut self) -> Result<()> {
         let device = self.queue.device().clone();
-        let exact = self.wishes.layout;
         self.wishes.overrule(&device);
         let pipeline = self.wishes.set_pipeline(&device)?;
+        let done = self.set_up_node(&device, pipeline.as_ref().map(|p| (p.fourcc, p.size)));
+        if let (Err(_), Some(pipeline)) = (&done, &pipeline) {
+            // It may have been that of another program.
+            pipeline.undo(&device);
+        }
+        done
+    }
+
+    /// Sets the format of the node, and starts it with new buffers.
+    fn set_up_node(&mut self, device: &Device, pipeline: Option<(FourCc, Size)>) -> Result<()> {
+        let exact = self.wishes.layout;
         match &exact {
             Some(layout) => {
                 device.set_format_exact(Direction::Capture, layout)?;
-                self.interval = self.set_interval(&device, None)?;
+                self.interval = self.set_interval(device, None)?;
             }
-            None => self.set_format(&device, pipeline)?,
+            None => self.set_format(device, pipeline)?,
         }
         let count = self.wishes.buffers.unwrap_or(BufferBudget::default().total());
         let buffers = self.allocate(count, exact.as_ref().map_or(&[][..], Layout::memory_bytes))?;
@@ -218,7 +226,7 @@ impl Camera {
             let Some(codec) = Codec::of(fourcc) else {
                 self.tear_down();
                 let text = format!("the camera gives {fourcc}, which is not a bitstream, so it cannot give packets");
-                return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_S_FMT", text).on(&device));
+                return Err(Error::new(ErrorKind::Unsupported, "VIDIOC_S_FMT", text).on(device));
             };
             self.stream = Some(Stream::new(codec));
         }
@@ -263,12 +271,14 @@ impl Camera {
             Some((fourcc, size)) => Choice::of(fourcc, size),
             None => choose(&wish, device)?,
         };
+        // Without a wish, the size is that of the pipeline.
+        let size = pipeline.filter(|_| self.wishes.size.is_none()).map_or(wish.size, |(_, size)| size);
         let present = device.present_format(Direction::Capture).ok();
         let interval = device.frame_interval(Direction::Capture).unwrap_or(None);
         let mut refused = None;
         for candidate in &choice.candidates {
             let kept = interval.filter(|_| present == Some((candidate.fourcc, candidate.size)));
-            match self.try_candidate(device, candidate, wish.size, kept) {
+            match self.try_candidate(device, candidate, size, kept) {
                 Ok(interval) => {
                     self.interval = interval;
                     return Ok(());

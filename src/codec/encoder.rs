@@ -313,8 +313,12 @@ impl Encoder {
     /// `DeviceLost` after an unplug.
     pub fn apply(&mut self, setting: Setting) -> Result<Outcome> {
         let applied = apply(self.device(), self.wanted.params.codec(), setting);
-        if let Ok(Outcome::Exact | Outcome::Adjusted(_)) = applied {
-            self.wanted.params = self.wanted.params.clone().wish(setting);
+        match applied {
+            Ok(Outcome::Exact) if self.wanted.params.requires(&setting) => {
+                self.wanted.params = self.wanted.params.clone().require(setting);
+            }
+            Ok(Outcome::Exact | Outcome::Adjusted(_)) => self.wanted.params = self.wanted.params.clone().wish(setting),
+            _ => {}
         }
         self.pair.noted(applied)
     }

@@ -292,6 +292,11 @@ impl Params {
         &self.wishes
     }
 
+    /// Returns `true` if a value of this setting is required.
+    pub(super) fn requires(&self, setting: &Setting) -> bool {
+        self.wishes.iter().any(|w| w.is_required && w.setting.is_same(setting))
+    }
+
     /// Returns `true` if a value of this setting was requested.
     pub(super) fn names(&self, setting: &Setting) -> bool {
         self.wishes.iter().any(|w| w.setting.is_same(setting))

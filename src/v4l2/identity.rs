@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::device::{nodes, Condition, Device};
+use super::device::{nodes, Condition, Device, Direction};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The properties that a device keeps when it returns: its driver, its name, its place on the bus, and the index of
@@ -73,10 +73,12 @@ impl Identity {
         Ok(device)
     }
 
-    /// Returns a camera that the condition accepts. A camera may have several nodes: the same index comes first.
+    /// Returns a camera that the condition accepts and that is free. A camera may have several nodes: the same index
+    /// comes first.
     fn select(&self, devices: impl Iterator<Item = Device>) -> Option<Device> {
         let condition = self.condition.as_ref()?;
-        let cameras = devices.filter(|d| d.info().is_capture() && condition.accepts(d.info()));
+        let is_free = |device: &Device| device.buffer_count(Direction::Capture) == 0;
+        let cameras = devices.filter(|d| d.info().is_capture() && condition.accepts(d.info()) && is_free(d));
         cameras.min_by_key(|device| device.index() != self.index)
     }
 }

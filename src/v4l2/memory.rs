@@ -88,6 +88,14 @@ impl Device {
         }
     }
 
+    /// Returns how many buffers a queue has, also those of other programs. 0 if the driver does not tell. Changes
+    /// nothing. Ioctls: `VIDIOC_G_FMT`, `VIDIOC_CREATE_BUFS` with a count of 0.
+    pub(super) fn buffer_count(&self, direction: Direction) -> u32 {
+        let Some(kind) = self.info().buf_type(direction) else { return 0 };
+        let Ok(mut arg) = self.create_arg(kind, MEMORY_MMAP, 0) else { return 0 };
+        calls::create_bufs(self.as_fd(), &mut arg).map_or(0, |()| arg.index)
+    }
+
     pub(super) fn create_arg(&self, kind: BufType, memory: u32, count: u32) -> Result<CreateBuffers> {
         let mut format = Format::new(kind, &Picture::default());
         calls::g_fmt(self.as_fd(), &mut format).map_err(|e| self.failed("VIDIOC_G_FMT", e))?;

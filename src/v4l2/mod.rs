@@ -59,7 +59,7 @@ pub use formats::{FormatOffer, Intervals, Sizes};
 pub use hotplug::{Hotplug, NodeEvent};
 pub use inputs::{Input, Timings};
 pub use media::{media_path, BusFormat, MediaEntity, MediaGraph, MediaLink, MediaPad, Pipeline};
-pub(crate) use media::{planned, prepare, Wish as PipelineWish};
+pub(crate) use media::{planned, prepare, Prepared, Wish as PipelineWish};
 pub use mem_to_mem::Resumed;
 #[doc(hidden)] // For this project's tests.
 pub use mem_to_mem::{MemToMem, Processed};

@@ -463,6 +463,23 @@ fn select_by_serial_follows_a_camera_to_another_port_and_takes_no_other() {
 }
 
 #[test]
+fn select_passes_over_a_camera_that_another_program_has() {
+    let Some(one) = Uvc::plug(&usual()) else { return };
+    let two = Uvc::plug_into(1, "0002", &usual());
+    let mut used = Camera::builder().device(two.device()).open().unwrap();
+    frame(&mut used);
+    let bus = one.device().info().bus.clone();
+    let mut camera = Camera::builder().select(|d| d.driver == "uvcvideo").reopen(Reopen::Always).open().unwrap();
+    assert_eq!(camera.device().info().bus, bus);
+    one.unplug_and_wait();
+    until_lost(&mut camera, Instant::now());
+    stays_lost(&mut camera);
+    let _one = Uvc::plug_into(0, "0001", &usual());
+    assert_eq!(serial_after_return(&mut camera).as_deref(), Some("0001"));
+    frame(&mut used);
+}
+
+#[test]
 fn path_of_a_link_by_id_follows_its_camera_to_another_port() {
     let Some(uvc) = Uvc::plug(&usual()) else { return };
     let folder = std::env::temp_dir().join(format!("framelease-links-{}/by-id", std::process::id()));

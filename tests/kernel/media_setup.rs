@@ -6,6 +6,7 @@ use framelease::capture::{Camera, CameraBuilder, Fit, FrameSource};
 use framelease::format::{FrameInterval, Size};
 use framelease::v4l2::{media_path, ControlId, ControlValue, Device, MediaGraph};
 use framelease::ErrorKind;
+use nix::errno::Errno;
 
 use crate::devices::*;
 use crate::ioctls::{self, Habit};
@@ -116,6 +117,19 @@ fn pipeline_whose_sensor_streams_elsewhere_is_left_as_it_is() {
         assert!(e.to_string().contains("the step was: media-ctl -d /dev/media"), "{e}");
         assert_eq!(graph(device), before);
         assert_eq!(frame(&mut raw).layout().size(), SIZE);
+    });
+}
+
+#[test]
+fn pipeline_of_a_camera_that_does_not_start_is_as_it_was() {
+    const STREAMON: [u8; 2] = [18, 18];
+    with_vimc(|device| {
+        media_ctl("-l", "'Debayer A':1 -> 'Scaler':0 [0]");
+        let before = graph(device);
+        let start = || camera_of(device).size(SMALL).sensor("Sensor B").open();
+        let e = ioctls::refusing(STREAMON, Errno::ENOMEM, start).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Exhausted, "{e}");
+        assert_eq!(graph(device), before);
     });
 }
 

@@ -15,21 +15,38 @@ pub struct BusFormat {
     pub size: Size,
     /// `enum v4l2_field`.
     pub(crate) field: u32,
+    pub(super) colors: Colors,
 }
+
+/// The colorimetry of a pad, which drivers keep and the kernel does not compare.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Colors {
+    space: u32,
+    rest: [u16; 14],
+}
+
+impl PartialEq for Colors {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Colors {}
 
 impl BusFormat {
     #[cfg(test)]
     pub(super) fn new(code: u32, size: Size) -> Self {
-        Self { code, size, field: FIELD_NONE }
+        Self { code, size, field: FIELD_NONE, colors: Colors::default() }
     }
 
     pub(super) fn from_raw(raw: &SubdevFormat) -> Self {
-        Self { code: raw.code, size: Size::new(raw.width, raw.height), field: raw.field }
+        let colors = Colors { space: raw.colorspace, rest: raw.rest };
+        Self { code: raw.code, size: Size::new(raw.width, raw.height), field: raw.field, colors }
     }
 
     pub(super) fn to_raw(self, which: u32, pad: u32) -> SubdevFormat {
-        let Self { code, size: Size { width, height }, field } = self;
-        SubdevFormat { which, pad, width, height, code, field, ..SubdevFormat::zeroed() }
+        let Self { code, size: Size { width, height }, field, colors: Colors { space: colorspace, rest } } = self;
+        SubdevFormat { which, pad, width, height, code, field, colorspace, rest, ..SubdevFormat::zeroed() }
     }
 
     /// Returns `true` if a sink with this format takes pictures in the format `source`, by the kernel's rules.

@@ -233,7 +233,7 @@ fn path_ends_at_cycles_and_dangling_links() {
         .replace("  source 0 UYVY", "  sink 7\n  source 0 UYVY");
     let cyclic = format!("{cyclic}link 'mxc_isi.0':1 -> 'ov5640 1-003c':7 on\n");
     let mut model = Model::parse(&cyclic);
-    model.graph.links.push(super::super::graph::Link { source: 999, sink: 998, enabled: true, immutable: false });
+    model.graph.links.push(super::super::graph::Link { source: 999, sink: 998, enabled: true, ..Default::default() });
     let node = model.node_of("mxc_isi.0.capture");
     assert_eq!(model.graph.path(node).hops.len(), 3);
     assert!(model.graph.possible_paths(node).is_empty());

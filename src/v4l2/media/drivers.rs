@@ -41,10 +41,13 @@ pub(super) trait Drivers {
     /// Returns the rectangle that the driver chose.
     fn set_rect(&self, which: Which, at: End<'_>, target: Target, rect: Rect) -> Result<Rect, Errno>;
 
+    /// Returns the interval of a sensor that has a call for it.
     fn interval(&self, at: End<'_>) -> Option<FrameInterval>;
     /// Returns the interval that the driver chose.
     fn set_interval(&self, at: End<'_>, interval: FrameInterval) -> Result<FrameInterval, Errno>;
 
+    /// Returns `true` if a program captures from a video node, or is about to.
+    fn is_busy(&self, entity: &Entity) -> bool;
     /// Returns the format of a video node.
     fn node(&self, entity: &Entity) -> Option<(FourCc, Size)>;
     /// Lists the formats of a video node for a code of its pad.

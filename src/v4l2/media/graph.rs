@@ -62,6 +62,8 @@ pub(super) struct Link {
     pub(super) sink: u32,
     pub(super) enabled: bool,
     pub(super) immutable: bool,
+    /// Whether the link may change during streaming. The kernel wants this bit back.
+    pub(super) dynamic: bool,
 }
 
 /// The topology of a media device.
@@ -84,6 +86,7 @@ pub(super) struct Hop<'a> {
     pub(super) to: End<'a>,
     pub(super) enabled: bool,
     pub(super) immutable: bool,
+    pub(super) dynamic: bool,
     /// The kernel does not report which of the enabled links into `to` leads to the node. It may be another one.
     pub(super) assumed: bool,
 }
@@ -97,7 +100,7 @@ pub(super) struct MediaPath<'a> {
 }
 
 impl Graph {
-    fn end(&self, pad: u32) -> Option<End<'_>> {
+    pub(super) fn end(&self, pad: u32) -> Option<End<'_>> {
         let pad = self.pads.iter().find(|p| p.id == pad)?;
         Some((self.entities.iter().find(|e| e.id == pad.entity)?, *pad))
     }
@@ -106,7 +109,8 @@ impl Graph {
     pub(super) fn hops(&self) -> impl Iterator<Item = Hop<'_>> {
         self.links.iter().filter_map(|l| {
             let (from, to) = (self.end(l.source)?, self.end(l.sink)?);
-            Some(Hop { from, to, enabled: l.enabled, immutable: l.immutable, assumed: false })
+            let Link { enabled, immutable, dynamic, .. } = *l;
+            Some(Hop { from, to, enabled, immutable, dynamic, assumed: false })
         })
     }
 
@@ -159,7 +163,8 @@ impl Graph {
             // Graphs of mem-to-mem devices and of broken drivers contain cycles.
             if let Some(hop) = into.first().filter(|h| !path.hops.iter().any(|seen| seen.from.0.id == h.from.0.id)) {
                 path.hops.push(*hop);
-                at = hop.enabled.then_some((hop.from.0, Some(hop.from.1)));
+                let goes_on = hop.enabled && !SOURCES.contains(&hop.from.0.function);
+                at = goes_on.then_some((hop.from.0, Some(hop.from.1)));
             }
         }
         path
@@ -187,16 +192,16 @@ impl Graph {
         if found.len() == MOST_PATHS || after.len() == LONGEST {
             return;
         }
-        let mut into = self.hops_into(entity.id).peekable();
-        if into.peek().is_none() {
-            // Neither video nodes from which the pipeline reads nor receivers without a sensor.
-            let is_source = SOURCES.contains(&entity.function) || self.pads_of(entity.id).all(|pad| !pad.sink);
-            if is_source && !entity.is_video_node() && !after.is_empty() {
+        // Neither video nodes from which the pipeline reads, nor receivers without a sensor, nor the connectors of a
+        // decoder.
+        let is_source = SOURCES.contains(&entity.function) || self.pads_of(entity.id).all(|pad| !pad.sink);
+        if is_source {
+            if !entity.is_video_node() && !after.is_empty() {
                 found.push(after.iter().rev().copied().collect());
             }
             return;
         }
-        for hop in into {
+        for hop in self.hops_into(entity.id) {
             let is_seen = hop.from.0.id == entity.id || after.iter().any(|h| h.to.0.id == hop.from.0.id);
             let leads = source.map_or(true, |source| self.may_lead(entity, hop.to.1, source));
             *followed += 1;

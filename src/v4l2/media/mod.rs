@@ -18,14 +18,12 @@ mod value;
 
 use std::fmt;
 
-use nix::errno::Errno;
-
 pub use self::bus_format::BusFormat;
 pub(super) use self::diagnosis::Diagnosis;
 use self::graph::Graph;
 use self::plan::Plan;
 pub(crate) use self::plan::Wish;
-use self::steps::apply;
+use self::steps::{apply, undone, Saved, Step};
 use self::subdevices::Subdevices;
 pub use self::value::{MediaEntity, MediaGraph, MediaLink, MediaPad};
 use super::device::Device;
@@ -72,13 +70,32 @@ pub(super) fn diagnose(device: &Device) -> Option<Diagnosis> {
     diagnosis::diagnosis(&graph, node, &Subdevices::new(&graph, device, node))
 }
 
-/// Sets the pipeline of a node up, or leaves it as it was. Returns the format and size that the node gets. `None` if
-/// the graph does not say how: the pipeline may work as it is.
+/// A pipeline that was set up for a node.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// The format and size to set at the node.
+    pub(crate) fourcc: FourCc,
+    pub(crate) size: Size,
+    undo: Vec<Saved>,
+}
+
+impl Prepared {
+    /// Makes the pipeline as it was before.
+    pub(crate) fn undo(&self, device: &Device) {
+        if let (false, Some((node, graph))) = (self.undo.is_empty(), read(device)) {
+            let steps: Vec<Step<'_>> = self.undo.iter().filter_map(|saved| saved.step(&graph)).collect();
+            undone(&steps, &Subdevices::new(&graph, device, node));
+        }
+    }
+}
+
+/// Sets the pipeline of a node up, or leaves it as it was. `None` if the graph does not say how: the pipeline may work
+/// as it is.
 ///
 /// # Errors
 /// `Busy` if the pipeline is in use, `Mismatch` if it cannot give the exact size, `Pipeline` for a sensor that is not
 /// there, `Pipeline` or the driver's error if a step fails. The text has the command of the step.
-pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<(FourCc, Size)>> {
+pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<Prepared>> {
     let Some((node, graph)) = read(device) else { return Ok(None) };
     let drivers = Subdevices::new(&graph, device, node);
     let plan = match plan::plan(&graph, node, wish, &drivers) {
@@ -92,16 +109,13 @@ pub(crate) fn prepare(device: &Device, wish: &Wish<'_>) -> Result<Option<(FourCc
         return Err(Error::new(ErrorKind::Mismatch, "pipeline", text).on(device));
     }
     // The camera sets the format of its node itself.
-    let Err(failure) = apply(&graph, &plan.steps, &drivers) else { return Ok(Some((plan.fourcc, plan.size))) };
-    if failure.errno == Some(Errno::EBUSY) {
-        // The sensor may stream to another node. Blocks that are only on this path can still scale its pictures.
-        let wish = Wish { keeps_sensor: true, ..*wish };
-        if let Ok(plan) = plan::plan(&graph, node, &wish, &drivers) {
-            if apply(&graph, &plan.steps, &drivers).is_ok() {
-                return Ok(Some((plan.fourcc, plan.size)));
-            }
+    let failure = match apply(&graph, &plan.steps, &drivers) {
+        Ok(undo) => {
+            let undo = undo.iter().map(Saved::of).collect();
+            return Ok(Some(Prepared { fourcc: plan.fourcc, size: plan.size, undo }));
         }
-    }
+        Err(failure) => failure,
+    };
     let error = match failure.errno {
         Some(errno) => device.failed("pipeline", errno),
         None => Error::new(ErrorKind::Pipeline, "pipeline", "").on(device),
@@ -141,6 +155,13 @@ pub(super) fn interval(device: &Device) -> Option<FrameInterval> {
 /// Sets the frame interval of the sensor that feeds a node. `None` if the node has none.
 pub(super) fn set_interval(device: &Device, wanted: FrameInterval) -> Option<Result<FrameInterval>> {
     let (sensor, pad) = source(device)?;
+    let (node, graph) = read(device)?;
+    let locked = plan::locked(&graph, node, &Subdevices::new(&graph, device, node));
+    if graph.path(node).hops.iter().any(|hop| hop.from.0.name == sensor.info().card && locked.contains(&hop.from.0.id))
+    {
+        let text = "the sensor gives pictures to another node, whose rate would change";
+        return Some(Err(Error::new(ErrorKind::Busy, "VIDIOC_SUBDEV_S_FRAME_INTERVAL", text).on(sensor)));
+    }
     Some(sensor::set_interval(&sensor, pad, wanted))
 }
 

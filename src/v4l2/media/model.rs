@@ -80,6 +80,8 @@ pub(super) struct Model {
     links: RefCell<Vec<bool>>,
     /// Pads that have no format.
     silent: Vec<u32>,
+    /// The names of nodes that stream.
+    pub(super) busy: RefCell<Vec<String>>,
     /// The number of changes after which the next one fails.
     pub(super) failing: Cell<Option<u32>>,
 }
@@ -94,6 +96,7 @@ impl Model {
             nodes: RefCell::default(),
             links: RefCell::new(links),
             silent: Vec::new(),
+            busy: RefCell::default(),
             failing: Cell::default(),
         };
         for which in [Which::Try, Which::Active] {
@@ -189,7 +192,8 @@ impl Model {
                         entity.id * 100 + index.parse::<u32>().unwrap()
                     };
                     let (source, sink) = (pad(from), pad(to));
-                    graph.links.push(Link { source, sink, enabled: state != "off", immutable: state == "fixed" });
+                    let (enabled, immutable) = (state != "off", state == "fixed");
+                    graph.links.push(Link { source, sink, enabled, immutable, dynamic: false });
                 }
                 other => panic!("unknown line: {other}"),
             }
@@ -488,6 +492,10 @@ impl Drivers for Model {
         Err(Errno::ENOTTY)
     }
 
+    fn is_busy(&self, entity: &Entity) -> bool {
+        self.busy.borrow().contains(&entity.name)
+    }
+
     fn node(&self, entity: &Entity) -> Option<(FourCc, Size)> {
         self.nodes.borrow().get(&entity.id).copied()
     }
@@ -524,9 +532,11 @@ impl Drivers for Model {
             self.count()?;
         }
         self.states[which as usize].borrow_mut().routes.insert(entity.id, routes.to_vec());
-        // New routes begin with the formats of their sinks.
-        for source in self.graph.pads_of(entity.id).filter(|p| !p.sink) {
-            self.set(which, (entity, source), BusFormat::new(0, Size::default()));
+        // The kernel's helper for new routes replaces all formats by the driver's own.
+        let mut pads: Vec<Pad> = self.graph.pads_of(entity.id).collect();
+        pads.sort_by_key(|pad| !pad.sink);
+        for pad in pads {
+            self.set(which, (entity, pad), BusFormat::new(0, Size::new(1920, 1080)));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! planning changes nothing.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 
 use super::bus_format::BusFormat;
 use super::drivers::{Drivers, Target, Which};
@@ -9,7 +10,7 @@ use super::graph::{needs_route, End, Entity, Graph, Hop, Pad, ACTIVE, MULTIPLEXE
 use super::steps::Step;
 use crate::format::{FormatInfo, FourCc, FrameInterval, Rect, Size};
 use crate::sys::media::Route;
-use crate::v4l2::rate::nearest_rate;
+use crate::v4l2::rate::{is_same_rate, nearest_rate};
 
 /// Formats of a pad that are tried.
 const MOST_CODES: usize = 24;
@@ -34,8 +35,6 @@ pub(crate) struct Wish<'a> {
     pub(crate) interval: Option<FrameInterval>,
     /// The name of the sensor. `None` for the one that needs the fewest changes.
     pub(crate) sensor: Option<&'a str>,
-    /// Leaves the format of the sensor as it is: another pipeline streams from it.
-    pub(crate) keeps_sensor: bool,
 }
 
 /// What a pipeline will give, and the steps to it.
@@ -71,6 +70,13 @@ struct Candidate<'a> {
     pads: Vec<Step<'a>>,
 }
 
+impl Candidate<'_> {
+    /// Returns `true` if the whole wish is met.
+    fn fits(&self) -> bool {
+        (self.misfit.size, self.misfit.rate, self.misfit.format) == (0, 0, 0)
+    }
+}
+
 /// Finds the steps for a video node. Paths that need fewer changes come first, and of a path the candidate that fits
 /// the wish best.
 ///
@@ -98,7 +104,7 @@ pub(super) fn plan<'a>(
             (Some(name), _) => format!("asked the sensor '{name}'; the node can have '{}'", names.join("', '")),
         });
     }
-    let search = Search { graph, drivers, wish, trials: Cell::new(0) };
+    let search = Search { graph, drivers, wish, locked: locked(graph, node, drivers), trials: Cell::new(0) };
     for path in &paths {
         if let Some(plan) = search.plan(path) {
             return Ok(plan);
@@ -112,28 +118,77 @@ struct Search<'s, 'a> {
     graph: &'a Graph,
     drivers: &'s dyn Drivers,
     wish: &'s Wish<'s>,
+    /// The entities that give pictures to another node now. They stay as they are: few drivers refuse a change.
+    locked: HashSet<u32>,
     trials: Cell<u32>,
+}
+
+/// Returns the entities upstream of every other node that is busy.
+pub(super) fn locked(graph: &Graph, node: (u32, u32), drivers: &dyn Drivers) -> HashSet<u32> {
+    let is_other = |entity: &&Entity| entity.is_video_node() && entity.node != Some(node) && drivers.is_busy(entity);
+    let mut all: Vec<u32> = graph.entities.iter().filter(is_other).map(|entity| entity.id).collect();
+    let mut at = 0;
+    while let Some(&entity) = all.get(at) {
+        at += 1;
+        for hop in graph.hops().filter(|hop| hop.enabled && hop.to.0.id == entity) {
+            if !all.contains(&hop.from.0.id) {
+                all.push(hop.from.0.id);
+            }
+        }
+    }
+    all.into_iter().collect()
 }
 
 impl<'a> Search<'_, 'a> {
     fn plan(&self, path: &[Hop<'a>]) -> Option<Plan<'a>> {
-        let mut links = self.links(path)?;
-        let (sensor, node) = (path.first()?.from, path.last()?.to.0);
-        for candidate in self.candidates(path) {
-            let mut pads = self.only_changes(candidate.pads);
-            let Some(branches) = self.branches(path, &pads) else { continue };
-            let (off, branches): (Vec<_>, Vec<_>) =
-                branches.into_iter().partition(|step| matches!(step, Step::Link { .. }));
-            links.splice(0..0, off);
-            links.append(&mut pads);
-            links.extend(branches);
-            links.extend(self.interval(sensor));
-            let Candidate { fourcc, size, .. } = candidate;
-            let is_other = self.drivers.node(node) != Some((fourcc, size));
-            let own = is_other.then_some(Step::Node { entity: node, fourcc, size });
-            return Some(Plan { sensor: sensor.0, fourcc, size, steps: links, own });
+        let links = self.links(path)?;
+        let sources = self.sources(&path[0]);
+        let mut found: Vec<Candidate<'a>> = self.present(path).into_iter().collect();
+        if !found.iter().any(Candidate::fits) {
+            for source in &sources {
+                self.walk(path, 0, *source, None, &mut Vec::new(), &mut |c| found.push(c));
+            }
         }
-        None
+        let whole = self.first(path, &links, found);
+        let Some(size) = self.wish.size else { return whole.map(|(plan, _)| plan) };
+        if whole.as_ref().is_some_and(|(_, misfit)| misfit.size == 0) {
+            return whole.map(|(plan, _)| plan);
+        }
+        let mut found = Vec::new();
+        // The last block that scales is nearest to the node, and leaves the others as they are.
+        for scaler in (0..path.len().saturating_sub(1)).rev() {
+            for source in sources.iter().filter(|source| covers(source.size, size)) {
+                self.walk(path, 0, *source, Some((scaler, size)), &mut Vec::new(), &mut |c| found.push(c));
+            }
+        }
+        self.first(path, &links, found).or(whole).map(|(plan, _)| plan)
+    }
+
+    /// Returns the plan of the best candidate that the branches of the path allow.
+    fn first(&self, path: &[Hop<'a>], links: &[Step<'a>], mut found: Vec<Candidate<'a>>) -> Option<(Plan<'a>, Misfit)> {
+        // A stable sort: of equals, the pipeline as it is comes first, then the present format of the sensor.
+        found.sort_by_key(|candidate| candidate.misfit);
+        found.into_iter().find_map(|candidate| {
+            let misfit = candidate.misfit;
+            self.finished(path, links, candidate).map(|plan| (plan, misfit))
+        })
+    }
+
+    /// Returns all steps of a candidate. `None` if a branch of the path does not allow it.
+    fn finished(&self, path: &[Hop<'a>], links: &[Step<'a>], candidate: Candidate<'a>) -> Option<Plan<'a>> {
+        let (sensor, node) = (path.first()?.from, path.last()?.to.0);
+        let pads = self.only_changes(candidate.pads, links);
+        let branches = self.branches(path, &pads)?;
+        let (mut steps, branches): (Vec<_>, Vec<_>) =
+            branches.into_iter().partition(|step| matches!(step, Step::Link { .. }));
+        steps.extend(links.iter().cloned());
+        steps.extend(pads);
+        steps.extend(branches);
+        steps.extend(self.interval(sensor));
+        let Candidate { fourcc, size, .. } = candidate;
+        let is_other = self.drivers.node(node) != Some((fourcc, size));
+        let own = is_other.then_some(Step::Node { entity: node, fourcc, size });
+        Some(Plan { sensor: sensor.0, fourcc, size, steps, own })
     }
 
     /// Returns the steps that enable the links and routes of a path. `None` if a fixed link is in the way.
@@ -146,7 +201,7 @@ impl<'a> Search<'_, 'a> {
             let excludes =
                 |other: &Hop<'a>| other.to.0.id == entity.id && (other.to.1 == sink || entity.function == MULTIPLEXER);
             for other in self.graph.hops().filter(|other| other.enabled && excludes(other)) {
-                if other.immutable {
+                if other.immutable || self.locked.contains(&other.to.0.id) {
                     return None;
                 }
                 steps.push(Step::Link { hop: other, enabled: false });
@@ -157,40 +212,34 @@ impl<'a> Search<'_, 'a> {
         for pair in path.windows(2) {
             let ((entity, sink), source) = (pair[0].to, pair[1].from.1);
             if needs_route(entity, sink, source) {
-                steps.push(Step::Routes { entity, routes: routes(entity, sink.index, source.index) });
+                if self.locked.contains(&entity.id) {
+                    return None;
+                }
+                let routes = routes(entity, sink.index, source.index);
+                steps.push(Step::Routes { entity, routes: routes.clone() });
+                steps.extend(self.kept(entity, &routes));
             }
         }
         Some(steps)
     }
 
-    /// Returns what the path could give, best first.
-    fn candidates(&self, path: &[Hop<'a>]) -> Vec<Candidate<'a>> {
-        let mut found: Vec<Candidate<'a>> = self.present(path).into_iter().collect();
-        let is_enough = |found: &[Candidate<'a>]| {
-            found.iter().any(|c| (c.misfit.size, c.misfit.rate, c.misfit.format) == (0, 0, 0))
+    /// Returns the formats of the pads that an entity has now. New routes replace them by defaults.
+    fn kept(&self, entity: &'a Entity, routes: &[Route]) -> Vec<Step<'a>> {
+        let is_routed = |pad: &Pad| {
+            routes
+                .iter()
+                .any(|r| r.flags & ACTIVE != 0 && pad.index == if pad.sink { r.sink_pad } else { r.source_pad })
         };
-        if is_enough(&found) {
-            return found;
-        }
-        let sources = self.sources(&path[0]);
-        for source in &sources {
-            self.walk(path, 0, *source, None, &mut Vec::new(), &mut |c| found.push(c));
-        }
-        let has_size = found.iter().any(|c| c.misfit.size == 0);
-        if let (false, Some(size)) = (has_size, self.wish.size) {
-            // The last block that scales is nearest to the node, and leaves the others as they are.
-            for scaler in (0..path.len().saturating_sub(1)).rev() {
-                for source in sources.iter().filter(|source| covers(source.size, size)) {
-                    self.walk(path, 0, *source, Some((scaler, size)), &mut Vec::new(), &mut |c| found.push(c));
-                }
-                if is_enough(&found) {
-                    break;
-                }
-            }
-        }
-        // A stable sort: of equals, the pipeline as it is comes first, then the present format of the sensor.
-        found.sort_by_key(|candidate| candidate.misfit);
-        found
+        let mut pads: Vec<Pad> = self.graph.pads_of(entity.id).filter(is_routed).collect();
+        pads.sort_by_key(|pad| !pad.sink);
+        let format = |pad: Pad| {
+            let at = (entity, pad);
+            // The source pad of the new route has the format of another sink: a later step sets it.
+            let is_old =
+                pad.sink || entity.routes.iter().flatten().any(|r| routes.contains(r) && r.source_pad == pad.index);
+            self.drivers.format(Which::Active, at).filter(|_| is_old).map(|format| Step::Format { at, format })
+        };
+        pads.into_iter().filter_map(format).collect()
     }
 
     /// Returns what the pipeline gives as it is set up, if all its pads agree.
@@ -252,7 +301,7 @@ impl<'a> Search<'_, 'a> {
     fn sources(&self, first: &Hop<'a>) -> Vec<BusFormat> {
         let sensor = first.from;
         let Some(present) = self.drivers.format(Which::Active, sensor) else { return Vec::new() };
-        if self.wish.keeps_sensor {
+        if self.locked.contains(&sensor.0.id) {
             return vec![present];
         }
         let mut codes = self.drivers.codes(sensor);
@@ -293,13 +342,13 @@ impl<'a> Search<'_, 'a> {
         found: &mut dyn FnMut(Candidate<'a>),
     ) {
         let hop = &path[at];
-        if at == 0 {
+        if at == 0 && !self.locked.contains(&hop.from.0.id) {
             pads.push(Step::Format { at: hop.from, format: incoming });
         }
         let Some(next) = path.get(at + 1) else {
             let first = match pads.first() {
-                Some(Step::Format { format, .. }) => *format,
-                _ => incoming,
+                Some(Step::Format { at, format }) if at.1 == path[0].from.1 => *format,
+                _ => self.drivers.format(Which::Active, path[0].from).unwrap_or(incoming),
             };
             let is_wished = scale.map_or(true, |(_, size)| incoming.size == size);
             let candidate = self.candidate(path, first, incoming, scale.is_some(), pads.clone());
@@ -313,9 +362,18 @@ impl<'a> Search<'_, 'a> {
             // Its driver follows its neighbors.
             return self.walk(path, at + 1, incoming, scale, pads, found);
         }
+        if self.locked.contains(&entity.id) {
+            let format = |end| self.drivers.format(Which::Active, end);
+            if let Some(given) = format(hop.to).filter(|sink| sink.takes(incoming)).and_then(|_| format(source)) {
+                self.walk(path, at + 1, given, scale, pads, found);
+            }
+            return;
+        }
         if entity.routes.is_some() {
             let routes = routes(entity, sink.index, source.1.index);
-            let _ = self.drivers.set_routes(Which::Try, entity, &routes);
+            if self.drivers.set_routes(Which::Try, entity, &routes).is_err() {
+                return;
+            }
         }
         let start = pads.len();
         let Some(codes) = self.enter(hop.to, incoming).map(|taken| self.codes(source, taken.code)) else { return };
@@ -429,16 +487,22 @@ impl<'a> Search<'_, 'a> {
 
     /// Leaves out the entities that are set up already. A step for one pad changes others of the entity, so that all
     /// steps of an entity are kept together.
-    fn only_changes(&self, pads: Vec<Step<'a>>) -> Vec<Step<'a>> {
+    fn only_changes(&self, pads: Vec<Step<'a>>, links: &[Step<'a>]) -> Vec<Step<'a>> {
         let same = |a: &Step<'a>, b: &Step<'a>| a.entity().map(|e| e.id) == b.entity().map(|e| e.id);
-        let is_kept = |step: &Step<'a>| pads.iter().any(|other| same(step, other) && !other.is_done(self.drivers));
+        // New routes replace all formats of an entity.
+        let is_rerouted = |step: &Step<'a>| {
+            let of_it = |e: &Entity| step.entity().is_some_and(|own| own.id == e.id);
+            links.iter().any(|link| matches!(link, Step::Routes { entity, .. } if of_it(entity)))
+        };
+        let is_changed = |step: &Step<'a>| is_rerouted(step) || !step.is_done(self.drivers);
+        let is_kept = |step: &Step<'a>| pads.iter().any(|other| same(step, other) && is_changed(other));
         pads.iter().filter(|step| is_kept(step)).cloned().collect()
     }
 
     fn interval(&self, sensor: End<'a>) -> Option<Step<'a>> {
-        let interval = self.wish.interval.filter(|_| !self.wish.keeps_sensor)?;
+        let interval = self.wish.interval.filter(|_| !self.locked.contains(&sensor.0.id))?;
         let present = self.drivers.interval(sensor)?;
-        (present != interval).then_some(Step::Interval { at: sensor, interval })
+        (!is_same_rate(present, interval)).then_some(Step::Interval { at: sensor, interval })
     }
 
     /// Returns the steps for every enabled link that leaves the path: the kernel checks these links, too. A branch gets
@@ -487,7 +551,8 @@ impl<'a> Search<'_, 'a> {
     fn adapt(&self, branch: &Hop<'a>, outgoing: BusFormat, depth: usize, steps: &mut Vec<Step<'a>>) -> Option<()> {
         let (entity, drivers) = (branch.to.0, self.drivers);
         let disable = |steps: &mut Vec<Step<'a>>| {
-            let step = (!branch.immutable).then_some(Step::Link { hop: *branch, enabled: false })?;
+            let step = (!branch.immutable && !self.locked.contains(&entity.id))
+                .then_some(Step::Link { hop: *branch, enabled: false })?;
             steps.push(step);
             Some(())
         };
@@ -500,12 +565,18 @@ impl<'a> Search<'_, 'a> {
             let fourcc = offers.iter().find(|fourcc| **fourcc == present).or(offers.first()).copied();
             let Some(fourcc) = fourcc else { return disable(steps) };
             if (fourcc, outgoing.size) != (present, size) {
+                if self.locked.contains(&entity.id) {
+                    return None;
+                }
                 steps.push(Step::Node { entity, fourcc, size: outgoing.size });
             }
             return Some(());
         }
         let start = steps.len();
         let fits = drivers.format(Which::Active, branch.to).is_some_and(|sink| sink.takes(outgoing));
+        if self.locked.contains(&entity.id) {
+            return fits.then_some(());
+        }
         if !fits {
             let Some(taken) = self.enter(branch.to, outgoing) else { return disable(steps) };
             steps.push(Step::Format { at: branch.to, format: taken });
@@ -533,7 +604,8 @@ impl<'a> Search<'_, 'a> {
             };
             leads_on |= !steps[before..].iter().any(is_off);
         }
-        if !leads_on && !branch.immutable {
+        // A branch that fits stays, wherever it leads.
+        if !leads_on && !fits && !branch.immutable {
             steps.truncate(start);
             return disable(steps);
         }

@@ -141,11 +141,46 @@ fn receiver_of_rk3588_is_followed_through_pads_without_formats() {
 #[test]
 fn sensor_that_streams_elsewhere_keeps_its_format() {
     let nv12 = fourccs(&["NV12"]);
-    let wish = Wish { formats: &nv12, size: Some(HD), keeps_sensor: true, ..Wish::default() };
-    let text = text("rockchip-rk3399-isp1");
-    let (commands, gives) = set_up(Model::parse(&text), "rkisp1_mainpath", &wish);
-    assert_eq!(gives, "NV12 1280x720");
-    assert!(!commands.iter().any(|line| line.contains("ov4689")), "{commands:#?}");
+    let wish = |size| Wish { formats: &nv12, size: Some(size), ..Wish::default() };
+    // The first path is set up and streams.
+    let model = board("rockchip-rk3399-isp1");
+    let node = model.node_of("rkisp1_mainpath");
+    let first = plan(&model.graph, node, &wish(Size::new(640, 480)), &model).unwrap();
+    apply(&model.graph, &[&first.steps[..], &[first.own.clone().unwrap()]].concat(), &model).unwrap();
+    model.busy.borrow_mut().push("rkisp1_mainpath".into());
+    // The sensor has a larger size, but the second path can only scale what comes.
+    let (commands, gives) = set_up(model, "rkisp1_selfpath", &wish(Size::new(1920, 1080)));
+    assert_eq!(gives, "NV12 1344x760");
+    let touched = ["ov4689", "rkisp1_isp", "mainpath"];
+    assert!(!commands.iter().any(|line| touched.iter().any(|name| line.contains(name))), "{commands:#?}");
+}
+
+#[test]
+fn new_route_keeps_the_formats_of_the_others() {
+    let sensor = |name: &str| format!("sensor '{name}'\n codes UYVY8_1X16\n sizes 1280x720\n source 0\n");
+    let node = |name: &str| format!("node '{name}' UYVY 1280x720\n sink 0\n offers UYVY8_1X16 UYVY\n");
+    let crossbar = "crossbar 'crossbar'\n routes 0->2 1->3\n codes UYVY8_1X16\n sink 0 UYVY8_1X16 1280x720\n \
+                    sink 1 UYVY8_1X16 1280x720\n source 2 UYVY8_1X16 1280x720\n source 3 UYVY8_1X16 1280x720\n";
+    let links = "link 'A':0 -> 'crossbar':0 on\nlink 'B':0 -> 'crossbar':1 on\n\
+                 link 'crossbar':2 -> 'first':0 on\nlink 'crossbar':3 -> 'second':0 on\n";
+    let text = [&sensor("A"), &sensor("B"), crossbar, &node("first"), &node("second"), links].concat();
+    let wish = Wish { sensor: Some("B"), ..Wish::default() };
+    let (commands, _) = set_up(Model::parse(&text), "first", &wish);
+    assert!(commands[0].contains(" -R ") && commands.len() > 4, "{commands:#?}");
+    // The other node starts as before.
+    let model = Model::parse(&text);
+    let planned = plan(&model.graph, model.node_of("first"), &wish, &model).unwrap();
+    apply(&model.graph, &planned.steps, &model).unwrap();
+    assert!(model.start(model.node_of("second")).is_ok());
+}
+
+#[test]
+fn pipeline_that_fits_keeps_branches_that_lead_nowhere() {
+    let text = "sensor 'A'\n codes UYVY8_1X16\n sizes 640x480\n source 0\npass 'statistics'\n codes UYVY8_1X16\n \
+                sink 0 UYVY8_1X16 640x480\n source 1\nnode 'video' UYVY 640x480\n sink 0\n offers UYVY8_1X16 UYVY\n\
+                link 'A':0 -> 'video':0 on\nlink 'A':0 -> 'statistics':0 on\n";
+    let (commands, _) = set_up(Model::parse(text), "video", &Wish::default());
+    assert_eq!(commands, [""; 0]);
 }
 
 #[test]

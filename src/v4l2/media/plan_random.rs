@@ -111,11 +111,16 @@ proptest! {
         formats in subsequence(vec!["NV12", "UYVY", "RGB24", "SRGGB10", "YUYV"], 0..=3),
         sensor in proptest::option::of(prop_oneof![Just("A"), Just("B")]),
         failing in 0..12u32,
+        busy in subsequence(vec!["raw", "second"], 0..=2),
     ) {
         let formats: Vec<FourCc> = formats.iter().map(|name| name.parse().unwrap()).collect();
         let wish = Wish { formats: &formats, size, sensor, ..Wish::default() };
         let model = Model::parse(&text);
         let node = model.node_of("video");
+        // A node can only stream if its own pipeline is whole.
+        let streams = |name: &&str| model.start(model.node_of(name)).is_ok();
+        let busy: Vec<&str> = busy.into_iter().filter(streams).collect();
+        model.busy.borrow_mut().extend(busy.iter().map(|name| (*name).to_owned()));
         let before = model.snapshot();
         let planned = plan(&model.graph, node, &wish, &model);
         prop_assert_eq!(model.snapshot(), before.clone(), "a plan changes nothing");
@@ -134,6 +139,15 @@ proptest! {
             prop_assert_eq!(model.snapshot(), before, "{:#?}", lines);
             apply(&model.graph, &all, &model).unwrap();
         }
+        for name in busy {
+            prop_assert_eq!(model.start(model.node_of(name)).map(drop), Ok(()), "{:#?}\n{}", lines, text);
+        }
+        let locked = locked(&model.graph, node, &model);
+        let touches = |step: &Step<'_>| match step {
+            Step::Node { entity, .. } | Step::Routes { entity, .. } => locked.contains(&entity.id),
+            step => step.entity().is_some_and(|entity| locked.contains(&entity.id)),
+        };
+        prop_assert!(!all.iter().any(touches), "{:#?}\n{}", lines, text);
         let started = model.start(node);
         prop_assert_eq!(started.as_deref(), Ok(&[planned.sensor.name.clone()][..]), "{:#?}\n{}", lines, text);
         let gives = (planned.fourcc, planned.size);

@@ -16,6 +16,8 @@ use crate::v4l2::device::Device;
 const ENABLED: u32 = 1;
 /// `MEDIA_LNK_FL_IMMUTABLE`.
 const IMMUTABLE: u32 = 2;
+/// `MEDIA_LNK_FL_DYNAMIC`.
+const DYNAMIC: u32 = 4;
 /// `MEDIA_LNK_FL_LINK_TYPE`. Data links have the type 0, interface links its lowest bit.
 const TYPE: u32 = 0xf000_0000;
 const INTERFACE: u32 = 0x1000_0000;
@@ -60,6 +62,7 @@ pub(super) fn graph((major, minor): (u32, u32)) -> Option<Graph> {
         sink: l.sink_id,
         enabled: l.flags & ENABLED != 0,
         immutable: l.flags & IMMUTABLE != 0,
+        dynamic: l.flags & DYNAMIC != 0,
     };
     Some(Graph {
         path,

@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FrameInterval;
 use crate::sys::v4l2::{Plain, SubdevFormat, SubdevInterval};
@@ -22,28 +24,42 @@ const UNITS: u32 = 10_000_000;
 /// Returns the frame interval. Ioctls: `VIDIOC_SUBDEV_G_FRAME_INTERVAL`, else `VIDIOC_SUBDEV_G_FMT` and
 /// `VIDIOC_G_EXT_CTRLS`.
 pub(super) fn interval(sensor: &Device, pad: u32) -> Option<FrameInterval> {
+    own_interval(sensor, pad).or_else(|| {
+        let scan = Scan::of(sensor, pad)?;
+        let lines = scan.height.checked_add(number(sensor, BLANK_LINES)?)?;
+        scan.interval(lines)
+    })
+}
+
+/// Returns the frame interval of a sensor that has a call for it.
+pub(super) fn own_interval(sensor: &Device, pad: u32) -> Option<FrameInterval> {
     let mut raw = SubdevInterval { pad, which: ACTIVE, ..SubdevInterval::zeroed() };
-    if calls::subdev_g_interval(sensor.as_fd(), &mut raw).is_ok() && raw.denominator != 0 {
-        return Some(FrameInterval { numerator: raw.numerator, denominator: raw.denominator });
-    }
-    let scan = Scan::of(sensor, pad)?;
-    let lines = scan.height.checked_add(number(sensor, BLANK_LINES)?)?;
-    scan.interval(lines)
+    calls::subdev_g_interval(sensor.as_fd(), &mut raw).ok()?;
+    let SubdevInterval { numerator, denominator, .. } = raw;
+    (denominator != 0).then_some(FrameInterval { numerator, denominator })
 }
 
 /// Sets the frame interval, and returns the one that the sensor chose. Ioctls: `VIDIOC_SUBDEV_S_FRAME_INTERVAL`, else
 /// `VIDIOC_S_EXT_CTRLS`.
 pub(super) fn set_interval(sensor: &Device, pad: u32, wanted: FrameInterval) -> Result<FrameInterval> {
+    const OP: &str = "VIDIOC_SUBDEV_S_FRAME_INTERVAL";
     let FrameInterval { numerator, denominator } = wanted;
     let mut raw = SubdevInterval { pad, numerator, denominator, which: ACTIVE, ..SubdevInterval::zeroed() };
-    if calls::subdev_s_interval(sensor.as_fd(), &mut raw).is_ok() && raw.denominator != 0 {
-        return Ok(FrameInterval { numerator: raw.numerator, denominator: raw.denominator });
+    match calls::subdev_s_interval(sensor.as_fd(), &mut raw) {
+        Ok(()) if raw.denominator != 0 => {
+            return Ok(FrameInterval { numerator: raw.numerator, denominator: raw.denominator });
+        }
+        // The sensor has no such call. Any other error must not be got around.
+        Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL) => {}
+        Err(e) => return Err(sensor.failed(OP, e)),
     }
-    let none =
-        || Error::new(ErrorKind::Unsupported, "VIDIOC_SUBDEV_S_FRAME_INTERVAL", "the sensor has no rate").on(sensor);
+    let none = || Error::new(ErrorKind::Unsupported, OP, "the sensor has no rate that can be set").on(sensor);
     let scan = Scan::of(sensor, pad).ok_or_else(none)?;
     let blank = scan.lines(wanted).ok_or_else(none)?.saturating_sub(scan.height);
     let range = sensor.control(BLANK_LINES)?;
+    if range.is_read_only {
+        return Err(none());
+    }
     sensor.set_control(BLANK_LINES, blank.clamp(range.minimum, range.maximum.max(range.minimum)))?;
     interval(sensor, pad).ok_or_else(none)
 }

@@ -19,6 +19,46 @@ pub(super) enum Step<'a> {
     Node { entity: &'a Entity, fourcc: FourCc, size: Size },
 }
 
+/// A step without its graph, by the ids of pads and entities.
+#[derive(Clone, Debug)]
+pub(super) enum Saved {
+    Link { source: u32, sink: u32, enabled: bool },
+    Routes { entity: u32, routes: Vec<Route> },
+    Format { pad: u32, format: BusFormat },
+    Rect { pad: u32, target: Target, rect: Rect },
+    Interval { pad: u32, interval: FrameInterval },
+    Node { entity: u32, fourcc: FourCc, size: Size },
+}
+
+impl Saved {
+    pub(super) fn of(step: &Step<'_>) -> Self {
+        match step.clone() {
+            Step::Link { hop, enabled } => Self::Link { source: hop.from.1.id, sink: hop.to.1.id, enabled },
+            Step::Routes { entity, routes } => Self::Routes { entity: entity.id, routes },
+            Step::Format { at, format } => Self::Format { pad: at.1.id, format },
+            Step::Rect { at, target, rect } => Self::Rect { pad: at.1.id, target, rect },
+            Step::Interval { at, interval } => Self::Interval { pad: at.1.id, interval },
+            Step::Node { entity, fourcc, size } => Self::Node { entity: entity.id, fourcc, size },
+        }
+    }
+
+    /// Returns the step in a graph that was read again. `None` if the graph no longer has its place.
+    pub(super) fn step<'a>(&self, graph: &'a Graph) -> Option<Step<'a>> {
+        let entity = |id: u32| graph.entities.iter().find(|e| e.id == id);
+        Some(match self.clone() {
+            Self::Link { source, sink, enabled } => {
+                let hop = graph.hops().find(|h| (h.from.1.id, h.to.1.id) == (source, sink))?;
+                Step::Link { hop, enabled }
+            }
+            Self::Routes { entity: id, routes } => Step::Routes { entity: entity(id)?, routes },
+            Self::Format { pad, format } => Step::Format { at: graph.end(pad)?, format },
+            Self::Rect { pad, target, rect } => Step::Rect { at: graph.end(pad)?, target, rect },
+            Self::Interval { pad, interval } => Step::Interval { at: graph.end(pad)?, interval },
+            Self::Node { entity: id, fourcc, size } => Step::Node { entity: entity(id)?, fourcc, size },
+        })
+    }
+}
+
 /// A step that failed. The steps before it are undone.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -64,8 +104,11 @@ impl<'a> Step<'a> {
                 let _ = drivers.set_rect(Which::Active, *at, *target, *rect);
                 Ok(())
             }
-            // The sensor keeps the nearest one.
-            Self::Interval { at, interval } => drivers.set_interval(*at, *interval).map(drop).map_err(refused),
+            // The camera reads the interval that the sensor has then.
+            Self::Interval { at, interval } => {
+                let _ = drivers.set_interval(*at, *interval);
+                Ok(())
+            }
             Self::Node { entity, fourcc, size } => {
                 let answer = drivers.set_node(entity, *fourcc, *size).map_err(refused)?;
                 given(answer == (*fourcc, *size), format!("{} {}", answer.0, answer.1))
@@ -104,26 +147,35 @@ impl<'a> Step<'a> {
             Self::Node { entity, fourcc, size } => {
                 let node = entity.device.as_deref().unwrap_or("?");
                 let Size { width, height } = size;
-                format!("v4l2-ctl -d {node} -v width={width},height={height},pixelformat={fourcc}")
+                // v4l2-ctl wants the spaces of a code, too.
+                let code = u32::from(*fourcc).to_le_bytes();
+                let code = match std::str::from_utf8(&code) {
+                    Ok(code) if code.ends_with(' ') => format!("'{code}'"),
+                    _ => fourcc.to_string(),
+                };
+                format!("v4l2-ctl -d {node} -v width={width},height={height},pixelformat={code}")
             }
         }
     }
 }
 
-/// Carries out every step, or undoes those before the one that fails.
-pub(super) fn apply(graph: &Graph, steps: &[Step<'_>], drivers: &dyn Drivers) -> Result<(), Failure> {
+/// Carries out every step, or undoes those before the one that fails. Returns the steps that undo all of them.
+pub(super) fn apply<'a>(graph: &'a Graph, steps: &[Step<'a>], drivers: &dyn Drivers) -> Result<Vec<Step<'a>>, Failure> {
     let mut undo = Vec::new();
     for step in steps {
         remember(graph, step, drivers, &mut undo);
         if let Err((errno, text)) = step.apply(drivers) {
-            for step in in_order(undo) {
-                // Nothing else can be done about an entity that refuses the state it had.
-                let _ = step.apply(drivers);
-            }
-            return Err(Failure { errno, text: format!("{text}; the step was: {}", step.command(graph)) });
+            let lost = undone(&in_order(undo), drivers);
+            let lost = if lost > 0 { format!("; {lost} settings could not be undone") } else { String::new() };
+            return Err(Failure { errno, text: format!("{text}; the step was: {}{lost}", step.command(graph)) });
         }
     }
-    Ok(())
+    Ok(in_order(undo))
+}
+
+/// Carries out steps that undo others. Returns how many failed.
+pub(super) fn undone(steps: &[Step<'_>], drivers: &dyn Drivers) -> usize {
+    steps.iter().filter(|step| step.apply(drivers).is_err()).count()
 }
 
 /// Adds what a step replaces. A format also replaces what belongs to the other pads of its entity.

@@ -134,11 +134,16 @@ impl Drivers for Subdevices<'_> {
     }
 
     fn interval(&self, (entity, pad): End<'_>) -> Option<FrameInterval> {
-        sensor::interval(&self.subdevice(entity)?, pad.index)
+        sensor::own_interval(&self.subdevice(entity)?, pad.index)
     }
 
     fn set_interval(&self, (entity, pad): End<'_>, interval: FrameInterval) -> Result<FrameInterval, Errno> {
         sensor::set_interval(&self.required(entity)?, pad.index, interval).map_err(|e| errno(&e))
+    }
+
+    fn is_busy(&self, entity: &Entity) -> bool {
+        let Some(device) = self.device(entity).filter(|device| device.info().is_capture()) else { return false };
+        device.buffer_count(Direction::Capture) > 0
     }
 
     fn node(&self, entity: &Entity) -> Option<(FourCc, Size)> {
@@ -171,8 +176,10 @@ impl Drivers for Subdevices<'_> {
     fn set_link(&self, hop: &Hop<'_>, enabled: bool) -> Result<(), Errno> {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(&self.graph.path);
         let file = file.map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        const DYNAMIC: u32 = 4;
+        let flags = u32::from(enabled) | if hop.dynamic { DYNAMIC } else { 0 };
         let pad = |(entity, pad): End<'_>| Ok((entity.id, u16::try_from(pad.index).map_err(|_| Errno::EINVAL)?));
-        sys::media::set_link(file.as_fd(), pad(hop.from)?, pad(hop.to)?, u32::from(enabled))
+        sys::media::set_link(file.as_fd(), pad(hop.from)?, pad(hop.to)?, flags)
     }
 
     fn set_routes(&self, which: Which, entity: &Entity, routes: &[Route]) -> Result<(), Errno> {
