@@ -221,6 +221,48 @@ fn user_without_password_sees_nothing() {
     assert_eq!(node.client().ask("DESCRIBE", "/live", basic).status, 200);
 }
 
+/// What clients hash, by their sources and reports: the header's URI, not the request's.
+#[test]
+fn user_logs_in_with_the_digest_of_every_client() {
+    let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
+    let mut c = node.client();
+    let challenge = c.ask("DESCRIBE", "/live", "").header("WWW-Authenticate").to_owned();
+    let nonce = challenge.split("nonce=\"").nth(1).unwrap().trim_end_matches('"').to_owned();
+    let host = format!("rtsp://{}", node.address);
+    let hash = |text: &str| format!("{:x}", md5::compute(text));
+    let header = |method: &str, uri: &str, qop: bool| {
+        let (secret, asked) = (hash("eve:framelease:s3cret"), hash(&format!("{method}:{uri}")));
+        let (inner, more) = match qop {
+            true => ("00000001:abcd:auth:", ", qop=auth, nc=00000001, cnonce=\"abcd\""),
+            false => ("", ""),
+        };
+        let response = hash(&format!("{secret}:{nonce}:{inner}{asked}"));
+        let fields = format!("username=\"eve\", realm=\"framelease\", nonce=\"{nonce}\", uri=\"{uri}\"");
+        format!("Authorization: Digest {fields}, response=\"{response}\"{more}\r\n")
+    };
+    let base = format!("{host}/live/");
+    // live555: the Content-Base of the answer to DESCRIBE, for every request.
+    assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", &format!("{host}/live"), false)).status, 200);
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+    let setup = c.ask("SETUP", "/live/video", &format!("{transport}{}", header("SETUP", &base, false)));
+    assert_eq!(setup.status, 200, "{setup:?}");
+    let session = format!("Session: {}\r\n", setup.session());
+    for method in ["PLAY", "GET_PARAMETER", "TEARDOWN"] {
+        let played = c.ask(method, "/live/", &format!("{session}{}", header(method, &base, false)));
+        assert_eq!(played.status, 200, "{method}");
+    }
+    // Others: a path alone, and a quality of protection that was not asked for.
+    for (uri, qop) in [("/live", false), (&base[..], true), (&format!("{host}/live")[..], true)] {
+        assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", uri, qop)).status, 200, "{uri} {qop}");
+    }
+    let userinfo = format!("DESCRIBE rtsp://eve:s3cret@{}/live RTSP/1.0\r\nCSeq: 1\r\n", node.address);
+    let request = format!("{userinfo}{}\r\n", header("DESCRIBE", &format!("{host}/live"), false));
+    assert_eq!(c.raw(request.as_bytes()).unwrap().status, 200);
+    for uri in ["/other", "", &format!("{host}/")] {
+        assert_eq!(c.ask("DESCRIBE", "/live", &header("DESCRIBE", uri, false)).status, 401, "{uri}");
+    }
+}
+
 #[test]
 fn user_with_wrong_passwords_is_counted_over_other_requests() {
     let node = Node::start(Server::builder(HOST).user("eve", "s3cret"), MountOptions::default(), Vec::new());
