@@ -236,6 +236,19 @@ fn parameter_sets_come_first_for_a_new_destination() {
     assert_eq!(kinds(&one), [5]);
 }
 
+/// Receivers of cameras' H.265 that cannot read aggregation packets (type 48) are common.
+#[test]
+fn parameter_sets_of_h265_are_sent_as_single_units() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::Hevc, at_once()).unwrap();
+    sender.add(to).unwrap();
+    let units = [[32 << 1, 1, 7], [33 << 1, 1, 8], [34 << 1, 1, 9], [19 << 1, 1, 0x80]];
+    let bytes: Vec<u8> = units.iter().flat_map(|u| [&[0, 0, 0, 1][..], u].concat()).collect();
+    send(&mut sender, &Packet::new(PacketMeta::new(Codec::Hevc, SIZE, 0, 0), bytes, None));
+    let payloads: Vec<Vec<u8>> = received(&rtp).into_iter().map(|g| g.4).collect();
+    assert_eq!(payloads, units);
+}
+
 #[test]
 fn parameter_sets_between_key_frames_keep_their_place() {
     let (rtp, _rtcp, to) = receiver();

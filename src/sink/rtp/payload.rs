@@ -64,16 +64,17 @@ fn fragments(codec: Codec, unit: &[u8], room: usize, each: &mut impl FnMut(Piece
     }
 }
 
-/// Appends the parameter sets as one payload, STAP-A (RFC 6184, 5.7.1) or AP (RFC 7798, 4.4.2), because they are tiny.
-/// `false`, with nothing appended, if they do not fit: [`each_parameter`] then sends them one by one.
+/// Appends the parameter sets of H.264 as one payload, STAP-A (RFC 6184, 5.7.1), because they are tiny. `false`, with
+/// nothing appended, if they do not fit, and for H.265, whose aggregation packets (RFC 7798, 4.4.2) many receivers cannot
+/// read: [`each_parameter`] then sends them one by one.
 pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -> bool {
+    if sets.codec() != Codec::H264 {
+        return false;
+    }
     let start = out.len();
     let fits = sets.iter().all(|unit| unit.len() <= usize::from(u16::MAX));
-    match sets.codec() {
-        // The highest importance (nal_ref_idc) of the units.
-        Codec::H264 => out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24),
-        _ => out.extend([48 << 1, 1]),
-    }
+    // The highest importance (nal_ref_idc) of the units.
+    out.push(sets.iter().map(|u| u[0] & 0x60).max().unwrap_or(0) | 24);
     for unit in sets.iter() {
         out.extend((unit.len() as u16).to_be_bytes());
         out.extend_from_slice(unit);
@@ -85,7 +86,7 @@ pub(super) fn parameters(sets: &ParameterSets, room: usize, out: &mut Vec<u8>) -
     fits
 }
 
-/// Sends parameter sets that do not fit in one payload, one by one.
+/// Sends parameter sets one by one.
 pub(super) fn each_parameter(sets: &ParameterSets, room: usize, mut each: impl FnMut(Piece<'_>)) {
     sets.iter().for_each(|unit| fragments(sets.codec(), unit, room.max(MOST_PREFIX + 1), &mut each));
 }
