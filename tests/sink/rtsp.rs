@@ -329,6 +329,22 @@ fn session_timeout_restarts_with_any_request() {
     assert_eq!(node.stop().0.expired, 0);
 }
 
+#[test]
+fn session_timeout_restarts_with_requests_that_name_no_session() {
+    let timeout = Duration::from_secs(1);
+    let node = Node::start(Server::builder(HOST).session_timeout(timeout), MountOptions::default(), Vec::new());
+    for transport in ["RTP/AVP/TCP", "RTP/AVP;unicast;client_port=47000-47001"] {
+        let mut c = node.client();
+        let session = format!("Session: {}\r\n", c.setup(transport).session());
+        for method in ["OPTIONS", "GET_PARAMETER"].repeat(3) {
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(c.ask(method, "/live", "").status, 200);
+        }
+        assert_eq!(c.ask("GET_PARAMETER", "/live", &session).status, 200, "{transport}");
+    }
+    assert_eq!(node.stop().0.expired, 0);
+}
+
 /// A link-local address, if this host has one.
 fn link_local() -> Option<SocketAddr> {
     let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;

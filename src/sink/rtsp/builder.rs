@@ -73,7 +73,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long a session, or a connection without a session, lives after the client's last message. Default 60 s,
+    /// Sets how long a session, or a connection without a session, lives after the client's last message. A message
+    /// counts if it names the session, or comes in the connection that set it up. RTCP reports count, too. Default 60 s,
     /// at least one second, at most a year. The server sends this time to clients.
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.0.session_timeout = timeout.clamp(Duration::from_secs(1), LONGEST);

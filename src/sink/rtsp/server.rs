@@ -404,11 +404,13 @@ impl Server {
                 Parsed::Blank(used) => at += used,
                 Parsed::Packet(channel, bytes, used) => {
                     connection.heard = now;
+                    self.keep_sessions(client.number, now);
                     self.hear(client.number, channel, bytes);
                     at += used;
                 }
                 Parsed::Request(request, used) => {
                     connection.heard = now;
+                    self.keep_sessions(client.number, now);
                     self.stats.requests += 1;
                     self.respond(&client, &request);
                     at += used;
@@ -420,6 +422,11 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Keeps the sessions of a connection alive: simple clients send requests that do not name a session.
+    fn keep_sessions(&mut self, connection: u64, now: Instant) {
+        self.sessions.iter_mut().filter(|s| s.connection == connection).for_each(|s| s.heard = now);
     }
 
     fn respond(&mut self, client: &Client, request: &Request<'_>) {
@@ -459,7 +466,6 @@ impl Server {
             s.connection == connection && s.transport == Transport::Tcp && s.channel.checked_add(1) == Some(channel)
         };
         let Some(session) = self.sessions.iter_mut().find(is_its) else { return };
-        session.heard = Instant::now();
         if let Some(mount) = self.mounts.iter_mut().find(|m| m.id == session.mount) {
             mount.stream.hear(session.destination, bytes);
         }
