@@ -78,6 +78,47 @@ fn matroska_file_holds_the_stream() {
     }
 }
 
+/// A stream with B-frames, an open GOP every tenth frame in H.265. The packets have the times of ffmpeg.
+fn reordered(folder: &Folder, codec: Codec) -> Option<Vec<Packet>> {
+    let (encoder, parameters) = match codec {
+        Codec::H264 => ("libx264", ["-x264-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"]),
+        _ => ("libx265", ["-x265-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:open-gop=1:log-level=none"]),
+    };
+    let path = folder.path("b.mp4");
+    let source = format!("testsrc2=size={SIZE}:rate=25");
+    let args = ["-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "45", "-pix_fmt", "yuv420p"];
+    clean("ffmpeg", &[&args[..], &["-c:v", encoder], &parameters, &[text(&path)]].concat(), &[])?;
+    let filter = if codec == Codec::H264 { "h264_mp4toannexb" } else { "hevc_mp4toannexb" };
+    let args = ["-v", "error", "-i", text(&path), "-c", "copy", "-bsf:v", filter, "-f", format(codec), "-"];
+    let stream = clean("ffmpeg", &args, &[])?;
+    let times = times(&path)?;
+    let packets = packets(codec, &stream, SIZE);
+    assert_eq!(packets.len(), times.len());
+    Some(packets.iter().zip(&times).map(|(packet, &time)| at(packet, 1000 + time)).collect())
+}
+
+#[test]
+fn writer_keeps_times_of_reordered_packets() {
+    let folder = Folder::new("reordered");
+    for codec in [Codec::H264, Codec::Hevc] {
+        let Some(packets) = reordered(&folder, codec) else { return };
+        let given: Vec<u64> = packets.iter().map(|p| p.meta().timestamp_ns / 1_000_000 - 1000).collect();
+        assert!(given.windows(2).any(|pair| pair[1] < pair[0]), "{codec}: nothing is reordered");
+        let path = folder.path("b.mkv");
+        let mut writer = Writer::create(&path, options()).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        let summary = writer.finish().unwrap();
+        assert_eq!(summary.duration, Duration::from_millis(45 * 40), "{codec}");
+        assert_eq!(times(&path).unwrap(), given, "{codec}");
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        assert_eq!(Some(&sums), frame_sums(text(&folder.path("b.mp4")), None, &[]).as_ref(), "{codec}");
+        if let Some(out) = program("mkvmerge", &["-o", text(&folder.path("again.mkv")), text(&path)], &[]) {
+            let said = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert!(out.status.success() && !said.contains("Warning") && !said.contains("Error"), "{codec}: {said}");
+        }
+    }
+}
+
 /// The bytes of a packet in a block.
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {
@@ -354,7 +395,7 @@ fn damaged(packet: &Packet) -> Packet {
 fn times(path: &Path) -> Option<Vec<u64>> {
     let args = ["-v", "error", "-show_entries", "packet=pts_time", "-of", "csv=p=0", text(path)];
     let text = String::from_utf8(clean("ffprobe", &args, &[])?).unwrap();
-    Some(text.lines().map(|l| (l.parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
+    Some(text.lines().map(|l| (l.trim_end_matches(',').parse::<f64>().unwrap() * 1000.0).round() as u64).collect())
 }
 
 #[test]
@@ -374,18 +415,21 @@ fn rotation_begins_no_file_with_a_damaged_key_frame() {
 }
 
 #[test]
-fn timestamps_never_go_back_and_may_jump_ahead() {
+fn timestamps_continue_where_clocks_go_back_and_may_jump_ahead() {
     let folder = Folder::new("times");
     let Some(stream) = stream(Codec::H264, 30, SIZE) else { return };
     let packets = packets(Codec::H264, &stream, SIZE);
-    // A varying rate, a pause of 30 hours, and a source that restarts.
+    // A varying rate, a pause of 30 hours, a source that restarts, and a clock that is set back by 300 ms.
     let told = |i: u64| match i {
         0..=9 => 5000 + i * i * 10,
         10..=19 => 5000 + 108_000_000 + i * 33,
-        _ => 6000 + i * 40,
+        20..=24 => 6000 + i * 40,
+        _ => 5700 + i * 40,
     };
     let packets: Vec<Packet> = (0..).zip(&packets).map(|(i, p)| at(p, told(i))).collect();
-    let expected: Vec<u64> = (0..30).map(|i| told(i.min(19)) - 5000).collect();
+    // Times go on from the last one, a step later.
+    let expected: Vec<u64> = (0..30).map(|i| if i < 20 { told(i) } else { told(19) + 33 + (i - 20) * 40 }).collect();
+    let expected: Vec<u64> = expected.iter().map(|ms| ms - 5000).collect();
     for options in
         [WriterOptions::default(), options(), WriterOptions::default().interval(FrameInterval::from_fps(2_000_000_000))]
     {
@@ -403,7 +447,7 @@ fn timestamps_never_go_back_and_may_jump_ahead() {
         }
     }
     // A recording has one file for each start of the source, from its first key frame on.
-    let back = [&packets[..15], &[at(&packets[15], 7000)], &packets[20..]].concat();
+    let back = [&packets[..15], &[at(&packets[15], 6500)], &packets[20..]].concat();
     let mut recorder = Recorder::new(folder.path("r.mkv"), options(), FileRotation::default()).unwrap();
     let is_new = |(i, p)| (recorded(&mut recorder, p).1 == 1).then_some(i);
     let begun: Vec<usize> = back.iter().enumerate().filter_map(is_new).collect();

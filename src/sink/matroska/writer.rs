@@ -21,6 +21,8 @@ use crate::sys::clock::monotonic_ns;
 const CUE_MS: u64 = 250;
 /// The age at which a cluster ends without a key frame.
 const CLUSTER_MS: u64 = 5000;
+/// The longest distance of a packet to the one before, where the source's clock has gone back.
+const LONGEST_STEP_MS: u64 = 1000;
 /// The bytes reserved for the seek head: its own header and three entries of 21 bytes.
 const SEEK_HEAD_BYTES: usize = 68;
 const DURATION_BYTES: usize = 11;
@@ -119,6 +121,8 @@ struct Cluster {
     /// The position of the cluster's size.
     size_at: u64,
     time_ms: u64,
+    /// The earliest time of a block: that of the latest block in the clusters before, if an i16 can express it.
+    floor_ms: u64,
     /// It begins with an intact key frame.
     has_key: bool,
 }
@@ -127,9 +131,12 @@ struct Cluster {
 ///
 /// For H.264 and H.265, lengths replace the start codes, and the first key frame's parameter sets go into the header.
 /// Later parameter sets are left out if they equal those in the header. After a different set has appeared, all sets
-/// are kept. Timestamps are milliseconds since the first frame and never go back: a packet with an earlier time gets
-/// the time of the previous packet. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored
-/// as it is, but it does not begin a file.
+/// are kept. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but it does
+/// not begin a file.
+///
+/// Timestamps are milliseconds since the first frame. Packets come in the order of decoding, so the times of a stream with
+/// B-frames go back between key frames. A packet that is earlier than its cluster permits means that the source's clock
+/// has gone back: this packet follows the latest one, and later packets keep their distance to it.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -167,10 +174,14 @@ pub struct Writer {
     cluster: Option<Cluster>,
     /// For each key frame: its time, and its cluster's position in the segment.
     cues: Vec<(u64, u64)>,
+    /// The latest time of all packets, and the step to it from the one before.
     last_ms: u64,
+    step_ms: u64,
     /// The latest timestamp of all packets.
     last_ns: u64,
     time: AdvancingTime,
+    /// By how much the source's clock has gone back.
+    shift_ns: u64,
     packets: u64,
     /// The output ends with half an element: a stream, or a file that could not be cut.
     is_broken: bool,
@@ -245,8 +256,10 @@ impl Writer {
             cluster: None,
             cues: Vec::new(),
             last_ms: 0,
+            step_ms: 1,
             last_ns: 0,
             time: AdvancingTime::default(),
+            shift_ns: 0,
             packets: 0,
             is_broken: false,
         }
@@ -257,7 +270,7 @@ impl Writer {
         self.end
     }
 
-    /// Returns the time between the first and the last packet.
+    /// Returns the time between the first and the latest packet.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
     }
@@ -291,13 +304,13 @@ impl Writer {
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
-        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
-        let time_ms = (time_ns.saturating_sub(first_ns).saturating_add(500_000) / 1_000_000).max(self.last_ms);
+        let time_ms = self.time_ms(packet, first_ns);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         // In Motion JPEG, each frame is a key frame. Those that the index leaves out begin no cluster.
         let lasts = |c: &&Cluster| match packet.is_key() {
             true => c.has_key && time_ms < c.time_ms + CUE_MS,
-            false => time_ms < c.time_ms + CLUSTER_MS,
+            // The times of clusters never go back.
+            false => time_ms < c.time_ms + CLUSTER_MS || time_ms <= self.last_ms,
         };
         let fits = self.cluster.as_ref().filter(lasts).and_then(relative);
         let relative = match fits {
@@ -311,10 +324,30 @@ impl Writer {
             }
         };
         self.block(packet, relative)?;
-        self.last_ms = time_ms;
+        if time_ms > self.last_ms {
+            self.step_ms = (time_ms - self.last_ms).min(LONGEST_STEP_MS);
+            self.last_ms = time_ms;
+        }
         self.last_ns = self.last_ns.max(packet.meta().timestamp_ns);
         self.packets += 1;
         Ok(Written::Stored)
+    }
+
+    /// Returns the time of a packet in the file.
+    fn time_ms(&mut self, packet: &Packet, first_ns: u64) -> u64 {
+        let time_ns = self.time.next(packet.meta().timestamp_ns, monotonic_ns());
+        let time_ms = |shift_ns: u64| {
+            let since_ns = time_ns.saturating_add(shift_ns).checked_sub(first_ns)?;
+            Some(since_ns.saturating_add(500_000) / 1_000_000)
+        };
+        // No frame is shown after a key frame and decoded before it.
+        let cluster = self.cluster.as_ref().filter(|_| !packet.is_key());
+        let floor_ms = cluster.map_or(self.last_ms, |c| c.floor_ms);
+        time_ms(self.shift_ns).filter(|&ms| ms >= floor_ms).unwrap_or_else(|| {
+            let next_ns = (self.last_ms + self.step_ms).saturating_mul(1_000_000).saturating_add(first_ns);
+            self.shift_ns = next_ns.saturating_sub(time_ns);
+            time_ms(self.shift_ns).unwrap_or(self.last_ms).max(self.last_ms)
+        })
     }
 
     /// Writes a SimpleBlock: track, time, flags, and the picture.
@@ -458,7 +491,8 @@ impl Writer {
         head.extend_from_slice(&UNKNOWN_SIZE);
         head.extend(Elements::default().number(0xe7, time_ms).0);
         self.append(std::iter::once(&head[..]))?;
-        self.cluster = Some(Cluster { size_at: at + 4, time_ms, has_key });
+        let floor_ms = self.last_ms.max(time_ms.saturating_sub(i16::MIN.unsigned_abs().into()));
+        self.cluster = Some(Cluster { size_at: at + 4, time_ms, floor_ms, has_key });
         Ok(())
     }
 
