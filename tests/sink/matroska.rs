@@ -119,6 +119,25 @@ fn writer_keeps_times_of_reordered_packets() {
     }
 }
 
+/// Cameras' clocks vary: a key frame may come a little before the time.
+#[test]
+fn rotation_happens_at_key_frames_that_reach_its_duration() {
+    let Some(stream) = stream(Codec::H264, 41, SIZE) else { return };
+    let packets = packets(Codec::H264, &stream, SIZE);
+    for early_ms in [0, 3] {
+        let folder = Folder::new("on-time");
+        let rotation = FileRotation::default().duration(Duration::from_millis(800));
+        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+        let begun = |(i, packet): (usize, &Packet)| {
+            let early_ms = if i % 20 == 0 && i > 0 { early_ms } else { 0 };
+            (recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40 - early_ms)).1 == 1).then_some(i)
+        };
+        // Key frames are 400 ms apart.
+        let begun: Vec<usize> = packets.iter().enumerate().filter_map(begun).collect();
+        assert_eq!(begun, [0, 20, 40], "{early_ms} ms early");
+    }
+}
+
 /// The bytes of a packet in a block.
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {

@@ -23,6 +23,8 @@ const CUE_MS: u64 = 250;
 const CLUSTER_MS: u64 = 5000;
 /// The longest distance of a packet to the one before, where the source's clock has gone back.
 const LONGEST_STEP_MS: u64 = 1000;
+/// How much earlier than its duration a file ends at most.
+const MOST_EARLY: Duration = Duration::from_millis(50);
 /// The bytes reserved for the seek head: its own header and three entries of 21 bytes.
 const SEEK_HEAD_BYTES: usize = 68;
 const DURATION_BYTES: usize = 11;
@@ -273,6 +275,15 @@ impl Writer {
     /// Returns the time between the first and the latest packet.
     pub fn duration(&self) -> Duration {
         Duration::from_millis(self.last_ms)
+    }
+
+    /// Returns the duration of a file that ends before this packet. Timestamps vary, so it is rounded up by half the time
+    /// since the packet before.
+    pub(super) fn duration_before(&self, packet: &Packet) -> Duration {
+        let first_ns = self.track.as_ref().map_or(0, |track| track.first_ns);
+        let time_ns = packet.meta().timestamp_ns.saturating_add(self.shift_ns).saturating_sub(first_ns);
+        let time = Duration::from_nanos(time_ns);
+        time.saturating_add((time.saturating_sub(self.duration()) / 2).min(MOST_EARLY))
     }
 
     /// Returns `true` if the packet is older than a packet in the file, which cannot express its time.
