@@ -181,6 +181,30 @@ fn request_for_something_unknown_gets_its_status() {
 }
 
 #[test]
+fn request_may_have_all_forms_of_rfc_2326() {
+    let node = Node::plain(Vec::new());
+    let mut c = node.client();
+    for (path, ends) in [
+        ("/live", "\r\n"),
+        ("/live", "\n"),
+        ("/live", "\r"),
+        ("/l%69v%65", "\r\n"),
+        ("//live", "\r\n"),
+        ("/live//video", "\r\n"),
+    ] {
+        let request = format!("DESCRIBE {} RTSP/1.0{ends}CSeq:{ends} 7{ends}{ends}", node.url(path));
+        let response = c.raw(request.as_bytes()).unwrap();
+        assert_eq!((response.status, response.header("CSeq")), (200, "7"), "{path} {ends:?}");
+    }
+    let setup = c.setup("RTP/AVP;client_port=47002-47003");
+    assert!(setup.status == 200 && setup.header("Transport").starts_with("RTP/AVP;unicast;client_port=47002-47003"));
+    let end = |session: &str| format!("TEARDOWN * RTSP/1.0\r\nCSeq: 8\r\nSession: {session}\r\n\r\n");
+    assert_eq!(c.raw(end("1").as_bytes()).unwrap().status, 454);
+    assert_eq!(c.raw(end(&setup.session()).as_bytes()).unwrap().status, 200);
+    assert!(node.stop().1.is_empty());
+}
+
+#[test]
 fn user_without_password_sees_nothing() {
     let builder = Server::builder(HOST).user("eve", "s3cret").user("bob", "other");
     let node = Node::start(builder.clone(), MountOptions::default(), Vec::new());

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::message::plain;
 use crate::error::Result;
 use crate::frame::Packet;
 use crate::sink::rtp::{self, DestinationId, Stream};
@@ -80,7 +81,8 @@ impl Mount {
 
     /// Returns `true` for the stream's own path and that of its track.
     pub(super) fn is_at(&self, path: &str) -> bool {
-        path.strip_prefix(&*self.path).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(TRACK))
+        path.strip_prefix(&*plain(&self.path))
+            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/') == Some(TRACK))
     }
 
     pub(super) fn awaits_key(&self) -> bool {

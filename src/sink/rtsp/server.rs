@@ -11,7 +11,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::auth::AuthResult;
 use super::connection::{Arrived, Client, Connection};
-use super::message::{parse, Parsed, Request, Response, Status};
+use super::message::{parse, plain, Parsed, Request, Response, Status};
 use super::mount::{Mount, MountId, MountOptions};
 use super::session::{Session, Transport};
 use super::settings::Settings;
@@ -181,7 +181,7 @@ impl Server {
         if let Some(group) = options.group.filter(|g| !g.ip().is_multicast()) {
             return wrong(ErrorKind::InvalidArgument, format!("{group} is not a multicast group"));
         }
-        if self.mounts.iter().any(|m| m.path == path) {
+        if self.mounts.iter().any(|m| plain(&m.path) == plain(path)) {
             return wrong(ErrorKind::Busy, format!("{path} is taken"));
         }
         let id = MountId(self.next_mount);
