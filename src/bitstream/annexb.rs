@@ -78,6 +78,15 @@ impl NalUnit<'_> {
         // The `ue(v)` of 0 is a single bit, 1. The flag of H.265 is a single bit, too.
         matches!(self.kind(codec), NalKind::Slice { .. }) && self.data.get(header).is_some_and(|b| b & 0x80 != 0)
     }
+
+    /// Returns `true` for a type without a use here that comes before a picture (H.264, 7.4.1.2.3; H.265, 7.4.2.4.4).
+    pub(super) fn precedes_picture(&self, codec: Codec) -> bool {
+        let first = self.data.first().copied().unwrap_or(0);
+        match codec {
+            Codec::H264 => matches!(first & 31, 14..=18),
+            _ => matches!(first >> 1 & 63, 41..=44 | 48..=55),
+        }
+    }
 }
 
 /// Returns the NAL units of a buffer, in order. Skips bytes before the first start code.
