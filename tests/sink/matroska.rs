@@ -138,6 +138,33 @@ fn rotation_happens_at_key_frames_that_reach_its_duration() {
     }
 }
 
+#[test]
+fn matroska_header_describes_fields_and_formats_of_pixels() {
+    let folder = Folder::new("header");
+    let path = folder.path("a.mkv");
+    let interlaced = ["-x264-params", "keyint=10:interlaced=1"];
+    for (arguments, order, extra) in [
+        (&["-bf", "0"][..], "progressive", 4),
+        // ffprobe takes the order from the SEI of the stream.
+        (&interlaced, "tt", 4),
+        // High 4:4:4 Predictive: profile 244.
+        (&["-pix_fmt", "yuv444p"], "progressive", 4),
+        (&["-profile:v", "main"], "progressive", 0),
+    ] {
+        let Some(stream) = stream_with(Codec::H264, 3, SIZE, arguments) else { return };
+        let packets = packets(Codec::H264, &stream, SIZE);
+        let mut writer = Writer::create(&path, options()).unwrap();
+        packets.iter().for_each(|p| assert_eq!(writer.write(p).unwrap(), Written::Stored));
+        writer.finish().unwrap();
+        let asked = "stream=field_order,extradata_size";
+        let args = ["-v", "error", "-show_entries", asked, "-of", "csv=p=0", text(&path)];
+        let Some(about) = clean("ffprobe", &args, &[]) else { return };
+        let sets: usize = packets[0].parameter_sets().unwrap().iter().map(|set| 2 + set.len()).sum();
+        let expected = format!("{order},{}", 7 + sets + extra);
+        assert_eq!(String::from_utf8(about).unwrap().trim(), expected, "{arguments:?}");
+    }
+}
+
 /// The bytes of a packet in a block.
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {

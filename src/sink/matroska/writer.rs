@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::codec::private;
+use super::codec::{is_progressive, private};
 use super::ebml::{long_size, Elements, UNKNOWN_SIZE};
 use super::output::{Output, Pipe};
 use crate::bitstream::{nal_units, Codec, NalKind, NalUnit, ParameterSets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ColorSpace, Colorimetry, Encoding, FormatKind, FrameInterval, Range, Size, Transfer};
-use crate::frame::{AdvancingTime, Packet};
+use crate::frame::{AdvancingTime, FrameFlags, Packet};
 use crate::sys::clock::monotonic_ns;
 
 /// The shortest time between two entries of the index.
@@ -449,7 +449,13 @@ impl Writer {
             entry = entry.number(0x23_e383, nanos);
         }
         let mut video = Elements::default().number(0xb0, meta.size.width.into()).number(0xba, meta.size.height.into());
-        video = video.number(0x9a, 2); // progressive
+        // Interlaced, with the order of the fields, or progressive. Without the element, it is unknown.
+        if meta.flags.contains(FrameFlags::INTERLACED) {
+            let order = if meta.flags.contains(FrameFlags::BOTTOM_FIRST) { 6 } else { 1 };
+            video = video.number(0x9a, 1).number(0x9d, order);
+        } else if packet.parameter_sets().map_or(true, |sets| is_progressive(sets)) {
+            video = video.number(0x9a, 2);
+        }
         if let Some(colors) = self.options.colorimetry {
             video = video.master(0x55b0, color(colors));
         }
