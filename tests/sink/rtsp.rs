@@ -570,6 +570,82 @@ fn client_that_does_not_read_loses_its_own_frames_only() {
     drop(stuck);
 }
 
+/// A connection with a small receive buffer.
+fn connect_narrow(address: SocketAddr) -> TcpStream {
+    use nix::sys::socket::{
+        connect, setsockopt, socket, sockopt::RcvBuf, AddressFamily, SockFlag, SockType, SockaddrStorage,
+    };
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    setsockopt(&socket, RcvBuf, &16_384).unwrap();
+    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(address)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+#[test]
+fn client_that_reads_slowly_gets_no_old_frames() {
+    const FRAMES: u64 = 600;
+    const BYTES: usize = 4000;
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let address = server.local_addr().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    let sent = std::sync::atomic::AtomicU64::new(0);
+    let mut oldest = 0;
+    let mut got = Vec::new();
+    let clients: Vec<ClientStats> = std::thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            let mut is_joined = false;
+            while sent.load(Ordering::Relaxed) < FRAMES {
+                let i = sent.load(Ordering::Relaxed);
+                if is_joined {
+                    let head: &[u8] = match i % 25 {
+                        0 => &[0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65],
+                        _ => &[0, 0, 1, 0x41],
+                    };
+                    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, i, (i + 1) * FRAME_NS);
+                    server.submit(live, &Packet::new(meta, [head, &[0x88; BYTES]].concat(), None)).unwrap();
+                    sent.store(i + 1, Ordering::Relaxed);
+                }
+                let next = Instant::now() + Duration::from_millis(10);
+                while let Some(left) = next.checked_duration_since(Instant::now()) {
+                    let event = server.recv(left).unwrap();
+                    is_joined |= matches!(event, Received::Item(ServerEvent::Joined(..)));
+                }
+            }
+            server.clients().collect()
+        });
+        let mut c = Client::of(connect_narrow(address), address);
+        let session = c.setup("RTP/AVP/TCP").session();
+        assert_eq!(c.ask("PLAY", "/live", &format!("Session: {session}\r\n")).status, 200);
+        let (mut bytes, mut first) = (0, None);
+        loop {
+            // A fifth of the rate.
+            let now = sent.load(Ordering::Relaxed);
+            if now >= FRAMES {
+                break;
+            }
+            if bytes >= now as usize * BYTES / 5 {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            for packet in c.read_packets(1) {
+                bytes += packet.len();
+                let time = u32::from_be_bytes(packet[4..8].try_into().unwrap());
+                let frame = u64::from(time.wrapping_sub(*first.get_or_insert(time)) / 3600);
+                oldest = oldest.max(now.saturating_sub(frame));
+                got.push(frame);
+            }
+        }
+        server.join().unwrap()
+    });
+    // A frame may wait for a second, which is 100 frames, then in the kernel's buffers.
+    assert!(oldest < 200, "{oldest} frames late, {} packets", got.len());
+    got.dedup();
+    assert!(got.len() > 30 && got.last().is_some_and(|&last| last > FRAMES - 200), "{got:?}");
+    assert!(clients[0].sent.dropped > 200 && clients[0].sent.frames < 400, "{clients:?}");
+}
+
 /// One visit of a client: it may send anything, and leaves in one of several ways.
 fn visit(address: SocketAddr, random: &mut impl FnMut(u32) -> u32) {
     let mut c = Client::connect(address);

@@ -35,6 +35,8 @@ const MOST_EVENTS: usize = 256;
 const MOST_REFUSALS: u32 = 5;
 /// The pause after `accept` failed because no descriptor was left.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
+/// About how many bytes the kernel takes that it cannot send yet.
+const MOST_UNSENT: i32 = 16 << 10;
 /// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
@@ -346,6 +348,8 @@ impl Server {
             return;
         }
         let _ = stream.set_nodelay(true);
+        // Frames wait here, where old ones are dropped, and not in the kernel.
+        let _ = sys::udp::set_option(stream.as_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, MOST_UNSENT);
         let connection = Connection::new(self.next_connection, stream, peer, self.settings.backlog_bytes);
         self.next_connection += 1;
         if self.connections() >= self.settings.max_connections {
