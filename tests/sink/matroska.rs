@@ -80,8 +80,14 @@ fn matroska_file_holds_the_stream() {
 
 /// A stream with B-frames, an open GOP every tenth frame in H.265. The packets have the times of ffmpeg.
 fn reordered(folder: &Folder, codec: Codec) -> Option<Vec<Packet>> {
+    reordered_with(folder, codec, "b-pyramid=normal")
+}
+
+/// The same with another parameter of x264.
+fn reordered_with(folder: &Folder, codec: Codec, last: &str) -> Option<Vec<Packet>> {
+    let x264 = format!("keyint=10:scenecut=0:bframes=3:b-adapt=0:{last}");
     let (encoder, parameters) = match codec {
-        Codec::H264 => ("libx264", ["-x264-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal"]),
+        Codec::H264 => ("libx264", ["-x264-params", &x264]),
         _ => ("libx265", ["-x265-params", "keyint=10:scenecut=0:bframes=3:b-adapt=0:open-gop=1:log-level=none"]),
     };
     let path = folder.path("b.mp4");
@@ -135,6 +141,45 @@ fn rotation_happens_at_key_frames_that_reach_its_duration() {
         // Key frames are 400 ms apart.
         let begun: Vec<usize> = packets.iter().enumerate().filter_map(begun).collect();
         assert_eq!(begun, [0, 20, 40], "{early_ms} ms early");
+    }
+}
+
+/// Streams without IDR frames after the first: open GOPs, and intra refresh. Their entry points are recovery points and
+/// CRA pictures.
+#[test]
+fn rotation_happens_at_recovery_points_and_cra_pictures() {
+    for (codec, last, left_out) in
+        [(Codec::H264, "open-gop=1", 1), (Codec::H264, "intra-refresh=1:bframes=0", 9), (Codec::Hevc, "none", 0)]
+    {
+        let folder = Folder::new("entry");
+        let Some(packets) = reordered_with(&folder, codec, last) else { return };
+        let has_idr = |p: &Packet| nal_units(p.bytes()).any(|u| u.data[0] & 31 == 5);
+        assert!(codec == Codec::Hevc || packets[1..].iter().all(|p| !has_idr(p)), "{last}");
+        let rotation = FileRotation::default().duration(Duration::from_millis(800));
+        let mut recorder = Recorder::new(folder.path("r.mkv"), options(), rotation).unwrap();
+        let mut stored: Vec<Vec<u64>> = Vec::new();
+        for packet in &packets {
+            let (is_stored, is_begun) = recorded(&mut recorder, packet);
+            if is_begun == 1 {
+                stored.push(Vec::new());
+            }
+            if is_stored == 1 {
+                stored.last_mut().unwrap().push(packet.meta().timestamp_ns / 1_000_000);
+            }
+        }
+        assert_eq!(stored.len(), 3, "{codec} {last}");
+        for (i, stored) in stored.iter().enumerate() {
+            let path = folder.path(&format!("r-{:05}.mkv", i + 1));
+            // A frame that is shown before the first one of its file cannot be decoded there.
+            let expected: Vec<u64> = stored.iter().map(|time| time - stored[0]).collect();
+            let Some(times) = times(&path) else { return };
+            assert_eq!(times, expected, "{codec} {last}: file {}", i + 1);
+            // ffmpeg reports references to frames before the file, and leaves frames out until it has recovered.
+            let args = ["-v", "quiet", "-i", text(&path), "-fps_mode", "passthrough", "-f", "framemd5", "-"];
+            let Some(out) = program("ffmpeg", &args, &[]) else { return };
+            let shown = String::from_utf8(out.stdout).unwrap().lines().filter(|line| !line.starts_with('#')).count();
+            assert!(shown + left_out >= stored.len(), "{codec} {last}: file {}, {shown} of {stored:?}", i + 1);
+        }
     }
 }
 

@@ -277,6 +277,19 @@ fn parameter_sets_come_again_after_a_frame_s_own_set() {
 }
 
 #[test]
+fn destination_joins_at_recovery_points() {
+    let (rtp, _rtcp, to) = receiver();
+    let mut sender = Sender::new(Codec::H264, at_once()).unwrap();
+    let sets = Packet::new(meta(0), [&SPS[..], &PPS, &IDR].concat(), None).parameter_sets().cloned();
+    sender.add(to).unwrap();
+    let recovery = [0, 0, 0, 1, 6, 6, 1, 0xc4, 0x80];
+    for bytes in [&NEXT[..], &[&recovery[..], &NEXT].concat(), &NEXT] {
+        send(&mut sender, &Packet::new(meta(1), bytes, sets.clone()));
+    }
+    assert_eq!(kinds(&rtp), [7, 8, 6, 1, 1]);
+}
+
+#[test]
 fn damaged_key_frame_begins_no_stream() {
     let (rtp, _rtcp, to) = receiver();
     let mut sender = Sender::new(Codec::H264, at_once()).unwrap();

@@ -88,7 +88,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// restarted, and after an error. Each file begins with a key frame that is not damaged
 /// ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)). The recorder never overwrites an existing file: it skips
 /// the number of that file. If no packet could be stored in a new file, the recorder removes the file and uses its
-/// number again.
+/// number again. Frames of an open GOP that need frames of two files are lost between these files.
 ///
 /// If `path` is a pipe or a device, the recorder writes one live stream to it. The recorder then adds no number to the
 /// path, and a [`FileRotation`] does not divide the stream.

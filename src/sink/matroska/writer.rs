@@ -21,6 +21,8 @@ use crate::sys::clock::monotonic_ns;
 const CUE_MS: u64 = 250;
 /// The age at which a cluster ends without a key frame.
 const CLUSTER_MS: u64 = 5000;
+/// The most frames that an open GOP shows before its first one: as many as a decoder reorders.
+const MOST_LEADING: u32 = 16;
 /// The longest distance of a packet to the one before, where the source's clock has gone back.
 const LONGEST_STEP_MS: u64 = 1000;
 /// How much earlier than its duration a file ends at most.
@@ -91,8 +93,8 @@ impl WriterOptions {
 pub enum Written {
     /// The packet is in the file.
     Stored,
-    /// The packet was not written, because it is empty, or because the file still waits for its first undamaged key
-    /// frame.
+    /// The packet was not written, because it is empty, because the file still waits for its first undamaged key frame,
+    /// or because it is shown before that frame. Such a frame of an open GOP needs frames before the file.
     Skipped,
     /// The packet was not written, because its codec, size or parameter sets differ from those of the file. The packet
     /// needs another file.
@@ -179,6 +181,8 @@ pub struct Writer {
     /// The latest time of all packets, and the step to it from the one before.
     last_ms: u64,
     step_ms: u64,
+    /// Packets that are shown before the first one.
+    leading: u32,
     /// The latest timestamp of all packets.
     last_ns: u64,
     time: AdvancingTime,
@@ -259,6 +263,7 @@ impl Writer {
             cues: Vec::new(),
             last_ms: 0,
             step_ms: 1,
+            leading: 0,
             last_ns: 0,
             time: AdvancingTime::default(),
             shift_ns: 0,
@@ -315,6 +320,11 @@ impl Writer {
             Some(_) => {}
         }
         let first_ns = self.track.as_ref().map_or(0, |t| t.first_ns);
+        let is_leading = self.packets > 0 && self.last_ms == 0 && packet.meta().timestamp_ns < first_ns;
+        if is_leading && self.leading < MOST_LEADING {
+            self.leading += 1;
+            return Ok(Written::Skipped);
+        }
         let time_ms = self.time_ms(packet, first_ns);
         let relative = |cluster: &Cluster| i16::try_from(time_ms as i64 - cluster.time_ms as i64).ok();
         // In Motion JPEG, each frame is a key frame. Those that the index leaves out begin no cluster.
