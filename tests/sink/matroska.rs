@@ -214,7 +214,7 @@ fn matroska_header_describes_fields_and_formats_of_pixels() {
 fn coded(packet: &Packet) -> Vec<u8> {
     let units = nal_units(packet.bytes()).filter(|u| {
         let kind = u.kind(packet.meta().codec);
-        !kind.is_parameters() && kind != NalKind::Delimiter
+        (packet.is_key() || !kind.is_parameters()) && kind != NalKind::Delimiter
     });
     units.flat_map(|u| [&(u.data.len() as u32).to_be_bytes(), u.data].concat()).collect()
 }
@@ -461,11 +461,42 @@ fn parameter_sets_that_are_not_in_the_header_stay_in_the_stream() {
         assert_eq!(writer.write(&at(packet, i as u64 * 40)).unwrap(), Written::Stored);
     }
     // With another sequence parameter set, it is another stream.
-    assert_eq!(writer.write(&second[0]).unwrap(), Written::OtherStream);
+    // Sets that are in force, but not in the packet.
+    let apart = without(&without(&second[0], NalKind::Sps, &second[0]), NalKind::Pps, &second[0]);
+    assert_eq!(writer.write(&apart).unwrap(), Written::OtherStream);
     writer.finish().unwrap();
     let stream: Vec<u8> = mixed.iter().flat_map(|p| p.bytes().to_vec()).collect();
     let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
     assert_eq!(Some(sums), frame_sums("-", Some("h264"), &stream));
+}
+
+/// x265 with `opt-qp-pps`, for example, has another PPS before each key frame.
+#[test]
+fn recorder_keeps_its_file_for_other_picture_parameter_sets() {
+    let folder = Folder::new("pps");
+    for codec in [Codec::H264, Codec::Hevc] {
+        let other = match codec {
+            Codec::H264 => ["-x264-params", "keyint=10:scenecut=0:chroma-qp-offset=6"],
+            _ => ["-x265-params", "keyint=10:bframes=0:scenecut=0:log-level=none:cbqpoffs=6"],
+        };
+        let (Some(first), Some(second)) = (stream(codec, 15, SIZE), stream_with(codec, 10, SIZE, &other)) else {
+            return;
+        };
+        let all = [&first, &second, &first].map(|stream| packets(codec, stream, SIZE));
+        let sets = |i: usize, kind| all[i][0].parameter_sets().unwrap().of(kind).next().unwrap().to_vec();
+        assert_eq!(sets(0, NalKind::Sps), sets(1, NalKind::Sps));
+        assert_ne!(sets(0, NalKind::Pps), sets(1, NalKind::Pps));
+        let mut recorder =
+            Recorder::new(folder.path(&format!("{codec}.mkv")), options(), FileRotation::default()).unwrap();
+        for (i, packet) in all.iter().flatten().enumerate() {
+            assert_eq!(recorded(&mut recorder, &at(packet, 1000 + i as u64 * 40)).0, 1);
+        }
+        assert_eq!(recorder.stats().files, 1, "{codec}");
+        let (path, _) = files(recorder).remove(0).unwrap();
+        let Some(sums) = frame_sums(text(&path), None, &[]) else { return };
+        let stream = [&first[..], &second, &first].concat();
+        assert_eq!(Some(sums), frame_sums("-", Some(format(codec)), &stream), "{codec}");
+    }
 }
 
 fn with(packet: &Packet, change: impl FnOnce(&mut PacketMeta)) -> Packet {

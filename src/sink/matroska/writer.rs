@@ -97,7 +97,7 @@ pub enum Written {
     /// or because it is shown before that frame. Such a frame of an open GOP needs frames before the file.
     Skipped,
     /// The packet was not written, because its codec, size or parameter sets differ from those of the file. The packet
-    /// needs another file.
+    /// needs another file. Other picture parameter sets (PPS) need none if the packet contains them.
     OtherStream,
 }
 
@@ -118,6 +118,8 @@ struct Track {
     codec: Codec,
     size: Size,
     parameters: Option<Arc<ParameterSets>>,
+    /// The sets in force: the header's, or others that came in a block.
+    latest: Option<Arc<ParameterSets>>,
     first_ns: u64,
 }
 
@@ -134,13 +136,13 @@ struct Cluster {
 /// Writes packets to a Matroska file or stream. The first key frame writes the header.
 ///
 /// For H.264 and H.265, lengths replace the start codes, and the first key frame's parameter sets go into the header.
-/// Later parameter sets are left out if they equal those in the header. After a different set has appeared, all sets
-/// are kept. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but it does
+/// Parameter sets between key frames are left out if they equal those in the header, until a different set has
+/// appeared. A damaged packet ([`FrameFlags::ERROR`](crate::frame::FrameFlags::ERROR)) is stored as it is, but it does
 /// not begin a file.
 ///
-/// Timestamps are milliseconds since the first frame. Packets come in the order of decoding, so the times of a stream with
-/// B-frames go back between key frames. A packet that is earlier than its cluster permits means that the source's clock
-/// has gone back: this packet follows the latest one, and later packets keep their distance to it.
+/// Timestamps are milliseconds since the first frame. Packets come in the order of decoding, so the times of a stream
+/// with B-frames go back between key frames. A packet that is earlier than its cluster permits means that the source's
+/// clock has gone back: this packet follows the latest one, and later packets keep their distance to it.
 ///
 /// A packet costs one `writev`, no copy and no allocation; a cluster costs two `write`s.
 ///
@@ -282,8 +284,8 @@ impl Writer {
         Duration::from_millis(self.last_ms)
     }
 
-    /// Returns the duration of a file that ends before this packet. Timestamps vary, so it is rounded up by half the time
-    /// since the packet before.
+    /// Returns the duration of a file that ends before this packet. Timestamps vary, so it is rounded up by half the
+    /// time since the packet before.
     pub(super) fn duration_before(&self, packet: &Packet) -> Duration {
         let first_ns = self.track.as_ref().map_or(0, |track| track.first_ns);
         let time_ns = packet.meta().timestamp_ns.saturating_add(self.shift_ns).saturating_sub(first_ns);
@@ -345,6 +347,9 @@ impl Writer {
             }
         };
         self.block(packet, relative)?;
+        if let Some(track) = self.track.as_mut().filter(|_| packet.carries_parameters()) {
+            track.latest = packet.parameter_sets().cloned();
+        }
         if time_ms > self.last_ms {
             self.step_ms = (time_ms - self.last_ms).min(LONGEST_STEP_MS);
             self.last_ms = time_ms;
@@ -380,8 +385,9 @@ impl Writer {
             let is_other = |unit: NalUnit<'_>| unit.kind(codec).is_parameters() && !is_in_header(&unit);
             self.has_other_sets = nal_units(packet.bytes()).any(is_other);
         }
-        // After a different set, a repeated set of the header may be needed to put it in force again.
-        let keeps_sets = self.has_other_sets;
+        // A repeated set of the header puts it in force again after a different set. That set may also come later in
+        // the file: decoders keep it when a player seeks back.
+        let keeps_sets = self.has_other_sets || packet.is_key();
         let kept = |unit: &NalUnit<'_>| {
             let kind = unit.kind(codec);
             // Delimiters are not needed with lengths.
@@ -507,6 +513,7 @@ impl Writer {
             codec: meta.codec,
             size: meta.size,
             parameters: packet.parameter_sets().cloned(),
+            latest: packet.parameter_sets().cloned(),
             first_ns: meta.timestamp_ns,
         });
         Ok(())
@@ -607,8 +614,13 @@ pub(super) fn begins_file(packet: &Packet) -> bool {
 impl Track {
     fn is_of(&self, packet: &Packet) -> bool {
         let same = |a: &Arc<ParameterSets>, b: &Arc<ParameterSets>| Arc::ptr_eq(a, b) || a == b;
-        let sets = match (&self.parameters, packet.parameter_sets()) {
-            (Some(a), Some(b)) => same(a, b),
+        // The sets of the sequence describe the track. Others may change, if the block has them.
+        let of_sequence = |sets: &ParameterSets| {
+            let kinds = [NalKind::Vps, NalKind::Sps];
+            kinds.map(|kind| sets.of(kind).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        };
+        let sets = match (&self.latest, packet.parameter_sets()) {
+            (Some(a), Some(b)) => same(a, b) || packet.carries_parameters() && of_sequence(a) == of_sequence(b),
             // A new stream is unknown before its first key frame.
             (Some(_), None) => false,
             (None, _) => true,
