@@ -434,6 +434,51 @@ fn describe_has_the_track_of_any_path() {
 }
 
 #[test]
+fn describe_waits_for_parameter_sets_but_not_forever() {
+    let mut server = Server::builder(HOST).bind().unwrap();
+    let live = server.mount("/live", Codec::H264, MountOptions::default()).unwrap();
+    server.mount("/silent", Codec::Hevc, MountOptions::default()).unwrap();
+    let address = server.local_addr().unwrap();
+    let (mut c, mut other) = (Client::connect(address), Client::connect(address));
+    let serve = |server: &mut Server, time: Duration| {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let _ = server.recv(left).unwrap();
+        }
+    };
+    // The second request waits for the first.
+    c.say("DESCRIBE", "/live", "");
+    c.say("OPTIONS", "/live", "");
+    other.say("OPTIONS", "/live", "");
+    serve(&mut server, Duration::from_millis(100));
+    assert_eq!(other.response().unwrap().status, 200, "other clients do not wait");
+    c.stream.set_nonblocking(true).unwrap();
+    assert!(c.stream.peek(&mut [0]).is_err());
+    c.stream.set_nonblocking(false).unwrap();
+    let meta = framelease::frame::PacketMeta::new(Codec::H264, SIZE, 0, 0);
+    let bytes = [0, 0, 1, 0x67, 66, 0xc0, 30, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
+    server.submit(live, &Packet::new(meta, bytes, None)).unwrap();
+    serve(&mut server, Duration::from_millis(20));
+    let about = c.response().unwrap();
+    assert!(about.status == 200 && about.body.contains("sprop-parameter-sets=Z0LAHg==,aM4="), "{about:?}");
+    assert!(c.response().unwrap().header("Public").contains("PLAY"));
+    // A stream without packets is described after a while, and then at once.
+    for wait in [Duration::from_secs(3), Duration::from_millis(20)] {
+        c.say("DESCRIBE", "/silent", "");
+        serve(&mut server, wait);
+        let about = c.response().unwrap();
+        assert!(about.status == 200 && about.body.contains("H265/90000"), "{about:?}");
+    }
+    // A client that floods the server meanwhile is disconnected.
+    server.mount("/flood", Codec::H264, MountOptions::default()).unwrap();
+    c.say("DESCRIBE", "/flood", "");
+    let _ = c.stream.write_all(&[b'x'; 40_000]);
+    serve(&mut server, Duration::from_millis(200));
+    assert_eq!(c.response().unwrap().status, 413);
+    assert_eq!(server.stats().requests, 5);
+}
+
+#[test]
 fn setup_again_keeps_the_channel_and_sends_no_bye() {
     let Some(packets) = frames(20) else { return };
     let node = Node::plain(packets);
@@ -460,6 +505,16 @@ fn request_that_is_invalid_ends_only_its_connection() {
     let setup = good.setup("RTP/AVP/TCP;interleaved=0-1");
     let session = format!("Session: {}\r\n", setup.session());
     good.ask("PLAY", "/live", &session);
+    // It reads all the time, because frames that wait for a second are dropped.
+    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let ends = std::sync::Arc::clone(&is_over);
+    let reader = std::thread::spawn(move || {
+        let mut packets = Vec::new();
+        while !ends.load(Ordering::Relaxed) {
+            packets.extend(good.read_packets(50));
+        }
+        (good, packets)
+    });
     let huge = format!("OPTIONS * RTSP/1.0\r\nX: {}\r\n\r\n", "a".repeat(100_000));
     let many = format!("OPTIONS * RTSP/1.0\r\n{}\r\n", "A: b\r\n".repeat(500));
     for (bytes, status) in [
@@ -493,8 +548,10 @@ fn request_that_is_invalid_ends_only_its_connection() {
     }
     assert!(turned_away > 900, "{turned_away}");
     // The first client lost nothing.
-    let sequences: Vec<u16> = good.read_packets(300).iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
-    assert!(sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
+    is_over.store(true, Ordering::Relaxed);
+    let (mut good, packets) = reader.join().unwrap();
+    let sequences: Vec<u16> = packets.iter().map(|p| u16::from_be_bytes([p[2], p[3]])).collect();
+    assert!(sequences.len() >= 300 && sequences.windows(2).all(|w| w[1] == w[0].wrapping_add(1)), "a gap");
     assert_eq!(good.ask("TEARDOWN", "/live", &session).status, 200);
     let (stats, _) = node.stop();
     assert!(stats.malformed >= 7 && stats.refused > 900, "{stats:?}");

@@ -46,6 +46,13 @@ impl Server {
         self.mounts.iter_mut().find(|m| m.is_at(&path)).ok_or(Status::NotFound)
     }
 
+    /// Returns until when a request for a description waits for the stream's parameter sets. `None` if it does not.
+    pub(super) fn waits_until(&mut self, request: &Request<'_>) -> Option<Instant> {
+        let is_description = request.method == "DESCRIBE";
+        let mount = self.mount_at(request).ok().filter(|_| is_description)?;
+        mount.waits_until(Instant::now())
+    }
+
     fn describe(&mut self, client: &Client, request: &Request<'_>) -> Result<String, Status> {
         let takes_sdp = |accept: &str| {
             accept

@@ -37,6 +37,8 @@ const MOST_REFUSALS: u32 = 5;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 /// About how many bytes the kernel takes that it cannot send yet.
 const MOST_UNSENT: i32 = 16 << 10;
+/// The most bytes of requests that wait after one that waits for parameter sets.
+const MOST_INBOX: usize = 1 << 14;
 /// The most connections that one call accepts.
 const MOST_ACCEPTS: usize = 32;
 
@@ -89,6 +91,9 @@ pub struct ClientStats {
 
 /// Serves streams to RTSP clients. Never waits for a client: a slow, silent or malicious client loses only its own
 /// connection.
+///
+/// A client may connect before the first packet. Its DESCRIBE is answered when the parameter sets are known, or two
+/// seconds after the first such request. Submit a packet with parameter sets before, if you have one.
 ///
 /// A server is a [`Station`]. In an event loop, register [`AsFd`] level-triggered for POLLIN. When the descriptor is
 /// readable, call [`Station::try_recv`] until it returns [`Received::Nothing`]. `try_recv` also accepts connections,
@@ -218,7 +223,12 @@ impl Server {
     /// `InvalidArgument` for an unknown id, and for a packet of another codec. `Unsupported` for a JPEG picture that
     /// RTP cannot carry: see [`rtp`](crate::sink::rtp).
     pub fn submit(&mut self, id: MountId, packet: &Packet) -> Result<()> {
-        self.mount_of(id)?.submit(packet)?;
+        let mount = self.mount_of(id)?;
+        let lacked_parameters = mount.stream.lacks_parameters();
+        mount.submit(packet)?;
+        if lacked_parameters && !mount.stream.lacks_parameters() {
+            (0..self.connections.len()).for_each(|place| self.read_waiting(place));
+        }
         self.look_after_connections();
         self.schedule(Instant::now());
         Ok(())
@@ -312,13 +322,13 @@ impl Server {
     }
 
     /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
-    /// or is not used.
+    /// or is not used. Or when its request has waited long enough.
     fn deadline(&self, c: &Connection) -> Option<Instant> {
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
             (!is_used).then(|| c.heard + self.settings.session_timeout)
         };
-        c.closes.or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
+        c.closes.or(c.waits).or_else(|| c.since.map(|since| since + self.settings.request_timeout)).or_else(idle)
     }
 
     fn accept(&mut self) {
@@ -380,7 +390,21 @@ impl Server {
         match connection.read() {
             Arrived::End => self.disconnect(place),
             Arrived::Nothing => {}
+            // A client that floods the server while its request waits does not read responses.
+            Arrived::Bytes if connection.waits.is_some() && connection.inbox.len() > MOST_INBOX => {
+                self.stats.malformed += 1;
+                self.dismiss(place, Status::EntityTooLarge);
+            }
+            Arrived::Bytes if connection.waits.is_some() => {}
             Arrived::Bytes => self.read_messages(place),
+        }
+    }
+
+    /// Answers the request of a connection that has waited for parameter sets, and those after it.
+    fn read_waiting(&mut self, place: usize) {
+        let Some(connection) = self.connections[place].as_mut() else { return };
+        if connection.waits.take().is_some() {
+            self.read_messages(place);
         }
     }
 
@@ -415,8 +439,15 @@ impl Server {
                 Parsed::Request(request, used) => {
                     connection.heard = now;
                     self.keep_sessions(client.number, now);
+                    if let Some(until) = self.respond(&client, &request) {
+                        if let Some(connection) = self.connections[place].as_mut() {
+                            connection.waits = Some(until);
+                            connection.since = None;
+                            connection.inbox.extend_from_slice(&inbox[at..]);
+                        }
+                        return;
+                    }
                     self.stats.requests += 1;
-                    self.respond(&client, &request);
                     at += used;
                 }
                 Parsed::Bad(status) => {
@@ -433,8 +464,9 @@ impl Server {
         self.sessions.iter_mut().filter(|s| s.connection == connection).for_each(|s| s.heard = now);
     }
 
-    fn respond(&mut self, client: &Client, request: &Request<'_>) {
-        let Some(connection) = self.connections[client.connection].as_mut() else { return };
+    /// Responds to a request, or returns until when it waits for parameter sets.
+    fn respond(&mut self, client: &Client, request: &Request<'_>) -> Option<Instant> {
+        let connection = self.connections[client.connection].as_mut()?;
         let cseq = request.header("CSeq");
         let refused = |status| Response::new(status, cseq);
         let given = request.header("Authorization");
@@ -452,6 +484,9 @@ impl Server {
         } else {
             // A request without a password must not reset the count.
             connection.refusals *= u32::from(request.method == "OPTIONS");
+            if let Some(until) = self.waits_until(request) {
+                return Some(until);
+            }
             self.answer(client, request)
         };
         if let Some(connection) = self.connections[client.connection].as_mut() {
@@ -462,6 +497,7 @@ impl Server {
                 Ok(()) => {}
             }
         }
+        None
     }
 
     /// Takes a receiver's report, which comes on the channel after that of its packets.
@@ -565,6 +601,9 @@ impl Server {
             self.end_session(&id);
         }
         for place in 0..self.connections.len() {
+            if self.connections[place].as_ref().and_then(|c| c.waits).is_some_and(|until| until <= now) {
+                self.read_waiting(place);
+            }
             let Some(connection) = &self.connections[place] else { continue };
             if self.deadline(connection).is_some_and(|at| at <= now) {
                 if connection.closes.is_none() && connection.since.is_some() {
