@@ -322,7 +322,7 @@ impl Server {
     }
 
     /// Returns when a connection is closed if nothing happens: because it is closing, has sent an incomplete request,
-    /// or is not used. Or when its request has waited long enough.
+    /// or is not used. If its request waits for parameter sets, returns when that ends.
     fn deadline(&self, c: &Connection) -> Option<Instant> {
         let idle = || {
             let is_used = self.sessions.iter().any(|s| s.connection == c.number);
@@ -390,7 +390,7 @@ impl Server {
         match connection.read() {
             Arrived::End => self.disconnect(place),
             Arrived::Nothing => {}
-            // A client that floods the server while its request waits does not read responses.
+            // The bytes of requests that wait are limited.
             Arrived::Bytes if connection.waits.is_some() && connection.inbox.len() > MOST_INBOX => {
                 self.stats.malformed += 1;
                 self.dismiss(place, Status::EntityTooLarge);
